@@ -1,0 +1,49 @@
+# `make demo` and `make test` need Python 3.11+ and make, nothing else.
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+LOCK := requirements/dev.txt
+
+.PHONY: setup demo serve test lint format bench e2e lock clean
+.DEFAULT_GOAL := setup
+
+setup: $(READY)
+
+$(READY): $(LOCK) pyproject.toml
+	@sh scripts/make-venv "$(VENV)"
+	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$(LOCK)"
+	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index --editable .
+	@touch "$(READY)"
+
+demo: setup ## a gateway and a sandbox, real SDK messages through both; ends by itself
+	@"$(BIN)/python" scripts/demo.py
+
+serve: setup ## the demo's sandbox and gateway, until Ctrl-C
+	@"$(BIN)/python" scripts/demo.py --stay
+
+test: setup ## everything that needs Python alone
+	@"$(BIN)/python" -m pytest -n auto -m "not e2e" --cov --cov-report=term:skip-covered
+
+lint: setup
+	@"$(BIN)/ruff" check .
+	@"$(BIN)/ruff" format --check .
+	@"$(BIN)/mypy"
+	@"$(BIN)/lint-imports"
+
+format: setup
+	@"$(BIN)/ruff" format .
+	@"$(BIN)/ruff" check --fix .
+
+e2e: setup ## the real Claude Code CLI and the SDKs; needs npm
+	@sh scripts/e2e-needs
+	@TOKENFERRY_E2E=1 "$(BIN)/python" -m pytest -m e2e
+
+bench: setup
+	@"$(BIN)/python" -m bench
+
+lock: setup ## write the hashed requirement files anew
+	@"$(BIN)/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml -o requirements/run.txt
+	@"$(BIN)/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml --group dev -o "$(LOCK)"
+
+clean:
+	@rm -rf "$(VENV)" .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* dist node_modules

@@ -1,0 +1,1 @@
+"""Log in once; every program on the machine gets a token that works."""

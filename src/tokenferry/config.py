@@ -1,0 +1,160 @@
+"""Reads config.toml into settings. Every fault is told at once, with its key, its place and the nearest known key."""
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from tokenferry.credentials import ApiKey
+from tokenferry.errors import ConfigError, UnsafeFile
+from tokenferry.providers import Provider, Table, builtin_providers, declare
+from tokenferry.secret import Secret
+from tokenferry.settings import GatewaySettings, PolicySettings, ServerSettings
+from tokenferry.stores import ACCOUNT_NAME, read_private_file
+
+__all__ = ["Config", "load"]
+
+_LATER: Final = ("models", "router")
+_PORTS: Final = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What the configuration says, and where it said so."""
+
+    path: Path | None = None
+    server: ServerSettings = field(default_factory=ServerSettings)
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    policy: PolicySettings = field(default_factory=PolicySettings)
+    providers: Mapping[str, Provider] = field(default_factory=builtin_providers)
+    """By name: declared ones in their order, then the built-in ones."""
+    keys: Mapping[str, ApiKey] = field(default_factory=dict)
+    """The accounts that exist because a provider's `api_key` says so, by name."""
+    warnings: tuple[str, ...] = ()
+
+
+def load(path: Path, *, required: bool = False, environ: Mapping[str, str] | None = None) -> Config:
+    """Read the file; built-in settings if there is none and it isn't `required`.
+
+    Raises `ConfigError` listing every fault, `UnsafeFile` if others could write it.
+    """
+    try:
+        raw = read_private_file(path, readable_by_others=True)
+    except FileNotFoundError:
+        if required:
+            raise ConfigError(f"{path} not found; name an existing file with --config, or leave it out") from None
+        return Config()
+    try:
+        data = tomllib.loads(raw.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
+        raise ConfigError(f"{path} is no TOML: {fault}") from None
+    return _read(data, path, os.environ if environ is None else environ)
+
+
+def _read(data: dict[str, Any], path: Path, environ: Mapping[str, str]) -> Config:
+    problems: list[str] = []
+    warnings: list[str] = []
+    root = Table(data, "", problems)
+
+    providers, keys = _providers(root.tables("providers"), path, environ, warnings)
+    server = _server(root.table("server"))
+    gateway = _gateway(root.table("gateway"), providers)
+    policy = _policy(root.table("policy"))
+    if later := [key for key in _LATER if root.ignore(key)]:
+        warnings.append(f"{path}: {' and '.join(later)} accepted but without effect: this version does not route")
+    root.done()
+    if problems:
+        raise ConfigError(f"{path} can't be used:", tuple(problems))
+    return Config(
+        path=path,
+        server=server,
+        gateway=gateway,
+        policy=policy,
+        providers=MappingProxyType(providers),
+        keys=MappingProxyType(keys),
+        warnings=tuple(warnings),
+    )
+
+
+def _providers(
+    tables: Iterable[Table], path: Path, environ: Mapping[str, str], warnings: list[str]
+) -> tuple[dict[str, Provider], dict[str, ApiKey]]:
+    builtin = builtin_providers()
+    declared: dict[str, Provider] = {}
+    keys: dict[str, ApiKey] = {}
+    for table in tables:
+        provider = declare(table, builtin)
+        key = _api_key(table, path, environ, warnings)
+        if provider and key:
+            keys[provider.name] = key
+        if table.ignore("models"):
+            warnings.append(f"{path}: {table.path}.models accepted but without effect: this version does not route")
+        table.done()
+        if provider is None:
+            continue
+        if provider.name in declared:
+            table.problem("name", "is declared twice; give each provider a name of its own")
+        if provider.strategy != "priority":
+            warnings.append(f"{path}: {table.path}.strategy: this version knows priority alone and uses that")
+        declared[provider.name] = provider
+    return {**declared, **{name: one for name, one in builtin.items() if name not in declared}}, keys
+
+
+def _api_key(table: Table, path: Path, environ: Mapping[str, str], warnings: list[str]) -> ApiKey | None:
+    """`api_key = "$VAR"` or the path of a 0600 file; never the key itself."""
+    where = table.text("api_key")
+    if where is None:
+        return None
+    if not ACCOUNT_NAME.fullmatch(table.text("name") or ""):
+        table.problem("name", "with an api_key also names an account: letters, digits and . _ @ + - only")
+    value: str | None
+    if where.startswith("$"):
+        variable = where[1:].removeprefix("{").removesuffix("}")
+        value = environ.get(variable)
+        if not value:
+            warnings.append(f"{path}: {table.path}.api_key: {variable} is not set, so that account is missing")
+            return None
+    elif "/" in where or (path.parent / where).exists():
+        try:
+            value = read_private_file(path.parent / Path(where).expanduser()).decode("ascii", "replace")
+        except (OSError, UnsafeFile) as fault:
+            table.problem("api_key", f"names a file that can't be read: {fault}")
+            return None
+    else:
+        table.problem("api_key", 'must be "$VARIABLE" or the path of a file; a key itself does not belong here')
+        return None
+    try:
+        return ApiKey(Secret(value.strip()))
+    except ValueError as fault:
+        table.problem("api_key", f"leads to no usable key: {fault}")
+        return None
+
+
+def _server(table: Table) -> ServerSettings:
+    default = ServerSettings()
+    settings = ServerSettings(
+        host=table.text("host", default.host) or default.host,
+        port=int(table.number("port", default.port, least=0, most=_PORTS)),
+        log_level=table.choice("log_level", default.log_level, ("debug", "info", "warning", "error")),
+        allowed_hosts=table.texts("allowed_hosts", default.allowed_hosts),
+    )
+    table.done()
+    return settings
+
+
+def _gateway(table: Table, providers: Mapping[str, Provider]) -> GatewaySettings:
+    settings = GatewaySettings(account=table.text("account"), providers=table.texts("providers", ()))
+    for name in settings.providers:
+        if name not in providers:
+            table.problem("providers", f"names {name!r}, which is no provider; known: {', '.join(providers)}")
+    table.done()
+    return settings
+
+
+def _policy(table: Table) -> PolicySettings:
+    settings = PolicySettings(subscription=table.choice("subscription", "off", ("off", "own")))
+    table.done()
+    return settings

@@ -1,0 +1,220 @@
+"""The kinds of credential, how each is presented in a request, and how each is read from and written to JSON."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final, Literal, TypeAlias
+
+from tokenferry.errors import UsageError
+from tokenferry.secret import Fields, Secret
+
+__all__ = [
+    "API_KEY_PREFIX",
+    "OAUTH_BETA",
+    "SETUP_TOKEN_PREFIX",
+    "ApiKey",
+    "Credential",
+    "Kind",
+    "OAuthToken",
+    "SetupToken",
+    "credential_from_json",
+    "epoch_seconds",
+    "merge_beta",
+]
+
+Kind: TypeAlias = Literal["api-key", "setup-token", "oauth"]
+
+OAUTH_BETA: Final = "oauth-2025-04-20"
+SETUP_TOKEN_PREFIX: Final = "sk-ant-oat01-"  # noqa: S105  # a prefix, not a token
+API_KEY_PREFIX: Final = "sk-ant-api"
+_SETUP_TOKEN_LENGTH: Final = 80
+
+_LATEST: Final = 4_102_444_800  # 2100-01-01: beyond it a number is no time in seconds
+_MILLISECONDS_FROM: Final = 10_000_000_000
+
+
+def epoch_seconds(value: object, *, foreign: bool = False) -> int:
+    """Read a time as integer seconds since 1970 UTC.
+
+    In a `foreign` file a number above 1e10 is milliseconds. Raises `UsageError` for anything else beyond the year
+    2100, for negative numbers and for what is no number.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124  # NaN
+        raise UsageError("a time must be a number of seconds since 1970")
+    if foreign and value > _MILLISECONDS_FROM:
+        value = value / 1000
+    if not 0 <= value <= _LATEST:
+        raise UsageError("a time must lie between 1970 and 2100, in seconds; milliseconds are a unit mistake")
+    return int(value)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key that never expires; presented as `x-api-key`."""
+
+    kind: ClassVar[Kind] = "api-key"
+    expires_at: ClassVar[None] = None
+
+    secret: Secret
+    unknown: Fields = field(default_factory=Fields, repr=False)
+
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """The request headers that present this credential, secrets revealed."""
+        return (("x-api-key", self.secret.reveal()),)
+
+    def to_json(self) -> Fields:
+        """What a document holds of it, secrets revealed."""
+        return Fields(self.unknown, key=self.secret.reveal())
+
+
+@dataclass(frozen=True, slots=True)
+class SetupToken:
+    """A one-year, inference-only subscription token; it can't be renewed."""
+
+    kind: ClassVar[Kind] = "setup-token"
+
+    secret: Secret
+    obtained_at: int | None = None
+    expires_at: int | None = None
+    unknown: Fields = field(default_factory=Fields, repr=False)
+
+    def __post_init__(self) -> None:
+        value_is_good = self.secret.reveal().startswith(SETUP_TOKEN_PREFIX)
+        if not value_is_good or len(self.secret.reveal()) < _SETUP_TOKEN_LENGTH:
+            raise UsageError(
+                f"a setup token starts with {SETUP_TOKEN_PREFIX} and has at least {_SETUP_TOKEN_LENGTH} characters; "
+                "make one with `claude setup-token` and paste all of it"
+            )
+
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """The request headers that present this credential, secrets revealed."""
+        return _bearer(self.secret)
+
+    def to_json(self) -> Fields:
+        """What a document holds of it, secrets revealed."""
+        times = {"obtained_at": self.obtained_at, "expires_at": self.expires_at}
+        return Fields(self.unknown, token=self.secret.reveal(), **_present(times))
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthToken:
+    """An access token, and the refresh token that follows it if there is one.
+
+    Times are seconds since 1970 UTC. `lifetime` is what the server granted the access token with, in seconds.
+    """
+
+    kind: ClassVar[Kind] = "oauth"
+
+    secret: Secret
+    refresh: Secret | None = None
+    expires_at: int | None = None
+    scopes: tuple[str, ...] = ()
+    subscription_type: str | None = None
+    rate_limit_tier: str | None = None
+    email: str | None = None
+    account_id: str | None = None
+    organization_id: str | None = None
+    obtained_at: int | None = None
+    lifetime: int | None = None
+    refresh_expires_at: int | None = None
+    source: str | None = None
+    unknown: Fields = field(default_factory=Fields, repr=False)
+
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """The request headers that present this credential, secrets revealed."""
+        return _bearer(self.secret)
+
+    def to_json(self) -> Fields:
+        """What a document holds of it, secrets revealed."""
+        tokens = Fields(access_token=self.secret.reveal(), refresh_token=self.refresh and self.refresh.reveal())
+        plain = {name: getattr(self, name) for name in (*_OAUTH_TEXTS, *_OAUTH_TIMES, "lifetime")}
+        scopes = {"scopes": list(self.scopes)} if self.scopes else {}
+        return Fields(self.unknown, **_present(tokens), **_present(plain), **scopes)
+
+
+Credential: TypeAlias = ApiKey | SetupToken | OAuthToken
+
+_OAUTH_TEXTS: Final = (
+    "subscription_type",
+    "rate_limit_tier",
+    "email",
+    "account_id",
+    "organization_id",
+    "source",
+)
+_OAUTH_TIMES: Final = ("expires_at", "obtained_at", "refresh_expires_at")
+
+
+def _bearer(secret: Secret) -> tuple[tuple[str, str], ...]:
+    return (("authorization", f"Bearer {secret.reveal()}"), ("anthropic-beta", OAUTH_BETA))
+
+
+def _present(fields: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def merge_beta(existing: Iterable[str], ours: Iterable[str]) -> str:
+    """Merge `anthropic-beta` values: existing ones first, split on commas, each once; empty if there are none."""
+    names = (name.strip() for value in (*existing, *ours) for name in value.split(","))
+    return ",".join(dict.fromkeys(name for name in names if name))
+
+
+def credential_from_json(kind: str, data: Fields) -> Credential:
+    """Read what `to_json` wrote. Raises `UsageError`, naming the field and never its value."""
+    if kind == "api-key":
+        return ApiKey(_secret(data, "key"), unknown=data.without("key"))
+    if kind == "setup-token":
+        times = {name: _time(data, name) for name in ("obtained_at", "expires_at")}
+        return SetupToken(_secret(data, "token"), **times, unknown=data.without("token", *times))
+    if kind != "oauth":
+        raise UsageError(f"a credential's kind is api-key, setup-token or oauth, not {kind!r}")
+    known = {"access_token", "refresh_token", "scopes", "lifetime", *_OAUTH_TEXTS, *_OAUTH_TIMES}
+    lifetime = data.get("lifetime")
+    return OAuthToken(
+        secret=_secret(data, "access_token"),
+        refresh=_secret(data, "refresh_token") if data.get("refresh_token") not in {None, ""} else None,
+        scopes=_scopes(data.get("scopes")),
+        lifetime=lifetime if isinstance(lifetime, int) and not isinstance(lifetime, bool) else None,
+        subscription_type=_text(data, "subscription_type"),
+        rate_limit_tier=_text(data, "rate_limit_tier"),
+        email=_text(data, "email"),
+        account_id=_text(data, "account_id"),
+        organization_id=_text(data, "organization_id"),
+        source=_text(data, "source"),
+        expires_at=_time(data, "expires_at"),
+        obtained_at=_time(data, "obtained_at"),
+        refresh_expires_at=_time(data, "refresh_expires_at"),
+        unknown=data.without(*known),
+    )
+
+
+def _secret(data: Fields, name: str) -> Secret:
+    if not isinstance(data.get(name), str):
+        raise UsageError(f'"{name}" is missing or no string')
+    try:
+        return Secret(data[name].strip())
+    except ValueError as fault:
+        raise UsageError(f'"{name}": {fault}') from None
+
+
+def _text(data: Fields, name: str) -> str | None:
+    value = data.get(name)
+    if value is not None and not isinstance(value, str):
+        raise UsageError(f'"{name}" must be a string')
+    return value
+
+
+def _time(data: Fields, name: str) -> int | None:
+    try:
+        return None if data.get(name) is None else epoch_seconds(data[name])
+    except UsageError as fault:
+        raise UsageError(f'"{name}": {fault}') from None
+
+
+def _scopes(value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return tuple(value.split())
+    if isinstance(value, list) and all(isinstance(scope, str) for scope in value):
+        return tuple(value)
+    raise UsageError('"scopes" must be a list of strings')

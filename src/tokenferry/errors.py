@@ -1,0 +1,145 @@
+"""Every error tokenferry raises, as one tree.
+
+* TokenferryError
+  x UsageError
+  x ConfigError
+  x UnknownName
+    + UnknownAccount
+    + UnknownProvider
+  x NeedsLogin
+  x TryLater
+    + RefreshBusy
+    + RefreshFailed
+    + RefreshUncertain
+    + LockTimeout
+  x PolicyRefused
+  x CredentialRefused
+  x UnsafeFile
+  x CorruptFile
+  x StorageFailed
+  x Conflict
+
+A message is one or two sentences: what happened, where, and the command that mends it. No message holds a secret.
+`exit_code` is what the command ends with.
+"""
+
+__all__ = [
+    "ConfigError",
+    "Conflict",
+    "CorruptFile",
+    "CredentialRefused",
+    "LockTimeout",
+    "NeedsLogin",
+    "PolicyRefused",
+    "RefreshBusy",
+    "RefreshFailed",
+    "RefreshUncertain",
+    "StorageFailed",
+    "TokenferryError",
+    "TryLater",
+    "UnknownAccount",
+    "UnknownName",
+    "UnknownProvider",
+    "UnsafeFile",
+    "UsageError",
+]
+
+
+class TokenferryError(Exception):
+    """Anything tokenferry refuses or fails to do."""
+
+    exit_code = 1
+
+
+class UsageError(TokenferryError):
+    """The call itself makes no sense: a malformed secret, a bad name, contradicting options."""
+
+    exit_code = 2
+
+
+class ConfigError(TokenferryError):
+    """The configuration can't be used. `problems` lists every fault found, one sentence each."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, problems: tuple[str, ...] = ()) -> None:
+        super().__init__("\n".join([message, *(f"  {problem}" for problem in problems)]))
+        self.problems = problems
+
+
+class UnknownName(TokenferryError):  # noqa: N818  # the tree reads as what happened; every name in it would end in Error
+    """A name that nothing here answers to."""
+
+    exit_code = 4
+
+
+class UnknownAccount(UnknownName):
+    """No account of that name, or none chosen where several could be meant."""
+
+
+class UnknownProvider(UnknownName):
+    """No provider of that name."""
+
+
+class NeedsLogin(TokenferryError):  # noqa: N818  # see UnknownName
+    """Only a new login helps: the refresh token is dead, absent or not ours."""
+
+    exit_code = 5
+
+
+class TryLater(TokenferryError):  # noqa: N818  # see UnknownName
+    """Nothing is lost; the same call may succeed later. `retry_after` is in seconds, if known."""
+
+    exit_code = 6
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class RefreshBusy(TryLater):
+    """Another process holds the refresh and did not finish in time."""
+
+
+class RefreshFailed(TryLater):
+    """The token endpoint could not be reached, or answered without deciding anything."""
+
+
+class RefreshUncertain(TryLater):
+    """A refresh was sent and its answer was lost; the server may have rotated the token."""
+
+
+class LockTimeout(TryLater):
+    """A lock was not released in time."""
+
+
+class PolicyRefused(TokenferryError):  # noqa: N818  # see UnknownName
+    """`[policy] subscription` does not allow this use of a subscription credential."""
+
+    exit_code = 7
+
+
+class CredentialRefused(TokenferryError):  # noqa: N818  # see UnknownName
+    """The provider refused this credential, and a refresh can't or didn't help."""
+
+    exit_code = 5
+
+
+class UnsafeFile(TokenferryError):  # noqa: N818  # see UnknownName
+    """A file that holds secrets has a mode, an owner or a type that would let others read or replace it."""
+
+    exit_code = 8
+
+
+class CorruptFile(TokenferryError):  # noqa: N818  # see UnknownName
+    """A file that can't be understood. It is left as it is."""
+
+    exit_code = 8
+
+
+class StorageFailed(TokenferryError):  # noqa: N818  # see UnknownName
+    """The disk did not take what had to be written (full, read-only, gone)."""
+
+
+class Conflict(TokenferryError):  # noqa: N818  # see UnknownName
+    """Somebody else changed the same thing first; nothing was written."""

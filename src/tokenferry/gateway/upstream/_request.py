@@ -1,0 +1,80 @@
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+__all__ = ["FRAMING_HEADERS", "Body", "Request", "build_request"]
+
+Body = bytes | Sequence[bytes | memoryview]
+
+FRAMING_HEADERS = frozenset(
+    {
+        b"connection",
+        b"content-length",
+        b"expect",
+        b"host",
+        b"keep-alive",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+"""Set by this client or not at all; lower case. A caller strips them first."""
+
+_METHOD = re.compile(r"[A-Z]{1,32}")
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
+_TARGET = re.compile(rb"/[\x21\x22\x24-\x7e]*")
+_BODIED = frozenset({"POST", "PUT", "PATCH"})
+
+
+class Request:
+    """A request ready for the wire. It has no telling `repr`: the head holds a credential."""
+
+    __slots__ = ("head_only", "pieces")
+
+    def __init__(self, head: bytes, parts: Sequence[bytes | memoryview], *, head_only: bool) -> None:
+        self.pieces = (head, *parts)
+        self.head_only = head_only
+
+
+class _Name(NamedTuple):
+    line: bytes
+    fault: str | None
+
+
+def build_request(
+    authority: str, prefix: bytes, method: str, target: bytes, headers: Sequence[tuple[bytes, bytes]], body: Body
+) -> Request | str:
+    """Build a request, or say in one sentence why not. Nothing is raised, so that no frame keeps a credential."""
+    if not _METHOD.fullmatch(method) or method == "CONNECT":
+        return "its method is not one of HTTP's"
+    if not _TARGET.fullmatch(target):
+        return "its target must begin with a slash and hold neither blanks, control characters nor non-ASCII"
+    parts: Sequence[bytes | memoryview] = (body,) if isinstance(body, bytes) else body
+    length = sum(part.nbytes if isinstance(part, memoryview) else len(part) for part in parts)
+    lines = [b"%b %b%b HTTP/1.1\r\nhost: %b\r\n" % (method.encode(), prefix, target, authority.encode())]
+    for name, value in headers:
+        known = _known_name(name)
+        if known.fault:
+            return known.fault
+        lines.append(b"%b: %b\r\n" % (known.line, value))
+    if length or method in _BODIED:
+        lines.append(b"content-length: %d\r\n" % length)
+    lines.append(b"\r\n")
+    head = b"".join(lines)
+    # Each piece above ends one line, the first one two; a line end more was smuggled in by a value.
+    line_ends = len(lines) + 1
+    if head.count(b"\n") != line_ends or head.count(b"\r") != line_ends or b"\0" in head:
+        return "a header's value holds CR, LF or NUL"
+    return Request(head, parts if length else (), head_only=method == "HEAD")
+
+
+@lru_cache(maxsize=1024)
+def _known_name(name: bytes) -> _Name:
+    if not _NAME.fullmatch(name):
+        return _Name(b"", "a header's name is not a token (RFC 9110, 5.6.2)")
+    if name.lower() in FRAMING_HEADERS:
+        return _Name(b"", f"the header {name.decode().lower()} is set by the client itself")
+    return _Name(name, None)

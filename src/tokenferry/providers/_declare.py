@@ -1,0 +1,99 @@
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Final
+
+from tokenferry.providers._provider import KIND_OF_AUTH_TYPE, OAuthEndpoints, Provider, logs_in_at_subscription
+from tokenferry.providers._table import Table, url_fault
+
+_STRATEGIES: Final = ("priority", "round-robin", "least-utilised", "drain-soonest-reset")
+_DAY: Final = 86_400
+
+
+@cache
+def builtin_providers() -> Mapping[str, Provider]:
+    """The providers that need no declaration, by name."""
+    text = files("tokenferry.providers").joinpath("builtin.toml").read_text(encoding="utf-8")
+    problems: list[str] = []
+    declared: dict[str, Provider] = {}
+    for table in Table(tomllib.loads(text), "", problems).tables("providers"):
+        provider = declare(table, declared)
+        assert provider is not None
+        declared[provider.name] = provider
+    assert not problems, problems
+    return MappingProxyType(declared)
+
+
+def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
+    """Read one `[[providers]]` table. `base` holds what it may amend (by name) or derive from (by provider_type).
+
+    Faults are noted in the table; None when there is no usable name or base_url.
+    """
+    name = table.text("name")
+    if name is None:
+        table.problem("name", "is missing")
+        return None
+    table.path = f"providers.{name}"
+    inherited = base.get(name)
+    provider_type = table.text("provider_type", inherited.provider_type if inherited else None) or name
+    parent = inherited or base.get(provider_type)
+    if parent is None and provider_type != name:
+        table.problem("provider_type", f"must be one of {', '.join(base)}; leave it out for a provider of your own")
+
+    base_url = table.url("base_url", parent.base_url if parent else None)
+    if base_url is None:
+        table.problem("base_url", "is missing")
+        return None
+    base_url = base_url.rstrip("/")
+    oauth = _endpoints(table.table("oauth"), parent.oauth if parent else OAuthEndpoints(), base_url)
+
+    forced = bool(parent and parent.subscription) or logs_in_at_subscription(base_url, oauth)
+    subscription = table.flag("subscription", forced)
+    if forced and not subscription:
+        table.problem("subscription", "can't be switched off here: these logins are billed to a Claude subscription")
+    auth_type = table.choice("auth_type", parent.auth_type if parent else "api_key", KIND_OF_AUTH_TYPE)
+    return Provider(
+        name=name,
+        provider_type=parent.provider_type if parent else provider_type,
+        base_url=base_url,
+        auth_type=auth_type,
+        enabled=table.flag("enabled", parent.enabled if inherited and parent else True),
+        subscription=subscription or forced,
+        accounts=_accounts(table, inherited.accounts if inherited else None),
+        strategy=table.choice("strategy", parent.strategy if parent else "priority", _STRATEGIES),
+        oauth=oauth,
+    )
+
+
+def _accounts(table: Table, default: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """`accounts`, or its older spelling `oauth_provider = NAME` for exactly one."""
+    accounts: tuple[str, ...] | None = table.texts("accounts", default)
+    alias = table.text("oauth_provider")
+    if alias is None:
+        return accounts
+    if "accounts" in table:
+        table.problem("oauth_provider", "and accounts say the same thing; keep one of them")
+    return (alias,)
+
+
+def _endpoints(table: Table, default: OAuthEndpoints, base_url: str) -> OAuthEndpoints:
+    endpoints = OAuthEndpoints(
+        authorize_url=table.text("authorize_url", default.authorize_url),
+        token_url=table.text("token_url", default.token_url),
+        revoke_url=table.text("revoke_url", default.revoke_url),
+        client_id=table.text("client_id", default.client_id),
+        client_secret_file=table.text("client_secret_file", default.client_secret_file),
+        scopes=table.texts("scopes", default.scopes),
+        redirect_uri=table.text("redirect_uri", default.redirect_uri),
+        loopback_redirect=table.text("loopback_redirect", default.loopback_redirect),
+        token_body=table.choice("token_body", default.token_body, ("json", "form")),
+        state_in_exchange=table.flag("state_in_exchange", default.state_in_exchange),
+        reuse_grace_s=table.number("reuse_grace_s", default.reuse_grace_s, least=0, most=_DAY),
+    )
+    for key in ("authorize_url", "token_url", "revoke_url", "redirect_uri"):
+        url = getattr(endpoints.at(base_url), key)
+        if url and (fault := url_fault(url)):
+            table.problem(key, fault)
+    return endpoints

@@ -1,0 +1,131 @@
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+STREAM_HEADERS = [("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache")]
+
+
+@dataclass
+class Request:
+    method: str
+    path: str
+    query: str
+    headers: list[tuple[str, str]]
+    body: bytes = field(default=b"", repr=False)
+
+    def header(self, name: str) -> str:
+        """The field's values joined by commas; an empty string where there is none."""
+        return ", ".join(value for key, value in self.headers if key == name)
+
+    @property
+    def bearer(self) -> str:
+        scheme, _, value = self.header("authorization").partition(" ")
+        return value.strip() if scheme.lower() == "bearer" else ""
+
+    @cached_property
+    def parameters(self) -> dict[str, str]:
+        return dict(parse_qsl(self.query, keep_blank_values=True))
+
+    @cached_property
+    def form(self) -> list[tuple[str, str]]:
+        return parse_qsl(self.body.decode("utf-8", "replace"), keep_blank_values=True)
+
+    @cached_property
+    def json(self) -> Any:
+        """The parsed body; None where it is no JSON."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+
+    @property
+    def is_json(self) -> bool:
+        return self.header("content-type").partition(";")[0].strip().lower() == "application/json"
+
+    @property
+    def wants_stream(self) -> bool:
+        return self.path == "/v1/messages" and isinstance(self.json, dict) and self.json.get("stream") is True
+
+    @property
+    def is_oauth(self) -> bool:
+        """Whether the answer speaks OAuth's JSON rather than the API's."""
+        return self.path.startswith(("/v1/oauth/", "/oauth/", "/cai/oauth/"))
+
+    @property
+    def host_is_loopback(self) -> bool:
+        return urlsplit(f"//{self.header('host')}").hostname in LOOPBACK
+
+
+@dataclass(frozen=True)
+class Event:
+    """One server-sent event."""
+
+    name: str
+    data: dict[str, Any]
+
+    def encode(self) -> bytes:
+        return f"event: {self.name}\ndata: {json.dumps(self.data, ensure_ascii=False)}\n\n".encode()
+
+
+@dataclass
+class Answer:
+    """A whole answer, or (with `events`) a stream of events."""
+
+    status: int = 200
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    body: bytes = field(default=b"", repr=False)
+    events: list[Event] | None = field(default=None, repr=False)
+
+
+def json_answer(document: Any, status: int = 200, headers: list[tuple[str, str]] | None = None) -> Answer:
+    body = json.dumps(document, ensure_ascii=False).encode()
+    return Answer(status, [("content-type", "application/json"), *(headers or [])], body)
+
+
+def text_answer(text: str, status: int = 200) -> Answer:
+    return Answer(status, [("content-type", "text/plain; charset=utf-8")], text.encode())
+
+
+ERROR_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    408: "timeout_error",
+    409: "conflict_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+
+class ApiError(Exception):
+    """An answer in the API's error envelope."""
+
+    def __init__(self, status: int, message: str, *, headers: list[tuple[str, str]] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.headers = headers or []
+
+
+def error_envelope(kind: str, message: str, request_id: str) -> dict[str, Any]:
+    return {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}
+
+
+def error_answer(
+    status: int,
+    message: str,
+    request_id: str,
+    *,
+    kind: str | None = None,
+    headers: list[tuple[str, str]] | None = None,
+) -> Answer:
+    kind = kind or ERROR_TYPES.get(status, "api_error")
+    return json_answer(error_envelope(kind, message, request_id), status, headers)

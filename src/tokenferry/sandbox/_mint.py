@@ -1,0 +1,51 @@
+import base64
+import hashlib
+import hmac
+import secrets
+
+_DIGITS = "BCDFGHJKLMNPQRSTVWXZ"  # RFC 8628, 6.1: no vowels, so no words
+
+
+def fingerprint(secret: str) -> str:
+    """8 hex digits that stand for a secret wherever something is shown."""
+    return hashlib.sha256(secret.encode()).hexdigest()[:8]
+
+
+def fixed(label: str, length: int) -> str:
+    """Url-safe characters that depend on `label` alone."""
+    return _stream(b"tokenferry sandbox", label, length)
+
+
+def _stream(key: bytes, label: str, length: int) -> str:
+    raw = b""
+    block = 0
+    while len(raw) * 4 // 3 < length:
+        raw += hmac.digest(key, f"{label}|{block}".encode(), "sha256")
+        block += 1
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")[:length]
+
+
+class Mint:
+    """Makes tokens, codes and ids: random ones, or always the same sequence for one seed."""
+
+    def __init__(self, seed: int | str | None) -> None:
+        self._key = None if seed is None else str(seed).encode()
+        self._count = 0
+
+    def text(self, length: int) -> str:
+        self._count += 1
+        if self._key is None:
+            return secrets.token_urlsafe(length)[:length]
+        return _stream(self._key, str(self._count), length)
+
+    def token(self, prefix: str) -> str:
+        """Look like the vendor's, and say at once that it is none."""
+        return f"{prefix}sandbox-{self.text(92)}"
+
+    def user_code(self) -> str:
+        raw = self.text(8).encode()
+        letters = "".join(_DIGITS[byte % len(_DIGITS)] for byte in hashlib.sha256(raw).digest()[:8])
+        return f"{letters[:4]}-{letters[4:]}"
+
+    def identifier(self, prefix: str) -> str:
+        return prefix + self.text(24).replace("-", "A").replace("_", "B")

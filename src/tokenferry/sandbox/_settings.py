@@ -1,0 +1,65 @@
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from tokenferry.sandbox._limits import Limits
+
+
+class ControlError(Exception):
+    """A control call that makes no sense; the message says what would."""
+
+
+@dataclass
+class AnswerSettings:
+    """What `/v1/messages` says: the text instead of the echo, and which further blocks it shows."""
+
+    text: str | None = None
+    thinking: bool = False
+    tool: bool = False
+    citations: bool = False
+
+
+@dataclass
+class AccountSettings:
+    token_lifetime: int = 28_800
+    refresh_lifetime: int = 2_592_000
+    rotation: bool = True
+    reuse_grace: float = 0
+    refresh_revokes_access: bool = False
+    token_answer: dict[str, Any] = field(default_factory=dict)
+    answer: AnswerSettings = field(default_factory=AnswerSettings)
+    limits: Limits = field(default_factory=Limits)
+
+    def change(self, changes: dict[str, Any], now: float) -> None:
+        for name, value in changes.items():
+            if name == "limits":
+                self.limits.change(value, now)
+            elif name == "answer":
+                self.answer = AnswerSettings(**value) if value else AnswerSettings()
+            else:
+                setattr(self, name, value)
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "token_lifetime": (int,),
+    "refresh_lifetime": (int,),
+    "rotation": (bool,),
+    "reuse_grace": (int, float),
+    "refresh_revokes_access": (bool,),
+    "token_answer": (dict,),
+    "answer": (dict, type(None)),
+    "limits": (dict, type(None)),
+}
+
+
+def check(changes: dict[str, Any]) -> None:
+    """Refuse what `AccountSettings.change` could not take."""
+    for name, value in changes.items():
+        kinds = _KINDS.get(name)
+        if kinds is None:
+            raise ControlError(f"There is no setting {name!r}; there are {', '.join(sorted(_KINDS))}.")
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise ControlError(f"The setting {name!r} can't be {value!r}.")
+    known = {knob.name for knob in fields(AnswerSettings)}
+    unknown = set(changes.get("answer") or {}) - known
+    if unknown:
+        raise ControlError(f"`answer` has no {sorted(unknown)}; it has {sorted(known)}.")

@@ -1,0 +1,135 @@
+"""`Secret`, a value that never shows itself; `Fields`, JSON that may hold some; and a log filter against the rest."""
+
+import hmac
+import json
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final, NoReturn, final
+
+if TYPE_CHECKING:
+    import logging
+
+__all__ = ["Fields", "Redactor", "Secret", "fingerprint", "parse_object"]
+
+_REDACTED: Final = "[redacted]"
+
+
+def fingerprint(value: str) -> str:
+    """Eight hex digits of the value's sha256: all that is ever shown of a secret."""
+    return sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+
+
+@final
+class Secret:
+    """A token or key: printable ASCII, shown only as `Secret(fingerprint)`, never pickled.
+
+    Raises `ValueError` for an empty value and for one with blanks, control characters or non-ASCII:
+    such a value could never be sent in a header, and a line break in it would be an injected one.
+    """
+
+    __slots__ = ("_digest", "_value")
+
+    def __init__(self, value: str) -> None:
+        if not value:
+            raise ValueError("a secret must not be empty")
+        if not all("!" <= character <= "~" for character in value):
+            del value  # a traceback shows the locals of this frame
+            raise ValueError("a secret must be printable ASCII without blanks or line breaks")
+        self._value = value
+        self._digest = sha256(value.encode("ascii")).digest()
+
+    def reveal(self) -> str:
+        """Give the value itself. Call it where the bytes leave the process, and keep the result in no variable."""
+        return self._value
+
+    @property
+    def sha256(self) -> str:
+        """The full digest in hex, by which records name a token without holding it."""
+        return self._digest.hex()
+
+    @property
+    def fingerprint(self) -> str:
+        return self._digest.hex()[:8]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self._digest, other._digest)
+
+    def __hash__(self) -> int:
+        return hash(self._digest)
+
+    def __repr__(self) -> str:
+        return f"Secret({self.fingerprint})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Secret is never pickled; store it through a tokenferry store")
+
+    def __copy__(self) -> "Secret":
+        return self
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "Secret":
+        return self
+
+
+class Fields(dict[str, Any]):
+    """A JSON object whose values may be secrets: its repr, and so a traceback's locals, show the keys alone."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"Fields({', '.join(sorted(map(str, self)))})"
+
+    def without(self, *keys: str) -> "Fields":
+        """Give a copy without these keys."""
+        return Fields((key, value) for key, value in self.items() if key not in keys)
+
+
+def parse_object(raw: bytes) -> Fields | None:
+    """Read one JSON object; every object in it is a `Fields`. None for whatever is no JSON object.
+
+    None instead of an error, because a parser's error carries the text that it failed on.
+    """
+    try:
+        value = json.loads(raw, object_hook=Fields, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, Fields) else None
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(constant)
+
+
+class Redactor:
+    """A `logging` filter that replaces known secret values in messages, arguments and exception texts.
+
+    The last line of defence: nothing of ours logs a secret, but a library below may.
+    """
+
+    def __init__(self) -> None:
+        self._values: set[str] = set()
+
+    def know(self, secret: Secret) -> None:
+        """Redact this value from now on."""
+        self._values.add(secret.reveal())
+
+    def clean(self, text: str) -> str:
+        """Give the text with every known value replaced."""
+        for value in self._values:
+            if value in text:
+                text = text.replace(value, _REDACTED)
+        return text
+
+    def filter(self, record: "logging.LogRecord") -> bool:
+        """Rewrite the record in place; it always passes."""
+        if self._values:
+            message = record.getMessage()
+            cleaned = self.clean(message)
+            if cleaned != message:
+                record.msg, record.args = cleaned, None
+            if record.exc_info and record.exc_info[1] is not None:
+                import logging  # noqa: PLC0415  # only a record with a traceback needs it
+
+                record.exc_text = self.clean(logging.Formatter().formatException(record.exc_info))
+                record.exc_info = None
+            elif record.exc_text:
+                record.exc_text = self.clean(record.exc_text)
+        return True

@@ -1,0 +1,47 @@
+from tokenferry.stores._document import (
+    ACCOUNT_NAME,
+    DEFAULT_PRIORITY,
+    Account,
+    Document,
+    Owner,
+    check_account_name,
+)
+from tokenferry.stores._file_store import FileStore
+from tokenferry.stores._files import (
+    DISK,
+    Disk,
+    check_folder,
+    check_status,
+    make_private_folder,
+    read_private_file,
+    remove_file,
+    remove_leftovers,
+    replace_private_file,
+)
+from tokenferry.stores._lock import FileLock, refuse_network_file_system
+from tokenferry.stores._memory import MemoryStore
+from tokenferry.stores._store import Lock, Store
+
+__all__ = [
+    "ACCOUNT_NAME",
+    "DEFAULT_PRIORITY",
+    "DISK",
+    "Account",
+    "Disk",
+    "Document",
+    "FileLock",
+    "FileStore",
+    "Lock",
+    "MemoryStore",
+    "Owner",
+    "Store",
+    "check_account_name",
+    "check_folder",
+    "check_status",
+    "make_private_folder",
+    "read_private_file",
+    "refuse_network_file_system",
+    "remove_file",
+    "remove_leftovers",
+    "replace_private_file",
+]

@@ -1,0 +1,135 @@
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+from tokenferry.credentials import Credential, Kind, credential_from_json, epoch_seconds
+from tokenferry.errors import CorruptFile, UsageError
+from tokenferry.secret import Fields, parse_object
+
+Owner: TypeAlias = Literal["tokenferry", "claude-code", "ant", "external"]
+
+ACCOUNT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
+DEFAULT_PRIORITY: Final = 100
+_VERSION: Final = 1
+_MEND: Final = "restore it from a backup, or move it away and run: tokenferry accounts add NAME"
+_KEYS: Final = (
+    "version",
+    "generation",
+    "machine",
+    "name",
+    "provider",
+    "kind",
+    "owner",
+    "labels",
+    "priority",
+    "created_at",
+    "credential",
+)
+
+
+def check_account_name(name: str) -> str:
+    """Give the name back if it can be an account's; raise `UsageError` otherwise."""
+    if not ACCOUNT_NAME.fullmatch(name):
+        raise UsageError(
+            f"{name[:80]!r} can't be an account's name: use 1 to 64 of A-Z a-z 0-9 . _ @ + -, a letter or digit first"
+        )
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What is known of an account besides its secret. `created_at` is in seconds since 1970 UTC."""
+
+    name: str
+    provider: str
+    kind: Kind
+    owner: Owner = "tokenferry"
+    store: str = "file"
+    labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+    priority: int = DEFAULT_PRIORITY
+    created_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """An account with its credential, as one store holds it. Every write makes the generation one higher."""
+
+    account: Account
+    credential: Credential
+    generation: int = 1
+    machine: str | None = None
+    unknown: Fields = field(default_factory=Fields, repr=False, hash=False)
+
+    def to_bytes(self) -> bytes:
+        """The document as JSON, secrets revealed."""
+        account = self.account
+        fields = Fields(
+            version=_VERSION,
+            generation=self.generation,
+            machine=self.machine,
+            name=account.name,
+            provider=account.provider,
+            kind=account.kind,
+            owner=account.owner,
+            labels=dict(account.labels),
+            priority=account.priority,
+            created_at=account.created_at,
+            credential=self.credential.to_json(),
+            **self.unknown,
+        )
+        return json.dumps(fields, indent=1).encode("ascii") + b"\n"
+
+    @classmethod
+    def from_bytes(cls, raw: bytes, path: Path) -> "Document":
+        """Read what `to_bytes` wrote. Raises `CorruptFile` naming the path; the file is left as it is."""
+        fields = parse_object(raw)
+        del raw  # a traceback shows the locals of this frame
+        if fields is None:
+            raise CorruptFile(f"{path} is no JSON object; {_MEND}")
+        try:
+            return cls._from_fields(fields, path)
+        except UsageError as fault:
+            reason = str(fault)
+        raise CorruptFile(f"{path} can't be understood: {reason}; {_MEND}")
+
+    @classmethod
+    def _from_fields(cls, fields: Fields, path: Path) -> "Document":
+        version = _checked(fields, "version", int)
+        if version > _VERSION:
+            raise UsageError(f"it is of version {version}, written by a newer tokenferry; update this one")
+        account = Account(
+            name=check_account_name(_checked(fields, "name", str)),
+            provider=_checked(fields, "provider", str),
+            kind=_one_of(fields, "kind", get_args(Kind)),
+            owner=_one_of(fields, "owner", get_args(Owner)),
+            labels=MappingProxyType({str(key): str(value) for key, value in _checked(fields, "labels", dict).items()}),
+            priority=_checked(fields, "priority", int),
+            created_at=epoch_seconds(_checked(fields, "created_at", int)),
+        )
+        if f"{account.name}.json" != path.name:
+            raise UsageError(f'it names the account "{account.name}", which belongs in {account.name}.json')
+        return cls(
+            account=account,
+            credential=credential_from_json(account.kind, _checked(fields, "credential", Fields)),
+            generation=_checked(fields, "generation", int),
+            machine=fields.get("machine") if isinstance(fields.get("machine"), str) else None,
+            unknown=fields.without(*_KEYS),
+        )
+
+
+def _checked(fields: Fields, key: str, kind: type[Any]) -> Any:
+    value = fields.get(key)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise UsageError(f'"{key}" is missing or has the wrong type')
+    return value
+
+
+def _one_of(fields: Fields, key: str, options: tuple[str, ...]) -> Any:
+    value = _checked(fields, key, str)
+    if value not in options:
+        raise UsageError(f'"{key}" must be one of {", ".join(options)}')
+    return value

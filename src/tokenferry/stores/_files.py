@@ -1,0 +1,208 @@
+"""Reading and writing files that hold secrets, on POSIX systems."""
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from pathlib import Path
+from typing import Final
+
+from tokenferry.errors import StorageFailed, UnsafeFile
+
+MAX_BYTES: Final = 4 * 1024 * 1024
+_TEMPORARY: Final = ".tmp."
+
+
+def read_private_file(path: Path, *, readable_by_others: bool = False, max_bytes: int = MAX_BYTES) -> bytes:
+    """Read a file that must be ours alone.
+
+    Raises `FileNotFoundError` if there is none, `UnsafeFile` for a symlink, a FIFO or other non-file, another owner,
+    and modes that let others read it (or only write it, with `readable_by_others`) or replace it in its folder.
+    """
+    check_folder(path.parent)
+    try:
+        # O_NONBLOCK: opening a FIFO must not wait for its other end.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise
+    except OSError as fault:
+        if fault.errno == errno.ELOOP:
+            raise UnsafeFile(f"{path} is a symbolic link; put the file itself there") from None
+        raise UnsafeFile(f"{path} can't be opened: {fault.strerror}") from None
+    with open(descriptor, "rb") as file:
+        check_status(path, os.fstat(descriptor), readable_by_others=readable_by_others)
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise UnsafeFile(f"{path} is larger than {max_bytes} bytes, which no file of this kind is")
+    return data
+
+
+def check_status(path: Path, status: os.stat_result, *, readable_by_others: bool = False) -> None:
+    """Raise `UnsafeFile`, with the command that mends it, unless the file is regular, ours and private."""
+    if not stat.S_ISREG(status.st_mode):
+        raise UnsafeFile(f"{path} is no regular file; move it away")
+    if status.st_uid != os.geteuid():
+        raise UnsafeFile(f"{path} belongs to user {status.st_uid}; mend it with: chown {os.geteuid()} '{path}'")
+    forbidden = 0o022 if readable_by_others else 0o077
+    if status.st_mode & forbidden:
+        mode = stat.S_IMODE(status.st_mode)
+        wanted = mode & ~forbidden if readable_by_others else 0o600
+        verb = "written" if readable_by_others else "read"
+        raise UnsafeFile(
+            f"{path} has mode {mode:04o} and could be {verb} by others; mend it with: chmod {wanted:04o} '{path}'"
+        )
+
+
+def check_folder(path: Path) -> None:
+    """Raise `UnsafeFile` if others could replace files in this folder."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return
+    except OSError as fault:
+        raise UnsafeFile(f"{path} can't be looked at: {fault.strerror}") from None
+    if status.st_uid not in {os.geteuid(), 0}:
+        raise UnsafeFile(f"the folder {path} belongs to user {status.st_uid}, who could replace the files in it")
+    if status.st_mode & 0o022:
+        mode = stat.S_IMODE(status.st_mode)
+        raise UnsafeFile(
+            f"the folder {path} has mode {mode:04o}, so others could replace the files in it; "
+            f"mend it with: chmod {mode & ~0o022:04o} '{path}'"
+        )
+
+
+def make_private_folder(path: Path) -> None:
+    """Make the folder 0700, and those above it, if they are missing. Raises `UnsafeFile`, `StorageFailed`."""
+    missing = [path]
+    while not missing[-1].parent.exists():
+        missing.append(missing[-1].parent)
+    try:
+        for folder in reversed(missing):
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir(0o700)
+    except OSError as fault:
+        raise StorageFailed(f"the folder {path} can't be made: {fault.strerror}") from None
+    check_folder(path)
+
+
+class Disk:
+    """The operations a store and the journal need of a file system, one system call each.
+
+    A simulation puts another one in its place to lose, delay or refuse them.
+    """
+
+    def read(self, path: Path) -> bytes:
+        """Read a private file; see `read_private_file`."""
+        return read_private_file(path)
+
+    def make_folder(self, path: Path) -> None:
+        make_private_folder(path)
+
+    def create(self, path: Path) -> int:
+        """Create a file that is 0600 from its first moment, whatever the umask; give its descriptor."""
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        os.fchmod(descriptor, 0o600)
+        return descriptor
+
+    def open(self, path: Path) -> int:
+        """Open an existing file for writing in place."""
+        return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def reserve(self, descriptor: int, size: int) -> None:
+        """Make room on the disk, so that a later write within it can't fail for want of space."""
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(descriptor, 0, size)
+        else:
+            os.pwrite(descriptor, b"\0" * size, 0)
+
+    def write(self, descriptor: int, data: bytes, offset: int = 0) -> None:
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(descriptor, view, offset)
+            offset += written
+            view = view[written:]
+
+    def fsync(self, descriptor: int) -> None:
+        os.fsync(descriptor)
+
+    def close(self, descriptor: int) -> None:
+        os.close(descriptor)
+
+    def rename(self, old: Path, new: Path) -> None:
+        old.replace(new)
+
+    def unlink(self, path: Path) -> None:
+        path.unlink()
+
+    def sync_folder(self, path: Path) -> None:
+        """Make renames and removals in this folder durable."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def names(self, folder: Path) -> list[str]:
+        """The names in a folder, sorted; none if it is missing."""
+        try:
+            return sorted(os.listdir(folder))
+        except FileNotFoundError:
+            return []
+
+    def stamps(self, folder: Path) -> dict[str, tuple[int, ...]]:
+        """What changes when a file of this folder is replaced, by name."""
+        try:
+            with os.scandir(folder) as entries:
+                statuses = {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
+        except FileNotFoundError:
+            return {}
+        return {name: (one.st_ino, one.st_mtime_ns, one.st_size, one.st_mode) for name, one in statuses.items()}
+
+
+DISK: Final = Disk()
+
+
+def replace_private_file(path: Path, data: bytes, *, disk: Disk = DISK) -> None:
+    """Put a 0600 file in place: afterwards the old or the new content is there, whole and on disk, whatever happens.
+
+    Raises `StorageFailed` (full, read-only); then the old content stands.
+    """
+    disk.make_folder(path.parent)
+    temporary = path.with_name(f".{path.name}{_TEMPORARY}{secrets.token_hex(4)}")
+    try:
+        descriptor = disk.create(temporary)
+        try:
+            try:
+                disk.write(descriptor, data)
+                disk.fsync(descriptor)
+            finally:
+                disk.close(descriptor)
+            disk.rename(temporary, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                disk.unlink(temporary)
+            raise
+        disk.sync_folder(path.parent)
+    except OSError as fault:
+        raise StorageFailed(f"{path} could not be written: {fault.strerror}; the old content stands") from None
+
+
+def remove_file(path: Path, *, disk: Disk = DISK) -> None:
+    """Remove a file durably; one that is missing is fine. Raises `StorageFailed`."""
+    try:
+        disk.unlink(path)
+        disk.sync_folder(path.parent)
+    except FileNotFoundError:
+        return
+    except OSError as fault:
+        raise StorageFailed(f"{path} could not be removed: {fault.strerror}") from None
+
+
+def remove_leftovers(path: Path, *, disk: Disk = DISK) -> None:
+    """Remove temporary files that a killed writer of this file left. Only for the holder of its lock."""
+    prefix = f".{path.name}{_TEMPORARY}"
+    for name in disk.names(path.parent):
+        if name.startswith(prefix):
+            with contextlib.suppress(OSError):
+                disk.unlink(path.with_name(name))

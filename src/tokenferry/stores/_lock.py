@@ -1,0 +1,172 @@
+import contextlib
+import errno
+import json
+import os
+import random
+import sys
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from tokenferry.errors import LockTimeout, StorageFailed, UnsafeFile
+from tokenferry.secret import parse_object
+from tokenferry.stores._files import make_private_folder
+
+_NETWORK_FILE_SYSTEMS: Final = frozenset(
+    (
+        "9p",
+        "afs",
+        "beegfs",
+        "ceph",
+        "cifs",
+        "coda",
+        "fuse.glusterfs",
+        "fuse.sshfs",
+        "glusterfs",
+        "gpfs",
+        "lustre",
+        "ncpfs",
+        "nfs",
+        "nfs4",
+        "smb3",
+        "smbfs",
+    )
+)
+_POLL_FIRST: Final = 0.005
+_POLL_LONGEST: Final = 0.1
+_HOLDER_BYTES: Final = 512
+
+_held: "weakref.WeakSet[FileLock]" = weakref.WeakSet()
+
+
+class FileLock:
+    """An exclusive flock on a file of its own, named by the sha256 of the protected document's real path.
+
+    It excludes threads and processes of this machine that ask for it in the same way; it guards against nobody who
+    writes the document without asking, and nothing on network file systems, which are refused. The system lets go of
+    it when the holder dies. It isn't re-entrant and not fair.
+    """
+
+    def __init__(self, document: Path, locks: Path) -> None:
+        real = os.path.realpath(document)
+        self.path = locks / f"{sha256(os.fsencode(real)).hexdigest()}.lock"
+        self._document = document
+        self._descriptor: int | None = None
+
+    def try_acquire(self) -> bool:
+        """Take the lock if it is free. Raises `UnsafeFile` on a network file system or a replaced lock file."""
+        import fcntl  # noqa: PLC0415  # POSIX alone has it
+
+        make_private_folder(self.path.parent)
+        refuse_network_file_system(self.path.parent)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            descriptor = os.open(self.path, flags, 0o600)
+        except OSError as fault:
+            if fault.errno == errno.ELOOP:
+                raise UnsafeFile(f"{self.path} is a symbolic link; remove it") from None
+            raise StorageFailed(f"the lock {self.path} can't be opened: {fault.strerror}") from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+        _held.add(self)
+        self._sign()
+        return True
+
+    def acquire(self, timeout: float, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Take the lock, waiting `timeout` seconds at most. Raises `LockTimeout` naming the holder."""
+        deadline = time.monotonic() + timeout
+        pause = _POLL_FIRST
+        while not self.try_acquire():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise LockTimeout(f"{self._document} is in use by {self.holder()}; try again when it is done")
+            sleep(min(left, pause * random.uniform(0.5, 1.0)))  # noqa: S311  # spreads the waiters, guards nothing
+            pause = min(pause * 1.5, _POLL_LONGEST)
+
+    def release(self) -> None:
+        """Let go; harmless when it isn't held."""
+        descriptor, self._descriptor = self._descriptor, None
+        _held.discard(self)
+        if descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, 0)
+            os.close(descriptor)
+
+    def holder(self) -> str:
+        """Say who holds the lock, as well as can be known."""
+        try:
+            signed = parse_object(self.path.read_bytes()[:_HOLDER_BYTES].rstrip(b"\0 \n"))
+        except OSError:
+            signed = None
+        if not signed:
+            return "another process"
+        return f"process {signed.get('pid')} ({signed.get('program')})"
+
+    def _sign(self) -> None:
+        """Leave word of who holds it; only ever read to name the holder to a person."""
+        assert self._descriptor is not None
+        note = json.dumps({"pid": os.getpid(), "program": Path(sys.argv[0] or "python").name[:80]})
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, note.encode()[:_HOLDER_BYTES], 0)
+
+    def forget(self) -> None:
+        """In a forked child: close the inherited descriptor without unlocking what the parent holds."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+    @contextlib.contextmanager
+    def held(self, timeout: float) -> Iterator[None]:
+        """Hold it for a block. Raises `LockTimeout`."""
+        self.acquire(timeout)
+        try:
+            yield
+        finally:
+            self.release()
+
+
+def _after_fork() -> None:
+    for lock in list(_held):
+        lock.forget()
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def refuse_network_file_system(folder: Path, *, mounts: Path = Path("/proc/self/mountinfo")) -> None:
+    """Raise `UnsafeFile` where flock can't be trusted: on file systems shared over a network."""
+    kind = _file_system(os.path.realpath(folder), mounts)
+    if kind in _NETWORK_FILE_SYSTEMS:
+        raise UnsafeFile(
+            f"{folder} lies on a network file system ({kind}), where locks do not hold between machines; "
+            "set TOKENFERRY_HOME to a folder on a local disk"
+        )
+
+
+def _file_system(folder: str, mounts: Path) -> str | None:
+    """The type of the file system a folder lies on, from mountinfo (proc(5)); None where there is no such table."""
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    best, kind = -1, None
+    for line in lines:
+        fields, _, rest = line.partition(" - ")
+        point = fields.split(" ")[4].encode().decode("unicode_escape")
+        inside = folder == point or folder.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= best:
+            best, kind = len(point), rest.split(" ")[0]
+    return kind

@@ -1,0 +1,74 @@
+import contextlib
+import threading
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import replace
+
+from tokenferry.errors import Conflict, LockTimeout, UnknownAccount
+from tokenferry.stores._document import Document
+
+
+class MemoryStore:
+    """Documents in this process alone: for tests, and for programs that keep their credentials elsewhere."""
+
+    def __init__(self, *documents: Document) -> None:
+        self._documents = {document.account.name: document for document in documents}
+        self._locks: dict[str, threading.Lock] = {}
+        self._guard = threading.Lock()
+
+    def names(self) -> list[str]:
+        """The accounts it holds, sorted."""
+        return sorted(self._documents)
+
+    def read(self, name: str) -> Document:
+        """Give the current document. Raises `UnknownAccount`."""
+        try:
+            return self._documents[name]
+        except KeyError:
+            raise UnknownAccount(f"account {name!r} not found in this memory store") from None
+
+    def swap(self, name: str, expected: int | None, new: Document | None) -> None:
+        """Replace the document if its generation is still `expected`. Raises `Conflict`."""
+        with self._guard:
+            current = self._documents.get(name)
+            if (current.generation if current else None) != expected:
+                raise Conflict(f"account {name!r} was changed by somebody else in the meantime; nothing was written")
+            if new is None:
+                del self._documents[name]
+            else:
+                self._documents[name] = replace(new, generation=(expected or 0) + 1)
+
+    def lock(self, name: str) -> "_ThreadLock":
+        """A new lock object for the account, not yet held."""
+        with self._guard:
+            return _ThreadLock(name, self._locks.setdefault(name, threading.Lock()))
+
+    @contextlib.contextmanager
+    def exclusive(self, name: str, timeout: float) -> Iterator[None]:
+        """Hold the account's lock for a block. Raises `LockTimeout`."""
+        lock = self.lock(name)
+        lock.acquire(timeout)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def stamps(self) -> Mapping[str, Hashable]:
+        """By account, its generation."""
+        return {name: document.generation for name, document in list(self._documents.items())}
+
+
+class _ThreadLock:
+    def __init__(self, name: str, lock: threading.Lock) -> None:
+        self._name = name
+        self._lock = lock
+        self._is_held = False
+
+    def acquire(self, timeout: float) -> None:
+        if not self._lock.acquire(timeout=max(timeout, 0)):
+            raise LockTimeout(f"account {self._name!r} is in use by another thread; try again when it is done")
+        self._is_held = True
+
+    def release(self) -> None:
+        if self._is_held:
+            self._is_held = False
+            self._lock.release()

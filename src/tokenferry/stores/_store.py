@@ -1,0 +1,49 @@
+from collections.abc import Hashable, Mapping
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from tokenferry.stores._document import Document
+
+
+class Lock(Protocol):
+    """An exclusive lock on one account's document, for all who share the store."""
+
+    def acquire(self, timeout: float) -> None:
+        """Wait `timeout` seconds at most. Raises `LockTimeout` naming the holder."""
+        ...
+
+    def release(self) -> None:
+        """Let go; harmless when it isn't held."""
+        ...
+
+
+class Store(Protocol):
+    """Where credentials rest. Any object with these methods will do."""
+
+    def names(self) -> list[str]:
+        """The accounts it holds, sorted."""
+        ...
+
+    def read(self, name: str) -> Document:
+        """Give the current document. Raises `UnknownAccount`, `UnsafeFile`, `CorruptFile`."""
+        ...
+
+    def swap(self, name: str, expected: int | None, new: Document | None) -> None:
+        """Replace the document if its generation is still `expected`; None stands for "there is none".
+
+        Only for who holds `exclusive(name)`. It is durable on return. Raises `Conflict` (nothing was written) and
+        `StorageFailed` (the old document stands).
+        """
+        ...
+
+    def lock(self, name: str) -> Lock:
+        """A new lock object for the account, not yet held."""
+        ...
+
+    def exclusive(self, name: str, timeout: float) -> AbstractContextManager[None]:
+        """Hold the account's lock for a block. Raises `LockTimeout`."""
+        ...
+
+    def stamps(self) -> Mapping[str, Hashable]:
+        """By account, a value that changes whenever its document does; cheap enough to ask twice a second."""
+        ...
