@@ -7,6 +7,7 @@
     + UnknownAccount
     + UnknownProvider
   x NeedsLogin
+    + ChainCopied
   x TryLater
     + RefreshBusy
     + RefreshFailed
@@ -24,6 +25,7 @@ A message is one or two sentences: what happened, where, and the command that me
 """
 
 __all__ = [
+    "ChainCopied",
     "ConfigError",
     "Conflict",
     "CorruptFile",
@@ -87,6 +89,10 @@ class NeedsLogin(TokenferryError):  # noqa: N818  # see UnknownName
     exit_code = 5
 
 
+class ChainCopied(NeedsLogin):
+    """The document was made on another machine, where its chain may still be in use."""
+
+
 class TryLater(TokenferryError):  # noqa: N818  # see UnknownName
     """Nothing is lost; the same call may succeed later. `retry_after` is in seconds, if known."""
 
@@ -110,7 +116,11 @@ class RefreshUncertain(TryLater):
 
 
 class LockTimeout(TryLater):
-    """A lock was not released in time."""
+    """A lock was not released in time. `holder` says who has it, as well as can be known."""
+
+    def __init__(self, message: str, *, holder: str = "another process") -> None:
+        super().__init__(message, retry_after=1.0)
+        self.holder = holder
 
 
 class PolicyRefused(TokenferryError):  # noqa: N818  # see UnknownName

@@ -21,6 +21,7 @@ from tokenferry.stores._files import (
 from tokenferry.stores._lock import FileLock, refuse_network_file_system
 from tokenferry.stores._memory import MemoryStore
 from tokenferry.stores._store import Lock, Store
+from tokenferry.stores._watch import Watch
 
 __all__ = [
     "ACCOUNT_NAME",
@@ -35,6 +36,7 @@ __all__ = [
     "MemoryStore",
     "Owner",
     "Store",
+    "Watch",
     "check_account_name",
     "check_folder",
     "check_status",

@@ -109,13 +109,6 @@ class Disk:
         """Open an existing file for writing in place."""
         return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
 
-    def reserve(self, descriptor: int, size: int) -> None:
-        """Make room on the disk, so that a later write within it can't fail for want of space."""
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(descriptor, 0, size)
-        else:
-            os.pwrite(descriptor, b"\0" * size, 0)
-
     def write(self, descriptor: int, data: bytes, offset: int = 0) -> None:
         view = memoryview(data)
         while view:

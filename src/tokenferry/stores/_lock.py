@@ -89,7 +89,8 @@ class FileLock:
         while not self.try_acquire():
             left = deadline - time.monotonic()
             if left <= 0:
-                raise LockTimeout(f"{self._document} is in use by {self.holder()}; try again when it is done")
+                holder = self.holder()
+                raise LockTimeout(f"{self._document} is in use by {holder}; try again when it is done", holder=holder)
             sleep(min(left, pause * random.uniform(0.5, 1.0)))  # noqa: S311  # spreads the waiters, guards nothing
             pause = min(pause * 1.5, _POLL_LONGEST)
 

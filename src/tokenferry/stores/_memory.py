@@ -37,6 +37,10 @@ class MemoryStore:
             else:
                 self._documents[name] = replace(new, generation=(expected or 0) + 1)
 
+    def discard(self, name: str) -> None:
+        """Refuse: every document here can be read. Raises `Conflict`."""
+        raise Conflict(f"account {name!r} can be read; remove it by its generation")
+
     def lock(self, name: str) -> "_ThreadLock":
         """A new lock object for the account, not yet held."""
         with self._guard:
@@ -65,7 +69,8 @@ class _ThreadLock:
 
     def acquire(self, timeout: float) -> None:
         if not self._lock.acquire(timeout=max(timeout, 0)):
-            raise LockTimeout(f"account {self._name!r} is in use by another thread; try again when it is done")
+            message = f"account {self._name!r} is in use by another thread; try again when it is done"
+            raise LockTimeout(message, holder="another thread")
         self._is_held = True
 
     def release(self) -> None:

@@ -36,6 +36,10 @@ class Store(Protocol):
         """
         ...
 
+    def discard(self, name: str) -> None:
+        """Remove a document that can't be read. Only for who holds `exclusive(name)`. Raises `Conflict` if it can."""
+        ...
+
     def lock(self, name: str) -> Lock:
         """A new lock object for the account, not yet held."""
         ...

@@ -1,0 +1,154 @@
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from tokenferry.credentials import Credential
+from tokenferry.errors import CorruptFile, TokenferryError, UnknownAccount, UnsafeFile, UsageError
+from tokenferry.stores import (
+    Account,
+    Document,
+    Store,
+    check_account_name,
+    read_private_file,
+    remove_file,
+    replace_private_file,
+)
+
+_LOCK_WAIT: Final = 60.0
+_LIMIT: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The accounts in order (priority, then creation), and those whose document can't be read, with the reason."""
+
+    accounts: tuple[Account, ...]
+    broken: Mapping[str, TokenferryError]
+
+
+class AccountBook:
+    """All accounts: those of the store, and the implicit ones of the environment and the configuration.
+
+    Implicit accounts of the environment count only while no other account is there, or when named.
+    """
+
+    def __init__(
+        self, store: Store, *, implicit: Mapping[str, Document] | None = None, active: Path | None = None
+    ) -> None:
+        self._store = store
+        self._implicit = MappingProxyType(dict(implicit or {}))
+        self._active = active
+
+    @property
+    def store(self) -> Store:
+        return self._store
+
+    def read(self, name: str) -> Document:
+        """Give an account's document. Raises `UnknownAccount`, `UnsafeFile`, `CorruptFile`."""
+        try:
+            return self._store.read(name)
+        except UnknownAccount:
+            if name in self._implicit:
+                return self._implicit[name]
+            raise
+
+    def listing(self) -> Listing:
+        accounts: list[Account] = []
+        broken: dict[str, TokenferryError] = {}
+        for name in self._store.names():
+            try:
+                accounts.append(self._store.read(name).account)
+            except UnknownAccount:
+                continue  # removed since the names were read
+            except TokenferryError as fault:
+                broken[name] = fault
+        for name, document in self._implicit.items():
+            is_shadowed = name in broken or any(account.name == name for account in accounts)
+            if not is_shadowed:
+                accounts.append(document.account)
+        accounts.sort(key=lambda account: (account.priority, account.created_at, account.name))
+        return Listing(tuple(accounts), MappingProxyType(broken))
+
+    def choose(self, name: str | None) -> str:
+        """The account meant: the one named, else TOKENFERRY_ACCOUNT, else the one in `use`, else the only one.
+
+        Raises `UnknownAccount`, listing what there is.
+        """
+        if name := name or os.environ.get("TOKENFERRY_ACCOUNT") or self.active():
+            return name
+        listing = self.listing()
+        names = [account.name for account in listing.accounts if account.store != "environment"]
+        names = names or [account.name for account in listing.accounts][:1]
+        names += listing.broken
+        if len(names) == 1:
+            return names[0]
+        if not names:
+            raise UnknownAccount(
+                "there is no account yet; add one with: tokenferry accounts add NAME --provider anthropic"
+            )
+        raise UnknownAccount(
+            f"several accounts are here: {', '.join(sorted(names))}; name one, or pick one with: tokenferry use NAME"
+        )
+
+    def active(self) -> str | None:
+        """The account in `use`, if one is."""
+        if self._active is None:
+            return None
+        try:
+            return read_private_file(self._active, max_bytes=_LIMIT).decode("ascii", "replace").strip() or None
+        except FileNotFoundError:
+            return None
+
+    def use(self, name: str) -> None:
+        """Make an account the default one. Raises `UnknownAccount`."""
+        assert self._active is not None
+        self.read(name)
+        replace_private_file(self._active, f"{name}\n".encode("ascii"))
+
+    def add(self, account: Account, credential: Credential, *, machine: str | None, replacing: bool = False) -> bool:
+        """Store an account; tells whether it took the place of one. Raises `UsageError` when the name is taken."""
+        name = check_account_name(account.name)
+        twins = [other for other in self._store.names() if other.casefold() == name.casefold() and other != name]
+        if twins:
+            raise UsageError(f"account {twins[0]!r} exists, and {name!r} differs in case alone; use another name")
+        with self._store.exclusive(name, _LOCK_WAIT):
+            old = self._find(name)
+            if old is None:
+                self._store.swap(name, None, Document(account, credential, machine=machine))
+                return False
+            if not replacing:
+                raise UsageError(f"account {name!r} exists already; give --replace to log it in anew")
+            kept = replace(
+                account, labels=old.account.labels, priority=old.account.priority, created_at=old.account.created_at
+            )
+            new = Document(kept, credential, machine=machine, unknown=old.unknown)
+            self._store.swap(name, old.generation, new)
+            return True
+
+    def remove(self, name: str) -> None:
+        """Remove an account, also one whose document can't be read. Raises `UnknownAccount`, `UsageError`."""
+        if name in self._implicit and name not in self._store.names():
+            where = self._implicit[name].account.store
+            raise UsageError(f"account {name!r} comes from the {where}; remove it there")
+        with self._store.exclusive(name, _LOCK_WAIT):
+            try:
+                self._store.swap(name, self._store.read(name).generation, None)
+            except (CorruptFile, UnsafeFile):
+                self._store.discard(name)
+        if self._active is not None and self.active() == name:
+            remove_file(self._active)
+
+    def confirm(self, name: str, machine: str) -> None:
+        """Say that a copied document's chain is in use here alone. Raises `UnknownAccount`."""
+        with self._store.exclusive(name, _LOCK_WAIT):
+            document = self._store.read(name)
+            self._store.swap(name, document.generation, replace(document, machine=machine))
+
+    def _find(self, name: str) -> Document | None:
+        try:
+            return self._store.read(name)
+        except UnknownAccount:
+            return None

@@ -1,0 +1,53 @@
+"""Reading the secret that a person or a program hands over for an account."""
+
+from typing import Final
+
+from tokenferry.credentials import SETUP_TOKEN_PREFIX, ApiKey, Credential, Kind, SetupToken, credential_from_json
+from tokenferry.errors import UsageError
+from tokenferry.secret import Secret, parse_object
+
+_ALIASES: Final = {"account_email": "email", "scope": "scopes", "account_uuid": "account_id"}
+
+
+def read_credential(raw: bytes, kind: Kind | None, default: Kind) -> Credential:
+    """Make a credential of what was typed or piped in: a bare key or token, or a JSON object for OAuth.
+
+    `kind` defaults to what the prefix says, then to `default`. Raises `UsageError`, which never quotes the input.
+    """
+    text = raw.strip()
+    del raw  # a traceback shows the locals of this frame
+    kind = kind or _kind_of(text, default)
+    fault: str
+    try:
+        if kind == "oauth":
+            return _oauth(text)
+        secret = Secret(text.decode("ascii"))
+        return SetupToken(secret) if kind == "setup-token" else ApiKey(secret)
+    except UnicodeDecodeError:
+        fault = "it holds characters that no key has; paste the key alone, without quotes"
+    except ValueError as problem:
+        fault = str(problem)
+    del text
+    raise UsageError(f"the {kind} given is not usable: {fault}")
+
+
+def _kind_of(text: bytes, default: Kind) -> Kind:
+    if text.startswith(b"{"):
+        return "oauth"
+    if text.startswith(SETUP_TOKEN_PREFIX.encode()):
+        return "setup-token"
+    return "api-key" if default == "oauth" and text.startswith(b"sk-ant-api") else default
+
+
+def _oauth(text: bytes) -> Credential:
+    fields = parse_object(text)
+    del text
+    if fields is None:
+        raise UsageError(
+            "an OAuth login is given as one JSON object: "
+            '{"access_token": "...", "refresh_token": "...", "expires_at": SECONDS}; it may have expired'
+        )
+    for alias, name in _ALIASES.items():
+        if alias in fields:
+            fields.setdefault(name, fields.pop(alias))
+    return credential_from_json("oauth", fields)

@@ -1,0 +1,53 @@
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+from tokenferry.credentials import SETUP_TOKEN_PREFIX, ApiKey, Credential, OAuthToken
+from tokenferry.secret import Secret
+from tokenferry.stores import Account, Document
+
+ENVIRONMENT: Final = "environment"
+CONFIGURATION: Final = "config"
+_LAST: Final = 1000
+_VENDOR_URL: Final = "https://api.anthropic.com"
+_OWN_KEYS: Final = ("tfk_", "tfa_")
+
+
+def accounts_from_environment(environ: Mapping[str, str]) -> dict[str, Document]:
+    """The accounts that ANTHROPIC_API_KEY and ANTHROPIC_AUTH_TOKEN stand for, by the variable's name.
+
+    Left out are a key of our own gateway, which would call itself, tokens that aren't the vendor's, and all of them
+    when ANTHROPIC_BASE_URL names another host, for which they are then meant.
+    """
+    found: dict[str, Document] = {}
+    base_url = environ.get("ANTHROPIC_BASE_URL") or _VENDOR_URL
+    if urlsplit(base_url).hostname != urlsplit(_VENDOR_URL).hostname:
+        return found
+    for variable in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
+        value = environ.get(variable, "").strip()
+        is_foreign = variable == "ANTHROPIC_AUTH_TOKEN" and not value.startswith("sk-ant-")
+        if not value or is_foreign or value.startswith(_OWN_KEYS):
+            continue
+        try:
+            credential, provider = _classify(Secret(value))
+        except ValueError:
+            continue  # what can't be sent is no credential
+        account = Account(variable, provider, credential.kind, owner="external", store=ENVIRONMENT, priority=_LAST)
+        found[variable] = Document(account, credential)
+    return found
+
+
+def _classify(secret: Secret) -> tuple[Credential, str]:
+    value = secret.reveal()
+    if value.startswith(SETUP_TOKEN_PREFIX):
+        return OAuthToken(secret, source=ENVIRONMENT), "claude-max"
+    del value
+    return ApiKey(secret), "anthropic"
+
+
+def accounts_from_keys(keys: Mapping[str, ApiKey]) -> dict[str, Document]:
+    """The accounts that exist because a provider's `api_key` in the configuration says so, by the provider's name."""
+    return {
+        name: Document(Account(name, name, key.kind, owner="external", store=CONFIGURATION), key)
+        for name, key in keys.items()
+    }

@@ -1,0 +1,112 @@
+import logging
+import threading
+from collections.abc import Callable, Generator
+from typing import Any
+
+from tokenferry.errors import LockTimeout, StorageFailed, TokenferryError
+from tokenferry.oauth import TokenRequest, Transmission
+from tokenferry.refresh import _effects as effects
+from tokenferry.refresh._flow import Result
+from tokenferry.refresh._journal import Journal
+from tokenferry.stores import Document, Lock, Store
+
+logger = logging.getLogger(__name__)
+
+
+class Driver:
+    """Carries out a flow's effects, blocking, for one account."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        store: Store,
+        journal: Journal,
+        send: Callable[[TokenRequest, float], Transmission],
+        sleep: Callable[[float], bool],
+        deliver: Callable[[Document], None],
+    ) -> None:
+        self._name = name
+        self._store = store
+        self._journal = journal
+        self._send = send
+        self._sleep = sleep
+        self._deliver = deliver
+        self._lock: Lock | None = None
+
+    def run(self, flow: Generator[effects.Effect, Any, Result]) -> Result:
+        """Run the flow to its end and give its result; raises what it raises. The lock is never left behind."""
+        try:
+            effect = next(flow)
+            while True:
+                try:
+                    answer = self._perform(effect)
+                except TokenferryError as fault:
+                    effect = flow.throw(fault)
+                else:
+                    effect = flow.send(answer)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        finally:
+            self._release()
+
+    def _perform(self, effect: effects.Effect) -> Any:  # noqa: C901, PLR0911, PLR0912  # one branch an effect
+        match effect:
+            case effects.Acquire(timeout):
+                return self._acquire(timeout)
+            case effects.Release():
+                return self._release()
+            case effects.Read():
+                return self._store.read(self._name)
+            case effects.ReadAttempt():
+                return self._journal.attempt(self._name)
+            case effects.ReadVerdict():
+                return self._journal.verdict(self._name)
+            case effects.Record(attempt):
+                return self._journal.begin(self._name, attempt)
+            case effects.RecordAnswer(attempt, token):
+                return self._journal.answer(self._name, attempt, token)
+            case effects.RecordUncertain(attempt):
+                return self._journal.uncertain(self._name, attempt)
+            case effects.Close():
+                return self._journal.close(self._name)
+            case effects.Judge(verdict):
+                try:
+                    return self._journal.judge(self._name, verdict)
+                except StorageFailed as fault:
+                    return logger.warning("account %s: %s", self._name, fault)
+            case effects.Send(request, timeout):
+                return self._send(request, timeout)
+            case effects.Publish(expected, document):
+                return self._store.swap(self._name, expected, document)
+            case effects.Deliver(document):
+                return self._deliver(document)
+            case effects.Sleep(seconds):
+                return self._sleep(seconds)
+
+    def _acquire(self, timeout: float) -> str | None:
+        lock = self._store.lock(self._name)
+        try:
+            lock.acquire(timeout)
+        except LockTimeout as fault:
+            return fault.holder
+        self._lock = lock
+        return None
+
+    def _release(self) -> None:
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
+
+
+def main_thread_lives(seconds: float, stopping: threading.Event) -> bool:
+    """Wait; False as soon as the process wants to end, which a non-daemon thread would otherwise keep from ending."""
+    main = threading.main_thread()
+    waited = 0.0
+    while waited < seconds:
+        step = min(0.1, seconds - waited)
+        if stopping.wait(step) or not main.is_alive():
+            return False
+        waited += step
+    return main.is_alive()

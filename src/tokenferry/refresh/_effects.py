@@ -1,0 +1,118 @@
+"""What the refresh flow asks its driver to do. Each effect says what it is answered with."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from tokenferry.credentials import OAuthToken
+from tokenferry.oauth import TokenRequest
+from tokenferry.refresh._journal import Attempt, Verdict
+from tokenferry.stores import Document
+
+
+@dataclass(frozen=True, slots=True)
+class Acquire:
+    """Take the account's lock. Answered with None, or with the holder's name when it was not free in time."""
+
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Let go of the lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Answered with the current `Document`; the store's errors are thrown into the flow."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAttempt:
+    """Answered with the `Attempt` on record, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadVerdict:
+    """Answered with the `Verdict` on record, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Make the attempt durable. `StorageFailed` is thrown in when that can't be."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class RecordAnswer:
+    """Make the attempt's answer durable. `StorageFailed` is thrown in."""
+
+    attempt: Attempt
+    token: OAuthToken
+
+
+@dataclass(frozen=True, slots=True)
+class RecordUncertain:
+    """Mark the attempt as ended without an answer. `StorageFailed` is thrown in."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Forget the attempt. `StorageFailed` is thrown in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Keep a verdict for every process, or clear it with None; a failure to do so is the driver's to log."""
+
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """POST the request. Answered with a `Transmission`."""
+
+    request: TokenRequest
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Swap the document in, if its generation is `expected`. `Conflict` and `StorageFailed` are thrown in."""
+
+    expected: int
+    document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Give callers this document now: the flow goes on, but they need not wait for it."""
+
+    document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Wait. Answered with False when the process wants to end, else with True."""
+
+    seconds: float
+
+
+Effect: TypeAlias = (
+    Acquire
+    | Release
+    | Read
+    | ReadAttempt
+    | ReadVerdict
+    | Record
+    | RecordAnswer
+    | RecordUncertain
+    | Close
+    | Judge
+    | Send
+    | Publish
+    | Deliver
+    | Sleep
+)

@@ -1,0 +1,174 @@
+import logging
+import os
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from types import MappingProxyType
+
+from tokenferry.errors import RefreshBusy, RefreshFailed, TokenferryError
+from tokenferry.oauth import TokenRequest, Transmission
+from tokenferry.refresh._driver import Driver, main_thread_lives
+from tokenferry.refresh._flow import Job, Result, World, refresh_flow
+from tokenferry.refresh._journal import Journal
+from tokenferry.refresh._send import send as send_over_network
+from tokenferry.stores import Document, Store
+
+logger = logging.getLogger(__name__)
+
+_engines: "weakref.WeakSet[RefreshEngine]" = weakref.WeakSet()
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshStatistics:
+    """What one process saw of one account's refreshes."""
+
+    grants: int = 0
+    adopted: int = 0
+    """Flows that ended with a token somebody else had renewed."""
+    failures: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    """By the name of the error."""
+    waiters: int = 0
+    last_error: str | None = None
+
+
+class Flight:
+    """One running refresh of one account, and all who wait for it."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.future: Future[Result] = Future()
+        self.future.set_running_or_notify_cancel()  # from here on no waiter's cancellation reaches it
+        self.waiters = 0
+
+    def deliver(self, document: Document) -> None:
+        """Let the waiters go with this document while the flight goes on."""
+        if not self.future.done():
+            self.future.set_result(Result(document, granted=True))
+
+    def end(self, result: Result | None, fault: BaseException | None) -> None:
+        if self.future.done():
+            return
+        if fault is not None:
+            self.future.set_exception(fault)
+        else:
+            assert result is not None
+            self.future.set_result(result)
+
+
+class RefreshEngine:
+    """Runs refreshes: at most one flight per account, each on a non-daemon thread of its own.
+
+    Callers only wait for a flight's future, so neither a cancelled task nor a closed event loop nor an impatient
+    thread ends a grant half-way.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        journal: Journal,
+        world: World,
+        send: Callable[[TokenRequest, float], Transmission] = send_over_network,
+    ) -> None:
+        self._store = store
+        self._journal = journal
+        self._world = world
+        self._send = send
+        self._flights: dict[str, Flight] = {}
+        self._guard = threading.Lock()
+        self._idle = threading.Condition(self._guard)
+        self._stopping = threading.Event()
+        self._counts: dict[str, Counter[str]] = {}
+        self._last_error: dict[str, str] = {}
+        _engines.add(self)
+
+    def start(self, job: Job) -> Flight:
+        """Join the account's flight, or begin one. Raises `RefreshFailed` when the process is ending."""
+        with self._guard:
+            flight = self._flights.get(job.name)
+            if flight is not None:
+                return flight
+            if self._stopping.is_set() or not threading.main_thread().is_alive():
+                raise RefreshFailed(f"account {job.name!r} is not refreshed while this process ends")
+            flight = Flight(job)
+            thread = threading.Thread(
+                target=self._fly, args=(flight,), name=f"tokenferry-grant-{job.name}", daemon=False
+            )
+            self._flights[job.name] = flight
+            try:
+                thread.start()
+            except RuntimeError:  # the interpreter is shutting down, or out of threads
+                del self._flights[job.name]
+                raise RefreshFailed(f"account {job.name!r}: no thread could be started for its refresh") from None
+            return flight
+
+    def _fly(self, flight: Flight) -> None:
+        name = flight.job.name
+        driver = Driver(
+            name,
+            store=self._store,
+            journal=self._journal,
+            send=self._send,
+            sleep=partial(main_thread_lives, stopping=self._stopping),
+            deliver=flight.deliver,
+        )
+        result: Result | None = None
+        fault: BaseException | None = None
+        try:
+            result = driver.run(refresh_flow(flight.job, self._world))
+        except BaseException as caught:  # noqa: BLE001  # whatever it is, the waiters must hear of it
+            fault = caught
+        with self._guard:
+            self._count(name, result, fault)
+            if self._flights.get(name) is flight:
+                del self._flights[name]
+            self._idle.notify_all()
+        flight.end(result, fault)
+
+    def _count(self, name: str, result: Result | None, fault: BaseException | None) -> None:
+        counts = self._counts.setdefault(name, Counter())
+        if result is not None:
+            counts["grants" if result.granted else "adopted"] += 1
+            return
+        kind = type(fault).__name__
+        counts[kind] += 1
+        self._last_error[name] = str(fault) if isinstance(fault, TokenferryError) else kind
+        if not isinstance(fault, TokenferryError | RefreshBusy):
+            logger.error("account %s: the refresh failed with %s, which is a defect in tokenferry", name, kind)
+
+    def statistics(self, name: str) -> RefreshStatistics:
+        with self._guard:
+            counts = Counter(self._counts.get(name, Counter()))
+            flight = self._flights.get(name)
+            failures = {key: count for key, count in counts.items() if key not in {"grants", "adopted"}}
+            return RefreshStatistics(
+                grants=counts["grants"],
+                adopted=counts["adopted"],
+                failures=MappingProxyType(failures),
+                waiters=flight.waiters if flight else 0,
+                last_error=self._last_error.get(name),
+            )
+
+    def drain(self, timeout: float) -> bool:
+        """Begin no further flight, and wait for those under way. Tells whether all ended in time (seconds)."""
+        self._stopping.set()
+        with self._guard:
+            return self._idle.wait_for(lambda: not self._flights, timeout)
+
+    def forget_flights(self) -> None:
+        """In a forked child: the parent's threads don't run here."""
+        self._flights = {}
+        self._guard = threading.Lock()
+        self._idle = threading.Condition(self._guard)
+
+
+def _after_fork() -> None:
+    for engine in list(_engines):
+        engine.forget_flights()
+
+
+os.register_at_fork(after_in_child=_after_fork)

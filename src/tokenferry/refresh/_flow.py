@@ -1,0 +1,356 @@
+"""The whole of a refresh, without I/O: what is looked at, in which order, and what each answer leads to.
+
+The order is the safety: attempt on disk, then the POST, then the answer on disk, then publish, then release.
+"""
+
+import logging
+import random
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeAlias, TypeVar
+
+from tokenferry.credentials import OAuthToken
+from tokenferry.errors import (
+    ChainCopied,
+    Conflict,
+    CredentialRefused,
+    NeedsLogin,
+    RefreshBusy,
+    RefreshFailed,
+    RefreshUncertain,
+    StorageFailed,
+    TokenferryError,
+)
+from tokenferry.oauth import Closed, Denied, Granted, Outcome, Uncertain, read_refresh, refresh_request
+from tokenferry.providers import OAuthEndpoints
+from tokenferry.refresh import _effects as effects
+from tokenferry.refresh._journal import Attempt, Verdict, VerdictKind
+from tokenferry.refresh._process import ProcessIdentity
+from tokenferry.secret import Secret
+from tokenferry.settings import RefreshSettings
+from tokenferry.stores import Document
+
+logger = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
+Flow: TypeAlias = Generator[effects.Effect, Any, _Result]
+
+_MOST_TRIES: Final = 2
+_LONGEST_BACKOFF: Final = 300.0
+_LONGEST_RETRY_AFTER: Final = 3600.0
+_SIBLING_WAIT: Final = 1.0
+_REPUBLISH_EVERY: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One wish for a better token.
+
+    `refused` is the sha256 of an access token that was answered with 401. `needs` and `wait` are in seconds: the life
+    a token must have left to satisfy, and the longest wait for the lock. `forced` wants a grant whatever is there.
+    """
+
+    name: str
+    needs: float = 0.0
+    wait: float = 60.0
+    refused: str | None = None
+    forced: bool = False
+
+    def is_satisfied_by(self, document: Document, now: float) -> bool:
+        token = document.credential
+        if self.forced or token.secret.sha256 == self.refused:
+            return False
+        return not isinstance(token, OAuthToken) or seconds_left(token, now) > window(token, self.needs)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a flow ends with: the document to use, and whether a grant of its own made it."""
+
+    document: Document
+    granted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What the flow knows of its surroundings."""
+
+    endpoints: Callable[[Document], OAuthEndpoints]
+    """The provider's endpoints. Raises `UnknownProvider`."""
+    client_secret: Callable[[OAuthEndpoints], Secret | None]
+    now: Callable[[], float]
+    machine: str
+    process: ProcessIdentity
+    is_gone: Callable[[ProcessIdentity], bool] = ProcessIdentity.is_gone
+    settings: RefreshSettings = field(default_factory=RefreshSettings)
+    jitter: Callable[[], float] = lambda: random.uniform(0.5, 1.0)  # noqa: S311  # spreads retries, guards nothing
+
+
+def seconds_left(token: OAuthToken, now: float) -> float:
+    """Seconds until the access token expires; infinite when it isn't known to."""
+    return float("inf") if token.expires_at is None else token.expires_at - now
+
+
+def window(token: OAuthToken, seconds: float) -> float:
+    """A window in seconds, no longer than half the life that the token was granted with."""
+    return seconds if token.lifetime is None else min(seconds, token.lifetime / 2)
+
+
+def refresh_flow(job: Job, world: World) -> Flow[Result]:
+    """Give a document that satisfies the job, by somebody else's grant or by one of its own.
+
+    Raises `RefreshBusy`, `RefreshFailed`, `RefreshUncertain`, `NeedsLogin`, `ChainCopied`, `CredentialRefused`,
+    `StorageFailed` and whatever reading the document raises.
+    """
+    started = world.now()
+    document: Document = yield effects.Read()
+    if job.is_satisfied_by(document, world.now()):
+        return Result(document, granted=False)
+    if not job.forced:
+        _heed((yield effects.ReadVerdict()), document, world, adopt_from=None)
+    holder: str | None = yield effects.Acquire(job.wait)
+    if holder is not None:
+        document = yield effects.Read()
+        if job.is_satisfied_by(document, world.now()):
+            return Result(document, granted=False)
+        raise RefreshBusy(
+            f"account {job.name!r}: {holder} is refreshing it and was not done after {job.wait:g} seconds; "
+            "try again, or end that process if it hangs",
+            retry_after=1.0,
+        )
+    try:
+        result = yield from _under_lock(job, world, started)
+    except Exception:  # not GeneratorExit: a flow that is dropped releases nothing, its driver does
+        yield effects.Release()
+        raise
+    yield effects.Release()
+    return result
+
+
+def _under_lock(job: Job, world: World, started: float) -> Flow[Result]:
+    document: Document = yield effects.Read()
+    document, attempt = yield from _recover(job, world, document)
+    if job.is_satisfied_by(document, world.now()):
+        return Result(document, granted=False)
+    token, refresh = _renewable(job, document, world)
+    _heed((yield effects.ReadVerdict()), document, world, adopt_from=started, forced=job.forced)
+    age = world.now() - (token.obtained_at or 0)
+    if token.secret.sha256 == job.refused and token.source == "refresh" and 0 <= age < world.settings.settle:
+        raise CredentialRefused(
+            f"account {job.name!r}: the provider refuses a token it granted {age:.0f} seconds ago; refreshing again "
+            "would not help: check that the account may use the API"
+        )
+
+    endpoints = world.endpoints(document)
+    tries = 1
+    if attempt is not None:
+        tries = attempt.tries + 1
+        _weigh_retry(job, world, token, attempt, endpoints)
+    while True:
+        outcome, attempt = yield from _attempt(world, document, token, refresh, tries)
+        if isinstance(outcome, Granted):
+            return (yield from _keep(world, document, outcome.token, attempt))
+        if not isinstance(outcome, Uncertain) or tries >= _MOST_TRIES or endpoints.reuse_grace_s <= 0:
+            break
+        tries += 1  # the server declares that it forgives one replay within its grace
+    return (yield from _fail(job, world, document, outcome, attempt))
+
+
+def _recover(job: Job, world: World, document: Document) -> Flow[tuple[Document, Attempt | None]]:
+    """Finish what an attempt on record began. Gives the attempt back only if its outcome stays unknown."""
+    attempt: Attempt | None = yield effects.ReadAttempt()
+    if attempt is None:
+        return document, None
+    token = document.credential
+    if not isinstance(token, OAuthToken) or token.refresh is None or token.refresh.sha256 != attempt.token:
+        yield effects.Close()  # the chain has moved on: the attempt was published, or the account logged in anew
+        return document, None
+    if attempt.answer is not None:
+        if attempt.answer.secret != token.secret:
+            logger.warning("account %s: finishing the refresh that attempt %s had begun", job.name, attempt.id)
+            kept = yield from _keep(world, document, attempt.answer, attempt)
+            return kept.document, None
+        yield effects.Close()
+        return document, None
+    if attempt.state == "open" and attempt.process != world.process and not world.is_gone(attempt.process):
+        raise RefreshBusy(
+            f"account {job.name!r}: process {attempt.process.pid} has a refresh in flight without holding its lock; "
+            "wait for it, or end it",
+            retry_after=1.0,
+        )
+    return document, attempt
+
+
+def _renewable(job: Job, document: Document, world: World) -> tuple[OAuthToken, Secret]:
+    """The token set, if its chain is ours to move. Raises otherwise."""
+    token, owner = document.credential, document.account.owner
+    if not isinstance(token, OAuthToken):
+        raise CredentialRefused(f"account {job.name!r} holds a {token.kind}, which can't be refreshed; {_relogin(job)}")
+    if owner != "tokenferry":
+        raise NeedsLogin(f"account {job.name!r}: its chain is owned by {owner}, which alone refreshes it; log in there")
+    if document.machine is not None and document.machine != world.machine:
+        raise ChainCopied(
+            f"account {job.name!r} was copied here from another machine, where its login may still be in use; if it is "
+            f"not, say so with: tokenferry accounts confirm {job.name}; else {_relogin(job)}"
+        )
+    if token.refresh is None:
+        raise NeedsLogin(
+            f"account {job.name!r}: refresh token absent, and the access token is used up; {_relogin(job)}"
+        )
+    if world.endpoints(document).token_url is None:
+        raise NeedsLogin(
+            f"account {job.name!r}: provider {document.account.provider!r} declares no token_url, so nothing can renew "
+            "it; add one under [providers.oauth]"
+        )
+    return token, token.refresh
+
+
+def _heed(
+    verdict: Verdict | None, document: Document, world: World, *, adopt_from: float | None, forced: bool = False
+) -> None:
+    """Raise what an earlier grant of this very refresh token ended with, while that still counts.
+
+    Who waited for the lock (`adopt_from`: since when) takes a failure during its wait as its own.
+    """
+    name, now = document.account.name, world.now()
+    refresh = getattr(document.credential, "refresh", None)
+    if verdict is None or refresh is None or verdict.token != refresh.sha256:
+        return
+    if verdict.kind == "needs-login":
+        raise NeedsLogin(f"account {name!r}: {verdict.reason}; {_relogin_for(name)}")
+    if verdict.kind != "failed":
+        return
+    left = verdict.until - now
+    counts = 0 < left <= _LONGEST_RETRY_AFTER and not forced  # a longer one is a clock that was set back
+    if counts or (adopt_from is not None and adopt_from <= verdict.at <= now):
+        wait = max(left, 1.0)
+        raise RefreshFailed(
+            f"account {name!r} could not be refreshed: {verdict.reason}; the next try is in {wait:.0f} s",
+            retry_after=wait,
+        )
+
+
+def _weigh_retry(job: Job, world: World, token: OAuthToken, attempt: Attempt, endpoints: OAuthEndpoints) -> None:
+    """Raise unless presenting a refresh token again, whose fate is unknown, is the best that is left to do."""
+    if attempt.tries >= _MOST_TRIES:
+        raise NeedsLogin(
+            f"account {job.name!r}: two refreshes were sent and both answers were lost, so the login can't be saved; "
+            f"{_relogin(job)}"
+        )
+    in_grace = 0 <= world.now() - attempt.at <= endpoints.reuse_grace_s
+    nothing_to_lose = seconds_left(token, world.now()) <= 0 or token.secret.sha256 == job.refused
+    if not (in_grace and endpoints.reuse_grace_s > 0) and not nothing_to_lose:
+        raise RefreshUncertain(
+            f"account {job.name!r}: the answer to its last refresh was lost; the present token is used "
+            "while it lives, then the refresh is tried once more"
+        )
+
+
+def _attempt(
+    world: World, document: Document, token: OAuthToken, refresh: Secret, tries: int
+) -> Flow[tuple[Outcome, Attempt]]:
+    endpoints = world.endpoints(document)
+    request = refresh_request(endpoints, refresh, world.client_secret(endpoints))
+    attempt = Attempt.begin(refresh.sha256, world.now(), world.process, tries)
+    yield effects.Record(attempt)
+    sent_at = world.now()
+    transmission = yield effects.Send(request, world.settings.timeout)
+    return read_refresh(transmission, token, sent_at, world.now()), attempt
+
+
+def _keep(world: World, document: Document, token: OAuthToken, attempt: Attempt) -> Flow[Result]:
+    """Make the grant durable, then publish it. A full disk delays that; it loses nothing."""
+    if attempt.answer is None:
+        try:
+            yield effects.RecordAnswer(attempt, token)
+        except StorageFailed as fault:
+            logger.error("account %s: %s", document.account.name, fault)  # noqa: TRY400  # no secret-bearing frames
+    granted = replace(document, credential=token, machine=world.machine, generation=document.generation + 1)
+    while True:
+        try:
+            yield effects.Publish(document.generation, granted)
+            break
+        except Conflict:
+            document = yield effects.Read()
+            if getattr(document.credential, "refresh", None) is None or (
+                document.credential.refresh.sha256 != attempt.token  # type: ignore[union-attr]  # the line above
+            ):
+                yield effects.Close()
+                return Result(document, granted=False)
+            granted = replace(document, credential=token, machine=world.machine, generation=document.generation + 1)
+        except StorageFailed as fault:
+            logger.error("account %s: the new token is served from memory: %s", document.account.name, fault)  # noqa: TRY400
+            yield effects.Deliver(granted)
+            if not (yield effects.Sleep(_REPUBLISH_EVERY)):
+                return Result(granted, granted=True)
+    yield effects.Judge(None)
+    yield from _quietly(document, effects.Close())
+    return Result(granted, granted=True)
+
+
+def _fail(job: Job, world: World, document: Document, outcome: Outcome, attempt: Attempt) -> Flow[Result]:
+    """Record what a grant that gave nothing means, and raise it."""
+    refresh = document.credential.refresh  # type: ignore[union-attr]  # `_renewable` saw one
+    assert refresh is not None
+    now = world.now()
+    if isinstance(outcome, Uncertain):
+        if attempt.tries >= _MOST_TRIES:
+            reason = f"its refresh was sent twice and both answers were lost ({outcome.reason})"
+            yield effects.Judge(Verdict("needs-login", refresh.sha256, now, reason))
+            yield from _quietly(document, effects.Close())
+            raise NeedsLogin(f"account {job.name!r}: {reason}; {_relogin(job)}")
+        yield from _quietly(document, effects.RecordUncertain(attempt))
+        yield effects.Judge(Verdict("uncertain", refresh.sha256, now, outcome.reason))
+        raise RefreshUncertain(
+            f"account {job.name!r}: a refresh was sent and its answer was lost ({outcome.reason}); the present token "
+            "is used while it lives, then the refresh is tried once more"
+        )
+    if isinstance(outcome, Denied):
+        yield effects.Sleep(_SIBLING_WAIT)
+        document = yield effects.Read()
+        current = getattr(document.credential, "refresh", None)
+        if current is None or current != refresh:  # somebody refreshed without our lock and won
+            yield from _quietly(document, effects.Close())
+            if job.is_satisfied_by(document, world.now()):
+                return Result(document, granted=False)
+            raise RefreshFailed(
+                f"account {job.name!r} was refreshed by another program meanwhile; try again", retry_after=1.0
+            )
+        reason = f"the provider says that its refresh token is dead ({outcome.reason})"
+        yield effects.Judge(Verdict("needs-login", refresh.sha256, world.now(), reason))
+        yield from _quietly(document, effects.Close())
+        raise NeedsLogin(f"account {job.name!r}: {reason}; {_relogin(job)}")
+    assert isinstance(outcome, Closed)
+    verdict = _back_off(outcome, refresh, now, (yield effects.ReadVerdict()), world.jitter())
+    yield effects.Judge(verdict)
+    yield from _quietly(document, effects.Close())
+    wait = verdict.until - now
+    raise RefreshFailed(
+        f"account {job.name!r} could not be refreshed: {outcome.reason}; the next try is in {wait:.0f} s",
+        retry_after=wait,
+    )
+
+
+def _back_off(outcome: Closed, refresh: Secret, now: float, last: Verdict | None, jitter: float) -> Verdict:
+    kind: VerdictKind = "failed"
+    is_repeated = last is not None and last.kind == kind and last.token == refresh.sha256
+    failures = last.failures + 1 if last is not None and is_repeated else 1
+    delay = min(2.0 ** min(failures - 1, 16), _LONGEST_BACKOFF) * jitter
+    told = min(outcome.retry_after or 0.0, _LONGEST_RETRY_AFTER)
+    return Verdict(kind, refresh.sha256, now, outcome.reason, until=now + max(delay, told), failures=failures)
+
+
+def _quietly(document: Document, effect: effects.Effect) -> Flow[None]:
+    """Close or mark an attempt; should the disk refuse, what stays on record makes later refreshes more careful."""
+    try:
+        yield effect
+    except TokenferryError as fault:
+        logger.warning("account %s: %s", document.account.name, fault)
+
+
+def _relogin(job: Job) -> str:
+    return _relogin_for(job.name)
+
+
+def _relogin_for(name: str) -> str:
+    return f"log in again with: tokenferry accounts add {name} --replace"

@@ -1,0 +1,229 @@
+"""What lies beside a chain while, and after, it is refreshed: the attempt with its answer, and the last verdict."""
+
+import contextlib
+import json
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Final, Literal, Protocol, TypeAlias
+
+from tokenferry.credentials import OAuthToken, credential_from_json
+from tokenferry.errors import CorruptFile, StorageFailed, UsageError
+from tokenferry.refresh._process import ProcessIdentity
+from tokenferry.secret import Fields, parse_object
+from tokenferry.stores import DISK, Disk, remove_file, remove_leftovers, replace_private_file
+
+AttemptState: TypeAlias = Literal["open", "uncertain"]
+VerdictKind: TypeAlias = Literal["failed", "uncertain", "needs-login"]
+
+_HEADER: Final = 4096
+_ROOM: Final = 60 * 1024
+_MARKS: Final[dict[bytes, AttemptState]] = {b"O": "open", b"U": "uncertain"}
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One presentation of one refresh token, known to the disk before it was sent.
+
+    `token` is the sha256 of the refresh token; `at` in seconds since 1970 UTC; `tries` counts the presentations.
+    """
+
+    id: str
+    token: str
+    at: int
+    process: ProcessIdentity
+    tries: int = 1
+    state: AttemptState = "open"
+    answer: OAuthToken | None = None
+
+    @classmethod
+    def begin(cls, token: str, at: float, process: ProcessIdentity, tries: int) -> "Attempt":
+        return cls(secrets.token_hex(8), token, int(at), process, tries)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the last grant that gave nothing ended with, bound to the refresh token (sha256) that it was about.
+
+    `until` is when the token may be presented again; times in seconds since 1970 UTC.
+    """
+
+    kind: VerdictKind
+    token: str
+    at: float
+    reason: str
+    until: float = 0.0
+    failures: int = 1
+
+
+class Journal(Protocol):
+    """Keeps attempts and verdicts, by account. Written only by the holder of the account's lock."""
+
+    def attempt(self, name: str) -> Attempt | None: ...
+    def begin(self, name: str, attempt: Attempt) -> None: ...
+    def answer(self, name: str, attempt: Attempt, token: OAuthToken) -> None: ...
+    def uncertain(self, name: str, attempt: Attempt) -> None: ...
+    def close(self, name: str) -> None: ...
+    def verdict(self, name: str) -> Verdict | None: ...
+    def judge(self, name: str, verdict: Verdict | None) -> None: ...
+
+
+class FileJournal:
+    """The journal as two 0600 files per account.
+
+    NAME.attempt is made at its full size before the request is sent, so that neither marking it nor writing the
+    answer into it can fail for want of space: one mark byte, the attempt, and from byte 4096 on the answer behind its
+    own checksum. NAME.verdict is a small JSON document.
+    """
+
+    def __init__(self, folder: Path, *, disk: Disk = DISK) -> None:
+        self._folder = folder
+        self._disk = disk
+
+    def attempt(self, name: str) -> Attempt | None:
+        """The attempt on record. Raises `CorruptFile`, `UnsafeFile`."""
+        path = self._attempt(name)
+        try:
+            raw = self._disk.read(path)
+        except FileNotFoundError:
+            return None
+        state = _MARKS.get(raw[:1])
+        fields = parse_object(raw[1:_HEADER].rstrip(b"\0 \n"))
+        answer = _read_answer(raw[_HEADER:])
+        del raw  # a traceback shows the locals of this frame
+        try:
+            assert state is not None
+            assert fields is not None
+            process = ProcessIdentity(int(fields["pid"]), str(fields["start"]), str(fields["boot"]))
+            attempt = Attempt(
+                fields["id"], str(fields["token"]), int(fields["at"]), process, int(fields["tries"]), state, answer
+            )
+        except (AssertionError, KeyError, TypeError, ValueError):
+            attempt = None
+        if attempt is None:
+            raise CorruptFile(
+                f"{path} can't be understood; it may hold the only copy of a renewed token, so keep it; log in again: "
+                f"tokenferry accounts add {name} --replace"
+            )
+        return attempt
+
+    def begin(self, name: str, attempt: Attempt) -> None:
+        """Put the attempt on disk, with room for its answer. Raises `StorageFailed`; then nothing may be sent."""
+        path = self._attempt(name)
+        process = attempt.process
+        fields = {"id": attempt.id, "token": attempt.token, "at": attempt.at, "tries": attempt.tries}
+        fields |= {"pid": process.pid, "start": process.start, "boot": process.boot}
+        header = b"O" + json.dumps(fields).encode("ascii")
+        remove_leftovers(path, disk=self._disk)
+        replace_private_file(path, header.ljust(_HEADER) + bytes(_ROOM), disk=self._disk)
+
+    def answer(self, name: str, attempt: Attempt, token: OAuthToken) -> None:
+        """Write the answer into the room kept for it. Raises `StorageFailed`."""
+        body = json.dumps(token.to_json()).encode("ascii")
+        data = sha256(body).hexdigest().encode("ascii") + b" %d\n" % len(body) + body
+        del body
+        with self._open(name, attempt) as descriptor:
+            self._disk.write(descriptor, data, _HEADER)
+            self._disk.fsync(descriptor)
+
+    def uncertain(self, name: str, attempt: Attempt) -> None:
+        """Mark that the attempt ended without an answer. Raises `StorageFailed`."""
+        with self._open(name, attempt) as descriptor:
+            self._disk.write(descriptor, b"U", 0)
+            self._disk.fsync(descriptor)
+
+    def close(self, name: str) -> None:
+        """Forget the attempt: its outcome is known and kept. Raises `StorageFailed`."""
+        remove_file(self._attempt(name), disk=self._disk)
+
+    def verdict(self, name: str) -> Verdict | None:
+        """The last verdict; None as well for one that can't be read, for it only advises."""
+        try:
+            fields = parse_object(self._disk.read(self._verdict(name)))
+        except FileNotFoundError:
+            return None
+        try:
+            return None if fields is None else Verdict(**{key: fields[key] for key in Verdict.__slots__})
+        except (KeyError, TypeError):
+            return None
+
+    def judge(self, name: str, verdict: Verdict | None) -> None:
+        """Keep the verdict for every process; None clears it. Raises `StorageFailed`."""
+        path = self._verdict(name)
+        if verdict is None:
+            remove_file(path, disk=self._disk)
+            return
+        fields = {key: getattr(verdict, key) for key in Verdict.__slots__}
+        replace_private_file(path, json.dumps(fields).encode("ascii") + b"\n", disk=self._disk)
+
+    @contextlib.contextmanager
+    def _open(self, name: str, attempt: Attempt) -> Iterator[int]:
+        path = self._attempt(name)
+        try:
+            descriptor = self._disk.open(path)
+            try:
+                yield descriptor
+            finally:
+                self._disk.close(descriptor)
+        except OSError as fault:
+            raise StorageFailed(f"{path} (attempt {attempt.id}) could not be written: {fault.strerror}") from None
+
+    def _attempt(self, name: str) -> Path:
+        return self._folder / f"{name}.attempt"
+
+    def _verdict(self, name: str) -> Path:
+        return self._folder / f"{name}.verdict"
+
+
+class MemoryJournal:
+    """The journal of a store without a disk: it lasts as long as the process, as does the store."""
+
+    def __init__(self) -> None:
+        self._attempts: dict[str, Attempt] = {}
+        self._verdicts: dict[str, Verdict] = {}
+
+    def attempt(self, name: str) -> Attempt | None:
+        return self._attempts.get(name)
+
+    def begin(self, name: str, attempt: Attempt) -> None:
+        self._attempts[name] = attempt
+
+    def answer(self, name: str, attempt: Attempt, token: OAuthToken) -> None:
+        self._attempts[name] = replace(attempt, answer=token)
+
+    def uncertain(self, name: str, attempt: Attempt) -> None:
+        self._attempts[name] = replace(attempt, state="uncertain")
+
+    def close(self, name: str) -> None:
+        self._attempts.pop(name, None)
+
+    def verdict(self, name: str) -> Verdict | None:
+        return self._verdicts.get(name)
+
+    def judge(self, name: str, verdict: Verdict | None) -> None:
+        if verdict is None:
+            self._verdicts.pop(name, None)
+        else:
+            self._verdicts[name] = verdict
+
+
+def _read_answer(raw: bytes) -> OAuthToken | None:
+    """The journalled answer, or None when there is none or its writing was cut short."""
+    head, _, rest = raw.partition(b"\n")
+    del raw
+    digest, _, length = head.partition(b" ")
+    if not length.isdigit():
+        return None
+    body = rest[: int(length)]
+    del rest
+    fields = parse_object(body) if sha256(body).hexdigest().encode("ascii") == digest else None
+    del body
+    if fields is None:
+        return None
+    try:
+        token = credential_from_json("oauth", Fields(fields))
+    except UsageError:
+        return None
+    return token if isinstance(token, OAuthToken) else None

@@ -1,0 +1,50 @@
+"""Who a process is, so that a record can tell its death from its sleep."""
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+_START_FIELD: Final = 19  # of what follows the command name in proc(5) stat: field 22, starttime
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """A process of one boot: a reused pid has another start, a restarted machine another boot id."""
+
+    pid: int
+    start: str
+    boot: str
+
+    @classmethod
+    def own(cls) -> "ProcessIdentity":
+        return cls(os.getpid(), _start(os.getpid()), _boot())
+
+    def is_gone(self) -> bool:
+        """True only when the process provably runs no more."""
+        if self.boot != _boot():
+            return True
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            pass
+        return _start(self.pid) != self.start
+
+
+def _start(pid: int) -> str:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+    return stat.rpartition(")")[2].split()[_START_FIELD]
+
+
+@cache
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,62 @@
+"""The one place that talks to token endpoints: a blocking POST that says what became of it and never raises."""
+
+import time
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from tokenferry.oauth import MAX_ANSWER, Answer, Lost, NotSent, TokenRequest, Transmission
+from tokenferry.providers import is_loopback
+
+if TYPE_CHECKING:
+    import httpx2
+
+_CONNECT_TIMEOUT: Final = 10.0
+
+
+def send(request: TokenRequest, timeout: float) -> Transmission:
+    """POST it within `timeout` seconds. Redirects are not followed: a 307 would send the body again.
+
+    A new connection each time: on a kept one the peer's silent close looks like a lost answer.
+    """
+    import httpx2  # noqa: PLC0415  # 80 ms that only a refresh should cost
+
+    host = urlsplit(request.url).hostname
+    deadline = time.monotonic() + timeout
+    limits = httpx2.Timeout(timeout, connect=min(timeout, _CONNECT_TIMEOUT))
+    try:
+        # A proxy from the environment is for the world outside, never for this machine.
+        client = httpx2.Client(trust_env=not is_loopback(host), timeout=limits, follow_redirects=False)
+    except (OSError, ValueError) as fault:
+        return NotSent(f"the HTTP client can't be set up ({type(fault).__name__}); check the proxy and TLS variables")
+    with client:
+        try:
+            return _exchange(client, request, deadline)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol) as fault:
+            return NotSent(f"{host} could not be reached ({_reason(fault)})")
+        except httpx2.TimeoutException:
+            return Lost(f"{host} did not answer within {timeout:g} seconds")
+        except (httpx2.HTTPError, httpx2.InvalidURL) as fault:
+            return Lost(f"the connection to {host} broke ({_reason(fault)})")
+        except TimeoutError:
+            return Lost(f"{host} did not finish its answer within {timeout:g} seconds")
+
+
+def _exchange(client: "httpx2.Client", request: TokenRequest, deadline: float) -> Transmission:
+    body = bytearray()
+    with client.stream("POST", request.url, content=request.body, headers=list(request.headers)) as response:
+        for chunk in response.iter_bytes():
+            body += chunk
+            if len(body) > MAX_ANSWER:
+                return Lost("the answer is larger than any token endpoint's")
+            if time.monotonic() > deadline:
+                raise TimeoutError
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return Answer(response.status_code, headers, bytes(body))
+
+
+def _reason(fault: Exception) -> str:
+    """The kind of failure: library messages may quote what they choked on."""
+    cause = fault.__cause__ or fault.__context__
+    while cause is not None and (cause.__cause__ or cause.__context__) is not None:
+        cause = cause.__cause__ or cause.__context__
+    return getattr(cause, "strerror", None) or type(fault).__name__
