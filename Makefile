@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOCK := requirements/dev.txt
 
-.PHONY: setup demo serve test lint format bench e2e lock clean
+.PHONY: setup demo serve test lint format sim bench e2e lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -37,6 +37,9 @@ format: setup
 e2e: setup ## the real Claude Code CLI and the SDKs; needs npm
 	@sh scripts/e2e-needs
 	@TOKENFERRY_E2E=1 "$(BIN)/python" -m pytest -m e2e
+
+sim: setup ## a million schedules of refreshes under mishaps; SCHEDULES=N for fewer
+	@cd tests && "../$(BIN)/python" -m sim $(SCHEDULES)
 
 bench: setup
 	@"$(BIN)/python" -m bench

@@ -1,7 +1,6 @@
 """Log in once; every program on the machine gets a token that works."""
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # type checkers know this name, and `typing` itself costs more than all of this module
 if TYPE_CHECKING:
     from tokenferry.broker import Broker as Broker
     from tokenferry.credentials import ApiKey as ApiKey
@@ -24,7 +23,7 @@ _HOME_OF = {
 __all__ = ["ApiKey", "Broker", "Credential", "OAuthToken", "Secret", "SetupToken", "TokenferryError"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import a public name when it is first used (PEP 562): importing tokenferry itself costs next to nothing."""
     if name not in _HOME_OF:
         raise AttributeError(f"module 'tokenferry' has no attribute {name!r}")

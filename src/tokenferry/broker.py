@@ -14,8 +14,8 @@ from tokenferry.accounts import AccountBook, Listing, accounts_from_environment,
 from tokenferry.config import Config, load
 from tokenferry.credentials import Credential, OAuthToken
 from tokenferry.errors import NeedsLogin, PolicyRefused, RefreshBusy, TokenferryError, UnknownProvider
-from tokenferry.oauth import TokenRequest, Transmission
-from tokenferry.providers import OAuthEndpoints, Provider, builtin_providers
+from tokenferry.oauth import OAuthEndpoints, TokenRequest, Transmission
+from tokenferry.providers import Provider, builtin_providers
 from tokenferry.refresh import (
     FileJournal,
     Flight,

@@ -1,17 +1,18 @@
 """Reads config.toml into settings. Every fault is told at once, with its key, its place and the nearest known key."""
 
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 from tokenferry.credentials import ApiKey
 from tokenferry.errors import ConfigError, UnsafeFile
 from tokenferry.providers import Provider, Table, builtin_providers, declare
-from tokenferry.secret import Secret
+from tokenferry.secret import Fields, Secret
 from tokenferry.settings import GatewaySettings, PolicySettings, ServerSettings
 from tokenferry.stores import ACCOUNT_NAME, read_private_file
 
@@ -19,6 +20,7 @@ __all__ = ["Config", "load"]
 
 _LATER: Final = ("models", "router")
 _PORTS: Final = 65_535
+_VARIABLE: Final = re.compile(r"\$(\{)?([A-Za-z_][A-Za-z0-9_]*)(?(1)\})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +44,21 @@ def load(path: Path, *, required: bool = False, environ: Mapping[str, str] | Non
     Raises `ConfigError` listing every fault, `UnsafeFile` if others could write it.
     """
     try:
-        raw = read_private_file(path, readable_by_others=True)
+        data = Fields(tomllib.loads(read_private_file(path, readable_by_others=True).decode("utf-8")))
     except FileNotFoundError:
         if required:
             raise ConfigError(f"{path} not found; name an existing file with --config, or leave it out") from None
         return Config()
-    try:
-        data = tomllib.loads(raw.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
-        raise ConfigError(f"{path} is no TOML: {fault}") from None
-    return _read(data, path, os.environ if environ is None else environ)
+    except RecursionError:
+        reason = "it is nested too deep"
+    except ValueError as fault:
+        reason = str(fault)
+    else:
+        return _read(data, path, os.environ if environ is None else environ)
+    raise ConfigError(f"{path} is no TOML: {reason}")
 
 
-def _read(data: dict[str, Any], path: Path, environ: Mapping[str, str]) -> Config:
+def _read(data: Fields, path: Path, environ: Mapping[str, str]) -> Config:
     problems: list[str] = []
     warnings: list[str] = []
     root = Table(data, "", problems)
@@ -88,6 +92,8 @@ def _providers(
     for table in tables:
         provider = declare(table, builtin)
         key = _api_key(table, path, environ, warnings)
+        if provider and "api_key" in table and not ACCOUNT_NAME.fullmatch(provider.name):
+            table.problem("name", "with an api_key also names an account: letters, digits and . _ @ + - only")
         if provider and key:
             keys[provider.name] = key
         if table.ignore("models"):
@@ -108,24 +114,24 @@ def _api_key(table: Table, path: Path, environ: Mapping[str, str], warnings: lis
     where = table.text("api_key")
     if where is None:
         return None
-    if not ACCOUNT_NAME.fullmatch(table.text("name") or ""):
-        table.problem("name", "with an api_key also names an account: letters, digits and . _ @ + - only")
     value: str | None
-    if where.startswith("$"):
-        variable = where[1:].removeprefix("{").removesuffix("}")
-        value = environ.get(variable)
+    if variable := _VARIABLE.fullmatch(where):
+        value = environ.get(variable[2])
         if not value:
-            warnings.append(f"{path}: {table.path}.api_key: {variable} is not set, so that account is missing")
-            return None
-    elif "/" in where or (path.parent / where).exists():
-        try:
-            value = read_private_file(path.parent / Path(where).expanduser()).decode("ascii", "replace")
-        except (OSError, UnsafeFile) as fault:
-            table.problem("api_key", f"names a file that can't be read: {fault}")
+            warnings.append(f"{path}: {table.path}.api_key: {variable[2]} is not set, so that account is missing")
             return None
     else:
-        table.problem("api_key", 'must be "$VARIABLE" or the path of a file; a key itself does not belong here')
-        return None
+        try:
+            value = read_private_file(path.parent / Path(where).expanduser()).decode("ascii", "replace")
+        except (OSError, RuntimeError, UnsafeFile, ValueError) as fault:
+            # What names no file may be a key, so only the path of one that is there is shown.
+            reason = f"; {fault}" if isinstance(fault, UnsafeFile) and _is_there(path.parent / where) else ""
+            table.problem(
+                "api_key",
+                'must be "$VARIABLE" or the path of a file that can be read; '
+                f"a key itself does not belong here{reason}",
+            )
+            return None
     try:
         return ApiKey(Secret(value.strip()))
     except ValueError as fault:
@@ -133,11 +139,21 @@ def _api_key(table: Table, path: Path, environ: Mapping[str, str], warnings: lis
         return None
 
 
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def _server(table: Table) -> ServerSettings:
     default = ServerSettings()
+    port = table.number("port", default.port, least=0, most=_PORTS)
+    if port != int(port):
+        table.problem("port", "must be a whole number")
     settings = ServerSettings(
         host=table.text("host", default.host) or default.host,
-        port=int(table.number("port", default.port, least=0, most=_PORTS)),
+        port=int(port),
         log_level=table.choice("log_level", default.log_level, ("debug", "info", "warning", "error")),
         allowed_hosts=table.texts("allowed_hosts", default.allowed_hosts),
     )

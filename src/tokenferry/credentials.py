@@ -39,9 +39,10 @@ def epoch_seconds(value: object, *, foreign: bool = False) -> int:
     2100, for negative numbers and for what is no number.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124  # NaN
+        del value  # a traceback shows the locals of this frame, and what is no number may be a misplaced token
         raise UsageError("a time must be a number of seconds since 1970")
     if foreign and value > _MILLISECONDS_FROM:
-        value = value / 1000
+        value //= 1000
     if not 0 <= value <= _LATEST:
         raise UsageError("a time must lie between 1970 and 2100, in seconds; milliseconds are a unit mistake")
     return int(value)
@@ -55,7 +56,7 @@ class ApiKey:
     expires_at: ClassVar[None] = None
 
     secret: Secret
-    unknown: Fields = field(default_factory=Fields, repr=False)
+    unknown: Fields = field(default_factory=Fields, repr=False, hash=False)
 
     def headers(self) -> tuple[tuple[str, str], ...]:
         """The request headers that present this credential, secrets revealed."""
@@ -75,7 +76,7 @@ class SetupToken:
     secret: Secret
     obtained_at: int | None = None
     expires_at: int | None = None
-    unknown: Fields = field(default_factory=Fields, repr=False)
+    unknown: Fields = field(default_factory=Fields, repr=False, hash=False)
 
     def __post_init__(self) -> None:
         value_is_good = self.secret.reveal().startswith(SETUP_TOKEN_PREFIX)
@@ -117,7 +118,7 @@ class OAuthToken:
     lifetime: int | None = None
     refresh_expires_at: int | None = None
     source: str | None = None
-    unknown: Fields = field(default_factory=Fields, repr=False)
+    unknown: Fields = field(default_factory=Fields, repr=False, hash=False)
 
     def headers(self) -> tuple[tuple[str, str], ...]:
         """The request headers that present this credential, secrets revealed."""
@@ -168,12 +169,11 @@ def credential_from_json(kind: str, data: Fields) -> Credential:
     if kind != "oauth":
         raise UsageError(f"a credential's kind is api-key, setup-token or oauth, not {kind!r}")
     known = {"access_token", "refresh_token", "scopes", "lifetime", *_OAUTH_TEXTS, *_OAUTH_TIMES}
-    lifetime = data.get("lifetime")
     return OAuthToken(
         secret=_secret(data, "access_token"),
-        refresh=_secret(data, "refresh_token") if data.get("refresh_token") not in {None, ""} else None,
+        refresh=_secret(data, "refresh_token") if data.get("refresh_token") not in (None, "") else None,
         scopes=_scopes(data.get("scopes")),
-        lifetime=lifetime if isinstance(lifetime, int) and not isinstance(lifetime, bool) else None,
+        lifetime=_time(data, "lifetime"),
         subscription_type=_text(data, "subscription_type"),
         rate_limit_tier=_text(data, "rate_limit_tier"),
         email=_text(data, "email"),
@@ -197,10 +197,9 @@ def _secret(data: Fields, name: str) -> Secret:
 
 
 def _text(data: Fields, name: str) -> str | None:
-    value = data.get(name)
-    if value is not None and not isinstance(value, str):
+    if data.get(name) is not None and not isinstance(data[name], str):
         raise UsageError(f'"{name}" must be a string')
-    return value
+    return data.get(name)
 
 
 def _time(data: Fields, name: str) -> int | None:
@@ -217,4 +216,5 @@ def _scopes(value: object) -> tuple[str, ...]:
         return tuple(value.split())
     if isinstance(value, list) and all(isinstance(scope, str) for scope in value):
         return tuple(value)
+    del value
     raise UsageError('"scopes" must be a list of strings')

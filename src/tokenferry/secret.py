@@ -2,6 +2,7 @@
 
 import hmac
 import json
+import math
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 
@@ -22,18 +23,16 @@ def fingerprint(value: str) -> str:
 class Secret:
     """A token or key: printable ASCII, shown only as `Secret(fingerprint)`, never pickled.
 
-    Raises `ValueError` for an empty value and for one with blanks, control characters or non-ASCII:
-    such a value could never be sent in a header, and a line break in it would be an injected one.
+    Raises `ValueError` for an empty value, for one with blanks, control characters or non-ASCII, and for what is no
+    string: such a value could never be sent in a header, and a line break in it would be an injected one.
     """
 
     __slots__ = ("_digest", "_value")
 
     def __init__(self, value: str) -> None:
-        if not value:
-            raise ValueError("a secret must not be empty")
-        if not all("!" <= character <= "~" for character in value):
-            del value  # a traceback shows the locals of this frame
-            raise ValueError("a secret must be printable ASCII without blanks or line breaks")
+        if fault := _fault(value):
+            del self, value  # a traceback shows the locals of this frame
+            raise ValueError(fault)
         self._value = value
         self._digest = sha256(value.encode("ascii")).digest()
 
@@ -69,6 +68,17 @@ class Secret:
         return self
 
 
+def _fault(value: object) -> str | None:
+    """Say why a value can't be a secret; None if it can."""
+    if not isinstance(value, str):
+        return "a secret must be a string"
+    if not value:
+        return "a secret must not be empty"
+    if not all("!" <= character <= "~" for character in value):
+        return "a secret must be printable ASCII without blanks or line breaks"
+    return None
+
+
 class Fields(dict[str, Any]):
     """A JSON object whose values may be secrets: its repr, and so a traceback's locals, show the keys alone."""
 
@@ -85,17 +95,19 @@ class Fields(dict[str, Any]):
 def parse_object(raw: bytes) -> Fields | None:
     """Read one JSON object; every object in it is a `Fields`. None for whatever is no JSON object.
 
-    None instead of an error, because a parser's error carries the text that it failed on.
+    None instead of an error, because a parser's error carries the text that it failed on. Infinity, NaN and numbers
+    beyond a float's range count as null: they must not cost the tokens beside them, and can't be written again.
     """
     try:
-        value = json.loads(raw, object_hook=Fields, parse_constant=_refuse)
+        value = json.loads(raw, object_hook=Fields, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, Fields) else None
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(constant)
+def _finite(number: str) -> float | None:
+    value = float(number)
+    return value if math.isfinite(value) else None
 
 
 class Redactor:
@@ -113,15 +125,18 @@ class Redactor:
 
     def clean(self, text: str) -> str:
         """Give the text with every known value replaced."""
-        for value in self._values:
-            if value in text:
-                text = text.replace(value, _REDACTED)
+        for value in sorted(self._values, key=len, reverse=True):  # one may be the beginning of another
+            text = text.replace(value, _REDACTED)
         return text
 
     def filter(self, record: "logging.LogRecord") -> bool:
         """Rewrite the record in place; it always passes."""
         if self._values:
-            message = record.getMessage()
+            try:
+                message = record.getMessage()
+            except Exception:  # noqa: BLE001  # somebody's malformed call, which logging itself would print whole
+                record.msg, record.args = f"{record.msg} {record.args}", None
+                message = record.msg
             cleaned = self.clean(message)
             if cleaned != message:
                 record.msg, record.args = cleaned, None

@@ -26,11 +26,11 @@ class Home:
     @classmethod
     def from_environment(cls) -> "Home":
         """TOKENFERRY_HOME, else the platform's place. Raises `ConfigError` when there is no home directory."""
-        if named := os.environ.get("TOKENFERRY_HOME"):
-            return cls(Path(named).expanduser().absolute())
-        if sys.platform == "win32" and (roaming := os.environ.get("APPDATA")):
-            return cls(Path(roaming) / "tokenferry")
         try:
+            if named := os.environ.get("TOKENFERRY_HOME"):
+                return cls(Path(named).expanduser().absolute())
+            if sys.platform == "win32" and (roaming := os.environ.get("APPDATA")):
+                return cls(Path(roaming) / "tokenferry")
             return cls(Path.home() / ".config" / "tokenferry")
         except RuntimeError:
             raise ConfigError("no home directory is known here; set HOME, or TOKENFERRY_HOME to a folder") from None

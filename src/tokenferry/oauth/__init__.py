@@ -1,3 +1,4 @@
+from tokenferry.oauth._endpoints import OAuthEndpoints
 from tokenferry.oauth._refresh import Closed, Denied, Granted, Outcome, Uncertain, read_refresh, refresh_request
 from tokenferry.oauth._wire import (
     MAX_ANSWER,
@@ -18,6 +19,7 @@ __all__ = [
     "Granted",
     "Lost",
     "NotSent",
+    "OAuthEndpoints",
     "Outcome",
     "TokenRequest",
     "Transmission",

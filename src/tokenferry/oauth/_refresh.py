@@ -1,10 +1,11 @@
 import logging
+import re
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias, TypeGuard
 
 from tokenferry.credentials import OAuthToken
+from tokenferry.oauth._endpoints import OAuthEndpoints
 from tokenferry.oauth._wire import Answer, NotSent, TokenRequest, Transmission, encode_request, retry_after
-from tokenferry.providers import OAuthEndpoints
 from tokenferry.secret import Fields, Secret, parse_object
 
 logger = logging.getLogger(__name__)
@@ -14,6 +15,7 @@ _DEFAULT_LIFETIME: Final = 3600
 _ODD_LIFETIME: Final = 60
 _LONGEST_LIFETIME: Final = 365 * 86_400
 _SHOWN: Final = 200
+_TELLING: Final = 20  # so many characters of a token already tell too much
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def _merge(old: OAuthToken, fields: Fields, sent_at: int) -> OAuthToken | None:
         return None
     lifetime = _lifetime(fields.get("expires_in"))
     account, organization = fields.get("account"), fields.get("organization")
-    rotated = refresh is not old.refresh
+    rotated = refresh != old.refresh
     refresh_life = fields.get("refresh_token_expires_in")
     return replace(
         old,
@@ -148,5 +150,5 @@ def _error(fields: Fields | None) -> tuple[str, str]:
 def _redacted(text: str, old: OAuthToken) -> str:
     """The server's words, fit for a message: without our tokens, without control characters, cut to a line."""
     for secret in filter(None, (old.secret, old.refresh)):
-        text = text.replace(secret.reveal(), "[redacted]")
+        text = re.sub(re.escape(secret.reveal()[:_TELLING]) + "[!-~]*", "[redacted]", text)
     return "".join(character if character.isprintable() else " " for character in text)[:_SHOWN]

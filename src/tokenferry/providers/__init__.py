@@ -1,11 +1,10 @@
 from tokenferry.providers._declare import builtin_providers, declare
-from tokenferry.providers._provider import KIND_OF_AUTH_TYPE, AuthType, OAuthEndpoints, Provider
+from tokenferry.providers._provider import KIND_OF_AUTH_TYPE, AuthType, Provider
 from tokenferry.providers._table import Table, is_loopback, url_fault
 
 __all__ = [
     "KIND_OF_AUTH_TYPE",
     "AuthType",
-    "OAuthEndpoints",
     "Provider",
     "Table",
     "builtin_providers",

@@ -5,11 +5,13 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Final
 
-from tokenferry.providers._provider import KIND_OF_AUTH_TYPE, OAuthEndpoints, Provider, logs_in_at_subscription
+from tokenferry.oauth import OAuthEndpoints
+from tokenferry.providers._provider import KIND_OF_AUTH_TYPE, Provider, logs_in_at_subscription
 from tokenferry.providers._table import Table, url_fault
 
 _STRATEGIES: Final = ("priority", "round-robin", "least-utilised", "drain-soonest-reset")
 _DAY: Final = 86_400
+_NOWHERE: Final = "https://nowhere.invalid"  # stands in for a base_url that is missing or wrong
 
 
 @cache
@@ -32,31 +34,32 @@ def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
     Faults are noted in the table; None when there is no usable name or base_url.
     """
     name = table.text("name")
-    if name is None:
+    if name is not None:
+        table.path = f"providers.{name}"
+    elif "name" not in table:
         table.problem("name", "is missing")
-        return None
-    table.path = f"providers.{name}"
-    inherited = base.get(name)
-    provider_type = table.text("provider_type", inherited.provider_type if inherited else None) or name
-    parent = inherited or base.get(provider_type)
+    inherited = base.get(name or "")
+    provider_type = table.text("provider_type", inherited.provider_type if inherited else name)
+    parent = inherited or base.get(provider_type or "")
+    if inherited and provider_type != inherited.provider_type:
+        table.problem("provider_type", f"can't be changed for {name}; give a provider of another type another name")
     if parent is None and provider_type != name:
         table.problem("provider_type", f"must be one of {', '.join(base)}; leave it out for a provider of your own")
 
-    base_url = table.url("base_url", parent.base_url if parent else None)
-    if base_url is None:
+    url = table.url("base_url", parent.base_url if parent else None)
+    if url is None and "base_url" not in table:
         table.problem("base_url", "is missing")
-        return None
-    base_url = base_url.rstrip("/")
+    base_url = (url or _NOWHERE).rstrip("/")
     oauth = _endpoints(table.table("oauth"), parent.oauth if parent else OAuthEndpoints(), base_url)
 
-    forced = bool(parent and parent.subscription) or logs_in_at_subscription(base_url, oauth)
+    forced = bool(parent and parent.subscription) or logs_in_at_subscription(base_url, oauth.at(base_url))
     subscription = table.flag("subscription", forced)
     if forced and not subscription:
         table.problem("subscription", "can't be switched off here: these logins are billed to a Claude subscription")
     auth_type = table.choice("auth_type", parent.auth_type if parent else "api_key", KIND_OF_AUTH_TYPE)
-    return Provider(
-        name=name,
-        provider_type=parent.provider_type if parent else provider_type,
+    provider = Provider(
+        name=name or "",
+        provider_type=parent.provider_type if parent else provider_type or "",
         base_url=base_url,
         auth_type=auth_type,
         enabled=table.flag("enabled", parent.enabled if inherited and parent else True),
@@ -65,6 +68,7 @@ def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
         strategy=table.choice("strategy", parent.strategy if parent else "priority", _STRATEGIES),
         oauth=oauth,
     )
+    return None if name is None or url is None else provider
 
 
 def _accounts(table: Table, default: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -96,4 +100,5 @@ def _endpoints(table: Table, default: OAuthEndpoints, base_url: str) -> OAuthEnd
         url = getattr(endpoints.at(base_url), key)
         if url and (fault := url_fault(url)):
             table.problem(key, fault)
+    table.done()
     return endpoints

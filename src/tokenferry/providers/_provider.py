@@ -1,8 +1,9 @@
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from tokenferry.credentials import API_KEY_PREFIX, SETUP_TOKEN_PREFIX, Credential, Kind, OAuthToken
+from tokenferry.oauth import OAuthEndpoints
 
 AuthType: TypeAlias = Literal["api_key", "setup_token", "oauth"]
 Strategy: TypeAlias = Literal["priority", "round-robin", "least-utilised", "drain-soonest-reset"]
@@ -20,29 +21,6 @@ _VENDOR_HOSTS: Final = ("anthropic.com", "claude.ai", "claude.com")
 
 
 @dataclass(frozen=True, slots=True)
-class OAuthEndpoints:
-    """`[providers.oauth]`: where and how a provider logs in and renews. `reuse_grace_s` is in seconds."""
-
-    authorize_url: str | None = None
-    token_url: str | None = None
-    revoke_url: str | None = None
-    client_id: str | None = None
-    client_secret_file: str | None = None
-    scopes: tuple[str, ...] = ()
-    redirect_uri: str | None = None
-    loopback_redirect: str | None = None
-    token_body: Literal["json", "form"] = "json"  # noqa: S105  # an encoding, no password
-    state_in_exchange: bool = False
-    reuse_grace_s: float = 0.0
-
-    def at(self, base_url: str) -> "OAuthEndpoints":
-        """Give these endpoints with `{base_url}` in them filled in."""
-        names = ("authorize_url", "token_url", "revoke_url", "redirect_uri")
-        urls = {name: url.replace("{base_url}", base_url) for name in names if (url := getattr(self, name))}
-        return replace(self, **urls)
-
-
-@dataclass(frozen=True, slots=True)
 class Provider:
     """Who issues and takes credentials: `[[providers]]`."""
 
@@ -55,7 +33,7 @@ class Provider:
     accounts: tuple[str, ...] | None = None
     """The accounts it uses, in order; None means all that name it."""
     strategy: Strategy = "priority"
-    oauth: OAuthEndpoints = OAuthEndpoints()
+    oauth: OAuthEndpoints = field(default_factory=OAuthEndpoints)
     """As declared; `endpoints` is what to call."""
 
     @property
@@ -84,7 +62,10 @@ class Provider:
 
 def on_host(url: str | None, hosts: tuple[str, ...]) -> bool:
     """Tell whether a URL's host is one of these or below one of them."""
-    host = (urlsplit(url).hostname or "").rstrip(".").lower() if url else ""
+    try:
+        host = (urlsplit(url or "").hostname or "").rstrip(".").lower()
+    except ValueError:
+        return False
     return any(host == known or host.endswith("." + known) for known in hosts)
 
 

@@ -7,7 +7,7 @@ from tokenferry.errors import LockTimeout, StorageFailed, TokenferryError
 from tokenferry.oauth import TokenRequest, Transmission
 from tokenferry.refresh import _effects as effects
 from tokenferry.refresh._flow import Result
-from tokenferry.refresh._journal import Journal
+from tokenferry.refresh._journal import Journal, Verdict
 from tokenferry.stores import Document, Lock, Store
 
 logger = logging.getLogger(__name__)
@@ -67,15 +67,12 @@ class Driver:
                 return self._journal.begin(self._name, attempt)
             case effects.RecordAnswer(attempt, token):
                 return self._journal.answer(self._name, attempt, token)
-            case effects.RecordUncertain(attempt):
-                return self._journal.uncertain(self._name, attempt)
+            case effects.Mark(attempt, state):
+                return self._journal.mark(self._name, attempt, state)
             case effects.Close():
                 return self._journal.close(self._name)
             case effects.Judge(verdict):
-                try:
-                    return self._journal.judge(self._name, verdict)
-                except StorageFailed as fault:
-                    return logger.warning("account %s: %s", self._name, fault)
+                return self._judge(verdict)
             case effects.Send(request, timeout):
                 return self._send(request, timeout)
             case effects.Publish(expected, document):
@@ -84,6 +81,14 @@ class Driver:
                 return self._deliver(document)
             case effects.Sleep(seconds):
                 return self._sleep(seconds)
+
+    def _judge(self, verdict: Verdict | None) -> bool:
+        try:
+            self._journal.judge(self._name, verdict)
+        except StorageFailed as fault:
+            logger.warning("account %s: %s", self._name, fault)
+            return False
+        return True
 
     def _acquire(self, timeout: float) -> str | None:
         lock = self._store.lock(self._name)

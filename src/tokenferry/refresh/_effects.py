@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from tokenferry.credentials import OAuthToken
 from tokenferry.oauth import TokenRequest
-from tokenferry.refresh._journal import Attempt, Verdict
+from tokenferry.refresh._journal import Attempt, AttemptState, Verdict
 from tokenferry.stores import Document
 
 
@@ -52,10 +52,11 @@ class RecordAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordUncertain:
-    """Mark the attempt as ended without an answer. `StorageFailed` is thrown in."""
+class Mark:
+    """Note, in place, how the attempt ended. `StorageFailed` is thrown in."""
 
     attempt: Attempt
+    state: AttemptState
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Keep a verdict for every process, or clear it with None; a failure to do so is the driver's to log."""
+    """Keep a verdict for every process, or clear it with None. Answered with whether that could be done."""
 
     verdict: Verdict | None
 
@@ -108,7 +109,7 @@ Effect: TypeAlias = (
     | ReadVerdict
     | Record
     | RecordAnswer
-    | RecordUncertain
+    | Mark
     | Close
     | Judge
     | Send

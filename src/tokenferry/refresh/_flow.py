@@ -21,8 +21,7 @@ from tokenferry.errors import (
     StorageFailed,
     TokenferryError,
 )
-from tokenferry.oauth import Closed, Denied, Granted, Outcome, Uncertain, read_refresh, refresh_request
-from tokenferry.providers import OAuthEndpoints
+from tokenferry.oauth import Closed, Denied, Granted, OAuthEndpoints, Outcome, Uncertain, read_refresh, refresh_request
 from tokenferry.refresh import _effects as effects
 from tokenferry.refresh._journal import Attempt, Verdict, VerdictKind
 from tokenferry.refresh._process import ProcessIdentity
@@ -40,6 +39,7 @@ _LONGEST_BACKOFF: Final = 300.0
 _LONGEST_RETRY_AFTER: Final = 3600.0
 _SIBLING_WAIT: Final = 1.0
 _REPUBLISH_EVERY: Final = 1.0
+_SHORTEST_TIMEOUT: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +65,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a flow ends with: the document to use, and whether a grant of its own made it."""
+    """What a flow ends with: the document to use, whether a grant of its own made it, and whether it rests safely."""
 
     document: Document
     granted: bool
+    published: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,15 +145,18 @@ def _under_lock(job: Job, world: World, started: float) -> Flow[Result]:
     endpoints = world.endpoints(document)
     tries = 1
     if attempt is not None:
-        tries = attempt.tries + 1
+        tries = attempt.tries if attempt.state == "closed" else attempt.tries + 1
         _weigh_retry(job, world, token, attempt, endpoints)
     while True:
         outcome, attempt = yield from _attempt(world, document, token, refresh, tries)
         if isinstance(outcome, Granted):
             return (yield from _keep(world, document, outcome.token, attempt))
-        if not isinstance(outcome, Uncertain) or tries >= _MOST_TRIES or endpoints.reuse_grace_s <= 0:
+        if not isinstance(outcome, Uncertain):
             break
-        tries += 1  # the server declares that it forgives one replay within its grace
+        yield from _quietly(document, effects.Mark(attempt, "uncertain"))
+        if tries >= _MOST_TRIES or not _in_grace(world, attempt, endpoints):
+            break
+        tries += 1
     return (yield from _fail(job, world, document, outcome, attempt))
 
 
@@ -169,9 +173,16 @@ def _recover(job: Job, world: World, document: Document) -> Flow[tuple[Document,
         if attempt.answer.secret != token.secret:
             logger.warning("account %s: finishing the refresh that attempt %s had begun", job.name, attempt.id)
             kept = yield from _keep(world, document, attempt.answer, attempt)
+            if not kept.published and not job.is_satisfied_by(kept.document, world.now()):
+                raise StorageFailed(
+                    f"account {job.name!r}: a renewed token waits in the journal to be written, so no other is asked "
+                    "for; make room on the disk"
+                )
             return kept.document, None
         yield effects.Close()
         return document, None
+    if attempt.state == "denied":
+        raise NeedsLogin(f"account {job.name!r}: the provider says that its refresh token is dead; {_relogin(job)}")
     if attempt.state == "open" and attempt.process != world.process and not world.is_gone(attempt.process):
         raise RefreshBusy(
             f"account {job.name!r}: process {attempt.process.pid} has a refresh in flight without holding its lock; "
@@ -232,18 +243,22 @@ def _heed(
 
 def _weigh_retry(job: Job, world: World, token: OAuthToken, attempt: Attempt, endpoints: OAuthEndpoints) -> None:
     """Raise unless presenting a refresh token again, whose fate is unknown, is the best that is left to do."""
-    if attempt.tries >= _MOST_TRIES:
+    if attempt.tries >= _MOST_TRIES and attempt.state != "closed":
         raise NeedsLogin(
             f"account {job.name!r}: two refreshes were sent and both answers were lost, so the login can't be saved; "
             f"{_relogin(job)}"
         )
-    in_grace = 0 <= world.now() - attempt.at <= endpoints.reuse_grace_s
     nothing_to_lose = seconds_left(token, world.now()) <= 0 or token.secret.sha256 == job.refused
-    if not (in_grace and endpoints.reuse_grace_s > 0) and not nothing_to_lose:
+    if not nothing_to_lose and not _in_grace(world, attempt, endpoints):
         raise RefreshUncertain(
             f"account {job.name!r}: the answer to its last refresh was lost; the present token is used "
             "while it lives, then the refresh is tried once more"
         )
+
+
+def _in_grace(world: World, attempt: Attempt, endpoints: OAuthEndpoints) -> bool:
+    """Whether the server declares that it forgives a replay still."""
+    return endpoints.reuse_grace_s > 0 and 0 <= world.now() - attempt.at < endpoints.reuse_grace_s
 
 
 def _attempt(
@@ -254,7 +269,10 @@ def _attempt(
     attempt = Attempt.begin(refresh.sha256, world.now(), world.process, tries)
     yield effects.Record(attempt)
     sent_at = world.now()
-    transmission = yield effects.Send(request, world.settings.timeout)
+    timeout = world.settings.timeout
+    if endpoints.reuse_grace_s > 0:  # give up early enough for the one replay to fall within the grace
+        timeout = min(timeout, max(endpoints.reuse_grace_s / 2, _SHORTEST_TIMEOUT))
+    transmission = yield effects.Send(request, timeout)
     return read_refresh(transmission, token, sent_at, world.now()), attempt
 
 
@@ -282,7 +300,7 @@ def _keep(world: World, document: Document, token: OAuthToken, attempt: Attempt)
             logger.error("account %s: the new token is served from memory: %s", document.account.name, fault)  # noqa: TRY400
             yield effects.Deliver(granted)
             if not (yield effects.Sleep(_REPUBLISH_EVERY)):
-                return Result(granted, granted=True)
+                return Result(granted, granted=True, published=False)
     yield effects.Judge(None)
     yield from _quietly(document, effects.Close())
     return Result(granted, granted=True)
@@ -297,9 +315,7 @@ def _fail(job: Job, world: World, document: Document, outcome: Outcome, attempt:
         if attempt.tries >= _MOST_TRIES:
             reason = f"its refresh was sent twice and both answers were lost ({outcome.reason})"
             yield effects.Judge(Verdict("needs-login", refresh.sha256, now, reason))
-            yield from _quietly(document, effects.Close())
             raise NeedsLogin(f"account {job.name!r}: {reason}; {_relogin(job)}")
-        yield from _quietly(document, effects.RecordUncertain(attempt))
         yield effects.Judge(Verdict("uncertain", refresh.sha256, now, outcome.reason))
         raise RefreshUncertain(
             f"account {job.name!r}: a refresh was sent and its answer was lost ({outcome.reason}); the present token "
@@ -317,13 +333,15 @@ def _fail(job: Job, world: World, document: Document, outcome: Outcome, attempt:
                 f"account {job.name!r} was refreshed by another program meanwhile; try again", retry_after=1.0
             )
         reason = f"the provider says that its refresh token is dead ({outcome.reason})"
-        yield effects.Judge(Verdict("needs-login", refresh.sha256, world.now(), reason))
-        yield from _quietly(document, effects.Close())
+        yield from _quietly(document, effects.Mark(attempt, "denied"))
+        if (yield effects.Judge(Verdict("needs-login", refresh.sha256, world.now(), reason))):
+            yield from _quietly(document, effects.Close())
         raise NeedsLogin(f"account {job.name!r}: {reason}; {_relogin(job)}")
     assert isinstance(outcome, Closed)
     verdict = _back_off(outcome, refresh, now, (yield effects.ReadVerdict()), world.jitter())
     yield effects.Judge(verdict)
-    yield from _quietly(document, effects.Close())
+    # A retry that came to nothing doesn't undo that the fate of the first attempt is unknown.
+    yield from _quietly(document, effects.Close() if attempt.tries == 1 else effects.Mark(attempt, "closed"))
     wait = verdict.until - now
     raise RefreshFailed(
         f"account {job.name!r} could not be refreshed: {outcome.reason}; the next try is in {wait:.0f} s",

@@ -15,19 +15,20 @@ from tokenferry.refresh._process import ProcessIdentity
 from tokenferry.secret import Fields, parse_object
 from tokenferry.stores import DISK, Disk, remove_file, remove_leftovers, replace_private_file
 
-AttemptState: TypeAlias = Literal["open", "uncertain"]
+AttemptState: TypeAlias = Literal["open", "uncertain", "denied", "closed"]
 VerdictKind: TypeAlias = Literal["failed", "uncertain", "needs-login"]
 
 _HEADER: Final = 4096
 _ROOM: Final = 60 * 1024
-_MARKS: Final[dict[bytes, AttemptState]] = {b"O": "open", b"U": "uncertain"}
+_MARKS: Final[dict[bytes, AttemptState]] = {b"O": "open", b"U": "uncertain", b"D": "denied", b"C": "closed"}
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One presentation of one refresh token, known to the disk before it was sent.
 
-    `token` is the sha256 of the refresh token; `at` in seconds since 1970 UTC; `tries` counts the presentations.
+    `token` is the sha256 of the refresh token; `at` in seconds since 1970 UTC; `tries` counts the presentations whose
+    outcome is unknown, this one among them unless it is `closed`.
     """
 
     id: str
@@ -64,7 +65,7 @@ class Journal(Protocol):
     def attempt(self, name: str) -> Attempt | None: ...
     def begin(self, name: str, attempt: Attempt) -> None: ...
     def answer(self, name: str, attempt: Attempt, token: OAuthToken) -> None: ...
-    def uncertain(self, name: str, attempt: Attempt) -> None: ...
+    def mark(self, name: str, attempt: Attempt, state: AttemptState) -> None: ...
     def close(self, name: str) -> None: ...
     def verdict(self, name: str) -> Verdict | None: ...
     def judge(self, name: str, verdict: Verdict | None) -> None: ...
@@ -128,10 +129,11 @@ class FileJournal:
             self._disk.write(descriptor, data, _HEADER)
             self._disk.fsync(descriptor)
 
-    def uncertain(self, name: str, attempt: Attempt) -> None:
-        """Mark that the attempt ended without an answer. Raises `StorageFailed`."""
+    def mark(self, name: str, attempt: Attempt, state: AttemptState) -> None:
+        """Note how the attempt ended, by its one mark byte. Raises `StorageFailed`."""
+        mark = next(byte for byte, known in _MARKS.items() if known == state)
         with self._open(name, attempt) as descriptor:
-            self._disk.write(descriptor, b"U", 0)
+            self._disk.write(descriptor, mark, 0)
             self._disk.fsync(descriptor)
 
     def close(self, name: str) -> None:
@@ -193,8 +195,8 @@ class MemoryJournal:
     def answer(self, name: str, attempt: Attempt, token: OAuthToken) -> None:
         self._attempts[name] = replace(attempt, answer=token)
 
-    def uncertain(self, name: str, attempt: Attempt) -> None:
-        self._attempts[name] = replace(attempt, state="uncertain")
+    def mark(self, name: str, attempt: Attempt, state: AttemptState) -> None:
+        self._attempts[name] = replace(attempt, state=state)
 
     def close(self, name: str) -> None:
         self._attempts.pop(name, None)

@@ -1,0 +1,108 @@
+"""The ground every test stands on: a throw-away home, no network but loopback, no writes outside, no blocked loop."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+
+from tokenferry.settings import Home
+
+pytest_plugins = ["tokenferry.testing"]
+
+ROOT = Path(__file__).resolve().parent.parent
+_FOREIGN_VARIABLES = ("ANTHROPIC_", "CLAUDE_", "OPENAI_", "TOKENFERRY_")
+_KEPT_VARIABLES = ("TOKENFERRY_E2E",)
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_PATH_EVENTS = {"os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "os.link", "os.symlink"}
+
+
+class _Warden:
+    """An audit hook (PEP 578): it can't be taken out, so it is one for the whole run."""
+
+    def __init__(self) -> None:
+        caches = (".hypothesis", ".pytest_cache", ".coverage", ".mypy_cache")
+        self.roots = [os.path.realpath(tempfile.gettempdir()), "/dev", "/proc/self"]
+        self.prefixes = [str(ROOT / cache) for cache in caches]
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open":
+            path, mode, flags = arguments
+            is_written = (isinstance(mode, str) and set(mode) & set("wax+")) or (flags or 0) & _WRITING
+            if is_written:
+                self._check_path(path)
+        elif event in _PATH_EVENTS:
+            self._check_path(arguments[-2] if event in {"os.link", "os.symlink", "os.rename"} else arguments[0])
+        elif event == "socket.connect":
+            self._check_address(arguments[1])
+        elif event == "socket.getaddrinfo":
+            self._check_host(arguments[0])
+
+    def _check_path(self, path: object) -> None:
+        if not isinstance(path, str | bytes | os.PathLike):
+            return
+        text = os.path.realpath(os.fsdecode(path))
+        if "__pycache__" in text or any(text.startswith(prefix) for prefix in self.prefixes):
+            return
+        if not any(text == root or text.startswith(root + "/") for root in self.roots):
+            raise PermissionError(f"a test wrote outside its folders: {text}")
+
+    def _check_address(self, address: object) -> None:
+        if isinstance(address, tuple):
+            self._check_host(address[0])
+
+    def _check_host(self, host: object) -> None:
+        text = os.fsdecode(host) if isinstance(host, bytes) else host
+        if text in {None, "", "localhost"} or not isinstance(text, str) or text.endswith((".localhost", ".invalid")):
+            return
+        try:
+            is_local = ip_address(text).is_loopback
+        except ValueError:
+            is_local = False
+        if not is_local:
+            raise PermissionError(f"a test reached for the network: {text}")
+
+
+sys.addaudithook(_Warden())
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No variable of the person who runs the tests reaches them, and HOME is a throw-away one."""
+    for name in list(os.environ):
+        if name.startswith(_FOREIGN_VARIABLES) and name not in _KEPT_VARIABLES:
+            monkeypatch.delenv(name)
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    person = tmp_path / "person"
+    person.mkdir(mode=0o700)
+    monkeypatch.setenv("HOME", str(person))
+    monkeypatch.setenv("TOKENFERRY_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(autouse=True)
+def _no_blocked_loop() -> Iterator[BlockBuster]:
+    """A blocking call of ours on an event loop is an error."""
+    with blockbuster_ctx("tokenferry") as blockbuster:
+        for function in blockbuster.functions.values():
+            # A credential that isn't fresh is read from one small local file; a lock or the network never.
+            function.can_block_in("tokenferry/broker.py", {"_steps", "listing"})
+        yield blockbuster
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """An empty TOKENFERRY_HOME, made private."""
+    path = tmp_path / "home"
+    path.mkdir(mode=0o700, exist_ok=True)
+    return Home(path)

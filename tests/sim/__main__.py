@@ -1,0 +1,61 @@
+"""`python -m sim [SCHEDULES] [FIRST SEED]`: many schedules on all cores, with a summary; a failure prints its seed."""
+
+import logging
+import os
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+
+from sim.schedule import run_schedule
+
+_BATCH = 500
+
+
+def run_batch(first: int) -> tuple[Counter[str], list[str]]:
+    """Run one batch of seeds; give what was counted, and a report for every violation."""
+    logging.disable(logging.CRITICAL)
+    counts: Counter[str] = Counter()
+    failures: list[str] = []
+    for seed in range(first, first + _BATCH):
+        machine = run_schedule(seed)
+        counts["schedules"] += 1
+        counts["processes"] += len(machine.processes)
+        counts["processes killed"] += sum(process.killed for process in machine.processes)
+        counts["grants"] += machine.server.grants
+        counts["refresh tokens presented"] += len(machine.server.presentations)
+        counts["answers lost for good"] += sum(not one.settled for one in machine.sent)
+        counts["power cuts"] += sum("power cut" in line for line in machine.log)
+        counts["logins lost"] += type(machine.processes[-1].ended).__name__ == "NeedsLogin"
+        if machine.violations:
+            failures.append("\n".join((f"seed {seed}: {'; '.join(machine.violations)}", *machine.log)))
+    return counts, failures
+
+
+def main(schedules: int = 1_000_000, first: int = 0) -> int:
+    """Run them; the exit code says whether every invariant held."""
+    started = time.monotonic()
+    totals: Counter[str] = Counter()
+    failures: list[str] = []
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        for number, (counts, failed) in enumerate(pool.map(run_batch, range(first, first + schedules, _BATCH)), 1):
+            totals += counts
+            failures += failed
+            if sys.stderr.isatty() or number % 100 == 0:
+                say(f"\r{number * _BATCH:>9} of {schedules} schedules, {len(failures)} failed ")
+    say("\n")
+    for failure in failures[:5]:
+        say(f"{failure}\n\n")
+    for name, count in totals.items():
+        say(f"{name:<26}{count:>12,}\n")
+    say(f"{'invariants broken':<26}{len(failures):>12,}\n{'seconds':<26}{time.monotonic() - started:>12,.0f}\n")
+    return bool(failures)
+
+
+def say(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(*(int(argument) for argument in sys.argv[1:3])))

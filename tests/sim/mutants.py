@@ -1,0 +1,82 @@
+"""The flow with one safeguard taken out at a time, by an edit of its source that must apply exactly once."""
+
+import inspect
+import types
+from typing import Final
+
+from sim.world import FlowFactory
+from tokenferry.refresh import _flow
+
+MUTANTS: Final[dict[str, tuple[str, ...]]] = {
+    "does not read again under the lock": (
+        "result = yield from _under_lock(job, world, started)",
+        "result = yield from _under_lock(job, world, started, document)",
+        "started: float) -> Flow[Result]:\n    document: Document = yield effects.Read()\n",
+        "started: float, document: Document) -> Flow[Result]:\n",
+    ),
+    "takes no lock": (
+        "    holder: str | None = yield effects.Acquire(job.wait)\n",
+        "    holder: str | None = None\n",
+    ),
+    "keeps no attempt on record": ("    yield effects.Record(attempt)\n", ""),
+    "does not journal the answer": ("            yield effects.RecordAnswer(attempt, token)\n", "            pass\n"),
+    "ignores what an earlier attempt left": (
+        "    attempt: Attempt | None = yield effects.ReadAttempt()\n    if attempt is None:\n",
+        "    attempt: Attempt | None = None\n    if attempt is None:\n",
+    ),
+    "forgets the attempt before it publishes": (
+        "    while True:\n        try:\n            yield effects.Publish(",
+        "    yield effects.Close()\n    while True:\n        try:\n            yield effects.Publish(",
+    ),
+    "releases before it publishes": (
+        "    while True:\n        try:\n            yield effects.Publish(",
+        "    yield effects.Release()\n    while True:\n        try:\n            yield effects.Publish(",
+    ),
+    "closes an attempt whose answer was lost": (
+        '        yield from _quietly(document, effects.Mark(attempt, "uncertain"))\n        if tries',
+        "        yield from _quietly(document, effects.Close())\n        if tries",
+    ),
+    "retries an uncertain attempt while the access token lives": (
+        "    if not nothing_to_lose and not _in_grace(world, attempt, endpoints):\n",
+        "    if False:\n",
+    ),
+    "retries without a grace": (
+        "if tries >= _MOST_TRIES or not _in_grace(world, attempt, endpoints):\n            break",
+        "if tries >= _MOST_TRIES:\n            break",
+    ),
+    "retries for ever": ("_MOST_TRIES: Final = 2", "_MOST_TRIES: Final = 9"),
+    "forgets the first attempt when the retry is closed": (
+        'effects.Close() if attempt.tries == 1 else effects.Mark(attempt, "closed")',
+        "effects.Close()",
+    ),
+    "takes a server's trouble for the token's death": (
+        "    assert isinstance(outcome, Closed)\n",
+        '    yield effects.Judge(Verdict("needs-login", refresh.sha256, now, outcome.reason))\n'
+        '    raise NeedsLogin("dead")\n',
+    ),
+    "overwrites what another program wrote": (
+        "            document = yield effects.Read()\n            if getattr(",
+        "            document = yield effects.Read()\n            if False and getattr(",
+    ),
+    "grants anew while a renewed token waits to be written": (
+        "            if not kept.published and not job.is_satisfied_by(kept.document, world.now()):\n",
+        "            if False:\n",
+    ),
+    "gives up the lock to nobody": (
+        "    yield effects.Release()\n    return result\n",
+        "    return result\n",
+    ),
+}
+
+
+def mutated_flow(name: str) -> FlowFactory:
+    """Give `refresh_flow` of a module whose source had these edits: pairs of what stood there and what stands now."""
+    source = inspect.getsource(_flow)
+    edits = MUTANTS[name]
+    for before, after in zip(edits[::2], edits[1::2], strict=True):
+        assert source.count(before) == 1, f"the mutant no longer applies: {name}"
+        source = source.replace(before, after)
+    module = types.ModuleType(_flow.__name__)
+    exec(compile(source, f"<{name}>", "exec"), module.__dict__)
+    flow: FlowFactory = module.refresh_flow
+    return flow

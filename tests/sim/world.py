@@ -1,0 +1,387 @@
+"""Virtual processes on one virtual machine, stepped by one queue of events in virtual time."""
+
+import heapq
+import random
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sim.disk import Killed, VirtualDisk
+from sim.server import Presentation, Server
+from tokenferry.credentials import OAuthToken
+from tokenferry.errors import TokenferryError
+from tokenferry.oauth import Answer, Lost, NotSent, OAuthEndpoints, Transmission
+from tokenferry.refresh import FileJournal, Job, ProcessIdentity, Result, World
+from tokenferry.refresh import _effects as effects
+from tokenferry.refresh._flow import refresh_flow
+from tokenferry.secret import Secret
+from tokenferry.settings import Home, RefreshSettings
+from tokenferry.stores import Account, Document, FileStore
+
+NAME = "alice"
+BOOT = "boot"
+_URL = "https://auth.invalid/token"
+
+
+@dataclass
+class Weather:
+    """How bad the world is: probabilities and sizes, drawn once per schedule."""
+
+    lose_answer: float = 0.0
+    lose_request: float = 0.0
+    not_sent: float = 0.0
+    server_error: float = 0.0
+    kill: float = 0.0
+    power_cut: float = 0.0
+    suspend: float = 0.0
+    full_disk: float = 0.0
+    clock_jump: float = 0.0
+    foreign: float = 0.0
+    slow: float = 0.0
+    grace: float = 0.0
+
+
+@dataclass
+class Sending:
+    """One attempt. `settled`: the client knows what became of it; `durable`: even after a power cut."""
+
+    presentation: Presentation | None = None
+    settled: bool = False
+    durable: bool = False
+
+
+@dataclass(eq=False)
+class Process:
+    """One process with one wish. It lives while `flow` does."""
+
+    identity: ProcessIdentity
+    job: Job
+    flow: Generator[effects.Effect, Any, Result] | None = None
+    waiting: effects.Acquire | None = None
+    ended: Result | TokenferryError | None = None
+    delivered: Document | None = None
+    wants_to_end: bool = False
+    killed: bool = False
+    sending: Sending | None = None
+    has_answer: bool = False
+
+
+FlowFactory = Callable[[Job, World], Generator[effects.Effect, Any, Result]]
+
+
+class Machine:
+    """The simulation. `log` says what happened, for the reader of a failure."""
+
+    def __init__(self, seed: int, weather: Weather, flow: FlowFactory = refresh_flow) -> None:
+        self.rng = random.Random(seed)
+        self.drawn = weather
+        """The weather of the schedule; `weather` is the present one."""
+        self.weather = weather
+        self.make_flow = flow
+        self.disk = VirtualDisk(self.rng)
+        home = Home(Path("/virtual"))
+        self.store = FileStore(home, disk=self.disk)
+        self.journal = FileJournal(home.journal, disk=self.disk)
+        self.attempt_path = home.journal / f"{NAME}.attempt"
+        self.server = Server(grace=weather.grace)
+        self.time = 1_800_000_000.0
+        self.skew = 0.0
+        self.queue: list[tuple[float, int, Callable[[], None]]] = []
+        self.sequence = 0
+        self.processes: list[Process] = []
+        self.holder: Process | None = None
+        self.log: list[str] = []
+        self.kills = 0
+        self.crash_at: int | None = None
+        self.crash_with_power = False
+        self.sent: list[Sending] = []
+        self.violations: list[str] = []
+        self.settings = RefreshSettings()
+        self._seed_account()
+
+    # -- time
+
+    def now(self) -> float:
+        """The wall clock, which may jump."""
+        return self.time + self.skew
+
+    def later(self, seconds: float, action: Callable[[], None]) -> None:
+        self.sequence += 1
+        heapq.heappush(self.queue, (self.time + seconds, self.sequence, action))
+
+    def run(self, until: float) -> None:
+        """Run events until virtual time `until`, or until nothing is left to happen."""
+        while self.queue and self.queue[0][0] <= until:
+            self.time, _, action = heapq.heappop(self.queue)
+            action()
+        self.time = max(self.time, until)
+
+    def note(self, text: str) -> None:
+        self.log.append(f"{self.time - 1_800_000_000:9.3f} {text}")
+
+    # -- the account
+
+    def _seed_account(self) -> None:
+        tokens = self.server.login()
+        secret, refresh = Secret(tokens["access_token"]), Secret(tokens["refresh_token"])
+        credential = OAuthToken(secret, refresh, expires_at=int(self.time) - 10, lifetime=3600)
+        self.store.swap(NAME, None, Document(Account(NAME, "virtual", "oauth"), credential, machine="m"))
+
+    def document(self) -> Document:
+        """The document as a bystander sees it, without disturbing the disk's countdown."""
+        die_at, self.disk.die_at = self.disk.die_at, None
+        operations = self.disk.operations
+        try:
+            return self.store.read(NAME)
+        finally:
+            self.disk.die_at, self.disk.operations = die_at, operations
+
+    # -- processes
+
+    def spawn(self, job: Job) -> Process:
+        identity = ProcessIdentity(len(self.processes) + 100, str(len(self.processes)), BOOT)
+        process = Process(identity, job)
+        world = World(
+            endpoints=lambda _: OAuthEndpoints(token_url=_URL, client_id="c", reuse_grace_s=self.weather.grace),
+            client_secret=lambda _: None,
+            now=self.now,
+            machine="m",
+            process=identity,
+            is_gone=self._is_gone,
+            settings=self.settings,
+            jitter=lambda: self.rng.uniform(0.5, 1.0),
+        )
+        process.flow = self.make_flow(job, world)
+        self.processes.append(process)
+        self.note(f"p{identity.pid} starts {job}")
+        self.later(self._latency(), lambda: self._advance(process, None))
+        return process
+
+    def _is_gone(self, identity: ProcessIdentity) -> bool:
+        return all(one.flow is None for one in self.processes if one.identity == identity)
+
+    def _latency(self) -> float:
+        if self.rng.random() < self.weather.suspend:
+            return self.rng.choice((1.0, 20.0, 90.0, 400.0))
+        return self.rng.uniform(0.0, 0.01)
+
+    def _advance(self, process: Process, answer: Any) -> None:
+        """Feed the answer of its last effect to a process, and begin its next one."""
+        if process.flow is None:
+            return
+        if self.rng.random() < self.weather.kill * 0.05:
+            self.kill(process)
+            return
+        if self.rng.random() < self.weather.kill:
+            self.disk.die_at = self.disk.operations + self.rng.randint(1, 6)
+        if self.rng.random() < self.weather.full_disk:
+            self._fill_disk()
+        if self.crash_at is not None:
+            self.disk.die_at = self.crash_at
+        try:
+            effect = process.flow.throw(answer) if isinstance(answer, Exception) else process.flow.send(answer)
+            self._perform(process, effect)
+        except StopIteration as end:
+            self._end(process, end.value)
+        except TokenferryError as fault:
+            self._end(process, fault)
+        except Killed:
+            self.crash_at = None
+            self.kill(process)
+            if self.crash_with_power:
+                self.power_cut()
+        finally:
+            self.disk.die_at = None
+
+    def _end(self, process: Process, ended: Result | TokenferryError) -> None:
+        process.ended, process.flow = ended, None
+        outcome = (
+            f"{type(ended).__name__}: {ended}" if isinstance(ended, TokenferryError) else f"granted={ended.granted}"
+        )
+        self.note(f"p{process.identity.pid} ends: {outcome}")
+        if self.holder is process:
+            self.violations.append(f"p{process.identity.pid} ended while holding the lock")
+            self._unlock()
+
+    def kill(self, process: Process) -> None:
+        """Kill -9: the system takes back the lock, the page cache stays."""
+        self.note(f"p{process.identity.pid} is killed")
+        self.kills += 1
+        process.flow, process.killed = None, True
+        if self.holder is process:
+            self._unlock()
+
+    def power_cut(self) -> None:
+        """Every process dies, and unsynced writes with them."""
+        self.note("power cut")
+        for process in self.processes:
+            if process.flow is not None:
+                self.kill(process)
+        self.disk.power_cut()
+        for sending in self.sent:
+            sending.settled = sending.durable
+
+    def _fill_disk(self) -> None:
+        self.note("the disk is full")
+        self.disk.is_full = True
+        self.later(self.rng.choice((0.5, 5.0, 120.0)), self.empty_disk)
+
+    def empty_disk(self) -> None:
+        self.disk.is_full = False
+
+    # -- effects
+
+    def _perform(self, process: Process, effect: effects.Effect) -> None:
+        match effect:
+            case effects.Acquire():
+                self._acquire(process, effect)
+            case effects.Send(request, timeout):
+                self._send(process, request.body, timeout)
+            case effects.Sleep(seconds):
+                self.later(seconds, lambda: self._advance(process, not process.wants_to_end))
+            case _:
+                try:
+                    answer = self._perform_now(process, effect)
+                except TokenferryError as fault:
+                    answer = fault
+                self.later(self._latency(), lambda: self._advance(process, answer))
+
+    def _perform_now(self, process: Process, effect: effects.Effect) -> Any:  # noqa: C901, PLR0911, PLR0912  # one branch each
+        match effect:
+            case effects.Release():
+                return self._unlock() if self.holder is process else None
+            case effects.Read():
+                return self.store.read(NAME)
+            case effects.ReadAttempt():
+                return self.journal.attempt(NAME)
+            case effects.ReadVerdict():
+                return self.journal.verdict(NAME)
+            case effects.Record(attempt):
+                process.sending, process.has_answer = Sending(), False
+                self.sent.append(process.sending)
+                try:
+                    return self.journal.begin(NAME, attempt)
+                except TokenferryError:
+                    process.sending.settled = process.sending.durable = True
+                    raise
+            case effects.RecordAnswer(attempt, token):
+                self.journal.answer(NAME, attempt, token)
+                return self._settle(process, durable=True)
+            case effects.Mark(attempt, "uncertain"):
+                return self.journal.mark(NAME, attempt, "uncertain")
+            case effects.Mark(attempt, state):
+                return self._ending(process, lambda: self.journal.mark(NAME, attempt, state))
+            case effects.Close():
+                return self._ending(process, lambda: self.journal.close(NAME))
+            case effects.Judge(verdict):
+                try:
+                    self.journal.judge(NAME, verdict)
+                except TokenferryError:
+                    return False
+                return True
+            case effects.Publish(expected, document):
+                return self._publish(process, expected, document)
+            case effects.Deliver(document):
+                process.delivered = document
+                process.wants_to_end = self.rng.random() < 0.3
+                return None
+        raise AssertionError(effect)
+
+    def _ending(self, process: Process, action: Callable[[], None]) -> None:
+        """End an attempt; a process that dies right after the write that counts has ended it as well."""
+        try:
+            action()
+            self._settle(process, durable=True)
+        finally:
+            if self.disk.first_byte(self.attempt_path) in {None, b"C", b"D"}:
+                self._settle(process)
+
+    def _settle(self, process: Process, *, durable: bool = False) -> None:
+        """What the process was answered is now known durably."""
+        if process.sending is not None and process.has_answer:
+            process.sending.settled = True
+            process.sending.durable |= durable
+
+    def _publish(self, process: Process, expected: int, document: Document) -> None:
+        before = self.document().credential
+        if self.holder is not process:
+            self.violations.append(f"p{process.identity.pid} publishes without holding the lock")
+        self.store.swap(NAME, expected, document)
+        old, new = before, document.credential
+        assert isinstance(old, OAuthToken)
+        assert isinstance(new, OAuthToken)
+        if old.refresh and old.refresh != new.refresh and self.server.is_live(old.refresh.reveal()):
+            self.violations.append(f"p{process.identity.pid} overwrites the live chain {old.refresh.reveal()}")
+        self.note(f"p{process.identity.pid} publishes {new.refresh and new.refresh.reveal()}")
+
+    def _acquire(self, process: Process, effect: effects.Acquire) -> None:
+        if self.holder is None:
+            self.holder = process
+            self.later(self._latency(), lambda: self._advance(process, None))
+            return
+        process.waiting = effect
+        self.later(effect.timeout, lambda: self._give_up(process, effect))
+
+    def _give_up(self, process: Process, effect: effects.Acquire) -> None:
+        if process.waiting is effect:
+            process.waiting = None
+            self._advance(process, "somebody")
+
+    def _unlock(self) -> None:
+        self.holder = None
+        waiting = [one for one in self.processes if one.waiting is not None and one.flow is not None]
+        if waiting:
+            process = self.rng.choice(waiting)
+            process.waiting, self.holder = None, process
+            self.later(self._latency(), lambda: self._advance(process, None))
+
+    # -- the network
+
+    def _send(self, process: Process, body: bytes, timeout: float) -> None:
+        draw = self.rng.random
+        if draw() < self.weather.not_sent:
+            process.has_answer = True
+            self.later(0.01, lambda: self._advance(process, NotSent("no route")))
+            return
+        is_done: list[bool] = []
+        sending = process.sending
+        assert sending is not None
+
+        def answer(transmission: Transmission) -> None:
+            if not is_done:
+                is_done.append(True)
+                process.has_answer = isinstance(transmission, Answer)
+                self._advance(process, transmission)
+
+        if draw() < self.weather.lose_request:
+            self.note(f"the request of p{process.identity.pid} is lost")
+            self.later(timeout, lambda: answer(Lost("no answer")))
+            return
+        slow = draw() < self.weather.slow
+        there = self.rng.uniform(0, timeout * 0.9) if slow else self.rng.uniform(0.01, 0.2)
+        back = self.rng.uniform(0, timeout) if slow else self.rng.uniform(0.01, 0.2)
+        loses_answer = draw() < self.weather.lose_answer
+        fail = self.rng.choice((429, 500, 503)) if draw() < self.weather.server_error else None
+
+        def arrive() -> None:
+            reply = self.server.handle(body, self.time, fail=fail)
+            sending.presentation = self.server.presentations[-1]
+            self.note(f"the server answers p{process.identity.pid} with {reply.status}")
+            if not loses_answer:
+                self.later(back, lambda: answer(reply))
+
+        self.later(there, arrive)
+        self.later(timeout, lambda: answer(Lost("timed out")))
+
+
+def log_in_anew(machine: Machine, *, heeds_lock: bool) -> None:
+    """Somebody puts a new chain into the document, by generation; a foreign program doesn't heed the lock."""
+    if machine.disk.is_full or (heeds_lock and machine.holder is not None):
+        return
+    document = machine.store.read(NAME)
+    tokens = machine.server.login()
+    expires_at = int(machine.now()) + machine.server.lifetime
+    credential = OAuthToken(Secret(tokens["access_token"]), Secret(tokens["refresh_token"]), expires_at)
+    machine.store.swap(NAME, document.generation, replace(document, credential=credential))
+    machine.note(f"a new login: {tokens['refresh_token']}")
