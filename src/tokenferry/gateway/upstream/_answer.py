@@ -8,6 +8,7 @@ HEAD_LIMIT = 256 * 1024
 """Bytes of a head, interim answers before it and trailers after the body included."""
 HEADER_LIMIT = 256
 
+_CONTINUE = 100
 _SWITCHING_PROTOCOLS = 101
 _OK = 200
 _LAST_STATUS = 599
@@ -102,7 +103,7 @@ class AnswerReader:
         version = self._parser.get_http_version()
         if version not in ("1.1", "1.0"):
             self._refuse(f"HTTP/{version}")
-        if _SWITCHING_PROTOCOLS < status < _OK or status == _SWITCHING_PROTOCOLS - 1:
+        if _CONTINUE <= status < _OK and status != _SWITCHING_PROTOCOLS:
             if self._framed:
                 self._refuse("an interim answer with a body")
             self._interim = True

@@ -22,13 +22,15 @@ class Address(NamedTuple):
 
 @functools.cache
 def _shared_ssl_context() -> ssl.SSLContext:
-    context = ssl.create_default_context()
+    import httpx2  # noqa: PLC0415  # slow to import, and of no use where a context is given
+
+    context = httpx2.create_ssl_context()
     context.set_alpn_protocols(["http/1.1"])
     return context
 
 
 def default_ssl_context() -> ssl.SSLContext:
-    """Return the process's client context: the system's roots, or those of SSL_CERT_FILE. Blocks at first to read them."""
+    """Return the process's client context, with the roots that all of tokenferry trusts. Blocks the first time."""
     with _context_lock:
         return _shared_ssl_context()
 

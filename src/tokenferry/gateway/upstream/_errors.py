@@ -61,7 +61,7 @@ class BadRequest(UpstreamError):  # noqa: N818  # named for what happened, as in
 
 
 class ConnectFailed(UpstreamError):  # noqa: N818  # see BadRequest
-    """No connection: the name, TCP or TLS. `sent` is True only if a stale connection took a copy of the request first."""
+    """No connection: the name, TCP or TLS. `sent` only if a stale connection took a copy of the request before."""
 
     kind = "connect"
 
@@ -107,6 +107,4 @@ class UpstreamClosed(UpstreamError):  # noqa: N818  # see BadRequest
     kind = "closed"
 
     def __init__(self, host: str, *, sent: bool = False, answered: bool = False) -> None:
-        super().__init__(
-            f"The exchange with {host} was ended from this side", host=host, sent=sent, answered=answered
-        )
+        super().__init__(f"The exchange with {host} was ended from this side", host=host, sent=sent, answered=answered)

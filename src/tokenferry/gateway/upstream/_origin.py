@@ -28,11 +28,6 @@ class Origin(NamedTuple):
     def secure(self) -> bool:
         return self.scheme == "https"
 
-    @property
-    def label(self) -> str:
-        """Name the upstream in messages."""
-        return self.authority
-
     def __str__(self) -> str:
         return f"{self.scheme}://{self.authority}{self.prefix.decode()}"
 

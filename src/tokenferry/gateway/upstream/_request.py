@@ -3,6 +3,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from tokenferry.gateway.upstream._origin import Origin
+
 __all__ = ["FRAMING_HEADERS", "Body", "Request", "build_request"]
 
 Body = bytes | Sequence[bytes | memoryview]
@@ -45,7 +47,7 @@ class _Name(NamedTuple):
 
 
 def build_request(
-    authority: str, prefix: bytes, method: str, target: bytes, headers: Sequence[tuple[bytes, bytes]], body: Body
+    origin: Origin, method: str, target: bytes, headers: Sequence[tuple[bytes, bytes]], body: Body
 ) -> Request | str:
     """Build a request, or say in one sentence why not. Nothing is raised, so that no frame keeps a credential."""
     if not _METHOD.fullmatch(method) or method == "CONNECT":
@@ -54,7 +56,7 @@ def build_request(
         return "its target must begin with a slash and hold neither blanks, control characters nor non-ASCII"
     parts: Sequence[bytes | memoryview] = (body,) if isinstance(body, bytes) else body
     length = sum(part.nbytes if isinstance(part, memoryview) else len(part) for part in parts)
-    lines = [b"%b %b%b HTTP/1.1\r\nhost: %b\r\n" % (method.encode(), prefix, target, authority.encode())]
+    lines = [b"%b %b%b HTTP/1.1\r\nhost: %b\r\n" % (method.encode(), origin.prefix, target, origin.authority.encode())]
     for name, value in headers:
         known = _known_name(name)
         if known.fault:

@@ -20,7 +20,7 @@ class Timeouts:
     idle: float = 300.0
     """Between two reads of an answer's body, unless the exchange is paused."""
     keep_idle: float = 60.0
-    """How long an idle connection is kept: address translators forget silently, and servers close after about as long."""
+    """How long an idle connection is kept: address translators forget in silence, and servers close about then."""
 
 
 class Head(NamedTuple):
@@ -32,7 +32,7 @@ class Head(NamedTuple):
 
 
 class Sink(Protocol):
-    """Who takes an answer. Exactly one of `on_end` and `on_failure` comes last; after `Exchange.abort` nothing comes."""
+    """Who takes an answer. One of `on_end` and `on_failure` comes last, once; after `Exchange.abort` nothing comes."""
 
     def on_head(self, head: Head, /) -> None: ...
     def on_body(self, chunk: bytes, /) -> None: ...

@@ -1,0 +1,182 @@
+import asyncio
+from math import inf
+from typing import TYPE_CHECKING
+
+from tokenferry.gateway.upstream._errors import AnswerCut, AnswerTimeout, BadAnswer, ConnectFailed, Phase, UpstreamError
+
+if TYPE_CHECKING:
+    from tokenferry.gateway.upstream._connection import Connection
+    from tokenferry.gateway.upstream._request import Request
+    from tokenferry.gateway.upstream._upstream import Upstream
+    from tokenferry.gateway.upstream._values import Head, Sink
+
+__all__ = ["Call"]
+
+# A stale connection shows within a round trip. One lost later was working on the request: it would be paid for twice.
+_STALE_WITHIN_S = 5.0
+
+
+class Call:
+    """One exchange, from `Upstream.send` to its end: an `Exchange`, and what the pool and the connection tell it."""
+
+    __slots__ = (
+        "_answered",
+        "_connection",
+        "_dial",
+        "_head_seen",
+        "_loop",
+        "_over",
+        "_paused",
+        "_phase",
+        "_reused",
+        "_sent_at",
+        "_sink",
+        "_upstream",
+        "_wait_s",
+        "deadline",
+        "request",
+    )
+
+    def __init__(self, upstream: "Upstream", request: "Request", sink: "Sink", *, first_byte: float) -> None:
+        self._upstream = upstream
+        self._loop = asyncio.get_running_loop()
+        self._sink = sink
+        self._wait_s = first_byte
+        self._phase: Phase = "connect"
+        self._connection: Connection | None = None
+        self._dial: asyncio.Task[None] | None = None
+        self._sent_at: float | None = None
+        self._reused = self._paused = self._answered = self._head_seen = self._over = False
+        self.request: Request | None = request
+        self.deadline = inf
+        """On the loop's clock; looked at about once a second."""
+
+    def pause(self) -> None:
+        if self._over or self._paused:
+            return
+        self._paused = True
+        if self._connection is not None:
+            self._connection.pause()
+            self.deadline = inf  # silence is ours now, not the peer's
+
+    def resume(self) -> None:
+        if self._over or not self._paused:
+            return
+        self._paused = False
+        if self._connection is not None:
+            self._await_bytes()
+            self._connection.resume()
+
+    def abort(self) -> None:
+        if self._end():
+            self._upstream.ended(self, None)
+
+    def dial(self, dial: "asyncio.Task[None]") -> None:
+        """Wait for a connection of its own."""
+        self._phase = "connect"
+        self._dial = dial
+        self.deadline = self._loop.time() + self._upstream.timeouts.connect
+
+    def attach(self, connection: "Connection", *, reused: bool) -> None:
+        """Send the request on this connection."""
+        assert self.request is not None
+        self._dial = None
+        self._connection = connection
+        self._reused = reused
+        self._phase = "first-byte"
+        self._sent_at = self._loop.time()
+        self._await_bytes()
+        connection.start(self, self.request)
+        if self._paused:
+            connection.pause()
+
+    def receive(self, head: "Head | None", parts: list[bytes], *, complete: bool, fault: str | None) -> None:
+        """Take what one read brought. A sink that raises loses its exchange."""
+        if not self._answered:
+            self._answered = True
+            self.request = None  # it can't be sent again any more
+        if complete:
+            self._connection = None
+        try:
+            self._deliver(head, parts, complete=complete, fault=fault)
+        except BaseException:
+            self.abort()
+            raise
+
+    def unreachable(self, reason: str, error: Exception | None = None) -> None:
+        """Learn that there will be no connection."""
+        self._dial = None
+        failure = ConnectFailed(self._upstream.host, reason, sent=self.sent)
+        failure.__cause__ = error
+        self.fail(failure)
+
+    def lost(self, error: Exception | None) -> None:
+        """Learn that the connection is gone, not by this side's doing."""
+        self._connection = None
+        if self._is_stale():
+            self._upstream.redial(self)
+            return
+        failure = AnswerCut(self._upstream.host, after_head=self._head_seen, sent=self.sent, answered=self._answered)
+        # Without its frames: those of a failed write hold the request as a local.
+        failure.__cause__ = error and error.with_traceback(None)
+        self.fail(failure)
+
+    def expire(self) -> None:
+        """End the exchange: its deadline has passed."""
+        waited = self._upstream.timeouts.connect if self._phase == "connect" else self._wait_s
+        self.fail(AnswerTimeout(self._upstream.host, self._phase, waited, sent=self.sent, answered=self._answered))
+
+    def fail(self, failure: UpstreamError) -> None:
+        """End the exchange, unless it is over."""
+        if self._end():
+            self._upstream.ended(self, failure)
+            self._sink.on_failure(failure)
+
+    @property
+    def sent(self) -> bool:
+        return self._sent_at is not None
+
+    @property
+    def answered(self) -> bool:
+        return self._answered
+
+    def _deliver(self, head: "Head | None", parts: list[bytes], *, complete: bool, fault: str | None) -> None:
+        if head is not None:
+            self._head_seen = True
+            self._phase = "idle"
+            self._wait_s = self._upstream.timeouts.idle
+            self._sink.on_head(head)
+        if parts and not self._over:
+            self._sink.on_body(parts[0] if len(parts) == 1 else b"".join(parts))
+        if self._over:
+            return
+        if complete:
+            self._end()
+            self._upstream.ended(self, None)
+            self._sink.on_end()
+        elif fault is not None:
+            self.fail(BadAnswer(self._upstream.host, fault, after_head=self._head_seen))
+        elif self._head_seen and not self._paused:
+            self._await_bytes()
+
+    def _await_bytes(self) -> None:
+        self.deadline = self._loop.time() + self._wait_s
+
+    def _is_stale(self) -> bool:
+        if self._sent_at is None or not self._reused or self._answered:
+            return False
+        return self._loop.time() - self._sent_at < _STALE_WITHIN_S
+
+    def _end(self) -> bool:
+        if self._over:
+            return False
+        self._over = True
+        self.deadline = inf
+        self.request = None
+        if self._dial is not None:
+            self._dial.cancel()
+            self._dial = None
+        if self._connection is not None:
+            self._connection.drop()
+            self._connection = None
+        return True

@@ -1,0 +1,232 @@
+import asyncio
+import os
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import astuple
+from types import MappingProxyType
+
+from tokenferry.gateway.upstream._call import Call
+from tokenferry.gateway.upstream._connection import Connection
+from tokenferry.gateway.upstream._dial import default_ssl_context, open_socket
+from tokenferry.gateway.upstream._errors import BadRequest, UpstreamClosed, UpstreamError
+from tokenferry.gateway.upstream._origin import parse_origin
+from tokenferry.gateway.upstream._request import Body, build_request
+from tokenferry.gateway.upstream._response import Response
+from tokenferry.gateway.upstream._values import Exchange, Sink, Statistics, Timeouts
+
+__all__ = ["Upstream"]
+
+_TICK_S = 1.0
+
+
+class Upstream:
+    """An HTTP/1.1 client for one origin, with a pool of idle connections; it belongs to the loop that first uses it.
+
+    It never follows a redirect, never decodes a body, keeps no cookie, and sends a request again in one case only: on
+    a reused connection that the peer turns out to have closed, once.
+    """
+
+    def __init__(
+        self,
+        origin: str,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        timeouts: Timeouts | None = None,
+        max_idle: int = 64,
+    ) -> None:
+        """Raise `ConfigError` unless the origin is https, or http on loopback."""
+        self._origin = parse_origin(origin)
+        self.host = self._origin.authority
+        """Fit for messages."""
+        self.timeouts = timeouts or Timeouts()
+        self._tick_s = min(_TICK_S, *(limit / 4 for limit in astuple(self.timeouts)))
+        self._ssl_context = ssl_context
+        self._max_idle = max_idle
+        self._open: set[Connection] = set()
+        self._idle: list[Connection] = []
+        self._calls: set[Call] = set()
+        self._dials: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._all_gone: asyncio.Event | None = None
+        self._dialled = self._reused = self._retried = 0
+        self._failures: Counter[str] = Counter()
+
+    @property
+    def origin(self) -> str:
+        return str(self._origin)
+
+    def send(
+        self,
+        method: str,
+        target: bytes,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: Body,
+        sink: Sink,
+        *,
+        stream: bool = False,
+    ) -> Exchange:
+        """Start an exchange; the sink hears of it later, never from in here.
+
+        `target` is in origin form and includes the query. `headers` hold none of `FRAMING_HEADERS`. With `stream` the
+        shorter of the two times for a first byte applies. Raises `BadRequest` and `UpstreamClosed`.
+        """
+        request = build_request(self._origin, method, target, headers, body)
+        # A traceback of what is raised here or in callers must not show a credential.
+        del headers, body
+        if isinstance(request, str):
+            raise BadRequest(self.host, request)
+        if self._closed:
+            raise UpstreamClosed(self.host)
+        first_byte = self.timeouts.first_byte_stream if stream else self.timeouts.first_byte
+        call = Call(self, request, sink, first_byte=first_byte)
+        self._calls.add(call)
+        if self._timer is None:
+            self._arm()
+        if self._idle:
+            self._reused += 1
+            call.attach(self._idle.pop(), reused=True)
+        else:
+            self._start_dial(call)
+        return call
+
+    async def request(
+        self,
+        method: str,
+        target: bytes,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: Body = b"",
+        *,
+        stream: bool = False,
+    ) -> Response:
+        """Send, and wait for the answer's head. As `send` otherwise; raises `UpstreamError`."""
+        response = Response(self.host)
+        try:
+            exchange = self.send(method, target, headers, body, response, stream=stream)
+        finally:
+            del headers, body
+        await response.start(exchange)
+        return response
+
+    def statistics(self) -> Statistics:
+        return Statistics(
+            open=len(self._open),
+            idle=len(self._idle),
+            in_flight=len(self._calls),
+            dialled=self._dialled,
+            reused=self._reused,
+            retried=self._retried,
+            failures=MappingProxyType(dict(self._failures)),
+        )
+
+    async def aclose(self) -> None:
+        """End every exchange with `UpstreamClosed`, close every connection, and wait until they are gone."""
+        self._closed = True
+        for call in list(self._calls):
+            call.fail(UpstreamClosed(self.host, sent=call.sent, answered=call.answered))
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._dials:
+            await asyncio.wait(self._dials)
+        for connection in list(self._open):
+            connection.drop()
+        if self._open:
+            self._all_gone = self._all_gone or asyncio.Event()
+            await self._all_gone.wait()
+
+    # What connections and calls tell the pool.
+
+    def opened(self, connection: Connection) -> None:
+        self._open.add(connection)
+
+    def release(self, connection: Connection) -> None:
+        if self._closed or len(self._idle) >= self._max_idle:
+            connection.drop()
+            return
+        connection.idle_since = asyncio.get_running_loop().time()
+        self._idle.append(connection)
+
+    def withdraw(self, connection: Connection) -> None:
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def gone(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        self.withdraw(connection)
+        if not self._open and self._all_gone is not None:
+            self._all_gone.set()
+
+    def redial(self, call: Call) -> None:
+        """Send again, on a new connection: the idle ones may be as stale as the one that was lost."""
+        self._retried += 1
+        self._start_dial(call)
+
+    def ended(self, call: Call, failure: UpstreamError | None) -> None:
+        self._calls.discard(call)
+        if failure is not None:
+            self._failures[failure.kind] += 1
+
+    def _start_dial(self, call: Call) -> None:
+        task = asyncio.get_running_loop().create_task(self._dial(call))
+        self._dials.add(task)
+        task.add_done_callback(self._dials.discard)
+        call.dial(task)
+
+    async def _dial(self, call: Call) -> None:
+        try:
+            connection = await self._connect()
+        except (OSError, UnicodeError) as error:
+            call.unreachable(_why(error), error)
+            return
+        self._dialled += 1
+        if connection.usable:
+            call.attach(connection, reused=False)
+        else:
+            call.unreachable("it was closed as soon as it was open")
+
+    async def _connect(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        origin = self._origin
+        if origin.secure and self._ssl_context is None:
+            self._ssl_context = await loop.run_in_executor(None, default_ssl_context)
+        sock = await open_socket(origin.host, origin.port)
+        connection = Connection(self)
+        await loop.create_connection(
+            lambda: connection,
+            sock=sock,
+            ssl=self._ssl_context if origin.secure else None,
+            server_hostname=origin.host if origin.secure else None,
+        )
+        return connection
+
+    def _arm(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._tick_s, self._tick)
+
+    def _tick(self) -> None:
+        """Look at every deadline. One timer for all: arming one per read would cost more than the read."""
+        self._timer = None
+        if self._calls or self._idle:
+            self._arm()
+        now = asyncio.get_running_loop().time()
+        for connection in [idle for idle in self._idle if idle.idle_since + self.timeouts.keep_idle <= now]:
+            connection.drop()
+        for call in [call for call in self._calls if call.deadline <= now]:
+            call.expire()
+
+
+def _why(error: OSError | UnicodeError) -> str:
+    match error:
+        case socket.gaierror():
+            return f"its name could not be resolved ({error.strerror})"
+        case ssl.SSLCertVerificationError():
+            return f"its TLS certificate is not to be trusted ({error.verify_message})"
+        case ssl.SSLError():
+            return f"TLS failed ({error.reason or 'no reason given'})"
+        case UnicodeError():
+            return "its name can't be encoded"
+        case _:
+            # asyncio puts sentences of its own into `strerror`.
+            return os.strerror(error.errno).lower() if error.errno else str(error) or type(error).__name__
