@@ -8,7 +8,16 @@ from tokenferry.sandbox._http import Request
 from tokenferry.sandbox._mint import fingerprint
 
 _KEPT = 1000
-_COUNTED = ("grants", "refreshes", "refreshes_failed", "reuses", "families_revoked", "revocations", "requests", "cancelled")
+_COUNTED = (
+    "grants",
+    "refreshes",
+    "refreshes_failed",
+    "reuses",
+    "families_revoked",
+    "revocations",
+    "requests",
+    "cancelled",
+)
 _SECRET = re.compile(r"sk-ant-[A-Za-z0-9_-]+")
 _CREDENTIAL_HEADERS = frozenset({"authorization", "proxy-authorization", "x-api-key", "cookie"})
 
@@ -59,9 +68,7 @@ class Counters:
     def snapshot(self) -> dict[str, Any]:
         return {
             "totals": {what: self._totals[what] for what in _COUNTED},
-            "accounts": {
-                name: {what: counter[what] for what in _COUNTED} for name, counter in self._accounts.items()
-            },
+            "accounts": {name: {what: counter[what] for what in _COUNTED} for name, counter in self._accounts.items()},
             "paths": dict(self._paths),
             "credentials": dict(self._credentials),
             "in_flight": self._in_flight,

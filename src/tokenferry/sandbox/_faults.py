@@ -1,3 +1,4 @@
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,9 @@ KINDS: dict[str, dict[str, tuple[type, ...]]] = {
     "huge": _LATE | {"bytes": (int,)},
     "drip": {"bytes": (int,), "seconds": _NUMBER},
 }
+_NEEDED = {"redirect": ("location",), "delay": ("seconds",)}
+_STATUSES = (200, 599)
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _PAUSES = frozenset({"delay", "hang"})
 _STREAMS = frozenset({"truncate", "sse_error", "slow"})
 
@@ -100,10 +104,7 @@ class Faults:
             if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
                 raise ControlError(f"The fault {kind} can't have {name} = {value!r}.")
             (common if name in _COMMON else own)[name] = value
-        if kind == "redirect" and "location" not in own:
-            raise ControlError("The fault redirect needs a location.")
-        if kind == "delay" and "seconds" not in own:
-            raise ControlError("The fault delay needs seconds.")
+        _check(kind, own)
         self._made += 1
         fault = Fault(self._made, kind, **common, parameters=own)
         self._rules.append(fault)
@@ -133,3 +134,16 @@ class Faults:
             plan.fault = fault
             break
         return plan
+
+
+def _check(kind: str, given: dict[str, Any]) -> None:
+    for name in _NEEDED.get(kind, ()):
+        if name not in given:
+            raise ControlError(f"The fault {kind} needs {name}.")
+    if not _STATUSES[0] <= given.get("status", _STATUSES[0]) <= _STATUSES[1]:
+        raise ControlError(f"A status is from {_STATUSES[0]} to {_STATUSES[1]}, not {given['status']}.")
+    for name, value in given.get("headers", {}).items():
+        if not _HEADER_NAME.fullmatch(name) or not str(value).isprintable():
+            raise ControlError(f"There can't be a header {name!r} with the value {value!r}.")
+    if not given.get("location", "").isprintable():
+        raise ControlError("A location has no control characters.")

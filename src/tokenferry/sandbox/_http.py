@@ -56,7 +56,10 @@ class Request:
 
     @property
     def host_is_loopback(self) -> bool:
-        return urlsplit(f"//{self.header('host')}").hostname in LOOPBACK
+        try:
+            return urlsplit(f"//{self.header('host')}").hostname in LOOPBACK
+        except ValueError:
+            return False
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Event:
     data: dict[str, Any]
 
     def encode(self) -> bytes:
-        return f"event: {self.name}\ndata: {json.dumps(self.data, ensure_ascii=False)}\n\n".encode()
+        return f"event: {self.name}\ndata: {json.dumps(self.data, ensure_ascii=False)}\n\n".encode("utf-8", "replace")
 
 
 @dataclass
@@ -81,7 +84,7 @@ class Answer:
 
 
 def json_answer(document: Any, status: int = 200, headers: list[tuple[str, str]] | None = None) -> Answer:
-    body = json.dumps(document, ensure_ascii=False).encode()
+    body = json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
     return Answer(status, [("content-type", "application/json"), *(headers or [])], body)
 
 

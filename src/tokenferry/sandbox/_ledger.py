@@ -122,14 +122,24 @@ class Ledger:
         scopes: tuple[str, ...],
         expires_at: float,
     ) -> Code:
-        code = Code(self._mint.text(43), account, client_id, redirect_uri, challenge, state, scopes, expires_at)
+        code = Code(self._mint.text("code", 43), account, client_id, redirect_uri, challenge, state, scopes, expires_at)
         self.codes[code.code] = code
         return code
 
     def new_device(self, client_id: str | None, scopes: tuple[str, ...], expires_at: float, interval: float) -> Device:
-        device = Device(self._mint.text(64), self._mint.user_code(), client_id, scopes, expires_at, interval)
+        device = Device(
+            self._mint.text("device code", 64), self._mint.user_code(), client_id, scopes, expires_at, interval
+        )
         self.devices[device.device_code] = device
         return device
+
+    def owner_of(self, secret: str) -> str | None:
+        """The account a secret of any kind belongs to."""
+        held = self.refresh.get(secret) or self.access.get(secret)
+        if held is not None:
+            return held.family.account
+        code = self.codes.get(secret) or self.devices.get(secret)
+        return self.keys.get(secret) if code is None else code.account
 
     def device_by_user_code(self, user_code: str) -> Device | None:
         wanted = "".join(filter(str.isalnum, user_code.upper()))

@@ -121,11 +121,15 @@ class Limits:
             if not rejected or self._overage.get("status") == "allowed":
                 return None
             reset = max(windows[name].reset for name in rejected)
-            return Refusal("This request would exceed your account's rate limit. Please try again later.", _until(reset, now))
+            return Refusal(
+                "This request would exceed your account's rate limit. Please try again later.", _until(reset, now)
+            )
         for name in _BUCKETS:
             bucket = self._bucket(name, now)
             if bucket is not None and bucket.remaining <= 0:
-                message = f"This request would exceed your organization's rate limit of {bucket.limit} {name} per minute."
+                message = (
+                    f"This request would exceed your organization's rate limit of {bucket.limit} {name} per minute."
+                )
                 return Refusal(message, _until(bucket.reset, now))
         return None
 

@@ -2,6 +2,7 @@ import base64
 import hashlib
 import hmac
 import secrets
+from collections import Counter
 
 _DIGITS = "BCDFGHJKLMNPQRSTVWXZ"  # RFC 8628, 6.1: no vowels, so no words
 
@@ -26,26 +27,26 @@ def _stream(key: bytes, label: str, length: int) -> str:
 
 
 class Mint:
-    """Makes tokens, codes and ids: random ones, or always the same sequence for one seed."""
+    """Makes tokens, codes and ids: random ones, or for one seed always the same sequence of each kind."""
 
     def __init__(self, seed: int | str | None) -> None:
         self._key = None if seed is None else str(seed).encode()
-        self._count = 0
+        self._made: Counter[str] = Counter()
 
-    def text(self, length: int) -> str:
-        self._count += 1
+    def text(self, kind: str, length: int) -> str:
+        self._made[kind] += 1
         if self._key is None:
             return secrets.token_urlsafe(length)[:length]
-        return _stream(self._key, str(self._count), length)
+        return _stream(self._key, f"{kind}|{self._made[kind]}", length)
 
     def token(self, prefix: str) -> str:
         """Look like the vendor's, and say at once that it is none."""
-        return f"{prefix}sandbox-{self.text(92)}"
+        return f"{prefix}sandbox-{self.text(prefix, 92)}"
 
     def user_code(self) -> str:
-        raw = self.text(8).encode()
-        letters = "".join(_DIGITS[byte % len(_DIGITS)] for byte in hashlib.sha256(raw).digest()[:8])
+        raw = hashlib.sha256(self.text("user code", 43).encode()).digest()[:8]
+        letters = "".join(_DIGITS[byte % len(_DIGITS)] for byte in raw)
         return f"{letters[:4]}-{letters[4:]}"
 
     def identifier(self, prefix: str) -> str:
-        return prefix + self.text(24).replace("-", "A").replace("_", "B")
+        return prefix + self.text(prefix, 24).replace("-", "A").replace("_", "B")

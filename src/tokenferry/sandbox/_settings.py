@@ -1,3 +1,4 @@
+import re
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -6,6 +7,10 @@ from tokenferry.sandbox._limits import Limits
 
 class ControlError(Exception):
     """A control call that makes no sense; the message says what would."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass
@@ -39,6 +44,8 @@ class AccountSettings:
                 setattr(self, name, value)
 
 
+_LIMIT_NAME = re.compile(r"[a-z0-9_-]+")
+_LIMIT_NUMBERS = frozenset({"reset_in", "utilization", "limit", "remaining", "surpassed_threshold"})
 _KINDS: dict[str, tuple[type, ...]] = {
     "token_lifetime": (int,),
     "refresh_lifetime": (int,),
@@ -59,7 +66,25 @@ def check(changes: dict[str, Any]) -> None:
             raise ControlError(f"There is no setting {name!r}; there are {', '.join(sorted(_KINDS))}.")
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             raise ControlError(f"The setting {name!r} can't be {value!r}.")
+    _check_answer(changes.get("answer") or {})
+    for name, state in (changes.get("limits") or {}).items():
+        _check_limit(name, state)
+
+
+def _check_answer(answer: dict[str, Any]) -> None:
     known = {knob.name for knob in fields(AnswerSettings)}
-    unknown = set(changes.get("answer") or {}) - known
+    unknown = set(answer) - known
     if unknown:
-        raise ControlError(f"`answer` has no {sorted(unknown)}; it has {sorted(known)}.")
+        raise ControlError(f"`answer` has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}.")
+    for name, value in answer.items():
+        if not isinstance(value, str | None if name == "text" else bool):
+            raise ControlError(f"`answer.{name}` can't be {value!r}.")
+
+
+def _check_limit(name: str, state: Any) -> None:
+    if not _LIMIT_NAME.fullmatch(name) or not isinstance(state, dict | None):
+        raise ControlError(f"The limit {name!r} can't be {state!r}; say an object, or null to set it back.")
+    for key, value in (state or {}).items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (number if key in _LIMIT_NUMBERS else number or (isinstance(value, str) and value.isprintable())):
+            raise ControlError(f"`limits.{name}.{key}` can't be {value!r}.")

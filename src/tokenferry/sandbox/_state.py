@@ -1,4 +1,5 @@
 import threading
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -24,6 +25,7 @@ class State:
 
     def __init__(self, seed: int | str | None = None) -> None:
         self.lock = threading.RLock()
+        self.counted = threading.Condition(self.lock)
         self.clock = Clock()
         self.issuer = ""
         self.faults = Faults()
@@ -66,7 +68,7 @@ class State:
             settings = self.settings[owner.name]
             if expires_in is None:
                 expires_in = settings.token_lifetime
-            if not isinstance(expires_in, int):
+            if type(expires_in) is not int:
                 raise ControlError(f"expires_in is a number of seconds, not {expires_in!r}.")
             now = self.clock.now()
             family = Family(owner.name, None, DEFAULT_SCOPES)
@@ -137,7 +139,9 @@ class State:
             elif what == "setup-token" and owner.can_login:
                 self.ledger.access[owner.setup_token].revoked = True
             else:
-                raise ControlError(f"Can't revoke {what!r} of {owner.name}; say access, family, api-key or setup-token.")
+                raise ControlError(
+                    f"Can't revoke {what!r} of {owner.name}; say access, family, api-key or setup-token."
+                )
             return {"account": owner.name, "revoked": what}
 
     def revoke_family(self, family: Family) -> None:
@@ -149,29 +153,20 @@ class State:
         with self.lock:
             return self.counters.snapshot()
 
+    def wait_until(self, condition: Callable[[dict[str, Any]], bool], timeout: float) -> dict[str, Any]:
+        with self.counted:
+            if not self.counted.wait_for(lambda: condition(self.counters.snapshot()), timeout):
+                raise TimeoutError(f"The sandbox saw nothing of the kind within {timeout:g} s.")
+            return self.counters.snapshot()
+
     def requests(self, last: int = 100) -> list[dict[str, Any]]:
         with self.lock:
             return self.counters.requests(last)
 
     def owner_of(self, request: Request) -> str | None:
         """The account a request is about, going by its credential or by the tokens in its body."""
-        ledger = self.ledger
-        for secret in (request.header("x-api-key"), request.bearer):
-            if secret in ledger.keys:
-                return ledger.keys[secret]
-            if secret in ledger.access:
-                return ledger.access[secret].family.account
-        if request.method != "POST" or not request.is_oauth:
-            return None
-        given = request.json if isinstance(request.json, dict) else dict(request.form)
-        for name in ("refresh_token", "code", "device_code", "token"):
-            value = str(given.get(name, ""))
-            if value in ledger.refresh:
-                return ledger.refresh[value].family.account
-            if value in ledger.access:
-                return ledger.access[value].family.account
-            if value in ledger.codes:
-                return ledger.codes[value].account
-            if value in ledger.devices:
-                return ledger.devices[value].account
-        return None
+        secrets = [request.header("x-api-key"), request.bearer]
+        if request.method == "POST" and request.is_oauth:
+            given = request.json if isinstance(request.json, dict) else dict(request.form)
+            secrets += [str(given.get(name, "")) for name in ("refresh_token", "code", "device_code", "token")]
+        return next(filter(None, map(self.ledger.owner_of, secrets)), None)

@@ -1,0 +1,273 @@
+"""The Messages API, token counting and the list of models."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tokenferry.sandbox import _sse
+from tokenferry.sandbox._accounts import ACCOUNTS, Account
+from tokenferry.sandbox._http import STREAM_HEADERS, Answer, ApiError, Request, json_answer
+from tokenferry.sandbox._mint import fixed
+from tokenferry.sandbox._settings import AnswerSettings
+from tokenferry.sandbox._state import State
+
+OAUTH_BETA = "oauth-2025-04-20"
+_MODELS = (
+    ("claude-opus-4-5-20251101", "Claude Opus 4.5", "2025-11-01T00:00:00Z"),
+    ("claude-haiku-4-5-20251001", "Claude Haiku 4.5", "2025-10-01T00:00:00Z"),
+    ("claude-sonnet-4-5-20250929", "Claude Sonnet 4.5", "2025-09-29T00:00:00Z"),
+    ("claude-opus-4-1-20250805", "Claude Opus 4.1", "2025-08-05T00:00:00Z"),
+    ("claude-sonnet-4-20250514", "Claude Sonnet 4", "2025-05-14T00:00:00Z"),
+)
+_MAX_LIMIT = 1000
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whose credential came with a request, and of which kind."""
+
+    account: Account
+    scopes: tuple[str, ...] | None
+
+    @property
+    def subscription(self) -> bool:
+        return self.scopes is not None and self.account.subscription is not None
+
+
+def authenticate(state: State, request: Request, scope: str | None = None, *, beta: bool = True) -> Caller:
+    """Find the account behind `x-api-key` or a Bearer token, as strictly as the vendor does."""
+    key, bearer = request.header("x-api-key"), request.bearer
+    if not key and not bearer:
+        raise ApiError(401, "x-api-key header is required")
+    if key and bearer and key != bearer:
+        raise ApiError(401, "two different credentials were sent, in x-api-key and in authorization")
+    ledger, secret = state.ledger, bearer or key
+    if secret in ledger.keys and secret not in ledger.dead_keys:
+        return Caller(ACCOUNTS[ledger.keys[secret]], None)
+    access = ledger.access.get(secret) if bearer else None
+    if access is None:
+        raise ApiError(401, "Invalid bearer token" if bearer else "invalid x-api-key")
+    if beta and OAUTH_BETA not in {value.strip() for value in request.header("anthropic-beta").split(",")}:
+        raise ApiError(401, "OAuth authentication is currently not supported.")
+    if access.dead:
+        raise ApiError(401, "OAuth token has been revoked. Please obtain a new token.")
+    if access.expires_at <= state.clock.now():
+        raise ApiError(401, "OAuth token has expired. Please obtain a new token or refresh your existing token.")
+    if scope is not None and scope not in access.scopes:
+        raise ApiError(403, f"OAuth token does not meet scope requirement {scope}")
+    return Caller(ACCOUNTS[access.family.account], access.scopes)
+
+
+def _caller(state: State, request: Request) -> Caller:
+    caller = authenticate(state, request, "user:inference")
+    if not request.header("anthropic-version"):
+        raise ApiError(400, "anthropic-version: header is required", headers=_organization(caller))
+    return caller
+
+
+def _organization(caller: Caller) -> list[tuple[str, str]]:
+    return [("anthropic-organization-id", caller.account.organization_uuid)]
+
+
+def _document(request: Request, caller: Caller, *fields: str) -> dict[str, Any]:
+    document = request.json
+    headers = _organization(caller)
+    if not isinstance(document, dict):
+        raise ApiError(400, "The request body is not valid JSON: expected an object", headers=headers)
+    for name in fields:
+        if name not in document:
+            raise ApiError(400, f"{name}: Field required", headers=headers)
+    model, messages = document["model"], document["messages"]
+    if not isinstance(model, str) or not model:
+        raise ApiError(400, "model: Input should be a valid string", headers=headers)
+    if not isinstance(messages, list) or not messages:
+        raise ApiError(400, "messages: at least one message is required", headers=headers)
+    for index, message in enumerate(messages):
+        if not isinstance(message, dict) or not isinstance(message.get("content"), str | list):
+            raise ApiError(400, f"messages.{index}.content: Field required", headers=headers)
+        if message.get("role") not in {"user", "assistant", "system"}:
+            raise ApiError(400, f"messages.{index}.role: Input should be 'user' or 'assistant'", headers=headers)
+    if not model.startswith("claude"):
+        raise ApiError(404, f"model: {model}", headers=headers)
+    return document
+
+
+def limit_headers(state: State, caller: Caller, model: str) -> list[tuple[str, str]]:
+    limits, now = state.settings[caller.account.name].limits, state.clock.now()
+    return limits.unified_headers(now, model) if caller.subscription else limits.bucket_headers(now)
+
+
+def messages(state: State, request: Request) -> Answer:
+    """`POST /v1/messages`."""
+    caller = _caller(state, request)
+    headers = _organization(caller)
+    document = _document(request, caller, "model", "max_tokens", "messages")
+    room = document["max_tokens"]
+    if type(room) is not int or room < 1:
+        raise ApiError(400, "max_tokens: must be greater than or equal to 1", headers=headers)
+    headers += limit_headers(state, caller, document["model"])
+    settings = state.settings[caller.account.name]
+    refusal = settings.limits.refusal(state.clock.now(), document["model"], subscription=caller.subscription)
+    if refusal is not None:
+        raise ApiError(429, refusal.message, headers=[*headers, ("retry-after", str(refusal.retry_after))])
+    content, stop_reason, output = _content(document, settings.answer, room)
+    message = {
+        "id": state.mint.identifier("msg_sandbox"),
+        "type": "message",
+        "role": "assistant",
+        "model": document["model"],
+        "content": content,
+        "stop_reason": stop_reason,
+        "stop_sequence": None,
+        "usage": {
+            "input_tokens": _count(request),
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 0,
+            "output_tokens": output,
+            "service_tier": "standard",
+        },
+    }
+    if document.get("stream") is True:
+        return Answer(200, [*STREAM_HEADERS, *headers], events=_sse.events(message))
+    return json_answer(message, headers=headers)
+
+
+def _content(document: dict[str, Any], knobs: AnswerSettings, room: int) -> tuple[list[dict[str, Any]], str, int]:
+    said = knobs.text if knobs.text is not None else f"Hello from the sandbox, you said: {_last_words(document)} ⛴"
+    words = _sse.pieces(said)
+    text: dict[str, Any] = {"type": "text", "text": "".join(words[:room])}
+    content = [text]
+    if knobs.citations:
+        text["citations"] = [_CITATION]
+    if knobs.thinking and _thinks(document):
+        thought = {
+            "type": "thinking",
+            "thinking": "The user said something; I repeat it. ⛴",
+            "signature": fixed("sign", 88),
+        }
+        content.insert(0, thought)
+    stop_reason = "max_tokens" if len(words) > room else "end_turn"
+    tool = _tool(document, forced=knobs.tool)
+    if tool is not None:
+        content.append(tool)
+        stop_reason = "tool_use"
+    return content, stop_reason, min(len(words), room) + 10 * (len(content) - 1)
+
+
+_CITATION = {
+    "type": "char_location",
+    "cited_text": "Grüße von der Fähre",
+    "document_index": 0,
+    "document_title": "Sandbox",
+    "start_char_index": 0,
+    "end_char_index": 19,
+    "file_id": None,
+}
+
+
+def _last_words(document: dict[str, Any]) -> str:
+    for message in reversed(document["messages"]):
+        content = message["content"]
+        if message["role"] != "user":
+            continue
+        if isinstance(content, str):
+            return content[:200]
+        texts = [
+            str(block.get("text", "")) for block in content if isinstance(block, dict) and block.get("type") == "text"
+        ]
+        if texts:
+            return texts[-1][:200]
+    return "nothing"
+
+
+def _thinks(document: dict[str, Any]) -> bool:
+    thinking = document.get("thinking")
+    return isinstance(thinking, dict) and thinking.get("type") in {"enabled", "adaptive"}
+
+
+def _tool(document: dict[str, Any], *, forced: bool) -> dict[str, Any] | None:
+    offered = document.get("tools")
+    tools = [t for t in offered if isinstance(t, dict) and "name" in t] if isinstance(offered, list) else []
+    choice = document.get("tool_choice")
+    choice = choice if isinstance(choice, dict) else {}
+    named = [tool for tool in tools if choice.get("type") == "tool" and tool["name"] == choice.get("name")]
+    asked = named or (tools if forced or choice.get("type") == "any" else [])
+    if not asked:
+        return None
+    tool = asked[0]
+    return {
+        "type": "tool_use",
+        "id": f"toolu_sandbox{fixed(str(tool['name']), 18)}",
+        "name": tool["name"],
+        "input": _filled(tool.get("input_schema")),
+    }
+
+
+_SAMPLES: dict[str, Any] = {
+    "string": "Zürich ⛴",
+    "integer": 1,
+    "number": 1.5,
+    "boolean": True,
+    "array": [],
+    "object": {},
+}
+
+
+def _filled(schema: Any) -> dict[str, Any]:
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    if not isinstance(properties, dict):
+        return {}
+    filled = {}
+    for name, each in properties.items():
+        kind = each.get("type") if isinstance(each, dict) else None
+        choices = each.get("enum") if isinstance(each, dict) else None
+        filled[name] = choices[0] if choices else _SAMPLES.get(kind if isinstance(kind, str) else "string")
+    return filled
+
+
+def _count(request: Request) -> int:
+    return len(request.body) // 4 + 1
+
+
+def count_tokens(state: State, request: Request) -> Answer:
+    """`POST /v1/messages/count_tokens`."""
+    caller = _caller(state, request)
+    _document(request, caller, "model", "messages")
+    return json_answer({"input_tokens": _count(request)}, headers=_organization(caller))
+
+
+def models(state: State, request: Request) -> Answer:
+    """`GET /v1/models`, with `limit`, `after_id` and `before_id`."""
+    caller = _caller(state, request)
+    given = request.parameters
+    limit = given.get("limit", "20")
+    if not limit.isdecimal() or not 1 <= int(limit) <= _MAX_LIMIT:
+        raise ApiError(400, f"limit: must be from 1 to {_MAX_LIMIT}", headers=_organization(caller))
+    listed = [_model(row) for row in _MODELS]
+    ids = [row[0] for row in _MODELS]
+    before = given.get("before_id")
+    start = ids.index(given["after_id"]) + 1 if given.get("after_id") in ids else 0
+    end = ids.index(before) if before in ids else len(ids)
+    if before in ids:
+        start = max(start, end - int(limit))
+    shown = listed[start:end][: int(limit)]
+    document = {
+        "data": shown,
+        "has_more": start > 0 if before in ids else start + len(shown) < end,
+        "first_id": shown[0]["id"] if shown else None,
+        "last_id": shown[-1]["id"] if shown else None,
+    }
+    return json_answer(document, headers=_organization(caller))
+
+
+def model(state: State, request: Request) -> Answer:
+    """`GET /v1/models/{id}`."""
+    caller = _caller(state, request)
+    wanted = request.path.removeprefix("/v1/models/")
+    for row in _MODELS:
+        if wanted in {row[0], row[0].rpartition("-")[0]}:
+            return json_answer(_model(row), headers=_organization(caller))
+    raise ApiError(404, f"model: {wanted}", headers=_organization(caller))
+
+
+def _model(row: tuple[str, str, str]) -> dict[str, str]:
+    return {"type": "model", "id": row[0], "display_name": row[1], "created_at": row[2]}
