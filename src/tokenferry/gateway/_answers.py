@@ -1,0 +1,111 @@
+"""The gateway's own answers: Anthropic envelopes, each with one sentence that a person can act on."""
+
+import json
+import math
+from typing import Final
+
+from tokenferry.errors import CorruptFile, PolicyRefused, StorageFailed, TokenferryError, TryLater, UnsafeFile
+from tokenferry.gateway.upstream import AnswerTimeout, BadRequest, UpstreamClosed, UpstreamError
+
+REQUEST_ID: Final = b"x-tokenferry-request-id"
+ERROR_MARK: Final = b"x-tokenferry-error"
+
+_RETRY_AFTER: Final = 2
+_LONGEST_RETRY_AFTER: Final = 60
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Refusal(Exception):  # noqa: N818  # what is answered, not what went wrong in here
+    """An answer of the gateway's own instead of an upstream's. `retry_after` is in seconds."""
+
+    def __init__(
+        self,
+        status: int,
+        kind: str,
+        message: str,
+        *,
+        should_retry: bool = False,
+        retry_after: int | None = None,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+        self.message = message
+        self.should_retry = should_retry
+        self.retry_after = retry_after
+        self.headers = headers
+
+    def body(self, request_id: str) -> bytes:
+        return envelope(self.kind, self.message, request_id)
+
+    def head(self, length: int) -> Headers:
+        """The answer's headers, all but the request's id."""
+        headers: Headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % length),
+            (b"x-should-retry", b"true" if self.should_retry else b"false"),
+            (ERROR_MARK, b"1"),
+            *self.headers,
+        ]
+        if self.retry_after is not None:
+            headers.append((b"retry-after", b"%d" % self.retry_after))
+        return headers
+
+
+def envelope(kind: str, message: str, request_id: str) -> bytes:
+    """The JSON of an error as Anthropic's API words it."""
+    error = {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}
+    return json.dumps(error).encode("ascii")
+
+
+def error_event(kind: str, message: str, request_id: str) -> bytes:
+    """The same as a server-sent event, which ends a stream truthfully."""
+    return b"event: error\ndata: " + envelope(kind, message, request_id) + b"\n\n"
+
+
+def refusal_of(fault: TokenferryError) -> Refusal:
+    """Give the answer that tells a client of a fault."""
+    message = str(fault)
+    match fault:
+        case UpstreamError():
+            return _of_upstream(fault)
+        case TryLater():
+            seconds = _RETRY_AFTER if fault.retry_after is None else math.ceil(fault.retry_after)
+            seconds = min(max(seconds, 1), _LONGEST_RETRY_AFTER)
+            return Refusal(503, "api_error", message, should_retry=True, retry_after=seconds)
+        case PolicyRefused():
+            return Refusal(403, "permission_error", message)
+        case UnsafeFile() | CorruptFile() | StorageFailed():
+            return Refusal(500, "api_error", message)
+        case _:
+            return Refusal(503, "api_error", message)
+
+
+def combined(faults: list[TokenferryError]) -> Refusal:
+    """Give one answer for several accounts of which none could be used."""
+    later = [fault for fault in faults if isinstance(fault, TryLater)]
+    refusals = [refusal_of(fault) for fault in (later or faults)]
+    chosen = min(refusals, key=lambda refusal: refusal.retry_after or 0)
+    if len(faults) > 1:
+        reasons = "; ".join(str(fault) for fault in faults)
+        chosen.message = f"none of the {len(faults)} accounts can be used: {reasons}"
+    return chosen
+
+
+def _of_upstream(fault: UpstreamError) -> Refusal:
+    match fault:
+        case BadRequest():
+            return Refusal(400, "invalid_request_error", str(fault))
+        case UpstreamClosed():
+            message = "the gateway is shutting down; send the request again when it is back"
+            return Refusal(503, "api_error", message, should_retry=True, retry_after=_RETRY_AFTER)
+        case _ if not fault.sent:
+            message = f"could not reach {fault.host} ({fault}); nothing was sent: check the network, then try again"
+            status = 504 if isinstance(fault, AnswerTimeout) else 502
+            return Refusal(status, "api_error", message, should_retry=True)
+        case AnswerTimeout():
+            return Refusal(504, "timeout_error", f"{fault}; the request was sent and may be billed", should_retry=True)
+        case _:
+            return Refusal(502, "api_error", f"{fault}; the request was sent and may be billed", should_retry=True)

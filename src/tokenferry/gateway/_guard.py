@@ -1,0 +1,105 @@
+"""Who may call: host, origin, content type and client key, checked before anything is read or sent."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from tokenferry.gateway._answers import Refusal
+from tokenferry.gateway._credentials import KeyRing
+from tokenferry.state import ClientKey
+
+Header = tuple[bytes, bytes]
+
+_HTTP_PORT: Final = 80
+_OWN_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
+# What a page of another site can send without asking first (Fetch, "CORS-safelisted request-header").
+_SIMPLE_TYPES: Final = (b"application/x-www-form-urlencoded", b"text/plain", b"multipart/")
+_OWN_SITES: Final = frozenset((b"same-origin", b"none"))
+_SECRET_PREFIXES: Final = ("sk-ant-",)
+_HOW: Final = "make one with: tokenferry key create NAME; or use this machine's own: tokenferry token --gateway"
+
+
+def own_hosts(host: str, port: int, allowed: Sequence[str]) -> frozenset[bytes]:
+    """The `Host` values a listener answers to, in lower case."""
+    shown = f"[{host}]" if ":" in host else host
+    names = {*_OWN_NAMES, shown, *allowed}
+    hosts = {f"{name}:{port}" for name in names} | set(allowed)
+    if port == _HTTP_PORT:
+        hosts |= names
+    return frozenset(name.lower().encode("utf-8") for name in hosts)
+
+
+class Guard:
+    """Raises a `Refusal` for every request that must not pass."""
+
+    def __init__(self, keys: KeyRing, hosts: frozenset[bytes]) -> None:
+        self._keys = keys
+        self._hosts = hosts
+        self._origins = frozenset(b"http://" + host for host in hosts)
+
+    def check_source(self, headers: Sequence[Header]) -> None:
+        """Refuse what a web page could have sent: by another host's name (DNS rebinding), or from another site."""
+        hosts = [value for name, value in headers if name == b"host"]
+        if len(hosts) != 1:
+            raise Refusal(400, "invalid_request_error", "the request must have exactly one Host header")
+        if hosts[0].lower() not in self._hosts:
+            raise Refusal(
+                421,
+                "invalid_request_error",
+                "this gateway does not answer to that Host; call it by the address it listens on, or add the name to "
+                "allowed_hosts under [server] in config.toml",
+            )
+        for name, value in headers:
+            if (name == b"origin" and value.lower() not in self._origins) or (
+                name == b"sec-fetch-site" and value.lower() not in _OWN_SITES
+            ):
+                raise Refusal(403, "permission_error", "web pages of other sites may not call this gateway")
+
+    def check_content_type(self, headers: Sequence[Header]) -> None:
+        """Refuse the types that a page can send across sites without asking."""
+        for name, value in headers:
+            if name == b"content-type" and value.strip().lower().startswith(_SIMPLE_TYPES):
+                raise Refusal(415, "invalid_request_error", "send JSON, with content-type: application/json")
+
+    def check_key(self, headers: Sequence[Header]) -> ClientKey:
+        """Give the client key that was presented, in whichever of the two headers it is valid."""
+        presented = _presented(headers)
+        admin = None
+        value = ""
+        for value in presented:
+            key = self._keys.verify(value)
+            if key is not None and not key.admin:
+                return key
+            admin = admin or key
+        if admin is not None:
+            raise Refusal(
+                403,
+                "permission_error",
+                f"{admin.name} is an admin key, which opens the admin API and nothing else; {_HOW}",
+            )
+        refusal = _unauthorized(headers, presented)
+        del presented, value  # a traceback shows the locals of this frame
+        raise refusal
+
+
+def _presented(headers: Sequence[Header]) -> list[str]:
+    values = []
+    for name, value in headers:
+        if name == b"authorization":
+            scheme, _, token = value.partition(b" ")
+            if scheme.lower() == b"bearer" and token.strip():
+                values.append(token.strip().decode("latin-1"))
+        elif name == b"x-api-key" and value.strip():
+            values.append(value.strip().decode("latin-1"))
+    return values
+
+
+def _unauthorized(headers: Sequence[Header], presented: list[str]) -> Refusal:
+    if any(value.startswith(_SECRET_PREFIXES) for value in presented):
+        reason = "this gateway takes client keys of its own, not a vendor's key or token"
+    elif presented:
+        reason = "that is no client key of this gateway, or it was revoked"
+    elif any(name == b"authorization" and value.strip().lower() == b"bearer" for name, value in headers):
+        reason = "the client key is empty: your apiKeyHelper printed nothing; run it by hand to see why"
+    else:
+        reason = "a client key is needed, as a Bearer token or in x-api-key"
+    return Refusal(401, "authentication_error", f"{reason}; {_HOW}")

@@ -1,0 +1,101 @@
+import re
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any, Final
+
+from tokenferry.gateway._answers import Refusal
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+BODY_LIMIT: Final = 32 * 1024 * 1024
+TOTAL_LIMIT: Final = 256 * 1024 * 1024
+
+_STREAM_WISH: Final = re.compile(rb'"stream"\s*:\s*true')
+
+
+class ClientGone(Exception):  # noqa: N818  # nothing went wrong: nobody is there to answer
+    """The client closed its connection before it had its answer."""
+
+
+class Request:
+    """One request to relay. Its repr shows neither headers nor body."""
+
+    __slots__ = ("body", "headers", "method", "target")
+
+    def __init__(self, method: str, target: bytes, headers: Sequence[tuple[bytes, bytes]], body: "Body") -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.body = body
+
+    @property
+    def wants_stream(self) -> bool:
+        """Guess whether an event stream is asked for. It chooses a time-out and nothing else."""
+        return any(_STREAM_WISH.search(chunk) for chunk in self.body.chunks)
+
+
+class Budget:
+    """How many bytes of request bodies may be held at once, over all requests."""
+
+    def __init__(self, limit: int = TOTAL_LIMIT) -> None:
+        self.limit = limit
+        self.held = 0
+
+    def take(self, size: int) -> None:
+        """Raises `Refusal` (503) when there is no room."""
+        if self.held + size > self.limit:
+            raise Refusal(
+                503,
+                "api_error",
+                "the gateway holds as many request bodies as it may; try again in a moment",
+                should_retry=True,
+                retry_after=1,
+            )
+        self.held += size
+
+    def give_back(self, size: int) -> None:
+        self.held -= size
+
+
+class Body:
+    """A request's body as the chunks it came in, so that it can be sent twice without being copied."""
+
+    __slots__ = ("_budget", "_size", "chunks")
+
+    def __init__(self, budget: Budget) -> None:
+        self.chunks: list[bytes] = []
+        self._budget = budget
+        self._size = 0
+
+    def add(self, chunk: bytes, limit: int) -> None:
+        """Raises `Refusal`: 413 above the limit, 503 where the budget is used up."""
+        if self._size + len(chunk) > limit:
+            raise too_large(limit)
+        self._budget.take(len(chunk))
+        self._size += len(chunk)
+        self.chunks.append(chunk)
+
+    def release(self) -> None:
+        """Forget it; harmless the second time."""
+        self._budget.give_back(self._size)
+        self._size = 0
+        self.chunks = []
+
+
+def too_large(limit: int) -> Refusal:
+    return Refusal(413, "request_too_large", f"the request's body is larger than {limit >> 20} MiB; send less")
+
+
+async def read_body(receive: Receive, body: Body, limit: int) -> None:
+    """Read a request's body to its end. Raises `Refusal` and `ClientGone`."""
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientGone
+        chunk: bytes = message.get("body", b"")
+        if chunk:
+            body.add(chunk, limit)
+        more = message.get("more_body", False)

@@ -1,0 +1,52 @@
+import contextlib
+from typing import Final
+
+from tokenferry.errors import CorruptFile, UnknownName
+from tokenferry.secret import Secret
+from tokenferry.settings import Home
+from tokenferry.state._keys import INFERENCE_PREFIX, KEY_LENGTH
+from tokenferry.state._state import State
+from tokenferry.stores import FileLock, read_private_file, replace_private_file
+
+LOCAL_KEY_NAME: Final = "local"
+_LOCK_TIMEOUT: Final = 10.0
+
+
+def read_local_key(home: Home) -> Secret | None:
+    """The key in the file, whether the gateway still takes it or not; None if there is no file.
+
+    Raises `UnsafeFile`, `CorruptFile`.
+    """
+    try:
+        raw = read_private_file(home.local_key)
+    except FileNotFoundError:
+        return None
+    try:
+        secret = Secret(raw.decode("ascii").strip())
+    except ValueError:
+        secret = None
+    if secret is not None and len(secret.reveal()) == KEY_LENGTH and secret.reveal().startswith(INFERENCE_PREFIX):
+        return secret
+    raise CorruptFile(f"{home.local_key} holds no key; remove it, and the next tokenferry serve makes a new one")
+
+
+def local_key(home: Home, state: State | None = None) -> Secret:
+    """The client key of this machine's user: the file's, if the gateway takes it, else a new one in its place.
+
+    A file whose key the state has never heard of (the state was lost) is registered again; a revoked one is replaced.
+    """
+    if state is None:
+        with State(home.state) as opened:
+            return local_key(home, opened)
+    with FileLock(home.local_key, home.locks).held(_LOCK_TIMEOUT):
+        secret = read_local_key(home)
+        if secret is not None:
+            if state.keys.verify(secret.reveal()) is not None:
+                return secret
+            if state.keys.revoked(secret):
+                secret = None
+        with contextlib.suppress(UnknownName):
+            state.keys.revoke(LOCAL_KEY_NAME)
+        _, secret = state.keys.create(LOCAL_KEY_NAME, secret=secret)
+        replace_private_file(home.local_key, secret.reveal().encode("ascii") + b"\n")
+        return secret

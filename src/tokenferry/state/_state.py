@@ -1,0 +1,42 @@
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tokenferry.errors import StorageFailed
+from tokenferry.state._database import Database
+from tokenferry.state._keys import ClientKeys
+
+
+class State:
+    """The machine's state file, opened; made if it is missing. Raises `UnsafeFile`, `CorruptFile`, `StorageFailed`."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = Database(path)
+        try:
+            self.keys = ClientKeys(self._database, monotonic=monotonic, now=now)
+        except BaseException:
+            self._database.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write what is pending and close the file."""
+        with contextlib.suppress(StorageFailed):
+            self.keys.record_use()
+        self._database.close()

@@ -1,0 +1,312 @@
+"""A gateway under test: a scripted upstream on one side, a client that shows bytes on the other, a source between."""
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+
+import httptools
+
+from tokenferry.credentials import ApiKey, Credential, OAuthToken
+from tokenferry.errors import TokenferryError
+from tokenferry.gateway import Budget, Gateway, Guard, KeyRing, Listener, OneOffKey, Relay, Upstreams, bind, own_hosts
+from tokenferry.gateway.upstream import Timeouts
+from tokenferry.providers import Provider
+from tokenferry.secret import Secret
+from tokenferry.settings import GatewaySettings
+from tokenferry.stores import Account
+
+Headers = list[tuple[bytes, bytes]]
+PATIENCE = 20.0
+
+
+@dataclass
+class Seen:
+    """A request as the upstream received it."""
+
+    method: str
+    target: bytes
+    headers: Headers
+    body: bytes
+
+    def all(self, name: bytes) -> list[bytes]:
+        return [value for key, value in self.headers if key == name]
+
+
+class _Collector:
+    def __init__(self) -> None:
+        self.target = b""
+        self.headers: Headers = []
+        self.body: list[bytes] = []
+        self.head_done = self.done = False
+        self.reason = b""
+
+    def on_url(self, url: bytes) -> None:
+        self.target += url
+
+    def on_status(self, reason: bytes) -> None:
+        self.reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self.head_done = True
+
+    def on_body(self, part: bytes) -> None:
+        self.body.append(part)
+
+    def on_message_complete(self) -> None:
+        self.done = True
+
+
+Script = Callable[[Seen, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def answering(raw: bytes) -> Script:
+    """A script that writes these bytes and closes the connection."""
+
+    async def script(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(raw)
+        await writer.drain()
+
+    return script
+
+
+def json_answer(body: bytes = b'{"ok":true}', *, status: int = 200, headers: Iterable[bytes] = ()) -> Script:
+    lines = [b"HTTP/1.1 %d X" % status, b"content-type: application/json", b"content-length: %d" % len(body), *headers]
+    return answering(b"\r\n".join([*lines, b"", b""]) + body)
+
+
+class Origin:
+    """An upstream that answers each request by the next script, the last one for good."""
+
+    def __init__(self) -> None:
+        self.scripts: list[Script] = [json_answer()]
+        self.seen: list[Seen] = []
+        self.url = ""
+        self.lost = asyncio.Event()
+        """Set when a peer has closed its connection."""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+            collector = _Collector()
+            parser = httptools.HttpRequestParser(collector)
+            while not collector.done:
+                data = await reader.read(1 << 20)
+                if not data:
+                    return
+                parser.feed_data(data)
+            method = parser.get_method().decode()
+            seen = Seen(method, collector.target, collector.headers, b"".join(collector.body))
+            self.seen.append(seen)
+            script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
+            await script(seen, reader, writer)
+        writer.close()
+
+
+@contextlib.asynccontextmanager
+async def running_origin() -> AsyncIterator[Origin]:
+    origin = Origin()
+    server = await asyncio.start_server(origin.serve, "127.0.0.1", 0, limit=1 << 20)
+    origin.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    yield origin
+    server.close()
+
+
+class Source:
+    """Accounts and what each resolves to next: a credential or a fault."""
+
+    def __init__(self, providers: Iterable[Provider] = (), accounts: Iterable[Account] = ()) -> None:
+        self.providers = {provider.name: provider for provider in providers}
+        self.known = list(accounts)
+        self.results: dict[str, list[Credential | TokenferryError]] = {}
+        self.invalidated: list[tuple[str, Secret]] = []
+
+    def accounts(self) -> list[Account]:
+        return list(self.known)
+
+    async def aresolve(self, name: str | None = None) -> Credential:
+        assert name is not None
+        results = self.results[name]
+        result = results.pop(0) if len(results) > 1 else results[0]
+        if isinstance(result, TokenferryError):
+            raise result
+        return result
+
+    def invalidate(self, name: str, secret: Secret) -> None:
+        self.invalidated.append((name, secret))
+
+
+def token(value: str) -> OAuthToken:
+    return OAuthToken(Secret(f"sk-ant-oat01-{value}"))
+
+
+def api_key(value: str = "one") -> ApiKey:
+    return ApiKey(Secret(f"sk-ant-api03-{value}"))
+
+
+def error_of(body: bytes) -> dict[str, str]:
+    """The error in an Anthropic envelope of ours."""
+    document = json.loads(body)
+    assert document["type"] == "error"
+    assert document["request_id"].startswith("tf_")
+    error: dict[str, str] = document["error"]
+    return error
+
+
+def one_account(base_url: str, *results: Credential | TokenferryError) -> Source:
+    """A source with the account `alice` of provider `fake`."""
+    source = Source([Provider("fake", "fake", base_url)], [Account("alice", "fake", "api-key")])
+    source.results["alice"] = list(results) or [api_key()]
+    return source
+
+
+@dataclass
+class Reply:
+    """An answer as the client received it; `complete` by its own framing."""
+
+    status: int
+    headers: Headers
+    body: bytes
+    complete: bool
+
+    def all(self, name: bytes) -> list[bytes]:
+        return [value for key, value in self.headers if key == name]
+
+
+@dataclass
+class Gate:
+    """A gateway that runs in this event loop."""
+
+    port: int
+    gateway: Gateway
+    listener: Listener
+    upstreams: Upstreams
+    key: bytes = field(repr=False)
+
+    @property
+    def host(self) -> bytes:
+        return b"127.0.0.1:%d" % self.port
+
+    def head(
+        self,
+        target: bytes = b"/v1/messages",
+        headers: Headers | None = None,
+        *,
+        method: bytes = b"POST",
+        length: int = 0,
+    ) -> bytes:
+        given = dict(headers or [])
+        lines = [b"%b %b HTTP/1.1" % (method, target)]
+        if b"host" not in given:
+            lines.append(b"host: " + self.host)
+        if not {b"authorization", b"x-api-key"} & set(given):
+            lines.append(b"authorization: Bearer " + self.key)
+        if method == b"POST":
+            if b"content-type" not in given:
+                lines.append(b"content-type: application/json")
+            if not {b"content-length", b"transfer-encoding"} & set(given):
+                lines.append(b"content-length: %d" % length)
+        lines += [b"%b: %b" % header for header in headers or []]
+        return b"\r\n".join([*lines, b"", b""])
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """A connection whose reads must end in time."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 20)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                yield reader, writer
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def call(
+        self,
+        target: bytes = b"/v1/messages",
+        headers: Headers | None = None,
+        body: bytes = b"{}",
+        *,
+        method: bytes = b"POST",
+    ) -> Reply:
+        body = body if method == b"POST" else b""
+        return await self.raw(self.head(target, headers, method=method, length=len(body)) + body, method=method)
+
+    async def raw(self, *pieces: bytes, method: bytes = b"POST") -> Reply:
+        async with self.open() as (reader, writer):
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+            return await read_reply(reader, method=method)
+
+
+async def read_rest(reader: asyncio.StreamReader) -> bytes:
+    """What comes until the connection ends, in whichever way."""
+    rest = b""
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(1 << 16):
+            rest += data
+    return rest
+
+
+async def read_reply(reader: asyncio.StreamReader, *, method: bytes = b"POST") -> Reply:
+    """Read one answer, to its end or that of the connection."""
+    collector = _Collector()
+    parser = httptools.HttpResponseParser(collector)
+    async with asyncio.timeout(PATIENCE):
+        while not collector.done and not (collector.head_done and method == b"HEAD"):
+            try:
+                data = await reader.read(1 << 16)
+            except ConnectionError:
+                data = b""
+            if not data:
+                break
+            parser.feed_data(data)
+    if not collector.head_done:
+        return Reply(0, [], b"", complete=False)
+    return Reply(parser.get_status_code(), collector.headers, b"".join(collector.body), complete=collector.done)
+
+
+@contextlib.asynccontextmanager
+async def running_gate(
+    source: Source,
+    *,
+    settings: GatewaySettings | None = None,
+    keys: KeyRing | None = None,
+    key: str = "",
+    allowed_hosts: tuple[str, ...] = (),
+    timeouts: Timeouts | None = None,
+    body_limit: int = 32 << 20,
+    budget: Budget | None = None,
+    sock: socket.socket | None = None,
+) -> AsyncIterator[Gate]:
+    sock = sock or bind("127.0.0.1", 0)
+    port = sock.getsockname()[1]
+    if keys is None:
+        keys = one_off = OneOffKey()
+        key = one_off.secret.reveal()
+    upstreams = Upstreams(timeouts=timeouts)
+    gateway = Gateway(
+        guard=Guard(keys, own_hosts("127.0.0.1", port, allowed_hosts)),
+        relay=Relay(source=source, settings=settings or GatewaySettings(), keys=keys, upstreams=upstreams),
+        body_limit=body_limit,
+        budget=budget,
+    )
+    running = asyncio.Event()
+
+    async def started() -> None:
+        running.set()
+
+    listener = Listener(gateway, sock, started=started, finish=upstreams.aclose, grace=0.0)
+    serving = asyncio.create_task(listener.serve(sockets=[sock]))
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await running.wait()
+        yield Gate(port, gateway, listener, upstreams, key.encode())
+    finally:
+        listener.stop()
+        await serving

@@ -1,0 +1,82 @@
+import json
+
+import pytest
+
+from tokenferry.errors import (
+    ConfigError,
+    CorruptFile,
+    CredentialRefused,
+    NeedsLogin,
+    PolicyRefused,
+    RefreshBusy,
+    TokenferryError,
+    TryLater,
+    UnknownAccount,
+    UnsafeFile,
+)
+from tokenferry.gateway._answers import ERROR_MARK, Refusal, combined, error_event, refusal_of
+from tokenferry.gateway.upstream import AnswerCut, AnswerTimeout, BadAnswer, BadRequest, ConnectFailed, UpstreamClosed
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "should_retry", "retry_after"),
+    [
+        (PolicyRefused("x"), 403, False, None),
+        (NeedsLogin("x"), 503, False, None),
+        (CredentialRefused("x"), 503, False, None),
+        (UnknownAccount("x"), 503, False, None),
+        (ConfigError("x"), 503, False, None),
+        (UnsafeFile("x"), 500, False, None),
+        (CorruptFile("x"), 500, False, None),
+        (TryLater("x"), 503, True, 2),
+        (RefreshBusy("x", retry_after=4.2), 503, True, 5),
+        (RefreshBusy("x", retry_after=0.0), 503, True, 1),
+        (RefreshBusy("x", retry_after=9000), 503, True, 60),
+        (ConnectFailed("h", "refused"), 502, True, None),
+        (AnswerTimeout("h", "connect", 10, sent=False, answered=False), 504, True, None),
+        (AnswerTimeout("h", "first-byte", 10, sent=True, answered=False), 504, True, None),
+        (AnswerCut("h", after_head=False, sent=True, answered=False), 502, True, None),
+        (BadAnswer("h", "nonsense", after_head=False), 502, True, None),
+        (BadRequest("h", "a header"), 400, False, None),
+        (UpstreamClosed("h"), 503, True, 2),
+    ],
+)
+def test_every_fault_has_its_answer(
+    fault: TokenferryError,
+    status: int,
+    should_retry: bool,  # noqa: FBT001  # a case
+    retry_after: int | None,
+) -> None:
+    refusal = refusal_of(fault)
+    assert (refusal.status, refusal.should_retry, refusal.retry_after) == (status, should_retry, retry_after)
+    headers = dict(refusal.head(5))
+    assert headers[b"x-should-retry"] == (b"true" if should_retry else b"false")
+    assert headers[ERROR_MARK] == b"1"
+    assert headers.get(b"retry-after") == (None if retry_after is None else str(retry_after).encode())
+    assert len(refusal.message.splitlines()) == 1
+
+
+def test_an_answer_is_an_envelope_with_its_requests_id() -> None:
+    document = json.loads(Refusal(404, "not_found_error", "no ⛴ here").body("tf_1"))
+    assert document == {
+        "type": "error",
+        "error": {"type": "not_found_error", "message": "no ⛴ here"},
+        "request_id": "tf_1",
+    }
+
+
+def test_an_error_event_is_one_event() -> None:
+    event = error_event("api_error", "two\nlines", "tf_1")
+    assert event.startswith(b"event: error\ndata: {")
+    assert event.count(b"\n") == 3
+
+
+def test_of_several_faults_the_one_that_passes_soonest_decides() -> None:
+    faults = [PolicyRefused("a"), RefreshBusy("b", retry_after=9), RefreshBusy("c", retry_after=3)]
+    refusal = combined(faults)
+    assert (refusal.status, refusal.retry_after) == (503, 3)
+    assert all(str(fault) in refusal.message for fault in faults)
+
+
+def test_one_fault_is_told_in_its_own_words() -> None:
+    assert combined([PolicyRefused("a")]).message == "a"

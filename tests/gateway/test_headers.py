@@ -1,0 +1,124 @@
+import pytest
+
+from tokenferry.credentials import OAUTH_BETA, ApiKey, Credential, OAuthToken
+from tokenferry.gateway._headers import Presentations, Presented, down, is_event_stream, up, without_retry
+from tokenferry.secret import Secret
+
+Headers = list[tuple[bytes, bytes]]
+
+KEY = Presented(ApiKey(Secret("sk-ant-api03-k")))
+TOKEN = Presented(OAuthToken(Secret("sk-ant-oat01-t")))
+BETA = OAUTH_BETA.encode()
+
+
+def upward(*headers: tuple[bytes, bytes], presented: Presented = KEY, identity: bool = False) -> Headers:
+    return up(headers, presented, identity=identity)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"host", b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"expect",
+        b"content-length", b"proxy-connection", b"proxy-authorization", b"cookie", b"authorization", b"x-api-key",
+        b"x-tokenferry-account",
+    ],
+)  # fmt: skip
+def test_what_belongs_to_this_hop_or_to_the_client_does_not_go_up(name: bytes) -> None:
+    assert upward((name, b"v"), (b"x-kept", b"1")) == [(b"x-kept", b"1"), *KEY.lines]
+
+
+def test_everything_else_goes_up_in_order_repeated_and_unchanged() -> None:
+    headers = [
+        (b"anthropic-version", b"2023-06-01"),
+        (b"x-a", b"1"),
+        (b"user-agent", b"somebody/1"),
+        (b"x-a", b"  2 \xff"),
+        (b"x-forwarded-for", b"10.0.0.1"),
+        (b"accept-encoding", b"gzip, br"),
+        (b"anthropic-beta", b"a, b"),
+        (b"anthropic-beta", b"a"),
+    ]
+    assert upward(*headers) == [*headers, *KEY.lines]
+
+
+def test_headers_that_connection_names_go_no_further() -> None:
+    headers = [(b"connection", b"close, X-Hop"), (b"x-hop", b"1"), (b"connection", b"x-other"), (b"x-other", b"2")]
+    assert upward(*headers) == list(KEY.lines)
+
+
+@pytest.mark.parametrize(
+    ("given", "merged"),
+    [
+        ([], BETA),
+        ([b"a"], b"a," + BETA),
+        ([b"a, b", b"c"], b"a,b,c," + BETA),
+        ([b"a," + BETA + b",b"], b"a," + BETA + b",b"),
+        ([b""], BETA),
+    ],
+)
+def test_a_tokens_beta_joins_the_clients_once_and_last(given: list[bytes], merged: bytes) -> None:
+    headers = upward(*((b"anthropic-beta", value) for value in given), presented=TOKEN)
+    assert [value for name, value in headers if name == b"anthropic-beta"] == [merged]
+    assert headers[-1] == (b"authorization", b"Bearer sk-ant-oat01-t")
+
+
+def test_a_merged_beta_stays_in_its_place() -> None:
+    headers = upward((b"x-a", b"1"), (b"anthropic-beta", b"a"), (b"x-b", b"2"), presented=TOKEN)
+    assert [name for name, _ in headers] == [b"x-a", b"anthropic-beta", b"x-b", b"authorization"]
+
+
+@pytest.mark.parametrize("given", [[], [b"gzip"], [b"gzip", b"br"]])
+def test_inference_is_asked_for_uncompressed(given: list[bytes]) -> None:
+    headers = upward(*((b"accept-encoding", value) for value in given), identity=True)
+    assert [value for name, value in headers if name == b"accept-encoding"] == [b"identity"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"proxy-authenticate",
+        b"set-cookie", b"x-tokenferry-error",
+    ],
+)  # fmt: skip
+def test_what_belongs_to_this_hop_or_to_the_account_does_not_come_down(name: bytes) -> None:
+    assert down([(name, b"v"), (b"content-length", b"3")], with_limits=True) == [(b"content-length", b"3")]
+
+
+def test_limits_come_down_only_when_asked_for() -> None:
+    limits = [(b"anthropic-ratelimit-new-family-reset", b"1"), (b"anthropic-organization-id", b"o")]
+    others = [(b"retry-after", b"9"), (b"request-id", b"r"), (b"content-encoding", b"gzip")]
+    assert down([*limits, *others], with_limits=True) == [*limits, *others]
+    assert down([*limits, *others], with_limits=False) == others
+
+
+def test_headers_that_connection_names_come_no_further() -> None:
+    assert down([(b"connection", b"x-hop"), (b"x-hop", b"1")], with_limits=True) == []
+
+
+def test_should_retry_is_said_once() -> None:
+    given = [(b"x-should-retry", b"true"), (b"a", b"1")]
+    assert without_retry(given) == [(b"a", b"1"), (b"x-should-retry", b"false")]
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ([(b"content-type", b"text/event-stream")], True),
+        ([(b"content-type", b"Text/Event-Stream; charset=utf-8"), (b"content-encoding", b"identity")], True),
+        ([(b"content-type", b"text/event-stream"), (b"content-encoding", b"gzip")], False),
+        ([(b"content-type", b"text/event-stream"), (b"content-length", b"5")], False),
+        ([(b"content-type", b"application/json")], False),
+        ([], False),
+    ],
+)
+def test_event_streams_are_known_by_their_type(headers: Headers, expected: bool) -> None:  # noqa: FBT001  # a case
+    assert is_event_stream(headers) is expected
+
+
+def test_a_credential_is_encoded_once_per_token() -> None:
+    presentations = Presentations()
+    first: Credential = ApiKey(Secret("one"))
+    assert presentations.of("alice", first) is presentations.of("alice", first)
+    second = presentations.of("alice", ApiKey(Secret("two")))
+    assert second.lines == ((b"x-api-key", b"two"),)
+    assert "two" not in repr(second)

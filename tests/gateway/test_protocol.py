@@ -1,0 +1,213 @@
+"""Ambiguous, oversized and slow requests against the real listener."""
+
+import asyncio
+import json
+import socket
+from typing import cast
+
+import pytest
+
+from gateway.rig import Gate, Origin, Seen, Source, read_reply, read_rest, running_gate
+from tokenferry.gateway import Budget
+from tokenferry.gateway._protocol import HEAD_LIMIT, HEAD_SECONDS, HEADER_LIMIT, StrictProtocol
+
+pytestmark = pytest.mark.anyio
+
+
+def connections(gate: Gate) -> list[StrictProtocol]:
+    return [cast("StrictProtocol", one) for one in gate.listener.server_state.connections]
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"POST /v1/messages HTTP/1.1\r\nHost: HOST\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n{}", 400),
+        (b"POST /v1/messages HTTP/1.1\r\nHost: HOST\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}", 400),
+        (b"POST /v1/messages HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400),
+        (b"POST /v1/messages HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
+        (b"POST /v1/messages HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n", 400),
+        (b"POST /v1/messages HTTP/1.1\r\nHost: HOST\r\nContent-Length: +2\r\n\r\n{}", 400),
+        (b"GET / HTTP/1.1\r\nHost: HOST\r\nHost: HOST\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET http://HOST/ HTTP/1.1\r\nHost: HOST\r\n\r\n", 400),
+        (b"CONNECT HOST HTTP/1.1\r\nHost: HOST\r\n\r\n", 400),
+        (b"OPTIONS * HTTP/1.1\r\nHost: HOST\r\n\r\n", 400),
+        (b"GET /#a HTTP/1.1\r\nHost: HOST\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: HOST\r\n folded: 1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost : HOST\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\nHost: HOST\n\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: HOST\rX: 1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: HOST\r\nX: a\0b\r\n\r\n", 400),
+        (b"GET /\xc3\xa4 HTTP/1.1\r\nHost: HOST\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: HOST\r\nConnection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\n{}", 400),
+        (b"GET / HTTP/1.0\r\nHost: HOST\r\n\r\n", 505),
+        (b"GET / HTTP/2.0\r\nHost: HOST\r\n\r\n", 505),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00", 400),
+        (b"GET / HTTP/1.1\r\nHost: HOST\r\n" + b"X: 1\r\n" * HEADER_LIMIT + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: HOST\r\nX: " + b"a" * HEAD_LIMIT, 431),
+        (b"GET /" + b"a" * (HEAD_LIMIT + 1), 431),
+    ],
+)  # fmt: skip
+async def test_what_could_be_read_in_two_ways_is_refused_and_the_connection_closed(
+    gate: Gate, origin: Origin, head: bytes, status: int
+) -> None:
+    async with gate.open() as (reader, writer):
+        writer.write(head.replace(b"HOST", gate.host))
+        raw = await reader.read()
+        assert raw.startswith(b"HTTP/1.1 %d " % status)
+        assert b"connection: close\r\n" in raw
+        document = json.loads(raw.partition(b"\r\n\r\n")[2])
+        assert document["error"]["type"] == "invalid_request_error"
+        assert origin.seen == []
+
+
+async def test_an_endless_chunk_extension_is_cut(gate: Gate) -> None:
+    async with gate.open() as (reader, writer):
+        writer.write(gate.head(headers=[(b"transfer-encoding", b"chunked")]) + b"1;")
+        for _ in range(16):
+            writer.write(b"a" * HEAD_LIMIT)
+        assert (await read_rest(reader))[:13] in {b"HTTP/1.1 431 ", b""}
+
+
+async def test_trailers_are_dropped(gate: Gate, origin: Origin) -> None:
+    head = gate.head(headers=[(b"transfer-encoding", b"chunked")])
+    reply = await gate.raw(head + b"2\r\n{}\r\n0\r\nx-late: 1\r\nauthorization: Bearer x\r\n\r\n")
+    assert reply.status == 200
+    assert origin.seen[-1].body == b"{}"
+    assert not origin.seen[-1].all(b"x-late")
+
+
+async def test_garbage_behind_a_request_in_flight_does_not_answer_it(gate: Gate, origin: Origin) -> None:
+    asked, lost = asyncio.Event(), asyncio.Event()
+
+    async def waiting(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await reader.read()
+        lost.set()
+
+    origin.scripts = [waiting]
+    async with gate.open() as (reader, writer):
+        writer.write(gate.head(length=2) + b"{}")
+        await asked.wait()
+        writer.write(b"\x00garbage\r\n\r\n")
+        assert await read_rest(reader) == b""
+        await lost.wait()
+
+
+async def test_pipelined_requests_are_answered_in_order(gate: Gate, origin: Origin) -> None:
+    async with gate.open() as (reader, writer):
+        writer.write(gate.head(b"/v1/messages?1", length=1) + b"a" + gate.head(b"/v1/messages?2", length=1) + b"b")
+        for _ in range(2):
+            await reader.readuntil(b'{"ok":true}')
+        assert [(seen.target, seen.body) for seen in origin.seen] == [
+            (b"/v1/messages?1", b"a"),
+            (b"/v1/messages?2", b"b"),
+        ]
+
+
+async def test_a_declared_length_above_the_cap_is_refused_before_reading(source: Source, origin: Origin) -> None:
+    async with running_gate(source, body_limit=100) as gate, gate.open() as (reader, writer):
+        writer.write(gate.head(length=101))
+        reply = await read_reply(reader)
+    assert reply.status == 413
+    assert json.loads(reply.body)["error"]["type"] == "request_too_large"
+    assert origin.seen == []
+
+
+async def test_a_refused_body_is_read_away_so_that_the_connection_lives_on(source: Source) -> None:
+    async with running_gate(source, body_limit=100) as gate, gate.open() as (reader, writer):
+        writer.write(gate.head(length=1 << 20) + b"x" * (1 << 20))
+        assert (await read_reply(reader)).status == 413
+        writer.write(gate.head(length=2) + b"{}")
+        assert (await read_reply(reader)).status == 200
+
+
+async def test_an_undeclared_length_is_capped_while_it_is_read(source: Source, origin: Origin) -> None:
+    async with running_gate(source, body_limit=100) as gate:
+        head = gate.head(headers=[(b"transfer-encoding", b"chunked")])
+        reply = await gate.raw(head + b"65\r\n" + b"x" * 101 + b"\r\n0\r\n\r\n")
+        assert gate.gateway.statistics().held_bytes == 0
+    assert reply.status == 413
+    assert origin.seen == []
+
+
+async def test_all_bodies_together_are_capped(source: Source, origin: Origin) -> None:
+    async with running_gate(source, budget=Budget(100)) as gate:
+        refused = await gate.call(body=b"x" * 101)
+        passed = await gate.call(body=b"x" * 100)
+    assert refused.status == 503
+    assert refused.all(b"x-should-retry") == [b"true"]
+    assert refused.all(b"retry-after") == [b"1"]
+    assert passed.status == 200
+
+
+async def test_bodies_are_given_up_as_soon_as_the_answer_begins(gate: Gate, origin: Origin) -> None:
+    async def endless(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\nevent: a\ndata: 1\n\n")
+        await reader.read()
+
+    origin.scripts = [endless]
+    async with gate.open() as (reader, writer):
+        writer.write(gate.head(length=1000) + b"x" * 1000)
+        await reader.readuntil(b"data: 1\n\n")
+        assert gate.gateway.statistics().held_bytes == 0
+        assert gate.gateway.statistics().in_flight == 1
+
+
+async def test_expect_continue_is_answered_before_the_body(gate: Gate, origin: Origin) -> None:
+    async with gate.open() as (reader, writer):
+        writer.write(gate.head(headers=[(b"expect", b"100-continue")], length=2))
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"{}")
+        assert (await read_reply(reader)).status == 200
+        assert not origin.seen[-1].all(b"expect")
+
+
+async def test_a_refusal_instead_of_continue_closes_the_connection(gate: Gate) -> None:
+    async with gate.open() as (reader, writer):
+        writer.write(gate.head(headers=[(b"expect", b"100-continue"), (b"x-api-key", b"wrong")], length=2))
+        raw = await reader.read()
+        assert raw.startswith(b"HTTP/1.1 401 ")
+        assert b"connection: close" in raw
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /v1/mess"])
+async def test_a_slow_head_is_cut(gate: Gate, sent: bytes) -> None:
+    async with gate.open() as (reader, writer):
+        writer.write(sent)
+        # An answered request on another connection: by then this one's bytes have been read.
+        await gate.call()
+        late = asyncio.get_running_loop().time() + HEAD_SECONDS
+        for connection in connections(gate):
+            connection.expire(late)
+        assert await read_rest(reader) == b""
+
+
+async def test_a_slow_body_is_cut_and_a_slow_answer_is_not(gate: Gate, origin: Origin) -> None:
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def waiting(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await go.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+    origin.scripts = [waiting]
+    async with gate.open() as (slow_reader, slow_writer), gate.open() as (reader, writer):
+        slow_writer.write(gate.head(length=2) + b"{")
+        writer.write(gate.head(length=2) + b"{}")
+        await asked.wait()
+        for connection in connections(gate):
+            connection.expire(asyncio.get_running_loop().time() + 86_400)
+        assert await read_rest(slow_reader) == b""
+        go.set()
+        assert (await read_reply(reader)).status == 200
+
+
+async def test_small_writes_are_not_held_back(gate: Gate) -> None:
+    async with gate.open() as (reader, writer):
+        writer.write(gate.head(b"/", method=b"GET"))
+        await read_reply(reader)
+        (connection,) = connections(gate)
+        sock = connection.transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -1,0 +1,90 @@
+import pytest
+
+from tokenferry.gateway._answers import Refusal
+from tokenferry.gateway._routing import choose
+from tokenferry.providers import Provider
+from tokenferry.settings import GatewaySettings
+from tokenferry.stores import Account
+
+
+def provider(name: str, *, enabled: bool = True, accounts: tuple[str, ...] | None = None) -> Provider:
+    return Provider(name, name, "https://api.example", enabled=enabled, accounts=accounts)
+
+
+def account(name: str, provider: str) -> Account:
+    return Account(name, provider, "api-key")
+
+
+def chosen(
+    providers: list[Provider], accounts: list[Account], settings: GatewaySettings | None = None
+) -> tuple[str, list[str]]:
+    choice = choose(settings or GatewaySettings(), {one.name: one for one in providers}, accounts)
+    return choice.provider.name, [one.name for one in choice.accounts]
+
+
+def refused(providers: list[Provider], accounts: list[Account], settings: GatewaySettings | None = None) -> str:
+    with pytest.raises(Refusal) as fault:
+        chosen(providers, accounts, settings)
+    assert fault.value.status == 503
+    assert not fault.value.should_retry
+    return fault.value.message
+
+
+A, B = provider("a"), provider("b")
+
+
+def test_the_one_provider_with_accounts_serves_with_all_of_them_in_order() -> None:
+    accounts = [account("x", "b"), account("y", "b")]
+    assert chosen([A, B], accounts) == ("b", ["x", "y"])
+
+
+def test_a_providers_own_list_restricts_and_orders() -> None:
+    accounts = [account("x", "a"), account("y", "a"), account("z", "a")]
+    assert chosen([provider("a", accounts=("z", "gone", "x"))], accounts) == ("a", ["z", "x"])
+
+
+def test_a_pinned_account_serves_alone() -> None:
+    accounts = [account("x", "a"), account("y", "b")]
+    assert chosen([A, B], accounts, GatewaySettings(account="y")) == ("b", ["y"])
+
+
+def test_several_providers_serve_in_the_order_that_is_set() -> None:
+    accounts = [account("x", "a"), account("y", "b")]
+    assert chosen([A, B], accounts, GatewaySettings(providers=("b", "a"))) == ("b", ["y"])
+    assert chosen([A, B], accounts[:1], GatewaySettings(providers=("b", "a"))) == ("a", ["x"])
+
+
+def test_several_providers_without_an_order_are_listed_with_the_key_to_set() -> None:
+    message = refused([A, B], [account("x", "a"), account("y", "b")])
+    assert "(a, b)" in message
+    assert "providers = [...] under [gateway]" in message
+
+
+def test_no_account_names_the_command_that_adds_one() -> None:
+    assert "tokenferry accounts add NAME --provider anthropic" in refused([A], [])
+
+
+@pytest.mark.parametrize(
+    ("providers", "settings", "reason"),
+    [
+        ([B], GatewaySettings(), "provider a is not declared"),
+        ([provider("a", enabled=False)], GatewaySettings(), "provider a is not enabled"),
+        ([A, B], GatewaySettings(providers=("b",)), "provider a is not in [gateway] providers"),
+        ([provider("a", accounts=("y",))], GatewaySettings(), "not among the accounts of provider a"),
+    ],
+)
+def test_accounts_that_may_not_serve_are_told_with_the_reason(
+    providers: list[Provider], settings: GatewaySettings, reason: str
+) -> None:
+    assert f"x ({reason})" in refused(providers, [account("x", "a")], settings)
+
+
+def test_a_pinned_account_that_does_not_exist_is_told_with_those_that_do() -> None:
+    message = refused([A], [account("x", "a")], GatewaySettings(account="y"))
+    assert "'y'" in message
+    assert "accounts: x" in message
+
+
+@pytest.mark.parametrize("providers", [[B], [provider("a", enabled=False)], [provider("a", accounts=())]])
+def test_a_pinned_account_needs_its_provider(providers: list[Provider]) -> None:
+    assert "[[providers]] a" in refused(providers, [account("x", "a")], GatewaySettings(account="x"))

@@ -1,0 +1,206 @@
+import logging
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tokenferry.errors import Conflict, StorageFailed, UnknownName, UsageError
+from tokenferry.state import ClientKeys, Database, State
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.value = 1_000.0
+
+    def __call__(self) -> float:
+        return self.value
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "home" / "state.db"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def state(path: Path, clock: Clock) -> Iterator[State]:
+    with State(path, monotonic=clock, now=lambda: 1_700_000_000.9) as state:
+        yield state
+
+
+@pytest.fixture
+def elsewhere(path: Path, state: State) -> Iterator[State]:
+    with State(path) as other:
+        yield other
+
+
+def test_a_key_is_given_once_and_kept_as_a_digest(state: State, path: Path) -> None:
+    key, secret = state.keys.create("laptop")
+    assert secret.reveal().startswith("tfk_")
+    assert len(secret.reveal()) == 47
+    assert (key.name, key.admin, key.created_at) == ("laptop", False, 1_700_000_000)
+    assert key.fingerprint == secret.fingerprint
+    assert state.keys.verify(secret.reveal()) == key
+    state.close()
+    assert not [
+        each for each in path.parent.rglob("*") if each.is_file() and secret.reveal()[4:].encode() in each.read_bytes()
+    ]
+
+
+def test_admin_keys_are_told_apart_by_sight(state: State) -> None:
+    key, secret = state.keys.create("root", admin=True)
+    assert secret.reveal().startswith("tfa_")
+    found = state.keys.verify(secret.reveal())
+    assert found == key
+    assert key.admin
+
+
+@given(
+    presented=st.one_of(
+        st.text(), st.text(min_size=47, max_size=47), st.binary().map(lambda raw: raw.decode("latin-1"))
+    )
+)
+def test_whatever_is_presented_is_no_error(presented: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    with State(tmp_path_factory.getbasetemp() / "any" / "state.db") as state:
+        assert state.keys.verify(presented) is None
+
+
+def test_a_key_made_elsewhere_counts_at_once(state: State, elsewhere: State) -> None:
+    _, secret = elsewhere.keys.create("laptop")
+    assert state.keys.verify(secret.reveal()) is not None
+
+
+def test_a_key_made_by_another_process_counts_at_once(state: State, path: Path) -> None:
+    program = (
+        "import sys, pathlib; from tokenferry.state import State\n"
+        "with State(pathlib.Path(sys.argv[1])) as state: print(state.keys.create('other')[1].reveal())"
+    )
+    run = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
+    key = state.keys.verify(run.stdout.strip())
+    assert key is not None
+    assert key.name == "other"
+
+
+def test_a_key_revoked_elsewhere_counts_for_half_a_second_at_most(state: State, elsewhere: State, clock: Clock) -> None:
+    _, secret = state.keys.create("laptop")
+    revoked = elsewhere.keys.revoke("laptop")
+    assert revoked.revoked_at is not None
+    clock.value += 0.5
+    assert state.keys.verify(secret.reveal()) is None
+
+
+def test_a_key_revoked_here_stops_at_once(state: State) -> None:
+    key, secret = state.keys.create("laptop")
+    state.keys.revoke(key.id)
+    assert state.keys.verify(secret.reveal()) is None
+
+
+def test_a_flood_of_unknown_keys_reads_no_table(state: State) -> None:
+    statements: list[str] = []
+    state.keys._database._reader.set_trace_callback(statements.append)
+    for _ in range(100):
+        state.keys.verify("tfk_" + "x" * 43)
+    assert set(statements) == {"PRAGMA data_version"}
+
+
+def test_known_keys_ask_the_database_twice_a_second_at_most(state: State, clock: Clock) -> None:
+    _, secret = state.keys.create("laptop")
+    statements: list[str] = []
+    state.keys._database._reader.set_trace_callback(statements.append)
+    for _ in range(100):
+        state.keys.verify(secret.reveal())
+        clock.value += 0.01
+    assert 1 <= len(statements) <= 3
+
+
+def test_names_are_unique_among_live_keys_whatever_their_case(state: State) -> None:
+    state.keys.create("laptop")
+    with pytest.raises(Conflict, match="tokenferry key revoke"):
+        state.keys.create("LAPTOP")
+    state.keys.revoke("Laptop")
+    state.keys.create("laptop")
+    assert [key.revoked_at is None for key in state.keys.list()] == [False, True]
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "a b", "ä", "x" * 65, "a\nb", "a/b"])
+def test_bad_names_are_refused(state: State, name: str) -> None:
+    with pytest.raises(UsageError):
+        state.keys.create(name)
+
+
+def test_revoking_what_is_not_there_says_so(state: State) -> None:
+    with pytest.raises(UnknownName, match="tokenferry key list"):
+        state.keys.revoke("nobody")
+    key, _ = state.keys.create("laptop")
+    state.keys.revoke("laptop")
+    for name in ("laptop", key.id):
+        with pytest.raises(UnknownName):
+            state.keys.revoke(name)
+
+
+def test_the_last_use_is_recorded_apart_from_the_request(state: State, elsewhere: State) -> None:
+    _, secret = state.keys.create("laptop")
+    state.keys.verify(secret.reveal())
+    assert elsewhere.keys.list()[0].last_used_at is None
+    state.keys.record_use()
+    assert elsewhere.keys.list()[0].last_used_at == 1_700_000_000
+
+
+def test_one_key_for_inference_is_sole(state: State) -> None:
+    assert not state.keys.is_sole()
+    state.keys.create("local")
+    state.keys.create("root", admin=True)
+    assert state.keys.is_sole()
+    state.keys.create("laptop")
+    assert not state.keys.is_sole()
+
+
+def test_what_was_known_last_counts_while_the_database_fails(
+    state: State, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, secret = state.keys.create("laptop")
+    state.keys._database._reader.close()
+    clock.value += 1
+    with caplog.at_level(logging.WARNING):
+        assert state.keys.verify(secret.reveal()) is not None
+    assert "as they were known last" in caplog.text
+
+
+def test_a_change_that_could_not_be_read_is_read_the_next_time(
+    state: State, elsewhere: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, secret = elsewhere.keys.create("laptop")
+
+    def fail(self: Database, query: str) -> list[sqlite3.Row]:
+        raise StorageFailed("busy")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "rows", fail)
+        assert state.keys.verify(secret.reveal()) is None
+    assert state.keys.verify(secret.reveal()) is not None
+
+
+def test_threads_share_it(state: State) -> None:
+    secrets: list[str] = []
+
+    def work(keys: ClientKeys, number: int) -> None:
+        _, secret = keys.create(f"key{number}")
+        if keys.verify(secret.reveal()) is not None:
+            secrets.append(secret.reveal())
+
+    threads = [threading.Thread(target=work, args=(state.keys, number)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(secrets)) == 8
