@@ -4,6 +4,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOCK := requirements/dev.txt
 
+# Also under an emptied environment, where neither Python nor a shell would know where to look.
+export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
+
 .PHONY: setup demo serve test lint format sim bench e2e lock clean
 .DEFAULT_GOAL := setup
 

@@ -1,0 +1,217 @@
+"""What `tokenferry doctor` looks at. A check mends nothing, and gives a finding for each thing that is wrong."""
+
+import os
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tokenferry.cli._describe import Row, rows
+from tokenferry.cli._home import open_broker
+from tokenferry.cli._probe import url_of, who_answers
+from tokenferry.config import Config, load
+from tokenferry.errors import ConfigError, TokenferryError
+from tokenferry.gateway import bind
+from tokenferry.settings import Home
+from tokenferry.state import State, read_local_key
+from tokenferry.stores import check_status, refuse_network_file_system
+
+_LEFT_BEHIND: Final = 60.0
+_CLOCK_SLACK: Final = 300.0
+_FIRST_YEAR: Final = 1_735_689_600  # 2025-01-01, before which none of this existed
+_LAST_YEAR: Final = 4_102_444_800
+_SHADOWS: Final = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_PROFILE", "CLAUDE_CODE_OAUTH_TOKEN")
+_OWN_KEYS: Final = ("tfk_", "tfa_")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong or will be, where it is, and the command or step that mends it."""
+
+    what: str
+    where: str
+    cure: str
+
+
+def examine(home: Home, config: Path | None = None) -> list[Finding]:
+    """Every finding, the most fundamental first."""
+    now = time.time()
+    findings = [*check_files(home, now), *check_clock(now)]
+    settings, faults = _load(config or home.config, required=config is not None)
+    findings += faults
+    findings += check_state(home)
+    findings += check_port(settings)
+    findings += check_accounts(home, settings, now)
+    return findings
+
+
+def _load(path: Path, *, required: bool) -> tuple[Config, list[Finding]]:
+    """The configuration, and what is wrong with it; the built-in one where it can't be used."""
+    try:
+        config = load(path, required=required)
+    except ConfigError as fault:
+        problems = fault.problems or (str(fault),)
+        return Config(), [Finding(problem, str(path), f"edit {path}") for problem in problems]
+    except TokenferryError as fault:
+        return Config(), [_of(fault, str(path))]
+    return config, [Finding(warning, str(path), f"edit {path}") for warning in config.warnings]
+
+
+def _of(fault: TokenferryError, where: str) -> Finding:
+    """A finding of an error's sentence, which ends with what mends it."""
+    what, separator, cure = str(fault).removeprefix(f"{where} ").rpartition("; ")
+    return Finding(what, where, cure) if separator else Finding(cure, where, "look at it")
+
+
+def check_files(home: Home, now: float) -> Iterator[Finding]:
+    """Modes, owners and types of all that is kept; files that killed writers left behind; the file system."""
+    if not home.path.exists():
+        return
+    try:
+        refuse_network_file_system(home.path)
+    except TokenferryError as fault:
+        yield _of(fault, str(home.path))
+    yield from _check_folder(home, home.path, now)
+
+
+def _check_folder(home: Home, folder: Path, now: float) -> Iterator[Finding]:
+    status = folder.stat()
+    mode = stat.S_IMODE(status.st_mode)
+    if status.st_uid != os.geteuid():
+        yield Finding(f"belongs to user {status.st_uid}", str(folder), f"chown -R {os.geteuid()} '{folder}'")
+    elif mode & 0o077:
+        can = "replace the files in it" if mode & 0o022 else "see which accounts there are"
+        yield Finding(f"has mode {mode:04o}, so others could {can}", str(folder), f"chmod 0700 '{folder}'")
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as fault:
+        yield Finding(f"can't be read: {fault.strerror}", str(folder), f"chmod 0700 '{folder}'")
+        return
+    for path in entries:
+        try:
+            status = path.lstat()
+        except FileNotFoundError:
+            continue
+        if stat.S_ISDIR(status.st_mode):
+            yield from _check_folder(home, path, now)
+        else:
+            yield from _check_file(home, path, status, now)
+
+
+def _check_file(home: Home, path: Path, status: os.stat_result, now: float) -> Iterator[Finding]:
+    if stat.S_ISLNK(status.st_mode):
+        cure = f"put the file itself there: cp --remove-destination \"$(readlink -f '{path}')\" '{path}'"
+        yield Finding("is a symbolic link, which is not followed", str(path), cure)
+        return
+    if stat.S_ISSOCK(status.st_mode):
+        return
+    try:
+        check_status(path, status, readable_by_others=path == home.config)
+    except TokenferryError as fault:
+        yield _of(fault, str(path))
+    if ".tmp." in path.name and path.name.startswith(".") and now - status.st_mtime > _LEFT_BEHIND:
+        yield Finding("was left behind by a writer that was killed, and may hold a secret", str(path), f"rm '{path}'")
+    if status.st_mtime > now + _CLOCK_SLACK:
+        yield Finding("was changed in the future by this machine's clock", str(path), "set the clock: timedatectl")
+
+
+def check_clock(now: float) -> Iterator[Finding]:
+    if not _FIRST_YEAR <= now <= _LAST_YEAR:
+        yield Finding(
+            f"the clock says {time.strftime('%Y-%m-%d', time.gmtime(now))}", "the system", "set the clock: timedatectl"
+        )
+
+
+def check_state(home: Home) -> Iterator[Finding]:
+    """Whether the client keys can be read, and the gateway's local key."""
+    if home.state.exists():
+        try:
+            State(home.state).close()
+        except TokenferryError as fault:
+            yield _of(fault, str(home.state))
+    try:
+        read_local_key(home)
+    except TokenferryError as fault:
+        yield _of(fault, str(home.local_key))
+
+
+def check_port(config: Config) -> Iterator[Finding]:
+    """Whether the gateway runs, or could."""
+    server = config.server
+    if not server.port or who_answers(url_of(server.host, server.port)) == "gateway":
+        return
+    try:
+        bind(server.host, server.port).close()
+    except ConfigError as fault:
+        yield Finding(
+            str(fault).partition(";")[0], f"port {server.port}", "stop it, or set another port under [server]"
+        )
+
+
+def check_accounts(home: Home, config: Config, now: float) -> Iterator[Finding]:
+    try:
+        broker = open_broker(home, config)
+        found = rows(broker, now)
+    except TokenferryError as fault:
+        yield _of(fault, str(home.accounts))
+        return
+    for row in found:
+        yield from _check_account(row, now)
+    yield from _check_journal(home, {row.name for row in found})
+    try:
+        active = broker.book.active()
+    except TokenferryError as fault:
+        yield _of(fault, str(home.active))
+    else:
+        yield from _check_choice("the account in use", active, found, "tokenferry use NAME")
+    yield from _check_environment(found)
+
+
+def _check_account(row: Row, now: float) -> Iterator[Finding]:
+    where = f"account {row.name}"
+    if row.fault is not None:
+        yield _of(row.fault, where)
+        return
+    cures = {
+        "needs-login": f"tokenferry accounts add {row.name} --replace",
+        "uncertain": f"nothing to do while its token works; then: tokenferry refresh {row.name}",
+        "copied": f"tokenferry accounts confirm {row.name}, if the login is in use on this machine alone",
+        "backing-off": f"wait, or: tokenferry refresh {row.name}",
+    }
+    if row.state in cures:
+        yield Finding(row.text, where, cures[row.state])
+    obtained_at = getattr(row.credential, "obtained_at", None)
+    if obtained_at is not None and obtained_at > now + _CLOCK_SLACK:
+        yield Finding(
+            "its token was obtained in the future by this machine's clock", where, "set the clock: timedatectl"
+        )
+
+
+def _check_journal(home: Home, names: set[str]) -> Iterator[Finding]:
+    """Records of accounts that are no more."""
+    for path in sorted(home.journal.glob("*")):
+        if path.suffix in {".attempt", ".verdict"} and path.stem not in names:
+            yield Finding(f"is left of an account {path.stem!r} that is no more", str(path), f"rm '{path}'")
+
+
+def _check_choice(what: str, name: str | None, found: list[Row], cure: str) -> Iterator[Finding]:
+    if name is not None and name not in {row.name for row in found}:
+        yield Finding(f"{what} is {name!r}, which is not there", f"account {name}", cure)
+
+
+def _check_environment(found: list[Row]) -> Iterator[Finding]:
+    """Variables that programs heed before whatever tokenferry gives them."""
+    yield from _check_choice(
+        "the account that TOKENFERRY_ACCOUNT names",
+        os.environ.get("TOKENFERRY_ACCOUNT") or None,
+        found,
+        "unset TOKENFERRY_ACCOUNT",
+    )
+    kept = [row for row in found if row.document is not None and row.document.account.store == "file"]
+    for name in _SHADOWS:
+        value = os.environ.get(name, "")
+        if kept and value and not value.startswith(_OWN_KEYS):
+            what = "is set, and programs use it before what tokenferry gives them"
+            yield Finding(what, name, f"unset {name}, and remove it from your shell's start-up files")

@@ -1,0 +1,249 @@
+"""How an account stands, in a word for programs and in a few for people."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+from tokenferry.accounts import CONFIGURATION, ENVIRONMENT
+from tokenferry.broker import Broker
+from tokenferry.cli._output import moment, note, span
+from tokenferry.credentials import Credential, OAuthToken
+from tokenferry.errors import TokenferryError, UnknownAccount
+from tokenferry.refresh import Attempt, Verdict, seconds_left
+from tokenferry.stores import Account, Document, FileStore
+
+State: TypeAlias = Literal[
+    "fresh", "expired", "refreshing", "backing-off", "uncertain", "copied", "needs-login", "broken"
+]
+Standing: TypeAlias = tuple[State, str]
+
+_MOST_TRIES: Final = 2
+_PLACES: Final = {ENVIRONMENT: "from the environment", CONFIGURATION: "from config"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An account as listings show it. `text` is the state for people, `note` what else they should know."""
+
+    name: str
+    state: State
+    text: str
+    is_active: bool = False
+    note: str = ""
+    document: Document | None = None
+    fault: TokenferryError | None = None
+
+    @property
+    def credential(self) -> Credential | None:
+        return self.document.credential if self.document else None
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The columns of `HEADINGS`; the only one with blanks in it comes last."""
+        mark = "*" if self.is_active else "-"
+        if self.document is None:
+            return self.name, mark, "-", "-", "-", "-", self.text
+        account = self.document.account
+        fingerprint = self.document.credential.secret.fingerprint
+        text = f"{self.text} ({self.note})" if self.note else self.text
+        return self.name, mark, account.provider, account.kind, account.owner, fingerprint, text
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the secrets; times in seconds since 1970 UTC."""
+        data: dict[str, Any] = {"name": self.name, "state": self.state, "text": self.text, "active": self.is_active}
+        if self.document is None:
+            return data
+        account, credential = self.document.account, self.document.credential
+        data |= {
+            "note": self.note or None,
+            "provider": account.provider,
+            "kind": account.kind,
+            "owner": account.owner,
+            "store": account.store,
+            "priority": account.priority,
+            "labels": dict(account.labels),
+            "created_at": account.created_at or None,
+            "fingerprint": credential.secret.fingerprint,
+            "expires_at": credential.expires_at,
+        }
+        if isinstance(credential, OAuthToken):
+            data |= {
+                "obtained_at": credential.obtained_at,
+                "refresh_fingerprint": credential.refresh and credential.refresh.fingerprint,
+                "refresh_expires_at": credential.refresh_expires_at,
+                "scopes": list(credential.scopes),
+                "email": credential.email,
+                "subscription_type": credential.subscription_type,
+                "source": credential.source,
+            }
+        return data
+
+
+HEADINGS: Final = ("name", "use", "provider", "kind", "owner", "fingerprint", "state")
+
+
+def rows(broker: Broker, now: float | None = None) -> list[Row]:
+    """Every account in order, then those whose document can't be read, each with its reason."""
+    active = active_account(broker)
+    listing = broker.book.listing()
+    found = [row for account in listing.accounts if (row := _row(broker, account.name, active, now)) is not None]
+    broken = [_broken(name, active, fault) for name, fault in listing.broken.items()]
+    return [*found, *broken]
+
+
+def row(broker: Broker, name: str, now: float | None = None) -> Row:
+    """One account. Raises `UnknownAccount`, `UnsafeFile`, `CorruptFile`."""
+    return _describe(broker, broker.book.read(name), active_account(broker), now)
+
+
+def active_account(broker: Broker) -> str | None:
+    """The account in `use`; a file that can't be trusted with that is told of, and names none."""
+    try:
+        return broker.book.active()
+    except TokenferryError as fault:
+        note(str(fault))
+        return None
+
+
+def _row(broker: Broker, name: str, active: str | None, now: float | None) -> Row | None:
+    try:
+        return _describe(broker, broker.book.read(name), active, now)
+    except UnknownAccount:
+        return None  # removed since the listing was made
+    except TokenferryError as fault:
+        return _broken(name, active, fault)
+
+
+def _broken(name: str, active: str | None, fault: TokenferryError) -> Row:
+    return Row(name, "broken", f"broken: {fault}", is_active=name == active, fault=fault)
+
+
+def _describe(broker: Broker, document: Document, active: str | None, now: float | None) -> Row:
+    account = document.account
+    is_active = account.name == active
+    try:
+        provider = broker.provider_of(account)
+        attempt = broker.journal.attempt(account.name)
+    except TokenferryError as fault:
+        return Row(account.name, "broken", f"broken: {fault}", is_active, document=document, fault=fault)
+    verdict = broker.journal.verdict(account.name)
+    state, text = standing(document, attempt, verdict, broker.machine, time.time() if now is None else now)
+    remarks = [_PLACES[account.store]] if account.store in _PLACES else []
+    if broker.policy.subscription == "off" and provider.bills_subscription(document.credential):
+        remarks.append("for Claude Code alone")
+    return Row(account.name, state, text, is_active, ", ".join(remarks), document)
+
+
+def standing(  # noqa: PLR0911  # a list of rules, one return each
+    document: Document, attempt: Attempt | None, verdict: Verdict | None, machine: str, now: float
+) -> Standing:
+    """The state of a readable account, from what lies beside it. `now` in seconds since 1970 UTC."""
+    credential = document.credential
+    if not isinstance(credential, OAuthToken):
+        return _standing_of_fixed(credential.expires_at, now)
+    left = seconds_left(credential, now)
+    if credential.refresh is not None and document.account.owner == "tokenferry":
+        token = credential.refresh.sha256
+        trouble = _copied(document, machine, left) or _trouble(
+            attempt if attempt is not None and attempt.token == token else None,
+            verdict if verdict is not None and verdict.token == token else None,
+            left,
+            now,
+        )
+        if trouble is not None:
+            return trouble
+        if credential.refresh_expires_at is not None and credential.refresh_expires_at <= now:
+            return "needs-login", _while_it_lives("needs login: its refresh token has expired", left)
+        return _fresh(left) if left > 0 else ("expired", "expired, renews on use")
+    if left > 0:
+        return _fresh(left)
+    if document.account.owner == "tokenferry":
+        return "needs-login", "needs login: expired, and there is no refresh token"
+    return "expired", f"expired; {document.account.owner} renews it"
+
+
+def _standing_of_fixed(expires_at: int | None, now: float) -> Standing:
+    if expires_at is None:
+        return "fresh", "ready"
+    return _fresh(expires_at - now) if expires_at > now else ("needs-login", "needs login: expired")
+
+
+def _fresh(left: float) -> Standing:
+    return "fresh", "fresh" if left == float("inf") else f"fresh, expires in {span(left)}"
+
+
+def _copied(document: Document, machine: str, left: float) -> Standing | None:
+    if document.machine in {None, machine}:
+        return None
+    name = document.account.name
+    return "copied", _while_it_lives(f"copied from another machine; see: tokenferry accounts confirm {name}", left)
+
+
+def _trouble(  # noqa: PLR0911  # a list of rules, one return each
+    attempt: Attempt | None, verdict: Verdict | None, left: float, now: float
+) -> Standing | None:
+    """What an earlier grant of this very refresh token left behind."""
+    if verdict is not None and verdict.kind == "needs-login":
+        return "needs-login", _while_it_lives(f"needs login: {verdict.reason}", left)
+    if attempt is not None and attempt.answer is None:
+        if attempt.state == "denied":
+            return "needs-login", _while_it_lives("needs login: the provider says that its refresh token is dead", left)
+        if attempt.state == "open" and not attempt.process.is_gone():
+            return "refreshing", _while_it_lives(f"process {attempt.process.pid} is refreshing it", left)
+        if attempt.state != "closed" and attempt.tries >= _MOST_TRIES:
+            return "needs-login", _while_it_lives("needs login: the answers to two refreshes were lost", left)
+        return "uncertain", _while_it_lives("uncertain: the answer to its last refresh was lost", left)
+    if verdict is not None and verdict.kind == "failed" and verdict.until > now:
+        wait = span(verdict.until - now)
+        return "backing-off", _while_it_lives(f"backing off for {wait}: {verdict.reason}", left)
+    return None
+
+
+def _while_it_lives(text: str, left: float) -> str:
+    if left <= 0:
+        return text
+    return f"{text}; the present token works" + ("" if left == float("inf") else f" for {span(left)}")
+
+
+def details(row: Row, broker: Broker) -> Iterator[tuple[str, str]]:
+    """What `accounts show` tells, as pairs of a label and a value."""
+    assert row.document is not None
+    account, credential = row.document.account, row.document.credential
+    yield "name", account.name + ("  (in use)" if row.is_active else "")
+    yield "provider", account.provider
+    yield "kind", account.kind
+    yield "owner", account.owner
+    yield "state", f"{row.text} ({row.note})" if row.note else row.text
+    yield "fingerprint", credential.secret.fingerprint
+    if credential.expires_at is not None:
+        yield "expires", moment(credential.expires_at)
+    if isinstance(credential, OAuthToken):
+        yield from _oauth_details(credential)
+    if account.labels:
+        yield "labels", ", ".join(f"{key}={value}" for key, value in account.labels.items())
+    yield "priority", str(account.priority)
+    if account.created_at:
+        yield "created", moment(account.created_at)
+    yield "kept in", str(_place(broker, account))
+
+
+def _oauth_details(token: OAuthToken) -> Iterator[tuple[str, str]]:
+    yield "refresh", "no refresh token" if token.refresh is None else f"fingerprint {token.refresh.fingerprint}"
+    for label, value in (
+        ("email", token.email),
+        ("subscription", token.subscription_type),
+        ("scopes", " ".join(token.scopes)),
+        ("obtained", token.obtained_at and moment(token.obtained_at)),
+        ("source", token.source),
+    ):
+        if value:
+            yield label, str(value)
+
+
+def _place(broker: Broker, account: Account) -> str | Path:
+    store = broker.book.store
+    if account.store in _PLACES or not isinstance(store, FileStore):
+        return account.store
+    return store.path(account.name)

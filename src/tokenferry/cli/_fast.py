@@ -1,0 +1,211 @@
+"""`tokenferry token` for a credential that is fresh, with the quickest parts of the standard library alone.
+
+It gives what the broker would give, or declines: whatever is unusual is left to the broker, which explains it.
+"""
+
+import os
+import stat
+import time
+from json import loads
+
+TYPE_CHECKING = False  # the real one costs an import of typing
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+MIN_TTL = 600
+_ADVISORY = 300  # less left than this: the broker renews it in the background
+_LATEST = 4_102_444_800
+_MOST_BYTES = 1024 * 1024
+_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+
+_PROVIDERS = ("anthropic", "console", "sandbox")
+_AMENDABLE = (*_PROVIDERS, "claude-max")
+_LOOPBACK = "http://127.0.0.1:"
+_TEXTS = ("subscription_type", "rate_limit_tier", "email", "account_id", "organization_id", "source")
+_TIMES = ("expires_at", "obtained_at", "refresh_expires_at", "lifetime")
+
+
+def fresh_token(
+    arguments: list[str], environ: "Mapping[str, str] | None" = None, now: float | None = None
+) -> str | None:
+    """Give the token that `tokenferry token ARGUMENTS` prints, or None where that takes more than a look."""
+    try:
+        return _token(arguments, os.environ if environ is None else environ, time.time() if now is None else now)
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def write(token: str) -> int:
+    """Write the token and a line's end to stdout; give the exit code."""
+    left = f"{token}\n".encode("ascii")
+    try:
+        while left:
+            left = left[os.write(1, left) :]
+    except OSError:
+        return 1
+    return 0
+
+
+def _need(usual: bool) -> None:  # noqa: FBT001  # reads as an assertion
+    if not usual:
+        raise ValueError
+
+
+def _token(arguments: list[str], environ: "Mapping[str, str]", now: float) -> str:
+    _need(os.name == "posix")
+    name, min_ttl = _parse(arguments)
+    home = _home(environ)
+    _need(_is_safe_folder(home))
+    if config := _read(f"{home}/config.toml", forbidden=0o022):
+        _check_config(config)
+    accounts = f"{home}/accounts"
+    _need(_is_safe_folder(accounts))
+    name = name or environ.get("TOKENFERRY_ACCOUNT") or _active(home) or _only(accounts)
+    _need(_is_name(name))
+    raw = _read(f"{accounts}/{name}.json", forbidden=0o077)
+    _need(raw.isascii())
+    document = loads(raw, parse_constant=_refuse)
+    _need(type(document) is dict and document.get("name") == name)
+    return _value(document, now + max(min_ttl, _ADVISORY))
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+
+def _parse(arguments: list[str]) -> "tuple[str | None, int]":
+    name, min_ttl = None, MIN_TTL
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--min-ttl" or argument.startswith("--min-ttl="):
+            value = argument[10:] if "=" in argument else next(rest, "")
+            _need(value.isascii() and value.isdigit() and len(value) < 10)  # noqa: PLR2004  # any number fit for seconds
+            min_ttl = int(value)
+        else:
+            _need(name is None and _is_name(argument))
+            name = argument
+    return name, min_ttl
+
+
+def _is_name(text: str) -> bool:
+    ends = 0 < len(text) <= 64 and text.isascii() and text[0].isalnum()  # noqa: PLR2004  # see stores.ACCOUNT_NAME
+    return ends and all(character.isalnum() or character in "._@+-" for character in text)
+
+
+def _home(environ: "Mapping[str, str]") -> str:
+    named = environ.get("TOKENFERRY_HOME")
+    home = named or environ.get("HOME", "")
+    _need(home.startswith("/"))
+    return named or f"{home}/.config/tokenferry"
+
+
+def _is_safe_folder(path: str) -> bool:
+    status = os.stat(path)  # noqa: PTH116  # importing pathlib takes longer than all of this
+    return status.st_uid in {os.geteuid(), 0} and not status.st_mode & 0o022
+
+
+def _read(path: str, *, forbidden: int) -> bytes:
+    """The content of a private file; empty if there is none."""
+    try:
+        descriptor = os.open(path, _FLAGS)
+    except FileNotFoundError:
+        return b""
+    try:
+        status = os.fstat(descriptor)
+        _need(stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & forbidden)
+        data = os.read(descriptor, _MOST_BYTES)
+        _need(len(data) == status.st_size)
+    finally:
+        os.close(descriptor)
+    return data
+
+
+def _active(home: str) -> str | None:
+    return _read(f"{home}/active", forbidden=0o077).decode("ascii").strip() or None
+
+
+def _only(accounts: str) -> str:
+    entries = os.listdir(accounts)  # noqa: PTH208  # as above
+    names = [name for name in entries if name.endswith(".json") and not name.startswith(".")]
+    _need(len(names) == 1)
+    return names[0].removesuffix(".json")
+
+
+def _check_config(raw: bytes) -> None:
+    """Go on only with a configuration that is valid and changes nothing about who may have which token."""
+    import tomllib  # noqa: PLC0415  # 10 ms that a home without a config.toml is spared
+
+    config = tomllib.loads(raw.decode("utf-8"))
+    server, gateway, policy = (config.pop(key, {}) for key in ("server", "gateway", "policy"))
+    _need(all(type(table) is dict for table in (server, gateway, policy)))
+    port, level = server.pop("port", 0), server.pop("log_level", "info")
+    _need(type(port) is int and 0 <= port <= 65_535 and level in ("debug", "info", "warning", "error"))  # noqa: PLR2004
+    _need(_is_text(server.pop("host", "-")) and not server)
+    _need(_is_text(gateway.pop("account", "-")) and not gateway)
+    _need(policy.pop("subscription", "off") in ("off", "own") and not policy)
+    seen = set()
+    for provider in config.pop("providers", ()):
+        _need(type(provider) is dict)
+        name, url = provider.pop("name", None), provider.pop("base_url", None)
+        _need(name in _AMENDABLE and name not in seen)
+        seen.add(name)
+        _need(url is None or (name == "sandbox" and _is_loopback(url)))
+        _need(type(provider.pop("enabled", True)) is bool and not provider)
+    _need(not config)
+
+
+def _is_text(value: object) -> bool:
+    return type(value) is str and value != ""
+
+
+def _is_loopback(url: object) -> bool:
+    if type(url) is not str or not url.startswith(_LOOPBACK):
+        return False
+    port = url[len(_LOOPBACK) :]
+    return port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65_535  # noqa: PLR2004  # a port
+
+
+def _is_secret(value: object) -> bool:
+    return type(value) is str and value != "" and all("!" <= character <= "~" for character in value)
+
+
+def _is_time(value: object) -> bool:
+    return type(value) is int and 0 <= value <= _LATEST
+
+
+def _value(document: "dict[str, Any]", until: float) -> str:
+    """The token or key in a document that is as it should be, if it lives beyond `until`."""
+    numbers = all(type(document.get(key)) is int for key in ("generation", "priority"))
+    tables = all(type(document.get(key)) is dict for key in ("labels", "credential"))
+    _need(numbers and tables and _is_time(document.get("created_at")))
+    _need(all(type(label) is str for label in document["labels"].values()))
+    machine = document.get("machine")
+    _need(machine is None or type(machine) is str)
+    version, owner, provider = (document.get(key) for key in ("version", "owner", "provider"))
+    _need(version == 1 and type(version) is int and owner == "tokenferry" and provider in _PROVIDERS)
+    credential = document["credential"]
+    if document.get("kind") == "api-key":
+        value = credential.get("key")
+        is_vendors = provider != "sandbox"
+    else:
+        _need(document.get("kind") == "oauth")
+        value = credential.get("access_token")
+        # A Console login makes tokens of the same look that bill no subscription.
+        is_console = provider == "console" and credential.get("subscription_type") is None
+        is_vendors = provider != "sandbox" and not is_console
+        _need(provider != "console" or is_console)
+        _check_oauth(credential, until)
+    _need(_is_secret(value))
+    _need(not (is_vendors and value.startswith("sk-ant-oat")))
+    return str(value)
+
+
+def _check_oauth(credential: "dict[str, Any]", until: float) -> None:
+    refresh, scopes = credential.get("refresh_token"), credential.get("scopes")
+    _need(refresh is None or refresh == "" or _is_secret(refresh))
+    _need(scopes is None or (type(scopes) is list and all(type(scope) is str for scope in scopes)))
+    _need(all(credential.get(key) is None or type(credential[key]) is str for key in _TEXTS))
+    _need(all(credential.get(key) is None or _is_time(credential[key]) for key in _TIMES))
+    expires_at = credential.get("expires_at")
+    _need(expires_at is None or expires_at > until)

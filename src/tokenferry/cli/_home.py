@@ -1,0 +1,52 @@
+"""Where a command finds things: the home, its configuration, and the broker over both."""
+
+import contextlib
+from pathlib import Path
+from typing import Final
+
+from tokenferry.broker import Broker
+from tokenferry.cli._logs import redactor
+from tokenferry.config import Config, load
+from tokenferry.credentials import Credential
+from tokenferry.errors import TokenferryError
+from tokenferry.settings import Home
+
+_opened: Final[list[Broker]] = []
+
+
+def find(config: Path | None = None) -> tuple[Home, Config]:
+    """The home, and what its configuration (or the file named) says. Raises `ConfigError`, `UnsafeFile`."""
+    home = Home.from_environment()
+    return home, load(config or home.config, required=config is not None)
+
+
+def open_broker(home: Home | None = None, config: Config | None = None) -> Broker:
+    """The broker of this machine's user. Raises `ConfigError`, `UnsafeFile`."""
+    broker = Broker.from_home(home, config)
+    _opened.append(broker)
+    _know_secrets(broker)
+    return broker
+
+
+def grants_end(timeout: float) -> bool:
+    """Wait for every grant in flight, `timeout` seconds each; tells whether all ended. No further one begins."""
+    ended = [broker.drain(timeout) for broker in _opened]
+    return all(ended)
+
+
+def forget() -> None:
+    """Let go of the brokers that were opened."""
+    _opened.clear()
+
+
+def _know_secrets(broker: Broker) -> None:
+    for name in broker.book.store.names():
+        with contextlib.suppress(TokenferryError):
+            know(broker.book.store.read(name).credential)
+
+
+def know(credential: Credential) -> None:
+    """Keep the credential's secrets out of the logs."""
+    for secret in (credential.secret, getattr(credential, "refresh", None)):
+        if secret is not None:
+            redactor.know(secret)

@@ -1,0 +1,85 @@
+"""What commands write: data to stdout, words about it to stderr, and nothing that a terminal would obey."""
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+# Whatever looks like a key or token, also one that was typed where it doesn't belong.
+_SECRETS: Final = re.compile(r"\b(sk-ant-[a-z]+[0-9]*-|tf[ka]_)[A-Za-z0-9_-]{8,}")
+
+
+def printable(text: str) -> str:
+    """The text with control characters, line ends among them, written as escapes."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
+
+
+def redacted(text: str) -> str:
+    """The text without what looks like a key or token."""
+    return _SECRETS.sub(r"\1[redacted]", text)
+
+
+def say(line: str = "") -> None:
+    """One line to stdout."""
+    sys.stdout.write(f"{printable(line)}\n")
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """A sentence to stderr, with the program's name before it; further lines are indented details."""
+    first, *details = redacted(text).splitlines() or [""]
+    details = [detail.strip() for detail in details]
+    if len(details) == 1:
+        first, details = f"{first} {details[0]}", []
+    lines = [f"tokenferry: {printable(first)}", *(f"  {printable(detail)}" for detail in details)]
+    sys.stderr.write("".join(f"{line}\n" for line in lines))
+    sys.stderr.flush()
+
+
+def say_json(data: Any) -> None:
+    """One JSON document to stdout."""
+    say_lines(json.dumps(data, indent=2).splitlines())
+
+
+def say_lines(lines: Iterable[str]) -> None:
+    sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))
+    sys.stdout.flush()
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Rows in aligned columns: coloured for a terminal, else plain text that `awk` and `cut` can read."""
+    cells = [[printable(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        _rich_table(headings, cells)
+        return
+    lines = [[heading.upper() for heading in headings], *cells]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
+    say_lines("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def _rich_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console  # noqa: PLC0415  # only a terminal needs it
+    from rich.table import Table  # noqa: PLC0415  # see above
+    from rich.text import Text  # noqa: PLC0415  # see above
+
+    grid = Table(box=None, pad_edge=False)
+    for heading in headings:
+        grid.add_column(heading.upper(), overflow="fold")
+    for row in rows:
+        grid.add_row(*(Text(cell) for cell in row))  # a Text, for a name is no markup
+    Console().print(grid)
+
+
+def moment(seconds: int | None) -> str:
+    """A time for people: RFC 3339 in UTC, a dash for None."""
+    return "-" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def span(seconds: float) -> str:
+    """A length of time for people, in its largest unit."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,89 @@
+"""One command from its arguments to its exit code: errors become sentences, signals an orderly end."""
+
+import contextlib
+import os
+import sys
+import traceback
+from typing import Final
+
+import typer
+from typer.exceptions import TyperException
+
+from tokenferry.cli._app import app
+from tokenferry.cli._logs import logs_on_stderr, redactor
+from tokenferry.cli._output import note, redacted
+from tokenferry.cli._signals import Ended, orderly
+from tokenferry.errors import TokenferryError
+
+_LONGEST_GRANT: Final = 120.0
+
+
+def run(arguments: list[str]) -> int:
+    """Carry out a command and give its exit code, after the last grant in flight has ended. Raises nothing."""
+    with logs_on_stderr(), orderly():
+        try:
+            code = _invoke(arguments)
+            _finish_grants()
+        except Ended as ended:
+            code = ended.exit_code
+            if not _finish_grants(0):
+                note("finishing the refresh in flight…")
+                _finish_grants()
+    return code
+
+
+def _finish_grants(timeout: float = _LONGEST_GRANT) -> bool:
+    module = sys.modules.get("tokenferry.cli._home")
+    if module is None:  # the command had no use for a broker
+        return True
+    ended: bool = module.grants_end(timeout)
+    if ended:
+        module.forget()
+    return ended
+
+
+def _invoke(arguments: list[str]) -> int:  # noqa: PLR0911  # one return for each way of ending
+    try:
+        result = typer.main.get_command(app).main(arguments, prog_name="tokenferry", standalone_mode=False)
+        sys.stdout.flush()
+    except TokenferryError as fault:
+        note(str(fault))
+        return fault.exit_code
+    except TyperException as fault:
+        note(_usage(fault))
+        return fault.exit_code
+    except typer.Abort:
+        note("given up; nothing was changed")
+        return 1
+    except BrokenPipeError:
+        return _quiet()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Exception as fault:  # noqa: BLE001  # a defect is told in a sentence as well
+        return _defect(fault)
+    return result if isinstance(result, int) else 0
+
+
+def _usage(fault: TyperException) -> str:
+    text = " ".join(fault.format_message().split()).rstrip(".")
+    context = getattr(fault, "ctx", None)
+    command = context.command_path if context is not None else "tokenferry"
+    return f"{text[:1].lower()}{text[1:]}; see: {command} --help"
+
+
+def _quiet() -> int:
+    """Whoever read our output has gone: end without a word, and without a second try when the interpreter ends."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 1
+
+
+def _defect(fault: Exception) -> int:
+    if os.environ.get("TOKENFERRY_DEBUG") == "1":
+        text = "".join(traceback.format_exception(fault))
+        sys.stderr.write(redacted(redactor.clean(text)))
+    note(
+        f"something went wrong that should not ({type(fault).__name__}); this is a defect in tokenferry: please report "
+        "it with what TOKENFERRY_DEBUG=1 shows"
+    )
+    return 1

@@ -1,0 +1,46 @@
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Final
+
+_NAMES: Final = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+class Ended(BaseException):
+    """The process was told to end: raised in the main thread instead of dying, so that a grant can be finished."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.exit_code = 128 + number
+
+
+@contextlib.contextmanager
+def orderly() -> Iterator[None]:
+    """Within the block the first INT, TERM or HUP raises `Ended`, and later ones do nothing.
+
+    A signal that the caller's environment ignores (nohup) stays ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    was_told = False
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        nonlocal was_told
+        if not was_told:
+            was_told = True
+            raise Ended(number)
+
+    numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    taken = [number for number in numbers if before[number] is not signal.SIG_IGN]
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        was_told = True  # no raise while the old handlers are put back
+        for number in taken:
+            signal.signal(number, before[number])

@@ -1,0 +1,30 @@
+from tokenferry.cli._describe import HEADINGS, rows
+from tokenferry.cli._home import open_broker
+from tokenferry.cli._output import say_lines, table
+
+_FIRST = """\
+tokenferry keeps the credentials of LLM APIs: log in once, and every program gets a token that works.
+
+There is no account yet. Add one, with the key on stdin or at a prompt:
+  tokenferry accounts add work --provider anthropic
+
+Or try it without one, against a fake provider on this machine:
+  tokenferry sandbox
+
+All commands: tokenferry --help"""
+
+_NEXT = """
+Print a token:        tokenferry token [NAME]
+Run a program:        tokenferry run -- claude
+Serve all programs:   tokenferry serve
+All commands:         tokenferry --help"""
+
+
+def welcome() -> None:
+    """How things stand, and what to do next."""
+    found = rows(open_broker())
+    if not found:
+        say_lines(_FIRST.splitlines())
+        return
+    table(HEADINGS, [one.cells for one in found])
+    say_lines(_NEXT.splitlines())

@@ -1,0 +1,183 @@
+import time
+from typing import Annotated, Literal
+
+import typer
+
+from tokenferry.accounts import read_credential
+from tokenferry.broker import Broker
+from tokenferry.cli._describe import HEADINGS, details, row, rows
+from tokenferry.cli._home import know, open_broker
+from tokenferry.cli._input import confirmed, read_secret
+from tokenferry.cli._output import note, say, say_json, say_lines, table
+from tokenferry.cli._typer import JSON, examples, new_app
+from tokenferry.credentials import API_KEY_PREFIX, Credential, OAuthToken
+from tokenferry.errors import UnknownProvider, UsageError
+from tokenferry.providers import Provider
+from tokenferry.stores import Account, check_account_name
+
+app = new_app(
+    "Add, list, show and remove accounts.",
+    "tokenferry accounts add work --provider anthropic",
+    "tokenferry accounts list",
+)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The account's name.", show_default=False)]
+
+
+@app.command(
+    "add",
+    epilog=examples(
+        "tokenferry accounts add work --provider anthropic",
+        "pass show anthropic | tokenferry accounts add work",
+        "tokenferry accounts add console --provider console < login.json",
+        "tokenferry accounts add work --replace          log in anew",
+    ),
+)
+def add(
+    name: Name,
+    *,
+    provider: Annotated[
+        str | None, typer.Option("--provider", metavar="P", help="Who issued it; known for sk-ant-api keys.")
+    ] = None,
+    kind: Annotated[
+        Literal["api-key", "setup-token", "oauth"] | None,
+        typer.Option("--kind", help="What is given; by default what it looks like, else the provider's kind."),
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Put it in place of what the account holds.")] = False,
+) -> None:
+    """Store an API key, a setup token or an OAuth login under a name.
+
+    The secret is read from stdin, or from a prompt that doesn't show it. An OAuth login is one JSON object with
+    access_token, refresh_token and expires_at (in seconds).
+    """
+    check_account_name(name)
+    broker = open_broker()
+    provider = provider or (_present_provider(broker, name) if replace else None)
+    if provider is not None:
+        _known(broker, provider)
+    raw = read_secret("key or token")
+    if provider is None:
+        provider = _deduced(broker, raw)
+    known = _known(broker, provider)
+    credential = _owned(read_credential(raw, kind, known.kind))
+    know(credential)
+    account = Account(name, provider, credential.kind, created_at=int(time.time()))
+    has_replaced = broker.book.add(account, credential, machine=broker.machine, replacing=replace)
+    verb = "replaced" if has_replaced else "stored"
+    say(f"{verb} account {name} ({provider}, {credential.kind}, fingerprint {credential.secret.fingerprint})")
+    _tell_policy(broker, known, credential)
+
+
+def _present_provider(broker: Broker, name: str) -> str | None:
+    return broker.book.read(name).account.provider if name in broker.book.store.names() else None
+
+
+def _known(broker: Broker, provider: str) -> Provider:
+    try:
+        return broker.providers[provider]
+    except KeyError:
+        raise UnknownProvider(
+            f"there is no provider {provider!r}; known: {', '.join(broker.providers)}; declare others under "
+            "[[providers]] in config.toml"
+        ) from None
+
+
+def _deduced(broker: Broker, raw: bytes) -> str:
+    if raw.strip().startswith(API_KEY_PREFIX.encode("ascii")):
+        return "anthropic"
+    raise UsageError(f"say who issued it with --provider, one of: {', '.join(broker.providers)}")
+
+
+def _owned(credential: Credential) -> Credential:
+    """An OAuth login that doesn't say where it came from was added by hand."""
+    if isinstance(credential, OAuthToken) and credential.source is None:
+        return _with_source(credential)
+    return credential
+
+
+def _with_source(token: OAuthToken) -> OAuthToken:
+    import dataclasses  # noqa: PLC0415  # its `replace` would hide the option of that name
+
+    return dataclasses.replace(token, source="added")
+
+
+def _tell_policy(broker: Broker, provider: Provider, credential: Credential) -> None:
+    if broker.policy.subscription == "off" and provider.bills_subscription(credential):
+        note(
+            "it is billed to a Claude subscription, so it is stored but handed to nobody but Claude Code itself, until "
+            'config.toml says subscription = "own" under [policy]'
+        )
+
+
+@app.command(
+    "list",
+    epilog=examples(
+        "tokenferry accounts list",
+        "tokenferry accounts list --json | jq -r '.[] | select(.state == \"needs-login\") | .name'",
+    ),
+)
+def list_(*, as_json: JSON = False) -> None:
+    """List the accounts in order, with the state of each.
+
+    A star marks the one in use.
+    """
+    found = rows(open_broker())
+    if as_json:
+        say_json([one.to_json() for one in found])
+    elif found:
+        table(HEADINGS, [one.cells for one in found])
+    else:
+        note("there is no account yet; add one with: tokenferry accounts add NAME --provider anthropic")
+
+
+@app.command(
+    "show",
+    epilog=examples(
+        "tokenferry accounts show work",
+    ),
+)
+def show(name: Name, *, as_json: JSON = False) -> None:
+    """Show all that is known of an account, but for its secrets."""
+    broker = open_broker()
+    found = row(broker, name)
+    if as_json:
+        say_json(found.to_json())
+        return
+    say_lines(f"{label:<13}{value}" for label, value in details(found, broker))
+
+
+@app.command(
+    "remove",
+    epilog=examples(
+        "tokenferry accounts remove work",
+        "tokenferry accounts remove work --yes",
+    ),
+)
+def remove(
+    name: Name, *, yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask whether it is meant.")] = False
+) -> None:
+    """Remove an account, also one whose document can't be read."""
+    broker = open_broker()
+    if name not in broker.book.store.names():
+        broker.book.remove(name)  # which says why it can't
+    if not yes and not confirmed(f"remove account {name}? Its credential is gone then.", flag="--yes"):
+        note("nothing was removed")
+        raise typer.Exit(1)
+    broker.book.remove(name)
+    say(f"removed account {name}")
+
+
+@app.command(
+    "confirm",
+    epilog=examples(
+        "tokenferry accounts confirm work",
+    ),
+)
+def confirm(name: Name) -> None:
+    """Say that a copied login is in use here alone.
+
+    A login that came from another machine, by a backup or a synchronised folder, is not renewed before that.
+    """
+    broker = open_broker()
+    broker.book.confirm(name, broker.machine)
+    say(f"account {name} belongs to this machine now")

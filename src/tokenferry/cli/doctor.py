@@ -1,0 +1,42 @@
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tokenferry.cli._checks import examine
+from tokenferry.cli._output import say, say_json, say_lines
+from tokenferry.cli._typer import JSON, examples, new_app
+from tokenferry.settings import Home
+
+app = new_app()
+
+
+@app.command(
+    "doctor",
+    epilog=examples(
+        "tokenferry doctor",
+        "tokenferry doctor --json | jq -r '.[].cure'",
+    ),
+)
+def doctor(
+    *,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="F", help="Examine this instead of the home's config.toml.")
+    ] = None,
+    as_json: JSON = False,
+) -> int:
+    """Look for what is wrong, and say what mends it.
+
+    Files, configuration, accounts, clock, port and environment are looked at. Nothing is mended.
+    The exit code is 0 when nothing was found, else 1.
+    """
+    home = Home.from_environment()
+    findings = examine(home, config)
+    if as_json:
+        say_json([asdict(finding) for finding in findings])
+    elif not findings:
+        say(f"nothing wrong was found in {home.path}")
+    for finding in () if as_json else findings:
+        say_lines((f"{finding.where}: {finding.what}", f"  cure: {finding.cure}"))
+    return 1 if findings else 0

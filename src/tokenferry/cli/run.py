@@ -1,0 +1,143 @@
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
+from typing import Annotated, Final, Self
+
+import typer
+
+from tokenferry.cli._home import find, open_broker
+from tokenferry.cli._output import note
+from tokenferry.cli._typer import SETTINGS, examples, new_app
+from tokenferry.errors import UsageError
+from tokenferry.serve import PrivateGateway
+
+app = new_app()
+
+_NUMBERS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_NOT_FOUND: Final = 127
+_NOT_EXECUTABLE: Final = 126
+# What would lead a client past the gateway: other credentials, other ways of finding some, other places to call.
+_SHADOWS: Final = frozenset(
+    (
+        "ANTHROPIC_API_KEY",
+        "ANTHROPIC_CUSTOM_HEADERS",
+        "ANTHROPIC_FEDERATION_RULE_ID",
+        "ANTHROPIC_IDENTITY_TOKEN",
+        "ANTHROPIC_IDENTITY_TOKEN_FILE",
+        "ANTHROPIC_ORGANIZATION_ID",
+        "ANTHROPIC_PROFILE",
+        "ANTHROPIC_SCOPE",
+        "ANTHROPIC_SERVICE_ACCOUNT_ID",
+        "ANTHROPIC_UNIX_SOCKET",
+        "ANTHROPIC_WORKSPACE_ID",
+        "CLAUDE_CODE_OAUTH_TOKEN",
+        "CLAUDE_CODE_USE_BEDROCK",
+        "CLAUDE_CODE_USE_FOUNDRY",
+        "CLAUDE_CODE_USE_VERTEX",
+    )
+)
+
+
+@app.command(
+    "run",
+    context_settings={**SETTINGS, "ignore_unknown_options": True, "allow_interspersed_args": False},
+    epilog=examples(
+        "tokenferry run -- claude",
+        "tokenferry run --account work -- python script.py",
+    ),
+)
+def run(
+    command: Annotated[list[str] | None, typer.Argument(metavar="CMD", help="The program and its arguments.")] = None,
+    *,
+    account: Annotated[str | None, typer.Option("--account", metavar="NAME", help="Use this account alone.")] = None,
+) -> int:
+    """Run a program with a gateway of its own.
+
+    The program finds the gateway in ANTHROPIC_BASE_URL and a key that works for it alone in ANTHROPIC_AUTH_TOKEN;
+    other credentials are taken from its environment. The gateway goes when the program ends.
+
+    Its exit code is passed on (128 + n if signal n ended it); 127 says that there is no such program.
+    """
+    if not command:
+        raise UsageError("name the program to run: tokenferry run -- CMD...")
+    home, config = find()
+    broker = open_broker(home, config)
+    if account is not None:
+        broker.book.read(account)
+    with _Child() as child, contextlib.ExitStack() as stack:
+        with _signals_for_this_thread():
+            gateway = stack.enter_context(PrivateGateway(home, config, account=account, broker=broker))
+        return child.run(command, _environment(os.environ, gateway.url, gateway.key.reveal()))
+
+
+def _environment(environ: Mapping[str, str], url: str, key: str) -> dict[str, str]:
+    kept = {name: value for name, value in environ.items() if name not in _SHADOWS}
+    # A proxy must not be asked for the way to this machine, nor see the key.
+    for name in ("NO_PROXY", "no_proxy"):
+        kept[name] = ",".join(filter(None, (environ.get(name), "127.0.0.1,localhost")))
+    return {**kept, "ANTHROPIC_BASE_URL": url, "ANTHROPIC_AUTH_TOKEN": key}
+
+
+class _Child:
+    """A process that our signals are meant for: TERM and HUP are passed on; of INT the terminal has told it already."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pending: list[int] = []
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(_handling(self._pass_on))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def run(self, command: list[str], environment: dict[str, str]) -> int:
+        try:
+            process = subprocess.Popen(command, env=environment)  # noqa: S603  # what the user asked for
+        except (FileNotFoundError, NotADirectoryError):
+            note(f"{command[0]!r} not found; check its name and PATH")
+            return _NOT_FOUND
+        except OSError as fault:
+            note(f"{command[0]!r} can't be run: {fault.strerror}")
+            return _NOT_EXECUTABLE
+        self._process = process
+        for number in self._pending:
+            process.send_signal(number)
+        code = process.wait()
+        return 128 - code if code < 0 else code
+
+    def _pass_on(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            return
+        if self._process is None:
+            self._pending.append(number)
+        else:
+            self._process.send_signal(number)
+
+
+@contextlib.contextmanager
+def _signals_for_this_thread() -> Iterator[None]:
+    """Keep our signals from threads begun in the block: one that such a thread takes doesn't wake this one."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _NUMBERS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in _NUMBERS}
+    for number in _NUMBERS:
+        if before[number] is not signal.SIG_IGN:
+            signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number in _NUMBERS:
+            signal.signal(number, before[number])

@@ -1,0 +1,81 @@
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tokenferry.broker import Broker
+from tokenferry.cli._describe import HEADINGS, Row, active_account, rows
+from tokenferry.cli._home import find, open_broker
+from tokenferry.cli._output import note, say, say_json, say_lines, table
+from tokenferry.cli._probe import Answerer, url_of, who_answers
+from tokenferry.cli._typer import JSON, examples, new_app
+from tokenferry.config import Config
+from tokenferry.settings import Home
+
+app = new_app()
+
+_GATEWAY: dict[Answerer, str] = {
+    "gateway": "listens on {url}",
+    "other": "does not run: something else answers on {url}; find out with: tokenferry doctor",
+    "nobody": "does not run; start it with: tokenferry serve",
+}
+
+
+@app.command(
+    "status",
+    epilog=examples(
+        "tokenferry status",
+        "tokenferry status --json | jq .gateway",
+    ),
+)
+def status(
+    *,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="F", help="Read this instead of the home's config.toml.")
+    ] = None,
+    as_json: JSON = False,
+) -> None:
+    """Show the accounts, the gateway and the policy.
+
+    What is questionable in the configuration is told on stderr.
+    """
+    home, settings = find(config)
+    broker = open_broker(home, settings)
+    url = url_of(settings.server.host, settings.server.port)
+    answerer, found = who_answers(url), rows(broker)
+    if as_json:
+        say_json(_to_json(home, settings, broker, found, {"url": url, "listening": answerer == "gateway"}))
+        return
+    say_lines(
+        (
+            f"home     {home.path}",
+            f"policy   subscription = {settings.policy.subscription}",
+            f"account  {active_account(broker) or 'none in use'}",
+            f"gateway  {_GATEWAY[answerer].format(url=url)}",
+            "",
+        )
+    )
+    if found:
+        table(HEADINGS, [one.cells for one in found])
+    else:
+        say("no account yet; add one with: tokenferry accounts add NAME --provider anthropic")
+    for warning in settings.warnings:
+        note(warning)
+
+
+def _to_json(home: Home, settings: Config, broker: Broker, found: list[Row], gateway: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "home": str(home.path),
+        "config": settings.path and str(settings.path),
+        "policy": {"subscription": settings.policy.subscription},
+        "active": active_account(broker),
+        "accounts": [one.to_json() | {"refreshes": _refreshes(broker, one.name)} for one in found],
+        "gateway": gateway,
+        "warnings": list(settings.warnings),
+    }
+
+
+def _refreshes(broker: Broker, name: str) -> dict[str, Any]:
+    seen = broker.statistics(name)
+    failures = dict(seen.failures)
+    return {"grants": seen.grants, "adopted": seen.adopted, "failures": failures, "last_error": seen.last_error}

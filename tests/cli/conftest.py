@@ -1,0 +1,49 @@
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from cli.harness import Outcome, bundle, tokenferry
+from tokenferry.cli import _home
+from tokenferry.cli._run import run
+from tokenferry.sandbox import Sandbox
+from tokenferry.settings import Home
+
+
+@pytest.fixture
+def sandbox(home: Home, tokenferry_sandbox: Sandbox) -> Sandbox:
+    """A fake provider that the home's provider `sandbox` means."""
+    configure(home, tokenferry_sandbox.url)
+    return tokenferry_sandbox
+
+
+def configure(home: Home, url: str, more: str = "") -> None:
+    home.config.write_text(f'{more}\n[[providers]]\nname = "sandbox"\nbase_url = "{url}"\n')
+    home.config.chmod(0o600)
+
+
+@pytest.fixture
+def login(sandbox: Sandbox) -> Callable[..., dict[str, Any]]:
+    """Add an account of the sandbox as an OAuth login, and give the login."""
+
+    def add(name: str = "work", of: str = "alice", expires_in: int = 28_800) -> dict[str, Any]:
+        issued = sandbox.issue(of, expires_in=expires_in)
+        outcome = tokenferry("accounts", "add", name, "--provider", "sandbox", stdin=bundle(issued))
+        assert outcome.code == 0, outcome.err
+        return issued
+
+    return add
+
+
+@pytest.fixture
+def inside(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Outcome]]:
+    """Run a command in this process, where that is quicker and as good."""
+
+    def call(*arguments: str) -> Outcome:
+        capfd.readouterr()
+        code = run(list(arguments))
+        out, err = capfd.readouterr()
+        return Outcome(code, out, err)
+
+    yield call
+    _home.forget()

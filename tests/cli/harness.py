@@ -1,0 +1,122 @@
+"""Runs the installed command in real processes, and waits for what they do."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from leaks import shows
+
+Running: TypeAlias = "subprocess.Popen[str]"
+
+COMMAND: Final = str(Path(sys.executable).with_name("tokenferry"))
+PATIENCE: Final = 60.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    def one_line(self) -> str:
+        """What was said on stderr: one sentence behind the program's name, and nothing on stdout."""
+        assert self.out == ""
+        assert self.err.startswith("tokenferry: ")
+        assert self.err.count("\n") == 1
+        assert "Traceback" not in self.err
+        return self.err.removeprefix("tokenferry: ").rstrip("\n")
+
+    def hides(self, *secrets: str) -> bool:
+        return not shows(self.out + self.err, *secrets)
+
+
+def tokenferry(*arguments: str, stdin: str = "", **variables: str) -> Outcome:
+    """Run the command to its end."""
+    done = subprocess.run(
+        [COMMAND, *arguments],
+        input=stdin.encode(),
+        env=os.environ | variables,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def begin(*arguments: str, **variables: str) -> Running:
+    """Start the command, and don't wait for it."""
+    return subprocess.Popen(
+        [COMMAND, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | variables,
+    )
+
+
+def end(process: Running) -> Outcome:
+    out, err = process.communicate(timeout=PATIENCE)
+    return Outcome(process.returncode, out, err)
+
+
+def eventually(holds: Callable[[], object]) -> None:
+    """Wait until something holds that another process brings about."""
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, "it never came about"
+        time.sleep(0.01)
+
+
+def bundle(login: dict[str, Any]) -> str:
+    """An OAuth login as it is piped into `accounts add`."""
+    return json.dumps(login)
+
+
+class Terminal:
+    """The command in a terminal of its own: what it shows is read, and text is typed."""
+
+    def __init__(self, *arguments: str, **variables: str) -> None:
+        self._master, slave = os.openpty()
+        self.shown = ""
+        self.process = subprocess.Popen(
+            [COMMAND, *arguments],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            env=os.environ | {"TERM": "xterm", "COLUMNS": "200"} | variables,
+        )
+        os.close(slave)
+
+    def wait_for(self, text: str) -> None:
+        while text not in self.shown:
+            assert self._read(), f"it ended without showing {text!r}: {self.shown!r}"
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def end(self) -> int:
+        """Read until it closes the terminal; its exit code."""
+        while self._read():
+            pass
+        os.close(self._master)
+        return self.process.wait(PATIENCE)
+
+    def _read(self) -> bool:
+        try:
+            data = os.read(self._master, 65_536)
+        except OSError:  # Linux's word for a terminal that nobody holds any more
+            data = b""
+        self.shown += data.decode()
+        return bool(data)

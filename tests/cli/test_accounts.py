@@ -1,0 +1,268 @@
+import json
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.conftest import configure
+from cli.harness import Outcome, Terminal, bundle, eventually, tokenferry
+from cli.test_fast import document, put
+from leaks import shows
+from tokenferry.sandbox import Sandbox
+from tokenferry.secret import fingerprint
+from tokenferry.settings import Home
+
+KEY = "sk-ant-api03-" + "k" * 60
+SETUP = "sk-ant-oat01-" + "s" * 90
+LOGIN = {"access_token": "fake-access", "refresh_token": "fake-refresh", "expires_at": 4_000_000_000}
+
+Inside = Callable[..., Outcome]
+
+
+def stored(home: Home, name: str = "work") -> dict[str, Any]:
+    path = home.accounts / f"{name}.json"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    data: dict[str, Any] = json.loads(path.read_text())
+    return data
+
+
+def test_a_key_is_read_from_stdin_and_told_by_its_fingerprint_alone(home: Home) -> None:
+    outcome = tokenferry("accounts", "add", "work", stdin=f"{KEY}\n")
+    assert outcome.code == 0
+    assert outcome.out == f"stored account work (anthropic, api-key, fingerprint {fingerprint(KEY)})\n"
+    assert outcome.hides(KEY)
+    assert stored(home)["credential"] == {"key": KEY}
+
+
+def test_in_a_terminal_the_secret_is_asked_for_and_not_shown(home: Home) -> None:
+    terminal = Terminal("accounts", "add", "work")
+    terminal.wait_for("(not shown)")
+    terminal.type(f"{KEY}\n")
+    assert terminal.end() == 0
+    assert not shows(terminal.shown, KEY)
+    assert stored(home)["credential"]["key"] == KEY
+
+
+def test_an_oauth_login_is_ours_from_then_on_and_says_where_it_came_from(home: Home) -> None:
+    outcome = tokenferry("accounts", "add", "work", "--provider", "sandbox", stdin=json.dumps(LOGIN))
+    assert outcome.code == 0
+    assert outcome.hides("fake-access", "fake-refresh")
+    assert stored(home)["owner"] == "tokenferry"
+    assert stored(home)["credential"]["source"] == "added"
+    tokenferry("accounts", "add", "other", "--provider", "sandbox", stdin=json.dumps({**LOGIN, "source": "backup"}))
+    assert stored(home, "other")["credential"]["source"] == "backup"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given", "kind"),
+    [
+        (["--provider", "console"], KEY, "api-key"),
+        (["--provider", "claude-max"], SETUP, "setup-token"),
+        (["--provider", "sandbox"], json.dumps(LOGIN), "oauth"),
+        (["--provider", "sandbox", "--kind", "api-key"], "anything", "api-key"),
+    ],
+)
+def test_the_kind_is_what_the_prefix_says_else_the_providers_else_what_is_asked_for(
+    home: Home, arguments: list[str], given: str, kind: str
+) -> None:
+    outcome = tokenferry("accounts", "add", "work", *arguments, stdin=given)
+    assert outcome.code == 0, outcome.err
+    assert stored(home)["kind"] == kind
+
+
+def test_a_subscriptions_credential_is_stored_with_word_of_who_may_have_it(home: Home) -> None:
+    outcome = tokenferry("accounts", "add", "work", "--provider", "claude-max", stdin=SETUP)
+    assert outcome.code == 0
+    assert "Claude Code itself" in outcome.err
+    assert "[policy]" in outcome.err
+    assert tokenferry("token", "work").code == 7
+    assert "for Claude Code alone" in tokenferry("accounts", "list").out
+    home.config.write_text('[policy]\nsubscription = "own"\n')
+    home.config.chmod(0o600)
+    assert tokenferry("token", "work").out == f"{SETUP}\n"
+
+
+def test_replacing_keeps_the_provider_so_that_the_cure_in_every_message_works(home: Home) -> None:
+    tokenferry("accounts", "add", "work", "--provider", "sandbox", stdin=json.dumps(LOGIN))
+    again = tokenferry("accounts", "add", "work", stdin=json.dumps(LOGIN))
+    assert again.code == 2
+    taken = tokenferry("accounts", "add", "work", "--provider", "sandbox", stdin=json.dumps(LOGIN))
+    assert taken.code == 2
+    assert "--replace" in taken.one_line()
+    done = tokenferry("accounts", "add", "work", "--replace", stdin=json.dumps({**LOGIN, "access_token": "newer"}))
+    assert done.code == 0
+    assert done.out.startswith("replaced account work (sandbox, oauth")
+    assert stored(home)["credential"]["access_token"] == "newer"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given", "code", "word"),
+    [
+        (["work", "--provider", "nobody"], KEY, 4, "anthropic, claude-max, console, sandbox"),
+        (["work"], "something", 2, "--provider"),
+        (["work", "--provider", "anthropic"], "", 2, "no key or token was given"),
+        (["work", "--provider", "anthropic"], " \n", 2, "no key or token was given"),
+        (["work", "--provider", "anthropic"], "two words", 2, "not usable"),
+        (["work", "--provider", "sandbox"], "no json", 2, "JSON"),
+        (["work", "--provider", "anthropic"], "x" * 2_000_000, 2, "longer"),
+        (["../work", "--provider", "anthropic"], KEY, 2, "can't be an account's name"),
+        (["-work", "--provider", "anthropic"], KEY, 2, "option"),
+        (["work", "--kind", "password"], KEY, 2, "kind"),
+        ([], KEY, 2, "name"),
+    ],
+)
+def test_what_can_not_be_added_is_refused_in_a_sentence(
+    home: Home, arguments: list[str], given: str, code: int, word: str
+) -> None:
+    outcome = tokenferry("accounts", "add", *arguments, stdin=given)
+    assert outcome.code == code
+    assert word.lower() in outcome.one_line().lower()
+    assert not home.accounts.exists() or not list(home.accounts.iterdir())
+
+
+def test_a_secret_where_a_name_belongs_is_not_repeated(home: Home) -> None:
+    assert tokenferry("accounts", "add", "work", KEY).hides(KEY)
+    assert tokenferry("accounts", "add", KEY + "k" * 60, "--provider", "anthropic", stdin=KEY).hides("k" * 20)
+
+
+def test_no_secret_is_in_a_command_line(home: Home, sandbox: Sandbox) -> None:
+    """What can be seen in /proc while a secret is stored, used and renewed is free of it."""
+    issued = sandbox.issue("alice", expires_in=-60)
+    seen: list[str] = []
+    terminal = Terminal("accounts", "add", "work", "--provider", "sandbox")
+    terminal.wait_for("(not shown)")
+    seen.append(_command_line(terminal.process.pid))
+    terminal.type(f"{bundle(issued)}\n")
+    assert terminal.end() == 0
+    sandbox.fault("hang", path="/v1/oauth/token")
+    terminal = Terminal("token")
+    eventually(lambda: sandbox.counters()["in_flight"])
+    seen.append(_command_line(terminal.process.pid))
+    sandbox.clear()
+    assert terminal.end() == 0
+    token = terminal.shown.strip()
+    assert all(seen)
+    assert not shows(" ".join(seen), issued["access_token"], issued["refresh_token"], token)
+
+
+def _command_line(pid: int) -> str:
+    process = Path(f"/proc/{pid}")
+    return (process / "cmdline").read_text() + (process / "environ").read_text()
+
+
+def test_a_list_shows_every_account_a_broken_one_with_its_reason(home: Home, inside: Inside) -> None:
+    data = document(time.time())
+    data["credential"]["expires_at"] += 10 * 86_400
+    put(home, data)
+    put(home, b"{", "torn")
+    outcome = inside("accounts", "list")
+    assert outcome.code == 0
+    heading, work, torn = outcome.out.splitlines()
+    assert heading.split() == ["NAME", "USE", "PROVIDER", "KIND", "OWNER", "FINGERPRINT", "STATE"]
+    assert work.split()[:5] == ["work", "-", "sandbox", "oauth", "tokenferry"]
+    assert "fresh, expires in 10 d" in work
+    assert torn.split()[0] == "torn"
+    assert "broken: " in torn
+    assert "no JSON object" in torn
+    assert [row["state"] for row in inside("accounts", "list", "--json").json] == ["fresh", "broken"]
+
+
+def test_the_account_in_use_is_marked(home: Home, inside: Inside) -> None:
+    put(home, document(time.time()))
+    assert inside("use", "work").out == "account work is in use\n"
+    assert inside("accounts", "list").out.splitlines()[1].split()[:2] == ["work", "*"]
+    assert inside("accounts", "list", "--json").json[0]["active"] is True
+
+
+def test_implicit_accounts_say_where_they_come_from(
+    home: Home, inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    monkeypatch.setenv("MY_KEY", KEY)
+    configure(home, "http://127.0.0.1:1", '[[providers]]\nname = "anthropic"\napi_key = "$MY_KEY"\n')
+    out = inside("accounts", "list").out
+    assert "ready (from the environment)" in out
+    assert "ready (from config)" in out
+    refused = inside("accounts", "remove", "anthropic", "--yes")
+    assert (refused.code, refused.out) == (2, "")
+    assert "remove it there" in refused.err
+
+
+def test_no_control_sequence_of_a_document_reaches_a_terminal(home: Home, inside: Inside) -> None:
+    data = document(time.time(), provider="\x1b[31mred")
+    data["credential"] |= {"email": "a\x1b]0;title\x07@example.com", "scopes": ["x\nforged: line"]}
+    put(home, data)
+    put(home, b"{}", "\x1b[2Jgone")
+    for arguments in (["accounts", "list"], ["accounts", "show", "work"], ["status"], ["token", "work"], ["doctor"]):
+        outcome = inside(*arguments)
+        shown = outcome.out + outcome.err
+        assert "\x1b" not in shown, arguments
+        assert "\nforged" not in shown, arguments
+
+
+def test_show_tells_all_but_the_secrets(home: Home, inside: Inside, login: Callable[..., dict[str, Any]]) -> None:
+    issued = login()
+    outcome = inside("accounts", "show", "work")
+    assert outcome.code == 0
+    for word in ("sandbox", "oauth", "tokenferry", "alice@example.com", fingerprint(issued["access_token"])):
+        assert word in outcome.out
+    assert str(home.accounts / "work.json") in outcome.out
+    data = inside("accounts", "show", "work", "--json")
+    assert data.json["expires_at"] == issued["expires_at"]
+    assert data.json["refresh_fingerprint"] == fingerprint(issued["refresh_token"])
+    assert outcome.hides(issued["access_token"], issued["refresh_token"])
+    assert data.hides(issued["access_token"], issued["refresh_token"])
+
+
+def test_show_of_what_is_not_there_or_broken_is_an_error(home: Home, inside: Inside) -> None:
+    put(home, b"{", "torn")
+    assert inside("accounts", "show", "nobody").code == 4
+    assert inside("accounts", "show", "torn").code == 8
+
+
+def test_removing_asks_in_a_terminal_and_wants_a_flag_elsewhere(home: Home) -> None:
+    put(home, document(time.time()))
+    refused = tokenferry("accounts", "remove", "work")
+    assert refused.code == 2
+    assert "--yes" in refused.one_line()
+    for answer, code, is_left in (("n", 1, True), ("", 1, True), ("y", 0, False)):
+        terminal = Terminal("accounts", "remove", "work")
+        terminal.wait_for("[y/N]")
+        terminal.type(f"{answer}\n")
+        assert terminal.end() == code
+        assert (home.accounts / "work.json").exists() is is_left
+
+
+def test_removing_works_for_broken_documents_and_clears_what_is_in_use(home: Home, inside: Inside) -> None:
+    put(home, document(time.time()))
+    inside("use", "work")
+    put(home, b"{", "torn")
+    assert inside("accounts", "remove", "torn", "--yes").out == "removed account torn\n"
+    assert inside("accounts", "remove", "work", "-y").code == 0
+    assert not home.active.exists()
+    assert inside("accounts", "remove", "work", "--yes").code == 4
+
+
+def test_a_copied_login_is_confirmed(
+    home: Home, sandbox: Sandbox, inside: Inside, login: Callable[..., dict[str, Any]]
+) -> None:
+    login(expires_in=-60)
+    data = stored(home)
+    put(home, {**data, "machine": "another"})
+    assert inside("accounts", "list", "--json").json[0]["state"] == "copied"
+    refused = inside("token")
+    assert refused.code == 5
+    assert "tokenferry accounts confirm work" in refused.err
+    assert inside("accounts", "confirm", "work").code == 0
+    assert inside("token").code == 0
+    assert inside("accounts", "confirm", "nobody").code == 4
+
+
+def test_use_names_what_goes_before_it(home: Home, inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(home, document(time.time()))
+    monkeypatch.setenv("TOKENFERRY_ACCOUNT", "other")
+    assert "TOKENFERRY_ACCOUNT" in inside("use", "work").err
+    assert inside("use", "nobody").code == 4

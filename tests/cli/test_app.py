@@ -1,0 +1,95 @@
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from cli.harness import Outcome, tokenferry
+from leaks import shows
+from tokenferry.broker import Broker
+from tokenferry.cli._app import _COMMANDS
+from tokenferry.cli._logs import logs_on_stderr, redactor, set_level
+from tokenferry.secret import Secret
+from tokenferry.settings import Home
+
+Inside = Callable[..., Outcome]
+
+COMMANDS = [
+    [],
+    *([command] for command in _COMMANDS),
+    *(["accounts", command] for command in ("add", "list", "show", "remove", "confirm")),
+    *(["key", command] for command in ("create", "list", "revoke")),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help_with_examples_that_start_with_its_name(inside: Inside, command: list[str]) -> None:
+    outcome = inside(*command, "--help")
+    assert (outcome.code, outcome.err) == (0, "")
+    _, _, examples = outcome.out.partition("Examples:\n")
+    assert " ".join(["tokenferry", *command]) in examples
+    assert "\x1b" not in outcome.out
+    assert inside(*command, "-h") == outcome
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["acounts"], "did you mean 'accounts'?"),
+        (["xyzzy"], "there are accounts, use, token"),
+        (["accounts"], "missing command; see: tokenferry accounts --help"),
+        (["token", "--nope"], "--nope"),
+        (["accounts", "show"], "see: tokenferry accounts show --help"),
+        (["token", "--min-ttl", "soon"], "--min-ttl"),
+    ],
+)
+def test_a_usage_error_is_one_line_and_exit_2(home: Home, inside: Inside, arguments: list[str], word: str) -> None:
+    outcome = inside(*arguments)
+    assert outcome.code == 2
+    assert word in outcome.one_line()
+
+
+def test_a_defect_is_a_sentence_without_a_traceback(
+    home: Home, inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "sk-ant-api03-" + "x" * 40
+
+    def fail(*_: object, **__: object) -> None:
+        redactor.know(Secret("known-secret-value"))
+        raise RuntimeError(f"{secret} known-secret-value")
+
+    monkeypatch.setattr(Broker, "resolve", fail)
+    outcome = inside("token")
+    assert outcome.code == 1
+    assert "report" in outcome.one_line()
+    monkeypatch.setenv("TOKENFERRY_DEBUG", "1")
+    outcome = inside("token")
+    assert "Traceback" in outcome.err
+    assert "RuntimeError" in outcome.err
+    assert not shows(outcome.err, secret, "known-secret-value")
+
+
+def test_warnings_are_sentences_and_debug_lines_come_with_verbose_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("tokenferry.somewhere")
+    with logs_on_stderr():
+        logger.warning("mind %s", "sk-ant-oat01-abcdefghijklmnop")
+        logger.debug("unseen")
+        assert capsys.readouterr().err == "tokenferry: mind sk-ant-oat01-[redacted]\n"
+        set_level("info")
+        set_level(logging.DEBUG)
+        set_level("error")
+        logger.debug("seen\n%s", "tfk_abcdefghijkl")
+        assert capsys.readouterr().err.endswith("DEBUG tokenferry.somewhere: seen\\ntfk_[redacted]\n")
+    logger.warning("nobody listens")
+    assert capsys.readouterr().err == ""
+
+
+def test_completion_knows_the_commands(home: Home) -> None:
+    outcome = tokenferry(_TOKENFERRY_COMPLETE="complete_bash", COMP_WORDS="tokenferry re", COMP_CWORD="1")
+    assert outcome.out.split() == ["refresh"]
+    assert "_TOKENFERRY_COMPLETE" in tokenferry("--show-completion", "bash").out + tokenferry("--show-completion").out
+
+
+def test_no_home_directory_is_a_configuration_error(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TOKENFERRY_HOME")
+    monkeypatch.setattr("pathlib.Path.home", lambda: (_ for _ in ()).throw(RuntimeError))
+    assert inside("token").code == 3

@@ -1,0 +1,75 @@
+from dataclasses import replace
+
+import pytest
+
+from tokenferry.cli._describe import standing
+from tokenferry.credentials import ApiKey, OAuthToken, SetupToken
+from tokenferry.refresh import Attempt, ProcessIdentity, Verdict
+from tokenferry.secret import Secret
+from tokenferry.stores import Account, Document
+
+NOW = 1_800_000_000
+REFRESH = Secret("fake-refresh")
+ALIVE = ProcessIdentity.own()
+GONE = replace(ALIVE, boot="another boot")
+
+
+def login(left: int | None = 3600, refresh: Secret | None = REFRESH, **changes: object) -> Document:
+    token = OAuthToken(Secret("fake-access"), refresh, None if left is None else NOW + left)
+    account = Account("work", "sandbox", "oauth")
+    return Document(account, replace(token, **changes), machine="here")  # type: ignore[arg-type]  # a test's shorthand
+
+
+def attempt(process: ProcessIdentity = GONE, token: Secret = REFRESH, **changes: object) -> Attempt:
+    made = Attempt("id", token.sha256, NOW - 10, process)
+    return replace(made, **changes)  # type: ignore[arg-type]  # a test's shorthand
+
+
+def verdict(kind: str, until: int = 0, token: Secret = REFRESH) -> Verdict:
+    return Verdict(kind, token.sha256, NOW - 10, "HTTP 503", until=NOW + until)  # type: ignore[arg-type]  # as above
+
+
+OTHER = Secret("another-refresh")
+CASES = {
+    "fresh": (login(), None, None, "fresh", "fresh, expires in 60 min"),
+    "never expires": (login(None), None, None, "fresh", "fresh"),
+    "expired": (login(-5), None, None, "expired", "renews on use"),
+    "expired for good": (login(-5, None), None, None, "needs-login", "no refresh token"),
+    "refresh token expired": (login(refresh_expires_at=NOW - 1), None, None, "needs-login", "works for 60 min"),
+    "denied": (login(-5), None, verdict("needs-login"), "needs-login", "HTTP 503"),
+    "denied in the journal": (login(-5), attempt(state="denied"), None, "needs-login", "dead"),
+    "somebody else's verdict": (login(), None, verdict("needs-login", token=OTHER), "fresh", ""),
+    "refreshing": (login(-5), attempt(ALIVE), None, "refreshing", "is refreshing it"),
+    "killed": (login(-5), attempt(GONE), None, "uncertain", "answer to its last refresh was lost"),
+    "uncertain": (login(), attempt(ALIVE, state="uncertain"), None, "uncertain", "works for 60 min"),
+    "uncertain twice": (login(-5), attempt(state="uncertain", tries=2), None, "needs-login", "two refreshes"),
+    "retried in vain": (login(-5), attempt(state="closed", tries=2), None, "uncertain", ""),
+    "answered": (login(-5), attempt(answer=OAuthToken(Secret("x"))), None, "expired", "renews on use"),
+    "an older attempt": (login(), attempt(token=OTHER), None, "fresh", ""),
+    "backing off": (login(-5), None, verdict("failed", 90), "backing-off", "backing off for 90 s: HTTP 503"),
+    "backed off": (login(-5), None, verdict("failed", -1), "expired", ""),
+    "copied": (replace(login(), machine="there"), None, None, "copied", "tokenferry accounts confirm work"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_logins_state_follows_from_what_lies_beside_it(case: str) -> None:
+    document, tried, judged, state, text = CASES[case]
+    found = standing(document, tried, judged, "here", NOW)
+    assert found[0] == state
+    assert text in found[1]
+
+
+def test_somebody_elses_chain_is_theirs_to_renew() -> None:
+    document = login(-5)
+    theirs = replace(document, account=replace(document.account, owner="claude-code"))
+    assert standing(theirs, None, None, "here", NOW) == ("expired", "expired; claude-code renews it")
+
+
+def test_keys_and_setup_tokens_are_ready_until_they_expire() -> None:
+    key = Document(Account("work", "anthropic", "api-key"), ApiKey(Secret("k")))
+    assert standing(key, None, None, "here", NOW) == ("fresh", "ready")
+    token = SetupToken(Secret("sk-ant-oat01-" + "s" * 90), expires_at=NOW + 86_400 * 30)
+    setup = Document(Account("work", "claude-max", "setup-token"), token)
+    assert standing(setup, None, None, "here", NOW) == ("fresh", "fresh, expires in 30 d")
+    assert standing(setup, None, None, "here", NOW + 86_400 * 31)[0] == "needs-login"

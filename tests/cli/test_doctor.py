@@ -1,0 +1,168 @@
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.conftest import configure
+from cli.harness import Outcome
+from cli.test_fast import KEY, document, put
+from tokenferry.sandbox import Sandbox
+from tokenferry.settings import Home
+from tokenferry.state import local_key
+
+Inside = Callable[..., Outcome]
+Login = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def free_port(home: Home) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    configure(home, "http://127.0.0.1:1", f"[server]\nport = {port}\n")
+
+
+@pytest.fixture
+def sound(home: Home, free_port: None) -> Home:
+    """A home with all that a healthy one has."""
+    put(home, document(time.time()))
+    local_key(home)
+    return home
+
+
+def test_a_sound_home_is_clean(sound: Home, inside: Inside) -> None:
+    outcome = inside("doctor")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "nothing wrong was found" in outcome.out
+    assert inside("doctor", "--json").json == []
+
+
+def test_a_home_that_is_not_there_yet_is_clean(home: Home, free_port: None, inside: Inside) -> None:
+    assert inside("doctor").code == 0
+
+
+def _symlink(home: Home) -> None:
+    (home.path / "copy").symlink_to(home.config)
+
+
+def _leftover(home: Home) -> None:
+    path = home.accounts / ".work.json.tmp.12345678"
+    path.write_text("{}")
+    path.chmod(0o600)
+    os.utime(path, (time.time() - 600,) * 2)
+
+
+def _orphan(home: Home) -> None:
+    home.journal.mkdir(mode=0o700, exist_ok=True)
+    path = home.journal / "gone.attempt"
+    path.write_text("")
+    path.chmod(0o600)
+
+
+def _login(home: Home, **credential: Any) -> None:
+    data = document(time.time())
+    data["credential"] |= credential
+    put(home, data)
+
+
+TROUBLES: dict[str, tuple[Callable[[Home], object], str, str]] = {
+    "readable": (lambda home: (home.accounts / "work.json").chmod(0o644), "mode 0644", "chmod 0600"),
+    "folder": (lambda home: home.accounts.chmod(0o755), "see which accounts", "chmod 0700"),
+    "writable folder": (lambda home: home.path.chmod(0o777), "replace the files", "chmod 0700"),
+    "lock": (lambda home: _private(home.locks / "a.lock", "").chmod(0o666), "mode 0666", "chmod 0600"),
+    "symlink": (_symlink, "symbolic link", "put the file itself there"),
+    "leftover": (_leftover, "left behind", "rm "),
+    "future": (lambda home: os.utime(home.local_key, (time.time() + 9999,) * 2), "future", "timedatectl"),
+    "obtained": (lambda home: _login(home, obtained_at=int(time.time()) + 9999), "future", "timedatectl"),
+    "config": (lambda home: home.config.write_text("[servre]\n"), "did you mean server?", "edit "),
+    "warning": (lambda home: home.config.write_text("[server]\nport=0\n[models]\na=1\n"), "without effect", "edit "),
+    "broken": (lambda home: put(home, b"{", "torn"), "no JSON object", "move it away"),
+    "no refresh token": (
+        lambda home: _login(home, expires_at=1, refresh_token=None),
+        "no refresh token",
+        "tokenferry accounts add work --replace",
+    ),
+    "expired refresh token": (
+        lambda home: _login(home, refresh_expires_at=1),
+        "refresh token has expired",
+        "tokenferry accounts add work --replace",
+    ),
+    "copied": (
+        lambda home: put(home, document(time.time(), machine="another")),
+        "copied from another machine",
+        "tokenferry accounts confirm work",
+    ),
+    "unknown provider": (lambda home: put(home, document(time.time(), provider="mine")), "'mine'", "config.toml"),
+    "orphan": (_orphan, "no more", "rm "),
+    "state": (lambda home: home.state.write_bytes(b"x" * 5000), "can't be understood", "key create"),
+    "local key": (lambda home: home.local_key.write_text("x\n"), "holds no key", "serve makes a new one"),
+    "in use": (lambda home: _private(home.active, "nobody\n"), "not there", "tokenferry use NAME"),
+}
+
+
+def _private(path: Path, text: str) -> Path:
+    path.write_text(text)
+    path.chmod(0o600)
+    return path
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_each_trouble_is_found_with_its_place_and_cure(sound: Home, inside: Inside, trouble: str) -> None:
+    make, what, cure = TROUBLES[trouble]
+    for side in ("-wal", "-shm"):
+        sound.state.with_name(sound.state.name + side).unlink(missing_ok=True)
+    make(sound)
+    outcome = inside("doctor", "--json")
+    assert outcome.code == 1
+    found = [finding for finding in outcome.json if what in finding["what"]]
+    assert found, outcome.out
+    assert cure in found[0]["cure"], found
+    assert found[0]["where"]
+    told = inside("doctor")
+    assert told.code == 1
+    assert f"  cure: {found[0]['cure']}" in told.out
+
+
+@pytest.mark.parametrize("name", ["ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_PROFILE"])
+def test_a_variable_that_programs_heed_first_is_found(
+    sound: Home, inside: Inside, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, KEY)
+    outcome = inside("doctor", "--json")
+    assert [finding["where"] for finding in outcome.json] == [name]
+    assert outcome.hides(KEY)
+
+
+def test_a_key_of_our_own_gateway_in_a_variable_is_as_it_should_be(
+    sound: Home, inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "tfk_" + "x" * 43)
+    assert inside("doctor").code == 0
+    monkeypatch.setenv("TOKENFERRY_ACCOUNT", "nobody")
+    assert "TOKENFERRY_ACCOUNT" in inside("doctor").out
+
+
+def test_a_held_port_is_found_with_who_holds_it(home: Home, inside: Inside) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        configure(home, "http://127.0.0.1:1", f"[server]\nport = {server.getsockname()[1]}\n")
+        (finding,) = inside("doctor", "--json").json
+    assert "in use by process" in finding["what"]
+
+
+def test_what_grants_left_behind_is_found(
+    home: Home, free_port: None, sandbox: Sandbox, login: Login, inside: Inside
+) -> None:
+    configure(home, sandbox.url, "[server]\nport = 0\n")
+    login(expires_in=-60)
+    sandbox.fault("lose_answer", path="/v1/oauth/token")
+    assert inside("token").code == 6
+    (finding,) = inside("doctor", "--json").json
+    assert finding["what"].startswith("uncertain")
+    assert "tokenferry refresh work" in finding["cure"]
+    sandbox.revoke("alice", "family")
+    assert inside("token").code == 5
+    (finding,) = inside("doctor", "--json").json
+    assert finding["what"].startswith("needs login")

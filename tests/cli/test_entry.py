@@ -1,0 +1,57 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from cli.harness import COMMAND, Terminal, tokenferry
+from cli.test_fast import ACCESS, document, put
+from tokenferry.settings import Home
+
+SLOW = ("typing", "dataclasses", "pathlib", "typer", "rich", "tokenferry.broker", "tokenferry.config", "asyncio")
+
+
+def test_a_fresh_token_is_served_before_anything_slow_is_imported(home: Home) -> None:
+    put(home, document(time.time()))
+    script = (
+        "import sys; sys.argv = ['tokenferry', 'token']\n"
+        "from tokenferry.cli.entry import main\n"
+        f"code = main(); print(code, [name for name in {SLOW} if name in sys.modules])"
+    )
+    # Without coverage and the site's own start-up files, which import what they like.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{ACCESS}\n0 []\n"
+
+
+def test_the_module_is_the_command(home: Home) -> None:
+    put(home, document(time.time()))
+    done = subprocess.run([sys.executable, "-m", "tokenferry", "token"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{ACCESS}\n", "")
+
+
+def test_a_reader_who_has_gone_gets_no_words(home: Home) -> None:
+    put(home, document(time.time()))
+    for arguments in (["token"], ["accounts", "list"], ["--help"]):
+        reading, writing = os.pipe()
+        os.close(reading)
+        done = subprocess.run([COMMAND, *arguments], stdout=writing, stderr=subprocess.PIPE, check=False)
+        os.close(writing)
+        assert (done.returncode, done.stderr) == (1, b""), arguments
+
+
+def test_ctrl_c_at_a_prompt_ends_with_130_and_without_a_traceback(home: Home) -> None:
+    terminal = Terminal("accounts", "add", "work", "--provider", "anthropic")
+    terminal.wait_for("(not shown)")
+    terminal.process.send_signal(signal.SIGINT)
+    assert terminal.end() == 130
+    assert "Traceback" not in terminal.shown
+
+
+def test_version(home: Home) -> None:
+    outcome = tokenferry("--version")
+    assert outcome.code == 0
+    assert outcome.out.startswith("tokenferry ")

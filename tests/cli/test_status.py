@@ -1,0 +1,65 @@
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cli.conftest import configure
+from cli.harness import Outcome, end
+from cli.test_fast import document, put
+from cli.test_serve import serving
+from tokenferry.sandbox import Sandbox
+from tokenferry.settings import Home
+
+Inside = Callable[..., Outcome]
+
+
+def test_an_empty_home_says_what_to_do_first(home: Home, inside: Inside) -> None:
+    for arguments in ([], ["status"]):
+        outcome = inside(*arguments)
+        assert outcome.code == 0
+        assert "tokenferry accounts add" in outcome.out
+    assert "tokenferry sandbox" in inside().out
+
+
+def test_with_accounts_the_bare_command_lists_them_and_what_comes_next(home: Home, inside: Inside) -> None:
+    put(home, document(time.time()))
+    out = inside().out
+    assert "fresh" in out
+    assert "tokenferry token" in out
+
+
+def test_status_tells_of_home_policy_accounts_and_warnings(home: Home, inside: Inside) -> None:
+    put(home, document(time.time()))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        configure(home, "http://127.0.0.1:1", f"[router]\na = 1\n[server]\nport = {silent.getsockname()[1]}\n")
+        outcome = inside("status")
+        assert "something else answers" in outcome.out
+    assert outcome.code == 0
+    assert str(home.path) in outcome.out
+    assert "subscription = off" in outcome.out
+    assert "router accepted but without effect" in outcome.err
+    data = inside("status", "--json").json
+    assert data["policy"] == {"subscription": "off"}
+    assert data["accounts"][0]["refreshes"] == {"grants": 0, "adopted": 0, "failures": {}, "last_error": None}
+    assert data["gateway"]["listening"] is False
+    assert len(data["warnings"]) == 1
+
+
+def test_status_finds_a_running_gateway(home: Home, sandbox: Sandbox, inside: Inside, tmp_path: Path) -> None:
+    process, url = serving(tmp_path)
+    configure(home, sandbox.url, f"[server]\nport = {url.rpartition(':')[2]}\n")
+    gateway: dict[str, Any] = inside("status", "--json").json["gateway"]
+    process.terminate()
+    assert end(process).code == 0
+    assert gateway == {"url": url, "listening": True}
+
+
+def test_a_configuration_with_several_faults_lists_each(home: Home, inside: Inside) -> None:
+    configure(home, "http://127.0.0.1:1", "[server]\nprot = 1\nhots = 1\n")
+    outcome = inside("status")
+    assert outcome.code == 3
+    first, *rest = outcome.err.splitlines()
+    assert first.startswith("tokenferry: ")
+    assert len(rest) == 2
+    assert all(line.startswith("  server.") for line in rest)

@@ -1,0 +1,179 @@
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from cli.conftest import configure
+from cli.harness import COMMAND, Outcome, begin, bundle, end, tokenferry
+from leaks import shows
+from tokenferry.sandbox import Sandbox
+from tokenferry.settings import Home
+
+Login = Callable[..., dict[str, Any]]
+Inside = Callable[..., Outcome]
+
+
+def grants(sandbox: Sandbox, account: str = "alice") -> int:
+    return int(sandbox.counters()["accounts"][account]["refreshes"])
+
+
+def test_a_fresh_token_is_printed_and_nothing_else(sandbox: Sandbox, login: Login) -> None:
+    issued = login()
+    assert tokenferry("token") == Outcome(0, f"{issued['access_token']}\n", "")
+    assert tokenferry("token", "--account", "work") == Outcome(0, f"{issued['access_token']}\n", "")
+    assert grants(sandbox) == 0
+
+
+def test_an_expired_token_is_renewed_once_and_then_fresh(sandbox: Sandbox, login: Login) -> None:
+    issued = login(expires_in=-3600)
+    first = tokenferry("token")
+    assert (first.code, first.err) == (0, "")
+    assert first.out.strip() != issued["access_token"]
+    assert tokenferry("token") == first
+    assert grants(sandbox) == 1
+
+
+def test_min_ttl_asks_for_a_longer_life(sandbox: Sandbox, login: Login) -> None:
+    issued = login(expires_in=1200)
+    assert tokenferry("token").out.strip() == issued["access_token"]
+    assert tokenferry("token", "--min-ttl", "1800").out.strip() != issued["access_token"]
+    assert grants(sandbox) == 1
+
+
+def test_fifty_processes_make_one_grant_and_get_one_token(sandbox: Sandbox, login: Login) -> None:
+    login(expires_in=-3600)
+    processes = [begin("token") for _ in range(50)]
+    outcomes = {end(process) for process in processes}
+    assert len(outcomes) == 1
+    (outcome,) = outcomes
+    assert outcome.code == 0
+    assert outcome.out.startswith("sk-ant-oat01-")
+    assert grants(sandbox) == 1
+    assert sandbox.counters()["totals"]["reuses"] == 0
+
+
+def test_a_living_token_that_can_not_be_renewed_is_printed_with_one_line_of_warning(
+    sandbox: Sandbox, login: Login
+) -> None:
+    issued = login(expires_in=400)
+    sandbox.fault("status", status=503, path="/v1/oauth/token", times=0)
+    outcome = tokenferry("token")
+    assert outcome.code == 0
+    assert outcome.out == f"{issued['access_token']}\n"
+    assert outcome.err.startswith("tokenferry: the present token is used as long as it lives")
+    assert outcome.err.count("\n") == 1
+
+
+def test_several_accounts_and_none_chosen_is_an_unknown_name_that_lists_them(sandbox: Sandbox, login: Login) -> None:
+    login("a")
+    login("b", of="bob")
+    outcome = tokenferry("token")
+    assert outcome.code == 4
+    assert "a, b" in outcome.one_line()
+    assert tokenferry("token", TOKENFERRY_ACCOUNT="b").code == 0
+
+
+def test_contradicting_names_are_a_usage_error(home: Home, inside: Inside) -> None:
+    assert inside("token", "a", "--account", "b").code == 2
+    assert inside("token", "a", "--gateway").code == 2
+    assert inside("token", "--min-ttl", "-5").code == 2
+
+
+def test_exit_3_a_configuration_that_can_not_be_used(home: Home, inside: Inside) -> None:
+    configure(home, "http://127.0.0.1:1", "[sever]\nprot = 1\n")
+    outcome = inside("token")
+    assert outcome.code == 3
+    assert "did you mean server?" in outcome.one_line()
+
+
+def test_exit_4_nobody_of_that_name(home: Home, inside: Inside) -> None:
+    assert "there is no account 'nobody'" in inside("token", "nobody").one_line()
+    assert inside("token", "nobody").code == 4
+
+
+def test_exit_5_needs_login(sandbox: Sandbox, login: Login, inside: Inside) -> None:
+    issued = login(expires_in=-60)
+    sandbox.revoke("alice", "family")
+    outcome = inside("token")
+    assert outcome.code == 5
+    assert "tokenferry accounts add work --replace" in outcome.one_line()
+    assert outcome.hides(issued["refresh_token"])
+
+
+def test_exit_6_try_later(sandbox: Sandbox, login: Login, inside: Inside) -> None:
+    login(expires_in=-60)
+    sandbox.fault("status", status=503, path="/v1/oauth/token", times=0)
+    outcome = inside("token")
+    assert outcome.code == 6
+    assert "503" in outcome.one_line()
+    sandbox.clear()
+    assert inside("refresh").code == 0
+
+
+def test_exit_6_uncertain(sandbox: Sandbox, login: Login, inside: Inside) -> None:
+    login(expires_in=-60)
+    sandbox.fault("lose_answer", path="/v1/oauth/token")
+    assert inside("token").code == 6
+    assert inside("accounts", "list", "--json").json[0]["state"] == "uncertain"
+
+
+def test_exit_8_a_file_that_others_could_read(home: Home, sandbox: Sandbox, login: Login) -> None:
+    login()
+    path = home.accounts / "work.json"
+    path.chmod(0o644)
+    outcome = tokenferry("token")
+    assert outcome.code == 8
+    assert f"chmod 0600 '{path}'" in outcome.one_line()
+
+
+def test_refresh_renews_now_and_tells_the_new_token_by_its_fingerprint(
+    sandbox: Sandbox, login: Login, inside: Inside
+) -> None:
+    login()
+    outcome = inside("refresh", "work", "--json")
+    assert outcome.json["name"] == "work"
+    assert grants(sandbox) == 1
+    token = inside("token").out.strip()
+    assert outcome.hides(token)
+    assert inside("accounts", "show", "work", "--json").json["fingerprint"] == outcome.json["fingerprint"]
+    assert inside("refresh").out.startswith("work  ")
+
+
+def test_refresh_of_a_key_is_refused(home: Home, sandbox: Sandbox, inside: Inside) -> None:
+    tokenferry("accounts", "add", "dave", "--provider", "sandbox", stdin=sandbox.api_key("dave"))
+    assert inside("refresh", "dave").code == 5
+
+
+def test_the_gateways_own_key_is_made_once_and_printed(home: Home) -> None:
+    first = tokenferry("token", "--gateway")
+    assert first.code == 0
+    assert first.out.startswith("tfk_")
+    assert tokenferry("token", "--gateway") == first
+
+
+def test_the_log_of_a_renewal_shows_neither_the_old_nor_the_new_token(sandbox: Sandbox, login: Login) -> None:
+    issued = login(expires_in=-60)
+    done = subprocess.run([COMMAND, "-v", "token"], capture_output=True, text=True, check=True)
+    assert not shows(done.stderr, issued["access_token"], issued["refresh_token"], done.stdout.strip())
+
+
+@pytest.mark.parametrize("what", ["unreadable", "redirect", "huge"])
+def test_an_odd_answer_of_the_token_endpoint_is_a_sentence(
+    sandbox: Sandbox, login: Login, inside: Inside, what: str
+) -> None:
+    issued = login(expires_in=-60)
+    sandbox.fault(what, path="/v1/oauth/token", **({"location": "/elsewhere"} if what == "redirect" else {}))
+    outcome = inside("token")
+    assert outcome.code == 6
+    assert outcome.one_line()
+    assert outcome.hides(issued["refresh_token"])
+
+
+def test_a_login_of_another_kind_can_be_given_in_its_place(sandbox: Sandbox, login: Login, inside: Inside) -> None:
+    login(expires_in=-60)
+    sandbox.revoke("alice", "family")
+    assert inside("token").code == 5
+    again = sandbox.issue("alice")
+    assert tokenferry("accounts", "add", "work", "--replace", stdin=bundle(again)).code == 0
+    assert inside("token").out.strip() == again["access_token"]
