@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
+from hypothesis import settings
 
 from tokenferry.settings import Home
 
@@ -69,6 +70,10 @@ class _Warden:
 
 
 sys.addaudithook(_Warden())
+
+# A slow machine is no defect.
+settings.register_profile("tokenferry", deadline=None)
+settings.load_profile("tokenferry")
 
 
 @pytest.fixture(autouse=True)

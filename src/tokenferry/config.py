@@ -43,6 +43,7 @@ def load(path: Path, *, required: bool = False, environ: Mapping[str, str] | Non
 
     Raises `ConfigError` listing every fault, `UnsafeFile` if others could write it.
     """
+    environ = Fields(os.environ if environ is None else environ)  # whose repr, unlike that of environ, tells nothing
     try:
         data = Fields(tomllib.loads(read_private_file(path, readable_by_others=True).decode("utf-8")))
     except FileNotFoundError:
@@ -54,7 +55,7 @@ def load(path: Path, *, required: bool = False, environ: Mapping[str, str] | Non
     except ValueError as fault:
         reason = str(fault)
     else:
-        return _read(data, path, os.environ if environ is None else environ)
+        return _read(data, path, environ)
     raise ConfigError(f"{path} is no TOML: {reason}")
 
 

@@ -81,8 +81,8 @@ class AccountBook:
             return name
         listing = self.listing()
         names = [account.name for account in listing.accounts if account.store != "environment"]
-        names = names or [account.name for account in listing.accounts][:1]
         names += listing.broken
+        names = names or [account.name for account in listing.accounts][:1]
         if len(names) == 1:
             return names[0]
         if not names:

@@ -17,7 +17,6 @@ def read_credential(raw: bytes, kind: Kind | None, default: Kind) -> Credential:
     text = raw.strip()
     del raw  # a traceback shows the locals of this frame
     kind = kind or _kind_of(text, default)
-    fault: str
     try:
         if kind == "oauth":
             return _oauth(text)
@@ -25,10 +24,10 @@ def read_credential(raw: bytes, kind: Kind | None, default: Kind) -> Credential:
         return SetupToken(secret) if kind == "setup-token" else ApiKey(secret)
     except UnicodeDecodeError:
         fault = "it holds characters that no key has; paste the key alone, without quotes"
-    except ValueError as problem:
+    except (ValueError, UsageError) as problem:
         fault = str(problem)
     del text
-    raise UsageError(f"the {kind} given is not usable: {fault}")
+    raise UsageError(f"the {'login' if kind == 'oauth' else kind} given is not usable: {fault}")
 
 
 def _kind_of(text: bytes, default: Kind) -> Kind:

@@ -20,8 +20,7 @@ def accounts_from_environment(environ: Mapping[str, str]) -> dict[str, Document]
     when ANTHROPIC_BASE_URL names another host, for which they are then meant.
     """
     found: dict[str, Document] = {}
-    base_url = environ.get("ANTHROPIC_BASE_URL") or _VENDOR_URL
-    if urlsplit(base_url).hostname != urlsplit(_VENDOR_URL).hostname:
+    if not _is_vendor(environ.get("ANTHROPIC_BASE_URL") or _VENDOR_URL):
         return found
     for variable in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
         value = environ.get(variable, "").strip()
@@ -35,6 +34,13 @@ def accounts_from_environment(environ: Mapping[str, str]) -> dict[str, Document]
         account = Account(variable, provider, credential.kind, owner="external", store=ENVIRONMENT, priority=_LAST)
         found[variable] = Document(account, credential)
     return found
+
+
+def _is_vendor(url: str) -> bool:
+    try:
+        return urlsplit(url).hostname == urlsplit(_VENDOR_URL).hostname
+    except ValueError:
+        return False
 
 
 def _classify(secret: Secret) -> tuple[Credential, str]:

@@ -3,7 +3,8 @@
 import contextlib
 import json
 import secrets
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -69,6 +70,7 @@ class Journal(Protocol):
     def close(self, name: str) -> None: ...
     def verdict(self, name: str) -> Verdict | None: ...
     def judge(self, name: str, verdict: Verdict | None) -> None: ...
+    def totals(self, name: str) -> Mapping[str, int]: ...
 
 
 class FileJournal:
@@ -76,7 +78,7 @@ class FileJournal:
 
     NAME.attempt is made at its full size before the request is sent, so that neither marking it nor writing the
     answer into it can fail for want of space: one mark byte, the attempt, and from byte 4096 on the answer behind its
-    own checksum. NAME.verdict is a small JSON document.
+    own checksum. NAME.verdict is a small JSON document: the verdict in force, and how often refreshes ended how.
     """
 
     def __init__(self, folder: Path, *, disk: Disk = DISK) -> None:
@@ -122,11 +124,8 @@ class FileJournal:
 
     def answer(self, name: str, attempt: Attempt, token: OAuthToken) -> None:
         """Write the answer into the room kept for it. Raises `StorageFailed`."""
-        body = json.dumps(token.to_json()).encode("ascii")
-        data = sha256(body).hexdigest().encode("ascii") + b" %d\n" % len(body) + body
-        del body
         with self._open(name, attempt) as descriptor:
-            self._disk.write(descriptor, data, _HEADER)
+            self._disk.write(descriptor, _write_answer(token), _HEADER)
             self._disk.fsync(descriptor)
 
     def mark(self, name: str, attempt: Attempt, state: AttemptState) -> None:
@@ -141,24 +140,32 @@ class FileJournal:
         remove_file(self._attempt(name), disk=self._disk)
 
     def verdict(self, name: str) -> Verdict | None:
-        """The last verdict; None as well for one that can't be read, for it only advises."""
-        try:
-            fields = parse_object(self._disk.read(self._verdict(name)))
-        except FileNotFoundError:
-            return None
+        """The verdict in force; None as well for one that can't be read, for it only advises."""
+        fields = self._history(name).get("last")
         try:
             return None if fields is None else Verdict(**{key: fields[key] for key in Verdict.__slots__})
         except (KeyError, TypeError):
             return None
 
     def judge(self, name: str, verdict: Verdict | None) -> None:
-        """Keep the verdict for every process; None clears it. Raises `StorageFailed`."""
-        path = self._verdict(name)
-        if verdict is None:
-            remove_file(path, disk=self._disk)
-            return
-        fields = {key: getattr(verdict, key) for key in Verdict.__slots__}
-        replace_private_file(path, json.dumps(fields).encode("ascii") + b"\n", disk=self._disk)
+        """Keep the verdict for every process; None stands for a grant that succeeded. Raises `StorageFailed`."""
+        last = None if verdict is None else {key: getattr(verdict, key) for key in Verdict.__slots__}
+        totals = Counter(self.totals(name))
+        totals["granted" if verdict is None else verdict.kind] += 1
+        data = json.dumps({"last": last, "totals": totals}).encode("ascii") + b"\n"
+        replace_private_file(self._verdict(name), data, disk=self._disk)
+
+    def totals(self, name: str) -> Mapping[str, int]:
+        """How often refreshes ended how, by all processes, since the account was first refreshed here."""
+        totals = self._history(name).get("totals")
+        counted = totals.items() if isinstance(totals, dict) else ()
+        return {kind: count for kind, count in counted if isinstance(count, int)}
+
+    def _history(self, name: str) -> Fields:
+        try:
+            return parse_object(self._disk.read(self._verdict(name))) or Fields()
+        except FileNotFoundError:
+            return Fields()
 
     @contextlib.contextmanager
     def _open(self, name: str, attempt: Attempt) -> Iterator[int]:
@@ -185,6 +192,7 @@ class MemoryJournal:
     def __init__(self) -> None:
         self._attempts: dict[str, Attempt] = {}
         self._verdicts: dict[str, Verdict] = {}
+        self._totals: dict[str, Counter[str]] = {}
 
     def attempt(self, name: str) -> Attempt | None:
         return self._attempts.get(name)
@@ -205,10 +213,19 @@ class MemoryJournal:
         return self._verdicts.get(name)
 
     def judge(self, name: str, verdict: Verdict | None) -> None:
+        self._totals.setdefault(name, Counter())["granted" if verdict is None else verdict.kind] += 1
         if verdict is None:
             self._verdicts.pop(name, None)
         else:
             self._verdicts[name] = verdict
+
+    def totals(self, name: str) -> Mapping[str, int]:
+        return dict(self._totals.get(name, {}))
+
+
+def _write_answer(token: OAuthToken) -> bytes:
+    body = json.dumps(token.to_json()).encode("ascii")
+    return sha256(body).hexdigest().encode("ascii") + b" %d\n" % len(body) + body
 
 
 def _read_answer(raw: bytes) -> OAuthToken | None:

@@ -106,7 +106,7 @@ class Document:
             provider=_checked(fields, "provider", str),
             kind=_one_of(fields, "kind", get_args(Kind)),
             owner=_one_of(fields, "owner", get_args(Owner)),
-            labels=MappingProxyType({str(key): str(value) for key, value in _checked(fields, "labels", dict).items()}),
+            labels=MappingProxyType(_labels(fields)),
             priority=_checked(fields, "priority", int),
             created_at=epoch_seconds(_checked(fields, "created_at", int)),
         )
@@ -116,7 +116,7 @@ class Document:
             account=account,
             credential=credential_from_json(account.kind, _checked(fields, "credential", Fields)),
             generation=_checked(fields, "generation", int),
-            machine=fields.get("machine") if isinstance(fields.get("machine"), str) else None,
+            machine=None if fields.get("machine") is None else _checked(fields, "machine", str),
             unknown=fields.without(*_KEYS),
         )
 
@@ -126,6 +126,13 @@ def _checked(fields: Fields, key: str, kind: type[Any]) -> Any:
     if not isinstance(value, kind) or isinstance(value, bool):
         raise UsageError(f'"{key}" is missing or has the wrong type')
     return value
+
+
+def _labels(fields: Fields) -> dict[str, str]:
+    labels = _checked(fields, "labels", Fields)
+    if not all(isinstance(value, str) for value in labels.values()):
+        raise UsageError('"labels" must hold strings alone')
+    return dict(labels)
 
 
 def _one_of(fields: Fields, key: str, options: tuple[str, ...]) -> Any:

@@ -33,12 +33,11 @@ class FileStore:
         """Give the current document. Raises `UnknownAccount`, `UnsafeFile`, `CorruptFile`."""
         path = self.path(name)
         try:
-            raw = self._disk.read(path)
+            return Document.from_bytes(self._disk.read(path), path)
         except FileNotFoundError:
             raise UnknownAccount(
                 f"{path} not found: there is no account {name!r}; see: tokenferry accounts list"
             ) from None
-        return Document.from_bytes(raw, path)
 
     def swap(self, name: str, expected: int | None, new: Document | None) -> None:
         """Replace the document if its generation is still `expected`. Raises `Conflict`, `StorageFailed`."""

@@ -14,6 +14,17 @@ MAX_BYTES: Final = 4 * 1024 * 1024
 _TEMPORARY: Final = ".tmp."
 
 
+class _Hidden(bytes):
+    """Bytes that may hold secrets: their repr, and so a traceback's locals, shows their number alone."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} bytes>"
+
+    __str__ = __repr__
+
+
 def read_private_file(path: Path, *, readable_by_others: bool = False, max_bytes: int = MAX_BYTES) -> bytes:
     """Read a file that must be ours alone.
 
@@ -30,9 +41,14 @@ def read_private_file(path: Path, *, readable_by_others: bool = False, max_bytes
         if fault.errno == errno.ELOOP:
             raise UnsafeFile(f"{path} is a symbolic link; put the file itself there") from None
         raise UnsafeFile(f"{path} can't be opened: {fault.strerror}") from None
-    with open(descriptor, "rb") as file:
+    try:
         check_status(path, os.fstat(descriptor), readable_by_others=readable_by_others)
-        data = file.read(max_bytes + 1)
+        with open(descriptor, "rb", closefd=False) as file:
+            data = _Hidden(file.read(max_bytes + 1))
+    except OSError as fault:
+        raise UnsafeFile(f"{path} can't be read: {fault.strerror}") from None
+    finally:
+        os.close(descriptor)
     if len(data) > max_bytes:
         raise UnsafeFile(f"{path} is larger than {max_bytes} bytes, which no file of this kind is")
     return data
@@ -75,12 +91,13 @@ def check_folder(path: Path) -> None:
 def make_private_folder(path: Path) -> None:
     """Make the folder 0700, and those above it, if they are missing. Raises `UnsafeFile`, `StorageFailed`."""
     missing = [path]
-    while not missing[-1].parent.exists():
-        missing.append(missing[-1].parent)
     try:
+        while not missing[-1].parent.exists():
+            missing.append(missing[-1].parent)
         for folder in reversed(missing):
             with contextlib.suppress(FileExistsError):
                 folder.mkdir(0o700)
+                folder.chmod(0o700)  # whatever the umask
     except OSError as fault:
         raise StorageFailed(f"the folder {path} can't be made: {fault.strerror}") from None
     check_folder(path)
@@ -111,6 +128,7 @@ class Disk:
 
     def write(self, descriptor: int, data: bytes, offset: int = 0) -> None:
         view = memoryview(data)
+        del data  # a traceback shows the locals of this frame
         while view:
             written = os.pwrite(descriptor, view, offset)
             offset += written
@@ -137,20 +155,26 @@ class Disk:
             os.close(descriptor)
 
     def names(self, folder: Path) -> list[str]:
-        """The names in a folder, sorted; none if it is missing."""
+        """The names in a folder, sorted; none if it is missing. Raises `StorageFailed`."""
         try:
             return sorted(os.listdir(folder))
         except FileNotFoundError:
             return []
+        except OSError as fault:
+            raise StorageFailed(f"the folder {folder} can't be listed: {fault.strerror}") from None
 
     def stamps(self, folder: Path) -> dict[str, tuple[int, ...]]:
         """What changes when a file of this folder is replaced, by name."""
+        stamps: dict[str, tuple[int, ...]] = {}
         try:
             with os.scandir(folder) as entries:
-                statuses = {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
+                for entry in entries:
+                    with contextlib.suppress(FileNotFoundError):  # a writer's temporary file goes at any moment
+                        one = entry.stat(follow_symlinks=False)
+                        stamps[entry.name] = (one.st_ino, one.st_mtime_ns, one.st_size, one.st_mode)
         except FileNotFoundError:
             return {}
-        return {name: (one.st_ino, one.st_mtime_ns, one.st_size, one.st_mode) for name, one in statuses.items()}
+        return stamps
 
 
 DISK: Final = Disk()
@@ -159,15 +183,17 @@ DISK: Final = Disk()
 def replace_private_file(path: Path, data: bytes, *, disk: Disk = DISK) -> None:
     """Put a 0600 file in place: afterwards the old or the new content is there, whole and on disk, whatever happens.
 
-    Raises `StorageFailed` (full, read-only); then the old content stands.
+    Raises `StorageFailed` (full, read-only); then the old content stands, unless the message says otherwise.
     """
+    content = _Hidden(data)
+    del data  # a traceback shows the locals of this frame
     disk.make_folder(path.parent)
     temporary = path.with_name(f".{path.name}{_TEMPORARY}{secrets.token_hex(4)}")
     try:
         descriptor = disk.create(temporary)
         try:
             try:
-                disk.write(descriptor, data)
+                disk.write(descriptor, content)
                 disk.fsync(descriptor)
             finally:
                 disk.close(descriptor)
@@ -176,9 +202,14 @@ def replace_private_file(path: Path, data: bytes, *, disk: Disk = DISK) -> None:
             with contextlib.suppress(OSError):
                 disk.unlink(temporary)
             raise
-        disk.sync_folder(path.parent)
     except OSError as fault:
         raise StorageFailed(f"{path} could not be written: {fault.strerror}; the old content stands") from None
+    try:
+        disk.sync_folder(path.parent)
+    except OSError as fault:
+        raise StorageFailed(
+            f"{path} is written, but may be the old one again after a power cut: {fault.strerror}"
+        ) from None
 
 
 def remove_file(path: Path, *, disk: Disk = DISK) -> None:

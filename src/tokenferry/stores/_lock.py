@@ -3,6 +3,7 @@ import errno
 import json
 import os
 import random
+import re
 import sys
 import time
 import weakref
@@ -57,7 +58,10 @@ class FileLock:
         self._descriptor: int | None = None
 
     def try_acquire(self) -> bool:
-        """Take the lock if it is free. Raises `UnsafeFile` on a network file system or a replaced lock file."""
+        """Take the lock if it is free. Raises `UnsafeFile` on a network file system or a replaced lock file.
+
+        Raises `StorageFailed` where the file or a lock on it can't be had at all.
+        """
         import fcntl  # noqa: PLC0415  # POSIX alone has it
 
         make_private_folder(self.path.parent)
@@ -70,10 +74,14 @@ class FileLock:
                 raise UnsafeFile(f"{self.path} is a symbolic link; remove it") from None
             raise StorageFailed(f"the lock {self.path} can't be opened: {fault.strerror}") from None
         try:
+            os.fchmod(descriptor, 0o600)  # whatever the umask was when it was made
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
             return False
+        except OSError as fault:
+            os.close(descriptor)
+            raise StorageFailed(f"the lock {self.path} can't be taken: {fault.strerror}") from None
         except BaseException:
             os.close(descriptor)
             raise
@@ -99,8 +107,11 @@ class FileLock:
         descriptor, self._descriptor = self._descriptor, None
         _held.discard(self)
         if descriptor is not None:
+            import fcntl  # noqa: PLC0415  # POSIX alone has it
+
             with contextlib.suppress(OSError):
                 os.ftruncate(descriptor, 0)
+                fcntl.flock(descriptor, fcntl.LOCK_UN)  # a copy that some child inherited must not keep it
             os.close(descriptor)
 
     def holder(self) -> str:
@@ -160,14 +171,15 @@ def refuse_network_file_system(folder: Path, *, mounts: Path = Path("/proc/self/
 def _file_system(folder: str, mounts: Path) -> str | None:
     """The type of the file system a folder lies on, from mountinfo (proc(5)); None where there is no such table."""
     try:
-        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = mounts.read_bytes().split(b"\n")
     except OSError:
         return None
     best, kind = -1, None
-    for line in lines:
-        fields, _, rest = line.partition(" - ")
-        point = fields.split(" ")[4].encode().decode("unicode_escape")
+    for line in filter(None, lines):
+        fields, _, rest = line.partition(b" - ")
+        escaped = fields.split(b" ")[4]
+        point = os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), escaped))
         inside = folder == point or folder.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= best:
-            best, kind = len(point), rest.split(" ")[0]
+            best, kind = len(point), os.fsdecode(rest.split(b" ")[0])
     return kind

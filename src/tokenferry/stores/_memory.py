@@ -12,6 +12,8 @@ class MemoryStore:
 
     def __init__(self, *documents: Document) -> None:
         self._documents = {document.account.name: document for document in documents}
+        self._changes = 0
+        self._stamps = dict.fromkeys(self._documents, 0)
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
 
@@ -32,10 +34,13 @@ class MemoryStore:
             current = self._documents.get(name)
             if (current.generation if current else None) != expected:
                 raise Conflict(f"account {name!r} was changed by somebody else in the meantime; nothing was written")
+            self._changes += 1
             if new is None:
-                del self._documents[name]
+                self._documents.pop(name, None)
+                self._stamps.pop(name, None)
             else:
                 self._documents[name] = replace(new, generation=(expected or 0) + 1)
+                self._stamps[name] = self._changes
 
     def discard(self, name: str) -> None:
         """Refuse: every document here can be read. Raises `Conflict`."""
@@ -57,8 +62,8 @@ class MemoryStore:
             lock.release()
 
     def stamps(self) -> Mapping[str, Hashable]:
-        """By account, its generation."""
-        return {name: document.generation for name, document in list(self._documents.items())}
+        """By account, which change of this store it was that made its document."""
+        return self._stamps.copy()
 
 
 class _ThreadLock:

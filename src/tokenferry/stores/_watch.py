@@ -5,8 +5,6 @@ import weakref
 from collections.abc import Callable, Hashable, Mapping
 from typing import TypeAlias
 
-from tokenferry.errors import TokenferryError
-
 logger = logging.getLogger(__name__)
 
 Stamps: TypeAlias = Callable[[], Mapping[str, Hashable]]
@@ -36,7 +34,7 @@ class Watch:
         with self._guard:
             if self._thread is None:
                 self._stop = threading.Event()
-                arguments = (weakref.ref(self), self._stamps, self._interval, self._stop, _look(self._stamps))
+                arguments = (weakref.ref(self), self._stamps, self._interval, self._stop, _look(self._stamps) or {})
                 self._thread = threading.Thread(target=_watch, args=arguments, name="tokenferry-watch", daemon=True)
                 self._thread.start()
 
@@ -50,15 +48,16 @@ class Watch:
         """In a forked child: the parent's thread doesn't run here."""
         self._guard = threading.Lock()
         self._thread = None
-        self._changed(frozenset(_look(self._stamps)))
+        self._changed(frozenset(_look(self._stamps) or ()))
 
 
-def _look(stamps: Stamps) -> Mapping[str, Hashable]:
+def _look(stamps: Stamps) -> Mapping[str, Hashable] | None:
+    """The stamps, or None when the store can't be looked at: that is no news of its documents."""
     try:
         return stamps()
-    except (OSError, TokenferryError) as fault:
-        logger.debug("the store can't be looked at: %s", fault)
-        return {}
+    except Exception as fault:  # noqa: BLE001  # whatever somebody's own store raises must not end the watch
+        logger.debug("the store can't be looked at: %s", type(fault).__name__)
+        return None
 
 
 def _watch(
@@ -73,7 +72,7 @@ def _watch(
         watch = reference()
         if watch is None:
             return
-        if seen != known:
+        if seen is not None and seen != known:
             watch.tell(frozenset(name for name in {*seen, *known} if seen.get(name) != known.get(name)))
             known = seen
         del watch

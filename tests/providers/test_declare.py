@@ -1,0 +1,227 @@
+from typing import Any
+
+import pytest
+
+from tokenferry.oauth import OAuthEndpoints
+from tokenferry.providers import Provider, Table, builtin_providers, declare
+
+FORCED = "can't be switched off here: these logins are billed to a Claude subscription"
+URL = "https://llm.example"
+
+
+def declared(data: dict[str, Any]) -> tuple[Provider | None, list[str]]:
+    problems: list[str] = []
+    table = Table(data, "providers[1]", problems)
+    provider = declare(table, builtin_providers())
+    table.done()
+    return provider, problems
+
+
+def good(**data: Any) -> Provider:
+    provider, problems = declared(data)
+    assert not problems
+    assert provider is not None
+    return provider
+
+
+def faults(**data: Any) -> list[str]:
+    problems = declared(data)[1]
+    assert problems
+    return problems
+
+
+# -- the built-in ones
+
+
+def test_these_providers_need_no_declaration() -> None:
+    kinds = {name: (one.kind, one.subscription) for name, one in builtin_providers().items()}
+    assert kinds == {
+        "anthropic": ("api-key", False),
+        "claude-max": ("oauth", True),
+        "console": ("oauth", False),
+        "sandbox": ("oauth", False),
+    }
+
+
+@pytest.mark.parametrize("name", ["claude-max", "console", "sandbox"])
+def test_a_built_in_login_is_declared_whole(name: str) -> None:
+    endpoints = builtin_providers()[name].endpoints
+    assert endpoints.authorize_url
+    assert endpoints.token_url
+    assert endpoints.revoke_url
+    assert endpoints.client_id
+    assert endpoints.redirect_uri
+    assert endpoints.loopback_redirect == "http://localhost:{port}/callback"
+    assert endpoints.token_body == "json"
+    assert endpoints.state_in_exchange
+    assert endpoints.reuse_grace_s == 0
+
+
+def test_the_built_in_ones_are_read_once_and_cannot_be_changed() -> None:
+    assert builtin_providers() is builtin_providers()
+    with pytest.raises(TypeError):
+        builtin_providers()["mine"] = builtin_providers()["console"]  # type: ignore[index]  # that it can't is the point
+
+
+# -- amending and deriving
+
+
+def test_a_table_of_the_same_name_amends_a_built_in_one() -> None:
+    before = builtin_providers()["console"]
+    after = good(name="console", strategy="round-robin", enabled=False, oauth={"reuse_grace_s": 5})
+    assert after.base_url == before.base_url
+    assert after.auth_type == "oauth"
+    assert after.provider_type == "console"
+    assert (after.strategy, after.enabled) == ("round-robin", False)
+    assert after.oauth.reuse_grace_s == 5
+    assert after.oauth.token_url == before.oauth.token_url
+    assert before.oauth.reuse_grace_s == 0
+
+
+def test_another_name_derives_from_its_provider_type() -> None:
+    derived = good(name="team", provider_type="console", accounts=["a", "b"])
+    assert derived.endpoints == builtin_providers()["console"].endpoints
+    assert (derived.name, derived.provider_type, derived.kind) == ("team", "console", "oauth")
+    assert derived.accounts == ("a", "b")
+
+
+def test_a_provider_of_ones_own_starts_from_nothing() -> None:
+    assert good(name="mine", base_url=URL + "/") == Provider("mine", "mine", URL)
+    assert good(name="mine", base_url=URL, provider_type="mine").provider_type == "mine"
+
+
+def test_an_unknown_provider_type_is_told_with_the_known_ones() -> None:
+    assert faults(name="mine", base_url=URL, provider_type="claud") == [
+        "providers.mine.provider_type must be one of anthropic, claude-max, console, sandbox; "
+        "leave it out for a provider of your own"
+    ]
+
+
+def test_the_type_of_a_built_in_provider_cannot_be_changed() -> None:
+    assert faults(name="claude-max", provider_type="console") == [
+        "providers.claude-max.provider_type can't be changed for claude-max; "
+        "give a provider of another type another name"
+    ]
+    assert good(name="claude-max", provider_type="claude-max").subscription
+
+
+def test_a_name_and_a_url_are_needed() -> None:
+    assert faults(base_url=URL) == ["providers[1].name is missing"]
+    assert faults(name="mine") == ["providers.mine.base_url is missing"]
+    assert faults() == ["providers[1].name is missing", "providers[1].base_url is missing"]
+
+
+def test_a_faulty_name_or_url_is_told_once() -> None:
+    assert faults(name=5, base_url=URL) == ["providers[1].name must be a string that is not empty"]
+    assert faults(name="", base_url=URL) == ["providers[1].name must be a string that is not empty"]
+    assert faults(name="mine", base_url="") == ["providers.mine.base_url must be a string that is not empty"]
+    assert faults(name="mine", base_url="http://llm.example") == [
+        "providers.mine.base_url must begin with https://; plain http is for this machine alone"
+    ]
+
+
+def test_endpoints_with_base_url_in_them_follow_it() -> None:
+    moved = good(name="sandbox", base_url="http://127.0.0.1:999/")
+    assert moved.endpoints.token_url == "http://127.0.0.1:999/v1/oauth/token"
+    assert moved.endpoints.authorize_url == "http://127.0.0.1:999/oauth/authorize"
+    assert moved.endpoints.revoke_url == "http://127.0.0.1:999/v1/oauth/token/revoke"
+    assert moved.endpoints.redirect_uri == "http://127.0.0.1:999/oauth/code/callback"
+    assert moved.oauth.token_url == "{base_url}/v1/oauth/token"
+
+
+def test_the_older_spelling_names_one_account() -> None:
+    assert good(name="console", oauth_provider="work").accounts == ("work",)
+    assert faults(name="console", oauth_provider="work", accounts=["home"]) == [
+        "providers.console.oauth_provider and accounts say the same thing; keep one of them"
+    ]
+
+
+def test_accounts_are_all_unless_named_and_may_be_none() -> None:
+    assert good(name="console").accounts is None
+    assert good(name="console", accounts=[]).accounts == ()
+
+
+@pytest.mark.parametrize("key", ["authorize_url", "token_url", "revoke_url", "redirect_uri"])
+@pytest.mark.parametrize("url", ["http://llm.example/x", "https://me@llm.example", "https://169.254.169.254/", "/x"])
+def test_every_endpoint_is_https_or_this_machine(key: str, url: str) -> None:
+    (fault,) = faults(name="mine", base_url=URL, oauth={key: url})
+    assert fault.startswith(f"providers.mine.oauth.{key} must")
+
+
+def test_an_endpoint_that_is_no_url_at_all_is_a_problem_too() -> None:
+    assert faults(name="mine", base_url=URL, oauth={"authorize_url": "https://["}) == [
+        "providers.mine.oauth.authorize_url is no URL"
+    ]
+
+
+def test_every_fault_of_a_declaration_is_told() -> None:
+    assert faults(
+        name="mine",
+        base_url=URL,
+        auth_type="password",
+        enabled="yes",
+        accounts="a",
+        strategy="random",
+        typ="x",
+        oauth={"token_body": "xml", "reuse_grace_s": -1, "scope": []},
+    ) == [
+        "providers.mine.oauth.token_body must be one of json, form",
+        "providers.mine.oauth.reuse_grace_s must be a number from 0 to 86400",
+        "providers.mine.oauth.scope is no key that tokenferry knows; did you mean scopes?",
+        "providers.mine.auth_type must be one of api_key, setup_token, oauth",
+        "providers.mine.enabled must be true or false",
+        "providers.mine.accounts must be a list of strings",
+        "providers.mine.strategy must be one of priority, round-robin, least-utilised, drain-soonest-reset",
+        "providers.mine.typ is no key that tokenferry knows; known here: accounts, auth_type, base_url, enabled, name, "
+        "oauth, oauth_provider, provider_type, strategy, subscription",
+    ]
+
+
+# -- a subscription can't be hidden
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"name": "claude-max"},
+        {"name": "mine", "provider_type": "claude-max"},
+        {"name": "mine", "provider_type": "claude-max", "base_url": URL},
+        {"name": "mine", "provider_type": "claude-max", "base_url": URL, "oauth": {"authorize_url": URL}},
+        {"name": "claude-max", "base_url": URL, "oauth": {"authorize_url": URL}},
+        {"name": "mine", "base_url": URL, "oauth": {"authorize_url": "https://claude.ai/oauth/authorize"}},
+        {"name": "mine", "base_url": URL, "oauth": {"authorize_url": "https://claude.com/cai/oauth/authorize"}},
+        {"name": "mine", "base_url": URL, "oauth": {"authorize_url": "https://CLAUDE.AI./oauth"}},
+        {"name": "mine", "base_url": URL, "oauth": {"authorize_url": "https://www.claude.ai:443/oauth"}},
+        {"name": "mine", "base_url": "https://claude.ai"},
+        {"name": "mine", "base_url": "https://api.claude.com/x"},
+        {"name": "mine", "base_url": "https://claude.ai", "oauth": {"authorize_url": "{base_url}/oauth"}},
+        {"name": "mine", "base_url": "https://cl", "oauth": {"authorize_url": "{base_url}aude.ai/oauth"}},
+        {"name": "console", "oauth": {"authorize_url": "https://claude.ai/oauth/authorize"}},
+        {"name": "sandbox", "base_url": "https://claude.com"},
+    ],
+)
+def test_a_claude_login_is_a_subscription_whatever_it_is_called(data: dict[str, Any]) -> None:
+    assert good(**data).subscription
+    provider, problems = declared({**data, "subscription": False})
+    assert problems == [f"providers.{data['name']}.subscription {FORCED}"]
+    assert provider is None or provider.subscription
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"name": "console"},
+        {"name": "mine", "base_url": URL, "oauth": {"authorize_url": "https://platform.claude.com/oauth/authorize"}},
+        {"name": "mine", "base_url": "https://platform.claude.com"},
+        {"name": "mine", "base_url": "https://notclaude.ai"},
+        {"name": "mine", "base_url": "https://claude.ai.llm.example"},
+    ],
+)
+def test_the_console_and_other_hosts_are_none_unless_declared(data: dict[str, Any]) -> None:
+    assert not good(**data).subscription
+    assert good(**data, subscription=True).subscription
+
+
+def test_endpoints_show_nothing_to_fill_in_where_there_is_none() -> None:
+    endpoints = OAuthEndpoints(token_url="https://a.example/token")
+    assert endpoints.at("https://b.example") == endpoints

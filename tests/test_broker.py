@@ -1,0 +1,513 @@
+import asyncio
+import contextlib
+import sys
+import threading
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tokenferry
+from refresh.rig import (
+    LIFETIME,
+    NAME,
+    PATIENCE,
+    PROVIDERS,
+    START,
+    Clock,
+    Endpoint,
+    Rig,
+    answer,
+    document,
+    put,
+    token,
+    value,
+    wait_for,
+)
+from tokenferry.accounts import accounts_from_environment
+from tokenferry.broker import Broker, default_broker
+from tokenferry.credentials import ApiKey, Credential, SetupToken
+from tokenferry.errors import (
+    Conflict,
+    CorruptFile,
+    CredentialRefused,
+    NeedsLogin,
+    PolicyRefused,
+    RefreshFailed,
+    UnknownAccount,
+    UnknownProvider,
+    UsageError,
+)
+from tokenferry.secret import Secret
+from tokenferry.settings import Home, PolicySettings
+from tokenferry.stores import Account, Document, FileStore, MemoryStore
+
+
+@pytest.fixture
+def rig(home: Home) -> Iterator[Rig]:
+    rig = Rig(home)
+    yield rig
+    rig.close()
+
+
+# -- what is handed out
+
+
+def test_a_living_token_is_handed_out_without_a_grant(rig: Rig) -> None:
+    rig.put(token(left=3600))
+    assert value(rig.broker().resolve(NAME)) == "access-0"
+    assert rig.endpoint.requests == 0
+
+
+def test_an_expired_token_is_renewed_and_rests_on_disk_before_it_is_handed_out(rig: Rig) -> None:
+    rig.put(token())
+    credential = rig.broker().resolve(NAME)
+    assert value(credential) == "access-1"
+    assert rig.endpoint.presented == ["refresh-0"]
+    stored = rig.store.read(NAME)
+    assert stored.credential == credential
+    assert stored.generation == 2
+
+
+def test_the_same_for_asyncio(rig: Rig) -> None:
+    rig.put(token())
+    broker = rig.broker()
+
+    async def twice() -> list[str]:
+        return [value(await broker.aresolve(NAME)) for _ in range(2)]
+
+    assert asyncio.run(twice()) == ["access-1", "access-1"]
+    assert rig.endpoint.requests == 1
+
+
+@pytest.mark.parametrize(
+    "credential",
+    [ApiKey(Secret("sk-key")), SetupToken(Secret("sk-ant-oat01-" + "s" * 80))],
+    ids=["API key", "setup token"],
+)
+def test_what_never_renews_is_handed_out_as_it_is(rig: Rig, credential: Credential) -> None:
+    put(rig.store, Document(Account(NAME, "fake", credential.kind), credential))
+    broker = rig.broker()
+    assert broker.resolve(NAME) == credential
+    broker.invalidate(NAME, credential.secret)
+    assert broker.resolve(NAME) == credential
+    assert rig.endpoint.requests == 0
+
+
+_LOUD: set[int] = set()
+_heard: list[str] = []
+
+
+def _listen(event: str, arguments: tuple[Any, ...]) -> None:
+    if threading.get_ident() in _LOUD:
+        _heard.append(event)
+
+
+sys.addaudithook(_listen)
+
+
+@contextlib.contextmanager
+def audited() -> Iterator[list[str]]:
+    """What this thread does that the interpreter thinks worth auditing: opens, imports, sockets, threads (PEP 578)."""
+    _heard.clear()
+    _LOUD.add(threading.get_ident())
+    try:
+        yield _heard
+    finally:
+        _LOUD.clear()
+
+
+def test_a_warm_resolve_does_no_io_takes_no_lock_and_parks_no_thread(rig: Rig) -> None:
+    rig.put(token(left=3600))
+    broker = rig.broker()
+    first = broker.resolve(NAME)
+    with pytest.MonkeyPatch.context() as monkeypatch, audited() as events:
+        for part in ("_engine", "_watch", "_refused", "book"):
+            monkeypatch.delattr(broker, part)
+        assert list(rig.home.path.iterdir())
+        assert events == ["os.listdir"]  # it does listen
+        events.clear()
+        assert all(broker.resolve(NAME) is first for _ in range(1000))
+        with contextlib.closing(broker.aresolve(NAME)) as waiting, pytest.raises(StopIteration) as end:
+            waiting.send(None)
+        assert end.value.value is first
+        assert events == []
+
+
+def test_without_a_name_it_is_the_account_in_use_else_the_only_one(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.put(token(left=3600))
+    broker = rig.broker()
+    assert value(broker.resolve()) == "access-0"
+    rig.put(token(left=3600, number=7), "other")
+    second = rig.broker()
+    with pytest.raises(UnknownAccount, match="several accounts are here: other, work"):
+        second.resolve()
+    second.book.use("other")
+    assert value(second.resolve()) == "access-7"
+    monkeypatch.setenv("TOKENFERRY_ACCOUNT", NAME)
+    assert value(rig.broker().resolve()) == "access-0"
+
+
+# -- windows
+
+
+def test_in_the_advisory_window_one_refresh_runs_in_the_background_and_callers_keep_the_old_token(rig: Rig) -> None:
+    rig.put(token(left=200))
+    rig.endpoint.gate.clear()
+    broker = rig.broker()
+    assert {value(broker.resolve(NAME)) for _ in range(100)} == {"access-0"}
+    assert rig.endpoint.entered.wait(PATIENCE)
+    assert rig.endpoint.requests == 1
+    rig.endpoint.gate.set()
+    assert broker.drain(PATIENCE)
+    assert value(broker.resolve(NAME)) == "access-1"
+
+
+def test_a_failed_early_refresh_never_surfaces_and_is_not_begun_again_at_every_call(rig: Rig) -> None:
+    rig.put(token(left=200))
+    rig.endpoint.script.extend([answer(503)] * 5)
+    broker = rig.broker()
+    assert value(broker.resolve(NAME)) == "access-0"
+    wait_for(lambda: broker.statistics(NAME).failures == {"RefreshFailed": 1})
+    for _ in range(50):
+        assert value(broker.resolve(NAME)) == "access-0"
+    assert rig.endpoint.requests == 1
+    assert broker.statistics(NAME).failures == {"RefreshFailed": 1}, "each call began a flight"
+    rig.clock.advance(6)
+    assert value(broker.resolve(NAME)) == "access-0"
+    wait_for(lambda: rig.endpoint.requests == 2)
+
+
+def test_in_the_mandatory_window_callers_wait(rig: Rig) -> None:
+    rig.put(token(left=29))
+    assert value(rig.broker().resolve(NAME)) == "access-1"
+
+
+def test_in_the_mandatory_window_a_failed_refresh_leaves_the_living_token(rig: Rig) -> None:
+    rig.put(token(left=29))
+    rig.endpoint.script.append(answer(503))
+    assert value(rig.broker().resolve(NAME)) == "access-0"
+
+
+def test_windows_are_no_longer_than_half_the_life_of_a_token(rig: Rig) -> None:
+    rig.put(token(left=31, lifetime=60))
+    broker = rig.broker()
+    assert value(broker.resolve(NAME)) == "access-0"
+    assert rig.endpoint.requests == 0
+    rig.clock.advance(2)
+    assert value(broker.resolve(NAME)) == "access-1"
+
+
+def test_min_ttl_renews_a_token_with_less_life_than_asked_for(rig: Rig) -> None:
+    rig.put(token(left=3600))
+    broker = rig.broker()
+    assert value(broker.resolve(NAME, min_ttl=3599)) == "access-0"
+    assert value(broker.resolve(NAME, min_ttl=3601)) == "access-1"
+
+
+def test_min_ttl_takes_what_the_provider_grants_if_that_is_shorter(rig: Rig) -> None:
+    rig.put(token())
+    rig.endpoint.extra = {"expires_in": 60}
+    broker = rig.broker()
+    assert value(broker.resolve(NAME, min_ttl=7200)) == "access-1"
+    assert value(broker.resolve(NAME, min_ttl=7200)) == "access-1", "a token just granted is good enough"
+    assert rig.endpoint.requests == 1
+    rig.clock.advance(31)
+    assert value(broker.resolve(NAME, min_ttl=7200)) == "access-2"
+
+
+# -- 401
+
+
+def test_a_refused_token_is_renewed_once(rig: Rig) -> None:
+    rig.put(token(left=3600))
+    broker = rig.broker()
+    first = broker.resolve(NAME)
+    broker.invalidate(NAME, first.secret)
+    assert value(broker.resolve(NAME)) == "access-1"
+    for _ in range(20):
+        broker.invalidate(NAME, first.secret)
+        assert value(broker.resolve(NAME)) == "access-1", "a late verdict about the old token does nothing"
+    assert rig.endpoint.requests == 1
+
+
+def test_a_token_that_another_process_renewed_meanwhile_is_found_before_any_grant(rig: Rig) -> None:
+    rig.put(token(left=3600))
+    broker = rig.broker()
+    first = broker.resolve(NAME)
+    rig.put(token(left=7200, number=5))
+    broker.invalidate(NAME, first.secret)
+    assert value(broker.resolve(NAME)) == "access-5"
+    assert rig.endpoint.requests == 0
+
+
+@pytest.mark.parametrize("asked", [None, NAME])
+def test_a_verdict_counts_for_the_account_however_it_is_asked_for(rig: Rig, asked: str | None) -> None:
+    rig.put(token(left=3600))
+    broker = rig.broker()
+    first = broker.resolve(asked)
+    other = None if asked else NAME
+    assert broker.resolve(other) == first
+    broker.invalidate(asked, first.secret)
+    assert value(broker.resolve(other)) == "access-1"
+    assert value(broker.resolve(asked)) == "access-1"
+
+
+def test_a_late_verdict_does_not_wipe_out_the_one_about_the_present_token(rig: Rig) -> None:
+    rig.put(token(left=3600))
+    broker = rig.broker()
+    present = broker.resolve(NAME).secret
+    broker.invalidate(NAME, present)
+    broker.invalidate(NAME, Secret("some-older-token"))
+    assert value(broker.resolve(NAME)) == "access-1"
+
+
+def test_a_token_granted_a_moment_ago_is_not_renewed_because_it_is_refused(rig: Rig) -> None:
+    rig.put(token())
+    broker = rig.broker()
+    granted = broker.resolve(NAME)
+    assert broker.was_just_granted(granted)
+    rig.clock.advance(59)
+    broker.invalidate(NAME, granted.secret)
+    with pytest.raises(CredentialRefused, match="granted 59 seconds ago"):
+        broker.resolve(NAME)
+    assert rig.endpoint.requests == 1
+    rig.clock.advance(2)
+    assert not broker.was_just_granted(granted)
+    assert value(broker.resolve(NAME)) == "access-2"
+
+
+def test_an_added_token_is_not_taken_for_one_of_our_grants(rig: Rig) -> None:
+    rig.put(token(left=3600, obtained_at=int(START), source="import"))
+    broker = rig.broker()
+    first = broker.resolve(NAME)
+    assert not broker.was_just_granted(first)
+    broker.invalidate(NAME, first.secret)
+    assert value(broker.resolve(NAME)) == "access-1"
+
+
+def test_a_refused_token_from_the_environment_is_said_to_come_from_there(home: Home) -> None:
+    implicit = accounts_from_environment({"ANTHROPIC_AUTH_TOKEN": "sk-ant-oat01-" + "e" * 90})
+    broker = Broker(home=home, implicit=implicit, policy=PolicySettings("own"))
+    first = broker.resolve()
+    broker.invalidate(None, first.secret)
+    with pytest.raises(CredentialRefused, match="put another into that variable"):
+        broker.resolve()
+    broker.drain(PATIENCE)
+
+
+def test_a_forced_refresh_is_one_grant_however_fresh_the_token(rig: Rig) -> None:
+    rig.put(token(left=20_000))
+    broker = rig.broker()
+    assert value(broker.resolve(NAME)) == "access-0"
+    assert value(broker.refresh(NAME)) == "access-1"
+    assert value(broker.resolve(NAME)) == "access-1"
+    rig.endpoint.script.append(answer(503))
+    with pytest.raises(RefreshFailed):
+        broker.refresh(NAME)
+
+
+def test_a_forced_refresh_that_meets_one_in_flight_is_content_with_it(rig: Rig) -> None:
+    rig.put(token(left=200))
+    rig.endpoint.gate.clear()
+    broker = rig.broker()
+    broker.resolve(NAME)
+    assert rig.endpoint.entered.wait(PATIENCE)
+    threading.Timer(0.05, rig.endpoint.gate.set).start()
+    assert value(broker.refresh(NAME)) == "access-1"
+    assert rig.endpoint.requests == 1
+
+
+# -- refusals
+
+
+def test_a_subscription_credential_is_handed_out_only_if_policy_says_so(rig: Rig) -> None:
+    rig.put(token(left=3600))
+    providers = {"fake": replace(PROVIDERS["fake"], subscription=True)}
+    with pytest.raises(PolicyRefused, match=r"set subscription = \"own\" under \[policy\]"):
+        rig.broker(providers=providers).resolve(NAME)
+    own = rig.broker(providers=providers, policy=PolicySettings(subscription="own"))
+    assert value(own.resolve(NAME)) == "access-0"
+
+
+def test_policy_comes_before_any_refresh(rig: Rig) -> None:
+    rig.put(token())
+    broker = rig.broker(providers={"fake": replace(PROVIDERS["fake"], subscription=True)})
+    with pytest.raises(PolicyRefused):
+        broker.resolve(NAME)
+    with pytest.raises(PolicyRefused):
+        broker.refresh(NAME)
+    assert rig.endpoint.requests == 0
+
+
+def test_errors_name_what_is_missing(rig: Rig) -> None:
+    broker = rig.broker()
+    with pytest.raises(UnknownAccount, match="tokenferry accounts list"):
+        broker.resolve("nobody")
+    with pytest.raises(UnknownAccount, match="tokenferry accounts add"):
+        broker.resolve()
+    rig.put(token(), provider="elsewhere")
+    with pytest.raises(UnknownProvider, match=r"'elsewhere', which is not declared; known: fake; .*config\.toml"):
+        broker.resolve(NAME)
+    rig.store.path("broken").write_bytes(b"{")
+    rig.store.path("broken").chmod(0o600)
+    with pytest.raises(CorruptFile):
+        broker.resolve("broken")
+
+
+# -- changes made by others
+
+
+def test_a_relogin_a_removal_and_a_new_account_by_another_process_count_within_a_second(rig: Rig) -> None:
+    rig.put(token(left=3600))
+    broker = rig.broker()
+    assert value(broker.resolve(NAME)) == "access-0"
+    assert [account.name for account in broker.accounts()] == [NAME]
+    rig.put(token(left=3600, number=3))
+    wait_for(lambda: value(broker.resolve(NAME)) == "access-3")
+    rig.put(token(left=3600, number=4), "later")
+    wait_for(lambda: [account.name for account in broker.accounts()] == ["later", NAME])
+    rig.store.swap(NAME, rig.store.read(NAME).generation, None)
+    wait_for(lambda: _is_unknown(broker))
+    assert [account.name for account in broker.accounts()] == ["later"]
+    assert value(broker.resolve()) == "access-4"
+
+
+def _is_unknown(broker: Broker) -> bool:
+    try:
+        broker.resolve(NAME)
+    except UnknownAccount:
+        return True
+    return False
+
+
+def test_the_account_in_use_changed_by_another_process_counts(rig: Rig) -> None:
+    rig.put(token(left=3600))
+    rig.put(token(left=3600, number=2), "second")
+    broker, other = rig.broker(), rig.broker()
+    other.book.use(NAME)
+    assert value(broker.resolve()) == "access-0"
+    other.book.use("second")
+    wait_for(lambda: value(broker.resolve()) == "access-2")
+
+
+# -- other stores
+
+
+class DictStore:
+    """Sealed-looking bytes in a dict: the least that the protocol asks for."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+        self.locks: dict[str, threading.Lock] = {}
+
+    def names(self) -> list[str]:
+        return sorted(self.kept)
+
+    def read(self, name: str) -> Document:
+        if name not in self.kept:
+            raise UnknownAccount(f"no account {name!r}")
+        return Document.from_bytes(self.kept[name], Path(f"{name}.json"))
+
+    def swap(self, name: str, expected: int | None, new: Document | None) -> None:
+        found = self.read(name).generation if name in self.kept else None
+        if found != expected:
+            raise Conflict(name)
+        if new is None:
+            del self.kept[name]
+        else:
+            self.kept[name] = replace(new, generation=(expected or 0) + 1).to_bytes()
+
+    def discard(self, name: str) -> None:
+        del self.kept[name]
+
+    def lock(self, name: str) -> "DictLock":
+        return DictLock(self.locks.setdefault(name, threading.Lock()))
+
+    @contextlib.contextmanager
+    def exclusive(self, name: str, timeout: float) -> Iterator[None]:
+        lock = self.lock(name)
+        lock.acquire(timeout)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def stamps(self) -> Mapping[str, Hashable]:
+        return dict(self.kept)
+
+
+class DictLock:
+    def __init__(self, lock: threading.Lock) -> None:
+        self.lock = lock
+
+    def acquire(self, timeout: float) -> None:
+        assert self.lock.acquire(timeout=timeout)
+
+    def release(self) -> None:
+        self.lock.release()
+
+
+@pytest.mark.parametrize("make", [DictStore, MemoryStore])
+def test_any_object_of_the_store_protocol_will_do(make: type[DictStore | MemoryStore]) -> None:
+    store, clock, endpoint = make(), Clock(), Endpoint()
+    put(store, document(token()))
+    broker = Broker(store=store, providers=PROVIDERS, refresh_timeout=5, now=clock, send=endpoint)
+    assert broker.settings.timeout == 5
+    assert value(broker.resolve()) == "access-1"
+    assert store.read(NAME).generation == 2
+    clock.advance(LIFETIME)
+    assert value(asyncio.run(broker.aresolve(NAME))) == "access-2"
+    put(store, document(token(left=90_000, number=9)))
+    wait_for(lambda: value(broker.resolve(NAME)) == "access-9")
+    assert broker.drain(PATIENCE)
+
+
+def test_a_file_store_needs_its_home_for_the_journal_beside_it(home: Home) -> None:
+    with pytest.raises(UsageError, match="Broker\\(home="):
+        Broker(store=FileStore(home))
+
+
+# -- the default broker
+
+
+def test_the_default_broker_is_made_once_and_serves_the_module_functions(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokenferry.broker._Default.broker", None)
+    put(FileStore(home), Document(Account(NAME, "anthropic", "api-key"), ApiKey(Secret("sk-one"))))
+    found: list[Broker] = []
+    threads = [threading.Thread(target=lambda: found.append(default_broker())) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {id(broker) for broker in found} == {id(default_broker())}
+    credential = tokenferry.resolve()
+    assert credential.secret.reveal() == "sk-one"
+    assert asyncio.run(tokenferry.aresolve(NAME)) is credential
+    tokenferry.invalidate(NAME, credential.secret)
+    assert tokenferry.resolve(NAME) == credential
+    assert default_broker().drain(PATIENCE)
+
+
+def test_a_refresh_token_that_is_absent_is_said_to_be(rig: Rig) -> None:
+    rig.put(token(refresh=None))
+    with pytest.raises(NeedsLogin, match=r"refresh token absent.*tokenferry accounts add work --replace"):
+        rig.broker().resolve(NAME)
+    assert rig.endpoint.requests == 0
+
+
+@pytest.mark.parametrize("owner", ["external", "ant", "claude-code"])
+def test_a_chain_of_another_owner_is_read_and_never_refreshed(rig: Rig, owner: str) -> None:
+    rig.put(token(left=10), owner=owner)
+    broker = rig.broker()
+    assert value(broker.resolve(NAME)) == "access-0"
+    rig.clock.advance(11)
+    with pytest.raises(NeedsLogin, match=f"owned by {owner}"):
+        broker.resolve(NAME)
+    rig.put(token(left=3600, number=1), owner=owner)
+    assert value(broker.resolve(NAME)) == "access-1", "what the owner renewed is used"
+    assert rig.endpoint.requests == 0

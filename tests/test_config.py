@@ -1,0 +1,397 @@
+import re
+import string
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from leaks import leaks, shows
+from tokenferry.config import Config, load
+from tokenferry.credentials import ApiKey
+from tokenferry.errors import ConfigError, TokenferryError, UnsafeFile
+from tokenferry.providers import builtin_providers
+from tokenferry.secret import Secret
+from tokenferry.settings import GatewaySettings, PolicySettings, ServerSettings
+
+KEY = "sk-ant-api03-Eeghoh5aighaeCh4aiz0Iez0quoh9Thee1"
+
+Write = Callable[..., Config]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes config.toml and loads it."""
+
+    def write(text: str | bytes, environ: Mapping[str, str] | None = None) -> Config:
+        path = tmp_path / "config.toml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        path.chmod(0o600)
+        return load(path, environ={} if environ is None else environ)
+
+    return write
+
+
+def problems(write: Write, text: str, environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        write(text, environ)
+    assert str(caught.value).splitlines()[1:] == [f"  {problem}" for problem in caught.value.problems]
+    return caught.value.problems
+
+
+# -- the file
+
+
+def test_no_file_is_the_built_in_configuration(tmp_path: Path) -> None:
+    assert load(tmp_path / "none.toml") == Config()
+    assert load(tmp_path / "no" / "folder" / "none.toml") == Config()
+
+
+def test_a_file_that_was_asked_for_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"{tmp_path}/none.toml not found")):
+        load(tmp_path / "none.toml", required=True)
+
+
+def test_an_empty_file_changes_nothing(write: Write, tmp_path: Path) -> None:
+    config = write("")
+    assert config == Config(path=tmp_path / "config.toml")
+
+
+def test_every_section_is_read(write: Write) -> None:
+    config = write("""
+        [server]
+        host = "::1"
+        port = 0
+        log_level = "debug"
+        allowed_hosts = ["gateway.local"]
+        [gateway]
+        account = "work"
+        providers = ["mine", "anthropic"]
+        [policy]
+        subscription = "own"
+        [[providers]]
+        name = "mine"
+        base_url = "https://llm.example"
+    """)
+    assert config.server == ServerSettings("::1", 0, "debug", ("gateway.local",))
+    assert config.gateway == GatewaySettings("work", ("mine", "anthropic"))
+    assert config.policy == PolicySettings("own")
+    assert list(config.providers) == ["mine", *builtin_providers()]
+
+
+@pytest.mark.parametrize("mode", [0o602, 0o620, 0o666, 0o622])
+def test_a_file_that_others_could_write_is_refused_with_what_mends_it(write: Write, tmp_path: Path, mode: int) -> None:
+    write("")
+    path = tmp_path / "config.toml"
+    path.chmod(mode)
+    with pytest.raises(UnsafeFile, match=re.escape(f"chmod {mode & ~0o022:04o} '{path}'")) as caught:
+        load(path)
+    assert f"{mode:04o}" in str(caught.value)
+    assert path.stat().st_mode & 0o777 == mode
+
+
+def test_a_file_that_others_can_only_read_will_do(write: Write, tmp_path: Path) -> None:
+    write("")
+    (tmp_path / "config.toml").chmod(0o644)
+    load(tmp_path / "config.toml")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"[server",
+        b"port = \xff",
+        b"\xef\xbb\xbf",
+        b"a = 1\na = 2",
+        b"a = " + b"9" * 5000,
+        b"a = " + b"[" * 5000,
+        b"\x00",
+        b'key = "' + KEY.encode(),
+        b"api_key = " + KEY.encode(),
+    ],
+)
+def test_what_is_no_toml_is_a_config_error_that_names_the_file(write: Write, tmp_path: Path, raw: bytes) -> None:
+    with pytest.raises(ConfigError, match=re.escape(str(tmp_path / "config.toml"))) as caught:
+        write(raw)
+    assert not leaks(caught.value, KEY)
+
+
+# -- all faults at once
+
+
+def test_every_fault_is_told_at_once_with_its_place(write: Write) -> None:
+    assert problems(
+        write,
+        """
+        serve = 1
+        [server]
+        prot = 1
+        port = "x"
+        host = ""
+        log_level = "loud"
+        allowed_hosts = ["a", 1]
+        [gateway]
+        account = 5
+        providers = ["nobody"]
+        [policy]
+        subscription = "mine"
+        [[providers]]
+        base_url = "https://llm.example"
+        [[providers]]
+        name = "mine"
+        base_url = "https://llm.example"
+        [providers.oauth]
+        token_ulr = "https://llm.example/token"
+        """,
+    ) == (
+        "providers[1].name is missing",
+        "providers.mine.oauth.token_ulr is no key that tokenferry knows; did you mean token_url?",
+        "server.port must be a number from 0 to 65535",
+        "server.host must be a string that is not empty",
+        "server.log_level must be one of debug, info, warning, error",
+        "server.allowed_hosts must be a list of strings",
+        "server.prot is no key that tokenferry knows; did you mean port?",
+        "gateway.account must be a string that is not empty",
+        f"gateway.providers names 'nobody', which is no provider; known: mine, {', '.join(builtin_providers())}",
+        "policy.subscription must be one of off, own",
+        "serve is no key that tokenferry knows; did you mean server?",
+    )
+
+
+@pytest.mark.parametrize(
+    "broken",
+    ['name = "mine"\nbase_url = "http://llm.example"', 'base_url = "https://llm.example"', 'name = "mine"', "name = 5"],
+)
+def test_a_provider_without_a_name_or_url_has_no_further_faults_made_up_for_it(write: Write, broken: str) -> None:
+    """Each of its faults is told once, and the keys that follow are known ones."""
+    told = problems(
+        write,
+        f"""
+        [[providers]]
+        {broken}
+        auth_type = "oauth"
+        enabled = true
+        accounts = ["a"]
+        [providers.oauth]
+        token_url = "{{base_url}}/token"
+        """,
+    )
+    assert not [problem for problem in told if "no key that tokenferry knows" in problem or "token_url" in problem]
+    assert len({problem.split()[0] for problem in told}) == len(told)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("server = 3", "server must be a table"),
+        ("[[server]]", "server must be a table"),
+        ("providers = {}", "providers must be written as [[providers]]"),
+        ("providers = [1]", "providers[1] must be a table"),
+        ("server.port = 65536", "server.port must be a number"),
+        ("server.port = -1", "server.port must be a number"),
+        ("server.port = true", "server.port must be a number"),
+        ("server.port = nan", "server.port must be a number"),
+        ("server.port = inf", "server.port must be a number"),
+        ("server.port = 80.5", "server.port must be a whole number"),
+        ("policy.subscription = false", "policy.subscription must be one of"),
+        ("nonsense = 1", "nonsense is no key that tokenferry knows; known here: gateway, models, policy, providers"),
+    ],
+)
+def test_a_wrong_value_is_told_by_its_key(write: Write, text: str, problem: str) -> None:
+    assert any(told.startswith(problem) for told in problems(write, text))
+
+
+def test_a_provider_declared_twice_is_a_fault(write: Write) -> None:
+    twice = '[[providers]]\nname = "mine"\nbase_url = "https://llm.example"\n' * 2
+    assert problems(write, twice) == ("providers.mine.name is declared twice; give each provider a name of its own",)
+
+
+def test_what_a_later_version_reads_is_a_warning_once(write: Write) -> None:
+    config = write("""
+        [models]
+        a = 1
+        b = { c = 2 }
+        [router]
+        default = "x"
+        [[providers]]
+        name = "anthropic"
+        models = ["a", "b"]
+        strategy = "round-robin"
+    """)
+    assert [re.sub(r"^\S+ ", "", warning) for warning in config.warnings] == [
+        "providers.anthropic.models accepted but without effect: this version does not route",
+        "providers.anthropic.strategy: this version knows priority alone and uses that",
+        "models and router accepted but without effect: this version does not route",
+    ]
+
+
+# -- api_key
+
+
+def provider(api_key: str, name: str = "mine") -> str:
+    return f'[[providers]]\nname = "{name}"\nbase_url = "https://llm.example"\napi_key = {api_key}\n'
+
+
+@pytest.mark.parametrize("where", ["'$MY_KEY'", "'${MY_KEY}'"])
+def test_a_key_may_come_from_a_variable(write: Write, where: str) -> None:
+    config = write(provider(where), {"MY_KEY": f" {KEY}\n"})
+    assert config.keys == {"mine": ApiKey(Secret(KEY))}
+    assert not shows(repr(config), KEY)
+
+
+@pytest.mark.parametrize("environ", [{}, {"MY_KEY": ""}])
+def test_a_variable_that_is_not_set_is_a_warning(write: Write, environ: dict[str, str]) -> None:
+    config = write(provider("'$MY_KEY'"), environ)
+    assert not config.keys
+    assert [warning.partition(": ")[2] for warning in config.warnings] == [
+        "providers.mine.api_key: MY_KEY is not set, so that account is missing"
+    ]
+
+
+@pytest.mark.parametrize("where", ["key.txt", "./key.txt", "keys/key.txt"])
+def test_a_key_may_come_from_a_private_file_beside_the_configuration(write: Write, tmp_path: Path, where: str) -> None:
+    path = tmp_path / where
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    path.write_text(f"{KEY}\n")
+    path.chmod(0o600)
+    assert write(provider(f"'{where}'")).keys == {"mine": ApiKey(Secret(KEY))}
+
+
+def test_a_key_file_may_lie_below_the_home_directory(write: Write) -> None:
+    path = Path.home() / "key.txt"
+    path.write_text(KEY)
+    path.chmod(0o600)
+    assert write(provider("'~/key.txt'")).keys == {"mine": ApiKey(Secret(KEY))}
+
+
+def test_a_key_file_that_others_can_read_is_refused_with_what_mends_it(write: Write, tmp_path: Path) -> None:
+    path = tmp_path / "key.txt"
+    path.write_text(KEY)
+    path.chmod(0o644)
+    (problem,) = problems(write, provider("'key.txt'"))
+    assert f"chmod 0600 '{path}'" in problem
+
+
+@pytest.mark.parametrize(
+    "literal",
+    [
+        KEY,
+        KEY + "x" * 300,
+        f"sk/{KEY}/x",
+        f"/{KEY}",
+        f"sk/{KEY}" + "x" * 5000,
+        f"~{KEY}/x",
+        f"${KEY}",
+        f"$ {KEY}",
+        f"${{{KEY}}}",
+        f"{KEY}\\u0000",
+        "$",
+        "${}",
+    ],
+)
+def test_a_key_itself_is_refused_and_shown_nowhere(write: Write, literal: str) -> None:
+    with pytest.raises(ConfigError, match="a key itself does not belong here") as caught:
+        write(provider(f'"{literal}"'))
+    assert not leaks(caught.value, KEY)
+
+
+@pytest.mark.parametrize("value", [f"{KEY} {KEY}", f"{KEY}\u00e9", " ", f"{KEY}\r\nx: y"])
+def test_what_a_variable_or_file_holds_is_not_echoed_either(write: Write, tmp_path: Path, value: str) -> None:
+    (tmp_path / "key.txt").write_text(value)
+    (tmp_path / "key.txt").chmod(0o600)
+    for where in ("$MY_KEY", "key.txt"):
+        with pytest.raises(ConfigError, match="leads to no usable key") as caught:
+            write(provider(f"'{where}'"), {"MY_KEY": value})
+        assert not leaks(caught.value, KEY)
+
+
+def test_no_value_of_the_file_is_in_a_traceback(write: Write) -> None:
+    """A token may stand anywhere in a file that somebody wrote by hand."""
+    with pytest.raises(ConfigError) as caught:
+        write(f'token = "{KEY}"\n[server]\nport = "{KEY}"\n[policy]\nsubscription = "{KEY}"')
+    assert not leaks(caught.value, KEY)
+
+
+def test_a_provider_whose_key_makes_an_account_needs_a_name_that_an_account_can_have(write: Write) -> None:
+    assert problems(write, provider("'$MY_KEY'", name="my keys"), {"MY_KEY": KEY}) == (
+        "providers.my keys.name with an api_key also names an account: letters, digits and . _ @ + - only",
+    )
+
+
+def test_variables_come_from_the_environment_unless_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", KEY)
+    path = tmp_path / "config.toml"
+    path.write_text(provider("'$MY_KEY'"))
+    path.chmod(0o600)
+    assert load(path).keys == {"mine": ApiKey(Secret(KEY))}
+
+
+# -- junk
+
+
+def toml(value: Any) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return str(value)
+        case str():
+            escaped = "".join(
+                character if " " <= character <= "~" and character not in '"\\' else f"\\U{ord(character):08x}"
+                for character in value
+            )
+            return f'"{escaped}"'
+        case list():
+            return f"[{', '.join(map(toml, value))}]"
+        case _:
+            return "{" + ", ".join(f"{toml(key)} = {toml(inner)}" for key, inner in value.items()) + "}"
+
+
+KNOWN = sorted(
+    {"server", "gateway", "policy", "providers", "models", "router", "host", "port", "log_level", "allowed_hosts"}
+    | {"account", "accounts", "subscription", "name", "provider_type", "base_url", "auth_type", "enabled", "strategy"}
+    | {"oauth", "oauth_provider", "api_key", "authorize_url", "token_url", "revoke_url", "client_id", "scopes"}
+    | {"client_secret_file", "redirect_uri", "loopback_redirect", "token_body", "state_in_exchange", "reuse_grace_s"}
+)
+WORDS = ["anthropic", "console", "claude-max", "sandbox", "own", "oauth", "api_key", "https://[", "https://claude.ai"]
+WORDS += ["http://127.0.0.1:1", "{base_url}/x", "https://a.example:99999", "$A", "~x", "https://a\\b", "/", "."]
+keys = st.sampled_from(KNOWN) | st.text(string.printable, max_size=3)
+text = st.sampled_from(WORDS) | st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+leaf = st.booleans() | st.integers() | st.floats() | text
+junk = st.recursive(
+    leaf, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4), max_leaves=12
+)
+tables = st.dictionaries(keys, junk, max_size=8)
+declarations = st.fixed_dictionaries({}, optional={"name": text, "base_url": text, "oauth": tables}).flatmap(
+    lambda known: tables.map(lambda rest: {**rest, **known})
+)
+files = st.fixed_dictionaries(
+    {},
+    optional={
+        "providers": st.lists(declarations, max_size=3) | junk,
+        "server": tables | junk,
+        "gateway": tables | junk,
+        "policy": tables | junk,
+        "other": junk,
+    },
+)
+
+
+@given(files)
+@example({"providers": [{"name": "a", "base_url": "https://a", "oauth": {"authorize_url": "https://["}}]})
+@example({"providers": [{"name": 5, "api_key": "x" * 300}]})
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
+def test_no_junk_raises_anything_but_an_error_of_ours(write: Write, data: dict[str, Any]) -> None:
+    try:
+        config = write("\n".join(f"{key} = {toml(value)}" for key, value in data.items()))
+    except TokenferryError as fault:
+        assert isinstance(fault, ConfigError)  # noqa: PT017  # either outcome is right
+        assert fault.problems  # noqa: PT017  # the file was TOML
+        return
+    for one in config.providers.values():
+        assert one.bills_subscription(ApiKey(Secret(KEY))) is one.subscription
+        assert not {"{base_url}"} & {one.endpoints.token_url, one.endpoints.authorize_url}
+    for table in data.get("providers", []):
+        assert table["name"] in config.providers

@@ -1,0 +1,276 @@
+from dataclasses import FrozenInstanceError, fields, replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from leaks import leaks, shows
+from tokenferry.credentials import (
+    OAUTH_BETA,
+    ApiKey,
+    Credential,
+    OAuthToken,
+    SetupToken,
+    credential_from_json,
+    epoch_seconds,
+    merge_beta,
+)
+from tokenferry.errors import UsageError
+from tokenferry.secret import Fields, Secret
+
+ACCESS = "sk-ant-oat01-" + "Aa0" * 30
+REFRESH = "sk-ant-ort01-" + "Rr1" * 30
+LATEST = 4_102_444_800
+
+secrets = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1).map(Secret)
+setup_secrets = st.text("abcXYZ019-_", min_size=70).map(lambda tail: Secret("sk-ant-oat01-" + tail))
+times = st.none() | st.integers(0, LATEST)
+texts = st.none() | st.text(min_size=1)
+scopes = st.lists(st.text(min_size=1)).map(tuple)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def unknown(known: set[str]) -> st.SearchStrategy[Fields]:
+    return st.dictionaries(st.text().filter(lambda key: key not in known), JSON, max_size=3).map(Fields)
+
+
+OAUTH_KEYS = {field.name for field in fields(OAuthToken)} - {"secret", "refresh", "unknown"}
+OAUTH_KEYS |= {"access_token", "refresh_token"}
+
+credentials = st.one_of(
+    st.builds(ApiKey, secrets, unknown=unknown({"key"})),
+    st.builds(
+        SetupToken,
+        setup_secrets,
+        obtained_at=times,
+        expires_at=times,
+        unknown=unknown({"token", "obtained_at", "expires_at"}),
+    ),
+    st.builds(
+        OAuthToken,
+        secrets,
+        refresh=st.none() | secrets,
+        scopes=scopes,
+        expires_at=times,
+        obtained_at=times,
+        refresh_expires_at=times,
+        lifetime=st.none() | st.integers(1, 10**6),
+        subscription_type=texts,
+        rate_limit_tier=texts,
+        email=texts,
+        account_id=texts,
+        organization_id=texts,
+        source=texts,
+        unknown=unknown(OAUTH_KEYS),
+    ),
+)
+
+
+# -- JSON
+
+
+@settings(deadline=None)
+@given(credentials)
+def test_what_is_written_is_read_back_whole(credential: Credential) -> None:
+    again = credential_from_json(credential.kind, credential.to_json())
+    assert again == credential
+    assert again.unknown == credential.unknown
+    assert again.to_json() == credential.to_json()
+
+
+@settings(deadline=None)
+@given(credentials)
+def test_nothing_is_invented(credential: Credential) -> None:
+    """No key for what isn't known: no null, no blank token, no empty list."""
+    written = credential.to_json().without(*credential.unknown)
+    assert None not in written.values()
+    assert "" not in written.values()
+    assert [] not in written.values()
+
+
+@settings(deadline=None)
+@given(st.sampled_from(["api-key", "setup-token", "oauth"]), st.data())
+def test_junk_raises_nothing_but_usage_error_and_costs_no_token(kind: str, data: st.DataObject) -> None:
+    keys = st.sampled_from(sorted(OAUTH_KEYS | {"key", "token"}))
+    junk = Fields(data.draw(st.dictionaries(keys, JSON | st.just(ACCESS) | st.just([ACCESS]), max_size=5)))
+    try:
+        credential = credential_from_json(kind, junk)
+    except UsageError as fault:
+        assert not leaks(fault, ACCESS)  # noqa: PT017  # either outcome is right
+        return
+    written = credential.to_json()
+    for name in ("key", "token", "access_token", "refresh_token"):
+        if isinstance(junk.get(name), str) and junk[name]:
+            assert written[name] == junk[name].strip()
+
+
+@pytest.mark.parametrize("kind", ["", "API-KEY", "oauth2", "federated"])
+def test_an_unknown_kind_is_refused(kind: str) -> None:
+    with pytest.raises(UsageError, match="api-key, setup-token or oauth"):
+        credential_from_json(kind, Fields(key="x"))
+
+
+GOOD = {"access_token": ACCESS, "refresh_token": REFRESH}
+WRONG: dict[str, tuple[object, ...]] = {
+    "refresh_token": (5, True, [REFRESH], {}, [], "a\x00b"),
+    "email": (5, [ACCESS], {ACCESS: 1}),
+    "scopes": (5, [ACCESS, 5], {ACCESS: 1}),
+    "expires_at": (ACCESS, True, [], -1, LATEST + 1, 10**400),
+    "lifetime": (ACCESS, True, [], -1, 10**400),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "field"),
+    [
+        ("api-key", {}, "key"),
+        ("api-key", {"key": [ACCESS]}, "key"),
+        ("api-key", {"key": f"{ACCESS}\n{ACCESS}"}, "key"),
+        ("api-key", {"key": "  "}, "key"),
+        ("setup-token", {"key": ACCESS}, "token"),
+        ("setup-token", {"token": ACCESS, "expires_at": ACCESS}, "expires_at"),
+        ("oauth", {"refresh_token": REFRESH}, "access_token"),
+        ("oauth", {"access_token": None, "refresh_token": REFRESH}, "access_token"),
+        *[("oauth", GOOD | {name: bad}, name) for name, several in WRONG.items() for bad in several],
+    ],
+)
+def test_a_wrong_type_is_told_by_field_and_never_by_value(kind: str, data: dict[str, Any], field: str) -> None:
+    with pytest.raises(UsageError, match=f'"{field}"') as caught:
+        credential_from_json(kind, Fields(data))
+    assert not leaks(caught.value, ACCESS, REFRESH)
+
+
+def test_blanks_around_a_token_are_no_part_of_it() -> None:
+    token = credential_from_json("oauth", Fields(access_token=f" {ACCESS}\n", refresh_token=f"\t{REFRESH}\r\n"))
+    assert token == OAuthToken(Secret(ACCESS), Secret(REFRESH))
+
+
+@pytest.mark.parametrize("absent", [None, ""])
+def test_a_blank_refresh_token_is_none(absent: str | None) -> None:
+    token = credential_from_json("oauth", Fields(access_token=ACCESS, refresh_token=absent))
+    assert token == OAuthToken(Secret(ACCESS))
+    assert "refresh_token" not in token.to_json()
+
+
+def test_scopes_may_be_one_string_as_in_rfc_6749() -> None:
+    token = credential_from_json("oauth", Fields(access_token=ACCESS, scopes="user:profile  user:inference"))
+    assert token == OAuthToken(Secret(ACCESS), scopes=("user:profile", "user:inference"))
+
+
+# -- what a credential shows, and that it is a value
+
+
+def test_a_credential_shows_no_secret_and_nothing_of_what_it_does_not_know() -> None:
+    odd = Fields(session=ACCESS)
+    for credential in (
+        ApiKey(Secret(ACCESS), unknown=odd),
+        SetupToken(Secret(ACCESS), unknown=odd),
+        OAuthToken(Secret(ACCESS), Secret(REFRESH), unknown=odd),
+    ):
+        assert not shows(f"{credential} {credential!r}", ACCESS, REFRESH)
+        with pytest.raises(FrozenInstanceError):
+            credential.secret = Secret("other")  # type: ignore[misc]  # that it can't be is the point
+
+
+@settings(deadline=None)
+@given(credentials)
+def test_a_credential_is_a_value(credential: Credential) -> None:
+    again = replace(credential)
+    assert hash(again) == hash(credential)
+    assert again == credential
+
+
+# -- setup tokens
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "sk-ant-oat01-" + "x" * 66,
+        "sk-ant-api03-" + "x" * 80,
+        "sk-ant-ort01-" + "x" * 80,
+        "SK-ANT-OAT01-" + "x" * 80,
+        "x" * 80,
+    ],
+)
+def test_a_setup_token_has_its_prefix_and_length(value: str) -> None:
+    with pytest.raises(UsageError, match="claude setup-token") as caught:
+        SetupToken(Secret(value))
+    assert not [leak for leak in leaks(caught.value, value[13:]) if "message" not in leak]
+
+
+def test_the_shortest_setup_token_has_eighty_characters() -> None:
+    assert SetupToken(Secret("sk-ant-oat01-" + "x" * 67)).expires_at is None
+
+
+# -- times
+
+
+@settings(deadline=None)
+@given(st.integers(0, LATEST))
+def test_seconds_stay_seconds(value: int) -> None:
+    assert epoch_seconds(value) == epoch_seconds(value, foreign=True) == epoch_seconds(float(value)) == value
+
+
+@settings(deadline=None)
+@given(st.integers(10_000_000_001, LATEST * 1000))
+def test_milliseconds_are_read_in_foreign_files_alone(value: int) -> None:
+    assert epoch_seconds(value, foreign=True) == value // 1000
+    with pytest.raises(UsageError, match="unit mistake"):
+        epoch_seconds(value)
+
+
+@settings(deadline=None)
+@given(st.none() | st.booleans() | st.text() | st.lists(st.integers()) | st.integers() | st.floats(), st.booleans())
+def test_a_time_is_between_1970_and_2100_or_refused(value: object, foreign: bool) -> None:  # noqa: FBT001  # drawn
+    try:
+        assert 0 <= epoch_seconds(value, foreign=foreign) <= LATEST
+    except UsageError as fault:
+        assert "1970" in str(fault)  # noqa: PT017  # either outcome is right
+
+
+@pytest.mark.parametrize("value", [-1, LATEST + 1, 1e10, 10**400, -(10**400), 1e308, float("inf"), float("nan"), True])
+@pytest.mark.parametrize("foreign", [False, True])
+def test_what_is_no_time_is_refused_in_any_file(value: object, foreign: bool) -> None:  # noqa: FBT001  # a case
+    with pytest.raises(UsageError, match="1970"):
+        epoch_seconds(value, foreign=foreign)
+
+
+# -- headers
+
+
+def test_each_kind_has_its_headers() -> None:
+    assert ApiKey(Secret("sk-1")).headers() == (("x-api-key", "sk-1"),)
+    bearer = (("authorization", f"Bearer {ACCESS}"), ("anthropic-beta", OAUTH_BETA))
+    assert SetupToken(Secret(ACCESS)).headers() == OAuthToken(Secret(ACCESS), Secret(REFRESH)).headers() == bearer
+
+
+@pytest.mark.parametrize(
+    ("existing", "ours", "merged"),
+    [
+        ([], [], ""),
+        ([], [OAUTH_BETA], OAUTH_BETA),
+        (["a,b"], [OAUTH_BETA], f"a,b,{OAUTH_BETA}"),
+        ([f"b , {OAUTH_BETA},, a"], [OAUTH_BETA], f"b,{OAUTH_BETA},a"),
+        (["", " , "], [], ""),
+        (["a", "b,a"], ["a,c"], "a,b,c"),
+    ],
+)
+def test_betas_are_merged_existing_ones_first(existing: list[str], ours: list[str], merged: str) -> None:
+    assert merge_beta(existing, ours) == merged
+
+
+@settings(deadline=None)
+@given(st.lists(st.text("ab, ")), st.lists(st.text("ab, ")))
+def test_merged_betas_are_each_there_once_and_none_is_lost(existing: list[str], ours: list[str]) -> None:
+    merged = merge_beta(existing, ours)
+    names = merged.split(",") if merged else []
+    wanted = {name.strip() for value in (*existing, *ours) for name in value.split(",")} - {""}
+    assert len(names) == len(set(names))
+    assert set(names) == wanted
+    assert merge_beta([merged], ours) == merged

@@ -1,0 +1,57 @@
+"""The wheel: what is in it, and that it works where it alone is installed."""
+
+import sysconfig
+import tomllib
+import zipfile
+from configparser import ConfigParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wheels import ROOT, build_wheel, check_installed, make_environment, site_packages
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_wheel(tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="module")
+def project() -> dict[str, Any]:
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return project
+
+
+def test_it_holds_the_whole_package_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    source = ROOT / "src"
+    files = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
+    assert names == {name for name in files if "__pycache__" not in name and ".egg-info" not in name}
+    assert {"tokenferry/providers/builtin.toml", "tokenferry/py.typed"} <= names
+
+
+def test_it_tells_its_licence_and_needs(wheel: Path, project: dict[str, Any]) -> None:
+    info = f"tokenferry-{project['version']}.dist-info"
+    with zipfile.ZipFile(wheel) as archive:
+        metadata = archive.read(f"{info}/METADATA").decode()
+        assert archive.read(f"{info}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
+    assert metadata.count("\nRequires-Dist: ") == len(project["dependencies"])
+    assert f"\nRequires-Python: {project['requires-python']}\n" in metadata
+
+
+def test_it_works_where_it_alone_is_installed(wheel: Path, project: dict[str, Any], tmp_path: Path) -> None:
+    python = make_environment(tmp_path / "venv")
+    target = site_packages(python)
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(target)
+        scripts = ConfigParser()
+        scripts.read_string(archive.read(f"tokenferry-{project['version']}.dist-info/entry_points.txt").decode())
+    module, _, function = scripts["console_scripts"]["tokenferry"].partition(":")
+    command = python.with_name("tokenferry")
+    command.write_text(f"#!{python}\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n")
+    command.chmod(0o755)
+    # Its dependencies; path files in that folder, which could lead to the source tree, are not followed.
+    (target / "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n{sysconfig.get_path('platlib')}\n")
+    check_installed(python, tmp_path, project["version"])
