@@ -61,6 +61,8 @@ class Secret:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret is never pickled; store it through a tokenferry store")
 
+    __getstate__ = __reduce__
+
     def __copy__(self) -> "Secret":
         return self
 

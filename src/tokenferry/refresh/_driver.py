@@ -1,7 +1,8 @@
 import logging
 import threading
+import time
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, Final
 
 from tokenferry.errors import LockTimeout, StorageFailed, TokenferryError
 from tokenferry.oauth import TokenRequest, Transmission
@@ -11,6 +12,8 @@ from tokenferry.refresh._journal import Journal, Verdict
 from tokenferry.stores import Document, Lock, Store
 
 logger = logging.getLogger(__name__)
+
+_LOCK_SLICE: Final = 0.5
 
 
 class Driver:
@@ -33,6 +36,8 @@ class Driver:
         self._sleep = sleep
         self._deliver = deliver
         self._lock: Lock | None = None
+        self.lock_wait = 0.0
+        """Seconds spent waiting for the lock."""
 
     def run(self, flow: Generator[effects.Effect, Any, Result]) -> Result:
         """Run the flow to its end and give its result; raises what it raises. The lock is never left behind."""
@@ -91,13 +96,22 @@ class Driver:
         return True
 
     def _acquire(self, timeout: float) -> str | None:
+        """Wait in slices: a process that wants to end does not wait for another one's refresh."""
         lock = self._store.lock(self._name)
-        try:
-            lock.acquire(timeout)
-        except LockTimeout as fault:
-            return fault.holder
-        self._lock = lock
-        return None
+        began = time.monotonic()
+        left = timeout
+        while True:
+            try:
+                lock.acquire(min(left, _LOCK_SLICE))
+            except LockTimeout as fault:
+                left = timeout - (time.monotonic() - began)
+                if left <= 0 or not self._sleep(0):
+                    return fault.holder
+            else:
+                self._lock = lock
+                return None
+            finally:
+                self.lock_wait = time.monotonic() - began
 
     def _release(self) -> None:
         lock, self._lock = self._lock, None
@@ -108,6 +122,8 @@ class Driver:
 def main_thread_lives(seconds: float, stopping: threading.Event) -> bool:
     """Wait; False as soon as the process wants to end, which a non-daemon thread would otherwise keep from ending."""
     main = threading.main_thread()
+    if stopping.is_set():
+        return False
     waited = 0.0
     while waited < seconds:
         step = min(0.1, seconds - waited)
