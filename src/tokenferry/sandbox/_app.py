@@ -42,6 +42,7 @@ class App:
             plan,
             state.clock,
             request_id,
+            arrived=entry["time"],
             work=self._work(request, request_id),
             limit_headers=lambda: self._limit_headers(request),
             answered=lambda status: entry.update(status=status),

@@ -38,7 +38,10 @@ class Clock:
 
     async def pause(self, seconds: float | None, released: Callable[[], bool]) -> None:
         """Wait for `seconds` of this clock (None: without end), or until `released()` after a `wake`."""
-        deadline = None if seconds is None else self.now() + seconds
+        await self.pause_until(None if seconds is None else self.now() + seconds, released)
+
+    async def pause_until(self, deadline: float | None, released: Callable[[], bool]) -> None:
+        """Wait until this clock shows that time (None: without end), or until `released()` after a `wake`."""
         waiter = (asyncio.get_running_loop(), asyncio.Event())
         with self._lock:
             self._waiting.add(waiter)

@@ -26,6 +26,7 @@ class Delivery:
         clock: Clock,
         request_id: str,
         *,
+        arrived: float,
         work: Callable[[], Answer],
         limit_headers: Callable[[], list[tuple[str, str]]],
         answered: Callable[[int], None],
@@ -38,6 +39,7 @@ class Delivery:
         self._limit_headers = limit_headers
         self._answered = answered
         self._done: Answer | None = None
+        self._due = arrived  # not the time when the pause begins: the clock may have been moved by then
 
     def _work(self) -> Answer:
         """Do the work once, however many faults ask for it."""
@@ -68,7 +70,10 @@ class Delivery:
             await self._send(line, self._instead(fault))
 
     async def _pause(self, fault: Fault) -> None:
-        await self._clock.pause(fault.parameters.get("seconds"), lambda: fault.cleared)
+        seconds = fault.parameters.get("seconds")
+        if seconds is not None:
+            self._due += seconds
+        await self._clock.pause_until(None if seconds is None else self._due, lambda: fault.cleared)
 
     def _instead(self, fault: Fault) -> Answer:
         given = fault.parameters
