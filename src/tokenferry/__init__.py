@@ -3,33 +3,96 @@
 TYPE_CHECKING = False  # type checkers know this name, and `typing` itself costs more than all of this module
 if TYPE_CHECKING:
     from tokenferry.broker import Broker as Broker
+    from tokenferry.broker import aresolve as aresolve
+    from tokenferry.broker import default_broker as default_broker
+    from tokenferry.broker import invalidate as invalidate
+    from tokenferry.broker import resolve as resolve
     from tokenferry.credentials import ApiKey as ApiKey
     from tokenferry.credentials import Credential as Credential
     from tokenferry.credentials import OAuthToken as OAuthToken
     from tokenferry.credentials import SetupToken as SetupToken
+    from tokenferry.errors import ConfigError as ConfigError
+    from tokenferry.errors import CredentialRefused as CredentialRefused
+    from tokenferry.errors import NeedsLogin as NeedsLogin
+    from tokenferry.errors import PolicyRefused as PolicyRefused
     from tokenferry.errors import TokenferryError as TokenferryError
+    from tokenferry.errors import TryLater as TryLater
+    from tokenferry.errors import UnknownName as UnknownName
+    from tokenferry.errors import UsageError as UsageError
+    from tokenferry.integrations import anthropic_credentials as anthropic_credentials
+    from tokenferry.integrations import async_anthropic_credentials as async_anthropic_credentials
+    from tokenferry.integrations import async_openai_api_key as async_openai_api_key
+    from tokenferry.integrations import auth as auth
+    from tokenferry.integrations import openai_api_key as openai_api_key
     from tokenferry.secret import Secret as Secret
+    from tokenferry.stores import Account as Account
+    from tokenferry.stores import Document as Document
+    from tokenferry.stores import MemoryStore as MemoryStore
+    from tokenferry.stores import Store as Store
 
-_HOME_OF = {
-    "ApiKey": "credentials",
-    "Broker": "broker",
-    "Credential": "credentials",
-    "OAuthToken": "credentials",
-    "Secret": "secret",
-    "SetupToken": "credentials",
-    "TokenferryError": "errors",
+_ROOMS = {
+    "broker": ("Broker", "aresolve", "default_broker", "invalidate", "resolve"),
+    "credentials": ("ApiKey", "Credential", "OAuthToken", "SetupToken"),
+    "errors": (
+        "ConfigError",
+        "CredentialRefused",
+        "NeedsLogin",
+        "PolicyRefused",
+        "TokenferryError",
+        "TryLater",
+        "UnknownName",
+        "UsageError",
+    ),
+    "integrations": (
+        "anthropic_credentials",
+        "async_anthropic_credentials",
+        "async_openai_api_key",
+        "auth",
+        "openai_api_key",
+    ),
+    "secret": ("Secret",),
+    "stores": ("Account", "Document", "MemoryStore", "Store"),
 }
 
-__all__ = ["ApiKey", "Broker", "Credential", "OAuthToken", "Secret", "SetupToken", "TokenferryError"]
+__all__ = [
+    "Account",
+    "ApiKey",
+    "Broker",
+    "ConfigError",
+    "Credential",
+    "CredentialRefused",
+    "Document",
+    "MemoryStore",
+    "NeedsLogin",
+    "OAuthToken",
+    "PolicyRefused",
+    "Secret",
+    "SetupToken",
+    "Store",
+    "TokenferryError",
+    "TryLater",
+    "UnknownName",
+    "UsageError",
+    "anthropic_credentials",
+    "aresolve",
+    "async_anthropic_credentials",
+    "async_openai_api_key",
+    "auth",
+    "default_broker",
+    "invalidate",
+    "openai_api_key",
+    "resolve",
+]
 
 
 def __getattr__(name: str) -> object:
     """Import a public name when it is first used (PEP 562): importing tokenferry itself costs next to nothing."""
-    if name not in _HOME_OF:
+    room = next((room for room, names in _ROOMS.items() if name in names), None)
+    if room is None:
         raise AttributeError(f"module 'tokenferry' has no attribute {name!r}")
     from importlib import import_module  # noqa: PLC0415  # the point of this function
 
-    value = getattr(import_module(f"tokenferry.{_HOME_OF[name]}"), name)
+    value = getattr(import_module(f"tokenferry.{room}"), name)
     globals()[name] = value
     return value
 

@@ -3,17 +3,34 @@
 import contextlib
 import logging
 import os
+import threading
 import time
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping
+from copy import copy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from tokenferry.accounts import AccountBook, Listing, accounts_from_environment, accounts_from_keys, machine_id
+from tokenferry.accounts import (
+    ENVIRONMENT,
+    AccountBook,
+    Listing,
+    accounts_from_environment,
+    accounts_from_keys,
+    machine_id,
+)
 from tokenferry.config import Config, load
 from tokenferry.credentials import Credential, OAuthToken
-from tokenferry.errors import NeedsLogin, PolicyRefused, RefreshBusy, TokenferryError, UnknownProvider
+from tokenferry.errors import (
+    CredentialRefused,
+    PolicyRefused,
+    RefreshBusy,
+    TokenferryError,
+    UnknownProvider,
+    UsageError,
+)
 from tokenferry.oauth import OAuthEndpoints, TokenRequest, Transmission
 from tokenferry.providers import Provider, builtin_providers
 from tokenferry.refresh import (
@@ -26,34 +43,30 @@ from tokenferry.refresh import (
     RefreshEngine,
     RefreshStatistics,
     Result,
+    WarmCredentials,
     World,
+    fresh_until,
+    granted_ago,
+    read_client_secret,
     seconds_left,
     send,
     window,
 )
 from tokenferry.secret import Secret
 from tokenferry.settings import Home, PolicySettings, RefreshSettings
-from tokenferry.stores import Account, Document, FileStore, Store, Watch, read_private_file
+from tokenferry.stores import Account, Document, FileStore, Store, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
-    from concurrent.futures import Future
 
-__all__ = ["Broker"]
+__all__ = ["Broker", "aresolve", "default_broker", "invalidate", "resolve"]
 
 logger = logging.getLogger(__name__)
 
 _ROUNDS: Final = 3
-_ADVISORY_PAUSE: Final = 5.0
+_REFUSALS: Final = 1000
+_LOCK_SHARE: Final = 0.9  # of the callers' wait, so that they hear who held the lock
 _ACTIVE: Final = ":active"  # no account's name
-
-
-@dataclass(frozen=True, slots=True)
-class _Warm:
-    """A credential that may be handed out until then (seconds since 1970 UTC) without a look at anything."""
-
-    credential: Credential
-    until: float
 
 
 Steps: TypeAlias = Generator[Flight, None, Credential]
@@ -86,6 +99,8 @@ class Broker:
         if store is None:
             home = home or Home.from_environment()
             store = FileStore(home)
+        if isinstance(store, FileStore) and home is None and journal is None:
+            raise UsageError("the journal of a file store lies in its home, so name that: Broker(home=...)")
         if journal is None:
             journal = FileJournal(home.journal) if home and isinstance(store, FileStore) else MemoryJournal()
         self.providers = providers if providers is not None else builtin_providers()
@@ -94,21 +109,21 @@ class Broker:
         self.journal = journal
         self.book = AccountBook(store, implicit=implicit, active=home.active if home else None)
         self._now = now
-        self._warm: dict[str | None, _Warm] = {}
-        self._refused: dict[str, str] = {}
+        self._warm = WarmCredentials()
+        self._entries = self._warm.entries
+        self._refused: deque[str] = deque(maxlen=_REFUSALS)
         self._listing: Listing | None = None
-        self._revision = 0
         active = home.active if home else None
         self._watch = Watch(partial(_stamps, store, active), self.settings.watch, self._forget)
         world = World(
             endpoints=self._endpoints,
-            client_secret=_client_secret,
+            client_secret=read_client_secret,
             now=now,
             machine=self.machine,
             process=ProcessIdentity.own(),
             settings=self.settings,
         )
-        self._engine = RefreshEngine(store=store, journal=journal, world=world, send=send)
+        self._engine = RefreshEngine(store=store, journal=journal, world=world, send=send, renewed=self._forget_one)
 
     @classmethod
     def from_home(cls, home: Home | None = None, config: Config | None = None) -> "Broker":
@@ -131,68 +146,63 @@ class Broker:
         `NeedsLogin`, `RefreshBusy`, `RefreshFailed`, `RefreshUncertain`, `CredentialRefused`, `PolicyRefused`,
         `UnsafeFile`, `CorruptFile`.
         """
-        warm = self._warm.get(name)
+        warm = self._entries.get(name)
         if warm is not None and min_ttl is None and self._now() < warm.until:
             return warm.credential
         steps = self._steps(name, min_ttl)
         try:
-            flight = next(steps)
             while True:
-                flight.waiters += 1
-                try:
-                    flight.future.exception(self.settings.wait)
-                except TimeoutError:
-                    pass
-                finally:
-                    flight.waiters -= 1
-                flight = next(steps)
+                next(steps).wait(self.settings.wait)
         except StopIteration as end:
             credential: Credential = end.value
             return credential
 
     async def aresolve(self, name: str | None = None, *, min_ttl: float | None = None) -> Credential:
         """The same for asyncio. Cancelling it ends the waiting, never the refresh."""
-        warm = self._warm.get(name)
+        warm = self._entries.get(name)
         if warm is not None and min_ttl is None and self._now() < warm.until:
             return warm.credential
         steps = self._steps(name, min_ttl)
         try:
-            flight = next(steps)
             while True:
-                flight.waiters += 1
-                try:
-                    await _settled(flight.future, self.settings.wait)
-                finally:
-                    flight.waiters -= 1
-                flight = next(steps)
+                await next(steps).async_wait(self.settings.wait)
         except StopIteration as end:
             credential: Credential = end.value
             return credential
 
-    def cached(self, name: str) -> Credential | None:
-        """The account's credential if it is fresh and known without any I/O."""
-        warm = self._warm.get(name)
-        return warm.credential if warm is not None and self._now() < warm.until else None
-
-    def invalidate(self, name: str, secret: Secret) -> None:
-        """Say that the provider refused this token with a 401.
+    def invalidate(self, name: str | None, secret: Secret) -> None:
+        """Say that the provider refused this token with a 401; `name` is what it was resolved with.
 
         Nothing happens if the account's token is another by now. Else the next `resolve` re-reads, and refreshes only
         if the refused one is still there.
         """
-        warm = self._warm.get(name)
-        if warm is None or warm.credential.secret == secret:
-            self._refused[name] = secret.sha256
-            self._forget(frozenset((name,)))
+        kept = self._warm.holds(name)
+        if kept is None or kept.secret == secret:
+            self._refused.append(secret.sha256)
+            self._forget(self._warm.names_of(secret))
+
+    def was_just_granted(self, credential: Credential) -> bool:
+        """Tell whether a refresh made this token so recently that a 401 is no reason for another one."""
+        if not isinstance(credential, OAuthToken):
+            return False
+        return 0 <= granted_ago(credential, self._now()) < self.settings.settle
 
     def refresh(self, name: str | None = None) -> Credential:
         """One grant now, however fresh the token. Raises what `resolve` raises."""
         name = self.book.choose(name)
         self._read(name)
-        flight = self._engine.start(Job(name, wait=self.settings.wait, forced=True))
-        result = flight.future.result(self.settings.wait + self.settings.timeout)
-        self._forget(frozenset((name,)))
-        return result.document.credential
+        job = self._job_for(name, forced=True)
+        for _ in range(_ROUNDS):
+            flight = self._engine.start(job)
+            flight.wait(self.settings.wait + self.settings.timeout)
+            if not flight.future.done():
+                break
+            fault = flight.future.exception()
+            if fault is None and (flight.job is job or flight.future.result().granted):
+                return flight.future.result().document.credential
+            if fault is not None and flight.job is job:
+                raise _own_copy(fault)
+        raise _still_busy(name)
 
     # -- knowing what there is
 
@@ -205,10 +215,10 @@ class Broker:
         listing = self._listing
         if listing is None:
             self._watch.ensure_running()
-            revision = self._revision
-            listing = self.book.listing()
-            if revision == self._revision:
-                self._listing = listing
+            revision = self._warm.revision
+            self._listing = listing = self.book.listing()
+            if revision is not self._warm.revision:
+                self._listing = None
         return listing
 
     def provider_of(self, account: Account) -> Provider:
@@ -237,21 +247,22 @@ class Broker:
         self._watch.ensure_running()
         asked, name = name, self.book.choose(name)
         for _ in range(_ROUNDS):
-            revision = self._revision
+            revision = self._warm.revision
             document = self._read(name)
             job = self._job(name, document, min_ttl)
             if job is None:
-                return self._remember({asked, name}, document.credential, revision)
+                self._keep((asked, name), document.credential, revision)
+                return document.credential
             flight = self._engine.start(job)
             yield flight
-            fault = flight.future.exception() if flight.future.done() else _still_busy(name, self.settings.wait)
+            fault = flight.future.exception() if flight.future.done() else _still_busy(name)
             if fault is not None:
                 if isinstance(fault, RefreshBusy) and flight.job.wait < job.wait:
                     continue  # an advisory flight, which waits for nobody
                 return self._fall_back(document, job, fault)
             result: Result = flight.future.result()
             if result.granted or job.is_satisfied_by(result.document, self._now()):
-                return self._remember({asked, name}, result.document.credential, revision)
+                return result.document.credential  # not kept: it may have changed since, and reading it again is cheap
         raise RefreshBusy(f"account {name!r}: its document changes faster than it can be read; try again")
 
     def _read(self, name: str) -> Document:
@@ -271,42 +282,35 @@ class Broker:
         token = document.credential
         if not isinstance(token, OAuthToken):
             return None
-        if self._refused.get(name) == token.secret.sha256:
-            return Job(name, wait=self.settings.wait, refused=token.secret.sha256)
+        if token.secret.sha256 in self._refused:
+            if document.account.store == ENVIRONMENT:
+                raise CredentialRefused(f"the provider refuses the token in {name}; put another into that variable")
+            return self._job_for(name, refused=token.secret.sha256)
         left = seconds_left(token, self._now())
         if document.account.owner != "tokenferry" or token.refresh is None:
             if left <= 0:
-                return Job(name, wait=self.settings.wait)  # whose flow says in full why nothing can be done
+                return self._job_for(name)  # whose flow says in full why nothing can be done
             return None
         needs = self.settings.mandatory if min_ttl is None else max(min_ttl, self.settings.mandatory)
         if left <= window(token, needs):
-            return Job(name, needs=needs, wait=self.settings.wait)
+            return self._job_for(name, needs=needs)
         if left <= window(token, self.settings.advisory):
             self._refresh_in_background(name)
         return None
 
+    def _job_for(self, name: str, *, needs: float = 0.0, refused: str | None = None, forced: bool = False) -> Job:
+        return Job(name, needs=needs, wait=self.settings.wait * _LOCK_SHARE, refused=refused, forced=forced)
+
     def _refresh_in_background(self, name: str) -> None:
         try:
-            flight = self._engine.start(Job(name, needs=self.settings.advisory, wait=0.0))
+            self._engine.start(Job(name, needs=self.settings.advisory, wait=0.0))
         except TokenferryError as fault:
             logger.info("no early refresh: %s", fault)
-            return
-        flight.future.add_done_callback(lambda _: self._forget(frozenset((name,))))
 
-    def _remember(self, keys: set[str | None], credential: Credential, revision: int) -> Credential:
-        """Keep what may be handed out without I/O, and until when; not if something changed since it was read."""
-        if revision != self._revision:
-            return credential
-        until = float("inf")
-        if isinstance(credential, OAuthToken):
-            now = self._now()
-            until = now + seconds_left(credential, now) - window(credential, self.settings.advisory)
-            if until <= now:  # in the advisory window: look again soon, at the latest when waiting becomes due
-                last = now + seconds_left(credential, now) - window(credential, self.settings.mandatory)
-                until = min(now + _ADVISORY_PAUSE, last)
-        for key in keys:
-            self._warm[key] = _Warm(credential, until)
-        return credential
+    def _keep(self, keys: tuple[str | None, ...], credential: Credential, revision: object) -> None:
+        """Keep what may be handed out without I/O until it has to be looked at again."""
+        until = fresh_until(credential, self._now(), self.settings)
+        self._warm.keep(keys, credential, until, revision)
 
     def _fall_back(self, document: Document, job: Job, fault: BaseException) -> Credential:
         """The living token that a refresh could not better, else the reason why there is none."""
@@ -316,14 +320,14 @@ class Broker:
         if is_alive and isinstance(fault, TokenferryError):
             logger.warning("the present token is used as long as it lives: %s", fault)
             return token
-        raise fault
+        raise _own_copy(fault)
 
-    def _forget(self, names: frozenset[str]) -> None:
-        self._revision += 1
+    def _forget(self, names: Iterable[str]) -> None:
+        self._warm.forget(names)
         self._listing = None
-        for name in names:
-            self._warm.pop(name, None)
-        self._warm.pop(None, None)
+
+    def _forget_one(self, name: str) -> None:
+        self._forget((name,))
 
     def _endpoints(self, document: Document) -> OAuthEndpoints:
         return self.provider_of(document.account).endpoints
@@ -338,40 +342,57 @@ def _stamps(store: Store, active: Path | None) -> "dict[str, Hashable]":
     return stamps
 
 
-def _still_busy(name: str, seconds: float) -> RefreshBusy:
-    return RefreshBusy(
-        f"account {name!r}: its refresh is still in flight after {seconds:g} seconds; try again", retry_after=1.0
-    )
+def _still_busy(name: str) -> RefreshBusy:
+    return RefreshBusy(f"account {name!r}: its refresh is still in flight; try again in a moment", retry_after=1.0)
 
 
-def _client_secret(endpoints: OAuthEndpoints) -> Secret | None:
-    if endpoints.client_secret_file is None:
-        return None
-    path = Path(endpoints.client_secret_file).expanduser()
-    try:
-        return Secret(read_private_file(path).decode("ascii", "replace").strip())
-    except FileNotFoundError:
-        raise NeedsLogin(f"{path} not found; it must hold the client secret that client_secret_file names") from None
-    except ValueError as fault:
-        raise NeedsLogin(f"{path} holds no usable client secret: {fault}") from None
+def _own_copy(fault: BaseException) -> BaseException:
+    """One error ends all who wait for a flight; each raises a copy, or its traceback would grow with every raise."""
+    return copy(fault) if isinstance(fault, TokenferryError) else fault
 
 
-async def _settled(future: "Future[Result]", seconds: float) -> None:
-    """Wait until the future is done or the time is up. Parks no thread, and survives a loop that closes meanwhile."""
-    import asyncio  # noqa: PLC0415  # 50 ms that synchronous callers are spared
+class _Default:
+    """The broker of this process, once somebody needs it."""
 
-    loop = asyncio.get_running_loop()
-    done = asyncio.Event()
+    broker: Broker | None = None
+    guard = threading.Lock()
 
-    def wake(_: "Future[Result]") -> None:
-        try:
-            loop.call_soon_threadsafe(done.set)
-        except RuntimeError:
-            return  # the loop that waited is closed; nobody is left to wake
 
-    future.add_done_callback(wake)
-    try:
-        async with asyncio.timeout(seconds):
-            await done.wait()
-    except TimeoutError:
-        return
+def default_broker() -> Broker:
+    """The broker that the functions of `tokenferry` use when they are given none.
+
+    It is made at the first call, from TOKENFERRY_HOME, the configuration there and the environment, which may change
+    afterwards without effect on it. Raises `ConfigError`, `UnsafeFile`.
+    """
+    broker = _Default.broker
+    if broker is None:
+        with _Default.guard:
+            broker = _Default.broker = _Default.broker or Broker.from_home()
+    return broker
+
+
+def _after_fork() -> None:
+    _Default.guard = threading.Lock()  # some thread of the parent may have held the old one
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def resolve(name: str | None = None, *, min_ttl: float | None = None) -> Credential:
+    """`Broker.resolve` of the default broker."""
+    return default_broker().resolve(name, min_ttl=min_ttl)
+
+
+async def aresolve(name: str | None = None, *, min_ttl: float | None = None) -> Credential:
+    """`Broker.aresolve` of the default broker."""
+    broker = _Default.broker
+    if broker is None:
+        import asyncio  # noqa: PLC0415  # 50 ms that synchronous callers are spared
+
+        broker = await asyncio.to_thread(default_broker)  # it reads files
+    return await broker.aresolve(name, min_ttl=min_ttl)
+
+
+def invalidate(name: str | None, secret: Secret) -> None:
+    """`Broker.invalidate` of the default broker."""
+    default_broker().invalidate(name, secret)

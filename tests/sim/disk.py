@@ -53,6 +53,10 @@ class VirtualDisk(Disk):
         """What a bystander sees at the start of a file; None if there is none."""
         return bytes(self._names[path].data[:1]) if path in self._names else None
 
+    def contains(self, path: Path, data: bytes) -> bool:
+        """Whether a bystander sees these bytes in a file."""
+        return path in self._names and data in self._names[path].data
+
     def _step(self, *, writes: bool = True) -> None:
         self.operations += 1
         if self.die_at is not None and self.operations >= self.die_at:

@@ -46,8 +46,8 @@ MUTANTS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "retries for ever": ("_MOST_TRIES: Final = 2", "_MOST_TRIES: Final = 9"),
     "forgets the first attempt when the retry is closed": (
-        'effects.Close() if attempt.tries == 1 else effects.Mark(attempt, "closed")',
-        "effects.Close()",
+        'effects.Close() if attempt.tries == 1 else effects.Mark(attempt, "closed"))\n    wait =',
+        "effects.Close())\n    wait =",
     ),
     "takes a server's trouble for the token's death": (
         "    assert isinstance(outcome, Closed)\n",
@@ -55,8 +55,8 @@ MUTANTS: Final[dict[str, tuple[str, ...]]] = {
         '    raise NeedsLogin("dead")\n',
     ),
     "overwrites what another program wrote": (
-        "            document = yield effects.Read()\n            if getattr(",
-        "            document = yield effects.Read()\n            if False and getattr(",
+        "            if _refresh_digest(document) != attempt.token:  # a new login: never overwrite it\n",
+        "            if False:\n",
     ),
     "grants anew while a renewed token waits to be written": (
         "            if not kept.published and not job.is_satisfied_by(kept.document, world.now()):\n",

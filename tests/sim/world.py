@@ -46,6 +46,10 @@ class Weather:
 class Sending:
     """One attempt. `settled`: the client knows what became of it; `durable`: even after a power cut."""
 
+    id: str
+    token: str
+    at: float
+    is_sent: bool = False
     presentation: Presentation | None = None
     settled: bool = False
     durable: bool = False
@@ -196,6 +200,7 @@ class Machine:
 
     def _end(self, process: Process, ended: Result | TokenferryError) -> None:
         process.ended, process.flow = ended, None
+        self._settle(process, durable=True)  # whoever got an answer and ends by itself has seen to it
         outcome = (
             f"{type(ended).__name__}: {ended}" if isinstance(ended, TokenferryError) else f"granted={ended.granted}"
         )
@@ -218,9 +223,11 @@ class Machine:
         for process in self.processes:
             if process.flow is not None:
                 self.kill(process)
+        recorded = [one for one in self.sent if self._is_recorded(one)]
         self.disk.power_cut()
         for sending in self.sent:
             sending.settled = sending.durable
+        self._forget_unrecorded(recorded)
 
     def _fill_disk(self) -> None:
         self.note("the disk is full")
@@ -251,6 +258,8 @@ class Machine:
         match effect:
             case effects.Release():
                 return self._unlock() if self.holder is process else None
+            case effects.StillHeld():
+                return self.holder is process
             case effects.Read():
                 return self.store.read(NAME)
             case effects.ReadAttempt():
@@ -258,13 +267,12 @@ class Machine:
             case effects.ReadVerdict():
                 return self.journal.verdict(NAME)
             case effects.Record(attempt):
-                process.sending, process.has_answer = Sending(), False
+                process.sending, process.has_answer = Sending(attempt.id, attempt.token, self.now()), False
                 self.sent.append(process.sending)
                 try:
                     return self.journal.begin(NAME, attempt)
-                except TokenferryError:
-                    process.sending.settled = process.sending.durable = True
-                    raise
+                finally:
+                    self._forget_unrecorded([process.sending])
             case effects.RecordAnswer(attempt, token):
                 self.journal.answer(NAME, attempt, token)
                 return self._settle(process, durable=True)
@@ -287,6 +295,15 @@ class Machine:
                 process.wants_to_end = self.rng.random() < 0.3
                 return None
         raise AssertionError(effect)
+
+    def _forget_unrecorded(self, sent: list[Sending]) -> None:
+        """An attempt that was never sent, and isn't on disk, never was."""
+        for sending in sent:
+            if not sending.is_sent and not self._is_recorded(sending):
+                sending.settled = sending.durable = True
+
+    def _is_recorded(self, sending: Sending) -> bool:
+        return self.disk.contains(self.attempt_path, sending.id.encode())
 
     def _ending(self, process: Process, action: Callable[[], None]) -> None:
         """End an attempt; a process that dies right after the write that counts has ended it as well."""
@@ -336,6 +353,17 @@ class Machine:
             process.waiting, self.holder = None, process
             self.later(self._latency(), lambda: self._advance(process, None))
 
+    def _check_retry(self, process: Process, sending: Sending) -> None:
+        """A token whose fate is unknown is shown again only in its grace, or when nothing is left to lose."""
+        token = self.document().credential
+        earlier = [one for one in self.sent if one.token == sending.token and not one.settled and one is not sending]
+        is_used_up = token.expires_at is not None and token.expires_at <= self.now()
+        is_late = self.drawn.suspend or self.drawn.clock_jump  # then it was right when it was decided
+        if not earlier or is_used_up or is_late or token.secret.sha256 == process.job.refused:
+            return
+        if not (self.weather.grace > 0 and self.now() - earlier[0].at <= self.weather.grace):
+            self.violations.append(f"p{process.identity.pid} presents an uncertain token while its access token lives")
+
     # -- the network
 
     def _send(self, process: Process, body: bytes, timeout: float) -> None:
@@ -347,6 +375,8 @@ class Machine:
         is_done: list[bool] = []
         sending = process.sending
         assert sending is not None
+        sending.is_sent = True
+        self._check_retry(process, sending)
 
         def answer(transmission: Transmission) -> None:
             if not is_done:

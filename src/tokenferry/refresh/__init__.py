@@ -1,8 +1,11 @@
+from tokenferry.refresh._client_secret import read_client_secret
 from tokenferry.refresh._engine import Flight, RefreshEngine, RefreshStatistics
-from tokenferry.refresh._flow import Job, Result, World, refresh_flow, seconds_left, window
+from tokenferry.refresh._flow import refresh_flow
+from tokenferry.refresh._job import Job, Result, World, granted_ago, log_in_again, seconds_left, window
 from tokenferry.refresh._journal import Attempt, FileJournal, Journal, MemoryJournal, Verdict
 from tokenferry.refresh._process import ProcessIdentity
 from tokenferry.refresh._send import send
+from tokenferry.refresh._warm import WarmCredential, WarmCredentials, fresh_until
 
 __all__ = [
     "Attempt",
@@ -16,7 +19,13 @@ __all__ = [
     "RefreshStatistics",
     "Result",
     "Verdict",
+    "WarmCredential",
+    "WarmCredentials",
     "World",
+    "fresh_until",
+    "granted_ago",
+    "log_in_again",
+    "read_client_secret",
     "refresh_flow",
     "seconds_left",
     "send",

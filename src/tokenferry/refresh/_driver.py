@@ -7,7 +7,7 @@ from typing import Any, Final
 from tokenferry.errors import LockTimeout, StorageFailed, TokenferryError
 from tokenferry.oauth import TokenRequest, Transmission
 from tokenferry.refresh import _effects as effects
-from tokenferry.refresh._flow import Result
+from tokenferry.refresh._job import Result
 from tokenferry.refresh._journal import Journal, Verdict
 from tokenferry.stores import Document, Lock, Store
 
@@ -78,6 +78,8 @@ class Driver:
                 return self._journal.close(self._name)
             case effects.Judge(verdict):
                 return self._judge(verdict)
+            case effects.StillHeld():
+                return self._lock is not None and self._lock.is_still_ours()
             case effects.Send(request, timeout):
                 return self._send(request, timeout)
             case effects.Publish(expected, document):

@@ -72,6 +72,11 @@ class Judge:
 
 
 @dataclass(frozen=True, slots=True)
+class StillHeld:
+    """Answered with whether the lock is held still, and was taken over by nobody."""
+
+
+@dataclass(frozen=True, slots=True)
 class Send:
     """POST the request. Answered with a `Transmission`."""
 
@@ -112,6 +117,7 @@ Effect: TypeAlias = (
     | Mark
     | Close
     | Judge
+    | StillHeld
     | Send
     | Publish
     | Deliver

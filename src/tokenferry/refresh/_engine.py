@@ -1,3 +1,4 @@
+import contextlib
 import logging
 import os
 import threading
@@ -5,15 +6,17 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 
 from tokenferry.errors import RefreshBusy, RefreshFailed, TokenferryError
 from tokenferry.oauth import TokenRequest, Transmission
 from tokenferry.refresh._driver import Driver, main_thread_lives
-from tokenferry.refresh._flow import Job, Result, World, refresh_flow
+from tokenferry.refresh._flow import refresh_flow
+from tokenferry.refresh._job import Job, Result, World
 from tokenferry.refresh._journal import Journal
+from tokenferry.refresh._process import ProcessIdentity
 from tokenferry.refresh._send import send as send_over_network
 from tokenferry.stores import Document, Store
 
@@ -43,6 +46,42 @@ class Flight:
         self.future: Future[Result] = Future()
         self.future.set_running_or_notify_cancel()  # from here on no waiter's cancellation reaches it
         self.waiters = 0
+        self._guard = threading.Lock()
+
+    def wait(self, seconds: float) -> None:
+        """Block until it ended or the time is up."""
+        self._count(1)
+        try:
+            self.future.exception(seconds)
+        except TimeoutError:
+            return
+        finally:
+            self._count(-1)
+
+    async def async_wait(self, seconds: float) -> None:
+        """The same for asyncio. Parks no thread, and survives a loop that closes meanwhile."""
+        import asyncio  # noqa: PLC0415  # 50 ms that synchronous callers are spared
+
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+
+        def wake(_: "Future[Result]") -> None:
+            with contextlib.suppress(RuntimeError):  # the loop that waited is closed; nobody is left to wake
+                loop.call_soon_threadsafe(ended.set)
+
+        self.future.add_done_callback(wake)
+        self._count(1)
+        try:
+            async with asyncio.timeout(seconds):
+                await ended.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._count(-1)
+
+    def _count(self, change: int) -> None:
+        with self._guard:
+            self.waiters += change
 
     def deliver(self, document: Document) -> None:
         """Let the waiters go with this document while the flight goes on."""
@@ -63,7 +102,8 @@ class RefreshEngine:
     """Runs refreshes: at most one flight per account, each on a non-daemon thread of its own.
 
     Callers only wait for a flight's future, so neither a cancelled task nor a closed event loop nor an impatient
-    thread ends a grant half-way.
+    thread ends a grant half-way. `renewed` is told the account whose document a flight found or made anew, before
+    anybody who waits goes on.
     """
 
     def __init__(
@@ -73,11 +113,13 @@ class RefreshEngine:
         journal: Journal,
         world: World,
         send: Callable[[TokenRequest, float], Transmission] = send_over_network,
+        renewed: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._journal = journal
         self._world = world
         self._send = send
+        self._renewed = renewed
         self._flights: dict[str, Flight] = {}
         self._guard = threading.Lock()
         self._idle = threading.Condition(self._guard)
@@ -108,13 +150,18 @@ class RefreshEngine:
 
     def _fly(self, flight: Flight) -> None:
         name = flight.job.name
+
+        def deliver(document: Document) -> None:
+            self._renewed(name)
+            flight.deliver(document)
+
         driver = Driver(
             name,
             store=self._store,
             journal=self._journal,
             send=self._send,
             sleep=partial(main_thread_lives, stopping=self._stopping),
-            deliver=flight.deliver,
+            deliver=deliver,
         )
         result: Result | None = None
         fault: BaseException | None = None
@@ -127,6 +174,8 @@ class RefreshEngine:
             if self._flights.get(name) is flight:
                 del self._flights[name]
             self._idle.notify_all()
+        if result is not None:
+            self._renewed(name)
         flight.end(result, fault)
 
     def _count(self, name: str, result: Result | None, fault: BaseException | None) -> None:
@@ -160,10 +209,14 @@ class RefreshEngine:
             return self._idle.wait_for(lambda: not self._flights, timeout)
 
     def forget_flights(self) -> None:
-        """In a forked child: the parent's threads don't run here."""
+        """In a forked child: the parent's threads don't run here, and its attempts aren't this process's."""
         self._flights = {}
         self._guard = threading.Lock()
         self._idle = threading.Condition(self._guard)
+        self._world = replace(self._world, process=ProcessIdentity.own())
+        was_stopping, self._stopping = self._stopping.is_set(), threading.Event()
+        if was_stopping:
+            self._stopping.set()
 
 
 def _after_fork() -> None:

@@ -4,9 +4,8 @@ The order is the safety: attempt on disk, then the POST, then the answer on disk
 """
 
 import logging
-import random
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator
+from dataclasses import replace
 from typing import Any, Final, TypeAlias, TypeVar
 
 from tokenferry.credentials import OAuthToken
@@ -20,13 +19,13 @@ from tokenferry.errors import (
     RefreshUncertain,
     StorageFailed,
     TokenferryError,
+    TryLater,
 )
 from tokenferry.oauth import Closed, Denied, Granted, OAuthEndpoints, Outcome, Uncertain, read_refresh, refresh_request
 from tokenferry.refresh import _effects as effects
+from tokenferry.refresh._job import Job, Result, World, granted_ago, log_in_again, seconds_left
 from tokenferry.refresh._journal import Attempt, Verdict, VerdictKind
-from tokenferry.refresh._process import ProcessIdentity
 from tokenferry.secret import Secret
-from tokenferry.settings import RefreshSettings
 from tokenferry.stores import Document
 
 logger = logging.getLogger(__name__)
@@ -40,61 +39,7 @@ _LONGEST_RETRY_AFTER: Final = 3600.0
 _SIBLING_WAIT: Final = 1.0
 _REPUBLISH_EVERY: Final = 1.0
 _SHORTEST_TIMEOUT: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One wish for a better token.
-
-    `refused` is the sha256 of an access token that was answered with 401. `needs` and `wait` are in seconds: the life
-    a token must have left to satisfy, and the longest wait for the lock. `forced` wants a grant whatever is there.
-    """
-
-    name: str
-    needs: float = 0.0
-    wait: float = 60.0
-    refused: str | None = None
-    forced: bool = False
-
-    def is_satisfied_by(self, document: Document, now: float) -> bool:
-        token = document.credential
-        if self.forced or token.secret.sha256 == self.refused:
-            return False
-        return not isinstance(token, OAuthToken) or seconds_left(token, now) > window(token, self.needs)
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a flow ends with: the document to use, whether a grant of its own made it, and whether it rests safely."""
-
-    document: Document
-    granted: bool
-    published: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What the flow knows of its surroundings."""
-
-    endpoints: Callable[[Document], OAuthEndpoints]
-    """The provider's endpoints. Raises `UnknownProvider`."""
-    client_secret: Callable[[OAuthEndpoints], Secret | None]
-    now: Callable[[], float]
-    machine: str
-    process: ProcessIdentity
-    is_gone: Callable[[ProcessIdentity], bool] = ProcessIdentity.is_gone
-    settings: RefreshSettings = field(default_factory=RefreshSettings)
-    jitter: Callable[[], float] = lambda: random.uniform(0.5, 1.0)  # noqa: S311  # spreads retries, guards nothing
-
-
-def seconds_left(token: OAuthToken, now: float) -> float:
-    """Seconds until the access token expires; infinite when it isn't known to."""
-    return float("inf") if token.expires_at is None else token.expires_at - now
-
-
-def window(token: OAuthToken, seconds: float) -> float:
-    """A window in seconds, no longer than half the life that the token was granted with."""
-    return seconds if token.lifetime is None else min(seconds, token.lifetime / 2)
+_CLAUDE_CODE_TIMEOUT: Final = 20.0  # it gives up on a held lock after 33 seconds
 
 
 def refresh_flow(job: Job, world: World) -> Flow[Result]:
@@ -135,8 +80,8 @@ def _under_lock(job: Job, world: World, started: float) -> Flow[Result]:
         return Result(document, granted=False)
     token, refresh = _renewable(job, document, world)
     _heed((yield effects.ReadVerdict()), document, world, adopt_from=started, forced=job.forced)
-    age = world.now() - (token.obtained_at or 0)
-    if token.secret.sha256 == job.refused and token.source == "refresh" and 0 <= age < world.settings.settle:
+    age = granted_ago(token, world.now())
+    if token.secret.sha256 == job.refused and 0 <= age < world.settings.settle:
         raise CredentialRefused(
             f"account {job.name!r}: the provider refuses a token it granted {age:.0f} seconds ago; refreshing again "
             "would not help: check that the account may use the API"
@@ -146,7 +91,7 @@ def _under_lock(job: Job, world: World, started: float) -> Flow[Result]:
     tries = 1
     if attempt is not None:
         tries = attempt.tries if attempt.state == "closed" else attempt.tries + 1
-        _weigh_retry(job, world, token, attempt, endpoints)
+        _weigh_retry(job, world, document, attempt, endpoints)
     while True:
         outcome, attempt = yield from _attempt(world, document, token, refresh, tries)
         if isinstance(outcome, Granted):
@@ -166,7 +111,7 @@ def _recover(job: Job, world: World, document: Document) -> Flow[tuple[Document,
     if attempt is None:
         return document, None
     token = document.credential
-    if not isinstance(token, OAuthToken) or token.refresh is None or token.refresh.sha256 != attempt.token:
+    if not isinstance(token, OAuthToken) or _refresh_digest(document) != attempt.token:
         yield effects.Close()  # the chain has moved on: the attempt was published, or the account logged in anew
         return document, None
     if attempt.answer is not None:
@@ -182,7 +127,9 @@ def _recover(job: Job, world: World, document: Document) -> Flow[tuple[Document,
         yield effects.Close()
         return document, None
     if attempt.state == "denied":
-        raise NeedsLogin(f"account {job.name!r}: the provider says that its refresh token is dead; {_relogin(job)}")
+        raise NeedsLogin(
+            f"account {job.name!r}: the provider says that its refresh token is dead; {log_in_again(document.account)}"
+        )
     if attempt.state == "open" and attempt.process != world.process and not world.is_gone(attempt.process):
         raise RefreshBusy(
             f"account {job.name!r}: process {attempt.process.pid} has a refresh in flight without holding its lock; "
@@ -194,19 +141,23 @@ def _recover(job: Job, world: World, document: Document) -> Flow[tuple[Document,
 
 def _renewable(job: Job, document: Document, world: World) -> tuple[OAuthToken, Secret]:
     """The token set, if its chain is ours to move. Raises otherwise."""
-    token, owner = document.credential, document.account.owner
+    token, account = document.credential, document.account
     if not isinstance(token, OAuthToken):
-        raise CredentialRefused(f"account {job.name!r} holds a {token.kind}, which can't be refreshed; {_relogin(job)}")
-    if owner != "tokenferry":
-        raise NeedsLogin(f"account {job.name!r}: its chain is owned by {owner}, which alone refreshes it; log in there")
+        raise CredentialRefused(f"account {job.name!r} holds an API key or setup token, which can't be refreshed")
+    if account.owner == "claude-code":
+        _check_claude_code(job, token, world)
+    elif account.owner != "tokenferry":
+        raise NeedsLogin(
+            f"account {job.name!r}: its chain is owned by {account.owner}, which alone refreshes it; log in there"
+        )
     if document.machine is not None and document.machine != world.machine:
         raise ChainCopied(
             f"account {job.name!r} was copied here from another machine, where its login may still be in use; if it is "
-            f"not, say so with: tokenferry accounts confirm {job.name}; else {_relogin(job)}"
+            f"not, say so with: tokenferry accounts confirm {job.name}; else {log_in_again(document.account)}"
         )
     if token.refresh is None:
         raise NeedsLogin(
-            f"account {job.name!r}: refresh token absent, and the access token is used up; {_relogin(job)}"
+            f"account {job.name!r}: refresh token absent, and the access token is used up; {log_in_again(account)}"
         )
     if world.endpoints(document).token_url is None:
         raise NeedsLogin(
@@ -214,6 +165,23 @@ def _renewable(job: Job, document: Document, world: World) -> tuple[OAuthToken, 
             "it; add one under [providers.oauth]"
         )
     return token, token.refresh
+
+
+def _check_claude_code(job: Job, token: OAuthToken, world: World) -> None:
+    """Raise unless Claude Code's chain may be moved by us: only when its access token is used up or refused."""
+    left = seconds_left(token, world.now())
+    if left > 0 and token.secret.sha256 != job.refused:
+        raise TryLater(
+            f"account {job.name!r} is Claude Code's own login, which is refreshed only when its token has expired or "
+            f"was refused; that one has {left:.0f} seconds left",
+            retry_after=left,
+        )
+
+
+def _refresh_digest(document: Document) -> str | None:
+    """The sha256 of the document's refresh token, by which attempts and verdicts name it."""
+    refresh = getattr(document.credential, "refresh", None)
+    return None if refresh is None else refresh.sha256
 
 
 def _heed(
@@ -224,11 +192,10 @@ def _heed(
     Who waited for the lock (`adopt_from`: since when) takes a failure during its wait as its own.
     """
     name, now = document.account.name, world.now()
-    refresh = getattr(document.credential, "refresh", None)
-    if verdict is None or refresh is None or verdict.token != refresh.sha256:
+    if verdict is None or verdict.token != _refresh_digest(document):
         return
     if verdict.kind == "needs-login":
-        raise NeedsLogin(f"account {name!r}: {verdict.reason}; {_relogin_for(name)}")
+        raise NeedsLogin(f"account {name!r}: {verdict.reason}; {log_in_again(document.account)}")
     if verdict.kind != "failed":
         return
     left = verdict.until - now
@@ -241,13 +208,15 @@ def _heed(
         )
 
 
-def _weigh_retry(job: Job, world: World, token: OAuthToken, attempt: Attempt, endpoints: OAuthEndpoints) -> None:
+def _weigh_retry(job: Job, world: World, document: Document, attempt: Attempt, endpoints: OAuthEndpoints) -> None:
     """Raise unless presenting a refresh token again, whose fate is unknown, is the best that is left to do."""
     if attempt.tries >= _MOST_TRIES and attempt.state != "closed":
         raise NeedsLogin(
             f"account {job.name!r}: two refreshes were sent and both answers were lost, so the login can't be saved; "
-            f"{_relogin(job)}"
+            f"{log_in_again(document.account)}"
         )
+    token = document.credential
+    assert isinstance(token, OAuthToken)
     nothing_to_lose = seconds_left(token, world.now()) <= 0 or token.secret.sha256 == job.refused
     if not nothing_to_lose and not _in_grace(world, attempt, endpoints):
         raise RefreshUncertain(
@@ -268,12 +237,27 @@ def _attempt(
     request = refresh_request(endpoints, refresh, world.client_secret(endpoints))
     attempt = Attempt.begin(refresh.sha256, world.now(), world.process, tries)
     yield effects.Record(attempt)
-    sent_at = world.now()
+    if not (yield effects.StillHeld()):  # as happens to a process that was suspended for long
+        yield from _withdraw(document, attempt)
+        raise RefreshBusy(
+            f"account {document.account.name!r}: another program took its lock before anything was sent; try again",
+            retry_after=1.0,
+        )
     timeout = world.settings.timeout
+    if document.account.owner == "claude-code":
+        timeout = min(timeout, _CLAUDE_CODE_TIMEOUT)
     if endpoints.reuse_grace_s > 0:  # give up early enough for the one replay to fall within the grace
         timeout = min(timeout, max(endpoints.reuse_grace_s / 2, _SHORTEST_TIMEOUT))
+    sent_at = world.now()
     transmission = yield effects.Send(request, timeout)
     return read_refresh(transmission, token, sent_at, world.now()), attempt
+
+
+def _withdraw(document: Document, attempt: Attempt) -> Flow[None]:
+    """Take an unsent attempt back, unless the record is another's by now."""
+    recorded: Attempt | None = yield effects.ReadAttempt()
+    if recorded is not None and recorded.id == attempt.id:
+        yield from _quietly(document, effects.Close() if attempt.tries == 1 else effects.Mark(attempt, "closed"))
 
 
 def _keep(world: World, document: Document, token: OAuthToken, attempt: Attempt) -> Flow[Result]:
@@ -290,9 +274,7 @@ def _keep(world: World, document: Document, token: OAuthToken, attempt: Attempt)
             break
         except Conflict:
             document = yield effects.Read()
-            if getattr(document.credential, "refresh", None) is None or (
-                document.credential.refresh.sha256 != attempt.token  # type: ignore[union-attr]  # the line above
-            ):
+            if _refresh_digest(document) != attempt.token:  # a new login: never overwrite it
                 yield effects.Close()
                 return Result(document, granted=False)
             granted = replace(document, credential=token, machine=world.machine, generation=document.generation + 1)
@@ -315,7 +297,7 @@ def _fail(job: Job, world: World, document: Document, outcome: Outcome, attempt:
         if attempt.tries >= _MOST_TRIES:
             reason = f"its refresh was sent twice and both answers were lost ({outcome.reason})"
             yield effects.Judge(Verdict("needs-login", refresh.sha256, now, reason))
-            raise NeedsLogin(f"account {job.name!r}: {reason}; {_relogin(job)}")
+            raise NeedsLogin(f"account {job.name!r}: {reason}; {log_in_again(document.account)}")
         yield effects.Judge(Verdict("uncertain", refresh.sha256, now, outcome.reason))
         raise RefreshUncertain(
             f"account {job.name!r}: a refresh was sent and its answer was lost ({outcome.reason}); the present token "
@@ -324,8 +306,7 @@ def _fail(job: Job, world: World, document: Document, outcome: Outcome, attempt:
     if isinstance(outcome, Denied):
         yield effects.Sleep(_SIBLING_WAIT)
         document = yield effects.Read()
-        current = getattr(document.credential, "refresh", None)
-        if current is None or current != refresh:  # somebody refreshed without our lock and won
+        if _refresh_digest(document) != refresh.sha256:  # somebody refreshed without our lock and won
             yield from _quietly(document, effects.Close())
             if job.is_satisfied_by(document, world.now()):
                 return Result(document, granted=False)
@@ -336,7 +317,7 @@ def _fail(job: Job, world: World, document: Document, outcome: Outcome, attempt:
         yield from _quietly(document, effects.Mark(attempt, "denied"))
         if (yield effects.Judge(Verdict("needs-login", refresh.sha256, world.now(), reason))):
             yield from _quietly(document, effects.Close())
-        raise NeedsLogin(f"account {job.name!r}: {reason}; {_relogin(job)}")
+        raise NeedsLogin(f"account {job.name!r}: {reason}; {log_in_again(document.account)}")
     assert isinstance(outcome, Closed)
     verdict = _back_off(outcome, refresh, now, (yield effects.ReadVerdict()), world.jitter())
     yield effects.Judge(verdict)
@@ -364,11 +345,3 @@ def _quietly(document: Document, effect: effects.Effect) -> Flow[None]:
         yield effect
     except TokenferryError as fault:
         logger.warning("account %s: %s", document.account.name, fault)
-
-
-def _relogin(job: Job) -> str:
-    return _relogin_for(job.name)
-
-
-def _relogin_for(name: str) -> str:
-    return f"log in again with: tokenferry accounts add {name} --replace"

@@ -54,9 +54,11 @@ def _exchange(client: "httpx2.Client", request: TokenRequest, deadline: float) -
         return Answer(response.status_code, headers, bytes(body))
 
 
-def _reason(fault: Exception) -> str:
-    """The kind of failure: library messages may quote what they choked on."""
-    cause = fault.__cause__ or fault.__context__
-    while cause is not None and (cause.__cause__ or cause.__context__) is not None:
+def _reason(fault: BaseException) -> str:
+    """The system's words for it, else the kind of failure: library messages may quote what they choked on."""
+    cause: BaseException | None = fault
+    while cause is not None:
+        if words := getattr(cause, "strerror", None):
+            return str(words)
         cause = cause.__cause__ or cause.__context__
-    return getattr(cause, "strerror", None) or type(fault).__name__
+    return type(fault).__name__

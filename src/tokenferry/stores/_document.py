@@ -14,7 +14,7 @@ Owner: TypeAlias = Literal["tokenferry", "claude-code", "ant", "external"]
 
 ACCOUNT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 DEFAULT_PRIORITY: Final = 100
-_VERSION: Final = 1
+VERSION: Final = 1
 _MEND: Final = "restore it from a backup, or move it away and run: tokenferry accounts add NAME"
 _KEYS: Final = (
     "version",
@@ -66,18 +66,11 @@ class Document:
 
     def to_bytes(self) -> bytes:
         """The document as JSON, secrets revealed."""
-        account = self.account
         fields = Fields(
-            version=_VERSION,
+            version=VERSION,
             generation=self.generation,
             machine=self.machine,
-            name=account.name,
-            provider=account.provider,
-            kind=account.kind,
-            owner=account.owner,
-            labels=dict(account.labels),
-            priority=account.priority,
-            created_at=account.created_at,
+            **account_to_json(self.account),
             credential=self.credential.to_json(),
             **self.unknown,
         )
@@ -98,20 +91,7 @@ class Document:
 
     @classmethod
     def _from_fields(cls, fields: Fields, path: Path) -> "Document":
-        version = _checked(fields, "version", int)
-        if version > _VERSION:
-            raise UsageError(f"it is of version {version}, written by a newer tokenferry; update this one")
-        account = Account(
-            name=check_account_name(_checked(fields, "name", str)),
-            provider=_checked(fields, "provider", str),
-            kind=_one_of(fields, "kind", get_args(Kind)),
-            owner=_one_of(fields, "owner", get_args(Owner)),
-            labels=MappingProxyType(_labels(fields)),
-            priority=_checked(fields, "priority", int),
-            created_at=epoch_seconds(_checked(fields, "created_at", int)),
-        )
-        if f"{account.name}.json" != path.name:
-            raise UsageError(f'it names the account "{account.name}", which belongs in {account.name}.json')
+        account = account_from_json(fields, path)
         return cls(
             account=account,
             credential=credential_from_json(account.kind, _checked(fields, "credential", Fields)),
@@ -119,6 +99,39 @@ class Document:
             machine=None if fields.get("machine") is None else _checked(fields, "machine", str),
             unknown=fields.without(*_KEYS),
         )
+
+
+def account_to_json(account: Account) -> dict[str, Any]:
+    """What a document says of an account, whichever store its credential rests in."""
+    return {
+        "name": account.name,
+        "provider": account.provider,
+        "kind": account.kind,
+        "owner": account.owner,
+        "labels": dict(account.labels),
+        "priority": account.priority,
+        "created_at": account.created_at,
+    }
+
+
+def account_from_json(fields: Fields, path: Path, *, store: str = "file") -> Account:
+    """Read what `account_to_json` gave, from a file of the account's name. Raises `UsageError`, naming the field."""
+    version = _checked(fields, "version", int)
+    if version > VERSION:
+        raise UsageError(f"it is of version {version}, written by a newer tokenferry; update this one")
+    account = Account(
+        name=check_account_name(_checked(fields, "name", str)),
+        provider=_checked(fields, "provider", str),
+        kind=_one_of(fields, "kind", get_args(Kind)),
+        owner=_one_of(fields, "owner", get_args(Owner)),
+        store=store,
+        labels=MappingProxyType(_labels(fields)),
+        priority=_checked(fields, "priority", int),
+        created_at=epoch_seconds(_checked(fields, "created_at", int)),
+    )
+    if f"{account.name}.json" != path.name:
+        raise UsageError(f'it names the account "{account.name}", which belongs in {account.name}.json')
+    return account
 
 
 def _checked(fields: Fields, key: str, kind: type[Any]) -> Any:

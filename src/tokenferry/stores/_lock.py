@@ -114,6 +114,15 @@ class FileLock:
                 fcntl.flock(descriptor, fcntl.LOCK_UN)  # a copy that some child inherited must not keep it
             os.close(descriptor)
 
+    def is_still_ours(self) -> bool:
+        """Whether it is held and its file is still the one that others would ask for."""
+        if self._descriptor is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), os.stat(self.path, follow_symlinks=False))
+        except OSError:
+            return False
+
     def holder(self) -> str:
         """Say who holds the lock, as well as can be known."""
         try:

@@ -78,6 +78,9 @@ class _ThreadLock:
             raise LockTimeout(message, holder="another thread")
         self._is_held = True
 
+    def is_still_ours(self) -> bool:
+        return self._is_held
+
     def release(self) -> None:
         if self._is_held:
             self._is_held = False

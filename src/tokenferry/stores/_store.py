@@ -12,6 +12,10 @@ class Lock(Protocol):
         """Wait `timeout` seconds at most. Raises `LockTimeout` naming the holder."""
         ...
 
+    def is_still_ours(self) -> bool:
+        """Whether it is held, and nobody took it over or removed what it hangs on."""
+        ...
+
     def release(self) -> None:
         """Let go; harmless when it isn't held."""
         ...

@@ -1,0 +1,76 @@
+"""Credentials for the HTTP client and the SDKs that a program uses already. Each library is imported when it is needed.
+
+`broker` is the default one where none is given; `name` picks the account as in `Broker.resolve`.
+"""
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from tokenferry.broker import Broker, default_broker
+from tokenferry.errors import UsageError
+
+if TYPE_CHECKING:
+    from tokenferry.integrations._anthropic import AsyncCredentials, Credentials
+    from tokenferry.integrations._httpx2 import Auth
+    from tokenferry.integrations._openai import ApiKeyProvider, AsyncApiKeyProvider
+
+__all__ = [
+    "anthropic_credentials",
+    "async_anthropic_credentials",
+    "async_openai_api_key",
+    "auth",
+    "openai_api_key",
+]
+
+
+def auth(name: str | None = None, *, broker: Broker | None = None) -> "Auth":
+    """An `httpx2.Auth` for clients of both kinds: `httpx2.Client(auth=tokenferry.auth("work"))`.
+
+    The account's credential takes the place of any other in the request. A refused one (401) is renewed, and the
+    request sent once more if there is another and its body can be sent again; else the caller gets the 401.
+    """
+    from tokenferry.integrations._httpx2 import Auth  # noqa: PLC0415  # httpx2 costs 80 ms
+
+    return Auth(broker or default_broker(), name)
+
+
+def anthropic_credentials(name: str | None = None, *, broker: Broker | None = None) -> "Credentials":
+    """What `Anthropic(credentials=...)` takes, for accounts with a token.
+
+    An account with an API key raises `UsageError`, for the SDK sends what it gets here as a bearer token; such a key
+    goes into `Anthropic(api_key=...)`. Raises `UsageError` where the SDK is missing.
+    """
+    _need("anthropic", "2.11")
+    from tokenferry.integrations._anthropic import Credentials  # noqa: PLC0415  # the SDK costs a second
+
+    return Credentials(broker or default_broker(), name)
+
+
+def async_anthropic_credentials(name: str | None = None, *, broker: Broker | None = None) -> "AsyncCredentials":
+    """The same for `AsyncAnthropic(credentials=...)`, which takes the other kind, too, at the price of a thread."""
+    _need("anthropic", "2.11")
+    from tokenferry.integrations._anthropic import AsyncCredentials  # noqa: PLC0415  # the SDK costs a second
+
+    return AsyncCredentials(broker or default_broker(), name)
+
+
+def openai_api_key(name: str | None = None, *, broker: Broker | None = None) -> "ApiKeyProvider":
+    """What `OpenAI(api_key=...)` takes: it is asked before every request.
+
+    That SDK does not tell of refused tokens; `auth` as the `auth` of its `http_client` would.
+    """
+    from tokenferry.integrations._openai import ApiKeyProvider  # noqa: PLC0415  # like its siblings
+
+    return ApiKeyProvider(broker or default_broker(), name)
+
+
+def async_openai_api_key(name: str | None = None, *, broker: Broker | None = None) -> "AsyncApiKeyProvider":
+    """The same for `AsyncOpenAI(api_key=...)`."""
+    from tokenferry.integrations._openai import AsyncApiKeyProvider  # noqa: PLC0415  # like its siblings
+
+    return AsyncApiKeyProvider(broker or default_broker(), name)
+
+
+def _need(package: str, version: str) -> None:
+    if find_spec(package) is None:
+        raise UsageError(f"this needs the package {package}; install it with: pip install '{package}>={version}'")

@@ -1,0 +1,90 @@
+from functools import cache
+from typing import Any, Final
+
+from anthropic import AnthropicError
+from anthropic.lib.credentials import AccessToken
+
+from tokenferry.broker import Broker
+from tokenferry.credentials import ApiKey, Credential
+from tokenferry.errors import TokenferryError, UsageError
+
+_ASK_EVERY_TIME: Final = 0
+"""As `expires_at`: the SDK keeps no copy, so what other processes change counts here, too. A warm answer costs less
+than the SDK's own cache."""
+
+
+class _Provider:
+    def __init__(self, broker: Broker, name: str | None) -> None:
+        self._broker = broker
+        self._name = name
+        self._last: tuple[Credential, AccessToken] | None = None
+
+    def _is_refused(self, credential: Credential) -> bool:
+        """Tell whether a 401 that the SDK saw means this credential, and if so the broker, which then renews it.
+
+        The SDK doesn't say which token was refused, so a verdict may be about one before. It isn't about a token that
+        was not handed out yet, and one that was granted a moment ago is given the benefit of the doubt.
+        """
+        last = self._last
+        is_new_here = last is not None and last[0].secret != credential.secret
+        if is_new_here or self._broker.was_just_granted(credential):
+            return False
+        self._broker.invalidate(self._name, credential.secret)
+        return True
+
+    def _access_token(self, credential: Credential) -> AccessToken:
+        last = self._last
+        if last is not None and last[0] is credential:
+            return last[1]
+        if isinstance(credential, ApiKey):
+            raise UsageError(
+                f"account {self._name or 'in use'!r} holds an API key, which this SDK takes in another place: "
+                "Anthropic(api_key=tokenferry.resolve(NAME).secret.reveal())"
+            )
+        token = AccessToken(credential.secret.reveal(), _ASK_EVERY_TIME)
+        self._last = (credential, token)
+        return token
+
+
+class Credentials(_Provider):
+    """An `AccessTokenProvider` of the anthropic SDK."""
+
+    def __call__(self, *, force_refresh: bool = False) -> AccessToken:
+        """Raises what `Broker.resolve` raises, as an `AnthropicError` besides, which the SDK lets pass."""
+        try:
+            credential = self._broker.resolve(self._name)
+            if force_refresh and self._is_refused(credential):
+                credential = self._broker.resolve(self._name)
+            return self._access_token(credential)
+        except TokenferryError as fault:
+            raise _for_sdk(fault) from None
+
+
+class AsyncCredentials(_Provider):
+    """An `AsyncAccessTokenProvider` of the anthropic SDK."""
+
+    async def __call__(self, *, force_refresh: bool = False) -> AccessToken:
+        """Raises what `Broker.aresolve` raises, as an `AnthropicError` besides, which the SDK lets pass."""
+        try:
+            credential = await self._broker.aresolve(self._name)
+            if force_refresh and self._is_refused(credential):
+                credential = await self._broker.aresolve(self._name)
+            return self._access_token(credential)
+        except TokenferryError as fault:
+            raise _for_sdk(fault) from None
+
+
+def _for_sdk(fault: TokenferryError) -> TokenferryError:
+    """The same error, of the SDK's family too: it would retry any other and call it "Connection error."."""
+    kind = _sdk_class(type(fault))  # type: ignore[arg-type]  # a class is hashable, whatever its instances' __hash__
+    error = kind.__new__(kind, *fault.args)
+    error.__dict__.update(fault.__dict__)
+    return error
+
+
+@cache
+def _sdk_class(kind: type[TokenferryError]) -> type[TokenferryError]:
+    def reduce(error: TokenferryError) -> tuple[Any, ...]:
+        return kind, error.args, error.__dict__
+
+    return type(kind.__name__, (kind, AnthropicError), {"__module__": kind.__module__, "__reduce__": reduce})

@@ -1,0 +1,75 @@
+import logging
+from collections.abc import AsyncGenerator, Generator
+from typing import Final
+
+import httpx2
+
+from tokenferry.broker import Broker
+from tokenferry.credentials import Credential, merge_beta
+from tokenferry.errors import TokenferryError
+
+logger = logging.getLogger(__name__)
+
+_CREDENTIAL_HEADERS: Final = ("authorization", "x-api-key")
+_BETA: Final = "anthropic-beta"
+_REFUSED: Final = 401
+
+
+class Auth(httpx2.Auth):
+    """Puts an account's credential into requests, and renews a refused one once."""
+
+    def __init__(self, broker: Broker, name: str | None) -> None:
+        self._broker = broker
+        self._name = name
+
+    def sync_auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
+        """Raises what `Broker.resolve` raises, unless there is a 401 to give back instead."""
+        first = self._broker.resolve(self._name)
+        response = yield _presenting(request, first)
+        if response.status_code != _REFUSED:
+            return
+        self._broker.invalidate(self._name, first.secret)
+        try:
+            other = self._broker.resolve(self._name)
+        except TokenferryError as fault:
+            _log(fault)
+            return
+        if other.secret != first.secret and _can_be_sent_again(request):
+            yield _presenting(request, other)
+
+    async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
+        """The same with `Broker.aresolve`."""
+        first = await self._broker.aresolve(self._name)
+        response = yield _presenting(request, first)
+        if response.status_code != _REFUSED:
+            return
+        self._broker.invalidate(self._name, first.secret)
+        try:
+            other = await self._broker.aresolve(self._name)
+        except TokenferryError as fault:
+            _log(fault)
+            return
+        if other.secret != first.secret and _can_be_sent_again(request):
+            yield _presenting(request, other)
+
+
+def _presenting(request: httpx2.Request, credential: Credential) -> httpx2.Request:
+    """Make this credential the request's only one; the beta names that it needs join those asked for."""
+    headers = request.headers
+    for name in _CREDENTIAL_HEADERS:
+        headers.pop(name, None)
+    for name, value in credential.headers():
+        headers[name] = merge_beta(headers.get_list(name), (value,)) if name == _BETA else value
+    return request
+
+
+def _can_be_sent_again(request: httpx2.Request) -> bool:
+    """A body that is read as it is sent, from a file or an iterator, is used up."""
+    try:
+        return request.content is not None
+    except httpx2.RequestNotRead:
+        return False
+
+
+def _log(fault: TokenferryError) -> None:
+    logger.warning("the credential was refused, and another can't be had: %s", fault)

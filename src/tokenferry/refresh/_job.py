@@ -1,0 +1,79 @@
+"""What a refresh is asked for, what it gives, and what it knows of its surroundings."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tokenferry.credentials import OAuthToken
+from tokenferry.oauth import OAuthEndpoints
+from tokenferry.refresh._process import ProcessIdentity
+from tokenferry.secret import Secret
+from tokenferry.settings import RefreshSettings
+from tokenferry.stores import Account, Document
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One wish for a better token.
+
+    `refused` is the sha256 of an access token that was answered with 401. `needs` and `wait` are in seconds: the life
+    a token must have left to satisfy, and the longest wait for the lock. `forced` wants a grant whatever is there.
+    """
+
+    name: str
+    needs: float = 0.0
+    wait: float = 60.0
+    refused: str | None = None
+    forced: bool = False
+
+    def is_satisfied_by(self, document: Document, now: float) -> bool:
+        token = document.credential
+        if self.forced or token.secret.sha256 == self.refused:
+            return False
+        return not isinstance(token, OAuthToken) or seconds_left(token, now) > window(token, self.needs)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a flow ends with: the document to use, whether a grant of its own made it, and whether it rests safely."""
+
+    document: Document
+    granted: bool
+    published: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What the flow knows of its surroundings."""
+
+    endpoints: Callable[[Document], OAuthEndpoints]
+    """The provider's endpoints. Raises `UnknownProvider`."""
+    client_secret: Callable[[OAuthEndpoints], Secret | None]
+    now: Callable[[], float]
+    machine: str
+    process: ProcessIdentity
+    is_gone: Callable[[ProcessIdentity], bool] = ProcessIdentity.is_gone
+    settings: RefreshSettings = field(default_factory=RefreshSettings)
+    jitter: Callable[[], float] = lambda: random.uniform(0.5, 1.0)  # noqa: S311  # spreads retries, guards nothing
+
+
+def seconds_left(token: OAuthToken, now: float) -> float:
+    """Seconds until the access token expires; infinite when it isn't known to."""
+    return float("inf") if token.expires_at is None else token.expires_at - now
+
+
+def granted_ago(token: OAuthToken, now: float) -> float:
+    """Seconds since a refresh made this access token; infinite if it came otherwise, by a login or an import."""
+    return now - token.obtained_at if token.source == "refresh" and token.obtained_at is not None else float("inf")
+
+
+def window(token: OAuthToken, seconds: float) -> float:
+    """A window in seconds, no longer than half the life that the token was granted with."""
+    return seconds if token.lifetime is None else min(seconds, token.lifetime / 2)
+
+
+def log_in_again(account: Account) -> str:
+    """The owner's login command, as the end of a sentence."""
+    if account.owner == "claude-code":
+        return "log in again with: claude /login"
+    return f"log in again with: tokenferry accounts add {account.name} --replace"

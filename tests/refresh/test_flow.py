@@ -1,0 +1,419 @@
+"""What each outcome of a grant leads to, over real files and between brokers that share them."""
+
+import errno
+import os
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from refresh.rig import LIFETIME, NAME, PATIENCE, PROVIDERS, START, Rig, answer, document, put, token, value, wait_for
+from tokenferry.accounts import AccountBook
+from tokenferry.broker import Broker
+from tokenferry.credentials import ApiKey, OAuthToken
+from tokenferry.errors import (
+    ChainCopied,
+    CorruptFile,
+    CredentialRefused,
+    NeedsLogin,
+    RefreshBusy,
+    RefreshFailed,
+    RefreshUncertain,
+    StorageFailed,
+)
+from tokenferry.oauth import Answer, Lost, NotSent
+from tokenferry.refresh import Attempt, FileJournal, ProcessIdentity, _process
+from tokenferry.refresh import _flow as flow
+from tokenferry.secret import Fields, Secret
+from tokenferry.settings import Home, RefreshSettings
+from tokenferry.stores import Account, Disk, Document, FileLock, FileStore
+
+DEAD = answer(400, error="invalid_grant")
+
+
+@pytest.fixture(autouse=True)
+def _no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow, "_SIBLING_WAIT", 0.0)
+    monkeypatch.setattr(flow, "_REPUBLISH_EVERY", 0.02)
+
+
+# -- nothing was granted
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [NotSent("no route"), answer(429), answer(500), answer(503), answer(401, error="invalid_client"), answer(404)],
+    ids=lambda outcome: str(getattr(outcome, "status", "not sent")),
+)
+def test_what_decided_nothing_is_tried_again_after_a_back_off_that_all_brokers_share(rig: Rig, outcome: Any) -> None:
+    rig.put(token())
+    rig.endpoint.script.append(outcome)
+    first, second = rig.broker(), rig.broker()
+    with pytest.raises(RefreshFailed, match=r"could not be refreshed: .*; the next try is in 1 s") as caught:
+        first.resolve(NAME)
+    assert caught.value.retry_after
+    assert 0.5 <= caught.value.retry_after <= 1.0
+    for broker in (first, second):
+        with pytest.raises(RefreshFailed):
+            broker.resolve(NAME)
+    assert rig.endpoint.requests == 1
+    assert first.journal.attempt(NAME) is None
+    rig.clock.advance(1.5)
+    assert value(second.resolve(NAME)) == "access-2"
+    assert first.journal.verdict(NAME) is None
+    assert rig.endpoint.presented == ["refresh-0"] * 2
+
+
+def test_the_back_off_doubles_up_to_five_minutes(rig: Rig) -> None:
+    rig.put(token())
+    rig.endpoint.script.extend([answer(503)] * 12)
+    broker = rig.broker()
+    waits = []
+    for _ in range(12):
+        with pytest.raises(RefreshFailed) as caught:
+            broker.resolve(NAME)
+        waits.append(caught.value.retry_after or 0.0)
+        rig.clock.advance(400)
+    assert all(2**number / 2 <= wait <= 2**number for number, wait in enumerate(waits[:8]))
+    assert all(150 <= wait <= 300 for wait in waits[9:])
+
+
+@pytest.mark.parametrize("is_date", [False, True], ids=["seconds", "date"])
+def test_retry_after_is_heeded(rig: Rig, is_date: bool) -> None:  # noqa: FBT001  # parametrized
+    rig.put(token())
+    when = format_datetime(datetime.fromtimestamp(START + 90, UTC), usegmt=True) if is_date else "90"
+    rig.endpoint.script.append(answer(429, {"retry-after": when}))
+    broker = rig.broker()
+    with pytest.raises(RefreshFailed) as caught:
+        broker.resolve(NAME)
+    assert caught.value.retry_after == 90
+    rig.clock.advance(89)
+    with pytest.raises(RefreshFailed, match="the next try is in 1 s"):
+        rig.broker().resolve(NAME)
+    rig.clock.advance(2)
+    assert value(broker.resolve(NAME)) == "access-2"
+
+
+class TellingStore(FileStore):
+    """Tells when its lock was found taken."""
+
+    def __init__(self, home: Home) -> None:
+        super().__init__(home)
+        self.met = threading.Event()
+
+    def lock(self, name: str) -> FileLock:
+        store = self
+
+        class TellingLock(FileLock):
+            def try_acquire(self) -> bool:
+                is_mine = super().try_acquire()
+                if not is_mine:
+                    store.met.set()
+                return is_mine
+
+        return TellingLock(self.path(name), self._home.locks)
+
+
+def test_who_waits_for_the_lock_while_a_grant_fails_takes_that_verdict_and_sends_nothing(rig: Rig) -> None:
+    """Even if the back-off is over by the time the lock is free."""
+    rig.put(token())
+    rig.endpoint.script.append(answer(503))
+    rig.endpoint.gate.clear()
+    store = TellingStore(rig.home)
+    first, second = rig.broker(), rig.broker(store=store)
+    errors: list[BaseException] = []
+
+    def resolve(broker: Broker) -> None:
+        with pytest.raises(RefreshFailed) as caught:
+            broker.resolve(NAME)
+        errors.append(caught.value)
+
+    threads = [threading.Thread(target=resolve, args=(broker,)) for broker in (first, second)]
+    threads[0].start()
+    assert rig.endpoint.entered.wait(PATIENCE)
+    threads[1].start()
+    assert store.met.wait(PATIENCE)
+    original = first.journal.judge
+
+    def judge(name: str, verdict: Any) -> None:
+        original(name, verdict)
+        rig.clock.advance(100)
+
+    first.journal.judge = judge  # type: ignore[method-assign]  # time passes between the verdict and the release
+    rig.endpoint.gate.set()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert len(errors) == 2
+    assert rig.endpoint.requests == 1
+
+
+def test_a_lock_that_stays_taken_is_told_with_its_holder_and_a_living_token_is_used(rig: Rig) -> None:
+    rig.put(token(left=29))
+    broker = rig.broker(settings=RefreshSettings(wait=0.05))
+    with rig.store.exclusive(NAME, 0):
+        assert value(broker.resolve(NAME)) == "access-0"
+        rig.clock.advance(30)
+        with pytest.raises(RefreshBusy):
+            broker.resolve(NAME)
+        with pytest.raises(
+            RefreshBusy, match=rf"process {os.getpid()} \(.+\) is refreshing it and was not done"
+        ) as caught:
+            broker.refresh(NAME)
+        assert caught.value.retry_after == 1.0
+    assert rig.endpoint.requests == 0
+
+
+def test_an_early_refresh_waits_for_nobody(rig: Rig) -> None:
+    rig.put(token(left=200))
+    broker = rig.broker()
+    with rig.store.exclusive(NAME, 0):
+        assert value(broker.resolve(NAME)) == "access-0"
+        wait_for(lambda: broker.statistics(NAME).failures == {"RefreshBusy": 1})
+    assert rig.endpoint.requests == 0
+
+
+# -- needs login
+
+
+def test_a_dead_refresh_token_is_presented_once_and_a_new_login_clears_the_verdict(rig: Rig) -> None:
+    rig.put(token())
+    rig.endpoint.script.append(DEAD)
+    first, second = rig.broker(), rig.broker()
+    with pytest.raises(NeedsLogin, match=r"refresh token is dead \(invalid_grant\); log in again with: tokenferry acc"):
+        first.resolve(NAME)
+    for broker in (first, second):
+        with pytest.raises(NeedsLogin, match="refresh token is dead"):
+            broker.resolve(NAME)
+    assert rig.endpoint.presented == ["refresh-0"]
+    assert rig.store.read(NAME).credential == token(), "nothing is written over on failure"
+    rig.put(token(number=50))
+    rig.endpoint.extra = {"expires_in": LIFETIME}
+    assert value(second.resolve(NAME)) == "access-2"
+    assert rig.endpoint.presented == ["refresh-0", "refresh-50"]
+    assert first.journal.verdict(NAME) is None
+
+
+def test_a_living_token_outlives_its_dead_chain(rig: Rig) -> None:
+    rig.put(token(left=20))
+    rig.endpoint.script.append(DEAD)
+    broker = rig.broker()
+    assert value(broker.resolve(NAME)) == "access-0"
+    assert value(broker.resolve(NAME)) == "access-0"
+    rig.clock.advance(21)
+    with pytest.raises(NeedsLogin):
+        broker.resolve(NAME)
+    assert rig.endpoint.requests == 1
+
+
+def test_a_token_that_another_program_renewed_without_our_lock_is_not_taken_for_dead(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.put(token())
+
+    def sibling(*_: Any) -> Answer:
+        rig.store.swap(NAME, 1, document(token(left=3600, number=6)))
+        return DEAD
+
+    broker = rig.broker(send=sibling)
+    assert value(broker.resolve(NAME)) == "access-6"
+    assert broker.journal.verdict(NAME) is None
+    assert broker.journal.attempt(NAME) is None
+
+
+def test_a_copied_document_is_used_while_it_lives_then_refreshed_only_when_confirmed(rig: Rig) -> None:
+    copied = document(token(left=10))
+    put(rig.store, Document(copied.account, copied.credential, machine="another"))
+    broker = rig.broker()
+    assert value(broker.resolve(NAME)) == "access-0"
+    rig.clock.advance(11)
+    with pytest.raises(ChainCopied, match="tokenferry accounts confirm work"):
+        broker.resolve(NAME)
+    assert rig.endpoint.requests == 0
+    AccountBook(rig.store).confirm(NAME, broker.machine)
+    assert value(broker.resolve(NAME)) == "access-1"
+
+
+def test_an_account_that_became_an_api_key_meanwhile_is_not_refreshed(rig: Rig) -> None:
+    put(rig.store, Document(Account(NAME, "fake", "api-key"), ApiKey(Secret("sk-key"))))
+    with pytest.raises(CredentialRefused, match="holds an API key or setup token, which can't be refreshed"):
+        rig.broker().refresh(NAME)
+
+
+# -- uncertain
+
+
+def test_a_lost_answer_keeps_the_living_token_and_is_retried_once_nothing_is_left_to_lose(rig: Rig) -> None:
+    rig.put(token(left=25))
+    rig.endpoint.script.append(Lost("cut"))
+    broker = rig.broker()
+    for _ in range(5):
+        assert value(broker.resolve(NAME)) == "access-0"
+    assert rig.endpoint.requests == 1
+    with pytest.raises(RefreshUncertain):
+        broker.refresh(NAME)
+    rig.clock.advance(30)
+    assert value(broker.resolve(NAME)) == "access-2"
+    assert rig.endpoint.presented == ["refresh-0"] * 2
+    assert broker.journal.attempt(NAME) is None
+
+
+@pytest.mark.parametrize("second", [Lost("cut"), Answer(200, {}, b"<html>")], ids=["cut", "unreadable"])
+def test_two_lost_answers_end_the_login(rig: Rig, second: Any) -> None:
+    rig.put(token())
+    rig.endpoint.script.extend([Lost("cut"), second])
+    broker = rig.broker()
+    with pytest.raises(RefreshUncertain, match="its answer was lost"):
+        broker.resolve(NAME)
+    with pytest.raises(NeedsLogin, match="both answers were lost"):
+        rig.broker().resolve(NAME)
+    with pytest.raises(NeedsLogin, match="both answers were lost"):
+        broker.resolve(NAME)
+    assert rig.endpoint.requests == 2
+
+
+def test_a_refused_token_with_an_uncertain_refresh_is_retried(rig: Rig) -> None:
+    rig.put(token(left=25))
+    rig.endpoint.script.append(Lost("cut"))
+    broker = rig.broker()
+    first = broker.resolve(NAME)
+    broker.invalidate(NAME, first.secret)
+    assert value(broker.resolve(NAME)) == "access-2"
+
+
+def test_a_declared_grace_is_used_at_once_and_once(rig: Rig) -> None:
+    rig.put(token())
+    fake = PROVIDERS["fake"]
+    providers = {"fake": replace(fake, oauth=replace(fake.oauth, reuse_grace_s=30))}
+    rig.endpoint.script.append(Lost("cut"))
+    assert value(rig.broker(providers=providers).resolve(NAME)) == "access-2"
+    assert rig.endpoint.presented == ["refresh-0"] * 2
+    rig.clock.advance(LIFETIME)
+    rig.endpoint.script.extend([Lost("cut"), Lost("cut")])
+    with pytest.raises(NeedsLogin, match="both answers were lost"):
+        rig.broker(providers=providers).resolve(NAME)
+    assert rig.endpoint.requests == 4
+
+
+# -- the disk
+
+
+class FullDisk(Disk):
+    """Refuses new files while it is full; what exists can be written in place."""
+
+    def __init__(self) -> None:
+        self.is_full = False
+        self.refused = threading.Event()
+
+    def create(self, path: Path) -> int:
+        if self.is_full:
+            self.refused.set()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().create(path)
+
+
+def test_a_disk_that_is_full_before_the_grant_means_that_nothing_is_sent(rig: Rig) -> None:
+    rig.put(token(left=25))
+    disk = FullDisk()
+    disk.is_full = True
+    broker = rig.broker(journal=FileJournal(rig.home.journal, disk=disk))
+    assert value(broker.resolve(NAME)) == "access-0"
+    rig.clock.advance(30)
+    with pytest.raises(StorageFailed, match="No space left"):
+        broker.resolve(NAME)
+    assert rig.endpoint.requests == 0
+    disk.is_full = False
+    assert value(broker.resolve(NAME)) == "access-1"
+
+
+def test_a_disk_that_is_full_after_the_grant_delays_the_document_and_loses_nothing(rig: Rig) -> None:
+    rig.put(token())
+    disk = FullDisk()
+
+    def send(*arguments: Any) -> Any:
+        disk.is_full = True
+        return rig.endpoint(*arguments)
+
+    broker = rig.broker(store=FileStore(rig.home, disk=disk), send=send)
+    assert value(broker.resolve(NAME)) == "access-1"
+    assert disk.refused.is_set()
+    assert value(broker.resolve(NAME)) == "access-1", "served from memory"
+    assert rig.store.read(NAME).credential == token()
+    other = rig.broker(settings=RefreshSettings(wait=0.05))
+    with pytest.raises(RefreshBusy):
+        other.resolve(NAME)
+    disk.is_full = False
+    wait_for(lambda: rig.store.read(NAME).generation == 2)
+    assert value(other.resolve(NAME)) == "access-1"
+    assert rig.endpoint.requests == 1
+    wait_for(lambda: broker.journal.attempt(NAME) is None)
+
+
+def test_a_token_that_still_waits_to_be_written_when_its_process_ends_is_published_by_the_next(rig: Rig) -> None:
+    rig.put(token())
+    disk = FullDisk()
+
+    def send(*arguments: Any) -> Any:
+        disk.is_full = True
+        return rig.endpoint(*arguments)
+
+    broker = rig.broker(store=FileStore(rig.home, disk=disk), send=send)
+    assert value(broker.resolve(NAME)) == "access-1"
+    assert broker.drain(PATIENCE)
+    assert rig.store.read(NAME).credential == token()
+    assert value(rig.broker().resolve(NAME)) == "access-1"
+    assert rig.store.read(NAME).generation == 2
+    assert rig.endpoint.requests == 1
+
+
+def test_a_corrupt_journal_is_left_as_it_is_and_named(rig: Rig) -> None:
+    rig.put(token())
+    rig.home.journal.mkdir(mode=0o700)
+    attempt = rig.home.journal / f"{NAME}.attempt"
+    attempt.write_bytes(b"Xgarbage")
+    attempt.chmod(0o600)
+    with pytest.raises(CorruptFile, match=rf"{NAME}\.attempt can't be understood; .*keep it; log in again"):
+        rig.broker().resolve(NAME)
+    assert rig.endpoint.requests == 0
+    assert attempt.read_bytes() == b"Xgarbage"
+
+
+def test_a_verdict_that_can_not_be_read_only_advised(rig: Rig) -> None:
+    rig.put(token())
+    rig.home.journal.mkdir(mode=0o700)
+    verdict = rig.home.journal / f"{NAME}.verdict"
+    verdict.write_bytes(b'{"kind": "needs-login"')
+    verdict.chmod(0o600)
+    assert value(rig.broker().resolve(NAME)) == "access-1"
+
+
+def test_an_attempt_in_flight_of_a_living_process_without_its_lock_is_waited_for(rig: Rig) -> None:
+    rig.put(token())
+    journal = FileJournal(rig.home.journal)
+    parent = ProcessIdentity(os.getppid(), _process._start(os.getppid()), ProcessIdentity.own().boot)
+    refresh = token().refresh
+    assert refresh is not None
+    journal.begin(NAME, Attempt.begin(refresh.sha256, START, parent, 1))
+    with pytest.raises(RefreshBusy, match=f"process {os.getppid()} has a refresh in flight"):
+        rig.broker().resolve(NAME)
+    assert rig.endpoint.requests == 0
+
+
+def test_what_an_answer_leaves_out_is_kept_and_odd_lifetimes_discard_nothing(rig: Rig) -> None:
+    rig.put(token(scopes=("user:inference",), email="a@example.com", unknown=Fields(future="kept")))
+    rig.endpoint.extra = {"expires_in": -5}
+    renewed = rig.broker().resolve(NAME)
+    assert isinstance(renewed, OAuthToken)
+    assert (renewed.scopes, renewed.email, renewed.lifetime) == (("user:inference",), "a@example.com", 60)
+    assert renewed.unknown == {"future": "kept"}
+    assert renewed.source == "refresh"
+
+
+def test_the_providers_of_a_document_must_say_where_to_renew(rig: Rig) -> None:
+    rig.put(token(), provider="key")
+    providers = {**PROVIDERS, "key": type(PROVIDERS["fake"])("key", "key", "https://api.invalid")}
+    with pytest.raises(NeedsLogin, match="declares no token_url"):
+        rig.broker(providers=providers).resolve(NAME)

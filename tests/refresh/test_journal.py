@@ -1,0 +1,176 @@
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refresh.rig import LIFETIME, token
+from tokenferry.credentials import OAuthToken
+from tokenferry.errors import CorruptFile, StorageFailed, UnsafeFile
+from tokenferry.refresh import Attempt, FileJournal, Journal, MemoryJournal, ProcessIdentity, Verdict
+from tokenferry.refresh._journal import AttemptState
+from tokenferry.secret import Fields, Secret
+
+NAME = "work"
+HEADER = 4096
+SIZE = 64 * 1024
+
+printable = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=300)
+secrets = printable.map(Secret)
+times = st.integers(0, 4_102_444_800)
+texts = st.text(max_size=40)
+attempts = st.builds(
+    Attempt,
+    id=st.from_regex(r"\A[0-9a-f]{16}\Z"),
+    token=st.from_regex(r"\A[0-9a-f]{64}\Z"),
+    at=times,
+    process=st.builds(ProcessIdentity, pid=st.integers(1, 2**22), start=texts, boot=texts),
+    tries=st.integers(1, 2),
+)
+tokens = st.builds(
+    OAuthToken,
+    secret=secrets,
+    refresh=st.none() | secrets,
+    expires_at=st.none() | times,
+    scopes=st.lists(printable, max_size=4).map(tuple),
+    email=st.none() | texts,
+    lifetime=st.none() | st.integers(1, LIFETIME),
+    unknown=st.dictionaries(st.sampled_from(["x", "y"]), st.none() | st.booleans() | texts).map(Fields),
+)
+verdicts = st.builds(
+    Verdict,
+    kind=st.sampled_from(["failed", "uncertain", "needs-login"]),
+    token=st.from_regex(r"\A[0-9a-f]{64}\Z"),
+    at=st.floats(0, 4e9),
+    reason=texts,
+    until=st.floats(0, 4e9),
+    failures=st.integers(1, 100),
+)
+states: st.SearchStrategy[AttemptState] = st.sampled_from(["open", "uncertain", "denied", "closed"])
+ATTEMPT = Attempt.begin("ab" * 32, 1_800_000_000, ProcessIdentity.own(), 1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "journal"
+
+
+@pytest.fixture(params=["files", "memory"])
+def journal(request: pytest.FixtureRequest, folder: Path) -> Journal:
+    return FileJournal(folder) if request.param == "files" else MemoryJournal()
+
+
+class _Fresh:
+    """A journal of its own for each example."""
+
+    def __enter__(self) -> FileJournal:
+        self._folder = TemporaryDirectory()
+        return FileJournal(Path(self._folder.name) / "journal")
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.cleanup()
+
+
+@given(attempts, tokens, states)
+def test_an_attempt_its_answer_and_its_mark_come_back_as_they_were(
+    attempt: Attempt, answer: OAuthToken, state: AttemptState
+) -> None:
+    with _Fresh() as journal:
+        journal.begin(NAME, attempt)
+        assert journal.attempt(NAME) == attempt
+        journal.answer(NAME, attempt, answer)
+        journal.mark(NAME, attempt, state)
+        found = journal.attempt(NAME)
+        assert found is not None
+        assert found.state == state
+        assert found.answer == answer
+        assert found.process == attempt.process
+
+
+@given(verdicts)
+def test_a_verdict_comes_back_as_it_was(verdict: Verdict) -> None:
+    with _Fresh() as journal:
+        journal.judge(NAME, verdict)
+        assert journal.verdict(NAME) == verdict
+
+
+@given(tokens, st.data())
+def test_a_torn_answer_counts_as_absent_wherever_it_is_torn(answer: OAuthToken, data: st.DataObject) -> None:
+    with _Fresh() as journal:
+        journal.begin(NAME, ATTEMPT)
+        journal.answer(NAME, ATTEMPT, answer)
+        path = journal._attempt(NAME)
+        raw = path.read_bytes()
+        length = len(raw.rstrip(b"\0")) - HEADER
+        cut = HEADER + data.draw(st.integers(0, length - 1))
+        path.write_bytes(raw[:cut].ljust(SIZE, b"\0"))
+        found = journal.attempt(NAME)
+        assert found is not None
+        assert found.answer is None
+
+
+@given(st.binary(max_size=200))
+def test_whatever_the_file_holds_it_is_an_attempt_or_corrupt(raw: bytes) -> None:
+    with _Fresh() as journal:
+        journal.begin(NAME, ATTEMPT)
+        journal._attempt(NAME).write_bytes(raw)
+        with pytest.raises(CorruptFile, match="it may hold the only copy of a renewed token, so keep it"):
+            journal.attempt(NAME)
+        journal.judge(NAME, Verdict("failed", "", 0.0, ""))
+        journal._verdict(NAME).write_bytes(raw)
+        assert journal.verdict(NAME) is None
+
+
+def test_nothing_is_there_at_first_and_nothing_after_closing(journal: Journal) -> None:
+    assert journal.attempt(NAME) is None
+    assert journal.verdict(NAME) is None
+    journal.close(NAME)
+    journal.judge(NAME, None)
+    journal.begin(NAME, ATTEMPT)
+    verdict = Verdict("failed", ATTEMPT.token, 1.0, "why", until=2.0)
+    journal.judge(NAME, verdict)
+    assert journal.attempt(NAME) == ATTEMPT
+    assert journal.verdict(NAME) == verdict
+    journal.close(NAME)
+    journal.judge(NAME, None)
+    assert journal.attempt(NAME) is None
+    assert journal.verdict(NAME) is None
+
+
+def test_an_attempt_takes_all_the_room_it_will_ever_need_at_once(folder: Path) -> None:
+    journal = FileJournal(folder)
+    journal.begin(NAME, ATTEMPT)
+    path = folder / f"{NAME}.attempt"
+    before = path.stat()
+    assert before.st_size == SIZE
+    assert before.st_blocks * 512 >= SIZE, "the room is a hole, which a full disk could not fill"
+    assert before.st_mode & 0o777 == 0o600
+    journal.answer(NAME, ATTEMPT, token())
+    journal.mark(NAME, ATTEMPT, "uncertain")
+    after = path.stat()
+    assert (after.st_ino, after.st_size, after.st_blocks) == (before.st_ino, before.st_size, before.st_blocks)
+
+
+def test_an_attempt_names_its_refresh_token_by_digest_alone(folder: Path) -> None:
+    refresh = token().refresh
+    assert refresh is not None
+    journal = FileJournal(folder)
+    journal.begin(NAME, Attempt.begin(refresh.sha256, 0, ProcessIdentity.own(), 1))
+    raw = (folder / f"{NAME}.attempt").read_bytes()
+    assert refresh.sha256.encode() in raw
+    assert refresh.reveal().encode() not in raw
+
+
+def test_writing_into_an_attempt_that_is_gone_is_told(folder: Path) -> None:
+    journal = FileJournal(folder)
+    with pytest.raises(StorageFailed, match=rf"{NAME}\.attempt \(attempt {ATTEMPT.id}\) could not be written"):
+        journal.mark(NAME, ATTEMPT, "denied")
+
+
+def test_a_readable_journal_is_refused(folder: Path) -> None:
+    journal = FileJournal(folder)
+    journal.begin(NAME, ATTEMPT)
+    (folder / f"{NAME}.attempt").chmod(0o644)
+    with pytest.raises(UnsafeFile, match="chmod 0600"):
+        journal.attempt(NAME)

@@ -1,0 +1,168 @@
+"""What the one sender makes of real sockets that misbehave."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from refresh.rig import PATIENCE
+from tokenferry.oauth import MAX_ANSWER, Answer, Lost, NotSent, TokenRequest
+from tokenferry.refresh import send
+from tokenferry.sandbox import Sandbox
+
+Serve = Callable[[Callable[[socket.socket], None]], str]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Answer one connection by hand; gives the URL."""
+    threads: list[threading.Thread] = []
+    listeners: list[socket.socket] = []
+
+    def start(handle: Callable[[socket.socket], None]) -> str:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listeners.append(listener)
+
+        def run() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(PATIENCE)
+                handle(connection)
+
+        threads.append(threading.Thread(target=run))
+        threads[-1].start()
+        return f"http://127.0.0.1:{listener.getsockname()[1]}/token"
+
+    yield start
+    for thread in threads:
+        thread.join(PATIENCE)
+    for listener in listeners:
+        listener.close()
+
+
+def request(url: str) -> TokenRequest:
+    return TokenRequest(url, (("content-type", "application/json"),), b'{"refresh_token": "canary-refresh"}')
+
+
+def read_request(connection: socket.socket) -> bytes:
+    data = b""
+    while b"canary-refresh" not in data:
+        data += connection.recv(65_536)
+    return data
+
+
+def test_an_answer_is_given_whole_with_lower_case_names(serve: Serve) -> None:
+    def handle(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(b"HTTP/1.1 503 No\r\nRetry-After: 7\r\nContent-Length: 2\r\n\r\n{}")
+
+    assert send(request(serve(handle)), PATIENCE) == Answer(503, {"retry-after": "7", "content-length": "2"}, b"{}")
+
+
+def test_a_port_that_nobody_listens_on_is_not_sent() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    outcome = send(request(f"http://127.0.0.1:{port}/"), PATIENCE)
+    assert isinstance(outcome, NotSent)
+    assert "127.0.0.1 could not be reached (Connection refused)" in outcome.reason
+
+
+def test_a_name_that_does_not_resolve_is_not_sent() -> None:
+    assert isinstance(send(request("https://nowhere.invalid/token"), PATIENCE), NotSent)
+
+
+def test_a_failed_handshake_is_not_sent(serve: Serve) -> None:
+    def handle(connection: socket.socket) -> None:
+        connection.recv(65_536)
+        connection.sendall(b"HTTP/1.1 400 this is no TLS\r\n\r\n")
+
+    assert isinstance(send(request(serve(handle).replace("http:", "https:")), PATIENCE), NotSent)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{}",
+        b"nonsense\r\n\r\n",
+    ],
+    ids=["nothing", "half a head", "half a body", "half a chunk", "no HTTP"],
+)
+def test_a_connection_cut_after_the_request_loses_the_answer(serve: Serve, said: bytes) -> None:
+    def handle(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(said)
+
+    outcome = send(request(serve(handle)), PATIENCE)
+    assert isinstance(outcome, Lost)
+    assert "canary" not in outcome.reason
+
+
+def test_silence_beyond_the_time_allowed_loses_the_answer(serve: Serve) -> None:
+    over = threading.Event()
+
+    def handle(connection: socket.socket) -> None:
+        read_request(connection)
+        over.wait(PATIENCE)
+
+    outcome = send(request(serve(handle)), 0.2)
+    over.set()
+    assert outcome == Lost("127.0.0.1 did not answer within 0.2 seconds")
+
+
+def test_an_answer_that_drips_beyond_the_time_allowed_is_lost(serve: Serve) -> None:
+    over = threading.Event()
+
+    def handle(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        while not over.wait(0.02):
+            try:
+                connection.sendall(b" ")
+            except OSError:
+                return
+
+    outcome = send(request(serve(handle)), 0.3)
+    over.set()
+    assert isinstance(outcome, Lost)
+
+
+def test_an_endless_answer_is_lost_without_being_read_to_the_end(serve: Serve) -> None:
+    def handle(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        try:
+            while True:
+                connection.sendall(b" " * 65_536)
+        except OSError:
+            return
+
+    assert send(request(serve(handle)), PATIENCE) == Lost("the answer is larger than any token endpoint's")
+    assert MAX_ANSWER == 1024 * 1024
+
+
+def test_a_redirect_is_an_answer_and_is_not_followed(tokenferry_sandbox: Sandbox) -> None:
+    target = f"{tokenferry_sandbox.url}/v1/messages"
+    tokenferry_sandbox.fault("redirect", location=target, path="/v1/oauth/token")
+    outcome = send(request(f"{tokenferry_sandbox.url}/v1/oauth/token"), PATIENCE)
+    assert isinstance(outcome, Answer)
+    assert outcome.status == 307
+    assert [each["path"] for each in tokenferry_sandbox.requests()] == ["/v1/oauth/token"]
+
+
+def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
+    tokenferry_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+    assert isinstance(send(request(f"{tokenferry_sandbox.url}/v1/oauth/token"), PATIENCE), Answer)
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:1", "nonsense://proxy"])
+def test_a_proxy_that_can_not_be_used_means_that_nothing_was_sent(monkeypatch: pytest.MonkeyPatch, proxy: Any) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    assert isinstance(send(request("https://auth.invalid/token"), PATIENCE), NotSent)

@@ -1,0 +1,47 @@
+import asyncio
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tokenferry
+from refresh.rig import PATIENCE, sandbox_login, sandbox_providers
+from tokenferry.broker import Broker
+from tokenferry.sandbox import Sandbox
+from tokenferry.settings import Home
+from tokenferry.stores import FileStore
+
+API = Path(__file__).with_name("api.py")
+
+
+@pytest.fixture
+def broker(home: Home, tokenferry_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Broker]:
+    """Alice's, and the default one."""
+    sandbox_login(FileStore(home), tokenferry_sandbox, expires_in=28_800)
+    broker = Broker(home=home, providers=sandbox_providers(tokenferry_sandbox))
+    monkeypatch.setattr("tokenferry.broker._Default.broker", broker)
+    yield broker
+    assert broker.drain(PATIENCE)
+
+
+def test_what_the_type_checker_takes_runs(broker: Broker, tokenferry_sandbox: Sandbox, tmp_path: Path) -> None:
+    api: dict[str, Any] = runpy.run_path(str(API))
+    api["default_broker"]()
+    asyncio.run(api["default_broker_async"]())
+    assert api["kinds"](tokenferry.resolve("alice")) == "login"
+    api["secrets"]()
+    own = api["own_store"](broker.providers)
+    assert api["kinds"](own.resolve()) == "key"
+    assert api["own_settings"](tmp_path / "elsewhere", broker.providers).accounts() == []
+    message, code, retry_after = api["errors"]()
+    assert "tokenferry accounts list" in message
+    assert (code, retry_after) == (4, None)
+    api["clients"](broker, tokenferry_sandbox.url)
+    asyncio.run(api["async_clients"](broker, tokenferry_sandbox.url))
+
+
+def test_every_public_name_is_used(broker: Broker) -> None:
+    source = API.read_text(encoding="utf-8")
+    assert [name for name in tokenferry.__all__ if name not in source] == []

@@ -1,0 +1,107 @@
+"""Builds the wheel and tries it in an environment where nothing of the source tree can be imported."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+_PATIENCE: Final = 120.0
+_BUILD: Final = "import sys; from flit_core import buildapi; print(buildapi.build_wheel(sys.argv[1]))"
+
+
+def build_wheel(folder: Path) -> Path:
+    """Build it as an installer would, from the source tree."""
+    done = subprocess.run(
+        [sys.executable, "-c", _BUILD, str(folder)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return folder / done.stdout.split()[-1]
+
+
+def make_environment(folder: Path, *, pip: bool = False) -> Path:
+    """An empty virtual environment; gives its Python."""
+    options = [] if pip else ["--without-pip"]
+    subprocess.run([sys.executable, "-m", "venv", *options, str(folder)], check=True, timeout=_PATIENCE)
+    return folder / "bin" / "python"
+
+
+def site_packages(python: Path) -> Path:
+    return Path(_output(str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
+
+
+def check_installed(python: Path, folder: Path, version: str) -> None:
+    """The commands work, and what runs is what was installed: a round trip from a fake provider to a token."""
+    command = str(python.with_name("tokenferry"))
+    origin = _output(str(python), "-c", "import tokenferry; print(tokenferry.__file__)", cwd=folder).strip()
+    assert Path(origin).parent == site_packages(python) / "tokenferry"
+    variables = _environment(folder)
+    assert version in _output(command, "--version", variables=variables)
+    assert json.loads(_output(command, "accounts", "list", "--json", variables=variables)) == []
+
+    port_file = folder / "port"
+    with subprocess.Popen(
+        [command, "sandbox", "--port", "0", "--port-file", str(port_file)],
+        env=_clean(variables),
+        stdout=subprocess.DEVNULL,
+    ) as sandbox:
+        try:
+            deadline = time.monotonic() + _PATIENCE
+            while not port_file.exists():
+                assert sandbox.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            url = f"http://127.0.0.1:{int(port_file.read_text())}"
+            config = folder / "home" / "config.toml"
+            config.write_text(f'[[providers]]\nname = "sandbox"\nbase_url = "{url}"\n')
+            config.chmod(0o600)
+            login = _fetch(f"{url}/_sandbox/issue?account=alice&expires_in=-3600")
+            _output(command, "accounts", "add", "alice", "--provider", "sandbox", stdin=login, variables=variables)
+            token = _output(command, "token", variables=variables)
+            assert token.startswith("sk-ant-oat")
+            assert token.strip() not in login
+            assert json.loads(_fetch(f"{url}/_sandbox/counters"))["accounts"]["alice"]["refreshes"] == 1
+            assert "alice" in _output(command, "accounts", "list", variables=variables)
+        finally:
+            sandbox.terminate()
+            assert sandbox.wait(_PATIENCE) == 0
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    home = folder / "home"
+    home.mkdir(mode=0o700)
+    return {"TOKENFERRY_HOME": str(home)}
+
+
+def _clean(variables: Mapping[str, str]) -> dict[str, str]:
+    """Nothing that leads Python to the source tree."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV"))}
+    return {**kept, **variables}
+
+
+def _output(
+    *arguments: str, cwd: Path | None = None, stdin: str = "", variables: Mapping[str, str] | None = None
+) -> str:
+    done = subprocess.run(
+        arguments,
+        cwd=cwd,
+        input=stdin,
+        env=_clean(variables or {}),
+        capture_output=True,
+        text=True,
+        timeout=_PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+    return done.stdout
+
+
+def _fetch(url: str) -> str:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(url, timeout=_PATIENCE) as answer:
+        text: str = answer.read().decode()
+    return text
