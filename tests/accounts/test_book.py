@@ -223,7 +223,10 @@ def test_an_account_that_goes_while_it_is_listed_is_not_listed(book: AccountBook
 
 
 def test_an_implicit_account_is_listed_unless_a_stored_one_has_its_name(store: FileStore, add: Add) -> None:
-    book = AccountBook(store, implicit=implicit("work", CONFIGURATION) | implicit("broken") | implicit("other"))
+    named = ("work", "broken", "other")
+    book = AccountBook(
+        store, implicit={key: one for name in named for key, one in implicit(name, CONFIGURATION).items()}
+    )
     add("work")
     corrupt(store, "broken")
     assert [one.store for one in book.listing().accounts if one.name == "work"] == ["file"]
@@ -232,6 +235,14 @@ def test_an_implicit_account_is_listed_unless_a_stored_one_has_its_name(store: F
     assert {one.name for one in book.listing().accounts} == {"work", "other"}
     with pytest.raises(CorruptFile):
         book.read("broken")
+
+
+def test_an_account_of_the_environment_counts_only_while_no_other_is_there(store: FileStore, add: Add) -> None:
+    book = AccountBook(store, implicit=implicit("ANTHROPIC_API_KEY"))
+    assert [one.name for one in book.listing().accounts] == ["ANTHROPIC_API_KEY"]
+    add("work")
+    assert [one.name for one in book.listing().accounts] == ["work"]
+    assert book.read("ANTHROPIC_API_KEY").account.store == ENVIRONMENT
 
 
 def test_an_unlistable_folder_is_told(book: AccountBook, home: Home) -> None:

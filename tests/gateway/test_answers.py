@@ -24,7 +24,7 @@ from tokenferry.gateway.upstream import AnswerCut, AnswerTimeout, BadAnswer, Bad
         (PolicyRefused("x"), 403, False, None),
         (NeedsLogin("x"), 503, False, None),
         (CredentialRefused("x"), 503, False, None),
-        (UnknownAccount("x"), 503, False, None),
+        (UnknownAccount("x"), 503, True, 2),
         (ConfigError("x"), 503, False, None),
         (UnsafeFile("x"), 500, False, None),
         (CorruptFile("x"), 500, False, None),

@@ -21,20 +21,56 @@ from tokenferry.gateway.upstream import Timeouts
 pytestmark = pytest.mark.anyio
 
 
+STOP = b'event: message_stop\ndata: {"type": "message_stop"}\n\n'
+
+
 async def test_an_event_reaches_the_client_before_the_next_is_made(gate: Gate, origin: Origin) -> None:
     arrived = asyncio.Event()
 
     async def script(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n\r\nevent: a\ndata: 1\n\n")
         await arrived.wait()
-        writer.write(b"event: b\ndata: 2\n\n")
+        writer.write(STOP)
 
     origin.scripts = [script]
     async with gate.open() as (reader, writer):
         writer.write(gate.head(length=2) + b"{}")
         await reader.readuntil(b"data: 1\n\n")
         arrived.set()
-        await reader.readuntil(b"data: 2\n\n\r\n0\r\n\r\n")
+        await reader.readuntil(STOP + b"\r\n0\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        b"",
+        b"event: content_block_delta\ndata: {}\n\n",
+        b'data: {"type":"content_block_delta","delta":{"text":"\\"message_stop\\""}}\n\n',
+        b"event: message_stop\ndata: {}\n\nevent: ping\ndata: {}\n\n",
+    ],
+)
+async def test_a_stream_that_ends_early_of_its_own_accord_ends_in_an_error(
+    gate: Gate, origin: Origin, events: bytes
+) -> None:
+    async def script(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        framed = b"%x\r\n%b\r\n" % (len(events), events) if events else b""
+        writer.write(head + framed + b"0\r\n\r\n")
+
+    origin.scripts = [script]
+    reply = await gate.call(body=b"{}")
+    assert reply.body.startswith(events)
+    assert reply.body.removeprefix(events).startswith(b"event: error\ndata: {")
+
+
+@pytest.mark.parametrize("ending", [b"event: message_stop\ndata: {}\n\n", b'data: {"type": "error"}\r\n\r\n'])
+async def test_a_stream_that_ends_as_it_should_is_left_as_it_is(gate: Gate, origin: Origin, ending: bytes) -> None:
+    async def script(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\nevent: a\ndata: 1\n\n" + ending)
+
+    origin.scripts = [script]
+    reply = await gate.call(body=b"{}")
+    assert reply.body == b"event: a\ndata: 1\n\n" + ending
 
 
 async def test_a_stream_has_the_shorter_time_for_its_first_byte(origin: Origin) -> None:

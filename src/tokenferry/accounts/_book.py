@@ -5,6 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from tokenferry.accounts._implicit import ENVIRONMENT
 from tokenferry.credentials import Credential
 from tokenferry.errors import CorruptFile, TokenferryError, UnknownAccount, UnsafeFile, UsageError
 from tokenferry.stores import (
@@ -65,10 +66,11 @@ class AccountBook:
                 continue  # removed since the names were read
             except TokenferryError as fault:
                 broken[name] = fault
-        for name, document in self._implicit.items():
-            is_shadowed = name in broken or any(account.name == name for account in accounts)
-            if not is_shadowed:
-                accounts.append(document.account)
+        taken = {*broken, *(account.name for account in accounts)}
+        implicit = [document.account for name, document in self._implicit.items() if name not in taken]
+        accounts += [account for account in implicit if account.store != ENVIRONMENT]
+        if not accounts and not broken:
+            accounts += implicit
         accounts.sort(key=lambda account: (account.priority, account.created_at, account.name))
         return Listing(tuple(accounts), MappingProxyType(broken))
 
@@ -80,7 +82,7 @@ class AccountBook:
         if name := name or os.environ.get("TOKENFERRY_ACCOUNT") or self.active():
             return name
         listing = self.listing()
-        names = [account.name for account in listing.accounts if account.store != "environment"]
+        names = [account.name for account in listing.accounts if account.store != ENVIRONMENT]
         names += listing.broken
         names = names or [account.name for account in listing.accounts][:1]
         if len(names) == 1:

@@ -4,7 +4,15 @@ import json
 import math
 from typing import Final
 
-from tokenferry.errors import CorruptFile, PolicyRefused, StorageFailed, TokenferryError, TryLater, UnsafeFile
+from tokenferry.errors import (
+    CorruptFile,
+    PolicyRefused,
+    StorageFailed,
+    TokenferryError,
+    TryLater,
+    UnknownAccount,
+    UnsafeFile,
+)
 from tokenferry.gateway.upstream import AnswerTimeout, BadRequest, UpstreamClosed, UpstreamError
 
 REQUEST_ID: Final = b"x-tokenferry-request-id"
@@ -75,6 +83,9 @@ def refusal_of(fault: TokenferryError) -> Refusal:
             seconds = _RETRY_AFTER if fault.retry_after is None else math.ceil(fault.retry_after)
             seconds = min(max(seconds, 1), _LONGEST_RETRY_AFTER)
             return Refusal(503, "api_error", message, should_retry=True, retry_after=seconds)
+        case UnknownAccount():
+            message = "the account was removed a moment ago; send the request again"
+            return Refusal(503, "api_error", message, should_retry=True, retry_after=_RETRY_AFTER)
         case PolicyRefused():
             return Refusal(403, "permission_error", message)
         case UnsafeFile() | CorruptFile() | StorageFailed():

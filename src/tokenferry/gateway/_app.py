@@ -203,7 +203,14 @@ async def _pass_events(answer: Answer, out: _Out, record: Record) -> None:
         start = b"\n" if events.is_inside else b""
         await out.end(start + error_event("api_error", f"the answer was cut off: {fault}", record.request_id))
         return
-    await out.end(events.rest())
+    rest = events.rest()
+    if events.is_complete:
+        await out.end(rest)
+        return
+    # It ended of its own accord, but not as a whole message does: a truncated stream never looks complete.
+    logger.warning("%s the upstream ended its stream without message_stop", record.request_id)
+    reason = "the upstream ended the answer before it was complete"
+    await out.end(rest + b"\n\n" * bool(rest) + error_event("api_error", reason, record.request_id))
 
 
 async def _refuse(out: _Out, refusal: Refusal, record: Record, scope: Scope) -> None:

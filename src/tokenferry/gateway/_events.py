@@ -1,6 +1,8 @@
 from typing import Final
 
 _HELD_LIMIT: Final = 256 * 1024
+# Unescaped quotation marks: no text of a model can hold these.
+_ENDINGS: Final = (b'"message_stop"', b"event: message_stop", b"event: error", b'"type":"error"', b'"type": "error"')
 _BLANK_LINES: Final = (b"\n\n", b"\n\r\n", b"\r\r")
 
 
@@ -13,11 +15,23 @@ class EventBoundary:
 
     def __init__(self) -> None:
         self._held = b""
+        self._last = b""
         self.is_inside = False
         """Whether the beginning of an unfinished event has been let through."""
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the last event that passed is one that a stream of the Messages API may end with."""
+        return any(ending in self._last for ending in _ENDINGS)
+
     def feed(self, chunk: bytes) -> bytes:
         """Give what may pass now; perhaps nothing."""
+        passing = self._pass(chunk)
+        if passing:
+            self._last = passing[_start_of_last_event(passing) :]
+        return passing
+
+    def _pass(self, chunk: bytes) -> bytes:
         if self._held:
             chunk = self._held + chunk
             self._held = b""
@@ -36,4 +50,10 @@ class EventBoundary:
     def rest(self) -> bytes:
         """Give what is held back when the stream ends of its own accord."""
         held, self._held = self._held, b""
+        self._last = held or self._last
         return held
+
+
+def _start_of_last_event(passing: bytes) -> int:
+    body = len(passing.rstrip(b"\r\n"))
+    return max(passing.rfind(line, 0, body) for line in _BLANK_LINES) + 1

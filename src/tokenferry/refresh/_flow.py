@@ -262,11 +262,13 @@ def _withdraw(document: Document, attempt: Attempt) -> Flow[None]:
 
 def _keep(world: World, document: Document, token: OAuthToken, attempt: Attempt) -> Flow[Result]:
     """Make the grant durable, then publish it. A full disk delays that; it loses nothing."""
+    name, is_kept, is_told = document.account.name, True, False
     if attempt.answer is None:
         try:
             yield effects.RecordAnswer(attempt, token)
         except StorageFailed as fault:
-            logger.error("account %s: %s", document.account.name, fault)  # noqa: TRY400  # no secret-bearing frames
+            is_kept = False
+            logger.warning("account %s: %s", name, fault)
     granted = replace(document, credential=token, machine=world.machine, generation=document.generation + 1)
     while True:
         try:
@@ -279,9 +281,19 @@ def _keep(world: World, document: Document, token: OAuthToken, attempt: Attempt)
                 return Result(document, granted=False)
             granted = replace(document, credential=token, machine=world.machine, generation=document.generation + 1)
         except StorageFailed as fault:
-            logger.error("account %s: the new token is served from memory: %s", document.account.name, fault)  # noqa: TRY400
+            if not is_told:
+                logger.warning(
+                    "account %s: the new token is served from memory until it can be written: %s", name, fault
+                )
+                is_told = True
             yield effects.Deliver(granted)
             if not (yield effects.Sleep(_REPUBLISH_EVERY)):
+                if not is_kept:
+                    logger.critical(
+                        "account %s: its renewed login could not be written anywhere and ends with this process; %s",
+                        name,
+                        log_in_again(document.account),
+                    )
                 return Result(granted, granted=True, published=False)
     yield effects.Judge(None)
     yield from _quietly(document, effects.Close())

@@ -71,6 +71,7 @@ class Journal(Protocol):
     def verdict(self, name: str) -> Verdict | None: ...
     def judge(self, name: str, verdict: Verdict | None) -> None: ...
     def totals(self, name: str) -> Mapping[str, int]: ...
+    def forget(self, name: str) -> None: ...
 
 
 class FileJournal:
@@ -153,7 +154,15 @@ class FileJournal:
         totals = Counter(self.totals(name))
         totals["granted" if verdict is None else verdict.kind] += 1
         data = json.dumps({"last": last, "totals": totals}).encode("ascii") + b"\n"
-        replace_private_file(self._verdict(name), data, disk=self._disk)
+        path = self._verdict(name)
+        remove_leftovers(path, disk=self._disk)
+        replace_private_file(path, data, disk=self._disk)
+
+    def forget(self, name: str) -> None:
+        """Remove all that is kept of an account that is no more. Raises `StorageFailed`."""
+        for path in (self._attempt(name), self._verdict(name)):
+            remove_leftovers(path, disk=self._disk)
+            remove_file(path, disk=self._disk)
 
     def totals(self, name: str) -> Mapping[str, int]:
         """How often refreshes ended how, by all processes, since the account was first refreshed here."""
@@ -221,6 +230,11 @@ class MemoryJournal:
 
     def totals(self, name: str) -> Mapping[str, int]:
         return dict(self._totals.get(name, {}))
+
+    def forget(self, name: str) -> None:
+        self._attempts.pop(name, None)
+        self._verdicts.pop(name, None)
+        self._totals.pop(name, None)
 
 
 def _write_answer(token: OAuthToken) -> bytes:
