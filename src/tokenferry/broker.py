@@ -11,6 +11,7 @@ from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from tokenferry.accounts import (
@@ -24,6 +25,7 @@ from tokenferry.accounts import (
 from tokenferry.config import Config, load
 from tokenferry.credentials import Credential, OAuthToken
 from tokenferry.errors import (
+    ConfigError,
     CredentialRefused,
     PolicyRefused,
     RefreshBusy,
@@ -54,7 +56,7 @@ from tokenferry.refresh import (
 )
 from tokenferry.secret import Secret
 from tokenferry.settings import Home, PolicySettings, RefreshSettings
-from tokenferry.stores import Account, Document, FileStore, Store, Watch
+from tokenferry.stores import Account, AttachedStore, Document, FileStore, Store, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -98,11 +100,12 @@ class Broker:
             self.settings = replace(self.settings, timeout=refresh_timeout)
         if store is None:
             home = home or Home.from_environment()
-            store = FileStore(home)
+            store = AttachedStore(FileStore(home), home.attached, partial(_open_attached, home))
         if isinstance(store, FileStore) and home is None and journal is None:
             raise UsageError("the journal of a file store lies in its home, so name that: Broker(home=...)")
         if journal is None:
-            journal = FileJournal(home.journal) if home and isinstance(store, FileStore) else MemoryJournal()
+            is_on_disk = isinstance(store, FileStore | AttachedStore)
+            journal = FileJournal(home.journal) if home and is_on_disk else MemoryJournal()
         self.providers = providers if providers is not None else builtin_providers()
         self.policy = policy or PolicySettings()
         self.machine = machine_id()
@@ -191,6 +194,15 @@ class Broker:
         """One grant now, however fresh the token. Raises what `resolve` raises."""
         name = self.book.choose(name)
         self._read(name)
+        return self.renew(name).credential
+
+    def renew(self, name: str | None = None) -> Document:
+        """One grant now, for the account's sake: policy, which is about handing credentials out, isn't asked.
+
+        The chain's owner rules whether it may be. Raises what `resolve` raises.
+        """
+        name = self.book.choose(name)
+        self.provider_of(self.book.read(name).account)
         job = self._job_for(name, forced=True)
         for _ in range(_ROUNDS):
             flight = self._engine.start(job)
@@ -199,7 +211,7 @@ class Broker:
                 break
             fault = flight.future.exception()
             if fault is None and (flight.job is job or flight.future.result().granted):
-                return flight.future.result().document.credential
+                return flight.future.result().document
             if fault is not None and flight.job is job:
                 raise _own_copy(fault)
         raise _still_busy(name)
@@ -232,8 +244,23 @@ class Broker:
             ) from None
 
     def statistics(self, name: str) -> RefreshStatistics:
-        """What this process saw of the account's refreshes."""
-        return self._engine.statistics(name)
+        """What is known of the account's refreshes, by this process and on disk."""
+        age: float | None = None
+        with contextlib.suppress(TokenferryError):
+            obtained_at = getattr(self.book.read(name).credential, "obtained_at", None)
+            age = None if obtained_at is None else self._now() - obtained_at
+        return replace(
+            self._engine.statistics(name),
+            totals=MappingProxyType(dict(self.journal.totals(name))),
+            last_verdict=self.journal.verdict(name),
+            token_age=age,
+        )
+
+    def remove(self, name: str) -> None:
+        """Remove an account and all that is kept of it. Raises `UnknownAccount`, `UsageError`, `StorageFailed`."""
+        self.book.remove(name)
+        self.journal.forget(name)
+        self._forget_one(name)
 
     def drain(self, timeout: float) -> bool:
         """Begin no further refresh, wait for those in flight; tells whether all ended in time (seconds)."""
@@ -331,6 +358,19 @@ class Broker:
 
     def _endpoints(self, document: Document) -> OAuthEndpoints:
         return self.provider_of(document.account).endpoints
+
+
+def _open_attached(home: Home, account: Account) -> Store:
+    """Open the store that an attached account rests in. Raises `ConfigError` for one that isn't known."""
+    if account.store == "claude-code":
+        from tokenferry.stores.claude_code import ClaudeCodeHome, ClaudeCodeStore  # noqa: PLC0415  # few have it
+
+        place = ClaudeCodeHome.from_environment(os.environ, Path.home())
+        return ClaudeCodeStore.on_this_platform(account, place, home.locks, user=os.environ.get("USER", ""))
+    raise ConfigError(
+        f"account {account.name!r} rests in a store {account.store!r} that this version doesn't know; "
+        f"remove it with: tokenferry accounts remove {account.name}"
+    )
 
 
 def _stamps(store: Store, active: Path | None) -> "dict[str, Hashable]":

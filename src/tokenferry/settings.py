@@ -44,6 +44,11 @@ class Home:
         return self.path / "accounts"
 
     @property
+    def attached(self) -> Path:
+        """Holds the accounts whose credential rests in another program's store."""
+        return self.path / "attached"
+
+    @property
     def journal(self) -> Path:
         return self.path / "journal"
 

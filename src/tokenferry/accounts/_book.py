@@ -10,6 +10,7 @@ from tokenferry.credentials import Credential
 from tokenferry.errors import CorruptFile, TokenferryError, UnknownAccount, UnsafeFile, UsageError
 from tokenferry.stores import (
     Account,
+    AttachedStore,
     Document,
     Store,
     check_account_name,
@@ -123,6 +124,7 @@ class AccountBook:
                 return False
             if not replacing:
                 raise UsageError(f"account {name!r} exists already; give --replace to log it in anew")
+            _check_is_ours(old)
             kept = replace(
                 account, labels=old.account.labels, priority=old.account.priority, created_at=old.account.created_at
             )
@@ -130,23 +132,45 @@ class AccountBook:
             self._store.swap(name, old.generation, new)
             return True
 
+    def attach(self, account: Account) -> Document:
+        """Take in an account whose login rests in another program's store, and give that login.
+
+        Raises `UsageError` when the name is taken or stores can't be attached here, `NeedsLogin` when there is none.
+        """
+        if not isinstance(self._store, AttachedStore):
+            raise UsageError("accounts can be attached to a home of files alone")
+        check_account_name(account.name)
+        self._store.attach(account)
+        try:
+            return self._store.read(account.name)
+        except TokenferryError:
+            self._store.detach(account.name)
+            raise
+
     def remove(self, name: str) -> None:
         """Remove an account, also one whose document can't be read. Raises `UnknownAccount`, `UsageError`."""
         if name in self._implicit and name not in self._store.names():
             where = self._implicit[name].account.store
             raise UsageError(f"account {name!r} comes from the {where}; remove it there")
+        if isinstance(self._store, AttachedStore) and self._store.is_attached(name):
+            self._store.detach(name)
+        else:
+            self._remove_stored(name)
+        if self._active is not None and self.active() == name:
+            remove_file(self._active)
+
+    def _remove_stored(self, name: str) -> None:
         with self._store.exclusive(name, _LOCK_WAIT):
             try:
                 self._store.swap(name, self._store.read(name).generation, None)
             except (CorruptFile, UnsafeFile):
                 self._store.discard(name)
-        if self._active is not None and self.active() == name:
-            remove_file(self._active)
 
     def confirm(self, name: str, machine: str) -> None:
         """Say that a copied document's chain is in use here alone. Raises `UnknownAccount`."""
         with self._store.exclusive(name, _LOCK_WAIT):
             document = self._store.read(name)
+            _check_is_ours(document)
             self._store.swap(name, document.generation, replace(document, machine=machine))
 
     def _find(self, name: str) -> Document | None:
@@ -154,3 +178,13 @@ class AccountBook:
             return self._store.read(name)
         except UnknownAccount:
             return None
+
+
+def _check_is_ours(document: Document) -> None:
+    """Raise for an attached account: what rests in another program's store is that program's to change."""
+    account = document.account
+    if account.store != "file":
+        raise UsageError(
+            f"account {account.name!r} is attached to the login of {account.store}, which changes it itself; log in "
+            f"there, or detach it first with: tokenferry accounts remove {account.name}"
+        )

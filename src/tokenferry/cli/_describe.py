@@ -12,7 +12,7 @@ from tokenferry.cli._output import moment, note, span
 from tokenferry.credentials import Credential, OAuthToken
 from tokenferry.errors import TokenferryError, UnknownAccount
 from tokenferry.refresh import Attempt, Verdict, seconds_left
-from tokenferry.stores import Account, Document, FileStore
+from tokenferry.stores import Account, AttachedStore, Document
 
 State: TypeAlias = Literal[
     "fresh", "expired", "refreshing", "backing-off", "uncertain", "copied", "needs-login", "broken"
@@ -159,6 +159,8 @@ def standing(  # noqa: PLR0911  # a list of rules, one return each
         return _fresh(left) if left > 0 else ("expired", "expired, renews on use")
     if left > 0:
         return _fresh(left)
+    if document.account.owner == "claude-code" and credential.refresh is not None:
+        return "expired", "expired, renews on use"
     if document.account.owner == "tokenferry":
         return "needs-login", "needs login: expired, and there is no refresh token"
     return "expired", f"expired; {document.account.owner} renews it"
@@ -244,6 +246,6 @@ def _oauth_details(token: OAuthToken) -> Iterator[tuple[str, str]]:
 
 def _place(broker: Broker, account: Account) -> str | Path:
     store = broker.book.store
-    if account.store in _PLACES or not isinstance(store, FileStore):
-        return account.store
+    if account.store != "file" or not isinstance(store, AttachedStore):
+        return _PLACES.get(account.store, account.store)
     return store.path(account.name)

@@ -61,7 +61,10 @@ def _token(arguments: list[str], environ: "Mapping[str, str]", now: float) -> st
         _check_config(config)
     accounts = f"{home}/accounts"
     _need(_is_safe_folder(accounts))
-    name = name or environ.get("TOKENFERRY_ACCOUNT") or _active(home) or _only(accounts)
+    name = name or environ.get("TOKENFERRY_ACCOUNT") or _active(home)
+    if not name:
+        _need(not os.path.exists(f"{home}/attached"))  # noqa: PTH110  # importing pathlib takes longer than all of this
+        name = _only(accounts)
     _need(_is_name(name))
     raw = _read(f"{accounts}/{name}.json", forbidden=0o077)
     _need(raw.isascii())

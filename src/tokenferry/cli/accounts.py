@@ -1,5 +1,5 @@
 import time
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -21,6 +21,8 @@ app = new_app(
     "tokenferry accounts list",
 )
 
+_CLAUDE_MAX: Final = "claude-max"
+
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The account's name.", show_default=False)]
 
 
@@ -31,6 +33,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The account's name.",
         "pass show anthropic | tokenferry accounts add work",
         "tokenferry accounts add console --provider console < login.json",
         "tokenferry accounts add work --replace          log in anew",
+        "tokenferry accounts add mine --store claude-code",
     ),
 )
 def add(
@@ -44,6 +47,10 @@ def add(
         typer.Option("--kind", help="What is given; by default what it looks like, else the provider's kind."),
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Put it in place of what the account holds.")] = False,
+    store: Annotated[
+        Literal["claude-code"] | None,
+        typer.Option("--store", help="Attach the login that another program keeps; nothing is read from stdin."),
+    ] = None,
 ) -> None:
     """Store an API key, a setup token or an OAuth login under a name.
 
@@ -52,6 +59,11 @@ def add(
     """
     check_account_name(name)
     broker = open_broker()
+    if store is not None:
+        if kind is not None or replace:
+            raise UsageError("--store attaches a login as it is; leave out --kind and --replace")
+        _attach(broker, Account(name, provider or _CLAUDE_MAX, "oauth", store, store, created_at=int(time.time())))
+        return
     provider = provider or (_present_provider(broker, name) if replace else None)
     if provider is not None:
         _known(broker, provider)
@@ -65,6 +77,16 @@ def add(
     has_replaced = broker.book.add(account, credential, machine=broker.machine, replacing=replace)
     verb = "replaced" if has_replaced else "stored"
     say(f"{verb} account {name} ({provider}, {credential.kind}, fingerprint {credential.secret.fingerprint})")
+    _tell_policy(broker, known, credential)
+
+
+def _attach(broker: Broker, account: Account) -> None:
+    known = _known(broker, account.provider)
+    credential = broker.book.attach(account).credential
+    know(credential)
+    say(
+        f"attached account {account.name} to the login of {account.store} (fingerprint {credential.secret.fingerprint})"
+    )
     _tell_policy(broker, known, credential)
 
 
@@ -163,7 +185,7 @@ def remove(
     if not yes and not confirmed(f"remove account {name}? Its credential is gone then.", flag="--yes"):
         note("nothing was removed")
         raise typer.Exit(1)
-    broker.book.remove(name)
+    broker.remove(name)
     say(f"removed account {name}")
 
 

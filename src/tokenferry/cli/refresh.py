@@ -24,7 +24,7 @@ def refresh(
     """Renew an account's token now, however fresh it is."""
     broker = open_broker()
     name = broker.book.choose(name)
-    credential = broker.refresh(name)
+    credential = broker.renew(name).credential
     know(credential)
     fingerprint, expires_at = credential.secret.fingerprint, credential.expires_at
     if as_json:

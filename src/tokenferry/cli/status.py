@@ -1,3 +1,4 @@
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -76,6 +77,8 @@ def _to_json(home: Home, settings: Config, broker: Broker, found: list[Row], gat
 
 
 def _refreshes(broker: Broker, name: str) -> dict[str, Any]:
+    """The statistics as JSON; a command has seen little itself, so most of it is what lies on disk."""
     seen = broker.statistics(name)
-    failures = dict(seen.failures)
-    return {"grants": seen.grants, "adopted": seen.adopted, "failures": failures, "last_error": seen.last_error}
+    verdict = seen.last_verdict and {**asdict(seen.last_verdict), "token": seen.last_verdict.token[:8]}
+    plain = {field.name: getattr(seen, field.name) for field in fields(seen)}
+    return plain | {"failures": dict(seen.failures), "totals": dict(seen.totals), "last_verdict": verdict}

@@ -9,25 +9,28 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
+from typing import Final
 
 from tokenferry.errors import RefreshBusy, RefreshFailed, TokenferryError
 from tokenferry.oauth import TokenRequest, Transmission
 from tokenferry.refresh._driver import Driver, main_thread_lives
 from tokenferry.refresh._flow import refresh_flow
 from tokenferry.refresh._job import Job, Result, World
-from tokenferry.refresh._journal import Journal
+from tokenferry.refresh._journal import Journal, Verdict
 from tokenferry.refresh._process import ProcessIdentity
 from tokenferry.refresh._send import send as send_over_network
 from tokenferry.stores import Document, Store
 
 logger = logging.getLogger(__name__)
 
+_NOTABLE_WAIT: Final = 0.01
+
 _engines: "weakref.WeakSet[RefreshEngine]" = weakref.WeakSet()
 
 
 @dataclass(frozen=True, slots=True)
 class RefreshStatistics:
-    """What one process saw of one account's refreshes."""
+    """What is known of one account's refreshes: by this process, and on disk by all of them. Times in seconds."""
 
     grants: int = 0
     adopted: int = 0
@@ -35,7 +38,15 @@ class RefreshStatistics:
     failures: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     """By the name of the error."""
     waiters: int = 0
+    lock_waits: int = 0
+    """Flows that found the lock taken."""
+    lock_wait_seconds: float = 0.0
     last_error: str | None = None
+    totals: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    """How refreshes by any process ended: granted, failed, uncertain, needs-login."""
+    last_verdict: Verdict | None = None
+    """What the last refresh ended with, if that was no grant and is in force."""
+    token_age: float | None = None
 
 
 class Flight:
@@ -126,6 +137,7 @@ class RefreshEngine:
         self._stopping = threading.Event()
         self._counts: dict[str, Counter[str]] = {}
         self._last_error: dict[str, str] = {}
+        self._lock_waits: dict[str, tuple[int, float]] = {}
         _engines.add(self)
 
     def start(self, job: Job) -> Flight:
@@ -171,6 +183,9 @@ class RefreshEngine:
             fault = caught
         with self._guard:
             self._count(name, result, fault)
+            if driver.lock_wait >= _NOTABLE_WAIT:
+                count, seconds = self._lock_waits.get(name, (0, 0.0))
+                self._lock_waits[name] = (count + 1, seconds + driver.lock_wait)
             if self._flights.get(name) is flight:
                 del self._flights[name]
             self._idle.notify_all()
@@ -193,12 +208,15 @@ class RefreshEngine:
         with self._guard:
             counts = Counter(self._counts.get(name, Counter()))
             flight = self._flights.get(name)
+            lock_waits, lock_wait_seconds = self._lock_waits.get(name, (0, 0.0))
             failures = {key: count for key, count in counts.items() if key not in {"grants", "adopted"}}
             return RefreshStatistics(
                 grants=counts["grants"],
                 adopted=counts["adopted"],
                 failures=MappingProxyType(failures),
                 waiters=flight.waiters if flight else 0,
+                lock_waits=lock_waits,
+                lock_wait_seconds=lock_wait_seconds,
                 last_error=self._last_error.get(name),
             )
 

@@ -1,3 +1,4 @@
+from tokenferry.stores._attached import AttachedStore
 from tokenferry.stores._document import (
     ACCOUNT_NAME,
     DEFAULT_PRIORITY,
@@ -28,6 +29,7 @@ __all__ = [
     "DEFAULT_PRIORITY",
     "DISK",
     "Account",
+    "AttachedStore",
     "Disk",
     "Document",
     "FileLock",

@@ -1,0 +1,187 @@
+"""Claude Code's credential document as values, without I/O."""
+
+import json
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, Final, Literal, TypeAlias
+
+from tokenferry.credentials import OAuthToken, epoch_seconds
+from tokenferry.errors import CorruptFile, NeedsLogin, TokenferryError, UsageError
+from tokenferry.secret import Fields, Secret, parse_object
+from tokenferry.stores._files import _Hidden
+
+LoginState: TypeAlias = Literal[
+    "logged-in", "no-refresh-token", "logged-out", "section-missing", "absent", "unparsable"
+]
+
+LOGIN_COMMAND: Final = "claude /login"
+_SECTION: Final = "claudeAiOauth"
+_TEXTS: Final = {
+    "subscriptionType": "subscription_type",
+    "rateLimitTier": "rate_limit_tier",
+    "accountUuid": "account_id",
+    "organizationUuid": "organization_id",
+}
+_TIMES: Final = {"expiresAt": "expires_at", "refreshTokenExpiresAt": "refresh_expires_at"}
+_KNOWN: Final = ("accessToken", "refreshToken", "scopes", *_TIMES, *_TEXTS)
+_SECONDS_BELOW: Final = 10_000_000_000
+_GENERATION_DIGITS: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """What the document says. There is a token when `state` is logged-in or no-refresh-token, and only then."""
+
+    state: LoginState
+    token: OAuthToken | None = None
+    fields: Fields = field(default_factory=Fields, repr=False)
+    fault: str = ""
+
+    @property
+    def generation(self) -> int | None:
+        """A number that changes whenever either token does; None without a token."""
+        return None if self.token is None else int(digest(self.token)[:_GENERATION_DIGITS], 16)
+
+    def error(self, where: str) -> TokenferryError | None:
+        """Why nothing can be done with this login; None for one that is whole."""
+        match self.state:
+            case "logged-in":
+                return None
+            case "absent":
+                return NeedsLogin(f"{where} not found: Claude Code is not logged in here; log in with: {LOGIN_COMMAND}")
+            case "section-missing":
+                return NeedsLogin(f"{where}: section {_SECTION} missing; log in with: {LOGIN_COMMAND}")
+            case "logged-out":
+                return NeedsLogin(
+                    f"{where}: Claude Code was logged out, by you or by a failed refresh; log in again with: "
+                    f"{LOGIN_COMMAND}"
+                )
+            case "no-refresh-token":
+                return NeedsLogin(
+                    f"{where}: refresh token absent, so the access token can't be renewed; log in again with: "
+                    f"{LOGIN_COMMAND}"
+                )
+            case "unparsable":
+                return CorruptFile(
+                    f"{where} can't be understood: {self.fault}; restore it from a backup, or log in anew with: "
+                    f"{LOGIN_COMMAND}"
+                )
+
+
+def digest(token: OAuthToken) -> str:
+    """The sha256 of both tokens, in hex: what a compare-and-swap compares."""
+    tokens = sha256()
+    for secret in (token.refresh, token.secret):
+        tokens.update(bytes.fromhex(secret.sha256) if secret else bytes(32))
+    return tokens.hexdigest()
+
+
+def parse(raw: bytes | None) -> Login:
+    """Read the document; None stands for one that isn't there. Raises nothing: whatever is wrong is a state."""
+    if raw is None:
+        return Login("absent")
+    fields = parse_object(raw)
+    del raw  # a traceback shows the locals of this frame
+    return Login("unparsable", fault="it is no JSON object") if fields is None else _login(fields)
+
+
+def _login(fields: Fields) -> Login:
+    section = fields.get(_SECTION)
+    if section is None:
+        return Login("section-missing", fields=fields)
+    if not isinstance(section, Fields):
+        return Login("unparsable", fields=fields, fault=f'"{_SECTION}" is no object')
+    try:
+        token = _token(section)
+    except UsageError as fault:
+        return Login("unparsable", fields=fields, fault=str(fault))
+    if token is None:
+        return Login("logged-out", fields=fields)
+    return Login("logged-in" if token.refresh else "no-refresh-token", token, fields)
+
+
+def merge(login: Login, token: OAuthToken) -> bytes:
+    """The document with this token in it, every field that isn't the token's kept in place; secrets revealed.
+
+    Raises `UsageError` for an unparsable document and for a token that lacks the refresh token the document has.
+    """
+    if login.state == "unparsable":
+        raise UsageError("a document that can't be understood is never written over")
+    if token.refresh is None and login.token is not None and login.token.refresh is not None:
+        raise UsageError("fewer tokens than Claude Code's login has are never written over it")
+    section = Fields(login.fields.get(_SECTION) or {})
+    found = _plain(section)
+    section["accessToken"] = token.secret.reveal()
+    if token.refresh is not None:
+        section["refreshToken"] = token.refresh.reveal()
+    for key, value in _plain_of(token).items():
+        if value == found[key] and not (value and key in _TIMES and section[key] <= _SECONDS_BELOW):
+            continue  # as it stands there: to the millisecond, and null where it is null
+        if value is None:
+            section.pop(key)
+        else:
+            section[key] = value * 1000 if key in _TIMES else value
+    fields = Fields(login.fields)
+    fields[_SECTION] = section
+    return _Hidden(json.dumps(fields, separators=(",", ":")).encode("ascii"))
+
+
+def _token(section: Fields) -> OAuthToken | None:
+    """The token set; None for a logged-out stub. Raises `UsageError`, naming the field and never its value."""
+    access, refresh = _secret(section, "accessToken"), _secret(section, "refreshToken")
+    if access is None and refresh is None:
+        return None
+    if access is None:
+        raise UsageError('"accessToken" is blank, though "refreshToken" is not')
+    try:
+        expires_at = None if section.get("expiresAt") is None else epoch_seconds(section["expiresAt"], foreign=True)
+    except UsageError as fault:
+        raise UsageError(f'"expiresAt": {fault}') from None
+    plain = _plain(section)
+    return OAuthToken(
+        access,
+        refresh,
+        expires_at=expires_at,
+        scopes=tuple(plain["scopes"] or ()),
+        refresh_expires_at=plain["refreshTokenExpiresAt"],
+        **{name: plain[key] for key, name in _TEXTS.items()},
+        unknown=section.without(*_KNOWN),
+    )
+
+
+def _secret(section: Fields, key: str) -> Secret | None:
+    """A token; None for a blank one, which is how Claude Code writes "none"."""
+    if section.get(key) is None:
+        return None
+    if not isinstance(section[key], str):
+        raise UsageError(f'"{key}" is no string')
+    try:
+        return Secret(section[key].strip()) if section[key].strip() else None
+    except ValueError as fault:
+        raise UsageError(f'"{key}": {fault}') from None
+
+
+def _plain(section: Fields) -> dict[str, Any]:
+    """What the section says besides the tokens, times in seconds; None for what is absent or of another type."""
+    plain: dict[str, Any] = {"scopes": _scopes(section.get("scopes"))}
+    plain |= {key: section[key] if isinstance(section.get(key), str) else None for key in _TEXTS}
+    return plain | {key: _time(section.get(key)) for key in _TIMES}
+
+
+def _plain_of(token: OAuthToken) -> dict[str, Any]:
+    plain: dict[str, Any] = {"scopes": list(token.scopes) or None}
+    return plain | {key: getattr(token, name) for key, name in (_TEXTS | _TIMES).items()}
+
+
+def _scopes(value: object) -> list[str] | None:
+    if isinstance(value, str):
+        value = value.split()
+    is_list = isinstance(value, list) and value and all(isinstance(scope, str) for scope in value)
+    return value if is_list else None  # type: ignore[return-value]  # seen to be a list of strings
+
+
+def _time(value: object) -> int | None:
+    try:
+        return epoch_seconds(value, foreign=True)
+    except UsageError:
+        return None

@@ -1,0 +1,116 @@
+import contextlib
+import logging
+import os
+import stat
+import time
+from pathlib import Path
+
+from tokenferry.errors import StorageFailed, UnsafeFile
+
+logger = logging.getLogger(__name__)
+
+
+class LockDirectory:
+    """A lock that is a directory: who makes it holds it, and sets its modification time anew to show that they live.
+
+    This is the protocol of npm's `proper-lockfile`. An open descriptor keeps the inode number from being used again,
+    so that the directory of a successor can't be taken for ours.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+        self._mtime_ns = 0
+        self._is_lost = False
+
+    def make(self) -> os.stat_result | None:
+        """Take the lock; if it is held, give the status of what is there instead.
+
+        Raises `UnsafeFile` if that is no directory, `StorageFailed` if none can be made.
+        """
+        while True:
+            try:
+                self.path.mkdir()
+                break
+            except FileExistsError:
+                try:
+                    status = self.path.lstat()
+                except FileNotFoundError:
+                    continue  # let go of in between
+            except OSError as fault:
+                raise StorageFailed(f"the lock {self.path} can't be made: {fault.strerror}") from None
+            if not stat.S_ISDIR(status.st_mode):
+                raise UnsafeFile(
+                    f"{self.path} is no directory, though Claude Code's locks are, so nobody can renew its login; "
+                    f"end its sessions, then remove it with: rm '{self.path}'"
+                )
+            return status
+        try:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._descriptor = os.open(self.path, flags)
+            self.touch()
+        except OSError as fault:
+            self.forget()
+            with contextlib.suppress(OSError):
+                self.path.rmdir()
+            raise StorageFailed(f"the lock {self.path} can't be kept: {fault.strerror}") from None
+        return None
+
+    def touch(self) -> None:
+        """Show that the holder lives. Raises `OSError`."""
+        assert self._descriptor is not None
+        now = time.time_ns()
+        os.utime(self._descriptor, ns=(now, now))
+        self._mtime_ns = os.fstat(self._descriptor).st_mtime_ns  # as coarse as the file system keeps it
+
+    def is_ours(self) -> bool:
+        """Whether it is held, and nobody removed, replaced or touched it ever since."""
+        if self._descriptor is None:
+            return False
+        if not self._is_lost and not self._stands():
+            self._is_lost = True
+            logger.warning("the lock %s was taken over by another program", self.path)
+        return not self._is_lost
+
+    def remove(self) -> None:
+        """Let go; one that isn't ours any more is left alone."""
+        if self._descriptor is None:
+            return
+        if self.is_ours():
+            try:
+                self.path.rmdir()
+            except OSError as fault:
+                logger.warning("the lock %s can't be removed, so others will wait: %s", self.path, fault.strerror)
+        self.forget()
+
+    def forget(self) -> None:
+        """Close the descriptor and leave the directory."""
+        self._is_lost = False
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+    def _stands(self) -> bool:
+        assert self._descriptor is not None
+        try:
+            there, held = self.path.lstat(), os.fstat(self._descriptor)
+        except OSError:
+            return False
+        return (there.st_dev, there.st_ino, there.st_mtime_ns) == (held.st_dev, held.st_ino, self._mtime_ns)
+
+    def clear(self, seen: os.stat_result) -> bool:
+        """Remove somebody's stale lock if it still is as seen; tells whether. Raises `UnsafeFile` if that can't be."""
+        try:
+            there = self.path.lstat()
+            if (there.st_dev, there.st_ino, there.st_mtime_ns) != (seen.st_dev, seen.st_ino, seen.st_mtime_ns):
+                return False
+            self.path.rmdir()
+        except FileNotFoundError:
+            return True
+        except OSError as fault:
+            raise UnsafeFile(
+                f"the lock {self.path} was left behind and can't be removed: {fault.strerror}; end Claude Code's "
+                f"sessions, then remove it with: rm -r '{self.path}'"
+            ) from None
+        return True

@@ -1,0 +1,99 @@
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from tokenferry.errors import TokenferryError
+from tokenferry.secret import Fields, parse_object
+from tokenferry.stores import read_private_file, remove_file, replace_private_file
+
+
+@dataclass(frozen=True, slots=True)
+class _Sighting:
+    path: str
+    device: int
+    inode: int
+    mtime_ns: int
+    boot: str
+    monotonic: float
+
+    def is_of_the_same(self, other: "_Sighting") -> bool:
+        """Whether both saw one lock, unchanged, and the clock of the earlier one still runs."""
+        one, two = ((s.path, s.device, s.inode, s.mtime_ns, s.boot) for s in (self, other))
+        return one == two and self.monotonic <= other.monotonic
+
+
+class Sightings:
+    """When a lock directory was first seen as it is now, kept on disk in a folder of ours.
+
+    So that several commands, none of which lives long, together see that a lock isn't kept fresh any more. The clock is
+    monotonic: it stands still while the machine sleeps, as the lock's holder does, and nobody sets it.
+    """
+
+    def __init__(
+        self, folder: Path, *, monotonic: Callable[[], float] = time.monotonic, boot: Callable[[], str] | None = None
+    ) -> None:
+        self._folder = folder
+        self._monotonic = monotonic
+        self._boot = (boot or boot_id)()
+        self._known: dict[Path, _Sighting] = {}
+
+    def unchanged_for(self, lock: Path, status: os.stat_result) -> float:
+        """Seconds since a lock of this inode and modification time was first seen there."""
+        real = str(lock.parent.resolve() / lock.name)
+        now = self._monotonic()
+        sighting = _Sighting(real, status.st_dev, status.st_ino, status.st_mtime_ns, self._boot, now)
+        known = self._known.get(lock) or self._read(lock)
+        if known is None or not known.is_of_the_same(sighting):
+            known = sighting
+            self._write(lock, sighting)
+        self._known[lock] = known
+        return now - known.monotonic
+
+    def forget(self, lock: Path) -> None:
+        """Drop what is known: the lock is ours now."""
+        self._known.pop(lock, None)
+        file = self._file(lock)
+        if file.exists():
+            try:
+                remove_file(file)
+            except TokenferryError:  # an old sighting is of another inode or time, and says nothing of the next lock
+                return
+
+    def _file(self, lock: Path) -> Path:
+        real = os.fsencode(lock.parent.resolve() / lock.name)
+        return self._folder / f"{sha256(real).hexdigest()}.seen"
+
+    def _read(self, lock: Path) -> _Sighting | None:
+        try:
+            fields = parse_object(read_private_file(self._file(lock)))
+        except (FileNotFoundError, TokenferryError):
+            return None
+        return None if fields is None else _sighting(fields)
+
+    def _write(self, lock: Path, sighting: _Sighting) -> None:
+        try:
+            replace_private_file(self._file(lock), json.dumps(asdict(sighting)).encode("ascii"))
+        except TokenferryError:  # then this process alone has to see the whole time
+            return
+
+
+def _sighting(fields: Fields) -> _Sighting | None:
+    types: dict[str, Any] = {
+        "path": str, "device": int, "inode": int, "mtime_ns": int, "boot": str, "monotonic": int | float
+    }  # fmt: skip
+    if all(isinstance(fields.get(key), kind) for key, kind in types.items()):
+        return _Sighting(**{key: fields[key] for key in types})
+    return None
+
+
+def boot_id() -> str:
+    """What tells this run of the machine from others; empty where the system doesn't say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

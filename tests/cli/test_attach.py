@@ -1,0 +1,130 @@
+"""`accounts add --store claude-code`: Claude Code's own login, attached, never copied."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.harness import Outcome, tokenferry
+from tokenferry.sandbox import Sandbox
+from tokenferry.settings import Home
+
+CONFIG = """[[providers]]
+name = "claude-max"
+base_url = "{url}"
+
+[providers.oauth]
+token_url = "{url}/v1/oauth/token"
+
+[policy]
+subscription = "{policy}"
+"""
+
+
+@pytest.fixture
+def credentials() -> Path:
+    """Claude Code's file in the throw-away home."""
+    folder = Path(os.environ["HOME"]) / ".claude"
+    folder.mkdir(mode=0o700)
+    return folder / ".credentials.json"
+
+
+@pytest.fixture
+def sandbox(home: Home, tokenferry_sandbox: Sandbox, credentials: Path) -> Sandbox:
+    configure(home, tokenferry_sandbox, "off")
+    log_in(credentials, tokenferry_sandbox, expires_in=-60)
+    return tokenferry_sandbox
+
+
+def configure(home: Home, sandbox: Sandbox, policy: str) -> None:
+    home.config.write_text(CONFIG.format(url=sandbox.url, policy=policy))
+    home.config.chmod(0o600)
+
+
+def log_in(credentials: Path, sandbox: Sandbox, expires_in: int) -> dict[str, Any]:
+    issued = sandbox.issue("alice", expires_in=expires_in)
+    login = {
+        "accessToken": issued["access_token"],
+        "refreshToken": issued["refresh_token"],
+        "expiresAt": issued["expires_at"] * 1000,
+        "scopes": issued["scopes"],
+        "subscriptionType": "max",
+        "unknownHere": {"kept": True},
+    }
+    credentials.write_text(json.dumps({"claudeAiOauth": login, "mcpOAuth": {"server": "kept"}}))
+    credentials.chmod(0o600)
+    return issued
+
+
+def attach(name: str = "mine") -> Outcome:
+    return tokenferry("accounts", "add", name, "--store", "claude-code")
+
+
+def test_an_expired_login_is_renewed_in_place_and_the_rest_of_the_file_survives(
+    sandbox: Sandbox, credentials: Path, home: Home
+) -> None:
+    before = json.loads(credentials.read_text())["claudeAiOauth"]
+    assert attach().out.startswith("attached account mine to the login of claude-code")
+    assert "expired, renews on use" in tokenferry("accounts", "list").out
+    assert tokenferry("refresh", "mine").code == 0
+    document = json.loads(credentials.read_text())
+    after = document["claudeAiOauth"]
+    assert after["accessToken"] != before["accessToken"]
+    assert after["refreshToken"] != before["refreshToken"]
+    assert after["expiresAt"] > time.time() * 1000
+    assert after["unknownHere"] == {"kept": True}
+    assert document["mcpOAuth"] == {"server": "kept"}
+    assert sandbox.counters()["accounts"]["alice"]["refreshes"] == 1
+    assert not list(credentials.parent.glob("*.lock"))
+    assert "ort01" not in "".join(path.read_text() for path in home.attached.iterdir())
+
+
+def test_a_living_login_is_left_to_its_owner(sandbox: Sandbox, credentials: Path) -> None:
+    log_in(credentials, sandbox, expires_in=3600)
+    attach()
+    outcome = tokenferry("refresh", "mine")
+    assert outcome.code == 6
+    assert "refreshed only when its token has expired or was refused" in outcome.one_line()
+    assert sandbox.counters()["accounts"]["alice"]["refreshes"] == 0
+
+
+def test_it_is_handed_to_others_under_policy_own_alone(sandbox: Sandbox, home: Home, credentials: Path) -> None:
+    attach()
+    assert tokenferry("token", "mine").code == 7
+    configure(home, sandbox, "own")
+    token = tokenferry("token", "mine").out.strip()
+    assert token == json.loads(credentials.read_text())["claudeAiOauth"]["accessToken"]
+
+
+def test_its_login_is_neither_replaced_nor_removed_nor_attached_twice(sandbox: Sandbox, credentials: Path) -> None:
+    attach()
+    before = credentials.read_bytes()
+    again = tokenferry(
+        "accounts", "add", "mine", "--provider", "claude-max", "--replace", stdin='{"access_token": "x"}'
+    )
+    assert again.code == 2
+    assert "log in there" in again.one_line()
+    assert attach("other").code == 2
+    assert tokenferry("accounts", "remove", "mine", "--yes").code == 0
+    assert credentials.read_bytes() == before
+    assert tokenferry("accounts", "list", "--json").json == []
+
+
+def test_without_a_login_it_says_how_to_get_one_and_attaches_nothing(sandbox: Sandbox, credentials: Path) -> None:
+    credentials.unlink()
+    outcome = attach()
+    assert outcome.code == 5
+    assert "claude /login" in outcome.one_line()
+    assert tokenferry("accounts", "list", "--json").json == []
+
+
+def test_a_log_out_later_is_a_state(sandbox: Sandbox, credentials: Path) -> None:
+    attach()
+    credentials.write_text('{"claudeAiOauth":{"accessToken":"","refreshToken":"","expiresAt":0}}')
+    [row] = tokenferry("accounts", "list", "--json").json
+    assert row["state"] == "broken"
+    assert "claude /login" in row["text"]
+    assert tokenferry("accounts", "remove", "mine", "--yes").code == 0
