@@ -43,6 +43,7 @@ from tokenferry.refresh import (
     MemoryJournal,
     ProcessIdentity,
     RefreshEngine,
+    RefreshHistory,
     RefreshStatistics,
     Result,
     WarmCredentials,
@@ -244,16 +245,16 @@ class Broker:
             ) from None
 
     def statistics(self, name: str) -> RefreshStatistics:
-        """What is known of the account's refreshes, by this process and on disk."""
-        age: float | None = None
-        with contextlib.suppress(TokenferryError):
-            obtained_at = getattr(self.book.read(name).credential, "obtained_at", None)
-            age = None if obtained_at is None else self._now() - obtained_at
-        return replace(
-            self._engine.statistics(name),
+        """What this process saw of the account's refreshes; no I/O."""
+        return self._engine.statistics(name)
+
+    def history(self, name: str) -> RefreshHistory:
+        """What lies on disk of the account's refreshes, by whichever process. Raises what reading the account does."""
+        obtained_at = getattr(self.book.read(name).credential, "obtained_at", None)
+        return RefreshHistory(
             totals=MappingProxyType(dict(self.journal.totals(name))),
             last_verdict=self.journal.verdict(name),
-            token_age=age,
+            token_age=None if obtained_at is None else self._now() - obtained_at,
         )
 
     def remove(self, name: str) -> None:

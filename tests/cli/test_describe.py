@@ -62,8 +62,8 @@ def test_a_logins_state_follows_from_what_lies_beside_it(case: str) -> None:
 
 def test_somebody_elses_chain_is_theirs_to_renew() -> None:
     document = login(-5)
-    theirs = replace(document, account=replace(document.account, owner="claude-code"))
-    assert standing(theirs, None, None, "here", NOW) == ("expired", "expired; claude-code renews it")
+    theirs = replace(document, account=replace(document.account, owner="ant"))
+    assert standing(theirs, None, None, "here", NOW) == ("expired", "expired; ant renews it")
 
 
 def test_keys_and_setup_tokens_are_ready_until_they_expire() -> None:

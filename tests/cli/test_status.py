@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from cli.conftest import configure
-from cli.harness import Outcome, end
+from cli.harness import Outcome, end, tokenferry
 from cli.test_fast import document, put
 from cli.test_serve import serving
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home
 
 Inside = Callable[..., Outcome]
+Login = Callable[..., dict[str, Any]]
 
 
 def test_an_empty_home_says_what_to_do_first(home: Home, inside: Inside) -> None:
@@ -41,9 +42,21 @@ def test_status_tells_of_home_policy_accounts_and_warnings(home: Home, inside: I
     assert "router accepted but without effect" in outcome.err
     data = inside("status", "--json").json
     assert data["policy"] == {"subscription": "off"}
-    assert data["accounts"][0]["refreshes"] == {"grants": 0, "adopted": 0, "failures": {}, "last_error": None}
+    refreshes = data["accounts"][0]["refreshes"]
+    assert (refreshes["grants"], refreshes["failures"], refreshes["last_verdict"]) == (0, {}, None)
     assert data["gateway"]["listening"] is False
     assert len(data["warnings"]) == 1
+
+
+def test_status_counts_what_every_process_did(sandbox: Sandbox, login: Login, inside: Inside) -> None:
+    login("work")
+    assert tokenferry("refresh", "work").code == 0
+    sandbox.fault("status", path="/v1/oauth/token", status=503)
+    assert tokenferry("refresh", "work").code == 6
+    [account] = inside("status", "--json").json["accounts"]
+    assert account["refreshes"]["totals"] == {"granted": 1, "failed": 1}
+    assert account["refreshes"]["last_verdict"]["kind"] == "failed"
+    assert 0 <= account["refreshes"]["token_age"] < 600
 
 
 def test_status_finds_a_running_gateway(home: Home, sandbox: Sandbox, inside: Inside, tmp_path: Path) -> None:

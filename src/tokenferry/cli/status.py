@@ -70,15 +70,19 @@ def _to_json(home: Home, settings: Config, broker: Broker, found: list[Row], gat
         "config": settings.path and str(settings.path),
         "policy": {"subscription": settings.policy.subscription},
         "active": active_account(broker),
-        "accounts": [one.to_json() | {"refreshes": _refreshes(broker, one.name)} for one in found],
+        "accounts": [one.to_json() | {"refreshes": _refreshes(broker, one)} for one in found],
         "gateway": gateway,
         "warnings": list(settings.warnings),
     }
 
 
-def _refreshes(broker: Broker, name: str) -> dict[str, Any]:
-    """The statistics as JSON; a command has seen little itself, so most of it is what lies on disk."""
-    seen = broker.statistics(name)
-    verdict = seen.last_verdict and {**asdict(seen.last_verdict), "token": seen.last_verdict.token[:8]}
-    plain = {field.name: getattr(seen, field.name) for field in fields(seen)}
-    return plain | {"failures": dict(seen.failures), "totals": dict(seen.totals), "last_verdict": verdict}
+def _refreshes(broker: Broker, row: Row) -> dict[str, Any]:
+    """Statistics as JSON; a command has seen little itself, so most of it is what lies on disk."""
+    seen = broker.statistics(row.name)
+    plain = {field.name: getattr(seen, field.name) for field in fields(seen)} | {"failures": dict(seen.failures)}
+    if row.document is None:
+        return plain
+    history = broker.history(row.name)
+    last = history.last_verdict
+    verdict = None if last is None else {**asdict(last), "token": last.token[:8]}
+    return plain | {"totals": dict(history.totals), "last_verdict": verdict, "token_age": history.token_age}

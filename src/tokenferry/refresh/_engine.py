@@ -30,7 +30,7 @@ _engines: "weakref.WeakSet[RefreshEngine]" = weakref.WeakSet()
 
 @dataclass(frozen=True, slots=True)
 class RefreshStatistics:
-    """What is known of one account's refreshes: by this process, and on disk by all of them. Times in seconds."""
+    """What one process saw of one account's refreshes."""
 
     grants: int = 0
     adopted: int = 0
@@ -42,10 +42,16 @@ class RefreshStatistics:
     """Flows that found the lock taken."""
     lock_wait_seconds: float = 0.0
     last_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshHistory:
+    """What lies on disk of one account's refreshes, by whichever process. Times in seconds."""
+
     totals: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
-    """How refreshes by any process ended: granted, failed, uncertain, needs-login."""
+    """How they ended: granted, failed, uncertain, needs-login."""
     last_verdict: Verdict | None = None
-    """What the last refresh ended with, if that was no grant and is in force."""
+    """What the last one ended with, if that was no grant."""
     token_age: float | None = None
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from tokenferry.errors import CorruptFile, UsageError
+from tokenferry.errors import CorruptFile, UnsafeFile, UsageError
 from tokenferry.secret import parse_object
 from tokenferry.stores._document import (
     VERSION,
@@ -43,7 +43,8 @@ class AttachedStore:
             if (taken := names.get(account.name.casefold())) is not None:
                 raise UsageError(f"account {taken!r} exists already; use another name, or remove it first")
             for other in self._attached():
-                if self._attachment(other).store == account.store:
+                attached = self._attachment(other)
+                if attached is not None and attached.store == account.store:
                     raise UsageError(f"account {other!r} is attached to that store already")
             fields = {"version": VERSION, "store": account.store, **account_to_json(account)}
             replace_private_file(
@@ -55,7 +56,10 @@ class AttachedStore:
         remove_file(self._path(name), disk=self._disk)
 
     def is_attached(self, name: str) -> bool:
-        return name in self._attached()
+        try:
+            return self._attachment(name) is not None
+        except (CorruptFile, UnsafeFile):
+            return True
 
     def names(self) -> list[str]:
         """The accounts, sorted; those whose document is corrupt or unsafe are among them."""
@@ -94,14 +98,14 @@ class AttachedStore:
             name = file.removesuffix(_SUFFIX)
             if name == file or file.startswith("."):
                 continue
-            with contextlib.suppress(CorruptFile):
+            with contextlib.suppress(CorruptFile, UnsafeFile):
                 stamps[name] = (stamp, self._store_of(name).stamps().get(name))
         return stamps
 
     def _store_of(self, name: str) -> Store:
-        if not self.is_attached(check_account_name(name)):
-            return self._files
         account = self._attachment(name)
+        if account is None:
+            return self._files
         store = self._opened.get(account)
         if store is None:
             store = self._opened[account] = self._open_store(account)
@@ -111,9 +115,13 @@ class AttachedStore:
         names = (name for name in self._disk.names(self._folder) if not name.startswith("."))
         return [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
 
-    def _attachment(self, name: str) -> Account:
+    def _attachment(self, name: str) -> Account | None:
+        """The account if it is attached. Raises `CorruptFile`, `UnsafeFile`."""
         path = self._path(name)
-        fields = parse_object(self._disk.read(path))
+        try:
+            fields = parse_object(self._disk.read(path))
+        except FileNotFoundError:
+            return None
         reason = "it is no JSON object"
         if fields is not None:
             try:
