@@ -356,10 +356,12 @@ class Machine:
     def _check_retry(self, process: Process, sending: Sending) -> None:
         """A token whose fate is unknown is shown again only in its grace, or when nothing is left to lose."""
         token = self.document().credential
+        assert isinstance(token, OAuthToken)
+        is_replaced = token.refresh is None or token.refresh.sha256 != sending.token  # by a login since it was decided
         earlier = [one for one in self.sent if one.token == sending.token and not one.settled and one is not sending]
         is_used_up = token.expires_at is not None and token.expires_at <= self.now()
         is_late = self.drawn.suspend or self.drawn.clock_jump  # then it was right when it was decided
-        if not earlier or is_used_up or is_late or token.secret.sha256 == process.job.refused:
+        if not earlier or is_replaced or is_used_up or is_late or token.secret.sha256 == process.job.refused:
             return
         if not (self.weather.grace > 0 and self.now() - earlier[0].at <= self.weather.grace):
             self.violations.append(f"p{process.identity.pid} presents an uncertain token while its access token lives")
