@@ -225,8 +225,10 @@ class Machine:
                 self.kill(process)
         recorded = [one for one in self.sent if self._is_recorded(one)]
         self.disk.power_cut()
-        for sending in self.sent:
-            sending.settled = sending.durable
+        is_ended = self.disk.first_byte(self.attempt_path) in {None, b"C", b"D"}
+        for sending in self.sent:  # what was known may be known still, if the disk happened to keep it
+            is_open_again = self._is_recorded(sending) and not is_ended
+            sending.settled = sending.durable or (sending.settled and not is_open_again)
         self._forget_unrecorded(recorded)
 
     def _fill_disk(self) -> None:
