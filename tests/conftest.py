@@ -1,6 +1,8 @@
 """The ground every test stands on: a throw-away home, no network but loopback, no writes outside, no blocked loop."""
 
+import contextlib
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -70,6 +72,12 @@ class _Warden:
 
 
 sys.addaudithook(_Warden())
+
+# A runner in the background, or under nohup, hands down ignored signals; the commands under test rightly keep them so.
+with contextlib.suppress(ValueError):  # not the main thread
+    for _number, _default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(_number) is signal.SIG_IGN:
+            signal.signal(_number, _default)
 
 # A slow machine is no defect.
 settings.register_profile("tokenferry", deadline=None)
