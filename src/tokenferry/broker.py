@@ -26,11 +26,13 @@ from tokenferry.config import Config, load
 from tokenferry.credentials import Credential, OAuthToken
 from tokenferry.errors import (
     ConfigError,
+    CorruptFile,
     CredentialRefused,
     PolicyRefused,
     RefreshBusy,
     TokenferryError,
     UnknownProvider,
+    UnsafeFile,
     UsageError,
 )
 from tokenferry.oauth import OAuthEndpoints, TokenRequest, Transmission
@@ -256,6 +258,18 @@ class Broker:
             last_verdict=self.journal.verdict(name),
             token_age=None if obtained_at is None else self._now() - obtained_at,
         )
+
+    def add(self, account: Account, credential: Credential, *, replacing: bool = False) -> bool:
+        """Store an account; tells whether it took the place of one. Raises `UsageError` when the name is taken."""
+        has_replaced = self.book.add(account, credential, machine=self.machine, replacing=replacing)
+        if has_replaced:
+            with self.book.store.exclusive(account.name, self.settings.wait):
+                try:
+                    self.journal.attempt(account.name)
+                except (CorruptFile, UnsafeFile):  # it was about the login that is no more
+                    self.journal.forget(account.name)
+        self._forget_one(account.name)
+        return has_replaced
 
     def remove(self, name: str) -> None:
         """Remove an account and all that is kept of it. Raises `UnknownAccount`, `UsageError`, `StorageFailed`."""

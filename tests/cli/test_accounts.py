@@ -20,6 +20,7 @@ SETUP = "sk-ant-oat01-" + "s" * 90
 LOGIN = {"access_token": "fake-access", "refresh_token": "fake-refresh", "expires_at": 4_000_000_000}
 
 Inside = Callable[..., Outcome]
+Login = Callable[..., dict[str, Any]]
 
 
 def stored(home: Home, name: str = "work") -> dict[str, Any]:
@@ -267,3 +268,17 @@ def test_use_names_what_goes_before_it(home: Home, inside: Inside, monkeypatch: 
     monkeypatch.setenv("TOKENFERRY_ACCOUNT", "other")
     assert "TOKENFERRY_ACCOUNT" in inside("use", "work").err
     assert inside("use", "nobody").code == 4
+
+
+def test_logging_in_anew_gets_past_a_record_that_can_not_be_read(home: Home, login: Login, sandbox: Sandbox) -> None:
+    login("work", expires_in=-60)
+    home.journal.mkdir(mode=0o700, exist_ok=True)
+    record = home.journal / "work.attempt"
+    record.write_bytes(b"?")
+    record.chmod(0o600)
+    refused = tokenferry("token", "work")
+    assert refused.code == 8
+    assert "accounts add work --replace" in refused.one_line()
+    again = tokenferry("accounts", "add", "work", "--replace", stdin=bundle(sandbox.issue("alice", expires_in=-60)))
+    assert again.code == 0
+    assert tokenferry("token", "work").code == 0

@@ -74,7 +74,7 @@ def add(
     credential = _owned(read_credential(raw, kind, known.kind))
     know(credential)
     account = Account(name, provider, credential.kind, created_at=int(time.time()))
-    has_replaced = broker.book.add(account, credential, machine=broker.machine, replacing=replace)
+    has_replaced = broker.add(account, credential, replacing=replace)
     verb = "replaced" if has_replaced else "stored"
     say(f"{verb} account {name} ({provider}, {credential.kind}, fingerprint {credential.secret.fingerprint})")
     _tell_policy(broker, known, credential)
