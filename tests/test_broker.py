@@ -119,7 +119,7 @@ def test_a_warm_resolve_does_no_io_takes_no_lock_and_parks_no_thread(rig: Rig) -
         for part in ("_engine", "_watch", "_refused", "book"):
             monkeypatch.delattr(broker, part)
         assert list(rig.home.path.iterdir())
-        assert events == ["os.listdir"]  # it does listen
+        assert len(events) == 1  # it does listen
         events.clear()
         assert all(broker.resolve(NAME) is first for _ in range(1000))
         with contextlib.closing(broker.aresolve(NAME)) as waiting, pytest.raises(StopIteration) as end:
