@@ -88,12 +88,14 @@ def _under_lock(job: Job, world: World, started: float) -> Flow[Result]:
         )
 
     endpoints = world.endpoints(document)
-    tries = 1
+    tries, since = 1, world.now()
     if attempt is not None:
+        since = attempt.at  # a grace is counted from the first presentation
         tries = attempt.tries if attempt.state == "closed" else attempt.tries + 1
         _weigh_retry(job, world, document, attempt, endpoints)
     while True:
-        outcome, attempt = yield from _attempt(world, document, token, refresh, tries)
+        begun = Attempt.begin(refresh.sha256, since, world.process, tries)
+        outcome, attempt = yield from _attempt(world, document, token, refresh, begun)
         if isinstance(outcome, Granted):
             return (yield from _keep(world, document, outcome.token, attempt))
         if not isinstance(outcome, Uncertain):
@@ -231,11 +233,10 @@ def _in_grace(world: World, attempt: Attempt, endpoints: OAuthEndpoints) -> bool
 
 
 def _attempt(
-    world: World, document: Document, token: OAuthToken, refresh: Secret, tries: int
+    world: World, document: Document, token: OAuthToken, refresh: Secret, attempt: Attempt
 ) -> Flow[tuple[Outcome, Attempt]]:
     endpoints = world.endpoints(document)
     request = refresh_request(endpoints, refresh, world.client_secret(endpoints))
-    attempt = Attempt.begin(refresh.sha256, world.now(), world.process, tries)
     yield effects.Record(attempt)
     if not (yield effects.StillHeld()):  # as happens to a process that was suspended for long
         yield from _withdraw(document, attempt)

@@ -28,7 +28,8 @@ _MARKS: Final[dict[bytes, AttemptState]] = {b"O": "open", b"U": "uncertain", b"D
 class Attempt:
     """One presentation of one refresh token, known to the disk before it was sent.
 
-    `token` is the sha256 of the refresh token; `at` in seconds since 1970 UTC; `tries` counts the presentations whose
+    `token` is the sha256 of the refresh token; `at`, in seconds since 1970 UTC, is when the first presentation with
+    unknown outcome began, which may be this one; `tries` counts the presentations whose
     outcome is unknown, this one among them unless it is `closed`.
     """
 
