@@ -29,7 +29,8 @@ class _Warden:
     """An audit hook (PEP 578): it can't be taken out, so it is one for the whole run."""
 
     def __init__(self) -> None:
-        caches = (".hypothesis", ".pytest_cache", ".coverage", ".mypy_cache")
+        # pytest makes its cache under a temporary name beside it, then renames it.
+        caches = (".hypothesis", ".pytest_cache", "pytest-cache-files-", ".coverage", ".mypy_cache")
         self.roots = [os.path.realpath(tempfile.gettempdir()), "/dev", "/proc/self"]
         self.prefixes = [str(ROOT / cache) for cache in caches]
 
