@@ -26,7 +26,7 @@ def _work(home: Home, tokenferry_sandbox: Sandbox, monkeypatch: pytest.MonkeyPat
     alice = store.read("alice")
     put(store, type(alice)(type(alice.account)("work", "sandbox", "oauth"), alice.credential, machine=alice.machine))
     store.swap("alice", alice.generation, None)
-    monkeypatch.setattr("tokenferry.broker._Default.broker", None)
+    monkeypatch.setattr("tokenferry.broker._default.Default.broker", None)
     yield
     assert default_broker().drain(PATIENCE)
 

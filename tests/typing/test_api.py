@@ -21,7 +21,7 @@ def broker(home: Home, tokenferry_sandbox: Sandbox, monkeypatch: pytest.MonkeyPa
     """Alice's, and the default one."""
     sandbox_login(FileStore(home), tokenferry_sandbox, expires_in=28_800)
     broker = Broker(home=home, providers=sandbox_providers(tokenferry_sandbox))
-    monkeypatch.setattr("tokenferry.broker._Default.broker", broker)
+    monkeypatch.setattr("tokenferry.broker._default.Default.broker", broker)
     yield broker
     assert broker.drain(PATIENCE)
 

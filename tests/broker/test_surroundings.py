@@ -165,7 +165,7 @@ def test_a_file_store_needs_its_home_for_the_journal_beside_it(home: Home) -> No
 def test_the_default_broker_is_made_once_and_serves_the_module_functions(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tokenferry.broker._Default.broker", None)
+    monkeypatch.setattr("tokenferry.broker._default.Default.broker", None)
     put(FileStore(home), Document(Account(NAME, "anthropic", "api-key"), ApiKey(Secret("sk-one"))))
     found: list[Broker] = []
     threads = [threading.Thread(target=lambda: found.append(default_broker())) for _ in range(20)]

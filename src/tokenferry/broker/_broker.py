@@ -1,9 +1,6 @@
-"""The `Broker`: gives any account's credential, renewed where that is due, to threads and event loops alike."""
-
 import contextlib
 import logging
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -63,8 +60,6 @@ from tokenferry.stores import Account, AttachedStore, Document, FileStore, Store
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
-
-__all__ = ["Broker", "aresolve", "default_broker", "invalidate", "resolve"]
 
 logger = logging.getLogger(__name__)
 
@@ -404,50 +399,3 @@ def _still_busy(name: str) -> RefreshBusy:
 def _own_copy(fault: BaseException) -> BaseException:
     """One error ends all who wait for a flight; each raises a copy, or its traceback would grow with every raise."""
     return copy(fault) if isinstance(fault, TokenferryError) else fault
-
-
-class _Default:
-    """The broker of this process, once somebody needs it."""
-
-    broker: Broker | None = None
-    guard = threading.Lock()
-
-
-def default_broker() -> Broker:
-    """The broker that the functions of `tokenferry` use when they are given none.
-
-    It is made at the first call, from TOKENFERRY_HOME, the configuration there and the environment, which may change
-    afterwards without effect on it. Raises `ConfigError`, `UnsafeFile`.
-    """
-    broker = _Default.broker
-    if broker is None:
-        with _Default.guard:
-            broker = _Default.broker = _Default.broker or Broker.from_home()
-    return broker
-
-
-def _after_fork() -> None:
-    _Default.guard = threading.Lock()  # some thread of the parent may have held the old one
-
-
-os.register_at_fork(after_in_child=_after_fork)
-
-
-def resolve(name: str | None = None, *, min_ttl: float | None = None) -> Credential:
-    """`Broker.resolve` of the default broker."""
-    return default_broker().resolve(name, min_ttl=min_ttl)
-
-
-async def aresolve(name: str | None = None, *, min_ttl: float | None = None) -> Credential:
-    """`Broker.aresolve` of the default broker."""
-    broker = _Default.broker
-    if broker is None:
-        import asyncio  # noqa: PLC0415  # 50 ms that synchronous callers are spared
-
-        broker = await asyncio.to_thread(default_broker)  # it reads files
-    return await broker.aresolve(name, min_ttl=min_ttl)
-
-
-def invalidate(name: str | None, secret: Secret) -> None:
-    """`Broker.invalidate` of the default broker."""
-    default_broker().invalidate(name, secret)

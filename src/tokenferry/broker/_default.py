@@ -1,0 +1,55 @@
+"""The broker of this process, and the functions that are sugar over it."""
+
+import os
+import threading
+
+from tokenferry.broker._broker import Broker
+from tokenferry.credentials import Credential
+from tokenferry.secret import Secret
+
+
+class Default:
+    """The broker of this process, once somebody needs it."""
+
+    broker: Broker | None = None
+    guard = threading.Lock()
+
+
+def default_broker() -> Broker:
+    """The broker that the functions of `tokenferry` use when they are given none.
+
+    It is made at the first call, from TOKENFERRY_HOME, the configuration there and the environment, which may change
+    afterwards without effect on it. Raises `ConfigError`, `UnsafeFile`.
+    """
+    broker = Default.broker
+    if broker is None:
+        with Default.guard:
+            broker = Default.broker = Default.broker or Broker.from_home()
+    return broker
+
+
+def _after_fork() -> None:
+    Default.guard = threading.Lock()  # some thread of the parent may have held the old one
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def resolve(name: str | None = None, *, min_ttl: float | None = None) -> Credential:
+    """`Broker.resolve` of the default broker."""
+    return default_broker().resolve(name, min_ttl=min_ttl)
+
+
+async def aresolve(name: str | None = None, *, min_ttl: float | None = None) -> Credential:
+    """`Broker.aresolve` of the default broker."""
+    broker = Default.broker
+    if broker is None:
+        import asyncio  # noqa: PLC0415  # 50 ms that synchronous callers are spared
+
+        broker = await asyncio.to_thread(default_broker)  # it reads files
+    return await broker.aresolve(name, min_ttl=min_ttl)
+
+
+def invalidate(name: str | None, secret: Secret) -> None:
+    """`Broker.invalidate` of the default broker."""
+    default_broker().invalidate(name, secret)
