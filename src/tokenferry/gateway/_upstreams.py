@@ -1,24 +1,52 @@
 import asyncio
 import ssl
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
+from typing import Self
 
-from tokenferry.gateway.upstream import Statistics, Timeouts, Upstream
+from tokenferry.gateway.upstream import Proxies, Statistics, Timeouts, Upstream
+from tokenferry.settings import GatewaySettings
 
 
 class Upstreams:
     """One client per base URL, made when it is first needed. They belong to one event loop."""
 
-    def __init__(self, *, timeouts: Timeouts | None = None, ssl_context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        timeouts: Timeouts | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        ca_file: Path | None = None,
+        proxies: Proxies | None = None,
+        max_connections: int | None = None,
+    ) -> None:
+        """For each of them, as in `Upstream`."""
         self._timeouts = timeouts
         self._ssl_context = ssl_context
+        self._ca_file = ca_file
+        self._proxies = proxies
+        self._max_connections = max_connections
         self._known: dict[str, Upstream] = {}
 
+    @classmethod
+    def configured(cls, settings: GatewaySettings, environ: Mapping[str, str] | None = None) -> Self:
+        """As the settings say, through the environment's proxies."""
+        proxies = Proxies.from_environment(environ)
+        return cls(ca_file=settings.ca_file, proxies=proxies, max_connections=settings.max_connections)
+
     def get(self, base_url: str) -> Upstream:
-        """Raises `ConfigError` for a URL that can't be an upstream."""
+        """Raises `ConfigError` for a URL that can't be an upstream, and for a malformed one of a proxy on the way."""
         known = self._known.get(base_url)
         if known is None:
-            known = Upstream(base_url, ssl_context=self._ssl_context, timeouts=self._timeouts)
+            known = Upstream(
+                base_url,
+                ssl_context=self._ssl_context,
+                ca_file=self._ca_file,
+                proxies=self._proxies,
+                timeouts=self._timeouts,
+                max_connections=self._max_connections,
+            )
             self._known[base_url] = known
         return known
 

@@ -4,7 +4,7 @@ import os
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,6 +13,8 @@ import trustme
 
 from tokenferry.gateway.upstream import Head, Timeouts, Upstream, UpstreamError
 
+FAR = "api.invalid"
+"""A host that only a proxy knows the way to."""
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
 
 
@@ -78,15 +80,16 @@ class Link:
 class Peer:
     """A server on loopback whose every byte the test decides."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
         self._tls = tls
+        self._host = host
         self._links: asyncio.Queue[Link] = asyncio.Queue()
         self._writers: list[asyncio.StreamWriter] = []
         self._server: asyncio.Server | None = None
         self.accepted = 0
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls)
+        self._server = await asyncio.start_server(self._accept, self._host, 0, ssl=self._tls)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
@@ -101,7 +104,8 @@ class Peer:
 
     @property
     def origin(self) -> str:
-        return f"https://localhost:{self.port}" if self._tls else f"http://127.0.0.1:{self.port}"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"https://localhost:{self.port}" if self._tls else f"http://{host}:{self.port}"
 
     async def link(self) -> Link:
         return await self._links.get()
@@ -166,12 +170,26 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     return backend
 
 
+StartPeer = Callable[..., Awaitable[Peer]]
+
+
 @pytest.fixture
-async def peer() -> AsyncIterator[Peer]:
-    peer = Peer()
-    await peer.start()
-    yield peer
-    await peer.stop()
+async def start_peer() -> AsyncIterator[StartPeer]:
+    started: list[Peer] = []
+
+    async def start(tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> Peer:
+        started.append(Peer(tls, host))
+        await started[-1].start()
+        return started[-1]
+
+    yield start
+    for peer in started:
+        await peer.stop()
+
+
+@pytest.fixture
+async def peer(start_peer: StartPeer) -> Peer:
+    return await start_peer()
 
 
 @pytest.fixture(scope="session")
@@ -180,13 +198,11 @@ def authority() -> trustme.CA:
 
 
 @pytest.fixture
-async def tls_peer(authority: trustme.CA) -> AsyncIterator[Peer]:
+async def tls_peer(authority: trustme.CA, start_peer: StartPeer) -> Peer:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("localhost").configure_cert(context)
-    peer = Peer(context)
-    await peer.start()
-    yield peer
-    await peer.stop()
+    authority.issue_cert("localhost", FAR).configure_cert(context)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    return await start_peer(context)
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 from itertools import pairwise
 
+import h11
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenferry.gateway.upstream import Head
@@ -101,6 +102,68 @@ def test_returns_any_body_in_any_framing_however_it_is_cut(
     assert outcome.fault is None
     assert outcome.reader.complete is (framing != "close")
     assert outcome.reader.ends_with_connection() is (framing == "close")
+
+
+PIECES = st.sampled_from(
+    [
+        *(PLAIN, CHUNKED, INTERIM, EMPTY, UNCHANGED, UNTIL_CLOSE),
+        *(b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 200\r\n", b"HTTP/1.1 101 S\r\n", b"HTTP/1.1 426 U\r\n"),
+        *(b"content-length: 3\r\n", b"transfer-encoding: chunked\r\n", b"connection: upgrade\r\nupgrade: h2c\r\n"),
+        *(b"connection: close\r\n", b"\r\n", b"\r\n\r\n", b"\n", b"\r", b"\0", b" ", b":", b"x: y\r\n", b"0\r\n\r\n"),
+        *(b"3\r\nabc\r\n", b"3;a=b\r\n", b"ffffffffffffffff\r\n"),
+    ]
+)
+ANYTHING = st.lists(PIECES | st.binary(max_size=8), max_size=8).map(b"".join)
+
+
+@settings(max_examples=1000)
+@given(data=ANYTHING, cuts=st.lists(st.integers(0, 300), max_size=8), head_only=st.booleans())
+def test_no_bytes_make_it_raise_and_every_fault_is_told(data: bytes, cuts: list[int], *, head_only: bool) -> None:
+    edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    outcome = Outcome(*(data[a:b] for a, b in pairwise(edges)), head_only=head_only)
+    assert outcome.fault is None or outcome.fault
+    if outcome.head is not None:
+        assert 200 <= outcome.head.status <= 599
+
+
+def second_opinion(data: bytes) -> tuple[int, list[tuple[bytes, bytes]], bytes] | None:
+    """What h11 makes of an answer to a GET after which the connection ends; None if it refuses it or finds it cut."""
+    peer = h11.Connection(h11.CLIENT)
+    peer.send(h11.Request(method="GET", target="/", headers=[("host", "h")]))
+    peer.send(h11.EndOfMessage())
+    head: h11.Response | None = None
+    body = b""
+    try:
+        peer.receive_data(data)
+        while True:
+            event = peer.next_event()
+            if event is h11.NEED_DATA:
+                peer.receive_data(b"")
+            elif isinstance(event, h11.Response):
+                head = event
+            elif isinstance(event, h11.Data):
+                body += bytes(event.data)
+            elif isinstance(event, h11.EndOfMessage):
+                assert head is not None
+                return head.status_code, [(name, value) for name, value in head.headers], body
+            elif not isinstance(event, h11.InformationalResponse):
+                return None
+    except h11.RemoteProtocolError:
+        return None
+
+
+@settings(max_examples=1000)
+@given(data=ANYTHING)
+def test_what_it_takes_for_an_answer_another_parser_takes_for_the_same(data: bytes) -> None:
+    outcome = Outcome(*bytewise(data))
+    reader = outcome.reader
+    if outcome.fault or outcome.head is None or not (reader.complete or reader.ends_with_connection()):
+        return
+    other = second_opinion(data)
+    if other is not None:
+        status, headers, body = other
+        assert (status, body) == (outcome.head.status, outcome.body)
+        assert headers == outcome.head.headers
 
 
 @pytest.mark.parametrize("answer", [PLAIN, CHUNKED])
@@ -225,6 +288,7 @@ def test_a_long_head_passes_and_a_longer_one_does_not() -> None:
     ("start", "more"),
     [
         pytest.param(b"HTTP/1.1 200 ", b"a" * 4096, id="reason"),
+        pytest.param(b"HTTP/1.1 200 ", b"a" * HEAD_LIMIT, id="reason in two reads"),
         pytest.param(b"HTTP/1.1 200 OK\r\nx: ", b"a" * 4096, id="header value"),
         pytest.param(b"HTTP/1.1 200 OK\r\n", b"a" * 4096, id="header name"),
         pytest.param(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100, id="interim answers"),

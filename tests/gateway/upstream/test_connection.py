@@ -225,6 +225,54 @@ async def test_an_answer_before_the_request_was_read_is_delivered(
     assert record.ends == 1
 
 
+@pytest.mark.parametrize("size", [1, 32])
+async def test_an_answer_before_the_request_was_read_survives_the_connection_s_reset(
+    way: "tuple[Peer, Upstream]", client: "Client", size: int
+) -> None:
+    """A peer that closes with bytes unread resets the connection: the kernel fails our writes from then on."""
+    peer, upstream = way
+    for _ in range(5):
+        record = client.record()
+        upstream.send("POST", b"/", [], [bytes(1 << 20)] * size, record)
+        link = await peer.link()
+        await link.head()
+        await link.send(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 5\r\n\r\nhello")
+        link.close()
+        await record.over.wait()
+        assert record.head is not None
+        assert (record.head.status, record.body, record.ends) == (401, b"hello", 1)
+
+
+@pytest.mark.parametrize("answer", [b"", LENGTH + b"hello", CHUNKS + b"5\r\nhello\r\n"])
+async def test_a_peer_that_half_closes_has_said_all_it_will(
+    peer: "Peer", upstream: Upstream, client: "Client", answer: bytes
+) -> None:
+    record = client.get(upstream)
+    link = await peer.link()
+    await link.answer(answer)
+    link.writer.write_eof()
+    await record.over.wait()
+    assert isinstance(record.failures[0], AnswerCut)
+    await link.gone()
+
+
+async def test_a_peer_that_half_closes_right_after_its_answer_is_not_asked_again(
+    peer: "Peer", upstream: Upstream, client: "Client"
+) -> None:
+    record = client.get(upstream)
+    link = await peer.link()
+    await link.request()
+    link.writer.write(LENGTH + b"hello world")
+    link.writer.write_eof()
+    await record.over.wait()
+    assert (record.ends, record.body) == (1, b"hello world")
+    await link.gone()
+    record = client.get(upstream)
+    await (await peer.link()).answer(LENGTH + b"hello again")
+    await record.over.wait()
+    assert record.body == b"hello again"
+
+
 async def test_a_request_still_unsent_at_the_end_of_its_answer_closes_the_connection(
     peer: "Peer", upstream: Upstream, client: "Client"
 ) -> None:

@@ -1,12 +1,11 @@
 import asyncio
 import socket
-import ssl
 from collections.abc import Iterator
 
 import pytest
 
 from tokenferry.gateway.upstream import _dial
-from tokenferry.gateway.upstream._dial import Address, connect_any, default_ssl_context, interleave, open_socket
+from tokenferry.gateway.upstream._dial import Address, connect_any, interleave, resolve
 
 pytestmark = pytest.mark.anyio
 
@@ -28,7 +27,7 @@ def listener() -> Iterator[socket.socket]:
 
 
 async def test_connects_without_nagle_and_with_probes(listener: socket.socket) -> None:
-    with await open_socket("127.0.0.1", listener.getsockname()[1]) as sock:
+    with await connect_any([loopback(listener.getsockname()[1])]) as sock:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
@@ -103,8 +102,23 @@ def test_alternates_between_the_families() -> None:
     assert interleave([]) == []
 
 
-def test_the_default_context_checks_certificates_and_is_made_once() -> None:
-    context = default_ssl_context()
-    assert context is default_ssl_context()
-    assert context.verify_mode is ssl.CERT_REQUIRED
-    assert context.check_hostname
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", Address(socket.AF_INET, ("127.0.0.1", 443))),
+        ("::1", Address(socket.AF_INET6, ("::1", 443, 0, 0))),
+    ],
+)
+def test_an_address_is_not_looked_up(host: str, address: Address) -> None:
+    with pytest.raises(StopIteration) as done:
+        resolve(host, 443).send(None)  # it is over before it waits for anything
+    assert done.value.value == [address]
+
+
+async def test_a_name_is_looked_up() -> None:
+    assert loopback(443) in await resolve("localhost", 443)
+
+
+async def test_a_name_that_is_none_says_so() -> None:
+    with pytest.raises(UnicodeError):
+        await resolve("a" * 64 + ".example", 443)

@@ -67,7 +67,8 @@ async def test_failures_before_the_head_are_raised_by_the_request(peer: "Peer") 
     await upstream.aclose()
 
 
-async def test_a_slow_reader_stalls_the_peer_and_costs_bounded_memory(peer: "Peer", upstream: Upstream) -> None:
+async def test_a_slow_reader_stalls_the_peer_and_costs_bounded_memory(way: "tuple[Peer, Upstream]") -> None:
+    peer, upstream = way
     request = asyncio.ensure_future(upstream.request("GET", b"/", []))
     link = await serve(peer, ENDLESS)
     response = await request

@@ -3,10 +3,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tokenferry.gateway.upstream import BadRequest, ConnectFailed, Timeouts, Upstream, UpstreamClosed
+from tokenferry.gateway.upstream import AnswerTimeout, BadRequest, ConnectFailed, Timeouts, Upstream, UpstreamClosed
 
 if TYPE_CHECKING:
-    from gateway.upstream.conftest import Client, Peer
+    from gateway.upstream.conftest import Client, Peer, StartPeer
 
 pytestmark = pytest.mark.anyio
 
@@ -21,6 +21,17 @@ async def test_sends_host_and_path_prefix_of_its_origin(peer: "Peer", client: "C
     assert request.startswith(b"GET /base/v1/messages HTTP/1.1\r\nhost: %b\r\n" % upstream.host.encode())
     assert upstream.origin == peer.origin + "/base"
     await record.over.wait()
+    await upstream.aclose()
+
+
+async def test_reaches_peers_over_ipv6(start_peer: "StartPeer", client: "Client") -> None:
+    peer = await start_peer(host="::1")
+    upstream = Upstream(peer.origin)
+    record = client.get(upstream)
+    request = await (await peer.link()).answer()
+    assert f"host: [::1]:{peer.port}\r\n".encode() in request
+    await record.over.wait()
+    assert record.ends == 1
     await upstream.aclose()
 
 
@@ -62,6 +73,97 @@ async def test_closes_connections_idle_for_too_long(peer: "Peer", client: "Clien
         await record.over.wait()
         await link.gone()
         assert upstream.statistics().idle == 0
+
+
+async def test_opens_no_more_connections_than_allowed_and_serves_in_turn(peer: "Peer", client: "Client") -> None:
+    upstream = Upstream(peer.origin, max_connections=2)
+    records = [client.record() for _ in range(6)]
+    for i, record in enumerate(records):
+        upstream.send("GET", b"/%d" % i, [], b"", record)
+    first, second = await peer.link(), await peer.link()
+    await first.request()
+    await second.request()
+    assert (upstream.statistics().in_flight, upstream.statistics().queued) == (6, 4)
+    for i in range(2, 6):
+        await first.send(OK)
+        assert (await first.request()).startswith(b"GET /%d " % i)
+    for link in (first, second):
+        await link.send(OK)
+    for record in records:
+        await record.over.wait()
+    assert sum(record.ends for record in records) == 6
+    assert (peer.accepted, upstream.statistics().queued) == (2, 0)
+    await upstream.aclose()
+
+
+async def test_a_turn_passes_to_the_next_when_a_connection_is_lost(peer: "Peer", client: "Client") -> None:
+    upstream = Upstream(peer.origin, max_connections=1)
+    records = [client.get(upstream) for _ in range(3)]
+    link = await peer.link()
+    await link.answer(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello")
+    link = await peer.link()
+    await link.request()
+    link.reset()
+    await (await peer.link()).answer(OK)
+    for record in records:
+        await record.over.wait()
+    assert [(record.ends, len(record.failures)) for record in records] == [(1, 0), (0, 1), (1, 0)]
+    assert peer.accepted == 3
+    await upstream.aclose()
+
+
+async def test_a_turn_passes_to_the_next_when_a_dial_is_given_up(peer: "Peer", client: "Client") -> None:
+    upstream = Upstream(peer.origin, max_connections=1)
+    dialling = upstream.send("GET", b"/a", [], b"", client.record())
+    waiting = upstream.send("GET", b"/b", [], b"", client.record())
+    last = client.get(upstream)
+    waiting.abort()
+    dialling.abort()
+    assert upstream.statistics().queued == 1
+    link = await peer.link()
+    while not await link.reader.read(1):  # the connection of the dial that was given up, if it came that far
+        link = await peer.link()
+    await link.answer(OK)
+    await last.over.wait()
+    assert last.ends == 1
+    await upstream.aclose()
+
+
+async def test_who_waits_too_long_for_a_turn_is_told(peer: "Peer", client: "Client") -> None:
+    upstream = Upstream(peer.origin, max_connections=1, timeouts=Timeouts(connect=0.05))
+    busy = client.get(upstream)
+    link = await peer.link()
+    await link.request()
+    record = client.get(upstream)
+    await record.over.wait()
+    (failure,) = record.failures
+    assert isinstance(failure, AnswerTimeout)
+    assert (failure.phase, failure.sent) == ("busy", False)
+    assert str(failure) == f"All connections to {upstream.host} were busy for 0.05 s"
+    await link.send(OK)
+    await busy.over.wait()
+    assert busy.ends == 1
+    await upstream.aclose()
+
+
+async def test_a_request_is_sent_again_no_more_than_once_though_it_waits_for_a_turn(
+    peer: "Peer", client: "Client"
+) -> None:
+    upstream = Upstream(peer.origin, max_connections=1)
+    (stale,) = await client.warm(upstream, peer)
+    first, second = client.get(upstream), client.get(upstream)
+    await stale.request()
+    stale.close()
+    link = await peer.link()
+    served = await link.answer(OK)
+    await link.request()
+    link.close()
+    await first.over.wait()
+    await second.over.wait()
+    assert served
+    assert sorted((record.ends, len(record.failures)) for record in (first, second)) == [(0, 1), (1, 0)]
+    assert upstream.statistics().retried == 1
+    await upstream.aclose()
 
 
 async def test_a_name_that_does_not_resolve_is_a_failed_connection(client: "Client") -> None:

@@ -9,6 +9,7 @@ from tokenferry.gateway.upstream._errors import (
     UpstreamClosed,
     UpstreamError,
 )
+from tokenferry.gateway.upstream._proxy import Proxies
 from tokenferry.gateway.upstream._request import FRAMING_HEADERS, Body
 from tokenferry.gateway.upstream._response import Response
 from tokenferry.gateway.upstream._upstream import Upstream
@@ -24,6 +25,7 @@ __all__ = [
     "ConnectFailed",
     "Exchange",
     "Head",
+    "Proxies",
     "Response",
     "Sink",
     "Statistics",

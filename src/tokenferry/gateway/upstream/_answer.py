@@ -4,10 +4,11 @@ from tokenferry.gateway.upstream._values import Head
 
 __all__ = ["HEADER_LIMIT", "HEAD_LIMIT", "AnswerReader"]
 
-HEAD_LIMIT = 256 * 1024
+HEAD_LIMIT = 64 * 1024
 """Bytes of a head, interim answers before it and trailers after the body included."""
 HEADER_LIMIT = 256
 
+_TOO_LONG = f"a head of more than {HEAD_LIMIT} bytes"
 _CONTINUE = 100
 _SWITCHING_PROTOCOLS = 101
 _OK = 200
@@ -38,7 +39,7 @@ class AnswerReader:
         self._reason = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._header_count = 0
-        self._header_bytes = 0
+        self._head_bytes = 0
         self._quiet_bytes = 0
         self._interim = False
         self._framed = False
@@ -78,14 +79,17 @@ class AnswerReader:
 
     def on_status(self, reason: bytes) -> None:
         self._reason += reason
+        self._head_bytes += len(reason)
+        if self._head_bytes > HEAD_LIMIT:
+            self._refuse(_TOO_LONG)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_count += 1
-        self._header_bytes += len(name) + len(value) + 4
+        self._head_bytes += len(name) + len(value) + 4
         if self._header_count > HEADER_LIMIT:
             self._refuse(f"more than {HEADER_LIMIT} headers")
-        if self._header_bytes > HEAD_LIMIT:
-            self._refuse(f"more than {HEAD_LIMIT} bytes of headers")
+        if self._head_bytes > HEAD_LIMIT:
+            self._refuse(_TOO_LONG)
         if self._head_done:
             return  # a trailer: nobody waits for it, and merging it into the head would be unsound
         name = name.lower()

@@ -71,6 +71,11 @@ class Call:
         if self._end():
             self._upstream.ended(self, None)
 
+    def queue(self) -> None:
+        """Wait until a connection is free."""
+        self._phase = "busy"
+        self.deadline = self._loop.time() + self._upstream.timeouts.connect
+
     def dial(self, dial: "asyncio.Task[None]") -> None:
         """Wait for a connection of its own."""
         self._phase = "connect"
@@ -82,10 +87,10 @@ class Call:
         assert self.request is not None
         self._dial = None
         self._connection = connection
-        self._reused = reused
+        self._reused = reused and not self.sent  # it is sent again once at most
         self._phase = "first-byte"
-        self._sent_at = self._loop.time()
-        self._await_bytes()
+        self._sent_at = now = self._loop.time()
+        self.deadline = now + self._wait_s
         connection.start(self, self.request)
         if self._paused:
             connection.pause()
@@ -123,7 +128,7 @@ class Call:
 
     def expire(self) -> None:
         """End the exchange: its deadline has passed."""
-        waited = self._upstream.timeouts.connect if self._phase == "connect" else self._wait_s
+        waited = self._wait_s if self._phase in ("first-byte", "idle") else self._upstream.timeouts.connect
         self.fail(AnswerTimeout(self._upstream.host, self._phase, waited, sent=self.sent, answered=self._answered))
 
     def fail(self, failure: UpstreamError) -> None:

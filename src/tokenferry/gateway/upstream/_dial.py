@@ -1,18 +1,18 @@
 import asyncio
-import functools
 import socket
-import ssl
-import threading
 from collections.abc import Sequence
+from ipaddress import IPv6Address, ip_address
 from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
-__all__ = ["Address", "connect_any", "default_ssl_context", "open_socket"]
+__all__ = ["Address", "DialError", "connect_any", "interleave", "resolve"]
 
 _HEAD_START_S = 0.25  # RFC 8305, 5: the delay before the next address is tried as well
 _KEEPALIVE_S = 60
 
-_context_lock = threading.Lock()
+
+class DialError(OSError):
+    """There is no connection. Its text is a clause fit for a message, and holds no secret."""
 
 
 class Address(NamedTuple):
@@ -20,26 +20,17 @@ class Address(NamedTuple):
     sockaddr: tuple[Any, ...]
 
 
-@functools.cache
-def _shared_ssl_context() -> ssl.SSLContext:
-    import httpx2  # noqa: PLC0415  # slow to import, and of no use where a context is given
-
-    context = httpx2.create_ssl_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
-def default_ssl_context() -> ssl.SSLContext:
-    """Return the process's client context, with the roots that all of tokenferry trusts. Blocks the first time."""
-    with _context_lock:
-        return _shared_ssl_context()
-
-
-async def open_socket(host: str, port: int) -> socket.socket:
-    """Resolve and connect. Raises `OSError`, `UnicodeError` for a name that can't be one."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return await connect_any(interleave([Address(family, sockaddr) for family, _, _, _, sockaddr in found]))
+async def resolve(host: str, port: int) -> list[Address]:
+    """Give the host's addresses in the order to try. Raises `OSError`, `UnicodeError` for a name that can't be one."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return interleave([Address(family, sockaddr) for family, _, _, _, sockaddr in found])
+    if isinstance(address, IPv6Address):
+        return [Address(socket.AF_INET6, (host, port, 0, 0))]
+    return [Address(socket.AF_INET, (host, port))]
 
 
 def interleave(addresses: Sequence[Address]) -> list[Address]:

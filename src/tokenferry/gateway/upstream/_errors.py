@@ -24,9 +24,10 @@ __all__ = [
     "UpstreamError",
 ]
 
-Phase = Literal["connect", "first-byte", "idle"]
+Phase = Literal["busy", "connect", "first-byte", "idle"]
 
 _WAITED_FOR: dict[Phase, str] = {
+    "busy": "all connections to {host} were busy for {seconds:g} s",
     "connect": "no connection to {host} within {seconds:g} s",
     "first-byte": "{host} began no answer within {seconds:g} s",
     "idle": "{host} fell silent for {seconds:g} s in the middle of an answer",

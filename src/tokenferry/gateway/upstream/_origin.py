@@ -5,10 +5,10 @@ from urllib.parse import urlsplit
 
 from tokenferry.errors import ConfigError
 
-__all__ = ["Origin", "parse_origin"]
+__all__ = ["HOST_NAME", "Origin", "parse_origin"]
 
 _PORTS = {"https": 443, "http": 80}
-_NAME = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+HOST_NAME = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*")
 # Metadata services that are not link-local.
@@ -70,7 +70,7 @@ def _check_host(host: str) -> bool:
         address = ipaddress.ip_address(host)
     except ValueError:
         # "127.1" and "0x7f000001" are addresses to the resolver, though not to us: nothing is known about them.
-        if not _NAME.fullmatch(host) or _NUMBER.fullmatch(host.rpartition(".")[2]):
+        if not HOST_NAME.fullmatch(host) or _NUMBER.fullmatch(host.rpartition(".")[2]):
             raise ConfigError("An upstream's URL must name a host: a DNS name or a full IP address") from None
         return host == "localhost"
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:

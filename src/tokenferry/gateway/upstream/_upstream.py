@@ -1,17 +1,17 @@
 import asyncio
-import os
-import socket
 import ssl
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import astuple
+from pathlib import Path
 from types import MappingProxyType
 
 from tokenferry.gateway.upstream._call import Call
 from tokenferry.gateway.upstream._connection import Connection
-from tokenferry.gateway.upstream._dial import default_ssl_context, open_socket
+from tokenferry.gateway.upstream._dialler import Dialler, reason_of
 from tokenferry.gateway.upstream._errors import BadRequest, UpstreamClosed, UpstreamError
 from tokenferry.gateway.upstream._origin import parse_origin
+from tokenferry.gateway.upstream._proxy import Proxies
 from tokenferry.gateway.upstream._request import Body, build_request
 from tokenferry.gateway.upstream._response import Response
 from tokenferry.gateway.upstream._values import Exchange, Sink, Statistics, Timeouts
@@ -33,20 +33,30 @@ class Upstream:
         origin: str,
         *,
         ssl_context: ssl.SSLContext | None = None,
+        ca_file: Path | None = None,
+        proxies: Proxies | None = None,
         timeouts: Timeouts | None = None,
         max_idle: int = 64,
+        max_connections: int | None = None,
     ) -> None:
-        """Raise `ConfigError` unless the origin is https, or http on loopback."""
+        """Raise `ConfigError` unless the origin is https, or http on loopback, and its proxy's URL sound.
+
+        Without an `ssl_context` the system's roots are trusted and those in `ca_file`. Above `max_connections`
+        exchanges wait for one, first come, first served.
+        """
         self._origin = parse_origin(origin)
         self.host = self._origin.authority
         """Fit for messages."""
         self.timeouts = timeouts or Timeouts()
         self._tick_s = min(_TICK_S, *(limit / 4 for limit in astuple(self.timeouts)))
-        self._ssl_context = ssl_context
+        proxy = proxies.of(self._origin) if proxies is not None else None
+        self._dialler = Dialler(self._origin, proxy=proxy, ssl_context=ssl_context, ca_file=ca_file)
         self._max_idle = max_idle
+        self._max_connections = max_connections
         self._open: set[Connection] = set()
         self._idle: list[Connection] = []
         self._calls: set[Call] = set()
+        self._queued: dict[Call, None] = {}
         self._dials: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -89,7 +99,7 @@ class Upstream:
             self._reused += 1
             call.attach(self._idle.pop(), reused=True)
         else:
-            self._start_dial(call)
+            self._connect(call)
         return call
 
     async def request(
@@ -115,6 +125,7 @@ class Upstream:
             open=len(self._open),
             idle=len(self._idle),
             in_flight=len(self._calls),
+            queued=len(self._queued),
             dialled=self._dialled,
             reused=self._reused,
             retried=self._retried,
@@ -129,6 +140,7 @@ class Upstream:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._dialler.close()
         if self._dials:
             await asyncio.wait(self._dials)
         for connection in list(self._open):
@@ -143,6 +155,10 @@ class Upstream:
         self._open.add(connection)
 
     def release(self, connection: Connection) -> None:
+        if self._queued:
+            self._reused += 1
+            self._next().attach(connection, reused=True)
+            return
         if self._closed or len(self._idle) >= self._max_idle:
             connection.drop()
             return
@@ -156,30 +172,38 @@ class Upstream:
     def gone(self, connection: Connection) -> None:
         self._open.discard(connection)
         self.withdraw(connection)
+        self._serve_queue()
         if not self._open and self._all_gone is not None:
             self._all_gone.set()
 
     def redial(self, call: Call) -> None:
         """Send again, on a new connection: the idle ones may be as stale as the one that was lost."""
         self._retried += 1
-        self._start_dial(call)
+        self._connect(call)
 
     def ended(self, call: Call, failure: UpstreamError | None) -> None:
         self._calls.discard(call)
+        self._queued.pop(call, None)
         if failure is not None:
             self._failures[failure.kind] += 1
 
-    def _start_dial(self, call: Call) -> None:
+    def _connect(self, call: Call) -> None:
+        """Dial for the call, or let it wait for a connection if there are as many as may be."""
+        if self._is_full():
+            self._queued[call] = None
+            call.queue()
+            return
         task = asyncio.get_running_loop().create_task(self._dial(call))
         self._dials.add(task)
-        task.add_done_callback(self._dials.discard)
+        task.add_done_callback(self._dial_over)
         call.dial(task)
 
     async def _dial(self, call: Call) -> None:
+        connection = Connection(self)
         try:
-            connection = await self._connect()
+            await self._dialler.connect(connection)
         except (OSError, UnicodeError) as error:
-            call.unreachable(_why(error), error)
+            call.unreachable(reason_of(error), error)
             return
         self._dialled += 1
         if connection.usable:
@@ -187,20 +211,21 @@ class Upstream:
         else:
             call.unreachable("it was closed as soon as it was open")
 
-    async def _connect(self) -> Connection:
-        loop = asyncio.get_running_loop()
-        origin = self._origin
-        if origin.secure and self._ssl_context is None:
-            self._ssl_context = await loop.run_in_executor(None, default_ssl_context)
-        sock = await open_socket(origin.host, origin.port)
-        connection = Connection(self)
-        await loop.create_connection(
-            lambda: connection,
-            sock=sock,
-            ssl=self._ssl_context if origin.secure else None,
-            server_hostname=origin.host if origin.secure else None,
-        )
-        return connection
+    def _dial_over(self, dial: asyncio.Task[None]) -> None:
+        self._dials.discard(dial)
+        self._serve_queue()
+
+    def _is_full(self) -> bool:
+        return self._max_connections is not None and len(self._open) + len(self._dials) >= self._max_connections
+
+    def _serve_queue(self) -> None:
+        while self._queued and not self._is_full():
+            self._connect(self._next())
+
+    def _next(self) -> Call:
+        call = next(iter(self._queued))
+        del self._queued[call]
+        return call
 
     def _arm(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(self._tick_s, self._tick)
@@ -215,18 +240,3 @@ class Upstream:
             connection.drop()
         for call in [call for call in self._calls if call.deadline <= now]:
             call.expire()
-
-
-def _why(error: OSError | UnicodeError) -> str:
-    match error:
-        case socket.gaierror():
-            return f"its name could not be resolved ({error.strerror})"
-        case ssl.SSLCertVerificationError():
-            return f"its TLS certificate is not to be trusted ({error.verify_message})"
-        case ssl.SSLError():
-            return f"TLS failed ({error.reason or 'no reason given'})"
-        case UnicodeError():
-            return "its name can't be encoded"
-        case _:
-            # asyncio puts sentences of its own into `strerror`.
-            return os.strerror(error.errno).lower() if error.errno else str(error) or type(error).__name__

@@ -12,7 +12,7 @@ class Timeouts:
     """All in seconds. There is no total cap: an answer may go on as long as it goes on."""
 
     connect: float = 10.0
-    """Name resolution, TCP and TLS together."""
+    """Name resolution, TCP, a proxy's tunnel and TLS together; as long again for a turn if connections are limited."""
     first_byte: float = 600.0
     """From the request's write to the answer's complete head."""
     first_byte_stream: float = 120.0
@@ -55,11 +55,12 @@ class Exchange(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What an upstream's connections and exchanges are doing (the first three) and have done."""
+    """What an upstream's connections and exchanges are doing (the first four) and have done."""
 
     open: int
     idle: int
     in_flight: int
+    queued: int
     dialled: int
     reused: int
     retried: int
