@@ -57,7 +57,7 @@ def test_a_relogin_a_removal_and_a_new_account_by_another_process_count_within_a
     wait_for(lambda: [account.name for account in broker.accounts()] == ["later", NAME])
     rig.store.swap(NAME, rig.store.read(NAME).generation, None)
     wait_for(lambda: _is_unknown(broker))
-    assert [account.name for account in broker.accounts()] == ["later"]
+    wait_for(lambda: [account.name for account in broker.accounts()] == ["later"])
     assert value(broker.resolve()) == "access-4"
 
 

@@ -1,6 +1,23 @@
 """The `Broker`: gives any account's credential, renewed where that is due, to threads and event loops alike."""
 
 from tokenferry.broker._broker import Broker
+from tokenferry.broker._claude_code import (
+    interrupted_move,
+    swap_to_next_available_account,
+    use_for_claude_code,
+)
 from tokenferry.broker._default import aresolve, default_broker, invalidate, resolve
+from tokenferry.broker._publisher import Published, Publisher
 
-__all__ = ["Broker", "aresolve", "default_broker", "invalidate", "resolve"]
+__all__ = [
+    "Broker",
+    "Published",
+    "Publisher",
+    "aresolve",
+    "default_broker",
+    "interrupted_move",
+    "invalidate",
+    "resolve",
+    "swap_to_next_available_account",
+    "use_for_claude_code",
+]

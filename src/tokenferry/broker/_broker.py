@@ -1,4 +1,3 @@
-import contextlib
 import logging
 import os
 import time
@@ -7,22 +6,24 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from copy import copy
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from tokenferry.accounts import (
     ENVIRONMENT,
     AccountBook,
+    Content,
     Listing,
+    Publication,
     accounts_from_environment,
     accounts_from_keys,
     machine_id,
 )
+from tokenferry.broker._opening import CutShort, forget_cooldowns, open_attached, stamps
+from tokenferry.broker._publisher import Published, Publisher
 from tokenferry.config import Config, load
 from tokenferry.credentials import Credential, OAuthToken
 from tokenferry.errors import (
-    ConfigError,
     CorruptFile,
     CredentialRefused,
     PolicyRefused,
@@ -54,19 +55,16 @@ from tokenferry.refresh import (
     send,
     window,
 )
-from tokenferry.secret import Secret
+from tokenferry.secret import Fields, Secret
 from tokenferry.settings import Home, PolicySettings, RefreshSettings
 from tokenferry.stores import Account, AttachedStore, Document, FileStore, Store, Watch
-
-if TYPE_CHECKING:
-    from collections.abc import Hashable
 
 logger = logging.getLogger(__name__)
 
 _ROUNDS: Final = 3
 _REFUSALS: Final = 1000
+_PUBLISHED_TTL: Final = 600.0
 _LOCK_SHARE: Final = 0.9  # of the callers' wait, so that they hear who held the lock
-_ACTIVE: Final = ":active"  # no account's name
 
 
 Steps: TypeAlias = Generator[Flight, None, Credential]
@@ -98,15 +96,16 @@ class Broker:
             self.settings = replace(self.settings, timeout=refresh_timeout)
         if store is None:
             home = home or Home.from_environment()
-            store = AttachedStore(FileStore(home), home.attached, partial(_open_attached, home))
+            store = AttachedStore(FileStore(home), home.attached, partial(open_attached, home), moves=CutShort(home))
         if isinstance(store, FileStore) and home is None and journal is None:
             raise UsageError("the journal of a file store lies in its home, so name that: Broker(home=...)")
+        on_disk = home if isinstance(store, FileStore | AttachedStore) else None
         if journal is None:
-            is_on_disk = isinstance(store, FileStore | AttachedStore)
-            journal = FileJournal(home.journal) if home and is_on_disk else MemoryJournal()
+            journal = FileJournal(on_disk.journal) if on_disk else MemoryJournal()
         self.providers = providers if providers is not None else builtin_providers()
         self.policy = policy or PolicySettings()
         self.machine = machine_id()
+        self.home = home
         self.journal = journal
         self.book = AccountBook(store, implicit=implicit, active=home.active if home else None)
         self._now = now
@@ -115,7 +114,7 @@ class Broker:
         self._refused: deque[str] = deque(maxlen=_REFUSALS)
         self._listing: Listing | None = None
         active = home.active if home else None
-        self._watch = Watch(partial(_stamps, store, active), self.settings.watch, self._forget)
+        self._watch = Watch(partial(stamps, store, active), self.settings.watch, self._notice)
         world = World(
             endpoints=self._endpoints,
             client_secret=read_client_secret,
@@ -124,7 +123,15 @@ class Broker:
             process=ProcessIdentity.own(),
             settings=self.settings,
         )
-        self._engine = RefreshEngine(store=store, journal=journal, world=world, send=send, renewed=self._forget_one)
+        self.publisher = Publisher(on_disk, self._read, lambda document: self.provider_of(document.account).base_url)
+        self._engine = RefreshEngine(
+            store=store,
+            journal=journal,
+            world=world,
+            send=send,
+            renewed=lambda name: self._warm.forget((name,)),
+            settled=self.publisher.follow,
+        )
 
     @classmethod
     def from_home(cls, home: Home | None = None, config: Config | None = None) -> "Broker":
@@ -151,25 +158,21 @@ class Broker:
         if warm is not None and min_ttl is None and self._now() < warm.until:
             return warm.credential
         steps = self._steps(name, min_ttl)
-        try:
-            while True:
-                next(steps).wait(self.settings.wait)
-        except StopIteration as end:
-            credential: Credential = end.value
-            return credential
+        while isinstance(step := _next(steps), Flight):
+            step.wait(self.settings.wait)
+        return step
 
     async def aresolve(self, name: str | None = None, *, min_ttl: float | None = None) -> Credential:
         """The same for asyncio. Cancelling it ends the waiting, never the refresh."""
         warm = self._entries.get(name)
         if warm is not None and min_ttl is None and self._now() < warm.until:
             return warm.credential
+        import asyncio  # noqa: PLC0415  # 50 ms that synchronous callers are spared
+
         steps = self._steps(name, min_ttl)
-        try:
-            while True:
-                await next(steps).async_wait(self.settings.wait)
-        except StopIteration as end:
-            credential: Credential = end.value
-            return credential
+        while isinstance(step := await asyncio.to_thread(_next, steps), Flight):  # a Keychain may take seconds to read
+            await step.async_wait(self.settings.wait)
+        return step
 
     def invalidate(self, name: str | None, secret: Secret) -> None:
         """Say that the provider refused this token with a 401; `name` is what it was resolved with.
@@ -180,7 +183,7 @@ class Broker:
         kept = self._warm.holds(name)
         if kept is None or kept.secret == secret:
             self._refused.append(secret.sha256)
-            self._forget(self._warm.names_of(secret))
+            self._warm.forget(self._warm.names_of(secret))
 
     def was_just_granted(self, credential: Credential) -> bool:
         """Tell whether a refresh made this token so recently that a 401 is no reason for another one."""
@@ -254,23 +257,52 @@ class Broker:
             token_age=None if obtained_at is None else self._now() - obtained_at,
         )
 
-    def add(self, account: Account, credential: Credential, *, replacing: bool = False) -> bool:
-        """Store an account; tells whether it took the place of one. Raises `UsageError` when the name is taken."""
-        has_replaced = self.book.add(account, credential, machine=self.machine, replacing=replacing)
+    def add(
+        self, account: Account, credential: Credential, *, replacing: bool = False, origin: Fields | None = None
+    ) -> bool:
+        """Store an account; tells whether it took the place of one. Raises `UsageError` when the name is taken.
+
+        `origin` is what its document shall say of where it was imported from.
+        """
+        has_replaced = self.book.add(account, credential, machine=self.machine, replacing=replacing, origin=origin)
         if has_replaced:
             with self.book.store.exclusive(account.name, self.settings.wait):
                 try:
                     self.journal.attempt(account.name)
                 except (CorruptFile, UnsafeFile):  # it was about the login that is no more
                     self.journal.forget(account.name)
-        self._forget_one(account.name)
+        self._forget(account.name)
+        self.publisher.follow(account.name)
         return has_replaced
 
     def remove(self, name: str) -> None:
         """Remove an account and all that is kept of it. Raises `UnknownAccount`, `UsageError`, `StorageFailed`."""
         self.book.remove(name)
         self.journal.forget(name)
-        self._forget_one(name)
+        forget_cooldowns(self.home, name)
+        self._forget(name)
+        self.publisher.withdraw(name)
+
+    def publish(self, name: str | None = None, profile: str | None = None, *, activate: bool = False) -> Publication:
+        """Make an account a profile of the official SDKs, renewed first where that is due.
+
+        It is called like the account unless another name is given. Every grant rewrites it. Raises what `resolve`
+        raises, `Conflict` for a profile that isn't ours, `UsageError` for an account that no profile can hold.
+        """
+        name = self.book.choose(name)
+        Content.of(name, self.resolve(name, min_ttl=_PUBLISHED_TTL), "")
+        return self.publisher.publish(name, profile, activate=activate)
+
+    def republish(self, name: str | None = None) -> list[Published]:
+        """Rewrite the profiles that are behind their accounts, of one or of all, and tell how each stands.
+
+        For who looks after them: whatever a grant's own process didn't get done is done here. Raises nothing.
+        """
+        return self.publisher.republish(name)
+
+    def refreshing(self) -> tuple[str, ...]:
+        """The accounts whose refresh is in flight in this process, sorted."""
+        return self._engine.in_flight()
 
     def drain(self, timeout: float) -> bool:
         """Begin no further refresh, wait for those in flight; tells whether all ended in time (seconds)."""
@@ -289,6 +321,7 @@ class Broker:
             job = self._job(name, document, min_ttl)
             if job is None:
                 self._keep((asked, name), document.credential, revision)
+                self.publisher.heal(document)
                 return document.credential
             flight = self._engine.start(job)
             yield flight
@@ -359,37 +392,30 @@ class Broker:
             return token
         raise _own_copy(fault)
 
-    def _forget(self, names: Iterable[str]) -> None:
+    def _notice(self, names: Iterable[str]) -> None:
+        """What anybody changed. It is told on the watch's thread, which lists anew, so that no event loop has to."""
         self._warm.forget(names)
-        self._listing = None
+        if self._listing is not None:
+            try:
+                self._listing = self.book.listing()
+            except TokenferryError:  # whoever asks next is told
+                self._listing = None
 
-    def _forget_one(self, name: str) -> None:
-        self._forget((name,))
+    def _forget(self, name: str) -> None:
+        self._warm.forget((name,))
+        self._listing = None
 
     def _endpoints(self, document: Document) -> OAuthEndpoints:
         return self.provider_of(document.account).endpoints
 
 
-def _open_attached(home: Home, account: Account) -> Store:
-    """Open the store that an attached account rests in. Raises `ConfigError` for one that isn't known."""
-    if account.store == "claude-code":
-        from tokenferry.stores.claude_code import ClaudeCodeHome, ClaudeCodeStore  # noqa: PLC0415  # few have it
-
-        place = ClaudeCodeHome.from_environment(os.environ, Path.home())
-        return ClaudeCodeStore.on_this_platform(account, place, home.locks, user=os.environ.get("USER", ""))
-    raise ConfigError(
-        f"account {account.name!r} rests in a store {account.store!r} that this version doesn't know; "
-        f"remove it with: tokenferry accounts remove {account.name}"
-    )
-
-
-def _stamps(store: Store, active: Path | None) -> "dict[str, Hashable]":
-    """The store's stamps, and that of the file which names the account in use."""
-    stamps = dict(store.stamps())
-    if active is not None:
-        with contextlib.suppress(OSError):
-            stamps[_ACTIVE] = active.stat().st_mtime_ns
-    return stamps
+def _next(steps: Steps) -> Flight | Credential:
+    """The next flight to wait for, or the credential they lead to."""
+    try:
+        return next(steps)
+    except StopIteration as end:
+        credential: Credential = end.value
+        return credential
 
 
 def _still_busy(name: str) -> RefreshBusy:

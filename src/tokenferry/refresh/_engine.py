@@ -120,7 +120,7 @@ class RefreshEngine:
 
     Callers only wait for a flight's future, so neither a cancelled task nor a closed event loop nor an impatient
     thread ends a grant half-way. `renewed` is told the account whose document a flight found or made anew, before
-    anybody who waits goes on.
+    anybody who waits goes on; `settled` is told the same on the flight's thread afterwards, and may take its time.
     """
 
     def __init__(
@@ -131,12 +131,15 @@ class RefreshEngine:
         world: World,
         send: Callable[[TokenRequest, float], Transmission] = send_over_network,
         renewed: Callable[[str], None] = lambda _: None,
+        settled: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._journal = journal
         self._world = world
         self._send = send
         self._renewed = renewed
+        self._settled = settled
+        self._settling = 0
         self._flights: dict[str, Flight] = {}
         self._guard = threading.Lock()
         self._idle = threading.Condition(self._guard)
@@ -194,10 +197,17 @@ class RefreshEngine:
                 self._lock_waits[name] = (count + 1, seconds + driver.lock_wait)
             if self._flights.get(name) is flight:
                 del self._flights[name]
-            self._idle.notify_all()
-        if result is not None:
-            self._renewed(name)
-        flight.end(result, fault)
+            self._settling += 1
+        try:
+            if result is not None:
+                self._renewed(name)
+            flight.end(result, fault)
+            if result is not None:
+                self._settled(name)
+        finally:
+            with self._guard:
+                self._settling -= 1
+                self._idle.notify_all()
 
     def _count(self, name: str, result: Result | None, fault: BaseException | None) -> None:
         counts = self._counts.setdefault(name, Counter())
@@ -226,15 +236,21 @@ class RefreshEngine:
                 last_error=self._last_error.get(name),
             )
 
+    def in_flight(self) -> tuple[str, ...]:
+        """The accounts that are being refreshed, sorted."""
+        with self._guard:
+            return tuple(sorted(self._flights))
+
     def drain(self, timeout: float) -> bool:
         """Begin no further flight, and wait for those under way. Tells whether all ended in time (seconds)."""
         self._stopping.set()
         with self._guard:
-            return self._idle.wait_for(lambda: not self._flights, timeout)
+            return self._idle.wait_for(lambda: not self._flights and not self._settling, timeout)
 
     def forget_flights(self) -> None:
         """In a forked child: the parent's threads don't run here, and its attempts aren't this process's."""
         self._flights = {}
+        self._settling = 0
         self._guard = threading.Lock()
         self._idle = threading.Condition(self._guard)
         self._world = replace(self._world, process=ProcessIdentity.own())

@@ -150,7 +150,8 @@ def _renewable(job: Job, document: Document, world: World) -> tuple[OAuthToken, 
         _check_claude_code(job, token, world)
     elif account.owner != "tokenferry":
         raise NeedsLogin(
-            f"account {job.name!r}: its chain is owned by {account.owner}, which alone refreshes it; log in there"
+            f"account {job.name!r}: its chain is owned by {account.owner}, which alone refreshes it; "
+            f"{log_in_again(account)}"
         )
     if document.machine is not None and document.machine != world.machine:
         raise ChainCopied(

@@ -76,4 +76,8 @@ def log_in_again(account: Account) -> str:
     """The owner's login command, as the end of a sentence."""
     if account.owner == "claude-code":
         return "log in again with: claude /login"
+    if account.owner == "ant":
+        return f"log in again with: ant auth login --profile {account.labels.get('profile', account.name)}"
+    if account.owner == "external":
+        return "the program it comes from has to renew it"
     return f"log in again with: tokenferry accounts add {account.name} --replace"

@@ -2,9 +2,10 @@
 
 import os
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Final
+
+from tokenferry.stores import boot_id
 
 _START_FIELD: Final = 19  # of what follows the command name in proc(5) stat: field 22, starttime
 
@@ -19,11 +20,11 @@ class ProcessIdentity:
 
     @classmethod
     def own(cls) -> "ProcessIdentity":
-        return cls(os.getpid(), _start(os.getpid()), _boot())
+        return cls(os.getpid(), _start(os.getpid()), boot_id())
 
     def is_gone(self) -> bool:
         """True only when the process provably runs no more."""
-        if self.boot != _boot():
+        if self.boot != boot_id():
             return True
         try:
             os.kill(self.pid, 0)
@@ -40,11 +41,3 @@ def _start(pid: int) -> str:
     except OSError:
         return ""
     return stat.rpartition(")")[2].split()[_START_FIELD]
-
-
-@cache
-def _boot() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""

@@ -1,6 +1,7 @@
 """The one place that talks to token endpoints: a blocking POST that says what became of it and never raises."""
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 _CONNECT_TIMEOUT: Final = 10.0
 
 
-def send(request: TokenRequest, timeout: float) -> Transmission:
+def send(request: TokenRequest, timeout: float, *, monotonic: Callable[[], float] = time.monotonic) -> Transmission:
     """POST it within `timeout` seconds. Redirects are not followed: a 307 would send the body again.
 
     A new connection each time: on a kept one the peer's silent close looks like a lost answer.
@@ -21,7 +22,7 @@ def send(request: TokenRequest, timeout: float) -> Transmission:
     import httpx2  # noqa: PLC0415  # 80 ms that only a refresh should cost
 
     host = urlsplit(request.url).hostname
-    deadline = time.monotonic() + timeout
+    deadline = monotonic() + timeout
     limits = httpx2.Timeout(timeout, connect=min(timeout, _CONNECT_TIMEOUT))
     try:
         # A proxy from the environment is for the world outside, never for this machine.
@@ -30,7 +31,7 @@ def send(request: TokenRequest, timeout: float) -> Transmission:
         return NotSent(f"the HTTP client can't be set up ({type(fault).__name__}); check the proxy and TLS variables")
     with client:
         try:
-            return _exchange(client, request, deadline)
+            return _exchange(client, request, deadline, monotonic)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol) as fault:
             return NotSent(f"{host} could not be reached ({_reason(fault)})")
         except httpx2.TimeoutException:
@@ -41,14 +42,17 @@ def send(request: TokenRequest, timeout: float) -> Transmission:
             return Lost(f"{host} did not finish its answer within {timeout:g} seconds")
 
 
-def _exchange(client: "httpx2.Client", request: TokenRequest, deadline: float) -> Transmission:
+def _exchange(
+    client: "httpx2.Client", request: TokenRequest, deadline: float, monotonic: Callable[[], float]
+) -> Transmission:
     body = bytearray()
     with client.stream("POST", request.url, content=request.body, headers=list(request.headers)) as response:
         for chunk in response.iter_bytes():
             body += chunk
             if len(body) > MAX_ANSWER:
                 return Lost("the answer is larger than any token endpoint's")
-            if time.monotonic() > deadline:
+            # What is there whole counts, however late: a process that was suspended must not throw it away.
+            if monotonic() > deadline and str(len(body)) != response.headers.get("content-length"):
                 raise TimeoutError
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Answer(response.status_code, headers, bytes(body))

@@ -1,4 +1,6 @@
-from tokenferry.stores._attached import AttachedStore
+from tokenferry.stores._attached import AttachedStore, Moves, are_different
+from tokenferry.stores._attachments import Attachments
+from tokenferry.stores._boot import boot_id
 from tokenferry.stores._document import (
     ACCOUNT_NAME,
     DEFAULT_PRIORITY,
@@ -11,6 +13,7 @@ from tokenferry.stores._file_store import FileStore
 from tokenferry.stores._files import (
     DISK,
     Disk,
+    HiddenBytes,
     check_folder,
     check_status,
     make_private_folder,
@@ -21,6 +24,7 @@ from tokenferry.stores._files import (
 )
 from tokenferry.stores._lock import FileLock, refuse_network_file_system
 from tokenferry.stores._memory import MemoryStore
+from tokenferry.stores._new_file import create_private_file
 from tokenferry.stores._store import Lock, Store
 from tokenferry.stores._watch import Watch
 
@@ -30,18 +34,24 @@ __all__ = [
     "DISK",
     "Account",
     "AttachedStore",
+    "Attachments",
     "Disk",
     "Document",
     "FileLock",
     "FileStore",
+    "HiddenBytes",
     "Lock",
     "MemoryStore",
+    "Moves",
     "Owner",
     "Store",
     "Watch",
+    "are_different",
+    "boot_id",
     "check_account_name",
     "check_folder",
     "check_status",
+    "create_private_file",
     "make_private_folder",
     "read_private_file",
     "refuse_network_file_system",

@@ -1,77 +1,99 @@
 import contextlib
-import json
+import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
-from tokenferry.errors import CorruptFile, UnsafeFile, UsageError
-from tokenferry.secret import parse_object
-from tokenferry.stores._document import (
-    VERSION,
-    Account,
-    Document,
-    account_from_json,
-    account_to_json,
-    check_account_name,
-)
+from tokenferry.credentials import OAuthToken
+from tokenferry.errors import CorruptFile, NeedsLogin, UnknownAccount, UnsafeFile, UsageError
+from tokenferry.stores._attachments import Attachments
+from tokenferry.stores._document import Account, Document
 from tokenferry.stores._file_store import FileStore
-from tokenferry.stores._files import DISK, Disk, remove_file, replace_private_file
+from tokenferry.stores._files import DISK, Disk, remove_file
 from tokenferry.stores._store import Lock, Store
 
 _SUFFIX: Final = ".json"
+_LOCK_WAIT: Final = 90.0  # a lock that a killed process left is taken over after 60
+_PLACE_LABELS: Final = ("config_dir", "profile")  # what tells the logins of one store apart
+
+
+class Moves(Protocol):
+    """What is known of a move between this store and another program's that was cut short."""
+
+    def concerns(self, name: str) -> bool:
+        """Whether there is one, and this account is in it."""
+        ...
+
+    def recover(self, timeout: float) -> None:
+        """Bring it to an end, waiting `timeout` seconds at most for locks. Raises `LockTimeout`, `StorageFailed`."""
+        ...
 
 
 class AttachedStore:
     """A `Store` over the files of a home, in which an account's credential may rest in another program's store.
 
-    Of such an account a 0600 document in `folder` says which store that is; `open_store` opens it.
+    Of such an account a 0600 document in `folder` says which store that is; `open_store` opens it. An account that was
+    moved there has a document of its own, too: a copy that nobody uses while the other one is there. Nobody gets the
+    lock of an account whose move was cut short before that is brought to its end.
     """
 
     def __init__(
-        self, files: FileStore, folder: Path, open_store: Callable[[Account], Store], *, disk: Disk = DISK
+        self,
+        files: FileStore,
+        folder: Path,
+        open_store: Callable[[Account], Store],
+        *,
+        moves: Moves | None = None,
+        disk: Disk = DISK,
     ) -> None:
         self._files = files
         self._folder = folder
+        self._attachments = Attachments(folder, disk=disk)
         self._open_store = open_store
+        self._moves = moves
         self._disk = disk
         self._opened: dict[Account, Store] = {}
 
     def attach(self, account: Account) -> None:
         """Take an account in whose credential rests elsewhere. Raises `UsageError`, `StorageFailed`."""
-        with self._files.exclusive(account.name, timeout=60.0):
+        with self._files.exclusive(account.name, _LOCK_WAIT):
             names = {name.casefold(): name for name in self.names()}
             if (taken := names.get(account.name.casefold())) is not None:
                 raise UsageError(f"account {taken!r} exists already; use another name, or remove it first")
-            for other in self._attached():
-                attached = self._attachment(other)
-                if attached is not None and attached.store == account.store:
-                    raise UsageError(f"account {other!r} is attached to that store already")
-            fields = {"version": VERSION, "store": account.store, **account_to_json(account)}
-            replace_private_file(
-                self._path(account.name), json.dumps(fields, indent=1).encode("ascii") + b"\n", disk=self._disk
-            )
+            for other in self._attachments.names():
+                attached = self._attachments.read(other)
+                if attached is not None and _is_one_place(attached, account):
+                    raise UsageError(f"account {other!r} is attached to that login already")
+            self._attachments.put(account)
 
     def detach(self, name: str) -> None:
-        """Forget an attached account; the login itself stays as it is. Raises `StorageFailed`."""
-        remove_file(self._path(name), disk=self._disk)
+        """Forget an attached account; the login itself stays as it is. Raises `StorageFailed`, `LockTimeout`."""
+        if self._moves is not None and self._moves.concerns(name):
+            self._moves.recover(_LOCK_WAIT)
+        with self._files.exclusive(name, _LOCK_WAIT):
+            remove_file(self._files.path(name), disk=self._disk)  # the copy that a move left; alone it would count
+            self._attachments.remove(name)
 
     def is_attached(self, name: str) -> bool:
         try:
-            return self._attachment(name) is not None
+            return self._attachments.read(name) is not None
         except (CorruptFile, UnsafeFile):
             return True
 
     def names(self) -> list[str]:
         """The accounts, sorted; those whose document is corrupt or unsafe are among them."""
-        return sorted({*self._files.names(), *self._attached()})
+        return sorted({*self._files.names(), *self._attachments.names()})
 
     def path(self, name: str) -> Path:
         """Where the account's document lies."""
-        return self._path(name) if self.is_attached(name) else self._files.path(name)
+        return (self._attachments if self.is_attached(name) else self._files).path(name)
 
     def read(self, name: str) -> Document:
         """Give the current document. Raises `UnknownAccount`, `UnsafeFile`, `CorruptFile`, `NeedsLogin`."""
-        return self._store_of(name).read(name)
+        store = self._store_of(name)
+        document = store.read(name)
+        return document if store is self._files else self._completed(name, document)
 
     def swap(self, name: str, expected: int | None, new: Document | None) -> None:
         """Replace the document if its generation is still `expected`. Raises `Conflict`, `StorageFailed`."""
@@ -83,13 +105,17 @@ class AttachedStore:
 
     def lock(self, name: str) -> Lock:
         """A new lock object for the account, not yet held."""
-        return self._store_of(name).lock(name)
+        return _Lock(name, self._store_of, self._moves)
 
     @contextlib.contextmanager
     def exclusive(self, name: str, timeout: float) -> Iterator[None]:
         """Hold the account's lock for a block. Raises `LockTimeout`."""
-        with self._store_of(name).exclusive(name, timeout):
+        lock = self.lock(name)
+        lock.acquire(timeout)
+        try:
             yield
+        finally:
+            lock.release()
 
     def stamps(self) -> Mapping[str, Hashable]:
         """By account, a value that changes whenever its document does."""
@@ -103,7 +129,7 @@ class AttachedStore:
         return stamps
 
     def _store_of(self, name: str) -> Store:
-        account = self._attachment(name)
+        account = self._attachments.read(name)
         if account is None:
             return self._files
         store = self._opened.get(account)
@@ -111,24 +137,64 @@ class AttachedStore:
             store = self._opened[account] = self._open_store(account)
         return store
 
-    def _attached(self) -> list[str]:
-        names = (name for name in self._disk.names(self._folder) if not name.startswith("."))
-        return [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
-
-    def _attachment(self, name: str) -> Account | None:
-        """The account if it is attached. Raises `CorruptFile`, `UnsafeFile`."""
-        path = self._path(name)
+    def _completed(self, name: str, document: Document) -> Document:
+        """The document, with what the copy left here knows besides. Raises `NeedsLogin` if it is about another one."""
         try:
-            fields = parse_object(self._disk.read(path))
-        except FileNotFoundError:
-            return None
-        reason = "it is no JSON object"
-        if fields is not None:
-            try:
-                return account_from_json(fields, path, store=str(fields.get("store")))
-            except UsageError as fault:
-                reason = str(fault)
-        raise CorruptFile(f"{path} can't be understood: {reason}; remove it with: tokenferry accounts remove {name}")
+            known = self._files.read(name).credential
+        except (UnknownAccount, CorruptFile, UnsafeFile):
+            return document
+        token = document.credential
+        if not isinstance(token, OAuthToken) or not isinstance(known, OAuthToken):
+            return document
+        if are_different(token, known):
+            raise NeedsLogin(
+                f"account {name!r} was moved to {document.account.store}, which is logged in as another account by "
+                f"now; give it back to it with: tokenferry use {name} --for {document.account.store}"
+            )
+        return document if token.email else replace(document, credential=replace(token, email=known.email))
 
-    def _path(self, name: str) -> Path:
-        return self._folder / f"{check_account_name(name)}{_SUFFIX}"
+
+class _Lock:
+    """The lock of the store that the account rests in by the time it is held, with no move left half done."""
+
+    def __init__(self, name: str, store_of: Callable[[str], Store], moves: Moves | None) -> None:
+        self._name = name
+        self._store_of = store_of
+        self._moves = moves
+        self._lock = store_of(name).lock(name)
+
+    def acquire(self, timeout: float) -> None:
+        """Wait `timeout` seconds at most. Raises `LockTimeout` naming the holder, and what a recovery raises."""
+        deadline = time.monotonic() + timeout
+        while True:
+            store = self._store_of(self._name)
+            self._lock = store.lock(self._name)
+            self._lock.acquire(max(0.0, deadline - time.monotonic()))
+            try:
+                is_cut_short = self._moves is not None and self._moves.concerns(self._name)
+                if not is_cut_short and self._store_of(self._name) is store:
+                    return
+            except BaseException:
+                self._lock.release()
+                raise
+            self._lock.release()
+            if is_cut_short and self._moves is not None:
+                self._moves.recover(max(0.0, deadline - time.monotonic()))
+
+    def is_still_ours(self) -> bool:
+        return self._lock.is_still_ours()
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+def are_different(one: OAuthToken, other: OAuthToken) -> bool:
+    """Whether two logins are known to be of different accounts."""
+    pairs = ((one.account_id, other.account_id), (one.organization_id, other.organization_id))
+    return any(left and right and left != right for left, right in pairs)
+
+
+def _is_one_place(one: Account, other: Account) -> bool:
+    """Whether the logins of two attached accounts rest in the same place, as they do where one doesn't say which."""
+    pairs = ((one.labels.get(label), other.labels.get(label)) for label in _PLACE_LABELS)
+    return one.store == other.store and all(left == right for left, right in pairs if left and right)

@@ -5,6 +5,7 @@ import errno
 import os
 import secrets
 import stat
+import time
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,7 @@ MAX_BYTES: Final = 4 * 1024 * 1024
 _TEMPORARY: Final = ".tmp."
 
 
-class _Hidden(bytes):
+class HiddenBytes(bytes):
     """Bytes that may hold secrets: their repr, and so a traceback's locals, shows their number alone."""
 
     __slots__ = ()
@@ -44,7 +45,7 @@ def read_private_file(path: Path, *, readable_by_others: bool = False, max_bytes
     try:
         check_status(path, os.fstat(descriptor), readable_by_others=readable_by_others)
         with open(descriptor, "rb", closefd=False) as file:
-            data = _Hidden(file.read(max_bytes + 1))
+            data = HiddenBytes(file.read(max_bytes + 1))
     except OSError as fault:
         raise UnsafeFile(f"{path} can't be read: {fault.strerror}") from None
     finally:
@@ -146,6 +147,26 @@ class Disk:
     def unlink(self, path: Path) -> None:
         path.unlink()
 
+    def make_directory(self, path: Path) -> None:
+        """Make a directory that must not be there yet."""
+        path.mkdir()
+
+    def remove_directory(self, path: Path) -> None:
+        path.rmdir()
+
+    def open_directory(self, path: Path) -> int:
+        """Hold a directory by a descriptor, which keeps its inode number from being used again."""
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def touch(self, descriptor: int) -> None:
+        """Set the modification time to now, by the wall clock."""
+        now = time.time_ns()
+        os.utime(descriptor, ns=(now, now))
+
+    def status(self, what: Path | int) -> os.stat_result:
+        """The status of a path, links not followed, or of what a descriptor holds."""
+        return os.fstat(what) if isinstance(what, int) else os.lstat(what)
+
     def sync_folder(self, path: Path) -> None:
         """Make renames and removals in this folder durable."""
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -185,7 +206,7 @@ def replace_private_file(path: Path, data: bytes, *, disk: Disk = DISK) -> None:
 
     Raises `StorageFailed` (full, read-only); then the old content stands, unless the message says otherwise.
     """
-    content = _Hidden(data)
+    content = HiddenBytes(data)
     del data  # a traceback shows the locals of this frame
     disk.make_folder(path.parent)
     temporary = path.with_name(f".{path.name}{_TEMPORARY}{secrets.token_hex(4)}")

@@ -1,4 +1,13 @@
-from tokenferry.stores.claude_code._document import LOGIN_COMMAND, Login, LoginState, digest, merge, parse
+from tokenferry.stores.claude_code._document import (
+    LOGIN_COMMAND,
+    Login,
+    LoginState,
+    digest,
+    merge,
+    parse,
+    put_in,
+    taken_out,
+)
 from tokenferry.stores.claude_code._file import CredentialsFile
 from tokenferry.stores.claude_code._home import ClaudeCodeHome
 from tokenferry.stores.claude_code._keychain import Keychain
@@ -22,4 +31,6 @@ __all__ = [
     "digest",
     "merge",
     "parse",
+    "put_in",
+    "taken_out",
 ]

@@ -1,14 +1,14 @@
 """Claude Code's credential document as values, without I/O."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Final, Literal, TypeAlias
 
 from tokenferry.credentials import OAuthToken, epoch_seconds
 from tokenferry.errors import CorruptFile, NeedsLogin, TokenferryError, UsageError
 from tokenferry.secret import Fields, Secret, parse_object
-from tokenferry.stores._files import _Hidden
+from tokenferry.stores import HiddenBytes
 
 LoginState: TypeAlias = Literal[
     "logged-in", "no-refresh-token", "logged-out", "section-missing", "absent", "unparsable"
@@ -24,6 +24,8 @@ _TEXTS: Final = {
 }
 _TIMES: Final = {"expiresAt": "expires_at", "refreshTokenExpiresAt": "refresh_expires_at"}
 _KNOWN: Final = ("accessToken", "refreshToken", "scopes", *_TIMES, *_TEXTS)
+_BROUGHT: Final = "claude_code"
+_TOLD: Final = ("email", "obtained_at", "lifetime", "source")  # by a grant; this document has no place for them
 _SECONDS_BELOW: Final = 10_000_000_000
 _GENERATION_DIGITS: Final = 12
 
@@ -123,7 +125,48 @@ def merge(login: Login, token: OAuthToken) -> bytes:
             section[key] = value * 1000 if key in _TIMES else value
     fields = Fields(login.fields)
     fields[_SECTION] = section
-    return _Hidden(json.dumps(fields, separators=(",", ":")).encode("ascii"))
+    return HiddenBytes(json.dumps(fields, separators=(",", ":")).encode("ascii"))
+
+
+def put_in(login: Login, token: OAuthToken) -> bytes:
+    """The document with another account's login in the place of the one it has; secrets revealed.
+
+    What stands beside the section is kept. In it is what this login brought along when it was taken from such a
+    document (`taken_out`), and nothing of the login before. Raises `UsageError` for an unparsable document.
+    """
+    if login.state == "unparsable":
+        raise UsageError("a document that can't be understood is never written over")
+    section = Fields(accessToken=token.secret.reveal(), refreshToken=token.refresh.reveal() if token.refresh else "")
+    plain = {key: value for key, value in _plain_of(token).items() if value is not None}
+    section |= {key: value * 1000 if key in _TIMES else value for key, value in plain.items()}
+    brought = token.unknown.get(_BROUGHT)
+    section |= Fields(brought if isinstance(brought, dict) else {}).without(*_KNOWN)
+    fields = Fields(login.fields)
+    fields[_SECTION] = section
+    return HiddenBytes(json.dumps(fields, separators=(",", ":")).encode("ascii"))
+
+
+def taken_out(token: OAuthToken, known: OAuthToken | None = None) -> OAuthToken:
+    """A login of this document for a document of ours; `known` is what ours held of the same account so far.
+
+    Fields that only Claude Code knows go along under a name of their own, and come back with `put_in`.
+    """
+    unknown = Fields() if known is None else known.unknown.without(_BROUGHT)
+    if token.unknown:
+        unknown[_BROUGHT] = Fields(token.unknown)
+    token = replace(token, unknown=unknown)
+    if known is None:
+        return replace(token, source=token.source or "claude-code")
+    if digest(token) == digest(known):
+        told = {name: getattr(known, name) for name in _TOLD}
+    else:
+        told = {"email": token.email or known.email, "source": token.source or "claude-code"}
+    return replace(
+        token,
+        account_id=token.account_id or known.account_id,
+        organization_id=token.organization_id or known.organization_id,
+        **told,
+    )
 
 
 def _token(section: Fields) -> OAuthToken | None:

@@ -7,10 +7,11 @@ import shlex
 import stat
 import time
 from collections.abc import Hashable
+from pathlib import Path
 from typing import Final
 
 from tokenferry.errors import StorageFailed, UnsafeFile
-from tokenferry.stores._files import DISK, Disk, _Hidden
+from tokenferry.stores import DISK, Disk, HiddenBytes, remove_file
 from tokenferry.stores.claude_code._home import ClaudeCodeHome
 
 _LEFTOVER_AGE: Final = 3600.0
@@ -54,28 +55,76 @@ class CredentialsFile:
 
     def write(self, data: bytes) -> None:
         """Replace it. Only for who holds the write lock. Raises `StorageFailed`; then the old content stands."""
-        content = _Hidden(data)
+        content = HiddenBytes(data)
         del data  # a traceback shows the locals of this frame
         self._refuse_link()
         self._remove_leftovers()
         temporary = self.path.with_name(f"{self.path.name}.tmp.{secrets.token_hex(4)}")
+        self._create(temporary, content)
         try:
-            descriptor = self._disk.create(temporary)
+            self._install(temporary)
+        except StorageFailed:
+            self._drop(temporary)
+            raise
+
+    def stage(self, data: bytes) -> None:
+        """Put a successor beside it, on disk. While that lies there, `install` was not carried out.
+
+        When it is gone it was, whatever became of the content since: a rename is one or the other, and leaves this
+        trace of which. Only for who holds the write lock. Raises `StorageFailed`.
+        """
+        content = HiddenBytes(data)
+        del data  # a traceback shows the locals of this frame
+        self._refuse_link()
+        self.unstage()
+        self._create(self._successor, content)
+        try:
+            self._disk.sync_folder(self.path.parent)
+        except OSError as fault:
+            self.unstage()
+            raise StorageFailed(f"{self._successor} could not be written: {fault.strerror}") from None
+
+    def install(self) -> None:
+        """Let the staged successor take its place; should that fail, it still lies there. Raises `StorageFailed`."""
+        self._install(self._successor)
+
+    def is_staged(self) -> bool:
+        return self._successor.name in self._disk.names(self.path.parent)
+
+    def unstage(self) -> None:
+        """Remove a staged successor; that there is none is fine. Raises `StorageFailed`."""
+        remove_file(self._successor, disk=self._disk)
+
+    @property
+    def _successor(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.tokenferry")
+
+    def _create(self, path: Path, content: HiddenBytes) -> None:
+        try:
+            descriptor = self._disk.create(path)
             try:
                 try:
                     self._disk.write(descriptor, content)
                     self._disk.fsync(descriptor)
                 finally:
                     self._disk.close(descriptor)
-                self._disk.rename(temporary, self.path)
             except OSError:
-                with contextlib.suppress(OSError):
-                    self._disk.unlink(temporary)
+                self._drop(path)
                 raise
+        except OSError as fault:
+            raise StorageFailed(f"{self.path} could not be written: {fault.strerror}; the old content stands") from None
+
+    def _install(self, temporary: Path) -> None:
+        try:
+            self._disk.rename(temporary, self.path)
         except OSError as fault:
             raise StorageFailed(f"{self.path} could not be written: {fault.strerror}; the old content stands") from None
         with contextlib.suppress(OSError):  # it is in place, for Claude Code too: no reason to write it again
             self._disk.sync_folder(self.path.parent)
+
+    def _drop(self, path: Path) -> None:
+        with contextlib.suppress(OSError):
+            self._disk.unlink(path)
 
     def stamp(self) -> Hashable | None:
         """What changes when the file is replaced; None if there is none."""

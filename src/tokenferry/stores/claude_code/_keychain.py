@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from tokenferry.errors import ConfigError, StorageFailed, TokenferryError, TryLater
-from tokenferry.stores._files import _Hidden
+from tokenferry.stores import HiddenBytes
 from tokenferry.stores.claude_code._home import ClaudeCodeHome
 
 _SECURITY: Final = Path("/usr/bin/security")
@@ -66,8 +66,8 @@ class Keychain:
             )
         content = out.rstrip(b"\n")
         if len(content) % 2 == 0 and re.fullmatch(rb"[0-9a-f]+", content):  # how it prints what isn't all ASCII
-            return _Hidden(bytes.fromhex(content.decode("ascii")))
-        return _Hidden(content)
+            return HiddenBytes(bytes.fromhex(content.decode("ascii")))
+        return HiddenBytes(content)
 
     def check_writable(self, size: int) -> None:
         """Raise `StorageFailed` if a document of this many bytes can't be handed over without showing it."""
@@ -79,7 +79,7 @@ class Keychain:
 
     def write(self, data: bytes) -> None:
         """Replace it. Only for who holds the write lock. Raises `StorageFailed`, `TryLater`."""
-        content = _Hidden(data)
+        content = HiddenBytes(data)
         del data  # a traceback shows the locals of this frame
         self.check_writable(len(content))
         self._stamp = None
@@ -100,7 +100,7 @@ class Keychain:
 
     def _line(self, content: bytes) -> bytes:
         head = f'add-generic-password -U -a "{self._user}" -s "{self._service}" -X "'
-        return _Hidden(b'%b%b"\n' % (head.encode("ascii"), content.hex().encode("ascii")))
+        return HiddenBytes(b'%b%b"\n' % (head.encode("ascii"), content.hex().encode("ascii")))
 
     def _run(self, *arguments: str, line: bytes = b"") -> tuple[int, bytes]:
         command = [str(self._security), *arguments]
@@ -108,7 +108,7 @@ class Keychain:
             done = subprocess.run(  # noqa: S603  # an absolute path, and no shell
                 command, input=line, capture_output=True, timeout=self._timeout, check=False
             )
-            return done.returncode, _Hidden(done.stdout)
+            return done.returncode, HiddenBytes(done.stdout)
         except subprocess.TimeoutExpired:
             fault = f"gave no answer within {self._timeout:g} seconds; it may be asking for leave on the screen"
         except OSError as error:

@@ -1,3 +1,4 @@
+import contextlib
 import logging
 import os
 import threading
@@ -6,9 +7,11 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, TypedDict, Unpack
 
 from tokenferry.errors import LockTimeout, RefreshFailed
 from tokenferry.secret import parse_object
+from tokenferry.stores import DISK, Disk, boot_id
 from tokenferry.stores.claude_code._home import ClaudeCodeHome
 from tokenferry.stores.claude_code._lock_directory import LockDirectory
 from tokenferry.stores.claude_code._sightings import Sightings
@@ -27,11 +30,27 @@ class LockTiming:
     stale: float = 60.0
     """A lock that didn't change for so long, on a monotonic clock, is nobody's."""
     ancient: float = 3600.0
-    """A lock last touched so long ago is nobody's at once, unless its owner is seen to run."""
+    """A lock last touched so long ago, by the wall clock, is nobody's already after `look`, unless its owner runs."""
+    look: float = 10.0
+    """Not at once: when a clock was set, or the machine slept, a lock looks old whose holder soon touches it."""
     pause: float = 0.1
     """Between two looks at a lock that is held."""
     write: float = 10.0
     """The longest wait for the write lock, which others hold for milliseconds."""
+
+
+_TIMING: Final = LockTiming()
+
+
+class _Surroundings(TypedDict, total=False):
+    """What locks stand on, where it isn't this machine. Times in seconds."""
+
+    timing: LockTiming
+    disk: Disk
+    now: Callable[[], float]
+    monotonic: Callable[[], float]
+    boot: Callable[[], str]
+    sleep: Callable[[float], None]
 
 
 class _Locks:
@@ -43,14 +62,19 @@ class _Locks:
         seen: Path,
         *,
         owner: Path | None = None,
-        timing: LockTiming | None = None,
+        timing: LockTiming = _TIMING,
+        disk: Disk = DISK,
+        now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        boot: Callable[[], str] = boot_id,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._paths = paths
         self._owner = owner
-        self._timing = timing or LockTiming()
-        self._sightings = Sightings(seen, monotonic=monotonic)
+        self._timing = timing
+        self._sightings = Sightings(seen, disk=disk, monotonic=monotonic, boot=boot)
+        self._disk = disk
+        self._now = now
         self._monotonic = monotonic
         self._sleep = sleep
         self._taken: list[LockDirectory] = []
@@ -65,8 +89,8 @@ class _Locks:
         assert not self._taken, "it isn't re-entrant"
         deadline = self._monotonic() + timeout
         try:
-            for path in self._paths:
-                self._take(LockDirectory(path), deadline)
+            while (path := self.take()) is not None:
+                self._wait(path, deadline)
         except BaseException:
             self.release()
             raise
@@ -91,16 +115,36 @@ class _Locks:
         while self._taken:
             self._taken.pop().forget()
 
-    def _take(self, directory: LockDirectory, deadline: float) -> None:
-        while (seen := directory.make()) is not None:
-            if self._is_stale(directory.path, seen) and directory.clear(seen):
-                logger.warning("the lock %s was left behind by a program that ended, and is taken over", directory.path)
-                continue
-            left = deadline - self._monotonic()
-            if left <= 0:
-                holder = self._holder()
-                raise LockTimeout(f"{directory.path} is held by {holder}; try again when it is done", holder=holder)
-            self._sleep(min(left, self._timing.pause))
+    def take(self) -> Path | None:
+        """Take those that are free, in their order; give the one that another holds, or None when all are ours.
+
+        Raises `UnsafeFile` for what is no lock directory, `StorageFailed`.
+        """
+        while len(self._taken) < len(self._paths):
+            path, *further = self._paths[len(self._taken) :]
+            directory = LockDirectory(path, disk=self._disk)
+            seen = directory.make()
+            if seen is None:
+                self._keep(directory)
+            elif self._is_stale(path, seen) and directory.clear(seen):
+                logger.warning("the lock %s was left behind by a program that ended, and is taken over", path)
+            else:
+                for other in further:  # who was killed left all of them, and their minutes shall pass together
+                    with contextlib.suppress(OSError):
+                        self._sightings.unchanged_for(other, self._disk.status(other))
+                return path
+        return None
+
+    def beat(self) -> None:
+        """Touch those that are still ours."""
+        with self._guard:
+            for directory in filter(LockDirectory.is_ours, self._taken):
+                try:
+                    directory.touch()
+                except OSError as fault:
+                    logger.warning("the lock %s can't be kept fresh: %s", directory.path, fault.strerror)
+
+    def _keep(self, directory: LockDirectory) -> None:
         with self._guard:
             self._taken.append(directory)
         self._sightings.forget(directory.path)
@@ -109,9 +153,11 @@ class _Locks:
             self._start_heart()
 
     def _is_stale(self, path: Path, seen: os.stat_result) -> bool:
-        if self._sightings.unchanged_for(path, seen) >= self._timing.stale:
+        unchanged = self._sightings.unchanged_for(path, seen)
+        if unchanged >= self._timing.stale:
             return True
-        return time.time() - seen.st_mtime > self._timing.ancient and self._owner_pid() is None
+        is_ancient = self._now() - seen.st_mtime > self._timing.ancient
+        return is_ancient and unchanged >= self._timing.look and self._owner_pid() is None
 
     def _owner_pid(self) -> int | None:
         """The process that says it holds the lock, if it runs. A left-over note may name somebody else's."""
@@ -127,9 +173,13 @@ class _Locks:
             return None
         return pid
 
-    def _holder(self) -> str:
-        pid = self._owner_pid()
-        return "Claude Code" if pid is None else f"Claude Code (process {pid})"
+    def _wait(self, path: Path, deadline: float) -> None:
+        left = deadline - self._monotonic()
+        if left <= 0:
+            pid = self._owner_pid()
+            holder = "Claude Code" if pid is None else f"Claude Code (process {pid})"
+            raise LockTimeout(f"{path} is held by {holder}; try again when it is done", holder=holder)
+        self._sleep(min(left, self._timing.pause))
 
     def _start_heart(self) -> None:
         self._stop = threading.Event()
@@ -141,14 +191,7 @@ class _Locks:
 
     def _beat(self, stop: threading.Event) -> None:
         while not stop.wait(self._timing.heartbeat):
-            with self._guard:
-                if stop.is_set():
-                    return
-                for directory in filter(LockDirectory.is_ours, self._taken):
-                    try:
-                        directory.touch()
-                    except OSError as fault:
-                        logger.warning("the lock %s can't be kept fresh: %s", directory.path, fault.strerror)
+            self.beat()
 
 
 class ClaudeCodeLock(_Locks):
@@ -159,30 +202,15 @@ class ClaudeCodeLock(_Locks):
     against nobody who writes without asking. `seen` is a folder of ours, see `Sightings`.
     """
 
-    def __init__(
-        self,
-        home: ClaudeCodeHome,
-        seen: Path,
-        *,
-        timing: LockTiming | None = None,
-        monotonic: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        super().__init__(
-            (home.refresh_lock, home.folder_lock),
-            seen,
-            owner=home.refresh_lock_owner,
-            timing=timing,
-            monotonic=monotonic,
-            sleep=sleep,
-        )
+    def __init__(self, home: ClaudeCodeHome, seen: Path, **given: Unpack[_Surroundings]) -> None:
+        super().__init__((home.refresh_lock, home.folder_lock), seen, owner=home.refresh_lock_owner, **given)
 
 
 class WriteLock(_Locks):
     """The lock directory that every write of Claude Code's credentials takes."""
 
-    def __init__(self, home: ClaudeCodeHome, seen: Path, *, timing: LockTiming | None = None) -> None:
-        super().__init__((home.write_lock,), seen, timing=timing)
+    def __init__(self, home: ClaudeCodeHome, seen: Path, **given: Unpack[_Surroundings]) -> None:
+        super().__init__((home.write_lock,), seen, **given)
 
 
 def _after_fork() -> None:

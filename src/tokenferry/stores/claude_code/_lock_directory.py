@@ -2,10 +2,10 @@ import contextlib
 import logging
 import os
 import stat
-import time
 from pathlib import Path
 
 from tokenferry.errors import StorageFailed, UnsafeFile
+from tokenferry.stores import DISK, Disk
 
 logger = logging.getLogger(__name__)
 
@@ -17,8 +17,9 @@ class LockDirectory:
     so that the directory of a successor can't be taken for ours.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, disk: Disk = DISK) -> None:
         self.path = path
+        self._disk = disk
         self._descriptor: int | None = None
         self._mtime_ns = 0
         self._is_lost = False
@@ -30,11 +31,11 @@ class LockDirectory:
         """
         while True:
             try:
-                self.path.mkdir()
+                self._disk.make_directory(self.path)
                 break
             except FileExistsError:
                 try:
-                    status = self.path.lstat()
+                    status = self._disk.status(self.path)
                 except FileNotFoundError:
                     continue  # let go of in between
             except OSError as fault:
@@ -46,22 +47,20 @@ class LockDirectory:
                 )
             return status
         try:
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._descriptor = os.open(self.path, flags)
+            self._descriptor = self._disk.open_directory(self.path)
             self.touch()
         except OSError as fault:
             self.forget()
             with contextlib.suppress(OSError):
-                self.path.rmdir()
+                self._disk.remove_directory(self.path)
             raise StorageFailed(f"the lock {self.path} can't be kept: {fault.strerror}") from None
         return None
 
     def touch(self) -> None:
         """Show that the holder lives. Raises `OSError`."""
         assert self._descriptor is not None
-        now = time.time_ns()
-        os.utime(self._descriptor, ns=(now, now))
-        self._mtime_ns = os.fstat(self._descriptor).st_mtime_ns  # as coarse as the file system keeps it
+        self._disk.touch(self._descriptor)
+        self._mtime_ns = self._disk.status(self._descriptor).st_mtime_ns  # as coarse as the file system keeps it
 
     def is_ours(self) -> bool:
         """Whether it is held, and nobody removed, replaced or touched it ever since."""
@@ -78,7 +77,7 @@ class LockDirectory:
             return
         if self.is_ours():
             try:
-                self.path.rmdir()
+                self._disk.remove_directory(self.path)
             except OSError as fault:
                 logger.warning("the lock %s can't be removed, so others will wait: %s", self.path, fault.strerror)
         self.forget()
@@ -89,12 +88,12 @@ class LockDirectory:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             with contextlib.suppress(OSError):
-                os.close(descriptor)
+                self._disk.close(descriptor)
 
     def _stands(self) -> bool:
         assert self._descriptor is not None
         try:
-            there, held = self.path.lstat(), os.fstat(self._descriptor)
+            there, held = self._disk.status(self.path), self._disk.status(self._descriptor)
         except OSError:
             return False
         return (there.st_dev, there.st_ino, there.st_mtime_ns) == (held.st_dev, held.st_ino, self._mtime_ns)
@@ -102,10 +101,10 @@ class LockDirectory:
     def clear(self, seen: os.stat_result) -> bool:
         """Remove somebody's stale lock if it still is as seen; tells whether. Raises `UnsafeFile` if that can't be."""
         try:
-            there = self.path.lstat()
+            there = self._disk.status(self.path)
             if (there.st_dev, there.st_ino, there.st_mtime_ns) != (seen.st_dev, seen.st_ino, seen.st_mtime_ns):
                 return False
-            self.path.rmdir()
+            self._disk.remove_directory(self.path)
         except FileNotFoundError:
             return True
         except OSError as fault:

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import time
@@ -9,7 +10,7 @@ from typing import Any
 
 from tokenferry.errors import TokenferryError
 from tokenferry.secret import Fields, parse_object
-from tokenferry.stores import read_private_file, remove_file, replace_private_file
+from tokenferry.stores import DISK, Disk, boot_id, remove_file, replace_private_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,17 @@ class Sightings:
     """
 
     def __init__(
-        self, folder: Path, *, monotonic: Callable[[], float] = time.monotonic, boot: Callable[[], str] | None = None
+        self,
+        folder: Path,
+        *,
+        disk: Disk = DISK,
+        monotonic: Callable[[], float] = time.monotonic,
+        boot: Callable[[], str] = boot_id,
     ) -> None:
         self._folder = folder
+        self._disk = disk
         self._monotonic = monotonic
-        self._boot = (boot or boot_id)()
+        self._boot = boot()
         self._known: dict[Path, _Sighting] = {}
 
     def unchanged_for(self, lock: Path, status: os.stat_result) -> float:
@@ -57,12 +64,10 @@ class Sightings:
     def forget(self, lock: Path) -> None:
         """Drop what is known: the lock is ours now."""
         self._known.pop(lock, None)
-        file = self._file(lock)
-        if file.exists():
-            try:
-                remove_file(file)
-            except TokenferryError:  # an old sighting is of another inode or time, and says nothing of the next lock
-                return
+        with contextlib.suppress(
+            TokenferryError
+        ):  # an old one is of another inode or time: it says nothing of the next
+            remove_file(self._file(lock), disk=self._disk)
 
     def _file(self, lock: Path) -> Path:
         real = os.fsencode(lock.parent.resolve() / lock.name)
@@ -70,14 +75,14 @@ class Sightings:
 
     def _read(self, lock: Path) -> _Sighting | None:
         try:
-            fields = parse_object(read_private_file(self._file(lock)))
+            fields = parse_object(self._disk.read(self._file(lock)))
         except (FileNotFoundError, TokenferryError):
             return None
         return None if fields is None else _sighting(fields)
 
     def _write(self, lock: Path, sighting: _Sighting) -> None:
         try:
-            replace_private_file(self._file(lock), json.dumps(asdict(sighting)).encode("ascii"))
+            replace_private_file(self._file(lock), json.dumps(asdict(sighting)).encode("ascii"), disk=self._disk)
         except TokenferryError:  # then this process alone has to see the whole time
             return
 
@@ -89,11 +94,3 @@ def _sighting(fields: Fields) -> _Sighting | None:
     if all(isinstance(fields.get(key), kind) for key, kind in types.items()):
         return _Sighting(**{key: fields[key] for key in types})
     return None
-
-
-def boot_id() -> str:
-    """What tells this run of the machine from others; empty where the system doesn't say."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""

@@ -17,11 +17,12 @@ from tokenferry.errors import (
     UnsafeFile,
     UsageError,
 )
-from tokenferry.stores import Account, Document, FileLock, make_private_folder
-from tokenferry.stores.claude_code._document import Login, LoginState, merge, parse
+from tokenferry.stores import DISK, Account, Disk, Document, FileLock
+from tokenferry.stores.claude_code._document import Login, LoginState, digest, merge, parse, put_in
 from tokenferry.stores.claude_code._file import CredentialsFile
 from tokenferry.stores.claude_code._home import ClaudeCodeHome
 from tokenferry.stores.claude_code._keychain import Keychain
+from tokenferry.stores.claude_code._last_grant import LastGrant
 from tokenferry.stores.claude_code._lock import ClaudeCodeLock, LockTiming, WriteLock
 
 _ROOM: int = 256  # bytes by which a renewed login may be longer
@@ -67,13 +68,15 @@ class ClaudeCodeStore:
         *,
         places: Sequence[Place] | None = None,
         timing: LockTiming | None = None,
+        disk: Disk = DISK,
     ) -> None:
         self.home = home
         self._account = account
         self._locks = locks
-        self._places = tuple(places or (CredentialsFile(home),))
+        self._places = tuple(places or (CredentialsFile(home, disk=disk),))
         self._timing = timing or LockTiming()
-        self._granted: OAuthToken | None = None
+        self._disk = disk
+        self._last_grant = LastGrant(FileLock(home.credentials, locks).path.with_suffix(".granted"), disk=disk)
 
     @classmethod
     def on_this_platform(
@@ -101,7 +104,7 @@ class ClaudeCodeStore:
         place, login = self._look()
         if login.token is None or login.generation is None:
             raise login.error(place.where) or AssertionError
-        return Document(self._account, self._as_granted(login.token), login.generation)
+        return Document(self._account, self._last_grant.complete(login.token), login.generation)
 
     def status(self) -> LoginStatus:
         """What there is. Raises `UnsafeFile`, and `TryLater` when the Keychain is locked."""
@@ -120,7 +123,7 @@ class ClaudeCodeStore:
         token = new.credential
         if not isinstance(token, OAuthToken):
             raise UsageError(f"Claude Code's login can't hold a {token.kind}")
-        lock = WriteLock(self.home, self._locks, timing=self._timing)
+        lock = self._write_lock()
         try:
             self._prepare()
             lock.acquire(self._timing.write)
@@ -130,14 +133,60 @@ class ClaudeCodeStore:
             if login.generation != expected:
                 raise Conflict(f"{place.where} was changed by somebody else in the meantime; nothing was written")
             data = merge(login, token)
+            self._last_grant.keep(token)
             if not lock.is_still_ours():
                 raise StorageFailed(f"{place.where} was not written: another program took the write lock over")
             place.write(data)
-            self._granted = token
         except (TryLater, UnsafeFile, CorruptFile) as fault:
             raise StorageFailed(f"the renewed login could not be written: {fault}") from None
         finally:
             lock.release()
+
+    def look(self) -> tuple[str, Login]:
+        """Where the login rests, and what is there. Raises `UnsafeFile`, and `TryLater` when the Keychain is locked."""
+        place, login = self._look()
+        return place.where, replace(login, token=login.token and self._last_grant.complete(login.token))
+
+    def hand_over(self, expected: str | None, token: OAuthToken, announce: Callable[[], None]) -> None:
+        """Put another account's login in the place of the one with this `digest`; None stands for "no login".
+
+        Only for who holds `lock`. `announce` is called when nothing but the last step is left to do; what it raises
+        ends the attempt. Raises `Conflict`, `CorruptFile`, `UnsafeFile`, `StorageFailed`, `LockTimeout`.
+        """
+        lock = self._write_lock()
+        try:
+            self._prepare()
+            lock.acquire(self._timing.write)
+            place, login = self._look()
+            if login.state == "unparsable":
+                raise login.error(place.where) or AssertionError
+            if (None if login.token is None else digest(login.token)) != expected:
+                raise Conflict(f"{place.where} was changed by somebody else in the meantime; nothing was written")
+            data = put_in(login, token)
+            place.check_writable(len(data))
+            self._last_grant.keep(token)
+            if isinstance(place, CredentialsFile):
+                place.stage(data)
+            announce()
+            if not lock.is_still_ours():
+                raise StorageFailed(f"{place.where} was not written: another program took the write lock over")
+            if isinstance(place, CredentialsFile):
+                place.install()
+            else:
+                place.write(data)
+        finally:
+            lock.release()
+
+    def is_staged(self) -> bool | None:
+        """Whether a `hand_over` ended before its last step; None for a Keychain, which keeps no trace of that."""
+        place, _ = self._look()
+        return place.is_staged() if isinstance(place, CredentialsFile) else None
+
+    def unstage(self) -> None:
+        """Remove what such a one left. Only for who holds `lock`. Raises `StorageFailed`."""
+        for place in self._places:
+            if isinstance(place, CredentialsFile):
+                place.unstage()
 
     def discard(self, name: str) -> None:
         """Refuse: it is Claude Code's. Raises `UsageError`."""
@@ -171,13 +220,8 @@ class ClaudeCodeStore:
                 return place, parse(content)
         return self._places[0], parse(None)
 
-    def _as_granted(self, token: OAuthToken) -> OAuthToken:
-        """The token with what its grant told and Claude Code's document has no place for."""
-        granted = self._granted
-        if granted is None or (granted.secret, granted.refresh) != (token.secret, token.refresh):
-            return token
-        told = ("email", "obtained_at", "lifetime", "source")
-        return replace(token, **{name: getattr(granted, name) for name in told})
+    def _write_lock(self) -> WriteLock:
+        return WriteLock(self.home, self._locks, timing=self._timing)
 
     def _check_name(self, name: str) -> None:
         if name != self._account.name:
@@ -185,7 +229,7 @@ class ClaudeCodeStore:
 
     def _prepare(self) -> None:
         """Make the folder the lock directories lie in. Raises `UnsafeFile`, `StorageFailed`."""
-        make_private_folder(self.home.path)
+        self._disk.make_folder(self.home.path)
 
     def _check_writable(self) -> None:
         """Raise what would keep a renewed login from being written, before it is asked for."""

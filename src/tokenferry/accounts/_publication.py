@@ -1,0 +1,105 @@
+"""What is published as a profile of the official SDKs, and the record by which we know it for ours."""
+
+import json
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from tokenferry.credentials import ApiKey, Credential, OAuthToken
+from tokenferry.errors import CorruptFile, UsageError
+from tokenferry.secret import Fields, Secret, parse_object
+from tokenferry.stores.anthropic_profiles import ProfileFolder, render_config, render_credentials
+
+_VERSION: Final = 1
+_READ_EACH_TIME: Final = 0  # an `expires_at` by which the SDKs keep no copy
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A profile as it should be: `expires_at` in seconds since 1970 UTC, None for a token that is good for ever."""
+
+    secret: Secret
+    expires_at: int | None
+    base_url: str
+
+    @classmethod
+    def of(cls, name: str, credential: Credential, base_url: str) -> "Content":
+        """What an account's profile holds. Raises `UsageError` for what no profile can hold."""
+        if isinstance(credential, ApiKey):
+            raise UsageError(
+                f"account {name!r} holds an API key, and a profile holds a token, which the SDKs send in another way; "
+                f'set ANTHROPIC_API_KEY="$(tokenferry token {name})" instead'
+            )
+        expires_at = credential.expires_at
+        if expires_at is None and isinstance(credential, OAuthToken):
+            expires_at = _READ_EACH_TIME  # it may be renewed, and nobody knows when
+        return cls(credential.secret, expires_at, base_url)
+
+    def config(self) -> bytes:
+        return render_config(self.base_url)
+
+    def credentials(self) -> bytes:
+        return render_credentials(self.secret, self.expires_at)
+
+
+def digest(content: bytes) -> str:
+    """The sha256 of a file's content, in hex: by which it is known whether we wrote it."""
+    return sha256(content).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A profile that is ours. `account` is None for the gateway's own."""
+
+    profile: str
+    folder: ProfileFolder
+    account: str | None
+    base_url: str
+    written: tuple[str, ...] = ()
+    """The sha256 of whatever may lie in its files because we wrote it."""
+    is_complete: bool = False
+    """Whether both files were there once: then one that is missing was removed by somebody."""
+    activated: bool = False
+    """Whether we made it the active profile."""
+    replaced: str | None = None
+    """The profile that was active before that."""
+
+    @property
+    def source(self) -> str:
+        """Whose token it is, for people."""
+        return "the gateway" if self.account is None else f"account {self.account}"
+
+    @property
+    def config(self) -> Path:
+        return self.folder.config(self.profile)
+
+    @property
+    def credentials(self) -> Path:
+        return self.folder.credentials(self.profile)
+
+    def to_bytes(self) -> bytes:
+        """The record as JSON; there is no secret in it."""
+        fields = {**asdict(self), "version": _VERSION, "folder": str(self.folder.path)}
+        return json.dumps(fields, indent=1).encode("ascii") + b"\n"
+
+    @classmethod
+    def from_bytes(cls, raw: bytes, path: Path) -> "Publication":
+        """Read what `to_bytes` wrote. Raises `CorruptFile`."""
+        fields = parse_object(raw)
+        if fields is None or fields.get("version") != _VERSION or not _is_record(fields):
+            raise CorruptFile(
+                f"{path} can't be understood, so nobody knows which profile is meant; remove it, then the profile "
+                "itself, and publish the account again"
+            )
+        given = fields.without("version", "folder", "written")
+        return cls(**given, folder=ProfileFolder(Path(fields["folder"])), written=tuple(fields["written"]))
+
+
+def _is_record(fields: Fields) -> bool:
+    types = {
+        "version": int, "profile": str, "folder": str, "account": str | None, "base_url": str, "written": list,
+        "is_complete": bool, "activated": bool, "replaced": str | None,
+    }  # fmt: skip
+    has_types = set(fields) == set(types) and all(isinstance(fields[key], kind) for key, kind in types.items())
+    return has_types and all(isinstance(one, str) for one in fields["written"])

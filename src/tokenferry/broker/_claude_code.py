@@ -1,0 +1,76 @@
+"""Which of our logins Claude Code has: given to it on request, or swapped for the next one that isn't limited."""
+
+import logging
+from typing import TYPE_CHECKING
+
+from tokenferry.broker._broker import Broker
+from tokenferry.broker._default import default_broker
+from tokenferry.broker._opening import open_mover, suits_claude_code
+from tokenferry.credentials import OAuthToken, epoch_seconds
+from tokenferry.errors import NeedsLogin, PolicyRefused, UsageError
+from tokenferry.settings import Home
+from tokenferry.stores import AttachedStore
+
+if TYPE_CHECKING:
+    from tokenferry.accounts.moves import Moved, MoveRecord
+
+logger = logging.getLogger(__name__)
+
+
+def use_for_claude_code(name: str, broker: Broker | None = None) -> "Moved":
+    """Make the account's login that of Claude Code; the one that is there goes home to its account.
+
+    Raises what `Mover.move` raises, and `UsageError` for a login that Claude Code can't use.
+    """
+    broker = broker or default_broker()
+    home = _home_of(broker)
+    try:
+        document = broker.book.read(name)
+    except NeedsLogin:
+        logger.debug("account %s: the login that was given to Claude Code isn't there any more", name)
+    else:
+        provider = broker.provider_of(document.account)
+        if isinstance(document.credential, OAuthToken) and not suits_claude_code(provider, document.credential):
+            raise UsageError(
+                f"account {name!r} is a login at {provider.name}, which Claude Code can't use as its own; give it to "
+                f"it with: tokenferry run --account {name} -- claude"
+            )
+    return open_mover(home).move(name)
+
+
+def interrupted_move(home: Home) -> "MoveRecord | None":
+    """The move of a login to Claude Code that was cut short, if there is one. Raises `CorruptFile`, `UnsafeFile`."""
+    return open_mover(home).pending() if home.move_to_claude_code.exists() else None
+
+
+def swap_to_next_available_account(reset_at: int | None = None, broker: Broker | None = None) -> str:
+    """Say that the account that Claude Code has is limited, give it the next one that isn't, and tell whose it is.
+
+    `reset_at` is when the limit ends, in seconds since 1970 UTC; None if that isn't known. Accounts come in their
+    order, first those that were never marked as limited, then those whose mark has ended. One with less than 300 s
+    left is renewed first. Gives the e-mail address of the account, or its name where that isn't known. Whoever else
+    changes the account while this call waits to do so has it done: nothing is moved twice.
+
+    Raises `PolicyRefused`, `UnknownAccount` for fewer than 2 accounts, `TryLater` when all are limited, `NeedsLogin`
+    when none can be renewed, and what keeps a login from being moved.
+    """
+    broker = broker or default_broker()
+    if broker.policy.subscription == "off":
+        raise PolicyRefused(
+            "Claude Code's account is not swapped: accounts billed to a Claude subscription are handed from one to the "
+            "other by nobody but you; if they are yours alone and you read the vendor's terms, set "
+            'subscription = "own" under [policy] in config.toml; one move at a time works without that: tokenferry '
+            "use NAME --for claude-code"
+        )
+    if reset_at is not None:
+        epoch_seconds(reset_at)
+    home = _home_of(broker)
+    from tokenferry.broker._swap import swap  # noqa: PLC0415  # SQLite, which nothing else here needs
+
+    return swap(broker, home, reset_at)
+
+
+def _home_of(broker: Broker) -> Home:
+    if broker.home is None or not isinstance(broker.book.store, AttachedStore):
+        raise UsageError("a login can be given to Claude Code from a home of files alone")
+    return broker.home

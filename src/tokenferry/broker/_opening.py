@@ -1,0 +1,99 @@
+"""What lies under a broker over a home: the stores that accounts are attached to, and what their changes show by."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Hashable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from tokenferry.accounts import machine_id
+from tokenferry.credentials import OAuthToken
+from tokenferry.errors import ConfigError, TokenferryError
+from tokenferry.providers import Provider, is_loopback
+from tokenferry.settings import Home
+from tokenferry.stores import Account, Store
+
+if TYPE_CHECKING:
+    from tokenferry.accounts.moves import Mover
+    from tokenferry.stores.claude_code import ClaudeCodeStore
+
+logger = logging.getLogger(__name__)
+
+_ACTIVE: Final = ":active"  # no account's name
+
+
+def open_attached(home: Home, account: Account) -> Store:
+    """Open the store that an attached account rests in. Raises `ConfigError` for one that isn't known."""
+    if account.store == "claude-code":
+        from tokenferry.stores.claude_code import ClaudeCodeHome, ClaudeCodeStore  # noqa: PLC0415  # few have it
+
+        if folder := account.labels.get("config_dir"):
+            path = Path(folder)
+            place = ClaudeCodeHome(path, None if path == Path.home() / ".claude" else folder)
+        else:
+            place = ClaudeCodeHome.from_environment(os.environ, Path.home())
+        return ClaudeCodeStore.on_this_platform(account, place, home.locks, user=os.environ.get("USER", ""))
+    if account.store == "anthropic-profile":
+        from tokenferry.stores.anthropic_profiles import AnthropicProfileStore  # noqa: PLC0415  # see above
+
+        return AnthropicProfileStore.of(account, home.locks)
+    raise ConfigError(
+        f"account {account.name!r} rests in a store {account.store!r} that this version doesn't know; "
+        f"remove it with: tokenferry accounts remove {account.name}"
+    )
+
+
+def open_mover(home: Home) -> "Mover":
+    """What moves logins between this home and Claude Code's store."""
+    from tokenferry.accounts.moves import Mover  # noqa: PLC0415  # see above
+
+    return Mover(home, partial(_open_claude_code, home), machine=machine_id())
+
+
+def _open_claude_code(home: Home, account: Account) -> "ClaudeCodeStore":
+    store = open_attached(home, account)
+    assert account.store == "claude-code"
+    return store  # type: ignore[return-value]  # that store it is
+
+
+def suits_claude_code(provider: Provider, token: OAuthToken) -> bool:
+    """Whether Claude Code could have it as its own login; one of a provider on this machine is taken for such."""
+    return provider.bills_subscription(token) or is_loopback(urlsplit(provider.base_url).hostname)
+
+
+def forget_cooldowns(home: Home | None, name: str) -> None:
+    """Drop what was noted of an account that is no more: another one may get its name."""
+    if home is None or not home.state.exists():
+        return
+    from tokenferry.state import Scope, State  # noqa: PLC0415  # SQLite, which few things here need
+
+    try:
+        with State(home.state) as state:
+            state.cooldowns.clear(Scope("account", name))
+    except TokenferryError as fault:
+        logger.warning("the cooldowns of account %s are still on record: %s", name, fault)
+
+
+class CutShort:
+    """The move between a home and Claude Code's store that was cut short, if there is one: a `Moves`."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def concerns(self, name: str) -> bool:
+        return self._home.move_to_claude_code.exists() and open_mover(self._home).concerns(name)
+
+    def recover(self, timeout: float) -> None:
+        open_mover(self._home).recover(timeout)
+
+
+def stamps(store: Store, active: Path | None) -> dict[str, Hashable]:
+    """The store's stamps, and that of the file which names the account in use."""
+    found = dict(store.stamps())
+    if active is not None:
+        with contextlib.suppress(OSError):
+            found[_ACTIVE] = active.stat().st_mtime_ns
+    return found

@@ -1,0 +1,69 @@
+"""Attaching a profile of the official SDKs as an account."""
+
+import os
+import time
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from tokenferry.broker import Broker
+from tokenferry.errors import UnknownProvider, UsageError
+from tokenferry.stores import Account
+from tokenferry.stores.anthropic_profiles import (
+    SDK_URL,
+    AnthropicProfileStore,
+    ProfileConfig,
+    ProfileFolder,
+    check_profile_name,
+    profile_account,
+)
+
+_CONSOLE: Final = "console"
+_UNTOLD: Final = "anthropic"  # where a token that nobody says anything of counts as a subscription's
+
+
+def account_of_profile(broker: Broker, name: str, provider: str | None, profile: str | None) -> Account:
+    """The account that stands for a profile, the active one by default.
+
+    Without a `provider` it is the Console for a profile with a login or federation of its own. Raises `NeedsLogin`
+    when there is no such profile, `UsageError` when its requests go elsewhere than the provider's, or it is ours.
+    """
+    folder = ProfileFolder.from_environment(os.environ, Path.home())
+    profile = check_profile_name(folder.active(os.environ) if profile is None else profile)
+    account = profile_account(name, provider or _UNTOLD, folder, profile, created_at=int(time.time()))
+    config = AnthropicProfileStore.of(account, folder.path).config()
+    if broker.publisher.is_published(folder, profile):
+        raise UsageError(
+            f"profile {profile!r} was published by tokenferry from an account; use that account instead of attaching it"
+        )
+    if provider is None:
+        account = profile_account(name, _provider_of(config), folder, profile, created_at=account.created_at)
+    _check_host(broker, account, config)
+    return account
+
+
+def _provider_of(config: ProfileConfig) -> str:
+    return _CONSOLE if config.client_id or config.type == "oidc_federation" else _UNTOLD
+
+
+def _check_host(broker: Broker, account: Account, config: ProfileConfig) -> None:
+    """Raise unless requests with this account's token would go where the profile says."""
+    known = broker.providers.get(account.provider)
+    if known is None:
+        raise UnknownProvider(
+            f"there is no provider {account.provider!r}; known: {', '.join(broker.providers)}; declare others under "
+            "[[providers]] in config.toml"
+        )
+    wanted = _origin(config.base_url or SDK_URL)
+    if _origin(known.base_url) != wanted:
+        fitting = [one.name for one in broker.providers.values() if _origin(one.base_url) == wanted]
+        hint = f"one of: {', '.join(fitting)}" if fitting else "one with that base_url, declared in config.toml"
+        raise UsageError(
+            f"the token of this profile is for {wanted}, and provider {account.provider!r} is another host; "
+            f"name with --provider {hint}"
+        )
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")

@@ -1,0 +1,142 @@
+import os
+import time
+from collections.abc import Iterator
+from typing import Annotated, Any, Final
+
+import typer
+
+from tokenferry.accounts import Publication
+from tokenferry.broker import Broker, Published
+from tokenferry.cli._home import find, open_broker
+from tokenferry.cli._output import moment, note, say, say_json, span, table
+from tokenferry.cli._probe import url_of
+from tokenferry.cli._typer import JSON, examples, new_app
+from tokenferry.config import Config
+from tokenferry.errors import TokenferryError, UsageError
+from tokenferry.settings import Home
+from tokenferry.state import local_key
+
+app = new_app()
+
+_SHADOWS: Final = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
+_HEADINGS: Final = ("profile", "active", "source", "fingerprint", "expires", "state")
+
+
+@app.command(
+    "publish",
+    epilog=examples(
+        "tokenferry publish work",
+        "tokenferry publish work --profile default",
+        "tokenferry publish work --activate",
+        "tokenferry publish --gateway                send programs through the gateway",
+        "tokenferry publish --list",
+    ),
+)
+def publish(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The account.", show_default=False)] = None,
+    *,
+    profile: Annotated[
+        str | None, typer.Option("--profile", metavar="P", help="The profile's name; by default the account's.")
+    ] = None,
+    activate: Annotated[
+        bool, typer.Option("--activate", help="Make it the profile that programs use where none is named.")
+    ] = False,
+    gateway: Annotated[
+        bool, typer.Option("--gateway", help="Publish the gateway, with its local client key, instead of an account.")
+    ] = False,
+    list_: Annotated[bool, typer.Option("--list", help="Show what is published, and write nothing.")] = False,
+    as_json: JSON = False,
+) -> None:
+    """Make an account a profile that every official SDK picks up, without a change to the program.
+
+    The profile holds the access token alone, and every refresh by tokenferry rewrites it; the SDKs never refresh it.
+    A profile that tokenferry didn't write is left alone. $ANTHROPIC_CONFIG_DIR says where profiles lie.
+    """
+    if list_ and (name or profile or activate or gateway):
+        raise UsageError("--list shows all that is published; leave the rest out")
+    if gateway and name:
+        raise UsageError(f"--gateway publishes the gateway, whatever the account; leave {name!r} out")
+    home, settings = find()
+    broker = open_broker(home, settings)
+    if list_:
+        _list(broker.publisher.published(), as_json=as_json)
+        return
+    if gateway:
+        new = _publish_gateway(broker, home, settings, profile, activate=activate)
+    else:
+        new = broker.publish(name, profile, activate=activate)
+    found = next(one for one in broker.publisher.published() if one.publication.config == new.config)
+    if as_json:
+        say_json(_to_json(found))
+        return
+    expiry = f", expires in {span(found.expires_at - time.time())}" if found.expires_at else ""
+    say(f"published {new.source} as profile {new.profile} (fingerprint {found.fingerprint}{expiry})")
+    for line in _usage(new):
+        note(line)
+
+
+def _publish_gateway(
+    broker: Broker, home: Home, settings: Config, profile: str | None, *, activate: bool
+) -> Publication:
+    server = settings.server
+    if not server.port:
+        raise UsageError("[server] port is 0, so the gateway has another URL at each start; set a port in config.toml")
+    local_key(home)
+    return broker.publisher.publish_gateway(url_of(server.host, server.port), profile, activate=activate)
+
+
+def _usage(publication: Publication) -> Iterator[str]:
+    """Which programs use it, and what keeps others from it."""
+    profile, folder = publication.profile, publication.folder
+    try:
+        active = folder.active(os.environ)
+    except TokenferryError as fault:
+        yield str(fault)
+        return
+    if active == profile:
+        yield f"profile {profile} is the active one: programs use it where nothing else is named"
+    else:
+        yield f"programs use it with ANTHROPIC_PROFILE={profile}; the active profile is {active}"
+    for variable in _SHADOWS:
+        if os.environ.get(variable):
+            yield f"{variable} is set here, and programs use it before any profile; unset it for those that should not"
+
+
+def _list(found: list[Published], *, as_json: bool) -> None:
+    if as_json:
+        say_json([_to_json(one) for one in found])
+    elif found:
+        table(_HEADINGS, [_cells(one) for one in found])
+    else:
+        note("nothing is published yet; publish an account with: tokenferry publish NAME")
+
+
+def _is_active(publication: Publication) -> bool:
+    try:
+        return publication.folder.active(os.environ) == publication.profile
+    except TokenferryError:
+        return False
+
+
+def _cells(one: Published) -> tuple[str, ...]:
+    publication = one.publication
+    mark = "*" if _is_active(publication) else "-"
+    expires = moment(one.expires_at)
+    source = "gateway" if publication.account is None else publication.account
+    return publication.profile, mark, source, one.fingerprint or "-", expires, one.standing.text
+
+
+def _to_json(one: Published) -> dict[str, Any]:
+    publication = one.publication
+    return {
+        "profile": publication.profile,
+        "account": publication.account,
+        "config": str(publication.config),
+        "credentials": str(publication.credentials),
+        "base_url": publication.base_url,
+        "active": _is_active(publication),
+        "fingerprint": one.fingerprint,
+        "expires_at": one.expires_at,
+        "state": one.standing.state,
+        "text": one.standing.text,
+    }

@@ -1,0 +1,55 @@
+import json
+from pathlib import Path
+from typing import Final
+
+from tokenferry.errors import CorruptFile, UsageError
+from tokenferry.secret import parse_object
+from tokenferry.stores._document import VERSION, Account, account_from_json, account_to_json, check_account_name
+from tokenferry.stores._files import DISK, Disk, remove_file, remove_leftovers, replace_private_file
+
+_SUFFIX: Final = ".json"
+
+
+class Attachments:
+    """Which accounts rest in another program's store: a 0600 document each in a folder, without any secret.
+
+    While the document is there, the account's login is the one in that store. Written only under the lock of the
+    account's own document.
+    """
+
+    def __init__(self, folder: Path, *, disk: Disk = DISK) -> None:
+        self._folder = folder
+        self._disk = disk
+
+    def names(self) -> list[str]:
+        names = (name for name in self._disk.names(self._folder) if not name.startswith("."))
+        return [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
+
+    def path(self, name: str) -> Path:
+        return self._folder / f"{check_account_name(name)}{_SUFFIX}"
+
+    def read(self, name: str) -> Account | None:
+        """The account if it is attached. Raises `CorruptFile`, `UnsafeFile`."""
+        path = self.path(name)
+        try:
+            fields = parse_object(self._disk.read(path))
+        except FileNotFoundError:
+            return None
+        reason = "it is no JSON object"
+        if fields is not None:
+            try:
+                return account_from_json(fields, path, store=str(fields.get("store")))
+            except UsageError as fault:
+                reason = str(fault)
+        raise CorruptFile(f"{path} can't be understood: {reason}; remove it with: tokenferry accounts remove {name}")
+
+    def put(self, account: Account) -> None:
+        """Say that the account's login rests in `account.store` from now on. Raises `StorageFailed`."""
+        fields = {"version": VERSION, "store": account.store, **account_to_json(account)}
+        path = self.path(account.name)
+        remove_leftovers(path, disk=self._disk)
+        replace_private_file(path, json.dumps(fields, indent=1).encode("ascii") + b"\n", disk=self._disk)
+
+    def remove(self, name: str) -> None:
+        """Say that it rests there no more. Raises `StorageFailed`."""
+        remove_file(self.path(name), disk=self._disk)

@@ -1,0 +1,154 @@
+import contextlib
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from tokenferry.credentials import OAuthToken
+from tokenferry.errors import CorruptFile, NeedsLogin, TokenferryError, UnknownAccount, UsageError
+from tokenferry.stores._document import Account, Document
+from tokenferry.stores._files import DISK, read_private_file
+from tokenferry.stores._lock import FileLock
+from tokenferry.stores.anthropic_profiles._document import ProfileConfig, parse_config, parse_credentials
+from tokenferry.stores.anthropic_profiles._folder import ProfileFolder
+
+STORE: Final = "anthropic-profile"
+PROFILE_LABEL: Final = "profile"
+FOLDER_LABEL: Final = "config_dir"
+_GENERATION_DIGITS: Final = 12
+
+
+class AnthropicProfileStore:
+    """One profile of the official SDKs as a store of one account: read, and never written.
+
+    The account's labels say which profile of which folder it is, so that every process means the same one. Its owner
+    is told by the profile, at every read. The generation of a document is made of its token's sha256.
+    """
+
+    def __init__(self, account: Account, folder: ProfileFolder, profile: str, locks: Path) -> None:
+        self.folder = folder
+        self.profile = profile
+        self._account = account
+        self._locks = locks
+
+    @classmethod
+    def of(cls, account: Account, locks: Path) -> "AnthropicProfileStore":
+        """The store that an attached account names. Raises `CorruptFile` when its labels don't."""
+        folder, profile = (account.labels.get(label) for label in (FOLDER_LABEL, PROFILE_LABEL))
+        if not folder or not profile:
+            raise CorruptFile(
+                f"account {account.name!r} doesn't say which profile it is; remove it with: tokenferry accounts remove "
+                f"{account.name}, then attach it again"
+            )
+        return cls(account, ProfileFolder(Path(folder)), profile, locks)
+
+    def names(self) -> list[str]:
+        """The account, if the profile is there or if that can't be told."""
+        try:
+            self.config()
+        except NeedsLogin:
+            return []
+        except TokenferryError:
+            return [self._account.name]
+        return [self._account.name]
+
+    def config(self) -> ProfileConfig:
+        """How the profile authenticates. Raises `NeedsLogin` if there is none, `UnsafeFile`, `CorruptFile`."""
+        path = self.folder.config(self.profile)
+        try:
+            raw = read_private_file(path.resolve(), readable_by_others=True)
+        except FileNotFoundError:
+            there = ", ".join(self.folder.profiles()) or "none"
+            raise NeedsLogin(
+                f"{path} not found, so there is no profile {self.profile!r} (there are: {there}); log in with: "
+                f"ant auth login --profile {self.profile}"
+            ) from None
+        return parse_config(raw, str(path))
+
+    def read(self, name: str) -> Document:
+        """Give the profile's token as it is now.
+
+        Raises `UnknownAccount` for another name, `NeedsLogin` when there is no token, `UnsafeFile`, `CorruptFile`.
+        """
+        self._check_name(name)
+        config = self.config()
+        path = self._credentials(config)
+        try:
+            token = parse_credentials(read_private_file(path), str(path))
+        except FileNotFoundError:
+            raise NeedsLogin(f"{path} not found; {self._cure(config)}") from None
+        if token is None:
+            raise NeedsLogin(f"{path} holds no access token; {self._cure(config)}")
+        token = replace(token, organization_id=config.organization_id, source=STORE)
+        account = replace(self._account, owner=config.owner, labels=self._labels(config))
+        return Document(account, token, _generation(token))
+
+    def swap(self, name: str, expected: int | None, new: Document | None) -> None:  # noqa: ARG002  # the protocol's
+        """Refuse: it is another program's. Raises `UsageError`."""
+        self.discard(name)
+
+    def discard(self, name: str) -> None:
+        """Refuse: it is another program's. Raises `UsageError`."""
+        self._check_name(name)
+        raise UsageError(f"account {name!r} is the profile {self.profile!r} of another program, which alone changes it")
+
+    def lock(self, name: str) -> FileLock:
+        """A new lock object for the account, not yet held; it holds off nobody but tokenferry."""
+        self._check_name(name)
+        return FileLock(self.folder.path / "credentials" / f"{self.profile}.json", self._locks)
+
+    @contextlib.contextmanager
+    def exclusive(self, name: str, timeout: float) -> Iterator[None]:
+        """Hold the account's lock for a block. Raises `LockTimeout`."""
+        with self.lock(name).held(timeout):
+            yield
+
+    def stamps(self) -> Mapping[str, Hashable]:
+        """By account, what changes when one of the profile's files is replaced."""
+        paths = [self.folder.path / "configs" / f"{self.profile}.json"]
+        with contextlib.suppress(TokenferryError):
+            paths.append(self._credentials(self.config()))
+        stamps = tuple(DISK.stamps(path.parent).get(path.name) for path in paths)
+        return {self._account.name: stamps} if any(stamp is not None for stamp in stamps) else {}
+
+    def _credentials(self, config: ProfileConfig) -> Path:
+        """Where the tokens lie. Raises `CorruptFile` for a place that depends on where a program is started."""
+        if config.credentials_path is None:
+            return self.folder.credentials(self.profile)
+        with contextlib.suppress(RuntimeError):
+            path = Path(config.credentials_path).expanduser()
+            if path.is_absolute():
+                return path
+        raise CorruptFile(
+            f"{self.folder.config(self.profile)}: credentials_path is no absolute path; make it one, or leave it out"
+        )
+
+    def _cure(self, config: ProfileConfig) -> str:
+        if config.type == "oidc_federation":
+            return (
+                "tokenferry does not exchange workload identities, it reads the token that a program of the official "
+                "SDKs cached; start one with this profile"
+            )
+        if config.owner == "ant":
+            return f"log in with: ant auth login --profile {self.profile}"
+        return "the program that writes this profile has to write it again"
+
+    def _labels(self, config: ProfileConfig) -> Mapping[str, str]:
+        if config.workspace_id is None:
+            return self._account.labels
+        return MappingProxyType({**self._account.labels, "workspace": config.workspace_id})
+
+    def _check_name(self, name: str) -> None:
+        if name != self._account.name:
+            raise UnknownAccount(f"there is no account {name!r} in that profile; see: tokenferry accounts list")
+
+
+def profile_account(name: str, provider: str, folder: ProfileFolder, profile: str, *, created_at: int) -> Account:
+    """An account that stands for a profile; `created_at` in seconds since 1970 UTC."""
+    labels = MappingProxyType({PROFILE_LABEL: profile, FOLDER_LABEL: str(folder.path)})
+    return Account(name, provider, "oauth", owner="external", store=STORE, labels=labels, created_at=created_at)
+
+
+def _generation(token: OAuthToken) -> int:
+    return int(token.secret.sha256[:_GENERATION_DIGITS], 16)
