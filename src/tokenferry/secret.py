@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 if TYPE_CHECKING:
     import logging
 
-__all__ = ["Fields", "Redactor", "Secret", "fingerprint", "parse_object"]
+__all__ = ["Fields", "Redactor", "Secret", "fingerprint", "parse_json", "parse_object"]
 
 _REDACTED: Final = "[redacted]"
 
@@ -95,16 +95,21 @@ class Fields(dict[str, Any]):
 
 
 def parse_object(raw: bytes) -> Fields | None:
-    """Read one JSON object; every object in it is a `Fields`. None for whatever is no JSON object.
+    """Read one JSON object; every object in it is a `Fields`. None for whatever is no JSON object."""
+    value = parse_json(raw)
+    return value if isinstance(value, Fields) else None
+
+
+def parse_json(raw: bytes) -> Any:
+    """Read one JSON value; every object in it is a `Fields`. None for whatever is no JSON.
 
     None instead of an error, because a parser's error carries the text that it failed on. Infinity, NaN and numbers
     beyond a float's range count as null: they must not cost the tokens beside them, and can't be written again.
     """
     try:
-        value = json.loads(raw, object_hook=Fields, parse_float=_finite, parse_constant=_finite)
+        return json.loads(raw, object_hook=Fields, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, Fields) else None
 
 
 def _finite(number: str) -> float | None:

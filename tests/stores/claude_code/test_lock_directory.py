@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tokenferry.errors import StorageFailed, UnsafeFile
+from tokenferry.stores import Disk
 from tokenferry.stores.claude_code._lock_directory import LockDirectory
 
 
@@ -119,19 +120,17 @@ def test_a_loss_is_told_once(path: Path, caplog: pytest.LogCaptureFixture) -> No
     assert [record.getMessage() for record in caplog.records] == [f"the lock {path} was taken over by another program"]
 
 
-def test_one_let_go_of_while_it_is_looked_at_is_taken(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_let_go_of_while_it_is_looked_at_is_taken(path: Path) -> None:
     path.mkdir()
-    look = Path.lstat
+
+    class Late(Disk):
+        def status(self, what: Path | int) -> os.stat_result:
+            next(late, lambda: None)()
+            return super().status(what)
+
     late = iter([path.rmdir])
-
-    def let_go_of_first(self: Path) -> os.stat_result:
-        next(late, lambda: None)()
-        return look(self)
-
-    lock = LockDirectory(path)
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "lstat", let_go_of_first)
-        assert lock.make() is None
+    lock = LockDirectory(path, disk=Late())
+    assert lock.make() is None
     assert lock.is_ours()
     lock.remove()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tokenferry.settings import Home
-from tokenferry.stores.claude_code._sightings import Sightings, boot_id
+from tokenferry.stores.claude_code._sightings import Sightings
 
 
 class Clock:
@@ -101,7 +101,3 @@ def test_without_a_disk_one_process_still_sees_the_time(home: Home, clock: Clock
     clock.now += 60
     assert sightings.unchanged_for(lock, lock.stat()) == 60
     sightings.forget(lock)
-
-
-def test_this_machine_tells_its_boots_apart() -> None:
-    assert boot_id() == boot_id()

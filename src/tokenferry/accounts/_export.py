@@ -1,0 +1,121 @@
+"""An account's credential in the formats of other programs."""
+
+from pathlib import Path
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from tokenferry.credentials import Credential, OAuthToken
+from tokenferry.errors import Conflict, UnsafeFile, UsageError
+from tokenferry.formats import (
+    render_bundle,
+    render_claude_code,
+    render_environment,
+    render_key_file,
+    render_profile,
+    upsert_ccm,
+    upsert_pool,
+    without_refresh,
+)
+from tokenferry.stores import (
+    DISK,
+    Disk,
+    FileLock,
+    create_private_file,
+    read_private_file,
+    remove_leftovers,
+    replace_private_file,
+)
+
+Target: TypeAlias = Literal["bundle", "claude-code", "pool", "profile", "ccm", "env", "key-file"]
+
+SHARED_TARGETS: Final[tuple[Target, ...]] = ("pool", "ccm")
+"""Files of several accounts, in which one is put or brought up to date; the others are made, never written over."""
+
+_PLAIN: Final[tuple[Target, ...]] = ("env", "key-file")
+_LOCK_WAIT: Final = 60.0
+
+
+class Limit(NamedTuple):
+    """What a pool file shall say of an account's limits; `until` in seconds since 1970 UTC."""
+
+    is_limited: bool
+    until: int | None = None
+
+
+def exported(
+    target: Target,
+    credential: Credential,
+    *,
+    key: str | None = None,
+    with_chain: bool = False,
+    present: bytes | None = None,
+    limit: Limit | None = None,
+) -> bytes:
+    """The credential in a format, secrets revealed: the access token alone, unless it is `with_chain`.
+
+    `key` is what a shared file calls it, `present` the shared file as it is; `limit` None leaves what a
+    pool says of limits as it is. Raises `UsageError` where the format
+    can't hold the credential.
+    """
+    if with_chain and (not isinstance(credential, OAuthToken) or credential.refresh is None):
+        raise UsageError("it has no refresh token, so there is no chain to hand over; leave --with-chain out")
+    if target in _PLAIN:
+        if with_chain:
+            raise UsageError(f"{target} holds one token and no chain; leave --with-chain out, or take another format")
+        return render_environment(credential) if target == "env" else render_key_file(credential)
+    if not isinstance(credential, OAuthToken):
+        raise UsageError(f"{target} holds OAuth logins, and this is a {credential.kind}; use {' or '.join(_PLAIN)}")
+    token = credential if with_chain else without_refresh(credential)
+    if target == "pool":
+        is_limited, until = limit or (None, None)
+        return upsert_pool(present, token, email=key, rate_limited=is_limited, rate_limit_reset_at=until)
+    if target == "ccm":
+        return upsert_ccm(present, token, key or "claude-max")
+    render = {"bundle": render_bundle, "claude-code": render_claude_code, "profile": render_profile}
+    return render[target](token)
+
+
+def write_export(
+    path: Path,
+    target: Target,
+    credential: Credential,
+    *,
+    key: str | None,
+    with_chain: bool,
+    locks: Path,
+    limit: Limit | None = None,
+    disk: Disk = DISK,
+) -> None:
+    """Put the credential into a file of that format, durably and 0600.
+
+    Raises `UsageError` for a file that is there already (of several accounts: for what can't be put into it) or that
+    lies under the temporary folder, `UnsafeFile`, `CorruptFile`, `Conflict`, `StorageFailed`.
+    """
+    refuse_temporary(path)
+    with FileLock(path, locks).held(_LOCK_WAIT):
+        remove_leftovers(path, disk=disk)
+        if target not in SHARED_TARGETS:
+            create_private_file(path, exported(target, credential, key=key, with_chain=with_chain), disk=disk)
+            return
+        present = _present(path)
+        try:
+            data = exported(target, credential, key=key, with_chain=with_chain, present=present, limit=limit)
+        except UsageError as fault:
+            raise UsageError(f"{path} is left as it is: {fault}") from None
+        if _present(path) != present:
+            raise Conflict(f"{path} was changed by somebody else in the meantime; nothing was written; try again")
+        replace_private_file(path, data, disk=disk)
+
+
+def refuse_temporary(path: Path) -> None:
+    """Raise `UnsafeFile` for a place under the temporary folder, which others share and clean."""
+    from tempfile import gettempdir  # noqa: PLC0415  # only an export asks
+
+    if path.resolve().is_relative_to(Path(gettempdir()).resolve()):
+        raise UnsafeFile(f"{path} lies under the temporary folder, where no secret belongs; name a file of your home")
+
+
+def _present(path: Path) -> bytes | None:
+    try:
+        return read_private_file(path)
+    except FileNotFoundError:
+        return None

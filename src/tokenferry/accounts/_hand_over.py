@@ -1,0 +1,174 @@
+"""Giving a login up to another program: at every moment exactly one side may renew it."""
+
+import contextlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, get_args
+
+from tokenferry.accounts._book import AccountBook
+from tokenferry.accounts._export import Limit, Target, exported, write_export
+from tokenferry.credentials import OAuthToken
+from tokenferry.errors import ChainCopied, StorageFailed, TokenferryError, TryLater, UsageError
+from tokenferry.formats import parse
+from tokenferry.refresh import Journal
+from tokenferry.secret import Fields
+from tokenferry.stores import DISK, Disk, Document, FileLock, read_private_file, remove_leftovers
+
+_RECORD: Final = "handed_over"
+_LOCK_WAIT: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Where a login goes: `refresh` is the sha256 of its refresh token, `at` in seconds since 1970 UTC.
+
+    It is in the account's document before the file is written. From then on nobody here renews the login.
+    """
+
+    target: Target
+    path: Path
+    key: str | None
+    refresh: str
+    at: int
+
+    def has_arrived(self) -> bool:
+        """Whether the file holds the login. Raises `UnsafeFile` when that can't be told."""
+        try:
+            entries = parse(read_private_file(self.path), self.target)
+        except (FileNotFoundError, UsageError):  # none is there, or something else
+            return False
+        tokens = (getattr(entry.credential, "refresh", None) for entry in entries)
+        return any(token is not None and token.sha256 == self.refresh for token in tokens)
+
+    def to_json(self) -> Fields:
+        return Fields(target=self.target, path=str(self.path), key=self.key, refresh=self.refresh, at=self.at)
+
+
+def pending_hand_over(document: Document) -> HandOver | None:
+    """The hand-over of the account's login that was begun, if one was."""
+    fields = document.unknown.get(_RECORD)
+    if not isinstance(fields, Fields) or fields.get("target") not in get_args(Target):
+        return None
+    key = fields.get("key")
+    return HandOver(
+        target=fields["target"],
+        path=Path(str(fields.get("path"))),
+        key=key if isinstance(key, str) else None,
+        refresh=str(fields.get("refresh")),
+        at=fields["at"] if isinstance(fields.get("at"), int) else 0,
+    )
+
+
+def hand_over(
+    book: AccountBook,
+    journal: Journal,
+    name: str,
+    *,
+    target: Target,
+    path: Path,
+    key: str | None,
+    locks: Path,
+    machine: str,
+    now: float,
+    limit: Limit | None = None,
+    disk: Disk = DISK,
+) -> None:
+    """Write the account's login with its refresh token to a file, whose it is from then on; then remove the account.
+
+    First the document says that the login is another's and where it goes, then the file is written, and when that is
+    on disk the account is to be removed. Killed in between, nobody here renews it, and the same call completes it.
+    Raises `UsageError` for a chain that isn't ours, `TryLater` while a refresh is unsettled, `ChainCopied`, and what
+    `write_export` does; then the login stays ours, unless the file holds it.
+    """
+    with book.store.exclusive(name, _LOCK_WAIT):
+        document = book.store.read(name)
+        begun = pending_hand_over(document)
+        if begun is not None:
+            _check_same(name, begun, path)
+            if begun.has_arrived():
+                with FileLock(path, locks).held(_LOCK_WAIT):
+                    remove_leftovers(path, disk=disk)
+                return
+        token = _ours(document, journal, machine, is_begun=begun is not None)
+        exported(target, token, key=key, with_chain=True)  # what the format can't hold is refused before anything
+        assert token.refresh is not None
+        record = HandOver(target, path, key, token.refresh.sha256, int(now))
+        given = replace(
+            document,
+            account=replace(document.account, owner="external"),
+            unknown=Fields(document.unknown, **{_RECORD: record.to_json()}),
+        )
+        book.store.swap(name, document.generation, given)
+        try:
+            write_export(path, target, token, key=key, with_chain=True, locks=locks, limit=limit, disk=disk)
+        except TokenferryError as fault:
+            with contextlib.suppress(TokenferryError):  # the reason why it wasn't written is the one to tell
+                # Only a disk that fails may have failed after the file was in place.
+                if not isinstance(fault, StorageFailed) or not record.has_arrived():
+                    _take_back(book, name, replace(given, generation=document.generation + 1))
+            raise
+
+
+def take_back(book: AccountBook, name: str) -> None:
+    """Make the login ours again, whose hand-over was begun and came to nothing.
+
+    Raises `UsageError` when none was begun, or the file holds the login.
+    """
+    with book.store.exclusive(name, _LOCK_WAIT):
+        document = book.store.read(name)
+        begun = pending_hand_over(document)
+        if begun is None:
+            raise UsageError(f"account {name!r}: no hand-over of its login was begun, so there is none to take back")
+        if begun.has_arrived():
+            raise UsageError(
+                f"account {name!r}: {begun.path} holds its login, which belongs to whoever uses that file; complete "
+                f"it with: {completion(name, begun)}"
+            )
+        _take_back(book, name, document)
+
+
+def completion(name: str, begun: HandOver) -> str:
+    """The command that completes a hand-over that was begun."""
+    key = f" --key {begun.key}" if begun.key else ""
+    return f"tokenferry export {name} --to {begun.target} --with-chain{key} '{begun.path}'"
+
+
+def _take_back(book: AccountBook, name: str, document: Document) -> None:
+    ours = replace(
+        document, account=replace(document.account, owner="tokenferry"), unknown=document.unknown.without(_RECORD)
+    )
+    book.store.swap(name, document.generation, ours)
+
+
+def _check_same(name: str, begun: HandOver, path: Path) -> None:
+    if begun.path != path:
+        raise UsageError(
+            f"account {name!r}: a hand-over to {begun.path} was begun; complete it with: {completion(name, begun)}; or "
+            f"take it back with: tokenferry export {name} --take-back"
+        )
+
+
+def _ours(document: Document, journal: Journal, machine: str, *, is_begun: bool) -> OAuthToken:
+    """The login, if it is ours to give, and whole. Raises otherwise."""
+    account, token = document.account, document.credential
+    if not isinstance(token, OAuthToken) or token.refresh is None:
+        raise UsageError(
+            f"account {account.name!r} has no refresh token, so there is no chain to hand over; leave --with-chain out"
+        )
+    if account.owner != "tokenferry" and not is_begun:
+        raise UsageError(
+            f"account {account.name!r}: its chain is owned by {account.owner}, so it isn't tokenferry's to hand over; "
+            "leave --with-chain out"
+        )
+    if document.machine not in {None, machine}:
+        raise ChainCopied(
+            f"account {account.name!r} was copied here from another machine, where its login may still be in use; if "
+            f"it is not, say so with: tokenferry accounts confirm {account.name}"
+        )
+    attempt = journal.attempt(account.name)
+    if attempt is not None and attempt.token == token.refresh.sha256:
+        raise TryLater(
+            f"account {account.name!r}: its last refresh is not settled, so nobody knows which token is the live one; "
+            f"run: tokenferry refresh {account.name}; then try again"
+        )
+    return token

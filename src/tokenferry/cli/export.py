@@ -1,0 +1,184 @@
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from tokenferry.accounts import (
+    SHARED_TARGETS,
+    Limit,
+    Surroundings,
+    Target,
+    exported,
+    hand_over,
+    pending_hand_over,
+    refuse_temporary,
+    take_back,
+    write_export,
+)
+from tokenferry.audit import note_change
+from tokenferry.broker import Broker
+from tokenferry.cli._home import find, open_broker
+from tokenferry.cli._input import confirmed
+from tokenferry.cli._output import moment, note, say
+from tokenferry.cli._typer import examples, new_app
+from tokenferry.credentials import Credential
+from tokenferry.errors import UsageError
+from tokenferry.settings import Home
+from tokenferry.state import Scope, State
+
+app = new_app()
+
+_MIN_TTL: Final = 600.0
+
+
+@app.command(
+    "export",
+    epilog=examples(
+        "tokenferry export work --to env .env",
+        "tokenferry export work --to bundle login.json             the access token alone",
+        "tokenferry export work --to bundle login.json --with-chain    give the login up",
+        "tokenferry export work --to pool                          into Claude Code's pool file",
+        "tokenferry export work --to key-file - | ssh host 'umask 077; cat > key'",
+    ),
+)
+def export(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The account.", show_default=False)],
+    file: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="FILE", help="Where to; - for stdout. pool and ccm have places of their own.", show_default=False
+        ),
+    ] = None,
+    *,
+    to: Annotated[Target | None, typer.Option("--to", metavar="FORMAT", help="Which format; see below.")] = None,
+    key: Annotated[
+        str | None,
+        typer.Option("--key", metavar="KEY", help="What pool and ccm call it: an e-mail, a provider id."),
+    ] = None,
+    with_chain: Annotated[
+        bool, typer.Option("--with-chain", help="Hand the login over for good; the account is removed here.")
+    ] = False,
+    take_back_: Annotated[
+        bool, typer.Option("--take-back", help="Take a login back whose hand-over was cut short.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write to stdout even if it is a terminal.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask whether a hand-over is meant.")] = False,
+) -> None:
+    """Write an account's credential in a format that other programs read.
+
+    Formats: bundle, claude-code, pool, profile, ccm, env, key-file. What is written is the access token alone, which
+    works until it expires; the refresh token stays here, because two programs that use one log each other out.
+    No file is written over; into the files of pool and ccm the account is put, or brought up to date.
+    """
+    home, settings = find()
+    broker = open_broker(home, settings)
+    if take_back_:
+        _take_back(broker, home, name, yes=yes)
+        return
+    if to is None:
+        raise UsageError("say in which format with --to: bundle, claude-code, pool, profile, ccm, env or key-file")
+    path = _path(home, to, file)
+    begun = pending_hand_over(broker.book.read(name))
+    credential = None if begun and with_chain else broker.resolve(name, min_ttl=_MIN_TTL)
+    if with_chain:
+        _hand_over(broker, home, name, to=to, path=path, key=key, is_begun=begun is not None, yes=yes)
+        return
+    assert credential is not None
+    if path is None:
+        _to_stdout(home, name, to, credential, key=key, force=force)
+        return
+    limit = _limit(home, name) if to == "pool" else None
+    write_export(path, to, credential, key=key, with_chain=False, locks=home.locks, limit=limit)
+    note_change(home, "account.export", name, target=to, fingerprint=credential.secret.fingerprint)
+    lives = "" if credential.expires_at is None else f", which expires at {moment(credential.expires_at)}"
+    say(f"exported account {name} to {path} ({to}, fingerprint {credential.secret.fingerprint}{lives})")
+
+
+def _path(home: Home, to: Target, file: str | None) -> Path | None:
+    """Where to write; None for stdout."""
+    if file == "-":
+        return None
+    if file is not None:
+        return Path(file).absolute()
+    around = Surroundings(os.environ, Path.home(), home.locks)
+    if to in SHARED_TARGETS:
+        return around.pool if to == "pool" else around.ccm_tokens
+    hints = {
+        "claude-code": "; to make it Claude Code's login here, run: tokenferry use NAME --for claude-code",
+        "profile": "; to make it a profile that stays fresh, run: tokenferry publish NAME",
+    }
+    raise UsageError(f"name the file to write, or - for stdout{hints.get(to, '')}")
+
+
+def _limit(home: Home, name: str) -> Limit | None:
+    """What is known of the account's limits; None if nothing of any was ever noted here."""
+    if not home.state.exists():
+        return None
+    with State(home.state) as state:
+        marks = [one for one in state.cooldowns.list() if one.scope == Scope("account", name)]
+    left = [one.until for one in marks if not one.is_over(time.time())]
+    return Limit(bool(left), max((until for until in left if until is not None), default=None))
+
+
+def _to_stdout(home: Home, name: str, to: Target, credential: Credential, *, key: str | None, force: bool) -> None:
+    if sys.stdout.isatty() and not force:
+        raise UsageError("stdout is a terminal, which would show the secret; name a file, or give --force")
+    sys.stdout.write(exported(to, credential, key=key).decode("ascii"))
+    sys.stdout.flush()
+    note_change(home, "account.export", name, target=to, fingerprint=credential.secret.fingerprint)
+
+
+def _hand_over(
+    broker: Broker,
+    home: Home,
+    name: str,
+    *,
+    to: Target,
+    path: Path | None,
+    key: str | None,
+    is_begun: bool,
+    yes: bool,
+) -> None:
+    if path is None:
+        raise UsageError("a login is handed over to a file, so that it is on disk before it is gone here; name one")
+    refuse_temporary(path)
+    question = (
+        f"hand the login of account {name} over to {path}? Whoever uses that file renews it from then on, and the "
+        "account is removed here."
+    )
+    if not is_begun and not yes and not confirmed(question, flag="--yes"):
+        note("nothing was handed over")
+        raise typer.Exit(1)
+    hand_over(
+        broker.book,
+        broker.journal,
+        name,
+        target=to,
+        path=path,
+        key=key,
+        locks=home.locks,
+        machine=broker.machine,
+        now=time.time(),
+        limit=_limit(home, name) if to == "pool" else None,
+    )
+    broker.remove(name)
+    note_change(home, "account.hand-over", name, target=to)
+    say(f"handed the login of account {name} over to {path} ({to}); the account is gone here")
+
+
+def _take_back(broker: Broker, home: Home, name: str, *, yes: bool) -> None:
+    begun = pending_hand_over(broker.book.read(name))
+    if begun is not None and not yes:
+        question = (
+            f"take the login of account {name} back? If somebody moved {begun.path} away and uses it, one of both is "
+            "logged out."
+        )
+        if not confirmed(question, flag="--yes"):
+            note("nothing was taken back")
+            raise typer.Exit(1)
+    take_back(broker.book, name)
+    note_change(home, "account.take-back", name)
+    say(f"the login of account {name} is tokenferry's again")

@@ -1,0 +1,260 @@
+import dataclasses
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Final, Literal, TypeAlias
+
+import typer
+
+from tokenferry.accounts import (
+    Offer,
+    Surroundings,
+    attachable,
+    check_again,
+    look_around,
+    look_into,
+    look_through,
+    make_offers,
+)
+from tokenferry.audit import note_change
+from tokenferry.broker import Broker
+from tokenferry.cli._home import find, know, open_broker
+from tokenferry.cli._input import read_secret
+from tokenferry.cli._output import moment, note, say, say_json, table
+from tokenferry.cli._profile import account_of_profile
+from tokenferry.cli._typer import JSON, examples, new_app
+from tokenferry.credentials import Credential, OAuthToken
+from tokenferry.errors import TokenferryError, UsageError
+from tokenferry.formats import Format
+from tokenferry.settings import Home
+from tokenferry.state import Cooldown, Scope, State
+from tokenferry.stores import FileLock, HiddenBytes
+
+Look: TypeAlias = Callable[[], list[Offer]]
+Result: TypeAlias = Literal["imported", "skipped", "failed"]
+
+app = new_app()
+
+_HEADINGS: Final = (
+    "account",
+    "provider",
+    "kind",
+    "fingerprint",
+    "email",
+    "plan",
+    "expires",
+    "source",
+    "where",
+    "means",
+)
+_LOCK_WAIT: Final = 60.0
+
+
+@app.command(
+    "import",
+    epilog=examples(
+        "tokenferry import                            look around, show what there is, and ask",
+        "tokenferry import --dry-run                  look, and import nothing",
+        "tokenferry import --yes                      all that changes no login's owner",
+        "tokenferry import login.json --name work     one file, whatever its format",
+        "pass show anthropic | tokenferry import - --name work",
+    ),
+)
+def import_(
+    path: Annotated[
+        str | None, typer.Argument(metavar="PATH", help="A file, or - for stdin.", show_default=False)
+    ] = None,
+    *,
+    form: Annotated[
+        Format | None, typer.Option("--format", metavar="F", help="Its format; by default what it looks like.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="What to call the account.")] = None,
+    provider: Annotated[str | None, typer.Option("--provider", metavar="P", help="Who issued it.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask, but leave out what --take-over is for.")] = False,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Don't ask for logins that another program must not use any more.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what there is, and import nothing.")] = False,
+    as_json: JSON = False,
+) -> None:
+    """Take in credentials that other programs keep on this machine, or in a file.
+
+    Looked at are Claude Code's login, the variables ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN and
+    CLAUDE_CODE_OAUTH_TOKEN, the profiles of the official SDKs, Claude Code's pool file, and claude-code-mux. No login
+    is ever cloned: it is attached where it is, or taken over for good.
+    """
+    if path is None and (form or name or provider):
+        raise UsageError("--format, --name and --provider are about one file; name its path, or - for stdin")
+    home, settings = find()
+    broker = open_broker(home, settings)
+    look = _look(broker, home, path, form=form, name=name, provider=provider)
+    offers = look()
+    if not as_json:
+        _show(offers)
+    results: dict[int, Result] = {}
+    if not dry_run:
+        allowed = _Allowed(yes=yes or path is not None, take_over=take_over, may_ask=path != "-" and not as_json)
+        for place, offer in enumerate(offers):
+            if offer.action != "none":
+                results[place] = _import_one(broker, home, offer, look) if allowed(offer) else "skipped"
+        _tell(broker, offers, results, say_done=note if as_json else say)
+    if as_json:
+        say_json([offer.to_json() | {"result": results.get(place)} for place, offer in enumerate(offers)])
+    is_in_vain = path is not None and not dry_run and "imported" not in results.values()
+    if "failed" in results.values() or is_in_vain:
+        raise typer.Exit(1)
+
+
+def _look(
+    broker: Broker, home: Home, path: str | None, *, form: Format | None, name: str | None, provider: str | None
+) -> Look:
+    """What looks at the place meant, each time anew."""
+    around = Surroundings(os.environ, Path.home(), home.locks, os.environ.get("USER", ""))
+    piped = HiddenBytes(read_secret("credential")) if path == "-" else None
+
+    def look() -> list[Offer]:
+        if path is None:
+            found = list(look_around(around))
+        elif piped is not None:
+            found = look_through(piped, form, around, "stdin")
+        else:
+            found = look_into(Path(path).absolute(), form, around)
+        beside = [] if path is None else [one for one in attachable(around) if one not in found]
+        return make_offers(
+            found, broker.book, broker.providers, time.time(), name=name, provider=provider, beside=beside
+        )
+
+    return look
+
+
+class _Allowed:
+    """What may be imported: by the options, else by what is answered in a terminal."""
+
+    def __init__(self, *, yes: bool, take_over: bool, may_ask: bool) -> None:
+        self._yes = yes
+        self._take_over = take_over
+        self._may_ask = may_ask and sys.stdin is not None and sys.stdin.isatty()
+
+    def __call__(self, offer: Offer) -> bool:
+        if self._take_over if offer.action == "take-over" else self._yes:
+            return True
+        if not self._may_ask:
+            return False
+        assert offer.account is not None
+        answer = _asked(f"import {offer.account.name} from {_tilde(offer.where)}? It is {offer.note}.")
+        if answer == "all":
+            self._yes = self._take_over = True
+        return answer in {"y", "yes", "all"}
+
+
+def _asked(question: str) -> str:
+    sys.stderr.write(f"{question} [y/N/all] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower()
+
+
+def _import_one(broker: Broker, home: Home, offer: Offer, look: Look) -> Result:
+    try:
+        with FileLock(home.accounts, home.locks).held(_LOCK_WAIT):  # two imports at once would each see it absent
+            _take(broker, home, check_again(offer, look()))
+    except TokenferryError as fault:
+        note(f"{_tilde(offer.where)}: {fault}")
+        return "failed"
+    return "imported"
+
+
+def _take(broker: Broker, home: Home, offer: Offer) -> None:
+    account, credential = offer.account, offer.credential
+    assert account is not None
+    assert credential is not None
+    know(credential)
+    if offer.action != "attach":
+        broker.add(account, _imported(credential), origin=offer.origin)
+    elif offer.source == "profile":
+        broker.book.attach(account_of_profile(broker, account.name, account.provider, offer.key))
+    else:
+        broker.book.attach(account)
+    if offer.is_limited:
+        mark = Cooldown(
+            Scope("account", account.name), "rate-limited", "import", offer.limited_until, "the pool said so"
+        )
+        with State(home.state) as state:
+            state.cooldowns.put(mark)
+    fingerprint = credential.secret.fingerprint
+    note_change(home, "account.import", account.name, source=offer.source, fingerprint=fingerprint)
+
+
+def _imported(credential: Credential) -> Credential:
+    """The credential with its source: one that a refresh of ours made before it was exported is no grant of now."""
+    if isinstance(credential, OAuthToken) and credential.source in {None, "refresh"}:
+        return dataclasses.replace(credential, source="imported")
+    return credential
+
+
+def _show(offers: list[Offer]) -> None:
+    if offers:
+        table(_HEADINGS, [_cells(offer) for offer in offers])
+
+
+def _cells(offer: Offer) -> tuple[str, ...]:
+    account, credential = offer.account, offer.credential
+    token = credential if isinstance(credential, OAuthToken) else None
+    return (
+        account.name if account else "-",
+        account.provider if account else "-",
+        credential.kind if credential else "-",
+        credential.secret.fingerprint if credential else "-",
+        (token and token.email) or "-",
+        (token and token.subscription_type) or "-",
+        moment(credential.expires_at) if credential else "-",
+        offer.source,
+        _tilde(offer.where),
+        _means(offer),
+    )
+
+
+def _means(offer: Offer) -> str:
+    key = f"{offer.key}: " if offer.key and not offer.account else ""
+    until = "" if offer.limited_until is None else f" until {moment(offer.limited_until)}"
+    return f"{key}{_tilde(offer.note)}" + (f"; limited{until}" if offer.is_limited else "")
+
+
+def _tell(broker: Broker, offers: list[Offer], results: dict[int, Result], *, say_done: Callable[[str], None]) -> None:
+    """What was done, and what wasn't and why."""
+    taken = [offers[place] for place, result in results.items() if result == "imported"]
+    for offer in taken:
+        assert offer.account is not None
+        assert offer.credential is not None
+        verb = "attached" if offer.action == "attach" else "imported"
+        say_done(f"{verb} account {offer.account.name} (fingerprint {offer.credential.secret.fingerprint})")
+    skipped = [offers[place] for place, result in results.items() if result == "skipped"]
+    if skipped:
+        left = [offer for offer in skipped if offer.action == "take-over"]
+        flags = [*(["--yes"] if len(left) < len(skipped) else []), *(["--take-over"] if left else [])]
+        note(f"left alone: {len(skipped)}; run this in a terminal to be asked for each, or give {' and '.join(flags)}")
+    elif not offers:
+        note("no other program keeps a credential here; name a file, or see: tokenferry accounts add --help")
+    elif not results:
+        note("there is nothing to import")
+    if broker.policy.subscription == "off" and any(map(_bills(broker), taken)):
+        note(
+            "what is billed to a Claude subscription is handed to nobody but Claude Code itself, until config.toml "
+            'says subscription = "own" under [policy]'
+        )
+
+
+def _bills(broker: Broker) -> Callable[[Offer], bool]:
+    def bills(offer: Offer) -> bool:
+        assert offer.account is not None
+        assert offer.credential is not None
+        return broker.provider_of(offer.account).bills_subscription(offer.credential)
+
+    return bills
+
+
+def _tilde(text: str) -> str:
+    """The text for people, with ~ for the home directory in front of paths."""
+    return re.sub(rf"(?<!\S){re.escape(str(Path.home()))}(?={re.escape(os.sep)})", "~", text)

@@ -1,0 +1,45 @@
+"""What other programs keep credentials in, as values, without I/O.
+
+Content is handed in as `HiddenBytes`, as `read_private_file` gives it, or a traceback of a caller would show it.
+"""
+
+from tokenferry.formats._bundle import parse_bundle, render_bundle, render_profile
+from tokenferry.formats._ccm import ccm_login_providers, parse_ccm, parse_ccm_config, upsert_ccm
+from tokenferry.formats._claude_code import parse_claude_code, render_claude_code
+from tokenferry.formats._detect import detect, parse
+from tokenferry.formats._entry import FORMATS, Entry, Format, without_refresh
+from tokenferry.formats._plain import (
+    VARIABLES,
+    parse_env_file,
+    parse_environment,
+    parse_key_file,
+    render_environment,
+    render_key_file,
+)
+from tokenferry.formats._pool import parse_pool, upsert_pool
+
+__all__ = [
+    "FORMATS",
+    "VARIABLES",
+    "Entry",
+    "Format",
+    "ccm_login_providers",
+    "detect",
+    "parse",
+    "parse_bundle",
+    "parse_ccm",
+    "parse_ccm_config",
+    "parse_claude_code",
+    "parse_env_file",
+    "parse_environment",
+    "parse_key_file",
+    "parse_pool",
+    "render_bundle",
+    "render_claude_code",
+    "render_environment",
+    "render_key_file",
+    "render_profile",
+    "upsert_ccm",
+    "upsert_pool",
+    "without_refresh",
+]

@@ -1,0 +1,36 @@
+from dataclasses import dataclass, replace
+from typing import Final, Literal, TypeAlias, get_args
+
+from tokenferry.credentials import Credential, OAuthToken
+from tokenferry.errors import UsageError
+
+Format: TypeAlias = Literal["pool", "ccm", "ccm-config", "bundle", "claude-code", "profile", "env", "key-file"]
+
+FORMATS: Final[tuple[Format, ...]] = get_args(Format)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a file of another program holds for one account: a credential, or in `fault` why there is none.
+
+    `key` is what the file calls it, `provider` which of ours its words mean, if that can be told. `is_limited` and
+    `limited_until` (seconds since 1970 UTC) are what a pool says of its limits.
+    """
+
+    key: str
+    credential: Credential | None = None
+    fault: str = ""
+    provider: str | None = None
+    is_limited: bool = False
+    limited_until: int | None = None
+
+
+def without_refresh(token: OAuthToken) -> OAuthToken:
+    """The view of a token set that hands nobody the chain: the access token, with its own expiry."""
+    return replace(token, refresh=None, refresh_expires_at=None)
+
+
+def refuse_fewer_tokens(found: OAuthToken | None, token: OAuthToken, where: str) -> None:
+    """Raise `UsageError` where a refresh token would be written over by a token set without one."""
+    if found is not None and found.refresh is not None and token.refresh is None:
+        raise UsageError(f"{where} holds a refresh token, which a token without one is never written over")

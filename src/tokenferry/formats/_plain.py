@@ -1,0 +1,113 @@
+"""Credentials without JSON: a file that holds one key or token, and the variables that programs read."""
+
+import shlex
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+from tokenferry.credentials import (
+    API_KEY_PREFIX,
+    SETUP_TOKEN_PREFIX,
+    ApiKey,
+    Credential,
+    OAuthToken,
+    SetupToken,
+)
+from tokenferry.errors import UsageError
+from tokenferry.formats._entry import Entry
+from tokenferry.secret import Fields, Secret
+from tokenferry.stores import HiddenBytes
+
+VARIABLES: Final = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
+
+_BASE_URL: Final = "ANTHROPIC_BASE_URL"
+_VENDOR_URL: Final = "https://api.anthropic.com"
+_NO_CREDENTIALS: Final = (
+    (("tfk_", "tfa_"), "a key of tokenferry's own gateway"),
+    (("sk-ant-ort",), "a refresh token alone, whose access token is missing"),
+)
+
+
+def parse_key_file(raw: bytes) -> tuple[Entry, ...]:
+    """The one key or token. Raises `UsageError` for what can't be one, without quoting it."""
+    try:
+        secret = Secret(raw.decode("utf-8", "replace").strip())
+    except ValueError:
+        secret = None
+    if secret is None:
+        raise UsageError("it is no single key or token")
+    return (_entry("", secret),)
+
+
+def parse_environment(environ: Mapping[str, str]) -> tuple[Entry, ...]:
+    """What the variables hold that the vendor's programs read, in their order; each entry's key is its variable."""
+    values = Fields((name, environ.get(name, "").strip()) for name in (*VARIABLES, _BASE_URL))
+    is_vendors = _is_vendors(values[_BASE_URL])
+    found = []
+    for name in VARIABLES:
+        if not values[name]:
+            continue
+        try:
+            entry = _entry(name, Secret(values[name]))
+        except ValueError as fault:
+            entry = Entry(name, fault=str(fault))
+        if not is_vendors and name != VARIABLES[2] and not entry.fault:
+            entry = Entry(name, fault=f"meant for the host that {_BASE_URL} names, not for the vendor's")
+        found.append(entry)
+    return tuple(found)
+
+
+def parse_env_file(raw: bytes) -> tuple[Entry, ...]:
+    """The same of lines `NAME=value`, as a shell reads them. Raises `UsageError` for a line that is none."""
+    values = Fields()
+    for number, line in enumerate(raw.decode("utf-8", "replace").splitlines(), 1):
+        try:
+            words = shlex.split(line, comments=True)
+        except ValueError:
+            words = ["="]
+        for word in words[1:] if words[:1] == ["export"] else words:
+            name, separator, value = word.partition("=")
+            if not separator or not name.isidentifier():
+                del line, words, word, name, value
+                raise UsageError(f"line {number} is no NAME=value")
+            values[name] = value
+    return parse_environment(values)
+
+
+def looks_like_env(text: str) -> bool:
+    """Tell whether a text sets one of the variables."""
+    return any(f"{name}=" in text for name in VARIABLES)
+
+
+def render_key_file(credential: Credential) -> bytes:
+    """The key or token alone, and a line end."""
+    return HiddenBytes(f"{credential.secret.reveal()}\n".encode("ascii"))
+
+
+def render_environment(credential: Credential) -> bytes:
+    """A line `NAME=value` that a shell and an env file both read, with the variable that fits the credential."""
+    names = {"api-key": VARIABLES[0], "oauth": VARIABLES[1], "setup-token": VARIABLES[2]}
+    return HiddenBytes(f"{names[credential.kind]}={shlex.quote(credential.secret.reveal())}\n".encode("ascii"))
+
+
+def _entry(key: str, secret: Secret) -> Entry:
+    begins = secret.reveal().startswith
+    for prefixes, fault in _NO_CREDENTIALS:
+        if begins(prefixes):
+            return Entry(key, fault=fault)
+    is_token = begins(SETUP_TOKEN_PREFIX)
+    if key == VARIABLES[1]:  # it takes setup tokens and access tokens, and doesn't say which
+        return Entry(key, OAuthToken(secret), provider="claude-max" if is_token else None)
+    if not is_token:
+        return Entry(key, ApiKey(secret), provider="anthropic" if begins(API_KEY_PREFIX) else None)
+    try:
+        return Entry(key, SetupToken(secret), provider="claude-max")
+    except UsageError as short:
+        return Entry(key, fault=str(short))
+
+
+def _is_vendors(url: str) -> bool:
+    try:
+        return not url or urlsplit(url).hostname == urlsplit(_VENDOR_URL).hostname
+    except ValueError:
+        return False

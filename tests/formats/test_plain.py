@@ -1,0 +1,106 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from formats.strategies import SECRETS
+from leaks import leaks
+from tokenferry.credentials import ApiKey, Credential, OAuthToken, SetupToken
+from tokenferry.errors import UsageError
+from tokenferry.formats import (
+    parse_env_file,
+    parse_environment,
+    parse_key_file,
+    render_environment,
+    render_key_file,
+)
+from tokenferry.secret import Secret
+from tokenferry.stores import HiddenBytes
+
+KEY = "sk-ant-api03-" + "Kk1" * 30
+SETUP = "sk-ant-oat01-" + "Ss1" * 30
+REFRESH = "sk-ant-ort01-" + "Rr1" * 30
+
+credentials: st.SearchStrategy[Credential] = st.one_of(
+    st.builds(ApiKey, SECRETS.filter(lambda text: not text.startswith(("tfk_", "tfa_", "sk-ant-o"))).map(Secret)),
+    st.builds(SetupToken, st.text("abcXYZ-_$'\"", min_size=80).map(lambda text: Secret(f"sk-ant-oat01-{text}"))),
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "credential", "provider"),
+    [
+        (KEY, ApiKey(Secret(KEY)), "anthropic"),
+        (SETUP, SetupToken(Secret(SETUP)), "claude-max"),
+        ("other-key", ApiKey(Secret("other-key")), None),
+    ],
+)
+def test_a_file_of_one_key_or_token_is_told_by_its_beginning(
+    text: str, credential: Credential, provider: str | None
+) -> None:
+    (entry,) = parse_key_file(HiddenBytes(f" {text}\r\n".encode()))
+    assert (entry.credential, entry.provider) == (credential, provider)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("tfk_abc", "gateway"),
+        (REFRESH, "a refresh token alone"),
+        ("sk-ant-oat01-short", "at least 80 characters"),
+    ],
+)
+def test_what_is_no_credential_is_told(text: str, fault: str) -> None:
+    (entry,) = parse_key_file(HiddenBytes(text.encode()))
+    assert fault in entry.fault
+    assert entry.credential is None
+
+
+@pytest.mark.parametrize("content", [b"", b"two words", f"{KEY}\n{KEY}".encode(), b"\xff\xfe" + KEY.encode()])
+def test_a_file_of_anything_else_is_refused_without_a_word_of_it(content: bytes) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_key_file(HiddenBytes(content))
+    assert not leaks(caught.value, KEY)
+
+
+def test_the_variables_are_read_in_the_order_that_programs_heed_them() -> None:
+    environ = {"CLAUDE_CODE_OAUTH_TOKEN": SETUP, "ANTHROPIC_AUTH_TOKEN": SETUP, "ANTHROPIC_API_KEY": KEY, "PATH": "/"}
+    entries = parse_environment(environ)
+    assert [(entry.key, entry.credential) for entry in entries] == [
+        ("ANTHROPIC_API_KEY", ApiKey(Secret(KEY))),
+        ("ANTHROPIC_AUTH_TOKEN", OAuthToken(Secret(SETUP))),
+        ("CLAUDE_CODE_OAUTH_TOKEN", SetupToken(Secret(SETUP))),
+    ]
+    assert parse_environment({}) == ()
+
+
+def test_a_key_for_another_host_is_not_the_vendor_s() -> None:
+    environ = {"ANTHROPIC_BASE_URL": "https://llm.example", "ANTHROPIC_API_KEY": KEY}
+    (entry,) = parse_environment(environ)
+    assert "ANTHROPIC_BASE_URL" in entry.fault
+    assert parse_environment(environ | {"ANTHROPIC_BASE_URL": "https://api.anthropic.com/"})[0].credential
+    assert parse_environment(environ | {"ANTHROPIC_BASE_URL": "https://["})[0].fault
+
+
+def test_an_env_file_is_read_as_a_shell_reads_it() -> None:
+    raw = f"# keys\nexport ANTHROPIC_API_KEY='{KEY}'  # mine\nOTHER=x\n\n".encode()
+    (entry,) = parse_env_file(HiddenBytes(raw))
+    assert entry.credential == ApiKey(Secret(KEY))
+
+
+@pytest.mark.parametrize("line", [f"ANTHROPIC_API_KEY='{KEY}", f"run {KEY}", f"2X={KEY}"])
+def test_a_line_that_sets_nothing_is_named_by_its_number(line: str) -> None:
+    with pytest.raises(UsageError, match="line 2 is no NAME=value") as caught:
+        parse_env_file(HiddenBytes(f"A=b\n{line}\n".encode()))
+    assert not leaks(caught.value, KEY)
+
+
+@given(credentials)
+def test_what_is_written_is_read_again(credential: Credential) -> None:
+    assert parse_key_file(render_key_file(credential))[0].credential == credential
+    assert parse_env_file(render_environment(credential))[0].credential == credential
+
+
+def test_an_access_token_goes_into_the_variable_that_takes_it() -> None:
+    token = OAuthToken(Secret(SETUP), Secret(REFRESH), expires_at=1_800_000_000)
+    assert render_environment(token) == f"ANTHROPIC_AUTH_TOKEN={SETUP}\n".encode()
+    assert render_key_file(token) == f"{SETUP}\n".encode()
