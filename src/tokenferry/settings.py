@@ -4,13 +4,16 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from tokenferry.errors import ConfigError
 
 __all__ = [
+    "LONGEST_DRAIN",
+    "MOST_WORKERS",
     "GatewaySettings",
     "Home",
+    "KeepSettings",
     "PolicySettings",
     "RefreshSettings",
     "ServerSettings",
@@ -49,8 +52,28 @@ class Home:
         return self.path / "attached"
 
     @property
+    def published(self) -> Path:
+        """Holds a record of each profile of the official SDKs that is ours."""
+        return self.path / "published"
+
+    @property
+    def keeper(self) -> Path:
+        """What the lock of whoever keeps is named by; its time is that of the last `keep --once`."""
+        return self.path / "keeper"
+
+    @property
+    def setup(self) -> Path:
+        """Holds what `setup` replaced in the settings of other programs."""
+        return self.path / "setup"
+
+    @property
     def journal(self) -> Path:
         return self.path / "journal"
+
+    @property
+    def move_to_claude_code(self) -> Path:
+        """The record of a move into Claude Code's store that is under way, or was cut short."""
+        return self.path / "moves" / "claude-code.json"
 
     @property
     def locks(self) -> Path:
@@ -59,6 +82,10 @@ class Home:
     @property
     def state(self) -> Path:
         return self.path / "state.db"
+
+    @property
+    def audit(self) -> Path:
+        return self.path / "audit.log"
 
     @property
     def local_key(self) -> Path:
@@ -70,22 +97,42 @@ class Home:
         return self.path / "active"
 
 
+MOST_WORKERS: Final = 64
+LONGEST_DRAIN: Final = 3600.0
+
+
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """`[server]`: where the gateway listens, and which `Host` names besides its own it answers to."""
+    """`[server]`: where the gateway listens and how, and which `Host` names besides its own it answers to."""
 
     host: str = "127.0.0.1"
     port: int = 13456
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     allowed_hosts: tuple[str, ...] = ()
+    uds: Path | None = None
+    """A Unix socket to listen on."""
+    tcp: bool = True
+    """Whether it listens on `host` and `port`; where `uds` is set only if one of those is, too."""
+    tls_cert: Path | None = None
+    """PEM files for TLS on `host` and `port`: the certificate with its chain, and the key."""
+    tls_key: Path | None = None
+    workers: int = 1
+    """Processes that serve."""
+    drain: float = 30.0
+    """How many seconds requests have to finish when the gateway is told to end."""
+    log_format: Literal["text", "json"] = "text"
 
 
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
-    """`[gateway]`: one account for everything, or the order of providers."""
+    """`[gateway]`: one account for everything, or the order of providers; and how upstreams are reached."""
 
     account: str | None = None
     providers: tuple[str, ...] = ()
+    ca_file: Path | None = None
+    """Certificates in PEM, to be trusted beside the system's."""
+    max_connections: int | None = None
+    """To one upstream; further requests wait for a turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,3 +158,19 @@ class RefreshSettings:
     """A token that a grant of ours minted more recently than this is not refreshed again because it was refused."""
     watch: float = 0.5
     """How often a long-lived process looks for documents changed by others."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeepSettings:
+    """When a keeper renews logins that nobody asks for. All in seconds, but `idle`."""
+
+    ahead: float = 600.0
+    """A published account is renewed when its token has less left than this: programs keep it until 120 before its end."""
+    refresh_life: float = 30 * 86_400.0
+    """What a refresh token is taken to live where the provider doesn't say."""
+    idle: float = 2 / 3
+    """The share of a refresh token's life after which a login that nobody uses is renewed."""
+    look: float = 0.5
+    """How often it looks for changes, and at the clock."""
+    sweep: float = 60.0
+    """How often it looks at profiles and moves that others left behind."""

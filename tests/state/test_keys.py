@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenferry.errors import Conflict, StorageFailed, UnknownName, UsageError
-from tokenferry.state import ClientKeys, Database, State
+from tokenferry.errors import Conflict, CorruptFile, StorageFailed, UnknownName, UsageError
+from tokenferry.state import ClientKeys, Database, Decision, State
 
 
 class Clock:
@@ -93,7 +93,7 @@ def test_a_key_made_by_another_process_counts_at_once(state: State, path: Path) 
 
 def test_a_key_revoked_elsewhere_counts_for_half_a_second_at_most(state: State, elsewhere: State, clock: Clock) -> None:
     _, secret = state.keys.create("laptop")
-    revoked = elsewhere.keys.revoke("laptop")
+    (revoked,) = elsewhere.keys.revoke("laptop")
     assert revoked.revoked_at is not None
     clock.value += 0.5
     assert state.keys.verify(secret.reveal()) is None
@@ -156,6 +156,113 @@ def test_the_last_use_is_recorded_apart_from_the_request(state: State, elsewhere
     assert elsewhere.keys.list()[0].last_used_at == 1_700_000_000
 
 
+def test_of_several_who_saw_a_key_the_latest_use_counts(state: State, elsewhere: State) -> None:
+    _, secret = state.keys.create("laptop")
+    for keys in (elsewhere.keys, state.keys):  # the clock of the latter is years behind
+        keys.verify(secret.reveal())
+        keys.record_use()
+    used = elsewhere.keys.get("laptop").last_used_at
+    assert used is not None
+    assert used > 1_700_000_000
+
+
+def test_a_use_that_could_not_be_written_down_is_written_later(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, secret = state.keys.create("laptop")
+    state.keys.verify(secret.reveal())
+
+    def fail(self: Database) -> None:
+        raise StorageFailed("full")
+
+    with monkeypatch.context() as patch, pytest.raises(StorageFailed):
+        patch.setattr(Database, "transaction", fail)
+        state.keys.record_use()
+    state.keys.record_use()
+    assert state.keys.get("laptop").last_used_at == 1_700_000_000
+
+
+def test_an_expired_key_is_none_and_is_told_apart_from_what_never_was_one(path: Path) -> None:
+    now = [1000.0]
+    with State(path, now=lambda: now[0]) as state:
+        key, secret = state.keys.create("ci", expires_at=1010)
+        assert state.keys.verify(secret.reveal()) == key
+        assert state.keys.expired(secret.reveal()) is None
+        assert state.keys.is_sole()
+        now[0] = 1010.0
+        assert state.keys.verify(secret.reveal()) is None
+        assert state.keys.expired(secret.reveal()) == key
+        assert not state.keys.is_sole()
+        assert state.keys.expired("tfk_" + "x" * 43) is None
+        assert state.keys.expired("\xe4" * 47) is None
+        state.keys.revoke("ci")
+        assert state.keys.expired(secret.reveal()) is None
+
+
+@pytest.mark.parametrize("expires_at", [0, 1_700_000_000, 4_102_444_800, 1_790_000_000_000])
+def test_an_expiry_that_is_over_or_no_date_is_refused(state: State, expires_at: int) -> None:
+    with pytest.raises(UsageError, match="lie ahead"):
+        state.keys.create("ci", expires_at=expires_at)
+    assert state.keys.list() == []
+
+
+def test_labels_are_kept_changed_and_removed(state: State, elsewhere: State) -> None:
+    key, secret = state.keys.create("ci", labels={"team": "build", "room": "4"})
+    assert key.labels == {"team": "build", "room": "4"}
+    changed = elsewhere.keys.label(key.id, {"room": None, "team": "ops", "note": "ahoy, ä"})
+    assert changed.labels == state.keys.get("ci").labels == {"team": "ops", "note": "ahoy, ä"}
+    found = elsewhere.keys.verify(secret.reveal())
+    assert found is not None
+    assert found.labels == changed.labels
+
+
+@pytest.mark.parametrize(
+    "labels", [{"": "x"}, {"a b": "x"}, {"-a": "x"}, {"a": "x" * 257}, {"a": "b\n"}, {f"l{n}": "" for n in range(33)}]
+)
+def test_labels_that_can_not_be_are_refused(state: State, labels: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="label"):
+        state.keys.create("ci", labels=labels)
+    state.keys.create("ci")
+    with pytest.raises(UsageError, match="label"):
+        state.keys.label("ci", labels)
+    assert state.keys.get("ci").labels == {}
+
+
+def test_a_renamed_key_is_the_same_key(state: State, elsewhere: State, clock: Clock) -> None:
+    key, secret = state.keys.create("laptop")
+    state.keys.create("other")
+    renamed = elsewhere.keys.rename("Laptop", "desk")
+    assert (renamed.id, renamed.name) == (key.id, "desk")
+    clock.value += 0.5
+    found = state.keys.verify(secret.reveal())
+    assert found == renamed
+    with pytest.raises(Conflict, match="'other' exists"):
+        state.keys.rename("desk", "other")
+    with pytest.raises(UnknownName):
+        state.keys.rename("laptop", "x")
+    with pytest.raises(UsageError):
+        state.keys.rename("desk", "../x")
+
+
+def test_several_keys_are_revoked_together_or_not_at_all(state: State) -> None:
+    made = [state.keys.create(name) for name in ("a", "b", "c")]
+    with pytest.raises(UnknownName, match="'nobody'"):
+        state.keys.revoke("a", "b", "nobody")
+    assert all(state.keys.verify(secret.reveal()) for _, secret in made)
+    revoked = state.keys.revoke("a", made[1][0].id, "A")
+    assert [key.name for key in revoked] == ["a", "b"]
+    assert [state.keys.verify(secret.reveal()) is not None for _, secret in made] == [False, False, True]
+
+
+def test_one_key_is_found_by_name_or_id_the_live_one_first(state: State) -> None:
+    old, _ = state.keys.create("laptop")
+    state.keys.revoke("laptop")
+    assert state.keys.get("LAPTOP").id == state.keys.get(old.id).id == old.id
+    new, _ = state.keys.create("laptop")
+    assert state.keys.get("laptop") == new
+    assert state.keys.get(old.id).revoked_at is not None
+    with pytest.raises(UnknownName):
+        state.keys.get("nobody")
+
+
 def test_one_key_for_inference_is_sole(state: State) -> None:
     assert not state.keys.is_sole()
     state.keys.create("local")
@@ -172,8 +279,40 @@ def test_what_was_known_last_counts_while_the_database_fails(
     state.keys._database._reader.close()
     clock.value += 1
     with caplog.at_level(logging.WARNING):
-        assert state.keys.verify(secret.reveal()) is not None
+        for _ in range(5):
+            assert state.keys.verify(secret.reveal()) is not None
+            assert state.keys.verify("tfk_" + "x" * 43) is None
+    assert caplog.text.count("as they were known last") == 1
+
+
+def test_a_file_that_went_bad_meanwhile_leaves_the_keys_that_are_known(
+    state: State, path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, secret = state.keys.create("laptop")
+    with path.open("r+b") as file:
+        file.write(b"\0" * path.stat().st_size)
+    for side in ("-wal", "-shm"):
+        path.with_name(path.name + side).write_bytes(b"\xff" * 65_536)
+    clock.value += 1
+    state.keys._revision = -1  # as if somebody had changed it
+    assert state.keys.verify(secret.reveal()) is not None
     assert "as they were known last" in caplog.text
+    with pytest.raises((CorruptFile, StorageFailed), match=str(path)):
+        state.keys.create("other")
+    assert state.keys.verify(secret.reveal()) is not None
+
+
+def test_what_else_is_written_costs_keys_no_look(state: State, elsewhere: State, clock: Clock) -> None:
+    _, secret = state.keys.create("laptop")
+    state.keys.verify(secret.reveal())
+    statements: list[str] = []
+    state.keys._database._reader.set_trace_callback(statements.append)
+    for number in range(3):
+        elsewhere.decisions.add([Decision(f"tf_{number}", 0, {})])
+        state.keys.record_use()
+        clock.value += 0.5
+        assert state.keys.verify(secret.reveal()) is not None
+    assert not [one for one in statements if "client_keys" in one]
 
 
 def test_a_change_that_could_not_be_read_is_read_the_next_time(

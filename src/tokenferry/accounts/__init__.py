@@ -1,15 +1,46 @@
 from tokenferry.accounts._book import AccountBook, Listing
 from tokenferry.accounts._entry import read_credential
+from tokenferry.accounts._export import SHARED_TARGETS, Limit, Target, exported, refuse_temporary, write_export
+from tokenferry.accounts._hand_over import HandOver, completion, hand_over, pending_hand_over, take_back
 from tokenferry.accounts._implicit import CONFIGURATION, ENVIRONMENT, accounts_from_environment, accounts_from_keys
+from tokenferry.accounts._import import check_again, make_offers
 from tokenferry.accounts._machine import machine_id
+from tokenferry.accounts._offer import Found, Offer
+from tokenferry.accounts._publication import Content, Publication
+from tokenferry.accounts._publish import Publications, Standing
+from tokenferry.accounts._sources import Surroundings, attachable, look_around, look_into, look_through
 
 __all__ = [
     "CONFIGURATION",
     "ENVIRONMENT",
+    "SHARED_TARGETS",
     "AccountBook",
+    "Content",
+    "Found",
+    "HandOver",
+    "Limit",
     "Listing",
+    "Offer",
+    "Publication",
+    "Publications",
+    "Standing",
+    "Surroundings",
+    "Target",
     "accounts_from_environment",
     "accounts_from_keys",
+    "attachable",
+    "check_again",
+    "completion",
+    "exported",
+    "hand_over",
+    "look_around",
+    "look_into",
+    "look_through",
     "machine_id",
+    "make_offers",
+    "pending_hand_over",
     "read_credential",
+    "refuse_temporary",
+    "take_back",
+    "write_export",
 ]

@@ -6,8 +6,10 @@ from types import MappingProxyType
 from typing import Final
 
 from tokenferry.accounts._implicit import ENVIRONMENT
+from tokenferry.accounts._offer import ORIGIN
 from tokenferry.credentials import Credential
 from tokenferry.errors import CorruptFile, TokenferryError, UnknownAccount, UnsafeFile, UsageError
+from tokenferry.secret import Fields
 from tokenferry.stores import (
     Account,
     AttachedStore,
@@ -111,8 +113,19 @@ class AccountBook:
         self.read(name)
         replace_private_file(self._active, f"{name}\n".encode("ascii"))
 
-    def add(self, account: Account, credential: Credential, *, machine: str | None, replacing: bool = False) -> bool:
-        """Store an account; tells whether it took the place of one. Raises `UsageError` when the name is taken."""
+    def add(
+        self,
+        account: Account,
+        credential: Credential,
+        *,
+        machine: str | None,
+        replacing: bool = False,
+        origin: Fields | None = None,
+    ) -> bool:
+        """Store an account; tells whether it took the place of one. Raises `UsageError` when the name is taken.
+
+        `origin` is what its document shall say of where it was imported from.
+        """
         name = check_account_name(account.name)
         twins = [other for other in self._store.names() if other.casefold() == name.casefold() and other != name]
         if twins:
@@ -120,7 +133,8 @@ class AccountBook:
         with self._store.exclusive(name, _LOCK_WAIT):
             old = self._find(name)
             if old is None:
-                self._store.swap(name, None, Document(account, credential, machine=machine))
+                unknown = Fields() if origin is None else Fields({ORIGIN: origin})
+                self._store.swap(name, None, Document(account, credential, machine=machine, unknown=unknown))
                 return False
             if not replacing:
                 raise UsageError(f"account {name!r} exists already; give --replace to log it in anew")

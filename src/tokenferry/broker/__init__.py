@@ -2,6 +2,7 @@
 
 from tokenferry.broker._broker import Broker
 from tokenferry.broker._claude_code import (
+    complete_move,
     interrupted_move,
     swap_to_next_available_account,
     use_for_claude_code,
@@ -14,6 +15,7 @@ __all__ = [
     "Published",
     "Publisher",
     "aresolve",
+    "complete_move",
     "default_broker",
     "interrupted_move",
     "invalidate",

@@ -197,14 +197,14 @@ class Broker:
         self._read(name)
         return self.renew(name).credential
 
-    def renew(self, name: str | None = None) -> Document:
+    def renew(self, name: str | None = None, job: Job | None = None) -> Document:
         """One grant now, for the account's sake: policy, which is about handing credentials out, isn't asked.
 
-        The chain's owner rules whether it may be. Raises what `resolve` raises.
+        The chain's owner rules whether it may be. A `job` may be content with less. Raises what `resolve` raises.
         """
         name = self.book.choose(name)
         self.provider_of(self.book.read(name).account)
-        job = self._job_for(name, forced=True)
+        job = job or self._job_for(name, forced=True)
         for _ in range(_ROUNDS):
             flight = self._engine.start(job)
             flight.wait(self.settings.wait + self.settings.timeout)

@@ -43,6 +43,17 @@ def interrupted_move(home: Home) -> "MoveRecord | None":
     return open_mover(home).pending() if home.move_to_claude_code.exists() else None
 
 
+def complete_move(home: Home, timeout: float) -> bool:
+    """Bring a move that was cut short to its end; tell whether there was one.
+
+    Waits `timeout` seconds at most for locks. Raises what `Mover.recover` raises.
+    """
+    if not home.move_to_claude_code.exists():
+        return False
+    open_mover(home).recover(timeout)
+    return True
+
+
 def swap_to_next_available_account(reset_at: int | None = None, broker: Broker | None = None) -> str:
     """Say that the account that Claude Code has is limited, give it the next one that isn't, and tell whose it is.
 

@@ -1,11 +1,14 @@
 import os
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from tokenferry.audit import note_change
+from tokenferry.broker import use_for_claude_code
 from tokenferry.cli._home import open_broker
 from tokenferry.cli._output import note, say
 from tokenferry.cli._typer import examples, new_app
+from tokenferry.settings import Home
 
 app = new_app()
 
@@ -14,12 +17,48 @@ app = new_app()
     "use",
     epilog=examples(
         "tokenferry use work",
+        "tokenferry use work --for claude-code",
     ),
 )
-def use(name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)]) -> None:
-    """Make an account the one that is meant where none is named."""
+def use(
+    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)],
+    *,
+    program: Annotated[
+        Literal["claude-code"] | None,
+        typer.Option("--for", help="Make its login that of this program instead; the one it has goes home."),
+    ] = None,
+) -> None:
+    """Make an account the one that is meant where none is named.
+
+    With --for its login is moved: the program has it then and renews it, and what it had before goes back to the
+    account it belongs to. Running sessions of Claude Code take the new one up by themselves.
+    """
+    if program is not None:
+        _move(name)
+        return
     open_broker().book.use(name)
+    note_change(Home.from_environment(), "account.use", name)
     say(f"account {name} is in use")
     named = os.environ.get("TOKENFERRY_ACCOUNT")
     if named and named != name:
         note(f"TOKENFERRY_ACCOUNT is set to {named!r} here and goes before it")
+
+
+def _move(name: str) -> None:
+    moved = use_for_claude_code(name, open_broker())
+    if moved.was_there:
+        say(f"Claude Code has account {name} already")
+        return
+    note_change(Home.from_environment(), "account.move", name, to="claude-code", back=moved.home)
+    say(f"Claude Code has account {name} now")
+    if moved.is_new:
+        note(f"the login it had belonged to no account, and is kept as one: {moved.home}")
+    elif moved.home is not None:
+        say(f"account {moved.home}, which it had before, is back here")
+    if moved.is_gone:
+        note(f"account {moved.stranded} was attached to a login that is gone, and is no account any more")
+    elif moved.stranded is not None:
+        note(
+            f"Claude Code had been logged out of account {moved.stranded}; should what was kept of its login here be "
+            f"used up, log in again with: tokenferry accounts add {moved.stranded} --replace"
+        )

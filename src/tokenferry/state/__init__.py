@@ -1,16 +1,29 @@
 """What this machine knows besides credentials, in one SQLite file that all processes share."""
 
+from tokenferry.state._client_key import ClientKey
+from tokenferry.state._cooldowns import Cooldown, Cooldowns, Scope, ScopeKind
 from tokenferry.state._database import Database
-from tokenferry.state._keys import INFERENCE_PREFIX, ClientKey, ClientKeys
+from tokenferry.state._decisions import KEPT_DECISIONS, Decision, Decisions
+from tokenferry.state._keys import INFERENCE_PREFIX, ClientKeys
 from tokenferry.state._local_key import LOCAL_KEY_NAME, local_key, read_local_key
+from tokenferry.state._logins import Login, Logins
 from tokenferry.state._state import State
 
 __all__ = [
     "INFERENCE_PREFIX",
+    "KEPT_DECISIONS",
     "LOCAL_KEY_NAME",
     "ClientKey",
     "ClientKeys",
+    "Cooldown",
+    "Cooldowns",
     "Database",
+    "Decision",
+    "Decisions",
+    "Login",
+    "Logins",
+    "Scope",
+    "ScopeKind",
     "State",
     "local_key",
     "read_local_key",

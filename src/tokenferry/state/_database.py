@@ -3,7 +3,7 @@ import os
 import sqlite3
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +26,62 @@ _MIGRATIONS: Final = (
     ) STRICT;
     CREATE UNIQUE INDEX live_client_key_names ON client_keys (name COLLATE NOCASE) WHERE revoked_at IS NULL;
     """,
+    """
+    CREATE TABLE cooldowns (
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        family TEXT NOT NULL,
+        cause TEXT NOT NULL,
+        source TEXT NOT NULL,
+        until INTEGER,
+        evidence TEXT NOT NULL,
+        noted_at INTEGER NOT NULL,
+        PRIMARY KEY (kind, name, family, cause)
+    ) STRICT;
+    """,
+    """
+    ALTER TABLE client_keys ADD COLUMN labels TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE client_keys ADD COLUMN expires_at INTEGER;
+    CREATE TABLE logins (
+        state BLOB PRIMARY KEY,
+        session BLOB NOT NULL,
+        provider TEXT NOT NULL,
+        started_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE decisions (
+        number INTEGER PRIMARY KEY,
+        request_id TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        content TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE revisions (name TEXT PRIMARY KEY, number INTEGER NOT NULL) STRICT;
+    INSERT INTO revisions VALUES ('client_keys', 0), ('cooldowns', 0);
+    CREATE TRIGGER client_keys_inserted AFTER INSERT ON client_keys
+        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'client_keys'; END;
+    CREATE TRIGGER client_keys_updated AFTER UPDATE OF name, admin, digest, revoked_at, labels, expires_at
+        ON client_keys
+        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'client_keys'; END;
+    CREATE TRIGGER client_keys_deleted AFTER DELETE ON client_keys
+        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'client_keys'; END;
+    CREATE TRIGGER cooldowns_inserted AFTER INSERT ON cooldowns
+        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'cooldowns'; END;
+    CREATE TRIGGER cooldowns_updated AFTER UPDATE ON cooldowns
+        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'cooldowns'; END;
+    CREATE TRIGGER cooldowns_deleted AFTER DELETE ON cooldowns
+        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'cooldowns'; END;
+    """,
 )
+# By SQLite's primary result code.
+_CURES: Final = {
+    sqlite3.SQLITE_BUSY: "another process is writing to it; try again",
+    sqlite3.SQLITE_LOCKED: "another process is writing to it; try again",
+    sqlite3.SQLITE_FULL: "make room on its disk, then try again",
+    sqlite3.SQLITE_READONLY: "make it and its folder writable, then try again",
+    sqlite3.SQLITE_CANTOPEN: "look at the modes of it and of its folder",
+    sqlite3.SQLITE_IOERR: "look whether its disk is full or failing",
+}
+_PRIMARY: Final = 0xFF
 
 
 class Database:
@@ -40,6 +95,8 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         make_private_folder(path.parent)
+        self._version: int | None = None
+        self._revisions: dict[str, int] = {}
         self._write_lock = threading.Lock()
         self._read_lock = threading.Lock()
         # SQLite's own waiting does not cover the change to WAL, nor the last one's way back out of it.
@@ -55,31 +112,39 @@ class Database:
                 self._writer.close()
                 raise
 
-    def version(self) -> int:
-        """A number that differs whenever the writing connection or another process has committed something.
+    def revision(self, table: str) -> int:
+        """A number that differs whenever somebody changed what this table tells, in whichever process.
 
-        Microseconds; fit for an event loop. Raises `StorageFailed`.
+        Microseconds; fit for an event loop. Raises `StorageFailed`, `CorruptFile`.
         """
         with self._faults(), self._read_lock:
             (version,) = self._reader.execute("PRAGMA data_version").fetchone()
-        return int(version)
+            if version != self._version:
+                rows = self._reader.execute("SELECT name, number FROM revisions").fetchall()
+                self._revisions = {row["name"]: row["number"] for row in rows}
+                self._version = version
+            return self._revisions[table]
 
-    def rows(self, query: str) -> list[sqlite3.Row]:
-        """Every row of a query. Raises `StorageFailed`."""
+    def rows(self, query: str, values: Sequence[str | int | bytes] = ()) -> list[sqlite3.Row]:
+        """Every row of a query. Raises `StorageFailed`, `CorruptFile`."""
         with self._faults(), self._read_lock:
-            return self._reader.execute(query).fetchall()
+            return self._reader.execute(query, values).fetchall()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Write: all of the block or nothing of it. Waits 5 s at most for other writers. Raises `StorageFailed`."""
+        """Write: all of the block or nothing of it. Waits 5 s at most for other writers.
+
+        Raises `StorageFailed`, `CorruptFile`.
+        """
         with self._faults(), self._write_lock:
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
+                self._writer.execute("COMMIT")
             except BaseException:
-                self._writer.execute("ROLLBACK")
+                if self._writer.in_transaction:  # on a full disk SQLite has taken it back already
+                    self._writer.execute("ROLLBACK")
                 raise
-            self._writer.execute("COMMIT")
 
     def close(self) -> None:
         """Close both connections; harmless when they are closed."""
@@ -88,23 +153,18 @@ class Database:
             self._writer.close()
 
     def _migrate(self) -> None:
-        found = self._version()
+        found = self._written_version()
         if found > len(_MIGRATIONS):
             raise CorruptFile(f"{self.path} was written by a newer tokenferry (version {found}); update this one")
         if found == len(_MIGRATIONS):
             return
-        self._writer.execute("BEGIN IMMEDIATE")
-        try:
-            for script in _MIGRATIONS[self._version() :]:
-                for statement in filter(str.strip, script.split(";")):
-                    self._writer.execute(statement)
-            self._writer.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
-        except BaseException:
-            self._writer.execute("ROLLBACK")
-            raise
-        self._writer.execute("COMMIT")
+        with self.transaction() as connection:
+            for script in _MIGRATIONS[self._written_version() :]:
+                for statement in _statements(script):
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
 
-    def _version(self) -> int:
+    def _written_version(self) -> int:
         (version,) = self._writer.execute("PRAGMA user_version").fetchone()
         return int(version)
 
@@ -115,12 +175,22 @@ class Database:
         except sqlite3.IntegrityError:
             raise
         except (sqlite3.OperationalError, sqlite3.ProgrammingError) as fault:
-            raise StorageFailed(f"{self.path} could not be used: {fault}") from None
+            cure = _CURES.get(getattr(fault, "sqlite_errorcode", 0) & _PRIMARY, "look at it with: tokenferry doctor")
+            raise StorageFailed(f"{self.path} could not be used: {fault}; {cure}") from None
         except sqlite3.DatabaseError as fault:
             raise CorruptFile(
-                f"{self.path} can't be understood: {fault}; move it and its -wal and -shm files away, then make the "
-                "client keys anew with: tokenferry key create NAME"
+                f"{self.path} can't be understood: {fault}; end the gateways, move it and its -wal and -shm files "
+                "away, then make the client keys anew with: tokenferry key create NAME"
             ) from None
+
+
+def _statements(script: str) -> Iterator[str]:
+    statement = ""
+    for part in script.split(";")[:-1]:
+        statement += f"{part};"
+        if sqlite3.complete_statement(statement):  # a trigger has semicolons of its own
+            yield statement
+            statement = ""
 
 
 def _create(path: Path) -> None:

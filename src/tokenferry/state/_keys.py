@@ -3,16 +3,16 @@ import logging
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from threading import Lock
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from tokenferry.errors import Conflict, StorageFailed, UnknownName, UsageError
+from tokenferry.errors import Conflict, CorruptFile, StorageFailed, UnknownName
 from tokenferry.secret import Secret
+from tokenferry.state._client_key import ClientKey, check_expiry, check_key_name, client_key, write_labels
 from tokenferry.state._database import Database
-from tokenferry.stores import ACCOUNT_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -21,22 +21,13 @@ ADMIN_PREFIX: Final = "tfa_"
 _RANDOM_BYTES: Final = 32
 KEY_LENGTH: Final = len(INFERENCE_PREFIX) + 43
 _POLL: Final = 0.5
+_NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
+_LIVE: Final = (
+    "SELECT * FROM client_keys WHERE revoked_at IS NULL AND (name = ? COLLATE NOCASE OR id = ?) ORDER BY id = ? LIMIT 1"
+)
 
 
-@dataclass(frozen=True, slots=True)
-class ClientKey:
-    """A key that callers of the gateway present, without the secret itself. Times are seconds since 1970 UTC."""
-
-    id: str
-    name: str
-    admin: bool
-    created_at: int
-    fingerprint: str
-    last_used_at: int | None = None
-    revoked_at: int | None = None
-
-
-class _Live(NamedTuple):
+class _Known(NamedTuple):
     digest: bytes
     key: ClientKey
 
@@ -44,7 +35,8 @@ class _Live(NamedTuple):
 class ClientKeys:
     """The gateway's client keys: only their sha256 is kept. Thread-safe.
 
-    `monotonic` and `now` give seconds: for the age of what is known, and for what is recorded.
+    `monotonic` and `now` give seconds: for the age of what is known, and for what is recorded. What writes raises
+    `StorageFailed` and `CorruptFile`, and waits for the disk. A key is named by its name or its id.
     """
 
     def __init__(
@@ -58,53 +50,98 @@ class ClientKeys:
         self._monotonic = monotonic
         self._now = now
         self._reading = Lock()
-        self._live: dict[bytes, _Live] = {}
+        self._known: dict[bytes, _Known] = {}
+        """What isn't revoked, expired keys too, by digest."""
         self._used: dict[str, int] = {}
         self._look_again = monotonic() + _POLL
-        self._version: int | None = None
+        self._revision: int | None = None
+        self._is_behind = False
         self._reload()
 
-    def create(self, name: str, *, admin: bool = False, secret: Secret | None = None) -> tuple[ClientKey, Secret]:
-        """Make a key and give it this once. Raises `UsageError` for a bad name, `Conflict` for one in use."""
-        if not ACCOUNT_NAME.fullmatch(name):
-            raise UsageError(
-                f"{name[:80]!r} can't be a client key's name: use 1 to 64 of A-Z a-z 0-9 . _ @ + -, "
-                "a letter or digit first"
-            )
+    def create(
+        self,
+        name: str,
+        *,
+        admin: bool = False,
+        labels: Mapping[str, str] = _NO_LABELS,
+        expires_at: int | None = None,
+        secret: Secret | None = None,
+    ) -> tuple[ClientKey, Secret]:
+        """Make a key and give it this once.
+
+        Raises `UsageError` for a bad name, label or expiry, `Conflict` for a name in use.
+        """
+        now = self._now()
+        check_key_name(name)
+        check_expiry(expires_at, now)
+        written = write_labels(labels)
         if secret is None:
             secret = Secret((ADMIN_PREFIX if admin else INFERENCE_PREFIX) + secrets.token_urlsafe(_RANDOM_BYTES))
-        key = ClientKey(f"key_{secrets.token_hex(6)}", name, admin, int(self._now()), secret.fingerprint)
-        row = (key.id, name, int(admin), bytes.fromhex(secret.sha256), key.created_at)
+        row = (f"key_{secrets.token_hex(6)}", name, int(admin), bytes.fromhex(secret.sha256), int(now))
         try:
             with self._database.transaction() as connection:
-                connection.execute(
-                    "INSERT INTO client_keys (id, name, admin, digest, created_at) VALUES (?, ?, ?, ?, ?)", row
-                )
+                (made,) = connection.execute(
+                    "INSERT INTO client_keys (id, name, admin, digest, created_at, labels, expires_at)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING *",
+                    (*row, written, expires_at),
+                ).fetchall()
         except sqlite3.IntegrityError:
-            raise Conflict(
-                f"a client key named {name!r} exists; choose another name, or first: tokenferry key revoke {name}"
-            ) from None
+            raise _in_use(name) from None
         self._reload()
-        return key, secret
+        return client_key(made), secret
 
-    def revoke(self, name_or_id: str) -> ClientKey:
-        """Make a live key worthless for good. Raises `UnknownName`."""
+    def revoke(self, *names: str) -> tuple[ClientKey, ...]:
+        """Make live keys worthless for good: all of these, or none. Raises `UnknownName`."""
         with self._database.transaction() as connection:
-            found = connection.execute(
-                "UPDATE client_keys SET revoked_at = ? WHERE id = ("
-                " SELECT id FROM client_keys WHERE revoked_at IS NULL AND (name = ? COLLATE NOCASE OR id = ?)"
-                " ORDER BY id = ? LIMIT 1)"
-                " RETURNING *",
-                (int(self._now()), name_or_id, name_or_id, name_or_id),
-            ).fetchall()
-        if not found:
-            raise UnknownName(f"no live client key is named {name_or_id[:80]!r}; see: tokenferry key list")
+            rows = {row["id"]: row for row in [_find(connection, name) for name in names]}
+            revoked = [
+                connection.execute(
+                    "UPDATE client_keys SET revoked_at = ? WHERE id = ? RETURNING *", (int(self._now()), key)
+                ).fetchall()
+                for key in rows
+            ]
         self._reload()
-        return _key(found[0])
+        return tuple(client_key(row) for (row,) in revoked)
+
+    def rename(self, name: str, new: str) -> ClientKey:
+        """Give a live key another name. Raises `UsageError`, `UnknownName`, `Conflict`."""
+        check_key_name(new)
+        try:
+            with self._database.transaction() as connection:
+                found = _find(connection, name)["id"]
+                (row,) = connection.execute(
+                    "UPDATE client_keys SET name = ? WHERE id = ? RETURNING *", (new, found)
+                ).fetchall()
+        except sqlite3.IntegrityError:
+            raise _in_use(new) from None
+        self._reload()
+        return client_key(row)
+
+    def label(self, name: str, changes: Mapping[str, str | None]) -> ClientKey:
+        """Set labels of a live key, and remove those given as None. Raises `UsageError`, `UnknownName`."""
+        with self._database.transaction() as connection:
+            found = client_key(_find(connection, name))
+            merged = {**found.labels, **changes}
+            labels = {label: value for label, value in merged.items() if value is not None}
+            (row,) = connection.execute(
+                "UPDATE client_keys SET labels = ? WHERE id = ? RETURNING *", (write_labels(labels), found.id)
+            ).fetchall()
+        self._reload()
+        return client_key(row)
+
+    def get(self, name: str) -> ClientKey:
+        """Give the live key of this name or id, else the one that was revoked last. Raises `UnknownName`."""
+        rows = self._database.rows(_LIVE, (name, name, name)) or self._database.rows(
+            "SELECT * FROM client_keys WHERE name = ? COLLATE NOCASE OR id = ? ORDER BY revoked_at DESC LIMIT 1",
+            (name, name),
+        )
+        if not rows:
+            raise _unknown(name)
+        return client_key(rows[0])
 
     def list(self) -> "list[ClientKey]":
         """Every key that ever was, revoked ones too, oldest first."""
-        return [_key(row) for row in self._database.rows("SELECT * FROM client_keys ORDER BY created_at, rowid")]
+        return [client_key(row) for row in self._database.rows("SELECT * FROM client_keys ORDER BY created_at, rowid")]
 
     def verify(self, presented: str) -> ClientKey | None:
         """Give the live key this is, if it is one.
@@ -113,23 +150,31 @@ class ClientKeys:
         the few microseconds of asking SQLite whether anything changed; only if so the table is read, in well under
         a millisecond. Nothing is waited for: while the database can't be asked, what was known last counts.
         """
-        if len(presented) != KEY_LENGTH or not presented.isascii():
+        digest = _digest(presented)
+        if digest is None:
             return None
-        digest = sha256(presented.encode("ascii")).digest()
         if self._monotonic() >= self._look_again:
             self._refresh()
-        live = self._live.get(digest)
-        if live is None:
+        known = self._known.get(digest)
+        if known is None:
             self._refresh()
-            live = self._live.get(digest)
-        if live is None or not hmac.compare_digest(live.digest, digest):
+            known = self._known.get(digest)
+        now = self._now()
+        if known is None or not hmac.compare_digest(known.digest, digest) or known.key.is_expired(now):
             return None
-        self._used[live.key.id] = int(self._now())
-        return live.key
+        self._used[known.key.id] = int(now)
+        return known.key
+
+    def expired(self, presented: str) -> ClientKey | None:
+        """Give the key this was until it expired, if it is one that nobody revoked."""
+        digest = _digest(presented)
+        known = None if digest is None else self._known.get(digest)
+        return known.key if known is not None and known.key.is_expired(self._now()) else None
 
     def is_sole(self) -> bool:
         """Tell whether there is exactly one live key that inference may be asked for with."""
-        return sum(not live.key.admin for live in self._live.values()) == 1
+        now = self._now()
+        return sum(not (key.admin or key.is_expired(now)) for _, key in self._known.values()) == 1
 
     def revoked(self, secret: Secret) -> bool:
         """Tell whether this secret was a key once and is none any more."""
@@ -140,37 +185,60 @@ class ClientKeys:
     def record_use(self) -> None:
         """Write down when keys were last used. It waits for the disk: not for an event loop."""
         used, self._used = self._used, {}
-        if not used:
+        rows = [(when, key) for key, when in list(used.items())]
+        if not rows:
             return
-        with self._database.transaction() as connection:
-            connection.executemany(
-                "UPDATE client_keys SET last_used_at = ? WHERE id = ?", [(when, key) for key, when in used.items()]
-            )
+        try:
+            with self._database.transaction() as connection:
+                connection.executemany(
+                    # Several workers tell of the same key.
+                    "UPDATE client_keys SET last_used_at = max(coalesce(last_used_at, 0), ?) WHERE id = ?",
+                    rows,
+                )
+        except (StorageFailed, CorruptFile):
+            self._used = used | self._used
+            raise
 
     def _refresh(self) -> None:
-        """Read the table if anybody changed the database since it was read last."""
+        """Read the table if anybody changed it since it was read last."""
         self._look_again = self._monotonic() + _POLL
         try:
-            if self._database.version() != self._version:
+            if self._database.revision("client_keys") != self._revision:
                 self._reload()
-        except StorageFailed as fault:
-            logger.warning("client keys are as they were known last: %s", fault)
+        except (StorageFailed, CorruptFile) as fault:
+            if not self._is_behind:
+                logger.warning("client keys count as they were known last: %s", fault)
+            self._is_behind = True
+        else:
+            if self._is_behind:
+                logger.warning("client keys can be read again")
+            self._is_behind = False
 
     def _reload(self) -> None:
         with self._reading:
-            version = self._database.version()
+            revision = self._database.revision("client_keys")
             rows = self._database.rows("SELECT * FROM client_keys WHERE revoked_at IS NULL")
-            self._live = {row["digest"]: _Live(row["digest"], _key(row)) for row in rows}
-            self._version = version
+            self._known = {row["digest"]: _Known(row["digest"], client_key(row)) for row in rows}
+            self._revision = revision
 
 
-def _key(row: sqlite3.Row) -> ClientKey:
-    return ClientKey(
-        id=row["id"],
-        name=row["name"],
-        admin=bool(row["admin"]),
-        created_at=row["created_at"],
-        fingerprint=row["digest"].hex()[:8],
-        last_used_at=row["last_used_at"],
-        revoked_at=row["revoked_at"],
-    )
+def _digest(presented: str) -> bytes | None:
+    """The sha256 of what may be a key of ours, by its looks."""
+    if len(presented) != KEY_LENGTH or not presented.isascii():
+        return None
+    return sha256(presented.encode("ascii")).digest()
+
+
+def _find(connection: sqlite3.Connection, name: str) -> sqlite3.Row:
+    row: sqlite3.Row | None = connection.execute(_LIVE, (name, name, name)).fetchone()
+    if row is None:
+        raise _unknown(name)
+    return row
+
+
+def _unknown(name: str) -> UnknownName:
+    return UnknownName(f"no live client key is named {name[:80]!r}; see: tokenferry key list")
+
+
+def _in_use(name: str) -> Conflict:
+    return Conflict(f"a client key named {name!r} exists; choose another name, or first: tokenferry key revoke {name}")

@@ -1,6 +1,7 @@
 import contextlib
 from typing import Final
 
+from tokenferry.audit import note_change
 from tokenferry.errors import CorruptFile, UnknownName
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
@@ -46,7 +47,9 @@ def local_key(home: Home, state: State | None = None) -> Secret:
             if state.keys.revoked(secret):
                 secret = None
         with contextlib.suppress(UnknownName):
-            state.keys.revoke(LOCAL_KEY_NAME)
-        _, secret = state.keys.create(LOCAL_KEY_NAME, secret=secret)
+            (old,) = state.keys.revoke(LOCAL_KEY_NAME)
+            note_change(home, "key.revoke", old.name, id=old.id, fingerprint=old.fingerprint)
+        key, secret = state.keys.create(LOCAL_KEY_NAME, secret=secret)
+        note_change(home, "key.create", key.name, id=key.id, fingerprint=key.fingerprint)
         replace_private_file(home.local_key, secret.reveal().encode("ascii") + b"\n")
         return secret

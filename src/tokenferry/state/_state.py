@@ -5,9 +5,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tokenferry.errors import StorageFailed
+from tokenferry.errors import CorruptFile, StorageFailed
+from tokenferry.state._cooldowns import Cooldowns
 from tokenferry.state._database import Database
+from tokenferry.state._decisions import Decisions
 from tokenferry.state._keys import ClientKeys
+from tokenferry.state._logins import Logins
 
 
 class State:
@@ -23,6 +26,9 @@ class State:
         self._database = Database(path)
         try:
             self.keys = ClientKeys(self._database, monotonic=monotonic, now=now)
+            self.cooldowns = Cooldowns(self._database, now=now)
+            self.logins = Logins(self._database, now=now)
+            self.decisions = Decisions(self._database)
         except BaseException:
             self._database.close()
             raise
@@ -37,6 +43,6 @@ class State:
 
     def close(self) -> None:
         """Write what is pending and close the file."""
-        with contextlib.suppress(StorageFailed):
+        with contextlib.suppress(StorageFailed, CorruptFile):
             self.keys.record_use()
         self._database.close()

@@ -1,0 +1,82 @@
+"""Whether a chain may be moved: nothing about it may be under way or in doubt."""
+
+import logging
+import time
+from dataclasses import replace
+
+from tokenferry.credentials import OAuthToken
+from tokenferry.errors import ChainCopied, CredentialRefused, NeedsLogin, RefreshBusy, RefreshUncertain
+from tokenferry.refresh import Journal
+from tokenferry.stores import Document, Store
+
+logger = logging.getLogger(__name__)
+
+
+def settled(store: Store, journal: Journal, document: Document, *, machine: str) -> Document:
+    """The document with what its last refresh gave. Only for who holds its lock.
+
+    Raises `RefreshUncertain`, `RefreshBusy` while it is not known what that was, `StorageFailed`.
+    """
+    name, token = document.account.name, document.credential
+    assert isinstance(token, OAuthToken)
+    attempt = journal.attempt(name)
+    if attempt is None or token.refresh is None or attempt.token != token.refresh.sha256:
+        return document
+    if attempt.answer is not None:
+        if attempt.answer.secret != token.secret:
+            logger.warning("account %s: finishing the refresh that attempt %s had begun", name, attempt.id)
+            answer = replace(attempt.answer, unknown=token.unknown)
+            store.swap(name, document.generation, replace(document, credential=answer, machine=machine))
+            journal.judge(name, None)
+        journal.close(name)
+        return store.read(name)
+    if attempt.state == "open" and not attempt.process.is_gone():
+        raise RefreshBusy(
+            f"account {name!r} is not moved: process {attempt.process.pid} has a refresh of it in flight without "
+            "holding its lock; wait for it, or end it",
+            retry_after=1.0,
+        )
+    if attempt.state != "denied" and not is_dead(journal, name, token):
+        raise RefreshUncertain(
+            f"account {name!r} is not moved: the answer to its last refresh was lost, so which of its tokens is the "
+            f"living one isn't known; once its present token is used up, find out with: tokenferry refresh {name}"
+        )
+    return document
+
+
+def check_may_leave(journal: Journal, document: Document, *, machine: str) -> None:
+    """Raise unless this login is one that another program could go on with.
+
+    Raises `NeedsLogin`, `ChainCopied`, `CredentialRefused`.
+    """
+    name, token = document.account.name, document.credential
+    again = f"log in again with: tokenferry accounts add {name} --replace"
+    if not isinstance(token, OAuthToken):
+        raise CredentialRefused(
+            f"account {name!r} holds an API key or setup token, which is no login that Claude Code could renew; give "
+            f"it to it with: tokenferry run --account {name} -- claude"
+        )
+    if document.account.owner != "tokenferry":
+        raise NeedsLogin(f"account {name!r}: its chain is owned by {document.account.owner}; log in there")
+    if document.machine not in {None, machine}:
+        raise ChainCopied(
+            f"account {name!r} was copied here from another machine, where its login may still be in use; if it is "
+            f"not, say so with: tokenferry accounts confirm {name}"
+        )
+    if token.refresh is None:
+        raise NeedsLogin(f"account {name!r}: refresh token absent, so Claude Code could not renew it; {again}")
+    if is_dead(journal, name, token):
+        raise NeedsLogin(f"account {name!r}: its refresh token is dead; {again}")
+
+
+def is_dead(journal: Journal, name: str, token: OAuthToken) -> bool:
+    """Whether nothing but a new login helps this one."""
+    now = time.time()
+    if token.refresh is None:
+        return token.expires_at is not None and token.expires_at <= now
+    verdict, attempt = journal.verdict(name), journal.attempt(name)
+    if verdict is not None and verdict.kind == "needs-login" and verdict.token == token.refresh.sha256:
+        return True
+    if attempt is not None and attempt.state == "denied" and attempt.token == token.refresh.sha256:
+        return True
+    return token.refresh_expires_at is not None and token.refresh_expires_at <= now

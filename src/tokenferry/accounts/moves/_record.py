@@ -1,0 +1,84 @@
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+from tokenferry.errors import CorruptFile
+from tokenferry.secret import parse_object
+from tokenferry.stores import DISK, Disk, remove_file, remove_leftovers, replace_private_file
+
+Step: TypeAlias = Literal["preparing", "writing"]
+
+_VERSION: Final = 1
+_TYPES: Final[dict[str, Any]] = {
+    "to": str,
+    "home": str | None,
+    "step": str,
+    "place": str,
+    "config_dir": str | None,
+    "present": str | None,
+    "coming": str,
+    "account_id": str | None,
+    "organization_id": str | None,
+    "at": int,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MoveRecord:
+    """A move as far as it has come: on disk before each step that depends on it, and without any secret.
+
+    Up to `preparing` nothing was changed that counts. From `writing` on the other program's document may be the new
+    one. `at` is in seconds since 1970 UTC.
+    """
+
+    to: str
+    """The account whose login becomes that of the other program."""
+    home: str | None
+    """The account whose login was there, and goes home."""
+    step: Step
+    place: str
+    """Where the other program's login rests, as it is told to people."""
+    config_dir: str | None
+    """The folder of it, if it isn't the default one."""
+    present: str | None
+    """The sha256 of both tokens that were there; None if there were none."""
+    coming: str
+    """The sha256 of both tokens that are to be there."""
+    account_id: str | None
+    organization_id: str | None
+    """Whose login it is that comes."""
+    at: int
+
+
+class MoveFile:
+    """The record of the one move that is under way, or was cut short."""
+
+    def __init__(self, path: Path, *, disk: Disk = DISK) -> None:
+        self.path = path
+        self._disk = disk
+
+    def read(self) -> MoveRecord | None:
+        """What is on record. Raises `CorruptFile`, `UnsafeFile`."""
+        try:
+            fields = parse_object(self._disk.read(self.path))
+        except FileNotFoundError:
+            return None
+        if fields is not None and fields.get("version") == _VERSION and fields.get("step") in {"preparing", "writing"}:
+            values: dict[str, Any] = {key: fields.get(key) for key in _TYPES}
+            if all(isinstance(values[key], kind) for key, kind in _TYPES.items()):
+                return MoveRecord(**values)
+        raise CorruptFile(
+            f"{self.path} can't be understood, so an interrupted move can't be completed; find out with `claude auth "
+            "status` whose login Claude Code has, then remove the file"
+        )
+
+    def write(self, record: MoveRecord) -> None:
+        """Make it durable. Raises `StorageFailed`."""
+        remove_leftovers(self.path, disk=self._disk)
+        data = json.dumps({"version": _VERSION, **asdict(record)}, indent=1).encode("ascii") + b"\n"
+        replace_private_file(self.path, data, disk=self._disk)
+
+    def remove(self) -> None:
+        """Forget it: the move is at its end. Raises `StorageFailed`."""
+        remove_file(self.path, disk=self._disk)

@@ -1,0 +1,109 @@
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import Final, Literal, TypeAlias
+
+from tokenferry.state._database import Database
+
+ScopeKind: TypeAlias = Literal["account", "organization", "provider"]
+
+_COLUMNS: Final = ("kind", "name", "family", "cause", "source", "until", "evidence", "noted_at")
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What is passed over: an account, an organization or a provider, for all models or those of one family."""
+
+    kind: ScopeKind
+    name: str
+    family: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cooldown:
+    """Why something is passed over, and until when. Times are seconds since 1970 UTC.
+
+    There is one for each scope and cause. `source` is who says so, `evidence` what they saw, without any secret.
+    """
+
+    scope: Scope
+    cause: str
+    source: str
+    until: int | None = None
+    """None where no end is known."""
+    evidence: str = ""
+    noted_at: int = 0
+
+    def is_over(self, now: float) -> bool:
+        return self.until is not None and self.until <= now
+
+
+class Cooldowns:
+    """The cooldowns of this machine, those that are over too until somebody clears them. Thread-safe.
+
+    `now` gives seconds since 1970 UTC.
+    """
+
+    def __init__(self, database: Database, *, now: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._now = now
+        self._reading = Lock()
+        self._revision: int | None = None
+        self._known: tuple[Cooldown, ...] = ()
+
+    def list(self) -> "tuple[Cooldown, ...]":
+        """Every cooldown on record, whichever process noted it, oldest first. Raises `StorageFailed`.
+
+        Fit for an event loop: as long as nobody changed the database it costs the few microseconds of asking for that.
+        """
+        revision = self._database.revision("cooldowns")
+        if revision != self._revision:
+            with self._reading:
+                rows = self._database.rows("SELECT * FROM cooldowns ORDER BY noted_at, rowid")
+                self._known, self._revision = tuple(map(_cooldown, rows)), revision
+        return self._known
+
+    def put(self, cooldown: Cooldown, *, is_better_informed: bool = False) -> Cooldown:
+        """Note it, and give what is on record then: of two ends of one cause the later one.
+
+        A known end counts before an unknown one while it lies ahead. What is better informed, as is a probe that
+        succeeded or a person who says so, takes the place of what was known. Raises `StorageFailed`.
+        """
+        now = int(self._now())
+        new = replace(cooldown, noted_at=now)
+        scope = new.scope
+        key = (scope.kind, scope.name, scope.family, new.cause)
+        with self._database.transaction() as connection:
+            row = connection.execute(
+                "SELECT * FROM cooldowns WHERE kind = ? AND name = ? AND family = ? AND cause = ?", key
+            ).fetchone()
+            if row is not None and not is_better_informed:
+                new = _later(_cooldown(row), new, now)
+            connection.execute(
+                f"INSERT OR REPLACE INTO cooldowns ({', '.join(_COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608  # the columns' names are ours
+                (*key, new.source, new.until, new.evidence, new.noted_at),
+            )
+        return new
+
+    def clear(self, scope: Scope, cause: str | None = None) -> int:
+        """Forget what is on record of exactly this scope, of one cause or of all. Gives how many it was."""
+        with self._database.transaction() as connection:
+            return connection.execute(
+                "DELETE FROM cooldowns WHERE kind = ? AND name = ? AND family = ? AND cause = coalesce(?, cause)",
+                (scope.kind, scope.name, scope.family, cause),
+            ).rowcount
+
+
+def _later(old: Cooldown, new: Cooldown, now: int) -> Cooldown:
+    if old.until is None:
+        return new
+    if new.until is None:
+        return new if old.until <= now else old
+    return new if new.until >= old.until else old
+
+
+def _cooldown(row: sqlite3.Row) -> Cooldown:
+    values = {key: row[key] for key in ("cause", "source", "until", "evidence", "noted_at")}
+    return Cooldown(Scope(row["kind"], row["name"], row["family"]), **values)

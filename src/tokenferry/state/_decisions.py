@@ -1,0 +1,40 @@
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tokenferry.state._database import Database
+
+KEPT_DECISIONS: Final = 10_000
+"""So many are kept, the latest ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How a gateway dealt with one request. `at` is in seconds since 1970 UTC; `content` is JSON without secrets."""
+
+    request_id: str
+    at: int
+    content: Mapping[str, Any] = field(hash=False)
+
+
+class Decisions:
+    """The latest decisions of this machine's gateways. Thread-safe."""
+
+    def __init__(self, database: Database, *, kept: int = KEPT_DECISIONS) -> None:
+        self._database = database
+        self._kept = kept
+
+    def add(self, decisions: Iterable[Decision]) -> None:
+        """Write them down, and give up the oldest. Waits for the disk. Raises `StorageFailed`, `CorruptFile`."""
+        rows = [(one.request_id, one.at, json.dumps(dict(one.content))) for one in decisions]
+        with self._database.transaction() as connection:
+            connection.executemany("INSERT INTO decisions (request_id, at, content) VALUES (?, ?, ?)", rows)
+            connection.execute(
+                "DELETE FROM decisions WHERE number <= (SELECT max(number) FROM decisions) - ?", (self._kept,)
+            )
+
+    def get(self, request_id: str) -> Decision | None:
+        """Give the decision on this request, if it is kept. Raises `StorageFailed`, `CorruptFile`."""
+        rows = self._database.rows("SELECT * FROM decisions WHERE request_id = ? LIMIT 1", (request_id,))
+        return next((Decision(row["request_id"], row["at"], json.loads(row["content"])) for row in rows), None)

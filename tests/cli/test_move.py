@@ -1,0 +1,187 @@
+"""`use NAME --for claude-code` and `swap --for claude-code`, as a person sees them."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import pytest
+
+from cli.harness import Outcome, bundle, tokenferry
+from tokenferry.accounts.moves import MoveFile, MoveRecord
+from tokenferry.sandbox import Sandbox
+from tokenferry.settings import Home
+
+CONFIG: Final = """[[providers]]
+name = "claude-max"
+base_url = "{url}"
+
+[providers.oauth]
+token_url = "{url}/v1/oauth/token"
+
+[policy]
+subscription = "{policy}"
+"""
+
+Inside: TypeAlias = Callable[..., Outcome]
+
+
+def configure(home: Home, sandbox: Sandbox, policy: str) -> None:
+    home.config.write_text(CONFIG.format(url=sandbox.url, policy=policy))
+    home.config.chmod(0o600)
+
+
+@pytest.fixture
+def sandbox(home: Home, tokenferry_sandbox: Sandbox) -> Sandbox:
+    configure(home, tokenferry_sandbox, "off")
+    return tokenferry_sandbox
+
+
+@pytest.fixture
+def credentials() -> Path:
+    return Path(os.environ["HOME"]) / ".claude" / ".credentials.json"
+
+
+@pytest.fixture
+def logins(sandbox: Sandbox) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for name in ("alice", "bob"):
+        found[name] = sandbox.issue(name, expires_in=28_800)
+        outcome = tokenferry("accounts", "add", name, "--provider", "claude-max", stdin=bundle(found[name]))
+        assert outcome.code == 0
+    return found
+
+
+def refresh_token(credentials: Path) -> str:
+    token: str = json.loads(credentials.read_bytes())["claudeAiOauth"]["refreshToken"]
+    return token
+
+
+def test_a_move_says_what_became_of_both_logins(
+    logins: dict[str, dict[str, Any]], credentials: Path, inside: Inside, home: Home
+) -> None:
+    first = inside("use", "alice", "--for", "claude-code")
+    assert (first.code, first.out, first.err) == (0, "Claude Code has account alice now\n", "")
+    assert refresh_token(credentials) == logins["alice"]["refresh_token"]
+    again = inside("use", "alice", "--for", "claude-code")
+    assert (again.code, again.out) == (0, "Claude Code has account alice already\n")
+    second = inside("use", "bob", "--for", "claude-code")
+    assert second.out.splitlines() == [
+        "Claude Code has account bob now",
+        "account alice, which it had before, is back here",
+    ]
+    rows = {one["name"]: one for one in inside("accounts", "list", "--json").json}
+    assert {name: row["owner"] for name, row in rows.items()} == {"alice": "tokenferry", "bob": "claude-code"}
+    assert not home.move_to_claude_code.exists()
+    assert second.hides(*(login[key] for login in logins.values() for key in ("access_token", "refresh_token")))
+
+
+def test_a_moved_login_is_not_served_from_the_copy_that_was_left_behind(
+    logins: dict[str, dict[str, Any]], credentials: Path, inside: Inside, home: Home, sandbox: Sandbox
+) -> None:
+    """Not by the quick way either, which reads one document alone."""
+    configure(home, sandbox, "own")
+    inside("use", "alice", "--for", "claude-code")
+    document = json.loads(credentials.read_bytes())
+    document["claudeAiOauth"]["accessToken"] = "sk-ant-oat01-renewed-by-claude-code"
+    credentials.write_text(json.dumps(document))
+    assert tokenferry("token", "alice").out == "sk-ant-oat01-renewed-by-claude-code\n"
+
+
+def test_a_login_that_was_nobodys_is_told_of(
+    logins: dict[str, dict[str, Any]], credentials: Path, inside: Inside, sandbox: Sandbox
+) -> None:
+    login = sandbox.issue("carol", expires_in=28_800)
+    section = {"accessToken": login["access_token"], "refreshToken": login["refresh_token"], "expiresAt": 1}
+    credentials.parent.mkdir(mode=0o700)
+    credentials.write_text(json.dumps({"claudeAiOauth": section}))
+    credentials.chmod(0o600)
+    outcome = inside("use", "alice", "--for", "claude-code")
+    assert outcome.err == ("tokenferry: the login it had belonged to no account, and is kept as one: claude-code\n")
+    assert tokenferry("refresh", "claude-code").code == 0
+    assert sandbox.counters()["accounts"]["carol"]["refreshes"] == 1
+
+
+def test_logged_out_meanwhile_is_told_of(logins: object, credentials: Path, inside: Inside) -> None:
+    inside("use", "alice", "--for", "claude-code")
+    document = json.loads(credentials.read_bytes())
+    document["claudeAiOauth"] |= {"accessToken": "", "refreshToken": "", "expiresAt": 0}
+    credentials.write_text(json.dumps(document))
+    outcome = inside("use", "bob", "--for", "claude-code")
+    assert outcome.code == 0
+    assert "had been logged out of account alice" in outcome.err
+    assert outcome.err.rstrip().endswith("tokenferry accounts add alice --replace")
+
+
+def test_what_can_not_be_moved_has_a_code_and_a_sentence(
+    logins: object, credentials: Path, inside: Inside, home: Home
+) -> None:
+    tokenferry("accounts", "add", "key", stdin="sk-ant-api03-" + "k" * 80)
+    for arguments, code, word in (
+        (("use", "nobody", "--for", "claude-code"), 4, "no account 'nobody'"),
+        (("use", "key", "--for", "claude-code"), 5, "tokenferry run --account key -- claude"),
+        (("use", "alice", "--for", "emacs"), 2, "claude-code"),
+        (("swap",), 2, "--for"),
+        (("swap", "--for", "claude-code"), 7, 'subscription = "own"'),
+    ):
+        outcome = inside(*arguments)
+        assert (outcome.code, word in outcome.one_line()) == (code, True), outcome
+    assert not credentials.exists()
+
+
+def test_swap_prints_who_takes_over(logins: object, inside: Inside, home: Home, sandbox: Sandbox) -> None:
+    configure(home, sandbox, "own")
+    inside("use", "alice", "--for", "claude-code")
+    outcome = inside("swap", "--for", "claude-code", "--reset-at", str(int(time.time()) + 5400))
+    assert (outcome.code, outcome.out, outcome.err) == (0, "bob@example.com\n", "")
+    again = inside("swap", "--for", "claude-code")
+    assert again.code == 6
+    assert again.one_line().startswith("All OAuth accounts are rate-limited. Earliest reset in 90 minute(s) (at ")
+    inside("accounts", "remove", "alice", "--yes")
+    lonely = inside("swap", "--for", "claude-code")
+    assert (lonely.code, "fewer than 2 accounts" in lonely.one_line()) == (4, True)
+
+
+def test_a_move_that_was_cut_short_is_shown_and_completed(
+    logins: dict[str, dict[str, Any]], credentials: Path, inside: Inside, home: Home
+) -> None:
+    inside("use", "alice", "--for", "claude-code")
+    record = MoveRecord(
+        to="bob",
+        home="alice",
+        step="preparing",
+        place=str(credentials),
+        config_dir=str(credentials.parent),
+        present="a digest",
+        coming="a digest",
+        account_id=None,
+        organization_id=None,
+        at=int(time.time()),
+    )
+    MoveFile(home.move_to_claude_code).write(record)
+    status = inside("status")
+    assert status.err.count("\n") == 1
+    assert status.err.rstrip().endswith("tokenferry use bob --for claude-code")
+    assert inside("status", "--json").json["interrupted_move"] == {
+        "to": "bob",
+        "home": "alice",
+        "step": "preparing",
+        "at": record.at,
+    }
+    (finding,) = (one for one in inside("doctor", "--json").json if "cut short" in one["what"])
+    assert finding["cure"] == "tokenferry use bob --for claude-code"
+    assert inside("use", "bob", "--for", "claude-code").code == 0
+    assert inside("status", "--json").json["interrupted_move"] is None
+    assert refresh_token(credentials) == logins["bob"]["refresh_token"]
+
+
+def test_removing_a_moved_account_leaves_claude_code_its_login(
+    logins: dict[str, dict[str, Any]], credentials: Path, inside: Inside, home: Home
+) -> None:
+    inside("use", "alice", "--for", "claude-code")
+    assert inside("accounts", "remove", "alice", "--yes").code == 0
+    assert [one["name"] for one in inside("accounts", "list", "--json").json] == ["bob"]
+    assert refresh_token(credentials) == logins["alice"]["refresh_token"]
+    assert not (home.accounts / "alice.json").exists()

@@ -1,0 +1,136 @@
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tokenferry.state import Cooldown, Cooldowns, Database, Scope, State, _database
+
+NOW = 1_800_000_000
+ALICE = Scope("account", "alice")
+LIMITED = Cooldown(ALICE, "rate-limited", "answer", NOW + 60, "5h rejected")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "home" / "state.db"
+
+
+@pytest.fixture
+def cooldowns(path: Path) -> Iterator[Cooldowns]:
+    with State(path, now=lambda: NOW) as state:
+        yield state.cooldowns
+
+
+def test_what_is_noted_is_there_with_the_time_of_noting(cooldowns: Cooldowns) -> None:
+    assert cooldowns.list() == ()
+    assert cooldowns.put(LIMITED) == replace(LIMITED, noted_at=NOW)
+    assert cooldowns.list() == (replace(LIMITED, noted_at=NOW),)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "then"),
+    [
+        (NOW + 60, NOW + 90, NOW + 90),
+        (NOW + 90, NOW + 60, NOW + 90),
+        (None, NOW + 60, NOW + 60),
+        (NOW + 60, None, NOW + 60),
+        (NOW - 1, None, None),
+        (NOW - 60, NOW - 1, NOW - 1),
+        (None, None, None),
+    ],
+)
+def test_of_two_ends_of_one_cause_the_later_counts_and_a_known_one_before_an_unknown(
+    cooldowns: Cooldowns, first: int | None, second: int | None, then: int | None
+) -> None:
+    cooldowns.put(replace(LIMITED, until=first))
+    assert cooldowns.put(replace(LIMITED, until=second)).until == then
+    assert [one.until for one in cooldowns.list()] == [then]
+
+
+@pytest.mark.parametrize("until", [NOW + 1, NOW - 60, None])
+def test_who_is_better_informed_may_shorten_it(cooldowns: Cooldowns, until: int | None) -> None:
+    cooldowns.put(LIMITED)
+    probe = replace(LIMITED, source="probe", until=until, evidence="utilization 0.2")
+    assert cooldowns.put(probe, is_better_informed=True) == replace(probe, noted_at=NOW)
+    assert [one.until for one in cooldowns.list()] == [until]
+
+
+def test_every_scope_and_cause_has_its_own(cooldowns: Cooldowns) -> None:
+    all_of_them = [
+        replace(LIMITED, scope=scope, cause=cause)
+        for scope in (
+            ALICE,
+            Scope("account", "alice", "opus"),
+            Scope("organization", "alice"),
+            Scope("provider", "anthropic", "opus"),
+        )
+        for cause in ("rate-limited", "billing")
+    ]
+    for one in all_of_them:
+        cooldowns.put(one)
+    assert cooldowns.list() == tuple(replace(one, noted_at=NOW) for one in all_of_them)
+    assert cooldowns.clear(ALICE, "billing") == 1
+    assert cooldowns.clear(ALICE, "billing") == 0
+    assert cooldowns.clear(Scope("account", "alice", "opus")) == 2
+    assert [one.scope for one in cooldowns.list()].count(ALICE) == 1
+    assert len(cooldowns.list()) == 5
+
+
+def test_one_that_is_over_is_kept_until_it_is_cleared(cooldowns: Cooldowns) -> None:
+    cooldowns.put(replace(LIMITED, until=NOW))
+    (found,) = cooldowns.list()
+    assert found.is_over(NOW)
+    assert not found.is_over(NOW - 1)
+    assert not replace(LIMITED, until=None).is_over(NOW * 2)
+    cooldowns.clear(ALICE)
+    assert cooldowns.list() == ()
+
+
+def test_it_survives_a_restart(path: Path) -> None:
+    with State(path) as state:
+        noted = state.cooldowns.put(LIMITED)
+    with State(path) as state:
+        assert state.cooldowns.list() == (noted,)
+
+
+def test_what_another_process_notes_or_clears_counts_at_the_next_look(path: Path, cooldowns: Cooldowns) -> None:
+    script = (
+        "import sys; from pathlib import Path; from tokenferry.state import _database, Cooldown, Scope, State\n"
+        "with State(Path(sys.argv[1])) as state:\n"
+        "    scope = Scope('account', 'bob')\n"
+        "    if sys.argv[2] == 'put': state.cooldowns.put(Cooldown(scope, 'billing', 'answer'))\n"
+        "    else: state.cooldowns.clear(scope)"
+    )
+    for what, names in (("put", ["bob"]), ("clear", [])):
+        assert cooldowns.list() is cooldowns.list(), "nothing is read anew while nothing has changed"
+        subprocess.run([sys.executable, "-c", script, str(path), what], check=True)
+        assert [one.scope.name for one in cooldowns.list()] == names
+
+
+def test_an_older_file_gets_a_place_for_them(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as older:
+        older.setattr(_database, "_MIGRATIONS", _database._MIGRATIONS[:1])
+        Database(path).close()
+    with State(path) as state:
+        assert state.cooldowns.put(LIMITED) in state.cooldowns.list()
+
+
+ends = st.none() | st.integers(NOW - 100, NOW + 100)
+
+
+@given(ends=st.lists(ends, min_size=1, max_size=6))
+def test_the_order_of_news_does_not_matter_while_all_ends_lie_ahead(
+    tmp_path_factory: pytest.TempPathFactory, ends: list[int | None]
+) -> None:
+    with State(tmp_path_factory.mktemp("home") / "state.db", now=lambda: NOW) as state:
+        for until in ends:
+            state.cooldowns.put(replace(LIMITED, until=until))
+        (found,) = state.cooldowns.list()
+        ahead = [until for until in ends if until is not None and until > NOW]
+        if ahead:
+            assert found.until == max(ahead)
