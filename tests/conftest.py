@@ -104,8 +104,8 @@ def _no_blocked_loop() -> Iterator[BlockBuster]:
     """A blocking call of ours on an event loop is an error."""
     with blockbuster_ctx("tokenferry") as blockbuster:
         for function in blockbuster.functions.values():
-            # A credential that isn't fresh is read from one small local file; a lock or the network never.
-            function.can_block_in("tokenferry/broker/_broker.py", {"_steps", "listing"})
+            # Small local files, once: afterwards what changes is listed by the thread that watches them.
+            function.can_block_in("tokenferry/broker/_broker.py", {"listing"})
             # Whether SQLite's file was changed costs microseconds to ask; nothing is waited for.
             function.can_block_in("tokenferry/state/_keys.py", {"_refresh"})
         yield blockbuster

@@ -77,7 +77,7 @@ def recording_relay(upstream: str) -> Iterator[Relay]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # as the base class names it
             """Say nothing."""
 
-    with _serving(Handler) as relay.url:
+    with serving(Handler) as relay.url:
         yield relay
 
 
@@ -104,12 +104,12 @@ def closed_door() -> Iterator[ClosedDoor]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # as the base class names it
             """Say nothing."""
 
-    with _serving(Handler) as door.url:
+    with serving(Handler) as door.url:
         yield door
 
 
 @contextlib.contextmanager
-def _serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()

@@ -2,17 +2,16 @@
 
 import json
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
-from e2e.parties import MODULES, Outcome, SandboxProcess, end, eventually, lacking
+from e2e.claude import Claude, is_answered
+from e2e.parties import SandboxProcess, end, eventually
 from e2e.recorder import ClosedDoor, closed_door
 from stores.claude_code.rig import ACCOUNT, STUB, document, holding, renewed, section, write
 from tokenferry.credentials import OAuthToken
@@ -22,37 +21,7 @@ from tokenferry.stores.claude_code import ClaudeCodeHome, ClaudeCodeLock, Claude
 
 pytestmark = pytest.mark.e2e
 
-_QUIET: Final = {
-    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-    "DISABLE_AUTOUPDATER": "1",
-    "DISABLE_ERROR_REPORTING": "1",
-    "DISABLE_TELEMETRY": "1",
-}
 WHILE: Final = 4.0
-
-
-@dataclass(frozen=True)
-class Claude:
-    path: str
-    person: Path
-    door: ClosedDoor
-
-    def begin(self, *arguments: str, proxy: str = "", **variables: str) -> "subprocess.Popen[str]":
-        proxies = {"HTTP_PROXY": proxy or self.door.url, "HTTPS_PROXY": proxy or self.door.url}
-        base = {"PATH": "/usr/bin:/bin", "HOME": str(self.person), "TERM": "dumb", "NO_PROXY": "127.0.0.1"}
-        return subprocess.Popen(
-            [self.path, *arguments],
-            cwd=self.person,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=base | _QUIET | proxies | variables,
-        )
-
-    def status(self) -> tuple[int, dict[str, Any]]:
-        outcome = end(self.begin("auth", "status"))
-        return outcome.code, json.loads(outcome.out)
 
 
 @pytest.fixture
@@ -63,12 +32,14 @@ def theirs(tmp_path: Path) -> ClaudeCodeHome:
 
 
 @pytest.fixture
-def claude(theirs: ClaudeCodeHome) -> Iterator[Claude]:
-    path = MODULES / "@anthropic-ai/claude-code-linux-x64/claude"
-    if not path.is_file():
-        lacking("the npm package @anthropic-ai/claude-code-linux-x64")
+def door() -> Iterator[ClosedDoor]:
     with closed_door() as door:
-        yield Claude(str(path), theirs.path.parent, door)
+        yield door
+
+
+@pytest.fixture
+def claude(theirs: ClaudeCodeHome, door: ClosedDoor) -> Claude:
+    return Claude(theirs.path.parent, door.url)
 
 
 @pytest.fixture
@@ -106,7 +77,7 @@ def expired(theirs: ClaudeCodeHome) -> None:
 
 
 def test_it_waits_while_we_refresh_and_uses_what_we_wrote(
-    claude: Claude, theirs: ClaudeCodeHome, store: ClaudeCodeStore, sandbox: SandboxProcess
+    claude: Claude, door: ClosedDoor, theirs: ClaudeCodeHome, store: ClaudeCodeStore, sandbox: SandboxProcess
 ) -> None:
     expired(theirs)
     given = sandbox.issue("alice", expires_in=28800)
@@ -120,10 +91,10 @@ def test_it_waits_while_we_refresh_and_uses_what_we_wrote(
         assert process.poll() is None
         assert sandbox.requests("/v1/messages") == []
         store.swap("mine", generation, holding(token))
-    outcome: Outcome = end(process)
-    assert (outcome.code, "Hello from the sandbox" in outcome.out) == (0, True), outcome
+    outcome = end(process)
+    assert is_answered(outcome), outcome
     assert {one["status"] for one in sandbox.requests("/v1/messages")} == {200}
-    assert claude.door.asked == [], "a refresh of its own would have asked for its token endpoint"
+    assert door.asked == [], "a refresh of its own would have asked for its token endpoint"
     assert sandbox.counters()["refreshes"] == 0
     assert store.read("mine").credential.secret == token.secret
     assert json.loads(theirs.credentials.read_bytes())["mcpOAuth"] == {"a": {"b": 1}}

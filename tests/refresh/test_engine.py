@@ -42,7 +42,11 @@ def test_a_thousand_tasks_on_one_loop_make_one_grant_and_park_no_thread(rig: Rig
         tasks = [asyncio.create_task(broker.aresolve(NAME)) for _ in range(CROWD)]
         await wait_for_waiters(broker, CROWD)
         names = {thread.name for thread in set(threading.enumerate()) - before}
-        assert names == {"tokenferry-watch", f"tokenferry-grant-{NAME}"}
+        assert {name for name in names if not name.startswith("asyncio_")} == {
+            "tokenferry-watch",
+            f"tokenferry-grant-{NAME}",
+        }
+        await asyncio.to_thread(lambda: None)  # those of asyncio have read the account, and are free again
         rig.endpoint.gate.set()
         return {value(credential) for credential in await asyncio.gather(*tasks)}
 

@@ -131,6 +131,19 @@ def test_an_answer_that_drips_beyond_the_time_allowed_is_lost(serve: Serve) -> N
     assert isinstance(outcome, Lost)
 
 
+@pytest.mark.parametrize(("length", "is_whole"), [(b"2", True), (b"3", False)])
+def test_an_answer_that_is_there_whole_counts_though_the_process_slept(
+    serve: Serve, length: bytes, *, is_whole: bool
+) -> None:
+    def handle(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: " + length + b"\r\n\r\n{}")
+
+    times = iter([0.0])
+    outcome = send(request(serve(handle)), PATIENCE, monotonic=lambda: next(times, 1000.0))
+    assert isinstance(outcome, Answer if is_whole else Lost)
+
+
 def test_an_endless_answer_is_lost_without_being_read_to_the_end(serve: Serve) -> None:
     def handle(connection: socket.socket) -> None:
         read_request(connection)

@@ -7,9 +7,13 @@ import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 
+from sim.beside import run_beside
+from sim.neighbours import Neighbours
 from sim.schedule import run_schedule
 
 _BATCH = 500
+_BESIDE = 4
+"""One schedule of so many has Claude Code as a neighbour."""
 
 
 def run_batch(first: int) -> tuple[Counter[str], list[str]]:
@@ -18,12 +22,17 @@ def run_batch(first: int) -> tuple[Counter[str], list[str]]:
     counts: Counter[str] = Counter()
     failures: list[str] = []
     for seed in range(first, first + _BATCH):
-        machine = run_schedule(seed)
+        machine = run_beside(seed) if seed % _BESIDE == 0 else run_schedule(seed)
         counts["schedules"] += 1
         counts["processes"] += len(machine.processes)
         counts["processes killed"] += sum(process.killed for process in machine.processes)
         counts["grants"] += machine.server.grants
         counts["refresh tokens presented"] += len(machine.server.presentations)
+        if isinstance(machine, Neighbours):
+            counts["schedules beside Claude Code"] += 1
+            counts["processes of Claude Code"] += len(machine.claudes)
+            counts["refresh tokens it presented"] += sum(len(claude.sent) for claude in machine.claudes)
+            counts["with a stated exception"] += bool(machine.excuses)
         counts["answers lost for good"] += sum(not one.settled for one in machine.sent)
         counts["power cuts"] += sum("power cut" in line for line in machine.log)
         counts["logins lost"] += type(machine.processes[-1].ended).__name__ == "NeedsLogin"
@@ -47,8 +56,8 @@ def main(schedules: int = 1_000_000, first: int = 0) -> int:
     for failure in failures[:5]:
         say(f"{failure}\n\n")
     for name, count in totals.items():
-        say(f"{name:<26}{count:>12,}\n")
-    say(f"{'invariants broken':<26}{len(failures):>12,}\n{'seconds':<26}{time.monotonic() - started:>12,.0f}\n")
+        say(f"{name:<30}{count:>12,}\n")
+    say(f"{'invariants broken':<30}{len(failures):>12,}\n{'seconds':<30}{time.monotonic() - started:>12,.0f}\n")
     return bool(failures)
 
 

@@ -1,8 +1,11 @@
 """A disk in memory that forgets, at a power cut, whatever was not synced, and can fail or die at any operation."""
 
+import contextlib
 import errno
 import os
 import random
+import stat
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +22,8 @@ class Killed(BaseException):
 class _Inode:
     data: bytearray = field(default_factory=bytearray)
     synced: bytes = b""
+    is_directory: bool = False
+    mtime: float = 0.0
 
 
 class VirtualDisk(Disk):
@@ -34,6 +39,9 @@ class VirtualDisk(Disk):
         self.die_at: int | None = None
         self.is_full = False
         self.is_read_only = False
+        self.is_dying = False
+        """Whoever died does nothing more, not even what `finally` says."""
+        self.now: Callable[[], float] = lambda: 0.0
 
     def power_cut(self) -> None:
         """Lose what was not synced; an unsynced rename or removal may have reached the disk or not."""
@@ -59,8 +67,8 @@ class VirtualDisk(Disk):
 
     def _step(self, *, writes: bool = True) -> None:
         self.operations += 1
-        if self.die_at is not None and self.operations >= self.die_at:
-            self.die_at = None
+        if self.is_dying or (self.die_at is not None and self.operations >= self.die_at):
+            self.die_at, self.is_dying = None, True
             raise Killed
         if writes and self.is_read_only:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
@@ -142,6 +150,39 @@ class VirtualDisk(Disk):
         del self._names[path]
 
     @override
+    def make_directory(self, path: Path) -> None:
+        self._step()
+        if path in self._names:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        self._need_room()
+        self._names[path] = _Inode(is_directory=True, mtime=self.now())
+
+    @override
+    def remove_directory(self, path: Path) -> None:
+        self.unlink(path)
+
+    @override
+    def open_directory(self, path: Path) -> int:
+        return self.open(path)
+
+    @override
+    def touch(self, descriptor: int) -> None:
+        self._step()
+        self._open[descriptor].mtime = self.now()
+
+    @override
+    def status(self, what: Path | int) -> os.stat_result:
+        self._step(writes=False)
+        inode = self._open[what] if isinstance(what, int) else self._names.get(what)
+        if inode is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        mode = stat.S_IFDIR if inode.is_directory else stat.S_IFREG
+        times = (0.0, inode.mtime, 0.0)
+        return os.stat_result(
+            (mode, id(inode), 1, 1, 0, 0, len(inode.data), *times), {"st_mtime_ns": round(inode.mtime * 1e9)}
+        )
+
+    @override
     def sync_folder(self, path: Path) -> None:
         self._step()
         for name in {*self._names, *self._synced_names}:
@@ -155,3 +196,28 @@ class VirtualDisk(Disk):
     @override
     def stamps(self, folder: Path) -> dict[str, tuple[int, ...]]:
         return {path.name: (id(inode),) for path, inode in self._names.items() if path.parent == folder}
+
+    def exists(self, path: Path) -> bool:
+        return path in self._names
+
+    def drop(self, path: Path) -> None:
+        """Remove it, if it is there."""
+        if path in self._names:
+            self.unlink(path)
+
+    @contextlib.contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """A bystander looks: nobody dies of it."""
+        die_at, operations, self.die_at = self.die_at, self.operations, None
+        try:
+            yield
+        finally:
+            self.die_at, self.operations = die_at, operations
+
+    def peek(self, path: Path) -> bytes:
+        """Its content as a bystander sees it."""
+        return bytes(self._names[path].data)
+
+    def put(self, path: Path, content: bytes) -> None:
+        """Another file in its place, at once and for good."""
+        self._names[path] = self._synced_names[path] = _Inode(bytearray(content), content)

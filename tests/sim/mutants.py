@@ -69,10 +69,32 @@ MUTANTS: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
+BESIDE: Final[dict[str, tuple[str, ...]]] = {
+    "refreshes though the access token lives": ("        _check_claude_code(job, token, world)\n", "        pass\n"),
+    "waits longer than Claude Code does": ("        timeout = min(timeout, _CLAUDE_CODE_TIMEOUT)\n", "        pass\n"),
+    "does not look whether its locks hold": ("    if not (yield effects.StillHeld()):", "    if False:"),
+    "releases before it sends": (
+        "    transmission = yield effects.Send(",
+        "    yield effects.Release()\n    transmission = yield effects.Send(",
+    ),
+}
+"""Those of what is done for Claude Code's chain alone."""
+
+BESIDE_TOO: Final = (
+    "does not read again under the lock",
+    "takes no lock",
+    "ignores what an earlier attempt left",
+    "releases before it publishes",
+    "retries for ever",
+    "overwrites what another program wrote",
+)
+"""Those above that Claude Code as a neighbour shows as well."""
+
+
 def mutated_flow(name: str) -> FlowFactory:
     """Give `refresh_flow` of a module whose source had these edits: pairs of what stood there and what stands now."""
     source = inspect.getsource(_flow)
-    edits = MUTANTS[name]
+    edits = (MUTANTS | BESIDE)[name]
     for before, after in zip(edits[::2], edits[1::2], strict=True):
         assert source.count(before) == 1, f"the mutant no longer applies: {name}"
         source = source.replace(before, after)

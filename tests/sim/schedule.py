@@ -96,8 +96,7 @@ def check(machine: Machine) -> None:
             say(f"p{process.identity.pid} never ends")
     if machine.holder is not None:
         say("the lock is never released")
-    for token, sent in _by_token(machine).items():
-        _check_presentations(token, sent, say)
+    check_presentations(machine)
     _check_login(machine, say)
 
 
@@ -109,8 +108,13 @@ def _by_token(machine: Machine) -> dict[str, list[Sending]]:
     return found
 
 
-def _check_presentations(token: str, sent: list[Sending], say: Callable[[str], None]) -> None:
+def check_presentations(machine: Machine) -> None:
     """No refresh token twice, unless the earlier attempt was closed, or uncertain and its one retry unused."""
+    for token, sent in _by_token(machine).items():
+        _check_presentations(token, sent, machine.violations.append)
+
+
+def _check_presentations(token: str, sent: list[Sending], say: Callable[[str], None]) -> None:
     uncertain = 0
     for sending in sent[:-1]:
         presentation = sending.presentation

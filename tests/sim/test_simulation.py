@@ -2,17 +2,31 @@
 
 import itertools
 import logging
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
+from sim import beside
+from sim.beside import run_beside
 from sim.disk import Killed
-from sim.mutants import MUTANTS, mutated_flow
+from sim.lock_mutants import LOCK_MUTANTS
+from sim.mutants import BESIDE, BESIDE_TOO, MUTANTS, mutated_flow
+from sim.neighbours import Neighbours
 from sim.schedule import check, heal_and_try, run_schedule
 from sim.world import NAME, Machine, Weather
 from tokenferry.refresh import Job
 
 _SCHEDULES = 2500
+_SCHEDULES_BESIDE = 1000
 _ENOUGH_FOR_MUTANTS = 6000
+
+
+def expired(seed: int, weather: Weather) -> Neighbours:
+    """Claude Code's login, used up, and none of its processes."""
+    machine = Neighbours(seed, weather)
+    machine.write_login(machine.server.login(), expires_at=machine.time - 10)
+    return machine
 
 
 @pytest.fixture(autouse=True)
@@ -26,23 +40,29 @@ def test_no_schedule_breaks_an_invariant() -> None:
         assert not machine.violations, report(seed, machine)
 
 
+@pytest.mark.parametrize("make", [Machine, expired], ids=["our file", "Claude Code's"])
 @pytest.mark.parametrize("power", [False, True], ids=["kill", "power cut"])
-def test_a_crash_at_any_disk_operation_loses_nothing_that_was_answered(*, power: bool) -> None:
+def test_a_crash_at_any_disk_operation_loses_nothing_that_was_answered(
+    make: Callable[[int, Weather], Machine], *, power: bool
+) -> None:
     """Every operation of one refresh is the last one, once by a kill and ten times by a power cut."""
-    total = _operations_of_one_refresh()
+    total = _operations_of_one_refresh(make)
     for step, attempt in itertools.product(range(1, total + 1), range(10 if power else 1)):
-        machine = Machine(attempt, Weather())
+        machine = make(attempt, Weather())
         machine.spawn(Job(NAME, needs=30.0))
         machine.crash_at = machine.disk.operations + step
         machine.crash_with_power = power
         machine.run(machine.time + 600)
-        heal_and_try(machine)
-        check(machine)
+        if isinstance(machine, Neighbours):
+            beside.check(machine, beside.heal_and_try(machine))
+        else:
+            heal_and_try(machine)
+            check(machine)
         assert not machine.violations, f"operation {step}: {report(attempt, machine)}"
 
 
-def _operations_of_one_refresh() -> int:
-    machine = Machine(0, Weather())
+def _operations_of_one_refresh(make: Callable[[int, Weather], Machine]) -> int:
+    machine = make(0, Weather())
     before = machine.disk.operations
     machine.spawn(Job(NAME, needs=30.0))
     machine.run(machine.time + 600)
@@ -52,14 +72,33 @@ def _operations_of_one_refresh() -> int:
 @pytest.mark.parametrize("name", sorted(MUTANTS))
 def test_every_mutant_of_the_flow_is_caught(name: str) -> None:
     """The simulation is tested itself: a flow with one safeguard taken out must break an invariant."""
-    flow = mutated_flow(name)
+    check_that_it_is_noticed(partial(run_schedule, flow=mutated_flow(name)))
+
+
+def test_no_schedule_beside_claude_code_breaks_an_invariant() -> None:
+    for seed in range(_SCHEDULES_BESIDE):
+        machine = run_beside(seed)
+        assert not machine.violations, report(seed, machine)
+
+
+@pytest.mark.parametrize("name", [*BESIDE, *BESIDE_TOO])
+def test_every_mutant_of_the_flow_beside_claude_code_is_caught(name: str) -> None:
+    check_that_it_is_noticed(partial(run_beside, flow=mutated_flow(name)))
+
+
+@pytest.mark.parametrize("name", sorted(LOCK_MUTANTS))
+def test_every_mutant_of_its_locks_is_caught(name: str) -> None:
+    check_that_it_is_noticed(partial(run_beside, make_lock=LOCK_MUTANTS[name]))
+
+
+def check_that_it_is_noticed(run: Callable[[int], Machine]) -> None:
     for seed in range(_ENOUGH_FOR_MUTANTS):
         try:
-            if run_schedule(seed, flow).violations:
+            if run(seed).violations:
                 return
         except (AssertionError, Killed):
             return
-    pytest.fail(f"{_ENOUGH_FOR_MUTANTS} schedules did not notice: {name}")
+    pytest.fail(f"{_ENOUGH_FOR_MUTANTS} schedules did not notice it")
 
 
 def report(seed: int, machine: Machine) -> str:

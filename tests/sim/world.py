@@ -17,7 +17,7 @@ from tokenferry.refresh import _effects as effects
 from tokenferry.refresh._flow import refresh_flow
 from tokenferry.secret import Secret
 from tokenferry.settings import Home, RefreshSettings
-from tokenferry.stores import Account, Document, FileStore
+from tokenferry.stores import Account, Document, FileStore, Store
 
 NAME = "alice"
 BOOT = "boot"
@@ -69,6 +69,8 @@ class Process:
     killed: bool = False
     sending: Sending | None = None
     has_answer: bool = False
+    asleep_until: float = 0.0
+    """The suspended do nothing before that, and neither do their threads."""
 
 
 FlowFactory = Callable[[Job, World], Generator[effects.Effect, Any, Result]]
@@ -85,7 +87,7 @@ class Machine:
         self.make_flow = flow
         self.disk = VirtualDisk(self.rng)
         home = Home(Path("/virtual"))
-        self.store = FileStore(home, disk=self.disk)
+        self.disk.now = self.now
         self.journal = FileJournal(home.journal, disk=self.disk)
         self.attempt_path = home.journal / f"{NAME}.attempt"
         self.server = Server(grace=weather.grace)
@@ -102,6 +104,7 @@ class Machine:
         self.sent: list[Sending] = []
         self.violations: list[str] = []
         self.settings = RefreshSettings()
+        self.store = self._open_store()
         self._seed_account()
 
     # -- time
@@ -126,6 +129,9 @@ class Machine:
 
     # -- the account
 
+    def _open_store(self) -> Store:
+        return FileStore(Home(Path("/virtual")), disk=self.disk)
+
     def _seed_account(self) -> None:
         tokens = self.server.login()
         secret, refresh = Secret(tokens["access_token"]), Secret(tokens["refresh_token"])
@@ -134,12 +140,8 @@ class Machine:
 
     def document(self) -> Document:
         """The document as a bystander sees it, without disturbing the disk's countdown."""
-        die_at, self.disk.die_at = self.disk.die_at, None
-        operations = self.disk.operations
-        try:
+        with self.disk.undisturbed():
             return self.store.read(NAME)
-        finally:
-            self.disk.die_at, self.disk.operations = die_at, operations
 
     # -- processes
 
@@ -159,15 +161,17 @@ class Machine:
         process.flow = self.make_flow(job, world)
         self.processes.append(process)
         self.note(f"p{identity.pid} starts {job}")
-        self.later(self._latency(), lambda: self._advance(process, None))
+        self.later(self._latency(process), lambda: self._advance(process, None))
         return process
 
     def _is_gone(self, identity: ProcessIdentity) -> bool:
         return all(one.flow is None for one in self.processes if one.identity == identity)
 
-    def _latency(self) -> float:
+    def _latency(self, process: Process) -> float:
         if self.rng.random() < self.weather.suspend:
-            return self.rng.choice((1.0, 20.0, 90.0, 400.0))
+            seconds = self.rng.choice((1.0, 20.0, 90.0, 400.0))
+            process.asleep_until = self.time + seconds
+            return seconds
         return self.rng.uniform(0.0, 0.01)
 
     def _advance(self, process: Process, answer: Any) -> None:
@@ -191,12 +195,16 @@ class Machine:
         except TokenferryError as fault:
             self._end(process, fault)
         except Killed:
-            self.crash_at = None
-            self.kill(process)
-            if self.crash_with_power:
-                self.power_cut()
+            self._died(process)
         finally:
             self.disk.die_at = None
+
+    def _died(self, process: Process) -> None:
+        """The process died in the middle of a disk operation."""
+        self.crash_at, self.disk.is_dying = None, False
+        self.kill(process)
+        if self.crash_with_power:
+            self.power_cut()
 
     def _end(self, process: Process, ended: Result | TokenferryError) -> None:
         process.ended, process.flow = ended, None
@@ -207,15 +215,14 @@ class Machine:
         self.note(f"p{process.identity.pid} ends: {outcome}")
         if self.holder is process:
             self.violations.append(f"p{process.identity.pid} ended while holding the lock")
-            self._unlock()
+            self._release(process)
 
     def kill(self, process: Process) -> None:
         """Kill -9: the system takes back the lock, the page cache stays."""
         self.note(f"p{process.identity.pid} is killed")
         self.kills += 1
         process.flow, process.killed = None, True
-        if self.holder is process:
-            self._unlock()
+        self._abandon(process)
 
     def power_cut(self) -> None:
         """Every process dies, and unsynced writes with them."""
@@ -254,14 +261,14 @@ class Machine:
                     answer = self._perform_now(process, effect)
                 except TokenferryError as fault:
                     answer = fault
-                self.later(self._latency(), lambda: self._advance(process, answer))
+                self.later(self._latency(process), lambda: self._advance(process, answer))
 
     def _perform_now(self, process: Process, effect: effects.Effect) -> Any:  # noqa: C901, PLR0911, PLR0912  # one branch each
         match effect:
             case effects.Release():
-                return self._unlock() if self.holder is process else None
+                return self._release(process)
             case effects.StillHeld():
-                return self.holder is process
+                return self._still_held(process)
             case effects.Read():
                 return self.store.read(NAME)
             case effects.ReadAttempt():
@@ -337,7 +344,7 @@ class Machine:
     def _acquire(self, process: Process, effect: effects.Acquire) -> None:
         if self.holder is None:
             self.holder = process
-            self.later(self._latency(), lambda: self._advance(process, None))
+            self._locked(process)
             return
         process.waiting = effect
         self.later(effect.timeout, lambda: self._give_up(process, effect))
@@ -353,7 +360,28 @@ class Machine:
         if waiting:
             process = self.rng.choice(waiting)
             process.waiting, self.holder = None, process
-            self.later(self._latency(), lambda: self._advance(process, None))
+            self._locked(process)
+
+    def _locked(self, process: Process) -> None:
+        """The process has the lock."""
+        self.later(self._latency(process), lambda: self._advance(process, None))
+
+    def _still_held(self, process: Process) -> bool:
+        return self.holder is process
+
+    def _release(self, process: Process) -> None:
+        if self.holder is process:
+            self._unlock()
+
+    def _abandon(self, process: Process) -> None:
+        """The process was killed: the system takes its lock back."""
+        if self.holder is process:
+            self._unlock()
+
+    def _check_sending(self, process: Process, sending: Sending, timeout: float) -> None:
+        """What has to hold when a refresh token is presented."""
+        assert timeout > 0
+        self._check_retry(process, sending)
 
     def _check_retry(self, process: Process, sending: Sending) -> None:
         """A token whose fate is unknown is shown again only in its grace, or when nothing is left to lose."""
@@ -380,10 +408,12 @@ class Machine:
         sending = process.sending
         assert sending is not None
         sending.is_sent = True
-        self._check_retry(process, sending)
+        self._check_sending(process, sending, timeout)
 
         def answer(transmission: Transmission) -> None:
-            if not is_done:
+            if process.asleep_until > self.time:
+                self.later(process.asleep_until - self.time, lambda: answer(transmission))
+            elif not is_done:
                 is_done.append(True)
                 process.has_answer = isinstance(transmission, Answer)
                 self._advance(process, transmission)

@@ -16,19 +16,21 @@ from tokenferry.stores import Account, Document
 class Job:
     """One wish for a better token.
 
-    `refused` is the sha256 of an access token that was answered with 401. `needs` and `wait` are in seconds: the life
-    a token must have left to satisfy, and the longest wait for the lock. `forced` wants a grant whatever is there.
+    `refused` is the sha256 of an access token that was answered with 401, `superseded` that of one which shall be
+    replaced though it works. `needs` and `wait` are in seconds: the life a token must have left to satisfy, and the
+    longest wait for the lock. `forced` wants a grant whatever is there.
     """
 
     name: str
     needs: float = 0.0
     wait: float = 60.0
     refused: str | None = None
+    superseded: str | None = None
     forced: bool = False
 
     def is_satisfied_by(self, document: Document, now: float) -> bool:
         token = document.credential
-        if self.forced or token.secret.sha256 == self.refused:
+        if self.forced or token.secret.sha256 in {self.refused, self.superseded}:
             return False
         return not isinstance(token, OAuthToken) or seconds_left(token, now) > window(token, self.needs)
 
