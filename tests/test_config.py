@@ -81,6 +81,14 @@ def test_every_section_is_read(write: Write) -> None:
     assert list(config.providers) == ["mine", *builtin_providers()]
 
 
+def test_how_upstreams_are_reached_is_read(write: Write, tmp_path: Path) -> None:
+    assert write("gateway = {}").gateway == GatewaySettings(ca_file=None, max_connections=None)
+    (tmp_path / "ca.pem").touch()
+    gateway = write('[gateway]\nca_file = "ca.pem"\nmax_connections = 8').gateway
+    assert gateway == GatewaySettings(ca_file=tmp_path / "ca.pem", max_connections=8)
+    assert write("gateway.max_connections = 0").gateway.max_connections is None
+
+
 @pytest.mark.parametrize("mode", [0o602, 0o620, 0o666, 0o622])
 def test_a_file_that_others_could_write_is_refused_with_what_mends_it(write: Write, tmp_path: Path, mode: int) -> None:
     write("")
@@ -196,6 +204,11 @@ def test_a_provider_without_a_name_or_url_has_no_further_faults_made_up_for_it(w
         ("server.port = inf", "server.port must be a number"),
         ("server.port = 80.5", "server.port must be a whole number"),
         ("policy.subscription = false", "policy.subscription must be one of"),
+        ('gateway.ca_file = "absent.pem"', "gateway.ca_file must be the path of a file of certificates"),
+        (f'gateway.ca_file = "{"x" * 300}"', "gateway.ca_file must be the path of a file of certificates"),
+        ("gateway.ca_file = true", "gateway.ca_file must be a string"),
+        ("gateway.max_connections = -1", "gateway.max_connections must be a number from 0"),
+        ("gateway.max_connections = 1.5", "gateway.max_connections must be a whole number"),
         ("nonsense = 1", "nonsense is no key that tokenferry knows; known here: gateway, models, policy, providers"),
     ],
 )
@@ -331,6 +344,33 @@ def test_variables_come_from_the_environment_unless_given(tmp_path: Path, monkey
 # -- junk
 
 
+def test_how_the_gateway_listens_is_read(write: Write, tmp_path: Path) -> None:
+    text = 'uds = "run/a.sock"\ntls_cert = "/c.pem"\ntls_key = "k.pem"\nworkers = 4\ndrain = 1.5'
+    server = write(f"[server]\n{text}").server
+    assert (server.uds, server.tcp) == (tmp_path / "run" / "a.sock", False)
+    assert (server.tls_cert, server.tls_key) == (Path("/c.pem"), tmp_path / "k.pem")
+    assert (server.workers, server.drain) == (4, 1.5)
+    assert write('[server]\nuds = "a.sock"\nport = 1').server.tcp
+    assert write('[server]\nuds = "a.sock"\nhost = "::1"').server.tcp
+    assert write("[server]").server.tcp
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('server.tls_cert = "c.pem"', "server.tls_cert and tls_key must be set together"),
+        ('server.tls_key = "k.pem"', "server.tls_cert and tls_key must be set together"),
+        ("server.workers = 0", "server.workers must be a number from 1 to 64"),
+        ("server.workers = 1.5", "server.workers must be a whole number"),
+        ("server.drain = -1", "server.drain must be a number from 0 to 3600"),
+        ('server.uds = "a\\u0000b"', "server.uds is no file's path"),
+        ('server.uds = "~nobody-of-that-name/a"', "server.uds names a home directory that is not known here"),
+    ],
+)
+def test_how_the_gateway_can_not_listen_is_told(write: Write, text: str, problem: str) -> None:
+    assert problems(write, text) == (problem,)
+
+
 def toml(value: Any) -> str:
     match value:
         case bool():
@@ -354,6 +394,7 @@ KNOWN = sorted(
     | {"account", "accounts", "subscription", "name", "provider_type", "base_url", "auth_type", "enabled", "strategy"}
     | {"oauth", "oauth_provider", "api_key", "authorize_url", "token_url", "revoke_url", "client_id", "scopes"}
     | {"client_secret_file", "redirect_uri", "loopback_redirect", "token_body", "state_in_exchange", "reuse_grace_s"}
+    | {"uds", "tls_cert", "tls_key", "workers", "drain"}
 )
 WORDS = ["anthropic", "console", "claude-max", "sandbox", "own", "oauth", "api_key", "https://[", "https://claude.ai"]
 WORDS += ["http://127.0.0.1:1", "{base_url}/x", "https://a.example:99999", "$A", "~x", "https://a\\b", "/", "."]

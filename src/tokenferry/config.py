@@ -13,13 +13,14 @@ from tokenferry.credentials import ApiKey
 from tokenferry.errors import ConfigError, UnsafeFile
 from tokenferry.providers import Provider, Table, builtin_providers, declare
 from tokenferry.secret import Fields, Secret
-from tokenferry.settings import GatewaySettings, PolicySettings, ServerSettings
+from tokenferry.settings import LONGEST_DRAIN, MOST_WORKERS, GatewaySettings, PolicySettings, ServerSettings
 from tokenferry.stores import ACCOUNT_NAME, read_private_file
 
 __all__ = ["Config", "load"]
 
 _LATER: Final = ("models", "router")
 _PORTS: Final = 65_535
+_CONNECTIONS: Final = 65_536
 _VARIABLE: Final = re.compile(r"\$(\{)?([A-Za-z_][A-Za-z0-9_]*)(?(1)\})")
 
 
@@ -65,8 +66,8 @@ def _read(data: Fields, path: Path, environ: Mapping[str, str]) -> Config:
     root = Table(data, "", problems)
 
     providers, keys = _providers(root.tables("providers"), path, environ, warnings)
-    server = _server(root.table("server"))
-    gateway = _gateway(root.table("gateway"), providers)
+    server = _server(root.table("server"), path.parent)
+    gateway = _gateway(root.table("gateway"), path.parent, providers)
     policy = _policy(root.table("policy"))
     if later := [key for key in _LATER if root.ignore(key)]:
         warnings.append(f"{path}: {' and '.join(later)} accepted but without effect: this version does not route")
@@ -147,23 +148,63 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def _server(table: Table) -> ServerSettings:
+def _server(table: Table, folder: Path) -> ServerSettings:
     default = ServerSettings()
     port = table.number("port", default.port, least=0, most=_PORTS)
     if port != int(port):
         table.problem("port", "must be a whole number")
+    workers = table.number("workers", default.workers, least=1, most=MOST_WORKERS)
+    if workers != int(workers):
+        table.problem("workers", "must be a whole number")
+    uds = _file(table, "uds", folder)
+    certificate, key = _file(table, "tls_cert", folder), _file(table, "tls_key", folder)
+    if (certificate is None) != (key is None):
+        table.problem("tls_cert", "and tls_key must be set together")
     settings = ServerSettings(
         host=table.text("host", default.host) or default.host,
         port=int(port),
         log_level=table.choice("log_level", default.log_level, ("debug", "info", "warning", "error")),
+        log_format=table.choice("log_format", default.log_format, ("text", "json")),
         allowed_hosts=table.texts("allowed_hosts", default.allowed_hosts),
+        uds=uds,
+        tcp=uds is None or "host" in table or "port" in table,
+        tls_cert=certificate,
+        tls_key=key,
+        workers=int(workers),
+        drain=table.number("drain", default.drain, least=0, most=LONGEST_DRAIN),
     )
     table.done()
     return settings
 
 
-def _gateway(table: Table, providers: Mapping[str, Provider]) -> GatewaySettings:
-    settings = GatewaySettings(account=table.text("account"), providers=table.texts("providers", ()))
+def _file(table: Table, key: str, folder: Path) -> Path | None:
+    """A file's path, seen from the folder of the configuration."""
+    name = table.text(key)
+    if name is None:
+        return None
+    if "\0" in name:
+        table.problem(key, "is no file's path")
+        return None
+    try:
+        return folder.absolute() / Path(name).expanduser()
+    except RuntimeError:
+        table.problem(key, "names a home directory that is not known here")
+        return None
+
+
+def _gateway(table: Table, folder: Path, providers: Mapping[str, Provider]) -> GatewaySettings:
+    ca_file = _file(table, "ca_file", folder)
+    if ca_file is not None and not _is_there(ca_file):
+        table.problem("ca_file", "must be the path of a file of certificates in PEM that is there")
+    connections = table.number("max_connections", 0, least=0, most=_CONNECTIONS)
+    if connections != int(connections):
+        table.problem("max_connections", "must be a whole number")
+    settings = GatewaySettings(
+        account=table.text("account"),
+        providers=table.texts("providers", ()),
+        ca_file=ca_file,
+        max_connections=int(connections) or None,
+    )
     for name in settings.providers:
         if name not in providers:
             table.problem("providers", f"names {name!r}, which is no provider; known: {', '.join(providers)}")

@@ -2,41 +2,60 @@
 
 import asyncio
 import contextlib
-import resource
 import signal
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from ssl import SSLContext
 from types import TracebackType
 from typing import Final, Self
 
 from tokenferry.broker import Broker
 from tokenferry.config import Config
-from tokenferry.errors import StorageFailed
+from tokenferry.errors import CorruptFile, StorageFailed, UsageError
 from tokenferry.gateway import (
-    GRACE,
+    AccessLog,
+    Board,
+    DecisionLog,
     Gateway,
     Guard,
     KeyRing,
     Listener,
+    Metrics,
     OneOffKey,
+    Place,
     Relay,
+    Supervisor,
     Upstreams,
+    allow_connections,
     bind,
+    bind_unix,
+    connection_limit,
+    hide_memory,
     own_hosts,
+    remove_port_file,
+    remove_unix,
+    server_tls,
     write_port_file,
 )
+from tokenferry.keep import Keeper
+from tokenferry.keep import Keeper
 from tokenferry.secret import Secret
-from tokenferry.settings import GatewaySettings, Home
+from tokenferry.settings import GatewaySettings, Home, ServerSettings
 from tokenferry.state import State, local_key
 
 __all__ = ["PrivateGateway", "serve"]
 
-_DRAIN: Final = 30.0
-_PRIVATE_GRACE: Final = 1.0
-_DESCRIPTORS: Final = 65_536
+_REFRESH_SECONDS: Final = 30.0
+_LONGEST_GRANT: Final = 120.0
+_PRIVATE_DRAIN: Final = 1.0
+
+
+def _say_nothing(_: str) -> None:
+    pass
 
 
 def serve(
@@ -46,46 +65,60 @@ def serve(
     host: str | None = None,
     port: int | None = None,
     port_file: Path | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = _say_nothing,
+    tell: Callable[[str], None] = _say_nothing,
     broker: Broker | None = None,
+    states: Callable[[], Mapping[str, str]] = dict,
 ) -> signal.Signals | None:
     """Run the gateway until INT, TERM or HUP, and give the signal that ended it.
 
     `host` and `port` stand before those of `[server]`; port 0 takes a free one. The port file is written once clients
-    can connect. `say` gets each line that tells the operator where it listens and what is missing.
-    Raises `ConfigError` (no loopback host, port in use), `UnsafeFile`, `CorruptFile`, `StorageFailed`.
+    can connect, and removed at the end. `say` gets each line that tells the operator where it listens and what is
+    missing, `tell` what happens later: what an ending gateway waits for, which worker was replaced.
+    `states` gives each account's state in a word, by name, for the metrics.
+    Raises `ConfigError` (no loopback host, port or socket in use, no certificate), `UsageError`, `UnsafeFile`,
+    `CorruptFile`, `StorageFailed`.
     """
-    _limit_process()
+    server = config.server
+    if host is not None or port is not None:
+        server = replace(server, host=host or server.host, port=server.port if port is None else port, tcp=True)
+    if port_file is not None and not server.tcp:
+        raise UsageError("--port-file is for a TCP port, and this gateway has none; add --port, or leave it out")
+    hide_memory()
+    allow_connections()
     with contextlib.ExitStack() as stack:
-        sock = bind(host or config.server.host, config.server.port if port is None else port)
-        stack.callback(sock.close)
-        state = stack.enter_context(State(home.state))
-        local_key(home, state)
+        listening = stack.enter_context(_listening(server, home))
+        with State(home.state) as state:
+            local_key(home, state)
         resolved = broker or Broker.from_home(home, config)
 
-        async def record_use() -> None:
-            with contextlib.suppress(StorageFailed):
-                await asyncio.to_thread(state.keys.record_use)
-
         def announce() -> None:
-            if port_file is not None:
-                write_port_file(port_file, sock.getsockname()[1])
-            for line in _start_lines(_url(sock), home, resolved):
+            if port_file is not None and listening.port is not None:
+                write_port_file(port_file, listening.port)
+                stack.callback(remove_port_file, port_file, listening.port)
+            for line in _start_lines(listening.urls, home, resolved):
                 say(line)
 
-        async def started() -> None:
-            await asyncio.to_thread(announce)
-
-        listener = _listener(
-            sock=sock,
+        board = Board(server.workers) if server.workers > 1 else None
+        run = partial(
+            _run,
+            home,
+            replace(config, server=server),
+            listening,
             broker=resolved,
-            settings=config.gateway,
-            keys=state.keys,
-            allowed_hosts=config.server.allowed_hosts,
-            started=started,
-            every_minute=record_use,
+            tell=tell,
+            states=states,
+            board=board,
         )
-        return listener.run_until_stopped()
+        if server.workers == 1:
+            return run(started=partial(asyncio.to_thread, announce))
+
+        def work(worker: Place) -> int:
+            run(started=worker.begin, worker=worker)
+            resolved.drain(_LONGEST_GRANT)  # a second signal has not waited for it
+            return 0
+
+        return Supervisor(server.workers, work, ready=announce, ending=listening.close, tell=tell).run()
 
 
 class PrivateGateway:
@@ -111,24 +144,28 @@ class PrivateGateway:
 
     def __enter__(self) -> Self:
         sock = bind("127.0.0.1", 0)
-        self.url = _url(sock)
+        self.url = _url(sock, "http")
         running = threading.Event()
+        access_log = AccessLog()
 
         async def entered() -> None:
             running.set()
 
         self._listener = _listener(
-            sock=sock,
+            _Listening((sock,), own_hosts("127.0.0.1", sock.getsockname()[1], ())),
             broker=self._broker,
             settings=self._settings,
+            upstreams=Upstreams.configured(self._settings),
             keys=self._ring,
+            access_log=access_log,
             started=entered,
-            grace=_PRIVATE_GRACE,
+            drain=_PRIVATE_DRAIN,
         )
 
         def run(listener: Listener) -> None:
             try:
-                listener.run_until_stopped()
+                with access_log:
+                    listener.run_until_stopped()
             except BaseException as fault:  # noqa: BLE001  # it is raised where the gateway was asked for
                 self._failure = fault
             finally:
@@ -150,55 +187,153 @@ class PrivateGateway:
         self._thread.join()
 
 
-def _listener(
+@dataclass(frozen=True, slots=True)
+class _Listening:
+    """Sockets that listen, the `Host` values they answer to, and how they are told of."""
+
+    sockets: tuple[socket.socket, ...]
+    hosts: frozenset[bytes]
+    port: int | None = None
+    urls: tuple[str, ...] = ()
+    tls: SSLContext | None = None
+
+    def close(self) -> None:
+        for sock in self.sockets:
+            sock.close()
+
+
+@contextlib.contextmanager
+def _listening(server: ServerSettings, home: Home) -> Iterator[_Listening]:
+    """Listen where the settings say, within the block. Raises `ConfigError`, `UnsafeFile`."""
+    with contextlib.ExitStack() as stack:
+        sockets, urls = [], []
+        hosts: frozenset[bytes] = frozenset()
+        port = tls = None
+        if server.tcp:
+            if server.tls_cert is not None and server.tls_key is not None:
+                tls = server_tls(server.tls_cert, server.tls_key)
+            sock = bind(server.host, server.port)
+            sockets.append(stack.enter_context(sock))
+            address, port = sock.getsockname()[:2]
+            hosts = own_hosts(address, port, server.allowed_hosts)
+            urls.append(_url(sock, "http" if tls is None else "https"))
+        if server.uds is not None:
+            path = server.uds.expanduser().absolute()
+            sockets.append(stack.enter_context(bind_unix(path, home.locks)))
+            stack.callback(remove_unix, path, path.lstat())
+            urls.append(f"the Unix socket {path}")
+        yield _Listening(tuple(sockets), hosts, port, tuple(urls), tls)
+
+
+def _run(
+    home: Home,
+    config: Config,
+    listening: _Listening,
     *,
-    sock: socket.socket,
+    broker: Broker,
+    tell: Callable[[str], None],
+    started: Callable[[], Awaitable[None]],
+    states: Callable[[], Mapping[str, str]],
+    board: Board | None,
+    worker: Place | None = None,
+) -> signal.Signals | None:
+    """Serve in this process, which is one of several if `worker` says so."""
+    with State(home.state) as state, AccessLog() as access_log, DecisionLog(state.decisions.add) as decision_log:
+        upstreams = Upstreams.configured(config.gateway)
+        place = 0 if worker is None else worker.number - 1
+
+        async def record_use() -> None:
+            with contextlib.suppress(StorageFailed, CorruptFile):
+                await asyncio.to_thread(state.keys.record_use)
+
+        def tell_whose(line: str) -> None:
+            tell(line if worker is None else f"worker {worker.number}: {line}")
+
+        listener = _listener(
+            listening,
+            broker=broker,
+            settings=config.gateway,
+            upstreams=upstreams,
+            keys=state.keys,
+            access_log=access_log,
+            decision_log=decision_log,
+            metrics=Metrics(broker, upstreams, states=states, board=board, place=place),
+            started=started,
+            every_minute=record_use,
+            drain=config.server.drain,
+            tell=tell_whose,
+            worker=worker,
+            keeper=(keeper := Keeper(broker)),
+        )
+        with keeper.in_background():
+            return listener.run_until_stopped()
+
+
+def _listener(
+    listening: _Listening,
+    *,
     broker: Broker,
     settings: GatewaySettings,
+    upstreams: Upstreams,
     keys: KeyRing,
-    allowed_hosts: tuple[str, ...] = (),
+    access_log: AccessLog | None = None,
+    decision_log: DecisionLog | None = None,
+    metrics: Metrics | None = None,
     started: Callable[[], Awaitable[None]],
     every_minute: Callable[[], Awaitable[None]] | None = None,
-    grace: float = GRACE,
+    drain: float,
+    tell: Callable[[str], None] = _say_nothing,
+    worker: Place | None = None,
+    keeper: Keeper | None = None,
 ) -> Listener:
-    host, port = sock.getsockname()[:2]
-    upstreams = Upstreams()
     gateway = Gateway(
-        guard=Guard(keys, own_hosts(host, port, allowed_hosts)),
+        guard=Guard(keys, listening.hosts),
         relay=Relay(source=broker, settings=settings, keys=keys, upstreams=upstreams),
+        access_log=access_log,
+        decision_log=decision_log,
+        metrics=metrics,
     )
 
-    async def drain() -> None:
+    def refreshes() -> list[str]:
+        return [f"the refresh of account {name}" for name in broker.refreshing()]
+
+    async def finish_refreshes() -> None:
+        if keeper is not None:
+            keeper.stop()
         # A grant in flight is waited for: with its answer lost, the login may be, too.
-        await asyncio.to_thread(broker.drain, _DRAIN)
+        if names := refreshes():
+            await asyncio.to_thread(tell, f"waiting for {' and '.join(names)}")
+        await asyncio.to_thread(broker.drain, _REFRESH_SECONDS)
 
     return Listener(
-        gateway, sock, started=started, every_minute=every_minute, finish=upstreams.aclose, last=drain, grace=grace
+        gateway,
+        listening.sockets,
+        drain=drain,
+        tls=listening.tls,
+        connections=connection_limit(),
+        supervisor=worker,
+        started=started,
+        every_minute=every_minute,
+        finish=upstreams.aclose,
+        last=finish_refreshes,
+        tell=tell,
+        waiting_for=refreshes,
     )
 
 
-def _url(sock: socket.socket) -> str:
+def _url(sock: socket.socket, scheme: str) -> str:
     host, port = sock.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def _start_lines(url: str, home: Home, broker: Broker) -> Iterator[str]:
-    yield f"listening on {url}"
+def _start_lines(urls: Iterable[str], home: Home, broker: Broker) -> Iterator[str]:
+    for url in urls:
+        yield f"listening on {url}"
     yield f"client key in {home.local_key} (shown by: tokenferry token --gateway)"
-    listing = broker.listing()
+    listing = broker.book.listing()  # the broker's own begins to watch, in a thread that forked workers wouldn't have
     if listing.accounts:
         yield "accounts: " + ", ".join(f"{account.name} ({account.provider})" for account in listing.accounts)
     else:
         yield "no account yet; add one with: tokenferry accounts add NAME --provider anthropic"
     for name, fault in listing.broken.items():
         yield f"account {name} can't be used: {fault}"
-
-
-def _limit_process() -> None:
-    """Leave no core dump, which would hold tokens, and allow for many connections."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

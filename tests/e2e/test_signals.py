@@ -94,7 +94,10 @@ def test_the_gateway_finishes_its_grant(
     client = ask(gateway, key)
     asked(sandbox)
     gateway.process.send_signal(number)
-    client.join(PATIENCE)  # it is sent away once the grace for requests is over
+    waiting = "waiting for 1 request, the refresh of account alice"
+    eventually(lambda: waiting in gateway.log.read_text(), "it says what it waits for")
+    gateway.process.send_signal(number)
+    client.join(PATIENCE)  # requests are not waited for after a second signal; the grant is
     assert gateway.process.poll() is None, gateway.log.read_text()
     sandbox.clear()
     assert gateway.process.wait(PATIENCE) == (130 if number == signal.SIGINT else 0), gateway.log.read_text()

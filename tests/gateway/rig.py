@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -11,9 +12,24 @@ import httptools
 
 from tokenferry.credentials import ApiKey, Credential, OAuthToken
 from tokenferry.errors import TokenferryError
-from tokenferry.gateway import Budget, Gateway, Guard, KeyRing, Listener, OneOffKey, Relay, Upstreams, bind, own_hosts
+from tokenferry.gateway import (
+    AccessLog,
+    Budget,
+    Gateway,
+    Guard,
+    KeyRing,
+    Listener,
+    Metrics,
+    OneOffKey,
+    Relay,
+    Upstreams,
+    bind,
+    own_hosts,
+)
+from tokenferry.gateway._record import Record
 from tokenferry.gateway.upstream import Timeouts
 from tokenferry.providers import Provider
+from tokenferry.refresh import RefreshStatistics
 from tokenferry.secret import Secret
 from tokenferry.settings import GatewaySettings
 from tokenferry.stores import Account
@@ -139,6 +155,30 @@ class Source:
     def invalidate(self, name: str, secret: Secret) -> None:
         self.invalidated.append((name, secret))
 
+    def statistics(self, name: str) -> RefreshStatistics:
+        return RefreshStatistics(grants=3, failures={"RefreshFailed": 1})
+
+
+class Records(AccessLog):
+    """Keeps what would be logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.all: list[Record] = []
+        self._added = asyncio.Event()
+
+    def add(self, record: Record) -> None:
+        self.all.append(record)
+        self._added.set()
+
+    async def last(self, count: int = 1) -> Record:
+        """The latest record, once there are so many."""
+        async with asyncio.timeout(PATIENCE):
+            while len(self.all) < count:
+                self._added.clear()
+                await self._added.wait()
+        return self.all[-1]
+
 
 def token(value: str) -> OAuthToken:
     return OAuthToken(Secret(f"sk-ant-oat01-{value}"))
@@ -185,6 +225,7 @@ class Gate:
     gateway: Gateway
     listener: Listener
     upstreams: Upstreams
+    records: Records
     key: bytes = field(repr=False)
 
     @property
@@ -280,19 +321,27 @@ async def running_gate(
     key: str = "",
     allowed_hosts: tuple[str, ...] = (),
     timeouts: Timeouts | None = None,
+    upstreams: Upstreams | None = None,
     body_limit: int = 32 << 20,
     budget: Budget | None = None,
     sock: socket.socket | None = None,
+    connections: int = 900,
+    drain: float = 0.0,
+    tls: ssl.SSLContext | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Gate]:
     sock = sock or bind("127.0.0.1", 0)
-    port = sock.getsockname()[1]
+    port = 0 if sock.family == socket.AF_UNIX else sock.getsockname()[1]
     if keys is None:
         keys = one_off = OneOffKey()
         key = one_off.secret.reveal()
-    upstreams = Upstreams(timeouts=timeouts)
+    upstreams = upstreams or Upstreams(timeouts=timeouts)
+    records = Records()
     gateway = Gateway(
         guard=Guard(keys, own_hosts("127.0.0.1", port, allowed_hosts)),
         relay=Relay(source=source, settings=settings or GatewaySettings(), keys=keys, upstreams=upstreams),
+        access_log=records,
+        metrics=Metrics(source, upstreams, states=lambda: {"alice": "fresh"}),
         body_limit=body_limit,
         budget=budget,
     )
@@ -301,12 +350,21 @@ async def running_gate(
     async def started() -> None:
         running.set()
 
-    listener = Listener(gateway, sock, started=started, finish=upstreams.aclose, grace=0.0)
-    serving = asyncio.create_task(listener.serve(sockets=[sock]))
+    listener = Listener(
+        gateway,
+        [sock],
+        started=started,
+        finish=upstreams.aclose,
+        drain=drain,
+        tls=tls,
+        connections=connections,
+        tell=tell,
+    )
+    serving = asyncio.create_task(listener.serve())
     try:
         async with asyncio.timeout(PATIENCE):
             await running.wait()
-        yield Gate(port, gateway, listener, upstreams, key.encode())
+        yield Gate(port, gateway, listener, upstreams, records, key.encode())
     finally:
         listener.stop()
         await serving

@@ -14,7 +14,7 @@ from tokenferry.errors import (
     UnknownAccount,
     UnsafeFile,
 )
-from tokenferry.gateway._answers import ERROR_MARK, Refusal, combined, error_event, refusal_of
+from tokenferry.gateway._answers import ERROR_MARK, Refusal, cause_of, combined, error_event, refusal_of
 from tokenferry.gateway.upstream import AnswerCut, AnswerTimeout, BadAnswer, BadRequest, ConnectFailed, UpstreamClosed
 
 
@@ -51,7 +51,7 @@ def test_every_fault_has_its_answer(
     assert (refusal.status, refusal.should_retry, refusal.retry_after) == (status, should_retry, retry_after)
     headers = dict(refusal.head(5))
     assert headers[b"x-should-retry"] == (b"true" if should_retry else b"false")
-    assert headers[ERROR_MARK] == b"1"
+    assert headers[ERROR_MARK] == cause_of(fault).encode()
     assert headers.get(b"retry-after") == (None if retry_after is None else str(retry_after).encode())
     assert len(refusal.message.splitlines()) == 1
 
@@ -80,3 +80,21 @@ def test_of_several_faults_the_one_that_passes_soonest_decides() -> None:
 
 def test_one_fault_is_told_in_its_own_words() -> None:
     assert combined([PolicyRefused("a")]).message == "a"
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        (NeedsLogin("x"), "needs_login"),
+        (RefreshBusy("x"), "refresh_busy"),
+        (AnswerTimeout("h", "idle", 1, sent=True, answered=True), "upstream_timeout"),
+        (BadAnswer("h", "x", after_head=True), "upstream_bad_answer"),
+    ],
+)
+def test_a_fault_has_a_word_for_programs(fault: TokenferryError, cause: str) -> None:
+    assert cause_of(fault) == cause
+
+
+def test_the_mark_of_an_answer_of_ours_says_what_went_wrong() -> None:
+    assert dict(Refusal(404, "not_found_error", "x").head(0))[ERROR_MARK] == b"not_found_error"
+    assert dict(Refusal(503, "api_error", "x", cause="no_account").head(0))[ERROR_MARK] == b"no_account"

@@ -121,7 +121,7 @@ async def test_a_missing_or_unknown_key_is_a_401_that_tells_what_to_do(
     reply = await gate.call(headers=headers)
     assert reply.status == 401
     assert reply.all(b"x-should-retry") == [b"false"]
-    assert reply.all(ERROR_MARK) == [b"1"]
+    assert reply.all(ERROR_MARK) == [b"authentication_error"]
     message = message_of(reply.body)
     assert says in message
     assert "tokenferry key create NAME" in message

@@ -1,7 +1,7 @@
 import pytest
 
 from tokenferry.credentials import OAUTH_BETA, ApiKey, Credential, OAuthToken
-from tokenferry.gateway._headers import Presentations, Presented, down, is_event_stream, up, without_retry
+from tokenferry.gateway._headers import Presentations, Presented, down, is_event_stream, is_json, up, without_retry
 from tokenferry.secret import Secret
 
 Headers = list[tuple[bytes, bytes]]
@@ -113,6 +113,25 @@ def test_should_retry_is_said_once() -> None:
 )
 def test_event_streams_are_known_by_their_type(headers: Headers, expected: bool) -> None:  # noqa: FBT001  # a case
     assert is_event_stream(headers) is expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ([(b"content-type", b"application/json; charset=utf-8"), (b"content-length", b"5")], True),
+        ([(b"content-type", b"application/json"), (b"content-encoding", b"br")], False),
+        ([(b"content-type", b"text/plain")], False),
+        ([], False),
+    ],
+)
+def test_json_is_known_by_its_type(headers: Headers, expected: bool) -> None:  # noqa: FBT001  # a case
+    assert is_json(headers) is expected
+
+
+@pytest.mark.parametrize("kind", [b"text/html", b"TEXT/HTML", b"application/xhtml+xml", b"image/svg+xml"])
+def test_a_page_comes_down_as_text(kind: bytes) -> None:
+    given = [(b"content-type", kind + b"; charset=latin-1"), (b"x-a", b"text/html")]
+    assert down(given, with_limits=True) == [(b"content-type", b"text/plain; charset=latin-1"), (b"x-a", b"text/html")]
 
 
 def test_a_credential_is_encoded_once_per_token() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tokenferry.errors import ConfigError, StorageFailed
-from tokenferry.gateway import bind, write_port_file
+from tokenferry.gateway import bind, remove_port_file, write_port_file
 from tokenferry.gateway._port import holder
 
 
@@ -48,3 +48,15 @@ def test_a_port_file_that_can_not_be_written_is_named(tmp_path: Path) -> None:
     path = tmp_path / "missing" / "port"
     with pytest.raises(StorageFailed, match=str(path)):
         write_port_file(path, 1)
+
+
+def test_the_port_file_is_removed_unless_it_is_anothers_by_now(tmp_path: Path) -> None:
+    path = tmp_path / "port"
+    for content in ("13457\n", "no port"):
+        path.write_text(content)
+        remove_port_file(path, 13456)
+        assert path.read_text() == content
+    write_port_file(path, 13456)
+    remove_port_file(path, 13456)
+    assert not path.exists()
+    remove_port_file(path, 13456)

@@ -7,9 +7,9 @@ from typing import cast
 
 import pytest
 
-from gateway.rig import Gate, Origin, Seen, Source, read_reply, read_rest, running_gate
+from gateway.rig import Gate, Origin, Seen, Source, error_of, json_answer, read_reply, read_rest, running_gate
 from tokenferry.gateway import Budget
-from tokenferry.gateway._protocol import HEAD_LIMIT, HEAD_SECONDS, HEADER_LIMIT, StrictProtocol
+from tokenferry.gateway._protocol import HEAD_LIMIT, HEAD_SECONDS, HEADER_LIMIT, READ_SECONDS, StrictProtocol
 
 pytestmark = pytest.mark.anyio
 
@@ -211,3 +211,135 @@ async def test_small_writes_are_not_held_back(gate: Gate) -> None:
         (connection,) = connections(gate)
         sock = connection.transport.get_extra_info("socket")
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def test_blank_lines_do_not_keep_an_idle_connection(gate: Gate) -> None:
+    async with gate.open() as (reader, writer):
+        writer.write(gate.head(b"/", method=b"GET"))
+        await read_reply(reader)
+        writer.write(b"\r\n")
+        await gate.call()
+        for connection in connections(gate):
+            connection.expire(asyncio.get_running_loop().time() + HEAD_SECONDS)
+        assert await read_rest(reader) == b""
+
+
+async def test_an_idle_connection_is_closed_after_a_while(gate: Gate) -> None:
+    async with gate.open() as (reader, writer):
+        writer.write(gate.head(b"/", method=b"GET"))
+        await read_reply(reader)
+        (connection,) = connections(gate)
+        assert connection.timeout_keep_alive_task is not None
+        assert connection.timeout_keep_alive == 75
+        connection.timeout_keep_alive_handler()
+        assert await reader.read() == b""
+
+
+async def test_a_client_that_never_reads_costs_little_memory_and_is_cut(gate: Gate, origin: Origin) -> None:
+    sent = 0
+    stalled, left = asyncio.Event(), asyncio.Event()
+
+    async def endless(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+        while True:
+            writer.write(b"event: a\ndata: " + b"x" * 65_536 + b"\n\n")
+            sent += 65_536
+            try:
+                async with asyncio.timeout(0.5):
+                    await writer.drain()
+            except TimeoutError:
+                break
+        stalled.set()
+        await read_rest(reader)
+        left.set()
+
+    origin.scripts = [endless]
+    async with gate.open() as (_, writer):
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # a read transport, as its class doesn't say
+        writer.write(gate.head(length=2) + b"{}")
+        await stalled.wait()
+        (connection,) = connections(gate)
+        assert connection.transport.get_write_buffer_size() < 1 << 20
+        assert sent < 64 << 20  # the kernels' buffers, mostly
+        connection.expire(asyncio.get_running_loop().time() + READ_SECONDS)
+        await left.wait()
+
+
+async def test_at_the_limit_the_longest_idle_connection_gives_way(source: Source) -> None:
+    async with (
+        running_gate(source, connections=2) as gate,
+        gate.open() as (old_reader, old_writer),
+        gate.open() as (reader, writer),
+    ):
+        old_writer.write(gate.head(b"/", method=b"GET"))
+        await read_reply(old_reader)
+        writer.write(gate.head(b"/", method=b"GET"))
+        await read_reply(reader)
+        assert (await gate.call()).status == 200
+        assert await old_reader.read() == b""
+
+
+async def test_where_nothing_is_idle_a_request_too_many_is_told_so(source: Source, origin: Origin) -> None:
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def waiting(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await go.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+    origin.scripts = [waiting]
+    async with running_gate(source, connections=2) as gate, gate.open() as (reader, writer):
+        writer.write(gate.head(length=2) + b"{}")
+        await asked.wait()
+        body = b"x" * (1 << 20)
+        refused = await gate.call(body=body)
+        assert refused.status == 503
+        assert refused.all(b"retry-after") == [b"1"]
+        assert refused.all(b"x-should-retry") == [b"true"]
+        assert "as many connections as it may" in error_of(refused.body)["message"]
+        go.set()
+        assert (await read_reply(reader)).status == 200
+        assert (await gate.call()).status == 200
+
+
+async def test_garbage_behind_a_queued_request_answers_neither(gate: Gate, origin: Origin) -> None:
+    asked, lost = asyncio.Event(), asyncio.Event()
+
+    async def waiting(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await reader.read()
+        lost.set()
+
+    origin.scripts = [waiting]
+    async with gate.open() as (reader, writer):
+        chunked = gate.head(headers=[(b"transfer-encoding", b"chunked")])
+        writer.write(gate.head(length=2) + b"{}" + chunked)
+        await asked.wait()
+        connections(gate)[0].data_received(b"zz\r\n")  # it isn't read from the socket while a request is in flight
+        assert await read_rest(reader) == b""
+        await lost.wait()
+
+
+async def test_pipelined_requests_are_not_read_while_one_is_in_flight(gate: Gate, origin: Origin) -> None:
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def waiting(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await go.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+    origin.scripts = [waiting, json_answer()]
+    async with gate.open() as (reader, writer):
+        writer.write(gate.head(length=2) + b"{}" + gate.head(length=1 << 20))
+        await asked.wait()
+        for _ in range(16):
+            writer.write(b"x" * 65_536)
+        await gate.call(b"/", method=b"GET")
+        (connection,) = [one for one in connections(gate) if one.pipeline]
+        assert connection.flow.read_paused
+        assert len(connection.cycle.body) <= 256 * 1024
+        go.set()
+        assert (await read_reply(reader)).status == 200
+        assert (await read_reply(reader)).status == 200
+    assert len(origin.seen[-1].body) == 1 << 20

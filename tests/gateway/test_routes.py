@@ -17,6 +17,7 @@ from tokenferry.gateway._routes import Route, route
         ("GET", b"/v1/models", Route.MODELS),
         ("GET", b"/v1/models/claude-opus-4-5-20251101", Route.MODELS),
         ("GET", b"/v1/models/anthropic.claude-v2:1", Route.MODELS),
+        ("GET", b"/metrics", Route.METRICS),
     ],
 )
 def test_what_is_served(method: str, path: bytes, expected: Route) -> None:

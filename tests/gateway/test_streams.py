@@ -1,7 +1,6 @@
 """Answers that take their time: what reaches the client when, and how they end."""
 
 import asyncio
-import logging
 
 import pytest
 
@@ -46,7 +45,8 @@ async def test_an_event_reaches_the_client_before_the_next_is_made(gate: Gate, o
         b"",
         b"event: content_block_delta\ndata: {}\n\n",
         b'data: {"type":"content_block_delta","delta":{"text":"\\"message_stop\\""}}\n\n',
-        b"event: message_stop\ndata: {}\n\nevent: ping\ndata: {}\n\n",
+        b"event: message_stop\ndata: {}\n\nevent: message_start\ndata: {}\n\n",
+        b'event: content_block_start\ndata: {"content_block":{"input":{"type":"error"},"x":"message_stop"}}\n\n',
     ],
 )
 async def test_a_stream_that_ends_early_of_its_own_accord_ends_in_an_error(
@@ -63,7 +63,17 @@ async def test_a_stream_that_ends_early_of_its_own_accord_ends_in_an_error(
     assert reply.body.removeprefix(events).startswith(b"event: error\ndata: {")
 
 
-@pytest.mark.parametrize("ending", [b"event: message_stop\ndata: {}\n\n", b'data: {"type": "error"}\r\n\r\n'])
+@pytest.mark.parametrize(
+    "ending",
+    [
+        b"event: message_stop\ndata: {}\n\n",
+        b'data: {"type": "message_stop"}\r\n\r\n',
+        b"event: message_stop\ndata: {}\n\nevent: ping\ndata: {}\n\n: bye\n\n",
+        b"event: message_stop\ndata: {}\n\n\n",
+        b"event: message_stop\ndata: {}\n",
+        b'data: {"type": "error"}\r\n\r\n',
+    ],
+)
 async def test_a_stream_that_ends_as_it_should_is_left_as_it_is(gate: Gate, origin: Origin, ending: bytes) -> None:
     async def script(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\nevent: a\ndata: 1\n\n" + ending)
@@ -136,9 +146,7 @@ async def test_a_client_that_leaves_while_waiting_ends_the_upstream_call(gate: G
         await lost.wait()
 
 
-async def test_a_client_that_leaves_in_the_middle_ends_the_upstream_call(
-    gate: Gate, origin: Origin, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_client_that_leaves_in_the_middle_ends_the_upstream_call(gate: Gate, origin: Origin) -> None:
     lost = asyncio.Event()
 
     async def endless(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -147,13 +155,15 @@ async def test_a_client_that_leaves_in_the_middle_ends_the_upstream_call(
         lost.set()
 
     origin.scripts = [endless]
-    with caplog.at_level(logging.INFO, "tokenferry.gateway"):
-        async with gate.open() as (reader, writer):
-            writer.write(gate.head(length=2) + b"{}")
-            await reader.readuntil(b"data: 1\n\n")
-            writer.close()
-            await lost.wait()
-    assert " 499 account=alice" in caplog.text
+    async with gate.open() as (reader, writer):
+        writer.write(gate.head(length=2) + b"{}")
+        await reader.readuntil(b"data: 1\n\n")
+        assert gate.gateway.statistics().streams == 1
+        writer.close()
+        await lost.wait()
+    record = await gate.records.last()
+    assert (record.status, record.upstream_status, record.account, record.error) == (499, 200, "alice", "client_gone")
+    assert gate.gateway.statistics().streams == 0
 
 
 async def test_a_client_that_does_not_read_pauses_the_upstream(gate: Gate, origin: Origin) -> None:

@@ -1,31 +1,64 @@
 import contextlib
+import json
 import logging
 import sys
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from tokenferry.cli._output import note, printable, redacted
 from tokenferry.secret import Redactor
 
 _OURS: Final = "tokenferry"
+_ACCESS: Final = "tokenferry.access"
 
 redactor: Final = Redactor()
 """Knows every secret that the running command has read."""
 
 
 class _Handler(logging.Handler):
-    """A warning is a sentence to the user; anything below it is a line of a log."""
+    """A warning is a sentence to the user; anything below it is a line of a log. Or all is JSON, one object a line."""
+
+    as_json = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._batch: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            if record.levelno >= logging.WARNING:
+            if self.as_json:
+                text = redacted(json.dumps(_fields(record)))
+            elif record.levelno >= logging.WARNING:
                 note(record.getMessage())
                 return
-            text = printable(redacted(self.format(record)))
-            sys.stderr.write(f"{text}\n")
-            sys.stderr.flush()
+            elif record.name == _ACCESS:
+                text = record.getMessage()  # which has a time of its own, and nothing that looks like a token
+            else:
+                text = redacted(self.format(record))
+            self._batch.append(f"{printable(text)}\n")
+            if record.name != _ACCESS:
+                self.flush()
         except Exception:  # noqa: BLE001  # a logging call must never break what it tells of
             self.handleError(record)
+
+    def flush(self) -> None:
+        """Write the lines of the access log that have gathered."""
+        with self.lock or contextlib.nullcontext():
+            batch, self._batch = self._batch, []
+            sys.stderr.write("".join(batch))
+            sys.stderr.flush()
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    fields: dict[str, Any] = {"time": int(record.created), "level": record.levelname.lower(), "logger": record.name}
+    told = getattr(record.msg, "fields", None)
+    if told is None:
+        fields["message"] = record.getMessage()
+    else:
+        fields |= told()
+    if record.exc_text or record.exc_info:
+        fields["exception"] = record.exc_text or logging.Formatter().formatException(record.exc_info or (None,) * 3)
+    return fields
 
 
 @contextlib.contextmanager
@@ -42,6 +75,13 @@ def logs_on_stderr() -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         ours.setLevel(level)
+
+
+def log_as_json() -> None:
+    """From here on, every record on stderr is a JSON object on a line of its own."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _Handler):
+            handler.as_json = True
 
 
 def set_level(level: str | int) -> None:

@@ -13,6 +13,8 @@ _SECRETS: Final = re.compile(r"\b(sk-ant-[a-z]+[0-9]*-|tf[ka]_)[A-Za-z0-9_-]{8,}
 
 def printable(text: str) -> str:
     """The text with control characters, line ends among them, written as escapes."""
+    if text.isprintable():
+        return text
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
 
 

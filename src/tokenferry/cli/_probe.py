@@ -1,6 +1,8 @@
 from typing import Final, Literal, TypeAlias
 
-import httpx2
+from tokenferry.config import Config
+from tokenferry.errors import ConfigError
+from tokenferry.settings import ServerSettings
 
 Answerer: TypeAlias = Literal["gateway", "other", "nobody"]
 
@@ -8,13 +10,35 @@ _TIMEOUT: Final = 1.0
 _CONSTANT: Final = b'{"status":"ok"}'
 
 
-def url_of(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def url_of(host: str, port: int, scheme: str = "http") -> str:
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def address_of(server: ServerSettings) -> str:
+    """Where a gateway with these settings listens: a URL, or `unix:` and the path of its socket."""
+    if not server.tcp:
+        return f"unix:{server.uds}"
+    return url_of(server.host, server.port, "http" if server.tls_cert is None else "https")
+
+
+def gateway_url(config: Config) -> str:
+    """Where the configuration says that the gateway listens. Raises `ConfigError` where it leaves that open."""
+    if not config.server.port:
+        raise ConfigError("[server] port = 0 lets the gateway take any free port; set a fixed one in config.toml")
+    if not config.server.tcp:
+        raise ConfigError("the gateway listens on a Unix socket alone; set a port under [server] in config.toml")
+    return address_of(config.server)
 
 
 def who_answers(url: str) -> Answerer:
-    """Say whether a gateway, something else or nobody listens there."""
-    with httpx2.Client(trust_env=False, timeout=_TIMEOUT, follow_redirects=False) as client:
+    """Say whether a gateway, something else or nobody listens at an address as `address_of` gives it."""
+    import httpx2  # noqa: PLC0415  # 80 ms that commands are spared which only name the address
+
+    socket = url.removeprefix("unix:") if url.startswith("unix:") else None
+    url = "http://gateway.local" if socket else url
+    # Whose certificate it is doesn't matter: a loopback address is asked for a constant, and nothing is told.
+    transport = httpx2.HTTPTransport(uds=socket, verify=False)
+    with httpx2.Client(transport=transport, trust_env=False, timeout=_TIMEOUT, follow_redirects=False) as client:
         try:
             answer = client.get(f"{url}/healthz")
         except httpx2.ConnectError:

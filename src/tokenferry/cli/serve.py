@@ -1,14 +1,18 @@
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tokenferry.cli._describe import rows
 from tokenferry.cli._home import find, open_broker
-from tokenferry.cli._logs import set_level
+from tokenferry.cli._logs import log_as_json, set_level
 from tokenferry.cli._output import note, say
 from tokenferry.cli._typer import examples, new_app
+from tokenferry.errors import UsageError
 from tokenferry.serve import serve as serve_gateway
+from tokenferry.settings import LONGEST_DRAIN, MOST_WORKERS
 
 app = new_app()
 
@@ -18,6 +22,8 @@ app = new_app()
     epilog=examples(
         "tokenferry serve",
         "tokenferry serve --port 0 --port-file gateway.port",
+        "tokenferry serve --uds ~/.config/tokenferry/gateway.sock",
+        "tokenferry serve --workers 4",
     ),
 )
 def serve(
@@ -28,21 +34,78 @@ def serve(
         typer.Option("--port", min=0, max=65535, help="[server] port by default; 0 takes a free one."),
     ] = None,
     port_file: Annotated[
-        Path | None, typer.Option("--port-file", metavar="F", help="Write the port here once it listens.")
+        Path | None, typer.Option("--port-file", metavar="F", help="Write the port here while it listens.")
     ] = None,
+    uds: Annotated[
+        Path | None,
+        typer.Option(
+            "--uds", metavar="PATH", help="Listen on this Unix socket; on TCP only if --host or --port is given, too."
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option("--tls-cert", metavar="F", help="Speak TLS on TCP, with this certificate (PEM).")
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option("--tls-key", metavar="F", help="The certificate's key (PEM, 0600).")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, max=MOST_WORKERS, help="Serve in this many processes; [server] workers (1)."),
+    ] = None,
+    drain: Annotated[
+        float | None,
+        typer.Option(
+            "--drain",
+            metavar="SECONDS",
+            min=0,
+            max=LONGEST_DRAIN,
+            help="Give requests this long to finish at the end; [server] drain (30).",
+        ),
+    ] = None,
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help='Log a JSON object a line; [server] log_format = "json".')
+    ] = False,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="F", help="Read this instead of the home's config.toml.")
     ] = None,
 ) -> None:
     """Run the gateway until it is told to end.
 
-    Ctrl-C, TERM and HUP let requests and a refresh in flight finish first; a second signal ends it at once.
+    Ctrl-C, TERM and HUP let requests and a refresh in flight finish first, and say what is waited for. A second signal
+    ends streams at once, with an error that says so; a refresh is waited for all the same.
     """
     home, settings = find(config)
+    if (tls_cert is None) != (tls_key is None):
+        raise UsageError("--tls-cert and --tls-key belong together; give both")
+    if tls_cert is not None and uds is not None and host is None and port is None:
+        raise UsageError("TLS is for a TCP port, and --uds alone opens none; add --port, or leave --tls-cert out")
+    server = settings.server
+    server = replace(
+        server,
+        uds=uds or server.uds,
+        tcp=server.tcp and uds is None,
+        tls_cert=tls_cert or server.tls_cert,
+        tls_key=tls_key or server.tls_key,
+        workers=workers or server.workers,
+        drain=server.drain if drain is None else drain,
+    )
+    settings = replace(settings, server=server)
     set_level(settings.server.log_level)
+    if log_json or settings.server.log_format == "json":
+        log_as_json()
     for warning in settings.warnings:
         note(warning)
     broker = open_broker(home, settings)
-    ended = serve_gateway(home, settings, host=host, port=port, port_file=port_file, say=say, broker=broker)
+    ended = serve_gateway(
+        home,
+        settings,
+        host=host,
+        port=port,
+        port_file=port_file,
+        say=say,
+        tell=note,
+        broker=broker,
+        states=lambda: {row.name: row.state for row in rows(broker)},
+    )
     if ended == signal.SIGINT:
         raise typer.Exit(130)

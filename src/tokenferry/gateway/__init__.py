@@ -1,31 +1,52 @@
 """The gateway: an Anthropic-compatible endpoint that swaps its callers' client keys for an account's credential."""
 
+from tokenferry.gateway._access_log import AccessLog
 from tokenferry.gateway._answers import ERROR_MARK, REQUEST_ID
-from tokenferry.gateway._app import Gateway, GatewayStatistics
+from tokenferry.gateway._app import Gateway
+from tokenferry.gateway._board import Board
 from tokenferry.gateway._credentials import CredentialSource, KeyRing
+from tokenferry.gateway._decision_log import DecisionLog
 from tokenferry.gateway._guard import Guard, own_hosts
-from tokenferry.gateway._listener import GRACE, Listener
+from tokenferry.gateway._listener import Listener
+from tokenferry.gateway._metrics import Metrics
 from tokenferry.gateway._one_off import OneOffKey
-from tokenferry.gateway._port import bind, write_port_file
+from tokenferry.gateway._port import bind, remove_port_file, write_port_file
+from tokenferry.gateway._process import allow_connections, connection_limit, hide_memory
 from tokenferry.gateway._relay import Relay
 from tokenferry.gateway._request import Budget
+from tokenferry.gateway._statistics import GatewayStatistics
+from tokenferry.gateway._supervisor import Place, Supervisor
+from tokenferry.gateway._tls import server_tls
+from tokenferry.gateway._unix import bind_unix, remove_unix
 from tokenferry.gateway._upstreams import Upstreams
 
 __all__ = [
     "ERROR_MARK",
-    "GRACE",
     "REQUEST_ID",
+    "AccessLog",
+    "Board",
     "Budget",
     "CredentialSource",
+    "DecisionLog",
     "Gateway",
     "GatewayStatistics",
     "Guard",
     "KeyRing",
     "Listener",
+    "Metrics",
     "OneOffKey",
+    "Place",
     "Relay",
+    "Supervisor",
     "Upstreams",
+    "allow_connections",
     "bind",
+    "bind_unix",
+    "connection_limit",
+    "hide_memory",
     "own_hosts",
+    "remove_port_file",
+    "remove_unix",
+    "server_tls",
     "write_port_file",
 ]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from typing import Final
 
 from tokenferry.errors import (
@@ -17,15 +18,21 @@ from tokenferry.gateway.upstream import AnswerTimeout, BadRequest, UpstreamClose
 
 REQUEST_ID: Final = b"x-tokenferry-request-id"
 ERROR_MARK: Final = b"x-tokenferry-error"
+"""Marks the errors that are the gateway's own, and says in a word what went wrong."""
 
 _RETRY_AFTER: Final = 2
 _LONGEST_RETRY_AFTER: Final = 60
+
+_CAPITAL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 Headers = list[tuple[bytes, bytes]]
 
 
 class Refusal(Exception):  # noqa: N818  # what is answered, not what went wrong in here
-    """An answer of the gateway's own instead of an upstream's. `retry_after` is in seconds."""
+    """An answer of the gateway's own instead of an upstream's. `retry_after` is in seconds.
+
+    `cause` is a word for programs that tells more than the kind, which is of the API's own few.
+    """
 
     def __init__(
         self,
@@ -36,6 +43,7 @@ class Refusal(Exception):  # noqa: N818  # what is answered, not what went wrong
         should_retry: bool = False,
         retry_after: int | None = None,
         headers: tuple[tuple[bytes, bytes], ...] = (),
+        cause: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -44,6 +52,7 @@ class Refusal(Exception):  # noqa: N818  # what is answered, not what went wrong
         self.should_retry = should_retry
         self.retry_after = retry_after
         self.headers = headers
+        self.cause = cause or kind
 
     def body(self, request_id: str) -> bytes:
         return envelope(self.kind, self.message, request_id)
@@ -54,7 +63,7 @@ class Refusal(Exception):  # noqa: N818  # what is answered, not what went wrong
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % length),
             (b"x-should-retry", b"true" if self.should_retry else b"false"),
-            (ERROR_MARK, b"1"),
+            (ERROR_MARK, self.cause.encode("ascii")),
             *self.headers,
         ]
         if self.retry_after is not None:
@@ -73,8 +82,21 @@ def error_event(kind: str, message: str, request_id: str) -> bytes:
     return b"event: error\ndata: " + envelope(kind, message, request_id) + b"\n\n"
 
 
+def cause_of(fault: TokenferryError) -> str:
+    """A word for the fault: `needs_login`, `upstream_cut`."""
+    if isinstance(fault, UpstreamError):
+        return f"upstream_{fault.kind.replace('-', '_')}"
+    return _CAPITAL.sub("_", type(fault).__name__).lower()
+
+
 def refusal_of(fault: TokenferryError) -> Refusal:
     """Give the answer that tells a client of a fault."""
+    refusal = _refusal_of(fault)
+    refusal.cause = cause_of(fault)
+    return refusal
+
+
+def _refusal_of(fault: TokenferryError) -> Refusal:
     message = str(fault)
     match fault:
         case UpstreamError():

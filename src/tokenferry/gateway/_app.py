@@ -2,15 +2,20 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from tokenferry.errors import TokenferryError
-from tokenferry.gateway._answers import REQUEST_ID, Refusal, error_event, refusal_of
-from tokenferry.gateway._events import EventBoundary
+from tokenferry.gateway._access_log import AccessLog, told, told_path
+from tokenferry.gateway._answers import Refusal, refusal_of
+from tokenferry.gateway._decision_log import DecisionLog
 from tokenferry.gateway._guard import Guard
-from tokenferry.gateway._headers import Header, is_event_stream
-from tokenferry.gateway._relay import Answer, Record, Relay
+from tokenferry.gateway._headers import Header
+from tokenferry.gateway._metrics import Metrics
+from tokenferry.gateway._models import requested_model
+from tokenferry.gateway._out import Out
+from tokenferry.gateway._pass_on import Truncated, is_stream, pass_document, pass_events
+from tokenferry.gateway._record import Record
+from tokenferry.gateway._relay import Answer, Relay
 from tokenferry.gateway._request import (
     BODY_LIMIT,
     Body,
@@ -24,8 +29,8 @@ from tokenferry.gateway._request import (
     too_large,
 )
 from tokenferry.gateway._routes import CONSTANTS, Route, route
+from tokenferry.gateway._statistics import GatewayStatistics
 from tokenferry.gateway._watch import ClientWatch
-from tokenferry.gateway.upstream import UpstreamError
 
 logger = logging.getLogger("tokenferry.gateway")
 
@@ -33,45 +38,13 @@ TARGET: Final = "tokenferry.target"
 """In a scope: the request target as it was sent."""
 CUT: Final = "tokenferry.cut"
 """In a scope: a call that ends the connection without ending the answer."""
+UNIX: Final = "tokenferry.unix"
+"""In a scope: whether the request came over a Unix socket."""
+NO_ROOM: Final = "tokenferry.no_room"
+"""In a scope: whether the listener has as many connections as it may."""
 
 _CLIENT_GONE: Final = 499  # nginx's word for it; only ever logged
-
-
-class _Truncated(Exception):  # noqa: N818  # a signal between two methods
-    """The upstream was cut, and only a cut connection can tell the client so."""
-
-
-class _Out:
-    """The client's side of one exchange."""
-
-    __slots__ = ("_request_id", "_send", "is_started", "status")
-
-    def __init__(self, send: Send, request_id: str) -> None:
-        self._send = send
-        self._request_id = request_id
-        self.is_started = False
-        self.status = 0
-
-    async def head(self, status: int, headers: list[Header]) -> None:
-        self.is_started = True
-        self.status = status
-        headers = [*headers, (REQUEST_ID, self._request_id.encode("ascii"))]
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
-
-    async def body(self, chunk: bytes) -> None:
-        await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
-
-    async def end(self, chunk: bytes = b"") -> None:
-        await self._send({"type": "http.response.body", "body": chunk, "more_body": False})
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayStatistics:
-    """`held_bytes` is what request bodies take up in memory."""
-
-    in_flight: int
-    served: int
-    held_bytes: int
+_CLAUDE_CODE: Final = b"x-claude-code-"
 
 
 class Gateway:
@@ -82,51 +55,70 @@ class Gateway:
         *,
         guard: Guard,
         relay: Relay,
+        access_log: AccessLog | None = None,
+        metrics: Metrics | None = None,
+        decision_log: DecisionLog | None = None,
         body_limit: int = BODY_LIMIT,
         budget: Budget | None = None,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._guard = guard
         self._relay = relay
+        self._access_log = access_log
+        self._metrics = metrics
+        self._decision_log = decision_log
         self._body_limit = body_limit
         self._budget = budget or Budget()
         self._clock = clock
-        self._in_flight = 0
-        self._served = 0
+        self._now = now
+        self._in_flight = self._streams = self._served = 0
+        if metrics is not None:
+            metrics.watch(self.statistics)
 
     def statistics(self) -> GatewayStatistics:
-        return GatewayStatistics(in_flight=self._in_flight, served=self._served, held_bytes=self._budget.held)
+        return GatewayStatistics(
+            in_flight=self._in_flight,
+            streams=self._streams,
+            served=self._served,
+            held_bytes=self._budget.held,
+            log_lines_dropped=0 if self._access_log is None else self._access_log.dropped,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        started = self._clock()
-        record = Record(f"tf_{secrets.token_hex(12)}", scope["method"], scope["raw_path"].decode("ascii"))
-        out = _Out(send, record.request_id)
+        record = Record(f"tf_{secrets.token_hex(12)}", scope["method"], told_path(scope["raw_path"]), self._now())
+        out = Out(send, record, self._clock)
         self._in_flight += 1
         try:
             await self._answer(scope, receive, out, record)
         finally:
             self._in_flight -= 1
             self._served += 1
-            logger.info(
-                "%s %s %s %d account=%s provider=%s %d ms",
-                record.request_id,
-                record.method,
-                record.path,
-                record.status or out.status,
-                record.account,
-                record.provider,
-                (self._clock() - started) * 1000,
-            )
+            out.close()
+            self._keep(record)
 
-    async def _answer(self, scope: Scope, receive: Receive, out: _Out, record: Record) -> None:
+    def take_note(self, request_id: str, refusal: Refusal) -> None:
+        """Record the listener's own answer to what could not be read as a request."""
+        self._keep(Record(request_id, "-", "-", self._now(), status=refusal.status, error=refusal.cause))
+
+    def _keep(self, record: Record) -> None:
+        if self._metrics is not None:
+            self._metrics.add(record)
+        if self._access_log is not None:
+            self._access_log.add(record)
+        if self._decision_log is not None and record.decision is not None:
+            self._decision_log.add(record)
+
+    async def _answer(self, scope: Scope, receive: Receive, out: Out, record: Record) -> None:
         refusal: Refusal | None = None
         try:
             await self._serve(scope, receive, out, record)
         except ClientGone:
             record.status = _CLIENT_GONE
-        except _Truncated:
+            record.error = "client_gone"
+        except Truncated:
             await _cut(scope, receive)
         except Refusal as fault:
             refusal = fault
@@ -135,85 +127,94 @@ class Gateway:
             refusal = refusal_of(fault)
         except Exception:
             logger.exception("%s failed", record.request_id)
-            refusal = Refusal(500, "api_error", "the gateway failed; its log says why, under this request's id")
+            message = "the gateway failed; its log says why, under this request's id"
+            refusal = Refusal(500, "api_error", message, cause="defect")
         if refusal is None:
             return
+        record.error = refusal.cause
+        if record.decision is not None:
+            record.decision.message = refusal.message
         if out.is_started:
             await _cut(scope, receive)
         else:
             await _refuse(out, refusal, record, scope)
 
-    async def _serve(self, scope: Scope, receive: Receive, out: _Out, record: Record) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, out: Out, record: Record) -> None:
+        if scope.get(NO_ROOM, False):
+            raise Refusal(
+                503,
+                "api_error",
+                "the gateway has as many connections as it may; close some, or try again in a moment",
+                should_retry=True,
+                retry_after=1,
+                cause="no_room",
+            )
         headers: list[Header] = scope["headers"]
-        self._guard.check_source(headers)
+        self._guard.check_source(headers, on_unix_socket=scope.get(UNIX, False))
         found = route(scope["method"], scope["raw_path"])
         if found is Route.CONSTANT:
             await _constant(scope, out)
             return
+        if found is Route.METRICS:
+            record.client = self._guard.check_key(headers, _address(scope), admin=True).name
+            await self._tell_metrics(headers, out)
+            return
         if scope["method"] == "POST":
             self._guard.check_content_type(headers)
-        self._guard.check_key(headers)
-        if _declared_length(headers) > self._body_limit:
+        record.client = self._guard.check_key(headers, _address(scope)).name
+        if _take_note(headers, record) > self._body_limit:
             raise too_large(self._body_limit)
         body = Body(self._budget)
         try:
             await read_body(receive, body, self._body_limit)
+            record.bytes_in = body.size
             request = Request(scope["method"], scope[TARGET], headers, body)
+            if found is Route.INFERENCE and (model := requested_model(body.chunks)) is not None:
+                record.model = told(model)
             async with ClientWatch(receive):
                 answer = await self._relay.open(request, record, is_inference=found is Route.INFERENCE)
                 body.release()
                 try:
-                    await _pass_on(answer, out, record)
+                    await self._pass_on(answer, out, record)
                 finally:
                     answer.abort()
         finally:
             body.release()
 
+    async def _pass_on(self, answer: Answer, out: Out, record: Record) -> None:
+        if not is_stream(answer):
+            await pass_document(answer, out, record)
+            return
+        self._streams += 1
+        try:
+            await pass_events(answer, out, record)
+        finally:
+            self._streams -= 1
 
-async def _constant(scope: Scope, out: _Out) -> None:
+    async def _tell_metrics(self, headers: list[Header], out: Out) -> None:
+        if self._metrics is None:
+            raise Refusal(404, "not_found_error", "this gateway counts nothing; ask one that tokenferry serve runs")
+        accept = b",".join(value for name, value in headers if name == b"accept").decode("latin-1")
+        content, kind = await self._metrics.answer(accept)
+        length = b"%d" % len(content)
+        await out.head(200, [(b"content-type", kind.encode("ascii")), (b"content-length", length)])
+        await out.end(content)
+
+
+def _address(scope: Scope) -> str | None:
+    """The client's; None over a Unix socket."""
+    client = scope.get("client")
+    return None if client is None else str(client[0])
+
+
+async def _constant(scope: Scope, out: Out) -> None:
     content = CONSTANTS[scope["raw_path"]]
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
     await out.head(200, headers)
     await out.end(b"" if scope["method"] == "HEAD" else content)
 
 
-async def _pass_on(answer: Answer, out: _Out, record: Record) -> None:
-    await out.head(answer.status, answer.headers)
-    if is_event_stream(answer.headers):
-        await _pass_events(answer, out, record)
-        return
-    try:
-        async for chunk in answer.body():
-            await out.body(chunk)
-    except UpstreamError as fault:
-        logger.warning("%s %s", record.request_id, fault)
-        raise _Truncated from None
-    await out.end()
-
-
-async def _pass_events(answer: Answer, out: _Out, record: Record) -> None:
-    events = EventBoundary()
-    try:
-        async for chunk in answer.body():
-            if passing := events.feed(chunk):
-                await out.body(passing)
-    except UpstreamError as fault:
-        logger.warning("%s %s", record.request_id, fault)
-        # Inside an event that has partly passed, a further line makes that one the error.
-        start = b"\n" if events.is_inside else b""
-        await out.end(start + error_event("api_error", f"the answer was cut off: {fault}", record.request_id))
-        return
-    rest = events.rest()
-    if events.is_complete:
-        await out.end(rest)
-        return
-    # It ended of its own accord, but not as a whole message does: a truncated stream never looks complete.
-    logger.warning("%s the upstream ended its stream without message_stop", record.request_id)
-    reason = "the upstream ended the answer before it was complete"
-    await out.end(rest + b"\n\n" * bool(rest) + error_event("api_error", reason, record.request_id))
-
-
-async def _refuse(out: _Out, refusal: Refusal, record: Record, scope: Scope) -> None:
+async def _refuse(out: Out, refusal: Refusal, record: Record, scope: Scope) -> None:
     content = refusal.body(record.request_id)
     headers = refusal.head(len(content))
     if any(name == b"expect" for name, _ in scope["headers"]):
@@ -230,6 +231,18 @@ async def _cut(scope: Scope, receive: Receive) -> None:
         pass
 
 
-def _declared_length(headers: list[Header]) -> int:
-    # The parser has made sure that it is a number, and the only one.
-    return next((int(value) for name, value in headers if name == b"content-length"), 0)
+def _take_note(headers: list[Header], record: Record) -> int:
+    """Record what Claude Code tells of a request's place in its work; give the length of the body, if that is told."""
+    length = 0
+    for name, value in headers:
+        if name == b"content-length":
+            length = int(value)  # the parser has made sure that it is a number, and the only one
+        elif name.startswith(_CLAUDE_CODE):
+            match name:
+                case b"x-claude-code-session-id":
+                    record.session = told(value)
+                case b"x-claude-code-agent-id":
+                    record.agent = told(value)
+                case b"x-claude-code-parent-agent-id":
+                    record.parent_agent = told(value)
+    return length

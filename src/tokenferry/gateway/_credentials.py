@@ -34,6 +34,10 @@ class KeyRing(Protocol):
         """Never raises, whatever was presented."""
         ...
 
+    def expired(self, presented: str) -> ClientKey | None:
+        """Give the key this was until it expired. Never raises."""
+        ...
+
     def is_sole(self) -> bool:
         """Tell whether there is exactly one key for inference, so that an account's limits are its caller's."""
         ...

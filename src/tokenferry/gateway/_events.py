@@ -1,9 +1,13 @@
+"""Server-sent events (the HTML standard's "event stream") as bytes: where they end, and what one says."""
+
+import re
+from collections.abc import Iterator
 from typing import Final
 
 _HELD_LIMIT: Final = 256 * 1024
-# Unescaped quotation marks: no text of a model can hold these.
-_ENDINGS: Final = (b'"message_stop"', b"event: message_stop", b"event: error", b'"type":"error"', b'"type": "error"')
 _BLANK_LINES: Final = (b"\n\n", b"\n\r\n", b"\r\r")
+_LONGEST: Final = max(map(len, _BLANK_LINES))
+_BLANK_LINE: Final = re.compile(rb"(?:\r\n|\r(?!\n)|\n){2}")
 
 
 class EventBoundary:
@@ -14,46 +18,93 @@ class EventBoundary:
     """
 
     def __init__(self) -> None:
-        self._held = b""
-        self._last = b""
+        self._held = bytearray()
+        self._tail = b""
         self.is_inside = False
         """Whether the beginning of an unfinished event has been let through."""
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the last event that passed is one that a stream of the Messages API may end with."""
-        return any(ending in self._last for ending in _ENDINGS)
+        self.whole = b""
+        """The whole events within what `feed` let pass last."""
 
     def feed(self, chunk: bytes) -> bytes:
         """Give what may pass now; perhaps nothing."""
-        passing = self._pass(chunk)
-        if passing:
-            self._last = passing[_start_of_last_event(passing) :]
+        if self.is_inside:
+            return self._feed_inside(chunk)
+        held = self._held
+        if held:
+            start = max(len(held) + 1 - _LONGEST, 0)
+            held += chunk
+            end = _end_of_last(held, start)
+            passing = bytes(held[:end])
+            del held[:end]
+        elif chunk.endswith(_BLANK_LINES):
+            passing = chunk
+        else:
+            end = _end_of_last(chunk, 0)
+            passing = chunk[:end]
+            held += chunk[end:]
+        self.whole = passing
+        if len(held) > _HELD_LIMIT:
+            self.is_inside = True
+            self._tail = bytes(held[1 - _LONGEST :])
+            passing += held
+            held.clear()
         return passing
 
-    def _pass(self, chunk: bytes) -> bytes:
-        if self._held:
-            chunk = self._held + chunk
-            self._held = b""
-        if chunk.endswith(_BLANK_LINES):
-            self.is_inside = False
+    def _feed_inside(self, chunk: bytes) -> bytes:
+        seam = self._tail + chunk
+        end = _end_of_first(seam) - len(self._tail)
+        if end <= 0:
+            self._tail = seam[1 - _LONGEST :]
+            self.whole = b""
             return chunk
-        end = max(at + len(line) if (at := chunk.rfind(line)) >= 0 else 0 for line in _BLANK_LINES)
-        if end:
-            self.is_inside = False
-        if self.is_inside or len(chunk) - end > _HELD_LIMIT:
-            self.is_inside = True
-            return chunk
-        self._held = chunk[end:]
-        return chunk[:end]
+        self.is_inside = False
+        return chunk[:end] + self.feed(chunk[end:])
 
     def rest(self) -> bytes:
         """Give what is held back when the stream ends of its own accord."""
-        held, self._held = self._held, b""
-        self._last = held or self._last
-        return held
+        rest = bytes(self._held)
+        self._held.clear()
+        return rest
 
 
-def _start_of_last_event(passing: bytes) -> int:
-    body = len(passing.rstrip(b"\r\n"))
-    return max(passing.rfind(line, 0, body) for line in _BLANK_LINES) + 1
+def split(events: bytes) -> Iterator[tuple[int, bytes]]:
+    """Give each event, and where it ends; what follows the last blank line counts as one."""
+    start = 0
+    for last, end in _blank_lines(events):
+        yield end, events[start:last]
+        start = end
+    if start < len(events):
+        yield len(events), events[start:]
+
+
+def _blank_lines(events: bytes) -> Iterator[tuple[int, int]]:
+    """Give where each begins, with the end of the line before it, and where it ends."""
+    if b"\r" in events:
+        yield from (blank.span() for blank in _BLANK_LINE.finditer(events))
+        return
+    at = events.find(b"\n\n")
+    while at >= 0:
+        yield at, at + 2
+        at = events.find(b"\n\n", at + 2)
+
+
+def parse(event: bytes) -> tuple[str, bytes]:
+    """Give an event's name, empty if it has none, and its data."""
+    name = ""
+    data = []
+    for line in event.splitlines():
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            data.append(value.removeprefix(b" "))
+        elif field == b"event":
+            name = value.removeprefix(b" ").decode("utf-8", "replace")
+    return name, b"\n".join(data)
+
+
+def _end_of_last(events: bytes | bytearray, start: int) -> int:
+    return max(at + len(line) if (at := events.rfind(line, start)) >= 0 else 0 for line in _BLANK_LINES)
+
+
+def _end_of_first(events: bytes) -> int:
+    ends = [at + len(line) for line in _BLANK_LINES if (at := events.find(line)) >= 0]
+    return min(ends, default=0)

@@ -1,21 +1,24 @@
 """Who may call: host, origin, content type and client key, checked before anything is read or sent."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 from tokenferry.gateway._answers import Refusal
+from tokenferry.gateway._bad_keys import BAD_KEYS_PER_MINUTE, BadKeys
 from tokenferry.gateway._credentials import KeyRing
 from tokenferry.state import ClientKey
 
 Header = tuple[bytes, bytes]
 
-_HTTP_PORT: Final = 80
+_DEFAULT_PORTS: Final = (80, 443)
 _OWN_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
 # What a page of another site can send without asking first (Fetch, "CORS-safelisted request-header").
 _SIMPLE_TYPES: Final = (b"application/x-www-form-urlencoded", b"text/plain", b"multipart/")
 _OWN_SITES: Final = frozenset((b"same-origin", b"none"))
 _SECRET_PREFIXES: Final = ("sk-ant-",)
 _HOW: Final = "make one with: tokenferry key create NAME; or use this machine's own: tokenferry token --gateway"
+_HOW_ADMIN: Final = "make an admin key with: tokenferry key create NAME --admin"
 
 
 def own_hosts(host: str, port: int, allowed: Sequence[str]) -> frozenset[bytes]:
@@ -23,7 +26,7 @@ def own_hosts(host: str, port: int, allowed: Sequence[str]) -> frozenset[bytes]:
     shown = f"[{host}]" if ":" in host else host
     names = {*_OWN_NAMES, shown, *allowed}
     hosts = {f"{name}:{port}" for name in names} | set(allowed)
-    if port == _HTTP_PORT:
+    if port in _DEFAULT_PORTS:
         hosts |= names
     return frozenset(name.lower().encode("utf-8") for name in hosts)
 
@@ -31,17 +34,21 @@ def own_hosts(host: str, port: int, allowed: Sequence[str]) -> frozenset[bytes]:
 class Guard:
     """Raises a `Refusal` for every request that must not pass."""
 
-    def __init__(self, keys: KeyRing, hosts: frozenset[bytes]) -> None:
+    def __init__(self, keys: KeyRing, hosts: frozenset[bytes], *, bad_keys: BadKeys | None = None) -> None:
         self._keys = keys
+        self._bad_keys = bad_keys or BadKeys()
         self._hosts = hosts
-        self._origins = frozenset(b"http://" + host for host in hosts)
+        self._origins = frozenset(scheme + host for host in hosts for scheme in (b"http://", b"https://"))
 
-    def check_source(self, headers: Sequence[Header]) -> None:
-        """Refuse what a web page could have sent: by another host's name (DNS rebinding), or from another site."""
+    def check_source(self, headers: Sequence[Header], *, on_unix_socket: bool = False) -> None:
+        """Refuse what a web page could have sent: by another host's name (DNS rebinding), or from another site.
+
+        No page reaches a Unix socket, and what a client writes into Host there is its own affair.
+        """
         hosts = [value for name, value in headers if name == b"host"]
         if len(hosts) != 1:
             raise Refusal(400, "invalid_request_error", "the request must have exactly one Host header")
-        if hosts[0].lower() not in self._hosts:
+        if not on_unix_socket and hosts[0].lower() not in self._hosts:
             raise Refusal(
                 421,
                 "invalid_request_error",
@@ -60,23 +67,29 @@ class Guard:
             if name == b"content-type" and value.strip().lower().startswith(_SIMPLE_TYPES):
                 raise Refusal(415, "invalid_request_error", "send JSON, with content-type: application/json")
 
-    def check_key(self, headers: Sequence[Header]) -> ClientKey:
-        """Give the client key that was presented, in whichever of the two headers it is valid."""
+    def check_key(self, headers: Sequence[Header], address: str | None, *, admin: bool = False) -> ClientKey:
+        """Give the client key that was presented, in whichever of the two headers it is valid; or the admin key.
+
+        `address` is the client's, None over a Unix socket: bad keys are counted by it, good ones always pass.
+        """
         presented = _presented(headers)
-        admin = None
+        how = _HOW_ADMIN if admin else _HOW
+        other = None
         value = ""
         for value in presented:
             key = self._keys.verify(value)
-            if key is not None and not key.admin:
+            if key is not None and key.admin is admin:
                 return key
-            admin = admin or key
-        if admin is not None:
-            raise Refusal(
-                403,
-                "permission_error",
-                f"{admin.name} is an admin key, which opens the admin API and nothing else; {_HOW}",
-            )
-        refusal = _unauthorized(headers, presented)
+            other = other or key
+        if other is not None:
+            kind = "a client key, which opens inference" if admin else "an admin key, which opens the admin API"
+            refusal = Refusal(403, "permission_error", f"{other.name} is {kind} and nothing else; {how}")
+        elif presented and (wait := self._bad_keys.count(address)):
+            refusal = _too_many(wait, how)
+        elif expired := next(filter(None, map(self._keys.expired, presented)), None):
+            refusal = _expired(expired, how)
+        else:
+            refusal = _unauthorized(headers, presented, how)
         del presented, value  # a traceback shows the locals of this frame
         raise refusal
 
@@ -93,7 +106,24 @@ def _presented(headers: Sequence[Header]) -> list[str]:
     return values
 
 
-def _unauthorized(headers: Sequence[Header], presented: list[str]) -> Refusal:
+def _expired(key: ClientKey, how: str) -> Refusal:
+    moment = datetime.fromtimestamp(key.expires_at or 0, UTC)
+    reason = f"client key {key.name} expired on {moment:%Y-%m-%d at %H:%M:%S} UTC"
+    return Refusal(401, "authentication_error", f"{reason}; {how}", cause="key_expired")
+
+
+def _too_many(wait: int, how: str) -> Refusal:
+    return Refusal(
+        429,
+        "rate_limit_error",
+        f"more than {BAD_KEYS_PER_MINUTE} bad client keys a minute came from this address; a good key is taken at any "
+        f"time; {how}",
+        retry_after=wait,
+        cause="bad_keys",
+    )
+
+
+def _unauthorized(headers: Sequence[Header], presented: list[str], how: str) -> Refusal:
     if any(value.startswith(_SECRET_PREFIXES) for value in presented):
         reason = "this gateway takes client keys of its own, not a vendor's key or token"
     elif presented:
@@ -102,4 +132,4 @@ def _unauthorized(headers: Sequence[Header], presented: list[str]) -> Refusal:
         reason = "the client key is empty: your apiKeyHelper printed nothing; run it by hand to see why"
     else:
         reason = "a client key is needed, as a Bearer token or in x-api-key"
-    return Refusal(401, "authentication_error", f"{reason}; {_HOW}")
+    return Refusal(401, "authentication_error", f"{reason}; {how}")

@@ -19,6 +19,8 @@ _NOT_DOWN: Final = _HOP_BY_HOP | {b"set-cookie", b"set-cookie2"}
 _LIMITS_PREFIX: Final = b"anthropic-ratelimit-"
 _ORGANIZATION: Final = b"anthropic-organization-id"
 _SHOULD_RETRY: Final = b"x-should-retry"
+_TYPE: Final = b"content-type"
+_PAGES: Final = (b"text/html", b"application/xhtml", b"image/svg")
 
 
 class HeaderList(list[Header]):
@@ -101,6 +103,11 @@ def down(headers: Sequence[Header], *, with_limits: bool) -> list[Header]:
             continue
         if not with_limits and (name == _ORGANIZATION or name.startswith(_LIMITS_PREFIX)):
             continue
+        if name == _TYPE and header[1].lower().startswith(_PAGES):
+            # A proxy's error page; under the gateway's own address no browser may take it for a page of ours.
+            _, mark, parameters = header[1].partition(b";")
+            passed.append((_TYPE, b"text/plain" + mark + parameters))
+            continue
         passed.append(header)
     return passed
 
@@ -112,10 +119,19 @@ def without_retry(headers: Iterable[Header]) -> list[Header]:
 
 def is_event_stream(headers: Iterable[Header]) -> bool:
     """Tell whether a body is server-sent events to which one may be added: not compressed, of no announced length."""
+    return _plain_type(headers) == b"text/event-stream" and all(name != b"content-length" for name, _ in headers)
+
+
+def is_json(headers: Iterable[Header]) -> bool:
+    """Tell whether a body is JSON that can be read as it is: not compressed."""
+    return _plain_type(headers) == b"application/json"
+
+
+def _plain_type(headers: Iterable[Header]) -> bytes:
     fields = dict(headers)
-    if b"content-length" in fields or fields.get(b"content-encoding", b"identity").strip().lower() != b"identity":
-        return False
-    return fields.get(b"content-type", b"").partition(b";")[0].strip().lower() == b"text/event-stream"
+    if fields.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+        return b""
+    return fields.get(_TYPE, b"").partition(b";")[0].strip().lower()
 
 
 def _named_by_connection(headers: Iterable[Header]) -> frozenset[bytes]:

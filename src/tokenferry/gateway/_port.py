@@ -63,7 +63,7 @@ def holder(port: int, proc: Path = Path("/proc")) -> str:
                     if _link(descriptor) in sockets:
                         name = (process / "comm").read_text(encoding="utf-8", errors="replace").strip()
                         return f"process {process.name} ({name})"
-    return "another process"
+    return "another process"  # of another user, say, or one that hides its memory, as a gateway does
 
 
 def _listening_inodes(port: int, proc: Path) -> set[str]:
@@ -94,3 +94,10 @@ def write_port_file(path: Path, port: int) -> None:
     except OSError as fault:
         temporary.unlink(missing_ok=True)
         raise StorageFailed(f"the port file {path} could not be written: {fault.strerror}") from None
+
+
+def remove_port_file(path: Path, port: int) -> None:
+    """Remove the file, unless it names another port by now."""
+    with contextlib.suppress(OSError, ValueError):
+        if int(path.read_text(encoding="ascii")) == port:
+            path.unlink()

@@ -9,7 +9,9 @@ from tokenferry.credentials import Credential, OAuthToken
 from tokenferry.errors import TokenferryError
 from tokenferry.gateway._answers import Refusal, combined
 from tokenferry.gateway._credentials import CredentialSource, KeyRing
+from tokenferry.gateway._decision import Attempt, Decision
 from tokenferry.gateway._headers import Header, Presentations, down, up, without_retry
+from tokenferry.gateway._record import Record
 from tokenferry.gateway._request import Request
 from tokenferry.gateway._routing import Choice, choose
 from tokenferry.gateway._upstreams import Upstreams
@@ -24,18 +26,6 @@ _NOT_MODIFIED: Final = 304
 _BAD_REQUEST: Final = 400
 _UNAUTHORIZED: Final = 401
 _REFUSAL_LIMIT: Final = 1024 * 1024
-
-
-@dataclass(slots=True)
-class Record:
-    """What is logged of one request."""
-
-    request_id: str
-    method: str
-    path: str
-    status: int = 0
-    account: str | None = None
-    provider: str | None = None
 
 
 class Answer(Protocol):
@@ -104,11 +94,15 @@ class Relay:
 
         Raises `Refusal`, and `TokenferryError` (`UpstreamError` among them) where no answer can be had.
         """
+        decision = record.decision = Decision()
         choice = choose(self._settings, self._source.providers, self._source.accounts())
         record.provider = choice.provider.name
-        account, credential = await self._credential(choice)
+        decision.choice = choice
+        account, credential = await self._credential(choice, decision)
         record.account = account.name
-        response = await self._send(request, choice, account, credential, identity=is_inference)
+        response = await self._send(
+            request, record, choice, account, credential, decision=decision, identity=is_inference
+        )
         if response.status != _UNAUTHORIZED:
             return self._pass(response)
         if not isinstance(credential, OAuthToken):
@@ -118,12 +112,12 @@ class Relay:
         renewed = await self._renewed(account, credential)
         if renewed is None:
             return refused
-        response = await self._send(request, choice, account, renewed, identity=is_inference)
+        response = await self._send(request, record, choice, account, renewed, decision=decision, identity=is_inference)
         if response.status == _UNAUTHORIZED:
             logger.warning("account %s: its renewed token was refused, too", account.name)
         return self._pass(response)
 
-    async def _credential(self, choice: Choice) -> tuple[Account, Credential]:
+    async def _credential(self, choice: Choice, decision: Decision) -> tuple[Account, Credential]:
         """Give the first account that has a credential; nothing was sent yet, so the next one may be asked."""
         faults: list[TokenferryError] = []
         for account in choice.accounts:
@@ -131,21 +125,36 @@ class Relay:
                 return account, await self._source.aresolve(account.name)
             except TokenferryError as fault:
                 logger.warning("account %s is passed over: %s", account.name, fault)
+                decision.passed_over.append((account.name, str(fault)))
                 faults.append(fault)
         raise combined(faults)
 
     async def _send(
-        self, request: Request, choice: Choice, account: Account, credential: Credential, *, identity: bool
+        self,
+        request: Request,
+        record: Record,
+        choice: Choice,
+        account: Account,
+        credential: Credential,
+        *,
+        decision: Decision,
+        identity: bool,
     ) -> Response:
         upstream = self._upstreams.get(choice.provider.base_url)
         presented = self._presentations.of(account.name, credential)
-        return await upstream.request(
+        record.attempts += 1
+        record.upstream_status = None
+        attempt = Attempt(account.name, credential.secret.fingerprint)
+        decision.attempts.append(attempt)
+        response = await upstream.request(
             request.method,
             request.target,
             up(request.headers, presented, identity=identity),
             request.body.chunks,
             stream=identity and request.wants_stream,
         )
+        record.upstream_status = attempt.status = response.status
+        return response
 
     async def _renewed(self, account: Account, refused: OAuthToken) -> Credential | None:
         """Give another credential than the refused one, if there is one now."""
@@ -168,6 +177,7 @@ class Relay:
                 "api_error",
                 f"the upstream answered with a redirect ({response.status}), which is never followed; "
                 "mend the provider's base_url in config.toml",
+                cause="upstream_redirect",
             )
         return Passing(self._headers(response), response)
 

@@ -69,6 +69,11 @@ class Body:
         self._budget = budget
         self._size = 0
 
+    @property
+    def size(self) -> int:
+        """In bytes; nothing once it is released."""
+        return self._size
+
     def add(self, chunk: bytes, limit: int) -> None:
         """Raises `Refusal`: 413 above the limit, 503 where the budget is used up."""
         if self._size + len(chunk) > limit:

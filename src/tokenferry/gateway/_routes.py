@@ -20,6 +20,7 @@ class Route(Enum):
     CONSTANT = auto()
     INFERENCE = auto()
     MODELS = auto()
+    METRICS = auto()
 
 
 _EXACT: Final = {
@@ -27,6 +28,7 @@ _EXACT: Final = {
     b"/v1/messages": (Route.INFERENCE, ("POST",)),
     b"/v1/messages/count_tokens": (Route.INFERENCE, ("POST",)),
     b"/v1/models": (Route.MODELS, ("GET",)),
+    b"/metrics": (Route.METRICS, ("GET",)),
 }
 
 

@@ -1,7 +1,7 @@
 """Which provider and accounts serve a request, when nothing but `[gateway]` routes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tokenferry.gateway._answers import Refusal
 from tokenferry.providers import Provider
@@ -11,10 +11,11 @@ from tokenferry.stores import Account
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The provider, and those of its accounts that may serve, best first."""
+    """The provider, those of its accounts that may serve, best first, and by which rule."""
 
     provider: Provider
     accounts: tuple[Account, ...]
+    rule: str = "it is the one enabled provider that has accounts"
 
 
 def choose(settings: GatewaySettings, providers: Mapping[str, Provider], accounts: Sequence[Account]) -> Choice:
@@ -31,6 +32,8 @@ def choose(settings: GatewaySettings, providers: Mapping[str, Provider], account
             f"several providers have accounts ({found}); say in which order they serve: "
             "set providers = [...] under [gateway] in config.toml"
         )
+    if settings.providers:
+        return replace(usable[0], rule="it is the first in [gateway] providers that has accounts")
     return usable[0]
 
 
@@ -48,7 +51,7 @@ def _pinned(name: str, providers: Mapping[str, Provider], accounts: Sequence[Acc
             f"[gateway] account names {name!r}, but provider {account.provider!r} is not declared, not enabled, or "
             f"does not list it; mend [[providers]] {account.provider} in config.toml"
         )
-    return choice
+    return replace(choice, rule="[gateway] account names the account")
 
 
 def _choice(provider: Provider | None, accounts: Sequence[Account]) -> Choice | None:
@@ -79,4 +82,4 @@ def _why_not(account: Account, settings: GatewaySettings, providers: Mapping[str
 
 
 def _refusal(message: str) -> Refusal:
-    return Refusal(503, "api_error", message)
+    return Refusal(503, "api_error", message, cause="no_account")

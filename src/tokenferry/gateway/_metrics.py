@@ -1,0 +1,181 @@
+"""What `GET /metrics` answers: the text format of Prometheus, made by prometheus-client when somebody asks."""
+
+import asyncio
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, Protocol
+
+from tokenferry.gateway._board import Board
+from tokenferry.gateway._family import Family, counter, gauge, histogram, labelled, render
+from tokenferry.gateway._record import Record
+from tokenferry.gateway._statistics import GatewayStatistics
+from tokenferry.gateway._tally import TOKENS, Tally
+from tokenferry.gateway._upstreams import Upstreams
+from tokenferry.gateway.upstream import Statistics
+from tokenferry.refresh import RefreshStatistics
+from tokenferry.stores import Account
+
+logger = logging.getLogger(__name__)
+
+_ROUTE: Final = ("provider", "account", "model")
+_PUBLISH_SECONDS: Final = 1.0
+
+
+class AccountSource(Protocol):
+    """What the metrics need of a `Broker`."""
+
+    def accounts(self) -> list[Account]: ...
+
+    def statistics(self, name: str) -> RefreshStatistics: ...
+
+
+class Metrics:
+    """Counts what a gateway serves, and tells it. It belongs to one event loop.
+
+    `states` gives each account's state in a word, by name; it may read files. Workers that share a board tell each
+    other, within a second, so that each can answer for all; `place` is this one's.
+    """
+
+    def __init__(
+        self,
+        source: AccountSource,
+        upstreams: Upstreams,
+        *,
+        states: Callable[[], Mapping[str, str]] = dict,
+        board: Board | None = None,
+        place: int = 0,
+    ) -> None:
+        self._tally = Tally()
+        self._source = source
+        self._upstreams = upstreams
+        self._states = states
+        self._board = board
+        self._place = place
+        self._gateway: Callable[[], GatewayStatistics] = GatewayStatistics
+        self._is_due = False
+
+    def watch(self, gateway: Callable[[], GatewayStatistics]) -> None:
+        """Tell of this gateway, too."""
+        self._gateway = gateway
+
+    def add(self, record: Record) -> None:
+        """Count a request that has ended."""
+        self._tally.add(record)
+        if self._board is not None and not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_later(_PUBLISH_SECONDS, self._publish)
+
+    async def answer(self, accept: str) -> tuple[bytes, str]:
+        """Give the text and its content type, which `accept`, a header's value, may choose."""
+        families = list(self._families())
+        return await asyncio.to_thread(self._render, families, accept)
+
+    def _render(self, families: list[Family], accept: str) -> tuple[bytes, str]:
+        if self._board is not None:
+            told = {self._place: families}
+            for place, content in self._board.others(self._place).items():
+                told[place] = [Family(*fields) for fields in json.loads(content)]
+            families = labelled("worker", {str(place + 1): told[place] for place in sorted(told)})
+        states = Counter(self._states().values())
+        accounts = gauge("tokenferry_accounts", "Accounts by state.", ("state",), [([s], n) for s, n in states.items()])
+        return render([*families, accounts], accept)
+
+    def _publish(self) -> None:
+        assert self._board is not None
+        self._is_due = False
+        if not self._board.put(self._place, json.dumps(list(self._families())).encode("ascii")):
+            logger.warning("there is more to count than the other workers can be told; ask each worker by itself")
+
+    def _families(self) -> Iterator[Family]:
+        yield from _of_requests(self._tally)
+        yield from _of_gateway(self._gateway())
+        yield from _of_upstreams(self._upstreams.statistics())
+        yield self._refreshes()
+
+    def _refreshes(self) -> Family:
+        rows: list[tuple[list[str], float]] = []
+        for account in self._source.accounts():
+            seen = self._source.statistics(account.name)
+            outcomes = {"granted": seen.grants, "adopted": seen.adopted, **seen.failures}
+            rows += [([account.name, outcome], number) for outcome, number in outcomes.items()]
+        return counter(
+            "tokenferry_refreshes",
+            "Refreshes of an account's token by how they ended; adopted: somebody else's was found.",
+            ("account", "outcome"),
+            rows,
+        )
+
+
+def _of_requests(tally: Tally) -> Iterator[Family]:
+    routes = tally.routes.items()
+    yield counter(
+        "tokenferry_requests",
+        "Requests that were answered, by what the client was told; 499 for clients that left.",
+        (*_ROUTE, "status"),
+        [([*route, str(status)], n) for route, series in routes for status, n in series.statuses.items()],
+    )
+    yield counter(
+        "tokenferry_errors",
+        "Requests that ended in an error, the gateway's own or the upstream's.",
+        ("provider", "error"),
+        [([*labels], number) for labels, number in tally.errors.items()],
+    )
+    yield histogram(
+        "tokenferry_request_seconds",
+        "From a request's head to its answer's end.",
+        _ROUTE,
+        {route: series.durations for route, series in routes},
+    )
+    yield histogram(
+        "tokenferry_first_byte_seconds",
+        "From a request's head to its answer's.",
+        _ROUTE,
+        {route: series.first_bytes for route, series in routes},
+    )
+    yield counter(
+        "tokenferry_tokens",
+        "Tokens, as the upstreams counted them.",
+        (*_ROUTE, "kind"),
+        [([*route, kind], n) for route, series in routes for kind, n in zip(TOKENS, series.tokens, strict=True) if n],
+    )
+    yield counter(
+        "tokenferry_body_bytes",
+        "Bytes of the bodies of requests (in) and answers (out).",
+        ("direction",),
+        [(["in"], tally.bytes_in), (["out"], tally.bytes_out)],
+    )
+
+
+def _of_gateway(now: GatewayStatistics) -> Iterator[Family]:
+    yield gauge("tokenferry_requests_in_flight", "Requests under way.", (), [([], now.in_flight)])
+    yield gauge("tokenferry_streams_in_flight", "Event streams under way.", (), [([], now.streams)])
+    yield gauge("tokenferry_held_bytes", "Memory that request bodies take up.", (), [([], now.held_bytes)])
+    yield counter(
+        "tokenferry_access_log_dropped",
+        "Lines of the access log that were given up, because nobody took them.",
+        (),
+        [([], now.log_lines_dropped)],
+    )
+
+
+def _of_upstreams(upstreams: Mapping[str, Statistics]) -> Iterator[Family]:
+    yield gauge(
+        "tokenferry_upstream_connections",
+        "Open connections; idle ones are among them.",
+        ("upstream", "state"),
+        [row for url, now in upstreams.items() for row in (([url, "open"], now.open), ([url, "idle"], now.idle))],
+    )
+    yield counter(
+        "tokenferry_upstream_dials",
+        "Connections that were opened.",
+        ("upstream",),
+        [([url], now.dialled) for url, now in upstreams.items()],
+    )
+    yield counter(
+        "tokenferry_upstream_failures",
+        "Exchanges that failed, by kind.",
+        ("upstream", "kind"),
+        [([url, kind], number) for url, now in upstreams.items() for kind, number in now.failures.items()],
+    )

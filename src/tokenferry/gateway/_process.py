@@ -1,0 +1,39 @@
+"""What the process of a gateway allows others, and itself."""
+
+import contextlib
+import ctypes
+import resource
+import sys
+from typing import Final
+
+_DESCRIPTORS: Final = 65_536
+_RESERVED: Final = 64
+_FEWEST: Final = 16
+_PR_SET_DUMPABLE: Final = 4
+
+
+def hide_memory() -> None:
+    """Leave no core dump, which would hold tokens, and on Linux let no other process of this user look into this one.
+
+    A limit of 0 alone doesn't keep the memory from a program that the system pipes dumps to (core(5)).
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def allow_connections() -> None:
+    """Raise the soft limit of open files as far as a gateway could need it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def connection_limit() -> int:
+    """How many connections, of clients and to upstreams, the limit of open files leaves room for."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = _DESCRIPTORS if soft == resource.RLIM_INFINITY else min(soft, _DESCRIPTORS)
+    return max(_FEWEST, files - _RESERVED)

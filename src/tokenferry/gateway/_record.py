@@ -1,0 +1,36 @@
+from dataclasses import dataclass, field
+
+from tokenferry.gateway._decision import Decision
+from tokenferry.gateway._usage import Usage
+
+
+@dataclass(slots=True)
+class Record:
+    """What is told of one request, in the access log and in the metrics. Nothing in it is secret.
+
+    `at` is seconds since 1970 UTC, other times are seconds since then, sizes are bytes of bodies. `client` is a key's
+    name, `error` a word for what went wrong: ours, or the type that the upstream gave.
+    """
+
+    request_id: str
+    method: str
+    path: str
+    at: float = 0.0
+    client: str | None = None
+    account: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    status: int = 0
+    upstream_status: int | None = None
+    first_byte: float | None = None
+    duration: float = 0.0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    attempts: int = 0
+    error: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    session: str | None = None
+    agent: str | None = None
+    parent_agent: str | None = None
+    decision: Decision | None = None
+    """How the account was found; neither logged nor counted."""

@@ -1,0 +1,33 @@
+import ssl
+from pathlib import Path
+
+from tokenferry.errors import ConfigError
+from tokenferry.stores import read_private_file
+
+
+def server_tls(certificate: Path, key: Path) -> ssl.SSLContext:
+    """TLS 1.2 or later for a listener, from PEM files: the certificate with its chain, and the key, which must be 0600.
+
+    Raises `ConfigError`, and `UnsafeFile` if others could read the key or write either.
+    """
+    certificate, key = certificate.resolve(), key.resolve()
+    for path, readable_by_others in ((certificate, True), (key, False)):
+        try:
+            read_private_file(path, readable_by_others=readable_by_others)
+        except FileNotFoundError:
+            raise ConfigError(f"{path} not found; name existing files with --tls-cert and --tls-key") from None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+
+    def refuse() -> str:
+        raise ConfigError(f"{key} is protected by a password; name a key without one with --tls-key")
+
+    try:
+        context.load_cert_chain(certificate, key, password=refuse)
+    except (ssl.SSLError, ValueError) as fault:
+        reason = getattr(fault, "reason", None) or "no PEM"
+        raise ConfigError(
+            f"{certificate} and {key} make no TLS certificate ({reason}); name PEM files that belong together"
+        ) from None
+    return context

@@ -1,0 +1,120 @@
+"""What a gateway that was started by the command logs and counts."""
+
+import json
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from cli.harness import Running, begin, end, eventually, tokenferry
+from tokenferry.cli._logs import log_as_json, logs_on_stderr, set_level
+from tokenferry.sandbox import Sandbox
+from tokenferry.settings import Home
+
+Login = Callable[..., dict[str, Any]]
+MESSAGE = {"model": "claude-sonnet-4-5", "max_tokens": 99, "messages": [{"role": "user", "content": "ahoy"}]}
+
+
+def serving(tmp_path: Path, *arguments: str) -> tuple[Running, str]:
+    file = tmp_path / "port"
+    process = begin("serve", "--port", "0", "--port-file", str(file), *arguments)
+    eventually(lambda: file.exists() or process.poll() is not None)
+    assert process.poll() is None, end(process)
+    return process, f"http://127.0.0.1:{file.read_text().strip()}"
+
+
+def ask(url: str, key: str, *, stream: bool = False) -> httpx2.Response:
+    headers = {"x-api-key": key, "anthropic-version": "2023-06-01", "x-claude-code-session-id": "session-1"}
+    return httpx2.post(
+        f"{url}/v1/messages?beta=true", json={**MESSAGE, "stream": stream}, headers=headers, trust_env=False, timeout=20
+    )
+
+
+def test_each_request_is_a_line_of_pairs(sandbox: Sandbox, login: Login, tmp_path: Path) -> None:
+    login()
+    process, url = serving(tmp_path)
+    key = tokenferry("token", "--gateway").out.strip()
+    answers = [ask(url, key, stream=stream) for stream in (False, True)]
+    answers.append(ask(url, "wrong"))
+    process.terminate()
+    outcome = end(process)
+    lines = [line for line in outcome.err.splitlines() if " id=tf_" in line]
+    assert [re.findall(r"id=(\S+)", line)[0] for line in lines] == [
+        answer.headers["x-tokenferry-request-id"] for answer in answers
+    ]
+    usage = answers[0].json()["usage"]
+    for line in lines[:2]:
+        assert " status=200 upstream_status=200 client=local account=" in line
+        assert " model=claude-sonnet-4-5 " in line
+        assert re.search(r" input_tokens=[1-9][0-9]* ", line)
+        assert f" output_tokens={usage['output_tokens']} " in line
+        assert line.endswith("session=session-1")
+    assert " status=401 error=authentication_error " in lines[2]
+    assert outcome.hides(key)
+
+
+def test_the_log_may_be_json(sandbox: Sandbox, login: Login, tmp_path: Path) -> None:
+    login()
+    process, url = serving(tmp_path, "--log-json")
+    key = tokenferry("token", "--gateway").out.strip()
+    ask(url, key)
+    process.terminate()
+    outcome = end(process)
+    entries = [json.loads(line) for line in outcome.err.splitlines() if line.startswith("{")]
+    (entry,) = [entry for entry in entries if entry["logger"] == "tokenferry.access"]
+    assert (entry["status"], entry["client"], entry["path"]) == (200, "local", "/v1/messages")
+    assert (entry["level"], entry["session"], type(entry["time"])) == ("info", "session-1", int)
+    assert outcome.hides(key)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_metrics_cover_all_workers(sandbox: Sandbox, login: Login, tmp_path: Path, workers: int) -> None:
+    login()
+    admin = tokenferry("key", "create", "prometheus", "--admin").out.strip()
+    process, url = serving(tmp_path, "--workers", str(workers))
+    key = tokenferry("token", "--gateway").out.strip()
+    for _ in range(12):
+        assert ask(url, key).status_code == 200
+
+    def text() -> str:
+        return httpx2.get(f"{url}/metrics", headers={"x-api-key": admin}, trust_env=False, timeout=20).text
+
+    def served() -> float:
+        pattern = r'^tokenferry_requests_total\{.*model="claude-sonnet".*status="200".*\} (\S+)$'
+        return sum(map(float, re.findall(pattern, text(), re.MULTILINE)))
+
+    eventually(lambda: served() == 12)
+    assert all(served() == 12 for _ in range(6))
+    found = text()
+    assert 'tokenferry_accounts{state="fresh"} 1.0' in found
+    assert ('worker="' in found) is (workers > 1)
+    process.terminate()
+    assert end(process).code == 0
+
+
+def test_every_record_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
+    with logs_on_stderr():
+        set_level("info")
+        log_as_json()
+        logger = logging.getLogger("tokenferry.somewhere")
+        logger.warning("two\nlines of %s", "sk-ant-api03-abcdefghijkl")
+        try:
+            int("why")
+        except ValueError:
+            logger.exception("it failed")
+    first, second = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert (first["level"], first["logger"]) == ("warning", "tokenferry.somewhere")
+    assert first["message"] == "two\nlines of sk-ant-api03-[redacted]"
+    assert second["message"] == "it failed"
+    assert "ValueError: invalid literal" in second["exception"]
+
+
+def test_a_format_that_is_none_is_a_configuration_error(home: Home) -> None:
+    home.config.write_text('[server]\nlog_format = "xml"\n')
+    outcome = tokenferry("serve")
+    assert outcome.code == 3
+    assert "log_format" in outcome.err

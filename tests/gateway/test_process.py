@@ -1,0 +1,49 @@
+"""Each in a process of its own: what these do can't be taken back."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def outcome(program: str) -> str:
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_memory_is_neither_dumped_nor_shown() -> None:
+    program = (
+        "import ctypes, resource, sys\n"
+        "from tokenferry.gateway import hide_memory\n"
+        "hide_memory()\n"
+        "print(resource.getrlimit(resource.RLIMIT_CORE)[0],"
+        " ctypes.CDLL(None).prctl(3, 0, 0, 0, 0) if sys.platform == 'linux' else 0)\n"
+    )
+    assert outcome(program) == "0 0"
+
+
+def test_a_process_that_hides_its_memory_still_knows_itself() -> None:
+    program = (
+        "import encodings.ascii, os\n"
+        "from tokenferry.gateway import hide_memory\n"
+        "from tokenferry.refresh._process import ProcessIdentity\n"
+        "if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "before = ProcessIdentity.own()\n"
+        "hide_memory()\n"
+        "print(ProcessIdentity.own() == before, len(os.listdir('/proc/self/fd')) > 2)\n"
+    )
+    if sys.platform != "linux":
+        pytest.skip("there is no /proc here")
+    assert outcome(program) == "True True"
+
+
+@pytest.mark.parametrize(("soft", "hard", "connections"), [(256, 512, 448), (64, 64, 16), (1024, 1024, 960)])
+def test_as_many_files_are_allowed_as_may_be(soft: int, hard: int, connections: int) -> None:
+    program = (
+        "import resource\n"
+        "from tokenferry.gateway import allow_connections, connection_limit\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))\n"
+        "allow_connections()\n"
+        "print(*resource.getrlimit(resource.RLIMIT_NOFILE), connection_limit())\n"
+    )
+    assert outcome(program) == f"{hard} {hard} {connections}"
