@@ -17,7 +17,7 @@ COMMANDS = [
     [],
     *([command] for command in _COMMANDS),
     *(["accounts", command] for command in ("add", "list", "show", "remove", "confirm")),
-    *(["key", command] for command in ("create", "list", "revoke")),
+    *(["key", command] for command in ("create", "list", "show", "revoke", "rename", "label")),
 ]
 
 

@@ -174,9 +174,32 @@ def test_a_name_and_a_min_ttl_are_understood(home: Home, arguments: list[str]) -
     assert fresh_token(arguments) == ACCESS
 
 
+@pytest.mark.parametrize("form", ["--env", "--json"])
+@pytest.mark.parametrize("what", SERVED)
+def test_another_form_is_served_at_once_and_as_the_slow_way_prints_it(home: Home, what: str, form: str) -> None:
+    data = document(time.time())
+    SERVED[what](home, data)
+    put(home, data)
+    text = fresh_token(["work", form])
+    assert text is not None
+    # --account is left to the broker.
+    assert tokenferry("token", "--account", "work", form).out == tokenferry("token", form, "work").out == f"{text}\n"
+
+
+def test_a_token_that_a_shell_would_read_otherwise_is_left_to_the_broker(home: Home) -> None:
+    data = document(time.time())
+    data["credential"]["access_token"] = "fake-$(id)'x"
+    put(home, data)
+    assert fresh_token(["--env"]) is None
+    assert tokenferry("token", "--env").out.startswith("ANTHROPIC_AUTH_TOKEN='fake-$(id)'")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
+        ["--env", "--json"],
+        ["--env", "--env"],
+        ["--env=work"],
         ["--min-ttl", "8000"],
         ["--min-ttl"],
         ["--min-ttl", "-1"],

@@ -1,4 +1,8 @@
+import json
+import time
 from collections.abc import Callable
+
+import pytest
 
 from cli.harness import Outcome, tokenferry
 from tokenferry.settings import Home
@@ -36,6 +40,90 @@ def test_a_revoked_key_stays_in_the_list_and_works_no_more(home: Home, inside: I
     assert inside("key", "list").out.splitlines()[0].split()[0] == "NAME"
     with State(home.state) as state:
         assert state.keys.verify(key) is None
+
+
+def test_a_key_has_labels_and_an_expiry_as_asked(home: Home, inside: Inside) -> None:
+    before = int(time.time())
+    made = inside(
+        "key", "create", "ci", "--expires", "90d", "--label", "team=build", "--label", "room=4", "--json"
+    ).json
+    assert before + 90 * 86_400 <= made["expires_at"] <= time.time() + 90 * 86_400
+    assert made["labels"] == {"room": "4", "team": "build"}
+    row = inside("key", "list").out.splitlines()[1]
+    assert "room=4,team=build" in row
+    assert "live" in row
+    assert inside("key", "label", "ci", "room-", "team=a=b").out.strip().endswith("has labels team=a=b")
+    shown = inside("key", "show", "CI")
+    assert dict(line.split(maxsplit=1) for line in shown.out.splitlines())["labels"] == "team=a=b"
+    assert shown.hides(made["key"])
+    assert inside("key", "show", made["id"], "--json").json["labels"] == {"team": "a=b"}
+
+
+def test_an_expired_key_is_shown_as_such_and_works_no_more(home: Home, inside: Inside) -> None:
+    with State(home.state, now=lambda: 1_700_000_000) as state:
+        _, secret = state.keys.create("old", expires_at=1_700_000_060)
+    assert inside("key", "list", "--json").json[0]["state"] == "expired"
+    with State(home.state) as state:
+        assert state.keys.verify(secret.reveal()) is None
+
+
+def test_a_key_is_renamed_and_stays_the_same(home: Home, inside: Inside) -> None:
+    key = inside("key", "create", "laptop").out.strip()
+    assert "client key laptop" in inside("key", "rename", "laptop", "desk").out
+    assert inside("key", "list", "--json").json[0]["name"] == "desk"
+    with State(home.state) as state:
+        assert state.keys.verify(key) is not None
+
+
+def test_several_keys_are_revoked_at_once_or_none(home: Home, inside: Inside) -> None:
+    ids = [inside("key", "create", name, "--json").json["id"] for name in ("a", "b", "c")]
+    refused = inside("key", "revoke", "a", "nobody", "b")
+    assert refused.code == 4
+    assert "'nobody'" in refused.one_line()
+    revoked = inside("key", "revoke", "a", ids[1], "--json").json
+    assert [(one["name"], one["state"]) for one in revoked] == [("a", "revoked"), ("b", "revoked")]
+    assert [one["state"] for one in inside("key", "list", "--json").json] == ["revoked", "revoked", "live"]
+
+
+def test_every_change_leaves_a_line_in_the_audit_log(home: Home, inside: Inside) -> None:
+    inside("key", "create", "a", "--expires", "1h")
+    inside("key", "create", "b")
+    inside("key", "label", "a", "x=y")
+    inside("key", "rename", "a", "c")
+    inside("key", "revoke", "b", "c")
+    inside("key", "rename", "nobody", "d")
+    inside("key", "show", "c")
+    entries = [json.loads(line) for line in home.audit.read_text().splitlines()]
+    assert [(one["action"], one["name"]) for one in entries] == [
+        ("key.create", "a"),
+        ("key.create", "b"),
+        ("key.label", "a"),
+        ("key.rename", "c"),
+        ("key.revoke", "b"),
+        ("key.revoke", "c"),
+    ]
+    assert entries[3]["old_name"] == "a"
+    assert entries[0]["expires_at"] > time.time()
+
+
+@pytest.mark.parametrize("span", ["90", "d", "-1d", "1.5h", "1y", "0s", "999999w", "", "1 d"])
+def test_a_span_that_is_none_is_a_usage_error(home: Home, inside: Inside, span: str) -> None:
+    assert inside("key", "create", "ci", "--expires", span).code == 2
+    assert inside("key", "list", "--json").json == []
+
+
+@pytest.mark.parametrize("label", ["team", "team-", "=x", "a b=c", "a=\x1b"])
+def test_a_label_that_is_none_is_a_usage_error(home: Home, inside: Inside, label: str) -> None:
+    assert inside("key", "create", "ci", "--label", label).code == 2
+    assert inside("key", "list", "--json").json == []
+
+
+def test_a_key_typed_in_place_of_its_name_is_not_shown(home: Home, inside: Inside) -> None:
+    key = inside("key", "create", "laptop").out.strip()
+    for command in ("revoke", "show"):
+        outcome = inside("key", command, key)
+        assert outcome.code == 4
+        assert outcome.hides(key)
 
 
 def test_what_can_not_be_done_is_a_sentence(home: Home, inside: Inside) -> None:

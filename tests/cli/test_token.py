@@ -152,6 +152,88 @@ def test_the_gateways_own_key_is_made_once_and_printed(home: Home) -> None:
     assert tokenferry("token", "--gateway") == first
 
 
+def shell(text: str, *names: str) -> list[str]:
+    """What a shell has in these variables after it has read the lines."""
+    script = text + "".join(f'printf "%s\\0" "${name}"\n' for name in names)
+    done = subprocess.run(["/bin/sh", "-eu", "-c", script], capture_output=True, text=True, check=True, env={})
+    return done.stdout.split("\0")[:-1]
+
+
+def test_env_names_the_variables_of_tokens_and_of_keys(sandbox: Sandbox, login: Login) -> None:
+    token, key = login()["access_token"], sandbox.api_key("dave")
+    tokenferry("accounts", "add", "dave", "--provider", "sandbox", stdin=key)
+    # The sandbox isn't where programs would send it by themselves.
+    assert tokenferry("token", "work", "--env").out == (
+        f"ANTHROPIC_AUTH_TOKEN={token}\nANTHROPIC_BASE_URL={sandbox.url}\n"
+    )
+    assert tokenferry("token", "dave", "--env").out == f"ANTHROPIC_API_KEY={key}\nANTHROPIC_BASE_URL={sandbox.url}\n"
+
+
+def test_env_renews_first_like_the_plain_form(sandbox: Sandbox, login: Login) -> None:
+    login(expires_in=-60)
+    told = tokenferry("token", "--env").out
+    assert shell(told, "ANTHROPIC_AUTH_TOKEN") == [tokenferry("token").out.strip()]
+    assert grants(sandbox) == 1
+
+
+def test_env_is_one_line_for_the_vendors_own_host(home: Home) -> None:
+    key = "sk-ant-api03-" + "k" * 40
+    tokenferry("accounts", "add", "work", "--provider", "anthropic", stdin=key)
+    assert tokenferry("token", "--env").out == f"ANTHROPIC_API_KEY={key}\n"
+
+
+@pytest.mark.parametrize("key", ["plain", "a'b", '"; exit 1; $(exit 1) `exit 1` #', "$HOME\\n", "~/*?[a]&|<>"])
+def test_env_is_quoted_so_that_a_shell_reads_the_very_value(home: Home, key: str) -> None:
+    configure(home, "http://127.0.0.1:1", '[[providers]]\nname = "my-llm.2"\nbase_url = "https://llm.invalid"\n')
+    assert tokenferry("accounts", "add", "work", "--provider", "my-llm.2", stdin=key.replace(" ", "")).code == 0
+    told = tokenferry("token", "--env").out
+    assert shell(told, "MY_LLM_2_API_KEY") == [key.replace(" ", "")]
+
+
+def test_env_uses_the_variable_that_a_provider_declares(home: Home) -> None:
+    declared = '[[providers]]\nname = "mine"\nbase_url = "https://llm.invalid"\nvariable = "OPENAI_API_KEY"\n'
+    configure(home, "http://127.0.0.1:1", declared)
+    tokenferry("accounts", "add", "work", "--provider", "mine", stdin="key-of-mine")
+    assert tokenferry("token", "--env").out == "OPENAI_API_KEY=key-of-mine\n"
+
+
+def test_json_tells_token_expiry_and_the_header_that_carries_it(sandbox: Sandbox, login: Login) -> None:
+    token, key = login(expires_in=-60), sandbox.api_key("dave")
+    tokenferry("accounts", "add", "dave", "--provider", "sandbox", stdin=key)
+    told = tokenferry("token", "work", "--json").json
+    shown = tokenferry("accounts", "show", "work", "--json").json
+    assert told == {
+        "token": tokenferry("token", "work").out.strip(),
+        "expires_at": shown["expires_at"],
+        "header": f"Authorization: Bearer {told['token']}",
+    }
+    assert told["token"] != token["access_token"]
+    assert tokenferry("token", "dave", "--json").json == {
+        "token": key,
+        "expires_at": None,
+        "header": f"x-api-key: {key}",
+    }
+
+
+def test_the_gateways_key_comes_in_the_same_forms_and_with_the_gateways_address(home: Home) -> None:
+    key = tokenferry("token", "--gateway").out.strip()
+    assert tokenferry("token", "--gateway", "--json").json == {
+        "token": key,
+        "expires_at": None,
+        "header": f"Authorization: Bearer {key}",
+    }
+    lines = [f"ANTHROPIC_AUTH_TOKEN={key}", "ANTHROPIC_BASE_URL=http://127.0.0.1:13456"]
+    assert tokenferry("token", "--gateway", "--env").out.splitlines() == lines
+    configure(home, "http://127.0.0.1:1", "[server]\nport = 0\n")
+    outcome = tokenferry("token", "--gateway", "--env")
+    assert outcome.code == 3
+    assert "set a fixed one" in outcome.one_line()
+
+
+def test_two_forms_at_once_are_a_usage_error(home: Home, inside: Inside) -> None:
+    assert inside("token", "--env", "--json").code == 2
+
+
 def test_the_log_of_a_renewal_shows_neither_the_old_nor_the_new_token(sandbox: Sandbox, login: Login) -> None:
     issued = login(expires_in=-60)
     done = subprocess.run([COMMAND, "-v", "token"], capture_output=True, text=True, check=True)

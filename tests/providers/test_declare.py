@@ -173,7 +173,7 @@ def test_every_fault_of_a_declaration_is_told() -> None:
         "providers.mine.accounts must be a list of strings",
         "providers.mine.strategy must be one of priority, round-robin, least-utilised, drain-soonest-reset",
         "providers.mine.typ is no key that tokenferry knows; known here: accounts, auth_type, base_url, enabled, name, "
-        "oauth, oauth_provider, provider_type, strategy, subscription",
+        "oauth, oauth_provider, provider_type, strategy, subscription, variable",
     ]
 
 
@@ -225,3 +225,10 @@ def test_the_console_and_other_hosts_are_none_unless_declared(data: dict[str, An
 def test_endpoints_show_nothing_to_fill_in_where_there_is_none() -> None:
     endpoints = OAuthEndpoints(token_url="https://a.example/token")
     assert endpoints.at("https://b.example") == endpoints
+
+
+def test_a_provider_can_say_in_which_variable_programs_look_for_its_key() -> None:
+    assert good(name="mine", base_url=URL, variable="OPENAI_API_KEY").variable == "OPENAI_API_KEY"
+    assert good(name="mine", base_url=URL).variable is None
+    for name in ("", "a b", "A=B", "1A", "$A"):
+        assert any("variable" in fault for fault in faults(name="mine", base_url=URL, variable=name))

@@ -125,6 +125,11 @@ def own_settings(folder: Path, providers: Mapping[str, Provider]) -> Broker:
     )
 
 
+def swap(broker: Broker) -> None:
+    assert_type(tokenferry.swap_to_next_available_account(None), str)
+    assert_type(tokenferry.swap_to_next_available_account(1_800_000_000, broker), str)
+
+
 def errors() -> tuple[str, int, float | None]:
     try:
         tokenferry.resolve("nobody")

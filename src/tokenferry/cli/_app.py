@@ -3,6 +3,7 @@
 import logging
 from difflib import get_close_matches
 from importlib import import_module
+from keyword import iskeyword
 from typing import Annotated, Any, Final
 
 import typer
@@ -17,10 +18,20 @@ _COMMANDS: Final = (
     "use",
     "token",
     "refresh",
+    "swap",
+    "import",
+    "export",
     "run",
     "serve",
     "key",
+    "publish",
+    "unpublish",
+    "keep",
+    "service",
+    "setup",
     "status",
+    "explain",
+    "why",
     "doctor",
     "sandbox",
 )
@@ -34,7 +45,7 @@ class _Commands(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name in _COMMANDS and cmd_name not in self.commands:
-            module = import_module(f"tokenferry.cli.{cmd_name}")
+            module = import_module(f"tokenferry.cli.{cmd_name}{'_' if iskeyword(cmd_name) else ''}")
             self.add_command(typer.main.get_command(module.app), cmd_name)
         return super().get_command(ctx, cmd_name)
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tokenferry.accounts import completion, pending_hand_over
+from tokenferry.broker import Broker, interrupted_move
 from tokenferry.cli._describe import Row, rows
 from tokenferry.cli._home import open_broker
-from tokenferry.cli._probe import url_of, who_answers
+from tokenferry.cli._probe import address_of, who_answers
 from tokenferry.config import Config, load
-from tokenferry.errors import ConfigError, TokenferryError
+from tokenferry.errors import ConfigError, TokenferryError, UsageError
 from tokenferry.gateway import bind
 from tokenferry.settings import Home
 from tokenferry.state import State, read_local_key
@@ -140,7 +142,7 @@ def check_state(home: Home) -> Iterator[Finding]:
 def check_port(config: Config) -> Iterator[Finding]:
     """Whether the gateway runs, or could."""
     server = config.server
-    if not server.port or who_answers(url_of(server.host, server.port)) == "gateway":
+    if not (server.port and server.tcp) or who_answers(address_of(server)) == "gateway":
         return
     try:
         bind(server.host, server.port).close()
@@ -160,6 +162,8 @@ def check_accounts(home: Home, config: Config, now: float) -> Iterator[Finding]:
     for row in found:
         yield from _check_account(row, now)
     yield from _check_journal(home, {row.name for row in found})
+    yield from _check_published(broker, now)
+    yield from _check_move(home)
     try:
         active = broker.book.active()
     except TokenferryError as fault:
@@ -183,6 +187,10 @@ def _check_account(row: Row, now: float) -> Iterator[Finding]:
     }
     if row.state in cures:
         yield Finding(row.text, where, cures[row.state])
+    begun = pending_hand_over(row.document) if row.document else None
+    if begun is not None:
+        cure = f"{completion(row.name, begun)}; or: tokenferry export {row.name} --take-back"
+        yield Finding(f"handing its login over to {begun.path} was cut short, so nobody renews it", where, cure)
     obtained_at = getattr(row.credential, "obtained_at", None)
     if obtained_at is not None and obtained_at > now + _CLOCK_SLACK:
         yield Finding(
@@ -195,6 +203,36 @@ def _check_journal(home: Home, names: set[str]) -> Iterator[Finding]:
     for path in sorted(home.journal.glob("*")):
         if path.suffix in {".attempt", ".verdict"} and path.stem not in names:
             yield Finding(f"is left of an account {path.stem!r} that is no more", str(path), f"rm '{path}'")
+
+
+def _check_published(broker: Broker, now: float) -> Iterator[Finding]:
+    """Profiles of the official SDKs that are ours, and that programs can't use as they stand."""
+    for one in broker.publisher.published():
+        profile, source = one.publication.profile, one.publication.account
+        where = f"profile {profile}"
+        if one.standing.state == "behind":
+            yield Finding(
+                "is behind its account", where, f"tokenferry publish {source or '--gateway'} --profile {profile}"
+            )
+        elif one.standing.state != "current":
+            yield _of(UsageError(one.standing.text), where)
+        elif one.expires_at and one.expires_at <= now:
+            yield Finding("holds a token that has expired", where, f"tokenferry refresh {source}")
+
+
+def _check_move(home: Home) -> Iterator[Finding]:
+    """A move of a login to Claude Code that was cut short."""
+    try:
+        record = interrupted_move(home)
+    except TokenferryError as fault:
+        yield _of(fault, str(home.move_to_claude_code))
+        return
+    if record is not None:
+        yield Finding(
+            "its move to Claude Code was cut short",
+            f"account {record.to}",
+            f"tokenferry use {record.to} --for claude-code",
+        )
 
 
 def _check_choice(what: str, name: str | None, found: list[Row], cure: str) -> Iterator[Finding]:

@@ -34,6 +34,8 @@ class Row:
     note: str = ""
     document: Document | None = None
     fault: TokenferryError | None = None
+    profiles: tuple[str, ...] = ()
+    """The profiles of the official SDKs that it is published as."""
 
     @property
     def credential(self) -> Credential | None:
@@ -64,6 +66,7 @@ class Row:
             "store": account.store,
             "priority": account.priority,
             "labels": dict(account.labels),
+            "profiles": list(self.profiles),
             "created_at": account.created_at or None,
             "fingerprint": credential.secret.fingerprint,
             "expires_at": credential.expires_at,
@@ -133,7 +136,9 @@ def _describe(broker: Broker, document: Document, active: str | None, now: float
     remarks = [_PLACES[account.store]] if account.store in _PLACES else []
     if broker.policy.subscription == "off" and provider.bills_subscription(document.credential):
         remarks.append("for Claude Code alone")
-    return Row(account.name, state, text, is_active, ", ".join(remarks), document)
+    profiles = tuple(one.profile for one in broker.publisher.profiles_of(account.name))
+    remarks += [f"published as profile {profile}" for profile in profiles]
+    return Row(account.name, state, text, is_active, ", ".join(remarks), document, profiles=profiles)
 
 
 def standing(  # noqa: PLR0911  # a list of rules, one return each

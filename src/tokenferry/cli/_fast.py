@@ -6,12 +6,14 @@ It gives what the broker would give, or declines: whatever is unusual is left to
 import os
 import stat
 import time
-from json import loads
+from json import dumps, loads
 
 TYPE_CHECKING = False  # the real one costs an import of typing
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
+    from typing import Any, Literal
+
+    Form = Literal["plain", "env", "json"]
 
 MIN_TTL = 600
 _ADVISORY = 300  # less left than this: the broker renews it in the background
@@ -22,6 +24,7 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 
 _PROVIDERS = ("anthropic", "console", "sandbox")
 _AMENDABLE = (*_PROVIDERS, "claude-max")
 _LOOPBACK = "http://127.0.0.1:"
+_SANDBOX = "http://127.0.0.1:13457"
 _TEXTS = ("subscription_type", "rate_limit_tier", "email", "account_id", "organization_id", "source")
 _TIMES = ("expires_at", "obtained_at", "refresh_expires_at", "lifetime")
 
@@ -29,16 +32,16 @@ _TIMES = ("expires_at", "obtained_at", "refresh_expires_at", "lifetime")
 def fresh_token(
     arguments: list[str], environ: "Mapping[str, str] | None" = None, now: float | None = None
 ) -> str | None:
-    """Give the token that `tokenferry token ARGUMENTS` prints, or None where that takes more than a look."""
+    """Give what `tokenferry token ARGUMENTS` prints, or None where that takes more than a look."""
     try:
         return _token(arguments, os.environ if environ is None else environ, time.time() if now is None else now)
     except (OSError, ValueError, RecursionError):
         return None
 
 
-def write(token: str) -> int:
-    """Write the token and a line's end to stdout; give the exit code."""
-    left = f"{token}\n".encode("ascii")
+def write(text: str) -> int:
+    """Write the text and a line's end to stdout; give the exit code."""
+    left = f"{text}\n".encode("ascii")
     try:
         while left:
             left = left[os.write(1, left) :]
@@ -54,11 +57,12 @@ def _need(usual: bool) -> None:  # noqa: FBT001  # reads as an assertion
 
 def _token(arguments: list[str], environ: "Mapping[str, str]", now: float) -> str:
     _need(os.name == "posix")
-    name, min_ttl = _parse(arguments)
+    name, min_ttl, form = _parse(arguments)
     home = _home(environ)
     _need(_is_safe_folder(home))
+    sandbox = _SANDBOX
     if config := _read(f"{home}/config.toml", forbidden=0o022):
-        _check_config(config)
+        sandbox = _check_config(config)
     accounts = f"{home}/accounts"
     _need(_is_safe_folder(accounts))
     name = name or environ.get("TOKENFERRY_ACCOUNT") or _active(home)
@@ -66,29 +70,52 @@ def _token(arguments: list[str], environ: "Mapping[str, str]", now: float) -> st
         _need(not os.path.exists(f"{home}/attached"))  # noqa: PTH110  # importing pathlib takes longer than all of this
         name = _only(accounts)
     _need(_is_name(name))
+    # Of an account that was moved into another program's store the document here is an old copy.
+    _need(not os.path.exists(f"{home}/attached/{name}.json"))  # noqa: PTH110  # as above
     raw = _read(f"{accounts}/{name}.json", forbidden=0o077)
     _need(raw.isascii())
     document = loads(raw, parse_constant=_refuse)
     _need(type(document) is dict and document.get("name") == name)
-    return _value(document, now + max(min_ttl, _ADVISORY))
+    token = _value(document, now + max(min_ttl, _ADVISORY))
+    if form == "plain":
+        return token
+    return _lines(document, token, sandbox) if form == "env" else _json(document, token)
+
+
+def _lines(document: "dict[str, Any]", token: str, sandbox: str) -> str:
+    """What `--env` prints of a token that needs no quoting."""
+    _need(all(character.isalnum() or character in "_@%+=:,./-" for character in token))
+    line = f"{'ANTHROPIC_API_KEY' if document['kind'] == 'api-key' else 'ANTHROPIC_AUTH_TOKEN'}={token}"
+    return f"{line}\nANTHROPIC_BASE_URL={sandbox}" if document["provider"] == "sandbox" else line
+
+
+def _json(document: "dict[str, Any]", token: str) -> str:
+    is_key = document["kind"] == "api-key"
+    header = f"x-api-key: {token}" if is_key else f"Authorization: Bearer {token}"
+    expires_at = None if is_key else document["credential"].get("expires_at")
+    return dumps({"token": token, "expires_at": expires_at, "header": header}, indent=2)
 
 
 def _refuse(constant: str) -> None:
     raise ValueError(constant)
 
 
-def _parse(arguments: list[str]) -> "tuple[str | None, int]":
+def _parse(arguments: list[str]) -> "tuple[str | None, int, Form]":
     name, min_ttl = None, MIN_TTL
+    form: Form = "plain"
     rest = iter(arguments)
     for argument in rest:
         if argument == "--min-ttl" or argument.startswith("--min-ttl="):
             value = argument[10:] if "=" in argument else next(rest, "")
             _need(value.isascii() and value.isdigit() and len(value) < 10)  # noqa: PLR2004  # any number fit for seconds
             min_ttl = int(value)
+        elif argument in {"--env", "--json"}:
+            _need(form == "plain")
+            form = "env" if argument == "--env" else "json"
         else:
             _need(name is None and _is_name(argument))
             name = argument
-    return name, min_ttl
+    return name, min_ttl, form
 
 
 def _is_name(text: str) -> bool:
@@ -135,8 +162,11 @@ def _only(accounts: str) -> str:
     return names[0].removesuffix(".json")
 
 
-def _check_config(raw: bytes) -> None:
-    """Go on only with a configuration that is valid and changes nothing about who may have which token."""
+def _check_config(raw: bytes) -> str:
+    """Go on only with a configuration that is valid and changes nothing about who may have which token.
+
+    Gives the sandbox's address.
+    """
     import tomllib  # noqa: PLC0415  # 10 ms that a home without a config.toml is spared
 
     config = tomllib.loads(raw.decode("utf-8"))
@@ -148,6 +178,7 @@ def _check_config(raw: bytes) -> None:
     _need(_is_text(gateway.pop("account", "-")) and not gateway)
     _need(policy.pop("subscription", "off") in ("off", "own") and not policy)
     seen = set()
+    sandbox = _SANDBOX
     for provider in config.pop("providers", ()):
         _need(type(provider) is dict)
         name, url = provider.pop("name", None), provider.pop("base_url", None)
@@ -155,7 +186,9 @@ def _check_config(raw: bytes) -> None:
         seen.add(name)
         _need(url is None or (name == "sandbox" and _is_loopback(url)))
         _need(type(provider.pop("enabled", True)) is bool and not provider)
+        sandbox = url or sandbox
     _need(not config)
+    return sandbox
 
 
 def _is_text(value: object) -> bool:

@@ -4,15 +4,18 @@ from typing import Annotated, Final, Literal
 import typer
 
 from tokenferry.accounts import read_credential
+from tokenferry.audit import note_change
 from tokenferry.broker import Broker
 from tokenferry.cli._describe import HEADINGS, details, row, rows
 from tokenferry.cli._home import know, open_broker
 from tokenferry.cli._input import confirmed, read_secret
 from tokenferry.cli._output import note, say, say_json, say_lines, table
+from tokenferry.cli._profile import account_of_profile
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.credentials import API_KEY_PREFIX, Credential, OAuthToken
 from tokenferry.errors import UnknownProvider, UsageError
 from tokenferry.providers import Provider
+from tokenferry.settings import Home
 from tokenferry.stores import Account, check_account_name
 
 app = new_app(
@@ -34,6 +37,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The account's name.",
         "tokenferry accounts add console --provider console < login.json",
         "tokenferry accounts add work --replace          log in anew",
         "tokenferry accounts add mine --store claude-code",
+        "tokenferry accounts add ant --store anthropic-profile --profile work",
     ),
 )
 def add(
@@ -48,8 +52,11 @@ def add(
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Put it in place of what the account holds.")] = False,
     store: Annotated[
-        Literal["claude-code"] | None,
+        Literal["claude-code", "anthropic-profile"] | None,
         typer.Option("--store", help="Attach the login that another program keeps; nothing is read from stdin."),
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option("--profile", metavar="P", help="Which profile to attach; by default the active one.")
     ] = None,
 ) -> None:
     """Store an API key, a setup token or an OAuth login under a name.
@@ -59,9 +66,14 @@ def add(
     """
     check_account_name(name)
     broker = open_broker()
+    if profile is not None and store != "anthropic-profile":
+        raise UsageError("--profile says which profile to attach; give --store anthropic-profile with it")
     if store is not None:
         if kind is not None or replace:
             raise UsageError("--store attaches a login as it is; leave out --kind and --replace")
+        if store == "anthropic-profile":
+            _attach(broker, account_of_profile(broker, name, provider, profile))
+            return
         _attach(broker, Account(name, provider or _CLAUDE_MAX, "oauth", store, store, created_at=int(time.time())))
         return
     provider = provider or (_present_provider(broker, name) if replace else None)
@@ -75,6 +87,7 @@ def add(
     know(credential)
     account = Account(name, provider, credential.kind, created_at=int(time.time()))
     has_replaced = broker.add(account, credential, replacing=replace)
+    _note_change("account.replace" if has_replaced else "account.add", account, credential)
     verb = "replaced" if has_replaced else "stored"
     say(f"{verb} account {name} ({provider}, {credential.kind}, fingerprint {credential.secret.fingerprint})")
     _tell_policy(broker, known, credential)
@@ -84,10 +97,22 @@ def _attach(broker: Broker, account: Account) -> None:
     known = _known(broker, account.provider)
     credential = broker.book.attach(account).credential
     know(credential)
+    _note_change("account.attach", account, credential)
     say(
         f"attached account {account.name} to the login of {account.store} (fingerprint {credential.secret.fingerprint})"
     )
     _tell_policy(broker, known, credential)
+
+
+def _note_change(action: str, account: Account, credential: Credential) -> None:
+    note_change(
+        Home.from_environment(),
+        action,
+        account.name,
+        provider=account.provider,
+        kind=account.kind,
+        fingerprint=credential.secret.fingerprint,
+    )
 
 
 def _present_provider(broker: Broker, name: str) -> str | None:
@@ -186,6 +211,7 @@ def remove(
         note("nothing was removed")
         raise typer.Exit(1)
     broker.remove(name)
+    note_change(Home.from_environment(), "account.remove", name)
     say(f"removed account {name}")
 
 
@@ -202,4 +228,5 @@ def confirm(name: Name) -> None:
     """
     broker = open_broker()
     broker.book.confirm(name, broker.machine)
+    note_change(Home.from_environment(), "account.confirm", name)
     say(f"account {name} belongs to this machine now")

@@ -1,13 +1,17 @@
-from collections.abc import Iterator
+import re
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
-from tokenferry.cli._output import moment, note, say, say_json, table
+from tokenferry.audit import note_change
+from tokenferry.cli._output import moment, note, say, say_json, say_lines, table
 from tokenferry.cli._typer import JSON, examples, new_app
+from tokenferry.errors import UsageError
 from tokenferry.settings import Home
-from tokenferry.state import ClientKey, State
+from tokenferry.state import ClientKey, ClientKeys, State
 
 app = new_app(
     "Make, list and revoke the gateway's client keys.",
@@ -15,29 +19,44 @@ app = new_app(
     "tokenferry key list",
 )
 
+_SPAN: Final = re.compile(r"([0-9]{1,6})([smhdw])")
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Its name or id.", show_default=False)]
+
 
 @contextmanager
-def _keys() -> Iterator[State]:
+def _keys() -> Iterator[ClientKeys]:
     with State(Home.from_environment().state) as state:
-        yield state
+        yield state.keys
 
 
 @app.command(
     "create",
     epilog=examples(
         "tokenferry key create laptop",
-        "KEY=$(tokenferry key create ci)",
+        "KEY=$(tokenferry key create ci --expires 90d --label team=build)",
+        "tokenferry key create prometheus --admin",
     ),
 )
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it.", show_default=False)],
     *,
     admin: Annotated[bool, typer.Option("--admin", help="A key for the admin API, and for nothing else.")] = False,
+    expires: Annotated[
+        str | None,
+        typer.Option("--expires", metavar="SPAN", help="How long it is good: 90d, 12h, 30m, 2w."),
+    ] = None,
+    labels: Annotated[
+        list[str] | None, typer.Option("--label", metavar="K=V", help="What to remember of it; may be repeated.")
+    ] = None,
     as_json: JSON = False,
 ) -> None:
     """Make a client key and show it, this once."""
-    with _keys() as state:
-        key, secret = state.keys.create(name, admin=admin)
+    expires_at = None if expires is None else int(time.time()) + _span(expires)
+    with _keys() as keys:
+        key, secret = keys.create(name, admin=admin, labels=dict(map(_pair, labels or [])), expires_at=expires_at)
+    _note_change("key.create", key, admin=key.admin, expires_at=key.expires_at)
     if as_json:
         say_json({"key": secret.reveal(), **_to_json(key)})
         return
@@ -49,46 +68,165 @@ def create(
     "list",
     epilog=examples(
         "tokenferry key list",
+        "tokenferry key list --json | jq -r '.[] | select(.state == \"live\") | .name'",
     ),
 )
 def list_(*, as_json: JSON = False) -> None:
-    """List every client key, revoked ones too."""
-    with _keys() as state:
-        keys = state.keys.list()
+    """List every client key, expired and revoked ones too."""
+    with _keys() as keys:
+        found = keys.list()
     if as_json:
-        say_json([_to_json(key) for key in keys])
-    elif keys:
-        table(("name", "id", "for", "created", "last used", "revoked", "fingerprint"), [_cells(key) for key in keys])
+        say_json([_to_json(key) for key in found])
+    elif found:
+        headings = ("name", "id", "for", "state", "created", "last used", "expires", "labels", "fingerprint")
+        table(headings, [_cells(key) for key in found])
     else:
         note("there is no client key yet; make one with: tokenferry key create NAME")
+
+
+@app.command(
+    "show",
+    epilog=examples(
+        "tokenferry key show laptop",
+    ),
+)
+def show(name: Name, *, as_json: JSON = False) -> None:
+    """Show what is known of a client key. The key itself is known to nobody but its holder."""
+    with _keys() as keys:
+        key = keys.get(name)
+    if as_json:
+        say_json(_to_json(key))
+        return
+    lines = {
+        "name": key.name,
+        "id": key.id,
+        "for": _use(key),
+        "state": _state(key),
+        "created": moment(key.created_at),
+        "last used": moment(key.last_used_at),
+        "expires": moment(key.expires_at),
+        "revoked": moment(key.revoked_at),
+        "labels": _labels(key),
+        "fingerprint": key.fingerprint,
+    }
+    say_lines(f"{heading:<13}{value}" for heading, value in lines.items())
 
 
 @app.command(
     "revoke",
     epilog=examples(
         "tokenferry key revoke laptop",
+        "tokenferry key revoke laptop ci key_0f3a5c7e9b1d",
     ),
 )
 def revoke(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name or id.", show_default=False)],
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names or ids.", show_default=False)],
     *,
     as_json: JSON = False,
 ) -> None:
-    """Make a client key worthless, in running gateways within a second."""
-    with _keys() as state:
-        key = state.keys.revoke(name)
+    """Make client keys worthless for good, in running gateways within a second: all that are named, or none."""
+    with _keys() as keys:
+        revoked = keys.revoke(*names)
+    for key in revoked:
+        _note_change("key.revoke", key, admin=key.admin)
+    if as_json:
+        say_json([_to_json(key) for key in revoked])
+    else:
+        say_lines(f"revoked client key {key.name} ({key.id})" for key in revoked)
+
+
+@app.command(
+    "rename",
+    epilog=examples(
+        "tokenferry key rename laptop old-laptop",
+    ),
+)
+def rename(
+    name: Name,
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Its name from now on.", show_default=False)],
+    *,
+    as_json: JSON = False,
+) -> None:
+    """Give a client key another name; it stays the same key."""
+    with _keys() as keys:
+        old = keys.get(name).name
+        key = keys.rename(name, new)
+    _note_change("key.rename", key, old_name=old)
     if as_json:
         say_json(_to_json(key))
     else:
-        say(f"revoked client key {key.name} ({key.id})")
+        say(f"client key {old} ({key.id}) is {key.name} now")
 
 
-def _cells(key: ClientKey) -> tuple[str, ...]:
-    use = "admin" if key.admin else "inference"
-    times = (key.created_at, key.last_used_at, key.revoked_at)
-    return key.name, key.id, use, *map(moment, times), key.fingerprint
+@app.command(
+    "label",
+    epilog=examples(
+        "tokenferry key label laptop team=build room=4",
+        "tokenferry key label laptop room-          remove a label",
+    ),
+)
+def label(
+    name: Name,
+    changes: Annotated[
+        list[str], typer.Argument(metavar="K=V|K-...", help="Labels to set, and to remove.", show_default=False)
+    ],
+    *,
+    as_json: JSON = False,
+) -> None:
+    """Set or remove labels of a client key."""
+    with _keys() as keys:
+        key = keys.label(name, dict(map(_change, changes)))
+    _note_change("key.label", key)
+    if as_json:
+        say_json(_to_json(key))
+    else:
+        say(f"client key {key.name} ({key.id}) has labels {_labels(key)}")
+
+
+def _span(text: str) -> int:
+    """Seconds, from a number with its unit."""
+    found = _SPAN.fullmatch(text)
+    if found is None:
+        raise UsageError(f"{text[:80]!r} is no span of time; give a number and a unit of s m h d w, such as 90d")
+    return int(found[1]) * _SECONDS[found[2]]
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise UsageError(f"{text[:80]!r} is no label; give NAME=VALUE")
+    return name, value
+
+
+def _change(text: str) -> tuple[str, str | None]:
+    if "=" not in text and text.endswith("-"):
+        return text[:-1], None
+    return _pair(text)
+
+
+def _note_change(action: str, key: ClientKey, **details: str | int | bool | None) -> None:
+    note_change(Home.from_environment(), action, key.name, id=key.id, fingerprint=key.fingerprint, **details)
+
+
+def _use(key: ClientKey) -> str:
+    return "admin" if key.admin else "inference"
+
+
+def _state(key: ClientKey) -> str:
+    if key.revoked_at is not None:
+        return "revoked"
+    return "expired" if key.is_expired(time.time()) else "live"
+
+
+def _labels(key: ClientKey) -> str:
+    return ",".join(f"{label}={value}" for label, value in key.labels.items()) or "-"
+
+
+def _cells(key: ClientKey) -> Sequence[str]:
+    times = (key.created_at, key.last_used_at, key.expires_at)
+    return key.name, key.id, _use(key), _state(key), *map(moment, times), _labels(key), key.fingerprint
 
 
 def _to_json(key: ClientKey) -> dict[str, Any]:
-    names = ("name", "id", "admin", "created_at", "last_used_at", "revoked_at", "fingerprint")
-    return {name: getattr(key, name) for name in names}
+    names = ("name", "id", "admin", "created_at", "last_used_at", "expires_at", "revoked_at", "fingerprint")
+    return {name: getattr(key, name) for name in names} | {"state": _state(key), "labels": dict(key.labels)}

@@ -9,7 +9,7 @@ from tokenferry.accounts import Publication
 from tokenferry.broker import Broker, Published
 from tokenferry.cli._home import find, open_broker
 from tokenferry.cli._output import moment, note, say, say_json, span, table
-from tokenferry.cli._probe import url_of
+from tokenferry.cli._probe import gateway_url
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.config import Config
 from tokenferry.errors import TokenferryError, UsageError
@@ -82,7 +82,7 @@ def _publish_gateway(
     if not server.port:
         raise UsageError("[server] port is 0, so the gateway has another URL at each start; set a port in config.toml")
     local_key(home)
-    return broker.publisher.publish_gateway(url_of(server.host, server.port), profile, activate=activate)
+    return broker.publisher.publish_gateway(gateway_url(settings), profile, activate=activate)
 
 
 def _usage(publication: Publication) -> Iterator[str]:

@@ -4,13 +4,14 @@ from typing import Annotated, Any
 
 import typer
 
-from tokenferry.broker import Broker
+from tokenferry.broker import Broker, interrupted_move
 from tokenferry.cli._describe import HEADINGS, Row, active_account, rows
 from tokenferry.cli._home import find, open_broker
 from tokenferry.cli._output import note, say, say_json, say_lines, table
-from tokenferry.cli._probe import Answerer, url_of, who_answers
+from tokenferry.cli._probe import Answerer, address_of, who_answers
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.config import Config
+from tokenferry.errors import TokenferryError
 from tokenferry.settings import Home
 
 app = new_app()
@@ -42,7 +43,7 @@ def status(
     """
     home, settings = find(config)
     broker = open_broker(home, settings)
-    url = url_of(settings.server.host, settings.server.port)
+    url = address_of(settings.server)
     answerer, found = who_answers(url), rows(broker)
     if as_json:
         say_json(_to_json(home, settings, broker, found, {"url": url, "listening": answerer == "gateway"}))
@@ -62,6 +63,7 @@ def status(
         say("no account yet; add one with: tokenferry accounts add NAME --provider anthropic")
     for warning in settings.warnings:
         note(warning)
+    _tell_move(home)
 
 
 def _to_json(home: Home, settings: Config, broker: Broker, found: list[Row], gateway: dict[str, Any]) -> dict[str, Any]:
@@ -71,9 +73,28 @@ def _to_json(home: Home, settings: Config, broker: Broker, found: list[Row], gat
         "policy": {"subscription": settings.policy.subscription},
         "active": active_account(broker),
         "accounts": [one.to_json() | {"refreshes": _refreshes(broker, one)} for one in found],
+        "interrupted_move": _move(home),
         "gateway": gateway,
         "warnings": list(settings.warnings),
     }
+
+
+def _tell_move(home: Home) -> None:
+    try:
+        record = interrupted_move(home)
+    except TokenferryError as fault:
+        note(str(fault))
+        return
+    if record is not None:
+        note(
+            f"the move of account {record.to} to Claude Code was cut short; complete it with: tokenferry use "
+            f"{record.to} --for claude-code"
+        )
+
+
+def _move(home: Home) -> dict[str, Any] | None:
+    record = interrupted_move(home)
+    return None if record is None else {key: getattr(record, key) for key in ("to", "home", "step", "at")}
 
 
 def _refreshes(broker: Broker, row: Row) -> dict[str, Any]:

@@ -3,10 +3,13 @@ from typing import Annotated
 import typer
 
 from tokenferry.cli._fast import MIN_TTL
-from tokenferry.cli._home import open_broker
-from tokenferry.cli._output import say
+from tokenferry.cli._home import find, open_broker
+from tokenferry.cli._output import say, say_json, say_lines
+from tokenferry.cli._probe import gateway_url
 from tokenferry.cli._typer import examples, new_app
 from tokenferry.errors import UsageError
+from tokenferry.integrations import assignments, variables_of, variables_of_gateway
+from tokenferry.secret import Secret
 from tokenferry.settings import Home
 from tokenferry.state import local_key, read_local_key
 
@@ -20,6 +23,8 @@ app = new_app()
         "tokenferry token work --min-ttl 1800",
         'curl -H "x-api-key: $(tokenferry token work)" ...',
         "tokenferry token --gateway                      for Claude Code's apiKeyHelper",
+        'set -a; eval "$(tokenferry token work --env)"; set +a',
+        "tokenferry token work --json | jq -r .header",
     ),
 )
 def token(
@@ -30,17 +35,49 @@ def token(
         int, typer.Option("--min-ttl", metavar="SECONDS", min=0, help="How long it should live at least.")
     ] = MIN_TTL,
     gateway: Annotated[bool, typer.Option("--gateway", help="Print the gateway's local client key instead.")] = False,
+    env: Annotated[bool, typer.Option("--env", help="Print NAME=value lines, for eval and for env files.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON: token, expires_at, header.")] = False,
 ) -> None:
     """Print a token or key that works now, and nothing else.
 
     It is renewed first where that is due; if that fails but it still lives, it is printed with a warning on stderr.
     """
+    if env and as_json:
+        raise UsageError("--env and --json are two forms of the same; give one of them")
     if name and account and name != account:
         raise UsageError(f"{name!r} and {account!r} are both named; name one account")
     if gateway:
         if name or account:
             raise UsageError("--gateway prints the gateway's own key, whatever the account; leave the account out")
-        home = Home.from_environment()
-        say((read_local_key(home) or local_key(home)).reveal())
+        _say_gateway_key(env=env, as_json=as_json)
         return
-    say(open_broker().resolve(name or account, min_ttl=min_ttl).secret.reveal())
+    broker = open_broker()
+    name = name or account
+    if env:
+        name = broker.book.choose(name)
+    credential = broker.resolve(name, min_ttl=min_ttl)
+    if env:
+        provider = broker.provider_of(broker.book.read(name or "").account)
+        say_lines(assignments(variables_of(provider, credential)))
+    elif as_json:
+        _say_json(credential.secret, credential.expires_at, credential.headers()[0])
+    else:
+        say(credential.secret.reveal())
+
+
+def _say_gateway_key(*, env: bool, as_json: bool) -> None:
+    home = Home.from_environment()
+    key = read_local_key(home) or local_key(home)
+    if env:
+        say_lines(assignments(variables_of_gateway(key, gateway_url(find()[1]))))
+    elif as_json:
+        _say_json(key, None, ("authorization", f"Bearer {key.reveal()}"))
+    else:
+        say(key.reveal())
+
+
+def _say_json(secret: Secret, expires_at: int | None, header: tuple[str, str]) -> None:
+    """`header` is one line for `curl -H`; an API key is the only thing that isn't a bearer token."""
+    name, value = header
+    name = "Authorization" if name == "authorization" else name
+    say_json({"token": secret.reveal(), "expires_at": expires_at, "header": f"{name}: {value}"})

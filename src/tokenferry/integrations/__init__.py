@@ -8,6 +8,13 @@ from typing import TYPE_CHECKING
 
 from tokenferry.broker import Broker, default_broker
 from tokenferry.errors import UsageError
+from tokenferry.integrations._environment import (
+    ANTHROPIC_URL,
+    Variables,
+    assignments,
+    variables_of,
+    variables_of_gateway,
+)
 
 if TYPE_CHECKING:
     from tokenferry.integrations._anthropic import AsyncCredentials, Credentials
@@ -15,11 +22,16 @@ if TYPE_CHECKING:
     from tokenferry.integrations._openai import ApiKeyProvider, AsyncApiKeyProvider
 
 __all__ = [
+    "ANTHROPIC_URL",
+    "Variables",
     "anthropic_credentials",
+    "assignments",
     "async_anthropic_credentials",
     "async_openai_api_key",
     "auth",
     "openai_api_key",
+    "variables_of",
+    "variables_of_gateway",
 ]
 
 

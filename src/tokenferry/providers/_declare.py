@@ -1,3 +1,4 @@
+import re
 import tomllib
 from collections.abc import Mapping
 from functools import cache
@@ -11,6 +12,7 @@ from tokenferry.providers._table import Table, url_fault
 
 _STRATEGIES: Final = ("priority", "round-robin", "least-utilised", "drain-soonest-reset")
 _DAY: Final = 86_400
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NOWHERE: Final = "https://nowhere.invalid"  # stands in for a base_url that is missing or wrong
 
 
@@ -66,6 +68,7 @@ def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
         subscription=subscription or forced,
         accounts=_accounts(table, inherited.accounts if inherited else None),
         strategy=table.choice("strategy", parent.strategy if parent else "priority", _STRATEGIES),
+        variable=_variable(table, parent.variable if parent else None),
         oauth=oauth,
     )
     return None if name is None or url is None else provider
@@ -80,6 +83,13 @@ def _accounts(table: Table, default: tuple[str, ...] | None) -> tuple[str, ...] 
     if "accounts" in table:
         table.problem("oauth_provider", "and accounts say the same thing; keep one of them")
     return (alias,)
+
+
+def _variable(table: Table, default: str | None) -> str | None:
+    variable = table.text("variable", default)
+    if variable is not None and not _VARIABLE.fullmatch(variable):
+        table.problem("variable", "must be the name of an environment variable, as in OPENAI_API_KEY")
+    return variable
 
 
 def _endpoints(table: Table, default: OAuthEndpoints, base_url: str) -> OAuthEndpoints:

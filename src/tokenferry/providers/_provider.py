@@ -33,6 +33,8 @@ class Provider:
     accounts: tuple[str, ...] | None = None
     """The accounts it uses, in order; None means all that name it."""
     strategy: Strategy = "priority"
+    variable: str | None = None
+    """The environment variable in which programs look for its key or token; None for what is usual."""
     oauth: OAuthEndpoints = field(default_factory=OAuthEndpoints)
     """As declared; `endpoints` is what to call."""
 

@@ -1,0 +1,48 @@
+"""The variables that carry a credential into a program's environment."""
+
+import re
+import shlex
+from collections.abc import Iterable
+from typing import Final, TypeAlias
+
+from tokenferry.credentials import Credential
+from tokenferry.providers import Provider
+from tokenferry.secret import Secret
+
+ANTHROPIC_URL: Final = "https://api.anthropic.com"
+_ANTHROPIC_TYPES: Final = ("anthropic", "claude-max", "console", "sandbox")
+_NO_NAME: Final = re.compile(r"[^A-Za-z0-9]+")
+
+Variables: TypeAlias = tuple[tuple[str, Secret | str], ...]
+
+
+def variables_of(provider: Provider, credential: Credential) -> Variables:
+    """Name the variables from which programs take this credential, and the address it belongs to.
+
+    A provider that declares none is given one made of its name. The address is told where programs would otherwise
+    send the credential to Anthropic.
+    """
+    is_key = credential.kind == "api-key"
+    is_anthropics = provider.provider_type in _ANTHROPIC_TYPES
+    if provider.variable is not None:
+        return ((provider.variable, credential.secret),)
+    if not is_anthropics:
+        stem = _NO_NAME.sub("_", provider.name).strip("_").upper() or "PROVIDER"
+        stem = f"_{stem}" if stem[0].isdigit() else stem
+        return ((f"{stem}_{'API_KEY' if is_key else 'TOKEN'}", credential.secret),)
+    variable = ("ANTHROPIC_API_KEY" if is_key else "ANTHROPIC_AUTH_TOKEN", credential.secret)
+    if provider.base_url == ANTHROPIC_URL:
+        return (variable,)
+    return (variable, ("ANTHROPIC_BASE_URL", provider.base_url))
+
+
+def variables_of_gateway(key: Secret, url: str) -> Variables:
+    """Name the variables that lead a program through the gateway."""
+    return (("ANTHROPIC_AUTH_TOKEN", key), ("ANTHROPIC_BASE_URL", url))
+
+
+def assignments(variables: Iterable[tuple[str, Secret | str]]) -> list[str]:
+    """One `NAME=value` each, secrets revealed, quoted for a shell where that is needed."""
+    return [
+        f"{name}={shlex.quote(value.reveal() if isinstance(value, Secret) else value)}" for name, value in variables
+    ]

@@ -1,0 +1,23 @@
+"""Explains where programs find their credential on this machine: its order, what wins, and why the rest does not."""
+
+from tokenferry.integrations.precedence._claude_code import claude_code_chain, is_ours
+from tokenferry.integrations.precedence._claude_settings import personal_settings, settings_files, user_settings
+from tokenferry.integrations.precedence._machine import Machine, Seen, look
+from tokenferry.integrations.precedence._sdk import sdk_chain
+from tokenferry.integrations.precedence._values import Chain, Held, Source, plain_url
+
+__all__ = [
+    "Chain",
+    "Held",
+    "Machine",
+    "Seen",
+    "Source",
+    "claude_code_chain",
+    "is_ours",
+    "look",
+    "personal_settings",
+    "plain_url",
+    "sdk_chain",
+    "settings_files",
+    "user_settings",
+]

@@ -1,0 +1,20 @@
+import json
+from typing import Any
+
+from tokenferry.secret import Fields
+
+
+def read_object(content: bytes) -> Fields | str:
+    """One JSON object, read as leniently as Python's own parser does; else the reason why there is none.
+
+    Unlike `parse_object` it keeps Infinity and NaN, for the programs explained here stumble over those.
+    """
+    try:
+        value: Any = json.loads(content.decode("utf-8"), object_hook=Fields)
+    except UnicodeDecodeError:
+        return "it is no UTF-8"
+    except json.JSONDecodeError as fault:
+        return f"it is no JSON: {fault.msg} in line {fault.lineno}"
+    except (ValueError, RecursionError):
+        return "it is no JSON that can be read"
+    return value if isinstance(value, Fields) else "it is no JSON object"

@@ -1,0 +1,202 @@
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.conftest import configure
+from cli.harness import Outcome, tokenferry
+from tokenferry.sandbox import Sandbox
+from tokenferry.secret import fingerprint
+from tokenferry.settings import Home
+from tokenferry.state import Cooldown, Scope, State
+
+Inside = Callable[..., Outcome]
+Login = Callable[..., dict[str, Any]]
+KEY = "sk-ant-api03-" + "k" * 40
+
+
+def programs(outcome: Outcome) -> dict[str, Any]:
+    assert outcome.code == 0, outcome.err
+    return {program["program"]: program for program in outcome.json["programs"]}
+
+
+def source(program: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(one for one in program["sources"] if one["name"] == name)
+
+
+def test_both_programs_and_tokenferrys_own_choice_are_told(home: Home, inside: Inside) -> None:
+    outcome = inside("explain", "--json")
+    assert {name: program["winner"] for name, program in programs(outcome).items()} == {
+        "sdk": None,
+        "claude-code": None,
+    }
+    assert outcome.json["tokenferry"]["account"] is None
+    assert "tokenferry accounts add" in outcome.json["tokenferry"]["reason"]
+    text = inside("explain", "--env").out
+    assert text.count("= it finds no credential") == 2
+    assert "tokenferry itself would choose no account" in text
+
+
+def test_one_program_alone_can_be_asked_for(home: Home, inside: Inside) -> None:
+    assert list(programs(inside("explain", "--for", "sdk", "--json"))) == ["sdk"]
+    assert "Claude Code" not in inside("explain", "--for", "sdk").out
+
+
+def test_a_credential_is_told_by_its_fingerprint_and_by_the_account_it_is(
+    home: Home, monkeypatch: pytest.MonkeyPatch, inside: Inside
+) -> None:
+    tokenferry("accounts", "add", "work", "--provider", "anthropic", stdin=KEY)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", tokenferry("token", "--gateway").out.strip())
+    outcome = inside("explain", "--json")
+    sdk, claude_code = programs(outcome).values()
+    assert (sdk["winner"], sdk["sends"]) == ("ANTHROPIC_API_KEY", {"authorization": "ANTHROPIC_API_KEY"})
+    found = source(sdk, "ANTHROPIC_API_KEY")
+    assert (found["kind"], found["fingerprint"], found["account"]) == ("API key", fingerprint(KEY), "account work")
+    assert source(sdk, "ANTHROPIC_AUTH_TOKEN")["account"] == "the gateway's local key"
+    assert source(sdk, "ANTHROPIC_AUTH_TOKEN")["state"] == "shadowed"
+    assert claude_code["winner"] == "ANTHROPIC_AUTH_TOKEN"
+    assert outcome.json["tokenferry"] == {"account": "work", "reason": "it is the only one"}
+    text = inside("explain")
+    assert f"API key {fingerprint(KEY)}, account work" in text.out
+    assert outcome.hides(KEY)
+    assert text.hides(KEY)
+
+
+def profile(name: str, **tokens: Any) -> Path:
+    folder = Path(os.environ["HOME"]) / ".config" / "anthropic"
+    for kind, content in (("configs", {"authentication": {"type": "user_oauth"}}), ("credentials", tokens)):
+        path = folder / kind / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+        path.chmod(0o600)
+    return path
+
+
+def test_what_will_bite_stands_below_its_source(home: Home, inside: Inside) -> None:
+    path = profile("default", access_token="secret-of-a-profile", expires_at=int(time.time() * 1000) + 10**7)
+    outcome = inside("explain", "--for", "sdk")
+    assert f"but: {path}: expires_at is in milliseconds" in outcome.out
+    assert outcome.hides("secret-of-a-profile")
+    path.chmod(0o644)
+    assert "= it stops at active profile, and nothing is sent" in inside("explain", "--for", "sdk").out
+
+
+def test_a_login_that_rests_in_two_places_is_warned_of(home: Home, login: Login, inside: Inside) -> None:
+    issued = login("work")
+    path = Path(os.environ["HOME"]) / ".claude" / ".credentials.json"
+    path.parent.mkdir()
+    section = {"accessToken": issued["access_token"], "refreshToken": issued["refresh_token"]}
+    path.write_text(json.dumps({"claudeAiOauth": section}))
+    path.chmod(0o600)
+    outcome = inside("explain", "--for", "claude-code", "--json")
+    (warning,) = programs(outcome)["claude-code"]["warnings"]
+    assert "has the refresh token of account work" in warning
+    assert outcome.hides(issued["refresh_token"], issued["access_token"])
+
+
+def test_an_attached_login_is_no_clone(home: Home, inside: Inside) -> None:
+    path = Path(os.environ["HOME"]) / ".claude" / ".credentials.json"
+    path.parent.mkdir(mode=0o700)
+    section = {"accessToken": "secret-access", "refreshToken": "secret-refresh", "expiresAt": 4_000_000_000}
+    path.write_text(json.dumps({"claudeAiOauth": section}))
+    path.chmod(0o600)
+    assert inside("accounts", "add", "mine", "--store", "claude-code").code == 0
+    program = programs(inside("explain", "--for", "claude-code", "--json"))["claude-code"]
+    assert program["warnings"] == []
+    assert source(program, "login")["account"] == "account mine"
+
+
+@pytest.mark.parametrize(
+    ("expires_in", "expected"),
+    [
+        (28_800, "it is fresh, and handed out as it is"),
+        (500, "tokenferry token, which wants 10 min, renews it first"),
+        (200, "while one caller renews it"),
+        (10, "it is renewed before it is handed out"),
+        (-10, "it is renewed before it is handed out"),
+    ],
+)
+def test_an_accounts_resolution_is_told_by_the_life_it_has_left(
+    sandbox: Sandbox, login: Login, inside: Inside, expires_in: int, expected: str
+) -> None:
+    issued = login("work", expires_in=expires_in)
+    outcome = inside("explain", "--account", "work", "--json")
+    told = outcome.json
+    assert expected in told["steps"]["renewal"]
+    assert list(told["steps"]) == ["provider", "policy", "owner", "renewal"]
+    assert told["windows"] == {"advisory": 300, "mandatory": 30}
+    assert told["place"].endswith("accounts/work.json")
+    assert told["chosen"] == "also where no account is named: it is the only one"
+    assert outcome.hides(issued["access_token"], issued["refresh_token"])
+    assert sandbox.counters()["accounts"]["alice"]["refreshes"] == 0
+    assert expected in inside("explain", "--account", "work").out
+
+
+def test_which_account_is_meant_and_why_is_told(home: Home, monkeypatch: pytest.MonkeyPatch, inside: Inside) -> None:
+    for name in ("a", "b"):
+        tokenferry("accounts", "add", name, "--provider", "anthropic", stdin=f"{KEY}{name}")
+    assert "several accounts" in inside("explain", "--json").json["tokenferry"]["reason"]
+    assert inside("explain", "--account", "b").out.count("only when it is named") == 1
+    inside("use", "a")
+    assert inside("explain", "--json").json["tokenferry"] == {"account": "a", "reason": "it is in use"}
+    assert "otherwise it is a: it is in use" in inside("explain", "--account", "b").out
+    monkeypatch.setenv("TOKENFERRY_ACCOUNT", "b")
+    assert inside("explain", "--json").json["tokenferry"] == {"account": "b", "reason": "TOKENFERRY_ACCOUNT names it"}
+    monkeypatch.setenv("TOKENFERRY_ACCOUNT", "c")
+    assert "can't be used" in inside("explain", "--json").json["tokenferry"]["reason"]
+
+
+def test_a_variable_stands_in_where_there_is_no_account(
+    home: Home, monkeypatch: pytest.MonkeyPatch, inside: Inside
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    own = inside("explain", "--json").json["tokenferry"]
+    assert own["account"] == "ANTHROPIC_API_KEY"
+    assert "stands in for one" in own["reason"]
+
+
+def test_the_policy_is_told(home: Home, inside: Inside) -> None:
+    setup_token = "sk-ant-oat01-" + "s" * 90
+    tokenferry("accounts", "add", "mine", "--provider", "claude-max", stdin=setup_token)
+    told = inside("explain", "--account", "mine", "--json").json
+    assert 'subscription = "off" keeps it for Claude Code' in told["steps"]["policy"]
+    assert "renewal" not in told["steps"]
+    configure(home, "http://127.0.0.1:1", '[policy]\nsubscription = "own"\n')
+    told = inside("explain", "--account", "mine", "--json").json
+    assert "allows its use here" in told["steps"]["policy"]
+    assert "can't be renewed" in told["steps"]["renewal"]
+
+
+def test_a_published_profile_and_a_cooldown_are_told(
+    sandbox: Sandbox, login: Login, home: Home, inside: Inside
+) -> None:
+    login("work")
+    assert inside("publish", "work").code == 0
+    until = int(time.time()) + 3600
+    with State(home.state) as state:
+        state.cooldowns.put(Cooldown(Scope("account", "work"), "rate-limited", "a test", until))
+        state.cooldowns.put(Cooldown(Scope("account", "other"), "rate-limited", "a test", until))
+        state.cooldowns.put(Cooldown(Scope("provider", "sandbox"), "overloaded", "a test", 1))
+    told = inside("explain", "--account", "work", "--json").json
+    assert told["published"] == ["profile work: current"]
+    (cooldown,) = told["cooldowns"]
+    assert cooldown.startswith("rate-limited of its account until ")
+
+
+def test_an_unknown_account_and_odd_options_are_refused(home: Home, inside: Inside) -> None:
+    assert inside("explain", "--account", "nobody").code == 4
+    assert inside("explain", "--account", "nobody", "--env").code == 2
+    assert inside("explain", "--account", "nobody", "--for", "sdk").code == 2
+    assert inside("explain", "--for", "other").code == 2
+
+
+def test_it_looks_and_changes_nothing(home: Home, inside: Inside) -> None:
+    profile("default", access_token="x")
+    before = sorted(Path(os.environ["HOME"]).rglob("*")), sorted(home.path.rglob("*"))
+    inside("explain")
+    assert (sorted(Path(os.environ["HOME"]).rglob("*")), sorted(home.path.rglob("*"))) == before

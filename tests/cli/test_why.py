@@ -1,0 +1,80 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from cli.harness import Outcome, begin, end, eventually, tokenferry
+from tokenferry.cli import why as command
+from tokenferry.sandbox import Sandbox
+from tokenferry.settings import Home
+from tokenferry.state import Decision, State
+
+Inside = Callable[..., Outcome]
+Login = Callable[..., dict[str, Any]]
+
+
+def test_a_request_of_a_running_gateway_is_told_by_its_id(sandbox: Sandbox, login: Login, tmp_path: Path) -> None:
+    issued = login()
+    file = tmp_path / "port"
+    process = begin("serve", "--port", "0", "--port-file", str(file))
+    eventually(file.exists)
+    key = tokenferry("token", "--gateway").out.strip()
+    answer = httpx2.post(
+        f"http://127.0.0.1:{file.read_text().strip()}/v1/messages",
+        json={"model": "claude-sonnet-4-5", "max_tokens": 9, "messages": [{"role": "user", "content": "ahoy"}]},
+        headers={"x-api-key": key, "anthropic-version": "2023-06-01"},
+        trust_env=False,
+    )
+    assert answer.status_code == 200
+    request_id = answer.headers["x-tokenferry-request-id"]
+    told = tokenferry("why", request_id)
+    assert told.code == 0, told.err
+    assert told.hides(key, issued["access_token"], issued["refresh_token"])
+    lines = dict(line.split(maxsplit=1) for line in told.out.splitlines())
+    assert lines["request"].startswith(f"{request_id} at 20")
+    assert lines["client"] == "key local: POST /v1/messages, model claude-sonnet-4-5"
+    assert lines["account"].startswith("work was chosen")
+    assert lines["attempt"].endswith(": answered 200")
+    assert lines["result"].startswith("200 after ")
+    document = tokenferry("why", request_id, "--json").json
+    assert (document["request_id"], document["account"], document["status"]) == (request_id, "work", 200)
+    process.terminate()
+    assert end(process).code == 0
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "_PATIENCE", 0.0)
+
+
+def test_every_candidate_is_told_of_with_its_reason(home: Home, inside: Inside, hasty: None) -> None:
+    content = {
+        "client": "laptop", "method": "POST", "path": "/v1/messages", "model": None, "provider": "anthropic",
+        "rule": "it is the one", "candidates": ["alice", "bob", "carol"], "account": "bob",
+        "passed_over": [{"account": "alice", "why": "needs a login\x1b[2J"}],
+        "attempts": [{"account": "bob", "fingerprint": "0a1b2c3d", "status": None}],
+        "status": 502, "error": "upstream_cut", "ms": 12, "message": "the answer was cut",
+    }  # fmt: skip
+    with State(home.state) as state:
+        state.decisions.add([Decision("tf_1", 1_800_000_000, content)])
+    assert inside("why", "tf_1").out.splitlines() == [
+        "request   tf_1 at 2027-01-15T08:00:00Z",
+        "client    key laptop: POST /v1/messages",
+        "provider  anthropic: it is the one",
+        "account   alice was passed over: needs a login\\x1b[2J",
+        "account   bob was chosen: the first, in their order, that has a credential",
+        "account   carol was not needed",
+        "attempt   bob with 0a1b2c3d: no answer",
+        "result    502 after 12 ms, upstream_cut",
+        "message   the answer was cut",
+    ]
+    assert json.loads(inside("why", "tf_1", "--json").out)["candidates"] == ["alice", "bob", "carol"]
+
+
+def test_a_request_that_nothing_is_kept_of_is_an_unknown_name(home: Home, inside: Inside, hasty: None) -> None:
+    outcome = inside("why", "tf_nothing")
+    assert outcome.code == 4
+    assert "nothing is kept of a request 'tf_nothing'" in outcome.one_line()
