@@ -42,7 +42,6 @@ from tokenferry.gateway import (
     write_port_file,
 )
 from tokenferry.keep import Keeper
-from tokenferry.keep import Keeper
 from tokenferry.secret import Secret
 from tokenferry.settings import GatewaySettings, Home, ServerSettings
 from tokenferry.state import State, local_key
@@ -246,6 +245,8 @@ def _run(
             with contextlib.suppress(StorageFailed, CorruptFile):
                 await asyncio.to_thread(state.keys.record_use)
 
+        keeper = Keeper(broker)
+
         def tell_whose(line: str) -> None:
             tell(line if worker is None else f"worker {worker.number}: {line}")
 
@@ -263,7 +264,7 @@ def _run(
             drain=config.server.drain,
             tell=tell_whose,
             worker=worker,
-            keeper=(keeper := Keeper(broker)),
+            keeper=keeper,
         )
         with keeper.in_background():
             return listener.run_until_stopped()

@@ -15,6 +15,7 @@ from tokenferry.errors import TokenferryError
 from tokenferry.gateway import (
     AccessLog,
     Budget,
+    DecisionLog,
     Gateway,
     Guard,
     KeyRing,
@@ -324,6 +325,7 @@ async def running_gate(
     upstreams: Upstreams | None = None,
     body_limit: int = 32 << 20,
     budget: Budget | None = None,
+    decision_log: DecisionLog | None = None,
     sock: socket.socket | None = None,
     connections: int = 900,
     drain: float = 0.0,
@@ -342,6 +344,7 @@ async def running_gate(
         relay=Relay(source=source, settings=settings or GatewaySettings(), keys=keys, upstreams=upstreams),
         access_log=records,
         metrics=Metrics(source, upstreams, states=lambda: {"alice": "fresh"}),
+        decision_log=decision_log,
         body_limit=body_limit,
         budget=budget,
     )

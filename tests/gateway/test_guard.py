@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from gateway.rig import Gate, Headers, Origin, Source, json_answer, running_gate
-from tokenferry.gateway import ERROR_MARK, own_hosts
+from leaks import leaks
+from tokenferry.gateway import ERROR_MARK, Guard, own_hosts
+from tokenferry.gateway._answers import Refusal
+from tokenferry.gateway._headers import HeaderList
 from tokenferry.secret import Secret
-from tokenferry.state import ClientKeys, State
+from tokenferry.state import ClientKey, ClientKeys, State
 
 pytestmark = pytest.mark.anyio
 
@@ -177,6 +180,44 @@ async def test_an_admin_key_opens_no_inference(source: Source, keys: Keys) -> No
     assert refused.status == 403
     assert "admin key" in message_of(refused.body)
     assert passed.status == 200
+
+
+async def test_an_expired_key_is_a_401_that_says_so(source: Source, tmp_path: Path) -> None:
+    def expired() -> tuple[State, Secret]:
+        now = [1_000.0]
+        state = State(tmp_path / "home" / "state.db", now=lambda: now[0])
+        _, secret = state.keys.create("ci", expires_at=2_000)
+        now[0] = 86_400.0
+        return state, secret
+
+    state, secret = await asyncio.to_thread(expired)
+    async with running_gate(source, keys=state.keys) as gate:
+        for headers in (presenting(secret), [*presenting(secret), (b"authorization", b"Bearer tfk_" + b"x" * 43)]):
+            reply = await gate.call(headers=headers)
+            assert reply.status == 401
+            assert reply.all(ERROR_MARK) == [b"key_expired"]
+            assert "client key ci expired on 1970-01-01 at 00:33:20 UTC" in message_of(reply.body)
+    await asyncio.to_thread(state.close)
+
+
+def test_no_key_is_in_the_locals_of_a_refusal() -> None:
+    class Ring:
+        def verify(self, presented: str) -> ClientKey | None:
+            return ClientKey("key_1", "root", admin=True, created_at=0, fingerprint="") if "tfa" in presented else None
+
+        def expired(self, presented: str) -> ClientKey | None:
+            return None
+
+        def is_sole(self) -> bool:
+            return True
+
+    guard = Guard(Ring(), frozenset())
+    for value in ("tfa_" + "y" * 43, "tfk_" + "y" * 43, "sk-ant-api03-" + "y" * 40):
+        headers = HeaderList()
+        headers.append((b"x-api-key", value.encode()))
+        with pytest.raises(Refusal) as caught:
+            guard.check_key(headers, "127.0.0.1")
+        assert not leaks(caught.value, value)
 
 
 async def test_a_key_revoked_elsewhere_stops(source: Source, keys: Keys) -> None:

@@ -46,6 +46,8 @@ def connections(gate: Gate) -> list[StrictProtocol]:
         (b"\x16\x03\x01\x02\x00\x01\x00", 400),
         (b"GET / HTTP/1.1\r\nHost: HOST\r\n" + b"X: 1\r\n" * HEADER_LIMIT + b"\r\n", 431),
         (b"GET / HTTP/1.1\r\nHost: HOST\r\nX: " + b"a" * HEAD_LIMIT, 431),
+        (b"GET / HTTP/1.1\r\nHost: HOST\r\nX: " + b"a" * HEAD_LIMIT + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: HOST\r\nX: " + b"a" * (3 * HEAD_LIMIT) + b"\r\n\r\n", 431),
         (b"GET /" + b"a" * (HEAD_LIMIT + 1), 431),
     ],
 )  # fmt: skip

@@ -173,9 +173,10 @@ def test_a_use_that_could_not_be_written_down_is_written_later(state: State, mon
     def fail(self: Database) -> None:
         raise StorageFailed("full")
 
-    with monkeypatch.context() as patch, pytest.raises(StorageFailed):
+    with monkeypatch.context() as patch:
         patch.setattr(Database, "transaction", fail)
-        state.keys.record_use()
+        with pytest.raises(StorageFailed):
+            state.keys.record_use()
     state.keys.record_use()
     assert state.keys.get("laptop").last_used_at == 1_700_000_000
 

@@ -16,7 +16,8 @@ from tokenferry.cli._probe import address_of, who_answers
 from tokenferry.config import Config, load
 from tokenferry.errors import ConfigError, TokenferryError, UsageError
 from tokenferry.gateway import bind
-from tokenferry.settings import Home
+from tokenferry.keep import keeper_of, next_renewal
+from tokenferry.settings import Home, KeepSettings
 from tokenferry.state import State, read_local_key
 from tokenferry.stores import check_status, refuse_network_file_system
 
@@ -163,6 +164,7 @@ def check_accounts(home: Home, config: Config, now: float) -> Iterator[Finding]:
         yield from _check_account(row, now)
     yield from _check_journal(home, {row.name for row in found})
     yield from _check_published(broker, now)
+    yield from _check_keeper(home, broker, found, now)
     yield from _check_move(home)
     try:
         active = broker.book.active()
@@ -218,6 +220,29 @@ def _check_published(broker: Broker, now: float) -> Iterator[Finding]:
             yield _of(UsageError(one.standing.text), where)
         elif one.expires_at and one.expires_at <= now:
             yield Finding("holds a token that has expired", where, f"tokenferry refresh {source}")
+
+
+def _check_keeper(home: Home, broker: Broker, found: list[Row], now: float) -> Iterator[Finding]:
+    """Logins that end, or are of no use to programs, because nobody renews them unasked."""
+    if keeper_of(home, now) is not None:
+        return
+    published = {
+        one.publication.account for one in broker.publisher.published() if one.standing.state in {"current", "behind"}
+    }
+    for row in found:
+        if row.document is None or row.state == "needs-login":
+            continue
+        is_published = row.name in published
+        renewal = next_renewal(row.document, is_published=is_published, now=now, settings=KeepSettings())
+        if renewal is None:
+            continue
+        if is_published:
+            what = "is published, and nobody renews it unasked, so programs are left with an expired token"
+        elif renewal.reason == "idle" and renewal.at <= now:
+            what = "was renewed so long ago that its login lapses, and nobody renews it unasked"
+        else:
+            continue
+        yield Finding(what, f"account {row.name}", "tokenferry service install")
 
 
 def _check_move(home: Home) -> Iterator[Finding]:

@@ -27,9 +27,7 @@ _POLL: Final = 0.1
 def why(
     request_id: Annotated[
         str,
-        typer.Argument(
-            metavar="REQUEST_ID", help="From x-tokenferry-request-id or the log.", show_default=False
-        ),
+        typer.Argument(metavar="REQUEST_ID", help="From x-tokenferry-request-id or the log.", show_default=False),
     ],
     *,
     as_json: JSON = False,

@@ -74,7 +74,7 @@ class DecisionLog:
         if not batch:
             return
         try:
-            self._write(map(_decision, batch))
+            self._write(map(decision_of, batch))
         except TokenferryError as fault:
             if not self._has_failed:
                 logger.warning("decisions are not written down: %s", fault)
@@ -83,7 +83,7 @@ class DecisionLog:
             self._has_failed = False
 
 
-def _decision(record: Record) -> Decision:
+def decision_of(record: Record) -> Decision:
     """The record as it is kept. Times in seconds, milliseconds where the name says so."""
     content: dict[str, Any] = {
         "client": record.client,

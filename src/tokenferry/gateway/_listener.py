@@ -1,6 +1,5 @@
 import asyncio
 import contextlib
-import select
 import signal
 import socket
 import sys
@@ -27,7 +26,6 @@ _TICKS_PER_SECOND: Final = 10
 _TICKS_PER_MINUTE: Final = 600
 _POLL: Final = 0.02
 _LAST_WORDS: Final = 1.0
-_ACCEPT_ROUNDS: Final = 100
 _SETTLE_ROUNDS: Final = 5
 # On Python 3.13 a server removes its Unix socket when it closes, though other workers may listen on it.
 _KEEP_SOCKET: Final[dict[str, Any]] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
@@ -81,6 +79,7 @@ class Listener(uvicorn.Server):
             )
         )
         self.server_state = self._shared = Connections(connections)
+        self._protocol = partial(StrictProtocol, self.config, self._shared, {})
         self._sockets = sockets
         self._drain = drain
         self._tls = tls
@@ -112,7 +111,7 @@ class Listener(uvicorn.Server):
         await self._started()
 
     async def _listen(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> asyncio.base_events.Server:
-        protocol = partial(StrictProtocol, self.config, self._shared, {})
+        protocol = self._protocol
         if sock.family == socket.AF_UNIX:
             server = await loop.create_unix_server(protocol, sock=sock, backlog=_BACKLOG, **_KEEP_SOCKET)
         else:
@@ -133,10 +132,6 @@ class Listener(uvicorn.Server):
         """End it as the class says. uvicorn's own leaves connections open that nobody finishes."""
         await self._accept_the_last()
         self._shared.is_ending = True
-        for server in self.servers:
-            server.close()
-        for sock in self._sockets:
-            sock.close()
         for connection in self._connections():
             connection.shutdown()
         await self._wait_for_answers()
@@ -181,19 +176,28 @@ class Listener(uvicorn.Server):
         self.stop()
 
     async def _accept_the_last(self) -> None:
-        """Take in the connections that the system has made for us: closing the socket would reset them."""
-        poll = select.poll()
-        for sock in self._sockets:
-            poll.register(sock.fileno(), select.POLLIN)
-        for _ in range(_ACCEPT_ROUNDS):
-            if not poll.poll(0):
-                break
-            await asyncio.sleep(0)
+        """Stop listening, and take in the connections that the system has made for us: they would be reset."""
+        loop = asyncio.get_running_loop()
         # asyncio makes a connection of what it accepts some rounds later, and drops it if the server is closed by then.
         for sock in self._sockets:
-            asyncio.get_running_loop().remove_reader(sock.fileno())
+            loop.remove_reader(sock.fileno())
         for _ in range(_SETTLE_ROUNDS):
             await asyncio.sleep(0)
+        accepted = [connection for sock in self._sockets for connection in _accepted(sock)]
+        for server in self.servers:
+            server.close()
+        for sock in self._sockets:
+            sock.close()
+        if accepted:
+            await asyncio.wait([loop.create_task(self._take(connection)) for connection in accepted], timeout=_LAST_WORDS)
+
+    async def _take(self, connection: socket.socket) -> None:
+        tls = None if connection.family == socket.AF_UNIX else self._tls
+        patience = None if tls is None else HEAD_SECONDS
+        with contextlib.suppress(OSError):
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._protocol, connection, ssl=tls, ssl_handshake_timeout=patience
+            )
 
     async def _wait_for_answers(self) -> None:
         loop = asyncio.get_running_loop()
@@ -230,3 +234,14 @@ class Listener(uvicorn.Server):
 
     def _connections(self) -> list[StrictProtocol]:
         return [cast("StrictProtocol", connection) for connection in self._shared.connections]
+
+
+def _accepted(sock: socket.socket) -> Iterator[socket.socket]:
+    """Accept what waits at a listening socket."""
+    while True:
+        try:
+            connection, _ = sock.accept()
+        except OSError:  # nothing waits, or no more can be opened
+            return
+        connection.setblocking(False)
+        yield connection

@@ -26,6 +26,7 @@ _SPARE: Final = 32
 _NEVER: Final = float("inf")
 
 
+_LARGE_HEAD: Final = f"the request's head is larger than {HEAD_LIMIT} bytes"
 _ENDING: Final = "the gateway is shutting down; send the request again when it is back"
 
 
@@ -112,7 +113,7 @@ class StrictProtocol(HttpToolsProtocol):
         if self.transport.is_closing() or self._is_lingering:
             return
         if self._quiet_bytes > HEAD_LIMIT:
-            self._fault = Refusal(431, "invalid_request_error", f"the request's head is larger than {HEAD_LIMIT} bytes")
+            self._fault = Refusal(431, "invalid_request_error", _LARGE_HEAD)
             self.send_400_response("")
         elif self.deadline == _NEVER and self.is_idle:
             # Blank lines: uvicorn's clock for idle connections stopped at them, and no request has begun.
@@ -140,6 +141,8 @@ class StrictProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        if self._quiet_bytes > HEAD_LIMIT and self._head_size() > HEAD_LIMIT:
+            self._stop(431, _LARGE_HEAD)
         self._quiet_bytes = 0
         if self.parser.get_http_version() != "1.1":
             self._stop(505, "speak HTTP/1.1")
@@ -269,6 +272,9 @@ class StrictProtocol(HttpToolsProtocol):
         self._discarded += len(data)
         if self._discarded > _DISCARD_LIMIT:
             self.transport.abort()
+
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
     def _has_unread(self) -> bool:
         poll = select.poll()

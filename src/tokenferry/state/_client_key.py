@@ -9,6 +9,7 @@ from typing import Final
 from tokenferry.errors import UsageError
 from tokenferry.stores import ACCOUNT_NAME
 
+NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,63}")
 _LONGEST_VALUE: Final = 256
 _MOST_LABELS: Final = 32
@@ -27,7 +28,7 @@ class ClientKey:
     last_used_at: int | None = None
     revoked_at: int | None = None
     expires_at: int | None = None
-    labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+    labels: Mapping[str, str] = field(default_factory=lambda: NO_LABELS, hash=False)
 
     def is_expired(self, now: float) -> bool:
         return self.expires_at is not None and self.expires_at <= now
@@ -44,7 +45,7 @@ def client_key(row: sqlite3.Row) -> ClientKey:
         last_used_at=row["last_used_at"],
         revoked_at=row["revoked_at"],
         expires_at=row["expires_at"],
-        labels=MappingProxyType(json.loads(row["labels"])),
+        labels=NO_LABELS if row["labels"] == "{}" else MappingProxyType(json.loads(row["labels"])),
     )
 
 

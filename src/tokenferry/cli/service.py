@@ -1,0 +1,162 @@
+import os
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tokenferry.cli._diff import say_diff
+from tokenferry.cli._home import find
+from tokenferry.cli._output import note, say, say_json, say_lines
+from tokenferry.cli._typer import JSON, examples, new_app
+from tokenferry.config import Config
+from tokenferry.errors import ConfigError
+from tokenferry.keep import keeper_of
+from tokenferry.service import Manager, Plan, Program, Service, Undone, manager_here, own_command, passed_on
+from tokenferry.settings import Home
+
+app = new_app(
+    "Run tokenferry as a service, so that logins are kept alive.",
+    "tokenferry service install",
+    "tokenferry service status",
+)
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
+
+
+@app.callback()
+def begin() -> None:
+    """Run tokenferry as a service, so that logins are kept alive."""
+
+
+@app.command(
+    "install",
+    epilog=examples(
+        "tokenferry service install",
+        "tokenferry service install --serve      the gateway, which keeps logins alive as well",
+        "tokenferry service install --dry-run",
+    ),
+)
+def install(
+    *,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Run `tokenferry serve` instead of `tokenferry keep`.")
+    ] = False,
+    dry_run: DryRun = False,
+) -> int:
+    """Run `tokenferry keep` for good: a systemd unit or a launchd agent of yours, started now and at each login.
+
+    What is written is shown. It holds no secret, and is left alone if it isn't ours. Where the service manager can't be
+    reached, the file is written, the commands to type are told, and the exit code is 1.
+    """
+    home, config = find()
+    manager = _manager()
+    service = Service(manager)
+    plan = service.plan_install(_program(home, serve=serve))
+    for line in _remarks(config, serve=serve):
+        note(line)
+    if not plan.changes_file and not plan.then:
+        say(f"the service runs already, as {plan.path} says")
+        return 0
+    if (undone := _carry_out(service, plan, dry_run=dry_run)) is not None:
+        return _say_undone(manager, undone)
+    if not dry_run:
+        say("the service runs")
+        note(manager.advice())
+    return 0
+
+
+@app.command("uninstall", epilog=examples("tokenferry service uninstall", "tokenferry service uninstall --dry-run"))
+def uninstall(*, dry_run: DryRun = False) -> int:
+    """End the service, and remove its file."""
+    manager = _manager()
+    service = Service(manager)
+    plan = service.plan_uninstall()
+    if not plan.changes_file:
+        say(f"no service is installed in {plan.path}")
+        return 0
+    undone = _carry_out(service, plan, dry_run=dry_run)
+    return 0 if undone is None else _say_undone(manager, undone)
+
+
+@app.command("status", epilog=examples("tokenferry service status", "tokenferry service status --json | jq .running"))
+def status(*, as_json: JSON = False) -> int:
+    """Show whether the service is installed and runs, and who keeps the logins. The exit code is 0 if it runs."""
+    home, _ = find()
+    manager = _manager()
+    found = Service(manager).status([_program(home, serve=serve) for serve in (False, True)])
+    keeper = keeper_of(home)
+    if as_json:
+        say_json(
+            {
+                "manager": manager.name,
+                "path": str(manager.path),
+                "installed": found.is_installed,
+                "current": found.is_current,
+                "enabled": found.state.enabled,
+                "active": found.state.active,
+                "running": found.state.is_running,
+                "keeper": keeper,
+            }
+        )
+    else:
+        how = "as it should be" if found.is_current else "not as `tokenferry service install` would make it now"
+        missing = "no; install it with: tokenferry service install"
+        installed = f"{manager.path}, {how}" if found.is_installed else missing
+        words = f"{found.state.enabled or 'says nothing'}, {found.state.active or 'state not known'}"
+        say_lines(
+            (
+                f"installed  {installed}",
+                f"{manager.name:<10} {words}",
+                f"keeper     {keeper or 'nobody'}",
+            )
+        )
+    return 0 if found.is_installed and found.state.is_running else 1
+
+
+def _carry_out(service: Service, plan: Plan, *, dry_run: bool) -> Undone | None:
+    """Show what is done, and do it unless it is a dry run."""
+    if plan.changes_file:
+        say_diff(plan.diff())
+    if dry_run:
+        for step in (*plan.first, *plan.then):
+            say(f"would run: {shlex.join(step.command)}")
+        return None
+    undone = service.carry_out(plan)
+    if plan.changes_file:
+        say(f"{'removed' if plan.after is None else 'wrote'} {plan.path}")
+    return undone
+
+
+def _manager() -> Manager:
+    try:
+        return manager_here(os.environ, Path.home())
+    except RuntimeError:
+        raise ConfigError("no home directory is known here; set HOME") from None
+
+
+def _say_undone(manager: Manager, undone: Undone) -> int:
+    note(f"{manager.name} was not told of it: {undone.reason}; type these where it runs:")
+    say_lines(shlex.join(command) for command in undone.commands)
+    return 1
+
+
+def _program(home: Home, *, serve: bool) -> Program:
+    environment, _ = passed_on(os.environ)
+    if "TOKENFERRY_HOME" in environment:
+        environment["TOKENFERRY_HOME"] = str(home.path)  # a relative one would mean another folder there
+    return Program((*own_command(), "serve" if serve else "keep"), environment, serves=serve)
+
+
+def _remarks(config: Config, *, serve: bool) -> list[str]:
+    """What the service will lack."""
+    _, secret = passed_on(os.environ)
+    found = [
+        f"{name} holds a login for the proxy, so it isn't written; name a proxy without one, or give it to the service "
+        "yourself"
+        for name in secret
+    ]
+    if serve and config.keys:
+        names = ", ".join(config.keys)
+        found.append(f"{names}: a variable that api_key names is not there in a service; name a 0600 file instead")
+    return found
