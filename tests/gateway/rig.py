@@ -27,6 +27,7 @@ from tokenferry.gateway import (
     bind,
     own_hosts,
 )
+from tokenferry.gateway._bad_keys import BadKeys
 from tokenferry.gateway._record import Record
 from tokenferry.gateway.upstream import Timeouts
 from tokenferry.providers import Provider
@@ -326,6 +327,7 @@ async def running_gate(
     body_limit: int = 32 << 20,
     budget: Budget | None = None,
     decision_log: DecisionLog | None = None,
+    bad_keys: BadKeys | None = None,
     sock: socket.socket | None = None,
     connections: int = 900,
     drain: float = 0.0,
@@ -340,7 +342,7 @@ async def running_gate(
     upstreams = upstreams or Upstreams(timeouts=timeouts)
     records = Records()
     gateway = Gateway(
-        guard=Guard(keys, own_hosts("127.0.0.1", port, allowed_hosts)),
+        guard=Guard(keys, own_hosts("127.0.0.1", port, allowed_hosts), bad_keys=bad_keys),
         relay=Relay(source=source, settings=settings or GatewaySettings(), keys=keys, upstreams=upstreams),
         access_log=records,
         metrics=Metrics(source, upstreams, states=lambda: {"alice": "fresh"}),

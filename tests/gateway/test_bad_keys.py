@@ -118,7 +118,7 @@ def states(tmp_path: Path) -> Iterator[tuple[State, State]]:
 
 @pytest.mark.anyio
 async def test_beyond_the_limit_bad_keys_are_a_429_and_good_ones_pass(source: Source) -> None:
-    async with running_gate(source) as gate, gate.open() as (reader, writer):
+    async with running_gate(source, bad_keys=BadKeys(clock=Clock())) as gate, gate.open() as (reader, writer):
         request = gate.head(headers=BAD, length=2) + b"{}"
         for _ in range(BAD_KEYS_PER_MINUTE):
             writer.write(request)
@@ -143,7 +143,7 @@ async def test_a_key_made_elsewhere_meanwhile_passes_from_a_throttled_address(
     source: Source, states: tuple[State, State]
 ) -> None:
     here, elsewhere = states
-    async with running_gate(source, keys=here.keys) as gate:
+    async with running_gate(source, keys=here.keys, bad_keys=BadKeys(clock=Clock())) as gate:
         for _ in range(BAD_KEYS_PER_MINUTE + 1):
             reply = await gate.call(headers=BAD)
         assert reply.status == 429
@@ -156,7 +156,7 @@ async def test_a_key_made_elsewhere_meanwhile_passes_from_a_throttled_address(
 async def test_all_who_come_over_unix_sockets_are_one_address(source: Source, tmp_path: Path) -> None:
     path = tmp_path / "run" / "gateway.sock"
     sock = await asyncio.to_thread(bind_unix, path, tmp_path / "locks")
-    async with running_gate(source, sock=sock) as gate:
+    async with running_gate(source, sock=sock, bad_keys=BadKeys(clock=Clock())) as gate:
         statuses = set()
         for _ in range(BAD_KEYS_PER_MINUTE + 1):
             reader, writer = await asyncio.open_unix_connection(path)
