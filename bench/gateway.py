@@ -1,108 +1,102 @@
-"""The gateway in front of the sandbox, against the sandbox directly: CPU per request, and what the gateway adds."""
+"""The gateway beside nginx and haproxy, in front of one fake upstream: CPU time per request and per event."""
 
-import asyncio
-import json
-import os
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from tokenferry.gateway.upstream import Upstream
+from bench._relays import Origin, Relay, load, running_origin, running_relays
 
-TOKENFERRY = str(Path(sys.executable).with_name("tokenferry"))
-CONNECTIONS = 16
-REQUESTS = 2000
 ROUNDS = 3
-TICKS = os.sysconf("SC_CLK_TCK")
-BODY = {"model": "claude-sonnet-5-5", "max_tokens": 50, "messages": [{"role": "user", "content": "x" * 1800}]}
+STREAM_EVENTS = 300
+STREAM_RATE = 100
+
+
+@dataclass(frozen=True)
+class Case:
+    title: str
+    connections: int
+    requests: int
+    size: int = 2048
+    answer: str = "document 2048"
+    events: int = 0
+    """Of all streams together, where the answers are streams."""
+
+
+CASES = (
+    Case("2 kB requests, 1 connection", 1, 3_000),
+    Case("2 kB requests, 16 connections", 16, 6_000),
+    Case("200 kB requests, 16 connections", 16, 1_500, size=200_000),
+    Case(
+        f"400 streams of {STREAM_RATE} events/s",
+        connections=400,
+        requests=400,
+        answer=f"stream SEED {STREAM_EVENTS} {STREAM_RATE}",
+        events=400 * STREAM_EVENTS,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    cpu: float
+    """Microseconds per request, or per event."""
+    share: float
+    """Of one core."""
+    rate: float
+    p50: float
 
 
 def main() -> None:
-    """Print a table: direct and through the gateway, plain and streamed, alternating."""
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        home = folder / "home"
-        home.mkdir(mode=0o700)
-        environ = {**os.environ, "TOKENFERRY_HOME": str(home), "HOME": str(folder)}
-        _, sandbox = stack.enter_context(running("sandbox", folder, environ))
-        (home / "config.toml").write_text(f'[[providers]]\nname = "sandbox"\nbase_url = "{sandbox}"\n')
-        with urllib.request.urlopen(f"{sandbox}/_sandbox/issue?account=dave&kind=api-key&plain=1") as answer:
-            account_key = answer.read().decode().strip()
-        command = [TOKENFERRY, "accounts", "add", "dave", "--provider", "sandbox", "--kind", "api-key"]
-        subprocess.run(command, input=account_key, env=environ, text=True, check=True, stdout=subprocess.DEVNULL)
-        gateway_pid, gateway = stack.enter_context(running("serve", folder, environ))
-        client_key = subprocess.check_output([TOKENFERRY, "token", "--gateway"], env=environ, text=True).strip()
-
-        print(f"{'2 kB requests, 16 connections':<32}{'requests/s':>12}{'gateway CPU us':>16}{'p50 ms':>9}")
-        for streamed in (False, True):
-            rows: dict[str, list[tuple[float, float, float]]] = {"sandbox directly": [], "through the gateway": []}
-            for _ in range(ROUNDS):
-                for name, url, key in (
-                    ("sandbox directly", sandbox, account_key),
-                    ("through the gateway", gateway, client_key),
-                ):
-                    before = cpu_seconds(gateway_pid)
-                    seconds, median = asyncio.run(load(url, key, streamed=streamed))
-                    cpu = (cpu_seconds(gateway_pid) - before) / REQUESTS * 1e6
-                    rows[name].append((REQUESTS / seconds, cpu, median * 1000))
-            for name, figures in rows.items():
-                rate, cpu, median = (statistics.median(column) for column in zip(*figures, strict=True))
-                print(f"{name + (', SSE' if streamed else ''):<32}{rate:>12.0f}{cpu:>16.0f}{median:>9.2f}")
+    """Print a table for each case, or for those whose title contains a word that is given."""
+    wanted = sys.argv[1:]
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        origin = stack.enter_context(running_origin())
+        relays = stack.enter_context(running_relays(origin, Path(name)))
+        for case in CASES:
+            if not wanted or any(word in case.title for word in wanted):
+                tell(case, {relay.name: best(runs) for relay, runs in measure(case, origin, relays).items()})
 
 
-async def load(url: str, key: str, *, streamed: bool) -> tuple[float, float]:
-    """Send all requests over the connections; give the seconds taken and the median latency in seconds."""
-    upstream = Upstream(url)
-    body = json.dumps({**BODY, "stream": streamed}).encode()
-    headers = [
-        (b"x-api-key", key.encode()),
-        (b"anthropic-version", b"2023-06-01"),
-        (b"content-type", b"application/json"),
-    ]
-    latencies: list[float] = []
-
-    async def work() -> None:
-        for _ in range(REQUESTS // CONNECTIONS):
-            started = time.perf_counter()
-            response = await upstream.request("POST", b"/v1/messages", headers, body)
-            content = await response.read(1 << 20)
-            assert response.status == 200, content
-            latencies.append(time.perf_counter() - started)
-
-    started = time.perf_counter()
-    async with asyncio.TaskGroup() as group:
-        for _ in range(CONNECTIONS):
-            group.create_task(work())
-    seconds = time.perf_counter() - started
-    await upstream.aclose()
-    return seconds, statistics.median(latencies)
+def measure(case: Case, origin: Origin, relays: list[Relay]) -> dict[Relay, list[Run]]:
+    """Run the case through each of them in turn, several times."""
+    found: dict[Relay, list[Run]] = {relay: [] for relay in relays}
+    for _ in range(ROUNDS):
+        for relay in relays:
+            origin.ask("reset")
+            before = relay.cpu_seconds()
+            told = load(relay, connections=case.connections, requests=case.requests, size=case.size, answer=case.answer)
+            spent = relay.cpu_seconds() - before
+            check(case, told, origin.ask("figures"))
+            units = case.events or case.requests
+            seconds = told["seconds"]
+            found[relay].append(Run(spent / units * 1e6, spent / seconds, units / seconds, told["p50"] * 1e3))
+    return found
 
 
-def cpu_seconds(pid: int) -> float:
-    """User and system time that a process has used, proc(5)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+def check(case: Case, told: dict[str, Any], seen: dict[str, Any]) -> None:
+    """A relay that is fast because it is wrong has lost: every request arrived once, every answer came back whole."""
+    assert told["whole"] == case.requests, told
+    assert (seen["requests"], seen["answered"], seen["wrong"], seen["lost"]) == (case.requests, case.requests, 0, 0)
+    if case.events:
+        assert seen["most_open"] == case.connections, seen
 
 
-@contextmanager
-def running(command: str, folder: Path, environ: dict[str, str]) -> Iterator[tuple[int, str]]:
-    """Run `tokenferry COMMAND` for a block; give its pid and URL."""
-    port_file = folder / f"{command}.port"
-    arguments = [TOKENFERRY, command, "--port", "0", "--port-file", str(port_file)]
-    with subprocess.Popen(arguments, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            while not port_file.exists():
-                assert process.poll() is None, f"tokenferry {command} did not start"
-                time.sleep(0.02)
-            yield process.pid, f"http://127.0.0.1:{int(port_file.read_text())}"
-        finally:
-            process.terminate()
+def best(runs: list[Run]) -> Run:
+    """The run of the least CPU time, else of the highest rate: what disturbs a run only ever adds."""
+    return min(runs, key=lambda run: (run.cpu, -run.rate))
+
+
+def tell(case: Case, rows: dict[str, Run]) -> None:
+    unit = "event" if case.events else "request"
+    print(f"{case.title:<34}{'CPU us/' + unit:>16}{'of a core':>11}{unit + 's/s':>12}{'p50 ms':>9}{'/ nginx':>9}")
+    nginx = rows.get("nginx")
+    for name, run in rows.items():
+        cpu, share = ("", "") if name == "directly" else (f"{run.cpu:.0f}", f"{run.share:.0%}")
+        ratio = f"{nginx.cpu / run.cpu:.2f}" if nginx is not None and run.cpu else ""
+        print(f"  {name:<32}{cpu:>16}{share:>11}{run.rate:>12.0f}{run.p50:>9.2f}{ratio:>9}", flush=True)
 
 
 if __name__ == "__main__":

@@ -131,10 +131,10 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(command: str, folder: Path) -> Iterator[Server]:
-    """Run it on a free port for a block; then it must end well when it is asked to."""
+def running(command: str, folder: Path, *options: str, port: int = 0) -> Iterator[Server]:
+    """Run it, on a free port if none is named, for a block; then it must end well when it is asked to."""
     port_file, log = folder / f"{command}.port", folder / f"{command}.log"
-    arguments = [COMMAND, command, "--port", "0", "--port-file", str(port_file)]
+    arguments = [COMMAND, command, "--port", str(port), "--port-file", str(port_file), *options]
     with log.open("ab") as output, subprocess.Popen(arguments, stdout=output, stderr=output) as process:
         try:
             eventually(lambda: port_file.exists() or process.poll() is not None, f"{command} listens")
@@ -159,6 +159,10 @@ class SandboxProcess:
     def issue(self, account: str = "alice", *, expires_in: int = -3600) -> dict[str, Any]:
         login: dict[str, Any] = self._call("issue", {"account": account, "expires_in": expires_in})
         return login
+
+    def api_key(self, account: str = "dave") -> str:
+        key: str = self._call("issue", {"account": account, "kind": "api-key"})["key"]
+        return key
 
     def fault(self, kind: str, **given: Any) -> None:
         self._call("faults", {"kind": kind, **given})

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -221,3 +222,54 @@ async def test_a_long_answer_to_a_slow_reader_is_not_cut(source: Source, origin:
         async with ending(gate):
             assert len(await reader.readexactly(len(body))) == len(body)
         assert b"200" in head
+
+
+async def test_a_disk_that_hangs_holds_up_neither_ticks_nor_the_end(source: Source) -> None:
+    hung, seconds = asyncio.Event(), 0
+
+    def count() -> None:
+        nonlocal seconds
+        seconds += 1
+
+    async with running_gate(source) as gate:
+        listener = gate.listener
+        listener._every_minute, listener._every_second = hung.wait, count  # type: ignore[assignment]  # it is never over
+        for tick in range(590, 1210, 10):
+            async with asyncio.timeout(PATIENCE):
+                assert not await listener.on_tick(tick + 9)
+                assert not await listener.on_tick(tick)
+        assert seconds >= 62
+        minutely = listener._minutely
+        assert minutely is not None
+        assert not minutely.done()
+        listener.stop()
+        assert await listener.on_tick(1)
+        hung.set()
+
+
+WORKER = """
+import os, signal, socket
+from pathlib import Path
+from tokenferry.gateway import *
+from tokenferry.settings import GatewaySettings
+
+signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+sock, keys = bind("127.0.0.1", 0), OneOffKey()
+lifeline, _ = os.pipe()
+relay = Relay(source=None, settings=GatewaySettings(), keys=keys, upstreams=Upstreams())
+async def started():
+    os.kill(os.getpid(), signal.SIGTERM)
+place = Place(1, lifeline, 1)
+gateway = Gateway(guard=Guard(keys, own_hosts("127.0.0.1", 1, ())), relay=relay)
+ended = Listener(gateway, [sock], drain=1.0, supervisor=place, started=started).run_until_stopped()
+for number in (signal.SIGTERM, signal.SIGUSR1):
+    os.kill(os.getpid(), number)
+print(ended.name, "and the refresh went on")
+"""
+
+
+async def test_no_further_signal_ends_a_worker_that_waits_for_a_refresh() -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", WORKER, stdout=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(PATIENCE):
+        said, _ = await process.communicate()
+    assert (said.strip(), process.returncode) == (b"SIGTERM and the refresh went on", 0)

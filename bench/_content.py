@@ -1,0 +1,44 @@
+"""What the origin answers and the load expects: both make it from the same few numbers."""
+
+from collections.abc import Iterator
+from hashlib import sha256
+
+START = (
+    b'event: message_start\ndata: {"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant",'
+    b'"content":[],"model":"claude-x","stop_reason":null,"usage":{"input_tokens":9,"output_tokens":1}}}\n\n'
+)
+STOP = (
+    b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn"},'
+    b'"usage":{"output_tokens":7}}\n\n'
+    b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+)
+
+
+def document(size: int) -> bytes:
+    """JSON of this many bytes."""
+    frame = b'{"type":"message","fill":"%b"}'
+    return frame % (b"x" * (size - len(frame) + 2))
+
+
+def delta(seed: int, number: int) -> bytes:
+    """The event of that number in the stream of that seed; no two are alike."""
+    text = sha256(b"%d %d" % (seed, number)).hexdigest()
+    return (
+        'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,'
+        f'"delta":{{"type":"text_delta","text":"{text} ⛴"}}}}\n\n'
+    ).encode()
+
+
+def events(seed: int, count: int) -> Iterator[bytes]:
+    """A whole stream with this many deltas."""
+    yield START
+    for number in range(count):
+        yield delta(seed, number)
+    yield STOP
+
+
+def digest(parts: Iterator[bytes]) -> str:
+    known = sha256()
+    for part in parts:
+        known.update(part)
+    return known.hexdigest()

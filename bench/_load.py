@@ -1,0 +1,182 @@
+"""A load generator in a process of its own: `python -m bench._load` reads a job as JSON from stdin and prints figures.
+
+A job has `host` and `port`, `path`, `headers`, `connections`, `requests` in all, the `size` of each body, and the
+`answer` that the origin is asked for (see `_origin`), in which `SEED` becomes the request's number. With `fresh` each
+request has a connection of its own; with `name` each says that and its number in `x-id`. With `until_refused` it goes
+on until nobody listens. A connection that breaks is made anew and the request that was on it is not sent again.
+"""
+
+import asyncio
+import json
+import resource
+import sys
+import time
+from collections import Counter
+from functools import cache
+from hashlib import sha256
+from typing import Any, Final, cast
+from zlib import crc32
+
+import httptools
+import uvloop
+
+from bench._content import digest, document, events
+
+LONGEST: Final = 600.0
+
+
+@cache
+def expected(wish: str) -> str:
+    """The sha256 of the answer to a wish."""
+    kind, *numbers = wish.split()
+    if kind == "document":
+        return sha256(document(int(numbers[0]))).hexdigest()
+    return digest(events(int(numbers[0]), int(numbers[1])))
+
+
+def _message(size: int) -> bytes:
+    frame = '{"model":"claude-sonnet-5-5","max_tokens":50,"messages":[{"role":"user","content":"%s"}]}'
+    return (frame % ("y" * (size - len(frame) + 2))).encode()
+
+
+class Load:
+    """The requests that are left, and what became of the others."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        self.job = job
+        self.left: int = job["requests"]
+        self.number = 0
+        self.working = 0
+        self.is_refused = False
+        self.results: Counter[str] = Counter()
+        self.statuses: Counter[int] = Counter()
+        self.answered: list[str] = []
+        self.unanswered: list[str] = []
+        self.latencies: list[float] = []
+        self.over = asyncio.get_running_loop().create_future()
+        self.body = _message(job["size"])
+        lines = {
+            "host": f"{job['host']}:{job['port']}",
+            "content-type": "application/json",
+            "content-length": str(len(self.body)),
+            "x-sum": f"{crc32(self.body):08x}",
+            **job.get("headers", {}),
+        }
+        start = f"POST {job.get('path', '/v1/messages?beta=true')} HTTP/1.1\r\n"
+        self.head = start + "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+
+    @property
+    def is_done(self) -> bool:
+        return self.is_refused or self.left == 0
+
+    def request(self) -> tuple[int, str, list[bytes]]:
+        """Take the next number; give it, its wish, and what to write."""
+        number = self.number
+        self.number += 1
+        self.left -= 1
+        wish = self.job["answer"].replace("SEED", str(number))
+        head = f"{self.head}x-answer: {wish}\r\n"
+        if "name" in self.job:
+            head += f"x-id: {self.job['name']}{number}\r\n"
+        return number, wish, [f"{head}\r\n".encode(), self.body]
+
+    async def run(self) -> dict[str, Any]:
+        started = time.perf_counter()
+        for _ in range(self.job["connections"]):
+            self.working += 1
+            await self.connect()
+        await asyncio.wait_for(self.over, LONGEST)
+        seconds = time.perf_counter() - started
+        latencies = sorted(self.latencies) or [0.0]
+        return {
+            "seconds": seconds,
+            "p50": latencies[len(latencies) // 2],
+            "p99": latencies[len(latencies) * 99 // 100],
+            **dict.fromkeys(("whole", "wrong", "cut", "unanswered"), 0),
+            **self.results,
+            "statuses": self.statuses,
+            "answered_ids": self.answered,
+            "unanswered_ids": self.unanswered,
+        }
+
+    async def connect(self) -> None:
+        job = self.job
+        if not self.is_done:
+            try:
+                await asyncio.get_running_loop().create_connection(lambda: Client(self), job["host"], job["port"])
+            except OSError:
+                if not job.get("until_refused"):
+                    raise
+                self.is_refused = True
+            else:
+                return
+        self.working -= 1
+        if not self.working:
+            self.over.set_result(None)
+
+
+class Client(asyncio.Protocol):
+    """One connection; requests follow one another."""
+
+    def __init__(self, load: Load) -> None:
+        self.load = load
+        self.number = -1
+        self.has_byte = False
+        self.is_waiting = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.next()
+
+    def next(self) -> None:
+        if self.load.is_done:
+            self.transport.close()
+            return
+        self.number, self.wish, parts = self.load.request()
+        self.known = sha256()
+        self.parser = httptools.HttpResponseParser(self)
+        self.has_byte = False
+        self.is_waiting = True
+        self.started = time.perf_counter()
+        self.transport.writelines(parts)
+
+    def data_received(self, data: bytes) -> None:
+        self.has_byte = True
+        self.parser.feed_data(data)
+
+    def on_body(self, data: bytes) -> None:
+        self.known.update(data)
+
+    def on_message_complete(self) -> None:
+        load = self.load
+        status = self.parser.get_status_code()
+        load.statuses[status] += 1
+        is_whole = status == 200 and self.known.hexdigest() == expected(self.wish)
+        load.results["whole" if is_whole else "wrong"] += 1
+        load.latencies.append(time.perf_counter() - self.started)
+        if "name" in load.job and is_whole:
+            load.answered.append(f"{load.job['name']}{self.number}")
+        self.is_waiting = False
+        if load.job.get("fresh") or not self.parser.should_keep_alive():
+            self.transport.close()
+        else:
+            asyncio.get_running_loop().call_soon(self.next)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        if self.is_waiting:
+            self.is_waiting = False
+            self.load.results["cut" if self.has_byte else "unanswered"] += 1
+            if "name" in self.load.job and not self.has_byte:
+                self.load.unanswered.append(f"{self.load.job['name']}{self.number}")
+        loop = asyncio.get_running_loop()
+        loop.create_task(self.load.connect())  # noqa: RUF006  # the loop runs until the last of them
+
+
+async def main() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    print(json.dumps(await Load(json.load(sys.stdin)).run()))
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

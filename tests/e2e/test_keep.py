@@ -1,0 +1,80 @@
+"""Programs of the official SDK on a published profile, which nobody but a keeper renews."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from e2e.conftest import AddLogin, Tell
+from e2e.parties import CHILDREN, COMMAND, SandboxProcess, begin, digest, document, end, eventually, fetch, tokenferry
+from tokenferry.keep import keeper_of
+from tokenferry.settings import Home
+
+pytestmark = pytest.mark.e2e
+
+PROCESSES = 8
+ROTATIONS = 3
+LIFETIME = 24
+"""Seconds; the keeper renews at half of it, and the SDK reads its profile at every request."""
+
+
+@pytest.fixture(autouse=True)
+def _profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_CONFIG_DIR", str(tmp_path / "profiles"))
+
+
+def published_token() -> str:
+    path = Path(os.environ["ANTHROPIC_CONFIG_DIR"]) / "credentials" / "alice.json"
+    token: str = json.loads(path.read_text())["access_token"]
+    return token
+
+
+@pytest.mark.parametrize("command", ["keep", "serve --port 0", "serve --port 0 --workers 2"])
+def test_programs_never_meet_an_expired_token_though_the_keeper_is_killed(
+    sandbox: SandboxProcess, home: Home, add_login: AddLogin, tell: Tell, command: str
+) -> None:
+    """Two keepers run; the one at work is killed at each rotation, and another one begins to wait."""
+    sandbox.settings(token_lifetime=LIFETIME)
+    add_login("alice")
+    assert tokenferry("publish", "alice").code == 0
+    keepers = [begin(COMMAND, *command.split())]
+    eventually(lambda: keeper_of(home), "it keeps")
+    programs = [
+        begin(sys.executable, str(CHILDREN / "profile_user.py"), "0", stdin_open=True) for _ in range(PROCESSES)
+    ]
+    for program in programs:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "ready\n"
+    generations = [published_token()]
+    for _ in range(ROTATIONS):
+        keepers.append(begin(COMMAND, *command.split()))
+        eventually(lambda: published_token() not in generations, "another token")
+        generations.append(published_token())
+        shown = digest(generations[-1])[:8]
+        eventually(
+            lambda shown=shown: (
+                sum(shown in one["credentials"] for one in sandbox.requests("/v1/messages")) >= PROCESSES
+            ),  # type: ignore[misc]  # mypy can't infer the default
+            "all follow",
+        )
+        keepers[0].kill()
+        end(keepers.pop(0))
+        eventually(lambda: keeper_of(home), "another keeps")
+    answers = [json.loads(end(program).out) for program in programs]
+    assert [answer["failures"] for answer in answers] == [[]] * PROCESSES
+    for keeper in keepers:
+        keeper.send_signal(signal.SIGTERM)
+        assert end(keeper).code == 0
+    counters = sandbox.counters()
+    asked = sum(answer["asked"] for answer in answers)
+    tell(f"{command}: {PROCESSES} SDK processes, {asked} requests, {counters['refreshes']} refreshes by keepers")
+    assert (counters["reuses"], counters["refreshes_failed"]) == (0, 0)
+    assert counters["refreshes"] >= 1 + ROTATIONS
+    paths = fetch(f"{sandbox.url}/_sandbox/counters")["paths"]
+    assert {path: count for path, count in paths.items() if "oauth" in path} == {
+        "/v1/oauth/token": counters["refreshes"]
+    }
+    assert digest(published_token()) == document(home, "alice").credential.secret.sha256
