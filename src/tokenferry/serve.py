@@ -2,20 +2,19 @@
 
 import asyncio
 import contextlib
+import logging
 import signal
-import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from ssl import SSLContext
 from types import TracebackType
 from typing import Final, Self
 
 from tokenferry.broker import Broker
 from tokenferry.config import Config
-from tokenferry.errors import CorruptFile, StorageFailed, UsageError
+from tokenferry.errors import CorruptFile, StorageFailed, TokenferryError, UsageError
 from tokenferry.gateway import (
     AccessLog,
     Board,
@@ -24,6 +23,7 @@ from tokenferry.gateway import (
     Guard,
     KeyRing,
     Listener,
+    Listening,
     Metrics,
     OneOffKey,
     Place,
@@ -31,19 +31,16 @@ from tokenferry.gateway import (
     Supervisor,
     Upstreams,
     allow_connections,
-    bind,
-    bind_unix,
     connection_limit,
     hide_memory,
-    own_hosts,
+    listening,
     remove_port_file,
-    remove_unix,
-    server_tls,
+    tune_interpreter,
     write_port_file,
 )
 from tokenferry.keep import Keeper
 from tokenferry.secret import Secret
-from tokenferry.settings import GatewaySettings, Home, ServerSettings
+from tokenferry.settings import GatewaySettings, Home
 from tokenferry.state import State, local_key
 
 __all__ = ["PrivateGateway", "serve"]
@@ -54,6 +51,10 @@ _PRIVATE_DRAIN: Final = 1.0
 
 
 def _say_nothing(_: str) -> None:
+    pass
+
+
+async def _do_nothing() -> None:
     pass
 
 
@@ -86,16 +87,16 @@ def serve(
     hide_memory()
     allow_connections()
     with contextlib.ExitStack() as stack:
-        listening = stack.enter_context(_listening(server, home))
+        where = stack.enter_context(listening(server, home.locks))
         with State(home.state) as state:
             local_key(home, state)
         resolved = broker or Broker.from_home(home, config)
 
         def announce() -> None:
-            if port_file is not None and listening.port is not None:
-                write_port_file(port_file, listening.port)
-                stack.callback(remove_port_file, port_file, listening.port)
-            for line in _start_lines(listening.urls, home, resolved):
+            if port_file is not None and where.port is not None:
+                write_port_file(port_file, where.port)
+                stack.callback(remove_port_file, port_file, where.port)
+            for line in _start_lines(where.urls, home, resolved):
                 say(line)
 
         board = Board(server.workers) if server.workers > 1 else None
@@ -103,7 +104,7 @@ def serve(
             _run,
             home,
             replace(config, server=server),
-            listening,
+            where,
             broker=resolved,
             tell=tell,
             states=states,
@@ -117,7 +118,7 @@ def serve(
             resolved.drain(_LONGEST_GRANT)  # a second signal has not waited for it
             return 0
 
-        return Supervisor(server.workers, work, ready=announce, ending=listening.close, tell=tell).run()
+        return Supervisor(server.workers, work, ready=announce, ending=where.close, tell=tell).run()
 
 
 class PrivateGateway:
@@ -142,16 +143,17 @@ class PrivateGateway:
         return self._ring.secret
 
     def __enter__(self) -> Self:
-        sock = bind("127.0.0.1", 0)
-        self.url = _url(sock, "http")
+        where = Listening.privately()
+        (self.url,) = where.urls
         running = threading.Event()
         access_log = AccessLog()
 
         async def entered() -> None:
             running.set()
 
+        _look_at_accounts(self._broker)
         self._listener = _listener(
-            _Listening((sock,), own_hosts("127.0.0.1", sock.getsockname()[1], ())),
+            where,
             broker=self._broker,
             settings=self._settings,
             upstreams=Upstreams.configured(self._settings),
@@ -186,48 +188,10 @@ class PrivateGateway:
         self._thread.join()
 
 
-@dataclass(frozen=True, slots=True)
-class _Listening:
-    """Sockets that listen, the `Host` values they answer to, and how they are told of."""
-
-    sockets: tuple[socket.socket, ...]
-    hosts: frozenset[bytes]
-    port: int | None = None
-    urls: tuple[str, ...] = ()
-    tls: SSLContext | None = None
-
-    def close(self) -> None:
-        for sock in self.sockets:
-            sock.close()
-
-
-@contextlib.contextmanager
-def _listening(server: ServerSettings, home: Home) -> Iterator[_Listening]:
-    """Listen where the settings say, within the block. Raises `ConfigError`, `UnsafeFile`."""
-    with contextlib.ExitStack() as stack:
-        sockets, urls = [], []
-        hosts: frozenset[bytes] = frozenset()
-        port = tls = None
-        if server.tcp:
-            if server.tls_cert is not None and server.tls_key is not None:
-                tls = server_tls(server.tls_cert, server.tls_key)
-            sock = bind(server.host, server.port)
-            sockets.append(stack.enter_context(sock))
-            address, port = sock.getsockname()[:2]
-            hosts = own_hosts(address, port, server.allowed_hosts)
-            urls.append(_url(sock, "http" if tls is None else "https"))
-        if server.uds is not None:
-            path = server.uds.expanduser().absolute()
-            sockets.append(stack.enter_context(bind_unix(path, home.locks)))
-            stack.callback(remove_unix, path, path.lstat())
-            urls.append(f"the Unix socket {path}")
-        yield _Listening(tuple(sockets), hosts, port, tuple(urls), tls)
-
-
 def _run(
     home: Home,
     config: Config,
-    listening: _Listening,
+    listening: Listening,
     *,
     broker: Broker,
     tell: Callable[[str], None],
@@ -237,6 +201,7 @@ def _run(
     worker: Place | None = None,
 ) -> signal.Signals | None:
     """Serve in this process, which is one of several if `worker` says so."""
+    _look_at_accounts(broker)
     with State(home.state) as state, AccessLog() as access_log, DecisionLog(state.decisions.add) as decision_log:
         upstreams = Upstreams.configured(config.gateway)
         place = 0 if worker is None else worker.number - 1
@@ -248,7 +213,9 @@ def _run(
         keeper = Keeper(broker)
 
         def tell_whose(line: str) -> None:
-            tell(line if worker is None else f"worker {worker.number}: {line}")
+            access_log.later(partial(tell, line if worker is None else f"worker {worker.number}: {line}"))
+
+        metrics = Metrics(broker, upstreams, states=states, board=board, place=place)
 
         listener = _listener(
             listening,
@@ -258,20 +225,22 @@ def _run(
             keys=state.keys,
             access_log=access_log,
             decision_log=decision_log,
-            metrics=Metrics(broker, upstreams, states=states, board=board, place=place),
+            metrics=metrics,
             started=started,
+            every_second=metrics.publish,
             every_minute=record_use,
             drain=config.server.drain,
             tell=tell_whose,
             worker=worker,
             keeper=keeper,
         )
-        with keeper.in_background():
+        tune_interpreter()
+        with access_log.instead_of(logging.getLogger()), keeper.in_background():
             return listener.run_until_stopped()
 
 
 def _listener(
-    listening: _Listening,
+    listening: Listening,
     *,
     broker: Broker,
     settings: GatewaySettings,
@@ -281,7 +250,8 @@ def _listener(
     decision_log: DecisionLog | None = None,
     metrics: Metrics | None = None,
     started: Callable[[], Awaitable[None]],
-    every_minute: Callable[[], Awaitable[None]] | None = None,
+    every_second: Callable[[], None] = lambda: None,
+    every_minute: Callable[[], Awaitable[None]] = _do_nothing,
     drain: float,
     tell: Callable[[str], None] = _say_nothing,
     worker: Place | None = None,
@@ -303,7 +273,7 @@ def _listener(
             keeper.stop()
         # A grant in flight is waited for: with its answer lost, the login may be, too.
         if names := refreshes():
-            await asyncio.to_thread(tell, f"waiting for {' and '.join(names)}")
+            tell(f"waiting for {' and '.join(names)}")
         await asyncio.to_thread(broker.drain, _REFRESH_SECONDS)
 
     return Listener(
@@ -314,6 +284,7 @@ def _listener(
         connections=connection_limit(),
         supervisor=worker,
         started=started,
+        every_second=every_second,
         every_minute=every_minute,
         finish=upstreams.aclose,
         last=finish_refreshes,
@@ -322,9 +293,10 @@ def _listener(
     )
 
 
-def _url(sock: socket.socket, scheme: str) -> str:
-    host, port = sock.getsockname()[:2]
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+def _look_at_accounts(broker: Broker) -> None:
+    """List them before there is an event loop: a keychain may take seconds to be read, a watcher sees to the rest."""
+    with contextlib.suppress(TokenferryError):  # whoever asks for one is told
+        broker.listing()
 
 
 def _start_lines(urls: Iterable[str], home: Home, broker: Broker) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
@@ -76,6 +76,11 @@ class Home:
         return self.path / "moves" / "claude-code.json"
 
     @property
+    def statement(self) -> Path:
+        """What the operator stated about the use of their subscription, with the date."""
+        return self.path / "policy.json"
+
+    @property
     def locks(self) -> Path:
         return self.path / "locks"
 
@@ -140,6 +145,9 @@ class PolicySettings:
     """`[policy]`: whether credentials billed to a Claude subscription may be handed to anything but Claude Code."""
 
     subscription: Literal["off", "own"] = "off"
+    source: Literal["default", "config.toml", "statement"] = field(default="default", compare=False)
+    stated_at: int | None = field(default=None, compare=False)
+    """When it was stated with `tokenferry policy set own`, in seconds since 1970 UTC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +173,7 @@ class KeepSettings:
     """When a keeper renews logins that nobody asks for. All in seconds, but `idle`."""
 
     ahead: float = 600.0
-    """A published account is renewed when its token has less left than this: programs keep it until 120 before its end."""
+    """A published account is renewed when its token has less left; programs keep the old one until 120 are left."""
     refresh_life: float = 30 * 86_400.0
     """What a refresh token is taken to live where the provider doesn't say."""
     idle: float = 2 / 3

@@ -9,11 +9,13 @@ from tokenferry.broker._claude_code import (
 )
 from tokenferry.broker._default import aresolve, default_broker, invalidate, resolve
 from tokenferry.broker._publisher import Published, Publisher
+from tokenferry.broker._revocation import Revocation
 
 __all__ = [
     "Broker",
     "Published",
     "Publisher",
+    "Revocation",
     "aresolve",
     "complete_move",
     "default_broker",

@@ -1,7 +1,6 @@
 import logging
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
 from copy import copy
 from dataclasses import replace
@@ -10,7 +9,6 @@ from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from tokenferry.accounts import (
-    ENVIRONMENT,
     AccountBook,
     Content,
     Listing,
@@ -19,14 +17,15 @@ from tokenferry.accounts import (
     accounts_from_keys,
     machine_id,
 )
+from tokenferry.broker import _policy
+from tokenferry.broker._due import Due
 from tokenferry.broker._opening import CutShort, forget_cooldowns, open_attached, stamps
 from tokenferry.broker._publisher import Published, Publisher
+from tokenferry.broker._revocation import Revocation, revocable, revoke
 from tokenferry.config import Config, load
 from tokenferry.credentials import Credential, OAuthToken
 from tokenferry.errors import (
     CorruptFile,
-    CredentialRefused,
-    PolicyRefused,
     RefreshBusy,
     TokenferryError,
     UnknownProvider,
@@ -36,6 +35,7 @@ from tokenferry.errors import (
 from tokenferry.oauth import OAuthEndpoints, TokenRequest, Transmission
 from tokenferry.providers import Provider, builtin_providers
 from tokenferry.refresh import (
+    Discovery,
     FileJournal,
     Flight,
     Job,
@@ -51,9 +51,7 @@ from tokenferry.refresh import (
     fresh_until,
     granted_ago,
     read_client_secret,
-    seconds_left,
     send,
-    window,
 )
 from tokenferry.secret import Fields, Secret
 from tokenferry.settings import Home, PolicySettings, RefreshSettings
@@ -62,10 +60,7 @@ from tokenferry.stores import Account, AttachedStore, Document, FileStore, Store
 logger = logging.getLogger(__name__)
 
 _ROUNDS: Final = 3
-_REFUSALS: Final = 1000
 _PUBLISHED_TTL: Final = 600.0
-_LOCK_SHARE: Final = 0.9  # of the callers' wait, so that they hear who held the lock
-
 
 Steps: TypeAlias = Generator[Flight, None, Credential]
 
@@ -109,9 +104,11 @@ class Broker:
         self.journal = journal
         self.book = AccountBook(store, implicit=implicit, active=home.active if home else None)
         self._now = now
+        self._send = send
+        self._discovery = Discovery(send)
+        self._due = Due(self.settings, now)
         self._warm = WarmCredentials()
         self._entries = self._warm.entries
-        self._refused: deque[str] = deque(maxlen=_REFUSALS)
         self._listing: Listing | None = None
         active = home.active if home else None
         self._watch = Watch(partial(stamps, store, active), self.settings.watch, self._notice)
@@ -140,7 +137,7 @@ class Broker:
         Raises `ConfigError`, `UnsafeFile`.
         """
         home = home or Home.from_environment()
-        config = config or load(home.config)
+        config = config or load(home.config, statement=home.statement)
         implicit = {**accounts_from_environment(os.environ), **accounts_from_keys(config.keys)}
         return cls(home=home, providers=config.providers, policy=config.policy, implicit=implicit)
 
@@ -182,7 +179,7 @@ class Broker:
         """
         kept = self._warm.holds(name)
         if kept is None or kept.secret == secret:
-            self._refused.append(secret.sha256)
+            self._due.refuse(secret)
             self._warm.forget(self._warm.names_of(secret))
 
     def was_just_granted(self, credential: Credential) -> bool:
@@ -204,7 +201,7 @@ class Broker:
         """
         name = self.book.choose(name)
         self.provider_of(self.book.read(name).account)
-        job = job or self._job_for(name, forced=True)
+        job = job or self._due.job_for(name, forced=True)
         for _ in range(_ROUNDS):
             flight = self._engine.start(job)
             flight.wait(self.settings.wait + self.settings.timeout)
@@ -244,6 +241,14 @@ class Broker:
                 f"known: {', '.join(self.providers)}; declare it under [[providers]] in config.toml"
             ) from None
 
+    def bills_subscription(self, account: Account, credential: Credential) -> bool:
+        """Whether `[policy] subscription` rules the account's use. Raises `UnknownProvider`."""
+        return _policy.bills_subscription(self.provider_of(account), account, credential)
+
+    def check_policy(self, document: Document) -> None:
+        """Raise `PolicyRefused` unless the credential may be handed to others than Claude Code; `UnknownProvider`."""
+        _policy.check_policy(self.policy, self.provider_of(document.account), document)
+
     def statistics(self, name: str) -> RefreshStatistics:
         """What this process saw of the account's refreshes; no I/O."""
         return self._engine.statistics(name)
@@ -275,6 +280,17 @@ class Broker:
         self.publisher.follow(account.name)
         return has_replaced
 
+    def attach(self, account: Account) -> Credential:
+        """Take in an account whose login rests in another program's store, and give that login.
+
+        Raises `UsageError` when the name is taken, the login is attached already or isn't one of that provider,
+        `NeedsLogin` when there is none, and what reading it does.
+        """
+        provider = self.provider_of(account)
+        document = self.book.attach(account, check=partial(_policy.check_attached, provider))
+        self._forget(account.name)
+        return document.credential
+
     def remove(self, name: str) -> None:
         """Remove an account and all that is kept of it. Raises `UnknownAccount`, `UsageError`, `StorageFailed`."""
         self.book.remove(name)
@@ -282,6 +298,34 @@ class Broker:
         forget_cooldowns(self.home, name)
         self._forget(name)
         self.publisher.withdraw(name)
+
+    def login_endpoints(self, provider: Provider) -> OAuthEndpoints:
+        """Where to log in at a provider, as declared or as its issuer says. Raises `RefreshFailed`."""
+        return self._discovery.complete(provider.endpoints, "authorize_url", "token_url")
+
+    def revoke(self, name: str) -> Revocation:
+        """End the account's login at its provider, if its chain is ours; it can't be renewed or used from then on.
+
+        Under the account's lock, so that no refresh is under way. Raises `UnknownAccount`, `LockTimeout`.
+        """
+        with self.book.store.exclusive(name, self.settings.wait):
+            try:
+                document = self.book.store.read(name)
+            except (CorruptFile, UnsafeFile):
+                return Revocation(reason="its document can't be read")
+            try:
+                attempt = self.journal.attempt(name)
+            except (CorruptFile, UnsafeFile):
+                attempt = None
+            token = revocable(document, attempt, self.machine)
+            return token if isinstance(token, Revocation) else self.revoke_token(document.account.provider, token)
+
+    def revoke_token(self, provider: str, token: OAuthToken) -> Revocation:
+        """End a login that no account holds, at the provider of that name. Raises nothing."""
+        known = self.providers.get(provider)
+        if known is None:
+            return Revocation(reason=f"provider {provider!r} is not declared")
+        return revoke(lambda: self._discovery.complete(known.endpoints, "revoke_url"), token, self._send)
 
     def publish(self, name: str | None = None, profile: str | None = None, *, activate: bool = False) -> Publication:
         """Make an account a profile of the official SDKs, renewed first where that is due.
@@ -318,8 +362,9 @@ class Broker:
         for _ in range(_ROUNDS):
             revision = self._warm.revision
             document = self._read(name)
-            job = self._job(name, document, min_ttl)
+            job = self._due.job(name, document, min_ttl)
             if job is None:
+                self._refresh_early(name, document)
                 self._keep((asked, name), document.credential, revision)
                 self.publisher.heal(document)
                 return document.credential
@@ -338,42 +383,14 @@ class Broker:
     def _read(self, name: str) -> Document:
         """The document, if policy allows its use here."""
         document = self.book.read(name)
-        provider = self.provider_of(document.account)
-        if self.policy.subscription == "off" and provider.bills_subscription(document.credential):
-            raise PolicyRefused(
-                f"account {name!r} is billed to a Claude subscription, which tokenferry hands to nobody but Claude "
-                'Code itself; if it is yours alone and you read the vendor\'s terms, set subscription = "own" under '
-                "[policy] in config.toml; API keys and Console logins work without that"
-            )
+        self.check_policy(document)
         return document
 
-    def _job(self, name: str, document: Document, min_ttl: float | None) -> Job | None:
-        """What must be waited for before the credential can be used; None if nothing."""
-        token = document.credential
-        if not isinstance(token, OAuthToken):
-            return None
-        if token.secret.sha256 in self._refused:
-            if document.account.store == ENVIRONMENT:
-                raise CredentialRefused(f"the provider refuses the token in {name}; put another into that variable")
-            return self._job_for(name, refused=token.secret.sha256)
-        left = seconds_left(token, self._now())
-        if document.account.owner != "tokenferry" or token.refresh is None:
-            if left <= 0:
-                return self._job_for(name)  # whose flow says in full why nothing can be done
-            return None
-        needs = self.settings.mandatory if min_ttl is None else max(min_ttl, self.settings.mandatory)
-        if left <= window(token, needs):
-            return self._job_for(name, needs=needs)
-        if left <= window(token, self.settings.advisory):
-            self._refresh_in_background(name)
-        return None
-
-    def _job_for(self, name: str, *, needs: float = 0.0, refused: str | None = None, forced: bool = False) -> Job:
-        return Job(name, needs=needs, wait=self.settings.wait * _LOCK_SHARE, refused=refused, forced=forced)
-
-    def _refresh_in_background(self, name: str) -> None:
+    def _refresh_early(self, name: str, document: Document) -> None:
+        job = self._due.early_job(name, document)
         try:
-            self._engine.start(Job(name, needs=self.settings.advisory, wait=0.0))
+            if job is not None:
+                self._engine.start(job)
         except TokenferryError as fault:
             logger.info("no early refresh: %s", fault)
 
@@ -384,12 +401,9 @@ class Broker:
 
     def _fall_back(self, document: Document, job: Job, fault: BaseException) -> Credential:
         """The living token that a refresh could not better, else the reason why there is none."""
-        token = document.credential
-        assert isinstance(token, OAuthToken)
-        is_alive = seconds_left(token, self._now()) > 0 and token.secret.sha256 != job.refused
-        if is_alive and isinstance(fault, TokenferryError):
+        if isinstance(fault, TokenferryError) and self._due.is_usable(document.credential, job):
             logger.warning("the present token is used as long as it lives: %s", fault)
-            return token
+            return document.credential
         raise _own_copy(fault)
 
     def _notice(self, names: Iterable[str]) -> None:
@@ -406,7 +420,7 @@ class Broker:
         self._listing = None
 
     def _endpoints(self, document: Document) -> OAuthEndpoints:
-        return self.provider_of(document.account).endpoints
+        return self._discovery.complete(self.provider_of(document.account).endpoints, "token_url")
 
 
 def _next(steps: Steps) -> Flight | Credential:

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 from tokenferry.broker._broker import Broker
 from tokenferry.broker._default import default_broker
-from tokenferry.broker._opening import open_mover, suits_claude_code
+from tokenferry.broker._opening import open_mover, provider_beside
 from tokenferry.credentials import OAuthToken, epoch_seconds
 from tokenferry.errors import NeedsLogin, PolicyRefused, UsageError
 from tokenferry.settings import Home
-from tokenferry.stores import AttachedStore
+from tokenferry.stores import AttachedStore, FileLock
 
 if TYPE_CHECKING:
     from tokenferry.accounts.moves import Moved, MoveRecord
@@ -24,18 +24,22 @@ def use_for_claude_code(name: str, broker: Broker | None = None) -> "Moved":
     """
     broker = broker or default_broker()
     home = _home_of(broker)
+    provider = None
     try:
         document = broker.book.read(name)
     except NeedsLogin:
         logger.debug("account %s: the login that was given to Claude Code isn't there any more", name)
     else:
         provider = broker.provider_of(document.account)
-        if isinstance(document.credential, OAuthToken) and not suits_claude_code(provider, document.credential):
+        if isinstance(document.credential, OAuthToken) and not provider.suits_claude_code(document.credential):
             raise UsageError(
                 f"account {name!r} is a login at {provider.name}, which Claude Code can't use as its own; give it to "
                 f"it with: tokenferry run --account {name} -- claude"
             )
-    return open_mover(home).move(name)
+    moved = open_mover(home).move(name, provider_beside(provider))
+    for one in filter(None, (moved.name, moved.home)):
+        broker.publisher.follow(one)  # Claude Code may have renewed what came home
+    return moved
 
 
 def interrupted_move(home: Home) -> "MoveRecord | None":
@@ -44,11 +48,12 @@ def interrupted_move(home: Home) -> "MoveRecord | None":
 
 
 def complete_move(home: Home, timeout: float) -> bool:
-    """Bring a move that was cut short to its end; tell whether there was one.
+    """Bring a move that was cut short to its end; tell whether there was one that nobody is at.
 
     Waits `timeout` seconds at most for locks. Raises what `Mover.recover` raises.
     """
-    if not home.move_to_claude_code.exists():
+    is_under_way = FileLock(home.move_to_claude_code, home.locks).is_held()
+    if is_under_way or not home.move_to_claude_code.exists():
         return False
     open_mover(home).recover(timeout)
     return True

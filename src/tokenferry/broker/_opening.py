@@ -7,12 +7,10 @@ from collections.abc import Hashable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 from tokenferry.accounts import machine_id
-from tokenferry.credentials import OAuthToken
 from tokenferry.errors import ConfigError, TokenferryError
-from tokenferry.providers import Provider, is_loopback
+from tokenferry.providers import Provider
 from tokenferry.settings import Home
 from tokenferry.stores import Account, Store
 
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_CLAUDE_MAX: Final = "claude-max"
 _ACTIVE: Final = ":active"  # no account's name
 
 
@@ -31,8 +30,7 @@ def open_attached(home: Home, account: Account) -> Store:
         from tokenferry.stores.claude_code import ClaudeCodeHome, ClaudeCodeStore  # noqa: PLC0415  # few have it
 
         if folder := account.labels.get("config_dir"):
-            path = Path(folder)
-            place = ClaudeCodeHome(path, None if path == Path.home() / ".claude" else folder)
+            place = ClaudeCodeHome.of_label(folder, Path.home())
         else:
             place = ClaudeCodeHome.from_environment(os.environ, Path.home())
         return ClaudeCodeStore.on_this_platform(account, place, home.locks, user=os.environ.get("USER", ""))
@@ -59,9 +57,9 @@ def _open_claude_code(home: Home, account: Account) -> "ClaudeCodeStore":
     return store  # type: ignore[return-value]  # that store it is
 
 
-def suits_claude_code(provider: Provider, token: OAuthToken) -> bool:
-    """Whether Claude Code could have it as its own login; one of a provider on this machine is taken for such."""
-    return provider.bills_subscription(token) or is_loopback(urlsplit(provider.base_url).hostname)
+def provider_beside(provider: Provider | None) -> str:
+    """Whose a login of Claude Code is taken for that is nobody's here, beside an account of this provider."""
+    return provider.name if provider is not None and provider.subscription else _CLAUDE_MAX
 
 
 def forget_cooldowns(home: Home | None, name: str) -> None:
@@ -88,6 +86,9 @@ class CutShort:
 
     def recover(self, timeout: float) -> None:
         open_mover(self._home).recover(timeout)
+
+    def held_off(self, timeout: float) -> contextlib.AbstractContextManager[None]:
+        return open_mover(self._home).held_off(timeout)
 
 
 def stamps(store: Store, active: Path | None) -> dict[str, Hashable]:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from tokenferry.broker._broker import Broker
-from tokenferry.broker._opening import open_mover, suits_claude_code
+from tokenferry.broker._opening import open_mover, provider_beside
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import (
     CredentialRefused,
@@ -69,9 +69,9 @@ class _Swap:
             return self._to_the_next([one for one in others if one.account.name not in present.same], documents)
 
     def _present(self) -> "Present":
-        suitable = self._suitable()
-        provider = next((one.account.provider for one in suitable.values()), None)
-        return self._mover.take_in() if provider is None else self._mover.take_in(provider)
+        first = next(iter(self._suitable().values()), None)
+        provider = None if first is None else self._broker.provider_of(first.account)
+        return self._mover.take_in(provider_beside(provider))
 
     def _suitable(self) -> dict[str, Document]:
         """The accounts that Claude Code could use, in their order."""
@@ -84,7 +84,7 @@ class _Swap:
                 continue
             token = document.credential
             is_ours = account.owner in {"tokenferry", "claude-code"}
-            if is_ours and isinstance(token, OAuthToken) and token.refresh and suits_claude_code(provider, token):
+            if is_ours and isinstance(token, OAuthToken) and token.refresh and provider.bills_subscription(token):
                 found[account.name] = document
         return found
 
@@ -97,7 +97,7 @@ class _Swap:
             try:
                 if seconds_left(_token(document), now) < _LEAST_LIFE:
                     document = self._broker.renew(name)  # noqa: PLW2901  # the same one, renewed
-                self._mover.move(name)
+                moved = self._mover.move(name)
             except (NeedsLogin, CredentialRefused, RefreshBusy, RefreshUncertain) as fault:
                 self._pass_over(fault)
             except TryLater as fault:
@@ -106,6 +106,8 @@ class _Swap:
                 self._pass_over(fault)
             else:
                 self._cooldowns.clear(Scope("account", name))
+                for one in filter(None, (name, moved.home)):
+                    self._broker.publisher.follow(one)
                 return _label(document)
         raise self._nobody([marks[name] for name in known if name in marks], now)
 

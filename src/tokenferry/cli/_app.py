@@ -14,6 +14,8 @@ from tokenferry.cli._output import say
 from tokenferry.cli._typer import SETTINGS, examples
 
 _COMMANDS: Final = (
+    "login",
+    "logout",
     "accounts",
     "use",
     "token",
@@ -24,6 +26,7 @@ _COMMANDS: Final = (
     "run",
     "serve",
     "key",
+    "policy",
     "publish",
     "unpublish",
     "keep",
@@ -32,6 +35,7 @@ _COMMANDS: Final = (
     "status",
     "explain",
     "why",
+    "classify",
     "doctor",
     "sandbox",
 )

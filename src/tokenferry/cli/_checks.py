@@ -42,7 +42,7 @@ def examine(home: Home, config: Path | None = None) -> list[Finding]:
     """Every finding, the most fundamental first."""
     now = time.time()
     findings = [*check_files(home, now), *check_clock(now)]
-    settings, faults = _load(config or home.config, required=config is not None)
+    settings, faults = _load(home, config)
     findings += faults
     findings += check_state(home)
     findings += check_port(settings)
@@ -50,10 +50,11 @@ def examine(home: Home, config: Path | None = None) -> list[Finding]:
     return findings
 
 
-def _load(path: Path, *, required: bool) -> tuple[Config, list[Finding]]:
+def _load(home: Home, given: Path | None) -> tuple[Config, list[Finding]]:
     """The configuration, and what is wrong with it; the built-in one where it can't be used."""
+    path = given or home.config
     try:
-        config = load(path, required=required)
+        config = load(path, required=given is not None, statement=home.statement)
     except ConfigError as fault:
         problems = fault.problems or (str(fault),)
         return Config(), [Finding(problem, str(path), f"edit {path}") for problem in problems]

@@ -1,6 +1,8 @@
 import contextlib
+import os
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
@@ -15,7 +17,8 @@ from tokenferry.stores._store import Lock, Store
 
 _SUFFIX: Final = ".json"
 _LOCK_WAIT: Final = 90.0  # a lock that a killed process left is taken over after 60
-_PLACE_LABELS: Final = ("config_dir", "profile")  # what tells the logins of one store apart
+_FOLDER_LABEL: Final = "config_dir"
+_PROFILE_LABEL: Final = "profile"
 
 
 class Moves(Protocol):
@@ -27,6 +30,10 @@ class Moves(Protocol):
 
     def recover(self, timeout: float) -> None:
         """Bring it to an end, waiting `timeout` seconds at most for locks. Raises `LockTimeout`, `StorageFailed`."""
+        ...
+
+    def held_off(self, timeout: float) -> AbstractContextManager[None]:
+        """Bring it to an end, and let none begin for a block. Only for who holds no account's lock."""
         ...
 
 
@@ -57,7 +64,7 @@ class AttachedStore:
 
     def attach(self, account: Account) -> None:
         """Take an account in whose credential rests elsewhere. Raises `UsageError`, `StorageFailed`."""
-        with self._files.exclusive(account.name, _LOCK_WAIT):
+        with self._no_move(), self._files.exclusive(account.name, _LOCK_WAIT):
             names = {name.casefold(): name for name in self.names()}
             if (taken := names.get(account.name.casefold())) is not None:
                 raise UsageError(f"account {taken!r} exists already; use another name, or remove it first")
@@ -69,9 +76,7 @@ class AttachedStore:
 
     def detach(self, name: str) -> None:
         """Forget an attached account; the login itself stays as it is. Raises `StorageFailed`, `LockTimeout`."""
-        if self._moves is not None and self._moves.concerns(name):
-            self._moves.recover(_LOCK_WAIT)
-        with self._files.exclusive(name, _LOCK_WAIT):
+        with self._no_move(), self._files.exclusive(name, _LOCK_WAIT):
             remove_file(self._files.path(name), disk=self._disk)  # the copy that a move left; alone it would count
             self._attachments.remove(name)
 
@@ -128,6 +133,10 @@ class AttachedStore:
                 stamps[name] = (stamp, self._store_of(name).stamps().get(name))
         return stamps
 
+    def _no_move(self) -> AbstractContextManager[None]:
+        """While it is held no login moves, so that what is attached where is changed by one at a time."""
+        return contextlib.nullcontext() if self._moves is None else self._moves.held_off(_LOCK_WAIT)
+
     def _store_of(self, name: str) -> Store:
         account = self._attachments.read(name)
         if account is None:
@@ -140,10 +149,11 @@ class AttachedStore:
     def _completed(self, name: str, document: Document) -> Document:
         """The document, with what the copy left here knows besides. Raises `NeedsLogin` if it is about another one."""
         try:
-            known = self._files.read(name).credential
+            copy = self._files.read(name)
         except (UnknownAccount, CorruptFile, UnsafeFile):
             return document
-        token = document.credential
+        document = replace(document, unknown=copy.unknown)  # such as where the login was imported from
+        token, known = document.credential, copy.credential
         if not isinstance(token, OAuthToken) or not isinstance(known, OAuthToken):
             return document
         if are_different(token, known):
@@ -196,5 +206,6 @@ def are_different(one: OAuthToken, other: OAuthToken) -> bool:
 
 def _is_one_place(one: Account, other: Account) -> bool:
     """Whether the logins of two attached accounts rest in the same place, as they do where one doesn't say which."""
-    pairs = ((one.labels.get(label), other.labels.get(label)) for label in _PLACE_LABELS)
-    return one.store == other.store and all(left == right for left, right in pairs if left and right)
+    folders, profiles = ([each.labels.get(label) for each in (one, other)] for label in (_FOLDER_LABEL, _PROFILE_LABEL))
+    are_one_folder = not all(folders) or len({os.path.realpath(folder) for folder in folders if folder}) == 1
+    return one.store == other.store and are_one_folder and (not all(profiles) or profiles[0] == profiles[1])

@@ -72,6 +72,8 @@ class ProfileFolder:
     def pointed(self) -> str | None:
         """The profile that `active_config` names; None if it is missing or blank."""
         try:
+            if not self.pointer.is_file():  # opening a FIFO would wait for its other end
+                return None
             return self.pointer.read_text(encoding="utf-8").strip() or None
         except (OSError, UnicodeDecodeError):
             return None

@@ -6,16 +6,17 @@ from types import MappingProxyType
 from typing import Final
 
 from tokenferry.credentials import OAuthToken
-from tokenferry.errors import CorruptFile, NeedsLogin, TokenferryError, UnknownAccount, UsageError
+from tokenferry.errors import ConfigError, CorruptFile, NeedsLogin, TokenferryError, UnknownAccount, UsageError
 from tokenferry.stores._document import Account, Document
 from tokenferry.stores._files import DISK, read_private_file
 from tokenferry.stores._lock import FileLock
-from tokenferry.stores.anthropic_profiles._document import ProfileConfig, parse_config, parse_credentials
+from tokenferry.stores.anthropic_profiles._document import SDK_URL, ProfileConfig, parse_config, parse_credentials
 from tokenferry.stores.anthropic_profiles._folder import ProfileFolder
 
 STORE: Final = "anthropic-profile"
 PROFILE_LABEL: Final = "profile"
 FOLDER_LABEL: Final = "config_dir"
+URL_LABEL: Final = "base_url"
 _GENERATION_DIGITS: Final = 12
 
 
@@ -69,10 +70,12 @@ class AnthropicProfileStore:
     def read(self, name: str) -> Document:
         """Give the profile's token as it is now.
 
-        Raises `UnknownAccount` for another name, `NeedsLogin` when there is no token, `UnsafeFile`, `CorruptFile`.
+        Raises `UnknownAccount` for another name, `NeedsLogin` when there is no token, `UnsafeFile`, `CorruptFile`,
+        `ConfigError` when its token is for another host by now.
         """
         self._check_name(name)
         config = self.config()
+        self._check_host(config)
         path = self._credentials(config)
         try:
             token = parse_credentials(read_private_file(path), str(path))
@@ -124,6 +127,15 @@ class AnthropicProfileStore:
             f"{self.folder.config(self.profile)}: credentials_path is no absolute path; make it one, or leave it out"
         )
 
+    def _check_host(self, config: ProfileConfig) -> None:
+        """Raise `ConfigError` if the profile sends its token elsewhere than when the account was attached."""
+        known, wanted = self._account.labels.get(URL_LABEL), config.base_url or SDK_URL
+        if known is not None and known != wanted:
+            raise ConfigError(
+                f"account {self._account.name!r}: profile {self.profile!r} was for {known} and is for {wanted} now; "
+                f"remove it with: tokenferry accounts remove {self._account.name}; then attach it again"
+            )
+
     def _cure(self, config: ProfileConfig) -> str:
         if config.type == "oidc_federation":
             return (
@@ -144,10 +156,20 @@ class AnthropicProfileStore:
             raise UnknownAccount(f"there is no account {name!r} in that profile; see: tokenferry accounts list")
 
 
-def profile_account(name: str, provider: str, folder: ProfileFolder, profile: str, *, created_at: int) -> Account:
-    """An account that stands for a profile; `created_at` in seconds since 1970 UTC."""
-    labels = MappingProxyType({PROFILE_LABEL: profile, FOLDER_LABEL: str(folder.path)})
-    return Account(name, provider, "oauth", owner="external", store=STORE, labels=labels, created_at=created_at)
+def profile_account(
+    name: str, provider: str, folder: ProfileFolder, profile: str, *, created_at: int, base_url: str | None = None
+) -> Account:
+    """An account that stands for a profile, whose token is for `base_url`; `created_at` in seconds since 1970 UTC."""
+    labels = {PROFILE_LABEL: profile, FOLDER_LABEL: str(folder.path)} | ({URL_LABEL: base_url} if base_url else {})
+    return Account(
+        name,
+        provider,
+        "oauth",
+        owner="external",
+        store=STORE,
+        labels=MappingProxyType(labels),
+        created_at=created_at,
+    )
 
 
 def _generation(token: OAuthToken) -> int:

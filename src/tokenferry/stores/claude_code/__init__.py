@@ -12,10 +12,20 @@ from tokenferry.stores.claude_code._file import CredentialsFile
 from tokenferry.stores.claude_code._home import ClaudeCodeHome
 from tokenferry.stores.claude_code._keychain import Keychain
 from tokenferry.stores.claude_code._lock import ClaudeCodeLock, LockTiming, WriteLock
-from tokenferry.stores.claude_code._store import AccountLock, ClaudeCodeStore, LoginStatus, Place
+from tokenferry.stores.claude_code._store import (
+    FOLDER_LABEL,
+    STORE,
+    AccountLock,
+    ClaudeCodeStore,
+    LoginStatus,
+    Place,
+    claude_code_account,
+)
 
 __all__ = [
+    "FOLDER_LABEL",
     "LOGIN_COMMAND",
+    "STORE",
     "AccountLock",
     "ClaudeCodeHome",
     "ClaudeCodeLock",
@@ -28,6 +38,7 @@ __all__ = [
     "LoginStatus",
     "Place",
     "WriteLock",
+    "claude_code_account",
     "digest",
     "merge",
     "parse",

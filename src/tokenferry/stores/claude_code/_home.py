@@ -38,6 +38,21 @@ class ClaudeCodeHome:
             )
         return cls(Path(unicodedata.normalize("NFC", value)), value)
 
+    @classmethod
+    def of_label(cls, label: str, home: Path) -> "ClaudeCodeHome":
+        """The folder that an account's `label` names."""
+        path = Path(unicodedata.normalize("NFC", label))
+        return cls(path, None if label == str(home / ".claude") else label)
+
+    @property
+    def label(self) -> str:
+        """By which an account names the folder: as it was named to Claude Code, for that names the Keychain's item."""
+        return str(self.path) if self.variable is None else self.variable
+
+    def is_at(self, label: str) -> bool:
+        """Whether this label names the folder."""
+        return label == self.label or Path(label).resolve() == self.path.resolve()
+
     @property
     def credentials(self) -> Path:
         return self.path / ".credentials.json"

@@ -162,7 +162,8 @@ class _Locks:
     def _owner_pid(self) -> int | None:
         """The process that says it holds the lock, if it runs. A left-over note may name somebody else's."""
         try:
-            note = parse_object(self._owner.read_bytes()[:4096]) if self._owner else None
+            is_there = self._owner is not None and self._owner.is_file()  # opening a FIFO would wait for its other end
+            note = parse_object(self._owner.read_bytes()[:4096]) if self._owner and is_there else None
             pid = note.get("pid") if note else None
             if not isinstance(pid, int) or pid <= 0:
                 return None

@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from types import MappingProxyType
+from typing import Final, Protocol
 
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import (
@@ -25,7 +26,9 @@ from tokenferry.stores.claude_code._keychain import Keychain
 from tokenferry.stores.claude_code._last_grant import LastGrant
 from tokenferry.stores.claude_code._lock import ClaudeCodeLock, LockTiming, WriteLock
 
-_ROOM: int = 256  # bytes by which a renewed login may be longer
+STORE: Final = "claude-code"
+FOLDER_LABEL: Final = "config_dir"
+_ROOM: Final = 256  # bytes by which a renewed login may be longer
 
 
 class Place(Protocol):
@@ -277,3 +280,9 @@ class AccountLock:
         """Let go; harmless when it isn't held."""
         self._theirs.release()
         self._ours.release()
+
+
+def claude_code_account(name: str, provider: str, home: ClaudeCodeHome, *, created_at: int = 0) -> Account:
+    """An account that stands for the login in this folder; `created_at` in seconds since 1970 UTC."""
+    labels = MappingProxyType({FOLDER_LABEL: home.label})
+    return Account(name, provider, "oauth", owner="claude-code", store=STORE, labels=labels, created_at=created_at)

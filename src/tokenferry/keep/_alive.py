@@ -1,0 +1,32 @@
+"""Who keeps a home's logins alive: there is a lock for it, and a mark of those who keep by a timetable."""
+
+import time
+from typing import Final
+
+from tokenferry.settings import Home
+from tokenferry.stores import FileLock, replace_private_file
+
+_RECENT: Final = 660.0
+
+
+def keeper_lock(home: Home) -> FileLock:
+    """The lock that one keeper of the home holds as long as it lives."""
+    return FileLock(home.keeper, home.locks)
+
+
+def mark_round(home: Home) -> None:
+    """Leave word that what was due has been done. Raises `StorageFailed`."""
+    replace_private_file(home.keeper, b"\n")
+
+
+def keeper_of(home: Home, now: float | None = None) -> str | None:
+    """Who keeps: a living process, or `keep --once` if that ran in the last 11 minutes; None for nobody."""
+    lock = keeper_lock(home)
+    if lock.is_held():
+        return lock.holder()
+    now = time.time() if now is None else now
+    try:
+        age = now - home.keeper.stat().st_mtime
+    except OSError:
+        return None
+    return "tokenferry keep --once" if -_RECENT < age < _RECENT else None

@@ -1,0 +1,48 @@
+import logging
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+logger = logging.getLogger(__name__)
+
+Kind: TypeAlias = Literal[
+    "keeping", "waiting", "renewed", "failed", "needs-login", "broken", "profile", "move", "clock", "defect"
+]
+
+_TROUBLE: Final = {"failed", "needs-login", "broken", "defect"}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a keeper did or met. `at` and `expires_at` are seconds since 1970 UTC; no secret is in it."""
+
+    at: int
+    kind: Kind
+    text: str
+    account: str | None = None
+    profile: str | None = None
+    fingerprint: str | None = None
+    expires_at: int | None = None
+    needs_help: bool = False
+    """Whether it goes on until somebody mends it."""
+
+    @property
+    def is_trouble(self) -> bool:
+        return self.needs_help or self.kind in _TROUBLE
+
+
+def log(event: Event) -> None:
+    """Tell of it in the log."""
+    if event.kind == "waiting":
+        logger.debug("%s", event.text)
+    elif event.is_trouble:
+        logger.warning("%s", event.text)
+    else:
+        logger.info("%s", event.text)
+
+
+def span(seconds: float) -> str:
+    """A length of time in its largest unit."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"

@@ -1,0 +1,315 @@
+import contextlib
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator
+from queue import Empty, SimpleQueue
+from typing import Final
+
+from tokenferry.broker import Broker, Published, complete_move
+from tokenferry.errors import LockTimeout, TokenferryError, UnknownAccount, UsageError
+from tokenferry.keep._alive import keeper_lock, mark_round
+from tokenferry.keep._event import Event, Kind, log, span
+from tokenferry.keep._schedule import Moment, Renewal, Schedule, is_dead
+from tokenferry.refresh import Job
+from tokenferry.settings import KeepSettings
+from tokenferry.stores import DISK, Document
+
+logger = logging.getLogger(__name__)
+
+_AT_ONCE: Final = 4
+_TURN_EVERY: Final = 1.0
+_LOCK_SHARE: Final = 0.9
+_MOVE_WAIT: Final = 1.0
+_MOVE: Final = ":move"  # no account's name
+_DEFECT_PAUSE: Final = 60.0
+_LAST_LOOK: Final = 5.0
+
+
+class Keeper:
+    """Keeps a home's logins alive though nobody asks for them, and what is published in step with them.
+
+    It renews what `next_renewal` says, rewrites profiles that were left behind, and completes moves that were cut
+    short. Changes by others count within a second. One keeper of a home is at work; others wait for its end. `tell`
+    gets each event, on whichever thread it happens. Clocks are given as for `Broker`; `steady` is for waits.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        *,
+        settings: KeepSettings | None = None,
+        tell: Callable[[Event], None] = log,
+        now: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if broker.home is None:
+            raise UsageError("logins are kept in a home of files alone")
+        self._broker = broker
+        self._home = broker.home
+        self._settings = settings or KeepSettings()
+        self._tell_of = tell
+        self._now = now
+        self._steady = steady
+        self._lock = keeper_lock(broker.home)
+        self._schedule = Schedule(self._settings, random.random())  # noqa: S311  # spreads retries, guards nothing
+        self._ending = threading.Event()
+        self._wake = threading.Event()
+        self._renewing: set[str] = set()
+        self._done: SimpleQueue[tuple[Renewal, Document | TokenferryError]] = SimpleQueue()
+        self._documents: list[Document] = []
+        self._published: frozenset[str] = frozenset()
+        self._profiles: dict[Hashable, Published] = {}
+        self._told: dict[str, str] = {}
+        self._stamps: Hashable = None
+        self._next_sweep = float("-inf")
+
+    def run(self) -> None:
+        """Keep until `stop`, once no other process does. Raises `UnsafeFile`, `StorageFailed` if no lock can be had."""
+        while self._take_turn():
+            try:
+                self._begin()
+                while not self._ending.is_set() and self._lock.is_still_ours():
+                    self._guarded_step()
+                    self._wake.wait(self._settings.look)
+                    self._wake.clear()
+            finally:
+                self._lock.release()
+
+    def once(self) -> bool:
+        """Do what is due, and wait for it; False if another process keeps. Raises what `run` and `mark_round` do."""
+        if not self._lock.try_acquire():
+            return False
+        try:
+            while self.step():
+                self._wake.wait(self._settings.look)
+                self._wake.clear()
+            mark_round(self._home)
+        finally:
+            self._lock.release()
+        return True
+
+    def stop(self) -> None:
+        """Begin nothing further; from any thread. A renewal under way goes on: the broker's `drain` waits for it."""
+        self._ending.set()
+        self._wake.set()
+
+    def step(self) -> bool:
+        """Look, and begin what is due, without waiting for it; tell whether anything is under way."""
+        now = Moment(self._now(), self._steady())
+        if moved := self._schedule.observe(now):
+            self._tell("clock", f"the clock moved by {moved:.0f} s, or the machine slept; looking again in a moment")
+        self._collect(now)
+        stamps = self._look_at_stamps()
+        if stamps != self._stamps or now.steady >= self._next_sweep:
+            self._stamps, self._next_sweep = stamps, now.steady + self._settings.sweep
+            self._sweep()
+        plan = self._schedule.plan(self._documents, self._published, now)
+        free = [renewal for renewal in self._schedule.due(plan, now) if renewal.name not in self._renewing]
+        for renewal in free[: _AT_ONCE - len(self._renewing)]:
+            if not self._ending.is_set():
+                self._start(renewal)
+        return bool(self._renewing)
+
+    @contextlib.contextmanager
+    def in_background(self) -> Iterator[None]:
+        """Keep on a thread of its own within the block. What keeps it from keeping is logged."""
+
+        def keep() -> None:
+            try:
+                self.run()
+            except TokenferryError as fault:
+                logger.warning("nobody keeps the logins here: %s", fault)
+
+        # A daemon: a renewal that it waits for has a thread of its own, which the process does not outlive.
+        thread = threading.Thread(target=keep, name="tokenferry-keeper", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.stop()
+            thread.join(_LAST_LOOK)
+
+    # -- whose turn it is
+
+    def _take_turn(self) -> bool:
+        """Wait until no other process keeps; False once told to stop."""
+        is_told = False
+        while not self._ending.is_set():
+            if self._lock.try_acquire():
+                return True
+            if not is_told:
+                is_told = True
+                self._tell("waiting", f"{self._lock.holder()} keeps the logins here; waiting to take over from it")
+            self._ending.wait(_TURN_EVERY)
+        return False
+
+    def _begin(self) -> None:
+        """Look at everything, and say what there is to keep."""
+        now = Moment(self._now(), self._steady())
+        self._stamps, self._next_sweep = self._look_at_stamps(), now.steady + self._settings.sweep
+        self._guarded(self._sweep)
+        plan = self._schedule.plan(self._documents, self._published, now)
+        if not plan:
+            self._tell("keeping", f"nothing in {self._home.path} is to be renewed yet; new accounts are noticed")
+            return
+        count = f"{len(plan)} login{'s' * (len(plan) > 1)}"
+        published = sum(renewal.name in self._published for renewal in plan)
+        first = plan[0]
+        when = f"in {span(first.at - now.wall)}" if first.at > now.wall else "now"
+        self._tell("keeping", f"keeping {count}, {published} of them published; next is {first.name}, {when}")
+
+    # -- one look
+
+    def _guarded_step(self) -> None:
+        self._guarded(self.step)
+
+    def _guarded(self, action: Callable[[], object]) -> None:
+        """Whatever goes wrong must not end the keeping."""
+        try:
+            action()
+        except TokenferryError as fault:
+            self._tell_once("", "broken", str(fault))
+        except Exception as fault:  # noqa: BLE001  # a defect in one look is no reason to let all logins lapse
+            kind = type(fault).__name__
+            self._tell_once("", "defect", f"looking after the logins failed with {kind}, a defect in tokenferry")
+            self._ending.wait(_DEFECT_PAUSE)
+        else:
+            self._told.pop("", None)
+
+    def _look_at_stamps(self) -> Hashable:
+        """What changes when an account, a publication, the local key or a move does; as before if it can't be had."""
+        home = self._home
+        try:
+            stamps = (
+                *self._broker.book.store.stamps().items(),
+                *DISK.stamps(home.published).items(),
+                ("local key", home.local_key.stat().st_mtime_ns if home.local_key.exists() else None),
+                ("move", home.move_to_claude_code.exists()),
+            )
+        except (TokenferryError, OSError) as fault:
+            logger.debug("the home can't be looked at: %s", type(fault).__name__)
+            return self._stamps
+        return frozenset(stamps)
+
+    def _sweep(self) -> None:
+        """Complete what others left half done, and read what there is to keep."""
+        self._complete_move()
+        names = self._broker.book.store.names()
+        self._told = {about: text for about, text in self._told.items() if about in {"", _MOVE, *names}}
+        self._documents = [document for name in names if (document := self._read(name))]
+        self._look_at_profiles()
+
+    def _complete_move(self) -> None:
+        try:
+            if complete_move(self._home, _MOVE_WAIT):
+                self._tell("move", "the move of a login to Claude Code, which was cut short, is complete")
+        except LockTimeout as fault:
+            logger.debug("somebody is at that move: %s", fault)
+        except TokenferryError as fault:
+            self._tell_once(_MOVE, "broken", f"a move to Claude Code was cut short and can't be completed: {fault}")
+
+    def _read(self, name: str) -> Document | None:
+        try:
+            document = self._broker.book.read(name)
+        except UnknownAccount:
+            return None
+        except TokenferryError as fault:
+            self._tell_once(name, "broken", str(fault), account=name)
+            return None
+        self._told.pop(name, None)
+        return document
+
+    def _look_at_profiles(self) -> None:
+        found = self._broker.publisher.published()
+        behind = {one.publication.config for one in found if one.standing.state == "behind"}
+        if any(one.standing.state in {"behind", "held"} for one in found):
+            found = self._broker.republish()
+        before, self._profiles = self._profiles, {one.publication.config: one for one in found}
+        for config, one in self._profiles.items():
+            publication, standing = one.publication, one.standing
+            last = before.get(config)
+            if standing.state == "current" and config in behind and publication.account not in self._renewing:
+                self._tell_of_profile(one, f"profile {publication.profile}: was behind {publication.source}, rewritten")
+            elif standing.state != "current" and (last is None or last.standing.text != standing.text):
+                text = f"profile {publication.profile} of {publication.source}: {standing.text}"
+                self._tell_of_profile(one, text, needs_help=True)
+        states = {"current", "behind"}
+        self._published = frozenset(
+            one.publication.account for one in found if one.publication.account and one.standing.state in states
+        )
+
+    # -- renewals
+
+    def _start(self, renewal: Renewal) -> None:
+        self._renewing.add(renewal.name)
+        name = f"tokenferry-keep-{renewal.name}"
+        threading.Thread(target=self._renew, args=(renewal,), name=name, daemon=True).start()
+
+    def _renew(self, renewal: Renewal) -> None:
+        """On a thread of its own: have the token replaced, unless somebody else did that meanwhile."""
+        name, wait = renewal.name, self._broker.settings.wait * _LOCK_SHARE
+        outcome: Document | TokenferryError
+        try:
+            outcome = self._broker.renew(name, Job(name, wait=wait, superseded=renewal.token.secret.sha256))
+            self._broker.republish(name)
+        except TokenferryError as fault:
+            outcome = fault
+        except Exception as fault:  # noqa: BLE001  # the schedule must hear of it
+            kind = type(fault).__name__
+            outcome = TokenferryError(f"account {renewal.name!r} was not renewed: {kind}, a defect in tokenferry")
+        self._done.put((renewal, outcome))
+        self._wake.set()
+
+    def _collect(self, now: Moment) -> None:
+        """Take note of the renewals that ended."""
+        with contextlib.suppress(Empty):
+            while True:
+                renewal, outcome = self._done.get_nowait()
+                self._renewing.discard(renewal.name)
+                if isinstance(outcome, Document):
+                    self._schedule.succeeded(renewal.name)
+                    self._documents = [outcome if one.account.name == renewal.name else one for one in self._documents]
+                    self._tell_of_grant(renewal.name, outcome, now)
+                elif isinstance(outcome, UnknownAccount) or self._ending.is_set():
+                    continue  # removed meanwhile, or refused because this process ends
+                elif self._schedule.failed(renewal, outcome, now):
+                    kind: Kind = "needs-login" if is_dead(outcome) else "failed"
+                    self._tell(kind, str(outcome), account=renewal.name)
+
+    # -- words
+
+    def _tell_of_grant(self, name: str, document: Document, now: Moment) -> None:
+        credential = document.credential
+        expires_at = credential.expires_at
+        life = "" if expires_at is None else f", which expires in {span(expires_at - now.wall)}"
+        self._tell(
+            "renewed",
+            f"account {name}: has a new token{life}",
+            account=name,
+            fingerprint=credential.secret.fingerprint,
+            expires_at=expires_at,
+        )
+
+    def _tell_of_profile(self, one: Published, text: str, *, needs_help: bool = False) -> None:
+        self._tell_of(
+            Event(
+                int(self._now()),
+                "profile",
+                text,
+                account=one.publication.account,
+                profile=one.publication.profile,
+                fingerprint=one.fingerprint,
+                expires_at=one.expires_at,
+                needs_help=needs_help,
+            )
+        )
+
+    def _tell_once(self, about: str, kind: Kind, text: str, *, account: str | None = None) -> None:
+        if self._told.get(about) != text:
+            self._told[about] = text
+            self._tell(kind, text, account=account)
+
+    def _tell(self, kind: Kind, text: str, **details: str | int | None) -> None:
+        self._tell_of(Event(int(self._now()), kind, text, **details))  # type: ignore[arg-type]  # by their names

@@ -1,0 +1,195 @@
+"""When which login is to be renewed, without I/O: documents and times in, decisions out."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from tokenferry.credentials import OAuthToken
+from tokenferry.errors import CredentialRefused, NeedsLogin, RefreshUncertain, TokenferryError, TryLater
+from tokenferry.refresh import window
+from tokenferry.settings import KeepSettings
+from tokenferry.stores import Document
+
+Reason: TypeAlias = Literal["published", "idle", "clock"]
+
+_SPREAD: Final = 0.1  # the share of a span by which renewals come earlier, so that logins of one hour don't meet again
+_USUAL_LIFE: Final = 28_800.0
+_CLOCK_SLACK: Final = 300.0
+_LEAST_LIFE: Final = 60.0
+_LEAST_PAUSE: Final = 5.0
+_JUMP: Final = 5.0
+_HOLD: Final = 5.0
+_FIRST_PAUSE: Final[dict[Reason, float]] = {"published": 5.0, "idle": 300.0, "clock": 300.0}
+_LONGEST_PAUSE: Final[dict[Reason, float]] = {"published": 60.0, "idle": 3600.0, "clock": 3600.0}
+_DOUBLINGS: Final = 10
+_TOLD_AGAIN: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Now, by both clocks: `wall` in seconds since 1970 UTC, `steady` in seconds, without jumps."""
+
+    wall: float
+    steady: float
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """One login to be renewed at that time (seconds since 1970 UTC), and why."""
+
+    document: Document
+    at: float
+    reason: Reason
+
+    @property
+    def name(self) -> str:
+        return self.document.account.name
+
+    @property
+    def token(self) -> OAuthToken:
+        """What is to be replaced."""
+        assert isinstance(self.document.credential, OAuthToken)
+        return self.document.credential
+
+
+def next_renewal(document: Document, *, is_published: bool, now: float, settings: KeepSettings) -> Renewal | None:
+    """When the account's login is to be renewed though nobody asks for it; None if it is not ours to renew.
+
+    A published one in time for the programs that read its profile; any other before its refresh token lapses; and one
+    whose times were taken from a clock that was wrong. Claude Code's own login never while its token lives.
+    """
+    token, owner = document.credential, document.account.owner
+    if not isinstance(token, OAuthToken) or token.refresh is None or owner not in {"tokenferry", "claude-code"}:
+        return None
+    spread = _SPREAD * int(token.secret.sha256[:8], 16) / 0xFFFF_FFFF
+    times: list[tuple[float, Reason]] = []
+    if is_published and token.expires_at is not None:
+        soonest = -math.inf if token.obtained_at is None else token.obtained_at + _LEAST_PAUSE
+        at = token.expires_at - window(token, settings.ahead) * (1 + spread)
+        times.append((max(at, soonest), "published"))
+    granted = _granted_at(document, now)
+    if granted is not None:
+        lapse = granted + settings.refresh_life if token.refresh_expires_at is None else token.refresh_expires_at
+        if lapse > granted + _LEAST_LIFE:  # otherwise that time is proven wrong by the grant
+            times.append((granted + max((lapse - granted) * settings.idle * (1 - spread), _LEAST_LIFE), "idle"))
+    if owner == "claude-code":
+        if token.expires_at is None:
+            return None
+        times = [(max(at, token.expires_at + 1.0), reason) for at, reason in times]
+    elif token.obtained_at is not None and token.obtained_at > now + _CLOCK_SLACK:
+        times.append((now, "clock"))
+    if not times:
+        return None
+    at, reason = min(times)
+    return Renewal(document, at, reason)
+
+
+def _granted_at(document: Document, now: float) -> float | None:
+    """When the refresh token was granted, as well as can be known."""
+    token, created = document.credential, document.account.created_at
+    assert isinstance(token, OAuthToken)
+    if token.obtained_at is not None:
+        return token.obtained_at
+    if token.expires_at is not None:
+        granted = token.expires_at - (_USUAL_LIFE if token.lifetime is None else token.lifetime)
+        if granted <= now:
+            return granted
+    return created or None
+
+
+@dataclass(slots=True)
+class _Setback:
+    """A renewal that came to nothing: nothing is tried until then, by both clocks."""
+
+    version: tuple[int, str]
+    steady: float = 0.0
+    wall: float = 0.0
+    failures: int = 0
+    kind: type[TokenferryError] | None = None
+    told: float = -math.inf
+
+
+class Schedule:
+    """What is due when, in the light of what came of earlier renewals.
+
+    A failure is followed by a pause that grows, a lost answer by waiting for the token's end, a dead login by nothing
+    until its document is another one. After a jump of the clock, or the machine's sleep, nothing begins for some
+    seconds. `jitter` gives a number between 0 and 1.
+    """
+
+    def __init__(self, settings: KeepSettings, jitter: float = 0.5) -> None:
+        self._settings = settings
+        self._jitter = jitter
+        self._setbacks: dict[str, _Setback] = {}
+        self._offset: float | None = None
+        self._hold = 0.0
+
+    def observe(self, now: Moment) -> float:
+        """Look at the clocks; give the seconds by which they moved apart since the last time, if that is a jump."""
+        offset = now.wall - now.steady
+        moved = 0.0 if self._offset is None else offset - self._offset
+        self._offset = offset
+        if abs(moved) < _JUMP:
+            return 0.0
+        self._hold = now.steady + _HOLD * (1 + self._jitter)
+        return moved
+
+    def plan(self, documents: Iterable[Document], published: frozenset[str], now: Moment) -> list[Renewal]:
+        """Every renewal to come, the first one first; dead logins have none."""
+        found: list[Renewal] = []
+        for document in documents:
+            name = document.account.name
+            renewal = next_renewal(document, is_published=name in published, now=now.wall, settings=self._settings)
+            setback = self._setbacks.get(name)
+            if renewal is None or (setback and setback.version == _version(document) and setback.steady == math.inf):
+                continue
+            found.append(renewal)
+        return sorted(found, key=lambda one: (one.at, one.name))
+
+    def due(self, plan: Iterable[Renewal], now: Moment) -> list[Renewal]:
+        """Those to begin now."""
+        if now.steady < self._hold:
+            return []
+        return [renewal for renewal in plan if renewal.at <= now.wall and self._is_free(renewal, now)]
+
+    def succeeded(self, name: str) -> None:
+        self._setbacks.pop(name, None)
+
+    def failed(self, renewal: Renewal, fault: TokenferryError, now: Moment) -> bool:
+        """Note a failure; tell whether it is news."""
+        version = _version(renewal.document)
+        setback = self._setbacks.get(renewal.name)
+        if setback is None or setback.version != version:
+            setback = self._setbacks[renewal.name] = _Setback(version)
+        setback.failures += 1
+        setback.steady, setback.wall = now.steady + self._pause(renewal.reason, setback.failures, fault), 0.0
+        if isinstance(fault, RefreshUncertain) and renewal.token.expires_at is not None:
+            setback.wall = renewal.token.expires_at + 1.0
+        is_news = setback.kind is not type(fault) or now.steady >= setback.told + _TOLD_AGAIN
+        if is_news:
+            setback.kind, setback.told = type(fault), now.steady
+        return is_news
+
+    def _pause(self, reason: Reason, failures: int, fault: TokenferryError) -> float:
+        """Seconds until the next try. What the provider asked for besides is on record, and heeded by the refresh."""
+        if is_dead(fault):
+            return math.inf
+        told = (fault.retry_after or 0.0) if isinstance(fault, TryLater) else 0.0
+        grown = _FIRST_PAUSE[reason] * 2.0 ** min(failures - 1, _DOUBLINGS) * (0.5 + 0.5 * self._jitter)
+        return min(max(told, grown), _LONGEST_PAUSE[reason])
+
+    def _is_free(self, renewal: Renewal, now: Moment) -> bool:
+        setback = self._setbacks.get(renewal.name)
+        if setback is None or setback.version != _version(renewal.document):
+            return True
+        return now.steady >= setback.steady and now.wall >= setback.wall
+
+
+def is_dead(fault: TokenferryError) -> bool:
+    """Whether only a person can help, so that trying again is in vain."""
+    return isinstance(fault, NeedsLogin | CredentialRefused)
+
+
+def _version(document: Document) -> tuple[int, str]:
+    return document.generation, document.credential.secret.sha256

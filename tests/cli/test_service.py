@@ -1,0 +1,121 @@
+"""`tokenferry service` on a machine whose systemctl is a stand-in on PATH, with a throw-away HOME."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli.harness import Outcome, tokenferry
+from service.standin import StandIn
+from tokenferry.settings import Home
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="systemd is Linux's")
+
+
+@pytest.fixture
+def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    return StandIn(tmp_path / "bin", "systemctl")
+
+
+@pytest.fixture
+def unit() -> Path:
+    return Path.home() / ".config" / "systemd" / "user" / "tokenferry.service"
+
+
+def service(*arguments: str, **variables: str) -> Outcome:
+    return tokenferry("service", *arguments, **variables)
+
+
+def test_it_is_installed_shown_changed_and_removed(home: Home, systemctl: StandIn, unit: Path) -> None:
+    first = service("install")
+    assert first.code == 0, first.err
+    assert f"wrote {unit}" in first.out
+    assert f"+Environment=TOKENFERRY_HOME={home.path}" in first.out
+    assert "loginctl enable-linger" in first.err
+    assert systemctl.calls()[-1] == "--user restart tokenferry.service"
+    systemctl.answers(is_active={"out": "active\n"}, is_enabled={"out": "enabled\n"})
+    again = service("install")
+    assert (again.code, again.out) == (0, f"the service runs already, as {unit} says\n")
+    shown = service("status", "--json")
+    assert shown.code == 0
+    assert shown.json == {
+        "manager": "systemd",
+        "path": str(unit),
+        "installed": True,
+        "current": True,
+        "enabled": "enabled",
+        "active": "active",
+        "running": True,
+        "keeper": None,
+    }
+    other = service("install", "--serve")
+    assert other.code == 0
+    assert [line.split()[-1] for line in other.out.splitlines() if line[1:].startswith("ExecStart=")] == [
+        "keep",
+        "serve",
+    ]
+    assert service("uninstall").code == 0
+    assert not unit.exists()
+    assert service("uninstall").out == f"no service is installed in {unit}\n"
+
+
+def test_a_dry_run_does_nothing(systemctl: StandIn, unit: Path) -> None:
+    outcome = service("install", "--dry-run")
+    assert outcome.code == 0
+    assert "+Restart=on-failure" in outcome.out
+    assert "would run: systemctl --user enable tokenferry.service" in outcome.out
+    assert not unit.exists()
+    assert systemctl.calls() == []
+    service("install")
+    systemctl.calls()
+    assert "would run: systemctl --user stop tokenferry.service" in service("uninstall", "--dry-run").out
+    assert unit.exists()
+    assert systemctl.calls() == []
+
+
+def test_without_a_session_it_says_what_to_type(systemctl: StandIn, unit: Path) -> None:
+    systemctl.answers(__user={"code": 1, "err": "Failed to connect to bus: No medium found\n"})
+    outcome = service("install")
+    assert outcome.code == 1
+    assert "Failed to connect to bus: No medium found; type these where it runs:" in outcome.err
+    assert outcome.out.splitlines()[-3:] == [
+        "systemctl --user daemon-reload",
+        "systemctl --user enable tokenferry.service",
+        "systemctl --user restart tokenferry.service",
+    ]
+    assert unit.exists()
+    shown = service("status")
+    assert shown.code == 1
+    assert "says nothing, state not known" in shown.out
+
+
+def test_a_unit_of_somebody_else_is_left_alone(systemctl: StandIn, unit: Path) -> None:
+    unit.parent.mkdir(parents=True)
+    unit.write_text("[Service]\nExecStart=/usr/bin/true\n")
+    unit.chmod(0o644)
+    for words in (["install"], ["uninstall"]):
+        outcome = service(*words)
+        assert outcome.code == 1
+        assert "was not made by tokenferry" in outcome.one_line()
+    assert service("status").code == 1
+    assert unit.read_text() == "[Service]\nExecStart=/usr/bin/true\n"
+
+
+def test_no_secret_is_written(systemctl: StandIn, unit: Path) -> None:
+    secret = "hunter2-hunter2"
+    outcome = service(
+        "install", HTTPS_PROXY=f"http://me:{secret}@127.0.0.1:1", ANTHROPIC_API_KEY=f"sk-ant-api03-{secret}"
+    )
+    assert outcome.code == 0
+    assert "HTTPS_PROXY holds a login" in outcome.err
+    assert outcome.hides(secret)
+    assert secret not in unit.read_text()
+
+
+def test_a_relative_home_is_written_in_full(home: Home, systemctl: StandIn, unit: Path, tmp_path: Path) -> None:
+    inside = os.path.relpath(home.path)
+    assert service("install", TOKENFERRY_HOME=inside).code == 0
+    assert f"Environment=TOKENFERRY_HOME={Path(inside).absolute()}" in unit.read_text()

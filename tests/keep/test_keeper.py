@@ -1,0 +1,467 @@
+"""A keeper over real files, with the clocks and the token endpoint in the test's hands."""
+
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from refresh.rig import LIFETIME, NAME, PATIENCE, PROVIDERS, START, Rig, answer, token, wait_for
+from tokenferry.accounts.moves import MoveFile, MoveRecord
+from tokenferry.broker import Broker
+from tokenferry.errors import UnsafeFile, UsageError
+from tokenferry.keep import Event, Keeper, keeper_of
+from tokenferry.oauth import Lost
+from tokenferry.secret import Secret
+from tokenferry.settings import Home, KeepSettings
+from tokenferry.stores import FileLock, MemoryStore
+
+DAY = 86_400.0
+QUICK = KeepSettings(look=0.01)
+
+
+class Kept:
+    """A keeper that looks when it is told to, and all that it says."""
+
+    def __init__(self, rig: Rig, **broker: Any) -> None:
+        self.rig = rig
+        self.steady = 1000.0
+        self.events: list[Event] = []
+        self.broker = rig.broker(**broker)
+        self.keeper = self.another()
+
+    def another(self, settings: KeepSettings | None = None) -> Keeper:
+        return Keeper(
+            self.broker, settings=settings, tell=self.events.append, now=self.rig.clock, steady=lambda: self.steady
+        )
+
+    def pass_time(self, seconds: float) -> None:
+        self.steady += seconds
+        self.rig.clock.advance(seconds)
+
+    def look(self) -> list[Event]:
+        """One look, the renewals that it begins, and the look after those. Gives what was told."""
+        seen = len(self.events)
+        self.keeper.step()
+        wait_for(lambda: not self.keeper.step())
+        return self.events[seen:]
+
+    def told(self, *kinds: str) -> list[Event]:
+        return [event for event in self.events if event.kind in kinds]
+
+
+@pytest.fixture
+def rig(home: Home) -> Iterator[Rig]:
+    rig = Rig(home)
+    yield rig
+    rig.close()
+
+
+@pytest.fixture
+def kept(rig: Rig) -> Kept:
+    return Kept(rig)
+
+
+def granted(seconds_ago: float = 0.0, number: int = 0, **changes: Any) -> Any:
+    at = int(START - seconds_ago)
+    return token(LIFETIME - seconds_ago, number, obtained_at=at, source="refresh", **changes)
+
+
+def profile_token(name: str = NAME) -> str:
+    path = Path.home() / ".config" / "anthropic" / "credentials" / f"{name}.json"
+    found: str = json.loads(path.read_text())["access_token"]
+    return found
+
+
+# -- renewing
+
+
+def test_a_published_account_is_renewed_in_time_and_its_profile_with_it(rig: Rig, kept: Kept) -> None:
+    rig.put(granted())
+    kept.broker.publish(NAME)
+    assert kept.look() == []
+    kept.pass_time(LIFETIME - 700)
+    assert kept.look() == []
+    assert rig.endpoint.requests == 0
+    kept.pass_time(100)
+    [event] = kept.look()
+    assert (event.kind, event.account, event.expires_at) == ("renewed", NAME, int(rig.clock()) + LIFETIME)
+    assert event.fingerprint == Secret("access-1").fingerprint
+    assert profile_token() == "access-1"
+    assert kept.look() == []
+    assert rig.endpoint.requests == 1
+
+
+def test_over_a_week_it_is_renewed_once_a_life(rig: Rig, kept: Kept) -> None:
+    rig.put(granted())
+    kept.broker.publish(NAME)
+    for _ in range(7 * 24 * 12):
+        kept.pass_time(300)
+        kept.look()
+    assert rig.endpoint.requests == 7 * 24 * 3600 // (LIFETIME - 600)
+    assert profile_token() == f"access-{rig.endpoint.requests}"
+
+
+def test_an_account_that_is_not_published_is_renewed_only_before_its_login_lapses(rig: Rig, kept: Kept) -> None:
+    rig.put(granted())
+    for day in range(90):
+        kept.pass_time(DAY)
+        kept.look()
+        assert rig.endpoint.requests <= (day + 1) / 17
+    assert rig.endpoint.requests == 4
+
+
+def test_accounts_and_publications_of_others_count_at_the_next_look(rig: Rig, kept: Kept) -> None:
+    other = rig.broker()
+    assert kept.look() == []
+    rig.put(granted(LIFETIME - 300))
+    assert kept.look() == []
+    other.publisher.publish(NAME)
+    [event] = kept.look()
+    assert event.kind == "renewed"
+    other.publisher.unpublish(other.publisher.find(NAME, None))
+    kept.pass_time(LIFETIME)
+    assert kept.look() == []
+
+
+def test_what_somebody_else_renewed_meanwhile_is_not_renewed_again(rig: Rig, kept: Kept) -> None:
+    """The decision was made on a document that is not the present one any more."""
+    rig.put(granted(LIFETIME - 300))
+    kept.broker.publisher.publish(NAME)
+    [before] = [kept.broker.book.read(NAME)]
+    rig.broker().renew(NAME)
+    kept.keeper._documents = [before]
+    kept.keeper._published = frozenset({NAME})
+    kept.keeper._stamps, kept.keeper._next_sweep = kept.keeper._look_at_stamps(), float("inf")
+    [event] = kept.look()
+    assert event.kind == "renewed"
+    assert event.fingerprint == Secret("access-1").fingerprint
+    assert rig.endpoint.requests == 1
+
+
+def test_many_that_are_due_at_once_are_renewed_a_few_at_a_time(rig: Rig, kept: Kept) -> None:
+    for number in range(9):
+        rig.put(granted(LIFETIME - 300, number), f"n{number}")
+        kept.broker.publisher.publish(f"n{number}")
+    rig.endpoint.gate.clear()
+    kept.keeper.step()
+    wait_for(lambda: rig.endpoint.requests == 4)
+    for _ in range(20):
+        kept.keeper.step()
+    assert rig.endpoint.requests == 4
+    rig.endpoint.gate.set()
+    kept.look()
+    assert sorted(event.account or "" for event in kept.told("renewed")) == [f"n{number}" for number in range(9)]
+    assert rig.endpoint.requests == 9
+
+
+def test_policy_is_not_asked_for_the_accounts_own_sake(rig: Rig) -> None:
+    providers = {"fake": replace(PROVIDERS["fake"], subscription=True)}
+    kept = Kept(rig, providers=providers)
+    rig.put(granted(25 * DAY))
+    assert [event.kind for event in kept.look()] == ["renewed"]
+
+
+def test_claude_codes_own_login_is_left_alone_while_its_token_lives(rig: Rig, kept: Kept) -> None:
+    rig.put(granted(LIFETIME - 60), owner="claude-code")
+    kept.broker.publisher.publish(NAME)
+    assert kept.look() == []
+    kept.pass_time(62)
+    assert [event.kind for event in kept.look()] == ["renewed"]
+
+
+def test_chains_of_others_and_what_can_not_be_renewed_are_left_alone(rig: Rig, kept: Kept) -> None:
+    rig.put(granted(90 * DAY), "theirs", owner="external")
+    rig.put(granted(90 * DAY, refresh=None), "bare")
+    assert kept.look() == []
+    assert rig.endpoint.requests == 0
+
+
+# -- failures
+
+
+def test_a_failing_provider_is_asked_no_more_often_than_the_shared_back_off_allows(rig: Rig, kept: Kept) -> None:
+    rig.put(granted(LIFETIME - 600))
+    kept.broker.publisher.publish(NAME)
+    rig.endpoint.script.extend(answer(500) for _ in range(1000))
+    for _ in range(1800):
+        kept.pass_time(1)
+        kept.look()
+    assert 8 < rig.endpoint.requests < 40
+    assert len(kept.told("failed")) == 1
+    rig.endpoint.script.clear()
+    kept.pass_time(301)
+    assert [event.kind for event in kept.look()] == ["renewed"]
+
+
+def test_a_dead_login_is_said_once_and_not_tried_again_until_somebody_logs_in(rig: Rig, kept: Kept) -> None:
+    rig.put(granted(LIFETIME - 300))
+    kept.broker.publisher.publish(NAME)
+    rig.endpoint.script.append(answer(400, error="invalid_grant"))
+    [event] = kept.look()
+    assert event.kind == "needs-login"
+    assert "tokenferry accounts add work --replace" in event.text
+    for _ in range(50):
+        kept.pass_time(3600)
+        kept.look()
+    assert rig.endpoint.requests == 1
+    assert kept.told("needs-login", "failed") == [event]
+    rig.put(token(300, 7, lifetime=600, obtained_at=int(rig.clock())))
+    kept.pass_time(6)
+    assert "renewed" in [event.kind for event in kept.look()]
+
+
+def test_a_lost_answer_is_not_asked_for_again_while_the_token_lives(rig: Rig, kept: Kept) -> None:
+    rig.put(granted(LIFETIME - 500))
+    kept.broker.publisher.publish(NAME)
+    rig.endpoint.script.append(Lost("the connection broke"))
+    assert [event.kind for event in kept.look()] == ["failed"]
+    for _ in range(8):
+        kept.pass_time(60)
+        kept.look()
+    assert rig.endpoint.requests == 1
+    kept.pass_time(60)
+    assert [event.kind for event in kept.look()] == ["renewed"]
+
+
+def test_a_broken_document_is_said_once_and_the_others_are_kept(rig: Rig, kept: Kept, home: Home) -> None:
+    rig.put(granted(LIFETIME - 300))
+    kept.broker.publisher.publish(NAME)
+    path = home.accounts / "torn.json"
+    path.write_text("{")
+    path.chmod(0o600)
+    assert sorted(event.kind for event in kept.look()) == ["broken", "renewed"]
+    kept.pass_time(600)
+    assert kept.look() == []
+    path.unlink()
+    assert kept.look() == []
+    path.write_text("{")
+    path.chmod(0o600)
+    assert [event.kind for event in kept.look()] == ["broken"]
+
+
+def test_a_defect_in_one_look_is_not_the_end(rig: Rig, kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.put(granted(LIFETIME - 300))
+    kept.broker.publisher.publish(NAME)
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("sk-ant-a-secret")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(kept.keeper, "_sweep", fail)
+        broken.setattr(kept.keeper._ending, "wait", lambda _: None)
+        kept.keeper._guarded(kept.keeper.step)
+        kept.keeper._guarded(kept.keeper.step)
+    assert [event.kind for event in kept.events] == ["defect"]
+    assert "secret" not in kept.events[0].text
+    kept.pass_time(120)
+    assert [event.kind for event in kept.look()] == ["renewed"]
+
+
+def test_an_account_that_is_removed_meanwhile_is_no_trouble(rig: Rig, kept: Kept) -> None:
+    rig.put(granted(25 * DAY))
+    rig.endpoint.gate.clear()
+    kept.keeper.step()
+    wait_for(rig.endpoint.entered.is_set)
+    rig.store.path(NAME).unlink()
+    rig.endpoint.gate.set()
+    kept.look()
+    assert kept.told("failed", "needs-login", "broken", "defect") == []
+
+
+# -- clocks
+
+
+def test_neither_sleep_nor_a_jumping_clock_makes_a_storm(rig: Rig, kept: Kept) -> None:
+    for number in range(12):
+        rig.put(granted(0, number), f"n{number}")
+        kept.broker.publisher.publish(f"n{number}")
+    kept.look()
+    jumps = (9 * 3600.0, 365 * DAY, -365 * DAY, 3600.0, -3600.0)
+    for number, jump in enumerate(jumps, 1):
+        rig.clock.advance(jump)
+        for _ in range(120):
+            kept.pass_time(0.5)
+            kept.look()
+        assert rig.endpoint.requests <= 12 * number
+    assert len(kept.told("clock")) == len(jumps)
+    assert kept.told("failed", "needs-login", "defect") == []
+    settled = rig.endpoint.requests
+    for _ in range(100):
+        kept.pass_time(60)
+        kept.look()
+    assert rig.endpoint.requests == settled
+
+
+def test_after_a_wrong_clock_is_mended_published_tokens_are_told_right(rig: Rig, kept: Kept) -> None:
+    rig.put(granted())
+    kept.broker.publisher.publish(NAME)
+    kept.look()
+    for jump in (365 * DAY, -365 * DAY):
+        rig.clock.advance(jump)
+        for _ in range(60):
+            kept.pass_time(0.5)
+            kept.look()
+    [one] = kept.broker.publisher.published()
+    assert one.expires_at is not None
+    assert rig.clock() < one.expires_at <= rig.clock() + LIFETIME
+
+
+# -- what others left
+
+
+def test_a_profile_that_was_left_behind_is_rewritten(rig: Rig, kept: Kept) -> None:
+    rig.put(granted())
+    kept.broker.publisher.publish(NAME)
+    kept.look()
+    rig.put(granted(0, 5))  # by somebody who was killed before the profile was written
+    [event] = kept.look()
+    assert (event.kind, event.profile, event.is_trouble) == ("profile", NAME, False)
+    assert profile_token() == "access-5"
+
+
+def test_a_profile_that_somebody_changed_is_told_once_and_its_account_not_renewed_for_it(rig: Rig, kept: Kept) -> None:
+    rig.put(granted())
+    kept.broker.publisher.publish(NAME)
+    path = Path.home() / ".config" / "anthropic" / "credentials" / f"{NAME}.json"
+    path.write_text("{}")
+    [event] = kept.look()
+    assert event.is_trouble
+    assert "was changed by somebody else" in event.text
+    kept.pass_time(LIFETIME)
+    assert kept.look() == []
+    assert path.read_text() == "{}"
+
+
+def test_a_move_that_was_cut_short_is_completed_unless_somebody_is_at_it(rig: Rig, kept: Kept, home: Home) -> None:
+    rig.put(granted(0, 1), "alice")
+    rig.put(granted(0, 2), "bob")
+    claude = Path.home() / ".claude"
+    claude.mkdir(mode=0o700)
+    record = MoveRecord(
+        to="bob",
+        home="alice",
+        step="preparing",
+        place=str(claude / ".credentials.json"),
+        config_dir=str(claude),
+        present="a digest",
+        coming="a digest",
+        account_id=None,
+        organization_id=None,
+        at=int(START),
+    )
+    MoveFile(home.move_to_claude_code).write(record)
+    with FileLock(home.move_to_claude_code, home.locks).held(1):
+        assert kept.look() == []
+    kept.pass_time(60)
+    assert "move" in [event.kind for event in kept.look()]
+    assert not home.move_to_claude_code.exists()
+    kept.pass_time(60)
+    assert kept.look() == []
+
+
+# -- one keeper a home
+
+
+def run_in_thread(keeper: Keeper) -> threading.Thread:
+    thread = threading.Thread(target=keeper.run)
+    thread.start()
+    return thread
+
+
+def test_one_of_several_keeps_and_another_takes_over_when_it_ends(rig: Rig, kept: Kept, home: Home) -> None:
+    rig.put(granted())
+    assert keeper_of(home) is None
+    first, second = kept.another(QUICK), kept.another(QUICK)
+    one = run_in_thread(first)
+    wait_for(lambda: kept.told("keeping"))
+    other = run_in_thread(second)
+    wait_for(lambda: kept.told("waiting"))
+    assert "process" in kept.told("waiting")[0].text
+    assert not kept.another().once()
+    assert str(keeper_of(home)).startswith("process ")
+    first.stop()
+    one.join(PATIENCE)
+    wait_for(lambda: len(kept.told("keeping")) == 2)
+    second.stop()
+    other.join(PATIENCE)
+    assert keeper_of(home) is None
+
+
+def test_it_says_what_there_is_to_keep(rig: Rig, kept: Kept) -> None:
+    for name, left in (("alice", 1200), ("bob", 3600)):
+        rig.put(granted(LIFETIME - left), name)
+        kept.broker.publisher.publish(name)
+    rig.put(granted(), "carol")
+    thread = run_in_thread(keeper := kept.another(QUICK))
+    wait_for(lambda: kept.told("keeping"))
+    keeper.stop()
+    thread.join(PATIENCE)
+    assert kept.events[0].text in {
+        f"keeping 3 logins, 2 of them published; next is alice, in {minutes} min" for minutes in (9, 10)
+    }
+
+
+def test_told_to_stop_it_ends_at_once_and_the_renewal_in_flight_is_not_lost(rig: Rig, kept: Kept) -> None:
+    rig.put(granted(LIFETIME - 300))
+    kept.broker.publisher.publish(NAME)
+    rig.endpoint.gate.clear()
+    keeper = kept.another(QUICK)
+    thread = run_in_thread(keeper)
+    wait_for(rig.endpoint.entered.is_set)
+    keeper.stop()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+    assert kept.broker.refreshing() == (NAME,)
+    rig.endpoint.gate.set()
+    assert kept.broker.drain(PATIENCE)
+    assert profile_token() == "access-1"
+    assert kept.told("failed") == []
+
+
+def test_without_a_lock_it_says_why(rig: Rig, kept: Kept, home: Home, caplog: pytest.LogCaptureFixture) -> None:
+    home.locks.mkdir(mode=0o700, exist_ok=True)
+    home.locks.chmod(0o777)
+    with pytest.raises(UnsafeFile, match="chmod"):
+        kept.keeper.run()
+    with caplog.at_level(logging.WARNING), kept.another().in_background():
+        wait_for(lambda: "nobody keeps the logins here" in caplog.text)
+
+
+def test_in_the_background_it_logs_what_it_does(rig: Rig, home: Home, caplog: pytest.LogCaptureFixture) -> None:
+    rig.put(granted(LIFETIME - 300))
+    broker = rig.broker()
+    broker.publisher.publish(NAME)
+    rig.endpoint.script.append(answer(503))
+    with (
+        caplog.at_level(logging.INFO, "tokenferry.keep"),
+        Keeper(broker, settings=QUICK, now=rig.clock).in_background(),
+    ):
+        wait_for(lambda: "could not be refreshed" in caplog.text)
+        rig.clock.advance(2)
+        wait_for(lambda: "has a new token" in caplog.text)
+    assert keeper_of(home) is None
+    assert not [one for one in ("access-0", "access-1", "refresh-0", "refresh-1") if one in caplog.text]
+
+
+def test_a_home_of_files_is_needed() -> None:
+    with pytest.raises(UsageError, match="home of files"):
+        Keeper(Broker(store=MemoryStore()))
+
+
+# -- once
+
+
+def test_once_does_what_is_due_and_leaves_word_of_it(rig: Rig, kept: Kept, home: Home) -> None:
+    for number in range(6):
+        rig.put(granted(LIFETIME - 300, number), f"n{number}")
+        kept.broker.publisher.publish(f"n{number}")
+    rig.put(granted(), "fresh")
+    assert kept.another(QUICK).once()
+    assert rig.endpoint.requests == len(kept.told("renewed")) == 6
+    assert keeper_of(home) == "tokenferry keep --once"
+    assert keeper_of(home, home.keeper.stat().st_mtime + 700) is None
