@@ -1,3 +1,4 @@
+import shlex
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -160,7 +161,7 @@ def test_what_has_arrived_is_not_taken_back_but_completed(book: AccountBook, hom
         with pytest.raises(Killed):
             give(book, home, target_file, disk=Mortal(last))
         last += 1
-    with pytest.raises(UsageError, match=r"complete it with: tokenferry export work --to bundle --with-chain '.*login"):
+    with pytest.raises(UsageError, match=r"complete it with: tokenferry export work --to bundle --with-chain .*login"):
         take_back(book, "work")
     give(book, home, target_file)
     assert book.store.names() == []
@@ -171,10 +172,30 @@ def test_a_hand_over_that_was_begun_goes_nowhere_else(book: AccountBook, home: H
         give(book, home, target_file, disk=Mortal(3))
     begun = pending_hand_over(book.read("work"))
     assert begun is not None
-    assert completion("work", begun) == f"tokenferry export work --to bundle --with-chain '{target_file}'"
+    assert completion("work", begun) == f"tokenferry export work --to bundle --with-chain {target_file}"
+    spaced = replace(begun, path=Path("/it's here"), key="a b")
+    assert shlex.split(completion("work", spaced))[-3:] == ["--key", "a b", "/it's here"]
     with pytest.raises(UsageError, match="was begun; complete it with"):
         give(book, home, target_file.with_name("other.json"))
     assert not target_file.with_name("other.json").exists()
+
+
+def test_a_login_that_came_later_is_none_that_was_handed_over(book: AccountBook, home: Home, target_file: Path) -> None:
+    """The file holds the old one, and completing that hand-over would remove the account with the new one."""
+    last = 2
+    while not theirs(target_file, "bundle"):
+        with pytest.raises(Killed):
+            give(book, home, target_file, disk=Mortal(last))
+        last += 1
+    new = replace(TOKEN, secret=Secret("new-access"), refresh=Secret("new-refresh"))
+    book.add(Account("work", "sandbox", "oauth"), new, machine="m", replacing=True)
+    assert pending_hand_over(book.read("work")) is None
+    with pytest.raises(UsageError, match="is not written over"):
+        give(book, home, target_file)
+    document = book.read("work")
+    assert (document.credential, document.account.owner) == (new, "tokenferry")
+    with pytest.raises(UsageError, match="none to take back"):
+        take_back(book, "work")
 
 
 def test_what_can_t_be_written_stays_ours(book: AccountBook, home: Home, target_file: Path) -> None:

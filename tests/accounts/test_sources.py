@@ -109,13 +109,13 @@ def test_a_logged_out_claude_code_is_told_and_holds_nothing(around: Surroundings
     assert list(look_around(around)) == []
 
 
-def test_a_profile_for_another_host_is_not_attached(around: Surroundings, person: Path) -> None:
+def test_a_profile_for_another_host_is_of_no_provider_that_is_known(around: Surroundings, person: Path) -> None:
     config = {"authentication": {"type": "user_oauth"}, "base_url": "https://llm.example"}
     write(person / ".config/anthropic/configs/work.json", config)
     write(person / ".config/anthropic/credentials/work.json", {"type": "oauth_token", "access_token": "x"})
     (found,) = attachable(around)
-    assert found.account is None
-    assert found.entry.provider is None
+    assert found.account is not None
+    assert (found.account.provider, found.entry.provider) == ("", None)
 
 
 def test_a_file_is_read_by_its_content(around: Surroundings, tmp_path: Path) -> None:

@@ -120,6 +120,20 @@ def swap(broker: Broker, reset_at: int | None = None) -> str:
 # -- by request
 
 
+def test_a_login_that_was_nobodys_is_taken_for_the_vendors_whatever_takes_its_place(
+    home: Home, broker: Broker, claude: ClaudeCodeHome, sandbox: Sandbox
+) -> None:
+    """Else its tokens would go to the other's host, and the policy would not know it."""
+    log_in(claude, sandbox, "bob")
+    login = read_credential(json.dumps(sandbox.issue("alice", expires_in=28_800)).encode(), "oauth", "oauth")
+    broker.add(Account("trial", "sandbox", "oauth", created_at=1), login)
+    assert use_for_claude_code("trial", broker).home == "claude-code"
+    assert broker.book.read("claude-code").account.provider == "claude-max"
+    careful = Broker(home=home, providers=broker.providers)
+    with pytest.raises(PolicyRefused):
+        careful.resolve("claude-code")
+
+
 def test_a_login_is_given_to_claude_code_under_any_policy(
     home: Home, broker: Broker, add: Add, claude: ClaudeCodeHome, sandbox: Sandbox
 ) -> None:
@@ -393,3 +407,27 @@ def test_what_was_noted_of_an_account_goes_with_it(home: Home, broker: Broker, a
     mark(home, "alice", None)
     broker.remove("alice")
     assert marks(home) == {}
+
+
+def test_a_login_that_bills_no_subscription_never_takes_over(
+    home: Home, broker: Broker, add: Add, claude: ClaudeCodeHome, sandbox: Sandbox
+) -> None:
+    """One of a provider on this machine may be given to Claude Code, but by somebody who means it."""
+    add("alice")
+    use_for_claude_code("alice", broker)
+    login = read_credential(json.dumps(sandbox.issue("carol", expires_in=28_800)).encode(), "oauth", "oauth")
+    broker.add(Account("trial", "sandbox", "oauth", created_at=1), login)
+    with pytest.raises(UnknownAccount, match="fewer than 2 accounts"):
+        swap(broker)
+
+
+def test_what_comes_home_is_published_as_claude_code_renewed_it(
+    home: Home, broker: Broker, add: Add, claude: ClaudeCodeHome, sandbox: Sandbox
+) -> None:
+    add("alice", "bob")
+    profile = broker.publish("alice", "mine").credentials
+    use_for_claude_code("alice", broker)
+    log_in(claude, sandbox, "alice")
+    renewed = json.loads(claude.credentials.read_bytes())["claudeAiOauth"]["accessToken"]
+    assert use_for_claude_code("bob", broker).home == "alice"
+    assert json.loads(profile.read_bytes())["access_token"] == renewed

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cli.harness import Outcome, tokenferry
+from cli.harness import Outcome, Terminal, tokenferry
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home
 
@@ -128,3 +128,55 @@ def test_a_log_out_later_is_a_state(sandbox: Sandbox, credentials: Path) -> None
     assert row["state"] == "broken"
     assert "claude /login" in row["text"]
     assert tokenferry("accounts", "remove", "mine", "--yes").code == 0
+
+
+@pytest.mark.parametrize("provider", ["console", "elsewhere"])
+def test_it_is_no_login_of_another_provider_to_whose_host_it_would_go(
+    sandbox: Sandbox, home: Home, credentials: Path, provider: str
+) -> None:
+    """Not even one that doesn't name its plan."""
+    login = json.loads(credentials.read_text())
+    del login["claudeAiOauth"]["subscriptionType"]
+    credentials.write_text(json.dumps(login))
+    declared = '[[providers]]\nname = "elsewhere"\nbase_url = "https://api.example.com"\n'
+    home.config.write_text(declared + home.config.read_text())
+    outcome = tokenferry("accounts", "add", "mine", "--store", "claude-code", "--provider", provider)
+    assert (outcome.code, "leave --provider out" in outcome.one_line()) == (2, True)
+    imported = tokenferry("import", str(credentials), "--provider", provider)
+    assert "a login of Claude Code, and provider" in imported.out
+    assert imported.code == 1
+    assert tokenferry("accounts", "list", "--json").json == []
+
+
+def test_what_was_attached_as_another_provider_s_is_gated_all_the_same(
+    sandbox: Sandbox, home: Home, credentials: Path
+) -> None:
+    login = log_in(credentials, sandbox, expires_in=3600)
+    attach()
+    attached = home.attached / "mine.json"
+    attached.write_text(attached.read_text().replace('"claude-max"', '"console"'))
+    document = json.loads(credentials.read_text())
+    del document["claudeAiOauth"]["subscriptionType"]
+    credentials.write_text(json.dumps(document))
+    outcome = tokenferry("token", "mine", "--min-ttl", "0")
+    assert outcome.code == 7
+    assert outcome.hides(login["access_token"])
+    assert "for Claude Code alone" in tokenferry("accounts", "list").out
+
+
+def test_it_names_its_folder_and_follows_no_variable_that_is_set_later(
+    sandbox: Sandbox, credentials: Path, tmp_path: Path
+) -> None:
+    attach()
+    (tmp_path / "other").mkdir(mode=0o700)
+    shown = tokenferry("accounts", "show", "mine", "--json", CLAUDE_CONFIG_DIR=str(tmp_path / "other"))
+    assert shown.json["labels"] == {"config_dir": str(credentials.parent)}
+    assert shown.json["state"] == "expired"
+
+
+def test_a_question_before_it_is_removed_says_that_the_login_stays(sandbox: Sandbox, credentials: Path) -> None:
+    attach()
+    terminal = Terminal("accounts", "remove", "mine")
+    terminal.wait_for("Its login stays where it is.")
+    terminal.type("n\n")
+    assert terminal.end() == 1

@@ -56,7 +56,8 @@ def test_the_active_profile_is_attached_and_its_token_used(profiles: Profiles, i
     assert inside("token", "mine", "--min-ttl", "0").out.strip() == issued["access_token"]
     [row] = inside("accounts", "list", "--json").json
     assert (row["owner"], row["store"], row["state"]) == ("ant", "anthropic-profile", "fresh")
-    assert row["labels"] == {"profile": "default", "config_dir": str(profiles.path)}
+    base_url = json.loads((profiles.path / "configs" / "default.json").read_text())["base_url"]
+    assert row["labels"] == {"profile": "default", "config_dir": str(profiles.path), "base_url": base_url}
     assert profiles.content() == before
     assert "sk-ant" not in "".join(path.read_text() for path in home.attached.iterdir())
 
@@ -165,3 +166,36 @@ def test_a_call_that_makes_no_sense_is_refused(profiles: Profiles, inside: Insid
     outcome = inside("accounts", "add", "mine", *more)
     assert outcome.code in {2, 4}
     assert word in outcome.one_line()
+
+
+def test_a_profile_that_is_for_another_host_by_now_is_not_used(profiles: Profiles, inside: Inside) -> None:
+    """Its token would go to the host it was attached for."""
+    issued = profiles.write()
+    attach(inside)
+    config = profiles.path / "configs" / "default.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"base_url": "https://llm.example"}))
+    outcome = inside("token", "mine", "--min-ttl", "0")
+    assert outcome.code == 3
+    assert "is for https://llm.example now; remove it with: tokenferry accounts remove mine" in outcome.one_line()
+    assert outcome.hides(issued["access_token"])
+    assert inside("accounts", "remove", "mine", "--yes").code == 0
+
+
+def test_one_of_another_host_is_imported_by_its_path_as_one_of_that_hosts_provider(
+    profiles: Profiles, inside: Inside
+) -> None:
+    profiles.write()
+    found = inside("import")
+    assert "import it by its path with --provider P" in found.out
+    path = str(profiles.path / "credentials" / "default.json")
+    outcome = inside("import", path, "--provider", "sandbox", "--name", "mine", "--yes")
+    assert outcome.out.splitlines()[-1].startswith("attached account mine")
+    assert inside("accounts", "list", "--json").json[0]["owner"] == "ant"
+
+
+def test_it_can_not_be_moved_and_that_is_said_of_it(profiles: Profiles, inside: Inside) -> None:
+    profiles.write()
+    attach(inside)
+    outcome = inside("use", "mine", "--for", "claude-code")
+    assert outcome.code == 2
+    assert "rests in the login of anthropic-profile" in outcome.one_line()

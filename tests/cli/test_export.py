@@ -2,6 +2,7 @@ import json
 import os
 import stat
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -98,16 +99,34 @@ def test_in_a_terminal_a_no_hands_nothing_over(person: Path, login: Login) -> No
     assert tokenferry("token", "work").code == 0
 
 
-def test_a_hand_over_that_was_cut_short_is_found_and_taken_back(person: Path, login: Login, home: Home) -> None:
-    login()
+def begin_hand_over(issued: dict[str, Any], person: Path, home: Home) -> Path:
+    """What is on disk of a hand-over that was killed before its file was written. Gives the account's document."""
     path = home.accounts / "work.json"
     document = json.loads(path.read_text())
-    begun = {"target": "bundle", "path": str(person / "b.json"), "key": None, "refresh": "0" * 64, "at": 1}
+    refresh = sha256(issued["refresh_token"].encode()).hexdigest()
+    begun = {"target": "bundle", "path": str(person / "b.json"), "key": None, "refresh": refresh, "at": 1}
     path.write_text(json.dumps(document | {"owner": "external", "handed_over": begun}))
+    return path
+
+
+def test_a_hand_over_of_a_subscription_is_not_completed_without_the_policy(
+    person: Path, login: Login, home: Home, sandbox: Sandbox
+) -> None:
+    begin_hand_over(login(), person, home)
+    home.config.write_text(home.config.read_text() + "subscription = true\n")
+    complete = ("export", "work", "--to", "bundle", "--with-chain", "--yes", str(person / "b.json"))
+    assert tokenferry(*complete).code == 7
+    assert not (person / "b.json").exists()
+    home.config.write_text(f'{home.config.read_text()}[policy]\nsubscription = "own"\n')
+    assert tokenferry(*complete).code == 0
+
+
+def test_a_hand_over_that_was_cut_short_is_found_and_taken_back(person: Path, login: Login, home: Home) -> None:
+    path = begin_hand_over(login(), person, home)
     found = tokenferry("doctor", "--json")
     cures = [one["cure"] for one in found.json if "was cut short" in one["what"]]
     assert cures == [
-        f"tokenferry export work --to bundle --with-chain '{person}/b.json'; or: tokenferry export work --take-back"
+        f"tokenferry export work --to bundle --with-chain {person}/b.json; or: tokenferry export work --take-back"
     ]
     assert "give --yes" in tokenferry("export", "work", "--take-back").one_line()
     taken = tokenferry("export", "work", "--take-back", "--yes")

@@ -247,3 +247,20 @@ def test_an_sdk_profile_is_attached_and_read_where_it_is(person: Path, inside: I
     assert outcome.code == 0, outcome.err
     (account,) = inside("accounts", "list", "--json").json
     assert (account["name"], account["owner"], account["store"]) == ("work", "ant", "anthropic-profile")
+
+
+def test_a_login_that_was_moved_on_to_claude_code_is_not_taken_from_its_pool_again(
+    person: Path, inside: Inside, home: Home
+) -> None:
+    """Claude Code renews it there, and the pool's copy, used up, would log it out."""
+    pooled = {"accessToken": POOL_ACCESS, "refreshToken": POOL_REFRESH, "expiresAt": 1_900_000_000_000}
+    pool = write(person / "pool.json", {"accounts": {"you@mail.example": pooled}})
+    assert inside("import", str(pool), "--take-over").code == 0
+    assert inside("use", "you@mail.example", "--for", "claude-code").code == 0
+    path = person / ".claude" / ".credentials.json"
+    document = json.loads(path.read_text())
+    document["claudeAiOauth"] |= {"accessToken": ACCESS, "refreshToken": REFRESH}
+    path.write_text(json.dumps(document))
+    again = inside("import", str(pool), "--take-over")
+    assert "used up: taken over before, as you@mail.example" in again.out
+    assert len(inside("accounts", "list", "--json").json) == 1

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 
 import pytest
 
-from cli.harness import Outcome, bundle, tokenferry
+from cli.harness import Outcome, begin, bundle, end, tokenferry
 from tokenferry.accounts.moves import MoveFile, MoveRecord
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home
@@ -185,3 +185,17 @@ def test_removing_a_moved_account_leaves_claude_code_its_login(
     assert [one["name"] for one in inside("accounts", "list", "--json").json] == ["bob"]
     assert refresh_token(credentials) == logins["alice"]["refresh_token"]
     assert not (home.accounts / "alice.json").exists()
+
+
+def test_who_waits_for_claude_code_is_told_so(logins: dict[str, dict[str, Any]], credentials: Path) -> None:
+    credentials.parent.mkdir(mode=0o700)
+    lock = credentials.with_name(".oauth_refresh.lock")
+    lock.mkdir()
+    process = begin("use", "alice", "--for", "claude-code")
+    assert process.stderr is not None
+    told = process.stderr.readline()
+    assert told.startswith("tokenferry: waiting up to ")
+    assert f"{lock} is held by Claude Code" in told
+    lock.rmdir()
+    outcome = end(process)
+    assert (outcome.code, outcome.out) == (0, "Claude Code has account alice now\n")

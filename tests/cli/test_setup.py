@@ -68,6 +68,14 @@ def test_a_dry_run_shows_the_change_and_makes_none(home: Home, path: Path, insid
     assert not home.setup.exists()
 
 
+def test_a_dry_run_takes_what_is_absent_for_no_obstacle(home: Home, path: Path, inside: Inside) -> None:
+    login = {"accessToken": SECRET, "refreshToken": "r", "expiresAt": 1_900_000_000_000, "scopes": ["user:inference"]}
+    credentials = path.with_name(".credentials.json")
+    put(credentials, {"claudeAiOauth": login})
+    credentials.chmod(0o600)
+    assert "goes before" not in inside("setup", "claude-code", "--dry-run").err
+
+
 def test_without_a_terminal_it_asks_for_a_flag(home: Home, path: Path, inside: Inside) -> None:
     outcome = inside("setup", "claude-code")
     assert outcome.code == 2

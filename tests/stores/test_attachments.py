@@ -1,4 +1,6 @@
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
@@ -51,12 +53,18 @@ def test_what_can_not_be_read_says_what_to_do(
         attachments.read("mine")
 
 
-def test_an_account_that_does_not_say_where_it_rests_rests_where_any_other_of_that_store_does(home: Home) -> None:
+def test_an_account_that_does_not_say_where_it_rests_rests_where_any_other_of_that_store_does(
+    home: Home, tmp_path: Path
+) -> None:
     store = AttachedStore(FileStore(home), home.attached, lambda _: MemoryStore())
     folder = MappingProxyType({"config_dir": "/one"})
     store.attach(Account("one", "claude-max", "oauth", "claude-code", "claude-code", labels=folder))
     with pytest.raises(UsageError, match="'one' is attached to that login already"):
         store.attach(ACCOUNT)
+    (tmp_path / "link").symlink_to("/one")
+    linked = MappingProxyType({"config_dir": str(tmp_path / "link")})
+    with pytest.raises(UsageError, match="'one' is attached to that login already"):
+        store.attach(Account("three", "claude-max", "oauth", "claude-code", "claude-code", labels=linked))
     other = MappingProxyType({"config_dir": "/two"})
     store.attach(Account("two", "claude-max", "oauth", "claude-code", "claude-code", labels=other))
     assert store.names() == ["one", "two"]
@@ -77,6 +85,12 @@ class Interrupted:
         if len(self.asked) > 1:
             raise LockTimeout("in use", holder="somebody")
         self.is_over = True
+
+    @contextmanager
+    def held_off(self, timeout: float) -> Iterator[None]:
+        if not self.is_over:
+            self.recover(timeout)
+        yield
 
 
 def put(files: FileStore, name: str) -> None:

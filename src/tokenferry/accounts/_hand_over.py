@@ -1,6 +1,7 @@
 """Giving a login up to another program: at every moment exactly one side may renew it."""
 
 import contextlib
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, get_args
@@ -45,16 +46,18 @@ class HandOver:
 
 
 def pending_hand_over(document: Document) -> HandOver | None:
-    """The hand-over of the account's login that was begun, if one was."""
-    fields = document.unknown.get(_RECORD)
+    """The hand-over of the account's login that was begun, if one was; one of a login it had before is none."""
+    fields, present = document.unknown.get(_RECORD), getattr(document.credential, "refresh", None)
     if not isinstance(fields, Fields) or fields.get("target") not in get_args(Target):
+        return None
+    if present is None or fields.get("refresh") != present.sha256:
         return None
     key = fields.get("key")
     return HandOver(
         target=fields["target"],
         path=Path(str(fields.get("path"))),
         key=key if isinstance(key, str) else None,
-        refresh=str(fields.get("refresh")),
+        refresh=present.sha256,
         at=fields["at"] if isinstance(fields.get("at"), int) else 0,
     )
 
@@ -129,8 +132,8 @@ def take_back(book: AccountBook, name: str) -> None:
 
 def completion(name: str, begun: HandOver) -> str:
     """The command that completes a hand-over that was begun."""
-    key = f" --key {begun.key}" if begun.key else ""
-    return f"tokenferry export {name} --to {begun.target} --with-chain{key} '{begun.path}'"
+    key = f" --key {shlex.quote(begun.key)}" if begun.key else ""
+    return f"tokenferry export {name} --to {begun.target} --with-chain{key} {shlex.quote(str(begun.path))}"
 
 
 def _take_back(book: AccountBook, name: str, document: Document) -> None:

@@ -18,6 +18,7 @@ ORIGIN: Final = "origin"
 
 _GATEWAY_KEYS: Final = ("tfk_", "tfa_")
 _LONGEST_NAME: Final = 64
+_CLAUDE_CODES: Final = ("claude-code", "pool")
 _OTHERS: Final = {
     "pool": "whatever else uses that pool file",
     "ccm": "claude-code-mux",
@@ -153,10 +154,13 @@ def judge(  # noqa: PLR0911  # a list of rules, one return each
     if not is_profile and (fault := _why_dead(credential, now)):
         return replace(nothing, note=fault)
     provider = found.account.provider if found.account else entry.provider
-    if provider is None:
+    if not provider:
         return replace(nothing, note="nobody can tell who issued it; import it by its path with --provider P")
     if provider not in providers:
         return replace(nothing, note=f"provider {provider!r} is not declared; add it under [[providers]]")
+    is_claude_codes = found.source in _CLAUDE_CODES and isinstance(credential, OAuthToken)
+    if is_claude_codes and not providers[provider].suits_claude_code(credential):
+        return replace(nothing, note=f"a login of Claude Code, and provider {provider!r} is for other credentials")
     action, note = _meaning(found, credential)
     if action == "take-over" and holdings.is_unsure(provider):
         return replace(nothing, note="Claude Code's login can't be looked at, and this may be a copy; mend that first")

@@ -19,7 +19,7 @@ from tokenferry.formats import (
     parse_environment,
     parse_pool,
 )
-from tokenferry.stores import Account, read_private_file
+from tokenferry.stores import read_private_file
 
 _CLAUDE_MAX: Final = "claude-max"
 _HINTS: Final = dict(zip(VARIABLES, ("anthropic-key", "anthropic-token", "setup-token"), strict=True))
@@ -142,14 +142,18 @@ def _fault(source: str, where: str, fault: Exception) -> Found:
 
 
 def _claude_code(around: Surroundings) -> Iterator[Found]:
-    from tokenferry.stores.claude_code import ClaudeCodeHome, ClaudeCodeStore  # noqa: PLC0415  # see above
+    from tokenferry.stores.claude_code import (  # noqa: PLC0415  # see above
+        ClaudeCodeHome,
+        ClaudeCodeStore,
+        claude_code_account,
+    )
 
     name = "claude-code"
-    account = Account(name, _CLAUDE_MAX, "oauth", owner="claude-code", store="claude-code")
     where = "CLAUDE_CONFIG_DIR"
     try:
         home = ClaudeCodeHome.from_environment(around.environ, around.person)
         where = str(home.credentials)
+        account = claude_code_account(name, _CLAUDE_MAX, home)
         store = ClaudeCodeStore.on_this_platform(account, home, around.locks, user=around.user)
         status = store.status()
         where = status.where
@@ -190,7 +194,8 @@ def _profiles(around: Surroundings) -> Iterator[Found]:
             yield _fault("profile", where, fault)
             continue
         if urlsplit(config.base_url or SDK_URL).hostname != urlsplit(SDK_URL).hostname:
-            yield Found("profile", where, Entry(profile, document.credential), profile)
+            account = replace(document.account, provider="")
+            yield Found("profile", where, Entry(profile, document.credential), profile, account)
             continue
         provider = "console" if config.client_id or config.type == "oidc_federation" else "anthropic"
         account = replace(document.account, provider=provider)

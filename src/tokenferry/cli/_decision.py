@@ -118,7 +118,7 @@ def _steps(broker: Broker, found: Row, now: float) -> Iterator[tuple[str, str]]:
         yield "provider", found.text
         return
     yield "provider", f"{provider.name}, for {provider.base_url}"
-    if not provider.bills_subscription(token):
+    if not broker.bills_subscription(account, token):
         yield "policy", "billed to no Claude subscription, so it is handed out"
     elif broker.policy.subscription == "off":
         yield "policy", 'billed to a Claude subscription, and [policy] subscription = "off" keeps it for Claude Code'

@@ -127,14 +127,14 @@ def _describe(broker: Broker, document: Document, active: str | None, now: float
     account = document.account
     is_active = account.name == active
     try:
-        provider = broker.provider_of(account)
+        broker.provider_of(account)
         attempt = broker.journal.attempt(account.name)
     except TokenferryError as fault:
         return Row(account.name, "broken", f"broken: {fault}", is_active, document=document, fault=fault)
     verdict = broker.journal.verdict(account.name)
     state, text = standing(document, attempt, verdict, broker.machine, time.time() if now is None else now)
     remarks = [_PLACES[account.store]] if account.store in _PLACES else []
-    if broker.policy.subscription == "off" and provider.bills_subscription(document.credential):
+    if broker.policy.subscription == "off" and broker.bills_subscription(account, document.credential):
         remarks.append("for Claude Code alone")
     profiles = tuple(one.profile for one in broker.publisher.profiles_of(account.name))
     remarks += [f"published as profile {profile}" for profile in profiles]

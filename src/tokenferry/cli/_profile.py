@@ -30,14 +30,20 @@ def account_of_profile(broker: Broker, name: str, provider: str | None, profile:
     """
     folder = ProfileFolder.from_environment(os.environ, Path.home())
     profile = check_profile_name(folder.active(os.environ) if profile is None else profile)
-    account = profile_account(name, provider or _UNTOLD, folder, profile, created_at=int(time.time()))
-    config = AnthropicProfileStore.of(account, folder.path).config()
+    unread = profile_account(name, "", folder, profile, created_at=0)
+    config = AnthropicProfileStore.of(unread, folder.path).config()
     if broker.publisher.is_published(folder, profile):
         raise UsageError(
             f"profile {profile!r} was published by tokenferry from an account; use that account instead of attaching it"
         )
-    if provider is None:
-        account = profile_account(name, _provider_of(config), folder, profile, created_at=account.created_at)
+    account = profile_account(
+        name,
+        provider or _provider_of(config),
+        folder,
+        profile,
+        created_at=int(time.time()),
+        base_url=config.base_url or SDK_URL,
+    )
     _check_host(broker, account, config)
     return account
 

@@ -81,12 +81,15 @@ def export(
     if to is None:
         raise UsageError("say in which format with --to: bundle, claude-code, pool, profile, ccm, env or key-file")
     path = _path(home, to, file)
-    begun = pending_hand_over(broker.book.read(name))
-    credential = None if begun and with_chain else broker.resolve(name, min_ttl=_MIN_TTL)
+    document = broker.book.read(name)
+    begun = pending_hand_over(document) if with_chain else None
+    if begun is None:
+        credential = broker.resolve(name, min_ttl=_MIN_TTL)
+    elif not begun.has_arrived():
+        broker.check_policy(document)
     if with_chain:
         _hand_over(broker, home, name, to=to, path=path, key=key, is_begun=begun is not None, yes=yes)
         return
-    assert credential is not None
     if path is None:
         _to_stdout(home, name, to, credential, key=key, force=force)
         return

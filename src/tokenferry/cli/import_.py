@@ -174,9 +174,9 @@ def _take(broker: Broker, home: Home, offer: Offer) -> None:
     if offer.action != "attach":
         broker.add(account, _imported(credential), origin=offer.origin)
     elif offer.source == "profile":
-        broker.book.attach(account_of_profile(broker, account.name, account.provider, offer.key))
+        broker.attach(account_of_profile(broker, account.name, account.provider, offer.key))
     else:
-        broker.book.attach(account)
+        broker.attach(account)
     if offer.is_limited:
         mark = Cooldown(
             Scope("account", account.name), "rate-limited", "import", offer.limited_until, "the pool said so"
@@ -250,7 +250,7 @@ def _bills(broker: Broker) -> Callable[[Offer], bool]:
     def bills(offer: Offer) -> bool:
         assert offer.account is not None
         assert offer.credential is not None
-        return broker.provider_of(offer.account).bills_subscription(offer.credential)
+        return broker.bills_subscription(offer.account, offer.credential)
 
     return bills
 

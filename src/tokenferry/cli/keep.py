@@ -20,6 +20,7 @@ from tokenferry.settings import Home
 app = new_app()
 
 _LOOK: Final = 1.0
+_MOMENT: Final = 0.5  # in which what is all but done ends by itself
 
 
 @app.command(
@@ -87,7 +88,7 @@ def _keep(broker: Broker, home: Home, config: Path | None, *, as_json: bool) -> 
                     running = _Running(new, as_json=as_json)
     except Ended as ended:
         running.keeper.stop()
-        if not grants_end(0):
+        if not grants_end(_MOMENT):
             note("finishing the refresh in flight…")
         return ended.exit_code if ended.exit_code == 128 + signal.SIGINT else 0
     return running.raise_fault()
@@ -126,7 +127,7 @@ class _Running:
 def _reopen(home: Home, config: Path | None) -> Broker | None:
     """A broker by the configuration as it is now; None, and a word about it, if that can't be used."""
     try:
-        return open_broker(home, load(config or home.config, required=config is not None))
+        return open_broker(home, load(config or home.config, required=config is not None, statement=home.statement))
     except TokenferryError as fault:
         note(f"the configuration was changed and is not followed: {fault}")
         return None

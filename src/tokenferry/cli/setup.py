@@ -19,6 +19,7 @@ from tokenferry.errors import UsageError
 from tokenferry.integrations import ANTHROPIC_URL
 from tokenferry.integrations.claude_code import API_KEY_HELPER, BASE_URL, ClaudeCodeSetup, Keys, Plan
 from tokenferry.integrations.precedence import (
+    CLAUDE_CODES_DEFAULT,
     Chain,
     Machine,
     claude_code_chain,
@@ -194,7 +195,7 @@ def _shadows(chain: Chain, path: Path, address: str | None) -> Iterator[str]:
     yield from (warning for warning in chain.warnings if "counts for nothing" in warning)
     for source in chain.sources:
         if source.name == _HELPER:
-            if source.where != str(path):
+            if source.state != "absent" and source.where != str(path):
                 yield f"the {_HELPER} in {source.where} goes before the one written; remove it there"
             break
         if source.state in {"used", "fails", "shadowed"}:
@@ -202,6 +203,7 @@ def _shadows(chain: Chain, path: Path, address: str | None) -> Iterator[str]:
             name = source.name if source.name.isupper() else source.reason.partition(" ")[0]
             cure = f"unset {name}" if source.where == "the environment" else f"remove it from {source.where}"
             yield f"{name} in {source.where} goes before {_HELPER}, so this has no effect; {cure}"
-    is_addressed = chain.base_url == address or chain.base_url_from == str(path)
+    # After a dry run the default may still be what counts; it goes before nothing.
+    is_addressed = chain.base_url == address or chain.base_url_from in {str(path), CLAUDE_CODES_DEFAULT}
     if address is not None and chain.sends and not is_addressed:
         yield f"ANTHROPIC_BASE_URL in {chain.base_url_from} goes before the one written; remove it there"

@@ -1,5 +1,6 @@
 import json
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -9,7 +10,7 @@ import pytest
 
 from accounts.moves.rig import EXPIRES, MACHINE, World
 from leaks import leaks
-from tokenferry.accounts.moves import Moved, MoveFile, MoveRecord
+from tokenferry.accounts.moves import Moved, MoveFile, MoveRecord, _mover
 from tokenferry.credentials import ApiKey, OAuthToken
 from tokenferry.errors import (
     ChainCopied,
@@ -26,7 +27,7 @@ from tokenferry.errors import (
 )
 from tokenferry.refresh import Attempt, FileJournal, ProcessIdentity, Verdict
 from tokenferry.secret import Secret
-from tokenferry.stores import Account, Disk, Document, FileStore
+from tokenferry.stores import Account, Disk, Document, FileLock, FileStore
 from tokenferry.stores.claude_code import ClaudeCodeLock, digest
 
 
@@ -466,3 +467,80 @@ def test_no_record_holds_a_secret(world: World) -> None:
     assert {json.loads(one)["step"] for one in seen} == {"preparing", "writing"}
     for content in (*seen, *attached):
         assert b"sk-ant" not in content
+
+
+def test_where_it_takes_long_it_is_told_once_what_is_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.add("alice")
+    monkeypatch.setattr(_mover, "_UNTOLD", 0.0)
+    path = world.home.move_to_claude_code
+    with FileLock(path, world.home.locks).held(1), pytest.raises(LockTimeout):
+        world.mover().move("alice", timeout=0.05)
+    (told,) = caplog.messages
+    assert told.startswith(f"waiting up to 0 s: {path} is in use by process {os.getpid()}")
+
+
+def test_a_move_ends_though_the_document_of_its_account_is_gone(world: World) -> None:
+    """Somebody removed it by hand. Whose login Claude Code has is as unknown then as that of any other."""
+    world.add("alice")
+    world.add("bob")
+    world.mover().move("alice")
+
+    class NoAttachment(Disk):
+        def rename(self, old: Path, new: Path) -> None:
+            if new == world.home.attached / "bob.json":
+                raise KeyboardInterrupt
+            super().rename(old, new)
+
+    with pytest.raises(KeyboardInterrupt):
+        world.mover(NoAttachment()).move("bob")
+    (world.home.accounts / "bob.json").unlink()
+    world.renew_here("alice")
+    assert world.mover().pending() is None
+    assert world.mover().move("alice") == Moved("alice", home="bob@example.com", is_new=True)
+    world.check({"alice": "alice", "bob@example.com": "bob"})
+
+
+def test_nothing_is_attached_or_detached_while_a_login_moves(world: World) -> None:
+    """Else two accounts would be attached to one login, or a move lose the account that it is about."""
+    world.add("alice")
+    store, moving, attached = world.store(), threading.Event(), threading.Event()
+
+    def attach() -> None:
+        moving.wait(10)
+        with pytest.raises(UsageError, match="'alice' is attached to that login already"):
+            store.attach(Account("mine", "claude-max", "oauth", "claude-code", "claude-code"))
+        attached.set()
+
+    class Slow(Disk):
+        def rename(self, old: Path, new: Path) -> None:
+            if new == world.claude.credentials:
+                moving.set()
+                assert not attached.wait(0.2)
+            super().rename(old, new)
+
+    thread = threading.Thread(target=attach)
+    thread.start()
+    world.mover(Slow()).move("alice")
+    thread.join(10)
+    assert attached.is_set()
+    store.detach("alice")
+    assert store.names() == []
+
+
+def test_a_move_in_a_linked_folder_is_one_in_that_folder(world: World, tmp_path: Path) -> None:
+    world.add("alice")
+    world.add("bob")
+    world.mover().move("alice")
+    link = tmp_path / "link"
+    link.symlink_to(world.claude.path)
+    world.claude = replace(world.claude, path=link, variable=str(link))
+    assert world.mover().move("bob") == Moved("bob", home="alice")
+
+
+def test_a_login_that_is_nobodys_is_one_of_the_provider_that_is_said(world: World) -> None:
+    world.add("alice")
+    world.log_in("stranger")
+    world.mover().move("alice", "another")
+    assert FileStore(world.home).read("claude-code").account.provider == "another"

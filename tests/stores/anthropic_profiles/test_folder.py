@@ -1,4 +1,5 @@
 import contextlib
+import os
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,11 @@ def test_an_active_profile_of_a_bad_name_is_told_with_its_place(profiles: Profil
         profiles.folder.active({"ANTHROPIC_PROFILE": "a/b"})
     with pytest.raises(AnthropicError):
         _active_profile()
+
+
+def test_a_pipe_in_the_pointer_s_place_names_none_and_hangs_nobody(profiles: Profiles) -> None:
+    os.mkfifo(profiles.folder.pointer)
+    assert profiles.folder.active({}) == "default"
 
 
 def test_a_link_out_of_the_folder_is_not_followed(profiles: Profiles, tmp_path: Path) -> None:

@@ -53,3 +53,19 @@ def test_the_keychain_item_is_named_after_the_variable_not_the_path() -> None:
     home = ClaudeCodeHome.from_environment({"CLAUDE_CONFIG_DIR": decomposed}, PERSON)
     assert home.keychain_service == f"Claude Code-credentials-{digest}"
     assert ClaudeCodeHome.from_environment({}, PERSON).keychain_service == "Claude Code-credentials"
+
+
+@pytest.mark.parametrize("variable", [None, "/a", "/a/", "/home/person/.claude/", "/e\u0301"])
+def test_a_label_names_the_folder_and_the_keychain_s_item(variable: str | None) -> None:
+    home = ClaudeCodeHome.from_environment({} if variable is None else {"CLAUDE_CONFIG_DIR": variable}, PERSON)
+    again = ClaudeCodeHome.of_label(home.label, PERSON)
+    assert (again.path, again.keychain_service) == (home.path, home.keychain_service)
+    assert again == home
+
+
+def test_a_folder_is_the_one_that_a_link_to_it_names(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    home = ClaudeCodeHome(tmp_path / "real")
+    assert home.is_at(str(tmp_path / "link"))
+    assert not home.is_at(str(tmp_path / "other"))

@@ -196,6 +196,13 @@ def test_the_holder_is_named_as_its_note_says(claude: ClaudeCodeHome, locks: Pat
     assert claude.refresh_lock_owner.read_text() == note
 
 
+def test_a_pipe_in_the_note_s_place_names_nobody_and_hangs_nobody(claude: ClaudeCodeHome, locks: Path) -> None:
+    claude.refresh_lock.mkdir()
+    os.mkfifo(claude.refresh_lock_owner)
+    with pytest.raises(LockTimeout, match="held by Claude Code;"):
+        quick(claude, locks).acquire(0)
+
+
 # -- staleness
 
 

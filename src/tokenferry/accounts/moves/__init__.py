@@ -2,6 +2,5 @@
 
 from tokenferry.accounts.moves._mover import Moved, Mover, Present
 from tokenferry.accounts.moves._record import MoveFile, MoveRecord
-from tokenferry.accounts.moves._transfer import CLAUDE_CODE, FOLDER_LABEL
 
-__all__ = ["CLAUDE_CODE", "FOLDER_LABEL", "MoveFile", "MoveRecord", "Moved", "Mover", "Present"]
+__all__ = ["MoveFile", "MoveRecord", "Moved", "Mover", "Present"]

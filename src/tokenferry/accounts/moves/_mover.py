@@ -1,4 +1,5 @@
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -7,17 +8,21 @@ from typing import Final
 
 from tokenferry.accounts.moves._readiness import check_may_leave, is_dead, settled
 from tokenferry.accounts.moves._record import MoveFile, MoveRecord
-from tokenferry.accounts.moves._transfer import CLAUDE_CODE, FOLDER_LABEL, Transfer, leaving
+from tokenferry.accounts.moves._transfer import Transfer, leaving
 from tokenferry.accounts.moves._whose import logins, new_name, of_the_same, owner_of
 from tokenferry.credentials import OAuthToken
-from tokenferry.errors import NeedsLogin, TryLater, UnknownAccount, UsageError
+from tokenferry.errors import LockTimeout, NeedsLogin, TryLater, UnknownAccount, UsageError
 from tokenferry.refresh import FileJournal
 from tokenferry.settings import Home
 from tokenferry.stores import DISK, Account, Attachments, Disk, FileLock, FileStore, Lock
-from tokenferry.stores.claude_code import ClaudeCodeStore, Login, digest
+from tokenferry.stores.claude_code import FOLDER_LABEL, ClaudeCodeHome, ClaudeCodeStore, Login, digest
+from tokenferry.stores.claude_code import STORE as CLAUDE_CODE
+
+logger = logging.getLogger(__name__)
 
 _PROVIDER: Final = "claude-max"
 _LOCK_WAIT: Final = 90.0  # a lock that a killed process left is taken over after 60
+_UNTOLD: Final = 2.0  # seconds of waiting before it is told what for
 _ROUNDS: Final = 3
 
 
@@ -92,6 +97,13 @@ class Mover:
             with self._alone(timeout) as deadline:
                 self._finish(deadline)
 
+    @contextlib.contextmanager
+    def held_off(self, timeout: float = _LOCK_WAIT) -> Iterator[None]:
+        """Bring a move that was cut short to its end, and let none begin for a block. Raises what `recover` does."""
+        with self._alone(timeout) as deadline:
+            self._finish(deadline)
+            yield
+
     def take_in(self, provider: str = _PROVIDER, timeout: float = _LOCK_WAIT) -> Present:
         """Whose login Claude Code has now; one that is nobody's is attached as an account of its own."""
         self.recover(timeout)
@@ -106,9 +118,10 @@ class Mover:
                     self._attach_present(store, present, provider)
             return self._present(store)
 
-    def move(self, name: str, timeout: float = _LOCK_WAIT) -> Moved:
+    def move(self, name: str, provider: str = _PROVIDER, timeout: float = _LOCK_WAIT) -> Moved:
         """Make the account's login that of Claude Code, and bring the one that is there home.
 
+        `provider` is whose that one is taken for where it is nobody's here.
         Raises `UnknownAccount`, `NeedsLogin`, `ChainCopied`, `RefreshUncertain`, `RefreshBusy`, `LockTimeout`,
         `CredentialRefused`, `UnsafeFile`, `CorruptFile`, `StorageFailed`, `Conflict`; then nothing was moved.
         """
@@ -116,7 +129,7 @@ class Mover:
             self._finish(deadline)
             store = self._store()
             with self._seen(store, (name,), deadline) as (present, lock):
-                return self._move(name, store, present, lock)
+                return self._move(name, store, present, lock, provider)
 
     # -- who may do it
 
@@ -124,7 +137,7 @@ class Mover:
     def _alone(self, timeout: float) -> Iterator[float]:
         """One move at a time, so that no two of them wait for each other's accounts. Gives the deadline."""
         deadline = time.monotonic() + timeout
-        with FileLock(self._record.path, self._locks).held(timeout):
+        with _held(FileLock(self._record.path, self._locks), deadline):
             yield deadline
 
     @contextlib.contextmanager
@@ -132,10 +145,9 @@ class Mover:
         """Our locks in order, then those of Claude Code, which waits while we hold them: for file writes alone."""
         with contextlib.ExitStack() as stack:
             for name in sorted(names):
-                stack.enter_context(self._files.lock(name).held(max(0.0, deadline - time.monotonic())))
+                stack.enter_context(_held(self._files.lock(name), deadline))
             lock = store.lock(CLAUDE_CODE)
-            lock.acquire(max(0.0, deadline - time.monotonic()))
-            stack.callback(lock.release)
+            stack.enter_context(_held(lock, deadline))
             yield lock
 
     @contextlib.contextmanager
@@ -159,7 +171,7 @@ class Mover:
 
     def _present(self, store: ClaudeCodeStore) -> Present:
         where, login = store.look()
-        known, recorded = logins(self._files), self._recorded(str(store.home.path))
+        known, recorded = logins(self._files), self._recorded(store.home)
         if login.token is None:
             return Present(where, login, recorded=recorded)
 
@@ -170,11 +182,11 @@ class Mover:
             return Present(where, login, new_name(login.token, known, taken), True, recorded, tuple(sorted(same)))
         return Present(where, login, name, recorded=recorded, same=tuple(sorted(same)))
 
-    def _recorded(self, folder: str) -> Account | None:
+    def _recorded(self, home: ClaudeCodeHome) -> Account | None:
         """The account that rests in this folder's login; one that doesn't name its folder rests in the present one."""
         for name in self._attachments.names():
             account = self._attachments.read(name)
-            if account and account.store == CLAUDE_CODE and account.labels.get(FOLDER_LABEL, folder) == folder:
+            if account and account.store == CLAUDE_CODE and home.is_at(account.labels.get(FOLDER_LABEL, home.label)):
                 return account
         return None
 
@@ -189,7 +201,7 @@ class Mover:
 
     # -- one move
 
-    def _move(self, name: str, store: ClaudeCodeStore, present: Present, lock: Lock) -> Moved:
+    def _move(self, name: str, store: ClaudeCodeStore, present: Present, lock: Lock, provider: str) -> Moved:
         recorded, login = present.recorded, present.login
         if login.state == "unparsable":
             raise login.error(present.where) or AssertionError
@@ -216,7 +228,7 @@ class Mover:
             self._attachments.put(leaving(self._files.read(name).account, store))
             return moved
         if home is not None:
-            self._attach_present(store, present, self._files.read(name).account.provider)
+            self._attach_present(store, present, provider)
             there = self._settle_present(home)
         self._transfer.carry_out(
             MoveRecord(
@@ -224,7 +236,7 @@ class Mover:
                 home=home,
                 step="preparing",
                 place=present.where,
-                config_dir=str(store.home.path),
+                config_dir=store.home.label,
                 present=there,
                 coming=digest(coming),
                 account_id=coming.account_id,
@@ -238,6 +250,12 @@ class Mover:
 
     def _ready(self, name: str, present: Present) -> OAuthToken:
         """The login that is to leave. Raises why it can't."""
+        account = self._attachments.read(name)
+        if account is not None and account != present.recorded:
+            raise UsageError(
+                f"account {name!r} rests in the login of {account.store}{_in_folder(account)}, which can't be moved "
+                "from there to here"
+            )
         try:
             document = self._files.read(name)
         except UnknownAccount:
@@ -247,12 +265,6 @@ class Mover:
                     "again with: claude /login"
                 ) from None
             raise
-        account = self._attachments.read(name)
-        if account is not None and account != present.recorded:
-            raise UsageError(
-                f"account {name!r} rests in the login of {account.store}{_in_folder(account)}, which can't be moved "
-                "from there to here"
-            )
         check_may_leave(self._journal, document, machine=self._machine)
         document = settled(self._files, self._journal, document, machine=self._machine)
         assert isinstance(document.credential, OAuthToken)
@@ -295,6 +307,23 @@ class Mover:
         store = self._store(record.config_dir)
         with self._held(store, {record.to, *filter(None, (record.home,))}, deadline) as lock:
             self._transfer.end(store, lock)
+
+
+@contextlib.contextmanager
+def _held(lock: Lock, deadline: float) -> Iterator[None]:
+    """Hold it for a block; where that takes long, it is told once what is waited for. Raises `LockTimeout`."""
+    try:
+        lock.acquire(max(0.0, min(_UNTOLD, deadline - time.monotonic())))
+    except LockTimeout as fault:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise
+        logger.warning("waiting up to %.0f s: %s", left, str(fault).partition(";")[0])
+        lock.acquire(left)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _involved(present: Present) -> set[str]:

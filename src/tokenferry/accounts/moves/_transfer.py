@@ -2,18 +2,15 @@ import contextlib
 import logging
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Final
 
 from tokenferry.accounts.moves._record import MoveFile, MoveRecord
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import RefreshBusy, TokenferryError, UnknownAccount
 from tokenferry.stores import Account, Attachments, Document, FileStore, Lock
-from tokenferry.stores.claude_code import ClaudeCodeStore, Login, digest, taken_out
+from tokenferry.stores.claude_code import FOLDER_LABEL, ClaudeCodeStore, Login, digest, taken_out
+from tokenferry.stores.claude_code import STORE as CLAUDE_CODE
 
 logger = logging.getLogger(__name__)
-
-CLAUDE_CODE: Final = "claude-code"
-FOLDER_LABEL: Final = "config_dir"
 
 
 class Transfer:
@@ -118,13 +115,14 @@ class Transfer:
         return isinstance(coming, OAuthToken) and digest(coming) == record.coming
 
     def _complete(self, record: MoveRecord, store: ClaudeCodeStore) -> None:
-        self._attachments.put(leaving(self._files.read(record.to).account, store))
+        with contextlib.suppress(UnknownAccount):  # somebody removed its document: the login is Claude Code's alone
+            self._attachments.put(leaving(self._files.read(record.to).account, store))
         self._record.remove()
 
 
 def leaving(account: Account, store: ClaudeCodeStore) -> Account:
     """The account as one whose login rests in Claude Code's store."""
-    labels = MappingProxyType({**account.labels, FOLDER_LABEL: str(store.home.path)})
+    labels = MappingProxyType({**account.labels, FOLDER_LABEL: store.home.label})
     return replace(account, owner=CLAUDE_CODE, store=CLAUDE_CODE, labels=labels)
 
 

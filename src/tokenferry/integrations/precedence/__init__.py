@@ -1,12 +1,13 @@
 """Explains where programs find their credential on this machine: its order, what wins, and why the rest does not."""
 
-from tokenferry.integrations.precedence._claude_code import claude_code_chain, is_ours
+from tokenferry.integrations.precedence._claude_code import CLAUDE_CODES_DEFAULT, claude_code_chain, is_ours
 from tokenferry.integrations.precedence._claude_settings import personal_settings, settings_files, user_settings
 from tokenferry.integrations.precedence._machine import Machine, Seen, look
 from tokenferry.integrations.precedence._sdk import sdk_chain
 from tokenferry.integrations.precedence._values import Chain, Held, Source, plain_url
 
 __all__ = [
+    "CLAUDE_CODES_DEFAULT",
     "Chain",
     "Held",
     "Machine",

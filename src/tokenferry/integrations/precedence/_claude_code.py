@@ -24,6 +24,7 @@ from tokenferry.stores.claude_code import ClaudeCodeHome, Login, parse
 
 CLOUD: Final = "cloud provider"
 LOGIN: Final = "login"
+CLAUDE_CODES_DEFAULT: Final = "Claude Code's default"
 _AUTH_TOKEN: Final = "ANTHROPIC_AUTH_TOKEN"  # noqa: S105  # a variable's name
 _API_KEY: Final = "ANTHROPIC_API_KEY"
 _OAUTH_TOKEN: Final = "CLAUDE_CODE_OAUTH_TOKEN"  # noqa: S105  # a variable's name
@@ -165,7 +166,7 @@ def _addressed(
 ) -> Chain:
     if winner is not None and winner.name == CLOUD:
         return Chain("claude-code", sources, "the cloud provider's", winner.where)
-    url, url_from = DEFAULT_URL, "Claude Code's default"
+    url, url_from = DEFAULT_URL, CLAUDE_CODES_DEFAULT
     if named := machine.variable(_BASE_URL):
         url, url_from = named, settings.origin(_BASE_URL)
     elif pinned and winner:
