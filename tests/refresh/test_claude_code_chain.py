@@ -10,7 +10,7 @@ from refresh.rig import NAME, START, Rig, value
 from tokenferry.broker import Broker
 from tokenferry.errors import CredentialRefused
 from tokenferry.refresh import FileJournal
-from tokenferry.settings import Home
+from tokenferry.settings import Home, PolicySettings
 from tokenferry.stores import Account
 from tokenferry.stores.claude_code import ClaudeCodeHome, ClaudeCodeStore
 
@@ -36,7 +36,11 @@ def place(tmp_path: Path) -> ClaudeCodeHome:
 
 
 def process(rig: Rig, place: ClaudeCodeHome) -> Broker:
-    return rig.broker(store=ClaudeCodeStore(ACCOUNT, place, rig.home.locks), journal=FileJournal(rig.home.journal))
+    return rig.broker(
+        store=ClaudeCodeStore(ACCOUNT, place, rig.home.locks),
+        journal=FileJournal(rig.home.journal),
+        policy=PolicySettings(subscription="own"),
+    )
 
 
 def test_a_token_that_another_process_was_just_granted_is_not_renewed_because_it_is_refused(
