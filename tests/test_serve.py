@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import anthropic
 import httpx2
 import pytest
 
+from tokenferry.accounts import Listing
 from tokenferry.broker import Broker
 from tokenferry.config import Config, load
 from tokenferry.credentials import ApiKey, Credential, OAuthToken
@@ -149,6 +151,20 @@ def test_an_account_may_be_pinned(home: Home, config: Config, sandbox: Sandbox) 
     with PrivateGateway(home, config, account="dave") as gateway:
         assert post(gateway, ASKED).status_code == 200
     assert sandbox.requests(last=1)[0]["account"] == "dave"
+
+
+def test_accounts_are_first_listed_before_there_is_a_loop_to_hold_up(home: Home, config: Config) -> None:
+    threads: list[str] = []
+
+    class Watched(Broker):
+        def listing(self) -> Listing:
+            threads.append(threading.current_thread().name)
+            return super().listing()
+
+    broker = Watched(home=home, providers=config.providers)
+    with PrivateGateway(home, config, broker=broker) as gateway:
+        httpx2.get(f"{gateway.url}/v1/models", headers={"x-api-key": gateway.key.reveal()})
+    assert (threads[0], set(threads[1:])) == ("MainThread", {"tokenferry-gateway"})
 
 
 def test_a_private_gateway_writes_its_key_nowhere(gateway: PrivateGateway, home: Home) -> None:

@@ -113,6 +113,20 @@ def test_every_record_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> 
     assert "ValueError: invalid literal" in second["exception"]
 
 
+def test_lines_of_several_workers_do_not_mix_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr("sys.stderr.write", written.append)
+    logger = logging.getLogger("tokenferry.access")
+    with logs_on_stderr():
+        set_level("info")
+        for number in range(100):
+            logger.info("%03d %s", number, "x" * 200)
+        logging.getLogger().handlers[-1].flush()
+    assert "".join(written).count("\n") == 100
+    assert len(written) > 1
+    assert all(len(piece) <= 4096 and piece.endswith("\n") for piece in written)
+
+
 def test_a_format_that_is_none_is_a_configuration_error(home: Home) -> None:
     home.config.write_text('[server]\nlog_format = "xml"\n')
     outcome = tokenferry("serve")

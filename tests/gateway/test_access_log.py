@@ -134,6 +134,37 @@ def test_a_log_that_nobody_reads_holds_up_nobody(lines: Lines, caplog: pytest.Lo
     assert "40 lines of the access log were dropped" in caplog.text
 
 
+def test_a_log_whose_reader_has_gone_goes_on(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(lines, "flush", broken)
+    with AccessLog(interval=0.0) as log:
+        log.later(broken)
+        for _ in range(3):
+            lines.reached.clear()
+            log.add(record())
+            assert lines.reached.wait(10)
+    assert len(lines.texts) == 3
+
+
+def test_a_slow_log_holds_up_nobody_who_logs_anything_else(lines: Lines) -> None:
+    ours, other = logging.getLogger("tokenferry"), logging.getLogger("tokenferry.anything")
+    ours.addHandler(lines)
+    lines.go.clear()
+    with AccessLog(interval=0.0) as log:
+        with log.instead_of(ours):
+            log.add(record())
+            assert lines.reached.wait(10)
+            other.warning("said %d times", 1)  # would wait for the handler's lock, or for its reader
+            log.later(lambda: lines.texts.append("done in its turn"))
+            lines.go.set()
+        assert ours.handlers == [lines]
+        ours.removeHandler(lines)
+    assert lines.texts[-2:] == ["said 1 times", "done in its turn"]
+    assert lines.threads == {"tokenferry-access-log"}
+
+
 def test_where_no_line_is_wanted_none_is_kept(lines: Lines) -> None:
     logging.getLogger("tokenferry.access").setLevel(logging.WARNING)
     log = AccessLog(limit=1)

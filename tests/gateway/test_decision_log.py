@@ -10,9 +10,9 @@ from gateway.rig import Origin, Source, api_key, json_answer, one_account, runni
 from leaks import shows
 from tokenferry.errors import NeedsLogin, StorageFailed
 from tokenferry.gateway import DecisionLog
-from tokenferry.gateway._decision import Decision as Made
 from tokenferry.gateway._decision_log import decision_of
-from tokenferry.gateway._record import Record
+from tokenferry.gateway._record import Attempt, Record
+from tokenferry.gateway._record import Decision as Made
 from tokenferry.providers import Provider
 from tokenferry.settings import GatewaySettings
 from tokenferry.state import Decision
@@ -69,12 +69,27 @@ def record(number: int) -> Record:
 
 
 def test_they_are_written_in_order_in_batches_on_another_thread(written: Written) -> None:
-    with DecisionLog(written, interval=0.001) as log:
+    with DecisionLog(written, interval=0.001, ordinary=500) as log:
         for number in range(500):
             log.add(record(number))
     assert [one.request_id for one in written.all] == [f"tf_{number}" for number in range(500)]
     assert written.all[0].at == 1_700_000_000
     assert len(written.batches) < 500
+
+
+def test_of_very_many_those_that_explain_something_are_written_and_the_latest_others(written: Written) -> None:
+    with DecisionLog(written, interval=10.0, ordinary=3) as log:
+        for number in range(100):
+            one = record(number)
+            assert one.decision is not None
+            if number == 10:
+                one.error = "overloaded_error"
+            if number == 20:
+                one.decision.passed_over.append(("alice", "it needs a login"))
+            if number == 30:
+                one.decision.attempts += [Attempt("alice", "01234567", 401), Attempt("alice", "89abcdef", 200)]
+            log.add(one)
+    assert [one.request_id for one in written.all] == ["tf_10", "tf_20", "tf_30", "tf_97", "tf_98", "tf_99"]
 
 
 def test_nothing_is_written_of_nothing(written: Written) -> None:

@@ -85,8 +85,16 @@ def test_what_belongs_to_this_hop_or_to_the_account_does_not_come_down(name: byt
 
 
 def test_limits_come_down_only_when_asked_for() -> None:
-    limits = [(b"anthropic-ratelimit-new-family-reset", b"1"), (b"anthropic-organization-id", b"o")]
-    others = [(b"retry-after", b"9"), (b"request-id", b"r"), (b"content-encoding", b"gzip")]
+    names = (
+        b"anthropic-ratelimit-new-family-reset",
+        b"anthropic-organization-id",
+        b"anthropic-priority-input-tokens-remaining",
+        b"anthropic-fast-output-tokens-limit",
+        b"x-ratelimit-reset-tokens",
+        b"openai-organization",
+    )
+    limits = [(name, b"1") for name in names]
+    others = [(b"retry-after", b"9"), (b"request-id", b"r"), (b"content-encoding", b"gzip"), (b"anthropic-beta", b"b")]
     assert down([*limits, *others], with_limits=True) == [*limits, *others]
     assert down([*limits, *others], with_limits=False) == others
 
@@ -128,7 +136,7 @@ def test_json_is_known_by_its_type(headers: Headers, expected: bool) -> None:  #
     assert is_json(headers) is expected
 
 
-@pytest.mark.parametrize("kind", [b"text/html", b"TEXT/HTML", b"application/xhtml+xml", b"image/svg+xml"])
+@pytest.mark.parametrize("kind", [b"text/html", b"TEXT/HTML", b"application/xhtml+xml", b"image/svg+xml", b"text/xml"])
 def test_a_page_comes_down_as_text(kind: bytes) -> None:
     given = [(b"content-type", kind + b"; charset=latin-1"), (b"x-a", b"text/html")]
     assert down(given, with_limits=True) == [(b"content-type", b"text/plain; charset=latin-1"), (b"x-a", b"text/html")]

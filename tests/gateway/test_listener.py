@@ -273,3 +273,13 @@ async def test_no_further_signal_ends_a_worker_that_waits_for_a_refresh() -> Non
     async with asyncio.timeout(PATIENCE):
         said, _ = await process.communicate()
     assert (said.strip(), process.returncode) == (b"SIGTERM and the refresh went on", 0)
+
+
+async def test_a_request_that_the_end_overtakes_is_recorded_as_it_was_answered(source: Source) -> None:
+    async with running_gate(source) as gate, gate.open() as (reader, writer):
+        writer.write(gate.head(length=10, headers=[(b"expect", b"100-continue")]) + b"{")
+        assert b"100 Continue" in await reader.readuntil(b"\r\n\r\n")
+        gate.listener.stop()
+        assert (await read_reply(reader)).status == 503
+        record = await gate.records.last()
+    assert (record.status, record.error) == (503, "ending")

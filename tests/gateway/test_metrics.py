@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.rig import Gate, Origin, Seen, Source, error_of, json_answer, one_account, running_gate
-from tokenferry.gateway import Board, Metrics, Upstreams
+from tokenferry.gateway import Board, GatewayStatistics, Metrics, Upstreams
 from tokenferry.gateway._record import Record
 from tokenferry.gateway._usage import Usage
 from tokenferry.secret import Secret
@@ -133,7 +133,7 @@ async def test_workers_with_a_board_answer_for_each_other() -> None:
     for place, metrics in enumerate(workers):
         for _ in range(place):
             metrics.add(Record("tf_1", "POST", "/", provider="p", account="a", status=200, usage=Usage(1, 2)))
-        metrics._publish()
+        metrics.publish()
     for metrics in workers:
         content, _ = await metrics.answer("")
         found = samples(content.decode())
@@ -144,21 +144,14 @@ async def test_workers_with_a_board_answer_for_each_other() -> None:
         assert found["tokenferry_requests_in_flight", "worker=1"] == 0
 
 
-async def test_a_worker_tells_the_others_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tokenferry.gateway._metrics._PUBLISH_SECONDS", 0.0)
-    told = asyncio.Event()
-
-    class Watched(Board):
-        def put(self, place: int, content: bytes) -> bool:
-            told.set()
-            return super().put(place, content)
-
-    board = Watched(2)
-    metrics = Metrics(one_account("http://127.0.0.1:1"), Upstreams(), board=board, place=1)
-    metrics.add(Record("tf_1", "POST", "/"))
-    async with asyncio.timeout(10):
-        await told.wait()
-    assert b"tokenferry_requests" in board.others(0)[1]
+async def test_a_worker_that_takes_another_s_place_clears_what_that_one_told() -> None:
+    board = Board(2)
+    dead, asked = (Metrics(one_account("http://127.0.0.1:1"), Upstreams(), board=board, place=n) for n in range(2))
+    dead.watch(lambda: GatewayStatistics(streams=5))
+    dead.publish()
+    assert samples((await asked.answer(""))[0].decode())["tokenferry_streams_in_flight", "worker=1"] == 5
+    Metrics(one_account("http://127.0.0.1:1"), Upstreams(), board=board, place=0).publish()
+    assert samples((await asked.answer(""))[0].decode())["tokenferry_streams_in_flight", "worker=1"] == 0
 
 
 def test_the_gateway_does_not_import_the_library_before_it_is_asked() -> None:

@@ -2,7 +2,9 @@ import json
 
 import pytest
 
-from tokenferry.gateway._models import OTHER, Families, family, requested_model
+from tokenferry.gateway._answers import Refusal
+from tokenferry.gateway._models import Families, requested_model
+from tokenferry.limits import OTHER
 
 
 @pytest.mark.parametrize(
@@ -27,30 +29,42 @@ def test_other_bodies_name_none(body: bytes) -> None:
     assert requested_model([body]) is None
 
 
-def test_large_bodies_are_not_searched_for_ever() -> None:
-    filler = b'"' + b"x" * (1 << 20) + b'",'
-    twice = b'{"a": {"model": "y"}, "b": [' + filler + b'1], "model": "x"}'
-    assert requested_model([twice]) is None
-    assert requested_model([b'{"b": [' + filler + b'1], "model": "x"}']) == "x"
-    assert requested_model([b'{"b": [' + filler * 4 + b'1], "model": "x"}']) is None
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"a","model":"b"}',
+        b'{"model":"a","model":"a"}',
+        b'{"model" :\n"a","messages":[],"model": null, "mode\\u006C":"b"}',
+        b'{"model":"a","\\u006d\\u006F\\u0064\\u0065\\u006c":"b"}',
+        b'{"m\\u006fdel":"a","model":5}',
+        b'{"model":"a","model":"b\\u0020"}',
+        b'{"model":"","model":"b"}',
+    ],
+)
+def test_a_body_that_names_two_models_is_refused(body: bytes) -> None:
+    with pytest.raises(Refusal) as caught:
+        requested_model([body[:9], body[9:]])
+    assert (caught.value.status, caught.value.kind, caught.value.cause) == (400, "invalid_request_error", "two_models")
 
 
 @pytest.mark.parametrize(
-    ("model", "expected"),
+    ("body", "model"),
     [
-        ("claude-opus-4-5-20251101", "claude-opus"),
-        ("claude-3-5-sonnet-20241022", "claude-sonnet"),
-        ("claude-3-5-haiku-latest", "claude-haiku"),
-        ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", "claude-sonnet"),
-        ("Claude-Opus-9[1m]", "claude-opus"),
-        ("gpt-5-mini", "gpt-mini"),
-        ("deepseek-chat", "deepseek-chat"),
-        ("1234", OTHER),
-        ("a" * 200, "a" * 48),
+        (b'{"\\u006dodel":"claude-x"}', "claude-x"),
+        (b'{"model":"claude-\\u0078"}', "claude-x"),
+        (b'{"model":"claude-x","system":"\\u006d\\u006fdel"}', "claude-x"),
+        (b'{"model":"claude-x","metadata":{"model":"a","model":"b"}}', "claude-x"),
     ],
 )
-def test_releases_of_a_model_are_one_family(model: str, expected: str) -> None:
-    assert family(model) == expected
+def test_escapes_are_decoded(body: bytes, model: str) -> None:
+    assert requested_model([body]) == model
+
+
+def test_large_bodies_are_not_searched_for_ever() -> None:
+    filler = b'"' + b"x" * (1 << 20) + b'",'
+    twice = b'{"a": {"model": "y"}, "b": [' + filler + b'1], "model": "x"}'
+    assert requested_model([twice]) == "x"
+    assert requested_model([b'{"b": [' + filler * 4 + b'1], "model": "x"}']) is None
 
 
 def test_no_client_makes_families_by_asking_for_them() -> None:

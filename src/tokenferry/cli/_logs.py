@@ -2,7 +2,7 @@ import contextlib
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from tokenferry.cli._output import note, printable, redacted
@@ -10,6 +10,7 @@ from tokenferry.secret import Redactor
 
 _OURS: Final = "tokenferry"
 _ACCESS: Final = "tokenferry.access"
+_ATOMIC: Final = 4096
 
 redactor: Final = Redactor()
 """Knows every secret that the running command has read."""
@@ -45,8 +46,21 @@ class _Handler(logging.Handler):
         """Write the lines of the access log that have gathered."""
         with self.lock or contextlib.nullcontext():
             batch, self._batch = self._batch, []
-            sys.stderr.write("".join(batch))
-            sys.stderr.flush()
+            for piece in _pieces(batch):
+                sys.stderr.write(piece)
+                sys.stderr.flush()
+
+
+def _pieces(lines: Iterable[str]) -> Iterator[str]:
+    """Join lines up to what a pipe takes as one (pipe(7)): other workers write into the same."""
+    piece = ""
+    for line in lines:
+        if piece and len(piece) + len(line) > _ATOMIC:
+            yield piece
+            piece = ""
+        piece += line
+    if piece:
+        yield piece
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

@@ -37,8 +37,8 @@ def why(
         decision = _wait(state, request_id)
     if decision is None:
         raise UnknownName(
-            f"nothing is kept of a request {request_id[:80]!r}: it got to no account, or isn't among the last "
-            f"{KEPT_DECISIONS:,} that did; look for it in the gateway's log"
+            f"nothing is kept of a request {request_id[:80]!r}: it got to no account, isn't among the last "
+            f"{KEPT_DECISIONS:,} that did, or went well among very many; look for it in the gateway's log"
         )
     if as_json:
         say_json({"request_id": decision.request_id, "at": decision.at, **decision.content})

@@ -8,13 +8,13 @@ from tokenferry.gateway._credentials import CredentialSource, KeyRing
 from tokenferry.gateway._decision_log import DecisionLog
 from tokenferry.gateway._guard import Guard, own_hosts
 from tokenferry.gateway._listener import Listener
-from tokenferry.gateway._metrics import Metrics
+from tokenferry.gateway._listening import Listening, listening
+from tokenferry.gateway._metrics import GatewayStatistics, Metrics
 from tokenferry.gateway._one_off import OneOffKey
 from tokenferry.gateway._port import bind, remove_port_file, write_port_file
-from tokenferry.gateway._process import allow_connections, connection_limit, hide_memory
+from tokenferry.gateway._process import allow_connections, connection_limit, hide_memory, tune_interpreter
 from tokenferry.gateway._relay import Relay
 from tokenferry.gateway._request import Budget
-from tokenferry.gateway._statistics import GatewayStatistics
 from tokenferry.gateway._supervisor import Place, Supervisor
 from tokenferry.gateway._tls import server_tls
 from tokenferry.gateway._unix import bind_unix, remove_unix
@@ -33,6 +33,7 @@ __all__ = [
     "Guard",
     "KeyRing",
     "Listener",
+    "Listening",
     "Metrics",
     "OneOffKey",
     "Place",
@@ -44,9 +45,11 @@ __all__ = [
     "bind_unix",
     "connection_limit",
     "hide_memory",
+    "listening",
     "own_hosts",
     "remove_port_file",
     "remove_unix",
     "server_tls",
+    "tune_interpreter",
     "write_port_file",
 ]

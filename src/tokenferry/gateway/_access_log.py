@@ -1,9 +1,12 @@
-"""One line for every request, written away from the event loop."""
+"""One line for every request, and all other logging, written away from the event loop."""
 
+import contextlib
 import json
 import logging
 import re
 import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Final, Self
@@ -18,7 +21,12 @@ _INTERVAL: Final = 0.25
 _CLOSE_SECONDS: Final = 5.0
 _LONGEST: Final = 128
 _BARE: Final = re.compile(r"[A-Za-z0-9._:@/+-]+")
-_FREE: Final = frozenset(("path", "provider"))  # all other words are ours, or of letters that need no quotes
+_NAMES: Final = (
+    "time", "id", "method", "path", "status", "upstream_status", "client", "account", "provider", "model", "error",
+    "first_byte_ms", "ms", "bytes_in", "bytes_out", "attempts", "input_tokens", "output_tokens",
+    "cache_creation_tokens", "cache_read_tokens", "session", "agent", "parent_agent",
+)  # fmt: skip
+_FREE: Final = (_NAMES.index("path"), _NAMES.index("provider"))  # all other words need no quotes
 _TOKEN: Final = re.compile(r"(sk-|tf[ka]_|eyJ)[A-Za-z0-9._-]*")
 
 
@@ -44,59 +52,65 @@ class Line:
 
     def fields(self) -> dict[str, int | str]:
         """What there is to tell; what is unknown is left out. Times in seconds, milliseconds where the name says so."""
-        record, usage = self._record, self._record.usage
-        fields: dict[str, int | str | None] = {
-            "time": int(record.at),
-            "id": record.request_id,
-            "method": record.method,
-            "path": record.path,
-            "status": record.status,
-            "upstream_status": record.upstream_status,
-            "client": record.client,
-            "account": record.account,
-            "provider": record.provider,
-            "model": record.model,
-            "error": record.error,
-            "first_byte_ms": None if record.first_byte is None else round(record.first_byte * 1000),
-            "ms": round(record.duration * 1000),
-            "bytes_in": record.bytes_in,
-            "bytes_out": record.bytes_out,
-            "attempts": record.attempts,
-            "input_tokens": usage.input,
-            "output_tokens": usage.output,
-            "cache_creation_tokens": usage.cache_creation,
-            "cache_read_tokens": usage.cache_read,
-            "session": record.session,
-            "agent": record.agent,
-            "parent_agent": record.parent_agent,
-        }
-        return {name: value for name, value in fields.items() if value is not None}
+        return {name: value for name, value in zip(_NAMES, self._values(), strict=True) if value is not None}
 
     def __str__(self) -> str:
         if not self._text:  # a filter and a handler ask for it
-            fields = self.fields()
-            for name in _FREE & fields.keys():
-                fields[name] = _quoted(str(fields[name]))
-            self._text = " ".join([f"{name}={value}" for name, value in fields.items()])
+            values = self._values()
+            for index in _FREE:
+                values[index] = _quoted(values[index])
+            self._text = " ".join(
+                [f"{name}={value}" for name, value in zip(_NAMES, values, strict=True) if value is not None]
+            )
         return self._text
 
+    def _values(self) -> "list[int | str | None]":
+        """In the order of `_NAMES`."""
+        record, usage = self._record, self._record.usage
+        return [
+            int(record.at),
+            record.request_id,
+            record.method,
+            record.path,
+            record.status,
+            record.upstream_status,
+            record.client,
+            record.account,
+            record.provider,
+            record.model,
+            record.error,
+            None if record.first_byte is None else round(record.first_byte * 1000),
+            round(record.duration * 1000),
+            record.bytes_in,
+            record.bytes_out,
+            record.attempts,
+            usage.input,
+            usage.output,
+            usage.cache_creation,
+            usage.cache_read,
+            record.session,
+            record.agent,
+            record.parent_agent,
+        ]
 
-def _quoted(text: str) -> str:
+
+def _quoted(text: object) -> str | None:
     # JSON's escapes leave no control character, and nothing beyond ASCII.
-    return text if _BARE.fullmatch(text) else json.dumps(text)
+    return text if text is None or (isinstance(text, str) and _BARE.fullmatch(text)) else json.dumps(text)
 
 
 class AccessLog:
     """Hands each request's record to the logger `tokenferry.access`, in batches, on a thread of its own.
 
     A log that is written slowly slows down nobody: of what is waiting 10,000 lines are kept, and later ones dropped.
-    As a context manager it writes within the block, and at its end what is left.
+    As a context manager it writes within the block, and at its end what is left. `instead_of` has other loggers'
+    handlers called on that thread, too.
     """
 
     def __init__(self, *, limit: int = _LIMIT, interval: float = _INTERVAL) -> None:
         self._limit = limit
         self._interval = interval
-        self._waiting: SimpleQueue[Record | None] = SimpleQueue()
+        self._waiting: SimpleQueue[Record | Callable[[], None] | None] = SimpleQueue()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self.dropped = 0
@@ -123,6 +137,27 @@ class AccessLog:
             self.dropped += 1
             return
         self._waiting.put(record)
+
+    def later(self, call: Callable[[], None]) -> None:
+        """Have it called on the log's thread, in its turn. It may wait there for whoever reads what it writes."""
+        if self._waiting.qsize() >= self._limit:
+            self.dropped += 1
+        else:
+            self._waiting.put(call)
+
+    @contextlib.contextmanager
+    def instead_of(self, logger: logging.Logger) -> Iterator[None]:
+        """Within the block that logger's handlers are called on the log's thread, so that nobody waits for them."""
+        handlers = logger.handlers[:]
+        logger.handlers[:] = [_Later(self, handlers)]
+        try:
+            yield
+        finally:
+            logger.handlers[:] = handlers
+
+    @property
+    def is_own_thread(self) -> bool:
+        return threading.current_thread() is self._thread
 
     def _run(self) -> None:
         reported = 0
@@ -151,7 +186,37 @@ class AccessLog:
         return True
 
 
-def _write(record: Record) -> None:
+class _Later(logging.NullHandler):
+    """Stands for other handlers, and calls them on an access log's thread. Unlike theirs its callers take no lock."""
+
+    def __init__(self, log: AccessLog, handlers: list[logging.Handler]) -> None:
+        super().__init__()
+        self._log = log
+        self._handlers = handlers
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        if self._log.is_own_thread:
+            self._pass_on(record)
+        else:
+            self._log.later(partial(self._pass_on, record))
+        return True
+
+    def flush(self) -> None:
+        if self._log.is_own_thread:
+            for handler in self._handlers:
+                handler.flush()
+
+    def _pass_on(self, record: logging.LogRecord) -> None:
+        for handler in self._handlers:
+            if record.levelno >= handler.level:
+                handler.handle(record)
+
+
+def _write(record: Record | Callable[[], None]) -> None:
+    if not isinstance(record, Record):
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+            record()
+        return
     # A `LogRecord` of our own spares the search for the caller, who is always the same.
     logger.handle(logging.LogRecord(logger.name, logging.INFO, __file__, 0, Line(record), None, None))
 
@@ -161,5 +226,6 @@ def _flush() -> None:
     place: logging.Logger | None = logger
     while place is not None:
         for handler in place.handlers:
-            handler.flush()
+            with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+                handler.flush()
         place = place.parent if place.propagate else None

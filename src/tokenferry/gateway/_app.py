@@ -10,7 +10,7 @@ from tokenferry.gateway._answers import Refusal, refusal_of
 from tokenferry.gateway._decision_log import DecisionLog
 from tokenferry.gateway._guard import Guard
 from tokenferry.gateway._headers import Header
-from tokenferry.gateway._metrics import Metrics
+from tokenferry.gateway._metrics import GatewayStatistics, Metrics
 from tokenferry.gateway._models import requested_model
 from tokenferry.gateway._out import Out
 from tokenferry.gateway._pass_on import Truncated, is_stream, pass_document, pass_events
@@ -21,6 +21,7 @@ from tokenferry.gateway._request import (
     Body,
     Budget,
     ClientGone,
+    ClientWatch,
     Receive,
     Request,
     Scope,
@@ -29,8 +30,6 @@ from tokenferry.gateway._request import (
     too_large,
 )
 from tokenferry.gateway._routes import CONSTANTS, Route, route
-from tokenferry.gateway._statistics import GatewayStatistics
-from tokenferry.gateway._watch import ClientWatch
 
 logger = logging.getLogger("tokenferry.gateway")
 
@@ -38,6 +37,10 @@ TARGET: Final = "tokenferry.target"
 """In a scope: the request target as it was sent."""
 CUT: Final = "tokenferry.cut"
 """In a scope: a call that ends the connection without ending the answer."""
+WHEN_GONE: Final = "tokenferry.when_gone"
+"""In a scope: where to say what is to happen if the client leaves."""
+REFUSED: Final = "tokenferry.refused"
+"""In a scope: the `Refusal` that the listener itself answered with, if it did."""
 UNIX: Final = "tokenferry.unix"
 """In a scope: whether the request came over a Unix socket."""
 NO_ROOM: Final = "tokenferry.no_room"
@@ -116,8 +119,9 @@ class Gateway:
         try:
             await self._serve(scope, receive, out, record)
         except ClientGone:
-            record.status = _CLIENT_GONE
-            record.error = "client_gone"
+            told: Refusal | None = scope.get(REFUSED)
+            record.status = _CLIENT_GONE if told is None else told.status
+            record.error = "client_gone" if told is None else told.cause
         except Truncated:
             await _cut(scope, receive)
         except Refusal as fault:
@@ -171,7 +175,7 @@ class Gateway:
             request = Request(scope["method"], scope[TARGET], headers, body)
             if found is Route.INFERENCE and (model := requested_model(body.chunks)) is not None:
                 record.model = told(model)
-            async with ClientWatch(receive):
+            with ClientWatch(scope[WHEN_GONE]):
                 answer = await self._relay.open(request, record, is_inference=found is Route.INFERENCE)
                 body.release()
                 try:

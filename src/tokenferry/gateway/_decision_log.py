@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -15,22 +16,30 @@ logger = logging.getLogger(__name__)
 
 _LIMIT: Final = 10_000
 _INTERVAL: Final = 0.5
+_ORDINARY: Final = 250
 _CLOSE_SECONDS: Final = 5.0
 
 
 class DecisionLog:
     """Hands the decisions of requests that have ended to `write`, in batches, on a thread of its own.
 
-    Of what is waiting 10,000 are kept, and later ones dropped; so is a batch that can't be written. As a context
-    manager it writes within the block, and at its end what is left.
+    Of what is waiting 10,000 are kept, and later ones dropped; so is a batch that can't be written. Of very many in
+    one batch, `ordinary` are written of those where nothing is to be explained. As a context manager it writes within
+    the block, and at its end what is left.
     """
 
     def __init__(
-        self, write: Callable[[Iterable[Decision]], None], *, limit: int = _LIMIT, interval: float = _INTERVAL
+        self,
+        write: Callable[[Iterable[Decision]], None],
+        *,
+        limit: int = _LIMIT,
+        interval: float = _INTERVAL,
+        ordinary: int = _ORDINARY,
     ) -> None:
         self._write = write
         self._limit = limit
         self._interval = interval
+        self._ordinary = ordinary
         self._waiting: SimpleQueue[Record | None] = SimpleQueue()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tokenferry-decision-log", daemon=True)
@@ -74,13 +83,27 @@ class DecisionLog:
         if not batch:
             return
         try:
-            self._write(map(decision_of, batch))
+            self._write(map(decision_of, self._worthy(batch)))
         except TokenferryError as fault:
             if not self._has_failed:
                 logger.warning("decisions are not written down: %s", fault)
             self._has_failed = True
         else:
             self._has_failed = False
+
+    def _worthy(self, batch: list[Record]) -> list[Record]:
+        if len(batch) <= self._ordinary:
+            return batch
+        # The database keeps so few that at such a rate they'd all be gone within seconds, those that matter, too.
+        latest = deque((record.request_id for record in batch if _is_ordinary(record)), self._ordinary)
+        kept = frozenset(latest)
+        return [record for record in batch if record.request_id in kept or not _is_ordinary(record)]
+
+
+def _is_ordinary(record: Record) -> bool:
+    """Whether the first account that was asked gave a good answer at once."""
+    decision = record.decision
+    return record.error is None and (decision is None or not (decision.passed_over or len(decision.attempts) > 1))
 
 
 def decision_of(record: Record) -> Decision:

@@ -1,6 +1,7 @@
 """Which headers pass, in both directions. Names are lower case, as the listener and the upstream client give them."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from tokenferry.credentials import Credential, merge_beta
@@ -16,11 +17,15 @@ _PROXY_PREFIX: Final = b"proxy-"
 _HOP_BY_HOP: Final = frozenset((b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade"))
 _NOT_UP: Final = FRAMING_HEADERS | _HOP_BY_HOP | {b"authorization", b"x-api-key", b"cookie", b"cookie2"}
 _NOT_DOWN: Final = _HOP_BY_HOP | {b"set-cookie", b"set-cookie2"}
-_LIMITS_PREFIX: Final = b"anthropic-ratelimit-"
-_ORGANIZATION: Final = b"anthropic-organization-id"
+_VENDOR_PREFIXES: Final = (b"anthropic-", b"openai-", b"x-ratelimit-")
+# Families of limits come and go (`anthropic-priority-…-reset`), so the shape decides and not a list.
+_LIMITS: Final = re.compile(
+    rb"(anthropic|x)-ratelimit-.*|anthropic-.+-(limit|remaining|reset)|anthropic-organization-id|openai-organization"
+)
 _SHOULD_RETRY: Final = b"x-should-retry"
 _TYPE: Final = b"content-type"
-_PAGES: Final = (b"text/html", b"application/xhtml", b"image/svg")
+# Whatever a browser would show as a page, and run scripts of.
+_PAGES: Final = (b"text/html", b"application/xhtml", b"image/svg", b"text/xml", b"application/xml")
 
 
 class HeaderList(list[Header]):
@@ -101,7 +106,7 @@ def down(headers: Sequence[Header], *, with_limits: bool) -> list[Header]:
         name = header[0]
         if name in _NOT_DOWN or name in named or name.startswith((_OWN_PREFIX, _PROXY_PREFIX)):
             continue
-        if not with_limits and (name == _ORGANIZATION or name.startswith(_LIMITS_PREFIX)):
+        if not with_limits and name.startswith(_VENDOR_PREFIXES) and _LIMITS.fullmatch(name):
             continue
         if name == _TYPE and header[1].lower().startswith(_PAGES):
             # A proxy's error page; under the gateway's own address no browser may take it for a page of ours.
@@ -119,16 +124,16 @@ def without_retry(headers: Iterable[Header]) -> list[Header]:
 
 def is_event_stream(headers: Iterable[Header]) -> bool:
     """Tell whether a body is server-sent events to which one may be added: not compressed, of no announced length."""
-    return _plain_type(headers) == b"text/event-stream" and all(name != b"content-length" for name, _ in headers)
+    fields = dict(headers)
+    return _plain_type(fields) == b"text/event-stream" and b"content-length" not in fields
 
 
 def is_json(headers: Iterable[Header]) -> bool:
     """Tell whether a body is JSON that can be read as it is: not compressed."""
-    return _plain_type(headers) == b"application/json"
+    return _plain_type(dict(headers)) == b"application/json"
 
 
-def _plain_type(headers: Iterable[Header]) -> bytes:
-    fields = dict(headers)
+def _plain_type(fields: Mapping[bytes, bytes]) -> bytes:
     if fields.get(b"content-encoding", b"identity").strip().lower() != b"identity":
         return b""
     return fields.get(_TYPE, b"").partition(b";")[0].strip().lower()

@@ -35,14 +35,20 @@ async def _nothing() -> None:
     pass
 
 
+async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Wait for them, but not for long."""
+    if tasks:
+        await asyncio.wait(tasks, timeout=_LAST_WORDS)
+
+
 class Listener(uvicorn.Server):
     """Serves a gateway on listening sockets until a signal or `stop` ends it. `tls` is for those that aren't Unix ones.
 
     INT, TERM and HUP, as far as they aren't ignored, and the end of a worker's `supervisor` end it gracefully: no new
     connections, requests that have reached it have `drain` seconds, then `finish` is awaited, which must end what is
     left, then `last`. After a second signal neither answers nor `last` are waited for. `tell` gets a line whenever what
-    is waited for changes; `waiting_for` names what else that is. `connections` limits them: each of them, and each
-    request in flight, counts.
+    is waited for changes, and must not wait itself; `waiting_for` names what else that is. `connections` limits them:
+    each of them, and each request in flight, counts. `every_minute` may take its time.
     """
 
     def __init__(
@@ -55,7 +61,8 @@ class Listener(uvicorn.Server):
         connections: int = _CONNECTIONS,
         supervisor: Place | None = None,
         started: Callable[[], Awaitable[None]] = _nothing,
-        every_minute: Callable[[], Awaitable[None]] | None = None,
+        every_second: Callable[[], None] = lambda: None,
+        every_minute: Callable[[], Awaitable[None]] = _nothing,
         finish: Callable[[], Awaitable[None]] = _nothing,
         last: Callable[[], Awaitable[None]] = _nothing,
         tell: Callable[[str], None] = lambda _: None,
@@ -85,7 +92,9 @@ class Listener(uvicorn.Server):
         self._tls = tls
         self._supervisor = supervisor
         self._started = started
-        self._every_minute = every_minute or _nothing
+        self._every_second = every_second
+        self._every_minute = every_minute
+        self._minutely: asyncio.Future[None] | None = None
         self._finish = finish
         self._last = last
         self._tell = tell
@@ -124,8 +133,10 @@ class Listener(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if counter % _TICKS_PER_SECOND == 0:
             self._expire()
-        if counter % _TICKS_PER_MINUTE == _TICKS_PER_MINUTE - 1:
-            await self._every_minute()
+            self._every_second()
+        is_due = counter % _TICKS_PER_MINUTE == _TICKS_PER_MINUTE - 1
+        if is_due and (self._minutely is None or self._minutely.done()):
+            self._minutely = asyncio.ensure_future(self._every_minute())  # a disk that hangs must not hold up the end
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002  # they are known
@@ -137,10 +148,10 @@ class Listener(uvicorn.Server):
         await self._wait_for_answers()
         await self._finish()
         tasks = list(self._shared.tasks)
-        if tasks:
-            await asyncio.wait(tasks, timeout=_LAST_WORDS)
+        await _ended(tasks)
         for connection in self._connections():
             connection.give_up()
+        await _ended(tasks)  # each learns that its client was answered, and is recorded so
         for task in tasks:
             task.cancel()
         for connection in self._connections():
@@ -160,8 +171,9 @@ class Listener(uvicorn.Server):
         try:
             yield
         finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler or signal.SIG_DFL)
+            if self._supervisor is None:  # a worker's own would end it, in the middle of a refresh perhaps
+                for number, handler in previous.items():
+                    signal.signal(number, handler or signal.SIG_DFL)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # the signature is uvicorn's
         if self.should_exit or sig == AT_ONCE:
@@ -188,8 +200,9 @@ class Listener(uvicorn.Server):
             server.close()
         for sock in self._sockets:
             sock.close()
-        if accepted:
-            await asyncio.wait([loop.create_task(self._take(connection)) for connection in accepted], timeout=_LAST_WORDS)
+        taken = [loop.create_task(self._take(connection)) for connection in accepted]
+        if taken:
+            await asyncio.wait(taken, timeout=_LAST_WORDS)
 
     async def _take(self, connection: socket.socket) -> None:
         tls = None if connection.family == socket.AF_UNIX else self._tls
@@ -205,7 +218,7 @@ class Listener(uvicorn.Server):
         told, next_look = "", loop.time()
         while (self._shared.tasks or self._shared.connections) and loop.time() < end:
             if self.force_exit:
-                await asyncio.to_thread(self._tell, "told again to end: streams end with an error now")
+                self._tell("told again to end: streams end with an error now")
                 break
             if loop.time() >= next_look:
                 next_look = loop.time() + 1
@@ -213,7 +226,7 @@ class Listener(uvicorn.Server):
                 text = self._outstanding()
                 if text != told:
                     told = text
-                    await asyncio.to_thread(self._tell, text)
+                    self._tell(text)
             await asyncio.sleep(_POLL)
 
     def _outstanding(self) -> str:

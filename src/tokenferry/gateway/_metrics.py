@@ -5,12 +5,12 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from tokenferry.gateway._board import Board
 from tokenferry.gateway._family import Family, counter, gauge, histogram, labelled, render
 from tokenferry.gateway._record import Record
-from tokenferry.gateway._statistics import GatewayStatistics
 from tokenferry.gateway._tally import TOKENS, Tally
 from tokenferry.gateway._upstreams import Upstreams
 from tokenferry.gateway.upstream import Statistics
@@ -20,7 +20,17 @@ from tokenferry.stores import Account
 logger = logging.getLogger(__name__)
 
 _ROUTE: Final = ("provider", "account", "model")
-_PUBLISH_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayStatistics:
+    """`held_bytes` is what request bodies take up in memory."""
+
+    in_flight: int = 0
+    streams: int = 0
+    served: int = 0
+    held_bytes: int = 0
+    log_lines_dropped: int = 0
 
 
 class AccountSource(Protocol):
@@ -35,7 +45,7 @@ class Metrics:
     """Counts what a gateway serves, and tells it. It belongs to one event loop.
 
     `states` gives each account's state in a word, by name; it may read files. Workers that share a board tell each
-    other, within a second, so that each can answer for all; `place` is this one's.
+    other by `publish`, so that each can answer for all; `place` is this one's.
     """
 
     def __init__(
@@ -54,7 +64,6 @@ class Metrics:
         self._board = board
         self._place = place
         self._gateway: Callable[[], GatewayStatistics] = GatewayStatistics
-        self._is_due = False
 
     def watch(self, gateway: Callable[[], GatewayStatistics]) -> None:
         """Tell of this gateway, too."""
@@ -63,9 +72,6 @@ class Metrics:
     def add(self, record: Record) -> None:
         """Count a request that has ended."""
         self._tally.add(record)
-        if self._board is not None and not self._is_due:
-            self._is_due = True
-            asyncio.get_running_loop().call_later(_PUBLISH_SECONDS, self._publish)
 
     async def answer(self, accept: str) -> tuple[bytes, str]:
         """Give the text and its content type, which `accept`, a header's value, may choose."""
@@ -82,10 +88,11 @@ class Metrics:
         accounts = gauge("tokenferry_accounts", "Accounts by state.", ("state",), [([s], n) for s, n in states.items()])
         return render([*families, accounts], accept)
 
-    def _publish(self) -> None:
-        assert self._board is not None
-        self._is_due = False
-        if not self._board.put(self._place, json.dumps(list(self._families())).encode("ascii")):
+    def publish(self) -> None:
+        """Tell the other workers, if there are any, how things stand; to be called about once a second."""
+        if self._board is not None and not self._board.put(
+            self._place, json.dumps(list(self._families())).encode("ascii")
+        ):
             logger.warning("there is more to count than the other workers can be told; ask each worker by itself")
 
     def _families(self) -> Iterator[Family]:

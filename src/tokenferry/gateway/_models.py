@@ -5,49 +5,42 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-_SEARCHED: Final = 4 * 1024 * 1024
-_PARSED: Final = 1024 * 1024
-_MODEL: Final = re.compile(rb'"model"\s*:\s*"([^"\\]{1,256})"')
-_WORDS: Final = re.compile(r"[a-z]+")
-_FAMILY_WORDS: Final = 2
-_MOST_FAMILIES: Final = 32
-_LONGEST_FAMILY: Final = 48
+from tokenferry.gateway._answers import Refusal
+from tokenferry.limits import OTHER, model_family
 
-OTHER: Final = "other"
-"""The family of models that nobody knows, or that came too late to be told apart."""
+_LIMIT: Final = 4 * 1024 * 1024
+_MODEL: Final = re.compile(rb'"model"\s*:\s*"(?:([^"\\]{1,256})")?')
+_ESCAPED: Final = b"\\u006"  # of every letter of the key, in whichever case its last digit is
+_MOST_FAMILIES: Final = 32
 
 
 def requested_model(chunks: Sequence[bytes]) -> str | None:
-    """The model that a request's body names, for telling and counting alone; None where that isn't plain.
+    """The model that a request's body names; None where it is none, or no JSON, or larger than 4 MiB.
 
-    Most bodies hold the key once with a text as its value. Only where others do, in a tool's input perhaps, the whole
-    body is parsed, if it is no larger than 1 MiB.
+    Raises `Refusal` (400) for a body that names two: which one counts depends on who reads it. Most bodies hold the key
+    once with a text as its value. Only others, with one in a tool's input perhaps, or with escapes, are parsed.
     """
-    size = sum(map(len, chunks))
-    if size > _SEARCHED:
+    if sum(map(len, chunks)) > _LIMIT:
         return None
     body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
     found = _MODEL.findall(body)
-    if len(found) == 1:
-        return str(found[0], "utf-8", "replace")
-    return _parsed(body) if found and size <= _PARSED else None
+    if len(found) > 1 or b"" in found or _ESCAPED in body:
+        return _parsed(body)
+    return str(found[0], "utf-8", "replace") if found else None
 
 
 def _parsed(body: bytes) -> str | None:
     try:
-        document = json.loads(body)
+        document = json.loads(body, object_pairs_hook=tuple)
     except (ValueError, RecursionError):
         return None
-    model = document.get("model") if isinstance(document, dict) else None
-    return model if isinstance(model, str) else None
-
-
-def family(model: str) -> str:
-    """What releases of one model have in common: `claude-sonnet` of `claude-3-5-sonnet-20241022`."""
-    name = model.lower()
-    at = name.rfind("claude")  # clouds put their region and the vendor before it
-    words = [word for word in _WORDS.findall(name, max(at, 0)) if word not in {"latest", "v"}]
-    return "-".join(words[:_FAMILY_WORDS])[:_LONGEST_FAMILY] or OTHER
+    if not isinstance(document, tuple):
+        return None
+    models = [value for name, value in document if name == "model"]
+    if len(models) > 1:
+        message = 'the request names "model" twice, and who reads it may take either; name it once'
+        raise Refusal(400, "invalid_request_error", message, cause="two_models")
+    return models[0] if models and isinstance(models[0], str) else None
 
 
 class Families:
@@ -64,7 +57,7 @@ class Families:
         known = self._names.get(model)
         if known is not None:
             return known
-        found = family(model)
+        found = model_family(model)
         if found not in self._known:
             if not is_served or len(self._known) >= _MOST_FAMILIES:
                 return OTHER

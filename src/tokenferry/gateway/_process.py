@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import gc
 import resource
 import sys
 from typing import Final
@@ -10,6 +11,8 @@ _DESCRIPTORS: Final = 65_536
 _RESERVED: Final = 64
 _FEWEST: Final = 16
 _PR_SET_DUMPABLE: Final = 4
+_GC_THRESHOLDS: Final = (10_000, 20, 50)
+_SWITCH_SECONDS: Final = 0.001
 
 
 def hide_memory() -> None:
@@ -30,6 +33,17 @@ def allow_connections() -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def tune_interpreter() -> None:
+    """Spend less on looking for cyclic garbage, of which requests leave none, and let threads give way sooner.
+
+    To be called in the process that serves, once everything is imported.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
+    sys.setswitchinterval(_SWITCH_SECONDS)
 
 
 def connection_limit() -> int:

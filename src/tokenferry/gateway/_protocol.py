@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import select
+from collections.abc import Callable
 from typing import Any, Final, TypeGuard, cast
 
 from uvicorn.config import Config
@@ -10,7 +11,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from tokenferry.gateway._answers import REQUEST_ID, Refusal
-from tokenferry.gateway._app import CUT, NO_ROOM, TARGET, UNIX, Gateway
+from tokenferry.gateway._app import CUT, NO_ROOM, REFUSED, TARGET, UNIX, WHEN_GONE, Gateway
 from tokenferry.gateway._gather import GatheringTransport
 from tokenferry.gateway._headers import HeaderList
 
@@ -66,6 +67,7 @@ class StrictProtocol(HttpToolsProtocol):
         self.idle_since = 0.0
         self._unread_deadline = _NEVER
         self._answered: RequestResponseCycle | None = None
+        self._when_gone: Callable[[], None] | None = None
         self._fault = Refusal(400, "invalid_request_error", "the request is not valid HTTP/1.1")
         self._quiet_bytes = 0
         self._discarded = 0
@@ -102,6 +104,7 @@ class StrictProtocol(HttpToolsProtocol):
         if _is_open(self._answered):  # uvicorn tells the newest request alone, which may be one that waits behind it
             self._answered.disconnected = True
             self._answered.message_event.set()
+        self._leave()
 
     def data_received(self, data: bytes) -> None:
         if self._is_lingering:
@@ -156,6 +159,7 @@ class StrictProtocol(HttpToolsProtocol):
         scope = cast("dict[str, Any]", self.scope)
         scope[TARGET] = self.url
         scope[CUT] = self.cut
+        scope[WHEN_GONE] = self.when_gone
         scope[UNIX] = self._is_unix
         self.deadline = self.loop.time() + BODY_SECONDS
         scope[NO_ROOM] = not self._shared.make_room(self)
@@ -228,6 +232,12 @@ class StrictProtocol(HttpToolsProtocol):
         self.deadline = self.loop.time() + CLOSE_SECONDS
         self.transport.close()
 
+    def when_gone(self, call: Callable[[], None] | None) -> None:
+        """Have this called if the client leaves before the present request is answered; None takes it back."""
+        self._when_gone = call
+        if call is not None:
+            self.flow.resume_reading()  # its leaving is read, too
+
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # the name and the text are uvicorn's
         """Answer what can't be understood, unless an answer to an earlier request is due or under way."""
         cycle = cast("RequestResponseCycle | None", self.cycle)
@@ -250,8 +260,10 @@ class StrictProtocol(HttpToolsProtocol):
         lines.extend(b"%b: %b\r\n" % header for header in headers)
         self.transport.write(b"".join((*lines, b"\r\n", content)))
         if _is_open(self._answered):
+            cast("dict[str, Any]", self._answered.scope)[REFUSED] = refusal
             self._answered.disconnected = True
             self._answered.message_event.set()
+            self._leave()
         else:
             cast("Gateway", self.app).take_note(request_id, refusal)
         self._linger()
@@ -267,6 +279,11 @@ class StrictProtocol(HttpToolsProtocol):
         self.deadline = self.loop.time() + _LINGER_SECONDS
         self.flow.resume_reading()
         self.transport.write_eof()
+
+    def _leave(self) -> None:
+        call, self._when_gone = self._when_gone, None
+        if call is not None:
+            call()
 
     def _discard(self, data: bytes) -> None:
         self._discarded += len(data)

@@ -9,9 +9,8 @@ from tokenferry.credentials import Credential, OAuthToken
 from tokenferry.errors import TokenferryError
 from tokenferry.gateway._answers import Refusal, combined
 from tokenferry.gateway._credentials import CredentialSource, KeyRing
-from tokenferry.gateway._decision import Attempt, Decision
 from tokenferry.gateway._headers import Header, Presentations, down, up, without_retry
-from tokenferry.gateway._record import Record
+from tokenferry.gateway._record import Attempt, Decision, Record
 from tokenferry.gateway._request import Request
 from tokenferry.gateway._routing import Choice, choose
 from tokenferry.gateway._upstreams import Upstreams
@@ -88,6 +87,8 @@ class Relay:
         self._keys = keys
         self._upstreams = upstreams
         self._presentations = Presentations()
+        self._chosen_from: list[Account] | None = None
+        self._choice: Choice | None = None
 
     async def open(self, request: Request, record: Record, *, is_inference: bool) -> Answer:
         """Send the request and give the answer as soon as its head is there.
@@ -95,7 +96,7 @@ class Relay:
         Raises `Refusal`, and `TokenferryError` (`UpstreamError` among them) where no answer can be had.
         """
         decision = record.decision = Decision()
-        choice = choose(self._settings, self._source.providers, self._source.accounts())
+        choice = self._choose()
         record.provider = choice.provider.name
         decision.choice = choice
         account, credential = await self._credential(choice, decision)
@@ -116,6 +117,14 @@ class Relay:
         if response.status == _UNAUTHORIZED:
             logger.warning("account %s: its renewed token was refused, too", account.name)
         return self._pass(response)
+
+    def _choose(self) -> Choice:
+        """The choice among the present accounts; it stays the same until they change."""
+        accounts = self._source.accounts()
+        if self._choice is None or accounts != self._chosen_from:
+            self._choice = choose(self._settings, self._source.providers, accounts)
+            self._chosen_from = accounts
+        return self._choice
 
     async def _credential(self, choice: Choice, decision: Decision) -> tuple[Account, Credential]:
         """Give the first account that has a credential; nothing was sent yet, so the next one may be asked."""

@@ -1,6 +1,8 @@
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Any, Final
+from types import TracebackType
+from typing import Any, Final, Self
 
 from tokenferry.gateway._answers import Refusal
 
@@ -8,9 +10,13 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+WhenGone = Callable[[Callable[[], None] | None], None]
+"""Has a call made once if the client leaves; None takes that back."""
 
 BODY_LIMIT: Final = 32 * 1024 * 1024
 TOTAL_LIMIT: Final = 256 * 1024 * 1024
+_SMALL: Final = 16 * 1024
+_GLANCE: Final = 4096
 
 _STREAM_WISH: Final = re.compile(rb'"stream"\s*:\s*true')
 
@@ -32,8 +38,14 @@ class Request:
 
     @property
     def wants_stream(self) -> bool:
-        """Guess whether an event stream is asked for. It chooses a time-out and nothing else."""
-        return any(_STREAM_WISH.search(chunk) for chunk in self.body.chunks)
+        """Guess from the body's first and last words whether a stream is asked for. It chooses a time-out alone."""
+        chunks = self.body.chunks
+        if not chunks:
+            return False
+        last = chunks[-1][-_GLANCE:]
+        if len(last) < _GLANCE and len(chunks) > 1:
+            last = chunks[-2][-_GLANCE:] + last
+        return any(map(_STREAM_WISH.search, (chunks[0][:_GLANCE], last)))
 
 
 class Budget:
@@ -60,7 +72,7 @@ class Budget:
 
 
 class Body:
-    """A request's body as the chunks it came in, so that it can be sent twice without being copied."""
+    """A request's body in chunks, much as it came, so that it can be sent twice without being copied."""
 
     __slots__ = ("_budget", "_size", "chunks")
 
@@ -80,7 +92,11 @@ class Body:
             raise too_large(limit)
         self._budget.take(len(chunk))
         self._size += len(chunk)
-        self.chunks.append(chunk)
+        chunks = self.chunks
+        if chunks and len(chunks[-1]) + len(chunk) <= _SMALL:
+            chunks[-1] += chunk  # of a body that comes in crumbs, each object would take more room than its bytes
+        else:
+            chunks.append(chunk)
 
     def release(self) -> None:
         """Forget it; harmless the second time."""
@@ -104,3 +120,31 @@ async def read_body(receive: Receive, body: Body, limit: int) -> None:
         if chunk:
             body.add(chunk, limit)
         more = message.get("more_body", False)
+
+
+class ClientWatch:
+    """Cancels the block it encloses when the client goes away, and raises `ClientGone` in its place."""
+
+    def __init__(self, when_gone: WhenGone) -> None:
+        self._when_gone = when_gone
+        self._is_gone = False
+        self._task: asyncio.Task[object] | None = None
+
+    def __enter__(self) -> Self:
+        self._task = asyncio.current_task()
+        self._when_gone(self._cancel)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._task is not None
+        self._when_gone(None)
+        if self._is_gone:
+            self._task.uncancel()
+            raise ClientGone from None
+
+    def _cancel(self) -> None:
+        assert self._task is not None
+        self._is_gone = True
+        self._task.cancel()

@@ -2,8 +2,9 @@ from bisect import bisect_left
 from collections import Counter
 from typing import Final, TypeAlias
 
-from tokenferry.gateway._models import OTHER, Families
+from tokenferry.gateway._models import Families
 from tokenferry.gateway._record import Record
+from tokenferry.limits import OTHER
 
 BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 """Upper bounds in seconds; what is longer goes into one more bucket."""

@@ -172,7 +172,8 @@ class ClientKeys:
     def is_sole(self) -> bool:
         """Tell whether there is exactly one live key that inference may be asked for with."""
         now = self._now()
-        return sum(not (key.admin or key.is_expired(now)) for _, key in self._known.values()) == 1
+        live = (key for _, key in self._known.values() if not (key.admin or key.is_expired(now)))
+        return next(live, None) is not None and next(live, None) is None
 
     def revoked(self, secret: Secret) -> bool:
         """Tell whether this secret was a key once and is none any more."""

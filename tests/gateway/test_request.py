@@ -1,0 +1,102 @@
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.rig import Gate, Origin, Seen
+from tokenferry.gateway._request import Body, Budget, ClientGone, ClientWatch, Request
+
+pytestmark = pytest.mark.anyio
+
+
+def body_of(*chunks: bytes) -> Body:
+    body = Body(Budget())
+    for chunk in chunks:
+        body.add(chunk, 1 << 30)
+    return body
+
+
+async def test_a_body_that_comes_in_crumbs_is_kept_in_pieces() -> None:
+    body = body_of(*(b"%02d" % (number % 100) for number in range(50_000)))
+    assert body.size == 100_000
+    assert b"".join(body.chunks) == b"".join(b"%02d" % (number % 100) for number in range(50_000))
+    assert len(body.chunks) < 10
+
+
+async def test_large_chunks_are_kept_as_they_came() -> None:
+    large = bytes(100_000)
+    body = body_of(large, b"small", large)
+    assert body.chunks[0] is body.chunks[2] is large
+
+
+@pytest.mark.parametrize(
+    ("chunks", "expected"),
+    [
+        ((), False),
+        ((b'{"stream":true}',), True),
+        ((b'{"stream" : true,"fill":"' + b"x" * 50_000 + b'"}',), True),
+        ((b'{"fill":"' + b"x" * 50_000 + b'","stre', b'am": true}'), True),
+        ((b'{"fill":"' + b"x" * 50_000, b"x" * 50_000 + b'","stream": true}'), True),
+        ((b'{"stream":false}',), False),
+        ((b'{"text":"\\"stream\\":true"}',), False),
+    ],
+)
+async def test_a_stream_is_guessed_from_the_ends_of_the_body(chunks: tuple[bytes, ...], expected: bool) -> None:  # noqa: FBT001  # a case
+    assert Request("POST", b"/", [], body_of(*chunks)).wants_stream is expected
+
+
+async def test_a_client_that_leaves_ends_what_is_done_for_it_and_nothing_else() -> None:
+    calls: list[Any] = []
+    began = asyncio.Event()
+
+    async def serve() -> str:
+        try:
+            with ClientWatch(calls.append):
+                began.set()
+                await asyncio.Event().wait()
+        except ClientGone:
+            await asyncio.sleep(0)  # the task itself goes on
+            return "gone"
+        return "answered"
+
+    serving = asyncio.create_task(serve())
+    await began.wait()
+    (leave,) = calls
+    assert leave is not None
+    leave()
+    assert await serving == "gone"
+    assert calls == [leave, None]
+    assert not serving.cancelling()
+
+
+async def test_to_be_cancelled_by_others_is_no_leaving_of_the_client() -> None:
+    began = asyncio.Event()
+
+    async def serve() -> None:
+        with ClientWatch(lambda _: None):
+            began.set()
+            await asyncio.Event().wait()
+
+    serving = asyncio.create_task(serve())
+    await began.wait()
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+
+
+async def test_a_client_that_leaves_after_a_large_body_stops_the_upstream(gate: Gate, origin: Origin) -> None:
+    asked, lost = asyncio.Event(), asyncio.Event()
+
+    async def silent(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await reader.read()
+        lost.set()
+
+    origin.scripts = [silent]
+    size = 300_000
+    async with gate.open() as (_, writer):
+        writer.write(gate.head(length=size) + bytes(size))
+        await asked.wait()
+    await asyncio.wait_for(lost.wait(), 20)
+    record = await gate.records.last()
+    assert (record.status, record.error) == (499, "client_gone")
