@@ -1,0 +1,103 @@
+"""An HTTP answer as it went over the wire, or as `curl -i` prints it."""
+
+import re
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from tokenferry.errors import TokenferryError
+
+_STATUS_LINE: Final = re.compile(rb"HTTP/[0-9](?:\.[0-9])? ([1-5][0-9]{2})(?: [^\r\n]*)?(?:\r?\n|\Z)")
+_HEAD_END: Final = re.compile(rb"(?:\A|\n)\r?(?:\n|\Z)")
+_HEADER: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*:[ \t]*(.*?)[ \t]*", re.DOTALL)
+_CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n")
+_FIRST_FINAL: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class RawAnswer:
+    """An answer taken apart. Header names are lower-case; its values and the body may hold secrets and aren't shown."""
+
+    status: int
+    headers: dict[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+    @property
+    def sent_at(self) -> float | None:
+        """What its `date` says, in seconds since 1970 UTC."""
+        try:
+            return parsedate_to_datetime(self.headers.get("date", "")).timestamp()
+        except (ValueError, OverflowError):
+            return None
+
+    @property
+    def encoding(self) -> str | None:
+        """What its body is compressed with; None for a body that can be read."""
+        encoding = self.headers.get("content-encoding", "identity").strip().lower()
+        return None if encoding in {"", "identity"} else encoding
+
+
+def read_raw_answer(data: bytes) -> RawAnswer:
+    """Take an answer apart, the last one of several: heads of proxies and interim ones come before it.
+
+    Raises `TokenferryError` for what is no such answer.
+    """
+    data = data.lstrip()
+    while True:
+        line = _STATUS_LINE.match(data)
+        if line is None:
+            raise TokenferryError(
+                "this is no HTTP answer: it must begin with a status line such as HTTP/1.1 429 Too Many Requests; "
+                "give all of it, as curl -i prints it"
+            )
+        status = int(line[1])
+        end = _HEAD_END.search(data, line.end() - 1)
+        head, rest = (data[line.end() :], b"") if end is None else (data[line.end() : end.start()], data[end.end() :])
+        if _STATUS_LINE.match(rest):
+            data = rest
+            continue
+        if status < _FIRST_FINAL:
+            raise TokenferryError(f"this is an interim answer ({status}) alone; the answer itself is missing")
+        headers = _headers(head)
+        body = _unchunked(rest) if "chunked" in headers.get("transfer-encoding", "").lower() else rest
+        if _is_text(body):
+            headers.pop("content-encoding", None)  # whoever printed it has decompressed it
+        return RawAnswer(status, headers, body)
+
+
+def _headers(head: bytes) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    name = ""
+    for number, line in enumerate(head.splitlines(), 2):
+        if line[:1] in {b" ", b"\t"} and name:  # folded, as RFC 9112 5.2 has it
+            headers[name] += " " + line.strip().decode("latin-1")
+            continue
+        found = _HEADER.fullmatch(line)
+        if found is None:
+            raise TokenferryError(f"line {number} of the answer is no header; a blank line ends the headers")
+        name = found[1].decode("ascii").lower()
+        value = found[2].decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
+
+
+def _unchunked(body: bytes) -> bytes:
+    """The body without its chunks' frames, as far as it goes; as it is, if somebody has taken them off already."""
+    chunks: list[bytes] = []
+    at = 0
+    while found := _CHUNK.match(body, at):
+        size = int(found[1], 16)
+        chunks.append(body[found.end() : found.end() + size])
+        if size == 0:
+            break
+        at = found.end() + size
+        at += 2 if body[at : at + 2] == b"\r\n" else body[at : at + 1] == b"\n"
+    return b"".join(chunks) if chunks else body
+
+
+def _is_text(body: bytes) -> bool:
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,30 @@
+"""What upstreams say about their limits, and what their answers mean. Nothing here reads, writes, waits or sends."""
+
+from tokenferry.limits._classify import classify
+from tokenferry.limits._cooldown import cooldown_until
+from tokenferry.limits._error import AnswerError, read_error
+from tokenferry.limits._family import OTHER, model_family
+from tokenferry.limits._headers import WireFormat, read_limits
+from tokenferry.limits._state import Bucket, LimitState, Window
+from tokenferry.limits._values import read_moment
+from tokenferry.limits._verdict import Action, Hold, Models, Scope, Verdict
+
+__all__ = [
+    "OTHER",
+    "Action",
+    "AnswerError",
+    "Bucket",
+    "Hold",
+    "LimitState",
+    "Models",
+    "Scope",
+    "Verdict",
+    "Window",
+    "WireFormat",
+    "classify",
+    "cooldown_until",
+    "model_family",
+    "read_error",
+    "read_limits",
+    "read_moment",
+]

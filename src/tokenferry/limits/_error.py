@@ -1,0 +1,73 @@
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tokenferry.secret import parse_json
+
+_LONGEST_BODY: Final = 1024 * 1024
+_BEGINNING: Final = 256
+_STREAM: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?::[^\r\n]*[\r\n]|\s)*(?:event|data|id|retry):")
+_BEFORE_CONTENT: Final = frozenset({"ping", "message_start"})
+_CODES: Final = ("type", "code", "error_code", "reason")
+_LONGEST_MESSAGE: Final = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerError:
+    """The error that a body tells of. Its words are the upstream's: they may hold anything."""
+
+    type: str = ""
+    message: str = ""
+    codes: frozenset[str] = frozenset()
+    """Whatever names the kind of error, its type among them."""
+    is_page: bool = False
+    """HTML or XML, so not by the API itself."""
+    is_after_content: bool = False
+    """In a stream, after content that the client may already have."""
+
+
+def read_error(body: bytes) -> AnswerError | None:
+    """Read the error of a body in the shape of Anthropic or OpenAI, or of a stream that has one. It never raises.
+
+    None for a body that tells of none. A body of more than 1 MiB is not looked at.
+    """
+    if len(body) > _LONGEST_BODY:
+        return None
+    if body[:_BEGINNING].lstrip().startswith(b"<"):
+        return AnswerError(is_page=True)
+    if _STREAM.match(body):
+        return _in_stream(body)
+    return _of(parse_json(body))
+
+
+def _in_stream(body: bytes) -> AnswerError | None:
+    is_after_content = False
+    for event in body.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n\n"):
+        lines = [line for line in event.splitlines() if line.startswith(b"data:")]
+        if not lines:
+            continue
+        data = parse_json(b"\n".join(line[5:].removeprefix(b" ") for line in lines))
+        if error := _of(data, is_after_content=is_after_content):
+            return error
+        kind = data.get("type") if isinstance(data, dict) else None
+        is_after_content = is_after_content or not isinstance(kind, str) or kind not in _BEFORE_CONTENT
+    return None
+
+
+def _of(document: Any, *, is_after_content: bool = False) -> AnswerError | None:
+    error = document.get("error") if isinstance(document, dict) else None
+    if isinstance(error, str) and error:
+        return AnswerError(message=error[:_LONGEST_MESSAGE], is_after_content=is_after_content)
+    if not isinstance(error, dict) or not error:
+        return None
+    details = error.get("details")
+    told = [error, *([details] if isinstance(details, dict) else [])]
+    codes = frozenset(one[key] for one in told for key in _CODES if isinstance(one.get(key), str) and one[key])
+    return AnswerError(
+        _text(error, "type"), _text(error, "message")[:_LONGEST_MESSAGE], codes, is_after_content=is_after_content
+    )
+
+
+def _text(table: dict[str, Any], key: str) -> str:
+    value = table.get(key)
+    return value if isinstance(value, str) else ""

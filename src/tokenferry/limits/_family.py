@@ -1,0 +1,17 @@
+import re
+from typing import Final
+
+_WORDS: Final = re.compile(r"[a-z]+")
+_FAMILY_WORDS: Final = 2
+_LONGEST_FAMILY: Final = 48
+
+OTHER: Final = "other"
+"""The family of models that nobody knows, or that came too late to be told apart."""
+
+
+def model_family(model: str) -> str:
+    """What releases of one model have in common: `claude-sonnet` of `claude-3-5-sonnet-20241022`."""
+    name = model.lower()
+    at = name.rfind("claude")  # clouds put their region and the vendor before it
+    words = [word for word in _WORDS.findall(name, max(at, 0)) if word not in {"latest", "v"}]
+    return "-".join(words[:_FAMILY_WORDS])[:_LONGEST_FAMILY] or OTHER

@@ -1,0 +1,104 @@
+import re
+from collections.abc import Mapping
+from typing import Final, Literal, TypeAlias
+
+from tokenferry.limits._state import Bucket, LimitState, Window
+from tokenferry.limits._values import read_moment, read_number, read_span, read_wait
+
+WireFormat: TypeAlias = Literal["anthropic", "openai", "other"]
+
+_ANTHROPIC: Final = "anthropic-"
+_UNIFIED: Final = "anthropic-ratelimit-unified-"
+_OPENAI: Final = "x-ratelimit-"
+# By pattern, for the families grow and are renamed.
+_WINDOW: Final = re.compile(r"([a-z0-9_-]{1,48})-(status|reset|utilization|surpassed-threshold)")
+_BUCKET: Final = re.compile(r"anthropic-(?:ratelimit-)?([a-z0-9_-]{1,48})-(limit|remaining|reset)")
+_OPENAI_BUCKET: Final = re.compile(r"(limit|remaining|reset)-([a-z0-9_-]{1,48})")
+_WORD: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_ORGANIZATION: Final[dict[WireFormat, str]] = {
+    "anthropic": "anthropic-organization-id",
+    "openai": "openai-organization",
+}
+_MOST: Final = 32
+
+Table: TypeAlias = dict[str, dict[str, str]]
+
+
+def read_limits(headers: Mapping[str, str], *, now: float, provider_format: WireFormat) -> LimitState:
+    """Read what an answer's headers say about limits. Junk counts as absent; it never raises.
+
+    `now` is in seconds since 1970 UTC, when the answer came. Names may be in any case.
+    """
+    fields = {name.lower(): value for name, value in headers.items()}
+    organization = _word(fields.get(_ORGANIZATION.get(provider_format, ""), ""))
+    wait = read_wait(fields, now)
+    if provider_format == "anthropic":
+        return _anthropic(fields, organization, wait)
+    if provider_format == "openai":
+        return LimitState(organization, wait, buckets=_openai_buckets(fields, now))
+    return LimitState(organization, wait)
+
+
+def _anthropic(fields: Mapping[str, str], organization: str, wait: float | None) -> LimitState:
+    unified: dict[str, str] = {}
+    windows: Table = {}
+    buckets: Table = {}
+    for name, value in fields.items():
+        if name.startswith(_UNIFIED):
+            rest = name.removeprefix(_UNIFIED)
+            unified[rest] = value
+            if found := _WINDOW.fullmatch(rest):
+                _note(windows, found[1], found[2], value)
+        elif name.startswith(_ANTHROPIC) and (found := _BUCKET.fullmatch(name)):
+            _note(buckets, found[1], found[2], value)
+    known = [_window(name, told) for name, told in windows.items()]
+    return LimitState(
+        organization=organization,
+        retry_after=wait,
+        status=_word(unified.get("status", "")).lower(),
+        reset=read_moment(unified.get("reset", "")),
+        representative_claim=_word(unified.get("representative-claim", "")).lower(),
+        fallback_percentage=read_number(unified.get("fallback-percentage", "")),
+        windows=tuple(window for window in known if not window.name.startswith("overage")),
+        overage=next((window for window in known if window.name == "overage"), None),
+        overage_disabled_reason=_word(unified.get("overage-disabled-reason", "")),
+        buckets=tuple(_bucket(name, told, read_moment(told.get("reset", ""))) for name, told in buckets.items()),
+    )
+
+
+def _openai_buckets(fields: Mapping[str, str], now: float) -> tuple[Bucket, ...]:
+    buckets: Table = {}
+    for name, value in fields.items():
+        if name.startswith(_OPENAI) and (found := _OPENAI_BUCKET.fullmatch(name.removeprefix(_OPENAI))):
+            _note(buckets, found[2], found[1], value)
+    read = []
+    for name, told in buckets.items():
+        span = read_span(told.get("reset", ""))
+        read.append(_bucket(name, told, None if span is None else now + span))
+    return tuple(read)
+
+
+def _note(table: Table, name: str, key: str, value: str) -> None:
+    """Keep a value, of so many names at most: an upstream can't make us hold more."""
+    if name in table or len(table) < _MOST:
+        table.setdefault(name, {})[key] = value
+
+
+def _window(name: str, told: Mapping[str, str]) -> Window:
+    return Window(
+        name,
+        _word(told.get("status", "")).lower(),
+        read_moment(told.get("reset", "")),
+        read_number(told.get("utilization", "")),
+        read_number(told.get("surpassed-threshold", "")),
+    )
+
+
+def _bucket(name: str, told: Mapping[str, str], reset: float | None) -> Bucket:
+    return Bucket(name, read_number(told.get("limit", "")), read_number(told.get("remaining", "")), reset)
+
+
+def _word(text: str) -> str:
+    """The text if it is one plain word, as these are all; else nothing."""
+    text = text.strip()
+    return text if _WORD.fullmatch(text) else ""

@@ -1,0 +1,319 @@
+"""What an answer means, as a table. The first rule that fits decides."""
+
+import re
+from collections.abc import Container
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from tokenferry.limits._error import AnswerError
+from tokenferry.limits._verdict import Action, Hold, Models, Scope
+
+Told: TypeAlias = Literal["window", "family-window", "rejected", "allowed", "counted", "nothing"]
+"""What the headers tell about limits: a window of all models is used up, or one of a family alone; no window, but the
+subscription is rejected; it is allowed; buckets or a wait, as for API keys; nothing at all."""
+
+# Messages quote requests: a client that names a field `credit balance is too low` shall bench nobody. So only plain
+# words may stand before what is looked for, and behind it nothing that tells what is wrong with a field.
+_LEAD: Final = r"(?:[a-z'\u2019, -]|\. ){0,80}?"
+_UNQUOTED: Final = r"(?!.*: )"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """Fits an answer if all hold that are given, and then says what it means."""
+
+    statuses: Container[int]
+    code: str = ""
+    """What the error is called."""
+    says: str = ""
+    """A pattern of what its message says first of all, in lower case. Beside a code either is enough."""
+    told: Told | None = None
+    is_page: bool | None = None
+
+    cause: str
+    scope: Scope
+    models: Models = "all"
+    action: Action
+    hold: Hold = "none"
+    reason: str
+    """`{windows}` stands for the windows that are used up."""
+
+    def fits(self, status: int, error: AnswerError, told: Told) -> bool:
+        return (
+            status in self.statuses
+            and self.told in {None, told}
+            and self.is_page in {None, error.is_page}
+            and self._names(error)
+        )
+
+    def _names(self, error: AnswerError) -> bool:
+        if self.code and self.code in error.codes:
+            return True
+        if self.says:
+            return re.match(_LEAD + self.says, error.message.lower(), re.DOTALL) is not None
+        return not self.code
+
+
+AFTER_CONTENT: Final = Rule(
+    statuses=(),
+    cause="after-content",
+    scope="request",
+    action="return",
+    reason="The stream broke off with an error after content, which the client may have: nothing is sent again.",
+)
+
+RULES: Final = (
+    Rule(
+        statuses=range(200, 300),
+        is_page=True,
+        cause="page",
+        scope="request",
+        action="return",
+        reason="Something in front of the provider answered with a page; whether it was served can't be known.",
+    ),
+    Rule(
+        statuses=range(200, 300),
+        cause="ok",
+        scope="request",
+        action="return",
+        reason="The request was served.",
+    ),
+    # -- 400
+    Rule(
+        statuses={400},
+        says="credit balance is too low" + _UNQUOTED,
+        cause="no-credit",
+        scope="account",
+        action="fail-over",
+        hold="indefinite",
+        reason="The account has no credit left; somebody has to buy some.",
+    ),
+    Rule(
+        statuses={400},
+        says="out of extra usage" + _UNQUOTED,
+        cause="no-extra-usage",
+        scope="account",
+        action="fail-over",
+        hold="long",
+        reason="The account's subscription doesn't pay for this use, and its extra usage is used up.",
+    ),
+    Rule(
+        statuses={400},
+        says="only authorized for use with claude code" + _UNQUOTED,
+        cause="claude-code-only",
+        scope="credential",
+        action="return",
+        hold="indefinite",
+        reason="The vendor takes this credential from Claude Code itself alone; the gateway can't use it.",
+    ),
+    Rule(
+        statuses={400},
+        code="context_length_exceeded",
+        says=r"(prompt is too long|input length and `?max_tokens`? exceed|context (window|limit|length)\b)",
+        cause="prompt-too-long",
+        scope="request",
+        models="model",
+        action="return",
+        reason="The prompt is longer than this model takes.",
+    ),
+    Rule(
+        statuses={400},
+        cause="invalid-request",
+        scope="request",
+        action="return",
+        reason="The request itself is at fault; another account would be told the same.",
+    ),
+    # -- other refusals
+    Rule(
+        statuses={401},
+        cause="refused",
+        scope="credential",
+        action="refresh",
+        hold="login",
+        reason="The credential was refused.",
+    ),
+    Rule(
+        statuses={402},
+        cause="billing",
+        scope="account",
+        action="fail-over",
+        hold="long",
+        reason="The account's payments aren't in order.",
+    ),
+    Rule(
+        statuses={403},
+        is_page=True,
+        cause="blocked",
+        scope="provider",
+        action="next-provider",
+        reason="Something in front of the provider refused the request with a page of its own.",
+    ),
+    Rule(
+        statuses={403},
+        cause="forbidden",
+        scope="account",
+        models="model",
+        action="fail-over",
+        hold="long",
+        reason="The account may not use this model.",
+    ),
+    Rule(
+        statuses={404},
+        cause="not-found",
+        scope="provider",
+        models="model",
+        action="next-provider",
+        reason="The provider has no such model, or no such address.",
+    ),
+    Rule(
+        statuses={408, 504},
+        cause="timeout",
+        scope="provider",
+        action="retry",
+        reason="The provider took too long.",
+    ),
+    Rule(
+        statuses={409},
+        cause="conflict",
+        scope="request",
+        action="return",
+        reason="The request is in conflict with another one.",
+    ),
+    Rule(
+        statuses={413},
+        cause="too-large",
+        scope="request",
+        action="return",
+        reason="The request is larger than the provider takes.",
+    ),
+    # -- 429
+    Rule(
+        statuses={429},
+        code="enforced_spend_limit_reached",
+        says="enforced_spend_limit_reached",
+        cause="spend-limit",
+        scope="organization",
+        action="fail-over",
+        hold="indefinite",
+        reason="The organization has reached the spend limit that it set itself.",
+    ),
+    Rule(
+        statuses={429},
+        code="insufficient_quota",
+        cause="no-credit",
+        scope="account",
+        action="fail-over",
+        hold="indefinite",
+        reason="The account has no credit left; somebody has to buy some.",
+    ),
+    Rule(
+        statuses={429},
+        told="window",
+        cause="window",
+        scope="account",
+        action="fail-over",
+        hold="window",
+        reason="The account has used up its {windows}.",
+    ),
+    Rule(
+        statuses={429},
+        told="family-window",
+        cause="window",
+        scope="account",
+        models="family",
+        action="fail-over",
+        hold="window",
+        reason="The account has used up its {windows}, which is for a family of models.",
+    ),
+    Rule(
+        statuses={429},
+        told="rejected",
+        cause="rejected",
+        scope="account",
+        action="fail-over",
+        hold="retry-after",
+        reason="The account's subscription is limited, and no window is named for it.",
+    ),
+    Rule(
+        statuses={429},
+        told="allowed",
+        cause="throttled",
+        scope="transient",
+        action="hop",
+        reason="The account is within its limits: this passes, unless it is about this machine's address.",
+    ),
+    Rule(
+        statuses={429},
+        told="counted",
+        cause="rate-limit",
+        scope="organization",
+        models="family",
+        action="fail-over",
+        hold="retry-after",
+        reason="The organization's rate limit for this family of models is reached.",
+    ),
+    Rule(
+        statuses={429},
+        cause="unexplained",
+        scope="request",
+        action="hop",
+        reason="The request was refused without a word about limits; no account is at fault.",
+    ),
+    # -- the provider's own trouble
+    Rule(
+        statuses={529},
+        cause="overloaded",
+        scope="provider",
+        models="model",
+        action="retry-then-hop",
+        reason="The provider is overloaded; no account is at fault.",
+    ),
+    Rule(
+        statuses=range(500, 600),
+        code="overloaded_error",
+        cause="overloaded",
+        scope="provider",
+        models="model",
+        action="retry-then-hop",
+        reason="The provider is overloaded; no account is at fault.",
+    ),
+    Rule(
+        statuses=range(500, 600),
+        is_page=True,
+        cause="provider-error",
+        scope="provider",
+        action="next-provider",
+        hold="back-off",
+        reason="Something in front of the provider failed, and answered with a page of its own.",
+    ),
+    Rule(
+        statuses=range(500, 600),
+        cause="provider-error",
+        scope="provider",
+        action="next-provider",
+        hold="back-off",
+        reason="The provider failed.",
+    ),
+    Rule(
+        statuses=range(1000),
+        cause="unknown",
+        scope="request",
+        action="return",
+        reason="The status says nothing about an account or the provider.",
+    ),
+)
+
+# What an error would have been answered with, had it come before the head of a stream.
+STATUS_OF_ERROR: Final = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "timeout_error": 504,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "insufficient_quota": 429,
+    "rate_limit_exceeded": 429,
+    "overloaded_error": 529,
+}

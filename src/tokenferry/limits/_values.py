@@ -1,0 +1,58 @@
+"""The values of limit headers. What is no such value is None; nothing here raises."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+
+from tokenferry.oauth import retry_after
+
+_NUMBER: Final = re.compile(r"[0-9]{1,16}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,2})?")
+_LAST_MOMENT: Final = 4_102_444_800
+_LONGEST_WAIT: Final = 366 * 86_400
+_SPAN: Final = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ns|us|µs|μs|ms|s|m|h)){1,8}")
+_SPAN_PART: Final = re.compile(r"([0-9.]+)([a-zµμ]+)")
+_UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def read_number(text: str) -> float | None:
+    """Read a number that is not negative."""
+    text = text.strip()
+    return float(text) if _NUMBER.fullmatch(text) else None
+
+
+def read_moment(text: str) -> float | None:
+    """Seconds since 1970 UTC, of epoch seconds or a time of RFC 3339; None for what is neither, or beyond 2099."""
+    seconds = read_number(text)
+    if seconds is None:
+        try:
+            moment = datetime.fromisoformat(text.strip())
+        except ValueError:
+            return None
+        if moment.tzinfo is None:
+            return None
+        seconds = moment.timestamp()
+    return seconds if 0 < seconds <= _LAST_MOMENT else None
+
+
+def read_span(text: str) -> float | None:
+    """Seconds, of a duration as Go writes it: `6m0s`, `120ms`."""
+    text = text.strip()
+    if text == "0":
+        return 0.0
+    if not _SPAN.fullmatch(text):
+        return None
+    return _bounded(sum(float(number) * _UNITS[unit] for number, unit in _SPAN_PART.findall(text)))
+
+
+def read_wait(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds to wait, by `retry-after-ms`, else by `retry-after` as a number or a date (RFC 9110 10.2.3)."""
+    milliseconds = read_number(headers.get("retry-after-ms", ""))
+    if milliseconds is not None:
+        return _bounded(milliseconds / 1000)
+    seconds = read_number(headers.get("retry-after", ""))
+    return _bounded(retry_after(headers, now) if seconds is None else seconds)
+
+
+def _bounded(seconds: float | None) -> float | None:
+    return seconds if seconds is not None and seconds <= _LONGEST_WAIT else None

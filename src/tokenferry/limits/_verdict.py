@@ -1,0 +1,55 @@
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Scope: TypeAlias = Literal["request", "transient", "credential", "account", "organization", "provider"]
+"""What an answer is about. `transient`: nothing that lasts, unless a sibling is told the same; then this address."""
+
+Models: TypeAlias = Literal["all", "family", "model"]
+"""For which models it holds within its scope: all, those of the requested one's family, or the requested one alone."""
+
+Action: TypeAlias = Literal[
+    "return",
+    "refresh",
+    "fail-over",
+    "hop",
+    "retry",
+    "retry-then-hop",
+    "next-provider",
+]
+"""What comes next.
+
+* return: the client gets the answer unchanged
+* refresh: of an OAuth login one forced refresh, and once more; then, and for other kinds at once, as fail-over
+* fail-over: the next account
+* hop: one other account; if that is refused as well, the client gets the answer
+* retry: once more in place, or the next provider
+* retry-then-hop: once or twice more in place with jitter, at most one other account, then the next provider
+* next-provider: the accounts of the next provider
+"""
+
+Hold: TypeAlias = Literal["none", "window", "retry-after", "back-off", "long", "indefinite", "login"]
+"""For how long the scope is passed over.
+
+* none: not at all
+* window, retry-after: until what the answer says
+* back-off: the answer says nothing; a little longer each time
+* long: an hour, then it may be tried
+* indefinite: until a person or a better-informed observation says otherwise
+* login: until its next login or key
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What an answer means."""
+
+    scope: Scope
+    models: Models
+    cause: str
+    """A short name, by which cooldowns are told apart."""
+    action: Action
+    hold: Hold
+    until: float | None
+    """When it ends by the answer, in seconds since 1970 UTC; it may lie in the past. None unless the answer says so."""
+    reason: str
+    """A sentence for people, without any secret."""

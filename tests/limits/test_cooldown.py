@@ -1,0 +1,56 @@
+import math
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tokenferry.limits import Hold, Verdict, cooldown_until
+
+NOW = 1_800_000_000.0
+seeds = st.integers(0, 2**32).map(Random)
+
+
+def held(hold: Hold, until: float | None = None) -> Verdict:
+    return Verdict("account", "all", "test", "fail-over", hold, until, "It is a test.")
+
+
+def end(verdict: Verdict, rng: Random, failures: int = 0) -> Any:
+    return cooldown_until(verdict, now=NOW, failures=failures, rng=rng)
+
+
+@given(st.integers(1, 604_800), seeds)
+def test_a_window_ends_some_seconds_past_its_reset(after: int, rng: Random) -> None:
+    assert NOW + after + 1 <= end(held("window", NOW + after), rng) <= NOW + after + 30
+
+
+@given(st.floats(0.01, 1e6), seeds)
+def test_a_wait_that_was_told_is_kept_to(after: float, rng: Random) -> None:
+    assert end(held("retry-after", NOW + after), rng) == math.ceil(NOW + after)
+
+
+@pytest.mark.parametrize("hold", ["window", "retry-after"])
+@given(before=st.floats(0, 1e6), rng=seeds)
+def test_an_end_that_has_passed_still_gives_some_seconds(hold: Hold, before: float, rng: Random) -> None:
+    assert NOW + 1 <= end(held(hold, NOW - before), rng) <= NOW + 5
+
+
+@given(st.integers(-5, 10**6), seeds)
+def test_backing_off_doubles_up_to_a_minute(failures: int, rng: Random) -> None:
+    assert NOW <= end(held("back-off"), rng, failures) <= NOW + min(60, 2 ** min(max(failures, 0), 6))
+
+
+def test_backing_off_has_full_jitter() -> None:
+    rng = Random(5)
+    ends = [end(held("back-off"), rng, 9) - NOW for _ in range(500)]
+    assert min(ends) <= 5
+    assert max(ends) >= 55
+
+
+def test_the_rest_has_an_end_that_is_fixed_or_none() -> None:
+    rng = Random(5)
+    assert end(held("long"), rng) == NOW + 3600
+    assert end(held("indefinite"), rng) is None
+    assert end(held("login"), rng) is None
+    assert end(held("none"), rng) == NOW, "over at once"
