@@ -25,7 +25,7 @@ from tokenferry.stores._files import (
 from tokenferry.stores._lock import FileLock, refuse_network_file_system
 from tokenferry.stores._memory import MemoryStore
 from tokenferry.stores._new_file import create_private_file
-from tokenferry.stores._store import Lock, Store
+from tokenferry.stores._store import Lock, Store, held
 from tokenferry.stores._watch import Watch
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "check_folder",
     "check_status",
     "create_private_file",
+    "held",
     "make_private_folder",
     "read_private_file",
     "refuse_network_file_system",

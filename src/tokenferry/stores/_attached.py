@@ -1,7 +1,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from tokenferry.stores._attachments import Attachments
 from tokenferry.stores._document import Account, Document
 from tokenferry.stores._file_store import FileStore
 from tokenferry.stores._files import DISK, Disk, remove_file
-from tokenferry.stores._store import Lock, Store
+from tokenferry.stores._store import Lock, Store, held
 
 _SUFFIX: Final = ".json"
 _LOCK_WAIT: Final = 90.0  # a lock that a killed process left is taken over after 60
@@ -112,15 +112,9 @@ class AttachedStore:
         """A new lock object for the account, not yet held."""
         return _Lock(name, self._store_of, self._moves)
 
-    @contextlib.contextmanager
-    def exclusive(self, name: str, timeout: float) -> Iterator[None]:
+    def exclusive(self, name: str, timeout: float) -> AbstractContextManager[None]:
         """Hold the account's lock for a block. Raises `LockTimeout`."""
-        lock = self.lock(name)
-        lock.acquire(timeout)
-        try:
-            yield
-        finally:
-            lock.release()
+        return held(self.lock(name), timeout)
 
     def stamps(self) -> Mapping[str, Hashable]:
         """By account, a value that changes whenever its document does."""

@@ -1,5 +1,6 @@
 import contextlib
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -9,6 +10,7 @@ from tokenferry.settings import Home
 from tokenferry.stores._document import Document, check_account_name
 from tokenferry.stores._files import DISK, Disk, remove_file, remove_leftovers, replace_private_file
 from tokenferry.stores._lock import FileLock
+from tokenferry.stores._store import held
 
 _SUFFIX: Final = ".json"
 
@@ -65,11 +67,9 @@ class FileStore:
         """A new lock object for the account, not yet held."""
         return FileLock(self.path(name), self._home.locks)
 
-    @contextlib.contextmanager
-    def exclusive(self, name: str, timeout: float) -> Iterator[None]:
+    def exclusive(self, name: str, timeout: float) -> AbstractContextManager[None]:
         """Hold the account's lock for a block. Raises `LockTimeout`."""
-        with self.lock(name).held(timeout):
-            yield
+        return held(self.lock(name), timeout)
 
     def stamps(self) -> Mapping[str, Hashable]:
         """By account, a value that changes whenever its document does."""

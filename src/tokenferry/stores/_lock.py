@@ -7,7 +7,7 @@ import re
 import sys
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,7 @@ from typing import Final
 from tokenferry.errors import LockTimeout, StorageFailed, UnsafeFile
 from tokenferry.secret import parse_object
 from tokenferry.stores._files import make_private_folder
+from tokenferry.stores._store import held
 
 _NETWORK_FILE_SYSTEMS: Final = frozenset(
     (
@@ -164,14 +165,9 @@ class FileLock:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
 
-    @contextlib.contextmanager
-    def held(self, timeout: float) -> Iterator[None]:
+    def held(self, timeout: float) -> contextlib.AbstractContextManager[None]:
         """Hold it for a block. Raises `LockTimeout`."""
-        self.acquire(timeout)
-        try:
-            yield
-        finally:
-            self.release()
+        return held(self, timeout)
 
 
 def _after_fork() -> None:

@@ -1,10 +1,11 @@
-import contextlib
 import threading
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from tokenferry.errors import Conflict, LockTimeout, UnknownAccount
 from tokenferry.stores._document import Document
+from tokenferry.stores._store import held
 
 
 class MemoryStore:
@@ -51,15 +52,9 @@ class MemoryStore:
         with self._guard:
             return _ThreadLock(name, self._locks.setdefault(name, threading.Lock()))
 
-    @contextlib.contextmanager
-    def exclusive(self, name: str, timeout: float) -> Iterator[None]:
+    def exclusive(self, name: str, timeout: float) -> AbstractContextManager[None]:
         """Hold the account's lock for a block. Raises `LockTimeout`."""
-        lock = self.lock(name)
-        lock.acquire(timeout)
-        try:
-            yield
-        finally:
-            lock.release()
+        return held(self.lock(name), timeout)
 
     def stamps(self) -> Mapping[str, Hashable]:
         """By account, which change of this store it was that made its document."""

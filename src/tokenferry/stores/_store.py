@@ -1,5 +1,5 @@
-from collections.abc import Hashable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from tokenferry.stores._document import Document
@@ -19,6 +19,16 @@ class Lock(Protocol):
     def release(self) -> None:
         """Let go; harmless when it isn't held."""
         ...
+
+
+@contextmanager
+def held(lock: Lock, timeout: float) -> Iterator[None]:
+    """Hold a lock for a block. Raises what taking it does, `LockTimeout` among that."""
+    lock.acquire(timeout)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class Store(Protocol):

@@ -1,5 +1,6 @@
 import contextlib
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -10,6 +11,7 @@ from tokenferry.errors import ConfigError, CorruptFile, NeedsLogin, TokenferryEr
 from tokenferry.stores._document import Account, Document
 from tokenferry.stores._files import DISK, read_private_file
 from tokenferry.stores._lock import FileLock
+from tokenferry.stores._store import held
 from tokenferry.stores.anthropic_profiles._document import SDK_URL, ProfileConfig, parse_config, parse_credentials
 from tokenferry.stores.anthropic_profiles._folder import ProfileFolder
 
@@ -101,11 +103,9 @@ class AnthropicProfileStore:
         self._check_name(name)
         return FileLock(self.folder.path / "credentials" / f"{self.profile}.json", self._locks)
 
-    @contextlib.contextmanager
-    def exclusive(self, name: str, timeout: float) -> Iterator[None]:
+    def exclusive(self, name: str, timeout: float) -> AbstractContextManager[None]:
         """Hold the account's lock for a block. Raises `LockTimeout`."""
-        with self.lock(name).held(timeout):
-            yield
+        return held(self.lock(name), timeout)
 
     def stamps(self) -> Mapping[str, Hashable]:
         """By account, what changes when one of the profile's files is replaced."""

@@ -1,7 +1,7 @@
-import contextlib
 import sys
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +18,7 @@ from tokenferry.errors import (
     UnsafeFile,
     UsageError,
 )
-from tokenferry.stores import DISK, Account, Disk, Document, FileLock
+from tokenferry.stores import DISK, Account, Disk, Document, FileLock, held
 from tokenferry.stores.claude_code._document import Login, LoginState, digest, merge, parse, put_in
 from tokenferry.stores.claude_code._file import CredentialsFile
 from tokenferry.stores.claude_code._home import ClaudeCodeHome
@@ -202,15 +202,9 @@ class ClaudeCodeStore:
         theirs = ClaudeCodeLock(self.home, self._locks, timing=self._timing)
         return AccountLock(FileLock(self.home.credentials, self._locks), theirs, self._prepare, self._check_writable)
 
-    @contextlib.contextmanager
-    def exclusive(self, name: str, timeout: float) -> Iterator[None]:
+    def exclusive(self, name: str, timeout: float) -> AbstractContextManager[None]:
         """Hold the account's lock for a block. Raises what `AccountLock.acquire` does."""
-        lock = self.lock(name)
-        lock.acquire(timeout)
-        try:
-            yield
-        finally:
-            lock.release()
+        return held(self.lock(name), timeout)
 
     def stamps(self) -> Mapping[str, Hashable]:
         stamps = tuple(place.stamp() for place in self._places)
