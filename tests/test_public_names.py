@@ -12,9 +12,23 @@ from tokenferry import errors
 PACKAGES = [module.name for module in pkgutil.walk_packages(tokenferry.__path__, "tokenferry.") if module.ispkg]
 ROOMS = [
     f"tokenferry.{room}"
-    for room in ("accounts", "formats", "keep", "limits", "oauth", "providers", "refresh", "service", "state", "stores")
+    for room in (
+        "accounts",
+        "formats",
+        "keep",
+        "limits",
+        "login",
+        "oauth",
+        "providers",
+        "refresh",
+        "service",
+        "state",
+        "stores",
+    )
 ]
-MODULES = [f"tokenferry.{name}" for name in ("audit", "config", "credentials", "errors", "secret", "settings")]
+MODULES = [
+    f"tokenferry.{name}" for name in ("audit", "config", "credentials", "errors", "secret", "settings", "statement")
+]
 HOME_OF: dict[str, str] = {
     name: f"tokenferry.{module}" for module, names in vars(tokenferry)["_ROOMS"].items() for name in names
 }

@@ -4,16 +4,17 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal
 
 from tokenferry.credentials import ApiKey
 from tokenferry.errors import ConfigError, UnsafeFile
 from tokenferry.providers import Provider, Table, builtin_providers, declare
 from tokenferry.secret import Fields, Secret
 from tokenferry.settings import LONGEST_DRAIN, MOST_WORKERS, GatewaySettings, PolicySettings, ServerSettings
+from tokenferry.statement import stated_at
 from tokenferry.stores import ACCOUNT_NAME, read_private_file
 
 __all__ = ["Config", "load"]
@@ -39,12 +40,27 @@ class Config:
     warnings: tuple[str, ...] = ()
 
 
-def load(path: Path, *, required: bool = False, environ: Mapping[str, str] | None = None) -> Config:
+def load(
+    path: Path,
+    *,
+    required: bool = False,
+    environ: Mapping[str, str] | None = None,
+    statement: Path | None = None,
+) -> Config:
     """Read the file; built-in settings if there is none and it isn't `required`.
 
-    Raises `ConfigError` listing every fault, `UnsafeFile` if others could write it.
+    What it doesn't say about policy, the operator's `statement` does. Raises `ConfigError` listing every fault,
+    `UnsafeFile` if others could write it, `CorruptFile` for a statement that can't be understood.
     """
     environ = Fields(os.environ if environ is None else environ)  # whose repr, unlike that of environ, tells nothing
+    config = _load(path, required=required, environ=environ)
+    if statement is None or config.policy.source != "default":
+        return config
+    at = stated_at(statement)
+    return config if at is None else replace(config, policy=PolicySettings("own", "statement", at))
+
+
+def _load(path: Path, *, required: bool, environ: Mapping[str, str]) -> Config:
     try:
         data = Fields(tomllib.loads(read_private_file(path, readable_by_others=True).decode("utf-8")))
     except FileNotFoundError:
@@ -213,6 +229,7 @@ def _gateway(table: Table, folder: Path, providers: Mapping[str, Provider]) -> G
 
 
 def _policy(table: Table) -> PolicySettings:
-    settings = PolicySettings(subscription=table.choice("subscription", "off", ("off", "own")))
+    source: Literal["default", "config.toml"] = "config.toml" if "subscription" in table else "default"
+    settings = PolicySettings(table.choice("subscription", "off", ("off", "own")), source)
     table.done()
     return settings

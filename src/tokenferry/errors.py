@@ -13,6 +13,7 @@
     + RefreshFailed
     + RefreshUncertain
     + LockTimeout
+  x LoginFailed
   x PolicyRefused
   x CredentialRefused
   x UnsafeFile
@@ -31,6 +32,7 @@ __all__ = [
     "CorruptFile",
     "CredentialRefused",
     "LockTimeout",
+    "LoginFailed",
     "NeedsLogin",
     "PolicyRefused",
     "RefreshBusy",
@@ -121,6 +123,10 @@ class LockTimeout(TryLater):
     def __init__(self, message: str, *, holder: str = "another process") -> None:
         super().__init__(message, retry_after=1.0)
         self.holder = holder
+
+
+class LoginFailed(TokenferryError):  # noqa: N818  # see UnknownName
+    """A login came to nothing: it was refused, timed out, or was answered by somebody else. Nothing was stored."""
 
 
 class PolicyRefused(TokenferryError):  # noqa: N818  # see UnknownName

@@ -351,7 +351,7 @@ def test_errors_name_what_is_missing(rig: Rig) -> None:
 
 def test_a_refresh_token_that_is_absent_is_said_to_be(rig: Rig) -> None:
     rig.put(token(refresh=None))
-    with pytest.raises(NeedsLogin, match=r"refresh token absent.*tokenferry accounts add work --replace"):
+    with pytest.raises(NeedsLogin, match=r"refresh token absent.*tokenferry login work"):
         rig.broker().resolve(NAME)
     assert rig.endpoint.requests == 0
 

@@ -339,7 +339,7 @@ def test_one_that_can_not_be_renewed_is_passed_over_with_its_reason(
     assert swap(broker) == "carol@example.com"
     assert "passed over: account 'bob'" in caplog.text
     mark(home, "alice", int(time.time()) + 60)
-    with pytest.raises(NeedsLogin, match=r"could take over: account 'bob'.*accounts add bob --replace"):
+    with pytest.raises(NeedsLogin, match=r"could take over: account 'bob'.*tokenferry login bob"):
         swap(broker)
 
 

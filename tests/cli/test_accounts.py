@@ -278,7 +278,7 @@ def test_logging_in_anew_gets_past_a_record_that_can_not_be_read(home: Home, log
     record.chmod(0o600)
     refused = tokenferry("token", "work")
     assert refused.code == 8
-    assert "accounts add work --replace" in refused.one_line()
+    assert "tokenferry login work" in refused.one_line()
     again = tokenferry("accounts", "add", "work", "--replace", stdin=bundle(sandbox.issue("alice", expires_in=-60)))
     assert again.code == 0
     assert tokenferry("token", "work").code == 0

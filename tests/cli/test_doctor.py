@@ -83,12 +83,12 @@ TROUBLES: dict[str, tuple[Callable[[Home], object], str, str]] = {
     "no refresh token": (
         lambda home: _login(home, expires_at=1, refresh_token=None),
         "no refresh token",
-        "tokenferry accounts add work --replace",
+        "tokenferry login work",
     ),
     "expired refresh token": (
         lambda home: _login(home, refresh_expires_at=1),
         "refresh token has expired",
-        "tokenferry accounts add work --replace",
+        "tokenferry login work",
     ),
     "copied": (
         lambda home: put(home, document(time.time(), machine="another")),

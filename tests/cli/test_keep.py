@@ -182,7 +182,7 @@ def test_of_two_one_keeps_and_the_other_takes_over_when_it_dies(home: Home, sand
 def test_a_dead_login_is_said_once(published: Published, sandbox: Sandbox, home: Home) -> None:
     sandbox.revoke("alice", "family")
     with keeping() as keeper:
-        keeper.says("tokenferry accounts add work --replace")
+        keeper.says("tokenferry login work")
         asked = sandbox.counters()["paths"]["/v1/oauth/token"]
         (home.accounts / "other.json").write_text("{")  # a look more
         (home.accounts / "other.json").chmod(0o600)
@@ -190,7 +190,7 @@ def test_a_dead_login_is_said_once(published: Published, sandbox: Sandbox, home:
         assert sandbox.counters()["paths"]["/v1/oauth/token"] == asked == 1
         keeper.tell(signal.SIGTERM)
         assert keeper.end() == 0
-    assert len([line for line in keeper.err if "--replace" in line]) == 1
+    assert len([line for line in keeper.err if "tokenferry login work" in line]) == 1
 
 
 # -- once

@@ -112,7 +112,7 @@ def test_logged_out_meanwhile_is_told_of(logins: object, credentials: Path, insi
     outcome = inside("use", "bob", "--for", "claude-code")
     assert outcome.code == 0
     assert "had been logged out of account alice" in outcome.err
-    assert outcome.err.rstrip().endswith("tokenferry accounts add alice --replace")
+    assert outcome.err.rstrip().endswith("tokenferry login alice")
 
 
 def test_what_can_not_be_moved_has_a_code_and_a_sentence(

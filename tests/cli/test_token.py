@@ -97,7 +97,7 @@ def test_exit_5_needs_login(sandbox: Sandbox, login: Login, inside: Inside) -> N
     sandbox.revoke("alice", "family")
     outcome = inside("token")
     assert outcome.code == 5
-    assert "tokenferry accounts add work --replace" in outcome.one_line()
+    assert "tokenferry login work" in outcome.one_line()
     assert outcome.hides(issued["refresh_token"])
 
 

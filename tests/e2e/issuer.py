@@ -61,7 +61,7 @@ class Issuer:
 
 
 @contextlib.contextmanager
-def running_issuer(folder: Path) -> Iterator[Issuer]:
+def running_issuer(folder: Path, server: Path = SERVER) -> Iterator[Issuer]:
     node = program("node")
     if not (MODULES / "oidc-provider").is_dir():
         lacking("the npm package oidc-provider")
@@ -69,7 +69,7 @@ def running_issuer(folder: Path) -> Iterator[Issuer]:
     with (
         log.open("ab") as output,
         subprocess.Popen(
-            [node, str(SERVER)],
+            [node, str(server)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=output,

@@ -186,7 +186,7 @@ def test_a_login_that_is_dead_is_told_in_one_sentence(
     sandbox.revoke("alice", "family")
     told = claude.run("-p", "hi", variables={"ANTHROPIC_BASE_URL": relay.url, "ANTHROPIC_AUTH_TOKEN": key})
     assert told.code == 1
-    assert "tokenferry accounts add alice --replace" in told.out + told.err
+    assert "tokenferry login alice" in told.out + told.err
     assert sandbox.requests("/v1/messages") == []
     assert sandbox.counters()["reuses"] == 0
 

@@ -86,7 +86,7 @@ def test_no_step_between_reading_and_publishing_loses_a_login(
             ends["answer lost"] += 1
             after = tokenferry("token", name)
             assert after.code == NEEDS_LOGIN, crashed
-            assert f"tokenferry accounts add {name} --replace" in after.one_sentence()
+            assert f"tokenferry login {name}" in after.one_sentence()
             assert issuer.figures(name) == {"grants": 1, "reuses": 1}, crashed
         else:
             ends["journalled" if crashed.is_journalled else "nothing sent"] += 1
@@ -150,5 +150,5 @@ def test_an_answer_that_died_on_its_way_ends_the_login_with_one_more_request(iss
     for _ in range(2):
         after = tokenferry("token", "work")
         assert after.code == NEEDS_LOGIN
-        assert "tokenferry accounts add work --replace" in after.one_sentence()
+        assert "tokenferry login work" in after.one_sentence()
         assert issuer.figures("work") == {"grants": 1, "reuses": 1}, "a dead token is presented no more"

@@ -91,7 +91,7 @@ def test_a_401_comes_back_when_there_is_no_other_credential_and_the_log_says_why
     assert [record.levelno for record in caplog.records if record.name.startswith("tokenferry.integ")] == [
         logging.WARNING
     ]
-    assert "log in again with: tokenferry accounts add alice --replace" in caplog.text
+    assert "log in again with: tokenferry login alice" in caplog.text
     with pytest.raises(NeedsLogin):
         post()
 

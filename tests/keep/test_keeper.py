@@ -204,7 +204,7 @@ def test_a_dead_login_is_said_once_and_not_tried_again_until_somebody_logs_in(ri
     rig.endpoint.script.append(answer(400, error="invalid_grant"))
     [event] = kept.look()
     assert event.kind == "needs-login"
-    assert "tokenferry accounts add work --replace" in event.text
+    assert "tokenferry login work" in event.text
     for _ in range(50):
         kept.pass_time(3600)
         kept.look()

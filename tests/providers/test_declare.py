@@ -232,3 +232,53 @@ def test_a_provider_can_say_in_which_variable_programs_look_for_its_key() -> Non
     assert good(name="mine", base_url=URL).variable is None
     for name in ("", "a b", "A=B", "1A", "$A"):
         assert any("variable" in fault for fault in faults(name="mine", base_url=URL, variable=name))
+
+
+# -- what a login needs
+
+
+def test_an_issuer_alone_is_a_standard_provider() -> None:
+    oauth = good(name="idp", base_url=URL, oauth={"issuer": "https://idp.example/", "client_id": "me"}).oauth
+    assert (oauth.issuer, oauth.token_url, oauth.token_body) == ("https://idp.example/", None, "form")
+    assert good(name="idp", base_url=URL, oauth={"issuer": URL, "token_body": "json"}).oauth.token_body == "json"
+    assert good(name="console", oauth={"issuer": URL}).oauth.token_body == "json"
+
+
+def test_parameters_and_the_clients_way_of_saying_who_it_is_are_declared() -> None:
+    given = {"authorize_parameters": {"prompt": "consent", "audience": "x"}, "client_auth": "basic"}
+    oauth = good(name="idp", base_url=URL, oauth=given).oauth
+    assert oauth.authorize_parameters == (("prompt", "consent"), ("audience", "x"))
+    assert oauth.client_auth == "basic"
+
+
+@pytest.mark.parametrize(
+    ("oauth", "fault"),
+    [
+        ({"issuer": "http://idp.example"}, "issuer must begin with https://"),
+        ({"authorize_parameters": {"state": "x", "scope": "y"}}, "authorize_parameters must not hold scope, state"),
+        ({"authorize_parameters": {"prompt": 1}}, "authorize_parameters must be a table of strings"),
+        ({"authorize_parameters": "prompt"}, "authorize_parameters must be a table of strings"),
+        ({"client_auth": "jwt"}, "client_auth must be one of body, basic"),
+        ({"loopback_redirect": "http://localhost/callback"}, "loopback_redirect must be like"),
+        ({"loopback_redirect": "http://localhost:{port}"}, "loopback_redirect must be like"),
+        ({"loopback_redirect": "https://localhost:{port}/callback"}, "loopback_redirect must be like"),
+        ({"loopback_redirect": "http://llm.example:{port}/callback"}, "loopback_redirect must be like"),
+        ({"loopback_redirect": "http://localhost:{port}/callback?x=y"}, "loopback_redirect must be like"),
+    ],
+)
+def test_a_login_that_could_not_be_is_refused(oauth: dict[str, Any], fault: str) -> None:
+    (found,) = faults(name="idp", base_url=URL, oauth=oauth)
+    assert found.startswith(f"providers.idp.oauth.{fault}")
+
+
+@pytest.mark.parametrize("template", ["http://127.0.0.1:{port}/back", "http://localhost:8085/callback"])
+def test_the_address_on_this_machine_may_have_a_fixed_port(template: str) -> None:
+    oauth = good(name="idp", base_url=URL, oauth={"loopback_redirect": template}).oauth
+    assert oauth.loopback_redirect == template
+
+
+def test_an_issuer_of_subscriptions_is_one_whatever_else_is_declared() -> None:
+    assert good(name="mine", base_url=URL, oauth={"issuer": "https://claude.ai"}).subscription
+    assert good(
+        name="mine", base_url=URL, oauth={"client_id": "9d1c250a-e61b-44d9-88ed-5944d1962f5e"}
+    ).uses_vendors_client

@@ -4,6 +4,7 @@ from tokenferry.accounts._export import SHARED_TARGETS, Limit, Target, exported,
 from tokenferry.accounts._hand_over import HandOver, completion, hand_over, pending_hand_over, take_back
 from tokenferry.accounts._implicit import CONFIGURATION, ENVIRONMENT, accounts_from_environment, accounts_from_keys
 from tokenferry.accounts._import import check_again, make_offers
+from tokenferry.accounts._login import account_for, check_wanted
 from tokenferry.accounts._machine import machine_id
 from tokenferry.accounts._offer import Found, Offer
 from tokenferry.accounts._publication import Content, Publication
@@ -26,10 +27,12 @@ __all__ = [
     "Standing",
     "Surroundings",
     "Target",
+    "account_for",
     "accounts_from_environment",
     "accounts_from_keys",
     "attachable",
     "check_again",
+    "check_wanted",
     "completion",
     "exported",
     "hand_over",

@@ -1,5 +1,5 @@
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -146,20 +146,23 @@ class AccountBook:
             self._store.swap(name, old.generation, new)
             return True
 
-    def attach(self, account: Account) -> Document:
+    def attach(self, account: Account, *, check: Callable[[Document], None] = lambda _: None) -> Document:
         """Take in an account whose login rests in another program's store, and give that login.
 
-        Raises `UsageError` when the name is taken or stores can't be attached here, `NeedsLogin` when there is none.
+        `check` raises what speaks against it; then nothing was attached. Raises `UsageError` when the name is taken or
+        stores can't be attached here, `NeedsLogin` when there is none.
         """
         if not isinstance(self._store, AttachedStore):
             raise UsageError("accounts can be attached to a home of files alone")
         check_account_name(account.name)
         self._store.attach(account)
         try:
-            return self._store.read(account.name)
+            document = self._store.read(account.name)
+            check(document)
         except TokenferryError:
             self._store.detach(account.name)
             raise
+        return document
 
     def remove(self, name: str) -> None:
         """Remove an account, also one whose document can't be read. Raises `UnknownAccount`, `UsageError`."""

@@ -25,6 +25,7 @@ from tokenferry.broker._revocation import Revocation, revocable, revoke
 from tokenferry.config import Config, load
 from tokenferry.credentials import Credential, OAuthToken
 from tokenferry.errors import (
+    ConfigError,
     CorruptFile,
     RefreshBusy,
     TokenferryError,
@@ -33,7 +34,7 @@ from tokenferry.errors import (
     UsageError,
 )
 from tokenferry.oauth import OAuthEndpoints, TokenRequest, Transmission
-from tokenferry.providers import Provider, builtin_providers
+from tokenferry.providers import Provider, builtin_providers, logs_in_at_subscription
 from tokenferry.refresh import (
     Discovery,
     FileJournal,
@@ -300,17 +301,26 @@ class Broker:
         self.publisher.withdraw(name)
 
     def login_endpoints(self, provider: Provider) -> OAuthEndpoints:
-        """Where to log in at a provider, as declared or as its issuer says. Raises `RefreshFailed`."""
-        return self._discovery.complete(provider.endpoints, "authorize_url", "token_url")
+        """Where to log in at a provider, as declared or as its issuer says. Raises `RefreshFailed`, `ConfigError`."""
+        endpoints = self._discovery.complete(provider.endpoints, "authorize_url", "token_url")
+        if logs_in_at_subscription(provider.base_url, endpoints) and not provider.subscription:
+            raise ConfigError(
+                f"provider {provider.name!r} leads to logins that are billed to a Claude subscription; say "
+                "subscription = true of it in config.toml"
+            )
+        return endpoints
 
     def revoke(self, name: str) -> Revocation:
         """End the account's login at its provider, if its chain is ours; it can't be renewed or used from then on.
 
         Under the account's lock, so that no refresh is under way. Raises `UnknownAccount`, `LockTimeout`.
         """
-        with self.book.store.exclusive(name, self.settings.wait):
+        store = self.book.store
+        if isinstance(store, AttachedStore) and store.is_attached(name):
+            return Revocation()
+        with store.exclusive(name, self.settings.wait):
             try:
-                document = self.book.store.read(name)
+                document = store.read(name)
             except (CorruptFile, UnsafeFile):
                 return Revocation(reason="its document can't be read")
             try:

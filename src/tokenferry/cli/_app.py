@@ -14,11 +14,11 @@ from tokenferry.cli._output import say
 from tokenferry.cli._typer import SETTINGS, examples
 
 _COMMANDS: Final = (
-    "login",
-    "logout",
     "accounts",
     "use",
     "token",
+    "login",
+    "logout",
     "refresh",
     "swap",
     "import",

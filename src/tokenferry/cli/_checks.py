@@ -182,8 +182,10 @@ def _check_account(row: Row, now: float) -> Iterator[Finding]:
         yield _of(row.fault, where)
         return
     is_claude_codes = row.document is not None and row.document.account.owner == "claude-code"
+    is_login = row.document is not None and row.document.account.kind == "oauth"
+    again = f"tokenferry login {row.name}" if is_login else f"tokenferry accounts add {row.name} --replace"
     cures = {
-        "needs-login": "claude /login" if is_claude_codes else f"tokenferry accounts add {row.name} --replace",
+        "needs-login": "claude /login" if is_claude_codes else again,
         "uncertain": f"nothing to do while its token works; then: tokenferry refresh {row.name}",
         "copied": f"tokenferry accounts confirm {row.name}, if the login is in use on this machine alone",
         "backing-off": f"wait, or: tokenferry refresh {row.name}",

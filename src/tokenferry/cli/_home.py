@@ -17,7 +17,7 @@ _opened: Final[list[Broker]] = []
 def find(config: Path | None = None) -> tuple[Home, Config]:
     """The home, and what its configuration (or the file named) says. Raises `ConfigError`, `UnsafeFile`."""
     home = Home.from_environment()
-    return home, load(config or home.config, required=config is not None)
+    return home, load(config or home.config, required=config is not None, statement=home.statement)
 
 
 def open_broker(home: Home | None = None, config: Config | None = None) -> Broker:

@@ -1,22 +1,25 @@
+import os
 import time
+from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import typer
 
 from tokenferry.accounts import read_credential
 from tokenferry.audit import note_change
-from tokenferry.broker import Broker
+from tokenferry.broker import Broker, Revocation
 from tokenferry.cli._describe import HEADINGS, details, row, rows
 from tokenferry.cli._home import know, open_broker
 from tokenferry.cli._input import confirmed, read_secret
 from tokenferry.cli._output import note, say, say_json, say_lines, table
 from tokenferry.cli._profile import account_of_profile
+from tokenferry.cli._revocation import tell_revocation
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.credentials import API_KEY_PREFIX, Credential, OAuthToken
 from tokenferry.errors import UnknownProvider, UsageError
 from tokenferry.providers import Provider
 from tokenferry.settings import Home
-from tokenferry.stores import Account, check_account_name
+from tokenferry.stores import Account, AttachedStore, check_account_name
 
 app = new_app(
     "Add, list, show and remove accounts.",
@@ -74,7 +77,7 @@ def add(
         if store == "anthropic-profile":
             _attach(broker, account_of_profile(broker, name, provider, profile))
             return
-        _attach(broker, Account(name, provider or _CLAUDE_MAX, "oauth", store, store, created_at=int(time.time())))
+        _attach(broker, _claude_code(name, provider or _CLAUDE_MAX))
         return
     provider = provider or (_present_provider(broker, name) if replace else None)
     if provider is not None:
@@ -90,18 +93,25 @@ def add(
     _note_change("account.replace" if has_replaced else "account.add", account, credential)
     verb = "replaced" if has_replaced else "stored"
     say(f"{verb} account {name} ({provider}, {credential.kind}, fingerprint {credential.secret.fingerprint})")
-    _tell_policy(broker, known, credential)
+    _tell_policy(broker, account, credential)
+
+
+def _claude_code(name: str, provider: str) -> Account:
+    from tokenferry.stores.claude_code import ClaudeCodeHome, claude_code_account  # noqa: PLC0415  # few have it
+
+    place = ClaudeCodeHome.from_environment(os.environ, Path.home())
+    return claude_code_account(name, provider, place, created_at=int(time.time()))
 
 
 def _attach(broker: Broker, account: Account) -> None:
-    known = _known(broker, account.provider)
-    credential = broker.book.attach(account).credential
+    _known(broker, account.provider)
+    credential = broker.attach(account)
     know(credential)
     _note_change("account.attach", account, credential)
     say(
         f"attached account {account.name} to the login of {account.store} (fingerprint {credential.secret.fingerprint})"
     )
-    _tell_policy(broker, known, credential)
+    _tell_policy(broker, account, credential)
 
 
 def _note_change(action: str, account: Account, credential: Credential) -> None:
@@ -148,11 +158,11 @@ def _with_source(token: OAuthToken) -> OAuthToken:
     return dataclasses.replace(token, source="added")
 
 
-def _tell_policy(broker: Broker, provider: Provider, credential: Credential) -> None:
-    if broker.policy.subscription == "off" and provider.bills_subscription(credential):
+def _tell_policy(broker: Broker, account: Account, credential: Credential) -> None:
+    if broker.policy.subscription == "off" and broker.bills_subscription(account, credential):
         note(
             "it is billed to a Claude subscription, so it is stored but handed to nobody but Claude Code itself, until "
-            'config.toml says subscription = "own" under [policy]'
+            "you state that it is yours alone, with: tokenferry policy set own; or config.toml says so under [policy]"
         )
 
 
@@ -198,20 +208,34 @@ def show(name: Name, *, as_json: JSON = False) -> None:
     epilog=examples(
         "tokenferry accounts remove work",
         "tokenferry accounts remove work --yes",
+        "tokenferry accounts remove work --keep-remote",
     ),
 )
 def remove(
-    name: Name, *, yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask whether it is meant.")] = False
+    name: Name,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask whether it is meant.")] = False,
+    keep_remote: Annotated[
+        bool, typer.Option("--keep-remote", help="Don't end a login of tokenferry's own at the provider.")
+    ] = False,
 ) -> None:
-    """Remove an account, also one whose document can't be read."""
+    """Remove an account, also one whose document can't be read.
+
+    A login of tokenferry's own is ended at its provider first, as well as that can be done.
+    """
     broker = open_broker()
     if name not in broker.book.store.names():
         broker.book.remove(name)  # which says why it can't
-    if not yes and not confirmed(f"remove account {name}? Its credential is gone then.", flag="--yes"):
+    store = broker.book.store
+    is_attached = isinstance(store, AttachedStore) and store.is_attached(name)
+    meaning = "Its login stays where it is." if is_attached else "Its credential is gone then."
+    if not yes and not confirmed(f"remove account {name}? {meaning}", flag="--yes"):
         note("nothing was removed")
         raise typer.Exit(1)
+    revocation = Revocation() if keep_remote else broker.revoke(name)
     broker.remove(name)
-    note_change(Home.from_environment(), "account.remove", name)
+    note_change(Home.from_environment(), "account.remove", name, revoked=revocation.is_done or None)
+    tell_revocation(revocation)
     say(f"removed account {name}")
 
 

@@ -60,5 +60,5 @@ def _move(name: str) -> None:
     elif moved.stranded is not None:
         note(
             f"Claude Code had been logged out of account {moved.stranded}; should what was kept of its login here be "
-            f"used up, log in again with: tokenferry accounts add {moved.stranded} --replace"
+            f"used up, log in again with: tokenferry login {moved.stranded}"
         )

@@ -1,5 +1,9 @@
+from tokenferry.oauth._authorize import Authorization, AuthorizationCode
 from tokenferry.oauth._endpoints import OAuthEndpoints
+from tokenferry.oauth._exchange import exchange_request, read_exchange
+from tokenferry.oauth._metadata import metadata_requests, read_metadata
 from tokenferry.oauth._refresh import Closed, Denied, Granted, Outcome, Uncertain, read_refresh, refresh_request
+from tokenferry.oauth._revoke import read_revocation, revocation_request
 from tokenferry.oauth._wire import (
     MAX_ANSWER,
     Answer,
@@ -14,6 +18,8 @@ from tokenferry.oauth._wire import (
 __all__ = [
     "MAX_ANSWER",
     "Answer",
+    "Authorization",
+    "AuthorizationCode",
     "Closed",
     "Denied",
     "Granted",
@@ -25,7 +31,13 @@ __all__ = [
     "Transmission",
     "Uncertain",
     "encode_request",
+    "exchange_request",
+    "metadata_requests",
+    "read_exchange",
+    "read_metadata",
     "read_refresh",
+    "read_revocation",
     "refresh_request",
     "retry_after",
+    "revocation_request",
 ]

@@ -1,9 +1,13 @@
 import json
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Final, Literal, TypeAlias
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
+
+from tokenferry.oauth._endpoints import OAuthEndpoints
+from tokenferry.secret import Fields, Secret
 
 MAX_ANSWER: Final = 1024 * 1024
 """The most bytes read of a token endpoint's answer."""
@@ -11,11 +15,12 @@ MAX_ANSWER: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """A POST to a token endpoint, ready to send; its body holds secrets and isn't shown."""
+    """A request to an authorization server, ready to send; its headers and body may hold secrets and aren't shown."""
 
     url: str
-    headers: tuple[tuple[str, str], ...]
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
     body: bytes = field(repr=False)
+    method: Literal["GET", "POST"] = "POST"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,27 @@ class Lost:
 Transmission: TypeAlias = Answer | NotSent | Lost
 
 
-def encode_request(url: str, fields: Mapping[str, str], encoding: Literal["json", "form"]) -> TokenRequest:
+def client_request(
+    endpoints: OAuthEndpoints, url: str, fields: Mapping[str, str | int], client_secret: Secret | None
+) -> TokenRequest:
+    """A request to a token or revocation endpoint that says which client it is from, as declared (RFC 6749 2.3.1)."""
+    fields = Fields(fields)
+    if client_secret is not None and endpoints.client_auth == "basic":
+        request = encode_request(url, fields, endpoints.token_body)
+        authorization = ("authorization", f"Basic {_basic(endpoints.client_id or '', client_secret)}")
+        return TokenRequest(url, (*request.headers, authorization), request.body)
+    if endpoints.client_id is not None:
+        fields["client_id"] = endpoints.client_id
+    if client_secret is not None:
+        fields["client_secret"] = client_secret.reveal()
+    return encode_request(url, fields, endpoints.token_body)
+
+
+def _basic(client_id: str, client_secret: Secret) -> str:
+    return b64encode(f"{quote_plus(client_id)}:{quote_plus(client_secret.reveal())}".encode("ascii")).decode("ascii")
+
+
+def encode_request(url: str, fields: Mapping[str, str | int], encoding: Literal["json", "form"]) -> TokenRequest:
     """Build the request in the encoding the provider declares (RFC 6749 says form; some take JSON alone)."""
     if encoding == "json":
         body, content_type = json.dumps(fields).encode("ascii"), "application/json"

@@ -1,5 +1,5 @@
 from tokenferry.providers._declare import builtin_providers, declare
-from tokenferry.providers._provider import KIND_OF_AUTH_TYPE, AuthType, Provider
+from tokenferry.providers._provider import KIND_OF_AUTH_TYPE, AuthType, Provider, logs_in_at_subscription
 from tokenferry.providers._table import Table, is_loopback, url_fault
 
 __all__ = [
@@ -10,5 +10,6 @@ __all__ = [
     "builtin_providers",
     "declare",
     "is_loopback",
+    "logs_in_at_subscription",
     "url_fault",
 ]

@@ -5,13 +5,26 @@ from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
 from typing import Final
+from urllib.parse import urlsplit
 
 from tokenferry.oauth import OAuthEndpoints
 from tokenferry.providers._provider import KIND_OF_AUTH_TYPE, Provider, logs_in_at_subscription
-from tokenferry.providers._table import Table, url_fault
+from tokenferry.providers._table import Table, is_loopback, url_fault
 
 _STRATEGIES: Final = ("priority", "round-robin", "least-utilised", "drain-soonest-reset")
 _DAY: Final = 86_400
+_RESERVED: Final = frozenset(
+    {
+        "client_id",
+        "code_challenge",
+        "code_challenge_method",
+        "redirect_uri",
+        "response_mode",
+        "response_type",
+        "scope",
+        "state",
+    }
+)
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NOWHERE: Final = "https://nowhere.invalid"  # stands in for a base_url that is missing or wrong
 
@@ -93,22 +106,44 @@ def _variable(table: Table, default: str | None) -> str | None:
 
 
 def _endpoints(table: Table, default: OAuthEndpoints, base_url: str) -> OAuthEndpoints:
+    # What takes JSON instead of the standard's form is declared; a server that is known by its metadata is standard.
+    body = "form" if "issuer" in table and default.token_url is None else default.token_body
     endpoints = OAuthEndpoints(
+        issuer=table.text("issuer", default.issuer),
         authorize_url=table.text("authorize_url", default.authorize_url),
+        authorize_parameters=_parameters(table, default.authorize_parameters),
         token_url=table.text("token_url", default.token_url),
         revoke_url=table.text("revoke_url", default.revoke_url),
         client_id=table.text("client_id", default.client_id),
         client_secret_file=table.text("client_secret_file", default.client_secret_file),
+        client_auth=table.choice("client_auth", default.client_auth, ("body", "basic")),
         scopes=table.texts("scopes", default.scopes),
         redirect_uri=table.text("redirect_uri", default.redirect_uri),
         loopback_redirect=table.text("loopback_redirect", default.loopback_redirect),
-        token_body=table.choice("token_body", default.token_body, ("json", "form")),
+        token_body=table.choice("token_body", body, ("json", "form")),
         state_in_exchange=table.flag("state_in_exchange", default.state_in_exchange),
         reuse_grace_s=table.number("reuse_grace_s", default.reuse_grace_s, least=0, most=_DAY),
     )
-    for key in ("authorize_url", "token_url", "revoke_url", "redirect_uri"):
+    for key in ("issuer", "authorize_url", "token_url", "revoke_url", "redirect_uri"):
         url = getattr(endpoints.at(base_url), key)
         if url and (fault := url_fault(url)):
             table.problem(key, fault)
+    if endpoints.loopback_redirect and not _is_loopback_redirect(endpoints.loopback_redirect):
+        table.problem("loopback_redirect", "must be like http://localhost:{port}/callback: an address on this machine")
     table.done()
     return endpoints
+
+
+def _parameters(table: Table, default: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    parameters = table.strings("authorize_parameters", default)
+    if reserved := sorted({name for name, _ in parameters} & _RESERVED):
+        table.problem("authorize_parameters", f"must not hold {', '.join(reserved)}, which the login itself says")
+    return parameters
+
+
+def _is_loopback_redirect(template: str) -> bool:
+    url = template.replace("{port}", "1")
+    if url_fault(url) is not None:
+        return False
+    parts = urlsplit(url)
+    return parts.scheme == "http" and is_loopback(parts.hostname) and parts.port is not None and parts.path != ""

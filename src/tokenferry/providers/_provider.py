@@ -4,6 +4,7 @@ from urllib.parse import urlsplit
 
 from tokenferry.credentials import API_KEY_PREFIX, SETUP_TOKEN_PREFIX, Credential, Kind, OAuthToken
 from tokenferry.oauth import OAuthEndpoints
+from tokenferry.providers._table import is_loopback
 
 AuthType: TypeAlias = Literal["api_key", "setup_token", "oauth"]
 Strategy: TypeAlias = Literal["priority", "round-robin", "least-utilised", "drain-soonest-reset"]
@@ -18,6 +19,7 @@ KIND_OF_AUTH_TYPE: Final[dict[AuthType, Kind]] = {
 _SUBSCRIPTION_HOSTS: Final = ("claude.ai", "claude.com")
 _CONSOLE_HOSTS: Final = ("platform.claude.com",)
 _VENDOR_HOSTS: Final = ("anthropic.com", "claude.ai", "claude.com")
+_VENDOR_CLIENT: Final = "9d1c250a-e61b-44d9-88ed-5944d1962f5e"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,20 @@ class Provider:
             return credential.subscription_type is not None
         return value.startswith(SETUP_TOKEN_PREFIX)
 
+    def suits_claude_code(self, credential: Credential) -> bool:
+        """Tell whether Claude Code could have it as its own login; one of a provider on this machine counts as such."""
+        return self.bills_subscription(credential) or self.is_local
+
+    @property
+    def uses_vendors_client(self) -> bool:
+        """Whether its logins are made with the public client id of the Claude Code CLI."""
+        return self.oauth.client_id == _VENDOR_CLIENT
+
+    @property
+    def is_local(self) -> bool:
+        """Whether its requests stay on this machine."""
+        return is_loopback(urlsplit(self.base_url).hostname)
+
 
 def on_host(url: str | None, hosts: tuple[str, ...]) -> bool:
     """Tell whether a URL's host is one of these or below one of them."""
@@ -73,5 +89,5 @@ def on_host(url: str | None, hosts: tuple[str, ...]) -> bool:
 
 def logs_in_at_subscription(base_url: str, endpoints: OAuthEndpoints) -> bool:
     """Tell whether a declaration names a claude.ai login or host, whatever it calls itself."""
-    urls = (base_url, endpoints.authorize_url)
+    urls = (base_url, endpoints.authorize_url, endpoints.issuer)
     return any(on_host(url, _SUBSCRIPTION_HOSTS) and not on_host(url, _CONSOLE_HOSTS) for url in urls)

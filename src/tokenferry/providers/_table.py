@@ -74,6 +74,16 @@ class Table:
         self.problem(key, "must be a list of strings")
         return default
 
+    def strings(self, key: str, default: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        """A table of strings, as pairs."""
+        value = self._take(key, None)
+        if value is None:
+            return default
+        if isinstance(value, dict) and all(isinstance(item, str) and item for item in value.values()):
+            return tuple(value.items())
+        self.problem(key, "must be a table of strings that are not empty")
+        return default
+
     def url(self, key: str, default: str | None = None) -> str | None:
         value = self.text(key, default)
         if value is not None and (fault := url_fault(value)):

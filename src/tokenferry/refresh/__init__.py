@@ -1,4 +1,5 @@
 from tokenferry.refresh._client_secret import read_client_secret
+from tokenferry.refresh._discovery import Discovery
 from tokenferry.refresh._engine import Flight, RefreshEngine, RefreshHistory, RefreshStatistics
 from tokenferry.refresh._flow import refresh_flow
 from tokenferry.refresh._job import Job, Result, World, granted_ago, log_in_again, seconds_left, window
@@ -9,6 +10,7 @@ from tokenferry.refresh._warm import WarmCredential, WarmCredentials, fresh_unti
 
 __all__ = [
     "Attempt",
+    "Discovery",
     "FileJournal",
     "Flight",
     "Job",

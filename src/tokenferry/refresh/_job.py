@@ -82,4 +82,4 @@ def log_in_again(account: Account) -> str:
         return f"log in again with: ant auth login --profile {account.labels.get('profile', account.name)}"
     if account.owner == "external":
         return "the program it comes from has to renew it"
-    return f"log in again with: tokenferry accounts add {account.name} --replace"
+    return f"log in again with: tokenferry login {account.name}"

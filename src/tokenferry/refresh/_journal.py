@@ -110,7 +110,7 @@ class FileJournal:
         if attempt is None:
             raise CorruptFile(
                 f"{path} can't be understood; it may hold the only copy of a renewed token, so keep it; log in again: "
-                f"tokenferry accounts add {name} --replace"
+                f"tokenferry login {name}"
             )
         return attempt
 

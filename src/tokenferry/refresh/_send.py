@@ -1,4 +1,4 @@
-"""The one place that talks to token endpoints: a blocking POST that says what became of it and never raises."""
+"""The one place that talks to authorization servers: a blocking call that says what became of it and never raises."""
 
 import time
 from collections.abc import Callable
@@ -15,7 +15,7 @@ _CONNECT_TIMEOUT: Final = 10.0
 
 
 def send(request: TokenRequest, timeout: float, *, monotonic: Callable[[], float] = time.monotonic) -> Transmission:
-    """POST it within `timeout` seconds. Redirects are not followed: a 307 would send the body again.
+    """Send it within `timeout` seconds. Redirects are not followed: a 307 would send the body again.
 
     A new connection each time: on a kept one the peer's silent close looks like a lost answer.
     """
@@ -46,7 +46,7 @@ def _exchange(
     client: "httpx2.Client", request: TokenRequest, deadline: float, monotonic: Callable[[], float]
 ) -> Transmission:
     body = bytearray()
-    with client.stream("POST", request.url, content=request.body, headers=list(request.headers)) as response:
+    with client.stream(request.method, request.url, content=request.body, headers=list(request.headers)) as response:
         for chunk in response.iter_bytes():
             body += chunk
             if len(body) > MAX_ANSWER:

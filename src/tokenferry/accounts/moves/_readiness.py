@@ -50,7 +50,7 @@ def check_may_leave(journal: Journal, document: Document, *, machine: str) -> No
     Raises `NeedsLogin`, `ChainCopied`, `CredentialRefused`.
     """
     name, token = document.account.name, document.credential
-    again = f"log in again with: tokenferry accounts add {name} --replace"
+    again = f"log in again with: tokenferry login {name}"
     if not isinstance(token, OAuthToken):
         raise CredentialRefused(
             f"account {name!r} holds an API key or setup token, which is no login that Claude Code could renew; give "

@@ -1,0 +1,44 @@
+"""The question that a person answers once before a Claude subscription's login is used here."""
+
+import sys
+import time
+from typing import Final
+
+from tokenferry.audit import note_change
+from tokenferry.cli._input import confirmed
+from tokenferry.cli._output import note
+from tokenferry.config import Config
+from tokenferry.errors import ConfigError, PolicyRefused
+from tokenferry.settings import Home
+from tokenferry.statement import STATEMENT, TERMS, state
+
+MEANING: Final = (
+    "Anthropic's terms limit subscription logins (Free, Pro, Max) and setup tokens to Claude Code and the vendor's own",
+    'applications. A version of its page stored in February 2026 says that their use "in any other product, tool, or',
+    'service" is not permitted. Read the page as it is now:',
+    TERMS,
+)
+
+
+def ask_for_own(home: Home, config: Config) -> bool:
+    """Ask on the terminal whether the statement holds, and write it down; tells whether it does.
+
+    Raises `PolicyRefused` where there is no terminal, `ConfigError` where config.toml rules otherwise.
+    """
+    if config.policy.source == "config.toml":
+        raise ConfigError(
+            f'{config.path} says subscription = "{config.policy.subscription}" under [policy], which goes before what '
+            "is stated here; change it there, or take it out"
+        )
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise PolicyRefused(
+            "a Claude subscription's login is used by nobody but Claude Code itself, unless a person states on a "
+            "terminal that the subscription is theirs alone and that they read the vendor's terms; do so with: "
+            "tokenferry policy set own"
+        )
+    note("\n".join(("about Claude subscriptions:", *MEANING)))
+    if not confirmed(f'"{STATEMENT}" Do you state this?', flag="--yes"):
+        return False
+    state(home.statement, time.time())
+    note_change(home, "policy.own", "policy")
+    return True

@@ -1,0 +1,44 @@
+from typing import Annotated
+
+import typer
+
+from tokenferry.audit import note_change
+from tokenferry.broker import Revocation
+from tokenferry.cli._home import open_broker
+from tokenferry.cli._output import say
+from tokenferry.cli._revocation import tell_revocation
+from tokenferry.cli._typer import examples, new_app
+from tokenferry.errors import UsageError
+from tokenferry.settings import Home
+
+app = new_app()
+
+
+@app.command("logout", epilog=examples("tokenferry logout work", "tokenferry logout work --keep-remote"))
+def logout(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The account.", show_default=False)],
+    *,
+    keep_remote: Annotated[bool, typer.Option("--keep-remote", help="Don't end the login at the provider.")] = False,
+) -> None:
+    """End an account's login at its provider, and remove the account.
+
+    Where the provider can't be reached, the account is removed all the same, and it is said that the login lives on.
+    """
+    broker = open_broker()
+    account = broker.book.read(name).account
+    if account.store == "file" and account.kind != "oauth":
+        raise UsageError(
+            f"account {name!r} holds an {account.kind}, which there is no logging out of; remove it with: tokenferry "
+            f"accounts remove {name}, and end it where it was made"
+        )
+    if account.store != "file" or account.owner != "tokenferry":
+        whose = account.store if account.store != "file" else account.owner
+        raise UsageError(
+            f"account {name!r} is the login of {whose}, which alone ends it; to forget the account here use: "
+            f"tokenferry accounts remove {name}"
+        )
+    revocation = Revocation() if keep_remote else broker.revoke(name)
+    broker.remove(name)
+    note_change(Home.from_environment(), "account.logout", name, revoked=revocation.is_done)
+    tell_revocation(revocation)
+    say(f"logged out of account {name}" if revocation.is_done else f"removed account {name}")

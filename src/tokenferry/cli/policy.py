@@ -1,0 +1,81 @@
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import typer
+
+from tokenferry.audit import note_change
+from tokenferry.cli._home import find
+from tokenferry.cli._output import moment, note, say, say_json, say_lines
+from tokenferry.cli._policy import ask_for_own
+from tokenferry.cli._typer import JSON, examples, new_app
+from tokenferry.errors import ConfigError
+from tokenferry.settings import PolicySettings
+from tokenferry.statement import TERMS, withdraw
+
+app = new_app(
+    "Show and set what Claude subscriptions may be used for.",
+    "tokenferry policy show",
+    "tokenferry policy set own",
+)
+
+_EFFECT: Final = {
+    "off": "credentials billed to a Claude subscription are handed to nobody but Claude Code itself",
+    "own": "credentials billed to a Claude subscription are handed out on this machine, as stated by their owner",
+}
+
+
+@app.command("show", epilog=examples("tokenferry policy show", "tokenferry policy show --json | jq -r .subscription"))
+def show(*, as_json: JSON = False) -> None:
+    """Show the policy, where it comes from, and since when it holds."""
+    home, config = find()
+    policy = config.policy
+    place = _place(policy, config.path, home.statement)
+    if as_json:
+        say_json(
+            {
+                "subscription": policy.subscription,
+                "source": policy.source,
+                "path": None if place is None else str(place),
+                "stated_at": policy.stated_at,
+                "terms": TERMS,
+            }
+        )
+        return
+    since = "" if policy.stated_at is None else f", stated {moment(policy.stated_at)}"
+    say_lines(
+        (
+            f"subscription  {policy.subscription}: {_EFFECT[policy.subscription]}",
+            f"said by       {place or 'nobody: it is the default'}{since}",
+            f"terms         {TERMS}",
+        )
+    )
+
+
+@app.command("set", epilog=examples("tokenferry policy set own", "tokenferry policy set off"))
+def set_(
+    value: Annotated[Literal["own", "off"], typer.Argument(metavar="own|off", show_default=False)],
+) -> None:
+    """Say whether the logins of your Claude subscription may be used by other programs than Claude Code.
+
+    "own" is a statement that is asked for on the terminal and written down with its date: the subscription is yours
+    alone, and you have read the vendor's terms. Processes that run already go by what held when they started.
+    """
+    home, config = find()
+    if value == "own":
+        if config.policy.subscription == "own":
+            say(f"the policy is own already, as {_place(config.policy, config.path, home.statement)} says")
+            return
+        if not ask_for_own(home, config):
+            note("nothing was stated, so the policy stays off")
+            raise typer.Exit(1)
+        say("the policy is own now")
+        return
+    if config.policy.source == "config.toml" and config.policy.subscription == "own":
+        raise ConfigError(f'{config.path} says subscription = "own" under [policy]; change it there')
+    withdraw(home.statement)
+    note_change(home, "policy.off", "policy")
+    say("the policy is off now")
+
+
+def _place(policy: PolicySettings, config: Path | None, statement: Path) -> Path | None:
+    return {"default": None, "config.toml": config, "statement": statement}[policy.source]

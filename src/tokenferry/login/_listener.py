@@ -1,0 +1,137 @@
+import contextlib
+import errno
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+from urllib.parse import urlsplit
+
+from tokenferry.errors import LoginFailed
+from tokenferry.login._http import MAX_HEAD, Reply, Request
+
+_ADDRESSES: Final = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
+_TRIES: Final = 20
+_MOST_CONNECTIONS: Final = 16
+_PATIENCE: Final = 10.0
+_NO_SUCH_ADDRESS: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+
+
+class Listener:
+    """Listens on 127.0.0.1 and ::1, at one port of both, while it is open. Nothing in it blocks.
+
+    Who waits for `sockets` with `select` calls `ready` with each that can be read.
+    """
+
+    def __init__(
+        self, template: str, port: int | None = None, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Listen at the port, at that of a template without `{port}`, or at a free one. Raises `LoginFailed`."""
+        self._monotonic = monotonic
+        self._open: dict[socket.socket, _Connection] = {}
+        fixed = None if "{port}" in template else urlsplit(template).port
+        if fixed is not None and port not in {None, fixed}:
+            raise LoginFailed(f"the provider's loopback_redirect is for port {fixed} alone; leave --callback-port out")
+        self._listening = _listen(port or fixed)
+        self.port: int = self._listening[0].getsockname()[1]
+        self.redirect_uri = template.replace("{port}", str(self.port))
+
+    def sockets(self) -> list[socket.socket]:
+        """What to wait for; connections that say nothing are dropped."""
+        now = self._monotonic()
+        for connection in [one for one, state in self._open.items() if state.until <= now]:
+            self._drop(connection)
+        return [*self._listening, *self._open]
+
+    def ready(self, ready: socket.socket, answer: Callable[[Request | None], Reply]) -> None:
+        """Take a connection in, or read from one and reply once its head is there."""
+        if ready in self._listening:
+            with contextlib.suppress(OSError):
+                connection, _ = ready.accept()
+                connection.setblocking(False)
+                if len(self._open) >= _MOST_CONNECTIONS:
+                    self._drop(next(iter(self._open)))
+                self._open[connection] = _Connection(self._monotonic() + _PATIENCE)
+        elif ready in self._open:
+            self._read(ready, self._open[ready], answer)
+
+    def _read(self, connection: socket.socket, state: "_Connection", answer: Callable[[Request | None], Reply]) -> None:
+        try:
+            data = connection.recv(MAX_HEAD)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        head, end, _ = state.take(data)
+        if data and not end and len(head) < MAX_HEAD:
+            return
+        if data:
+            with contextlib.suppress(OSError):
+                connection.send(answer(Request.of(head) if end else None).to_bytes())
+                connection.shutdown(socket.SHUT_WR)
+        self._drop(connection)
+
+    def _drop(self, connection: socket.socket) -> None:
+        del self._open[connection]
+        connection.close()
+
+    def close(self) -> None:
+        for one in (*self._listening, *self._open):
+            one.close()
+        self._open.clear()
+
+
+class _Connection:
+    """A connection whose head hasn't come whole. `until` is when to give it up."""
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+        self._data = bytearray()
+
+    def take(self, data: bytes) -> tuple[bytes, bytes, bytes]:
+        self._data += data
+        return bytes(self._data).partition(b"\r\n\r\n")
+
+
+def _listen(port: int | None) -> tuple[socket.socket, ...]:
+    """Sockets at one port of both addresses: `localhost` may mean either, and nobody else may have the other one."""
+    fault: OSError | None = None
+    for _ in range(1 if port else _TRIES):
+        sockets: list[socket.socket] = []
+        try:
+            for family, address in _ADDRESSES:
+                sockets += _bound(family, address, sockets[0].getsockname()[1] if sockets else port or 0)
+        except OSError as caught:
+            fault = caught
+            for one in sockets:
+                one.close()
+            continue
+        return tuple(sockets)
+    assert fault is not None
+    where = f"port {port} of this machine" if port else "any port of this machine"
+    raise LoginFailed(
+        f"the login's answer can't be listened for on {where}: {fault.strerror}; give another --callback-port, or "
+        "--no-browser"
+    )
+
+
+def _bound(family: socket.AddressFamily, address: str, port: int) -> Iterator[socket.socket]:
+    """The listening socket; none where this machine has no such kind of address, which is not so of IPv4."""
+    try:
+        one = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as fault:
+        if family == socket.AF_INET6 and fault.errno in _NO_SUCH_ADDRESS:
+            return
+        raise
+    try:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        one.bind((address, port))
+        one.listen(_MOST_CONNECTIONS)
+        one.setblocking(False)
+    except OSError as fault:
+        one.close()
+        if family == socket.AF_INET6 and fault.errno in _NO_SUCH_ADDRESS:
+            return
+        raise
+    yield one

@@ -1,0 +1,137 @@
+"""Drives one login: the listener, what is pasted, and the exchange, whichever answer comes first."""
+
+import select
+import socket
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Final
+
+from tokenferry.credentials import OAuthToken
+from tokenferry.errors import LoginFailed
+from tokenferry.login._callback import Callback
+from tokenferry.login._listener import Listener
+from tokenferry.login._paste import Paste
+from tokenferry.oauth import (
+    Authorization,
+    AuthorizationCode,
+    OAuthEndpoints,
+    TokenRequest,
+    Transmission,
+    exchange_request,
+    read_exchange,
+)
+from tokenferry.refresh import read_client_secret
+
+LIMIT: Final = 300.0
+"""The longest a login may take, in seconds."""
+
+_TIMEOUT: Final = 30.0
+_LOOK: Final = 1.0
+_LOOPBACK: Final = "http://127.0.0.1:{port}/callback"
+_NEVER_CALLED: Final = 49_152  # a port for a redirect that is read by a person
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """How a login is to be made. `lifetime`, in seconds, is what an access token is asked for that lives long."""
+
+    scopes: tuple[str, ...] | None = None
+    lifetime: int | None = None
+    browser: bool = True
+    port: int | None = None
+    limit: float = LIMIT
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a person can log in: the address on this machine that a browser here opens, and the one to paste from."""
+
+    local: str | None
+    hosted: str | None
+    port: int | None = None
+
+
+class Login:
+    """One login at a provider whose endpoints are known whole.
+
+    `show` is told the addresses once they work, `complain` what was pasted in vain.
+    """
+
+    def __init__(
+        self,
+        endpoints: OAuthEndpoints,
+        wishes: Wishes,
+        *,
+        show: Callable[[Addresses], None],
+        complain: Callable[[str], None],
+        send: Callable[[TokenRequest, float], Transmission],
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.authorization = Authorization.begin(endpoints, wishes.scopes)
+        self._endpoints = endpoints
+        self._wishes = wishes
+        self._show = show
+        self._complain = complain
+        self._send = send
+        self._now = now
+        self._monotonic = monotonic
+
+    def run(self, paste: Paste | None) -> OAuthToken:
+        """Log in, and give the tokens. Raises `LoginFailed`, `TryLater`, and what reading the client secret does."""
+        client_secret = read_client_secret(self._endpoints)
+        answer = self._answer(paste)
+        request = exchange_request(self.authorization, answer, client_secret, self._wishes.lifetime)
+        sent_at = self._now()
+        transmission = self._send(request, _TIMEOUT)
+        return read_exchange(transmission, self.authorization, answer, sent_at, self._now())
+
+    def _answer(self, paste: Paste | None) -> AuthorizationCode:
+        hosted = self._endpoints.redirect_uri
+        template = self._endpoints.loopback_redirect or (None if hosted else _LOOPBACK)
+        if template is None or not self._wishes.browser:
+            redirect_uri = hosted or (template or _LOOPBACK).replace("{port}", str(self._wishes.port or _NEVER_CALLED))
+            self._show(Addresses(None, self.authorization.url(redirect_uri)))
+            return self._wait(None, None, paste, (redirect_uri,))
+        with closing(Listener(template, self._wishes.port, monotonic=self._monotonic)) as listener:
+            callback = Callback(self.authorization, listener.redirect_uri)
+            url = None if hosted is None else self.authorization.url(hosted)
+            self._show(Addresses(listener.redirect_uri, url, listener.port))
+            redirects = (listener.redirect_uri,) if hosted is None else (listener.redirect_uri, hosted)
+            return self._wait(listener, callback, paste, redirects)
+
+    def _wait(
+        self, listener: Listener | None, callback: Callback | None, paste: Paste | None, redirects: tuple[str, ...]
+    ) -> AuthorizationCode:
+        deadline = self._monotonic() + self._wishes.limit
+        while (left := deadline - self._monotonic()) > 0:
+            if listener is None and (paste is None or paste.is_over):
+                raise LoginFailed("nothing was pasted, and nothing else could answer the login; log in again")
+            sources: list[socket.socket | Paste] = [] if listener is None else [*listener.sockets()]
+            sources += [] if paste is None or paste.is_over else [paste]
+            readable, _, _ = select.select(sources, [], [], min(left, _LOOK))
+            for one in readable:
+                if not isinstance(one, socket.socket):
+                    code = self._pasted(one, redirects)
+                    if code is not None:
+                        return code
+                elif listener is not None and callback is not None:
+                    listener.ready(one, callback.answer)
+                    if callback.fault is not None:
+                        raise callback.fault
+                    if callback.code is not None:
+                        return callback.code
+        minutes = self._wishes.limit / 60
+        raise LoginFailed(f"nobody completed the login within {minutes:g} minutes, so it was given up; log in again")
+
+    def _pasted(self, paste: Paste, redirects: tuple[str, ...]) -> AuthorizationCode | None:
+        for line in paste.lines():
+            code = self.authorization.read_pasted(line, redirects)
+            if code is not None:
+                return code
+            self._complain(
+                "that is no answer to this login; paste CODE#STATE as the page shows it, or the address of the page"
+            )
+        return None

@@ -1,0 +1,84 @@
+"""The exchange of an authorization code for tokens (RFC 6749 4.1.3, 7636 4.5)."""
+
+import binascii
+from base64 import urlsafe_b64decode
+from dataclasses import replace
+from typing import Final
+from urllib.parse import urlsplit
+
+from tokenferry.credentials import OAuthToken
+from tokenferry.errors import LoginFailed, TryLater
+from tokenferry.oauth._authorize import Authorization, AuthorizationCode
+from tokenferry.oauth._token_answer import error_of, read_token, text_of, told
+from tokenferry.oauth._wire import Answer, NotSent, TokenRequest, Transmission, client_request, retry_after
+from tokenferry.secret import Fields, Secret, parse_object
+
+_TOO_MANY: Final = 429
+
+
+def exchange_request(
+    authorization: Authorization, answer: AuthorizationCode, client_secret: Secret | None, lifetime: int | None = None
+) -> TokenRequest:
+    """The exchange. `lifetime`, in seconds, asks for an access token that lives so long. A token_url must be named."""
+    endpoints = authorization.endpoints
+    assert endpoints.token_url is not None
+    fields = Fields(
+        grant_type="authorization_code",
+        code=answer.code.reveal(),
+        redirect_uri=answer.redirect_uri,
+        code_verifier=authorization.verifier.reveal(),
+    )
+    if endpoints.state_in_exchange:
+        fields["state"] = authorization.state.reveal()
+    if lifetime is not None:
+        fields["expires_in"] = lifetime
+    return client_request(endpoints, endpoints.token_url, fields, client_secret)
+
+
+def read_exchange(
+    transmission: Transmission, authorization: Authorization, answer: AuthorizationCode, sent_at: float, now: float
+) -> OAuthToken:
+    """The tokens that the exchange gave. `sent_at` and `now` are seconds since 1970 UTC.
+
+    Raises `TryLater` where a new login may succeed later, `LoginFailed` where something else has to change first.
+    """
+    host = urlsplit(authorization.endpoints.token_url or "").hostname
+    if isinstance(transmission, NotSent):
+        raise TryLater(f"the login could not be completed: {transmission.reason}; log in again later")
+    if not isinstance(transmission, Answer):
+        raise LoginFailed(f"the login was agreed to, but its tokens were lost: {transmission.reason}; log in again")
+    fields = parse_object(transmission.body)
+    status = transmission.status
+    if status // 100 == 2:  # noqa: PLR2004  # the class of success
+        token = None if fields is None else read_token(fields, None, int(sent_at), "login")
+        if fields is None or token is None:
+            raise LoginFailed(f"{host} answered the login with no token that can be read; log in again")
+        token = token if token.scopes else replace(token, scopes=authorization.scopes)
+        return _with_identity(token, fields)
+    secrets = (answer.code, authorization.verifier, authorization.state)
+    words = told(*error_of(fields), secrets)
+    reason = f"HTTP {status}" + (f" ({words})" if words else "")
+    if status == _TOO_MANY or status // 100 == 5:  # noqa: PLR2004  # the class of server errors
+        wait = retry_after(transmission.headers, now)
+        raise TryLater(f"{host} could not complete the login: {reason}; log in again later", retry_after=wait)
+    raise LoginFailed(f"{host} refused to complete the login: {reason}; log in again")
+
+
+def _with_identity(token: OAuthToken, fields: Fields) -> OAuthToken:
+    """The token with who it is for, from the id_token where the answer says so nowhere else.
+
+    Its signature need not be checked: it came straight from the token endpoint (OpenID Connect Core 3.1.3.7).
+    """
+    if token.account_id or token.email:
+        return token
+    claims = _claims(text_of(fields, "id_token") or "")
+    return replace(token, account_id=text_of(claims, "sub"), email=text_of(claims, "email"))
+
+
+def _claims(id_token: str) -> Fields:
+    payload = [*id_token.split("."), "", ""][1]
+    try:
+        raw = urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
+    except (binascii.Error, ValueError):
+        raw = b""
+    return parse_object(raw) or Fields()

@@ -1,0 +1,56 @@
+"""What an authorization server says of itself (RFC 8414, OpenID Connect Discovery)."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from tokenferry.oauth._endpoints import OAuthEndpoints
+from tokenferry.oauth._token_answer import text_of
+from tokenferry.oauth._wire import Answer, TokenRequest, Transmission
+from tokenferry.secret import parse_object
+
+_OK: Final = 200
+_KEYS: Final = {
+    "authorize_url": "authorization_endpoint",
+    "token_url": "token_endpoint",
+    "revoke_url": "revocation_endpoint",
+}
+
+
+def metadata_requests(issuer: str) -> tuple[TokenRequest, ...]:
+    """Where the issuer's metadata may lie, in the order to ask (RFC 8414 3, 5)."""
+    parts = urlsplit(issuer)
+    path = parts.path.rstrip("/")
+    root = f"{parts.scheme}://{parts.netloc}"
+    urls = (
+        f"{root}/.well-known/oauth-authorization-server{path}",
+        f"{root}{path}/.well-known/openid-configuration",
+    )
+    return tuple(TokenRequest(url, (("accept", "application/json"),), b"", "GET") for url in urls)
+
+
+def read_metadata(
+    transmission: Transmission, endpoints: OAuthEndpoints, url_fault: Callable[[str], str | None]
+) -> OAuthEndpoints | str:
+    """The endpoints, with what isn't declared taken from the answer; or why they can't be.
+
+    `url_fault` says why a URL can't be an endpoint.
+    """
+    if not isinstance(transmission, Answer):
+        return transmission.reason
+    fields = parse_object(transmission.body) if transmission.status == _OK else None
+    if fields is None:
+        return f"HTTP {transmission.status}" + ("" if transmission.status != _OK else ", which is no JSON object")
+    if text_of(fields, "issuer") != endpoints.issuer:
+        return "it names another issuer"  # RFC 8414 3.3
+    found: dict[str, Any] = {}
+    for name, key in _KEYS.items():
+        url = text_of(fields, key)
+        if getattr(endpoints, name) is not None or url is None:
+            continue
+        if url_fault(url) is not None:
+            return f"its {key} is no URL that can be used"
+        found[name] = url
+    names_issuer = fields.get("authorization_response_iss_parameter_supported") is True
+    return replace(endpoints, **found, names_issuer=endpoints.names_issuer or names_issuer)

@@ -1,0 +1,25 @@
+"""Revocation of a login (RFC 7009)."""
+
+from tokenferry.credentials import OAuthToken
+from tokenferry.oauth._endpoints import OAuthEndpoints
+from tokenferry.oauth._token_answer import error_of, told
+from tokenferry.oauth._wire import Answer, TokenRequest, Transmission, client_request
+from tokenferry.secret import Fields, Secret, parse_object
+
+
+def revocation_request(endpoints: OAuthEndpoints, token: OAuthToken, client_secret: Secret | None) -> TokenRequest:
+    """Revoke the login: its refresh token, which takes the access tokens along. A revoke_url must be named."""
+    assert endpoints.revoke_url is not None
+    hint = "access_token" if token.refresh is None else "refresh_token"
+    fields = Fields(token=(token.refresh or token.secret).reveal(), token_type_hint=hint)
+    return client_request(endpoints, endpoints.revoke_url, fields, client_secret)
+
+
+def read_revocation(transmission: Transmission, token: OAuthToken) -> str | None:
+    """Why the login may not be revoked; None if it is, which a server also says of a token it doesn't know."""
+    if not isinstance(transmission, Answer):
+        return transmission.reason
+    if transmission.status // 100 == 2:  # noqa: PLR2004  # the class of success
+        return None
+    words = told(*error_of(parse_object(transmission.body)), (token.secret, token.refresh))
+    return f"HTTP {transmission.status}" + (f" ({words})" if words else "")

@@ -1,0 +1,98 @@
+"""What the answers of token endpoints have in common (RFC 6749 5), whichever grant they answer."""
+
+import logging
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, Final, TypeGuard
+
+from tokenferry.credentials import OAuthToken
+from tokenferry.secret import Fields, Secret
+
+logger = logging.getLogger(__name__)
+
+_DEFAULT_LIFETIME: Final = 3600
+_ODD_LIFETIME: Final = 60
+_LONGEST_LIFETIME: Final = 365 * 86_400
+_SHOWN: Final = 200
+_TELLING: Final = 20  # so many characters of a token already tell too much
+
+
+def read_token(fields: Fields, old: OAuthToken | None, sent_at: int, source: str) -> OAuthToken | None:
+    """The old token set with what the answer gives anew; None if the answer holds no usable access token."""
+    try:
+        access = Secret(fields["access_token"])
+        told_refresh = Secret(fields["refresh_token"]) if fields.get("refresh_token") else None
+    except (KeyError, TypeError, ValueError):
+        return None
+    old = old or OAuthToken(access)
+    refresh = told_refresh or old.refresh
+    lifetime = _lifetime(fields.get("expires_in"))
+    account, organization = fields.get("account"), fields.get("organization")
+    rotated = refresh != old.refresh
+    refresh_life = fields.get("refresh_token_expires_in")
+    return replace(
+        old,
+        secret=access,
+        refresh=refresh,
+        expires_at=sent_at + lifetime,
+        lifetime=lifetime,
+        obtained_at=sent_at,
+        scopes=_scopes(fields.get("scope")) or old.scopes,
+        email=text_of(account, "email_address") or old.email,
+        account_id=text_of(account, "uuid") or old.account_id,
+        organization_id=text_of(organization, "uuid") or old.organization_id,
+        refresh_expires_at=(
+            sent_at + int(refresh_life)
+            if _is_number(refresh_life) and 0 < refresh_life <= _LONGEST_LIFETIME * 2
+            else (None if rotated else old.refresh_expires_at)
+        ),
+        source=source,
+    )
+
+
+def error_of(fields: Fields | None) -> tuple[str, str]:
+    """The error code and its description, from an RFC 6749 body or an Anthropic envelope."""
+    if fields is None:
+        return "", ""
+    error = fields.get("error")
+    if isinstance(error, dict):
+        return text_of(error, "type") or "", text_of(error, "message") or ""
+    return (error if isinstance(error, str) else ""), text_of(fields, "error_description") or ""
+
+
+def told(code: str, description: str, secrets: Iterable[Secret | None]) -> str:
+    """The server's words, fit for a message: without our secrets, without control characters, cut to a line."""
+    text = f"{code}: {description}" if code and description else code or description
+    for secret in secrets:
+        if secret is not None:
+            text = re.sub(re.escape(secret.reveal()[:_TELLING]) + "[!-~]*", "[redacted]", text)
+    return "".join(character if character.isprintable() else " " for character in text)[:_SHOWN]
+
+
+def text_of(table: Any, key: str) -> str | None:
+    """The text under a key; None if there is none, or an empty one."""
+    value = table.get(key) if isinstance(table, dict) else None
+    return value if isinstance(value, str) and value else None
+
+
+def _lifetime(value: Any) -> int:
+    """`expires_in` in seconds; an odd one never discards tokens."""
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value[:12])
+    if value is None or not _is_number(value):
+        return _DEFAULT_LIFETIME
+    if not 0 < value <= _LONGEST_LIFETIME:
+        logger.warning("the token endpoint answered expires_in %s; taken as %s seconds", value, _ODD_LIFETIME)
+        return _ODD_LIFETIME
+    return max(1, int(value))
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _scopes(value: Any) -> tuple[str, ...]:
+    if isinstance(value, list):
+        return tuple(scope for scope in value if isinstance(scope, str))
+    return tuple(value.split()) if isinstance(value, str) else ()

@@ -1,0 +1,40 @@
+"""The operator's statement that a Claude subscription is theirs alone: a small dated file in the home."""
+
+import json
+from pathlib import Path
+from typing import Final
+
+from tokenferry.credentials import epoch_seconds
+from tokenferry.errors import CorruptFile, UsageError
+from tokenferry.secret import parse_object
+from tokenferry.stores import read_private_file, remove_file, replace_private_file
+
+__all__ = ["STATEMENT", "TERMS", "state", "stated_at", "withdraw"]
+
+TERMS: Final = "https://code.claude.com/docs/en/legal-and-compliance"
+STATEMENT: Final = "The subscription is mine alone, and I have read the vendor's terms."
+
+
+def stated_at(path: Path) -> int | None:
+    """When it was stated, in seconds since 1970 UTC; None if it wasn't. Raises `CorruptFile`, `UnsafeFile`."""
+    try:
+        fields = parse_object(read_private_file(path))
+    except FileNotFoundError:
+        return None
+    try:
+        if fields is not None and fields.get("subscription") == "own":
+            return epoch_seconds(fields.get("stated_at"))
+    except UsageError:
+        pass
+    raise CorruptFile(f"{path} can't be understood; remove it, and state it anew with: tokenferry policy set own")
+
+
+def state(path: Path, now: float) -> None:
+    """Write it down, with the date. Raises `StorageFailed`, `UnsafeFile`."""
+    fields = {"subscription": "own", "stated_at": int(now), "statement": STATEMENT, "terms": TERMS}
+    replace_private_file(path, json.dumps(fields, indent=1).encode("ascii") + b"\n")
+
+
+def withdraw(path: Path) -> None:
+    """Take it back. Raises `StorageFailed`."""
+    remove_file(path)

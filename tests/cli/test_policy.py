@@ -1,0 +1,74 @@
+from collections.abc import Callable
+
+import pytest
+
+from cli.harness import Outcome, Terminal, tokenferry
+from tokenferry.settings import Home
+
+Inside = Callable[..., Outcome]
+
+SETUP = "sk-ant-oat01-" + "s" * 90
+
+
+def write(home: Home, text: str) -> None:
+    home.config.write_text(text)
+    home.config.chmod(0o600)
+
+
+def set_own(answer: str = "y") -> tuple[int, str]:
+    terminal = Terminal("policy", "set", "own")
+    terminal.wait_for("[y/N]")
+    terminal.type(f"{answer}\n")
+    return terminal.end(), terminal.shown
+
+
+def test_the_statement_is_asked_for_with_the_page_and_its_date_and_then_holds(home: Home, inside: Inside) -> None:
+    tokenferry("accounts", "add", "work", "--provider", "claude-max", stdin=SETUP)
+    assert inside("token", "work").code == 7
+    assert inside("policy", "show", "--json").json["subscription"] == "off"
+    code, shown = set_own()
+    assert code == 0
+    for words in ("February 2026", "https://code.claude.com/docs/en/legal-and-compliance", "is mine alone"):
+        assert words in shown
+    found = inside("policy", "show", "--json").json
+    assert (found["subscription"], found["source"], found["path"]) == ("own", "statement", str(home.statement))
+    assert found["stated_at"] > 1_700_000_000
+    assert "stated 20" in inside("policy", "show").out
+    assert inside("token", "work").out == f"{SETUP}\n"
+    assert '"action": "policy.own"' in home.audit.read_text()
+    assert "is own already" in inside("policy", "set", "own").out
+    assert inside("policy", "set", "off").out == "the policy is off now\n"
+    assert inside("token", "work").code == 7
+
+
+def test_a_no_states_nothing(home: Home) -> None:
+    assert set_own("n")[0] == 1
+    assert not home.statement.exists()
+
+
+def test_without_a_terminal_nobody_states_anything(home: Home) -> None:
+    outcome = tokenferry("policy", "set", "own", stdin="y\n")
+    assert outcome.code == 7
+    assert outcome.one_line().endswith("tokenferry policy set own")
+    assert not home.statement.exists()
+
+
+@pytest.mark.parametrize(("said", "wanted"), [("off", "own"), ("own", "off")])
+def test_what_the_configuration_says_is_changed_there(home: Home, inside: Inside, said: str, wanted: str) -> None:
+    write(home, f'[policy]\nsubscription = "{said}"\n')
+    outcome = inside("policy", "set", wanted)
+    assert outcome.code == 3
+    assert str(home.config) in outcome.one_line()
+    assert inside("policy", "show", "--json").json["source"] == "config.toml"
+
+
+def test_a_statement_that_can_not_be_understood_stops_everything_and_says_how_to_mend_it(
+    home: Home, inside: Inside
+) -> None:
+    home.statement.write_text("nonsense")
+    home.statement.chmod(0o600)
+    for arguments in (["policy", "show"], ["accounts", "list"]):
+        outcome = inside(*arguments)
+        assert outcome.code == 8
+        assert "tokenferry policy set own" in outcome.one_line()
+    assert inside("doctor").code == 1

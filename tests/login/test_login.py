@@ -1,0 +1,184 @@
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx2
+import pytest
+
+from leaks import leaks
+from tokenferry.credentials import OAuthToken
+from tokenferry.errors import LoginFailed, NeedsLogin, TryLater
+from tokenferry.login import Addresses, Login, Paste, Wishes
+from tokenferry.oauth import Answer, Lost, NotSent, OAuthEndpoints, TokenRequest, Transmission
+from tokenferry.providers import builtin_providers
+from tokenferry.refresh import send
+from tokenferry.sandbox import Sandbox
+
+PATIENCE = 20.0
+
+
+def no_matter(*_: object) -> None:
+    pass
+
+
+@pytest.fixture
+def endpoints(tokenferry_sandbox: Sandbox) -> OAuthEndpoints:
+    found = builtin_providers()["sandbox"].oauth.at(tokenferry_sandbox.url)
+    return replace(found, authorize_parameters=(("login_hint", "alice"),))
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[Paste, Callable[[str], Any]]]:
+    reader, writer = os.pipe()
+    yield Paste(reader), lambda text: os.write(writer, text.encode())
+    os.close(reader)
+    os.close(writer)
+
+
+def browse(url: str) -> httpx2.Response:
+    with httpx2.Client(follow_redirects=True, timeout=PATIENCE) as browser:
+        return browser.get(url)
+
+
+def begin(endpoints: OAuthEndpoints, wishes: Wishes | None = None, **given: Any) -> Login:
+    return Login(endpoints, wishes or Wishes(), **({"show": no_matter, "complain": no_matter, "send": send} | given))
+
+
+def log_in(endpoints: OAuthEndpoints, wishes: Wishes | None = None, **given: Any) -> OAuthToken:
+    """Log in by a browser on this machine."""
+    threads: list[threading.Thread] = []
+
+    def show(addresses: Addresses) -> None:
+        threads.append(threading.Thread(target=browse, args=(addresses.local,)))
+        threads[-1].start()
+
+    try:
+        return begin(endpoints, wishes, show=show, **given).run(None)
+    finally:
+        for thread in threads:
+            thread.join(PATIENCE)
+
+
+def test_the_exchange_repeats_the_redirect_that_its_code_came_through(
+    endpoints: OAuthEndpoints, pipe: tuple[Paste, Callable[[str], Any]]
+) -> None:
+    sent: list[bytes] = []
+
+    def note(request: TokenRequest, timeout: float) -> Transmission:
+        sent.append(request.body)
+        return send(request, timeout)
+
+    token = log_in(endpoints, send=note)
+    assert token.email == "alice@example.com"
+    assert b"http://localhost:" in sent[0]
+    paste, type_in = pipe
+
+    def show(addresses: Addresses) -> None:
+        assert addresses.hosted is not None
+        type_in(f"{browse(addresses.hosted).url}\n")
+
+    begin(endpoints, show=show, send=note).run(paste)
+    assert b"/oauth/code/callback" in sent[1]
+
+
+def test_state_and_verifier_are_random_independent_and_the_verifier_stays_here(endpoints: OAuthEndpoints) -> None:
+    logins = [begin(endpoints).authorization for _ in range(50)]
+    states, verifiers = ({getattr(one, name).reveal() for one in logins} for name in ("state", "verifier"))
+    assert len(states | verifiers) == 100
+    assert all(len(bytes.fromhex(state)) * 8 >= 128 for state in states)
+    for one in logins:
+        query = urlsplit(one.url("http://localhost:1/callback")).query
+        assert one.verifier.reveal() not in query
+        assert parse_qs(query)["code_challenge_method"] == ["S256"]
+
+
+def test_parallel_logins_do_not_mix(endpoints: OAuthEndpoints) -> None:
+    tokens: list[OAuthToken] = []
+    threads = [threading.Thread(target=lambda: tokens.append(log_in(endpoints))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert len({token.secret for token in tokens}) == 4
+
+
+def test_it_is_given_up_after_five_minutes(endpoints: OAuthEndpoints) -> None:
+    clock = iter(range(0, 10_000, 100))
+    with pytest.raises(LoginFailed, match="within 5 minutes"):
+        begin(endpoints, monotonic=lambda: float(next(clock))).run(None)
+
+
+def test_the_end_of_what_is_pasted_ends_a_login_that_nothing_else_can_answer(
+    endpoints: OAuthEndpoints,
+) -> None:
+    reader, writer = os.pipe()
+    os.close(writer)
+    with pytest.raises(LoginFailed, match="nothing was pasted"):
+        begin(endpoints, Wishes(browser=False)).run(Paste(reader))
+    os.close(reader)
+
+
+def test_without_a_hosted_page_the_address_that_the_browser_ends_at_is_pasted(
+    endpoints: OAuthEndpoints, pipe: tuple[Paste, Callable[[str], Any]]
+) -> None:
+    paste, type_in = pipe
+
+    def show(addresses: Addresses) -> None:
+        assert addresses.local is None
+        assert addresses.hosted is not None
+        back = httpx2.get(addresses.hosted, timeout=PATIENCE).headers["location"]
+        assert back.startswith("http://127.0.0.1:8085/callback?")
+        type_in(f"{back}\n")
+
+    bare = replace(endpoints, redirect_uri=None, loopback_redirect=None)
+    token = begin(bare, Wishes(browser=False, port=8085), show=show).run(paste)
+    assert token.email == "alice@example.com"
+
+
+def test_a_client_secret_that_is_not_there_is_told_of_before_anybody_is_asked(endpoints: OAuthEndpoints) -> None:
+    with pytest.raises(NeedsLogin, match="client_secret_file"):
+        begin(replace(endpoints, client_secret_file="/nowhere/secret"), show=pytest.fail).run(None)
+
+
+@pytest.mark.parametrize(
+    ("transmission", "kind"),
+    [
+        (NotSent("no way there"), TryLater),
+        (Lost("it broke"), LoginFailed),
+        (Answer(429, {"retry-after": "7"}, b""), TryLater),
+        (Answer(400, {}, b'{"error": "invalid_grant", "error_description": "SECRETS"}'), LoginFailed),
+        (Answer(200, {}, b"[]"), LoginFailed),
+        (Answer(200, {}, b'{"access_token": "two words"}'), LoginFailed),
+    ],
+)
+def test_no_error_shows_code_state_or_verifier(
+    endpoints: OAuthEndpoints, transmission: Transmission, kind: type[Exception]
+) -> None:
+    login: list[Login] = []
+    codes: list[str] = []
+
+    def reply(request: TokenRequest, timeout: float) -> Transmission:
+        body = request.body.decode()
+        codes.append(body.partition('"code": "')[2].partition('"')[0])
+        authorization = login[0].authorization
+        secrets = f"{codes[0]} {authorization.state.reveal()} {authorization.verifier.reveal()}"
+        if isinstance(transmission, Answer):
+            return replace(transmission, body=transmission.body.replace(b"SECRETS", secrets.encode()))
+        return transmission
+
+    threads: list[threading.Thread] = []
+
+    def show(addresses: Addresses) -> None:
+        threads.append(threading.Thread(target=browse, args=(addresses.local,)))
+        threads[-1].start()
+
+    login.append(begin(endpoints, show=show, send=reply))
+    with pytest.raises(kind) as caught:
+        login[0].run(None)
+    threads[0].join(PATIENCE)
+    authorization = login[0].authorization
+    assert codes[0]
+    assert not leaks(caught.value, codes[0], authorization.state.reveal(), authorization.verifier.reveal())
