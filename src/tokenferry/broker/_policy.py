@@ -26,8 +26,8 @@ def check_policy(policy: PolicySettings, provider: Provider, document: Document)
         raise PolicyRefused(
             f"account {document.account.name!r} is billed to a Claude subscription, which tokenferry hands to nobody "
             "but Claude Code itself; if it is yours alone and you read the vendor's terms, say so with: tokenferry "
-            'policy set own; or set subscription = "own" under [policy] in config.toml; API keys and Console logins work '
-            "without that"
+            'policy set own; or set subscription = "own" under [policy] in config.toml; API keys and Console '
+            "logins work without that"
         )
 
 
