@@ -40,7 +40,7 @@ format: setup
 	@"$(BIN)/ruff" format .
 	@"$(BIN)/ruff" check --fix .
 
-e2e: setup ## the real Claude Code CLI and the SDKs; needs npm
+e2e: setup ## the real Claude Code CLI, the SDKs, Chromium and nginx; needs npm, and root to install the last two
 	@sh scripts/e2e-needs
 	@TOKENFERRY_E2E=1 "$(BIN)/python" -m pytest -m e2e
 

@@ -1,6 +1,4 @@
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tokenferry.limits import LimitState, Window
 
@@ -21,22 +19,6 @@ RESET = 1_800_000_000.0
 )
 def test_a_window_tells_its_length_and_kind_by_its_name(name: str, length: int, *, is_of_family: bool) -> None:
     assert (Window(name).length, Window(name).is_of_family) == (length, is_of_family)
-
-
-@given(st.floats(-59.9, 59.9))
-def test_a_reset_that_jitters_is_no_roll_over(jitter: float) -> None:
-    assert not Window("5h", reset=RESET).has_rolled_over(Window("5h", reset=RESET + jitter))
-
-
-@given(st.floats(60, 1e6))
-def test_a_reset_a_minute_later_is_the_next_window(later: float) -> None:
-    assert Window("5h", reset=RESET).has_rolled_over(Window("5h", reset=RESET + later))
-    assert not Window("5h", reset=RESET + later).has_rolled_over(Window("5h", reset=RESET))
-
-
-def test_an_unknown_reset_tells_no_roll_over() -> None:
-    assert not Window("5h").has_rolled_over(Window("5h", reset=RESET))
-    assert not Window("5h", reset=RESET).has_rolled_over(Window("5h"))
 
 
 @pytest.mark.parametrize(

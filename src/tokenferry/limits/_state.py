@@ -6,7 +6,6 @@ LONGEST_WINDOW: Final = 7 * 86_400
 """The longest that there is, in seconds."""
 _LENGTH: Final = re.compile(r"([0-9]{1,3})([mhd])(?![a-z0-9])")
 _SECONDS: Final = {"m": 60, "h": 3600, "d": 86_400}
-_ROLL_OVER: Final = 60
 _CLAIMED: Final = (("five_hour", "5h"), ("seven_day", "7d"))
 _SHORTENED: Final = {"_overage_included": "_oi"}
 _REJECTED: Final = "rejected"
@@ -35,10 +34,6 @@ class Window:
     def is_of_family(self) -> bool:
         """Whether it limits a model family alone."""
         return "_" in self.name or "-" in self.name
-
-    def has_rolled_over(self, later: "Window") -> bool:
-        """Tell whether a later sight of the same window is of the next one: a reset jitters by some seconds."""
-        return self.reset is not None and later.reset is not None and later.reset - self.reset >= _ROLL_OVER
 
 
 @dataclass(frozen=True, slots=True)
