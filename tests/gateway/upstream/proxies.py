@@ -46,7 +46,8 @@ class Tunneller:
         finally:
             server.close()
             for writer in self._writers:
-                writer.transport.abort()
+                with contextlib.suppress(AttributeError):  # some versions of asyncio on what was closed twice
+                    writer.transport.abort()
             if self._tasks:
                 await asyncio.wait(self._tasks)
 
