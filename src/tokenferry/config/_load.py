@@ -1,0 +1,97 @@
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from tokenferry.config._gateway import read_gateway
+from tokenferry.config._policy import read_policy
+from tokenferry.config._providers import read_providers
+from tokenferry.config._server import read_server
+from tokenferry.credentials import ApiKey
+from tokenferry.errors import ConfigError
+from tokenferry.providers import Provider, Table, builtin_providers
+from tokenferry.secret import Fields
+from tokenferry.settings import GatewaySettings, PolicySettings, ServerSettings
+from tokenferry.statement import stated_at
+from tokenferry.stores import read_private_file
+
+_LATER: Final = ("models", "router")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What the configuration says, and where it said so."""
+
+    path: Path | None = None
+    server: ServerSettings = field(default_factory=ServerSettings)
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    policy: PolicySettings = field(default_factory=PolicySettings)
+    providers: Mapping[str, Provider] = field(default_factory=builtin_providers)
+    """By name: declared ones in their order, then the built-in ones."""
+    keys: Mapping[str, ApiKey] = field(default_factory=dict)
+    """The accounts that exist because a provider's `api_key` says so, by name."""
+    warnings: tuple[str, ...] = ()
+
+
+def load(
+    path: Path,
+    *,
+    required: bool = False,
+    environ: Mapping[str, str] | None = None,
+    statement: Path | None = None,
+) -> Config:
+    """Read the file; built-in settings if there is none and it isn't `required`.
+
+    What it doesn't say about policy, the operator's `statement` does. Raises `ConfigError` listing every fault,
+    `UnsafeFile` if others could write it, `CorruptFile` for a statement that can't be understood.
+    """
+    environ = Fields(os.environ if environ is None else environ)  # whose repr, unlike that of environ, tells nothing
+    config = _load(path, required=required, environ=environ)
+    if statement is None or config.policy.source != "default":
+        return config
+    at = stated_at(statement)
+    return config if at is None else replace(config, policy=PolicySettings("own", "statement", at))
+
+
+def _load(path: Path, *, required: bool, environ: Mapping[str, str]) -> Config:
+    try:
+        data = Fields(tomllib.loads(read_private_file(path, readable_by_others=True).decode("utf-8")))
+    except FileNotFoundError:
+        if required:
+            raise ConfigError(f"{path} not found; name an existing file with --config, or leave it out") from None
+        return Config()
+    except RecursionError:
+        reason = "it is nested too deep"
+    except ValueError as fault:
+        reason = str(fault)
+    else:
+        return _read(data, path, environ)
+    raise ConfigError(f"{path} is no TOML: {reason}")
+
+
+def _read(data: Fields, path: Path, environ: Mapping[str, str]) -> Config:
+    problems: list[str] = []
+    warnings: list[str] = []
+    root = Table(data, "", problems)
+
+    providers, keys = read_providers(root.tables("providers"), path, environ, warnings)
+    server = read_server(root.table("server"), path.parent)
+    gateway = read_gateway(root.table("gateway"), path.parent, providers)
+    policy = read_policy(root.table("policy"))
+    if later := [key for key in _LATER if root.ignore(key)]:
+        warnings.append(f"{path}: {' and '.join(later)} accepted but without effect: this version does not route")
+    root.done()
+    if problems:
+        raise ConfigError(f"{path} can't be used:", tuple(problems))
+    return Config(
+        path=path,
+        server=server,
+        gateway=gateway,
+        policy=policy,
+        providers=MappingProxyType(providers),
+        keys=MappingProxyType(keys),
+        warnings=tuple(warnings),
+    )
