@@ -9,6 +9,7 @@ from tokenferry.settings import Home
 from tokenferry.state import State
 
 Inside = Callable[..., Outcome]
+Login = Callable[..., object]
 
 
 def test_a_new_key_is_alone_on_stdout_and_works(home: Home) -> None:
@@ -134,3 +135,53 @@ def test_what_can_not_be_done_is_a_sentence(home: Home, inside: Inside) -> None:
     assert inside("key", "revoke", "nobody").code == 4
     home.state.chmod(0o644)
     assert inside("key", "list").code == 8
+
+
+def test_a_key_is_given_rights_and_other_rights_later(home: Home, inside: Inside, login: Login) -> None:
+    login("work")
+    login("spare", "bob")
+    made = inside("key", "create", "guest", "--model", "claude-haiku*", "--account", "work", "--json").json
+    assert made["rights"] == {"models": ["claude-haiku*"], "providers": [], "accounts": ["work"], "pin": None}
+    assert "models=claude-haiku*,accounts=work" in inside("key", "list").out.splitlines()[1]
+    outcome = inside("key", "set", "guest", "--any-model", "--any-account", "--provider", "sandbox", "--pin", "spare")
+    assert outcome.out == f"client key guest ({made['id']}) may use providers=sandbox,pin=spare\n"
+    shown = dict(line.split(maxsplit=1) for line in inside("key", "show", "guest").out.splitlines())
+    assert (shown["models"], shown["providers"], shown["pinned"]) == ("any", "sandbox", "to    spare")
+    outcome = inside("key", "set", "guest", "--any-provider", "--no-pin")
+    assert outcome.out == f"client key guest ({made['id']}) may use everything\n"
+    audited = [json.loads(line) for line in home.audit.read_text().splitlines()]
+    assert [entry.get("rights") for entry in audited if entry["action"] == "key.set"] == [
+        "providers=sandbox,pin=spare",
+        None,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (("--account", "wrok"), 4, ("no account 'wrok'", "did you mean 'work'?")),
+        (("--pin", "nothing-like-it"), 4, ("there is work", "accounts list")),
+        (("--provider", "anthropc"), 4, ("no provider 'anthropc'", "did you mean 'anthropic'?")),
+        (("--provider", "anthropic", "--pin", "work"), 2, ("--provider sandbox",)),
+        (("--model", "a b"), 2, ("without blanks",)),
+        (("--model", "a", "--any-model"), 2, ("contradict",)),
+        ((), 2, ("nothing to set",)),
+    ],
+)
+def test_rights_that_nothing_answers_to_change_nothing(
+    inside: Inside, login: Login, options: tuple[str, ...], code: int, words: tuple[str, ...]
+) -> None:
+    login("work")
+    inside("key", "create", "guest", "--model", "claude-haiku")
+    outcome = inside("key", "set", "guest", *options)
+    assert outcome.code == code
+    assert all(word in outcome.err for word in words)
+    if options and "--any-model" not in options:
+        assert inside("key", "create", "other", *options).code == code
+    (only,) = inside("key", "list", "--json").json
+    assert only["rights"]["models"] == ["claude-haiku"]
+
+
+def test_an_admin_key_is_given_no_rights(inside: Inside) -> None:
+    assert inside("key", "create", "boss", "--admin", "--model", "claude-haiku").code == 2
+    assert inside("key", "list", "--json").json == []

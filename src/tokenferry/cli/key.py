@@ -8,10 +8,11 @@ import typer
 
 from tokenferry.audit import note_change
 from tokenferry.cli._output import moment, note, say, say_json, say_lines, table
+from tokenferry.cli._rights import Accounts, Models, Pin, Providers, changed, rights_json, told
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.errors import UsageError
 from tokenferry.settings import Home
-from tokenferry.state import ClientKey, ClientKeys, State
+from tokenferry.state import EVERYTHING, ClientKey, ClientKeys, State
 
 app = new_app(
     "Make, list and revoke the gateway's client keys.",
@@ -36,6 +37,7 @@ def _keys() -> Iterator[ClientKeys]:
     epilog=examples(
         "tokenferry key create laptop",
         "KEY=$(tokenferry key create ci --expires 90d --label team=build)",
+        "tokenferry key create guest --model 'claude-haiku*' --account work",
         "tokenferry key create prometheus --admin",
     ),
 )
@@ -50,13 +52,23 @@ def create(
     labels: Annotated[
         list[str] | None, typer.Option("--label", metavar="K=V", help="What to remember of it; may be repeated.")
     ] = None,
+    models: Models = None,
+    providers: Providers = None,
+    accounts: Accounts = None,
+    pin: Pin = None,
     as_json: JSON = False,
 ) -> None:
-    """Make a client key and show it, this once."""
+    """Make a client key and show it, this once.
+
+    It may use every model and account unless it is told which.
+    """
+    rights = changed(models=models, providers=providers, accounts=accounts, pin=pin)(EVERYTHING)
     expires_at = None if expires is None else int(time.time()) + _span(expires)
     with _keys() as keys:
-        key, secret = keys.create(name, admin=admin, labels=dict(map(_pair, labels or [])), expires_at=expires_at)
-    _note_change("key.create", key, admin=key.admin, expires_at=key.expires_at)
+        key, secret = keys.create(
+            name, admin=admin, labels=dict(map(_pair, labels or [])), expires_at=expires_at, rights=rights
+        )
+    _note_change("key.create", key, admin=key.admin, expires_at=key.expires_at, rights=_audited(key))
     if as_json:
         say_json({"key": secret.reveal(), **_to_json(key)})
         return
@@ -78,7 +90,7 @@ def list_(*, as_json: JSON = False) -> None:
     if as_json:
         say_json([_to_json(key) for key in found])
     elif found:
-        headings = ("name", "id", "for", "state", "created", "last used", "expires", "labels", "fingerprint")
+        headings = ("name", "id", "for", "state", "created", "last used", "expires", "labels", "may use", "fingerprint")
         table(headings, [_cells(key) for key in found])
     else:
         note("there is no client key yet; make one with: tokenferry key create NAME")
@@ -107,6 +119,10 @@ def show(name: Name, *, as_json: JSON = False) -> None:
         "expires": moment(key.expires_at),
         "revoked": moment(key.revoked_at),
         "labels": _labels(key),
+        "models": _any(key.rights.models),
+        "providers": _any(key.rights.providers),
+        "accounts": _any(key.rights.accounts),
+        "pinned to": key.rights.pin or "-",
         "fingerprint": key.fingerprint,
     }
     say_lines(f"{heading:<13}{value}" for heading, value in lines.items())
@@ -183,6 +199,45 @@ def label(
         say(f"client key {key.name} ({key.id}) has labels {_labels(key)}")
 
 
+@app.command(
+    "set",
+    epilog=examples(
+        "tokenferry key set laptop --model 'claude-sonnet*' --model 'claude-haiku*'",
+        "tokenferry key set laptop --pin work",
+        "tokenferry key set laptop --any-model --no-pin",
+    ),
+)
+def set_(
+    name: Name,
+    *,
+    models: Models = None,
+    providers: Providers = None,
+    accounts: Accounts = None,
+    pin: Pin = None,
+    any_model: Annotated[bool, typer.Option("--any-model", help="Let it ask for every model.")] = False,
+    any_provider: Annotated[bool, typer.Option("--any-provider", help="Let every provider serve it.")] = False,
+    any_account: Annotated[bool, typer.Option("--any-account", help="Let every account serve it.")] = False,
+    no_pin: Annotated[bool, typer.Option("--no-pin", help="Pin it to no account.")] = False,
+    as_json: JSON = False,
+) -> None:
+    """Say what a client key may be used for, in running gateways within a second.
+
+    Each list that is given takes the place of the one before; the others stay.
+    """
+    lifted = (("models", any_model), ("providers", any_provider), ("accounts", any_account), ("pin", no_pin))
+    freed = [right for right, is_freed in lifted if is_freed]
+    if not (freed or models or providers or accounts or pin):
+        raise UsageError("nothing to set was given; see: tokenferry key set --help")
+    change = changed(models=models, providers=providers, accounts=accounts, pin=pin, freed=freed)
+    with _keys() as keys:
+        key = keys.restrict(name, change)
+    _note_change("key.set", key, rights=_audited(key))
+    if as_json:
+        say_json(_to_json(key))
+    else:
+        say(f"client key {key.name} ({key.id}) may use {told(key.rights) if _audited(key) else 'everything'}")
+
+
 def _span(text: str) -> int:
     """Seconds, from a number with its unit."""
     found = _SPAN.fullmatch(text)
@@ -222,11 +277,32 @@ def _labels(key: ClientKey) -> str:
     return ",".join(f"{label}={value}" for label, value in key.labels.items()) or "-"
 
 
+def _any(names: Sequence[str]) -> str:
+    return ", ".join(names) or "any"
+
+
+def _audited(key: ClientKey) -> str | None:
+    return None if key.rights.is_everything else told(key.rights)
+
+
 def _cells(key: ClientKey) -> Sequence[str]:
     times = (key.created_at, key.last_used_at, key.expires_at)
-    return key.name, key.id, _use(key), _state(key), *map(moment, times), _labels(key), key.fingerprint
+    return (
+        key.name,
+        key.id,
+        _use(key),
+        _state(key),
+        *map(moment, times),
+        _labels(key),
+        told(key.rights),
+        key.fingerprint,
+    )
 
 
 def _to_json(key: ClientKey) -> dict[str, Any]:
     names = ("name", "id", "admin", "created_at", "last_used_at", "expires_at", "revoked_at", "fingerprint")
-    return {name: getattr(key, name) for name in names} | {"state": _state(key), "labels": dict(key.labels)}
+    return {name: getattr(key, name) for name in names} | {
+        "state": _state(key),
+        "labels": dict(key.labels),
+        "rights": rights_json(key.rights),
+    }

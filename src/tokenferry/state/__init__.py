@@ -7,9 +7,11 @@ from tokenferry.state._decisions import KEPT_DECISIONS, Decision, Decisions
 from tokenferry.state._keys import INFERENCE_PREFIX, ClientKeys
 from tokenferry.state._local_key import LOCAL_KEY_NAME, local_key, read_local_key
 from tokenferry.state._logins import Login, Logins
+from tokenferry.state._rights import EVERYTHING, Rights
 from tokenferry.state._state import State
 
 __all__ = [
+    "EVERYTHING",
     "INFERENCE_PREFIX",
     "KEPT_DECISIONS",
     "LOCAL_KEY_NAME",
@@ -22,6 +24,7 @@ __all__ = [
     "Decisions",
     "Login",
     "Logins",
+    "Rights",
     "Scope",
     "ScopeKind",
     "State",

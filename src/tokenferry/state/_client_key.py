@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from tokenferry.errors import UsageError
+from tokenferry.state._rights import EVERYTHING, Rights, read_rights
 from tokenferry.stores import ACCOUNT_NAME
 
 NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -29,6 +30,7 @@ class ClientKey:
     revoked_at: int | None = None
     expires_at: int | None = None
     labels: Mapping[str, str] = field(default_factory=lambda: NO_LABELS, hash=False)
+    rights: Rights = EVERYTHING
 
     def is_expired(self, now: float) -> bool:
         return self.expires_at is not None and self.expires_at <= now
@@ -46,6 +48,7 @@ def client_key(row: sqlite3.Row) -> ClientKey:
         revoked_at=row["revoked_at"],
         expires_at=row["expires_at"],
         labels=NO_LABELS if row["labels"] == "{}" else MappingProxyType(json.loads(row["labels"])),
+        rights=read_rights(row["rights"]),
     )
 
 

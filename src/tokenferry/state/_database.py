@@ -71,6 +71,13 @@ _MIGRATIONS: Final = (
     CREATE TRIGGER cooldowns_deleted AFTER DELETE ON cooldowns
         BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'cooldowns'; END;
     """,
+    """
+    ALTER TABLE client_keys ADD COLUMN rights TEXT NOT NULL DEFAULT '{}';
+    DROP TRIGGER client_keys_updated;
+    CREATE TRIGGER client_keys_updated AFTER UPDATE OF name, admin, digest, revoked_at, labels, expires_at, rights
+        ON client_keys
+        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'client_keys'; END;
+    """,
 )
 # By SQLite's primary result code.
 _CURES: Final = {

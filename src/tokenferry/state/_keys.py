@@ -3,15 +3,17 @@ import logging
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from hashlib import sha256
 from threading import Lock
 from typing import Final, NamedTuple
 
-from tokenferry.errors import Conflict, CorruptFile, StorageFailed, UnknownName
+from tokenferry.errors import Conflict, CorruptFile, StorageFailed, UnknownName, UsageError
 from tokenferry.secret import Secret
 from tokenferry.state._client_key import NO_LABELS, ClientKey, check_expiry, check_key_name, client_key, write_labels
 from tokenferry.state._database import Database
+from tokenferry.state._rights import EVERYTHING, Rights, write_rights
 
 logger = logging.getLogger(__name__)
 
@@ -63,25 +65,27 @@ class ClientKeys:
         admin: bool = False,
         labels: Mapping[str, str] = NO_LABELS,
         expires_at: int | None = None,
+        rights: Rights = EVERYTHING,
         secret: Secret | None = None,
     ) -> tuple[ClientKey, Secret]:
         """Make a key and give it this once.
 
-        Raises `UsageError` for a bad name, label or expiry, `Conflict` for a name in use.
+        Raises `UsageError` for a bad name, label, expiry or right, `Conflict` for a name in use.
         """
         now = self._now()
         check_key_name(name)
         check_expiry(expires_at, now)
-        written = write_labels(labels)
+        _check_use(name, rights, admin=admin)
+        written = write_labels(labels), expires_at, write_rights(rights)
         if secret is None:
             secret = Secret((ADMIN_PREFIX if admin else INFERENCE_PREFIX) + secrets.token_urlsafe(_RANDOM_BYTES))
         row = (f"key_{secrets.token_hex(6)}", name, int(admin), bytes.fromhex(secret.sha256), int(now))
         try:
             with self._database.transaction() as connection:
                 (made,) = connection.execute(
-                    "INSERT INTO client_keys (id, name, admin, digest, created_at, labels, expires_at)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING *",
-                    (*row, written, expires_at),
+                    "INSERT INTO client_keys (id, name, admin, digest, created_at, labels, expires_at, rights)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
+                    (*row, *written),
                 ).fetchall()
         except sqlite3.IntegrityError:
             raise _in_use(name) from None
@@ -127,6 +131,21 @@ class ClientKeys:
         self._reload()
         return client_key(row)
 
+    def restrict(self, name: str, change: Callable[[Rights], Rights]) -> ClientKey:
+        """Give a live key the rights that `change` makes of those it has.
+
+        Raises `UsageError`, `UnknownName`, and what `change` raises.
+        """
+        with self._database.transaction() as connection:
+            found = client_key(_find(connection, name))
+            rights = change(found.rights)
+            _check_use(found.name, rights, admin=found.admin)
+            (row,) = connection.execute(
+                "UPDATE client_keys SET rights = ? WHERE id = ? RETURNING *", (write_rights(rights), found.id)
+            ).fetchall()
+        self._reload()
+        return client_key(row)
+
     def get(self, name: str) -> ClientKey:
         """Give the live key of this name or id, else the one that was revoked last. Raises `UnknownName`."""
         rows = self._database.rows(_LIVE, (name, name, name)) or self._database.rows(
@@ -134,7 +153,7 @@ class ClientKeys:
             (name, name),
         )
         if not rows:
-            raise _unknown(name)
+            raise _unknown(name, [key.name for key in self.list() if key.revoked_at is None])
         return client_key(rows[0])
 
     def list(self) -> "list[ClientKey]":
@@ -221,6 +240,11 @@ class ClientKeys:
             self._revision = revision
 
 
+def _check_use(name: str, rights: Rights, *, admin: bool) -> None:
+    if admin and not rights.is_everything:
+        raise UsageError(f"{name} is an admin key, which opens no model or account; leave its rights out")
+
+
 def _digest(presented: str) -> bytes | None:
     """The sha256 of what may be a key of ours, by its looks."""
     if len(presented) != KEY_LENGTH or not presented.isascii():
@@ -231,12 +255,15 @@ def _digest(presented: str) -> bytes | None:
 def _find(connection: sqlite3.Connection, name: str) -> sqlite3.Row:
     row: sqlite3.Row | None = connection.execute(_LIVE, (name, name, name)).fetchone()
     if row is None:
-        raise _unknown(name)
+        live = connection.execute("SELECT name FROM client_keys WHERE revoked_at IS NULL").fetchall()
+        raise _unknown(name, [one["name"] for one in live])
     return row
 
 
-def _unknown(name: str) -> UnknownName:
-    return UnknownName(f"no live client key is named {name[:80]!r}; see: tokenferry key list")
+def _unknown(name: str, live: Sequence[str]) -> UnknownName:
+    near = get_close_matches(name, live, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return UnknownName(f"no live client key is named {name[:80]!r}{hint} (see: tokenferry key list)")
 
 
 def _in_use(name: str) -> Conflict:

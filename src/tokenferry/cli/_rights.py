@@ -1,0 +1,135 @@
+"""The rights of a client key as a command line gives them, and as they are shown."""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Annotated, Any, TypeAlias
+
+import typer
+
+from tokenferry.broker import Broker
+from tokenferry.cli._home import find
+from tokenferry.errors import UnknownAccount, UnknownName, UnknownProvider, UsageError
+from tokenferry.state import Rights
+
+Models: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="A model it may ask for, * for any characters; may be repeated.",
+        show_default=False,
+    ),
+]
+Providers: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--provider", metavar="NAME", help="A provider that may serve it; may be repeated.", show_default=False
+    ),
+]
+Accounts: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--account", metavar="NAME", help="An account that may serve it; may be repeated.", show_default=False
+    ),
+]
+Pin: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--pin", metavar="ACCOUNT", help="The one account that serves it, and no other.", show_default=False),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What there is to name: accounts with their providers, and providers."""
+
+    accounts: dict[str, str]
+    broken: tuple[str, ...]
+    providers: tuple[str, ...]
+
+    @classmethod
+    def here(cls) -> "Known":
+        home, config = find()
+        listing = Broker.from_home(home, config).book.listing()
+        return cls({one.name: one.provider for one in listing.accounts}, tuple(listing.broken), tuple(config.providers))
+
+    def check(self, rights: Rights) -> None:
+        """Raise `UnknownName` for what isn't here, `UsageError` for rights that nothing could serve."""
+        every = (*self.accounts, *self.broken)
+        for name in (*rights.accounts, *filter(None, [rights.pin])):
+            if name not in every:
+                raise _unknown(UnknownAccount, "account", name, every, "see: tokenferry accounts list")
+        for name in rights.providers:
+            if name not in self.providers:
+                raise _unknown(UnknownProvider, "provider", name, self.providers, "see [[providers]] in config.toml")
+        for name in filter(None, [rights.pin]) if rights.pin else rights.accounts:
+            provider = self.accounts.get(name)
+            if provider is not None and not rights.allows_provider(provider):
+                raise UsageError(
+                    f"account {name} is one of provider {provider}, which this key may not use; "
+                    f"add --provider {provider}, or leave the account out"
+                )
+
+
+def _unknown(kind: type[UnknownName], what: str, name: str, known: Collection[str], cure: str) -> UnknownName:
+    near = get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there is {', '.join(sorted(known)) or 'none'}"
+    return kind(f"there is no {what} {name[:80]!r}; {hint} ({cure})")
+
+
+def changed(
+    *,
+    models: Sequence[str] | None,
+    providers: Sequence[str] | None,
+    accounts: Sequence[str] | None,
+    pin: str | None,
+    freed: Iterable[str] = (),
+) -> Callable[[Rights], Rights]:
+    """What makes of a key's rights the ones asked for; `freed` names those that shall be without limit.
+
+    Raises, when called, `UnknownName` and `UsageError`.
+    """
+    given: dict[str, Any] = {
+        name: tuple(dict.fromkeys(value))
+        for name, value in (("models", models), ("providers", providers), ("accounts", accounts))
+        if value
+    }
+    if pin is not None:
+        given["pin"] = pin
+    for name in freed:
+        if name in given:
+            option = name.removesuffix("s")
+            raise UsageError(f"--{option} and its opposite contradict each other; give one of them")
+    given |= {name: None if name == "pin" else () for name in freed}
+    known = Known.here() if given.keys() & {"providers", "accounts", "pin"} else None
+
+    def change(rights: Rights) -> Rights:
+        values = {name: getattr(rights, name) for name in ("models", "providers", "accounts", "pin")}
+        new = Rights(**{**values, **given})
+        if known is not None:
+            known.check(new)
+        return new
+
+    return change
+
+
+def told(rights: Rights) -> str:
+    """All of it in a cell of a table."""
+    parts = [
+        f"{what}={'|'.join(names)}"
+        for what, names in (("models", rights.models), ("providers", rights.providers), ("accounts", rights.accounts))
+        if names
+    ]
+    if rights.pin is not None:
+        parts.append(f"pin={rights.pin}")
+    return ",".join(parts) or "-"
+
+
+def rights_json(rights: Rights) -> dict[str, Any]:
+    """Empty lists allow everything."""
+    return {
+        "models": list(rights.models),
+        "providers": list(rights.providers),
+        "accounts": list(rights.accounts),
+        "pin": rights.pin,
+    }

@@ -1,0 +1,94 @@
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Final
+
+from tokenferry.errors import UsageError
+from tokenferry.stores import ACCOUNT_NAME
+
+_LONGEST: Final = 128
+_PATTERN: Final = re.compile(rf"[!-~]{{1,{_LONGEST}}}")
+_MOST: Final = 64
+_LISTS: Final = ("models", "providers", "accounts")
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What a client key may be used for. An empty list allows everything of its kind."""
+
+    models: tuple[str, ...] = ()
+    """Names as clients ask for them; `*` stands for any characters, `?` for one. Case counts."""
+    providers: tuple[str, ...] = ()
+    accounts: tuple[str, ...] = ()
+    pin: str | None = None
+    """The one account that serves this key, whatever else would have chosen."""
+    is_everything: bool = field(init=False, compare=False, repr=False)
+    """Whether there is nothing to ask."""
+
+    def __post_init__(self) -> None:
+        is_everything = not (self.models or self.providers or self.accounts or self.pin)
+        object.__setattr__(self, "is_everything", is_everything)
+
+    def allows_model(self, name: str | None) -> bool:
+        """Tell whether a model may be asked for by this name; None is a request that names none."""
+        return not self.models or (name is not None and _pattern(self.models).fullmatch(name) is not None)
+
+    def allows_provider(self, name: str) -> bool:
+        return not self.providers or name in self.providers
+
+    def allows_account(self, name: str, provider: str) -> bool:
+        """Tell whether an account may serve, and be named to, the key's holder."""
+        if self.pin is not None and name != self.pin:
+            return False
+        return (not self.accounts or name in self.accounts) and self.allows_provider(provider)
+
+
+EVERYTHING: Final = Rights()
+
+
+def read_rights(text: str) -> Rights:
+    """Read what the table keeps."""
+    if text == "{}":
+        return EVERYTHING
+    kept: dict[str, Any] = json.loads(text)
+    return Rights(**{name: tuple(kept.get(name, ())) for name in _LISTS}, pin=kept.get("pin"))
+
+
+def write_rights(rights: Rights) -> str:
+    """Give rights as the table keeps them. Raises `UsageError` for those that can't be."""
+    for pattern in rights.models:
+        if not _PATTERN.fullmatch(pattern):
+            raise UsageError(
+                f"{pattern[:80]!r} can't be a model's name: use 1 to 128 printable characters without blanks, "
+                "with * for any characters and ? for one"
+            )
+    for name in (*rights.accounts, *filter(None, [rights.pin])):
+        if not ACCOUNT_NAME.fullmatch(name):
+            raise UsageError(f"{name[:80]!r} can't be an account's name")
+    for name in rights.providers:
+        if not (name.isprintable() and 0 < len(name) <= _LONGEST):
+            raise UsageError(f"{name[:80]!r} can't be a provider's name")
+    if rights.pin is not None and rights.accounts and rights.pin not in rights.accounts:
+        raise UsageError(f"{rights.pin} can't be pinned, for it is not among the accounts allowed; allow it, too")
+    lists: dict[str, tuple[str, ...]] = {name: getattr(rights, name) for name in _LISTS}
+    if any(len(one) > _MOST for one in lists.values()):
+        raise UsageError(f"a client key names {_MOST} models, providers and accounts at most")
+    kept: dict[str, Any] = {name: one for name, one in lists.items() if one}
+    return json.dumps(kept | ({"pin": rights.pin} if rights.pin is not None else {}))
+
+
+@lru_cache(maxsize=1024)
+def _pattern(models: Sequence[str]) -> re.Pattern[str]:
+    """One expression for all of them. What `*` stands for is never tried twice: a name can't make it slow."""
+    return re.compile("|".join(map(_glob, models)), re.DOTALL)
+
+
+def _glob(pattern: str) -> str:
+    first, *rest = [re.escape(part).replace(r"\?", ".") for part in pattern.split("*")]
+    if not rest:
+        return first
+    *middle, last = rest
+    # The earliest place of each middle part is as good as any later one, so there is no way back (atomic groups).
+    return first + "".join(f"(?>.*?{part})" for part in middle if part) + f".*{last}"
