@@ -28,6 +28,7 @@ from tokenferry.gateway import (
     own_hosts,
 )
 from tokenferry.gateway._bad_keys import BadKeys
+from tokenferry.gateway._control import Control
 from tokenferry.gateway._record import Record
 from tokenferry.gateway.upstream import Timeouts
 from tokenferry.providers import Provider
@@ -327,6 +328,7 @@ async def running_gate(
     body_limit: int = 32 << 20,
     budget: Budget | None = None,
     decision_log: DecisionLog | None = None,
+    control: Control | None = None,
     bad_keys: BadKeys | None = None,
     sock: socket.socket | None = None,
     connections: int = 900,
@@ -347,6 +349,7 @@ async def running_gate(
         access_log=records,
         metrics=Metrics(source, upstreams, states=lambda: {"alice": "fresh"}),
         decision_log=decision_log,
+        control=control,
         body_limit=body_limit,
         budget=budget,
     )

@@ -4,6 +4,7 @@ from tokenferry.gateway._access_log import AccessLog
 from tokenferry.gateway._answers import ERROR_MARK, REQUEST_ID
 from tokenferry.gateway._app import Gateway
 from tokenferry.gateway._board import Board
+from tokenferry.gateway._control import Control
 from tokenferry.gateway._credentials import CredentialSource, KeyRing
 from tokenferry.gateway._decision_log import DecisionLog
 from tokenferry.gateway._guard import Guard, own_hosts
@@ -26,6 +27,7 @@ __all__ = [
     "AccessLog",
     "Board",
     "Budget",
+    "Control",
     "CredentialSource",
     "DecisionLog",
     "Gateway",

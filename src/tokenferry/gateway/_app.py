@@ -7,6 +7,7 @@ from typing import Final
 from tokenferry.errors import TokenferryError
 from tokenferry.gateway._access_log import AccessLog, told, told_path
 from tokenferry.gateway._answers import Refusal, refusal_of
+from tokenferry.gateway._control import Control, ControlPlane, is_control, refusal_answer
 from tokenferry.gateway._decision_log import DecisionLog
 from tokenferry.gateway._guard import Guard
 from tokenferry.gateway._headers import Header
@@ -61,6 +62,7 @@ class Gateway:
         access_log: AccessLog | None = None,
         metrics: Metrics | None = None,
         decision_log: DecisionLog | None = None,
+        control: Control | None = None,
         body_limit: int = BODY_LIMIT,
         budget: Budget | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -73,6 +75,7 @@ class Gateway:
         self._decision_log = decision_log
         self._body_limit = body_limit
         self._budget = budget or Budget()
+        self._control = None if control is None else ControlPlane(control, guard, self._budget)
         self._clock = clock
         self._now = now
         self._in_flight = self._streams = self._served = 0
@@ -141,7 +144,8 @@ class Gateway:
         if out.is_started:
             await _cut(scope, receive)
         else:
-            await _refuse(out, refusal, record, scope)
+            is_controlled = self._control is not None and is_control(scope["raw_path"])
+            await _refuse(out, refusal, record, scope, is_controlled=is_controlled)
 
     async def _serve(self, scope: Scope, receive: Receive, out: Out, record: Record) -> None:
         if scope.get(NO_ROOM, False):
@@ -154,6 +158,11 @@ class Gateway:
                 cause="no_room",
             )
         headers: list[Header] = scope["headers"]
+        if self._control is not None and is_control(scope["raw_path"]):
+            await self._control.serve(
+                scope, receive, out, record, address=_address(scope), on_unix_socket=scope.get(UNIX, False)
+            )
+            return
         self._guard.check_source(headers, on_unix_socket=scope.get(UNIX, False))
         found = route(scope["method"], scope["raw_path"])
         if found is Route.CONSTANT:
@@ -218,9 +227,12 @@ async def _constant(scope: Scope, out: Out) -> None:
     await out.end(b"" if scope["method"] == "HEAD" else content)
 
 
-async def _refuse(out: Out, refusal: Refusal, record: Record, scope: Scope) -> None:
-    content = refusal.body(record.request_id)
-    headers = refusal.head(len(content))
+async def _refuse(out: Out, refusal: Refusal, record: Record, scope: Scope, *, is_controlled: bool) -> None:
+    if is_controlled:
+        headers, content = refusal_answer(refusal)
+    else:
+        content = refusal.body(record.request_id)
+        headers = refusal.head(len(content))
     if any(name == b"expect" for name, _ in scope["headers"]):
         # The client may or may not send its body now: only a new connection is unambiguous (RFC 9110, 10.1.1).
         headers.append((b"connection", b"close"))

@@ -16,6 +16,10 @@ _OWN_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
 # What a page of another site can send without asking first (Fetch, "CORS-safelisted request-header").
 _SIMPLE_TYPES: Final = (b"application/x-www-form-urlencoded", b"text/plain", b"multipart/")
 _OWN_SITES: Final = frozenset((b"same-origin", b"none"))
+_JSON: Final = b"application/json"
+# What a person's own navigation says of itself, where the browser tells (Fetch Metadata).
+_NAVIGATION: Final = {b"sec-fetch-mode": b"navigate", b"sec-fetch-dest": b"document"}
+_NO_NAVIGATION: Final = frozenset((b"origin", b"purpose", b"sec-purpose"))
 _SECRET_PREFIXES: Final = ("sk-ant-",)
 _HOW: Final = "make one with: tokenferry key create NAME; or use this machine's own: tokenferry token --gateway"
 _HOW_ADMIN: Final = "make an admin key with: tokenferry key create NAME --admin"
@@ -45,6 +49,24 @@ class Guard:
 
         No page reaches a Unix socket, and what a client writes into Host there is its own affair.
         """
+        self._check_host(headers, on_unix_socket=on_unix_socket)
+        for name, value in headers:
+            if (name == b"origin" and value.lower() not in self._origins) or (
+                name == b"sec-fetch-site" and value.lower() not in _OWN_SITES
+            ):
+                raise Refusal(403, "permission_error", "web pages of other sites may not call this gateway")
+
+    def check_navigation(self, headers: Sequence[Header], *, on_unix_socket: bool = False) -> None:
+        """Refuse what isn't a person's navigation: by another host's name, or a picture, frame or script of a page.
+
+        From which site a navigation came is not asked: a provider's redirect back comes from another one.
+        """
+        self._check_host(headers, on_unix_socket=on_unix_socket)
+        for name, value in headers:
+            if name in _NO_NAVIGATION or _NAVIGATION.get(name, value) != value:
+                raise Refusal(403, "permission_error", "only a person who opens this address is answered here")
+
+    def _check_host(self, headers: Sequence[Header], *, on_unix_socket: bool) -> None:
         hosts = [value for name, value in headers if name == b"host"]
         if len(hosts) != 1:
             raise Refusal(400, "invalid_request_error", "the request must have exactly one Host header")
@@ -55,17 +77,21 @@ class Guard:
                 "this gateway does not answer to that Host; call it by the address it listens on, or add the name to "
                 "allowed_hosts under [server] in config.toml",
             )
-        for name, value in headers:
-            if (name == b"origin" and value.lower() not in self._origins) or (
-                name == b"sec-fetch-site" and value.lower() not in _OWN_SITES
-            ):
-                raise Refusal(403, "permission_error", "web pages of other sites may not call this gateway")
 
     def check_content_type(self, headers: Sequence[Header]) -> None:
         """Refuse the types that a page can send across sites without asking."""
         for name, value in headers:
             if name == b"content-type" and value.strip().lower().startswith(_SIMPLE_TYPES):
                 raise Refusal(415, "invalid_request_error", "send JSON, with content-type: application/json")
+
+    def check_json(self, headers: Sequence[Header]) -> None:
+        """Refuse every body but JSON, and every type but that."""
+        kinds = [value.partition(b";")[0].strip().lower() for name, value in headers if name == b"content-type"]
+        has_body = any(
+            name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0")) for name, value in headers
+        )
+        if any(kind != _JSON for kind in kinds) or (has_body and not kinds):
+            raise Refusal(415, "invalid_request_error", "send JSON, with content-type: application/json")
 
     def check_key(self, headers: Sequence[Header], address: str | None, *, admin: bool = False) -> ClientKey:
         """Give the client key that was presented, in whichever of the two headers it is valid; or the admin key.

@@ -1,0 +1,128 @@
+"""The control plane: what an application beside the gateway answers, behind the gateway's guard."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeAlias
+
+from tokenferry.gateway._answers import Refusal
+from tokenferry.gateway._guard import Guard
+from tokenferry.gateway._headers import Header
+from tokenferry.gateway._out import Out
+from tokenferry.gateway._record import Record
+from tokenferry.gateway._request import Body, Budget, Message, Receive, Scope, Send, read_body, too_large
+from tokenferry.gateway._routes import CONSTANTS
+
+Control: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+"""An ASGI application. `scope["state"]["client_key"]` is the admin key's `ClientKey`; None at the callback."""
+
+CALLBACK: Final = b"/oauth/callback"
+BODY_LIMIT: Final = 1 << 20
+
+_DESCRIPTION: Final = b"/openapi.json"
+_CREDENTIALS: Final = frozenset((b"authorization", b"x-api-key"))
+_HEADERS: Final = (
+    (b"cache-control", b"no-store"),
+    (
+        b"content-security-policy",
+        b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+)
+
+
+def is_control(raw_path: bytes) -> bool:
+    """Tell whether a path, as it was sent, belongs to the control plane."""
+    if raw_path.startswith(b"/api/"):
+        return raw_path not in CONSTANTS
+    return raw_path in {CALLBACK, _DESCRIPTION}
+
+
+def refusal_answer(refusal: Refusal) -> tuple[list[Header], bytes]:
+    """The head and the content of a refusal, as the application itself words them."""
+    content = json.dumps({"success": False, "message": refusal.message}).encode("ascii")
+    return [*refusal.head(len(content)), *_HEADERS], content
+
+
+class ControlPlane:
+    """Lets through to the application what the guard allows, one whole request at a time, without its key.
+
+    A client that leaves doesn't end the application's work: that may be an exchange, which can't be repeated.
+    """
+
+    def __init__(self, application: Control, guard: Guard, budget: Budget) -> None:
+        self._application = application
+        self._guard = guard
+        self._budget = budget
+
+    async def serve(
+        self, scope: Scope, receive: Receive, out: Out, record: Record, *, address: str | None, on_unix_socket: bool
+    ) -> None:
+        """Raises `Refusal`, `ClientGone`, and what the application raises."""
+        headers: list[Header] = scope["headers"]
+        key = None
+        if scope["raw_path"] == CALLBACK:
+            self._guard.check_navigation(headers, on_unix_socket=on_unix_socket)
+        else:
+            self._guard.check_source(headers, on_unix_socket=on_unix_socket)
+            self._guard.check_json(headers)
+            key = self._guard.check_key(headers, address, admin=True)
+            record.client = key.name
+        if _length(headers) > BODY_LIMIT:
+            raise too_large(BODY_LIMIT)
+        body = Body(self._budget)
+        try:
+            await read_body(receive, body, BODY_LIMIT)
+            record.bytes_in = body.size
+            inner = {name: scope[name] for name in ("type", "http_version", "method", "scheme", "path", "raw_path")}
+            inner |= {
+                "asgi": {"version": "3.0", "spec_version": "2.4"},
+                "root_path": "",
+                "query_string": scope["query_string"],
+                "headers": [header for header in headers if header[0] not in _CREDENTIALS],
+                "client": scope.get("client"),
+                "server": scope.get("server"),
+                "state": {"client_key": key},
+            }
+            await self._application(inner, _Received(body, receive), _Sent(out))
+        finally:
+            body.release()
+
+
+class _Received:
+    """Gives the whole body at once, then what follows it."""
+
+    def __init__(self, body: Body, receive: Receive) -> None:
+        self._body: Body | None = body
+        self._receive = receive
+
+    async def __call__(self) -> Message:
+        body, self._body = self._body, None
+        if body is None:
+            return await self._receive()
+        return {"type": "http.request", "body": b"".join(body.chunks), "more_body": False}
+
+
+class _Sent:
+    """Passes the application's answer on, with the headers that every answer of the control plane has."""
+
+    def __init__(self, out: Out) -> None:
+        self._out = out
+
+    async def __call__(self, message: Message) -> None:
+        content: Any = message.get("body", b"")
+        if message["type"] == "http.response.start":
+            headers = [(name.lower(), value) for name, value in message.get("headers", ())]
+            present = {name for name, _ in headers}
+            headers += [header for header in _HEADERS if header[0] not in present]
+            await self._out.head(message["status"], headers)
+        elif message.get("more_body", False):
+            await self._out.body(content)
+        else:
+            await self._out.end(content)
+
+
+def _length(headers: list[Header]) -> int:
+    """What is told of the body's length; the parser has made sure that it is a number, and the only one."""
+    return next((int(value) for name, value in headers if name == b"content-length"), 0)
