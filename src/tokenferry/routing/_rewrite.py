@@ -1,0 +1,32 @@
+from typing import TypeAlias
+
+import msgspec
+
+from tokenferry.routing._scan import BodyFacts
+
+Pieces: TypeAlias = list[bytes | memoryview]
+
+
+def rewrite(facts: BodyFacts, model: str | None, *, without_tag: bool = False) -> Pieces:
+    """The body with another model's name, and without the sub-agent's tag if so wished; every other byte as it came.
+
+    What stays are views of the body, so nothing of it is copied.
+    """
+    edits: list[tuple[int, int, bytes]] = []
+    if model is not None and model != facts.model and facts.model is not None:
+        edits.append((*facts.model_at, msgspec.json.encode(model)))
+    if without_tag and facts.tag is not None:
+        edits.extend((start, end, b"") for start, end in facts.tag.spans)
+    if not edits:
+        return [facts.body]
+    edits.sort()
+    view = memoryview(facts.body)
+    pieces: Pieces = []
+    place = 0
+    for start, end, text in edits:
+        pieces.append(view[place:start])
+        if text:
+            pieces.append(text)
+        place = end
+    pieces.append(view[place:])
+    return pieces

@@ -1,0 +1,195 @@
+"""What a request's body says about itself, and where: read once, checked to its end, nothing of it copied."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import Final
+
+import msgspec
+
+from tokenferry.routing._members import Key, Member, TooMany, locate, read_members
+from tokenferry.routing._tag import Tag, find_tag
+
+LONGEST_MODEL: Final = 512
+
+_STRIDE: Final = 1024
+_DIGITS: Final = re.compile(rb"[0-9]{2}")
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_LETTER: Final = rb"\\u0041"
+_MODEL: Final = "model"
+_QUOTE: Final = ord('"')
+
+
+class _Kind(msgspec.Struct):
+    type: str | None = None
+
+
+_thinking: Final = msgspec.json.Decoder(_Kind)
+_tools: Final = msgspec.json.Decoder(list[_Kind])
+_text: Final = msgspec.json.Decoder(str)
+_anything: Final = msgspec.json.Decoder()
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """Why a body can't be served: one sentence for the client, and a word for the log."""
+
+    message: str
+    cause: str = "no_json"
+
+
+class BodyFacts:
+    """A JSON object's facts. What only some rules ask for is found when it is asked for."""
+
+    def __init__(self, body: bytes, members: Mapping[Key, msgspec.Raw]) -> None:
+        self.body = body
+        """All of it in one piece; it can take the place of the chunks it came in."""
+        self.model: str | None = None
+        """As the top level names it; None where it is missing or no text."""
+        self.model_at: tuple[int, int] = (0, 0)
+        """Where that is in the body, with its quotes."""
+        self._members = members
+
+    def __repr__(self) -> str:
+        return f"BodyFacts({self.model!r}, {len(self.body)} bytes)"
+
+    @cached_property
+    def stream(self) -> bool:
+        """Whether an answer in events is asked for."""
+        return self._last("stream") == b"true"
+
+    @cached_property
+    def thinking(self) -> str | None:
+        """The type of `thinking`; None where there is none."""
+        raw = self._last("thinking")
+        if raw is None:
+            return None
+        try:
+            return _thinking.decode(raw).type
+        except msgspec.MsgspecError:
+            return None
+
+    @cached_property
+    def web_search(self) -> bool:
+        """Whether a web search of the server's own is among the tools."""
+        raw = self._last("tools")
+        if raw is None:
+            return False
+        try:
+            return any(tool.type is not None and tool.type.startswith("web_search") for tool in _tools.decode(raw))
+        except msgspec.MsgspecError:
+            return False
+
+    @cached_property
+    def tag(self) -> Tag | None:
+        """What a sub-agent's tag in the system prompt says."""
+        found = [find_tag(self.body, member) for member in self._named("system")]
+        tags = [tag for tag in found if tag is not None]
+        return Tag(tags[0].model, tuple(span for tag in tags for span in tag.spans)) if tags else None
+
+    def _last(self, name: str) -> bytes | None:
+        """A member's text. Of two of a name parsers take the last."""
+        found = None
+        for key, raw in self._members.items():
+            if key.name == name:
+                found = raw
+        return None if found is None else bytes(found)
+
+    def _named(self, name: str) -> list[Member]:
+        if not any(key.name == name for key in self._members):
+            return []
+        return [member for member in locate(self._members, self.body) if member.name == name]
+
+
+def scan(chunks: Sequence[bytes]) -> BodyFacts | Malformed:
+    """Read a body as it came. Two top-level models are refused (also `Model`, for some): readers may take either."""
+    body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    try:
+        members = _members(body)
+        if not body.isascii():
+            body.decode()  # what is skipped is not checked for it
+    except msgspec.ValidationError:
+        return Malformed("the request's body must be a JSON object")
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TooMany) as fault:
+        return _no_json(_reason(body, fault))
+    if len(body) > _STRIDE and _DIGITS.search(body[::_STRIDE]) and _has_long_number(body):
+        return _no_json("a number in it has thousands of digits")
+    return _with_model(BodyFacts(body, members), members)
+
+
+def _members(body: bytes) -> Mapping[Key, msgspec.Raw]:
+    try:
+        return read_members(body)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        # Half of a surrogate pair is for the upstream to judge: clients cut texts in the middle of one.
+        mended = _SURROGATE.sub(_LETTER, body)
+        if mended == body:
+            raise
+        return read_members(mended)
+
+
+def _with_model(facts: BodyFacts, members: Mapping[Key, msgspec.Raw]) -> BodyFacts | Malformed:
+    models = 0
+    place = 0
+    for number, key in enumerate(members, 1):
+        name = key.name
+        if name == _MODEL:
+            place = number
+            models += 1
+        elif len(name) == len(_MODEL) and name.lower() == _MODEL:
+            models += 1
+    if models > 1:
+        message = 'the request names "model" twice, and who reads it may take either; name it once'
+        return Malformed(message, "two_models")
+    if not place:
+        return facts
+    body = facts.body
+    _, start, end = next(islice(locate(members, body), place - 1, None))
+    if body[start] == _QUOTE:
+        facts.model_at = (start, end)
+        facts.model = model = _string(body[start:end])
+        if len(model) > LONGEST_MODEL:
+            return Malformed(f'"model" is longer than {LONGEST_MODEL} characters', "long_model")
+    return facts
+
+
+def _string(raw: bytes) -> str:
+    try:
+        return _text.decode(raw)
+    except msgspec.DecodeError:
+        return _text.decode(_SURROGATE.sub(rb"\\uFFFD", raw))
+
+
+def _has_long_number(body: bytes) -> bool:
+    """Tell whether a number is too long for parsers: two samples in a row are digits, and all between them."""
+    for match in _DIGITS.finditer(body[::_STRIDE]):
+        start = match.start() * _STRIDE
+        if body[start : start + _STRIDE].isdigit():
+            try:
+                _anything.decode(_SURROGATE.sub(_LETTER, body))
+            except msgspec.ValidationError:
+                return True
+            return False
+    return False
+
+
+def _reason(body: bytes, fault: Exception) -> str:
+    match fault:
+        case RecursionError():
+            return "it is nested too deep"
+        case TooMany():
+            return "its object has more than a thousand members"
+        case UnicodeDecodeError():
+            return "it is not in UTF-8"
+    if not body.strip():
+        return "there is none"
+    reason = str(fault).removeprefix("JSON is malformed: ")
+    return "it ends too early" if "truncated" in reason else reason
+
+
+def _no_json(reason: str) -> Malformed:
+    return Malformed(f"the request's body is no JSON: {reason}; send a JSON object")

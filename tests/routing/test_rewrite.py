@@ -1,0 +1,120 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from routing.written import KEYS, NESTED, Pairs, read, texts, written
+from tokenferry.routing import BodyFacts, rewrite, scan
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
+OPEN, CLOSE = "<CCM-SUBAGENT-MODEL>", "</CCM-SUBAGENT-MODEL>"
+
+
+def facts_of(body: bytes) -> BodyFacts:
+    facts = scan([body])
+    assert isinstance(facts, BodyFacts), facts
+    return facts
+
+
+@given(data=st.data(), old=NAMES, new=NAMES)
+def test_only_the_models_text_changes(data: st.DataObject, old: str, new: str) -> None:
+    others = data.draw(st.lists(st.tuples(KEYS.filter(lambda key: key.lower() != "model"), NESTED), max_size=5))
+    place = data.draw(st.integers(0, len(others)))
+    pairs = Pairs([*others[:place], ("model", old), *others[place:]])
+    body = data.draw(written(pairs)).encode()
+    facts = facts_of(body)
+    changed = b"".join(rewrite(facts, new))
+    start, end = facts.model_at
+    assert changed.startswith(body[:start])
+    assert changed.endswith(body[end:])
+    assert read(changed) == Pairs((key, new if key == "model" else value) for key, value in read(body))
+    if old != new:
+        assert json.loads(changed[start : len(changed) - len(body) + end]) == new
+
+
+@given(data=st.data(), old=NAMES)
+def test_the_same_name_leaves_the_body_alone(data: st.DataObject, old: str) -> None:
+    body = data.draw(written({"a": 1, "model": old})).encode()
+    facts = facts_of(body)
+    assert rewrite(facts, old) == [body]
+    assert rewrite(facts, None) == [body]
+
+
+def test_nothing_of_the_body_is_copied() -> None:
+    body = b'{"model":"x","fill":"' + b"f" * 200_000 + b'"}'
+    first, name, last = rewrite(facts_of(body), "other")
+    assert isinstance(first, memoryview)
+    assert isinstance(last, memoryview)
+    assert first.obj is last.obj is body
+    assert name == b'"other"'
+
+
+def test_models_further_down_are_left_alone() -> None:
+    body = b'{"messages":[{"model":"x","content":"\\"model\\":\\"x\\""}],"tools":[{"model":"x"}], "model" : "x"}'
+    assert b"".join(rewrite(facts_of(body), "y")) == body[:-4] + b'"y"}'
+
+
+@pytest.mark.parametrize("body", [b'{"model":7}', b'{"model":null}', b"{}"])
+def test_a_body_without_a_model_is_given_none(body: bytes) -> None:
+    assert rewrite(facts_of(body), "y") == [body]
+
+
+@given(data=st.data(), name=NAMES.filter(lambda name: name.strip() and not set(name) & set("<>")))
+def test_the_tag_is_removed_and_nothing_else(data: st.DataObject, name: str) -> None:
+    around = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
+    before, after = data.draw(around), data.draw(around)
+    # An encoder may escape anything but the letters of the tag itself.
+    tag = data.draw(texts("<"))[1:-1], "CCM-SUBAGENT-MODEL", data.draw(texts(">"))[1:-1]
+    end = data.draw(texts("</"))[1:-1], "CCM-SUBAGENT-MODEL", data.draw(texts(">"))[1:-1]
+    left, inner, right = (data.draw(texts(text))[1:-1] for text in (before, name, after))
+    text = "".join((left, *tag, inner, *end, right))
+    block = data.draw(st.booleans())
+    first = '{"model":"x","system":'
+    system = f'[{{"type":"text","text":"header"}}, {{"type" : "text","text": "{text}","cache_control":{{}}}} ]'
+    body = f'{first}{system if block else chr(34) + text + chr(34)},"messages":[]}}'.encode()
+    facts = facts_of(body)
+    assert facts.tag is not None
+    assert facts.tag.model == name.strip()
+    changed = b"".join(rewrite(facts, None, without_tag=True))
+    assert changed == body.replace("".join((*tag, inner, *end)).encode(), b"", 1)
+    assert rewrite(facts, None) == [body]
+
+
+def test_the_first_tag_names_the_model_and_all_are_removed() -> None:
+    system = [f"a{OPEN}one{CLOSE}b", f"{OPEN} two {CLOSE}{OPEN}three{CLOSE}"]
+    body = json.dumps({"system": [{"type": "text", "text": text} for text in system], "model": "x"}).encode()
+    facts = facts_of(body)
+    assert facts.tag is not None
+    assert facts.tag.model == "one"
+    changed = json.loads(b"".join(rewrite(facts, "one", without_tag=True)))
+    assert changed == {"system": [{"type": "text", "text": "ab"}, {"type": "text", "text": ""}], "model": "one"}
+
+
+@pytest.mark.parametrize(
+    "system",
+    [
+        f"{OPEN}{CLOSE}",
+        f"{OPEN} {CLOSE}",
+        f"{OPEN}a",
+        f"a{CLOSE}",
+        f"{CLOSE}a{OPEN}",
+        f"\\u003cCCM-SUBAGENT-MODEL>a{CLOSE}",
+        "CCM-SUBAGENT-MODEL",
+        [{"type": "text", f"{OPEN}a{CLOSE}": "x"}],
+        [{"type": "text", "title": f"{OPEN}a{CLOSE}"}],
+        [f"{OPEN}a{CLOSE}", 1, None],
+        {"text": f"{OPEN}a{CLOSE}"},
+        None,
+    ],
+)
+def test_what_is_no_tag_in_a_text_of_the_system_prompt_is_left_alone(system: object) -> None:
+    body = json.dumps({"model": "x", "system": system}).encode()
+    facts = facts_of(body)
+    assert facts.tag is None
+    assert rewrite(facts, None, without_tag=True) == [body]
+
+
+def test_a_tag_outside_the_system_prompt_is_left_alone() -> None:
+    body = json.dumps({"model": "x", "messages": [{"role": "user", "content": f"{OPEN}a{CLOSE}"}]}).encode()
+    assert facts_of(body).tag is None

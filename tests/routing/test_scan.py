@@ -1,0 +1,191 @@
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from routing.written import KEYS, NESTED, Pairs, read, written
+from tokenferry.routing import BodyFacts, Malformed, scan
+
+
+def facts_of(body: bytes) -> BodyFacts:
+    facts = scan([body])
+    assert isinstance(facts, BodyFacts), facts
+    return facts
+
+
+def fault_of(body: bytes) -> Malformed:
+    fault = scan([body])
+    assert isinstance(fault, Malformed), fault
+    return fault
+
+
+@given(data=st.data())
+def test_the_model_is_what_json_says_it_is_and_stands_where_it_is_said_to_stand(data: st.DataObject) -> None:
+    pairs = Pairs(data.draw(st.lists(st.tuples(KEYS, NESTED), max_size=6)))
+    body = data.draw(written(pairs)).encode()
+    models = [value for key, value in read(body) if key.lower() == "model"]
+    if len(models) > 1:
+        assert fault_of(body).cause == "two_models"
+        return
+    facts = facts_of(body)
+    exact = [value for key, value in read(body) if key == "model"]
+    assert facts.model == (exact[0] if exact and isinstance(exact[0], str) else None)
+    start, end = facts.model_at
+    if facts.model is not None:
+        assert json.loads(body[start:end]) == facts.model
+        others = Pairs((key, value) for key, value in read(body[:start] + b"null" + body[end:]) if key != "model")
+        assert others == Pairs((key, value) for key, value in read(body) if key != "model")
+
+
+@given(body=st.binary(max_size=60) | st.text(max_size=60).map(str.encode), data=st.data())
+@example(body=b'{"model": "x"', data=None)
+@example(body=b"\xef\xbb\xbf{}", data=None)
+def test_nothing_that_is_sent_breaks_the_scan(body: bytes, data: Any) -> None:
+    assert isinstance(scan([body]), BodyFacts | Malformed)
+
+
+@given(data=st.data())
+def test_what_is_cut_or_spoilt_is_taken_only_if_json_takes_it(data: st.DataObject) -> None:
+    pairs = Pairs(data.draw(st.lists(st.tuples(KEYS, NESTED), max_size=4)))
+    body = bytearray(data.draw(written(pairs)).encode())
+    place = data.draw(st.integers(0, len(body) - 1))
+    if data.draw(st.booleans()):
+        del body[place:]
+    else:
+        body[place] = data.draw(st.integers(0, 255))
+    found = scan([bytes(body)])
+    try:
+        is_json = isinstance(
+            json.loads(bytes(body).decode(), object_pairs_hook=Pairs, parse_constant=float.fromhex), Pairs
+        )
+    except ValueError:
+        is_json = False
+    if isinstance(found, BodyFacts) or found.cause == "no_json":
+        assert isinstance(found, BodyFacts) == is_json
+
+
+@given(cuts=st.lists(st.integers(0, 60), max_size=6))
+def test_chunks_are_read_as_if_they_were_one(cuts: list[int]) -> None:
+    body = '{"stream":true,"model":"cläude","messages":[{"model":"x"}]}'.encode()
+    places = [0, *sorted(cuts), len(body)]
+    facts = scan([body[start:end] for start, end in pairwise(places)])
+    assert isinstance(facts, BodyFacts)
+    assert (facts.model, facts.body, facts.stream) == ("cläude", body, True)
+
+
+def test_one_chunk_is_not_copied() -> None:
+    body = b'{"model":"x"}'
+    assert facts_of(body).body is body
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"a","model":"a"}',
+        b'{"model":"a","messages":[],"model":"b"}',
+        b'{"model":"a","mod\\u0065l":"b"}',
+        b'{"\\u006D\\u006f\\u0064\\u0065\\u006C":"a","model":"b"}',
+        b'{"model":null,"model":"b"}',
+        b'{"model":"a","Model":"b"}',
+        b'{"MODEL":"a","model":"b"}',
+    ],
+)
+def test_two_models_at_the_top_level_are_refused(body: bytes) -> None:
+    fault = fault_of(body)
+    assert fault.cause == "two_models"
+    assert "twice" in fault.message
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "there is none"),
+        (b" \n", "there is none"),
+        (b'{"model":"x"', "too early"),
+        (b'{"model":"x"}}', "trailing"),
+        (b'{"model":"x",}', "trailing comma"),
+        (b"model=x", "invalid character"),
+        (b'{"a":NaN}', "invalid character"),
+        (b'{"a":-Infinity}', "invalid"),
+        (b'{"a":"\xff"}', "UTF-8"),
+        (b'{"\xff":1}', "UTF-8"),
+        (b'{"a":"\xed\xa0\x80"}', "UTF-8"),
+        (b'{"a":"\xc0\xaf"}', "UTF-8"),
+        (b'{"a":"\x01"}', "invalid character"),
+        (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "deep"),
+        (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, "deep"),
+        (b"[" * 1_000_000, "object"),
+        (b'{"a":' + b"9" * 10_000 + b"}", "digits"),
+        (b'{"a":[1.' + b"1" * 10_000 + b"e99999]}", "digits"),
+        (b"{" + b",".join(b'"%d":0' % number for number in range(5_000)) + b"}", "members"),
+        (b"[]", "object"),
+        (b'"model"', "object"),
+        (b"null", "object"),
+        (b'{"model":"' + b"x" * 600 + b'"}', "longer"),
+    ],
+)
+def test_what_is_no_request_is_refused_in_one_sentence(body: bytes, reason: str) -> None:
+    message = fault_of(body).message
+    assert reason in message
+    assert "\n" not in message
+    assert len(message) < 200
+
+
+def test_digits_in_a_text_are_no_number() -> None:
+    body = b'{"model":"x","a":"' + b"9" * 20_000 + b'","b":"\\ud83d"}'
+    assert facts_of(body).model == "x"
+
+
+@pytest.mark.parametrize("half", [b"\\ud83d", b"\\uDE00", b"\\ud83d\\n", b"\\\\\\ud83d"])
+def test_half_a_surrogate_pair_is_for_the_upstream_to_judge(half: bytes) -> None:
+    facts = facts_of(b'{"a":"' + half + b'","model":"x","stream":true}')
+    assert (facts.model, facts.stream) == ("x", True)
+    start, end = facts.model_at
+    assert facts.body[start:end] == b'"x"'
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b'{"thinking":{"type":"enabled","budget_tokens":9}}', "enabled"),
+        (b'{"thinking":{"type":"adaptive"}}', "adaptive"),
+        (b'{"thinking":{"type":"disabled"},"thinking":{"type":"enabled"}}', "enabled"),
+        (b'{"messages":[{"thinking":{"type":"enabled"}}]}', None),
+        (b'{"thinking":true}', None),
+        (b'{"thinking":{"type":1}}', None),
+        (b'{"thinking":null}', None),
+        (b"{}", None),
+    ],
+)
+def test_the_kind_of_thinking_is_the_top_levels(body: bytes, kind: str | None) -> None:
+    assert facts_of(body).thinking == kind
+
+
+@pytest.mark.parametrize(
+    ("body", "is_there"),
+    [
+        (b'{"tools":[{"name":"x","input_schema":{}},{"type":"web_search_20250305","name":"web_search"}]}', True),
+        (b'{"tools":[{"type":"w\\u0065b_search"}]}', True),
+        (b'{"tools":[{"type":"web_search"}]}', True),
+        (b'{"tools":[{"name":"web_search","input_schema":{"type":"object"}}]}', False),
+        (b'{"tools":[{"type":"custom","name":"web_search"}]}', False),
+        (b'{"tools":[]}', False),
+        (b'{"tools":{"type":"web_search"}}', False),
+        (b'{"messages":[{"tools":[{"type":"web_search"}]}]}', False),
+        (b"{}", False),
+    ],
+)
+def test_a_web_search_is_a_tool_of_that_type(body: bytes, *, is_there: bool) -> None:
+    assert facts_of(body).web_search is is_there
+
+
+@pytest.mark.parametrize(("body", "wish"), [(b'{"stream": true }', True), (b'{"stream":false}', False), (b"{}", False)])
+def test_a_stream_is_asked_for_at_the_top_level(body: bytes, *, wish: bool) -> None:
+    assert facts_of(body).stream is wish
+
+
+def test_the_facts_repr_shows_no_body() -> None:
+    assert "secret" not in repr(facts_of(b'{"model":"x","a":"secret"}'))
