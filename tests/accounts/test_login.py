@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenferry.accounts import account_for, check_wanted
+from tokenferry.accounts import account_for, check_wanted, identity_labels
 from tokenferry.credentials import ApiKey, OAuthToken, SetupToken
 from tokenferry.errors import UsageError
 from tokenferry.secret import Secret
@@ -91,11 +91,18 @@ def test_whatever_the_address_is_the_name_is_a_valid_and_free_one(email: str | N
         documents[name] = held(provider="another")
 
 
-def test_a_setup_token_is_nobodys_and_takes_the_wanted_place() -> None:
+def test_what_a_login_becomes_besides_itself_is_known_by_its_labels() -> None:
+    """A setup token can't say whose it is, and is another account than the login of the same person."""
     token = SetupToken(Secret("sk-ant-oat01-" + "x" * 80))
-    documents = {"work": held()}
-    assert account_for(token, "me@mail.example", "idp", None, documents) == ("me@mail.example", False)
-    assert account_for(token, None, "idp", "setup", documents) == ("setup", False)
+    labels = MappingProxyType(identity_labels(ME))
+    documents = {"work": held(), "other": Document(Account("other", "idp", "setup-token"), token)}
+    assert account_for(ME, ME.email, "idp", None, documents, kind="setup-token") == ("me@mail.example", False)
+    assert account_for(ME, None, "idp", "setup", documents, kind="setup-token") == ("setup", False)
+    documents["mine"] = Document(Account("mine", "idp", "setup-token", labels=labels), token)
+    assert account_for(ME, ME.email, "idp", None, documents, kind="setup-token") == ("mine", True)
+    other = replace(ME, account_id="B", email="other@mail.example")
+    with pytest.raises(UsageError, match=r"is me@mail\.example, and this login is other@mail\.example"):
+        account_for(other, other.email, "idp", "mine", documents, kind="setup-token")
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -282,3 +283,76 @@ def test_an_issuer_of_subscriptions_is_one_whatever_else_is_declared() -> None:
     assert good(
         name="mine", base_url=URL, oauth={"client_id": "9d1c250a-e61b-44d9-88ed-5944d1962f5e"}
     ).uses_vendors_client
+
+
+# -- an enterprise's own host, and older spellings
+
+
+def test_an_enterprises_own_host_has_the_endpoints_of_a_type_under_their_paths() -> None:
+    oauth = {"enterprise_url": "https://sso.corp.example/", "token_url": "https://tokens.corp.example/t"}
+    provider = good(name="corp", provider_type="console", base_url=URL, oauth=oauth)
+    endpoints = provider.endpoints
+    assert endpoints.authorize_url == "https://sso.corp.example/oauth/authorize"
+    assert endpoints.token_url == "https://tokens.corp.example/t"
+    assert endpoints.revoke_url == "https://sso.corp.example/v1/oauth/token/revoke"
+    assert endpoints.redirect_uri == "https://sso.corp.example/oauth/code/callback"
+    assert endpoints.loopback_redirect == "http://localhost:{port}/callback"
+    assert endpoints.api_key_url == f"{URL}/api/oauth/claude_cli/create_api_key"
+    assert provider.base_url == URL
+    built_in = good(name="box", provider_type="sandbox", base_url=URL, oauth={"enterprise_url": "https://e.example/x"})
+    assert built_in.endpoints.device_url == "https://e.example/x/oauth/device_authorization"
+
+
+@pytest.mark.parametrize("url", ["http://sso.corp.example", "https://u@sso.corp.example", "sso.corp.example", 7])
+def test_an_enterprises_host_is_held_to_what_any_endpoint_is(url: object) -> None:
+    found = faults(name="corp", provider_type="console", base_url=URL, oauth={"enterprise_url": url})
+    assert found[0].startswith("providers.corp.oauth.enterprise_url must")
+
+
+def test_an_enterprises_host_does_not_make_a_subscription_anything_else() -> None:
+    assert good(
+        name="corp", provider_type="claude-max", oauth={"enterprise_url": "https://sso.corp.example"}
+    ).subscription
+    assert good(name="c", provider_type="console", oauth={"enterprise_url": "https://claude.ai"}).subscription
+
+
+def test_there_is_nothing_to_move_where_nothing_is_declared() -> None:
+    (fault,) = faults(name="mine", base_url=URL, oauth={"enterprise_url": "https://sso.corp.example"})
+    assert "enterprise_url moves the endpoints of a provider_type, and this one has none" in fault
+
+
+def test_the_older_spelling_of_a_subscription_is_understood() -> None:
+    named = good(name="claude-max", provider_type="anthropic", auth_type="oauth", oauth_provider="anthropic-max")
+    assert named == replace(builtin_providers()["claude-max"], accounts=("anthropic-max",))
+    other = good(name="mine", provider_type="anthropic", auth_type="oauth", oauth_provider="anthropic-max")
+    assert (other.provider_type, other.subscription, other.accounts) == ("claude-max", True, ("anthropic-max",))
+    assert other.endpoints == named.endpoints
+
+
+# -- workloads and devices
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fault"),
+    [
+        ("device_url", "http://idp.example/device", "must begin with https://"),
+        ("federation_url", "https://169.254.169.254/token", "must not be a link-local"),
+        ("api_key_url", "nonsense", "must begin with https://"),
+        ("federation_parameters", {"assertion": "x"}, "must not hold assertion, which the exchange itself says"),
+        ("authorize_parameters", {"state": "x"}, "must not hold state, which the login itself says"),
+        ("federation_headers", {"authorization": "Bearer x"}, "must not hold 'authorization'"),
+        ("federation_headers", {"x-a": "b\r\nc: d"}, "must not hold 'x-a'"),
+        ("federation_headers", {"a b": "c"}, "must not hold 'a b'"),
+    ],
+)
+def test_what_would_be_unsafe_to_send_is_a_fault(key: str, value: object, fault: str) -> None:
+    found = faults(name="idp", base_url=URL, oauth={key: value})
+    assert len(found) == 1
+    assert found[0].startswith(f"providers.idp.oauth.{key} {fault}")
+
+
+def test_a_workloads_exchange_is_declared_where_the_api_is() -> None:
+    endpoints = builtin_providers()["anthropic"].endpoints
+    assert endpoints.federation_url == "https://api.anthropic.com/v1/oauth/token"
+    assert endpoints.token_url is None
+    assert endpoints.federation_headers == (("anthropic-beta", "oauth-2025-04-20,oidc-federation-2026-04-01"),)

@@ -4,7 +4,7 @@ from tokenferry.accounts._export import SHARED_TARGETS, Limit, Target, exported,
 from tokenferry.accounts._hand_over import HandOver, completion, hand_over, pending_hand_over, take_back
 from tokenferry.accounts._implicit import CONFIGURATION, ENVIRONMENT, accounts_from_environment, accounts_from_keys
 from tokenferry.accounts._import import check_again, make_offers
-from tokenferry.accounts._login import account_for, check_wanted
+from tokenferry.accounts._login import account_for, check_wanted, identity_labels
 from tokenferry.accounts._machine import machine_id
 from tokenferry.accounts._offer import Found, Offer
 from tokenferry.accounts._publication import Content, Publication
@@ -36,6 +36,7 @@ __all__ = [
     "completion",
     "exported",
     "hand_over",
+    "identity_labels",
     "look_around",
     "look_into",
     "look_through",

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Final
 
 from tokenferry.accounts._implicit import ENVIRONMENT
+from tokenferry.accounts._login import without_identity
 from tokenferry.accounts._offer import ORIGIN
 from tokenferry.credentials import Credential
 from tokenferry.errors import CorruptFile, TokenferryError, UnknownAccount, UnsafeFile, UsageError
@@ -140,7 +141,10 @@ class AccountBook:
                 raise UsageError(f"account {name!r} exists already; give --replace to log it in anew")
             _check_is_ours(old)
             kept = replace(
-                account, labels=old.account.labels, priority=old.account.priority, created_at=old.account.created_at
+                account,
+                labels={**without_identity(old.account.labels), **account.labels},
+                priority=old.account.priority,
+                created_at=old.account.created_at,
             )
             new = Document(kept, credential, machine=machine, unknown=old.unknown)
             self._store.swap(name, old.generation, new)

@@ -2,14 +2,36 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from tokenferry.credentials import Credential, Kind, OAuthToken
 from tokenferry.errors import UsageError
-from tokenferry.stores import Document, are_different, check_account_name
+from tokenferry.stores import Document, check_account_name
 
 _LONGEST: Final = 64
 _FOREIGN: Final = re.compile(r"[^A-Za-z0-9._@+-]+")
+_UNKNOWN: Final = "somebody else's"
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class _Person:
+    email: str | None
+    account_id: str | None
+    organization_id: str | None
+
+
+def identity_labels(token: OAuthToken) -> dict[str, str]:
+    """Whose login this is, as labels of an account whose credential can't say so itself."""
+    person = {name: getattr(token, name) for name in _Person.__slots__}
+    return {name: value for name, value in person.items() if value}
+
+
+def without_identity(labels: Mapping[str, str]) -> dict[str, str]:
+    """The labels that stay when an account gets another credential."""
+    return {name: value for name, value in labels.items() if name not in _Person.__slots__}
 
 
 def check_wanted(name: str, provider: str, kind: Kind, documents: Mapping[str, Document], taken: Iterable[str]) -> None:
@@ -33,49 +55,60 @@ def check_wanted(name: str, provider: str, kind: Kind, documents: Mapping[str, D
 
 
 def account_for(
-    login: Credential, email: str | None, provider: str, wanted: str | None, documents: Mapping[str, Document]
+    login: OAuthToken,
+    email: str | None,
+    provider: str,
+    wanted: str | None,
+    documents: Mapping[str, Document],
+    *,
+    kind: Kind = "oauth",
 ) -> tuple[str, bool]:
     """The account to keep a login under, and whether it is there and known to be the same person's.
 
     That is the one of this person, whatever is wanted; else the one wanted; else a new one called by e-mail address.
-    `documents` are all that can be read. Raises `UsageError` if the one wanted is another person's.
+    `documents` are all that can be read; `kind` is what the login is to become. Raises `UsageError` if the one wanted
+    is another person's.
     """
-    known = [name for name, held in documents.items() if _is_same(held, login, provider)]
+    person = _person(login, _NOTHING)
+    known = [name for name, held in documents.items() if _is_same(held, person, provider, kind)]
     if known:
         return (wanted if wanted in known else known[0]), True
     if wanted is None:
         return _free_name(email, provider, {name.casefold() for name in documents}), False
     held = documents.get(wanted)
-    if held is not None and _are_known_apart(held.credential, login):
-        raise UsageError(
-            f"account {wanted!r} is {_who(held.credential)}, and this login is {_who(login)}; nothing was changed: use "
-            "another name"
-        )
+    if held is not None:
+        there = _person(held.credential, held.account.labels)
+        if _are_different(there, person) or bool(there.email and email and not _have_one_email(there, person)):
+            raise UsageError(
+                f"account {wanted!r} is {there.email or _UNKNOWN}, and this login is {person.email or _UNKNOWN}; "
+                "nothing was changed: use another name"
+            )
     return wanted, False
 
 
-def _is_same(held: Document, login: Credential, provider: str) -> bool:
-    old, account = held.credential, held.account
-    if account.provider != provider or account.store != "file" or account.owner != "tokenferry":
+def _person(credential: Credential, labels: Mapping[str, str]) -> _Person:
+    if isinstance(credential, OAuthToken):
+        return _Person(credential.email, credential.account_id, credential.organization_id)
+    return _Person(*(labels.get(name) for name in _Person.__slots__))
+
+
+def _is_same(held: Document, person: _Person, provider: str, kind: Kind) -> bool:
+    account = held.account
+    if (account.provider, account.kind) != (provider, kind) or account.store != "file" or account.owner != "tokenferry":
         return False
-    if not isinstance(old, OAuthToken) or not isinstance(login, OAuthToken) or are_different(old, login):
+    there = _person(held.credential, account.labels)
+    if _are_different(there, person):
         return False
-    return bool(old.account_id and old.account_id == login.account_id) or _have_one_email(old, login)
+    return bool(there.account_id and there.account_id == person.account_id) or _have_one_email(there, person)
 
 
-def _are_known_apart(old: Credential, login: Credential) -> bool:
-    if not isinstance(old, OAuthToken) or not isinstance(login, OAuthToken):
-        return False
-    return are_different(old, login) or bool(old.email and login.email and not _have_one_email(old, login))
+def _are_different(one: _Person, other: _Person) -> bool:
+    pairs = ((one.account_id, other.account_id), (one.organization_id, other.organization_id))
+    return any(left and right and left != right for left, right in pairs)
 
 
-def _have_one_email(old: OAuthToken, login: OAuthToken) -> bool:
-    return bool(old.email and login.email) and str(old.email).casefold() == str(login.email).casefold()
-
-
-def _who(credential: Credential) -> str:
-    email = credential.email if isinstance(credential, OAuthToken) else None
-    return email or "somebody else's"
+def _have_one_email(one: _Person, other: _Person) -> bool:
+    return bool(one.email and other.email) and str(one.email).casefold() == str(other.email).casefold()
 
 
 def _free_name(email: str | None, provider: str, taken: set[str]) -> str:

@@ -42,6 +42,7 @@ from tokenferry.refresh import (
     Job,
     Journal,
     MemoryJournal,
+    Needed,
     ProcessIdentity,
     RefreshEngine,
     RefreshHistory,
@@ -300,9 +301,13 @@ class Broker:
         self._forget(name)
         self.publisher.withdraw(name)
 
-    def login_endpoints(self, provider: Provider) -> OAuthEndpoints:
-        """Where to log in at a provider, as declared or as its issuer says. Raises `RefreshFailed`, `ConfigError`."""
-        endpoints = self._discovery.complete(provider.endpoints, "authorize_url", "token_url")
+    def login_endpoints(self, provider: Provider, *, device: bool = False) -> OAuthEndpoints:
+        """Where to log in at a provider, as declared or as its issuer says. Raises `RefreshFailed`, `ConfigError`.
+
+        `device` asks for what a login on another device needs, instead of what one in a browser here does.
+        """
+        needed: Needed = "device_url" if device else "authorize_url"
+        endpoints = self._discovery.complete(provider.endpoints, needed, "token_url")
         if logs_in_at_subscription(provider.base_url, endpoints) and not provider.subscription:
             raise ConfigError(
                 f"provider {provider.name!r} leads to logins that are billed to a Claude subscription; say "

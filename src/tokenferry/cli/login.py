@@ -1,26 +1,21 @@
-import sys
-import time
 from typing import Annotated, Final
 
 import typer
 
-from tokenferry.accounts import account_for, check_wanted
-from tokenferry.audit import note_change
+from tokenferry.accounts import check_wanted
 from tokenferry.broker import Broker
-from tokenferry.cli._home import find, know, open_broker
-from tokenferry.cli._logs import redactor
-from tokenferry.cli._output import note, say
+from tokenferry.cli._home import find, open_broker
+from tokenferry.cli._login import documents, keep, log_in, log_in_elsewhere
+from tokenferry.cli._output import note
 from tokenferry.cli._policy import ask_for_own
 from tokenferry.cli._typer import examples, new_app
 from tokenferry.config import Config
-from tokenferry.credentials import Credential, Kind, OAuthToken, SetupToken
-from tokenferry.errors import ConfigError, LoginFailed, PolicyRefused, TokenferryError, UnknownProvider, UsageError
-from tokenferry.login import Addresses, Login, Paste, Wishes, open_browser
+from tokenferry.credentials import Kind
+from tokenferry.errors import ConfigError, PolicyRefused, UnknownProvider, UsageError
+from tokenferry.login import Wishes
 from tokenferry.oauth import OAuthEndpoints
 from tokenferry.providers import Provider
-from tokenferry.refresh import send
 from tokenferry.settings import Home
-from tokenferry.stores import Account, Document
 
 app = new_app()
 
@@ -33,7 +28,9 @@ _SETUP_LIFETIME: Final = 31_536_000
     epilog=examples(
         "tokenferry login --provider console",
         "tokenferry login work                             log the account in anew",
+        "tokenferry login --provider console --create-api-key   an API key instead of a login that has to be renewed",
         "tokenferry login --provider console --no-browser  open the address elsewhere, and paste what it ends with",
+        "tokenferry login --provider idp --device          confirm a code on another device",
         "tokenferry login --provider idp --callback-port 8085   for ssh -L 8085:localhost:8085",
     ),
 )
@@ -53,6 +50,12 @@ def login(
         int | None,
         typer.Option("--callback-port", metavar="N", min=1, max=65535, help="Where the browser comes back to."),
     ] = None,
+    device: Annotated[
+        bool, typer.Option("--device", help="Show a code that is confirmed in a browser anywhere.")
+    ] = False,
+    create_api_key: Annotated[
+        bool, typer.Option("--create-api-key", help="Have an API key made, keep that, and end the login again.")
+    ] = False,
     setup_token: Annotated[
         bool, typer.Option("--setup-token", help="Make a setup token: for inference alone, good for a year.")
     ] = False,
@@ -63,30 +66,49 @@ def login(
     pasted here. Whichever comes first counts, within five minutes. A login of somebody who has an account at that
     provider already updates it.
     """
+    if device and (no_browser or callback_port is not None or setup_token):
+        raise UsageError("--device goes without --no-browser, --callback-port and --setup-token")
+    if create_api_key and setup_token:
+        raise UsageError("--create-api-key and --setup-token are two ways to one account; choose one")
     home, config = find()
     broker = open_broker(home, config)
-    known = _provider(broker, name, provider)
-    kind: Kind = "setup-token" if setup_token else "oauth"
+    known = _provider(broker, name, provider, device=device)
+    kind: Kind = "setup-token" if setup_token else "api-key" if create_api_key else "oauth"
     if name is not None:
-        check_wanted(name, known.name, kind, _documents(broker), broker.book.store.names())
-    if setup_token and _SETUP_SCOPE not in known.oauth.scopes:
-        raise UsageError(f"provider {known.name!r} makes no setup tokens, which are for {_SETUP_SCOPE}")
-    endpoints = _endpoints(broker, known)
+        check_wanted(name, known.name, kind, documents(broker), broker.book.store.names())
+    _check_kind(broker, known, kind)
+    device = device or not (known.oauth.authorize_url or known.oauth.issuer)
+    endpoints, device = _endpoints(broker, known, device=device)
     _tell_whose_client(known)
     _check_policy(home, config, known)
+    if device:
+        keep(broker, known, name, log_in_elsewhere(endpoints), kind)
+        return
     wishes = Wishes(
         scopes=(_SETUP_SCOPE,) if setup_token else None,
         lifetime=_SETUP_LIFETIME if setup_token else None,
         browser=not no_browser,
         port=callback_port,
     )
-    _keep(broker, known, name, _log_in(endpoints, wishes), is_setup=setup_token)
+    keep(broker, known, name, log_in(endpoints, wishes), kind)
 
 
-def _provider(broker: Broker, name: str | None, provider: str | None) -> Provider:
+def _check_kind(broker: Broker, provider: Provider, kind: Kind) -> None:
+    """Raise `UsageError` where a login at the provider can't become that."""
+    if kind == "setup-token" and _SETUP_SCOPE not in provider.oauth.scopes:
+        raise UsageError(f"provider {provider.name!r} makes no setup tokens, which are for {_SETUP_SCOPE}")
+    if kind == "api-key" and provider.oauth.api_key_url is None:
+        can = [one.name for one in broker.providers.values() if one.oauth.api_key_url]
+        raise UsageError(
+            f"a login at provider {provider.name!r} makes no API keys; those at {', '.join(can)} do, and others where "
+            "[providers.oauth] names an api_key_url"
+        )
+
+
+def _provider(broker: Broker, name: str | None, provider: str | None, *, device: bool) -> Provider:
     if provider is None and name is not None and name in broker.book.store.names():
         provider = broker.book.read(name).account.provider
-    can = [one.name for one in broker.providers.values() if one.oauth.authorize_url or one.oauth.issuer]
+    can = [one.name for one in broker.providers.values() if _can_log_in(one, device=device)]
     if provider is None:
         raise UsageError(f"say where to log in with --provider, one of: {', '.join(can)}")
     try:
@@ -97,31 +119,34 @@ def _provider(broker: Broker, name: str | None, provider: str | None) -> Provide
             "[[providers]] in config.toml"
         ) from None
     if known.name not in can or known.oauth.client_id is None:
-        missing = "client_id" if known.name in can else "authorize_url"
+        missing = "client_id" if known.name in can else "device_url" if device else "authorize_url"
         again = " --replace" if name in broker.book.store.names() else ""
         raise UsageError(
-            f"provider {provider!r} declares no {missing} under [providers.oauth], so nobody can log in there; store "
+            f"provider {provider!r} declares no {missing} under [providers.oauth], so nobody can log in there"
+            f"{' by a code' if device else ''}; store "
             f"what you have with: tokenferry accounts add {name or 'NAME'} --provider {provider}{again}"
         )
     return known
 
 
-def _endpoints(broker: Broker, provider: Provider) -> OAuthEndpoints:
-    endpoints = broker.login_endpoints(provider)
-    missing = [key for key in ("authorize_url", "token_url") if getattr(endpoints, key) is None]
+def _can_log_in(provider: Provider, *, device: bool) -> bool:
+    oauth = provider.oauth
+    return bool(oauth.issuer or oauth.device_url or (oauth.authorize_url and not device))
+
+
+def _endpoints(broker: Broker, provider: Provider, *, device: bool) -> tuple[OAuthEndpoints, bool]:
+    """Where to log in, and whether by a code: that is so, too, where an issuer knows no other way."""
+    endpoints = broker.login_endpoints(provider, device=device)
+    device = device or (endpoints.authorize_url is None and endpoints.device_url is not None)
+    missing = [
+        key for key in ("device_url" if device else "authorize_url", "token_url") if getattr(endpoints, key) is None
+    ]
     if missing:
         raise ConfigError(
             f"provider {provider.name!r}: neither [providers.oauth] nor its issuer says {' and '.join(missing)}; "
             "declare that in config.toml"
         )
-    return endpoints
-
-
-def _documents(broker: Broker) -> dict[str, Document]:
-    """Every account that can be read, in order."""
-    store = broker.book.store
-    names = [account.name for account in broker.book.listing().accounts]
-    return {name: store.read(name) for name in names if name in store.names()}
+    return endpoints, device
 
 
 def _tell_whose_client(provider: Provider) -> None:
@@ -151,76 +176,3 @@ def _check_policy(home: Home, config: Config, provider: Provider) -> None:
             "nobody was logged in: without that statement a subscription's login is Claude Code's alone; log in with: "
             "claude /login"
         )
-
-
-def _log_in(endpoints: OAuthEndpoints, wishes: Wishes) -> OAuthToken:
-    login = Login(endpoints, wishes, show=_show, complain=note, send=send)
-    redactor.know(login.authorization.verifier)
-    redactor.know(login.authorization.state)
-    token = login.run(_paste(is_only_way=not wishes.browser))
-    know(token)
-    return token
-
-
-def _paste(*, is_only_way: bool) -> Paste | None:
-    """What is typed here; what is piped in counts only where nothing else could answer."""
-    if sys.stdin is None or not (is_only_way or sys.stdin.isatty()):
-        return None
-    try:
-        return Paste(sys.stdin.fileno())
-    except (OSError, ValueError):
-        return None
-
-
-def _show(addresses: Addresses) -> None:
-    lines = []
-    if addresses.local is not None:
-        is_opened = open_browser(addresses.local)
-        lines += ["your browser is opened at" if is_opened else "open this in a browser of this machine:"]
-        lines += [addresses.local]
-    if addresses.hosted is not None:
-        lines += [
-            "Or open this in any browser, and paste what it ends with here:" if lines else "open this in a browser:"
-        ]
-        lines += [addresses.hosted]
-    if addresses.local is None:
-        lines += ["Then paste here what the page shows, or its address."]
-    lines += ["It waits for five minutes; Ctrl-C gives up."]
-    note("\n".join(lines))
-
-
-def _keep(broker: Broker, provider: Provider, wanted: str | None, token: OAuthToken, *, is_setup: bool) -> None:
-    """Store the login; one that can't be stored is ended at its provider, for nobody could use it."""
-    try:
-        credential: Credential = _setup_token(token) if is_setup else token
-        documents = _documents(broker)
-        name, is_known = account_for(credential, token.email, provider.name, wanted, documents)
-        check_wanted(name, provider.name, credential.kind, documents, broker.book.store.names())
-        account = Account(name, provider.name, credential.kind, created_at=int(time.time()))
-        has_replaced = broker.add(account, credential, replacing=name in documents)
-    except TokenferryError:
-        broker.revoke_token(provider.name, token)
-        raise
-    note_change(
-        Home.from_environment(),
-        "account.login",
-        name,
-        provider=provider.name,
-        kind=credential.kind,
-        fingerprint=credential.secret.fingerprint,
-    )
-    if is_known and name != wanted:
-        note(f"{token.email or 'this login'} is account {name} already, which was updated")
-    verb = "updated" if has_replaced else "stored"
-    who = f" as {token.email}" if token.email else ""
-    say(
-        f"logged in{who}: {verb} account {name} "
-        f"({provider.name}, {credential.kind}, fingerprint {credential.secret.fingerprint})"
-    )
-
-
-def _setup_token(token: OAuthToken) -> SetupToken:
-    try:
-        return SetupToken(token.secret, obtained_at=token.obtained_at, expires_at=token.expires_at)
-    except UsageError:
-        raise LoginFailed("the provider gave a token that is no setup token; nothing was stored") from None

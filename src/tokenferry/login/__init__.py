@@ -1,7 +1,21 @@
 """Logging in: the address on this machine that the browser comes back to, what is pasted, and the exchange."""
 
+from tokenferry.login._api_key import make_api_key
 from tokenferry.login._browser import open_browser
+from tokenferry.login._device import DeviceLogin
 from tokenferry.login._login import LIMIT, Addresses, Login, Wishes
 from tokenferry.login._paste import Paste
+from tokenferry.login._pending import PendingLogin, PendingLogins
 
-__all__ = ["LIMIT", "Addresses", "Login", "Paste", "Wishes", "open_browser"]
+__all__ = [
+    "LIMIT",
+    "Addresses",
+    "DeviceLogin",
+    "Login",
+    "Paste",
+    "PendingLogin",
+    "PendingLogins",
+    "Wishes",
+    "make_api_key",
+    "open_browser",
+]

@@ -1,4 +1,6 @@
+from tokenferry.oauth._api_key import api_key_request, read_api_key
 from tokenferry.oauth._authorize import Authorization, AuthorizationCode
+from tokenferry.oauth._device import DeviceCode, DevicePoll, device_request, read_device
 from tokenferry.oauth._endpoints import OAuthEndpoints
 from tokenferry.oauth._exchange import exchange_request, read_exchange
 from tokenferry.oauth._metadata import metadata_requests, read_metadata
@@ -22,6 +24,8 @@ __all__ = [
     "AuthorizationCode",
     "Closed",
     "Denied",
+    "DeviceCode",
+    "DevicePoll",
     "Granted",
     "Lost",
     "NotSent",
@@ -30,9 +34,13 @@ __all__ = [
     "TokenRequest",
     "Transmission",
     "Uncertain",
+    "api_key_request",
+    "device_request",
     "encode_request",
     "exchange_request",
     "metadata_requests",
+    "read_api_key",
+    "read_device",
     "read_exchange",
     "read_metadata",
     "read_refresh",

@@ -1,7 +1,16 @@
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-_URLS: Final = ("issuer", "authorize_url", "token_url", "revoke_url", "redirect_uri")
+_URLS: Final = (
+    "issuer",
+    "authorize_url",
+    "token_url",
+    "revoke_url",
+    "device_url",
+    "federation_url",
+    "api_key_url",
+    "redirect_uri",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +24,15 @@ class OAuthEndpoints:
     """What the authorization request carries besides the standard's parameters."""
     token_url: str | None = None
     revoke_url: str | None = None
+    device_url: str | None = None
+    """Where a device asks for a code that a person confirms elsewhere (RFC 8628)."""
+    federation_url: str | None = None
+    """Where a workload's identity token is exchanged (RFC 7523); None means the token_url."""
+    federation_parameters: tuple[tuple[str, str], ...] = ()
+    """What such an exchange carries besides the standard's parameters."""
+    federation_headers: tuple[tuple[str, str], ...] = ()
+    api_key_url: str | None = None
+    """Where a login can have an API key made."""
     client_id: str | None = None
     client_secret_file: str | None = None
     client_auth: Literal["body", "basic"] = "body"

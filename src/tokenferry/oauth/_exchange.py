@@ -54,7 +54,7 @@ def read_exchange(
         if fields is None or token is None:
             raise LoginFailed(f"{host} answered the login with no token that can be read; log in again")
         token = token if token.scopes else replace(token, scopes=authorization.scopes)
-        return _with_identity(token, fields)
+        return with_identity(token, fields)
     secrets = (answer.code, authorization.verifier, authorization.state)
     words = told(*error_of(fields), secrets)
     reason = f"HTTP {status}" + (f" ({words})" if words else "")
@@ -64,7 +64,7 @@ def read_exchange(
     raise LoginFailed(f"{host} refused to complete the login: {reason}; log in again")
 
 
-def _with_identity(token: OAuthToken, fields: Fields) -> OAuthToken:
+def with_identity(token: OAuthToken, fields: Fields) -> OAuthToken:
     """The token with who it is for, from the id_token where the answer says so nowhere else.
 
     Its signature need not be checked: it came straight from the token endpoint (OpenID Connect Core 3.1.3.7).

@@ -15,6 +15,7 @@ _KEYS: Final = {
     "authorize_url": "authorization_endpoint",
     "token_url": "token_endpoint",
     "revoke_url": "revocation_endpoint",
+    "device_url": "device_authorization_endpoint",
 }
 
 

@@ -76,6 +76,14 @@ def text_of(table: Any, key: str) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+def number_of(table: Any, key: str) -> float | None:
+    """The number under a key, also one written as digits; None if there is none."""
+    value = table.get(key) if isinstance(table, dict) else None
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value[:12])
+    return float(value) if _is_number(value) else None
+
+
 def _lifetime(value: Any) -> int:
     """`expires_in` in seconds; an odd one never discards tokens."""
     if isinstance(value, str) and value.isascii() and value.isdigit():

@@ -1,10 +1,11 @@
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from tokenferry.oauth import OAuthEndpoints
@@ -16,8 +17,11 @@ _DAY: Final = 86_400
 _RESERVED: Final = frozenset(
     {
         "client_id",
+        "assertion",
+        "client_secret",
         "code_challenge",
         "code_challenge_method",
+        "grant_type",
         "redirect_uri",
         "response_mode",
         "response_type",
@@ -25,7 +29,26 @@ _RESERVED: Final = frozenset(
         "state",
     }
 )
+_SAYS: Final = {"authorize_parameters": "the login", "federation_parameters": "the exchange"}
+_URLS: Final = (
+    "issuer",
+    "authorize_url",
+    "token_url",
+    "revoke_url",
+    "device_url",
+    "federation_url",
+    "api_key_url",
+    "redirect_uri",
+)
+_ENTERPRISES: Final = ("issuer", "authorize_url", "token_url", "revoke_url", "device_url", "redirect_uri")
+"""What an authorization server of one's own has in the place of the vendor's."""
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
+_HEADER_VALUE: Final = re.compile(r"[!-~]+(?: [!-~]+)*")
+_OWN_HEADERS: Final = frozenset(
+    {"accept", "authorization", "content-length", "content-type", "host", "transfer-encoding"}
+)
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SUBSCRIPTION_TYPE: Final = "claude-max"
 _NOWHERE: Final = "https://nowhere.invalid"  # stands in for a base_url that is missing or wrong
 
 
@@ -55,6 +78,8 @@ def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
         table.problem("name", "is missing")
     inherited = base.get(name or "")
     provider_type = table.text("provider_type", inherited.provider_type if inherited else name)
+    if provider_type == "anthropic" and "oauth_provider" in table and table.text("auth_type") == "oauth":
+        provider_type = _SUBSCRIPTION_TYPE  # the older spelling of it, as oauth_provider is of accounts
     parent = inherited or base.get(provider_type or "")
     if inherited and provider_type != inherited.provider_type:
         table.problem("provider_type", f"can't be changed for {name}; give a provider of another type another name")
@@ -106,14 +131,24 @@ def _variable(table: Table, default: str | None) -> str | None:
 
 
 def _endpoints(table: Table, default: OAuthEndpoints, base_url: str) -> OAuthEndpoints:
+    enterprise = table.url("enterprise_url")
+    if enterprise is not None and not any(getattr(default, key) for key in _ENTERPRISES):
+        table.problem("enterprise_url", "moves the endpoints of a provider_type, and this one has none; declare them")
+    if enterprise is not None:
+        default = _at_enterprise(default, enterprise.rstrip("/"))
     # What takes JSON instead of the standard's form is declared; a server that is known by its metadata is standard.
     body = "form" if "issuer" in table and default.token_url is None else default.token_body
     endpoints = OAuthEndpoints(
         issuer=table.text("issuer", default.issuer),
         authorize_url=table.text("authorize_url", default.authorize_url),
-        authorize_parameters=_parameters(table, default.authorize_parameters),
+        authorize_parameters=_parameters(table, "authorize_parameters", default.authorize_parameters),
         token_url=table.text("token_url", default.token_url),
         revoke_url=table.text("revoke_url", default.revoke_url),
+        device_url=table.text("device_url", default.device_url),
+        federation_url=table.text("federation_url", default.federation_url),
+        federation_parameters=_parameters(table, "federation_parameters", default.federation_parameters),
+        federation_headers=_headers(table, default.federation_headers),
+        api_key_url=table.text("api_key_url", default.api_key_url),
         client_id=table.text("client_id", default.client_id),
         client_secret_file=table.text("client_secret_file", default.client_secret_file),
         client_auth=table.choice("client_auth", default.client_auth, ("body", "basic")),
@@ -124,7 +159,7 @@ def _endpoints(table: Table, default: OAuthEndpoints, base_url: str) -> OAuthEnd
         state_in_exchange=table.flag("state_in_exchange", default.state_in_exchange),
         reuse_grace_s=table.number("reuse_grace_s", default.reuse_grace_s, least=0, most=_DAY),
     )
-    for key in ("issuer", "authorize_url", "token_url", "revoke_url", "redirect_uri"):
+    for key in _URLS:
         url = getattr(endpoints.at(base_url), key)
         if url and (fault := url_fault(url)):
             table.problem(key, fault)
@@ -134,11 +169,32 @@ def _endpoints(table: Table, default: OAuthEndpoints, base_url: str) -> OAuthEnd
     return endpoints
 
 
-def _parameters(table: Table, default: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    parameters = table.strings("authorize_parameters", default)
+def _at_enterprise(endpoints: OAuthEndpoints, enterprise: str) -> OAuthEndpoints:
+    """The endpoints of a type of provider at an enterprise's own host, under the paths they have."""
+
+    def moved(url: str | None) -> str | None:
+        if url is None:
+            return None
+        path = url.removeprefix("{base_url}")
+        return enterprise + (path if path != url else urlsplit(url).path)
+
+    urls: dict[str, Any] = {key: moved(getattr(endpoints, key)) for key in _ENTERPRISES}
+    return replace(endpoints, **urls)
+
+
+def _parameters(table: Table, key: str, default: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    parameters = table.strings(key, default)
     if reserved := sorted({name for name, _ in parameters} & _RESERVED):
-        table.problem("authorize_parameters", f"must not hold {', '.join(reserved)}, which the login itself says")
+        table.problem(key, f"must not hold {', '.join(reserved)}, which {_SAYS[key]} itself says")
     return parameters
+
+
+def _headers(table: Table, default: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    headers = table.strings("federation_headers", default)
+    for name, value in headers:
+        if not _HEADER_NAME.fullmatch(name) or name.lower() in _OWN_HEADERS or not _HEADER_VALUE.fullmatch(value):
+            table.problem("federation_headers", f"must not hold {name!r}, or its value can be in no header")
+    return tuple((name.lower(), value) for name, value in headers)
 
 
 def _is_loopback_redirect(template: str) -> bool:

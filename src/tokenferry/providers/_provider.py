@@ -89,5 +89,5 @@ def on_host(url: str | None, hosts: tuple[str, ...]) -> bool:
 
 def logs_in_at_subscription(base_url: str, endpoints: OAuthEndpoints) -> bool:
     """Tell whether a declaration names a claude.ai login or host, whatever it calls itself."""
-    urls = (base_url, endpoints.authorize_url, endpoints.issuer)
+    urls = (base_url, endpoints.authorize_url, endpoints.device_url, endpoints.issuer)
     return any(on_host(url, _SUBSCRIPTION_HOSTS) and not on_host(url, _CONSOLE_HOSTS) for url in urls)

@@ -1,5 +1,5 @@
 from tokenferry.refresh._client_secret import read_client_secret
-from tokenferry.refresh._discovery import Discovery
+from tokenferry.refresh._discovery import Discovery, Needed
 from tokenferry.refresh._engine import Flight, RefreshEngine, RefreshHistory, RefreshStatistics
 from tokenferry.refresh._flow import refresh_flow
 from tokenferry.refresh._job import Job, Result, World, granted_ago, log_in_again, seconds_left, window
@@ -16,6 +16,7 @@ __all__ = [
     "Job",
     "Journal",
     "MemoryJournal",
+    "Needed",
     "ProcessIdentity",
     "RefreshEngine",
     "RefreshHistory",

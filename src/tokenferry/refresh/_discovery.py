@@ -9,7 +9,7 @@ from tokenferry.errors import RefreshFailed
 from tokenferry.oauth import OAuthEndpoints, TokenRequest, Transmission, metadata_requests, read_metadata
 from tokenferry.providers import url_fault
 
-Needed: TypeAlias = Literal["authorize_url", "token_url", "revoke_url"]
+Needed: TypeAlias = Literal["authorize_url", "token_url", "revoke_url", "device_url"]
 
 _KEPT_FOR: Final = 86_400.0
 _FAILED_FOR: Final = 10.0

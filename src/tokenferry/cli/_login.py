@@ -1,0 +1,163 @@
+"""How a login is shown while it runs, and how it becomes an account."""
+
+import sys
+import time
+from types import MappingProxyType
+
+from tokenferry.accounts import account_for, check_wanted, identity_labels
+from tokenferry.audit import note_change
+from tokenferry.broker import Broker
+from tokenferry.cli._home import know
+from tokenferry.cli._logs import redactor
+from tokenferry.cli._output import note, say, span
+from tokenferry.cli._revocation import tell_revocation
+from tokenferry.credentials import Credential, Kind, OAuthToken, SetupToken
+from tokenferry.errors import LoginFailed, UsageError
+from tokenferry.login import Addresses, DeviceLogin, Login, Paste, Wishes, make_api_key, open_browser
+from tokenferry.oauth import DeviceCode, OAuthEndpoints
+from tokenferry.providers import Provider
+from tokenferry.refresh import send
+from tokenferry.settings import Home
+from tokenferry.stores import Account, Document
+
+
+def documents(broker: Broker) -> dict[str, Document]:
+    """Every account that can be read, in order."""
+    store = broker.book.store
+    names = [account.name for account in broker.book.listing().accounts]
+    return {name: store.read(name) for name in names if name in store.names()}
+
+
+def log_in(endpoints: OAuthEndpoints, wishes: Wishes) -> OAuthToken:
+    """Log in by a browser. Raises `LoginFailed`, `TryLater`."""
+    login = Login(endpoints, wishes, show=_show, complain=note, send=send)
+    redactor.know(login.authorization.verifier)
+    redactor.know(login.authorization.state)
+    token = login.run(_paste(is_only_way=not wishes.browser))
+    know(token)
+    return token
+
+
+def log_in_elsewhere(endpoints: OAuthEndpoints) -> OAuthToken:
+    """Log in by a code that is confirmed on another device. Raises `LoginFailed`, `TryLater`."""
+    progress = _Progress()
+    try:
+        login = DeviceLogin(endpoints, show=_show_code, send=send, know=redactor.know, tick=progress.show)
+        token = login.run()
+    finally:
+        progress.clear()
+    know(token)
+    return token
+
+
+class _Progress:
+    """One line on a terminal that counts down; elsewhere nothing."""
+
+    def __init__(self) -> None:
+        self._is_shown = False
+
+    def show(self, left: float) -> None:
+        if sys.stderr.isatty():
+            self._is_shown = True
+            sys.stderr.write(f"\r\x1b[Kwaiting for you to confirm it; {span(left)} left")
+            sys.stderr.flush()
+
+    def clear(self) -> None:
+        if self._is_shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+def _paste(*, is_only_way: bool) -> Paste | None:
+    """What is typed here; what is piped in counts only where nothing else could answer."""
+    if sys.stdin is None or not (is_only_way or sys.stdin.isatty()):
+        return None
+    try:
+        return Paste(sys.stdin.fileno())
+    except (OSError, ValueError):
+        return None
+
+
+def _show(addresses: Addresses) -> None:
+    lines = []
+    if addresses.local is not None:
+        is_opened = open_browser(addresses.local)
+        lines += ["your browser is opened at" if is_opened else "open this in a browser of this machine:"]
+        lines += [addresses.local]
+    if addresses.hosted is not None:
+        lines += [
+            "Or open this in any browser, and paste what it ends with here:" if lines else "open this in a browser:"
+        ]
+        lines += [addresses.hosted]
+    if addresses.local is None:
+        lines += ["Then paste here what the page shows, or its address."]
+    lines += ["It waits for five minutes; Ctrl-C gives up."]
+    note("\n".join(lines))
+
+
+def _show_code(device: DeviceCode) -> None:
+    lines = [f"open this in a browser anywhere, and enter the code {device.user_code} there:", device.url]
+    if device.direct_url is not None:
+        lines += ["Or open this, which has the code in it:", device.direct_url]
+    lines += [
+        "Go on only if you began this login yourself, just now.",
+        f"It waits for {span(device.expires_in)}; Ctrl-C gives up.",
+    ]
+    note("\n".join(lines))
+
+
+def keep(broker: Broker, provider: Provider, wanted: str | None, token: OAuthToken, kind: Kind) -> None:
+    """Store what a login is to become; one that can't be stored is ended at its provider, for nobody could use it.
+
+    One that was made for an API key is ended in any case.
+    """
+    labels = {} if kind == "oauth" else identity_labels(token)
+    credential: Credential | None = None
+    try:
+        present = documents(broker)
+        name, is_known = account_for(token, token.email, provider.name, wanted, present, kind=kind)
+        check_wanted(name, provider.name, kind, present, broker.book.store.names())
+        credential = _credential(provider, token, kind)
+        account = Account(name, provider.name, kind, labels=MappingProxyType(labels), created_at=int(time.time()))
+        has_replaced = broker.add(account, credential, replacing=name in present)
+    except BaseException:
+        broker.revoke_token(provider.name, token)
+        if kind == "api-key" and credential is not None:
+            note(
+                f"an API key was made (fingerprint {credential.secret.fingerprint}) and could not be stored; delete it"
+            )
+        raise
+    note_change(
+        Home.from_environment(),
+        "account.login",
+        name,
+        provider=provider.name,
+        kind=kind,
+        fingerprint=credential.secret.fingerprint,
+    )
+    if kind == "api-key":
+        tell_revocation(broker.revoke_token(provider.name, token))
+    if is_known and name != wanted:
+        note(f"{token.email or 'this login'} is account {name} already, which was updated")
+    verb = "updated" if has_replaced else "stored"
+    who = f" as {token.email}" if token.email else ""
+    say(f"logged in{who}: {verb} account {name} ({provider.name}, {kind}, fingerprint {credential.secret.fingerprint})")
+
+
+def _credential(provider: Provider, token: OAuthToken, kind: Kind) -> Credential:
+    """What the login becomes. Raises `LoginFailed`, `TryLater`."""
+    if kind == "api-key":
+        credential: Credential = make_api_key(provider.endpoints, token, send)
+    elif kind == "setup-token":
+        credential = _setup_token(token)
+    else:
+        credential = token
+    know(credential)
+    return credential
+
+
+def _setup_token(token: OAuthToken) -> SetupToken:
+    try:
+        return SetupToken(token.secret, obtained_at=token.obtained_at, expires_at=token.expires_at)
+    except UsageError:
+        raise LoginFailed("the provider gave a token that is no setup token; nothing was stored") from None

@@ -1,0 +1,18 @@
+import time
+from collections.abc import Callable
+from typing import Final
+
+from tokenferry.credentials import ApiKey, OAuthToken
+from tokenferry.oauth import OAuthEndpoints, TokenRequest, Transmission, api_key_request, read_api_key
+
+_TIMEOUT: Final = 30.0
+
+
+def make_api_key(
+    endpoints: OAuthEndpoints,
+    token: OAuthToken,
+    send: Callable[[TokenRequest, float], Transmission],
+    now: Callable[[], float] = time.time,
+) -> ApiKey:
+    """Have a key made by a login, at the `api_key_url` that must be named. Raises `LoginFailed`, `TryLater`."""
+    return read_api_key(send(api_key_request(endpoints, token), _TIMEOUT), endpoints, token, now())

@@ -1,0 +1,159 @@
+"""Device authorization: a code is shown here, and confirmed in a browser anywhere (RFC 8628)."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final
+from urllib.parse import urlsplit
+
+from tokenferry.credentials import OAuthToken
+from tokenferry.errors import LoginFailed, TryLater
+from tokenferry.oauth._endpoints import OAuthEndpoints
+from tokenferry.oauth._exchange import with_identity
+from tokenferry.oauth._token_answer import error_of, number_of, read_token, text_of, told
+from tokenferry.oauth._wire import Answer, TokenRequest, Transmission, client_request, retry_after
+from tokenferry.secret import Fields, Secret, parse_object
+
+_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
+_INTERVAL: Final = 5.0  # seconds, RFC 8628 3.2
+_SLOWER: Final = 5.0  # seconds, RFC 8628 3.5
+_LONGEST_PAUSE: Final = 60.0
+_LONGEST: Final = 1800.0  # seconds that anybody waits for a person, whatever the server says
+_TOO_MANY: Final = 429
+_SHOWN: Final = re.compile(r"[!-~]{1,500}")
+_CODE: Final = re.compile(r"[!-~](?:[ -~]{0,62}[!-~])?")
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceCode:
+    """What a person is to confirm: `user_code` at `url`, or `direct_url`, which has it in it. Times in seconds."""
+
+    code: Secret
+    user_code: str
+    url: str
+    direct_url: str | None = field(default=None, repr=False)
+    expires_in: float = _LONGEST
+    interval: float = _INTERVAL
+
+
+def device_request(endpoints: OAuthEndpoints, client_secret: Secret | None) -> TokenRequest:
+    """Ask for a code (RFC 8628 3.1). A device_url must be named."""
+    assert endpoints.device_url is not None
+    fields = Fields(scope=" ".join(endpoints.scopes)) if endpoints.scopes else Fields()
+    return client_request(endpoints, endpoints.device_url, fields, client_secret)
+
+
+def read_device(
+    transmission: Transmission, endpoints: OAuthEndpoints, url_fault: Callable[[str], str | None], now: float
+) -> DeviceCode:
+    """The code that was given. `url_fault` says why a URL can't be one to show; `now` is seconds since 1970 UTC.
+
+    Raises `TryLater` where asking again may succeed later, `LoginFailed` where something else has to change first.
+    """
+    host = urlsplit(endpoints.device_url or "").hostname
+    if not isinstance(transmission, Answer):
+        raise TryLater(f"no code could be asked for: {transmission.reason}; log in again later")
+    fields = parse_object(transmission.body)
+    status = transmission.status
+    if status // 100 != 2:  # noqa: PLR2004  # the class of success
+        words = told(*error_of(fields), ())
+        reason = f"{host} gave no code: HTTP {status}" + (f" ({words})" if words else "")
+        if status == _TOO_MANY or status // 100 == 5:  # noqa: PLR2004  # the class of server errors
+            raise TryLater(f"{reason}; log in again later", retry_after=retry_after(transmission.headers, now))
+        raise LoginFailed(f"{reason}; log in without --device, or declare another device_url")
+    device = None if fields is None else _device(fields, url_fault)
+    if device is None:
+        raise LoginFailed(f"{host} gave no code that can be shown; log in without --device")
+    return device
+
+
+def _device(fields: Fields, url_fault: Callable[[str], str | None]) -> DeviceCode | None:
+    user_code = text_of(fields, "user_code") or ""
+    url = text_of(fields, "verification_uri") or text_of(fields, "verification_url") or ""
+    direct = text_of(fields, "verification_uri_complete")
+    try:
+        code = Secret(fields["device_code"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    if not _CODE.fullmatch(user_code) or not _can_be_shown(url, url_fault):
+        return None
+    if direct is not None and not _can_be_shown(direct, url_fault):
+        direct = None
+    lifetime, interval = number_of(fields, "expires_in"), number_of(fields, "interval")
+    return DeviceCode(
+        code,
+        user_code,
+        url,
+        direct,
+        min(lifetime, _LONGEST) if lifetime is not None and lifetime > 0 else _LONGEST,
+        max(interval, 1.0) if interval is not None else _INTERVAL,
+    )
+
+
+def _can_be_shown(url: str, url_fault: Callable[[str], str | None]) -> bool:
+    """Whether it may be shown to a person to open: it is somebody else's text."""
+    return _SHOWN.fullmatch(url) is not None and url_fault(url.partition("#")[0].partition("?")[0]) is None
+
+
+class DevicePoll:
+    """Asks whether the code was confirmed, no oftener than the server wants. No I/O: the caller sends and waits.
+
+    `wait` is in seconds: how long to wait before the next `request`.
+    """
+
+    def __init__(self, endpoints: OAuthEndpoints, device: DeviceCode, client_secret: Secret | None) -> None:
+        self._endpoints = endpoints
+        self._device = device
+        self._client_secret = client_secret
+        self._interval = device.interval
+        self.wait = device.interval
+
+    def request(self) -> TokenRequest:
+        """The question (RFC 8628 3.4)."""
+        assert self._endpoints.token_url is not None
+        fields = Fields(grant_type=_GRANT, device_code=self._device.code.reveal())
+        return client_request(self._endpoints, self._endpoints.token_url, fields, self._client_secret)
+
+    def read(self, transmission: Transmission, sent_at: float, now: float) -> OAuthToken | None:
+        """The tokens, or None while nobody has answered; `sent_at` and `now` are seconds since 1970 UTC.
+
+        Raises `LoginFailed` when the login was refused or the code is no good any more.
+        """
+        self.wait = self._interval
+        if not isinstance(transmission, Answer):
+            self._back_off()
+            return None
+        fields = parse_object(transmission.body)
+        status = transmission.status
+        if status // 100 == 2:  # noqa: PLR2004  # the class of success
+            return self._token(fields, int(sent_at))
+        code = error_of(fields)[0]
+        words = told(*error_of(fields), (self._device.code, self._client_secret))
+        if code == "authorization_pending":
+            return None
+        if code == "slow_down":
+            self._interval = self.wait = self._interval + _SLOWER
+            return None
+        if status == _TOO_MANY or status // 100 == 5:  # noqa: PLR2004  # the class of server errors
+            self._back_off()
+            self.wait = max(self.wait, retry_after(transmission.headers, now) or 0.0)
+            return None
+        if code == "expired_token":
+            raise LoginFailed("the code was not confirmed in time; log in again for a new one")
+        if code == "access_denied":
+            raise LoginFailed(f"the login was refused ({words})")
+        host = urlsplit(self._endpoints.token_url or "").hostname
+        reason = f"HTTP {status}" + (f" ({words})" if words else "")
+        raise LoginFailed(f"{host} refused to complete the login: {reason}; log in again")
+
+    def _back_off(self) -> None:
+        """Wait twice as long from now on (RFC 8628 3.5); more than a minute only where the server wanted that."""
+        self._interval = self.wait = max(self._interval, min(2 * self._interval, _LONGEST_PAUSE))
+
+    def _token(self, fields: Fields | None, sent_at: int) -> OAuthToken:
+        token = None if fields is None else read_token(fields, None, sent_at, "login")
+        if fields is None or token is None:
+            host = urlsplit(self._endpoints.token_url or "").hostname
+            raise LoginFailed(f"{host} answered the login with no token that can be read; log in again")
+        token = token if token.scopes else replace(token, scopes=self._endpoints.scopes)
+        return with_identity(token, fields)
