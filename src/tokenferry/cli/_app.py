@@ -26,6 +26,7 @@ _COMMANDS: Final = (
     "run",
     "serve",
     "key",
+    "config",
     "policy",
     "publish",
     "unpublish",

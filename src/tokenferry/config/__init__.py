@@ -1,5 +1,20 @@
 """Reads config.toml into settings. Every fault is told at once, with its key, its place and the nearest known key."""
 
+from tokenferry.config._edit import changed, nearest_setting
+from tokenferry.config._effective import Effective, Examined, examine, examine_content
 from tokenferry.config._load import Config, load
+from tokenferry.config._write import check_writable, read_content, write_content
 
-__all__ = ["Config", "load"]
+__all__ = [
+    "Config",
+    "Effective",
+    "Examined",
+    "changed",
+    "check_writable",
+    "examine",
+    "examine_content",
+    "load",
+    "nearest_setting",
+    "read_content",
+    "write_content",
+]

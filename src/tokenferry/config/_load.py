@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from tokenferry.config._gateway import read_gateway
 from tokenferry.config._policy import read_policy
@@ -12,7 +12,7 @@ from tokenferry.config._providers import read_providers
 from tokenferry.config._server import read_server
 from tokenferry.credentials import ApiKey
 from tokenferry.errors import ConfigError
-from tokenferry.providers import Provider, Table, builtin_providers
+from tokenferry.providers import Provider, Setting, Table, builtin_providers
 from tokenferry.secret import Fields
 from tokenferry.settings import GatewaySettings, PolicySettings, ServerSettings
 from tokenferry.statement import stated_at
@@ -58,24 +58,40 @@ def load(
 
 def _load(path: Path, *, required: bool, environ: Mapping[str, str]) -> Config:
     try:
-        data = Fields(tomllib.loads(read_private_file(path, readable_by_others=True).decode("utf-8")))
+        content = read_private_file(path, readable_by_others=True)
     except FileNotFoundError:
         if required:
             raise ConfigError(f"{path} not found; name an existing file with --config, or leave it out") from None
         return Config()
+    data = parse(content, path)
+    problems: list[str] = []
+    config = read(data, path, environ, problems)
+    if problems:
+        raise ConfigError(f"{path} can't be used:", tuple(problems))
+    return config
+
+
+def parse(content: bytes, path: Path) -> Fields:
+    """Raises `ConfigError` for what is no TOML."""
+    try:
+        return Fields(tomllib.loads(content.decode("utf-8")))
     except RecursionError:
         reason = "it is nested too deep"
     except ValueError as fault:
         reason = str(fault)
-    else:
-        return _read(data, path, environ)
     raise ConfigError(f"{path} is no TOML: {reason}")
 
 
-def _read(data: Fields, path: Path, environ: Mapping[str, str]) -> Config:
-    problems: list[str] = []
+def read(
+    data: Mapping[str, Any],
+    path: Path,
+    environ: Mapping[str, str],
+    problems: list[str],
+    seen: list[Setting] | None = None,
+) -> Config:
+    """What the document says, of use only if it adds no problems; `seen` gets every setting there is."""
     warnings: list[str] = []
-    root = Table(data, "", problems)
+    root = Table(data, "", problems, seen)
 
     providers, keys = read_providers(root.tables("providers"), path, environ, warnings)
     server = read_server(root.table("server"), path.parent)
@@ -84,8 +100,6 @@ def _read(data: Fields, path: Path, environ: Mapping[str, str]) -> Config:
     if later := [key for key in _LATER if root.ignore(key)]:
         warnings.append(f"{path}: {' and '.join(later)} accepted but without effect: this version does not route")
     root.done()
-    if problems:
-        raise ConfigError(f"{path} can't be used:", tuple(problems))
     return Config(
         path=path,
         server=server,

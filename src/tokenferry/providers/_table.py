@@ -1,8 +1,9 @@
 import difflib
 import re
 from collections.abc import Collection
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 _METADATA_HOSTS: Final = (
@@ -16,15 +17,39 @@ _METADATA_HOSTS: Final = (
 _HOST_NAME: Final = re.compile(r"(?:[a-z0-9_-]+\.)*(?!0x)(?=[0-9_-]*[a-z])[a-z0-9_-]+\.?")
 
 
+SettingKind: TypeAlias = Literal["text", "flag", "number", "texts", "strings", "ignored"]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A value as it was read: what kind it must be of, and whether it stood there or is the default."""
+
+    table: "Table"
+    key: str
+    kind: SettingKind
+    value: Any
+    is_given: bool
+
+
 class Table:
     """One TOML table being read: what was asked for is known, what is left at `done` is an unknown key.
 
-    Faults are collected, not raised, so that all of them are told at once.
+    Faults are collected, not raised, so that all of them are told at once. `seen` gets each value that is read;
+    `place` is where the document has the table, `path` what it is called.
     """
 
-    def __init__(self, data: object, path: str, problems: list[str]) -> None:
+    def __init__(
+        self,
+        data: object,
+        path: str,
+        problems: list[str],
+        seen: list[Setting] | None = None,
+        place: tuple[str | int, ...] = (),
+    ) -> None:
         self.path = path
+        self.place = place
         self._problems = problems
+        self._seen = seen
         self._data: dict[str, Any] = data if isinstance(data, dict) else {}
         self._asked: set[str] = set()
         if not isinstance(data, dict):
@@ -33,56 +58,58 @@ class Table:
     def __contains__(self, key: str) -> bool:
         return key in self._data
 
+    def at(self, key: str) -> str:
+        """The key with its table's path before it."""
+        return f"{self.path}.{key}" if self.path else key
+
     def problem(self, key: str, must: str) -> None:
         """Note that the key's value is not what it must be."""
-        self._problems.append(f"{self._at(key)} {must}")
+        self._problems.append(f"{self.at(key)} {must}")
 
     def text(self, key: str, default: str | None = None) -> str | None:
         value = self._take(key, default)
-        if value is None or (isinstance(value, str) and value):
-            return value
-        self.problem(key, "must be a string that is not empty")
-        return default
+        valid = value is None or (isinstance(value, str) and value != "")
+        text: str | None = self._checked(
+            key, "text", value, default, valid=valid, must="must be a string that is not empty"
+        )
+        return text
 
     def choice(self, key: str, default: Any, options: Collection[str]) -> Any:
         value = self._take(key, default)
-        if value == default or (isinstance(value, str) and value in options):
-            return value
-        self.problem(key, f"must be one of {', '.join(options)}")
-        return default
+        valid = value == default or (isinstance(value, str) and value in options)
+        return self._checked(key, "text", value, default, valid=valid, must=f"must be one of {', '.join(options)}")
 
     def flag(self, key: str, default: bool) -> bool:  # noqa: FBT001  # a default, like the others
         value = self._take(key, default)
-        if isinstance(value, bool):
-            return value
-        self.problem(key, "must be true or false")
-        return default
+        return bool(
+            self._checked(key, "flag", value, default, valid=isinstance(value, bool), must="must be true or false")
+        )
 
     def number(self, key: str, default: float, *, least: float, most: float) -> float:
         value = self._take(key, default)
-        if isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most:
-            return value
-        self.problem(key, f"must be a number from {least:g} to {most:g}")
-        return default
+        valid = isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
+        must = f"must be a number from {least:g} to {most:g}"
+        number: float = self._checked(key, "number", value, default, valid=valid, must=must)
+        return number
 
     def texts(self, key: str, default: Any) -> Any:
         value = self._take(key, default)
-        if value is default:
-            return default
         if isinstance(value, list) and all(isinstance(item, str) and item for item in value):
-            return tuple(value)
-        self.problem(key, "must be a list of strings")
-        return default
+            value = tuple(value)
+        valid = value is default or isinstance(value, tuple)
+        return self._checked(key, "texts", value, default, valid=valid, must="must be a list of strings")
 
     def strings(self, key: str, default: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
         """A table of strings, as pairs."""
         value = self._take(key, None)
-        if value is None:
-            return default
+        pairs = default if value is None else value
         if isinstance(value, dict) and all(isinstance(item, str) and item for item in value.values()):
-            return tuple(value.items())
-        self.problem(key, "must be a table of strings that are not empty")
-        return default
+            pairs = tuple(value.items())
+        must = "must be a table of strings that are not empty"
+        read: tuple[tuple[str, str], ...] = self._checked(
+            key, "strings", pairs, default, valid=isinstance(pairs, tuple), must=must
+        )
+        return read
 
     def url(self, key: str, default: str | None = None) -> str | None:
         value = self.text(key, default)
@@ -93,17 +120,23 @@ class Table:
 
     def ignore(self, key: str) -> bool:
         """Accept a key without reading it; tell whether it was there."""
-        return self._take(key, None) is not None
+        value = self._take(key, None)
+        if value is not None:
+            self._checked(key, "ignored", value, None, valid=True, must="")
+        return value is not None
 
     def table(self, key: str) -> "Table":
-        return Table(self._take(key, {}), self._at(key), self._problems)
+        return Table(self._take(key, {}), self.at(key), self._problems, self._seen, (*self.place, key))
 
     def tables(self, key: str) -> list["Table"]:
         value = self._take(key, [])
         if not isinstance(value, list):
             self.problem(key, f"must be written as [[{key}]]")
             return []
-        return [Table(item, f"{key}[{place}]", self._problems) for place, item in enumerate(value, 1)]
+        return [
+            Table(item, f"{key}[{number}]", self._problems, self._seen, (*self.place, key, number - 1))
+            for number, item in enumerate(value, 1)
+        ]
 
     def done(self) -> None:
         """Note every key that nobody asked for, with the nearest known one."""
@@ -112,14 +145,19 @@ class Table:
                 continue
             near = difflib.get_close_matches(key, self._asked, n=1)
             hint = f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(sorted(self._asked))}"
-            self._problems.append(f"{self._at(key)} is no key that tokenferry knows{hint}")
+            self._problems.append(f"{self.at(key)} is no key that tokenferry knows{hint}")
+
+    def _checked(self, key: str, kind: SettingKind, value: Any, default: Any, *, valid: bool, must: str) -> Any:
+        if not valid:
+            self.problem(key, must)
+            value = default
+        if self._seen is not None:
+            self._seen.append(Setting(self, key, kind, value, key in self._data))
+        return value
 
     def _take(self, key: str, default: Any) -> Any:
         self._asked.add(key)
         return self._data.get(key, default)
-
-    def _at(self, key: str) -> str:
-        return f"{self.path}.{key}" if self.path else key
 
 
 def is_loopback(host: str | None) -> bool:

@@ -13,6 +13,7 @@ from tokenferry.errors import StorageFailed, UnsafeFile
 
 MAX_BYTES: Final = 4 * 1024 * 1024
 _TEMPORARY: Final = ".tmp."
+_PRIVATE: Final = 0o600
 
 
 class HiddenBytes(bytes):
@@ -201,10 +202,11 @@ class Disk:
 DISK: Final = Disk()
 
 
-def replace_private_file(path: Path, data: bytes, *, disk: Disk = DISK) -> None:
-    """Put a 0600 file in place: afterwards the old or the new content is there, whole and on disk, whatever happens.
+def replace_private_file(path: Path, data: bytes, *, mode: int = _PRIVATE, disk: Disk = DISK) -> None:
+    """Put a file in place: afterwards the old or the new content is there, whole and on disk, whatever happens.
 
-    Raises `StorageFailed` (full, read-only); then the old content stands, unless the message says otherwise.
+    It is 0600 until it is whole, and has its mode then. Raises `StorageFailed` (full, read-only); then the old content
+    stands, unless the message says otherwise.
     """
     content = HiddenBytes(data)
     del data  # a traceback shows the locals of this frame
@@ -215,6 +217,8 @@ def replace_private_file(path: Path, data: bytes, *, disk: Disk = DISK) -> None:
         try:
             try:
                 disk.write(descriptor, content)
+                if mode != _PRIVATE:
+                    os.fchmod(descriptor, mode)
                 disk.fsync(descriptor)
             finally:
                 disk.close(descriptor)

@@ -1,0 +1,280 @@
+import json
+import secrets
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeAlias
+
+import typer
+
+from tokenferry.audit import note_change
+from tokenferry.cli._editor import edit_file
+from tokenferry.cli._input import confirmed
+from tokenferry.cli._output import note, redacted, say, say_json, say_lines
+from tokenferry.cli._typer import JSON, examples, new_app
+from tokenferry.config import (
+    Effective,
+    Examined,
+    changed,
+    check_writable,
+    examine,
+    examine_content,
+    nearest_setting,
+    read_content,
+    write_content,
+)
+from tokenferry.errors import ConfigError, PolicyRefused, TokenferryError, UsageError
+from tokenferry.settings import Home
+from tokenferry.stores import create_private_file
+
+app = new_app(
+    "Check, show and change config.toml.",
+    "tokenferry config check",
+    "tokenferry config show",
+    "tokenferry config set server.port 8080",
+)
+
+File: TypeAlias = Annotated[
+    Path | None, typer.Option("--config", metavar="F", help="This file instead of the home's config.toml.")
+]
+
+_WIDEST: Final = 60
+_EMPTY: Final = b"# tokenferry's configuration; every key: docs/config.md. It is checked before it takes effect.\n"
+
+
+@app.command("check", epilog=examples("tokenferry config check", "tokenferry config check --config new.toml"))
+def check(*, config: File = None, as_json: JSON = False) -> int:
+    """Look for faults: every one is told, and the exit code is 3 if there is any."""
+    home, path = _find(config)
+    try:
+        examined = examine(path, statement=home.statement)
+    except ConfigError as fault:
+        if not as_json:
+            raise
+        say_json({"path": str(path), "exists": True, "problems": [str(fault)], "warnings": []})
+        return fault.exit_code
+    if as_json:
+        say_json(
+            {
+                "path": str(path),
+                "exists": examined.exists,
+                "problems": list(map(redacted, examined.problems)),
+                "warnings": list(examined.config.warnings),
+            }
+        )
+        return ConfigError.exit_code if examined.problems else 0
+    _must_exist(examined, config)
+    examined.raise_problems()
+    for warning in examined.config.warnings:
+        note(warning)
+    say(f"{path} can be used" if examined.exists else f"there is no {path}, so the defaults hold")
+    return 0
+
+
+@app.command(
+    "show",
+    epilog=examples(
+        "tokenferry config show",
+        "tokenferry config show --all                providers that are built in, too",
+        "tokenferry config show --json | jq '.settings[] | select(.source != \"default\")'",
+    ),
+)
+def show(
+    *,
+    config: File = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Built-in providers that the file doesn't name, too.")
+    ] = False,
+    as_json: JSON = False,
+) -> None:
+    """Show every setting that holds, and where it comes from. Secrets are shown by their fingerprint."""
+    home, path = _find(config)
+    examined = examine(path, statement=home.statement)
+    _must_exist(examined, config)
+    examined.raise_problems()
+    settings = [one for one in examined.effective() if everything or one.source != "built-in"]
+    if as_json:
+        say_json(
+            {
+                "path": str(path),
+                "exists": examined.exists,
+                "settings": [_to_json(one) for one in settings],
+                "warnings": list(examined.config.warnings),
+            }
+        )
+        return
+    known = [one for one in settings if one.value is not None]
+    width = max(len(_line(one)) for one in known)
+    say_lines(f"{_line(one).ljust(min(width, _WIDEST))}  # {_origin(one)}" for one in known)
+
+
+@app.command("get", epilog=examples("tokenferry config get server.port", "tokenferry config get gateway --json"))
+def get(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="A setting, or a section.", show_default=False)],
+    *,
+    config: File = None,
+    as_json: JSON = False,
+) -> None:
+    """Print a setting, set or not; of a section, those that have a value."""
+    home, path = _find(config)
+    examined = examine(path, statement=home.statement)
+    _must_exist(examined, config)
+    examined.raise_problems()
+    found = {one.path: one for one in examined.effective()}
+    if key in found:
+        value = _value(found[key])
+        if as_json:
+            say_json(value)
+        else:
+            say(redacted(value if isinstance(value, str) else "" if value is None else json.dumps(value)))
+        return
+    section = {path.removeprefix(f"{key}."): one for path, one in found.items() if path.startswith(f"{key}.")}
+    if not section:
+        raise nearest_setting(key, examined)
+    if as_json:
+        say_json({name: _value(one) for name, one in section.items()})
+    else:
+        say_lines(_line(one) for one in section.values() if one.value is not None)
+
+
+@app.command(
+    "set",
+    epilog=examples(
+        "tokenferry config set server.port 8080",
+        "tokenferry config set gateway.providers anthropic,idp",
+        "tokenferry config set server.tls_cert gateway.pem server.tls_key gateway.key",
+        "tokenferry config set providers.idp.base_url https://llm.example.com",
+        "tokenferry config set --unset server.port",
+    ),
+)
+def set_(
+    pairs: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY VALUE...", help="Settings with their values.", show_default=False)
+    ] = None,
+    *,
+    unset: Annotated[
+        list[str] | None, typer.Option("--unset", metavar="KEY", help="Take a setting out; may be repeated.")
+    ] = None,
+    config: File = None,
+) -> None:
+    """Change settings in config.toml, all or none; its comments stay as they are.
+
+    The result is checked before it is written, and a running gateway takes it up. Lists are written with commas, or as
+    TOML.
+    """
+    given: list[tuple[str, str | None]] = [*_pairs(pairs or []), *((name, None) for name in unset or [])]
+    if not given:
+        raise UsageError("nothing to set was given; name a setting and its value, such as: server.port 8080")
+    home, path = _find(config)
+    check_writable(path)
+    before = read_content(path)
+    content = before or b""
+    old = examine_content(content, path)
+    for name, value in given:
+        content = changed(content, path, name, value)
+    examined = examine_content(content, path)
+    if examined.config.policy.subscription == "own" != old.config.policy.subscription:
+        raise PolicyRefused('"own" is a statement that a person makes on a terminal, with: tokenferry policy set own')
+    if new := tuple(problem for problem in examined.problems if problem not in old.problems):
+        raise ConfigError(f"nothing was written, for {path} could not be used then:", new)
+    if content != before:
+        write_content(path, content, before, home.locks)
+        note_change(home, "config.set", ",".join(name for name, _ in given))
+    for warning in examined.config.warnings:
+        note(warning)
+    for problem in examined.problems:
+        note(f"{path} still can't be used: {problem}")
+    effective = {one.path: one for one in examined.effective()}
+    say_lines(_line(effective[name]) if name in effective else f"{name} is set no more" for name, _ in given)
+
+
+@app.command("edit", epilog=examples("tokenferry config edit", "VISUAL='code --wait' tokenferry config edit"))
+def edit(*, config: File = None) -> None:
+    """Change config.toml in your editor ($VISUAL, $EDITOR, else vi).
+
+    You edit a copy. It takes the file's place if it can be used; else you may go on editing, or find your text in the
+    copy, which is named.
+    """
+    home, path = _find(config)
+    check_writable(path)
+    before = read_content(path)
+    copy = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.toml")
+    create_private_file(copy, _EMPTY if before is None else before)
+    try:
+        content = _edited(copy, path)
+        if content != (before if before is not None else _EMPTY):
+            write_content(path, content, before, home.locks)
+            note_change(home, "config.edit", path.name)
+            say(f"{path} is changed")
+        else:
+            say("nothing was changed")
+    except TokenferryError as fault:
+        note(f"your text is kept in {copy}")
+        raise fault from None
+    copy.unlink()
+
+
+def _edited(copy: Path, path: Path) -> bytes:
+    """Give the copy's content once it can be used."""
+    while True:
+        if code := edit_file(copy):
+            raise TokenferryError(f"the editor ended with exit code {code}, so nothing was changed")
+        content = read_content(copy) or b""
+        try:
+            examined = examine_content(content, path)
+            examined.raise_problems()
+        except ConfigError as fault:
+            if not sys.stdin or not sys.stdin.isatty():
+                raise
+            note(str(fault))
+            if not confirmed("Edit it again?", flag="--yes"):
+                raise ConfigError(f"{path} is as it was") from None
+        else:
+            for warning in examined.config.warnings:
+                note(warning)
+            return content
+
+
+def _find(config: Path | None) -> tuple[Home, Path]:
+    home = Home.from_environment()
+    return home, (config or home.config).absolute()
+
+
+def _must_exist(examined: Examined, config: Path | None) -> None:
+    if config is not None and not examined.exists:
+        raise ConfigError(f"{examined.path} not found; name an existing file with --config, or leave it out")
+
+
+def _pairs(given: Sequence[str]) -> list[tuple[str, str | None]]:
+    if len(given) % 2:
+        raise UsageError(f"{given[-1][:80]!r} stands without a value; give settings and values in turn")
+    return list(zip(given[::2], given[1::2], strict=True))
+
+
+def _value(one: Effective) -> Any:
+    """As JSON has it."""
+    if one.kind == "strings":
+        return dict(one.value)
+    return list(one.value) if isinstance(one.value, tuple) else one.value
+
+
+def _line(one: Effective) -> str:
+    """As it would stand in the file."""
+    value = _value(one)
+    if isinstance(value, dict):
+        pairs = ", ".join(f"{json.dumps(name)} = {json.dumps(text)}" for name, text in value.items())
+        return redacted(f"{one.path} = {{{pairs}}}")
+    return redacted(f"{one.path} = {json.dumps(value, ensure_ascii=False)}")
+
+
+def _origin(one: Effective) -> str:
+    source = {"statement": "policy.json, as stated", "config.toml": "config.toml"}.get(one.source, one.source)
+    return source if one.fingerprint is None else f"{source}; leads to a key with fingerprint {one.fingerprint}"
+
+
+def _to_json(one: Effective) -> dict[str, Any]:
+    value = _value(one)
+    if isinstance(value, str):
+        value = redacted(value)
+    told = {"path": one.path, "value": value, "source": one.source}
+    return told if one.fingerprint is None else {**told, "fingerprint": one.fingerprint}

@@ -1,0 +1,156 @@
+"""Changes to the text of a configuration that leave its comments and layout alone."""
+
+import re
+import tomllib
+from collections.abc import MutableMapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from tokenferry.config._effective import Examined, examine_content, is_in_document
+from tokenferry.errors import ConfigError, UnknownName
+from tokenferry.providers import Setting, SettingKind
+
+if TYPE_CHECKING:
+    from tomlkit.toml_document import TOMLDocument
+
+_OF_PROVIDER: Final = re.compile(r"providers\.(?P<name>[^.]+)\.(?P<rest>.+)")
+
+
+def changed(content: bytes, path: Path, name: str, value: str | None) -> bytes:
+    """Give the file's text with a setting (`server.port`, `providers.NAME.base_url`) set, or removed for None.
+
+    The value is TOML, or a text or list without its quotes. Whether the result can be used is not looked at.
+    Raises `ConfigError` for what is no TOML, `UnknownName`.
+    """
+    import tomlkit  # noqa: PLC0415  # 60 ms that only edits need
+
+    examined = examine_content(content, path)
+    document = tomlkit.parse(content.decode("utf-8"))
+    wanted: dict[str, Any] = tomllib.loads(content.decode("utf-8"))
+    found = examined.settings.get(name)
+    if value is not None and (found is None or not is_in_document(found)) and (new := _new_provider(examined, name)):
+        _add_provider(document, new)
+        wanted.setdefault("providers", []).append({"name": new})
+        found = examine_content(tomlkit.dumps(document).encode("utf-8"), path).settings.get(name)
+    if found is None:
+        raise nearest_setting(name, examined)
+    if value is None:
+        if found.is_given:
+            del _table(document, found.table.place)[found.key]
+            del _plain(wanted, found.table.place)[found.key]
+    else:
+        typed = typed_value(value, found.kind)
+        _put(document, found, typed)
+        _plain(wanted, found.table.place)[found.key] = typed
+    text = tomlkit.dumps(document)
+    if tomllib.loads(text) != wanted:
+        raise ConfigError(
+            f"{path} is written so that {name} can't be changed alone; change it by: tokenferry config edit"
+        )
+    return text.encode("utf-8")
+
+
+def typed_value(text: str, kind: SettingKind) -> Any:
+    """What a text means as a setting of this kind; the text itself where it means nothing."""
+    try:
+        value = tomllib.loads(f"value = {text}")["value"] if "\n" not in text else text
+    except ValueError:
+        value = text
+    match kind:
+        case "text":
+            return value if isinstance(value, str) else text
+        case "texts":
+            if isinstance(value, list):
+                return value
+            return [part.strip() for part in str(value).split(",")] if text else []
+        case _:
+            return value
+
+
+def nearest_setting(name: str, examined: Examined) -> UnknownName:
+    """The error that no setting has this name."""
+    known = list(examined.settings)
+    sections = {path.rpartition(".")[0] for path in known}
+    near = get_close_matches(name, known, n=1)
+    if name in sections:
+        hint = (
+            f"it is a section; name a key in it, such as {next(path for path in known if path.startswith(f'{name}.'))}"
+        )
+    else:
+        hint = f"did you mean {near[0]}?" if near else "see: tokenferry config show"
+    return UnknownName(f"there is no setting {name[:80]!r}; {hint}")
+
+
+def _new_provider(examined: Examined, name: str) -> str | None:
+    """The provider that a path names and the file does not declare."""
+    found = _OF_PROVIDER.fullmatch(name)
+    if found is None:
+        return None
+    setting = examined.settings.get(f"providers.{found['name']}.base_url")
+    return found["name"] if setting is None or not is_in_document(setting) else None
+
+
+def _add_provider(document: "TOMLDocument", name: str) -> None:
+    import tomlkit  # noqa: PLC0415  # see above
+    from tomlkit.items import AoT  # noqa: PLC0415  # see above
+
+    before = document.as_string()
+    if "providers" not in document:
+        document.append("providers", tomlkit.aot())
+    providers = document["providers"]
+    if not isinstance(providers, AoT):
+        raise ConfigError("providers must be written as [[providers]]; change it by: tokenferry config edit")
+    last = providers[-1].as_string() if len(providers) else before
+    table = tomlkit.table()
+    table.trivia.indent = _gap(last)
+    table.append("name", name)
+    if len(providers) and not before.endswith(last):
+        table.add(tomlkit.nl())  # another section follows
+    providers.append(table)
+
+
+def _gap(before: str) -> str:
+    """An empty line, where there is none yet."""
+    return "\n" if before and not before.endswith("\n\n") else ""
+
+
+def _plain(data: dict[str, Any], place: tuple[str | int, ...]) -> dict[str, Any]:
+    """The table at a place, made where it is missing."""
+    at: Any = data
+    for step in place:
+        at = at[step] if isinstance(step, int) else at.setdefault(step, {})
+    table: dict[str, Any] = at
+    return table
+
+
+def _table(document: "TOMLDocument", place: tuple[str | int, ...]) -> MutableMapping[str, Any]:
+    import tomlkit  # noqa: PLC0415  # see above
+
+    at: Any = document
+    for step in place:
+        if isinstance(step, str) and step not in at:
+            table = tomlkit.table()
+            table.trivia.indent = _gap(at.as_string())
+            at.append(step, table)
+        at = at[step]
+    table_there: MutableMapping[str, Any] = at
+    return table_there
+
+
+def _put(document: "TOMLDocument", setting: Setting, value: Any) -> None:
+    """Set it where it stands, or after the last key of its table: comments at the end belong to what follows."""
+    from tomlkit.items import Table  # noqa: PLC0415  # see above
+
+    table = _table(document, setting.table.place)
+    if setting.key in table or not isinstance(table, Table):
+        table[setting.key] = value
+        return
+    body = table.value.body
+    end = len(body)
+    while end and body[end - 1][0] is None:
+        end -= 1
+    rest = body[end:]
+    del body[end:]
+    table.append(setting.key, value)
+    body.extend(rest)

@@ -1,0 +1,246 @@
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cli.harness import Outcome
+from tokenferry.cli import config as command
+from tokenferry.settings import Home
+
+Inside = Callable[..., Outcome]
+
+KEY = "sk-ant-api03-abcdefghijklmnop"
+TEXT = "# mine\n[server]\nport = 8080 # ours\n"
+
+
+@pytest.fixture
+def written(home: Home) -> Path:
+    home.config.parent.mkdir(mode=0o700, exist_ok=True)
+    home.config.write_text(TEXT)
+    home.config.chmod(0o640)
+    return home.config
+
+
+def test_a_setting_is_set_and_the_rest_stays_as_it_was(written: Path, inside: Inside, home: Home) -> None:
+    outcome = inside("config", "set", "server.port", "9090", "gateway.providers", "anthropic")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out == 'server.port = 9090\ngateway.providers = ["anthropic"]\n'
+    assert written.read_text() == TEXT.replace("8080", "9090") + '\n[gateway]\nproviders = ["anthropic"]\n'
+    assert stat.S_IMODE(written.stat().st_mode) == 0o640
+    assert '"server.port,gateway.providers"' in home.audit.read_text()
+    assert inside("config", "set", "--unset", "gateway.providers").out == "gateway.providers = []\n"
+    assert inside("config", "get", "server.port").out == "9090\n"
+
+
+def test_the_first_setting_makes_a_file_that_is_ours_alone(home: Home, inside: Inside) -> None:
+    assert inside("config", "set", "server.port", "9090").code == 0
+    assert home.config.read_text() == "[server]\nport = 9090\n"
+    assert stat.S_IMODE(home.config.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("server.port", "99999"), 3, ("server.port must be a number from 0 to 65535",)),
+        (("server.port", "x", "server.workers", "0"), 3, ("server.port must be", "server.workers must be")),
+        (("server.tls_cert", "a.pem"), 3, ("tls_key must be set together",)),
+        (("server.prot", "1"), 4, ("did you mean server.port?",)),
+        (("server.port",), 2, ("without a value",)),
+        ((), 2, ("nothing to set",)),
+        (("policy.subscription", "own"), 7, ("tokenferry policy set own",)),
+        (("policy.subscription", "'own'"), 7, ("tokenferry policy set own",)),
+        (("providers.idp.base_url", "https://x.example", "providers.idp.api_key", KEY), 3, ("does not belong here",)),
+    ],
+)
+def test_what_could_not_be_used_is_not_written(
+    written: Path, inside: Inside, arguments: tuple[str, ...], code: int, words: tuple[str, ...]
+) -> None:
+    outcome = inside("config", "set", *arguments)
+    assert outcome.code == code
+    assert all(word in outcome.err for word in words)
+    assert outcome.hides(KEY)
+    assert written.read_text() == TEXT
+
+
+def test_faults_that_were_there_before_do_not_keep_one_from_being_mended(home: Home, inside: Inside) -> None:
+    home.config.parent.mkdir(mode=0o700, exist_ok=True)
+    home.config.write_text('[server]\nport = "x"\nworkers = 0\n')
+    home.config.chmod(0o600)
+    outcome = inside("config", "set", "server.port", "9090")
+    assert outcome.code == 0
+    assert "still can't be used: server.workers must be" in outcome.err
+    assert home.config.read_text() == "[server]\nport = 9090\nworkers = 0\n"
+
+
+def test_check_lists_every_fault(home: Home, inside: Inside) -> None:
+    assert inside("config", "check").out == f"there is no {home.config}, so the defaults hold\n"
+    home.config.write_text('[server]\nport = "x"\nhots = 1\n[gatewy]\n')
+    home.config.chmod(0o600)
+    outcome = inside("config", "check")
+    assert outcome.code == 3
+    assert outcome.err.count("\n") == 4
+    told = inside("config", "check", "--json")
+    assert told.code == 3
+    assert len(told.json["problems"]) == 3
+    home.config.write_text("[server\n")
+    assert inside("config", "check").code == 3
+    told = inside("config", "check", "--json")
+    assert told.code == 3
+    assert "is no TOML" in told.json["problems"][0]
+    home.config.write_text(TEXT)
+    assert inside("config", "check").out == f"{home.config} can be used\n"
+    assert inside("config", "check", "--json").json["problems"] == []
+
+
+def test_a_file_that_was_named_must_be_there(tmp_path: Path, inside: Inside) -> None:
+    for arguments in (("check",), ("show",), ("get", "server.port")):
+        assert inside("config", *arguments, "--config", str(tmp_path / "no.toml")).code == 3
+
+
+def test_show_tells_each_setting_its_source_and_no_secret(
+    home: Home, inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IDP_KEY", KEY)
+    inside("config", "set", "providers.idp.base_url", "https://x.example", "providers.idp.api_key", "$IDP_KEY")
+    shown = inside("config", "show")
+    lines = {line.split(" = ")[0]: line for line in shown.out.splitlines()}
+    assert lines["server.port"].split() == ["server.port", "=", "13456", "#", "default"]
+    assert "# config.toml; leads to a key with fingerprint " in lines["providers.idp.api_key"]
+    assert "providers.idp.oauth.authorize_parameters = {}" in shown.out
+    assert "providers.anthropic" not in shown.out
+    assert "providers.anthropic.base_url" in inside("config", "show", "--all").out
+    told = inside("config", "show", "--json")
+    (key,) = [one for one in told.json["settings"] if one["path"] == "providers.idp.api_key"]
+    assert key["value"] == "$IDP_KEY"
+    assert key["source"] == "config.toml"
+    assert len(key["fingerprint"]) == 8
+    assert shown.hides(KEY)
+    assert told.hides(KEY)
+
+
+def test_get_prints_one_setting_or_a_section(written: Path, inside: Inside) -> None:
+    assert inside("config", "get", "server.host").out == "127.0.0.1\n"
+    assert inside("config", "get", "server.uds").out == "\n"
+    assert inside("config", "get", "server.uds", "--json").json is None
+    assert inside("config", "get", "providers.anthropic.base_url").out == "https://api.anthropic.com\n"
+    assert "server.port = 8080\n" in inside("config", "get", "server").out
+    assert inside("config", "get", "server", "--json").json["port"] == 8080
+    assert inside("config", "get", "providers.claude-max.oauth.authorize_parameters").out == '{"code": "true"}\n'
+    outcome = inside("config", "get", "server.prot")
+    assert outcome.code == 4
+    assert "did you mean server.port?" in outcome.one_line()
+
+
+def editor(path: Path, old: str, new: str, code: int = 0) -> str:
+    """A program that edits as people do, and ends with this code."""
+    path.write_text(
+        "import pathlib, sys\n"
+        "file = pathlib.Path(sys.argv[1])\n"
+        f"file.write_text(file.read_text().replace({old!r}, {new!r}))\n"
+        f"sys.exit({code})\n"
+    )
+    return f"{sys.executable} '{path}'"
+
+
+def copies(home: Home) -> list[Path]:
+    return [each for each in home.path.iterdir() if each.name.startswith(".config")]
+
+
+def test_edit_puts_the_result_in_place(
+    written: Path, inside: Inside, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDITOR", "false")
+    monkeypatch.setenv("VISUAL", editor(tmp_path / "ed it.py", "8080", "9090"))
+    assert inside("config", "edit").out == f"{written} is changed\n"
+    assert written.read_text() == TEXT.replace("8080", "9090")
+    assert stat.S_IMODE(written.stat().st_mode) == 0o640
+    assert inside("config", "edit").out == "nothing was changed\n"
+    assert copies(home) == []
+
+
+def test_edit_without_a_file_begins_with_a_comment_and_makes_none_for_nothing(
+    home: Home, inside: Inside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VISUAL", "true")
+    assert inside("config", "edit").out == "nothing was changed\n"
+    assert not home.config.exists()
+    monkeypatch.setenv("VISUAL", editor(tmp_path / "edit.py", "effect.\n", "effect.\nserver.port = 1\n"))
+    assert inside("config", "edit").code == 0
+    assert home.config.read_text().endswith("server.port = 1\n")
+    assert stat.S_IMODE(home.config.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("new", "code", "words"),
+    [("99999", 0, "must be a number"), ("[", 0, "is no TOML"), ("9090", 3, "exit code 3")],
+)
+def test_edit_keeps_the_text_that_can_not_be_used(
+    written: Path,
+    inside: Inside,
+    *,
+    home: Home,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    new: str,
+    code: int,
+    words: str,
+) -> None:
+    monkeypatch.setenv("VISUAL", editor(tmp_path / "edit.py", "8080", new, code))
+    monkeypatch.setattr("sys.stdin", None)
+    outcome = inside("config", "edit")
+    assert outcome.code == (1 if code else 3)
+    assert words in outcome.err
+    (copy,) = copies(home)
+    assert str(copy) in outcome.err
+    assert copy.read_text() == TEXT.replace("8080", new)
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert written.read_text() == TEXT
+
+
+def test_edit_keeps_the_text_when_the_file_was_changed_meanwhile(
+    written: Path, inside: Inside, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "edit.py"
+    program = editor(script, "8080", "9090")
+    script.write_text(f"import pathlib\npathlib.Path({str(written)!r}).write_text('# theirs')\n{script.read_text()}")
+    monkeypatch.setenv("VISUAL", program)
+    outcome = inside("config", "edit")
+    assert outcome.code == 1
+    assert "changed by somebody else" in outcome.err
+    assert written.read_text() == "# theirs"
+    assert [copy.read_text() for copy in copies(home)] == [TEXT.replace("8080", "9090")]
+
+
+def test_edit_offers_to_go_on_and_ends_when_it_can_be_used(
+    written: Path, inside: Inside, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first round makes 99999 of 8080, the second 9090 of that."""
+    script = tmp_path / "edit.py"
+    script.write_text(
+        "import pathlib, sys\nfile = pathlib.Path(sys.argv[1])\ntext = file.read_text()\n"
+        "file.write_text(text.replace('99999', '9090') if '99999' in text else text.replace('8080', '99999'))\n"
+    )
+    monkeypatch.setenv("VISUAL", f"{sys.executable} {script}")
+    monkeypatch.setattr(command, "confirmed", lambda *_, **__: True)
+
+    class Terminal:
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stdin", Terminal())
+    outcome = inside("config", "edit")
+    assert outcome.code == 0
+    assert "must be a number" in outcome.err
+    assert written.read_text() == TEXT.replace("8080", "9090")
+    assert copies(home) == []
+
+
+def test_an_editor_that_is_not_there_is_told(
+    written: Path, inside: Inside, monkeypatch: pytest.MonkeyPatch, home: Home
+) -> None:
+    monkeypatch.setenv("VISUAL", "no-such-editor --wait")
+    outcome = inside("config", "edit")
+    assert outcome.code == 2
+    assert "VISUAL" in outcome.err
