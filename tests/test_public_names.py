@@ -19,6 +19,7 @@ ROOMS = [
         "limits",
         "login",
         "oauth",
+        "pool",
         "providers",
         "refresh",
         "service",

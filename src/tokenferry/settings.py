@@ -2,21 +2,27 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from types import MappingProxyType
+from typing import Final, Literal, TypeAlias
 
 from tokenferry.errors import ConfigError
 
 __all__ = [
     "LONGEST_DRAIN",
     "MOST_WORKERS",
+    "AccountCaps",
     "GatewaySettings",
     "Home",
     "KeepSettings",
+    "Overage",
     "PolicySettings",
+    "PoolSettings",
     "RefreshSettings",
     "ServerSettings",
+    "Strategy",
 ]
 
 
@@ -138,6 +144,42 @@ class GatewaySettings:
     """Certificates in PEM, to be trusted beside the system's."""
     max_connections: int | None = None
     """To one upstream; further requests wait for a turn."""
+
+
+Strategy: TypeAlias = Literal["priority", "round-robin", "least-utilised", "drain-soonest-reset"]
+Overage: TypeAlias = Literal["allow", "avoid", "refuse"]
+
+
+@dataclass(frozen=True, slots=True)
+class AccountCaps:
+    """How much one account is asked at most by one worker; 0 for as much as comes."""
+
+    rate: float = 0.0
+    """Requests per second."""
+    concurrency: int = 0
+    """Requests at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """`[pool]`: which of several accounts serves, and how hard a request is tried."""
+
+    strategy: Strategy = "priority"
+    affinity_header: str | None = None
+    """What keeps requests together that name no session, in lower case."""
+    attempts: int = 10
+    """So often a request is sent at most."""
+    total: float = 120.0
+    """After so many seconds nothing is sent anew."""
+    queue: int = 100
+    """So many requests wait at most while every account is at its cap."""
+    quota_threshold: float | None = None
+    """The share of a limit that is warned about once it is used up."""
+    overage: Overage = "allow"
+    """Whether an account that bills use beyond its subscription serves: like others, only if no other can, or not."""
+    caps: AccountCaps = AccountCaps()
+    account_caps: Mapping[str, AccountCaps] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+    """Those of single accounts, by name."""
 
 
 @dataclass(frozen=True, slots=True)

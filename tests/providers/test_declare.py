@@ -174,7 +174,7 @@ def test_every_fault_of_a_declaration_is_told() -> None:
         "providers.mine.accounts must be a list of strings",
         "providers.mine.strategy must be one of priority, round-robin, least-utilised, drain-soonest-reset",
         "providers.mine.typ is no key that tokenferry knows; known here: accounts, auth_type, base_url, enabled, name, "
-        "oauth, oauth_provider, provider_type, strategy, subscription, variable",
+        "oauth, oauth_provider, provider_type, strategy, subscription, usage_url, variable",
     ]
 
 

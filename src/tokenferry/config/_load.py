@@ -8,13 +8,14 @@ from typing import Any, Final
 
 from tokenferry.config._gateway import read_gateway
 from tokenferry.config._policy import read_policy
+from tokenferry.config._pool import read_pool
 from tokenferry.config._providers import read_providers
 from tokenferry.config._server import read_server
 from tokenferry.credentials import ApiKey
 from tokenferry.errors import ConfigError
 from tokenferry.providers import Provider, Setting, Table, builtin_providers
 from tokenferry.secret import Fields
-from tokenferry.settings import GatewaySettings, PolicySettings, ServerSettings
+from tokenferry.settings import GatewaySettings, PolicySettings, PoolSettings, ServerSettings
 from tokenferry.statement import stated_at
 from tokenferry.stores import read_private_file
 
@@ -29,6 +30,7 @@ class Config:
     server: ServerSettings = field(default_factory=ServerSettings)
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     policy: PolicySettings = field(default_factory=PolicySettings)
+    pool: PoolSettings = field(default_factory=PoolSettings)
     providers: Mapping[str, Provider] = field(default_factory=builtin_providers)
     """By name: declared ones in their order, then the built-in ones."""
     keys: Mapping[str, ApiKey] = field(default_factory=dict)
@@ -97,6 +99,7 @@ def read(
     server = read_server(root.table("server"), path.parent)
     gateway = read_gateway(root.table("gateway"), path.parent, providers)
     policy = read_policy(root.table("policy"))
+    pool = read_pool(root.table("pool"))
     if later := [key for key in _LATER if root.ignore(key)]:
         warnings.append(f"{path}: {' and '.join(later)} accepted but without effect: this version does not route")
     root.done()
@@ -105,6 +108,7 @@ def read(
         server=server,
         gateway=gateway,
         policy=policy,
+        pool=pool,
         providers=MappingProxyType(providers),
         keys=MappingProxyType(keys),
         warnings=tuple(warnings),

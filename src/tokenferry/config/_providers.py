@@ -33,8 +33,6 @@ def read_providers(
             continue
         if provider.name in declared:
             table.problem("name", "is declared twice; give each provider a name of its own")
-        if provider.strategy != "priority":
-            warnings.append(f"{path}: {table.path}.strategy: this version knows priority alone and uses that")
         declared[provider.name] = provider
     return {**declared, **{name: one for name, one in builtin.items() if name not in declared}}, keys
 

@@ -5,14 +5,14 @@ from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, get_args
 from urllib.parse import urlsplit
 
 from tokenferry.oauth import OAuthEndpoints
 from tokenferry.providers._provider import KIND_OF_AUTH_TYPE, Provider, logs_in_at_subscription
 from tokenferry.providers._table import Table, is_loopback, url_fault
+from tokenferry.settings import Strategy
 
-_STRATEGIES: Final = ("priority", "round-robin", "least-utilised", "drain-soonest-reset")
 _DAY: Final = 86_400
 _RESERVED: Final = frozenset(
     {
@@ -105,7 +105,8 @@ def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
         enabled=table.flag("enabled", parent.enabled if inherited and parent else True),
         subscription=subscription or forced,
         accounts=_accounts(table, inherited.accounts if inherited else None),
-        strategy=table.choice("strategy", parent.strategy if parent else "priority", _STRATEGIES),
+        strategy=table.choice("strategy", parent.strategy if parent else None, get_args(Strategy)),
+        usage_url=_usage_url(table, base_url, inherited.usage_url if inherited else None),
         variable=_variable(table, parent.variable if parent else None),
         oauth=oauth,
     )
@@ -121,6 +122,19 @@ def _accounts(table: Table, default: tuple[str, ...] | None) -> tuple[str, ...] 
     if "accounts" in table:
         table.problem("oauth_provider", "and accounts say the same thing; keep one of them")
     return (alias,)
+
+
+def _usage_url(table: Table, base_url: str, default: str | None) -> str | None:
+    """`{base_url}` stands for the provider's own. The login goes there, so it must be the same host."""
+    template = table.text("usage_url", default)
+    if template is None:
+        return None
+    url = template.replace("{base_url}", base_url)
+    if fault := url_fault(url):
+        table.problem("usage_url", fault)
+    elif urlsplit(url).netloc.lower() != urlsplit(base_url).netloc.lower():
+        table.problem("usage_url", "must be on the host of base_url, for the login is sent to it")
+    return template
 
 
 def _variable(table: Table, default: str | None) -> str | None:

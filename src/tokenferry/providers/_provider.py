@@ -5,9 +5,9 @@ from urllib.parse import urlsplit
 from tokenferry.credentials import API_KEY_PREFIX, SETUP_TOKEN_PREFIX, Credential, Kind, OAuthToken
 from tokenferry.oauth import OAuthEndpoints
 from tokenferry.providers._table import is_loopback
+from tokenferry.settings import Strategy
 
 AuthType: TypeAlias = Literal["api_key", "setup_token", "oauth"]
-Strategy: TypeAlias = Literal["priority", "round-robin", "least-utilised", "drain-soonest-reset"]
 
 KIND_OF_AUTH_TYPE: Final[dict[AuthType, Kind]] = {
     "api_key": "api-key",
@@ -34,7 +34,10 @@ class Provider:
     subscription: bool = False
     accounts: tuple[str, ...] | None = None
     """The accounts it uses, in order; None means all that name it."""
-    strategy: Strategy = "priority"
+    strategy: Strategy | None = None
+    """None for that of `[pool]`."""
+    usage_url: str | None = None
+    """Where a login can ask how much of its limits is used up, as declared; `usage_endpoint` is what to call."""
     variable: str | None = None
     """The environment variable in which programs look for its key or token; None for what is usual."""
     oauth: OAuthEndpoints = field(default_factory=OAuthEndpoints)
@@ -43,6 +46,10 @@ class Provider:
     @property
     def endpoints(self) -> OAuthEndpoints:
         return self.oauth.at(self.base_url)
+
+    @property
+    def usage_endpoint(self) -> str | None:
+        return self.usage_url and self.usage_url.replace("{base_url}", self.base_url)
 
     @property
     def kind(self) -> Kind:

@@ -62,6 +62,10 @@ class Table:
         """The key with its table's path before it."""
         return f"{self.path}.{key}" if self.path else key
 
+    def names(self) -> list[str]:
+        """Every key that is there."""
+        return list(self._data)
+
     def problem(self, key: str, must: str) -> None:
         """Note that the key's value is not what it must be."""
         self._problems.append(f"{self.at(key)} {must}")

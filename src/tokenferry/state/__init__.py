@@ -1,7 +1,7 @@
 """What this machine knows besides credentials, in one SQLite file that all processes share."""
 
 from tokenferry.state._client_key import ClientKey
-from tokenferry.state._cooldowns import Cooldown, Cooldowns, Scope, ScopeKind
+from tokenferry.state._cooldowns import Cooldown, Cooldowns, Scope, ScopeKind, later
 from tokenferry.state._database import Database
 from tokenferry.state._decisions import KEPT_DECISIONS, Decision, Decisions
 from tokenferry.state._keys import INFERENCE_PREFIX, ClientKeys
@@ -28,6 +28,7 @@ __all__ = [
     "Scope",
     "ScopeKind",
     "State",
+    "later",
     "local_key",
     "read_local_key",
 ]

@@ -80,7 +80,7 @@ class Cooldowns:
                 "SELECT * FROM cooldowns WHERE kind = ? AND name = ? AND family = ? AND cause = ?", key
             ).fetchone()
             if row is not None and not is_better_informed:
-                new = _later(_cooldown(row), new, now)
+                new = later(_cooldown(row), new, now)
             connection.execute(
                 f"INSERT OR REPLACE INTO cooldowns ({', '.join(_COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608  # the columns' names are ours
                 (*key, new.source, new.until, new.evidence, new.noted_at),
@@ -96,7 +96,8 @@ class Cooldowns:
             ).rowcount
 
 
-def _later(old: Cooldown, new: Cooldown, now: int) -> Cooldown:
+def later(old: Cooldown, new: Cooldown, now: float) -> Cooldown:
+    """Which of two of one scope and cause counts: the later end, and a known one that lies ahead before an unknown."""
     if old.until is None:
         return new
     if new.until is None:

@@ -1,0 +1,33 @@
+"""Which account serves a request, and where it goes when that one can't. Nothing here reads, writes, waits or sends."""
+
+from tokenferry.pool._choice import Choice, PassedOver
+from tokenferry.pool._journey import Journey
+from tokenferry.pool._member import Hop, Member, Roster, Want, affinity_key
+from tokenferry.pool._pick import Headers, Pick
+from tokenferry.pool._pool import Pool
+from tokenferry.pool._records import Change, Cleared, Learned, Noted, Records
+from tokenferry.pool._steps import Give, Queue, Refuse, Step, Try
+
+__all__ = [
+    "Change",
+    "Choice",
+    "Cleared",
+    "Give",
+    "Headers",
+    "Hop",
+    "Journey",
+    "Learned",
+    "Member",
+    "Noted",
+    "PassedOver",
+    "Pick",
+    "Pool",
+    "Queue",
+    "Records",
+    "Refuse",
+    "Roster",
+    "Step",
+    "Try",
+    "Want",
+    "affinity_key",
+]

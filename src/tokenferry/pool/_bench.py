@@ -1,0 +1,39 @@
+"""From what an answer means to what is passed over, and until when."""
+
+from random import Random
+from typing import Final
+
+from tokenferry.limits import Verdict, cooldown_until, model_family
+from tokenferry.pool._member import Member
+from tokenferry.state import Cooldown, Scope
+
+SOURCE: Final = "answer"
+_OF_LIMITS: Final = frozenset({"window", "retry-after", "back-off"})
+
+
+def scope_of(verdict: Verdict, member: Member, organization: str, model: str) -> Scope | None:
+    """What is passed over for it; None for nothing. Where no organization is known, the account stands for it."""
+    if verdict.hold == "none":
+        return None
+    family = {"all": "", "family": model_family(model), "model": model}[verdict.models]
+    match verdict.scope:
+        case "account" | "credential":
+            return Scope("account", member.name, family)
+        case "organization" if organization and not member.bills_subscription:
+            return Scope("organization", organization, family)
+        case "organization":
+            return Scope("account", member.name, family)
+        case "provider":
+            return Scope("provider", member.provider, family)
+        case "request" | "transient":
+            return None
+
+
+def cooldown_of(verdict: Verdict, scope: Scope, *, now: float, failures: int, rng: Random, evidence: str) -> Cooldown:
+    until = cooldown_until(verdict, now=now, failures=failures, rng=rng)
+    return Cooldown(scope, verdict.cause, SOURCE, until, evidence, int(now))
+
+
+def is_of_limits(verdict: Verdict) -> bool:
+    """Whether it benches somebody for a while because a limit is reached."""
+    return verdict.hold in _OF_LIMITS and verdict.scope in {"account", "organization"}

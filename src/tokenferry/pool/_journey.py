@@ -1,0 +1,371 @@
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from tokenferry.limits import Verdict, classify, read_limits
+from tokenferry.pool._bench import is_of_limits
+from tokenferry.pool._member import Hop, Member, Want
+from tokenferry.pool._pick import Headers, Pick, text_headers
+from tokenferry.pool._refusals import capped, exhausted, forbidden, reasons, tired, unreachable
+from tokenferry.pool._steps import Give, Queue, Refuse, Step, Try
+from tokenferry.pool._story import Event, Story
+
+if TYPE_CHECKING:
+    from tokenferry.pool._pool import Pool
+
+Plan: TypeAlias = Literal["choose", "again", "renew", "sibling", "provider", "give", "over"]
+
+_IN_PLACE: Final = 2
+_FIRST_WAIT: Final = 0.5
+_LONGEST_WAIT: Final = 10.0
+_GIVE: Final = Give()
+
+
+def _do_nothing() -> None:
+    pass
+
+
+class Journey:
+    """One request on its way over accounts and providers, without I/O: what comes next, by what came before.
+
+    Ask `next` for a step, do it, report what came of it with one of the methods below, and ask again, until a step is
+    `Give` or `Refuse`, or `served` was reported. Then, or wherever it ends, call `close`.
+    """
+
+    def __init__(self, pool: "Pool", hops: Sequence[Hop], want: Want) -> None:
+        self.want = want
+        self.fingerprint = ""
+        """Of the credential that is presented; set it before reporting, for the story."""
+        self.wake: Callable[[], None] = _do_nothing
+        """Called when a place is free for a journey in the queue. Set it before the first `next`."""
+        self.attempts = 0
+        """How often something was to be sent."""
+        self.story = Story(pool, hops, want)
+        self._pool = pool
+        self._settings = pool.settings
+        self._hops = pool.order(hops)
+        self._began = pool.monotonic()
+        self._plan: Plan = "choose"
+        self._at = 0
+        self._wait = 0.0
+        self._pick: Pick | None = None
+        self._busy: Member | None = None
+        self._tried: set[str] = set()
+        self._earlier: set[str] = set()
+        self._unusable: set[str] = set()
+        self._renewed: set[str] = set()
+        self._in_place = 0
+        self._has_hopped = False
+        self._is_probing = False
+        self._last: Verdict | None = None
+        self._turn = 0.0
+        self._unreachable: dict[str, str] = {}
+        self._granted: Pick | None = None
+        self._is_queued = False
+
+    # -- asking
+
+    def next(self) -> Step:
+        """What is to be done now."""
+        if self._is_queued or self._granted is not None:
+            return self._after_queue()
+        match self._plan:
+            case "choose":
+                return self._go_on()
+            case "again" | "renew":
+                assert self._pick is not None
+                return self._try(self._pick, wait=self._wait, renew=self._plan == "renew")
+            case "sibling":
+                return self._to_sibling()
+            case "provider":
+                self._next_provider()
+                return self._go_on()
+            case _:
+                return _GIVE
+
+    # -- reporting
+
+    def served(self, headers: Headers) -> None:
+        """A good answer came, and goes to the client from here on: nothing is ever sent again."""
+        assert self._pick is not None
+        self._plan = "over"
+        self.story.note(Event("served", self._pick.member.name, self.fingerprint))
+        self._pool.served(self._hops[self._at], self.want, self._pick, headers)
+        self._end_probe(has_failed=False)
+
+    def answered(self, status: int, headers: Headers, body: bytes) -> None:
+        """An answer came that went to nobody yet: an error, or a stream whose first event is one.
+
+        `body` is all of it, or of a stream what came before content. Keep the answer: `Give` may ask for it.
+        """
+        pick, hop, pool = self._sent()
+        fields = text_headers(headers)
+        now, wire_format = pool.now(), hop.roster.wire_format
+        verdict = classify(status, fields, body, now=now, provider_format=wire_format)
+        state = read_limits(fields, now=now, provider_format=wire_format)
+        pool.told(pick.member, state, is_side=self.want.is_side)
+        self._last = verdict
+        may_wait = fields.get("x-should-retry", "").strip().lower() != "false"
+        told_wait = state.retry_after or 0.0
+        benched = self._decide(verdict, pick, hop, may_wait=may_wait and told_wait <= _LONGEST_WAIT, wait=told_wait)
+        self.story.note(Event("answered", pick.member.name, self.fingerprint, status, verdict, benched, self._plan))
+
+    def unsent(self, reason: str) -> None:
+        """No connection came about, or not all of the request was sent: it can't have been served."""
+        pick, hop, pool = self._sent()
+        self._end_probe(has_failed=None)
+        provider = hop.roster.provider
+        is_first = provider not in self._unreachable
+        self._unreachable[provider] = reason
+        if is_first and not self._has_more():
+            self._repeat(_FIRST_WAIT / 2)
+        else:
+            pool.unreachable(provider)
+            self._plan = "provider"
+        self.story.note(Event("unsent", pick.member.name, self.fingerprint, reason=reason, plan=self._plan))
+
+    def lost(self, reason: str) -> None:
+        """The request was sent, and its answer timed out or was cut off: it may have been paid for."""
+        pick, _, _ = self._sent()
+        self._end_probe(has_failed=None)
+        self._plan = "give"
+        self.story.note(Event("lost", pick.member.name, self.fingerprint, reason=reason, plan="give"))
+
+    def unavailable(self, reason: str, retry_after: float | None = None) -> None:
+        """The account has no credential to present now. `retry_after` is in seconds."""
+        pick, _, pool = self._sent()
+        self._end_probe(has_failed=None)
+        pool.rest(pick.member, reason, retry_after)
+        self._unusable.add(pick.member.name)
+        self.story.unavailable[pick.member.name] = (reason, retry_after)
+        self.attempts -= 1  # nothing was sent
+        self._plan = "choose"
+        self.story.note(Event("unavailable", pick.member.name, reason=reason, plan="choose"))
+
+    def not_renewed(self, reason: str) -> None:
+        """There is no other token than the refused one; the answer that refused it is still held."""
+        pick, hop, pool = self._sent()
+        assert self._last is not None
+        benched = pool.bench(hop, pick, self._last, is_side=self.want.is_side)
+        self._end_probe(has_failed=True)
+        self._plan = "choose"
+        self.story.note(
+            Event("not renewed", pick.member.name, verdict=self._last, benched=benched, reason=reason, plan="choose")
+        )
+
+    def close(self) -> None:
+        """The request has ended: served, given up by its client, or anything else. Harmless when it has."""
+        self._plan = "over"
+        self._release()
+        self._end_probe(has_failed=None)
+        self._leave_queue()
+        if self._granted is not None:
+            self._pool.end(self._granted.member)
+            self._granted = None
+
+    # -- what an answer means for the way
+
+    def _decide(self, verdict: Verdict, pick: Pick, hop: Hop, *, may_wait: bool, wait: float) -> Any:
+        is_refused_login = verdict.action == "refresh" and self._may_renew(pick.member)
+        benched = None
+        if not is_refused_login:
+            benched = self._pool.bench(hop, pick, verdict, is_side=self.want.is_side)
+            self._end_probe(has_failed=self._has_failed(verdict))
+        match verdict.action:
+            case "return":
+                self._plan = "give"
+            case "refresh" if is_refused_login:
+                self._renewed.add(pick.member.name)
+                self._plan, self._wait = "renew", 0.0
+            case "refresh" | "fail-over":
+                self._plan = "choose"
+            case "hop":
+                self._plan = "give" if self._has_hopped else "sibling"
+                self._has_hopped = True
+            case "retry":
+                if self._has_more() or self._in_place or not may_wait:
+                    self._plan = "provider"
+                else:
+                    self._repeat(max(_FIRST_WAIT, wait))
+            case "retry-then-hop":
+                self._overloaded(may_wait=may_wait, wait=wait)
+            case "next-provider":
+                self._plan = "provider"
+        return benched
+
+    def _overloaded(self, *, may_wait: bool, wait: float) -> None:
+        if self._has_hopped:
+            self._plan = "provider"
+            return
+        has_other = self._has_more() or len(self._hops[self._at].roster.members) > 1
+        if may_wait and self._in_place < (1 if has_other else _IN_PLACE):
+            self._repeat(max(_FIRST_WAIT * 2**self._in_place, wait))
+        else:
+            self._plan, self._has_hopped = "sibling", True
+
+    def _repeat(self, least: float) -> None:
+        """Once more the same, after so many seconds up to twice as many."""
+        self._in_place += 1
+        self._plan, self._wait = "again", least * self._pool.rng.uniform(1.0, 2.0)
+
+    def _may_renew(self, member: Member) -> bool:
+        return member.kind == "oauth" and member.name not in self._renewed
+
+    @staticmethod
+    def _has_failed(verdict: Verdict) -> bool | None:
+        return True if is_of_limits(verdict) or verdict.scope in {"account", "credential", "organization"} else None
+
+    # -- finding the way
+
+    def _choose(self) -> Pick | None:
+        is_first = not self.attempts and not self._unusable and self.want.pinned is None
+        return self._pool.pick(self._hops[self._at], self.want, self._passed(), is_first=is_first)
+
+    def _passed(self) -> set[str]:
+        return self._tried | self._unusable if self._unusable else self._tried
+
+    def _go_on(self) -> Step:
+        while self._at < len(self._hops):
+            if (pick := self._choose()) is not None:
+                return self._try(pick)
+            self._next_provider()
+        return self._at_the_end()
+
+    def _to_sibling(self) -> Step:
+        """To one other account; of this provider if it has one."""
+        if (sibling := self._choose()) is not None:
+            return self._try(sibling)
+        if self._has_more():
+            self._next_provider()
+            return self._go_on()
+        self._plan = "give"
+        return _GIVE
+
+    def _has_more(self) -> bool:
+        return self._at + 1 < len(self._hops)
+
+    def _next_provider(self) -> None:
+        self._at += 1
+        self._earlier |= self._tried
+        self._tried = set()
+        self._in_place, self._has_hopped = 0, False
+
+    def _try(self, pick: Pick, *, wait: float = 0.0, renew: bool = False, turn: float | None = None) -> Step:
+        if self.attempts >= self._settings.attempts or self._left() < wait:
+            self._pool.probed(pick, has_failed=None)
+            if turn is not None:
+                self._pool.end(pick.member)
+            return self._refuse(tired(self.attempts, self._spent()))
+        self._pick, self._busy, self._is_probing = pick, pick.member, pick.block is not None
+        self._tried.add(pick.member.name)
+        self.attempts += 1
+        if turn is None:
+            turn = self._pool.begin(pick.member)
+        hop = self._hops[self._at]
+        step = Try(hop, pick.member, max(wait, turn), renew, self._is_probing)
+        self.story.note(Event("tried", pick.member.name, reason=pick.why, wait=step.wait, model=hop.model, pick=pick))
+        return step
+
+    def _at_the_end(self) -> Step:
+        """Nobody is ready."""
+        tried = self._earlier | self._tried | self._unusable
+        hops = list(enumerate(self._hops))
+        for at, hop in hops if self._pool.load.is_capped else ():
+            if (found := self._pool.next_turn(hop, self.want, tried)) is not None:
+                pick, pause = found
+                if pause > self._left() or pause * self._pool.load.caps(pick.member.name).rate > self._settings.queue:
+                    return self._refuse(capped())
+                self._at = at
+                return self._try(pick)
+        if any(self._pool.is_full(hop, self.want, tried) for _, hop in hops if self._pool.load.is_capped):
+            return self._queue()
+        for at, hop in hops:
+            if (last := self._pool.last_resort(hop, self.want, tried)) is not None:
+                self._at = at
+                return self._try(last)
+        return self._end()
+
+    def _end(self) -> Step:
+        """What the client is told in the end."""
+        if self._last is None and self._unreachable:
+            return self._refuse(unreachable(self._unreachable))
+        told = reasons(self._pool, self._hops, self.want, self.story)
+        if not told:
+            return self._refuse(forbidden(self._hops))
+        is_held = self._last is not None
+        is_the_accounts = any(one.is_limit for one in told)
+        if is_held and (len(told) == 1 or not is_the_accounts or self._last_was_passing()):
+            self._plan = "give"
+            return _GIVE
+        if not is_held and all(one.is_unavailable for one in told):
+            self._plan = "give"
+            return _GIVE
+        return self._refuse(exhausted(told, self._pool.now()))
+
+    def _last_was_passing(self) -> bool:
+        """Whether the answer that is held is about no account, so that it is the truest there is."""
+        return self._last is not None and self._last.scope in {"request", "transient", "provider"}
+
+    def _refuse(self, refusal: Refuse) -> Refuse:
+        self._plan = "over"
+        self.story.note(Event("refused", status=refusal.status, reason=refusal.message))
+        return refusal
+
+    # -- waiting for a place
+
+    def _queue(self) -> Step:
+        if len(self._pool.waiting) >= self._settings.queue or self._left() <= 0:
+            return self._refuse(capped())
+        self._is_queued = True
+        self._pool.waiting.append(self)
+        self.story.note(Event("queued"))
+        return Queue(self._left())
+
+    def offer(self, member: Member) -> bool:
+        """Take the place that is free there, if it may serve this request."""
+        tried = self._earlier | self._tried | self._unusable
+        for at, hop in enumerate(self._hops):
+            if (pick := self._pool.pick_only(hop, self.want, tried, member)) is not None:
+                self._at, self._granted, self._turn = at, pick, self._pool.begin(member)
+                self._is_queued = False
+                self.wake()
+                return True
+        return False
+
+    def _after_queue(self) -> Step:
+        if self._granted is not None:
+            pick, self._granted = self._granted, None
+            return self._try(pick, turn=self._turn)
+        if (left := self._left()) > 0:
+            return Queue(left)
+        self._leave_queue()
+        return self._refuse(capped())
+
+    def _leave_queue(self) -> None:
+        if self._is_queued:
+            self._is_queued = False
+            self._pool.waiting.remove(self)
+
+    # -- keeping count
+
+    def _left(self) -> float:
+        return self._settings.total - self._spent()
+
+    def _spent(self) -> float:
+        return self._pool.monotonic() - self._began
+
+    def _sent(self) -> tuple[Pick, Hop, "Pool"]:
+        """What was tried last, which has ended."""
+        assert self._pick is not None
+        self._release()
+        return self._pick, self._hops[self._at], self._pool
+
+    def _release(self) -> None:
+        if self._busy is not None:
+            member, self._busy = self._busy, None
+            self._pool.end(member)
+
+    def _end_probe(self, *, has_failed: bool | None) -> None:
+        if self._is_probing:
+            assert self._pick is not None
+            self._is_probing = False
+            self._pool.probed(self._pick, has_failed=has_failed)

@@ -1,0 +1,72 @@
+from dataclasses import dataclass, field
+
+from tokenferry.credentials import Kind
+from tokenferry.limits import WireFormat
+from tokenferry.settings import Strategy
+from tokenferry.stores import DEFAULT_PRIORITY
+
+_LONGEST_PART = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An account of a pool. `organization` is what its credential says, if it says so; answers tell it, too."""
+
+    name: str
+    provider: str
+    kind: Kind = "api-key"
+    priority: int = DEFAULT_PRIORITY
+    organization: str = ""
+    bills_subscription: bool = False
+    """Whether its limits are its own, and not those of its organization's keys."""
+    has_usage_url: bool = False
+    """Whether its provider can be asked, at no cost, how much of its limits is used up."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Roster:
+    """The accounts of one provider, in their order. Make a new one when they change: it is told apart by identity."""
+
+    provider: str
+    members: tuple[Member, ...]
+    strategy: Strategy | None = None
+    """None for that of `[pool]`."""
+    wire_format: WireFormat = "anthropic"
+    by_name: dict[str, Member] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        ordered = tuple(sorted(self.members, key=lambda member: member.priority))
+        object.__setattr__(self, "members", ordered)
+        object.__setattr__(self, "by_name", {member.name: member for member in ordered})
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One provider that may serve a request, and what it calls the model."""
+
+    roster: Roster
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What a request asks of the pool."""
+
+    affinity: str = ""
+    """What is kept on one account, by `affinity_key`; empty for nothing."""
+    allowed: frozenset[str] | None = None
+    """The accounts that its client key may use; None for all."""
+    pinned: str | None = None
+    """The only account that may serve it."""
+    is_side: bool = False
+    """Whether its limits are its own, as those of count_tokens: what it is told of limits benches nobody."""
+
+
+def affinity_key(client: str, *, session: str = "", agent: str = "", declared: str = "") -> str:
+    """What a request is kept together by: its session and agent, else the declared header's value, else its client.
+
+    The client is always part of it, so that nobody moves the sessions of others.
+    """
+    if session:
+        return f"{client}\n{session[:_LONGEST_PART]}\n{agent[:_LONGEST_PART]}"
+    return f"{client}\n={declared[:_LONGEST_PART]}" if declared else client

@@ -1,0 +1,56 @@
+import math
+from collections.abc import Container
+from typing import Final
+
+from tokenferry.pool._member import Member
+from tokenferry.pool._records import Block, Key, key_of
+
+_SHORT: Final = 60.0
+_FIRST: Final = 60.0
+_LONGEST: Final = 1800.0
+_DOUBLINGS: Final = 5
+_NEVER: Final = frozenset({"claude-code-only"})
+_BY_USAGE: Final = frozenset({"window", "rejected", "rate-limited", "overage"})
+
+
+class Probes:
+    """When who is benched gets one live request, to find out whether it still must be. One at a time per cooldown.
+
+    An end that is told is an upper bound, and a cooldown without one would never end by itself. What ends within a
+    minute is waited for.
+    """
+
+    def __init__(self) -> None:
+        self._under_way: set[Key] = set()
+        self._failed: dict[Key, int] = {}
+        self._begun: dict[Key, float] = {}
+
+    def due(self, member: Member, block: Block, now: float, *, is_last_resort: bool = False) -> float:
+        """When it may be probed, in seconds since 1970 UTC. `is_last_resort`: nobody else could serve the request."""
+        one = block.cooldown
+        key = key_of(one)
+        if one.cause in _NEVER or key in self._under_way:
+            return math.inf
+        if block.until - now <= _SHORT or (one.cause in _BY_USAGE and member.has_usage_url and not is_last_resort):
+            return math.inf
+        failed = 0 if is_last_resort else min(self._failed.get(key, 0), _DOUBLINGS)
+        return max(one.noted_at, self._begun.get(key, 0.0)) + min(_FIRST * 2.0**failed, _LONGEST)
+
+    def begin(self, block: Block, now: float) -> None:
+        key = key_of(block.cooldown)
+        self._under_way.add(key)
+        self._begun[key] = now
+
+    def end(self, block: Block, *, has_failed: bool | None) -> None:
+        """`has_failed` is None where nothing was found out."""
+        key = key_of(block.cooldown)
+        self._under_way.discard(key)
+        if has_failed:
+            self._failed[key] = self._failed.get(key, 0) + 1
+        elif has_failed is not None:
+            self._failed.pop(key, None)
+
+    def prune(self, known: Container[Key]) -> None:
+        """Forget what is on record no more."""
+        self._failed = {key: count for key, count in self._failed.items() if key in known}
+        self._begun = {key: at for key, at in self._begun.items() if key in known}

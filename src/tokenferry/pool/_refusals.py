@@ -1,0 +1,122 @@
+"""What a client is told where nobody can serve it: one sentence that says who was considered, and when to come back."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from tokenferry.pool._choice import PassedOver
+from tokenferry.pool._member import Hop, Want
+from tokenferry.pool._steps import Refuse
+from tokenferry.pool._story import Story
+
+if TYPE_CHECKING:
+    from tokenferry.pool._pool import Pool
+
+_SHORT: Final = 60
+_MOST_NAMED: Final = 20
+_TRANSIENT: Final = 1.0
+_OF_LIMITS: Final = frozenset(
+    {
+        "billing",
+        "no-credit",
+        "no-extra-usage",
+        "overage",
+        "rate-limit",
+        "rate-limited",
+        "rejected",
+        "spend-limit",
+        "window",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why an account can't serve, and when it may again (seconds since 1970 UTC)."""
+
+    account: str
+    text: str
+    until: float | None
+    is_limit: bool = False
+    is_unavailable: bool = False
+
+
+def reasons(pool: "Pool", hops: Sequence[Hop], want: Want, story: Story) -> list[Reason]:
+    """Why none of the accounts that may serve the request can."""
+    found: dict[str, Reason] = {}
+    for hop in hops:
+        for one in pool.select(hop, want).considered:
+            found.setdefault(one.account, _reason(one, story, pool.now()))
+    return list(found.values())
+
+
+def _reason(one: PassedOver, story: Story, now: float) -> Reason:
+    if one.cause:
+        return Reason(one.account, _clause(one.reason), one.until, is_limit=one.cause in _OF_LIMITS)
+    if (unavailable := story.unavailable.get(one.account)) is not None:
+        reason, seconds = unavailable
+        return Reason(one.account, reason, None if seconds is None else now + seconds, is_unavailable=True)
+    event = story.last_of(one.account)
+    if event is None:
+        return Reason(one.account, one.reason, one.until)
+    text = event.reason if event.verdict is None else f"it answered {event.status}, {_clause(event.verdict.reason)}"
+    return Reason(one.account, text, now + _TRANSIENT)
+
+
+def exhausted(told: Sequence[Reason], now: float) -> Refuse:
+    """Every account was considered, and none can serve."""
+    ends = [one.until for one in told if one.until is not None]
+    retry_after = max(math.ceil(min(ends) - now), 1) if ends else None
+    named = "; ".join(f"{one.account}: {one.text}{_until(one, now)}" for one in told[:_MOST_NAMED])
+    more = f"; and {len(told) - _MOST_NAMED} more" if len(told) > _MOST_NAMED else ""
+    again = "" if retry_after is None else f"; try again in {_span(retry_after)}"
+    return Refuse(
+        429,
+        "rate_limit_error",
+        f"no account can serve this now ({named}{more}){again}",
+        "exhausted",
+        retry_after,
+        retry_after is not None and retry_after <= _SHORT,
+    )
+
+
+def forbidden(hops: Sequence[Hop]) -> Refuse:
+    providers = ", ".join(dict.fromkeys(hop.roster.provider for hop in hops))
+    message = f"this client key may use none of the accounts that serve this (of {providers}); ask whoever gave it"
+    return Refuse(403, "permission_error", message, "no_allowed_account")
+
+
+def unreachable(failed: Mapping[str, str]) -> Refuse:
+    told = "; ".join(f"{provider}: {reason}" for provider, reason in failed.items())
+    message = f"no provider can be reached ({told}); nothing was sent: look at the local network, then try again"
+    return Refuse(502, "api_error", message, "local_network", should_retry=True)
+
+
+def tired(attempts: int, seconds: float) -> Refuse:
+    message = f"gave up after {attempts} attempts in {seconds:.0f} s, though others could be tried; send it again"
+    return Refuse(529, "overloaded_error", message, "gave_up", 1, should_retry=True)
+
+
+def capped() -> Refuse:
+    message = "every account has as many requests as [pool] lets it have, and too many wait already; try again in 1 s"
+    return Refuse(429, "rate_limit_error", message, "at_capacity", 1, should_retry=True)
+
+
+def _clause(sentence: str) -> str:
+    """A sentence as part of another one."""
+    return sentence[:1].lower() + sentence[1:].rstrip(".")
+
+
+def _until(one: Reason, now: float) -> str:
+    if one.until is None or one.until <= now + _TRANSIENT:
+        return ""
+    return f", until {datetime.fromtimestamp(math.ceil(one.until), UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _span(seconds: int) -> str:
+    for length, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * length:
+            return f"{math.ceil(seconds / length)} {unit}"
+    return f"{seconds} s"

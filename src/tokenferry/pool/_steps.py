@@ -1,0 +1,46 @@
+"""What a journey asks of whoever drives it."""
+
+from typing import NamedTuple, TypeAlias
+
+from tokenferry.pool._member import Hop, Member
+
+
+class Try(NamedTuple):
+    """Send the request to this account, after `wait` seconds, and report what comes of it."""
+
+    hop: Hop
+    member: Member
+    wait: float = 0.0
+    renew: bool = False
+    """Its token was refused: invalidate that one and resolve again first. No other token: report `not_renewed`."""
+    is_probe: bool = False
+    """It is benched, and this finds out whether it still must be."""
+
+    @property
+    def model(self) -> str:
+        return self.hop.model
+
+
+class Queue(NamedTuple):
+    """Every account is at its cap. Call `next` again when the journey's `wake` is called, or after so many seconds."""
+
+    seconds: float
+
+
+class Give(NamedTuple):
+    """Give the client what was reported last: that answer unchanged, or that fault."""
+
+
+class Refuse(NamedTuple):
+    """Answer in the pool's own name: an error envelope of this kind. `cause` is a word for programs."""
+
+    status: int
+    kind: str
+    message: str
+    cause: str
+    retry_after: int | None = None
+    """Seconds."""
+    should_retry: bool = False
+
+
+Step: TypeAlias = Try | Queue | Give | Refuse

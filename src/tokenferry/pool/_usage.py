@@ -1,0 +1,79 @@
+import logging
+import math
+from collections.abc import Iterator
+from typing import Final
+
+from tokenferry.limits import Bucket, LimitState, Window
+
+logger = logging.getLogger(__name__)
+
+_ROLL_OVER: Final = 60.0  # a reset told twice jitters by seconds; what moves further is another window
+
+
+class Usage:
+    """What accounts told last of their limits, and whether a threshold was warned about. Times are since 1970 UTC."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, LimitState] = {}
+        self._warned: dict[tuple[str, str], float] = {}
+        self.version = 0
+
+    def note(self, account: str, state: LimitState, threshold: float | None) -> None:
+        if not state.windows and not state.buckets:
+            return
+        self._told[account] = state
+        self.version += 1
+        if threshold is not None:
+            self._warn(account, state, threshold)
+
+    def state(self, account: str) -> LimitState | None:
+        return self._told.get(account)
+
+    def utilization(self, account: str, family: str, now: float) -> float:
+        """The share that is used up of what limits the account most; 0 where nothing is known."""
+        state = self._told.get(account)
+        if state is None:
+            return 0.0
+        windows = (window.utilization or 0.0 for window in _of_family(state, family) if not _is_past(window, now))
+        return max(max(windows, default=0.0), max(map(_used, state.buckets), default=0.0))
+
+    def reset(self, account: str, family: str, now: float) -> tuple[float, float]:
+        """When its allowances are made new: of its longest window, then of the one that ends first."""
+        state = self._told.get(account)
+        if state is None:
+            return math.inf, math.inf
+        ends = [(window.length, window.reset) for window in _of_family(state, family) if not _is_past(window, now)]
+        known = [(length, end) for length, end in ends if end is not None]
+        if not known:
+            return math.inf, math.inf
+        longest = max(length for length, _ in known)
+        return min(end for length, end in known if length == longest), min(end for _, end in known)
+
+    def _warn(self, account: str, state: LimitState, threshold: float) -> None:
+        for window in state.windows:
+            if window.utilization is None or window.utilization < threshold:
+                continue
+            end = window.reset or 0.0
+            key = (account, window.name)
+            before = self._warned.get(key)
+            # What moves by less is the same window; keeping its first end lets no slow drift pass for a new one.
+            if before is not None and abs(end - before) < _ROLL_OVER:
+                continue
+            self._warned[key] = end
+            logger.warning(
+                "account %s has used up %.0f %% of its window %s", account, window.utilization * 100, window.name
+            )
+
+
+def _of_family(state: LimitState, family: str) -> Iterator[Window]:
+    for window in state.windows:
+        if not window.is_of_family or window.name.replace("-", "_").partition("_")[2] in family.split("-"):
+            yield window
+
+
+def _is_past(window: Window, now: float) -> bool:
+    return window.reset is not None and window.reset <= now
+
+
+def _used(bucket: Bucket) -> float:
+    return 0.0 if not bucket.limit or bucket.remaining is None else 1.0 - min(bucket.remaining / bucket.limit, 1.0)

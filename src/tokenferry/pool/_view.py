@@ -1,0 +1,108 @@
+import math
+from collections.abc import Callable
+from typing import Final
+
+from tokenferry.pool._member import Member, Roster
+from tokenferry.pool._probes import Probes
+from tokenferry.pool._records import Block, Records, end_of
+from tokenferry.pool._usage import Usage
+from tokenferry.settings import Overage, Strategy
+
+OVERAGE: Final = "overage"
+
+
+class View:
+    """A roster as it stands for one kind of request: who may serve, best first, and who is benched.
+
+    It holds as long as `until` lies ahead and nothing has changed, so that a choice needn't look at every account.
+    """
+
+    __slots__ = ("blocked", "by_name", "probe_at", "ready", "reluctant", "resort_at", "roster", "until", "versions")
+
+    def __init__(self, roster: Roster, versions: tuple[int, int], resort_at: float) -> None:
+        self.roster = roster
+        self.versions = versions
+        self.resort_at = resort_at
+        self.ready: tuple[Member, ...] = ()
+        self.by_name: dict[str, Member] = {}
+        self.reluctant: dict[str, Block] = {}
+        """Those of the ready ones that serve only where no other can."""
+        self.blocked: dict[str, Block] = {}
+        self.until = math.inf
+        self.probe_at = math.inf
+        """When the next benched one is due for a live probe."""
+
+
+class Views:
+    """Builds views."""
+
+    def __init__(self, records: Records, usage: Usage, probes: Probes) -> None:
+        self._records = records
+        self._usage = usage
+        self._probes = probes
+
+    def build(
+        self,
+        view: View,
+        *,
+        allowed: frozenset[str] | None,
+        family: str,
+        model: str,
+        strategy: Strategy,
+        overage: Overage,
+        now: float,
+    ) -> View:
+        """Fill a view. `family` and `model` are those by which cooldowns are told apart."""
+        narrow = frozenset(("", family, model))
+        ready: list[Member] = []
+        for member in view.roster.members:
+            if allowed is not None and member.name not in allowed:
+                continue
+            block = self._block(member, narrow, overage, now) if self._records else None
+            if block is None:
+                ready.append(member)
+                continue
+            view.until = min(view.until, block.until)
+            if overage == "avoid" and block.cooldown.cause == OVERAGE:
+                view.reluctant[member.name] = block
+            else:
+                view.blocked[member.name] = block
+        if key := self._key(strategy, family, now):
+            ready.sort(key=key)
+        ready += [view.roster.by_name[name] for name in view.reluctant]
+        view.ready = tuple(ready)
+        view.by_name = {member.name: member for member in ready}
+        view.probe_at = min(
+            (self._probes.due(view.roster.by_name[name], block, now) for name, block in view.blocked.items()),
+            default=math.inf,
+        )
+        return view
+
+    def _block(self, member: Member, narrow: frozenset[str], overage: Overage, now: float) -> Block | None:
+        """What holds the longest of all that stands against a member."""
+        found = self._records.of("account", member.name)
+        if organization := self.organization_of(member):
+            found += self._records.of("organization", organization)
+        applying = [
+            Block(one, end_of(one))
+            for one in found
+            if one.scope.family in narrow and end_of(one) > now and (one.cause != OVERAGE or overage != "allow")
+        ]
+        # One that may not serve at all counts before one that is merely the last resort.
+        return max(applying, key=lambda block: (block.cooldown.cause != OVERAGE, block.until), default=None)
+
+    def organization_of(self, member: Member) -> str:
+        """The organization whose limits it shares; none for a subscription, whose limits are its own."""
+        if member.bills_subscription:
+            return ""
+        return self._records.organizations.get(member.name, member.organization)
+
+    def _key(self, strategy: Strategy, family: str, now: float) -> Callable[[Member], tuple[float, float]] | None:
+        match strategy:
+            case "least-utilised":
+                # In steps of 2 %, so that the order doesn't change with every answer.
+                return lambda member: (int(self._usage.utilization(member.name, family, now) * 50), 0.0)
+            case "drain-soonest-reset":
+                return lambda member: self._usage.reset(member.name, family, now)
+            case "priority" | "round-robin":
+                return None
