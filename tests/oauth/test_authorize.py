@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from leaks import leaks
 from tokenferry.errors import LoginFailed
-from tokenferry.oauth import Authorization, OAuthEndpoints
+from tokenferry.oauth import Authorization, OAuthEndpoints, pasted_state
 from tokenferry.providers import builtin_providers
 
 HOSTED = "https://idp.example/done"
@@ -182,3 +182,20 @@ def test_an_error_shows_nothing_of_what_was_pasted(login: Authorization) -> None
         with pytest.raises(LoginFailed) as caught:
             read(*arguments)
         assert not leaks(caught.value, *secrets)
+
+
+@pytest.mark.parametrize(
+    ("text", "state"),
+    [
+        ("code#s1", "s1"),
+        (" code # s1 ", "s1"),
+        ("https://idp.example/done?code=c&state=s1", "s1"),
+        (" https://idp.example/done?code=c&state=s1#more ", "s1"),
+        ("https://idp.example/done?state=s1&state=s2", ""),
+        ("https://idp.example/done", ""),
+        ("code", ""),
+        ("", ""),
+    ],
+)
+def test_the_state_in_what_is_pasted_tells_which_login_it_answers(text: str, state: str) -> None:
+    assert pasted_state(text) == state

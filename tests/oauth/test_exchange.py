@@ -176,3 +176,21 @@ def test_whether_it_was_revoked_is_told_without_the_token() -> None:
     body = json.dumps({"error": "invalid_request", "error_description": "no refresh-token-of-somebody"}).encode()
     assert read_revocation(Answer(400, {}, body), TOKEN) == "HTTP 400 (invalid_request: no [redacted])"
     assert read_revocation(Answer(503, {}, b""), TOKEN) == "HTTP 503"
+
+
+@pytest.mark.parametrize(
+    ("error", "description", "cure"),
+    [
+        ("invalid_client", "who is that?", "look at client_id"),
+        ("unauthorized_client", "", "look at client_id"),
+        ("invalid_grant", "redirect_uri mismatch", "look at redirect_uri"),
+        ("invalid_grant", "The code_verifier is wrong", "the verifier doesn't belong to this code"),
+        ("invalid_grant", "PKCE failed", "the verifier doesn't belong to this code"),
+        ("invalid_grant", "The authorization code was used before", "the code was used before, has expired"),
+        ("invalid_grant", "", "the code was used before, has expired"),
+        ("invalid_request", "a redirect, a verifier, anything", "; log in again"),
+    ],
+)
+def test_refusals_are_told_apart_by_the_error_code_first(error: str, description: str, cure: str) -> None:
+    with pytest.raises(LoginFailed, match=cure):
+        read(Answer(400, {}, json.dumps({"error": error, "error_description": description}).encode()))

@@ -79,13 +79,60 @@ def test_of_a_thousand_and_more_the_oldest_are_given_up(state: State, path: Path
     database = state.logins._database
     with database.transaction() as connection:
         rows = [(bytes([n >> 8, n & 255]), b"", "x", 1_800_000_000, 1_800_000_600) for n in range(1500)]
-        connection.executemany("INSERT INTO logins VALUES (?, ?, ?, ?, ?)", rows)
+        columns = "state, session, provider, started_at, expires_at"
+        connection.executemany(f"INSERT INTO logins ({columns}) VALUES (?, ?, ?, ?, ?)", rows)
     given = state.logins.begin("console", MINE)
     (count,) = database.rows("SELECT count(*) FROM logins")[0]
     assert count == 1000
     (oldest,) = database.rows("SELECT min(state) FROM logins")[0]
     assert oldest == bytes([501 >> 8, 501 & 255])
     assert state.logins.take(given.reveal(), MINE) is not None
+
+
+def test_of_a_thousand_that_one_session_begins_a_hundred_are_left_and_no_other_sessions_is_lost(state: State) -> None:
+    another = state.logins.begin("console", ANOTHERS)
+    begun = [state.logins.begin("console", MINE) for _ in range(1000)]
+    (count,) = state.logins._database.rows("SELECT count(*) FROM logins")[0]
+    assert count == 101
+    assert state.logins.take(begun[899].reveal(), MINE) is None
+    assert state.logins.take(begun[900].reveal(), MINE) is not None
+    assert state.logins.take(another.reveal(), ANOTHERS) is not None
+
+
+def test_a_login_remembers_where_its_code_comes_through_and_whose_it_is(state: State) -> None:
+    given = state.logins.begin("idp", MINE, redirect_uri="https://here.example/cb", account="work", client="key_1")
+    expected = Login("idp", 1_800_000_000, 1_800_000_600, "https://here.example/cb", "work", "key_1")
+    assert state.logins.find(given.reveal()) == expected
+    assert state.logins.take(given.reveal(), MINE) == expected
+    assert state.logins.find(given.reveal()) is None
+
+
+def test_the_browser_that_led_to_the_provider_alone_takes_a_bound_login_and_once(state: State) -> None:
+    given = state.logins.begin("idp", MINE).reveal()
+    assert state.logins.take_bound(given, MINE) is None, "it is bound to no browser yet"
+    assert state.logins.bind(given, MINE) is not None
+    assert state.logins.bind(given, MINE) is not None, "the same browser may lead there again"
+    assert state.logins.take_bound(given, ANOTHERS) is None
+    assert state.logins.take_bound(given, MINE) is not None
+    assert state.logins.take_bound(given, MINE) is None
+
+
+def test_a_login_that_a_second_browser_leads_to_is_given_up(state: State) -> None:
+    given = state.logins.begin("idp", MINE).reveal()
+    assert state.logins.bind(given, MINE) is not None
+    assert state.logins.bind(given, ANOTHERS) is None
+    assert state.logins.take_bound(given, MINE) is None
+    assert state.logins.take(given, MINE) is None
+
+
+@pytest.mark.parametrize("passed", [600, -601])
+def test_what_has_expired_is_neither_found_bound_nor_taken(state: State, clock: Clock, passed: int) -> None:
+    one, other = (state.logins.begin("idp", MINE).reveal() for _ in range(2))
+    assert state.logins.bind(other, MINE) is not None
+    clock.value += passed
+    assert state.logins.find(one) is None
+    assert state.logins.bind(one, MINE) is None
+    assert state.logins.take_bound(other, MINE) is None
 
 
 def test_what_has_expired_is_removed(state: State, clock: Clock) -> None:
@@ -111,6 +158,9 @@ def test_neither_state_nor_session_is_in_the_file(state: State, path: Path) -> N
 def test_whatever_is_presented_is_no_error(presented: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     with State(tmp_path_factory.getbasetemp() / "any-logins" / "state.db") as state:
         assert state.logins.take(presented, MINE) is None
+        assert state.logins.find(presented) is None
+        assert state.logins.bind(presented, MINE) is None
+        assert state.logins.take_bound(presented, MINE) is None
 
 
 def test_of_many_who_take_it_at_once_one_gets_it(state: State) -> None:

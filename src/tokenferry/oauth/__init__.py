@@ -1,5 +1,5 @@
 from tokenferry.oauth._api_key import api_key_request, read_api_key
-from tokenferry.oauth._authorize import Authorization, AuthorizationCode
+from tokenferry.oauth._authorize import Authorization, AuthorizationCode, pasted_state
 from tokenferry.oauth._device import DeviceCode, DevicePoll, device_request, read_device
 from tokenferry.oauth._endpoints import OAuthEndpoints
 from tokenferry.oauth._exchange import exchange_request, read_exchange
@@ -39,6 +39,7 @@ __all__ = [
     "encode_request",
     "exchange_request",
     "metadata_requests",
+    "pasted_state",
     "read_api_key",
     "read_device",
     "read_exchange",

@@ -130,6 +130,13 @@ class Authorization:
         return self.verifier, self.state
 
 
+def pasted_state(text: str) -> str:
+    """The state in a pasted `CODE#STATE`, or in a pasted address; empty if there is none. It is checked nowhere here."""
+    if "://" in text:
+        return str(_parameters(text.strip().partition("?")[2].partition("#")[0]).get("state", ""))
+    return text.partition("#")[2].strip()
+
+
 def _parameters(query: str) -> Fields:
     """The parameters of an answer; none of them where one is there twice (RFC 6749 3.1)."""
     try:

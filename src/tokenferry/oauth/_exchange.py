@@ -61,7 +61,21 @@ def read_exchange(
     if status == _TOO_MANY or status // 100 == 5:  # noqa: PLR2004  # the class of server errors
         wait = retry_after(transmission.headers, now)
         raise TryLater(f"{host} could not complete the login: {reason}; log in again later", retry_after=wait)
-    raise LoginFailed(f"{host} refused to complete the login: {reason}; log in again")
+    raise LoginFailed(f"{host} refused to complete the login: {reason}; {_cure(*error_of(fields))}")
+
+
+def _cure(error: str, description: str) -> str:
+    """What mends a refused exchange. The description, which has no standard, only tells what else one may look at."""
+    words = description.lower()
+    if error in {"invalid_client", "unauthorized_client"}:
+        return "it doesn't take the client id; look at client_id and client_secret_file under [providers.oauth]"
+    if error == "invalid_grant" and "redirect" in words:
+        return "it expects another redirect; look at redirect_uri under [providers.oauth], then log in again"
+    if error == "invalid_grant" and any(word in words for word in ("verifier", "challenge", "pkce")):
+        return "the verifier doesn't belong to this code, which another login was given; log in again"
+    if error == "invalid_grant":
+        return "the code was used before, has expired, or belongs to another login; log in again"
+    return "log in again"
 
 
 def with_identity(token: OAuthToken, fields: Fields) -> OAuthToken:

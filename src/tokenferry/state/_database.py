@@ -78,6 +78,12 @@ _MIGRATIONS: Final = (
         ON client_keys
         BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'client_keys'; END;
     """,
+    """
+    ALTER TABLE logins ADD COLUMN redirect_uri TEXT NOT NULL DEFAULT '';
+    ALTER TABLE logins ADD COLUMN account TEXT;
+    ALTER TABLE logins ADD COLUMN client TEXT NOT NULL DEFAULT '';
+    ALTER TABLE logins ADD COLUMN browser BLOB;
+    """,
 )
 # By SQLite's primary result code.
 _CURES: Final = {

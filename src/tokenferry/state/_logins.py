@@ -1,5 +1,6 @@
 import hmac
 import secrets
+import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,58 +12,133 @@ from tokenferry.state._database import Database
 
 _LIFETIME: Final = 600
 _MOST: Final = 1000
+_MOST_OF_ONE: Final = 100
 _STATE_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A login that was begun at a provider and is not finished. Times are seconds since 1970 UTC."""
+    """A login that was begun at a provider and is not finished. Times are seconds since 1970 UTC.
+
+    `redirect_uri` is the address that its code comes through, `account` the name it is to be kept under, if one was
+    wanted, `client` the id of the key that began it.
+    """
 
     provider: str
     started_at: int
     expires_at: int
+    redirect_uri: str = ""
+    account: str | None = None
+    client: str = ""
 
 
 class Logins:
     """The logins under way, each known by its `state` (RFC 6749, 10.12), of which only the sha256 is kept. Thread-safe.
 
-    The PKCE verifier is not here: it stays in the memory of the process that began the login. `now` gives seconds since
-    1970 UTC.
+    Any process that shares the file can finish one. The PKCE verifier isn't here, nor is anything it could be made
+    from. `now` gives seconds since 1970 UTC.
     """
+
+    lifetime: Final = _LIFETIME
+    """For how many seconds a login waits."""
 
     def __init__(self, database: Database, *, now: Callable[[], float] = time.time) -> None:
         self._database = database
         self._now = now
 
-    def begin(self, provider: str, session: Secret) -> Secret:
+    def begin(
+        self, provider: str, session: Secret, *, redirect_uri: str = "", account: str | None = None, client: str = ""
+    ) -> Secret:
         """Give the `state` of a new login, good once, for 10 minutes, and in this session alone.
 
-        Of more than 1000 logins the oldest are given up. Raises `StorageFailed`, `CorruptFile`.
+        Of more than 100 logins of a session, and of more than 1000 in all, the oldest are given up. The state is
+        hexadecimal: there are pages that mangle other characters. Raises `StorageFailed`, `CorruptFile`.
         """
-        state = Secret(secrets.token_urlsafe(_STATE_BYTES))
+        state = Secret(secrets.token_hex(_STATE_BYTES))
         now = int(self._now())
-        row = (_digest(state.reveal()), _digest(session.reveal()), provider, now, now + _LIFETIME)
+        owner = _digest(session.reveal())
+        row = (_digest(state.reveal()), owner, provider, now, now + _LIFETIME, redirect_uri, account, client)
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM logins WHERE expires_at <= ?", (now,))
+            connection.execute(
+                "DELETE FROM logins WHERE state IN"
+                " (SELECT state FROM logins WHERE session = ? ORDER BY rowid DESC LIMIT -1 OFFSET ?)",
+                (owner, _MOST_OF_ONE - 1),
+            )
             connection.execute(
                 "DELETE FROM logins WHERE state IN (SELECT state FROM logins ORDER BY rowid DESC LIMIT -1 OFFSET ?)",
                 (_MOST - 1,),
             )
-            connection.execute("INSERT INTO logins VALUES (?, ?, ?, ?, ?)", row)
+            connection.execute(
+                "INSERT INTO logins (state, session, provider, started_at, expires_at, redirect_uri, account, client)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                row,
+            )
         return state
+
+    def find(self, state: str) -> Login | None:
+        """Give the login of this state without using it up; None if there is none. Raises `StorageFailed`."""
+        rows = self._database.rows("SELECT * FROM logins WHERE state = ?", (_digest(state),))
+        return self._login(rows[0]) if rows else None
 
     def take(self, state: str, session: Secret) -> Login | None:
         """Give the login that this `state` was made for, once; None if there is none, or it is another session's.
 
         Whoever presents a state has used it up. Raises `StorageFailed`, `CorruptFile`.
         """
+        row = self._remove(state)
+        if row is None or not hmac.compare_digest(row["session"], _digest(session.reveal())):
+            return None
+        return self._login(row)
+
+    def bind(self, state: str, browser: Secret) -> Login | None:
+        """Bind a login to the browser that leads a person to the provider, and give it.
+
+        None if there is none; one that is bound to another browser already is given up. Raises as `take` does.
+        """
+        if self.find(state) is None:
+            return None
         with self._database.transaction() as connection:
-            rows = connection.execute("DELETE FROM logins WHERE state = ? RETURNING *", (_digest(state),)).fetchall()
-        for row in rows:
-            is_bound = hmac.compare_digest(row["session"], _digest(session.reveal()))
-            if is_bound and row["started_at"] - _LIFETIME <= self._now() < row["expires_at"]:
-                return Login(row["provider"], row["started_at"], row["expires_at"])
-        return None
+            rows = connection.execute(
+                "UPDATE logins SET browser = ? WHERE state = ? AND (browser IS NULL OR browser = ?) RETURNING *",
+                (_digest(browser.reveal()), _digest(state), _digest(browser.reveal())),
+            ).fetchall()
+            if not rows:
+                connection.execute("DELETE FROM logins WHERE state = ?", (_digest(state),))
+        return self._login(rows[0]) if rows else None
+
+    def take_bound(self, state: str, browser: Secret) -> Login | None:
+        """Give the login of this state once, in the browser that it is bound to; in another it stays.
+
+        Raises as `take` does.
+        """
+        rows = self._database.rows("SELECT browser FROM logins WHERE state = ?", (_digest(state),))
+        if not rows or not hmac.compare_digest(rows[0]["browser"] or b"", _digest(browser.reveal())):
+            return None
+        row = self._remove(state)
+        return None if row is None else self._login(row)
+
+    def _remove(self, state: str) -> sqlite3.Row | None:
+        """Take the row out. What isn't there costs no writing: anybody may ask for it."""
+        digest = _digest(state)
+        if not self._database.rows("SELECT 1 FROM logins WHERE state = ?", (digest,)):
+            return None
+        with self._database.transaction() as connection:
+            rows = connection.execute("DELETE FROM logins WHERE state = ? RETURNING *", (digest,)).fetchall()
+        return rows[0] if rows else None
+
+    def _login(self, row: sqlite3.Row) -> Login | None:
+        """The login of a row, unless it has expired, or the clock was set back."""
+        if not row["started_at"] - _LIFETIME <= self._now() < row["expires_at"]:
+            return None
+        return Login(
+            row["provider"],
+            row["started_at"],
+            row["expires_at"],
+            row["redirect_uri"],
+            row["account"],
+            row["client"],
+        )
 
 
 def _digest(value: str) -> bytes:
