@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tokenferry.errors import TryLater as TryLater
     from tokenferry.errors import UnknownName as UnknownName
     from tokenferry.errors import UsageError as UsageError
+    from tokenferry.errors import extract_login_url_from_error as extract_login_url_from_error
     from tokenferry.integrations import anthropic_credentials as anthropic_credentials
     from tokenferry.integrations import async_anthropic_credentials as async_anthropic_credentials
     from tokenferry.integrations import async_openai_api_key as async_openai_api_key
@@ -43,6 +44,7 @@ _ROOMS = {
         "TryLater",
         "UnknownName",
         "UsageError",
+        "extract_login_url_from_error",
     ),
     "integrations": (
         "anthropic_credentials",
@@ -80,6 +82,7 @@ __all__ = [
     "async_openai_api_key",
     "auth",
     "default_broker",
+    "extract_login_url_from_error",
     "invalidate",
     "openai_api_key",
     "resolve",

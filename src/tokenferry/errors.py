@@ -46,7 +46,11 @@ __all__ = [
     "UnknownProvider",
     "UnsafeFile",
     "UsageError",
+    "extract_login_url_from_error",
 ]
+
+LOGIN_MARK = ". Please log in: "
+"""What stands in an error between its sentence and the address of a page about logging in."""
 
 
 class TokenferryError(Exception):
@@ -159,3 +163,19 @@ class StorageFailed(TokenferryError):  # noqa: N818  # see UnknownName
 
 class Conflict(TokenferryError):  # noqa: N818  # see UnknownName
     """Somebody else changed the same thing first; nothing was written."""
+
+
+def extract_login_url_from_error(text: str) -> str | None:
+    """Give the address in `Please log in: URL`, the last one of a text; None if there is none.
+
+    `text` is an error as a program got it: its message, or an answer's JSON around it. Only http and https count.
+    """
+    _, mark, rest = text.rpartition(LOGIN_MARK[2:])
+    url = ""
+    for character in rest if mark else "":
+        if not "!" <= character <= "~" or character in "\"'<>\\`":
+            break
+        url += character
+    url = url.rstrip(".,;:!?)]}")
+    scheme, _, host = url.partition("://")
+    return url if scheme in {"http", "https"} and host.strip("/") else None

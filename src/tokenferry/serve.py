@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import secrets
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -12,12 +13,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from tokenferry.admin import LOGIN_PAGE, Admin, Parts
 from tokenferry.broker import Broker
 from tokenferry.config import Config
 from tokenferry.errors import CorruptFile, StorageFailed, TokenferryError, UsageError
 from tokenferry.gateway import (
     AccessLog,
     Board,
+    Control,
     DecisionLog,
     Gateway,
     Guard,
@@ -48,6 +51,7 @@ __all__ = ["PrivateGateway", "serve"]
 _REFRESH_SECONDS: Final = 30.0
 _LONGEST_GRANT: Final = 120.0
 _PRIVATE_DRAIN: Final = 1.0
+_SECRET_BYTES: Final = 32
 
 
 def _say_nothing(_: str) -> None:
@@ -100,6 +104,8 @@ def serve(
                 say(line)
 
         board = Board(server.workers) if server.workers > 1 else None
+        # Of the parent, so that a login that one worker began can be finished by any.
+        secret = Secret(secrets.token_urlsafe(_SECRET_BYTES))
         run = partial(
             _run,
             home,
@@ -109,6 +115,7 @@ def serve(
             tell=tell,
             states=states,
             board=board,
+            secret=secret,
         )
         if server.workers == 1:
             return run(started=partial(asyncio.to_thread, announce))
@@ -198,6 +205,7 @@ def _run(
     started: Callable[[], Awaitable[None]],
     states: Callable[[], Mapping[str, str]],
     board: Board | None,
+    secret: Secret,
     worker: Place | None = None,
 ) -> signal.Signals | None:
     """Serve in this process, which is one of several if `worker` says so."""
@@ -216,6 +224,9 @@ def _run(
             access_log.later(partial(tell, line if worker is None else f"worker {worker.number}: {line}"))
 
         metrics = Metrics(broker, upstreams, states=states, board=board, place=place)
+        parts = Parts(home, broker, state.keys, state.logins, secret, listening.urls, listening.hosts, states)
+        if parts.base is not None:
+            broker.login_page = f"{parts.base}{LOGIN_PAGE}"
 
         listener = _listener(
             listening,
@@ -225,6 +236,7 @@ def _run(
             keys=state.keys,
             access_log=access_log,
             decision_log=decision_log,
+            control=Admin(parts),
             metrics=metrics,
             started=started,
             every_second=metrics.publish,
@@ -248,6 +260,7 @@ def _listener(
     keys: KeyRing,
     access_log: AccessLog | None = None,
     decision_log: DecisionLog | None = None,
+    control: Control | None = None,
     metrics: Metrics | None = None,
     started: Callable[[], Awaitable[None]],
     every_second: Callable[[], None] = lambda: None,
@@ -262,6 +275,7 @@ def _listener(
         relay=Relay(source=broker, settings=settings, keys=keys, upstreams=upstreams),
         access_log=access_log,
         decision_log=decision_log,
+        control=control,
         metrics=metrics,
     )
 

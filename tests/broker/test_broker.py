@@ -31,6 +31,7 @@ from tokenferry.errors import (
     RefreshFailed,
     UnknownAccount,
     UnknownProvider,
+    extract_login_url_from_error,
 )
 from tokenferry.secret import Secret
 from tokenferry.settings import Home, PolicySettings
@@ -354,6 +355,16 @@ def test_a_refresh_token_that_is_absent_is_said_to_be(rig: Rig) -> None:
     with pytest.raises(NeedsLogin, match=r"refresh token absent.*tokenferry login work"):
         rig.broker().resolve(NAME)
     assert rig.endpoint.requests == 0
+
+
+def test_a_dead_logins_error_ends_with_the_page_about_that_if_there_is_one(rig: Rig) -> None:
+    rig.put(token(left=-1, refresh=None))
+    broker = rig.broker()
+    broker.login_page = "http://127.0.0.1:13456/login"
+    for ask in (broker.resolve, broker.refresh):
+        with pytest.raises(NeedsLogin, match=r"tokenferry login work\. Please log in: http://\S+/login$") as caught:
+            ask(NAME)
+        assert extract_login_url_from_error(str(caught.value)) == broker.login_page
 
 
 @pytest.mark.parametrize("owner", ["external", "ant"])

@@ -75,6 +75,7 @@ def default_broker() -> None:
     tokenferry.invalidate("alice", credential.secret)
     tokenferry.invalidate(None, Secret("some-other-token"))
     assert_type(tokenferry.default_broker(), Broker)
+    assert_type(tokenferry.extract_login_url_from_error("no address in it"), str | None)
 
 
 async def default_broker_async() -> None:

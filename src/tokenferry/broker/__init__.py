@@ -8,19 +8,23 @@ from tokenferry.broker._claude_code import (
     use_for_claude_code,
 )
 from tokenferry.broker._default import aresolve, default_broker, invalidate, resolve
+from tokenferry.broker._kept_login import KeptLogin, check_login_name, keep_login
 from tokenferry.broker._publisher import Published, Publisher
 from tokenferry.broker._revocation import Revocation
 
 __all__ = [
     "Broker",
+    "KeptLogin",
     "Published",
     "Publisher",
     "Revocation",
     "aresolve",
+    "check_login_name",
     "complete_move",
     "default_broker",
     "interrupted_move",
     "invalidate",
+    "keep_login",
     "resolve",
     "swap_to_next_available_account",
     "use_for_claude_code",

@@ -25,8 +25,10 @@ from tokenferry.broker._revocation import Revocation, revocable, revoke
 from tokenferry.config import Config, load
 from tokenferry.credentials import Credential, OAuthToken
 from tokenferry.errors import (
+    LOGIN_MARK,
     ConfigError,
     CorruptFile,
+    NeedsLogin,
     RefreshBusy,
     TokenferryError,
     UnknownProvider,
@@ -103,6 +105,8 @@ class Broker:
         self.policy = policy or PolicySettings()
         self.machine = machine_id()
         self.home = home
+        self.login_page: str | None = None
+        """Where a person is led whose login is dead, if there is a page for that: errors end with it."""
         self.journal = journal
         self.book = AccountBook(store, implicit=implicit, active=home.active if home else None)
         self._now = now
@@ -213,7 +217,7 @@ class Broker:
             if fault is None and (flight.job is job or flight.future.result().granted):
                 return flight.future.result().document
             if fault is not None and flight.job is job:
-                raise _own_copy(fault)
+                raise self._own_copy(fault)
         raise _still_busy(name)
 
     # -- knowing what there is
@@ -376,7 +380,7 @@ class Broker:
         asked, name = name, self.book.choose(name)
         for _ in range(_ROUNDS):
             revision = self._warm.revision
-            document = self._read(name)
+            document = self._read_anew(name)
             job = self._due.job(name, document, min_ttl)
             if job is None:
                 self._refresh_early(name, document)
@@ -401,6 +405,12 @@ class Broker:
         self.check_policy(document)
         return document
 
+    def _read_anew(self, name: str) -> Document:
+        try:
+            return self._read(name)
+        except NeedsLogin as fault:
+            raise self._own_copy(fault) from None
+
     def _refresh_early(self, name: str, document: Document) -> None:
         job = self._due.early_job(name, document)
         try:
@@ -419,7 +429,16 @@ class Broker:
         if isinstance(fault, TokenferryError) and self._due.is_usable(document.credential, job):
             logger.warning("the present token is used as long as it lives: %s", fault)
             return document.credential
-        raise _own_copy(fault)
+        raise self._own_copy(fault)
+
+    def _own_copy(self, fault: BaseException) -> BaseException:
+        """One error ends all who wait for a flight; each raises a copy, or tracebacks would grow with every raise."""
+        if not isinstance(fault, TokenferryError):
+            return fault
+        fault = copy(fault)
+        if isinstance(fault, NeedsLogin) and self.login_page is not None:
+            fault.args = (f"{fault}{LOGIN_MARK}{self.login_page}",)
+        return fault
 
     def _notice(self, names: Iterable[str]) -> None:
         """What anybody changed. It is told on the watch's thread, which lists anew, so that no event loop has to."""
@@ -449,8 +468,3 @@ def _next(steps: Steps) -> Flight | Credential:
 
 def _still_busy(name: str) -> RefreshBusy:
     return RefreshBusy(f"account {name!r}: its refresh is still in flight; try again in a moment", retry_after=1.0)
-
-
-def _own_copy(fault: BaseException) -> BaseException:
-    """One error ends all who wait for a flight; each raises a copy, or its traceback would grow with every raise."""
-    return copy(fault) if isinstance(fault, TokenferryError) else fault

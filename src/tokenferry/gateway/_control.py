@@ -13,9 +13,10 @@ from tokenferry.gateway._request import Body, Budget, Message, Receive, Scope, S
 from tokenferry.gateway._routes import CONSTANTS
 
 Control: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
-"""An ASGI application. `scope["state"]["client_key"]` is the admin key's `ClientKey`; None at the callback."""
+"""An ASGI application. `scope["state"]["client_key"]` is the admin key's `ClientKey`; None at what needs no key."""
 
-CALLBACK: Final = b"/oauth/callback"
+_PAGES: Final = frozenset((b"/login", b"/oauth/callback"))
+"""What a person's browser is led to: no key, and from whichever site."""
 BODY_LIMIT: Final = 1 << 20
 
 _DESCRIPTION: Final = b"/openapi.json"
@@ -36,7 +37,7 @@ def is_control(raw_path: bytes) -> bool:
     """Tell whether a path, as it was sent, belongs to the control plane."""
     if raw_path.startswith(b"/api/"):
         return raw_path not in CONSTANTS
-    return raw_path in {CALLBACK, _DESCRIPTION}
+    return raw_path in _PAGES or raw_path == _DESCRIPTION
 
 
 def refusal_answer(refusal: Refusal) -> tuple[list[Header], bytes]:
@@ -62,7 +63,7 @@ class ControlPlane:
         """Raises `Refusal`, `ClientGone`, and what the application raises."""
         headers: list[Header] = scope["headers"]
         key = None
-        if scope["raw_path"] == CALLBACK:
+        if scope["raw_path"] in _PAGES:
             self._guard.check_navigation(headers, on_unix_socket=on_unix_socket)
         else:
             self._guard.check_source(headers, on_unix_socket=on_unix_socket)

@@ -131,7 +131,7 @@ class Authorization:
 
 
 def pasted_state(text: str) -> str:
-    """The state in a pasted `CODE#STATE`, or in a pasted address; empty if there is none. It is checked nowhere here."""
+    """The state in a pasted `CODE#STATE` or address; empty if there is none. Nothing is checked here."""
     if "://" in text:
         return str(_parameters(text.strip().partition("?")[2].partition("#")[0]).get("state", ""))
     return text.partition("#")[2].strip()

@@ -1,0 +1,150 @@
+"""`/oauth/callback`, where a browser brings a login home, and the page that a dead login's error names.
+
+Neither takes a key. The callback is bound to a login by its state, which is good once, and to the browser by a cookie
+that was set when that browser was led to the provider. An answer that comes in another browser does nothing: its page
+shows what to give to `/api/oauth/exchange`, for which a key is needed.
+"""
+
+import secrets
+from collections.abc import Callable
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+from starlette.responses import RedirectResponse, Response
+
+from tokenferry.admin._desk import LoginDesk, secret_of
+from tokenferry.admin._pages import page
+from tokenferry.admin._parts import CALLBACK, LOGIN_PAGE
+from tokenferry.errors import TokenferryError
+from tokenferry.secret import Fields, Secret
+
+_COOKIE: Final = "tokenferry_login_"
+_COOKIE_BYTES: Final = 32
+_MOST_PARAMETERS: Final = 20
+_OWN: Final = ("none", "same-origin")
+_NO_LOGIN: Final = "There is no login that this answers: it was finished, has expired, or never began here."
+_PAGE: Final[dict[str, Any]] = {"content": {"text/html": {"schema": {"type": "string"}}}}
+_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "A page that says what became of the login."} | _PAGE,
+    303: {"description": "The way to the provider."},
+    **{
+        status: {"description": "A page that says why the login came to nothing."} | _PAGE
+        for status in (400, 403, 404, 409, 500, 503)
+    },
+}
+
+_PARAMETERS: Final = [
+    {"name": name, "in": "query", "schema": {"type": "string"}, "description": told}
+    for name, told in (
+        ("login", "The state of a login whose address a person opens."),
+        ("state", "Of the provider's answer, as all that follow."),
+        ("code", ""),
+        ("iss", "RFC 9207."),
+        ("error", ""),
+        ("error_description", ""),
+    )
+]
+
+
+class _Pages:
+    def __init__(self, desk: LoginDesk, status_of: Callable[[TokenferryError], int]) -> None:
+        self._desk = desk
+        self._status_of = status_of
+
+    def callback(self, request: Request) -> Response:
+        """Lead a browser to the provider, and take the login that it brings home."""
+        query = secret_of(request.scope["query_string"].decode("latin-1"))
+        given = Fields() if query is None else _parameters(query.reveal())
+        state = secret_of(given.get("login", "") or given.get("state", ""))
+        if query is None or state is None or not self._desk.is_waiting(state):
+            return page(400, "No such login", _NO_LOGIN)
+        try:
+            return self._lead(request, state) if "login" in given else self._take(request, state, query, given)
+        except TokenferryError as fault:
+            return page(self._status_of(fault), "The login came to nothing", f"{fault}.")
+
+    def _lead(self, request: Request, state: Secret) -> Response:
+        """A person opened the login's address: remember the browser, and lead it on."""
+        if request.headers.get("sec-fetch-site", "none") not in _OWN:
+            return page(403, "Not like this", "A login isn't begun by another page.")
+        browser = _cookie_of(request, state) or Secret(secrets.token_urlsafe(_COOKIE_BYTES))
+        response = RedirectResponse(self._desk.lead(state, browser), 303)
+        _set_cookie(response, request, state, browser.reveal(), self._desk.lifetime)
+        return response
+
+    def _take(self, request: Request, state: Secret, query: Secret, given: Fields) -> Response:
+        browser = _cookie_of(request, state)
+        kept = None if browser is None else self._desk.take_back(state, query, browser)
+        if kept is None:
+            return _for_pasting(given, state)
+        who = f" as {kept.token.email}" if kept.token.email else ""
+        what = f"You are logged in{who}: account {kept.name} was {'updated' if kept.has_replaced else 'stored'}."
+        response = page(200, "Thank you", what, "You can close this page.")
+        _set_cookie(response, request, state, "", 0)
+        return response
+
+    def login_page(self) -> Response:
+        """Say how to log in again."""
+        return page(
+            200,
+            "Log in again",
+            "A login that this gateway uses has ended, and only a person can begin it anew. The error that led you "
+            "here names the account. On the machine where the gateway runs:",
+            code="tokenferry login NAME",
+        )
+
+
+def callback_routes(desk: LoginDesk, status_of: Callable[[TokenferryError], int]) -> APIRouter:
+    routes, pages = APIRouter(), _Pages(desk, status_of)
+    routes.add_api_route(
+        CALLBACK,
+        pages.callback,
+        response_class=HTMLResponse,
+        responses=_RESPONSES,
+        openapi_extra={"parameters": _PARAMETERS},
+    )
+    routes.add_api_route(LOGIN_PAGE, pages.login_page, response_class=HTMLResponse, responses={200: _RESPONSES[200]})
+    return routes
+
+
+def _for_pasting(given: Fields, state: Secret) -> Response:
+    """What came in a browser that this login isn't bound to is shown there, and nothing is done."""
+    code = secret_of(given.get("code", ""))
+    if code is None:
+        return page(400, "The login came to nothing", "The provider's answer holds no code. Begin the login anew.")
+    return page(
+        200,
+        "Almost done",
+        "This login was not begun in this browser. If it is yours, give this code, whole, to the program that began it "
+        "(POST /api/oauth/exchange); show it to nobody else.",
+        code=f"{code.reveal()}#{state.reveal()}",
+    )
+
+
+def _parameters(query: str) -> Fields:
+    """The parameters; none of them where one is there twice (RFC 6749 3.1)."""
+    try:
+        pairs = parse_qsl(query, max_num_fields=_MOST_PARAMETERS)
+    except ValueError:
+        return Fields()
+    given = Fields(pairs)
+    return given if len(given) == len(pairs) else Fields()
+
+
+def _cookie_of(request: Request, state: Secret) -> Secret | None:
+    return secret_of(request.cookies.get(_COOKIE + state.fingerprint, ""))
+
+
+def _set_cookie(response: Response, request: Request, state: Secret, value: str, seconds: int) -> None:
+    """Each login has a cookie of its own, so that several in one browser don't mix."""
+    response.set_cookie(
+        _COOKIE + state.fingerprint,
+        value,
+        max_age=seconds,
+        path=CALLBACK,
+        secure=request.url.scheme == "https",
+        httponly=True,
+        samesite="lax",
+    )

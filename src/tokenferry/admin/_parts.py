@@ -1,0 +1,44 @@
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
+
+from tokenferry.broker import Broker
+from tokenferry.secret import Secret
+from tokenferry.settings import Home
+from tokenferry.state import ClientKeys, Logins
+
+CALLBACK: Final = "/oauth/callback"
+LOGIN_PAGE: Final = "/login"
+
+
+def _no_states() -> Mapping[str, str]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What of a gateway the API tells and changes.
+
+    `secret` is the gateway's own and known to all of its workers, in their memory alone. `urls` are where it listens,
+    `hosts` the `Host` values it answers to; `states` gives each account's state in a word, by name.
+    """
+
+    home: Home
+    broker: Broker
+    keys: ClientKeys
+    logins: Logins
+    secret: Secret
+    urls: tuple[str, ...] = ()
+    hosts: frozenset[bytes] = frozenset()
+    states: Callable[[], Mapping[str, str]] = field(default=_no_states)
+
+    @property
+    def base(self) -> str | None:
+        """Where a browser reaches the gateway; None if only a Unix socket leads there."""
+        return next((url for url in self.urls if url.startswith("http")), None)
+
+    def is_own_callback(self, redirect_uri: str) -> bool:
+        """Whether a redirect leads back to this gateway."""
+        parts = urlsplit(redirect_uri)
+        return parts.path == CALLBACK and parts.netloc.lower().encode() in self.hosts

@@ -1,0 +1,164 @@
+"""A gateway with the real API, broker and files, in a thread; a sandbox as the provider; a client and a browser."""
+
+import json
+import secrets
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
+
+import httpx2
+
+from tokenferry.admin import LOGIN_PAGE, Admin, Parts
+from tokenferry.broker import Broker
+from tokenferry.cli._describe import rows
+from tokenferry.config import load
+from tokenferry.gateway import Gateway, Guard, Listener, OneOffKey, Relay, Upstreams, bind, own_hosts
+from tokenferry.secret import Secret
+from tokenferry.settings import GatewaySettings, Home
+from tokenferry.state import State
+
+PATIENCE: Final = 60.0
+IDP: Final = """
+[[providers]]
+name = "idp"
+base_url = "{url}"
+auth_type = "oauth"
+
+[providers.oauth]
+issuer = "{url}"
+client_id = "idp-client"
+scopes = ["user:profile", "user:inference"]
+"""
+
+
+@dataclass
+class Api:
+    url: str
+    home: Home
+    broker: Broker
+    state: State
+    admin: str = field(repr=False)
+    provider: str = ""
+
+    def call(
+        self, method: str, path: str, body: object = None, *, key: str | None = None, **more: Any
+    ) -> httpx2.Response:
+        headers = {"authorization": f"Bearer {self.admin if key is None else key}"}
+        given: dict[str, Any] = {} if body is None else {"json": body}
+        with httpx2.Client(base_url=self.url, timeout=PATIENCE, trust_env=False) as client:
+            return client.request(method, path, headers=headers, **given, **more)
+
+    def get(self, path: str, **more: Any) -> httpx2.Response:
+        return self.call("GET", path, **more)
+
+    def post(self, path: str, body: object = None, **more: Any) -> httpx2.Response:
+        return self.call("POST", path, body, **more)
+
+    def begin(self, oauth_type: str = "sandbox", **more: Any) -> dict[str, Any]:
+        answer = self.post("/api/oauth/authorize", {"oauth_type": oauth_type, **more.pop("fields", {})}, **more)
+        assert answer.status_code == 200, answer.text
+        begun: dict[str, Any] = answer.json()
+        return begun
+
+    def exchange(self, code: str, name: str, **more: Any) -> httpx2.Response:
+        return self.post("/api/oauth/exchange", {"code": code, "provider_id": name}, **more)
+
+    def log_in(self, name: str, account: str = "alice") -> dict[str, Any]:
+        """A login at the sandbox from its beginning to its end."""
+        answer = self.exchange(code_of(self.begin()["url"], account), name)
+        assert answer.status_code == 200, answer.text
+        done: dict[str, Any] = answer.json()
+        return done
+
+    def audit(self) -> list[dict[str, Any]]:
+        lines = self.home.audit.read_text().splitlines() if self.home.audit.exists() else []
+        return [json.loads(line) for line in lines]
+
+
+def refused(answer: httpx2.Response, status: int) -> str:
+    """The sentence of a refusal."""
+    assert answer.status_code == status, answer.text
+    document = answer.json()
+    assert set(document) == {"success", "message"}
+    assert document["success"] is False
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    return str(document["message"])
+
+
+def with_query(url: str, **more: str) -> str:
+    return f"{url}&{urlencode(more)}"
+
+
+def code_of(url: str, account: str = "alice") -> str:
+    """Log in at the sandbox's page as a person does, and give what its last page shows: `CODE#STATE`."""
+    with httpx2.Client(follow_redirects=True, timeout=PATIENCE, trust_env=False) as browser:
+        page = browser.get(with_query(url, login_hint=account))
+        query = parse_qs(urlsplit(str(page.url)).query)
+        return f"{query['code'][0]}#{query['state'][0]}"
+
+
+class Browser:
+    """Follows redirects by hand, and keeps cookies as a browser does."""
+
+    def __init__(self, account: str = "alice") -> None:
+        self.client = httpx2.Client(timeout=PATIENCE, trust_env=False)
+        self.account = account
+        self.visited: list[str] = []
+
+    def open(self, url: str, headers: Mapping[str, str] | None = None) -> httpx2.Response:
+        while True:
+            self.visited.append(url)
+            answer = self.client.get(url, headers=dict(headers or {}))
+            headers = None
+            if answer.status_code not in {302, 303}:
+                return answer
+            url = urljoin(url, answer.headers["location"])
+            if "/oauth/authorize?" in url:
+                url = with_query(url, login_hint=self.account)
+
+
+@contextmanager
+def running_api(home: Home, provider: str, *, config: str = "", port: int = 0) -> Iterator[Api]:
+    home.config.write_text(
+        f'[[providers]]\nname = "sandbox"\nbase_url = "{provider}"\n{IDP.format(url=provider)}{config}'
+    )
+    home.config.chmod(0o600)
+    settings = load(home.config, statement=home.statement)
+    broker = Broker.from_home(home, settings)
+    sock = bind("127.0.0.1", port)
+    port = sock.getsockname()[1]
+    url, hosts = f"http://127.0.0.1:{port}", own_hosts("127.0.0.1", port, ())
+    broker.login_page = url + LOGIN_PAGE
+    with State(home.state) as state:
+
+        def states() -> Mapping[str, str]:
+            return {row.name: row.state for row in rows(broker)}
+
+        secret = Secret(secrets.token_urlsafe(32))
+        parts = Parts(home, broker, state.keys, state.logins, secret, (url,), hosts, states)
+        upstreams = Upstreams()
+        gateway = Gateway(
+            guard=Guard(state.keys, hosts),
+            relay=Relay(source=broker, settings=GatewaySettings(), keys=OneOffKey(), upstreams=upstreams),
+            control=Admin(parts),
+        )
+        running = threading.Event()
+
+        async def started() -> None:
+            running.set()
+
+        listener = Listener(gateway, [sock], started=started, finish=upstreams.aclose, drain=PATIENCE)
+        thread = threading.Thread(target=listener.run_until_stopped, name="gateway under test")
+        thread.start()
+        try:
+            assert running.wait(PATIENCE)
+            _, admin = state.keys.create("boss", admin=True)
+            yield Api(url, home, broker, state, admin.reveal(), provider)
+        finally:
+            listener.stop()
+            thread.join()
+            broker.drain(PATIENCE)

@@ -1,0 +1,256 @@
+"""Logins over the API: paths and fields, states and codes, and what may be seen of secrets."""
+
+import logging
+import threading
+import time
+from datetime import UTC, datetime
+from urllib.parse import parse_qs, urlsplit
+
+import httpx2
+import pytest
+
+from admin.rig import PATIENCE, Api, code_of, refused
+from leaks import shows
+from tokenferry.admin._desk import LoginDesk
+from tokenferry.sandbox import Sandbox
+from tokenferry.secret import Secret
+
+FIELDS = {"url", "state", "instructions", "expires_in", "verifier"}
+
+
+def query_of(url: str) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
+
+
+# -- the paths and fields
+
+
+def test_a_login_is_begun_and_finished_as_tools_of_this_kind_do(api: Api) -> None:
+    begun = api.begin()
+    assert set(begun) == FIELDS
+    assert begun["verifier"] == ""
+    assert begun["expires_in"] == 600
+    assert "CODE#STATE" in begun["instructions"]
+    code = code_of(begun["url"])
+    # An old client sends the verifier that it was given, and its oauth_type.
+    given = {"code": code, "verifier": begun["verifier"], "provider_id": "work", "oauth_type": "max"}
+    answer = api.post("/api/oauth/exchange", given)
+    assert answer.status_code == 200
+    done = answer.json()
+    assert set(done) == {"success", "message", "provider_id", "expires_at"}
+    assert (done["success"], done["provider_id"]) == (True, "work")
+    assert done["message"] == "OAuth authentication successful! Token saved."
+    assert done["expires_at"].endswith("Z")
+    assert datetime.fromisoformat(done["expires_at"]) > datetime.now(UTC)
+    assert api.broker.resolve("work").secret
+
+
+def test_the_provider_is_that_of_the_state_whatever_the_name(api: Api) -> None:
+    api.exchange(code_of(api.begin()["url"]), "console")
+    assert api.broker.book.read("console").account.provider == "sandbox"
+
+
+@pytest.mark.parametrize("body", [{}, {"oauth_type": "max"}, None])
+def test_max_is_the_default_and_needs_the_policy(api: Api, body: object) -> None:
+    message = refused(api.post("/api/oauth/authorize", body), 403)
+    assert "the subscription is theirs alone" in message
+    assert message.endswith("tokenferry policy set own")
+
+
+def test_console_carries_the_declared_redirect_and_never_the_loopback_one(api: Api) -> None:
+    begun = api.begin("console", fields={"redirect_uri": "http://127.0.0.1:1/steal"})
+    assert set(begun) == FIELDS
+    query = query_of(begun["url"])
+    assert begun["url"].startswith("https://platform.claude.com/oauth/authorize?")
+    assert query["redirect_uri"] == "https://platform.claude.com/oauth/code/callback"
+    assert (query["code"], query["code_challenge_method"], query["response_type"]) == ("true", "S256", "code")
+    assert query["state"] == begun["state"]
+    assert "public client id of the Claude Code CLI" in begun["instructions"]
+
+
+def test_an_unknown_provider_is_a_404_and_one_without_logins_a_400(api: Api) -> None:
+    message = refused(api.post("/api/oauth/authorize", {"oauth_type": "nobody"}), 404)
+    assert "'nobody'" in message
+    assert "console" in message
+    assert "nobody can log in there" in refused(api.post("/api/oauth/authorize", {"oauth_type": "anthropic"}), 400)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"code": "c#s"},
+        {"provider_id": "work"},
+        {"code": 1, "provider_id": "work"},
+        {"code": "", "provider_id": "work"},
+        {"code": "c#s", "provider_id": ["work"]},
+        [],
+        "text",
+    ],
+)
+def test_what_is_malformed_is_a_400_in_the_same_shape_and_quotes_nothing(api: Api, body: object) -> None:
+    message = refused(api.post("/api/oauth/exchange", body), 400)
+    assert "c#s" not in message
+
+
+@pytest.mark.parametrize("raw", [b"{", b"\xff\xfe", b"[" * 100_000, b'{"code": 1' + b"0" * 5000 + b"}", b"{'a': 1}"])
+def test_what_is_no_json_is_a_400(api: Api, raw: bytes) -> None:
+    headers = {"authorization": f"Bearer {api.admin}", "content-type": "application/json"}
+    answer = httpx2.post(f"{api.url}/api/oauth/exchange", content=raw, headers=headers, timeout=PATIENCE)
+    assert refused(answer, 400)
+
+
+# -- states
+
+
+def test_a_state_is_good_once(api: Api) -> None:
+    begun = api.begin()
+    code = code_of(begun["url"])
+    assert api.exchange(code, "work").status_code == 200
+    message = refused(api.exchange(code, "work"), 400)
+    assert "the state of this login is unknown: it was used" in message
+
+
+@pytest.mark.parametrize("state", ["", "f" * 64, "no", "\u00e4\u00f6", "%00"])
+def test_a_forged_or_missing_state_exchanges_nothing(api: Api, sandbox: Sandbox, state: str) -> None:
+    code, _, _ = code_of(api.begin()["url"]).partition("#")
+    assert "state" in refused(api.exchange(f"{code}#{state}", "work"), 400).lower()
+    assert sandbox.counters()["accounts"]["alice"]["grants"] == 0
+
+
+def test_a_code_without_its_state_exchanges_nothing(api: Api) -> None:
+    code, _, _ = code_of(api.begin()["url"]).partition("#")
+    assert "CODE#STATE" in refused(api.exchange(code, "work"), 400)
+
+
+def test_another_keys_state_is_worth_nothing_and_then_used_up(api: Api) -> None:
+    _, other = api.state.keys.create("other", admin=True)
+    code = code_of(api.begin()["url"])
+    assert "another key" in refused(api.exchange(code, "work", key=other.reveal()), 400)
+    assert refused(api.exchange(code, "work"), 400)
+    assert api.broker.book.store.names() == []
+
+
+def test_an_expired_state_is_refused(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = code_of(api.begin()["url"])
+    monkeypatch.setattr(api.state.logins, "_now", lambda: time.time() + 600)
+    assert "has expired" in refused(api.exchange(code, "work"), 400)
+
+
+def test_parallel_logins_do_not_mix(api: Api) -> None:
+    begun = [api.begin() for _ in range(3)]
+    assert len({one["state"] for one in begun}) == 3
+    assert len({query_of(one["url"])["code_challenge"] for one in begun}) == 3
+    people = ["alice", "bob", "carol"]
+    codes = [code_of(one["url"], person) for one, person in zip(begun, people, strict=True)]
+    threads = [
+        threading.Thread(target=api.exchange, args=(code, person))
+        for code, person in reversed(list(zip(codes, people, strict=True)))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    emails = {name: getattr(api.broker.book.read(name).credential, "email", None) for name in people}
+    assert emails == {person: f"{person}@example.com" for person in people}
+
+
+def test_another_logins_code_is_refused_by_the_verifier(api: Api, sandbox: Sandbox) -> None:
+    first, second = api.begin(), api.begin()
+    code, _, _ = code_of(first["url"]).partition("#")
+    answer = api.exchange(f"{code}#{second['state']}", "work")
+    message = refused(answer, 400)
+    assert "invalid_grant" in message
+    assert api.broker.book.store.names() == []
+
+
+def test_a_thousand_logins_stay_bounded_and_the_last_one_works(api: Api) -> None:
+    key = next(one for one in api.state.keys.list() if one.name == "boss")
+    for _ in range(999):
+        api.state.logins.begin("sandbox", Secret(key.id))
+    begun = api.begin()
+    (count,) = api.state.logins._database.rows("SELECT count(*) FROM logins")[0]
+    assert count <= 101
+    assert api.exchange(code_of(begun["url"]), "work").status_code == 200
+
+
+# -- what the provider refuses is told apart
+
+
+def test_a_code_that_was_used_is_told(api: Api) -> None:
+    begun, again = api.begin(), api.begin()
+    code = code_of(begun["url"])
+    assert api.exchange(code, "work").status_code == 200
+    used = code.partition("#")[0]
+    assert "the code was used before" in refused(api.exchange(f"{used}#{again['state']}", "work"), 400)
+
+
+# -- names and accounts
+
+
+@pytest.mark.parametrize("name", ["../etc", "a/b", ".hidden", "a\nb", "a b", "x" * 65, "\u00e4"])
+def test_a_name_that_no_account_can_have_is_refused_before_the_state_is_used_up(api: Api, name: str) -> None:
+    code = code_of(api.begin()["url"])
+    refused(api.exchange(code, name), 400)
+    assert api.exchange(code, "work").status_code == 200
+
+
+def test_the_account_of_that_person_is_updated_and_it_is_said(api: Api) -> None:
+    api.log_in("work")
+    done = api.log_in("other")
+    assert done["provider_id"] == "work"
+    assert "It is account work already" in done["message"]
+    assert api.broker.book.store.names() == ["work"]
+
+
+def test_somebody_elses_account_is_left_alone_and_the_login_is_ended(api: Api, sandbox: Sandbox) -> None:
+    api.log_in("work")
+    before = api.broker.book.read("work")
+    answer = api.exchange(code_of(api.begin()["url"], "bob"), "work")
+    assert "is alice@example.com, and this login is bob@example.com" in refused(answer, 400)
+    assert api.broker.book.read("work") == before
+    assert sandbox.counters()["accounts"]["bob"]["revocations"] == 1
+
+
+# -- secrets
+
+
+def test_no_secret_of_a_login_is_told_stored_or_logged(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    begun = api.begin()
+    code = code_of(begun["url"])
+    login = api.exchange(code, "work")
+    token = api.broker.book.read("work").credential
+    bodies = [login.text, api.get("/api/oauth/tokens").text, api.get("/api/accounts").text, api.get("/api/status").text]
+    bodies += [api.post("/api/oauth/tokens/refresh", {"provider_id": "work"}).text]
+    secrets = [code.partition("#")[0], begun["state"], token.secret.reveal(), token.refresh.reveal()]  # type: ignore[union-attr]
+    assert not shows("\n".join(bodies), *secrets)
+    ours = [record for record in caplog.records if not record.name.startswith(("httpcore2", "httpx2"))]
+    logged = "\n".join(record.getMessage() for record in ours)
+    assert not shows(logged + api.home.audit.read_text(), *secrets, api.admin)
+
+
+def test_the_verifier_is_nowhere_but_in_the_exchange(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = api.begin()
+    made: list[Secret] = []
+    verifier = LoginDesk._verifier
+
+    def note(desk: LoginDesk, state: Secret) -> Secret:
+        made.append(verifier(desk, state))
+        return made[-1]
+
+    monkeypatch.setattr(LoginDesk, "_verifier", note)
+    assert api.exchange(code_of(begun["url"]), "work").status_code == 200
+    [secret] = set(made)
+    assert len(secret.reveal()) == 43
+    assert not shows(str(begun), secret.reveal())
+    for path in api.home.path.rglob("*"):
+        if path.is_file():
+            assert secret.reveal().encode() not in path.read_bytes()
+            assert begun["state"].encode() not in path.read_bytes()
+
+
+def test_the_audit_log_says_which_key_logged_in(api: Api) -> None:
+    api.log_in("work")
+    [line] = [line for line in api.audit() if line["action"] == "account.login"]
+    assert (line["name"], line["client"], line["provider"], line["kind"]) == ("work", "boss", "sandbox", "oauth")
+    assert line["fingerprint"] == api.broker.book.read("work").credential.secret.fingerprint
