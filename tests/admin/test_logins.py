@@ -42,7 +42,7 @@ def test_a_login_is_begun_and_finished_as_tools_of_this_kind_do(api: Api) -> Non
     assert done["message"] == "OAuth authentication successful! Token saved."
     assert done["expires_at"].endswith("Z")
     assert datetime.fromisoformat(done["expires_at"]) > datetime.now(UTC)
-    assert api.broker.resolve("work").secret
+    assert api.broker.resolve("work").kind == "oauth"
 
 
 def test_the_provider_is_that_of_the_state_whatever_the_name(api: Api) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from tokenferry.accounts import account_for, check_wanted
 from tokenferry.credentials import OAuthToken
-from tokenferry.errors import TokenferryError
 from tokenferry.stores import Account, Document
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def keep_login(broker: "Broker", provider: str, token: OAuthToken, wanted: str |
         check_wanted(name, provider, token.kind, documents, broker.book.store.names())
         account = Account(name, provider, token.kind, created_at=int(time.time()))
         has_replaced = broker.add(account, token, replacing=name in documents)
-    except TokenferryError:
+    except BaseException:
         broker.revoke_token(provider, token)
         raise
     return KeptLogin(name, token, is_known, has_replaced)
