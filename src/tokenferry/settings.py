@@ -11,16 +11,23 @@ from typing import Final, Literal, TypeAlias
 from tokenferry.errors import ConfigError
 
 __all__ = [
+    "AUTO_MAP_REGEX",
+    "BACKGROUND_REGEX",
     "LONGEST_DRAIN",
     "MOST_WORKERS",
     "AccountCaps",
     "GatewaySettings",
     "Home",
     "KeepSettings",
+    "LogLevel",
+    "ModelMapping",
+    "ModelSettings",
     "Overage",
     "PolicySettings",
     "PoolSettings",
     "RefreshSettings",
+    "RouterSettings",
+    "RuleSettings",
     "ServerSettings",
     "Strategy",
 ]
@@ -108,6 +115,8 @@ class Home:
         return self.path / "active"
 
 
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+
 MOST_WORKERS: Final = 64
 LONGEST_DRAIN: Final = 3600.0
 
@@ -118,7 +127,7 @@ class ServerSettings:
 
     host: str = "127.0.0.1"
     port: int = 13456
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: LogLevel = "info"
     allowed_hosts: tuple[str, ...] = ()
     uds: Path | None = None
     """A Unix socket to listen on."""
@@ -144,6 +153,75 @@ class GatewaySettings:
     """Certificates in PEM, to be trusted beside the system's."""
     max_connections: int | None = None
     """To one upstream; further requests wait for a turn."""
+    connect_timeout: float | None = None
+    """Seconds until a connection to an upstream stands; None for 10."""
+    answer_timeout: float | None = None
+    """Seconds from a request's write to its answer's head; None for 600. Streams get no more than 120."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMapping:
+    """`[[models.mappings]]`: a provider, and the name under which it has the model."""
+
+    provider: str
+    actual_model: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """`[[models]]`: a name that clients ask for, and who serves it."""
+
+    name: str
+    mappings: tuple[ModelMapping, ...]
+    """In the order in which they are tried: by `priority`, then as written."""
+    display_name: str | None = None
+    """What lists show; None for the name."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSettings:
+    """`[[router.rules]]`: requests that meet every condition it names go to a model."""
+
+    name: str
+    model: str
+    headers: tuple[tuple[str, str], ...] = ()
+    """Names in lower case, and the regular expressions that are to be found in their values."""
+    keys: tuple[str, ...] = ()
+    """Labels of client keys."""
+    requested: str | None = None
+    """A regular expression that is to be found in the model's name as the client sent it."""
+    at_least: int | None = None
+    """Bytes of body."""
+    at_most: int | None = None
+
+
+BACKGROUND_REGEX: Final = "(?i)claude.*haiku"
+AUTO_MAP_REGEX: Final = "^claude-"
+
+
+@dataclass(frozen=True, slots=True)
+class RouterSettings:
+    """`[router]`: which model a request goes to. Models are names of `[[models]]`, or what providers call them."""
+
+    default: str | None = None
+    """What `auto_map_regex` turns models into; without it nothing is turned."""
+    background: str | None = None
+    think: str | None = None
+    websearch: str | None = None
+    auto_map_regex: str = AUTO_MAP_REGEX
+    auto_map_defined: bool = True
+    """Whether it also turns models that `[[models]]` names."""
+    background_regex: str = BACKGROUND_REGEX
+    """Looked for in the name that the client sent."""
+    think_adaptive: bool = False
+    """Whether `thinking.type == "adaptive"` counts as thinking; current clients send it always."""
+    subagent_tag: bool = True
+    """Whether a tag in the system prompt may name the model."""
+    unmapped: Literal["default", "refuse"] = "default"
+    """Whether a model that `[[models]]` doesn't name goes to the default providers under its own name."""
+    list_models: Literal["beside", "only", "upstream"] = "beside"
+    """What `GET /v1/models` tells: those of `[[models]]` beside the upstream's, those alone, or the upstream's."""
+    rules: tuple[RuleSettings, ...] = ()
 
 
 Strategy: TypeAlias = Literal["priority", "round-robin", "least-utilised", "drain-soonest-reset"]

@@ -59,12 +59,12 @@ def test_what_can_not_be_served_is_a_configuration_error(home: Home, arguments: 
 
 def test_a_named_configuration_stands_in_for_the_homes(sandbox: Sandbox, home: Home, tmp_path: Path) -> None:
     other = tmp_path / "other.toml"
-    other.write_text('[server]\nlog_level = "error"\n[models]\na = "b"\n')
+    other.write_text('[server]\nlog_level = "error"\napi_key = "b"\n')
     process, _ = serving(tmp_path, "--config", str(other))
     process.terminate()
     outcome = end(process)
     assert outcome.code == 0
-    assert "models accepted but without effect" in outcome.err
+    assert "server.api_key is a key of claude-code-mux that has no effect here" in outcome.err
 
 
 def test_the_sandbox_runs_and_tells_how_to_use_it(home: Home, tmp_path: Path) -> None:

@@ -33,13 +33,13 @@ def test_with_accounts_the_bare_command_lists_them_and_what_comes_next(home: Hom
 def test_status_tells_of_home_policy_accounts_and_warnings(home: Home, inside: Inside) -> None:
     put(home, document(time.time()))
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        configure(home, "http://127.0.0.1:1", f"[router]\na = 1\n[server]\nport = {silent.getsockname()[1]}\n")
+        configure(home, "http://127.0.0.1:1", f"[server]\napi_key = 'a'\nport = {silent.getsockname()[1]}\n")
         outcome = inside("status")
         assert "something else answers" in outcome.out
     assert outcome.code == 0
     assert str(home.path) in outcome.out
     assert "subscription = off" in outcome.out
-    assert "router accepted but without effect" in outcome.err
+    assert "server.api_key is a key of claude-code-mux that has no effect here" in outcome.err
     data = inside("status", "--json").json
     assert data["policy"] == {"subscription": "off"}
     refreshes = data["accounts"][0]["refreshes"]

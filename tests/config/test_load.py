@@ -1,6 +1,5 @@
 import re
 import string
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from config.written import Write, problems
 from leaks import leaks, shows
+from tokenferry.accounts import accounts_from_keys
 from tokenferry.config import Config, load
 from tokenferry.credentials import ApiKey
 from tokenferry.errors import ConfigError, TokenferryError, UnsafeFile
@@ -17,28 +18,6 @@ from tokenferry.secret import Secret
 from tokenferry.settings import GatewaySettings, PolicySettings, ServerSettings
 
 KEY = "sk-ant-api03-Eeghoh5aighaeCh4aiz0Iez0quoh9Thee1"
-
-Write = Callable[..., Config]
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    """Writes config.toml and loads it."""
-
-    def write(text: str | bytes, environ: Mapping[str, str] | None = None) -> Config:
-        path = tmp_path / "config.toml"
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        path.chmod(0o600)
-        return load(path, environ={} if environ is None else environ)
-
-    return write
-
-
-def problems(write: Write, text: str, environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    with pytest.raises(ConfigError) as caught:
-        write(text, environ)
-    assert str(caught.value).splitlines()[1:] == [f"  {problem}" for problem in caught.value.problems]
-    return caught.value.problems
 
 
 # -- the file
@@ -221,23 +200,6 @@ def test_a_provider_declared_twice_is_a_fault(write: Write) -> None:
     assert problems(write, twice) == ("providers.mine.name is declared twice; give each provider a name of its own",)
 
 
-def test_what_a_later_version_reads_is_a_warning_once(write: Write) -> None:
-    config = write("""
-        [models]
-        a = 1
-        b = { c = 2 }
-        [router]
-        default = "x"
-        [[providers]]
-        name = "anthropic"
-        models = ["a", "b"]
-    """)
-    assert [re.sub(r"^\S+ ", "", warning) for warning in config.warnings] == [
-        "providers.anthropic.models accepted but without effect: this version does not route",
-        "models and router accepted but without effect: this version does not route",
-    ]
-
-
 # -- api_key
 
 
@@ -325,9 +287,17 @@ def test_no_value_of_the_file_is_in_a_traceback(write: Write) -> None:
     assert not leaks(caught.value, KEY)
 
 
-def test_a_provider_whose_key_makes_an_account_needs_a_name_that_an_account_can_have(write: Write) -> None:
-    assert problems(write, provider("'$MY_KEY'", name="my keys"), {"MY_KEY": KEY}) == (
-        "providers.my keys.name with an api_key also names an account: letters, digits and . _ @ + - only",
+def test_a_provider_whose_key_makes_an_account_needs_a_name_that_makes_one(write: Write) -> None:
+    config = write(provider("'$MY_KEY'", name="my own keys"), {"MY_KEY": KEY})
+    assert list(config.keys) == ["my own keys"]
+    assert accounts_from_keys(config.keys)["my-own-keys"].account.provider == "my own keys"
+    assert "is named my-own-keys" in config.warnings[0]
+    assert problems(write, provider("'$MY_KEY'", name="(!)"), {"MY_KEY": KEY}) == (
+        "providers.(!).name with an api_key also names an account: letters, digits and . _ @ + - only",
+    )
+    two = provider("'$MY_KEY'", name="my keys") + provider("'$MY_KEY'", name="my-keys")
+    assert problems(write, two, {"MY_KEY": KEY}) == (
+        "providers.my-keys.name with an api_key also names an account, my-keys, as another provider's does",
     )
 
 
@@ -393,7 +363,9 @@ KNOWN = sorted(
     | {"oauth", "oauth_provider", "api_key", "authorize_url", "token_url", "revoke_url", "client_id", "scopes"}
     | {"client_secret_file", "redirect_uri", "loopback_redirect", "token_body", "state_in_exchange", "reuse_grace_s"}
     | {"enterprise_url", "device_url", "federation_url", "federation_headers", "federation_parameters", "api_key_url"}
-    | {"uds", "tls_cert", "tls_key", "workers", "drain"}
+    | {"uds", "tls_cert", "tls_key", "workers", "drain", "timeouts", "api_timeout_ms", "connect_timeout"}
+    | {"mappings", "actual_model", "priority", "provider", "default", "background", "auto_map_regex", "rules"}
+    | {"model", "headers", "keys", "at_least", "unmapped", "passthrough", "wire_format"}
 )
 WORDS = ["anthropic", "console", "claude-max", "sandbox", "own", "oauth", "api_key", "https://[", "https://claude.ai"]
 WORDS += ["http://127.0.0.1:1", "{base_url}/x", "https://a.example:99999", "$A", "~x", "https://a\\b", "/", "."]
@@ -414,6 +386,8 @@ files = st.fixed_dictionaries(
         "server": tables | junk,
         "gateway": tables | junk,
         "policy": tables | junk,
+        "models": st.lists(tables, max_size=3) | junk,
+        "router": tables | junk,
         "other": junk,
     },
 )

@@ -93,7 +93,8 @@ def test_a_provider_of_ones_own_starts_from_nothing() -> None:
 
 def test_an_unknown_provider_type_is_told_with_the_known_ones() -> None:
     assert faults(name="mine", base_url=URL, provider_type="claud") == [
-        "providers.mine.provider_type must be one of anthropic, claude-max, console, sandbox; "
+        "providers.mine.provider_type must be one of anthropic, claude-max, console, sandbox, z.ai, minimax, "
+        "kimi-coding, moonshot, deepseek, openrouter, zenmux, qwen; "
         "leave it out for a provider of your own"
     ]
 
@@ -173,8 +174,9 @@ def test_every_fault_of_a_declaration_is_told() -> None:
         "providers.mine.enabled must be true or false",
         "providers.mine.accounts must be a list of strings",
         "providers.mine.strategy must be one of priority, round-robin, least-utilised, drain-soonest-reset",
-        "providers.mine.typ is no key that tokenferry knows; known here: accounts, auth_type, base_url, enabled, name, "
-        "oauth, oauth_provider, provider_type, strategy, subscription, usage_url, variable",
+        "providers.mine.typ is no key that tokenferry knows; known here: accounts, auth_type, base_url, enabled, "
+        "key_header, name, oauth, oauth_provider, passthrough, provider_type, strategy, subscription, usage_url, "
+        "variable, wire_format",
     ]
 
 

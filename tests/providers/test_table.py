@@ -161,7 +161,7 @@ def test_a_wrong_value_gives_the_default_and_one_problem() -> None:
         "here.a must be a list of strings",
         "here.a must be one of b, c",
         "here.a must be a string that is not empty",
-        "here.a must be written as [[a]]",
+        "here.a must be written as [[here.a]]",
     ]
 
 

@@ -3,6 +3,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from tokenferry.credentials import SETUP_TOKEN_PREFIX, ApiKey, Credential, OAuthToken
+from tokenferry.providers import account_of_key
 from tokenferry.secret import Secret
 from tokenferry.stores import Account, Document
 
@@ -52,8 +53,9 @@ def _classify(secret: Secret) -> tuple[Credential, str]:
 
 
 def accounts_from_keys(keys: Mapping[str, ApiKey]) -> dict[str, Document]:
-    """The accounts that exist because a provider's `api_key` in the configuration says so, by the provider's name."""
-    return {
-        name: Document(Account(name, name, key.kind, owner="external", store=CONFIGURATION), key)
-        for name, key in keys.items()
-    }
+    """The accounts that exist because a provider's `api_key` in the configuration says so, by name."""
+    found = {}
+    for provider, key in keys.items():
+        name = account_of_key(provider)
+        found[name] = Document(Account(name, provider, key.kind, owner="external", store=CONFIGURATION), key)
+    return found

@@ -4,22 +4,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any
 
 from tokenferry.config._gateway import read_gateway
+from tokenferry.config._models import read_models
 from tokenferry.config._policy import read_policy
 from tokenferry.config._pool import read_pool
 from tokenferry.config._providers import read_providers
+from tokenferry.config._router import read_router
 from tokenferry.config._server import read_server
 from tokenferry.credentials import ApiKey
 from tokenferry.errors import ConfigError
 from tokenferry.providers import Provider, Setting, Table, builtin_providers
 from tokenferry.secret import Fields
-from tokenferry.settings import GatewaySettings, PolicySettings, PoolSettings, ServerSettings
+from tokenferry.settings import (
+    GatewaySettings,
+    ModelSettings,
+    PolicySettings,
+    PoolSettings,
+    RouterSettings,
+    ServerSettings,
+)
 from tokenferry.statement import stated_at
 from tokenferry.stores import read_private_file
-
-_LATER: Final = ("models", "router")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +38,12 @@ class Config:
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     policy: PolicySettings = field(default_factory=PolicySettings)
     pool: PoolSettings = field(default_factory=PoolSettings)
+    models: tuple[ModelSettings, ...] = ()
+    router: RouterSettings = field(default_factory=RouterSettings)
     providers: Mapping[str, Provider] = field(default_factory=builtin_providers)
     """By name: declared ones in their order, then the built-in ones."""
     keys: Mapping[str, ApiKey] = field(default_factory=dict)
-    """The accounts that exist because a provider's `api_key` says so, by name."""
+    """The accounts that exist because a provider's `api_key` says so, by the provider's name."""
     warnings: tuple[str, ...] = ()
 
 
@@ -93,15 +102,17 @@ def read(
 ) -> Config:
     """What the document says, of use only if it adds no problems; `seen` gets every setting there is."""
     warnings: list[str] = []
+    notes: list[str] = []
     root = Table(data, "", problems, seen)
 
-    providers, keys = read_providers(root.tables("providers"), path, environ, warnings)
-    server = read_server(root.table("server"), path.parent)
-    gateway = read_gateway(root.table("gateway"), path.parent, providers)
+    providers, keys, listed = read_providers(root, path, environ, warnings)
+    server, timeouts = read_server(root.table("server"), path.parent, notes)
+    gateway = read_gateway(root.table("gateway"), path.parent, providers, timeouts)
     policy = read_policy(root.table("policy"))
     pool = read_pool(root.table("pool"))
-    if later := [key for key in _LATER if root.ignore(key)]:
-        warnings.append(f"{path}: {' and '.join(later)} accepted but without effect: this version does not route")
+    models = read_models(root.tables("models"), providers, listed, notes)
+    router = read_router(root.table("router"), models, notes)
+    warnings.extend(f"{path}: {note}" for note in notes)
     root.done()
     return Config(
         path=path,
@@ -109,6 +120,8 @@ def read(
         gateway=gateway,
         policy=policy,
         pool=pool,
+        models=models,
+        router=router,
         providers=MappingProxyType(providers),
         keys=MappingProxyType(keys),
         warnings=tuple(warnings),

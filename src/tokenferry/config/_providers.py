@@ -1,43 +1,82 @@
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from tokenferry.config._files import is_there
+from tokenferry.config._foreign import ignore
 from tokenferry.credentials import ApiKey
 from tokenferry.errors import UnsafeFile
-from tokenferry.providers import Provider, Table, builtin_providers, declare
+from tokenferry.providers import Provider, Table, account_of_key, builtin_providers, declare, indistinct
 from tokenferry.secret import Secret
 from tokenferry.stores import ACCOUNT_NAME, read_private_file
 
+_FOREIGN: Final = (
+    "location",
+    "project_id",
+    "rate_limit_max_wait_ms",
+    "rate_limit_rpm",
+    "supported_beta_options",
+)
+_TWO_VENDORS: Final = "whose credential a client sends could not be told"
 _VARIABLE: Final = re.compile(r"\$(\{)?([A-Za-z_][A-Za-z0-9_]*)(?(1)\})")
 
 
 def read_providers(
-    tables: Iterable[Table], path: Path, environ: Mapping[str, str], warnings: list[str]
-) -> tuple[dict[str, Provider], dict[str, ApiKey]]:
+    root: Table, path: Path, environ: Mapping[str, str], warnings: list[str]
+) -> tuple[dict[str, Provider], dict[str, ApiKey], dict[str, tuple[str, ...]]]:
+    """Give the providers, the keys that they name, and the models that they list themselves."""
     builtin = builtin_providers()
     declared: dict[str, Provider] = {}
     keys: dict[str, ApiKey] = {}
-    for table in tables:
+    listed: dict[str, tuple[str, ...]] = {}
+    notes: list[str] = []
+    for table in root.tables("providers"):
         provider = declare(table, builtin)
-        key = _api_key(table, path, environ, warnings)
-        if provider and "api_key" in table and not ACCOUNT_NAME.fullmatch(provider.name):
-            table.problem("name", "with an api_key also names an account: letters, digits and . _ @ + - only")
+        key = _api_key(table, path, environ, notes if provider is None or provider.enabled else [])
+        if provider and "api_key" in table:
+            _check_account(table, provider, keys, notes)
         if provider and key:
             keys[provider.name] = key
-        if table.ignore("models"):
-            warnings.append(f"{path}: {table.path}.models accepted but without effect: this version does not route")
+        models = table.texts("models", ())
+        ignore(table, _FOREIGN, notes)
         table.done()
         if provider is None:
             continue
         if provider.name in declared:
             table.problem("name", "is declared twice; give each provider a name of its own")
+        _note_format(table, provider, notes)
+        if models:
+            listed[provider.name] = models
         declared[provider.name] = provider
-    return {**declared, **{name: one for name, one in builtin.items() if name not in declared}}, keys
+    if doubtful := indistinct(declared.values()):
+        root.problem("providers", f"with passthrough must be of one vendor: {_TWO_VENDORS} ({', '.join(doubtful)})")
+    warnings.extend(f"{path}: {note}" for note in notes)
+    return {**declared, **{name: one for name, one in builtin.items() if name not in declared}}, keys, listed
 
 
-def _api_key(table: Table, path: Path, environ: Mapping[str, str], warnings: list[str]) -> ApiKey | None:
+def _note_format(table: Table, provider: Provider, notes: list[str]) -> None:
+    if provider.enabled and provider.wire_format != "anthropic":
+        notes.append(
+            f"{table.path} speaks {provider.wire_format}'s format, which this version does not translate: it is "
+            "declared, and not served"
+        )
+    elif provider.base_url.endswith("/v1"):
+        notes.append(f"{table.path}.base_url ends in /v1, to which tokenferry adds /v1/messages; leave /v1 out")
+
+
+def _check_account(table: Table, provider: Provider, keys: Mapping[str, ApiKey], notes: list[str]) -> None:
+    """See to it that the account which the `api_key` makes can have a name of its own."""
+    name = provider.key_account
+    if not ACCOUNT_NAME.fullmatch(name):
+        table.problem("name", "with an api_key also names an account: letters, digits and . _ @ + - only")
+    elif any(name == account_of_key(other) for other in keys if other != provider.name):
+        table.problem("name", f"with an api_key also names an account, {name}, as another provider's does")
+    elif name != provider.name:
+        notes.append(f"{table.path}: the account that its api_key makes is named {name}")
+
+
+def _api_key(table: Table, path: Path, environ: Mapping[str, str], notes: list[str]) -> ApiKey | None:
     """`api_key = "$VAR"` or the path of a 0600 file; never the key itself."""
     where = table.text("api_key")
     if where is None:
@@ -46,7 +85,7 @@ def _api_key(table: Table, path: Path, environ: Mapping[str, str], warnings: lis
     if variable := _VARIABLE.fullmatch(where):
         value = environ.get(variable[2])
         if not value:
-            warnings.append(f"{path}: {table.path}.api_key: {variable[2]} is not set, so that account is missing")
+            notes.append(f"{table.path}.api_key: {variable[2]} is not set, so that account is missing")
             return None
     else:
         try:
@@ -57,7 +96,7 @@ def _api_key(table: Table, path: Path, environ: Mapping[str, str], warnings: lis
             table.problem(
                 "api_key",
                 'must be "$VARIABLE" or the path of a file that can be read; '
-                f"a key itself does not belong here{reason}",
+                f"a key itself does not belong here, but into an account: tokenferry import PATH-OF-THIS-FILE{reason}",
             )
             return None
     try:

@@ -1,14 +1,26 @@
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from tokenferry.config._files import file_of
+from tokenferry.config._foreign import ignore
 from tokenferry.providers import Table
 from tokenferry.settings import LONGEST_DRAIN, MOST_WORKERS, ServerSettings
 
 _PORTS: Final = 65_535
+_DAY_MS: Final = 86_400_000
+_LEVELS: Final = ("debug", "info", "warning", "error")
+_RUST_LEVELS: Final = {"trace": "debug", "warn": "warning"}
 
 
-def read_server(table: Table, folder: Path) -> ServerSettings:
+class Timeouts(NamedTuple):
+    """What `[server.timeouts]` says, in seconds; None where it says nothing."""
+
+    connect: float | None = None
+    api: float | None = None
+
+
+def read_server(table: Table, folder: Path, notes: list[str]) -> tuple[ServerSettings, Timeouts]:
+    """Read `[server]`, and the time-outs of upstreams that claude-code-mux keeps there."""
     default = ServerSettings()
     port = table.number("port", default.port, least=0, most=_PORTS)
     if port != int(port):
@@ -23,7 +35,7 @@ def read_server(table: Table, folder: Path) -> ServerSettings:
     settings = ServerSettings(
         host=table.text("host", default.host) or default.host,
         port=int(port),
-        log_level=table.choice("log_level", default.log_level, ("debug", "info", "warning", "error")),
+        log_level=table.choice("log_level", default.log_level, _LEVELS, _RUST_LEVELS),
         log_format=table.choice("log_format", default.log_format, ("text", "json")),
         allowed_hosts=table.texts("allowed_hosts", default.allowed_hosts),
         uds=uds,
@@ -33,5 +45,18 @@ def read_server(table: Table, folder: Path) -> ServerSettings:
         workers=int(workers),
         drain=table.number("drain", default.drain, least=0, most=LONGEST_DRAIN),
     )
+    timeouts = _timeouts(table.table("timeouts"))
+    ignore(table, ("api_key",), notes, instead="make keys for clients with: tokenferry key create NAME")
+    ignore(table, ("public_url",), notes)
     table.done()
-    return settings
+    return settings, timeouts
+
+
+def _timeouts(table: Table) -> Timeouts:
+    """`[server.timeouts]`, in milliseconds there and in seconds here."""
+    found = {}
+    for key in Timeouts._fields:
+        milliseconds = table.whole(f"{key}_timeout_ms", None, least=1, most=_DAY_MS)
+        found[key] = None if milliseconds is None else milliseconds / 1000
+    table.done()
+    return Timeouts(**found)

@@ -55,7 +55,7 @@ def _pinned(name: str, providers: Mapping[str, Provider], accounts: Sequence[Acc
 
 
 def _choice(provider: Provider | None, accounts: Sequence[Account]) -> Choice | None:
-    if provider is None or not provider.enabled:
+    if provider is None or not provider.is_served:
         return None
     own = {account.name: account for account in accounts if account.provider == provider.name}
     names = own if provider.accounts is None else provider.accounts
@@ -76,6 +76,8 @@ def _why_not(account: Account, settings: GatewaySettings, providers: Mapping[str
         return f"provider {account.provider} is not declared"
     if not provider.enabled:
         return f"provider {provider.name} is not enabled"
+    if not provider.is_served:
+        return f"provider {provider.name} speaks {provider.wire_format}'s format, which is not translated yet"
     if settings.providers and provider.name not in settings.providers:
         return f"provider {provider.name} is not in [gateway] providers"
     return f"not among the accounts of provider {provider.name}"

@@ -33,7 +33,12 @@ class Upstreams:
     def configured(cls, settings: GatewaySettings, environ: Mapping[str, str] | None = None) -> Self:
         """As the settings say, through the environment's proxies."""
         proxies = Proxies.from_environment(environ)
-        return cls(ca_file=settings.ca_file, proxies=proxies, max_connections=settings.max_connections)
+        return cls(
+            timeouts=_timeouts(settings),
+            ca_file=settings.ca_file,
+            proxies=proxies,
+            max_connections=settings.max_connections,
+        )
 
     def get(self, base_url: str) -> Upstream:
         """Raises `ConfigError` for a URL that can't be an upstream, and for a malformed one of a proxy on the way."""
@@ -57,3 +62,13 @@ class Upstreams:
     async def aclose(self) -> None:
         """End every exchange and close every connection."""
         await asyncio.gather(*(upstream.aclose() for upstream in self._known.values()))
+
+
+def _timeouts(settings: GatewaySettings) -> Timeouts:
+    default = Timeouts()
+    first_byte = settings.answer_timeout or default.first_byte
+    return Timeouts(
+        connect=settings.connect_timeout or default.connect,
+        first_byte=first_byte,
+        first_byte_stream=min(first_byte, default.first_byte_stream),
+    )

@@ -1,17 +1,35 @@
 from tokenferry.providers._declare import builtin_providers, declare
-from tokenferry.providers._provider import KIND_OF_AUTH_TYPE, AuthType, Provider, logs_in_at_subscription
-from tokenferry.providers._table import Setting, SettingKind, Table, is_loopback, url_fault
+from tokenferry.providers._pass_through import indistinct, may_pass_through
+from tokenferry.providers._presets import Preset, presets
+from tokenferry.providers._provider import (
+    KIND_OF_AUTH_TYPE,
+    AuthType,
+    KeyHeader,
+    Provider,
+    WireFormat,
+    account_of_key,
+    logs_in_at_subscription,
+)
+from tokenferry.providers._table import Setting, SettingKind, Table, is_loopback, pattern_fault, url_fault
 
 __all__ = [
     "KIND_OF_AUTH_TYPE",
     "AuthType",
+    "KeyHeader",
+    "Preset",
     "Provider",
     "Setting",
     "SettingKind",
     "Table",
+    "WireFormat",
+    "account_of_key",
     "builtin_providers",
     "declare",
+    "indistinct",
     "is_loopback",
     "logs_in_at_subscription",
+    "may_pass_through",
+    "pattern_fault",
+    "presets",
     "url_fault",
 ]

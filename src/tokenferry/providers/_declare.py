@@ -9,7 +9,8 @@ from typing import Any, Final, get_args
 from urllib.parse import urlsplit
 
 from tokenferry.oauth import OAuthEndpoints
-from tokenferry.providers._provider import KIND_OF_AUTH_TYPE, Provider, logs_in_at_subscription
+from tokenferry.providers._presets import other_formats, presets
+from tokenferry.providers._provider import KIND_OF_AUTH_TYPE, Provider, logs_in_at_subscription, on_host
 from tokenferry.providers._table import Table, is_loopback, url_fault
 from tokenferry.settings import Strategy
 
@@ -49,6 +50,11 @@ _OWN_HEADERS: Final = frozenset(
 )
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SUBSCRIPTION_TYPE: Final = "claude-max"
+_VENDOR_HOSTS: Final = ("anthropic.com",)
+_VENDOR_PREFIXES: Final = ("sk-ant-",)
+_WIRE_FORMATS: Final = ("anthropic", "openai", "gemini")
+_KEY_HEADERS: Final = ("x-api-key", "authorization")
+_ALIASES: Final = {"apikey": "api_key"}  # claude-code-mux's
 _NOWHERE: Final = "https://nowhere.invalid"  # stands in for a base_url that is missing or wrong
 
 
@@ -61,6 +67,8 @@ def builtin_providers() -> Mapping[str, Provider]:
     for table in Table(tomllib.loads(text), "", problems).tables("providers"):
         provider = declare(table, declared)
         assert provider is not None
+        if on_host(provider.base_url, _VENDOR_HOSTS):
+            provider = replace(provider, vendor_hosts=_VENDOR_HOSTS, key_prefixes=_VENDOR_PREFIXES)
         declared[provider.name] = provider
     assert not problems, problems
     return MappingProxyType(declared)
@@ -80,13 +88,15 @@ def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
     provider_type = table.text("provider_type", inherited.provider_type if inherited else name)
     if provider_type == "anthropic" and "oauth_provider" in table and table.text("auth_type") == "oauth":
         provider_type = _SUBSCRIPTION_TYPE  # the older spelling of it, as oauth_provider is of accounts
-    parent = inherited or base.get(provider_type or "")
+    parent = inherited or base.get(provider_type or "") or _preset(provider_type)
+    other_format = other_formats().get(provider_type or "") if parent is None else None
     if inherited and provider_type != inherited.provider_type:
         table.problem("provider_type", f"can't be changed for {name}; give a provider of another type another name")
-    if parent is None and provider_type != name:
-        table.problem("provider_type", f"must be one of {', '.join(base)}; leave it out for a provider of your own")
+    if parent is None and other_format is None and provider_type != name:
+        known = ", ".join((*base, *presets()))
+        table.problem("provider_type", f"must be one of {known}; leave it out for a provider of your own")
 
-    url = table.url("base_url", parent.base_url if parent else None)
+    url = table.url("base_url", parent.base_url if parent else _NOWHERE if other_format else None)
     if url is None and "base_url" not in table:
         table.problem("base_url", "is missing")
     base_url = (url or _NOWHERE).rstrip("/")
@@ -96,7 +106,7 @@ def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
     subscription = table.flag("subscription", forced)
     if forced and not subscription:
         table.problem("subscription", "can't be switched off here: these logins are billed to a Claude subscription")
-    auth_type = table.choice("auth_type", parent.auth_type if parent else "api_key", KIND_OF_AUTH_TYPE)
+    auth_type = table.choice("auth_type", parent.auth_type if parent else "api_key", KIND_OF_AUTH_TYPE, _ALIASES)
     provider = Provider(
         name=name or "",
         provider_type=parent.provider_type if parent else provider_type or "",
@@ -109,8 +119,25 @@ def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
         usage_url=_usage_url(table, base_url, inherited.usage_url if inherited else None),
         variable=_variable(table, parent.variable if parent else None),
         oauth=oauth,
+        wire_format=table.choice(
+            "wire_format", parent.wire_format if parent else other_format or "anthropic", _WIRE_FORMATS
+        ),
+        key_header=table.choice("key_header", parent.key_header if parent else "x-api-key", _KEY_HEADERS),
+        passthrough=table.flag("passthrough", parent.passthrough if inherited and parent else False),
+        vendor_hosts=parent.vendor_hosts if parent else (),
+        key_prefixes=parent.key_prefixes if parent else (),
     )
+    if provider.passthrough and not provider.is_at_vendor:
+        hosts = " or ".join(provider.vendor_hosts)
+        table.problem(
+            "passthrough", f"is for the vendor's own hosts ({hosts}): a client's credential goes to no other vendor's"
+        )
     return None if name is None or url is None else provider
+
+
+def _preset(name: str | None) -> Provider | None:
+    preset = presets().get(name or "")
+    return None if preset is None else preset.provider
 
 
 def _accounts(table: Table, default: tuple[str, ...] | None) -> tuple[str, ...] | None:

@@ -1,3 +1,4 @@
+import re
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -8,6 +9,8 @@ from tokenferry.providers._table import is_loopback
 from tokenferry.settings import Strategy
 
 AuthType: TypeAlias = Literal["api_key", "setup_token", "oauth"]
+WireFormat: TypeAlias = Literal["anthropic", "openai", "gemini"]
+KeyHeader: TypeAlias = Literal["x-api-key", "authorization"]
 
 KIND_OF_AUTH_TYPE: Final[dict[AuthType, Kind]] = {
     "api_key": "api-key",
@@ -19,6 +22,7 @@ KIND_OF_AUTH_TYPE: Final[dict[AuthType, Kind]] = {
 _SUBSCRIPTION_HOSTS: Final = ("claude.ai", "claude.com")
 _CONSOLE_HOSTS: Final = ("platform.claude.com",)
 _VENDOR_HOSTS: Final = ("anthropic.com", "claude.ai", "claude.com")
+_NO_NAME: Final = re.compile(r"[^A-Za-z0-9._@+-]+")
 _VENDOR_CLIENT: Final = "9d1c250a-e61b-44d9-88ed-5944d1962f5e"
 
 
@@ -42,6 +46,16 @@ class Provider:
     """The environment variable in which programs look for its key or token; None for what is usual."""
     oauth: OAuthEndpoints = field(default_factory=OAuthEndpoints)
     """As declared; `endpoints` is what to call."""
+    wire_format: WireFormat = "anthropic"
+    """Whose API it speaks. Only the first is served."""
+    key_header: KeyHeader = "x-api-key"
+    """Where an API key goes; with `authorization` it is a Bearer token."""
+    passthrough: bool = False
+    """Whether a client's own credential of this vendor is passed on, in place of an account's."""
+    vendor_hosts: tuple[str, ...] = ()
+    """Where a client's own credential of this vendor may go; none means the host of `base_url` alone."""
+    key_prefixes: tuple[str, ...] = ()
+    """What this vendor's credentials begin with, where that tells them from others'."""
 
     @property
     def endpoints(self) -> OAuthEndpoints:
@@ -80,9 +94,29 @@ class Provider:
         return self.oauth.client_id == _VENDOR_CLIENT
 
     @property
+    def is_served(self) -> bool:
+        """Whether requests can be relayed to it."""
+        return self.enabled and self.wire_format == "anthropic"
+
+    @property
+    def is_at_vendor(self) -> bool:
+        """Whether its requests go to the vendor's own hosts, as far as these are known."""
+        return not self.vendor_hosts or on_host(self.base_url, self.vendor_hosts)
+
+    @property
+    def key_account(self) -> str:
+        """The name of the account that its `api_key` makes."""
+        return account_of_key(self.name)
+
+    @property
     def is_local(self) -> bool:
         """Whether its requests stay on this machine."""
         return is_loopback(urlsplit(self.base_url).hostname)
+
+
+def account_of_key(provider: str) -> str:
+    """The name of the account that a provider's `api_key` makes: the provider's, less what no account's can hold."""
+    return _NO_NAME.sub("-", provider).strip("-")[:64]
 
 
 def on_host(url: str | None, hosts: tuple[str, ...]) -> bool:

@@ -1,8 +1,9 @@
 import difflib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
@@ -78,8 +79,27 @@ class Table:
         )
         return text
 
-    def choice(self, key: str, default: Any, options: Collection[str]) -> Any:
+    def text_or_none(self, key: str) -> str | None:
+        """A string; one that is empty counts as left out."""
+        value = self._take(key, None)
+        valid = value is None or isinstance(value, str)
+        text = self._checked(key, "text", value, None, valid=valid, must="must be a string")
+        return text or None
+
+    def pattern(self, key: str, default: str) -> str:
+        """A regular expression; one that is empty counts as left out."""
         value = self._take(key, default)
+        fault = pattern_fault(value) if isinstance(value, str) else "must be a string"
+        pattern: str = self._checked(key, "text", value, default, valid=fault is None, must=fault or "")
+        return pattern or default
+
+    def choice(
+        self, key: str, default: Any, options: Collection[str], aliases: Mapping[str, str] = MappingProxyType({})
+    ) -> Any:
+        """One of the options; `aliases` are what other programs call some of them."""
+        value = self._take(key, default)
+        if isinstance(value, str) and value in aliases:
+            value = aliases[value]
         valid = value == default or (isinstance(value, str) and value in options)
         return self._checked(key, "text", value, default, valid=valid, must=f"must be one of {', '.join(options)}")
 
@@ -95,6 +115,13 @@ class Table:
         must = f"must be a number from {least:g} to {most:g}"
         number: float = self._checked(key, "number", value, default, valid=valid, must=must)
         return number
+
+    def whole(self, key: str, default: int | None, *, least: int, most: int) -> int | None:
+        value = self._take(key, default)
+        valid = isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+        must = f"must be a whole number from {least} to {most}"
+        whole: int | None = self._checked(key, "number", value, default, valid=valid or value is default, must=must)
+        return whole
 
     def texts(self, key: str, default: Any) -> Any:
         value = self._take(key, default)
@@ -135,10 +162,10 @@ class Table:
     def tables(self, key: str) -> list["Table"]:
         value = self._take(key, [])
         if not isinstance(value, list):
-            self.problem(key, f"must be written as [[{key}]]")
+            self.problem(key, f"must be written as [[{self.at(key)}]]")
             return []
         return [
-            Table(item, f"{key}[{number}]", self._problems, self._seen, (*self.place, key, number - 1))
+            Table(item, f"{self.at(key)}[{number}]", self._problems, self._seen, (*self.place, key, number - 1))
             for number, item in enumerate(value, 1)
         ]
 
@@ -162,6 +189,15 @@ class Table:
     def _take(self, key: str, default: Any) -> Any:
         self._asked.add(key)
         return self._data.get(key, default)
+
+
+def pattern_fault(pattern: str) -> str | None:
+    """Say why a text is no regular expression; None if it is one."""
+    try:
+        re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as fault:
+        return f"is no regular expression of Python's: {fault}"
+    return None
 
 
 def is_loopback(host: str | None) -> bool:

@@ -1,0 +1,36 @@
+"""Which provider a client's own credential may be passed on to: its vendor's, and no other."""
+
+from collections.abc import Iterable
+from functools import cache
+
+from tokenferry.providers._declare import builtin_providers
+from tokenferry.providers._presets import presets
+from tokenferry.providers._provider import Provider
+
+
+def may_pass_through(provider: Provider, credential: str) -> bool:
+    """Tell whether a client's own credential may go to this provider.
+
+    What a vendor's credentials begin with decides, where that is known. Others go where no such beginning is known, of
+    which configuration allows one vendor only (`indistinct`). Anything may go to a provider on this machine.
+    """
+    if not provider.passthrough or not provider.is_at_vendor:
+        return False
+    if provider.is_local:
+        return True
+    if provider.key_prefixes:
+        return credential.startswith(provider.key_prefixes)
+    return not credential.startswith(_known_prefixes())
+
+
+def indistinct(providers: Iterable[Provider]) -> tuple[str, ...]:
+    """The names of providers of several vendors whose credentials can't be told apart."""
+    doubtful = [one for one in providers if one.passthrough and not one.key_prefixes and not one.is_local]
+    vendors = {one.vendor_hosts or (one.base_url,) for one in doubtful}
+    return tuple(one.name for one in doubtful) if len(vendors) > 1 else ()
+
+
+@cache
+def _known_prefixes() -> tuple[str, ...]:
+    builtin = [one.key_prefixes for one in builtin_providers().values()]
+    return tuple({prefix for known in (*builtin, *(one.prefixes for one in presets().values())) for prefix in known})

@@ -1,0 +1,237 @@
+"""Which model a request goes to, by rules that are data, and which providers serve that."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
+
+from tokenferry.providers import Provider
+from tokenferry.routing._scan import BodyFacts
+from tokenferry.settings import ModelSettings, RouterSettings, RuleSettings
+
+Header = tuple[bytes, bytes]
+
+_SHOWN: Final = 100
+_MOST_SHOWN: Final = 12
+
+
+class Hop(NamedTuple):
+    """A provider, and the name under which it is asked for the model; None leaves the body's as it is."""
+
+    provider: str
+    model: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a request goes, and why."""
+
+    requested: str | None
+    """The model as the client named it."""
+    model: str | None
+    """The model it goes to: a name of `[[models]]`, or one for the default providers."""
+    rule: str
+    """The rule that decided, as configuration calls it."""
+    reason: str
+    hops: tuple[Hop, ...]
+    """Whom to ask, in this order."""
+    without_tag: bool = False
+    """Whether a sub-agent's tag is to be removed from the body."""
+    is_mapped: bool = False
+    """Whether `[[models]]` names the hops; else they are the default providers."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoRoute:
+    """Why a request goes nowhere: a status and one sentence for the client, and a word for the log."""
+
+    status: int
+    message: str
+    cause: str
+    kind: Literal["invalid_request_error", "api_error"] = "invalid_request_error"
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What rules look at."""
+
+    facts: BodyFacts
+    headers: Sequence[Header]
+    key: str | None
+    size: int
+
+
+class _Rule(NamedTuple):
+    name: str
+    applies: Callable[[_Asked], bool]
+    model: Callable[[BodyFacts], str]
+    reason: str
+
+
+class Router:
+    """Decides by settings alone. It does no I/O and keeps no state, so one may serve all threads."""
+
+    def __init__(
+        self,
+        settings: RouterSettings | None = None,
+        models: Sequence[ModelSettings] = (),
+        providers: Mapping[str, Provider] | None = None,
+    ) -> None:
+        self._settings = settings = settings or RouterSettings()
+        self._models = {model.name.casefold(): _served(model, providers or {}) for model in models}
+        self._names = tuple(model.name for model in models)
+        self._auto_map = re.compile(settings.auto_map_regex)
+        self._rules = (*map(_own_rule, settings.rules), *_builtin_rules(settings))
+        self.is_configured = settings != RouterSettings() or bool(models)
+        """Whether anything but the order of providers routes; if not, no body needs to be changed."""
+
+    def route(
+        self,
+        facts: BodyFacts,
+        *,
+        defaults: Sequence[str],
+        headers: Sequence[Header] = (),
+        key: str | None = None,
+        size: int = 0,
+    ) -> Route | NoRoute:
+        """Decide. `defaults` are the providers of models that nothing maps; `key` is the client key's label.
+
+        Header names are in lower case; `size` is the body's, in bytes.
+        """
+        requested = facts.model
+        if not self.is_configured:
+            return Route(requested, requested, "default", _KEEPS, tuple([Hop(name, None) for name in defaults]))
+        if requested is None:
+            return NoRoute(400, 'the request names no "model"; name one', "no_model")
+        model, rule, reason = self._decide(_Asked(facts, headers, key, size), requested)
+        hops = self._models.get(model.casefold())
+        if isinstance(hops, NoRoute):
+            return hops
+        is_mapped = hops is not None
+        if hops is None:
+            if self._settings.unmapped == "refuse":
+                return self._refused(model)
+            hops = tuple([Hop(name, model) for name in defaults])
+        without_tag = self._settings.subagent_tag and facts.tag is not None
+        return Route(requested, model, rule, reason, hops, without_tag, is_mapped)
+
+    def named_by_client(self, facts: BodyFacts) -> tuple[str | None, ...]:
+        """Every model that the client itself can mean, for whoever checks rights: its model, and a tag's."""
+        if self.is_configured and self._settings.subagent_tag and facts.tag is not None:
+            return (facts.model, facts.tag.model)
+        return (facts.model,)
+
+    def _decide(self, asked: _Asked, requested: str) -> tuple[str, str, str]:
+        """The model, the rule, and why it applied."""
+        for rule in self._rules:
+            if rule.applies(asked):
+                return rule.model(asked.facts), rule.name, rule.reason
+        settings = self._settings
+        if (
+            settings.default is not None
+            and self._auto_map.search(requested) is not None
+            and (settings.auto_map_defined or requested.casefold() not in self._models)
+        ):
+            return settings.default, "auto_map", _AUTO_MAPPED
+        return requested, "default", _KEEPS
+
+    def _refused(self, model: str) -> NoRoute:
+        shown = ", ".join(self._names[:_MOST_SHOWN]) or "none"
+        more = ", and others" if len(self._names) > _MOST_SHOWN else ""
+        return NoRoute(
+            400,
+            f"this gateway has no model {model[:_SHOWN]!r}; it has {shown}{more}: name one of these, or add yours "
+            "under [[models]] in config.toml",
+            "unmapped_model",
+        )
+
+
+_KEEPS: Final = "no rule applied, so the model keeps its name"
+_AUTO_MAPPED: Final = "no other rule applied, and auto_map_regex matched, so it is router.default"
+
+
+def _served(model: ModelSettings, providers: Mapping[str, Provider]) -> tuple[Hop, ...] | NoRoute:
+    """The hops of a model; those that can't be served are left out."""
+    hops = []
+    left_out = []
+    for mapping in model.mappings:
+        provider = providers.get(mapping.provider)
+        if provider is None:
+            left_out.append(f"{mapping.provider} is not declared")
+        elif not provider.enabled:
+            left_out.append(f"{mapping.provider} is not enabled")
+        elif provider.wire_format != "anthropic":
+            left_out.append(f"{mapping.provider} speaks {provider.wire_format}'s format, which is not translated yet")
+        else:
+            hops.append(Hop(mapping.provider, mapping.actual_model))
+    if hops:
+        return tuple(hops)
+    why = "; ".join(left_out) or "it has no mappings"
+    message = f"nobody serves model {model.name[:_SHOWN]!r}: {why}; mend [[models]] or [[providers]] in config.toml"
+    return NoRoute(503, message, "no_provider", "api_error")
+
+
+def _builtin_rules(settings: RouterSettings) -> list[_Rule]:
+    """Those that `[router]` switches on, in their order."""
+    rules = []
+    if settings.websearch is not None:
+        rules.append(
+            _Rule("websearch", lambda asked: asked.facts.web_search, _always(settings.websearch), "a web_search tool")
+        )
+    if settings.subagent_tag:
+        rules.append(
+            _Rule(
+                "subagent",
+                lambda asked: asked.facts.tag is not None,
+                _tagged,
+                "a CCM-SUBAGENT-MODEL tag in the system prompt names the model",
+            )
+        )
+    if settings.think is not None:
+        kinds = ("enabled", "adaptive") if settings.think_adaptive else ("enabled",)
+        rules.append(
+            _Rule(
+                "think",
+                lambda asked: asked.facts.thinking in kinds,
+                _always(settings.think),
+                f"thinking.type is {' or '.join(kinds)}",
+            )
+        )
+    if settings.background is not None:
+        pattern = re.compile(settings.background_regex)
+        rules.append(
+            _Rule(
+                "background",
+                lambda asked: pattern.search(asked.facts.model or "") is not None,
+                _always(settings.background),
+                "background_regex matches the requested model",
+            )
+        )
+    return rules
+
+
+def _own_rule(rule: RuleSettings) -> _Rule:
+    headers = [(name.encode("ascii"), re.compile(pattern.encode("utf-8"))) for name, pattern in rule.headers]
+    requested = None if rule.requested is None else re.compile(rule.requested)
+
+    def applies(asked: _Asked) -> bool:
+        if rule.at_least is not None and asked.size < rule.at_least:
+            return False
+        if rule.at_most is not None and asked.size > rule.at_most:
+            return False
+        if rule.keys and asked.key not in rule.keys:
+            return False
+        if requested is not None and requested.search(asked.facts.model or "") is None:
+            return False
+        return all(any(name == own and found.search(value) for name, value in asked.headers) for own, found in headers)
+
+    return _Rule(rule.name, applies, _always(rule.model), "every condition of this rule of [[router.rules]] is met")
+
+
+def _always(model: str) -> Callable[[BodyFacts], str]:
+    return lambda _facts: model
+
+
+def _tagged(facts: BodyFacts) -> str:
+    assert facts.tag is not None
+    return facts.tag.model
