@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from tokenferry.gateway._supervisor import Place
 
@@ -14,13 +15,14 @@ from tokenferry.gateway._supervisor import Place
 PROGRAM = """
 import asyncio, json, os, pathlib, signal, sys, time
 from tokenferry.errors import TokenferryError
-from tokenferry.gateway import Supervisor
+from tokenferry.gateway import Following, Supervisor
 
 def show(**fields):
     os.write(1, json.dumps(fields).encode() + b"\\n")
 
 def work(place):
     told = []
+    {hangup}
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, lambda number, frame: told.append(number))
     {before}
@@ -39,7 +41,8 @@ def work(place):
     return 0
 
 supervisor = Supervisor(
-    2, work, ready=lambda: show(ready=True), ending=lambda: show(ending=True), tell=lambda line: show(line=line)
+    2, work, ready=lambda: show(ready=True), ending=lambda: show(ending=True), tell=lambda line: show(line=line),
+    following={following},
 )
 try:
     ended = supervisor.run()
@@ -72,8 +75,11 @@ class Supervised:
 
 
 @contextmanager
-def supervised(before: str = "", terms: int = 1) -> Iterator[Supervised]:
+def supervised(
+    before: str = "", terms: int = 1, *, following: str = "None", hangup: str = "pass"
+) -> Iterator[Supervised]:
     program = PROGRAM.replace("{before}", before).replace("{terms}", str(terms))
+    program = program.replace("{following}", following).replace("{hangup}", hangup)
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     try:
         yield Supervised(process)
@@ -134,6 +140,64 @@ def test_signals_of_the_terminal_reach_workers_once() -> None:
         running.process.send_signal(signal.SIGTERM)
         assert running.until("ended") == ["SIGTERM"]
         assert len(running.all("told")) == 2
+
+
+FOLLOWING = """Following(
+    look=lambda: os.path.exists({look!r}) and not os.unlink({look!r}),
+    reread=lambda: show(reread=True) or not os.path.exists({bad!r}),
+    is_end=lambda: os.path.exists({end!r}),
+)"""
+HANGUP = "signal.signal(signal.SIGHUP, lambda number, frame: show(hup=place.number))"
+
+
+@contextmanager
+def following(folder: Path) -> Iterator[Supervised]:
+    """Supervised workers that follow what the files `look`, `bad` and `end` say by being there."""
+    names = {name: str(folder / name) for name in ("look", "bad", "end")}
+    with supervised(following=FOLLOWING.format(**names), hangup=HANGUP) as running:
+        running.until("ready")
+        running.until("worker", 2)
+        yield running
+
+
+def test_a_hangup_is_passed_on_if_what_is_followed_can_be_read_and_ends_nothing(tmp_path: Path) -> None:
+    with following(tmp_path) as running:
+        running.process.send_signal(signal.SIGHUP)
+        assert sorted(map(str, running.until("hup", 2))) == ["1", "2"]
+        (tmp_path / "bad").touch()
+        running.process.send_signal(signal.SIGHUP)
+        running.until("reread", 2)
+        (tmp_path / "bad").unlink()
+        running.process.send_signal(signal.SIGHUP)
+        running.until("hup", 4)
+        running.process.send_signal(signal.SIGTERM)
+        assert running.until("ended") == ["SIGTERM"]
+        assert len(running.all("hup")) == 4
+
+
+def test_what_is_followed_is_looked_at_and_its_changes_are_passed_on(tmp_path: Path) -> None:
+    with following(tmp_path) as running:
+        (tmp_path / "look").touch()
+        assert sorted(map(str, running.until("hup", 2))) == ["1", "2"]
+        assert running.all("reread") == []
+
+
+def test_a_storm_of_hangups_ends_nothing_and_the_last_one_counts(tmp_path: Path) -> None:
+    with following(tmp_path) as running:
+        for _ in range(500):
+            running.process.send_signal(signal.SIGHUP)
+        running.until("hup", 2)
+        (tmp_path / "look").touch()
+        running.process.send_signal(signal.SIGTERM)
+        assert running.until("ended") == ["SIGTERM"]
+
+
+def test_a_hangup_that_means_the_end_ends_it(tmp_path: Path) -> None:
+    with following(tmp_path) as running:
+        (tmp_path / "end").touch()
+        running.process.send_signal(signal.SIGHUP)
+        assert running.until("ended") == ["SIGHUP"]
+        assert running.all("reread") == []
 
 
 def test_workers_notice_that_their_supervisor_is_gone() -> None:

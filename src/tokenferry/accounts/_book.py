@@ -5,7 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from tokenferry.accounts._implicit import ENVIRONMENT
+from tokenferry.accounts._implicit import CONFIGURATION, ENVIRONMENT
 from tokenferry.accounts._login import without_identity
 from tokenferry.accounts._offer import ORIGIN
 from tokenferry.credentials import Credential
@@ -24,6 +24,7 @@ from tokenferry.stores import (
 
 _LOCK_WAIT: Final = 60.0
 _LIMIT: Final = 1024
+_IMPLICIT: Final = (CONFIGURATION, ENVIRONMENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +52,18 @@ class AccountBook:
     def store(self) -> Store:
         return self._store
 
+    def adopt(self, implicit: Mapping[str, Document]) -> None:
+        """Have these implicit accounts from here on."""
+        self._implicit = MappingProxyType(dict(implicit))
+
     def read(self, name: str) -> Document:
         """Give an account's document. Raises `UnknownAccount`, `UnsafeFile`, `CorruptFile`."""
         try:
             return self._store.read(name)
         except UnknownAccount:
-            if name in self._implicit:
-                return self._implicit[name]
+            document = self._implicit.get(name)
+            if document is not None:
+                return document
             raise
 
     def listing(self) -> Listing:
@@ -70,13 +76,20 @@ class AccountBook:
                 continue  # removed since the names were read
             except TokenferryError as fault:
                 broken[name] = fault
+        return self._listed(accounts, broken)
+
+    def listed_anew(self, listing: Listing) -> Listing:
+        """The same with the implicit accounts of now; nothing is read."""
+        return self._listed([one for one in listing.accounts if one.store not in _IMPLICIT], listing.broken)
+
+    def _listed(self, accounts: list[Account], broken: Mapping[str, TokenferryError]) -> Listing:
         taken = {*broken, *(account.name for account in accounts)}
         implicit = [document.account for name, document in self._implicit.items() if name not in taken]
         accounts += [account for account in implicit if account.store != ENVIRONMENT]
         if not accounts and not broken:
             accounts += implicit
         accounts.sort(key=lambda account: (account.priority, account.created_at, account.name))
-        return Listing(tuple(accounts), MappingProxyType(broken))
+        return Listing(tuple(accounts), MappingProxyType(dict(broken)))
 
     def choose(self, name: str | None) -> str:
         """The account meant: the one named, else TOKENFERRY_ACCOUNT, else the one in `use`, else the only one.

@@ -3,7 +3,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Final, TypeAlias
@@ -69,6 +69,23 @@ _PUBLISHED_TTL: Final = 600.0
 Steps: TypeAlias = Generator[Flight, None, Credential]
 
 
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """What the configuration says of credentials: one value, so that nobody goes by halves of two."""
+
+    providers: Mapping[str, Provider]
+    policy: PolicySettings
+
+    def provider_of(self, account: Account) -> Provider:
+        try:
+            return self.providers[account.provider]
+        except KeyError:
+            raise UnknownProvider(
+                f"account {account.name!r} belongs to provider {account.provider!r}, which is not declared; "
+                f"known: {', '.join(self.providers)}; declare it under [[providers]] in config.toml"
+            ) from None
+
+
 class Broker:
     """Resolves accounts to credentials. Thread-safe, fork-safe, and usable from any number of event loops.
 
@@ -101,8 +118,7 @@ class Broker:
         on_disk = home if isinstance(store, FileStore | AttachedStore) else None
         if journal is None:
             journal = FileJournal(on_disk.journal) if on_disk else MemoryJournal()
-        self.providers = providers if providers is not None else builtin_providers()
-        self.policy = policy or PolicySettings()
+        self._rules = _Rules(providers if providers is not None else builtin_providers(), policy or PolicySettings())
         self.machine = machine_id()
         self.home = home
         self.login_page: str | None = None
@@ -144,8 +160,24 @@ class Broker:
         """
         home = home or Home.from_environment()
         config = config or load(home.config, statement=home.statement)
-        implicit = {**accounts_from_environment(os.environ), **accounts_from_keys(config.keys)}
-        return cls(home=home, providers=config.providers, policy=config.policy, implicit=implicit)
+        return cls(home=home, providers=config.providers, policy=config.policy, implicit=_implicit(config))
+
+    @property
+    def providers(self) -> Mapping[str, Provider]:
+        """By name; another object after each change of the configuration."""
+        return self._rules.providers
+
+    @property
+    def policy(self) -> PolicySettings:
+        return self._rules.policy
+
+    def adopt(self, config: Config) -> None:
+        """Go by another configuration from here on: its providers, policy and keys. From any thread; no I/O."""
+        self.book.adopt(_implicit(config))
+        self._rules = _Rules(config.providers, config.policy)
+        self._warm.forget([name for name in list(self._entries) if name is not None])
+        if (listing := self._listing) is not None:
+            self._listing = self.book.listed_anew(listing)
 
     # -- giving credentials
 
@@ -239,13 +271,7 @@ class Broker:
 
     def provider_of(self, account: Account) -> Provider:
         """Raises `UnknownProvider`."""
-        try:
-            return self.providers[account.provider]
-        except KeyError:
-            raise UnknownProvider(
-                f"account {account.name!r} belongs to provider {account.provider!r}, which is not declared; "
-                f"known: {', '.join(self.providers)}; declare it under [[providers]] in config.toml"
-            ) from None
+        return self._rules.provider_of(account)
 
     def bills_subscription(self, account: Account, credential: Credential) -> bool:
         """Whether `[policy] subscription` rules the account's use. Raises `UnknownProvider`."""
@@ -253,7 +279,8 @@ class Broker:
 
     def check_policy(self, document: Document) -> None:
         """Raise `PolicyRefused` unless the credential may be handed to others than Claude Code; `UnknownProvider`."""
-        _policy.check_policy(self.policy, self.provider_of(document.account), document)
+        rules = self._rules
+        _policy.check_policy(rules.policy, rules.provider_of(document.account), document)
 
     def statistics(self, name: str) -> RefreshStatistics:
         """What this process saw of the account's refreshes; no I/O."""
@@ -444,9 +471,12 @@ class Broker:
         """What anybody changed. It is told on the watch's thread, which lists anew, so that no event loop has to."""
         self._warm.forget(names)
         if self._listing is not None:
+            rules = self._rules
             try:
                 self._listing = self.book.listing()
             except TokenferryError:  # whoever asks next is told
+                self._listing = None
+            if rules is not self._rules:  # it may lack accounts that the configuration has got meanwhile
                 self._listing = None
 
     def _forget(self, name: str) -> None:
@@ -455,6 +485,10 @@ class Broker:
 
     def _endpoints(self, document: Document) -> OAuthEndpoints:
         return self._discovery.complete(self.provider_of(document.account).endpoints, "token_url")
+
+
+def _implicit(config: Config) -> dict[str, Document]:
+    return {**accounts_from_environment(os.environ), **accounts_from_keys(config.keys)}
 
 
 def _next(steps: Steps) -> Flight | Credential:

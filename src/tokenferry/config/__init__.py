@@ -2,6 +2,7 @@
 
 from tokenferry.config._edit import changed, nearest_setting
 from tokenferry.config._effective import Effective, Examined, examine, examine_content
+from tokenferry.config._follow import Follower
 from tokenferry.config._load import Config, load
 from tokenferry.config._write import check_writable, read_content, write_content
 
@@ -9,6 +10,7 @@ __all__ = [
     "Config",
     "Effective",
     "Examined",
+    "Follower",
     "changed",
     "check_writable",
     "examine",

@@ -1,6 +1,20 @@
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Final
 
-from tokenferry.providers import Table
+from tokenferry.providers import Setting, Table
+
+_FILES: Final = ("api_key", "ca_file", "tls_cert", "tls_key")
+
+
+def files_of(settings: Iterable[Setting], folder: Path) -> Iterator[Path]:
+    """The files that settings name and that are read with them."""
+    for setting in settings:
+        if setting.key in _FILES and setting.is_given and not str(setting.value).startswith("$"):
+            try:
+                yield folder.absolute() / Path(str(setting.value)).expanduser()
+            except RuntimeError:  # no home directory is known
+                continue
 
 
 def is_there(path: Path) -> bool:

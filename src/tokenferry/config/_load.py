@@ -6,6 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from tokenferry.config._files import files_of
 from tokenferry.config._gateway import read_gateway
 from tokenferry.config._models import read_models
 from tokenferry.config._policy import read_policy
@@ -44,6 +45,8 @@ class Config:
     """By name: declared ones in their order, then the built-in ones."""
     keys: Mapping[str, ApiKey] = field(default_factory=dict)
     """The accounts that exist because a provider's `api_key` says so, by the provider's name."""
+    files: tuple[Path, ...] = ()
+    """What was read besides: keys and certificates."""
     warnings: tuple[str, ...] = ()
 
 
@@ -101,6 +104,7 @@ def read(
     seen: list[Setting] | None = None,
 ) -> Config:
     """What the document says, of use only if it adds no problems; `seen` gets every setting there is."""
+    seen = [] if seen is None else seen
     warnings: list[str] = []
     notes: list[str] = []
     root = Table(data, "", problems, seen)
@@ -124,5 +128,6 @@ def read(
         router=router,
         providers=MappingProxyType(providers),
         keys=MappingProxyType(keys),
+        files=() if problems else tuple(files_of(seen, path.parent)),  # what names no file may be a key
         warnings=tuple(warnings),
     )

@@ -16,7 +16,7 @@ from tokenferry.gateway._port import bind, remove_port_file, write_port_file
 from tokenferry.gateway._process import allow_connections, connection_limit, hide_memory, tune_interpreter
 from tokenferry.gateway._relay import Relay
 from tokenferry.gateway._request import Budget
-from tokenferry.gateway._supervisor import Place, Supervisor
+from tokenferry.gateway._supervisor import Following, Place, Supervisor
 from tokenferry.gateway._tls import server_tls
 from tokenferry.gateway._unix import bind_unix, remove_unix
 from tokenferry.gateway._upstreams import Upstreams
@@ -30,6 +30,7 @@ __all__ = [
     "Control",
     "CredentialSource",
     "DecisionLog",
+    "Following",
     "Gateway",
     "GatewayStatistics",
     "Guard",

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn, TypeAlias
 
 from tokenferry.errors import TokenferryError
 
@@ -21,6 +21,9 @@ _STEADY: Final = 10.0
 _FIRST_PAUSE: Final = 0.5
 _DOUBLINGS: Final = 6
 _READ: Final = 4096
+_LOOK: Final = 0.5
+
+_Handler: TypeAlias = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +40,27 @@ class Place:
         os.write(self.report, bytes((self.number,)))
 
 
+@dataclass(frozen=True, slots=True)
+class Following:
+    """How a supervisor follows a configuration: each call tells whether workers must read it anew."""
+
+    look: Callable[[], bool]
+    """Is called about twice a second."""
+    reread: Callable[[], bool]
+    """Is called at a HUP."""
+    is_end: Callable[[], bool] = lambda: False
+    """Tells whether a HUP means the end."""
+
+
 class Supervisor:
     """Keeps `count` forked processes at `work`, which gives their exit code, until INT, TERM or HUP.
 
-    The first of those is passed on as TERM, later ones as `AT_ONCE`. A worker that ends is replaced: now, or after a
-    pause that doubles while it keeps ending within seconds. `ready` is called once all of them serve for the first
-    time, `ending` before they are told to end. Workers ignore INT and HUP, which a terminal sends to them as well as
-    to the supervisor. The process must have no other threads.
+    The first of those is passed on as TERM, later ones as `AT_ONCE`. With a `following` HUP ends nothing: it is passed
+    on if the configuration can be read, as it is without one when that has changed. A worker that ends is replaced:
+    now, or after a pause that doubles while it keeps ending within seconds. `ready` is called once all of them serve
+    for the first time, `ending` before they are told to end. Workers ignore INT, which a terminal sends to them as
+    well as to the supervisor; HUP, too, or with a `following` they begin with the handler that stood before. The
+    process must have no other threads.
     """
 
     def __init__(
@@ -54,12 +71,17 @@ class Supervisor:
         ready: Callable[[], None],
         ending: Callable[[], None],
         tell: Callable[[str], None],
+        following: Following | None = None,
     ) -> None:
         self._count = count
         self._work = work
         self._ready = ready
         self._ending = ending
         self._tell = tell
+        self._following = following
+        self._hangup: _Handler = signal.SIG_IGN
+        """What a worker begins with."""
+        self._look_again = 0.0
         self._running: dict[int, tuple[int, float]] = {}
         """By process id: the number, and when it was started."""
         self._due: dict[int, float] = {}
@@ -80,6 +102,7 @@ class Supervisor:
                     break
                 self._wait(wakeup[0], report[0])
                 self._obey()
+                self._follow()
                 self._reap()
         if self._has_failed:
             raise TokenferryError("a worker ended before it served; what was said above tells why")
@@ -111,8 +134,8 @@ class Supervisor:
         code = 1
         try:
             signal.set_wakeup_fd(-1)
-            for number in (signal.SIGINT, signal.SIGHUP):
-                signal.signal(number, signal.SIG_IGN)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGHUP, self._hangup)
             for number in (signal.SIGTERM, signal.SIGCHLD, AT_ONCE):
                 signal.signal(number, signal.SIG_DFL)
             for descriptor in set(self._pipes) - {place.lifeline, place.report}:
@@ -132,7 +155,7 @@ class Supervisor:
 
     def _wait(self, wakeup: int, report: int) -> None:
         """Wait for a signal, a worker's word, or the next start."""
-        pause = max(0.0, min(self._due.values()) - time.monotonic()) if self._due and not self._is_ending else None
+        pause = self._pause()
         readable, _, _ = select.select([wakeup, report], [], [], pause)
         if wakeup in readable:
             os.read(wakeup, _READ)
@@ -142,9 +165,30 @@ class Supervisor:
                 self._is_ready = True
                 self._ready()
 
+    def _pause(self) -> float | None:
+        """How long nothing has to be done, in seconds."""
+        if self._is_ending:
+            return None
+        due = [*self._due.values(), *([] if self._following is None else [self._look_again])]
+        return max(0.0, min(due) - time.monotonic()) if due else None
+
+    def _follow(self) -> None:
+        """Look whether the configuration has changed, if it is time to."""
+        if self._following is not None and not self._is_ending and time.monotonic() >= self._look_again:
+            if self._following.look():
+                self._tell_workers(signal.SIGHUP)
+            self._look_again = time.monotonic() + _LOOK
+
     def _obey(self) -> None:
+        heard: list[int] = []
         while self._heard:
-            number = self._heard.pop(0)
+            heard.append(self._heard.pop(0))
+        following = self._following
+        if following is not None and signal.SIGHUP in heard and not following.is_end():
+            heard = [number for number in heard if number != signal.SIGHUP]  # however many, they ask for one thing
+            if not self._is_ending and following.reread():
+                self._tell_workers(signal.SIGHUP)
+        for number in heard:
             if self._ended_by is None:
                 self._ended_by = signal.Signals(number)
                 self._end_workers(signal.SIGTERM)
@@ -153,6 +197,9 @@ class Supervisor:
 
     def _end_workers(self, number: signal.Signals) -> None:
         self._ending()
+        self._tell_workers(number)
+
+    def _tell_workers(self, number: signal.Signals) -> None:
         for pid in self._running:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
@@ -191,6 +238,8 @@ class Supervisor:
             os.set_blocking(writer, False)
             taken = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
             before = {number: signal.signal(number, hear) for number in taken}
+            if self._following is not None:
+                self._hangup = before.get(signal.SIGHUP, signal.SIG_IGN)
             before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
             wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
             try:

@@ -1,7 +1,7 @@
 import difflib
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
@@ -28,7 +28,7 @@ class Setting:
     table: "Table"
     key: str
     kind: SettingKind
-    value: Any
+    value: Any = field(repr=False)  # a key that was written where none belongs
     is_given: bool
 
 
