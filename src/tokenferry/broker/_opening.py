@@ -66,11 +66,14 @@ def forget_cooldowns(home: Home | None, name: str) -> None:
     """Drop what was noted of an account that is no more: another one may get its name."""
     if home is None or not home.state.exists():
         return
-    from tokenferry.state import Scope, State  # noqa: PLC0415  # SQLite, which few things here need
+    from tokenferry.state import State  # noqa: PLC0415  # SQLite, which few things here need
 
     try:
         with State(home.state) as state:
-            state.cooldowns.clear(Scope("account", name))
+            for one in state.cooldowns.list():
+                if (one.scope.kind, one.scope.name) == ("account", name):
+                    state.cooldowns.clear(one.scope)
+            state.organizations.forget(name)
     except TokenferryError as fault:
         logger.warning("the cooldowns of account %s are still on record: %s", name, fault)
 

@@ -6,6 +6,7 @@ from tokenferry.limits._error import AnswerError, read_error
 from tokenferry.limits._family import OTHER, model_family
 from tokenferry.limits._headers import WireFormat, read_limits
 from tokenferry.limits._state import Bucket, LimitState, Window
+from tokenferry.limits._usage import read_usage
 from tokenferry.limits._values import read_moment
 from tokenferry.limits._verdict import Action, Hold, Models, Scope, Verdict
 
@@ -27,4 +28,5 @@ __all__ = [
     "read_error",
     "read_limits",
     "read_moment",
+    "read_usage",
 ]

@@ -76,7 +76,7 @@ class LimitState:
         named = tuple(window for window in self.windows if window.status == _REJECTED)
         if named or self.status != _REJECTED:
             return named
-        name = _claimed(self.representative_claim)
+        name = claimed_window(self.representative_claim)
         if name is None:
             return ()
         window = next((one for one in self.windows if one.name == name), Window(name))
@@ -91,7 +91,7 @@ class LimitState:
         return allowed and self.representative_claim == "overage"
 
 
-def _claimed(claim: str) -> str | None:
+def claimed_window(claim: str) -> str | None:
     """The window that a claim means: `7d_sonnet` by `seven_day_sonnet`."""
     for words, name in _CLAIMED:
         if claim == words or claim.startswith(f"{words}_"):

@@ -107,7 +107,7 @@ class Journey:
         may_wait = fields.get("x-should-retry", "").strip().lower() != "false"
         told_wait = state.retry_after or 0.0
         benched = self._decide(verdict, pick, hop, may_wait=may_wait and told_wait <= _LONGEST_WAIT, wait=told_wait)
-        self.story.note(Event("answered", pick.member.name, self.fingerprint, status, verdict, benched, self._plan))
+        self._leave(Event("answered", pick.member.name, self.fingerprint, status, verdict, benched, self._plan))
 
     def unsent(self, reason: str) -> None:
         """No connection came about, or not all of the request was sent: it can't have been served."""
@@ -121,14 +121,14 @@ class Journey:
         else:
             pool.unreachable(provider)
             self._plan = "provider"
-        self.story.note(Event("unsent", pick.member.name, self.fingerprint, reason=reason, plan=self._plan))
+        self._leave(Event("unsent", pick.member.name, self.fingerprint, reason=reason, plan=self._plan))
 
     def lost(self, reason: str) -> None:
         """The request was sent, and its answer timed out or was cut off: it may have been paid for."""
         pick, _, _ = self._sent()
         self._end_probe(has_failed=None)
         self._plan = "give"
-        self.story.note(Event("lost", pick.member.name, self.fingerprint, reason=reason, plan="give"))
+        self._leave(Event("lost", pick.member.name, self.fingerprint, reason=reason, plan="give"))
 
     def unavailable(self, reason: str, retry_after: float | None = None) -> None:
         """The account has no credential to present now. `retry_after` is in seconds."""
@@ -139,16 +139,16 @@ class Journey:
         self.story.unavailable[pick.member.name] = (reason, retry_after)
         self.attempts -= 1  # nothing was sent
         self._plan = "choose"
-        self.story.note(Event("unavailable", pick.member.name, reason=reason, plan="choose"))
+        self._leave(Event("unavailable", pick.member.name, reason=reason, plan="choose"))
 
     def not_renewed(self, reason: str) -> None:
         """There is no other token than the refused one; the answer that refused it is still held."""
         pick, hop, pool = self._sent()
         assert self._last is not None
-        benched = pool.bench(hop, pick, self._last, is_side=self.want.is_side)
+        benched = pool.bench(hop, pick, self._last, is_side=self.want.is_side, fingerprint=self.fingerprint)
         self._end_probe(has_failed=True)
         self._plan = "choose"
-        self.story.note(
+        self._leave(
             Event("not renewed", pick.member.name, verdict=self._last, benched=benched, reason=reason, plan="choose")
         )
 
@@ -168,7 +168,7 @@ class Journey:
         is_refused_login = verdict.action == "refresh" and self._may_renew(pick.member)
         benched = None
         if not is_refused_login:
-            benched = self._pool.bench(hop, pick, verdict, is_side=self.want.is_side)
+            benched = self._pool.bench(hop, pick, verdict, is_side=self.want.is_side, fingerprint=self.fingerprint)
             self._end_probe(has_failed=self._has_failed(verdict))
         match verdict.action:
             case "return":
@@ -250,19 +250,24 @@ class Journey:
         self._in_place, self._has_hopped = 0, False
 
     def _try(self, pick: Pick, *, wait: float = 0.0, renew: bool = False, turn: float | None = None) -> Step:
+        pool, name = self._pool, pick.member.name
+        if pool.load.is_capped and turn is None:
+            wait = max(wait, pool.load.pause(name, pool.monotonic()))
         if self.attempts >= self._settings.attempts or self._left() < wait:
-            self._pool.probed(pick, has_failed=None)
+            pool.probed(pick, has_failed=None)
             if turn is not None:
-                self._pool.end(pick.member)
+                pool.end(pick.member)
             return self._refuse(tired(self.attempts, self._spent()))
+        if self._busy is not None:
+            pool.load.pace(name, pool.monotonic())
+        elif turn is None:
+            pool.begin(pick.member)
         self._pick, self._busy, self._is_probing = pick, pick.member, pick.block is not None
-        self._tried.add(pick.member.name)
+        self._tried.add(name)
         self.attempts += 1
-        if turn is None:
-            turn = self._pool.begin(pick.member)
         hop = self._hops[self._at]
-        step = Try(hop, pick.member, max(wait, turn), renew, self._is_probing)
-        self.story.note(Event("tried", pick.member.name, reason=pick.why, wait=step.wait, model=hop.model, pick=pick))
+        step = Try(hop, pick.member, wait if turn is None else turn, renew, self._is_probing)
+        self.story.note(Event("tried", name, reason=pick.why, wait=step.wait, model=hop.model, pick=pick))
         return step
 
     def _at_the_end(self) -> Step:
@@ -307,6 +312,7 @@ class Journey:
 
     def _refuse(self, refusal: Refuse) -> Refuse:
         self._plan = "over"
+        self._release()
         self.story.note(Event("refused", status=refusal.status, reason=refusal.message))
         return refusal
 
@@ -356,8 +362,13 @@ class Journey:
     def _sent(self) -> tuple[Pick, Hop, "Pool"]:
         """What was tried last, which has ended."""
         assert self._pick is not None
-        self._release()
         return self._pick, self._hops[self._at], self._pool
+
+    def _leave(self, event: Event) -> None:
+        """What was tried has come to nothing. Its place is kept for one more try of the same."""
+        if self._plan not in {"again", "renew"}:
+            self._release()
+        self.story.note(event)
 
     def _release(self) -> None:
         if self._busy is not None:

@@ -204,7 +204,7 @@ class Pool:
         if state.bills_overage:
             self._bill(member, state)
 
-    def bench(self, hop: Hop, pick: Pick, verdict: Verdict, *, is_side: bool) -> Cooldown | None:
+    def bench(self, hop: Hop, pick: Pick, verdict: Verdict, *, is_side: bool, fingerprint: str = "") -> Cooldown | None:
         """Note what an answer means for later requests; None if it means nothing for them."""
         member, now = pick.member, self.now()
         scope = scope_of(verdict, member, self._builder.organization_of(member), hop.model)
@@ -213,7 +213,12 @@ class Pool:
         key = (scope.kind, scope.name, scope.family, verdict.cause)
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        cooldown = cooldown_of(verdict, scope, now=now, failures=failures, rng=self.rng, evidence=verdict.reason)
+        evidence = verdict.reason
+        if verdict.scope == "credential" and fingerprint:  # what is said of one credential isn't true of the next one
+            evidence = f"{evidence.rstrip('.')}: {fingerprint}."
+        cooldown = cooldown_of(verdict, scope, now=now, failures=failures, rng=self.rng, evidence=evidence)
+        if verdict.scope == "credential":
+            logger.warning("account %s is passed over from now on: %s", member.name, evidence)
         # What a probe is told is news, whatever was believed before it.
         is_news = pick.block is not None and pick.block.cooldown.cause == verdict.cause
         self.records.note(cooldown, is_better_informed=is_news)

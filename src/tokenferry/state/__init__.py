@@ -7,6 +7,7 @@ from tokenferry.state._decisions import KEPT_DECISIONS, Decision, Decisions
 from tokenferry.state._keys import INFERENCE_PREFIX, ClientKeys
 from tokenferry.state._local_key import LOCAL_KEY_NAME, local_key, read_local_key
 from tokenferry.state._logins import Login, Logins
+from tokenferry.state._organizations import Organizations
 from tokenferry.state._rights import EVERYTHING, Rights
 from tokenferry.state._state import State
 
@@ -24,6 +25,7 @@ __all__ = [
     "Decisions",
     "Login",
     "Logins",
+    "Organizations",
     "Rights",
     "Scope",
     "ScopeKind",

@@ -95,6 +95,34 @@ class Cooldowns:
                 (scope.kind, scope.name, scope.family, cause),
             ).rowcount
 
+    def clear_all(self) -> int:
+        """Forget everything. Gives how many cooldowns it was that weren't over."""
+        with self._database.transaction() as connection:
+            live = connection.execute(
+                "SELECT count(*) AS live FROM cooldowns WHERE until IS NULL OR until > ?", (int(self._now()),)
+            ).fetchone()
+            connection.execute("DELETE FROM cooldowns")
+        return int(live["live"])
+
+    def claim(self, cooldown: Cooldown) -> bool:
+        """Take it upon oneself to find out whether it still holds; of several processes one is told that it may.
+
+        To the others it was noted just now, so that they leave it alone for a while.
+        """
+        scope = cooldown.scope
+        with self._database.transaction() as connection:
+            changed = connection.execute(
+                "UPDATE cooldowns SET noted_at = ? WHERE kind = ? AND name = ? AND family = ? AND cause = ? "
+                "AND noted_at = ?",
+                (int(self._now()), scope.kind, scope.name, scope.family, cooldown.cause, cooldown.noted_at),
+            ).rowcount
+        return bool(changed)
+
+    def prune(self, before: float) -> None:
+        """Forget what was over before then (seconds since 1970 UTC)."""
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM cooldowns WHERE until < ?", (int(before),))
+
 
 def later(old: Cooldown, new: Cooldown, now: float) -> Cooldown:
     """Which of two of one scope and cause counts: the later end, and a known one that lies ahead before an unknown."""

@@ -84,6 +84,9 @@ _MIGRATIONS: Final = (
     ALTER TABLE logins ADD COLUMN client TEXT NOT NULL DEFAULT '';
     ALTER TABLE logins ADD COLUMN browser BLOB;
     """,
+    """
+    CREATE TABLE organizations (account TEXT PRIMARY KEY, organization TEXT NOT NULL) STRICT;
+    """,
 )
 # By SQLite's primary result code.
 _CURES: Final = {

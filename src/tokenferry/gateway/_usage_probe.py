@@ -1,0 +1,121 @@
+"""Asks usage endpoints whether benched subscriptions have recovered, for selection alone could never learn it."""
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from random import Random
+from typing import Final
+
+from tokenferry.credentials import Credential
+from tokenferry.errors import TokenferryError
+from tokenferry.limits import LimitState, Window, read_usage
+from tokenferry.oauth import Answer, TokenRequest, Transmission
+from tokenferry.providers import Provider
+from tokenferry.state import Cooldown, Cooldowns
+from tokenferry.stores import Account
+
+logger = logging.getLogger(__name__)
+
+_LEAST, _MOST = 180.0, 300.0
+_FUZZ: Final = (1.0, 30.0)
+_TIMEOUT: Final = 15.0
+_OF_WINDOWS: Final = frozenset({"window", "rejected", "rate-limited", "overage"})
+_OK: Final = 200
+
+
+def _on_a_thread(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, name="tokenferry-usage", daemon=True).start()
+
+
+class UsageProbe:
+    """Looks at cooldowns, and asks where that is due: of each account once in 3 to 5 minutes at most, and one process.
+
+    `look` returns at once: asking is left to `start`, by default a thread of its own.
+    """
+
+    def __init__(
+        self,
+        cooldowns: Cooldowns,
+        *,
+        providers: Mapping[str, Provider],
+        accounts: Callable[[], list[Account]],
+        resolve: Callable[[str], Credential],
+        send: Callable[[TokenRequest, float], Transmission],
+        now: Callable[[], float] = time.time,
+        rng: Random | None = None,
+        start: Callable[[Callable[[], None]], None] = _on_a_thread,
+    ) -> None:
+        self._cooldowns = cooldowns
+        self._providers = providers
+        self._accounts = accounts
+        self._resolve = resolve
+        self._send = send
+        self._now = now
+        self._rng = rng or Random()  # noqa: S311  # it spreads waits
+        self._start = start
+        self._asked: dict[str, float] = {}
+        self._pauses: dict[str, float] = {}
+        self._is_asking = False
+
+    def look(self, cooldowns: tuple[Cooldown, ...]) -> None:
+        """Ask about each account whose turn it is."""
+        now = self._now()
+        benched: dict[str, list[Cooldown]] = {}
+        for one in cooldowns:
+            if one.scope.kind == "account" and one.cause in _OF_WINDOWS and not one.is_over(now):
+                benched.setdefault(one.scope.name, []).append(one)
+        if not benched or self._is_asking:
+            return
+        for account in self._accounts():
+            provider = self._providers.get(account.provider)
+            url = None if provider is None else provider.usage_endpoint
+            if url is not None and account.name in benched and self._is_due(account.name, benched[account.name], now):
+                self._is_asking = True
+                self._start(partial(self._ask, account.name, url, benched[account.name]))
+                return
+
+    def _is_due(self, account: str, benched: list[Cooldown], now: float) -> bool:
+        last = max(self._asked.get(account, 0.0), *(one.noted_at for one in benched))
+        return now - last >= self._pauses.setdefault(account, self._rng.uniform(_LEAST, _MOST))
+
+    def _ask(self, account: str, url: str, benched: list[Cooldown]) -> None:
+        self._asked[account] = self._now()
+        self._pauses.pop(account, None)
+        try:
+            if self._cooldowns.claim(benched[0]) and (state := self._answer(account, url)) is not None:
+                for one in benched:
+                    self._judge(one, state)
+        except TokenferryError as fault:
+            logger.info("account %s: its usage can't be asked for: %s", account, fault)
+        finally:
+            self._is_asking = False
+
+    def _answer(self, account: str, url: str) -> LimitState | None:
+        headers = self._resolve(account).headers()
+        answer = self._send(TokenRequest(url, headers, b"", "GET"), _TIMEOUT)
+        state = read_usage(answer.body) if isinstance(answer, Answer) and answer.status == _OK else None
+        if state is None:
+            told = f"answered {answer.status}" if isinstance(answer, Answer) else answer.reason
+            logger.info("account %s: its usage can't be asked for: %s", account, told)
+        return state
+
+    def _judge(self, cooldown: Cooldown, state: LimitState) -> None:
+        """What the endpoint says is better informed than the answer that benched the account."""
+        full = [window for window in state.rejected if window.is_of_family == bool(cooldown.scope.family)]
+        name = cooldown.scope.name
+        if not full:
+            self._cooldowns.clear(cooldown.scope, cooldown.cause)
+            logger.info("account %s works again, says its usage endpoint: %s is over", name, cooldown.cause)
+            return
+        until = _end(full)
+        if until is not None:
+            fuzzed = math.ceil(until + self._rng.uniform(*_FUZZ))
+            told = Cooldown(cooldown.scope, cooldown.cause, "usage", fuzzed, cooldown.evidence)
+            self._cooldowns.put(told, is_better_informed=True)
+
+
+def _end(windows: list[Window]) -> float | None:
+    return max((window.reset for window in windows if window.reset is not None), default=None)

@@ -1,0 +1,25 @@
+from collections.abc import Mapping
+
+from tokenferry.state._database import Database
+
+
+class Organizations:
+    """Which organization each account's answers named: accounts of one share its limits. Thread-safe."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def all(self) -> Mapping[str, str]:
+        """By account. Raises `StorageFailed`."""
+        rows = self._database.rows("SELECT account, organization FROM organizations")
+        return {row["account"]: row["organization"] for row in rows}
+
+    def put(self, account: str, organization: str) -> None:
+        """Raises `StorageFailed`."""
+        with self._database.transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO organizations VALUES (?, ?)", (account, organization))
+
+    def forget(self, account: str) -> None:
+        """Raises `StorageFailed`."""
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM organizations WHERE account = ?", (account,))

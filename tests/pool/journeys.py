@@ -1,0 +1,143 @@
+"""A pool with clocks that stand still, and what upstreams answer it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from tokenferry.pool import Give, Headers, Hop, Journey, Member, Pool, Queue, Refuse, Roster, Step, Try, Want
+from tokenferry.settings import PoolSettings
+
+NOW = 1_800_000_000.0
+SONNET = "claude-sonnet-4-5"
+UNIFIED = b"anthropic-ratelimit-unified-"
+ANY = Want()
+
+
+class Clock:
+    """Both clocks of a pool."""
+
+    def __init__(self) -> None:
+        self.wall = NOW
+        self.steady = 1000.0
+
+    def pass_by(self, seconds: float) -> None:
+        self.wall += seconds
+        self.steady += seconds
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An upstream's answer."""
+
+    status: int = 200
+    headers: Headers = ()
+    body: bytes = b"{}"
+
+
+OK = Reply()
+UNEXPLAINED = Reply(429)
+THROTTLED = Reply(429, ((UNIFIED + b"status", b"allowed"), (UNIFIED + b"5h-status", b"allowed")))
+OVERLOADED = Reply(529, (), b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}')
+FAILED = Reply(500)
+REFUSED = Reply(401, (), b'{"type":"error","error":{"type":"authentication_error","message":"invalid x-api-key"}}')
+FORBIDDEN = Reply(403, (), b'{"type":"error","error":{"type":"permission_error","message":"no"}}')
+UNPAID = Reply(402)
+MISSING = Reply(404)
+SLOW = Reply(504)
+WRONG = Reply(400, (), b'{"type":"error","error":{"type":"invalid_request_error","message":"messages: required"}}')
+BROKE = Reply(
+    400,
+    (),
+    b'{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low to go on"}}',
+)
+
+
+def limited(seconds: float = 9000.0, *, window: str = "5h", now: float = NOW) -> Reply:
+    """A subscription's window is used up."""
+    name = UNIFIED + window.encode()
+    headers = (
+        (UNIFIED + b"status", b"rejected"),
+        (name + b"-status", b"rejected"),
+        (name + b"-reset", b"%d" % (now + seconds)),
+    )
+    return Reply(429, headers)
+
+
+def busy(seconds: int = 30, organization: str = "") -> Reply:
+    """An organization's rate limit is reached."""
+    told = ((b"anthropic-organization-id", organization.encode()),) if organization else ()
+    return Reply(429, ((b"retry-after", b"%d" % seconds), *told))
+
+
+@dataclass
+class Rig:
+    """A pool, its clock, and one provider with some accounts."""
+
+    accounts: Sequence[str] = ("a", "b", "c")
+    settings: PoolSettings = field(default_factory=PoolSettings)
+    clock: Clock = field(default_factory=Clock)
+    seed: int = 7
+
+    def __post_init__(self) -> None:
+        self.pool = Pool(
+            self.settings, now=lambda: self.clock.wall, monotonic=lambda: self.clock.steady, rng=Random(self.seed)
+        )
+        self.roster = roster("one", *self.accounts)
+        self.hops = [Hop(self.roster, SONNET)]
+
+    def journey(self, want: Want = ANY, hops: Sequence[Hop] | None = None) -> Journey:
+        return self.pool.journey(self.hops if hops is None else hops, want)
+
+    def serve(self, want: Want = ANY, *replies: Reply, hops: Sequence[Hop] | None = None) -> list[str]:
+        """A request that is answered so, and by OK then; the accounts that were tried."""
+        journey = self.journey(want, hops)
+        tried, _ = travel(journey, [*replies, OK], self.clock)
+        journey.close()
+        return tried
+
+
+def roster(provider: str, *accounts: str, **about: object) -> Roster:
+    return Roster(provider, tuple(Member(name, provider, **about) for name in accounts))  # type: ignore[arg-type]
+
+
+def reply(journey: Journey, answer: Reply) -> None:
+    if answer.status == OK.status and answer.body == OK.body:
+        journey.served(answer.headers)
+    else:
+        journey.answered(answer.status, answer.headers, answer.body)
+
+
+def travel(journey: Journey, replies: Sequence[Reply], clock: Clock | None = None) -> tuple[list[str], Step | None]:
+    """Answer each try with the next reply; the accounts that were tried, and the last step. None: it was served."""
+    tried: list[str] = []
+    for answer in replies:
+        step = journey.next()
+        if not isinstance(step, Try):
+            return tried, step
+        if clock is not None:
+            clock.pass_by(step.wait)
+        tried.append(step.member.name)
+        reply(journey, answer)
+        if answer is OK:
+            return tried, None
+    return tried, journey.next()
+
+
+def refusal(step: Step | None) -> Refuse:
+    assert isinstance(step, Refuse), step
+    return step
+
+
+def trying(step: Step | None) -> Try:
+    assert isinstance(step, Try), step
+    return step
+
+
+def giving(step: Step | None) -> Give:
+    assert isinstance(step, Give), step
+    return step
+
+
+def queueing(step: Step | None) -> Queue:
+    assert isinstance(step, Queue), step
+    return step

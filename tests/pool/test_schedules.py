@@ -1,0 +1,204 @@
+"""Whatever upstreams answer, in whichever order: what a journey and its pool never do."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+from pool import journeys as j
+
+from tokenferry.pool import Give, Hop, Journey, Queue, Refuse, Try, Want
+from tokenferry.settings import AccountCaps, Overage, PoolSettings, Strategy
+
+UNSENT, LOST, UNAVAILABLE, NOT_RENEWED = "unsent", "lost", "unavailable", "not renewed"
+REPLIES = (
+    j.OK,
+    j.UNEXPLAINED,
+    j.THROTTLED,
+    j.OVERLOADED,
+    j.FAILED,
+    j.REFUSED,
+    j.FORBIDDEN,
+    j.UNPAID,
+    j.MISSING,
+    j.SLOW,
+    j.WRONG,
+    j.BROKE,
+    j.limited(),
+    j.limited(30),
+    j.limited(400_000, window="7d"),
+    j.limited(window="7d_sonnet"),
+    j.busy(),
+    j.busy(2, "org"),
+    j.busy(4000, "org"),
+)
+outcomes = st.one_of(st.sampled_from(REPLIES), st.sampled_from([UNSENT, LOST, UNAVAILABLE]))
+strategies: st.SearchStrategy[Strategy] = st.sampled_from(
+    ["priority", "round-robin", "least-utilised", "drain-soonest-reset"]
+)
+overages: st.SearchStrategy[Overage] = st.sampled_from(["allow", "avoid", "refuse"])
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request, what it is answered, and the time that goes by before it."""
+
+    session: str
+    pause: float
+    outcomes: Sequence[j.Reply | str]
+    allowed: frozenset[str] | None
+    pinned: str | None
+    is_side: bool
+    model: str
+    is_renewed: bool
+
+
+asked = st.builds(
+    Asked,
+    session=st.sampled_from(["", "x", "y"]),
+    pause=st.sampled_from([0.0, 1.0, 31.0, 70.0, 400.0, 9100.0]),
+    outcomes=st.lists(outcomes, max_size=12),
+    allowed=st.one_of(st.none(), st.frozensets(st.sampled_from("abcde"), max_size=3)),
+    pinned=st.sampled_from([None, None, None, "a", "d", "z"]),
+    is_side=st.booleans(),
+    model=st.sampled_from([j.SONNET, "claude-opus-4-5"]),
+    is_renewed=st.booleans(),
+)
+pools = st.builds(
+    PoolSettings,
+    strategy=strategies,
+    attempts=st.integers(1, 14),
+    total=st.sampled_from([1.0, 20.0, 120.0]),
+    queue=st.integers(0, 2),
+    overage=overages,
+    caps=st.builds(AccountCaps, rate=st.sampled_from([0.0, 0.0, 0.5]), concurrency=st.sampled_from([0, 0, 1])),
+)
+
+
+def hops_of(model: str) -> list[Hop]:
+    return [
+        Hop(ROSTERS[0], model),
+        Hop(ROSTERS[1], f"mapped-{model}"),
+    ]
+
+
+ROSTERS = (j.roster("one", "a", "b", "c"), j.roster("two", "d", "e", kind="oauth", bills_subscription=True))
+
+
+class Driver:
+    """Takes a journey to its end, and looks at each step."""
+
+    def __init__(self, rig: j.Rig, journey: Journey, want: Want, hops: Sequence[Hop], request: Asked) -> None:
+        self.rig, self.journey, self.want, self.hops, self.request = rig, journey, want, hops, request
+        self.tried: list[tuple[str, str]] = []
+        self.sent = 0
+        self.last: j.Reply | str | None = None
+
+    def run(self) -> None:
+        outcomes = iter(self.request.outcomes)
+        began = self.rig.clock.steady
+        for _ in range(200):
+            step = self.journey.next()
+            if isinstance(step, Queue):
+                assert 0 < step.seconds <= self.rig.settings.total
+                self.rig.clock.pass_by(step.seconds)
+                continue
+            if not isinstance(step, Try):
+                self.ends_with(step)
+                break
+            self.tries(step, began)
+            self.rig.clock.pass_by(step.wait)
+            outcome = next(outcomes, j.OK)
+            if step.renew and not self.request.is_renewed:
+                outcome = NOT_RENEWED
+            if not self.comes_of_it(outcome):
+                break
+        else:
+            raise AssertionError("a journey without an end")
+        assert self.sent <= self.rig.settings.attempts
+        after = self.journey.next()
+        assert isinstance(after, Give | Refuse)
+        self.journey.close()
+        self.journey.close()
+        assert isinstance(self.journey.next(), Give)
+
+    def tries(self, step: Try, began: float) -> None:
+        name = step.member.name
+        assert step.member in step.hop.roster.members
+        assert self.want.allowed is None or name in self.want.allowed
+        assert self.want.pinned in {None, name}
+        assert self.rig.clock.steady + step.wait - began <= self.rig.settings.total + 1e-6
+        if self.want.pinned is None and not step.is_probe and not self.tried:
+            # Whoever is benched is passed over, wherever its conversation lives.
+            assert name not in self.blocked(step.hop)
+        assert self.rig.pool.load.busy[name] >= 1
+        most = self.rig.settings.caps.concurrency
+        assert not most or self.rig.pool.load.busy[name] <= most
+        self.tried.append((step.hop.roster.provider, name))
+
+    def blocked(self, hop: Hop) -> set[str]:
+        choice = self.rig.pool.select(hop, Want())
+        return {one.account for one in choice.passed_over if one.cause and one.cause != "overage"}
+
+    def comes_of_it(self, outcome: j.Reply | str) -> bool:
+        """Report it; tells whether the journey goes on."""
+        self.last = outcome
+        match outcome:
+            case "unavailable":
+                self.journey.unavailable("needs a login", 5.0)
+                return True
+            case "not renewed":
+                self.journey.not_renewed("needs a login")
+                return True
+        self.sent += 1
+        match outcome:
+            case "unsent":
+                self.journey.unsent("connection refused")
+            case "lost":
+                self.journey.lost("no answer")
+                assert isinstance(self.journey.next(), Give), "what may have been paid for is sent again"
+                return False
+            case j.Reply():
+                j.reply(self.journey, outcome)
+                if outcome is j.OK:
+                    assert isinstance(self.journey.next(), Give), "sent again after content"
+                    return False
+        return True
+
+    def ends_with(self, step: Give | Refuse) -> None:
+        gave_up = isinstance(step, Refuse) and step.cause in {"gave_up", "at_capacity"}
+        event(step.cause if isinstance(step, Refuse) else "give")
+        if gave_up:
+            return
+        names = {one.name for hop in self.hops for one in hop.roster.members}
+        allowed = names if self.want.allowed is None else names & self.want.allowed
+        allowed = allowed if self.want.pinned is None else allowed & {self.want.pinned}
+        if isinstance(step, Refuse) and step.cause == "no_allowed_account":
+            assert not allowed
+            return
+        if isinstance(step, Refuse) and step.cause == "exhausted":
+            assert all(name in step.message for name in allowed)
+        if self.last in {j.UNEXPLAINED, j.THROTTLED, j.OVERLOADED, j.FAILED, j.MISSING, j.SLOW, j.WRONG, UNSENT}:
+            return  # about no account, and the table says how far such a request goes
+        if any(one in self.request.outcomes for one in (UNSENT, j.OVERLOADED, j.FAILED, j.MISSING, j.SLOW)):
+            return  # these left a provider's other accounts aside
+        unused = allowed - {name for _, name in self.tried}
+        for hop in self.hops:
+            unused -= self.blocked(hop)
+        assert not unused, f"{unused} could have served"
+
+
+@given(pools, st.lists(asked, min_size=1, max_size=8), st.integers(0, 3))
+@settings(max_examples=400)
+def test_no_schedule_of_answers_breaks_the_rules(options: PoolSettings, requests: list[Asked], seed: int) -> None:
+    """No available account stays unused while a request fails; nothing is sent twice after content or after what may
+    have been paid for; stickiness never beats exhaustion; attempts and time are bounded; nothing is left behind."""
+    rig = j.Rig(settings=options, seed=seed)
+    for request in requests:
+        rig.clock.pass_by(request.pause)
+        hops = hops_of(request.model)
+        want = Want(request.session, request.allowed, request.pinned, request.is_side)
+        Driver(rig, rig.pool.journey(hops, want), want, hops, request).run()
+        assert not rig.pool.load.busy
+        assert not rig.pool.waiting
+        assert not rig.pool._probes._under_way
