@@ -141,6 +141,7 @@ async def test_a_request_tells_who_was_passed_over_who_was_chosen_and_what_was_a
         "model": "claude-sonnet-4-5",
         "provider": "fake",
         "account": "bob",
+        "session": None,
         "status": 200,
         "error": None,
         "rule": "it is the one enabled provider that has accounts",

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from pool import journeys as j
 
+from pool import journeys as j
 from tokenferry.pool import Give, Hop, Journey, Queue, Refuse, Try, Want
 from tokenferry.settings import AccountCaps, Overage, PoolSettings, Strategy
 

@@ -36,6 +36,8 @@ _COMMANDS: Final = (
     "status",
     "explain",
     "why",
+    "route",
+    "cooldowns",
     "classify",
     "doctor",
     "sandbox",

@@ -14,12 +14,14 @@ from tokenferry.gateway._metrics import GatewayStatistics, Metrics
 from tokenferry.gateway._one_off import OneOffKey
 from tokenferry.gateway._port import bind, remove_port_file, write_port_file
 from tokenferry.gateway._process import allow_connections, connection_limit, hide_memory, tune_interpreter
+from tokenferry.gateway._recorder import Recorder
 from tokenferry.gateway._relay import Relay
 from tokenferry.gateway._request import Budget
 from tokenferry.gateway._supervisor import Following, Place, Supervisor
 from tokenferry.gateway._tls import server_tls
 from tokenferry.gateway._unix import bind_unix, remove_unix
 from tokenferry.gateway._upstreams import Upstreams
+from tokenferry.gateway._usage_probe import UsageProbe
 
 __all__ = [
     "ERROR_MARK",
@@ -40,9 +42,11 @@ __all__ = [
     "Metrics",
     "OneOffKey",
     "Place",
+    "Recorder",
     "Relay",
     "Supervisor",
     "Upstreams",
+    "UsageProbe",
     "allow_connections",
     "bind",
     "bind_unix",

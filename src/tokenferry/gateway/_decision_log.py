@@ -115,6 +115,7 @@ def decision_of(record: Record) -> Decision:
         "model": record.model,
         "provider": record.provider,
         "account": record.account,
+        "session": record.session,
         "status": record.status,
         "error": record.error,
         "ms": round(record.duration * 1000),

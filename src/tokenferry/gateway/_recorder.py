@@ -77,7 +77,7 @@ class Recorder:
         self._write()
         cooldowns = self._state.cooldowns.list()
         accounts = self._accounts()
-        if accounts is not self._seen:
+        if accounts is not self._seen or cooldowns is not self._known:
             self._seen = accounts
             if self._forget_outdated(cooldowns):
                 cooldowns = self._state.cooldowns.list()

@@ -6,6 +6,7 @@ from tokenferry.pool._member import Hop, Member, Roster, Want, affinity_key
 from tokenferry.pool._pick import Headers, Pick
 from tokenferry.pool._pool import Pool
 from tokenferry.pool._records import Change, Cleared, Learned, Noted, Records
+from tokenferry.pool._rosters import roster_of
 from tokenferry.pool._steps import Give, Queue, Refuse, Step, Try
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "Try",
     "Want",
     "affinity_key",
+    "roster_of",
 ]

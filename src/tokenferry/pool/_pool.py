@@ -161,6 +161,7 @@ class Pool:
 
     def order(self, hops: Sequence[Hop]) -> Sequence[Hop]:
         """The same, those last whose provider has just failed."""
+        self.records.refresh()
         if len(hops) < 2 or not (self._down or self.records):  # noqa: PLR2004  # one has no order
             return hops
         now, at = self.now(), self.monotonic()
@@ -234,6 +235,12 @@ class Pool:
         """It has no credential for now: others come first for a moment."""
         pause = min(max(seconds or _REST, _REST), _LONGEST_REST)
         self._resting[member.name] = (self.monotonic() + pause, reason)
+
+    def remember(self, hops: Sequence[Hop], want: Want, account: str) -> None:
+        """Let a conversation live on the account that served it last."""
+        for hop in hops:
+            if account in hop.roster.by_name and want.affinity:
+                self._homes.settle(hop.roster.provider, want.affinity, account, self.monotonic())
 
     def unreachable(self, provider: str) -> None:
         """No connection to it came about: others come first for a moment."""

@@ -95,15 +95,6 @@ class Cooldowns:
                 (scope.kind, scope.name, scope.family, cause),
             ).rowcount
 
-    def clear_all(self) -> int:
-        """Forget everything. Gives how many cooldowns it was that weren't over."""
-        with self._database.transaction() as connection:
-            live = connection.execute(
-                "SELECT count(*) AS live FROM cooldowns WHERE until IS NULL OR until > ?", (int(self._now()),)
-            ).fetchone()
-            connection.execute("DELETE FROM cooldowns")
-        return int(live["live"])
-
     def claim(self, cooldown: Cooldown) -> bool:
         """Take it upon oneself to find out whether it still holds; of several processes one is told that it may.
 

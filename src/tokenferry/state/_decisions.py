@@ -38,3 +38,13 @@ class Decisions:
         """Give the decision on this request, if it is kept. Raises `StorageFailed`, `CorruptFile`."""
         rows = self._database.rows("SELECT * FROM decisions WHERE request_id = ? LIMIT 1", (request_id,))
         return next((Decision(row["request_id"], row["at"], json.loads(row["content"])) for row in rows), None)
+
+    def last_account_of(self, session: str) -> str | None:
+        """Give the account that last served a session, if that is kept. Raises `StorageFailed`, `CorruptFile`."""
+        rows = self._database.rows(
+            "SELECT json_extract(content, '$.account') AS account FROM decisions "
+            "WHERE json_extract(content, '$.session') = ? AND json_extract(content, '$.account') IS NOT NULL "
+            "AND json_extract(content, '$.status') BETWEEN 200 AND 299 ORDER BY number DESC LIMIT 1",
+            (session,),
+        )
+        return next((str(row["account"]) for row in rows), None)

@@ -1,0 +1,121 @@
+import time
+from typing import Annotated, Any
+
+import typer
+
+from tokenferry.audit import note_change
+from tokenferry.cli._output import moment, note, say, say_json, span, table
+from tokenferry.cli._typer import JSON, examples, new_app
+from tokenferry.errors import UsageError
+from tokenferry.settings import Home
+from tokenferry.state import Cooldown, State
+
+app = new_app(
+    "Show which accounts are passed over, why and until when; and end that.",
+    "tokenferry cooldowns list",
+    "tokenferry cooldowns clear work",
+)
+
+
+@app.command(
+    "list",
+    epilog=examples(
+        "tokenferry cooldowns list",
+        "tokenferry cooldowns list --json | jq -r '.[] | select(.kind == \"account\") | .name'",
+    ),
+)
+def list_(
+    *,
+    over: Annotated[bool, typer.Option("--over", help="Those too that are over already.")] = False,
+    as_json: JSON = False,
+) -> None:
+    """List the cooldowns of this machine, whichever process noted them."""
+    now = time.time()
+    with State(Home.from_environment().state) as state:
+        found = [one for one in state.cooldowns.list() if over or not one.is_over(now)]
+    if as_json:
+        say_json([_to_json(one, now) for one in found])
+    elif found:
+        headings = ("kind", "name", "models", "cause", "until", "noted", "says", "because")
+        table(headings, [_cells(one, now) for one in found])
+    else:
+        note("nobody is passed over")
+
+
+@app.command(
+    "clear",
+    epilog=examples(
+        "tokenferry cooldowns clear work",
+        "tokenferry cooldowns clear --all",
+    ),
+)
+def clear(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="An account, organization or provider.", show_default=False)
+    ] = None,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="Every one.")] = False,
+    as_json: JSON = False,
+) -> None:
+    """End cooldowns. Running gateways use the accounts again within a second.
+
+    For an account it ends those of its organization, too, which its other accounts share. Where there is nothing to
+    end, that is fine.
+    """
+    if (name is None) != everything:
+        raise UsageError("name an account, organization or provider, or give --all; not both")
+    now = time.time()
+    home = Home.from_environment()
+    with State(home.state) as state:
+        names = {name, state.organizations.all().get(name)} if name is not None else None
+        cleared = [one for one in state.cooldowns.list() if names is None or one.scope.name in names]
+        for one in cleared:
+            state.cooldowns.clear(one.scope, one.cause)
+    live = [one for one in cleared if not one.is_over(now)]
+    for one in live:
+        note_change(home, "cooldown.clear", one.scope.name, kind=one.scope.kind, cause=one.cause)
+    if as_json:
+        say_json([_to_json(one, now) for one in live])
+        return
+    for one in live:
+        say(f"ended {one.cause} of {one.scope.kind} {one.scope.name}{_models(one)}")
+    if not live:
+        note("there was nothing to end" if name is None else f"there was nothing to end for {name[:80]}")
+
+
+def _models(one: Cooldown) -> str:
+    return f", models of {one.scope.family}" if one.scope.family else ""
+
+
+def _cells(one: Cooldown, now: float) -> tuple[str, ...]:
+    if one.until is None:
+        until = "not known"
+    elif one.is_over(now):
+        until = f"{moment(one.until)} (over)"
+    else:
+        until = f"{moment(one.until)} ({span(one.until - now)})"
+    scope = one.scope
+    return (
+        scope.kind,
+        scope.name,
+        scope.family or "all",
+        one.cause,
+        until,
+        moment(one.noted_at),
+        one.source,
+        one.evidence or "-",
+    )
+
+
+def _to_json(one: Cooldown, now: float) -> dict[str, Any]:
+    return {
+        "kind": one.scope.kind,
+        "name": one.scope.name,
+        "family": one.scope.family or None,
+        "cause": one.cause,
+        "source": one.source,
+        "until": one.until,
+        "over": one.is_over(now),
+        "evidence": one.evidence,
+        "noted_at": one.noted_at,
+    }

@@ -1,0 +1,25 @@
+from collections.abc import Iterable
+
+from tokenferry.pool._member import Member, Roster
+from tokenferry.providers import Provider
+from tokenferry.stores import Account
+
+
+def roster_of(provider: Provider, accounts: Iterable[Account]) -> Roster:
+    """The accounts of a provider as a pool takes them, in their order; those of others are left out."""
+    own = {account.name: account for account in accounts if account.provider == provider.name}
+    names = own if provider.accounts is None else [name for name in provider.accounts if name in own]
+    members = tuple(_member(provider, own[name], is_listed=provider.accounts is not None) for name in names)
+    return Roster(provider.name, members, provider.strategy)
+
+
+def _member(provider: Provider, account: Account, *, is_listed: bool) -> Member:
+    is_subscription = provider.subscription or account.kind == "setup-token" or account.owner == "claude-code"
+    return Member(
+        account.name,
+        provider.name,
+        account.kind,
+        0 if is_listed else account.priority,  # the provider's list is an order of its own
+        bills_subscription=is_subscription,
+        has_usage_url=provider.usage_url is not None and account.kind == "oauth",
+    )
