@@ -27,6 +27,7 @@ _COMMANDS: Final = (
     "serve",
     "key",
     "config",
+    "providers",
     "policy",
     "publish",
     "unpublish",

@@ -1,6 +1,6 @@
 """Reads config.toml into settings. Every fault is told at once, with its key, its place and the nearest known key."""
 
-from tokenferry.config._edit import changed, nearest_setting
+from tokenferry.config._edit import changed, nearest_setting, with_provider
 from tokenferry.config._effective import Effective, Examined, examine, examine_content
 from tokenferry.config._follow import Follower
 from tokenferry.config._load import Config, load
@@ -18,5 +18,6 @@ __all__ = [
     "load",
     "nearest_setting",
     "read_content",
+    "with_provider",
     "write_content",
 ]

@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -154,3 +154,28 @@ def _put(document: "TOMLDocument", setting: Setting, value: Any) -> None:
     del body[end:]
     table.append(setting.key, value)
     body.extend(rest)
+
+
+def with_provider(content: bytes, path: Path, name: str, values: Mapping[str, str]) -> bytes:
+    """Give the file's text with a provider declared behind those that are. Raises `ConfigError` for what is no TOML.
+
+    Whether the result can be used is not looked at.
+    """
+    import tomlkit  # noqa: PLC0415  # see above
+
+    examine_content(content, path)
+    document = tomlkit.parse(content.decode("utf-8"))
+    wanted: dict[str, Any] = tomllib.loads(content.decode("utf-8"))
+    _add_provider(document, name)
+    wanted.setdefault("providers", []).append({"name": name, **values})
+    found = {
+        one.key: one
+        for one in examine_content(tomlkit.dumps(document).encode("utf-8"), path).settings.values()
+        if one.table.place == ("providers", len(wanted["providers"]) - 1)
+    }
+    for key, value in values.items():
+        _put(document, found[key], value)
+    text = tomlkit.dumps(document)
+    if tomllib.loads(text) != wanted:
+        raise ConfigError(f"{path} is written so that no provider can be added; add it by: tokenferry config edit")
+    return text.encode("utf-8")

@@ -1,0 +1,219 @@
+import re
+import time
+from difflib import get_close_matches
+from typing import Annotated, Any, Final
+
+import typer
+
+from tokenferry.accounts import read_credential
+from tokenferry.audit import note_change
+from tokenferry.cli._home import find, know, open_broker
+from tokenferry.cli._input import read_secret
+from tokenferry.cli._output import note, say, say_json, say_lines, table
+from tokenferry.cli._typer import JSON, examples, new_app
+from tokenferry.config import Config, check_writable, examine_content, load, read_content, with_provider, write_content
+from tokenferry.credentials import Credential
+from tokenferry.errors import ConfigError, UnknownName, UsageError
+from tokenferry.providers import Preset, Provider, builtin_providers, presets
+from tokenferry.settings import Home
+from tokenferry.stores import Account, check_account_name
+
+app = new_app(
+    "List providers, and add upstreams that are known.",
+    "tokenferry providers list",
+    "tokenferry providers add z.ai",
+    "tokenferry providers show z.ai",
+)
+
+_VARIABLE: Final = re.compile(r"\$?\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
+
+
+@app.command("list", epilog=examples("tokenferry providers list", "tokenferry providers list --json"))
+def list_(*, as_json: JSON = False) -> None:
+    """List what is declared and built in, and the presets that `add` knows, with the page each was taken from."""
+    _, config = find()
+    found = [*map(_of_provider, config.providers.values())]
+    found += [_of_preset(preset) for preset in presets().values() if preset.name not in config.providers]
+    declared = _declared(config)
+    for one in found:
+        one["state"] = "preset" if "title" in one else "declared" if one["name"] in declared else "built in"
+    if as_json:
+        say_json(found)
+        return
+    table(
+        ("name", "address", "state", "source"),
+        [(one["name"], one["base_url"], one["state"], one.get("source") or "-") for one in found],
+    )
+
+
+@app.command("show", epilog=examples("tokenferry providers show z.ai", "tokenferry providers show openrouter --json"))
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A provider, or a preset.", show_default=False)],
+    *,
+    as_json: JSON = False,
+) -> None:
+    """Show a provider or a preset: its address, how it takes keys, and where that was seen and when."""
+    _, config = find()
+    if name in config.providers:
+        shown = _of_provider(config.providers[name])
+        shown["state"] = "declared" if name in _declared(config) else "built in"
+    else:
+        shown = {**_of_preset(_preset(name, tuple(config.providers))), "state": "preset"}
+    if as_json:
+        say_json(shown)
+        return
+    width = max(map(len, shown)) + 1
+    say_lines(f"{key.replace('_', ' ')}:".ljust(width + 1) + _text(value) for key, value in shown.items())
+
+
+@app.command(
+    "add",
+    epilog=examples(
+        "tokenferry providers add z.ai                        asks for the key, or reads it from stdin",
+        "pass show openrouter | tokenferry providers add openrouter",
+        "tokenferry providers add deepseek --env DEEPSEEK_API_KEY",
+        "tokenferry providers add moonshot --name kimi",
+    ),
+)
+def add(
+    preset: Annotated[str, typer.Argument(metavar="PRESET", help="See: providers list", show_default=False)],
+    *,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="N", help="What to call it; else as the preset.")
+    ] = None,
+    env: Annotated[
+        str | None, typer.Option("--env", metavar="VAR", help="The key is in this variable; nothing is read or stored.")
+    ] = None,
+    as_json: JSON = False,
+) -> None:
+    """Declare a known upstream in config.toml, and store a key for it. The file's comments stay as they are.
+
+    The key is read from stdin, or from a prompt that doesn't show it, and becomes an account of the provider's name;
+    with --env the configuration names a variable instead.
+    """
+    home, config = find()
+    known = _preset(preset, tuple(builtin_providers()))
+    name = name or known.name
+    check_account_name(name)
+    if name in config.providers:
+        raise UsageError(f"there is a provider {name} already; choose another name with --name")
+    variable = _variable(env)
+    check_writable(home.config)
+    credential = None if variable else _read_key(name, home, config)
+    values = {"provider_type": known.name} if name != known.name else {}
+    if variable:
+        values["api_key"] = f"${variable}"
+    _declare(home, name, values)
+    note_change(home, "provider.add", name, provider=known.name)
+    if credential is not None:
+        _store(home, name, credential)
+    _tell(home, known, name, variable, credential, as_json=as_json)
+
+
+def _preset(name: str, others: tuple[str, ...]) -> Preset:
+    found = presets().get(name)
+    if found is not None:
+        return found
+    if name in others:
+        raise UsageError(f"{name} needs no preset; add an account with: tokenferry accounts add NAME --provider {name}")
+    near = get_close_matches(name, presets(), n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(presets())}"
+    raise UnknownName(f"there is no preset {name[:80]!r}; {hint}")
+
+
+def _variable(env: str | None) -> str | None:
+    if env is None:
+        return None
+    found = _VARIABLE.fullmatch(env)
+    if found is None:
+        raise UsageError("--env takes the name of a variable, as in ZAI_API_KEY, and never a key itself")
+    return found[1]
+
+
+def _read_key(name: str, home: Home, config: Config) -> Credential:
+    if name in open_broker(home, config).book.store.names():
+        raise UsageError(f"there is an account {name} already, and the key's would have that name; give --name")
+    credential = read_credential(read_secret("key"), "api-key", "api-key")
+    know(credential)
+    return credential
+
+
+def _declare(home: Home, name: str, values: dict[str, str]) -> None:
+    before = read_content(home.config)
+    content = with_provider(before or b"", home.config, name, values)
+    if problems := examine_content(content, home.config).problems:
+        raise ConfigError(f"nothing was written, for {home.config} could not be used then:", problems)
+    write_content(home.config, content, before, home.locks)
+
+
+def _store(home: Home, name: str, credential: Credential) -> None:
+    broker = open_broker(home, load(home.config, statement=home.statement))
+    account = Account(name, name, credential.kind, created_at=int(time.time()))
+    broker.add(account, credential)
+    fingerprint = credential.secret.fingerprint
+    note_change(home, "account.add", name, provider=name, kind=account.kind, fingerprint=fingerprint)
+
+
+def _tell(
+    home: Home, preset: Preset, name: str, variable: str | None, credential: Credential | None, *, as_json: bool
+) -> None:
+    fingerprint = None if credential is None else credential.secret.fingerprint
+    if as_json:
+        say_json(
+            {
+                **_of_preset(preset),
+                "name": name,
+                "preset": preset.name,
+                "variable": variable,
+                "account": name if fingerprint else None,
+                "fingerprint": fingerprint,
+                "config": str(home.config),
+            }
+        )
+        return
+    say(f"declared provider {name} ({preset.base_url}) in {home.config}, after {preset.source}")
+    if fingerprint:
+        say(f"stored account {name} ({name}, api-key, fingerprint {fingerprint})")
+    if preset.second_hand:
+        note(f"the address of {preset.title} was seen second hand; compare it with what the vendor tells you")
+    say("to ask it for a model, map one under [[models]] in config.toml; see docs/routing.md")
+
+
+def _declared(config: Config) -> set[str]:
+    builtin = builtin_providers()
+    return {name for name, one in config.providers.items() if builtin.get(name) != one}
+
+
+def _of_provider(provider: Provider) -> dict[str, Any]:
+    preset = presets().get(provider.provider_type)
+    is_there = preset is not None and preset.base_url == provider.base_url
+    return {
+        "name": provider.name,
+        "type": provider.provider_type,
+        "base_url": provider.base_url,
+        "wire_format": provider.wire_format,
+        "key_header": provider.key_header,
+        "enabled": provider.enabled,
+        "passthrough": provider.passthrough,
+        "source": preset.source if preset is not None and is_there else None,
+    }
+
+
+def _of_preset(preset: Preset) -> dict[str, Any]:
+    return {
+        "name": preset.name,
+        "title": preset.title,
+        "base_url": preset.base_url,
+        "wire_format": "anthropic",
+        "key_header": preset.key_header,
+        "variable": preset.variable,
+        "source": preset.source,
+        "second_hand": preset.second_hand,
+        "checked": preset.checked.isoformat(),
+    }
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else str(value)
