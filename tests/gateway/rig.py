@@ -143,9 +143,25 @@ class Source:
         self.known = list(accounts)
         self.results: dict[str, list[Credential | TokenferryError]] = {}
         self.invalidated: list[tuple[str, Secret]] = []
+        self.is_warm = True
+        """Whether credentials are at hand; faults never are."""
+        self._listed: tuple[Account, ...] = ()
 
     def accounts(self) -> list[Account]:
         return list(self.known)
+
+    def listed(self) -> tuple[Account, ...]:
+        if self._listed != tuple(self.known):
+            self._listed = tuple(self.known)
+        return self._listed
+
+    def fresh(self, name: str) -> Credential | None:
+        results = self.results[name]
+        if not self.is_warm or isinstance(results[0], TokenferryError):
+            return None
+        result = results.pop(0) if len(results) > 1 else results[0]
+        assert not isinstance(result, TokenferryError)
+        return result
 
     async def aresolve(self, name: str | None = None) -> Credential:
         assert name is not None

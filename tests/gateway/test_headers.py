@@ -1,7 +1,10 @@
+from collections.abc import Iterable
+
 import pytest
 
 from tokenferry.credentials import OAUTH_BETA, ApiKey, Credential, OAuthToken
-from tokenferry.gateway._headers import Presentations, Presented, down, is_event_stream, is_json, up, without_retry
+from tokenferry.gateway._headers import Down, Presentations, Presented
+from tokenferry.gateway._request_head import RequestHead
 from tokenferry.secret import Secret
 
 Headers = list[tuple[bytes, bytes]]
@@ -11,8 +14,25 @@ TOKEN = Presented(OAuthToken(Secret("sk-ant-oat01-t")))
 BETA = OAUTH_BETA.encode()
 
 
+def fields(lines: Iterable[bytes]) -> Headers:
+    """Header lines, taken apart."""
+    found = []
+    for line in lines:
+        assert line.endswith(b"\r\n")
+        name, _, value = line[:-2].partition(b": ")
+        found.append((name, value))
+    return found
+
+
+OWN = fields(KEY.lines)
+
+
 def upward(*headers: tuple[bytes, bytes], presented: Presented = KEY, identity: bool = False) -> Headers:
-    return up(headers, presented, identity=identity)
+    return fields(RequestHead(headers).up(presented, identity=identity))
+
+
+def downward(headers: Headers, *, with_limits: bool, may_retry: bool = True) -> Headers:
+    return fields(Down(headers, with_limits=with_limits, may_retry=may_retry).lines)
 
 
 @pytest.mark.parametrize(
@@ -24,7 +44,7 @@ def upward(*headers: tuple[bytes, bytes], presented: Presented = KEY, identity: 
     ],
 )  # fmt: skip
 def test_what_belongs_to_this_hop_or_to_the_client_does_not_go_up(name: bytes) -> None:
-    assert upward((name, b"v"), (b"x-kept", b"1")) == [(b"x-kept", b"1"), *KEY.lines]
+    assert upward((name, b"v"), (b"x-kept", b"1")) == [(b"x-kept", b"1"), *OWN]
 
 
 def test_everything_else_goes_up_in_order_repeated_and_unchanged() -> None:
@@ -38,12 +58,12 @@ def test_everything_else_goes_up_in_order_repeated_and_unchanged() -> None:
         (b"anthropic-beta", b"a, b"),
         (b"anthropic-beta", b"a"),
     ]
-    assert upward(*headers) == [*headers, *KEY.lines]
+    assert upward(*headers) == [*headers, *OWN]
 
 
 def test_headers_that_connection_names_go_no_further() -> None:
     headers = [(b"connection", b"close, X-Hop"), (b"x-hop", b"1"), (b"connection", b"x-other"), (b"x-other", b"2")]
-    assert upward(*headers) == list(KEY.lines)
+    assert upward(*headers) == OWN
 
 
 @pytest.mark.parametrize(
@@ -81,7 +101,7 @@ def test_inference_is_asked_for_uncompressed(given: list[bytes]) -> None:
     ],
 )  # fmt: skip
 def test_what_belongs_to_this_hop_or_to_the_account_does_not_come_down(name: bytes) -> None:
-    assert down([(name, b"v"), (b"content-length", b"3")], with_limits=True) == [(b"content-length", b"3")]
+    assert downward([(name, b"v"), (b"content-length", b"3")], with_limits=True) == [(b"content-length", b"3")]
 
 
 def test_limits_come_down_only_when_asked_for() -> None:
@@ -95,17 +115,18 @@ def test_limits_come_down_only_when_asked_for() -> None:
     )
     limits = [(name, b"1") for name in names]
     others = [(b"retry-after", b"9"), (b"request-id", b"r"), (b"content-encoding", b"gzip"), (b"anthropic-beta", b"b")]
-    assert down([*limits, *others], with_limits=True) == [*limits, *others]
-    assert down([*limits, *others], with_limits=False) == others
+    assert downward([*limits, *others], with_limits=True) == [*limits, *others]
+    assert downward([*limits, *others], with_limits=False) == others
 
 
 def test_headers_that_connection_names_come_no_further() -> None:
-    assert down([(b"connection", b"x-hop"), (b"x-hop", b"1")], with_limits=True) == []
+    assert downward([(b"connection", b"x-hop"), (b"x-hop", b"1")], with_limits=True) == []
 
 
 def test_should_retry_is_said_once() -> None:
     given = [(b"x-should-retry", b"true"), (b"a", b"1")]
-    assert without_retry(given) == [(b"a", b"1"), (b"x-should-retry", b"false")]
+    assert downward(given, with_limits=True) == given
+    assert downward(given, with_limits=True, may_retry=False) == [(b"x-should-retry", b"false"), (b"a", b"1")]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +141,7 @@ def test_should_retry_is_said_once() -> None:
     ],
 )
 def test_event_streams_are_known_by_their_type(headers: Headers, expected: bool) -> None:  # noqa: FBT001  # a case
-    assert is_event_stream(headers) is expected
+    assert Down(headers, with_limits=True).is_event_stream is expected
 
 
 @pytest.mark.parametrize(
@@ -133,13 +154,16 @@ def test_event_streams_are_known_by_their_type(headers: Headers, expected: bool)
     ],
 )
 def test_json_is_known_by_its_type(headers: Headers, expected: bool) -> None:  # noqa: FBT001  # a case
-    assert is_json(headers) is expected
+    assert Down(headers, with_limits=True).is_json is expected
 
 
 @pytest.mark.parametrize("kind", [b"text/html", b"TEXT/HTML", b"application/xhtml+xml", b"image/svg+xml", b"text/xml"])
 def test_a_page_comes_down_as_text(kind: bytes) -> None:
     given = [(b"content-type", kind + b"; charset=latin-1"), (b"x-a", b"text/html")]
-    assert down(given, with_limits=True) == [(b"content-type", b"text/plain; charset=latin-1"), (b"x-a", b"text/html")]
+    assert downward(given, with_limits=True) == [
+        (b"content-type", b"text/plain; charset=latin-1"),
+        (b"x-a", b"text/html"),
+    ]
 
 
 def test_a_credential_is_encoded_once_per_token() -> None:
@@ -147,5 +171,5 @@ def test_a_credential_is_encoded_once_per_token() -> None:
     first: Credential = ApiKey(Secret("one"))
     assert presentations.of("alice", first) is presentations.of("alice", first)
     second = presentations.of("alice", ApiKey(Secret("two")))
-    assert second.lines == ((b"x-api-key", b"two"),)
+    assert second.lines == (b"x-api-key: two\r\n",)
     assert "two" not in repr(second)

@@ -3,19 +3,25 @@
 import asyncio
 import json
 import socket
-from typing import cast
 
 import pytest
 
 from gateway.rig import Gate, Origin, Seen, Source, error_of, json_answer, read_reply, read_rest, running_gate
 from tokenferry.gateway import Budget
-from tokenferry.gateway._protocol import HEAD_LIMIT, HEAD_SECONDS, HEADER_LIMIT, READ_SECONDS, StrictProtocol
+from tokenferry.gateway._protocol import (
+    HEAD_LIMIT,
+    HEAD_SECONDS,
+    HEADER_LIMIT,
+    IDLE_SECONDS,
+    READ_SECONDS,
+    ClientConnection,
+)
 
 pytestmark = pytest.mark.anyio
 
 
-def connections(gate: Gate) -> list[StrictProtocol]:
-    return [cast("StrictProtocol", one) for one in gate.listener.server_state.connections]
+def connections(gate: Gate) -> list[ClientConnection]:
+    return list(gate.listener.connections.all)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +228,7 @@ async def test_blank_lines_do_not_keep_an_idle_connection(gate: Gate) -> None:
         writer.write(b"\r\n")
         await gate.call()
         for connection in connections(gate):
-            connection.expire(asyncio.get_running_loop().time() + HEAD_SECONDS)
+            connection.expire(asyncio.get_running_loop().time() + IDLE_SECONDS)
         assert await read_rest(reader) == b""
 
 
@@ -231,9 +237,10 @@ async def test_an_idle_connection_is_closed_after_a_while(gate: Gate) -> None:
         writer.write(gate.head(b"/", method=b"GET"))
         await read_reply(reader)
         (connection,) = connections(gate)
-        assert connection.timeout_keep_alive_task is not None
-        assert connection.timeout_keep_alive == 75
-        connection.timeout_keep_alive_handler()
+        now = asyncio.get_running_loop().time()
+        connection.expire(now + IDLE_SECONDS - 5)
+        assert not connection.transport.is_closing()
+        connection.expire(now + IDLE_SECONDS)
         assert await reader.read() == b""
 
 
@@ -338,9 +345,9 @@ async def test_pipelined_requests_are_not_read_while_one_is_in_flight(gate: Gate
         for _ in range(16):
             writer.write(b"x" * 65_536)
         await gate.call(b"/", method=b"GET")
-        (connection,) = [one for one in connections(gate) if one.pipeline]
-        assert connection.flow.read_paused
-        assert len(connection.cycle.body) <= 256 * 1024
+        (connection,) = [one for one in connections(gate) if one.is_answering]
+        assert connection.is_deaf
+        assert gate.gateway.statistics().held_bytes <= 256 * 1024 + 2
         go.set()
         assert (await read_reply(reader)).status == 200
         assert (await read_reply(reader)).status == 200

@@ -1,10 +1,10 @@
 import asyncio
-from typing import Any
 
 import pytest
 
 from gateway.rig import Gate, Origin, Seen
-from tokenferry.gateway._request import Body, Budget, ClientGone, ClientWatch, Request
+from tokenferry.gateway._request import Body, Budget, Request
+from tokenferry.gateway._request_head import RequestHead
 
 pytestmark = pytest.mark.anyio
 
@@ -42,46 +42,7 @@ async def test_large_chunks_are_kept_as_they_came() -> None:
     ],
 )
 async def test_a_stream_is_guessed_from_the_ends_of_the_body(chunks: tuple[bytes, ...], expected: bool) -> None:  # noqa: FBT001  # a case
-    assert Request("POST", b"/", [], body_of(*chunks)).wants_stream is expected
-
-
-async def test_a_client_that_leaves_ends_what_is_done_for_it_and_nothing_else() -> None:
-    calls: list[Any] = []
-    began = asyncio.Event()
-
-    async def serve() -> str:
-        try:
-            with ClientWatch(calls.append):
-                began.set()
-                await asyncio.Event().wait()
-        except ClientGone:
-            await asyncio.sleep(0)  # the task itself goes on
-            return "gone"
-        return "answered"
-
-    serving = asyncio.create_task(serve())
-    await began.wait()
-    (leave,) = calls
-    assert leave is not None
-    leave()
-    assert await serving == "gone"
-    assert calls == [leave, None]
-    assert not serving.cancelling()
-
-
-async def test_to_be_cancelled_by_others_is_no_leaving_of_the_client() -> None:
-    began = asyncio.Event()
-
-    async def serve() -> None:
-        with ClientWatch(lambda _: None):
-            began.set()
-            await asyncio.Event().wait()
-
-    serving = asyncio.create_task(serve())
-    await began.wait()
-    serving.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await serving
+    assert Request("POST", b"/", RequestHead([]), body_of(*chunks)).wants_stream is expected
 
 
 async def test_a_client_that_leaves_after_a_large_body_stops_the_upstream(gate: Gate, origin: Origin) -> None:

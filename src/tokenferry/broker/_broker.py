@@ -209,6 +209,11 @@ class Broker:
             await step.async_wait(self.settings.wait)
         return step
 
+    def fresh(self, name: str | None = None) -> Credential | None:
+        """The account's credential if it may be handed out without a look at anything; else it takes a `resolve`."""
+        warm = self._entries.get(name)
+        return warm.credential if warm is not None and self._now() < warm.until else None
+
     def invalidate(self, name: str | None, secret: Secret) -> None:
         """Say that the provider refused this token with a 401; `name` is what it was resolved with.
 
@@ -257,6 +262,10 @@ class Broker:
     def accounts(self) -> list[Account]:
         """The accounts in order (priority, then creation); changes by other processes count within a second."""
         return list(self.listing().accounts)
+
+    def listed(self) -> tuple[Account, ...]:
+        """The same as `accounts`: one object as long as nothing changed."""
+        return self.listing().accounts
 
     def listing(self) -> Listing:
         """The accounts in order, and those whose document can't be read."""

@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from tokenferry.credentials import Credential
@@ -14,8 +14,12 @@ class CredentialSource(Protocol):
     @property
     def providers(self) -> Mapping[str, Provider]: ...
 
-    def accounts(self) -> list[Account]:
-        """The accounts in order. Asked for once per request, so without I/O when nothing changed."""
+    def listed(self) -> Sequence[Account]:
+        """The accounts in order: the same object as long as nothing changed, and no I/O then."""
+        ...
+
+    def fresh(self, name: str) -> Credential | None:
+        """The account's credential if it is at hand: without I/O, and without waiting for anything."""
         ...
 
     async def aresolve(self, name: str | None = None) -> Credential:

@@ -1,12 +1,13 @@
 """Who may call: host, origin, content type and client key, checked before anything is read or sent."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 from tokenferry.gateway._answers import Refusal
 from tokenferry.gateway._bad_keys import BAD_KEYS_PER_MINUTE, BadKeys
 from tokenferry.gateway._credentials import KeyRing
+from tokenferry.gateway._request_head import RequestHead
 from tokenferry.state import ClientKey
 
 Header = tuple[bytes, bytes]
@@ -50,11 +51,8 @@ class Guard:
         No page reaches a Unix socket, and what a client writes into Host there is its own affair.
         """
         self._check_host(headers, on_unix_socket=on_unix_socket)
-        for name, value in headers:
-            if (name == b"origin" and value.lower() not in self._origins) or (
-                name == b"sec-fetch-site" and value.lower() not in _OWN_SITES
-            ):
-                raise Refusal(403, "permission_error", "web pages of other sites may not call this gateway")
+        origins = [value for name, value in headers if name == b"origin"]
+        self._check_page(origins, [value for name, value in headers if name == b"sec-fetch-site"])
 
     def check_navigation(self, headers: Sequence[Header], *, on_unix_socket: bool = False) -> None:
         """Refuse what isn't a person's navigation: by another host's name, or a picture, frame or script of a page.
@@ -67,7 +65,9 @@ class Guard:
                 raise Refusal(403, "permission_error", "only a person who opens this address is answered here")
 
     def _check_host(self, headers: Sequence[Header], *, on_unix_socket: bool) -> None:
-        hosts = [value for name, value in headers if name == b"host"]
+        self._check_hosts([value for name, value in headers if name == b"host"], on_unix_socket=on_unix_socket)
+
+    def _check_hosts(self, hosts: Sequence[bytes], *, on_unix_socket: bool) -> None:
         if len(hosts) != 1:
             raise Refusal(400, "invalid_request_error", "the request must have exactly one Host header")
         if not on_unix_socket and hosts[0].lower() not in self._hosts:
@@ -78,11 +78,23 @@ class Guard:
                 "allowed_hosts under [server] in config.toml",
             )
 
-    def check_content_type(self, headers: Sequence[Header]) -> None:
-        """Refuse the types that a page can send across sites without asking."""
-        for name, value in headers:
-            if name == b"content-type" and value.strip().lower().startswith(_SIMPLE_TYPES):
-                raise Refusal(415, "invalid_request_error", "send JSON, with content-type: application/json")
+    def _check_page(self, origins: Iterable[bytes], sites: Iterable[bytes]) -> None:
+        if any(origin.lower() not in self._origins for origin in origins) or any(
+            site.lower() not in _OWN_SITES for site in sites
+        ):
+            raise Refusal(403, "permission_error", "web pages of other sites may not call this gateway")
+
+    def admit(self, head: RequestHead, address: str | None, *, has_body: bool) -> ClientKey:
+        """Check all that inference needs, and give the client key: `check_source`, the body's type, and `check_key`.
+
+        The types are refused that a page can send across sites without asking.
+        """
+        self._check_hosts(head.hosts, on_unix_socket=address is None)
+        if head.origins or head.sites:
+            self._check_page(head.origins, head.sites)
+        if has_body and any(value.strip().lower().startswith(_SIMPLE_TYPES) for value in head.content_types):
+            raise Refusal(415, "invalid_request_error", "send JSON, with content-type: application/json")
+        return self.check_key(head.credentials, address)
 
     def check_json(self, headers: Sequence[Header]) -> None:
         """Refuse every body but JSON, and every type but that."""

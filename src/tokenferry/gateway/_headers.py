@@ -1,21 +1,21 @@
 """Which headers pass, in both directions. Names are lower case, as the listener and the upstream client give them."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 
-from tokenferry.credentials import Credential, merge_beta
+from tokenferry.credentials import Credential
 from tokenferry.gateway.upstream import FRAMING_HEADERS
 
 Header = tuple[bytes, bytes]
 
-_BETA: Final = b"anthropic-beta"
-_ENCODING: Final = b"accept-encoding"
-_IDENTITY: Final = (_ENCODING, b"identity")
-_OWN_PREFIX: Final = b"x-tokenferry-"
-_PROXY_PREFIX: Final = b"proxy-"
+BETA: Final = b"anthropic-beta"
+ENCODING: Final = b"accept-encoding"
+OWN_PREFIX: Final = b"x-tokenferry-"
+PROXY_PREFIX: Final = b"proxy-"
 _HOP_BY_HOP: Final = frozenset((b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade"))
-_NOT_UP: Final = FRAMING_HEADERS | _HOP_BY_HOP | {b"authorization", b"x-api-key", b"cookie", b"cookie2"}
+NOT_UP: Final = FRAMING_HEADERS | _HOP_BY_HOP | {b"authorization", b"x-api-key", b"cookie", b"cookie2"}
 _NOT_DOWN: Final = _HOP_BY_HOP | {b"set-cookie", b"set-cookie2"}
 _VENDOR_PREFIXES: Final = (b"anthropic-", b"openai-", b"x-ratelimit-")
 # Families of limits come and go (`anthropic-priority-…-reset`), so the shape decides and not a list.
@@ -23,9 +23,15 @@ _LIMITS: Final = re.compile(
     rb"(anthropic|x)-ratelimit-.*|anthropic-.+-(limit|remaining|reset)|anthropic-organization-id|openai-organization"
 )
 _SHOULD_RETRY: Final = b"x-should-retry"
+_NO_RETRY: Final = b"x-should-retry: false\r\n"
 _TYPE: Final = b"content-type"
+_PLAIN: Final = (b"", b"identity")
 # Whatever a browser would show as a page, and run scripts of.
 _PAGES: Final = (b"text/html", b"application/xhtml", b"image/svg", b"text/xml", b"application/xml")
+
+
+UNNAMED: Final = (b"keep-alive", b"close")
+"""Words in `Connection` that name no other header."""
 
 
 class HeaderList(list[Header]):
@@ -45,8 +51,8 @@ class Presented:
     def __init__(self, credential: Credential) -> None:
         self.credential = credential
         headers = [(name.encode("ascii"), value.encode("ascii")) for name, value in credential.headers()]
-        self.lines = tuple(header for header in headers if header[0] != _BETA)
-        self.betas = tuple(value.decode("ascii") for name, value in headers if name == _BETA)
+        self.lines = tuple(b"%b: %b\r\n" % header for header in headers if header[0] != BETA)
+        self.betas = tuple(value.decode("ascii") for name, value in headers if name == BETA)
 
 
 class Presentations:
@@ -62,85 +68,91 @@ class Presentations:
         return known
 
 
-def up(headers: Sequence[Header], presented: Presented, *, identity: bool) -> list[Header]:
-    """The headers for the upstream: the client's, with the account's credential instead of the client's key.
+# What a header of an answer is to the gateway.
+_PASSES, _STAYS, _LIMIT, _KIND, _LENGTH, _CODING, _AGAIN, _CONNECTION = range(8)
+_KINDS: Final = {
+    _TYPE: _KIND,
+    b"content-length": _LENGTH,
+    b"content-encoding": _CODING,
+    _SHOULD_RETRY: _AGAIN,
+    b"connection": _CONNECTION,
+}
 
-    With `identity` the answer is asked for uncompressed. A beta that the credential needs joins the client's.
+
+@lru_cache(maxsize=1024)
+def _kind(name: bytes) -> int:
+    known = _KINDS.get(name)
+    if known is not None:
+        return known
+    if name in _NOT_DOWN or name.startswith((OWN_PREFIX, PROXY_PREFIX)):
+        return _STAYS
+    return _LIMIT if name.startswith(_VENDOR_PREFIXES) and _LIMITS.fullmatch(name) else _PASSES
+
+
+class Down:
+    """What of an answer's headers goes to the client, as lines, and what they say of its body.
+
+    Those that tell of the account's limits go only `with_limits`, if they are the caller's own. Without `may_retry`
+    the client is told not to send the request again.
     """
-    named = _named_by_connection(headers)
-    passed = HeaderList()
-    betas: list[str] = []
-    beta_at = encoding_at = -1
-    for header in headers:
-        name = header[0]
-        if name in _NOT_UP or name in named or name.startswith((_OWN_PREFIX, _PROXY_PREFIX)):
-            continue
-        if name == _BETA and presented.betas:
-            betas.append(header[1].decode("latin-1"))
-            if beta_at < 0:
-                beta_at = len(passed)
-                passed.append(header)
-        elif name == _ENCODING and identity:
-            if encoding_at < 0:
-                encoding_at = len(passed)
-                passed.append(_IDENTITY)
-        else:
-            passed.append(header)
-    if identity and encoding_at < 0:
-        passed.append(_IDENTITY)
-    if presented.betas:
-        merged = (_BETA, merge_beta(betas, presented.betas).encode("latin-1"))
-        if beta_at < 0:
-            passed.append(merged)
-        else:
-            passed[beta_at] = merged
-    passed.extend(presented.lines)
-    return passed
+
+    __slots__ = ("_coding", "_type", "length", "lines")
+
+    def __init__(self, headers: Sequence[Header], *, with_limits: bool, may_retry: bool = True) -> None:
+        self.length: int | None = None
+        """The body's, if it was announced."""
+        self._type = self._coding = b""
+        lines = self.lines = [] if may_retry else [_NO_RETRY]
+        named: frozenset[bytes] = frozenset()
+        for header in headers:
+            kind = _kind(header[0])
+            if kind == _PASSES or (kind == _LIMIT and with_limits) or (kind == _AGAIN and may_retry):
+                pass
+            elif kind == _LENGTH:
+                self.length = int(header[1])
+            elif kind == _KIND:
+                self._type = value = header[1].lower()
+                if value.startswith(_PAGES):
+                    # A proxy's error page; under the gateway's own address no browser may take it for a page of ours.
+                    _, mark, parameters = header[1].partition(b";")
+                    lines.append(b"content-type: text/plain%b%b\r\n" % (mark, parameters))
+                    continue
+            elif kind == _CODING:
+                self._coding = header[1].strip().lower()
+            else:
+                if kind == _CONNECTION and header[1].lower() not in UNNAMED:
+                    named = named_by(headers)
+                continue
+            lines.append(b"%b: %b\r\n" % header)
+        if named:
+            self.lines = [line for line in lines if line.partition(b":")[0] not in named]
+
+    @property
+    def is_event_stream(self) -> bool:
+        """Whether the body is server-sent events to which one may be added: not compressed, of no announced length."""
+        return self._plain_type == b"text/event-stream" and self.length is None
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the body is JSON that can be read as it is: not compressed."""
+        return self._plain_type == b"application/json"
+
+    @property
+    def _plain_type(self) -> bytes:
+        return self._type.partition(b";")[0].strip() if self._coding in _PLAIN else b""
 
 
-def down(headers: Sequence[Header], *, with_limits: bool) -> list[Header]:
-    """The headers for the client; those that tell of the account's limits only if they are the caller's own."""
-    named = _named_by_connection(headers)
-    passed: list[Header] = []
-    for header in headers:
-        name = header[0]
-        if name in _NOT_DOWN or name in named or name.startswith((_OWN_PREFIX, _PROXY_PREFIX)):
-            continue
-        if not with_limits and name.startswith(_VENDOR_PREFIXES) and _LIMITS.fullmatch(name):
-            continue
-        if name == _TYPE and header[1].lower().startswith(_PAGES):
-            # A proxy's error page; under the gateway's own address no browser may take it for a page of ours.
-            _, mark, parameters = header[1].partition(b";")
-            passed.append((_TYPE, b"text/plain" + mark + parameters))
-            continue
-        passed.append(header)
-    return passed
+def lines_of(headers: Iterable[Header]) -> tuple[list[bytes], int | None]:
+    """Headers of the gateway's own as lines, and the body's length, if one of them tells it."""
+    lines, length = [], None
+    for name, value in headers:
+        if name == b"content-length":
+            length = int(value)
+        lines.append(b"%b: %b\r\n" % (name, value))
+    return lines, length
 
 
-def without_retry(headers: Iterable[Header]) -> list[Header]:
-    """The same headers, telling the client not to send the request again."""
-    return [*(header for header in headers if header[0] != _SHOULD_RETRY), (_SHOULD_RETRY, b"false")]
-
-
-def is_event_stream(headers: Iterable[Header]) -> bool:
-    """Tell whether a body is server-sent events to which one may be added: not compressed, of no announced length."""
-    fields = dict(headers)
-    return _plain_type(fields) == b"text/event-stream" and b"content-length" not in fields
-
-
-def is_json(headers: Iterable[Header]) -> bool:
-    """Tell whether a body is JSON that can be read as it is: not compressed."""
-    return _plain_type(dict(headers)) == b"application/json"
-
-
-def _plain_type(fields: Mapping[bytes, bytes]) -> bytes:
-    if fields.get(b"content-encoding", b"identity").strip().lower() != b"identity":
-        return b""
-    return fields.get(_TYPE, b"").partition(b";")[0].strip().lower()
-
-
-def _named_by_connection(headers: Iterable[Header]) -> frozenset[bytes]:
+def named_by(headers: Iterable[Header]) -> frozenset[bytes]:
+    """The words in `Connection`, in lower case; some of them name headers."""
     named = [value for name, value in headers if name == b"connection"]
-    if not named:
-        return frozenset()
     return frozenset(token.strip().lower() for token in b",".join(named).split(b","))

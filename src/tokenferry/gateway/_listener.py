@@ -8,12 +8,10 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import partial
 from ssl import SSLContext
 from types import FrameType
-from typing import Any, Final, cast
-
-import uvicorn
+from typing import Any, Final
 
 from tokenferry.gateway._app import Gateway
-from tokenferry.gateway._protocol import HEAD_SECONDS, Connections, StrictProtocol
+from tokenferry.gateway._protocol import HEAD_SECONDS, ClientConnection, Connections
 from tokenferry.gateway._supervisor import AT_ONCE, Place
 
 _SIGNALS: Final = tuple(
@@ -21,7 +19,7 @@ _SIGNALS: Final = tuple(
 )
 _CONNECTIONS: Final = 900
 _BACKLOG: Final = 2048
-_KEEP_ALIVE: Final = 75
+_TICK: Final = 0.1
 _TICKS_PER_SECOND: Final = 10
 _TICKS_PER_MINUTE: Final = 600
 _POLL: Final = 0.02
@@ -35,13 +33,7 @@ async def _nothing() -> None:
     pass
 
 
-async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Wait for them, but not for long."""
-    if tasks:
-        await asyncio.wait(tasks, timeout=_LAST_WORDS)
-
-
-class Listener(uvicorn.Server):
+class Listener:
     """Serves a gateway on listening sockets until a signal or `stop` ends it. `tls` is for those that aren't Unix ones.
 
     INT, TERM and HUP, as far as they aren't ignored, and the end of a worker's `supervisor` end it gracefully: no new
@@ -68,25 +60,10 @@ class Listener(uvicorn.Server):
         tell: Callable[[str], None] = lambda _: None,
         waiting_for: Callable[[], Iterable[str]] = tuple,
     ) -> None:
-        super().__init__(
-            uvicorn.Config(
-                gateway,
-                interface="asgi3",
-                http=StrictProtocol,
-                ws="none",
-                lifespan="off",
-                workers=1,
-                log_config=None,
-                log_level="warning",
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                date_header=False,
-                timeout_keep_alive=_KEEP_ALIVE,
-            )
-        )
-        self.server_state = self._shared = Connections(connections)
-        self._protocol = partial(StrictProtocol, self.config, self._shared, {})
+        self.connections = Connections(connections)
+        self._protocol = partial(ClientConnection, gateway, self.connections)
+        self._servers: list[asyncio.base_events.Server] = []
+        self._is_told = self._is_told_again = False
         self._sockets = sockets
         self._drain = drain
         self._tls = tls
@@ -103,18 +80,28 @@ class Listener(uvicorn.Server):
 
     def run_until_stopped(self) -> signal.Signals | None:
         """Serve in this thread; give the signal that ended it, if one did. In the main thread signals are handled."""
-        with asyncio.Runner(loop_factory=self.config.get_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(self.serve())
         return self.ended_by
 
     def stop(self) -> None:
         """End it gracefully; from any thread."""
-        self.should_exit = True
+        self._is_told = True
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002  # they are known
+    async def serve(self) -> None:
+        """Serve until it is ended."""
+        with self._signals():
+            await self._start()
+            counter = 0
+            while not self._is_told:
+                self.tick(counter)
+                counter += 1
+                await asyncio.sleep(_TICK)
+            await self._end()
+
+    async def _start(self) -> None:
         loop = asyncio.get_running_loop()
-        self.servers = [await self._listen(loop, sock) for sock in self._sockets]
-        self.started = True
+        self._servers = [await self._listen(loop, sock) for sock in self._sockets]
         if self._supervisor is not None:
             loop.add_reader(self._supervisor.lifeline, self._end_alone)
         await self._started()
@@ -130,44 +117,43 @@ class Listener(uvicorn.Server):
             )
         return server
 
-    async def on_tick(self, counter: int) -> bool:
+    def tick(self, counter: int) -> None:
+        """Do what is due; to be called ten times a second, with a number that grows by one each time."""
         if counter % _TICKS_PER_SECOND == 0:
             self._expire()
             self._every_second()
         is_due = counter % _TICKS_PER_MINUTE == _TICKS_PER_MINUTE - 1
         if is_due and (self._minutely is None or self._minutely.done()):
             self._minutely = asyncio.ensure_future(self._every_minute())  # a disk that hangs must not hold up the end
-        return await super().on_tick(counter)
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002  # they are known
-        """End it as the class says. uvicorn's own leaves connections open that nobody finishes."""
+    async def _end(self) -> None:
+        """End it as the class says."""
         await self._accept_the_last()
-        self._shared.is_ending = True
-        for connection in self._connections():
+        self.connections.is_ending = True
+        for connection in list(self.connections.all):
             connection.shutdown()
         await self._wait_for_answers()
         await self._finish()
-        tasks = list(self._shared.tasks)
-        await _ended(tasks)
-        for connection in self._connections():
+        for connection in list(self.connections.all):
             connection.give_up()
-        await _ended(tasks)  # each learns that its client was answered, and is recorded so
+        tasks = list(self.connections.tasks)
+        await self._last_words()
         for task in tasks:
             task.cancel()
-        for connection in self._connections():
+        for connection in list(self.connections.all):
             connection.transport.abort()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if not self.force_exit:
+        if not self._is_told_again:
             await self._last()
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def _signals(self) -> Iterator[None]:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         numbers = _SIGNALS if self._supervisor is None else (*_SIGNALS, AT_ONCE)
         taken = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-        previous = {number: signal.signal(number, self.handle_exit) for number in taken}
+        previous = {number: signal.signal(number, self._handle) for number in taken}
         try:
             yield
         finally:
@@ -175,11 +161,11 @@ class Listener(uvicorn.Server):
                 for number, handler in previous.items():
                     signal.signal(number, handler or signal.SIG_DFL)
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # the signature is uvicorn's
-        if self.should_exit or sig == AT_ONCE:
-            self.force_exit = True
+    def _handle(self, sig: int, _: FrameType | None) -> None:
+        if self._is_told or sig == AT_ONCE:
+            self._is_told_again = True
         self.ended_by = self.ended_by or signal.Signals(sig)
-        self.should_exit = True
+        self._is_told = True
 
     def _end_alone(self) -> None:
         """The supervisor is gone; nobody would tell us to end."""
@@ -196,7 +182,7 @@ class Listener(uvicorn.Server):
         for _ in range(_SETTLE_ROUNDS):
             await asyncio.sleep(0)
         accepted = [connection for sock in self._sockets for connection in _accepted(sock)]
-        for server in self.servers:
+        for server in self._servers:
             server.close()
         for sock in self._sockets:
             sock.close()
@@ -216,8 +202,8 @@ class Listener(uvicorn.Server):
         loop = asyncio.get_running_loop()
         end = loop.time() + self._drain
         told, next_look = "", loop.time()
-        while (self._shared.tasks or self._shared.connections) and loop.time() < end:
-            if self.force_exit:
+        while self.connections.all and loop.time() < end:
+            if self._is_told_again:
                 self._tell("told again to end: streams end with an error now")
                 break
             if loop.time() >= next_look:
@@ -229,24 +215,40 @@ class Listener(uvicorn.Server):
                     self._tell(text)
             await asyncio.sleep(_POLL)
 
+    async def _last_words(self) -> None:
+        """Wait until what was written has gone out, and tasks have taken note, but not for long."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _LAST_WORDS
+        connections = self.connections
+        while connections.tasks or any(one.transport.is_closing() for one in connections.all):
+            if loop.time() >= end:
+                break
+            await asyncio.sleep(_POLL)
+
     def _outstanding(self) -> str:
-        streams = sum(connection.is_streaming for connection in self._connections())
-        requests = len(self._shared.tasks) - streams
+        streams = sum(connection.is_streaming for connection in list(self.connections.all))
+        requests = self.connections.in_flight - streams
         counted = ((requests, "request"), (streams, "stream"))
         parts = [f"{number} {word}{'s' * (number > 1)}" for number, word in counted if number > 0]
         if not parts:
-            number = len(self._shared.connections)
+            number = len(self.connections.all)
             parts = [f"{number} connection{'s' * (number > 1)} with a request or an answer on the way"]
         listed = ", ".join((*parts, *self._waiting_for()))
         return f"waiting for {listed}; {self._drain:g} s at most, or until it is told again to end"
 
     def _expire(self) -> None:
         now = asyncio.get_running_loop().time()
-        for connection in self._connections():
+        for connection in list(self.connections.all):
             connection.expire(now)
 
-    def _connections(self) -> list[StrictProtocol]:
-        return [cast("StrictProtocol", connection) for connection in self._shared.connections]
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Uvloop where there is one, else asyncio's own."""
+    try:
+        import uvloop  # noqa: PLC0415  # not everywhere
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 def _accepted(sock: socket.socket) -> Iterator[socket.socket]:

@@ -1,15 +1,13 @@
 """An upstream's answer on its way to the client: the bytes pass, and a copy of them is read."""
 
 import logging
-from typing import Final
+from typing import Final, Protocol
 
 from tokenferry.gateway._access_log import told
 from tokenferry.gateway._answers import cause_of, error_event
 from tokenferry.gateway._events import EventBoundary
-from tokenferry.gateway._headers import is_event_stream, is_json
-from tokenferry.gateway._out import Out
+from tokenferry.gateway._headers import Down
 from tokenferry.gateway._record import Record
-from tokenferry.gateway._relay import Answer
 from tokenferry.gateway._usage import DocumentNotes, StreamNotes, error_type
 from tokenferry.gateway.upstream import UpstreamError
 
@@ -18,84 +16,112 @@ logger = logging.getLogger("tokenferry.gateway")
 _BAD_REQUEST: Final = 400
 
 
-class Truncated(Exception):  # noqa: N818  # what happened, told to who holds the connection
-    """The upstream was cut, and only a cut connection can tell the client so."""
+class Passage(Protocol):
+    """An answer's body on its way. What each call gives is to be written; one of `end` and `cut` comes last."""
+
+    is_over: bool
+    """Whether nothing may follow what was given last, though the upstream goes on."""
+
+    def feed(self, chunk: bytes, /) -> bytes: ...
+
+    def end(self) -> bytes:
+        """The upstream ended it of its own accord."""
+        ...
+
+    def cut(self, fault: UpstreamError, /) -> bytes | None:
+        """The upstream was cut. None if only a cut connection can tell the client so."""
+        ...
 
 
-def is_stream(answer: Answer) -> bool:
-    """Tell whether the answer is a stream of events, which can be ended by one that says that it was cut."""
-    return answer.status < _BAD_REQUEST and is_event_stream(answer.headers)
+def passage(status: int, headers: Down, record: Record) -> "EventPassage | DocumentPassage":
+    """The way for an answer: only a stream of events can be ended by one that says that it was cut."""
+    if status < _BAD_REQUEST and headers.is_event_stream:
+        return EventPassage(record)
+    return DocumentPassage(status, record, is_readable=headers.is_json)
 
 
-async def pass_document(answer: Answer, out: Out, record: Record) -> None:
-    """Pass an answer that is no stream of events. Raises `Truncated`."""
-    notes = DocumentNotes() if is_json(answer.headers) else None
-    await out.head(answer.status, answer.headers)
-    try:
-        async for chunk in answer.body():
-            if notes is not None:
-                notes.read(chunk)
-            await out.body(chunk)
-    except UpstreamError as fault:
-        logger.warning("%s %s", record.request_id, fault)
-        record.error = cause_of(fault)
-        raise Truncated from None
-    if answer.status >= _BAD_REQUEST:
-        record.error = (None if notes is None else error_type(notes.document())) or "upstream_error"
-    elif notes is not None:
-        notes.tell(record.usage)
-    await out.end()
+class DocumentPassage:
+    """An answer that is no stream of events."""
+
+    __slots__ = ("_notes", "_record", "_status", "is_over")
+
+    def __init__(self, status: int, record: Record, *, is_readable: bool) -> None:
+        self._status = status
+        self._record = record
+        self._notes = DocumentNotes() if is_readable else None
+        self.is_over = False
+
+    def feed(self, chunk: bytes) -> bytes:
+        if self._notes is not None:
+            self._notes.read(chunk)
+        return chunk
+
+    def end(self) -> bytes:
+        notes = self._notes
+        if self._status >= _BAD_REQUEST:
+            self._record.error = (None if notes is None else error_type(notes.document())) or "upstream_error"
+        elif notes is not None:
+            notes.tell(self._record.usage)
+        return b""
+
+    def cut(self, fault: UpstreamError) -> None:
+        logger.warning("%s %s", self._record.request_id, fault)
+        self._record.error = cause_of(fault)
 
 
-async def pass_events(answer: Answer, out: Out, record: Record) -> None:
-    """Pass a stream of events. It ends with its own last event, or with an error that says what is missing."""
-    events, notes = EventBoundary(), StreamNotes(record.usage)
-    await out.head(answer.status, answer.headers)
-    try:
-        async for chunk in answer.body():
-            passing = events.feed(chunk)
-            if not passing:
-                continue
-            end = notes.read(events.whole)
-            if notes.error is not None:
-                await out.end(passing[: passing.index(events.whole) + end])
-                break
-            await out.body(passing)
-        else:
-            await _end(events, notes, out, record)
-    except UpstreamError as fault:
-        await _end_cut(fault, events, notes, out, record)
-    record.error = notes.error or record.error
-    if notes.model is not None and record.model is None:
-        record.model = told(notes.model)
+class EventPassage:
+    """A stream of events. It ends with its own last event, or with an error that says what is missing."""
 
+    __slots__ = ("_events", "_notes", "_record", "is_over")
 
-async def _end(events: EventBoundary, notes: StreamNotes, out: Out, record: Record) -> None:
-    """The upstream ended it of its own accord."""
-    rest = events.rest()
-    if b"data:" in rest and rest.endswith((b"\n", b"\r")):
-        notes.read(rest)  # a whole event but for its blank line
-    if notes.error is not None:
-        await out.end(rest + b"\n\n")
-    elif notes.is_complete:
-        await out.end(rest)
-    else:
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        self._events = EventBoundary()
+        self._notes = StreamNotes(record.usage)
+        self.is_over = False
+
+    def feed(self, chunk: bytes) -> bytes:
+        passing = self._events.feed(chunk)
+        if passing:
+            whole = self._events.whole
+            end = self._notes.read(whole)
+            if self._notes.error is not None:
+                self.is_over = True
+                self._settle()
+                return passing[: passing.index(whole) + end]
+        return passing
+
+    def end(self) -> bytes:
+        events, notes = self._events, self._notes
+        rest = events.rest()
+        if b"data:" in rest and rest.endswith((b"\n", b"\r")):
+            notes.read(rest)  # a whole event but for its blank line
+        self._settle()
+        if notes.error is not None:
+            return rest + b"\n\n"
+        if notes.is_complete:
+            return rest
         # What is left of an event that never ended is nothing that a client may act on.
-        logger.warning("%s the upstream ended its stream without message_stop", record.request_id)
-        record.error = "truncated"
-        await _end_in_error("the upstream ended the answer before it was complete", events, out, record)
+        logger.warning("%s the upstream ended its stream without message_stop", self._record.request_id)
+        self._record.error = "truncated"
+        return self._error("the upstream ended the answer before it was complete")
 
+    def cut(self, fault: UpstreamError) -> bytes:
+        events = self._events
+        self._settle()
+        if self._notes.is_complete and not events.is_inside and not events.rest():
+            return b""  # nothing is missing but the end of the framing
+        logger.warning("%s %s", self._record.request_id, fault)
+        self._record.error = cause_of(fault)
+        return self._error(f"the answer was cut off: {fault}")
 
-async def _end_cut(fault: UpstreamError, events: EventBoundary, notes: StreamNotes, out: Out, record: Record) -> None:
-    if notes.is_complete and not events.is_inside and not events.rest():
-        await out.end()  # nothing is missing but the end of the framing
-        return
-    logger.warning("%s %s", record.request_id, fault)
-    record.error = cause_of(fault)
-    await _end_in_error(f"the answer was cut off: {fault}", events, out, record)
+    def _settle(self) -> None:
+        record, notes = self._record, self._notes
+        record.error = notes.error or record.error
+        if notes.model is not None and record.model is None:
+            record.model = told(notes.model)
 
-
-async def _end_in_error(reason: str, events: EventBoundary, out: Out, record: Record) -> None:
-    # Inside an event that has partly passed, a further line makes that one the error.
-    start = b"\n" if events.is_inside else b""
-    await out.end(start + error_event("api_error", reason, record.request_id))
+    def _error(self, reason: str) -> bytes:
+        # Inside an event that has partly passed, a further line makes that one the error.
+        start = b"\n" if self._events.is_inside else b""
+        return start + error_event("api_error", reason, self._record.request_id)

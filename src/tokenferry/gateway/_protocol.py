@@ -1,31 +1,33 @@
-"""uvicorn's HTTP/1.1 protocol, stricter: what is ambiguous is refused, what is slow or endless is cut."""
+"""The listener's side of HTTP/1.1: what is ambiguous is refused, what is slow or endless is cut."""
 
 import asyncio
-import secrets
 import select
-from collections.abc import Callable
-from typing import Any, Final, TypeGuard, cast
+from collections import deque
+from typing import Any, Final, cast
 
-from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.server import ServerState
+import httptools
 
+from tokenferry.gateway._answering import Answering
 from tokenferry.gateway._answers import REQUEST_ID, Refusal
-from tokenferry.gateway._app import CUT, NO_ROOM, REFUSED, TARGET, UNIX, WHEN_GONE, Gateway
-from tokenferry.gateway._gather import GatheringTransport
+from tokenferry.gateway._app import Gateway
+from tokenferry.gateway._asgi import AsgiTurn
 from tokenferry.gateway._headers import HeaderList
+from tokenferry.gateway._request_head import RequestHead
+from tokenferry.gateway._request_id import new_request_id
+from tokenferry.gateway._turn import Head, Turn
 
 HEAD_LIMIT: Final = 64 * 1024
 HEADER_LIMIT: Final = 128
 HEAD_SECONDS: Final = 30.0
 BODY_SECONDS: Final = 120.0
+IDLE_SECONDS: Final = 75.0
 READ_SECONDS: Final = 300.0
 CLOSE_SECONDS: Final = 30.0
 _LINGER_SECONDS: Final = 5.0
 _DISCARD_LIMIT: Final = 64 * 1024 * 1024
 _SPARE: Final = 32
+_MANY: Final = 2
 _NEVER: Final = float("inf")
-
 
 _LARGE_HEAD: Final = f"the request's head is larger than {HEAD_LIMIT} bytes"
 _ENDING: Final = "the gateway is shutting down; send the request again when it is back"
@@ -35,75 +37,94 @@ class _Stop(Exception):  # noqa: N818  # stops the parser from inside a call-bac
     """The request was found wanting."""
 
 
-class Connections(ServerState):
+class Connections:
     """What the connections of a listener share. `limit` counts each of them, and each request in flight, once."""
 
     def __init__(self, limit: int) -> None:
-        super().__init__()
         self.limit = limit
         self.is_ending = False
+        self.all: set[ClientConnection] = set()
+        self.in_flight = 0
+        self.tasks: set[asyncio.Task[None]] = set()
+        """Of requests that are answered by one."""
 
-    def make_room(self, asking: "StrictProtocol") -> bool:
+    def make_room(self, asking: "ClientConnection") -> bool:
         """At the limit close the other connection that has been idle for longest; tell whether there is room now."""
-        if len(self.connections) + len(self.tasks) <= self.limit:
+        if len(self.all) + self.in_flight <= self.limit:
             return True
-        idle = [one for one in cast("set[StrictProtocol]", self.connections) if one.is_idle and one is not asking]
+        idle = [one for one in self.all if one.is_idle and one is not asking]
         return any(one.close_if_idle() for one in sorted(idle, key=lambda one: one.idle_since))
 
 
-class StrictProtocol(HttpToolsProtocol):
-    """One connection of a client. `deadline` is on the loop's clock; whoever owns the listener calls `expire`."""
+class ClientConnection(asyncio.Protocol):
+    """One connection of a client. `deadline` is on the loop's clock; whoever owns the listener calls `expire`.
 
-    def __init__(
-        self,
-        config: Config,
-        server_state: Connections,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self._shared = server_state
+    Requests that were sent ahead wait for their turn, and nothing more is read meanwhile.
+    """
+
+    def __init__(self, gateway: Gateway, shared: Connections) -> None:
+        self._gateway = gateway
+        self._shared = shared
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpRequestParser(self)
+        # What follows a request that said "connection: close" is left alone, and doesn't spoil its answer.
+        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self._address: str | None = None
+        self._turns: deque[Turn] = deque()
+        self._reading: Turn | None = None
+        self._url = b""
+        self._headers = HeaderList()
         self.deadline = _NEVER
         self.idle_since = 0.0
         self._unread_deadline = _NEVER
-        self._answered: RequestResponseCycle | None = None
-        self._when_gone: Callable[[], None] | None = None
         self._fault = Refusal(400, "invalid_request_error", "the request is not valid HTTP/1.1")
         self._quiet_bytes = 0
         self._discarded = 0
-        self._in_message = self._in_head = self._is_unix = self._is_lingering = False
+        self._in_message = self._in_head = self._is_lingering = self._is_deaf = self._is_full = False
 
     @property
     def is_idle(self) -> bool:
         """Whether it is open and nothing of a request has been read that isn't answered."""
-        return not self._in_message and not self.is_answering and not self.transport.is_closing()
+        return not self._in_message and not self._turns and not self.transport.is_closing()
 
     @property
     def is_answering(self) -> bool:
         """Whether a request whose head was read has not had all of its answer."""
-        return _is_open(self._answered)
+        return bool(self._turns)
 
     @property
     def is_streaming(self) -> bool:
         """Whether an answer of no announced length is under way."""
-        cycle = self._answered
-        return _is_open(cycle) and cycle.response_started and bool(cycle.chunked_encoding)
+        return bool(self._turns) and self._turns[0].answering.is_chunked
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn narrows it
-        super().connection_made(GatheringTransport(transport, self.loop))
-        self._is_unix = isinstance(transport.get_extra_info("sockname"), str)
-        self.idle_since = self.loop.time()
+    @property
+    def tasks(self) -> set[asyncio.Task[None]]:
+        """Where to keep the tasks that answer requests."""
+        return self._shared.tasks
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether nothing is read for now: a request is to be answered first, or who takes its body lags behind."""
+        return self._is_deaf or self._is_full
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        shared = self._shared
+        shared.all.add(self)
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple):
+            self._address = str(peer[0])
+        self.idle_since = self._loop.time()
         self.deadline = self.idle_since + HEAD_SECONDS
-        if self._shared.is_ending:
+        if shared.is_ending:
             self.shutdown()
-        elif not self._shared.make_room(self) and len(self.connections) > self._shared.limit + _SPARE:
-            transport.abort()  # a request would be told that there is no room, but this is too many even for that
+        elif not shared.make_room(self) and len(shared.all) > shared.limit + _SPARE:
+            transport.abort()  # type: ignore[attr-defined]  # a request would be told that there is no room, but this
+            # is too many even for that
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        if _is_open(self._answered):  # uvicorn tells the newest request alone, which may be one that waits behind it
-            self._answered.disconnected = True
-            self._answered.message_event.set()
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # that it is lost says enough
+        self._shared.all.discard(self)
         self._leave()
 
     def data_received(self, data: bytes) -> None:
@@ -112,114 +133,161 @@ class StrictProtocol(HttpToolsProtocol):
             return
         # What the parser keeps or skips without telling (an endless header, chunk extension or trailer) counts, too.
         self._quiet_bytes += len(data)
-        super().data_received(data)
-        if self.transport.is_closing() or self._is_lingering:
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._break_off(self._fault)
             return
         if self._quiet_bytes > HEAD_LIMIT:
-            self._fault = Refusal(431, "invalid_request_error", _LARGE_HEAD)
-            self.send_400_response("")
-        elif self.deadline == _NEVER and self.is_idle:
-            # Blank lines: uvicorn's clock for idle connections stopped at them, and no request has begun.
-            self.deadline = self.loop.time() + HEAD_SECONDS
+            self._break_off(Refusal(431, "invalid_request_error", _LARGE_HEAD))
+        elif self._turns:
+            self._turns[0].proceed()
+
+    def eof_received(self) -> bool:
+        return False  # who ends its side gets no answer any more: it is gone for all we know
+
+    # What the parser tells.
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.headers = HeaderList()
-        self.scope["headers"] = self.headers
+        self._url = b""
+        self._headers = HeaderList()
         self._in_message = self._in_head = True
         self._discarded = 0
-        self.deadline = self.loop.time() + HEAD_SECONDS
+        self.deadline = self._loop.time() + HEAD_SECONDS
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._in_head:
-            return  # a trailer: merging it into the head would let it pass unchecked (RFC 9110, 6.5.1)
-        if len(self.headers) >= HEADER_LIMIT:
-            self._stop(431, f"the request has more than {HEADER_LIMIT} headers")
-        lower = name.lower()
-        if lower == b"transfer-encoding" and value.strip().lower() != b"chunked":
-            self._stop(400, "the only transfer-encoding understood is chunked")
-        if lower == b"expect" and value.strip().lower() != b"100-continue":
-            self._stop(417, "the only expectation understood is 100-continue")
-        super().on_header(name, value)
+        if self._in_head:  # else a trailer: merging it into the head would let it pass unchecked (RFC 9110, 6.5.1)
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        headers, url, parser = self._headers, self._url, self._parser
+        if len(headers) > HEADER_LIMIT:
+            self._stop(431, f"the request has more than {HEADER_LIMIT} headers")
         if self._quiet_bytes > HEAD_LIMIT and self._head_size() > HEAD_LIMIT:
             self._stop(431, _LARGE_HEAD)
         self._quiet_bytes = 0
-        if self.parser.get_http_version() != "1.1":
-            self._stop(505, "speak HTTP/1.1")
-        if not self.url.startswith(b"/") or b"#" in self.url:
-            self._stop(400, "the request's target must be a path, with a query perhaps")
-        if sum(name == b"host" for name, _ in self.headers) != 1:
-            self._stop(400, "the request must have exactly one Host header")
-        if self.parser.should_upgrade():
-            # The parser would take a body that follows for the next request.
-            self._stop(400, "this gateway upgrades no connection; leave out the Upgrade header")
-        scope = cast("dict[str, Any]", self.scope)
-        scope[TARGET] = self.url
-        scope[CUT] = self.cut
-        scope[WHEN_GONE] = self.when_gone
-        scope[UNIX] = self._is_unix
-        self.deadline = self.loop.time() + BODY_SECONDS
-        scope[NO_ROOM] = not self._shared.make_room(self)
-        super().on_headers_complete()
-        if not self.pipeline:
-            self._answered = self.cycle
-        if self._shared.is_ending:
-            self.cycle.keep_alive = False
+        read = RequestHead(headers)
+        fault = _fault(read, url, parser)
+        if fault is not None:
+            self._stop(*fault)
+        self.deadline = self._loop.time() + BODY_SECONDS
+        shared = self._shared
+        has_room = shared.make_room(self)
+        shared.in_flight += 1
+        method = parser.get_method().decode("ascii")
+        head = Head(method, url, url.partition(b"?")[0], headers, read, self._address, has_room)
+        keep = parser.should_keep_alive() and not shared.is_ending
+        answering = Answering(self, to_head=method == "HEAD", keep=keep, expects=bool(read.expectations))
+        turn: Turn | None = self._gateway.exchange(head, answering)
+        if turn is None:
+            turn = AsgiTurn(self._gateway, self, head, answering)
+        self._reading = turn
+        self._turns.append(turn)
+        if len(self._turns) >= _MANY:
+            self._is_full = True
+            self._listen()
+        elif self.is_unread:
+            turn.pause()
 
     def on_body(self, body: bytes) -> None:
         self._quiet_bytes = 0
-        if self.cycle.response_complete:
+        turn = self._reading
+        assert turn is not None
+        if turn.answering.is_over:
             # An answer that did not wait for the body. What is left of it is read, so that the answer gets through.
             self._discard(body)
-        super().on_body(body)
+        else:
+            turn.take(body)
 
     def on_message_complete(self) -> None:
         self._in_message = False
         self._quiet_bytes = 0
         self.deadline = _NEVER
-        super().on_message_complete()
-        if self._shared.is_ending and self.is_idle:
-            self.transport.close()
+        turn, self._reading = self._reading, None
+        if turn is None:
+            return
+        if not turn.answering.is_over:
+            turn.complete()
+        elif not self._turns:
+            self._rest()
 
-    def on_response_complete(self) -> None:
-        following = self.pipeline[-1][0] if self.pipeline else None
-        super().on_response_complete()
-        if following is not None and not self.transport.is_closing():
-            self._answered = following
-        self.idle_since = self.loop.time()
+    # What the transport tells.
 
     def pause_writing(self) -> None:
-        super().pause_writing()
-        self._unread_deadline = self.loop.time() + READ_SECONDS
+        self._unread_deadline = self._loop.time() + READ_SECONDS
+        if self._turns:
+            self._turns[0].pause()
 
     def resume_writing(self) -> None:
-        super().resume_writing()
         self._unread_deadline = _NEVER
+        if self._turns:
+            self._turns[0].resume()
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether the client doesn't read what is written."""
+        return self._unread_deadline != _NEVER
+
+    # What requests in their turn say.
+
+    def answered(self, answering: Answering) -> None:
+        """An answer is whole: the next request's turn."""
+        self._turns.popleft()
+        self._shared.in_flight -= 1
+        if not answering.keep:
+            # Closing over unread bytes would destroy the answer on its way.
+            if self._in_message and not self._turns:
+                self._linger()
+            else:
+                self._finish()
+        else:
+            if (self._is_full or self._is_deaf) and len(self._turns) < _MANY:
+                self._is_full = self._is_deaf = False
+                self._listen()
+            if self._turns:
+                self._loop.call_soon(self._next)
+            elif not self._in_message:
+                self._rest()
+
+    def cut(self) -> None:
+        """Close the connection; what is written already still goes out, to a client that reads."""
+        self.deadline = self._loop.time() + CLOSE_SECONDS
+        self.transport.close()
+        self._leave()
+
+    def hold(self, *, is_deaf: bool) -> None:
+        """Read nothing for now, or read on."""
+        self._is_deaf = is_deaf
+        self._listen()
+
+    # What the listener says.
 
     def expire(self, now: float) -> None:
         """Cut the connection if its client is late. Time in which nothing was read from it doesn't count."""
         if now >= self._unread_deadline:
             self.transport.abort()
         elif now < self.deadline:
-            if self.deadline == _NEVER and self.transport.is_closing():
-                self.deadline = now + CLOSE_SECONDS
-        elif self.flow.read_paused and not self.transport.is_closing():
+            if self.transport.is_closing():
+                self.deadline = min(self.deadline, now + CLOSE_SECONDS)
+        elif self.is_idle and not self._is_lingering:
+            self.close_if_idle()
+        elif (self._is_deaf or self._is_full) and not self.transport.is_closing():
             self.deadline = now + BODY_SECONDS
         else:
             self.transport.abort()
 
     def shutdown(self) -> None:
         """Close it as soon as every request that has reached this machine is answered."""
-        now = self.loop.time()
         if self._is_lingering:
             self.transport.close()
-        elif self.is_answering:
-            self.cycle.keep_alive = False  # of the newest request; those before it in the pipeline are answered, too
+        elif self._turns:
+            self._turns[-1].answering.keep = False  # the newest one; those before it are answered, too
         elif not self.close_if_idle():
-            self.deadline = min(self.deadline, now + _LINGER_SECONDS)
+            self.deadline = min(self.deadline, self._loop.time() + _LINGER_SECONDS)
 
     def close_if_idle(self) -> bool:
         """Close it, unless a request is under way, or lies unread in the socket's buffer; tell whether it is closed."""
@@ -227,45 +295,63 @@ class StrictProtocol(HttpToolsProtocol):
             self.transport.close()
         return self.transport.is_closing()
 
-    def cut(self) -> None:
-        """Close the connection; what is written already still goes out, to a client that reads."""
-        self.deadline = self.loop.time() + CLOSE_SECONDS
-        self.transport.close()
-
-    def when_gone(self, call: Callable[[], None] | None) -> None:
-        """Have this called if the client leaves before the present request is answered; None takes it back."""
-        self._when_gone = call
-        if call is not None:
-            self.flow.resume_reading()  # its leaving is read, too
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # the name and the text are uvicorn's
-        """Answer what can't be understood, unless an answer to an earlier request is due or under way."""
-        cycle = cast("RequestResponseCycle | None", self.cycle)
-        if _is_open(cycle) and (self.pipeline or cycle.response_started or not cycle.more_body):
-            self.transport.abort()
-            return
-        self._refuse(self._fault)
-
     def give_up(self) -> None:
         """Answer a request that is to be ended before its answer has begun."""
-        cycle = self._answered
-        if _is_open(cycle) and not cycle.response_started:
-            self._refuse(Refusal(503, "api_error", _ENDING, should_retry=True, retry_after=2, cause="ending"))
+        if self._turns and not self._turns[0].answering.is_started:
+            self._turns[0].refuse(Refusal(503, "api_error", _ENDING, should_retry=True, retry_after=2, cause="ending"))
+
+    def _next(self) -> None:
+        if self._turns and not self.transport.is_closing():
+            if self.is_unread:
+                self._turns[0].pause()
+            self._turns[0].proceed()
+
+    def _rest(self) -> None:
+        """Nothing of a request is under way any more."""
+        self.idle_since = now = self._loop.time()
+        self.deadline = now + IDLE_SECONDS
+        if self._shared.is_ending:
+            self._finish()
+
+    def _finish(self) -> None:
+        self.deadline = self._loop.time() + CLOSE_SECONDS
+        self.transport.close()
+        self._leave()
+
+    def _listen(self) -> None:
+        """Read, or don't, as it was said."""
+        transport = self.transport
+        is_reading = not (self._is_deaf or self._is_full)
+        if transport.is_closing() or transport.is_reading() is is_reading:
+            return
+        if is_reading:
+            transport.resume_reading()
+        else:
+            transport.pause_reading()
+
+    def _break_off(self, fault: Refusal) -> None:
+        """Answer what can't be understood, unless an answer to an earlier request is due or under way."""
+        if self.transport.is_closing():
+            return
+        if not self._turns:
+            if self._reading is None:
+                self._refuse(fault)
+            else:
+                self.transport.abort()  # its request was answered before its body had come
+        elif len(self._turns) > 1 or self._turns[0].answering.is_started or self._turns[0] is not self._reading:
+            self.transport.abort()
+        else:
+            self._turns[0].refuse(fault)
 
     def _refuse(self, refusal: Refusal) -> None:
-        request_id = f"tf_{secrets.token_hex(12)}"
+        """Answer what could not be read as a request."""
+        request_id = new_request_id()
         content = refusal.body(request_id)
         lines = [b"HTTP/1.1 %d \r\n" % refusal.status]
         headers = [*refusal.head(len(content)), (REQUEST_ID, request_id.encode()), (b"connection", b"close")]
         lines.extend(b"%b: %b\r\n" % header for header in headers)
         self.transport.write(b"".join((*lines, b"\r\n", content)))
-        if _is_open(self._answered):
-            cast("dict[str, Any]", self._answered.scope)[REFUSED] = refusal
-            self._answered.disconnected = True
-            self._answered.message_event.set()
-            self._leave()
-        else:
-            cast("Gateway", self.app).take_note(request_id, refusal)
+        self._gateway.take_note(request_id, refusal)
         self._linger()
 
     def _linger(self) -> None:
@@ -276,14 +362,17 @@ class StrictProtocol(HttpToolsProtocol):
         self._is_lingering = True
         self._in_message = False
         self._discarded = 0
-        self.deadline = self.loop.time() + _LINGER_SECONDS
-        self.flow.resume_reading()
+        self.deadline = self._loop.time() + _LINGER_SECONDS
+        self._is_deaf = self._is_full = False
+        self._listen()
         self.transport.write_eof()
 
     def _leave(self) -> None:
-        call, self._when_gone = self._when_gone, None
-        if call is not None:
-            call()
+        """No answer that is left gets through any more."""
+        turns, self._turns = self._turns, deque()
+        self._shared.in_flight -= len(turns)
+        for turn in turns:
+            turn.gone()
 
     def _discard(self, data: bytes) -> None:
         self._discarded += len(data)
@@ -291,11 +380,12 @@ class StrictProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def _head_size(self) -> int:
-        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        return len(self._url) + sum(len(name) + len(value) for name, value in self._headers)
 
     def _has_unread(self) -> bool:
+        sock: Any = self.transport.get_extra_info("socket")
         poll = select.poll()
-        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        poll.register(sock.fileno(), select.POLLIN)
         return bool(poll.poll(0))
 
     def _stop(self, status: int, message: str) -> None:
@@ -303,5 +393,21 @@ class StrictProtocol(HttpToolsProtocol):
         raise _Stop
 
 
-def _is_open(cycle: RequestResponseCycle | None) -> TypeGuard[RequestResponseCycle]:
-    return cycle is not None and not cycle.response_complete and not cycle.disconnected
+def _fault(  # noqa: PLR0911  # one line for each
+    head: RequestHead, url: bytes, parser: httptools.HttpRequestParser
+) -> tuple[int, str] | None:
+    """What is wrong with a request that the parser could read, if anything: a status, and a sentence."""
+    if head.codings and any(value.strip().lower() != b"chunked" for value in head.codings):
+        return 400, "the only transfer-encoding understood is chunked"
+    if head.expectations and any(value.strip().lower() != b"100-continue" for value in head.expectations):
+        return 417, "the only expectation understood is 100-continue"
+    if parser.get_http_version() != "1.1":
+        return 505, "speak HTTP/1.1"
+    if not url.startswith(b"/") or b"#" in url or not url.isascii():
+        return 400, "the request's target must be a path, with a query perhaps"
+    if len(head.hosts) != 1:
+        return 400, "the request must have exactly one Host header"
+    if parser.should_upgrade():
+        # The parser would take a body that follows for the next request.
+        return 400, "this gateway upgrades no connection; leave out the Upgrade header"
+    return None

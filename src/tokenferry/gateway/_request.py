@@ -1,17 +1,15 @@
-import asyncio
 import re
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from types import TracebackType
-from typing import Any, Final, Self
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
 
 from tokenferry.gateway._answers import Refusal
+from tokenferry.gateway._request_head import RequestHead
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-WhenGone = Callable[[Callable[[], None] | None], None]
-"""Has a call made once if the client leaves; None takes that back."""
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_LIMIT: Final = 32 * 1024 * 1024
 TOTAL_LIMIT: Final = 256 * 1024 * 1024
@@ -28,12 +26,12 @@ class ClientGone(Exception):  # noqa: N818  # nothing went wrong: nobody is ther
 class Request:
     """One request to relay. Its repr shows neither headers nor body."""
 
-    __slots__ = ("body", "headers", "method", "target")
+    __slots__ = ("body", "head", "method", "target")
 
-    def __init__(self, method: str, target: bytes, headers: Sequence[tuple[bytes, bytes]], body: "Body") -> None:
+    def __init__(self, method: str, target: bytes, head: RequestHead, body: "Body") -> None:
         self.method = method
         self.target = target
-        self.headers = headers
+        self.head = head
         self.body = body
 
     @property
@@ -42,10 +40,16 @@ class Request:
         chunks = self.body.chunks
         if not chunks:
             return False
+        if len(chunks) == 1 and len(chunks[0]) <= _GLANCE:
+            return _asks_for_stream(chunks[0])
         last = chunks[-1][-_GLANCE:]
         if len(last) < _GLANCE and len(chunks) > 1:
             last = chunks[-2][-_GLANCE:] + last
-        return any(map(_STREAM_WISH.search, (chunks[0][:_GLANCE], last)))
+        return _asks_for_stream(chunks[0][:_GLANCE]) or _asks_for_stream(last)
+
+
+def _asks_for_stream(text: bytes) -> bool:
+    return b'"stream"' in text and _STREAM_WISH.search(text) is not None
 
 
 class Budget:
@@ -120,31 +124,3 @@ async def read_body(receive: Receive, body: Body, limit: int) -> None:
         if chunk:
             body.add(chunk, limit)
         more = message.get("more_body", False)
-
-
-class ClientWatch:
-    """Cancels the block it encloses when the client goes away, and raises `ClientGone` in its place."""
-
-    def __init__(self, when_gone: WhenGone) -> None:
-        self._when_gone = when_gone
-        self._is_gone = False
-        self._task: asyncio.Task[object] | None = None
-
-    def __enter__(self) -> Self:
-        self._task = asyncio.current_task()
-        self._when_gone(self._cancel)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        assert self._task is not None
-        self._when_gone(None)
-        if self._is_gone:
-            self._task.uncancel()
-            raise ClientGone from None
-
-    def _cancel(self) -> None:
-        assert self._task is not None
-        self._is_gone = True
-        self._task.cancel()

@@ -31,6 +31,12 @@ _EXACT: Final = {
     b"/metrics": (Route.METRICS, ("GET",)),
 }
 
+_RELAYED: Final = {
+    ("POST", b"/v1/messages"): Route.INFERENCE,
+    ("POST", b"/v1/messages/count_tokens"): Route.INFERENCE,
+    ("GET", b"/v1/models"): Route.MODELS,
+}
+
 
 def route(method: str, raw_path: bytes) -> Route:
     """Give the route of a path, compared as it was sent. Raises `Refusal`: 404, 405."""
@@ -51,3 +57,11 @@ def route(method: str, raw_path: bytes) -> Route:
             headers=((b"allow", allowed.encode("ascii")),),
         )
     return name
+
+
+def relayed(method: str, raw_path: bytes) -> Route | None:
+    """Give the route of what is relayed as it is; None for all else, refusals included."""
+    found = _RELAYED.get((method, raw_path))
+    if found is None and method == "GET" and _MODEL.fullmatch(raw_path) and raw_path not in _DOTS:
+        return Route.MODELS
+    return found

@@ -1,10 +1,11 @@
-import asyncio
 from math import inf
 from typing import TYPE_CHECKING
 
 from tokenferry.gateway.upstream._errors import AnswerCut, AnswerTimeout, BadAnswer, ConnectFailed, Phase, UpstreamError
 
 if TYPE_CHECKING:
+    import asyncio
+
     from tokenferry.gateway.upstream._connection import Connection
     from tokenferry.gateway.upstream._request import Request
     from tokenferry.gateway.upstream._upstream import Upstream
@@ -39,7 +40,7 @@ class Call:
 
     def __init__(self, upstream: "Upstream", request: "Request", sink: "Sink", *, first_byte: float) -> None:
         self._upstream = upstream
-        self._loop = asyncio.get_running_loop()
+        self._loop = upstream.loop
         self._sink = sink
         self._wait_s = first_byte
         self._phase: Phase = "connect"

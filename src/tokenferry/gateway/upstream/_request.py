@@ -47,16 +47,27 @@ class _Name(NamedTuple):
 
 
 def build_request(
-    origin: Origin, method: str, target: bytes, headers: Sequence[tuple[bytes, bytes]], body: Body
+    origin: Origin,
+    method: str,
+    target: bytes,
+    headers: Sequence[tuple[bytes, bytes]],
+    body: Body,
+    *,
+    ready: Sequence[bytes] = (),
 ) -> Request | str:
-    """Build a request, or say in one sentence why not. Nothing is raised, so that no frame keeps a credential."""
+    """Build a request, or say in one sentence why not. Nothing is raised, so that no frame keeps a credential.
+
+    `ready` are headers as lines, whose names were found to be sound and none of `FRAMING_HEADERS`.
+    """
     if not _METHOD.fullmatch(method) or method == "CONNECT":
         return "its method is not one of HTTP's"
     if not _TARGET.fullmatch(target):
         return "its target must begin with a slash and hold neither blanks, control characters nor non-ASCII"
     parts: Sequence[bytes | memoryview] = (body,) if isinstance(body, bytes) else body
-    length = sum(part.nbytes if isinstance(part, memoryview) else len(part) for part in parts)
-    lines = [b"%b %b%b HTTP/1.1\r\nhost: %b\r\n" % (method.encode(), origin.prefix, target, origin.authority.encode())]
+    length = 0
+    for part in parts:
+        length += part.nbytes if isinstance(part, memoryview) else len(part)
+    lines = [_start(origin, method, target), *ready]
     for name, value in headers:
         known = _known_name(name)
         if known.fault:
@@ -71,6 +82,10 @@ def build_request(
     if head.count(b"\n") != line_ends or head.count(b"\r") != line_ends or b"\0" in head:
         return "a header's value holds CR, LF or NUL"
     return Request(head, parts if length else (), head_only=method == "HEAD")
+
+
+def _start(origin: Origin, method: str, target: bytes) -> bytes:
+    return b"%b %b%b HTTP/1.1\r\nhost: %b\r\n" % (method.encode(), origin.prefix, target, origin.authority.encode())
 
 
 @lru_cache(maxsize=1024)

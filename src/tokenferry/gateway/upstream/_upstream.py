@@ -60,9 +60,18 @@ class Upstream:
         self._dials: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._all_gone: asyncio.Event | None = None
         self._dialled = self._reused = self._retried = 0
         self._failures: Counter[str] = Counter()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The one it belongs to. Kept, for asking which one runs is a system call before Python 3.12."""
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        return loop
 
     @property
     def origin(self) -> str:
@@ -76,16 +85,18 @@ class Upstream:
         body: Body,
         sink: Sink,
         *,
+        lines: Sequence[bytes] = (),
         stream: bool = False,
     ) -> Exchange:
         """Start an exchange; the sink hears of it later, never from in here.
 
-        `target` is in origin form and includes the query. `headers` hold none of `FRAMING_HEADERS`. With `stream` the
-        shorter of the two times for a first byte applies. Raises `BadRequest` and `UpstreamClosed`.
+        `target` is in origin form and includes the query. `headers` hold none of `FRAMING_HEADERS`; nor do `lines`,
+        further ones as they go out, which a parser has read. With `stream` the shorter of the two times for a first
+        byte applies. Raises `BadRequest` and `UpstreamClosed`.
         """
-        request = build_request(self._origin, method, target, headers, body)
+        request = build_request(self._origin, method, target, headers, body, ready=lines)
         # A traceback of what is raised here or in callers must not show a credential.
-        del headers, body
+        del headers, body, lines
         if isinstance(request, str):
             raise BadRequest(self.host, request)
         if self._closed:
@@ -162,7 +173,7 @@ class Upstream:
         if self._closed or len(self._idle) >= self._max_idle:
             connection.drop()
             return
-        connection.idle_since = asyncio.get_running_loop().time()
+        connection.idle_since = self.loop.time()
         self._idle.append(connection)
 
     def withdraw(self, connection: Connection) -> None:
@@ -193,7 +204,7 @@ class Upstream:
             self._queued[call] = None
             call.queue()
             return
-        task = asyncio.get_running_loop().create_task(self._dial(call))
+        task = self.loop.create_task(self._dial(call))
         self._dials.add(task)
         task.add_done_callback(self._dial_over)
         call.dial(task)
@@ -228,14 +239,14 @@ class Upstream:
         return call
 
     def _arm(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._tick_s, self._tick)
+        self._timer = self.loop.call_later(self._tick_s, self._tick)
 
     def _tick(self) -> None:
         """Look at every deadline. One timer for all: arming one per read would cost more than the read."""
         self._timer = None
         if self._calls or self._idle:
             self._arm()
-        now = asyncio.get_running_loop().time()
+        now = self.loop.time()
         for connection in [idle for idle in self._idle if idle.idle_since + self.timeouts.keep_idle <= now]:
             connection.drop()
         for call in [call for call in self._calls if call.deadline <= now]:

@@ -1,0 +1,26 @@
+import os
+from typing import Final
+
+_BYTES: Final = 12
+_POOL: Final = 256
+
+_pool: list[str] = []
+
+
+def new_request_id() -> str:
+    """A name that nobody can guess, and no other request has. Random bytes are fetched for many at once."""
+    try:
+        return _pool.pop()
+    except IndexError:
+        drawn = os.urandom(_BYTES * _POOL).hex()
+        width = 2 * _BYTES
+        _pool.extend(f"tf_{drawn[start : start + width]}" for start in range(0, len(drawn), width))
+        return _pool.pop()
+
+
+def _forget() -> None:
+    _pool.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)  # a worker must not draw what its siblings draw
