@@ -1,3 +1,4 @@
+import re
 from dataclasses import FrozenInstanceError, fields, replace
 from typing import Any
 
@@ -10,6 +11,8 @@ from tokenferry.credentials import (
     OAUTH_BETA,
     ApiKey,
     Credential,
+    FederatedToken,
+    Federation,
     OAuthToken,
     SetupToken,
     credential_from_json,
@@ -41,6 +44,7 @@ def unknown(known: set[str]) -> st.SearchStrategy[Fields]:
 
 OAUTH_KEYS = {field.name for field in fields(OAuthToken)} - {"secret", "refresh", "unknown"}
 OAUTH_KEYS |= {"access_token", "refresh_token"}
+FEDERATED_KEYS = {"identity_token_file", "identity_token_variable", "federation"}
 
 credentials = st.one_of(
     st.builds(ApiKey, secrets, unknown=unknown({"key"})),
@@ -68,6 +72,19 @@ credentials = st.one_of(
         source=texts,
         unknown=unknown(OAUTH_KEYS),
     ),
+    st.builds(
+        FederatedToken,
+        secrets,
+        scopes=scopes,
+        expires_at=times,
+        lifetime=st.none() | st.integers(1, 10**6),
+        unknown=unknown(OAUTH_KEYS | FEDERATED_KEYS),
+        federation=st.builds(
+            Federation,
+            st.text(min_size=1),
+            parameters=st.dictionaries(st.text(), st.text(), max_size=3).map(lambda table: tuple(table.items())),
+        ),
+    ),
 )
 
 
@@ -94,9 +111,9 @@ def test_nothing_is_invented(credential: Credential) -> None:
 
 
 @settings(deadline=None)
-@given(st.sampled_from(["api-key", "setup-token", "oauth"]), st.data())
+@given(st.sampled_from(["api-key", "setup-token", "oauth", "federated"]), st.data())
 def test_junk_raises_nothing_but_usage_error_and_costs_no_token(kind: str, data: st.DataObject) -> None:
-    keys = st.sampled_from(sorted(OAUTH_KEYS | {"key", "token"}))
+    keys = st.sampled_from(sorted(OAUTH_KEYS | FEDERATED_KEYS | {"key", "token"}))
     junk = Fields(data.draw(st.dictionaries(keys, JSON | st.just(ACCESS) | st.just([ACCESS]), max_size=5)))
     try:
         credential = credential_from_json(kind, junk)
@@ -105,14 +122,47 @@ def test_junk_raises_nothing_but_usage_error_and_costs_no_token(kind: str, data:
         return
     written = credential.to_json()
     for name in ("key", "token", "access_token", "refresh_token"):
-        if isinstance(junk.get(name), str) and junk[name]:
+        is_taken = name != "refresh_token" or kind != "federated"  # which has none
+        if isinstance(junk.get(name), str) and junk[name] and is_taken:
             assert written[name] == junk[name].strip()
 
 
-@pytest.mark.parametrize("kind", ["", "API-KEY", "oauth2", "federated"])
+@pytest.mark.parametrize("kind", ["", "API-KEY", "oauth2", "Federated"])
 def test_an_unknown_kind_is_refused(kind: str) -> None:
-    with pytest.raises(UsageError, match="api-key, setup-token or oauth"):
+    with pytest.raises(UsageError, match="api-key, setup-token, oauth or federated"):
         credential_from_json(kind, Fields(key="x"))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "name one of the two"),
+        ({"identity_token_file": "/a", "identity_token_variable": "B"}, "name one of the two"),
+        ({"identity_token_file": ""}, "name one of the two"),
+        ({"identity_token_file": 5}, '"identity_token_file" must be a string'),
+        ({"identity_token_file": "/a", "federation": {"a": 5}}, '"federation" must hold strings alone'),
+        ({"identity_token_file": "/a", "federation": ACCESS}, '"federation" must hold strings alone'),
+    ],
+)
+def test_a_federation_that_says_too_little_or_too_much_is_refused(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)) as caught:
+        credential_from_json("federated", Fields({"access_token": ACCESS} | given))
+    assert not leaks(caught.value, ACCESS)
+
+
+def test_a_federated_token_has_no_refresh_token_whatever_is_written() -> None:
+    federation = Federation(variable="IDENTITY")
+    token = FederatedToken.of(
+        OAuthToken(Secret(ACCESS), Secret(REFRESH), expires_at=5, email="a@b.example"), federation
+    )
+    assert (token.refresh, token.is_renewable, token.expires_at, token.email) == (None, True, 5, "a@b.example")
+    assert token.kind == "federated"
+    assert token.headers() == OAuthToken(Secret(ACCESS)).headers()
+    given = Fields(access_token=ACCESS, refresh_token=REFRESH, identity_token_variable="IDENTITY")
+    read = credential_from_json("federated", given)
+    assert isinstance(read, FederatedToken)
+    assert (read.refresh, read.federation) == (None, federation)
+    assert "refresh_token" not in read.to_json()
 
 
 GOOD = {"access_token": ACCESS, "refresh_token": REFRESH}

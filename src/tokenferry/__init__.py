@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tokenferry.broker import swap_to_next_available_account as swap_to_next_available_account
     from tokenferry.credentials import ApiKey as ApiKey
     from tokenferry.credentials import Credential as Credential
+    from tokenferry.credentials import FederatedToken as FederatedToken
     from tokenferry.credentials import OAuthToken as OAuthToken
     from tokenferry.credentials import SetupToken as SetupToken
     from tokenferry.errors import ConfigError as ConfigError
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "broker": ("Broker", "aresolve", "default_broker", "invalidate", "resolve", "swap_to_next_available_account"),
-    "credentials": ("ApiKey", "Credential", "OAuthToken", "SetupToken"),
+    "credentials": ("ApiKey", "Credential", "FederatedToken", "OAuthToken", "SetupToken"),
     "errors": (
         "ConfigError",
         "CredentialRefused",
@@ -65,6 +66,7 @@ __all__ = [
     "Credential",
     "CredentialRefused",
     "Document",
+    "FederatedToken",
     "MemoryStore",
     "NeedsLogin",
     "OAuthToken",

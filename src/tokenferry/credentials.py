@@ -1,7 +1,7 @@
 """The kinds of credential, how each is presented in a request, and how each is read from and written to JSON."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 from tokenferry.errors import UsageError
@@ -13,6 +13,8 @@ __all__ = [
     "SETUP_TOKEN_PREFIX",
     "ApiKey",
     "Credential",
+    "FederatedToken",
+    "Federation",
     "Kind",
     "OAuthToken",
     "SetupToken",
@@ -21,7 +23,7 @@ __all__ = [
     "merge_beta",
 ]
 
-Kind: TypeAlias = Literal["api-key", "setup-token", "oauth"]
+Kind: TypeAlias = Literal["api-key", "setup-token", "oauth", "federated"]
 
 OAUTH_BETA: Final = "oauth-2025-04-20"
 SETUP_TOKEN_PREFIX: Final = "sk-ant-oat01-"  # noqa: S105  # a prefix, not a token
@@ -120,6 +122,11 @@ class OAuthToken:
     source: str | None = None
     unknown: Fields = field(default_factory=Fields, repr=False, hash=False)
 
+    @property
+    def is_renewable(self) -> bool:
+        """Whether something rests with it that gets another access token when this one is used up."""
+        return self.refresh is not None
+
     def headers(self) -> tuple[tuple[str, str], ...]:
         """The request headers that present this credential, secrets revealed."""
         return _bearer(self.secret)
@@ -132,7 +139,57 @@ class OAuthToken:
         return Fields(self.unknown, **_present(tokens), **_present(plain), **scopes)
 
 
-Credential: TypeAlias = ApiKey | SetupToken | OAuthToken
+@dataclass(frozen=True, slots=True)
+class Federation:
+    """How a workload says who it is, and the `parameters` that go with that.
+
+    Its identity token is read anew each time, from a file or an environment variable. Raises `UsageError` unless it is
+    one of the two.
+    """
+
+    file: str | None = None
+    variable: str | None = None
+    parameters: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if bool(self.file) == bool(self.variable):
+            raise UsageError("an identity token is read from a file or from a variable: name one of the two")
+
+    @property
+    def source(self) -> str:
+        """Where the identity token is, for people."""
+        return f"file {self.file}" if self.file else f"variable {self.variable}"
+
+
+@dataclass(frozen=True, slots=True)
+class FederatedToken(OAuthToken):
+    """An access token that a workload got for its identity token (RFC 7523), and gets anew in the same way.
+
+    There is no refresh token, and nothing that is used up: an exchange that failed can be repeated.
+    """
+
+    kind: ClassVar[Kind] = "federated"
+
+    federation: Federation = field(kw_only=True)
+
+    @classmethod
+    def of(cls, token: OAuthToken, federation: Federation) -> "FederatedToken":
+        """The same token as one that this federation gave; a refresh token isn't taken over."""
+        known = {one.name: getattr(token, one.name) for one in fields(OAuthToken)}
+        return cls(**(known | {"refresh": None}), federation=federation)
+
+    @property
+    def is_renewable(self) -> bool:
+        return True
+
+    def to_json(self) -> Fields:
+        """What a document holds of it, secrets revealed."""
+        source = {"identity_token_file": self.federation.file, "identity_token_variable": self.federation.variable}
+        parameters = {"federation": dict(self.federation.parameters) or None}
+        return Fields(OAuthToken.to_json(self), **_present(source), **_present(parameters))
+
+
+Credential: TypeAlias = ApiKey | SetupToken | OAuthToken | FederatedToken
 
 _OAUTH_TEXTS: Final = (
     "subscription_type",
@@ -166,8 +223,16 @@ def credential_from_json(kind: str, data: Fields) -> Credential:
     if kind == "setup-token":
         times = {name: _time(data, name) for name in ("obtained_at", "expires_at")}
         return SetupToken(_secret(data, "token"), **times, unknown=data.without("token", *times))
+    if kind == "federated":
+        keys = ("identity_token_file", "identity_token_variable", "federation")
+        token = _oauth(data.without(*keys))
+        return FederatedToken.of(token, Federation(_text(data, keys[0]), _text(data, keys[1]), _texts(data, keys[2])))
     if kind != "oauth":
-        raise UsageError(f"a credential's kind is api-key, setup-token or oauth, not {kind!r}")
+        raise UsageError(f"a credential's kind is api-key, setup-token, oauth or federated, not {kind!r}")
+    return _oauth(data)
+
+
+def _oauth(data: Fields) -> OAuthToken:
     known = {"access_token", "refresh_token", "scopes", "lifetime", *_OAUTH_TEXTS, *_OAUTH_TIMES}
     return OAuthToken(
         secret=_secret(data, "access_token"),
@@ -200,6 +265,14 @@ def _text(data: Fields, name: str) -> str | None:
     if data.get(name) is not None and not isinstance(data[name], str):
         raise UsageError(f'"{name}" must be a string')
     return data.get(name)
+
+
+def _texts(data: Fields, name: str) -> tuple[tuple[str, str], ...]:
+    table = data.get(name, {})
+    if not isinstance(table, dict) or not all(isinstance(value, str) for value in table.values()):
+        del table, data
+        raise UsageError(f'"{name}" must hold strings alone')
+    return tuple(table.items())
 
 
 def _time(data: Fields, name: str) -> int | None:

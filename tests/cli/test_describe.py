@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from tokenferry.cli._describe import standing
-from tokenferry.credentials import ApiKey, OAuthToken, SetupToken
+from tokenferry.credentials import ApiKey, FederatedToken, Federation, OAuthToken, SetupToken
 from tokenferry.refresh import Attempt, ProcessIdentity, Verdict
 from tokenferry.secret import Secret
 from tokenferry.stores import Account, Document
@@ -64,6 +64,17 @@ def test_somebody_elses_chain_is_theirs_to_renew() -> None:
     document = login(-5)
     theirs = replace(document, account=replace(document.account, owner="ant"))
     assert standing(theirs, None, None, "here", NOW) == ("expired", "expired; ant renews it")
+
+
+def test_a_workloads_token_expires_backs_off_and_never_needs_a_login() -> None:
+    def found(left: int, judged: Verdict | None = None) -> tuple[str, str]:
+        token = FederatedToken(Secret("fake-access"), expires_at=NOW + left, federation=Federation("/identity"))
+        return standing(Document(Account("ci", "sandbox", "federated"), token), None, judged, "here", NOW)
+
+    assert found(3600) == ("fresh", "fresh, expires in 60 min")
+    assert found(-5) == ("expired", "expired, renews on use")
+    assert found(60, verdict("failed", 90))[0] == "backing-off"
+    assert found(-5, verdict("needs-login"))[0] == "expired"  # of the login that had this name before
 
 
 def test_keys_and_setup_tokens_are_ready_until_they_expire() -> None:

@@ -1,5 +1,6 @@
 """What is renewed when, and what follows a failure: no clock, file or network is in here."""
 
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenferry.credentials import ApiKey, OAuthToken, SetupToken
+from tokenferry.credentials import ApiKey, FederatedToken, Federation, OAuthToken, SetupToken
 from tokenferry.errors import (
     ChainCopied,
     CredentialRefused,
@@ -66,6 +67,17 @@ def test_a_published_token_is_renewed_ten_minutes_before_its_end_or_a_little_ear
     found = renewal(document(), is_published=True)
     assert found.reason == "published"
     assert 600 <= NOW + 8 * HOURS - found.at <= 660
+
+
+def test_a_published_workload_is_renewed_ahead_and_an_idle_one_never() -> None:
+    """There is no refresh token that would lapse."""
+    one = document()
+    assert isinstance(one.credential, OAuthToken)
+    federated = FederatedToken.of(one.credential, Federation("/identity"))
+    one = replace(one, account=replace(one.account, kind="federated"), credential=federated)
+    found = renewal(one, is_published=True)
+    assert (found.reason, 600 <= NOW + 8 * HOURS - found.at <= 660) == ("published", True)
+    assert next_renewal(one, is_published=False, now=NOW, settings=SETTINGS) is None
 
 
 def test_a_token_of_a_short_life_is_renewed_in_its_second_half() -> None:

@@ -10,10 +10,13 @@ from concurrent.futures import ProcessPoolExecutor
 from sim.beside import run_beside
 from sim.neighbours import Neighbours
 from sim.schedule import run_schedule
+from sim.workloads import Workload, run_workload
 
 _BATCH = 500
 _BESIDE = 4
 """One schedule of so many has Claude Code as a neighbour."""
+_WORKLOADS = 16
+"""One of so many is about a workload's identity, exchanged instead of refreshed."""
 
 
 def run_batch(first: int) -> tuple[Counter[str], list[str]]:
@@ -22,7 +25,8 @@ def run_batch(first: int) -> tuple[Counter[str], list[str]]:
     counts: Counter[str] = Counter()
     failures: list[str] = []
     for seed in range(first, first + _BATCH):
-        machine = run_beside(seed) if seed % _BESIDE == 0 else run_schedule(seed)
+        run = run_beside if seed % _BESIDE == 0 else run_workload if seed % _WORKLOADS == 1 else run_schedule
+        machine = run(seed)
         counts["schedules"] += 1
         counts["processes"] += len(machine.processes)
         counts["processes killed"] += sum(process.killed for process in machine.processes)
@@ -33,6 +37,9 @@ def run_batch(first: int) -> tuple[Counter[str], list[str]]:
             counts["processes of Claude Code"] += len(machine.claudes)
             counts["refresh tokens it presented"] += sum(len(claude.sent) for claude in machine.claudes)
             counts["with a stated exception"] += bool(machine.excuses)
+        if isinstance(machine, Workload):
+            counts["schedules of workloads"] += 1
+            counts["identity tokens exchanged"] += machine.exchanges
         counts["answers lost for good"] += sum(not one.settled for one in machine.sent)
         counts["power cuts"] += sum("power cut" in line for line in machine.log)
         counts["logins lost"] += type(machine.processes[-1].ended).__name__ == "NeedsLogin"

@@ -19,11 +19,12 @@ from tokenferry.accounts import (
 )
 from tokenferry.broker import _policy
 from tokenferry.broker._due import Due
+from tokenferry.broker._federation import exchange
 from tokenferry.broker._opening import CutShort, forget_cooldowns, open_attached, stamps
 from tokenferry.broker._publisher import Published, Publisher
 from tokenferry.broker._revocation import Revocation, revocable, revoke
 from tokenferry.config import Config, load
-from tokenferry.credentials import Credential, OAuthToken
+from tokenferry.credentials import Credential, FederatedToken, Federation, OAuthToken
 from tokenferry.errors import (
     LOGIN_MARK,
     ConfigError,
@@ -355,6 +356,22 @@ class Broker:
             )
         return endpoints
 
+    def federate(self, provider: Provider, federation: Federation) -> FederatedToken:
+        """Exchange a workload's identity token for its first access token, which `add` then stores.
+
+        Raises `UsageError` where the provider has no place for that, `LoginFailed` where it refuses, `TryLater`.
+        """
+        endpoints = provider.endpoints
+        if endpoints.federation_url is None and not provider.uses_vendors_client:
+            endpoints = self._discovery.complete(endpoints, "token_url")
+        if endpoints.federation_url is None and (provider.uses_vendors_client or endpoints.token_url is None):
+            can = [one.name for one in self.providers.values() if one.oauth.federation_url]
+            raise UsageError(
+                f"provider {provider.name!r} declares no federation_url, where an identity token could be exchanged; "
+                f"{' and '.join(can)} do"
+            )
+        return exchange(endpoints, federation, self._send, self._now)
+
     def revoke(self, name: str) -> Revocation:
         """End the account's login at its provider, if its chain is ours; it can't be renewed or used from then on.
 
@@ -493,7 +510,10 @@ class Broker:
         self._listing = None
 
     def _endpoints(self, document: Document) -> OAuthEndpoints:
-        return self._discovery.complete(self.provider_of(document.account).endpoints, "token_url")
+        endpoints = self.provider_of(document.account).endpoints
+        if isinstance(document.credential, FederatedToken) and endpoints.federation_url is not None:
+            return endpoints
+        return self._discovery.complete(endpoints, "token_url")
 
 
 def _implicit(config: Config) -> dict[str, Document]:

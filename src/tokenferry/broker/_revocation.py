@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from tokenferry.credentials import OAuthToken
+from tokenferry.credentials import FederatedToken, OAuthToken
 from tokenferry.errors import TokenferryError
 from tokenferry.oauth import OAuthEndpoints, TokenRequest, Transmission, read_revocation, revocation_request
 from tokenferry.refresh import Attempt, read_client_secret
@@ -24,7 +24,9 @@ class Revocation:
 def revocable(document: Document, attempt: Attempt | None, machine: str) -> OAuthToken | Revocation:
     """The newest token of the document's chain if that is ours to revoke; else why it isn't."""
     token = document.credential
-    if not isinstance(token, OAuthToken) or document.account.owner != "tokenferry" or document.account.store != "file":
+    if not isinstance(token, OAuthToken) or isinstance(token, FederatedToken):
+        return Revocation()
+    if document.account.owner != "tokenferry" or document.account.store != "file":
         return Revocation()
     if document.machine not in {None, machine}:
         return Revocation(reason="it was copied from another machine, where it may be in use")

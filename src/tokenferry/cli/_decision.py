@@ -11,7 +11,7 @@ from tokenferry.broker import Broker
 from tokenferry.cli._describe import Row, details, row
 from tokenferry.cli._fast import MIN_TTL
 from tokenferry.cli._output import moment, span
-from tokenferry.credentials import OAuthToken
+from tokenferry.credentials import FederatedToken, OAuthToken
 from tokenferry.errors import TokenferryError
 from tokenferry.refresh import seconds_left, window
 from tokenferry.settings import Home
@@ -83,7 +83,7 @@ def decision(broker: Broker, home: Home, name: str) -> Decision:
     steps = dict(_steps(broker, found, now))
     token = found.credential
     windows: dict[str, float] = {}
-    if isinstance(token, OAuthToken) and token.refresh and _owner(found) == "tokenferry":
+    if isinstance(token, OAuthToken) and token.is_renewable and _owner(found) == "tokenferry":
         windows = {
             "advisory": window(token, broker.settings.advisory),
             "mandatory": window(token, broker.settings.mandatory),
@@ -135,6 +135,8 @@ def _renewal(broker: Broker, found: Row, token: OAuthToken | None, now: float) -
     owner = _owner(found)
     if owner == "tokenferry":
         yield "owner", "tokenferry renews it, one process at a time"
+        if isinstance(token, FederatedToken):
+            yield "identity", f"the identity token in {token.federation.source} is exchanged anew each time"
     else:
         when = (
             "only when it has expired or was refused, under that program's locks" if owner == "claude-code" else "never"
@@ -143,7 +145,7 @@ def _renewal(broker: Broker, found: Row, token: OAuthToken | None, now: float) -
     left = seconds_left(token, now)
     if found.state in _ENDED or found.state in {"backing-off", "uncertain", "refreshing"}:
         yield "renewal", found.text
-    elif owner != "tokenferry" or token.refresh is None:
+    elif owner != "tokenferry" or not token.is_renewable:
         yield "renewal", found.text if left <= 0 else "it is fresh, and handed out as it is"
     else:
         yield "renewal", _plan(broker, token, left)

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 from tokenferry.accounts import CONFIGURATION, ENVIRONMENT
 from tokenferry.broker import Broker
 from tokenferry.cli._output import moment, note, span
-from tokenferry.credentials import Credential, OAuthToken
+from tokenferry.credentials import Credential, FederatedToken, OAuthToken
 from tokenferry.errors import TokenferryError, UnknownAccount
 from tokenferry.refresh import Attempt, Verdict, seconds_left
 from tokenferry.stores import Account, AttachedStore, Document
@@ -20,6 +20,7 @@ State: TypeAlias = Literal[
 Standing: TypeAlias = tuple[State, str]
 
 _MOST_TRIES: Final = 2
+_RENEWS: Final = "expired, renews on use"
 _PLACES: Final = {ENVIRONMENT: "from the environment", CONFIGURATION: "from config"}
 
 
@@ -80,6 +81,13 @@ class Row:
                 "email": credential.email,
                 "subscription_type": credential.subscription_type,
                 "source": credential.source,
+            }
+        if isinstance(credential, FederatedToken):
+            federation = credential.federation
+            data |= {
+                "identity_token_file": federation.file,
+                "identity_token_variable": federation.variable,
+                "federation": dict(federation.parameters),
             }
         return data
 
@@ -149,6 +157,10 @@ def standing(  # noqa: PLR0911  # a list of rules, one return each
     if not isinstance(credential, OAuthToken):
         return _standing_of_fixed(credential.expires_at, now)
     left = seconds_left(credential, now)
+    if isinstance(credential, FederatedToken):
+        # Such a verdict is about an identity token, which may be another one by now: then it is void at the next use.
+        about_it = verdict if verdict is not None and verdict.kind == "failed" else None
+        return _trouble(None, about_it, left, now) or (_fresh(left) if left > 0 else ("expired", _RENEWS))
     if credential.refresh is not None and document.account.owner == "tokenferry":
         token = credential.refresh.sha256
         trouble = _copied(document, machine, left) or _trouble(
@@ -161,11 +173,11 @@ def standing(  # noqa: PLR0911  # a list of rules, one return each
             return trouble
         if credential.refresh_expires_at is not None and credential.refresh_expires_at <= now:
             return "needs-login", _while_it_lives("needs login: its refresh token has expired", left)
-        return _fresh(left) if left > 0 else ("expired", "expired, renews on use")
+        return _fresh(left) if left > 0 else ("expired", _RENEWS)
     if left > 0:
         return _fresh(left)
     if document.account.owner == "claude-code" and credential.refresh is not None:
-        return "expired", "expired, renews on use"
+        return "expired", _RENEWS
     if document.account.owner == "tokenferry":
         return "needs-login", "needs login: expired, and there is no refresh token"
     return "expired", f"expired; {document.account.owner} renews it"
@@ -237,7 +249,12 @@ def details(row: Row, broker: Broker) -> Iterator[tuple[str, str]]:
 
 
 def _oauth_details(token: OAuthToken) -> Iterator[tuple[str, str]]:
-    yield "refresh", "no refresh token" if token.refresh is None else f"fingerprint {token.refresh.fingerprint}"
+    if isinstance(token, FederatedToken):
+        yield "identity", token.federation.source
+        if token.federation.parameters:
+            yield "federation", ", ".join(f"{key}={value}" for key, value in token.federation.parameters)
+    else:
+        yield "refresh", "no refresh token" if token.refresh is None else f"fingerprint {token.refresh.fingerprint}"
     for label, value in (
         ("email", token.email),
         ("subscription", token.subscription_type),

@@ -9,6 +9,7 @@ from tokenferry.accounts import read_credential
 from tokenferry.audit import note_change
 from tokenferry.broker import Broker, Revocation
 from tokenferry.cli._describe import HEADINGS, details, row, rows
+from tokenferry.cli._federation import Federal, federation_of
 from tokenferry.cli._home import know, open_broker
 from tokenferry.cli._input import confirmed, read_secret
 from tokenferry.cli._output import note, say, say_json, say_lines, table
@@ -41,6 +42,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The account's name.",
         "tokenferry accounts add work --replace          log in anew",
         "tokenferry accounts add mine --store claude-code",
         "tokenferry accounts add ant --store anthropic-profile --profile work",
+        "tokenferry accounts add ci --workload-identity --identity-token-file /var/run/secrets/identity-token",
     ),
 )
 def add(
@@ -61,8 +63,22 @@ def add(
     profile: Annotated[
         str | None, typer.Option("--profile", metavar="P", help="Which profile to attach; by default the active one.")
     ] = None,
+    workload_identity: Annotated[
+        bool,
+        typer.Option("--workload-identity", help="Exchange the workload's identity token; stdin isn't read."),
+    ] = False,
+    identity_token_file: Annotated[
+        str | None, typer.Option("--identity-token-file", metavar="FILE", help="Read anew for each exchange.")
+    ] = None,
+    identity_token_variable: Annotated[
+        str | None, typer.Option("--identity-token-variable", metavar="NAME", help="The same, in the environment.")
+    ] = None,
+    federation: Annotated[
+        list[str] | None,
+        typer.Option("--federation", metavar="KEY=VALUE", help="What goes with the exchange; may be repeated."),
+    ] = None,
 ) -> None:
-    """Store an API key, a setup token or an OAuth login under a name.
+    """Store an API key, a setup token, an OAuth login or a workload's identity under a name.
 
     The secret is read from stdin, or from a prompt that doesn't show it. An OAuth login is one JSON object with
     access_token, refresh_token and expires_at (in seconds).
@@ -71,6 +87,12 @@ def add(
     broker = open_broker()
     if profile is not None and store != "anthropic-profile":
         raise UsageError("--profile says which profile to attach; give --store anthropic-profile with it")
+    given = Federal(identity_token_file, identity_token_variable, tuple(federation or ()))
+    if workload_identity or given != Federal():
+        if kind is not None or store is not None or not workload_identity:
+            raise UsageError("a workload's identity goes with --workload-identity, and without --kind and --store")
+        _federate(broker, name, provider, given, replace=replace)
+        return
     if store is not None:
         if kind is not None or replace:
             raise UsageError("--store attaches a login as it is; leave out --kind and --replace")
@@ -94,6 +116,21 @@ def add(
     verb = "replaced" if has_replaced else "stored"
     say(f"{verb} account {name} ({provider}, {credential.kind}, fingerprint {credential.secret.fingerprint})")
     _tell_policy(broker, account, credential)
+
+
+def _federate(broker: Broker, name: str, provider: str | None, given: Federal, *, replace: bool) -> None:
+    known = _known(broker, provider or (_present_provider(broker, name) if replace else None) or "anthropic")
+    if not replace and name in broker.book.store.names():
+        raise UsageError(f"account {name!r} exists already; give --replace to put this in its place")
+    token = broker.federate(known, federation_of(known, given))
+    know(token)
+    account = Account(name, known.name, token.kind, created_at=int(time.time()))
+    has_replaced = broker.add(account, token, replacing=replace)
+    _note_change("account.replace" if has_replaced else "account.add", account, token)
+    say(
+        f"{'replaced' if has_replaced else 'stored'} account {name} ({known.name}, {token.kind}, fingerprint "
+        f"{token.secret.fingerprint}), renewed by the identity token in {token.federation.source}"
+    )
 
 
 def _claude_code(name: str, provider: str) -> Account:

@@ -60,7 +60,7 @@ def next_renewal(document: Document, *, is_published: bool, now: float, settings
     whose times were taken from a clock that was wrong. Claude Code's own login never while its token lives.
     """
     token, owner = document.credential, document.account.owner
-    if not isinstance(token, OAuthToken) or token.refresh is None or owner not in {"tokenferry", "claude-code"}:
+    if not isinstance(token, OAuthToken) or not token.is_renewable or owner not in {"tokenferry", "claude-code"}:
         return None
     spread = _SPREAD * int(token.secret.sha256[:8], 16) / 0xFFFF_FFFF
     times: list[tuple[float, Reason]] = []
@@ -68,7 +68,7 @@ def next_renewal(document: Document, *, is_published: bool, now: float, settings
         soonest = -math.inf if token.obtained_at is None else token.obtained_at + _LEAST_PAUSE
         at = token.expires_at - window(token, settings.ahead) * (1 + spread)
         times.append((max(at, soonest), "published"))
-    granted = _granted_at(document, now)
+    granted = _granted_at(document, now) if token.refresh is not None else None
     if granted is not None:
         lapse = granted + settings.refresh_life if token.refresh_expires_at is None else token.refresh_expires_at
         if lapse > granted + _LEAST_LIFE:  # otherwise that time is proven wrong by the grant

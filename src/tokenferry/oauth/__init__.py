@@ -3,6 +3,7 @@ from tokenferry.oauth._authorize import Authorization, AuthorizationCode, pasted
 from tokenferry.oauth._device import DeviceCode, DevicePoll, device_request, read_device
 from tokenferry.oauth._endpoints import OAuthEndpoints
 from tokenferry.oauth._exchange import exchange_request, read_exchange
+from tokenferry.oauth._federation import federation_request, read_federation
 from tokenferry.oauth._metadata import metadata_requests, read_metadata
 from tokenferry.oauth._refresh import Closed, Denied, Granted, Outcome, Uncertain, read_refresh, refresh_request
 from tokenferry.oauth._revoke import read_revocation, revocation_request
@@ -38,11 +39,13 @@ __all__ = [
     "device_request",
     "encode_request",
     "exchange_request",
+    "federation_request",
     "metadata_requests",
     "pasted_state",
     "read_api_key",
     "read_device",
     "read_exchange",
+    "read_federation",
     "read_metadata",
     "read_refresh",
     "read_revocation",

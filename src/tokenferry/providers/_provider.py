@@ -3,7 +3,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
-from tokenferry.credentials import API_KEY_PREFIX, SETUP_TOKEN_PREFIX, Credential, Kind, OAuthToken
+from tokenferry.credentials import API_KEY_PREFIX, SETUP_TOKEN_PREFIX, Credential, FederatedToken, Kind, OAuthToken
 from tokenferry.oauth import OAuthEndpoints
 from tokenferry.providers._table import is_loopback
 from tokenferry.settings import Strategy
@@ -73,10 +73,13 @@ class Provider:
     def bills_subscription(self, credential: Credential) -> bool:
         """Tell whether requests with this credential are billed to a Claude subscription.
 
-        On the vendor's own hosts every `sk-ant-oat` token counts as one, unless a Console login made it.
+        On the vendor's own hosts every `sk-ant-oat` token counts as one, unless it was made by a Console login or for a
+        workload.
         """
         if self.subscription:
             return True
+        if isinstance(credential, FederatedToken):
+            return False
         value = credential.secret.reveal()
         if value.startswith(API_KEY_PREFIX) or not on_host(self.base_url, _VENDOR_HOSTS):
             return False

@@ -2,6 +2,7 @@ from tokenferry.refresh._client_secret import read_client_secret
 from tokenferry.refresh._discovery import Discovery, Needed
 from tokenferry.refresh._engine import Flight, RefreshEngine, RefreshHistory, RefreshStatistics
 from tokenferry.refresh._flow import refresh_flow
+from tokenferry.refresh._identity import read_identity
 from tokenferry.refresh._job import Job, Result, World, granted_ago, log_in_again, seconds_left, window
 from tokenferry.refresh._journal import Attempt, FileJournal, Journal, MemoryJournal, Verdict
 from tokenferry.refresh._process import ProcessIdentity
@@ -30,6 +31,7 @@ __all__ = [
     "granted_ago",
     "log_in_again",
     "read_client_secret",
+    "read_identity",
     "refresh_flow",
     "seconds_left",
     "send",

@@ -4,11 +4,10 @@ The order is the safety: attempt on disk, then the POST, then the answer on disk
 """
 
 import logging
-from collections.abc import Generator
 from dataclasses import replace
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Final
 
-from tokenferry.credentials import OAuthToken
+from tokenferry.credentials import FederatedToken, OAuthToken
 from tokenferry.errors import (
     ChainCopied,
     Conflict,
@@ -23,19 +22,16 @@ from tokenferry.errors import (
 )
 from tokenferry.oauth import Closed, Denied, Granted, OAuthEndpoints, Outcome, Uncertain, read_refresh, refresh_request
 from tokenferry.refresh import _effects as effects
+from tokenferry.refresh._back_off import Flow, back_off, heed
+from tokenferry.refresh._exchange_flow import exchange_flow
 from tokenferry.refresh._job import Job, Result, World, granted_ago, log_in_again, seconds_left
-from tokenferry.refresh._journal import Attempt, Verdict, VerdictKind
+from tokenferry.refresh._journal import Attempt, Verdict
 from tokenferry.secret import Secret
 from tokenferry.stores import Document
 
 logger = logging.getLogger(__name__)
 
-_Result = TypeVar("_Result")
-Flow: TypeAlias = Generator[effects.Effect, Any, _Result]
-
 _MOST_TRIES: Final = 2
-_LONGEST_BACKOFF: Final = 300.0
-_LONGEST_RETRY_AFTER: Final = 3600.0
 _SIBLING_WAIT: Final = 1.0
 _REPUBLISH_EVERY: Final = 1.0
 _SHORTEST_TIMEOUT: Final = 5.0
@@ -52,8 +48,10 @@ def refresh_flow(job: Job, world: World) -> Flow[Result]:
     document: Document = yield effects.Read()
     if job.is_satisfied_by(document, world.now()):
         return Result(document, granted=False)
+    if isinstance(document.credential, FederatedToken):
+        return (yield from exchange_flow(job, world, document, started))
     if not job.forced:
-        _heed((yield effects.ReadVerdict()), document, world, adopt_from=None)
+        heed((yield effects.ReadVerdict()), document, _refresh_digest(document), world, adopt_from=None)
     holder: str | None = yield effects.Acquire(job.wait)
     if holder is not None:
         document = yield effects.Read()
@@ -75,11 +73,14 @@ def refresh_flow(job: Job, world: World) -> Flow[Result]:
 
 def _under_lock(job: Job, world: World, started: float) -> Flow[Result]:
     document: Document = yield effects.Read()
+    if isinstance(document.credential, FederatedToken):
+        raise RefreshFailed(f"account {job.name!r} has become a workload's meanwhile; try again", retry_after=1.0)
     document, attempt = yield from _recover(job, world, document)
     if job.is_satisfied_by(document, world.now()):
         return Result(document, granted=False)
     token, refresh = _renewable(job, document, world)
-    _heed((yield effects.ReadVerdict()), document, world, adopt_from=started, forced=job.forced)
+    verdict: Verdict | None = yield effects.ReadVerdict()
+    heed(verdict, document, refresh.sha256, world, adopt_from=started, forced=job.forced)
     age = granted_ago(token, world.now())
     if token.secret.sha256 == job.refused and 0 <= age < world.settings.settle:
         raise CredentialRefused(
@@ -185,30 +186,6 @@ def _refresh_digest(document: Document) -> str | None:
     """The sha256 of the document's refresh token, by which attempts and verdicts name it."""
     refresh = getattr(document.credential, "refresh", None)
     return None if refresh is None else refresh.sha256
-
-
-def _heed(
-    verdict: Verdict | None, document: Document, world: World, *, adopt_from: float | None, forced: bool = False
-) -> None:
-    """Raise what an earlier grant of this very refresh token ended with, while that still counts.
-
-    Who waited for the lock (`adopt_from`: since when) takes a failure during its wait as its own.
-    """
-    name, now = document.account.name, world.now()
-    if verdict is None or verdict.token != _refresh_digest(document):
-        return
-    if verdict.kind == "needs-login":
-        raise NeedsLogin(f"account {name!r}: {verdict.reason}; {log_in_again(document.account)}")
-    if verdict.kind != "failed":
-        return
-    left = verdict.until - now
-    counts = 0 < left <= _LONGEST_RETRY_AFTER and not forced  # a longer one is a clock that was set back
-    if counts or (adopt_from is not None and adopt_from <= verdict.at <= now):
-        wait = max(left, 1.0)
-        raise RefreshFailed(
-            f"account {name!r} could not be refreshed: {verdict.reason}; the next try is in {wait:.0f} s",
-            retry_after=wait,
-        )
 
 
 def _weigh_retry(job: Job, world: World, document: Document, attempt: Attempt, endpoints: OAuthEndpoints) -> None:
@@ -333,7 +310,7 @@ def _fail(job: Job, world: World, document: Document, outcome: Outcome, attempt:
             yield from _quietly(document, effects.Close())
         raise NeedsLogin(f"account {job.name!r}: {reason}; {log_in_again(document.account)}")
     assert isinstance(outcome, Closed)
-    verdict = _back_off(outcome, refresh, now, (yield effects.ReadVerdict()), world.jitter())
+    verdict = back_off(outcome, refresh, now, (yield effects.ReadVerdict()), world.jitter())
     yield effects.Judge(verdict)
     # A retry that came to nothing doesn't undo that the fate of the first attempt is unknown.
     yield from _quietly(document, effects.Close() if attempt.tries == 1 else effects.Mark(attempt, "closed"))
@@ -342,15 +319,6 @@ def _fail(job: Job, world: World, document: Document, outcome: Outcome, attempt:
         f"account {job.name!r} could not be refreshed: {outcome.reason}; the next try is in {wait:.0f} s",
         retry_after=wait,
     )
-
-
-def _back_off(outcome: Closed, refresh: Secret, now: float, last: Verdict | None, jitter: float) -> Verdict:
-    kind: VerdictKind = "failed"
-    is_repeated = last is not None and last.kind == kind and last.token == refresh.sha256
-    failures = last.failures + 1 if last is not None and is_repeated else 1
-    delay = min(2.0 ** min(failures - 1, 16), _LONGEST_BACKOFF) * jitter
-    told = min(outcome.retry_after or 0.0, _LONGEST_RETRY_AFTER)
-    return Verdict(kind, refresh.sha256, now, outcome.reason, until=now + max(delay, told), failures=failures)
 
 
 def _quietly(document: Document, effect: effects.Effect) -> Flow[None]:

@@ -4,8 +4,9 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tokenferry.credentials import OAuthToken
+from tokenferry.credentials import FederatedToken, Federation, OAuthToken
 from tokenferry.oauth import OAuthEndpoints
+from tokenferry.refresh._identity import read_identity
 from tokenferry.refresh._process import ProcessIdentity
 from tokenferry.secret import Secret
 from tokenferry.settings import RefreshSettings
@@ -55,6 +56,8 @@ class World:
     machine: str
     process: ProcessIdentity
     is_gone: Callable[[ProcessIdentity], bool] = ProcessIdentity.is_gone
+    identity: Callable[[Federation], Secret] = read_identity
+    """A workload's identity token, as it is now. Raises `RefreshFailed`."""
     settings: RefreshSettings = field(default_factory=RefreshSettings)
     jitter: Callable[[], float] = lambda: random.uniform(0.5, 1.0)  # noqa: S311  # spreads retries, guards nothing
 
@@ -82,4 +85,6 @@ def log_in_again(account: Account) -> str:
         return f"log in again with: ant auth login --profile {account.labels.get('profile', account.name)}"
     if account.owner == "external":
         return "the program it comes from has to renew it"
+    if account.kind == FederatedToken.kind:
+        return f"see what its identity token is worth with: tokenferry refresh {account.name}"
     return f"log in again with: tokenferry login {account.name}"

@@ -10,6 +10,7 @@ from tokenferry.sandbox._mint import fingerprint
 _KEPT = 1000
 _COUNTED = (
     "grants",
+    "exchanges",
     "refreshes",
     "refreshes_failed",
     "reuses",

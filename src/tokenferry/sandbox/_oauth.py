@@ -7,14 +7,18 @@ import hmac
 from typing import Any
 from urllib.parse import unquote_plus
 
-from tokenferry.sandbox._accounts import ACCOUNTS, DEFAULT_SCOPES, SCOPES, SETUP_LIFETIME, SETUP_SCOPE
+from tokenferry.sandbox._accounts import ACCOUNTS, DEFAULT_SCOPES, SCOPES, SETUP_LIFETIME, SETUP_SCOPE, find
 from tokenferry.sandbox._http import Answer, Request, json_answer
+from tokenferry.sandbox._identity import identity_claims
 from tokenferry.sandbox._ledger import Access, Family, Refresh
 from tokenferry.sandbox._state import State
 
 CONFIDENTIAL_CLIENT = "sandbox-confidential"
 CONFIDENTIAL_SECRET = "sandbox-client-secret"  # noqa: S105  # published on purpose
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
+FEDERATION_GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+FEDERATION_BETA = "oidc-federation-2026-04-01"
+OAUTH_BETA = "oauth-2025-04-20"
 NO_STORE = [("cache-control", "no-store"), ("pragma", "no-cache")]
 
 
@@ -89,7 +93,13 @@ def token(state: State, request: Request) -> Answer:
     """`POST /v1/oauth/token`."""
     given = parameters(request)
     client_id = client(request, given)
-    grants = {"authorization_code": _code, "refresh_token": _refresh, DEVICE_GRANT: _device}
+    grants = {
+        "authorization_code": _code,
+        "refresh_token": _refresh,
+        DEVICE_GRANT: _device,
+        FEDERATION_GRANT: _federate,
+    }
+    _check_betas(request, given.get("grant_type", ""))
     grant = grants.get(given.get("grant_type", ""))
     if "grant_type" not in given:
         raise OAuthError("invalid_request", "grant_type is missing.")
@@ -115,6 +125,15 @@ def token(state: State, request: Request) -> Answer:
         if value is None:
             del document[name]
     return json_answer(document, headers=NO_STORE)
+
+
+def _check_betas(request: Request, grant_type: str) -> None:
+    """Both go with an identity token's exchange, and the second with nothing else."""
+    betas = {beta.strip() for beta in request.header("anthropic-beta").split(",")}
+    if grant_type == FEDERATION_GRANT and not {OAUTH_BETA, FEDERATION_BETA} <= betas:
+        raise OAuthError("invalid_request", f"anthropic-beta must hold {OAUTH_BETA} and {FEDERATION_BETA}.")
+    if grant_type != FEDERATION_GRANT and FEDERATION_BETA in betas:
+        raise OAuthError("invalid_request", f"{FEDERATION_BETA} goes with the jwt-bearer grant alone.")
 
 
 def needed(given: dict[str, Any], name: str) -> str:
@@ -214,6 +233,25 @@ def _device(state: State, given: dict[str, Any], client_id: str | None) -> tuple
     return _pair(state, Family(device.account, device.client_id, device.scopes))
 
 
+def _federate(state: State, given: dict[str, Any], client_id: str | None) -> tuple[Access, Refresh | None]:
+    """RFC 7523. Of the identity token the form and the expiry are checked, and no signature: nobody's is trusted."""
+    for name in ("federation_rule_id", "organization_id"):
+        needed(given, name)
+    try:
+        claims = identity_claims(needed(given, "assertion"))
+    except ValueError:
+        raise OAuthError("invalid_grant", "The assertion is no JWT.") from None
+    now = state.clock.now()
+    account = find(str(claims.get("sub", "")))
+    if account is None:
+        raise OAuthError("invalid_grant", "The federation rule does not match the identity token.", 401)
+    if type(claims.get("exp")) not in {int, float} or claims["exp"] <= now:
+        raise OAuthError("invalid_grant", "The identity token has expired.", 401)
+    state.counters.count(account.name, "exchanges")
+    family = Family(account.name, client_id, (SETUP_SCOPE,))
+    return state.ledger.new_access(family, now + state.settings[account.name].token_lifetime), None
+
+
 def _pair(state: State, family: Family, scopes: tuple[str, ...] | None = None) -> tuple[Access, Refresh]:
     settings, now = state.settings[family.account], state.clock.now()
     access = state.ledger.new_access(family, now + settings.token_lifetime, scopes)
@@ -244,7 +282,7 @@ def metadata(state: State, _request: Request) -> Answer:
             "revocation_endpoint": f"{state.issuer}/v1/oauth/token/revoke",
             "device_authorization_endpoint": f"{state.issuer}/oauth/device_authorization",
             "response_types_supported": ["code"],
-            "grant_types_supported": ["authorization_code", "refresh_token", DEVICE_GRANT],
+            "grant_types_supported": ["authorization_code", "refresh_token", DEVICE_GRANT, FEDERATION_GRANT],
             "code_challenge_methods_supported": ["S256"],
             "token_endpoint_auth_methods_supported": ["none", "client_secret_basic", "client_secret_post"],
             "scopes_supported": list(SCOPES),

@@ -165,6 +165,10 @@ class Sandbox:
         """Return the account's setup token."""
         return str(self.issue(account, kind="setup-token")["key"])
 
+    def identity_token(self, account: str, *, expires_in: int = 3600) -> str:
+        """Return an identity token as a workload's platform would issue it, good for the jwt-bearer grant."""
+        return str(self.issue(account, kind="identity-token", expires_in=expires_in)["key"])
+
     def fault(self, kind: str, **parameters: Any) -> dict[str, Any]:
         """Add a fault, as `POST /_sandbox/faults` does."""
         return _asked(lambda: self._state.fault({"kind": kind, **parameters}))

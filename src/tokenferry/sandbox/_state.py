@@ -9,12 +9,14 @@ from tokenferry.sandbox._clock import Clock
 from tokenferry.sandbox._counters import Counters
 from tokenferry.sandbox._faults import Faults
 from tokenferry.sandbox._http import Request
+from tokenferry.sandbox._identity import identity_token
 from tokenferry.sandbox._ledger import Family, Ledger
 from tokenferry.sandbox._mint import Mint
 from tokenferry.sandbox._settings import AccountSettings, ControlError
 
 DEVICE_INTERVAL = 5  # seconds, RFC 8628, 3.2
 DEVICE_LIFETIME = 600
+_KINDS = ("oauth", "api-key", "setup-token", "identity-token")
 
 
 class State:
@@ -59,8 +61,8 @@ class State:
             owner = self.account(account)
             if kind == "api-key":
                 return {"key": owner.api_key}
-            if kind not in {"oauth", "setup-token"}:
-                raise ControlError(f"There is no kind {kind!r}; there are oauth, api-key and setup-token.")
+            if kind not in _KINDS:
+                raise ControlError(f"There is no kind {kind!r}; there are {', '.join(_KINDS)}.")
             if not owner.can_login:
                 raise ControlError(f"The account {owner.name!r} has an API key only: ask for kind api-key.")
             if kind == "setup-token":
@@ -71,6 +73,8 @@ class State:
             if type(expires_in) is not int:
                 raise ControlError(f"expires_in is a number of seconds, not {expires_in!r}.")
             now = self.clock.now()
+            if kind == "identity-token":
+                return {"key": identity_token(owner.name, now + expires_in)}
             family = Family(owner.name, None, DEFAULT_SCOPES)
             access = self.ledger.new_access(family, now + expires_in)
             refresh = self.ledger.new_refresh(family, now + settings.refresh_lifetime)

@@ -1,0 +1,50 @@
+"""A workload's identity token, exchanged for an access token (RFC 7523)."""
+
+from typing import Final
+
+from tokenferry.credentials import FederatedToken, Federation
+from tokenferry.oauth._endpoints import OAuthEndpoints
+from tokenferry.oauth._refresh import Closed, Granted
+from tokenferry.oauth._token_answer import error_of, read_token, told
+from tokenferry.oauth._wire import Answer, TokenRequest, Transmission, client_request, retry_after
+from tokenferry.secret import Fields, Secret, parse_object
+
+_GRANT: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+
+
+def federation_request(
+    endpoints: OAuthEndpoints, federation: Federation, identity: Secret, client_secret: Secret | None
+) -> TokenRequest:
+    """The exchange. `endpoints` must name a federation_url or a token_url."""
+    url = endpoints.federation_url or endpoints.token_url
+    assert url is not None
+    fields = Fields(endpoints.federation_parameters)
+    fields.update(federation.parameters)
+    if endpoints.scopes:
+        fields.setdefault("scope", " ".join(endpoints.scopes))
+    fields.update(grant_type=_GRANT, assertion=identity.reveal())
+    request = client_request(endpoints, url, fields, client_secret)
+    return TokenRequest(url, (*request.headers, *endpoints.federation_headers), request.body)
+
+
+def read_federation(
+    transmission: Transmission, old: FederatedToken | Federation, identity: Secret, sent_at: float, now: float
+) -> Granted | Closed:
+    """Say what became of the exchange. `sent_at` and `now` are seconds since 1970 UTC.
+
+    `old` is the token it is to replace, or the federation where there is none yet. Nothing is used up by it, so
+    whatever isn't a grant leaves everything as it was.
+    """
+    before, federation = (old, old.federation) if isinstance(old, FederatedToken) else (None, old)
+    if not isinstance(transmission, Answer):
+        return Closed(transmission.reason)
+    fields = parse_object(transmission.body)
+    if transmission.status // 100 == 2:  # noqa: PLR2004  # the class of success
+        given = Fields() if fields is None else fields.without("refresh_token")
+        token = read_token(given, before, int(sent_at), "login" if before is None else "refresh")
+        if token is None:
+            return Closed("its identity token was exchanged, and the answer could not be read")
+        return Granted(FederatedToken.of(token, federation))
+    words = told(*error_of(fields), (identity, None if before is None else before.secret))
+    reason = f"its identity token was not exchanged: HTTP {transmission.status}" + (f" ({words})" if words else "")
+    return Closed(reason, retry_after(transmission.headers, now))

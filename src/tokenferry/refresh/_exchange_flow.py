@@ -1,0 +1,129 @@
+"""The whole of a workload's exchange, without I/O.
+
+Nothing single-use is presented, so nothing has to be journalled: what was lost is asked for again. One process does it
+for all, under the account's lock, and what came of it is shared as for refreshes.
+"""
+
+import logging
+from dataclasses import replace
+from typing import Final
+
+from tokenferry.credentials import FederatedToken
+from tokenferry.errors import Conflict, CredentialRefused, RefreshBusy, RefreshFailed, StorageFailed, TokenferryError
+from tokenferry.oauth import Granted, federation_request, read_federation
+from tokenferry.refresh import _effects as effects
+from tokenferry.refresh._back_off import Flow, back_off, heed
+from tokenferry.refresh._job import Job, Result, World, granted_ago, seconds_left, window
+from tokenferry.secret import Secret
+from tokenferry.stores import Document
+
+logger = logging.getLogger(__name__)
+
+_REPUBLISH_EVERY: Final = 1.0
+
+
+def exchange_flow(job: Job, world: World, document: Document, started: float) -> Flow[Result]:
+    """Give a document that satisfies the job, by somebody else's exchange or by one of its own.
+
+    `document` is what was read, and doesn't satisfy it.
+
+    Raises `RefreshBusy`, `RefreshFailed`, `CredentialRefused` and whatever reading the document raises.
+    """
+    if not job.forced:
+        identity = world.identity(_token(job, document).federation)
+        heed((yield effects.ReadVerdict()), document, identity.sha256, world, adopt_from=None)
+    holder: str | None = yield effects.Acquire(job.wait)
+    if holder is not None:
+        document = yield effects.Read()
+        if job.is_satisfied_by(document, world.now()):
+            return Result(document, granted=False)
+        raise RefreshBusy(
+            f"account {job.name!r}: {holder} is exchanging its identity token and was not done after {job.wait:g} "
+            "seconds; try again, or end that process if it hangs",
+            retry_after=1.0,
+        )
+    try:
+        result = yield from _under_lock(job, world, started)
+    except Exception:  # not GeneratorExit: a flow that is dropped releases nothing, its driver does
+        yield effects.Release()
+        raise
+    yield effects.Release()
+    return result
+
+
+def _under_lock(job: Job, world: World, started: float) -> Flow[Result]:
+    document: Document = yield effects.Read()
+    if job.is_satisfied_by(document, world.now()):
+        return Result(document, granted=False)
+    token = _token(job, document)
+    identity = world.identity(token.federation)
+    verdict = yield effects.ReadVerdict()
+    heed(verdict, document, identity.sha256, world, adopt_from=started, forced=job.forced)
+    age = granted_ago(token, world.now())
+    if token.secret.sha256 == job.refused and 0 <= age < world.settings.settle:
+        raise CredentialRefused(
+            f"account {job.name!r}: the provider refuses a token it granted {age:.0f} seconds ago; another one would "
+            "not help: check what the workload may do there"
+        )
+    yield from _forget_attempt(document)
+    endpoints = world.endpoints(document)
+    if endpoints.federation_url is None and endpoints.token_url is None:
+        raise RefreshFailed(
+            f"account {job.name!r}: provider {document.account.provider!r} declares no federation_url, where its "
+            "identity token could be exchanged; add one under [providers.oauth]"
+        )
+    request = federation_request(endpoints, token.federation, identity, world.client_secret(endpoints))
+    sent_at = world.now()
+    outcome = read_federation(
+        (yield effects.Send(request, world.settings.timeout)), token, identity, sent_at, world.now()
+    )
+    if isinstance(outcome, Granted):
+        return (yield from _keep(world, document, token.secret, outcome))
+    now = world.now()
+    verdict = back_off(outcome, identity, now, verdict, world.jitter())
+    yield effects.Judge(verdict)
+    wait = verdict.until - now
+    raise RefreshFailed(
+        f"account {job.name!r} could not be renewed: {outcome.reason}; the next try is in {wait:.0f} s",
+        retry_after=wait,
+    )
+
+
+def _token(job: Job, document: Document) -> FederatedToken:
+    token = document.credential
+    if not isinstance(token, FederatedToken):
+        raise RefreshFailed(f"account {job.name!r} is a workload's no more; try again", retry_after=1.0)
+    return token
+
+
+def _forget_attempt(document: Document) -> Flow[None]:
+    """What an earlier login under this name left behind is about a chain that is no more."""
+    try:
+        if (yield effects.ReadAttempt()) is not None:
+            yield effects.Close()
+    except TokenferryError as fault:
+        logger.warning("account %s: %s", document.account.name, fault)
+
+
+def _keep(world: World, document: Document, replaced: Secret, outcome: Granted) -> Flow[Result]:
+    """Publish the token. While a full disk hinders that, callers are served from memory, and nobody else asks."""
+    name, token, is_told = document.account.name, outcome.token, False
+    while True:
+        granted = replace(document, credential=token, machine=world.machine, generation=document.generation + 1)
+        try:
+            yield effects.Publish(document.generation, granted)
+            break
+        except Conflict:
+            document = yield effects.Read()
+            if document.credential.secret != replaced:  # somebody put another one there: never overwrite it
+                return Result(document, granted=False)
+        except StorageFailed as fault:
+            if not is_told:
+                logger.warning("account %s: its token is served from memory until it can be written: %s", name, fault)
+                is_told = True
+            yield effects.Deliver(granted)
+            is_used_up = seconds_left(token, world.now()) <= window(token, world.settings.mandatory)
+            if is_used_up or not (yield effects.Sleep(_REPUBLISH_EVERY)):
+                return Result(granted, granted=True, published=False)
+    yield effects.Judge(None)
+    return Result(granted, granted=True)
