@@ -1,5 +1,6 @@
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -37,7 +38,8 @@ def test_the_first_ready_account_would_serve_and_every_other_has_its_reason(
         {"account": "work", "why": "It is limited.", "cause": "window", "until": until},
         {"account": "third", "why": "it could serve, and comes later", "cause": None, "until": None},
     ]
-    lines = inside("route", "--dry-run").out.splitlines()
+    rule, *lines = inside("route", "--dry-run").out.splitlines()
+    assert rule == "rule      default: no rule applied, so the model keeps its name"
     assert lines[0].split() == ["provider", "anthropic"]
     assert lines[1].startswith("account   spare would serve: ")
     assert lines[2].startswith("account   work not: It is limited., until 20")
@@ -82,3 +84,75 @@ def test_it_sends_nothing_and_wants_to_be_told_so(home: Home, inside: Inside) ->
     outcome = inside("route")
     assert outcome.code == 2
     assert "--dry-run" in outcome.one_line()
+
+
+ROUTED = """
+[gateway]
+providers = ["anthropic"]
+[[providers]]
+name = "other"
+base_url = "https://llm.example"
+[[models]]
+name = "glm"
+[[models.mappings]]
+provider = "other"
+actual_model = "z/glm"
+[[models.mappings]]
+provider = "anthropic"
+priority = 2
+[[models]]
+name = "none"
+[[models.mappings]]
+provider = "chat"
+[[providers]]
+name = "chat"
+provider_type = "openai"
+[router]
+background = "glm"
+think = "none"
+[[router.rules]]
+name = "research"
+model = "glm"
+headers = { x-team = "^re" }
+"""
+
+
+@pytest.fixture
+def routed(home: Home, accounts: None) -> None:
+    home.config.write_text(ROUTED)
+    home.config.chmod(0o600)
+    assert tokenferry("accounts", "add", "else", "--provider", "other", stdin=KEY).code == 0
+
+
+def test_the_rule_that_decides_is_told_with_every_provider_in_its_order(
+    routed: None, inside: Inside, tmp_path: Path
+) -> None:
+    first, second = inside("route", "--dry-run", "--model", "claude-haiku-4-5", "--json").json
+    assert (first["rule"], first["requested"]) == ("background", "claude-haiku-4-5")
+    assert (first["provider"], first["model"], first["account"]) == ("other", "z/glm", "else")
+    assert (second["provider"], second["model"], second["account"]) == ("anthropic", "glm", "work")
+    out = inside("route", "--dry-run", "--model", "claude-haiku-4-5").out
+    assert out.startswith(
+        "rule      background: background_regex matches the requested model, so claude-haiku-4-5 goes to"
+    )
+    body = tmp_path / "body.json"
+    body.write_text('{"model": "claude-sonnet-5", "messages": []}')
+    told = inside("route", "--dry-run", "--body", str(body), "--header", "X-Team: research", "--json").json
+    assert [one["rule"] for one in told] == ["research", "research"]
+    assert inside("route", "--dry-run", "--body", str(body), "--json").json[0]["rule"] == "default"
+
+
+def test_a_request_that_goes_nowhere_is_told_as_the_client_would_be(
+    routed: None, inside: Inside, tmp_path: Path
+) -> None:
+    body = tmp_path / "body.json"
+    body.write_text('{"model": "x", "thinking": {"type": "enabled"}}')
+    outcome = inside("route", "--dry-run", "--body", str(body))
+    assert outcome.code == 1
+    assert outcome.out.startswith("refused   503: nobody serves model 'none': chat speaks openai's format")
+    assert inside("route", "--dry-run", "--body", str(body), "--json").json[0]["status"] == 503
+    body.write_text('{"model": "x", "model": "y"}')
+    assert "twice" in inside("route", "--dry-run", "--body", str(body)).one_line()
+    assert inside("route", "--dry-run", "--body", str(tmp_path / "none")).code == 2
+    assert inside("route", "--dry-run", "--body", str(body), "--model", "x").code == 2
+    assert inside("route", "--dry-run", "--header", "x").code == 2

@@ -23,7 +23,7 @@ def loaded(write: Write, name: str) -> Config:
 def routed(config: Config, **body: Any) -> Route | NoRoute:
     facts = scan([json.dumps(body).encode()])
     assert isinstance(facts, BodyFacts)
-    return Router(config.router, config.models, config.providers).route(facts, defaults=["somebody"])
+    return Router(config.router, config.models, config.providers).route(facts, defaults=lambda: ["somebody"])
 
 
 def went(config: Config, **body: Any) -> tuple[str, str | None, list[str]]:

@@ -51,13 +51,13 @@ def route(
     size: int = 0,
 ) -> Route:
     router = Router(settings, models, PROVIDERS)
-    found = router.route(facts, defaults=("one", "two"), headers=headers, key=key, size=size)
+    found = router.route(facts, defaults=lambda: ("one", "two"), headers=headers, key=key, size=size)
     assert isinstance(found, Route), found
     return found
 
 
 def refused(settings: RouterSettings, facts: BodyFacts, models: Sequence[ModelSettings] = ()) -> NoRoute:
-    found = Router(settings, models, PROVIDERS).route(facts, defaults=("one",))
+    found = Router(settings, models, PROVIDERS).route(facts, defaults=lambda: ("one",))
     assert isinstance(found, NoRoute), found
     return found
 
@@ -66,7 +66,7 @@ def test_without_routing_the_body_stays_as_it_is_and_every_provider_is_a_hop() -
     router = Router()
     assert not router.is_configured
     for facts in (facts_of("x", **EVERYTHING), facts_of(None)):
-        found = router.route(facts, defaults=("one", "two"))
+        found = router.route(facts, defaults=lambda: ("one", "two"))
         assert isinstance(found, Route)
         assert (found.rule, found.model, found.hops) == ("default", facts.model, (Hop("one", None), Hop("two", None)))
         assert not found.without_tag

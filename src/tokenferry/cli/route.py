@@ -1,23 +1,27 @@
+import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Final
 
+import msgspec
 import typer
 
 from tokenferry.broker import Broker
 from tokenferry.cli._describe import rows
 from tokenferry.cli._home import find, open_broker
-from tokenferry.cli._output import moment, say_json, say_lines
+from tokenferry.cli._output import moment, say, say_json, say_lines
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.config import Config
 from tokenferry.errors import ConfigError, UsageError
 from tokenferry.pool import Choice, Hop, Pool, Want, affinity_key, roster_of
-from tokenferry.settings import Home
-from tokenferry.state import State
+from tokenferry.routing import BodyFacts, Malformed, NoRoute, Route, Router, scan
+from tokenferry.state import ClientKey, State
 
 app = new_app()
 
-_UNUSABLE = frozenset({"needs-login", "copied", "broken"})
+_LIMIT: Final = 32 * 1024 * 1024
+_UNUSABLE: Final = frozenset({"needs-login", "copied", "broken"})
 
 
 @app.command(
@@ -25,6 +29,7 @@ _UNUSABLE = frozenset({"needs-login", "copied", "broken"})
     epilog=examples(
         "tokenferry route --dry-run",
         "tokenferry route --dry-run --model claude-opus-4-5",
+        "tokenferry route --dry-run --body request.json --header 'x-team: research'",
         "tokenferry route --dry-run --session 7f3a1c02-8f55-4a4e-9d3a-0c7e2b1f4d66 --json",
     ),
 )
@@ -34,6 +39,13 @@ def route(
     model: Annotated[
         str | None, typer.Option("--model", metavar="M", help="The model that is asked for.", show_default=False)
     ] = None,
+    body: Annotated[
+        Path | None, typer.Option("--body", metavar="FILE", help="The request's body; - is stdin.", show_default=False)
+    ] = None,
+    header: Annotated[
+        list[str] | None,
+        typer.Option("--header", metavar="LINE", help="One of its headers; may be repeated.", show_default=False),
+    ] = None,
     session: Annotated[
         str | None,
         typer.Option("--session", metavar="S", help="The session it belongs to, by its id.", show_default=False),
@@ -42,8 +54,8 @@ def route(
         str, typer.Option("--key", metavar="NAME", help="The client key it comes with, by name or id.")
     ] = "local",
     as_json: JSON = False,
-) -> None:
-    """Say which account would serve a request, and why none of the others, by what is on record.
+) -> int:
+    """Say by which rule a request goes where, which account would serve it, and why no other, by what is on record.
 
     What a running gateway keeps to itself doesn't count: how much of their limits accounts have used up, whose turn it
     is, and who has as many requests as it may have.
@@ -52,22 +64,69 @@ def route(
         raise UsageError("route sends nothing; say --dry-run")
     home, config = find()
     broker = open_broker(home, config)
-    choices = _choices(home, config, broker, model=model or "", session=session or "", key=key)
+    facts = _facts(model, body)
+    with State(home.state) as state:
+        client = state.keys.get(key)
+        found = Router(config.router, config.models, config.providers).route(
+            facts,
+            defaults=lambda: _defaults(config, broker),
+            headers=_headers(header or []),
+            key=client.name,
+            size=len(facts.body),
+        )
+        if isinstance(found, NoRoute):
+            _tell_refusal(found, as_json=as_json)
+            return 1
+        choices = _choices(state, config, broker, found, client=client, session=session or "")
     if as_json:
-        say_json([_to_json(hop, choice) for hop, choice in choices])
+        say_json([_to_json(found, hop, choice) for hop, choice in choices])
     else:
-        say_lines(f"{heading:<10}{text}" for heading, text in _lines(choices))
+        say_lines(f"{heading:<10}{text}" for heading, text in _lines(found, choices))
+    return 0
+
+
+def _facts(model: str | None, body: Path | None) -> BodyFacts:
+    if body is None:
+        content = msgspec.json.encode({} if model is None else {"model": model})
+    elif model is not None:
+        raise UsageError("the body names the model; leave out --model")
+    else:
+        try:
+            content = sys.stdin.buffer.read(_LIMIT + 1) if str(body) == "-" else body.read_bytes()
+        except OSError as fault:
+            raise UsageError(f"{body} can't be read: {fault.strerror}") from None
+    facts = scan([content])
+    if isinstance(facts, Malformed):
+        raise UsageError(f"{facts.message} (the gateway would answer 400)")
+    return facts
+
+
+def _headers(lines: Sequence[str]) -> list[tuple[bytes, bytes]]:
+    headers = []
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise UsageError(f"{line[:80]!r} is no header; write it as NAME: VALUE")
+        headers.append((name.strip().lower().encode(), value.strip().encode()))
+    return headers
+
+
+def _tell_refusal(found: NoRoute, *, as_json: bool) -> None:
+    if as_json:
+        say_json([{"provider": None, "status": found.status, "refused": found.message}])
+    else:
+        say(f"{'refused':<10}{found.status}: {found.message}")
 
 
 def _choices(
-    home: Home, config: Config, broker: Broker, *, model: str, session: str, key: str
+    state: State, config: Config, broker: Broker, route: Route, *, client: ClientKey, session: str
 ) -> list[tuple[Hop, Choice]]:
     pool = Pool(config.pool)
-    hops = _hops(config, broker, model)
-    with State(home.state) as state:
-        client = state.keys.get(key)
-        pool.records.adopt(state.cooldowns.list(), state.organizations.all(), 0)
-        served = state.decisions.last_account_of(session) if session else None
+    present = broker.book.listing().accounts
+    found = [(roster_of(broker.providers[one.provider], present), one.model or route.model or "") for one in route.hops]
+    hops = [Hop(roster, model) for roster, model in found if roster.members]
+    pool.records.adopt(state.cooldowns.list(), state.organizations.all(), 0)
+    served = state.decisions.last_account_of(session) if session else None
     rights = client.rights
     accounts = {one.name: one.provider for hop in hops for one in hop.roster.members}
     allowed = frozenset(name for name, provider in accounts.items() if rights.allows_account(name, provider))
@@ -82,24 +141,25 @@ def _choices(
     return [(hop, pool.select(hop, want)) for hop in pool.order(hops)]
 
 
-def _hops(config: Config, broker: Broker, model: str) -> list[Hop]:
-    """The providers in their order."""
+def _defaults(config: Config, broker: Broker) -> list[str]:
+    """The providers that serve what no `[[models]]` maps, in their order."""
     accounts = broker.book.listing().accounts
     names = config.gateway.providers or tuple(broker.providers)
-    providers = [broker.providers[name] for name in names if broker.providers[name].enabled]
-    hops = [Hop(roster, model) for one in providers if (roster := roster_of(one, accounts)).members]
+    rosters = [roster_of(broker.providers[name], accounts) for name in names if broker.providers[name].is_served]
+    found = [one for one in rosters if one.members]
     if config.gateway.account is not None:
-        return [hop for hop in hops if config.gateway.account in hop.roster.by_name]
-    if len(hops) > 1 and not config.gateway.providers:
-        found = ", ".join(hop.roster.provider for hop in hops)
+        return [one.provider for one in found if config.gateway.account in one.by_name]
+    if len(found) > 1 and not config.gateway.providers:
         raise ConfigError(
-            f"several providers have accounts ({found}); say in which order they serve: "
-            "set providers = [...] under [gateway] in config.toml"
+            f"several providers have accounts ({', '.join(one.provider for one in found)}); say in which order they "
+            "serve: set providers = [...] under [gateway] in config.toml"
         )
-    return hops
+    return [one.provider for one in found]
 
 
-def _lines(choices: Sequence[tuple[Hop, Choice]]) -> Iterator[tuple[str, str]]:
+def _lines(route: Route, choices: Sequence[tuple[Hop, Choice]]) -> Iterator[tuple[str, str]]:
+    turned = "" if route.model == route.requested else f", so {route.requested} goes to {route.model}"
+    yield "rule", f"{route.rule}: {route.reason}{turned}"
     if not choices:
         yield "nobody", "there is no account that may serve"
     has_served = False
@@ -117,8 +177,11 @@ def _lines(choices: Sequence[tuple[Hop, Choice]]) -> Iterator[tuple[str, str]]:
         yield "nobody", f"the client would be told so, with 429 (it is {moment(int(time.time()))})"
 
 
-def _to_json(hop: Hop, choice: Choice) -> dict[str, Any]:
+def _to_json(route: Route, hop: Hop, choice: Choice) -> dict[str, Any]:
     return {
+        "rule": route.rule,
+        "reason": route.reason,
+        "requested": route.requested,
         "provider": hop.roster.provider,
         "model": hop.model or None,
         "account": None if choice.member is None else choice.member.name,

@@ -7,10 +7,18 @@ from tokenferry.stores import Account
 
 def roster_of(provider: Provider, accounts: Iterable[Account]) -> Roster:
     """The accounts of a provider as a pool takes them, in their order; those of others are left out."""
-    own = {account.name: account for account in accounts if account.provider == provider.name}
+    own = {account.name: account for account in accounts if _is_of(provider, account)}
     names = own if provider.accounts is None else [name for name in provider.accounts if name in own]
     members = tuple(_member(provider, own[name], is_listed=provider.accounts is not None) for name in names)
     return Roster(provider.name, members, provider.strategy)
+
+
+def _is_of(provider: Provider, account: Account) -> bool:
+    """Tell whether an account is this provider's, or is lent to it by another one at the same vendor's."""
+    if account.provider == provider.name:
+        return True
+    is_listed = provider.accounts is not None and account.name in provider.accounts
+    return is_listed and account.provider == provider.provider_type and provider.is_at_vendor
 
 
 def _member(provider: Provider, account: Account, *, is_listed: bool) -> Member:

@@ -89,18 +89,18 @@ class Router:
         self,
         facts: BodyFacts,
         *,
-        defaults: Sequence[str],
+        defaults: Callable[[], Sequence[str]],
         headers: Sequence[Header] = (),
         key: str | None = None,
         size: int = 0,
     ) -> Route | NoRoute:
-        """Decide. `defaults` are the providers of models that nothing maps; `key` is the client key's label.
+        """Decide. `defaults` tells the providers of models that nothing maps, and is asked for such a model alone.
 
-        Header names are in lower case; `size` is the body's, in bytes.
+        `key` is the client key's label; header names are in lower case; `size` is the body's, in bytes.
         """
         requested = facts.model
         if not self.is_configured:
-            return Route(requested, requested, "default", _KEEPS, tuple([Hop(name, None) for name in defaults]))
+            return Route(requested, requested, "default", _KEEPS, tuple([Hop(name, None) for name in defaults()]))
         if requested is None:
             return NoRoute(400, 'the request names no "model"; name one', "no_model")
         model, rule, reason = self._decide(_Asked(facts, headers, key, size), requested)
@@ -111,7 +111,7 @@ class Router:
         if hops is None:
             if self._settings.unmapped == "refuse":
                 return self._refused(model)
-            hops = tuple([Hop(name, model) for name in defaults])
+            hops = tuple([Hop(name, model) for name in defaults()])
         without_tag = self._settings.subagent_tag and facts.tag is not None
         return Route(requested, model, rule, reason, hops, without_tag, is_mapped)
 
