@@ -54,7 +54,7 @@ class Journey:
         self._unusable: set[str] = set()
         self._renewed: set[str] = set()
         self._in_place = 0
-        self._has_hopped = False
+        self._has_hopped = self._was_unexplained = False
         self._is_probing = False
         self._last: Verdict | None = None
         self._turn = 0.0
@@ -179,8 +179,8 @@ class Journey:
             case "refresh" | "fail-over":
                 self._plan = "choose"
             case "hop":
-                self._plan = "give" if self._has_hopped else "sibling"
-                self._has_hopped = True
+                self._plan = "give" if self._was_unexplained else "sibling"
+                self._was_unexplained = True
             case "retry":
                 if self._has_more() or self._in_place or not may_wait:
                     self._plan = "provider"

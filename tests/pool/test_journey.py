@@ -1,0 +1,439 @@
+"""Each row of the table of what an answer means, as the way of a request."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from pool import journeys as j
+from tokenferry.cli._raw_answer import read_raw_answer
+from tokenferry.limits import classify, read_limits
+from tokenferry.pool import Give, Hop, Member, Roster, Step, Want
+from tokenferry.settings import PoolSettings
+
+ANSWERS = Path(__file__).parents[1] / "limits" / "answers"
+
+# Three accounts at the first provider, two at the second; every one of them answers the same.
+WAYS = {
+    "return": ["a"],
+    "refresh": ["a", "b", "c", "d", "e"],
+    "fail-over": ["a", "b", "c", "d", "e"],
+    "hop": ["a", "b"],
+    "retry": ["a", "d", "d"],
+    "retry-then-hop": ["a", "a", "b", "d", "d", "e"],
+    "next-provider": ["a", "d"],
+}
+
+
+def two_providers() -> list[Hop]:
+    return [Hop(j.roster("one", "a", "b", "c"), j.SONNET), Hop(j.roster("two", "d", "e"), j.SONNET)]
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in ANSWERS.glob("*.http")))
+def test_every_recorded_answer_leads_where_its_action_says(name: str) -> None:
+    answer = read_raw_answer((ANSWERS / f"{name}.http").read_bytes())
+    wire_format = json.loads((ANSWERS / f"{name}.json").read_text()).get("format", "anthropic")
+    assert answer.sent_at is not None
+    verdict = classify(answer.status, answer.headers, answer.body, now=answer.sent_at, provider_format=wire_format)
+    rig = j.Rig()
+    rig.clock.wall = answer.sent_at
+    hops = [
+        Hop(Roster(hop.roster.provider, hop.roster.members, wire_format=wire_format), hop.model)
+        for hop in two_providers()
+    ]
+    headers = tuple((key.encode(), value.encode("latin-1", "replace")) for key, value in answer.headers.items())
+    said = j.Reply(answer.status, headers, answer.body)
+    journey = rig.journey(hops=hops)
+    tried: list[str] = []
+    while isinstance(step := journey.next(), j.Try):
+        rig.clock.pass_by(step.wait)
+        tried.append(step.member.name)
+        journey.answered(said.status, said.headers, said.body)
+    way = WAYS[verdict.action]
+    wait = read_limits(answer.headers, now=answer.sent_at, provider_format=wire_format).retry_after
+    if answer.headers.get("x-should-retry") == "false" or (wait or 0) > 10:
+        way = list(dict.fromkeys(way))  # nothing is sent again in place
+    assert tried == way
+    is_benching = verdict.scope in {"account", "organization", "credential"} and verdict.action != "return"
+    if is_benching and verdict.cause not in {"forbidden", "refused"}:
+        assert j.refusal(step).cause == "exhausted"
+    else:
+        j.giving(step)
+    # A provider's trouble, or the request's own, counts against no account.
+    choice = rig.pool.select(hops[0], j.ANY)
+    assert (choice.member is None) == is_benching
+
+
+def way(hops: Sequence[Hop], *replies: j.Reply, want: Want = j.ANY) -> tuple[list[str], Step | None]:
+    rig = j.Rig()
+    return j.travel(rig.journey(want, hops), replies, rig.clock)
+
+
+def test_a_good_answer_ends_it() -> None:
+    assert way(two_providers(), j.OK) == (["a"], None)
+
+
+def test_an_overloaded_provider_is_tried_once_more_in_place_then_by_one_other_account_then_left() -> None:
+    tried, step = way(two_providers(), *[j.OVERLOADED] * 5, j.OK)
+    assert (tried, step) == (["a", "a", "b", "d", "d", "e"], None)
+
+
+def test_where_there_is_nothing_else_an_overloaded_provider_is_tried_twice_in_place() -> None:
+    tried, step = way([Hop(j.roster("one", "a"), j.SONNET)], *[j.OVERLOADED] * 3)
+    assert tried == ["a", "a", "a"]
+    j.giving(step)
+
+
+def test_waits_in_place_have_jitter_and_grow() -> None:
+    waits = set()
+    for seed in range(8):
+        rig = j.Rig(("a",), seed=seed)
+        journey = rig.journey()
+        journey.next()
+        seen = []
+        for _ in range(2):
+            j.reply(journey, j.OVERLOADED)
+            seen.append(j.trying(journey.next()).wait)
+        assert 0.5 <= seen[0] <= 1.0 <= seen[1] <= 2.0
+        waits.add(tuple(seen))
+    assert len(waits) == 8
+
+
+def test_an_overloaded_provider_that_names_a_wait_is_given_it_if_it_is_short() -> None:
+    rig = j.Rig(("a",))
+    journey = rig.journey()
+    journey.next()
+    j.reply(journey, j.Reply(529, ((b"retry-after", b"4"),)))
+    assert j.trying(journey.next()).wait >= 4
+    j.reply(journey, j.Reply(529, ((b"retry-after", b"40"),)))
+    j.giving(journey.next())
+
+
+def test_an_overload_counts_against_no_account() -> None:
+    rig = j.Rig(("a", "b"))
+    j.travel(rig.journey(), [j.OVERLOADED] * 3, rig.clock)
+    assert rig.serve() == ["a"]
+    assert not rig.pool.records.changes
+
+
+def test_a_429_without_a_word_goes_to_one_other_account_and_benches_nobody() -> None:
+    tried, step = way(two_providers(), j.UNEXPLAINED, j.UNEXPLAINED)
+    assert tried == ["a", "b"]
+    j.giving(step)
+    rig = j.Rig()
+    assert rig.serve(j.ANY, j.UNEXPLAINED) == ["a", "b"]
+    assert rig.serve() == ["a"]
+
+
+def test_where_its_provider_has_no_other_account_the_hop_goes_to_the_next_provider() -> None:
+    hops = [Hop(j.roster("one", "a"), j.SONNET), Hop(j.roster("two", "d", "e"), j.SONNET)]
+    tried, step = way(hops, j.UNEXPLAINED, j.UNEXPLAINED)
+    assert tried == ["a", "d"]
+    j.giving(step)
+
+
+def test_within_its_limits_and_throttled_twice_is_about_the_address_and_ends() -> None:
+    tried, step = way(two_providers(), j.THROTTLED, j.THROTTLED)
+    assert tried == ["a", "b"]
+    j.giving(step)
+
+
+def test_a_missing_model_and_a_failed_provider_lead_to_the_next_provider() -> None:
+    for answer in (j.MISSING, j.FAILED):
+        assert way(two_providers(), answer, j.OK) == (["a", "d"], None)
+
+
+def test_the_last_answer_is_given_where_no_provider_is_left() -> None:
+    tried, step = way(two_providers(), j.MISSING, j.FAILED)
+    assert tried == ["a", "d"]
+    j.giving(step)
+
+
+def test_a_slow_provider_is_left_or_asked_once_more() -> None:
+    assert way(two_providers(), j.SLOW, j.OK) == (["a", "d"], None)
+    tried, step = way([Hop(j.roster("one", "a", "b"), j.SONNET)], j.SLOW, j.SLOW)
+    assert tried == ["a", "a"]
+    j.giving(step)
+
+
+def test_a_failed_provider_comes_later_for_a_moment_and_is_still_asked_where_nothing_else_is() -> None:
+    rig = j.Rig()
+    rig.pool.rng.seed(3)
+    both = two_providers()
+    for _ in range(6):  # so that the back-off is long enough to be seen
+        j.travel(rig.journey(hops=both[:1]), [j.FAILED])
+    assert rig.serve(hops=both) == ["d"]
+    assert rig.serve(hops=both[:1]) == ["a"]
+    rig.clock.pass_by(61)
+    assert rig.serve(hops=both) == ["a"]
+
+
+def test_a_key_that_is_refused_is_benched_and_named_and_others_serve(caplog: pytest.LogCaptureFixture) -> None:
+    rig = j.Rig()
+    journey = rig.journey()
+    journey.next()
+    journey.fingerprint = "0a1b2c3d"
+    j.reply(journey, j.REFUSED)
+    assert j.trying(journey.next()).member.name == "b"
+    assert "account a is passed over" in caplog.text
+    (noted,) = rig.pool.records.of("account", "a")
+    assert (noted.cause, noted.until) == ("refused", None)
+    assert "0a1b2c3d" in noted.evidence
+
+
+def login() -> list[Hop]:
+    return [Hop(Roster("one", (Member("a", "one", "oauth"), Member("b", "one", "oauth"))), j.SONNET)]
+
+
+def test_a_login_whose_token_is_refused_is_renewed_once_and_then_benched() -> None:
+    rig = j.Rig()
+    journey = rig.journey(hops=login())
+    assert not j.trying(journey.next()).renew
+    j.reply(journey, j.REFUSED)
+    step = j.trying(journey.next())
+    assert (step.member.name, step.renew) == ("a", True)
+    j.reply(journey, j.REFUSED)
+    step = j.trying(journey.next())
+    assert (step.member.name, step.renew) == ("b", False)
+    assert [one.cause for one in rig.pool.records.of("account", "a")] == ["refused"]
+
+
+def test_a_renewed_token_that_works_is_held_against_nobody() -> None:
+    rig = j.Rig()
+    assert j.travel(rig.journey(hops=login()), [j.REFUSED, j.OK]) == (["a", "a"], None)
+    assert not rig.pool.records.of("account", "a")
+
+
+def test_a_login_that_has_no_other_token_is_benched() -> None:
+    rig = j.Rig()
+    journey = rig.journey(hops=login())
+    journey.next()
+    j.reply(journey, j.REFUSED)
+    assert j.trying(journey.next()).renew
+    journey.not_renewed("its refresh token is dead")
+    assert j.trying(journey.next()).member.name == "b"
+    assert [one.cause for one in rig.pool.records.of("account", "a")] == ["refused"]
+
+
+def test_a_refusal_never_renews_a_login() -> None:
+    rig = j.Rig()
+    assert j.travel(rig.journey(hops=login()), [j.FORBIDDEN, j.OK]) == (["a", "b"], None)
+
+
+def test_a_forbidden_model_is_benched_on_that_account_alone() -> None:
+    rig = j.Rig()
+    assert rig.serve(j.ANY, j.FORBIDDEN) == ["a", "b"]
+    assert rig.serve() == ["b"]
+    assert rig.serve(hops=[Hop(rig.roster, "claude-opus-4-5")]) == ["a"]
+    assert rig.serve(hops=[Hop(rig.roster, "claude-sonnet-4-6")]) == ["a"]
+
+
+def test_a_limited_family_is_limited_for_its_models_alone() -> None:
+    rig = j.Rig()
+    rig.serve(j.ANY, j.limited(window="7d_sonnet"))
+    assert rig.serve(hops=[Hop(rig.roster, "claude-sonnet-4-6")]) == ["b"]
+    assert rig.serve(hops=[Hop(rig.roster, "claude-opus-4-5")]) == ["a"]
+
+
+def test_no_connection_is_tried_once_more_and_then_elsewhere() -> None:
+    rig = j.Rig()
+    journey = rig.journey(hops=two_providers())
+    for name in ("a", "d", "d"):
+        assert j.trying(journey.next()).member.name == name
+        journey.unsent("connection refused")
+    refusal = j.refusal(journey.next())
+    assert refusal.cause == "local_network"
+    assert "one: connection refused; two: connection refused" in refusal.message
+    assert "local network" in refusal.message
+    assert not rig.pool.records.changes
+
+
+def test_a_provider_that_cannot_be_reached_comes_later_for_a_moment() -> None:
+    rig, hops = j.Rig(), two_providers()
+    journey = rig.journey(hops=hops)
+    journey.next()
+    journey.unsent("connection refused")
+    assert j.trying(journey.next()).member.name == "d"
+    assert rig.serve(hops=hops) == ["d"]
+    rig.clock.pass_by(6)
+    assert rig.serve(hops=hops) == ["a"]
+
+
+def test_what_may_have_been_paid_for_is_sent_nowhere_else() -> None:
+    journey = j.Rig().journey(hops=two_providers())
+    journey.next()
+    journey.lost("no answer within 120 s")
+    j.giving(journey.next())
+    j.giving(journey.next())
+
+
+def test_without_a_credential_the_next_account_is_asked_and_it_counts_as_no_attempt() -> None:
+    rig = j.Rig(settings=PoolSettings(attempts=1))
+    journey = rig.journey()
+    assert j.trying(journey.next()).member.name == "a"
+    journey.unavailable("account 'a' needs a login")
+    assert j.trying(journey.next()).member.name == "b"
+    j.reply(journey, j.OK)
+    assert rig.serve() == ["b"]
+    rig.clock.pass_by(2)
+    assert rig.serve() == ["a"]
+
+
+def test_where_nobody_has_a_credential_that_is_what_is_told() -> None:
+    journey = j.Rig(("a", "b")).journey()
+    for _ in range(2):
+        j.trying(journey.next())
+        journey.unavailable("needs a login")
+    j.giving(journey.next())
+
+
+def test_all_exhausted_names_each_account_its_reason_and_the_soonest_end() -> None:
+    rig = j.Rig()
+    journey = rig.journey()
+    _, step = j.travel(journey, [j.limited(9000), j.limited(400_000, window="7d"), j.BROKE])
+    refusal = j.refusal(step)
+    assert (refusal.status, refusal.kind, refusal.cause) == (429, "rate_limit_error", "exhausted")
+    assert refusal.retry_after is not None
+    assert 9001 <= refusal.retry_after <= 9031
+    assert not refusal.should_retry
+    assert refusal.message.startswith(
+        "no account can serve this now (a: the account has used up its window 5h, until 2027-01-15 10:30:"
+    )
+    assert "b: the account has used up its window 7d, until 2027-01-19 " in refusal.message
+    assert "c: the account has no credit left; somebody has to buy some)" in refusal.message
+    assert refusal.message.endswith("; try again in 3 h")
+
+
+def test_a_short_wait_may_be_waited_for() -> None:
+    _, step = j.travel(j.Rig(("a", "b")).journey(), [j.busy(7), j.busy(20)])
+    refusal = j.refusal(step)
+    assert (refusal.retry_after, refusal.should_retry) == (7, True)
+
+
+def test_accounts_that_the_key_may_not_use_are_not_named() -> None:
+    want = Want(allowed=frozenset("ab"))
+    _, step = way(two_providers(), j.limited(), j.limited(), want=want)
+    message = j.refusal(step).message
+    assert "a: " in message
+    assert "b: " in message
+    assert not any(f"{name}: " in message for name in "cde")
+
+
+def test_a_key_that_may_use_none_of_them_is_told_so() -> None:
+    refusal = j.refusal(way(two_providers(), want=Want(allowed=frozenset("x")))[1])
+    assert (refusal.status, refusal.cause) == (403, "no_allowed_account")
+
+
+def test_the_only_account_there_is_answers_in_its_own_words() -> None:
+    tried, step = way([Hop(j.roster("one", "a"), j.SONNET)], j.limited())
+    assert tried == ["a"]
+    j.giving(step)
+
+
+def test_a_pinned_account_is_the_only_one_that_is_used() -> None:
+    rig = j.Rig()
+    want = Want("s", pinned="b")
+    assert rig.serve(want) == ["b"]
+    journey = rig.journey(want)
+    tried, step = j.travel(journey, [j.limited()])
+    assert tried == ["b"]
+    j.giving(step)
+    refusal = j.refusal(rig.journey(want).next())
+    assert "b: " in refusal.message
+    assert "a: " not in refusal.message
+
+
+def test_attempts_are_bounded() -> None:
+    rig = j.Rig([f"a{number}" for number in range(30)], settings=PoolSettings(attempts=4))
+    tried, step = j.travel(rig.journey(), [j.limited()] * 9)
+    assert len(tried) == 4
+    refusal = j.refusal(step)
+    assert (refusal.cause, refusal.should_retry) == ("gave_up", True)
+
+
+def test_time_is_bounded() -> None:
+    rig = j.Rig(settings=PoolSettings(total=10))
+    journey = rig.journey()
+    journey.next()
+    rig.clock.pass_by(11)
+    j.reply(journey, j.limited())
+    assert j.refusal(journey.next()).cause == "gave_up"
+
+
+def test_after_the_first_content_nothing_is_ever_tried() -> None:
+    rig = j.Rig()
+    journey = rig.journey()
+    journey.next()
+    j.reply(journey, j.OK)
+    assert isinstance(journey.next(), Give)
+    journey.close()
+    assert isinstance(journey.next(), Give)
+
+
+def test_an_overload_inside_a_stream_still_goes_elsewhere() -> None:
+    body = (
+        b'event: message_start\ndata: {"type":"message_start"}\n\n'
+        b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n'
+    )
+    stream = j.Reply(200, ((b"content-type", b"text/event-stream"),), body)
+    assert way(two_providers(), stream, stream, stream, j.OK)[0] == ["a", "a", "b", "d"]
+
+
+def test_counting_tokens_benches_nobody_for_its_own_limits() -> None:
+    rig = j.Rig()
+    side = Want(is_side=True)
+    assert rig.serve(side, j.busy(900)) == ["a", "b"]
+    assert rig.serve() == ["a"]
+    assert rig.serve(side, j.BROKE) == ["a", "b"]
+    assert rig.serve() == ["b"]
+
+
+def test_a_story_tells_all_of_it() -> None:
+    rig = j.Rig()
+    rig.serve(j.ANY, j.limited())
+    journey = rig.journey()
+    journey.next()
+    journey.fingerprint = "0a1b2c3d"
+    j.reply(journey, j.OVERLOADED)
+    journey.next()
+    journey.unsent("connection reset")
+    journey.next()
+    j.reply(journey, j.OK)
+    journey.close()
+    told = journey.story.to_json()
+    assert json.loads(json.dumps(told)) == told
+    assert told["candidates"] == ["a", "b", "c"]
+    assert [one["account"] for one in told["passed_over"]] == ["a"]
+    assert "window" in told["passed_over"][0]["why"]
+    assert [(one["what"], one["account"]) for one in told["steps"]] == [
+        ("tried", "b"),
+        ("answered", "b"),
+        ("tried", "b"),
+        ("unsent", "b"),
+        ("tried", "b"),
+        ("served", "b"),
+    ]
+    assert told["steps"][1] | {"ms": 0} == {
+        "ms": 0,
+        "what": "answered",
+        "account": "b",
+        "fingerprint": "0a1b2c3d",
+        "status": 529,
+        "plan": "again",
+        "cause": "overloaded",
+        "scope": "provider",
+        "means": "The provider is overloaded; no account is at fault.",
+    }
+    assert told["steps"][2]["wait_ms"] >= 500
+    assert told["steps"][3]["why"] == "connection reset"
+
+
+def test_closing_it_twice_leaves_nothing_behind() -> None:
+    rig = j.Rig()
+    journey = rig.journey()
+    journey.next()
+    assert rig.pool.load.busy == {"a": 1}
+    journey.close()
+    journey.close()
+    assert not rig.pool.load.busy
