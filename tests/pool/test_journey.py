@@ -9,7 +9,7 @@ import pytest
 from pool import journeys as j
 from tokenferry.cli._raw_answer import read_raw_answer
 from tokenferry.limits import classify, read_limits
-from tokenferry.pool import Give, Hop, Member, Roster, Step, Want
+from tokenferry.pool import Give, Hop, Member, Roster, Step, Try, Want
 from tokenferry.settings import PoolSettings
 
 ANSWERS = Path(__file__).parents[1] / "limits" / "answers"
@@ -46,7 +46,7 @@ def test_every_recorded_answer_leads_where_its_action_says(name: str) -> None:
     said = j.Reply(answer.status, headers, answer.body)
     journey = rig.journey(hops=hops)
     tried: list[str] = []
-    while isinstance(step := journey.next(), j.Try):
+    while isinstance(step := journey.next(), Try):
         rig.clock.pass_by(step.wait)
         tried.append(step.member.name)
         journey.answered(said.status, said.headers, said.body)
@@ -405,7 +405,7 @@ def test_a_story_tells_all_of_it() -> None:
     assert json.loads(json.dumps(told)) == told
     assert told["candidates"] == ["a", "b", "c"]
     assert [one["account"] for one in told["passed_over"]] == ["a"]
-    assert "window" in told["passed_over"][0]["why"]
+    assert told["passed_over"][0]["cause"] == "window"
     assert [(one["what"], one["account"]) for one in told["steps"]] == [
         ("tried", "b"),
         ("answered", "b"),

@@ -1,4 +1,6 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from tokenferry.limits import Verdict, classify, read_limits
@@ -7,7 +9,7 @@ from tokenferry.pool._member import Hop, Member, Want
 from tokenferry.pool._pick import Headers, Pick, text_headers
 from tokenferry.pool._refusals import capped, exhausted, forbidden, reasons, tired, unreachable
 from tokenferry.pool._steps import Give, Queue, Refuse, Step, Try
-from tokenferry.pool._story import Event, Story
+from tokenferry.pool._story import Event, Story, Tried, Unavailable
 
 if TYPE_CHECKING:
     from tokenferry.pool._pool import Pool
@@ -18,6 +20,8 @@ _IN_PLACE: Final = 2
 _FIRST_WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 10.0
 _GIVE: Final = Give()
+_NOBODY: Final[AbstractSet[str]] = frozenset()
+_NOTHING: Final[Mapping[str, Unavailable]] = MappingProxyType({})
 
 
 def _do_nothing() -> None:
@@ -31,36 +35,45 @@ class Journey:
     `Give` or `Refuse`, or `served` was reported. Then, or wherever it ends, call `close`.
     """
 
+    fingerprint = ""
+    """Of the credential that is presented; set it before reporting, for the story."""
+    wake: Callable[[], None] = staticmethod(_do_nothing)
+    """Called when a place is free for a journey in the queue. Set it before the first `next`."""
+    attempts = 0
+    """How often something was to be sent."""
+
+    # How it begins; most requests are over before any of it changes.
+    _plan: Plan = "choose"
+    _at = 0
+    _wait = 0.0
+    _turn = 0.0
+    _in_place = 0
+    _pick: Pick | None = None
+    _busy: Member | None = None
+    _granted: Pick | None = None
+    _last: Verdict | None = None
+    _tried: AbstractSet[str] = _NOBODY
+    _earlier: AbstractSet[str] = _NOBODY
+    _renewed: AbstractSet[str] = _NOBODY
+    _unavailable: Mapping[str, Unavailable] = _NOTHING
+    _unreachable: Mapping[str, str] = MappingProxyType({})
+    _has_hopped = False
+    _was_unexplained = False
+    _is_probing = False
+    _is_queued = False
+
     def __init__(self, pool: "Pool", hops: Sequence[Hop], want: Want) -> None:
         self.want = want
-        self.fingerprint = ""
-        """Of the credential that is presented; set it before reporting, for the story."""
-        self.wake: Callable[[], None] = _do_nothing
-        """Called when a place is free for a journey in the queue. Set it before the first `next`."""
-        self.attempts = 0
-        """How often something was to be sent."""
-        self.story = Story(pool, hops, want)
         self._pool = pool
         self._settings = pool.settings
-        self._hops = pool.order(hops)
+        self._hops = hops if len(hops) == 1 else pool.order(hops)
         self._began = pool.monotonic()
-        self._plan: Plan = "choose"
-        self._at = 0
-        self._wait = 0.0
-        self._pick: Pick | None = None
-        self._busy: Member | None = None
-        self._tried: set[str] = set()
-        self._earlier: set[str] = set()
-        self._unusable: set[str] = set()
-        self._renewed: set[str] = set()
-        self._in_place = 0
-        self._has_hopped = self._was_unexplained = False
-        self._is_probing = False
-        self._last: Verdict | None = None
-        self._turn = 0.0
-        self._unreachable: dict[str, str] = {}
-        self._granted: Pick | None = None
-        self._is_queued = False
+        self._events: list[tuple[float, Tried | Event]] = []
+
+    @property
+    def story(self) -> Story:
+        """What has befallen it until now."""
+        return Story(self._hops, self._began, tuple(self._events), self._unavailable)
 
     # -- asking
 
@@ -88,7 +101,7 @@ class Journey:
         """A good answer came, and goes to the client from here on: nothing is ever sent again."""
         assert self._pick is not None
         self._plan = "over"
-        self.story.note(Event("served", self._pick.member.name, self.fingerprint))
+        self._note(Event("served", self._pick.member.name, self.fingerprint))
         self._pool.served(self._hops[self._at], self.want, self._pick, headers)
         self._end_probe(has_failed=False)
 
@@ -115,7 +128,7 @@ class Journey:
         self._end_probe(has_failed=None)
         provider = hop.roster.provider
         is_first = provider not in self._unreachable
-        self._unreachable[provider] = reason
+        self._unreachable = {**self._unreachable, provider: reason}
         if is_first and not self._has_more():
             self._repeat(_FIRST_WAIT / 2)
         else:
@@ -135,8 +148,7 @@ class Journey:
         pick, _, pool = self._sent()
         self._end_probe(has_failed=None)
         pool.rest(pick.member, reason, retry_after)
-        self._unusable.add(pick.member.name)
-        self.story.unavailable[pick.member.name] = (reason, retry_after)
+        self._unavailable = {**self._unavailable, pick.member.name: Unavailable(reason, retry_after)}
         self.attempts -= 1  # nothing was sent
         self._plan = "choose"
         self._leave(Event("unavailable", pick.member.name, reason=reason, plan="choose"))
@@ -174,7 +186,7 @@ class Journey:
             case "return":
                 self._plan = "give"
             case "refresh" if is_refused_login:
-                self._renewed.add(pick.member.name)
+                self._renewed |= {pick.member.name}
                 self._plan, self._wait = "renew", 0.0
             case "refresh" | "fail-over":
                 self._plan = "choose"
@@ -217,11 +229,11 @@ class Journey:
     # -- finding the way
 
     def _choose(self) -> Pick | None:
-        is_first = not self.attempts and not self._unusable and self.want.pinned is None
+        is_first = not self.attempts and not self._unavailable and self.want.pinned is None
         return self._pool.pick(self._hops[self._at], self.want, self._passed(), is_first=is_first)
 
-    def _passed(self) -> set[str]:
-        return self._tried | self._unusable if self._unusable else self._tried
+    def _passed(self) -> AbstractSet[str]:
+        return self._tried | self._unavailable.keys() if self._unavailable else self._tried
 
     def _go_on(self) -> Step:
         while self._at < len(self._hops):
@@ -246,7 +258,7 @@ class Journey:
     def _next_provider(self) -> None:
         self._at += 1
         self._earlier |= self._tried
-        self._tried = set()
+        self._tried = _NOBODY
         self._in_place, self._has_hopped = 0, False
 
     def _try(self, pick: Pick, *, wait: float = 0.0, renew: bool = False, turn: float | None = None) -> Step:
@@ -263,16 +275,16 @@ class Journey:
         elif turn is None:
             pool.begin(pick.member)
         self._pick, self._busy, self._is_probing = pick, pick.member, pick.block is not None
-        self._tried.add(name)
+        self._tried |= {name}
         self.attempts += 1
         hop = self._hops[self._at]
-        step = Try(hop, pick.member, wait if turn is None else turn, renew, self._is_probing)
-        self.story.note(Event("tried", name, reason=pick.why, wait=step.wait, model=hop.model, pick=pick))
-        return step
+        wait = wait if turn is None else turn
+        self._note(Tried(pick, hop.model, wait))
+        return Try(hop, pick.member, wait, renew, self._is_probing)
 
     def _at_the_end(self) -> Step:
         """Nobody is ready."""
-        tried = self._earlier | self._tried | self._unusable
+        tried = self._earlier | self._tried | self._unavailable.keys()
         hops = list(enumerate(self._hops))
         for at, hop in hops if self._pool.load.is_capped else ():
             if (found := self._pool.next_turn(hop, self.want, tried)) is not None:
@@ -313,7 +325,7 @@ class Journey:
     def _refuse(self, refusal: Refuse) -> Refuse:
         self._plan = "over"
         self._release()
-        self.story.note(Event("refused", status=refusal.status, reason=refusal.message))
+        self._note(Event("refused", status=refusal.status, reason=refusal.message))
         return refusal
 
     # -- waiting for a place
@@ -323,12 +335,12 @@ class Journey:
             return self._refuse(capped())
         self._is_queued = True
         self._pool.waiting.append(self)
-        self.story.note(Event("queued"))
+        self._note(Event("queued"))
         return Queue(self._left())
 
     def offer(self, member: Member) -> bool:
         """Take the place that is free there, if it may serve this request."""
-        tried = self._earlier | self._tried | self._unusable
+        tried = self._earlier | self._tried | self._unavailable.keys()
         for at, hop in enumerate(self._hops):
             if (pick := self._pool.pick_only(hop, self.want, tried, member)) is not None:
                 self._at, self._granted, self._turn = at, pick, self._pool.begin(member)
@@ -364,11 +376,14 @@ class Journey:
         assert self._pick is not None
         return self._pick, self._hops[self._at], self._pool
 
+    def _note(self, event: Tried | Event) -> None:
+        self._events.append((self._pool.monotonic(), event))
+
     def _leave(self, event: Event) -> None:
         """What was tried has come to nothing. Its place is kept for one more try of the same."""
         if self._plan not in {"again", "renew"}:
             self._release()
-        self.story.note(event)
+        self._note(event)
 
     def _release(self) -> None:
         if self._busy is not None:

@@ -344,26 +344,30 @@ class Pool:
     def _first(self, view: View, tried: AbstractSet[str], at: float, *, is_serious: bool = True) -> Member | None:
         ready = view.ready
         if len(ready) > 1 and self._strategy(view.roster) == "round-robin":
-            ready = self._turned(view, is_serious=is_serious)
+            return self._next_in_turn(view, tried, at, is_serious=is_serious)
         for member in ready:
             if member.name not in tried and self._is_free(member, at):
                 return member
-        if self._resting:
-            # It had no credential a moment ago, but it is all there is.
-            for member in ready:
-                if member.name not in tried and self.load.has_place(member.name):
-                    return member
-        return None
+        return self._resting_one(view, tried)
 
-    def _turned(self, view: View, *, is_serious: bool) -> tuple[Member, ...]:
-        willing = len(view.ready) - len(view.reluctant)
-        if not willing:
-            return view.ready
-        turn = self._turns.get(view.roster.provider, 0)
-        if is_serious:
-            self._turns[view.roster.provider] = turn + 1
-        turn %= willing
-        return (*view.ready[turn:willing], *view.ready[:turn], *view.ready[willing:])
+    def _next_in_turn(self, view: View, tried: AbstractSet[str], at: float, *, is_serious: bool) -> Member | None:
+        ready, provider = view.ready, view.roster.provider
+        willing = len(ready) - len(view.reluctant) or len(ready)
+        turn = self._turns.get(provider, 0)
+        for place in range(len(ready)):
+            member = ready[(turn + place) % willing if place < willing else place]
+            if member.name not in tried and self._is_free(member, at):
+                if is_serious:
+                    self._turns[provider] = turn + place + 1
+                return member
+        return self._resting_one(view, tried)
+
+    def _resting_one(self, view: View, tried: AbstractSet[str]) -> Member | None:
+        """One that had no credential a moment ago, where there is nobody else."""
+        if not self._resting:
+            return None
+        free = (one for one in view.ready if one.name not in tried and self.load.has_place(one.name))
+        return next(free, None)
 
     def _probe(self, view: View, now: float) -> Pick | None:
         due = {name: self._probes.due(view.roster.by_name[name], block, now) for name, block in view.blocked.items()}

@@ -1,17 +1,23 @@
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from tokenferry.limits import Verdict
-from tokenferry.pool._member import Hop, Want
+from tokenferry.pool._member import Hop
 from tokenferry.pool._pick import Pick
 from tokenferry.state import Cooldown
 
-if TYPE_CHECKING:
-    from tokenferry.pool._pool import Pool
+
+class Tried(NamedTuple):
+    """A request was to be sent, after `wait` seconds."""
+
+    pick: Pick
+    model: str
+    wait: float
 
 
 class Event(NamedTuple):
-    """Something that befell a request."""
+    """What came of it, or befell the request otherwise."""
 
     kind: str
     account: str = ""
@@ -21,70 +27,67 @@ class Event(NamedTuple):
     benched: Cooldown | None = None
     plan: str = ""
     reason: str = ""
-    wait: float = 0.0
-    model: str = ""
-    pick: Pick | None = None
 
 
+class Unavailable(NamedTuple):
+    """Why an account had no credential, and in how many seconds it may have one."""
+
+    reason: str
+    retry_after: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Story:
     """What befell a request, for `tokenferry why`. Nothing in it is secret."""
 
-    __slots__ = ("_hops", "_pool", "_want", "began", "events", "unavailable")
-
-    def __init__(self, pool: "Pool", hops: Sequence[Hop], want: Want) -> None:
-        self._pool = pool
-        self._hops = hops
-        self._want = want
-        self.began = pool.monotonic()
-        self.events: list[tuple[float, Event]] = []
-        self.unavailable: dict[str, tuple[str, float | None]] = {}
-        """Accounts that had no credential: why, and in how many seconds they may have one."""
-
-    def note(self, event: Event) -> None:
-        self.events.append((self._pool.monotonic() - self.began, event))
+    hops: Sequence[Hop]
+    began: float
+    """By a clock that doesn't jump, as the events' times are."""
+    events: Sequence[tuple[float, Tried | Event]]
+    unavailable: Mapping[str, Unavailable]
+    """By account."""
 
     def last_of(self, account: str) -> Event | None:
-        """What befell it with this account last, but for its being tried."""
-        return next((one for _, one in reversed(self.events) if one.account == account and one.kind != "tried"), None)
+        """What came of this account last."""
+        found = (one for _, one in reversed(self.events) if isinstance(one, Event) and one.account == account)
+        return next(found, None)
 
     def to_json(self) -> dict[str, Any]:
         """All of it; may be called from any thread once the request has ended."""
         return {
-            "hops": [{"provider": hop.roster.provider, "model": hop.model} for hop in self._hops],
-            "candidates": list(dict.fromkeys(one.name for hop in self._hops for one in hop.roster.members)),
+            "hops": [{"provider": hop.roster.provider, "model": hop.model} for hop in self.hops],
+            "candidates": list(dict.fromkeys(one.name for hop in self.hops for one in hop.roster.members)),
             "passed_over": self._passed_over(),
-            "steps": [_step(at, event) for at, event in self.events],
+            "steps": [_step(at - self.began, event) for at, event in self.events],
         }
 
     def _passed_over(self) -> list[dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
         for _, event in self.events:
-            view = None if event.pick is None else event.pick.view
-            for account, block in () if view is None else view.blocked.items():
-                found.setdefault(
-                    account,
-                    {
-                        "account": account,
-                        "why": f"{block.cooldown.cause}: {block.cooldown.evidence}".rstrip(": "),
-                        "until": block.cooldown.until,
-                    },
-                )
+            if not isinstance(event, Tried):
+                continue
+            for account, (cooldown, _) in event.pick.view.blocked.items():
+                why = cooldown.evidence or cooldown.cause
+                told = {"account": account, "why": why, "cause": cooldown.cause, "until": cooldown.until}
+                found.setdefault(account, told)
         for account, (reason, _) in self.unavailable.items():
-            found.setdefault(account, {"account": account, "why": reason, "until": None})
+            found.setdefault(account, {"account": account, "why": reason, "cause": None, "until": None})
         return list(found.values())
 
 
-def _step(at: float, event: Event) -> dict[str, Any]:
-    told: dict[str, Any] = {"ms": round(at * 1000), "what": event.kind}
-    told |= {
-        key: value for key in ("account", "model", "fingerprint", "status", "plan") if (value := getattr(event, key))
-    }
+def _step(at: float, event: Tried | Event) -> dict[str, Any]:
+    told: dict[str, Any] = {"ms": round(at * 1000)}
+    if isinstance(event, Tried):
+        told |= {"what": "tried", "account": event.pick.member.name, "model": event.model, "why": event.pick.why}
+        if event.wait:
+            told["wait_ms"] = round(event.wait * 1000)
+        if event.pick.block is not None:
+            told["probe"] = True
+        return told
+    told["what"] = event.kind
+    told |= {key: value for key in ("account", "fingerprint", "status", "plan") if (value := getattr(event, key))}
     if event.reason:
         told["why"] = event.reason
-    if event.wait:
-        told["wait_ms"] = round(event.wait * 1000)
-    if event.pick is not None and event.pick.block is not None:
-        told["probe"] = True
     if event.verdict is not None:
         told |= {"cause": event.verdict.cause, "scope": event.verdict.scope, "means": event.verdict.reason}
     if event.benched is not None:

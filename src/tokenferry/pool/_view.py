@@ -9,6 +9,7 @@ from tokenferry.pool._usage import Usage
 from tokenferry.settings import Overage, Strategy
 
 OVERAGE: Final = "overage"
+_STALE: Final = 10.0
 
 
 class View:
@@ -69,6 +70,7 @@ class Views:
                 view.blocked[member.name] = block
         if key := self._key(strategy, family, now):
             ready.sort(key=key)
+            view.until = min(view.until, now + _STALE)  # windows end meanwhile
         ready += [view.roster.by_name[name] for name in view.reluctant]
         view.ready = tuple(ready)
         view.by_name = {member.name: member for member in ready}

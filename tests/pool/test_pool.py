@@ -1,0 +1,562 @@
+"""Who is chosen, and why not the others."""
+
+import json
+from collections import Counter
+from datetime import UTC, datetime
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pool import journeys as j
+from tokenferry.pool import Cleared, Hop, Journey, Learned, Member, Noted, Roster, Try, Want, affinity_key
+from tokenferry.pool._homes import Homes
+from tokenferry.settings import AccountCaps, PoolSettings, Strategy
+from tokenferry.state import Cooldown, Scope
+
+
+def told(utilization: float, *, reset: float = 9000.0, window: str = "5h", now: float = j.NOW) -> j.Reply:
+    """A good answer that tells how much is used up."""
+    name = j.UNIFIED + window.encode()
+    return j.Reply(
+        200,
+        (
+            (name + b"-status", b"allowed"),
+            (name + b"-utilization", str(utilization).encode()),
+            (name + b"-reset", b"%d" % (now + reset)),
+        ),
+    )
+
+
+def rig_of(strategy: Strategy, accounts: str = "abc", **options: object) -> j.Rig:
+    return j.Rig(tuple(accounts), settings=PoolSettings(strategy=strategy, **options))  # type: ignore[arg-type]
+
+
+def serve(rig: j.Rig, account: str, answer: j.Reply) -> None:
+    """Have exactly this account give this answer."""
+    journey = rig.journey(Want(pinned=account))
+    assert j.trying(journey.next()).member.name == account
+    j.reply(journey, answer)
+    journey.close()
+    rig.clock.pass_by(2)
+
+
+# -- strategies
+
+
+def test_by_priority_the_first_ready_one_serves_in_order_of_priority_then_of_the_list() -> None:
+    rig = j.Rig()
+    members = [
+        Member("late", "one", priority=200),
+        Member("x", "one"),
+        Member("y", "one"),
+        Member("early", "one", priority=1),
+    ]
+    hops = [Hop(Roster("one", tuple(members)), j.SONNET)]
+    assert [rig.serve(hops=hops) for _ in range(2)] == [["early"], ["early"]]
+    assert rig.serve(j.ANY, *[j.limited()] * 3, hops=hops) == ["early", "x", "y", "late"]
+
+
+def test_round_robin_takes_turns_among_those_that_are_ready() -> None:
+    rig = rig_of("round-robin")
+    assert [rig.serve()[0] for _ in range(6)] == ["a", "b", "c", "a", "b", "c"]
+    serve(rig, "b", j.limited())
+    assert Counter(rig.serve()[0] for _ in range(10)) == {"a": 5, "c": 5}
+
+
+def test_the_least_utilised_serves_and_what_is_unknown_counts_as_unused() -> None:
+    rig = rig_of("least-utilised")
+    serve(rig, "a", told(0.7))
+    serve(rig, "b", told(0.2))
+    serve(rig, "c", told(0.4))
+    assert rig.serve() == ["b"]
+    rig.clock.pass_by(2)
+    serve(rig, "b", told(0.9))
+    assert rig.serve() == ["c"]
+    rig.clock.pass_by(10_000)  # all windows are new
+    assert rig.serve() == ["a"]
+
+
+def test_a_window_of_another_family_counts_for_nothing() -> None:
+    rig = rig_of("least-utilised", "ab")
+    serve(rig, "a", told(0.9, window="7d_opus"))
+    serve(rig, "b", told(0.5))
+    assert rig.serve() == ["a"]
+    assert rig.serve(hops=[Hop(rig.roster, "claude-opus-4-5")]) == ["b"]
+
+
+def test_keys_are_compared_by_their_fullest_bucket() -> None:
+    def left(remaining: int) -> j.Reply:
+        return j.Reply(
+            200,
+            (
+                (b"anthropic-ratelimit-tokens-limit", b"100"),
+                (b"anthropic-ratelimit-tokens-remaining", b"%d" % remaining),
+            ),
+        )
+
+    rig = rig_of("least-utilised", "ab")
+    serve(rig, "a", left(10))
+    serve(rig, "b", left(90))
+    assert rig.serve() == ["b"]
+
+
+def test_what_is_made_new_the_soonest_is_drained_first() -> None:
+    rig = rig_of("drain-soonest-reset")
+    serve(rig, "a", told(0.1, window="7d", reset=500_000))
+    serve(rig, "b", told(0.1, window="7d", reset=90_000))
+    serve(rig, "c", told(0.1, window="7d", reset=200_000))
+    assert rig.serve() == ["b"]
+    rig.clock.pass_by(100_000)
+    assert rig.serve() == ["c"]
+
+
+@pytest.mark.parametrize("strategy", ["priority", "round-robin", "least-utilised", "drain-soonest-reset"])
+def test_a_providers_own_strategy_counts_before_that_of_the_pool(strategy: Strategy) -> None:
+    rig = rig_of(strategy)
+    own = Roster("one", rig.roster.members, "round-robin")
+    assert [rig.serve(hops=[Hop(own, j.SONNET)])[0] for _ in range(3)] == ["a", "b", "c"]
+
+
+# -- affinity
+
+
+def test_a_conversation_and_each_of_its_agents_stays_on_one_account() -> None:
+    rig = rig_of("round-robin")
+    keys = [affinity_key("k", session="s"), affinity_key("k", session="s", agent="one"), affinity_key("k", session="t")]
+    homes = [rig.serve(Want(key)) for key in keys]
+    assert homes == [["a"], ["b"], ["c"]]
+    for _ in range(4):
+        assert [rig.serve(Want(key)) for key in keys] == homes
+
+
+def test_requests_are_kept_together_by_session_else_header_else_client() -> None:
+    assert affinity_key("k", session="s", declared="d") == affinity_key("k", session="s")
+    different = {
+        affinity_key("k"),
+        affinity_key("l"),
+        affinity_key("k", declared="d"),
+        affinity_key("k", session="d"),
+        affinity_key("k", session="d", agent="e"),
+        affinity_key("l", session="d"),
+    }
+    assert len(different) == 6
+    assert len(affinity_key("k", session="s" * 10_000, agent="a" * 10_000)) < 300
+
+
+def test_a_detour_of_one_request_leaves_the_home_where_it_was() -> None:
+    rig = rig_of("round-robin")
+    want = Want("s")
+    assert rig.serve(want) == ["a"]
+    assert rig.serve(want, j.OVERLOADED, j.OVERLOADED)[-1] != "a"
+    assert rig.serve(want) == ["a"]
+    assert rig.serve(want, j.UNEXPLAINED)[-1] != "a"
+    assert rig.serve(want) == ["a"]
+
+
+def test_during_a_short_cooldown_the_conversation_is_a_guest_elsewhere_and_then_comes_home() -> None:
+    rig = rig_of("round-robin")
+    want = Want("s")
+    assert rig.serve(want) == ["a"]
+    guest = rig.serve(want, j.busy(60))[-1]
+    assert guest != "a"
+    rig.clock.pass_by(20)
+    second = rig.serve(want)
+    assert {rig.serve(want)[0] for _ in range(4)} == set(second)
+    rig.clock.pass_by(50)
+    assert rig.serve(want) == ["a"]
+
+
+def test_a_long_absence_moves_the_home_for_good() -> None:
+    rig = rig_of("round-robin")
+    want = Want("s")
+    rig.serve(want)
+    moved = rig.serve(want, j.limited(1000))[-1]
+    rig.clock.pass_by(1100)
+    assert {rig.serve(want)[0] for _ in range(4)} == {moved}
+
+
+def test_exhaustion_always_beats_affinity() -> None:
+    rig = rig_of("priority", "ab")
+    want = Want("s")
+    rig.serve(want)
+    rig.pool.records.note(Cooldown(Scope("account", "a"), "window", "swap", int(j.NOW) + 50, noted_at=int(j.NOW)))
+    assert rig.serve(want) == ["b"]
+
+
+def test_by_priority_a_better_account_takes_its_conversations_back() -> None:
+    rig = j.Rig()
+    hops = [Hop(Roster("one", (Member("sub", "one", priority=10), Member("key", "one", priority=90))), j.SONNET)]
+    want = Want("s")
+    assert rig.serve(want, j.limited(1000), hops=hops) == ["sub", "key"]
+    assert rig.serve(want, hops=hops) == ["key"]
+    rig.clock.pass_by(1100)
+    assert rig.serve(want, hops=hops) == ["sub"]
+
+
+def test_an_account_that_is_gone_is_nobodys_home() -> None:
+    rig = rig_of("priority")
+    want = Want("s")
+    rig.serve(want)
+    assert rig.serve(want, hops=[Hop(j.roster("one", "b", "c"), j.SONNET)]) == ["b"]
+
+
+def test_the_memory_of_homes_is_bounded_and_forgets_what_is_idle() -> None:
+    homes = Homes(most=3, idle=10)
+    for number in range(5):
+        homes.settle("one", str(number), "a", 0.0)
+    assert len(homes) == 3
+    assert homes.get("one", "1", 1.0) is None
+    assert homes.get("one", "2", 9.0) is not None
+    homes.settle("one", "5", "a", 9.0)
+    assert homes.get("one", "2", 9.0) is not None
+    assert homes.get("one", "2", 20.0) is None
+
+
+# -- organizations
+
+
+def test_keys_of_one_organization_share_its_limit() -> None:
+    rig = j.Rig()
+    # c answers first, so that its organization is known; then a is limited, and with it c, which shares it.
+    serve(rig, "c", j.Reply(200, ((b"anthropic-organization-id", b"org"),)))
+    assert rig.serve(j.ANY, j.busy(30, "org")) == ["a", "b"]
+    passed = {one.account: one.cause for one in rig.pool.select(rig.hops[0], j.ANY).passed_over}
+    assert passed == {"a": "rate-limit", "c": "rate-limit"}
+    assert rig.serve(hops=[Hop(rig.roster, "claude-opus-4-5")]) == ["a"]
+
+
+def test_an_organization_is_learned_once_and_told_on() -> None:
+    rig = j.Rig()
+    for _ in range(3):
+        serve(rig, "a", j.Reply(200, ((b"anthropic-organization-id", b"org"),)))
+    assert [(one.account, one.organization) for one in rig.pool.records.changes if isinstance(one, Learned)] == [
+        ("a", "org")
+    ]
+
+
+def test_a_subscriptions_limits_are_its_own_whatever_its_organization() -> None:
+    rig = j.Rig()
+    hops = [Hop(j.roster("one", "a", "b", kind="oauth", bills_subscription=True, organization="org"), j.SONNET)]
+    assert rig.serve(j.ANY, j.busy(30, "org"), hops=hops) == ["a", "b"]
+    assert rig.serve(hops=hops) == ["b"]
+
+
+# -- cooldowns
+
+
+@given(st.integers(1, 20_000))
+def test_an_account_is_never_passed_over_once_its_time_has_come(seconds: int) -> None:
+    rig = j.Rig(("a", "b"))
+    rig.serve(j.ANY, j.busy(seconds))
+    rig.clock.pass_by(seconds)
+    assert rig.serve() == ["a"]
+
+
+def test_headerless_failures_back_off_longer_each_time_and_start_anew_after_a_success() -> None:
+    rig = j.Rig(("a", "b"))
+    rejected = j.Reply(429, ((j.UNIFIED + b"status", b"rejected"),))
+    for _ in range(9):
+        serve(rig, "a", rejected)
+        rig.clock.pass_by(61)
+    assert rig.pool._failures
+    serve(rig, "a", j.OK)
+    assert not rig.pool._failures
+
+
+def test_select_tells_of_every_account_whether_it_would_serve_and_why_not() -> None:
+    rig = j.Rig(("a", "b", "c", "d", "e"), settings=PoolSettings(account_caps={"b": AccountCaps(concurrency=1)}))
+    serve(rig, "a", j.limited())
+    busy = rig.journey(Want(pinned="b"))
+    busy.next()
+    choice = rig.pool.select(rig.hops[0], Want(allowed=frozenset("abcd")), frozenset("c"))
+    assert choice.member is not None
+    assert choice.member.name == "d"
+    assert {one.account: one.reason for one in choice.passed_over} == {
+        "a": "The account has used up its window 5h.",
+        "b": "it has 1 requests at a time, as many as [pool] lets it have",
+        "c": "it was tried",
+        "e": "its client key may not use it",
+    }
+    busy.close()
+    assert rig.pool.select(rig.hops[0], j.ANY).passed_over[2].reason == "it could serve, and comes later"
+
+
+# -- probes
+
+
+def test_who_is_benched_long_is_tried_now_and_then_by_a_request_that_could_still_go_elsewhere() -> None:
+    rig = j.Rig(("a", "b"))
+    rig.serve(j.ANY, j.limited(9000))
+    began, probes = rig.clock.wall, []
+    while rig.clock.wall < began + 5000:
+        rig.clock.pass_by(10)
+        journey = rig.journey()
+        step = j.trying(journey.next())
+        if step.is_probe:
+            assert step.member.name == "a"
+            probes.append(rig.clock.wall - began)
+            j.reply(journey, j.limited(9000))
+            step = j.trying(journey.next())
+        assert step.member.name == "b"
+        j.reply(journey, j.OK)
+        journey.close()
+    gaps = [later - earlier for earlier, later in pairwise([0.0, *probes])]
+    assert gaps[0] >= 60
+    assert all(later >= earlier for earlier, later in pairwise(gaps))
+    assert 4 <= len(probes) <= 7
+
+
+def test_a_probe_that_goes_well_ends_the_cooldown_everywhere() -> None:
+    rig = j.Rig(("a", "b"))
+    rig.serve(j.ANY, j.limited(9000))
+    rig.clock.pass_by(61)
+    assert rig.serve() == ["a"]
+    assert rig.serve() == ["a"]
+    assert isinstance(rig.pool.records.changes[-1], Cleared)
+
+
+def test_one_probe_at_a_time() -> None:
+    rig = j.Rig(("a", "b"))
+    rig.serve(j.ANY, j.limited(9000))
+    rig.clock.pass_by(61)
+    first, second = rig.journey(), rig.journey()
+    assert j.trying(first.next()).is_probe
+    assert not j.trying(second.next()).is_probe
+    second.close()
+    first.close()
+    assert not j.trying(rig.journey().next()).is_probe  # nothing was found out, and it isn't asked again at once
+
+
+def test_a_probe_that_is_told_an_earlier_end_is_believed() -> None:
+    rig = j.Rig(("a", "b"))
+    rig.serve(j.ANY, j.limited(9000))
+    rig.clock.pass_by(61)
+    assert rig.serve(j.ANY, j.limited(100, now=rig.clock.wall)) == ["a", "b"]
+    (noted,) = rig.pool.records.of("account", "a")
+    assert noted.until is not None
+    assert noted.until <= rig.clock.wall + 131
+
+
+def test_what_ends_within_a_minute_is_waited_for() -> None:
+    rig = j.Rig(("a", "b"))
+    rig.serve(j.ANY, j.busy(120))
+    rig.clock.pass_by(100)
+    assert rig.serve() == ["b"]
+
+
+def test_a_subscription_with_a_usage_endpoint_is_not_probed_by_requests_while_others_serve() -> None:
+    rig = j.Rig()
+    hops = [Hop(j.roster("one", "a", "b", has_usage_url=True, bills_subscription=True), j.SONNET)]
+    rig.serve(j.ANY, j.limited(9000), hops=hops)
+    rig.clock.pass_by(4000)
+    assert rig.serve(hops=hops) == ["b"]
+    rig.serve(j.ANY, j.limited(9000, now=rig.clock.wall), hops=hops)
+    rig.clock.pass_by(61)
+    assert rig.serve(hops=hops) == ["a"]  # nobody else is left
+
+
+@given(st.data())
+def test_an_account_that_recovers_early_serves_again_within_a_minute_where_nobody_else_can(data: st.DataObject) -> None:
+    """No cooldown outlives recovery: not one of hours, and not one without an end."""
+    rig = j.Rig(("a", "b"))
+    answers = [j.limited(17_000), j.limited(500_000, window="7d"), j.BROKE, j.UNPAID, j.REFUSED]
+    truth = {name: data.draw(st.sampled_from(answers)) for name in "ab"}
+    recovers = {name: rig.clock.wall + data.draw(st.integers(0, 4000)) for name in "ab"}
+    served_at = None
+    while served_at is None and rig.clock.wall < j.NOW + 5000:
+        journey = rig.journey()
+        while isinstance(step := journey.next(), Try):
+            name = step.member.name
+            if rig.clock.wall >= recovers[name]:
+                served_at = rig.clock.wall
+                j.reply(journey, j.OK)
+            else:
+                j.reply(journey, truth[name])
+        journey.close()
+        rig.clock.pass_by(1)
+    assert served_at is not None
+    assert served_at <= min(recovers.values()) + 62
+
+
+def test_a_credential_that_the_vendor_takes_from_claude_code_alone_is_never_probed() -> None:
+    rig = j.Rig(("a", "b"))
+    message = "This credential is only authorized for use with Claude Code."
+    refusal = json.dumps({"type": "error", "error": {"type": "invalid_request_error", "message": message}}).encode()
+    journey = rig.journey()
+    journey.next()
+    j.reply(journey, j.Reply(400, (), refusal))
+    j.giving(journey.next())
+    rig.clock.pass_by(500_000)
+    assert rig.serve() == ["b"]
+    assert j.refusal(rig.journey(Want(pinned="a")).next()).retry_after is None
+
+
+# -- caps
+
+
+def capped(queue: int = 10, total: float = 120.0, **caps: float) -> j.Rig:
+    return j.Rig(("a", "b"), settings=PoolSettings(queue=queue, total=total, caps=AccountCaps(**caps)))  # type: ignore[arg-type]
+
+
+def test_at_most_so_many_requests_at_a_time_then_the_next_account_then_a_queue_in_order() -> None:
+    rig = capped(concurrency=1)
+    running = [rig.journey() for _ in range(2)]
+    assert [j.trying(one.next()).member.name for one in running] == ["a", "b"]
+    woken: list[int] = []
+    waiting: list[Journey] = []
+    for number in range(3):
+        journey = rig.journey()
+        journey.wake = lambda number=number: woken.append(number)  # type: ignore[misc]
+        assert j.queueing(journey.next()).seconds > 0
+        waiting.append(journey)
+    running[1].close()
+    assert woken == [0]
+    assert j.trying(waiting[0].next()).member.name == "b"
+    # Whoever comes now is behind those that wait.
+    late = rig.journey()
+    j.queueing(late.next())
+    running[0].close()
+    assert woken == [0, 1]
+    assert j.trying(waiting[1].next()).member.name == "a"
+    waiting[2].close()
+    late.close()
+    waiting[0].close()
+    waiting[1].close()
+    assert not rig.pool.waiting
+    assert not rig.pool.load.busy
+
+
+def test_a_place_that_was_granted_to_who_left_goes_to_the_next() -> None:
+    rig = capped(concurrency=1)
+    running = [rig.journey() for _ in range(2)]
+    for journey in running:
+        journey.next()
+    first, second = rig.journey(), rig.journey()
+    j.queueing(first.next())
+    j.queueing(second.next())
+    running[0].close()
+    first.close()
+    assert j.trying(second.next()).member.name == "a"
+
+
+def test_the_queue_is_bounded_and_so_is_the_waiting() -> None:
+    rig = capped(queue=1, total=30, concurrency=1)
+    for _ in range(2):
+        rig.journey().next()
+    waiting = rig.journey()
+    assert j.queueing(waiting.next()).seconds == 30
+    refusal = j.refusal(rig.journey().next())
+    assert (refusal.status, refusal.cause, refusal.retry_after) == (429, "at_capacity", 1)
+    rig.clock.pass_by(10)
+    assert j.queueing(waiting.next()).seconds == 20
+    rig.clock.pass_by(20)
+    assert j.refusal(waiting.next()).cause == "at_capacity"
+    assert not rig.pool.waiting
+
+
+def test_requests_per_second_are_spread_over_accounts_and_then_over_time() -> None:
+    rig = capped(rate=2.0, queue=3)
+    steps = [j.trying(rig.journey().next()) for _ in range(6)]
+    assert [(step.member.name, step.wait) for step in steps] == [
+        ("a", 0.0),
+        ("b", 0.0),
+        ("a", 0.5),
+        ("b", 0.5),
+        ("a", 1.0),
+        ("b", 1.0),
+    ]
+    rig.clock.pass_by(1.5)
+    assert j.trying(rig.journey().next()).wait == 0.0
+
+
+def test_no_more_wait_for_their_turn_than_the_queue_holds() -> None:
+    rig = capped(rate=1.0, queue=2)
+    waits = [j.trying(rig.journey().next()).wait for _ in range(6)]
+    assert waits == [0.0, 0.0, 1.0, 1.0, 2.0, 2.0]
+    assert j.refusal(rig.journey().next()).cause == "at_capacity"
+
+
+# -- quota
+
+
+def test_a_threshold_is_warned_about_once_and_again_after_a_roll_over(caplog: pytest.LogCaptureFixture) -> None:
+    rig = rig_of("priority", quota_threshold=0.8)
+
+    def warnings() -> int:
+        return caplog.text.count("of its window 5h")
+
+    serve(rig, "a", told(0.5))
+    assert warnings() == 0
+    serve(rig, "a", told(0.85))
+    assert "account a has used up 85 % of its window 5h" in caplog.text
+    for jitter in (1, -2, 2, 0):
+        serve(rig, "a", told(0.9, reset=9000 + jitter))
+    assert warnings() == 1
+    serve(rig, "b", told(0.9))
+    assert warnings() == 2
+    serve(rig, "a", told(0.9, reset=9000 + 18_000))
+    assert warnings() == 3
+
+
+# -- overage
+
+
+def billed(rig: j.Rig) -> j.Reply:
+    headers = (
+        (j.UNIFIED + b"status", b"allowed"),
+        (j.UNIFIED + b"representative-claim", b"overage"),
+        (j.UNIFIED + b"overage-status", b"allowed"),
+        (j.UNIFIED + b"5h-status", b"rejected"),
+        (j.UNIFIED + b"5h-reset", b"%d" % (rig.clock.wall + 5000)),
+    )
+    return j.Reply(200, headers)
+
+
+def test_an_account_that_bills_beyond_its_subscription_serves_as_the_operator_says(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    allowed, avoided, refused = (rig_of("priority", "ab", overage=one) for one in ("allow", "avoid", "refuse"))
+    for rig in (allowed, avoided, refused):
+        serve(rig, "a", billed(rig))
+        assert caplog.text.count("account a: its use is billed beyond its subscription now") == 1
+        serve(rig, "a", billed(rig)) if rig is not refused else None
+        assert caplog.text.count("account a: its use is billed beyond its subscription now") == 1
+        caplog.clear()
+    assert allowed.serve() == ["a"]
+    assert avoided.serve() == ["b"]
+    assert refused.serve() == ["b"]
+    for rig in (avoided, refused):
+        serve(rig, "b", j.limited(90_000, window="7d", now=rig.clock.wall))
+    assert avoided.serve() == ["a"]
+    assert "a: its use is billed beyond its subscription now" in j.refusal(refused.journey().next()).message
+    for rig in (avoided, refused):
+        rig.clock.pass_by(5000)
+        rig.serve()  # finds out whether the other one must still be passed over
+        assert rig.serve() == ["a"]
+
+
+# -- records
+
+
+def test_what_is_found_out_is_told_to_be_written_down() -> None:
+    rig = j.Rig()
+    rig.serve(j.ANY, j.limited())
+    (change,) = rig.pool.records.changes
+    assert isinstance(change, Noted)
+    cooldown = change.cooldown
+    assert (cooldown.scope, cooldown.cause, cooldown.source) == (Scope("account", "a"), "window", "answer")
+    assert cooldown.noted_at == int(j.NOW)
+    assert cooldown.until is not None
+    assert datetime.fromtimestamp(cooldown.until, UTC).year == 2027
+
+
+def test_settings_may_change_while_requests_are_under_way() -> None:
+    rig = j.Rig()
+    journey = rig.journey()
+    journey.next()
+    rig.pool.configure(PoolSettings(strategy="round-robin", attempts=1))
+    j.reply(journey, j.limited())
+    assert j.trying(journey.next()).member.name == "b"
+    assert json.dumps(journey.story.to_json())
