@@ -13,11 +13,13 @@
     + RefreshFailed
     + RefreshUncertain
     + LockTimeout
+    + NeedsUnlock
   x LoginFailed
   x PolicyRefused
   x CredentialRefused
   x UnsafeFile
   x CorruptFile
+    + SealKeyLost
   x StorageFailed
   x Conflict
 
@@ -34,10 +36,12 @@ __all__ = [
     "LockTimeout",
     "LoginFailed",
     "NeedsLogin",
+    "NeedsUnlock",
     "PolicyRefused",
     "RefreshBusy",
     "RefreshFailed",
     "RefreshUncertain",
+    "SealKeyLost",
     "StorageFailed",
     "TokenferryError",
     "TryLater",
@@ -129,6 +133,10 @@ class LockTimeout(TryLater):
         self.holder = holder
 
 
+class NeedsUnlock(TryLater):
+    """What is sealed can't be opened now: the keyring with its key is locked, or the key file isn't there."""
+
+
 class LoginFailed(TokenferryError):  # noqa: N818  # see UnknownName
     """A login came to nothing: it was refused, timed out, or was answered by somebody else. Nothing was stored."""
 
@@ -155,6 +163,10 @@ class CorruptFile(TokenferryError):  # noqa: N818  # see UnknownName
     """A file that can't be understood. It is left as it is."""
 
     exit_code = 8
+
+
+class SealKeyLost(CorruptFile):
+    """The place where the key of something sealed should rest is open, and holds another one or none."""
 
 
 class StorageFailed(TokenferryError):  # noqa: N818  # see UnknownName

@@ -1,4 +1,4 @@
-"""`Secret`, a value that never shows itself; `Fields`, JSON that may hold some; and a log filter against the rest."""
+"""`Secret`, a value that never shows itself; `Fields` and `HiddenBytes`, which may hold some; a log filter."""
 
 import hmac
 import json
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 if TYPE_CHECKING:
     import logging
 
-__all__ = ["Fields", "Redactor", "Secret", "fingerprint", "parse_json", "parse_object"]
+__all__ = ["Fields", "HiddenBytes", "Redactor", "Secret", "fingerprint", "parse_json", "parse_object"]
 
 _REDACTED: Final = "[redacted]"
 
@@ -79,6 +79,17 @@ def _fault(value: object) -> str | None:
     if not all("!" <= character <= "~" for character in value):
         return "a secret must be printable ASCII without blanks or line breaks"
     return None
+
+
+class HiddenBytes(bytes):
+    """Bytes that may hold secrets: their repr, and so a traceback's locals, shows their number alone."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} bytes>"
+
+    __str__ = __repr__
 
 
 class Fields(dict[str, Any]):

@@ -94,6 +94,11 @@ class Home:
         return self.path / "policy.json"
 
     @property
+    def seal(self) -> Path:
+        """Says that the documents are sealed, and where the key rests; absent where they aren't."""
+        return self.path / "seal.json"
+
+    @property
     def locks(self) -> Path:
         return self.path / "locks"
 

@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -26,9 +27,11 @@ from tokenferry.oauth import Answer, Lost, NotSent, TokenRequest
 from tokenferry.refresh import Attempt, Flight, Job, ProcessIdentity, Result, Verdict, WarmCredential
 from tokenferry.refresh import _flow as flow
 from tokenferry.sandbox import Sandbox
+from tokenferry.sealing import Marker, Place, SealKey
 from tokenferry.secret import Secret
 from tokenferry.settings import Home, PolicySettings
-from tokenferry.stores import Disk, FileStore
+from tokenferry.stores import Disk, FileStore, Seal
+from tokenferry.stores._sealed import SealedDocument
 
 
 def canary(name: str) -> str:
@@ -100,6 +103,60 @@ def test_no_outcome_shows_a_token(rig: Rig, log: io.StringIO, monkeypatch: pytes
     broker.invalidate(NAME, Secret(ACCESS))
     seen = [log.getvalue(), repr(broker.statistics(NAME)), repr(broker.journal.verdict(NAME)), names(rig.home)]
     assert not shows("\n".join(seen), *CANARIES)
+
+
+@pytest.fixture
+def seal_key(rig: Rig, tmp_path: Path) -> str:
+    """A sealed home; the key is in a file elsewhere, and in memory."""
+    path = tmp_path / "stick" / "key"
+    seal = Seal.of(rig.home)
+    key = seal.new_key(Place(path))
+    seal.mark(Marker(((key.id, Place(path)),)))
+    return key.secret.reveal()
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_no_outcome_in_a_sealed_home_shows_a_token_or_its_key(
+    rig: Rig, log: io.StringIO, monkeypatch: pytest.MonkeyPatch, seal_key: str, name: str
+) -> None:
+    test_no_outcome_shows_a_token(rig, log, monkeypatch, name)
+    assert not shows(log.getvalue(), seal_key)
+    for folder in (rig.home.accounts, rig.home.journal):
+        for path in folder.iterdir():
+            assert not shows(path.read_text("latin-1"), seal_key, *CANARIES)
+
+
+@pytest.mark.parametrize("operation", ["send", "write", "fsync", "rename", "sync_folder"])
+def test_no_defect_below_shows_the_sealing_key(rig: Rig, log: io.StringIO, seal_key: str, operation: str) -> None:
+    rig.put(CREDENTIAL)
+    rig.endpoint.script.append(granted(expires_in=3600))
+    changes: dict[str, Any] = {"send": raising} if operation == "send" else {}
+    if operation != "send":
+        changes["store"] = FileStore(rig.home, disk=BrokenDisk(operation), seal=Seal.of(rig.home))
+    with pytest.raises(ZeroDivisionError) as caught:
+        rig.broker(**changes).resolve(NAME)
+    assert not leaks(caught.value, seal_key, *CANARIES)
+    assert not shows(log.getvalue(), seal_key, *CANARIES)
+
+
+def test_no_key_file_or_document_that_is_broken_shows_the_sealing_key(rig: Rig, seal_key: str, tmp_path: Path) -> None:
+    rig.put(CREDENTIAL)
+    path, document_path = tmp_path / "stick" / "key", rig.store.path(NAME)
+    whole = document_path.read_bytes()
+    for text, raw in (
+        (f"{seal_key}x\n", whole),
+        (f"# {seal_key}\n", whole),
+        (SealKey.new().secret.reveal() + "\n", whole),
+        (f"{seal_key}\n", whole.replace(b'"generation": 1', b'"generation": 9')),
+    ):
+        path.write_text(text)
+        document_path.write_bytes(raw)
+        fresh = Seal(rig.home)
+        with pytest.raises(TokenferryError) as caught:
+            rig.broker(store=FileStore(rig.home, seal=fresh)).resolve(NAME)
+        assert not leaks(caught.value, seal_key, *CANARIES)
+        assert not shows(rendered(caught.value), seal_key, *CANARIES)
+        assert seal_key not in f"{fresh!r} {fresh.keys!r}"
 
 
 def error_of(call: Callable[[], Any]) -> BaseException | None:
@@ -202,6 +259,7 @@ def test_no_object_shows_a_token_or_lets_itself_be_pickled_with_one(rig: Rig) ->
         CREDENTIAL,
         CREDENTIAL.secret,
         CREDENTIAL.to_json(),
+        SealedDocument.seal(whole, SealKey.new()),
         replace(attempt, answer=CREDENTIAL),
         Verdict("failed", attempt.token, 0.0, "reason"),
         Flight(job),

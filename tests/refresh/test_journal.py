@@ -1,3 +1,5 @@
+import json
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -7,10 +9,13 @@ from hypothesis import strategies as st
 
 from refresh.rig import LIFETIME, token
 from tokenferry.credentials import OAuthToken
-from tokenferry.errors import CorruptFile, StorageFailed, UnsafeFile
+from tokenferry.errors import CorruptFile, NeedsUnlock, StorageFailed, UnsafeFile
 from tokenferry.refresh import Attempt, FileJournal, Journal, MemoryJournal, ProcessIdentity, Verdict
 from tokenferry.refresh._journal import AttemptState
+from tokenferry.sealing import Marker, Place, SealKey
 from tokenferry.secret import Fields, Secret
+from tokenferry.settings import Home
+from tokenferry.stores import Seal
 
 NAME = "work"
 HEADER = 4096
@@ -174,3 +179,109 @@ def test_a_readable_journal_is_refused(folder: Path) -> None:
     (folder / f"{NAME}.attempt").chmod(0o644)
     with pytest.raises(UnsafeFile, match="chmod 0600"):
         journal.attempt(NAME)
+
+
+# -- in a sealed home
+
+
+KEY = SealKey.new()
+
+
+class _Sealed(_Fresh):
+    """The same in a sealed home."""
+
+    def __enter__(self) -> FileJournal:
+        super().__enter__()
+        return sealed(Path(self._folder.name) / "journal", KEY)
+
+
+def sealed(folder: Path, *keys: SealKey) -> FileJournal:
+    seal = Seal(Home(folder.parent), keys=keys)
+    if seal.marker() is None:
+        seal.mark(Marker(((KEY.id, Place(Path("/nowhere/key"))),)))
+    return FileJournal(folder, seal=seal)
+
+
+@given(attempts, tokens, states)
+def test_a_sealed_answer_comes_back_as_it_was(attempt: Attempt, answer: OAuthToken, state: AttemptState) -> None:
+    with _Sealed() as journal:
+        journal.begin(NAME, attempt)
+        journal.answer(NAME, attempt, answer)
+        journal.mark(NAME, attempt, state)
+        raw = journal._attempt(NAME).read_bytes()
+        assert len(raw) == SIZE
+        assert answer.secret.reveal().encode() not in raw or len(answer.secret.reveal()) < 8
+        found = sealed(journal._folder, KEY).attempt(NAME)
+        assert found is not None
+        assert (found.state, found.answer) == (state, answer)
+
+
+def test_without_the_key_nothing_is_begun(folder: Path) -> None:
+    sealed(folder, KEY)
+    with pytest.raises(NeedsUnlock, match="/nowhere/key"):
+        sealed(folder).begin(NAME, ATTEMPT)
+    assert not folder.exists()
+
+
+def test_an_attempt_without_an_answer_needs_no_key_to_be_judged(folder: Path) -> None:
+    journal = sealed(folder, KEY)
+    journal.begin(NAME, ATTEMPT)
+    assert sealed(folder).attempt(NAME) == ATTEMPT
+    journal.answer(NAME, ATTEMPT, token())
+    with pytest.raises(NeedsUnlock):
+        sealed(folder).attempt(NAME)
+
+
+def test_the_key_is_in_memory_from_the_beginning_to_the_answer(folder: Path) -> None:
+    """Whatever becomes of the keyring, the marker and the home's key meanwhile."""
+    journal = sealed(folder, KEY)
+    journal.begin(NAME, ATTEMPT)
+    Seal(Home(folder.parent)).mark(Marker((("0" * 16, Place(Path("/nowhere/other"))),)))
+    journal.answer(NAME, ATTEMPT, token())
+    found = sealed(folder, KEY).attempt(NAME)
+    assert found is not None
+    assert found.answer == token()
+
+
+def test_an_answer_that_was_tampered_with_or_moved_is_no_answer_and_no_absent_one(folder: Path) -> None:
+    journal = sealed(folder, KEY)
+    journal.begin(NAME, ATTEMPT)
+    journal.answer(NAME, ATTEMPT, token())
+    path = journal._attempt(NAME)
+    raw = path.read_bytes()
+    other = journal._attempt("other")
+    body = raw[HEADER:].partition(b"\n")[2].rstrip(b"\0")
+    fields = json.loads(body)
+    box = fields["sealed"]
+    changed = json.dumps(fields | {"sealed": box[:30] + ("A" if box[30] != "A" else "B") + box[31:]}).encode()
+    head = sha256(changed).hexdigest().encode() + b" %d\n" % len(changed)
+    for place, content in (
+        (path, raw[:HEADER] + head + changed),
+        (path, raw.replace(ATTEMPT.token.encode(), b"c" * 64)),
+        (path, raw.replace(ATTEMPT.id.encode(), b"d" * 16)),
+        (other, raw),
+    ):
+        place.write_bytes(content)
+        place.chmod(0o600)
+        with pytest.raises(CorruptFile, match="so keep it"):
+            journal.attempt("other" if place is other else NAME)
+
+
+def test_an_answer_is_sealed_anew_and_unsealed_in_place(folder: Path) -> None:
+    plain = FileJournal(folder)
+    plain.begin(NAME, ATTEMPT)
+    plain.answer(NAME, ATTEMPT, token())
+    plain.mark(NAME, ATTEMPT, "uncertain")
+    before = plain.attempt(NAME)
+    journal = sealed(folder, KEY)
+    journal.rewrite(NAME)
+    raw = journal._attempt(NAME).read_bytes()
+    assert len(raw) == SIZE
+    assert b"access-0" not in raw
+    assert journal.attempt(NAME) == before
+    Seal(Home(folder.parent)).mark(Marker(((KEY.id, Place()),), is_opening=True))
+    journal.rewrite(NAME)
+    assert FileJournal(folder).attempt(NAME) == before
+    journal.close(NAME)
+    journal.rewrite(NAME)
+    assert not journal._attempt(NAME).exists()

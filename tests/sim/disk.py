@@ -65,6 +65,10 @@ class VirtualDisk(Disk):
         """Whether a bystander sees these bytes in a file."""
         return path in self._names and data in self._names[path].data
 
+    def holds(self, data: bytes) -> bool:
+        """Whether any file of ours holds these bytes."""
+        return any(data in inode.data for inode in self._names.values())
+
     def _step(self, *, writes: bool = True) -> None:
         self.operations += 1
         if self.is_dying or (self.die_at is not None and self.operations >= self.die_at):

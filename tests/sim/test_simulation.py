@@ -40,7 +40,17 @@ def test_no_schedule_breaks_an_invariant() -> None:
         assert not machine.violations, report(seed, machine)
 
 
-@pytest.mark.parametrize("make", [Machine, expired], ids=["our file", "Claude Code's"])
+def in_clear(seed: int, weather: Weather) -> Machine:
+    return Machine(3 * seed + 1, weather)
+
+
+def sealed(seed: int, weather: Weather) -> Machine:
+    machine = Machine(3 * seed, weather)
+    assert machine.is_sealed
+    return machine
+
+
+@pytest.mark.parametrize("make", [in_clear, sealed, expired], ids=["our file", "our sealed file", "Claude Code's"])
 @pytest.mark.parametrize("power", [False, True], ids=["kill", "power cut"])
 def test_a_crash_at_any_disk_operation_loses_nothing_that_was_answered(
     make: Callable[[int, Weather], Machine], *, power: bool

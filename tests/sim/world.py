@@ -1,11 +1,14 @@
 """Virtual processes on one virtual machine, stepped by one queue of events in virtual time."""
 
+import contextlib
 import heapq
 import random
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from typing_extensions import override
 
 from sim.disk import Killed, VirtualDisk
 from sim.server import Presentation, Server
@@ -15,11 +18,13 @@ from tokenferry.oauth import Answer, Lost, NotSent, OAuthEndpoints, Transmission
 from tokenferry.refresh import FileJournal, Job, ProcessIdentity, Result, World
 from tokenferry.refresh import _effects as effects
 from tokenferry.refresh._flow import refresh_flow
+from tokenferry.sealing import Marker, Place, SealKey
 from tokenferry.secret import Secret
 from tokenferry.settings import Home, RefreshSettings
-from tokenferry.stores import Account, Document, FileStore, Store
+from tokenferry.stores import Account, Document, FileStore, Seal, Store
 
 NAME = "alice"
+KEY = SealKey.parse("tfs_" + "5a" * 32) or SealKey.new()
 BOOT = "boot"
 _URL = "https://auth.invalid/token"
 
@@ -76,8 +81,19 @@ class Process:
 FlowFactory = Callable[[Job, World], Generator[effects.Effect, Any, Result]]
 
 
+class VirtualSeal(Seal):
+    """Nobody else writes the marker of a virtual home, so its lock is none."""
+
+    @override
+    def held(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+
 class Machine:
-    """The simulation. `log` says what happened, for the reader of a failure."""
+    """The simulation. `log` says what happened, for the reader of a failure.
+
+    Every third home is sealed: then no token may ever be seen on its disk.
+    """
 
     def __init__(self, seed: int, weather: Weather, flow: FlowFactory = refresh_flow) -> None:
         self.rng = random.Random(seed)
@@ -88,7 +104,11 @@ class Machine:
         self.disk = VirtualDisk(self.rng)
         home = Home(Path("/virtual"))
         self.disk.now = self.now
-        self.journal = FileJournal(home.journal, disk=self.disk)
+        self.seal = VirtualSeal(home, disk=self.disk, keys=[KEY])
+        self.is_sealed = seed % 3 == 0
+        if self.is_sealed:
+            self.seal.mark(Marker(((KEY.id, Place()),)))
+        self.journal = FileJournal(home.journal, disk=self.disk, seal=self.seal)
         self.attempt_path = home.journal / f"{NAME}.attempt"
         self.server = Server(grace=weather.grace)
         self.time = 1_800_000_000.0
@@ -130,7 +150,7 @@ class Machine:
     # -- the account
 
     def _open_store(self) -> Store:
-        return FileStore(Home(Path("/virtual")), disk=self.disk)
+        return FileStore(Home(Path("/virtual")), disk=self.disk, seal=self.seal)
 
     def _seed_account(self) -> None:
         tokens = self.server.login()
@@ -340,6 +360,13 @@ class Machine:
         if old.refresh and old.refresh != new.refresh and self.server.is_live(old.refresh.reveal()):
             self.violations.append(f"p{process.identity.pid} overwrites the live chain {old.refresh.reveal()}")
         self.note(f"p{process.identity.pid} publishes {new.refresh and new.refresh.reveal()}")
+        self._check_sealed(new)
+
+    def _check_sealed(self, token: OAuthToken) -> None:
+        """In a sealed home no file holds a token in clear, whoever wrote it."""
+        values = [secret.reveal().encode() for secret in (token.secret, token.refresh) if secret is not None]
+        if self.is_sealed and any(self.disk.holds(value) for value in values):
+            self.violations.append("a token lies in clear in a sealed home")
 
     def _acquire(self, process: Process, effect: effects.Acquire) -> None:
         if self.holder is None:

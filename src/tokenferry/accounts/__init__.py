@@ -9,6 +9,7 @@ from tokenferry.accounts._machine import machine_id
 from tokenferry.accounts._offer import Found, Offer
 from tokenferry.accounts._publication import Content, Publication
 from tokenferry.accounts._publish import Publications, Standing
+from tokenferry.accounts._sealing import Sealing, SealResult, SealState, SealWord, lies_in, seal_state
 from tokenferry.accounts._sources import Surroundings, attachable, look_around, look_into, look_through
 
 __all__ = [
@@ -24,6 +25,10 @@ __all__ = [
     "Offer",
     "Publication",
     "Publications",
+    "SealResult",
+    "SealState",
+    "SealWord",
+    "Sealing",
     "Standing",
     "Surroundings",
     "Target",
@@ -37,6 +42,7 @@ __all__ = [
     "exported",
     "hand_over",
     "identity_labels",
+    "lies_in",
     "look_around",
     "look_into",
     "look_through",
@@ -45,6 +51,7 @@ __all__ = [
     "pending_hand_over",
     "read_credential",
     "refuse_temporary",
+    "seal_state",
     "take_back",
     "write_export",
 ]

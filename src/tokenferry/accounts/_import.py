@@ -1,10 +1,9 @@
-import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from tokenferry.accounts._book import AccountBook
 from tokenferry.accounts._offer import Found, Holdings, Offer, judge
-from tokenferry.errors import Conflict, TokenferryError, UsageError
+from tokenferry.errors import Conflict, NeedsUnlock, TokenferryError, UsageError
 from tokenferry.providers import Provider
 from tokenferry.stores import Document, check_account_name
 
@@ -62,5 +61,9 @@ def _of(found: Found, provider: str | None) -> Found:
 
 def _documents(book: AccountBook) -> Iterator[Document]:
     for name in book.store.names():
-        with contextlib.suppress(TokenferryError):
+        try:
             yield book.store.read(name)
+        except NeedsUnlock:
+            raise  # what can't be seen now may be the login that is offered
+        except TokenferryError:
+            continue

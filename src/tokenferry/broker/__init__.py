@@ -9,6 +9,7 @@ from tokenferry.broker._claude_code import (
 )
 from tokenferry.broker._default import aresolve, default_broker, invalidate, resolve
 from tokenferry.broker._kept_login import KeptLogin, check_login_name, keep_login
+from tokenferry.broker._opening import open_sealing
 from tokenferry.broker._publisher import Published, Publisher
 from tokenferry.broker._revocation import Revocation
 
@@ -25,6 +26,7 @@ __all__ = [
     "interrupted_move",
     "invalidate",
     "keep_login",
+    "open_sealing",
     "resolve",
     "swap_to_next_available_account",
     "use_for_claude_code",

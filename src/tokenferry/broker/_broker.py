@@ -117,8 +117,9 @@ class Broker:
         if isinstance(store, FileStore) and home is None and journal is None:
             raise UsageError("the journal of a file store lies in its home, so name that: Broker(home=...)")
         on_disk = home if isinstance(store, FileStore | AttachedStore) else None
+        self._seal = store.seal if isinstance(store, FileStore | AttachedStore) else None
         if journal is None:
-            journal = FileJournal(on_disk.journal) if on_disk else MemoryJournal()
+            journal = FileJournal(on_disk.journal, seal=self._seal) if on_disk else MemoryJournal()
         self._rules = _Rules(providers if providers is not None else builtin_providers(), policy or PolicySettings())
         self.machine = machine_id()
         self.home = home
@@ -187,8 +188,8 @@ class Broker:
 
         `min_ttl` asks for that many seconds of life, as far as the provider grants so long a one. Without a name it is
         the account that TOKENFERRY_ACCOUNT, `tokenferry use`, or being the only one picks. Raises `UnknownAccount`,
-        `NeedsLogin`, `RefreshBusy`, `RefreshFailed`, `RefreshUncertain`, `CredentialRefused`, `PolicyRefused`,
-        `UnsafeFile`, `CorruptFile`.
+        `NeedsLogin`, `NeedsUnlock`, `RefreshBusy`, `RefreshFailed`, `RefreshUncertain`, `CredentialRefused`,
+        `PolicyRefused`, `UnsafeFile`, `CorruptFile`.
         """
         warm = self._entries.get(name)
         if warm is not None and min_ttl is None and self._now() < warm.until:
@@ -343,10 +344,12 @@ class Broker:
         self.publisher.withdraw(name)
 
     def login_endpoints(self, provider: Provider, *, device: bool = False) -> OAuthEndpoints:
-        """Where to log in at a provider, as declared or as its issuer says. Raises `RefreshFailed`, `ConfigError`.
+        """Where to log in at a provider, as declared or as its issuer says.
 
-        `device` asks for what a login on another device needs, instead of what one in a browser here does.
+        `device` asks for what a login on another device needs, instead of what one in a browser here does. Raises
+        `RefreshFailed`, `ConfigError`; `NeedsUnlock` where the login could not be kept, so that none is begun.
         """
+        self.check_can_keep()
         needed: Needed = "device_url" if device else "authorize_url"
         endpoints = self._discovery.complete(provider.endpoints, needed, "token_url")
         if logs_in_at_subscription(provider.base_url, endpoints) and not provider.subscription:
@@ -359,8 +362,10 @@ class Broker:
     def federate(self, provider: Provider, federation: Federation) -> FederatedToken:
         """Exchange a workload's identity token for its first access token, which `add` then stores.
 
-        Raises `UsageError` where the provider has no place for that, `LoginFailed` where it refuses, `TryLater`.
+        Raises `UsageError` where the provider has no place for that, `LoginFailed` where it refuses, `TryLater`,
+        `NeedsUnlock` among that.
         """
+        self.check_can_keep()
         endpoints = provider.endpoints
         if endpoints.federation_url is None and not provider.uses_vendors_client:
             endpoints = self._discovery.complete(endpoints, "token_url")
@@ -371,6 +376,11 @@ class Broker:
                 f"{' and '.join(can)} do"
             )
         return exchange(endpoints, federation, self._send, self._now)
+
+    def check_can_keep(self) -> None:
+        """Raise `NeedsUnlock` or `SealKeyLost` where a new login could not be kept: ask before there is one."""
+        if self._seal is not None:
+            self._seal.for_writing(None, is_new=True)
 
     def revoke(self, name: str) -> Revocation:
         """End the account's login at its provider, if its chain is ours; it can't be renewed or used from then on.

@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tokenferry.accounts import machine_id
+from tokenferry.accounts import Sealing, machine_id
 from tokenferry.errors import ConfigError, TokenferryError
 from tokenferry.providers import Provider
+from tokenferry.refresh import FileJournal
 from tokenferry.settings import Home
-from tokenferry.stores import Account, Store
+from tokenferry.stores import Account, AttachedStore, FileStore, Store
 
 if TYPE_CHECKING:
     from tokenferry.accounts.moves import Mover
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 _CLAUDE_MAX: Final = "claude-max"
 _ACTIVE: Final = ":active"  # no account's name
+_SEAL: Final = ":seal"  # as above
 
 
 def open_attached(home: Home, account: Account) -> Store:
@@ -94,9 +96,18 @@ class CutShort:
         return open_mover(self._home).held_off(timeout)
 
 
+def open_sealing(home: Home) -> Sealing:
+    """What seals and unseals this home."""
+    files, moves = FileStore(home), CutShort(home)
+    store = AttachedStore(files, home.attached, partial(open_attached, home), moves=moves)
+    return Sealing(home, files, store, FileJournal(home.journal, seal=files.seal), moves)
+
+
 def stamps(store: Store, active: Path | None) -> dict[str, Hashable]:
-    """The store's stamps, and that of the file which names the account in use."""
+    """The store's stamps, that of the file which names the account in use, and what changes when a key was missed."""
     found = dict(store.stamps())
+    if isinstance(store, FileStore | AttachedStore):
+        found[_SEAL] = store.seal.try_again()
     if active is not None:
         with contextlib.suppress(OSError):
             found[_ACTIVE] = active.stat().st_mtime_ns

@@ -29,6 +29,8 @@ _COMMANDS: Final = (
     "config",
     "providers",
     "policy",
+    "seal",
+    "unseal",
     "publish",
     "unpublish",
     "keep",

@@ -13,6 +13,7 @@ from tokenferry.broker import Broker, interrupted_move
 from tokenferry.cli._describe import Row, rows
 from tokenferry.cli._home import open_broker
 from tokenferry.cli._probe import address_of, who_answers
+from tokenferry.cli._sealing import seal_findings
 from tokenferry.config import Config, load
 from tokenferry.errors import ConfigError, TokenferryError, UsageError
 from tokenferry.gateway import bind
@@ -45,6 +46,7 @@ def examine(home: Home, config: Path | None = None) -> list[Finding]:
     settings, faults = _load(home, config)
     findings += faults
     findings += check_state(home)
+    findings += check_seal(home)
     findings += check_port(settings)
     findings += check_accounts(home, settings, now)
     return findings
@@ -141,6 +143,15 @@ def check_state(home: Home) -> Iterator[Finding]:
         yield _of(fault, str(home.local_key))
 
 
+def check_seal(home: Home) -> Iterator[Finding]:
+    """Whether what should be sealed is, and can be opened."""
+    try:
+        for what, where, cure in seal_findings(home):
+            yield Finding(what, where, cure)
+    except TokenferryError as fault:
+        yield _of(fault, str(home.seal))
+
+
 def check_port(config: Config) -> Iterator[Finding]:
     """Whether the gateway runs, or could."""
     server = config.server
@@ -178,6 +189,8 @@ def check_accounts(home: Home, config: Config, now: float) -> Iterator[Finding]:
 
 def _check_account(row: Row, now: float) -> Iterator[Finding]:
     where = f"account {row.name}"
+    if row.state == "locked":
+        return  # told once, of the key
     if row.fault is not None:
         yield _of(row.fault, where)
         return

@@ -1,5 +1,6 @@
 """How an account stands, in a word for programs and in a few for people."""
 
+import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,12 +11,12 @@ from tokenferry.accounts import CONFIGURATION, ENVIRONMENT
 from tokenferry.broker import Broker
 from tokenferry.cli._output import moment, note, span
 from tokenferry.credentials import Credential, FederatedToken, OAuthToken
-from tokenferry.errors import TokenferryError, UnknownAccount
+from tokenferry.errors import NeedsUnlock, TokenferryError, UnknownAccount
 from tokenferry.refresh import Attempt, Verdict, seconds_left
-from tokenferry.stores import Account, AttachedStore, Document
+from tokenferry.stores import Account, AttachedStore, Document, FileStore, Header
 
 State: TypeAlias = Literal[
-    "fresh", "expired", "refreshing", "backing-off", "uncertain", "copied", "needs-login", "broken"
+    "fresh", "expired", "refreshing", "backing-off", "uncertain", "copied", "needs-login", "locked", "broken"
 ]
 Standing: TypeAlias = tuple[State, str]
 
@@ -37,6 +38,8 @@ class Row:
     fault: TokenferryError | None = None
     profiles: tuple[str, ...] = ()
     """The profiles of the official SDKs that it is published as."""
+    header: Header | None = None
+    """What is in clear of a sealed account that can't be opened now."""
 
     @property
     def credential(self) -> Credential | None:
@@ -46,6 +49,9 @@ class Row:
     def cells(self) -> tuple[str, ...]:
         """The columns of `HEADINGS`; the only one with blanks in it comes last."""
         mark = "*" if self.is_active else "-"
+        if self.header is not None:
+            locked = self.header.account
+            return self.name, mark, locked.provider, locked.kind, locked.owner, self.header.fingerprint, self.text
         if self.document is None:
             return self.name, mark, "-", "-", "-", "-", self.text
         account = self.document.account
@@ -56,6 +62,15 @@ class Row:
     def to_json(self) -> dict[str, Any]:
         """Everything but the secrets; times in seconds since 1970 UTC."""
         data: dict[str, Any] = {"name": self.name, "state": self.state, "text": self.text, "active": self.is_active}
+        if self.header is not None:
+            account = self.header.account
+            return data | {
+                "provider": account.provider,
+                "kind": account.kind,
+                "owner": account.owner,
+                "fingerprint": self.header.fingerprint,
+                "expires_at": self.header.expires_at,
+            }
         if self.document is None:
             return data
         account, credential = self.document.account, self.document.credential
@@ -100,7 +115,7 @@ def rows(broker: Broker, now: float | None = None) -> list[Row]:
     active = active_account(broker)
     listing = broker.book.listing()
     found = [row for account in listing.accounts if (row := _row(broker, account.name, active, now)) is not None]
-    broken = [_broken(name, active, fault) for name, fault in listing.broken.items()]
+    broken = [_broken(broker, name, active, fault) for name, fault in listing.broken.items()]
     return [*found, *broken]
 
 
@@ -124,10 +139,15 @@ def _row(broker: Broker, name: str, active: str | None, now: float | None) -> Ro
     except UnknownAccount:
         return None  # removed since the listing was made
     except TokenferryError as fault:
-        return _broken(name, active, fault)
+        return _broken(broker, name, active, fault)
 
 
-def _broken(name: str, active: str | None, fault: TokenferryError) -> Row:
+def _broken(broker: Broker, name: str, active: str | None, fault: TokenferryError) -> Row:
+    store = broker.book.store
+    if isinstance(fault, NeedsUnlock) and isinstance(store, AttachedStore | FileStore):
+        with contextlib.suppress(TokenferryError):
+            header = store.header(name)
+            return Row(name, "locked", f"locked: {fault}", name == active, fault=fault, header=header)
     return Row(name, "broken", f"broken: {fault}", is_active=name == active, fault=fault)
 
 

@@ -10,6 +10,7 @@ from tokenferry.config import Config, load
 from tokenferry.credentials import Credential
 from tokenferry.errors import TokenferryError
 from tokenferry.settings import Home
+from tokenferry.stores import AttachedStore
 
 _opened: Final[list[Broker]] = []
 
@@ -40,9 +41,13 @@ def forget() -> None:
 
 
 def _know_secrets(broker: Broker) -> None:
+    """Keep what is on disk out of the logs, and the key that opened it."""
     for name in broker.book.store.names():
         with contextlib.suppress(TokenferryError):
             know(broker.book.store.read(name).credential)
+    if isinstance(broker.book.store, AttachedStore):
+        for key in broker.book.store.seal.keys:
+            redactor.know(key.secret)
 
 
 def know(credential: Credential) -> None:

@@ -9,6 +9,7 @@ from tokenferry.cli._describe import HEADINGS, Row, active_account, rows
 from tokenferry.cli._home import find, open_broker
 from tokenferry.cli._output import note, say, say_json, say_lines, table
 from tokenferry.cli._probe import Answerer, address_of, who_answers
+from tokenferry.cli._sealing import seal_json, seal_line
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.config import Config
 from tokenferry.errors import TokenferryError
@@ -52,6 +53,7 @@ def status(
         (
             f"home     {home.path}",
             f"policy   subscription = {settings.policy.subscription}",
+            f"sealing  {seal_line(home)}",
             f"account  {active_account(broker) or 'none in use'}",
             f"gateway  {_GATEWAY[answerer].format(url=url)}",
             "",
@@ -71,6 +73,7 @@ def _to_json(home: Home, settings: Config, broker: Broker, found: list[Row], gat
         "home": str(home.path),
         "config": settings.path and str(settings.path),
         "policy": {"subscription": settings.policy.subscription},
+        "sealing": seal_json(home),
         "active": active_account(broker),
         "accounts": [one.to_json() | {"refreshes": _refreshes(broker, one)} for one in found],
         "interrupted_move": _move(home),

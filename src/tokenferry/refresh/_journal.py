@@ -13,14 +13,17 @@ from typing import Final, Literal, Protocol, TypeAlias
 from tokenferry.credentials import OAuthToken, credential_from_json
 from tokenferry.errors import CorruptFile, StorageFailed, UsageError
 from tokenferry.refresh._process import ProcessIdentity
-from tokenferry.secret import Fields, parse_object
-from tokenferry.stores import DISK, Disk, remove_file, remove_leftovers, replace_private_file
+from tokenferry.sealing import SealKey, close_box, open_box
+from tokenferry.secret import Fields, HiddenBytes, parse_object
+from tokenferry.settings import Home
+from tokenferry.stores import DISK, Disk, Seal, remove_file, remove_leftovers, replace_private_file
 
 AttemptState: TypeAlias = Literal["open", "uncertain", "denied", "closed"]
 VerdictKind: TypeAlias = Literal["failed", "uncertain", "needs-login"]
 
 _HEADER: Final = 4096
 _ROOM: Final = 60 * 1024
+_PURPOSE: Final = "answer"
 _MARKS: Final[dict[bytes, AttemptState]] = {b"O": "open", b"U": "uncertain", b"D": "denied", b"C": "closed"}
 
 
@@ -80,15 +83,19 @@ class FileJournal:
 
     NAME.attempt is made at its full size before the request is sent, so that neither marking it nor writing the
     answer into it can fail for want of space: one mark byte, the attempt, and from byte 4096 on the answer behind its
-    own checksum. NAME.verdict is a small JSON document: the verdict in force, and how often refreshes ended how.
+    own checksum, sealed where the home is, and else in clear. NAME.verdict is a small JSON document: the verdict in
+    force, and how often refreshes ended how. Neither of these holds a token. The folder lies in the home.
     """
 
-    def __init__(self, folder: Path, *, disk: Disk = DISK) -> None:
+    def __init__(self, folder: Path, *, disk: Disk = DISK, seal: Seal | None = None) -> None:
+        home = Home(folder.parent)
         self._folder = folder
         self._disk = disk
+        self._seal = seal or (Seal.of(home) if disk is DISK else Seal(home, disk=disk))
+        self._begun: dict[str, tuple[str, SealKey | None]] = {}
 
     def attempt(self, name: str) -> Attempt | None:
-        """The attempt on record. Raises `CorruptFile`, `UnsafeFile`."""
+        """The attempt on record. Raises `CorruptFile`, `UnsafeFile`, and for a sealed answer `NeedsUnlock`."""
         path = self._attempt(name)
         try:
             raw = self._disk.read(path)
@@ -96,16 +103,17 @@ class FileJournal:
             return None
         state = _MARKS.get(raw[:1])
         fields = parse_object(raw[1:_HEADER].rstrip(b"\0 \n"))
-        answer = _read_answer(raw[_HEADER:])
+        body = _read_body(raw[_HEADER:])
         del raw  # a traceback shows the locals of this frame
         try:
             assert state is not None
             assert fields is not None
+            answer = _token(self._opened(name, fields, body))
             process = ProcessIdentity(int(fields["pid"]), str(fields["start"]), str(fields["boot"]))
             attempt = Attempt(
                 fields["id"], str(fields["token"]), int(fields["at"]), process, int(fields["tries"]), state, answer
             )
-        except (AssertionError, KeyError, TypeError, ValueError):
+        except (AssertionError, KeyError, TypeError, ValueError):  # also a broken seal
             attempt = None
         if attempt is None:
             raise CorruptFile(
@@ -115,7 +123,12 @@ class FileJournal:
         return attempt
 
     def begin(self, name: str, attempt: Attempt) -> None:
-        """Put the attempt on disk, with room for its answer. Raises `StorageFailed`; then nothing may be sent."""
+        """Put the attempt on disk, with room for its answer.
+
+        In a sealed home the key that will seal the answer is in memory afterwards. Raises `StorageFailed`,
+        `NeedsUnlock`, `SealKeyLost`; then nothing may be sent.
+        """
+        self._begun[name] = attempt.id, self._seal.for_writing(None, is_new=True)
         path = self._attempt(name)
         process = attempt.process
         fields = {"id": attempt.id, "token": attempt.token, "at": attempt.at, "tries": attempt.tries}
@@ -126,9 +139,33 @@ class FileJournal:
 
     def answer(self, name: str, attempt: Attempt, token: OAuthToken) -> None:
         """Write the answer into the room kept for it. Raises `StorageFailed`."""
+        begun, key = self._begun.get(name, (None, None))
+        if begun != attempt.id:
+            key = self._seal.for_writing(None, is_new=False)
+        content = _write_body(_sealed(token.to_json(), key, _about(name, attempt)))
         with self._open(name, attempt) as descriptor:
-            self._disk.write(descriptor, _write_answer(token), _HEADER)
+            self._disk.write(descriptor, content, _HEADER)
             self._disk.fsync(descriptor)
+
+    def rewrite(self, name: str) -> None:
+        """Seal the answer on record anew, or write it in clear, as the home is now. Raises what `attempt` does."""
+        attempt = self.attempt(name)
+        if attempt is None or attempt.answer is None:
+            return
+        content = _sealed(attempt.answer.to_json(), self._seal.for_writing(None, is_new=True), _about(name, attempt))
+        path = self._attempt(name)
+        head = HiddenBytes(self._disk.read(path)[:_HEADER])
+        remove_leftovers(path, disk=self._disk)
+        whole = HiddenBytes((head + _write_body(content)).ljust(_HEADER + _ROOM, b"\0"))
+        replace_private_file(path, whole, disk=self._disk)
+
+    def _opened(self, name: str, head: Fields, body: Fields | None) -> Fields | None:
+        """What is in an answer, sealed or not. Raises `BrokenSeal`, `NeedsUnlock`, `SealKeyLost`."""
+        if body is None or "sealed" not in body:
+            return body
+        key = self._seal.key(str(body["key"]))
+        about = {"name": name, "attempt": head["id"], "token": head["token"], "key": key.id}
+        return parse_object(open_box(key, str(body["sealed"]), _PURPOSE, about))
 
     def mark(self, name: str, attempt: Attempt, state: AttemptState) -> None:
         """Note how the attempt ended, by its one mark byte. Raises `StorageFailed`."""
@@ -238,13 +275,25 @@ class MemoryJournal:
         self._totals.pop(name, None)
 
 
-def _write_answer(token: OAuthToken) -> bytes:
-    body = json.dumps(token.to_json()).encode("ascii")
-    return sha256(body).hexdigest().encode("ascii") + b" %d\n" % len(body) + body
+def _about(name: str, attempt: Attempt) -> Fields:
+    return Fields(name=name, attempt=attempt.id, token=attempt.token)
 
 
-def _read_answer(raw: bytes) -> OAuthToken | None:
-    """The journalled answer, or None when there is none or its writing was cut short."""
+def _sealed(content: Fields, key: SealKey | None, about: Fields) -> Fields:
+    if key is None:
+        return content
+    about = Fields(about, key=key.id)
+    plain = HiddenBytes(json.dumps(content).encode("ascii"))
+    return Fields(key=key.id, sealed=close_box(key, plain, _PURPOSE, about))
+
+
+def _write_body(content: Fields) -> HiddenBytes:
+    body = HiddenBytes(json.dumps(content).encode("ascii"))
+    return HiddenBytes(sha256(body).hexdigest().encode("ascii") + b" %d\n" % len(body) + body)
+
+
+def _read_body(raw: bytes) -> Fields | None:
+    """What was journalled, or None when there is nothing or its writing was cut short."""
     head, _, rest = raw.partition(b"\n")
     del raw
     digest, _, length = head.partition(b" ")
@@ -254,10 +303,14 @@ def _read_answer(raw: bytes) -> OAuthToken | None:
     del rest
     fields = parse_object(body) if sha256(body).hexdigest().encode("ascii") == digest else None
     del body
+    return fields
+
+
+def _token(fields: Fields | None) -> OAuthToken | None:
     if fields is None:
         return None
     try:
-        token = credential_from_json("oauth", Fields(fields))
+        token = credential_from_json("oauth", fields)
     except UsageError:
         return None
     return token if isinstance(token, OAuthToken) else None

@@ -1,3 +1,4 @@
+from tokenferry.secret import HiddenBytes
 from tokenferry.stores._attached import AttachedStore, Moves, are_different
 from tokenferry.stores._attachments import Attachments
 from tokenferry.stores._boot import boot_id
@@ -13,7 +14,6 @@ from tokenferry.stores._file_store import FileStore
 from tokenferry.stores._files import (
     DISK,
     Disk,
-    HiddenBytes,
     check_folder,
     check_status,
     make_private_folder,
@@ -25,6 +25,8 @@ from tokenferry.stores._files import (
 from tokenferry.stores._lock import FileLock, refuse_network_file_system
 from tokenferry.stores._memory import MemoryStore
 from tokenferry.stores._new_file import create_private_file
+from tokenferry.stores._seal import KEY_FILE, Seal, key_place
+from tokenferry.stores._sealed import Header
 from tokenferry.stores._store import Lock, Store, held
 from tokenferry.stores._watch import Watch
 
@@ -32,6 +34,7 @@ __all__ = [
     "ACCOUNT_NAME",
     "DEFAULT_PRIORITY",
     "DISK",
+    "KEY_FILE",
     "Account",
     "AttachedStore",
     "Attachments",
@@ -39,11 +42,13 @@ __all__ = [
     "Document",
     "FileLock",
     "FileStore",
+    "Header",
     "HiddenBytes",
     "Lock",
     "MemoryStore",
     "Moves",
     "Owner",
+    "Seal",
     "Store",
     "Watch",
     "are_different",
@@ -53,6 +58,7 @@ __all__ = [
     "check_status",
     "create_private_file",
     "held",
+    "key_place",
     "make_private_folder",
     "read_private_file",
     "refuse_network_file_system",

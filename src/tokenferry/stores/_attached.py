@@ -13,6 +13,8 @@ from tokenferry.stores._attachments import Attachments
 from tokenferry.stores._document import Account, Document
 from tokenferry.stores._file_store import FileStore
 from tokenferry.stores._files import DISK, Disk, remove_file
+from tokenferry.stores._seal import Seal
+from tokenferry.stores._sealed import Header
 from tokenferry.stores._store import Lock, Store, held
 
 _SUFFIX: Final = ".json"
@@ -61,6 +63,19 @@ class AttachedStore:
         self._moves = moves
         self._disk = disk
         self._opened: dict[Account, Store] = {}
+
+    @property
+    def files(self) -> FileStore:
+        """The documents that lie in the home."""
+        return self._files
+
+    @property
+    def seal(self) -> Seal:
+        return self._files.seal
+
+    def header(self, name: str) -> Header | None:
+        """What is in clear of a sealed document; None for one that isn't sealed, or doesn't lie here."""
+        return None if self.is_attached(name) else self._files.header(name)
 
     def attach(self, account: Account) -> None:
         """Take an account in whose credential rests elsewhere. Raises `UsageError`, `StorageFailed`."""

@@ -81,6 +81,11 @@ class Document:
         """Read what `to_bytes` wrote. Raises `CorruptFile` naming the path; the file is left as it is."""
         fields = parse_object(raw)
         del raw  # a traceback shows the locals of this frame
+        return cls.from_fields(fields, path)
+
+    @classmethod
+    def from_fields(cls, fields: Fields | None, path: Path) -> "Document":
+        """The same of what was parsed already; None for what was no JSON object."""
         if fields is None:
             raise CorruptFile(f"{path} is no JSON object; {_MEND}")
         try:

@@ -5,22 +5,32 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from tokenferry.errors import Conflict, CorruptFile, UnknownAccount, UnsafeFile
+from tokenferry.errors import Conflict, CorruptFile, NeedsUnlock, SealKeyLost, UnknownAccount, UnsafeFile
+from tokenferry.sealing import SealKey
+from tokenferry.secret import HiddenBytes, parse_object
 from tokenferry.settings import Home
 from tokenferry.stores._document import Document, check_account_name
 from tokenferry.stores._files import DISK, Disk, remove_file, remove_leftovers, replace_private_file
 from tokenferry.stores._lock import FileLock
+from tokenferry.stores._seal import Seal
+from tokenferry.stores._sealed import Header, Replaced, SealedDocument, parse_sealed
 from tokenferry.stores._store import held
 
 _SUFFIX: Final = ".json"
 
 
 class FileStore:
-    """One 0600 JSON document per account in a 0700 folder."""
+    """One 0600 JSON document per account in a 0700 folder, sealed where the home is."""
 
-    def __init__(self, home: Home, *, disk: Disk = DISK) -> None:
+    def __init__(self, home: Home, *, disk: Disk = DISK, seal: Seal | None = None) -> None:
         self._home = home
         self._disk = disk
+        self._seal = seal or (Seal.of(home) if disk is DISK else Seal(home, disk=disk))
+        self._replaced = Replaced()
+
+    @property
+    def seal(self) -> Seal:
+        return self._seal
 
     def names(self) -> list[str]:
         """The accounts it holds, sorted; those whose document is corrupt or unsafe are among them."""
@@ -32,29 +42,85 @@ class FileStore:
         return self._home.accounts / f"{check_account_name(name)}{_SUFFIX}"
 
     def read(self, name: str) -> Document:
-        """Give the current document. Raises `UnknownAccount`, `UnsafeFile`, `CorruptFile`."""
+        """Give the current document.
+
+        Raises `UnknownAccount`, `UnsafeFile`, `CorruptFile`, `SealKeyLost`; `NeedsUnlock` while its key can't be had.
+        """
+        return self._read(name)[0]
+
+    def header(self, name: str) -> Header | None:
+        """What is in clear of a sealed document; None for one that isn't sealed. Raises what `read` does."""
         path = self.path(name)
-        try:
-            return Document.from_bytes(self._disk.read(path), path)
-        except FileNotFoundError:
-            raise UnknownAccount(
-                f"{path} not found: there is no account {name!r}; see: tokenferry accounts list"
-            ) from None
+        raw = self._raw(name, path)
+        fields = parse_object(raw)
+        sealed = None if fields is None else parse_sealed(raw, fields, path)
+        return None if sealed is None else sealed.header
 
     def swap(self, name: str, expected: int | None, new: Document | None) -> None:
-        """Replace the document if its generation is still `expected`. Raises `Conflict`, `StorageFailed`."""
+        """Replace the document if its generation is still `expected`. Raises `Conflict`, `StorageFailed`.
+
+        In a sealed home it is sealed. Of a new account `NeedsUnlock` may be raised, and `SealKeyLost`.
+        """
         path = self.path(name)
-        try:
-            found: int | None = self.read(name).generation
-        except UnknownAccount:
-            found = None
+        found: int | None = None
+        key: SealKey | None = None
+        with contextlib.suppress(UnknownAccount):
+            document, key = self._read(name)
+            found = document.generation
         if found != expected:
             raise Conflict(f"{path} was changed by somebody else in the meantime; nothing was written")
         remove_leftovers(path, disk=self._disk)
         if new is None:
             remove_file(path, disk=self._disk)
+        elif expected is not None:
+            key = self._seal.for_writing(key, is_new=False)
+            self._write(path, replace(new, generation=expected + 1), key)
         else:
-            replace_private_file(path, replace(new, generation=(expected or 0) + 1).to_bytes(), disk=self._disk)
+            self._write_new(path, replace(new, generation=1))
+
+    def _write_new(self, path: Path, document: Document) -> None:
+        """Write what whoever seals the home, or takes another key, can't have seen yet."""
+        if self._seal.marker() is not None:
+            with self._seal.held():
+                self._write(path, document, self._seal.for_writing(None, is_new=True))
+            return
+        self._write(path, document, None)
+        if self._seal.marker() is not None:  # it was sealed in this moment
+            self._write(path, document, self._seal.for_writing(None, is_new=False))
+
+    def _write(self, path: Path, document: Document, key: SealKey | None) -> None:
+        data = HiddenBytes(document.to_bytes() if key is None else SealedDocument.seal(document, key).to_bytes())
+        replace_private_file(path, data, disk=self._disk)
+
+    def _read(self, name: str) -> tuple[Document, SealKey | None]:
+        """The document, and the key it is sealed with."""
+        path = self.path(name)
+        raw = self._raw(name, path)
+        fields = parse_object(raw)
+        sealed = None if fields is None else parse_sealed(raw, fields, path)
+        del raw  # a traceback shows the locals of this frame
+        if sealed is None:
+            return Document.from_fields(fields, path), None
+        key = self._key_of(name, sealed)
+        document = sealed.open(key, path)
+        self._replaced.check(path, sealed)
+        return document, key
+
+    def _key_of(self, name: str, sealed: SealedDocument) -> SealKey:
+        try:
+            return self._seal.key(sealed.header.key)
+        except SealKeyLost as fault:
+            raise SealKeyLost(f"account {name!r} is sealed: {fault}") from None
+        except NeedsUnlock as fault:
+            raise NeedsUnlock(f"account {name!r} is sealed: {fault}") from None
+
+    def _raw(self, name: str, path: Path) -> HiddenBytes:
+        try:
+            return HiddenBytes(self._disk.read(path))
+        except FileNotFoundError:
+            raise UnknownAccount(
+                f"{path} not found: there is no account {name!r}; see: tokenferry accounts list"
+            ) from None
 
     def discard(self, name: str) -> None:
         """Remove a document that can't be read. Only for who holds `exclusive(name)`."""

@@ -10,21 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from tokenferry.errors import StorageFailed, UnsafeFile
+from tokenferry.secret import HiddenBytes
 
 MAX_BYTES: Final = 4 * 1024 * 1024
 _TEMPORARY: Final = ".tmp."
 _PRIVATE: Final = 0o600
-
-
-class HiddenBytes(bytes):
-    """Bytes that may hold secrets: their repr, and so a traceback's locals, shows their number alone."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} bytes>"
-
-    __str__ = __repr__
 
 
 def read_private_file(path: Path, *, readable_by_others: bool = False, max_bytes: int = MAX_BYTES) -> bytes:

@@ -3,7 +3,8 @@ import secrets
 from pathlib import Path
 
 from tokenferry.errors import StorageFailed, UsageError
-from tokenferry.stores._files import DISK, Disk, HiddenBytes
+from tokenferry.secret import HiddenBytes
+from tokenferry.stores._files import DISK, Disk
 
 
 def create_private_file(path: Path, data: bytes, *, disk: Disk = DISK) -> None:

@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 from tokenferry.accounts.moves._record import MoveFile, MoveRecord
 from tokenferry.credentials import OAuthToken
-from tokenferry.errors import RefreshBusy, TokenferryError, UnknownAccount
+from tokenferry.errors import NeedsUnlock, RefreshBusy, TokenferryError, UnknownAccount
 from tokenferry.stores import Account, Attachments, Document, FileStore, Lock
 from tokenferry.stores.claude_code import FOLDER_LABEL, ClaudeCodeStore, Login, digest, taken_out
 from tokenferry.stores.claude_code import STORE as CLAUDE_CODE
@@ -110,6 +110,8 @@ class Transfer:
     def _is_as_recorded(self, record: MoveRecord) -> bool:
         try:
             coming = self._files.read(record.to).credential
+        except NeedsUnlock:
+            raise  # a move is not undone because nobody can look now
         except TokenferryError:
             return False
         return isinstance(coming, OAuthToken) and digest(coming) == record.coming

@@ -3,17 +3,19 @@
 from collections.abc import Callable, Iterable, Mapping
 
 from tokenferry.credentials import OAuthToken
-from tokenferry.errors import TokenferryError
+from tokenferry.errors import NeedsUnlock, TokenferryError
 from tokenferry.stores import ACCOUNT_NAME, FileStore, are_different
 from tokenferry.stores.claude_code import digest
 
 
 def logins(files: FileStore) -> dict[str, OAuthToken]:
-    """The OAuth logins among our own documents, by account; those that can't be read are left out."""
+    """The OAuth logins among our own documents, by account; broken ones are left out. Raises `NeedsUnlock`."""
     found: dict[str, OAuthToken] = {}
     for name in files.names():
         try:
             credential = files.read(name).credential
+        except NeedsUnlock:
+            raise  # a login that can't be seen now may be the very one
         except TokenferryError:
             continue
         if isinstance(credential, OAuthToken):

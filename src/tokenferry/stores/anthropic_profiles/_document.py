@@ -7,9 +7,8 @@ from urllib.parse import urlsplit
 
 from tokenferry.credentials import OAuthToken, epoch_seconds
 from tokenferry.errors import CorruptFile, UsageError
-from tokenferry.secret import Fields, Secret, parse_object
+from tokenferry.secret import Fields, HiddenBytes, Secret, parse_object
 from tokenferry.stores._document import Owner
-from tokenferry.stores._files import HiddenBytes
 
 SDK_URL: Final = "https://api.anthropic.com"
 """The host the SDKs call when a profile names none."""

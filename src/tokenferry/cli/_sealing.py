@@ -1,0 +1,98 @@
+"""How the sealing of a home is told."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Final
+
+import typer
+
+from tokenferry.accounts import SealResult, SealState, lies_in, seal_state
+from tokenferry.cli._output import note
+from tokenferry.errors import NeedsUnlock, SealKeyLost, TokenferryError
+from tokenferry.sealing import Place, SystemKeyring
+from tokenferry.settings import Home
+from tokenferry.stores import FileStore
+
+_CUT_SHORT: Final = {
+    "sealing": ("some accounts are not sealed", "tokenferry seal"),
+    "rotating": ("changing the key was cut short, or goes on", "tokenferry seal"),
+    "unsealing": ("unsealing was cut short, or goes on", "tokenferry unseal"),
+}
+
+
+def place_in_words(place: Place) -> str:
+    """The file, or the keyring by its name where that can be told."""
+    if place.path is None:
+        with contextlib.suppress(TokenferryError):
+            return f"the system's keyring ({SystemKeyring().name()})"
+    return str(place)
+
+
+def end_with(result: SealResult, command: str) -> None:
+    """Tell what could not be done, and end with the exit code of that, if there is anything."""
+    for name, fault in result.faults.items():
+        note(f"account {name}: {fault}")
+    if result.faults:
+        note(f"the others are done; when that is mended, run again: {command}")
+        raise typer.Exit(max(fault.exit_code for fault in result.faults.values()))
+
+
+def seal_line(home: Home) -> str:
+    """What `status` says of it."""
+    try:
+        state = seal_state(FileStore(home))
+    except TokenferryError as fault:
+        return str(fault)
+    if state.marker is None:
+        return "off: documents are in clear, in files that only you can read"
+    where = f"key {state.marker.current} in {place_in_words(state.marker.place)}"
+    text = f"{state.word}, {len(state.sealed)} of {state.count} accounts, {where}"
+    return f"{text}; {locked}" if (locked := _why_locked(state, home)) else text
+
+
+def seal_json(home: Home) -> dict[str, Any]:
+    state = seal_state(FileStore(home))
+    marker = state.marker
+    return {
+        "state": state.word,
+        "key": marker and marker.current,
+        "key_file": None if marker is None or marker.place.path is None else str(marker.place.path),
+        "locked": _why_locked(state, home),
+        "sealed": list(state.sealed),
+        "older": list(state.older),
+        "clear": list(state.clear),
+    }
+
+
+def _why_locked(state: SealState, home: Home) -> str | None:
+    if state.marker is None:
+        return None
+    try:
+        FileStore(home).seal.key(state.marker.current)
+    except TokenferryError as fault:
+        return str(fault)
+    return None
+
+
+def seal_findings(home: Home) -> Iterator[tuple[str, str, str]]:
+    """What is wrong with the sealing: what, where, and the cure."""
+    state = seal_state(FileStore(home))
+    if state.marker is None:
+        if state.sealed:
+            yield "says nothing of a key, but accounts are sealed", str(home.seal), "tokenferry unseal, then seal"
+        return
+    if state.word in _CUT_SHORT:
+        what, cure = _CUT_SHORT[state.word]
+        yield what, f"accounts {', '.join(state.clear or state.older or state.sealed) or 'none'}", cure
+    place = state.marker.place
+    if place.path is not None and lies_in(home, place.path):
+        yield "lies beside what it seals, so a copy of one is a copy of both", str(place.path), "move it elsewhere"
+    try:
+        FileStore(home).seal.key(state.marker.current)
+    except NeedsUnlock as fault:
+        yield f"can't be had now: {fault}", f"key {state.marker.current}", "unlock the keyring, or bring the file back"
+    except SealKeyLost as fault:
+        yield f"is lost: {fault}", f"key {state.marker.current}", "bring it back from a backup"
+    except TokenferryError as fault:
+        what, _, cure = str(fault).rpartition("; ")
+        yield what or cure, f"key {state.marker.current}", cure

@@ -1,0 +1,34 @@
+import re
+import secrets
+from dataclasses import dataclass
+from typing import Final, Self
+
+from tokenferry.secret import HiddenBytes, Secret
+
+_PREFIX: Final = "tfs_"
+_FORM: Final = re.compile(_PREFIX + "[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class SealKey:
+    """256 random bits, written as `tfs_` and 64 hex digits."""
+
+    secret: Secret
+
+    @classmethod
+    def new(cls) -> Self:
+        return cls(Secret(_PREFIX + secrets.token_hex(32)))
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Read a key; None for what is none, a pass phrase for one."""
+        return cls(Secret(text)) if _FORM.fullmatch(text) else None
+
+    @property
+    def id(self) -> str:
+        """By which what is sealed names its key: 16 hex digits of the key's sha256."""
+        return self.secret.sha256[:16]
+
+    def bits(self) -> HiddenBytes:
+        """The key itself, 32 bytes."""
+        return HiddenBytes(bytes.fromhex(self.secret.reveal().removeprefix(_PREFIX)))

@@ -1,0 +1,213 @@
+"""`seal` and `unseal` as a person runs them, with a key file; tests/e2e has the keyring."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.harness import Outcome, tokenferry
+from leaks import shows
+from tokenferry.cli._fast import fresh_token
+from tokenferry.sandbox import Sandbox
+from tokenferry.settings import Home
+from tokenferry.stores import FileStore, Seal
+
+Inside = Callable[..., Outcome]
+Login = Callable[..., dict[str, Any]]
+
+KEY = "sk-ant-api03-" + "k" * 80
+
+
+@pytest.fixture(autouse=True)
+def key_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the key is to rest; the temporary folder is elsewhere."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
+    path = tmp_path / "stick" / "key"
+    monkeypatch.setenv("TOKENFERRY_SEAL_KEY_FILE", str(path))
+    return path
+
+
+@pytest.fixture
+def sealed(home: Home, key_file: Path) -> str:
+    """A sealed home with one account; gives the key."""
+    assert tokenferry("accounts", "add", "work", stdin=KEY).code == 0
+    outcome = tokenferry("seal")
+    assert outcome.code == 0, outcome
+    return key_file.read_text().strip()
+
+
+def test_what_is_sealed_is_used_as_before_and_no_output_shows_the_key(
+    sealed: str, home: Home, key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not shows((home.accounts / "work.json").read_text(), KEY)
+    assert key_file.stat().st_mode & 0o7777 == 0o600
+    monkeypatch.delenv("TOKENFERRY_SEAL_KEY_FILE")  # the home knows where it is
+    assert tokenferry("token", "work").out == f"{KEY}\n"
+    for command in ("seal", "status", "accounts list", "accounts show work", "doctor", "-v status", "status --json"):
+        outcome = tokenferry(*command.split())
+        assert outcome.code == 0, outcome
+        assert outcome.hides(sealed, KEY)
+    assert not shows(home.audit.read_text() + home.seal.read_text(), sealed, KEY)
+
+
+def test_a_child_that_is_run_gets_no_sealing_key(sealed: str) -> None:
+    show = "import os, pathlib; print(dict(os.environ)); print(pathlib.Path('/proc/self/cmdline').read_text())"
+    outcome = tokenferry("run", "--account", "work", "--", sys.executable, "-c", show)
+    assert "TOKENFERRY_SEAL_KEY_FILE" in outcome.out, "which names a path, and no key"
+    assert outcome.hides(sealed, KEY)
+
+
+def test_an_account_that_is_added_later_is_sealed(sealed: str, home: Home) -> None:
+    assert tokenferry("accounts", "add", "new", stdin=KEY).code == 0
+    assert not shows((home.accounts / "new.json").read_text(), KEY)
+
+
+def test_status_and_doctor_tell_how_far_it_is(sealed: str, home: Home, inside: Inside) -> None:
+    found = inside("status", "--json").json["sealing"]
+    assert (found["state"], found["sealed"], found["clear"], found["locked"]) == ("on", ["work"], [], None)
+    assert "on, 1 of 1 accounts" in inside("status").out
+    assert inside("doctor").code == 0
+    marker = home.seal.read_bytes()
+    home.seal.unlink()
+    tokenferry("accounts", "add", "plain", stdin=KEY)
+    assert "says nothing of a key" in inside("doctor").out
+    home.seal.write_bytes(marker)
+    home.seal.chmod(0o600)
+    assert "accounts plain: some accounts are not sealed\n  cure: tokenferry seal\n" in inside("doctor").out
+    assert inside("status", "--json").json["sealing"]["state"] == "sealing"
+    assert tokenferry("seal").out.startswith("sealed 1 accounts with key")
+    assert tokenferry("seal").out.startswith("everything is sealed already")
+    assert inside("doctor").code == 0
+
+
+def test_without_the_key_accounts_are_listed_as_locked_and_nothing_is_given_or_added(
+    sealed: str, home: Home, key_file: Path
+) -> None:
+    key_file.rename(key_file.with_name("away"))
+    outcome = tokenferry("token", "work")
+    assert outcome.code == 6
+    assert "account 'work' is sealed: the key file" in outcome.one_line()
+    (row,) = tokenferry("accounts", "list", "--json").json
+    assert (row["state"], row["provider"], row["kind"]) == ("locked", "anthropic", "api-key")
+    assert "locked: account 'work'" in tokenferry("accounts", "list").out
+    assert tokenferry("accounts", "add", "new", stdin=KEY).code == 6
+    assert tokenferry("accounts", "remove", "work", "--yes").code == 6
+    assert sorted(path.name for path in home.accounts.iterdir()) == ["work.json"]
+    findings = tokenferry("doctor", "--json").json
+    assert [one["what"].partition(":")[0] for one in findings] == ["can't be had now"]
+    assert tokenferry("seal").code == tokenferry("seal", "--rotate").code == 6
+    assert not key_file.exists()
+
+
+def test_no_login_is_begun_that_could_not_be_kept(sealed: str, key_file: Path, sandbox: Sandbox) -> None:
+    key_file.unlink()
+    outcome = tokenferry("login", "new", "--provider", "sandbox", "--no-browser")
+    assert outcome.code == 6
+    assert "the key file" in outcome.one_line()
+
+
+def test_a_lost_key_is_explained_and_the_account_can_be_given_up(sealed: str, key_file: Path, home: Home) -> None:
+    key_file.write_text("tfs_" + "0" * 64 + "\n")
+    outcome = tokenferry("token", "work")
+    assert outcome.code == 8
+    for words in ("nobody can open", "from a backup", "lost for good", "accounts remove"):
+        assert words in outcome.one_line()
+    assert "is lost" in tokenferry("doctor").out
+    assert tokenferry("accounts", "remove", "work", "--yes").code == 0
+    assert list(home.accounts.iterdir()) == []
+
+
+def test_a_key_is_replaced_and_the_old_one_forgotten_on_demand(sealed: str, key_file: Path) -> None:
+    outcome = tokenferry("seal", "--rotate")
+    assert outcome.code == 0
+    assert "the old key" in outcome.err
+    new, old = key_file.read_text().split()
+    assert old == sealed
+    outcome = tokenferry("seal", "--rotate", "--forget-key")
+    assert "is removed" in outcome.out
+    newest, oldest = key_file.read_text().split()
+    assert newest not in {new, old}
+    assert oldest == old, "one that an earlier rotation left is nobody's to remove"
+    assert tokenferry("token", "work").out == f"{KEY}\n"
+    assert tokenferry("seal", "--forget-key").code == 2
+
+
+def test_unsealing_gives_everything_back(sealed: str, home: Home, key_file: Path) -> None:
+    outcome = tokenferry("unseal", "--forget-key")
+    assert (outcome.code, outcome.out.splitlines()[0]) == (0, "unsealed 1 accounts")
+    assert not key_file.exists()
+    assert not home.seal.exists()
+    assert json.loads((home.accounts / "work.json").read_text())["credential"] == {"key": KEY}
+    assert tokenferry("token", "work").out == f"{KEY}\n"
+    assert tokenferry("unseal").code == tokenferry("seal", "--rotate").code == 2
+
+
+def test_a_keyring_that_is_none_is_refused_by_name(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TOKENFERRY_SEAL_KEY_FILE")
+    tokenferry("accounts", "add", "work", stdin=KEY)
+    outcome = tokenferry("seal")
+    assert outcome.code == 3
+    assert "keyring.backends.null.Keyring" in outcome.one_line()
+    assert not home.seal.exists()
+
+
+def test_a_plaintext_keyring_is_refused_by_name_and_is_given_nothing(
+    home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    package = tmp_path / "library" / "keyrings" / "alt"
+    package.mkdir(parents=True)
+    package.with_name("alt").joinpath("file.py").write_text(
+        "from keyring.backend import KeyringBackend\n"
+        "class PlaintextKeyring(KeyringBackend):\n"
+        "    priority = 1\n"
+        "    def get_password(self, service, name): raise SystemExit(99)\n"
+        "    set_password = delete_password = get_password\n"
+    )
+    monkeypatch.delenv("TOKENFERRY_SEAL_KEY_FILE")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "library"))
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyrings.alt.file.PlaintextKeyring")
+    outcome = tokenferry("seal")
+    assert outcome.code == 3
+    assert "keyrings.alt.file.PlaintextKeyring" in outcome.one_line()
+
+
+def test_the_key_is_not_laid_beside_what_it_seals(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKENFERRY_SEAL_KEY_FILE", str(home.path / "key"))
+    outcome = tokenferry("seal")
+    assert outcome.code == 2
+    assert "whoever copies that has the key" in outcome.one_line()
+
+
+def test_a_sealed_login_is_renewed_and_stays_sealed(login: Login, sandbox: Sandbox, home: Home) -> None:
+    issued = login()
+    assert tokenferry("seal").code == 0
+    before = FileStore(home).read("work").credential
+    assert tokenferry("refresh", "work").code == 0
+    seal = Seal(home)
+    renewed = FileStore(home, seal=seal).read("work")
+    assert renewed.credential.secret != before.secret
+    raw = (home.accounts / "work.json").read_text()
+    assert not shows(raw, issued["access_token"], issued["refresh_token"], renewed.credential.secret.reveal())
+    assert tokenferry("token", "work").out.strip() == renewed.credential.secret.reveal()
+
+
+def test_the_quick_look_steps_aside_for_a_sealed_document(sealed: str) -> None:
+    assert fresh_token(["work"]) is None
+    assert tokenferry("token", "work").out == f"{KEY}\n"
+
+
+def test_nothing_of_sealing_is_imported_where_nothing_is_sealed(home: Home) -> None:
+    tokenferry("accounts", "add", "work", "--provider", "console", stdin='{"access_token": "abc"}')
+    code = (
+        "import sys; from tokenferry import resolve; print(resolve('work').secret.reveal()); "
+        "print([name for name in ('cryptography', 'keyring', 'secretstorage') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
+    assert done.stdout == "abc\n[]\n"
