@@ -1,13 +1,13 @@
 """The application: its routes, how a fault is answered, and its description (OpenAPI)."""
 
 import math
+import re
 from importlib.metadata import version
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -31,6 +31,7 @@ from tokenferry.errors import (
     UsageError,
 )
 
+_DESCRIPTION: Final = "/openapi.json"
 _WORDS: Final = {
     400: "The request, its state or its code can't be used.",
     401: "No key, or a bad one.",
@@ -72,7 +73,7 @@ def make_app(parts: Parts) -> FastAPI:
         title="tokenferry",
         description=_ABOUT,
         version=version("tokenferry"),
-        openapi_url="/openapi.json",
+        openapi_url=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -126,11 +127,19 @@ async def _of_framework(request: Request, fault: Exception) -> Response:
     if fault.status_code == 404:  # noqa: PLR2004  # the standard's number
         return refused(404, "this gateway has no such path; its API is described at /openapi.json")
     if fault.status_code == 405:  # noqa: PLR2004  # see above
-        path, routes = request.url.path, request.app.routes
-        allowed = [one for one in routes if isinstance(one, APIRoute) and one.path_regex.match(path)]
-        methods = ", ".join(sorted({method for one in allowed for method in one.methods or ()})) or "GET"
+        methods = _methods(request.app.openapi(), request.url.path)
         return refused(405, f"this path takes {methods} only", {"allow": methods})
     return refused(400, "the request can't be understood")
+
+
+def _methods(description: dict[str, Any], path: str) -> str:
+    """What a path takes, all of it: the framework names the methods of one operation alone."""
+    if path == _DESCRIPTION:
+        return "GET"
+    templates = [
+        one for one in description["paths"] if re.fullmatch(re.sub(r"\\{.*?\\}", "[^/]+", re.escape(one)), path)
+    ]
+    return ", ".join(sorted(method.upper() for one in templates for method in description["paths"][one]))
 
 
 def _complete(description: dict[str, Any]) -> None:

@@ -1,0 +1,89 @@
+"""The application is made when it is first asked, once, and beside the event loop."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+from tokenferry.admin import Admin
+from tokenferry.admin._parts import Parts
+
+pytestmark = pytest.mark.anyio
+
+
+class Made(Admin):
+    """Makes an application that answers nothing, and may fail at first."""
+
+    def __init__(self, failures: int = 0) -> None:
+        super().__init__(None)  # type: ignore[arg-type]  # it is looked at by nobody
+        self.threads: list[threading.Thread] = []
+        self.asked = 0
+        self.failures = failures
+        self.entered, self.go = threading.Event(), threading.Event()
+
+    def _make(self) -> Any:
+        self.threads.append(threading.current_thread())
+        self.entered.set()
+        assert self.go.wait(20)
+        if len(self.threads) <= self.failures:
+            raise MemoryError
+        return self._answer
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        self.asked += 1
+
+
+async def _nothing(*_: Any) -> Any:
+    pass
+
+
+async def test_those_who_ask_meanwhile_wait_for_the_one_that_is_made() -> None:
+    admin = Made()
+    asking = [asyncio.create_task(admin({}, _nothing, _nothing)) for _ in range(5)]
+    assert await asyncio.to_thread(admin.entered.wait, 20)
+    assert admin.asked == 0, "and the loop goes on"
+    asking[0].cancel()
+    admin.go.set()
+    assert [type(one) for one in await asyncio.gather(*asking, return_exceptions=True)] == [
+        asyncio.CancelledError,
+        *[type(None)] * 4,
+    ]
+    await admin({}, _nothing, _nothing)
+    assert admin.asked == 5
+    [thread] = admin.threads
+    assert thread is not threading.main_thread()
+
+
+async def test_a_making_that_failed_is_tried_again() -> None:
+    admin = Made(failures=1)
+    admin.go.set()
+    with pytest.raises(MemoryError):
+        await admin({}, _nothing, _nothing)
+    await admin({}, _nothing, _nothing)
+    assert admin.asked == 1
+
+
+def test_the_room_itself_brings_no_framework() -> None:
+    program = "import sys, tokenferry.admin; print(*{'fastapi', 'pydantic', 'starlette'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == ""
+
+
+def test_an_own_callback_is_one_that_leads_to_a_host_of_the_listeners() -> None:
+    given: dict[str, Any] = dict.fromkeys(("home", "broker", "keys", "logins", "secret"))
+    parts = Parts(**given, urls=("the Unix socket /x", "http://127.0.0.1:1"), hosts=frozenset((b"127.0.0.1:1", b"a.b")))
+    assert parts.base == "http://127.0.0.1:1"
+    for good in ("http://127.0.0.1:1/oauth/callback", "https://A.b/oauth/callback"):
+        assert parts.is_own_callback(good)
+    for bad in (
+        "http://127.0.0.1:2/oauth/callback",
+        "http://127.0.0.1:1/oauth/callback/",
+        "http://127.0.0.1:1/oauth/code/callback",
+        "http://evil@127.0.0.1:1/oauth/callback",
+        "http://127.0.0.1:1.evil/oauth/callback",
+        "",
+    ):
+        assert not parts.is_own_callback(bad)

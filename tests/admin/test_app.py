@@ -1,0 +1,91 @@
+"""The description of the API, and whether the API keeps to it."""
+
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis import Case
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+
+from admin.rig import Api, refused
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+    unsupported_method,
+]
+PATHS = {
+    "/api/oauth/authorize": {"post"},
+    "/api/oauth/exchange": {"post"},
+    "/api/oauth/tokens": {"get"},
+    "/api/oauth/tokens/refresh": {"post"},
+    "/api/oauth/tokens/delete": {"post"},
+    "/api/oauth/tokens/{id}": {"delete"},
+    "/api/accounts": {"get", "post"},
+    "/api/status": {"get"},
+    "/oauth/callback": {"get"},
+    "/login": {"get"},
+}
+
+
+@pytest.mark.parametrize(("path", "method"), [(path, one) for path, methods in PATHS.items() for one in methods])
+def test_whatever_is_sent_the_answer_is_one_that_is_described(api: Api, path: str, method: str) -> None:
+    api.log_in("work")
+    headers = {"authorization": f"Bearer {api.admin}"}
+    described = schemathesis.openapi.from_url(f"{api.url}/openapi.json", headers=headers)
+
+    @given(case=described[path][method.upper()].as_strategy())
+    @settings(max_examples=25, suppress_health_check=list(HealthCheck))
+    def check(case: "Case[Any]") -> None:
+        case.call_and_validate(checks=CHECKS, headers=headers)
+
+    check()
+
+
+def test_it_has_these_paths_and_no_other(api: Api) -> None:
+    description = api.get("/openapi.json").json()
+    assert {path: set(operations) for path, operations in description["paths"].items()} == PATHS
+
+
+def test_no_operation_is_said_to_answer_422_and_all_but_the_pages_want_a_key(api: Api) -> None:
+    for path, operations in api.get("/openapi.json").json()["paths"].items():
+        for operation in operations.values():
+            assert "422" not in operation["responses"]
+            assert ("security" in operation) is path.startswith("/api/")
+
+
+def test_the_description_needs_the_key_and_there_are_no_pages_of_the_frameworks(api: Api) -> None:
+    assert api.get("/openapi.json", key="no").status_code == 401
+    for path in ("/docs", "/redoc", "/docs/oauth2-redirect"):
+        assert api.get(path).status_code == 404
+
+
+def test_nothing_but_the_pages_is_answered_without_a_key(api: Api) -> None:
+    for path, methods in PATHS.items():
+        for method in methods:
+            answer = api.call(method.upper(), path, key="")
+            if path.startswith("/api/"):
+                assert "key" in refused(answer, 401)
+            else:
+                assert answer.headers["content-type"].startswith("text/html")
+
+
+def test_an_unknown_path_and_a_wrong_method_are_told_in_the_same_shape(api: Api) -> None:
+    assert "/openapi.json" in refused(api.get("/api/nothing"), 404)
+    assert "/openapi.json" in refused(api.get("/api/status/"), 404)
+    answer = api.call("PUT", "/api/accounts", {})
+    assert refused(answer, 405) == "this path takes GET, POST only"
+    assert answer.headers["allow"] == "GET, POST"
