@@ -30,6 +30,10 @@ class Browser:
         """Call a JavaScript function in the page, and give what it gives, or what its promise does."""
         return self._ask({"run": function, "with": argument})
 
+    def picture(self, path: Path) -> None:
+        """Keep how the page looks, as a PNG."""
+        self._ask({"picture": str(path)})
+
     def _ask(self, order: dict[str, Any]) -> Any:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(order) + "\n")

@@ -164,6 +164,10 @@ class SandboxProcess:
         key: str = self._call("issue", {"account": account, "kind": "api-key"})["key"]
         return key
 
+    def identity_token(self, account: str) -> str:
+        token: str = self._call("issue", {"account": account, "kind": "identity-token"})["key"]
+        return token
+
     def fault(self, kind: str, **given: Any) -> None:
         self._call("faults", {"kind": kind, **given})
 

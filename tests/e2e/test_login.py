@@ -148,6 +148,7 @@ def test_a_login_is_clicked_through_in_a_real_browser(home: Home, issuer: str, t
         submit(browser, FILL, {"login": "carol", "password": "any"})
         submit(browser, FILL, {})
         assert "Thank you" in str(browser.run("() => document.body.innerText"))
+        browser.picture(tmp_path / "thank-you.png")
         # A page elsewhere can't use what is left, and nothing is.
         assert browser.run("() => document.cookie") == ""
     outcome = end(process)

@@ -1,5 +1,5 @@
 // A real Chromium, driven by lines of JSON: {'open': URL} goes there, {'run': FUNCTION, 'with': ARGUMENT} runs in the
-// page. Each is answered by a line: {'value': ...} or {'failed': REASON}. It ends with its stdin.
+// page, {'picture': FILE} keeps how it looks. Each is answered by a line: {'value': ...} or {'failed': REASON}. It ends with its stdin.
 import { createInterface } from 'node:readline';
 import { chromium } from 'playwright-core';
 
@@ -20,11 +20,12 @@ const context = await chromium.launchPersistentContext(folder, {
 });
 const page = context.pages()[0] ?? (await context.newPage());
 
-async function obey({ open, run, with: argument }) {
+async function obey({ open, run, with: argument, picture }) {
   if (open) {
     const answer = await page.goto(open);
     return { status: answer?.status() ?? null, text: await page.content() };
   }
+  if (picture) return void (await page.screenshot({ path: picture }));
   return await page.evaluate(`(${run})(${JSON.stringify(argument ?? null)})`);
 }
 
