@@ -134,6 +134,14 @@ def test_what_is_no_request_is_refused_in_one_sentence(body: bytes, reason: str)
     assert len(message) < 200
 
 
+@pytest.mark.parametrize("at", [*range(16_370, 16_392), 40_000])
+@pytest.mark.parametrize("spoilt", [False, True])
+def test_a_long_text_is_checked_to_its_end_wherever_a_character_begins(at: int, *, spoilt: bool) -> None:
+    letter = "⛴".encode()
+    body = b'{"model":"x","a":"' + b"a" * (at - 18) + (letter[:2] if spoilt else letter) + b'"}'
+    assert isinstance(scan([body]), Malformed if spoilt else BodyFacts)
+
+
 def test_digits_in_a_text_are_no_number() -> None:
     body = b'{"model":"x","a":"' + b"9" * 20_000 + b'","b":"\\ud83d"}'
     assert facts_of(body).model == "x"

@@ -1,24 +1,26 @@
 """What a request's body says about itself, and where: read once, checked to its end, nothing of it copied."""
 
 import re
+from codecs import utf_8_decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import islice
 from typing import Final
 
 import msgspec
 
-from tokenferry.routing._members import Key, Member, TooMany, locate, read_members
-from tokenferry.routing._tag import Tag, find_tag
+from tokenferry.routing._members import Key, TooMany, locate, read_members
+from tokenferry.routing._tag import Tag, find_tag, may_hold_tag
 
 LONGEST_MODEL: Final = 512
 
 _STRIDE: Final = 1024
+_PIECE: Final = 16 * 1024
 _DIGITS: Final = re.compile(rb"[0-9]{2}")
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _LETTER: Final = rb"\\u0041"
 _MODEL: Final = "model"
+_NOT_LOOKED: Final = "not looked"
 _QUOTE: Final = ord('"')
 
 
@@ -43,7 +45,9 @@ class Malformed:
 class BodyFacts:
     """A JSON object's facts. What only some rules ask for is found when it is asked for."""
 
-    def __init__(self, body: bytes, members: Mapping[Key, msgspec.Raw]) -> None:
+    __slots__ = ("_last", "_members", "_tag", "_thinking", "_web_search", "body", "model", "model_at")
+
+    def __init__(self, body: bytes, members: Mapping[Key, msgspec.Raw], last: Mapping[str, msgspec.Raw]) -> None:
         self.body = body
         """All of it in one piece; it can take the place of the chunks it came in."""
         self.model: str | None = None
@@ -51,56 +55,63 @@ class BodyFacts:
         self.model_at: tuple[int, int] = (0, 0)
         """Where that is in the body, with its quotes."""
         self._members = members
+        self._last = last
+        self._thinking: str | None = _NOT_LOOKED
+        self._web_search: bool | None = None
+        self._tag: Tag | str | None = _NOT_LOOKED
 
     def __repr__(self) -> str:
         return f"BodyFacts({self.model!r}, {len(self.body)} bytes)"
 
-    @cached_property
+    @property
     def stream(self) -> bool:
         """Whether an answer in events is asked for."""
-        return self._last("stream") == b"true"
+        raw = self._last.get("stream")
+        return raw is not None and bytes(raw) == b"true"
 
-    @cached_property
+    @property
     def thinking(self) -> str | None:
         """The type of `thinking`; None where there is none."""
-        raw = self._last("thinking")
-        if raw is None:
-            return None
-        try:
-            return _thinking.decode(raw).type
-        except msgspec.MsgspecError:
-            return None
+        if self._thinking is _NOT_LOOKED:
+            raw = self._last.get("thinking")
+            self._thinking = None if raw is None else _type_of(raw)
+        return self._thinking
 
-    @cached_property
+    @property
     def web_search(self) -> bool:
         """Whether a web search of the server's own is among the tools."""
-        raw = self._last("tools")
-        if raw is None:
-            return False
-        try:
-            return any(tool.type is not None and tool.type.startswith("web_search") for tool in _tools.decode(raw))
-        except msgspec.MsgspecError:
-            return False
+        if self._web_search is None:
+            raw = self._last.get("tools")
+            self._web_search = raw is not None and _has_web_search(raw)
+        return self._web_search
 
-    @cached_property
+    @property
     def tag(self) -> Tag | None:
         """What a sub-agent's tag in the system prompt says."""
-        found = [find_tag(self.body, member) for member in self._named("system")]
-        tags = [tag for tag in found if tag is not None]
+        if isinstance(self._tag, str):
+            self._tag = self._find_tag() if "system" in self._last else None
+        return self._tag
+
+    def _find_tag(self) -> Tag | None:
+        if not any(may_hold_tag(raw) for key, raw in self._members.items() if key.name == "system"):
+            return None
+        members = [member for member in locate(self._members, self.body) if member.name == "system"]
+        tags = [tag for tag in (find_tag(self.body, member) for member in members) if tag is not None]
         return Tag(tags[0].model, tuple(span for tag in tags for span in tag.spans)) if tags else None
 
-    def _last(self, name: str) -> bytes | None:
-        """A member's text. Of two of a name parsers take the last."""
-        found = None
-        for key, raw in self._members.items():
-            if key.name == name:
-                found = raw
-        return None if found is None else bytes(found)
 
-    def _named(self, name: str) -> list[Member]:
-        if not any(key.name == name for key in self._members):
-            return []
-        return [member for member in locate(self._members, self.body) if member.name == name]
+def _type_of(raw: msgspec.Raw) -> str | None:
+    try:
+        return _thinking.decode(raw).type
+    except msgspec.MsgspecError:
+        return None
+
+
+def _has_web_search(tools: msgspec.Raw) -> bool:
+    try:
+        return any(tool.type is not None and tool.type.startswith("web_search") for tool in _tools.decode(tools))
+    except msgspec.MsgspecError:
+        return False
 
 
 def scan(chunks: Sequence[bytes]) -> BodyFacts | Malformed:
@@ -109,14 +120,14 @@ def scan(chunks: Sequence[bytes]) -> BodyFacts | Malformed:
     try:
         members = _members(body)
         if not body.isascii():
-            body.decode()  # what is skipped is not checked for it
+            _check_text(body)  # what is skipped is not checked for it
     except msgspec.ValidationError:
         return Malformed("the request's body must be a JSON object")
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TooMany) as fault:
         return _no_json(_reason(body, fault))
     if len(body) > _STRIDE and _DIGITS.search(body[::_STRIDE]) and _has_long_number(body):
         return _no_json("a number in it has thousands of digits")
-    return _with_model(BodyFacts(body, members), members)
+    return _with_model(body, members)
 
 
 def _members(body: bytes) -> Mapping[Key, msgspec.Raw]:
@@ -132,11 +143,19 @@ def _members(body: bytes) -> Mapping[Key, msgspec.Raw]:
         return read_members(mended)
 
 
-def _with_model(facts: BodyFacts, members: Mapping[Key, msgspec.Raw]) -> BodyFacts | Malformed:
-    models = 0
-    place = 0
-    for number, key in enumerate(members, 1):
+def _check_text(body: bytes) -> None:
+    """Raise `UnicodeDecodeError` for what is no UTF-8. In pieces, for a long text costs more than it takes to read."""
+    view, end, start = memoryview(body), len(body), 0
+    while start < end:
+        start += utf_8_decode(view[start : start + _PIECE], "strict", start + _PIECE >= end)[1]
+
+
+def _with_model(body: bytes, members: Mapping[Key, msgspec.Raw]) -> BodyFacts | Malformed:
+    models = place = 0
+    last: dict[str, msgspec.Raw] = {}  # of two of a name parsers take the last
+    for number, (key, raw) in enumerate(members.items(), 1):
         name = key.name
+        last[name] = raw
         if name == _MODEL:
             place = number
             models += 1
@@ -145,15 +164,14 @@ def _with_model(facts: BodyFacts, members: Mapping[Key, msgspec.Raw]) -> BodyFac
     if models > 1:
         message = 'the request names "model" twice, and who reads it may take either; name it once'
         return Malformed(message, "two_models")
-    if not place:
-        return facts
-    body = facts.body
-    _, start, end = next(islice(locate(members, body), place - 1, None))
-    if body[start] == _QUOTE:
-        facts.model_at = (start, end)
-        facts.model = model = _string(body[start:end])
-        if len(model) > LONGEST_MODEL:
-            return Malformed(f'"model" is longer than {LONGEST_MODEL} characters', "long_model")
+    facts = BodyFacts(body, members, last)
+    if place:
+        _, start, end = next(islice(locate(members, body), place - 1, None))
+        if body[start] == _QUOTE:
+            facts.model_at = (start, end)
+            facts.model = model = _string(body[start:end])
+            if len(model) > LONGEST_MODEL:
+                return Malformed(f'"model" is longer than {LONGEST_MODEL} characters', "long_model")
     return facts
 
 

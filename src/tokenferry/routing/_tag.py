@@ -24,10 +24,13 @@ class Tag:
     spans: tuple[tuple[int, int], ...]
 
 
+def may_hold_tag(system: msgspec.Raw) -> bool:
+    """Tell whether a system prompt is worth a closer look."""
+    return _LITERAL in bytes(system)
+
+
 def find_tag(body: bytes, system: Member) -> Tag | None:
     """Look for it in a system prompt: a text, or a list of blocks with texts. The first one names the model."""
-    if body.find(_LITERAL, system.start, system.end) < 0:
-        return None
     found = [one for start, end in _texts(body, system) for one in _tags(body, start, end)]
     if not found:
         return None

@@ -1,0 +1,88 @@
+"""What reading, routing and rewriting a request's body costs, beside other ways to do it: `python -m bench routing`."""
+
+import json
+import timeit
+from collections.abc import Callable  # noqa: TC003  # as everywhere
+from typing import Any, Final
+
+import msgspec
+
+from tokenferry.providers import Provider
+from tokenferry.routing import BodyFacts, Route, Router, rewrite, scan
+from tokenferry.settings import ModelMapping, ModelSettings, RouterSettings
+
+ROUNDS: Final = 15
+SIZES: Final = (2_000, 50_000, 200_000)
+PROVIDERS: Final = {"up": Provider("up", "up", "https://up.example")}
+MODELS: Final = [
+    ModelSettings(name, (ModelMapping("up", f"up/{name}"),)) for name in ("main", "small", "deep", "search")
+]
+
+
+def body(size: int, *, ascii_only: bool) -> bytes:
+    """As Claude Code writes: compact, the model first, a tool that has a `model` of its own."""
+    word = "some words \\n" if ascii_only else "some words — \\n"
+    document: dict[str, Any] = {
+        "model": "claude-sonnet-4-5",
+        "messages": [],
+        "system": [{"type": "text", "text": "header"}, {"type": "text", "text": "prompt"}],
+        "tools": [{"name": "Agent", "input_schema": {"properties": {"model": {"type": "string"}}}}],
+        "max_tokens": 64_000,
+        "thinking": {"type": "adaptive"},
+        "stream": True,
+    }
+    while True:
+        written = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(written) >= size:
+            return written
+        fill = word * max(1, min(50, (size - len(written)) // 20))
+        document["messages"].append({"role": "user", "content": fill})
+
+
+def facts_of(text: bytes) -> BodyFacts:
+    facts = scan([text])
+    assert isinstance(facts, BodyFacts)
+    return facts
+
+
+def through(router: Router, text: bytes) -> list[bytes | memoryview]:
+    facts = facts_of(text)
+    route = router.route(facts, defaults=lambda: ("up",), size=len(text))
+    assert isinstance(route, Route)
+    return rewrite(facts, route.hops[0].model, without_tag=route.without_tag)
+
+
+def by_json(text: bytes) -> bytes:
+    document = json.loads(text)
+    document["model"] = "up/main"
+    return json.dumps(document).encode()
+
+
+def by_msgspec(text: bytes) -> bytes:
+    """Without its members: what comes twice is lost, and nothing says where the model was."""
+    document = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    document["model"] = msgspec.Raw(b'"up/main"')
+    return msgspec.json.encode(document)
+
+
+def main() -> None:
+    plain = Router()
+    routing = Router(
+        RouterSettings(default="main", background="small", think="deep", websearch="search"), MODELS, PROVIDERS
+    )
+    ways: dict[str, Callable[[bytes], object]] = {
+        "scan": facts_of,
+        "scan, route, rewrite; nothing configured": lambda text: through(plain, text),
+        "scan, route, rewrite; every built-in rule": lambda text: through(routing, text),
+        "msgspec: dict of raw values and back": by_msgspec,
+        "json: read and written": by_json,
+    }
+    cases = {(size, kind): body(size, ascii_only=kind == "ASCII") for size in SIZES for kind in ("ASCII", "beyond")}
+    print(f"us per body{'':<35}" + "".join(f"{len(text):>9} {kind:<6}" for (_, kind), text in cases.items()))
+    for name, way in ways.items():
+        figures = []
+        for text in cases.values():
+            calls = max(1, 2_000_000 // len(text) // (20 if way is by_json else 1))
+            timer = timeit.Timer("way(text)", globals={"way": way, "text": text})
+            figures.append(min(timer.timeit(calls) for _ in range(ROUNDS)) / calls * 1e6)
+        print(f"{name:<46}" + "".join(f"{figure:>9.1f}{'':7}" for figure in figures))
