@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -21,6 +21,8 @@ from tokenferry.accounts.moves import Mover, Present
 from tokenferry.broker import Broker, interrupted_move, use_for_claude_code
 from tokenferry.config import load
 from tokenferry.errors import CredentialRefused, NeedsLogin, PolicyRefused, TryLater, UnknownAccount, UsageError
+from tokenferry.keep import Event, Keeper
+from tokenferry.keep._swapper import Swapper
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home
 from tokenferry.state import Cooldown, Scope, State
@@ -431,3 +433,100 @@ def test_what_comes_home_is_published_as_claude_code_renewed_it(
     renewed = json.loads(claude.credentials.read_bytes())["claudeAiOauth"]["accessToken"]
     assert use_for_claude_code("bob", broker).home == "alice"
     assert json.loads(profile.read_bytes())["access_token"] == renewed
+
+
+# -- swapped by a keeper
+
+
+class Kept:
+    """A keeper that looks when it is told to."""
+
+    def __init__(self, home: Home, broker: Broker) -> None:
+        self.told: list[str] = []
+        self.now = time.time()
+        self.swapper = Swapper(broker, home, tell=lambda text, account, *, needs_help: self.told.append(text))
+        self.swapper._now = lambda: self.now
+
+    def look(self) -> list[str]:
+        seen = len(self.told)
+        self.swapper.look()
+        return self.told[seen:]
+
+
+@pytest.fixture
+def kept(home: Home, broker: Broker) -> Iterator[Kept]:
+    kept = Kept(home, broker)
+    yield kept
+    kept.swapper.close()
+
+
+def test_a_keeper_swaps_as_soon_as_anybody_notes_a_limit_and_once(
+    home: Home, broker: Broker, add: Add, claude: ClaudeCodeHome, kept: Kept
+) -> None:
+    add("alice", "bob", "carol")
+    use_for_claude_code("alice", broker)
+    assert kept.look() == []
+    mark(home, "carol", int(time.time()) + 3600)
+    assert kept.look() == []
+    mark(home, "alice", int(time.time()) + 3600)
+    assert kept.look() == ["account alice is limited, so Claude Code has bob@example.com now"]
+    assert has(claude, broker) == "bob"
+    eventually(lambda: "bob" in kept.swapper._present())
+    assert kept.look() == []
+
+
+def test_where_nobody_can_take_over_it_says_so_once_and_tries_again_when_one_can(
+    home: Home, broker: Broker, add: Add, claude: ClaudeCodeHome, kept: Kept
+) -> None:
+    add("alice", "bob")
+    use_for_claude_code("alice", broker)
+    for name, seconds in (("alice", 3600), ("bob", 1800)):
+        mark(home, name, int(time.time()) + seconds)
+    (told,) = kept.look()
+    assert told.startswith("account alice is limited, and Claude Code keeps it: All OAuth accounts are rate-limited.")
+    assert kept.look() == []
+    kept.now += 100
+    assert kept.look() == []
+    with State(home.state) as state:
+        state.cooldowns.clear(Scope("account", "bob"))
+    assert kept.look() == ["account alice is limited, so Claude Code has bob@example.com now"]
+
+
+def test_what_limits_a_family_or_is_no_limit_swaps_nothing(
+    home: Home, broker: Broker, add: Add, claude: ClaudeCodeHome, kept: Kept
+) -> None:
+    add("alice", "bob")
+    use_for_claude_code("alice", broker)
+    until = int(time.time()) + 3600
+    with State(home.state) as state:
+        state.cooldowns.put(Cooldown(Scope("account", "alice", "claude-opus"), "window", "answer", until))
+        state.cooldowns.put(Cooldown(Scope("account", "alice"), "overage", "answer", until))
+    assert kept.look() == []
+    assert has(claude, broker) == "alice"
+
+
+def test_a_keeper_asks_policy(home: Home, broker: Broker, add: Add, sandbox: Sandbox, claude: ClaudeCodeHome) -> None:
+    add("alice", "bob")
+    use_for_claude_code("alice", broker)
+    configure(home, sandbox.url, "off")
+    careful = Kept(home, Broker.from_home(home, load(home.config)))
+    mark(home, "alice", int(time.time()) + 3600)
+    (told,) = careful.look()
+    assert "Claude Code's account is not swapped" in told
+    assert careful.look() == []
+    careful.swapper.close()
+    assert has(claude, broker) == "alice"
+
+
+def test_a_keeper_that_is_told_to_looks_for_limits(
+    home: Home, broker: Broker, add: Add, claude: ClaudeCodeHome
+) -> None:
+    add("alice", "bob")
+    use_for_claude_code("alice", broker)
+    mark(home, "alice", int(time.time()) + 3600)
+    events: list[Event] = []
+    assert Keeper(broker, tell=events.append).once()
+    assert has(claude, broker) == "alice"
+    assert Keeper(broker, tell=events.append, swaps=True).once()
+    assert has(claude, broker) == "bob"
+    assert [event.kind for event in events] == ["swap"]

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 _CAUSE: Final = "rate-limited"
 _SOURCE: Final = "swap"
+_BILLED: Final = "overage"  # it serves all the same
 _LEAST_LIFE: Final = 300.0
 _LONGEST_SWAP: Final = 300.0
 _FEWEST: Final = 2
@@ -118,7 +119,7 @@ class _Swap:
     def _marks(self) -> dict[str, list[Cooldown]]:
         marks: dict[str, list[Cooldown]] = {}
         for one in self._cooldowns.list():
-            if one.scope.kind == "account" and not one.scope.family:
+            if one.scope.kind == "account" and not one.scope.family and one.cause != _BILLED:
                 marks.setdefault(one.scope.name, []).append(one)
         return marks
 

@@ -28,6 +28,7 @@ _MOMENT: Final = 0.5  # in which what is all but done ends by itself
     epilog=examples(
         "tokenferry keep",
         "tokenferry keep --once                  for a timetable: every 5 minutes",
+        "tokenferry keep --swap                  and give Claude Code another account when it is limited",
         "tokenferry keep --json | jq -r .text",
         "tokenferry service install              run it for good",
     ),
@@ -35,6 +36,9 @@ _MOMENT: Final = 0.5  # in which what is all but done ends by itself
 def keep(
     *,
     once: Annotated[bool, typer.Option("--once", help="Do what is due now, and end.")] = False,
+    swap: Annotated[
+        bool, typer.Option("--swap", help="Give Claude Code the next account when the one it has is limited.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON: an object a line; with --once a list of them.")
     ] = False,
@@ -45,19 +49,21 @@ def keep(
     """Keep logins alive that nobody asks for, until it is told to end.
 
     Published accounts are renewed 10 minutes before their token expires, idle logins before their refresh token
-    lapses; profiles that were left behind are rewritten. One keeper of a home is at work, `tokenferry serve` is one,
-    too; others wait for its end. TERM and HUP end it with exit code 0. A refresh in flight is waited for.
+    lapses; profiles that were left behind are rewritten. With --swap, which needs subscription = "own" under [policy],
+    Claude Code's account is swapped when it is on record as limited. One keeper of a home is at work, `tokenferry
+    serve` is one, too; others wait for its end. TERM and HUP end it with exit code 0. A refresh in flight is waited
+    for.
     """
     home, settings = find(config)
     for warning in settings.warnings:
         note(warning)
     broker = open_broker(home, settings)
     if once:
-        return _once(broker, home, as_json=as_json)
-    return _keep(broker, home, config, as_json=as_json)
+        return _once(broker, home, as_json=as_json, swap=swap)
+    return _keep(broker, home, config, as_json=as_json, swap=swap)
 
 
-def _once(broker: Broker, home: Home, *, as_json: bool) -> int:
+def _once(broker: Broker, home: Home, *, as_json: bool, swap: bool) -> int:
     events: list[Event] = []
 
     def tell(event: Event) -> None:
@@ -65,7 +71,7 @@ def _once(broker: Broker, home: Home, *, as_json: bool) -> int:
         if not as_json:
             _say(event)
 
-    if not Keeper(broker, tell=tell).once():
+    if not Keeper(broker, tell=tell, swaps=swap).once():
         note(f"{keeper_of(home) or 'another process'} keeps the logins here, so nothing was done")
     if as_json:
         say_json([_to_json(event) for event in events])
@@ -75,17 +81,17 @@ def _once(broker: Broker, home: Home, *, as_json: bool) -> int:
     return TryLater.exit_code if "failed" in kinds else int(bool(kinds))
 
 
-def _keep(broker: Broker, home: Home, config: Path | None, *, as_json: bool) -> int:
+def _keep(broker: Broker, home: Home, config: Path | None, *, as_json: bool, swap: bool) -> int:
     path = config or home.config
     seen = _stamp(path)
-    running = _Running(broker, as_json=as_json)
+    running = _Running(broker, as_json=as_json, swap=swap)
     try:
         while not running.has_ended(_LOOK):
             if (stamp := _stamp(path)) != seen:
                 seen = stamp
                 if (new := _reopen(home, config)) is not None:
                     running.end()
-                    running = _Running(new, as_json=as_json)
+                    running = _Running(new, as_json=as_json, swap=swap)
     except Ended as ended:
         running.keeper.stop()
         if not grants_end(_MOMENT):
@@ -97,8 +103,8 @@ def _keep(broker: Broker, home: Home, config: Path | None, *, as_json: bool) -> 
 class _Running:
     """A keeper on a thread of its own: the main thread is told of signals, and must not be in the middle of a file."""
 
-    def __init__(self, broker: Broker, *, as_json: bool) -> None:
-        self.keeper = Keeper(broker, tell=_say_json_line if as_json else _say)
+    def __init__(self, broker: Broker, *, as_json: bool, swap: bool) -> None:
+        self.keeper = Keeper(broker, tell=_say_json_line if as_json else _say, swaps=swap)
         self._fault: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="tokenferry-keeper", daemon=True)
         self._thread.start()

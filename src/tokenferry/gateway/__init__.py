@@ -21,7 +21,6 @@ from tokenferry.gateway._supervisor import Following, Place, Supervisor
 from tokenferry.gateway._tls import server_tls
 from tokenferry.gateway._unix import bind_unix, remove_unix
 from tokenferry.gateway._upstreams import Upstreams
-from tokenferry.gateway._usage_probe import UsageProbe
 
 __all__ = [
     "ERROR_MARK",
@@ -46,7 +45,6 @@ __all__ = [
     "Relay",
     "Supervisor",
     "Upstreams",
-    "UsageProbe",
     "allow_connections",
     "bind",
     "bind_unix",

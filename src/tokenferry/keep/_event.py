@@ -5,7 +5,7 @@ from typing import Final, Literal, TypeAlias
 logger = logging.getLogger(__name__)
 
 Kind: TypeAlias = Literal[
-    "keeping", "waiting", "renewed", "failed", "needs-login", "broken", "profile", "move", "clock", "defect"
+    "keeping", "waiting", "renewed", "failed", "needs-login", "broken", "profile", "move", "swap", "clock", "defect"
 ]
 
 _TROUBLE: Final = {"failed", "needs-login", "broken", "defect"}

@@ -12,6 +12,7 @@ from tokenferry.errors import LockTimeout, TokenferryError, UnknownAccount, Usag
 from tokenferry.keep._alive import keeper_lock, mark_round
 from tokenferry.keep._event import Event, Kind, log, span
 from tokenferry.keep._schedule import Moment, Renewal, Schedule, is_dead
+from tokenferry.keep._swapper import Swapper
 from tokenferry.refresh import Job
 from tokenferry.settings import KeepSettings
 from tokenferry.stores import DISK, Document
@@ -32,7 +33,8 @@ class Keeper:
 
     It renews what `next_renewal` says, rewrites profiles that were left behind, and completes moves that were cut
     short. Changes by others count within a second. One keeper of a home is at work; others wait for its end. `tell`
-    gets each event, on whichever thread it happens. Clocks are given as for `Broker`; `steady` is for waits.
+    gets each event, on whichever thread it happens. `swaps`: it also gives Claude Code another account when the one it
+    has is limited. Clocks are given as for `Broker`; `steady` is for waits.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Keeper:
         tell: Callable[[Event], None] = log,
         now: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
+        swaps: bool = False,
     ) -> None:
         if broker.home is None:
             raise UsageError("logins are kept in a home of files alone")
@@ -64,6 +67,8 @@ class Keeper:
         self._told: dict[str, str] = {}
         self._stamps: Hashable = None
         self._next_sweep = float("-inf")
+        self._swaps = swaps
+        self._swapper: Swapper | None = None
 
     def run(self) -> None:
         """Keep until `stop`, once no other process does. Raises `UnsafeFile`, `StorageFailed` if no lock can be had."""
@@ -75,6 +80,7 @@ class Keeper:
                     self._wake.wait(self._settings.look)
                     self._wake.clear()
             finally:
+                self._end_swapping()
                 self._lock.release()
 
     def once(self) -> bool:
@@ -87,6 +93,7 @@ class Keeper:
                 self._wake.clear()
             mark_round(self._home)
         finally:
+            self._end_swapping()
             self._lock.release()
         return True
 
@@ -110,6 +117,8 @@ class Keeper:
         for renewal in free[: _AT_ONCE - len(self._renewing)]:
             if not self._ending.is_set():
                 self._start(renewal)
+        if self._swaps and not self._ending.is_set():
+            self._swap()
         return bool(self._renewing)
 
     @contextlib.contextmanager
@@ -200,6 +209,19 @@ class Keeper:
         self._told = {about: text for about, text in self._told.items() if about in {"", _MOVE, *names}}
         self._documents = [document for name in names if (document := self._read(name))]
         self._look_at_profiles()
+
+    def _swap(self) -> None:
+        if self._swapper is None:
+            self._swapper = Swapper(self._broker, self._home, tell=self._tell_of_swap, now=self._now)
+        self._swapper.look()
+
+    def _tell_of_swap(self, text: str, account: str | None, *, needs_help: bool) -> None:
+        self._tell_of(Event(int(self._now()), "swap", text, account=account, needs_help=needs_help))
+
+    def _end_swapping(self) -> None:
+        if self._swapper is not None:
+            self._swapper.close()
+            self._swapper = None
 
     def _complete_move(self) -> None:
         try:

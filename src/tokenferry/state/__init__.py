@@ -10,6 +10,7 @@ from tokenferry.state._logins import Login, Logins
 from tokenferry.state._organizations import Organizations
 from tokenferry.state._rights import EVERYTHING, Rights
 from tokenferry.state._state import State
+from tokenferry.state._usage_probe import UsageProbe
 
 __all__ = [
     "EVERYTHING",
@@ -30,6 +31,7 @@ __all__ = [
     "Scope",
     "ScopeKind",
     "State",
+    "UsageProbe",
     "later",
     "local_key",
     "read_local_key",

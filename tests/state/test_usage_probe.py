@@ -11,11 +11,10 @@ import pytest
 
 from tokenferry.credentials import Credential, OAuthToken
 from tokenferry.errors import NeedsLogin
-from tokenferry.gateway._usage_probe import UsageProbe
 from tokenferry.oauth import Answer, Lost, TokenRequest, Transmission
 from tokenferry.providers import Provider
 from tokenferry.secret import Secret
-from tokenferry.state import Cooldown, Scope, State
+from tokenferry.state import Cooldown, Scope, State, UsageProbe
 from tokenferry.stores import Account
 
 NOW = 1_800_000_000.0
@@ -178,3 +177,26 @@ def test_what_no_usage_answer_could_tell_is_not_asked(world: World, cause: str, 
     world.now += 300
     look(world, world.probe())
     assert not world.asked
+
+
+def test_who_is_watched_is_asked_about_though_nothing_stands_against_it_and_benched_if_it_must_be(world: World) -> None:
+    world.used = {"five_hour": used(100.0), "seven_day_opus": used(100.0)}
+    probe = world.probe()
+    probe._watched = lambda: ("work", "other")
+    look(world, probe)
+    assert len(world.asked) == 1
+    (noted,) = world.state.cooldowns.list()
+    assert (noted.scope, noted.cause, noted.source) == (WORK, "window", "usage")
+    assert noted.evidence == "The account has used up its window 5h."
+    world.now += 100
+    look(world, probe)
+    assert len(world.asked) == 1
+
+
+def test_who_is_watched_and_free_is_not_benched(world: World) -> None:
+    world.used = {"five_hour": used(99.0), "seven_day_opus": used(100.0)}
+    probe = world.probe()
+    probe._watched = lambda: ("work",)
+    look(world, probe)
+    assert len(world.asked) == 1
+    assert world.untils() == {}

@@ -4,7 +4,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from random import Random
 from typing import Final
@@ -14,7 +14,7 @@ from tokenferry.errors import TokenferryError
 from tokenferry.limits import LimitState, Window, read_usage
 from tokenferry.oauth import Answer, TokenRequest, Transmission
 from tokenferry.providers import Provider
-from tokenferry.state import Cooldown, Cooldowns
+from tokenferry.state._cooldowns import Cooldown, Cooldowns, Scope
 from tokenferry.stores import Account
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,8 @@ def _on_a_thread(work: Callable[[], None]) -> None:
 class UsageProbe:
     """Looks at cooldowns, and asks where that is due: of each account once in 3 to 5 minutes at most, and one process.
 
-    `look` returns at once: asking is left to `start`, by default a thread of its own.
+    `look` returns at once: asking is left to `start`, by default a thread of its own. `watched` gives accounts that are
+    asked about though nothing stands against them; one that has used up a window is benched.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class UsageProbe:
         now: Callable[[], float] = time.time,
         rng: Random | None = None,
         start: Callable[[Callable[[], None]], None] = _on_a_thread,
+        watched: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._cooldowns = cooldowns
         self._providers = providers
@@ -56,6 +58,7 @@ class UsageProbe:
         self._now = now
         self._rng = rng or Random()  # noqa: S311  # it spreads waits
         self._start = start
+        self._watched = watched
         self._asked: dict[str, float] = {}
         self._pauses: dict[str, float] = {}
         self._is_asking = False
@@ -67,31 +70,48 @@ class UsageProbe:
         for one in cooldowns:
             if one.scope.kind == "account" and one.cause in _OF_WINDOWS and not one.is_over(now):
                 benched.setdefault(one.scope.name, []).append(one)
-        if not benched or self._is_asking:
+        watched = self._watched()
+        if self._is_asking or not (benched or watched):
             return
         for account in self._accounts():
             provider = self._providers.get(account.provider)
             url = None if provider is None else provider.usage_endpoint
-            if url is not None and account.name in benched and self._is_due(account.name, benched[account.name], now):
-                self._is_asking = True
-                self._start(partial(self._ask, account.name, url, benched[account.name]))
-                return
+            against = benched.get(account.name, [])
+            if url is None or not (against or account.name in watched) or not self._is_due(account.name, against, now):
+                continue
+            self._is_asking = True
+            self._start(partial(self._ask, account.name, url, against))
+            return
 
     def _is_due(self, account: str, benched: list[Cooldown], now: float) -> bool:
-        last = max(self._asked.get(account, 0.0), *(one.noted_at for one in benched))
+        last = max((self._asked.get(account, 0.0), *(one.noted_at for one in benched)))
         return now - last >= self._pauses.setdefault(account, self._rng.uniform(_LEAST, _MOST))
 
     def _ask(self, account: str, url: str, benched: list[Cooldown]) -> None:
         self._asked[account] = self._now()
         self._pauses.pop(account, None)
         try:
-            if self._cooldowns.claim(benched[0]) and (state := self._answer(account, url)) is not None:
+            if benched and not self._cooldowns.claim(benched[0]):
+                return
+            state = self._answer(account, url)
+            if state is not None and not benched:
+                self._note(account, state)
+            elif state is not None:
                 for one in benched:
                     self._judge(one, state)
         except TokenferryError as fault:
             logger.info("account %s: its usage can't be asked for: %s", account, fault)
         finally:
             self._is_asking = False
+
+    def _note(self, account: str, state: LimitState) -> None:
+        full = [window for window in state.rejected if not window.is_of_family]
+        if full and (until := self._fuzzed(full)) is not None:
+            names = " and ".join(f"window {window.name}" for window in full)
+            told = Cooldown(
+                Scope("account", account), "window", "usage", until, f"The account has used up its {names}."
+            )
+            self._cooldowns.put(told)
 
     def _answer(self, account: str, url: str) -> LimitState | None:
         headers = self._resolve(account).headers()
@@ -110,12 +130,11 @@ class UsageProbe:
             self._cooldowns.clear(cooldown.scope, cooldown.cause)
             logger.info("account %s works again, says its usage endpoint: %s is over", name, cooldown.cause)
             return
-        until = _end(full)
-        if until is not None:
-            fuzzed = math.ceil(until + self._rng.uniform(*_FUZZ))
-            told = Cooldown(cooldown.scope, cooldown.cause, "usage", fuzzed, cooldown.evidence)
+        if (until := self._fuzzed(full)) is not None:
+            told = Cooldown(cooldown.scope, cooldown.cause, "usage", until, cooldown.evidence)
             self._cooldowns.put(told, is_better_informed=True)
 
-
-def _end(windows: list[Window]) -> float | None:
-    return max((window.reset for window in windows if window.reset is not None), default=None)
+    def _fuzzed(self, windows: list[Window]) -> int | None:
+        """When the last of them ends, and a little later: all who wait for it shall not come at once."""
+        end = max((window.reset for window in windows if window.reset is not None), default=None)
+        return None if end is None else math.ceil(end + self._rng.uniform(*_FUZZ))
