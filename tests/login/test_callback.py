@@ -3,6 +3,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from leaks import shows
 from tokenferry.login._callback import Callback
@@ -57,6 +59,26 @@ def test_it_leads_to_the_provider_once_and_takes_the_answer_once(
     assert callback.code.redirect_uri == REDIRECT
     assert ask(callback, answer(authorization), cookie=cookie).status == HTTPStatus.GONE
     assert ask(callback).status == HTTPStatus.GONE
+
+
+@given(
+    path=st.sampled_from(
+        ["/callback", "//evil.example/callback", "/callback/../x", "/", "/callback?x", "/\\evil.example"]
+    ),
+    query=st.dictionaries(
+        st.sampled_from(["redirect_uri", "next", "url", "state", "code", "iss", "return_to"]),
+        st.sampled_from(["https://evil.example", "//evil.example", "javascript:alert(1)", "x"]),
+    ),
+    host=st.sampled_from(["localhost:1234", "evil.example", "localhost:1234@evil.example"]),
+)
+def test_nobody_is_led_elsewhere_than_to_the_provider(path: str, query: dict[str, str], host: str) -> None:
+    """It is no open redirect: the only way it leads is the login that was begun."""
+    callback = Callback(Authorization.begin(ENDPOINTS), REDIRECT)
+    for _ in range(2):
+        reply = ask(callback, urlencode(query), path=path, host=host)
+        location = dict(reply.headers).get("location")
+        assert location is None or location.startswith("https://idp.example/authorize?")
+        assert b"evil" not in reply.to_bytes().partition(b"\r\n\r\n")[2]
 
 
 def test_an_address_that_is_opened_twice_ends_the_login(callback: Callback, authorization: Authorization) -> None:
