@@ -196,14 +196,16 @@ def arrived(sandbox: SandboxProcess) -> Arrived:
     return [(request["method"], request["path"]) for request in sandbox.requests("/")]
 
 
-def attack(browser: Browser, target: str, key: str, seen: Callable[[], int]) -> dict[str, Any]:
-    """Do all of it from another site; give what its pages learnt."""
+def attack(
+    browser: Browser, target: str, key: str, seen: Callable[[], int], *, path: str | None = None
+) -> dict[str, Any]:
+    """Do all of it from another site, to one path perhaps; give what its pages learnt."""
     learnt = {}
     with site() as page:
         for name, one in ACROSS.items():
             before = seen()
             assert browser.open(f"http://{NAME}:{page.port}/")["status"] == 200
-            given = {"url": target + one.path, "message": MESSAGE, **one.given}
+            given = {"url": target + (path or one.path), "message": MESSAGE, **one.given}
             if "headers" in given:
                 given["headers"] = {**given["headers"], "x-api-key": key}
             learnt[name] = browser.run(one.function, given)

@@ -15,7 +15,7 @@ const native = {
   application_type: 'native',
   grant_types: ['authorization_code', 'refresh_token', DEVICE, WORKLOAD],
   response_types: ['code'],
-  redirect_uris: ['http://127.0.0.1/callback'],
+  redirect_uris: ['http://127.0.0.1/callback', 'http://127.0.0.1/oauth/callback'],
 };
 
 function identity(issuer, subject, left) {
