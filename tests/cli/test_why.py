@@ -7,10 +7,15 @@ import httpx2
 import pytest
 
 from cli.harness import Outcome, begin, end, eventually, tokenferry
+from pool import journeys as j
 from tokenferry.cli import why as command
+from tokenferry.cli._output import moment
+from tokenferry.gateway import _record as gateway
+from tokenferry.gateway._decision_log import decision_of
+from tokenferry.pool import Hop
 from tokenferry.sandbox import Sandbox
-from tokenferry.settings import Home
-from tokenferry.state import Decision, State
+from tokenferry.settings import AccountCaps, Home, PoolSettings
+from tokenferry.state import Cooldown, Decision, Scope, State
 
 Inside = Callable[..., Outcome]
 Login = Callable[..., dict[str, Any]]
@@ -78,3 +83,71 @@ def test_a_request_that_nothing_is_kept_of_is_an_unknown_name(home: Home, inside
     outcome = inside("why", "tf_nothing")
     assert outcome.code == 4
     assert "nothing is kept of a request 'tf_nothing'" in outcome.one_line()
+
+
+def test_the_whole_way_of_a_request_is_told(home: Home, inside: Inside, hasty: None) -> None:
+    rig = j.Rig(("alice", "bob", "carol", "dave"))
+    limited = Cooldown(Scope("account", "alice"), "window", "answer", 1_800_009_000, "It is limited.", 1_800_000_000)
+    rig.pool.records.note(limited)
+    journey = rig.journey()
+    for answer in (j.OVERLOADED, j.limited(), j.OK):
+        rig.clock.pass_by(j.trying(journey.next()).wait)
+        journey.fingerprint = "0a1b2c3d"
+        j.reply(journey, answer)
+    journey.close()
+    decision = gateway.Decision(story=journey.story)
+    record = gateway.Record("tf_1", "POST", "/v1/messages", 1_800_000_000.0, "laptop", "carol", decision=decision)
+    record.status, record.provider = 200, "one"
+    with State(home.state) as state:
+        state.decisions.add([decision_of(record)])
+    lines = inside("why", "tf_1").out.splitlines()
+    wait = journey.story.to_json()["steps"][2]["wait_ms"]
+    overloaded = "The provider is overloaded; no account is at fault; once more in place"
+    (noted,) = rig.pool.records.of("account", "bob")
+    benched = f"account bob is passed over until {moment(noted.until)}; on to the next account"
+    assert [line for line in lines if not line.startswith(("request", "client", "provider"))] == [
+        "account   alice was passed over: It is limited, until 2027-01-15T10:30:00Z",
+        "account   bob was tried",
+        "account   carol was the last to be tried",
+        "account   dave was not needed",
+        "+0 ms     bob, model claude-sonnet-4-5: it comes first in order",
+        f"+0 ms     bob with 0a1b2c3d answered 529: {overloaded}",
+        f"+0 ms     bob, model claude-sonnet-4-5 after {wait} ms: it comes first in order",
+        f"+{wait} ms   bob with 0a1b2c3d answered 429: The account has used up its window 5h; {benched}",
+        f"+{wait} ms   carol, model claude-sonnet-4-5: it comes first in order",
+        f"+{wait} ms   carol with 0a1b2c3d answered 200, which went to the client",
+        "result    200 after 0 ms",
+    ]
+    told = inside("why", "tf_1", "--json").json
+    assert [one["status"] for one in told["attempts"]] == [529, 429, 200]
+
+
+def test_every_kind_of_step_is_told_in_words(home: Home, inside: Inside, hasty: None) -> None:
+    rig = j.Rig(("alice", "bob", "carol"), settings=PoolSettings(caps=AccountCaps(concurrency=1)))
+    rig.roster = j.roster("one", "alice", "bob", "carol", kind="oauth")
+    rig.hops = [Hop(rig.roster, "")]
+    journey = rig.journey()
+    journey.next()
+    journey.unavailable("needs a login")
+    journey.next()
+    j.reply(journey, j.REFUSED)
+    journey.next()
+    journey.not_renewed("the refresh token is dead")
+    journey.next()
+    journey.unsent("connection refused")
+    journey.next()
+    journey.lost("no answer within 120 s")
+    record = gateway.Record("tf_1", "POST", "/v1/messages", 1_800_000_000.0, "laptop")
+    record.decision = gateway.Decision(story=journey.story)
+    journey.close()
+    with State(home.state) as state:
+        state.decisions.add([decision_of(record)])
+    out = inside("why", "tf_1").out
+    for words in (
+        "alice has no credential: needs a login; on to the next account",
+        "bob answered 401: The credential was refused; once more with another token",
+        "bob has no other token: the refresh token is dead; account bob is passed over until somebody says otherwise;",
+        "carol could not be reached: connection refused; once more in place",
+        "carol was sent the request, and its answer was lost: no answer within 120 s; the client gets that",
+    ):
+        assert words in out, out

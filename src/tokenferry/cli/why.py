@@ -15,6 +15,21 @@ app = new_app()
 # Gateways write decisions down in batches, twice a second.
 _PATIENCE: Final = 1.5
 _POLL: Final = 0.1
+_BY_ORDER: Final = "the first, in their order, that has a credential"
+_WHAT: Final = {
+    "unsent": "could not be reached",
+    "lost": "was sent the request, and its answer was lost",
+    "unavailable": "has no credential",
+    "queued": "waiting, for every account has as many requests as it may have",
+}
+_NEXT: Final = {
+    "choose": "on to the next account",
+    "again": "once more in place",
+    "renew": "once more with another token",
+    "sibling": "on to one other account",
+    "provider": "on to the next provider",
+    "give": "the client gets that",
+}
 
 
 @app.command(
@@ -60,10 +75,11 @@ def _lines(decision: Decision) -> Iterator[tuple[str, str]]:
     yield "client", f"key {content['client']}: {content['method']} {content['path']}{model}"
     if content.get("provider"):
         yield "provider", f"{content['provider']}: {content.get('rule', '')}"
-    passed_over = {one["account"]: one["why"] for one in content.get("passed_over", ())}
-    for name in content.get("candidates", ()):
-        yield "account", f"{name} {_standing(name, content.get('account'), passed_over)}"
-    for attempt in content.get("attempts", ()):
+    yield from _accounts(content)
+    steps = content.get("steps")
+    for step in steps or ():
+        yield f"+{step['ms']} ms", _step(step)
+    for attempt in content.get("attempts", ()) if steps is None else ():
         answer = "no answer" if attempt["status"] is None else f"answered {attempt['status']}"
         yield "attempt", f"{attempt['account']} with {attempt['fingerprint']}: {answer}"
     error = f", {content['error']}" if content.get("error") else ""
@@ -72,9 +88,51 @@ def _lines(decision: Decision) -> Iterator[tuple[str, str]]:
         yield "message", content["message"]
 
 
-def _standing(name: str, chosen: str | None, passed_over: dict[str, str]) -> str:
-    if name == chosen:
-        return "was chosen: the first, in their order, that has a credential"
-    if name in passed_over:
-        return f"was passed over: {passed_over[name]}"
-    return "was not needed"
+def _accounts(content: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every account that could have served, and what became of it."""
+    passed_over = {one["account"]: one for one in content.get("passed_over", ())}
+    tried = {one["account"] for one in content.get("steps", ()) if one["what"] == "tried"}
+    why = next((one["why"] for one in content.get("steps", ()) if one["what"] == "tried"), _BY_ORDER)
+    for name in content.get("candidates", ()):
+        if name == content.get("account"):
+            yield "account", f"{name} " + ("was the last to be tried" if len(tried) > 1 else f"was chosen: {why}")
+        elif name in tried:
+            yield "account", f"{name} was tried"
+        elif name in passed_over:
+            one = passed_over[name]
+            until = f", until {moment(one['until'])}" if one.get("until") else ""
+            yield "account", f"{name} was passed over: {one['why'].rstrip('.')}{until}"
+        else:
+            yield "account", f"{name} was not needed"
+
+
+def _step(step: dict[str, Any]) -> str:
+    """One thing that befell the request."""
+    account, token = step.get("account", ""), f" with {step['fingerprint']}" if step.get("fingerprint") else ""
+    match step["what"]:
+        case "tried":
+            wait = f" after {step['wait_ms']} ms" if step.get("wait_ms") else ""
+            probe = "probing " if step.get("probe") else ""
+            model = f", model {step['model']}" if step.get("model") else ""
+            return f"{probe}{account}{model}{wait}: {step['why']}"
+        case "answered":
+            told = f"{account}{token} answered {step['status']}: {step['means'].rstrip('.')}"
+        case "not renewed":
+            told = f"{account} has no other token: {step['why']}"
+        case "served":
+            return f"{account}{token} answered {step.get('status', 200)}, which went to the client"
+        case "unsent" | "lost" | "unavailable" as what:
+            told = f"{account}{token} {_WHAT[what]}: {step['why']}"
+        case "refused":
+            return f"refused with {step['status']}"
+        case what:
+            return _WHAT.get(what, str(what))
+    return f"{told}{_benched(step.get('benched'))}; {_NEXT.get(step.get('plan', ''), 'over')}"
+
+
+def _benched(benched: dict[str, Any] | None) -> str:
+    if benched is None:
+        return ""
+    models = f", models of {benched['family']}" if benched["family"] else ""
+    until = f"until {moment(benched['until'])}" if benched["until"] else "until somebody says otherwise"
+    return f"; {benched['kind']} {benched['name']}{models} is passed over {until}"

@@ -103,6 +103,8 @@ class DecisionLog:
 def _is_ordinary(record: Record) -> bool:
     """Whether the first account that was asked gave a good answer at once."""
     decision = record.decision
+    if decision is not None and decision.story is not None:
+        return record.error is None and decision.story.is_ordinary
     return record.error is None and (decision is None or not (decision.passed_over or len(decision.attempts) > 1))
 
 
@@ -128,5 +130,7 @@ def decision_of(record: Record) -> Decision:
         content["attempts"] = [
             {"account": one.account, "fingerprint": one.fingerprint, "status": one.status} for one in decision.attempts
         ]
+        if decision.story is not None:
+            content |= decision.story.to_json()
         content["message"] = decision.message
     return Decision(record.request_id, int(record.at), content)

@@ -2,6 +2,7 @@ from dataclasses import dataclass, field
 
 from tokenferry.gateway._routing import Choice
 from tokenferry.gateway._usage import Usage
+from tokenferry.pool import Story
 
 
 @dataclass(slots=True)
@@ -21,6 +22,8 @@ class Decision:
     passed_over: list[tuple[str, str]] = field(default_factory=list)
     """Accounts, and why."""
     attempts: list[Attempt] = field(default_factory=list)
+    story: Story | None = None
+    """The same where a pool decided, and all that befell the request; it stands for the two lists above."""
     message: str | None = None
     """What the client was told in place of an answer."""
 

@@ -8,6 +8,7 @@ from tokenferry.pool._pool import Pool
 from tokenferry.pool._records import Change, Cleared, Learned, Noted, Records
 from tokenferry.pool._rosters import roster_of
 from tokenferry.pool._steps import Give, Queue, Refuse, Step, Try
+from tokenferry.pool._story import Story
 
 __all__ = [
     "Change",
@@ -28,6 +29,7 @@ __all__ = [
     "Refuse",
     "Roster",
     "Step",
+    "Story",
     "Try",
     "Want",
     "affinity_key",

@@ -97,11 +97,11 @@ class Journey:
 
     # -- reporting
 
-    def served(self, headers: Headers) -> None:
+    def served(self, headers: Headers, status: int = 200) -> None:
         """A good answer came, and goes to the client from here on: nothing is ever sent again."""
         assert self._pick is not None
         self._plan = "over"
-        self._note(Event("served", self._pick.member.name, self.fingerprint))
+        self._note(Event("served", self._pick.member.name, self.fingerprint, status))
         self._pool.served(self._hops[self._at], self.want, self._pick, headers)
         self._end_probe(has_failed=False)
 

@@ -1,11 +1,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tokenferry.limits import Verdict
 from tokenferry.pool._member import Hop
 from tokenferry.pool._pick import Pick
 from tokenferry.state import Cooldown
+
+_SENT: Final = frozenset({"answered", "lost", "served", "unsent"})
 
 
 class Tried(NamedTuple):
@@ -47,6 +49,12 @@ class Story:
     unavailable: Mapping[str, Unavailable]
     """By account."""
 
+    @property
+    def is_ordinary(self) -> bool:
+        """Whether the first account that was asked gave a good answer, so that there is little to tell."""
+        kinds = [event.kind for _, event in self.events if isinstance(event, Event)]
+        return kinds == ["served"]
+
     def last_of(self, account: str) -> Event | None:
         """What came of this account last."""
         found = (one for _, one in reversed(self.events) if isinstance(one, Event) and one.account == account)
@@ -58,6 +66,11 @@ class Story:
             "hops": [{"provider": hop.roster.provider, "model": hop.model} for hop in self.hops],
             "candidates": list(dict.fromkeys(one.name for hop in self.hops for one in hop.roster.members)),
             "passed_over": self._passed_over(),
+            "attempts": [
+                {"account": one.account, "fingerprint": one.fingerprint, "status": one.status}
+                for _, one in self.events
+                if isinstance(one, Event) and one.kind in _SENT
+            ],
             "steps": [_step(at - self.began, event) for at, event in self.events],
         }
 
