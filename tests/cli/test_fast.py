@@ -67,6 +67,10 @@ SERVED: dict[str, Change] = {
         data.update(provider="console"),
         data["credential"].update(access_token=OAT),
     ),
+    "a workload's token at the vendor's": lambda home, data: (
+        data.update(provider="anthropic", kind="federated"),
+        data["credential"].update(access_token=OAT, identity_token_file="/identity", federation={"a": "b"}),
+    ),
     "a login that never expires": lambda home, data: data["credential"].pop("expires_at"),
     "a login that can't be renewed": lambda home, data: data["credential"].pop("refresh_token"),
     "one of another machine": lambda home, data: data.update(machine="another"),
@@ -99,6 +103,11 @@ LEFT: dict[str, Change] = {
         data.update(provider="console"),
         data["credential"].update(access_token=OAT, subscription_type="max"),
     ),
+    "a workload that says where from twice": lambda home, data: (
+        data.update(kind="federated"),
+        data["credential"].update(identity_token_file="/identity", identity_token_variable="IDENTITY"),
+    ),
+    "a workload that doesn't say where from": lambda home, data: data.update(kind="federated"),
     "the subscription's provider": lambda home, data: data.update(provider="claude-max"),
     "a provider of the user's own": lambda home, data: data.update(provider="mine"),
     "somebody else's chain": lambda home, data: data.update(owner="claude-code"),
@@ -287,6 +296,9 @@ paths = st.sampled_from(
                 "subscription_type",
                 "email",
                 "source",
+                "identity_token_file",
+                "identity_token_variable",
+                "federation",
             )
         ),
     ]
@@ -297,14 +309,14 @@ paths = st.sampled_from(
 @given(
     st.lists(st.tuples(paths, odd_values), max_size=3),
     st.sampled_from(["sandbox", "console", "anthropic"]),
-    st.sampled_from(["oauth", "api-key"]),
+    st.sampled_from(["oauth", "api-key", "federated"]),
     st.integers(0, 10_000),
 )
 def test_whatever_a_document_holds_a_quick_answer_is_the_brokers(
     home: Home, changes: list[tuple[tuple[str, ...], Any]], provider: str, kind: str, min_ttl: int
 ) -> None:
     data = document(time.time(), provider=provider, kind=kind)
-    data["credential"]["key"] = KEY
+    data["credential"] |= {"key": KEY, "identity_token_file": "/identity"}
     for path, value in changes:
         table = data
         for key in path[:-1]:

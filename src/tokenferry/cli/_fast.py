@@ -225,16 +225,26 @@ def _value(document: "dict[str, Any]", until: float) -> str:
         value = credential.get("key")
         is_vendors = provider != "sandbox"
     else:
-        _need(document.get("kind") == "oauth")
+        is_federated = document.get("kind") == "federated"
+        _need(is_federated or document.get("kind") == "oauth")
+        if is_federated:
+            _check_federation(credential)
         value = credential.get("access_token")
         # A Console login makes tokens of the same look that bill no subscription.
         is_console = provider == "console" and credential.get("subscription_type") is None
-        is_vendors = provider != "sandbox" and not is_console
+        is_vendors = provider != "sandbox" and not is_console and not is_federated
         _need(provider != "console" or is_console)
         _check_oauth(credential, until)
     _need(_is_secret(value))
     _need(not (is_vendors and value.startswith("sk-ant-oat")))
     return str(value)
+
+
+def _check_federation(credential: "dict[str, Any]") -> None:
+    places = [credential.get(f"identity_token_{place}") for place in ("file", "variable")]
+    _need(all(place is None or type(place) is str for place in places) and bool(places[0]) != bool(places[1]))
+    federation = credential.get("federation", {})
+    _need(type(federation) is dict and all(type(value) is str for value in federation.values()))
 
 
 def _check_oauth(credential: "dict[str, Any]", until: float) -> None:

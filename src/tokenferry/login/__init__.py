@@ -5,7 +5,6 @@ from tokenferry.login._browser import open_browser
 from tokenferry.login._device import DeviceLogin
 from tokenferry.login._login import LIMIT, Addresses, Login, Wishes
 from tokenferry.login._paste import Paste
-from tokenferry.login._pending import PendingLogin, PendingLogins
 
 __all__ = [
     "LIMIT",
@@ -13,8 +12,6 @@ __all__ = [
     "DeviceLogin",
     "Login",
     "Paste",
-    "PendingLogin",
-    "PendingLogins",
     "Wishes",
     "make_api_key",
     "open_browser",
