@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from formats.strategies import SECRETS
 from leaks import leaks
-from tokenferry.credentials import ApiKey, Credential, OAuthToken, SetupToken
+from tokenferry.credentials import ApiKey, Credential, FederatedToken, Federation, OAuthToken, SetupToken
 from tokenferry.errors import UsageError
 from tokenferry.formats import (
     parse_env_file,
@@ -104,3 +104,5 @@ def test_an_access_token_goes_into_the_variable_that_takes_it() -> None:
     token = OAuthToken(Secret(SETUP), Secret(REFRESH), expires_at=1_800_000_000)
     assert render_environment(token) == f"ANTHROPIC_AUTH_TOKEN={SETUP}\n".encode()
     assert render_key_file(token) == f"{SETUP}\n".encode()
+    federated = FederatedToken.of(token, Federation("/identity"))
+    assert render_environment(federated) == f"ANTHROPIC_AUTH_TOKEN={SETUP}\n".encode()

@@ -8,6 +8,7 @@ import pytest
 
 from pool import journeys as j
 from tokenferry.cli._raw_answer import read_raw_answer
+from tokenferry.credentials import Kind
 from tokenferry.limits import classify, read_limits
 from tokenferry.pool import Give, Hop, Member, Roster, Step, Try, Want
 from tokenferry.settings import PoolSettings
@@ -182,13 +183,14 @@ def test_a_key_that_is_refused_is_benched_and_named_and_others_serve(caplog: pyt
     assert "0a1b2c3d" in noted.evidence
 
 
-def login() -> list[Hop]:
-    return [Hop(Roster("one", (Member("a", "one", "oauth"), Member("b", "one", "oauth"))), j.SONNET)]
+def login(kind: Kind = "oauth") -> list[Hop]:
+    return [Hop(Roster("one", (Member("a", "one", kind), Member("b", "one", kind))), j.SONNET)]
 
 
-def test_a_login_whose_token_is_refused_is_renewed_once_and_then_benched() -> None:
+@pytest.mark.parametrize("kind", ["oauth", "federated"])
+def test_a_login_whose_token_is_refused_is_renewed_once_and_then_benched(kind: Kind) -> None:
     rig = j.Rig()
-    journey = rig.journey(hops=login())
+    journey = rig.journey(hops=login(kind))
     assert not j.trying(journey.next()).renew
     j.reply(journey, j.REFUSED)
     step = j.trying(journey.next())

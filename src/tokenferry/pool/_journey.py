@@ -220,7 +220,7 @@ class Journey:
         self._plan, self._wait = "again", least * self._pool.rng.uniform(1.0, 2.0)
 
     def _may_renew(self, member: Member) -> bool:
-        return member.kind == "oauth" and member.name not in self._renewed
+        return member.kind in {"oauth", "federated"} and member.name not in self._renewed
 
     @staticmethod
     def _has_failed(verdict: Verdict) -> bool | None:
