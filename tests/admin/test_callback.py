@@ -102,6 +102,17 @@ def test_a_login_whose_page_was_opened_directly_is_finished_by_pasting_the_last_
     assert api.exchange(back, "work").status_code == 200
 
 
+def test_a_forged_cookie_is_as_good_as_none(api: Api) -> None:
+    browser = Browser()
+    back = back_of(browser, api.begin("idp")["login_url"])
+    [name] = [cookie.name for cookie in browser.cookies.jar]
+    for value in ("forged", "", '"', "x" * 43, "%00"):
+        page = Browser().get(back, {"cookie": f"{name}={value}; other=1"})
+        assert "was not begun in this browser" in page.text
+    assert names(api) == []
+    assert "Thank you" in browser.open(back).text
+
+
 def test_an_attackers_answer_does_not_log_a_person_in_as_the_attacker(api: Api) -> None:
     """Login CSRF: the attacker has an answer for a login, and has the person's browser open it."""
     attackers = back_of(Browser("bob"), api.begin("idp")["login_url"])

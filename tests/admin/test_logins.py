@@ -170,6 +170,20 @@ def test_a_thousand_logins_stay_bounded_and_the_last_one_works(api: Api) -> None
     assert api.exchange(code_of(begun["url"]), "work").status_code == 200
 
 
+@pytest.mark.parametrize("issuer", ["https://evil.example", ""])
+def test_a_pasted_address_is_checked_as_the_redirect_is(api: Api, sandbox: Sandbox, issuer: str) -> None:
+    code, _, state = code_of(api.begin()["url"]).partition("#")
+    page = f"{sandbox.url}/oauth/code/callback?code={code}&state={state}&iss={issuer}"
+    assert "not accepted" in refused(api.exchange(page, "work"), 400) if issuer else api.exchange(page, "work")
+    assert sandbox.counters()["accounts"]["alice"]["grants"] == (0 if issuer else 1)
+
+
+def test_an_address_that_is_not_the_redirects_is_refused(api: Api, sandbox: Sandbox) -> None:
+    code, _, state = code_of(api.begin()["url"]).partition("#")
+    refused(api.exchange(f"https://evil.example/callback?code={code}&state={state}", "work"), 400)
+    assert sandbox.counters()["accounts"]["alice"]["grants"] == 0
+
+
 # -- what the provider refuses is told apart
 
 

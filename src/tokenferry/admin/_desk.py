@@ -111,11 +111,11 @@ class LoginDesk:
         state = secret_of(pasted_state(pasted.reveal()))
         if state is None:
             raise LoginFailed("the code has no state; give it whole, as the page shows it: CODE#STATE")
-        waiting = self._logins.find(state.reveal())
+        waiting = self._logins.find(state)
         if waiting is not None:  # a name that can't be had uses nothing up
             check_login_name(self._broker, account, waiting.provider)
             self._check_policy(self._provider(waiting.provider))
-        login = self._logins.take(state.reveal(), self._session(key))
+        login = self._logins.take(state, self._session(key))
         if login is None:
             raise LoginFailed(_LOST)
         authorization = self._authorization(self._provider(login.provider), state, login.redirect_uri)
@@ -126,7 +126,7 @@ class LoginDesk:
 
     def lead(self, state: Secret, browser: Secret) -> str:
         """Where the provider's page is, for the browser that is to bring the login home. Raises `LoginFailed`."""
-        login = self._logins.bind(state.reveal(), browser) if self.is_waiting(state) else None
+        login = self._logins.bind(state, browser) if self.is_waiting(state) else None
         if login is None:
             raise LoginFailed(
                 "there is no such login any more: it was finished, has expired, or its address was opened in another "
@@ -137,7 +137,7 @@ class LoginDesk:
 
     def is_waiting(self, state: Secret) -> bool:
         """Whether a login of this state is to come back here."""
-        login = self._logins.find(state.reveal())
+        login = self._logins.find(state)
         return login is not None and self._comes_back(login.provider, login.redirect_uri)
 
     def take_back(self, state: Secret, query: Secret, browser: Secret) -> KeptLogin | None:
@@ -145,7 +145,7 @@ class LoginDesk:
 
         Raises as `exchange` does.
         """
-        login = self._logins.take_bound(state.reveal(), browser)
+        login = self._logins.take_bound(state, browser)
         if login is None:
             return None
         key = self._living_key(login)

@@ -4,7 +4,6 @@ import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Final
 
 from tokenferry.secret import Secret
@@ -56,8 +55,8 @@ class Logins:
         """
         state = Secret(secrets.token_hex(_STATE_BYTES))
         now = int(self._now())
-        owner = _digest(session.reveal())
-        row = (_digest(state.reveal()), owner, provider, now, now + _LIFETIME, redirect_uri, account, client)
+        owner = _digest(session)
+        row = (_digest(state), owner, provider, now, now + _LIFETIME, redirect_uri, account, client)
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM logins WHERE expires_at <= ?", (now,))
             connection.execute(
@@ -76,22 +75,22 @@ class Logins:
             )
         return state
 
-    def find(self, state: str) -> Login | None:
+    def find(self, state: Secret) -> Login | None:
         """Give the login of this state without using it up; None if there is none. Raises `StorageFailed`."""
         rows = self._database.rows("SELECT * FROM logins WHERE state = ?", (_digest(state),))
         return self._login(rows[0]) if rows else None
 
-    def take(self, state: str, session: Secret) -> Login | None:
+    def take(self, state: Secret, session: Secret) -> Login | None:
         """Give the login that this `state` was made for, once; None if there is none, or it is another session's.
 
         Whoever presents a state has used it up. Raises `StorageFailed`, `CorruptFile`.
         """
         row = self._remove(state)
-        if row is None or not hmac.compare_digest(row["session"], _digest(session.reveal())):
+        if row is None or not hmac.compare_digest(row["session"], _digest(session)):
             return None
         return self._login(row)
 
-    def bind(self, state: str, browser: Secret) -> Login | None:
+    def bind(self, state: Secret, browser: Secret) -> Login | None:
         """Bind a login to the browser that leads a person to the provider, and give it.
 
         None if there is none; one that is bound to another browser already is given up. Raises as `take` does.
@@ -101,24 +100,24 @@ class Logins:
         with self._database.transaction() as connection:
             rows = connection.execute(
                 "UPDATE logins SET browser = ? WHERE state = ? AND (browser IS NULL OR browser = ?) RETURNING *",
-                (_digest(browser.reveal()), _digest(state), _digest(browser.reveal())),
+                (_digest(browser), _digest(state), _digest(browser)),
             ).fetchall()
             if not rows:
                 connection.execute("DELETE FROM logins WHERE state = ?", (_digest(state),))
         return self._login(rows[0]) if rows else None
 
-    def take_bound(self, state: str, browser: Secret) -> Login | None:
+    def take_bound(self, state: Secret, browser: Secret) -> Login | None:
         """Give the login of this state once, in the browser that it is bound to; in another it stays.
 
         Raises as `take` does.
         """
         rows = self._database.rows("SELECT browser FROM logins WHERE state = ?", (_digest(state),))
-        if not rows or not hmac.compare_digest(rows[0]["browser"] or b"", _digest(browser.reveal())):
+        if not rows or not hmac.compare_digest(rows[0]["browser"] or b"", _digest(browser)):
             return None
         row = self._remove(state)
         return None if row is None else self._login(row)
 
-    def _remove(self, state: str) -> sqlite3.Row | None:
+    def _remove(self, state: Secret) -> sqlite3.Row | None:
         """Take the row out. What isn't there costs no writing: anybody may ask for it."""
         digest = _digest(state)
         if not self._database.rows("SELECT 1 FROM logins WHERE state = ?", (digest,)):
@@ -141,5 +140,5 @@ class Logins:
         )
 
 
-def _digest(value: str) -> bytes:
-    return sha256(value.encode("utf-8", "surrogatepass")).digest()
+def _digest(value: Secret) -> bytes:
+    return bytes.fromhex(value.sha256)

@@ -1,0 +1,141 @@
+"""What a login's errors let be seen, and what its verifier is made of."""
+
+import json
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from admin.rig import code_of
+from leaks import leaks, shows
+from tokenferry.admin._desk import LoginDesk
+from tokenferry.admin._parts import Parts
+from tokenferry.broker import Broker
+from tokenferry.config import load
+from tokenferry.errors import LoginFailed, StorageFailed, TokenferryError, TryLater, UsageError
+from tokenferry.oauth import Answer, Lost, NotSent, TokenRequest, Transmission
+from tokenferry.refresh import send
+from tokenferry.sandbox import Sandbox
+from tokenferry.secret import Secret
+from tokenferry.settings import Home
+from tokenferry.state import ClientKey, State
+
+
+@dataclass
+class Desk:
+    parts: Parts
+    key: ClientKey
+    sent: list[bytes]
+    reply: Callable[[TokenRequest], Transmission] | None = None
+
+    def make(self, **changes: Any) -> LoginDesk:
+        return LoginDesk(replace(self.parts, **changes), send=self.send)
+
+    def send(self, request: TokenRequest, timeout: float) -> Transmission:
+        self.sent.append(request.body)
+        return send(request, timeout) if self.reply is None else self.reply(request)
+
+
+@pytest.fixture
+def desk(home: Home, tokenferry_sandbox: Sandbox) -> Iterator[Desk]:
+    home.config.write_text(f'[[providers]]\nname = "sandbox"\nbase_url = "{tokenferry_sandbox.url}"\n')
+    home.config.chmod(0o600)
+    broker = Broker.from_home(home, load(home.config))
+    with State(home.state) as state:
+        key, _ = state.keys.create("boss", admin=True)
+        parts = Parts(home, broker, state.keys, state.logins, Secret(secrets.token_urlsafe(32)))
+        yield Desk(parts, key, [])
+    broker.drain(20)
+
+
+def verifier_of(sent: bytes) -> str:
+    verifier: str = json.loads(sent)["code_verifier"]
+    return verifier
+
+
+def test_any_desk_with_the_same_secret_finishes_a_login_and_no_other(desk: Desk) -> None:
+    first, second = desk.make(), desk.make()
+    code = Secret(code_of(first.begin("sandbox", desk.key).url))
+    assert second.exchange(code, "work", desk.key).name == "work"
+    code = Secret(code_of(first.begin("sandbox", desk.key).url))
+    with pytest.raises(LoginFailed, match="before this gateway was started"):
+        desk.make(secret=Secret("another-gateways-own")).exchange(code, "work", desk.key)
+
+
+def test_each_login_has_a_verifier_of_its_own_which_its_state_does_not_tell(desk: Desk) -> None:
+    made = desk.make()
+    states = []
+    for _ in range(3):
+        begun = made.begin("sandbox", desk.key)
+        states.append(begun.state.reveal())
+        made.exchange(Secret(code_of(begun.url)), "work", desk.key)
+    verifiers = [verifier_of(body) for body in desk.sent]
+    assert len({*states, *verifiers}) == 6
+    assert all(len(verifier) == 43 for verifier in verifiers)
+    other = desk.make(secret=Secret("another-gateways-own"))
+    assert {other._verifier(Secret(state)).reveal() for state in states}.isdisjoint(verifiers)
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (NotSent("no way there"), TryLater),
+        (Lost("it broke"), LoginFailed),
+        (Answer(500, {}, b"SECRETS"), TryLater),
+        (Answer(400, {}, b'{"error": "invalid_grant", "error_description": "SECRETS"}'), LoginFailed),
+        (Answer(200, {}, b'{"access_token": "two words"}'), LoginFailed),
+    ],
+)
+def test_no_error_of_an_exchange_shows_code_state_or_verifier(
+    desk: Desk, reply: Transmission, kind: type[TokenferryError]
+) -> None:
+    begun = desk.make().begin("sandbox", desk.key)
+    pasted = code_of(begun.url)
+
+    def answer(request: TokenRequest) -> Transmission:
+        told = f"{pasted} {verifier_of(request.body)}".encode()
+        return replace(reply, body=reply.body.replace(b"SECRETS", told)) if isinstance(reply, Answer) else reply
+
+    desk.reply = answer
+    with pytest.raises(kind) as caught:
+        desk.make().exchange(Secret(pasted), "work", desk.key)
+    assert not leaks(caught.value, *pasted.split("#"), verifier_of(desk.sent[0]))
+    assert not shows(repr(begun), *pasted.split("#"))
+
+
+@pytest.mark.parametrize("name", ["a b", "work"])
+def test_no_error_before_the_exchange_shows_them_either(desk: Desk, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pasted = code_of(desk.make().begin("sandbox", desk.key).url)
+    if name == "work":
+        desk.parts.logins._database.close()
+    with pytest.raises((UsageError, StorageFailed)) as caught:
+        desk.make().exchange(Secret(pasted), name, desk.key)
+    assert not leaks(caught.value, *pasted.split("#"))
+
+
+def test_a_login_that_is_stored_nowhere_is_ended_at_the_provider(
+    desk: Desk, tokenferry_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise StorageFailed("the disk is full")
+
+    monkeypatch.setattr(desk.parts.broker, "add", full)
+    pasted = Secret(code_of(desk.make().begin("sandbox", desk.key).url))
+    with pytest.raises(StorageFailed, match="full"):
+        desk.make().exchange(pasted, "work", desk.key)
+    assert tokenferry_sandbox.counters()["accounts"]["alice"]["revocations"] == 1
+
+
+def test_without_an_address_for_a_browser_a_provider_that_shows_no_code_is_refused(desk: Desk, home: Home) -> None:
+    text = home.config.read_text()
+    url = text.partition('base_url = "')[2].partition('"')[0]
+    home.config.write_text(
+        f'{text}\n[[providers]]\nname = "idp"\nbase_url = "{url}"\nauth_type = "oauth"\n\n'
+        f'[providers.oauth]\nissuer = "{url}"\nclient_id = "idp"\n'
+    )
+    broker = Broker.from_home(home, load(home.config))
+    with pytest.raises(UsageError, match="tokenferry login --provider idp"):
+        desk.make(broker=broker, urls=("the Unix socket /x",)).begin("idp", desk.key)
+    assert desk.make(broker=broker, urls=("http://127.0.0.1:1",)).begin("idp", desk.key).login_url is None
