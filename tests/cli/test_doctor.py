@@ -15,6 +15,8 @@ from tokenferry.settings import Home
 from tokenferry.state import local_key
 
 Inside = Callable[..., Outcome]
+FEDERATED = {"access_token": "fake-access", "identity_token_file": "/none/identity", "expires_at": 4_000_000_000}
+
 Login = Callable[..., dict[str, Any]]
 
 
@@ -89,6 +91,11 @@ TROUBLES: dict[str, tuple[Callable[[Home], object], str, str]] = {
         lambda home: _login(home, refresh_expires_at=1),
         "refresh token has expired",
         "tokenferry login work",
+    ),
+    "identity token": (
+        lambda home: put(home, document(time.time(), kind="federated") | {"credential": FEDERATED}),
+        "file /none/identity can't be read (No such file or directory)",
+        "see to the platform's side",
     ),
     "copied": (
         lambda home: put(home, document(time.time(), machine="another")),

@@ -86,6 +86,20 @@ def test_who_may_make_no_key_is_told_so_and_the_login_is_ended(home: Home, sandb
     assert sandbox.counters()["accounts"]["alice"]["revocations"] == 1
 
 
+def test_no_key_is_made_for_an_account_that_is_somebody_elses(home: Home, carol: Sandbox, log_in: LogIn) -> None:
+    first = log_in("work", "--provider", "sandbox", "--create-api-key")
+    browse(first.addresses()[0])
+    assert first.end().code == 0
+    home.config.write_text(home.config.read_text().replace("carol", "alice"))
+    command = log_in("work", "--provider", "sandbox", "--create-api-key")
+    browse(command.addresses()[0])
+    outcome = command.end()
+    assert outcome.code == 2
+    assert "account 'work' is carol@example.com, and this login is alice@example.com" in outcome.err
+    assert [one["path"] for one in carol.requests()].count("/api/oauth/claude_cli/create_api_key") == 1
+    assert carol.counters()["accounts"]["alice"]["revocations"] == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -15,9 +15,11 @@ from tokenferry.cli._home import open_broker
 from tokenferry.cli._probe import address_of, who_answers
 from tokenferry.cli._sealing import seal_findings
 from tokenferry.config import Config, load
+from tokenferry.credentials import FederatedToken, Federation
 from tokenferry.errors import ConfigError, TokenferryError, UsageError
 from tokenferry.gateway import bind
 from tokenferry.keep import keeper_of, next_renewal
+from tokenferry.refresh import read_identity
 from tokenferry.settings import Home, KeepSettings
 from tokenferry.state import State, read_local_key
 from tokenferry.stores import check_status, refuse_network_file_system
@@ -209,11 +211,21 @@ def _check_account(row: Row, now: float) -> Iterator[Finding]:
     if begun is not None:
         cure = f"{completion(row.name, begun)}; or: tokenferry export {row.name} --take-back"
         yield Finding(f"handing its login over to {begun.path} was cut short, so nobody renews it", where, cure)
+    if isinstance(row.credential, FederatedToken) and row.credential.federation.file:
+        yield from _check_identity(row.credential.federation, where)
     obtained_at = getattr(row.credential, "obtained_at", None)
     if obtained_at is not None and obtained_at > now + _CLOCK_SLACK:
         yield Finding(
             "its token was obtained in the future by this machine's clock", where, "set the clock: timedatectl"
         )
+
+
+def _check_identity(federation: Federation, where: str) -> Iterator[Finding]:
+    """A workload's identity token in a file; one in a variable may be there for other processes alone."""
+    try:
+        read_identity(federation)
+    except TokenferryError as fault:
+        yield Finding(str(fault), where, "see to the platform's side, or add the account anew with --replace")
 
 
 def _check_journal(home: Home, names: set[str]) -> Iterator[Finding]:
