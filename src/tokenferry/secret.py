@@ -135,16 +135,18 @@ class Redactor:
     """
 
     def __init__(self) -> None:
-        self._values: set[str] = set()
+        self._values: tuple[str, ...] = ()
+        """The longest first: one may be the beginning of another."""
 
     def know(self, secret: Secret) -> None:
         """Redact this value from now on."""
-        self._values.add(secret.reveal())
+        self._values = tuple(sorted({*self._values, secret.reveal()}, key=len, reverse=True))
 
     def clean(self, text: str) -> str:
         """Give the text with every known value replaced."""
-        for value in sorted(self._values, key=len, reverse=True):  # one may be the beginning of another
-            text = text.replace(value, _REDACTED)
+        for value in self._values:
+            if value in text:
+                text = text.replace(value, _REDACTED)
         return text
 
     def filter(self, record: "logging.LogRecord") -> bool:

@@ -35,7 +35,7 @@ class Lines(logging.Handler):
         self.reached.set()
         self.go.wait()
         self.threads.add(threading.current_thread().name)
-        self.texts.append(record.getMessage())
+        self.texts += record.getMessage().split("\n")
 
     def flush(self) -> None:
         self.flushed += 1

@@ -104,7 +104,9 @@ def test_a_slow_disk_holds_up_nobody_and_costs_bounded_memory(written: Written) 
         log.add(record(0))
         assert written.reached.wait(20)
         for number in range(1, 50):
-            log.add(record(number))
+            one = record(number)
+            one.error = "overloaded_error"
+            log.add(one)
         written.go.set()
     assert [one.request_id for one in written.all] == [f"tf_{number}" for number in range(11)]
 

@@ -28,15 +28,16 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             if self.as_json:
-                text = redacted(json.dumps(_fields(record)))
+                lines = [redacted(json.dumps(fields)) for fields in _fields(record)]
             elif record.levelno >= logging.WARNING:
                 note(record.getMessage())
                 return
             elif record.name == _ACCESS:
-                text = record.getMessage()  # which has a time of its own, and nothing that looks like a token
+                # They have times of their own, and nothing that looks like a token.
+                lines = record.getMessage().split("\n")
             else:
-                text = redacted(self.format(record))
-            self._batch.append(f"{printable(text)}\n")
+                lines = [redacted(self.format(record))]
+            self._batch += [f"{printable(line)}\n" for line in lines]
             if record.name != _ACCESS:
                 self.flush()
         except Exception:  # noqa: BLE001  # a logging call must never break what it tells of
@@ -63,16 +64,20 @@ def _pieces(lines: Iterable[str]) -> Iterator[str]:
         yield piece
 
 
-def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    fields: dict[str, Any] = {"time": int(record.created), "level": record.levelname.lower(), "logger": record.name}
+def _fields(record: logging.LogRecord) -> list[dict[str, Any]]:
+    """What the record tells, as objects of which each is a line."""
+    common: dict[str, Any] = {
+        "time": int(record.created),
+        "level": record.levelname.lower(),
+        "logger": record.name,
+    }
     told = getattr(record.msg, "fields", None)
-    if told is None:
-        fields["message"] = record.getMessage()
-    else:
-        fields |= told()
+    if told is not None:
+        return [common | fields for fields in told()]
+    common["message"] = record.getMessage()
     if record.exc_text or record.exc_info:
-        fields["exception"] = record.exc_text or logging.Formatter().formatException(record.exc_info or (None,) * 3)
-    return fields
+        common["exception"] = record.exc_text or logging.Formatter().formatException(record.exc_info or (None,) * 3)
+    return [common]
 
 
 @contextlib.contextmanager

@@ -5,8 +5,8 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache, partial
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Final, Self
@@ -19,6 +19,7 @@ _own_logger = logging.getLogger(__name__)
 _LIMIT: Final = 10_000
 _INTERVAL: Final = 0.25
 _CLOSE_SECONDS: Final = 5.0
+_MOST_LINES: Final = 100
 _LONGEST: Final = 128
 _BARE: Final = re.compile(r"[A-Za-z0-9._:@/+-]+")
 _NAMES: Final = (
@@ -30,12 +31,14 @@ _FREE: Final = (_NAMES.index("path"), _NAMES.index("provider"))  # all other wor
 _TOKEN: Final = re.compile(r"(sk-|tf[ka]_|eyJ)[A-Za-z0-9._-]*")
 
 
+@lru_cache(maxsize=4096)
 def told(value: bytes | str) -> str | None:
     """A client's own word as it may be logged: of harmless letters, not long, and nothing that looks like a token."""
     text = value if isinstance(value, str) else value.decode("latin-1")
     return text if len(text) <= _LONGEST and _BARE.fullmatch(text) and not _TOKEN.search(text) else None
 
 
+@lru_cache(maxsize=256)
 def told_path(path: bytes) -> str:
     """A path as it may be logged: its beginning, without what looks like a token."""
     return _TOKEN.sub("[redacted]", path[:_LONGEST].decode("latin-1"))
@@ -44,25 +47,20 @@ def told_path(path: bytes) -> str:
 class Line:
     """A request as the access log tells it: `str()` gives `key=value` pairs, `fields()` the same for JSON."""
 
-    __slots__ = ("_record", "_text")
+    __slots__ = ("_record",)
 
     def __init__(self, record: Record) -> None:
         self._record = record
-        self._text = ""
 
     def fields(self) -> dict[str, int | str]:
         """What there is to tell; what is unknown is left out. Times in seconds, milliseconds where the name says so."""
         return {name: value for name, value in zip(_NAMES, self._values(), strict=True) if value is not None}
 
     def __str__(self) -> str:
-        if not self._text:  # a filter and a handler ask for it
-            values = self._values()
-            for index in _FREE:
-                values[index] = _quoted(values[index])
-            self._text = " ".join(
-                [f"{name}={value}" for name, value in zip(_NAMES, values, strict=True) if value is not None]
-            )
-        return self._text
+        values = self._values()
+        for index in _FREE:
+            values[index] = _quoted(values[index])
+        return " ".join([f"{name}={value}" for name, value in zip(_NAMES, values, strict=True) if value is not None])
 
     def _values(self) -> "list[int | str | None]":
         """In the order of `_NAMES`."""
@@ -99,8 +97,27 @@ def _quoted(text: object) -> str | None:
     return text if text is None or (isinstance(text, str) and _BARE.fullmatch(text)) else json.dumps(text)
 
 
+class Lines:
+    """The message of one log record: some requests, a line for each. Logging costs more than a line does."""
+
+    __slots__ = ("_lines", "_text")
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self._lines = [Line(record) for record in records]
+        self._text = ""
+
+    def fields(self) -> list[dict[str, int | str]]:
+        """What there is to tell of each."""
+        return [line.fields() for line in self._lines]
+
+    def __str__(self) -> str:
+        if not self._text:  # a filter and a handler ask for it
+            self._text = "\n".join(map(str, self._lines))
+        return self._text
+
+
 class AccessLog:
-    """Hands each request's record to the logger `tokenferry.access`, in batches, on a thread of its own.
+    """Hands the requests' records to the logger `tokenferry.access`, in batches, on a thread of its own.
 
     A log that is written slowly slows down nobody: of what is waiting 10,000 lines are kept, and later ones dropped.
     As a context manager it writes within the block, and at its end what is left. `instead_of` has other loggers'
@@ -161,29 +178,42 @@ class AccessLog:
 
     def _run(self) -> None:
         reported = 0
-        while (record := self._waiting.get()) is not None:
-            _write(record)
-            _flush()
-            self._closing.wait(self._interval)
-            is_over = not self._write_batch()
-            _flush()
-            if is_over:
-                break
-            if self.dropped != reported:
+        is_over = False
+        while not is_over:
+            first = self._waiting.get()
+            is_over = not self._write([first])
+            if not is_over:
+                self._closing.wait(self._interval)
+                is_over = not self._write(self._gathered())
+            if self.dropped != reported and not is_over:
                 _own_logger.warning("%d lines of the access log were dropped", self.dropped - reported)
                 reported = self.dropped
 
-    def _write_batch(self) -> bool:
-        """Write what has gathered meanwhile; tells whether there may be more."""
-        try:
-            for _ in range(self._limit):
-                record = self._waiting.get_nowait()
-                if record is None:
-                    return False
-                _write(record)
-        except Empty:
-            pass
-        return True
+    def _gathered(self) -> list[Record | Callable[[], None] | None]:
+        gathered: list[Record | Callable[[], None] | None] = []
+        with contextlib.suppress(Empty):
+            while len(gathered) < self._limit:
+                gathered.append(self._waiting.get_nowait())
+        return gathered
+
+    def _write(self, batch: list[Record | Callable[[], None] | None]) -> bool:
+        """Write all in order; tells whether there may be more."""
+        records: list[Record] = []
+        for one in batch:
+            if isinstance(one, Record):
+                records.append(one)
+                if len(records) < _MOST_LINES:
+                    continue
+            _log(records)
+            records = []
+            if one is None:
+                break
+            if not isinstance(one, Record):
+                with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+                    one()
+        _log(records)
+        _flush()
+        return None not in batch
 
 
 class _Later(logging.NullHandler):
@@ -212,13 +242,11 @@ class _Later(logging.NullHandler):
                 handler.handle(record)
 
 
-def _write(record: Record | Callable[[], None]) -> None:
-    if not isinstance(record, Record):
-        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
-            record()
-        return
-    # A `LogRecord` of our own spares the search for the caller, who is always the same.
-    logger.handle(logging.LogRecord(logger.name, logging.INFO, __file__, 0, Line(record), None, None))
+def _log(records: list[Record]) -> None:
+    if records:
+        # A `LogRecord` of our own spares the search for the caller, who is always the same.
+        lines = Lines(records)
+        logger.handle(logging.LogRecord(logger.name, logging.INFO, __file__, 0, lines, None, None))
 
 
 def _flush() -> None:

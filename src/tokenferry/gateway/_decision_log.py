@@ -3,10 +3,11 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
-from queue import Empty, SimpleQueue
+from collections.abc import Callable, Iterable, Iterator
+from operator import itemgetter
+from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 from tokenferry.errors import TokenferryError
 from tokenferry.gateway._record import Record
@@ -14,9 +15,11 @@ from tokenferry.state import Decision
 
 logger = logging.getLogger(__name__)
 
+_Numbered: TypeAlias = tuple[int, Record]
+
 _LIMIT: Final = 10_000
 _INTERVAL: Final = 0.5
-_ORDINARY: Final = 250
+_ORDINARY: Final = 100
 _CLOSE_SECONDS: Final = 5.0
 
 
@@ -39,8 +42,12 @@ class DecisionLog:
         self._write = write
         self._limit = limit
         self._interval = interval
-        self._ordinary = ordinary
-        self._waiting: SimpleQueue[Record | None] = SimpleQueue()
+        # The database keeps so few that at a high rate they'd all be gone within seconds, those that matter, too.
+        self._ordinary: deque[_Numbered] = deque(maxlen=ordinary)
+        self._others: deque[_Numbered] = deque()
+        self._count = 0
+        self._calls: SimpleQueue[None] = SimpleQueue()
+        self._is_called = False
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tokenferry-decision-log", daemon=True)
         self._has_failed = False
@@ -53,37 +60,35 @@ class DecisionLog:
         self, kind: type[BaseException] | None, fault: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._closing.set()
-        self._waiting.put(None)
+        self._calls.put(None)
         self._thread.join(_CLOSE_SECONDS)
 
     def add(self, record: Record) -> None:
         """Have it written soon. Costs no lock and no I/O; the record must not change any more."""
-        if self._waiting.qsize() < self._limit:
-            self._waiting.put(record)
+        self._count += 1
+        if _is_ordinary(record):
+            self._ordinary.append((self._count, record))
+        elif len(self._others) < self._limit:
+            self._others.append((self._count, record))
+        if not self._is_called:
+            self._is_called = True
+            self._calls.put(None)
 
     def _run(self) -> None:
         is_over = False
         while not is_over:
-            batch = [self._waiting.get()]
+            self._calls.get()
             self._closing.wait(self._interval)
-            batch += self._gathered()
-            is_over = None in batch
-            self._write_batch([one for one in batch if one is not None])
-
-    def _gathered(self) -> list[Record | None]:
-        gathered: list[Record | None] = []
-        try:
-            while len(gathered) < self._limit:
-                gathered.append(self._waiting.get_nowait())
-        except Empty:
-            pass
-        return gathered
+            is_over = self._closing.is_set()
+            self._is_called = False  # from here on, whoever adds calls again
+            taken = sorted((*_taken(self._ordinary), *_taken(self._others)), key=itemgetter(0))
+            self._write_batch([record for _, record in taken])
 
     def _write_batch(self, batch: list[Record]) -> None:
         if not batch:
             return
         try:
-            self._write(map(decision_of, self._worthy(batch)))
+            self._write(map(decision_of, batch))
         except TokenferryError as fault:
             if not self._has_failed:
                 logger.warning("decisions are not written down: %s", fault)
@@ -91,21 +96,21 @@ class DecisionLog:
         else:
             self._has_failed = False
 
-    def _worthy(self, batch: list[Record]) -> list[Record]:
-        if len(batch) <= self._ordinary:
-            return batch
-        # The database keeps so few that at such a rate they'd all be gone within seconds, those that matter, too.
-        latest = deque((record.request_id for record in batch if _is_ordinary(record)), self._ordinary)
-        kept = frozenset(latest)
-        return [record for record in batch if record.request_id in kept or not _is_ordinary(record)]
+
+def _taken(waiting: deque[_Numbered]) -> Iterator[_Numbered]:
+    """Take out what is there; more may be added meanwhile."""
+    for _ in range(len(waiting)):
+        yield waiting.popleft()
 
 
 def _is_ordinary(record: Record) -> bool:
     """Whether the first account that was asked gave a good answer at once."""
     decision = record.decision
-    if decision is not None and decision.story is not None:
-        return record.error is None and decision.story.is_ordinary
-    return record.error is None and (decision is None or not (decision.passed_over or len(decision.attempts) > 1))
+    if record.error is not None or decision is None:
+        return False
+    if decision.story is not None:
+        return decision.story.is_ordinary
+    return len(decision.attempts) <= 1 and not decision.passed_over
 
 
 def decision_of(record: Record) -> Decision:

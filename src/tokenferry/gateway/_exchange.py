@@ -63,6 +63,20 @@ class Exchange:
     A task is needed only where an account's credential isn't at hand.
     """
 
+    # As defaults of the class these cost nothing for the many requests that need none of them.
+    _is_begun = _is_whole = _is_opened = _is_over = _is_paused = _is_stream = _was_renewed = False
+    _overflow: Refusal | None = None
+    _request: Request | None = None
+    _choice: "Choice | None" = None
+    _next_account = 0
+    _faults: tuple[TokenferryError, ...] = ()
+    _account: "Account | None" = None
+    _credential: Credential | None = None
+    _task: "asyncio.Task[None] | None" = None
+    _call: "Call | None" = None
+    _held: "_Held | None" = None
+    _passage: "Passage | None" = None
+
     def __init__(self, desk: Desk, head: Head, answering: Answering, record: Record, *, is_inference: bool) -> None:
         self.answering = answering
         self._desk = desk
@@ -71,20 +85,6 @@ class Exchange:
         self._is_inference = is_inference
         self._started = desk.clock()
         self._body = Body(desk.budget)
-        self._overflow: Refusal | None = None
-        self._is_begun = self._is_whole = self._is_opened = self._is_over = self._is_paused = False
-        self._request: Request | None = None
-        self._choice: Choice | None = None
-        self._next_account = 0
-        self._faults: list[TokenferryError] = []
-        self._account: Account | None = None
-        self._credential: Credential | None = None
-        self._was_renewed = False
-        self._task: asyncio.Task[None] | None = None
-        self._call: Call | None = None
-        self._held: _Held | None = None
-        self._passage: Passage | None = None
-        self._is_stream = False
         desk.in_flight += 1
 
     # What the listener tells.
@@ -225,7 +225,7 @@ class Exchange:
                 return
             self._send(account, credential)
             return
-        raise combined(self._faults)
+        raise combined([*self._faults])
 
     def _resolve(self, account: Account, then: "Callable[[Account, Credential | TokenferryError], None]") -> None:
         async def resolve() -> None:
@@ -253,7 +253,7 @@ class Exchange:
         logger.warning("account %s is passed over: %s", account.name, found)
         assert self._record.decision is not None
         self._record.decision.passed_over.append((account.name, str(found)))
-        self._faults.append(found)
+        self._faults = (*self._faults, found)
         self._try_next()
 
     def _send(self, account: Account, credential: Credential) -> None:

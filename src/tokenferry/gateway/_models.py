@@ -9,7 +9,8 @@ from tokenferry.gateway._answers import Refusal
 from tokenferry.limits import OTHER, model_family
 
 _LIMIT: Final = 4 * 1024 * 1024
-_MODEL: Final = re.compile(rb'"model"\s*:\s*"(?:([^"\\]{1,256})")?')
+_KEY: Final = b'"model"'
+_VALUE: Final = re.compile(rb'\s*:\s*"(?:([^"\\]{1,256})")?')
 _ESCAPED: Final = b"\\u006"  # of every letter of the key, in whichever case its last digit is
 _MOST_FAMILIES: Final = 32
 
@@ -23,10 +24,15 @@ def requested_model(chunks: Sequence[bytes]) -> str | None:
     if sum(map(len, chunks)) > _LIMIT:
         return None
     body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-    found = _MODEL.findall(body)
-    if len(found) > 1 or b"" in found or _ESCAPED in body:
+    at = body.find(_KEY)
+    if (b"\\" in body and _ESCAPED in body) or (at >= 0 and body.find(_KEY, at + 1) >= 0):
         return _parsed(body)
-    return str(found[0], "utf-8", "replace") if found else None
+    if at < 0:
+        return None
+    found = _VALUE.match(body, at + len(_KEY))
+    if found is None:
+        return None
+    return str(found[1], "utf-8", "replace") if found[1] else _parsed(body)
 
 
 def _parsed(body: bytes) -> str | None:

@@ -81,7 +81,7 @@ class ClientConnection(asyncio.Protocol):
         self._fault = Refusal(400, "invalid_request_error", "the request is not valid HTTP/1.1")
         self._quiet_bytes = 0
         self._discarded = 0
-        self._in_message = self._in_head = self._is_lingering = self._is_deaf = self._is_full = False
+        self._in_message = self._in_head = self._is_new = self._is_lingering = self._is_deaf = self._is_full = False
 
     @property
     def is_idle(self) -> bool:
@@ -138,6 +138,10 @@ class ClientConnection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._break_off(self._fault)
             return
+        if self._is_new:
+            self._is_new = False
+            if self._in_message:  # of most requests all has come by now
+                self.deadline = self._loop.time() + (HEAD_SECONDS if self._in_head else BODY_SECONDS)
         if self._quiet_bytes > HEAD_LIMIT:
             self._break_off(Refusal(431, "invalid_request_error", _LARGE_HEAD))
         elif self._turns:
@@ -151,9 +155,8 @@ class ClientConnection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self._url = b""
         self._headers = HeaderList()
-        self._in_message = self._in_head = True
+        self._in_message = self._in_head = self._is_new = True
         self._discarded = 0
-        self.deadline = self._loop.time() + HEAD_SECONDS
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -174,7 +177,7 @@ class ClientConnection(asyncio.Protocol):
         fault = _fault(read, url, parser)
         if fault is not None:
             self._stop(*fault)
-        self.deadline = self._loop.time() + BODY_SECONDS
+        self._is_new = True
         shared = self._shared
         has_room = shared.make_room(self)
         shared.in_flight += 1

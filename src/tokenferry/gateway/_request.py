@@ -14,7 +14,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 BODY_LIMIT: Final = 32 * 1024 * 1024
 TOTAL_LIMIT: Final = 256 * 1024 * 1024
 _SMALL: Final = 16 * 1024
-_GLANCE: Final = 4096
+_GLANCE: Final = 512
 
 _STREAM_WISH: Final = re.compile(rb'"stream"\s*:\s*true')
 
@@ -49,7 +49,7 @@ class Request:
 
 
 def _asks_for_stream(text: bytes) -> bool:
-    return b'"stream"' in text and _STREAM_WISH.search(text) is not None
+    return _STREAM_WISH.search(text) is not None
 
 
 class Budget:

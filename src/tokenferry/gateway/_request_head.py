@@ -72,39 +72,23 @@ class RequestHead:
     Its repr shows nothing of them.
     """
 
-    __slots__ = (
-        "_beta_at",
-        "_betas",
-        "_encoding_at",
-        "_lines",
-        "agent",
-        "codings",
-        "content_types",
-        "credentials",
-        "expectations",
-        "hosts",
-        "length",
-        "origins",
-        "parent_agent",
-        "session",
-        "sites",
-    )
+    # As defaults of the class these cost nothing for the many requests that have none of them.
+    hosts: Sequence[bytes] = ()
+    codings: Sequence[bytes] = ()
+    expectations: Sequence[bytes] = ()
+    content_types: Sequence[bytes] = ()
+    origins: Sequence[bytes] = ()
+    sites: Sequence[bytes] = ()
+    credentials: Sequence[Header] = ()
+    length: bytes | None = None
+    session: bytes | None = None
+    agent: bytes | None = None
+    parent_agent: bytes | None = None
+    _betas: Sequence[bytes] = ()
+    _beta_at: Sequence[int] = ()
+    _encoding_at: Sequence[int] = ()
 
-    def __init__(self, headers: Sequence[Header]) -> None:  # noqa: C901, PLR0912, PLR0915  # one pass: this is the hot path
-        self.hosts: list[bytes] = []
-        self.codings: list[bytes] = []
-        self.expectations: list[bytes] = []
-        self.content_types: list[bytes] = []
-        self.origins: list[bytes] = []
-        self.sites: list[bytes] = []
-        self.credentials: list[Header] = []
-        self.length: bytes | None = None
-        self.session: bytes | None = None
-        self.agent: bytes | None = None
-        self.parent_agent: bytes | None = None
-        self._betas: list[bytes] = []
-        self._beta_at: list[int] = []
-        self._encoding_at: list[int] = []
+    def __init__(self, headers: Sequence[Header]) -> None:  # noqa: C901, PLR0912  # one pass: this is the hot path
         lines: list[bytes] = []
         is_named = False
         for header in headers:
@@ -114,29 +98,29 @@ class RequestHead:
             elif kind == _STAYS:
                 pass
             elif kind == _HOST:
-                self.hosts.append(header[1])
+                self.hosts = (*self.hosts, header[1])
             elif kind == _LENGTH:
                 self.length = header[1]
             elif kind == _CREDENTIAL:
-                self.credentials.append(header)
+                self.credentials = (*self.credentials, header)
             elif kind == _CONNECTION:
                 is_named = is_named or header[1].lower() not in UNNAMED
             elif kind == _CODING:
-                self.codings.append(header[1])
+                self.codings = (*self.codings, header[1])
             elif kind == _EXPECT:
-                self.expectations.append(header[1])
+                self.expectations = (*self.expectations, header[1])
             else:
                 if kind == _BETA:
-                    self._betas.append(header[1])
-                    self._beta_at.append(len(lines))
+                    self._betas = (*self._betas, header[1])
+                    self._beta_at = (*self._beta_at, len(lines))
                 elif kind == _ENCODING:
-                    self._encoding_at.append(len(lines))
+                    self._encoding_at = (*self._encoding_at, len(lines))
                 elif kind == _TYPE:
-                    self.content_types.append(header[1])
+                    self.content_types = (*self.content_types, header[1])
                 elif kind == _ORIGIN:
-                    self.origins.append(header[1])
+                    self.origins = (*self.origins, header[1])
                 elif kind == _SITE:
-                    self.sites.append(header[1])
+                    self.sites = (*self.sites, header[1])
                 elif kind == _SESSION:
                     self.session = header[1]
                 elif kind == _AGENT:

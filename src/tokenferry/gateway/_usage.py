@@ -101,15 +101,16 @@ class DocumentNotes:
     def tell(self, usage: Usage) -> None:
         """Take over the tokens."""
         content = b"".join(self._chunks)
-        found = list(_USAGE_OBJECT.finditer(content))
-        if len(found) == 1:
+        at = content.find(_USAGE)
+        if at < 0:
+            return
+        if content.find(_USAGE, at + 1) < 0 and (found := _USAGE_OBJECT.match(content, at)) is not None:
             # The one object of that name, wherever it stands, is read alone: the text beside it may be long.
-            start = found[0].end()
+            start = found.end()
             with contextlib.suppress(ValueError):
                 usage.take(_DECODER.raw_decode(content[start : start + _USAGE_LIMIT].decode("utf-8", "replace"))[0])
                 return
-        if found:
-            usage.take(_object(content).get("usage"))
+        usage.take(_object(content).get("usage"))
 
     def document(self) -> dict[str, Any]:
         """The whole of it; empty if it is too large, or no object."""

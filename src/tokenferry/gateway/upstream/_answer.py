@@ -28,21 +28,15 @@ class AnswerReader:
 
     def expect(self, *, head_only: bool) -> None:
         """Get ready for the next answer. To HEAD it has no body, whatever its headers say."""
-        self.complete = False
-        self.keep_alive = False
+        self.complete = self.keep_alive = self._head_done = self._interim = self._framed = False
         self.surplus = False
         """Whether bytes came after the end of the answer."""
         self._head_only = head_only
         self._head: Head | None = None
-        self._head_done = False
         self._parts: list[bytes] = []
         self._reason = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._header_count = 0
-        self._head_bytes = 0
-        self._quiet_bytes = 0
-        self._interim = False
-        self._framed = False
+        self._header_count = self._head_bytes = self._quiet_bytes = 0
         self._fault: str | None = None
 
     def feed(self, data: bytes) -> str | None:

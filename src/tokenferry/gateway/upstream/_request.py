@@ -59,15 +59,14 @@ def build_request(
 
     `ready` are headers as lines, whose names were found to be sound and none of `FRAMING_HEADERS`.
     """
-    if not _METHOD.fullmatch(method) or method == "CONNECT":
-        return "its method is not one of HTTP's"
-    if not _TARGET.fullmatch(target):
-        return "its target must begin with a slash and hold neither blanks, control characters nor non-ASCII"
+    start = _start(origin, method, target)
+    if isinstance(start, str):
+        return start
     parts: Sequence[bytes | memoryview] = (body,) if isinstance(body, bytes) else body
     length = 0
     for part in parts:
         length += part.nbytes if isinstance(part, memoryview) else len(part)
-    lines = [_start(origin, method, target), *ready]
+    lines = [start, *ready]
     for name, value in headers:
         known = _known_name(name)
         if known.fault:
@@ -84,7 +83,13 @@ def build_request(
     return Request(head, parts if length else (), head_only=method == "HEAD")
 
 
-def _start(origin: Origin, method: str, target: bytes) -> bytes:
+@lru_cache(maxsize=256)
+def _start(origin: Origin, method: str, target: bytes) -> bytes | str:
+    """The first two lines of a request, or why there are none."""
+    if not _METHOD.fullmatch(method) or method == "CONNECT":
+        return "its method is not one of HTTP's"
+    if not _TARGET.fullmatch(target):
+        return "its target must begin with a slash and hold neither blanks, control characters nor non-ASCII"
     return b"%b %b%b HTTP/1.1\r\nhost: %b\r\n" % (method.encode(), origin.prefix, target, origin.authority.encode())
 
 
