@@ -165,7 +165,8 @@ async def test_a_request_that_follows_one_that_closes_is_not_served(gate: Gate) 
 
 
 async def test_a_body_is_never_taken_for_a_request(gate: Gate, origin: Origin) -> None:
-    body = shape(gate, SMUGGLED)
+    body = json.dumps({"model": "x", "a": shape(gate, SMUGGLED).decode()}).encode()
+    body = body.replace(b"\\r\\n", b"\\u000d\\u000a")
     async with gate.open() as (reader, writer):
         writer.write(gate.head(length=len(body)) + body + shape(gate, GET + b"Connection: close\r\n\r\n"))
         assert (await reader.read()).count(b"HTTP/1.1 ") == 2

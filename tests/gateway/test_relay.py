@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 import logging
 
 import pytest
@@ -43,9 +44,17 @@ async def test_an_answer_passes_with_its_status_headers_and_body(gate: Gate, ori
 
 
 async def test_bodies_and_queries_pass_byte_for_byte_however_they_are_cut(origin: Origin) -> None:
-    bodies = st.one_of(
-        st.binary(max_size=4096),
-        st.builds(lambda seed, size: seed * size, st.binary(min_size=1, max_size=64), st.just(40_000)),
+    texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=1024)
+    long = st.builds(lambda seed: seed * 40_000, st.text('aä⛴\n"', min_size=1, max_size=12))
+    blanks = st.text(" \t\r\n", max_size=9)
+    bodies = st.builds(
+        lambda text, before, after, is_ascii: (
+            f'{before}{{"a":{json.dumps(text, ensure_ascii=is_ascii)}}}{after}'.encode()
+        ),
+        texts | long,
+        blanks,
+        blanks,
+        st.booleans(),
     )
     queries = st.from_regex(rb"\A(\?[!-\"$-~]{0,40})?\Z")
 
@@ -69,7 +78,12 @@ async def test_bodies_and_queries_pass_byte_for_byte_however_they_are_cut(origin
             asyncio.run_coroutine_threadsafe(check(body, query, cuts, chunked=chunked), loop).result()
 
         await asyncio.to_thread(holds)
-        await check(bytes(range(256)) * 12_000, b"?beta=true", [1, 65_536, 1_000_000], chunked=False)
+        await check(
+            json.dumps({"a": "".join(map(chr, range(1, 256))) * 9_000}).encode(),
+            b"?beta=true",
+            [1, 65_536, 1_000_000],
+            chunked=False,
+        )
     assert gate.gateway.statistics().held_bytes == 0
 
 
@@ -86,13 +100,13 @@ async def test_a_refused_token_is_renewed_and_the_request_sent_once_more(origin:
     source = one_account(origin.url, token("old"), token("new"))
     origin.scripts = [json_answer(b"{}", status=401), json_answer()]
     async with running_gate(source) as gate:
-        reply = await gate.call(body=b"precious")
+        reply = await gate.call(body=b'{"precious":1}')
     assert (reply.status, reply.body) == (200, b'{"ok":true}')
     assert [seen.all(b"authorization") for seen in origin.seen] == [
         [b"Bearer sk-ant-oat01-old"],
         [b"Bearer sk-ant-oat01-new"],
     ]
-    assert [seen.body for seen in origin.seen] == [b"precious", b"precious"]
+    assert [seen.body for seen in origin.seen] == [b'{"precious":1}', b'{"precious":1}']
     assert all(seen.all(b"anthropic-beta") == [OAUTH_BETA.encode()] for seen in origin.seen)
     assert source.invalidated == [("alice", token("old").secret)]
 

@@ -12,8 +12,8 @@ from tokenferry.gateway._answering import Answering
 from tokenferry.gateway._answers import REQUEST_ID, Refusal, combined, refusal_of
 from tokenferry.gateway._guard import Guard
 from tokenferry.gateway._headers import lines_of
-from tokenferry.gateway._models import requested_model
 from tokenferry.gateway._pass_on import EventPassage, Passage, passage
+from tokenferry.gateway._reading import facts_of
 from tokenferry.gateway._record import Attempt, Decision, Record
 from tokenferry.gateway._relay import Relay
 from tokenferry.gateway._request import Body, Budget, Request, too_large
@@ -205,8 +205,10 @@ class Exchange:
         head, record, body = self._head, self._record, self._body
         record.bytes_in = body.size
         self._request = Request(head.method, head.target, head.read, body)
-        if self._is_inference and (model := requested_model(body.chunks)) is not None:
-            record.model = told(model)
+        if self._is_inference:
+            facts = facts_of(body)
+            self._request.wants_stream = facts.stream
+            record.model = None if facts.model is None else told(facts.model)
         record.decision = decision = Decision()
         choice = self._choice = decision.choice = self._desk.relay.choose()
         record.provider = choice.provider.name

@@ -1,4 +1,3 @@
-import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
@@ -14,9 +13,6 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 BODY_LIMIT: Final = 32 * 1024 * 1024
 TOTAL_LIMIT: Final = 256 * 1024 * 1024
 _SMALL: Final = 16 * 1024
-_GLANCE: Final = 512
-
-_STREAM_WISH: Final = re.compile(rb'"stream"\s*:\s*true')
 
 
 class ClientGone(Exception):  # noqa: N818  # nothing went wrong: nobody is there to answer
@@ -26,30 +22,15 @@ class ClientGone(Exception):  # noqa: N818  # nothing went wrong: nobody is ther
 class Request:
     """One request to relay. Its repr shows neither headers nor body."""
 
-    __slots__ = ("body", "head", "method", "target")
+    __slots__ = ("body", "head", "method", "target", "wants_stream")
 
     def __init__(self, method: str, target: bytes, head: RequestHead, body: "Body") -> None:
         self.method = method
         self.target = target
         self.head = head
         self.body = body
-
-    @property
-    def wants_stream(self) -> bool:
-        """Guess from the body's first and last words whether a stream is asked for. It chooses a time-out alone."""
-        chunks = self.body.chunks
-        if not chunks:
-            return False
-        if len(chunks) == 1 and len(chunks[0]) <= _GLANCE:
-            return _asks_for_stream(chunks[0])
-        last = chunks[-1][-_GLANCE:]
-        if len(last) < _GLANCE and len(chunks) > 1:
-            last = chunks[-2][-_GLANCE:] + last
-        return _asks_for_stream(chunks[0][:_GLANCE]) or _asks_for_stream(last)
-
-
-def _asks_for_stream(text: bytes) -> bool:
-    return _STREAM_WISH.search(text) is not None
+        self.wants_stream = False
+        """Whether the answer is to be a stream."""
 
 
 class Budget:

@@ -1,0 +1,44 @@
+import json
+
+import pytest
+
+from gateway.rig import Gate, Origin
+from tokenferry.gateway._answers import Refusal
+from tokenferry.gateway._reading import facts_of
+from tokenferry.gateway._request import Body, Budget
+
+pytestmark = pytest.mark.anyio
+
+
+def body_of(*chunks: bytes) -> Body:
+    body = Body(Budget())
+    for chunk in chunks:
+        body.add(chunk, 1 << 30)
+    return body
+
+
+async def test_a_body_is_one_piece_once_it_is_read() -> None:
+    body = body_of(b'{"stream":true,' + b" " * 20_000, b'"model":"x"}')
+    facts = facts_of(body)
+    assert (facts.model, facts.stream) == ("x", True)
+    assert body.chunks == [facts.body]
+    assert body.size == len(facts.body)
+    whole = b'{"model":"x"}'
+    body = body_of(whole)
+    assert facts_of(body).body is whole
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"), [(b'{"model":"a","mod\\u0065l":"b"}', "two_models"), (b"[", "no_json"), (b"\xff", "no_json")]
+)
+async def test_what_is_no_request_goes_nowhere(gate: Gate, origin: Origin, content: bytes, cause: str) -> None:
+    with pytest.raises(Refusal):
+        facts_of(body_of(content))
+    for path in (b"/v1/messages", b"/v1/messages/count_tokens"):
+        reply = await gate.call(path, body=content)
+        assert reply.status == 400
+        error = json.loads(reply.body)["error"]
+        assert error["type"] == "invalid_request_error"
+        assert reply.all(b"x-tokenferry-error") == [cause.encode()]
+        assert reply.all(b"x-should-retry") == [b"false"]
+    assert origin.seen == []
