@@ -230,6 +230,19 @@ def test_a_person_who_says_no_is_told_so_and_what_the_provider_says_is_harmless(
     check_page(page)
 
 
+def test_an_answer_without_a_code_shows_nothing_to_paste(api: Api) -> None:
+    state = api.begin("idp")["state"]
+    page = Browser().get(f"{api.url}/oauth/callback?error=access_denied&state={state}")
+    assert page.status_code == 400
+    assert "holds no code" in page.text
+
+
+def test_more_parameters_than_anybody_needs_are_not_read(api: Api) -> None:
+    state = api.begin("idp")["state"]
+    more = "&".join(f"p{number}=1" for number in range(100))
+    assert Browser().get(f"{api.url}/oauth/callback?code=c&state={state}&{more}").status_code == 400
+
+
 def test_a_code_that_is_shown_is_harmless(api: Api) -> None:
     state = api.begin("idp")["state"]
     page = Browser().get(f"{api.url}/oauth/callback?code={quote('<script>alert(1)</script>')}&state={state}")

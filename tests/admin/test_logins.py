@@ -3,16 +3,20 @@
 import logging
 import threading
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from admin.rig import Api, code_of, refused
+from admin.rig import Api, code_of, refused, running_api
 from leaks import shows
 from tokenferry.admin._desk import LoginDesk
+from tokenferry.config import load
 from tokenferry.sandbox import Sandbox
 from tokenferry.secret import Secret
+from tokenferry.settings import Home, PolicySettings
 
 FIELDS = {"url", "state", "instructions", "expires_in", "verifier"}
 
@@ -65,6 +69,53 @@ def test_console_carries_the_declared_redirect_and_never_the_loopback_one(api: A
     assert (query["code"], query["code_challenge_method"], query["response_type"]) == ("true", "S256", "code")
     assert query["state"] == begun["state"]
     assert "public client id of the Claude Code CLI" in begun["instructions"]
+
+
+OWN = """
+[[providers]]
+name = "mine"
+base_url = "{url}"
+auth_type = "oauth"
+subscription = true
+
+[providers.oauth]
+authorize_url = "{url}/oauth/authorize"
+token_url = "{url}/v1/oauth/token"
+client_id = "mine"
+scopes = ["user:inference"]
+redirect_uri = "{url}/oauth/code/callback"
+state_in_exchange = true
+token_body = "json"
+
+[policy]
+subscription = "own"
+"""
+
+
+@pytest.fixture
+def own(home: Home, sandbox: Sandbox) -> Iterator[Api]:
+    """Where the operator has stated that the subscription is theirs alone."""
+    with running_api(home, sandbox.url, config=OWN.format(url=sandbox.url)) as api:
+        yield api
+
+
+def test_where_the_policy_allows_it_max_leads_to_the_vendors_page_for_pasting(own: Api) -> None:
+    begun = own.begin("max")
+    assert set(begun) == FIELDS
+    assert begun["url"].startswith("https://claude.ai/oauth/authorize?")
+    query = query_of(begun["url"])
+    assert query["redirect_uri"] == "https://platform.claude.com/oauth/code/callback"
+    assert query["scope"] == "org:create_api_key user:profile user:inference"
+    assert "claude /login" in begun["instructions"]
+
+
+def test_the_policy_is_asked_again_when_the_login_is_finished(own: Api) -> None:
+    code = code_of(own.begin("mine")["url"])
+    config = load(own.home.config)
+    own.broker.adopt(replace(config, policy=PolicySettings()))
+    assert refused(own.exchange(code, "work"), 403).endswith("tokenferry policy set own")
+    own.broker.adopt(config)
+    assert own.exchange(code, "work").status_code == 200
 
 
 def test_an_unknown_provider_is_a_404_and_one_without_logins_a_400(api: Api) -> None:

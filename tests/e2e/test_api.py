@@ -139,6 +139,16 @@ def test_a_login_that_was_begun_before_a_restart_is_not_finished_after_it(
     assert "before this gateway was started" in refused.json()["message"]
 
 
+def test_a_unix_socket_leads_to_the_api_too_and_needs_the_key(home: Home, admin: str, tmp_path: Path) -> None:
+    curl, path = program("curl"), tmp_path / "gateway.sock"
+    tmp_path.chmod(0o700)
+    with running("serve", tmp_path, "--uds", str(path)):
+        for header, status in ((f"x-api-key: {admin}", "200"), ("x-api-key: tfa_no", "401")):
+            command = [curl, "-sS", "--unix-socket", str(path), "-H", header, "-w", "%{http_code}"]
+            run = subprocess.run([*command, "http://any/api/status"], capture_output=True, text=True, check=True)
+            assert run.stdout.endswith(status)
+
+
 def test_a_dead_logins_error_names_a_page_of_the_gateway(gateway: Server, sandbox: SandboxProcess, key: str) -> None:
     sandbox.revoke("alice", "family")
     body = {"model": "claude-sonnet-5-5", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}

@@ -92,7 +92,7 @@ def _accounts(parts: Parts) -> list[AccountInfo]:
         except TokenferryError as fault:
             broken[account.name] = fault
     return found + [
-        AccountInfo(name=name, state="broken", fault=str(fault), active=name == active)
+        AccountInfo(name=name, state=states.get(name, "broken"), fault=str(fault), active=name == active)
         for name, fault in broken.items()
     ]
 
