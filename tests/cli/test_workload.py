@@ -205,7 +205,8 @@ def test_it_is_removed_without_a_revocation_and_there_is_no_logging_out_of_it(
     home: Home, sandbox: Sandbox, add: Add
 ) -> None:
     add()
-    assert "which there is no logging out of" in tokenferry("logout", "ci").err
+    assert "is a workload's, which there is no logging out of" in tokenferry("logout", "ci").err
+    assert "is a workload's, which nobody logs in" in tokenferry("login", "ci").err
     assert tokenferry("accounts", "remove", "ci", "--yes").code == 0
     assert sandbox.counters()["accounts"]["carol"]["revocations"] == 0
 

@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import tokenferry
 from leaks import leaks, shows
 from refresh.rig import NAME, PATIENCE, PROVIDERS, Rig, answer, document, put, sandbox_login, sandbox_providers, token
 from tokenferry.broker import Broker
+from tokenferry.credentials import FederatedToken, Federation
 from tokenferry.errors import TokenferryError
 from tokenferry.oauth import Answer, Lost, NotSent, TokenRequest
 from tokenferry.refresh import Attempt, Flight, Job, ProcessIdentity, Result, Verdict, WarmCredential
@@ -105,6 +107,36 @@ def test_no_outcome_shows_a_token(rig: Rig, log: io.StringIO, monkeypatch: pytes
     assert not shows("\n".join(seen), *CANARIES)
 
 
+@pytest.mark.parametrize("name", [*OUTCOMES, "a defect"])
+def test_no_outcome_of_a_workloads_exchange_shows_a_token(
+    rig: Rig, log: io.StringIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Nor the identity token, whether it is in a file or a variable, or both are broken."""
+    identity = canary("identity")
+    path = tmp_path / "identity"
+    path.write_text(identity)
+    monkeypatch.setenv("TF_IDENTITY", identity)
+    told = OUTCOMES.get(name)
+    if isinstance(told, Answer):
+        told = replace(told, body=told.body.replace(REFRESH.encode(), identity.encode()))
+    send: Any = raising if told is None else lambda *_: told
+    for federation in (Federation(str(path)), Federation(variable="TF_IDENTITY")):
+        put(rig.store, document(FederatedToken.of(CREDENTIAL, federation), kind="federated"))
+        broker = rig.broker(send=send)
+        errors = [error_of(partial(call, NAME)) for call in (broker.resolve, broker.refresh)]
+        path.write_text(f"{identity} {identity}")
+        errors.append(error_of(partial(broker.refresh, NAME)))
+        path.write_text(identity)
+        for error in filter(None, errors):
+            assert not leaks(error, identity, *CANARIES)
+            assert not shows(rendered(error), identity, *CANARIES)
+        document_text = (rig.home.accounts / f"{NAME}.json").read_text()
+        assert not shows(document_text, identity, NEW_REFRESH)
+        seen = [log.getvalue(), repr(broker.statistics(NAME)), repr(broker.journal.verdict(NAME)), names(rig.home)]
+        assert not shows("\n".join(seen), identity, *CANARIES)
+        broker.journal.forget(NAME)
+
+
 @pytest.fixture
 def seal_key(rig: Rig, tmp_path: Path) -> str:
     """A sealed home; the key is in a file elsewhere, and in memory."""
@@ -162,7 +194,7 @@ def test_no_key_file_or_document_that_is_broken_shows_the_sealing_key(rig: Rig, 
 def error_of(call: Callable[[], Any]) -> BaseException | None:
     try:
         call()
-    except (TokenferryError, anthropic.AnthropicError) as error:
+    except (TokenferryError, anthropic.AnthropicError, ZeroDivisionError) as error:
         return error
     return None
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from tokenferry.credentials import Credential, Kind, OAuthToken
+from tokenferry.credentials import Credential, FederatedToken, Kind, OAuthToken
 from tokenferry.errors import UsageError
 from tokenferry.stores import Document, check_account_name
 
@@ -47,6 +47,11 @@ def check_wanted(name: str, provider: str, kind: Kind, documents: Mapping[str, D
     if account.store != "file" or account.owner != "tokenferry":
         whose = account.store if account.store != "file" else account.owner
         raise UsageError(f"account {name!r} is the login of {whose}, which keeps it itself; use another name")
+    if account.kind == FederatedToken.kind:
+        raise UsageError(
+            f"account {name!r} is a workload's, which nobody logs in; use another name, or renew it with: tokenferry "
+            f"refresh {name}"
+        )
     if (account.provider, account.kind) != (provider, kind):
         raise UsageError(
             f"account {name!r} holds an {account.kind} of provider {account.provider!r}; use another name, or remove "

@@ -8,6 +8,7 @@ from tokenferry.cli._home import open_broker
 from tokenferry.cli._output import say
 from tokenferry.cli._revocation import tell_revocation
 from tokenferry.cli._typer import examples, new_app
+from tokenferry.credentials import FederatedToken
 from tokenferry.errors import UsageError
 from tokenferry.settings import Home
 
@@ -27,8 +28,9 @@ def logout(
     broker = open_broker()
     account = broker.book.read(name).account
     if account.store == "file" and account.kind != "oauth":
+        what = "is a workload's" if account.kind == FederatedToken.kind else f"holds an {account.kind}"
         raise UsageError(
-            f"account {name!r} holds an {account.kind}, which there is no logging out of; remove it with: tokenferry "
+            f"account {name!r} {what}, which there is no logging out of; remove it with: tokenferry "
             f"accounts remove {name}, and end it where it was made"
         )
     if account.store != "file" or account.owner != "tokenferry":
