@@ -285,6 +285,8 @@ def declared(home: Home, sandbox: Sandbox) -> Iterator[Api]:
     config = (
         f'\n[[providers]]\nname = "mine"\nbase_url = "{sandbox.url}"\nauth_type = "oauth"\n\n[providers.oauth]\n'
         f'issuer = "{sandbox.url}"\nclient_id = "mine"\nscopes = ["user:inference"]\nredirect_uri = "{redirect}"\n'
+        f'\n[[providers]]\nname = "behind"\nbase_url = "{sandbox.url}"\nauth_type = "oauth"\n\n[providers.oauth]\n'
+        f'issuer = "{sandbox.url}"\nclient_id = "mine"\nredirect_uri = "{redirect.replace("http:", "https:")}"\n'
         f'\n[[providers]]\nname = "console"\n\n[providers.oauth]\nredirect_uri = "{redirect}"\n'
     )
     with running_api(home, sandbox.url, config=config, port=port) as api:
@@ -295,6 +297,15 @@ def test_a_declared_redirect_to_this_gateway_works(declared: Api) -> None:
     begun = declared.begin("mine", fields={"provider_id": "work"})
     assert begun["login_url"].startswith(declared.url)
     assert "account work was stored" in Browser().open(begun["login_url"]).text
+
+
+def test_the_cookie_of_a_redirect_over_tls_is_sent_over_tls_alone(declared: Api) -> None:
+    """The gateway itself may speak plain HTTP then, behind a proxy."""
+    for name, is_secure in (("mine", False), ("behind", True)):
+        begun = declared.begin(name)
+        answer = Browser().get(begun["login_url"].replace("https:", "http:"))
+        assert answer.status_code == 303
+        assert ("secure" in answer.headers["set-cookie"].lower()) is is_secure
 
 
 def test_the_vendors_client_is_for_pasting_whatever_is_declared(declared: Api) -> None:

@@ -58,31 +58,35 @@ class _Pages:
         query = secret_of(request.scope["query_string"].decode("latin-1"))
         given = Fields() if query is None else _parameters(query.reveal())
         state = secret_of(given.get("login", "") or given.get("state", ""))
-        if query is None or state is None or not self._desk.is_waiting(state):
+        redirect_uri = None if state is None else self._desk.redirect_of(state)
+        if query is None or state is None or redirect_uri is None:
             return page(400, "No such login", _NO_LOGIN)
+        cookie = _Cookie(state, is_secure=redirect_uri.startswith("https:"))
         try:
-            return self._lead(request, state) if "login" in given else self._take(request, state, query, given)
+            if "login" in given:
+                return self._lead(request, state, cookie)
+            return self._take(request, state, query, given, cookie)
         except TokenferryError as fault:
             return page(self._status_of(fault), "The login came to nothing", f"{fault}.")
 
-    def _lead(self, request: Request, state: Secret) -> Response:
+    def _lead(self, request: Request, state: Secret, cookie: "_Cookie") -> Response:
         """A person opened the login's address: remember the browser, and lead it on."""
         if request.headers.get("sec-fetch-site", "none") not in _OWN:
             return page(403, "Not like this", "A login isn't begun by another page.")
-        browser = _cookie_of(request, state) or Secret(secrets.token_urlsafe(_COOKIE_BYTES))
+        browser = cookie.value(request) or Secret(secrets.token_urlsafe(_COOKIE_BYTES))
         response = RedirectResponse(self._desk.lead(state, browser), 303)
-        _set_cookie(response, request, state, browser.reveal(), self._desk.lifetime)
+        cookie.set(response, browser.reveal(), self._desk.lifetime)
         return response
 
-    def _take(self, request: Request, state: Secret, query: Secret, given: Fields) -> Response:
-        browser = _cookie_of(request, state)
+    def _take(self, request: Request, state: Secret, query: Secret, given: Fields, cookie: "_Cookie") -> Response:
+        browser = cookie.value(request)
         kept = None if browser is None else self._desk.take_back(state, query, browser)
         if kept is None:
             return _for_pasting(given, state)
         who = f" as {kept.token.email}" if kept.token.email else ""
         what = f"You are logged in{who}: account {kept.name} was {'updated' if kept.has_replaced else 'stored'}."
         response = page(200, "Thank you", what, "You can close this page.")
-        _set_cookie(response, request, state, "", 0)
+        cookie.set(response, "", 0)
         return response
 
     def login_page(self) -> Response:
@@ -133,18 +137,23 @@ def _parameters(query: str) -> Fields:
     return given if len(given) == len(pairs) else Fields()
 
 
-def _cookie_of(request: Request, state: Secret) -> Secret | None:
-    return secret_of(request.cookies.get(_COOKIE + state.fingerprint, ""))
+class _Cookie:
+    """What binds a login to a browser. Each login has one of its own, so that several in one browser don't mix."""
 
+    def __init__(self, state: Secret, *, is_secure: bool) -> None:
+        self._name = _COOKIE + state.fingerprint
+        self._is_secure = is_secure
 
-def _set_cookie(response: Response, request: Request, state: Secret, value: str, seconds: int) -> None:
-    """Each login has a cookie of its own, so that several in one browser don't mix."""
-    response.set_cookie(
-        _COOKIE + state.fingerprint,
-        value,
-        max_age=seconds,
-        path=CALLBACK,
-        secure=request.url.scheme == "https",
-        httponly=True,
-        samesite="lax",
-    )
+    def value(self, request: Request) -> Secret | None:
+        return secret_of(request.cookies.get(self._name, ""))
+
+    def set(self, response: Response, value: str, seconds: int) -> None:
+        response.set_cookie(
+            self._name,
+            value,
+            max_age=seconds,
+            path=CALLBACK,
+            secure=self._is_secure,
+            httponly=True,
+            samesite="lax",
+        )

@@ -126,7 +126,7 @@ class LoginDesk:
 
     def lead(self, state: Secret, browser: Secret) -> str:
         """Where the provider's page is, for the browser that is to bring the login home. Raises `LoginFailed`."""
-        login = self._logins.bind(state, browser) if self.is_waiting(state) else None
+        login = None if self.redirect_of(state) is None else self._logins.bind(state, browser)
         if login is None:
             raise LoginFailed(
                 "there is no such login any more: it was finished, has expired, or its address was opened in another "
@@ -135,10 +135,12 @@ class LoginDesk:
         authorization = self._authorization(self._provider(login.provider), state, login.redirect_uri)
         return authorization.url(login.redirect_uri)
 
-    def is_waiting(self, state: Secret) -> bool:
-        """Whether a login of this state is to come back here."""
+    def redirect_of(self, state: Secret) -> str | None:
+        """The address of this gateway that a login of this state is to come back to; None if there is none."""
         login = self._logins.find(state)
-        return login is not None and self._comes_back(login.provider, login.redirect_uri)
+        if login is None or not self._comes_back(login.provider, login.redirect_uri):
+            return None
+        return login.redirect_uri
 
     def take_back(self, state: Secret, query: Secret, browser: Secret) -> KeptLogin | None:
         """Finish the login of this state that came back in this browser; None if it isn't bound to that.
