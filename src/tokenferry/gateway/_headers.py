@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
-from tokenferry.credentials import Credential
+from tokenferry.credentials import ApiKey, Credential
 from tokenferry.gateway.upstream import FRAMING_HEADERS
+from tokenferry.providers import KeyHeader
 
 Header = tuple[bytes, bytes]
 
@@ -48,9 +49,12 @@ class Presented:
 
     __slots__ = ("betas", "credential", "lines")
 
-    def __init__(self, credential: Credential) -> None:
+    def __init__(self, credential: Credential, key_header: KeyHeader = "x-api-key") -> None:
         self.credential = credential
-        headers = [(name.encode("ascii"), value.encode("ascii")) for name, value in credential.headers()]
+        if key_header == "authorization" and isinstance(credential, ApiKey):
+            headers = [(b"authorization", b"Bearer " + credential.secret.reveal().encode("ascii"))]
+        else:
+            headers = [(name.encode("ascii"), value.encode("ascii")) for name, value in credential.headers()]
         self.lines = tuple(b"%b: %b\r\n" % header for header in headers if header[0] != BETA)
         self.betas = tuple(value.decode("ascii") for name, value in headers if name == BETA)
 
@@ -59,12 +63,12 @@ class Presentations:
     """Encodes each account's credential once per token."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Presented] = {}
+        self._known: dict[tuple[str, KeyHeader], Presented] = {}
 
-    def of(self, account: str, credential: Credential) -> Presented:
-        known = self._known.get(account)
+    def of(self, account: str, credential: Credential, key_header: KeyHeader = "x-api-key") -> Presented:
+        known = self._known.get((account, key_header))
         if known is None or known.credential is not credential:
-            known = self._known[account] = Presented(credential)
+            known = self._known[account, key_header] = Presented(credential, key_header)
         return known
 
 

@@ -56,7 +56,7 @@ class Relay:
         is_inference: bool,
     ) -> Exchange:
         """Send the request as this account's. Raises `UpstreamError`, and `ConfigError` for a URL that is none."""
-        presented = self._presentations.of(account.name, credential)
+        presented = self._presentations.of(account.name, credential, provider.key_header)
         return self._upstreams.get(provider.base_url).send(
             request.method,
             request.target,

@@ -1,0 +1,90 @@
+"""`GET /v1/models` where `[[models]]` has names of its own: told beside the upstream's, or alone."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+from urllib.parse import parse_qs, unquote_to_bytes
+
+from tokenferry.settings import ModelSettings
+
+_PATH: Final = b"/v1/models"
+_DEFAULT_LIMIT: Final = 20
+_MOST: Final = 1000
+_UNKNOWN: Final = "1970-01-01T00:00:00Z"  # what the API's own reference says stands for a date that isn't known
+
+
+class ModelList:
+    """The models that are mapped, as the Models API shows them."""
+
+    def __init__(self, models: Sequence[ModelSettings]) -> None:
+        self._entries = [_entry(model) for model in models]
+        self._by_name = {model.name.casefold(): entry for model, entry in zip(models, self._entries, strict=True)}
+
+    def one(self, path: bytes, allows: Callable[[str], bool]) -> bytes | None:
+        """The answer for `/v1/models/NAME`; None where that is the upstream's to give."""
+        name = unquote_to_bytes(path[len(_PATH) + 1 :]).decode("utf-8", "replace")
+        entry = self._by_name.get(name.casefold())
+        return None if entry is None or not allows(entry["id"]) else json.dumps(entry).encode()
+
+    def alone(self, target: bytes, allows: Callable[[str], bool]) -> bytes:
+        """The whole answer, without an upstream: a page of the names that a client may use."""
+        entries = [entry for entry in self._entries if allows(entry["id"])]
+        limit, after = _page(target)
+        places = [place for place, entry in enumerate(entries, 1) if entry["id"] == after]
+        start = places[0] if places else 0
+        return _answer(entries[start : start + limit], has_more=len(entries) > start + limit)
+
+    def beside(self, target: bytes, upstreams: bytes, allows: Callable[[str], bool]) -> bytes | None:
+        """The upstream's answer with ours before its own, on the first page. None if that is no list of models."""
+        try:
+            document = json.loads(upstreams)
+            data = document["data"]
+            theirs = [(one["id"], one) for one in data]
+        except (ValueError, RecursionError, TypeError, KeyError):
+            return None
+        if not _is_first(target):
+            return upstreams
+        mine = [entry for entry in self._entries if allows(entry["id"])]
+        names = {entry["id"] for entry in mine}
+        document["data"] = mine + [one for name, one in theirs if name not in names]
+        if document["data"]:
+            document["first_id"], document["last_id"] = document["data"][0]["id"], document["data"][-1]["id"]
+        return json.dumps(document).encode()
+
+
+def _entry(model: ModelSettings) -> dict[str, Any]:
+    return {
+        "type": "model",
+        "id": model.name,
+        "display_name": model.display_name or model.name,
+        "created_at": _UNKNOWN,
+    }
+
+
+def _answer(entries: Sequence[dict[str, Any]], *, has_more: bool) -> bytes:
+    return json.dumps(
+        {
+            "data": entries,
+            "has_more": has_more,
+            "first_id": entries[0]["id"] if entries else None,
+            "last_id": entries[-1]["id"] if entries else None,
+        }
+    ).encode()
+
+
+def _query(target: bytes) -> dict[str, list[str]]:
+    try:
+        return parse_qs(target.partition(b"?")[2].decode("utf-8", "replace"), max_num_fields=20)
+    except ValueError:
+        return {}
+
+
+def _page(target: bytes) -> tuple[int, str | None]:
+    query = _query(target)
+    given = query.get("limit", [""])[0]
+    limit = int(given) if given.isascii() and given.isdigit() and len(given) < len("10000") else _DEFAULT_LIMIT
+    return min(max(limit, 1), _MOST), query.get("after_id", [None])[0]
+
+
+def _is_first(target: bytes) -> bool:
+    return not _query(target).keys() & {"after_id", "before_id"}
