@@ -87,14 +87,15 @@ class Guard:
     def admit(self, head: RequestHead, address: str | None, *, has_body: bool) -> ClientKey:
         """Check all that inference needs, and give the client key: `check_source`, the body's type, and `check_key`.
 
-        The types are refused that a page can send across sites without asking.
+        The types are refused that a page can send across sites without asking. A key in `x-tokenferry-key` is the only
+        one that counts: what is in the other headers then is the client's own credential.
         """
         self._check_hosts(head.hosts, on_unix_socket=address is None)
         if head.origins or head.sites:
             self._check_page(head.origins, head.sites)
         if has_body and any(value.strip().lower().startswith(_SIMPLE_TYPES) for value in head.content_types):
             raise Refusal(415, "invalid_request_error", "send JSON, with content-type: application/json")
-        return self.check_key(head.credentials, address)
+        return self.check_key(head.keys or head.credentials, address)
 
     def check_json(self, headers: Sequence[Header]) -> None:
         """Refuse every body but JSON, and every type but that."""

@@ -28,6 +28,7 @@ _IDENTITY: Final = b"accept-encoding: identity\r\n"
     _HOST,
     _LENGTH,
     _CREDENTIAL,
+    _KEY,
     _CONNECTION,
     _CODING,
     _EXPECT,
@@ -37,13 +38,14 @@ _IDENTITY: Final = b"accept-encoding: identity\r\n"
     _SESSION,
     _AGENT,
     _PARENT,
-) = range(16)
+) = range(17)
 
 _KINDS: Final = {
     b"host": _HOST,
     b"content-length": _LENGTH,
     b"authorization": _CREDENTIAL,
     b"x-api-key": _CREDENTIAL,
+    b"x-tokenferry-key": _KEY,
     b"connection": _CONNECTION,
     b"transfer-encoding": _CODING,
     b"expect": _EXPECT,
@@ -80,6 +82,8 @@ class RequestHead:
     origins: Sequence[bytes] = ()
     sites: Sequence[bytes] = ()
     credentials: Sequence[Header] = ()
+    keys: Sequence[Header] = ()
+    """Client keys in a header of their own, which leaves the others to a credential of the client's own."""
     length: bytes | None = None
     session: bytes | None = None
     agent: bytes | None = None
@@ -103,6 +107,8 @@ class RequestHead:
                 self.length = header[1]
             elif kind == _CREDENTIAL:
                 self.credentials = (*self.credentials, header)
+            elif kind == _KEY:
+                self.keys = (*self.keys, (b"x-api-key", header[1]))
             elif kind == _CONNECTION:
                 is_named = is_named or header[1].lower() not in UNNAMED
             elif kind == _CODING:

@@ -26,6 +26,8 @@ def may_pass_through(provider: Provider, credential: str) -> bool:
 def indistinct(providers: Iterable[Provider]) -> tuple[str, ...]:
     """The names of providers of several vendors whose credentials can't be told apart."""
     doubtful = [one for one in providers if one.passthrough and not one.key_prefixes and not one.is_local]
+    if doubtful:
+        _known_prefixes()  # read from files once, here, and not while a request waits
     vendors = {one.vendor_hosts or (one.base_url,) for one in doubtful}
     return tuple(one.name for one in doubtful) if len(vendors) > 1 else ()
 

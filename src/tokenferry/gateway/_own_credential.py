@@ -1,0 +1,57 @@
+"""A credential of the client's own, which is passed on to its vendor and to nobody else."""
+
+from typing import Final
+
+from tokenferry.credentials import API_KEY_PREFIX, ApiKey
+from tokenferry.gateway._answers import Refusal
+from tokenferry.gateway._headers import Header, Presented
+from tokenferry.gateway._request_head import RequestHead
+from tokenferry.providers import Provider, may_pass_through
+from tokenferry.secret import Secret
+
+OWN: Final = "(the client's own)"
+"""What stands for its account in records."""
+
+_CLIENT_KEYS: Final = ("tfk_", "tfa_")
+
+
+def own_credential(head: RequestHead) -> Secret | None:
+    """The credential that a client sends beside its key; None for none, or for a key of this gateway.
+
+    Raises `Refusal` for two, and for one that could not be sent.
+    """
+    if not head.keys:
+        return None
+    try:
+        found = {Secret(value) for value in map(_value, head.credentials) if value}
+    except ValueError:
+        raise _refusal("the credential beside x-tokenferry-key holds what no header can") from None
+    found = {one for one in found if not one.reveal().startswith(_CLIENT_KEYS)}
+    if len(found) > 1:
+        raise _refusal("two credentials were sent beside x-tokenferry-key; send the one that is meant")
+    return found.pop() if found else None
+
+
+def goes_to(provider: Provider, secret: Secret) -> bool:
+    """Tell whether it may be passed on to this provider."""
+    return may_pass_through(provider, secret.reveal())
+
+
+def presented(head: RequestHead, secret: Secret) -> Presented:
+    """It goes where the client put it; an API key of the vendor's where it belongs."""
+    is_key = secret.reveal().startswith(API_KEY_PREFIX)
+    is_bearer = not is_key and any(one[0] == b"authorization" and _value(one) for one in head.credentials)
+    return Presented(ApiKey(secret), "authorization" if is_bearer else "x-api-key")
+
+
+def _value(header: Header) -> str:
+    name, value = header
+    if name == b"authorization":
+        scheme, _, value = value.partition(b" ")
+        if scheme.lower() != b"bearer":
+            return ""
+    return value.strip().decode("latin-1")
+
+
+def _refusal(message: str) -> Refusal:
+    return Refusal(400, "invalid_request_error", message, cause="own_credential")
