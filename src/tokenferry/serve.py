@@ -15,16 +15,14 @@ from typing import Final, Self
 
 from tokenferry.admin import LOGIN_PAGE, Admin, Parts
 from tokenferry.broker import Broker
-from tokenferry.config import Config
+from tokenferry.config import Config, Source
 from tokenferry.errors import CorruptFile, StorageFailed, TokenferryError, UsageError
 from tokenferry.gateway import (
     AccessLog,
     Board,
-    Control,
     DecisionLog,
     Gateway,
     Guard,
-    KeyRing,
     Listener,
     Listening,
     Metrics,
@@ -42,8 +40,9 @@ from tokenferry.gateway import (
     write_port_file,
 )
 from tokenferry.keep import Keeper
+from tokenferry.reloading import Reloading
 from tokenferry.secret import Secret
-from tokenferry.settings import GatewaySettings, Home
+from tokenferry.settings import Home
 from tokenferry.state import State, local_key
 
 __all__ = ["PrivateGateway", "serve"]
@@ -56,6 +55,14 @@ _SECRET_BYTES: Final = 32
 
 def _say_nothing(_: str) -> None:
     pass
+
+
+def _take_no_note(_: Config) -> None:
+    pass
+
+
+def _no_hangup() -> bool:
+    return False
 
 
 async def _do_nothing() -> None:
@@ -73,8 +80,13 @@ def serve(
     tell: Callable[[str], None] = _say_nothing,
     broker: Broker | None = None,
     states: Callable[[], Mapping[str, str]] = dict,
+    source: Source | None = None,
+    adopted: Callable[[Config], None] = _take_no_note,
 ) -> signal.Signals | None:
     """Run the gateway until INT, TERM or HUP, and give the signal that ended it.
+
+    With a `source` it follows that, when it changes and at a HUP, which ends nothing then; requests under way go on by
+    what held when they began. `adopted` gets each configuration that is followed from then on, in each worker.
 
     `host` and `port` stand before those of `[server]`; port 0 takes a free one. The port file is written once clients
     can connect, and removed at the end. `say` gets each line that tells the operator where it listens and what is
@@ -83,14 +95,19 @@ def serve(
     Raises `ConfigError` (no loopback host, port or socket in use, no certificate), `UsageError`, `UnsafeFile`,
     `CorruptFile`, `StorageFailed`.
     """
+    given = config
+    config = _placed_as(lambda: given, host, port)
     server = config.server
-    if host is not None or port is not None:
-        server = replace(server, host=host or server.host, port=server.port if port is None else port, tcp=True)
     if port_file is not None and not server.tcp:
         raise UsageError("--port-file is for a TCP port, and this gateway has none; add --port, or leave it out")
     hide_memory()
     allow_connections()
     with contextlib.ExitStack() as stack:
+        reloading = None
+        if source is not None:
+            read = partial(_placed_as, source.read, host, port)
+            reloading = Reloading(home, config, replace(source, read=read), tell)
+            stack.enter_context(reloading.hangups_heard())
         where = stack.enter_context(listening(server, home.locks))
         with State(home.state) as state:
             local_key(home, state)
@@ -109,23 +126,27 @@ def serve(
         run = partial(
             _run,
             home,
-            replace(config, server=server),
-            where,
+            where=where,
             broker=resolved,
             tell=tell,
             states=states,
             board=board,
             secret=secret,
+            reloading=reloading,
+            adopted=adopted,
         )
         if server.workers == 1:
-            return run(started=partial(asyncio.to_thread, announce))
+            return run(config, started=partial(asyncio.to_thread, announce))
 
         def work(worker: Place) -> int:
-            run(started=worker.begin, worker=worker)
+            run(config if reloading is None else reloading.current, started=worker.begin, worker=worker)
             resolved.drain(_LONGEST_GRANT)  # a second signal has not waited for it
             return 0
 
-        return Supervisor(server.workers, work, ready=announce, ending=where.close, tell=tell).run()
+        following = None if reloading is None else reloading.for_supervisor(resolved.adopt)
+        return Supervisor(
+            server.workers, work, ready=announce, ending=where.close, tell=tell, following=following
+        ).run()
 
 
 class PrivateGateway:
@@ -159,13 +180,13 @@ class PrivateGateway:
             running.set()
 
         _look_at_accounts(self._broker)
+        upstreams = Upstreams.configured(self._settings)
+        relay = Relay(source=self._broker, settings=self._settings, keys=self._ring, upstreams=upstreams)
         self._listener = _listener(
+            Gateway(guard=Guard(self._ring, where.hosts), relay=relay, access_log=access_log),
             where,
             broker=self._broker,
-            settings=self._settings,
-            upstreams=Upstreams.configured(self._settings),
-            keys=self._ring,
-            access_log=access_log,
+            upstreams=upstreams,
             started=entered,
             drain=_PRIVATE_DRAIN,
         )
@@ -198,20 +219,28 @@ class PrivateGateway:
 def _run(
     home: Home,
     config: Config,
-    listening: Listening,
     *,
+    where: Listening,
     broker: Broker,
     tell: Callable[[str], None],
     started: Callable[[], Awaitable[None]],
     states: Callable[[], Mapping[str, str]],
     board: Board | None,
     secret: Secret,
+    reloading: Reloading | None,
+    adopted: Callable[[Config], None],
     worker: Place | None = None,
 ) -> signal.Signals | None:
     """Serve in this process, which is one of several if `worker` says so."""
     _look_at_accounts(broker)
-    with State(home.state) as state, AccessLog() as access_log, DecisionLog(state.decisions.add) as decision_log:
-        upstreams = Upstreams.configured(config.gateway)
+    with (
+        State(home.state) as state,
+        AccessLog() as access_log,
+        DecisionLog(state.decisions.add) as decision_log,
+        contextlib.ExitStack() as stack,
+    ):
+        trust = None if reloading is None else reloading.trust
+        upstreams = Upstreams.configured(config.gateway, trust=trust)
         place = 0 if worker is None else worker.number - 1
 
         async def record_use() -> None:
@@ -224,27 +253,51 @@ def _run(
             access_log.later(partial(tell, line if worker is None else f"worker {worker.number}: {line}"))
 
         metrics = Metrics(broker, upstreams, states=states, board=board, place=place)
-        parts = Parts(home, broker, state.keys, state.logins, secret, listening.urls, listening.hosts, states)
+        parts = Parts(home, broker, state.keys, state.logins, secret, where.urls, where.hosts, states)
         if parts.base is not None:
             broker.login_page = f"{parts.base}{LOGIN_PAGE}"
 
-        listener = _listener(
-            listening,
-            broker=broker,
-            settings=config.gateway,
-            upstreams=upstreams,
-            keys=state.keys,
+        relay = partial(Relay, source=broker, keys=state.keys, upstreams=upstreams)
+        guard = Guard(state.keys, where.hosts)
+        gateway = Gateway(
+            guard=guard,
+            relay=relay(settings=config.gateway),
             access_log=access_log,
             decision_log=decision_log,
             control=Admin(parts),
             metrics=metrics,
-            started=started,
+        )
+
+        def adopt(new: Config) -> None:
+            """Go by it from here on; requests under way keep the relay they began with."""
+            broker.adopt(new)
+            upstreams.adopt(new.gateway, None if reloading is None else reloading.trust)
+            gateway.relay = relay(settings=new.gateway)
+            guard.answer_to(where.hosts_with(new.server.allowed_hosts))
+            listener.drain_for(new.server.drain)
+            adopted(new)
+            metrics.note_reload(adopted=True)
+
+        async def begin() -> None:
+            assert reloading is not None
+            refused = partial(metrics.note_reload, adopted=False)
+            follow = reloading.in_background(adopt, refused, tls=where.tls, is_worker=worker is not None)
+            stack.enter_context(follow)
+            await started()
+
+        listener = _listener(
+            gateway,
+            where,
+            broker=broker,
+            upstreams=upstreams,
+            started=started if reloading is None else begin,
             every_second=metrics.publish,
             every_minute=record_use,
             drain=config.server.drain,
             tell=tell_whose,
             worker=worker,
             keeper=keeper,
+            hangup=_no_hangup if reloading is None else reloading.hang_up,
         )
         tune_interpreter()
         with access_log.instead_of(logging.getLogger()), keeper.in_background():
@@ -252,16 +305,11 @@ def _run(
 
 
 def _listener(
-    listening: Listening,
+    gateway: Gateway,
+    where: Listening,
     *,
     broker: Broker,
-    settings: GatewaySettings,
     upstreams: Upstreams,
-    keys: KeyRing,
-    access_log: AccessLog | None = None,
-    decision_log: DecisionLog | None = None,
-    control: Control | None = None,
-    metrics: Metrics | None = None,
     started: Callable[[], Awaitable[None]],
     every_second: Callable[[], None] = lambda: None,
     every_minute: Callable[[], Awaitable[None]] = _do_nothing,
@@ -269,16 +317,8 @@ def _listener(
     tell: Callable[[str], None] = _say_nothing,
     worker: Place | None = None,
     keeper: Keeper | None = None,
+    hangup: Callable[[], bool] = _no_hangup,
 ) -> Listener:
-    gateway = Gateway(
-        guard=Guard(keys, listening.hosts),
-        relay=Relay(source=broker, settings=settings, keys=keys, upstreams=upstreams),
-        access_log=access_log,
-        decision_log=decision_log,
-        control=control,
-        metrics=metrics,
-    )
-
     def refreshes() -> list[str]:
         return [f"the refresh of account {name}" for name in broker.refreshing()]
 
@@ -292,9 +332,9 @@ def _listener(
 
     return Listener(
         gateway,
-        listening.sockets,
+        where.sockets,
         drain=drain,
-        tls=listening.tls,
+        tls=where.tls,
         connections=connection_limit(),
         supervisor=worker,
         started=started,
@@ -304,6 +344,7 @@ def _listener(
         last=finish_refreshes,
         tell=tell,
         waiting_for=refreshes,
+        hangup=hangup,
     )
 
 
@@ -324,3 +365,13 @@ def _start_lines(urls: Iterable[str], home: Home, broker: Broker) -> Iterator[st
         yield "no account yet; add one with: tokenferry accounts add NAME --provider anthropic"
     for name, fault in listing.broken.items():
         yield f"account {name} can't be used: {fault}"
+
+
+def _placed_as(read: Callable[[], Config], host: str | None, port: int | None) -> Config:
+    """The configuration with the place to listen at that was asked for otherwise."""
+    config = read()
+    if host is None and port is None:
+        return config
+    server = config.server
+    server = replace(server, host=host or server.host, port=server.port if port is None else port, tcp=True)
+    return replace(config, server=server)

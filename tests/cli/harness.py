@@ -87,14 +87,24 @@ class Terminal:
     """The command in a terminal of its own: what it shows is read, and text is typed."""
 
     def __init__(self, *arguments: str, **variables: str) -> None:
+        self._begin([COMMAND, *arguments], variables)
+
+    @classmethod
+    def of(cls, command: list[str]) -> "Terminal":
+        """Another program in it."""
+        terminal = cls.__new__(cls)
+        terminal._begin(command, {}, start_new_session=False)
+        return terminal
+
+    def _begin(self, command: list[str], variables: dict[str, str], *, start_new_session: bool = True) -> None:
         self._master, slave = os.openpty()
         self.shown = ""
         self.process = subprocess.Popen(
-            [COMMAND, *arguments],
+            command,
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            start_new_session=True,
+            start_new_session=start_new_session,
             env=os.environ | {"TERM": "xterm", "COLUMNS": "200"} | variables,
         )
         os.close(slave)
@@ -105,6 +115,11 @@ class Terminal:
 
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
+
+    def hang_up(self) -> int:
+        """Close the terminal; the exit code."""
+        os.close(self._master)
+        return self.process.wait(PATIENCE)
 
     def end(self) -> int:
         """Read until it closes the terminal; its exit code."""

@@ -26,7 +26,7 @@ def serving(tmp_path: Path, *arguments: str) -> tuple[Running, str]:
     return process, f"http://127.0.0.1:{file.read_text().strip()}"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGHUP, 0)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_it_serves_until_it_is_told_to_end(
     sandbox: Sandbox, login: Login, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:

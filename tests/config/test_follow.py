@@ -60,6 +60,16 @@ def test_what_changed_before_the_first_look_is_found(followed: Followed) -> None
     assert followed.looks() == [2]
 
 
+def test_what_changed_before_the_first_stamps_is_found(followed: Followed) -> None:
+    before = followed.follower.current
+    followed.write(GOOD.format(2))
+    follower = Follower(before, read=lambda: load(followed.path), watched=lambda _: (followed.path,))
+    found = follower.look()
+    assert found is not None
+    assert found.server.port == 2
+    assert follower.look() is None
+
+
 def test_a_file_that_is_being_written_is_waited_for(followed: Followed) -> None:
     followed.looks()
     for text in ("", "[ser", "[server]\npo"):

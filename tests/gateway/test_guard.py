@@ -200,17 +200,20 @@ async def test_an_expired_key_is_a_401_that_says_so(source: Source, tmp_path: Pa
     await asyncio.to_thread(state.close)
 
 
+class Ring:
+    """Takes every admin key for one."""
+
+    def verify(self, presented: str) -> ClientKey | None:
+        return ClientKey("key_1", "root", admin=True, created_at=0, fingerprint="") if "tfa" in presented else None
+
+    def expired(self, presented: str) -> ClientKey | None:
+        return None
+
+    def is_sole(self) -> bool:
+        return True
+
+
 def test_no_key_is_in_the_locals_of_a_refusal() -> None:
-    class Ring:
-        def verify(self, presented: str) -> ClientKey | None:
-            return ClientKey("key_1", "root", admin=True, created_at=0, fingerprint="") if "tfa" in presented else None
-
-        def expired(self, presented: str) -> ClientKey | None:
-            return None
-
-        def is_sole(self) -> bool:
-            return True
-
     guard = Guard(Ring(), frozenset())
     for value in ("tfa_" + "y" * 43, "tfk_" + "y" * 43, "sk-ant-api03-" + "y" * 40):
         headers = HeaderList()
@@ -247,3 +250,15 @@ async def test_limits_are_the_callers_while_there_is_one_key(source: Source, ori
     assert alone.all(b"anthropic-ratelimit-requests-limit") == [b"5"]
     assert still_alone.all(b"anthropic-ratelimit-requests-limit") == [b"5"]
     assert not shared.all(b"anthropic-ratelimit-requests-limit")
+
+
+def test_hosts_may_change_while_it_serves() -> None:
+    headers = [(b"host", b"gateway.lan"), (b"origin", b"https://gateway.lan")]
+    guard = Guard(Ring(), own_hosts("127.0.0.1", 1, ()))
+    with pytest.raises(Refusal):
+        guard.check_source(headers)
+    guard.answer_to(own_hosts("127.0.0.1", 1, ("gateway.lan",)))
+    guard.check_source(headers)
+    guard.answer_to(own_hosts("127.0.0.1", 1, ()))
+    with pytest.raises(Refusal):
+        guard.check_source(headers)

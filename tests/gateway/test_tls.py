@@ -1,3 +1,4 @@
+import contextlib
 import ssl
 from pathlib import Path
 
@@ -5,10 +6,11 @@ import pytest
 import trustme
 
 from tokenferry.errors import ConfigError, UnsafeFile
-from tokenferry.gateway import server_tls
+from tokenferry.gateway import renew_tls, server_tls
 
 ISSUED = trustme.CA().issue_cert("127.0.0.1")
 OTHER = trustme.CA().issue_cert("127.0.0.1")
+ISSUED_BY, OTHER_BY = (ssl.PEM_cert_to_DER_cert(one.cert_chain_pems[0].bytes().decode()) for one in (ISSUED, OTHER))
 
 
 @pytest.fixture
@@ -64,3 +66,30 @@ def test_a_password_is_not_asked_for(certificate: Path, key: Path) -> None:
     )
     with pytest.raises(ConfigError, match="protected by a password"):
         server_tls(certificate, key)
+
+
+def test_what_belongs_not_together_leaves_the_former_certificate(certificate: Path, key: Path) -> None:
+    context = server_tls(certificate, key)
+    key.write_bytes(OTHER.private_key_pem.bytes())
+    with pytest.raises(ConfigError, match="make no TLS certificate"):
+        renew_tls(context, certificate, key)
+    assert shown(context) == ISSUED_BY
+    certificate.write_bytes(b"".join(blob.bytes() for blob in OTHER.cert_chain_pems))
+    renew_tls(context, certificate, key)
+    assert shown(context) == OTHER_BY
+
+
+def shown(context: ssl.SSLContext) -> bytes:
+    """The certificate that a client is shown, in DER."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname = False
+    trusting.verify_mode = ssl.CERT_NONE
+    client = trusting.wrap_bio(to_client, to_server)
+    server = context.wrap_bio(to_server, to_client, server_side=True)
+    for side in (client, server, client, server):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    found = client.getpeercert(binary_form=True)
+    assert found is not None
+    return found

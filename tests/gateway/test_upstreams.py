@@ -9,6 +9,7 @@ import trustme
 from gateway.rig import Seen, answering, error_of, one_account, running_gate
 from tokenferry.errors import ConfigError
 from tokenferry.gateway import Upstreams
+from tokenferry.gateway.upstream import UpstreamError
 from tokenferry.settings import GatewaySettings
 
 pytestmark = pytest.mark.anyio
@@ -70,3 +71,24 @@ async def test_a_proxy_s_refusal_is_told_to_the_client_and_nothing_is_sent() -> 
     assert PASSWORD not in message
     assert [head.splitlines()[0] for head in heads] == [b"CONNECT api.invalid:443 HTTP/1.1"]
     assert b"sk-ant" not in heads[0]
+
+
+async def test_other_settings_make_other_clients_and_those_at_work_end_what_they_are_at(
+    secured: tuple[str, Path],
+) -> None:
+    url, ca_file = secured
+    upstreams = Upstreams.configured(GatewaySettings(ca_file=ca_file), {})
+    before = upstreams.get(url)
+    response = await before.request("GET", b"/", [])
+    upstreams.adopt(GatewaySettings(ca_file=ca_file, account="another"))
+    assert upstreams.get(url) is before
+    upstreams.adopt(GatewaySettings(ca_file=ca_file, max_connections=3))
+    assert upstreams.get(url) is not before
+    assert await response.read(10) == b"ok"
+    again = await upstreams.get(url).request("GET", b"/", [])
+    assert await again.read(10) == b"ok"
+    trustme.CA().cert_pem.write_to_path(str(ca_file))
+    upstreams.adopt(GatewaySettings(ca_file=ca_file, max_connections=3), trust="another")
+    with pytest.raises(UpstreamError):
+        await upstreams.get(url).request("GET", b"/", [])
+    await upstreams.aclose()

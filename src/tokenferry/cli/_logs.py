@@ -96,17 +96,25 @@ def logs_on_stderr() -> Iterator[None]:
         ours.setLevel(level)
 
 
-def log_as_json() -> None:
-    """From here on, every record on stderr is a JSON object on a line of its own."""
+def log_as_json(wanted: bool = True) -> None:  # noqa: FBT001, FBT002  # a setting
+    """Say whether, from here on, every record on stderr is a JSON object on a line of its own."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, _Handler):
-            handler.as_json = True
+            handler.as_json = wanted
 
 
-def set_level(level: str | int) -> None:
-    """Say from which level on (its name, or number) our own records count; the more talkative of two wishes wins."""
+def level_asked() -> int:
+    """From which level on our own records count by now; 0 where nobody said."""
+    return logging.getLogger(_OURS).level
+
+
+def set_level(level: str | int, before: int | None = None) -> None:
+    """Say from which level on (its name, or number) our own records count; the more talkative of two wishes wins.
+
+    The other one is `before`, by default what was said last.
+    """
     ours = logging.getLogger(_OURS)
-    before = ours.level
+    before = ours.level if before is None else before
     ours.setLevel(level.upper() if isinstance(level, str) else level)
     if before:
         ours.setLevel(min(before, ours.level))

@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from tokenferry.cli._describe import rows
-from tokenferry.cli._home import find, open_broker
-from tokenferry.cli._logs import log_as_json, set_level
+from tokenferry.cli._home import find, know, open_broker
+from tokenferry.cli._logs import level_asked, log_as_json, set_level
 from tokenferry.cli._output import note, say
 from tokenferry.cli._typer import examples, new_app
+from tokenferry.config import Config, Source
 from tokenferry.errors import UsageError
 from tokenferry.serve import serve as serve_gateway
 from tokenferry.settings import LONGEST_DRAIN, MOST_WORKERS
@@ -71,28 +72,38 @@ def serve(
 ) -> None:
     """Run the gateway until it is told to end.
 
-    Ctrl-C, TERM and HUP let requests and a refresh in flight finish first, and say what is waited for. A second signal
-    ends streams at once, with an error that says so; a refresh is waited for all the same.
+    Ctrl-C and TERM let requests and a refresh in flight finish first, and say what is waited for. A second signal
+    ends streams at once, with an error that says so; a refresh is waited for all the same. What changes in config.toml
+    is followed within a second, at a HUP at once; what can't be used is refused.
     """
     home, settings = find(config)
     if (tls_cert is None) != (tls_key is None):
         raise UsageError("--tls-cert and --tls-key belong together; give both")
     if tls_cert is not None and uds is not None and host is None and port is None:
         raise UsageError("TLS is for a TCP port, and --uds alone opens none; add --port, or leave --tls-cert out")
-    server = settings.server
-    server = replace(
-        server,
-        uds=uds or server.uds,
-        tcp=server.tcp and uds is None,
-        tls_cert=tls_cert or server.tls_cert,
-        tls_key=tls_key or server.tls_key,
-        workers=workers or server.workers,
-        drain=server.drain if drain is None else drain,
-    )
-    settings = replace(settings, server=server)
-    set_level(settings.server.log_level)
-    if log_json or settings.server.log_format == "json":
-        log_as_json()
+    asked = level_asked()
+
+    def with_options(settings: Config) -> Config:
+        server = settings.server
+        server = replace(
+            server,
+            uds=uds or server.uds,
+            tcp=server.tcp and uds is None,
+            tls_cert=tls_cert or server.tls_cert,
+            tls_key=tls_key or server.tls_key,
+            workers=workers or server.workers,
+            drain=server.drain if drain is None else drain,
+        )
+        return replace(settings, server=server)
+
+    def adopt(settings: Config) -> None:
+        set_level(settings.server.log_level, asked)
+        log_as_json(log_json or settings.server.log_format == "json")
+        for key in settings.keys.values():
+            know(key)
+
+    settings = with_options(settings)
+    adopt(settings)
     for warning in settings.warnings:
         note(warning)
     broker = open_broker(home, settings)
@@ -106,6 +117,8 @@ def serve(
         tell=note,
         broker=broker,
         states=lambda: {row.name: row.state for row in rows(broker)},
+        source=Source(config or home.config, lambda: with_options(find(config)[1])),
+        adopted=adopt,
     )
     if ended == signal.SIGINT:
         raise typer.Exit(130)

@@ -2,7 +2,7 @@
 
 from tokenferry.config._edit import changed, nearest_setting, with_provider
 from tokenferry.config._effective import Effective, Examined, examine, examine_content
-from tokenferry.config._follow import Follower
+from tokenferry.config._follow import Follower, Source
 from tokenferry.config._load import Config, load
 from tokenferry.config._write import check_writable, read_content, write_content
 
@@ -11,6 +11,7 @@ __all__ = [
     "Effective",
     "Examined",
     "Follower",
+    "Source",
     "changed",
     "check_writable",
     "examine",

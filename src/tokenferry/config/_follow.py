@@ -2,6 +2,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Final
@@ -14,6 +15,14 @@ logger = logging.getLogger(__name__)
 _LOOK: Final = 0.5
 
 Stamp = tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The file that a configuration is read from, and how: `read` raises `TokenferryError`."""
+
+    path: Path
+    read: Callable[[], Config]
 
 
 class Follower:
@@ -35,35 +44,36 @@ class Follower:
         self.current = current
         self._read = read
         self._watched = watched
-        self._complain = complain
+        self.complain = complain
         self._asked: SimpleQueue[bool] = SimpleQueue()
-        self._seen: dict[Path, Stamp] | None = None
+        self._seen = self._stamps()
         self._settling: dict[Path, Stamp] | None = None
+        self._is_sure = False
 
     def look(self) -> Config | None:
         """Give the configuration if it has changed and can be used; to be called about twice a second."""
         now = self._stamps()
         if now == self._seen:
             self._settling = None
-            return None
+            if self._is_sure:
+                return None
+            before, new = self.current, self.reread()  # it may have changed between its reading and the first stamps
+            return None if new == before else new
         if now != self._settling:
             self._settling = now
             return None
-        is_first = self._seen is None  # it may have changed between its reading and this look
-        before = self.current
-        new = self.reread()
-        return None if is_first and new == before else new
+        return self.reread()
 
     def reread(self) -> Config | None:
         """Give the configuration as it is now, whatever changed; None if it can't be used."""
-        self._seen, self._settling = self._stamps(), None
+        self._seen, self._settling, self._is_sure = self._stamps(), None, True
         path = self.current.path
         try:
             new = self._read()
             if path is not None and new.path is None:
                 raise ConfigError(f"{path} is gone")  # told like any other fault
         except TokenferryError as fault:
-            self._complain(f"the configuration is not followed, what held before stays: {fault}")
+            self.complain(f"the configuration is not followed, what held before stays: {fault}")
             return None
         self.current = new
         return new

@@ -18,7 +18,8 @@ from tokenferry.gateway._recorder import Recorder
 from tokenferry.gateway._relay import Relay
 from tokenferry.gateway._request import Budget
 from tokenferry.gateway._supervisor import Following, Place, Supervisor
-from tokenferry.gateway._tls import server_tls
+from tokenferry.gateway._terminal import Terminal
+from tokenferry.gateway._tls import renew_tls, server_tls
 from tokenferry.gateway._unix import bind_unix, remove_unix
 from tokenferry.gateway._upstreams import Upstreams
 
@@ -44,6 +45,7 @@ __all__ = [
     "Recorder",
     "Relay",
     "Supervisor",
+    "Terminal",
     "Upstreams",
     "allow_connections",
     "bind",
@@ -54,6 +56,7 @@ __all__ = [
     "own_hosts",
     "remove_port_file",
     "remove_unix",
+    "renew_tls",
     "server_tls",
     "tune_interpreter",
     "write_port_file",

@@ -80,6 +80,7 @@ class Exchange:
     def __init__(self, desk: Desk, head: Head, answering: Answering, record: Record, *, is_inference: bool) -> None:
         self.answering = answering
         self._desk = desk
+        self._relay = desk.relay
         self._head = head
         self._record = record
         self._is_inference = is_inference
@@ -209,14 +210,19 @@ class Exchange:
             facts = facts_of(body)
             self._request.wants_stream = facts.stream
             record.model = None if facts.model is None else told(facts.model)
-        record.decision = decision = Decision()
-        choice = self._choice = decision.choice = self._desk.relay.choose()
+        record.decision = Decision()
+        self._choose()
+
+    def _choose(self) -> None:
+        record = self._record
+        assert record.decision is not None
+        choice = self._choice = record.decision.choice = self._relay.choose()
         record.provider = choice.provider.name
         self._try_next()
 
     def _try_next(self) -> None:
         """Send it with the first account that has a credential; nothing was sent yet, so the next one may be asked."""
-        choice, relay = self._choice, self._desk.relay
+        choice, relay = self._choice, self._relay
         assert choice is not None
         while self._next_account < len(choice.accounts):
             account = choice.accounts[self._next_account]
@@ -233,7 +239,7 @@ class Exchange:
         async def resolve() -> None:
             found: Credential | TokenferryError
             try:
-                found = await self._desk.relay.source.aresolve(account.name)
+                found = await self._relay.source.aresolve(account.name)
             except TokenferryError as fault:
                 found = fault
             except Exception as fault:  # noqa: BLE001  # see `proceed`
@@ -263,16 +269,28 @@ class Exchange:
         assert choice is not None
         assert request is not None
         assert record.decision is not None
+        if not self._relay.is_current(choice.provider):
+            self._catch_up()
+            return
         self._account, self._credential = account, credential
         record.account = account.name
         record.attempts += 1
         record.upstream_status = None
         record.decision.attempts.append(Attempt(account.name, credential.secret.fingerprint))
-        self._call = self._desk.relay.send(
+        self._call = self._relay.send(
             request, choice.provider, account, credential, self, is_inference=self._is_inference
         )
         if self._is_paused:
             self._call.pause()
+
+    def _catch_up(self) -> None:
+        """The credential may be meant for another host than the one chosen: begin anew if nothing was sent."""
+        if self._record.attempts or self._relay is self._desk.relay:
+            message = "the provider's address changed in the middle of this request; send it again"
+            raise Refusal(503, "api_error", message, should_retry=True, retry_after=1, cause="reconfigured")
+        self._relay = self._desk.relay
+        self._next_account = 0
+        self._choose()
 
     def _weigh(self, head: AnswerHead) -> None:
         """Pass the answer on, or hold it until it is known whether it passes."""
@@ -299,7 +317,7 @@ class Exchange:
         held.chunks.append(chunk)
         if held.size > _HELD_LIMIT:
             assert self._choice is not None
-            host = self._desk.relay.host(self._choice.provider)
+            host = self._relay.host(self._choice.provider)
             raise BadAnswer(host, f"a body of more than {_HELD_LIMIT} bytes", after_head=True)
 
     def _renew(self) -> None:
@@ -307,7 +325,7 @@ class Exchange:
         assert self._account is not None
         assert self._credential is not None
         self._was_renewed = True
-        self._desk.relay.source.invalidate(self._account.name, self._credential.secret)
+        self._relay.source.invalidate(self._account.name, self._credential.secret)
         self._resolve(self._account, self._renewed)
 
     def _renewed(self, account: Account, found: Credential | TokenferryError) -> None:
@@ -329,7 +347,7 @@ class Exchange:
 
     def _pass(self, head: AnswerHead) -> None:
         """Begin to pass the answer on: from here on nothing is sent again."""
-        headers = self._desk.relay.down(head)
+        headers = self._relay.down(head)
         self._request = None
         self._body.release()
         found = self._passage = passage(head.status, headers, self._record)

@@ -42,6 +42,10 @@ class Guard:
     def __init__(self, keys: KeyRing, hosts: frozenset[bytes], *, bad_keys: BadKeys | None = None) -> None:
         self._keys = keys
         self._bad_keys = bad_keys or BadKeys()
+        self.answer_to(hosts)
+
+    def answer_to(self, hosts: frozenset[bytes]) -> None:
+        """Go by these `Host` values from here on."""
         self._hosts = hosts
         self._origins = frozenset(scheme + host for host in hosts for scheme in (b"http://", b"https://"))
 

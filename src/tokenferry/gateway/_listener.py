@@ -17,6 +17,7 @@ from tokenferry.gateway._supervisor import AT_ONCE, Place
 _SIGNALS: Final = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)
 )
+_HANGUP: Final = getattr(signal, "SIGHUP", None)
 _CONNECTIONS: Final = 900
 _BACKLOG: Final = 2048
 _TICK: Final = 0.1
@@ -40,7 +41,8 @@ class Listener:
     connections, requests that have reached it have `drain` seconds, then `finish` is awaited, which must end what is
     left, then `last`. After a second signal neither answers nor `last` are waited for. `tell` gets a line whenever what
     is waited for changes, and must not wait itself; `waiting_for` names what else that is. `connections` limits them:
-    each of them, and each request in flight, counts. `every_minute` may take its time.
+    each of them, and each request in flight, counts. `every_minute` may take its time. A HUP ends nothing if `hangup`,
+    which is called by the signal's handler, says so.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Listener:
         last: Callable[[], Awaitable[None]] = _nothing,
         tell: Callable[[str], None] = lambda _: None,
         waiting_for: Callable[[], Iterable[str]] = tuple,
+        hangup: Callable[[], bool] = lambda: False,
     ) -> None:
         self.connections = Connections(connections)
         self._protocol = partial(ClientConnection, gateway, self.connections)
@@ -76,6 +79,7 @@ class Listener:
         self._last = last
         self._tell = tell
         self._waiting_for = waiting_for
+        self._hangup = hangup
         self.ended_by: signal.Signals | None = None
 
     def run_until_stopped(self) -> signal.Signals | None:
@@ -83,6 +87,10 @@ class Listener:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(self.serve())
         return self.ended_by
+
+    def drain_for(self, seconds: float) -> None:
+        """Give requests so long from here on when it is told to end."""
+        self._drain = seconds
 
     def stop(self) -> None:
         """End it gracefully; from any thread."""
@@ -162,6 +170,8 @@ class Listener:
                     signal.signal(number, handler or signal.SIG_DFL)
 
     def _handle(self, sig: int, _: FrameType | None) -> None:
+        if sig == _HANGUP and self._hangup():
+            return
         if self._is_told or sig == AT_ONCE:
             self._is_told_again = True
         self.ended_by = self.ended_by or signal.Signals(sig)

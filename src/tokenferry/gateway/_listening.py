@@ -1,6 +1,6 @@
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from ssl import SSLContext
@@ -22,6 +22,12 @@ class Listening:
     port: int | None = None
     urls: tuple[str, ...] = ()
     tls: SSLContext | None = None
+    address: str | None = None
+    """The one it listens on by TCP."""
+
+    def hosts_with(self, allowed: Sequence[str]) -> frozenset[bytes]:
+        """The `Host` values it answers to if these are allowed besides its own."""
+        return frozenset() if self.address is None or self.port is None else own_hosts(self.address, self.port, allowed)
 
     @classmethod
     def privately(cls) -> Self:
@@ -41,7 +47,7 @@ def listening(server: ServerSettings, locks: Path) -> Iterator[Listening]:
     with contextlib.ExitStack() as stack:
         sockets, urls = [], []
         hosts: frozenset[bytes] = frozenset()
-        port = tls = None
+        address = port = tls = None
         if server.tcp:
             if server.tls_cert is not None and server.tls_key is not None:
                 tls = server_tls(server.tls_cert, server.tls_key)
@@ -55,7 +61,7 @@ def listening(server: ServerSettings, locks: Path) -> Iterator[Listening]:
             sockets.append(stack.enter_context(bind_unix(path, locks)))
             stack.callback(remove_unix, path, path.lstat())
             urls.append(f"the Unix socket {path}")
-        yield Listening(tuple(sockets), hosts, port, tuple(urls), tls)
+        yield Listening(tuple(sockets), hosts, port, tuple(urls), tls, address)
 
 
 def _url(sock: socket.socket, scheme: str) -> str:

@@ -63,11 +63,16 @@ class Metrics:
         self._states = states
         self._board = board
         self._place = place
+        self._reloads = {"adopted": 0, "refused": 0}
         self._gateway: Callable[[], GatewayStatistics] = GatewayStatistics
 
     def watch(self, gateway: Callable[[], GatewayStatistics]) -> None:
         """Tell of this gateway, too."""
         self._gateway = gateway
+
+    def note_reload(self, *, adopted: bool) -> None:
+        """Count a configuration that was read anew."""
+        self._reloads["adopted" if adopted else "refused"] += 1
 
     def add(self, record: Record) -> None:
         """Count a request that has ended."""
@@ -100,6 +105,12 @@ class Metrics:
         yield from _of_gateway(self._gateway())
         yield from _of_upstreams(self._upstreams.statistics())
         yield self._refreshes()
+        yield counter(
+            "tokenferry_config_reloads",
+            "Times that the configuration was read anew, by whether it could be used.",
+            ("outcome",),
+            [([outcome], number) for outcome, number in self._reloads.items()],
+        )
 
     def _refreshes(self) -> Family:
         rows: list[tuple[list[str], float]] = []

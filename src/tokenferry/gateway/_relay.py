@@ -24,12 +24,16 @@ _UNAUTHORIZED: Final = 401
 
 
 class Relay:
-    """Takes requests whose caller is known to where their account lives."""
+    """Takes requests whose caller is known to where their account lives.
+
+    It goes by the settings and providers of one configuration; of another one there is another relay.
+    """
 
     def __init__(
         self, *, source: CredentialSource, settings: GatewaySettings, keys: KeyRing, upstreams: Upstreams
     ) -> None:
         self.source = source
+        self._providers = source.providers
         self._settings = settings
         self._keys = keys
         self._upstreams = upstreams
@@ -41,9 +45,17 @@ class Relay:
         """The choice among the present accounts; it stays the same until they change. Raises `Refusal`."""
         accounts = self.source.listed()
         if self._choice is None or accounts is not self._chosen_from:
-            self._choice = choose(self._settings, self.source.providers, accounts)
+            self._choice = choose(self._settings, self._providers, accounts)
             self._chosen_from = accounts
         return self._choice
+
+    def is_current(self, provider: Provider) -> bool:
+        """Tell whether the source has its credentials for the address that this relay knows of the provider."""
+        present = self.source.providers
+        if present is self._providers:
+            return True
+        now = present.get(provider.name)
+        return now is not None and now.base_url == provider.base_url
 
     def send(
         self,

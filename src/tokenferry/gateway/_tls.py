@@ -5,6 +5,12 @@ from tokenferry.errors import ConfigError
 from tokenferry.stores import read_private_file
 
 
+def renew_tls(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    """Have a listener's TLS go by what the files hold now; connections that stand go on. Raises as `server_tls`."""
+    server_tls(certificate, key)  # a context that takes one file of two that don't belong together would be of no use
+    context.load_cert_chain(certificate.resolve(), key.resolve())
+
+
 def server_tls(certificate: Path, key: Path) -> ssl.SSLContext:
     """TLS 1.2 or later for a listener, from PEM files: the certificate with its chain, and the key, which must be 0600.
 

@@ -1,6 +1,6 @@
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Self
@@ -28,17 +28,39 @@ class Upstreams:
         self._proxies = proxies
         self._max_connections = max_connections
         self._known: dict[str, Upstream] = {}
+        self._retired: list[Upstream] = []
+        self._reach: Hashable = None
 
     @classmethod
-    def configured(cls, settings: GatewaySettings, environ: Mapping[str, str] | None = None) -> Self:
-        """As the settings say, through the environment's proxies."""
+    def configured(
+        cls, settings: GatewaySettings, environ: Mapping[str, str] | None = None, *, trust: Hashable = None
+    ) -> Self:
+        """As the settings say, through the environment's proxies; for `trust` see `adopt`."""
         proxies = Proxies.from_environment(environ)
-        return cls(
+        upstreams = cls(
             timeouts=_timeouts(settings),
             ca_file=settings.ca_file,
             proxies=proxies,
             max_connections=settings.max_connections,
         )
+        upstreams._reach = _reach(settings, trust)
+        return upstreams
+
+    def adopt(self, settings: GatewaySettings, trust: Hashable = None) -> None:
+        """Make clients by these settings from here on, if they differ. Those there were end what they are at.
+
+        `trust` is another value where the file of certificates holds others than before.
+        """
+        reach = _reach(settings, trust)
+        if reach == self._reach:
+            return
+        self._reach = reach
+        self._timeouts = _timeouts(settings)
+        self._ca_file = settings.ca_file
+        self._max_connections = settings.max_connections
+        self._retired = [upstream for upstream in self._retired if upstream.statistics().open]
+        self._retired += self._known.values()
+        self._known = {}
 
     def get(self, base_url: str) -> Upstream:
         """Raises `ConfigError` for a URL that can't be an upstream, and for a malformed one of a proxy on the way."""
@@ -61,7 +83,7 @@ class Upstreams:
 
     async def aclose(self) -> None:
         """End every exchange and close every connection."""
-        await asyncio.gather(*(upstream.aclose() for upstream in self._known.values()))
+        await asyncio.gather(*(upstream.aclose() for upstream in (*self._known.values(), *self._retired)))
 
 
 def _timeouts(settings: GatewaySettings) -> Timeouts:
@@ -72,3 +94,8 @@ def _timeouts(settings: GatewaySettings) -> Timeouts:
         first_byte=first_byte,
         first_byte_stream=min(first_byte, default.first_byte_stream),
     )
+
+
+def _reach(settings: GatewaySettings, trust: Hashable) -> Hashable:
+    """What tells clients apart that reach upstreams in different ways."""
+    return settings.ca_file, trust, settings.max_connections, _timeouts(settings)

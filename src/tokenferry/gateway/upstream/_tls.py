@@ -2,6 +2,7 @@ import functools
 import os
 import ssl
 import threading
+from collections.abc import Hashable
 from pathlib import Path
 
 from tokenferry.gateway.upstream._dial import DialError
@@ -14,14 +15,22 @@ _lock = threading.Lock()
 def client_context(ca_file: Path | None = None) -> ssl.SSLContext:
     """Return the process's client context: SSL_CERT_FILE or SSL_CERT_DIR, else the system's roots, and `ca_file`'s.
 
-    Blocks the first time. Raises `DialError` for certificates that can't be read.
+    Blocks; the first time, and after the file was changed, for longer. Raises `DialError` for certificates that can't
+    be read.
     """
     with _lock:
-        return _make(ca_file)
+        return _make(ca_file, _stamp(ca_file))
+
+
+def _stamp(file: Path | None) -> Hashable:
+    try:
+        return None if file is None else (file.stat().st_ino, file.stat().st_mtime_ns)
+    except OSError:
+        return None
 
 
 @functools.cache
-def _make(ca_file: Path | None) -> ssl.SSLContext:
+def _make(ca_file: Path | None, _: Hashable) -> ssl.SSLContext:
     import httpx2  # noqa: PLC0415  # slow to import, and of no use where a context is given
 
     try:
