@@ -446,12 +446,12 @@ def test_the_queue_is_bounded_and_so_is_the_waiting() -> None:
     for _ in range(2):
         rig.journey().next()
     waiting = rig.journey()
-    assert j.queueing(waiting.next()).seconds == 30
+    assert j.queueing(waiting.next()).seconds == 1
     refusal = j.refusal(rig.journey().next())
     assert (refusal.status, refusal.cause, refusal.retry_after) == (429, "at_capacity", 1)
-    rig.clock.pass_by(10)
-    assert j.queueing(waiting.next()).seconds == 20
-    rig.clock.pass_by(20)
+    rig.clock.pass_by(29.5)
+    assert j.queueing(waiting.next()).seconds == 0.5
+    rig.clock.pass_by(0.5)
     assert j.refusal(waiting.next()).cause == "at_capacity"
     assert not rig.pool.waiting
 
@@ -476,6 +476,19 @@ def test_no_more_wait_for_their_turn_than_the_queue_holds() -> None:
     waits = [j.trying(rig.journey().next()).wait for _ in range(6)]
     assert waits == [0.0, 0.0, 1.0, 1.0, 2.0, 2.0]
     assert j.refusal(rig.journey().next()).cause == "at_capacity"
+
+
+def test_whoever_waits_is_served_by_an_account_whose_cooldown_ends_meanwhile() -> None:
+    rig = capped(concurrency=1)
+    serve(rig, "b", j.busy(5))
+    rig.journey().next()
+    waiting = rig.journey()
+    j.queueing(waiting.next())
+    rig.clock.pass_by(1)
+    j.queueing(waiting.next())
+    rig.clock.pass_by(5)
+    assert j.trying(waiting.next()).member.name == "b"
+    assert not rig.pool.waiting
 
 
 # -- quota

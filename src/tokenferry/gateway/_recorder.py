@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 _INTERVAL: Final = 0.25
 _CLOSE_SECONDS: Final = 5.0
 _KEPT_AFTER: Final = 7 * 86_400.0
+_PRUNE_EVERY: Final = 3600.0
 _OF_CREDENTIALS: Final = frozenset({"refused", "claude-code-only"})
 
 
@@ -52,9 +53,10 @@ class Recorder:
         self._seen: object = None
         self._written = self._told = 0
         self._has_failed = False
+        self._prune_at = 0.0
 
     def __enter__(self) -> Self:
-        self._try(self._begin)
+        self._try(self._round)
         self._thread.start()
         return self
 
@@ -69,11 +71,11 @@ class Recorder:
         while not self._closing.wait(self._interval):
             self._try(self._round)
 
-    def _begin(self) -> None:
-        self._state.cooldowns.prune(self._now() - _KEPT_AFTER)
-        self._round()
-
     def _round(self) -> None:
+        now = self._now()
+        if now >= self._prune_at:
+            self._prune_at = now + _PRUNE_EVERY
+            self._state.cooldowns.prune(now - _KEPT_AFTER)
         self._write()
         cooldowns = self._state.cooldowns.list()
         accounts = self._accounts()

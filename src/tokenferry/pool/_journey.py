@@ -19,6 +19,7 @@ Plan: TypeAlias = Literal["choose", "again", "renew", "sibling", "provider", "gi
 _IN_PLACE: Final = 2
 _FIRST_WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 10.0
+_LOOK: Final = 1.0
 _GIVE: Final = Give()
 _NOBODY: Final[AbstractSet[str]] = frozenset()
 _NOTHING: Final[Mapping[str, Unavailable]] = MappingProxyType({})
@@ -336,7 +337,7 @@ class Journey:
         self._is_queued = True
         self._pool.waiting.append(self)
         self._note(Event("queued"))
-        return Queue(self._left())
+        return Queue(min(self._left(), _LOOK))
 
     def offer(self, member: Member) -> bool:
         """Take the place that is free there, if it may serve this request."""
@@ -353,10 +354,17 @@ class Journey:
         if self._granted is not None:
             pick, self._granted = self._granted, None
             return self._try(pick, turn=self._turn)
-        if (left := self._left()) > 0:
-            return Queue(left)
-        self._leave_queue()
-        return self._refuse(capped())
+        if (left := self._left()) <= 0:
+            self._leave_queue()
+            return self._refuse(capped())
+        tried = self._earlier | self._tried | self._unavailable.keys()
+        for at, hop in enumerate(self._hops):
+            # A cooldown may have ended meanwhile, which hands no place on.
+            if (found := self._pool.pick(hop, self.want, tried)) is not None:
+                self._leave_queue()
+                self._at = at
+                return self._try(found)
+        return Queue(min(left, _LOOK))
 
     def _leave_queue(self) -> None:
         if self._is_queued:

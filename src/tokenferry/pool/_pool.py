@@ -3,48 +3,31 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from collections.abc import Set as AbstractSet
-from functools import lru_cache
 from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from tokenferry.limits import LimitState, Verdict, model_family, read_limits
+from tokenferry.limits import LimitState, Verdict, read_limits
 from tokenferry.pool._bench import SOURCE, cooldown_of, is_of_limits, scope_of
-from tokenferry.pool._choice import Choice, PassedOver
-from tokenferry.pool._homes import Home, Homes
+from tokenferry.pool._chooser import Chooser, family_of
 from tokenferry.pool._journey import Journey
-from tokenferry.pool._load import Load
-from tokenferry.pool._member import Hop, Member, Roster, Want
+from tokenferry.pool._member import Hop, Member, Want
 from tokenferry.pool._pick import Headers, Pick, text_headers
-from tokenferry.pool._probes import Probes
-from tokenferry.pool._records import Key, Records, end_of
-from tokenferry.pool._usage import Usage
-from tokenferry.pool._view import OVERAGE, View, Views
-from tokenferry.settings import PoolSettings, Strategy
+from tokenferry.pool._view import OVERAGE
+from tokenferry.settings import PoolSettings
 from tokenferry.state import Cooldown, Scope
+
+if TYPE_CHECKING:
+    from tokenferry.pool._records import Key
 
 logger = logging.getLogger(__name__)
 
-# Below it a conversation only makes a detour: its prompt is in the provider's cache for so long.
-_CACHED: Final = 300.0
 _LOOK: Final = 1.0
-_RESORT: Final = 1.0
-_REST: Final = 1.0
-_LONGEST_REST: Final = 30.0
-_MOST_VIEWS: Final = 512
-_NOBODY: Final[AbstractSet[str]] = frozenset()
 _ROLL_OVER: Final = 60.0
-_WORDS: Final[dict[Strategy, str]] = {
-    "priority": "it comes first in order",
-    "round-robin": "it is its turn",
-    "least-utilised": "the least of its limits is used up",
-    "drain-soonest-reset": "its allowance is made new the soonest",
-}
-
-_family = lru_cache(1024)(model_family)
+_MOST_NARROW: Final = 1000
+_MOST_FAILURES: Final = 10_000
 
 
-class Pool:
+class Pool(Chooser):
     """The accounts of all providers: who serves next, and what is known against each.
 
     It does no I/O and belongs to one thread; what other threads may call says so. `now` gives seconds since 1970 UTC,
@@ -59,22 +42,9 @@ class Pool:
         monotonic: Callable[[], float] = time.monotonic,
         rng: Random | None = None,
     ) -> None:
-        self.settings = settings or PoolSettings()
-        self.now = now
-        self.monotonic = monotonic
-        self.rng = rng or Random()  # noqa: S311  # it spreads waits
-        self.records = Records(now)
-        self.usage = Usage()
-        self.load = Load(self.settings)
+        super().__init__(settings, now=now, monotonic=monotonic, rng=rng)
         self.waiting: deque[Journey] = deque()
-        self._homes = Homes()
-        self._probes = Probes()
-        self._builder = Views(self.records, self.usage, self._probes)
-        self._views: dict[tuple[Roster, frozenset[str] | None, str, str], View] = {}
-        self._turns: dict[str, int] = {}
         self._looked: dict[str, float] = {}
-        self._resting: dict[str, tuple[float, str]] = {}
-        self._down: dict[str, float] = {}
         self._failures: dict[Key, int] = {}
 
     def configure(self, settings: PoolSettings) -> None:
@@ -86,88 +56,6 @@ class Pool:
     def journey(self, hops: Sequence[Hop], want: Want) -> Journey:
         """Begin a request. Close the journey when the request has ended, in whichever way."""
         return Journey(self, hops, want)
-
-    # -- choosing
-
-    def pick(self, hop: Hop, want: Want, tried: AbstractSet[str] = _NOBODY, *, is_first: bool = False) -> Pick | None:
-        """Who serves next; None if nobody can now. `is_first`: the request may probe one that is benched."""
-        now, at = self.now(), self.monotonic()
-        view = self._view(hop, want, now, at)
-        if is_first and view.probe_at <= now and view.ready and not want.is_side and (probe := self._probe(view, now)):
-            return probe
-        provider = hop.roster.provider
-        home = self._homes.get(provider, want.affinity, at) if want.affinity else None
-        if home is not None and (member := self._at_home(home, view, tried, at)):
-            return Pick(member, "its conversation lives there", view)
-        member = self._first(view, tried, at)
-        if member is None:
-            return None
-        if home is None:
-            if want.affinity:
-                self._homes.settle(provider, want.affinity, member.name, at)
-        elif self._is_gone(home.account, view, now):
-            self._homes.settle(provider, want.affinity, member.name, at)
-        elif not tried:
-            home.guest = member.name
-        return Pick(member, _WORDS[self._strategy(hop.roster)], view)
-
-    def last_resort(self, hop: Hop, want: Want, tried: AbstractSet[str]) -> Pick | None:
-        """Where nobody else can serve: one that is benched, if it is time to find out whether it still must be."""
-        now, at = self.now(), self.monotonic()
-        view = self._view(hop, want, now, at)
-        for account, block in sorted(view.blocked.items(), key=lambda item: item[1].until):
-            member = view.roster.by_name[account]
-            is_due = self._probes.due(member, block, now, is_last_resort=True) <= now
-            if is_due and account not in tried and self.load.has_place(account):
-                self._probes.begin(block, now)
-                return Pick(member, "nobody else is left, and it may have recovered", view, block)
-        return None
-
-    def select(self, hop: Hop, want: Want, tried: AbstractSet[str] = _NOBODY) -> Choice:
-        """Who would serve, and why nobody else. It changes nothing, looks at every account and takes its time."""
-        now, at = self.now(), self.monotonic()
-        view = self._view(hop, want, now, at)
-        home = self._homes.peek(hop.roster.provider, want.affinity, at)
-        member = None if home is None else self._at_home(home, view, tried, at)
-        reason = "its conversation lives there"
-        if member is None:
-            reason = _WORDS[self._strategy(hop.roster)]
-            member = self._first(view, tried, at, is_serious=False)
-        others = (self._standing(one, view, want, tried, at) for one in view.roster.members if one != member)
-        return Choice(member, "" if member is None else reason, tuple(others))
-
-    def next_turn(self, hop: Hop, want: Want, tried: AbstractSet[str]) -> tuple[Pick, float] | None:
-        """Who could serve but for its cap on requests per second, and in how many seconds it can."""
-        at = self.monotonic()
-        view = self._view(hop, want, self.now(), at)
-        free = [one for one in view.ready if one.name not in tried and self.load.has_place(one.name)]
-        if not free:
-            return None
-        soonest = min(free, key=lambda one: self.load.pause(one.name, at))
-        return Pick(soonest, "its turn comes first", view), self.load.pause(soonest.name, at)
-
-    def pick_only(self, hop: Hop, want: Want, tried: AbstractSet[str], member: Member) -> Pick | None:
-        """This member, if it may serve and has a place."""
-        view = self._view(hop, want, self.now(), self.monotonic())
-        found = view.by_name.get(member.name)
-        if found is None or found.provider != member.provider or member.name in tried:
-            return None
-        return Pick(found, "it had the first free place", view)
-
-    def is_full(self, hop: Hop, want: Want, tried: AbstractSet[str]) -> bool:
-        """Whether somebody could serve but for a cap on requests at a time."""
-        view = self._view(hop, want, self.now(), self.monotonic())
-        return any(one.name not in tried and not self.load.has_place(one.name) for one in view.ready)
-
-    def order(self, hops: Sequence[Hop]) -> Sequence[Hop]:
-        """The same, those last whose provider has just failed."""
-        self.records.refresh()
-        if len(hops) < 2 or not (self._down or self.records):  # noqa: PLR2004  # one has no order
-            return hops
-        now, at = self.now(), self.monotonic()
-        return sorted(hops, key=lambda hop: self._is_down(hop.roster.provider, now, at))
-
-    # -- what came of it
 
     def begin(self, member: Member) -> float:
         """Count a request to it; give the seconds that it has to wait for its turn."""
@@ -211,8 +99,12 @@ class Pool:
         scope = scope_of(verdict, member, self._builder.organization_of(member), hop.model)
         if scope is None or (is_side and is_of_limits(verdict)):
             return None
+        if verdict.models == "model" and len(self.records.narrow) >= _MOST_NARROW:
+            return None  # clients name models as they like, and shall not make anybody remember all of them
         key = (scope.kind, scope.name, scope.family, verdict.cause)
         failures = self._failures.get(key, 0)
+        if len(self._failures) >= _MOST_FAILURES:
+            self._failures.clear()
         self._failures[key] = failures + 1
         evidence = verdict.reason
         if verdict.scope == "credential" and fingerprint:  # what is said of one credential isn't true of the next one
@@ -225,163 +117,9 @@ class Pool:
         self.records.note(cooldown, is_better_informed=is_news)
         return cooldown
 
-    def probed(self, pick: Pick, *, has_failed: bool | None) -> None:
-        """A probe has ended; None for `has_failed` where nothing was found out."""
-        if pick.block is not None:
-            self._probes.end(pick.block, has_failed=has_failed)
-            self._views.clear()
-
-    def rest(self, member: Member, reason: str, seconds: float | None) -> None:
-        """It has no credential for now: others come first for a moment."""
-        pause = min(max(seconds or _REST, _REST), _LONGEST_REST)
-        self._resting[member.name] = (self.monotonic() + pause, reason)
-
-    def remember(self, hops: Sequence[Hop], want: Want, account: str) -> None:
-        """Let a conversation live on the account that served it last."""
-        for hop in hops:
-            if account in hop.roster.by_name and want.affinity:
-                self._homes.settle(hop.roster.provider, want.affinity, account, self.monotonic())
-
-    def unreachable(self, provider: str) -> None:
-        """No connection to it came about: others come first for a moment."""
-        self._down[provider] = self.monotonic() + _REST * 5
-
-    # -- in here
-
-    def _view(self, hop: Hop, want: Want, now: float, at: float) -> View:
-        records = self.records
-        records.refresh()
-        roster, allowed = hop.roster, want.allowed
-        if want.pinned is not None:
-            allowed = frozenset((want.pinned,)) if allowed is None or want.pinned in allowed else frozenset()
-        family = model = ""
-        if records.narrow:
-            named = _family(hop.model)
-            family = named if named in records.narrow else ""
-            model = hop.model if hop.model in records.narrow else ""
-        strategy = roster.strategy or self.settings.strategy
-        is_by_usage = strategy in {"least-utilised", "drain-soonest-reset"}
-        if is_by_usage:
-            family = _family(hop.model)
-        key = (roster, allowed, family, model)
-        view = self._views.get(key)
-        if (
-            view is not None
-            and view.until > now
-            and view.versions[0] == records.version
-            and (not is_by_usage or view.versions[1] == self.usage.version or view.resort_at > at)
-        ):
-            return view
-        if len(self._views) >= _MOST_VIEWS:
-            self._views.clear()
-        view = View(roster, (records.version, self.usage.version), at + _RESORT)
-        self._views[key] = self._builder.build(
-            view,
-            allowed=allowed,
-            family=family,
-            model=model,
-            strategy=strategy,
-            overage=self.settings.overage,
-            now=now,
-        )
-        return view
-
-    def _strategy(self, roster: Roster) -> Strategy:
-        return roster.strategy or self.settings.strategy
-
-    def _at_home(self, home: Home, view: View, tried: AbstractSet[str], at: float) -> Member | None:
-        for account in (home.account, home.guest):
-            member = view.by_name.get(account) if account is not None else None
-            if (
-                member is not None
-                and account not in tried
-                and self._may_stay(member, view)
-                and self._is_free(member, at)
-            ):
-                return member
-        return None
-
-    def _may_stay(self, member: Member, view: View) -> bool:
-        """By priority a conversation stays among equals: a better account takes it back once it has recovered."""
-        if member.name in view.reluctant:
-            return view.ready[0].name in view.reluctant
-        return self._strategy(view.roster) != "priority" or member.priority <= view.ready[0].priority
-
-    def _is_gone(self, account: str, view: View, now: float) -> bool:
-        """Whether a home is away for so long that the conversation moves."""
-        member = view.by_name.get(account)
-        if member is not None:
-            return not self._may_stay(member, view)
-        block = view.blocked.get(account)
-        return block is None or block.until - now > _CACHED
-
-    def _is_free(self, member: Member, at: float) -> bool:
-        """Whether it has a place, and isn't resting."""
-        if self._resting and (rest := self._resting.get(member.name)):
-            if rest[0] > at:
-                return False
-            del self._resting[member.name]
-        if not self.load.is_capped:
-            return True
-        return self.load.has_place(member.name) and not self.load.pause(member.name, at)
-
-    def _standing(self, one: Member, view: View, want: Want, tried: AbstractSet[str], at: float) -> PassedOver:
-        if (block := view.blocked.get(one.name)) is not None:
-            cooldown = block.cooldown
-            return PassedOver(one.name, cooldown.evidence or cooldown.cause, cooldown.until, cooldown.cause)
-        if one.name not in view.by_name:
-            pinned = f"the request is pinned to {want.pinned}" if want.pinned else "its client key may not use it"
-            return PassedOver(one.name, pinned, is_allowed=False)
-        if one.name in tried:
-            return PassedOver(one.name, "it was tried")
-        rest = self._resting.get(one.name)
-        reason = rest[1] if rest is not None and rest[0] > at else self.load.reason(one.name, at)
-        billed = view.reluctant.get(one.name)
-        if not reason and billed is not None:
-            return PassedOver(one.name, "its use is billed beyond its subscription", billed.cooldown.until)
-        return PassedOver(one.name, reason or "it could serve, and comes later")
-
-    def _first(self, view: View, tried: AbstractSet[str], at: float, *, is_serious: bool = True) -> Member | None:
-        ready = view.ready
-        if len(ready) > 1 and self._strategy(view.roster) == "round-robin":
-            return self._next_in_turn(view, tried, at, is_serious=is_serious)
-        for member in ready:
-            if member.name not in tried and self._is_free(member, at):
-                return member
-        return self._resting_one(view, tried)
-
-    def _next_in_turn(self, view: View, tried: AbstractSet[str], at: float, *, is_serious: bool) -> Member | None:
-        ready, provider = view.ready, view.roster.provider
-        willing = len(ready) - len(view.reluctant) or len(ready)
-        turn = self._turns.get(provider, 0)
-        for place in range(len(ready)):
-            member = ready[(turn + place) % willing if place < willing else place]
-            if member.name not in tried and self._is_free(member, at):
-                if is_serious:
-                    self._turns[provider] = turn + place + 1
-                return member
-        return self._resting_one(view, tried)
-
-    def _resting_one(self, view: View, tried: AbstractSet[str]) -> Member | None:
-        """One that had no credential a moment ago, where there is nobody else."""
-        if not self._resting:
-            return None
-        free = (one for one in view.ready if one.name not in tried and self.load.has_place(one.name))
-        return next(free, None)
-
-    def _probe(self, view: View, now: float) -> Pick | None:
-        due = {name: self._probes.due(view.roster.by_name[name], block, now) for name, block in view.blocked.items()}
-        chosen = next((name for name, at in due.items() if at <= now and self.load.has_place(name)), None)
-        if chosen is None:
-            return None
-        self._probes.begin(view.blocked[chosen], now)
-        del due[chosen]
-        view.probe_at = min(due.values(), default=math.inf)
-        return Pick(view.roster.by_name[chosen], "it is benched, and may have recovered", view, view.blocked[chosen])
-
     def _recovered(self, pick: Pick, hop: Hop) -> None:
         """A probe went well: whatever stood against this account for this model is over."""
-        family = frozenset(("", _family(hop.model), hop.model))
+        family = frozenset(("", family_of(hop.model), hop.model))
         against = self.records.of("account", pick.member.name)
         if organization := self._builder.organization_of(pick.member):
             against += self.records.of("organization", organization)
@@ -403,11 +141,6 @@ class Pool:
         self.records.note(
             Cooldown(Scope("account", member.name), OVERAGE, SOURCE, math.ceil(until), evidence, int(now))
         )
-
-    def _is_down(self, provider: str, now: float, at: float) -> bool:
-        if self._down.get(provider, 0.0) > at:
-            return True
-        return any(not one.scope.family and end_of(one) > now for one in self.records.of("provider", provider))
 
     def _hand_on(self, member: Member) -> None:
         for journey in self.waiting:

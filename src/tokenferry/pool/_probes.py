@@ -1,5 +1,4 @@
 import math
-from collections.abc import Container
 from typing import Final
 
 from tokenferry.pool._member import Member
@@ -9,6 +8,7 @@ _SHORT: Final = 60.0
 _FIRST: Final = 60.0
 _LONGEST: Final = 1800.0
 _DOUBLINGS: Final = 5
+_MOST: Final = 10_000
 _NEVER: Final = frozenset({"claude-code-only"})
 _BY_USAGE: Final = frozenset({"window", "rejected", "rate-limited", "overage"})
 
@@ -38,6 +38,9 @@ class Probes:
 
     def begin(self, block: Block, now: float) -> None:
         key = key_of(block.cooldown)
+        if len(self._begun) >= _MOST:
+            self._begun.clear()
+            self._failed.clear()
         self._under_way.add(key)
         self._begun[key] = now
 
@@ -49,8 +52,3 @@ class Probes:
             self._failed[key] = self._failed.get(key, 0) + 1
         elif has_failed is not None:
             self._failed.pop(key, None)
-
-    def prune(self, known: Container[Key]) -> None:
-        """Forget what is on record no more."""
-        self._failed = {key: count for key, count in self._failed.items() if key in known}
-        self._begun = {key: at for key, at in self._begun.items() if key in known}

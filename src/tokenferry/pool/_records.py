@@ -103,9 +103,6 @@ class Records:
         """What is known by now of the same scope and cause."""
         return self._all.get(key_of(cooldown))
 
-    def keys(self) -> Iterable[Key]:
-        return self._all.keys()
-
     def __bool__(self) -> bool:
         return bool(self._all)
 

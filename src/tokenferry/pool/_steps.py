@@ -22,7 +22,7 @@ class Try(NamedTuple):
 
 
 class Queue(NamedTuple):
-    """Every account is at its cap. Call `next` again when the journey's `wake` is called, or after so many seconds."""
+    """Every account is at its cap: call `next` again when `wake` is called, or after so many seconds, a few at most."""
 
     seconds: float
 

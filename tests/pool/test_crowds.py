@@ -1,0 +1,117 @@
+"""Many requests at once over accounts with caps."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from pool import journeys as j
+from tokenferry.pool import Journey, Queue, Try, Want
+from tokenferry.settings import AccountCaps, PoolSettings
+
+CAP, QUEUE = 2, 3
+
+
+class Crowd(RuleBasedStateMachine):
+    """Requests begin, are answered, end or are given up in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        options = PoolSettings(queue=QUEUE, total=60, caps=AccountCaps(concurrency=CAP))
+        self.rig = j.Rig(("a", "b"), settings=options)
+        self.running: list[Journey] = []
+        self.waiting: list[Journey] = []
+        self.woken: list[Journey] = []
+        self.wants: dict[Journey, Want] = {}
+
+    def _step(self, journey: Journey) -> None:
+        step = journey.next()
+        if isinstance(step, Try):
+            self.running.append(journey)
+        elif isinstance(step, Queue):
+            self.waiting.append(journey)
+        else:
+            journey.close()
+
+    @rule(allowed=st.sampled_from([None, frozenset("a"), frozenset("b")]), session=st.sampled_from(["", "s"]))
+    def begin(self, allowed: frozenset[str] | None, session: str) -> None:
+        want = Want(session, allowed)
+        journey = self.rig.journey(want)
+        self.wants[journey] = want
+
+        def wake() -> None:
+            self.waiting.remove(journey)
+            self.woken.append(journey)
+
+        journey.wake = wake
+        self._step(journey)
+
+    @precondition(lambda self: self.woken)
+    @rule(data=st.data())
+    def go_on(self, data: st.DataObject) -> None:
+        journey = data.draw(st.sampled_from(self.woken))
+        self.woken.remove(journey)
+        is_late = journey._left() <= 0
+        step = journey.next()
+        assert isinstance(step, Try) or is_late, "a place that was granted is taken"
+        if isinstance(step, Try):
+            self.running.append(journey)
+        else:
+            journey.close()
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data(), answer=st.sampled_from([j.OK, j.OVERLOADED, j.busy(5), j.UNEXPLAINED]))
+    def answer(self, data: st.DataObject, answer: j.Reply) -> None:
+        journey = data.draw(st.sampled_from(self.running))
+        self.running.remove(journey)
+        j.reply(journey, answer)
+        if answer is j.OK:
+            journey.close()
+        else:
+            self._step(journey)
+
+    @precondition(lambda self: self.running or self.waiting or self.woken)
+    @rule(data=st.data())
+    def give_up(self, data: st.DataObject) -> None:
+        journey = data.draw(st.sampled_from(self.running + self.waiting + self.woken))
+        for some in (self.running, self.waiting, self.woken):
+            if journey in some:
+                some.remove(journey)
+                break
+        journey.close()
+
+    @rule(seconds=st.sampled_from([1.0, 6.0, 70.0]))
+    def time_passes(self, seconds: float) -> None:
+        """Whoever waits looks again after a second."""
+        self.rig.clock.pass_by(seconds)
+        for journey in [*self.waiting]:
+            self.waiting.remove(journey)
+            self._step(journey)
+            assert journey not in self.waiting or journey._left() > 0, "nobody waits longer than a request may take"
+
+    @invariant()
+    def caps_hold(self) -> None:
+        assert all(0 < count <= CAP for count in self.rig.pool.load.busy.values())
+        assert sum(self.rig.pool.load.busy.values()) == len(self.running) + len(self.woken)
+
+    @invariant()
+    def the_queue_is_bounded_and_true(self) -> None:
+        assert set(self.rig.pool.waiting) == set(self.waiting)
+        assert len(self.waiting) <= QUEUE
+
+    @invariant()
+    def nobody_waits_for_an_account_that_has_a_place_and_may_serve(self) -> None:
+        for journey in self.waiting:
+            want = self.wants[journey]
+            tried = journey._earlier | journey._tried
+            choice = self.rig.pool.select(self.rig.hops[0], want, tried)
+            assert choice.member is None
+
+    def teardown(self) -> None:
+        for journey in (*self.running, *self.waiting, *self.woken):
+            journey.close()
+        assert not self.rig.pool.load.busy
+        assert not self.rig.pool.waiting
+
+
+TestCrowd = Crowd.TestCase
+TestCrowd.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
