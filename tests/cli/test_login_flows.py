@@ -130,6 +130,34 @@ def test_another_setup_token_of_the_same_person_updates_the_account(home: Home, 
     assert names(home) == ["carol@example.com"]
 
 
+# -- whose it is
+
+
+def test_a_login_whose_answer_says_nothing_of_the_person_is_called_by_the_profile(
+    home: Home, carol: Sandbox, log_in: LogIn
+) -> None:
+    carol.settings(token_answer={"account": None, "organization": None})
+    for _ in range(2):
+        command = log_in("--provider", "sandbox")
+        browse(command.addresses()[0])
+        outcome = command.end()
+        assert outcome.code == 0, outcome.err
+    assert "is account carol@example.com already" in outcome.err
+    credential = stored(home, "carol@example.com")["credential"]
+    assert {"email", "account_id", "organization_id"} <= credential.keys()
+    assert "subscription_type" not in credential
+
+
+def test_a_profile_that_can_not_be_had_costs_nothing_but_the_name(home: Home, carol: Sandbox, log_in: LogIn) -> None:
+    carol.settings(token_answer={"account": None, "organization": None})
+    carol.fault("status", status=500, path="/api/oauth/profile", times=0)
+    command = log_in("--provider", "sandbox")
+    browse(command.addresses()[0])
+    outcome = command.end()
+    assert outcome.code == 0, outcome.err
+    assert names(home) == ["sandbox"]
+
+
 # -- another device
 
 

@@ -362,7 +362,15 @@ KNOWN = sorted(
     | {"account", "accounts", "subscription", "name", "provider_type", "base_url", "auth_type", "enabled", "strategy"}
     | {"oauth", "oauth_provider", "api_key", "authorize_url", "token_url", "revoke_url", "client_id", "scopes"}
     | {"client_secret_file", "redirect_uri", "loopback_redirect", "token_body", "state_in_exchange", "reuse_grace_s"}
-    | {"enterprise_url", "device_url", "federation_url", "federation_headers", "federation_parameters", "api_key_url"}
+    | {
+        "enterprise_url",
+        "device_url",
+        "federation_url",
+        "federation_headers",
+        "federation_parameters",
+        "api_key_url",
+        "profile_url",
+    }
     | {"uds", "tls_cert", "tls_key", "workers", "drain", "timeouts", "api_timeout_ms", "connect_timeout"}
     | {"mappings", "actual_model", "priority", "provider", "default", "background", "auto_map_regex", "rules"}
     | {"model", "headers", "keys", "at_least", "unmapped", "passthrough", "wire_format"}

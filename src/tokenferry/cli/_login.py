@@ -13,7 +13,7 @@ from tokenferry.cli._output import note, say, span
 from tokenferry.cli._revocation import tell_revocation
 from tokenferry.credentials import Credential, Kind, OAuthToken, SetupToken
 from tokenferry.errors import LoginFailed, UsageError
-from tokenferry.login import Addresses, DeviceLogin, Login, Paste, Wishes, make_api_key, open_browser
+from tokenferry.login import Addresses, DeviceLogin, Login, Paste, Wishes, identified, make_api_key, open_browser
 from tokenferry.oauth import DeviceCode, OAuthEndpoints
 from tokenferry.providers import Provider
 from tokenferry.refresh import send
@@ -35,7 +35,7 @@ def log_in(endpoints: OAuthEndpoints, wishes: Wishes) -> OAuthToken:
     redactor.know(login.authorization.state)
     token = login.run(_paste(is_only_way=not wishes.browser))
     know(token)
-    return token
+    return identified(endpoints, token, send)
 
 
 def log_in_elsewhere(endpoints: OAuthEndpoints) -> OAuthToken:
@@ -47,7 +47,7 @@ def log_in_elsewhere(endpoints: OAuthEndpoints) -> OAuthToken:
     finally:
         progress.clear()
     know(token)
-    return token
+    return identified(endpoints, token, send)
 
 
 class _Progress:

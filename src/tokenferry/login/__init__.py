@@ -5,6 +5,7 @@ from tokenferry.login._browser import open_browser
 from tokenferry.login._device import DeviceLogin
 from tokenferry.login._login import LIMIT, Addresses, Login, Wishes
 from tokenferry.login._paste import Paste
+from tokenferry.login._profile import identified
 
 __all__ = [
     "LIMIT",
@@ -13,6 +14,7 @@ __all__ = [
     "Login",
     "Paste",
     "Wishes",
+    "identified",
     "make_api_key",
     "open_browser",
 ]

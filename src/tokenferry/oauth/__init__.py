@@ -5,6 +5,7 @@ from tokenferry.oauth._endpoints import OAuthEndpoints
 from tokenferry.oauth._exchange import exchange_request, read_exchange
 from tokenferry.oauth._federation import federation_request, read_federation
 from tokenferry.oauth._metadata import metadata_requests, read_metadata
+from tokenferry.oauth._profile import profile_request, read_profile
 from tokenferry.oauth._refresh import Closed, Denied, Granted, Outcome, Uncertain, read_refresh, refresh_request
 from tokenferry.oauth._revoke import read_revocation, revocation_request
 from tokenferry.oauth._wire import (
@@ -42,11 +43,13 @@ __all__ = [
     "federation_request",
     "metadata_requests",
     "pasted_state",
+    "profile_request",
     "read_api_key",
     "read_device",
     "read_exchange",
     "read_federation",
     "read_metadata",
+    "read_profile",
     "read_refresh",
     "read_revocation",
     "refresh_request",

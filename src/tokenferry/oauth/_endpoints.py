@@ -9,6 +9,7 @@ _URLS: Final = (
     "device_url",
     "federation_url",
     "api_key_url",
+    "profile_url",
     "redirect_uri",
 )
 
@@ -33,6 +34,8 @@ class OAuthEndpoints:
     federation_headers: tuple[tuple[str, str], ...] = ()
     api_key_url: str | None = None
     """Where a login can have an API key made."""
+    profile_url: str | None = None
+    """Where a login is told whose it is, if the token answer doesn't say so."""
     client_id: str | None = None
     client_secret_file: str | None = None
     client_auth: Literal["body", "basic"] = "body"

@@ -39,6 +39,7 @@ _URLS: Final = (
     "device_url",
     "federation_url",
     "api_key_url",
+    "profile_url",
     "redirect_uri",
 )
 _ENTERPRISES: Final = ("issuer", "authorize_url", "token_url", "revoke_url", "device_url", "redirect_uri")
@@ -190,6 +191,7 @@ def _endpoints(table: Table, default: OAuthEndpoints, base_url: str) -> OAuthEnd
         federation_parameters=_parameters(table, "federation_parameters", default.federation_parameters),
         federation_headers=_headers(table, default.federation_headers),
         api_key_url=table.text("api_key_url", default.api_key_url),
+        profile_url=table.text("profile_url", default.profile_url),
         client_id=table.text("client_id", default.client_id),
         client_secret_file=table.text("client_secret_file", default.client_secret_file),
         client_auth=table.choice("client_auth", default.client_auth, ("body", "basic")),
