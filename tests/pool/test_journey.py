@@ -431,6 +431,17 @@ def test_a_story_tells_all_of_it() -> None:
     assert told["steps"][3]["why"] == "connection reset"
 
 
+def test_a_story_of_which_nothing_was_sent_names_every_reason() -> None:
+    rig = j.Rig(("a", "b"))
+    j.travel(rig.journey(), [j.limited(), j.BROKE])
+    journey = rig.journey()
+    assert j.refusal(journey.next()).cause == "exhausted"
+    told = journey.story.to_json()
+    assert [(one["account"], one["cause"]) for one in told["passed_over"]] == [("a", "window"), ("b", "no-credit")]
+    assert [one["what"] for one in told["steps"]] == ["refused"]
+    assert not journey.story.is_ordinary
+
+
 def test_closing_it_twice_leaves_nothing_behind() -> None:
     rig = j.Rig()
     journey = rig.journey()

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from tokenferry.limits import Verdict, classify, read_limits
 from tokenferry.pool._bench import is_of_limits
+from tokenferry.pool._choice import PassedOver
 from tokenferry.pool._member import Hop, Member, Want
 from tokenferry.pool._pick import Headers, Pick, text_headers
-from tokenferry.pool._refusals import capped, exhausted, forbidden, reasons, tired, unreachable
+from tokenferry.pool._refusals import capped, considered, exhausted, forbidden, reasons, tired, unreachable
 from tokenferry.pool._steps import Give, Queue, Refuse, Step, Try
 from tokenferry.pool._story import Event, Story, Tried, Unavailable
 
@@ -58,6 +59,7 @@ class Journey:
     _renewed: AbstractSet[str] = _NOBODY
     _unavailable: Mapping[str, Unavailable] = _NOTHING
     _unreachable: Mapping[str, str] = MappingProxyType({})
+    _considered: Sequence[PassedOver] = ()
     _has_hopped = False
     _was_unexplained = False
     _is_probing = False
@@ -74,7 +76,7 @@ class Journey:
     @property
     def story(self) -> Story:
         """What has befallen it until now."""
-        return Story(self._hops, self._began, tuple(self._events), self._unavailable)
+        return Story(self._hops, self._began, tuple(self._events), self._unavailable, self._considered)
 
     # -- asking
 
@@ -306,7 +308,8 @@ class Journey:
         """What the client is told in the end."""
         if self._last is None and self._unreachable:
             return self._refuse(unreachable(self._unreachable))
-        told = reasons(self._pool, self._hops, self.want, self.story)
+        self._considered = considered(self._pool, self._hops, self.want)
+        told = reasons(self._considered, self.story, self._pool.now())
         if not told:
             return self._refuse(forbidden(self._hops))
         is_held = self._last is not None

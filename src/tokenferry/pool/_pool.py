@@ -73,7 +73,9 @@ class Pool(Chooser):
         if self._down:
             self._down.pop(hop.roster.provider, None)
         if self._failures:
-            self._failures = {key: count for key, count in self._failures.items() if key[1] != name}
+            self._failures = {
+                key: count for key, count in self._failures.items() if key[1] not in {name, hop.roster.provider}
+            }
         if pick.block is not None:
             self._recovered(pick, hop)
         if self._looked.get(name, -_LOOK) + _LOOK <= at:

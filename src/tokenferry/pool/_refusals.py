@@ -43,13 +43,18 @@ class Reason:
     is_unavailable: bool = False
 
 
-def reasons(pool: "Pool", hops: Sequence[Hop], want: Want, story: Story) -> list[Reason]:
-    """Why none of the accounts that may serve the request can."""
-    found: dict[str, Reason] = {}
+def considered(pool: "Pool", hops: Sequence[Hop], want: Want) -> list[PassedOver]:
+    """How each account stands that may serve the request."""
+    found: dict[str, PassedOver] = {}
     for hop in hops:
         for one in pool.select(hop, want).considered:
-            found.setdefault(one.account, _reason(one, story, pool.now()))
+            found.setdefault(one.account, one)
     return list(found.values())
+
+
+def reasons(found: Sequence[PassedOver], story: Story, now: float) -> list[Reason]:
+    """Why none of them can."""
+    return [_reason(one, story, now) for one in found]
 
 
 def _reason(one: PassedOver, story: Story, now: float) -> Reason:

@@ -3,6 +3,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from tokenferry.limits import Verdict
+from tokenferry.pool._choice import PassedOver
 from tokenferry.pool._member import Hop
 from tokenferry.pool._pick import Pick
 from tokenferry.state import Cooldown
@@ -48,6 +49,8 @@ class Story:
     events: Sequence[tuple[float, Tried | Event]]
     unavailable: Mapping[str, Unavailable]
     """By account."""
+    refused: Sequence[PassedOver] = ()
+    """Why none of the accounts could serve, where that is what the client was told."""
 
     @property
     def is_ordinary(self) -> bool:
@@ -83,6 +86,10 @@ class Story:
                 why = cooldown.evidence or cooldown.cause
                 told = {"account": account, "why": why, "cause": cooldown.cause, "until": cooldown.until}
                 found.setdefault(account, told)
+        tried = {event.pick.member.name for _, event in self.events if isinstance(event, Tried)}
+        for one in self.refused:
+            if one.account not in tried:
+                found.setdefault(one.account, one.to_json())
         for account, (reason, _) in self.unavailable.items():
             found.setdefault(account, {"account": account, "why": reason, "cause": None, "until": None})
         return list(found.values())
