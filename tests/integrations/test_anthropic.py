@@ -1,18 +1,23 @@
 import asyncio
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import anthropic
 import pytest
-from anthropic.lib.credentials import AccessToken
+from anthropic.lib.credentials import AccessToken, WorkloadIdentityCredentials
 
 import tokenferry
 from integrations.rig import BODY, Rig
 from leaks import leaks
 from refresh.rig import PATIENCE, value, wait_for
+from tokenferry.credentials import FederatedToken, Federation
 from tokenferry.errors import NeedsLogin, RefreshFailed, TryLater, UnknownAccount, UsageError
 from tokenferry.integrations._anthropic import AsyncCredentials, Credentials
+from tokenferry.providers import builtin_providers
+from tokenferry.stores import Account
 
 CLIENTS = 20
 
@@ -38,6 +43,44 @@ def test_the_sdk_takes_it(rig: Rig) -> None:
         with sdk.messages.stream(**BODY) as stream:
             assert "".join(stream.text_stream)
     assert {each["account"] for each in rig.messages()} == {"alice"}
+
+
+def federate(rig: Rig, path: Path) -> FederatedToken:
+    """Carol's workload, as account `ci`."""
+    path.write_text(rig.sandbox.identity_token("carol"))
+    parameters = (("federation_rule_id", "rule"), ("organization_id", "org"))
+    provider = replace(
+        rig.broker.providers["sandbox"], oauth=builtin_providers()["anthropic"].oauth
+    )  # the vendor's way
+    token = rig.broker.federate(provider, Federation(str(path), parameters=parameters))
+    rig.broker.add(Account("ci", "sandbox", "federated"), token)
+    return token
+
+
+def test_a_workloads_account_serves_the_sdk_and_is_exchanged_anew_when_its_token_is_refused(
+    rig: Rig, tmp_path: Path
+) -> None:
+    federate(rig, tmp_path / "identity")
+    with client(rig, tokenferry.anthropic_credentials("ci", broker=rig.broker)) as sdk:
+        assert ask(sdk).content
+        rig.sandbox.revoke("carol")
+        assert ask(sdk).content
+    assert [each["status"] for each in rig.messages()] == [200, 401, 200]
+    assert rig.sandbox.counters()["accounts"]["carol"]["exchanges"] == 2
+
+
+def test_the_exchange_is_that_of_the_sdk(rig: Rig, tmp_path: Path) -> None:
+    """The SDK's own workload identity at the same server: the same path, headers and fields."""
+    federate(rig, tmp_path / "identity")
+    credentials = WorkloadIdentityCredentials(
+        identity_token_provider=(tmp_path / "identity").read_text, federation_rule_id="rule", organization_id="org"
+    )
+    with anthropic.Anthropic(base_url=rig.sandbox.url, credentials=credentials) as sdk:
+        assert ask(sdk).content
+    ours, theirs = (each for each in rig.sandbox.requests() if each["path"] == "/v1/oauth/token")
+    assert (ours["status"], theirs["status"]) == (200, 200)
+    for name in ("anthropic-beta", "content-type"):
+        assert dict(ours["headers"])[name] == dict(theirs["headers"])[name]
 
 
 def test_the_asynchronous_sdk_takes_either_kind(rig: Rig) -> None:
