@@ -256,6 +256,7 @@ def _run(
         parts = Parts(home, broker, state.keys, state.logins, secret, where.urls, where.hosts, states)
         if parts.base is not None:
             broker.login_page = f"{parts.base}{LOGIN_PAGE}"
+        admin = Admin(parts)
 
         relay = partial(Relay, source=broker, keys=state.keys, upstreams=upstreams)
         guard = Guard(state.keys, where.hosts)
@@ -264,7 +265,7 @@ def _run(
             relay=relay(settings=config.gateway),
             access_log=access_log,
             decision_log=decision_log,
-            control=Admin(parts),
+            control=admin,
             metrics=metrics,
         )
 
@@ -301,7 +302,9 @@ def _run(
         )
         tune_interpreter()
         with access_log.instead_of(logging.getLogger()), keeper.in_background():
-            return listener.run_until_stopped()
+            ended = listener.run_until_stopped()
+            admin.drain(_LONGEST_GRANT)  # a login that was exchanged is stored, after a second signal, too
+            return ended
 
 
 def _listener(

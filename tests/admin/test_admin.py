@@ -13,12 +13,14 @@ from tokenferry.admin._parts import Parts
 
 pytestmark = pytest.mark.anyio
 
+NOTHING: dict[str, Any] = dict.fromkeys(("home", "broker", "keys", "logins", "secret"))
+
 
 class Made(Admin):
     """Makes an application that answers nothing, and may fail at first."""
 
     def __init__(self, failures: int = 0) -> None:
-        super().__init__(None)  # type: ignore[arg-type]  # it is looked at by nobody
+        super().__init__(Parts(**NOTHING))
         self.threads: list[threading.Thread] = []
         self.asked = 0
         self.failures = failures
@@ -73,8 +75,9 @@ def test_the_room_itself_brings_no_framework() -> None:
 
 
 def test_an_own_callback_is_one_that_leads_to_a_host_of_the_listeners() -> None:
-    given: dict[str, Any] = dict.fromkeys(("home", "broker", "keys", "logins", "secret"))
-    parts = Parts(**given, urls=("the Unix socket /x", "http://127.0.0.1:1"), hosts=frozenset((b"127.0.0.1:1", b"a.b")))
+    parts = Parts(
+        **NOTHING, urls=("the Unix socket /x", "http://127.0.0.1:1"), hosts=frozenset((b"127.0.0.1:1", b"a.b"))
+    )
     assert parts.base == "http://127.0.0.1:1"
     for good in ("http://127.0.0.1:1/oauth/callback", "https://A.b/oauth/callback"):
         assert parts.is_own_callback(good)

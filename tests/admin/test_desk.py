@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -126,6 +127,28 @@ def test_a_login_that_is_stored_nowhere_is_ended_at_the_provider(
     with pytest.raises(StorageFailed, match="full"):
         desk.make().exchange(pasted, "work", desk.key)
     assert tokenferry_sandbox.counters()["accounts"]["alice"]["revocations"] == 1
+
+
+def test_who_ends_waits_for_a_login_that_is_being_stored(desk: Desk) -> None:
+    asked, go = threading.Event(), threading.Event()
+
+    def slowly(request: TokenRequest) -> Transmission:
+        asked.set()
+        assert go.wait(20)
+        return send(request, 20)
+
+    desk.reply = slowly
+    made = desk.make()
+    assert made.drain(0)
+    pasted = Secret(code_of(made.begin("sandbox", desk.key).url))
+    thread = threading.Thread(target=made.exchange, args=(pasted, "work", desk.key))
+    thread.start()
+    assert asked.wait(20)
+    assert not made.drain(0.01)
+    go.set()
+    assert made.drain(20)
+    assert desk.parts.broker.book.store.names() == ["work"]
+    thread.join()
 
 
 def test_without_an_address_for_a_browser_a_provider_that_shows_no_code_is_refused(desk: Desk, home: Home) -> None:

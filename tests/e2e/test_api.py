@@ -139,6 +139,29 @@ def test_a_login_that_was_begun_before_a_restart_is_not_finished_after_it(
     assert "before this gateway was started" in refused.json()["message"]
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_login_that_is_being_exchanged_is_stored_though_the_gateway_is_told_twice_to_end(
+    home: Home, sandbox: SandboxProcess, admin: str, tmp_path: Path, workers: str
+) -> None:
+    with running("serve", tmp_path, "--workers", workers) as gateway:
+        begun = call("POST", f"{gateway.url}/api/oauth/authorize", admin, {"oauth_type": "sandbox"}).json()
+        asked = {"code": code_of(begun["url"]), "provider_id": "work"}
+        sandbox.fault("hang", path="/v1/oauth/token")
+        with ThreadPoolExecutor(1) as pool:
+            exchange = pool.submit(call, "POST", f"{gateway.url}/api/oauth/exchange", admin, asked)
+            eventually(lambda: sandbox.is_asked("/v1/oauth/token"), "the code is presented")
+            gateway.process.terminate()
+            eventually(lambda: "waiting for" in gateway.log.read_text(), "the gateway ends")
+            gateway.process.terminate()
+            eventually(lambda: "told again" in gateway.log.read_text(), "the gateway ends at once")
+            exchange.exception(PATIENCE)  # whoever asked has his answer, or none
+            with pytest.raises(subprocess.TimeoutExpired):
+                gateway.process.wait(2)
+            sandbox.clear()
+            assert gateway.process.wait(PATIENCE) == 0
+    assert document(home, "work").account.provider == "sandbox"
+
+
 def test_a_unix_socket_leads_to_the_api_too_and_needs_the_key(home: Home, admin: str, tmp_path: Path) -> None:
     curl, path = program("curl"), tmp_path / "gateway.sock"
     tmp_path.chmod(0o700)

@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
+from tokenferry.admin._desk import LoginDesk
 from tokenferry.admin._parts import Parts
 
 Message: TypeAlias = MutableMapping[str, Any]
@@ -19,6 +20,7 @@ class Admin:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._desk = LoginDesk(parts)
         self._application: Application | None = None
         self._making: asyncio.Task[Application] | None = None
 
@@ -32,4 +34,8 @@ class Admin:
     def _make(self) -> Application:
         from tokenferry.admin._app import make_app  # noqa: PLC0415  # see above
 
-        return make_app(self._parts)
+        return make_app(self._parts, self._desk)
+
+    def drain(self, timeout: float) -> bool:
+        """Wait until no login is being stored any more; tells whether that was so in time (seconds)."""
+        return self._desk.drain(timeout)

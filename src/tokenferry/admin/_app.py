@@ -66,9 +66,8 @@ def status_of(fault: TokenferryError) -> int:
     return next((status for kind, status in _STATUSES if isinstance(fault, kind)), 500)
 
 
-def make_app(parts: Parts) -> FastAPI:
+def make_app(parts: Parts, desk: LoginDesk) -> FastAPI:
     """The application, with its description made already."""
-    desk = LoginDesk(parts)
     app = FastAPI(
         title="tokenferry",
         description=_ABOUT,

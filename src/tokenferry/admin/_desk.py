@@ -1,9 +1,11 @@
 """Logins that are begun over the API, and come back as a pasted code or by the browser."""
 
 import hmac
+import threading
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -68,6 +70,8 @@ class LoginDesk:
         self._logins = parts.logins
         self._send = send
         self._now = now
+        self._changed = threading.Condition()
+        self._finishing = 0
 
     @property
     def lifetime(self) -> int:
@@ -163,9 +167,10 @@ class LoginDesk:
         self, login: Login, authorization: Authorization, answer: AuthorizationCode, account: str | None, key: ClientKey
     ) -> KeptLogin:
         request = exchange_request(authorization, answer, read_client_secret(authorization.endpoints))
-        sent_at = self._now()
-        token = read_exchange(self._send(request, _TIMEOUT), authorization, answer, sent_at, self._now())
-        kept = keep_login(self._broker, login.provider, token, account)
+        with self._under_way():
+            sent_at = self._now()
+            token = read_exchange(self._send(request, _TIMEOUT), authorization, answer, sent_at, self._now())
+            kept = keep_login(self._broker, login.provider, token, account)
         note_change(
             self._parts.home,
             "account.login",
@@ -176,6 +181,22 @@ class LoginDesk:
             client=key.name,
         )
         return kept
+
+    def drain(self, timeout: float) -> bool:
+        """Wait until what was exchanged is stored; tells whether that was so in time (seconds)."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._finishing, timeout)
+
+    @contextmanager
+    def _under_way(self) -> Iterator[None]:
+        with self._changed:
+            self._finishing += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._finishing -= 1
+                self._changed.notify_all()
 
     def _provider(self, name: str) -> Provider:
         can = self.providers()
