@@ -13,7 +13,12 @@ import pytest
 from cli.conftest import configure
 from cli.harness import PATIENCE, Terminal, tokenferry
 from cli.test_login import Command, Inside, browse, log_in, names, opened, stored
+from tokenferry.broker import Broker
+from tokenferry.cli._login import keep
+from tokenferry.credentials import ApiKey, OAuthToken
+from tokenferry.errors import StorageFailed
 from tokenferry.sandbox import Sandbox
+from tokenferry.secret import Secret
 from tokenferry.settings import Home
 
 __all__ = ["log_in", "opened"]  # fixtures
@@ -98,6 +103,27 @@ def test_no_key_is_made_for_an_account_that_is_somebody_elses(home: Home, carol:
     assert "account 'work' is carol@example.com, and this login is alice@example.com" in outcome.err
     assert [one["path"] for one in carol.requests()].count("/api/oauth/claude_cli/create_api_key") == 1
     assert carol.counters()["accounts"]["alice"]["revocations"] == 1
+
+
+def test_a_key_that_was_made_and_can_not_be_stored_is_told_of(
+    home: Home, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broker = Broker.from_home(home)
+    given = sandbox.issue("carol")
+    token = OAuthToken(Secret(given["access_token"]), Secret(given["refresh_token"]), email="carol@example.com")
+    made: list[ApiKey] = []
+
+    def full(_account: object, credential: ApiKey, **_given: object) -> bool:
+        made.append(credential)
+        raise StorageFailed("the disk is full")
+
+    monkeypatch.setattr(broker, "add", full)
+    with pytest.raises(StorageFailed):
+        keep(broker, broker.providers["sandbox"], None, token, "api-key")
+    told = capsys.readouterr().err
+    assert f"an API key was made (fingerprint {made[0].secret.fingerprint}) and could not be stored; delete it" in told
+    assert made[0].secret.reveal() not in told
+    assert sandbox.counters()["accounts"]["carol"]["revocations"] == 1
 
 
 @pytest.mark.parametrize(
