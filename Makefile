@@ -40,7 +40,7 @@ format: setup
 	@"$(BIN)/ruff" format .
 	@"$(BIN)/ruff" check --fix .
 
-e2e: setup ## the real Claude Code CLI, the SDKs, Chromium and nginx; needs npm, and root to install the last two
+e2e: setup ## the real Claude Code CLI, the SDKs, Chromium, nginx and a keyring; needs npm, and root to install the last three
 	@sh scripts/e2e-needs
 	@TOKENFERRY_E2E=1 "$(BIN)/python" -m pytest -m e2e
 

@@ -52,13 +52,14 @@ def epoch_seconds(value: object, *, foreign: bool = False) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key that never expires; presented as `x-api-key`."""
+    """A key that never expires; presented as `x-api-key`. `obtained_at`, in seconds since 1970 UTC, is when it came."""
 
     kind: ClassVar[Kind] = "api-key"
     expires_at: ClassVar[None] = None
 
     secret: Secret
     unknown: Fields = field(default_factory=Fields, repr=False, hash=False)
+    obtained_at: int | None = field(default=None, compare=False)
 
     def headers(self) -> tuple[tuple[str, str], ...]:
         """The request headers that present this credential, secrets revealed."""
@@ -66,7 +67,7 @@ class ApiKey:
 
     def to_json(self) -> Fields:
         """What a document holds of it, secrets revealed."""
-        return Fields(self.unknown, key=self.secret.reveal())
+        return Fields(self.unknown, key=self.secret.reveal(), **_present({"obtained_at": self.obtained_at}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +220,7 @@ def merge_beta(existing: Iterable[str], ours: Iterable[str]) -> str:
 def credential_from_json(kind: str, data: Fields) -> Credential:
     """Read what `to_json` wrote. Raises `UsageError`, naming the field and never its value."""
     if kind == "api-key":
-        return ApiKey(_secret(data, "key"), unknown=data.without("key"))
+        return ApiKey(_secret(data, "key"), data.without("key", "obtained_at"), _time(data, "obtained_at"))
     if kind == "setup-token":
         times = {name: _time(data, name) for name in ("obtained_at", "expires_at")}
         return SetupToken(_secret(data, "token"), **times, unknown=data.without("token", *times))

@@ -35,7 +35,9 @@ def test_a_key_is_read_from_stdin_and_told_by_its_fingerprint_alone(home: Home) 
     assert outcome.code == 0
     assert outcome.out == f"stored account work (anthropic, api-key, fingerprint {fingerprint(KEY)})\n"
     assert outcome.hides(KEY)
-    assert stored(home)["credential"] == {"key": KEY}
+    credential = stored(home)["credential"]
+    assert abs(credential.pop("obtained_at") - time.time()) < 600
+    assert credential == {"key": KEY}
 
 
 def test_in_a_terminal_the_secret_is_asked_for_and_not_shown(home: Home) -> None:
@@ -282,3 +284,53 @@ def test_logging_in_anew_gets_past_a_record_that_can_not_be_read(home: Home, log
     again = tokenferry("accounts", "add", "work", "--replace", stdin=bundle(sandbox.issue("alice", expires_in=-60)))
     assert again.code == 0
     assert tokenferry("token", "work").code == 0
+
+
+OLD_KEY = "sk-ant-api03-" + "o" * 80
+
+
+def aged(home: Home, days: float) -> None:
+    """Make the account `old` so many days older."""
+    path = home.accounts / "old.json"
+    data = json.loads(path.read_text())
+    data["credential"]["obtained_at"] -= int(days * 86_400)
+    path.write_text(json.dumps(data))
+
+
+def test_a_key_is_warned_of_before_it_is_too_old_and_not_given_afterwards(home: Home, inside: Inside) -> None:
+    assert tokenferry("accounts", "add", "old", stdin=OLD_KEY).code == 0
+    assert inside("accounts", "set", "old", "--max-age", "100d").out == (
+        "account old may hold a credential of at most 100d\n"
+    )
+    assert "account.max-age" in home.audit.read_text()
+    assert "max age      100d" in inside("accounts", "show", "old").out
+    (row,) = inside("accounts", "list", "--json").json
+    assert (row["max_age"], row["aging"]["cause"], row["aging"]["stage"]) == (8_640_000, "max-age", "fine")
+    assert inside("doctor").code == 0
+
+    aged(home, 95)
+    (row,) = inside("status", "--json").json["accounts"]
+    assert row["aging"]["stage"] == "soon"
+    assert 4 * 86_400 < row["aging"]["left"] <= 5 * 86_400
+    assert "the age that is allowed for its key ends 2" in inside("status").out
+    assert "cure: tokenferry accounts add old --replace" in inside("doctor").out
+    assert tokenferry("token", "old").out == f"{OLD_KEY}\n"
+
+    aged(home, 5)
+    outcome = tokenferry("token", "old")
+    assert outcome.code == 5
+    assert "older than the 100d" in outcome.one_line()
+    (row,) = inside("accounts", "list", "--json").json
+    assert (row["state"], row["aging"]["stage"]) == ("needs-login", "over")
+
+    assert tokenferry("accounts", "add", "old", "--replace", stdin=OLD_KEY + "n").code == 0
+    assert tokenferry("token", "old").out == f"{OLD_KEY}n\n", "the limit stays, and counts from the new key on"
+    assert inside("accounts", "list", "--json").json[0]["max_age"] == 8_640_000
+    assert inside("accounts", "set", "old", "--max-age", "none").code == 0
+    assert inside("accounts", "list", "--json").json[0]["aging"] is None
+
+
+def test_a_login_has_no_maximum_age(home: Home, inside: Inside) -> None:
+    tokenferry("accounts", "add", "con", "--provider", "console", stdin='{"access_token": "a", "refresh_token": "r"}')
+    assert inside("accounts", "set", "con", "--max-age", "9d").code == 2
+    assert inside("accounts", "set", "nobody", "--max-age", "9d").code == 4

@@ -144,7 +144,7 @@ def test_unsealing_gives_everything_back(sealed: str, home: Home, key_file: Path
     assert (outcome.code, outcome.out.splitlines()[0]) == (0, "unsealed 1 accounts")
     assert not key_file.exists()
     assert not home.seal.exists()
-    assert json.loads((home.accounts / "work.json").read_text())["credential"] == {"key": KEY}
+    assert json.loads((home.accounts / "work.json").read_text())["credential"]["key"] == KEY
     assert tokenferry("token", "work").out == f"{KEY}\n"
     assert tokenferry("unseal").code == tokenferry("seal", "--rotate").code == 2
 

@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
-from refresh.rig import LIFETIME, NAME, PATIENCE, PROVIDERS, START, Rig, answer, token, wait_for
+from refresh.rig import LIFETIME, NAME, PATIENCE, PROVIDERS, START, Rig, answer, put, token, wait_for
 from tokenferry.accounts.moves import MoveFile, MoveRecord
 from tokenferry.broker import Broker
+from tokenferry.credentials import ApiKey
 from tokenferry.errors import UnsafeFile, UsageError
 from tokenferry.keep import Event, Keeper, keeper_of
 from tokenferry.oauth import Lost
 from tokenferry.secret import Secret
 from tokenferry.settings import Home, KeepSettings
-from tokenferry.stores import FileLock, MemoryStore
+from tokenferry.stores import Account, Document, FileLock, MemoryStore
 
 DAY = 86_400.0
 QUICK = KeepSettings(look=0.01)
@@ -242,6 +243,37 @@ def test_a_broken_document_is_said_once_and_the_others_are_kept(rig: Rig, kept: 
     path.write_text("{")
     path.chmod(0o600)
     assert [event.kind for event in kept.look()] == ["broken"]
+
+
+def test_a_key_that_grows_old_is_told_of_once_at_each_crossing(rig: Rig, kept: Kept) -> None:
+    put(
+        rig.store,
+        Document(
+            Account("key", "fake", "api-key", created_at=int(START), max_age=int(100 * DAY)), ApiKey(Secret("k" * 9))
+        ),
+    )
+    for _ in range(89 * 4):
+        kept.pass_time(DAY / 4)
+        assert kept.look() == []
+    for _ in range(43):
+        kept.pass_time(DAY / 4)
+        kept.look()
+    told = kept.told("aging")
+    assert [event.text for event in told] == ["account key: the age that is allowed for its key ends 2027-04-25"]
+    assert (told[0].account, told[0].is_trouble) == ("key", True)
+    for _ in range(40):
+        kept.pass_time(DAY)
+        kept.look()
+    assert [event.text.rpartition(" key ")[2] for event in kept.told("aging")] == [
+        "ends 2027-04-25",
+        "ended 2027-04-25",
+    ]
+    kept.broker.limit_age("key", None)
+    assert kept.look() == []
+    kept.broker.limit_age("key", int(130 * DAY))
+    kept.pass_time(61)
+    kept.look()
+    assert len(kept.told("aging")) == 3, "what was mended and comes again is news"
 
 
 def test_a_defect_in_one_look_is_not_the_end(rig: Rig, kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:

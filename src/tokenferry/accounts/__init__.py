@@ -1,3 +1,4 @@
+from tokenferry.accounts._age import Aging, aging, check_age, parse_max_age, span_text, too_old_at
 from tokenferry.accounts._book import AccountBook, Listing
 from tokenferry.accounts._entry import read_credential
 from tokenferry.accounts._export import SHARED_TARGETS, Limit, Target, exported, refuse_temporary, write_export
@@ -17,6 +18,7 @@ __all__ = [
     "ENVIRONMENT",
     "SHARED_TARGETS",
     "AccountBook",
+    "Aging",
     "Content",
     "Found",
     "HandOver",
@@ -35,8 +37,10 @@ __all__ = [
     "account_for",
     "accounts_from_environment",
     "accounts_from_keys",
+    "aging",
     "attachable",
     "check_again",
+    "check_age",
     "check_wanted",
     "completion",
     "exported",
@@ -48,10 +52,13 @@ __all__ = [
     "look_through",
     "machine_id",
     "make_offers",
+    "parse_max_age",
     "pending_hand_over",
     "read_credential",
     "refuse_temporary",
     "seal_state",
+    "span_text",
     "take_back",
+    "too_old_at",
     "write_export",
 ]

@@ -1,6 +1,6 @@
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -9,12 +9,13 @@ from tokenferry.accounts._implicit import CONFIGURATION, ENVIRONMENT
 from tokenferry.accounts._login import without_identity
 from tokenferry.accounts._offer import ORIGIN
 from tokenferry.credentials import Credential
-from tokenferry.errors import CorruptFile, TokenferryError, UnknownAccount, UnsafeFile, UsageError
+from tokenferry.errors import CorruptFile, NeedsUnlock, TokenferryError, UnknownAccount, UnsafeFile, UsageError
 from tokenferry.secret import Fields
 from tokenferry.stores import (
     Account,
     AttachedStore,
     Document,
+    FileStore,
     Store,
     check_account_name,
     read_private_file,
@@ -33,6 +34,8 @@ class Listing:
 
     accounts: tuple[Account, ...]
     broken: Mapping[str, TokenferryError]
+    locked: Mapping[str, TokenferryError] = field(default_factory=lambda: MappingProxyType({}))
+    """Those among the accounts whose sealed document can't be opened now; of these the labels aren't known."""
 
 
 class AccountBook:
@@ -69,27 +72,52 @@ class AccountBook:
     def listing(self) -> Listing:
         accounts: list[Account] = []
         broken: dict[str, TokenferryError] = {}
+        locked: dict[str, TokenferryError] = {}
         for name in self._store.names():
             try:
                 accounts.append(self._store.read(name).account)
             except UnknownAccount:
                 continue  # removed since the names were read
+            except NeedsUnlock as fault:
+                account = self._in_clear(name)
+                if account is None:
+                    broken[name] = fault
+                else:
+                    accounts.append(account)
+                    locked[name] = fault
             except TokenferryError as fault:
                 broken[name] = fault
-        return self._listed(accounts, broken)
+        return self._listed(accounts, broken, locked)
+
+    def _in_clear(self, name: str) -> Account | None:
+        """What is in clear of a sealed account."""
+        if not isinstance(self._store, FileStore | AttachedStore):
+            return None
+        try:
+            header = self._store.header(name)
+        except TokenferryError:
+            return None
+        return None if header is None else header.account
 
     def listed_anew(self, listing: Listing) -> Listing:
         """The same with the implicit accounts of now; nothing is read."""
-        return self._listed([one for one in listing.accounts if one.store not in _IMPLICIT], listing.broken)
+        return self._listed(
+            [one for one in listing.accounts if one.store not in _IMPLICIT], listing.broken, listing.locked
+        )
 
-    def _listed(self, accounts: list[Account], broken: Mapping[str, TokenferryError]) -> Listing:
+    def _listed(
+        self,
+        accounts: list[Account],
+        broken: Mapping[str, TokenferryError],
+        locked: Mapping[str, TokenferryError],
+    ) -> Listing:
         taken = {*broken, *(account.name for account in accounts)}
         implicit = [document.account for name, document in self._implicit.items() if name not in taken]
         accounts += [account for account in implicit if account.store != ENVIRONMENT]
         if not accounts and not broken:
             accounts += implicit
         accounts.sort(key=lambda account: (account.priority, account.created_at, account.name))
-        return Listing(tuple(accounts), MappingProxyType(dict(broken)))
+        return Listing(tuple(accounts), MappingProxyType(dict(broken)), MappingProxyType(dict(locked)))
 
     def choose(self, name: str | None) -> str:
         """The account meant: the one named, else TOKENFERRY_ACCOUNT, else the one in `use`, else the only one.
@@ -158,6 +186,7 @@ class AccountBook:
                 labels={**without_identity(old.account.labels), **account.labels},
                 priority=old.account.priority,
                 created_at=old.account.created_at,
+                max_age=old.account.max_age,
             )
             new = Document(kept, credential, machine=machine, unknown=old.unknown)
             self._store.swap(name, old.generation, new)
@@ -206,6 +235,25 @@ class AccountBook:
             document = self._store.read(name)
             _check_is_ours(document)
             self._store.swap(name, document.generation, replace(document, machine=machine))
+
+    def limit_age(self, name: str, max_age: int | None) -> None:
+        """Say how many seconds old its credential may become; None for no limit.
+
+        Raises `UnknownAccount`, and `UsageError` for an account that isn't kept here, or is a login.
+        """
+        if name in self._implicit and name not in self._store.names():
+            where = self._implicit[name].account.store
+            raise UsageError(f"account {name!r} comes from the {where}; only one that is stored here can be limited")
+        with self._store.exclusive(name, _LOCK_WAIT):
+            document = self._store.read(name)
+            _check_is_ours(document)
+            if document.account.kind not in {"api-key", "setup-token"}:
+                raise UsageError(
+                    f"account {name!r} is a login, which gets new tokens all the time; only API keys and setup tokens "
+                    "grow old"
+                )
+            changed = replace(document, account=replace(document.account, max_age=max_age))
+            self._store.swap(name, document.generation, changed)
 
     def _find(self, name: str) -> Document | None:
         try:

@@ -15,7 +15,9 @@ from tokenferry.accounts import (
     Publication,
     accounts_from_environment,
     accounts_from_keys,
+    check_age,
     machine_id,
+    too_old_at,
 )
 from tokenferry.broker import _policy
 from tokenferry.broker._due import Due
@@ -24,7 +26,7 @@ from tokenferry.broker._opening import CutShort, forget_cooldowns, open_attached
 from tokenferry.broker._publisher import Published, Publisher
 from tokenferry.broker._revocation import Revocation, revocable, revoke
 from tokenferry.config import Config, load
-from tokenferry.credentials import Credential, FederatedToken, Federation, OAuthToken
+from tokenferry.credentials import ApiKey, Credential, FederatedToken, Federation, OAuthToken, SetupToken
 from tokenferry.errors import (
     LOGIN_MARK,
     ConfigError,
@@ -313,6 +315,8 @@ class Broker:
 
         `origin` is what its document shall say of where it was imported from.
         """
+        if isinstance(credential, ApiKey | SetupToken) and credential.obtained_at is None:
+            credential = replace(credential, obtained_at=int(self._now()))  # as well as can be known
         has_replaced = self.book.add(account, credential, machine=self.machine, replacing=replacing, origin=origin)
         if has_replaced:
             with self.book.store.exclusive(account.name, self.settings.wait):
@@ -323,6 +327,14 @@ class Broker:
         self._forget(account.name)
         self.publisher.follow(account.name)
         return has_replaced
+
+    def limit_age(self, name: str, max_age: int | None) -> None:
+        """Say how many seconds old the account's key or setup token may become; None for no limit.
+
+        One that is older isn't given any more. Raises `UnknownAccount`, `UsageError`.
+        """
+        self.book.limit_age(name, max_age)
+        self._forget(name)
 
     def attach(self, account: Account) -> Credential:
         """Take in an account whose login rests in another program's store, and give that login.
@@ -447,7 +459,7 @@ class Broker:
             job = self._due.job(name, document, min_ttl)
             if job is None:
                 self._refresh_early(name, document)
-                self._keep((asked, name), document.credential, revision)
+                self._keep((asked, name), document, revision)
                 self.publisher.heal(document)
                 return document.credential
             flight = self._engine.start(job)
@@ -463,9 +475,10 @@ class Broker:
         raise RefreshBusy(f"account {name!r}: its document changes faster than it can be read; try again")
 
     def _read(self, name: str) -> Document:
-        """The document, if policy allows its use here."""
+        """The document, if policy allows its use here, and it isn't too old."""
         document = self.book.read(name)
         self.check_policy(document)
+        check_age(document, self._now())
         return document
 
     def _read_anew(self, name: str) -> Document:
@@ -482,10 +495,10 @@ class Broker:
         except TokenferryError as fault:
             logger.info("no early refresh: %s", fault)
 
-    def _keep(self, keys: tuple[str | None, ...], credential: Credential, revision: object) -> None:
+    def _keep(self, keys: tuple[str | None, ...], document: Document, revision: object) -> None:
         """Keep what may be handed out without I/O until it has to be looked at again."""
-        until = fresh_until(credential, self._now(), self.settings)
-        self._warm.keep(keys, credential, until, revision)
+        until, limit = fresh_until(document.credential, self._now(), self.settings), too_old_at(document)
+        self._warm.keep(keys, document.credential, until if limit is None else min(until, limit), revision)
 
     def _fall_back(self, document: Document, job: Job, fault: BaseException) -> Credential:
         """The living token that a refresh could not better, else the reason why there is none."""

@@ -207,6 +207,9 @@ def _check_account(row: Row, now: float) -> Iterator[Finding]:
     }
     if row.state in cures:
         yield Finding(row.text, where, cures[row.state])
+    if row.aging is not None and (text := row.aging.text(now)) and row.state != "needs-login":
+        renew = f"tokenferry refresh {row.name}; have it kept with: tokenferry service install"
+        yield Finding(text, where, renew if row.aging.cause == "refresh-token" else again)
     begun = pending_hand_over(row.document) if row.document else None
     if begun is not None:
         cure = f"{completion(row.name, begun)}; or: tokenferry export {row.name} --take-back"

@@ -18,7 +18,7 @@ from tokenferry.settings import Home
 from tokenferry.state import State
 
 _WIDTH: Final = 13
-_ENDED: Final = frozenset(("needs-login", "copied", "broken"))
+_ENDED: Final = frozenset(("needs-login", "copied", "locked", "broken"))
 
 
 @dataclass(frozen=True, slots=True)

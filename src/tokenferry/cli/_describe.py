@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
-from tokenferry.accounts import CONFIGURATION, ENVIRONMENT
+from tokenferry.accounts import CONFIGURATION, ENVIRONMENT, Aging, aging, span_text, too_old_at
 from tokenferry.broker import Broker
 from tokenferry.cli._output import moment, note, span
 from tokenferry.credentials import Credential, FederatedToken, OAuthToken
@@ -38,6 +38,8 @@ class Row:
     fault: TokenferryError | None = None
     profiles: tuple[str, ...] = ()
     """The profiles of the official SDKs that it is published as."""
+    aging: Aging | None = None
+    """When its credential comes to an end that no renewal puts off."""
     header: Header | None = None
     """What is in clear of a sealed account that can't be opened now."""
 
@@ -86,6 +88,8 @@ class Row:
             "created_at": account.created_at or None,
             "fingerprint": credential.secret.fingerprint,
             "expires_at": credential.expires_at,
+            "max_age": account.max_age,
+            "aging": None if self.aging is None else aging_json(self.aging, time.time()),
         }
         if isinstance(credential, OAuthToken):
             data |= {
@@ -161,12 +165,28 @@ def _describe(broker: Broker, document: Document, active: str | None, now: float
         return Row(account.name, "broken", f"broken: {fault}", is_active, document=document, fault=fault)
     verdict = broker.journal.verdict(account.name)
     state, text = standing(document, attempt, verdict, broker.machine, time.time() if now is None else now)
+    limit = too_old_at(document)
+    if limit is not None and limit <= (time.time() if now is None else now):
+        state, text = "needs-login", "older than its account allows"
     remarks = [_PLACES[account.store]] if account.store in _PLACES else []
     if broker.policy.subscription == "off" and broker.bills_subscription(account, document.credential):
         remarks.append("for Claude Code alone")
+    end = aging(document)
+    if end is not None and (remark := end.text(time.time() if now is None else now)):
+        remarks.append(remark)
     profiles = tuple(one.profile for one in broker.publisher.profiles_of(account.name))
     remarks += [f"published as profile {profile}" for profile in profiles]
-    return Row(account.name, state, text, is_active, ", ".join(remarks), document, profiles=profiles)
+    return Row(account.name, state, text, is_active, ", ".join(remarks), document, profiles=profiles, aging=end)
+
+
+def aging_json(end: Aging, now: float) -> dict[str, Any]:
+    return {
+        "cause": end.cause,
+        "at": end.at,
+        "left": int(end.at - now),
+        "stage": end.stage(now),
+        "estimate": end.is_estimate,
+    }
 
 
 def standing(  # noqa: PLR0911  # a list of rules, one return each
@@ -260,6 +280,10 @@ def details(row: Row, broker: Broker) -> Iterator[tuple[str, str]]:
         yield "expires", moment(credential.expires_at)
     if isinstance(credential, OAuthToken):
         yield from _oauth_details(credential)
+    if account.max_age is not None:
+        yield "max age", span_text(account.max_age)
+    if row.aging is not None:
+        yield "ends", moment(row.aging.at) + (" (an estimate)" if row.aging.is_estimate else "")
     if account.labels:
         yield "labels", ", ".join(f"{key}={value}" for key, value in account.labels.items())
     yield "priority", str(account.priority)

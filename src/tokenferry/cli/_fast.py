@@ -76,6 +76,7 @@ def _token(arguments: list[str], environ: "Mapping[str, str]", now: float) -> st
     _need(raw.isascii())
     document = loads(raw, parse_constant=_refuse)
     _need(type(document) is dict and document.get("name") == name)
+    _need(document.get("max_age") is None)
     token = _value(document, now + max(min_ttl, _ADVISORY))
     if form == "plain":
         return token
@@ -223,6 +224,7 @@ def _value(document: "dict[str, Any]", until: float) -> str:
     credential = document["credential"]
     if document.get("kind") == "api-key":
         value = credential.get("key")
+        _need(credential.get("obtained_at") is None or _is_time(credential["obtained_at"]))
         is_vendors = provider != "sandbox"
     else:
         is_federated = document.get("kind") == "federated"

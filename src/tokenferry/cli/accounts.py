@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 
 import typer
 
-from tokenferry.accounts import read_credential
+from tokenferry.accounts import parse_max_age, read_credential, span_text
 from tokenferry.audit import note_change
 from tokenferry.broker import Broker, Revocation
 from tokenferry.cli._describe import HEADINGS, details, row, rows
@@ -238,6 +238,32 @@ def show(name: Name, *, as_json: JSON = False) -> None:
         say_json(found.to_json())
         return
     say_lines(f"{label:<13}{value}" for label, value in details(found, broker))
+
+
+@app.command(
+    "set",
+    epilog=examples(
+        "tokenferry accounts set work --max-age 90d",
+        "tokenferry accounts set work --max-age none",
+    ),
+)
+def set_(
+    name: Name,
+    *,
+    max_age: Annotated[
+        str, typer.Option("--max-age", metavar="SPAN", help="How old its key may become: 90d, 12w, 36h; none for any.")
+    ],
+) -> None:
+    """Limit the age of an account's API key or setup token.
+
+    It is warned of before its time, and not given to anybody afterwards, until "tokenferry accounts add NAME --replace"
+    puts a new one in its place. The age counts from when it was stored, unless the document says when it was made.
+    """
+    seconds = parse_max_age(max_age)
+    broker = open_broker()
+    broker.limit_age(name, seconds)
+    note_change(Home.from_environment(), "account.max-age", name, max_age=seconds)
+    say(f"account {name} may hold a credential of {'any age' if seconds is None else f'at most {span_text(seconds)}'}")
 
 
 @app.command(

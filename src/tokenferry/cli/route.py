@@ -21,7 +21,7 @@ from tokenferry.state import ClientKey, State
 app = new_app()
 
 _LIMIT: Final = 32 * 1024 * 1024
-_UNUSABLE: Final = frozenset({"needs-login", "copied", "broken"})
+_UNUSABLE: Final = frozenset({"needs-login", "copied", "locked", "broken"})
 
 
 @app.command(

@@ -5,10 +5,21 @@ from typing import Final, Literal, TypeAlias
 logger = logging.getLogger(__name__)
 
 Kind: TypeAlias = Literal[
-    "keeping", "waiting", "renewed", "failed", "needs-login", "broken", "profile", "move", "swap", "clock", "defect"
+    "keeping",
+    "waiting",
+    "renewed",
+    "failed",
+    "needs-login",
+    "broken",
+    "aging",
+    "profile",
+    "move",
+    "swap",
+    "clock",
+    "defect",
 ]
 
-_TROUBLE: Final = {"failed", "needs-login", "broken", "defect"}
+_TROUBLE: Final = {"failed", "needs-login", "broken", "aging", "defect"}
 
 
 @dataclass(frozen=True, slots=True)

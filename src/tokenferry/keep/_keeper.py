@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Final
 
+from tokenferry.accounts import aging
 from tokenferry.broker import Broker, Published, complete_move
 from tokenferry.errors import LockTimeout, TokenferryError, UnknownAccount, UsageError
 from tokenferry.keep._alive import keeper_lock, mark_round
@@ -24,6 +25,7 @@ _TURN_EVERY: Final = 1.0
 _LOCK_SHARE: Final = 0.9
 _MOVE_WAIT: Final = 1.0
 _MOVE: Final = ":move"  # no account's name
+_AGE: Final = ":age "  # as above
 _DEFECT_PAUSE: Final = 60.0
 _LAST_LOOK: Final = 5.0
 
@@ -206,8 +208,10 @@ class Keeper:
         """Complete what others left half done, and read what there is to keep."""
         self._complete_move()
         names = self._broker.book.store.names()
-        self._told = {about: text for about, text in self._told.items() if about in {"", _MOVE, *names}}
+        kept = {"", _MOVE, *names, *(f"{_AGE}{name}" for name in names)}
+        self._told = {about: text for about, text in self._told.items() if about in kept}
         self._documents = [document for name in names if (document := self._read(name))]
+        self._look_at_ages()
         self._look_at_profiles()
 
     def _swap(self) -> None:
@@ -242,6 +246,22 @@ class Keeper:
             return None
         self._told.pop(name, None)
         return document
+
+    def _look_at_ages(self) -> None:
+        """Tell once that an account's credential will soon be too old, and once that it is.
+
+        Not of a login that is about to be renewed: it is news if that fails.
+        """
+        now = Moment(self._now(), self._steady())
+        due = {one.name for one in self._schedule.due(self._schedule.plan(self._documents, self._published, now), now)}
+        for document in self._documents:
+            name, end = document.account.name, aging(document)
+            is_renewed = end is None or (end.cause == "refresh-token" and name in due | self._renewing)
+            text = "" if end is None or is_renewed else end.text(now.wall)
+            if text:
+                self._tell_once(f"{_AGE}{name}", "aging", f"account {name}: {text}", account=name)
+            else:
+                self._told.pop(f"{_AGE}{name}", None)
 
     def _look_at_profiles(self) -> None:
         found = self._broker.publisher.published()

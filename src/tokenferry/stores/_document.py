@@ -27,6 +27,7 @@ _KEYS: Final = (
     "labels",
     "priority",
     "created_at",
+    "max_age",
     "credential",
 )
 
@@ -42,7 +43,10 @@ def check_account_name(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What is known of an account besides its secret. `created_at` is in seconds since 1970 UTC."""
+    """What is known of an account besides its secret. `created_at` is in seconds since 1970 UTC.
+
+    `max_age` is how many seconds old a key or setup token may become; None for no limit.
+    """
 
     name: str
     provider: str
@@ -52,6 +56,7 @@ class Account:
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
     priority: int = DEFAULT_PRIORITY
     created_at: int = 0
+    max_age: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +113,7 @@ class Document:
 
 def account_to_json(account: Account) -> dict[str, Any]:
     """What a document says of an account, whichever store its credential rests in."""
+    limit = {} if account.max_age is None else {"max_age": account.max_age}
     return {
         "name": account.name,
         "provider": account.provider,
@@ -116,6 +122,7 @@ def account_to_json(account: Account) -> dict[str, Any]:
         "labels": dict(account.labels),
         "priority": account.priority,
         "created_at": account.created_at,
+        **limit,
     }
 
 
@@ -133,6 +140,7 @@ def account_from_json(fields: Fields, path: Path, *, store: str = "file") -> Acc
         labels=MappingProxyType(_labels(fields)),
         priority=_checked(fields, "priority", int),
         created_at=epoch_seconds(_checked(fields, "created_at", int)),
+        max_age=None if fields.get("max_age") is None else _checked(fields, "max_age", int),
     )
     if f"{account.name}.json" != path.name:
         raise UsageError(f'it names the account "{account.name}", which belongs in {account.name}.json')

@@ -1,0 +1,144 @@
+"""How old credentials may become, and when one that nobody renews comes to its end. No I/O."""
+
+import re
+import time
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from tokenferry.credentials import FederatedToken, OAuthToken, SetupToken
+from tokenferry.errors import NeedsLogin, UsageError
+from tokenferry.settings import KeepSettings
+from tokenferry.stores import Document
+
+Cause: TypeAlias = Literal["max-age", "setup-token", "refresh-token"]
+Stage: TypeAlias = Literal["fine", "soon", "over"]
+
+DAY: Final = 86_400
+YEAR: Final = 365 * DAY
+_SETUP_TOKEN_NOTICE: Final = 30 * DAY
+_REFRESH_TOKEN_NOTICE: Final = 5 * DAY
+_LONGEST_NOTICE: Final = 14 * DAY
+_SHARE: Final = 0.1
+_USUAL_LIFE: Final = 28_800
+_REFRESH_LIFE: Final = int(KeepSettings().refresh_life)
+_SPAN: Final = re.compile(r"([0-9]{1,5})([hdw])")
+_WORDS: Final[dict[Cause, str]] = {
+    "max-age": "the age that is allowed for its key",
+    "setup-token": "the year of its setup token",
+    "refresh-token": "its login, unless it is renewed,",
+}
+_UNITS: Final = {"h": 3600, "d": DAY, "w": 7 * DAY}
+
+
+@dataclass(frozen=True, slots=True)
+class Aging:
+    """When a credential is too old, and why; `at` in seconds since 1970 UTC, `notice` in seconds before that.
+
+    `is_estimate` says that nobody told when: it is taken from when it was stored, or from what is usual.
+    """
+
+    cause: Cause
+    at: int
+    notice: int
+    is_estimate: bool = False
+
+    def stage(self, now: float) -> Stage:
+        if now >= self.at:
+            return "over"
+        return "soon" if now >= self.at - self.notice else "fine"
+
+    def text(self, now: float) -> str:
+        """What people should know of it, without a subject; nothing while there is time."""
+        stage = self.stage(now)
+        if stage == "fine":
+            return ""
+        date = time.strftime("%Y-%m-%d", time.gmtime(self.at))
+        about = "about " if self.is_estimate else ""
+        return f"{_WORDS[self.cause]} {'ended' if stage == 'over' else 'ends'} {about}{date}"
+
+
+def aging(document: Document) -> Aging | None:
+    """The end that comes first; None for a credential that has none, or whose beginning isn't known."""
+    ends = [end for end in (_by_max_age(document), _by_itself(document)) if end is not None]
+    return min(ends, key=lambda end: end.at, default=None)
+
+
+def _by_max_age(document: Document) -> Aging | None:
+    most, since = document.account.max_age, _since(document)
+    if most is None or since is None or isinstance(document.credential, OAuthToken):
+        return None
+    return Aging("max-age", since + most, min(int(most * _SHARE), _LONGEST_NOTICE))
+
+
+def _by_itself(document: Document) -> Aging | None:
+    credential, since = document.credential, _since(document)
+    told: int | None = None
+    cause: Cause
+    if isinstance(credential, SetupToken):
+        cause, told, life, notice = "setup-token", credential.expires_at, YEAR, _SETUP_TOKEN_NOTICE
+    elif _has_chain(document):
+        assert isinstance(credential, OAuthToken)
+        cause, told, life, notice = "refresh-token", credential.refresh_expires_at, _REFRESH_LIFE, _REFRESH_TOKEN_NOTICE
+        since = _granted_at(credential)
+    else:
+        return None
+    if told is None and since is None:
+        return None
+    return Aging(cause, (since or 0) + life if told is None else told, notice, is_estimate=told is None)
+
+
+def _has_chain(document: Document) -> bool:
+    """Whether it is a login that is ours to renew; whoever owns another one sees to that."""
+    credential = document.credential
+    if not isinstance(credential, OAuthToken) or isinstance(credential, FederatedToken):
+        return False
+    return credential.refresh is not None and document.account.owner == "tokenferry"
+
+
+def _granted_at(token: OAuthToken) -> int | None:
+    """When its tokens were granted, as well as they tell."""
+    if token.obtained_at is not None or token.expires_at is None:
+        return token.obtained_at
+    return token.expires_at - (_USUAL_LIFE if token.lifetime is None else token.lifetime)
+
+
+def _since(document: Document) -> int | None:
+    """When the credential was made, or else stored."""
+    return document.credential.obtained_at or document.account.created_at or None
+
+
+def too_old_at(document: Document) -> int | None:
+    """From when on `max_age` forbids its use, in seconds since 1970 UTC; None without such a limit."""
+    limit = _by_max_age(document)
+    return None if limit is None else limit.at
+
+
+def check_age(document: Document, now: float) -> None:
+    """Raise `NeedsLogin` for a credential that is older than its account allows."""
+    at = too_old_at(document)
+    if at is not None and now >= at:
+        name, kind = document.account.name, document.account.kind
+        raise NeedsLogin(
+            f"account {name!r}: its {kind} is older than the {span_text(document.account.max_age or 0)} that the "
+            f"account allows; make a new one and run: tokenferry accounts add {name} --replace; or allow more with: "
+            f"tokenferry accounts set {name} --max-age SPAN"
+        )
+
+
+def parse_max_age(text: str) -> int | None:
+    """Read 90d, 12w, 36h or none, in seconds. Raises `UsageError`."""
+    if text == "none":
+        return None
+    found = _SPAN.fullmatch(text)
+    seconds = int(found[1]) * _UNITS[found[2]] if found else 0
+    if not _UNITS["h"] <= seconds <= 100 * YEAR:
+        raise UsageError("--max-age takes a number of hours, days or weeks, such as 36h, 90d or 12w; or none")
+    return seconds
+
+
+def span_text(seconds: int) -> str:
+    """The same as a text that `parse_max_age` reads."""
+    for unit, length in (("w", 7 * DAY), ("d", DAY)):
+        if seconds % length == 0:
+            return f"{seconds // length}{unit}"
+    return f"{seconds // _UNITS['h']}h"
