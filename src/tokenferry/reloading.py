@@ -6,20 +6,21 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Hashable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from ssl import SSLContext
 from typing import Final
 
 from tokenferry.config import Config, Follower, Source
 from tokenferry.errors import TokenferryError
-from tokenferry.gateway import Following, Terminal, renew_tls, server_tls
+from tokenferry.gateway import Following, Terminal, check_reach, renew_tls, server_tls
 from tokenferry.settings import Home
 
 __all__ = ["Reloading"]
 
 logger = logging.getLogger(__name__)
 
-_FIXED: Final = ("host", "port", "uds", "tls_cert", "tls_key", "workers")
+_FIXED: Final = ("host", "port", "allow_remote", "uds", "tls_cert", "tls_key", "workers")
 """What of `[server]` counts when a gateway starts, and never after."""
 
 
@@ -130,6 +131,7 @@ class Reloading:
         config = self._source.read()
         self.trust = _stamp(config.gateway.ca_file)
         server = self._running
+        check_reach(replace(server, trusted_proxies=config.server.trusted_proxies), config.policy)
         if server.tls_cert is not None and server.tls_key is not None:
             server_tls(server.tls_cert, server.tls_key)
         return config

@@ -6,6 +6,7 @@ import logging
 import secrets
 import signal
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -30,11 +31,16 @@ from tokenferry.gateway import (
     Place,
     Relay,
     Supervisor,
+    TrustedProxies,
     Upstreams,
     allow_connections,
+    check_reach,
     connection_limit,
+    guests,
     hide_memory,
+    is_remote,
     listening,
+    remote_lines,
     remove_port_file,
     tune_interpreter,
     write_port_file,
@@ -92,8 +98,8 @@ def serve(
     can connect, and removed at the end. `say` gets each line that tells the operator where it listens and what is
     missing, `tell` what happens later: what an ending gateway waits for, which worker was replaced.
     `states` gives each account's state in a word, by name, for the metrics.
-    Raises `ConfigError` (no loopback host, port or socket in use, no certificate), `UsageError`, `UnsafeFile`,
-    `CorruptFile`, `StorageFailed`.
+    Raises `ConfigError` (no loopback host, or another without a key for others; port or socket in use, no certificate),
+    `PolicyRefused`, `UsageError`, `UnsafeFile`, `CorruptFile`, `StorageFailed`.
     """
     given = config
     config = _placed_as(lambda: given, host, port)
@@ -108,8 +114,10 @@ def serve(
             read = partial(_placed_as, source.read, host, port)
             reloading = Reloading(home, config, replace(source, read=read), tell)
             stack.enter_context(reloading.hangups_heard())
+        check_reach(server, config.policy)
         where = stack.enter_context(listening(server, home.locks))
         with State(home.state) as state:
+            opened = tuple(remote_lines(server, guests(state.keys.list(), time.time()))) if is_remote(server) else ()
             local_key(home, state)
         resolved = broker or Broker.from_home(home, config)
 
@@ -119,6 +127,8 @@ def serve(
                 stack.callback(remove_port_file, port_file, where.port)
             for line in _start_lines(where.urls, home, resolved):
                 say(line)
+            for line in opened:
+                tell(line)
 
         board = Board(server.workers) if server.workers > 1 else None
         # Of the parent, so that a login that one worker began can be finished by any.
@@ -259,7 +269,8 @@ def _run(
         admin = Admin(parts)
 
         relay = partial(Relay, source=broker, keys=state.keys, upstreams=upstreams)
-        guard = Guard(state.keys, where.hosts)
+        proxies = TrustedProxies(config.server.trusted_proxies)
+        guard = Guard(state.keys, where.hosts, proxies=proxies, is_remote=where.is_remote)
         gateway = Gateway(
             guard=guard,
             relay=relay(settings=config.gateway),
@@ -274,7 +285,8 @@ def _run(
             broker.adopt(new)
             upstreams.adopt(new.gateway, None if reloading is None else reloading.trust)
             gateway.relay = relay(settings=new.gateway)
-            guard.answer_to(where.hosts_with(new.server.allowed_hosts))
+            hosts = where.hosts_with(new.server.allowed_hosts)
+            guard.answer_to(hosts, TrustedProxies(new.server.trusted_proxies))
             listener.drain_for(new.server.drain)
             adopted(new)
             metrics.note_reload(adopted=True)

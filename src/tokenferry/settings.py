@@ -134,6 +134,10 @@ class ServerSettings:
     port: int = 13456
     log_level: LogLevel = "info"
     allowed_hosts: tuple[str, ...] = ()
+    allow_remote: bool = False
+    """Whether `host` may be an address that other machines reach."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks, and `unix`: of these X-Forwarded-For is believed."""
     uds: Path | None = None
     """A Unix socket to listen on."""
     tcp: bool = True

@@ -103,6 +103,18 @@ def test_an_unknown_setting_is_told_with_the_nearest_one(name: str, words: str) 
         set_(TEXT, (name, "1"))
 
 
+def test_a_table_that_only_has_to_be_there_is_made() -> None:
+    assert tomllib.loads(set_("[pool]\nrate = 1\n", ("pool.accounts.work.rate", "5"))) == {
+        "pool": {"rate": 1, "accounts": {"work": {"rate": 5}}}
+    }
+    assert tomllib.loads(set_("", ("pool.accounts.work.concurrency", "2"))) == {
+        "pool": {"accounts": {"work": {"concurrency": 2}}}
+    }
+    for name in ("pool.accounts.work.colour", "models.x.name", "x.y.z"):
+        with pytest.raises(UnknownName):
+            set_(TEXT, (name, "5"))
+
+
 def test_providers_of_another_shape_are_left_to_a_person() -> None:
     with pytest.raises(ConfigError, match="tokenferry config edit"):
         set_("[providers]\nx = 1\n", ("providers.new.base_url", "https://x.example"))

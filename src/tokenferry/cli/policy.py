@@ -58,7 +58,7 @@ def set_(
     """Say whether the logins of your Claude subscription may be used by other programs than Claude Code.
 
     "own" is a statement that is asked for on the terminal and written down with its date: the subscription is yours
-    alone, and you have read the vendor's terms. Processes that run already go by what held when they started.
+    alone, and you have read the vendor's terms. A gateway that runs follows within a second or two.
     """
     home, config = find()
     if value == "own":

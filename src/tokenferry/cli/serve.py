@@ -29,7 +29,9 @@ app = new_app()
 )
 def serve(
     *,
-    host: Annotated[str | None, typer.Option("--host", help="A loopback address; [server] host by default.")] = None,
+    host: Annotated[
+        str | None, typer.Option("--host", help="A loopback address, or see --allow-remote; [server] host by default.")
+    ] = None,
     port: Annotated[
         int | None,
         typer.Option("--port", min=0, max=65535, help="[server] port by default; 0 takes a free one."),
@@ -63,6 +65,12 @@ def serve(
             help="Give requests this long to finish at the end; [server] drain (30).",
         ),
     ] = None,
+    allow_remote: Annotated[
+        bool,
+        typer.Option(
+            "--allow-remote", help="Let --host be an address that other machines reach; they need client keys."
+        ),
+    ] = False,
     log_json: Annotated[
         bool, typer.Option("--log-json", help='Log a JSON object a line; [server] log_format = "json".')
     ] = False,
@@ -93,6 +101,7 @@ def serve(
             tls_key=tls_key or server.tls_key,
             workers=workers or server.workers,
             drain=server.drain if drain is None else drain,
+            allow_remote=allow_remote or server.allow_remote,
         )
         return replace(settings, server=server)
 

@@ -33,6 +33,8 @@ def changed(content: bytes, path: Path, name: str, value: str | None) -> bytes:
         _add_provider(document, new)
         wanted.setdefault("providers", []).append({"name": new})
         found = examine_content(tomlkit.dumps(document).encode("utf-8"), path).settings.get(name)
+    if found is None and value is not None:
+        found = _in_new_table(wanted, path, name)
     if found is None:
         raise nearest_setting(name, examined)
     if value is None:
@@ -80,6 +82,19 @@ def nearest_setting(name: str, examined: Examined) -> UnknownName:
     else:
         hint = f"did you mean {near[0]}?" if near else "see: tokenferry config show"
     return UnknownName(f"there is no setting {name[:80]!r}; {hint}")
+
+
+def _in_new_table(data: dict[str, Any], path: Path, name: str) -> Setting | None:
+    """The setting, if it is one of a table that only has to be there, as `[pool.accounts.NAME]`."""
+    *tables, _ = name.split(".")
+    with_table: Any = {}
+    for table in reversed(tables):
+        with_table = {table: with_table}
+    import tomlkit  # noqa: PLC0415  # see above
+
+    if not tables or (tables[0] in data and not isinstance(data[tables[0]], dict)):
+        return None
+    return examine_content(tomlkit.dumps(with_table).encode("utf-8"), path).settings.get(name)
 
 
 def _new_provider(examined: Examined, name: str) -> str | None:

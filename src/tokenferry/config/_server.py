@@ -1,3 +1,4 @@
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -6,6 +7,7 @@ from tokenferry.config._foreign import ignore
 from tokenferry.providers import Table
 from tokenferry.settings import LONGEST_DRAIN, MOST_WORKERS, ServerSettings
 
+_UNIX: Final = "unix"
 _PORTS: Final = 65_535
 _DAY_MS: Final = 86_400_000
 _LEVELS: Final = ("debug", "info", "warning", "error")
@@ -38,6 +40,8 @@ def read_server(table: Table, folder: Path, notes: list[str]) -> tuple[ServerSet
         log_level=table.choice("log_level", default.log_level, _LEVELS, _RUST_LEVELS),
         log_format=table.choice("log_format", default.log_format, ("text", "json")),
         allowed_hosts=table.texts("allowed_hosts", default.allowed_hosts),
+        allow_remote=table.flag("allow_remote", default.allow_remote),
+        trusted_proxies=_proxies(table),
         uds=uds,
         tcp=uds is None or "host" in table or "port" in table,
         tls_cert=certificate,
@@ -50,6 +54,16 @@ def read_server(table: Table, folder: Path, notes: list[str]) -> tuple[ServerSet
     ignore(table, ("public_url",), notes)
     table.done()
     return settings, timeouts
+
+
+def _proxies(table: Table) -> tuple[str, ...]:
+    names: tuple[str, ...] = table.texts("trusted_proxies", ())
+    for name in names:
+        try:
+            _ = None if name == _UNIX else ip_network(name)
+        except ValueError:
+            table.problem("trusted_proxies", f"names {name!r}, which is no address, no network and not {_UNIX!r}")
+    return names
 
 
 def _timeouts(table: Table) -> Timeouts:

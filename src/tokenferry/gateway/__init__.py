@@ -7,6 +7,7 @@ from tokenferry.gateway._board import Board
 from tokenferry.gateway._control import Control
 from tokenferry.gateway._credentials import CredentialSource, KeyRing
 from tokenferry.gateway._decision_log import DecisionLog
+from tokenferry.gateway._forwarded import TrustedProxies
 from tokenferry.gateway._guard import Guard, own_hosts
 from tokenferry.gateway._listener import Listener
 from tokenferry.gateway._listening import Listening, listening
@@ -16,6 +17,7 @@ from tokenferry.gateway._port import bind, remove_port_file, write_port_file
 from tokenferry.gateway._process import allow_connections, connection_limit, hide_memory, tune_interpreter
 from tokenferry.gateway._recorder import Recorder
 from tokenferry.gateway._relay import Relay
+from tokenferry.gateway._remote import check_reach, guests, is_remote, remote_lines
 from tokenferry.gateway._request import Budget
 from tokenferry.gateway._supervisor import Following, Place, Supervisor
 from tokenferry.gateway._terminal import Terminal
@@ -46,14 +48,19 @@ __all__ = [
     "Relay",
     "Supervisor",
     "Terminal",
+    "TrustedProxies",
     "Upstreams",
     "allow_connections",
     "bind",
     "bind_unix",
+    "check_reach",
     "connection_limit",
+    "guests",
     "hide_memory",
+    "is_remote",
     "listening",
     "own_hosts",
+    "remote_lines",
     "remove_port_file",
     "remove_unix",
     "renew_tls",

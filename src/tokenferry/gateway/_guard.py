@@ -7,8 +7,10 @@ from typing import Final
 from tokenferry.gateway._answers import Refusal
 from tokenferry.gateway._bad_keys import BAD_KEYS_PER_MINUTE, BadKeys
 from tokenferry.gateway._credentials import KeyRing
+from tokenferry.gateway._forwarded import TrustedProxies
 from tokenferry.gateway._request_head import RequestHead
-from tokenferry.state import ClientKey
+from tokenferry.providers import is_loopback
+from tokenferry.state import LOCAL_KEY_NAME, ClientKey
 
 Header = tuple[bytes, bytes]
 
@@ -39,13 +41,24 @@ def own_hosts(host: str, port: int, allowed: Sequence[str]) -> frozenset[bytes]:
 class Guard:
     """Raises a `Refusal` for every request that must not pass."""
 
-    def __init__(self, keys: KeyRing, hosts: frozenset[bytes], *, bad_keys: BadKeys | None = None) -> None:
+    def __init__(
+        self,
+        keys: KeyRing,
+        hosts: frozenset[bytes],
+        *,
+        bad_keys: BadKeys | None = None,
+        proxies: TrustedProxies | None = None,
+        is_remote: bool = False,
+    ) -> None:
+        """`is_remote` tells whether others than this machine can reach it."""
         self._keys = keys
         self._bad_keys = bad_keys or BadKeys()
-        self.answer_to(hosts)
+        self._is_remote = is_remote
+        self.answer_to(hosts, proxies)
 
-    def answer_to(self, hosts: frozenset[bytes]) -> None:
-        """Go by these `Host` values from here on."""
+    def answer_to(self, hosts: frozenset[bytes], proxies: TrustedProxies | None = None) -> None:
+        """Go by these `Host` values and trusted proxies from here on."""
+        self._proxies = proxies or TrustedProxies()
         self._hosts = hosts
         self._origins = frozenset(scheme + host for host in hosts for scheme in (b"http://", b"https://"))
 
@@ -99,7 +112,7 @@ class Guard:
             self._check_page(head.origins, head.sites)
         if has_body and any(value.strip().lower().startswith(_SIMPLE_TYPES) for value in head.content_types):
             raise Refusal(415, "invalid_request_error", "send JSON, with content-type: application/json")
-        return self.check_key(head.keys or head.credentials, address)
+        return self.check_key(head.keys or head.credentials, address, forwarded=head.forwarded)
 
     def check_json(self, headers: Sequence[Header]) -> None:
         """Refuse every body but JSON, and every type but that."""
@@ -110,24 +123,39 @@ class Guard:
         if any(kind != _JSON for kind in kinds) or (has_body and not kinds):
             raise Refusal(415, "invalid_request_error", "send JSON, with content-type: application/json")
 
-    def check_key(self, headers: Sequence[Header], address: str | None, *, admin: bool = False) -> ClientKey:
+    def check_key(
+        self,
+        headers: Sequence[Header],
+        address: str | None,
+        *,
+        admin: bool = False,
+        forwarded: Sequence[bytes] | None = None,
+    ) -> ClientKey:
         """Give the client key that was presented, in whichever of the two headers it is valid; or the admin key.
 
-        `address` is the client's, None over a Unix socket: bad keys are counted by it, good ones always pass.
+        `address` is the client's, None over a Unix socket, or that of a proxy that forwards it: bad keys are counted by
+        it, good ones always pass. What is `forwarded` is among the headers if it isn't given.
         """
+        if forwarded is None:
+            forwarded = [value for name, value in headers if name == b"x-forwarded-for"]
         presented = _presented(headers)
         how = _HOW_ADMIN if admin else _HOW
-        other = None
+        other = key = None
         value = ""
         for value in presented:
             key = self._keys.verify(value)
             if key is not None and key.admin is admin:
+                if self._is_remote and key.name == LOCAL_KEY_NAME and not self._is_here(address, forwarded):
+                    break
                 return key
             other = other or key
-        if other is not None:
+        if key is not None and key.admin is admin:
+            message = f"client key {key.name} is for this machine alone; {how}"
+            refusal = Refusal(403, "permission_error", message, cause="local_key")
+        elif other is not None:
             kind = "a client key, which opens inference" if admin else "an admin key, which opens the admin API"
             refusal = Refusal(403, "permission_error", f"{other.name} is {kind} and nothing else; {how}")
-        elif presented and (wait := self._bad_keys.count(address)):
+        elif presented and (wait := self._bad_keys.count(self._proxies.client(address, forwarded))):
             refusal = _too_many(wait, how)
         elif expired := next(filter(None, map(self._keys.expired, presented)), None):
             refusal = _expired(expired, how)
@@ -135,6 +163,10 @@ class Guard:
             refusal = _unauthorized(headers, presented, how)
         del presented, value  # a traceback shows the locals of this frame
         raise refusal
+
+    def _is_here(self, address: str | None, forwarded: Sequence[bytes]) -> bool:
+        client = self._proxies.client(address, forwarded)
+        return client is None or is_loopback(client)
 
 
 def _presented(headers: Sequence[Header]) -> list[str]:

@@ -10,6 +10,7 @@ from tokenferry.gateway._guard import own_hosts
 from tokenferry.gateway._port import bind
 from tokenferry.gateway._tls import server_tls
 from tokenferry.gateway._unix import bind_unix, remove_unix
+from tokenferry.providers import is_loopback
 from tokenferry.settings import ServerSettings
 
 
@@ -24,6 +25,11 @@ class Listening:
     tls: SSLContext | None = None
     address: str | None = None
     """The one it listens on by TCP."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether other machines can reach it."""
+        return self.address is not None and not is_loopback(self.address)
 
     def hosts_with(self, allowed: Sequence[str]) -> frozenset[bytes]:
         """The `Host` values it answers to if these are allowed besides its own."""
@@ -51,7 +57,7 @@ def listening(server: ServerSettings, locks: Path) -> Iterator[Listening]:
         if server.tcp:
             if server.tls_cert is not None and server.tls_key is not None:
                 tls = server_tls(server.tls_cert, server.tls_key)
-            sock = bind(server.host, server.port)
+            sock = bind(server.host, server.port, allow_remote=server.allow_remote)
             sockets.append(stack.enter_context(sock))
             address, port = sock.getsockname()[:2]
             hosts = own_hosts(address, port, server.allowed_hosts)

@@ -14,12 +14,12 @@ _BACKLOG: Final = 2048
 _LISTENING: Final = "0A"
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Listen on a loopback address; port 0 takes a free one.
+def bind(host: str, port: int, *, allow_remote: bool = False) -> socket.socket:
+    """Listen on a loopback address, or on any if that is allowed; port 0 takes a free one.
 
     Raises `ConfigError` for any other address, and for a port in use, naming who holds it.
     """
-    address = _address(host)
+    address = _address(host, allow_remote=allow_remote)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     # asyncio sets TCP_NODELAY on connections only if their listener was made as TCP by number.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -41,12 +41,19 @@ def bind(host: str, port: int) -> socket.socket:
     return sock
 
 
-def _address(host: str) -> str:
+def _address(host: str, *, allow_remote: bool) -> str:
     if not is_loopback(host):
-        raise ConfigError(
-            f"the gateway listens on this machine alone, and {host!r} is no loopback address: "
-            "set host under [server] to 127.0.0.1 or ::1"
-        )
+        if not allow_remote:
+            raise ConfigError(
+                f"the gateway listens on this machine alone, and {host!r} is no loopback address: set host under "
+                "[server] to 127.0.0.1 or ::1; or open it to other machines with --allow-remote"
+            )
+        try:
+            return str(ip_address(host))
+        except ValueError:
+            raise ConfigError(
+                f"{host!r} is no address to listen on: give one of this machine's, or 0.0.0.0 for all of them"
+            ) from None
     try:
         return str(ip_address(host))
     except ValueError:

@@ -38,7 +38,8 @@ _IDENTITY: Final = b"accept-encoding: identity\r\n"
     _SESSION,
     _AGENT,
     _PARENT,
-) = range(17)
+    _FORWARDED,
+) = range(18)
 
 _KINDS: Final = {
     b"host": _HOST,
@@ -57,6 +58,7 @@ _KINDS: Final = {
     b"x-claude-code-session-id": _SESSION,
     b"x-claude-code-agent-id": _AGENT,
     b"x-claude-code-parent-agent-id": _PARENT,
+    b"x-forwarded-for": _FORWARDED,
 }
 
 
@@ -84,6 +86,7 @@ class RequestHead:
     credentials: Sequence[Header] = ()
     keys: Sequence[Header] = ()
     """Client keys in a header of their own, which leaves the others to a credential of the client's own."""
+    forwarded: Sequence[bytes] = ()
     length: bytes | None = None
     session: bytes | None = None
     agent: bytes | None = None
@@ -133,6 +136,8 @@ class RequestHead:
                     self.agent = header[1]
                 elif kind == _PARENT:
                     self.parent_agent = header[1]
+                elif kind == _FORWARDED:
+                    self.forwarded = (*self.forwarded, header[1])
                 lines.append(b"%b: %b\r\n" % header)
         self._lines = lines
         if is_named:
