@@ -264,6 +264,12 @@ def test_the_account_of_that_person_is_updated_and_it_is_said(api: Api) -> None:
     assert api.broker.book.store.names() == ["work"]
 
 
+def test_who_logged_in_is_asked_of_the_profile_where_the_answer_says_nothing(api: Api, sandbox: Sandbox) -> None:
+    sandbox.settings(token_answer={"account": None, "organization": None})
+    assert api.log_in("work")["provider_id"] == api.log_in("other")["provider_id"] == "work"
+    assert api.get("/api/accounts").json()[0]["email"] == "alice@example.com"
+
+
 def test_somebody_elses_account_is_left_alone_and_the_login_is_ended(api: Api, sandbox: Sandbox) -> None:
     api.log_in("work")
     before = api.broker.book.read("work")

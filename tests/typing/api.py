@@ -18,6 +18,7 @@ from tokenferry import (
     Credential,
     CredentialRefused,
     Document,
+    FederatedToken,
     MemoryStore,
     NeedsLogin,
     OAuthToken,
@@ -84,12 +85,14 @@ async def default_broker_async() -> None:
 
 
 def kinds(credential: Credential) -> str:
-    """A credential is one of three kinds, and a type checker knows when all are handled."""
+    """A credential is one of four kinds, and a type checker knows when all are handled."""
     match credential:
         case ApiKey():
             return "key"
         case SetupToken():
             return "setup token"
+        case FederatedToken():  # a kind of OAuth token: it comes before the others
+            return "workload"
         case OAuthToken():
             assert_type(credential.refresh, Secret | None)
             assert_type(credential.scopes, tuple[str, ...])

@@ -13,6 +13,7 @@ from tokenferry.admin._parts import CALLBACK, Parts
 from tokenferry.audit import note_change
 from tokenferry.broker import KeptLogin, check_login_name, keep_login
 from tokenferry.errors import LoginFailed, PolicyRefused, UnknownName, UnknownProvider, UsageError
+from tokenferry.login import identified
 from tokenferry.oauth import (
     Authorization,
     AuthorizationCode,
@@ -170,6 +171,7 @@ class LoginDesk:
         with self._under_way():
             sent_at = self._now()
             token = read_exchange(self._send(request, _TIMEOUT), authorization, answer, sent_at, self._now())
+            token = identified(authorization.endpoints, token, self._send)
             kept = keep_login(self._broker, login.provider, token, account)
         note_change(
             self._parts.home,
