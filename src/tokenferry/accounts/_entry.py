@@ -2,7 +2,15 @@
 
 from typing import Final
 
-from tokenferry.credentials import SETUP_TOKEN_PREFIX, ApiKey, Credential, Kind, SetupToken, credential_from_json
+from tokenferry.credentials import (
+    SETUP_TOKEN_PREFIX,
+    ApiKey,
+    Credential,
+    FederatedToken,
+    Kind,
+    SetupToken,
+    credential_from_json,
+)
 from tokenferry.errors import UsageError
 from tokenferry.secret import Secret, parse_object
 
@@ -17,6 +25,11 @@ def read_credential(raw: bytes, kind: Kind | None, default: Kind) -> Credential:
     text = raw.strip()
     del raw  # a traceback shows the locals of this frame
     kind = kind or _kind_of(text, default)
+    if kind == FederatedToken.kind:
+        del text
+        raise UsageError(
+            "a workload's token is exchanged and not given: tokenferry accounts add NAME --workload-identity"
+        )
     try:
         if kind == "oauth":
             return _oauth(text)
