@@ -28,12 +28,22 @@ class Reloading:
     """Follows the `source` of a configuration by which a gateway runs, with its workers.
 
     In one process it looks for changes by itself; of several the supervisor looks, and its workers do as it tells. At
-    a HUP it is read in any case. What can't be used is refused, and told; what held before stays. `tell` gets a line
-    for each configuration that is followed, which names what will count from the next start alone.
+    a HUP it is read in any case. What can't be used, or what `check` raises of, is refused, and told; what held before
+    stays. `tell` gets a line for each configuration that is followed, which names what will count from the next start
+    alone.
     """
 
-    def __init__(self, home: Home, config: Config, source: Source, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        home: Home,
+        config: Config,
+        source: Source,
+        tell: Callable[[str], None],
+        *,
+        check: Callable[[Config], None] = lambda _: None,
+    ) -> None:
         self._home = home
+        self._check = check
         self._running = config.server
         self._source = source
         self._tell = tell
@@ -129,6 +139,7 @@ class Reloading:
     def _read(self) -> Config:
         """Raises `TokenferryError` also if a gateway that runs could not go by it."""
         config = self._source.read()
+        self._check(config)
         self.trust = _stamp(config.gateway.ca_file)
         server = self._running
         check_reach(replace(server, trusted_proxies=config.server.trusted_proxies), config.policy)

@@ -99,7 +99,8 @@ def serve(
     missing, `tell` what happens later: what an ending gateway waits for, which worker was replaced.
     `states` gives each account's state in a word, by name, for the metrics.
     Raises `ConfigError` (no loopback host, or another without a key for others; port or socket in use, no certificate),
-    `PolicyRefused`, `UsageError`, `UnsafeFile`, `CorruptFile`, `StorageFailed`.
+    `PolicyRefused` (a subscription would be served to others), `UsageError`, `UnsafeFile`, `CorruptFile`,
+    `StorageFailed`.
     """
     given = config
     config = _placed_as(lambda: given, host, port)
@@ -112,14 +113,15 @@ def serve(
         reloading = None
         if source is not None:
             read = partial(_placed_as, source.read, host, port)
-            reloading = Reloading(home, config, replace(source, read=read), tell)
+            reloading = Reloading(home, config, replace(source, read=read), tell, check=partial(_check_keys, home))
             stack.enter_context(reloading.hangups_heard())
         check_reach(server, config.policy)
         where = stack.enter_context(listening(server, home.locks))
         with State(home.state) as state:
             opened = tuple(remote_lines(server, guests(state.keys.list(), time.time()))) if is_remote(server) else ()
             local_key(home, state)
-        resolved = broker or Broker.from_home(home, config)
+            resolved = broker or Broker.from_home(home, config)
+            resolved.check_keys(state.keys.list(), config.policy)
 
         def announce() -> None:
             if port_file is not None and where.port is not None:
@@ -367,6 +369,13 @@ def _look_at_accounts(broker: Broker) -> None:
     """List them before there is an event loop: a keychain may take seconds to be read, a watcher sees to the rest."""
     with contextlib.suppress(TokenferryError):  # whoever asks for one is told
         broker.listing()
+
+
+def _check_keys(home: Home, config: Config) -> None:
+    """Raise `PolicyRefused` for a configuration under which a subscription would be served to somebody else's key."""
+    if config.policy.subscription == "own":
+        with State(home.state) as state:
+            Broker.from_home(home, config).check_keys(state.keys.list())
 
 
 def _start_lines(urls: Iterable[str], home: Home, broker: Broker) -> Iterator[str]:

@@ -1,8 +1,10 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from cli.harness import Outcome, Terminal, tokenferry
+from cli.serving import serving
 from tokenferry.settings import Home
 
 Inside = Callable[..., Outcome]
@@ -72,3 +74,60 @@ def test_a_statement_that_can_not_be_understood_stops_everything_and_says_how_to
         assert outcome.code == 8
         assert "tokenferry policy set own" in outcome.one_line()
     assert inside("doctor").code == 1
+
+
+# -- keys that are somebody else's
+
+
+def test_under_own_a_key_of_somebody_else_is_limited_to_accounts_that_bill_no_subscription(
+    home: Home, inside: Inside
+) -> None:
+    write(home, '[policy]\nsubscription = "own"\n')
+    tokenferry("accounts", "add", "mine", "--provider", "claude-max", stdin=SETUP)
+    tokenferry("accounts", "add", "paid", stdin="sk-ant-api03-" + "k" * 80)
+    assert inside("key", "create", "laptop", "--label", "owner=me").code == 0
+    for options in ((), ("--account", "mine"), ("--account", "paid", "--account", "mine"), ("--pin", "mine")):
+        outcome = inside("key", "create", "bobs", "--label", "owner=bob", *options)
+        assert outcome.code == 7, options
+        assert "client key bobs is bob's" in outcome.one_line()
+    assert inside("key", "create", "bobs", "--label", "owner=bob", "--account", "paid").code == 0
+    assert inside("key", "set", "bobs", "--any-account").code == 7
+    assert inside("key", "set", "bobs", "--account", "mine").code == 7
+    assert inside("key", "label", "laptop", "owner=bob").code == 7
+    assert inside("key", "label", "laptop", "owner-").code == 0
+    assert inside("key", "create", "watch", "--admin", "--label", "owner=bob").code == 0, "no inference"
+    assert [key["name"] for key in inside("key", "list", "--json").json] == ["laptop", "bobs", "watch"]
+
+
+def test_own_is_not_stated_while_somebody_else_has_a_key_for_everything(home: Home, inside: Inside) -> None:
+    assert inside("key", "create", "bobs", "--label", "owner=bob").code == 0
+    outcome = tokenferry("policy", "set", "own")
+    assert outcome.code == 7
+    assert "client key bobs is bob's and may use every account" in outcome.one_line()
+    assert inside("key", "revoke", "bobs").code == 0
+    assert "unless a person states on a terminal" in tokenferry("policy", "set", "own").one_line()
+
+
+def test_a_gateway_does_not_start_to_serve_a_subscription_to_somebody_else(home: Home, inside: Inside) -> None:
+    assert inside("key", "create", "bobs", "--label", "owner=bob").code == 0
+    write(home, '[policy]\nsubscription = "own"\n')
+    outcome = tokenferry("serve", "--port", "0")
+    assert outcome.code == 7
+    assert "tokenferry key set bobs --account NAME" in outcome.err
+
+
+def test_under_own_it_listens_on_this_machine_alone(home: Home) -> None:
+    write(home, '[policy]\nsubscription = "own"\n\n[server]\nhost = "0.0.0.0"\nport = 0\n')
+    outcome = tokenferry("serve")
+    assert outcome.code in {3, 7}
+    assert "this machine" in outcome.err
+
+
+def test_a_gateway_that_serves_does_not_follow_to_own_with_such_a_key(
+    home: Home, inside: Inside, tmp_path: Path
+) -> None:
+    write(home, '[policy]\nsubscription = "off"\n')
+    assert inside("key", "create", "bobs", "--label", "owner=bob").code == 0
+    with serving(tmp_path) as served:
+        write(home, '[policy]\nsubscription = "own"\n')
+        served.hears("client key bobs is bob's")

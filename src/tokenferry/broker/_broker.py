@@ -6,7 +6,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from tokenferry.accounts import (
     AccountBook,
@@ -32,6 +32,7 @@ from tokenferry.errors import (
     ConfigError,
     CorruptFile,
     NeedsLogin,
+    NeedsUnlock,
     RefreshBusy,
     TokenferryError,
     UnknownProvider,
@@ -63,6 +64,9 @@ from tokenferry.refresh import (
 from tokenferry.secret import Fields, Secret
 from tokenferry.settings import Home, PolicySettings, RefreshSettings
 from tokenferry.stores import Account, AttachedStore, Document, FileStore, Store, Watch
+
+if TYPE_CHECKING:
+    from tokenferry.state import ClientKey  # brings SQLite, which few things here need
 
 logger = logging.getLogger(__name__)
 
@@ -294,6 +298,34 @@ class Broker:
         """Raise `PolicyRefused` unless the credential may be handed to others than Claude Code; `UnknownProvider`."""
         rules = self._rules
         _policy.check_policy(rules.policy, rules.provider_of(document.account), document)
+
+    def check_keys(self, keys: "Iterable[ClientKey]", policy: PolicySettings | None = None) -> None:
+        """Raise `PolicyRefused` where under `own` a key that is somebody else's could be served a subscription.
+
+        `policy` is asked about instead of the one in force. Revoked and expired keys count for nothing.
+        """
+        if (policy or self.policy).subscription != "own":
+            return
+        live = [key for key in keys if key.revoked_at is None and not key.is_expired(self._now())]
+        if any(map(_policy.is_foreign, live)):
+            billed = self._billed()
+            for key in live:
+                _policy.check_key(key, billed)
+
+    def _billed(self) -> dict[str, str]:
+        """The accounts that are billed to a subscription, or may be, with their providers."""
+        found: dict[str, str] = {}
+        for account in self.book.listing().accounts:
+            try:
+                is_billed = self.bills_subscription(account, self.book.read(account.name).credential)
+            except NeedsUnlock:
+                provider = self.providers.get(account.provider)
+                is_billed = account.kind != "api-key" or (provider is not None and provider.subscription)
+            except TokenferryError:
+                continue  # nobody is served that one
+            if is_billed:
+                found[account.name] = account.provider
+        return found
 
     def statistics(self, name: str) -> RefreshStatistics:
         """What this process saw of the account's refreshes; no I/O."""

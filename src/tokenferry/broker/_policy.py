@@ -1,6 +1,7 @@
 """What `[policy] subscription` rules: credentials that are billed to a Claude subscription, and who may have them."""
 
-from typing import Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
 
 from tokenferry.credentials import Credential
 from tokenferry.errors import PolicyRefused, UsageError
@@ -8,6 +9,11 @@ from tokenferry.providers import Provider
 from tokenferry.settings import PolicySettings
 from tokenferry.stores import Account, Document
 
+if TYPE_CHECKING:
+    from tokenferry.state import ClientKey  # brings SQLite, which few things here need
+
+OWNER_LABEL: Final = "owner"
+OWNER: Final = "me"
 _CLAUDE_CODE: Final = "claude-code"
 
 
@@ -29,6 +35,34 @@ def check_policy(policy: PolicySettings, provider: Provider, document: Document)
             'policy set own; or set subscription = "own" under [policy] in config.toml; API keys and Console '
             "logins work without that"
         )
+
+
+def is_foreign(key: "ClientKey") -> bool:
+    """Whether a client key is somebody else's: its label `owner` says whose, and `me` is who runs the gateway."""
+    return key.labels.get(OWNER_LABEL, OWNER) != OWNER
+
+
+def check_key(key: "ClientKey", billed: Mapping[str, str]) -> None:
+    """Raise `PolicyRefused` where a foreign key could be served a subscription that is its operator's alone.
+
+    `billed` are the accounts that are billed to one, with their providers. A key that isn't limited to accounts could
+    be served one that is added later.
+    """
+    if key.admin or not is_foreign(key):
+        return
+    owner, rights = key.labels[OWNER_LABEL], key.rights
+    if not (rights.accounts or rights.pin):
+        reason = "may use every account"
+    else:
+        allowed = [name for name, provider in billed.items() if rights.allows_account(name, provider)]
+        if not allowed:
+            return
+        reason = f"may use {' and '.join(allowed)}, which is billed to a Claude subscription"
+    raise PolicyRefused(
+        f"client key {key.name} is {owner}'s and {reason}, and under the policy own a subscription is used by its "
+        f"owner alone; limit the key with: tokenferry key set {key.name} --account NAME; or revoke it; or first: "
+        "tokenferry policy set off"
+    )
 
 
 def check_attached(provider: Provider, document: Document) -> None:

@@ -2,12 +2,14 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Annotated, Any, Final
 
 import typer
 
 from tokenferry.audit import note_change
 from tokenferry.cli._output import moment, note, say, say_json, say_lines, table
+from tokenferry.cli._owner import refuse_foreign
 from tokenferry.cli._rights import Accounts, Models, Pin, Providers, changed, rights_json, told
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.errors import UsageError
@@ -64,10 +66,10 @@ def create(
     """
     rights = changed(models=models, providers=providers, accounts=accounts, pin=pin)(EVERYTHING)
     expires_at = None if expires is None else int(time.time()) + _span(expires)
+    marks = dict(map(_pair, labels or []))
+    refuse_foreign(ClientKey("", name, admin, 0, "", labels=marks, rights=rights))
     with _keys() as keys:
-        key, secret = keys.create(
-            name, admin=admin, labels=dict(map(_pair, labels or [])), expires_at=expires_at, rights=rights
-        )
+        key, secret = keys.create(name, admin=admin, labels=marks, expires_at=expires_at, rights=rights)
     _note_change("key.create", key, admin=key.admin, expires_at=key.expires_at, rights=_audited(key))
     if as_json:
         say_json({"key": secret.reveal(), **_to_json(key)})
@@ -190,8 +192,12 @@ def label(
     as_json: JSON = False,
 ) -> None:
     """Set or remove labels of a client key."""
+    wanted = dict(map(_change, changes))
     with _keys() as keys:
-        key = keys.label(name, dict(map(_change, changes)))
+        old = keys.get(name)
+        merged = {label: value for label, value in {**old.labels, **wanted}.items() if value is not None}
+        refuse_foreign(replace(old, labels=merged))
+        key = keys.label(name, wanted)
     _note_change("key.label", key)
     if as_json:
         say_json(_to_json(key))
@@ -230,6 +236,8 @@ def set_(
         raise UsageError("nothing to set was given; see: tokenferry key set --help")
     change = changed(models=models, providers=providers, accounts=accounts, pin=pin, freed=freed)
     with _keys() as keys:
+        old = keys.get(name)
+        refuse_foreign(replace(old, rights=change(old.rights)))
         key = keys.restrict(name, change)
     _note_change("key.set", key, rights=_audited(key))
     if as_json:

@@ -6,6 +6,7 @@ import typer
 from tokenferry.audit import note_change
 from tokenferry.cli._home import find
 from tokenferry.cli._output import moment, note, say, say_json, say_lines
+from tokenferry.cli._owner import refuse_own_with_foreign
 from tokenferry.cli._policy import ask_for_own
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.errors import ConfigError
@@ -65,6 +66,7 @@ def set_(
         if config.policy.subscription == "own":
             say(f"the policy is own already, as {_place(config.policy, config.path, home.statement)} says")
             return
+        refuse_own_with_foreign()
         if not ask_for_own(home, config):
             note("nothing was stated, so the policy stays off")
             raise typer.Exit(1)
