@@ -13,6 +13,7 @@ from tokenferry.errors import StorageFailed, UnsafeFile
 from tokenferry.stores import (
     Disk,
     check_folder,
+    check_status,
     make_private_folder,
     read_private_file,
     remove_file,
@@ -266,7 +267,8 @@ class FailingDisk(Disk):
 def test_a_disk_that_refuses_leaves_the_old_content_and_nothing_else(file: Path, operation: str, number: int) -> None:
     with pytest.raises(StorageFailed) as caught:
         replace_private_file(file, b"new " + CONTENT, disk=FailingDisk(operation, number))
-    assert str(caught.value) == f"{file} could not be written: {os.strerror(number)}; the old content stands"
+    cure = " (mount it writable, or name another home with TOKENFERRY_HOME)" if number == errno.EROFS else ""
+    assert str(caught.value) == f"{file} could not be written: {os.strerror(number)}{cure}; the old content stands"
     assert not leaks(caught.value, SECRET)
     assert names(file.parent) == [file.name]
     assert read_private_file(file) == CONTENT
@@ -366,3 +368,15 @@ def test_a_file_that_goes_while_stamps_are_taken_takes_no_other_with_it(
 
     monkeypatch.setattr("os.scandir", Scan)
     assert list(Disk().stamps(file.parent)) == [file.name]
+
+
+def test_what_holds_no_secret_may_belong_to_root(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a configuration does that is mounted into a container."""
+    status = os.stat_result((0o100644, 1, 1, 1, 0, 0, 1, 0, 0, 0))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    check_status(file, status, readable_by_others=True)
+    with pytest.raises(UnsafeFile, match="belongs to user 0"):
+        check_status(file, status)
+    other = os.stat_result((0o100644, 1, 1, 1, 1001, 0, 1, 0, 0, 0))
+    with pytest.raises(UnsafeFile, match="belongs to user 1001"):
+        check_status(file, other, readable_by_others=True)

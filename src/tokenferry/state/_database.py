@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from tokenferry.errors import CorruptFile, StorageFailed, UnsafeFile
-from tokenferry.stores import DISK, FileLock, check_status, make_private_folder
+from tokenferry.stores import DISK, FileLock, check_status, make_private_folder, reason_of
 
 _BUSY_SECONDS: Final = 5.0
 _SIDE_FILES: Final = ("-wal", "-shm")
@@ -219,7 +219,7 @@ def _create(path: Path) -> None:
     except FileExistsError:
         pass
     except OSError as fault:
-        raise StorageFailed(f"{path} can't be made: {fault.strerror}") from None
+        raise StorageFailed(f"{path} can't be made: {reason_of(fault)}") from None
     for each in (path, *(path.with_name(path.name + suffix) for suffix in _SIDE_FILES)):
         with contextlib.suppress(FileNotFoundError):
             status = each.lstat()

@@ -17,6 +17,13 @@ _TEMPORARY: Final = ".tmp."
 _PRIVATE: Final = 0o600
 
 
+def reason_of(fault: OSError) -> str:
+    """Why something could not be written, with a cure where the system's words have none."""
+    if fault.errno == errno.EROFS:
+        return f"{fault.strerror} (mount it writable, or name another home with TOKENFERRY_HOME)"
+    return str(fault.strerror)
+
+
 def read_private_file(path: Path, *, readable_by_others: bool = False, max_bytes: int = MAX_BYTES) -> bytes:
     """Read a file that must be ours alone.
 
@@ -50,7 +57,7 @@ def check_status(path: Path, status: os.stat_result, *, readable_by_others: bool
     """Raise `UnsafeFile`, with the command that mends it, unless the file is regular, ours and private."""
     if not stat.S_ISREG(status.st_mode):
         raise UnsafeFile(f"{path} is no regular file; move it away")
-    if status.st_uid != os.geteuid():
+    if status.st_uid != os.geteuid() and not (readable_by_others and status.st_uid == 0):
         raise UnsafeFile(f"{path} belongs to user {status.st_uid}; mend it with: chown {os.geteuid()} '{path}'")
     forbidden = 0o022 if readable_by_others else 0o077
     if status.st_mode & forbidden:
@@ -91,7 +98,7 @@ def make_private_folder(path: Path) -> None:
                 folder.mkdir(0o700)
                 folder.chmod(0o700)  # whatever the umask
     except OSError as fault:
-        raise StorageFailed(f"the folder {path} can't be made: {fault.strerror}") from None
+        raise StorageFailed(f"the folder {path} can't be made: {reason_of(fault)}") from None
     check_folder(path)
 
 
@@ -218,7 +225,7 @@ def replace_private_file(path: Path, data: bytes, *, mode: int = _PRIVATE, disk:
                 disk.unlink(temporary)
             raise
     except OSError as fault:
-        raise StorageFailed(f"{path} could not be written: {fault.strerror}; the old content stands") from None
+        raise StorageFailed(f"{path} could not be written: {reason_of(fault)}; the old content stands") from None
     try:
         disk.sync_folder(path.parent)
     except OSError as fault:
@@ -235,7 +242,7 @@ def remove_file(path: Path, *, disk: Disk = DISK) -> None:
     except FileNotFoundError:
         return
     except OSError as fault:
-        raise StorageFailed(f"{path} could not be removed: {fault.strerror}") from None
+        raise StorageFailed(f"{path} could not be removed: {reason_of(fault)}") from None
 
 
 def remove_leftovers(path: Path, *, disk: Disk = DISK) -> None:

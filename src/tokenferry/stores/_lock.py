@@ -14,7 +14,7 @@ from typing import Final
 
 from tokenferry.errors import LockTimeout, StorageFailed, UnsafeFile
 from tokenferry.secret import parse_object
-from tokenferry.stores._files import make_private_folder
+from tokenferry.stores._files import make_private_folder, reason_of
 from tokenferry.stores._store import held
 
 _NETWORK_FILE_SYSTEMS: Final = frozenset(
@@ -73,7 +73,7 @@ class FileLock:
         except OSError as fault:
             if fault.errno == errno.ELOOP:
                 raise UnsafeFile(f"{self.path} is a symbolic link; remove it") from None
-            raise StorageFailed(f"the lock {self.path} can't be opened: {fault.strerror}") from None
+            raise StorageFailed(f"the lock {self.path} can't be opened: {reason_of(fault)}") from None
         try:
             os.fchmod(descriptor, 0o600)  # whatever the umask was when it was made
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tokenferry.errors import StorageFailed, UsageError
 from tokenferry.secret import HiddenBytes
-from tokenferry.stores._files import DISK, Disk
+from tokenferry.stores._files import DISK, Disk, reason_of
 
 
 def create_private_file(path: Path, data: bytes, *, disk: Disk = DISK) -> None:
@@ -29,7 +29,7 @@ def create_private_file(path: Path, data: bytes, *, disk: Disk = DISK) -> None:
     except FileExistsError:
         raise UsageError(f"{path} exists already and is not written over; name another file, or remove it") from None
     except OSError as fault:
-        raise StorageFailed(f"{path} could not be written: {fault.strerror}") from None
+        raise StorageFailed(f"{path} could not be written: {reason_of(fault)}") from None
     finally:
         with contextlib.suppress(OSError):
             disk.unlink(temporary)
