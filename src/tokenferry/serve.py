@@ -29,6 +29,7 @@ from tokenferry.gateway import (
     Metrics,
     OneOffKey,
     Place,
+    Recorder,
     Relay,
     Supervisor,
     TrustedProxies,
@@ -46,10 +47,12 @@ from tokenferry.gateway import (
     write_port_file,
 )
 from tokenferry.keep import Keeper
+from tokenferry.pool import Pool
+from tokenferry.refresh import send
 from tokenferry.reloading import Reloading
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
-from tokenferry.state import State, local_key
+from tokenferry.state import State, UsageProbe, local_key
 
 __all__ = ["PrivateGateway", "serve"]
 
@@ -169,6 +172,7 @@ class PrivateGateway:
 
     def __init__(self, home: Home, config: Config, *, account: str | None = None, broker: Broker | None = None) -> None:
         self._settings = config.gateway if account is None else replace(config.gateway, account=account)
+        self._pool = Pool(config.pool)
         self._broker = broker or Broker.from_home(home, config)
         self._ring = OneOffKey()
         self._listener: Listener | None = None
@@ -193,7 +197,13 @@ class PrivateGateway:
 
         _look_at_accounts(self._broker)
         upstreams = Upstreams.configured(self._settings)
-        relay = Relay(source=self._broker, settings=self._settings, keys=self._ring, upstreams=upstreams)
+        relay = Relay(
+            source=self._broker,
+            settings=self._settings,
+            keys=self._ring,
+            upstreams=upstreams,
+            pool=self._pool,
+        )
         self._listener = _listener(
             Gateway(guard=Guard(self._ring, where.hosts), relay=relay, access_log=access_log),
             where,
@@ -270,7 +280,8 @@ def _run(
             broker.login_page = f"{parts.base}{LOGIN_PAGE}"
         admin = Admin(parts)
 
-        relay = partial(Relay, source=broker, keys=state.keys, upstreams=upstreams)
+        pool = Pool(config.pool)
+        relay = partial(Relay, source=broker, keys=state.keys, upstreams=upstreams, pool=pool)
         proxies = TrustedProxies(config.server.trusted_proxies)
         guard = Guard(state.keys, where.hosts, proxies=proxies, is_remote=where.is_remote)
         gateway = Gateway(
@@ -286,6 +297,7 @@ def _run(
             """Go by it from here on; requests under way keep the relay they began with."""
             broker.adopt(new)
             upstreams.adopt(new.gateway, None if reloading is None else reloading.trust)
+            pool.configure(new.pool)
             gateway.relay = relay(settings=new.gateway)
             hosts = where.hosts_with(new.server.allowed_hosts)
             guard.answer_to(hosts, TrustedProxies(new.server.trusted_proxies))
@@ -314,8 +326,22 @@ def _run(
             keeper=keeper,
             hangup=_no_hangup if reloading is None else reloading.hang_up,
         )
+        probe = UsageProbe(
+            state.cooldowns,
+            providers=broker.providers,
+            accounts=broker.accounts,
+            resolve=broker.resolve,
+            send=send,
+        )
+        recorder = Recorder(
+            pool,
+            state,
+            fingerprint=lambda name: broker.book.read(name).credential.secret.fingerprint,
+            accounts=broker.listed,
+            look=probe.look,
+        )
         tune_interpreter()
-        with access_log.instead_of(logging.getLogger()), keeper.in_background():
+        with access_log.instead_of(logging.getLogger()), recorder, keeper.in_background():
             ended = listener.run_until_stopped()
             admin.drain(_LONGEST_GRANT)  # a login that was exchanged is stored, after a second signal, too
             return ended

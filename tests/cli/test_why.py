@@ -42,7 +42,7 @@ def test_a_request_of_a_running_gateway_is_told_by_its_id(sandbox: Sandbox, logi
     assert lines["request"].startswith(f"{request_id} at 20")
     assert lines["client"] == "key local: POST /v1/messages, model claude-sonnet-4-5"
     assert lines["account"].startswith("work was chosen")
-    assert lines["attempt"].endswith(": answered 200")
+    assert " answered 200, which went to the client" in told.out
     assert lines["result"].startswith("200 after ")
     document = tokenferry("why", request_id, "--json").json
     assert (document["request_id"], document["account"], document["status"]) == (request_id, "work", 200)

@@ -31,6 +31,7 @@ from tokenferry.gateway._bad_keys import BadKeys
 from tokenferry.gateway._control import Control
 from tokenferry.gateway._record import Record
 from tokenferry.gateway.upstream import Timeouts
+from tokenferry.pool import Pool
 from tokenferry.providers import Provider
 from tokenferry.refresh import RefreshStatistics
 from tokenferry.secret import Secret
@@ -218,8 +219,10 @@ def error_of(body: bytes) -> dict[str, str]:
 
 def one_account(base_url: str, *results: Credential | TokenferryError) -> Source:
     """A source with the account `alice` of provider `fake`."""
-    source = Source([Provider("fake", "fake", base_url)], [Account("alice", "fake", "api-key")])
-    source.results["alice"] = list(results) or [api_key()]
+    results = results or (api_key(),)
+    kind = "oauth" if isinstance(results[0], TokenferryError) else results[0].kind
+    source = Source([Provider("fake", "fake", base_url)], [Account("alice", "fake", kind)])
+    source.results["alice"] = list(results)
     return source
 
 
@@ -344,6 +347,7 @@ async def running_gate(
     body_limit: int = 32 << 20,
     budget: Budget | None = None,
     decision_log: DecisionLog | None = None,
+    pool: Pool | None = None,
     control: Control | None = None,
     bad_keys: BadKeys | None = None,
     sock: socket.socket | None = None,
@@ -361,7 +365,7 @@ async def running_gate(
     records = Records()
     gateway = Gateway(
         guard=Guard(keys, own_hosts("127.0.0.1", port, allowed_hosts), bad_keys=bad_keys),
-        relay=Relay(source=source, settings=settings or GatewaySettings(), keys=keys, upstreams=upstreams),
+        relay=Relay(source=source, settings=settings or GatewaySettings(), keys=keys, upstreams=upstreams, pool=pool),
         access_log=records,
         metrics=Metrics(source, upstreams, states=lambda: {"alice": "fresh"}),
         decision_log=decision_log,

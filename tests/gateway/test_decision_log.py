@@ -11,8 +11,10 @@ from leaks import shows
 from tokenferry.errors import NeedsLogin, StorageFailed
 from tokenferry.gateway import DecisionLog
 from tokenferry.gateway._decision_log import decision_of
-from tokenferry.gateway._record import Attempt, Record
 from tokenferry.gateway._record import Decision as Made
+from tokenferry.gateway._record import Record
+from tokenferry.pool import Story
+from tokenferry.pool._story import Event
 from tokenferry.providers import Provider
 from tokenferry.settings import GatewaySettings
 from tokenferry.state import Decision
@@ -68,6 +70,10 @@ def record(number: int) -> Record:
     return Record(f"tf_{number}", "POST", "/v1/messages", 1_700_000_000.5, status=200, decision=Made())
 
 
+def story(*kinds: str) -> Story:
+    return Story((), 0.0, tuple((0.0, Event(kind, "alice")) for kind in kinds), {})
+
+
 def test_they_are_written_in_order_in_batches_on_another_thread(written: Written) -> None:
     with DecisionLog(written, interval=0.001, ordinary=500) as log:
         for number in range(500):
@@ -85,9 +91,11 @@ def test_of_very_many_those_that_explain_something_are_written_and_the_latest_ot
             if number == 10:
                 one.error = "overloaded_error"
             if number == 20:
-                one.decision.passed_over.append(("alice", "it needs a login"))
+                one.decision.story = story("unavailable", "served")
             if number == 30:
-                one.decision.attempts += [Attempt("alice", "01234567", 401), Attempt("alice", "89abcdef", 200)]
+                one.decision.story = story("answered", "served")
+            if number == 97:
+                one.decision.story = story("served")
             log.add(one)
     assert [one.request_id for one in written.all] == ["tf_10", "tf_20", "tf_30", "tf_97", "tf_98", "tf_99"]
 
@@ -136,6 +144,9 @@ async def test_a_request_tells_who_was_passed_over_who_was_chosen_and_what_was_a
     assert decision.request_id.encode() == reply.all(REQUEST_ID)[0]
     content = dict(decision.content)
     assert isinstance(content.pop("ms"), int)
+    steps = content.pop("steps")
+    assert [step["what"] for step in steps] == ["tried", "unavailable", "tried", "served"]
+    assert [step["account"] for step in steps] == ["alice", "alice", "bob", "bob"]
     assert content == {
         "client": "one-off",
         "method": "POST",
@@ -148,7 +159,8 @@ async def test_a_request_tells_who_was_passed_over_who_was_chosen_and_what_was_a
         "error": None,
         "rule": "it is the one enabled provider that has accounts",
         "candidates": ["alice", "bob"],
-        "passed_over": [{"account": "alice", "why": "account 'alice' needs a login"}],
+        "hops": [{"provider": "fake", "model": "claude-sonnet-4-5"}],
+        "passed_over": [{"account": "alice", "why": "account 'alice' needs a login", "cause": None, "until": None}],
         "attempts": [{"account": "bob", "fingerprint": api_key("bob").secret.fingerprint, "status": 200}],
         "message": None,
     }
@@ -190,8 +202,8 @@ async def test_an_upstream_that_gives_no_answer_is_an_attempt_without_a_status(c
         assert (await gate.call()).status == 502
         await gate.records.last()
     (decision,) = kept.decisions
-    assert [one["status"] for one in decision.content["attempts"]] == [None]
-    assert "could not reach" in decision.content["message"]
+    assert {one["status"] for one in decision.content["attempts"]} == {None}
+    assert "no provider can be reached" in decision.content["message"]
 
 
 @pytest.mark.anyio
@@ -218,4 +230,4 @@ async def test_the_order_of_providers_is_told_where_it_decided(origin: Origin, k
         await gate.records.last()
     (decision,) = kept.decisions
     assert decision.content["provider"] == "second"
-    assert decision.content["rule"] == "it is the first in [gateway] providers that has accounts"
+    assert decision.content["rule"] == "they are those of [gateway] providers that have accounts, in its order"

@@ -248,13 +248,14 @@ async def test_a_disk_that_hangs_holds_up_neither_ticks_nor_the_end(source: Sour
 WORKER = """
 import os, signal, socket
 from pathlib import Path
+from types import SimpleNamespace
 from tokenferry.gateway import *
 from tokenferry.settings import GatewaySettings
 
 signal.signal(signal.SIGUSR1, signal.SIG_DFL)
 sock, keys = bind("127.0.0.1", 0), OneOffKey()
 lifeline, _ = os.pipe()
-relay = Relay(source=None, settings=GatewaySettings(), keys=keys, upstreams=Upstreams())
+relay = Relay(source=SimpleNamespace(providers={}), settings=GatewaySettings(), keys=keys, upstreams=Upstreams())
 async def started():
     os.kill(os.getpid(), signal.SIGTERM)
 place = Place(1, lifeline, 1)

@@ -1,7 +1,8 @@
 import pytest
 
 from tokenferry.gateway._answers import Refusal
-from tokenferry.gateway._routing import choose
+from tokenferry.gateway._routing import line_up
+from tokenferry.pool import Roster
 from tokenferry.providers import Provider
 from tokenferry.settings import GatewaySettings
 from tokenferry.stores import Account
@@ -18,8 +19,15 @@ def account(name: str, provider: str) -> Account:
 def chosen(
     providers: list[Provider], accounts: list[Account], settings: GatewaySettings | None = None
 ) -> tuple[str, list[str]]:
-    choice = choose(settings or GatewaySettings(), {one.name: one for one in providers}, accounts)
-    return choice.provider.name, [one.name for one in choice.accounts]
+    """Of the first provider."""
+    first = lined_up(providers, accounts, settings)[0]
+    return first.provider, [one.name for one in first.members]
+
+
+def lined_up(
+    providers: list[Provider], accounts: list[Account], settings: GatewaySettings | None = None
+) -> tuple[Roster, ...]:
+    return line_up(settings or GatewaySettings(), {one.name: one for one in providers}, accounts).rosters
 
 
 def refused(providers: list[Provider], accounts: list[Account], settings: GatewaySettings | None = None) -> str:
@@ -45,12 +53,14 @@ def test_a_providers_own_list_restricts_and_orders() -> None:
 
 def test_a_pinned_account_serves_alone() -> None:
     accounts = [account("x", "a"), account("y", "b")]
-    assert chosen([A, B], accounts, GatewaySettings(account="y")) == ("b", ["y"])
+    lineup = line_up(GatewaySettings(account="y"), {"a": A, "b": B}, accounts)
+    assert ([one.provider for one in lineup.rosters], lineup.pinned) == (["b"], "y")
 
 
 def test_several_providers_serve_in_the_order_that_is_set() -> None:
     accounts = [account("x", "a"), account("y", "b")]
-    assert chosen([A, B], accounts, GatewaySettings(providers=("b", "a"))) == ("b", ["y"])
+    ordered = lined_up([A, B], accounts, GatewaySettings(providers=("b", "a")))
+    assert [one.provider for one in ordered] == ["b", "a"]
     assert chosen([A, B], accounts[:1], GatewaySettings(providers=("b", "a"))) == ("a", ["x"])
 
 

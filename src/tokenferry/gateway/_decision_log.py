@@ -108,9 +108,7 @@ def _is_ordinary(record: Record) -> bool:
     decision = record.decision
     if record.error is not None or decision is None:
         return False
-    if decision.story is not None:
-        return decision.story.is_ordinary
-    return len(decision.attempts) <= 1 and not decision.passed_over
+    return decision.story is None or decision.story.is_ordinary
 
 
 def decision_of(record: Record) -> Decision:
@@ -128,13 +126,7 @@ def decision_of(record: Record) -> Decision:
         "ms": round(record.duration * 1000),
     }
     if (decision := record.decision) is not None:
-        if (choice := decision.choice) is not None:
-            content["rule"] = choice.rule
-            content["candidates"] = [account.name for account in choice.accounts]
-        content["passed_over"] = [{"account": account, "why": why} for account, why in decision.passed_over]
-        content["attempts"] = [
-            {"account": one.account, "fingerprint": one.fingerprint, "status": one.status} for one in decision.attempts
-        ]
+        content |= {"rule": decision.rule, "passed_over": [], "attempts": []}
         if decision.story is not None:
             content |= decision.story.to_json()
         content["message"] = decision.message

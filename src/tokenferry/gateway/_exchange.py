@@ -1,36 +1,32 @@
 """One request to relay, from its head to the end of its answer."""
 
-import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
-from tokenferry.credentials import Credential, OAuthToken
 from tokenferry.errors import TokenferryError
 from tokenferry.gateway._access_log import told
 from tokenferry.gateway._answering import Answering
-from tokenferry.gateway._answers import REQUEST_ID, Refusal, combined, refusal_of
+from tokenferry.gateway._answers import REQUEST_ID, Refusal, refusal_of
+from tokenferry.gateway._errand import Errand
 from tokenferry.gateway._guard import Guard
-from tokenferry.gateway._headers import lines_of
+from tokenferry.gateway._headers import Down, lines_of
 from tokenferry.gateway._pass_on import EventPassage, Passage, passage
 from tokenferry.gateway._reading import facts_of
-from tokenferry.gateway._record import Attempt, Decision, Record
+from tokenferry.gateway._record import Decision, Record
 from tokenferry.gateway._relay import Relay
 from tokenferry.gateway._request import Body, Budget, Request, too_large
+from tokenferry.gateway._rights import check_models
 from tokenferry.gateway._turn import Head
-from tokenferry.gateway.upstream import BadAnswer, UpstreamError
-from tokenferry.gateway.upstream import Exchange as Call
 from tokenferry.gateway.upstream import Head as AnswerHead
-from tokenferry.stores import Account
-
-if TYPE_CHECKING:
-    from tokenferry.gateway._routing import Choice
+from tokenferry.gateway.upstream import UpstreamError
+from tokenferry.pool import Journey
+from tokenferry.state import ClientKey
 
 logger = logging.getLogger("tokenferry.gateway")
 
 CLIENT_GONE: Final = 499  # nginx's word for it; only ever logged
-_UNAUTHORIZED: Final = 401
-_HELD_LIMIT: Final = 1024 * 1024
+_MESSAGES: Final = b"/v1/messages"
 
 
 class Desk(Protocol):
@@ -48,34 +44,18 @@ class Desk(Protocol):
         """Take a record that changes no more."""
 
 
-class _Held:
-    """An answer that is read whole before it is known whether it passes."""
-
-    def __init__(self, head: AnswerHead) -> None:
-        self.head = head
-        self.chunks: list[bytes] = []
-        self.size = 0
-
-
 class Exchange:
-    """A request and its answer, driven by call-backs alone: a `Turn` of the listener's, a `Sink` of the upstream's.
-
-    A task is needed only where an account's credential isn't at hand.
-    """
+    """A request and its answer, driven by call-backs: a `Turn` of the listener's, and who sends an errand for it."""
 
     # As defaults of the class these cost nothing for the many requests that need none of them.
-    _is_begun = _is_whole = _is_opened = _is_over = _is_paused = _is_stream = _was_renewed = False
+    _is_begun = _is_whole = _is_opened = _is_over = _is_paused = _is_stream = False
     _overflow: Refusal | None = None
+    _key: ClientKey | None = None
+    _model: str | None = None
     _request: Request | None = None
-    _choice: "Choice | None" = None
-    _next_account = 0
-    _faults: tuple[TokenferryError, ...] = ()
-    _account: "Account | None" = None
-    _credential: Credential | None = None
-    _task: "asyncio.Task[None] | None" = None
-    _call: "Call | None" = None
-    _held: "_Held | None" = None
-    _passage: "Passage | None" = None
+    _journey: Journey | None = None
+    _errand: Errand | None = None
+    _passage: Passage | None = None
 
     def __init__(self, desk: Desk, head: Head, answering: Answering, record: Record, *, is_inference: bool) -> None:
         self.answering = answering
@@ -108,26 +88,26 @@ class Exchange:
                 self._is_begun = True
                 self._begin()
             if self._overflow is not None:
-                self._fail(self._overflow)
+                self.fail(self._overflow)
             elif self._is_whole:
                 self._is_opened = True
                 self._open()
         except Exception as fault:  # noqa: BLE001  # told to the client, and those that are no answer to the log
-            self._fail(fault)
+            self.fail(fault)
 
     def pause(self) -> None:
         self._is_paused = True
-        if self._call is not None:
-            self._call.pause()
+        if self._errand is not None:
+            self._errand.pause()
 
     def resume(self) -> None:
         self._is_paused = False
-        if self._call is not None:
-            self._call.resume()
+        if self._errand is not None:
+            self._errand.resume()
 
     def refuse(self, refusal: Refusal) -> None:
         self.answering.keep = False
-        self._fail(refusal)
+        self.fail(refusal)
 
     def gone(self) -> None:
         if not self._is_over:
@@ -135,52 +115,43 @@ class Exchange:
             self._record.error = "client_gone"
             self._conclude()
 
-    # What the upstream tells.
+    # What its errand tells.
 
-    def on_head(self, head: AnswerHead) -> None:
-        try:
-            self._weigh(head)
-        except Exception as fault:  # noqa: BLE001  # see `proceed`
-            self._fail(fault)
+    def begin(self, head: AnswerHead, down: Down) -> None:
+        """Begin to pass the answer on: from here on nothing is sent again."""
+        self._body.release()
+        found = self._passage = passage(head.status, down, self._record)
+        if type(found) is EventPassage:
+            self._is_stream = True
+            self._desk.streams += 1
+        self._start(head.status, down.lines, down.length)
 
-    def on_body(self, chunk: bytes) -> None:
+    def feed(self, chunk: bytes) -> None:
         passage = self._passage
-        try:
-            if passage is None:
-                self._hold(chunk)
-                return
-            passing = passage.feed(chunk)
-            if passing:
-                self._record.bytes_out += len(passing)
-                self.answering.write(passing)
-            if passage.is_over:
-                self._end()
-        except Exception as fault:  # noqa: BLE001  # see `proceed`
-            self._fail(fault)
+        assert passage is not None
+        passing = passage.feed(chunk)
+        if passing:
+            self._record.bytes_out += len(passing)
+            self.answering.write(passing)
+        if passage.is_over:
+            self._end()
 
-    def on_end(self) -> None:
-        self._call = None
-        try:
-            if self._passage is None:
-                self._renew()
-                return
+    def end(self) -> None:
+        if not self._is_over:
+            assert self._passage is not None
             self._write(self._passage.end())
             self._end()
-        except Exception as fault:  # noqa: BLE001  # see `proceed`
-            self._fail(fault)
 
-    def on_failure(self, failure: UpstreamError) -> None:
-        self._call = None
-        try:
-            if self._passage is None:
-                self._fail(failure)
-            elif (rest := self._passage.cut(failure)) is None:
-                self._cut()
-            else:
-                self._write(rest)
-                self._end()
-        except Exception as fault:  # noqa: BLE001  # see `proceed`
-            self._fail(fault)
+    def cut(self, failure: UpstreamError) -> None:
+        if self._is_over:
+            return
+        assert self._passage is not None
+        rest = self._passage.cut(failure)
+        if rest is None:
+            self._cut()
+        else:
+            self._write(rest)
+            self._end()
 
     # One step after the other.
 
@@ -190,7 +161,8 @@ class Exchange:
         if not head.has_room:
             raise no_room()
         read = head.read
-        record.client = desk.guard.admit(read, head.address, has_body=head.method == "POST").name
+        self._key = desk.guard.admit(read, head.address, has_body=head.method == "POST")
+        record.client = self._key.name
         if read.session is not None:
             record.session = told(read.session)
             record.agent = None if read.agent is None else told(read.agent)
@@ -202,161 +174,44 @@ class Exchange:
             self.answering.go_on()
 
     def _open(self) -> None:
-        """The request is there as a whole: find who serves it."""
+        """The request is there as a whole: find who serves it, and send it."""
         head, record, body = self._head, self._record, self._body
         record.bytes_in = body.size
-        self._request = Request(head.method, head.target, head.read, body)
+        request = self._request = Request(head.method, head.target, head.read, body, is_inference=self._is_inference)
         if self._is_inference:
             facts = facts_of(body)
-            self._request.wants_stream = facts.stream
+            request.wants_stream = facts.stream
+            self._model = facts.model
             record.model = None if facts.model is None else told(facts.model)
+            assert self._key is not None
+            check_models(self._key, (facts.model,))
         record.decision = Decision()
-        self._choose()
+        self._set_out()
 
-    def _choose(self) -> None:
-        record = self._record
+    def _set_out(self) -> None:
+        head, record, relay = self._head, self._record, self._relay
         assert record.decision is not None
-        choice = self._choice = record.decision.choice = self._relay.choose()
-        record.provider = choice.provider.name
-        self._try_next()
-
-    def _try_next(self) -> None:
-        """Send it with the first account that has a credential; nothing was sent yet, so the next one may be asked."""
-        choice, relay = self._choice, self._relay
-        assert choice is not None
-        while self._next_account < len(choice.accounts):
-            account = choice.accounts[self._next_account]
-            self._next_account += 1
-            credential = relay.source.fresh(account.name)
-            if credential is None:
-                self._resolve(account, self._resolved)
-                return
-            self._send(account, credential)
-            return
-        raise combined([*self._faults])
-
-    def _resolve(self, account: Account, then: "Callable[[Account, Credential | TokenferryError], None]") -> None:
-        async def resolve() -> None:
-            found: Credential | TokenferryError
-            try:
-                found = await self._relay.source.aresolve(account.name)
-            except TokenferryError as fault:
-                found = fault
-            except Exception as fault:  # noqa: BLE001  # see `proceed`
-                self._fail(fault)
-                return
-            if not self._is_over:
-                self._task = None
-                try:
-                    then(account, found)
-                except Exception as fault:  # noqa: BLE001  # see `proceed`
-                    self._fail(fault)
-
-        self._task = asyncio.get_running_loop().create_task(resolve())
-
-    def _resolved(self, account: Account, found: Credential | TokenferryError) -> None:
-        if not isinstance(found, TokenferryError):
-            self._send(account, found)
-            return
-        logger.warning("account %s is passed over: %s", account.name, found)
-        assert self._record.decision is not None
-        self._record.decision.passed_over.append((account.name, str(found)))
-        self._faults = (*self._faults, found)
-        self._try_next()
-
-    def _send(self, account: Account, credential: Credential) -> None:
-        record, choice, request = self._record, self._choice, self._request
-        assert choice is not None
-        assert request is not None
-        assert record.decision is not None
-        if not self._relay.is_current(choice.provider):
-            self._catch_up()
-            return
-        self._account, self._credential = account, credential
-        record.account = account.name
-        record.attempts += 1
-        record.upstream_status = None
-        record.decision.attempts.append(Attempt(account.name, credential.secret.fingerprint))
-        self._call = self._relay.send(
-            request, choice.provider, account, credential, self, is_inference=self._is_inference
+        assert self._request is not None
+        assert self._key is not None
+        lineup = relay.lineup()
+        record.decision.rule = lineup.rule
+        is_message = head.path == _MESSAGES
+        journey = self._journey = relay.journey(
+            lineup, head.read, head.headers, key=self._key, model=self._model, is_side=not is_message
         )
+        errand = self._errand = Errand(self, relay, self._request, journey, record, is_gated=is_message)
         if self._is_paused:
-            self._call.pause()
+            errand.pause()
+        errand.go()
 
-    def _catch_up(self) -> None:
-        """The credential may be meant for another host than the one chosen: begin anew if nothing was sent."""
+    def start_anew(self) -> None:
         if self._record.attempts or self._relay is self._desk.relay:
             message = "the provider's address changed in the middle of this request; send it again"
             raise Refusal(503, "api_error", message, should_retry=True, retry_after=1, cause="reconfigured")
         self._relay = self._desk.relay
-        self._next_account = 0
-        self._choose()
-
-    def _weigh(self, head: AnswerHead) -> None:
-        """Pass the answer on, or hold it until it is known whether it passes."""
-        record = self._record
-        assert record.decision is not None
-        record.upstream_status = record.decision.attempts[-1].status = head.status
-        if head.status != _UNAUTHORIZED:
-            self._pass(head)
-            return
-        assert self._account is not None
-        if not isinstance(self._credential, OAuthToken):
-            logger.warning("account %s: its %s was refused by the provider", self._account.name, self._credential.kind)  # type: ignore[union-attr]
-            self._pass(head)
-        elif self._was_renewed:
-            logger.warning("account %s: its renewed token was refused, too", self._account.name)
-            self._pass(head)
-        else:
-            self._held = _Held(head)
-
-    def _hold(self, chunk: bytes) -> None:
-        held = self._held
-        assert held is not None
-        held.size += len(chunk)
-        held.chunks.append(chunk)
-        if held.size > _HELD_LIMIT:
-            assert self._choice is not None
-            host = self._relay.host(self._choice.provider)
-            raise BadAnswer(host, f"a body of more than {_HELD_LIMIT} bytes", after_head=True)
-
-    def _renew(self) -> None:
-        """The token was refused: send the request once more if there is another one."""
-        assert self._account is not None
-        assert self._credential is not None
-        self._was_renewed = True
-        self._relay.source.invalidate(self._account.name, self._credential.secret)
-        self._resolve(self._account, self._renewed)
-
-    def _renewed(self, account: Account, found: Credential | TokenferryError) -> None:
-        assert self._credential is not None
-        assert self._held is not None
-        if isinstance(found, TokenferryError):
-            logger.warning("account %s: its token was refused by the provider: %s", account.name, found)
-        elif found.secret == self._credential.secret:
-            logger.warning("account %s: its token was refused by the provider, and there is no other", account.name)
-        else:
-            self._held = None
-            self._send(account, found)
-            return
-        held, self._held = self._held, None
-        self._pass(held.head)
-        for chunk in held.chunks:
-            self.on_body(chunk)
-        self.on_end()
-
-    def _pass(self, head: AnswerHead) -> None:
-        """Begin to pass the answer on: from here on nothing is sent again."""
-        headers = self._relay.down(head)
-        self._request = None
-        self._body.release()
-        found = self._passage = passage(head.status, headers, self._record)
-        if type(found) is EventPassage:
-            self._is_stream = True
-            self._desk.streams += 1
-        self._start(head.status, headers.lines, headers.length)
-        if self._is_stream:
-            self.answering.flush()
+        if self._errand is not None:
+            self._errand.close()
+        self._set_out()
 
     def _start(self, status: int, lines: list[bytes], length: int | None) -> None:
         record = self._record
@@ -381,7 +236,7 @@ class Exchange:
             self._conclude()
             self.answering.cut()
 
-    def _fail(self, fault: Exception) -> None:
+    def fail(self, fault: Exception) -> None:
         """Tell the client what went wrong, if anything can still be told."""
         if self._is_over:
             return
@@ -407,13 +262,12 @@ class Exchange:
         desk, record = self._desk, self._record
         record.duration = desk.clock() - self._started
         self._body.release()
-        self._request = self._held = None
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
-        if self._call is not None:
-            self._call.abort()
-            self._call = None
+        if self._errand is not None:
+            self._errand.close()
+            self._errand = None
+        self._request = None
+        if self._journey is not None and record.decision is not None:
+            record.decision.story = self._journey.story
         desk.in_flight -= 1
         if self._is_stream:
             desk.streams -= 1

@@ -22,13 +22,16 @@ class ClientGone(Exception):  # noqa: N818  # nothing went wrong: nobody is ther
 class Request:
     """One request to relay. Its repr shows neither headers nor body."""
 
-    __slots__ = ("body", "head", "method", "target", "wants_stream")
+    __slots__ = ("body", "head", "is_inference", "method", "target", "wants_stream")
 
-    def __init__(self, method: str, target: bytes, head: RequestHead, body: "Body") -> None:
+    def __init__(
+        self, method: str, target: bytes, head: RequestHead, body: "Body", *, is_inference: bool = False
+    ) -> None:
         self.method = method
         self.target = target
         self.head = head
         self.body = body
+        self.is_inference = is_inference
         self.wants_stream = False
         """Whether the answer is to be a stream."""
 

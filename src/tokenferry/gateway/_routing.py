@@ -1,43 +1,47 @@
-"""Which provider and accounts serve a request, when nothing but `[gateway]` routes."""
+"""Which providers and accounts serve a request, when nothing but `[gateway]` routes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tokenferry.gateway._answers import Refusal
+from tokenferry.pool import Roster, roster_of
 from tokenferry.providers import Provider
 from tokenferry.settings import GatewaySettings
 from tokenferry.stores import Account
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """The provider, those of its accounts that may serve, best first, and by which rule."""
+class Lineup:
+    """The providers with their accounts that may serve, in order, and by which rule."""
 
-    provider: Provider
-    accounts: tuple[Account, ...]
+    rosters: tuple[Roster, ...]
     rule: str = "it is the one enabled provider that has accounts"
+    pinned: str | None = None
+    """The only account that may."""
 
 
-def choose(settings: GatewaySettings, providers: Mapping[str, Provider], accounts: Sequence[Account]) -> Choice:
+def line_up(settings: GatewaySettings, providers: Mapping[str, Provider], accounts: Sequence[Account]) -> Lineup:
     """Choose by configuration alone. Raises `Refusal` that says what is missing and how to add it."""
     if settings.account is not None:
-        return _pinned(settings.account, providers, accounts)
+        return _pinned(settings.account, settings, providers, accounts)
     names = settings.providers or tuple(providers)
-    usable = [choice for name in names if (choice := _choice(providers.get(name), accounts))]
+    usable = tuple(roster for name in names if (roster := _roster(providers.get(name), accounts)) is not None)
     if not usable:
         raise _no_account(settings, providers, accounts)
-    if len(usable) > 1 and not settings.providers:
-        found = ", ".join(choice.provider.name for choice in usable)
+    if settings.providers:
+        return Lineup(usable, "they are those of [gateway] providers that have accounts, in its order")
+    if len(usable) > 1:
+        found = ", ".join(roster.provider for roster in usable)
         raise _refusal(
             f"several providers have accounts ({found}); say in which order they serve: "
             "set providers = [...] under [gateway] in config.toml"
         )
-    if settings.providers:
-        return replace(usable[0], rule="it is the first in [gateway] providers that has accounts")
-    return usable[0]
+    return Lineup(usable)
 
 
-def _pinned(name: str, providers: Mapping[str, Provider], accounts: Sequence[Account]) -> Choice:
+def _pinned(
+    name: str, settings: GatewaySettings, providers: Mapping[str, Provider], accounts: Sequence[Account]
+) -> Lineup:
     account = next((one for one in accounts if one.name == name), None)
     if account is None:
         known = ", ".join(one.name for one in accounts) or "none"
@@ -45,22 +49,22 @@ def _pinned(name: str, providers: Mapping[str, Provider], accounts: Sequence[Acc
             f"[gateway] account names {name!r}, which does not exist (accounts: {known}); "
             f"add it with: tokenferry accounts add {name} --provider anthropic"
         )
-    choice = _choice(providers.get(account.provider), [account])
-    if choice is None:
+    names = dict.fromkeys((account.provider, *(settings.providers or providers)))
+    rosters = [_roster(providers.get(one), accounts) for one in names]
+    usable = tuple(roster for roster in rosters if roster is not None and name in roster.by_name)
+    if not usable:
         raise _refusal(
             f"[gateway] account names {name!r}, but provider {account.provider!r} is not declared, not enabled, or "
             f"does not list it; mend [[providers]] {account.provider} in config.toml"
         )
-    return replace(choice, rule="[gateway] account names the account")
+    return Lineup(usable[:1], "[gateway] account names the account", name)
 
 
-def _choice(provider: Provider | None, accounts: Sequence[Account]) -> Choice | None:
+def _roster(provider: Provider | None, accounts: Sequence[Account]) -> Roster | None:
     if provider is None or not provider.is_served:
         return None
-    own = {account.name: account for account in accounts if account.provider == provider.name}
-    names = own if provider.accounts is None else provider.accounts
-    chosen = tuple(own[name] for name in names if name in own)
-    return Choice(provider, chosen) if chosen else None
+    roster = roster_of(provider, accounts)
+    return roster if roster.members else None
 
 
 def _no_account(settings: GatewaySettings, providers: Mapping[str, Provider], accounts: Sequence[Account]) -> Refusal:
@@ -77,7 +81,7 @@ def _why_not(account: Account, settings: GatewaySettings, providers: Mapping[str
     if not provider.enabled:
         return f"provider {provider.name} is not enabled"
     if not provider.is_served:
-        return f"provider {provider.name} speaks {provider.wire_format}'s format, which is not translated yet"
+        return f"provider {provider.name} speaks {provider.wire_format}, which isn't relayed"
     if settings.providers and provider.name not in settings.providers:
         return f"provider {provider.name} is not in [gateway] providers"
     return f"not among the accounts of provider {provider.name}"

@@ -117,6 +117,11 @@ class DocumentNotes:
         return _object(b"".join(self._chunks))
 
 
+def type_of(data: bytes) -> str:
+    """The type that an event's data names; empty for none."""
+    return _text(_object(data).get("type")) or ""
+
+
 def error_type(document: dict[str, Any]) -> str | None:
     """The type of an error in Anthropic's envelope; None for what is none, or could not be one's name."""
     error = document.get("error")
