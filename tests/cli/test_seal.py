@@ -211,3 +211,26 @@ def test_nothing_of_sealing_is_imported_where_nothing_is_sealed(home: Home) -> N
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
     assert done.stdout == "abc\n[]\n"
+
+
+def test_a_sealed_export_is_imported_again_and_by_nobody_without_the_key(
+    sealed: str, home: Home, key_file: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "backups" / "work.json"
+    file.parent.mkdir(mode=0o700)
+    outcome = tokenferry("export", "work", "--to", "key-file", str(file), "--sealed")
+    assert outcome.code == 0, outcome
+    assert not shows(file.read_text(), KEY)
+    assert file.stat().st_mode & 0o7777 == 0o600
+    piped = tokenferry("export", "work", "--to", "env", "-", "--sealed", "--force")
+    assert not shows(piped.out, KEY)
+    assert tokenferry("accounts", "remove", "work", "--yes").code == 0
+    assert tokenferry("import", str(file), "--name", "again", "--yes").code == 0
+    assert tokenferry("token", "again").out == f"{KEY}\n"
+    assert tokenferry("accounts", "remove", "again", "--yes").code == 0
+    assert tokenferry("import", "-", "--name", "piped", "--yes", stdin=piped.out).code == 0
+    assert tokenferry("token", "piped").out == f"{KEY}\n"
+    for options in (("--to", "pool"), ("--to", "bundle", str(tmp_path / "x"), "--with-chain")):
+        assert tokenferry("export", "piped", *options, "--sealed").code == 2
+    key_file.rename(key_file.with_name("away"))
+    assert tokenferry("import", str(file), "--name", "more", "--yes").code == 6

@@ -10,6 +10,7 @@ from tokenferry.accounts._machine import machine_id
 from tokenferry.accounts._offer import Found, Offer
 from tokenferry.accounts._publication import Content, Publication
 from tokenferry.accounts._publish import Publications, Standing
+from tokenferry.accounts._sealed_export import open_export, seal_export
 from tokenferry.accounts._sealing import Sealing, SealResult, SealState, SealWord, lies_in, seal_state
 from tokenferry.accounts._sources import Surroundings, attachable, look_around, look_into, look_through
 
@@ -52,10 +53,12 @@ __all__ = [
     "look_through",
     "machine_id",
     "make_offers",
+    "open_export",
     "parse_max_age",
     "pending_hand_over",
     "read_credential",
     "refuse_temporary",
+    "seal_export",
     "seal_state",
     "span_text",
     "take_back",

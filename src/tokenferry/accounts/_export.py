@@ -1,5 +1,6 @@
 """An account's credential in the formats of other programs."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -15,6 +16,7 @@ from tokenferry.formats import (
     upsert_pool,
     without_refresh,
 )
+from tokenferry.secret import HiddenBytes
 from tokenferry.stores import (
     DISK,
     Disk,
@@ -83,9 +85,10 @@ def write_export(
     with_chain: bool,
     locks: Path,
     limit: Limit | None = None,
+    wrap: Callable[[HiddenBytes], bytes] = lambda content: content,
     disk: Disk = DISK,
 ) -> None:
-    """Put the credential into a file of that format, durably and 0600.
+    """Put the credential into a file of that format, durably and 0600; `wrap` makes another content of a new file's.
 
     Raises `UsageError` for a file that is there already (of several accounts: for what can't be put into it) or that
     lies under the temporary folder, `UnsafeFile`, `CorruptFile`, `Conflict`, `StorageFailed`.
@@ -94,7 +97,8 @@ def write_export(
     with FileLock(path, locks).held(_LOCK_WAIT):
         remove_leftovers(path, disk=disk)
         if target not in SHARED_TARGETS:
-            create_private_file(path, exported(target, credential, key=key, with_chain=with_chain), disk=disk)
+            content = HiddenBytes(exported(target, credential, key=key, with_chain=with_chain))
+            create_private_file(path, HiddenBytes(wrap(content)), disk=disk)
             return
         present = _present(path)
         try:

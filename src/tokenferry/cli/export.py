@@ -1,6 +1,8 @@
 import os
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -15,6 +17,7 @@ from tokenferry.accounts import (
     hand_over,
     pending_hand_over,
     refuse_temporary,
+    seal_export,
     take_back,
     write_export,
 )
@@ -28,6 +31,7 @@ from tokenferry.credentials import Credential
 from tokenferry.errors import UsageError
 from tokenferry.settings import Home
 from tokenferry.state import Scope, State
+from tokenferry.stores import HiddenBytes, Seal
 
 app = new_app()
 
@@ -42,6 +46,7 @@ _MIN_TTL: Final = 600.0
         "tokenferry export work --to bundle login.json --with-chain    give the login up",
         "tokenferry export work --to pool                          into Claude Code's pool file",
         "tokenferry export work --to key-file - | ssh host 'umask 077; cat > key'",
+        "tokenferry export work --to bundle backup.json --sealed       that this home's key alone opens",
     ),
 )
 def export(
@@ -64,6 +69,9 @@ def export(
     take_back_: Annotated[
         bool, typer.Option("--take-back", help="Take a login back whose hand-over was cut short.")
     ] = False,
+    sealed: Annotated[
+        bool, typer.Option("--sealed", help="Encrypt it with the key of this sealed home; import opens it.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Write to stdout even if it is a terminal.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask whether a hand-over is meant.")] = False,
 ) -> None:
@@ -80,6 +88,8 @@ def export(
         return
     if to is None:
         raise UsageError("say in which format with --to: bundle, claude-code, pool, profile, ccm, env or key-file")
+    if sealed and with_chain:
+        raise UsageError("a login is handed over to a program that must be able to read it; leave --sealed out")
     path = _path(home, to, file)
     document = broker.book.read(name)
     begun = pending_hand_over(document) if with_chain else None
@@ -90,11 +100,14 @@ def export(
     if with_chain:
         _hand_over(broker, home, name, to=to, path=path, key=key, is_begun=begun is not None, yes=yes)
         return
+    wrap = partial(seal_export, target=to, name=name, seal=Seal.of(home)) if sealed else _as_it_is
     if path is None:
-        _to_stdout(home, name, to, credential, key=key, force=force)
+        _to_stdout(home, name, to, credential, key=key, force=force, wrap=wrap)
         return
+    if sealed and to in SHARED_TARGETS:
+        wrap(HiddenBytes())  # which says why not
     limit = _limit(home, name) if to == "pool" else None
-    write_export(path, to, credential, key=key, with_chain=False, locks=home.locks, limit=limit)
+    write_export(path, to, credential, key=key, with_chain=False, locks=home.locks, limit=limit, wrap=wrap)
     note_change(home, "account.export", name, target=to, fingerprint=credential.secret.fingerprint)
     lives = "" if credential.expires_at is None else f", which expires at {moment(credential.expires_at)}"
     say(f"exported account {name} to {path} ({to}, fingerprint {credential.secret.fingerprint}{lives})")
@@ -126,10 +139,23 @@ def _limit(home: Home, name: str) -> Limit | None:
     return Limit(bool(left), max((until for until in left if until is not None), default=None))
 
 
-def _to_stdout(home: Home, name: str, to: Target, credential: Credential, *, key: str | None, force: bool) -> None:
+def _as_it_is(content: HiddenBytes) -> HiddenBytes:
+    return content
+
+
+def _to_stdout(
+    home: Home,
+    name: str,
+    to: Target,
+    credential: Credential,
+    *,
+    key: str | None,
+    force: bool,
+    wrap: Callable[[HiddenBytes], HiddenBytes],
+) -> None:
     if sys.stdout.isatty() and not force:
         raise UsageError("stdout is a terminal, which would show the secret; name a file, or give --force")
-    sys.stdout.write(exported(to, credential, key=key).decode("ascii"))
+    sys.stdout.write(wrap(HiddenBytes(exported(to, credential, key=key))).decode("ascii"))
     sys.stdout.flush()
     note_change(home, "account.export", name, target=to, fingerprint=credential.secret.fingerprint)
 

@@ -18,6 +18,7 @@ from tokenferry.accounts import (
     look_into,
     look_through,
     make_offers,
+    open_export,
 )
 from tokenferry.audit import note_change
 from tokenferry.broker import Broker
@@ -27,11 +28,11 @@ from tokenferry.cli._output import moment, note, say, say_json, table
 from tokenferry.cli._profile import account_of_profile
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.credentials import Credential, OAuthToken
-from tokenferry.errors import TokenferryError, UsageError
+from tokenferry.errors import TokenferryError, UnsafeFile, UsageError
 from tokenferry.formats import Format
 from tokenferry.settings import Home
 from tokenferry.state import Cooldown, Scope, State
-from tokenferry.stores import FileLock, HiddenBytes
+from tokenferry.stores import FileLock, HiddenBytes, Seal, read_private_file
 
 Look: TypeAlias = Callable[[], list[Offer]]
 Result: TypeAlias = Literal["imported", "skipped", "failed"]
@@ -114,12 +115,15 @@ def _look(
     """What looks at the place meant, each time anew."""
     around = Surroundings(os.environ, Path.home(), home.locks, os.environ.get("USER", ""))
     piped = HiddenBytes(read_secret("credential")) if path == "-" else None
+    where = "stdin" if path in {None, "-"} else str(Path(str(path)).absolute())
+    if (opened := _opened(home, piped, path, where)) is not None:
+        piped, form = opened
 
     def look() -> list[Offer]:
         if path is None:
             found = list(look_around(around))
         elif piped is not None:
-            found = look_through(piped, form, around, "stdin")
+            found = look_through(piped, form, around, where)
         else:
             found = look_into(Path(path).absolute(), form, around)
         beside = [] if path is None else [one for one in attachable(around) if one not in found]
@@ -128,6 +132,17 @@ def _look(
         )
 
     return look
+
+
+def _opened(home: Home, piped: HiddenBytes | None, path: str | None, where: str) -> tuple[HiddenBytes, Format] | None:
+    """What is in a sealed export, and its format; None for what is none, or isn't there."""
+    if path is None:
+        return None
+    try:
+        raw = HiddenBytes(read_private_file(Path(path).absolute())) if piped is None else piped
+        return open_export(raw, Seal.of(home), where)
+    except (FileNotFoundError, UnsafeFile):
+        return None  # whoever reads it tells
 
 
 class _Allowed:
