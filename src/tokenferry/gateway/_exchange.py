@@ -184,7 +184,8 @@ class Exchange:
             self._model = facts.model
             record.model = None if facts.model is None else told(facts.model)
             assert self._key is not None
-            check_models(self._key, (facts.model,))
+            if self._key.rights.models:
+                check_models(self._key, (facts.model,) if facts.tag is None else (facts.model, facts.tag.model))
         record.decision = Decision()
         self._set_out()
 
@@ -193,7 +194,7 @@ class Exchange:
         assert record.decision is not None
         assert self._request is not None
         assert self._key is not None
-        lineup = relay.lineup()
+        lineup = relay.lineup(self._key)
         record.decision.rule = lineup.rule
         is_message = head.path == _MESSAGES
         journey = self._journey = relay.journey(

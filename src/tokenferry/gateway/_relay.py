@@ -8,7 +8,7 @@ from tokenferry.gateway._credentials import CredentialSource, KeyRing
 from tokenferry.gateway._headers import Down, Presentations
 from tokenferry.gateway._request import Request
 from tokenferry.gateway._request_head import RequestHead
-from tokenferry.gateway._routing import Lineup, line_up
+from tokenferry.gateway._routing import Lineup, line_up, line_up_for
 from tokenferry.gateway._upstreams import Upstreams
 from tokenferry.gateway.upstream import Exchange, Head, Sink
 from tokenferry.pool import Hop, Journey, Pool, Want, affinity_key
@@ -52,7 +52,9 @@ class Relay:
         self._presentations = Presentations()
         self._accounts: Sequence[Account] | None = None
         self._lineup: Lineup | None = None
-        self._hops: dict[str, tuple[Hop, ...]] = {}
+        self._lineups: dict[tuple[str, Rights], Lineup] = {}
+        """Of keys with rights."""
+        self._hops: dict[tuple[Lineup, str], tuple[Hop, ...]] = {}
         self._allowed: dict[Rights, frozenset[str]] = {}
 
     @property
@@ -60,15 +62,29 @@ class Relay:
         """Whether a journey may have to wait for a place."""
         return self.pool.load.is_capped
 
-    def lineup(self) -> Lineup:
-        """Who may serve among the present accounts; it stays the same until they change. Raises `Refusal`."""
+    def lineup(self, key: ClientKey) -> Lineup:
+        """Who of the present accounts may serve this key; it stays the same until they change. Raises `Refusal`."""
         accounts = self.source.listed()
-        if self._lineup is None or accounts is not self._accounts:
-            self._lineup = line_up(self._settings, self._providers, accounts)
+        if accounts is not self._accounts:
             self._accounts = accounts
+            self._lineup = None
+            self._lineups.clear()
             self._hops.clear()
             self._allowed.clear()
+        if not key.rights.is_everything:
+            return self._lineup_for(key, accounts)
+        if self._lineup is None:
+            self._lineup = line_up(self._settings, self._providers, accounts)
         return self._lineup
+
+    def _lineup_for(self, key: ClientKey, accounts: "Sequence[Account]") -> Lineup:
+        known = self._lineups.get((key.name, key.rights))
+        if known is None:
+            if len(self._lineups) >= _MOST_KNOWN:
+                self._lineups.clear()
+            known = line_up_for(key, self._settings, self._providers, accounts)
+            self._lineups[key.name, key.rights] = known
+        return known
 
     def journey(
         self,
@@ -84,7 +100,6 @@ class Relay:
         rights, pinned, allowed = key.rights, lineup.pinned, None
         if not rights.is_everything:
             allowed = self._allowed_to(rights, lineup)
-            pinned = rights.pin or pinned
         want = Want(self._affinity(key.id, head, headers), allowed, pinned, is_side)
         return self.pool.journey(self._hops_for(lineup, model or ""), want)
 
@@ -126,11 +141,11 @@ class Relay:
         return Down(head.headers, with_limits=is_the_callers, may_retry=status != _UNAUTHORIZED)
 
     def _hops_for(self, lineup: Lineup, model: str) -> tuple[Hop, ...]:
-        hops = self._hops.get(model)
+        hops = self._hops.get((lineup, model))
         if hops is None:
             if len(self._hops) >= _MOST_KNOWN:
                 self._hops.clear()
-            hops = self._hops[model] = tuple(Hop(roster, model) for roster in lineup.rosters)
+            hops = self._hops[lineup, model] = tuple(Hop(roster, model) for roster in lineup.rosters)
         return hops
 
     def _allowed_to(self, rights: "Rights", lineup: Lineup) -> frozenset[str]:

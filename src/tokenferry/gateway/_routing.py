@@ -1,12 +1,13 @@
 """Which providers and accounts serve a request, when nothing but `[gateway]` routes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tokenferry.gateway._answers import Refusal
 from tokenferry.pool import Roster, roster_of
 from tokenferry.providers import Provider
 from tokenferry.settings import GatewaySettings
+from tokenferry.state import ClientKey
 from tokenferry.stores import Account
 
 
@@ -18,6 +19,11 @@ class Lineup:
     rule: str = "it is the one enabled provider that has accounts"
     pinned: str | None = None
     """The only account that may."""
+
+
+class _NoAccount(Refusal):
+    def __init__(self, message: str) -> None:
+        super().__init__(503, "api_error", message, cause="no_account")
 
 
 def line_up(settings: GatewaySettings, providers: Mapping[str, Provider], accounts: Sequence[Account]) -> Lineup:
@@ -32,11 +38,35 @@ def line_up(settings: GatewaySettings, providers: Mapping[str, Provider], accoun
         return Lineup(usable, "they are those of [gateway] providers that have accounts, in its order")
     if len(usable) > 1:
         found = ", ".join(roster.provider for roster in usable)
-        raise _refusal(
+        raise Refusal(
+            503,
+            "api_error",
             f"several providers have accounts ({found}); say in which order they serve: "
-            "set providers = [...] under [gateway] in config.toml"
+            "set providers = [...] under [gateway] in config.toml",
+            cause="no_account",
         )
     return Lineup(usable)
+
+
+def line_up_for(
+    key: ClientKey, settings: GatewaySettings, providers: Mapping[str, Provider], accounts: Sequence[Account]
+) -> Lineup:
+    """The same for a key with rights: among what it may use, and nothing else is told. Raises `Refusal`.
+
+    Its pin goes before `[gateway]`; its other rights only take away from what that allows.
+    """
+    rights = key.rights
+    if rights.pin is not None:
+        settings = replace(settings, account=rights.pin, providers=())
+    served = {name: provider for name, provider in providers.items() if rights.allows_provider(name)}
+    mine = [account for account in accounts if rights.names_account(account.name)]
+    try:
+        if mine and (settings.account is None or rights.names_account(settings.account)):
+            lineup = line_up(settings, served, mine)
+            return lineup if rights.pin is None else replace(lineup, rule="the client key is pinned to the account")
+    except _NoAccount:
+        pass  # what it says may be about others
+    raise _NoAccount(f"no account that client key {key.name} may use serves here; see: tokenferry key show {key.name}")
 
 
 def _pinned(
@@ -45,7 +75,7 @@ def _pinned(
     account = next((one for one in accounts if one.name == name), None)
     if account is None:
         known = ", ".join(one.name for one in accounts) or "none"
-        raise _refusal(
+        raise _NoAccount(
             f"[gateway] account names {name!r}, which does not exist (accounts: {known}); "
             f"add it with: tokenferry accounts add {name} --provider anthropic"
         )
@@ -53,7 +83,7 @@ def _pinned(
     rosters = [_roster(providers.get(one), accounts) for one in names]
     usable = tuple(roster for roster in rosters if roster is not None and name in roster.by_name)
     if not usable:
-        raise _refusal(
+        raise _NoAccount(
             f"[gateway] account names {name!r}, but provider {account.provider!r} is not declared, not enabled, or "
             f"does not list it; mend [[providers]] {account.provider} in config.toml"
         )
@@ -67,11 +97,13 @@ def _roster(provider: Provider | None, accounts: Sequence[Account]) -> Roster | 
     return roster if roster.members else None
 
 
-def _no_account(settings: GatewaySettings, providers: Mapping[str, Provider], accounts: Sequence[Account]) -> Refusal:
+def _no_account(
+    settings: GatewaySettings, providers: Mapping[str, Provider], accounts: Sequence[Account]
+) -> _NoAccount:
     if not accounts:
-        return _refusal("there is no account yet; add one with: tokenferry accounts add NAME --provider anthropic")
+        return _NoAccount("there is no account yet; add one with: tokenferry accounts add NAME --provider anthropic")
     found = ", ".join(f"{account.name} ({_why_not(account, settings, providers)})" for account in accounts)
-    return _refusal(f"no account may serve here: {found}; mend config.toml, or see: tokenferry accounts list")
+    return _NoAccount(f"no account may serve here: {found}; mend config.toml, or see: tokenferry accounts list")
 
 
 def _why_not(account: Account, settings: GatewaySettings, providers: Mapping[str, Provider]) -> str:
@@ -85,7 +117,3 @@ def _why_not(account: Account, settings: GatewaySettings, providers: Mapping[str
     if settings.providers and provider.name not in settings.providers:
         return f"provider {provider.name} is not in [gateway] providers"
     return f"not among the accounts of provider {provider.name}"
-
-
-def _refusal(message: str) -> Refusal:
-    return Refusal(503, "api_error", message, cause="no_account")

@@ -38,11 +38,13 @@ class Rights:
     def allows_provider(self, name: str) -> bool:
         return not self.providers or name in self.providers
 
+    def names_account(self, name: str) -> bool:
+        """Tell whether an account is one that the key's holder may be served by, and told of."""
+        return (self.pin is None or name == self.pin) and (not self.accounts or name in self.accounts)
+
     def allows_account(self, name: str, provider: str) -> bool:
-        """Tell whether an account may serve, and be named to, the key's holder."""
-        if self.pin is not None and name != self.pin:
-            return False
-        return (not self.accounts or name in self.accounts) and self.allows_provider(provider)
+        """Tell whether an account may serve the key's holder at a provider."""
+        return self.names_account(name) and self.allows_provider(provider)
 
 
 EVERYTHING: Final = Rights()
