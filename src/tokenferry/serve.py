@@ -275,7 +275,8 @@ def _run(
             access_log.later(partial(tell, line if worker is None else f"worker {worker.number}: {line}"))
 
         metrics = Metrics(broker, upstreams, states=states, board=board, place=place)
-        parts = Parts(home, broker, state.keys, state.logins, secret, where.urls, where.hosts, states)
+        own_hosts = set(where.hosts)
+        parts = Parts(home, broker, state.keys, state.logins, secret, where.urls, own_hosts, states)
         if parts.base is not None:
             broker.login_page = f"{parts.base}{LOGIN_PAGE}"
         admin = Admin(parts)
@@ -301,6 +302,8 @@ def _run(
             gateway.relay = relay(settings=new.gateway)
             hosts = where.hosts_with(new.server.allowed_hosts)
             guard.answer_to(hosts, TrustedProxies(new.server.trusted_proxies))
+            own_hosts.intersection_update(hosts)
+            own_hosts.update(hosts)
             listener.drain_for(new.server.drain)
             adopted(new)
             metrics.note_reload(adopted=True)
@@ -328,7 +331,7 @@ def _run(
         )
         probe = UsageProbe(
             state.cooldowns,
-            providers=broker.providers,
+            providers=lambda: broker.providers,
             accounts=broker.accounts,
             resolve=broker.resolve,
             send=send,

@@ -32,12 +32,16 @@ class World:
     asked: list[TokenRequest] = field(default_factory=list)
     answer: Transmission | None = None
     fault: Exception | None = None
+    providers: dict[str, Provider] = field(default_factory=dict)
+    meanwhile: dict[str, Provider] = field(default_factory=dict)
 
     def probe(self, seed: int = 1, start: Callable[[Callable[[], None]], None] = lambda work: work()) -> UsageProbe:
         provider = Provider("mine", "mine", "https://llm.example", usage_url="{base_url}/api/oauth/usage")
         return UsageProbe(
             self.state.cooldowns,
-            providers={"mine": provider, "bare": Provider("bare", "bare", "https://llm.example")},
+            providers=lambda: (
+                self.providers or {"mine": provider, "bare": Provider("bare", "bare", "https://llm.example")}
+            ),
             accounts=lambda: [Account("other", "bare", "oauth"), Account("work", "mine", "oauth")],
             resolve=self._resolve,
             send=self._send,
@@ -47,6 +51,7 @@ class World:
         )
 
     def _resolve(self, name: str) -> Credential:
+        self.providers = self.meanwhile or self.providers
         if self.fault is not None:
             raise self.fault
         return OAuthToken(Secret("an-access-token"))
@@ -200,3 +205,15 @@ def test_who_is_watched_and_free_is_not_benched(world: World) -> None:
     look(world, probe)
     assert len(world.asked) == 1
     assert world.untils() == {}
+
+
+def test_a_credential_for_another_address_is_not_sent_to_the_former_one(world: World) -> None:
+    """The configuration changes between the look and the credential."""
+    moved = Provider("mine", "mine", "https://other.example", usage_url="{base_url}/api/oauth/usage")
+    world.meanwhile = {"mine": moved}
+    world.bench()
+    probe = world.probe()
+    look(world, probe)
+    world.now += 300
+    look(world, probe)
+    assert not world.asked

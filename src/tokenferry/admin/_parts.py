@@ -1,4 +1,4 @@
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
@@ -21,7 +21,7 @@ class Parts:
     """What of a gateway the API tells and changes.
 
     `secret` is the gateway's own and known to all of its workers, in their memory alone. `urls` are where it listens,
-    `hosts` the `Host` values it answers to; `states` gives each account's state in a word, by name.
+    `hosts` the `Host` values it answers to by now; `states` gives each account's state in a word, by name.
     """
 
     home: Home
@@ -30,7 +30,7 @@ class Parts:
     logins: Logins
     secret: Secret
     urls: tuple[str, ...] = ()
-    hosts: frozenset[bytes] = frozenset()
+    hosts: Container[bytes] = frozenset()
     states: Callable[[], Mapping[str, str]] = field(default=_no_states)
 
     @property

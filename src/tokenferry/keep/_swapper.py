@@ -36,7 +36,7 @@ class Swapper:
         self._state = State(home.state, now=now)
         self._probe = UsageProbe(
             self._state.cooldowns,
-            providers=broker.providers,
+            providers=lambda: broker.providers,
             accounts=broker.accounts,
             resolve=broker.resolve,
             send=send,

@@ -41,7 +41,7 @@ class UsageProbe:
         self,
         cooldowns: Cooldowns,
         *,
-        providers: Mapping[str, Provider],
+        providers: Callable[[], Mapping[str, Provider]],
         accounts: Callable[[], list[Account]],
         resolve: Callable[[str], Credential],
         send: Callable[[TokenRequest, float], Transmission],
@@ -74,26 +74,27 @@ class UsageProbe:
         if self._is_asking or not (benched or watched):
             return
         for account in self._accounts():
-            provider = self._providers.get(account.provider)
+            provider = self._providers().get(account.provider)
             url = None if provider is None else provider.usage_endpoint
             against = benched.get(account.name, [])
             if url is None or not (against or account.name in watched) or not self._is_due(account.name, against, now):
                 continue
             self._is_asking = True
-            self._start(partial(self._ask, account.name, url, against))
+            self._start(partial(self._ask, account, url, against))
             return
 
     def _is_due(self, account: str, benched: list[Cooldown], now: float) -> bool:
         last = max((self._asked.get(account, 0.0), *(one.noted_at for one in benched)))
         return now - last >= self._pauses.setdefault(account, self._rng.uniform(_LEAST, _MOST))
 
-    def _ask(self, account: str, url: str, benched: list[Cooldown]) -> None:
+    def _ask(self, asked: Account, url: str, benched: list[Cooldown]) -> None:
+        account = asked.name
         self._asked[account] = self._now()
         self._pauses.pop(account, None)
         try:
             if benched and not self._cooldowns.claim(benched[0]):
                 return
-            state = self._answer(account, url)
+            state = self._answer(asked, url)
             if state is not None and not benched:
                 self._note(account, state)
             elif state is not None:
@@ -113,8 +114,12 @@ class UsageProbe:
             )
             self._cooldowns.put(told)
 
-    def _answer(self, account: str, url: str) -> LimitState | None:
+    def _answer(self, asked: Account, url: str) -> LimitState | None:
+        account = asked.name
         headers = self._resolve(account).headers()
+        provider = self._providers().get(asked.provider)
+        if provider is None or provider.usage_endpoint != url:
+            return None  # the configuration has changed: the credential may be meant for another host
         answer = self._send(TokenRequest(url, headers, b"", "GET"), _TIMEOUT)
         state = read_usage(answer.body) if isinstance(answer, Answer) and answer.status == _OK else None
         if state is None:
