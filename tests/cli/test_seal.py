@@ -198,9 +198,47 @@ def test_a_sealed_login_is_renewed_and_stays_sealed(login: Login, sandbox: Sandb
     assert tokenferry("token", "work").out.strip() == renewed.credential.secret.reveal()
 
 
-def test_the_quick_look_steps_aside_for_a_sealed_document(sealed: str) -> None:
+def test_the_quick_look_opens_what_a_key_file_opens_and_leaves_the_rest_to_the_broker(
+    sealed: str, home: Home, key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fresh_token(["work"]) == KEY
+    monkeypatch.delenv("TOKENFERRY_SEAL_KEY_FILE")
+    assert fresh_token(["work"]) == KEY, "the home says where the key is"
+    path = home.accounts / "work.json"
+    whole, marker = path.read_bytes(), home.seal.read_bytes()
+    end = whole.rindex(b'"')
+    for place in {*range(0, len(whole), 7), *range(end - 5, end)}:
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert fresh_token(["work"]) is None
+    path.write_bytes(whole)
+    key_file.chmod(0o644)
+    assert fresh_token(["work"]) is None
+    key_file.chmod(0o600)
+    home.seal.write_bytes(marker.replace(str(key_file).encode(), b"/nowhere/key"))
+    assert fresh_token(["work"]) is None
+    home.seal.write_text(json.dumps({"version": 1, "keys": [{"id": json.loads(whole)["key"], "file": None}]}))
+    assert fresh_token(["work"]) is None, "a keyring takes more than a look"
+    for text in ("{}", "[]", '{"keys": 5}', '{"keys": ["x"]}', '{"keys": [{}]}'):
+        home.seal.write_text(text)
+        assert fresh_token(["work"]) is None
+    home.seal.write_bytes(marker)
+    other = home.accounts / "other.json"
+    other.write_bytes(whole)
+    other.chmod(0o600)
+    assert fresh_token(["other"]) is None
+    key_file.write_text("tfs_" + "0" * 64)
+    assert fresh_token(["work"]) is None
+
+
+def test_the_quick_look_refuses_what_is_too_old_or_used_up(sealed: str, home: Home) -> None:
+    tokenferry("accounts", "set", "work", "--max-age", "9d")
     assert fresh_token(["work"]) is None
     assert tokenferry("token", "work").out == f"{KEY}\n"
+    tokenferry(
+        *("accounts", "add", "con", "--provider", "console"), stdin='{"access_token": "abc", "expires_at": 4000000000}'
+    )
+    assert fresh_token(["con"]) == "abc"
+    assert fresh_token(["con"], now=3_999_999_900) is None
 
 
 def test_nothing_of_sealing_is_imported_where_nothing_is_sealed(home: Home) -> None:
