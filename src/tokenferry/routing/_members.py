@@ -69,6 +69,20 @@ def locate(members: Mapping[Key, msgspec.Raw], text: bytes | memoryview, start: 
         yield Member(key.name, begin, start)
 
 
+def place_of(number: int, members: Mapping[Key, msgspec.Raw], text: bytes) -> tuple[int, int]:
+    """Where the value of the one of this number (from 1) is, without a look at those behind it."""
+    end = begin = 0
+    for raw in members.values():
+        match = _KEY.match(text, end)
+        assert match is not None
+        begin = match.end()
+        end = begin + len(raw)
+        number -= 1
+        if not number:
+            break
+    return begin, end
+
+
 def items(text: bytes, start: int, end: int) -> Iterator[Member]:
     """The items of the array that is `text[start:end]`, which was checked before."""
     for raw in _array.decode(memoryview(text)[start:end]):

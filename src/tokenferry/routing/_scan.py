@@ -4,12 +4,11 @@ import re
 from codecs import utf_8_decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final
 
 import msgspec
 
-from tokenferry.routing._members import Key, TooMany, locate, read_members
+from tokenferry.routing._members import Key, TooMany, locate, place_of, read_members
 from tokenferry.routing._tag import Tag, find_tag, may_hold_tag
 
 LONGEST_MODEL: Final = 512
@@ -166,7 +165,7 @@ def _with_model(body: bytes, members: Mapping[Key, msgspec.Raw]) -> BodyFacts | 
         return Malformed(message, "two_models")
     facts = BodyFacts(body, members, last)
     if place:
-        _, start, end = next(islice(locate(members, body), place - 1, None))
+        start, end = place_of(place, members, body)
         if body[start] == _QUOTE:
             facts.model_at = (start, end)
             facts.model = model = _string(body[start:end])
