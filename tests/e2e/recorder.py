@@ -23,6 +23,7 @@ class Passed:
     headers: tuple[tuple[str, str], ...]
     body_sha256: str
     body_length: int
+    body: bytes = field(repr=False)
 
     def header(self, name: str) -> str | None:
         return next((value for key, value in self.headers if key.lower() == name), None)
@@ -49,7 +50,7 @@ def recording_relay(upstream: str) -> Iterator[Relay]:
         def _pass(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             headers = tuple(self.headers.items())
-            relay.passed.append(Passed(self.command, self.path, headers, sha256(body).hexdigest(), len(body)))
+            relay.passed.append(Passed(self.command, self.path, headers, sha256(body).hexdigest(), len(body), body))
             connection = HTTPConnection(target, timeout=_TIMEOUT)
             try:
                 connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)

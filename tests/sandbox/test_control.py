@@ -194,6 +194,7 @@ def test_requests_are_kept_byte_exact_and_without_secrets(http: httpx2.Client, s
     assert (request["method"], request["path"], request["query"]) == ("POST", "/v1/messages", "beta=true&x=%2F")
     assert request["body_sha256"] == hashlib.sha256(body).hexdigest()
     assert request["body_length"] == len(body)
+    assert request["model"] == "claude-x"
     assert (request["status"], request["account"]) == (401, "alice")
     prints = [hashlib.sha256(secret.encode()).hexdigest()[:8] for secret in (key, token)]
     assert request["credentials"] == sorted(prints)

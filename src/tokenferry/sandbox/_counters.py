@@ -1,4 +1,5 @@
 import hashlib
+import json
 import re
 from collections import Counter, deque
 from typing import Any
@@ -54,6 +55,7 @@ class Counters:
             "headers": [[name, _shown(name, value)] for name, value in request.headers],
             "body_sha256": hashlib.sha256(request.body).hexdigest(),
             "body_length": len(request.body),
+            "model": _model(request.body),
             "account": account,
             "credentials": credentials,
             "status": None,
@@ -77,6 +79,16 @@ class Counters:
 
     def requests(self, last: int) -> list[dict[str, Any]]:
         return [dict(entry) for entry in list(self._requests)[-last:]] if last > 0 else []
+
+
+def _model(body: bytes) -> str | None:
+    """What a body's top level names, if it names one."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    model = document.get("model") if isinstance(document, dict) else None
+    return model if isinstance(model, str) else None
 
 
 def _shown(name: str, value: str) -> str:
