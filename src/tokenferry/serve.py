@@ -50,6 +50,7 @@ from tokenferry.keep import Keeper
 from tokenferry.pool import Pool
 from tokenferry.refresh import send
 from tokenferry.reloading import Reloading
+from tokenferry.routing import Router
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
 from tokenferry.state import State, UsageProbe, local_key
@@ -174,6 +175,7 @@ class PrivateGateway:
         self._settings = config.gateway if account is None else replace(config.gateway, account=account)
         self._pool = Pool(config.pool)
         self._broker = broker or Broker.from_home(home, config)
+        self._router = _router(config)
         self._ring = OneOffKey()
         self._listener: Listener | None = None
         self._thread: threading.Thread | None = None
@@ -201,6 +203,7 @@ class PrivateGateway:
             source=self._broker,
             settings=self._settings,
             keys=self._ring,
+            router=self._router,
             upstreams=upstreams,
             pool=self._pool,
         )
@@ -287,7 +290,7 @@ def _run(
         guard = Guard(state.keys, where.hosts, proxies=proxies, is_remote=where.is_remote)
         gateway = Gateway(
             guard=guard,
-            relay=relay(settings=config.gateway),
+            relay=relay(settings=config.gateway, router=_router(config)),
             access_log=access_log,
             decision_log=decision_log,
             control=admin,
@@ -299,7 +302,7 @@ def _run(
             broker.adopt(new)
             upstreams.adopt(new.gateway, None if reloading is None else reloading.trust)
             pool.configure(new.pool)
-            gateway.relay = relay(settings=new.gateway)
+            gateway.relay = relay(settings=new.gateway, router=_router(new))
             hosts = where.hosts_with(new.server.allowed_hosts)
             guard.answer_to(hosts, TrustedProxies(new.server.trusted_proxies))
             own_hosts.intersection_update(hosts)
@@ -392,6 +395,10 @@ def _listener(
         waiting_for=refreshes,
         hangup=hangup,
     )
+
+
+def _router(config: Config) -> Router:
+    return Router(config.router, config.models, config.providers)
 
 
 def _look_at_accounts(broker: Broker) -> None:

@@ -34,6 +34,7 @@ from tokenferry.gateway.upstream import Timeouts
 from tokenferry.pool import Pool
 from tokenferry.providers import Provider
 from tokenferry.refresh import RefreshStatistics
+from tokenferry.routing import Router
 from tokenferry.secret import Secret
 from tokenferry.settings import GatewaySettings
 from tokenferry.stores import Account
@@ -348,6 +349,7 @@ async def running_gate(
     budget: Budget | None = None,
     decision_log: DecisionLog | None = None,
     pool: Pool | None = None,
+    router: Router | None = None,
     control: Control | None = None,
     bad_keys: BadKeys | None = None,
     sock: socket.socket | None = None,
@@ -365,7 +367,14 @@ async def running_gate(
     records = Records()
     gateway = Gateway(
         guard=Guard(keys, own_hosts("127.0.0.1", port, allowed_hosts), bad_keys=bad_keys),
-        relay=Relay(source=source, settings=settings or GatewaySettings(), keys=keys, upstreams=upstreams, pool=pool),
+        relay=Relay(
+            source=source,
+            settings=settings or GatewaySettings(),
+            keys=keys,
+            upstreams=upstreams,
+            pool=pool,
+            router=router,
+        ),
         access_log=records,
         metrics=Metrics(source, upstreams, states=lambda: {"alice": "fresh"}),
         decision_log=decision_log,

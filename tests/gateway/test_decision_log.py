@@ -152,6 +152,7 @@ async def test_a_request_tells_who_was_passed_over_who_was_chosen_and_what_was_a
         "method": "POST",
         "path": "/v1/messages",
         "model": "claude-sonnet-4-5",
+        "upstream_model": None,
         "provider": "fake",
         "account": "bob",
         "session": None,

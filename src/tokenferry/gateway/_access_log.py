@@ -23,11 +23,15 @@ _MOST_LINES: Final = 100
 _LONGEST: Final = 128
 _BARE: Final = re.compile(r"[A-Za-z0-9._:@/+-]+")
 _NAMES: Final = (
-    "time", "id", "method", "path", "status", "upstream_status", "client", "account", "provider", "model", "error",
-    "first_byte_ms", "ms", "bytes_in", "bytes_out", "attempts", "input_tokens", "output_tokens",
-    "cache_creation_tokens", "cache_read_tokens", "session", "agent", "parent_agent",
+    "time", "id", "method", "path", "status", "upstream_status", "client", "account", "provider", "model",
+    "upstream_model", "error", "first_byte_ms", "ms", "bytes_in", "bytes_out", "attempts", "input_tokens",
+    "output_tokens", "cache_creation_tokens", "cache_read_tokens", "session", "agent", "parent_agent",
 )  # fmt: skip
-_FREE: Final = (_NAMES.index("path"), _NAMES.index("provider"))  # all other words need no quotes
+_FREE: Final = (
+    _NAMES.index("path"),
+    _NAMES.index("provider"),
+    _NAMES.index("upstream_model"),
+)  # all other words need no quotes
 _TOKEN: Final = re.compile(r"(sk-|tf[ka]_|eyJ)[A-Za-z0-9._-]*")
 
 
@@ -76,6 +80,7 @@ class Line:
             record.account,
             record.provider,
             record.model,
+            record.upstream_model,
             record.error,
             None if record.first_byte is None else round(record.first_byte * 1000),
             round(record.duration * 1000),

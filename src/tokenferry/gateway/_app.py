@@ -11,6 +11,7 @@ from tokenferry.gateway._decision_log import DecisionLog
 from tokenferry.gateway._exchange import CLIENT_GONE, Exchange, no_room, refusal_for
 from tokenferry.gateway._guard import Guard
 from tokenferry.gateway._headers import Header
+from tokenferry.gateway._listing import ListingExchange
 from tokenferry.gateway._metrics import GatewayStatistics, Metrics
 from tokenferry.gateway._out import Out
 from tokenferry.gateway._record import Record
@@ -82,6 +83,8 @@ class Gateway:
         if found is None:
             return None
         record = Record(new_request_id(), head.method, told_path(head.path), self._now())
+        if found is Route.MODELS and self.relay.model_list is not None:
+            return ListingExchange(self, head, answering, record, self.relay.model_list)
         return Exchange(self, head, answering, record, is_inference=found is Route.INFERENCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

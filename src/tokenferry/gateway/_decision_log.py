@@ -118,6 +118,7 @@ def decision_of(record: Record) -> Decision:
         "method": record.method,
         "path": record.path,
         "model": record.model,
+        "upstream_model": record.upstream_model,
         "provider": record.provider,
         "account": record.account,
         "session": record.session,

@@ -149,7 +149,7 @@ class Errand:
             if head.status >= _BAD_REQUEST:
                 self._held = _Held(head)
                 return
-            down = self._relay.down(head)
+            down = self._relay.down(head, self._request)
             if self._is_gated and down.is_event_stream:
                 self._held = _Held(head, Gate())
                 self._later(GATE_SECONDS, self._open)
@@ -202,8 +202,10 @@ class Errand:
         """Send it, once there is a credential."""
         step = self._step
         assert step is not None
-        source = self._relay.source
-        if step.renew:
+        source, own = self._relay.source, self._request.own
+        if own is not None:
+            self._send(step, own.credential)
+        elif step.renew:
             assert self._credential is not None
             source.invalidate(step.member.name, self._credential.secret)
             self._resolve(step)
@@ -256,7 +258,8 @@ class Errand:
         record.attempts += 1
         record.upstream_status = None
         self._journey.fingerprint = credential.secret.fingerprint
-        self._call = self._relay.send(self._request, provider, name, credential, self)
+        record.upstream_model = None if step.hop.model == record.requested else step.hop.model
+        self._call = self._relay.send(self._request, step.hop, name, credential, self)
         if self._is_paused:
             self._call.pause()
 
@@ -304,7 +307,7 @@ class Errand:
         self._cancel_timer()
         held = self._held
         assert held is not None
-        self._guarded(lambda: self._serve(held.head, self._relay.down(held.head), held.chunks))
+        self._guarded(lambda: self._serve(held.head, self._relay.down(held.head, self._request), held.chunks))
 
     def _serve(self, head: Head, down: Down, chunks: list[bytes] | None = None) -> None:
         """It is this answer that the client gets."""
@@ -323,7 +326,7 @@ class Errand:
         held = self._held or self._kept
         if held is None:
             raise self._fault if self._fault is not None else combined([*self._faults])
-        self._pass(held.head, self._relay.down(held.head), held.chunks)
+        self._pass(held.head, self._relay.down(held.head, self._request), held.chunks)
         if held.failure is not None:
             self._customer.cut(held.failure)
         elif held.is_whole:

@@ -16,7 +16,6 @@ from tokenferry.gateway._reading import facts_of
 from tokenferry.gateway._record import Decision, Record
 from tokenferry.gateway._relay import Relay
 from tokenferry.gateway._request import Body, Budget, Request, too_large
-from tokenferry.gateway._rights import check_models
 from tokenferry.gateway._turn import Head
 from tokenferry.gateway.upstream import Head as AnswerHead
 from tokenferry.gateway.upstream import UpstreamError
@@ -51,7 +50,6 @@ class Exchange:
     _is_begun = _is_whole = _is_opened = _is_over = _is_paused = _is_stream = False
     _overflow: Refusal | None = None
     _key: ClientKey | None = None
-    _model: str | None = None
     _request: Request | None = None
     _journey: Journey | None = None
     _errand: Errand | None = None
@@ -181,26 +179,23 @@ class Exchange:
         if self._is_inference:
             facts = facts_of(body)
             request.wants_stream = facts.stream
-            self._model = facts.model
+            record.requested = facts.model or ""
             record.model = None if facts.model is None else told(facts.model)
-            assert self._key is not None
-            if self._key.rights.models:
-                check_models(self._key, (facts.model,) if facts.tag is None else (facts.model, facts.tag.model))
         record.decision = Decision()
         self._set_out()
 
     def _set_out(self) -> None:
         head, record, relay = self._head, self._record, self._relay
         assert record.decision is not None
-        assert self._request is not None
-        assert self._key is not None
-        lineup = relay.lineup(self._key)
-        record.decision.rule = lineup.rule
+        request, key = self._request, self._key
+        assert request is not None
+        assert key is not None
+        way = relay.way(self._body.facts, head.read, head.headers, key)
+        record.decision.rule = way.rule
+        request.without_tag, request.own = way.without_tag, way.own
         is_message = head.path == _MESSAGES
-        journey = self._journey = relay.journey(
-            lineup, head.read, head.headers, key=self._key, model=self._model, is_side=not is_message
-        )
-        errand = self._errand = Errand(self, relay, self._request, journey, record, is_gated=is_message)
+        journey = self._journey = relay.journey(way, head.read, head.headers, key=key, is_side=not is_message)
+        errand = self._errand = Errand(self, relay, request, journey, record, is_gated=is_message)
         if self._is_paused:
             errand.pause()
         errand.go()

@@ -8,5 +8,5 @@ def facts_of(body: Body) -> BodyFacts:
     facts = scan(body.chunks)
     if isinstance(facts, Malformed):
         raise Refusal(400, "invalid_request_error", facts.message, cause=facts.cause)
-    body.chunks = [facts.body]
+    body.chunks, body.facts = [facts.body], facts
     return facts

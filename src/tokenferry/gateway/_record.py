@@ -32,6 +32,10 @@ class Record:
     account: str | None = None
     provider: str | None = None
     model: str | None = None
+    requested: str = field(default="", repr=False)
+    """The model in the client's own words, which is told nowhere as it is; `model` is what may be logged of it."""
+    upstream_model: str | None = None
+    """What its provider calls the model, where that is another name."""
     status: int = 0
     upstream_status: int | None = None
     first_byte: float | None = None

@@ -1,25 +1,27 @@
 """What exchanges need to know of accounts and upstreams: which may serve, how one is asked, what the client may see."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from tokenferry.credentials import Credential
 from tokenferry.gateway._answers import Refusal
 from tokenferry.gateway._credentials import CredentialSource, KeyRing
-from tokenferry.gateway._headers import Down, Presentations
+from tokenferry.gateway._headers import Down, Header, Presentations
+from tokenferry.gateway._model_list import ModelList
+from tokenferry.gateway._own_credential import own_credential, presented
 from tokenferry.gateway._request import Request
 from tokenferry.gateway._request_head import RequestHead
-from tokenferry.gateway._routing import Lineup, line_up, line_up_for
+from tokenferry.gateway._rights import check_models
 from tokenferry.gateway._upstreams import Upstreams
+from tokenferry.gateway._ways import Way, Ways
 from tokenferry.gateway.upstream import Exchange, Head, Sink
 from tokenferry.pool import Hop, Journey, Pool, Want, affinity_key
+from tokenferry.routing import BodyFacts, Router
 from tokenferry.settings import GatewaySettings
 from tokenferry.state import ClientKey
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from tokenferry.state import Rights
-    from tokenferry.stores import Account
 
 _MULTIPLE_CHOICES: Final = 300
 _NOT_MODIFIED: Final = 304
@@ -42,66 +44,48 @@ class Relay:
         keys: KeyRing,
         upstreams: Upstreams,
         pool: Pool | None = None,
+        router: Router | None = None,
     ) -> None:
         self.source = source
         self._providers = source.providers
         self.pool = pool or Pool()
-        self._settings = settings
         self._keys = keys
         self._upstreams = upstreams
         self._presentations = Presentations()
-        self._accounts: Sequence[Account] | None = None
-        self._lineup: Lineup | None = None
-        self._lineups: dict[tuple[str, Rights], Lineup] = {}
-        """Of keys with rights."""
-        self._hops: dict[tuple[Lineup, str], tuple[Hop, ...]] = {}
-        self._allowed: dict[Rights, frozenset[str]] = {}
+        router = router or Router()
+        self._ways = Ways(settings, self._providers, router)
+        is_listed = router.models and router.list_models != "upstream"
+        self.model_list = ModelList(router.models) if is_listed else None
+        """The models that are told of besides the upstream's, or in their place; None where there are none."""
+        self.lists_upstreams = router.list_models != "only"
+        self._allowed: dict[tuple[Rights, tuple[Hop, ...]], frozenset[str]] = {}
 
     @property
     def is_capped(self) -> bool:
         """Whether a journey may have to wait for a place."""
         return self.pool.load.is_capped
 
-    def lineup(self, key: ClientKey) -> Lineup:
-        """Who of the present accounts may serve this key; it stays the same until they change. Raises `Refusal`."""
-        accounts = self.source.listed()
-        if accounts is not self._accounts:
-            self._accounts = accounts
-            self._lineup = None
-            self._lineups.clear()
-            self._hops.clear()
-            self._allowed.clear()
-        if not key.rights.is_everything:
-            return self._lineup_for(key, accounts)
-        if self._lineup is None:
-            self._lineup = line_up(self._settings, self._providers, accounts)
-        return self._lineup
-
-    def _lineup_for(self, key: ClientKey, accounts: "Sequence[Account]") -> Lineup:
-        known = self._lineups.get((key.name, key.rights))
-        if known is None:
-            if len(self._lineups) >= _MOST_KNOWN:
-                self._lineups.clear()
-            known = line_up_for(key, self._settings, self._providers, accounts)
-            self._lineups[key.name, key.rights] = known
-        return known
+    def way(self, facts: BodyFacts | None, head: RequestHead, headers: Sequence[Header], key: ClientKey) -> Way:
+        """Whom a request goes to; `facts` are its body's, where it is one that names a model. Raises `Refusal`."""
+        if facts is not None and key.rights.models:
+            check_models(key, self._ways.router.named_by_client(facts))
+        if head.keys and (secret := own_credential(head)) is not None:
+            own = self._ways.own_way(secret, presented(head, secret), facts, headers, key)
+            if own is not None:
+                return own
+        return self._ways.way(self.source.listed(), facts, headers, key)
 
     def journey(
-        self,
-        lineup: Lineup,
-        head: RequestHead,
-        headers: "Sequence[tuple[bytes, bytes]]",
-        *,
-        key: ClientKey,
-        model: str | None,
-        is_side: bool,
+        self, way: Way, head: RequestHead, headers: Sequence[Header], *, key: ClientKey, is_side: bool
     ) -> Journey:
         """Begin a request's way over the accounts that its key may use. Close it when the request has ended."""
-        rights, pinned, allowed = key.rights, lineup.pinned, None
+        if way.own is not None:
+            return Pool().journey(way.hops, Want(is_side=is_side))  # its limits are nobody's here
+        rights, pinned, allowed = key.rights, way.pinned, None
         if not rights.is_everything:
-            allowed = self._allowed_to(rights, lineup)
+            allowed = self._allowed_to(rights, way.hops)
         want = Want(self._affinity(key.id, head, headers), allowed, pinned, is_side)
-        return self.pool.journey(self._hops_for(lineup, model or ""), want)
+        return self.pool.journey(way.hops, want)
 
     def is_current(self, provider: str) -> bool:
         """Tell whether the source has its credentials for the address that this relay knows of the provider."""
@@ -111,21 +95,21 @@ class Relay:
         now = present.get(provider)
         return now is not None and now.base_url == self._providers[provider].base_url
 
-    def send(self, request: Request, provider: str, account: str, credential: Credential, sink: Sink) -> Exchange:
+    def send(self, request: Request, hop: Hop, account: str, credential: Credential, sink: Sink) -> Exchange:
         """Send the request as this account's. Raises `UpstreamError`, and `ConfigError` for a URL that is none."""
-        known = self._providers[provider]
-        presented = self._presentations.of(account, credential, known.key_header)
+        known = self._providers[hop.roster.provider]
+        shown = request.own or self._presentations.of(account, credential, known.key_header)
         return self._upstreams.get(known.base_url).send(
             request.method,
             request.target,
             (),
-            request.body.chunks,
+            request.pieces(hop.model),
             sink,
-            lines=request.head.up(presented, identity=request.is_inference),
+            lines=request.head.up(shown, identity=request.is_inference),
             stream=request.wants_stream,
         )
 
-    def down(self, head: Head) -> Down:
+    def down(self, head: Head, request: Request) -> Down:
         """The headers of an answer that passes. Raises `Refusal` for one that mustn't."""
         status = head.status
         if _MULTIPLE_CHOICES <= status < _BAD_REQUEST and status != _NOT_MODIFIED:
@@ -136,30 +120,23 @@ class Relay:
                 "mend the provider's base_url in config.toml",
                 cause="upstream_redirect",
             )
-        is_the_callers = len(self.source.listed()) == 1 and self._keys.is_sole()
+        is_own = request.own is not None
+        is_the_callers = is_own or (len(self.source.listed()) == 1 and self._keys.is_sole())
         # Nothing a client does mends an account's credential: it would only ask again, for minutes.
-        return Down(head.headers, with_limits=is_the_callers, may_retry=status != _UNAUTHORIZED)
+        return Down(head.headers, with_limits=is_the_callers, may_retry=is_own or status != _UNAUTHORIZED)
 
-    def _hops_for(self, lineup: Lineup, model: str) -> tuple[Hop, ...]:
-        hops = self._hops.get((lineup, model))
-        if hops is None:
-            if len(self._hops) >= _MOST_KNOWN:
-                self._hops.clear()
-            hops = self._hops[lineup, model] = tuple(Hop(roster, model) for roster in lineup.rosters)
-        return hops
-
-    def _allowed_to(self, rights: "Rights", lineup: Lineup) -> frozenset[str]:
-        allowed = self._allowed.get(rights)
+    def _allowed_to(self, rights: "Rights", hops: tuple[Hop, ...]) -> frozenset[str]:
+        allowed = self._allowed.get((rights, hops))
         if allowed is None:
             if len(self._allowed) >= _MOST_KNOWN:
                 self._allowed.clear()
-            members = [member for roster in lineup.rosters for member in roster.members]
-            allowed = self._allowed[rights] = frozenset(
+            members = [member for hop in hops for member in hop.roster.members]
+            allowed = self._allowed[rights, hops] = frozenset(
                 member.name for member in members if rights.allows_account(member.name, member.provider)
             )
         return allowed
 
-    def _affinity(self, key: str, head: RequestHead, headers: "Sequence[tuple[bytes, bytes]]") -> str:
+    def _affinity(self, key: str, head: RequestHead, headers: Sequence[Header]) -> str:
         if head.session is not None:
             agent = "" if head.agent is None else head.agent.decode("latin-1")
             return affinity_key(key, session=head.session.decode("latin-1"), agent=agent)

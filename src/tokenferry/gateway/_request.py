@@ -1,8 +1,12 @@
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from tokenferry.gateway._answers import Refusal
 from tokenferry.gateway._request_head import RequestHead
+from tokenferry.routing import BodyFacts, rewrite
+
+if TYPE_CHECKING:
+    from tokenferry.gateway._headers import Presented
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -22,7 +26,7 @@ class ClientGone(Exception):  # noqa: N818  # nothing went wrong: nobody is ther
 class Request:
     """One request to relay. Its repr shows neither headers nor body."""
 
-    __slots__ = ("body", "head", "is_inference", "method", "target", "wants_stream")
+    __slots__ = ("body", "head", "is_inference", "method", "own", "target", "wants_stream", "without_tag")
 
     def __init__(
         self, method: str, target: bytes, head: RequestHead, body: "Body", *, is_inference: bool = False
@@ -34,6 +38,15 @@ class Request:
         self.is_inference = is_inference
         self.wants_stream = False
         """Whether the answer is to be a stream."""
+        self.without_tag = False
+        """Whether a sub-agent's tag is to be taken out of the body."""
+        self.own: Presented | None = None
+        """The client's own credential, where that is presented in place of an account's."""
+
+    def pieces(self, model: str) -> Sequence[bytes | memoryview]:
+        """The body for an upstream that calls the model so."""
+        facts = self.body.facts
+        return self.body.chunks if facts is None else rewrite(facts, model or None, without_tag=self.without_tag)
 
 
 class Budget:
@@ -62,10 +75,12 @@ class Budget:
 class Body:
     """A request's body in chunks, much as it came, so that it can be sent twice without being copied."""
 
-    __slots__ = ("_budget", "_size", "chunks")
+    __slots__ = ("_budget", "_size", "chunks", "facts")
 
     def __init__(self, budget: Budget) -> None:
         self.chunks: list[bytes] = []
+        self.facts: BodyFacts | None = None
+        """What it says, once it was read."""
         self._budget = budget
         self._size = 0
 
@@ -91,6 +106,7 @@ class Body:
         self._budget.give_back(self._size)
         self._size = 0
         self.chunks = []
+        self.facts = None
 
 
 def too_large(limit: int) -> Refusal:

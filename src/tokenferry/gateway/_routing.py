@@ -31,7 +31,7 @@ def line_up(settings: GatewaySettings, providers: Mapping[str, Provider], accoun
     if settings.account is not None:
         return _pinned(settings.account, settings, providers, accounts)
     names = settings.providers or tuple(providers)
-    usable = tuple(roster for name in names if (roster := _roster(providers.get(name), accounts)) is not None)
+    usable = tuple(roster for name in names if (roster := roster_for(providers.get(name), accounts)) is not None)
     if not usable:
         raise _no_account(settings, providers, accounts)
     if settings.providers:
@@ -80,7 +80,7 @@ def _pinned(
             f"add it with: tokenferry accounts add {name} --provider anthropic"
         )
     names = dict.fromkeys((account.provider, *(settings.providers or providers)))
-    rosters = [_roster(providers.get(one), accounts) for one in names]
+    rosters = [roster_for(providers.get(one), accounts) for one in names]
     usable = tuple(roster for roster in rosters if roster is not None and name in roster.by_name)
     if not usable:
         raise _NoAccount(
@@ -90,7 +90,8 @@ def _pinned(
     return Lineup(usable[:1], "[gateway] account names the account", name)
 
 
-def _roster(provider: Provider | None, accounts: Sequence[Account]) -> Roster | None:
+def roster_for(provider: Provider | None, accounts: Sequence[Account]) -> Roster | None:
+    """A provider's accounts that may serve; None where there are none."""
     if provider is None or not provider.is_served:
         return None
     roster = roster_of(provider, accounts)

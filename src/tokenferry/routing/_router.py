@@ -78,8 +78,9 @@ class Router:
         providers: Mapping[str, Provider] | None = None,
     ) -> None:
         self._settings = settings = settings or RouterSettings()
+        self.models = tuple(models)
+        self.list_models = settings.list_models
         self._models = {model.name.casefold(): _served(model, providers or {}) for model in models}
-        self._names = tuple(model.name for model in models)
         self._auto_map = re.compile(settings.auto_map_regex)
         self._rules = (*map(_own_rule, settings.rules), *_builtin_rules(settings))
         self.is_configured = settings != RouterSettings() or bool(models)
@@ -136,8 +137,8 @@ class Router:
         return requested, "default", _KEEPS
 
     def _refused(self, model: str) -> NoRoute:
-        shown = ", ".join(self._names[:_MOST_SHOWN]) or "none"
-        more = ", and others" if len(self._names) > _MOST_SHOWN else ""
+        shown = ", ".join([model.name for model in self.models[:_MOST_SHOWN]]) or "none"
+        more = ", and others" if len(self.models) > _MOST_SHOWN else ""
         return NoRoute(
             400,
             f"this gateway has no model {model[:_SHOWN]!r}; it has {shown}{more}: name one of these, or add yours "

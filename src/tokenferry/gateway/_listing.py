@@ -1,0 +1,87 @@
+from typing import Final
+
+from tokenferry.gateway._answering import Answering
+from tokenferry.gateway._exchange import Desk, Exchange
+from tokenferry.gateway._headers import Down
+from tokenferry.gateway._model_list import ModelList
+from tokenferry.gateway._record import Record
+from tokenferry.gateway._turn import Head
+from tokenferry.gateway.upstream import Head as AnswerHead
+from tokenferry.gateway.upstream import UpstreamError
+
+_LIST: Final = b"/v1/models"
+_LIMIT: Final = 4 * 1024 * 1024
+_OK: Final = 200
+
+
+class ListingExchange(Exchange):
+    """A request for models where some are mapped: told beside those of an upstream, or without one.
+
+    An upstream's answer is held until it is whole. Where there is none that is a list, the mapped ones alone are told.
+    """
+
+    def __init__(self, desk: Desk, head: Head, answering: Answering, record: Record, models: ModelList) -> None:
+        super().__init__(desk, head, answering, record, is_inference=False)
+        self._models = models
+        self._is_list = head.path == _LIST
+        self._held: list[bytes] | None = None
+        self._size = 0
+
+    def begin(self, head: AnswerHead, down: Down) -> None:
+        if self._is_list:
+            self._held = [] if head.status == _OK and down.is_json else None
+        else:
+            super().begin(head, down)
+
+    def feed(self, chunk: bytes) -> None:
+        if not self._is_list:
+            super().feed(chunk)
+        elif self._held is not None:
+            self._size += len(chunk)
+            self._held.append(chunk)
+            if self._size > _LIMIT:
+                self._held = None
+
+    def end(self) -> None:
+        if not self._is_list:
+            super().end()
+        elif not self._is_over:
+            theirs = None if self._held is None else b"".join(self._held)
+            told = None if theirs is None else self._models.beside(self._head.target, theirs, self._allows)
+            self._tell(told or self._alone())
+
+    def cut(self, failure: UpstreamError) -> None:
+        if self._is_list and not self._is_over:
+            self._tell(self._alone())
+        else:
+            super().cut(failure)
+
+    def fail(self, fault: Exception) -> None:
+        is_upstreams = self._is_list and self._is_opened and self._key is not None and not self.answering.is_started
+        if is_upstreams and not self._is_over:
+            self._tell(self._alone())
+        else:
+            super().fail(fault)
+
+    def _set_out(self) -> None:
+        if self._is_list:
+            if not self._relay.lists_upstreams:
+                self._tell(self._alone())
+                return
+        elif (found := self._models.one(self._head.path, self._allows)) is not None:
+            self._tell(found)
+            return
+        super()._set_out()
+
+    def _alone(self) -> bytes:
+        return self._models.alone(self._head.target, self._allows)
+
+    def _allows(self, name: str) -> bool:
+        return self._key is not None and self._key.rights.allows_model(name)
+
+    def _tell(self, content: bytes) -> None:
+        self._start(
+            _OK, [b"content-type: application/json\r\n", b"content-length: %d\r\n" % len(content)], len(content)
+        )
+        self._write(content)
+        self._end()
