@@ -74,7 +74,8 @@ def _lines(decision: Decision) -> Iterator[tuple[str, str]]:
     yield "request", f"{decision.request_id} at {moment(decision.at)}"
     yield "client", f"key {content['client']}: {content['method']} {content['path']}{model}"
     if content.get("provider"):
-        yield "provider", f"{content['provider']}: {content.get('rule', '')}"
+        name = f" as {content['upstream_model']}" if content.get("upstream_model") else ""
+        yield "provider", f"{content['provider']}{name}: {content.get('rule', '')}"
     yield from _accounts(content)
     steps = content.get("steps")
     for step in steps or ():
