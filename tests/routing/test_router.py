@@ -70,7 +70,6 @@ def test_without_routing_the_body_stays_as_it_is_and_every_provider_is_a_hop() -
         assert isinstance(found, Route)
         assert (found.rule, found.model, found.hops) == ("default", facts.model, (Hop("one", None), Hop("two", None)))
         assert not found.without_tag
-        assert router.named_by_client(facts) == (facts.model,)
 
 
 ALL = RouterSettings(default="d", background="b", think="t", websearch="w")

@@ -118,7 +118,7 @@ class Router:
 
     def named_by_client(self, facts: BodyFacts) -> tuple[str | None, ...]:
         """Every model that the client itself can mean, for whoever checks rights: its model, and a tag's."""
-        if self.is_configured and self._settings.subagent_tag and facts.tag is not None:
+        if self._settings.subagent_tag and facts.tag is not None:
             return (facts.model, facts.tag.model)
         return (facts.model,)
 
