@@ -213,3 +213,42 @@ def test_a_refresh_in_flight_survives_the_client_that_waits_for_it(
     assert (again.code, again.out.strip()) == (0, ANSWER), again
     counters = sandbox.counters()
     assert (counters["refreshes"], counters["reuses"]) == (1, 0)
+
+
+# -- accounts that are limited
+
+
+def limit(sandbox: SandboxProcess, account: str, window: str, seconds: int) -> None:
+    sandbox.settings(account=account, limits={window: {"status": "rejected", "reset_in": seconds}})
+
+
+def test_an_account_hits_its_5_hour_limit_in_the_middle_and_the_user_sees_nothing(
+    claude: Claude, relay: Relay, sandbox: SandboxProcess, key: str, add_login: AddLogin
+) -> None:
+    add_login("bob", expires_in=28_800)
+    variables = {"ANTHROPIC_BASE_URL": relay.url, "ANTHROPIC_AUTH_TOKEN": key}
+    first = claude.run("-p", "hi", variables=variables)
+    assert (first.code, first.out.strip()) == (0, ANSWER), first
+    limit(sandbox, "alice", "5h", 7200)
+    for _ in range(2):
+        later = claude.run("-p", "--continue", "hi", variables=variables)
+        assert (later.code, later.out.strip(), later.err) == (0, ANSWER, ""), later
+    answered = [(one["account"], one["status"]) for one in sandbox.requests("/v1/messages")]
+    assert answered.count(("alice", 429)) == 1, "once it is known, nothing is sent there"
+    assert answered[-1] == ("bob", 200)
+
+
+def test_all_are_limited_and_the_user_sees_one_true_sentence(
+    claude: Claude, relay: Relay, sandbox: SandboxProcess, key: str, add_login: AddLogin
+) -> None:
+    add_login("bob", expires_in=28_800)
+    limit(sandbox, "alice", "5h", 7200)
+    limit(sandbox, "bob", "7d", 90_000)
+    told = claude.run("-p", "hi", variables={"ANTHROPIC_BASE_URL": relay.url, "ANTHROPIC_AUTH_TOKEN": key})
+    assert told.code == 1
+    said = told.out + told.err
+    assert "no account can serve this now (alice: the account has used up its window 5h, until 20" in said
+    assert "bob: the account has used up its window 7d, until 20" in said
+    assert "try again in 3 h" in said or "try again in 2 h" in said
+    assert {one["status"] for one in sandbox.requests("/v1/messages")} == {429}
+    assert len(relay.messages()) <= 2, "the client doesn't try in vain"
