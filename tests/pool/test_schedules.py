@@ -202,3 +202,36 @@ def test_no_schedule_of_answers_breaks_the_rules(options: PoolSettings, requests
         assert not rig.pool.load.busy
         assert not rig.pool.waiting
         assert not rig.pool._probes._under_way
+
+
+ABOUT_ACCOUNTS = (j.OK, j.REFUSED, j.FORBIDDEN, j.UNPAID, j.BROKE, *REPLIES[12:])
+about_accounts = st.one_of(st.sampled_from(ABOUT_ACCOUNTS), st.just(UNAVAILABLE))
+
+
+@given(
+    strategies,
+    st.lists(
+        st.builds(
+            Asked,
+            session=st.sampled_from(["", "x", "y"]),
+            pause=st.sampled_from([0.0, 3.0, 70.0, 9100.0]),
+            outcomes=st.lists(about_accounts, max_size=9),
+            allowed=st.one_of(st.none(), st.frozensets(st.sampled_from("abcde"), min_size=1)),
+            pinned=st.none(),
+            is_side=st.just(False),
+            model=st.sampled_from([j.SONNET, "claude-opus-4-5"]),
+            is_renewed=st.booleans(),
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+)
+@settings(max_examples=200)
+def test_no_account_that_could_serve_is_left_aside(strategy: Strategy, requests: list[Asked]) -> None:
+    """Where answers are about accounts alone, a request fails only when every account was tried or is benched."""
+    rig = j.Rig(settings=PoolSettings(strategy=strategy, attempts=100))
+    for request in requests:
+        rig.clock.pass_by(request.pause)
+        hops = hops_of(request.model)
+        want = Want(request.session, request.allowed)
+        Driver(rig, rig.pool.journey(hops, want), want, hops, request).run()
