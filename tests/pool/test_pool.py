@@ -325,7 +325,10 @@ def test_one_probe_at_a_time() -> None:
     assert j.trying(first.next()).is_probe
     assert not j.trying(second.next()).is_probe
     second.close()
+    rig.clock.pass_by(200)
+    assert rig.serve() == ["b"]  # however long it takes
     first.close()
+    rig.clock.pass_by(-200)
     assert not j.trying(rig.journey().next()).is_probe  # nothing was found out, and it isn't asked again at once
 
 
