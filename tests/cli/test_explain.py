@@ -182,9 +182,12 @@ def test_a_published_profile_and_a_cooldown_are_told(
         state.cooldowns.put(Cooldown(Scope("account", "work"), "rate-limited", "a test", until))
         state.cooldowns.put(Cooldown(Scope("account", "other"), "rate-limited", "a test", until))
         state.cooldowns.put(Cooldown(Scope("provider", "sandbox"), "overloaded", "a test", 1))
+        state.organizations.put("work", "org-1")
+        state.cooldowns.put(Cooldown(Scope("organization", "org-1"), "spend-limit", "a test"))
     told = inside("explain", "--account", "work", "--json").json
     assert told["published"] == ["profile work: current"]
-    (cooldown,) = told["cooldowns"]
+    cooldown, shared = told["cooldowns"]
+    assert shared == "spend-limit of its organization until nobody knows when, says a test"
     assert cooldown.startswith("rate-limited of its account until ")
 
 

@@ -174,6 +174,8 @@ def _cooldowns(home: Home, found: Row, now: float) -> Iterator[str]:
     if organization:
         names.add(("organization", organization))
     with State(home.state) as state:
+        if (learned := state.organizations.all().get(found.name)) is not None:
+            names.add(("organization", learned))
         for one in state.cooldowns.list():
             if (one.scope.kind, one.scope.name) in names and not one.is_over(now):
                 until = moment(one.until) if one.until else "nobody knows when"
