@@ -383,6 +383,16 @@ def test_an_account_that_recovers_early_serves_again_within_a_minute_where_nobod
     assert served_at <= min(recovers.values()) + 62
 
 
+def test_where_all_are_benched_a_request_finds_out_about_few_of_them() -> None:
+    rig = j.Rig([f"a{number}" for number in range(9)], settings=PoolSettings(attempts=20))
+    j.travel(rig.journey(), [j.limited()] * 9)
+    rig.clock.pass_by(61)
+    tried, step = j.travel(rig.journey(), [j.limited()] * 9)
+    assert len(tried) == 3
+    assert j.refusal(step).cause == "exhausted"
+    assert len(j.travel(rig.journey(), [j.limited()] * 9)[0]) == 3
+
+
 def test_a_credential_that_the_vendor_takes_from_claude_code_alone_is_never_probed() -> None:
     rig = j.Rig(("a", "b"))
     message = "This credential is only authorized for use with Claude Code."

@@ -21,6 +21,7 @@ _IN_PLACE: Final = 2
 _FIRST_WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 10.0
 _LOOK: Final = 1.0
+_RESORTS: Final = 3
 _GIVE: Final = Give()
 _NOBODY: Final[AbstractSet[str]] = frozenset()
 _NOTHING: Final[Mapping[str, Unavailable]] = MappingProxyType({})
@@ -50,6 +51,7 @@ class Journey:
     _wait = 0.0
     _turn = 0.0
     _in_place = 0
+    _resorts = 0
     _pick: Pick | None = None
     _busy: Member | None = None
     _granted: Pick | None = None
@@ -298,9 +300,10 @@ class Journey:
                 return self._try(pick)
         if any(self._pool.is_full(hop, self.want, tried) for _, hop in hops if self._pool.load.is_capped):
             return self._queue()
-        for at, hop in hops:
+        for at, hop in hops if self._resorts < _RESORTS else ():
             if (last := self._pool.last_resort(hop, self.want, tried)) is not None:
                 self._at = at
+                self._resorts += 1
                 return self._try(last)
         return self._end()
 
