@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,7 @@ from tokenferry.sandbox import Sandbox
 from tokenferry.secret import Secret
 from tokenferry.serve import PrivateGateway, serve
 from tokenferry.settings import Home
-from tokenferry.state import State, read_local_key
+from tokenferry.state import Cooldown, Scope, State, read_local_key
 from tokenferry.stores import Account, Document, FileStore
 
 MODEL = "claude-opus-4-5"
@@ -174,6 +175,34 @@ def test_a_private_gateway_writes_its_key_nowhere(gateway: PrivateGateway, home:
     assert gateway.key.reveal() not in repr(vars(gateway))
     for path in home.path.rglob("*"):
         assert not path.is_file() or gateway.key.reveal().encode() not in path.read_bytes()
+
+
+def test_a_private_gateway_heeds_the_cooldowns_on_record_and_adds_to_them(
+    home: Home, config: Config, sandbox: Sandbox
+) -> None:
+    for name in ("alice", "bob"):
+        add(home, config, name, issued(sandbox, name))
+    until = int(time.time()) + 3600
+    with State(home.state) as state:
+        state.cooldowns.put(Cooldown(Scope("account", "alice"), "window", "answer", until, "It is limited."))
+        sandbox.settings("bob", limits={"5h": {"status": "rejected", "reset_in": 3600}})
+        with PrivateGateway(home, config) as gateway:
+            answer = post(gateway, ASKED)
+        assert answer.status_code == 429
+        assert "alice: it is limited" in answer.json()["error"]["message"]
+        assert [one.scope.name for one in state.cooldowns.list()] == ["alice", "bob"]
+    assert [one["account"] for one in sandbox.requests() if one["path"] == "/v1/messages"] == ["bob"]
+
+
+def test_a_private_gateway_serves_where_the_state_can_not_be_read(
+    home: Home, config: Config, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    add(home, config, "alice", issued(sandbox, "alice"))
+    home.state.write_bytes(b"no database at all, but as long as the head of one has to be" * 20)
+    home.state.chmod(0o600)
+    with PrivateGateway(home, config) as gateway:
+        assert post(gateway, ASKED).status_code == 200
+    assert "cooldowns are not shared with other processes" in caplog.text
 
 
 def test_an_account_that_is_added_serves_at_once(home: Home, config: Config, sandbox: Sandbox) -> None:

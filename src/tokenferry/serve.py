@@ -57,6 +57,8 @@ from tokenferry.state import State, UsageProbe, local_key
 
 __all__ = ["PrivateGateway", "serve"]
 
+logger = logging.getLogger(__name__)
+
 _REFRESH_SECONDS: Final = 30.0
 _LONGEST_GRANT: Final = 120.0
 _PRIVATE_DRAIN: Final = 1.0
@@ -174,6 +176,8 @@ class PrivateGateway:
     def __init__(self, home: Home, config: Config, *, account: str | None = None, broker: Broker | None = None) -> None:
         self._settings = config.gateway if account is None else replace(config.gateway, account=account)
         self._pool = Pool(config.pool)
+        self._home = home
+        self._stack = contextlib.ExitStack()
         self._broker = broker or Broker.from_home(home, config)
         self._router = _router(config)
         self._ring = OneOffKey()
@@ -216,6 +220,8 @@ class PrivateGateway:
             drain=_PRIVATE_DRAIN,
         )
 
+        self._share_cooldowns()
+
         def run(listener: Listener) -> None:
             try:
                 with access_log:
@@ -229,6 +235,7 @@ class PrivateGateway:
         self._thread.start()
         running.wait()
         if self._failure is not None:
+            self._stack.close()
             raise self._failure
         return self
 
@@ -239,6 +246,18 @@ class PrivateGateway:
         assert self._thread is not None
         self._listener.stop()
         self._thread.join()
+        self._stack.close()
+
+    def _share_cooldowns(self) -> None:
+        """Know of the cooldowns that other processes note, and they of these. It serves without, too."""
+        if not self._home.state.exists():
+            return
+        try:
+            state = self._stack.enter_context(State(self._home.state))
+        except TokenferryError as fault:
+            logger.warning("cooldowns are not shared with other processes: %s", fault)
+        else:
+            self._stack.enter_context(_recorder(self._pool, state, self._broker))
 
 
 def _run(
@@ -332,20 +351,7 @@ def _run(
             keeper=keeper,
             hangup=_no_hangup if reloading is None else reloading.hang_up,
         )
-        probe = UsageProbe(
-            state.cooldowns,
-            providers=lambda: broker.providers,
-            accounts=broker.accounts,
-            resolve=broker.resolve,
-            send=send,
-        )
-        recorder = Recorder(
-            pool,
-            state,
-            fingerprint=lambda name: broker.book.read(name).credential.secret.fingerprint,
-            accounts=broker.listed,
-            look=probe.look,
-        )
+        recorder = _recorder(pool, state, broker)
         tune_interpreter()
         with access_log.instead_of(logging.getLogger()), recorder, keeper.in_background():
             ended = listener.run_until_stopped()
@@ -399,6 +405,24 @@ def _listener(
 
 def _router(config: Config) -> Router:
     return Router(config.router, config.models, config.providers)
+
+
+def _recorder(pool: Pool, state: State, broker: Broker) -> Recorder:
+    """What keeps a pool in step with the cooldowns on record, and asks usage endpoints about those."""
+    probe = UsageProbe(
+        state.cooldowns,
+        providers=lambda: broker.providers,
+        accounts=broker.accounts,
+        resolve=broker.resolve,
+        send=send,
+    )
+    return Recorder(
+        pool,
+        state,
+        fingerprint=lambda name: broker.book.read(name).credential.secret.fingerprint,
+        accounts=broker.listed,
+        look=probe.look,
+    )
 
 
 def _look_at_accounts(broker: Broker) -> None:

@@ -1,5 +1,6 @@
 """Accounts of a running gateway that are limited: real processes, a fake provider with its knobs."""
 
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from cli.conftest import configure
 from cli.harness import Running, begin, bundle, end, eventually, tokenferry
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home
@@ -144,9 +146,11 @@ def test_an_overloaded_stream_goes_on_before_its_first_content_and_never_after(
 def test_a_provider_that_is_not_there_is_the_local_network_and_benches_nobody(
     sandbox: Sandbox, home: Home, accounts: None, tmp_path: Path
 ) -> None:
-    gate = Gate(tmp_path)
-    sandbox.close()
-    answer = gate.ask()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        configure(home, f"http://127.0.0.1:{taken.getsockname()[1]}")
+        gate = Gate(tmp_path)
+        answer = gate.ask()
     assert answer.status_code == 502
     assert "local network" in answer.json()["error"]["message"]
     assert causes(home) == {}
