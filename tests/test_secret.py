@@ -255,6 +255,10 @@ def test_a_record_without_known_values_stays_as_it_was() -> None:
     assert rendered(Redactor(), "token %s", VALUE) == f"token {VALUE}\n"
 
 
+def test_a_value_of_a_few_characters_makes_no_text_unreadable() -> None:
+    assert rendered(knowing("a", "abc", VALUE), "as an abc of %s", VALUE) == "as an abc of [redacted]\n"
+
+
 def test_a_known_value_is_in_no_traceback() -> None:
     try:
         int(VALUE)

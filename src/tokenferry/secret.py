@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["Fields", "HiddenBytes", "Redactor", "Secret", "fingerprint", "parse_json", "parse_object"]
 
 _REDACTED: Final = "[redacted]"
+_SHORTEST: Final = 4
 
 
 def fingerprint(value: str) -> str:
@@ -139,7 +140,9 @@ class Redactor:
         """The longest first: one may be the beginning of another."""
 
     def know(self, secret: Secret) -> None:
-        """Redact this value from now on."""
+        """Redact this value from now on; one of a few characters is no secret, and would make every text unreadable."""
+        if len(secret.reveal()) < _SHORTEST:
+            return
         self._values = tuple(sorted({*self._values, secret.reveal()}, key=len, reverse=True))
 
     def clean(self, text: str) -> str:
