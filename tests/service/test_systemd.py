@@ -116,6 +116,11 @@ def test_another_program_takes_its_place(service: Service, manager: Systemd, sys
     assert systemctl.calls() == START
 
 
+def test_a_gateway_reads_its_configuration_at_a_reload_and_a_keeper_would_end() -> None:
+    assert "\nExecReload=/bin/kill -HUP $MAINPID\n" in render_unit(SERVING)
+    assert "ExecReload" not in render_unit(PROGRAM)
+
+
 def test_a_unit_of_somebody_else_is_left_alone(service: Service, manager: Systemd, systemctl: StandIn) -> None:
     manager.path.parent.mkdir()
     manager.path.write_text("[Service]\nExecStart=/usr/bin/true\n# Not Made by: tokenferry service install\n")

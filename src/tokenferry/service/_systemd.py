@@ -24,6 +24,8 @@ SystemCallFilter=@system-service
 SystemCallErrorNumber=EPERM
 """
 
+_RELOAD: Final = "ExecReload=/bin/kill -HUP $MAINPID\n"
+
 
 def render_unit(program: Program) -> str:
     """The unit, systemd.service(5). It holds no secret."""
@@ -39,6 +41,7 @@ def render_unit(program: Program) -> str:
         "[Service]\n"
         "Type=exec\n"
         f"ExecStart={words}\n"
+        f"{_RELOAD if program.serves else ''}"
         f"{variables}"
         "Restart=on-failure\n"
         "RestartSec=30\n"
