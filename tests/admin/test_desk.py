@@ -1,9 +1,11 @@
 """What a login's errors let be seen, and what its verifier is made of."""
 
+import contextlib
 import json
 import secrets
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -127,6 +129,25 @@ def test_a_login_that_is_stored_nowhere_is_ended_at_the_provider(
     with pytest.raises(StorageFailed, match="full"):
         desk.make().exchange(pasted, "work", desk.key)
     assert tokenferry_sandbox.counters()["accounts"]["alice"]["revocations"] == 1
+
+
+def test_two_logins_of_one_person_at_once_become_one_account(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = desk.make()
+    codes = [Secret(code_of(made.begin("sandbox", desk.key).url)) for _ in range(2)]
+    add, met = desk.parts.broker.add, threading.Barrier(2)
+
+    def add_together(*arguments: Any, **options: Any) -> bool:
+        if not met.broken:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                met.wait(20)  # both have looked by now, and found nobody
+                met.abort()
+        return add(*arguments, **options)
+
+    monkeypatch.setattr(desk.parts.broker, "add", add_together)
+    with ThreadPoolExecutor(2) as pool:
+        kept = list(pool.map(lambda code: made.exchange(code, "work", desk.key), codes))
+    assert [one.name for one in kept] == ["work", "work"]
+    assert sorted(one.is_known for one in kept) == [False, True]
 
 
 def test_who_ends_waits_for_a_login_that_is_being_stored(desk: Desk) -> None:

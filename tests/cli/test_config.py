@@ -46,6 +46,8 @@ def test_the_first_setting_makes_a_file_that_is_ours_alone(home: Home, inside: I
         (("server.port", "99999"), 3, ("server.port must be a number from 0 to 65535",)),
         (("server.port", "x", "server.workers", "0"), 3, ("server.port must be", "server.workers must be")),
         (("server.tls_cert", "a.pem"), 3, ("tls_key must be set together",)),
+        (("server.host", '"a"\nport = 1'), 3, ("server.host must be an address or a name",)),
+        (("providers.a\nb.base_url", "https://x.example"), 4, ("there is no setting",)),
         (("server.prot", "1"), 4, ("did you mean server.port?",)),
         (("server.port",), 2, ("without a value",)),
         ((), 2, ("nothing to set",)),
@@ -170,6 +172,18 @@ def test_edit_without_a_file_begins_with_a_comment_and_makes_none_for_nothing(
     assert inside("config", "edit").code == 0
     assert home.config.read_text().endswith("server.port = 1\n")
     assert stat.S_IMODE(home.config.stat().st_mode) == 0o600
+
+
+def test_edit_keeps_no_copy_of_what_was_not_changed(
+    written: Path, inside: Inside, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written.write_text("[server")
+    monkeypatch.setenv("VISUAL", "true")
+    monkeypatch.setattr("sys.stdin", None)
+    outcome = inside("config", "edit")
+    assert outcome.code == 3
+    assert "kept" not in outcome.err
+    assert copies(home) == []
 
 
 @pytest.mark.parametrize(

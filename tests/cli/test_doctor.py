@@ -42,6 +42,21 @@ def test_a_sound_home_is_clean(sound: Home, inside: Inside) -> None:
     assert inside("doctor", "--json").json == []
 
 
+def test_each_finding_is_told_once(sound: Home, inside: Inside) -> None:
+    sound.config.unlink()
+    os.mkfifo(sound.config, 0o600)
+    found = inside("doctor", "--json").json
+    assert [one["what"] for one in found if one["where"] == str(sound.config)] == ["is no regular file"]
+
+
+def test_a_warning_names_the_configuration_once(sound: Home, inside: Inside) -> None:
+    with sound.config.open("a") as file:
+        file.write('[[providers]]\nname = "mine"\nbase_url = "https://x.example"\napi_key = "$NOT_SET_HERE"\n')
+    (finding,) = inside("doctor", "--json").json
+    assert finding["where"] == str(sound.config)
+    assert finding["what"].startswith("providers.mine.api_key: ")
+
+
 def test_a_home_that_is_not_there_yet_is_clean(home: Home, free_port: None, inside: Inside) -> None:
     assert inside("doctor").code == 0
 

@@ -73,6 +73,16 @@ def test_what_can_not_be_added_changes_nothing(
     assert not home.accounts.exists() or not list(home.accounts.iterdir())
 
 
+@pytest.mark.parametrize("name", ["work", "WORK"])
+@pytest.mark.parametrize("more", [("--env", "A"), ()])
+def test_an_account_of_that_name_in_any_case_is_in_the_way(written: Path, name: str, more: tuple[str, ...]) -> None:
+    assert tokenferry("accounts", "add", "work", "--provider", "anthropic", stdin=KEY).code == 0
+    outcome = tokenferry("providers", "add", "z.ai", "--name", name, *more, stdin=KEY)
+    assert outcome.code == 2
+    assert "there is an account work already" in outcome.one_line()
+    assert written.read_text() == TEXT
+
+
 def test_a_broken_configuration_is_not_added_to(written: Path, inside: Inside) -> None:
     written.write_text("[server]\nport = 'x'\n")
     outcome = inside("providers", "add", "z.ai", "--env", "A")

@@ -42,7 +42,7 @@ def test_the_first_ready_account_would_serve_and_every_other_has_its_reason(
     assert rule == "rule      default: no rule applied, so the model keeps its name"
     assert lines[0].split() == ["provider", "anthropic"]
     assert lines[1].startswith("account   spare would serve: ")
-    assert lines[2].startswith("account   work not: It is limited., until 20")
+    assert lines[2].startswith("account   work not: It is limited, until 20")
 
 
 def test_a_family_that_is_limited_counts_for_its_models_alone(home: Home, accounts: None, inside: Inside) -> None:

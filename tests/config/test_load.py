@@ -323,11 +323,26 @@ def test_how_the_gateway_listens_is_read(write: Write, tmp_path: Path) -> None:
     assert write("[server]").server.tcp
 
 
+def test_a_certificate_that_is_not_there_is_warned_of(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "k.pem").touch()
+    (warning,) = write('server.tls_cert = "c.pem"\nserver.tls_key = "k.pem"').warnings
+    assert f"server.tls_cert: {tmp_path / 'c.pem'} is not there" in warning
+
+
+@pytest.mark.parametrize("name", ["a\\nb", "\\u001b[2J", " a", "a\\u2028", "a" * 65])
+def test_a_provider_has_a_name_that_can_be_shown(write: Write, name: str) -> None:
+    text = f'[[providers]]\nname = "{name}"\nbase_url = "https://x.example"'
+    (problem,) = problems(write, text)
+    assert problem.isprintable()
+    assert "printable" in problem
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
         ('server.tls_cert = "c.pem"', "server.tls_cert and tls_key must be set together"),
         ('server.tls_key = "k.pem"', "server.tls_cert and tls_key must be set together"),
+        ('server.host = "a b"', "server.host must be an address or a name of this machine"),
         ("server.workers = 0", "server.workers must be a number from 1 to 64"),
         ("server.workers = 1.5", "server.workers must be a whole number"),
         ("server.drain = -1", "server.drain must be a number from 0 to 3600"),

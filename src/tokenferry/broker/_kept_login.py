@@ -3,14 +3,17 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tokenferry.accounts import account_for, check_wanted
 from tokenferry.credentials import OAuthToken
+from tokenferry.errors import UsageError
 from tokenferry.stores import Account, Document
 
 if TYPE_CHECKING:
     from tokenferry.broker._broker import Broker
+
+_ROUNDS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +37,22 @@ def keep_login(broker: "Broker", provider: str, token: OAuthToken, wanted: str |
     Raises `UsageError` where the wanted name is another's, and what storing does.
     """
     try:
-        documents = _documents(broker)
-        name, is_known = account_for(token, token.email, provider, wanted, documents)
-        check_wanted(name, provider, token.kind, documents, broker.book.store.names())
-        account = Account(name, provider, token.kind, created_at=int(time.time()))
-        has_replaced = broker.add(account, token, replacing=name in documents)
+        for left in reversed(range(_ROUNDS)):
+            before = set(broker.book.store.names())
+            documents = _documents(broker)
+            name, is_known = account_for(token, token.email, provider, wanted, documents)
+            check_wanted(name, provider, token.kind, documents, broker.book.store.names())
+            account = Account(name, provider, token.kind, created_at=int(time.time()))
+            try:
+                return KeptLogin(name, token, is_known, broker.add(account, token, replacing=name in documents))
+            except UsageError:
+                if not left or before == set(broker.book.store.names()):
+                    raise
+                # another login was stored meanwhile, perhaps this person's: look again whose it is
     except BaseException:
         broker.revoke_token(provider, token)
         raise
-    return KeptLogin(name, token, is_known, has_replaced)
+    raise AssertionError
 
 
 def _documents(broker: "Broker") -> Mapping[str, Document]:

@@ -51,7 +51,7 @@ def examine(home: Home, config: Path | None = None) -> list[Finding]:
     findings += check_seal(home)
     findings += check_port(settings)
     findings += check_accounts(home, settings, now)
-    return findings
+    return list(dict.fromkeys(findings))
 
 
 def _load(home: Home, given: Path | None) -> tuple[Config, list[Finding]]:
@@ -64,7 +64,9 @@ def _load(home: Home, given: Path | None) -> tuple[Config, list[Finding]]:
         return Config(), [Finding(problem, str(path), f"edit {path}") for problem in problems]
     except TokenferryError as fault:
         return Config(), [_of(fault, str(path))]
-    return config, [Finding(warning, str(path), f"edit {path}") for warning in config.warnings]
+    return config, [
+        Finding(warning.removeprefix(f"{path}: "), str(path), f"edit {path}") for warning in config.warnings
+    ]
 
 
 def _of(fault: TokenferryError, where: str) -> Finding:

@@ -209,7 +209,10 @@ def edit(*, config: File = None) -> None:
         else:
             say("nothing was changed")
     except TokenferryError as fault:
-        note(f"your text is kept in {copy}")
+        if read_content(copy) == (_EMPTY if before is None else before):
+            copy.unlink()
+        else:
+            note(f"your text is kept in {copy}")
         raise fault from None
     copy.unlink()
 

@@ -1,5 +1,6 @@
 import re
 import time
+from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Annotated, Any, Final
 
@@ -99,7 +100,8 @@ def add(
         raise UsageError(f"there is a provider {name} already; choose another name with --name")
     variable = _variable(env)
     check_writable(home.config)
-    credential = None if variable else _read_key(name, home, config)
+    _check_free(name, open_broker(home, config).book.store.names())
+    credential = None if variable else _read_key()
     values = {"provider_type": known.name} if name != known.name else {}
     if variable:
         values["api_key"] = f"${variable}"
@@ -130,9 +132,14 @@ def _variable(env: str | None) -> str | None:
     return found[1]
 
 
-def _read_key(name: str, home: Home, config: Config) -> Credential:
-    if name in open_broker(home, config).book.store.names():
-        raise UsageError(f"there is an account {name} already, and the key's would have that name; give --name")
+def _check_free(name: str, accounts: Iterable[str]) -> None:
+    """The account that the key makes, stored or out of a variable, has the provider's name."""
+    taken = next((other for other in accounts if other.casefold() == name.casefold()), None)
+    if taken is not None:
+        raise UsageError(f"there is an account {taken} already, and the key's would have that name; give --name")
+
+
+def _read_key() -> Credential:
     credential = read_credential(read_secret("key"), "api-key", "api-key")
     know(credential)
     return credential

@@ -172,7 +172,7 @@ def _lines(route: Route, choices: Sequence[tuple[Hop, Choice]]) -> Iterator[tupl
             has_served = True
         for one in choice.passed_over:
             until = "" if one.until is None else f", until {moment(one.until)}"
-            yield "account", f"{one.account} not: {one.reason}{until}"
+            yield "account", f"{one.account} not: {one.reason.removesuffix('.')}{until}"
     if choices and not has_served:
         yield "nobody", f"the client would be told so, with 429 (it is {moment(int(time.time()))})"
 

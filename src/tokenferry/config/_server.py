@@ -1,8 +1,9 @@
+import re
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tokenferry.config._files import file_of
+from tokenferry.config._files import file_of, is_there
 from tokenferry.config._foreign import ignore
 from tokenferry.providers import Table
 from tokenferry.settings import LONGEST_DRAIN, MOST_WORKERS, ServerSettings
@@ -11,6 +12,7 @@ _UNIX: Final = "unix"
 _PORTS: Final = 65_535
 _DAY_MS: Final = 86_400_000
 _LEVELS: Final = ("debug", "info", "warning", "error")
+_HOST: Final = re.compile(r"[A-Za-z0-9_.:%\[\]-]+")
 _RUST_LEVELS: Final = {"trace": "debug", "warn": "warning"}
 
 
@@ -34,8 +36,14 @@ def read_server(table: Table, folder: Path, notes: list[str]) -> tuple[ServerSet
     certificate, key = file_of(table, "tls_cert", folder), file_of(table, "tls_key", folder)
     if (certificate is None) != (key is None):
         table.problem("tls_cert", "and tls_key must be set together")
+    for name, file in (("tls_cert", certificate), ("tls_key", key)):
+        if file is not None and not is_there(file):
+            notes.append(f"server.{name}: {file} is not there, so no gateway will start")
+    host = table.text("host", default.host) or default.host
+    if not _HOST.fullmatch(host):
+        table.problem("host", "must be an address or a name of this machine")
     settings = ServerSettings(
-        host=table.text("host", default.host) or default.host,
+        host=host,
         port=int(port),
         log_level=table.choice("log_level", default.log_level, _LEVELS, _RUST_LEVELS),
         log_format=table.choice("log_format", default.log_format, ("text", "json")),

@@ -56,6 +56,7 @@ _VENDOR_PREFIXES: Final = ("sk-ant-",)
 _WIRE_FORMATS: Final = ("anthropic", "openai", "gemini")
 _KEY_HEADERS: Final = ("x-api-key", "authorization")
 _ALIASES: Final = {"apikey": "api_key"}  # claude-code-mux's
+_LONGEST_NAME: Final = 64
 _NOWHERE: Final = "https://nowhere.invalid"  # stands in for a base_url that is missing or wrong
 
 
@@ -81,6 +82,9 @@ def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
     Faults are noted in the table; None when there is no usable name or base_url.
     """
     name = table.text("name")
+    if name is not None and (len(name) > _LONGEST_NAME or not name.isprintable() or name != name.strip()):
+        table.problem("name", f"must be at most {_LONGEST_NAME} printable characters, without blanks around them")
+        name = None  # listings, logs and what follows would show it
     if name is not None:
         table.path = f"providers.{name}"
     elif "name" not in table:
