@@ -306,7 +306,7 @@ def _run(
         pool = Pool(config.pool)
         relay = partial(Relay, source=broker, keys=state.keys, upstreams=upstreams, pool=pool)
         proxies = TrustedProxies(config.server.trusted_proxies)
-        guard = Guard(state.keys, where.hosts, proxies=proxies, is_remote=where.is_remote)
+        guard = Guard(state.keys, where.hosts, proxies=proxies, open_at=where.open_at)
         gateway = Gateway(
             guard=guard,
             relay=relay(settings=config.gateway, router=_router(config)),

@@ -60,6 +60,7 @@ def test_other_machines_need_a_living_key_of_their_own(tmp_path: Path) -> None:
         ("127.0.0.1", [], True),
         ("::1", [], True),
         (None, [], True),
+        ("192.0.2.1", [], True),
         ("192.0.2.9", [], False),
         ("10.0.0.1", [b"192.0.2.9"], False),
         ("192.0.2.9", [b"127.0.0.1"], False),
@@ -72,7 +73,7 @@ def test_the_local_key_is_for_this_machine_alone(
     with State(tmp_path / "home" / "state.db") as state:
         _, local = state.keys.create("local")
         _, laptop = state.keys.create("laptop")
-        guard = Guard(state.keys, frozenset(), proxies=TrustedProxies(["10.0.0.0/8"]), is_remote=True)
+        guard = Guard(state.keys, frozenset(), proxies=TrustedProxies(["10.0.0.0/8"]), open_at="192.0.2.1")
         headers = [(b"x-api-key", local.reveal().encode()), *((b"x-forwarded-for", one) for one in forwarded)]
         if is_taken:
             assert guard.check_key(headers, address).name == "local"

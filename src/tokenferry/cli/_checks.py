@@ -162,7 +162,7 @@ def check_port(config: Config) -> Iterator[Finding]:
     if not (server.port and server.tcp) or who_answers(address_of(server)) == "gateway":
         return
     try:
-        bind(server.host, server.port).close()
+        bind(server.host, server.port, allow_remote=server.allow_remote).close()
     except ConfigError as fault:
         yield Finding(
             str(fault).partition(";")[0], f"port {server.port}", "stop it, or set another port under [server]"

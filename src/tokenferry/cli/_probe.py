@@ -6,6 +6,7 @@ from tokenferry.settings import ServerSettings
 
 Answerer: TypeAlias = Literal["gateway", "other", "nobody"]
 
+_HERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # nothing is bound here
 _TIMEOUT: Final = 1.0
 _CONSTANT: Final = b'{"status":"ok"}'
 
@@ -15,10 +16,11 @@ def url_of(host: str, port: int, scheme: str = "http") -> str:
 
 
 def address_of(server: ServerSettings) -> str:
-    """Where a gateway with these settings listens: a URL, or `unix:` and the path of its socket."""
+    """Where this machine reaches a gateway with these settings: a URL, or `unix:` and the path of its socket."""
     if not server.tcp:
         return f"unix:{server.uds}"
-    return url_of(server.host, server.port, "http" if server.tls_cert is None else "https")
+    host = _HERE.get(server.host, server.host)
+    return url_of(host, server.port, "http" if server.tls_cert is None else "https")
 
 
 def gateway_url(config: Config) -> str:

@@ -48,12 +48,12 @@ class Guard:
         *,
         bad_keys: BadKeys | None = None,
         proxies: TrustedProxies | None = None,
-        is_remote: bool = False,
+        open_at: str | None = None,
     ) -> None:
-        """`is_remote` tells whether others than this machine can reach it."""
+        """`open_at` is the address at which other machines reach it, None if none does."""
         self._keys = keys
         self._bad_keys = bad_keys or BadKeys()
-        self._is_remote = is_remote
+        self._open_at = open_at
         self.answer_to(hosts, proxies)
 
     def answer_to(self, hosts: frozenset[bytes], proxies: TrustedProxies | None = None) -> None:
@@ -145,7 +145,7 @@ class Guard:
         for value in presented:
             key = self._keys.verify(value)
             if key is not None and key.admin is admin:
-                if self._is_remote and key.name == LOCAL_KEY_NAME and not self._is_here(address, forwarded):
+                if self._open_at is not None and key.name == LOCAL_KEY_NAME and not self._is_here(address, forwarded):
                     break
                 return key
             other = other or key
@@ -166,7 +166,7 @@ class Guard:
 
     def _is_here(self, address: str | None, forwarded: Sequence[bytes]) -> bool:
         client = self._proxies.client(address, forwarded)
-        return client is None or is_loopback(client)
+        return client is None or client == self._open_at or is_loopback(client)
 
 
 def _presented(headers: Sequence[Header]) -> list[str]:

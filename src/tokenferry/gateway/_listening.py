@@ -27,9 +27,9 @@ class Listening:
     """The one it listens on by TCP."""
 
     @property
-    def is_remote(self) -> bool:
-        """Whether other machines can reach it."""
-        return self.address is not None and not is_loopback(self.address)
+    def open_at(self) -> str | None:
+        """The address at which other machines reach it, None if none does."""
+        return None if is_loopback(self.address) else self.address
 
     def hosts_with(self, allowed: Sequence[str]) -> frozenset[bytes]:
         """The `Host` values it answers to if these are allowed besides its own."""
