@@ -551,6 +551,7 @@ def test_an_account_that_bills_beyond_its_subscription_serves_as_the_operator_sa
         assert caplog.text.count("account a: its use is billed beyond its subscription now") == 1
         caplog.clear()
     assert allowed.serve() == ["a"]
+    assert not allowed.pool.records.changes, "who isn't passed over is not listed as such"
     assert avoided.serve() == ["b"]
     assert refused.serve() == ["b"]
     for rig in (avoided, refused):

@@ -46,12 +46,14 @@ class Pool(Chooser):
         self.waiting: deque[Journey] = deque()
         self._looked: dict[str, float] = {}
         self._failures: dict[Key, int] = {}
+        self._billed: dict[str, float] = {}
 
     def configure(self, settings: PoolSettings) -> None:
         """Go by other settings from now on; journeys that have begun keep theirs."""
         self.settings = settings
         self.load.configure(settings)
         self._views.clear()
+        self._billed.clear()
 
     def journey(self, hops: Sequence[Hop], want: Want) -> Journey:
         """Begin a request. Close the journey when the request has ended, in whichever way."""
@@ -134,15 +136,13 @@ class Pool(Chooser):
         """Its use is billed beyond its subscription now; whether that counts is the operator's policy."""
         ends = [window.reset for window in state.rejected if window.reset is not None]
         until = max(ends, default=state.reset)
-        known = next((one for one in self.records.of("account", member.name) if one.cause == OVERAGE), None)
-        if until is None or (known is not None and known.until is not None and known.until > until - _ROLL_OVER):
+        if until is None or until - self._billed.get(member.name, 0.0) < _ROLL_OVER:
             return
-        now = self.now()
-        evidence = "Its use is billed beyond its subscription now."
+        self._billed[member.name] = until
         logger.warning("account %s: its use is billed beyond its subscription now", member.name)
-        self.records.note(
-            Cooldown(Scope("account", member.name), OVERAGE, SOURCE, math.ceil(until), evidence, int(now))
-        )
+        if self.settings.overage != "allow":
+            scope, evidence = Scope("account", member.name), "Its use is billed beyond its subscription now."
+            self.records.note(Cooldown(scope, OVERAGE, SOURCE, math.ceil(until), evidence, int(self.now())))
 
     def _hand_on(self, member: Member) -> None:
         for journey in self.waiting:
