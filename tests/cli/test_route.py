@@ -156,3 +156,9 @@ def test_a_request_that_goes_nowhere_is_told_as_the_client_would_be(
     assert inside("route", "--dry-run", "--body", str(tmp_path / "none")).code == 2
     assert inside("route", "--dry-run", "--body", str(body), "--model", "x").code == 2
     assert inside("route", "--dry-run", "--header", "x").code == 2
+
+
+def test_it_tells_before_the_first_serve_too(home: Home, inside: Inside) -> None:
+    assert tokenferry("accounts", "add", "work", stdin=KEY).code == 0
+    assert inside("route", "--dry-run", "--model", "m", "--json").json[0]["account"] == "work"
+    assert inside("route", "--dry-run", "--key", "nobody").code == 4

@@ -27,6 +27,10 @@ class Claude:
     authority: Path | None = None
 
     def begin(self, *arguments: str, proxy: str = "", **variables: str) -> Process:
+        return self.begin_by((), *arguments, proxy=proxy, **variables)
+
+    def begin_by(self, before: tuple[str, ...], *arguments: str, proxy: str = "", **variables: str) -> Process:
+        """Have another program start it."""
         path = MODULES / "@anthropic-ai/claude-code-linux-x64/claude"
         if not path.is_file():
             lacking("the npm package @anthropic-ai/claude-code-linux-x64")
@@ -35,7 +39,7 @@ class Claude:
         if self.authority is not None:
             base["NODE_EXTRA_CA_CERTS"] = str(self.authority)
         environment = [f"{name}={value}" for name, value in (base | _QUIET | variables).items()]
-        return begin("/usr/bin/env", "-i", "-C", str(self.person), *environment, str(path), *arguments)
+        return begin("/usr/bin/env", "-i", "-C", str(self.person), *environment, *before, str(path), *arguments)
 
     def ask(self) -> Process:
         return self.begin("-p", "hi")

@@ -1,6 +1,7 @@
 """The real Claude Code through a gateway that routes: two sandboxes stand for two vendors."""
 
 import json
+import os
 import urllib.request
 from collections.abc import Iterator
 from hashlib import sha256
@@ -10,7 +11,7 @@ from typing import Any, Final
 import pytest
 
 from e2e.claude import Claude, is_answered
-from e2e.parties import SandboxProcess, Server, end, running, tokenferry, write_config
+from e2e.parties import COMMAND, SandboxProcess, Server, end, eventually, running, tokenferry, write_config
 from e2e.recorder import Relay, closed_door, recording_relay
 from tokenferry.settings import Home
 
@@ -161,6 +162,42 @@ def test_its_own_credential_goes_to_its_vendor_and_the_gateways_key_goes_nowhere
     assert all(key not in json.dumps(one) for one in routed)
     assert not any(name.lower() == "x-tokenferry-key" for one in routed for name, _ in one["headers"])
     assert arrived(first) == []
+
+
+def post(url: str, key: str, model: str) -> None:
+    headers = {"x-api-key": key, "anthropic-version": "2023-06-01", "content-type": "application/json"}
+    body = {"model": model, "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+    request = urllib.request.Request(f"{url}/v1/messages", json.dumps(body).encode(), headers)
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as answer:
+        assert answer.status == 200
+
+
+def test_a_change_of_the_routes_counts_without_a_restart(
+    relay: Relay, key: str, first: SandboxProcess, second: tuple[SandboxProcess, Server]
+) -> None:
+    post(relay.url, key, SMALL)
+    assert tokenferry("config", "set", "--unset", "router.background").code == 0
+    before = len(arrived(second[0]))
+
+    def is_taken_up() -> bool:
+        post(relay.url, key, SMALL)
+        return bool(arrived(first))
+
+    eventually(is_taken_up)
+    assert before == 1
+    assert {one["model"] for one in arrived(first)} == {SMALL}
+
+
+def test_a_gateway_of_a_programs_own_routes_too(
+    claude: Claude, first: SandboxProcess, second: tuple[SandboxProcess, Server]
+) -> None:
+    """`tokenferry run`, and one account for everything, which no mapping leads away from."""
+    variables = {"TOKENFERRY_HOME": os.environ["TOKENFERRY_HOME"]}
+    for options, models in (((), {"claude-vendor-small-1"}), (("--account", "one"), {"claude-vendor-small-1"})):
+        told = claude.begin_by((COMMAND, "run", *options, "--"), "-p", "hi", "--model", SMALL, **variables)
+        assert is_answered(end(told))
+        assert {one["model"] for one in arrived(second[0])} == models
+    assert {one["model"] for one in arrived(first)} == {"claude-3-5-haiku"}
 
 
 def test_mapped_names_are_listed_before_the_upstreams(relay: Relay, key: str) -> None:

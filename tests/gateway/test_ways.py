@@ -3,13 +3,14 @@
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
 from gateway.rig import Gate, Origin, Source, answering, api_key, json_answer, running_gate, running_origin
 from routing import claude_code
+from tokenferry.gateway._answers import Refusal
 from tokenferry.gateway._decision_log import decision_of
 from tokenferry.gateway._headers import Presented
 from tokenferry.gateway._ways import Ways
@@ -54,6 +55,12 @@ class Two:
             [json.loads(one.body).get("model") for one in origin.seen] for origin in (self.first, self.second)
         )
         return first, second
+
+
+def facts_of(body: bytes) -> BodyFacts:
+    facts = scan([body])
+    assert isinstance(facts, BodyFacts)
+    return facts
 
 
 @pytest.fixture
@@ -159,10 +166,36 @@ async def test_one_account_for_everything_keeps_what_is_mapped_elsewhere(two: Tw
     assert two.seen() == (["claude-small", "m"], [])
     only = (ModelSettings("errands", (ModelMapping("second", "x"),)),)
     ways = Ways(GatewaySettings(account="alice"), two.source.providers, Router(ROUTER, only, two.source.providers))
-    facts = scan([b'{"model":"errands"}'])
-    assert isinstance(facts, BodyFacts)
-    way = ways.way(two.source.listed(), facts, [], ClientKey("i", "n", admin=False, created_at=0, fingerprint="f"))
+    way = ways.way(
+        two.source.listed(),
+        facts_of(b'{"model":"errands"}'),
+        [],
+        ClientKey("i", "n", admin=False, created_at=0, fingerprint="f"),
+    )
     assert [(hop.roster.provider, hop.model) for hop in way.hops] == [("first", "errands")]
+
+
+@pytest.mark.parametrize(
+    ("rights", "asked"),
+    [
+        (Rights(providers=("first",)), ("first", "claude-small")),
+        (Rights(accounts=("bob",)), ("second", "vendor/small")),
+        (Rights(pin="alice"), ("first", "claude-small")),
+    ],
+)
+async def test_a_key_with_rights_is_led_to_what_it_may_use(two: Two, rights: Rights, asked: tuple[str, str]) -> None:
+    ways = Ways(GatewaySettings(), two.source.providers, Router(ROUTER, MODELS, two.source.providers))
+    key = ClientKey("i", "guest", admin=False, created_at=0, fingerprint="f", rights=rights)
+    way = ways.way(two.source.listed(), facts_of(b'{"model":"errands"}'), [], key)
+    assert [(hop.roster.provider, hop.model) for hop in way.hops] == [asked]
+    assert way.pinned == rights.pin
+    only = (ModelSettings("errands", (ModelMapping("third", "x"),)),)
+    ways = Ways(GatewaySettings(providers=("third",)), two.source.providers, Router(ROUTER, only, two.source.providers))
+    key = replace(key, rights=Rights(accounts=("alice",)))
+    with pytest.raises(Refusal) as caught:
+        ways.way(two.source.listed(), facts_of(b'{"model":"errands"}'), [], key)
+    assert "third" not in caught.value.message
+    assert "client key guest may use" in caught.value.message
 
 
 # -- a credential of the client's own

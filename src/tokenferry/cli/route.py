@@ -13,13 +13,14 @@ from tokenferry.cli._home import find, open_broker
 from tokenferry.cli._output import moment, say, say_json, say_lines
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.config import Config
-from tokenferry.errors import ConfigError, UsageError
+from tokenferry.errors import ConfigError, UnknownName, UsageError
 from tokenferry.pool import Choice, Hop, Pool, Want, affinity_key, roster_of
 from tokenferry.routing import BodyFacts, Malformed, NoRoute, Route, Router, scan
 from tokenferry.state import ClientKey, State
 
 app = new_app()
 
+_LOCAL: Final = "local"
 _LIMIT: Final = 32 * 1024 * 1024
 _UNUSABLE: Final = frozenset({"needs-login", "copied", "locked", "broken"})
 
@@ -51,8 +52,9 @@ def route(
         typer.Option("--session", metavar="S", help="The session it belongs to, by its id.", show_default=False),
     ] = None,
     key: Annotated[
-        str, typer.Option("--key", metavar="NAME", help="The client key it comes with, by name or id.")
-    ] = "local",
+        str | None,
+        typer.Option("--key", metavar="NAME", help="The client key it comes with, by name or id; else this machine's."),
+    ] = None,
     as_json: JSON = False,
 ) -> int:
     """Say by which rule a request goes where, which account would serve it, and why no other, by what is on record.
@@ -66,7 +68,7 @@ def route(
     broker = open_broker(home, config)
     facts = _facts(model, body)
     with State(home.state) as state:
-        client = state.keys.get(key)
+        client = _client(state, key)
         found = Router(config.router, config.models, config.providers).route(
             facts,
             defaults=lambda: _defaults(config, broker),
@@ -83,6 +85,16 @@ def route(
     else:
         say_lines(f"{heading:<10}{text}" for heading, text in _lines(found, choices))
     return 0
+
+
+def _client(state: State, name: str | None) -> ClientKey:
+    """The key; a stand-in for this machine's own, which the first `serve` makes."""
+    try:
+        return state.keys.get(name or _LOCAL)
+    except UnknownName:
+        if name is not None:
+            raise
+    return ClientKey("", _LOCAL, admin=False, created_at=0, fingerprint="")
 
 
 def _facts(model: str | None, body: Path | None) -> BodyFacts:
