@@ -106,6 +106,15 @@ def test_without_the_key_accounts_are_listed_as_locked_and_nothing_is_given_or_a
     assert not key_file.exists()
 
 
+def test_a_key_file_that_is_not_safe_leaves_accounts_locked_and_is_told_once(sealed: str, key_file: Path) -> None:
+    key_file.chmod(0o644)
+    (row,) = tokenferry("accounts", "list", "--json").json
+    assert (row["state"], row["provider"]) == ("locked", "anthropic")
+    assert "chmod 0600" in row["text"]
+    assert len(tokenferry("doctor", "--json").json) == 1
+    assert tokenferry("token", "work").code == 8
+
+
 def test_no_login_is_begun_that_could_not_be_kept(sealed: str, key_file: Path, sandbox: Sandbox) -> None:
     key_file.unlink()
     outcome = tokenferry("login", "new", "--provider", "sandbox", "--no-browser")

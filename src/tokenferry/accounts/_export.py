@@ -65,7 +65,9 @@ def exported(
             raise UsageError(f"{target} holds one token and no chain; leave --with-chain out, or take another format")
         return render_environment(credential) if target == "env" else render_key_file(credential)
     if not isinstance(credential, OAuthToken):
-        raise UsageError(f"{target} holds OAuth logins, and this is a {credential.kind}; use {' or '.join(_PLAIN)}")
+        raise UsageError(
+            f"{target} holds OAuth logins, and this is of kind {credential.kind}; use {' or '.join(_PLAIN)}"
+        )
     token = credential if with_chain else without_refresh(credential)
     if target == "pool":
         is_limited, until = limit or (None, None)

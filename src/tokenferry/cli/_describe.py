@@ -11,7 +11,7 @@ from tokenferry.accounts import CONFIGURATION, ENVIRONMENT, Aging, aging, span_t
 from tokenferry.broker import Broker
 from tokenferry.cli._output import moment, note, span
 from tokenferry.credentials import Credential, FederatedToken, OAuthToken
-from tokenferry.errors import NeedsUnlock, TokenferryError, UnknownAccount
+from tokenferry.errors import NeedsUnlock, TokenferryError, UnknownAccount, UnsafeFile
 from tokenferry.refresh import Attempt, Verdict, seconds_left
 from tokenferry.stores import Account, AttachedStore, Document, FileStore, Header
 
@@ -148,7 +148,7 @@ def _row(broker: Broker, name: str, active: str | None, now: float | None) -> Ro
 
 def _broken(broker: Broker, name: str, active: str | None, fault: TokenferryError) -> Row:
     store = broker.book.store
-    if isinstance(fault, NeedsUnlock) and isinstance(store, AttachedStore | FileStore):
+    if isinstance(fault, NeedsUnlock | UnsafeFile) and isinstance(store, AttachedStore | FileStore):
         with contextlib.suppress(TokenferryError):
             header = store.header(name)
             return Row(name, "locked", f"locked: {fault}", name == active, fault=fault, header=header)
