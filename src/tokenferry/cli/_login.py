@@ -1,12 +1,9 @@
 """How a login is shown while it runs, and how it becomes an account."""
 
 import sys
-import time
-from types import MappingProxyType
 
-from tokenferry.accounts import account_for, check_wanted, identity_labels
 from tokenferry.audit import note_change
-from tokenferry.broker import Broker
+from tokenferry.broker import Broker, keep_login
 from tokenferry.cli._home import know
 from tokenferry.cli._logs import redactor
 from tokenferry.cli._output import note, say, span
@@ -18,14 +15,6 @@ from tokenferry.oauth import DeviceCode, OAuthEndpoints
 from tokenferry.providers import Provider
 from tokenferry.refresh import send
 from tokenferry.settings import Home
-from tokenferry.stores import Account, Document
-
-
-def documents(broker: Broker) -> dict[str, Document]:
-    """Every account that can be read, in order."""
-    store = broker.book.store
-    names = [account.name for account in broker.book.listing().accounts]
-    return {name: store.read(name) for name in names if name in store.names()}
 
 
 def log_in(endpoints: OAuthEndpoints, wishes: Wishes) -> OAuthToken:
@@ -111,37 +100,29 @@ def keep(broker: Broker, provider: Provider, wanted: str | None, token: OAuthTok
 
     One that was made for an API key is ended in any case.
     """
-    labels = {} if kind == "oauth" else identity_labels(token)
-    credential: Credential | None = None
+    made: list[Credential] = []
+
+    def make() -> Credential:
+        made.append(_credential(provider, token, kind))
+        return made[0]
+
     try:
-        present = documents(broker)
-        name, is_known = account_for(token, token.email, provider.name, wanted, present, kind=kind)
-        check_wanted(name, provider.name, kind, present, broker.book.store.names())
-        credential = _credential(provider, token, kind)
-        account = Account(name, provider.name, kind, labels=MappingProxyType(labels), created_at=int(time.time()))
-        has_replaced = broker.add(account, credential, replacing=name in present)
+        kept = keep_login(broker, provider.name, token, wanted, kind, make=make)
     except BaseException:
-        broker.revoke_token(provider.name, token)
-        if kind == "api-key" and credential is not None:
-            note(
-                f"an API key was made (fingerprint {credential.secret.fingerprint}) and could not be stored; delete it"
-            )
+        if kind == "api-key" and made:
+            note(f"an API key was made (fingerprint {made[0].secret.fingerprint}) and could not be stored; delete it")
         raise
+    name, fingerprint = kept.name, kept.credential.secret.fingerprint
     note_change(
-        Home.from_environment(),
-        "account.login",
-        name,
-        provider=provider.name,
-        kind=kind,
-        fingerprint=credential.secret.fingerprint,
+        Home.from_environment(), "account.login", name, provider=provider.name, kind=kind, fingerprint=fingerprint
     )
     if kind == "api-key":
         tell_revocation(broker.revoke_token(provider.name, token))
-    if is_known and name != wanted:
+    if kept.is_known and name != wanted:
         note(f"{token.email or 'this login'} is account {name} already, which was updated")
-    verb = "updated" if has_replaced else "stored"
+    verb = "updated" if kept.has_replaced else "stored"
     who = f" as {token.email}" if token.email else ""
-    say(f"logged in{who}: {verb} account {name} ({provider.name}, {kind}, fingerprint {credential.secret.fingerprint})")
+    say(f"logged in{who}: {verb} account {name} ({provider.name}, {kind}, fingerprint {fingerprint})")
 
 
 def _credential(provider: Provider, token: OAuthToken, kind: Kind) -> Credential:

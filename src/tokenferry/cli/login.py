@@ -2,10 +2,9 @@ from typing import Annotated, Final
 
 import typer
 
-from tokenferry.accounts import check_wanted
-from tokenferry.broker import Broker
+from tokenferry.broker import Broker, check_login_name
 from tokenferry.cli._home import find, open_broker
-from tokenferry.cli._login import documents, keep, log_in, log_in_elsewhere
+from tokenferry.cli._login import keep, log_in, log_in_elsewhere
 from tokenferry.cli._output import note
 from tokenferry.cli._policy import ask_for_own
 from tokenferry.cli._typer import examples, new_app
@@ -75,7 +74,7 @@ def login(
     known = _provider(broker, name, provider, device=device)
     kind: Kind = "setup-token" if setup_token else "api-key" if create_api_key else "oauth"
     if name is not None:
-        check_wanted(name, known.name, kind, documents(broker), broker.book.store.names())
+        check_login_name(broker, name, known.name, kind)
     _check_kind(broker, known, kind)
     device = device or not (known.oauth.authorize_url or known.oauth.issuer)
     endpoints, device = _endpoints(broker, known, device=device)

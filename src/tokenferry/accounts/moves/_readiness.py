@@ -4,7 +4,7 @@ import logging
 import time
 from dataclasses import replace
 
-from tokenferry.credentials import OAuthToken
+from tokenferry.credentials import FederatedToken, OAuthToken
 from tokenferry.errors import ChainCopied, CredentialRefused, NeedsLogin, RefreshBusy, RefreshUncertain
 from tokenferry.refresh import Journal
 from tokenferry.stores import Document, Store
@@ -51,6 +51,11 @@ def check_may_leave(journal: Journal, document: Document, *, machine: str) -> No
     """
     name, token = document.account.name, document.credential
     again = f"log in again with: tokenferry login {name}"
+    if isinstance(token, FederatedToken):
+        raise CredentialRefused(
+            f"account {name!r} is a workload's, whose identity token Claude Code doesn't exchange; give it to it with: "
+            f"tokenferry run --account {name} -- claude"
+        )
     if not isinstance(token, OAuthToken):
         raise CredentialRefused(
             f"account {name!r} holds an API key or setup token, which is no login that Claude Code could renew; give "
