@@ -12,10 +12,16 @@ Inside = Callable[..., Outcome]
 KEY = "sk-ant-api03-" + "a" * 40
 
 
+IN_ORDER = '[[providers]]\nname = "anthropic"\naccounts = ["work", "spare", "third"]\n'
+"""For accounts of one second are in the order of their names."""
+
+
 @pytest.fixture
 def accounts(home: Home) -> None:
     for name in ("work", "spare", "third"):
         assert tokenferry("accounts", "add", name, stdin=f"{KEY}{name}").code == 0
+    home.config.write_text(IN_ORDER)
+    home.config.chmod(0o600)
     with State(home.state) as state:
         local_key(home, state)
 
@@ -119,7 +125,7 @@ headers = { x-team = "^re" }
 
 @pytest.fixture
 def routed(home: Home, accounts: None) -> None:
-    home.config.write_text(ROUTED)
+    home.config.write_text(ROUTED + IN_ORDER)
     home.config.chmod(0o600)
     assert tokenferry("accounts", "add", "else", "--provider", "other", stdin=KEY).code == 0
 
