@@ -10,6 +10,7 @@ import pytest
 
 from gateway.rig import Gate, Origin, Source, answering, api_key, json_answer, running_gate, running_origin
 from routing import claude_code
+from tokenferry.gateway._access_log import Line
 from tokenferry.gateway._answers import Refusal
 from tokenferry.gateway._decision_log import decision_of
 from tokenferry.gateway._headers import Presented
@@ -129,6 +130,23 @@ async def test_the_next_mapping_is_asked_by_its_own_name_when_the_first_is_limit
         record = await gate.records.last()
     assert two.seen() == (["claude-small"], ["vendor/small"])
     assert (record.upstream_model, record.attempts) == ("claude-small", 2)
+
+
+async def test_a_clients_words_are_kept_only_if_they_are_harmless(two: Two) -> None:
+    key = "sk-ant-api03-" + "x" * 30
+    tag = f"<CCM-SUBAGENT-MODEL>{key}</CCM-SUBAGENT-MODEL>"
+    bodies = ({"model": key}, {"model": "m", "system": tag}, {"model": f"claude-haiku {key}"})
+    async with two.gate() as gate:
+        for given in bodies:
+            await gate.call(body=json.dumps(given).encode())
+        records = [await gate.records.last(3)] and gate.records.all
+    async with two.gate(RouterSettings(unmapped="refuse")) as gate:
+        await gate.call(body=json.dumps({"model": key}).encode())
+        records = [*records, await gate.records.last()]
+    for record in records:
+        assert key not in json.dumps(decision_of(record).content)
+        assert key not in repr(record)
+        assert key not in str(Line(record))
 
 
 async def test_headers_of_the_request_count(two: Two) -> None:

@@ -42,6 +42,12 @@ def told(value: bytes | str) -> str | None:
     return text if len(text) <= _LONGEST and _BARE.fullmatch(text) and not _TOKEN.search(text) else None
 
 
+@lru_cache(maxsize=4096)
+def told_name(value: str) -> str | None:
+    """A name as it may be logged that configuration gave, or a client by way of it: printable, and no token."""
+    return value if len(value) <= _LONGEST and value.isprintable() and not _TOKEN.search(value) else None
+
+
 @lru_cache(maxsize=256)
 def told_path(path: bytes) -> str:
     """A path as it may be logged: its beginning, without what looks like a token."""

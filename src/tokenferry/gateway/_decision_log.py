@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
 from tokenferry.errors import TokenferryError
+from tokenferry.gateway._access_log import told_name
 from tokenferry.gateway._record import Record
 from tokenferry.state import Decision
 
@@ -129,6 +130,15 @@ def decision_of(record: Record) -> Decision:
     if (decision := record.decision) is not None:
         content |= {"rule": decision.rule, "passed_over": [], "attempts": []}
         if decision.story is not None:
-            content |= decision.story.to_json()
+            content |= _harmless(decision.story.to_json())
         content["message"] = decision.message
     return Decision(record.request_id, int(record.at), content)
+
+
+def _harmless(story: dict[str, Any]) -> dict[str, Any]:
+    """A story without what a client may have written in place of a model's name."""
+    for part in ("hops", "steps"):
+        for one in story.get(part, ()):
+            if (model := one.get("model")) is not None and told_name(model) is None:
+                one["model"] = None
+    return story

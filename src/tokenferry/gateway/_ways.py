@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from tokenferry.gateway._access_log import told, told_name
 from tokenferry.gateway._answers import Refusal
 from tokenferry.gateway._headers import Header, Presented
 from tokenferry.gateway._own_credential import OWN, goes_to
@@ -19,7 +20,6 @@ from tokenferry.state import ClientKey, Rights
 from tokenferry.stores import Account
 
 _MOST_KNOWN: Final = 256
-_SHOWN: Final = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,18 +168,20 @@ class _Scope:
         if held:
             return Way(held, _told(route), pinned, route.without_tag)
         way = self.by_lineup(route.requested or "")
-        rule = f"{way.rule}, and nothing that {route.model} is mapped to has that account"
+        rule = (
+            f"{way.rule}, and nothing that {told_name(route.model or '') or 'the model'} is mapped to has that account"
+        )
         return Way(way.hops, rule, way.pinned, route.without_tag)
 
     def _nobody(self, route: Route) -> Refusal:
-        model = repr((route.model or "")[:_SHOWN])
+        model = f"model {told_name(route.model or '') or 'of that name'}"
         if self._key is not None:
             name = self._key.name
             message = f"no account that client key {name} may use serves {model}; see: tokenferry key show {name}"
         else:
             names = list(dict.fromkeys(name for name, _ in route.hops))
             message = (
-                f"no account serves model {model}, which is mapped to {', '.join(names)}; "
+                f"no account serves {model}, which is mapped to {', '.join(names)}; "
                 f"add one with: tokenferry accounts add NAME --provider {names[0]}"
             )
         return Refusal(503, "api_error", message, cause="no_account")
@@ -201,5 +203,8 @@ class _Scope:
 
 
 def _told(route: Route) -> str:
-    turned = "" if route.model == route.requested else f", so {route.requested} goes to {route.model}"
-    return f"{route.rule}: {route.reason}{turned}"
+    """Which rule led where, for records: of a client's own words only those that may be kept."""
+    if route.model == route.requested:
+        return f"{route.rule}: {route.reason}"
+    requested, model = told(route.requested or "") or "the model", told_name(route.model or "") or "another"
+    return f"{route.rule}: {route.reason}, so {requested} goes to {model}"

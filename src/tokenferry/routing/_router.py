@@ -11,7 +11,6 @@ from tokenferry.settings import ModelSettings, RouterSettings, RuleSettings
 
 Header = tuple[bytes, bytes]
 
-_SHOWN: Final = 100
 _MOST_SHOWN: Final = 12
 
 
@@ -141,12 +140,19 @@ class Router:
         more = ", and others" if len(self.models) > _MOST_SHOWN else ""
         return NoRoute(
             400,
-            f"this gateway has no model {model[:_SHOWN]!r}; it has {shown}{more}: name one of these, or add yours "
+            f"this gateway has no model {_shown(model)}; it has {shown}{more}: name one of these, or add yours "
             "under [[models]] in config.toml",
             "unmapped_model",
         )
 
 
+def _shown(model: str) -> str:
+    """A client's own word, if it is one that may be repeated and kept."""
+    return repr(model) if _HARMLESS.fullmatch(model) and not _TOKEN.search(model) else "of that name"
+
+
+_HARMLESS: Final = re.compile(r"[A-Za-z0-9._:@/+\[\] -]{1,100}")
+_TOKEN: Final = re.compile(r"(sk-|tf[ka]_|eyJ)[A-Za-z0-9._-]*")
 _KEEPS: Final = "no rule applied, so the model keeps its name"
 _AUTO_MAPPED: Final = "no other rule applied, and auto_map_regex matched, so it is router.default"
 
@@ -168,7 +174,7 @@ def _served(model: ModelSettings, providers: Mapping[str, Provider]) -> tuple[Ho
     if hops:
         return tuple(hops)
     why = "; ".join(left_out) or "it has no mappings"
-    message = f"nobody serves model {model.name[:_SHOWN]!r}: {why}; mend [[models]] or [[providers]] in config.toml"
+    message = f"nobody serves model {model.name!r}: {why}; mend [[models]] or [[providers]] in config.toml"
     return NoRoute(503, message, "no_provider", "api_error")
 
 
