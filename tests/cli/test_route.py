@@ -78,6 +78,15 @@ def test_a_key_that_may_use_one_account_is_led_to_no_other(home: Home, accounts:
     assert {one["why"] for one in told["passed_over"]} == {"its client key may not use it"}
 
 
+def test_a_body_is_read_no_further_than_the_gateway_would(accounts: None, inside: Inside, tmp_path: Path) -> None:
+    body = tmp_path / "body.json"
+    with body.open("wb") as file:
+        file.truncate(2**40)  # what it holds would fit in no memory
+    outcome = inside("route", "--dry-run", "--body", str(body))
+    assert outcome.code == 2
+    assert "larger than 32 MiB" in outcome.one_line()
+
+
 def test_where_nobody_can_serve_it_says_so(home: Home, accounts: None, inside: Inside) -> None:
     for name in ("work", "spare", "third"):
         bench(home, name)

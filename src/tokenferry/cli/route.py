@@ -104,9 +104,15 @@ def _facts(model: str | None, body: Path | None) -> BodyFacts:
         raise UsageError("the body names the model; leave out --model")
     else:
         try:
-            content = sys.stdin.buffer.read(_LIMIT + 1) if str(body) == "-" else body.read_bytes()
+            if str(body) == "-":
+                content = sys.stdin.buffer.read(_LIMIT + 1)
+            else:
+                with body.open("rb") as file:
+                    content = file.read(_LIMIT + 1)
         except OSError as fault:
             raise UsageError(f"{body} can't be read: {fault.strerror}") from None
+        if len(content) > _LIMIT:
+            raise UsageError(f"the body is larger than {_LIMIT >> 20} MiB (the gateway would answer 413)")
     facts = scan([content])
     if isinstance(facts, Malformed):
         raise UsageError(f"{facts.message} (the gateway would answer 400)")
