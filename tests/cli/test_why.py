@@ -95,7 +95,7 @@ def test_the_whole_way_of_a_request_is_told(home: Home, inside: Inside, hasty: N
         journey.fingerprint = "0a1b2c3d"
         j.reply(journey, answer)
     journey.close()
-    decision = gateway.Decision(story=journey.story)
+    decision = gateway.Decision(journey=journey)
     record = gateway.Record("tf_1", "POST", "/v1/messages", 1_800_000_000.0, "laptop", "carol", decision=decision)
     record.status, record.provider = 200, "one"
     with State(home.state) as state:
@@ -138,7 +138,7 @@ def test_every_kind_of_step_is_told_in_words(home: Home, inside: Inside, hasty: 
     journey.next()
     journey.lost("no answer within 120 s")
     record = gateway.Record("tf_1", "POST", "/v1/messages", 1_800_000_000.0, "laptop")
-    record.decision = gateway.Decision(story=journey.story)
+    record.decision = gateway.Decision(journey=journey)
     journey.close()
     with State(home.state) as state:
         state.decisions.add([decision_of(record)])

@@ -13,8 +13,7 @@ from tokenferry.gateway import DecisionLog
 from tokenferry.gateway._decision_log import decision_of
 from tokenferry.gateway._record import Decision as Made
 from tokenferry.gateway._record import Record
-from tokenferry.pool import Story
-from tokenferry.pool._story import Event
+from tokenferry.pool import Hop, Journey, Member, Pool, Roster, Want
 from tokenferry.providers import Provider
 from tokenferry.settings import GatewaySettings
 from tokenferry.state import Decision
@@ -70,8 +69,19 @@ def record(number: int) -> Record:
     return Record(f"tf_{number}", "POST", "/v1/messages", 1_700_000_000.5, status=200, decision=Made())
 
 
-def story(*kinds: str) -> Story:
-    return Story((), 0.0, tuple((0.0, Event(kind, "alice")) for kind in kinds), {})
+def journey(*outcomes: str) -> Journey:
+    roster = Roster("fake", (Member("alice", "fake"), Member("bob", "fake")))
+    made = Pool().journey((Hop(roster, ""),), Want())
+    for outcome in outcomes:
+        made.next()
+        if outcome == "served":
+            made.served(())
+        elif outcome == "unavailable":
+            made.unavailable("it needs a login")
+        else:
+            made.answered(401, (), b"")
+    made.close()
+    return made
 
 
 def test_they_are_written_in_order_in_batches_on_another_thread(written: Written) -> None:
@@ -91,11 +101,11 @@ def test_of_very_many_those_that_explain_something_are_written_and_the_latest_ot
             if number == 10:
                 one.error = "overloaded_error"
             if number == 20:
-                one.decision.story = story("unavailable", "served")
+                one.decision.journey = journey("unavailable", "served")
             if number == 30:
-                one.decision.story = story("answered", "served")
+                one.decision.journey = journey("answered", "served")
             if number == 97:
-                one.decision.story = story("served")
+                one.decision.journey = journey("served")
             log.add(one)
     assert [one.request_id for one in written.all] == ["tf_10", "tf_20", "tf_30", "tf_97", "tf_98", "tf_99"]
 

@@ -454,6 +454,6 @@ def two_providers(first: Origin, second: Origin) -> Source:
 def _steps(gate: Gate) -> list[dict[str, object]]:
     decision = gate.records.all[-1].decision
     assert decision is not None
-    assert decision.story is not None
-    steps: list[dict[str, object]] = decision.story.to_json()["steps"]
+    assert decision.journey is not None
+    steps: list[dict[str, object]] = decision.journey.story.to_json()["steps"]
     return steps

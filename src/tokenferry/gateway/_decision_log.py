@@ -109,7 +109,7 @@ def _is_ordinary(record: Record) -> bool:
     decision = record.decision
     if record.error is not None or decision is None:
         return False
-    return decision.story is None or decision.story.is_ordinary
+    return decision.journey is None or decision.journey.is_ordinary
 
 
 def decision_of(record: Record) -> Decision:
@@ -129,8 +129,8 @@ def decision_of(record: Record) -> Decision:
     }
     if (decision := record.decision) is not None:
         content |= {"rule": decision.rule, "passed_over": [], "attempts": []}
-        if decision.story is not None:
-            content |= _harmless(decision.story.to_json())
+        if decision.journey is not None:
+            content |= _harmless(decision.journey.story.to_json())
         content["message"] = decision.message
     return Decision(record.request_id, int(record.at), content)
 

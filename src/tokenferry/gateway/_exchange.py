@@ -19,7 +19,6 @@ from tokenferry.gateway._request import Body, Budget, Request, too_large
 from tokenferry.gateway._turn import Head
 from tokenferry.gateway.upstream import Head as AnswerHead
 from tokenferry.gateway.upstream import UpstreamError
-from tokenferry.pool import Journey
 from tokenferry.state import ClientKey
 
 logger = logging.getLogger("tokenferry.gateway")
@@ -51,7 +50,6 @@ class Exchange:
     _overflow: Refusal | None = None
     _key: ClientKey | None = None
     _request: Request | None = None
-    _journey: Journey | None = None
     _errand: Errand | None = None
     _passage: Passage | None = None
 
@@ -194,7 +192,7 @@ class Exchange:
         record.decision.rule = way.rule
         request.without_tag, request.own = way.without_tag, way.own
         is_message = head.path == _MESSAGES
-        journey = self._journey = relay.journey(way, head.read, head.headers, key=key, is_side=not is_message)
+        journey = record.decision.journey = relay.journey(way, head.read, head.headers, key=key, is_side=not is_message)
         errand = self._errand = Errand(self, relay, request, journey, record, is_gated=is_message)
         if self._is_paused:
             errand.pause()
@@ -262,8 +260,6 @@ class Exchange:
             self._errand.close()
             self._errand = None
         self._request = None
-        if self._journey is not None and record.decision is not None:
-            record.decision.story = self._journey.story
         desk.in_flight -= 1
         if self._is_stream:
             desk.streams -= 1

@@ -1,7 +1,7 @@
 from dataclasses import dataclass, field
 
 from tokenferry.gateway._usage import Usage
-from tokenferry.pool import Story
+from tokenferry.pool import Journey
 
 
 @dataclass(slots=True)
@@ -10,8 +10,8 @@ class Decision:
 
     rule: str | None = None
     """What decided which accounts come into question."""
-    story: Story | None = None
-    """All that befell the request, once accounts came into question."""
+    journey: Journey | None = None
+    """What befell the request, once accounts came into question."""
     message: str | None = None
     """What the client was told in place of an answer."""
 

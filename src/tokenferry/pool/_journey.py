@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Plan: TypeAlias = Literal["choose", "again", "renew", "sibling", "provider", "give", "over"]
 
 _IN_PLACE: Final = 2
+_ORDINARY: Final = 2  # it was tried, and served
 _FIRST_WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 10.0
 _LOOK: Final = 1.0
@@ -79,6 +80,11 @@ class Journey:
     def story(self) -> Story:
         """What has befallen it until now."""
         return Story(self._hops, self._began, tuple(self._events), self._unavailable, self._considered)
+
+    @property
+    def is_ordinary(self) -> bool:
+        """Whether nothing but a good answer of the first account that was asked has befallen it."""
+        return self.attempts <= 1 and len(self._events) <= _ORDINARY
 
     # -- asking
 
