@@ -70,6 +70,9 @@ class Chooser:
         view = self._view(hop, want, now, at)
         if is_first and view.probe_at <= now and view.ready and not want.is_side and (probe := self._probe(view, now)):
             return probe
+        if len(hop.roster.members) == 1:  # no conversation can live anywhere else
+            only = self._first(view, tried, at)
+            return None if only is None else Pick(only, _WORDS[self._strategy(hop.roster)], view)
         provider = hop.roster.provider
         home = self._homes.get(provider, want.affinity, at) if want.affinity else None
         if home is not None and (member := self._at_home(home, view, tried, at)):

@@ -114,7 +114,8 @@ class Journey:
         self._plan = "over"
         self._note(Event("served", self._pick.member.name, self.fingerprint, status))
         self._pool.served(self._hops[self._at], self.want, self._pick, headers)
-        self._end_probe(has_failed=False)
+        if self._is_probing:
+            self._end_probe(has_failed=False)
 
     def answered(self, status: int, headers: Headers, body: bytes) -> None:
         """An answer came that went to nobody yet: an error, or a stream whose first event is one.
@@ -179,8 +180,10 @@ class Journey:
         """The request has ended: served, given up by its client, or anything else. Harmless when it has."""
         self._plan = "over"
         self._release()
-        self._end_probe(has_failed=None)
-        self._leave_queue()
+        if self._is_probing:
+            self._end_probe(has_failed=None)
+        if self._is_queued:
+            self._leave_queue()
         if self._granted is not None:
             self._pool.end(self._granted.member)
             self._granted = None
