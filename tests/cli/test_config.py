@@ -174,6 +174,16 @@ def test_edit_without_a_file_begins_with_a_comment_and_makes_none_for_nothing(
     assert stat.S_IMODE(home.config.stat().st_mode) == 0o600
 
 
+def test_an_editor_that_takes_the_copy_away_changes_nothing(
+    written: Path, inside: Inside, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VISUAL", "rm")
+    outcome = inside("config", "edit")
+    assert outcome.code == 1
+    assert "nothing was changed" in outcome.one_line()
+    assert written.read_text() == TEXT
+
+
 def test_edit_keeps_no_copy_of_what_was_not_changed(
     written: Path, inside: Inside, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -209,12 +209,19 @@ def edit(*, config: File = None) -> None:
         else:
             say("nothing was changed")
     except TokenferryError as fault:
-        if read_content(copy) == (_EMPTY if before is None else before):
+        if _holds(copy, _EMPTY if before is None else before):
             copy.unlink()
-        else:
+        elif copy.exists():
             note(f"your text is kept in {copy}")
         raise fault from None
     copy.unlink()
+
+
+def _holds(copy: Path, content: bytes) -> bool:
+    try:
+        return read_content(copy) == content
+    except TokenferryError:
+        return False
 
 
 def _edited(copy: Path, path: Path) -> bytes:
@@ -222,7 +229,9 @@ def _edited(copy: Path, path: Path) -> bytes:
     while True:
         if code := edit_file(copy):
             raise TokenferryError(f"the editor ended with exit code {code}, so nothing was changed")
-        content = read_content(copy) or b""
+        content = read_content(copy)
+        if content is None:
+            raise TokenferryError(f"the editor left nothing in {copy}, so nothing was changed")
         try:
             examined = examine_content(content, path)
             examined.raise_problems()
