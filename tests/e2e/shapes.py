@@ -58,7 +58,6 @@ REQUESTS: Final = {
         "transfer-encoding: CHUNKED", body=chunked(BODY, 9, b';name="value"'), framed=False
     ),
     "a trailer": request("transfer-encoding: chunked", body=chunked(BODY, trailer=b"x-late: 1\r\n"), framed=False),
-    "no body": request(body=b""),
     "no length": request("accept: */*", method="GET", target="/v1/models", body=None),
     "a megabyte": request(body=b'{"model":"claude-x","fill":"' + b"f" * (1 << 20) + b'"}'),
     "a query": request(target=TARGET + "?beta=true&a=%20%2F%c3%a4&b=1+2;c=[x]&&d=%00&e?f"),

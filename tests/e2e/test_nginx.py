@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 import pytest
 
 from e2e.nginx import running_nginx
-from e2e.parties import running, tokenferry, write_config
+from e2e.parties import eventually, running, tokenferry, write_config
 from e2e.shapes import ANSWERS, REFUSED, REQUESTS, request
 from e2e.wire import Answered, Headers, Upstream, ask, running_upstream
 from tokenferry.settings import Home
@@ -110,6 +110,13 @@ def only_differences(found: dict[str, str]) -> dict[str, str]:
     return {name: told for name, told in found.items() if told}
 
 
+def forget_what_it_meant(gateway: tuple[int, str], upstream: Upstream) -> None:
+    """Errors may bench the account; the next answer is to pass as if there had been none."""
+    assert tokenferry("cooldowns", "clear", "--all").code == 0
+    upstream.answer = ANSWERS["a length"]
+    eventually(lambda: through(gateway, request())[0].status == 200, "the account serves again")
+
+
 def test_requests_arrive_as_they_do_through_nginx(relays: Relays, upstream: Upstream) -> None:
     found = {}
     for name, raw in REQUESTS.items():
@@ -129,6 +136,8 @@ def test_answers_arrive_as_they_do_through_nginx(relays: Relays, upstream: Upstr
         upstream.answer = raw
         theirs, ours = (answered for relay in relays.values() for answered in through(relay, request()))
         found[name] = compared(theirs, ours)
+        if name.isdigit():
+            forget_what_it_meant(relays["gateway"], upstream)
         if name == "a stream cut off":
             passed, mark, _ = ours.body.partition(b"event: error\n")
             assert mark
