@@ -1,7 +1,10 @@
 """A login that the browser brings home, and what others try at the same address."""
 
+import contextlib
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -10,8 +13,10 @@ import pytest
 
 from admin.rig import Api, Browser, running_api, with_query
 from leaks import shows
+from tokenferry.admin._desk import LoginDesk
 from tokenferry.gateway import bind
 from tokenferry.sandbox import Sandbox
+from tokenferry.secret import Secret
 from tokenferry.settings import Home
 
 ELSEWHERE = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
@@ -130,6 +135,32 @@ def test_an_answer_is_good_once(api: Api) -> None:
     assert again.status_code == 400
     assert "There is no login that this answers" in again.text
     assert len(names(api)) == 1
+
+
+def test_of_two_answers_at_once_one_counts_and_the_other_shows_nothing_to_paste(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = Browser()
+    back = back_of(browser, api.begin("idp", fields={"provider_id": "work"})["login_url"])
+    look, met = LoginDesk.redirect_of, threading.Barrier(2)
+
+    def look_together(desk: LoginDesk, state: Secret) -> str | None:
+        found = look(desk, state)
+        if not met.broken:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                met.wait(20)  # both have seen that it waits
+                met.abort()
+        return found
+
+    monkeypatch.setattr(LoginDesk, "redirect_of", look_together)
+    with ThreadPoolExecutor(2) as pool:
+        pages = sorted(
+            pool.map(lambda _: browser.get(back, headers=ELSEWHERE), range(2)), key=lambda one: one.status_code
+        )
+    assert [one.status_code for one in pages] == [200, 400]
+    assert "account work was stored" in pages[0].text
+    assert "There is no login that this answers" in pages[1].text
+    assert names(api) == ["work"]
 
 
 def test_a_logins_address_that_two_browsers_open_is_given_up(api: Api) -> None:

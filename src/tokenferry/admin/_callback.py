@@ -81,6 +81,8 @@ class _Pages:
     def _take(self, request: Request, state: Secret, query: Secret, given: Fields, cookie: "_Cookie") -> Response:
         browser = cookie.value(request)
         kept = None if browser is None else self._desk.take_back(state, query, browser)
+        if kept is None and self._desk.redirect_of(state) is None:  # another request of this browser was faster
+            return page(400, "No such login", _NO_LOGIN)
         if kept is None:
             return _for_pasting(given, state)
         who = f" as {kept.token.email}" if kept.token.email else ""
