@@ -144,7 +144,7 @@ class Reloading:
         server = self._running
         check_reach(replace(server, trusted_proxies=config.server.trusted_proxies), config.policy)
         if server.tls_cert is not None and server.tls_key is not None:
-            server_tls(server.tls_cert, server.tls_key)
+            server_tls(server.tls_cert, server.tls_key, by_option=server.tls_by_option)
         return config
 
     def _watched(self, config: Config) -> Iterator[Path]:
@@ -157,7 +157,7 @@ class Reloading:
         server = self._running
         if tls is not None and server.tls_cert is not None and server.tls_key is not None:
             try:
-                renew_tls(tls, server.tls_cert, server.tls_key)
+                renew_tls(tls, server.tls_cert, server.tls_key, by_option=server.tls_by_option)
             except TokenferryError as fault:
                 logger.error("the former TLS certificate stays: %s", fault)  # noqa: TRY400  # it is one sentence
 

@@ -145,6 +145,8 @@ class ServerSettings:
     tls_cert: Path | None = None
     """PEM files for TLS on `host` and `port`: the certificate with its chain, and the key."""
     tls_key: Path | None = None
+    tls_by_option: bool = False
+    """Whether the command line named them, so that a fault is told in its words."""
     workers: int = 1
     """Processes that serve."""
     drain: float = 30.0

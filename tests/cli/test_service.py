@@ -119,3 +119,13 @@ def test_a_relative_home_is_written_in_full(home: Home, systemctl: StandIn, unit
     inside = os.path.relpath(home.path)
     assert service("install", TOKENFERRY_HOME=inside).code == 0
     assert f"Environment=TOKENFERRY_HOME={Path(inside).absolute()}" in unit.read_text()
+
+
+def test_a_keeper_that_swaps_is_installed_as_one(systemctl: StandIn, unit: Path) -> None:
+    assert service("install", "--swap").code == 0
+    [line] = [line for line in unit.read_text().splitlines() if line.startswith("ExecStart=")]
+    assert line.endswith(" keep --swap")
+    assert service("status", "--json").json["current"] is True
+    both = service("install", "--swap", "--serve")
+    assert both.code == 2
+    assert "leave one of them out" in both.one_line()

@@ -33,6 +33,18 @@ def test_a_file_that_was_asked_for_must_be_there(tmp_path: Path) -> None:
         load(tmp_path / "none.toml", required=True)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_named(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_bytes("[server]\nport = 1\n".encode(encoding))
+    path.chmod(0o600)
+    with pytest.raises(ConfigError) as refused:
+        load(path)
+    assert str(refused.value) == (
+        f"{path} begins with a byte order mark, which TOML has none of; save it as UTF-8 without BOM"
+    )
+
+
 def test_an_empty_file_changes_nothing(write: Write, tmp_path: Path) -> None:
     config = write("")
     assert config == Config(path=tmp_path / "config.toml")

@@ -116,7 +116,7 @@ def test_when_all_are_limited_the_user_sees_one_true_sentence(
     assert "no account can serve this now" in shown
     for name in accounts:
         assert f"{name}: " in shown
-    assert re.search(r"; try again in \d+ (h|min)$", shown.strip())
+    assert re.search(r"; try again in \d+ (h|min)( \d+ (min|s))?$", shown.strip())
     assert served_by(sandbox) == [("alice", 429), ("bob", 429)]  # and it did not ask again
 
 

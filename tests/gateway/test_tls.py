@@ -48,8 +48,10 @@ def test_a_certificate_that_others_could_write_is_refused(certificate: Path, key
 
 
 def test_what_is_missing_is_named(certificate: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"missing\.pem not found"):
+    with pytest.raises(ConfigError, match=r"missing\.pem not found; .* tls_cert and tls_key under \[server\]$"):
         server_tls(certificate, tmp_path / "missing.pem")
+    with pytest.raises(ConfigError, match=r"missing\.pem not found; .* --tls-cert and --tls-key$"):
+        server_tls(certificate, tmp_path / "missing.pem", by_option=True)
 
 
 @pytest.mark.parametrize("content", [b"", b"no key", OTHER.private_key_pem.bytes()])
@@ -64,8 +66,10 @@ def test_a_password_is_not_asked_for(certificate: Path, key: Path) -> None:
         "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n"
         "DEK-Info: AES-128-CBC,00000000000000000000000000000000\n\nAAAA\n-----END RSA PRIVATE KEY-----\n"
     )
-    with pytest.raises(ConfigError, match="protected by a password"):
+    with pytest.raises(ConfigError, match=r"protected by a password; .* tls_key under"):
         server_tls(certificate, key)
+    with pytest.raises(ConfigError, match=r"protected by a password; .* --tls-key$"):
+        server_tls(certificate, key, by_option=True)
 
 
 def test_what_belongs_not_together_leaves_the_former_certificate(certificate: Path, key: Path) -> None:

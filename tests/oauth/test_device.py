@@ -170,6 +170,8 @@ def test_tokens_are_read_with_who_they_are_for() -> None:
     assert token.expires_at == 1_700_000_060
     with pytest.raises(LoginFailed, match="no token that can be read"):
         poll().read(Answer(200, {}, b"{}"), 0, 0)
+    with pytest.raises(LoginFailed, match="a token of type 'mac'; only Bearer ones"):
+        poll().read(answered(access_token="acc", token_type="mac"), 0, 0)
 
 
 @given(

@@ -194,3 +194,17 @@ def test_whether_it_was_revoked_is_told_without_the_token() -> None:
 def test_refusals_are_told_apart_by_the_error_code_first(error: str, description: str, cure: str) -> None:
     with pytest.raises(LoginFailed, match=cure):
         read(Answer(400, {}, json.dumps({"error": error, "error_description": description}).encode()))
+
+
+@pytest.mark.parametrize("kind", ["Bearer", "bearer", "BEARER", "", None])
+def test_a_bearer_token_is_one_whatever_the_case(kind: str | None) -> None:
+    assert read(answered(token_type=kind)).secret == Secret("new-access")
+
+
+@pytest.mark.parametrize("kind", ["mac", "DPoP", "N_A", 5, ["Bearer"]])
+def test_a_token_of_another_type_is_no_login(kind: Any) -> None:
+    with pytest.raises(LoginFailed) as refused:
+        read(answered(token_type=kind))
+    assert str(refused.value) == (
+        f"idp.example answered the login with a token of type {kind!r}; only Bearer ones can be used"
+    )

@@ -105,6 +105,7 @@ def test_a_grant_keeps_what_was_known_and_takes_no_refresh_token() -> None:
         (Lost("cut"), "cut"),
         (Answer(200, {}, b"<html>"), "the answer could not be read"),
         (answered(token="x"), "the answer could not be read"),
+        (answered(access_token="access-new", token_type="DPoP"), "for one of type 'DPoP', and only Bearer ones"),
         (answered(401, error="invalid_grant", error_description="No rule."), "HTTP 401 (invalid_grant: No rule.)"),
         (answered(503), "HTTP 503"),
     ],

@@ -342,3 +342,12 @@ def test_nothing_raises_and_no_token_is_lost(status: int, body: bytes, old: OAut
         assert credential_from_json("oauth", token.to_json()) == token
     else:
         assert isinstance(outcome, Uncertain)
+
+
+def test_an_odd_token_type_never_discards_the_tokens_of_a_refresh(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert granted(token_type="bearer") == granted(token_type=...) == granted()
+        assert not caplog.messages
+        token = granted(token_type="mac")
+    assert (token.secret, token.refresh) == (Secret(NEW_ACCESS), Secret(NEW_REFRESH))
+    assert caplog.messages == ["a refresh was answered with a token of type 'mac'; it is taken as Bearer"]

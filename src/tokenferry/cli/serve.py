@@ -99,6 +99,7 @@ def serve(
             tcp=server.tcp and uds is None,
             tls_cert=tls_cert or server.tls_cert,
             tls_key=tls_key or server.tls_key,
+            tls_by_option=tls_cert is not None,
             workers=workers or server.workers,
             drain=server.drain if drain is None else drain,
             allow_remote=allow_remote or server.allow_remote,

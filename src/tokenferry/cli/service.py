@@ -1,7 +1,7 @@
 import os
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -10,7 +10,7 @@ from tokenferry.cli._home import find
 from tokenferry.cli._output import note, say, say_json, say_lines
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.config import Config
-from tokenferry.errors import ConfigError
+from tokenferry.errors import ConfigError, UsageError
 from tokenferry.keep import keeper_of
 from tokenferry.service import Manager, Plan, Program, Service, Undone, manager_here, own_command, passed_on
 from tokenferry.settings import Home
@@ -20,6 +20,8 @@ app = new_app(
     "tokenferry service install",
     "tokenferry service status",
 )
+
+_KEEPING: Final = (("keep",), ("keep", "--swap"))
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
 
@@ -34,6 +36,7 @@ def begin() -> None:
     epilog=examples(
         "tokenferry service install",
         "tokenferry service install --serve      the gateway, which keeps logins alive as well",
+        "tokenferry service install --swap       and Claude Code's account is swapped when it is limited",
         "tokenferry service install --dry-run",
     ),
 )
@@ -42,6 +45,10 @@ def install(
     serve: Annotated[
         bool, typer.Option("--serve", help="Run `tokenferry serve` instead of `tokenferry keep`.")
     ] = False,
+    swap: Annotated[
+        bool,
+        typer.Option("--swap", help="Run `tokenferry keep --swap`: a limited account of Claude Code is swapped."),
+    ] = False,
     dry_run: DryRun = False,
 ) -> int:
     """Run `tokenferry keep` for good: a systemd unit or a launchd agent of yours, started now and at each login.
@@ -49,10 +56,12 @@ def install(
     What is written is shown. It holds no secret, and is left alone if it isn't ours. Where the service manager can't be
     reached, the file is written, the commands to type are told, and the exit code is 1.
     """
+    if serve and swap:
+        raise UsageError("--swap is for `tokenferry keep`; a gateway fails over by itself; leave one of them out")
     home, config = find()
     manager = _manager()
     service = Service(manager)
-    plan = service.plan_install(_program(home, serve=serve))
+    plan = service.plan_install(_program(home, *(("serve",) if serve else _KEEPING[swap])))
     for line in _remarks(config, serve=serve):
         note(line)
     if not plan.changes_file and not plan.then:
@@ -84,7 +93,7 @@ def status(*, as_json: JSON = False) -> int:
     """Show whether the service is installed and runs, and who keeps the logins. The exit code is 0 if it runs."""
     home, _ = find()
     manager = _manager()
-    found = Service(manager).status([_program(home, serve=serve) for serve in (False, True)])
+    found = Service(manager).status([_program(home, *words) for words in (("serve",), *_KEEPING)])
     keeper = keeper_of(home)
     if as_json:
         say_json(
@@ -141,11 +150,11 @@ def _say_undone(manager: Manager, undone: Undone) -> int:
     return 1
 
 
-def _program(home: Home, *, serve: bool) -> Program:
+def _program(home: Home, *words: str) -> Program:
     environment, _ = passed_on(os.environ)
     if "TOKENFERRY_HOME" in environment:
         environment["TOKENFERRY_HOME"] = str(home.path)  # a relative one would mean another folder there
-    return Program((*own_command(), "serve" if serve else "keep"), environment, serves=serve)
+    return Program((*own_command(), *words), environment, serves=words == ("serve",))
 
 
 def _remarks(config: Config, *, serve: bool) -> list[str]:

@@ -1,3 +1,4 @@
+import codecs
 import os
 import tomllib
 from collections.abc import Mapping
@@ -87,6 +88,8 @@ def _load(path: Path, *, required: bool, environ: Mapping[str, str]) -> Config:
 
 def parse(content: bytes, path: Path) -> Fields:
     """Raises `ConfigError` for what is no TOML."""
+    if content.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ConfigError(f"{path} begins with a byte order mark, which TOML has none of; save it as UTF-8 without BOM")
     try:
         return Fields(tomllib.loads(content.decode("utf-8")))
     except RecursionError:

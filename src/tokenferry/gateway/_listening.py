@@ -56,7 +56,7 @@ def listening(server: ServerSettings, locks: Path) -> Iterator[Listening]:
         address = port = tls = None
         if server.tcp:
             if server.tls_cert is not None and server.tls_key is not None:
-                tls = server_tls(server.tls_cert, server.tls_key)
+                tls = server_tls(server.tls_cert, server.tls_key, by_option=server.tls_by_option)
             sock = bind(server.host, server.port, allow_remote=server.allow_remote)
             sockets.append(stack.enter_context(sock))
             address, port = sock.getsockname()[:2]

@@ -10,7 +10,7 @@ from tokenferry.credentials import OAuthToken
 from tokenferry.errors import LoginFailed, TryLater
 from tokenferry.oauth._endpoints import OAuthEndpoints
 from tokenferry.oauth._exchange import with_identity
-from tokenferry.oauth._token_answer import error_of, number_of, read_token, text_of, told
+from tokenferry.oauth._token_answer import error_of, number_of, odd_token_type, read_token, text_of, told
 from tokenferry.oauth._wire import Answer, TokenRequest, Transmission, client_request, retry_after
 from tokenferry.secret import Fields, Secret, parse_object
 
@@ -152,8 +152,10 @@ class DevicePoll:
 
     def _token(self, fields: Fields | None, sent_at: int) -> OAuthToken:
         token = None if fields is None else read_token(fields, None, sent_at, "login")
+        host = urlsplit(self._endpoints.token_url or "").hostname
         if fields is None or token is None:
-            host = urlsplit(self._endpoints.token_url or "").hostname
             raise LoginFailed(f"{host} answered the login with no token that can be read; log in again")
+        if (kind := odd_token_type(fields)) is not None:
+            raise LoginFailed(f"{host} answered the login with a token of type {kind}; only Bearer ones can be used")
         token = token if token.scopes else replace(token, scopes=self._endpoints.scopes)
         return with_identity(token, fields)

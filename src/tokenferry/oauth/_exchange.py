@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import LoginFailed, TryLater
 from tokenferry.oauth._authorize import Authorization, AuthorizationCode
-from tokenferry.oauth._token_answer import error_of, read_token, text_of, told
+from tokenferry.oauth._token_answer import error_of, odd_token_type, read_token, text_of, told
 from tokenferry.oauth._wire import Answer, NotSent, TokenRequest, Transmission, client_request, retry_after
 from tokenferry.secret import Fields, Secret, parse_object
 
@@ -53,6 +53,8 @@ def read_exchange(
         token = None if fields is None else read_token(fields, None, int(sent_at), "login")
         if fields is None or token is None:
             raise LoginFailed(f"{host} answered the login with no token that can be read; log in again")
+        if (kind := odd_token_type(fields)) is not None:
+            raise LoginFailed(f"{host} answered the login with a token of type {kind}; only Bearer ones can be used")
         token = token if token.scopes else replace(token, scopes=authorization.scopes)
         return with_identity(token, fields)
     secrets = (answer.code, authorization.verifier, authorization.state)

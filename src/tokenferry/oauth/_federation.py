@@ -5,7 +5,7 @@ from typing import Final
 from tokenferry.credentials import FederatedToken, Federation
 from tokenferry.oauth._endpoints import OAuthEndpoints
 from tokenferry.oauth._refresh import Closed, Granted
-from tokenferry.oauth._token_answer import error_of, read_token, told
+from tokenferry.oauth._token_answer import error_of, odd_token_type, read_token, told
 from tokenferry.oauth._wire import Answer, TokenRequest, Transmission, client_request, retry_after
 from tokenferry.secret import Fields, Secret, parse_object
 
@@ -44,6 +44,8 @@ def read_federation(
         token = read_token(given, before, int(sent_at), "login" if before is None else "refresh")
         if token is None:
             return Closed("its identity token was exchanged, and the answer could not be read")
+        if (kind := odd_token_type(given)) is not None:
+            return Closed(f"its identity token was exchanged for one of type {kind}, and only Bearer ones can be used")
         return Granted(FederatedToken.of(token, federation))
     words = told(*error_of(fields), (identity, None if before is None else before.secret))
     reason = f"its identity token was not exchanged: HTTP {transmission.status}" + (f" ({words})" if words else "")

@@ -1,11 +1,14 @@
+import logging
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from tokenferry.credentials import OAuthToken
 from tokenferry.oauth._endpoints import OAuthEndpoints
-from tokenferry.oauth._token_answer import error_of, read_token, told
+from tokenferry.oauth._token_answer import error_of, odd_token_type, read_token, told
 from tokenferry.oauth._wire import Answer, NotSent, TokenRequest, Transmission, client_request, retry_after
 from tokenferry.secret import Fields, Secret, parse_object
+
+logger = logging.getLogger(__name__)
 
 _DEAD: Final = frozenset({"invalid_grant", "refresh_token_reused"})
 
@@ -58,7 +61,11 @@ def read_refresh(transmission: Transmission, old: OAuthToken, sent_at: float, no
     fields = parse_object(transmission.body)
     if transmission.status // 100 == 2:  # noqa: PLR2004  # the class of success
         token = None if fields is None else read_token(fields, old, int(sent_at), "refresh")
-        return Uncertain("the answer could not be read") if token is None else Granted(token)
+        if fields is None or token is None:
+            return Uncertain("the answer could not be read")
+        if (kind := odd_token_type(fields)) is not None:  # the old refresh token may be gone: what was given is kept
+            logger.warning("a refresh was answered with a token of type %s; it is taken as Bearer", kind)
+        return Granted(token)
     code, description = error_of(fields)
     words = told(code, description, (old.secret, old.refresh))
     if code in _DEAD and transmission.status // 100 == 4:  # noqa: PLR2004  # the class of client errors

@@ -15,6 +15,7 @@ _DEFAULT_LIFETIME: Final = 3600
 _ODD_LIFETIME: Final = 60
 _LONGEST_LIFETIME: Final = 365 * 86_400
 _SHOWN: Final = 200
+_TYPE_SHOWN: Final = 40
 _TELLING: Final = 20  # so many characters of a token already tell too much
 
 
@@ -49,6 +50,17 @@ def read_token(fields: Fields, old: OAuthToken | None, sent_at: int, source: str
         ),
         source=source,
     )
+
+
+def odd_token_type(fields: Fields) -> str | None:
+    """The type of the token that was given, for a message, if it isn't Bearer; one that isn't told is taken as that.
+
+    Nobody may use a token whose type they don't know (RFC 6749 7.1).
+    """
+    kind = fields.get("token_type")
+    if kind is None or kind == "" or (isinstance(kind, str) and kind.lower() == "bearer"):
+        return None
+    return told(repr(kind), "", ())[:_TYPE_SHOWN]
 
 
 def error_of(fields: Fields | None) -> tuple[str, str]:

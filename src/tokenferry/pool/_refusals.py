@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from tokenferry.pool._choice import PassedOver
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _SHORT: Final = 60
 _MOST_NAMED: Final = 20
 _TRANSIENT: Final = 1.0
+_UNITS: Final = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 _OF_LIMITS: Final = frozenset(
     {
         "billing",
@@ -76,7 +78,7 @@ def exhausted(told: Sequence[Reason], now: float) -> Refuse:
     retry_after = max(math.ceil(min(ends) - now), 1) if ends else None
     named = "; ".join(f"{one.account}: {one.text}{_until(one, now)}" for one in told[:_MOST_NAMED])
     more = f"; and {len(told) - _MOST_NAMED} more" if len(told) > _MOST_NAMED else ""
-    again = "" if retry_after is None else f"; try again in {_span(retry_after)}"
+    again = "" if retry_after is None else f"; try again in {span_in_words(retry_after)}"
     return Refuse(
         429,
         "rate_limit_error",
@@ -120,8 +122,10 @@ def _until(one: Reason, now: float) -> str:
     return f", until {datetime.fromtimestamp(math.ceil(one.until), UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _span(seconds: int) -> str:
-    for length, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+def span_in_words(seconds: int) -> str:
+    """A wait in one or two units. Rounded up, so that whoever waits so long is not too early, but in the lesser one."""
+    for (length, unit), (least, lesser) in pairwise(_UNITS):
         if seconds >= 2 * length:
-            return f"{math.ceil(seconds / length)} {unit}"
+            whole, rest = divmod(math.ceil(seconds / least), length // least)
+            return f"{whole} {unit} {rest} {lesser}" if rest else f"{whole} {unit}"
     return f"{seconds} s"

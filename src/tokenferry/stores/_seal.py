@@ -65,7 +65,8 @@ class Seal:
         marker = Marker.from_bytes(raw)
         if marker is None:
             raise CorruptFile(
-                f"{self.path} can't be understood; restore it from a backup, or remove it and run: tokenferry seal"
+                f"{self.path} can't be understood; restore it from a backup, or remove it and run: tokenferry seal "
+                f"(with {KEY_FILE} naming the key's file, if the key rests in one)"
             )
         return marker
 
