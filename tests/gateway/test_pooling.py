@@ -457,3 +457,15 @@ def _steps(gate: Gate) -> list[dict[str, object]]:
     assert decision.journey is not None
     steps: list[dict[str, object]] = decision.journey.story.to_json()["steps"]
     return steps
+
+
+async def test_an_error_too_large_to_hold_whose_rest_was_given_up_is_cut(origin: Origin, two_accounts: Source) -> None:
+    """It was judged by its beginning, another account was asked, and could not even be used."""
+    body = b"x" * (3 << 20)
+    two_accounts.results["bob"] = [NeedsLogin("account 'bob' needs a login")]
+    origin.scripts = [answering(b"HTTP/1.1 403 X\r\ncontent-length: %d\r\n\r\n" % len(body) + body)]
+    async with running_gate(two_accounts) as gate:
+        reply = await gate.call()
+        record = await gate.records.last()
+    assert (reply.status, reply.complete) == (403, False)
+    assert record.error == "upstream_closed"

@@ -144,7 +144,7 @@ def test_signals_of_the_terminal_reach_workers_once() -> None:
 
 FOLLOWING = """Following(
     look=lambda: os.path.exists({look!r}) and not os.unlink({look!r}),
-    reread=lambda: show(reread=True) or not os.path.exists({bad!r}),
+    reread=lambda: [not os.path.exists({bad!r}), show(reread=True)][0],
     is_end=lambda: os.path.exists({end!r}),
 )"""
 HANGUP = "signal.signal(signal.SIGHUP, lambda number, frame: show(hup=place.number))"

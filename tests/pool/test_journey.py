@@ -9,6 +9,7 @@ import pytest
 from pool import journeys as j
 from tokenferry.cli._raw_answer import read_raw_answer
 from tokenferry.credentials import Kind
+from tokenferry.errors import extract_login_url_from_error
 from tokenferry.limits import classify, read_limits
 from tokenferry.pool import Give, Hop, Member, Roster, Step, Try, Want
 from tokenferry.settings import PoolSettings
@@ -450,3 +451,29 @@ def test_closing_it_twice_leaves_nothing_behind() -> None:
     journey.close()
     journey.close()
     assert not rig.pool.load.busy
+
+
+def test_where_every_account_takes_a_person_waiting_is_not_asked_for() -> None:
+    rig = j.Rig(("a", "b"))
+    first = rig.journey()
+    j.trying(first.next())
+    j.reply(first, j.REFUSED)
+    j.trying(first.next())
+    first.unavailable("its login is dead. Please log in: https://login.example/b")
+    first.close()
+    rig.clock.pass_by(1)
+    journey = rig.journey()
+    assert j.trying(journey.next()).member.name == "b"
+    journey.unavailable("its login is dead. Please log in: https://login.example/b")
+    refusal = j.refusal(journey.next())
+    assert (refusal.status, refusal.kind, refusal.cause) == (503, "api_error", "no_usable_account")
+    assert (refusal.retry_after, refusal.should_retry) == (None, False)
+    assert "a: the credential was refused" in refusal.message
+    assert extract_login_url_from_error(refusal.message) == "https://login.example/b"
+
+
+@pytest.mark.parametrize("one", [j.limited(7200), j.BROKE, j.UNPAID])
+def test_where_one_is_limited_or_recovers_by_itself_it_is_still_worth_waiting(one: j.Reply) -> None:
+    rig = j.Rig(("a", "b"))
+    j.travel(rig.journey(), [j.REFUSED, one])
+    assert j.refusal(rig.journey().next()).cause == "exhausted"

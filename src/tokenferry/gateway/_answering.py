@@ -86,12 +86,9 @@ class Answering:
         """Settle the head: headers as lines, none of which is about the connection, and the body's length, if known."""
         if self.is_over:
             return
-        if status in (_NO_CONTENT, _NOT_MODIFIED):
-            self._bodiless = True
-        elif length is not None:
-            self._left = length
-        elif not self._bodiless:
-            self.is_chunked = True
+        is_bodiless = self._to_head or status in (_NO_CONTENT, _NOT_MODIFIED)
+        is_chunked = length is None and not is_bodiless
+        if is_chunked:
             lines.append(_CHUNKED)
         if not self.keep:
             lines.append(_CLOSE)
@@ -100,7 +97,8 @@ class Answering:
         line_ends = len(lines) + 1
         if head.count(b"\n") != line_ends or head.count(b"\r") != line_ends:
             raise ValueError("a header of an answer holds CR or LF")
-        self.is_started = True
+        self.is_started, self.is_chunked, self._bodiless = True, is_chunked, is_bodiless
+        self._left = 0 if length is None else length
         self._head = head
 
     def flush(self) -> None:

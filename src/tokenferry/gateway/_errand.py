@@ -98,6 +98,8 @@ class Errand:
         if self._call is not None:
             self._call.abort()  # of the answer that is held no more is wanted
             self._call = None
+            if self._kept is not None and not self._kept.is_whole and self._kept.failure is None:
+                self._kept.failure = UpstreamClosed(self._record.provider or "", sent=True, answered=True)
         if isinstance(step, Try):
             self._step = step
             self._record.provider = step.hop.roster.provider

@@ -73,11 +73,17 @@ def _reason(one: PassedOver, story: Story, now: float) -> Reason:
 
 
 def exhausted(told: Sequence[Reason], now: float) -> Refuse:
-    """Every account was considered, and none can serve."""
+    """Every account was considered, and none can serve.
+
+    Who waits gets a 429; where waiting helps nobody, for each account takes a person, a 503 says so.
+    """
     ends = [one.until for one in told if one.until is not None]
     retry_after = max(math.ceil(min(ends) - now), 1) if ends else None
     named = "; ".join(f"{one.account}: {one.text}{_until(one, now)}" for one in told[:_MOST_NAMED])
     more = f"; and {len(told) - _MOST_NAMED} more" if len(told) > _MOST_NAMED else ""
+    if retry_after is None and not any(one.is_limit for one in told):
+        message = f"no account can be used until somebody sees to it ({named}{more})"
+        return Refuse(503, "api_error", message, "no_usable_account")
     again = "" if retry_after is None else f"; try again in {span_in_words(retry_after)}"
     return Refuse(
         429,
