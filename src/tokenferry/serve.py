@@ -296,7 +296,7 @@ def _run(
         def tell_whose(line: str) -> None:
             access_log.later(partial(tell, line if worker is None else f"worker {worker.number}: {line}"))
 
-        metrics = Metrics(broker, upstreams, states=states, board=board, place=place)
+        metrics = Metrics(broker, upstreams, states=states, cooldowns=state.cooldowns.list, board=board, place=place)
         own_hosts = set(where.hosts)
         parts = Parts(home, broker, state.keys, state.logins, secret, where.urls, own_hosts, states)
         if parts.base is not None:

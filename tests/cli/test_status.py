@@ -10,6 +10,7 @@ from cli.test_fast import document, put
 from cli.test_serve import serving
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home
+from tokenferry.state import Cooldown, Scope, State
 
 Inside = Callable[..., Outcome]
 Login = Callable[..., dict[str, Any]]
@@ -57,6 +58,39 @@ def test_status_counts_what_every_process_did(sandbox: Sandbox, login: Login, in
     assert account["refreshes"]["totals"] == {"granted": 1, "failed": 1}
     assert account["refreshes"]["last_verdict"]["kind"] == "failed"
     assert 0 <= account["refreshes"]["token_age"] < 600
+
+
+def test_status_tells_who_is_passed_over_and_until_when(home: Home, inside: Inside) -> None:
+    put(home, document(time.time()))
+    assert inside("status", "--json").json["cooldowns"] == []
+    assert not home.state.exists()
+    until = int(time.time()) + 7500
+    with State(home.state) as state:
+        state.cooldowns.put(
+            Cooldown(Scope("account", "work"), "window", "answer", until, "The account has used up its window 5h.")
+        )
+        state.cooldowns.put(Cooldown(Scope("organization", "org-1", "claude-opus"), "rate-limit", "answer", None))
+        state.cooldowns.put(Cooldown(Scope("account", "done"), "window", "answer", 1_700_000_000))
+        state.organizations.put("work", "org-1")
+    out = inside("status").out
+    assert "  account work: The account has used up its window 5h; until 20" in out
+    assert "Z (2 h)\n" in out
+    assert "  organization org-1 (accounts work), models of claude-opus: rate-limit; its end is not known\n" in out
+    assert "done" not in out
+    told = inside("status", "--json").json["cooldowns"]
+    assert [(one["name"], one["cause"], one["until"]) for one in told] == [
+        ("work", "window", until),
+        ("org-1", "rate-limit", None),
+    ]
+
+
+def test_status_survives_a_state_that_cannot_be_read(home: Home, inside: Inside) -> None:
+    put(home, document(time.time()))
+    home.state.write_bytes(b"no database" * 1000)
+    home.state.chmod(0o600)
+    outcome = inside("status", "--json")
+    assert (outcome.code, outcome.json["cooldowns"]) == (0, None)
+    assert str(home.state) in outcome.err
 
 
 def test_status_finds_a_running_gateway(home: Home, sandbox: Sandbox, inside: Inside, tmp_path: Path) -> None:

@@ -3,17 +3,19 @@
 import asyncio
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.rig import Gate, Origin, Seen, Source, error_of, json_answer, one_account, running_gate
+from tokenferry.errors import StorageFailed
 from tokenferry.gateway import Board, GatewayStatistics, Metrics, Upstreams
 from tokenferry.gateway._record import Record
 from tokenferry.gateway._usage import Usage
 from tokenferry.secret import Secret
-from tokenferry.state import ClientKey
+from tokenferry.state import ClientKey, Cooldown, Scope
 
 pytestmark = pytest.mark.anyio
 
@@ -125,6 +127,32 @@ async def test_nothing_of_a_client_s_invention_is_a_label(gate: Gate, origin: Or
     found = await scraped(gate)
     assert len([one for one in found if one[0] == "tokenferry_requests_total"]) == 2
     assert not any("xxx" in label or "nowhere" in label for labels in found for label in labels)
+
+
+async def test_who_is_passed_over_is_told() -> None:
+    ends = int(time.time()) + 3600
+    noted = [
+        Cooldown(Scope("account", "alice"), "window", "answer", ends),
+        Cooldown(Scope("account", "alice", "claude-opus"), "window", "answer", ends),
+        Cooldown(Scope("organization", "org-1"), "no-credit", "answer", None),
+        Cooldown(Scope("account", "bob"), "window", "answer", 1_700_000_000),
+    ]
+    metrics = Metrics(one_account("http://127.0.0.1:1"), Upstreams(), cooldowns=lambda: noted)
+    found = samples((await metrics.answer(""))[0].decode())
+    assert {labels[1:]: number for labels, number in found.items() if labels[0] == "tokenferry_cooldowns"} == {
+        ("cause=window", "kind=account", "name=alice"): 2,
+        ("cause=no-credit", "kind=organization", "name=org-1"): 1,
+    }
+
+
+async def test_a_state_that_cannot_be_read_leaves_the_rest() -> None:
+    def broken() -> list[Cooldown]:
+        raise StorageFailed("the disk is gone")
+
+    found = samples(
+        (await Metrics(one_account("http://127.0.0.1:1"), Upstreams(), cooldowns=broken).answer(""))[0].decode()
+    )
+    assert found["tokenferry_requests_in_flight",] == 0
 
 
 async def test_workers_with_a_board_answer_for_each_other() -> None:

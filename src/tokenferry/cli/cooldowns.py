@@ -1,14 +1,15 @@
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from tokenferry.audit import note_change
-from tokenferry.cli._output import moment, note, say, say_json, span, table
+from tokenferry.cli._cooldowns import cells, models, to_json
+from tokenferry.cli._output import note, say, say_json, table
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.errors import UsageError
 from tokenferry.settings import Home
-from tokenferry.state import Cooldown, State
+from tokenferry.state import State
 
 app = new_app(
     "Show which accounts are passed over, why and until when; and end that.",
@@ -34,10 +35,10 @@ def list_(
     with State(Home.from_environment().state) as state:
         found = [one for one in state.cooldowns.list() if over or not one.is_over(now)]
     if as_json:
-        say_json([_to_json(one, now) for one in found])
+        say_json([to_json(one, now) for one in found])
     elif found:
         headings = ("kind", "name", "models", "cause", "until", "noted", "says", "because")
-        table(headings, [_cells(one, now) for one in found])
+        table(headings, [cells(one, now) for one in found])
     else:
         note("nobody is passed over")
 
@@ -75,47 +76,9 @@ def clear(
     for one in live:
         note_change(home, "cooldown.clear", one.scope.name, kind=one.scope.kind, cause=one.cause)
     if as_json:
-        say_json([_to_json(one, now) for one in live])
+        say_json([to_json(one, now) for one in live])
         return
     for one in live:
-        say(f"ended {one.cause} of {one.scope.kind} {one.scope.name}{_models(one)}")
+        say(f"ended {one.cause} of {one.scope.kind} {one.scope.name}{models(one)}")
     if not live:
         note("there was nothing to end" if name is None else f"there was nothing to end for {name[:80]}")
-
-
-def _models(one: Cooldown) -> str:
-    return f", models of {one.scope.family}" if one.scope.family else ""
-
-
-def _cells(one: Cooldown, now: float) -> tuple[str, ...]:
-    if one.until is None:
-        until = "not known"
-    elif one.is_over(now):
-        until = f"{moment(one.until)} (over)"
-    else:
-        until = f"{moment(one.until)} ({span(one.until - now)})"
-    scope = one.scope
-    return (
-        scope.kind,
-        scope.name,
-        scope.family or "all",
-        one.cause,
-        until,
-        moment(one.noted_at),
-        one.source,
-        one.evidence or "-",
-    )
-
-
-def _to_json(one: Cooldown, now: float) -> dict[str, Any]:
-    return {
-        "kind": one.scope.kind,
-        "name": one.scope.name,
-        "family": one.scope.family or None,
-        "cause": one.cause,
-        "source": one.source,
-        "until": one.until,
-        "over": one.is_over(now),
-        "evidence": one.evidence,
-        "noted_at": one.noted_at,
-    }

@@ -1,3 +1,4 @@
+import time
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -5,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from tokenferry.broker import Broker, interrupted_move
+from tokenferry.cli._cooldowns import at_work, sentence, to_json
 from tokenferry.cli._describe import HEADINGS, Row, active_account, rows
 from tokenferry.cli._home import find, open_broker
 from tokenferry.cli._output import note, say, say_json, say_lines, table
@@ -38,7 +40,7 @@ def status(
     ] = None,
     as_json: JSON = False,
 ) -> None:
-    """Show the accounts, the gateway and the policy.
+    """Show the accounts, the gateway, the policy, and what is passed over until when.
 
     What is questionable in the configuration is told on stderr.
     """
@@ -63,6 +65,7 @@ def status(
         table(HEADINGS, [one.cells for one in found])
     else:
         say("no account yet; add one with: tokenferry accounts add NAME --provider anthropic")
+    _tell_cooldowns(home)
     for warning in settings.warnings:
         note(warning)
     _tell_move(home)
@@ -76,10 +79,33 @@ def _to_json(home: Home, settings: Config, broker: Broker, found: list[Row], gat
         "sealing": seal_json(home),
         "active": active_account(broker),
         "accounts": [one.to_json() | {"refreshes": _refreshes(broker, one)} for one in found],
+        "cooldowns": _cooldowns(home),
         "interrupted_move": _move(home),
         "gateway": gateway,
         "warnings": list(settings.warnings),
     }
+
+
+def _tell_cooldowns(home: Home) -> None:
+    now = time.time()
+    try:
+        found, organizations = at_work(home, now)
+    except TokenferryError as fault:
+        note(str(fault))
+        return
+    if found:
+        say_lines(("", "passed over (end that with: tokenferry cooldowns clear NAME)"))
+        say_lines(f"  {sentence(one, organizations, now)}" for one in found)
+
+
+def _cooldowns(home: Home) -> list[dict[str, Any]] | None:
+    """None where that can't be read."""
+    now = time.time()
+    try:
+        return [to_json(one, now) for one in at_work(home, now)[0]]
+    except TokenferryError as fault:
+        note(str(fault))
+        return None
 
 
 def _tell_move(home: Home) -> None:

@@ -1,13 +1,16 @@
 """What `GET /metrics` answers: the text format of Prometheus, made by prometheus-client when somebody asks."""
 
 import asyncio
+import contextlib
 import json
 import logging
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from tokenferry.errors import CorruptFile, StorageFailed
 from tokenferry.gateway._board import Board
 from tokenferry.gateway._family import Family, counter, gauge, histogram, labelled, render
 from tokenferry.gateway._record import Record
@@ -15,6 +18,7 @@ from tokenferry.gateway._tally import TOKENS, Tally
 from tokenferry.gateway._upstreams import Upstreams
 from tokenferry.gateway.upstream import Statistics
 from tokenferry.refresh import RefreshStatistics
+from tokenferry.state import Cooldown
 from tokenferry.stores import Account
 
 logger = logging.getLogger(__name__)
@@ -44,7 +48,7 @@ class AccountSource(Protocol):
 class Metrics:
     """Counts what a gateway serves, and tells it. It belongs to one event loop.
 
-    `states` gives each account's state in a word, by name; it may read files. Workers that share a board tell each
+    `states` gives each account's state in a word, by name; it may read files, as may `cooldowns`. Workers that share a board tell each
     other by `publish`, so that each can answer for all; `place` is this one's.
     """
 
@@ -54,6 +58,7 @@ class Metrics:
         upstreams: Upstreams,
         *,
         states: Callable[[], Mapping[str, str]] = dict,
+        cooldowns: Callable[[], Iterable[Cooldown]] = tuple,
         board: Board | None = None,
         place: int = 0,
     ) -> None:
@@ -61,6 +66,7 @@ class Metrics:
         self._source = source
         self._upstreams = upstreams
         self._states = states
+        self._cooldowns = cooldowns
         self._board = board
         self._place = place
         self._reloads = {"adopted": 0, "refused": 0}
@@ -91,7 +97,21 @@ class Metrics:
             families = labelled("worker", {str(place + 1): told[place] for place in sorted(told)})
         states = Counter(self._states().values())
         accounts = gauge("tokenferry_accounts", "Accounts by state.", ("state",), [([s], n) for s, n in states.items()])
-        return render([*families, accounts], accept)
+        return render([*families, accounts, self._passed_over()], accept)
+
+    def _passed_over(self) -> Family:
+        now = time.time()
+        found: Counter[tuple[str, str, str]] = Counter()
+        with contextlib.suppress(StorageFailed, CorruptFile):
+            found.update(
+                (one.scope.kind, one.scope.name, one.cause) for one in self._cooldowns() if not one.is_over(now)
+            )
+        return gauge(
+            "tokenferry_cooldowns",
+            "Cooldowns at work, by whom they keep from serving; several of one cause are of several model families.",
+            ("kind", "name", "cause"),
+            [([*labels], number) for labels, number in found.items()],
+        )
 
     def publish(self) -> None:
         """Tell the other workers, if there are any, how things stand; to be called about once a second."""
