@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.rig import Gate, Origin, Source, api_key, error_of, running_gate
+from gateway.rig import Gate, Origin, Script, Source, answering, api_key, error_of, json_answer, running_gate
 from tokenferry.gateway import ERROR_MARK
 from tokenferry.providers import Provider
 from tokenferry.settings import GatewaySettings
@@ -197,3 +197,59 @@ async def test_rights_that_are_taken_away_count_for_the_next_request(gate: Gate,
     assert (await gate.call(body=body())).status == 400
     assert (await gate.call(body=body("glm"))).status == 200
     assert used(origin) == ["alice", "bob"]
+
+
+# -- the list of models
+
+
+LISTED = {
+    "data": [{"type": "model", "id": name} for name in ("claude-opus-4-5", "claude-haiku-4-5")],
+    "has_more": False,
+    "first_id": "claude-opus-4-5",
+    "last_id": "claude-haiku-4-5",
+}
+
+
+async def test_the_upstreams_list_shows_what_the_key_may_use(gate: Gate, origin: Origin, ring: Ring) -> None:
+    raw = json.dumps(LISTED).encode()
+    origin.scripts = [json_answer(raw), json_answer(raw)]
+    asked = [(b"x-api-key", KEY.encode()), (b"accept-encoding", b"gzip")]
+    assert (await gate.call(b"/v1/models", asked, method=b"GET")).body == raw, "without rights it passes as it is"
+    ring.rights = Rights(models=("claude-haiku*",))
+    reply = await gate.call(b"/v1/models", asked, method=b"GET")
+    assert json.loads(reply.body) == {
+        "data": [{"type": "model", "id": "claude-haiku-4-5"}],
+        "has_more": False,
+        "first_id": "claude-haiku-4-5",
+        "last_id": "claude-haiku-4-5",
+    }
+    assert [seen.all(b"accept-encoding") for seen in origin.seen] == [[b"gzip"], [b"identity"]]
+
+
+async def test_one_model_that_the_key_may_not_use_is_not_shown(gate: Gate, origin: Origin, ring: Ring) -> None:
+    ring.rights = Rights(models=("claude-haiku*",))
+    reply = await gate.call(b"/v1/models/claude-opus-4-5", method=b"GET")
+    assert (reply.status, reply.all(ERROR_MARK)) == (400, [b"model_denied"])
+    assert origin.seen == []
+    assert (await gate.call(b"/v1/models/claude-haiku-4-5", method=b"GET")).status == 200
+
+
+@pytest.mark.parametrize(
+    "script", [json_answer(b"no json"), answering(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{")]
+)
+async def test_what_is_no_list_is_not_shown_to_a_key_with_rights(
+    gate: Gate, origin: Origin, ring: Ring, script: Script
+) -> None:
+    ring.rights = Rights(models=("claude-haiku*",))
+    origin.scripts = [script]
+    reply = await gate.call(b"/v1/models", method=b"GET")
+    assert (reply.status, reply.all(ERROR_MARK)) == (502, [b"no_list"])
+    assert gate.gateway.statistics().in_flight == 0
+
+
+async def test_an_error_of_the_upstream_passes(gate: Gate, origin: Origin, ring: Ring) -> None:
+    ring.rights = Rights(models=("claude-haiku*",))
+    error = b'{"type":"error","error":{"type":"invalid_request_error","message":"limit"}}'
+    origin.scripts = [json_answer(error, status=400)]
+    reply = await gate.call(b"/v1/models?limit=0", method=b"GET")
+    assert (reply.status, reply.body) == (400, error)

@@ -75,8 +75,18 @@ def test_a_key_is_told_of_what_it_may_use() -> None:
         return name == "Kimi"
 
     assert ids(LIST.alone(b"/v1/models", kimi)) == ["Kimi"]
-    assert ids(LIST.beside(b"/v1/models", json.dumps(UPSTREAMS).encode(), kimi)) == ["Kimi", "claude-a", "glm"]
+    assert ids(LIST.beside(b"/v1/models", json.dumps(UPSTREAMS).encode(), kimi)) == ["Kimi"]
     assert LIST.one(b"/v1/models/glm", kimi) is None
+
+
+def test_where_a_page_has_nothing_to_show_the_upstreams_own_word_leads_on() -> None:
+    raw = json.dumps(UPSTREAMS).encode()
+    for target in (b"/v1/models", b"/v1/models?after_id=x"):
+        answer = json.loads(LIST.beside(target, raw, lambda name: name == "other") or b"")
+        assert (answer["data"], answer["first_id"], answer["last_id"], answer["has_more"]) == ([], None, "glm", True)
+    over = json.dumps({**UPSTREAMS, "has_more": False}).encode()
+    answer = json.loads(LIST.beside(b"/v1/models", over, lambda name: name == "other") or b"")
+    assert (answer["data"], answer["last_id"]) == ([], None)
 
 
 def test_one_is_told_by_its_name_whatever_the_case() -> None:

@@ -83,7 +83,7 @@ class Gateway:
         if found is None:
             return None
         record = Record(new_request_id(), head.method, told_path(head.path), self._now())
-        if found is Route.MODELS and self.relay.model_list is not None:
+        if found is Route.MODELS:
             return ListingExchange(self, head, answering, record, self.relay.model_list)
         return Exchange(self, head, answering, record, is_inference=found is Route.INFERENCE)
 

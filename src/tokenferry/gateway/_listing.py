@@ -1,10 +1,12 @@
 from typing import Final
 
 from tokenferry.gateway._answering import Answering
+from tokenferry.gateway._answers import Refusal
 from tokenferry.gateway._exchange import Desk, Exchange
 from tokenferry.gateway._headers import Down
 from tokenferry.gateway._model_list import ModelList
 from tokenferry.gateway._record import Record
+from tokenferry.gateway._rights import check_models
 from tokenferry.gateway._turn import Head
 from tokenferry.gateway.upstream import Head as AnswerHead
 from tokenferry.gateway.upstream import UpstreamError
@@ -15,26 +17,30 @@ _OK: Final = 200
 
 
 class ListingExchange(Exchange):
-    """A request for models where some are mapped: told beside those of an upstream, or without one.
+    """A request for models: those that are mapped are told beside an upstream's, and a key only of what it may use.
 
-    An upstream's answer is held until it is whole. Where there is none that is a list, the mapped ones alone are told.
+    Where that changes anything an upstream's answer is held until it is whole. Where there is none that is a list, the
+    mapped ones alone are told.
     """
 
     def __init__(self, desk: Desk, head: Head, answering: Answering, record: Record, models: ModelList) -> None:
         super().__init__(desk, head, answering, record, is_inference=False)
         self._models = models
         self._is_list = head.path == _LIST
+        self._is_held = False
         self._held: list[bytes] | None = None
         self._size = 0
 
     def begin(self, head: AnswerHead, down: Down) -> None:
-        if self._is_list:
+        if self._is_held and not self._models and head.status != _OK:
+            self._is_held = False  # there is nothing to tell instead
+        if self._is_held:
             self._held = [] if head.status == _OK and down.is_json else None
         else:
             super().begin(head, down)
 
     def feed(self, chunk: bytes) -> None:
-        if not self._is_list:
+        if not self._is_held:
             super().feed(chunk)
         elif self._held is not None:
             self._size += len(chunk)
@@ -43,38 +49,52 @@ class ListingExchange(Exchange):
                 self._held = None
 
     def end(self) -> None:
-        if not self._is_list:
+        if not self._is_held:
             super().end()
         elif not self._is_over:
             theirs = None if self._held is None else b"".join(self._held)
             told = None if theirs is None else self._models.beside(self._head.target, theirs, self._allows)
-            self._tell(told or self._alone())
+            if told is None:
+                self._tell_alone()
+            else:
+                self._tell(told)
 
     def cut(self, failure: UpstreamError) -> None:
-        if self._is_list and not self._is_over:
-            self._tell(self._alone())
+        if self._is_held and not self._is_over:
+            self._tell_alone()
         else:
             super().cut(failure)
 
     def fail(self, fault: Exception) -> None:
-        is_upstreams = self._is_list and self._is_opened and self._key is not None and not self.answering.is_started
+        is_upstreams = self._is_held and bool(self._models) and not self.answering.is_started
         if is_upstreams and not self._is_over:
-            self._tell(self._alone())
+            self._tell_alone()
         else:
             super().fail(fault)
 
     def _set_out(self) -> None:
+        key, request = self._key, self._request
+        assert key is not None
+        assert request is not None
         if self._is_list:
-            if not self._relay.lists_upstreams:
-                self._tell(self._alone())
+            self._is_held = request.is_read = bool(self._models or key.rights.models)
+            if self._models and not self._relay.lists_upstreams:
+                self._tell_alone()
                 return
         elif (found := self._models.one(self._head.path, self._allows)) is not None:
             self._tell(found)
             return
+        else:
+            check_models(key, [self._models.name(self._head.path)])
         super()._set_out()
 
-    def _alone(self) -> bytes:
-        return self._models.alone(self._head.target, self._allows)
+    def _tell_alone(self) -> None:
+        if self._models:
+            self._tell(self._models.alone(self._head.target, self._allows))
+        else:
+            self._is_held = False
+            message = "the upstream gave no list of models that can be shown; try again in a moment"
+            self.fail(Refusal(502, "api_error", message, should_retry=True, cause="no_list"))
 
     def _allows(self, name: str) -> bool:
         return self._key is not None and self._key.rights.allows_model(name)

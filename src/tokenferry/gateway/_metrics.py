@@ -48,8 +48,8 @@ class AccountSource(Protocol):
 class Metrics:
     """Counts what a gateway serves, and tells it. It belongs to one event loop.
 
-    `states` gives each account's state in a word, by name; it may read files, as may `cooldowns`. Workers that share a board tell each
-    other by `publish`, so that each can answer for all; `place` is this one's.
+    `states` gives each account's state in a word, by name; it may read files, as may `cooldowns`. Workers that share a
+    board tell each other by `publish`, so that each can answer for all; `place` is this one's.
     """
 
     def __init__(

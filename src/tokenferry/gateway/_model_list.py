@@ -20,10 +20,16 @@ class ModelList:
         self._entries = [_entry(model) for model in models]
         self._by_name = {model.name.casefold(): entry for model, entry in zip(models, self._entries, strict=True)}
 
+    def __bool__(self) -> bool:
+        return bool(self._entries)
+
+    def name(self, path: bytes) -> str:
+        """The model that `/v1/models/NAME` is about."""
+        return unquote_to_bytes(path[len(_PATH) + 1 :]).decode("utf-8", "replace")
+
     def one(self, path: bytes, allows: Callable[[str], bool]) -> bytes | None:
         """The answer for `/v1/models/NAME`; None where that is the upstream's to give."""
-        name = unquote_to_bytes(path[len(_PATH) + 1 :]).decode("utf-8", "replace")
-        entry = self._by_name.get(name.casefold())
+        entry = self._by_name.get(self.name(path).casefold())
         return None if entry is None or not allows(entry["id"]) else json.dumps(entry).encode()
 
     def alone(self, target: bytes, allows: Callable[[str], bool]) -> bytes:
@@ -35,21 +41,33 @@ class ModelList:
         return _answer(entries[start : start + limit], has_more=len(entries) > start + limit)
 
     def beside(self, target: bytes, upstreams: bytes, allows: Callable[[str], bool]) -> bytes | None:
-        """The upstream's answer with ours before its own, on the first page. None if that is no list of models."""
+        """The upstream's answer with ours before its own, on the first page. None if that is no list of models.
+
+        Of both only what the client may use, but where a page leaves off is told as the upstream knows it.
+        """
         try:
             document = json.loads(upstreams)
             data = document["data"]
-            theirs = [(one["id"], one) for one in data]
+            theirs = [(_text(one["id"]), one) for one in data]
         except (ValueError, RecursionError, TypeError, KeyError):
             return None
-        if not _is_first(target):
-            return upstreams
-        mine = [entry for entry in self._entries if allows(entry["id"])]
+        is_first = _is_first(target)
+        mine = [entry for entry in self._entries if allows(entry["id"])] if is_first else []
         names = {entry["id"] for entry in mine}
-        document["data"] = mine + [one for name, one in theirs if name not in names]
-        if document["data"]:
-            document["first_id"], document["last_id"] = document["data"][0]["id"], document["data"][-1]["id"]
+        kept = [one for name, one in theirs if name not in names and allows(name)]
+        if not is_first and len(kept) == len(theirs):
+            return upstreams
+        shown = document["data"] = mine + kept
+        document["first_id"] = shown[0]["id"] if shown else None
+        if kept or not document.get("has_more"):  # else only the upstream's own word leads on from here
+            document["last_id"] = shown[-1]["id"] if shown else None
         return json.dumps(document).encode()
+
+
+def _text(name: object) -> str:
+    if not isinstance(name, str):
+        raise TypeError
+    return name
 
 
 def _entry(model: ModelSettings) -> dict[str, Any]:

@@ -54,9 +54,8 @@ class Relay:
         self._presentations = Presentations()
         router = router or Router()
         self._ways = Ways(settings, self._providers, router)
-        is_listed = router.models and router.list_models != "upstream"
-        self.model_list = ModelList(router.models) if is_listed else None
-        """The models that are told of besides the upstream's, or in their place; None where there are none."""
+        self.model_list = ModelList(() if router.list_models == "upstream" else router.models)
+        """The models that are told of besides the upstream's, or in their place."""
         self.lists_upstreams = router.list_models != "only"
         self._allowed: dict[tuple[Rights, tuple[Hop, ...]], frozenset[str]] = {}
 
@@ -105,7 +104,7 @@ class Relay:
             (),
             request.pieces(hop.model),
             sink,
-            lines=request.head.up(shown, identity=request.is_inference),
+            lines=request.head.up(shown, identity=request.is_read),
             stream=request.wants_stream,
         )
 

@@ -26,7 +26,7 @@ class ClientGone(Exception):  # noqa: N818  # nothing went wrong: nobody is ther
 class Request:
     """One request to relay. Its repr shows neither headers nor body."""
 
-    __slots__ = ("body", "head", "is_inference", "method", "own", "target", "wants_stream", "without_tag")
+    __slots__ = ("body", "head", "is_inference", "is_read", "method", "own", "target", "wants_stream", "without_tag")
 
     def __init__(
         self, method: str, target: bytes, head: RequestHead, body: "Body", *, is_inference: bool = False
@@ -36,6 +36,8 @@ class Request:
         self.head = head
         self.body = body
         self.is_inference = is_inference
+        self.is_read = is_inference
+        """Whether the answer is looked into, so that it must not be compressed."""
         self.wants_stream = False
         """Whether the answer is to be a stream."""
         self.without_tag = False
