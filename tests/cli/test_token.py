@@ -259,3 +259,12 @@ def test_a_login_of_another_kind_can_be_given_in_its_place(sandbox: Sandbox, log
     again = sandbox.issue("alice")
     assert tokenferry("accounts", "add", "work", "--replace", stdin=bundle(again)).code == 0
     assert inside("token").out.strip() == again["access_token"]
+
+
+def test_a_key_is_told_with_the_header_in_which_its_provider_takes_it(home: Home, inside: Inside) -> None:
+    write = "[[providers]]\nname = 'other'\nprovider_type = 'openai'\nbase_url = 'https://x.example'\n"
+    home.config.write_text(f"{write}api_key = '$OTHER_KEY'\nkey_header = 'authorization'\n")
+    home.config.chmod(0o600)
+    told = tokenferry("token", "other", "--json", OTHER_KEY="key-of-other-1234567890")
+    assert told.code == 0, told.err
+    assert told.json["header"] == "Authorization: Bearer key-of-other-1234567890"

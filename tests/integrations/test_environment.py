@@ -34,6 +34,8 @@ def test_what_is_not_for_the_vendors_host_comes_with_its_address() -> None:
     url = "https://llm.invalid"
     provider = Provider("mine", "anthropic", url)
     assert variables_of(provider, KEY) == (("ANTHROPIC_API_KEY", KEY.secret), ("ANTHROPIC_BASE_URL", url))
+    bearer = Provider("mine", "anthropic", url, key_header="authorization")
+    assert variables_of(bearer, KEY) == (("ANTHROPIC_AUTH_TOKEN", KEY.secret), ("ANTHROPIC_BASE_URL", url))
 
 
 @given(st.text(min_size=1))

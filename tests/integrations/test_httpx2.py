@@ -1,14 +1,17 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 
 import httpx2
 import pytest
 
 import tokenferry
 from integrations.rig import BODY, VERSION, Rig
-from refresh.rig import value
+from refresh.rig import sandbox_providers, value
+from tokenferry.broker import Broker
 from tokenferry.errors import NeedsLogin
+from tokenferry.secret import Secret
 
 Post = Callable[..., httpx2.Response]
 
@@ -46,6 +49,18 @@ def test_an_api_key_is_presented_as_one_without_the_beta_name(rig: Rig, post: Po
     headers = rig.messages()[0]["headers"]
     assert "authorization" not in headers
     assert "anthropic-beta" not in headers
+
+
+def test_an_api_key_goes_where_its_provider_takes_it(rig: Rig, post: Post) -> None:
+    key = rig.add_key()
+    providers = sandbox_providers(rig.sandbox)
+    providers["sandbox"] = replace(providers["sandbox"], key_header="authorization")
+    rig.broker = Broker(home=rig.home, providers=providers)
+    for name in ("key", "alice", "key"):
+        post(name, headers={"x-api-key": "sk-ant-api03-other"})
+    shown = [each["headers"] for each in rig.messages()]
+    assert [headers.get("x-api-key") for headers in shown] == [None] * 3
+    assert shown[0]["authorization"] == shown[2]["authorization"] == f"Bearer {Secret(key).fingerprint}"
 
 
 def test_an_expired_token_is_renewed_before_the_request(rig: Rig, post: Post) -> None:

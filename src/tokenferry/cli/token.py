@@ -9,6 +9,7 @@ from tokenferry.cli._probe import gateway_url
 from tokenferry.cli._typer import examples, new_app
 from tokenferry.errors import UsageError
 from tokenferry.integrations import assignments, variables_of, variables_of_gateway
+from tokenferry.providers import headers_of
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
 from tokenferry.state import local_key, read_local_key
@@ -53,14 +54,15 @@ def token(
         return
     broker = open_broker()
     name = name or account
-    if env:
+    if env or as_json:
         name = broker.book.choose(name)
     credential = broker.resolve(name, min_ttl=min_ttl)
     if env:
         provider = broker.provider_of(broker.book.read(name or "").account)
         say_lines(assignments(variables_of(provider, credential)))
     elif as_json:
-        _say_json(credential.secret, credential.expires_at, credential.headers()[0])
+        key_header = broker.provider_of(broker.book.read(name or "").account).key_header
+        _say_json(credential.secret, credential.expires_at, headers_of(credential, key_header)[0])
     else:
         say(credential.secret.reveal())
 
@@ -77,7 +79,7 @@ def _say_gateway_key(*, env: bool, as_json: bool) -> None:
 
 
 def _say_json(secret: Secret, expires_at: int | None, header: tuple[str, str]) -> None:
-    """`header` is one line for `curl -H`; an API key is the only thing that isn't a bearer token."""
+    """`header` is one line for `curl -H`; only an API key may be something else than a bearer token."""
     name, value = header
     name = "Authorization" if name == "authorization" else name
     say_json({"token": secret.reveal(), "expires_at": expires_at, "header": f"{name}: {value}"})

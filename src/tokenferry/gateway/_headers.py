@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
-from tokenferry.credentials import ApiKey, Credential
+from tokenferry.credentials import Credential
 from tokenferry.gateway.upstream import FRAMING_HEADERS
-from tokenferry.providers import KeyHeader
+from tokenferry.providers import KeyHeader, headers_of
 
 Header = tuple[bytes, bytes]
 
@@ -51,10 +51,8 @@ class Presented:
 
     def __init__(self, credential: Credential, key_header: KeyHeader = "x-api-key") -> None:
         self.credential = credential
-        if key_header == "authorization" and isinstance(credential, ApiKey):
-            headers = [(b"authorization", b"Bearer " + credential.secret.reveal().encode("ascii"))]
-        else:
-            headers = [(name.encode("ascii"), value.encode("ascii")) for name, value in credential.headers()]
+        given = headers_of(credential, key_header)
+        headers = [(name.encode("ascii"), value.encode("ascii")) for name, value in given]
         self.lines = tuple(b"%b: %b\r\n" % header for header in headers if header[0] != BETA)
         self.betas = tuple(value.decode("ascii") for name, value in headers if name == BETA)
 

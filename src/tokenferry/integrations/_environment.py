@@ -30,7 +30,8 @@ def variables_of(provider: Provider, credential: Credential) -> Variables:
         stem = _NO_NAME.sub("_", provider.name).strip("_").upper() or "PROVIDER"
         stem = f"_{stem}" if stem[0].isdigit() else stem
         return ((f"{stem}_{'API_KEY' if is_key else 'TOKEN'}", credential.secret),)
-    variable = ("ANTHROPIC_API_KEY" if is_key else "ANTHROPIC_AUTH_TOKEN", credential.secret)
+    is_bearer = not is_key or provider.key_header == "authorization"
+    variable = ("ANTHROPIC_AUTH_TOKEN" if is_bearer else "ANTHROPIC_API_KEY", credential.secret)
     if provider.base_url == ANTHROPIC_URL:
         return (variable,)
     return (variable, ("ANTHROPIC_BASE_URL", provider.base_url))

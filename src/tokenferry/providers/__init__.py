@@ -8,6 +8,7 @@ from tokenferry.providers._provider import (
     Provider,
     WireFormat,
     account_of_key,
+    headers_of,
     logs_in_at_subscription,
 )
 from tokenferry.providers._table import Setting, SettingKind, Table, is_loopback, pattern_fault, url_fault
@@ -25,6 +26,7 @@ __all__ = [
     "account_of_key",
     "builtin_providers",
     "declare",
+    "headers_of",
     "indistinct",
     "is_loopback",
     "logs_in_at_subscription",

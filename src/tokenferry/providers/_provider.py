@@ -3,7 +3,15 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
-from tokenferry.credentials import API_KEY_PREFIX, SETUP_TOKEN_PREFIX, Credential, FederatedToken, Kind, OAuthToken
+from tokenferry.credentials import (
+    API_KEY_PREFIX,
+    SETUP_TOKEN_PREFIX,
+    ApiKey,
+    Credential,
+    FederatedToken,
+    Kind,
+    OAuthToken,
+)
 from tokenferry.oauth import OAuthEndpoints
 from tokenferry.providers._table import is_loopback
 from tokenferry.settings import Strategy
@@ -135,3 +143,10 @@ def logs_in_at_subscription(base_url: str, endpoints: OAuthEndpoints) -> bool:
     """Tell whether a declaration names a claude.ai login or host, whatever it calls itself."""
     urls = (base_url, endpoints.authorize_url, endpoints.device_url, endpoints.issuer)
     return any(on_host(url, _SUBSCRIPTION_HOSTS) and not on_host(url, _CONSOLE_HOSTS) for url in urls)
+
+
+def headers_of(credential: Credential, key_header: KeyHeader) -> tuple[tuple[str, str], ...]:
+    """The request headers that present a credential to a provider which takes API keys there, secrets revealed."""
+    if key_header == "authorization" and isinstance(credential, ApiKey):
+        return (("authorization", f"Bearer {credential.secret.reveal()}"),)
+    return credential.headers()
