@@ -110,8 +110,10 @@ class Guard:
         self._check_hosts(head.hosts, on_unix_socket=address is None)
         if head.origins or head.sites:
             self._check_page(head.origins, head.sites)
-        if has_body and any(value.strip().lower().startswith(_SIMPLE_TYPES) for value in head.content_types):
-            raise Refusal(415, "invalid_request_error", "send JSON, with content-type: application/json")
+        if has_body:
+            for value in head.content_types:
+                if value.strip().lower().startswith(_SIMPLE_TYPES):
+                    raise Refusal(415, "invalid_request_error", "send JSON, with content-type: application/json")
         return self.check_key(head.keys or head.credentials, address, forwarded=head.forwarded)
 
     def check_json(self, headers: Sequence[Header]) -> None:

@@ -98,12 +98,12 @@ class Down:
     the client is told not to send the request again.
     """
 
-    __slots__ = ("_coding", "_type", "length", "lines")
+    __slots__ = ("_plain_type", "length", "lines")
 
     def __init__(self, headers: Sequence[Header], *, with_limits: bool, may_retry: bool = True) -> None:
         self.length: int | None = None
         """The body's, if it was announced."""
-        self._type = self._coding = b""
+        kind_of_body = coding = b""
         lines = self.lines = [] if may_retry else [_NO_RETRY]
         named: frozenset[bytes] = frozenset()
         for header in headers:
@@ -113,14 +113,14 @@ class Down:
             elif kind == _LENGTH:
                 self.length = int(header[1])
             elif kind == _KIND:
-                self._type = value = header[1].lower()
+                kind_of_body = value = header[1].lower()
                 if value.startswith(_PAGES):
                     # A proxy's error page; under the gateway's own address no browser may take it for a page of ours.
                     _, mark, parameters = header[1].partition(b";")
                     lines.append(b"content-type: text/plain%b%b\r\n" % (mark, parameters))
                     continue
             elif kind == _CODING:
-                self._coding = header[1].strip().lower()
+                coding = header[1].strip().lower()
             else:
                 if kind == _CONNECTION and header[1].lower() not in UNNAMED:
                     named = named_by(headers)
@@ -128,6 +128,7 @@ class Down:
             lines.append(b"%b: %b\r\n" % header)
         if named:
             self.lines = [line for line in lines if line.partition(b":")[0] not in named]
+        self._plain_type = kind_of_body.partition(b";")[0].strip() if coding in _PLAIN else b""
 
     @property
     def is_event_stream(self) -> bool:
@@ -138,10 +139,6 @@ class Down:
     def is_json(self) -> bool:
         """Whether the body is JSON that can be read as it is: not compressed."""
         return self._plain_type == b"application/json"
-
-    @property
-    def _plain_type(self) -> bytes:
-        return self._type.partition(b";")[0].strip() if self._coding in _PLAIN else b""
 
 
 def lines_of(headers: Iterable[Header]) -> tuple[list[bytes], int | None]:

@@ -1,6 +1,7 @@
 """What exchanges need to know of accounts and upstreams: which may serve, how one is asked, what the client may see."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from tokenferry.credentials import Credential
@@ -28,6 +29,9 @@ _NOT_MODIFIED: Final = 304
 _BAD_REQUEST: Final = 400
 _UNAUTHORIZED: Final = 401
 _MOST_KNOWN: Final = 256
+
+_want: Final = lru_cache(4096)(Want)
+"""Requests of a conversation want the same. A frozen object costs more to make than to look up."""
 
 
 class Relay:
@@ -83,8 +87,7 @@ class Relay:
         rights, pinned, allowed = key.rights, way.pinned, None
         if not rights.is_everything:
             allowed = self._allowed_to(rights, way.hops)
-        want = Want(self._affinity(key.id, head, headers), allowed, pinned, is_side)
-        return self.pool.journey(way.hops, want)
+        return self.pool.journey(way.hops, _want(self._affinity(key.id, head, headers), allowed, pinned, is_side))
 
     def is_current(self, provider: str) -> bool:
         """Tell whether the source has its credentials for the address that this relay knows of the provider."""

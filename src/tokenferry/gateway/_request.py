@@ -105,6 +105,8 @@ class Body:
 
     def release(self) -> None:
         """Forget it; harmless the second time."""
+        if not self._size:
+            return
         self._budget.give_back(self._size)
         self._size = 0
         self.chunks = []

@@ -71,23 +71,23 @@ class Chooser:
         if is_first and view.probe_at <= now and view.ready and not want.is_side and (probe := self._probe(view, now)):
             return probe
         if len(hop.roster.members) == 1:  # no conversation can live anywhere else
-            only = self._first(view, tried, at)
-            return None if only is None else Pick(only, _WORDS[self._strategy(hop.roster)], view)
+            return self._best(view, tried, at)
         provider = hop.roster.provider
         home = self._homes.get(provider, want.affinity, at) if want.affinity else None
         if home is not None and (member := self._at_home(home, view, tried, at)):
             return Pick(member, "its conversation lives there", view)
-        member = self._first(view, tried, at)
-        if member is None:
+        best = self._best(view, tried, at)
+        if best is None:
             return None
+        account = best.member.name
         if home is None:
             if want.affinity:
-                self._homes.settle(provider, want.affinity, member.name, at)
+                self._homes.settle(provider, want.affinity, account, at)
         elif self._is_gone(home.account, view, now):
-            self._homes.settle(provider, want.affinity, member.name, at)
+            self._homes.settle(provider, want.affinity, account, at)
         elif not tried:
-            home.guest = member.name
-        return Pick(member, _WORDS[self._strategy(hop.roster)], view)
+            home.guest = account
+        return best
 
     def last_resort(self, hop: Hop, want: Want, tried: AbstractSet[str]) -> Pick | None:
         """Where nobody else can serve: one that is benched, if it is time to find out whether it still must be."""
@@ -260,6 +260,16 @@ class Chooser:
         if not reason and billed is not None:
             return PassedOver(one.name, "its use is billed beyond its subscription", billed.cooldown.until)
         return PassedOver(one.name, reason or "it could serve, and comes later")
+
+    def _best(self, view: View, tried: AbstractSet[str], at: float) -> Pick | None:
+        """The first in order that is free. As long as the view holds it is the same one for most requests."""
+        member = self._first(view, tried, at)
+        if member is None:
+            return None
+        best = view.best
+        if best is None or best.member is not member:
+            best = view.best = Pick(member, _WORDS[self._strategy(view.roster)], view)
+        return best
 
     def _first(self, view: View, tried: AbstractSet[str], at: float, *, is_serious: bool = True) -> Member | None:
         ready = view.ready

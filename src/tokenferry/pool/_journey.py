@@ -112,8 +112,9 @@ class Journey:
         """A good answer came, and goes to the client from here on: nothing is ever sent again."""
         assert self._pick is not None
         self._plan = "over"
-        self._note(Event("served", self._pick.member.name, self.fingerprint, status))
-        self._pool.served(self._hops[self._at], self.want, self._pick, headers)
+        at = self._pool.monotonic()
+        self._events.append((at, Event("served", self._pick.member.name, self.fingerprint, status)))
+        self._pool.served(self._hops[self._at], self.want, self._pick, headers, at)
         if self._is_probing:
             self._end_probe(has_failed=False)
 
@@ -179,7 +180,8 @@ class Journey:
     def close(self) -> None:
         """The request has ended: served, given up by its client, or anything else. Harmless when it has."""
         self._plan = "over"
-        self._release()
+        if self._busy is not None:
+            self._release()
         if self._is_probing:
             self._end_probe(has_failed=None)
         if self._is_queued:
@@ -277,23 +279,24 @@ class Journey:
 
     def _try(self, pick: Pick, *, wait: float = 0.0, renew: bool = False, turn: float | None = None) -> Step:
         pool, name = self._pool, pick.member.name
+        at = pool.monotonic()
         if pool.load.is_capped and turn is None:
-            wait = max(wait, pool.load.pause(name, pool.monotonic()))
-        if self.attempts >= self._settings.attempts or self._left() < wait:
+            wait = max(wait, pool.load.pause(name, at))
+        if self.attempts >= self._settings.attempts or self._settings.total - (at - self._began) < wait:
             pool.probed(pick, has_failed=None)
             if turn is not None:
                 pool.end(pick.member)
             return self._refuse(tired(self.attempts, self._spent()))
         if self._busy is not None:
-            pool.load.pace(name, pool.monotonic())
+            pool.load.pace(name, at)
         elif turn is None:
-            pool.begin(pick.member)
+            pool.load.take(name, at)
         self._pick, self._busy, self._is_probing = pick, pick.member, pick.block is not None
-        self._tried |= {name}
+        self._tried = self._tried | {name} if self._tried else frozenset((name,))
         self.attempts += 1
         hop = self._hops[self._at]
         wait = wait if turn is None else turn
-        self._note(Tried(pick, hop.model, wait))
+        self._events.append((at, Tried(pick, hop.model, wait)))
         return Try(hop, pick.member, wait, renew, self._is_probing)
 
     def _at_the_end(self) -> Step:

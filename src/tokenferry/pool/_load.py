@@ -44,11 +44,11 @@ class Load:
     def take(self, account: str, at: float) -> float:
         """Begin a request; give the seconds that it has to wait for its turn."""
         self.busy[account] = self.busy.get(account, 0) + 1
-        return self.pace(account, at)
+        return self.pace(account, at) if self.is_capped else 0.0
 
     def pace(self, account: str, at: float) -> float:
         """Send a request once more; give the seconds that it has to wait for its turn."""
-        if not self.is_capped or not (rate := self.caps(account).rate):
+        if not (rate := self.caps(account).rate):
             return 0.0
         turn = max(self._next.get(account, 0.0), at)
         self._next[account] = turn + 1.0 / rate

@@ -69,9 +69,9 @@ class Pool(Chooser):
         if self.waiting:
             self._hand_on(member)
 
-    def served(self, hop: Hop, want: Want, pick: Pick, headers: Headers) -> None:
-        """It gave a good answer."""
-        name, at = pick.member.name, self.monotonic()
+    def served(self, hop: Hop, want: Want, pick: Pick, headers: Headers, at: float) -> None:
+        """It gave a good answer, at this moment of the clock that doesn't jump."""
+        name = pick.member.name
         if self._down:
             self._down.pop(hop.roster.provider, None)
         if self._failures:

@@ -1,12 +1,15 @@
 import math
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tokenferry.pool._member import Member, Roster
 from tokenferry.pool._probes import Probes
 from tokenferry.pool._records import Block, Records, end_of
 from tokenferry.pool._usage import Usage
 from tokenferry.settings import Overage, Strategy
+
+if TYPE_CHECKING:
+    from tokenferry.pool._pick import Pick
 
 OVERAGE: Final = "overage"
 _STALE: Final = 10.0
@@ -18,7 +21,18 @@ class View:
     It holds as long as `until` lies ahead and nothing has changed, so that a choice needn't look at every account.
     """
 
-    __slots__ = ("blocked", "by_name", "probe_at", "ready", "reluctant", "resort_at", "roster", "until", "versions")
+    __slots__ = (
+        "best",
+        "blocked",
+        "by_name",
+        "probe_at",
+        "ready",
+        "reluctant",
+        "resort_at",
+        "roster",
+        "until",
+        "versions",
+    )
 
     def __init__(self, roster: Roster, versions: tuple[int, int], resort_at: float) -> None:
         self.roster = roster
@@ -29,6 +43,8 @@ class View:
         self.reluctant: dict[str, Block] = {}
         """Those of the ready ones that serve only where no other can."""
         self.blocked: dict[str, Block] = {}
+        self.best: Pick | None = None
+        """What was chosen last by the order alone."""
         self.until = math.inf
         self.probe_at = math.inf
         """When the next benched one is due for a live probe."""

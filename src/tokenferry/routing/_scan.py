@@ -19,6 +19,7 @@ _DIGITS: Final = re.compile(rb"[0-9]{2}")
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _LETTER: Final = rb"\\u0041"
 _MODEL: Final = "model"
+_MODEL_LENGTH: Final = len(_MODEL)
 _NOT_LOOKED: Final = "not looked"
 _QUOTE: Final = ord('"')
 
@@ -158,7 +159,7 @@ def _with_model(body: bytes, members: Mapping[Key, msgspec.Raw]) -> BodyFacts | 
         if name == _MODEL:
             place = number
             models += 1
-        elif len(name) == len(_MODEL) and name.lower() == _MODEL:
+        elif len(name) == _MODEL_LENGTH and name.lower() == _MODEL:
             models += 1
     if models > 1:
         message = 'the request names "model" twice, and who reads it may take either; name it once'

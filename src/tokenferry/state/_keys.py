@@ -191,8 +191,13 @@ class ClientKeys:
     def is_sole(self) -> bool:
         """Tell whether there is exactly one live key that inference may be asked for with."""
         now = self._now()
-        live = (key for _, key in self._known.values() if not (key.admin or key.is_expired(now)))
-        return next(live, None) is not None and next(live, None) is None
+        live = 0
+        for _, key in self._known.values():
+            if not (key.admin or key.is_expired(now)):
+                live += 1
+                if live > 1:
+                    break
+        return live == 1
 
     def revoked(self, secret: Secret) -> bool:
         """Tell whether this secret was a key once and is none any more."""
