@@ -469,3 +469,22 @@ async def test_an_error_too_large_to_hold_whose_rest_was_given_up_is_cut(origin:
         record = await gate.records.last()
     assert (reply.status, reply.complete) == (403, False)
     assert record.error == "upstream_closed"
+
+
+async def test_a_name_that_is_another_provider_s_by_now_takes_no_credential_to_the_old_one(
+    origin: Origin, source: Source
+) -> None:
+    """The account was replaced, under its name, while a request waited to be sent again."""
+
+    async def replaced(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        source.known = [Account("alice", "other", "api-key")]
+        source.results["alice"] = [api_key("theirs")]
+        await error(529, "overloaded_error")(seen, reader, writer)
+
+    async with running_origin() as other:
+        source.providers["other"] = Provider("other", "other", other.url)
+        origin.scripts = [replaced, json_answer()]
+        async with running_gate(source, pool=Pool(rng=NoWait())) as gate:
+            reply = await gate.call()
+    assert keys_of(origin) == [b"one"]
+    assert (reply.status, reply.all(ERROR_MARK), reply.all(b"x-should-retry")) == (503, [b"reconfigured"], [b"true"])

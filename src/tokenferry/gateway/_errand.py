@@ -253,7 +253,7 @@ class Errand:
 
     def _send(self, step: Try, credential: Credential) -> None:
         record, name, provider = self._record, step.member.name, step.hop.roster.provider
-        if not self._relay.is_current(provider):
+        if not self._relay.is_current(provider, name):
             self._customer.start_anew()
             return
         self._credential = credential

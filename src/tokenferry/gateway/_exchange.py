@@ -200,7 +200,7 @@ class Exchange:
 
     def start_anew(self) -> None:
         if self._record.attempts or self._relay is self._desk.relay:
-            message = "the provider's address changed in the middle of this request; send it again"
+            message = "the provider's address or its account changed in the middle of this request; send it again"
             raise Refusal(503, "api_error", message, should_retry=True, retry_after=1, cause="reconfigured")
         self._relay = self._desk.relay
         if self._errand is not None:

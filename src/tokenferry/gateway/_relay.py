@@ -23,6 +23,7 @@ from tokenferry.state import ClientKey
 
 if TYPE_CHECKING:
     from tokenferry.state import Rights
+    from tokenferry.stores import Account
 
 _MULTIPLE_CHOICES: Final = 300
 _NOT_MODIFIED: Final = 304
@@ -61,6 +62,9 @@ class Relay:
         self.model_list = ModelList(() if router.list_models == "upstream" else router.models)
         """The models that are told of besides the upstream's, or in their place."""
         self.lists_upstreams = router.list_models != "only"
+        self._listed: Sequence[Account] = ()
+        self._homes: dict[str, str] = {}
+        """The provider of each that is listed."""
         self._allowed: dict[tuple[Rights, tuple[Hop, ...]], frozenset[str]] = {}
 
     @property
@@ -89,8 +93,16 @@ class Relay:
             allowed = self._allowed_to(rights, way.hops)
         return self.pool.journey(way.hops, _want(self._affinity(key.id, head, headers), allowed, pinned, is_side))
 
-    def is_current(self, provider: str) -> bool:
-        """Tell whether the source has its credentials for the address that this relay knows of the provider."""
+    def is_current(self, provider: str, account: str) -> bool:
+        """Tell whether the source has its credentials for the address that this relay knows of the provider.
+
+        Another account may have the name by now, of another provider.
+        """
+        listed = self.source.listed()
+        if listed is not self._listed:
+            self._listed, self._homes = listed, {one.name: one.provider for one in listed}
+        if self._homes.get(account, provider) != provider:
+            return False
         present = self.source.providers
         if present is self._providers:
             return True
