@@ -124,7 +124,7 @@ def test_a_dead_login_passes_the_providers_401_and_says_why_in_the_log(
     assert refused.headers["x-should-retry"] == "false"
     assert ERROR_MARK.decode() not in refused.headers
     later = post(gateway, ASKED)
-    assert later.status_code == 429
+    assert later.status_code == 503
     assert later.headers["x-should-retry"] == "false"
     assert "(alice: the credential was refused" in later.json()["error"]["message"]
     assert "account alice" in caplog.text

@@ -1,0 +1,6 @@
+"""Puts the gateway together and runs it: the only place that knows all of its parts."""
+
+from tokenferry.serve._private import PrivateGateway
+from tokenferry.serve._serve import serve
+
+__all__ = ["PrivateGateway", "serve"]

@@ -1,0 +1,110 @@
+"""Parts that every gateway has, put together in the same way."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from tokenferry.broker import Broker
+from tokenferry.config import Config
+from tokenferry.errors import TokenferryError
+from tokenferry.gateway import (
+    Gateway,
+    Listener,
+    Listening,
+    Place,
+    Recorder,
+    Upstreams,
+    connection_limit,
+)
+from tokenferry.keep import Keeper
+from tokenferry.pool import Pool
+from tokenferry.refresh import send
+from tokenferry.routing import Router
+from tokenferry.state import State, UsageProbe
+
+_REFRESH_SECONDS: Final = 30.0
+
+
+def say_nothing(_: str) -> None:
+    pass
+
+
+def no_hangup() -> bool:
+    return False
+
+
+async def _do_nothing() -> None:
+    pass
+
+
+def listener_of(
+    gateway: Gateway,
+    where: Listening,
+    *,
+    broker: Broker,
+    upstreams: Upstreams,
+    started: Callable[[], Awaitable[None]],
+    every_second: Callable[[], None] = lambda: None,
+    every_minute: Callable[[], Awaitable[None]] = _do_nothing,
+    drain: float,
+    tell: Callable[[str], None] = say_nothing,
+    worker: Place | None = None,
+    keeper: Keeper | None = None,
+    hangup: Callable[[], bool] = no_hangup,
+) -> Listener:
+    def refreshes() -> list[str]:
+        return [f"the refresh of account {name}" for name in broker.refreshing()]
+
+    async def finish_refreshes() -> None:
+        if keeper is not None:
+            keeper.stop()
+        # A grant in flight is waited for: with its answer lost, the login may be, too.
+        if names := refreshes():
+            tell(f"waiting for {' and '.join(names)}")
+        await asyncio.to_thread(broker.drain, _REFRESH_SECONDS)
+
+    return Listener(
+        gateway,
+        where.sockets,
+        drain=drain,
+        tls=where.tls,
+        connections=connection_limit(),
+        supervisor=worker,
+        started=started,
+        every_second=every_second,
+        every_minute=every_minute,
+        finish=upstreams.aclose,
+        last=finish_refreshes,
+        tell=tell,
+        waiting_for=refreshes,
+        hangup=hangup,
+    )
+
+
+def router_of(config: Config) -> Router:
+    return Router(config.router, config.models, config.providers)
+
+
+def recorder_of(pool: Pool, state: State, broker: Broker) -> Recorder:
+    """What keeps a pool in step with the cooldowns on record, and asks usage endpoints about those."""
+    probe = UsageProbe(
+        state.cooldowns,
+        providers=lambda: broker.providers,
+        accounts=broker.accounts,
+        resolve=broker.resolve,
+        send=send,
+    )
+    return Recorder(
+        pool,
+        state,
+        fingerprint=lambda name: broker.book.read(name).credential.secret.fingerprint,
+        accounts=broker.listed,
+        look=probe.look,
+    )
+
+
+def look_at_accounts(broker: Broker) -> None:
+    """List them before there is an event loop: a keychain may take seconds to be read, a watcher sees to the rest."""
+    with contextlib.suppress(TokenferryError):  # whoever asks for one is told
+        broker.listing()

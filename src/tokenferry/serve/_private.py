@@ -1,0 +1,122 @@
+import contextlib
+import logging
+import threading
+from dataclasses import replace
+from types import TracebackType
+from typing import Final, Self
+
+from tokenferry.broker import Broker
+from tokenferry.config import Config
+from tokenferry.errors import TokenferryError
+from tokenferry.gateway import (
+    AccessLog,
+    Gateway,
+    Guard,
+    Listener,
+    Listening,
+    OneOffKey,
+    Relay,
+    Upstreams,
+)
+from tokenferry.pool import Pool
+from tokenferry.secret import Secret
+from tokenferry.serve._parts import listener_of, look_at_accounts, recorder_of, router_of
+from tokenferry.settings import Home
+from tokenferry.state import State
+
+logger = logging.getLogger(__name__)
+
+_PRIVATE_DRAIN: Final = 1.0
+
+
+class PrivateGateway:
+    """A gateway for one child process: on a random port, with a key that is in memory alone, in a thread of its own.
+
+    `account` pins one account. Entering raises what `serve` raises.
+    """
+
+    def __init__(self, home: Home, config: Config, *, account: str | None = None, broker: Broker | None = None) -> None:
+        self._settings = config.gateway if account is None else replace(config.gateway, account=account)
+        self._pool = Pool(config.pool)
+        self._home = home
+        self._stack = contextlib.ExitStack()
+        self._broker = broker or Broker.from_home(home, config)
+        self._router = router_of(config)
+        self._ring = OneOffKey()
+        self._listener: Listener | None = None
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+        self.url = ""
+        """Where it listens, once entered."""
+
+    @property
+    def key(self) -> Secret:
+        """The key it takes."""
+        return self._ring.secret
+
+    def __enter__(self) -> Self:
+        where = Listening.privately()
+        (self.url,) = where.urls
+        running = threading.Event()
+        access_log = AccessLog()
+
+        async def entered() -> None:
+            running.set()
+
+        look_at_accounts(self._broker)
+        upstreams = Upstreams.configured(self._settings)
+        relay = Relay(
+            source=self._broker,
+            settings=self._settings,
+            keys=self._ring,
+            router=self._router,
+            upstreams=upstreams,
+            pool=self._pool,
+        )
+        self._listener = listener_of(
+            Gateway(guard=Guard(self._ring, where.hosts), relay=relay, access_log=access_log),
+            where,
+            broker=self._broker,
+            upstreams=upstreams,
+            started=entered,
+            drain=_PRIVATE_DRAIN,
+        )
+
+        self._share_cooldowns()
+
+        def run(listener: Listener) -> None:
+            try:
+                with access_log:
+                    listener.run_until_stopped()
+            except BaseException as fault:  # noqa: BLE001  # it is raised where the gateway was asked for
+                self._failure = fault
+            finally:
+                running.set()
+
+        self._thread = threading.Thread(target=run, args=(self._listener,), name="tokenferry-gateway")
+        self._thread.start()
+        running.wait()
+        if self._failure is not None:
+            self._stack.close()
+            raise self._failure
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._listener is not None
+        assert self._thread is not None
+        self._listener.stop()
+        self._thread.join()
+        self._stack.close()
+
+    def _share_cooldowns(self) -> None:
+        """Know of the cooldowns that other processes note, and they of these. It serves without, too."""
+        if not self._home.state.exists():
+            return
+        try:
+            state = self._stack.enter_context(State(self._home.state))
+        except TokenferryError as fault:
+            logger.warning("cooldowns are not shared with other processes: %s", fault)
+        else:
+            self._stack.enter_context(recorder_of(self._pool, state, self._broker))

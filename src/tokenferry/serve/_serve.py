@@ -1,0 +1,156 @@
+import asyncio
+import contextlib
+import secrets
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from tokenferry.broker import Broker
+from tokenferry.config import Config, Source
+from tokenferry.errors import UsageError
+from tokenferry.gateway import (
+    Board,
+    Place,
+    Supervisor,
+    allow_connections,
+    check_reach,
+    guests,
+    hide_memory,
+    is_remote,
+    listening,
+    remote_lines,
+    remove_port_file,
+    write_port_file,
+)
+from tokenferry.reloading import Reloading
+from tokenferry.secret import Secret
+from tokenferry.serve._parts import say_nothing
+from tokenferry.serve._worker import LONGEST_GRANT, run_gateway
+from tokenferry.settings import Home
+from tokenferry.state import State, local_key
+
+_SECRET_BYTES: Final = 32
+
+
+def _take_no_note(_: Config) -> None:
+    pass
+
+
+def serve(
+    home: Home,
+    config: Config,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    port_file: Path | None = None,
+    say: Callable[[str], None] = say_nothing,
+    tell: Callable[[str], None] = say_nothing,
+    broker: Broker | None = None,
+    states: Callable[[], Mapping[str, str]] = dict,
+    source: Source | None = None,
+    adopted: Callable[[Config], None] = _take_no_note,
+) -> signal.Signals | None:
+    """Run the gateway until INT, TERM or HUP, and give the signal that ended it.
+
+    With a `source` it follows that, when it changes and at a HUP, which ends nothing then; requests under way go on by
+    what held when they began. `adopted` gets each configuration that is followed from then on, in each worker.
+
+    `host` and `port` stand before those of `[server]`; port 0 takes a free one. The port file is written once clients
+    can connect, and removed at the end. `say` gets each line that tells the operator where it listens and what is
+    missing, `tell` what happens later: what an ending gateway waits for, which worker was replaced.
+    `states` gives each account's state in a word, by name, for the metrics.
+    Raises `ConfigError` (no loopback host, or another without a key for others; port or socket in use, no certificate),
+    `PolicyRefused` (a subscription would be served to others), `UsageError`, `UnsafeFile`, `CorruptFile`,
+    `StorageFailed`.
+    """
+    given = config
+    config = _placed_as(lambda: given, host, port)
+    server = config.server
+    if port_file is not None and not server.tcp:
+        raise UsageError("--port-file is for a TCP port, and this gateway has none; add --port, or leave it out")
+    hide_memory()
+    allow_connections()
+    with contextlib.ExitStack() as stack:
+        reloading = None
+        if source is not None:
+            read = partial(_placed_as, source.read, host, port)
+            reloading = Reloading(home, config, replace(source, read=read), tell, check=partial(_check_keys, home))
+            stack.enter_context(reloading.hangups_heard())
+        check_reach(server, config.policy)
+        where = stack.enter_context(listening(server, home.locks))
+        with State(home.state) as state:
+            opened = tuple(remote_lines(server, guests(state.keys.list(), time.time()))) if is_remote(server) else ()
+            local_key(home, state)
+            resolved = broker or Broker.from_home(home, config)
+            resolved.check_keys(state.keys.list(), config.policy)
+
+        def announce() -> None:
+            if port_file is not None and where.port is not None:
+                write_port_file(port_file, where.port)
+                stack.callback(remove_port_file, port_file, where.port)
+            for line in _start_lines(where.urls, home, resolved):
+                say(line)
+            for line in opened:
+                tell(line)
+
+        board = Board(server.workers) if server.workers > 1 else None
+        # Of the parent, so that a login that one worker began can be finished by any.
+        secret = Secret(secrets.token_urlsafe(_SECRET_BYTES))
+        run = partial(
+            run_gateway,
+            home,
+            where=where,
+            broker=resolved,
+            tell=tell,
+            states=states,
+            board=board,
+            secret=secret,
+            reloading=reloading,
+            adopted=adopted,
+        )
+        if server.workers == 1:
+            return run(config, started=partial(asyncio.to_thread, announce))
+
+        def work(worker: Place) -> int:
+            run(config if reloading is None else reloading.current, started=worker.begin, worker=worker)
+            resolved.drain(LONGEST_GRANT)  # a second signal has not waited for it
+            return 0
+
+        following = None if reloading is None else reloading.for_supervisor(resolved.adopt)
+        return Supervisor(
+            server.workers, work, ready=announce, ending=where.close, tell=tell, following=following
+        ).run()
+
+
+def _check_keys(home: Home, config: Config) -> None:
+    """Raise `PolicyRefused` for a configuration under which a subscription would be served to somebody else's key."""
+    if config.policy.subscription == "own":
+        with State(home.state) as state:
+            Broker.from_home(home, config).check_keys(state.keys.list())
+
+
+def _start_lines(urls: Iterable[str], home: Home, broker: Broker) -> Iterator[str]:
+    for url in urls:
+        yield f"listening on {url}"
+    yield f"client key in {home.local_key} (shown by: tokenferry token --gateway)"
+    listing = broker.book.listing()  # the broker's own begins to watch, in a thread that forked workers wouldn't have
+    if listing.accounts:
+        yield "accounts: " + ", ".join(f"{account.name} ({account.provider})" for account in listing.accounts)
+    else:
+        yield "no account yet; add one with: tokenferry accounts add NAME --provider anthropic"
+    for name, fault in {**listing.broken, **listing.locked}.items():
+        yield f"account {name} can't be used: {fault}"
+
+
+def _placed_as(read: Callable[[], Config], host: str | None, port: int | None) -> Config:
+    """The configuration with the place to listen at that was asked for otherwise."""
+    config = read()
+    if host is None and port is None:
+        return config
+    server = config.server
+    server = replace(server, host=host or server.host, port=server.port if port is None else port, tcp=True)
+    return replace(config, server=server)

@@ -1,0 +1,134 @@
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Final
+
+from tokenferry.admin import LOGIN_PAGE, Admin, Parts
+from tokenferry.broker import Broker
+from tokenferry.config import Config
+from tokenferry.errors import CorruptFile, StorageFailed
+from tokenferry.gateway import (
+    AccessLog,
+    Board,
+    DecisionLog,
+    Gateway,
+    Guard,
+    Listening,
+    Metrics,
+    Place,
+    Relay,
+    TrustedProxies,
+    Upstreams,
+    tune_interpreter,
+)
+from tokenferry.keep import Keeper
+from tokenferry.pool import Pool
+from tokenferry.reloading import Reloading
+from tokenferry.secret import Secret
+from tokenferry.serve._parts import listener_of, look_at_accounts, no_hangup, recorder_of, router_of
+from tokenferry.settings import Home
+from tokenferry.state import State
+
+LONGEST_GRANT: Final = 120.0
+
+
+def run_gateway(
+    home: Home,
+    config: Config,
+    *,
+    where: Listening,
+    broker: Broker,
+    tell: Callable[[str], None],
+    started: Callable[[], Awaitable[None]],
+    states: Callable[[], Mapping[str, str]],
+    board: Board | None,
+    secret: Secret,
+    reloading: Reloading | None,
+    adopted: Callable[[Config], None],
+    worker: Place | None = None,
+) -> signal.Signals | None:
+    """Serve in this process, which is one of several if `worker` says so."""
+    look_at_accounts(broker)
+    with (
+        State(home.state) as state,
+        AccessLog() as access_log,
+        DecisionLog(state.decisions.add) as decision_log,
+        contextlib.ExitStack() as stack,
+    ):
+        trust = None if reloading is None else reloading.trust
+        upstreams = Upstreams.configured(config.gateway, trust=trust)
+        place = 0 if worker is None else worker.number - 1
+
+        async def record_use() -> None:
+            with contextlib.suppress(StorageFailed, CorruptFile):
+                await asyncio.to_thread(state.keys.record_use)
+
+        keeper = Keeper(broker)
+
+        def tell_whose(line: str) -> None:
+            access_log.later(partial(tell, line if worker is None else f"worker {worker.number}: {line}"))
+
+        metrics = Metrics(broker, upstreams, states=states, cooldowns=state.cooldowns.list, board=board, place=place)
+        own_hosts = set(where.hosts)
+        parts = Parts(home, broker, state.keys, state.logins, secret, where.urls, own_hosts, states)
+        if parts.base is not None:
+            broker.login_page = f"{parts.base}{LOGIN_PAGE}"
+        admin = Admin(parts)
+
+        pool = Pool(config.pool)
+        relay = partial(Relay, source=broker, keys=state.keys, upstreams=upstreams, pool=pool)
+        proxies = TrustedProxies(config.server.trusted_proxies)
+        guard = Guard(state.keys, where.hosts, proxies=proxies, open_at=where.open_at)
+        gateway = Gateway(
+            guard=guard,
+            relay=relay(settings=config.gateway, router=router_of(config)),
+            access_log=access_log,
+            decision_log=decision_log,
+            control=admin,
+            metrics=metrics,
+        )
+
+        def adopt(new: Config) -> None:
+            """Go by it from here on; requests under way keep the relay they began with."""
+            broker.adopt(new)
+            upstreams.adopt(new.gateway, None if reloading is None else reloading.trust)
+            pool.configure(new.pool)
+            gateway.relay = relay(settings=new.gateway, router=router_of(new))
+            hosts = where.hosts_with(new.server.allowed_hosts)
+            guard.answer_to(hosts, TrustedProxies(new.server.trusted_proxies))
+            own_hosts.intersection_update(hosts)
+            own_hosts.update(hosts)
+            listener.drain_for(new.server.drain)
+            adopted(new)
+            metrics.note_reload(adopted=True)
+
+        async def begin() -> None:
+            assert reloading is not None
+            refused = partial(metrics.note_reload, adopted=False)
+            follow = reloading.in_background(adopt, refused, tls=where.tls, is_worker=worker is not None)
+            stack.enter_context(follow)
+            await started()
+
+        listener = listener_of(
+            gateway,
+            where,
+            broker=broker,
+            upstreams=upstreams,
+            started=started if reloading is None else begin,
+            every_second=metrics.publish,
+            every_minute=record_use,
+            drain=config.server.drain,
+            tell=tell_whose,
+            worker=worker,
+            keeper=keeper,
+            hangup=no_hangup if reloading is None else reloading.hang_up,
+        )
+        recorder = recorder_of(pool, state, broker)
+        tune_interpreter()
+        with access_log.instead_of(logging.getLogger()), recorder, keeper.in_background():
+            ended = listener.run_until_stopped()
+            admin.drain(LONGEST_GRANT)  # a login that was exchanged is stored, after a second signal, too
+            return ended
