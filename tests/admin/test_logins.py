@@ -211,6 +211,22 @@ def test_another_logins_code_is_refused_by_the_verifier(api: Api, sandbox: Sandb
     assert api.broker.book.store.names() == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "words", "cure"),
+    [
+        ("invalid_client", "Who is that?", "look at client_id"),
+        ("invalid_grant", "The redirect_uri is another one.", "look at redirect_uri"),
+        ("invalid_grant", "The code_verifier is wrong.", "the verifier doesn't belong to this code"),
+        ("invalid_grant", "No such code.", "the code was used before, has expired, or belongs to another login"),
+    ],
+)
+def test_why_a_code_was_refused_is_told_apart(api: Api, sandbox: Sandbox, kind: str, words: str, cure: str) -> None:
+    code = code_of(api.begin()["url"])
+    sandbox.fault("status", path="/v1/oauth/token", status=400, type=kind, message=words)
+    assert cure in refused(api.exchange(code, "work"), 400)
+    assert api.broker.book.store.names() == []
+
+
 def test_a_thousand_logins_stay_bounded_and_the_last_one_works(api: Api) -> None:
     key = next(one for one in api.state.keys.list() if one.name == "boss")
     for _ in range(999):
