@@ -13,6 +13,7 @@ from cli.harness import Outcome, begin, bundle, end, tokenferry
 from tokenferry.accounts.moves import MoveFile, MoveRecord
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home
+from tokenferry.state import Cooldown, Scope, State
 
 CONFIG: Final = """[[providers]]
 name = "claude-max"
@@ -142,6 +143,21 @@ def test_swap_prints_who_takes_over(logins: object, inside: Inside, home: Home, 
     inside("accounts", "remove", "alice", "--yes")
     lonely = inside("swap", "--for", "claude-code")
     assert (lonely.code, "fewer than 2 accounts" in lonely.one_line()) == (4, True)
+
+
+def test_a_keeper_swaps_what_is_on_record_as_limited_if_it_is_told_to(
+    logins: dict[str, dict[str, Any]], credentials: Path, inside: Inside, home: Home, sandbox: Sandbox
+) -> None:
+    configure(home, sandbox, "own")
+    inside("use", "alice", "--for", "claude-code")
+    with State(home.state) as state:
+        state.cooldowns.put(Cooldown(Scope("account", "alice"), "window", "answer", int(time.time()) + 5400))
+    assert inside("keep", "--once").code == 0
+    assert refresh_token(credentials) == logins["alice"]["refresh_token"]
+    outcome = inside("keep", "--once", "--swap")
+    assert outcome.code == 0, outcome.err
+    assert "account alice is limited, so Claude Code has bob@example.com now" in outcome.out + outcome.err
+    assert refresh_token(credentials) == logins["bob"]["refresh_token"]
 
 
 def test_a_move_that_was_cut_short_is_shown_and_completed(
