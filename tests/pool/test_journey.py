@@ -469,6 +469,7 @@ def test_where_every_account_takes_a_person_waiting_is_not_asked_for() -> None:
     assert (refusal.status, refusal.kind, refusal.cause) == (503, "api_error", "no_usable_account")
     assert (refusal.retry_after, refusal.should_retry) == (None, False)
     assert "a: the credential was refused" in refusal.message
+    assert refusal.message.endswith("; log in again with: tokenferry login NAME, or store another key")
     assert extract_login_url_from_error(refusal.message) == "https://login.example/b"
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _SHORT: Final = 60
 _MOST_NAMED: Final = 20
 _TRANSIENT: Final = 1.0
+_CURE: Final = "; log in again with: tokenferry login NAME, or store another key"
 _UNITS: Final = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 _OF_LIMITS: Final = frozenset(
     {
@@ -82,7 +83,12 @@ def exhausted(told: Sequence[Reason], now: float) -> Refuse:
     named = "; ".join(f"{one.account}: {one.text}{_until(one, now)}" for one in told[:_MOST_NAMED])
     more = f"; and {len(told) - _MOST_NAMED} more" if len(told) > _MOST_NAMED else ""
     if retry_after is None and not any(one.is_limit for one in told):
-        message = f"no account can be used until somebody sees to it ({named}{more})"
+        cure = (
+            ""
+            if all(one.is_unavailable for one in told)
+            else "; log in again with: tokenferry login NAME, or give another key"
+        )
+        message = f"no account can be used until somebody sees to it ({named}{more}){cure}"
         return Refuse(503, "api_error", message, "no_usable_account")
     again = "" if retry_after is None else f"; try again in {span_in_words(retry_after)}"
     return Refuse(
