@@ -83,11 +83,7 @@ def exhausted(told: Sequence[Reason], now: float) -> Refuse:
     named = "; ".join(f"{one.account}: {one.text}{_until(one, now)}" for one in told[:_MOST_NAMED])
     more = f"; and {len(told) - _MOST_NAMED} more" if len(told) > _MOST_NAMED else ""
     if retry_after is None and not any(one.is_limit for one in told):
-        cure = (
-            ""
-            if all(one.is_unavailable for one in told)
-            else "; log in again with: tokenferry login NAME, or give another key"
-        )
+        cure = "" if all(one.is_unavailable for one in told) else _CURE
         message = f"no account can be used until somebody sees to it ({named}{more}){cure}"
         return Refuse(503, "api_error", message, "no_usable_account")
     again = "" if retry_after is None else f"; try again in {span_in_words(retry_after)}"
