@@ -133,6 +133,22 @@ def test_a_lost_key_is_explained_and_the_account_can_be_given_up(sealed: str, ke
     assert list(home.accounts.iterdir()) == []
 
 
+def test_the_cure_of_a_broken_marker_works(
+    sealed: str, home: Home, key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.seal.write_text("{")
+    monkeypatch.delenv("TOKENFERRY_SEAL_KEY_FILE")
+    outcome = tokenferry("seal")
+    assert outcome.code == 8
+    assert (
+        "remove it and run: tokenferry seal (with TOKENFERRY_SEAL_KEY_FILE naming the key's file" in outcome.one_line()
+    )
+    home.seal.unlink()
+    assert tokenferry("seal", TOKENFERRY_SEAL_KEY_FILE=str(key_file)).code == 0
+    assert tokenferry("token", "work").out == f"{KEY}\n"
+    assert key_file.read_text().strip() == sealed
+
+
 def test_a_key_is_replaced_and_the_old_one_forgotten_on_demand(sealed: str, key_file: Path) -> None:
     outcome = tokenferry("seal", "--rotate")
     assert outcome.code == 0
