@@ -488,3 +488,18 @@ async def test_a_name_that_is_another_provider_s_by_now_takes_no_credential_to_t
             reply = await gate.call()
     assert keys_of(origin) == [b"one"]
     assert (reply.status, reply.all(ERROR_MARK), reply.all(b"x-should-retry")) == (503, [b"reconfigured"], [b"true"])
+
+
+async def test_where_every_credential_is_refused_nobody_is_told_to_wait(origin: Origin, two_accounts: Source) -> None:
+    origin.scripts = [error(401, "authentication_error")]
+    async with running_gate(two_accounts) as gate:
+        replies = [await gate.call() for _ in range(2)]
+    assert [reply.status for reply in replies] == [401, 503]
+    assert len(origin.seen) == 2
+    last = replies[-1]
+    assert last.all(ERROR_MARK) == [b"no_usable_account"]
+    assert (last.all(b"x-should-retry"), last.all(b"retry-after")) == ([b"false"], [])
+    message = error_of(last.body)["message"]
+    assert "alice: the credential was refused" in message
+    assert "bob: the credential was refused" in message
+    assert message.endswith("tokenferry login NAME, or store another key")
