@@ -45,6 +45,7 @@ def unknown(known: set[str]) -> st.SearchStrategy[Fields]:
 OAUTH_KEYS = {field.name for field in fields(OAuthToken)} - {"secret", "refresh", "unknown"}
 OAUTH_KEYS |= {"access_token", "refresh_token"}
 FEDERATED_KEYS = {"identity_token_file", "identity_token_variable", "federation"}
+SECRET_KEYS = {"key", "token", "access_token", "refresh_token"}
 
 credentials = st.one_of(
     st.builds(ApiKey, secrets, unknown=unknown({"key"})),
@@ -113,18 +114,33 @@ def test_nothing_is_invented(credential: Credential) -> None:
 @settings(deadline=None)
 @given(st.sampled_from(["api-key", "setup-token", "oauth", "federated"]), st.data())
 def test_junk_raises_nothing_but_usage_error_and_costs_no_token(kind: str, data: st.DataObject) -> None:
-    keys = st.sampled_from(sorted(OAUTH_KEYS | FEDERATED_KEYS | {"key", "token"}))
-    junk = Fields(data.draw(st.dictionaries(keys, JSON | st.just(ACCESS) | st.just([ACCESS]), max_size=5)))
+    keys = OAUTH_KEYS | FEDERATED_KEYS | SECRET_KEYS
+    # Where the identity token is may be told; whatever else holds a token, tells it to nobody.
+    values = {
+        key: JSON | st.just([ACCESS]) | (st.nothing() if key in FEDERATED_KEYS else st.just(ACCESS)) for key in keys
+    }
+    drawn = data.draw(st.lists(st.sampled_from(sorted(keys)), max_size=5, unique=True))
+    junk = Fields({key: data.draw(values[key]) for key in drawn})
     try:
         credential = credential_from_json(kind, junk)
     except UsageError as fault:
         assert not leaks(fault, ACCESS)  # noqa: PT017  # either outcome is right
         return
     written = credential.to_json()
-    for name in ("key", "token", "access_token", "refresh_token"):
+    for name in SECRET_KEYS:
         is_taken = name != "refresh_token" or kind != "federated"  # which has none
         if isinstance(junk.get(name), str) and junk[name] and is_taken:
             assert written[name] == junk[name].strip()
+
+
+@pytest.mark.parametrize(
+    "federation",
+    [{}, {"identity_token_file": 1}, {"identity_token_file": "here", "federation": ACCESS}],
+)
+def test_no_frame_of_a_refusal_shows_a_token_that_came_in_another_field(federation: dict[str, Any]) -> None:
+    with pytest.raises(UsageError) as caught:
+        credential_from_json("federated", Fields(access_token=ACCESS, account_id=ACCESS, **federation))
+    assert not leaks(caught.value, ACCESS)
 
 
 @pytest.mark.parametrize("kind", ["", "API-KEY", "oauth2", "Federated"])

@@ -226,8 +226,11 @@ def credential_from_json(kind: str, data: Fields) -> Credential:
         return SetupToken(_secret(data, "token"), **times, unknown=data.without("token", *times))
     if kind == "federated":
         keys = ("identity_token_file", "identity_token_variable", "federation")
-        token = _oauth(data.without(*keys))
-        return FederatedToken.of(token, Federation(_text(data, keys[0]), _text(data, keys[1]), _texts(data, keys[2])))
+        # Either may be refused, and a traceback shows what the other is if that has a name here.
+        return FederatedToken.of(
+            _oauth(data.without(*keys)),
+            Federation(_text(data, keys[0]), _text(data, keys[1]), _texts(data, keys[2])),
+        )
     if kind != "oauth":
         raise UsageError(f"a credential's kind is api-key, setup-token, oauth or federated, not {kind!r}")
     return _oauth(data)

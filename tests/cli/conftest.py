@@ -3,11 +3,18 @@ from typing import Any
 
 import pytest
 
-from cli.harness import Outcome, bundle, tokenferry
+from cli.harness import Outcome, bundle, end_all, tokenferry
 from tokenferry.cli import _home
 from tokenferry.cli._run import run
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """No process that a test began outlives it."""
+    yield
+    end_all()
 
 
 @pytest.fixture

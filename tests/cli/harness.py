@@ -17,6 +17,8 @@ Running: TypeAlias = "subprocess.Popen[str]"
 COMMAND: Final = str(Path(sys.executable).with_name("tokenferry"))
 PATIENCE: Final = 60.0
 
+_begun: Final[list[Running]] = []
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -54,8 +56,8 @@ def tokenferry(*arguments: str, stdin: str = "", **variables: str) -> Outcome:
 
 
 def begin(*arguments: str, **variables: str) -> Running:
-    """Start the command, and don't wait for it."""
-    return subprocess.Popen(
+    """Start the command, and don't wait for it. One that still runs when its test has ended is killed."""
+    process = subprocess.Popen(
         [COMMAND, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -63,6 +65,29 @@ def begin(*arguments: str, **variables: str) -> Running:
         text=True,
         env=os.environ | variables,
     )
+    _begun.append(process)
+    return process
+
+
+def end_all() -> None:
+    """Kill what a test that failed has left behind: its pipes would spoil the tests after it."""
+    while _begun:
+        process = _begun.pop()
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+def begin_serving(tmp_path: Path, *arguments: str) -> tuple[Running, str]:
+    """Start a gateway; give it with its address once it listens."""
+    file = tmp_path / "port"
+    process = begin("serve", "--port", "0", "--port-file", str(file), *arguments)
+    eventually(lambda: file.exists() or process.poll() is not None)
+    assert process.poll() is None, end(process)
+    return process, f"http://127.0.0.1:{file.read_text().strip()}"
 
 
 def end(process: Running) -> Outcome:

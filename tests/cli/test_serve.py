@@ -10,7 +10,7 @@ import httpx2
 import pytest
 import trustme
 
-from cli.harness import Running, begin, end, eventually, tokenferry
+from cli.harness import Running, begin, begin_serving, end, eventually, tokenferry
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home
 
@@ -18,20 +18,12 @@ Login = Callable[..., dict[str, Any]]
 ASKED = {"model": "claude-sonnet-4-5", "max_tokens": 99, "messages": [{"role": "user", "content": "ahoy"}]}
 
 
-def serving(tmp_path: Path, *arguments: str) -> tuple[Running, str]:
-    file = tmp_path / "port"
-    process = begin("serve", "--port", "0", "--port-file", str(file), *arguments)
-    eventually(lambda: file.exists() or process.poll() is not None)
-    assert process.poll() is None, end(process)
-    return process, f"http://127.0.0.1:{file.read_text().strip()}"
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_it_serves_until_it_is_told_to_end(
     sandbox: Sandbox, login: Login, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     login()
-    process, url = serving(tmp_path)
+    process, url = begin_serving(tmp_path)
     key = tokenferry("token", "--gateway").out.strip()
     headers = {"x-api-key": key, "anthropic-version": "2023-06-01"}
     answer = httpx2.post(f"{url}/v1/messages", json=ASKED, headers=headers, trust_env=False)
@@ -60,7 +52,7 @@ def test_what_can_not_be_served_is_a_configuration_error(home: Home, arguments: 
 def test_a_named_configuration_stands_in_for_the_homes(sandbox: Sandbox, home: Home, tmp_path: Path) -> None:
     other = tmp_path / "other.toml"
     other.write_text('[server]\nlog_level = "error"\napi_key = "b"\n')
-    process, _ = serving(tmp_path, "--config", str(other))
+    process, _ = begin_serving(tmp_path, "--config", str(other))
     process.terminate()
     outcome = end(process)
     assert outcome.code == 0
@@ -149,7 +141,7 @@ def test_it_speaks_tls(login: Login, home: Home, tmp_path: Path) -> None:
     key.write_bytes(issued.private_key_pem.bytes())
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
-    process, url = serving(tmp_path, "--tls-cert", str(certificate), "--tls-key", str(key), "--workers", "2")
+    process, url = begin_serving(tmp_path, "--tls-cert", str(certificate), "--tls-key", str(key), "--workers", "2")
     url = url.replace("http:", "https:")
     answer = asked_over(httpx2.HTTPTransport(verify=trusting), url)
     assert answer.status_code == 200, answer.text
@@ -185,7 +177,7 @@ def test_what_makes_no_sense_is_told(home: Home, arguments: list[str], code: int
 
 def test_workers_share_keys_and_accounts(login: Login, tmp_path: Path) -> None:
     login()
-    process, url = serving(tmp_path, "--workers", "3")
+    process, url = begin_serving(tmp_path, "--workers", "3")
     eventually(lambda: asked_over(httpx2.HTTPTransport(), url).status_code == 200)
     key = tokenferry("key", "create", "laptop").out.strip()
     headers = {"x-api-key": key, "anthropic-version": "2023-06-01"}
@@ -208,7 +200,7 @@ def test_workers_share_keys_and_accounts(login: Login, tmp_path: Path) -> None:
 def test_workers_refresh_once(sandbox: Sandbox, login: Login, tmp_path: Path) -> None:
     login(expires_in=1)
     sandbox.advance(5)
-    process, url = serving(tmp_path, "--workers", "4")
+    process, url = begin_serving(tmp_path, "--workers", "4")
     key = tokenferry("token", "--gateway").out.strip()
     headers = {"x-api-key": key, "anthropic-version": "2023-06-01"}
 

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from cli.conftest import configure
-from cli.harness import Outcome, end, tokenferry
+from cli.harness import Outcome, begin_serving, end, tokenferry
 from cli.test_fast import document, put
-from cli.test_serve import serving
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home
 from tokenferry.state import Cooldown, Scope, State
@@ -94,7 +93,7 @@ def test_status_survives_a_state_that_cannot_be_read(home: Home, inside: Inside)
 
 
 def test_status_finds_a_running_gateway(home: Home, sandbox: Sandbox, inside: Inside, tmp_path: Path) -> None:
-    process, url = serving(tmp_path)
+    process, url = begin_serving(tmp_path)
     configure(home, sandbox.url, f"[server]\nport = {url.rpartition(':')[2]}\n")
     gateway: dict[str, Any] = inside("status", "--json").json["gateway"]
     process.terminate()
