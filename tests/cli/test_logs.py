@@ -11,6 +11,7 @@ import httpx2
 import pytest
 
 from cli.harness import begin_serving, end, eventually, tokenferry
+from tokenferry.cli import _logs
 from tokenferry.cli._logs import log_as_json, logs_on_stderr, set_level
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home
@@ -104,18 +105,37 @@ def test_every_record_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> 
     assert "ValueError: invalid literal" in second["exception"]
 
 
-def test_lines_of_several_workers_do_not_mix_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("is_file", "most"), [(False, 4096), (True, 1_000_000)])
+def test_lines_of_several_workers_do_not_mix(
+    monkeypatch: pytest.MonkeyPatch,
+    is_file: bool,
+    most: int,  # noqa: FBT001  # a case
+) -> None:
+    """A pipe takes 4096 bytes as one, a file whatever is written at once."""
     written: list[str] = []
     monkeypatch.setattr("sys.stderr.write", written.append)
+    monkeypatch.setattr(_logs, "_is_file", lambda: is_file)
     logger = logging.getLogger("tokenferry.access")
+    lines = [f"{number:03} {'x' * 200}" for number in range(100)]
     with logs_on_stderr():
         set_level("info")
-        for number in range(100):
-            logger.info("%03d %s", number, "x" * 200)
+        for start in range(0, 100, 50):
+            logger.info("%s", "\n".join(lines[start : start + 50]))
         logging.getLogger().handlers[-1].flush()
-    assert "".join(written).count("\n") == 100
-    assert len(written) > 1
-    assert all(len(piece) <= 4096 and piece.endswith("\n") for piece in written)
+    assert "".join(written).splitlines() == lines
+    assert (len(written) > 1) is not is_file
+    assert all(len(piece) <= most and piece.endswith("\n") for piece in written)
+
+
+def test_a_line_that_is_longer_than_a_pipe_takes_is_written_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr("sys.stderr.write", written.append)
+    monkeypatch.setattr(_logs, "_is_file", lambda: False)
+    with logs_on_stderr():
+        set_level("info")
+        logging.getLogger("tokenferry.access").info("a\n%s\nb", "x" * 9000)
+        logging.getLogger().handlers[-1].flush()
+    assert written == ["a\n", f"{'x' * 9000}\n", "b\n"]
 
 
 def test_a_format_that_is_none_is_a_configuration_error(home: Home) -> None:

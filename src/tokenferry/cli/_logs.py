@@ -1,8 +1,10 @@
 import contextlib
 import json
 import logging
+import os
+import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 from tokenferry.cli._output import note, printable, redacted
@@ -11,6 +13,7 @@ from tokenferry.secret import Redactor
 _OURS: Final = "tokenferry"
 _ACCESS: Final = "tokenferry.access"
 _ATOMIC: Final = 4096
+_LARGE: Final = 1024 * 1024
 
 redactor: Final = Redactor()
 """Knows every secret that the running command has read."""
@@ -33,8 +36,9 @@ class _Handler(logging.Handler):
                 note(record.getMessage())
                 return
             elif record.name == _ACCESS:
-                # They have times of their own, and nothing that looks like a token.
-                lines = record.getMessage().split("\n")
+                # Many lines, all of plain words: they have times of their own, and nothing that looks like a token.
+                self._batch.append(f"{record.getMessage()}\n")
+                return
             else:
                 lines = [redacted(self.format(record))]
             self._batch += [f"{printable(line)}\n" for line in lines]
@@ -47,21 +51,26 @@ class _Handler(logging.Handler):
         """Write the lines of the access log that have gathered."""
         with self.lock or contextlib.nullcontext():
             batch, self._batch = self._batch, []
-            for piece in _pieces(batch):
+            for piece in _pieces("".join(batch), _LARGE if _is_file() else _ATOMIC):
                 sys.stderr.write(piece)
                 sys.stderr.flush()
 
 
-def _pieces(lines: Iterable[str]) -> Iterator[str]:
-    """Join lines up to what a pipe takes as one (pipe(7)): other workers write into the same."""
-    piece = ""
-    for line in lines:
-        if piece and len(piece) + len(line) > _ATOMIC:
-            yield piece
-            piece = ""
-        piece += line
-    if piece:
-        yield piece
+def _is_file() -> bool:
+    """Whether stderr goes to a file. A pipe takes only so much as one (pipe(7)), and other workers write into it."""
+    try:
+        return stat.S_ISREG(os.fstat(sys.stderr.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def _pieces(text: str, size: int) -> Iterator[str]:
+    """Cut at line ends, into pieces of at most `size` characters where the lines allow it."""
+    start = 0
+    while start < len(text):
+        end = text.rfind("\n", start, start + size) + 1 or text.find("\n", start) + 1
+        yield text[start:end]
+        start = end
 
 
 def _fields(record: logging.LogRecord) -> list[dict[str, Any]]:

@@ -5,9 +5,10 @@ import json
 import logging
 import re
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Final, Self
 
@@ -19,19 +20,17 @@ _own_logger = logging.getLogger(__name__)
 _LIMIT: Final = 10_000
 _INTERVAL: Final = 0.25
 _CLOSE_SECONDS: Final = 5.0
-_MOST_LINES: Final = 100
+_MOST_LINES: Final = 1000
 _LONGEST: Final = 128
 _BARE: Final = re.compile(r"[A-Za-z0-9._:@/+-]+")
+_OUTCOME: Final = ("method", "path", "status", "upstream_status")
+_WHOM: Final = ("client", "account", "provider", "model", "upstream_model", "error")
+_TOKENS: Final = ("input_tokens", "output_tokens", "cache_creation_tokens", "cache_read_tokens")
+_SESSION: Final = ("session", "agent", "parent_agent")
 _NAMES: Final = (
-    "time", "id", "method", "path", "status", "upstream_status", "client", "account", "provider", "model",
-    "upstream_model", "error", "first_byte_ms", "ms", "bytes_in", "bytes_out", "attempts", "input_tokens",
-    "output_tokens", "cache_creation_tokens", "cache_read_tokens", "session", "agent", "parent_agent",
-)  # fmt: skip
-_FREE: Final = (
-    _NAMES.index("path"),
-    _NAMES.index("provider"),
-    _NAMES.index("upstream_model"),
-)  # all other words need no quotes
+    *("time", "id", *_OUTCOME, *_WHOM),
+    *("first_byte_ms", "ms", "bytes_in", "bytes_out", "attempts", *_TOKENS, *_SESSION),
+)
 _TOKEN: Final = re.compile(r"(sk-|tf[ka]_|eyJ)[A-Za-z0-9._-]*")
 
 
@@ -57,55 +56,80 @@ def told_path(path: bytes) -> str:
 class Line:
     """A request as the access log tells it: `str()` gives `key=value` pairs, `fields()` the same for JSON."""
 
-    __slots__ = ("_record",)
+    __slots__ = ("_record", "_text")
 
     def __init__(self, record: Record) -> None:
         self._record = record
+        self._text = _text(record)
 
     def fields(self) -> dict[str, int | str]:
         """What there is to tell; what is unknown is left out. Times in seconds, milliseconds where the name says so."""
-        return {name: value for name, value in zip(_NAMES, self._values(), strict=True) if value is not None}
-
-    def __str__(self) -> str:
-        values = self._values()
-        for index in _FREE:
-            values[index] = _quoted(values[index])
-        return " ".join([f"{name}={value}" for name, value in zip(_NAMES, values, strict=True) if value is not None])
-
-    def _values(self) -> "list[int | str | None]":
-        """In the order of `_NAMES`."""
         record, usage = self._record, self._record.usage
-        return [
+        values = (
             int(record.at),
             record.request_id,
-            record.method,
-            record.path,
-            record.status,
-            record.upstream_status,
-            record.client,
-            record.account,
-            record.provider,
-            record.model,
-            record.upstream_model,
-            record.error,
-            None if record.first_byte is None else round(record.first_byte * 1000),
-            round(record.duration * 1000),
-            record.bytes_in,
-            record.bytes_out,
-            record.attempts,
-            usage.input,
-            usage.output,
-            usage.cache_creation,
-            usage.cache_read,
-            record.session,
-            record.agent,
-            record.parent_agent,
-        ]
+            *(record.method, record.path, record.status, record.upstream_status),
+            *(record.client, record.account, record.provider, record.model, record.upstream_model, record.error),
+            _milliseconds(record.first_byte),
+            _milliseconds(record.duration),
+            *(record.bytes_in, record.bytes_out, record.attempts),
+            *(usage.input, usage.output, usage.cache_creation, usage.cache_read),
+            *(record.session, record.agent, record.parent_agent),
+        )
+        return {name: value for name, value in zip(_NAMES, values, strict=True) if value is not None}
+
+    def __str__(self) -> str:
+        return self._text
 
 
-def _quoted(text: object) -> str | None:
+def _text(record: Record) -> str:
+    """The line. The event loop pays for it, as for nothing else: a thread that has to wait for it costs both more."""
+    usage, first = record.usage, record.first_byte
+    outcome = _outcome(record.method, record.path, record.status, record.upstream_status)
+    whom = _whom(record.client, record.account, record.provider, record.model, record.upstream_model, record.error)
+    first_byte = "" if first is None else f" first_byte_ms={round(first * 1000)}"
+    if usage.input is None or usage.output is None or usage.cache_creation is None or usage.cache_read is None:
+        tokens = _pairs(_TOKENS, (usage.input, usage.output, usage.cache_creation, usage.cache_read))
+    else:
+        tokens = (
+            f" input_tokens={usage.input} output_tokens={usage.output}"
+            f" cache_creation_tokens={usage.cache_creation} cache_read_tokens={usage.cache_read}"
+        )
+    session = "" if record.session is None else _session(record.session, record.agent, record.parent_agent)
+    return (
+        f"time={int(record.at)} id={record.request_id}{outcome}{whom}{first_byte} ms={round(record.duration * 1000)}"
+        f" bytes_in={record.bytes_in} bytes_out={record.bytes_out} attempts={record.attempts}{tokens}{session}"
+    )
+
+
+def _pairs(names: Iterable[str], values: "Iterable[int | str | None]") -> str:
+    return "".join(
+        [f" {name}={_quoted(value)}" for name, value in zip(names, values, strict=True) if value is not None]
+    )
+
+
+@lru_cache(maxsize=1024)
+def _outcome(*values: "int | str | None") -> str:
+    return _pairs(_OUTCOME, values)
+
+
+@lru_cache(maxsize=4096)
+def _whom(*values: str | None) -> str:
+    return _pairs(_WHOM, values)
+
+
+@lru_cache(maxsize=4096)
+def _session(*values: str | None) -> str:
+    return _pairs(_SESSION, values)
+
+
+def _milliseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1000)
+
+
+def _quoted(value: int | str) -> str:
     # JSON's escapes leave no control character, and nothing beyond ASCII.
-    return text if text is None or (isinstance(text, str) and _BARE.fullmatch(text)) else json.dumps(text)
+    return json.dumps(value) if isinstance(value, str) and not _BARE.fullmatch(value) else str(value)
 
 
 class Lines:
@@ -113,8 +137,8 @@ class Lines:
 
     __slots__ = ("_lines", "_text")
 
-    def __init__(self, records: Iterable[Record]) -> None:
-        self._lines = [Line(record) for record in records]
+    def __init__(self, lines: list[Line]) -> None:
+        self._lines = lines
         self._text = ""
 
     def fields(self) -> list[dict[str, int | str]]:
@@ -138,7 +162,9 @@ class AccessLog:
     def __init__(self, *, limit: int = _LIMIT, interval: float = _INTERVAL) -> None:
         self._limit = limit
         self._interval = interval
-        self._waiting: SimpleQueue[Record | Callable[[], None] | None] = SimpleQueue()
+        self._waiting: deque[Line | Callable[[], None]] = deque()
+        self._calls: SimpleQueue[None] = SimpleQueue()
+        self._is_called = False
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self.dropped = 0
@@ -153,25 +179,18 @@ class AccessLog:
         self, kind: type[BaseException] | None, fault: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._closing.set()
-        self._waiting.put(None)
+        self._calls.put(None)
         if self._thread is not None:
             self._thread.join(_CLOSE_SECONDS)
 
     def add(self, record: Record) -> None:
         """Have it written soon. Costs no lock and no I/O; the record must not change any more."""
-        if not logger.isEnabledFor(logging.INFO):
-            return
-        if self._waiting.qsize() >= self._limit:
-            self.dropped += 1
-            return
-        self._waiting.put(record)
+        if logger.isEnabledFor(logging.INFO):
+            self._take(Line(record))
 
     def later(self, call: Callable[[], None]) -> None:
         """Have it called on the log's thread, in its turn. It may wait there for whoever reads what it writes."""
-        if self._waiting.qsize() >= self._limit:
-            self.dropped += 1
-        else:
-            self._waiting.put(call)
+        self._take(call)
 
     @contextlib.contextmanager
     def instead_of(self, logger: logging.Logger) -> Iterator[None]:
@@ -187,44 +206,45 @@ class AccessLog:
     def is_own_thread(self) -> bool:
         return threading.current_thread() is self._thread
 
+    def _take(self, one: Line | Callable[[], None]) -> None:
+        if len(self._waiting) >= self._limit:
+            self.dropped += 1
+            return
+        self._waiting.append(one)
+        if not self._is_called:
+            self._is_called = True
+            self._calls.put(None)
+
     def _run(self) -> None:
+        """Write the first of a burst at once, and what follows within an interval together."""
         reported = 0
-        is_over = False
-        while not is_over:
-            first = self._waiting.get()
-            is_over = not self._write([first])
-            if not is_over:
-                self._closing.wait(self._interval)
-                is_over = not self._write(self._gathered())
-            if self.dropped != reported and not is_over:
+        while not self._closing.is_set():
+            self._calls.get()
+            self._write()
+            self._closing.wait(self._interval)
+            self._is_called = False  # from here on, whoever adds calls again
+            self._write()
+            if self.dropped != reported:
                 _own_logger.warning("%d lines of the access log were dropped", self.dropped - reported)
                 reported = self.dropped
+        self._write()
 
-    def _gathered(self) -> list[Record | Callable[[], None] | None]:
-        gathered: list[Record | Callable[[], None] | None] = []
-        with contextlib.suppress(Empty):
-            while len(gathered) < self._limit:
-                gathered.append(self._waiting.get_nowait())
-        return gathered
-
-    def _write(self, batch: list[Record | Callable[[], None] | None]) -> bool:
-        """Write all in order; tells whether there may be more."""
-        records: list[Record] = []
-        for one in batch:
-            if isinstance(one, Record):
-                records.append(one)
-                if len(records) < _MOST_LINES:
+    def _write(self) -> None:
+        """Write, in order, what is waiting by now."""
+        lines: list[Line] = []
+        for _ in range(len(self._waiting)):
+            one = self._waiting.popleft()
+            if isinstance(one, Line):
+                lines.append(one)
+                if len(lines) < _MOST_LINES:
                     continue
-            _log(records)
-            records = []
-            if one is None:
-                break
-            if not isinstance(one, Record):
+            _log(lines)
+            lines = []
+            if not isinstance(one, Line):
                 with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
                     one()
-        _log(records)
+        _log(lines)
         _flush()
-        return None not in batch
 
 
 class _Later(logging.NullHandler):
@@ -253,11 +273,10 @@ class _Later(logging.NullHandler):
                 handler.handle(record)
 
 
-def _log(records: list[Record]) -> None:
-    if records:
+def _log(lines: list[Line]) -> None:
+    if lines:
         # A `LogRecord` of our own spares the search for the caller, who is always the same.
-        lines = Lines(records)
-        logger.handle(logging.LogRecord(logger.name, logging.INFO, __file__, 0, lines, None, None))
+        logger.handle(logging.LogRecord(logger.name, logging.INFO, __file__, 0, Lines(lines), None, None))
 
 
 def _flush() -> None:
