@@ -108,8 +108,8 @@ def test_every_record_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(("is_file", "most"), [(False, 4096), (True, 1_000_000)])
 def test_lines_of_several_workers_do_not_mix(
     monkeypatch: pytest.MonkeyPatch,
-    is_file: bool,
-    most: int,  # noqa: FBT001  # a case
+    is_file: bool,  # noqa: FBT001  # a case
+    most: int,
 ) -> None:
     """A pipe takes 4096 bytes as one, a file whatever is written at once."""
     written: list[str] = []

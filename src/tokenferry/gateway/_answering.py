@@ -48,28 +48,17 @@ class Line(Protocol):
 class Answering:
     """One answer. Its length is what `content-length` says, else it goes out in chunks; to HEAD it has no body."""
 
-    __slots__ = (
-        "_bodiless",
-        "_expects",
-        "_head",
-        "_left",
-        "_line",
-        "_to_head",
-        "is_chunked",
-        "is_over",
-        "is_started",
-        "keep",
-    )
+    # As defaults of the class these cost nothing for the answers that need none of them.
+    is_started = is_over = is_chunked = False
+    _left = 0
+    _head = b""
 
     def __init__(self, line: Line, *, to_head: bool, keep: bool, expects: bool) -> None:
         self._line = line
         self._to_head = self._bodiless = to_head
         self._expects = expects
-        self._left = 0
-        self._head = b""
         self.keep = keep
         """Whether the connection lives on; to be settled before the start."""
-        self.is_started = self.is_over = self.is_chunked = False
 
     def go_on(self) -> None:
         """Let the client send the body, if it waits to be told so."""

@@ -18,9 +18,10 @@ def build(
 
 def head_of(request: Request | str) -> bytes:
     assert isinstance(request, Request)
-    head = request.pieces[0]
-    assert isinstance(head, bytes)
-    return head
+    first = request.pieces[0]
+    assert isinstance(first, bytes)
+    head, end, _ = first.partition(b"\r\n\r\n")
+    return head + end
 
 
 def test_builds_the_head_from_its_parts() -> None:
@@ -31,12 +32,25 @@ def test_builds_the_head_from_its_parts() -> None:
     )
 
 
-def test_passes_the_body_s_parts_on_without_a_copy() -> None:
-    whole = bytes(1000)
-    parts: list[bytes | memoryview] = [whole, memoryview(whole)[10:20], memoryview(whole).cast("I")]
+def parts_of(size: int) -> list[bytes | memoryview]:
+    whole = bytes(range(250)) * (size // 250)
+    return [whole, memoryview(whole)[10:20], memoryview(whole).cast("I")]
+
+
+def test_passes_the_parts_of_a_large_body_on_without_a_copy() -> None:
+    parts = parts_of(10_000)
     request = build_request(ORIGIN, "POST", b"/", [], parts)
     assert isinstance(request, Request)
     assert all(ours is theirs for ours, theirs in zip(request.pieces[1:], parts, strict=True))
+    assert b"content-length: 20010\r\n" in head_of(request)
+
+
+def test_a_small_body_goes_out_with_its_head() -> None:
+    """For each piece is a system call's worth of work."""
+    parts = parts_of(1000)
+    request = build_request(ORIGIN, "POST", b"/", [], parts)
+    assert isinstance(request, Request)
+    assert request.pieces == (head_of(request) + b"".join(parts),)
     assert b"content-length: 2010\r\n" in head_of(request)
 
 

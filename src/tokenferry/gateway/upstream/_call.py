@@ -20,37 +20,21 @@ _STALE_WITHIN_S = 5.0
 class Call:
     """One exchange, from `Upstream.send` to its end: an `Exchange`, and what the pool and the connection tell it."""
 
-    __slots__ = (
-        "_answered",
-        "_connection",
-        "_dial",
-        "_head_seen",
-        "_loop",
-        "_over",
-        "_paused",
-        "_phase",
-        "_reused",
-        "_sent_at",
-        "_sink",
-        "_upstream",
-        "_wait_s",
-        "deadline",
-        "request",
-    )
+    # As defaults of the class these cost nothing for the many calls that need none of them.
+    _phase: Phase = "connect"
+    _connection: "Connection | None" = None
+    _dial: "asyncio.Task[None] | None" = None
+    _sent_at: float | None = None
+    _reused = _paused = _answered = _head_seen = _over = False
+    deadline = inf
+    """On the loop's clock; looked at about once a second."""
 
     def __init__(self, upstream: "Upstream", request: "Request", sink: "Sink", *, first_byte: float) -> None:
         self._upstream = upstream
         self._loop = upstream.loop
         self._sink = sink
         self._wait_s = first_byte
-        self._phase: Phase = "connect"
-        self._connection: Connection | None = None
-        self._dial: asyncio.Task[None] | None = None
-        self._sent_at: float | None = None
-        self._reused = self._paused = self._answered = self._head_seen = self._over = False
         self.request: Request | None = request
-        self.deadline = inf
-        """On the loop's clock; looked at about once a second."""
 
     def pause(self) -> None:
         if self._over or self._paused:

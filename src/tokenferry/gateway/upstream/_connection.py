@@ -39,7 +39,10 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         self._call = call
         self._reader.expect(head_only=request.head_only)
-        self._transport.writelines(request.pieces)
+        if len(request.pieces) == 1:
+            self._transport.write(request.pieces[0])
+        else:
+            self._transport.writelines(request.pieces)
 
     def pause(self) -> None:
         if self._transport is not None and not self._paused:

@@ -28,6 +28,7 @@ FRAMING_HEADERS = frozenset(
 _METHOD = re.compile(r"[A-Z]{1,32}")
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _TARGET = re.compile(rb"/[\x21\x22\x24-\x7e]*")
+_COPIED = 16 * 1024  # a body of this size costs less to copy than to write apart from its head
 _BODIED = frozenset({"POST", "PUT", "PATCH"})
 
 
@@ -36,8 +37,8 @@ class Request:
 
     __slots__ = ("head_only", "pieces")
 
-    def __init__(self, head: bytes, parts: Sequence[bytes | memoryview], *, head_only: bool) -> None:
-        self.pieces = (head, *parts)
+    def __init__(self, pieces: Sequence[bytes | memoryview], *, head_only: bool) -> None:
+        self.pieces = pieces
         self.head_only = head_only
 
 
@@ -80,7 +81,13 @@ def build_request(
     line_ends = len(lines) + 1
     if head.count(b"\n") != line_ends or head.count(b"\r") != line_ends or b"\0" in head:
         return "a header's value holds CR, LF or NUL"
-    return Request(head, parts if length else (), head_only=method == "HEAD")
+    if not length:
+        pieces: Sequence[bytes | memoryview] = (head,)
+    elif length <= _COPIED:
+        pieces = (b"".join((head, *parts)),)
+    else:
+        pieces = (head, *parts)
+    return Request(pieces, head_only=method == "HEAD")
 
 
 @lru_cache(maxsize=256)
