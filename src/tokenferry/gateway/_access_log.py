@@ -60,7 +60,7 @@ class Line:
 
     def __init__(self, record: Record) -> None:
         self._record = record
-        self._text = _text(record)
+        self._text = _text(record)  # the event loop pays: a thread that has to wait for it would cost both more
 
     def fields(self) -> dict[str, int | str]:
         """What there is to tell; what is unknown is left out. Times in seconds, milliseconds where the name says so."""
@@ -83,7 +83,6 @@ class Line:
 
 
 def _text(record: Record) -> str:
-    """The line. The event loop pays for it, as for nothing else: a thread that has to wait for it costs both more."""
     usage, first = record.usage, record.first_byte
     outcome = _outcome(record.method, record.path, record.status, record.upstream_status)
     whom = _whom(record.client, record.account, record.provider, record.model, record.upstream_model, record.error)

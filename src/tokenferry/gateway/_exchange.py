@@ -135,7 +135,9 @@ class Exchange:
     def end(self) -> None:
         if not self._is_over:
             assert self._passage is not None
-            self._write(self._passage.end())
+            rest = self._passage.end()
+            if rest:
+                self._write(rest)
             self._end()
 
     def cut(self, failure: UpstreamError) -> None:
@@ -146,7 +148,8 @@ class Exchange:
         if rest is None:
             self._cut()
         else:
-            self._write(rest)
+            if rest:
+                self._write(rest)
             self._end()
 
     # One step after the other.
@@ -215,9 +218,8 @@ class Exchange:
         self.answering.start(status, lines, length)
 
     def _write(self, data: bytes) -> None:
-        if data:
-            self._record.bytes_out += len(data)
-            self.answering.write(data)
+        self._record.bytes_out += len(data)
+        self.answering.write(data)
 
     def _end(self) -> None:
         """The answer is whole."""

@@ -179,7 +179,7 @@ class ClientConnection(asyncio.Protocol):
             self._stop(*fault)
         self._is_new = True
         shared = self._shared
-        has_room = shared.make_room(self)
+        has_room = len(shared.all) + shared.in_flight <= shared.limit or shared.make_room(self)
         shared.in_flight += 1
         method = parser.get_method().decode("ascii")
         head = Head(method, url, url.partition(b"?")[0], headers, read, self._address, has_room)
@@ -193,7 +193,7 @@ class ClientConnection(asyncio.Protocol):
         if len(self._turns) >= _MANY:
             self._is_full = True
             self._listen()
-        elif self.is_unread:
+        elif self._unread_deadline != _NEVER:
             turn.pause()
 
     def on_body(self, body: bytes) -> None:

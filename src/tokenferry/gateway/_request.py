@@ -70,33 +70,27 @@ class Budget:
             )
         self.held += size
 
-    def give_back(self, size: int) -> None:
-        self.held -= size
-
 
 class Body:
     """A request's body in chunks, much as it came, so that it can be sent twice without being copied."""
 
-    __slots__ = ("_budget", "_size", "chunks", "facts")
+    __slots__ = ("_budget", "chunks", "facts", "size")
 
     def __init__(self, budget: Budget) -> None:
         self.chunks: list[bytes] = []
         self.facts: BodyFacts | None = None
         """What it says, once it was read."""
         self._budget = budget
-        self._size = 0
-
-    @property
-    def size(self) -> int:
+        self.size = 0
         """In bytes; nothing once it is released."""
-        return self._size
 
     def add(self, chunk: bytes, limit: int) -> None:
         """Raises `Refusal`: 413 above the limit, 503 where the budget is used up."""
-        if self._size + len(chunk) > limit:
+        size = len(chunk)
+        if self.size + size > limit:
             raise too_large(limit)
-        self._budget.take(len(chunk))
-        self._size += len(chunk)
+        self._budget.take(size)
+        self.size += size
         chunks = self.chunks
         if chunks and len(chunks[-1]) + len(chunk) <= _SMALL:
             chunks[-1] += chunk  # of a body that comes in crumbs, each object would take more room than its bytes
@@ -105,10 +99,10 @@ class Body:
 
     def release(self) -> None:
         """Forget it; harmless the second time."""
-        if not self._size:
+        if not self.size:
             return
-        self._budget.give_back(self._size)
-        self._size = 0
+        self._budget.held -= self.size
+        self.size = 0
         self.chunks = []
         self.facts = None
 

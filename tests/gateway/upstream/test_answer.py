@@ -53,7 +53,7 @@ def bytewise(data: bytes) -> list[bytes]:
 def test_reads_an_answer_whole(answer: bytes) -> None:
     outcome = Outcome(answer)
     assert outcome.head is not None
-    assert (outcome.head.status, outcome.head.reason, outcome.body) == (200, b"OK", b"hello world")
+    assert (outcome.head.status, outcome.body) == (200, b"hello world")
     assert outcome.reader.complete
     assert outcome.reader.keep_alive
     assert not outcome.reader.surplus
@@ -191,7 +191,7 @@ def test_no_body_follows_an_answer_to_head_and_its_connection_ends(answer: bytes
 
 
 def test_trailers_are_dropped() -> None:
-    assert Outcome(*bytewise(CHUNKED)).head == Head(200, b"OK", [(b"transfer-encoding", b"chunked")])
+    assert Outcome(*bytewise(CHUNKED)).head == Head(200, [(b"transfer-encoding", b"chunked")])
 
 
 def test_one_reader_reads_answer_after_answer() -> None:

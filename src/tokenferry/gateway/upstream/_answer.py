@@ -34,9 +34,8 @@ class AnswerReader:
         self._head_only = head_only
         self._head: Head | None = None
         self._parts: list[bytes] = []
-        self._reason = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._header_count = self._head_bytes = self._quiet_bytes = 0
+        self._interim_bytes = self._quiet_bytes = 0
         self._fault: str | None = None
 
     def feed(self, data: bytes) -> str | None:
@@ -71,19 +70,7 @@ class AnswerReader:
         if self.complete:
             raise _RefusedError
 
-    def on_status(self, reason: bytes) -> None:
-        self._reason += reason
-        self._head_bytes += len(reason)
-        if self._head_bytes > HEAD_LIMIT:
-            self._refuse(_TOO_LONG)
-
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._header_count += 1
-        self._head_bytes += len(name) + len(value) + 4
-        if self._header_count > HEADER_LIMIT:
-            self._refuse(f"more than {HEADER_LIMIT} headers")
-        if self._head_bytes > HEAD_LIMIT:
-            self._refuse(_TOO_LONG)
         if self._head_done:
             return  # a trailer: nobody waits for it, and merging it into the head would be unsound
         name = name.lower()
@@ -97,6 +84,11 @@ class AnswerReader:
         self._headers.append((name, value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
+        if len(self._headers) > HEADER_LIMIT:
+            self._refuse(f"more than {HEADER_LIMIT} headers")
+        # What one read brought may be body for the most part.
+        if self._quiet_bytes > HEAD_LIMIT and self._interim_bytes + self._head_size() > HEAD_LIMIT:
+            self._refuse(_TOO_LONG)
         status = self._parser.get_status_code()
         version = self._parser.get_http_version()
         if version not in ("1.1", "1.0"):
@@ -105,14 +97,14 @@ class AnswerReader:
             if self._framed:
                 self._refuse("an interim answer with a body")
             self._interim = True
+            self._interim_bytes += self._head_size()
             self._headers = []
-            self._reason = b""
             return
         if not _OK <= status <= _LAST_STATUS:
             self._refuse(f"status {status}")
         if version == "1.0" and any(name == b"transfer-encoding" for name, _ in self._headers):
             self._refuse("chunks in HTTP/1.0")
-        self._head = Head(status, self._reason, self._headers)
+        self._head = Head(status, self._headers)
         self._head_done = True
         self._quiet_bytes = 0
         if self._head_only:
@@ -131,6 +123,9 @@ class AnswerReader:
             self._interim = False
         else:
             self.complete = True
+
+    def _head_size(self) -> int:
+        return sum(len(name) + len(value) + 4 for name, value in self._headers)
 
     def _refuse(self, fault: str) -> None:
         self._fault = fault

@@ -18,7 +18,6 @@ class Response:
     """
 
     status: int
-    reason: bytes
     headers: list[tuple[bytes, bytes]]
 
     def __init__(self, host: str) -> None:
@@ -85,7 +84,7 @@ class Response:
         return chunk
 
     def on_head(self, head: Head) -> None:
-        self.status, self.reason, self.headers = head
+        self.status, self.headers = head
         self._has_head = True
         self._wake()
 

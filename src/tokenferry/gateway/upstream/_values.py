@@ -24,10 +24,9 @@ class Timeouts:
 
 
 class Head(NamedTuple):
-    """An answer's status line and headers: names in lower case, order and repetitions kept."""
+    """An answer's status and headers: names in lower case, order and repetitions kept."""
 
     status: int
-    reason: bytes
     headers: list[tuple[bytes, bytes]]
 
 
