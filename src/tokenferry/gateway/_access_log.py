@@ -87,13 +87,15 @@ def _text(record: Record) -> str:
     outcome = _outcome(record.method, record.path, record.status, record.upstream_status)
     whom = _whom(record.client, record.account, record.provider, record.model, record.upstream_model, record.error)
     first_byte = "" if first is None else f" first_byte_ms={round(first * 1000)}"
-    if usage.input is None or usage.output is None or usage.cache_creation is None or usage.cache_read is None:
-        tokens = _pairs(_TOKENS, (usage.input, usage.output, usage.cache_creation, usage.cache_read))
-    else:
-        tokens = (
-            f" input_tokens={usage.input} output_tokens={usage.output}"
-            f" cache_creation_tokens={usage.cache_creation} cache_read_tokens={usage.cache_read}"
-        )
+    tokens = ""
+    if usage.input is not None:
+        tokens += f" input_tokens={usage.input}"
+    if usage.output is not None:
+        tokens += f" output_tokens={usage.output}"
+    if usage.cache_creation is not None:
+        tokens += f" cache_creation_tokens={usage.cache_creation}"
+    if usage.cache_read is not None:
+        tokens += f" cache_read_tokens={usage.cache_read}"
     session = "" if record.session is None else _session(record.session, record.agent, record.parent_agent)
     return (
         f"time={int(record.at)} id={record.request_id}{outcome}{whom}{first_byte} ms={round(record.duration * 1000)}"
