@@ -185,11 +185,18 @@ class Records(AccessLog):
 
     def __init__(self) -> None:
         super().__init__()
-        self.all: list[Record] = []
+        self.settle: Callable[[], None] = lambda: None
+        self._all: list[Record] = []
         self._added = asyncio.Event()
 
+    @property
+    def all(self) -> list[Record]:
+        """Those of every request that has ended by now."""
+        self.settle()
+        return self._all
+
     def add(self, record: Record) -> None:
-        self.all.append(record)
+        self._all.append(record)
         self._added.set()
 
     async def last(self, count: int = 1) -> Record:
@@ -382,6 +389,7 @@ async def running_gate(
         body_limit=body_limit,
         budget=budget,
     )
+    records.settle = gateway.settle
     running = asyncio.Event()
 
     async def started() -> None:

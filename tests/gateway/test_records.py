@@ -225,3 +225,17 @@ async def test_a_request_for_which_there_is_no_room_is_recorded(source: Source) 
         record = await gate.records.last()
     assert (reply.status, record.status, record.error) == (503, 503, "no_room")
     assert reply.all(ERROR_MARK) == [b"no_room"]
+
+
+async def test_what_has_ended_is_counted_and_logged_when_somebody_asks_or_the_gateway_ends(
+    origin: Origin, two_accounts: Source
+) -> None:
+    """Requests are taken down some at a time; none is missing where it is looked for."""
+    async with running_gate(one_account(origin.url)) as gate:
+        for _ in range(3):
+            assert (await gate.call()).status == 200
+        assert gate.gateway.statistics().served == 3
+        assert [record.status for record in gate.records.all] == [200, 200, 200]
+        await gate.call()
+    gate.records.settle = lambda: None
+    assert len(gate.records.all) == 4

@@ -64,6 +64,7 @@ class Listener:
         hangup: Callable[[], bool] = lambda: False,
     ) -> None:
         self.connections = Connections(connections)
+        self._gateway = gateway
         self._protocol = partial(ClientConnection, gateway, self.connections)
         self._servers: list[asyncio.base_events.Server] = []
         self._is_told = self._is_told_again = False
@@ -98,14 +99,17 @@ class Listener:
 
     async def serve(self) -> None:
         """Serve until it is ended."""
-        with self._signals():
-            await self._start()
-            counter = 0
-            while not self._is_told:
-                self.tick(counter)
-                counter += 1
-                await asyncio.sleep(_TICK)
-            await self._end()
+        try:
+            with self._signals():
+                await self._start()
+                counter = 0
+                while not self._is_told:
+                    self.tick(counter)
+                    counter += 1
+                    await asyncio.sleep(_TICK)
+                await self._end()
+        finally:
+            self._gateway.settle()
 
     async def _start(self) -> None:
         loop = asyncio.get_running_loop()

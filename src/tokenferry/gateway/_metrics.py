@@ -121,8 +121,9 @@ class Metrics:
             logger.warning("there is more to count than the other workers can be told; ask each worker by itself")
 
     def _families(self) -> Iterator[Family]:
+        told = self._gateway()  # counts what has ended by now
         yield from _of_requests(self._tally)
-        yield from _of_gateway(self._gateway())
+        yield from _of_gateway(told)
         yield from _of_upstreams(self._upstreams.statistics())
         yield self._refreshes()
         yield counter(
