@@ -3,11 +3,13 @@
 import asyncio
 import json
 import socket
+from typing import Any
 
 import pytest
 
 from gateway.rig import Gate, Origin, Seen, Source, error_of, json_answer, read_reply, read_rest, running_gate
 from tokenferry.gateway import Budget
+from tokenferry.gateway._exchange import Exchange
 from tokenferry.gateway._protocol import (
     HEAD_LIMIT,
     HEAD_SECONDS,
@@ -353,3 +355,25 @@ async def test_pipelined_requests_are_not_read_while_one_is_in_flight(gate: Gate
         assert (await read_reply(reader)).status == 200
         assert (await read_reply(reader)).status == 200
     assert len(origin.seen[-1].body) == 2 + (1 << 20)
+
+
+async def test_a_request_that_breaks_the_gateway_takes_no_other_with_it(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests that have come at once are gone on with one after the other."""
+    proceed = Exchange.proceed
+
+    def broken(self: Exchange) -> None:
+        if b"?broken" in self._head.target:
+            raise RuntimeError
+        proceed(self)
+
+    monkeypatch.setattr(Exchange, "proceed", broken)
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    async with gate.open() as (first, to_first), gate.open() as (second, to_second):
+        to_first.write(gate.head(b"/v1/messages?broken", length=2) + b"{}")
+        to_second.write(gate.head(length=2) + b"{}")
+        assert await read_rest(first) == b""
+        assert (await read_reply(second)).status == 200
+    assert [type(one["exception"]) for one in told] == [RuntimeError]

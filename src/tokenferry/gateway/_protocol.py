@@ -47,6 +47,28 @@ class Connections:
         self.in_flight = 0
         self.tasks: set[asyncio.Task[None]] = set()
         """Of requests that are answered by one."""
+        self._ready: list[ClientConnection] = []
+
+    def proceed_soon(self, connection: "ClientConnection") -> None:
+        """Go on with its request once everything that has come by now is read.
+
+        Requests that are gone on with one after the other cost a good deal less than those between which others come.
+        """
+        if not connection.is_ready:
+            connection.is_ready = True
+            if not self._ready:
+                connection.loop.call_soon(self._proceed)
+            self._ready.append(connection)
+
+    def _proceed(self) -> None:
+        ready, self._ready = self._ready, []
+        for connection in ready:
+            try:
+                connection.proceed()
+            except Exception as fault:  # noqa: BLE001  # the others must go on
+                connection.transport.abort()
+                context = {"message": "a request could not be gone on with", "exception": fault}
+                connection.loop.call_exception_handler(context)
 
     def make_room(self, asking: "ClientConnection") -> bool:
         """At the limit close the other connection that has been idle for longest; tell whether there is room now."""
@@ -65,7 +87,7 @@ class ClientConnection(asyncio.Protocol):
     def __init__(self, gateway: Gateway, shared: Connections) -> None:
         self._gateway = gateway
         self._shared = shared
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
         # What follows a request that said "connection: close" is left alone, and doesn't spoil its answer.
         self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
@@ -75,6 +97,8 @@ class ClientConnection(asyncio.Protocol):
         self._reading: Turn | None = None
         self._url = b""
         self._headers = HeaderList()
+        self.is_ready = False
+        """Whether it is about to go on with a request."""
         self.deadline = _NEVER
         self.idle_since = 0.0
         self._unread_deadline = _NEVER
@@ -115,7 +139,7 @@ class ClientConnection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
             self._address = str(peer[0])
-        self.idle_since = self._loop.time()
+        self.idle_since = self.loop.time()
         self.deadline = self.idle_since + HEAD_SECONDS
         if shared.is_ending:
             self.shutdown()
@@ -141,11 +165,11 @@ class ClientConnection(asyncio.Protocol):
         if self._is_new:
             self._is_new = False
             if self._in_message:  # of most requests all has come by now
-                self.deadline = self._loop.time() + (HEAD_SECONDS if self._in_head else BODY_SECONDS)
+                self.deadline = self.loop.time() + (HEAD_SECONDS if self._in_head else BODY_SECONDS)
         if self._quiet_bytes > HEAD_LIMIT:
             self._break_off(Refusal(431, "invalid_request_error", _LARGE_HEAD))
         elif self._turns:
-            self._turns[0].proceed()
+            self._shared.proceed_soon(self)
 
     def eof_received(self) -> bool:
         return False  # who ends its side gets no answer any more: it is gone for all we know
@@ -221,7 +245,7 @@ class ClientConnection(asyncio.Protocol):
     # What the transport tells.
 
     def pause_writing(self) -> None:
-        self._unread_deadline = self._loop.time() + READ_SECONDS
+        self._unread_deadline = self.loop.time() + READ_SECONDS
         if self._turns:
             self._turns[0].pause()
 
@@ -252,13 +276,13 @@ class ClientConnection(asyncio.Protocol):
                 self._is_full = self._is_deaf = False
                 self._listen()
             if self._turns:
-                self._loop.call_soon(self._next)
+                self._shared.proceed_soon(self)
             elif not self._in_message:
                 self._rest()
 
     def cut(self) -> None:
         """Close the connection; what is written already still goes out, to a client that reads."""
-        self.deadline = self._loop.time() + CLOSE_SECONDS
+        self.deadline = self.loop.time() + CLOSE_SECONDS
         self.transport.close()
         self._leave()
 
@@ -290,7 +314,7 @@ class ClientConnection(asyncio.Protocol):
         elif self._turns:
             self._turns[-1].answering.keep = False  # the newest one; those before it are answered, too
         elif not self.close_if_idle():
-            self.deadline = min(self.deadline, self._loop.time() + _LINGER_SECONDS)
+            self.deadline = min(self.deadline, self.loop.time() + _LINGER_SECONDS)
 
     def close_if_idle(self) -> bool:
         """Close it, unless a request is under way, or lies unread in the socket's buffer; tell whether it is closed."""
@@ -303,7 +327,9 @@ class ClientConnection(asyncio.Protocol):
         if self._turns and not self._turns[0].answering.is_started:
             self._turns[0].refuse(Refusal(503, "api_error", _ENDING, should_retry=True, retry_after=2, cause="ending"))
 
-    def _next(self) -> None:
+    def proceed(self) -> None:
+        """Go on with the request whose turn it is."""
+        self.is_ready = False
         if self._turns and not self.transport.is_closing():
             if self.is_unread:
                 self._turns[0].pause()
@@ -311,13 +337,13 @@ class ClientConnection(asyncio.Protocol):
 
     def _rest(self) -> None:
         """Nothing of a request is under way any more."""
-        self.idle_since = now = self._loop.time()
+        self.idle_since = now = self.loop.time()
         self.deadline = now + IDLE_SECONDS
         if self._shared.is_ending:
             self._finish()
 
     def _finish(self) -> None:
-        self.deadline = self._loop.time() + CLOSE_SECONDS
+        self.deadline = self.loop.time() + CLOSE_SECONDS
         self.transport.close()
         self._leave()
 
@@ -365,7 +391,7 @@ class ClientConnection(asyncio.Protocol):
         self._is_lingering = True
         self._in_message = False
         self._discarded = 0
-        self.deadline = self._loop.time() + _LINGER_SECONDS
+        self.deadline = self.loop.time() + _LINGER_SECONDS
         self._is_deaf = self._is_full = False
         self._listen()
         self.transport.write_eof()
