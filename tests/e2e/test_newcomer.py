@@ -53,6 +53,9 @@ def test_a_newcomer_s_path_timed(tmp_path: Path, tell: Tell) -> None:
         "PATH": f"{person}/.local/bin:{tools}:/usr/local/bin:/usr/bin:/bin",
         "TERM": "dumb",
         "UV_CACHE_DIR": str(tmp_path / "cache"),
+        # As pip does: a machine's own authorities count (the second is what older ones call it).
+        "UV_SYSTEM_CERTS": "1",
+        "UV_NATIVE_TLS": "1",
     }
     steps = {
         "clone": f"git clone -q {ROOT} tokenferry",
