@@ -1,8 +1,10 @@
+from typing import NamedTuple
+
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from tokenferry.gateway.upstream._values import Head
 
-__all__ = ["HEADER_LIMIT", "HEAD_LIMIT", "AnswerReader"]
+__all__ = ["HEADER_LIMIT", "HEAD_LIMIT", "AnswerReader", "News"]
 
 HEAD_LIMIT = 64 * 1024
 """Bytes of a head, interim answers before it and trailers after the body included."""
@@ -13,6 +15,15 @@ _CONTINUE = 100
 _SWITCHING_PROTOCOLS = 101
 _OK = 200
 _LAST_STATUS = 599
+
+
+class News(NamedTuple):
+    """What one read brought of an answer."""
+
+    head: Head | None
+    parts: list[bytes]
+    complete: bool
+    fault: str | None
 
 
 class _RefusedError(Exception):

@@ -6,6 +6,7 @@ from tokenferry.gateway.upstream._errors import AnswerCut, AnswerTimeout, BadAns
 if TYPE_CHECKING:
     import asyncio
 
+    from tokenferry.gateway.upstream._answer import News
     from tokenferry.gateway.upstream._connection import Connection
     from tokenferry.gateway.upstream._request import Request
     from tokenferry.gateway.upstream._upstream import Upstream
@@ -26,6 +27,8 @@ class Call:
     _dial: "asyncio.Task[None] | None" = None
     _sent_at: float | None = None
     _reused = _paused = _answered = _head_seen = _over = False
+    news: "News | None" = None
+    """What was read for it, of which it is yet to be told."""
     deadline = inf
     """On the loop's clock; looked at about once a second."""
 
@@ -80,15 +83,21 @@ class Call:
         if self._paused:
             connection.pause()
 
-    def receive(self, head: "Head | None", parts: list[bytes], *, complete: bool, fault: str | None) -> None:
+    def detach(self) -> None:
+        """Learn that the connection has done its part, and is another call's from now on."""
+        self._connection = None
+
+    def receive(self, news: "News") -> None:
         """Take what one read brought. A sink that raises loses its exchange."""
+        if self._over:
+            return
         if not self._answered:
             self._answered = True
             self.request = None  # it can't be sent again any more
-        if complete:
+        if news.complete:
             self._connection = None
         try:
-            self._deliver(head, parts, complete=complete, fault=fault)
+            self._deliver(*news)
         except BaseException:
             self.abort()
             raise
@@ -130,7 +139,7 @@ class Call:
     def answered(self) -> bool:
         return self._answered
 
-    def _deliver(self, head: "Head | None", parts: list[bytes], *, complete: bool, fault: str | None) -> None:
+    def _deliver(self, head: "Head | None", parts: list[bytes], complete: bool, fault: str | None) -> None:  # noqa: FBT001
         if head is not None:
             self._head_seen = True
             self._phase = "idle"

@@ -3,7 +3,7 @@ import logging
 import ssl
 from typing import TYPE_CHECKING, cast
 
-from tokenferry.gateway.upstream._answer import AnswerReader
+from tokenferry.gateway.upstream._answer import AnswerReader, News
 
 if TYPE_CHECKING:
     from tokenferry.gateway.upstream._call import Call
@@ -67,27 +67,33 @@ class Connection(asyncio.Protocol):
             logger.warning("%s sent bytes nobody asked for; the connection is closed", self._upstream.host)
             self.drop()
             return
+        if call.news is not None:
+            self._upstream.deliver()  # no call has more than one read's bytes waiting
         reader = self._reader
         fault = reader.feed(data)
         head, parts = reader.take()
         complete = reader.complete
+        call.news = News(head, parts, complete, fault)
         if complete:
             # Released before the sink hears of it, which may send the next request at once.
+            call.detach()
             self._release()
-        call.receive(head, parts, complete=complete, fault=fault)
+        self._upstream.deliver_soon(call)
 
     def eof_received(self) -> None:
+        self._upstream.deliver()
         call = self._call
         complete = self._reader.ends_with_connection() and self._was_closed_cleanly()
         self.drop()
         if call is None:
             return
         if complete:
-            call.receive(None, [], complete=True, fault=None)
+            call.receive(News(None, [], complete=True, fault=None))
         else:
             call.lost(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._upstream.deliver()
         call = self._call
         self._call = None
         self._transport = None

@@ -1,0 +1,156 @@
+"""What was read is handed over once everything that has come by then is read, and not a byte of it is lost by that."""
+
+import asyncio
+from typing import cast
+
+import pytest
+
+from tokenferry.gateway.upstream import AnswerCut, Exchange, Head, Upstream, UpstreamError
+from tokenferry.gateway.upstream._connection import Connection
+
+pytestmark = pytest.mark.anyio
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n"
+TARGET = b"/v1/messages"
+
+
+class Transport:
+    """Writes nowhere."""
+
+    def __init__(self) -> None:
+        self.is_aborted = False
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+    def is_closing(self) -> bool:
+        return self.is_aborted
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def get_extra_info(self, name: str) -> None:
+        pass
+
+
+class Told:
+    """A sink that writes down what it hears."""
+
+    def __init__(self, *, raises: bool = False) -> None:
+        self.all: list[str] = []
+        self.body = b""
+        self._raises = raises
+
+    def on_head(self, head: Head) -> None:
+        if self._raises:
+            raise RuntimeError
+        self.all.append(f"head {head.status}")
+
+    def on_body(self, chunk: bytes) -> None:
+        self.all.append("body")
+        self.body += chunk
+
+    def on_end(self) -> None:
+        self.all.append("end")
+
+    def on_failure(self, failure: UpstreamError) -> None:
+        self.all.append(type(failure).__name__)
+
+
+class Rig:
+    """An upstream with idle connections that end in these transports."""
+
+    def __init__(self) -> None:
+        self.upstream = Upstream("http://127.0.0.1:9")
+
+    def connect(self) -> tuple[Connection, Transport]:
+        connection, transport = Connection(self.upstream), Transport()
+        connection.connection_made(cast("asyncio.Transport", transport))
+        self.upstream.release(connection)
+        return connection, transport
+
+    def send(self, told: Told) -> Exchange:
+        return self.upstream.send("GET", TARGET, (), b"", told)
+
+
+async def test_nobody_is_told_before_all_is_read_and_then_everybody_in_order() -> None:
+    rig, first, second = Rig(), Told(), Told()
+    (one, _), (two, _) = rig.connect(), rig.connect()
+    rig.send(second)
+    rig.send(first)
+    one.data_received(HEAD + b"hello")
+    two.data_received(HEAD + b"world")
+    assert first.all == second.all == []
+    await asyncio.sleep(0)
+    assert first.all == second.all == ["head 200", "body", "end"]
+    assert (first.body, second.body) == (b"hello", b"world")
+
+
+async def test_of_one_call_no_more_than_one_read_waits() -> None:
+    """Else a peer that sends faster than its answer is taken would fill the memory before it is told to pause."""
+    rig, told = Rig(), Told()
+    connection, _ = rig.connect()
+    rig.send(told)
+    connection.data_received(HEAD)
+    connection.data_received(b"he")
+    assert told.all == ["head 200"]
+    connection.data_received(b"llo")
+    assert told.body == b"he"
+    await asyncio.sleep(0)
+    assert told.all == ["head 200", "body", "body", "end"]
+    assert told.body == b"hello"
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+async def test_the_end_of_a_connection_comes_after_what_it_brought(*, is_lost: bool) -> None:
+    rig, told = Rig(), Told()
+    connection, _ = rig.connect()
+    rig.send(told)
+    connection.data_received(HEAD + b"hel")
+    connection.connection_lost(OSError()) if is_lost else connection.eof_received()
+    assert told.all == ["head 200", "body", AnswerCut.__name__]
+
+
+async def test_a_call_that_is_given_up_takes_its_connection_from_nobody() -> None:
+    """Its answer is whole, so that the connection is another call's by now."""
+    rig, given_up, other = Rig(), Told(), Told()
+    connection, transport = rig.connect()
+    call = rig.send(given_up)
+    connection.data_received(HEAD + b"hello")
+    rig.send(other)
+    call.abort()
+    connection.data_received(HEAD + b"other")
+    await asyncio.sleep(0)
+    assert given_up.all == []
+    assert not transport.is_aborted
+    assert (other.all, other.body) == (["head 200", "body", "end"], b"other")
+
+
+async def test_a_sink_that_raises_keeps_nothing_from_others() -> None:
+    rig, broken, other = Rig(), Told(raises=True), Told()
+    told: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    (one, _), (two, _) = rig.connect(), rig.connect()
+    rig.send(other)
+    rig.send(broken)
+    two.data_received(HEAD + b"hello")
+    one.data_received(HEAD + b"hello")
+    await asyncio.sleep(0)
+    assert [type(one["exception"]) for one in told] == [RuntimeError]
+    assert (broken.all, other.all) == ([], ["head 200", "body", "end"])
+
+
+async def test_a_whole_answer_that_is_to_be_told_is_not_too_late() -> None:
+    rig, told = Rig(), Told()
+    connection, transport = rig.connect()
+    rig.send(told)
+    connection.data_received(HEAD + b"hello")
+    closing = asyncio.ensure_future(rig.upstream.aclose())
+    await asyncio.sleep(0)
+    connection.connection_lost(None)
+    await closing
+    assert told.all == ["head 200", "body", "end"]
+    assert transport.is_aborted
