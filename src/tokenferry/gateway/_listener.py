@@ -11,7 +11,8 @@ from types import FrameType
 from typing import Any, Final
 
 from tokenferry.gateway._app import Gateway
-from tokenferry.gateway._protocol import HEAD_SECONDS, ClientConnection, Connections
+from tokenferry.gateway._connections import Connections
+from tokenferry.gateway._protocol import HEAD_SECONDS, ClientConnection
 from tokenferry.gateway._supervisor import AT_ONCE, Place
 
 _SIGNALS: Final = tuple(
