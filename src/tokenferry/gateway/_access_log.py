@@ -4,14 +4,13 @@ import contextlib
 import json
 import logging
 import re
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
-from queue import SimpleQueue
 from types import TracebackType
 from typing import Final, Self
 
+from tokenferry.gateway._background import Background
 from tokenferry.gateway._record import Record
 
 logger = logging.getLogger("tokenferry.access")
@@ -19,7 +18,6 @@ _own_logger = logging.getLogger(__name__)
 
 _LIMIT: Final = 10_000
 _INTERVAL: Final = 0.25
-_CLOSE_SECONDS: Final = 5.0
 _MOST_LINES: Final = 1000
 _LONGEST: Final = 128
 _BARE: Final = re.compile(r"[A-Za-z0-9._:@/+-]+")
@@ -162,27 +160,19 @@ class AccessLog:
 
     def __init__(self, *, limit: int = _LIMIT, interval: float = _INTERVAL) -> None:
         self._limit = limit
-        self._interval = interval
         self._waiting: deque[Line | Callable[[], None]] = deque()
-        self._calls: SimpleQueue[None] = SimpleQueue()
-        self._is_called = False
-        self._closing = threading.Event()
-        self._thread: threading.Thread | None = None
-        self.dropped = 0
+        self._background = Background("tokenferry-access-log", self._write, interval)
+        self.dropped = self._reported = 0
         """How many lines were given up."""
 
     def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._run, name="tokenferry-access-log", daemon=True)
-        self._thread.start()
+        self._background.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._closing.set()
-        self._calls.put(None)
-        if self._thread is not None:
-            self._thread.join(_CLOSE_SECONDS)
+        self._background.__exit__(kind, fault, traceback)
 
     def add(self, record: Record) -> None:
         """Have it written soon. Costs no lock and no I/O; the record must not change any more."""
@@ -205,30 +195,14 @@ class AccessLog:
 
     @property
     def is_own_thread(self) -> bool:
-        return threading.current_thread() is self._thread
+        return self._background.is_current
 
     def _take(self, one: Line | Callable[[], None]) -> None:
         if len(self._waiting) >= self._limit:
             self.dropped += 1
             return
         self._waiting.append(one)
-        if not self._is_called:
-            self._is_called = True
-            self._calls.put(None)
-
-    def _run(self) -> None:
-        """Write the first of a burst at once, and what follows within an interval together."""
-        reported = 0
-        while not self._closing.is_set():
-            self._calls.get()
-            self._write()
-            self._closing.wait(self._interval)
-            self._is_called = False  # from here on, whoever adds calls again
-            self._write()
-            if self.dropped != reported:
-                _own_logger.warning("%d lines of the access log were dropped", self.dropped - reported)
-                reported = self.dropped
-        self._write()
+        self._background.call()
 
     def _write(self) -> None:
         """Write, in order, what is waiting by now."""
@@ -246,6 +220,9 @@ class AccessLog:
                     one()
         _log(lines)
         _flush()
+        if self.dropped != self._reported:
+            _own_logger.warning("%d lines of the access log were dropped", self.dropped - self._reported)
+            self._reported = self.dropped
 
 
 class _Later(logging.NullHandler):

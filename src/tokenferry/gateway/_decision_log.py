@@ -1,16 +1,15 @@
 """How each request came to its account, written away from the event loop for `tokenferry why`."""
 
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
-from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
 from tokenferry.errors import TokenferryError
 from tokenferry.gateway._access_log import told_name
+from tokenferry.gateway._background import Background
 from tokenferry.gateway._record import Record
 from tokenferry.state import Decision
 
@@ -21,7 +20,6 @@ _Numbered: TypeAlias = tuple[int, Record]
 _LIMIT: Final = 10_000
 _INTERVAL: Final = 0.5
 _ORDINARY: Final = 100
-_CLOSE_SECONDS: Final = 5.0
 
 
 class DecisionLog:
@@ -42,27 +40,21 @@ class DecisionLog:
     ) -> None:
         self._write = write
         self._limit = limit
-        self._interval = interval
         # The database keeps so few that at a high rate they'd all be gone within seconds, those that matter, too.
         self._ordinary: deque[_Numbered] = deque(maxlen=ordinary)
         self._others: deque[_Numbered] = deque()
         self._count = 0
-        self._calls: SimpleQueue[None] = SimpleQueue()
-        self._is_called = False
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="tokenferry-decision-log", daemon=True)
+        self._background = Background("tokenferry-decision-log", self._write_batch, interval)
         self._has_failed = False
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._background.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._closing.set()
-        self._calls.put(None)
-        self._thread.join(_CLOSE_SECONDS)
+        self._background.__exit__(kind, fault, traceback)
 
     def add(self, record: Record) -> None:
         """Have it written soon. Costs no lock and no I/O; the record must not change any more."""
@@ -71,21 +63,11 @@ class DecisionLog:
             self._ordinary.append((self._count, record))
         elif len(self._others) < self._limit:
             self._others.append((self._count, record))
-        if not self._is_called:
-            self._is_called = True
-            self._calls.put(None)
+        self._background.call()
 
-    def _run(self) -> None:
-        is_over = False
-        while not is_over:
-            self._calls.get()
-            self._closing.wait(self._interval)
-            is_over = self._closing.is_set()
-            self._is_called = False  # from here on, whoever adds calls again
-            taken = sorted((*_taken(self._ordinary), *_taken(self._others)), key=itemgetter(0))
-            self._write_batch([record for _, record in taken])
-
-    def _write_batch(self, batch: list[Record]) -> None:
+    def _write_batch(self) -> None:
+        taken = sorted((*_taken(self._ordinary), *_taken(self._others)), key=itemgetter(0))
+        batch = [record for _, record in taken]
         if not batch:
             return
         try:

@@ -1,0 +1,63 @@
+import threading
+
+from tokenferry.gateway._background import Background
+
+PATIENCE = 20.0
+
+
+class Work:
+    """Takes what is waiting, and says so."""
+
+    def __init__(self) -> None:
+        self.waiting: list[int] = []
+        self.taken: list[int] = []
+        self.threads: set[str] = set()
+        self.runs = 0
+        self.has_run = threading.Semaphore(0)
+
+    def __call__(self) -> None:
+        self.threads.add(threading.current_thread().name)
+        self.runs += 1
+        while self.waiting:
+            self.taken.append(self.waiting.pop(0))
+        self.has_run.release()
+
+
+def test_the_first_thing_is_done_at_once_and_what_follows_at_the_end_of_the_interval() -> None:
+    work = Work()
+    with Background("there", work, 3600.0) as background:
+        work.waiting.append(1)
+        background.call()
+        assert work.has_run.acquire(timeout=PATIENCE)
+        for number in range(2, 100):
+            work.waiting.append(number)
+            background.call()
+        assert work.taken == [1]
+        assert not background.is_current
+    assert work.taken == list(range(1, 100))
+    assert (work.threads, work.runs) == ({"there"}, 2)
+
+
+def test_nothing_is_lost_however_calls_and_rounds_meet() -> None:
+    work, numbers = Work(), iter(range(4000))
+
+    def add() -> None:
+        for number in numbers:
+            work.waiting.append(number)
+            background.call()
+
+    with Background("there", work, 0.0) as background:
+        adders = [threading.Thread(target=add) for _ in range(4)]
+        for adder in adders:
+            adder.start()
+        for adder in adders:
+            adder.join(PATIENCE)
+    assert sorted(work.taken) == list(range(4000))
+
+
+def test_what_nobody_called_for_is_done_at_the_end() -> None:
+    work = Work()
+    with Background("there", work, 0.0):
+        assert work.runs == 0
+        work.waiting.append(1)
+    assert work.taken == [1]
