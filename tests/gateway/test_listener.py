@@ -11,9 +11,21 @@ from pathlib import Path
 import pytest
 import trustme
 
-from gateway.rig import PATIENCE, Gate, Origin, Seen, Source, read_reply, read_rest, running_gate
-from tokenferry.gateway import bind_unix, server_tls
-from tokenferry.settings import Home
+from gateway.rig import PATIENCE, Gate, Origin, Records, Seen, Source, read_reply, read_rest, running_gate
+from tokenferry.gateway import (
+    Gateway,
+    Guard,
+    Listener,
+    OneOffKey,
+    Relay,
+    Upstreams,
+    bind,
+    bind_unix,
+    own_hosts,
+    server_tls,
+)
+from tokenferry.gateway._record import Record
+from tokenferry.settings import GatewaySettings, Home
 
 pytestmark = pytest.mark.anyio
 
@@ -282,3 +294,25 @@ async def test_a_request_that_the_end_overtakes_is_recorded_as_it_was_answered(s
         assert (await read_reply(reader)).status == 503
         record = await gate.records.last()
     assert (record.status, record.error) == (503, "ending")
+
+
+def test_what_ends_only_with_the_loop_is_recorded() -> None:
+    keys = OneOffKey()
+    relay = Relay(source=Source(), settings=GatewaySettings(), keys=keys, upstreams=Upstreams())
+    log = Records()
+    gateway = Gateway(guard=Guard(keys, own_hosts("127.0.0.1", 1, ())), relay=relay, access_log=log)
+    tasks: list[asyncio.Task[None]] = []
+
+    async def linger() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            gateway.keep(Record("tf_1", "GET", "/"))
+
+    async def started() -> None:
+        tasks.append(asyncio.create_task(linger()))
+        listener.stop()
+
+    listener = Listener(gateway, [bind("127.0.0.1", 0)], drain=0.0, started=started)
+    listener.run_until_stopped()
+    assert [record.request_id for record in log.all] == ["tf_1"]

@@ -377,3 +377,30 @@ async def test_a_request_that_breaks_the_gateway_takes_no_other_with_it(
         assert await read_rest(first) == b""
         assert (await read_reply(second)).status == 200
     assert [type(one["exception"]) for one in told] == [RuntimeError]
+
+
+async def test_of_a_body_that_its_head_refuses_no_more_than_one_read_is_kept(gate: Gate) -> None:
+    """More may be read before the loop goes on with anything."""
+    async with gate.open() as (reader, writer):
+        writer.write(gate.head(b"/", method=b"GET"))
+        await read_reply(reader)
+        (connection,) = connections(gate)
+        connection.data_received(gate.head(headers=[(b"x-api-key", b"wrong")], length=1 << 20) + bytes(100))
+        assert gate.gateway.budget.held == 100
+        for _ in range(3):
+            connection.data_received(bytes(100))
+            assert gate.gateway.budget.held == 0
+        assert (await read_reply(reader)).status == 401
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+@pytest.mark.parametrize("target", [b"/", b"/v1/models"])
+async def test_a_request_whose_client_leaves_before_its_turn_is_recorded(gate: Gate, target: bytes, ahead: int) -> None:
+    async with gate.open() as (reader, writer):
+        writer.write(gate.head(b"/", method=b"GET"))
+        await read_reply(reader)
+        (connection,) = connections(gate)
+        connection.data_received(gate.head(target, method=b"GET") * (ahead + 1))
+        connection.transport.abort()
+        await gate.records.last(ahead + 2)
+    assert [record.path for record in gate.records.all] == ["/", *[target.decode()] * (ahead + 1)]

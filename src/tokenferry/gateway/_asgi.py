@@ -99,6 +99,7 @@ class AsgiTurn:
         self._is_gone = True
         self._event.set()
         self._can_write.set()
+        self.proceed()  # also of a request whose turn never came it is taken note; it gets no body
 
     async def _run(self) -> None:
         try:

@@ -86,8 +86,11 @@ class Listener:
 
     def run_until_stopped(self) -> signal.Signals | None:
         """Serve in this thread; give the signal that ended it, if one did. In the main thread signals are handled."""
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(self.serve())
+        try:
+            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                runner.run(self.serve())
+        finally:
+            self._gateway.settle()  # connections that were aborted at the very end have lost their requests since
         return self.ended_by
 
     def drain_for(self, seconds: float) -> None:

@@ -128,6 +128,8 @@ class ClientConnection(asyncio.Protocol):
                 self.deadline = self.loop.time() + (HEAD_SECONDS if self._in_head else BODY_SECONDS)
         if self._quiet_bytes > HEAD_LIMIT:
             self._break_off(Refusal(431, "invalid_request_error", _LARGE_HEAD))
+        elif self.is_ready:
+            self.proceed()  # of no connection more than one read waits: a body may be refused by its head
         elif self._turns:
             self._shared.proceed_soon(self)
 

@@ -1,12 +1,15 @@
 """What was read is handed over once everything that has come by then is read, and not a byte of it is lost by that."""
 
 import asyncio
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from tokenferry.gateway.upstream import AnswerCut, Exchange, Head, Upstream, UpstreamError
 from tokenferry.gateway.upstream._connection import Connection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.anyio
 
@@ -42,6 +45,7 @@ class Told:
     def __init__(self, *, raises: bool = False) -> None:
         self.all: list[str] = []
         self.body = b""
+        self.on_part: Callable[[], object] = lambda: None
         self._raises = raises
 
     def on_head(self, head: Head) -> None:
@@ -52,6 +56,7 @@ class Told:
     def on_body(self, chunk: bytes) -> None:
         self.all.append("body")
         self.body += chunk
+        self.on_part()
 
     def on_end(self) -> None:
         self.all.append("end")
@@ -127,6 +132,20 @@ async def test_a_call_that_is_given_up_takes_its_connection_from_nobody() -> Non
     assert given_up.all == []
     assert not transport.is_aborted
     assert (other.all, other.body) == (["head 200", "body", "end"], b"other")
+
+
+async def test_a_connection_given_up_over_what_it_brought_first_is_nobody_else_s() -> None:
+    """What it brings after that may be the end of its answer, which would make it an idle one."""
+    rig, given_up = Rig(), Told()
+    connection, transport = rig.connect()
+    call = rig.send(given_up)
+    given_up.on_part = call.abort
+    connection.data_received(HEAD + b"he")
+    connection.data_received(b"llo")
+    assert transport.is_aborted
+    assert rig.upstream.statistics().idle == 0
+    await asyncio.sleep(0)
+    assert given_up.all == ["head 200", "body"]
 
 
 async def test_a_sink_that_raises_keeps_nothing_from_others() -> None:

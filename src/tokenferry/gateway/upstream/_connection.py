@@ -69,6 +69,8 @@ class Connection(asyncio.Protocol):
             return
         if call.news is not None:
             self._upstream.deliver()  # no call has more than one read's bytes waiting
+            if self._call is not call:
+                return  # it wanted no more, and this connection is closed: what it brought must not make it idle
         reader = self._reader
         fault = reader.feed(data)
         head, parts = reader.take()
