@@ -61,3 +61,27 @@ def test_what_nobody_called_for_is_done_at_the_end() -> None:
         assert work.runs == 0
         work.waiting.append(1)
     assert work.taken == [1]
+
+
+def test_what_comes_while_the_end_overtakes_a_round_is_done() -> None:
+    work = Work()
+    is_asked, go_on = threading.Semaphore(0), threading.Semaphore(0)
+
+    def dawdle() -> None:
+        work()
+        if work.runs == 2:
+            is_asked.release()
+            assert go_on.acquire(timeout=PATIENCE)
+
+    background = Background("there", dawdle, 0.0)
+    background.__enter__()
+    background.call()
+    assert is_asked.acquire(timeout=PATIENCE)
+    work.waiting.append(1)
+    background.call()
+    end = threading.Thread(target=background.__exit__, args=(None, None, None))
+    end.start()
+    assert background._closing.wait(PATIENCE)
+    go_on.release()
+    end.join(PATIENCE)
+    assert work.taken == [1]

@@ -45,9 +45,11 @@ class Background:
         return threading.current_thread() is self._thread
 
     def _run(self) -> None:
-        while not self._closing.is_set():
+        is_over = False
+        while not is_over:
             self._calls.get()
             self._work()
             self._closing.wait(self._interval)
+            is_over = self._closing.is_set()  # asked before the last work: what was there by then must be done
             self._is_called = False  # from here on, whoever has something to do calls again
             self._work()
