@@ -4,6 +4,8 @@ A job has `host` and `port`, `path`, `headers`, `connections`, `requests` in all
 `answer` that the origin is asked for (see `_origin`), in which `SEED` becomes the request's number. With `fresh` each
 request has a connection of its own; with `name` each says that and its number in `x-id`. With `until_refused` it goes
 on until nobody listens. A connection that breaks is made anew and the request that was on it is not sent again.
+Times are in seconds from a request's first byte: `p50` and `p99` to the end of the answer, `first_byte` and
+`first_content` the medians to its first byte and to the first one of a stream behind `message_start`.
 """
 
 import asyncio
@@ -14,13 +16,14 @@ import time
 from collections import Counter
 from functools import cache
 from hashlib import sha256
+from statistics import median
 from typing import Any, Final, cast
 from zlib import crc32
 
 import httptools
 import uvloop
 
-from bench._content import digest, document, events
+from bench._content import START, digest, document, events
 
 LONGEST: Final = 600.0
 
@@ -53,6 +56,8 @@ class Load:
         self.answered: list[str] = []
         self.unanswered: list[str] = []
         self.latencies: list[float] = []
+        self.first_bytes: list[float] = []
+        self.first_contents: list[float] = []
         self.over = asyncio.get_running_loop().create_future()
         self.body = _message(job["size"])
         lines = {
@@ -92,6 +97,8 @@ class Load:
             "seconds": seconds,
             "p50": latencies[len(latencies) // 2],
             "p99": latencies[len(latencies) * 99 // 100],
+            "first_byte": median(self.first_bytes or [0.0]),
+            "first_content": median(self.first_contents or [0.0]),
             **dict.fromkeys(("whole", "wrong", "cut", "unanswered"), 0),
             **self.results,
             "statuses": self.statuses,
@@ -121,7 +128,7 @@ class Client(asyncio.Protocol):
     def __init__(self, load: Load) -> None:
         self.load = load
         self.number = -1
-        self.has_byte = False
+        self.has_byte = self.has_content = False
         self.is_waiting = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -135,16 +142,23 @@ class Client(asyncio.Protocol):
         self.number, self.wish, parts = self.load.request()
         self.known = sha256()
         self.parser = httptools.HttpResponseParser(self)
-        self.has_byte = False
+        self.has_byte = self.has_content = False
+        self.size = 0
         self.is_waiting = True
         self.started = time.perf_counter()
         self.transport.writelines(parts)
 
     def data_received(self, data: bytes) -> None:
-        self.has_byte = True
+        if not self.has_byte:
+            self.has_byte = True
+            self.load.first_bytes.append(time.perf_counter() - self.started)
         self.parser.feed_data(data)
 
     def on_body(self, data: bytes) -> None:
+        self.size += len(data)
+        if not self.has_content and self.size > len(START):
+            self.has_content = True
+            self.load.first_contents.append(time.perf_counter() - self.started)
         self.known.update(data)
 
     def on_message_complete(self) -> None:

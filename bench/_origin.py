@@ -1,9 +1,10 @@
 """A fake upstream in a process of its own that answers what each request asks for: `python -m bench._origin`.
 
 It prints its port. `x-answer` says what comes back: `document SIZE`, or `stream SEED COUNT RATE`, where COUNT 0 never
-ends and RATE is in events a second, 0 for all at once; ` held` behind it lets the answer begin and then wait for `GET
-/release`. `x-sum`, the crc32 of the body, is checked if it is there; `x-id` is noted when a request has arrived and
-when it was answered. `GET /figures` tells, `GET /reset` forgets.
+ends and RATE is in events a second, 0 for all at once, or 0 MS for all of them so many milliseconds after
+`message_start`; ` held` behind it lets the answer begin and then wait for `GET /release`. `x-sum`, the crc32 of the
+body, is checked if it is there; `x-id` is noted when a request has arrived and when it was answered. `GET /figures`
+tells, `GET /reset` forgets.
 """
 
 import asyncio
@@ -92,16 +93,22 @@ class Exchange:
             self.transport.write(plain(self.numbers[0]))
             self.end()
             return
-        seed, count, rate = self.numbers
-        if not rate:
-            self.transport.write(b"".join(chunk(delta(seed, number)) for number in range(count)))
-            self.finish()
-            return
         loop = asyncio.get_running_loop()
+        seed, count, rate, *milliseconds = self.numbers
+        if milliseconds:
+            self.timer = loop.call_later(milliseconds[0] / 1000, self.burst, seed, count)
+            return
+        if not rate:
+            self.burst(seed, count)
+            return
         self.seed, self.last = seed, count or NEVER
         self.pause = 1 / rate
         self.due = loop.time() + self.pause * (seed % 64) / 64
         self.timer = loop.call_at(self.due, self.tick)
+
+    def burst(self, seed: int, count: int) -> None:
+        self.transport.write(b"".join(chunk(delta(seed, number)) for number in range(count)))
+        self.finish()
 
     def tick(self) -> None:
         if self.next == self.last:

@@ -66,6 +66,21 @@ def test_a_thousand_streams_at_once_lose_no_byte(origin: Origin, tmp_path: Path)
     assert (figures["answered"], figures["wrong"], figures["lost"], figures["most_open"]) == (1000, 0, 0, 1000)
 
 
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+def test_the_times_that_are_measured_are_those_of_the_first_content(origin: Origin, tmp_path: Path, path: str) -> None:
+    """`bench/first_byte.py` goes by it: content comes as late as was asked for, and what is gated begins no sooner."""
+    late = 0.3
+    with serving(tmp_path) as (gateway, key):
+        told = Load(
+            gateway.url, key, path=path, connections=1, requests=3, answer=f"stream SEED 5 0 {late * 1000:.0f}"
+        ).end()
+    check_whole(told, 3)
+    assert late <= told["first_content"] <= told["p99"]
+    assert 0 < told["first_byte"] <= told["first_content"]
+    if path == "/v1/messages":
+        assert told["first_byte"] >= late
+
+
 def test_memory_is_flat_over_many_requests(origin: Origin, tmp_path: Path, tell: Tell) -> None:
     """Each tenth of the requests is followed by streams and by large bodies."""
     sizes: list[int] = []
