@@ -95,11 +95,11 @@ def end(process: Running) -> Outcome:
     return Outcome(process.returncode, out, err)
 
 
-def eventually(holds: Callable[[], object]) -> None:
-    """Wait until something holds that another process brings about."""
+def eventually(holds: Callable[[], object], what: Callable[[], str] = lambda: "it") -> None:
+    """Wait until something holds that another process brings about; `what` tells of what never did."""
     deadline = time.monotonic() + PATIENCE
     while not holds():
-        assert time.monotonic() < deadline, "it never came about"
+        assert time.monotonic() < deadline, f"{what()} never came about"
         time.sleep(0.01)
 
 

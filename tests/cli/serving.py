@@ -31,7 +31,7 @@ class Served:
         self.process.send_signal(number)
 
     def hears(self, text: str) -> None:
-        eventually(lambda: any(text in line for line in list(self.said)))
+        eventually(lambda: any(text in line for line in list(self.said)), lambda: f"{text!r} among {self.said}")
 
     def end(self) -> int:
         code = self.process.wait(PATIENCE)

@@ -51,20 +51,24 @@ def test_requests_under_way_keep_what_they_began_with(
     login("one", "alice")
     login("two", "bob")
     write(home, sandbox, '[gateway]\naccount = "one"')
-    sandbox.fault("slow", path="/v1/messages", account="alice", seconds=0.05)
+    # Its first content comes, and the rest once the other account has answered.
+    sandbox.fault("drip", path="/v1/messages", account="alice", bytes=1000, seconds=3600)
     with serving(tmp_path, "--workers", workers) as served:
         with served.stream() as answer:
             chunks = answer.iter_raw()
             text = next(chunks)
+            assert b"content_block_start" in text
             write(home, sandbox, '[gateway]\naccount = "two"')
             served.tell(signal.SIGHUP)
             served.hears("is followed from now on")
             eventually(lambda: asked(served) == 200 and who(sandbox) == "bob")
+            assert b"message_stop" not in text
+            sandbox.clear()
             text += b"".join(chunks)
         assert b"message_stop" in text
         assert b"event: error" not in text
         served.tell(signal.SIGTERM)
-        assert served.end() == 0
+        assert served.end() == 0, served.said
 
 
 @WORKERS
@@ -120,7 +124,7 @@ def test_a_storm_of_hangups_costs_no_request(
         assert statuses == [200] * 30
         served.tell(signal.SIGTERM)
         served.tell(signal.SIGHUP)
-        assert served.end() == 0
+        assert served.end() == 0, served.said
 
 
 def test_a_key_in_a_file_is_read_anew_when_that_changes(sandbox: Sandbox, home: Home, tmp_path: Path) -> None:
