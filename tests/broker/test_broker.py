@@ -117,7 +117,7 @@ def test_a_warm_resolve_does_no_io_takes_no_lock_and_parks_no_thread(rig: Rig) -
     broker = rig.broker()
     first = broker.resolve(NAME)
     with pytest.MonkeyPatch.context() as monkeypatch, audited() as events:
-        for part in ("_engine", "_watch", "_due", "book"):
+        for part in ("_engine", "_listing", "_resolver", "book"):
             monkeypatch.delattr(broker, part)
         assert list(rig.home.path.iterdir())
         assert len(events) == 1  # it does listen

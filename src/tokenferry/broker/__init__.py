@@ -10,9 +10,9 @@ from tokenferry.broker._claude_code import (
 from tokenferry.broker._default import aresolve, default_broker, invalidate, resolve
 from tokenferry.broker._kept_login import KeptLogin, check_login_name, keep_login
 from tokenferry.broker._opening import open_sealing
-from tokenferry.broker._policy import is_foreign
 from tokenferry.broker._publisher import Published, Publisher
 from tokenferry.broker._revocation import Revocation
+from tokenferry.broker._rules import is_foreign
 
 __all__ = [
     "Broker",

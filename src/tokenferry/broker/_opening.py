@@ -96,11 +96,15 @@ class CutShort:
         return open_mover(self._home).held_off(timeout)
 
 
+def open_store(home: Home) -> AttachedStore:
+    """The accounts of this home, those among them that rest in other programs' stores."""
+    return AttachedStore(FileStore(home), home.attached, partial(open_attached, home), moves=CutShort(home))
+
+
 def open_sealing(home: Home) -> Sealing:
     """What seals and unseals this home."""
-    files, moves = FileStore(home), CutShort(home)
-    store = AttachedStore(files, home.attached, partial(open_attached, home), moves=moves)
-    return Sealing(home, files, store, FileJournal(home.journal, seal=files.seal), moves)
+    store = open_store(home)
+    return Sealing(home, store.files, store, FileJournal(home.journal, seal=store.seal), CutShort(home))
 
 
 def stamps(store: Store, active: Path | None) -> dict[str, Hashable]:

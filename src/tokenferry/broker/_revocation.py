@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from tokenferry.credentials import FederatedToken, OAuthToken
-from tokenferry.errors import TokenferryError
+from tokenferry.errors import CorruptFile, TokenferryError, UnsafeFile
 from tokenferry.oauth import OAuthEndpoints, TokenRequest, Transmission, read_revocation, revocation_request
-from tokenferry.refresh import Attempt, read_client_secret
-from tokenferry.stores import Document
+from tokenferry.refresh import Journal, read_client_secret
+from tokenferry.stores import Store
 
 _TIMEOUT: Final = 10.0
 
@@ -21,18 +21,34 @@ class Revocation:
     reason: str = ""
 
 
-def revocable(document: Document, attempt: Attempt | None, machine: str) -> OAuthToken | Revocation:
-    """The newest token of the document's chain if that is ours to revoke; else why it isn't."""
-    token = document.credential
+def revocable(name: str, store: Store, journal: Journal, machine: str) -> tuple[str, OAuthToken] | Revocation:
+    """The account's provider and the newest token of its chain, if that is ours to revoke; else why it isn't.
+
+    For who holds the account's lock. Raises `UnknownAccount`.
+    """
+    try:
+        document = store.read(name)
+    except (CorruptFile, UnsafeFile):
+        return Revocation(reason="its document can't be read")
+    account, token = document.account, document.credential
     if not isinstance(token, OAuthToken) or isinstance(token, FederatedToken):
         return Revocation()
-    if document.account.owner != "tokenferry" or document.account.store != "file":
+    if account.owner != "tokenferry" or account.store != "file":
         return Revocation()
     if document.machine not in {None, machine}:
         return Revocation(reason="it was copied from another machine, where it may be in use")
-    if attempt is not None and attempt.answer is not None and token.refresh is not None:
-        return attempt.answer if attempt.token == token.refresh.sha256 else token
-    return token
+    return account.provider, _newest(name, token, journal)
+
+
+def _newest(name: str, token: OAuthToken, journal: Journal) -> OAuthToken:
+    """The token, or the one that it was renewed to and that only the journal holds yet."""
+    try:
+        attempt = journal.attempt(name)
+    except (CorruptFile, UnsafeFile):
+        return token
+    if attempt is None or attempt.answer is None or token.refresh is None:
+        return token
+    return attempt.answer if attempt.token == token.refresh.sha256 else token
 
 
 def revoke(

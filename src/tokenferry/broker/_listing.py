@@ -1,0 +1,58 @@
+from collections.abc import Callable, Hashable, Iterable, Mapping
+
+from tokenferry.accounts import AccountBook, Listing
+from tokenferry.errors import TokenferryError
+from tokenferry.refresh import WarmCredentials
+from tokenferry.stores import Watch
+
+
+class WatchedListing:
+    """The accounts in order, listed anew when anybody changes them; what is warm of those is forgotten, too.
+
+    Any thread may ask and tell. What other processes change is noticed by `watch`, which asks for `stamps` every
+    `interval` seconds.
+    """
+
+    def __init__(
+        self, book: AccountBook, warm: WarmCredentials, stamps: Callable[[], Mapping[str, Hashable]], interval: float
+    ) -> None:
+        self._book = book
+        self._warm = warm
+        self._listing: Listing | None = None
+        self._configured = object()
+        self.watch = Watch(stamps, interval, self._notice)
+
+    def get(self) -> Listing:
+        """One object as long as nothing changed."""
+        listing = self._listing
+        if listing is None:
+            self.watch.ensure_running()
+            revision = self._warm.revision
+            self._listing = listing = self._book.listing()
+            if revision is not self._warm.revision:
+                self._listing = None
+        return listing
+
+    def forget(self, name: str) -> None:
+        """This account was changed here."""
+        self._warm.forget((name,))
+        self._listing = None
+
+    def adopt(self) -> None:
+        """The configuration was changed, and the book's implicit accounts with it. No I/O."""
+        self._configured = object()
+        self._warm.forget([name for name in list(self._warm.entries) if name is not None])
+        if (listing := self._listing) is not None:
+            self._listing = self._book.listed_anew(listing)
+
+    def _notice(self, names: Iterable[str]) -> None:
+        """What anybody changed. It is told on the watch's thread, which lists anew, so that no event loop has to."""
+        self._warm.forget(names)
+        if self._listing is not None:
+            configured = self._configured
+            try:
+                self._listing = self._book.listing()
+            except TokenferryError:  # whoever asks next is told
+                self._listing = None
+            if configured is not self._configured:  # it may lack accounts that were configured meanwhile
+                self._listing = None

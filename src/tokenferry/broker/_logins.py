@@ -1,0 +1,76 @@
+from collections.abc import Callable
+
+from tokenferry.broker._federation import exchange
+from tokenferry.broker._revocation import Revocation, revoke
+from tokenferry.broker._rules import Rules
+from tokenferry.credentials import FederatedToken, Federation, OAuthToken
+from tokenferry.errors import ConfigError, UsageError
+from tokenferry.oauth import OAuthEndpoints, TokenRequest, Transmission
+from tokenferry.providers import Provider, logs_in_at_subscription
+from tokenferry.refresh import Discovery, Needed
+from tokenferry.stores import Document, Seal
+
+
+class Logins:
+    """Logins at their providers: where they begin, are renewed and end, as declared or as the issuer says.
+
+    `rules` gives those of now, `now` seconds since 1970 UTC; `seal` is the one that new logins are kept under.
+    """
+
+    def __init__(
+        self,
+        rules: Callable[[], Rules],
+        send: Callable[[TokenRequest, float], Transmission],
+        now: Callable[[], float],
+        seal: Seal | None,
+    ) -> None:
+        self._rules = rules
+        self._send = send
+        self._now = now
+        self._seal = seal
+        self._discovery = Discovery(send)
+
+    def check_can_keep(self) -> None:
+        """Raise `NeedsUnlock` or `SealKeyLost` where a new login could not be kept."""
+        if self._seal is not None:
+            self._seal.for_writing(None, is_new=True)
+
+    def endpoints(self, provider: Provider, *, device: bool) -> OAuthEndpoints:
+        """Where to log in, in a browser here or on another device. Raises `RefreshFailed`, `ConfigError`."""
+        self.check_can_keep()
+        needed: Needed = "device_url" if device else "authorize_url"
+        endpoints = self._discovery.complete(provider.endpoints, needed, "token_url")
+        if logs_in_at_subscription(provider.base_url, endpoints) and not provider.subscription:
+            raise ConfigError(
+                f"provider {provider.name!r} leads to logins that are billed to a Claude subscription; say "
+                "subscription = true of it in config.toml"
+            )
+        return endpoints
+
+    def federate(self, provider: Provider, federation: Federation) -> FederatedToken:
+        """The first access token for a workload's identity token. Raises `UsageError`, and what `exchange` does."""
+        self.check_can_keep()
+        endpoints = provider.endpoints
+        if endpoints.federation_url is None and not provider.uses_vendors_client:
+            endpoints = self._discovery.complete(endpoints, "token_url")
+        if endpoints.federation_url is None and (provider.uses_vendors_client or endpoints.token_url is None):
+            can = [one.name for one in self._rules().providers.values() if one.oauth.federation_url]
+            raise UsageError(
+                f"provider {provider.name!r} declares no federation_url, where an identity token could be exchanged; "
+                f"{' and '.join(can)} do"
+            )
+        return exchange(endpoints, federation, self._send, self._now)
+
+    def renewal_endpoints(self, document: Document) -> OAuthEndpoints:
+        """Where the account's login is renewed. Raises `UnknownProvider`, `RefreshFailed`."""
+        endpoints = self._rules().provider_of(document.account).endpoints
+        if isinstance(document.credential, FederatedToken) and endpoints.federation_url is not None:
+            return endpoints
+        return self._discovery.complete(endpoints, "token_url")
+
+    def end(self, provider: str, token: OAuthToken) -> Revocation:
+        """Revoke a login at the provider of that name. Raises nothing."""
+        known = self._rules().providers.get(provider)
+        if known is None:
+            return Revocation(reason=f"provider {provider!r} is not declared")
+        return revoke(lambda: self._discovery.complete(known.endpoints, "revoke_url"), token, self._send)

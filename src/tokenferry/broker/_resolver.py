@@ -1,0 +1,162 @@
+"""The one decision: which credential is handed out, and what has to be waited for before."""
+
+import logging
+from collections.abc import Callable, Generator
+from copy import copy
+from typing import Final, TypeAlias
+
+from tokenferry.accounts import AccountBook, too_old_at
+from tokenferry.broker._due import Due
+from tokenferry.credentials import Credential
+from tokenferry.errors import LOGIN_MARK, NeedsLogin, RefreshBusy, TokenferryError
+from tokenferry.refresh import Flight, Job, RefreshEngine, Result, WarmCredentials, fresh_until
+from tokenferry.secret import Secret
+from tokenferry.settings import RefreshSettings
+from tokenferry.stores import Document, Watch
+
+logger = logging.getLogger(__name__)
+
+_ROUNDS: Final = 3
+
+Steps: TypeAlias = Generator[Flight, None, Credential]
+
+
+class Resolver:
+    """Resolves what isn't warm, for threads and event loops alike, and keeps it warm for the next time.
+
+    `read` gives an account's document if its credential may be handed out, `now` seconds since 1970 UTC; `handed_out`
+    is told what is, without a grant before. `login_page` tells where a person is led whose login is dead, if anywhere.
+    """
+
+    def __init__(
+        self,
+        *,
+        book: AccountBook,
+        read: Callable[[str], Document],
+        engine: RefreshEngine,
+        warm: WarmCredentials,
+        watch: Watch,
+        settings: RefreshSettings,
+        now: Callable[[], float],
+        handed_out: Callable[[Document], None],
+        login_page: Callable[[], str | None],
+    ) -> None:
+        self._book = book
+        self._read = read
+        self._engine = engine
+        self._warm = warm
+        self._watch = watch
+        self._settings = settings
+        self._now = now
+        self._handed_out = handed_out
+        self._login_page = login_page
+        self._due = Due(settings, now)
+
+    def resolve(self, name: str | None, min_ttl: float | None) -> Credential:
+        steps = self._steps(name, min_ttl)
+        while isinstance(step := _next(steps), Flight):
+            step.wait(self._settings.wait)
+        return step
+
+    async def aresolve(self, name: str | None, min_ttl: float | None) -> Credential:
+        import asyncio  # noqa: PLC0415  # 50 ms that synchronous callers are spared
+
+        steps = self._steps(name, min_ttl)
+        while isinstance(step := await asyncio.to_thread(_next, steps), Flight):  # a Keychain may take seconds to read
+            await step.async_wait(self._settings.wait)
+        return step
+
+    def invalidate(self, name: str | None, secret: Secret) -> None:
+        """The provider refused this token; nothing happens if the one that is warm is another."""
+        kept = self._warm.holds(name)
+        if kept is None or kept.secret == secret:
+            self._due.refuse(secret)
+            self._warm.forget(self._warm.names_of(secret))
+
+    def renew(self, name: str, job: Job | None) -> Document:
+        """One grant now, or what the job is content with."""
+        job = job or self._due.job_for(name, forced=True)
+        for _ in range(_ROUNDS):
+            flight = self._engine.start(job)
+            flight.wait(self._settings.wait + self._settings.timeout)
+            if not flight.future.done():
+                break
+            fault = flight.future.exception()
+            if fault is None and (flight.job is job or flight.future.result().granted):
+                return flight.future.result().document
+            if fault is not None and flight.job is job:
+                raise self._own_copy(fault)
+        raise _still_busy(name)
+
+    def _steps(self, name: str | None, min_ttl: float | None) -> Steps:
+        """Yield flights to wait for, return the credential: shared by `resolve` and `aresolve`."""
+        self._watch.ensure_running()
+        asked, name = name, self._book.choose(name)
+        for _ in range(_ROUNDS):
+            revision = self._warm.revision
+            document = self._read_anew(name)
+            job = self._due.job(name, document, min_ttl)
+            if job is None:
+                self._refresh_early(name, document)
+                self._keep((asked, name), document, revision)
+                self._handed_out(document)
+                return document.credential
+            flight = self._engine.start(job)
+            yield flight
+            fault = flight.future.exception() if flight.future.done() else _still_busy(name)
+            if fault is not None:
+                if isinstance(fault, RefreshBusy) and flight.job.wait < job.wait:
+                    continue  # an advisory flight, which waits for nobody
+                return self._fall_back(document, job, fault)
+            result: Result = flight.future.result()
+            if result.granted or job.is_satisfied_by(result.document, self._now()):
+                return result.document.credential  # not kept: it may have changed since, and reading it again is cheap
+        raise RefreshBusy(f"account {name!r}: its document changes faster than it can be read; try again")
+
+    def _read_anew(self, name: str) -> Document:
+        try:
+            return self._read(name)
+        except NeedsLogin as fault:
+            raise self._own_copy(fault) from None
+
+    def _refresh_early(self, name: str, document: Document) -> None:
+        job = self._due.early_job(name, document)
+        try:
+            if job is not None:
+                self._engine.start(job)
+        except TokenferryError as fault:
+            logger.info("no early refresh: %s", fault)
+
+    def _keep(self, keys: tuple[str | None, ...], document: Document, revision: object) -> None:
+        """Keep what may be handed out without I/O until it has to be looked at again."""
+        until, limit = fresh_until(document.credential, self._now(), self._settings), too_old_at(document)
+        self._warm.keep(keys, document.credential, until if limit is None else min(until, limit), revision)
+
+    def _fall_back(self, document: Document, job: Job, fault: BaseException) -> Credential:
+        """The living token that a refresh could not better, else the reason why there is none."""
+        if isinstance(fault, TokenferryError) and self._due.is_usable(document.credential, job):
+            logger.warning("the present token is used as long as it lives: %s", fault)
+            return document.credential
+        raise self._own_copy(fault)
+
+    def _own_copy(self, fault: BaseException) -> BaseException:
+        """One error ends all who wait for a flight; each raises a copy, or tracebacks would grow with every raise."""
+        if not isinstance(fault, TokenferryError):
+            return fault
+        fault = copy(fault)
+        if isinstance(fault, NeedsLogin) and (page := self._login_page()) is not None:
+            fault.args = (f"{fault}{LOGIN_MARK}{page}",)
+        return fault
+
+
+def _next(steps: Steps) -> Flight | Credential:
+    """The next flight to wait for, or the credential they lead to."""
+    try:
+        return next(steps)
+    except StopIteration as end:
+        credential: Credential = end.value
+        return credential
+
+
+def _still_busy(name: str) -> RefreshBusy:
+    return RefreshBusy(f"account {name!r}: its refresh is still in flight; try again in a moment", retry_after=1.0)

@@ -1,0 +1,122 @@
+"""What the configuration says of credentials: whose they are, and who may have those billed to a subscription."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from tokenferry.accounts import AccountBook
+from tokenferry.credentials import Credential
+from tokenferry.errors import NeedsUnlock, PolicyRefused, TokenferryError, UnknownProvider, UsageError
+from tokenferry.providers import Provider
+from tokenferry.settings import PolicySettings
+from tokenferry.stores import Account, Document
+
+if TYPE_CHECKING:
+    from tokenferry.state import ClientKey  # brings SQLite, which few things here need
+
+OWNER_LABEL: Final = "owner"
+OWNER: Final = "me"
+_CLAUDE_CODE: Final = "claude-code"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The declared providers and `[policy]`: one value, so that nobody goes by halves of two."""
+
+    providers: Mapping[str, Provider]
+    policy: PolicySettings
+
+    def provider_of(self, account: Account) -> Provider:
+        """Raises `UnknownProvider`."""
+        try:
+            return self.providers[account.provider]
+        except KeyError:
+            raise UnknownProvider(
+                f"account {account.name!r} belongs to provider {account.provider!r}, which is not declared; "
+                f"known: {', '.join(self.providers)}; declare it under [[providers]] in config.toml"
+            ) from None
+
+    def bills_subscription(self, account: Account, credential: Credential) -> bool:
+        """Whether the account's use is billed to a Claude subscription. Raises `UnknownProvider`.
+
+        Claude Code's own login is one whatever it says of itself, but for one of a provider on this machine.
+        """
+        provider = self.provider_of(account)
+        is_claude_codes = account.store == _CLAUDE_CODE and not provider.is_local
+        return is_claude_codes or provider.bills_subscription(credential)
+
+    def check_policy(self, document: Document) -> None:
+        """Raise `PolicyRefused` unless the credential may be handed to others than Claude Code; `UnknownProvider`."""
+        is_billed = self.bills_subscription(document.account, document.credential)
+        if self.policy.subscription == "off" and is_billed:
+            raise PolicyRefused(
+                f"account {document.account.name!r} is billed to a Claude subscription, which tokenferry hands to "
+                "nobody but Claude Code itself; if it is yours alone and you read the vendor's terms, say so with: "
+                'tokenferry policy set own; or set subscription = "own" under [policy] in config.toml; API keys and '
+                "Console logins work without that"
+            )
+
+    def check_keys(self, keys: "Iterable[ClientKey]", book: AccountBook, now: float) -> None:
+        """Raise `PolicyRefused` where under `own` a key that is somebody else's could be served a subscription.
+
+        Revoked and expired keys count for nothing.
+        """
+        if self.policy.subscription != "own":
+            return
+        live = [key for key in keys if key.revoked_at is None and not key.is_expired(now)]
+        if any(map(is_foreign, live)):
+            billed = self._billed(book)
+            for key in live:
+                _check_key(key, billed)
+
+    def _billed(self, book: AccountBook) -> dict[str, str]:
+        """The accounts that are billed to a subscription, or may be, with their providers."""
+        found: dict[str, str] = {}
+        for account in book.listing().accounts:
+            try:
+                is_billed = self.bills_subscription(account, book.read(account.name).credential)
+            except NeedsUnlock:
+                provider = self.providers.get(account.provider)
+                is_billed = account.kind != "api-key" or (provider is not None and provider.subscription)
+            except TokenferryError:
+                continue  # nobody is served that one
+            if is_billed:
+                found[account.name] = account.provider
+        return found
+
+
+def is_foreign(key: "ClientKey") -> bool:
+    """Whether a client key is somebody else's: its label `owner` says whose, and `me` is who runs the gateway."""
+    return key.labels.get(OWNER_LABEL, OWNER) != OWNER
+
+
+def _check_key(key: "ClientKey", billed: Mapping[str, str]) -> None:
+    """Raise `PolicyRefused` where a foreign key could be served a subscription that is its operator's alone.
+
+    `billed` are the accounts that are billed to one, with their providers. A key that isn't limited to accounts could
+    be served one that is added later.
+    """
+    if key.admin or not is_foreign(key):
+        return
+    owner, rights = key.labels[OWNER_LABEL], key.rights
+    if not (rights.accounts or rights.pin):
+        reason = "may use every account"
+    else:
+        allowed = [name for name, provider in billed.items() if rights.allows_account(name, provider)]
+        if not allowed:
+            return
+        reason = f"may use {' and '.join(allowed)}, which is billed to a Claude subscription"
+    raise PolicyRefused(
+        f"client key {key.name} is {owner}'s and {reason}, and under the policy own a subscription is used by its "
+        f"owner alone; limit the key with: tokenferry key set {key.name} --account NAME; or revoke it; or first: "
+        "tokenferry policy set off"
+    )
+
+
+def check_attached(provider: Provider, document: Document) -> None:
+    """Raise `UsageError` for Claude Code's login as one of another provider, to whose host it would be sent."""
+    if document.account.store == _CLAUDE_CODE and not provider.suits_claude_code(document.credential):
+        raise UsageError(
+            f"Claude Code's login is billed to a Claude subscription, and provider {provider.name!r} is for other "
+            "credentials; leave --provider out"
+        )
