@@ -8,6 +8,7 @@ from tokenferry.limits import Bucket, LimitState, Window
 logger = logging.getLogger(__name__)
 
 _ROLL_OVER: Final = 60.0  # a reset told twice jitters by seconds; what moves further is another window
+_MOST_WARNED: Final = 64  # of an account; providers name windows as they like
 
 
 class Usage:
@@ -15,7 +16,8 @@ class Usage:
 
     def __init__(self) -> None:
         self._told: dict[str, LimitState] = {}
-        self._warned: dict[tuple[str, str], float] = {}
+        self._warned: dict[str, dict[str, float]] = {}
+        """By account and window, when that one ends; last warned of, last in order."""
         self.version = 0
 
     def note(self, account: str, state: LimitState, threshold: float | None) -> None:
@@ -50,16 +52,19 @@ class Usage:
         return min(end for length, end in known if length == longest), min(end for _, end in known)
 
     def _warn(self, account: str, state: LimitState, threshold: float) -> None:
+        warned = self._warned.setdefault(account, {})
         for window in state.windows:
             if window.utilization is None or window.utilization < threshold:
                 continue
             end = window.reset or 0.0
-            key = (account, window.name)
-            before = self._warned.get(key)
+            before = warned.get(window.name)
             # What moves by less is the same window; keeping its first end lets no slow drift pass for a new one.
             if before is not None and abs(end - before) < _ROLL_OVER:
                 continue
-            self._warned[key] = end
+            warned.pop(window.name, None)
+            if len(warned) >= _MOST_WARNED:
+                del warned[next(iter(warned))]
+            warned[window.name] = end
             logger.warning(
                 "account %s has used up %.0f %% of its window %s", account, window.utilization * 100, window.name
             )
