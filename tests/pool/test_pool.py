@@ -579,6 +579,15 @@ def test_what_is_found_out_is_told_to_be_written_down() -> None:
     assert datetime.fromtimestamp(cooldown.until, UTC).year == 2027
 
 
+def test_no_flood_of_invented_models_keeps_what_is_found_out_of_a_model_from_counting() -> None:
+    rig = j.Rig()
+    for number in range(1100):
+        rig.serve(j.ANY, j.FORBIDDEN, hops=[Hop(rig.roster, f"invented-{number}")])
+    rig.serve(j.ANY, j.FORBIDDEN)
+    assert rig.serve() == ["b"]
+    assert len(rig.pool.records.narrow) == 1000
+
+
 def test_settings_may_change_while_requests_are_under_way() -> None:
     rig = j.Rig()
     journey = rig.journey()

@@ -312,4 +312,4 @@ class Chooser:
     def _is_down(self, provider: str, now: float, at: float) -> bool:
         if self._down.get(provider, 0.0) > at:
             return True
-        return any(not one.scope.family and end_of(one) > now for one in self.records.of("provider", provider))
+        return any(end_of(one) > now for one in self.records.of("provider", provider))

@@ -23,7 +23,6 @@ logger = logging.getLogger(__name__)
 
 _LOOK: Final = 1.0
 _ROLL_OVER: Final = 60.0
-_MOST_NARROW: Final = 1000
 _MOST_FAILURES: Final = 10_000
 
 
@@ -103,8 +102,6 @@ class Pool(Chooser):
         scope = scope_of(verdict, member, self._builder.organization_of(member), hop.model)
         if scope is None or (is_side and is_of_limits(verdict)):
             return None
-        if verdict.models == "model" and len(self.records.narrow) >= _MOST_NARROW:
-            return None  # clients name models as they like, and shall not make anybody remember all of them
         key = (scope.kind, scope.name, scope.family, verdict.cause)
         failures = self._failures.get(key, 0)
         if len(self._failures) >= _MOST_FAILURES:
@@ -123,14 +120,13 @@ class Pool(Chooser):
 
     def _recovered(self, pick: Pick, hop: Hop) -> None:
         """A probe went well: whatever stood against this account for this model is over."""
-        family = frozenset(("", family_of(hop.model), hop.model))
-        against = self.records.of("account", pick.member.name)
+        families = tuple(dict.fromkeys(("", family_of(hop.model), hop.model)))
+        against = self.records.of("account", pick.member.name, families)
         if organization := self._builder.organization_of(pick.member):
-            against += self.records.of("organization", organization)
+            against += self.records.of("organization", organization, families)
         for cooldown in against:
-            if cooldown.scope.family in family:
-                self.records.clear(cooldown)
-                logger.info("account %s works again: %s is over", pick.member.name, cooldown.cause)
+            self.records.clear(cooldown)
+            logger.info("account %s works again: %s is over", pick.member.name, cooldown.cause)
 
     def _bill(self, member: Member, state: LimitState) -> None:
         """Its use is billed beyond its subscription now; whether that counts is the operator's policy."""

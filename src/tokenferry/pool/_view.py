@@ -70,7 +70,7 @@ class Views:
         now: float,
     ) -> View:
         """Fill a view. `family` and `model` are those by which cooldowns are told apart."""
-        narrow = frozenset(("", family, model))
+        narrow = tuple(dict.fromkeys(("", family, model)))
         ready: list[Member] = []
         for member in view.roster.members:
             if allowed is not None and member.name not in allowed:
@@ -96,15 +96,15 @@ class Views:
         )
         return view
 
-    def _block(self, member: Member, narrow: frozenset[str], overage: Overage, now: float) -> Block | None:
+    def _block(self, member: Member, narrow: tuple[str, ...], overage: Overage, now: float) -> Block | None:
         """What holds the longest of all that stands against a member."""
-        found = self._records.of("account", member.name)
+        found = self._records.of("account", member.name, narrow)
         if organization := self.organization_of(member):
-            found += self._records.of("organization", organization)
+            found += self._records.of("organization", organization, narrow)
         applying = [
             Block(one, end_of(one))
             for one in found
-            if one.scope.family in narrow and end_of(one) > now and (one.cause != OVERAGE or overage != "allow")
+            if end_of(one) > now and (one.cause != OVERAGE or overage != "allow")
         ]
         # One that may not serve at all counts before one that is merely the last resort.
         return max(applying, key=lambda block: (block.cooldown.cause != OVERAGE, block.until), default=None)
