@@ -205,12 +205,14 @@ def sealed(folder: Path, *keys: SealKey) -> FileJournal:
 @given(attempts, tokens, states)
 def test_a_sealed_answer_comes_back_as_it_was(attempt: Attempt, answer: OAuthToken, state: AttemptState) -> None:
     with _Sealed() as journal:
+        secret = answer.secret.reveal().encode()
         journal.begin(NAME, attempt)
+        by_chance = journal._attempt(NAME).read_bytes().count(secret)
         journal.answer(NAME, attempt, answer)
         journal.mark(NAME, attempt, state)
         raw = journal._attempt(NAME).read_bytes()
         assert len(raw) == SIZE
-        assert answer.secret.reveal().encode() not in raw or len(answer.secret.reveal()) < 8
+        assert raw.count(secret) <= by_chance or len(secret) < 8
         found = sealed(journal._folder, KEY).attempt(NAME)
         assert found is not None
         assert (found.state, found.answer) == (state, answer)

@@ -116,7 +116,7 @@ class Gateway:
         self.keep(Record(request_id, "-", "-", self._now(), status=refusal.status, error=refusal.cause))
 
     def keep(self, record: Record) -> None:
-        """Have a request that has ended counted and logged, in a moment: many at once cost a third of as many apart."""
+        """Have a request that has ended counted and logged in a moment: many at once cost less than as many apart."""
         kept = self._kept
         kept.append(record)
         if len(kept) >= _AT_ONCE:
