@@ -4,6 +4,8 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tokenferry.gateway.upstream import AnswerCut, Exchange, Head, Upstream, UpstreamError
 from tokenferry.gateway.upstream._connection import Connection
@@ -173,3 +175,104 @@ async def test_a_whole_answer_that_is_to_be_told_is_not_too_late() -> None:
     await closing
     assert told.all == ["head 200", "body", "end"]
     assert transport.is_aborted
+
+
+class Scene:
+    """Calls and the connections they are on, each with what its peer has yet to send."""
+
+    def __init__(self) -> None:
+        self.rig = Rig()
+        self.transports: dict[Connection, Transport] = {}
+        self.coming: dict[Connection, bytes] = {}
+        self.calls: list[tuple[Exchange, Told, bytes]] = []
+        self.given_up: dict[Told, list[str]] = {}
+        self.lost: set[Told] = set()
+
+    def send(self, size: int) -> None:
+        """Each third one is given up by its sink once that hears of content."""
+        if not self.rig.upstream.statistics().idle:
+            connection, transport = self.rig.connect()
+            self.transports[connection] = transport
+        told, body = Told(), b"%d;" % len(self.calls) * (size % 8)
+        call = self.rig.send(told)
+        if size % 3 == 0:
+            told.on_part = lambda: self.give_up(call, told)
+        (connection,) = [one for one in self.transports if one._call is call]
+        assert not self.transports[connection].is_aborted
+        self.coming[connection] = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+        self.calls.append((call, told, body))
+
+    def give_up(self, call: Exchange, told: Told) -> None:
+        call.abort()
+        self.given_up.setdefault(told, list(told.all))
+
+    def read(self, connection: Connection, size: int) -> None:
+        data, self.coming[connection] = self.coming[connection][:size], self.coming[connection][size:]
+        if self.transports[connection].is_aborted:
+            self.lose(connection)
+            return
+        if not self.coming[connection]:
+            del self.coming[connection]
+        connection.data_received(data)
+
+    def lose(self, connection: Connection) -> None:
+        self.lost |= {told for call, told, _ in self.calls if call is connection._call}
+        self.coming.pop(connection, None)
+        del self.transports[connection]
+        connection.connection_lost(None)
+
+    async def play(self, acts: list[tuple[str, int, int]]) -> None:
+        for act, which, size in acts:
+            busy = list(self.coming)
+            if act == "send" or not busy:
+                self.send(size)
+            elif act == "read":
+                self.read(busy[which % len(busy)], size)
+            elif act == "give up":
+                call, told, _ = self.calls[-1 - which % min(len(self.calls), 3)]
+                self.give_up(call, told)
+            elif act == "lose":
+                connection = busy[which % len(busy)]
+                self.read(connection, 1)  # else the request would be sent again
+                if connection in self.transports:
+                    self.lose(connection)
+            else:
+                await asyncio.sleep(0)
+            idle = self.rig.upstream._idle
+            assert not any(connection._call or self.transports[connection].is_aborted for connection in idle)
+        while self.coming:
+            self.read(next(iter(self.coming)), 50)
+        await asyncio.sleep(0)
+
+    def check(self) -> None:
+        for _, told, body in self.calls:
+            heard = [event for event in told.all if event != "body"]
+            if told in self.given_up:
+                assert told.all == self.given_up[told]
+                assert body.startswith(told.body)
+            elif told in self.lost:
+                assert heard[-1:] == [AnswerCut.__name__]
+                assert heard[:-1] in ([], ["head 200"])
+                assert body.startswith(told.body)
+            else:
+                assert heard == ["head 200", "end"]
+                assert told.body == body
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(("send", "read", "read", "read", "give up", "lose", "go on")),
+            st.integers(0, 5),
+            st.integers(1, 60),
+        ),
+        max_size=60,
+    )
+)
+def test_however_reads_meet_everybody_hears_what_is_theirs_and_once(acts: list[tuple[str, int, int]]) -> None:
+    async def play() -> None:
+        scene = Scene()
+        await scene.play(acts)
+        scene.check()
+
+    asyncio.run(play())
