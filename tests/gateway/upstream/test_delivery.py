@@ -70,8 +70,8 @@ class Told:
 class Rig:
     """An upstream with idle connections that end in these transports."""
 
-    def __init__(self) -> None:
-        self.upstream = Upstream("http://127.0.0.1:9")
+    def __init__(self, *, max_connections: int | None = None) -> None:
+        self.upstream = Upstream("http://127.0.0.1:9", max_connections=max_connections)
 
     def connect(self) -> tuple[Connection, Transport]:
         connection, transport = Connection(self.upstream), Transport()
@@ -175,6 +175,23 @@ async def test_a_whole_answer_that_is_to_be_told_is_not_too_late() -> None:
     await closing
     assert told.all == ["head 200", "body", "end"]
     assert transport.is_aborted
+
+
+async def test_a_call_that_is_sent_again_waits_for_a_new_connection() -> None:
+    """One that another call has done with may be as stale as the first; there is no third time."""
+    rig, first, again, last = Rig(max_connections=2), Told(), Told(), Told()
+    (one, _), (two, transport) = rig.connect(), rig.connect()
+    rig.send(first)
+    rig.send(again)
+    rig.send(last)
+    one.connection_lost(None)
+    two.data_received(HEAD + b"hello")
+    assert transport.is_aborted
+    two.connection_lost(None)
+    assert rig.upstream.statistics().queued == 0
+    await rig.upstream.aclose()
+    assert first.all == ["head 200", "body", "end"]
+    assert again.all == last.all == ["UpstreamClosed"]
 
 
 class Scene:

@@ -190,6 +190,9 @@ class Upstream:
 
     def release(self, connection: Connection) -> None:
         if self._queued:
+            if next(iter(self._queued)).sent:
+                connection.drop()  # makes room for a new one: who lost a stale one is sent once more only
+                return
             self._reused += 1
             self._next().attach(connection, reused=True)
             return
