@@ -7,8 +7,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from tokenferry.gateway._background import Background
 from tokenferry.gateway._record import Record
@@ -150,7 +149,7 @@ class Lines:
         return self._text
 
 
-class AccessLog:
+class AccessLog(Background):
     """Hands the requests' records to the logger `tokenferry.access`, in batches, on a thread of its own.
 
     A log that is written slowly slows down nobody: of what is waiting 10,000 lines are kept, and later ones dropped.
@@ -159,20 +158,11 @@ class AccessLog:
     """
 
     def __init__(self, *, limit: int = _LIMIT, interval: float = _INTERVAL) -> None:
+        super().__init__("tokenferry-access-log", self._write, interval)
         self._limit = limit
         self._waiting: deque[Line | Callable[[], None]] = deque()
-        self._background = Background("tokenferry-access-log", self._write, interval)
         self.dropped = self._reported = 0
         """How many lines were given up."""
-
-    def __enter__(self) -> Self:
-        self._background.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._background.__exit__(kind, fault, traceback)
 
     def add(self, record: Record) -> None:
         """Have it written soon. Costs no lock and no I/O; the record must not change any more."""
@@ -193,16 +183,12 @@ class AccessLog:
         finally:
             logger.handlers[:] = handlers
 
-    @property
-    def is_own_thread(self) -> bool:
-        return self._background.is_current
-
     def _take(self, one: Line | Callable[[], None]) -> None:
         if len(self._waiting) >= self._limit:
             self.dropped += 1
             return
         self._waiting.append(one)
-        self._background.call()
+        self.call()
 
     def _write(self) -> None:
         """Write, in order, what is waiting by now."""
@@ -234,14 +220,14 @@ class _Later(logging.NullHandler):
         self._handlers = handlers
 
     def handle(self, record: logging.LogRecord) -> bool:
-        if self._log.is_own_thread:
+        if self._log.is_current:
             self._pass_on(record)
         else:
             self._log.later(partial(self._pass_on, record))
         return True
 
     def flush(self) -> None:
-        if self._log.is_own_thread:
+        if self._log.is_current:
             for handler in self._handlers:
                 handler.flush()
 

@@ -4,8 +4,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
-from types import TracebackType
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from tokenferry.errors import TokenferryError
 from tokenferry.gateway._access_log import told_name
@@ -22,7 +21,7 @@ _INTERVAL: Final = 0.5
 _ORDINARY: Final = 100
 
 
-class DecisionLog:
+class DecisionLog(Background):
     """Hands the decisions of requests that have ended to `write`, in batches, on a thread of its own.
 
     Of what is waiting 10,000 are kept, and later ones dropped; so is a batch that can't be written. Of very many in
@@ -38,23 +37,14 @@ class DecisionLog:
         interval: float = _INTERVAL,
         ordinary: int = _ORDINARY,
     ) -> None:
+        super().__init__("tokenferry-decision-log", self._write_batch, interval)
         self._write = write
         self._limit = limit
         # The database keeps so few that at a high rate they'd all be gone within seconds, those that matter, too.
         self._ordinary: deque[_Numbered] = deque(maxlen=ordinary)
         self._others: deque[_Numbered] = deque()
         self._count = 0
-        self._background = Background("tokenferry-decision-log", self._write_batch, interval)
         self._has_failed = False
-
-    def __enter__(self) -> Self:
-        self._background.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._background.__exit__(kind, fault, traceback)
 
     def add(self, record: Record) -> None:
         """Have it written soon. Costs no lock and no I/O; the record must not change any more."""
@@ -63,7 +53,7 @@ class DecisionLog:
             self._ordinary.append((self._count, record))
         elif len(self._others) < self._limit:
             self._others.append((self._count, record))
-        self._background.call()
+        self.call()
 
     def _write_batch(self) -> None:
         taken = sorted((*_taken(self._ordinary), *_taken(self._others)), key=itemgetter(0))
