@@ -194,6 +194,27 @@ async def test_a_call_that_is_sent_again_waits_for_a_new_connection() -> None:
     assert again.all == last.all == ["UpstreamClosed"]
 
 
+async def test_a_dial_given_up_as_it_succeeds_leaves_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what was made by then uvloop tells no end: the upstream would wait for it as it closes."""
+    rig, told, transport = Rig(), Told(), Transport()
+    is_made = asyncio.Event()
+
+    async def connect(connection: Connection) -> None:
+        connection.connection_made(cast("asyncio.Transport", transport))
+        is_made.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(rig.upstream._dialler, "connect", connect)
+    call = rig.send(told)
+    await is_made.wait()
+    call.abort()
+    await asyncio.wait(rig.upstream._dials)
+    assert transport.is_aborted
+    assert rig.upstream.statistics().open == 0
+    await rig.upstream.aclose()
+    assert told.all == []
+
+
 class Scene:
     """Calls and the connections they are on, each with what its peer has yet to send."""
 

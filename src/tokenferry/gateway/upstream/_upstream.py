@@ -242,6 +242,11 @@ class Upstream:
         except (OSError, UnicodeError) as error:
             call.unreachable(reason_of(error), error)
             return
+        except asyncio.CancelledError:
+            # What uvloop had made by then it closes without a word, and `aclose` would wait for it for good.
+            connection.drop()
+            self.gone(connection)
+            raise
         self._dialled += 1
         if connection.usable:
             call.attach(connection, reused=False)
