@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import httpx2
 import pytest
 
 from cli.harness import begin_serving, end, eventually, tokenferry
+from cli.serving import serving
 from tokenferry.cli import _logs
 from tokenferry.cli._logs import log_as_json, logs_on_stderr, set_level
 from tokenferry.sandbox import Sandbox
@@ -62,6 +64,30 @@ def test_the_log_may_be_json(sandbox: Sandbox, login: Login, tmp_path: Path) -> 
     assert (entry["status"], entry["client"], entry["path"]) == (200, "local", "/v1/messages")
     assert (entry["level"], entry["session"], type(entry["time"])) == ("info", "session-1", int)
     assert outcome.hides(key)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_in_a_json_log_every_line_is_json(
+    sandbox: Sandbox, login: Login, home: Home, tmp_path: Path, workers: str
+) -> None:
+    """Also what is told while it ends, and of a configuration that is refused."""
+    login()
+    sandbox.fault("slow", path="/v1/messages", seconds=3600)
+    with serving(tmp_path, "--log-json", "--workers", workers) as served:
+        with served.stream() as answer:
+            chunks = answer.iter_raw()
+            next(chunks)
+            home.config.write_text("[server]\nport = 99999\n")
+            served.tell(signal.SIGHUP)
+            served.hears("what held before stays")
+            served.tell(signal.SIGTERM)
+            served.hears("waiting for 1 stream")
+            served.tell(signal.SIGTERM)
+        served.end()
+        told = [json.loads(line) for line in served.said]
+    messages = [one["message"] for one in told if one["logger"] == "tokenferry.serve"]
+    assert any("waiting for 1 stream" in message for message in messages)
+    assert any(one["logger"] == "tokenferry.access" for one in told)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -1,5 +1,7 @@
 import threading
 
+import pytest
+
 from tokenferry.gateway._background import Background
 
 PATIENCE = 20.0
@@ -85,3 +87,21 @@ def test_what_comes_while_the_end_overtakes_a_round_is_done() -> None:
     go_on.release()
     end.join(PATIENCE)
     assert work.taken == [1]
+
+
+def test_work_that_goes_wrong_is_told_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    work = Work()
+
+    def broken() -> None:
+        work()
+        if work.taken == [1]:
+            raise RuntimeError
+
+    with Background("there", broken, 0.0) as background:
+        work.waiting.append(1)
+        background.call()
+        assert work.has_run.acquire(timeout=PATIENCE)
+        work.waiting.append(2)
+        background.call()
+    assert work.taken == [1, 2]
+    assert "what there was to write is lost" in caplog.text

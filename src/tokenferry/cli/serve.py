@@ -1,3 +1,4 @@
+import logging
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -8,13 +9,14 @@ import typer
 from tokenferry.cli._describe import rows
 from tokenferry.cli._home import find, know, open_broker
 from tokenferry.cli._logs import level_asked, log_as_json, set_level
-from tokenferry.cli._output import note, say
+from tokenferry.cli._output import say
 from tokenferry.cli._typer import examples, new_app
 from tokenferry.config import Config, Source
 from tokenferry.errors import UsageError
 from tokenferry.serve import serve as serve_gateway
 from tokenferry.settings import LONGEST_DRAIN, MOST_WORKERS
 
+logger = logging.getLogger("tokenferry.serve")
 app = new_app()
 
 
@@ -106,6 +108,10 @@ def serve(
         )
         return replace(settings, server=server)
 
+    def tell(line: str) -> None:
+        """A sentence to whoever reads stderr, or a record where these are JSON."""
+        logger.warning("%s", line)
+
     def adopt(settings: Config) -> None:
         set_level(settings.server.log_level, asked)
         log_as_json(log_json or settings.server.log_format == "json")
@@ -115,7 +121,7 @@ def serve(
     settings = with_options(settings)
     adopt(settings)
     for warning in settings.warnings:
-        note(warning)
+        tell(warning)
     broker = open_broker(home, settings)
     ended = serve_gateway(
         home,
@@ -124,7 +130,7 @@ def serve(
         port=port,
         port_file=port_file,
         say=say,
-        tell=note,
+        tell=tell,
         broker=broker,
         states=lambda: {row.name: row.state for row in rows(broker)},
         source=Source(config or home.config, lambda: with_options(find(config)[1])),

@@ -1,8 +1,11 @@
+import logging
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Final, Self
+
+logger = logging.getLogger(__name__)
 
 _CLOSE_SECONDS: Final = 5.0
 
@@ -48,8 +51,15 @@ class Background:
         is_over = False
         while not is_over:
             self._calls.get()
-            self._work()
+            self._guarded()
             self._closing.wait(self._interval)
             is_over = self._closing.is_set()  # asked before the last work: what was there by then must be done
             self._is_called = False  # from here on, whoever has something to do calls again
+            self._guarded()
+
+    def _guarded(self) -> None:
+        """Whatever goes wrong once must not end it."""
+        try:
             self._work()
+        except Exception:
+            logger.exception("what %s was to write is lost", self._thread.name)
