@@ -217,7 +217,7 @@ class Broker:
 
     def listed(self) -> tuple[Account, ...]:
         """The same as `accounts`: one object as long as nothing changed."""
-        return self._listing.get().accounts
+        return self.listing().accounts
 
     def listing(self) -> Listing:
         """The accounts in order, and those whose document can't be read."""
