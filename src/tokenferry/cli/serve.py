@@ -109,8 +109,8 @@ def serve(
         return replace(settings, server=server)
 
     def tell(line: str) -> None:
-        """A sentence to whoever reads stderr, or a record where these are JSON."""
-        logger.warning("%s", line)
+        """A sentence to whoever reads stderr, whatever the log's level; or a record where these are JSON."""
+        logger.handle(logger.makeRecord(logger.name, logging.WARNING, __file__, 0, line, (), None))
 
     def adopt(settings: Config) -> None:
         set_level(settings.server.log_level, asked)
