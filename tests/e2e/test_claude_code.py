@@ -6,13 +6,26 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+import httpx2
 import pytest
 
 from e2e.conftest import AddLogin
-from e2e.parties import COMMAND, MODULES, Outcome, SandboxProcess, Server, end, eventually, lacking
+from e2e.parties import (
+    COMMAND,
+    MODULES,
+    PATIENCE,
+    Outcome,
+    SandboxProcess,
+    Server,
+    end,
+    eventually,
+    lacking,
+    tokenferry,
+)
 from e2e.recorder import ClosedDoor, Relay, closed_door, recording_relay
 from tokenferry.settings import Home
 
@@ -222,10 +235,20 @@ def limit(sandbox: SandboxProcess, account: str, window: str, seconds: int) -> N
     sandbox.settings(account=account, limits={window: {"status": "rejected", "reset_in": seconds}})
 
 
-def test_an_account_hits_its_5_hour_limit_in_the_middle_and_the_user_sees_nothing(
-    claude: Claude, relay: Relay, sandbox: SandboxProcess, key: str, add_login: AddLogin
-) -> None:
+@pytest.fixture
+def bob(gateway: Server, add_login: AddLogin) -> None:
+    """A second account that the gateway, which notices within a second, has noticed."""
     add_login("bob", expires_in=28_800)
+    of_bob = tokenferry("key", "create", "of-bob", "--pin", "bob").out.strip()
+    headers = {"x-api-key": of_bob, "anthropic-version": "2023-06-01"}
+    models = partial(httpx2.get, f"{gateway.url}/v1/models", headers=headers, trust_env=False, timeout=PATIENCE)
+    eventually(lambda: models().status_code == 200, "bob serves")
+
+
+@pytest.mark.usefixtures("bob")
+def test_an_account_hits_its_5_hour_limit_in_the_middle_and_the_user_sees_nothing(
+    claude: Claude, relay: Relay, sandbox: SandboxProcess, key: str
+) -> None:
     variables = {"ANTHROPIC_BASE_URL": relay.url, "ANTHROPIC_AUTH_TOKEN": key}
     first = claude.run("-p", "hi", variables=variables)
     assert (first.code, first.out.strip()) == (0, ANSWER), first
@@ -238,10 +261,10 @@ def test_an_account_hits_its_5_hour_limit_in_the_middle_and_the_user_sees_nothin
     assert answered[-1] == ("bob", 200)
 
 
+@pytest.mark.usefixtures("bob")
 def test_all_are_limited_and_the_user_sees_one_true_sentence(
-    claude: Claude, relay: Relay, sandbox: SandboxProcess, key: str, add_login: AddLogin
+    claude: Claude, relay: Relay, sandbox: SandboxProcess, key: str
 ) -> None:
-    add_login("bob", expires_in=28_800)
     limit(sandbox, "alice", "5h", 7200)
     limit(sandbox, "bob", "7d", 90_000)
     told = claude.run("-p", "hi", variables={"ANTHROPIC_BASE_URL": relay.url, "ANTHROPIC_AUTH_TOKEN": key})
