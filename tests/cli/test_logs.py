@@ -164,6 +164,10 @@ def test_a_line_that_is_longer_than_a_pipe_takes_is_written_all_the_same(monkeyp
     assert written == ["a\n", f"{'x' * 9000}\n", "b\n"]
 
 
+def test_text_without_an_end_of_line_is_one_piece() -> None:
+    assert list(_logs._pieces("a\nbcd", 2)) == ["a\n", "bcd"]
+
+
 def test_a_format_that_is_none_is_a_configuration_error(home: Home) -> None:
     home.config.write_text('[server]\nlog_format = "xml"\n')
     outcome = tokenferry("serve")

@@ -68,7 +68,7 @@ def _pieces(text: str, size: int) -> Iterator[str]:
     """Cut at line ends, into pieces of at most `size` characters where the lines allow it."""
     start = 0
     while start < len(text):
-        end = text.rfind("\n", start, start + size) + 1 or text.find("\n", start) + 1
+        end = text.rfind("\n", start, start + size) + 1 or text.find("\n", start) + 1 or len(text)
         yield text[start:end]
         start = end
 

@@ -7,7 +7,7 @@ from tokenferry.gateway.upstream._values import Head
 __all__ = ["HEADER_LIMIT", "HEAD_LIMIT", "AnswerReader", "News"]
 
 HEAD_LIMIT = 64 * 1024
-"""Bytes of a head, interim answers before it and trailers after the body included."""
+"""Bytes of a head, interim answers before it included; and of whatever else comes without a byte of body."""
 HEADER_LIMIT = 256
 
 _TOO_LONG = f"a head of more than {HEAD_LIMIT} bytes"
