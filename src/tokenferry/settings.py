@@ -115,6 +115,11 @@ class Home:
         return self.path / "local.key"
 
     @property
+    def gateways(self) -> Path:
+        """Holds a record of each gateway that runs."""
+        return self.path / "gateways"
+
+    @property
     def active(self) -> Path:
         """Holds the name of the account in `use`."""
         return self.path / "active"

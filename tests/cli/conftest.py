@@ -8,6 +8,7 @@ from tokenferry.cli import _home
 from tokenferry.cli._run import run
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home
+from tokenferry.state import GatewayRegistration
 
 
 @pytest.fixture(autouse=True)
@@ -54,3 +55,11 @@ def inside(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Outcome]
 
     yield call
     _home.forget()
+
+
+@pytest.fixture
+def registered(home: Home) -> Iterator[GatewayRegistration]:
+    """A record of a gateway at the usual address, as if this process were one."""
+    registration = GatewayRegistration(home, url="http://127.0.0.1:13456")
+    yield registration
+    registration.end()

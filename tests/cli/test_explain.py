@@ -12,7 +12,7 @@ from cli.harness import Outcome, tokenferry
 from tokenferry.sandbox import Sandbox
 from tokenferry.secret import fingerprint
 from tokenferry.settings import Home
-from tokenferry.state import Cooldown, Scope, State
+from tokenferry.state import Cooldown, Scope, State, local_key
 
 Inside = Callable[..., Outcome]
 Login = Callable[..., dict[str, Any]]
@@ -51,7 +51,7 @@ def test_a_credential_is_told_by_its_fingerprint_and_by_the_account_it_is(
 ) -> None:
     tokenferry("accounts", "add", "work", "--provider", "anthropic", stdin=KEY)
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
-    monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", tokenferry("token", "--gateway").out.strip())
+    monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", local_key(home).reveal())
     outcome = inside("explain", "--json")
     sdk, claude_code = programs(outcome).values()
     assert (sdk["winner"], sdk["sends"]) == ("ANTHROPIC_API_KEY", {"authorization": "ANTHROPIC_API_KEY"})

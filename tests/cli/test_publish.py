@@ -14,6 +14,7 @@ from cli.harness import Outcome, bundle, tokenferry
 from tokenferry.broker import Broker
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home
+from tokenferry.state import GatewayRegistration
 
 Inside = Callable[..., Outcome]
 Login = Callable[..., dict[str, Any]]
@@ -182,7 +183,7 @@ def test_doctor_tells_of_a_profile_that_is_behind_and_of_one_whose_token_has_exp
 
 
 def test_the_gateway_is_published_by_its_address_and_key(
-    sandbox: Sandbox, login: Login, folder: Path, home: Home
+    login: Login, folder: Path, registered: GatewayRegistration, inside: Inside
 ) -> None:
     login()
     outcome = tokenferry("publish", "--gateway")
@@ -194,6 +195,8 @@ def test_the_gateway_is_published_by_its_address_and_key(
     assert json.loads((folder / "configs" / "tokenferry.json").read_text())["base_url"] == "http://127.0.0.1:13456"
     assert outcome.hides(key)
     assert tokenferry("unpublish", "--gateway").code == 0
+    registered.end()
+    assert "no gateway of this home listens on http://127.0.0.1:13456" in inside("publish", "--gateway").one_line()
 
 
 def test_a_gateway_without_an_address_of_its_own_is_not_published(home: Home, inside: Inside) -> None:

@@ -13,6 +13,7 @@ from cli.conftest import configure
 from cli.harness import COMMAND, Outcome, Terminal, tokenferry
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home
+from tokenferry.state import GatewayRegistration
 
 Inside = Callable[..., Outcome]
 SECRET = "sk-ant-api03-of-an-older-setup-0123456789"
@@ -33,9 +34,11 @@ def put(path: Path, settings: Any) -> str:
     return path.read_text()
 
 
-def test_it_writes_a_helper_that_works_and_the_gateways_address(home: Home, path: Path) -> None:
+def test_it_writes_a_helper_that_works_and_the_gateways_address(
+    home: Home, path: Path, registered: GatewayRegistration
+) -> None:
     outcome = tokenferry("setup", "claude-code", "--yes")
-    assert outcome.code == 0, outcome.err
+    assert (outcome.code, outcome.err) == (0, "")
     settings = read(path)
     assert settings["env"] == {"ANTHROPIC_BASE_URL": "http://127.0.0.1:13456"}
     assert str(Path(COMMAND)) in settings["apiKeyHelper"]
@@ -54,8 +57,15 @@ def test_it_says_that_no_gateway_runs_and_how_to_start_one(home: Home, path: Pat
     configure(home, "http://127.0.0.1:1", f"[server]\nport = {port}\n")
     outcome = inside("setup", "claude-code", "--yes")
     assert (outcome.code, read(path)["env"]["ANTHROPIC_BASE_URL"]) == (0, f"http://127.0.0.1:{port}")
-    assert "nobody listens on" in outcome.err
+    assert f"no gateway of this home listens on http://127.0.0.1:{port}; start" in outcome.err
     assert "tokenferry serve" in outcome.err
+
+
+def test_it_says_where_the_gateway_is_when_that_is_elsewhere(
+    home: Home, path: Path, registered: GatewayRegistration, inside: Inside
+) -> None:
+    outcome = inside("setup", "claude-code", "--url", "http://127.0.0.1:13499", "--yes")
+    assert "no gateway of this home listens on http://127.0.0.1:13499; one listens on" in outcome.err
 
 
 def test_a_dry_run_shows_the_change_and_makes_none(home: Home, path: Path, inside: Inside) -> None:

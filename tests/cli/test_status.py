@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cli.conftest import configure
 from cli.harness import Outcome, begin_serving, end, tokenferry
 from cli.test_fast import document, put
@@ -35,7 +37,7 @@ def test_status_tells_of_home_policy_accounts_and_warnings(home: Home, inside: I
     with socket.create_server(("127.0.0.1", 0)) as silent:
         configure(home, "http://127.0.0.1:1", f"[server]\napi_key = 'a'\nport = {silent.getsockname()[1]}\n")
         outcome = inside("status")
-        assert "something else answers" in outcome.out
+        assert "gateway  does not run; start it with: tokenferry serve" in outcome.out
     assert outcome.code == 0
     assert str(home.path) in outcome.out
     assert "subscription = off" in outcome.out
@@ -92,13 +94,30 @@ def test_status_survives_a_state_that_cannot_be_read(home: Home, inside: Inside)
     assert str(home.state) in outcome.err
 
 
-def test_status_finds_a_running_gateway(home: Home, sandbox: Sandbox, inside: Inside, tmp_path: Path) -> None:
-    process, url = begin_serving(tmp_path)
-    configure(home, sandbox.url, f"[server]\nport = {url.rpartition(':')[2]}\n")
-    gateway: dict[str, Any] = inside("status", "--json").json["gateway"]
+@pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["alone", "workers"])
+def test_a_running_gateway_is_found_wherever_it_listens_and_a_killed_one_is_stale(
+    home: Home, sandbox: Sandbox, inside: Inside, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    def found() -> tuple[str, bool, list[bool]]:
+        gateway: dict[str, Any] = inside("status", "--json").json["gateway"]
+        return gateway["url"], gateway["listening"], [record["running"] for record in gateway["records"]]
+
+    usual = ("http://127.0.0.1:13456", False)
+    process, url = begin_serving(tmp_path, *options)
+    assert found() == (url, True, [True])
+    process.kill()
+    process.wait()
+    assert found() == (*usual, [False])
+    assert f"stale record of {url} (process {process.pid})" in inside("status").out
+    assert inside("token", "--gateway").code == 6
+    [finding] = [one for one in inside("doctor", "--json").json if "stale" in one["what"]]
+    assert url in finding["what"]
+    (tmp_path / "port").unlink()
+    process, url = begin_serving(tmp_path, *options)
+    assert found() == (url, True, [True])
     process.terminate()
     assert end(process).code == 0
-    assert gateway == {"url": url, "listening": True}
+    assert found() == (*usual, [])
 
 
 def test_a_configuration_with_several_faults_lists_each(home: Home, inside: Inside) -> None:

@@ -296,6 +296,24 @@ async def test_a_request_that_the_end_overtakes_is_recorded_as_it_was_answered(s
     assert (record.status, record.error) == (503, "ending")
 
 
+def test_it_is_known_to_end_before_it_gives_up_its_port() -> None:
+    """Or another program could take the port while the gateway's record still says that the port is the gateway's."""
+    sock = bind("127.0.0.1", 0)
+    open_then: list[bool] = []
+
+    async def started() -> None:
+        listener.stop()
+
+    keys = OneOffKey()
+    relay = Relay(source=Source(), settings=GatewaySettings(), keys=keys, upstreams=Upstreams())
+    gateway = Gateway(guard=Guard(keys, own_hosts("127.0.0.1", 1, ())), relay=relay)
+    listener = Listener(
+        gateway, [sock], drain=0.0, started=started, ending=lambda: open_then.append(sock.fileno() >= 0)
+    )
+    listener.run_until_stopped()
+    assert (open_then, sock.fileno()) == ([True], -1)
+
+
 def test_what_ends_only_with_the_loop_is_recorded() -> None:
     keys = OneOffKey()
     relay = Relay(source=Source(), settings=GatewaySettings(), keys=keys, upstreams=Upstreams())

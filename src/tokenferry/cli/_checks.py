@@ -12,7 +12,7 @@ from tokenferry.accounts import completion, pending_hand_over
 from tokenferry.broker import Broker, interrupted_move
 from tokenferry.cli._describe import Row, rows
 from tokenferry.cli._home import open_broker
-from tokenferry.cli._probe import address_of, who_answers
+from tokenferry.cli._probe import address_of
 from tokenferry.cli._sealing import seal_findings
 from tokenferry.config import Config, load
 from tokenferry.credentials import FederatedToken, Federation
@@ -21,7 +21,7 @@ from tokenferry.gateway import bind
 from tokenferry.keep import keeper_of, next_renewal
 from tokenferry.refresh import read_identity
 from tokenferry.settings import Home, KeepSettings
-from tokenferry.state import State, read_local_key
+from tokenferry.state import State, gateway_records, read_local_key
 from tokenferry.stores import check_status, refuse_network_file_system
 
 _LEFT_BEHIND: Final = 60.0
@@ -49,7 +49,7 @@ def examine(home: Home, config: Path | None = None) -> list[Finding]:
     findings += faults
     findings += check_state(home)
     findings += check_seal(home)
-    findings += check_port(settings)
+    findings += check_gateways(home, settings)
     findings += check_accounts(home, settings, now)
     return list(dict.fromkeys(findings))
 
@@ -156,10 +156,20 @@ def check_seal(home: Home) -> Iterator[Finding]:
         yield _of(fault, str(home.seal))
 
 
-def check_port(config: Config) -> Iterator[Finding]:
-    """Whether the gateway runs, or could."""
+def check_gateways(home: Home, config: Config) -> Iterator[Finding]:
+    """Records of gateways that were killed; and whether the gateway of the configuration runs, or could."""
+    try:
+        records = gateway_records(home)
+    except TokenferryError as fault:
+        yield _of(fault, str(home.gateways))
+        return
+    for record in records:
+        if not record.is_running:
+            cure = f"tokenferry serve, which removes it; or: rm '{record.path}'"
+            yield Finding(f"is the stale record of a gateway at {record}, which was killed", str(record.path), cure)
     server = config.server
-    if not (server.port and server.tcp) or who_answers(address_of(server)) == "gateway":
+    address = address_of(server)
+    if not (server.port and server.tcp) or any(one.is_running and one.listens_at(address) for one in records):
         return
     try:
         bind(server.host, server.port, allow_remote=server.allow_remote).close()

@@ -3,24 +3,19 @@ from typing import Final, Literal, TypeAlias
 from tokenferry.config import Config
 from tokenferry.errors import ConfigError
 from tokenferry.settings import ServerSettings
+from tokenferry.state import reachable_url
 
 Answerer: TypeAlias = Literal["gateway", "other", "nobody"]
 
-_HERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # nothing is bound here
 _TIMEOUT: Final = 1.0
 _CONSTANT: Final = b'{"status":"ok"}'
-
-
-def url_of(host: str, port: int, scheme: str = "http") -> str:
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def address_of(server: ServerSettings) -> str:
     """Where this machine reaches a gateway with these settings: a URL, or `unix:` and the path of its socket."""
     if not server.tcp:
         return f"unix:{server.uds}"
-    host = _HERE.get(server.host, server.host)
-    return url_of(host, server.port, "http" if server.tls_cert is None else "https")
+    return reachable_url(server.host, server.port, "http" if server.tls_cert is None else "https")
 
 
 def gateway_url(config: Config) -> str:
@@ -33,14 +28,14 @@ def gateway_url(config: Config) -> str:
 
 
 def who_answers(url: str) -> Answerer:
-    """Say whether a gateway, something else or nobody listens at an address as `address_of` gives it."""
+    """Say whether a gateway, something else or nobody listens at a URL.
+
+    No proof that it is a gateway of this home: that is what `gateway_records` gives.
+    """
     import httpx2  # noqa: PLC0415  # 80 ms that commands are spared which only name the address
 
-    socket = url.removeprefix("unix:") if url.startswith("unix:") else None
-    url = "http://gateway.local" if socket else url
-    # Whose certificate it is doesn't matter: a loopback address is asked for a constant, and nothing is told.
-    transport = httpx2.HTTPTransport(uds=socket, verify=False)
-    with httpx2.Client(transport=transport, trust_env=False, timeout=_TIMEOUT, follow_redirects=False) as client:
+    # Whose certificate it is doesn't matter: it is asked for a constant, and given nothing.
+    with httpx2.Client(verify=False, trust_env=False, timeout=_TIMEOUT, follow_redirects=False) as client:
         try:
             answer = client.get(f"{url}/healthz")
         except httpx2.ConnectError:

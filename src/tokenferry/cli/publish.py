@@ -12,9 +12,9 @@ from tokenferry.cli._output import moment, note, say, say_json, span, table
 from tokenferry.cli._probe import gateway_url
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.config import Config
-from tokenferry.errors import TokenferryError, UsageError
+from tokenferry.errors import TokenferryError, TryLater, UsageError
 from tokenferry.settings import Home
-from tokenferry.state import local_key
+from tokenferry.state import gateway_records, local_key
 
 app = new_app()
 
@@ -81,8 +81,14 @@ def _publish_gateway(
     server = settings.server
     if not server.port:
         raise UsageError("[server] port is 0, so the gateway has another URL at each start; set a port in config.toml")
+    url = gateway_url(settings)
+    if not any(record.is_running and record.listens_at(url) for record in gateway_records(home)):
+        raise TryLater(
+            f"no gateway of this home listens on {url}, so its key is not published for that address; start it with: "
+            "tokenferry serve"
+        )
     local_key(home)
-    return broker.publisher.publish_gateway(gateway_url(settings), profile, activate=activate)
+    return broker.publisher.publish_gateway(url, profile, activate=activate)
 
 
 def _usage(publication: Publication) -> Iterator[str]:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 import typer
 
@@ -27,8 +28,9 @@ from tokenferry.integrations.precedence import (
     settings_files,
     user_settings,
 )
-from tokenferry.providers import url_fault
+from tokenferry.providers import is_loopback, url_fault
 from tokenferry.settings import Home
+from tokenferry.state import gateway_records
 
 app = new_app(
     "Lead other programs to tokenferry by their own settings.",
@@ -103,7 +105,7 @@ def claude_code(
     plan = tool.plan(wanted)
     if not _carry_out(tool, plan, f"Claude Code is set up already in {path}", dry_run=dry_run, yes=yes):
         return 1
-    for line in _remarks(machine, path, address):
+    for line in _remarks(machine, path, address, home):
         note(line)
     return 0
 
@@ -180,15 +182,25 @@ def _carry_out(tool: ClaudeCodeSetup, plan: Plan, nothing: str, *, dry_run: bool
     return True
 
 
-def _remarks(machine: Machine, path: Path, address: str | None) -> Iterator[str]:
+def _remarks(machine: Machine, path: Path, address: str | None, home: Home) -> Iterator[str]:
     """What keeps these settings from having their effect."""
-    if address is not None and (answerer := who_answers(address)) != "gateway":
-        what = "nobody listens" if answerer == "nobody" else "something else than a gateway answers"
-        yield f"{what} on {address}; start the gateway: tokenferry serve (for good: tokenferry service install --serve)"
+    if address is not None and (fault := _gateway_fault(address, home)):
+        yield f"{fault}; start the gateway: tokenferry serve (for good: tokenferry service install --serve)"
     if path not in settings_files(machine):
         yield f"Claude Code reads {path} only when it is told to: claude --settings {shlex.quote(str(path))}"
         return
     yield from _shadows(claude_code_chain(machine), path, address)
+
+
+def _gateway_fault(address: str, home: Home) -> str | None:
+    running = [record for record in gateway_records(home) if record.is_running]
+    if any(record.listens_at(address) for record in running):
+        return None
+    if not is_loopback(urlsplit(address).hostname):  # a proxy's address, which no record names
+        answers = running and who_answers(address) == "gateway"
+        return None if answers else f"no gateway answers at {address}"
+    others = f"; one listens on {' and '.join(map(str, running))}" if running else ""
+    return f"no gateway of this home listens on {address}{others}"
 
 
 def _shadows(chain: Chain, path: Path, address: str | None) -> Iterator[str]:

@@ -1,4 +1,5 @@
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,20 +11,15 @@ from tokenferry.cli._cooldowns import at_work, sentence, to_json
 from tokenferry.cli._describe import HEADINGS, Row, active_account, rows
 from tokenferry.cli._home import find, open_broker
 from tokenferry.cli._output import note, say, say_json, say_lines, table
-from tokenferry.cli._probe import Answerer, address_of, who_answers
+from tokenferry.cli._probe import address_of
 from tokenferry.cli._sealing import seal_json, seal_line
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.config import Config
 from tokenferry.errors import TokenferryError
 from tokenferry.settings import Home
+from tokenferry.state import GatewayRecord, gateway_records
 
 app = new_app()
-
-_GATEWAY: dict[Answerer, str] = {
-    "gateway": "listens on {url}",
-    "other": "does not run: something else answers on {url}; find out with: tokenferry doctor",
-    "nobody": "does not run; start it with: tokenferry serve",
-}
 
 
 @app.command(
@@ -46,10 +42,9 @@ def status(
     """
     home, settings = find(config)
     broker = open_broker(home, settings)
-    url = address_of(settings.server)
-    answerer, found = who_answers(url), rows(broker)
+    gateways, found = _gateways(home), rows(broker)
     if as_json:
-        say_json(_to_json(home, settings, broker, found, {"url": url, "listening": answerer == "gateway"}))
+        say_json(_to_json(home, settings, broker, found, _gateway_json(settings, gateways)))
         return
     say_lines(
         (
@@ -57,7 +52,7 @@ def status(
             f"policy   subscription = {settings.policy.subscription}",
             f"sealing  {seal_line(home)}",
             f"account  {active_account(broker) or 'none in use'}",
-            f"gateway  {_GATEWAY[answerer].format(url=url)}",
+            *(f"gateway  {line}" for line in _gateway_lines(gateways)),
             "",
         )
     )
@@ -69,6 +64,43 @@ def status(
     for warning in settings.warnings:
         note(warning)
     _tell_move(home)
+
+
+def _gateways(home: Home) -> list[GatewayRecord]:
+    try:
+        return gateway_records(home)
+    except TokenferryError as fault:
+        note(str(fault))
+        return []
+
+
+def _gateway_lines(records: list[GatewayRecord]) -> Iterator[str]:
+    for record in records:
+        if record.is_running:
+            yield f"listens on {record}"
+    if not any(record.is_running for record in records):
+        yield "does not run; start it with: tokenferry serve"
+    for record in records:
+        if not record.is_running:
+            yield f"stale record of {record}, which was killed; the next tokenferry serve removes it"
+
+
+def _gateway_json(settings: Config, records: list[GatewayRecord]) -> dict[str, Any]:
+    """`url` is the address of the gateway that has run for longest, else the one that the configuration names."""
+    running = [record for record in records if record.is_running]
+    return {
+        "url": running[0].address if running else address_of(settings.server),
+        "listening": bool(running),
+        "records": [
+            {
+                "url": record.url,
+                "socket": record.socket and str(record.socket),
+                "pid": record.pid,
+                "running": record.is_running,
+            }
+            for record in records
+        ],
+    }
 
 
 def _to_json(home: Home, settings: Config, broker: Broker, found: list[Row], gateway: dict[str, Any]) -> dict[str, Any]:

@@ -3,16 +3,15 @@ from typing import Annotated
 import typer
 
 from tokenferry.cli._fast import MIN_TTL
-from tokenferry.cli._home import find, open_broker
+from tokenferry.cli._home import open_broker
 from tokenferry.cli._output import say, say_json, say_lines
-from tokenferry.cli._probe import gateway_url
 from tokenferry.cli._typer import examples, new_app
 from tokenferry.errors import UsageError
 from tokenferry.integrations import assignments, variables_of, variables_of_gateway
 from tokenferry.providers import headers_of
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
-from tokenferry.state import local_key, read_local_key
+from tokenferry.state import local_key, read_local_key, running_gateway
 
 app = new_app()
 
@@ -42,6 +41,7 @@ def token(
     """Print a token or key that works now, and nothing else.
 
     It is renewed first where that is due; if that fails but it still lives, it is printed with a warning on stderr.
+    The gateway's key is printed only while a gateway of this home runs.
     """
     if env and as_json:
         raise UsageError("--env and --json are two forms of the same; give one of them")
@@ -69,9 +69,10 @@ def token(
 
 def _say_gateway_key(*, env: bool, as_json: bool) -> None:
     home = Home.from_environment()
+    running = running_gateway(home)
     key = read_local_key(home) or local_key(home)
     if env:
-        say_lines(assignments(variables_of_gateway(key, gateway_url(find()[1]))))
+        say_lines(assignments(variables_of_gateway(key, running.url, running.socket)))
     elif as_json:
         _say_json(key, None, ("authorization", f"Bearer {key.reveal()}"))
     else:

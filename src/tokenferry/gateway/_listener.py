@@ -42,7 +42,8 @@ class Listener:
     connections, requests that have reached it have `drain` seconds, then `finish` is awaited, which must end what is
     left, then `last`. After a second signal neither answers nor `last` are waited for. `tell` gets a line whenever what
     is waited for changes, and must not wait itself; `waiting_for` names what else that is. `connections` limits them:
-    each of them, and each request in flight, counts. `every_minute` may take its time. A HUP ends nothing if `hangup`,
+    each of them, and each request in flight, counts. `every_minute` may take its time. `ending` is called, on a thread,
+    before it stops listening. A HUP ends nothing if `hangup`,
     which is called by the signal's handler, says so.
     """
 
@@ -58,6 +59,7 @@ class Listener:
         started: Callable[[], Awaitable[None]] = _nothing,
         every_second: Callable[[], None] = lambda: None,
         every_minute: Callable[[], Awaitable[None]] = _nothing,
+        ending: Callable[[], None] = lambda: None,
         finish: Callable[[], Awaitable[None]] = _nothing,
         last: Callable[[], Awaitable[None]] = _nothing,
         tell: Callable[[str], None] = lambda _: None,
@@ -77,6 +79,7 @@ class Listener:
         self._every_second = every_second
         self._every_minute = every_minute
         self._minutely: asyncio.Future[None] | None = None
+        self._ending = ending
         self._finish = finish
         self._last = last
         self._tell = tell
@@ -144,6 +147,7 @@ class Listener:
 
     async def _end(self) -> None:
         """End it as the class says."""
+        await asyncio.to_thread(self._ending)
         await self._accept_the_last()
         self.connections.is_ending = True
         for connection in list(self.connections.all):

@@ -12,6 +12,7 @@ from tokenferry.gateway._tls import server_tls
 from tokenferry.gateway._unix import bind_unix, remove_unix
 from tokenferry.providers import is_loopback
 from tokenferry.settings import ServerSettings
+from tokenferry.state import reachable_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +26,20 @@ class Listening:
     tls: SSLContext | None = None
     address: str | None = None
     """The one it listens on by TCP."""
+    uds: Path | None = None
+    """The Unix socket it listens on."""
 
     @property
     def open_at(self) -> str | None:
         """The address at which other machines reach it, None if none does."""
         return None if is_loopback(self.address) else self.address
+
+    @property
+    def url(self) -> str | None:
+        """Where this machine reaches it by TCP."""
+        if self.address is None or self.port is None:
+            return None
+        return reachable_url(self.address, self.port, "http" if self.tls is None else "https")
 
     def hosts_with(self, allowed: Sequence[str]) -> frozenset[bytes]:
         """The `Host` values it answers to if these are allowed besides its own."""
@@ -53,7 +63,7 @@ def listening(server: ServerSettings, locks: Path) -> Iterator[Listening]:
     with contextlib.ExitStack() as stack:
         sockets, urls = [], []
         hosts: frozenset[bytes] = frozenset()
-        address = port = tls = None
+        address = port = tls = path = None
         if server.tcp:
             if server.tls_cert is not None and server.tls_key is not None:
                 tls = server_tls(server.tls_cert, server.tls_key, by_option=server.tls_by_option)
@@ -67,7 +77,7 @@ def listening(server: ServerSettings, locks: Path) -> Iterator[Listening]:
             sockets.append(stack.enter_context(bind_unix(path, locks)))
             stack.callback(remove_unix, path, path.lstat())
             urls.append(f"the Unix socket {path}")
-        yield Listening(tuple(sockets), hosts, port, tuple(urls), tls, address)
+        yield Listening(tuple(sockets), hosts, port, tuple(urls), tls, address, path)
 
 
 def _url(sock: socket.socket, scheme: str) -> str:

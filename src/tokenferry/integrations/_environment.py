@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final, TypeAlias
 
 from tokenferry.credentials import Credential
@@ -10,6 +11,8 @@ from tokenferry.providers import Provider
 from tokenferry.secret import Secret
 
 ANTHROPIC_URL: Final = "https://api.anthropic.com"
+SOCKET_URL: Final = "http://gateway.local"
+"""What programs call a gateway that they reach by its socket alone; there any name will do."""
 _ANTHROPIC_TYPES: Final = ("anthropic", "claude-max", "console", "sandbox")
 _NO_NAME: Final = re.compile(r"[^A-Za-z0-9]+")
 
@@ -37,9 +40,15 @@ def variables_of(provider: Provider, credential: Credential) -> Variables:
     return (variable, ("ANTHROPIC_BASE_URL", provider.base_url))
 
 
-def variables_of_gateway(key: Secret, url: str) -> Variables:
-    """Name the variables that lead a program through the gateway."""
-    return (("ANTHROPIC_AUTH_TOKEN", key), ("ANTHROPIC_BASE_URL", url))
+def variables_of_gateway(key: Secret, url: str | None, socket: Path | None = None) -> Variables:
+    """Name the variables that send a program's requests through the gateway.
+
+    Claude Code uses the socket where there is one; other programs need the URL. TLS is not spoken on the socket.
+    """
+    variables: Variables = (("ANTHROPIC_AUTH_TOKEN", key), ("ANTHROPIC_BASE_URL", url or SOCKET_URL))
+    if socket is None or (url is not None and url.startswith("https:")):
+        return variables
+    return (*variables, ("ANTHROPIC_UNIX_SOCKET", str(socket)))
 
 
 def assignments(variables: Iterable[tuple[str, Secret | str]]) -> list[str]:

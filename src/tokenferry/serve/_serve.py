@@ -31,7 +31,7 @@ from tokenferry.secret import Secret
 from tokenferry.serve._parts import say_nothing
 from tokenferry.serve._worker import LONGEST_GRANT, run_gateway
 from tokenferry.settings import Home
-from tokenferry.state import State, local_key
+from tokenferry.state import GatewayRegistration, State, local_key
 
 _SECRET_BYTES: Final = 32
 
@@ -82,6 +82,8 @@ def serve(
             stack.enter_context(reloading.hangups_heard())
         check_reach(server, config.policy)
         where = stack.enter_context(listening(server, home.locks))
+        registration = GatewayRegistration(home, url=where.url, socket=where.uds)
+        stack.callback(registration.end)
         with State(home.state) as state:
             opened = tuple(remote_lines(server, guests(state.keys.list(), time.time()))) if is_remote(server) else ()
             local_key(home, state)
@@ -113,17 +115,19 @@ def serve(
             adopted=adopted,
         )
         if server.workers == 1:
-            return run(config, started=partial(asyncio.to_thread, announce))
+            return run(config, started=partial(asyncio.to_thread, announce), ending=registration.end)
 
         def work(worker: Place) -> int:
             run(config if reloading is None else reloading.current, started=worker.begin, worker=worker)
             resolved.drain(LONGEST_GRANT)  # a second signal has not waited for it
             return 0
 
+        def end() -> None:
+            registration.end()
+            where.close()
+
         following = None if reloading is None else reloading.for_supervisor(resolved.adopt)
-        return Supervisor(
-            server.workers, work, ready=announce, ending=where.close, tell=tell, following=following
-        ).run()
+        return Supervisor(server.workers, work, ready=announce, ending=end, tell=tell, following=following).run()
 
 
 def _check_keys(home: Home, config: Config) -> None:

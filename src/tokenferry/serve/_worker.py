@@ -48,9 +48,13 @@ def run_gateway(
     secret: Secret,
     reloading: Reloading | None,
     adopted: Callable[[Config], None],
+    ending: Callable[[], None] = lambda: None,
     worker: Place | None = None,
 ) -> signal.Signals | None:
-    """Serve in this process, which is one of several if `worker` says so."""
+    """Serve in this process, which is one of several if `worker` says so.
+
+    `ending` is called before it stops listening.
+    """
     look_at_accounts(broker)
     with (
         State(home.state) as state,
@@ -120,6 +124,7 @@ def run_gateway(
             started=started if reloading is None else begin,
             every_second=metrics.publish,
             every_minute=record_use,
+            ending=ending,
             drain=config.server.drain,
             tell=tell_whose,
             worker=worker,

@@ -4,6 +4,13 @@ from tokenferry.state._client_key import ClientKey
 from tokenferry.state._cooldowns import Cooldown, Cooldowns, Scope, ScopeKind, later
 from tokenferry.state._database import Database
 from tokenferry.state._decisions import KEPT_DECISIONS, Decision, Decisions
+from tokenferry.state._gateways import (
+    GatewayRecord,
+    GatewayRegistration,
+    gateway_records,
+    reachable_url,
+    running_gateway,
+)
 from tokenferry.state._keys import INFERENCE_PREFIX, ClientKeys
 from tokenferry.state._local_key import LOCAL_KEY_NAME, local_key, read_local_key
 from tokenferry.state._logins import Login, Logins
@@ -24,6 +31,8 @@ __all__ = [
     "Database",
     "Decision",
     "Decisions",
+    "GatewayRecord",
+    "GatewayRegistration",
     "Login",
     "Logins",
     "Organizations",
@@ -32,7 +41,10 @@ __all__ = [
     "ScopeKind",
     "State",
     "UsageProbe",
+    "gateway_records",
     "later",
     "local_key",
+    "reachable_url",
     "read_local_key",
+    "running_gateway",
 ]

@@ -1,0 +1,174 @@
+"""Which gateways of a home run: a record of each in the home, held under a flock while its gateway lives.
+
+A port proves nothing: on a shared machine any user can take that of a gateway that has ended.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tokenferry.errors import StorageFailed, TokenferryError, TryLater
+from tokenferry.secret import parse_object
+from tokenferry.settings import Home
+from tokenferry.stores import DISK, make_private_folder, read_private_file, reason_of, refuse_network_file_system
+
+_SUFFIX: Final = ".json"
+_VERSION: Final = 1
+_HERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # nothing is bound here
+
+_registered: "weakref.WeakSet[GatewayRegistration]" = weakref.WeakSet()
+
+
+def reachable_url(host: str, port: int, scheme: str = "http") -> str:
+    """The URL by which this machine reaches what listens on an address, also where that stands for all addresses."""
+    host = _HERE.get(host, host)
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayRecord:
+    """Where a gateway of this home listens, and whether it runs; if not, the record is stale: it was killed."""
+
+    path: Path
+    is_running: bool
+    pid: int | None = None
+    url: str | None = None
+    """Where this machine reaches it by TCP."""
+    socket: Path | None = None
+
+    @property
+    def address(self) -> str:
+        """Its socket as `unix:PATH`, which no other user can take, else its URL."""
+        return f"unix:{self.socket}" if self.socket is not None else self.url or "an unknown address"
+
+    def __str__(self) -> str:
+        return self.address if self.pid is None else f"{self.address} (process {self.pid})"
+
+    def listens_at(self, address: str) -> bool:
+        return address in {self.url, f"unix:{self.socket}"}
+
+
+class GatewayRegistration:
+    """The record of a gateway of this process, until `end`, or until the process dies however it may.
+
+    Children don't hold it: neither forked workers nor programs that are started. Removes the records of gateways that
+    were killed. Raises `UnsafeFile`, `StorageFailed`.
+    """
+
+    def __init__(self, home: Home, *, url: str | None = None, socket: Path | None = None) -> None:
+        import fcntl  # noqa: PLC0415  # POSIX alone has it
+
+        folder = home.gateways
+        make_private_folder(folder)
+        refuse_network_file_system(folder)
+        _remove_stale(folder)
+        self.path = folder / f"{secrets.token_hex(8)}{_SUFFIX}"
+        record = {"version": _VERSION, "pid": os.getpid(), "url": url, "socket": socket and str(socket)}
+        temporary = folder / f".{self.path.name}.tmp.{secrets.token_hex(4)}"
+        self._descriptor: int | None = None
+        try:
+            self._descriptor = DISK.create(temporary)
+            # It is locked before it can be found under its name, so that nobody takes it for stale.
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            DISK.write(self._descriptor, json.dumps(record).encode("ascii") + b"\n")
+            DISK.rename(temporary, self.path)
+        except OSError as fault:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            self.forget()
+            raise StorageFailed(f"the gateway's record {self.path} can't be written: {reason_of(fault)}") from None
+        _registered.add(self)
+
+    def end(self) -> None:
+        """Remove the record; to be called before the gateway gives up its port. Harmless when called again."""
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+            _registered.discard(self)
+            self.forget()
+
+    def forget(self) -> None:
+        """Close the descriptor. In a forked child that leaves the lock to the parent."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+
+def _after_fork() -> None:
+    for registration in list(_registered):
+        registration.forget()
+    _registered.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def gateway_records(home: Home) -> list[GatewayRecord]:
+    """Every gateway of the home on record, running or stale, oldest first. Raises `UnsafeFile`."""
+    found = [(path.lstat().st_mtime_ns, path) for path in _paths(home.gateways)]
+    return [record for _, path in sorted(found) if (record := _read(path)) is not None]
+
+
+def running_gateway(home: Home) -> GatewayRecord:
+    """The gateway of the home that has run for longest. Raises `TryLater` if none runs, `UnsafeFile`."""
+    records = gateway_records(home)
+    for record in records:
+        if record.is_running:
+            return record
+    stale = f" ({records[-1]} was killed)" if records else ""
+    raise TryLater(
+        f"no gateway of this home runs{stale}, so its key is handed out to nothing: another user's program may have "
+        "taken its port; start it with: tokenferry serve"
+    )
+
+
+def _paths(folder: Path) -> Iterator[Path]:
+    for name in DISK.names(folder):
+        if name.endswith(_SUFFIX) and not name.startswith("."):
+            yield folder / name
+
+
+def _read(path: Path) -> GatewayRecord | None:
+    """None if its gateway has ended and removed it meanwhile."""
+    try:
+        raw = read_private_file(path)
+        is_running = _is_locked(path)
+    except FileNotFoundError:
+        return None
+    record: dict[str, Any] = parse_object(raw) or {}
+    pid, url, socket = (record.get(name) for name in ("pid", "url", "socket"))
+    return GatewayRecord(
+        path,
+        is_running and record.get("version") == _VERSION,
+        pid if isinstance(pid, int) else None,
+        url if isinstance(url, str) else None,
+        Path(socket) if isinstance(socket, str) else None,
+    )
+
+
+def _is_locked(path: Path) -> bool:
+    import fcntl  # noqa: PLC0415  # POSIX alone has it
+
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _remove_stale(folder: Path) -> None:
+    for path in _paths(folder):
+        # Names are never used twice, so whatever isn't locked here stays so.
+        with contextlib.suppress(OSError, TokenferryError):
+            if not _is_locked(path):
+                path.unlink()
