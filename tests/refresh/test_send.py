@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from refresh.rig import PATIENCE
+from refresh.rig import PATIENCE, wait_for
+from tokenferry.errors import StorageFailed
 from tokenferry.oauth import MAX_ANSWER, Answer, Lost, NotSent, TokenRequest
 from tokenferry.refresh import send
 from tokenferry.sandbox import Sandbox
@@ -179,3 +180,44 @@ def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
 def test_a_proxy_that_can_not_be_used_means_that_nothing_was_sent(monkeypatch: pytest.MonkeyPatch, proxy: Any) -> None:
     monkeypatch.setenv("HTTPS_PROXY", proxy)
     assert isinstance(send(request("https://auth.invalid/token"), PATIENCE), NotSent)
+
+
+def test_nothing_is_sent_twice_and_no_connection_is_kept(serve: Serve) -> None:
+    """Neither a cut connection nor an inviting keep-alive makes the transport use another one, or this one again."""
+    seen: list[bytes] = []
+
+    def keep_alive(connection: socket.socket) -> None:
+        seen.append(read_request(connection))
+        connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\n{}")
+        seen.append(connection.recv(65_536))
+
+    assert isinstance(send(request(serve(keep_alive)), PATIENCE), Answer)
+    wait_for(lambda: len(seen) == 2)
+    assert seen[1] == b""
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    with listener:
+        outcomes: list[object] = []
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/token"
+        thread = threading.Thread(target=lambda: outcomes.append(send(request(url), PATIENCE)))
+        thread.start()
+        connection, _ = listener.accept()
+        read_request(connection)
+        connection.close()
+        thread.join(PATIENCE)
+        assert isinstance(outcomes[0], Lost)
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+def test_what_is_called_before_the_first_byte_keeps_it_from_leaving(serve: Serve) -> None:
+    seen: list[bytes] = []
+
+    def refuse() -> None:
+        raise StorageFailed("the note can't be written")
+
+    outcome = send(request(serve(lambda connection: seen.append(connection.recv(65_536)))), PATIENCE, refuse)
+    assert outcome == NotSent("the note can't be written")
+    wait_for(lambda: seen)
+    assert seen == [b""]

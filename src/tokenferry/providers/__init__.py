@@ -1,4 +1,5 @@
 from tokenferry.providers._declare import builtin_providers, declare
+from tokenferry.providers._environment_proxy import ProxyExemption, proxy_exemptions, proxy_variable
 from tokenferry.providers._pass_through import indistinct, may_pass_through
 from tokenferry.providers._presets import Preset, presets
 from tokenferry.providers._provider import (
@@ -19,6 +20,7 @@ __all__ = [
     "KeyHeader",
     "Preset",
     "Provider",
+    "ProxyExemption",
     "Setting",
     "SettingKind",
     "Table",
@@ -33,5 +35,7 @@ __all__ = [
     "may_pass_through",
     "pattern_fault",
     "presets",
+    "proxy_exemptions",
+    "proxy_variable",
     "url_fault",
 ]

@@ -1,52 +1,104 @@
 """The one place that talks to authorization servers: a blocking call that says what became of it and never raises."""
 
+import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from tokenferry.errors import TokenferryError
 from tokenferry.oauth import MAX_ANSWER, Answer, Lost, NotSent, TokenRequest, Transmission
-from tokenferry.providers import is_loopback
+from tokenferry.providers import is_loopback, proxy_exemptions, proxy_variable
+from tokenferry.secret import Fields
 
 if TYPE_CHECKING:
     import httpx2
 
 _CONNECT_TIMEOUT: Final = 10.0
+_PORTS: Final = {"https": 443, "http": 80}
+_FIRST_BYTE: Final = frozenset({"http11.send_request_headers.started", "http2.send_request_headers.started"})
 
 
-def send(request: TokenRequest, timeout: float, *, monotonic: Callable[[], float] = time.monotonic) -> Transmission:
-    """Send it within `timeout` seconds. Redirects are not followed: a 307 would send the body again.
+def send(
+    request: TokenRequest,
+    timeout: float,
+    sending: Callable[[], None] = lambda: None,
+    *,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Transmission:
+    """Send it once, within `timeout` seconds. Redirects are not followed: a 307 would send the body again.
 
-    A new connection each time: on a kept one the peer's silent close looks like a lost answer.
+    `sending` is called right before the first byte of the request leaves; if it raises, none does. Whatever fails
+    before that point is `NotSent`, and whatever fails after it is `Lost`: a proxy's CONNECT carries nothing of the
+    request. Nothing is sent again, and no connection is kept: on a kept one the peer's silent close looks like a lost
+    answer.
     """
-    import httpx2  # noqa: PLC0415  # 80 ms that only a refresh should cost
+    is_sent = False
 
-    host = urlsplit(request.url).hostname
+    def trace(event: str, info: dict[str, Any]) -> None:
+        nonlocal is_sent
+        if event in _FIRST_BYTE and info["request"].method != b"CONNECT" and not is_sent:
+            sending()
+            is_sent = True
+
+    host, variable = "the server", None
     deadline = monotonic() + timeout
-    limits = httpx2.Timeout(timeout, connect=min(timeout, _CONNECT_TIMEOUT))
     try:
-        # A proxy from the environment is for the world outside, never for this machine.
-        client = httpx2.Client(trust_env=not is_loopback(host), timeout=limits, follow_redirects=False)
-    except (OSError, ValueError) as fault:
-        return NotSent(f"the HTTP client can't be set up ({type(fault).__name__}); check the proxy and TLS variables")
-    with client:
-        try:
-            return _exchange(client, request, deadline, monotonic)
-        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol) as fault:
-            return NotSent(f"{host} could not be reached ({_reason(fault)})")
-        except httpx2.TimeoutException:
+        import httpx2  # noqa: PLC0415  # 80 ms that only a refresh should cost
+
+        host = urlsplit(request.url).hostname or host
+        variable = _proxy_variable(request.url)
+        with _client(request.url, variable, timeout) as client:
+            return _exchange(client, request, trace, deadline, monotonic)
+    except Exception as fault:  # noqa: BLE001  # what it means depends on how far the request came, not on its kind
+        if not is_sent:
+            return NotSent(_unsent(host, variable, fault))
+        if isinstance(fault, httpx2.TimeoutException):
             return Lost(f"{host} did not answer within {timeout:g} seconds")
-        except (httpx2.HTTPError, httpx2.InvalidURL) as fault:
-            return Lost(f"the connection to {host} broke ({_reason(fault)})")
-        except TimeoutError:
+        if isinstance(fault, TimeoutError):
             return Lost(f"{host} did not finish its answer within {timeout:g} seconds")
+        return Lost(f"the connection to {host} broke ({_reason(fault)})")
+
+
+def _proxy_variable(url: str) -> str | None:
+    """The variable with the proxy for this very URL; the others aren't read. This machine is reached without one."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0)
+    environ = Fields(os.environ)  # whose repr shows no password
+    if is_loopback(host) or any(exemption.covers(host, port) for exemption in proxy_exemptions(environ)):
+        return None
+    return proxy_variable(parts.scheme, environ)
+
+
+def _client(url: str, variable: str | None, timeout: float) -> "httpx2.Client":
+    import httpx2  # noqa: PLC0415  # see `send`
+
+    proxy = None
+    if variable is not None:
+        text = os.environ[variable].strip()
+        proxy = httpx2.Proxy(text if "://" in text else f"http://{text}")
+        del text  # a traceback shows the locals of this frame, and a proxy's URL may hold a password
+    transport = httpx2.HTTPTransport(
+        proxy=proxy,
+        trust_env=not is_loopback(urlsplit(url).hostname),
+        limits=httpx2.Limits(max_keepalive_connections=0),
+        retries=0,
+    )
+    limits = httpx2.Timeout(timeout, connect=min(timeout, _CONNECT_TIMEOUT))
+    return httpx2.Client(transport=transport, trust_env=False, timeout=limits, follow_redirects=False)
 
 
 def _exchange(
-    client: "httpx2.Client", request: TokenRequest, deadline: float, monotonic: Callable[[], float]
+    client: "httpx2.Client",
+    request: TokenRequest,
+    trace: Callable[[str, dict[str, Any]], None],
+    deadline: float,
+    monotonic: Callable[[], float],
 ) -> Transmission:
     body = bytearray()
-    with client.stream(request.method, request.url, content=request.body, headers=list(request.headers)) as response:
+    with client.stream(
+        request.method, request.url, content=request.body, headers=list(request.headers), extensions={"trace": trace}
+    ) as response:
         for chunk in response.iter_bytes():
             body += chunk
             if len(body) > MAX_ANSWER:
@@ -56,6 +108,17 @@ def _exchange(
                 raise TimeoutError
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Answer(response.status_code, headers, bytes(body))
+
+
+def _unsent(host: str, variable: str | None, fault: Exception) -> str:
+    """Why the request never left, and where to look."""
+    if isinstance(fault, TokenferryError):
+        return str(fault)
+    reason = f"{host} could not be reached ({_reason(fault)})"
+    if variable is None:
+        return reason
+    hint = ", which names a SOCKS proxy; use an http:// one" if isinstance(fault, ImportError) else ""
+    return f"{reason} through the proxy of {variable}{hint}"
 
 
 def _reason(fault: BaseException) -> str:

@@ -1,21 +1,19 @@
 import os
-import re
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import NamedTuple, Self
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Self
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from tokenferry.errors import ConfigError
 from tokenferry.gateway.upstream._origin import HOST_NAME, Origin
-from tokenferry.providers import is_loopback
+from tokenferry.providers import ProxyExemption, is_loopback, proxy_exemptions, proxy_variable
 from tokenferry.secret import Fields, Secret
 
 __all__ = ["Proxies", "Proxy", "parse_proxy"]
 
 _PORTS = {"https": 443, "http": 80}
-_PORTED = re.compile(r"(?:\[(?P<six>[^\]]*)\]|(?P<host>[^:]*))(?::(?P<port>[0-9]{1,5}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +52,6 @@ def parse_proxy(text: str) -> Proxy | str:
     return Proxy(host, port or _PORTS[url.scheme], url.scheme == "https", authorization)
 
 
-class _Exemption(NamedTuple):
-    """One entry of NO_PROXY: all hosts, a network, an address, or a name and all names below it."""
-
-    place: IPv4Network | IPv6Network | IPv4Address | IPv6Address | str
-    port: int | None
-
-    def covers(self, host: str, port: int) -> bool:
-        if self.port not in (None, port):
-            return False
-        address = _address(host)
-        match self.place:
-            case IPv4Network() | IPv6Network() as network:
-                return address is not None and address in network
-            case str() as name:
-                return name in ("*", host) or host.endswith(f".{name}")
-            case place:
-                return address == place
-
-
 @dataclass(frozen=True, slots=True)
 class Proxies:
     """The proxy for upstreams, if there is one, and which of them are reached without it."""
@@ -80,18 +59,16 @@ class Proxies:
     variable: str = ""
     proxy: Proxy | str | None = None
     """In place of a malformed one: what is wrong with it."""
-    exempt: tuple[_Exemption, ...] = ()
+    exempt: tuple[ProxyExemption, ...] = ()
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Self:
         """HTTPS_PROXY, else ALL_PROXY; NO_PROXY. In lower case they win, as they do everywhere."""
         environ = Fields(os.environ if environ is None else environ)  # whose repr shows no password
-        exempt = tuple(_exemptions(environ.get("no_proxy", environ.get("NO_PROXY", ""))))
-        for name in ("HTTPS_PROXY", "ALL_PROXY"):
-            variable = name.lower() if name.lower() in environ else name
-            if environ.get(variable, "").strip():
-                return cls(variable, parse_proxy(environ[variable].strip()), exempt)
-        return cls()
+        variable = proxy_variable("https", environ)
+        if variable is None:
+            return cls()
+        return cls(variable, parse_proxy(environ[variable].strip()), tuple(proxy_exemptions(environ)))
 
     def of(self, origin: Origin) -> Proxy | None:
         """Raise `ConfigError` if the origin would need a proxy whose URL is malformed; the URL isn't quoted."""
@@ -106,32 +83,8 @@ class Proxies:
         return self.proxy
 
 
-def _exemptions(text: str) -> list[_Exemption]:
-    """Read NO_PROXY. What can't be read exempts nothing."""
-    found: list[_Exemption] = []
-    for entry in re.split(r"[,\s]+", text.lower()):
-        if network := _network(entry):
-            found.append(_Exemption(network, None))
-        elif address := _address(entry):
-            found.append(_Exemption(address, None))
-        elif parts := _PORTED.fullmatch(entry):
-            port = int(parts["port"]) if parts["port"] else None
-            host = parts["six"] or parts["host"] or ""
-            name = host if host == "*" else host.removeprefix("*").removeprefix(".").rstrip(".")
-            if name:
-                found.append(_Exemption(_address(name) or name, port))
-    return found
-
-
 def _address(text: str) -> IPv4Address | IPv6Address | None:
     try:
         return ip_address(text)
-    except ValueError:
-        return None
-
-
-def _network(text: str) -> IPv4Network | IPv6Network | None:
-    try:
-        return ip_network(text, strict=False) if "/" in text else None
     except ValueError:
         return None
