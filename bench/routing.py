@@ -47,7 +47,7 @@ def facts_of(text: bytes) -> BodyFacts:
 
 def through(router: Router, text: bytes) -> list[bytes | memoryview]:
     facts = facts_of(text)
-    route = router.route(facts, defaults=lambda: ("up",), size=len(text))
+    route = router.route(facts, size=len(text))
     assert isinstance(route, Route)
     return rewrite(facts, route.hops[0].model, without_tag=route.without_tag)
 

@@ -23,7 +23,7 @@ def loaded(write: Write, name: str) -> Config:
 def routed(config: Config, **body: Any) -> Route | NoRoute:
     facts = scan([json.dumps(body).encode()])
     assert isinstance(facts, BodyFacts)
-    return Router(config.router, config.models, config.providers).route(facts, defaults=lambda: ["somebody"])
+    return Router(config.router, config.models, config.providers).route(facts)
 
 
 def went(config: Config, **body: Any) -> tuple[str, str | None, list[str]]:
@@ -119,4 +119,4 @@ def test_a_file_as_it_writes_it_routes_nothing_yet(write: Write) -> None:
     assert notes(config) == [
         "router.default is still placeholder-model, as claude-code-mux wrote it, and counts as left out"
     ]
-    assert went(config, model="claude-x") == ("default", "claude-x", ["somebody: None"])
+    assert went(config, model="claude-x") == ("default", "claude-x", [])

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import httptools
 
+from tokenferry.accounts import Listing
 from tokenferry.credentials import ApiKey, Credential, OAuthToken
 from tokenferry.errors import TokenferryError
 from tokenferry.gateway import (
@@ -147,15 +148,15 @@ class Source:
         self.invalidated: list[tuple[str, Secret]] = []
         self.is_warm = True
         """Whether credentials are at hand; faults never are."""
-        self._listed: tuple[Account, ...] = ()
+        self._listing = Listing((), {})
 
     def accounts(self) -> list[Account]:
         return list(self.known)
 
-    def listed(self) -> tuple[Account, ...]:
-        if self._listed != tuple(self.known):
-            self._listed = tuple(self.known)
-        return self._listed
+    def listing(self) -> Listing:
+        if self._listing.accounts != tuple(self.known):
+            self._listing = Listing(tuple(self.known), {})
+        return self._listing
 
     def fresh(self, name: str) -> Credential | None:
         results = self.results[name]

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenferry.gateway._access_log import AccessLog, Line, told, told_path
+from tokenferry.gateway._access_log import AccessLog, Line
 from tokenferry.gateway._record import Record
 from tokenferry.gateway._usage import Usage
+from tokenferry.routing import loggable, loggable_path
 
 
 def record(**fields: object) -> Record:
@@ -83,8 +84,8 @@ def test_a_provider_with_an_odd_name_is_quoted() -> None:
 
 @given(st.binary())
 def test_whatever_a_client_sends_a_line_is_one_line_of_plain_words(value: bytes) -> None:
-    words = told(value)
-    line = str(Line(record(path=told_path(value), session=words, model=words)))
+    words = loggable(value)
+    line = str(Line(record(path=loggable_path(value), session=words, model=words)))
     assert line.isprintable()
     assert line.isascii()
     assert line.count("session=") <= 1 + value.count(b"session=")
@@ -98,17 +99,17 @@ def test_whatever_a_client_sends_a_line_is_one_line_of_plain_words(value: bytes)
     ],
 )  # fmt: skip
 def test_odd_words_and_what_looks_like_a_token_are_not_told(value: bytes) -> None:
-    assert told(value) is None
+    assert loggable(value) is None
 
 
 @pytest.mark.parametrize("value", [b"0f7c1d2e-8b7a-4c1d-9f00-1234567890ab", b"agent_a.1:2", b"claude-opus-4-5"])
 def test_plain_words_are(value: bytes) -> None:
-    assert told(value) == value.decode()
+    assert loggable(value) == value.decode()
 
 
 def test_a_path_is_told_in_part_and_without_tokens() -> None:
-    assert told_path(b"/v1/sk-ant-api03-hush/x") == "/v1/[redacted]/x"
-    assert len(told_path(b"/" + b"x" * 5000)) == 128
+    assert loggable_path(b"/v1/sk-ant-api03-hush/x") == "/v1/[redacted]/x"
+    assert len(loggable_path(b"/" + b"x" * 5000)) == 128
 
 
 def test_lines_are_written_in_order_on_another_thread(lines: Lines) -> None:

@@ -267,7 +267,8 @@ from tokenferry.settings import GatewaySettings
 signal.signal(signal.SIGUSR1, signal.SIG_DFL)
 sock, keys = bind("127.0.0.1", 0), OneOffKey()
 lifeline, _ = os.pipe()
-relay = Relay(source=SimpleNamespace(providers={}), settings=GatewaySettings(), keys=keys, upstreams=Upstreams())
+source = SimpleNamespace(providers={}, listing=None)
+relay = Relay(source=source, settings=GatewaySettings(), keys=keys, upstreams=Upstreams())
 async def started():
     os.kill(os.getpid(), signal.SIGTERM)
 place = Place(1, lifeline, 1)

@@ -2,9 +2,9 @@ import pytest
 
 from gateway.rig import Gate, Origin
 from tokenferry.gateway._answers import Refusal
-from tokenferry.gateway._own_credential import goes_to, own_credential, presented
+from tokenferry.gateway._own_credential import own_credential, presented_own
 from tokenferry.gateway._request_head import RequestHead
-from tokenferry.providers import Provider, builtin_providers
+from tokenferry.providers import Provider, builtin_providers, may_pass_through
 
 KEY = (b"x-tokenferry-key", b"tfk_key")
 OAUTH, API = b"sk-ant-oat01-own", b"sk-ant-api03-own"
@@ -12,10 +12,10 @@ OAUTH, API = b"sk-ant-oat01-own", b"sk-ant-api03-own"
 
 def lines(*headers: tuple[bytes, bytes]) -> tuple[bytes, ...]:
     head = RequestHead([KEY, *headers])
-    secret = own_credential(head)
-    assert secret is not None
-    assert "own" not in repr(presented(head, secret))
-    return presented(head, secret).lines
+    presented = presented_own(head)
+    assert presented is not None
+    assert "own" not in repr(presented)
+    return presented.lines
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,8 @@ def test_it_goes_up_as_the_one_credential(headers: list[tuple[bytes, bytes]], li
     "headers", [[], [(b"x-api-key", b"tfk_a")], [(b"authorization", b"Basic abc")], [(b"authorization", b"Bearer")]]
 )
 def test_without_one_there_is_none(headers: list[tuple[bytes, bytes]]) -> None:
-    assert own_credential(RequestHead([KEY, *headers])) is None
+    head = RequestHead([KEY, *headers])
+    assert (own_credential(head), presented_own(head)) == (None, None)
 
 
 def test_what_is_beside_no_key_of_its_own_is_the_client_key() -> None:
@@ -64,9 +65,9 @@ def test_it_goes_to_its_vendor_alone() -> None:
     secret = own_credential(RequestHead([KEY, (b"x-api-key", API)]))
     assert secret is not None
     anthropic = builtin_providers()["anthropic"]
-    assert not goes_to(anthropic, secret)
+    assert not may_pass_through(anthropic, secret.reveal())
     other = Provider("other", "other", "https://llm.example", passthrough=True)
-    assert not goes_to(other, secret)
+    assert not may_pass_through(other, secret.reveal())
 
 
 @pytest.mark.anyio

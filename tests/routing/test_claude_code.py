@@ -20,7 +20,7 @@ SETTINGS = RouterSettings(default="main", background="small", think="deep", webs
 def routed(body: bytes, settings: RouterSettings = SETTINGS) -> tuple[BodyFacts, Route]:
     facts = scan([body])
     assert isinstance(facts, BodyFacts)
-    route = Router(settings, MODELS, PROVIDERS).route(facts, defaults=list)
+    route = Router(settings, MODELS, PROVIDERS).route(facts)
     assert isinstance(route, Route)
     return facts, route
 

@@ -51,24 +51,24 @@ def route(
     size: int = 0,
 ) -> Route:
     router = Router(settings, models, PROVIDERS)
-    found = router.route(facts, defaults=lambda: ("one", "two"), headers=headers, key=key, size=size)
+    found = router.route(facts, headers=headers, key=key, size=size)
     assert isinstance(found, Route), found
     return found
 
 
 def refused(settings: RouterSettings, facts: BodyFacts, models: Sequence[ModelSettings] = ()) -> NoRoute:
-    found = Router(settings, models, PROVIDERS).route(facts, defaults=lambda: ("one",))
+    found = Router(settings, models, PROVIDERS).route(facts)
     assert isinstance(found, NoRoute), found
     return found
 
 
-def test_without_routing_the_body_stays_as_it_is_and_every_provider_is_a_hop() -> None:
+def test_without_routing_the_model_goes_to_the_default_providers_under_its_own_name() -> None:
     router = Router()
     assert not router.is_configured
     for facts in (facts_of("x", **EVERYTHING), facts_of(None)):
-        found = router.route(facts, defaults=lambda: ("one", "two"))
+        found = router.route(facts)
         assert isinstance(found, Route)
-        assert (found.rule, found.model, found.hops) == ("default", facts.model, (Hop("one", None), Hop("two", None)))
+        assert (found.rule, found.model, found.hops) == ("default", facts.model, ())
         assert not found.without_tag
 
 
@@ -87,7 +87,7 @@ ALL = RouterSettings(default="d", background="b", think="t", websearch="w")
 def test_built_in_rules_go_in_their_order(left_out: tuple[str, ...], rule: str, target: str) -> None:
     found = route(ALL, facts_of(**{key: value for key, value in EVERYTHING.items() if key not in left_out}))
     assert (found.rule, found.model, found.requested) == (rule, target, "claude-haiku-4")
-    assert found.hops == (Hop("one", target), Hop("two", target))
+    assert (found.model, found.hops) == (target, ())
 
 
 def test_a_rule_without_a_target_is_left_out() -> None:
@@ -143,7 +143,7 @@ def test_hops_that_are_not_served_are_left_out_and_told_where_none_is_left() -> 
 
 def test_an_unmapped_model_goes_to_the_default_providers_or_is_refused() -> None:
     found = route(RouterSettings(), facts_of("x"), MODELS)
-    assert (found.is_mapped, found.hops) == (False, (Hop("one", "x"), Hop("two", "x")))
+    assert (found.is_mapped, found.model) == (False, "x")
     told = refused(RouterSettings(unmapped="refuse"), facts_of("x"), MODELS)
     assert (told.status, told.cause) == (400, "unmapped_model")
     assert "'x'; it has glm, dead, mixed: name one" in told.message

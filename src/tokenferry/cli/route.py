@@ -1,6 +1,7 @@
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -13,10 +14,20 @@ from tokenferry.cli._home import find, open_broker
 from tokenferry.cli._output import moment, say, say_json, say_lines
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.config import Config
-from tokenferry.errors import ConfigError, UnknownName, UsageError
-from tokenferry.pool import Choice, Hop, Pool, Want, affinity_key, roster_of
-from tokenferry.routing import BodyFacts, Malformed, NoRoute, Route, Router, scan
+from tokenferry.errors import UnknownName, UsageError
+from tokenferry.pool import Choice, Hop, PassedOver, Pool, Want, affinity_key, roster_of
+from tokenferry.routing import (
+    BodyFacts,
+    Malformed,
+    NoRoute,
+    RoutePlan,
+    Router,
+    RouteRequest,
+    RouteResolver,
+    scan,
+)
 from tokenferry.state import ClientKey, State
+from tokenferry.stores import Account
 
 app = new_app()
 
@@ -69,22 +80,30 @@ def route(
     facts = _facts(model, body)
     with State(home.state) as state:
         client = _client(state, key)
-        found = Router(config.router, config.models, config.providers).route(
-            facts,
-            defaults=lambda: _defaults(config, broker),
-            headers=_headers(header or []),
-            key=client.name,
-            size=len(facts.body),
-        )
-        if isinstance(found, NoRoute):
-            _tell_refusal(found, as_json=as_json)
+        plan = plan_of(config, broker, facts, headers=_headers(header or []), client=client)
+        if isinstance(plan, NoRoute):
+            _tell_refusal(plan, as_json=as_json)
             return 1
-        choices = _choices(state, config, broker, found, client=client, session=session or "")
+        choices = _choices(state, config, broker, plan, client=client, session=session or "")
     if as_json:
-        say_json([_to_json(found, hop, choice) for hop, choice in choices])
+        say_json([_to_json(plan, facts, hop, choice) for hop, choice in choices])
     else:
-        say_lines(f"{heading:<10}{text}" for heading, text in _lines(found, choices))
+        say_lines(f"{heading:<10}{text}" for heading, text in _lines(plan, choices))
     return 0
+
+
+def plan_of(
+    config: Config,
+    broker: Broker,
+    facts: BodyFacts,
+    *,
+    headers: Sequence[tuple[bytes, bytes]] = (),
+    client: ClientKey,
+) -> RoutePlan | NoRoute:
+    """What the gateway would resolve such a request to."""
+    router = Router(config.router, config.models, broker.providers)
+    resolver = RouteResolver(config.gateway, broker.providers, router, broker.book.listing)
+    return resolver.resolve(RouteRequest(facts, headers), client)
 
 
 def _client(state: State, name: str | None) -> ClientKey:
@@ -137,18 +156,13 @@ def _tell_refusal(found: NoRoute, *, as_json: bool) -> None:
 
 
 def _choices(
-    state: State, config: Config, broker: Broker, route: Route, *, client: ClientKey, session: str
+    state: State, config: Config, broker: Broker, plan: RoutePlan, *, client: ClientKey, session: str
 ) -> list[tuple[Hop, Choice]]:
     pool = Pool(config.pool)
-    present = broker.book.listing().accounts
-    found = [(roster_of(broker.providers[one.provider], present), one.model or route.model or "") for one in route.hops]
-    hops = [Hop(roster, model) for roster, model in found if roster.members]
+    hops = plan.targets
     pool.records.adopt(state.cooldowns.list(), state.organizations.all(), 0)
     served = state.decisions.last_account_of(session) if session else None
-    rights = client.rights
-    accounts = {one.name: one.provider for hop in hops for one in hop.roster.members}
-    allowed = frozenset(name for name, provider in accounts.items() if rights.allows_account(name, provider))
-    want = Want(affinity_key(client.id, session=session), allowed, rights.pin or config.gateway.account)
+    want = Want(affinity_key(client.id, session=session), None, plan.pinned)
     for row in rows(broker):
         if row.state in _UNUSABLE or row.note.startswith("for Claude Code alone"):
             for hop in hops:
@@ -156,28 +170,23 @@ def _choices(
                     pool.rest(hop.roster.by_name[row.name], row.note or row.text, None)
     if served is not None:
         pool.remember(hops, want, served)
-    return [(hop, pool.select(hop, want)) for hop in pool.order(hops)]
-
-
-def _defaults(config: Config, broker: Broker) -> list[str]:
-    """The providers that serve what no `[[models]]` maps, in their order."""
     accounts = broker.book.listing().accounts
-    names = config.gateway.providers or tuple(broker.providers)
-    rosters = [roster_of(broker.providers[name], accounts) for name in names if broker.providers[name].is_served]
-    found = [one for one in rosters if one.members]
-    if config.gateway.account is not None:
-        return [one.provider for one in found if config.gateway.account in one.by_name]
-    if len(found) > 1 and not config.gateway.providers:
-        raise ConfigError(
-            f"several providers have accounts ({', '.join(one.provider for one in found)}); say in which order they "
-            "serve: set providers = [...] under [gateway] in config.toml"
-        )
-    return [one.provider for one in found]
+    return [(hop, _with_denied(pool.select(hop, want), hop, broker, accounts)) for hop in pool.order(hops)]
 
 
-def _lines(route: Route, choices: Sequence[tuple[Hop, Choice]]) -> Iterator[tuple[str, str]]:
-    turned = "" if route.model == route.requested else f", so {route.requested} goes to {route.model}"
-    yield "rule", f"{route.rule}: {route.reason}{turned}"
+def _with_denied(choice: Choice, hop: Hop, broker: Broker, accounts: Sequence[Account]) -> Choice:
+    """The same with the provider's accounts that the client key may not use, of which a plan says nothing."""
+    everybody = roster_of(broker.providers[hop.roster.provider], accounts).members
+    denied = [
+        PassedOver(one.name, "its client key may not use it", is_allowed=False)
+        for one in everybody
+        if one.name not in hop.roster.by_name
+    ]
+    return replace(choice, passed_over=(*choice.passed_over, *denied))
+
+
+def _lines(plan: RoutePlan, choices: Sequence[tuple[Hop, Choice]]) -> Iterator[tuple[str, str]]:
+    yield "rule", plan.rule
     if not choices:
         yield "nobody", "there is no account that may serve"
     has_served = False
@@ -195,11 +204,12 @@ def _lines(route: Route, choices: Sequence[tuple[Hop, Choice]]) -> Iterator[tupl
         yield "nobody", f"the client would be told so, with 429 (it is {moment(int(time.time()))})"
 
 
-def _to_json(route: Route, hop: Hop, choice: Choice) -> dict[str, Any]:
+def _to_json(plan: RoutePlan, facts: BodyFacts, hop: Hop, choice: Choice) -> dict[str, Any]:
+    route = plan.route
     return {
-        "rule": route.rule,
-        "reason": route.reason,
-        "requested": route.requested,
+        "rule": "default" if route is None else route.rule,
+        "reason": plan.rule if route is None else route.reason,
+        "requested": facts.model,
         "provider": hop.roster.provider,
         "model": hop.model or None,
         "account": None if choice.member is None else choice.member.name,

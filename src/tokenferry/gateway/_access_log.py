@@ -18,7 +18,6 @@ _own_logger = logging.getLogger(__name__)
 _LIMIT: Final = 10_000
 _INTERVAL: Final = 0.25
 _MOST_LINES: Final = 1000
-_LONGEST: Final = 128
 _BARE: Final = re.compile(r"[A-Za-z0-9._:@/+-]+")
 _OUTCOME: Final = ("method", "path", "status", "upstream_status")
 _WHOM: Final = ("client", "account", "provider", "model", "upstream_model", "error")
@@ -28,26 +27,6 @@ _NAMES: Final = (
     *("time", "id", *_OUTCOME, *_WHOM),
     *("first_byte_ms", "ms", "bytes_in", "bytes_out", "attempts", *_TOKENS, *_SESSION),
 )
-_TOKEN: Final = re.compile(r"(sk-|tf[ka]_|eyJ)[A-Za-z0-9._-]*")
-
-
-@lru_cache(maxsize=4096)
-def told(value: bytes | str) -> str | None:
-    """A client's own word as it may be logged: of harmless letters, not long, and nothing that looks like a token."""
-    text = value if isinstance(value, str) else value.decode("latin-1")
-    return text if len(text) <= _LONGEST and _BARE.fullmatch(text) and not _TOKEN.search(text) else None
-
-
-@lru_cache(maxsize=4096)
-def told_name(value: str) -> str | None:
-    """A name as it may be logged that configuration gave, or a client by way of it: printable, and no token."""
-    return value if len(value) <= _LONGEST and value.isprintable() and not _TOKEN.search(value) else None
-
-
-@lru_cache(maxsize=256)
-def told_path(path: bytes) -> str:
-    """A path as it may be logged: its beginning, without what looks like a token."""
-    return _TOKEN.sub("[redacted]", path[:_LONGEST].decode("latin-1"))
 
 
 class Line:

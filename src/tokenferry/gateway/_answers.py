@@ -15,6 +15,7 @@ from tokenferry.errors import (
     UnsafeFile,
 )
 from tokenferry.gateway.upstream import AnswerTimeout, BadRequest, UpstreamClosed, UpstreamError
+from tokenferry.routing import NoRoute
 
 REQUEST_ID: Final = b"x-tokenferry-request-id"
 ERROR_MARK: Final = b"x-tokenferry-error"
@@ -69,6 +70,11 @@ class Refusal(Exception):  # noqa: N818  # what is answered, not what went wrong
         if self.retry_after is not None:
             headers.append((b"retry-after", b"%d" % self.retry_after))
         return headers
+
+
+def refusal_to_route(found: NoRoute) -> Refusal:
+    """Give the answer to a request that may go nowhere."""
+    return Refusal(found.status, found.kind, found.message, cause=found.cause)
 
 
 def envelope(kind: str, message: str, request_id: str) -> bytes:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from tokenferry.gateway._access_log import AccessLog, told_path
+from tokenferry.gateway._access_log import AccessLog
 from tokenferry.gateway._answering import Answering
 from tokenferry.gateway._answers import Refusal
 from tokenferry.gateway._control import Control, ControlPlane, is_control, refusal_answer
@@ -21,6 +21,7 @@ from tokenferry.gateway._request import BODY_LIMIT, Budget, ClientGone, Receive,
 from tokenferry.gateway._request_id import new_request_id
 from tokenferry.gateway._routes import CONSTANTS, Route, relayed, route
 from tokenferry.gateway._turn import Head
+from tokenferry.routing import loggable_path
 
 logger = logging.getLogger("tokenferry.gateway")
 
@@ -89,7 +90,7 @@ class Gateway:
         found = relayed(head.method, head.path)
         if found is None:
             return None
-        record = Record(new_request_id(), head.method, told_path(head.path), self._now())
+        record = Record(new_request_id(), head.method, loggable_path(head.path), self._now())
         if found is Route.MODELS:
             return ListingExchange(self, head, answering, record, self.relay.model_list)
         return Exchange(self, head, answering, record, is_inference=found is Route.INFERENCE)
@@ -97,7 +98,7 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        record = Record(scope[REQUEST], scope["method"], told_path(scope["raw_path"]), self._now())
+        record = Record(scope[REQUEST], scope["method"], loggable_path(scope["raw_path"]), self._now())
         out = Out(send, record, self.clock)
         self.in_flight += 1
         try:

@@ -1,11 +1,11 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Protocol
 
 from tokenferry.credentials import Credential
 from tokenferry.providers import Provider
+from tokenferry.routing import Accounts
 from tokenferry.secret import Secret
 from tokenferry.state import ClientKey
-from tokenferry.stores import Account
 
 
 class CredentialSource(Protocol):
@@ -14,7 +14,7 @@ class CredentialSource(Protocol):
     @property
     def providers(self) -> Mapping[str, Provider]: ...
 
-    def listed(self) -> Sequence[Account]:
+    def listing(self) -> Accounts:
         """The accounts in order: the same object as long as nothing changed, and no I/O then."""
         ...
 

@@ -7,9 +7,9 @@ from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 from tokenferry.errors import TokenferryError
-from tokenferry.gateway._access_log import told_name
 from tokenferry.gateway._background import Background
 from tokenferry.gateway._record import Record
+from tokenferry.routing import loggable_name
 from tokenferry.state import Decision
 
 logger = logging.getLogger(__name__)
@@ -111,6 +111,6 @@ def _harmless(story: dict[str, Any]) -> dict[str, Any]:
     """A story without what a client may have written in place of a model's name."""
     for part in ("hops", "steps"):
         for one in story.get(part, ()):
-            if (model := one.get("model")) is not None and told_name(model) is None:
+            if (model := one.get("model")) is not None and loggable_name(model) is None:
                 one["model"] = None
     return story

@@ -7,7 +7,6 @@ from typing import Final, Protocol
 
 from tokenferry.credentials import Credential
 from tokenferry.errors import TokenferryError, TryLater
-from tokenferry.gateway._access_log import told_name
 from tokenferry.gateway._answers import Refusal, combined
 from tokenferry.gateway._gate import GATE_SECONDS, Gate
 from tokenferry.gateway._headers import Down
@@ -17,6 +16,7 @@ from tokenferry.gateway._request import Request
 from tokenferry.gateway.upstream import Exchange as Call
 from tokenferry.gateway.upstream import Head, UpstreamClosed, UpstreamError
 from tokenferry.pool import Give, Journey, Queue, Try
+from tokenferry.routing import loggable_name
 
 logger = logging.getLogger("tokenferry.gateway")
 
@@ -261,7 +261,7 @@ class Errand:
         record.attempts += 1
         record.upstream_status = None
         self._journey.fingerprint = credential.secret.fingerprint
-        record.upstream_model = None if step.hop.model == record.requested else told_name(step.hop.model)
+        record.upstream_model = None if step.hop.model == record.requested else loggable_name(step.hop.model)
         self._call = self._relay.send(self._request, step.hop, name, credential, self)
         if self._is_paused:
             self._call.pause()

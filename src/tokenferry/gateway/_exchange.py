@@ -5,12 +5,12 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from tokenferry.errors import TokenferryError
-from tokenferry.gateway._access_log import told
 from tokenferry.gateway._answering import Answering
 from tokenferry.gateway._answers import REQUEST_ID, Refusal, refusal_of
 from tokenferry.gateway._errand import Errand
 from tokenferry.gateway._guard import Guard
 from tokenferry.gateway._headers import Down, lines_of
+from tokenferry.gateway._own_credential import presented_own
 from tokenferry.gateway._pass_on import EventPassage, Passage, passage
 from tokenferry.gateway._reading import facts_of
 from tokenferry.gateway._record import Decision, Record
@@ -19,6 +19,7 @@ from tokenferry.gateway._request import Body, Budget, Request, too_large
 from tokenferry.gateway._turn import Head
 from tokenferry.gateway.upstream import Head as AnswerHead
 from tokenferry.gateway.upstream import UpstreamError
+from tokenferry.routing import loggable
 from tokenferry.state import ClientKey
 
 logger = logging.getLogger("tokenferry.gateway")
@@ -163,9 +164,9 @@ class Exchange:
         self._key = desk.guard.admit(read, head.address, has_body=head.method == "POST")
         record.client = self._key.name
         if read.session is not None:
-            record.session = told(read.session)
-            record.agent = None if read.agent is None else told(read.agent)
-            record.parent_agent = None if read.parent_agent is None else told(read.parent_agent)
+            record.session = loggable(read.session)
+            record.agent = None if read.agent is None else loggable(read.agent)
+            record.parent_agent = None if read.parent_agent is None else loggable(read.parent_agent)
         # The parser has made sure that it is a number, and the only one.
         if read.length is not None and int(read.length) > desk.body_limit:
             raise too_large(desk.body_limit)
@@ -181,7 +182,7 @@ class Exchange:
             facts = facts_of(body)
             request.wants_stream = facts.stream
             record.requested = facts.model or ""
-            record.model = None if facts.model is None else told(facts.model)
+            record.model = None if facts.model is None else loggable(facts.model)
         record.decision = Decision()
         self._set_out()
 
@@ -191,11 +192,14 @@ class Exchange:
         request, key = self._request, self._key
         assert request is not None
         assert key is not None
-        way = relay.way(self._body.facts, head.read, head.headers, key)
-        record.decision.rule = way.rule
-        request.without_tag, request.own = way.without_tag, way.own
+        plan = relay.resolve(self._body.facts, head.read, head.headers, key)
+        record.decision.rule = plan.rule
+        request.without_tag = plan.without_tag
+        request.own = presented_own(head.read) if plan.is_own else None
         is_message = head.path == _MESSAGES
-        journey = record.decision.journey = relay.journey(way, head.read, head.headers, key=key, is_side=not is_message)
+        journey = record.decision.journey = relay.journey(
+            plan, head.read, head.headers, key=key, is_side=not is_message
+        )
         errand = self._errand = Errand(self, relay, request, journey, record, is_gated=is_message)
         if self._is_paused:
             errand.pause()

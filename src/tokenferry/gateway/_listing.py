@@ -1,15 +1,15 @@
 from typing import Final
 
 from tokenferry.gateway._answering import Answering
-from tokenferry.gateway._answers import Refusal
+from tokenferry.gateway._answers import Refusal, refusal_to_route
 from tokenferry.gateway._exchange import Desk, Exchange
 from tokenferry.gateway._headers import Down
 from tokenferry.gateway._model_list import ModelList
 from tokenferry.gateway._record import Record
-from tokenferry.gateway._rights import check_models
 from tokenferry.gateway._turn import Head
 from tokenferry.gateway.upstream import Head as AnswerHead
 from tokenferry.gateway.upstream import UpstreamError
+from tokenferry.routing import model_denied
 
 _LIST: Final = b"/v1/models"
 _LIMIT: Final = 4 * 1024 * 1024
@@ -85,7 +85,9 @@ class ListingExchange(Exchange):
             self._tell(found)
             return
         else:
-            check_models(key, [self._models.name(self._head.path)])
+            denied = model_denied(key, [self._models.name(self._head.path)])
+            if denied is not None:
+                raise refusal_to_route(denied)
         super()._set_out()
 
     def _tell_alone(self) -> None:

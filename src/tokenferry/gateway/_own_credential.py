@@ -6,11 +6,7 @@ from tokenferry.credentials import API_KEY_PREFIX, ApiKey
 from tokenferry.gateway._answers import Refusal
 from tokenferry.gateway._headers import Header, Presented
 from tokenferry.gateway._request_head import RequestHead
-from tokenferry.providers import Provider, may_pass_through
 from tokenferry.secret import Secret
-
-OWN: Final = "(the client's own)"
-"""What stands for its account in records."""
 
 _CLIENT_KEYS: Final = ("tfk_", "tfa_")
 
@@ -32,13 +28,11 @@ def own_credential(head: RequestHead) -> Secret | None:
     return found.pop() if found else None
 
 
-def goes_to(provider: Provider, secret: Secret) -> bool:
-    """Tell whether it may be passed on to this provider."""
-    return may_pass_through(provider, secret.reveal())
-
-
-def presented(head: RequestHead, secret: Secret) -> Presented:
-    """It goes where the client put it; an API key of the vendor's where it belongs."""
+def presented_own(head: RequestHead) -> Presented | None:
+    """The client's own credential, where the client put it; an API key of the vendor's where it belongs."""
+    secret = own_credential(head)
+    if secret is None:
+        return None
     is_key = secret.reveal().startswith(API_KEY_PREFIX)
     is_bearer = not is_key and any(one[0] == b"authorization" and _value(one) for one in head.credentials)
     return Presented(ApiKey(secret), "authorization" if is_bearer else "x-api-key")

@@ -3,13 +3,13 @@
 import logging
 from typing import Final, Protocol
 
-from tokenferry.gateway._access_log import told
 from tokenferry.gateway._answers import cause_of, error_event
 from tokenferry.gateway._events import EventBoundary
 from tokenferry.gateway._headers import Down
 from tokenferry.gateway._record import Record
 from tokenferry.gateway._usage import DocumentNotes, StreamNotes, error_type
 from tokenferry.gateway.upstream import UpstreamError
+from tokenferry.routing import loggable
 
 logger = logging.getLogger("tokenferry.gateway")
 
@@ -119,7 +119,7 @@ class EventPassage:
         record, notes = self._record, self._notes
         record.error = notes.error or record.error
         if notes.model is not None and record.model is None:
-            record.model = told(notes.model)
+            record.model = loggable(notes.model)
 
     def _error(self, reason: str) -> bytes:
         # Inside an event that has partly passed, a further line makes that one the error.

@@ -5,31 +5,27 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from tokenferry.credentials import Credential
-from tokenferry.gateway._answers import Refusal
+from tokenferry.gateway._answers import Refusal, refusal_to_route
 from tokenferry.gateway._credentials import CredentialSource, KeyRing
 from tokenferry.gateway._headers import Down, Header, Presentations
 from tokenferry.gateway._model_list import ModelList
-from tokenferry.gateway._own_credential import own_credential, presented
+from tokenferry.gateway._own_credential import own_credential
 from tokenferry.gateway._request import Request
 from tokenferry.gateway._request_head import RequestHead
-from tokenferry.gateway._rights import check_models
 from tokenferry.gateway._upstreams import Upstreams
-from tokenferry.gateway._ways import Way, Ways
 from tokenferry.gateway.upstream import Exchange, Head, Sink
 from tokenferry.pool import Hop, Journey, Pool, Want, affinity_key
-from tokenferry.routing import BodyFacts, Router
+from tokenferry.routing import BodyFacts, NoRoute, RoutePlan, Router, RouteRequest, RouteResolver
 from tokenferry.settings import GatewaySettings
 from tokenferry.state import ClientKey
 
 if TYPE_CHECKING:
-    from tokenferry.state import Rights
     from tokenferry.stores import Account
 
 _MULTIPLE_CHOICES: Final = 300
 _NOT_MODIFIED: Final = 304
 _BAD_REQUEST: Final = 400
 _UNAUTHORIZED: Final = 401
-_MOST_KNOWN: Final = 256
 
 _want: Final = lru_cache(4096)(Want)
 """Requests of a conversation want the same. A frozen object costs more to make than to look up."""
@@ -58,47 +54,44 @@ class Relay:
         self._upstreams = upstreams
         self._presentations = Presentations()
         router = router or Router()
-        self._ways = Ways(settings, self._providers, router)
+        self._resolver = RouteResolver(settings, self._providers, router, source.listing)
         self.model_list = ModelList(() if router.list_models == "upstream" else router.models)
         """The models that are told of besides the upstream's, or in their place."""
         self.lists_upstreams = router.list_models != "only"
         self._listed: Sequence[Account] = ()
         self._homes: dict[str, str] = {}
         """The provider of each that is listed."""
-        self._allowed: dict[tuple[Rights, tuple[Hop, ...]], frozenset[str]] = {}
 
     @property
     def is_capped(self) -> bool:
         """Whether a journey may have to wait for a place."""
         return self.pool.load.is_capped
 
-    def way(self, facts: BodyFacts | None, head: RequestHead, headers: Sequence[Header], key: ClientKey) -> Way:
-        """Whom a request goes to; `facts` are its body's, where it is one that names a model. Raises `Refusal`."""
-        if facts is not None and key.rights.models:
-            check_models(key, self._ways.router.named_by_client(facts))
-        if head.keys and (secret := own_credential(head)) is not None:
-            own = self._ways.own_way(secret, presented(head, secret), facts, headers, key)
-            if own is not None:
-                return own
-        return self._ways.way(self.source.listed(), facts, headers, key)
+    def resolve(
+        self, facts: BodyFacts | None, head: RequestHead, headers: Sequence[Header], key: ClientKey
+    ) -> RoutePlan:
+        """Who may serve a request; `facts` are its body's, where it is one that names a model. Raises `Refusal`."""
+        own = own_credential(head) if head.keys else None
+        plan = self._resolver.resolve(RouteRequest(facts, headers, own), key)
+        if isinstance(plan, NoRoute):
+            raise refusal_to_route(plan)
+        return plan
 
     def journey(
-        self, way: Way, head: RequestHead, headers: Sequence[Header], *, key: ClientKey, is_side: bool
+        self, plan: RoutePlan, head: RequestHead, headers: Sequence[Header], *, key: ClientKey, is_side: bool
     ) -> Journey:
-        """Begin a request's way over the accounts that its key may use. Close it when the request has ended."""
-        if way.own is not None:
-            return Pool().journey(way.hops, Want(is_side=is_side))  # its limits are nobody's here
-        rights, pinned, allowed = key.rights, way.pinned, None
-        if not rights.is_everything:
-            allowed = self._allowed_to(rights, way.hops)
-        return self.pool.journey(way.hops, _want(self._affinity(key.id, head, headers), allowed, pinned, is_side))
+        """Begin a request's way over the accounts of its plan. Close it when the request has ended."""
+        if plan.is_own:
+            return Pool().journey(plan.targets, Want(is_side=is_side))  # its limits are nobody's here
+        want = _want(self._affinity(key.id, head, headers), None, plan.pinned, is_side)
+        return self.pool.journey(plan.targets, want)
 
     def is_current(self, provider: str, account: str) -> bool:
         """Tell whether the source has its credentials for the address that this relay knows of the provider.
 
         Another account may have the name by now, of another provider.
         """
-        listed = self.source.listed()
+        listed = self.source.listing().accounts
         if listed is not self._listed:
             self._listed, self._homes = listed, {one.name: one.provider for one in listed}
         if self._homes.get(account, provider) != provider:
@@ -135,20 +128,9 @@ class Relay:
                 cause="upstream_redirect",
             )
         is_own = request.own is not None
-        is_the_callers = is_own or (len(self.source.listed()) == 1 and self._keys.is_sole())
+        is_the_callers = is_own or (len(self.source.listing().accounts) == 1 and self._keys.is_sole())
         # Nothing a client does mends an account's credential: it would only ask again, for minutes.
         return Down(head.headers, with_limits=is_the_callers, may_retry=is_own or status != _UNAUTHORIZED)
-
-    def _allowed_to(self, rights: "Rights", hops: tuple[Hop, ...]) -> frozenset[str]:
-        allowed = self._allowed.get((rights, hops))
-        if allowed is None:
-            if len(self._allowed) >= _MOST_KNOWN:
-                self._allowed.clear()
-            members = [member for hop in hops for member in hop.roster.members]
-            allowed = self._allowed[rights, hops] = frozenset(
-                member.name for member in members if rights.allows_account(member.name, member.provider)
-            )
-        return allowed
 
     def _affinity(self, key: str, head: RequestHead, headers: Sequence[Header]) -> str:
         if head.session is not None:

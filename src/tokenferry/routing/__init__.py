@@ -1,8 +1,36 @@
-"""Which model and providers a request goes to, by what its body and headers say. Pure: bytes in, a decision out."""
+"""Which providers, accounts and model a request goes to. Pure: a request and what is there in, a decision out."""
 
+from tokenferry.routing._default_targets import DefaultTargets, default_targets
+from tokenferry.routing._key_view import KeyView, RoutePlan
+from tokenferry.routing._loggable import loggable, loggable_name, loggable_path
+from tokenferry.routing._resolver import OWN, Accounts, RouteRequest, RouteResolver
 from tokenferry.routing._rewrite import Pieces, rewrite
+from tokenferry.routing._rights import model_denied
 from tokenferry.routing._router import Hop, NoRoute, Route, Router
 from tokenferry.routing._scan import BodyFacts, Malformed, scan
 from tokenferry.routing._tag import Tag
 
-__all__ = ["BodyFacts", "Hop", "Malformed", "NoRoute", "Pieces", "Route", "Router", "Tag", "rewrite", "scan"]
+__all__ = [
+    "OWN",
+    "Accounts",
+    "BodyFacts",
+    "DefaultTargets",
+    "Hop",
+    "KeyView",
+    "Malformed",
+    "NoRoute",
+    "Pieces",
+    "Route",
+    "RoutePlan",
+    "RouteRequest",
+    "RouteResolver",
+    "Router",
+    "Tag",
+    "default_targets",
+    "loggable",
+    "loggable_name",
+    "loggable_path",
+    "model_denied",
+    "rewrite",
+    "scan",
+]

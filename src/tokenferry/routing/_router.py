@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from tokenferry.providers import Provider
+from tokenferry.routing._loggable import TOKEN
 from tokenferry.routing._scan import BodyFacts
 from tokenferry.settings import ModelSettings, RouterSettings, RuleSettings
 
@@ -15,10 +16,10 @@ _MOST_SHOWN: Final = 12
 
 
 class Hop(NamedTuple):
-    """A provider, and the name under which it is asked for the model; None leaves the body's as it is."""
+    """A provider, and the name under which it is asked for the model."""
 
     provider: str
-    model: str | None
+    model: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,15 @@ class Route:
     rule: str
     """The rule that decided, as configuration calls it."""
     reason: str
-    hops: tuple[Hop, ...]
-    """Whom to ask, in this order."""
+    hops: tuple[Hop, ...] = ()
+    """The providers that `[[models]]` names, in their order; none for a model that goes to the default ones."""
     without_tag: bool = False
     """Whether a sub-agent's tag is to be removed from the body."""
-    is_mapped: bool = False
-    """Whether `[[models]]` names the hops; else they are the default providers."""
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether `[[models]]` names who serves it; else the default providers do."""
+        return bool(self.hops)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,31 +93,27 @@ class Router:
         self,
         facts: BodyFacts,
         *,
-        defaults: Callable[[], Sequence[str]],
         headers: Sequence[Header] = (),
         key: str | None = None,
         size: int = 0,
     ) -> Route | NoRoute:
-        """Decide. `defaults` tells the providers of models that nothing maps, and is asked for such a model alone.
+        """Decide which model it is, and which providers `[[models]]` names for that.
 
         `key` is the client key's label; header names are in lower case; `size` is the body's, in bytes.
         """
         requested = facts.model
         if not self.is_configured:
-            return Route(requested, requested, "default", _KEEPS, tuple([Hop(name, None) for name in defaults()]))
+            return Route(requested, requested, "default", _KEEPS)
         if requested is None:
             return NoRoute(400, 'the request names no "model"; name one', "no_model")
         model, rule, reason = self._decide(_Asked(facts, headers, key, size), requested)
         hops = self._models.get(model.casefold())
         if isinstance(hops, NoRoute):
             return hops
-        is_mapped = hops is not None
-        if hops is None:
-            if self._settings.unmapped == "refuse":
-                return self._refused(model)
-            hops = tuple([Hop(name, model) for name in defaults()])
+        if hops is None and self._settings.unmapped == "refuse":
+            return self._refused(model)
         without_tag = self._settings.subagent_tag and facts.tag is not None
-        return Route(requested, model, rule, reason, hops, without_tag, is_mapped)
+        return Route(requested, model, rule, reason, hops or (), without_tag)
 
     def named_by_client(self, facts: BodyFacts) -> tuple[str | None, ...]:
         """Every model that the client itself can mean, for whoever checks rights: its model, and a tag's."""
@@ -148,11 +148,10 @@ class Router:
 
 def _shown(model: str) -> str:
     """A client's own word, if it is one that may be repeated and kept."""
-    return repr(model) if _HARMLESS.fullmatch(model) and not _TOKEN.search(model) else "of that name"
+    return repr(model) if _HARMLESS.fullmatch(model) and not TOKEN.search(model) else "of that name"
 
 
 _HARMLESS: Final = re.compile(r"[A-Za-z0-9._:@/+\[\] -]{1,100}")
-_TOKEN: Final = re.compile(r"(sk-|tf[ka]_|eyJ)[A-Za-z0-9._-]*")
 _KEEPS: Final = "no rule applied, so the model keeps its name"
 _AUTO_MAPPED: Final = "no other rule applied, and auto_map_regex matched, so it is router.default"
 

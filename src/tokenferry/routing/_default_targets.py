@@ -1,19 +1,23 @@
-"""Which providers and accounts serve a request, when nothing but `[gateway]` routes."""
+"""Which providers and accounts serve a model that nothing maps: `[gateway]` and a key's rights decide."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
-from tokenferry.gateway._answers import Refusal
 from tokenferry.pool import Roster, roster_of
 from tokenferry.providers import Provider
+from tokenferry.routing._router import NoRoute
 from tokenferry.settings import GatewaySettings
 from tokenferry.state import ClientKey
 from tokenferry.stores import Account
 
+_UNAVAILABLE: Final = 503
+_KIND: Final = "api_error"
+
 
 @dataclass(frozen=True, slots=True)
-class Lineup:
-    """The providers with their accounts that may serve, in order, and by which rule."""
+class DefaultTargets:
+    """The providers with their accounts that may serve, in order, and the rule that chose them."""
 
     rosters: tuple[Roster, ...]
     rule: str = "it is the one enabled provider that has accounts"
@@ -21,37 +25,31 @@ class Lineup:
     """The only account that may."""
 
 
-class _NoAccount(Refusal):
-    def __init__(self, message: str) -> None:
-        super().__init__(503, "api_error", message, cause="no_account")
-
-
-def line_up(settings: GatewaySettings, providers: Mapping[str, Provider], accounts: Sequence[Account]) -> Lineup:
-    """Choose by configuration alone. Raises `Refusal` that says what is missing and how to add it."""
+def default_targets(
+    settings: GatewaySettings, providers: Mapping[str, Provider], accounts: Sequence[Account]
+) -> DefaultTargets | NoRoute:
+    """Choose by configuration alone. A `NoRoute` says what is missing and how to add it."""
     if settings.account is not None:
         return _pinned(settings.account, settings, providers, accounts)
     names = settings.providers or tuple(providers)
     usable = tuple(roster for name in names if (roster := roster_for(providers.get(name), accounts)) is not None)
     if not usable:
-        raise _no_account(settings, providers, accounts)
+        return _nothing_usable(settings, providers, accounts)
     if settings.providers:
-        return Lineup(usable, "they are those of [gateway] providers that have accounts, in its order")
+        return DefaultTargets(usable, "they are those of [gateway] providers that have accounts, in its order")
     if len(usable) > 1:
         found = ", ".join(roster.provider for roster in usable)
-        raise Refusal(
-            503,
-            "api_error",
+        return no_account(
             f"several providers have accounts ({found}); say in which order they serve: "
-            "set providers = [...] under [gateway] in config.toml",
-            cause="no_account",
+            "set providers = [...] under [gateway] in config.toml"
         )
-    return Lineup(usable)
+    return DefaultTargets(usable)
 
 
-def line_up_for(
+def default_targets_for(
     key: ClientKey, settings: GatewaySettings, providers: Mapping[str, Provider], accounts: Sequence[Account]
-) -> Lineup:
-    """The same for a key with rights: among what it may use, and nothing else is told. Raises `Refusal`.
+) -> DefaultTargets | NoRoute:
+    """The same for a key with rights: among what it may use, and a refusal names nothing else.
 
     Its pin goes before `[gateway]`; its other rights only take away from what that allows.
     """
@@ -60,34 +58,12 @@ def line_up_for(
         settings = replace(settings, account=rights.pin, providers=())
     served = {name: provider for name, provider in providers.items() if rights.allows_provider(name)}
     mine = [account for account in accounts if rights.names_account(account.name)]
-    try:
-        if mine and (settings.account is None or rights.names_account(settings.account)):
-            lineup = line_up(settings, served, mine)
-            return lineup if rights.pin is None else replace(lineup, rule="the client key is pinned to the account")
-    except _NoAccount:
-        pass  # what it says may be about others
-    raise _NoAccount(f"no account that client key {key.name} may use serves here; see: tokenferry key show {key.name}")
-
-
-def _pinned(
-    name: str, settings: GatewaySettings, providers: Mapping[str, Provider], accounts: Sequence[Account]
-) -> Lineup:
-    account = next((one for one in accounts if one.name == name), None)
-    if account is None:
-        known = ", ".join(one.name for one in accounts) or "none"
-        raise _NoAccount(
-            f"[gateway] account names {name!r}, which does not exist (accounts: {known}); "
-            f"add it with: tokenferry accounts add {name} --provider anthropic"
-        )
-    names = dict.fromkeys((account.provider, *(settings.providers or providers)))
-    rosters = [roster_for(providers.get(one), accounts) for one in names]
-    usable = tuple(roster for roster in rosters if roster is not None and name in roster.by_name)
-    if not usable:
-        raise _NoAccount(
-            f"[gateway] account names {name!r}, but provider {account.provider!r} is not declared, not enabled, or "
-            f"does not list it; mend [[providers]] {account.provider} in config.toml"
-        )
-    return Lineup(usable[:1], "[gateway] account names the account", name)
+    if mine and (settings.account is None or rights.names_account(settings.account)):
+        found = default_targets(settings, served, mine)
+        if isinstance(found, DefaultTargets):
+            return found if rights.pin is None else replace(found, rule="the client key is pinned to the account")
+    # What it says of others is not for the key's holder.
+    return no_account(f"no account that client key {key.name} may use serves here; see: tokenferry key show {key.name}")
 
 
 def roster_for(provider: Provider | None, accounts: Sequence[Account]) -> Roster | None:
@@ -98,13 +74,38 @@ def roster_for(provider: Provider | None, accounts: Sequence[Account]) -> Roster
     return roster if roster.members else None
 
 
-def _no_account(
+def no_account(message: str) -> NoRoute:
+    return NoRoute(_UNAVAILABLE, message, "no_account", _KIND)
+
+
+def _pinned(
+    name: str, settings: GatewaySettings, providers: Mapping[str, Provider], accounts: Sequence[Account]
+) -> DefaultTargets | NoRoute:
+    account = next((one for one in accounts if one.name == name), None)
+    if account is None:
+        known = ", ".join(one.name for one in accounts) or "none"
+        return no_account(
+            f"[gateway] account names {name!r}, which does not exist (accounts: {known}); "
+            f"add it with: tokenferry accounts add {name} --provider anthropic"
+        )
+    names = dict.fromkeys((account.provider, *(settings.providers or providers)))
+    rosters = [roster_for(providers.get(one), accounts) for one in names]
+    usable = tuple(roster for roster in rosters if roster is not None and name in roster.by_name)
+    if not usable:
+        return no_account(
+            f"[gateway] account names {name!r}, but provider {account.provider!r} is not declared, not enabled, or "
+            f"does not list it; correct [[providers]] {account.provider} in config.toml"
+        )
+    return DefaultTargets(usable[:1], "[gateway] account names the account", name)
+
+
+def _nothing_usable(
     settings: GatewaySettings, providers: Mapping[str, Provider], accounts: Sequence[Account]
-) -> _NoAccount:
+) -> NoRoute:
     if not accounts:
-        return _NoAccount("there is no account yet; add one with: tokenferry accounts add NAME --provider anthropic")
+        return no_account("there is no account yet; add one with: tokenferry accounts add NAME --provider anthropic")
     found = ", ".join(f"{account.name} ({_why_not(account, settings, providers)})" for account in accounts)
-    return _NoAccount(f"no account may serve here: {found}; mend config.toml, or see: tokenferry accounts list")
+    return no_account(f"no account may serve here: {found}; correct config.toml, or see: tokenferry accounts list")
 
 
 def _why_not(account: Account, settings: GatewaySettings, providers: Mapping[str, Provider]) -> str:

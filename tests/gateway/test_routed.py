@@ -3,7 +3,7 @@
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -11,15 +11,10 @@ import pytest
 from gateway.rig import Gate, Origin, Source, answering, api_key, json_answer, running_gate, running_origin
 from routing import claude_code
 from tokenferry.gateway._access_log import Line
-from tokenferry.gateway._answers import Refusal
 from tokenferry.gateway._decision_log import decision_of
-from tokenferry.gateway._headers import Presented
-from tokenferry.gateway._ways import Ways
 from tokenferry.providers import Provider
 from tokenferry.routing import BodyFacts, Router, scan
-from tokenferry.secret import Secret
 from tokenferry.settings import GatewaySettings, ModelMapping, ModelSettings, RouterSettings, RuleSettings
-from tokenferry.state import ClientKey, Rights
 from tokenferry.stores import Account
 
 pytestmark = pytest.mark.anyio
@@ -181,38 +176,6 @@ async def test_one_account_for_everything_keeps_what_is_mapped_elsewhere(two: Tw
         await gate.call(body=b'{"model":"errands"}')
         await gate.call(body=b'{"model":"m"}')
     assert two.seen() == (["claude-small", "m"], [])
-    only = (ModelSettings("errands", (ModelMapping("second", "x"),)),)
-    ways = Ways(GatewaySettings(account="alice"), two.source.providers, Router(ROUTER, only, two.source.providers))
-    way = ways.way(
-        two.source.listed(),
-        facts_of(b'{"model":"errands"}'),
-        [],
-        ClientKey("i", "n", admin=False, created_at=0, fingerprint="f"),
-    )
-    assert [(hop.roster.provider, hop.model) for hop in way.hops] == [("first", "errands")]
-
-
-@pytest.mark.parametrize(
-    ("rights", "asked"),
-    [
-        (Rights(providers=("first",)), ("first", "claude-small")),
-        (Rights(accounts=("bob",)), ("second", "vendor/small")),
-        (Rights(pin="alice"), ("first", "claude-small")),
-    ],
-)
-async def test_a_key_with_rights_is_led_to_what_it_may_use(two: Two, rights: Rights, asked: tuple[str, str]) -> None:
-    ways = Ways(GatewaySettings(), two.source.providers, Router(ROUTER, MODELS, two.source.providers))
-    key = ClientKey("i", "guest", admin=False, created_at=0, fingerprint="f", rights=rights)
-    way = ways.way(two.source.listed(), facts_of(b'{"model":"errands"}'), [], key)
-    assert [(hop.roster.provider, hop.model) for hop in way.hops] == [asked]
-    assert way.pinned == rights.pin
-    only = (ModelSettings("errands", (ModelMapping("third", "x"),)),)
-    ways = Ways(GatewaySettings(providers=("third",)), two.source.providers, Router(ROUTER, only, two.source.providers))
-    key = replace(key, rights=Rights(accounts=("alice",)))
-    with pytest.raises(Refusal) as caught:
-        ways.way(two.source.listed(), facts_of(b'{"model":"errands"}'), [], key)
-    assert "third" not in caught.value.message
-    assert "client key guest may use" in caught.value.message
 
 
 # -- a credential of the client's own
@@ -274,16 +237,6 @@ async def test_its_limits_bench_no_account_and_its_refusal_is_the_clients_to_men
         assert (await gate.call(body=b'{"model":"errands"}')).status == 200
     assert two.seen() == ([], ["vendor/small"] * 3)
     assert two.second.seen[-1].all(b"authorization") == [b"Bearer sk-ant-api03-bob"]
-
-
-@pytest.mark.parametrize(
-    "rights", [Rights(pin="alice"), Rights(accounts=("alice", "bob")), Rights(providers=("first",))]
-)
-async def test_a_key_that_may_not_go_there_takes_its_own_credential_nowhere(two: Two, rights: Rights) -> None:
-    ways = Ways(GatewaySettings(), two.source.providers, Router())
-    secret = Secret(OWN.decode())
-    key = ClientKey("i", "n", admin=False, created_at=0, fingerprint="f", rights=rights)
-    assert ways.own_way(secret, Presented(api_key("x")), None, [], key) is None
 
 
 # -- the list of models

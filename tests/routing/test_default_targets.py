@@ -1,9 +1,8 @@
 import pytest
 
-from tokenferry.gateway._answers import Refusal
-from tokenferry.gateway._routing import line_up
 from tokenferry.pool import Roster
 from tokenferry.providers import Provider
+from tokenferry.routing import DefaultTargets, NoRoute, default_targets
 from tokenferry.settings import GatewaySettings
 from tokenferry.stores import Account
 
@@ -20,22 +19,29 @@ def chosen(
     providers: list[Provider], accounts: list[Account], settings: GatewaySettings | None = None
 ) -> tuple[str, list[str]]:
     """Of the first provider."""
-    first = lined_up(providers, accounts, settings)[0]
+    first = targets(providers, accounts, settings)[0]
     return first.provider, [one.name for one in first.members]
 
 
-def lined_up(
+def found(
+    providers: list[Provider], accounts: list[Account], settings: GatewaySettings | None = None
+) -> DefaultTargets | NoRoute:
+    return default_targets(settings or GatewaySettings(), {one.name: one for one in providers}, accounts)
+
+
+def targets(
     providers: list[Provider], accounts: list[Account], settings: GatewaySettings | None = None
 ) -> tuple[Roster, ...]:
-    return line_up(settings or GatewaySettings(), {one.name: one for one in providers}, accounts).rosters
+    chosen = found(providers, accounts, settings)
+    assert isinstance(chosen, DefaultTargets)
+    return chosen.rosters
 
 
 def refused(providers: list[Provider], accounts: list[Account], settings: GatewaySettings | None = None) -> str:
-    with pytest.raises(Refusal) as fault:
-        chosen(providers, accounts, settings)
-    assert fault.value.status == 503
-    assert not fault.value.should_retry
-    return fault.value.message
+    refusal = found(providers, accounts, settings)
+    assert isinstance(refusal, NoRoute)
+    assert (refusal.status, refusal.cause) == (503, "no_account")
+    return refusal.message
 
 
 A, B = provider("a"), provider("b")
@@ -53,13 +59,14 @@ def test_a_providers_own_list_restricts_and_orders() -> None:
 
 def test_a_pinned_account_serves_alone() -> None:
     accounts = [account("x", "a"), account("y", "b")]
-    lineup = line_up(GatewaySettings(account="y"), {"a": A, "b": B}, accounts)
-    assert ([one.provider for one in lineup.rosters], lineup.pinned) == (["b"], "y")
+    pinned = found([A, B], accounts, GatewaySettings(account="y"))
+    assert isinstance(pinned, DefaultTargets)
+    assert ([one.provider for one in pinned.rosters], pinned.pinned) == (["b"], "y")
 
 
 def test_several_providers_serve_in_the_order_that_is_set() -> None:
     accounts = [account("x", "a"), account("y", "b")]
-    ordered = lined_up([A, B], accounts, GatewaySettings(providers=("b", "a")))
+    ordered = targets([A, B], accounts, GatewaySettings(providers=("b", "a")))
     assert [one.provider for one in ordered] == ["b", "a"]
     assert chosen([A, B], accounts[:1], GatewaySettings(providers=("b", "a"))) == ("a", ["x"])
 

@@ -1,0 +1,139 @@
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tokenferry.pool import Hop, Roster
+from tokenferry.providers import Provider
+from tokenferry.routing._default_targets import (
+    DefaultTargets,
+    default_targets,
+    default_targets_for,
+    no_account,
+    roster_for,
+)
+from tokenferry.routing._loggable import loggable, loggable_name
+from tokenferry.routing._router import Hop as MappedHop
+from tokenferry.routing._router import NoRoute, Route
+from tokenferry.settings import GatewaySettings
+from tokenferry.state import ClientKey
+from tokenferry.stores import Account
+
+_MOST_KNOWN: Final = 256
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RoutePlan:
+    """The providers to ask with their accounts, in order, and the rule that chose them."""
+
+    targets: tuple[Hop, ...]
+    rule: str
+    pinned: str | None = None
+    """The only account that may serve."""
+    without_tag: bool = False
+    """Whether the sub-agent's tag is to be taken out of the body."""
+    is_own: bool = False
+    """Whether the client's own credential is presented in place of an account's."""
+    route: Route | None = None
+    """How the model was decided; None where nothing is configured that decides it."""
+
+
+class KeyView:
+    """What serves a client key: all accounts and providers, or those that its rights leave.
+
+    Every account in a plan is one that the key may use, and a refusal names no other.
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        providers: Mapping[str, Provider],
+        accounts: Sequence[Account],
+        key: ClientKey | None = None,
+    ) -> None:
+        """`key` is one with rights; None for one without."""
+        self._key = key
+        if key is None:
+            self._defaults = default_targets(settings, providers, accounts)
+        else:
+            self._defaults = default_targets_for(key, settings, providers, accounts)
+            rights = key.rights
+            accounts = [account for account in accounts if rights.names_account(account.name)]
+            providers = {name: provider for name, provider in providers.items() if rights.allows_provider(name)}
+            settings = settings if rights.pin is None else replace(settings, account=rights.pin)
+        self._pinned = settings.account
+        self._providers = providers
+        self._accounts = accounts
+        self._rosters: dict[str, Roster | None] = {}
+        if isinstance(self._defaults, DefaultTargets):
+            self._rosters.update((roster.provider, roster) for roster in self._defaults.rosters)
+        self._hops: dict[tuple[MappedHop, ...], tuple[Hop, ...]] = {}
+        self._by_default: dict[str, RoutePlan] = {}
+
+    def by_default(self, model: str) -> RoutePlan | NoRoute:
+        """The plan for a model that nothing maps, under its own name; "" for a request that names none."""
+        plan = self._by_default.get(model)
+        if plan is None:
+            found = self._defaults
+            if isinstance(found, NoRoute):
+                return found
+            if len(self._by_default) >= _MOST_KNOWN:
+                self._by_default.clear()
+            hops = tuple([Hop(roster, model) for roster in found.rosters])
+            plan = self._by_default[model] = RoutePlan(hops, found.rule, found.pinned)
+        return plan
+
+    def unmapped(self, route: Route) -> RoutePlan | NoRoute:
+        """The plan for a model that the router decided, and that `[[models]]` doesn't name."""
+        found = self.by_default(route.model or "")
+        if isinstance(found, NoRoute):
+            return found
+        return RoutePlan(found.targets, f"{rule_of(route)}; {found.rule}", found.pinned, route.without_tag, route=route)
+
+    def mapped(self, route: Route) -> RoutePlan | NoRoute:
+        """The accounts of the providers that `[[models]]` names. One account for everything leaves out all others."""
+        hops = self._hops.get(route.hops)
+        if hops is None:
+            found = [(self._roster(name), model) for name, model in route.hops]
+            hops = tuple(Hop(roster, model) for roster, model in found if roster is not None)
+            self._hops[route.hops] = hops
+        pinned = self._pinned
+        if pinned is None:
+            if not hops:
+                return self._unserved(route)
+            return RoutePlan(hops, rule_of(route), None, route.without_tag, route=route)
+        held = tuple(hop for hop in hops if pinned in hop.roster.by_name)
+        if held:
+            return RoutePlan(held, rule_of(route), pinned, route.without_tag, route=route)
+        plan = self.by_default(route.requested or "")
+        if isinstance(plan, NoRoute):
+            return plan
+        model = loggable_name(route.model or "") or "the model"
+        rule = f"{plan.rule}, and nothing that {model} is mapped to has that account"
+        return RoutePlan(plan.targets, rule, plan.pinned, route.without_tag, route=route)
+
+    def _unserved(self, route: Route) -> NoRoute:
+        model = f"model {loggable_name(route.model or '') or 'of that name'}"
+        if self._key is not None:
+            name = self._key.name
+            return no_account(
+                f"no account that client key {name} may use serves {model}; see: tokenferry key show {name}"
+            )
+        names = list(dict.fromkeys(name for name, _ in route.hops))
+        return no_account(
+            f"no account serves {model}, which is mapped to {', '.join(names)}; "
+            f"add one with: tokenferry accounts add NAME --provider {names[0]}"
+        )
+
+    def _roster(self, name: str) -> Roster | None:
+        """One object for each provider: the pool tells rosters apart by identity."""
+        if name not in self._rosters:
+            self._rosters[name] = roster_for(self._providers.get(name), self._accounts)
+        return self._rosters[name]
+
+
+def rule_of(route: Route) -> str:
+    """The rule and what it made of the model, for records: a client's words only where they may be kept."""
+    if route.model == route.requested:
+        return f"{route.rule}: {route.reason}"
+    requested, model = loggable(route.requested or "") or "the model", loggable_name(route.model or "") or "another"
+    return f"{route.rule}: {route.reason}, so {requested} goes to {model}"

@@ -1,0 +1,134 @@
+"""The one answer to "who may serve this request": for the gateway, `route --dry-run`, `doctor` and `status` alike."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple, Protocol
+
+from tokenferry.pool import Hop, Member, Roster
+from tokenferry.providers import Provider, may_pass_through
+from tokenferry.routing._key_view import KeyView, RoutePlan, rule_of
+from tokenferry.routing._rights import model_denied
+from tokenferry.routing._router import NoRoute, Route, Router
+from tokenferry.routing._scan import BodyFacts
+from tokenferry.secret import Secret
+from tokenferry.settings import GatewaySettings
+from tokenferry.state import ClientKey, Rights
+from tokenferry.stores import Account
+
+OWN: Final = "(the client's own)"
+"""What stands for the account of a client's own credential in records."""
+
+_MOST_KNOWN: Final = 256
+
+
+class Accounts(Protocol):
+    """What there is to serve with."""
+
+    @property
+    def accounts(self) -> Sequence[Account]:
+        """In order."""
+        ...
+
+
+class RouteRequest(NamedTuple):
+    """What a request says that routing depends on."""
+
+    facts: BodyFacts | None = None
+    """Its body's, where it is one that names a model."""
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    """Names in lower case."""
+    own: Secret | None = None
+    """The credential of the client's own that came beside its key."""
+
+
+class RouteResolver:
+    """Resolves requests by one configuration. It does no I/O itself, and belongs to one thread.
+
+    `listing` gives the accounts; what follows from them is kept as long as it gives the same object.
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        providers: Mapping[str, Provider],
+        router: Router,
+        listing: Callable[[], Accounts],
+    ) -> None:
+        self.router = router
+        self._settings = settings
+        self._providers = providers
+        self._listing = listing
+        self._listed: Accounts | None = None
+        self._everything: KeyView | None = None
+        self._views: dict[tuple[str, Rights], KeyView] = {}
+        """Of keys with rights."""
+
+    def resolve(self, request: RouteRequest, key: ClientKey) -> RoutePlan | NoRoute:
+        """Say who may serve the request, in order; or why no account may, and how to change that."""
+        facts = request.facts
+        if facts is not None and key.rights.models:
+            denied = model_denied(key, self.router.named_by_client(facts))
+            if denied is not None:
+                return denied
+        if request.own is not None:
+            own = self._with_own(request, request.own, key)
+            if own is not None:
+                return own
+        view = self._view(key)
+        if facts is None or not self.router.is_configured:
+            return view.by_default("" if facts is None else facts.model or "")
+        route = self._route(facts, request.headers, key)
+        if isinstance(route, NoRoute):
+            return route
+        return view.mapped(route) if route.is_mapped else view.unmapped(route)
+
+    def _with_own(self, request: RouteRequest, secret: Secret, key: ClientKey) -> RoutePlan | NoRoute | None:
+        """The plan for a client's own credential; None where no provider that this request may go to takes it."""
+        rights, facts = key.rights, request.facts
+        if rights.pin is not None or rights.accounts:
+            return None
+        names: Sequence[str] = self._settings.providers or tuple(self._providers)
+        route: Route | None = None
+        if facts is not None and self.router.is_configured:
+            found = self._route(facts, request.headers, key)
+            if isinstance(found, NoRoute):
+                return found
+            route = found
+            if route.is_mapped:
+                names = [route.hops[0].provider]
+        taker = next((name for name in names if self._takes(name, secret) and rights.allows_provider(name)), None)
+        if taker is None:
+            return None
+        model, rule, without_tag = None if facts is None else facts.model, "", False
+        if route is not None:
+            model = route.hops[0].model if route.is_mapped else route.model
+            rule, without_tag = f"{rule_of(route)}; ", route.without_tag
+        return RoutePlan(
+            (Hop(Roster(taker, (Member(OWN, taker),)), model or ""),),
+            f"{rule}the client's own credential goes to its vendor",
+            without_tag=without_tag,
+            is_own=True,
+            route=route,
+        )
+
+    def _takes(self, name: str, secret: Secret) -> bool:
+        provider = self._providers.get(name)
+        return provider is not None and provider.is_served and may_pass_through(provider, secret.reveal())
+
+    def _route(self, facts: BodyFacts, headers: Sequence[tuple[bytes, bytes]], key: ClientKey) -> Route | NoRoute:
+        return self.router.route(facts, headers=headers, key=key.name, size=len(facts.body))
+
+    def _view(self, key: ClientKey) -> KeyView:
+        listed = self._listing()
+        if listed is not self._listed:
+            self._listed, self._everything = listed, None
+            self._views.clear()
+        if key.rights.is_everything:
+            if self._everything is None:
+                self._everything = KeyView(self._settings, self._providers, listed.accounts)
+            return self._everything
+        view = self._views.get((key.name, key.rights))
+        if view is None:
+            if len(self._views) >= _MOST_KNOWN:
+                self._views.clear()
+            view = self._views[key.name, key.rights] = KeyView(self._settings, self._providers, listed.accounts, key)
+        return view

@@ -1,0 +1,144 @@
+"""What `route --dry-run` says is what the gateway does, whatever the accounts, providers, keys, rights and routes."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from cli.harness import Outcome
+from tokenferry.broker import Broker
+from tokenferry.config import load
+from tokenferry.credentials import ApiKey
+from tokenferry.errors import UsageError
+from tokenferry.gateway import Relay, Upstreams
+from tokenferry.gateway._answers import Refusal
+from tokenferry.gateway._request_head import RequestHead
+from tokenferry.pool import Pool, Try
+from tokenferry.routing import BodyFacts, Router, scan
+from tokenferry.secret import Secret
+from tokenferry.settings import Home
+from tokenferry.state import Cooldown, Rights, Scope, State
+from tokenferry.stores import Account
+
+PROVIDERS = ("one", "two", "three")
+ACCOUNTS = ("alice", "bob", "carol")
+NAMES = ("m", "claude-haiku-1", "small", "big")
+FOREVER = 4_000_000_000
+
+
+@dataclass(frozen=True)
+class Case:
+    """A home, and the request that comes with the key `guest`."""
+
+    config: str
+    accounts: tuple[tuple[str, str], ...]
+    """Each with its provider."""
+    rights: Rights
+    limited: frozenset[str]
+    model: str | None
+
+
+def some(values: Sequence[str], most: int = 2) -> st.SearchStrategy[list[str]]:
+    return st.lists(st.sampled_from(values), unique=True, max_size=most)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    lines = ["[gateway]"]
+    if draw(st.integers(0, 3)) == 0:
+        lines.append(f'account = "{draw(st.sampled_from(ACCOUNTS))}"')
+    if named := draw(some(PROVIDERS, 3)):
+        lines.append(f"providers = {json.dumps(named)}")
+    for name in PROVIDERS:
+        lines += ["[[providers]]", f'name = "{name}"', 'base_url = "http://127.0.0.1:9"']
+        lines += ["enabled = false"] if draw(st.integers(0, 5)) == 0 else []
+        lines += [f"accounts = {json.dumps(draw(some(ACCOUNTS)))}"] if draw(st.integers(0, 5)) == 0 else []
+    for name in draw(some(("small", "big"))):
+        lines += ["[[models]]", f'name = "{name}"']
+        for at, provider in enumerate(draw(st.lists(st.sampled_from(PROVIDERS), min_size=1, max_size=2))):
+            lines += ["[[models.mappings]]", f'provider = "{provider}"', f'actual_model = "{name}-{at}"']
+    lines.append("[router]")
+    lines += ['background = "small"'] if draw(st.booleans()) else []
+    accounts = tuple((name, draw(st.sampled_from(PROVIDERS))) for name in draw(some(ACCOUNTS, 3)))
+    rights = Rights(
+        models=tuple(draw(some(NAMES))) if draw(st.integers(0, 3)) == 0 else (),
+        providers=tuple(draw(some(PROVIDERS))),
+        accounts=tuple(draw(some(ACCOUNTS))),
+        pin=draw(st.none() | st.sampled_from(ACCOUNTS)) if draw(st.booleans()) else None,
+    )
+    return Case(
+        "\n".join(lines), accounts, rights, frozenset(draw(some(ACCOUNTS))), draw(st.none() | st.sampled_from(NAMES))
+    )
+
+
+TWO_PROVIDERS = "\n".join(f'[[providers]]\nname = "{name}"\nbase_url = "http://127.0.0.1:9"' for name in PROVIDERS)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cases())
+@example(
+    Case(TWO_PROVIDERS, (("alice", "one"), ("bob", "two")), Rights(providers=("two",)), frozenset(), "m"),
+)
+def test_the_dry_run_says_what_the_gateway_does(inside: Callable[..., Outcome], tmp_path: Path, case: Case) -> None:
+    home = Home(Path(tempfile.mkdtemp(dir=tmp_path)))
+    with patch.dict(os.environ, TOKENFERRY_HOME=str(home.path)):
+        try:
+            prepare(home, case)
+        except UsageError:  # rights that contradict each other
+            return
+        wanted = () if case.model is None else ("--model", case.model)
+        told = inside("route", "--dry-run", "--key", "guest", "--json", *wanted)
+        done = by_gateway(home, case)
+    if isinstance(done, Refusal):
+        (refused,) = told.json
+        assert (refused["status"], refused["refused"]) == (done.status, done.message)
+        return
+    assert told.code == 0, told.err
+    assert [(one["provider"], one["model"] or "") for one in told.json] == done["targets"]
+    assert next((one["account"] for one in told.json if one["account"]), None) == done["account"]
+
+
+def prepare(home: Home, case: Case) -> None:
+    home.config.write_text(case.config)
+    home.config.chmod(0o600)
+    broker = Broker.from_home(home)
+    for at, (name, provider) in enumerate(case.accounts):
+        broker.add(Account(name, provider, "api-key", created_at=at + 1), ApiKey(Secret(f"key-of-{name}")))
+    with State(home.state) as state:
+        state.keys.create("guest", rights=case.rights)
+        for name in case.limited:
+            state.cooldowns.put(Cooldown(Scope("account", name), "window", "answer", FOREVER, "It is limited."))
+
+
+def by_gateway(home: Home, case: Case) -> dict[str, Any] | Refusal:
+    """What it would refuse the request with, or the targets and the account that is asked first."""
+    config = load(home.config)
+    broker = Broker.from_home(home, config)
+    pool = Pool(config.pool)
+    with State(home.state) as state:
+        pool.records.adopt(state.cooldowns.list(), state.organizations.all(), 0)
+        router = Router(config.router, config.models, config.providers)
+        relay = Relay(
+            source=broker, settings=config.gateway, keys=state.keys, upstreams=Upstreams(), pool=pool, router=router
+        )
+        facts = scan([json.dumps({} if case.model is None else {"model": case.model}).encode()])
+        assert isinstance(facts, BodyFacts)
+        head = RequestHead([(b"x-api-key", b"tfk_x")])
+        try:
+            plan = relay.resolve(facts, head, [], key := state.keys.get("guest"))
+        except Refusal as refusal:
+            return refusal
+        finally:
+            broker.drain(0)
+        journey = relay.journey(plan, head, [], key=key, is_side=False)
+        step = journey.next()
+        journey.close()
+    account = step.member.name if isinstance(step, Try) and not step.is_probe else None
+    return {"targets": [(hop.roster.provider, hop.model) for hop in plan.targets], "account": account}

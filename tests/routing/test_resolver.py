@@ -1,0 +1,143 @@
+"""Who may serve a request, by configuration, accounts, key and the credential that came with it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+
+from tokenferry.providers import Provider
+from tokenferry.routing import (
+    OWN,
+    BodyFacts,
+    NoRoute,
+    RoutePlan,
+    Router,
+    RouteRequest,
+    RouteResolver,
+    scan,
+)
+from tokenferry.secret import Secret
+from tokenferry.settings import GatewaySettings, ModelMapping, ModelSettings, RouterSettings, RuleSettings
+from tokenferry.state import ClientKey, Rights
+from tokenferry.stores import Account
+
+URL = "https://llm.example"
+PROVIDERS = {
+    "first": Provider("first", "first", URL),
+    "second": Provider("second", "second", URL, passthrough=True),
+    "third": Provider("third", "third", URL),
+}
+ALICE, BOB = Account("alice", "first", "api-key"), Account("bob", "second", "api-key")
+ERRANDS = ModelSettings("errands", (ModelMapping("second", "vendor/small"), ModelMapping("first", "claude-small")))
+ROUTER = RouterSettings(
+    background="errands", rules=(RuleSettings("team", "errands", headers=(("x-team", "^research$"),)),)
+)
+KEY = ClientKey("i", "guest", admin=False, created_at=0, fingerprint="f")
+OWN_CREDENTIAL = Secret("own-key-of-the-client")
+
+
+@dataclass(frozen=True)
+class Listing:
+    accounts: Sequence[Account]
+
+
+def facts_of(body: bytes) -> BodyFacts:
+    facts = scan([body])
+    assert isinstance(facts, BodyFacts)
+    return facts
+
+
+def request(model: str | None = None, *, own: Secret | None = None) -> RouteRequest:
+    return RouteRequest(None if model is None else facts_of(f'{{"model":"{model}"}}'.encode()), [], own)
+
+
+def resolver(
+    settings: GatewaySettings | None = None,
+    router: RouterSettings | None = None,
+    models: Sequence[ModelSettings] = (),
+    accounts: Sequence[Account] = (ALICE, BOB),
+) -> RouteResolver:
+    listing = Listing(accounts)
+    routes = Router(router, models, PROVIDERS)
+    return RouteResolver(settings or GatewaySettings(), PROVIDERS, routes, lambda: listing)
+
+
+def plan(found: RoutePlan | NoRoute) -> RoutePlan:
+    assert isinstance(found, RoutePlan), found
+    return found
+
+
+def refusal(found: RoutePlan | NoRoute) -> NoRoute:
+    assert isinstance(found, NoRoute), found
+    return found
+
+
+def asked(found: RoutePlan | NoRoute) -> list[tuple[str, str]]:
+    """The providers in their order, each with what it calls the model."""
+    return [(hop.roster.provider, hop.model) for hop in plan(found).targets]
+
+
+def test_what_follows_from_the_accounts_is_kept_as_long_as_they_are_the_same() -> None:
+    listings = [Listing((ALICE,)), Listing((ALICE, Account("carol", "first", "api-key")))]
+    found = RouteResolver(GatewaySettings(), PROVIDERS, Router(), lambda: listings[0])
+    first = plan(found.resolve(request("m"), KEY))
+    assert found.resolve(request("m"), KEY) is first
+    del listings[0]
+    second = plan(found.resolve(request("m"), KEY))
+    assert [list(one.targets[0].roster.by_name) for one in (first, second)] == [["alice"], ["alice", "carol"]]
+
+
+def test_one_account_for_everything_serves_also_what_is_mapped_elsewhere() -> None:
+    only = (ModelSettings("errands", (ModelMapping("second", "x"),)),)
+    found = resolver(GatewaySettings(account="alice"), ROUTER, only)
+    assert asked(found.resolve(request("errands"), KEY)) == [("first", "errands")]
+
+
+@pytest.mark.parametrize(
+    ("rights", "expected"),
+    [
+        (Rights(providers=("first",)), ("first", "claude-small")),
+        (Rights(accounts=("bob",)), ("second", "vendor/small")),
+        (Rights(pin="alice"), ("first", "claude-small")),
+    ],
+)
+def test_a_key_with_rights_gets_what_it_may_use(rights: Rights, expected: tuple[str, str]) -> None:
+    found = resolver(router=ROUTER, models=[ERRANDS]).resolve(request("errands"), replace(KEY, rights=rights))
+    assert asked(found) == [expected]
+    assert plan(found).pinned == rights.pin
+
+
+def test_a_key_is_refused_without_a_word_of_what_it_may_not_use() -> None:
+    only = (ModelSettings("errands", (ModelMapping("third", "x"),)),)
+    found = resolver(GatewaySettings(providers=("third",)), ROUTER, only)
+    denied = refusal(found.resolve(request("errands"), replace(KEY, rights=Rights(accounts=("alice",)))))
+    assert "third" not in denied.message
+    assert "client key guest may use" in denied.message
+
+
+def test_a_model_that_the_key_may_not_ask_for_is_refused_whoever_would_serve_it() -> None:
+    found = resolver(accounts=(ALICE,))
+    key = replace(KEY, rights=Rights(models=("a*",)))
+    assert refusal(found.resolve(request("b"), key)).cause == "model_denied"
+    assert refusal(found.resolve(request("b", own=OWN_CREDENTIAL), key)).cause == "model_denied"
+    assert asked(found.resolve(request("ab"), key)) == [("first", "ab")]
+
+
+def test_a_clients_own_credential_goes_to_the_first_provider_that_takes_it() -> None:
+    found = plan(resolver(accounts=()).resolve(request("m", own=OWN_CREDENTIAL), KEY))
+    assert found.is_own
+    assert [(hop.roster.provider, hop.model, list(hop.roster.by_name)) for hop in found.targets] == [
+        ("second", "m", [OWN])
+    ]
+    routed = resolver(router=ROUTER, models=[ERRANDS]).resolve(request("errands", own=OWN_CREDENTIAL), KEY)
+    assert asked(routed) == [("second", "vendor/small")]
+
+
+@pytest.mark.parametrize(
+    "rights", [Rights(pin="alice"), Rights(accounts=("alice", "bob")), Rights(providers=("first",))]
+)
+def test_a_key_that_may_not_go_there_takes_its_own_credential_nowhere(rights: Rights) -> None:
+    found = resolver(GatewaySettings(providers=("first",))).resolve(
+        request("m", own=OWN_CREDENTIAL), replace(KEY, rights=rights)
+    )
+    assert not plan(found).is_own
