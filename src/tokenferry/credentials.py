@@ -15,6 +15,7 @@ __all__ = [
     "Credential",
     "FederatedToken",
     "Federation",
+    "KeyHeader",
     "Kind",
     "OAuthToken",
     "SetupToken",
@@ -24,6 +25,7 @@ __all__ = [
 ]
 
 Kind: TypeAlias = Literal["api-key", "setup-token", "oauth", "federated"]
+KeyHeader: TypeAlias = Literal["x-api-key", "authorization"]
 
 OAUTH_BETA: Final = "oauth-2025-04-20"
 SETUP_TOKEN_PREFIX: Final = "sk-ant-oat01-"  # noqa: S105  # a prefix, not a token
@@ -52,7 +54,11 @@ def epoch_seconds(value: object, *, foreign: bool = False) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key that never expires; presented as `x-api-key`. `obtained_at`, in seconds since 1970 UTC, is when it came."""
+    """A key that never expires. `obtained_at`, in seconds since 1970 UTC, is when it came.
+
+    `header` is where its provider takes it; in `authorization` it is a Bearer token. It isn't stored: `Broker.resolve`
+    sets it from the provider's `key_header`.
+    """
 
     kind: ClassVar[Kind] = "api-key"
     expires_at: ClassVar[None] = None
@@ -60,10 +66,12 @@ class ApiKey:
     secret: Secret
     unknown: Fields = field(default_factory=Fields, repr=False, hash=False)
     obtained_at: int | None = field(default=None, compare=False)
+    header: KeyHeader = field(default="x-api-key", compare=False)
 
     def headers(self) -> tuple[tuple[str, str], ...]:
         """The request headers that present this credential, secrets revealed."""
-        return (("x-api-key", self.secret.reveal()),)
+        key = self.secret.reveal()
+        return ((self.header, f"Bearer {key}" if self.header == "authorization" else key),)
 
     def to_json(self) -> Fields:
         """What a document holds of it, secrets revealed."""

@@ -22,6 +22,7 @@ from refresh.rig import (
 )
 from tokenferry.accounts import accounts_from_environment
 from tokenferry.broker import Broker
+from tokenferry.config import Config
 from tokenferry.credentials import ApiKey, Credential, SetupToken
 from tokenferry.errors import (
     CorruptFile,
@@ -33,9 +34,10 @@ from tokenferry.errors import (
     UnknownProvider,
     extract_login_url_from_error,
 )
+from tokenferry.providers import Preset, presets
 from tokenferry.secret import Secret
 from tokenferry.settings import Home, PolicySettings
-from tokenferry.stores import Account, Document
+from tokenferry.stores import Account, Document, MemoryStore
 
 
 @pytest.fixture
@@ -46,6 +48,20 @@ def rig(home: Home) -> Iterator[Rig]:
 
 
 # -- what is handed out
+
+
+@pytest.mark.parametrize("preset", presets().values(), ids=lambda preset: preset.name)
+def test_a_keys_headers_are_those_that_its_provider_takes(preset: Preset) -> None:
+    provider = preset.provider
+    key = Document(Account("key", provider.name, "api-key"), ApiKey(Secret("a-key")))
+    broker = Broker(store=MemoryStore(key), providers={provider.name: provider})
+    shown = (("authorization", "Bearer a-key") if preset.key_header == "authorization" else ("x-api-key", "a-key"),)
+    assert broker.resolve("key").headers() == shown
+    assert broker.resolve("key").headers() == shown  # warm
+    assert asyncio.run(broker.aresolve()).headers() == shown
+    moved = replace(provider, key_header="x-api-key")
+    broker.adopt(Config(providers={provider.name: moved}))
+    assert broker.resolve("key").headers() == (("x-api-key", "a-key"),)
 
 
 def test_a_living_token_is_handed_out_without_a_grant(rig: Rig) -> None:

@@ -68,7 +68,7 @@ async def two() -> AsyncIterator[Two]:
             Provider("third", "third", second.url),
         ]
         source = Source(providers, [Account("alice", "first", "api-key"), Account("bob", "second", "api-key")])
-        source.results = {"alice": [api_key("alice")], "bob": [api_key("bob")]}
+        source.results = {"alice": [api_key("alice")], "bob": [replace(api_key("bob"), header="authorization")]}
         yield Two(first, second, source)
 
 

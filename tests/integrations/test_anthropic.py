@@ -12,7 +12,8 @@ from anthropic.lib.credentials import AccessToken, WorkloadIdentityCredentials
 import tokenferry
 from integrations.rig import BODY, Rig
 from leaks import leaks
-from refresh.rig import PATIENCE, value, wait_for
+from refresh.rig import PATIENCE, sandbox_providers, value, wait_for
+from tokenferry.broker import Broker
 from tokenferry.credentials import FederatedToken, Federation
 from tokenferry.errors import NeedsLogin, RefreshFailed, TryLater, UnknownAccount, UsageError
 from tokenferry.integrations._anthropic import AsyncCredentials, Credentials
@@ -232,6 +233,14 @@ def test_an_api_key_is_refused_with_the_place_where_the_sdk_takes_it(rig: Rig) -
         base_url=rig.sandbox.url, api_key=rig.broker.resolve("key").secret.reveal(), max_retries=0
     ) as sdk:
         assert sdk.messages.create(**BODY).content
+
+
+def test_a_key_that_its_provider_takes_as_a_bearer_token_is_given_as_one(rig: Rig) -> None:
+    key = rig.add_key()
+    providers = sandbox_providers(rig.sandbox)
+    providers["sandbox"] = replace(providers["sandbox"], key_header="authorization")
+    broker = Broker(home=rig.home, providers=providers)
+    assert tokenferry.anthropic_credentials("key", broker=broker)().token == key
 
 
 def test_an_unknown_account_is_told_when_it_is_asked_for(rig: Rig) -> None:

@@ -8,7 +8,6 @@ from tokenferry.cli._output import say, say_json, say_lines
 from tokenferry.cli._typer import examples, new_app
 from tokenferry.errors import UsageError
 from tokenferry.integrations import assignments, variables_of, variables_of_gateway
-from tokenferry.providers import headers_of
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
 from tokenferry.state import local_key, read_local_key, running_gateway
@@ -61,8 +60,7 @@ def token(
         provider = broker.provider_of(broker.book.read(name or "").account)
         say_lines(assignments(variables_of(provider, credential)))
     elif as_json:
-        key_header = broker.provider_of(broker.book.read(name or "").account).key_header
-        _say_json(credential.secret, credential.expires_at, headers_of(credential, key_header)[0])
+        _say_json(credential.secret, credential.expires_at, credential.headers()[0])
     else:
         say(credential.secret.reveal())
 

@@ -7,7 +7,6 @@ from typing import Final
 
 from tokenferry.credentials import Credential
 from tokenferry.gateway.upstream import FRAMING_HEADERS
-from tokenferry.providers import KeyHeader, headers_of
 
 Header = tuple[bytes, bytes]
 
@@ -49,10 +48,9 @@ class Presented:
 
     __slots__ = ("betas", "credential", "lines")
 
-    def __init__(self, credential: Credential, key_header: KeyHeader = "x-api-key") -> None:
+    def __init__(self, credential: Credential) -> None:
         self.credential = credential
-        given = headers_of(credential, key_header)
-        headers = [(name.encode("ascii"), value.encode("ascii")) for name, value in given]
+        headers = [(name.encode("ascii"), value.encode("ascii")) for name, value in credential.headers()]
         self.lines = tuple(b"%b: %b\r\n" % header for header in headers if header[0] != BETA)
         self.betas = tuple(value.decode("ascii") for name, value in headers if name == BETA)
 
@@ -61,12 +59,12 @@ class Presentations:
     """Encodes each account's credential once per token."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, KeyHeader], Presented] = {}
+        self._known: dict[str, Presented] = {}
 
-    def of(self, account: str, credential: Credential, key_header: KeyHeader = "x-api-key") -> Presented:
-        known = self._known.get((account, key_header))
+    def of(self, account: str, credential: Credential) -> Presented:
+        known = self._known.get(account)
         if known is None or known.credential is not credential:
-            known = self._known[account, key_header] = Presented(credential, key_header)
+            known = self._known[account] = Presented(credential)
         return known
 
 

@@ -35,7 +35,7 @@ def presented_own(head: RequestHead) -> Presented | None:
         return None
     is_key = secret.reveal().startswith(API_KEY_PREFIX)
     is_bearer = not is_key and any(one[0] == b"authorization" and _value(one) for one in head.credentials)
-    return Presented(ApiKey(secret), "authorization" if is_bearer else "x-api-key")
+    return Presented(ApiKey(secret, header="authorization" if is_bearer else "x-api-key"))
 
 
 def _value(header: Header) -> str:

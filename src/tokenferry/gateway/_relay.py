@@ -105,7 +105,7 @@ class Relay:
     def send(self, request: Request, hop: Hop, account: str, credential: Credential, sink: Sink) -> Exchange:
         """Send the request as this account's. Raises `UpstreamError`, and `ConfigError` for a URL that is none."""
         known = self._providers[hop.roster.provider]
-        shown = request.own or self._presentations.of(account, credential, known.key_header)
+        shown = request.own or self._presentations.of(account, credential)
         return self._upstreams.get(known.base_url).send(
             request.method,
             request.target,

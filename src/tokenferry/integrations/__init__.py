@@ -47,10 +47,10 @@ def auth(name: str | None = None, *, broker: Broker | None = None) -> "Auth":
 
 
 def anthropic_credentials(name: str | None = None, *, broker: Broker | None = None) -> "Credentials":
-    """What `Anthropic(credentials=...)` takes, for accounts with a token.
+    """What `Anthropic(credentials=...)` takes, for what its provider takes as a bearer token.
 
-    An account with an API key raises `UsageError`, for the SDK sends what it gets here as a bearer token; such a key
-    goes into `Anthropic(api_key=...)`. Raises `UsageError` where the SDK is missing.
+    The SDK sends what it gets here as one, so for a key that goes into `x-api-key` a request raises `UsageError`: give
+    that to `Anthropic(api_key=...)`. Raises `UsageError` where the SDK is missing.
     """
     _need("anthropic", "2.11")
     from tokenferry.integrations._anthropic import Credentials  # noqa: PLC0415  # the SDK costs a second

@@ -36,7 +36,7 @@ class _Provider:
         last = self._last
         if last is not None and last[0] is credential:
             return last[1]
-        if isinstance(credential, ApiKey):
+        if isinstance(credential, ApiKey) and credential.header != "authorization":
             raise UsageError(
                 f"account {self._name or 'in use'!r} holds an API key, which this SDK takes in another place: "
                 "Anthropic(api_key=tokenferry.resolve(NAME).secret.reveal())"

@@ -5,11 +5,9 @@ from tokenferry.providers._presets import Preset, presets
 from tokenferry.providers._provider import (
     KIND_OF_AUTH_TYPE,
     AuthType,
-    KeyHeader,
     Provider,
     WireFormat,
     account_of_key,
-    headers_of,
     logs_in_at_subscription,
 )
 from tokenferry.providers._table import Setting, SettingKind, Table, is_loopback, pattern_fault, url_fault
@@ -17,7 +15,6 @@ from tokenferry.providers._table import Setting, SettingKind, Table, is_loopback
 __all__ = [
     "KIND_OF_AUTH_TYPE",
     "AuthType",
-    "KeyHeader",
     "Preset",
     "Provider",
     "ProxyExemption",
@@ -28,7 +25,6 @@ __all__ = [
     "account_of_key",
     "builtin_providers",
     "declare",
-    "headers_of",
     "indistinct",
     "is_loopback",
     "logs_in_at_subscription",

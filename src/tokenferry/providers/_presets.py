@@ -7,7 +7,8 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Any
 
-from tokenferry.providers._provider import KeyHeader, Provider, WireFormat
+from tokenferry.credentials import KeyHeader
+from tokenferry.providers._provider import Provider, WireFormat
 
 
 @dataclass(frozen=True, slots=True)

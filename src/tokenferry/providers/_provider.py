@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 from tokenferry.credentials import (
     API_KEY_PREFIX,
     SETUP_TOKEN_PREFIX,
-    ApiKey,
     Credential,
     FederatedToken,
+    KeyHeader,
     Kind,
     OAuthToken,
 )
@@ -18,7 +18,6 @@ from tokenferry.settings import Strategy
 
 AuthType: TypeAlias = Literal["api_key", "setup_token", "oauth"]
 WireFormat: TypeAlias = Literal["anthropic", "openai", "gemini"]
-KeyHeader: TypeAlias = Literal["x-api-key", "authorization"]
 
 KIND_OF_AUTH_TYPE: Final[dict[AuthType, Kind]] = {
     "api_key": "api-key",
@@ -143,10 +142,3 @@ def logs_in_at_subscription(base_url: str, endpoints: OAuthEndpoints) -> bool:
     """Tell whether a declaration names a claude.ai login or host, whatever it calls itself."""
     urls = (base_url, endpoints.authorize_url, endpoints.device_url, endpoints.issuer)
     return any(on_host(url, _SUBSCRIPTION_HOSTS) and not on_host(url, _CONSOLE_HOSTS) for url in urls)
-
-
-def headers_of(credential: Credential, key_header: KeyHeader) -> tuple[tuple[str, str], ...]:
-    """The request headers that present a credential to a provider which takes API keys there, secrets revealed."""
-    if key_header == "authorization" and isinstance(credential, ApiKey):
-        return (("authorization", f"Bearer {credential.secret.reveal()}"),)
-    return credential.headers()
