@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from tokenferry.broker import default_broker as default_broker
     from tokenferry.broker import invalidate as invalidate
     from tokenferry.broker import resolve as resolve
+    from tokenferry.broker import select_next_account_for_swap as select_next_account_for_swap
     from tokenferry.broker import swap_to_next_available_account as swap_to_next_available_account
     from tokenferry.credentials import ApiKey as ApiKey
     from tokenferry.credentials import Credential as Credential
@@ -34,7 +35,15 @@ if TYPE_CHECKING:
     from tokenferry.stores import Store as Store
 
 _ROOMS = {
-    "broker": ("Broker", "aresolve", "default_broker", "invalidate", "resolve", "swap_to_next_available_account"),
+    "broker": (
+        "Broker",
+        "aresolve",
+        "default_broker",
+        "invalidate",
+        "resolve",
+        "select_next_account_for_swap",
+        "swap_to_next_available_account",
+    ),
     "credentials": ("ApiKey", "Credential", "FederatedToken", "OAuthToken", "SetupToken"),
     "errors": (
         "ConfigError",
@@ -88,6 +97,7 @@ __all__ = [
     "invalidate",
     "openai_api_key",
     "resolve",
+    "select_next_account_for_swap",
     "swap_to_next_available_account",
 ]
 

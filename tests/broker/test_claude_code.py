@@ -115,7 +115,7 @@ def mark(home: Home, name: str, until: int | None) -> None:
         state.cooldowns.put(Cooldown(Scope("account", name), "rate-limited", "test", until))
 
 
-def swap(broker: Broker, reset_at: int | None = None) -> str:
+def swap(broker: Broker, reset_at: datetime | float | None = None) -> str:
     return tokenferry.swap_to_next_available_account(reset_at, broker)
 
 
@@ -354,9 +354,25 @@ def test_it_needs_the_policy_own(home: Home, add: Add, claude: ClaudeCodeHome, s
     assert not claude.credentials.exists()
 
 
-def test_a_reset_in_milliseconds_is_a_mistake(broker: Broker, add: Add) -> None:
-    with pytest.raises(UsageError, match="milliseconds"):
-        swap(broker, int(time.time() * 1000))
+@pytest.mark.parametrize("unusable", [1_800_000_000_000, float("nan"), float("inf"), -1, "tomorrow"])
+def test_a_reset_that_is_no_time_in_seconds_is_refused_and_marks_nothing(
+    home: Home, broker: Broker, add: Add, unusable: Any
+) -> None:
+    add("alice", "bob")
+    with pytest.raises(UsageError, match="a time must"):
+        swap(broker, unusable)
+    assert marks(home) == {}
+
+
+@pytest.mark.parametrize("made", [float, datetime.fromtimestamp, lambda reset: datetime.fromtimestamp(reset, UTC)])
+def test_a_reset_is_a_datetime_or_seconds_and_a_part_of_a_second_is_rounded_up(
+    home: Home, broker: Broker, add: Add, made: Callable[[float], datetime | float]
+) -> None:
+    add("alice", "bob")
+    use_for_claude_code("alice", broker)
+    reset_at = int(time.time()) + 3600
+    assert swap(broker, made(reset_at + 0.25)) == "bob@example.com"
+    assert marks(home) == {"alice": reset_at + 1}
 
 
 def test_of_two_threads_that_heard_of_one_limit_one_moves_and_the_other_sees_it(

@@ -1,7 +1,9 @@
 """Every public use of the library as a type checker sees it; executed against the sandbox as well."""
 
-from collections.abc import Hashable, Mapping
+import time
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import assert_type
 
@@ -31,6 +33,7 @@ from tokenferry import (
     UnknownName,
     UsageError,
 )
+from tokenferry.broker import KeptLogin, PendingLogin, Revocation
 from tokenferry.providers import Provider
 from tokenferry.refresh import FileJournal, RefreshStatistics
 from tokenferry.settings import Home, PolicySettings, RefreshSettings
@@ -132,6 +135,31 @@ def own_settings(folder: Path, providers: Mapping[str, Provider]) -> Broker:
 def swap(broker: Broker) -> None:
     assert_type(tokenferry.swap_to_next_available_account(None), str)
     assert_type(tokenferry.swap_to_next_available_account(1_800_000_000, broker), str)
+    assert_type(tokenferry.swap_to_next_available_account(time.time() + 60, broker), str)
+    assert_type(tokenferry.swap_to_next_available_account(datetime.now(UTC), broker), str)
+
+
+def next_account() -> None:
+    chosen = tokenferry.select_next_account_for_swap(["a", "b"], {"a": None}, now=time.time(), current="c")
+    assert_type(chosen, str | None)
+    assert chosen == "b"
+
+
+def accounts(broker: Broker, log_in: Callable[[str], str]) -> None:
+    """From the first login to the last; `log_in` opens a URL and gives what its last page shows."""
+    login = broker.begin_login("sandbox")
+    assert_type(login, PendingLogin)
+    assert_type(login.url, str)
+    kept = login.finish(log_in(login.url), "mine")
+    assert_type(kept, KeptLogin)
+    assert_type(kept.name, str)
+    assert_type(broker.add(Account("key", "sandbox", "api-key"), ApiKey(Secret("sk-ant-key"))), bool)
+    assert_type(broker.refresh("mine"), Credential)
+    revocation = broker.revoke("mine")
+    assert_type(revocation, Revocation)
+    assert_type((revocation.is_done, revocation.reason), tuple[bool, str])
+    broker.remove("mine")
+    broker.remove("key")
 
 
 def errors() -> tuple[str, int, float | None]:

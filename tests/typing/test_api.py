@@ -1,9 +1,11 @@
 import asyncio
+import re
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 import tokenferry
@@ -26,6 +28,14 @@ def broker(home: Home, tokenferry_sandbox: Sandbox, monkeypatch: pytest.MonkeyPa
     assert broker.drain(PATIENCE)
 
 
+def log_in(url: str) -> str:
+    with httpx2.Client(follow_redirects=True, timeout=PATIENCE) as browser:
+        page = browser.get(f"{url}&login_hint=bob")
+    found = re.search(r"[\w-]+#[0-9a-f]{64}", page.text)
+    assert found
+    return found[0]
+
+
 def test_what_the_type_checker_takes_runs(broker: Broker, tokenferry_sandbox: Sandbox, tmp_path: Path) -> None:
     api: dict[str, Any] = runpy.run_path(str(API))
     api["default_broker"]()
@@ -35,6 +45,8 @@ def test_what_the_type_checker_takes_runs(broker: Broker, tokenferry_sandbox: Sa
     own = api["own_store"](broker.providers)
     assert api["kinds"](own.resolve()) == "key"
     assert api["own_settings"](tmp_path / "elsewhere", broker.providers).accounts() == []
+    api["next_account"]()
+    api["accounts"](broker, log_in)
     message, code, retry_after = api["errors"]()
     assert "tokenferry accounts list" in message
     assert (code, retry_after) == (4, None)

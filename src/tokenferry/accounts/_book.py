@@ -169,6 +169,9 @@ class AccountBook:
         `origin` is what its document shall say of where it was imported from.
         """
         name = check_account_name(account.name)
+        if account.kind != credential.kind:
+            raise UsageError(f"account {name!r} is to hold an {account.kind}, and an {credential.kind} was given")
+        account = replace(account, created_at=int(account.created_at))
         twins = [other for other in self._store.names() if other.casefold() == name.casefold() and other != name]
         if twins:
             raise UsageError(f"account {twins[0]!r} exists, and {name!r} differs in case alone; use another name")

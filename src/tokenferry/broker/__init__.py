@@ -9,7 +9,9 @@ from tokenferry.broker._claude_code import (
 )
 from tokenferry.broker._default import aresolve, default_broker, invalidate, resolve
 from tokenferry.broker._kept_login import KeptLogin, check_login_name, keep_login
+from tokenferry.broker._next_account import select_next_account_for_swap
 from tokenferry.broker._opening import open_sealing
+from tokenferry.broker._pending_login import PendingLogin
 from tokenferry.broker._publisher import Published, Publisher
 from tokenferry.broker._revocation import Revocation
 from tokenferry.broker._rules import is_foreign
@@ -17,6 +19,7 @@ from tokenferry.broker._rules import is_foreign
 __all__ = [
     "Broker",
     "KeptLogin",
+    "PendingLogin",
     "Published",
     "Publisher",
     "Revocation",
@@ -30,6 +33,7 @@ __all__ = [
     "keep_login",
     "open_sealing",
     "resolve",
+    "select_next_account_for_swap",
     "swap_to_next_available_account",
     "use_for_claude_code",
 ]

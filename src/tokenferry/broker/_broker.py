@@ -19,6 +19,7 @@ from tokenferry.accounts import (
 from tokenferry.broker._listing import WatchedListing
 from tokenferry.broker._logins import Logins
 from tokenferry.broker._opening import forget_cooldowns, open_store, stamps
+from tokenferry.broker._pending_login import PendingLogin
 from tokenferry.broker._publisher import Published, Publisher
 from tokenferry.broker._resolver import Resolver
 from tokenferry.broker._revocation import Revocation, revocable
@@ -261,8 +262,11 @@ class Broker:
     ) -> bool:
         """Store an account; tells whether it took the place of one. Raises `UsageError` when the name is taken.
 
-        `origin` is what its document shall say of where it was imported from.
+        An account without a `created_at` gets the present time. `origin` is where its document says that it was
+        imported from.
         """
+        if not account.created_at:
+            account = replace(account, created_at=int(self._now()))
         if isinstance(credential, ApiKey | SetupToken) and credential.obtained_at is None:
             credential = replace(credential, obtained_at=int(self._now()))  # as well as can be known
         has_replaced = self.book.add(account, credential, machine=self.machine, replacing=replacing, origin=origin)
@@ -310,6 +314,14 @@ class Broker:
         `RefreshFailed`, `ConfigError`; `NeedsUnlock` where the login could not be kept, so that none is begun.
         """
         return self._logins.endpoints(provider, device=device)
+
+    def begin_login(self, provider: str) -> PendingLogin:
+        """Begin an OAuth login at the provider of that name: open its `url` in any browser, and `finish` it.
+
+        Raises `UnknownProvider`, `UsageError` where one can't log in there, `PolicyRefused` for a subscription's login
+        under `off`, and what `login_endpoints` does.
+        """
+        return PendingLogin.begin(self, self._logins, provider)
 
     def federate(self, provider: Provider, federation: Federation) -> FederatedToken:
         """Exchange a workload's identity token for its first access token, which `add` then stores.
@@ -368,10 +380,13 @@ class Broker:
     # -- in here
 
     def _read(self, name: str) -> Document:
-        """The document, if policy allows its use here, and it isn't too old."""
+        """The document, if policy allows its use here and it isn't too old; its key as its provider takes it."""
         document = self.book.read(name)
         self.check_policy(document)
         check_age(document, self._now())
+        if isinstance(key := document.credential, ApiKey):
+            header = self.provider_of(document.account).key_header
+            document = replace(document, credential=replace(key, header=header))
         return document
 
 

@@ -1,6 +1,8 @@
 """Which of our logins Claude Code has: given to it on request, or swapped for the next one that isn't limited."""
 
 import logging
+import math
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from tokenferry.broker._broker import Broker
@@ -59,16 +61,17 @@ def complete_move(home: Home, timeout: float) -> bool:
     return True
 
 
-def swap_to_next_available_account(reset_at: int | None = None, broker: Broker | None = None) -> str:
+def swap_to_next_available_account(reset_at: datetime | float | None = None, broker: Broker | None = None) -> str:
     """Say that the account that Claude Code has is limited, give it the next one that isn't, and tell whose it is.
 
-    `reset_at` is when the limit ends, in seconds since 1970 UTC; None if that isn't known. Accounts come in their
-    order, first those that were never marked as limited, then those whose mark has ended. One with less than 300 s
-    left is renewed first. Gives the e-mail address of the account, or its name where that isn't known. Whoever else
-    changes the account while this call waits to do so has it done: nothing is moved twice.
+    `reset_at` is when the limit ends: a datetime (one without a time zone is local time, as everywhere in Python) or
+    seconds since 1970 UTC, rounded up to a whole second; None if that isn't known. `select_next_account_for_swap`
+    chooses among the accounts in their order. One with less than 300 s left is renewed first. Gives the e-mail address
+    of the account, or its name where that isn't known. Whoever else changes the account while this call waits to do so
+    has it done: nothing is moved twice.
 
-    Raises `PolicyRefused`, `UnknownAccount` for fewer than 2 accounts, `TryLater` when all are limited, `NeedsLogin`
-    when none can be renewed, and what keeps a login from being moved.
+    Raises `PolicyRefused`, `UsageError` for what is no time, `UnknownAccount` for fewer than 2 accounts, `TryLater`
+    when all are limited, `NeedsLogin` when none can be renewed, and what keeps a login from being moved.
     """
     broker = broker or default_broker()
     if broker.policy.subscription == "off":
@@ -78,8 +81,11 @@ def swap_to_next_available_account(reset_at: int | None = None, broker: Broker |
             'subscription = "own" under [policy] in config.toml; one move at a time works without that: tokenferry '
             "use NAME --for claude-code"
         )
+    if isinstance(reset_at, datetime):
+        reset_at = reset_at.timestamp()
     if reset_at is not None:
         epoch_seconds(reset_at)
+        reset_at = math.ceil(reset_at)
     home = _home_of(broker)
     from tokenferry.broker._swap import swap  # noqa: PLC0415  # SQLite, which nothing else here needs
 

@@ -1,14 +1,25 @@
 from collections.abc import Callable
+from typing import Final
 
 from tokenferry.broker._federation import exchange
 from tokenferry.broker._revocation import Revocation, revoke
 from tokenferry.broker._rules import Rules
 from tokenferry.credentials import FederatedToken, Federation, OAuthToken
 from tokenferry.errors import ConfigError, UsageError
-from tokenferry.oauth import OAuthEndpoints, TokenRequest, Transmission
+from tokenferry.oauth import (
+    Authorization,
+    AuthorizationCode,
+    OAuthEndpoints,
+    TokenRequest,
+    Transmission,
+    exchange_request,
+    read_exchange,
+)
 from tokenferry.providers import Provider, logs_in_at_subscription
-from tokenferry.refresh import Discovery, Needed
+from tokenferry.refresh import Discovery, Needed, read_client_secret
 from tokenferry.stores import Document, Seal
+
+_TIMEOUT: Final = 30.0
 
 
 class Logins:
@@ -46,6 +57,19 @@ class Logins:
                 "subscription = true of it in config.toml"
             )
         return endpoints
+
+    def exchange(self, authorization: Authorization, answer: AuthorizationCode) -> OAuthToken:
+        """The tokens of a login that was agreed to, and whose they are, as far as that can be found out.
+
+        Raises `LoginFailed`, `TryLater`, and what reading the client secret does.
+        """
+        from tokenferry.login import identified  # noqa: PLC0415  # sockets and pages, which nothing else here needs
+
+        endpoints = authorization.endpoints
+        request = exchange_request(authorization, answer, read_client_secret(endpoints))
+        sent_at = self._now()
+        token = read_exchange(self._send(request, _TIMEOUT), authorization, answer, sent_at, self._now())
+        return identified(endpoints, token, self._send)
 
     def federate(self, provider: Provider, federation: Federation) -> FederatedToken:
         """The first access token for a workload's identity token. Raises `UsageError`, and what `exchange` does."""

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from tokenferry.broker._broker import Broker
+from tokenferry.broker._next_account import select_next_account_for_swap
 from tokenferry.broker._opening import open_mover, provider_beside
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import (
@@ -91,13 +92,13 @@ class _Swap:
 
     def _to_the_next(self, others: list[Document], known: dict[str, Document]) -> str:
         now, marks = time.time(), self._marks()
-        unmarked = [one for one in others if one.account.name not in marks]
-        over = [one for one in others if all(mark.is_over(now) for mark in marks.get(one.account.name, ()))]
-        for document in (*unmarked, *(one for one in over if one not in unmarked)):
-            name = document.account.name
+        limited_until = {name: _end(found) for name, found in marks.items()}
+        left = {one.account.name: one for one in others}
+        while (name := select_next_account_for_swap(left, limited_until, now=now)) is not None:
+            document = left.pop(name)
             try:
                 if seconds_left(_token(document), now) < _LEAST_LIFE:
-                    document = self._broker.renew(name)  # noqa: PLW2901  # the same one, renewed
+                    document = self._broker.renew(name)
                 moved = self._mover.move(name)
             except (NeedsLogin, CredentialRefused, RefreshBusy, RefreshUncertain) as fault:
                 self._pass_over(fault)

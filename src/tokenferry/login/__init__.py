@@ -3,7 +3,7 @@
 from tokenferry.login._api_key import make_api_key
 from tokenferry.login._browser import open_browser
 from tokenferry.login._device import DeviceLogin
-from tokenferry.login._login import LIMIT, Addresses, Login, Wishes
+from tokenferry.login._login import LIMIT, Addresses, Login, Wishes, redirect_for_paste
 from tokenferry.login._paste import Paste
 from tokenferry.login._profile import identified
 
@@ -17,4 +17,5 @@ __all__ = [
     "identified",
     "make_api_key",
     "open_browser",
+    "redirect_for_paste",
 ]

@@ -53,6 +53,12 @@ class Addresses:
     port: int | None = None
 
 
+def redirect_for_paste(endpoints: OAuthEndpoints, port: int | None = None) -> str:
+    """The redirect of a login whose last page is copied by a person: one that is hosted, else nothing listens there."""
+    template = endpoints.redirect_uri or endpoints.loopback_redirect or _LOOPBACK
+    return template.replace("{port}", str(port or _NEVER_CALLED))
+
+
 class Login:
     """One login at a provider whose endpoints are known whole.
 
@@ -92,7 +98,7 @@ class Login:
         hosted = self._endpoints.redirect_uri
         template = self._endpoints.loopback_redirect or (None if hosted else _LOOPBACK)
         if template is None or not self._wishes.browser:
-            redirect_uri = hosted or (template or _LOOPBACK).replace("{port}", str(self._wishes.port or _NEVER_CALLED))
+            redirect_uri = redirect_for_paste(self._endpoints, self._wishes.port)
             self._show(Addresses(None, self.authorization.url(redirect_uri)))
             return self._wait(None, None, paste, (redirect_uri,))
         with closing(Listener(template, self._wishes.port, monotonic=self._monotonic)) as listener:

@@ -1,0 +1,75 @@
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tokenferry.broker._kept_login import KeptLogin, check_login_name, keep_login
+from tokenferry.errors import LoginFailed, PolicyRefused, UnknownProvider, UsageError
+from tokenferry.oauth import Authorization
+
+if TYPE_CHECKING:
+    from tokenferry.broker._broker import Broker
+    from tokenferry.broker._logins import Logins
+    from tokenferry.providers import Provider
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class PendingLogin:
+    """A login that was begun: a person opens `url` in any browser, and `finish` takes what its last page shows."""
+
+    provider: str
+    url: str
+    _broker: "Broker"
+    _logins: "Logins"
+    _authorization: Authorization
+    _redirect_uri: str
+
+    @classmethod
+    def begin(cls, broker: "Broker", logins: "Logins", name: str) -> "PendingLogin":
+        """Raises what `Broker.begin_login` does."""
+        from tokenferry.login import redirect_for_paste  # noqa: PLC0415  # sockets and pages, for a login alone
+
+        provider = broker.providers.get(name)
+        if provider is None:
+            raise UnknownProvider(
+                f"there is no provider {name[:64]!r}; those to log in at: {_where_to_log_in(broker)}; declare others "
+                "under [[providers]] in config.toml"
+            )
+        _check_policy(broker, provider)
+        endpoints = logins.endpoints(provider, device=False)
+        missing = [key for key in ("client_id", "authorize_url", "token_url") if getattr(endpoints, key) is None]
+        if missing:
+            raise UsageError(
+                f"provider {name!r} has no {' and no '.join(missing)}, so a browser can't log in there; those to log "
+                f"in at: {_where_to_log_in(broker)}; declare others under [providers.oauth] in config.toml"
+            )
+        authorization, redirect_uri = Authorization.begin(endpoints), redirect_for_paste(endpoints)
+        return cls(name, authorization.url(redirect_uri), broker, logins, authorization, redirect_uri)
+
+    def finish(self, pasted: str, name: str | None = None) -> KeptLogin:
+        """Exchange what was pasted, `CODE#STATE` or the address of the last page, and store the login.
+
+        It becomes the account `name`; without one the account that this person has at the provider already, else one
+        called by e-mail address. What is no answer to this login, or a name that can't be had, uses nothing up. Blocks
+        for up to 40 seconds. Raises `LoginFailed`, `TryLater`, `UsageError`, and what `Broker.add` does.
+        """
+        if name is not None:
+            check_login_name(self._broker, name, self.provider)
+        answer = self._authorization.read_pasted(pasted, (self._redirect_uri,))
+        if answer is None:
+            raise LoginFailed(
+                "that is no answer to this login; give CODE#STATE as the page shows it, or the address of the page"
+            )
+        token = self._logins.exchange(self._authorization, answer)
+        return keep_login(self._broker, self.provider, token, name)
+
+
+def _where_to_log_in(broker: "Broker") -> str:
+    known = broker.providers.values()
+    return ", ".join(one.name for one in known if one.oauth.client_id and (one.oauth.authorize_url or one.oauth.issuer))
+
+
+def _check_policy(broker: "Broker", provider: "Provider") -> None:
+    if provider.subscription and broker.policy.subscription != "own":
+        raise PolicyRefused(
+            "a Claude subscription's login is Claude Code's alone, unless a person states on a terminal that the "
+            "subscription is theirs alone and that they read the vendor's terms; do so with: tokenferry policy set own"
+        )
