@@ -1,17 +1,22 @@
 """What reading, routing and rewriting a request's body costs, beside other ways to do it: `python -m bench routing`."""
 
 import json
+import time
 import timeit
+import tracemalloc
 from collections.abc import Callable  # noqa: TC003  # as everywhere
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
 
+from bench._bodies import WORST
 from tokenferry.providers import Provider
-from tokenferry.routing import BodyFacts, Route, Router, rewrite, scan
+from tokenferry.routing import BodyFacts, Route, Router, TooComplex, rewrite, scan
 from tokenferry.settings import ModelMapping, ModelSettings, RouterSettings
 
 ROUNDS: Final = 15
+LARGEST: Final = 31 << 20
 SIZES: Final = (2_000, 50_000, 200_000)
 PROVIDERS: Final = {"up": Provider("up", "up", "https://up.example")}
 MODELS: Final = [
@@ -65,6 +70,30 @@ def by_msgspec(text: bytes) -> bytes:
     return msgspec.json.encode(document)
 
 
+def ask_all(text: bytes) -> None:
+    """Read it, and ask for everything that a rule may ask for."""
+    facts = scan([text])
+    if isinstance(facts, BodyFacts):
+        with suppress(TooComplex):
+            _ = facts.stream, facts.thinking, facts.web_search, facts.tag
+
+
+def tell_worst() -> None:
+    print(f"\nbodies of {LARGEST >> 20} MiB that cost the most{'':<9}{'ms':>6}{'MiB':>6}")
+    for name, make in WORST.items():
+        text = make(LARGEST)
+        seconds = []
+        for _ in range(3):
+            start = time.process_time()
+            ask_all(text)
+            seconds.append(time.process_time() - start)
+        tracemalloc.start()
+        ask_all(text)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        print(f"{name:<46}{min(seconds) * 1e3:>6.0f}{peak >> 20:>6}")
+
+
 def main() -> None:
     plain = Router()
     routing = Router(
@@ -86,3 +115,4 @@ def main() -> None:
             timer = timeit.Timer("way(text)", globals={"way": way, "text": text})
             figures.append(min(timer.timeit(calls) for _ in range(ROUNDS)) / calls * 1e6)
         print(f"{name:<46}" + "".join(f"{figure:>9.1f}{'':7}" for figure in figures))
+    tell_worst()

@@ -2,10 +2,12 @@ import json
 
 import pytest
 
-from gateway.rig import Gate, Origin
+from gateway.rig import Gate, Origin, Source, error_of, running_gate
 from tokenferry.gateway._answers import Refusal
 from tokenferry.gateway._reading import facts_of
 from tokenferry.gateway._request import Body, Budget
+from tokenferry.routing import Router
+from tokenferry.settings import RouterSettings
 
 pytestmark = pytest.mark.anyio
 
@@ -42,3 +44,15 @@ async def test_what_is_no_request_goes_nowhere(gate: Gate, origin: Origin, conte
         assert reply.all(b"x-tokenferry-error") == [cause.encode()]
         assert reply.all(b"x-should-retry") == [b"false"]
     assert origin.seen == []
+
+
+async def test_a_body_that_a_rule_could_not_read_in_time_is_refused(source: Source, origin: Origin) -> None:
+    router = Router(RouterSettings(unmapped="default", background="x"))
+    body = b'{"model":"claude-x","system":"' + b"<CCM-SUBAGENT-MODEL>" * 1000 + b'"}'
+    async with running_gate(source, router=router) as gate:
+        reply = await gate.call(body=body)
+        record = await gate.records.last()
+    assert (reply.status, record.error) == (400, "too_complex")
+    assert "send less" in error_of(reply.body)["message"]
+    assert reply.all(b"x-should-retry") == [b"false"]
+    assert not origin.seen

@@ -22,6 +22,14 @@ async def test_a_body_that_comes_in_crumbs_is_kept_in_pieces() -> None:
     assert len(body.chunks) < 10
 
 
+async def test_each_crumb_is_copied_once() -> None:
+    body = body_of(b"a", b"b")
+    first = body.chunks[0]
+    body.add(b"c", 1 << 30)
+    assert body.chunks == [b"abc"]
+    assert body.chunks[0] is first
+
+
 async def test_large_chunks_are_kept_as_they_came() -> None:
     large = bytes(100_000)
     body = body_of(large, b"small", large)

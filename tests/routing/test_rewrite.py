@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -118,3 +119,65 @@ def test_what_is_no_tag_in_a_text_of_the_system_prompt_is_left_alone(system: obj
 def test_a_tag_outside_the_system_prompt_is_left_alone() -> None:
     body = json.dumps({"model": "x", "messages": [{"role": "user", "content": f"{OPEN}a{CLOSE}"}]}).encode()
     assert facts_of(body).tag is None
+
+
+@given(data=st.data())
+def test_tags_are_those_of_the_text_that_the_prompt_stands_for(data: st.DataObject) -> None:
+    parts = data.draw(
+        st.lists(
+            st.sampled_from(["<", ">", "/", "\\", "<", ">", "u003c", "ä", " ", "m", "\U0001f600", "CCM-SUBAGENT-MODEL"])
+        )
+    )
+    text = "".join(parts)
+    written_parts = [part if part.startswith("CCM") else data.draw(texts(part))[1:-1] for part in parts]
+    body = f'{{"model":"x","system":"{"".join(written_parts)}"}}'.encode()
+    found = [tag for tag in re.finditer(f"{OPEN}([^<>]+){CLOSE}", text) if tag[1].strip()]
+    facts = facts_of(body)
+    assert (facts.tag is None) == (not found)
+    if facts.tag is not None:
+        assert facts.tag.model == found[0][1].strip()
+    changed = json.loads(b"".join(rewrite(facts, None, without_tag=True)))
+    assert changed["system"] == re.sub(f"{OPEN}(?! *{CLOSE})[^<>]+{CLOSE}", "", text)
+
+
+@pytest.mark.parametrize("half", ["\\ud83d", "\\uDE00 "])
+@pytest.mark.parametrize("block", ["%s", '[[[1]],[],{},{"text":"%s"}]'])
+def test_half_a_surrogate_pair_hides_no_tag(half: str, block: str) -> None:
+    text = f"{half}{OPEN}m\\ud064{half}{CLOSE}"
+    system = block % text if block != "%s" else f'"{text}"'
+    facts = facts_of(f'{{"a":"{half}","system":{system},"model":"x"}}'.encode())
+    assert facts.tag is not None
+    assert facts.tag.model == "m\ud064\ufffd"
+    assert OPEN.encode() not in b"".join(rewrite(facts, None, without_tag=True))
+
+
+def test_white_space_of_any_length_is_passed_over() -> None:
+    space = b" \t\r\n" * 5000
+    tag = f"{OPEN}m{CLOSE}".encode()
+    body = space.join(
+        (
+            b"",
+            b"{",
+            b'"system"',
+            b":",
+            b"[",
+            b"1",
+            b",",
+            b"{",
+            b'"text"',
+            b":",
+            b'"' + tag + b'"',
+            b"}",
+            b"]",
+            b",",
+            b'"model"',
+            b":",
+            b'"x"',
+            b"}",
+            b"",
+        )
+    )
+    facts = facts_of(body)
+    assert facts.body[slice(*facts.model_at)] == b'"x"'
+    assert facts.tag is not None
+    assert json.loads(b"".join(rewrite(facts, "y", without_tag=True))) == {"system": [1, {"text": ""}], "model": "y"}

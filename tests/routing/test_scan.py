@@ -142,9 +142,26 @@ def test_a_long_text_is_checked_to_its_end_wherever_a_character_begins(at: int, 
     assert isinstance(scan([body]), Malformed if spoilt else BodyFacts)
 
 
-def test_digits_in_a_text_are_no_number() -> None:
-    body = b'{"model":"x","a":"' + b"9" * 20_000 + b'","b":"\\ud83d"}'
+@pytest.mark.parametrize("start", [b"", b"\\u0041", b"-", b"1.", b"\\\\"])
+@pytest.mark.parametrize("shift", range(0, 1024, 93))
+def test_digits_in_a_text_are_no_number(start: bytes, shift: int) -> None:
+    digits = start + b"9" * 4_000
+    body = b'{"model":"x","a":"' + b"a" * shift + b'","b":"' + digits + b'","c":["\\ud83d",["' + digits + b'"]]}'
     assert facts_of(body).model == "x"
+
+
+@pytest.mark.parametrize("shift", range(0, 1024, 93))
+@pytest.mark.parametrize("before", [b"", b'"' + b"9" * 4_000 + b'",'])
+def test_a_long_number_is_found_wherever_it_is(before: bytes, shift: int) -> None:
+    number = b"-1.5e" + b"9" * 4_000
+    body = b'{"model":"x","a":"' + b"a" * shift + b'","b":[' + before + b'"\\ud83d",' + number + b"]}"
+    assert "digits" in fault_of(body).message
+
+
+@pytest.mark.parametrize("name", [b"mo\\ud064el", b"mo\\uD064el", b"\\ud06dodel"])
+def test_half_a_surrogate_pair_elsewhere_makes_no_other_name_the_models(name: bytes) -> None:
+    facts = facts_of(b'{"a":"\\ud83d","' + name + b'":"y","model":"x"}')
+    assert facts.model == "x"
 
 
 @pytest.mark.parametrize("half", [b"\\ud83d", b"\\uDE00", b"\\ud83d\\n", b"\\\\\\ud83d"])

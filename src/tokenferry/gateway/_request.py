@@ -45,7 +45,7 @@ class Request:
         self.own: Presented | None = None
         """The client's own credential, where that is presented in place of an account's."""
 
-    def pieces(self, model: str) -> Sequence[bytes | memoryview]:
+    def pieces(self, model: str) -> Sequence[bytes | bytearray | memoryview]:
         """The body for an upstream that calls the model so."""
         facts = self.body.facts
         return self.body.chunks if facts is None else rewrite(facts, model or None, without_tag=self.without_tag)
@@ -77,7 +77,7 @@ class Body:
     __slots__ = ("_budget", "chunks", "facts", "size")
 
     def __init__(self, budget: Budget) -> None:
-        self.chunks: list[bytes] = []
+        self.chunks: list[bytes | bytearray] = []
         self.facts: BodyFacts | None = None
         """What it says, once it was read."""
         self._budget = budget
@@ -92,8 +92,12 @@ class Body:
         self._budget.take(size)
         self.size += size
         chunks = self.chunks
-        if chunks and len(chunks[-1]) + len(chunk) <= _SMALL:
-            chunks[-1] += chunk  # of a body that comes in crumbs, each object would take more room than its bytes
+        if chunks and len(chunks[-1]) + size <= _SMALL:
+            # Of a body that comes in crumbs each object would take more room than its bytes, and each copy more time.
+            last = chunks[-1]
+            if isinstance(last, bytes):
+                last = chunks[-1] = bytearray(last)
+            last += chunk
         else:
             chunks.append(chunk)
 

@@ -3,6 +3,7 @@
 from tokenferry.routing._default_targets import DefaultTargets, default_targets
 from tokenferry.routing._key_view import KeyView, RoutePlan
 from tokenferry.routing._loggable import loggable, loggable_name, loggable_path
+from tokenferry.routing._members import TooComplex
 from tokenferry.routing._resolver import OWN, Accounts, RouteRequest, RouteResolver
 from tokenferry.routing._rewrite import Pieces, rewrite
 from tokenferry.routing._rights import model_denied
@@ -26,6 +27,7 @@ __all__ = [
     "RouteResolver",
     "Router",
     "Tag",
+    "TooComplex",
     "default_targets",
     "loggable",
     "loggable_name",

@@ -1,4 +1,8 @@
-"""Where the members of a JSON object are in its text. Every key is kept, also one that comes twice."""
+"""Where the members of a JSON object are in its text. Every key is kept, also one that comes twice.
+
+Everything here costs time in proportion to the text, once, and memory in proportion to a few limits: a body may be
+made to cost as much as it can.
+"""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -6,9 +10,28 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-_MOST_MEMBERS: Final = 1000  # of an object; a request has some twenty
-_KEY: Final = re.compile(rb'[ \t\r\n,{]*"[^"\\]*(?:\\.[^"\\]*)*"[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
-_GAP: Final = re.compile(rb"[ \t\r\n,[]*")
+from tokenferry.errors import UsageError
+
+MOST_COMMAS: Final = 500_000
+"""In an array whose items are read one by one: a bound of their number that costs no memory to find."""
+
+_MOST_MEMBERS: Final = 1000  # of an object or an array; a request has some twenty
+_LONGEST_KEY: Final = 1024
+_SPACE: Final = b" \t\r\n"
+_NAME: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_KEY: Final = re.compile(
+    rb'[ \t\r\n,{]{0,64}"[^"\\]*(?:\\.[^"\\]*)*"[ \t\r\n]{0,64}:[ \t\r\n]{0,64}(?![ \t\r\n])', re.DOTALL
+)
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_WINDOW: Final = 4096
+_text: Final = msgspec.json.Decoder(str)
+
+
+class TooComplex(UsageError):  # noqa: N818  # what is answered, as in the errors of this program
+    """A body has more of something than is looked at."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"the request's body is too complex: {what}; send less of it")
 
 
 class Key:
@@ -28,20 +51,18 @@ class Member(NamedTuple):
     end: int
 
 
-class TooMany(Exception):  # noqa: N818  # a limit, caught by who decodes
-    """An object has more members than are read."""
-
-
 class _Keys:
     """Makes keys, as many as an object may have: each is a call, and a body could hold millions."""
 
     def __init__(self) -> None:
-        self.left = 0
+        self.left = self.most = 0
 
     def __call__(self, _kind: type, name: Any) -> Key:
         self.left -= 1
         if self.left < 0:
-            raise TooMany
+            raise TooComplex(f"an object in it has more than {self.most:,} members")
+        if len(name) > _LONGEST_KEY:
+            raise TooComplex(f"a name in it is longer than {_LONGEST_KEY} characters")
         return Key(name)
 
 
@@ -50,21 +71,19 @@ _object: Final = msgspec.json.Decoder(dict[Key, msgspec.Raw], dec_hook=_keys)
 _array: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-def read_members(text: bytes | memoryview) -> Mapping[Key, msgspec.Raw]:
-    """The members of the object that is the whole of the text, which is checked to its end.
+def read_members(text: bytes | memoryview, most: int = _MOST_MEMBERS) -> Mapping[Key, msgspec.Raw]:
+    """The members, `most` of them, of the object that is the whole of the text, which is checked to its end.
 
-    Raises `msgspec.MsgspecError`, `UnicodeDecodeError` (in a key), `RecursionError` and `TooMany`.
+    Raises `msgspec.MsgspecError`, `UnicodeDecodeError` (in a key), `RecursionError` and `TooComplex`.
     """
-    _keys.left = _MOST_MEMBERS
+    _keys.left = _keys.most = most
     return _object.decode(text)
 
 
-def locate(members: Mapping[Key, msgspec.Raw], text: bytes | memoryview, start: int = 0) -> Iterator[Member]:
+def locate(members: Mapping[Key, msgspec.Raw], text: bytes, start: int = 0) -> Iterator[Member]:
     """Say where each is in the text in which the object begins at `start`."""
     for key, raw in members.items():
-        match = _KEY.match(text, start)
-        assert match is not None  # it was decoded from this text
-        begin = match.end()
+        begin = _value_after(text, start)
         start = begin + len(raw)
         yield Member(key.name, begin, start)
 
@@ -73,9 +92,7 @@ def place_of(number: int, members: Mapping[Key, msgspec.Raw], text: bytes) -> tu
     """Where the value of the one of this number (from 1) is, without a look at those behind it."""
     end = begin = 0
     for raw in members.values():
-        match = _KEY.match(text, end)
-        assert match is not None
-        begin = match.end()
+        begin = _value_after(text, end)
         end = begin + len(raw)
         number -= 1
         if not number:
@@ -84,10 +101,43 @@ def place_of(number: int, members: Mapping[Key, msgspec.Raw], text: bytes) -> tu
 
 
 def items(text: bytes, start: int, end: int) -> Iterator[Member]:
-    """The items of the array that is `text[start:end]`, which was checked before."""
-    for raw in _array.decode(memoryview(text)[start:end]):
-        match = _GAP.match(text, start)
-        assert match is not None
-        begin = match.end()
+    """The items of the array that is `text[start:end]`, which was checked before. Raises `TooComplex`."""
+    if text.count(b",", start, end) > MOST_COMMAS:
+        raise TooComplex(f"an array in it has more than {MOST_COMMAS:,} commas")
+    found = _array.decode(memoryview(text)[start:end])
+    if len(found) > _MOST_MEMBERS:
+        raise TooComplex(f"an array in it has more than {_MOST_MEMBERS:,} items")
+    start += 1
+    for raw in found:
+        begin = _past(_SPACE + b",", text, start)
         start = begin + len(raw)
         yield Member("", begin, start)
+
+
+def decode_text(raw: bytes) -> str:
+    """The text that a JSON string stands for. With half of a surrogate pair in it, every half becomes U+FFFD."""
+    try:
+        return _text.decode(raw)
+    except msgspec.DecodeError:
+        return _text.decode(_SURROGATE.sub(rb"\\uFFFD", raw))
+
+
+def _value_after(text: bytes, start: int) -> int:
+    """Where the value of the member begins whose key comes next. The object was decoded from this text."""
+    match = _KEY.match(text, start)
+    if match is not None:
+        return match.end()
+    # White space without end would be read at the pace of a regular expression.
+    match = _NAME.match(text, _past(_SPACE + b",{", text, start))
+    assert match is not None
+    return _past(_SPACE + b":", text, match.end())
+
+
+def _past(characters: bytes, text: bytes, start: int) -> int:
+    """Where something else than these comes, from `start` on."""
+    while True:
+        window = text[start : start + _WINDOW]
+        rest = window.lstrip(characters)
+        if rest or not window:
+            return start + len(window) - len(rest)
+        start += _WINDOW

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple, Protocol
 from tokenferry.pool import Hop, Member, Roster
 from tokenferry.providers import Provider, may_pass_through
 from tokenferry.routing._key_view import KeyView, RoutePlan, rule_of
+from tokenferry.routing._members import TooComplex
 from tokenferry.routing._rights import model_denied
 from tokenferry.routing._router import NoRoute, Route, Router
 from tokenferry.routing._scan import BodyFacts
@@ -64,22 +65,25 @@ class RouteResolver:
 
     def resolve(self, request: RouteRequest, key: ClientKey) -> RoutePlan | NoRoute:
         """Say who may serve the request, in order; or why no account may, and how to change that."""
-        facts = request.facts
-        if facts is not None and key.rights.models:
-            denied = model_denied(key, self.router.named_by_client(facts))
-            if denied is not None:
-                return denied
-        if request.own is not None:
-            own = self._with_own(request, request.own, key)
-            if own is not None:
-                return own
-        view = self._view(key)
-        if facts is None or not self.router.is_configured:
-            return view.by_default("" if facts is None else facts.model or "")
-        route = self._route(facts, request.headers, key)
-        if isinstance(route, NoRoute):
-            return route
-        return view.mapped(route) if route.is_mapped else view.unmapped(route)
+        try:
+            facts = request.facts
+            if facts is not None and key.rights.models:
+                denied = model_denied(key, self.router.named_by_client(facts))
+                if denied is not None:
+                    return denied
+            if request.own is not None:
+                own = self._with_own(request, request.own, key)
+                if own is not None:
+                    return own
+            view = self._view(key)
+            if facts is None or not self.router.is_configured:
+                return view.by_default("" if facts is None else facts.model or "")
+            route = self._route(facts, request.headers, key)
+            if isinstance(route, NoRoute):
+                return route
+            return view.mapped(route) if route.is_mapped else view.unmapped(route)
+        except TooComplex as fault:
+            return NoRoute(400, str(fault), "too_complex")
 
     def _with_own(self, request: RouteRequest, secret: Secret, key: ClientKey) -> RoutePlan | NoRoute | None:
         """The plan for a client's own credential; None where no provider that this request may go to takes it."""

@@ -8,20 +8,29 @@ from typing import Final
 
 import msgspec
 
-from tokenferry.routing._members import Key, TooMany, locate, place_of, read_members
+from tokenferry.routing._members import (
+    MOST_COMMAS,
+    Key,
+    TooComplex,
+    decode_text,
+    locate,
+    place_of,
+    read_members,
+)
 from tokenferry.routing._tag import Tag, find_tag, may_hold_tag
 
 LONGEST_MODEL: Final = 512
 
 _STRIDE: Final = 1024
 _PIECE: Final = 16 * 1024
-_DIGITS: Final = re.compile(rb"[0-9]{2}")
-_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
-_LETTER: Final = rb"\\u0041"
+_DIGITS: Final = re.compile(rb"[0-9](?=[0-9])")
+_LONGEST_ESCAPE: Final = len(rb"\\ud83d\\ude00")
+_MOST_TOOLS: Final = 10_000
 _MODEL: Final = "model"
 _MODEL_LENGTH: Final = len(_MODEL)
 _NOT_LOOKED: Final = "not looked"
 _QUOTE: Final = ord('"')
+_LETTER: Final = ord("x")
 
 
 class _Kind(msgspec.Struct):
@@ -30,8 +39,6 @@ class _Kind(msgspec.Struct):
 
 _thinking: Final = msgspec.json.Decoder(_Kind)
 _tools: Final = msgspec.json.Decoder(list[_Kind])
-_text: Final = msgspec.json.Decoder(str)
-_anything: Final = msgspec.json.Decoder()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +52,14 @@ class Malformed:
 class BodyFacts:
     """A JSON object's facts. What only some rules ask for is found when it is asked for."""
 
-    __slots__ = ("_last", "_members", "_tag", "_thinking", "_web_search", "body", "model", "model_at")
+    __slots__ = ("_last", "_members", "_tag", "_text", "_thinking", "_web_search", "body", "model", "model_at")
 
-    def __init__(self, body: bytes, members: Mapping[Key, msgspec.Raw], last: Mapping[str, msgspec.Raw]) -> None:
+    def __init__(
+        self, body: bytes, text: bytes, members: Mapping[Key, msgspec.Raw], last: Mapping[str, msgspec.Raw]
+    ) -> None:
         self.body = body
         """All of it in one piece; it can take the place of the chunks it came in."""
+        self._text = text
         self.model: str | None = None
         """As the top level names it; None where it is missing or no text."""
         self.model_at: tuple[int, int] = (0, 0)
@@ -67,7 +77,7 @@ class BodyFacts:
     def stream(self) -> bool:
         """Whether an answer in events is asked for."""
         raw = self._last.get("stream")
-        return raw is not None and bytes(raw) == b"true"
+        return raw is not None and len(raw) == len(b"true") and bytes(raw) == b"true"
 
     @property
     def thinking(self) -> str | None:
@@ -79,7 +89,7 @@ class BodyFacts:
 
     @property
     def web_search(self) -> bool:
-        """Whether a web search of the server's own is among the tools."""
+        """Whether a web search of the server's own is among the tools. Raises `TooComplex`."""
         if self._web_search is None:
             raw = self._last.get("tools")
             self._web_search = raw is not None and _has_web_search(raw)
@@ -87,7 +97,7 @@ class BodyFacts:
 
     @property
     def tag(self) -> Tag | None:
-        """What a sub-agent's tag in the system prompt says."""
+        """What a sub-agent's tag in the system prompt says. Raises `TooComplex`."""
         if isinstance(self._tag, str):
             self._tag = self._find_tag() if "system" in self._last else None
         return self._tag
@@ -95,9 +105,8 @@ class BodyFacts:
     def _find_tag(self) -> Tag | None:
         if not any(may_hold_tag(raw) for key, raw in self._members.items() if key.name == "system"):
             return None
-        members = [member for member in locate(self._members, self.body) if member.name == "system"]
-        tags = [tag for tag in (find_tag(self.body, member) for member in members) if tag is not None]
-        return Tag(tags[0].model, tuple(span for tag in tags for span in tag.spans)) if tags else None
+        systems = [member for member in locate(self._members, self._text) if member.name == "system"]
+        return find_tag(self.body, self._text, systems)
 
 
 def _type_of(raw: msgspec.Raw) -> str | None:
@@ -107,40 +116,53 @@ def _type_of(raw: msgspec.Raw) -> str | None:
         return None
 
 
-def _has_web_search(tools: msgspec.Raw) -> bool:
+def _has_web_search(raw: msgspec.Raw) -> bool:
+    text = bytes(raw)
+    if b"web_search" not in text and rb"\u" not in text:
+        return False
+    if text.count(b",") > MOST_COMMAS:
+        raise TooComplex(f"its tools hold more than {MOST_COMMAS:,} commas")
     try:
-        return any(tool.type is not None and tool.type.startswith("web_search") for tool in _tools.decode(tools))
+        tools = _tools.decode(raw)
     except msgspec.MsgspecError:
         return False
+    if len(tools) > _MOST_TOOLS:
+        raise TooComplex(f"it has more than {_MOST_TOOLS:,} tools")
+    return any(tool.type is not None and tool.type.startswith("web_search") for tool in tools)
 
 
-def scan(chunks: Sequence[bytes]) -> BodyFacts | Malformed:
+def scan(chunks: Sequence[bytes | bytearray]) -> BodyFacts | Malformed:
     """Read a body as it came. Two top-level models are refused (also `Model`, for some): readers may take either."""
-    body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    first = chunks[0] if len(chunks) == 1 else None
+    body = first if isinstance(first, bytes) else b"".join(chunks)
     try:
-        members = _members(body)
+        text, members = _read(body)
         if not body.isascii():
             _check_text(body)  # what is skipped is not checked for it
     except msgspec.ValidationError:
         return Malformed("the request's body must be a JSON object")
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TooMany) as fault:
+    except TooComplex as fault:
+        return Malformed(str(fault), "too_complex")
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as fault:
         return _no_json(_reason(body, fault))
-    if len(body) > _STRIDE and _DIGITS.search(body[::_STRIDE]) and _has_long_number(body):
+    if len(body) > _STRIDE and _DIGITS.search(body[::_STRIDE]) and _has_long_number(text):
         return _no_json("a number in it has thousands of digits")
-    return _with_model(body, members)
+    return _with_model(body, text, members)
 
 
-def _members(body: bytes) -> Mapping[Key, msgspec.Raw]:
+def _read(body: bytes) -> tuple[bytes, Mapping[Key, msgspec.Raw]]:
+    """The members, and the text they were read from: the body, or as long as it."""
     try:
-        return read_members(body)
+        return body, read_members(body)
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
-        # Half of a surrogate pair is for the upstream to judge: clients cut texts in the middle of one.
-        mended = _SURROGATE.sub(_LETTER, body)
-        if mended == body:
+        # Half of a surrogate pair is for the upstream to judge: clients cut texts in the middle of one. U+FXXX in
+        # place of U+DXXX makes no name of another one that counts.
+        text = body.replace(rb"\ud", rb"\uf").replace(rb"\uD", rb"\uf")
+        if text == body:
             raise
-        return read_members(mended)
+        return text, read_members(text)
 
 
 def _check_text(body: bytes) -> None:
@@ -150,7 +172,7 @@ def _check_text(body: bytes) -> None:
         start += utf_8_decode(view[start : start + _PIECE], "strict", start + _PIECE >= end)[1]
 
 
-def _with_model(body: bytes, members: Mapping[Key, msgspec.Raw]) -> BodyFacts | Malformed:
+def _with_model(body: bytes, text: bytes, members: Mapping[Key, msgspec.Raw]) -> BodyFacts | Malformed:
     models = place = 0
     last: dict[str, msgspec.Raw] = {}  # of two of a name parsers take the last
     for number, (key, raw) in enumerate(members.items(), 1):
@@ -164,34 +186,37 @@ def _with_model(body: bytes, members: Mapping[Key, msgspec.Raw]) -> BodyFacts | 
     if models > 1:
         message = 'the request names "model" twice, and who reads it may take either; name it once'
         return Malformed(message, "two_models")
-    facts = BodyFacts(body, members, last)
+    facts = BodyFacts(body, text, members, last)
     if place:
-        start, end = place_of(place, members, body)
+        start, end = place_of(place, members, text)
         if body[start] == _QUOTE:
             facts.model_at = (start, end)
-            facts.model = model = _string(body[start:end])
-            if len(model) > LONGEST_MODEL:
+            is_long = end - start > LONGEST_MODEL * _LONGEST_ESCAPE + len('""')
+            model = "" if is_long else decode_text(body[start:end])
+            if is_long or len(model) > LONGEST_MODEL:
                 return Malformed(f'"model" is longer than {LONGEST_MODEL} characters', "long_model")
+            facts.model = model
     return facts
 
 
-def _string(raw: bytes) -> str:
-    try:
-        return _text.decode(raw)
-    except msgspec.DecodeError:
-        return _text.decode(_SURROGATE.sub(rb"\\uFFFD", raw))
+def _has_long_number(text: bytes) -> bool:
+    """Tell whether a number is too long for parsers: two samples in a row are digits, and all between them.
 
-
-def _has_long_number(body: bytes) -> bool:
-    """Tell whether a number is too long for parsers: two samples in a row are digits, and all between them."""
-    for match in _DIGITS.finditer(body[::_STRIDE]):
+    With a letter among its digits a number is no JSON any more, while digits in a string still are.
+    """
+    changed: bytearray | None = None
+    for match in _DIGITS.finditer(text[::_STRIDE]):
         start = match.start() * _STRIDE
-        if body[start : start + _STRIDE].isdigit():
-            try:
-                _anything.decode(_SURROGATE.sub(_LETTER, body))
-            except msgspec.ValidationError:
-                return True
-            return False
+        if text[start : start + _STRIDE].isdigit():
+            if changed is None:
+                changed = bytearray(text)
+            changed[start + _STRIDE // 2] = _LETTER  # what comes first may belong to an escape
+    if changed is None:
+        return False
+    try:
+        read_members(bytes(changed))
+    except msgspec.DecodeError:
+        return True
     return False
 
 
@@ -199,8 +224,6 @@ def _reason(body: bytes, fault: Exception) -> str:
     match fault:
         case RecursionError():
             return "it is nested too deep"
-        case TooMany():
-            return "its object has more than a thousand members"
         case UnicodeDecodeError():
             return "it is not in UTF-8"
     if not body.strip():

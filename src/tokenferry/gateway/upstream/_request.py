@@ -7,7 +7,8 @@ from tokenferry.gateway.upstream._origin import Origin
 
 __all__ = ["FRAMING_HEADERS", "Body", "Request", "build_request"]
 
-Body = bytes | Sequence[bytes | memoryview]
+Piece = bytes | bytearray | memoryview
+Body = bytes | Sequence[Piece]
 
 FRAMING_HEADERS = frozenset(
     {
@@ -37,7 +38,7 @@ class Request:
 
     __slots__ = ("head_only", "pieces")
 
-    def __init__(self, pieces: Sequence[bytes | memoryview], *, head_only: bool) -> None:
+    def __init__(self, pieces: Sequence[Piece], *, head_only: bool) -> None:
         self.pieces = pieces
         self.head_only = head_only
 
@@ -63,7 +64,7 @@ def build_request(
     start = _start(origin, method, target)
     if isinstance(start, str):
         return start
-    parts: Sequence[bytes | memoryview] = (body,) if isinstance(body, bytes) else body
+    parts: Sequence[Piece] = (body,) if isinstance(body, bytes) else body
     length = 0
     for part in parts:
         length += part.nbytes if isinstance(part, memoryview) else len(part)
@@ -82,7 +83,7 @@ def build_request(
     if head.count(b"\n") != line_ends or head.count(b"\r") != line_ends or b"\0" in head:
         return "a header's value holds CR, LF or NUL"
     if not length:
-        pieces: Sequence[bytes | memoryview] = (head,)
+        pieces: Sequence[Piece] = (head,)
     elif length <= _COPIED:
         pieces = (b"".join((head, *parts)),)
     else:
