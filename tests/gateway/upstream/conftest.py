@@ -255,6 +255,8 @@ class Client:
             request = await links[-1].answer()
             await records[int(request.split()[1][1:])].over.wait()
         assert upstream.statistics().idle == count
+        for connection in upstream._idle:
+            connection.opening = 0.5  # so that a slow machine has a second to show that one was closed
         return links
 
     @asynccontextmanager

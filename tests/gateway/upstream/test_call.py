@@ -1,7 +1,10 @@
 import asyncio
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tokenferry.gateway.upstream import (
     AnswerCut,
@@ -10,11 +13,12 @@ from tokenferry.gateway.upstream import (
     Head,
     Upstream,
     UpstreamError,
-    _call,
 )
+from tokenferry.gateway.upstream._call import Call, stale_within
+from tokenferry.gateway.upstream._connection import Connection
 
 if TYPE_CHECKING:
-    from gateway.upstream.conftest import Client, Peer
+    from gateway.upstream.conftest import Client, Peer, StartPeer
 
 pytestmark = pytest.mark.anyio
 
@@ -85,18 +89,63 @@ async def test_one_byte_of_an_answer_forbids_sending_again(peer: "Peer", upstrea
     assert (peer.accepted, upstream.statistics().retried) == (1, 0)
 
 
+@pytest.mark.parametrize(
+    ("opening", "age", "retried"),
+    [(0.0, 0.24, 1), (0.0, 0.25, 0), (0.2, 0.39, 1), (0.2, 0.4, 0), (30.0, 0.9, 1), (30.0, 1.0, 0)],
+)
 async def test_a_connection_lost_late_was_not_stale(
-    peer: "Peer", upstream: Upstream, client: "Client", monkeypatch: pytest.MonkeyPatch
+    client: "Client", start_peer: "StartPeer", opening: float, age: float, retried: int
 ) -> None:
     """A peer that worked on the request for a while may have charged for it."""
-    monkeypatch.setattr(_call, "_STALE_WITHIN_S", 0.0)
-    (link,) = await client.warm(upstream, peer)
+    peer = await start_peer()
+    async with client.hurried(peer) as upstream:
+        (link,) = await client.warm(upstream, peer)
+        record = client.record()
+        call = upstream.send("POST", b"/v1/messages", [], b"{}", record)
+        assert isinstance(call, Call)
+        assert call._connection is not None
+        call._connection.opening = opening
+        call._sent_at = upstream.loop.time()
+        now = call._sent_at + age
+        vars(call)["_loop"] = SimpleNamespace(time=lambda: now)
+        await link.request()
+        link.close()
+        if retried:
+            await (await peer.link()).answer()
+        await record.over.wait()
+        assert upstream.statistics().retried == retried
+        assert [(type(one), one.sent) for one in record.failures] == [(AnswerCut, True)] * (1 - retried)
+
+
+@given(opening=st.floats(0, 1e6))
+def test_how_long_a_loss_may_take_to_show_is_bounded_both_ways(opening: float) -> None:
+    assert 0.25 <= stale_within(opening) <= 1.0
+    assert stale_within(opening) >= min(2 * opening, 1.0)
+
+
+async def test_a_connection_knows_how_long_it_took_to_open(
+    peer: "Peer", upstream: Upstream, client: "Client", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = asyncio.Event()
+    may_open = asyncio.Event()
+    connect = upstream._dialler.connect
+
+    async def slowly(connection: Connection) -> None:
+        begun.set()
+        await may_open.wait()
+        await connect(connection)
+
+    monkeypatch.setattr(upstream._dialler, "connect", slowly)
+    loop = asyncio.get_running_loop()
     record = client.get(upstream)
-    await link.request()
-    link.close()
+    await begun.wait()
+    now = loop.time
+    monkeypatch.setattr(loop, "time", lambda: now() + 3.0)
+    may_open.set()
+    await (await peer.link()).answer()
     await record.over.wait()
-    assert isinstance(record.failures[0], AnswerCut)
-    assert upstream.statistics().retried == 0
+    (connection,) = upstream._idle
+    assert 3.0 <= connection.opening < 4.0
 
 
 async def test_a_connection_lost_in_the_middle_of_a_request_is_a_cut_without_frames(

@@ -14,8 +14,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Call"]
 
-# A stale connection shows within a round trip. One lost later was working on the request: it would be paid for twice.
-_STALE_WITHIN_S = 5.0
+_SHORTEST_STALE_S = 0.25
+_LONGEST_STALE_S = 1.0
+
+
+def stale_within(opening: float) -> float:
+    """Give how long after a request a kept connection may show that it had been closed; both times in seconds.
+
+    That takes a round trip; opening the connection took one at least. A peer that is lost later was working on the
+    request, which would be paid for twice (RFC 9110, 9.2.2).
+    """
+    return min(max(_SHORTEST_STALE_S, 2 * opening), _LONGEST_STALE_S)
 
 
 class Call:
@@ -111,8 +120,8 @@ class Call:
 
     def lost(self, error: Exception | None) -> None:
         """Learn that the connection is gone, not by this side's doing."""
-        self._connection = None
-        if self._is_stale():
+        connection, self._connection = self._connection, None
+        if connection is not None and self._is_stale(connection):
             self._upstream.redial(self)
             return
         failure = AnswerCut(self._upstream.host, after_head=self._head_seen, sent=self.sent, answered=self._answered)
@@ -161,10 +170,10 @@ class Call:
     def _await_bytes(self) -> None:
         self.deadline = self._loop.time() + self._wait_s
 
-    def _is_stale(self) -> bool:
+    def _is_stale(self, connection: "Connection") -> bool:
         if self._sent_at is None or not self._reused or self._answered:
             return False
-        return self._loop.time() - self._sent_at < _STALE_WITHIN_S
+        return self._loop.time() - self._sent_at < stale_within(connection.opening)
 
     def _end(self) -> bool:
         if self._over:

@@ -25,6 +25,8 @@ class Connection(asyncio.Protocol):
         self._call: Call | None = None
         self._paused = False
         self.idle_since = 0.0
+        self.opening = 0.0
+        """How long it took to open, in seconds: name, proxy and TLS included."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)

@@ -25,7 +25,7 @@ class Upstream:
     """An HTTP/1.1 client for one origin, with a pool of idle connections; it belongs to the loop that first uses it.
 
     It never follows a redirect, never decodes a body, keeps no cookie, and sends a request again in one case only: on
-    a reused connection that the peer turns out to have closed, once.
+    a kept connection that the peer turns out to have closed before it came, once (`stale_within`).
     """
 
     def __init__(
@@ -237,6 +237,7 @@ class Upstream:
 
     async def _dial(self, call: Call) -> None:
         connection = Connection(self)
+        start = self.loop.time()
         try:
             await self._dialler.connect(connection)
         except (OSError, UnicodeError) as error:
@@ -248,6 +249,7 @@ class Upstream:
             self.gone(connection)
             raise
         self._dialled += 1
+        connection.opening = self.loop.time() - start
         if connection.usable:
             call.attach(connection, reused=False)
         else:
