@@ -30,6 +30,7 @@ def verdict(kind: str, until: int = 0, token: Secret = REFRESH) -> Verdict:
 
 
 OTHER = Secret("another-refresh")
+ODD = OAuthToken(Secret("access-with-an-odd-refresh"))
 CASES = {
     "fresh": (login(), None, None, "fresh", "fresh, expires in 60 min"),
     "never expires": (login(None), None, None, "fresh", "fresh"),
@@ -45,6 +46,8 @@ CASES = {
     "uncertain twice": (login(-5), attempt(state="uncertain", tries=2), None, "needs-login", "two refreshes"),
     "retried in vain": (login(-5), attempt(state="closed", tries=2), None, "uncertain", ""),
     "answered": (login(-5), attempt(answer=OAuthToken(Secret("x"))), None, "expired", "renews on use"),
+    "odd": (login(), attempt(state="uncertain", answer=ODD), None, "uncertain", "needs login when it expires: "),
+    "odd twice": (login(), attempt(state="uncertain", answer=ODD, tries=2), None, "needs-login", "works for 60 min"),
     "an older attempt": (login(), attempt(token=OTHER), None, "fresh", ""),
     "backing off": (login(-5), None, verdict("failed", 90), "backing-off", "backing off for 90 s: HTTP 503"),
     "backed off": (login(-5), None, verdict("failed", -1), "expired", ""),

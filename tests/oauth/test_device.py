@@ -159,6 +159,13 @@ def test_an_end_is_a_sentence_without_the_code(fields: dict[str, str], words: st
     assert not leaks(caught.value, GIVEN["device_code"])
 
 
+def test_an_error_with_a_status_of_success_is_judged_like_a_4xx() -> None:
+    asked = poll()
+    assert asked.read(Answer(200, {}, b'{"error": "authorization_pending"}'), 0, 0) is None
+    with pytest.raises(LoginFailed, match="was refused"):
+        asked.read(Answer(200, {}, b'{"error": "access_denied"}'), 0, 0)
+
+
 def test_tokens_are_read_with_who_they_are_for() -> None:
     token = poll().read(
         answered(access_token="acc", refresh_token="ref", expires_in=60, account={"email_address": "a@b.example"}),

@@ -146,6 +146,7 @@ def test_an_id_token_that_is_none_costs_nothing(id_token: Any) -> None:
         (Answer(200, {}, b"<html>"), LoginFailed, "no token that can be read"),
         (Answer(200, {}, b"{}"), LoginFailed, "no token that can be read"),
         (Answer(400, {}, b'{"error": "invalid_grant"}'), LoginFailed, "HTTP 400 (invalid_grant)"),
+        (Answer(200, {}, b'{"error": "invalid_grant"}'), LoginFailed, "HTTP 200 (invalid_grant)"),
     ],
 )
 def test_a_failure_is_a_sentence(transmission: Transmission, kind: type[Exception], words: str) -> None:
@@ -154,6 +155,12 @@ def test_a_failure_is_a_sentence(transmission: Transmission, kind: type[Exceptio
     assert words in str(caught.value)
     if isinstance(transmission, Answer) and isinstance(caught.value, TryLater):
         assert caught.value.retry_after == 9.0
+
+
+def test_a_login_with_a_refresh_token_that_can_not_be_read_keeps_the_access_token() -> None:
+    token = read(answered(refresh_token=17))
+    assert token.secret == Secret("new-access")
+    assert token.refresh is None
 
 
 # -- revocation
@@ -176,6 +183,7 @@ def test_whether_it_was_revoked_is_told_without_the_token() -> None:
     body = json.dumps({"error": "invalid_request", "error_description": "no refresh-token-of-somebody"}).encode()
     assert read_revocation(Answer(400, {}, body), TOKEN) == "HTTP 400 (invalid_request: no [redacted])"
     assert read_revocation(Answer(503, {}, b""), TOKEN) == "HTTP 503"
+    assert read_revocation(Answer(200, {}, b'{"error": "server_error"}'), TOKEN) == "HTTP 200 (server_error)"
 
 
 @pytest.mark.parametrize(

@@ -185,18 +185,50 @@ def test_a_login_without_a_refresh_token_may_get_one() -> None:
         {"access_token": NEW_ACCESS + "\x00"},
         {"access_token": NEW_ACCESS + " "},
         {"access_token": "é"},
-        {"access_token": NEW_ACCESS, "refresh_token": 5},
-        {"access_token": NEW_ACCESS, "refresh_token": [NEW_REFRESH]},
-        {"access_token": NEW_ACCESS, "refresh_token": {NEW_REFRESH: 1}},
-        {"access_token": NEW_ACCESS, "refresh_token": NEW_REFRESH + "\n"},
         {"refresh_token": NEW_REFRESH},
-        {"error": "invalid_grant"},
+        {"error": ""},
+        {"error": ["invalid_grant"]},
+        {"error": {}},
+        {"error": {"type": "", "message": "invalid_grant"}},
+        {"error_description": "invalid_grant"},
     ],
 )
 def test_a_2xx_that_can_not_be_read_is_uncertain(body: bytes | dict[str, Any]) -> None:
     outcome = answered(200, body)
     assert isinstance(outcome, Uncertain)
     assert not shows(repr(outcome), NEW_ACCESS, NEW_REFRESH)
+
+
+@pytest.mark.parametrize(
+    "odd", [5, 0, False, True, [NEW_REFRESH], {NEW_REFRESH: 1}, [], {}, NEW_REFRESH + "\n", " ", "é"]
+)
+def test_a_refresh_token_that_can_not_be_read_keeps_the_access_token_and_the_old_one(odd: object) -> None:
+    outcome = answered(200, {"access_token": NEW_ACCESS, "refresh_token": odd, "error": "invalid_grant"})
+    assert isinstance(outcome, Granted)
+    assert outcome.token.secret == Secret(NEW_ACCESS)
+    assert outcome.token.refresh == OLD.refresh
+    assert not outcome.knows_successor
+
+
+@pytest.mark.parametrize("status", [200, 201, 299])
+@pytest.mark.parametrize("token", [{}, {"access_token": None}, {"access_token": ""}, {"access_token": 5}])
+def test_an_error_with_a_status_of_success_is_judged_like_a_4xx(status: int, token: dict[str, Any]) -> None:
+    for code in ("invalid_grant", "refresh_token_reused", "bad_refresh_token"):
+        for error in (code, {"type": code}, {"code": code}, {"type": "invalid_request_error", "code": code}):
+            assert isinstance(answered(status, {"error": error, **token}), Denied)
+    others: list[Any] = ["server_error", "temporarily_unavailable", {"type": "api_error"}, {"code": 500}, {"code": "x"}]
+    for other in others:
+        outcome = answered(status, {"error": other, **token}, retry_after="17")
+        assert isinstance(outcome, Closed)
+        assert outcome.retry_after == 17.0
+
+
+@pytest.mark.parametrize("error", ["invalid_grant", {"type": "invalid_grant"}, "server_error"])
+def test_a_usable_access_token_makes_a_grant_whatever_else_the_answer_holds(error: object) -> None:
+    fields = {"access_token": NEW_ACCESS, "refresh_token": NEW_REFRESH, "error": error}
+    outcome = answered(200, fields)
+    assert isinstance(outcome, Granted)
+    assert outcome.knows_successor
 
 
 def test_what_was_cut_is_uncertain_and_what_was_not_sent_is_closed() -> None:
@@ -208,7 +240,7 @@ def test_what_was_cut_is_uncertain_and_what_was_not_sent_is_closed() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 499])
-@pytest.mark.parametrize("code", ["invalid_grant", "refresh_token_reused"])
+@pytest.mark.parametrize("code", ["invalid_grant", "refresh_token_reused", "bad_refresh_token"])
 def test_only_the_error_field_of_a_4xx_kills_a_login(status: int, code: str) -> None:
     for body in ({"error": code}, {"error": {"type": code, "message": "It is used up"}, "type": "error"}):
         outcome = answered(status, body)
@@ -225,7 +257,6 @@ def test_only_the_error_field_of_a_4xx_kills_a_login(status: int, code: str) -> 
         (400, {"error": "invalid_client", "error_description": "invalid_grant"}),
         (400, {"error": {"type": "invalid_request_error", "message": "invalid_grant"}}),
         (400, {"error": {"message": "invalid_grant"}}),
-        (400, {"error": {"code": "invalid_grant"}}),
         (400, {"error": "INVALID_GRANT"}),
         (400, {"error": "invalid_grant_type"}),
         (400, {"error": " invalid_grant"}),
@@ -241,6 +272,8 @@ def test_only_the_error_field_of_a_4xx_kills_a_login(status: int, code: str) -> 
         (404, b"<html>invalid_grant</html>"),
         (408, {}),
         (429, {"error": {"type": "rate_limit_error", "message": "slow down"}}),
+        (429, {"error": "invalid_grant"}),
+        (429, {"error": {"code": "refresh_token_reused"}}),
         (500, {"error": "invalid_grant"}),
         (502, b"<html>"),
         (503, {"error": "invalid_grant"}),
@@ -341,7 +374,7 @@ def test_nothing_raises_and_no_token_is_lost(status: int, body: bytes, old: OAut
         assert SENT < token.expires_at <= SENT + 31_536_000
         assert credential_from_json("oauth", token.to_json()) == token
     else:
-        assert isinstance(outcome, Uncertain)
+        assert isinstance(outcome, Uncertain | Denied | Closed)
 
 
 def test_an_odd_token_type_never_discards_the_tokens_of_a_refresh(caplog: pytest.LogCaptureFixture) -> None:

@@ -176,6 +176,75 @@ def test_an_early_refresh_waits_for_nobody(rig: Rig) -> None:
     assert rig.endpoint.requests == 0
 
 
+# -- a refresh token that can't be read
+
+
+ODD = answer(200, access_token="access-odd", refresh_token=17, expires_in=LIFETIME)
+
+
+def test_a_refresh_token_of_an_odd_type_costs_neither_the_access_token_nor_the_login(rig: Rig) -> None:
+    """The old one is presented once more at most, and not before the access token is used up."""
+    rig.put(token())
+    rig.endpoint.script.append(ODD)
+    broker = rig.broker()
+    assert value(broker.resolve(NAME)) == "access-odd"
+    attempt = broker.journal.attempt(NAME)
+    assert attempt is not None
+    assert attempt.state == "uncertain"
+    rig.clock.advance(LIFETIME - 10)
+    for other in (broker, rig.broker()):
+        assert value(other.resolve(NAME)) == "access-odd", "used while it lives"
+    with pytest.raises(RefreshUncertain, match="held no refresh token that can be read"):
+        broker.refresh(NAME)
+    assert rig.endpoint.requests == 1
+    rig.clock.advance(11)
+    assert value(broker.resolve(NAME)) == "access-2"
+    assert rig.endpoint.presented == ["refresh-0"] * 2
+    assert broker.journal.attempt(NAME) is None
+
+
+def test_it_is_presented_once_more_when_the_access_token_is_refused(rig: Rig) -> None:
+    rig.put(token())
+    rig.endpoint.script.append(ODD)
+    broker = rig.broker()
+    odd = broker.resolve(NAME)
+    rig.clock.advance(61)
+    broker.invalidate(NAME, odd.secret)
+    assert value(broker.resolve(NAME)) == "access-2"
+
+
+def test_two_odd_refresh_tokens_end_the_login_with_the_access_token(rig: Rig) -> None:
+    rig.put(token())
+    rig.endpoint.script.extend([ODD, answer(200, access_token="access-last", refresh_token={}, expires_in=LIFETIME)])
+    broker = rig.broker()
+    assert value(broker.resolve(NAME)) == "access-odd"
+    rig.clock.advance(LIFETIME + 1)
+    assert value(broker.resolve(NAME)) == "access-last"
+    rig.clock.advance(LIFETIME - 10)
+    assert value(broker.resolve(NAME)) == "access-last"
+    rig.clock.advance(11)
+    with pytest.raises(NeedsLogin, match="no refresh token in them could be read"):
+        broker.resolve(NAME)
+    assert rig.endpoint.requests == 2
+
+
+def test_an_odd_answer_that_was_not_published_is_published_by_the_next_process(rig: Rig) -> None:
+    """Killed after the answer was journalled: the access token is not lost, nor is the mark on the refresh token."""
+    rig.put(token())
+    attempt = Attempt.begin(Secret("refresh-0").sha256, START, ProcessIdentity(1, "0", "gone"), 1)
+    journal = FileJournal(rig.home.journal)
+    journal.begin(NAME, attempt)
+    journal.mark(NAME, attempt, "answered")
+    journal.answer(NAME, attempt, token(left=LIFETIME, secret=Secret("access-odd")))
+    broker = rig.broker()
+    assert value(broker.resolve(NAME)) == "access-odd"
+    rig.clock.advance(LIFETIME - 10)
+    assert value(broker.resolve(NAME)) == "access-odd"
+    rig.clock.advance(11)
+    assert value(broker.resolve(NAME)) == "access-1"
+    assert rig.endpoint.presented == ["refresh-0"]
+
+
 # -- needs login
 
 

@@ -19,7 +19,7 @@ MUTANTS: Final[dict[str, tuple[str, ...]]] = {
         "    holder: str | None = None\n",
     ),
     "keeps no attempt on record": ("    yield effects.Record(attempt)\n", ""),
-    "does not journal the answer": ("            yield effects.RecordAnswer(attempt, token)\n", "            pass\n"),
+    "does not journal the answer": ("        yield effects.RecordAnswer(attempt, answer.token)\n", "        pass\n"),
     "ignores what an earlier attempt left": (
         "    attempt: Attempt | None = yield effects.ReadAttempt()\n    if attempt is None:\n",
         "    attempt: Attempt | None = None\n    if attempt is None:\n",

@@ -246,13 +246,16 @@ def _trouble(  # noqa: PLR0911  # a list of rules, one return each
     """What an earlier grant of this very refresh token left behind."""
     if verdict is not None and verdict.kind == "needs-login":
         return "needs-login", _while_it_lives(f"needs login: {verdict.reason}", left)
-    if attempt is not None and attempt.answer is None:
+    if attempt is not None and (attempt.answer is None or attempt.state in {"answered", "uncertain"}):
         if attempt.state == "denied":
             return "needs-login", _while_it_lives("needs login: the provider says that its refresh token is dead", left)
         if attempt.state == "open" and not attempt.process.is_gone():
             return "refreshing", _while_it_lives(f"process {attempt.process.pid} is refreshing it", left)
         if attempt.state != "closed" and attempt.tries >= _MOST_TRIES:
             return "needs-login", _while_it_lives("needs login: the answers to two refreshes were lost", left)
+        if attempt.answer is not None:
+            unread = "the server gave no refresh token that can be read, so the old one is presented once more then"
+            return "uncertain", _while_it_lives(f"needs login when it expires: {unread}", left)
         return "uncertain", _while_it_lives("uncertain: the answer to its last refresh was lost", left)
     if verdict is not None and verdict.kind == "failed" and verdict.until > now:
         wait = span(verdict.until - now)

@@ -10,7 +10,7 @@ from tokenferry.credentials import OAuthToken
 from tokenferry.errors import LoginFailed, TryLater
 from tokenferry.oauth._endpoints import OAuthEndpoints
 from tokenferry.oauth._exchange import with_identity
-from tokenferry.oauth._token_answer import error_of, number_of, odd_token_type, read_token, text_of, told
+from tokenferry.oauth._token_answer import error_of, number_of, odd_token_type, read_token, refuses, text_of, told
 from tokenferry.oauth._wire import Answer, TokenRequest, Transmission, client_request, retry_after
 from tokenferry.secret import Fields, Secret, parse_object
 
@@ -125,7 +125,7 @@ class DevicePoll:
             return None
         fields = parse_object(transmission.body)
         status = transmission.status
-        if status // 100 == 2:  # noqa: PLR2004  # the class of success
+        if status // 100 == 2 and not refuses(fields):  # noqa: PLR2004  # the class of success
             return self._token(fields, int(sent_at))
         code = error_of(fields)[0]
         words = told(*error_of(fields), (self._device.code, self._client_secret))

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import LoginFailed, TryLater
 from tokenferry.oauth._authorize import Authorization, AuthorizationCode
-from tokenferry.oauth._token_answer import error_of, odd_token_type, read_token, text_of, told
+from tokenferry.oauth._token_answer import error_of, odd_token_type, read_token, refuses, text_of, told
 from tokenferry.oauth._wire import Answer, NotSent, TokenRequest, Transmission, client_request, retry_after
 from tokenferry.secret import Fields, Secret, parse_object
 
@@ -49,7 +49,7 @@ def read_exchange(
         raise LoginFailed(f"the login was agreed to, but its tokens were lost: {transmission.reason}; log in again")
     fields = parse_object(transmission.body)
     status = transmission.status
-    if status // 100 == 2:  # noqa: PLR2004  # the class of success
+    if status // 100 == 2 and not refuses(fields):  # noqa: PLR2004  # the class of success
         token = None if fields is None else read_token(fields, None, int(sent_at), "login")
         if fields is None or token is None:
             raise LoginFailed(f"{host} answered the login with no token that can be read; log in again")

@@ -5,7 +5,7 @@ from typing import Final
 from tokenferry.credentials import FederatedToken, Federation
 from tokenferry.oauth._endpoints import OAuthEndpoints
 from tokenferry.oauth._refresh import Closed, Granted
-from tokenferry.oauth._token_answer import error_of, odd_token_type, read_token, told
+from tokenferry.oauth._token_answer import error_of, odd_token_type, read_token, refuses, told
 from tokenferry.oauth._wire import Answer, TokenRequest, Transmission, client_request, retry_after
 from tokenferry.secret import Fields, Secret, parse_object
 
@@ -39,7 +39,7 @@ def read_federation(
     if not isinstance(transmission, Answer):
         return Closed(transmission.reason)
     fields = parse_object(transmission.body)
-    if transmission.status // 100 == 2:  # noqa: PLR2004  # the class of success
+    if transmission.status // 100 == 2 and not refuses(fields):  # noqa: PLR2004  # the class of success
         given = Fields() if fields is None else fields.without("refresh_token")
         token = read_token(given, before, int(sent_at), "login" if before is None else "refresh")
         if token is None:

@@ -4,20 +4,26 @@ from typing import Final, TypeAlias
 
 from tokenferry.credentials import OAuthToken
 from tokenferry.oauth._endpoints import OAuthEndpoints
-from tokenferry.oauth._token_answer import error_of, odd_token_type, read_token, told
+from tokenferry.oauth._token_answer import error_codes, error_of, odd_refresh, odd_token_type, read_token, refuses, told
 from tokenferry.oauth._wire import Answer, NotSent, TokenRequest, Transmission, client_request, retry_after
 from tokenferry.secret import Fields, Secret, parse_object
 
 logger = logging.getLogger(__name__)
 
-_DEAD: Final = frozenset({"invalid_grant", "refresh_token_reused"})
+_DEAD: Final = frozenset({"invalid_grant", "refresh_token_reused", "bad_refresh_token"})
+_TOO_MANY: Final = 429
 
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """The server gave new tokens."""
+    """The server gave new tokens.
+
+    Without `knows_successor` the refresh token among them is the old one, which may be used up: the answer's own could
+    not be read.
+    """
 
     token: OAuthToken
+    knows_successor: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +65,18 @@ def read_refresh(transmission: Transmission, old: OAuthToken, sent_at: float, no
     if not isinstance(transmission, Answer):
         return Uncertain(transmission.reason)
     fields = parse_object(transmission.body)
-    if transmission.status // 100 == 2:  # noqa: PLR2004  # the class of success
+    if transmission.status // 100 == 2 and not refuses(fields):  # noqa: PLR2004  # the class of success
         token = None if fields is None else read_token(fields, old, int(sent_at), "refresh")
         if fields is None or token is None:
             return Uncertain("the answer could not be read")
         if (kind := odd_token_type(fields)) is not None:  # the old refresh token may be gone: what was given is kept
             logger.warning("a refresh was answered with a token of type %s; it is taken as Bearer", kind)
-        return Granted(token)
-    code, description = error_of(fields)
-    words = told(code, description, (old.secret, old.refresh))
-    if code in _DEAD and transmission.status // 100 == 4:  # noqa: PLR2004  # the class of client errors
+        if odd_refresh(fields):
+            logger.warning("a refresh was answered with a refresh token that can't be read; the old one is kept")
+        return Granted(token, knows_successor=not odd_refresh(fields))
+    words = told(*error_of(fields), (old.secret, old.refresh))
+    decides = transmission.status // 100 in {2, 4} and transmission.status != _TOO_MANY
+    if decides and _DEAD.intersection(error_codes(fields)):
         return Denied(words)
     reason = f"HTTP {transmission.status}" + (f" ({words})" if words else "")
     return Closed(reason, retry_after(transmission.headers, now))

@@ -2,7 +2,7 @@
 
 from tokenferry.credentials import OAuthToken
 from tokenferry.oauth._endpoints import OAuthEndpoints
-from tokenferry.oauth._token_answer import error_of, told
+from tokenferry.oauth._token_answer import error_of, refuses, told
 from tokenferry.oauth._wire import Answer, TokenRequest, Transmission, client_request
 from tokenferry.secret import Fields, Secret, parse_object
 
@@ -19,7 +19,8 @@ def read_revocation(transmission: Transmission, token: OAuthToken) -> str | None
     """Why the login may not be revoked; None if it is, which a server also says of a token it doesn't know."""
     if not isinstance(transmission, Answer):
         return transmission.reason
-    if transmission.status // 100 == 2:  # noqa: PLR2004  # the class of success
+    fields = parse_object(transmission.body)
+    if transmission.status // 100 == 2 and not refuses(fields):  # noqa: PLR2004  # the class of success
         return None
-    words = told(*error_of(parse_object(transmission.body)), (token.secret, token.refresh))
+    words = told(*error_of(fields), (token.secret, token.refresh))
     return f"HTTP {transmission.status}" + (f" ({words})" if words else "")

@@ -20,14 +20,15 @@ _TELLING: Final = 20  # so many characters of a token already tell too much
 
 
 def read_token(fields: Fields, old: OAuthToken | None, sent_at: int, source: str) -> OAuthToken | None:
-    """The old token set with what the answer gives anew; None if the answer holds no usable access token."""
-    try:
-        access = Secret(fields["access_token"])
-        told_refresh = Secret(fields["refresh_token"]) if fields.get("refresh_token") else None
-    except (KeyError, TypeError, ValueError):
+    """The old token set with what the answer gives anew; None if the answer holds no usable access token.
+
+    A refresh token that can't be read doesn't make the access token any worse: the old one stays (see `odd_refresh`).
+    """
+    access = _secret(fields, "access_token")
+    if access is None:
         return None
     old = old or OAuthToken(access)
-    refresh = told_refresh or old.refresh
+    refresh = _secret(fields, "refresh_token") or old.refresh
     lifetime = _lifetime(fields.get("expires_in"))
     account, organization = fields.get("account"), fields.get("organization")
     rotated = refresh != old.refresh
@@ -63,14 +64,33 @@ def odd_token_type(fields: Fields) -> str | None:
     return told(repr(kind), "", ())[:_TYPE_SHOWN]
 
 
+def odd_refresh(fields: Fields) -> bool:
+    """Whether the answer gives a refresh token that can't be read: the server may have replaced the old one by it."""
+    return fields.get("refresh_token") not in (None, "") and _secret(fields, "refresh_token") is None
+
+
+def refuses(fields: Fields | None) -> bool:
+    """Whether an answer with a status of success is an error all the same, and so is judged like a 4xx.
+
+    There are servers that answer so. An answer with a usable access token is a grant, whatever else it holds.
+    """
+    return fields is not None and bool(error_codes(fields)) and _secret(fields, "access_token") is None
+
+
+def error_codes(fields: Fields | None) -> tuple[str, ...]:
+    """What the answer calls its error: RFC 6749's `error`, or the `type` and `code` of an object there."""
+    error = None if fields is None else fields.get("error")
+    if isinstance(error, dict):
+        found = (error.get("type"), error.get("code"))
+        return tuple(str(code) for code in found if code and (isinstance(code, str) or _is_number(code)))
+    return (error,) if isinstance(error, str) and error else ()
+
+
 def error_of(fields: Fields | None) -> tuple[str, str]:
     """The error code and its description, from an RFC 6749 body or an Anthropic envelope."""
-    if fields is None:
-        return "", ""
-    error = fields.get("error")
-    if isinstance(error, dict):
-        return text_of(error, "type") or "", text_of(error, "message") or ""
-    return (error if isinstance(error, str) else ""), text_of(fields, "error_description") or ""
+    error = None if fields is None else fields.get("error")
+    table, name = (error, "message") if isinstance(error, dict) else (fields, "error_description")
+    return next(iter(error_codes(fields)), ""), text_of(table, name) or ""
 
 
 def told(code: str, description: str, secrets: Iterable[Secret | None]) -> str:
@@ -94,6 +114,13 @@ def number_of(table: Any, key: str) -> float | None:
     if isinstance(value, str) and value.isascii() and value.isdigit():
         value = int(value[:12])
     return float(value) if _is_number(value) else None
+
+
+def _secret(fields: Fields, key: str) -> Secret | None:
+    try:
+        return Secret(fields[key])
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _lifetime(value: Any) -> int:

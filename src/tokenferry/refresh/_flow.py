@@ -98,7 +98,7 @@ def _under_lock(job: Job, world: World, started: float) -> Flow[Result]:
         begun = Attempt.begin(refresh.sha256, since, world.process, tries)
         outcome, attempt = yield from _attempt(world, document, token, refresh, begun)
         if isinstance(outcome, Granted):
-            return (yield from _keep(world, document, outcome.token, attempt))
+            return (yield from _keep(world, document, outcome, attempt))
         if not isinstance(outcome, Uncertain):
             break
         yield from _quietly(document, effects.Mark(attempt, "uncertain"))
@@ -117,23 +117,30 @@ def _recover(job: Job, world: World, document: Document) -> Flow[tuple[Document,
     if not isinstance(token, OAuthToken) or _refresh_digest(document) != attempt.token:
         yield effects.Close()  # the chain has moved on: the attempt was published, or the account logged in anew
         return document, None
-    if attempt.answer is not None:
-        if attempt.answer.secret != token.secret:
+    if attempt.answer is not None and attempt.state != "uncertain":
+        answer = Granted(attempt.answer, knows_successor=attempt.state != "answered")
+        if answer.token.secret != token.secret:
             logger.warning("account %s: finishing the refresh that attempt %s had begun", job.name, attempt.id)
-            kept = yield from _keep(world, document, attempt.answer, attempt)
+            kept = yield from _keep(world, document, answer, attempt)
             if not kept.published and not job.is_satisfied_by(kept.document, world.now()):
                 raise StorageFailed(
                     f"account {job.name!r}: a renewed token waits in the journal to be written, so no other is asked "
                     "for; make room on the disk"
                 )
-            return kept.document, None
-        yield effects.Close()
-        return document, None
+            return kept.document, None if answer.knows_successor else (yield effects.ReadAttempt())
+        if answer.knows_successor:
+            yield effects.Close()
+            return document, None
+        yield from _quietly(document, effects.Mark(attempt, "uncertain"))
     if attempt.state == "denied":
         raise NeedsLogin(
             f"account {job.name!r}: the provider says that its refresh token is dead; {log_in_again(document.account)}"
         )
-    if attempt.state == "open" and attempt.process != world.process and not world.is_gone(attempt.process):
+    if (
+        attempt.state in {"open", "answered"}
+        and attempt.process != world.process
+        and not world.is_gone(attempt.process)
+    ):
         raise RefreshBusy(
             f"account {job.name!r}: process {attempt.process.pid} has a refresh in flight without holding its lock; "
             "wait for it, or end it",
@@ -191,16 +198,18 @@ def _refresh_digest(document: Document) -> str | None:
 def _weigh_retry(job: Job, world: World, document: Document, attempt: Attempt, endpoints: OAuthEndpoints) -> None:
     """Raise unless presenting a refresh token again, whose fate is unknown, is the best that is left to do."""
     if attempt.tries >= _MOST_TRIES and attempt.state != "closed":
+        fate = "no refresh token in them could be read" if attempt.answer is not None else "both answers were lost"
         raise NeedsLogin(
-            f"account {job.name!r}: two refreshes were sent and both answers were lost, so the login can't be saved; "
+            f"account {job.name!r}: two refreshes were sent and {fate}, so the login can't be saved; "
             f"{log_in_again(document.account)}"
         )
     token = document.credential
     assert isinstance(token, OAuthToken)
     nothing_to_lose = seconds_left(token, world.now()) <= 0 or token.secret.sha256 == job.refused
     if not nothing_to_lose and not _in_grace(world, attempt, endpoints):
+        fate = "held no refresh token that can be read" if attempt.answer is not None else "was lost"
         raise RefreshUncertain(
-            f"account {job.name!r}: the answer to its last refresh was lost; the present token is used "
+            f"account {job.name!r}: the answer to its last refresh {fate}; the present token is used "
             "while it lives, then the refresh is tried once more"
         )
 
@@ -239,15 +248,14 @@ def _withdraw(document: Document, attempt: Attempt) -> Flow[None]:
         yield from _quietly(document, effects.Close() if attempt.tries == 1 else effects.Mark(attempt, "closed"))
 
 
-def _keep(world: World, document: Document, token: OAuthToken, attempt: Attempt) -> Flow[Result]:
-    """Make the grant durable, then publish it. A full disk delays that; it loses nothing."""
-    name, is_kept, is_told = document.account.name, True, False
-    if attempt.answer is None:
-        try:
-            yield effects.RecordAnswer(attempt, token)
-        except StorageFailed as fault:
-            is_kept = False
-            logger.warning("account %s: %s", name, fault)
+def _keep(world: World, document: Document, answer: Granted, attempt: Attempt) -> Flow[Result]:
+    """Make the grant durable, then publish it. A full disk delays that; it loses nothing.
+
+    Where the answer's refresh token could not be read the attempt stays on record: the old one was presented, and may
+    be once more.
+    """
+    name, token, is_told = document.account.name, answer.token, False
+    is_kept = yield from _record(document, answer, attempt)
     granted = replace(document, credential=token, machine=world.machine, generation=document.generation + 1)
     while True:
         try:
@@ -275,8 +283,22 @@ def _keep(world: World, document: Document, token: OAuthToken, attempt: Attempt)
                     )
                 return Result(granted, granted=True, published=False)
     yield effects.Judge(None)
-    yield from _quietly(document, effects.Close())
+    yield from _quietly(document, effects.Close() if answer.knows_successor else effects.Mark(attempt, "uncertain"))
     return Result(granted, granted=True)
+
+
+def _record(document: Document, answer: Granted, attempt: Attempt) -> Flow[bool]:
+    """Make the answer durable in the journal. Tells whether it is."""
+    if attempt.answer is not None:
+        return True
+    if not answer.knows_successor:
+        yield from _quietly(document, effects.Mark(attempt, "answered"))
+    try:
+        yield effects.RecordAnswer(attempt, answer.token)
+    except StorageFailed as fault:
+        logger.warning("account %s: %s", document.account.name, fault)
+        return False
+    return True
 
 
 def _fail(job: Job, world: World, document: Document, outcome: Outcome, attempt: Attempt) -> Flow[Result]:

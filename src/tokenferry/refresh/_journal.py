@@ -18,13 +18,19 @@ from tokenferry.secret import Fields, HiddenBytes, parse_object
 from tokenferry.settings import Home
 from tokenferry.stores import DISK, Disk, Seal, remove_file, remove_leftovers, replace_private_file
 
-AttemptState: TypeAlias = Literal["open", "uncertain", "denied", "closed"]
+AttemptState: TypeAlias = Literal["open", "answered", "uncertain", "denied", "closed"]
 VerdictKind: TypeAlias = Literal["failed", "uncertain", "needs-login"]
 
 _HEADER: Final = 4096
 _ROOM: Final = 60 * 1024
 _PURPOSE: Final = "answer"
-_MARKS: Final[dict[bytes, AttemptState]] = {b"O": "open", b"U": "uncertain", b"D": "denied", b"C": "closed"}
+_MARKS: Final[dict[bytes, AttemptState]] = {
+    b"O": "open",
+    b"A": "answered",
+    b"U": "uncertain",
+    b"D": "denied",
+    b"C": "closed",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,9 @@ class Attempt:
     `token` is the sha256 of the refresh token; `at`, in seconds since 1970 UTC, is when the first presentation with
     unknown outcome began, which may be this one; `tries` counts the presentations whose
     outcome is unknown, this one among them unless it is `closed`.
+
+    `answered` means that the answer's refresh token could not be read: once its access token is published the attempt
+    is `uncertain`, and keeps its answer.
     """
 
     id: str
@@ -251,7 +260,7 @@ class MemoryJournal:
         self._attempts[name] = replace(attempt, answer=token)
 
     def mark(self, name: str, attempt: Attempt, state: AttemptState) -> None:
-        self._attempts[name] = replace(attempt, state=state)
+        self._attempts[name] = replace(self._attempts.get(name, attempt), state=state)
 
     def close(self, name: str) -> None:
         self._attempts.pop(name, None)
