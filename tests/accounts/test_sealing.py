@@ -16,7 +16,7 @@ from tokenferry.accounts import Sealing, lies_in, seal_state
 from tokenferry.credentials import ApiKey, OAuthToken
 from tokenferry.errors import CorruptFile, NeedsUnlock, SealKeyLost, UnsafeFile, UsageError
 from tokenferry.refresh import Attempt, FileJournal, ProcessIdentity
-from tokenferry.sealing import Place, SealKey
+from tokenferry.sealing import Marker, Place, SealKey
 from tokenferry.secret import Fields, Secret
 from tokenferry.settings import Home
 from tokenferry.stores import DISK, Account, AttachedStore, Disk, Document, FileStore, MemoryStore, Seal
@@ -248,24 +248,85 @@ def test_what_cannot_be_done_for_one_account_is_done_for_the_others_and_told(wor
     assert (path.read_text(), seal_state(world.files).sealed) == ("{", ("key", "work"))
 
 
-def test_an_account_whose_key_is_lost_stays_when_the_others_are_unsealed(
-    world: World, home: Home, elsewhere: Path
-) -> None:
+def plant(world: World, name: str, key: SealKey | None) -> bytes:
+    """Have a document that this home's programs did not write, sealed with some key or in clear."""
+    stored = replace(DOCUMENTS["key"], account=Account(name, "anthropic", "api-key"))
+    world.files._write(world.files.path(name), stored, key)
+    return world.files.path(name).read_bytes()
+
+
+def test_nothing_is_unsealed_while_the_key_of_an_account_is_lost(world: World, home: Home) -> None:
     world.run("seal")
-    key = SealKey.new()
-    stranger = FileStore(home, seal=Seal(home, keys=[key]))
-    sealed = replace(DOCUMENTS["key"], account=Account("lost", "anthropic", "api-key"))
-    home.seal.rename(home.path / "kept")
-    stranger.seal.mark(None)
-    stranger._write(stranger.path("lost"), sealed, key)
-    (home.path / "kept").rename(home.seal)
-    result = fresh(world, home).sealing.unseal()
-    assert isinstance(result.faults["lost"], SealKeyLost)
-    state = seal_state(world.files)
-    assert (state.word, state.clear, state.older) == ("unsealing", ("key", "work"), ("lost",))
+    plant(world, "lost", SealKey.new())
+    before = home.seal.read_bytes()
+    with pytest.raises(SealKeyLost, match="account 'lost'"):
+        fresh(world, home).sealing.unseal()
+    assert home.seal.read_bytes() == before
     world.files.discard("lost")
     fresh(world, home).run("unseal")
     assert seal_state(world.files).word == "off"
+
+
+def test_a_document_in_clear_in_a_sealed_home_is_touched_only_when_it_is_named(world: World, home: Home) -> None:
+    world.run("seal")
+    raw = plant(world, "planted", None)
+    for call in (world.sealing.seal, world.sealing.rotate):
+        assert set(call().faults) == {"planted"}
+    with pytest.raises(CorruptFile, match="seal --accept planted"):
+        world.sealing.unseal()
+    assert world.files.path("planted").read_bytes() == raw
+    assert not world.sealing.seal(accept=["planted"]).faults
+    assert seal_state(fresh(world, home).files).sealed == ("key", "planted", "work")
+    world.check()
+
+
+def test_a_forged_marker_is_put_right_by_the_key_that_opens_the_documents(world: World, home: Home) -> None:
+    world.run("seal")
+    true = world.seal.checked()
+    assert true is not None
+    foreign = SealKey.new()
+    place = true.place.path
+    assert place is not None
+    place.write_text(f"{place.read_text()}{foreign.secret.reveal()}\n")
+    for forged in (
+        Marker(true.keys, is_opening=True),
+        Marker(((foreign.id, true.place), *true.keys)),
+        Marker(((foreign.id, true.place),)).signed([foreign]),
+    ):
+        home.seal.write_bytes(forged.to_bytes())
+        other = fresh(world, home)
+        with pytest.raises(CorruptFile):
+            other.sealing.rotate()
+        assert not other.sealing.seal().changed
+        assert fresh(world, home).seal.checked() == true
+    world.check()
+
+
+def test_a_forged_marker_beside_documents_of_two_keys_is_put_right_by_unsealing(world: World, home: Home) -> None:
+    world.run("seal")
+    true = world.seal.checked()
+    assert true is not None
+    foreign = SealKey.new()
+    place = true.place.path
+    assert place is not None
+    place.write_text(f"{place.read_text()}{foreign.secret.reveal()}\n")
+    plant(world, "planted", foreign)
+    home.seal.write_bytes(Marker(((foreign.id, true.place), *true.keys)).to_bytes())
+    with pytest.raises(CorruptFile, match="tokenferry unseal"):
+        fresh(world, home).sealing.seal()
+    fresh(world, home).run("unseal")
+    fresh(world, home).check()
+
+
+def test_an_unsealing_that_an_earlier_version_did_not_end_is_ended(world: World, home: Home) -> None:
+    world.run("seal")
+    marker = world.seal.marker()
+    assert marker is not None
+    world.files.rewrite("key", None)
+    home.seal.write_bytes(Marker(marker.keys, is_opening=True).to_bytes())
+    fresh(world, home).run("unseal")
+    assert seal_state(world.files).word == "off"
+    fresh(world, home).check()
 
 
 def test_a_home_that_lost_its_marker_can_be_unsealed(world: World, home: Home, elsewhere: Path) -> None:

@@ -76,15 +76,41 @@ def test_status_and_doctor_tell_how_far_it_is(sealed: str, home: Home, inside: I
     assert inside("doctor").code == 0
     marker = home.seal.read_bytes()
     home.seal.unlink()
-    tokenferry("accounts", "add", "plain", stdin=KEY)
     assert "says nothing of a key" in inside("doctor").out
+    assert tokenferry("accounts", "add", "plain", stdin=KEY).code == 8
+    raw = (home.accounts / "work.json").read_bytes()
+    assert tokenferry("unseal").code == 0
+    assert tokenferry("accounts", "add", "plain", stdin=KEY).code == 0
+    (home.accounts / "work.json").write_bytes(raw)
     home.seal.write_bytes(marker)
     home.seal.chmod(0o600)
-    assert "accounts plain: some accounts are not sealed\n  cure: tokenferry seal\n" in inside("doctor").out
-    assert inside("status", "--json").json["sealing"]["state"] == "sealing"
-    assert tokenferry("seal").out.startswith("sealed 1 accounts with key")
+    assert tokenferry("token", "plain").code == 8
+    assert "in clear in a sealed home" in inside("doctor").out
+    assert "in clear in a sealed home" in inside("status").out
+    assert tokenferry("seal").code == 8
+    assert tokenferry("seal", "--accept", "plain").out.startswith("sealed 1 accounts with key")
     assert tokenferry("seal").out.startswith("everything is sealed already")
     assert inside("doctor").code == 0
+
+
+def test_a_marker_that_was_changed_by_hand_is_reported_and_a_renewal_stays_sealed(
+    login: Login, sandbox: Sandbox, home: Home, inside: Inside
+) -> None:
+    login()
+    assert tokenferry("seal").code == 0
+    home.seal.write_bytes(home.seal.read_bytes().replace(b'"opening": false', b'"opening": true'))
+    outcome = inside("refresh", "work")
+    assert outcome.code == 0
+    assert "can't be trusted" in outcome.err
+    renewed = FileStore(home, seal=Seal(home)).read("work").credential
+    raw = (home.accounts / "work.json").read_text()
+    assert not shows(raw, renewed.secret.reveal())
+    assert "can't be trusted" in inside("status").out
+    assert "cure: " in (found := inside("doctor").out)
+    assert "tokenferry seal" in found
+    assert tokenferry("accounts", "add", "new", stdin=KEY).code == 8
+    assert tokenferry("seal").code == 0
+    assert tokenferry("accounts", "add", "new", stdin=KEY).code == 0
 
 
 def test_without_the_key_accounts_are_listed_as_locked_and_nothing_is_given_or_added(

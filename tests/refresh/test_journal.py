@@ -275,15 +275,20 @@ def test_an_answer_is_sealed_anew_and_unsealed_in_place(folder: Path) -> None:
     plain.answer(NAME, ATTEMPT, token())
     plain.mark(NAME, ATTEMPT, "uncertain")
     before = plain.attempt(NAME)
+    seal = Seal(Home(folder.parent), keys=[KEY])
+    seal.mark(seal.signed(Marker(((KEY.id, Place(Path("/nowhere/key"))),), is_complete=False)))
     journal = sealed(folder, KEY)
-    journal.rewrite(NAME)
+    journal.rewrite(NAME, KEY)
     raw = journal._attempt(NAME).read_bytes()
     assert len(raw) == SIZE
     assert b"access-0" not in raw
     assert journal.attempt(NAME) == before
-    Seal(Home(folder.parent)).mark(Marker(((KEY.id, Place()),), is_opening=True))
-    journal.rewrite(NAME)
-    assert FileJournal(folder).attempt(NAME) == before
+    seal.mark(seal.signed(Marker(((KEY.id, Place()),), is_opening=True)))
+    journal.rewrite(NAME, None)
+    assert FileJournal(folder, seal=seal).attempt(NAME) == before
+    seal.mark(seal.signed(Marker(((KEY.id, Place()),))))
+    with pytest.raises(CorruptFile, match="so keep it"):
+        sealed(folder, KEY).attempt(NAME)
     journal.close(NAME)
-    journal.rewrite(NAME)
+    journal.rewrite(NAME, None)
     assert not journal._attempt(NAME).exists()

@@ -27,7 +27,7 @@ def test_a_marker_is_read_back_as_it_is_written(marker: Marker) -> None:
         b"",
         b"{}",
         b"[]",
-        b'{"version": 2, "keys": [{"id": "a", "file": null}]}',
+        b'{"version": 3, "keys": [{"id": "a", "file": null}]}',
         b'{"version": 1, "keys": []}',
         b'{"version": 1, "keys": [{"id": "a"}]}',
         b'{"version": 1, "keys": [{"id": "a", "file": "relative"}]}',

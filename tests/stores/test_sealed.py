@@ -8,13 +8,13 @@ from tempfile import TemporaryDirectory
 from types import MappingProxyType
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from leaks import shows
 from tokenferry.credentials import ApiKey, Credential, OAuthToken
 from tokenferry.errors import Conflict, CorruptFile, NeedsUnlock, SealKeyLost, UnknownAccount
-from tokenferry.sealing import Marker, Place, SealKey
+from tokenferry.sealing import Marker, Place, SealKey, SystemKeyring
 from tokenferry.secret import Fields, Secret
 from tokenferry.settings import Home
 from tokenferry.stores import Account, Document, FileStore, Seal
@@ -249,10 +249,17 @@ def test_a_document_whose_key_is_lost_can_be_given_up(store: FileStore, home: Ho
 # -- partly sealed homes
 
 
-def test_a_document_in_clear_is_sealed_by_the_next_write(home: Home) -> None:
+def signed(home: Home, marker: Marker, *keys: SealKey) -> None:
+    """Mark the home as whoever has these keys does."""
+    seal = Seal(home, keys=keys or (KEY,))
+    seal.mark(seal.signed(marker))
+
+
+def test_a_document_in_clear_is_sealed_by_the_next_write_while_the_home_is_being_sealed(home: Home) -> None:
     plain = FileStore(home, seal=Seal(home))
     plain.swap("work", None, document())
     assert plain.header("work") is None
+    signed(home, replace(MARKER, is_complete=False))
     store = sealed_home(home)
     assert store.read("work") == document()
     store.swap("work", 1, document(1))
@@ -263,7 +270,7 @@ def test_a_document_in_clear_is_sealed_by_the_next_write(home: Home) -> None:
 def test_a_document_is_written_as_it_was_where_the_newer_key_is_out_of_reach(store: FileStore, home: Home) -> None:
     """It may be a grant's: it is never lost for want of the key that a rotation made meanwhile."""
     newer = SealKey.new()
-    Seal(home).mark(Marker(((newer.id, Place(Path("/nowhere/key"))), *MARKER.keys)))
+    signed(home, Marker(((newer.id, Place(Path("/nowhere/key"))), *MARKER.keys)), newer, KEY)
     store.swap("work", 1, document(1))
     header = store.header("work")
     assert header is not None
@@ -278,8 +285,108 @@ def test_a_sealed_document_stays_so_when_the_marker_is_gone(store: FileStore, ho
     assert store.header("work") is not None
 
 
-def test_while_a_home_is_unsealed_writes_are_in_clear(store: FileStore, home: Home) -> None:
-    Seal(home).mark(Marker(MARKER.keys, is_opening=True))
+def test_beside_sealed_accounts_none_is_added_in_clear_because_the_marker_is_gone(store: FileStore, home: Home) -> None:
+    home.seal.unlink()
+    with pytest.raises(CorruptFile, match="tokenferry seal"):
+        store.swap("new", None, document(name="new"))
+    assert store.names() == ["work"]
+
+
+def test_while_a_home_is_unsealed_what_is_sealed_stays_so_and_what_is_new_is_in_clear(
+    store: FileStore, home: Home
+) -> None:
+    signed(home, Marker(MARKER.keys, is_opening=True))
     store.swap("work", 1, document(1))
     store.swap("new", None, document(name="new"))
-    assert store.header("work") is store.header("new") is None
+    assert store.header("work") is not None
+    assert store.header("new") is None
+    assert store.read("new") == document(name="new")
+
+
+# -- who may change the marker
+
+FOREIGN = SealKey.new()
+FORGED = [
+    MARKER.to_bytes().replace(b'"opening": false', b'"opening": true'),
+    Marker(((FOREIGN.id, Place()),)).to_bytes(),
+    Marker(((FOREIGN.id, Place()),)).signed([FOREIGN]).to_bytes(),
+    Marker(((FOREIGN.id, Place()),), is_opening=True).signed([FOREIGN]).to_bytes(),
+    Marker(((FOREIGN.id, Place()), *MARKER.keys)).to_bytes(),
+    Marker(((FOREIGN.id, Place()), *MARKER.keys)).signed([FOREIGN]).to_bytes(),
+    Marker((*MARKER.keys, (FOREIGN.id, Place()))).signed([FOREIGN, FOREIGN]).to_bytes(),
+    Marker(((KEY.id, Place(Path("/nowhere/other"))),), is_opening=True).signed([FOREIGN]).to_bytes(),
+]
+
+
+@pytest.mark.parametrize("forged", FORGED)
+def test_a_marker_that_was_written_without_the_key_opens_nothing_and_takes_in_nothing(
+    store: FileStore, home: Home, forged: bytes
+) -> None:
+    home.seal.write_bytes(forged)
+    other = sealed_home(home, KEY, FOREIGN)
+    assert other.read("work") == document(), "it is read, and renewed, as ever"
+    other.swap("work", 1, document(1))
+    header = other.header("work")
+    assert header is not None
+    assert header.key == KEY.id
+    for call in (lambda: other.swap("new", None, document(name="new")), other.seal.for_new):
+        with pytest.raises(CorruptFile, match=r"can't be trusted.*tokenferry seal"):
+            call()
+    assert home.seal.read_bytes() == forged
+    assert other.names() == ["work"]
+
+
+@given(st.data())
+def test_every_word_of_a_signed_marker_counts(data: st.DataObject) -> None:
+    marker = Marker(((KEY.id, Place(Path("/stick/key"))),), is_complete=data.draw(st.booleans())).signed([KEY])
+    fields = json.loads(marker.to_bytes())
+    key = data.draw(st.sampled_from(["version", "opening", "complete", "tags", "id", "file", "more"]))
+    target = fields["keys"][0] if key in {"id", "file"} else fields
+    value = data.draw(st.none() | st.booleans() | st.integers() | st.text() | st.just("/other/key"))
+    assume(key not in target or target[key] != value)
+    target[key] = value
+    changed = Marker.from_bytes(json.dumps(fields, indent=1).encode("ascii") + b"\n")
+    assert changed is None or not changed.is_signed_by(KEY)
+
+
+def test_a_document_in_clear_is_refused_where_all_are_sealed(store: FileStore, home: Home) -> None:
+    signed(home, MARKER)
+    raw = document(name="planted").to_bytes()
+    path = home.accounts / "planted.json"
+    path.write_bytes(raw)
+    path.chmod(0o600)
+    for call in (
+        lambda: store.read("planted"),
+        lambda: store.swap("planted", 1, document(name="planted")),
+        lambda: sealed_home(home).read("planted"),
+    ):
+        with pytest.raises(CorruptFile, match="tokenferry seal --accept planted"):
+            call()
+    assert path.read_bytes() == raw
+    with pytest.raises(NeedsUnlock):
+        FileStore(home, seal=Seal(home, keyring=_Locked())).read("planted")
+    store.discard("planted")
+    assert store.names() == ["work"]
+
+
+class _Locked(SystemKeyring):
+    def get(self, key: str) -> SealKey | None:
+        raise NeedsUnlock("locked")
+
+
+def test_a_marker_of_version_1_is_taken_once_if_its_key_opens_every_document_and_is_signed_then(
+    store: FileStore, home: Home
+) -> None:
+    home.seal.write_bytes(MARKER.to_bytes())
+    assert json.loads(home.seal.read_bytes())["version"] == 1
+    sealed_home(home).swap("work", 1, document(1))
+    marker = Marker.from_bytes(home.seal.read_bytes())
+    assert marker is not None
+    assert marker.is_signed_by(KEY)
+    home.seal.write_bytes(MARKER.to_bytes())
+    path = home.accounts / "planted.json"
+    path.write_bytes(document(name="planted").to_bytes())
+    path.chmod(0o600)
+    with pytest.raises(CorruptFile, match="in clear"):
+        sealed_home(home).seal.checked()
+    assert home.seal.read_bytes() == MARKER.to_bytes()

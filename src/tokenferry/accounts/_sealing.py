@@ -1,16 +1,16 @@
 """Sealing a home, taking another key, and unsealing: one document at a time, each sealed or not and never lost."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
 from tokenferry.accounts._export import refuse_temporary
-from tokenferry.errors import CorruptFile, StorageFailed, TokenferryError, UnknownAccount, UsageError
+from tokenferry.errors import CorruptFile, NeedsUnlock, SealKeyLost, TokenferryError, UnknownAccount, UsageError
 from tokenferry.refresh import FileJournal
-from tokenferry.sealing import Marker, Place
+from tokenferry.sealing import Marker, Place, SealKey
 from tokenferry.settings import Home
 from tokenferry.stores import DISK, AttachedStore, Disk, FileLock, FileStore, Header, Moves, Seal, remove_leftovers
 
@@ -42,7 +42,7 @@ class SealState:
             return "unsealing"
         if self.older or len(self.marker.keys) > 1:
             return "rotating"
-        return "sealing" if self.clear else "on"
+        return "on" if self.marker.is_complete else "sealing"
 
     @property
     def count(self) -> int:
@@ -106,25 +106,23 @@ class Sealing:
     def _seal(self) -> Seal:
         return self._files.seal
 
-    def seal(self, place: Place | None = None) -> SealResult:
+    def seal(self, place: Place | None = None, *, accept: Collection[str] = ()) -> SealResult:
         """Seal everything, or go on with what was cut short.
 
-        `place` is where the key is to rest, if one has to be made: by default the system's keyring.
+        `place` is where the key is to rest, if one has to be made: by default the system's keyring. `accept` names
+        accounts whose document is to be sealed although it was found in clear where all should be sealed already.
 
         Raises `UsageError` for a place that is none, `ConfigError` for a keyring that isn't real, `NeedsUnlock`,
         `SealKeyLost`, `UnsafeFile`, `CorruptFile`, `StorageFailed`, `LockTimeout`; then nothing is lost.
         """
         with self._alone():
-            marker = self._seal.marker()
-            if marker is None:
-                place = place or Place()
-                self._check_place(place)
-                key = self._seal.present_key(place) or self._seal.new_key(place)
-                marker = self._mark(Marker(((key.id, place),)))
-            elif marker.is_opening:
-                self._seal.key(marker.current)
-                marker = self._mark(Marker(marker.keys))
-            return self._carry_out(marker)
+            if self._seal.marker() is None:
+                marker = self._mark(self._begun(place or Place()))
+            else:
+                marker = self._trusted() or self._mark(self._restored())
+                if marker.is_opening:
+                    marker = self._mark(Marker(marker.keys, is_complete=False))
+            return self._carry_out(marker, accept)
 
     def rotate(self, place: Place | None = None) -> SealResult:
         """Make a new key, and seal everything with that. A rotation that was cut short is completed instead.
@@ -134,28 +132,93 @@ class Sealing:
         Raises what `seal` does, and `UsageError` for a home that isn't sealed.
         """
         with self._alone():
-            marker = self._seal.marker()
+            marker = self._seal.checked()
             if marker is None or marker.is_opening:
                 raise UsageError("nothing is sealed here, so there is no key to replace; run: tokenferry seal")
             if len(marker.keys) == 1:
                 place = place or marker.place
                 self._check_place(place)
-                self._seal.key(marker.current)
                 key = self._seal.new_key(place)
-                marker = self._mark(Marker(((key.id, place), *marker.keys)))
+                marker = self._mark(Marker(((key.id, place), *marker.keys), is_complete=marker.is_complete))
             return self._carry_out(marker)
 
     def unseal(self) -> SealResult:
-        """Write everything in clear. Raises what `seal` does, and `UsageError` for a home that isn't sealed."""
+        """Write everything in clear.
+
+        Raises what `seal` does, `UsageError` for a home that isn't sealed, and `SealKeyLost` for a sealed document
+        whose key is lost, before anything is changed.
+        """
         with self._alone():
-            marker = self._seal.marker()
             state = seal_state(self._files)
-            if marker is None:
-                if not (state.sealed or state.older):
-                    raise UsageError("nothing is sealed here")
-                keys = {header.key: Place() for header in self._headers()}
-                marker = Marker(tuple(keys.items()))
-            return self._carry_out(self._mark(Marker(marker.keys, is_opening=True)))
+            known = () if state.marker is None else state.marker.keys
+            if state.marker is None and not state.sealed:
+                raise UsageError("nothing is sealed here")
+            places = dict(known)
+            for key in self._keys_in_use():
+                if key not in places and self._can_have(key):
+                    places[key] = self._seal.where(key)
+            for name in (*state.sealed, *state.older):
+                self._check_key(name)
+            if (trusted := self._trusted()) is not None and trusted.is_complete and not trusted.is_opening:
+                for name in state.clear:
+                    self._files.read(name)  # which says that it may be anybody's
+            keys = [(key, place) for key, place in places.items() if self._can_have(key)]
+            marker = Marker(tuple(keys), is_opening=True, is_complete=False)
+            return self._carry_out(self._mark(marker) if keys else marker)
+
+    def _check_key(self, name: str) -> None:
+        """Raise `NeedsUnlock` or `SealKeyLost` for a document whose key can't be had."""
+        try:
+            self._files.read(name)
+        except (NeedsUnlock, SealKeyLost):
+            raise
+        except TokenferryError:
+            return
+
+    def _begun(self, place: Place) -> Marker:
+        """The marker of a home that has none: a new one's, or one that lost its own."""
+        older = self._keys_in_use()
+        places = {key: self._seal.where(key) for key in older}
+        self._check_place(place)
+        new = self._seal.present_key(place) or self._seal.new_key(place)
+        places.pop(new.id, None)
+        return Marker(((new.id, place), *places.items()), is_complete=bool(older))
+
+    def _trusted(self) -> Marker | None:
+        """The marker, if it can be trusted. Raises `NeedsUnlock`, `SealKeyLost`."""
+        try:
+            return self._seal.checked()
+        except SealKeyLost:
+            raise
+        except CorruptFile:
+            return None
+
+    def _restored(self) -> Marker:
+        """A marker in the place of one that can't be trusted: by the key that opens every sealed document."""
+        keys = self._keys_in_use()
+        if len(keys) != 1:
+            raise CorruptFile(
+                f"{self._seal.path} can't be trusted, and the documents name {len(keys)} keys, so they don't say which "
+                "is yours; restore it from a backup, or run: tokenferry unseal, then: tokenferry seal"
+            )
+        state = seal_state(self._files)
+        for name in (*state.sealed, *state.older):
+            self._files.read(name)
+        place = self._seal.where(keys[0])
+        self._check_place(place)
+        return Marker(((keys[0], place),))
+
+    def _keys_in_use(self) -> list[str]:
+        """Those that sealed documents name."""
+        found = (document.header.key for _, document in self._seal.documents() if document is not None)
+        return list(dict.fromkeys(found))
+
+    def _can_have(self, key: str) -> bool:
+        try:
+            self._seal.key(key)
+        except TokenferryError:
+            return False
+        return True
 
     def forget(self, result: SealResult) -> None:
         """Remove the keys from their places with which nothing is sealed any more. Raises what `seal` does."""
@@ -174,9 +237,10 @@ class Sealing:
             yield
 
     def _mark(self, marker: Marker) -> Marker:
+        signed = self._seal.signed(marker)
         with self._seal.held():
-            self._seal.mark(marker)
-        return marker
+            self._seal.mark(signed)
+        return signed
 
     def _check_place(self, place: Place) -> None:
         if place.path is None:
@@ -189,28 +253,26 @@ class Sealing:
             )
         refuse_temporary(place.path)
 
-    def _carry_out(self, marker: Marker) -> SealResult:
-        wanted = None if marker.is_opening else marker.current
-        if wanted is not None:
-            self._seal.key(wanted)
+    def _carry_out(self, marker: Marker, accept: Collection[str] = ()) -> SealResult:
+        wanted = None if marker.is_opening else self._seal.key(marker.current)
         changed: list[str] = []
         faults: dict[str, TokenferryError] = {}
         for _ in range(_ROUNDS):  # accounts may be added meanwhile
-            faults = self._visit(wanted, changed)
+            faults = self._visit(wanted, changed, accept)
             if faults:
                 break
             with self._seal.held():
                 if self._are_all(wanted):
-                    left = None if wanted is None else Marker(marker.keys[:1])
+                    left = None if wanted is None else self._seal.signed(Marker(marker.keys[:1]))
                     self._seal.mark(left)
                     return SealResult(tuple(changed), {}, left, marker.keys if left is None else marker.keys[1:])
         return SealResult(tuple(changed), faults, marker)
 
-    def _visit(self, wanted: str | None, changed: list[str]) -> dict[str, TokenferryError]:
+    def _visit(self, wanted: SealKey | None, changed: list[str], accept: Collection[str]) -> dict[str, TokenferryError]:
         faults: dict[str, TokenferryError] = {}
         for name in sorted({*self._files.names(), *self._store.names()}):
             try:
-                if self._settle(name, wanted) and name not in changed:
+                if self._settle(name, wanted, accept_clear=name in accept) and name not in changed:
                     changed.append(name)
             except UnknownAccount:
                 continue
@@ -218,12 +280,12 @@ class Sealing:
                 faults[name] = fault
         return faults
 
-    def _settle(self, name: str, wanted: str | None) -> bool:
+    def _settle(self, name: str, wanted: SealKey | None, *, accept_clear: bool) -> bool:
         """Bring what is kept of one account to where it is wanted; tells whether its document had to be written."""
         is_attached = self._store.is_attached(name)
         if is_attached:
             with self._store.exclusive(name, _LOCK_WAIT):
-                self._journal.rewrite(name)
+                self._journal.rewrite(name, wanted)
         if name not in self._files.names():
             return False
         with self._files.exclusive(name, _LOCK_WAIT):
@@ -231,31 +293,21 @@ class Sealing:
             if is_settled:
                 remove_leftovers(self._files.path(name), disk=self._disk)
             else:
-                document = self._files.read(name)
-                self._files.swap(name, document.generation, document)
-                if not _is_under(self._files.header(name), wanted):
-                    raise StorageFailed(f"account {name!r} could not be written as it should be; try again")
+                self._files.rewrite(name, wanted, accept_clear=accept_clear)
             if not is_attached:
-                self._journal.rewrite(name)
+                self._journal.rewrite(name, wanted)
             return not is_settled
 
-    def _are_all(self, wanted: str | None) -> bool:
+    def _are_all(self, wanted: SealKey | None) -> bool:
         for name in self._files.names():
             with contextlib.suppress(UnknownAccount):
                 if not _is_under(self._files.header(name), wanted):
                     return False
         return True
 
-    def _headers(self) -> Iterator[Header]:
-        for name in self._files.names():
-            with contextlib.suppress(UnknownAccount, CorruptFile):
-                header = self._files.header(name)
-                if header is not None:
-                    yield header
 
-
-def _is_under(header: Header | None, key: str | None) -> bool:
-    return (None if header is None else header.key) == key
+def _is_under(header: Header | None, key: SealKey | None) -> bool:
+    return (None if header is None else header.key) == (None if key is None else key.id)
 
 
 def lies_in(home: Home, path: Path) -> bool:

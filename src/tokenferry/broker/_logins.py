@@ -44,7 +44,7 @@ class Logins:
     def check_can_keep(self) -> None:
         """Raise `NeedsUnlock` or `SealKeyLost` where a new login could not be kept."""
         if self._seal is not None:
-            self._seal.for_writing(None, is_new=True)
+            self._seal.for_new()
 
     def endpoints(self, provider: Provider, *, device: bool) -> OAuthEndpoints:
         """Where to log in, in a browser here or on another device. Raises `RefreshFailed`, `ConfigError`."""

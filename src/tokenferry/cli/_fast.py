@@ -80,6 +80,8 @@ def _token(arguments: list[str], environ: "Mapping[str, str]", now: float) -> st
     if "sealed" in document:
         document = _opened(document, raw, home, environ)
         _need(type(document) is dict and document.get("name") == name)
+    else:  # in a sealed home one in clear may be of anybody
+        _need(not os.path.exists(f"{home}/seal.json"))  # noqa: PTH110  # as above
     _need(document.get("max_age") is None)
     token = _value(document, now + max(min_ttl, _ADVISORY))
     if form == "plain":

@@ -47,7 +47,8 @@ def seal_line(home: Home) -> str:
         return "off: documents are in clear, in files that only you can read"
     where = f"key {state.marker.current} in {place_in_words(state.marker.place)}"
     text = f"{state.word}, {len(state.sealed)} of {state.count} accounts, {where}"
-    return f"{text}; {locked}" if (locked := _why_locked(state, home)) else text
+    trouble = _why_locked(state, home) or _distrust(home)
+    return f"{text}; {trouble}" if trouble else text
 
 
 def seal_json(home: Home) -> dict[str, Any]:
@@ -58,6 +59,7 @@ def seal_json(home: Home) -> dict[str, Any]:
         "key": marker and marker.current,
         "key_file": None if marker is None or marker.place.path is None else str(marker.place.path),
         "locked": _why_locked(state, home),
+        "untrusted": _distrust(home),
         "sealed": list(state.sealed),
         "older": list(state.older),
         "clear": list(state.clear),
@@ -74,12 +76,27 @@ def _why_locked(state: SealState, home: Home) -> str | None:
     return None
 
 
+def _distrust(home: Home) -> str | None:
+    """Why the note that the home is sealed can't be trusted, as far as that can be told now."""
+    try:
+        FileStore(home).seal.checked()
+    except NeedsUnlock:
+        return None
+    except TokenferryError as fault:
+        return str(fault)
+    return None
+
+
 def seal_findings(home: Home) -> Iterator[tuple[str, str, str]]:
     """What is wrong with the sealing: what, where, and the cure."""
     state = seal_state(FileStore(home))
     if state.marker is None:
         if state.sealed:
             yield "says nothing of a key, but accounts are sealed", str(home.seal), "tokenferry unseal, then seal"
+        return
+    if distrust := _distrust(home):
+        what, _, cure = distrust.partition("; ")
+        yield what.removeprefix(f"{home.seal} "), str(home.seal), cure
         return
     if state.word in _CUT_SHORT:
         what, cure = _CUT_SHORT[state.word]

@@ -22,6 +22,7 @@ app = new_app()
         "tokenferry seal                                              the key goes into the system's keyring",
         "TOKENFERRY_SEAL_KEY_FILE=/media/stick/key tokenferry seal    or into a file",
         "tokenferry seal --rotate                                     another key for everything",
+        "tokenferry seal --accept work                                a document that was put back in clear",
     ),
 )
 def seal(
@@ -30,6 +31,10 @@ def seal(
     forget_key: Annotated[
         bool, typer.Option("--forget-key", help="With --rotate: remove the old key from its place when it is done.")
     ] = False,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option("--accept", metavar="NAME", help="Seal this account, found in clear in a sealed home, too."),
+    ] = None,
 ) -> None:
     """Encrypt what is kept of all accounts, those that are added later among them.
 
@@ -39,11 +44,19 @@ def seal(
     """
     if forget_key and not rotate:
         raise UsageError("--forget-key is about the key that --rotate replaces; give both, or see: tokenferry unseal")
+    if accept and rotate:
+        raise UsageError("--accept goes without --rotate; run: tokenferry seal --accept NAME, then the other")
     home, place = Home.from_environment(), key_place()
     sealing = open_sealing(home)
-    result = sealing.rotate(place) if rotate else sealing.seal(place)
+    result = sealing.rotate(place) if rotate else sealing.seal(place, accept=accept or ())
     assert result.marker is not None
-    note_change(home, "seal.rotate" if rotate else "seal", "home", key=result.marker.current)
+    note_change(
+        home,
+        "seal.rotate" if rotate else "seal",
+        "home",
+        key=result.marker.current,
+        accepted=",".join(accept or ()) or None,
+    )
     done = f"sealed {len(result.changed)} accounts" if result.changed else "everything is sealed already"
     if not result.faults:
         say(f"{done} with key {result.marker.current} in {place_in_words(result.marker.place)}")

@@ -27,8 +27,8 @@ def unseal(
 ) -> None:
     """Write in clear again what is kept of all accounts.
 
-    An account whose key is lost stays sealed, and is named; nobody can open it. Remove it with "tokenferry accounts
-    remove NAME", and log in again.
+    Nothing is unsealed while the key of an account is lost: remove that account first, with "tokenferry accounts remove
+    NAME", and log in again.
     """
     home = Home.from_environment()
     sealing = open_sealing(home)

@@ -13,7 +13,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 from tokenferry.credentials import OAuthToken, credential_from_json
 from tokenferry.errors import CorruptFile, StorageFailed, UsageError
 from tokenferry.refresh._process import ProcessIdentity
-from tokenferry.sealing import SealKey, close_box, open_box
+from tokenferry.sealing import BrokenSeal, SealKey, close_box, open_box
 from tokenferry.secret import Fields, HiddenBytes, parse_object
 from tokenferry.settings import Home
 from tokenferry.stores import DISK, Disk, Seal, remove_file, remove_leftovers, replace_private_file
@@ -137,7 +137,7 @@ class FileJournal:
         In a sealed home the key that will seal the answer is in memory afterwards. Raises `StorageFailed`,
         `NeedsUnlock`, `SealKeyLost`; then nothing may be sent.
         """
-        self._begun[name] = attempt.id, self._seal.for_writing(None, is_new=True)
+        self._begun[name] = attempt.id, self._seal.for_writing(self._seal.used(name), is_new=True)
         path = self._attempt(name)
         process = attempt.process
         fields = {"id": attempt.id, "token": attempt.token, "at": attempt.at, "tries": attempt.tries}
@@ -150,18 +150,18 @@ class FileJournal:
         """Write the answer into the room kept for it. Raises `StorageFailed`."""
         begun, key = self._begun.get(name, (None, None))
         if begun != attempt.id:
-            key = self._seal.for_writing(None, is_new=False)
+            key = self._seal.for_writing(self._seal.used(name), is_new=False)
         content = _write_body(_sealed(token.to_json(), key, _about(name, attempt)))
         with self._open(name, attempt) as descriptor:
             self._disk.write(descriptor, content, _HEADER)
             self._disk.fsync(descriptor)
 
-    def rewrite(self, name: str) -> None:
-        """Seal the answer on record anew, or write it in clear, as the home is now. Raises what `attempt` does."""
+    def rewrite(self, name: str, key: SealKey | None) -> None:
+        """Seal the answer on record with this key, or write it in clear. Raises what `attempt` does."""
         attempt = self.attempt(name)
         if attempt is None or attempt.answer is None:
             return
-        content = _sealed(attempt.answer.to_json(), self._seal.for_writing(None, is_new=True), _about(name, attempt))
+        content = _sealed(attempt.answer.to_json(), key, _about(name, attempt))
         path = self._attempt(name)
         head = HiddenBytes(self._disk.read(path)[:_HEADER])
         remove_leftovers(path, disk=self._disk)
@@ -170,7 +170,11 @@ class FileJournal:
 
     def _opened(self, name: str, head: Fields, body: Fields | None) -> Fields | None:
         """What is in an answer, sealed or not. Raises `BrokenSeal`, `NeedsUnlock`, `SealKeyLost`."""
-        if body is None or "sealed" not in body:
+        if body is None:
+            return None
+        if "sealed" not in body:
+            if self._seal.refuses_clear():
+                raise BrokenSeal("it is in clear in a sealed home")
             return body
         key = self._seal.key(str(body["key"]))
         about = {"name": name, "attempt": head["id"], "token": head["token"], "key": key.id}

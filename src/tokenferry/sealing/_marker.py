@@ -1,9 +1,14 @@
+import hmac
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
+from tokenferry.sealing._key import SealKey
 from tokenferry.secret import parse_object
+
+_PURPOSE: Final = b"tokenferry marker\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +25,18 @@ class Place:
 class Marker:
     """Says that a home is sealed, with which key, and where that rests. It holds no secret.
 
-    The first key seals; others are of a rotation that is under way or was cut short. While a home is being unsealed
-    (`is_opening`) what is written is written in clear.
+    The first key seals; others are of a rotation that is under way or was cut short. Each key signs the whole marker
+    (`signed`), so that only who has all of them can change a word of it.
     """
 
     keys: tuple[tuple[str, Place], ...]
     """By id."""
     is_opening: bool = False
+    """The home is being unsealed: what is in clear may be, and what is new is written in clear."""
+    is_complete: bool = True
+    """Every document is sealed, so one in clear is not of this home's making. False while a home is being sealed."""
+    tags: tuple[str, ...] = ()
+    """The signature of each key, in their order. None in a marker of version 1, which had no signatures."""
 
     @property
     def current(self) -> str:
@@ -39,21 +49,54 @@ class Marker:
     def place_of(self, key: str) -> Place | None:
         return dict(self.keys).get(key)
 
-    def to_bytes(self) -> bytes:
+    def signed(self, keys: Iterable[SealKey]) -> Self:
+        """The same with the signatures of its keys, which are given in its order."""
+        return replace(self, tags=tuple(self._tag(key) for key in keys))
+
+    def is_signed_by(self, key: SealKey) -> bool:
+        """Whether this key is one of the marker's, and vouches for every word of it."""
+        tags = {name: tag for (name, _), tag in zip(self.keys, self.tags, strict=False)}
+        return hmac.compare_digest(tags.get(key.id, "").encode("ascii", "replace"), self._tag(key).encode("ascii"))
+
+    def _tag(self, key: SealKey) -> str:
+        payload = json.dumps(self._fields(), sort_keys=True, separators=(",", ":")).encode("ascii")
+        return hmac.digest(key.bits(), _PURPOSE + payload, "sha256").hex()
+
+    def _fields(self) -> dict[str, Any]:
         keys = [{"id": key, "file": place.path and str(place.path)} for key, place in self.keys]
-        return json.dumps({"version": 1, "keys": keys, "opening": self.is_opening}, indent=1).encode("ascii") + b"\n"
+        return {"version": 2, "keys": keys, "opening": self.is_opening, "complete": self.is_complete}
+
+    def to_bytes(self) -> bytes:
+        fields = {**self._fields(), "tags": list(self.tags)}
+        if not self.tags:
+            fields = {"version": 1, "keys": fields["keys"], "opening": self.is_opening}
+        return json.dumps(fields, indent=1).encode("ascii") + b"\n"
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self | None:
-        """Read what `to_bytes` wrote; None for anything else."""
+        """Read what `to_bytes` wrote, of this version or of version 1; None for anything else.
+
+        A marker that has signatures and isn't, to the byte, what was written loses them.
+        """
         fields = parse_object(raw)
         keys: Any = None if fields is None else fields.get("keys")
-        if fields is None or fields.get("version") != 1 or not isinstance(keys, list) or not keys:
+        if fields is None or fields.get("version") not in {1, 2} or not isinstance(keys, list) or not keys:
             return None
         try:
-            return cls(tuple((str(one["id"]), _place(one["file"])) for one in keys), fields.get("opening") is True)
+            places = tuple((str(one["id"]), _place(one["file"])) for one in keys)
         except (KeyError, TypeError, ValueError):
             return None
+        is_opening = fields.get("opening") is True
+        if fields["version"] == 1:
+            return cls(places, is_opening)
+        tags = fields.get("tags")
+        found = cls(
+            places,
+            is_opening,
+            fields.get("complete") is True,
+            tuple(str(tag) for tag in tags) if isinstance(tags, list) else (),
+        )
+        return found if found.to_bytes() == raw else replace(found, tags=("",))
 
 
 def _place(file: object) -> Place:

@@ -113,7 +113,10 @@ class AttachedStore:
         """Give the current document. Raises `UnknownAccount`, `UnsafeFile`, `CorruptFile`, `NeedsLogin`."""
         store = self._store_of(name)
         document = store.read(name)
-        return document if store is self._files else self._completed(name, document)
+        if store is self._files:
+            return document
+        self._files.seal.note_used(name, None)  # what another program keeps in clear isn't sealed in the journal either
+        return self._completed(name, document)
 
     def swap(self, name: str, expected: int | None, new: Document | None) -> None:
         """Replace the document if its generation is still `expected`. Raises `Conflict`, `StorageFailed`."""

@@ -72,27 +72,34 @@ class FileStore:
         remove_leftovers(path, disk=self._disk)
         if new is None:
             remove_file(path, disk=self._disk)
+            self._seal.note_used(name, None)
         elif expected is not None:
             key = self._seal.for_writing(key, is_new=False)
             self._write(path, replace(new, generation=expected + 1), key)
         else:
             self._write_new(path, replace(new, generation=1))
 
+    def rewrite(self, name: str, key: SealKey | None, *, accept_clear: bool = False) -> None:
+        """Seal the document with this key, or write it in clear. For sealing alone, which holds `exclusive(name)`.
+
+        Raises what `read` does, but for a document in clear where all are sealed if that is accepted; `StorageFailed`.
+        """
+        document, _ = self._read(name, accept_clear=accept_clear)
+        path = self.path(name)
+        remove_leftovers(path, disk=self._disk)
+        self._write(path, replace(document, generation=document.generation + 1), key)
+
     def _write_new(self, path: Path, document: Document) -> None:
         """Write what whoever seals the home, or takes another key, can't have seen yet."""
-        if self._seal.marker() is not None:
-            with self._seal.held():
-                self._write(path, document, self._seal.for_writing(None, is_new=True))
-            return
-        self._write(path, document, None)
-        if self._seal.marker() is not None:  # it was sealed in this moment
-            self._write(path, document, self._seal.for_writing(None, is_new=False))
+        self._seal.for_new()
+        with self._seal.held():
+            self._write(path, document, self._seal.for_new())
 
     def _write(self, path: Path, document: Document, key: SealKey | None) -> None:
         data = HiddenBytes(document.to_bytes() if key is None else SealedDocument.seal(document, key).to_bytes())
         replace_private_file(path, data, disk=self._disk)
 
-    def _read(self, name: str) -> tuple[Document, SealKey | None]:
+    def _read(self, name: str, *, accept_clear: bool = False) -> tuple[Document, SealKey | None]:
         """The document, and the key it is sealed with."""
         path = self.path(name)
         raw = self._raw(name, path)
@@ -100,10 +107,18 @@ class FileStore:
         sealed = None if fields is None else parse_sealed(raw, fields, path)
         del raw  # a traceback shows the locals of this frame
         if sealed is None:
+            if not accept_clear and self._seal.refuses_clear():
+                raise CorruptFile(
+                    f"{path} is in clear in a sealed home, so anybody who can write that folder may have put it there, "
+                    f"and it is not used; if it is yours, run: tokenferry seal --accept {name} (if not: tokenferry "
+                    f"accounts remove {name})"
+                )
+            self._seal.note_used(name, None)
             return Document.from_fields(fields, path), None
         key = self._key_of(name, sealed)
         document = sealed.open(key, path)
         self._replaced.check(path, sealed)
+        self._seal.note_used(name, key)
         return document, key
 
     def _key_of(self, name: str, sealed: SealedDocument) -> SealKey:

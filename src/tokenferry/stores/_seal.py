@@ -1,20 +1,25 @@
 """Whether a home is sealed, and its keys: read once, and in memory from then on."""
 
+import contextlib
+import logging
 import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, Self
 
 from tokenferry.errors import ConfigError, CorruptFile, NeedsUnlock, SealKeyLost, TokenferryError, UnsafeFile
 from tokenferry.sealing import Marker, Place, SealKey, SystemKeyring
-from tokenferry.secret import HiddenBytes
+from tokenferry.secret import HiddenBytes, parse_object
 from tokenferry.settings import Home
 from tokenferry.stores._files import DISK, Disk, remove_file, remove_leftovers, replace_private_file
 from tokenferry.stores._lock import FileLock
+from tokenferry.stores._sealed import SealedDocument, parse_sealed
+
+logger = logging.getLogger(__name__)
 
 KEY_FILE: Final = "TOKENFERRY_SEAL_KEY_FILE"
 _LOCK_WAIT: Final = 30.0
@@ -42,6 +47,7 @@ class Seal:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path = home.seal
+        self._accounts = home.accounts
         self._locks = home.locks
         self._disk = disk
         self._keys = {key.id: key for key in keys}
@@ -49,6 +55,10 @@ class Seal:
         self._now = now
         self._faults: dict[str, tuple[float, type[TokenferryError], str]] = {}
         self._guard = threading.Lock()
+        self._used: dict[str, SealKey] = {}
+        self._vouched: bytes | None = None
+        self._refused: tuple[bytes, float, CorruptFile] | None = None
+        self._reported = ""
         _seals.add(self)
 
     @classmethod
@@ -57,11 +67,17 @@ class Seal:
         return _shared.setdefault(home.path, cls(home))  # type: ignore[return-value]  # nobody derives from it
 
     def marker(self) -> Marker | None:
-        """What the home says of being sealed. Raises `CorruptFile`, `UnsafeFile`."""
+        """What the home says of being sealed, unchecked. Raises `CorruptFile`, `UnsafeFile`."""
+        raw = self._raw()
+        return None if raw is None else self._parsed(raw)
+
+    def _raw(self) -> bytes | None:
         try:
-            raw = self._disk.read(self.path)
+            return self._disk.read(self.path)
         except FileNotFoundError:
             return None
+
+    def _parsed(self, raw: bytes) -> Marker:
         marker = Marker.from_bytes(raw)
         if marker is None:
             raise CorruptFile(
@@ -70,8 +86,92 @@ class Seal:
             )
         return marker
 
+    def checked(self) -> Marker | None:
+        """The marker, if its keys vouch for every word of it.
+
+        One of version 1, which has no signatures, is taken once, if it names one key and that opens every document;
+        then it is signed.
+
+        Raises `CorruptFile` for one that was written without the keys, `NeedsUnlock`, `SealKeyLost`, and what `marker`
+        does.
+        """
+        while (raw := self._raw()) is not None and raw != self._vouched:
+            marker = self._parsed(raw)
+            refused, at, fault = self._refused or (None, 0.0, None)
+            if refused == raw and fault is not None and self._now() - at < _REMEMBER_FAULT:
+                raise CorruptFile(str(fault))
+            if reason := self._doubt(marker):
+                fault = CorruptFile(
+                    f"{self.path} can't be trusted, because {reason}; what is sealed stays sealed, and no account is "
+                    "added until you run: tokenferry seal (or tokenferry unseal)"
+                )
+                if self._raw() != raw:  # another process went on with sealing while the documents were looked at
+                    continue
+                self._refused = raw, self._now(), fault
+                raise fault
+            self._vouched = raw
+            if not marker.tags:
+                self._sign(raw, marker)
+        return None if raw is None else self._parsed(raw)
+
+    def _doubt(self, marker: Marker) -> str | None:
+        """Why the marker can't be trusted. Raises `NeedsUnlock`, `SealKeyLost`."""
+        for _, place in marker.keys:
+            if place.path is not None and place.path.resolve().is_relative_to(self.path.parent.resolve()):
+                return f"it names a key file in the folder that it seals, {place.path}"
+        documents = list(self.documents())
+        for path, document in documents:
+            if document is not None and marker.place_of(document.header.key) is None:
+                return f"it doesn't name the key {document.header.key}, with which {path} is sealed"
+        if marker.tags:
+            strangers = [key for key, _ in marker.keys if not marker.is_signed_by(self.key(key))]
+            return f"it is not as the key {strangers[0]} signed it" if strangers else None
+        return self._doubt_unsigned(marker, documents)
+
+    def _doubt_unsigned(self, marker: Marker, documents: Iterable[tuple[Path, SealedDocument | None]]) -> str | None:
+        """Why a marker of version 1 can't be trusted."""
+        if marker.is_opening or len(marker.keys) > 1:
+            return "it has no signature"
+        key = self.key(marker.current)
+        for path, document in documents:
+            try:
+                if document is None:
+                    return f"it has no signature, and {path} is in clear"
+                document.open(key, path)
+            except CorruptFile:
+                return f"it has no signature, and its key doesn't open {path}"
+        return None
+
+    def _sign(self, raw: bytes, marker: Marker) -> None:
+        """Sign a marker of version 1, unless somebody changes it now, or the home is read-only."""
+        with contextlib.suppress(TokenferryError), FileLock(self.path, self._locks).held(0):
+            if self._raw() == raw:
+                self.mark(self.signed(marker))
+
+    def signed(self, marker: Marker) -> Marker:
+        """The marker with the signatures of its keys. Raises what `key` does."""
+        return marker.signed([self.key(key) for key, _ in marker.keys])
+
+    def documents(self) -> Iterator[tuple[Path, SealedDocument | None]]:
+        """What each account's document is sealed as; None for one in clear. Those that can't be read are left out."""
+        for name in self._disk.names(self._accounts):
+            if name.endswith(".json") and not name.startswith("."):
+                path = self._accounts / name
+                with contextlib.suppress(TokenferryError, FileNotFoundError):
+                    raw = HiddenBytes(self._disk.read(path))
+                    if (fields := parse_object(raw)) is not None:
+                        yield path, parse_sealed(raw, fields, path)
+
+    def refuses_clear(self) -> bool:
+        """Whether everything is sealed here, so that what is in clear was put there by somebody else.
+
+        Raises what `checked` does.
+        """
+        marker = self.checked()
+        return marker is not None and marker.is_complete and not marker.is_opening
+
     def mark(self, marker: Marker | None) -> None:
-        """Say it anew. Only for who holds `held`. Raises `StorageFailed`."""
+        """Replace the marker. Only for who holds `held`. Raises `StorageFailed`."""
         remove_leftovers(self.path, disk=self._disk)
         if marker is None:
             remove_file(self.path, disk=self._disk)
@@ -111,22 +211,56 @@ class Seal:
             self.know(found)
             return found
 
-    def for_writing(self, used: SealKey | None, *, is_new: bool) -> SealKey | None:
-        """With which key a document is to be written that was sealed with `used`; None for in clear.
+    def used(self, name: str) -> SealKey | None:
+        """The key that the account's document was sealed with when this process read it last."""
+        return self._used.get(name)
 
-        A new one isn't written without the home's key: `NeedsUnlock` is raised before there is anything to lose. One
-        that is replaced is written in any case, as it was: it may be a grant's, and whoever seals the home, or takes
+    def note_used(self, name: str, key: SealKey | None) -> None:
+        """Note with which key the account's document is sealed; None for in clear."""
+        if key is None:
+            self._used.pop(name, None)
+        else:
+            self._used[name] = key
+
+    def for_writing(self, used: SealKey | None, *, is_new: bool) -> SealKey | None:
+        """With which key something is to be written that was sealed with `used`; None for in clear.
+
+        What was sealed stays so, whatever the marker says: `unseal` alone writes it in clear. What is new isn't
+        written without the home's key: `NeedsUnlock` and `CorruptFile` are raised before there is anything to lose.
+        What is replaced is written in any case, as it was: it may be a grant's, and whoever seals the home, or takes
         another key, comes to it when its lock is free.
         """
         try:
-            marker = self.marker()
-            if marker is None:
+            marker = self.checked()
+            if marker is None or marker.is_opening:
                 return used
-            return None if marker.is_opening else self.key(marker.current)
-        except TokenferryError:
-            if is_new:
+            if used is not None and marker.place_of(used.id) is None:
+                return used
+            return self.key(marker.current)
+        except TokenferryError as fault:
+            if used is None and is_new:
                 raise
+            self._report(fault)
             return used
+
+    def for_new(self) -> SealKey | None:
+        """With which key a new account is to be written; None for in clear.
+
+        Raises what `for_writing` does, and `CorruptFile` where the marker is gone and accounts are sealed.
+        """
+        key = self.for_writing(None, is_new=True)
+        if key is None and self.marker() is None and any(document is not None for _, document in self.documents()):
+            raise CorruptFile(
+                f"{self.path} is gone, and accounts are sealed, so a new one would be written in clear beside them; "
+                f"restore it from a backup, or run: tokenferry seal (with {KEY_FILE} naming the key's file, if the key "
+                "rests in one)"
+            )
+        return key
+
+    def _report(self, fault: TokenferryError) -> None:
+        if not isinstance(fault, NeedsUnlock) and str(fault) != self._reported:
+            self._reported = str(fault)
+            logger.warning("%s", fault)
 
     def try_again(self) -> int:
         """For a watcher: ask again for keys that weren't to be had a while ago; gives what changes when one came."""
@@ -209,6 +343,15 @@ class Seal:
         places = [Place(_absolute(named))] if named else []
         places += [said] if said is not None else [place for _, place in (marker.keys if marker else ())]
         return list(dict.fromkeys(places)) or [Place()]
+
+    def where(self, key: str) -> Place:
+        """The place where the key is found now. Raises what `key` does."""
+        for place in self._places(key):
+            with contextlib.suppress(NeedsUnlock, UnsafeFile, CorruptFile):
+                if self._look(key, place) is not None:
+                    return place
+        self.key(key)
+        return key_place() or Place()
 
     def _look(self, key: str, place: Place) -> SealKey | None:
         if place.path is None:
