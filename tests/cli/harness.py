@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from leaks import shows
+from preforked import Preforked
 
 Running: TypeAlias = "subprocess.Popen[str]"
 
@@ -44,20 +45,23 @@ class Outcome:
 
 def tokenferry(*arguments: str, stdin: str = "", **variables: str) -> Outcome:
     """Run the command to its end."""
-    done = subprocess.run(
+    with Preforked[bytes](
         [COMMAND, *arguments],
-        input=stdin.encode(),
         env=os.environ | variables,
-        capture_output=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        try:
+            out, err = process.communicate(stdin.encode(), timeout=PATIENCE)
+        finally:
+            process.kill()
+    return Outcome(process.returncode, out.decode(), err.decode())
 
 
 def begin(*arguments: str, **variables: str) -> Running:
     """Start the command, and don't wait for it. One that still runs when its test has ended is killed."""
-    process = subprocess.Popen(
+    process = Preforked[str](
         [COMMAND, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -112,19 +116,26 @@ class Terminal:
     """The command in a terminal of its own: what it shows is read, and text is typed."""
 
     def __init__(self, *arguments: str, **variables: str) -> None:
-        self._begin([COMMAND, *arguments], variables)
+        self._begin(Preforked, [COMMAND, *arguments], variables)
 
     @classmethod
     def of(cls, command: list[str]) -> "Terminal":
-        """Another program in it."""
+        """Another program in it, or the command without any preparation."""
         terminal = cls.__new__(cls)
-        terminal._begin(command, {}, start_new_session=False)
+        terminal._begin(subprocess.Popen, command, {}, start_new_session=False)
         return terminal
 
-    def _begin(self, command: list[str], variables: dict[str, str], *, start_new_session: bool = True) -> None:
+    def _begin(
+        self,
+        starter: type["subprocess.Popen[bytes]"],
+        command: list[str],
+        variables: dict[str, str],
+        *,
+        start_new_session: bool = True,
+    ) -> None:
         self._master, slave = os.openpty()
         self.shown = ""
-        self.process = subprocess.Popen(
+        self.process = starter(
             command,
             stdin=slave,
             stdout=slave,

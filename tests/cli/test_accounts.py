@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cli.conftest import configure
-from cli.harness import Outcome, Terminal, bundle, eventually, tokenferry
+from cli.harness import COMMAND, Outcome, Terminal, bundle, eventually, tokenferry
 from cli.test_fast import document, put
 from leaks import shows
 from tokenferry.sandbox import Sandbox
@@ -135,13 +135,13 @@ def test_no_secret_is_in_a_command_line(home: Home, sandbox: Sandbox) -> None:
     """What can be seen in /proc while a secret is stored, used and renewed is free of it."""
     issued = sandbox.issue("alice", expires_in=-60)
     seen: list[str] = []
-    terminal = Terminal("accounts", "add", "work", "--provider", "sandbox")
+    terminal = Terminal.of([COMMAND, "accounts", "add", "work", "--provider", "sandbox"])
     terminal.wait_for("(not shown)")
     seen.append(_command_line(terminal.process.pid))
     terminal.type(f"{bundle(issued)}\n")
     assert terminal.end() == 0
     sandbox.fault("hang", path="/v1/oauth/token")
-    terminal = Terminal("token")
+    terminal = Terminal.of([COMMAND, "token"])
     eventually(lambda: sandbox.counters()["in_flight"])
     seen.append(_command_line(terminal.process.pid))
     sandbox.clear()

@@ -16,6 +16,7 @@ import pytest
 from cli.conftest import configure
 from cli.harness import COMMAND, PATIENCE, Outcome, Running, Terminal, end, tokenferry
 from leaks import shows
+from preforked import Preforked
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home
 
@@ -46,7 +47,7 @@ class Command:
     """`tokenferry login` with stdin as a pipe; what it says on stderr is read as it comes."""
 
     def __init__(self, *arguments: str) -> None:
-        self.process: Running = subprocess.Popen(
+        self.process: Running = Preforked[str](
             [COMMAND, "login", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -1,0 +1,71 @@
+"""A command that was forked is what a new process of it would be."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.harness import COMMAND, PATIENCE
+from preforked import Preforked, Starter
+from tokenferry.settings import Home
+
+PIPES: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+FORK: Any = Preforked[bytes]
+KINDS = pytest.mark.parametrize("start", [subprocess.Popen, FORK], ids=["new", "forked"])
+
+
+@KINDS
+@pytest.mark.parametrize("arguments", [["--version"], ["nonsense"], ["accounts", "add", "work"], ["token"]])
+def test_what_it_says_and_ends_with(start: Any, home: Home, arguments: list[str]) -> None:
+    environment = os.environ | {"ANTHROPIC_API_KEY": "sk-ant-api03-one"}
+    with start([COMMAND, *arguments], env=environment, **PIPES) as process:
+        out, err = process.communicate(b"sk-ant-api03-" + b"k" * 60, PATIENCE)
+    said = {
+        "--version": (0, b"tokenferry ", b""),
+        "nonsense": (2, b"", b"tokenferry: "),
+        "accounts": (0, b"", b""),
+        "token": (0, b"sk-ant-api03-one\n", b""),
+    }[arguments[0]]
+    assert process.returncode == said[0], err
+    assert out.startswith(said[1])
+    assert err.startswith(said[2])
+
+
+@KINDS
+def test_it_is_a_process_that_can_be_asked_signalled_and_killed(start: Any, home: Home, tmp_path: Path) -> None:
+    for number, code in ((signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)):
+        file = tmp_path / f"port-{number}"
+        arguments = [COMMAND, "serve", "--port", "0", "--port-file", file.name]
+        with start(arguments, cwd=tmp_path, **PIPES) as process:
+            while not file.exists():
+                assert process.poll() is None
+            assert process.pid != os.getpid()
+            assert (Path(f"/proc/{process.pid}/cwd")).resolve() == tmp_path
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.01)
+            process.send_signal(number)
+            assert process.wait(PATIENCE) == code
+            assert process.poll() == code
+
+
+@KINDS
+def test_a_variable_that_counts_when_an_interpreter_starts_counts(start: Any, home: Home) -> None:
+    with start([COMMAND, "--version"], env=os.environ | {"PYTHONVERBOSE": "1"}, **PIPES) as process:
+        _, err = process.communicate(b"", PATIENCE)
+    assert b"import " in err
+
+
+def test_no_descriptor_of_the_starter_is_left_in_it(home: Home, tmp_path: Path) -> None:
+    counted: list[int] = []
+    for start in (subprocess.Popen, FORK, FORK):
+        file = tmp_path / f"port-{len(counted)}"
+        with start([COMMAND, "serve", "--port", "0", "--port-file", str(file)], **PIPES) as process:
+            while not file.exists():
+                assert process.poll() is None
+            counted.append(len(os.listdir(f"/proc/{process.pid}/fd")))  # noqa: PTH208  # names
+            process.kill()
+    assert len(set(counted)) == 1
+    assert Starter.control is not None
