@@ -37,6 +37,7 @@ from tokenferry.errors import (
 from tokenferry.providers import Preset, presets
 from tokenferry.secret import Secret
 from tokenferry.settings import Home, PolicySettings
+from tokenferry.state import Cooldown, Scope, State
 from tokenferry.stores import Account, Document, MemoryStore
 
 
@@ -157,6 +158,46 @@ def test_without_a_name_it_is_the_account_in_use_else_the_only_one(rig: Rig, mon
     assert value(second.resolve()) == "access-7"
     monkeypatch.setenv("TOKENFERRY_ACCOUNT", NAME)
     assert value(rig.broker().resolve()) == "access-0"
+
+
+def test_where_the_account_in_use_is_dead_the_next_of_its_provider_stands_in(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.put(token(left=-60, refresh=None))
+    rig.put(token(left=3600, number=7), "other")
+    rig.put(token(left=3600, number=8), "elsewhere", provider="second")
+    broker = rig.broker()
+    broker.book.use(NAME)
+    assert value(broker.resolve()) == value(asyncio.run(broker.aresolve())) == "access-7"
+    assert "account other stands in for work, which is in use" in caplog.text
+    with pytest.raises(NeedsLogin):
+        broker.resolve(NAME)
+    broker.book.remove("other")
+    with pytest.raises(NeedsLogin):
+        rig.broker().resolve()
+
+
+def test_an_account_that_a_variable_names_has_no_stand_in(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.put(token(left=-60, refresh=None))
+    rig.put(token(left=3600, number=7), "other")
+    broker = rig.broker()
+    broker.book.use(NAME)
+    monkeypatch.setenv("TOKENFERRY_ACCOUNT", NAME)
+    with pytest.raises(NeedsLogin):
+        broker.resolve()
+
+
+def test_a_limited_account_in_use_gives_way_until_every_one_is_limited(rig: Rig, home: Home) -> None:
+    for number, name in enumerate((NAME, "other", "third")):
+        rig.put(token(left=3600, number=number), name)
+    rig.broker().book.use(NAME)
+    with State(home.state) as state:
+        for expected, name in (("access-1", NAME), ("access-2", "other"), ("access-0", "third")):
+            state.cooldowns.put(Cooldown(Scope("account", name), "rate", "test", until=int(START) + 600))
+            assert value(rig.broker().resolve()) == expected
+        state.cooldowns.clear(Scope("account", NAME))
+        state.cooldowns.put(Cooldown(Scope("account", NAME, "claude-opus"), "rate", "test", until=int(START) + 600))
+        assert value(rig.broker().resolve()) == "access-0"  # limited for one family of models alone
 
 
 # -- windows

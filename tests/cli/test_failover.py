@@ -155,3 +155,25 @@ def test_a_provider_that_is_not_there_is_the_local_network_and_benches_nobody(
     assert "local network" in answer.json()["error"]["message"]
     assert causes(home) == {}
     gate.end()
+
+
+def test_a_running_gateway_takes_the_account_in_use_first_within_a_second_and_ignores_the_variable(
+    sandbox: Sandbox, home: Home, accounts: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKENFERRY_ACCOUNT", "bob")
+    gate = Gate(tmp_path)
+
+    def served() -> str:
+        assert gate.ask().status_code == 200
+        return str(sandbox.requests()[-1]["account"])
+
+    assert served() == "alice"
+    assert tokenferry("use", "bob").code == 0
+    since = time.monotonic()
+    eventually(lambda: served() == "bob")  # of the same session
+    assert time.monotonic() - since < 5  # a second, on a machine that does nothing else
+    sandbox.settings("bob", limits=LIMITED)
+    assert served() == "alice"
+    gate.process.terminate()
+    outcome = end(gate.process)
+    assert "TOKENFERRY_ACCOUNT is set, and serve ignores it" in outcome.err

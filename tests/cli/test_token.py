@@ -1,4 +1,5 @@
 import subprocess
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -6,10 +7,12 @@ import pytest
 
 from cli.conftest import configure
 from cli.harness import COMMAND, Outcome, begin, bundle, end, tokenferry
+from cli.test_fast import ACCESS, document, put
 from leaks import shows
+from tokenferry.cli._fast import fresh_token
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home
-from tokenferry.state import GatewayRegistration, local_key
+from tokenferry.state import Cooldown, GatewayRegistration, Scope, State, local_key
 
 Login = Callable[..., dict[str, Any]]
 Inside = Callable[..., Outcome]
@@ -288,3 +291,26 @@ def test_a_key_is_told_with_the_header_in_which_its_provider_takes_it(home: Home
     told = tokenferry("token", "other", "--json", OTHER_KEY="key-of-other-1234567890")
     assert told.code == 0, told.err
     assert told.json["header"] == "Authorization: Bearer key-of-other-1234567890"
+
+
+def test_an_account_that_a_variable_picked_is_named_in_one_line(home: Home, inside: Inside) -> None:
+    for name in ("a", "b"):
+        put(home, document(time.time(), name=name), name)
+    said = "tokenferry: account b is used, as TOKENFERRY_ACCOUNT says\n"
+    for more in ((), ("--verbose",)):  # the quick way, and the broker's
+        outcome = tokenferry(*more, "token", TOKENFERRY_ACCOUNT="b")
+        assert (outcome.code, outcome.out, outcome.err) == (0, f"{ACCESS}\n", said)
+    assert tokenferry("token", "a", TOKENFERRY_ACCOUNT="b").err == ""
+
+
+def test_of_an_account_in_use_that_may_be_limited_the_quick_way_leaves_the_choice_to_the_broker(home: Home) -> None:
+    for name in ("a", "b"):
+        put(home, document(time.time(), name=name), name)
+    home.active.write_text("a\n")
+    home.active.chmod(0o600)
+    assert fresh_token([]) == ACCESS
+    with State(home.state) as state:
+        assert fresh_token([]) == ACCESS
+        state.cooldowns.put(Cooldown(Scope("account", "a"), "rate", "test", until=4_000_000_000))
+        assert fresh_token([]) is None
+        assert fresh_token(["a"]) == ACCESS

@@ -1,3 +1,4 @@
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -36,6 +37,8 @@ class Listing:
     broken: Mapping[str, TokenferryError]
     locked: Mapping[str, TokenferryError] = field(default_factory=lambda: MappingProxyType({}))
     """Those among the accounts whose sealed document can't be opened now; of these the labels aren't known."""
+    in_use: str | None = None
+    """The account that `use` picked, whether it is there or not."""
 
 
 class AccountBook:
@@ -87,7 +90,10 @@ class AccountBook:
                     locked[name] = fault
             except TokenferryError as fault:
                 broken[name] = fault
-        return self._listed(accounts, broken, locked)
+        in_use = None
+        with contextlib.suppress(TokenferryError):  # `choose` raises it where it matters
+            in_use = self.active()
+        return self._listed(accounts, broken, locked, in_use)
 
     def _in_clear(self, name: str) -> Account | None:
         """What is in clear of a sealed account."""
@@ -102,7 +108,10 @@ class AccountBook:
     def listed_anew(self, listing: Listing) -> Listing:
         """The same with the implicit accounts of now; nothing is read."""
         return self._listed(
-            [one for one in listing.accounts if one.store not in _IMPLICIT], listing.broken, listing.locked
+            [one for one in listing.accounts if one.store not in _IMPLICIT],
+            listing.broken,
+            listing.locked,
+            listing.in_use,
         )
 
     def _listed(
@@ -110,6 +119,7 @@ class AccountBook:
         accounts: list[Account],
         broken: Mapping[str, TokenferryError],
         locked: Mapping[str, TokenferryError],
+        in_use: str | None,
     ) -> Listing:
         taken = {*broken, *(account.name for account in accounts)}
         implicit = [document.account for name, document in self._implicit.items() if name not in taken]
@@ -117,7 +127,8 @@ class AccountBook:
         if not accounts and not broken:
             accounts += implicit
         accounts.sort(key=lambda account: (account.priority, account.created_at, account.name))
-        return Listing(tuple(accounts), MappingProxyType(dict(broken)), MappingProxyType(dict(locked)))
+        marked = tuple(replace(one, in_use=True) if one.name == in_use else one for one in accounts)
+        return Listing(marked, MappingProxyType(dict(broken)), MappingProxyType(dict(locked)), in_use)
 
     def choose(self, name: str | None) -> str:
         """The account meant: the one named, else TOKENFERRY_ACCOUNT, else the one in `use`, else the only one.
@@ -139,6 +150,17 @@ class AccountBook:
         raise UnknownAccount(
             f"several accounts are here: {', '.join(sorted(names))}; name one, or pick one with: tokenferry use NAME"
         )
+
+    def stand_ins(self, name: str | None) -> list[str]:
+        """The accounts that may stand in for the one that `choose` gives for this name: its provider's, in order.
+
+        There are some only where `use` picked it. A name pins, and so does TOKENFERRY_ACCOUNT.
+        """
+        if name or os.environ.get("TOKENFERRY_ACCOUNT"):
+            return []
+        accounts = self.listing().accounts
+        providers = [one.provider for one in accounts if one.in_use]
+        return [one.name for one in accounts if one.provider in providers and not one.in_use]
 
     def active(self) -> str | None:
         """The account in `use`, if one is."""

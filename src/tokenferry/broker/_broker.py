@@ -18,7 +18,7 @@ from tokenferry.accounts import (
 )
 from tokenferry.broker._listing import WatchedListing
 from tokenferry.broker._logins import Logins
-from tokenferry.broker._opening import forget_cooldowns, open_store, stamps
+from tokenferry.broker._opening import forget_cooldowns, limited_accounts, open_store, stamps
 from tokenferry.broker._pending_login import PendingLogin
 from tokenferry.broker._publisher import Published, Publisher
 from tokenferry.broker._resolver import Resolver
@@ -127,6 +127,7 @@ class Broker:
             now=now,
             handed_out=self.publisher.heal,
             login_page=lambda: self.login_page,
+            limited=partial(limited_accounts, on_disk, now),
         )
 
     @classmethod
@@ -160,9 +161,10 @@ class Broker:
         """Give the account's credential, waiting for a refresh only where the present token is about used up.
 
         `min_ttl` asks for that many seconds of life, as far as the provider grants so long a one. Without a name it is
-        the account that TOKENFERRY_ACCOUNT, `tokenferry use`, or being the only one picks. Raises `UnknownAccount`,
-        `NeedsLogin`, `NeedsUnlock`, `RefreshBusy`, `RefreshFailed`, `RefreshUncertain`, `CredentialRefused`,
-        `PolicyRefused`, `UnsafeFile`, `CorruptFile`.
+        the account that TOKENFERRY_ACCOUNT, `tokenferry use`, or being the only one picks. Where the one in use is
+        limited or can't serve, the next account of its provider stands in, and the log says so. Raises
+        `UnknownAccount`, `NeedsLogin`, `NeedsUnlock`, `RefreshBusy`, `RefreshFailed`, `RefreshUncertain`,
+        `CredentialRefused`, `PolicyRefused`, `UnsafeFile`, `CorruptFile`.
         """
         warm = self._entries.get(name)
         if warm is not None and min_ttl is None and self._now() < warm.until:

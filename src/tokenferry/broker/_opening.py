@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import os
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -78,6 +78,20 @@ def forget_cooldowns(home: Home | None, name: str) -> None:
             state.organizations.forget(name)
     except TokenferryError as fault:
         logger.warning("the cooldowns of account %s are still on record: %s", name, fault)
+
+
+def limited_accounts(home: Home | None, now: Callable[[], float]) -> frozenset[str]:
+    """The accounts with a cooldown that holds for every model; none where the state can't be read."""
+    if home is None or not home.state.exists():
+        return frozenset()
+    from tokenferry.state import State  # noqa: PLC0415  # SQLite, which few things here need
+
+    try:
+        with State(home.state) as state:
+            found = [one for one in state.cooldowns.list() if not one.scope.family and not one.is_over(now())]
+    except TokenferryError:
+        return frozenset()
+    return frozenset(one.scope.name for one in found if one.scope.kind == "account")
 
 
 class CutShort:

@@ -1,14 +1,14 @@
 """The one decision: which credential is handed out, and what has to be waited for before."""
 
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Container, Generator
 from copy import copy
 from typing import Final, TypeAlias
 
 from tokenferry.accounts import AccountBook, too_old_at
 from tokenferry.broker._due import Due
 from tokenferry.credentials import Credential
-from tokenferry.errors import LOGIN_MARK, NeedsLogin, RefreshBusy, TokenferryError
+from tokenferry.errors import LOGIN_MARK, CredentialRefused, NeedsLogin, RefreshBusy, TokenferryError, TryLater
 from tokenferry.refresh import Flight, Job, RefreshEngine, Result, WarmCredentials, fresh_until
 from tokenferry.secret import Secret
 from tokenferry.settings import RefreshSettings
@@ -25,7 +25,8 @@ class Resolver:
     """Resolves what isn't warm, for threads and event loops alike, and keeps it warm for the next time.
 
     `read` gives an account's document if its credential may be handed out, `now` seconds since 1970 UTC; `handed_out`
-    is told what is, without a grant before. `login_page` tells where a person is led whose login is dead, if anywhere.
+    is told what is, without a grant before. `limited` gives the accounts that are passed over. `login_page` tells where
+    a person is led whose login is dead, if anywhere.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Resolver:
         now: Callable[[], float],
         handed_out: Callable[[Document], None],
         login_page: Callable[[], str | None],
+        limited: Callable[[], Container[str]] = tuple,
     ) -> None:
         self._book = book
         self._read = read
@@ -50,6 +52,7 @@ class Resolver:
         self._now = now
         self._handed_out = handed_out
         self._login_page = login_page
+        self._limited = limited
         self._due = Due(settings, now)
 
     def resolve(self, name: str | None, min_ttl: float | None) -> Credential:
@@ -88,17 +91,42 @@ class Resolver:
                 raise self._own_copy(fault)
         raise _still_busy(name)
 
-    def _steps(self, name: str | None, min_ttl: float | None) -> Steps:
-        """Yield flights to wait for, return the credential: shared by `resolve` and `aresolve`."""
+    def _steps(self, asked: str | None, min_ttl: float | None) -> Steps:
+        """Yield flights to wait for, return the credential: shared by `resolve` and `aresolve`.
+
+        Where the account in use is meant and can't serve, or is limited, the next one of its provider stands in.
+        """
         self._watch.ensure_running()
-        asked, name = name, self._book.choose(name)
+        name = self._book.choose(asked)
+        others = self._book.stand_ins(asked)
+        reason: TokenferryError | None = None
+        if others and name in (limited := self._limited()):
+            others = [other for other in others if other not in limited]
+            reason = TryLater("it is limited; see: tokenferry cooldowns list") if others else None
+        if reason is None:
+            try:
+                return (yield from self._steps_of(name, (asked, name), min_ttl))
+            except (NeedsLogin, CredentialRefused, TryLater) as fault:
+                if not others:
+                    raise
+                reason = fault
+        for other in others:
+            try:
+                credential = yield from self._steps_of(other, (other,), min_ttl)
+            except TokenferryError:
+                continue
+            logger.warning("account %s stands in for %s, which is in use: %s", other, name, reason)
+            return credential
+        return (yield from self._steps_of(name, (asked, name), min_ttl))
+
+    def _steps_of(self, name: str, keys: tuple[str | None, ...], min_ttl: float | None) -> Steps:
         for _ in range(_ROUNDS):
             revision = self._warm.revision
             document = self._read_anew(name)
             job = self._due.job(name, document, min_ttl)
             if job is None:
                 self._refresh_early(name, document)
-                self._keep((asked, name), document, revision)
+                self._keep(keys, document, revision)
                 self._handed_out(document)
                 return document.credential
             flight = self._engine.start(job)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     Form = Literal["plain", "env", "json"]
 
 MIN_TTL = 600
+PINNED = "account {} is used, as TOKENFERRY_ACCOUNT says"
 _ADVISORY = 300  # less left than this: the broker renews it in the background
 _LATEST = 4_102_444_800
 _MOST_BYTES = 1024 * 1024
@@ -40,8 +41,16 @@ def fresh_token(
         return None
 
 
-def write(text: str) -> int:
-    """Write the text and a line's end to stdout; give the exit code."""
+def remark(arguments: list[str]) -> str | None:
+    """What is said on stderr beside it: that a variable picked the account."""
+    named, pinned = _parse(arguments)[0], os.environ.get("TOKENFERRY_ACCOUNT")
+    return PINNED.format(pinned) if pinned and not named else None
+
+
+def write(text: str, beside: str | None = None) -> int:
+    """Write the text and a line's end to stdout; give the exit code. What is said `beside` goes to stderr."""
+    if beside is not None:
+        os.write(2, f"tokenferry: {beside}\n".encode())
     left = f"{text}\n".encode("ascii")
     try:
         while left:
@@ -66,7 +75,9 @@ def _token(arguments: list[str], environ: "Mapping[str, str]", now: float) -> st
         sandbox = _check_config(config)
     accounts = f"{home}/accounts"
     _need(_is_safe_folder(accounts))
-    name = name or environ.get("TOKENFERRY_ACCOUNT") or _active(home)
+    name = name or environ.get("TOKENFERRY_ACCOUNT")
+    if not name and (name := _active(home)):
+        _need(not _may_be_limited(home, name))  # then another account may stand in for it
     if not name:
         _need(not os.path.exists(f"{home}/attached"))  # noqa: PTH110  # importing pathlib takes longer than all of this
         name = _only(accounts)
@@ -196,6 +207,24 @@ def _read(path: str, *, forbidden: int) -> bytes:
 
 def _active(home: str) -> str | None:
     return _read(f"{home}/active", forbidden=0o077).decode("ascii").strip() or None
+
+
+def _may_be_limited(home: str, name: str) -> bool:
+    """Whether a cooldown of the account is on record, over or not."""
+    if not os.path.exists(f"{home}/state.db"):  # noqa: PTH110  # as above
+        return False
+    _need(not any(character in home for character in "?#%"))
+    import sqlite3  # noqa: PLC0415  # 5 ms, which a home without a state is spared
+
+    try:
+        connection = sqlite3.connect(f"file:{home}/state.db?mode=ro", uri=True, timeout=0)
+        try:
+            query = "SELECT 1 FROM cooldowns WHERE kind = 'account' AND name = ? LIMIT 1"
+            return connection.execute(query, (name,)).fetchone() is not None
+        finally:
+            connection.close()
+    except sqlite3.Error:
+        return True
 
 
 def _only(accounts: str) -> str:

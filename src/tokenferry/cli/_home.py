@@ -1,11 +1,14 @@
 """Where a command finds things: the home, its configuration, and the broker over both."""
 
 import contextlib
+import os
 from pathlib import Path
 from typing import Final
 
 from tokenferry.broker import Broker
+from tokenferry.cli._fast import PINNED
 from tokenferry.cli._logs import redactor
+from tokenferry.cli._output import note
 from tokenferry.config import Config, load
 from tokenferry.credentials import Credential
 from tokenferry.errors import TokenferryError
@@ -27,6 +30,14 @@ def open_broker(home: Home | None = None, config: Config | None = None) -> Broke
     _opened.append(broker)
     _know_secrets(broker)
     return broker
+
+
+def tell_pin(named: str | None) -> str | None:
+    """The account that is named, by an option or by TOKENFERRY_ACCOUNT, which is said on stderr; None for none."""
+    pinned = None if named else os.environ.get("TOKENFERRY_ACCOUNT")
+    if pinned:
+        note(PINNED.format(pinned))
+    return named or pinned or None
 
 
 def grants_end(timeout: float) -> bool:

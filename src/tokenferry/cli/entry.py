@@ -12,7 +12,7 @@ def main() -> int:
 
             token = _fast.fresh_token(arguments[1:])
             if token is not None:
-                return _fast.write(token)
+                return _fast.write(token, _fast.remark(arguments[1:]))
         from tokenferry.cli._run import run  # noqa: PLC0415  # 150 ms that a fresh token is spared
 
         return run(arguments)

@@ -8,10 +8,12 @@ from typing import Annotated, Final, Self
 
 import typer
 
-from tokenferry.cli._home import find, open_broker
+from tokenferry.cli._home import find, open_broker, tell_pin
 from tokenferry.cli._output import note
+from tokenferry.cli._readiness import limits, readiness
 from tokenferry.cli._typer import SETTINGS, examples, new_app
 from tokenferry.errors import UsageError
+from tokenferry.integrations.precedence import CLOUD_PROVIDERS
 from tokenferry.serve import PrivateGateway
 
 app = new_app()
@@ -19,9 +21,11 @@ app = new_app()
 _NUMBERS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _NOT_FOUND: Final = 127
 _NOT_EXECUTABLE: Final = 126
-# What would lead a client past the gateway: other credentials, other ways of finding some, other places to call.
+# What would lead a client past the gateway: other credentials, other ways of finding some, other places to call. The
+# names are those that Claude Code and the SDKs read; a test compares them with Claude Code's binary.
 _SHADOWS: Final = frozenset(
     (
+        *CLOUD_PROVIDERS,
         "ANTHROPIC_API_KEY",
         "ANTHROPIC_CUSTOM_HEADERS",
         "ANTHROPIC_FEDERATION_RULE_ID",
@@ -33,12 +37,22 @@ _SHADOWS: Final = frozenset(
         "ANTHROPIC_SERVICE_ACCOUNT_ID",
         "ANTHROPIC_UNIX_SOCKET",
         "ANTHROPIC_WORKSPACE_ID",
+        "CLAUDE_CODE_API_BASE_URL",
+        "CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR",
+        "CLAUDE_CODE_GATEWAY_TOKEN",
+        "CLAUDE_CODE_GATEWAY_TOKEN_FILE_DESCRIPTOR",
+        "CLAUDE_CODE_HOST_CREDS_FILE",
+        "CLAUDE_CODE_OAUTH_REFRESH_TOKEN",
         "CLAUDE_CODE_OAUTH_TOKEN",
-        "CLAUDE_CODE_USE_BEDROCK",
-        "CLAUDE_CODE_USE_FOUNDRY",
-        "CLAUDE_CODE_USE_VERTEX",
+        "CLAUDE_CODE_OAUTH_TOKEN_FILE_DESCRIPTOR",
+        "CLAUDE_CODE_SESSIONS_OAUTH_TOKEN",
+        "CLAUDE_CODE_SESSION_ACCESS_TOKEN",
+        "CLAUDE_CODE_USE_GATEWAY",
     )
 )
+# Addresses, keys and projects of the cloud providers' clients.
+_CLOUDS: Final = tuple(f"ANTHROPIC_{cloud}_" for cloud in ("AWS", "BEDROCK", "FOUNDRY", "GOOGLE_CLOUD", "VERTEX"))
+_HERE: Final = ("127.0.0.1", "localhost")
 
 
 @app.command(
@@ -57,28 +71,46 @@ def run(
     """Run a program with a gateway of its own.
 
     The program finds the gateway in ANTHROPIC_BASE_URL and a key that works for it alone in ANTHROPIC_AUTH_TOKEN;
-    other credentials are taken from its environment. The gateway goes when the program ends.
+    other credentials are taken from its environment. The gateway goes when the program ends. No program is handed a
+    login or a setup token. Where the only login is Claude Code's own and policy keeps it there, the program starts
+    without a gateway, in the environment that is there.
 
-    Its exit code is passed on (128 + n if signal n ended it); 127 says that there is no such program.
+    Its exit code is passed on (128 + n if signal n ended it); 127 says that there is no such program. Before it starts:
+    3 configuration, 4 no account, 5 login needed, 7 policy.
     """
     if not command:
         raise UsageError("name the program to run: tokenferry run -- CMD...")
     home, config = find()
     broker = open_broker(home, config)
-    if account is not None:
-        broker.book.read(account)
+    account = tell_pin(account)
+    ready = readiness(broker, config, account)
     with _Child() as child, contextlib.ExitStack() as stack:
+        if ready.belongs_to_claude_code:
+            note("the login is Claude Code's own, so the program starts without a gateway, its environment unchanged")
+            return child.run(command, dict(os.environ))
+        ready.check()
+        for line in limits(home, broker, ready.ready):
+            note(f"limited: {line}")
         with _signals_for_this_thread():
             gateway = stack.enter_context(PrivateGateway(home, config, account=account, broker=broker))
-        return child.run(command, _environment(os.environ, gateway.url, gateway.key.reveal()))
+        return child.run(command, environment_of_child(os.environ, gateway.url, gateway.key.reveal()))
 
 
-def _environment(environ: Mapping[str, str], url: str, key: str) -> dict[str, str]:
-    kept = {name: value for name, value in environ.items() if name not in _SHADOWS}
-    # A proxy must not be asked for the way to this machine, nor see the key.
-    for name in ("NO_PROXY", "no_proxy"):
-        kept[name] = ",".join(filter(None, (environ.get(name), "127.0.0.1,localhost")))
+def environment_of_child(environ: Mapping[str, str], url: str, key: str) -> dict[str, str]:
+    """The environment of a program that has this gateway and its key, and no other credential."""
+    kept = {name: value for name, value in environ.items() if name not in _SHADOWS and not name.startswith(_CLOUDS)}
+    # A proxy must not be asked for the way to this machine, nor see the key. Programs read one spelling or the other,
+    # so each says what the user said in either.
+    for name, other in (("NO_PROXY", "no_proxy"), ("no_proxy", "NO_PROXY")):
+        kept[name] = _no_proxy(environ.get(name) or environ.get(other) or "")
     return {**kept, "ANTHROPIC_BASE_URL": url, "ANTHROPIC_AUTH_TOKEN": key}
+
+
+def _no_proxy(value: str) -> str:
+    """The list with this machine in it. `*` means every host only as long as it stands alone."""
+    if value.strip() == "*":
+        return value
+    return ",".join(filter(None, (value, *_HERE)))
 
 
 class _Child:

@@ -1,4 +1,5 @@
 import logging
+import os
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -122,6 +123,11 @@ def serve(
     adopt(settings)
     for warning in settings.warnings:
         tell(warning)
+    if os.environ.get("TOKENFERRY_ACCOUNT"):
+        tell(
+            "TOKENFERRY_ACCOUNT is set, and serve ignores it; to serve from one account alone set account under "
+            "[gateway] in config.toml"
+        )
     broker = open_broker(home, settings)
     ended = serve_gateway(
         home,

@@ -3,7 +3,7 @@ from typing import Annotated
 import typer
 
 from tokenferry.cli._fast import MIN_TTL
-from tokenferry.cli._home import open_broker
+from tokenferry.cli._home import open_broker, tell_pin
 from tokenferry.cli._output import say, say_json, say_lines
 from tokenferry.cli._typer import examples, new_app
 from tokenferry.errors import UsageError
@@ -53,11 +53,11 @@ def token(
         return
     broker = open_broker()
     name = name or account
-    if env or as_json:
-        name = broker.book.choose(name)
+    tell_pin(name)
     credential = broker.resolve(name, min_ttl=min_ttl)
     if env:
-        provider = broker.provider_of(broker.book.read(name or "").account)
+        # Of the account that is meant: whichever stands in for it is of the same provider.
+        provider = broker.provider_of(broker.book.read(broker.book.choose(name)).account)
         say_lines(assignments(variables_of(provider, credential)))
     elif as_json:
         _say_json(credential.secret, credential.expires_at, credential.headers()[0])

@@ -28,7 +28,10 @@ def use(
         typer.Option("--for", help="Make its login that of this program instead; the one it has goes home."),
     ] = None,
 ) -> None:
-    """Make an account the one that is meant where none is named.
+    """Put an account first: where none is named, in its provider's pool, and in running gateways within a second.
+
+    If it is limited or can't serve, the next account of its provider stands in. --account and TOKENFERRY_ACCOUNT pin
+    one account instead.
 
     With --for its login is moved: the program has it then and renews it, and what it had before goes back to the
     account it belongs to. Running sessions of Claude Code take the new one up by themselves.
@@ -41,7 +44,7 @@ def use(
     say(f"account {name} is in use")
     named = os.environ.get("TOKENFERRY_ACCOUNT")
     if named and named != name:
-        note(f"TOKENFERRY_ACCOUNT is set to {named!r} here and goes before it")
+        note(f"TOKENFERRY_ACCOUNT is set to {named!r} here and goes before it for token and run")
 
 
 def _move(name: str) -> None:

@@ -1,8 +1,12 @@
+import sys
 from collections.abc import Iterable
+from typing import Final
 
 from tokenferry.pool._member import Member, Roster
 from tokenferry.providers import Provider
 from tokenferry.stores import Account
+
+_FIRST: Final = -sys.maxsize
 
 
 def roster_of(provider: Provider, accounts: Iterable[Account]) -> Roster:
@@ -27,7 +31,8 @@ def _member(provider: Provider, account: Account, *, is_listed: bool) -> Member:
         account.name,
         provider.name,
         account.kind,
-        0 if is_listed else account.priority,  # the provider's list is an order of its own
+        # The account in use goes before any order, and the provider's list is an order of its own.
+        _FIRST if account.in_use else 0 if is_listed else account.priority,
         bills_subscription=is_subscription,
         has_usage_url=provider.usage_url is not None and account.kind == "oauth",
     )

@@ -57,6 +57,8 @@ class Account:
     priority: int = DEFAULT_PRIORITY
     created_at: int = 0
     max_age: int | None = None
+    in_use: bool = field(default=False, compare=False)
+    """Whether `use` picked it, so that it comes first in its provider's pool; lists say so, documents don't."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,11 @@
 """Explains where programs find their credential on this machine: its order, what wins, and why the rest does not."""
 
-from tokenferry.integrations.precedence._claude_code import CLAUDE_CODES_DEFAULT, claude_code_chain, is_ours
+from tokenferry.integrations.precedence._claude_code import (
+    CLAUDE_CODES_DEFAULT,
+    CLOUD_PROVIDERS,
+    claude_code_chain,
+    is_ours,
+)
 from tokenferry.integrations.precedence._claude_settings import personal_settings, settings_files, user_settings
 from tokenferry.integrations.precedence._machine import Machine, Seen, look
 from tokenferry.integrations.precedence._sdk import sdk_chain
@@ -8,6 +13,7 @@ from tokenferry.integrations.precedence._values import Chain, Held, Source, plai
 
 __all__ = [
     "CLAUDE_CODES_DEFAULT",
+    "CLOUD_PROVIDERS",
     "Chain",
     "Held",
     "Machine",

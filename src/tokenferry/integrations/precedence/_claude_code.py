@@ -31,7 +31,15 @@ _OAUTH_TOKEN: Final = "CLAUDE_CODE_OAUTH_TOKEN"  # noqa: S105  # a variable's na
 _BASE_URL: Final = "ANTHROPIC_BASE_URL"
 _HEADERS: Final = "ANTHROPIC_CUSTOM_HEADERS"
 _SOCKET: Final = "ANTHROPIC_UNIX_SOCKET"
-_CLOUDS: Final = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_FOUNDRY", "CLAUDE_CODE_USE_VERTEX")
+CLOUD_PROVIDERS: Final = (
+    "CLAUDE_CODE_USE_BEDROCK",
+    "CLAUDE_CODE_USE_FOUNDRY",
+    "CLAUDE_CODE_USE_ANTHROPIC_AWS",
+    "CLAUDE_CODE_USE_ANTHROPIC_GOOGLE_CLOUD",
+    "CLAUDE_CODE_USE_MANTLE",
+    "CLAUDE_CODE_USE_VERTEX",
+)
+"""The variables that make Claude Code use a cloud provider, in its order."""
 _YES: Final = frozenset(("1", "true", "yes", "on"))
 _SCOPE: Final = "user:inference"
 _PROFILE_MARGIN: Final = 60
@@ -68,9 +76,9 @@ def claude_code_chain(machine: Machine) -> Chain:
 
 
 def _cloud(machine: Machine, settings: ClaudeSettings) -> Source:
-    chosen = [name for name in _CLOUDS if machine.environ.get(name, "").lower() in _YES]
+    chosen = [name for name in CLOUD_PROVIDERS if machine.environ.get(name, "").lower() in _YES]
     if not chosen:
-        return absent(CLOUD, ENVIRONMENT, f"none of {', '.join(_CLOUDS)} is set")
+        return absent(CLOUD, ENVIRONMENT, f"none of {', '.join(CLOUD_PROVIDERS)} is set")
     return Source(CLOUD, settings.origin(chosen[0]), "used", f"{chosen[0]} is set, and it has credentials of its own")
 
 
