@@ -249,7 +249,7 @@ class LoginDesk:
             key = self._parts.keys.get(login.client)
         except UnknownName:
             key = None
-        if key is None or key.revoked_at is not None or key.is_expired(self._now()):
+        if key is None or not key.is_live(self._now()):
             raise LoginFailed("the key that began this login was revoked or has expired; begin it anew with another")
         return key
 

@@ -59,11 +59,11 @@ class Rules:
     def check_keys(self, keys: "Iterable[ClientKey]", book: AccountBook, now: float) -> None:
         """Raise `PolicyRefused` where under `own` a key that is somebody else's could be served a subscription.
 
-        Revoked and expired keys count for nothing.
+        Keys that open nothing (revoked, expired, damaged) don't count.
         """
         if self.policy.subscription != "own":
             return
-        live = [key for key in keys if key.revoked_at is None and not key.is_expired(now)]
+        live = [key for key in keys if key.is_live(now)]
         if any(map(is_foreign, live)):
             billed = self._billed(book)
             for key in live:

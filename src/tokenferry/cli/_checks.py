@@ -138,7 +138,14 @@ def check_state(home: Home) -> Iterator[Finding]:
     """Whether the client keys can be read, and the gateway's local key."""
     if home.state.exists():
         try:
-            State(home.state).close()
+            with State(home.state) as state:
+                for key in state.keys.list():
+                    if key.fault is not None and key.revoked_at is None:
+                        yield Finding(
+                            f"opens nothing, because {key.fault}",
+                            f"client key {key.name}",
+                            f"tokenferry key revoke {key.id}, and make another",
+                        )
         except TokenferryError as fault:
             yield _of(fault, str(home.state))
     try:

@@ -115,7 +115,7 @@ def show(name: Name, *, as_json: JSON = False) -> None:
         "name": key.name,
         "id": key.id,
         "for": _use(key),
-        "state": _state(key),
+        "state": f"{_state(key)}: {key.fault}" if key.fault else _state(key),
         "created": moment(key.created_at),
         "last used": moment(key.last_used_at),
         "expires": moment(key.expires_at),
@@ -278,6 +278,8 @@ def _use(key: ClientKey) -> str:
 def _state(key: ClientKey) -> str:
     if key.revoked_at is not None:
         return "revoked"
+    if key.fault is not None:
+        return "damaged"
     return "expired" if key.is_expired(time.time()) else "live"
 
 

@@ -1,16 +1,20 @@
 import json
 import re
 import sqlite3
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from tokenferry.errors import UsageError
 from tokenferry.state._rights import EVERYTHING, Rights, read_rights
 from tokenferry.stores import ACCOUNT_NAME
 
+_Value = TypeVar("_Value")
+
 NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_DIGEST: Final = 32
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,63}")
 _LONGEST_VALUE: Final = 256
 _MOST_LABELS: Final = 32
@@ -31,25 +35,89 @@ class ClientKey:
     expires_at: int | None = None
     labels: Mapping[str, str] = field(default_factory=lambda: NO_LABELS, hash=False)
     rights: Rights = EVERYTHING
+    fault: str | None = None
+    """What of its record can't be understood; such a key opens nothing."""
 
     def is_expired(self, now: float) -> bool:
         return self.expires_at is not None and self.expires_at <= now
 
+    def is_live(self, now: float) -> bool:
+        """Whether it opens anything, at `now` in seconds since 1970 UTC."""
+        return self.revoked_at is None and self.fault is None and not self.is_expired(now)
+
 
 def client_key(row: sqlite3.Row) -> ClientKey:
-    """Read a row of the table."""
-    return ClientKey(
-        id=row["id"],
-        name=row["name"],
-        admin=bool(row["admin"]),
-        created_at=row["created_at"],
-        fingerprint=row["digest"].hex()[:8],
-        last_used_at=row["last_used_at"],
-        revoked_at=row["revoked_at"],
-        expires_at=row["expires_at"],
-        labels=NO_LABELS if row["labels"] == "{}" else MappingProxyType(json.loads(row["labels"])),
-        rights=read_rights(row["rights"]),
+    """Read a row of the table. What can't be understood of it is left out and named as the key's `fault`."""
+    faults: list[str] = []
+
+    def read(column: str, read: Callable[[Any], _Value], otherwise: _Value) -> _Value:
+        try:
+            return read(row[column])
+        except (ValueError, TypeError, KeyError, RecursionError, UsageError):
+            faults.append(column)
+            return otherwise
+
+    id_ = read("id", _id, ascii(row["id"]))
+    key = ClientKey(
+        id=id_,
+        name=read("name", _name, id_),
+        admin=read("admin", _flag, otherwise=False),
+        created_at=_shown(row["created_at"]) or 0,
+        fingerprint=read("digest", _digest, b"").hex()[:8],
+        last_used_at=_shown(row["last_used_at"]),
+        revoked_at=read("revoked_at", _time, None),
+        expires_at=read("expires_at", _time, None),
+        labels=read("labels", _labels, NO_LABELS),
+        rights=read("rights", read_rights, EVERYTHING),
     )
+    return replace(key, fault=f"its {' and '.join(faults)} can't be read") if faults else key
+
+
+def _id(text: str) -> str:
+    if not _ID.fullmatch(text):
+        raise ValueError("no id")
+    return text
+
+
+def _name(text: str) -> str:
+    check_key_name(text)
+    return text
+
+
+def _flag(number: int) -> bool:
+    if number not in {0, 1}:
+        raise ValueError("no flag")
+    return bool(number)
+
+
+def _digest(digest: bytes) -> bytes:
+    if len(digest) != _DIGEST:
+        raise ValueError("no sha256")
+    return digest
+
+
+def _time(seconds: int | None) -> int | None:
+    if seconds is not None and not 0 <= seconds <= _LAST_SECOND:
+        raise ValueError("no time")
+    return seconds
+
+
+def _shown(seconds: int | None) -> int | None:
+    """A time that decides nothing; None for one that can't be."""
+    try:
+        return _time(seconds)
+    except ValueError:
+        return None
+
+
+def _labels(text: str) -> Mapping[str, str]:
+    if text == "{}":
+        return NO_LABELS
+    labels = json.loads(text)
+    if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
+        raise ValueError("no labels")
+    write_labels(labels)
+    return MappingProxyType(labels)
 
 
 def check_key_name(name: str) -> None:

@@ -146,6 +146,17 @@ class Database:
         with self._faults(), self._read_lock:
             return self._reader.execute(query, values).fetchall()
 
+    def read_back(self, query: str, values: Sequence[str | int | bytes] = ()) -> list[sqlite3.Row]:
+        """Every row of a query, of the file that other processes open now: by a connection of its own.
+
+        Raises `StorageFailed`, `CorruptFile`.
+        """
+        with self._faults(), self._door.held(_BUSY_SECONDS):
+            connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=rw", uri=True, timeout=_BUSY_SECONDS)
+            with contextlib.closing(connection):
+                connection.row_factory = sqlite3.Row
+                return connection.execute(query, values).fetchall()
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Write: all of the block or nothing of it. Waits 5 s at most for other writers.

@@ -56,6 +56,7 @@ class ClientKeys:
         self._look_again = monotonic() + _POLL
         self._revision: int | None = None
         self._is_behind = False
+        self._reported: set[str] = set()
         self._reload()
 
     def create(
@@ -93,24 +94,33 @@ class ClientKeys:
         return client_key(made), secret
 
     def revoke(self, *names: str) -> tuple[ClientKey, ...]:
-        """Make live keys worthless for good: all of these, or none. Raises `UnknownName`."""
+        """Make live keys worthless for good: all of these, or none.
+
+        That they are is read back from the file before it is reported. Raises `UnknownName`, `StorageFailed`.
+        """
         with self._database.transaction() as connection:
             rows = {row["id"]: row for row in [_find(connection, name) for name in names]}
-            revoked = [
-                connection.execute(
-                    "UPDATE client_keys SET revoked_at = ? WHERE id = ? RETURNING *", (int(self._now()), key)
-                ).fetchall()
-                for key in rows
-            ]
+            for key in rows:
+                connection.execute("UPDATE client_keys SET revoked_at = ? WHERE id = ?", (int(self._now()), key))
         self._reload()
-        return tuple(client_key(row) for (row,) in revoked)
+        revoked = []
+        for key, row in rows.items():
+            found = self._database.read_back("SELECT * FROM client_keys WHERE id = ?", (key,))
+            if not found or found[0]["revoked_at"] is None:
+                name = client_key(row).name
+                raise StorageFailed(
+                    f"client key {name} is still good after it was revoked, so {self._database.path} is damaged or was "
+                    "replaced; restart the gateways, then revoke it again"
+                )
+            revoked.append(client_key(found[0]))
+        return tuple(revoked)
 
     def rename(self, name: str, new: str) -> ClientKey:
         """Give a live key another name. Raises `UsageError`, `UnknownName`, `Conflict`."""
         check_key_name(new)
         try:
             with self._database.transaction() as connection:
-                found = _find(connection, name)["id"]
+                found = _sound(_find(connection, name)).id
                 (row,) = connection.execute(
                     "UPDATE client_keys SET name = ? WHERE id = ? RETURNING *", (new, found)
                 ).fetchall()
@@ -122,7 +132,7 @@ class ClientKeys:
     def label(self, name: str, changes: Mapping[str, str | None]) -> ClientKey:
         """Set labels of a live key, and remove those given as None. Raises `UsageError`, `UnknownName`."""
         with self._database.transaction() as connection:
-            found = client_key(_find(connection, name))
+            found = _sound(_find(connection, name))
             merged = {**found.labels, **changes}
             labels = {label: value for label, value in merged.items() if value is not None}
             (row,) = connection.execute(
@@ -137,7 +147,7 @@ class ClientKeys:
         Raises `UsageError`, `UnknownName`, and what `change` raises.
         """
         with self._database.transaction() as connection:
-            found = client_key(_find(connection, name))
+            found = _sound(_find(connection, name))
             rights = change(found.rights)
             _check_use(found.name, rights, admin=found.admin)
             (row,) = connection.execute(
@@ -202,8 +212,8 @@ class ClientKeys:
     def revoked(self, secret: Secret) -> bool:
         """Tell whether this secret was a key once and is none any more."""
         digest = bytes.fromhex(secret.sha256)
-        rows = self._database.rows("SELECT * FROM client_keys WHERE revoked_at IS NOT NULL")
-        return any(hmac.compare_digest(row["digest"], digest) for row in rows)
+        rows = self._database.rows("SELECT * FROM client_keys WHERE digest = ?", (digest,))
+        return any(not client_key(row).is_live(self._now()) for row in rows)
 
     def record_use(self) -> None:
         """Write down when keys were last used. It waits for the disk: not for an event loop."""
@@ -241,8 +251,29 @@ class ClientKeys:
         with self._reading:
             revision = self._database.revision("client_keys")
             rows = self._database.rows("SELECT * FROM client_keys WHERE revoked_at IS NULL")
-            self._known = {row["digest"]: _Known(row["digest"], client_key(row)) for row in rows}
+            known = [_Known(row["digest"], client_key(row)) for row in rows]
+            self._known = {one.digest: one for one in known if one.key.fault is None}
             self._revision = revision
+        for _, key in known:
+            if key.fault is not None and key.id not in self._reported:
+                self._reported.add(key.id)
+                logger.warning("%s", damage(key))
+
+
+def damage(key: ClientKey) -> str:
+    """What is wrong with a key that has a fault, and the cure."""
+    return (
+        f"client key {key.name} opens nothing, because {key.fault}, as if a newer tokenferry or a fault of the disk "
+        f"wrote them; revoke it with: tokenferry key revoke {key.id}; and make another"
+    )
+
+
+def _sound(row: sqlite3.Row) -> ClientKey:
+    """The key. Raises `CorruptFile` for one that can't be understood."""
+    key = client_key(row)
+    if key.fault is not None:
+        raise CorruptFile(damage(key))
+    return key
 
 
 def _check_use(name: str, rights: Rights, *, admin: bool) -> None:

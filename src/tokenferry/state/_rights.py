@@ -51,11 +51,24 @@ EVERYTHING: Final = Rights()
 
 
 def read_rights(text: str) -> Rights:
-    """Read what the table keeps."""
+    """Read what the table keeps. Raises `ValueError` for a right that isn't known: it may limit the key."""
     if text == "{}":
         return EVERYTHING
-    kept: dict[str, Any] = json.loads(text)
-    return Rights(**{name: tuple(kept.get(name, ())) for name in _LISTS}, pin=kept.get("pin"))
+    kept = json.loads(text)
+    if not isinstance(kept, dict) or not kept.keys() <= {*_LISTS, "pin"}:
+        raise ValueError("unknown rights")
+    lists = {name: kept.get(name, []) for name in _LISTS}
+    pin = kept.get("pin")
+    if not all(isinstance(one, list) and all(isinstance(name, str) for name in one) for one in lists.values()):
+        raise ValueError("no lists of names")
+    if pin is not None and not (isinstance(pin, str) and pin):
+        raise ValueError("no name")
+    rights = Rights(**{name: tuple(one) for name, one in lists.items()}, pin=pin)
+    try:
+        write_rights(rights)
+    except UsageError as fault:
+        raise ValueError(str(fault)) from None
+    return rights
 
 
 def write_rights(rights: Rights) -> str:
