@@ -75,6 +75,11 @@ class Home:
         return self.path / "keeper"
 
     @property
+    def gateway_id(self) -> Path:
+        """What its gateways add to `Via`."""
+        return self.path / "gateway-id"
+
+    @property
     def setup(self) -> Path:
         """Holds what `setup` replaced in the settings of other programs."""
         return self.path / "setup"

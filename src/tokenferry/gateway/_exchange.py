@@ -163,6 +163,8 @@ class Exchange:
         read = head.read
         self._key = desk.guard.admit(read, head.address, has_body=head.method == "POST")
         record.client = self._key.name
+        if read.vias and self._relay.is_loop(read.vias):
+            raise _loop()
         if read.session is not None:
             record.session = loggable(read.session)
             record.agent = None if read.agent is None else loggable(read.agent)
@@ -280,6 +282,16 @@ def no_room() -> Refusal:
         should_retry=True,
         retry_after=1,
         cause="no_room",
+    )
+
+
+def _loop() -> Refusal:
+    return Refusal(
+        508,
+        "api_error",
+        "this request came back to the gateway that sent it: the base_url of a provider leads here; "
+        "give [[providers]] in config.toml the vendor's address, then see: tokenferry config check",
+        cause="loop",
     )
 
 

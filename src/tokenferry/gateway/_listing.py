@@ -14,6 +14,7 @@ from tokenferry.routing import model_denied
 _LIST: Final = b"/v1/models"
 _LIMIT: Final = 4 * 1024 * 1024
 _OK: Final = 200
+_LOOP: Final = 508
 
 
 class ListingExchange(Exchange):
@@ -32,8 +33,8 @@ class ListingExchange(Exchange):
         self._size = 0
 
     def begin(self, head: AnswerHead, down: Down) -> None:
-        if self._is_held and not self._models and head.status != _OK:
-            self._is_held = False  # there is nothing to tell instead
+        if self._is_held and head.status != _OK and (not self._models or head.status == _LOOP):
+            self._is_held = False  # there is nothing to tell instead, or this is what has to be said
         if self._is_held:
             self._held = [] if head.status == _OK and down.is_json else None
         else:

@@ -86,6 +86,10 @@ class Relay:
         want = _want(self._affinity(key.id, head, headers), None, plan.pinned, is_side)
         return self.pool.journey(plan.targets, want)
 
+    def is_loop(self, vias: Sequence[bytes]) -> bool:
+        """Tell by its `Via` headers whether a request has come back to where it was sent from."""
+        return self._upstreams.is_loop(vias)
+
     def is_current(self, provider: str, account: str) -> bool:
         """Tell whether the source has its credentials for the address that this relay knows of the provider.
 

@@ -39,7 +39,8 @@ _IDENTITY: Final = b"accept-encoding: identity\r\n"
     _AGENT,
     _PARENT,
     _FORWARDED,
-) = range(18)
+    _VIA,
+) = range(19)
 
 _KINDS: Final = {
     b"host": _HOST,
@@ -59,6 +60,7 @@ _KINDS: Final = {
     b"x-claude-code-agent-id": _AGENT,
     b"x-claude-code-parent-agent-id": _PARENT,
     b"x-forwarded-for": _FORWARDED,
+    b"via": _VIA,
 }
 
 
@@ -87,6 +89,7 @@ class RequestHead:
     keys: Sequence[Header] = ()
     """Client keys in a header of their own, which leaves the others to a credential of the client's own."""
     forwarded: Sequence[bytes] = ()
+    vias: Sequence[bytes] = ()
     length: bytes | None = None
     session: bytes | None = None
     agent: bytes | None = None
@@ -138,6 +141,8 @@ class RequestHead:
                     self.parent_agent = header[1]
                 elif kind == _FORWARDED:
                     self.forwarded = (*self.forwarded, header[1])
+                elif kind == _VIA:
+                    self.vias = (*self.vias, header[1])
                 lines.append(b"%b: %b\r\n" % header)
         self._lines = lines
         if is_named:

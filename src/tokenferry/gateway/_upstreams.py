@@ -1,11 +1,12 @@
 import asyncio
 import ssl
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Self
 
 from tokenferry.gateway.upstream import Proxies, Statistics, Timeouts, Upstream
+from tokenferry.providers import is_builtin_vendor, vendor_hosts
 from tokenferry.settings import GatewaySettings
 
 
@@ -20,20 +21,30 @@ class Upstreams:
         ca_file: Path | None = None,
         proxies: Proxies | None = None,
         max_connections: int | None = None,
+        gateway_id: str | None = None,
     ) -> None:
-        """For each of them, as in `Upstream`."""
+        """For each of them, as in `Upstream`. With a `gateway_id` a request that comes back is known by its `Via`."""
         self._timeouts = timeouts
         self._ssl_context = ssl_context
         self._ca_file = ca_file
         self._proxies = proxies
         self._max_connections = max_connections
+        self._mark = b""
+        if gateway_id is not None:
+            self._mark = b"tf-" + gateway_id.encode("ascii")
+            vendor_hosts()  # read from files here, and not while a request waits
         self._known: dict[str, Upstream] = {}
         self._retired: list[Upstream] = []
         self._reach: Hashable = None
 
     @classmethod
     def configured(
-        cls, settings: GatewaySettings, environ: Mapping[str, str] | None = None, *, trust: Hashable = None
+        cls,
+        settings: GatewaySettings,
+        environ: Mapping[str, str] | None = None,
+        *,
+        trust: Hashable = None,
+        gateway_id: str | None = None,
     ) -> Self:
         """As the settings say, through the environment's proxies; for `trust` see `adopt`."""
         proxies = Proxies.from_environment(environ)
@@ -42,6 +53,7 @@ class Upstreams:
             ca_file=settings.ca_file,
             proxies=proxies,
             max_connections=settings.max_connections,
+            gateway_id=gateway_id,
         )
         upstreams._reach = _reach(settings, trust)
         return upstreams
@@ -73,9 +85,14 @@ class Upstreams:
                 proxies=self._proxies,
                 timeouts=self._timeouts,
                 max_connections=self._max_connections,
+                lines=() if not self._mark or is_builtin_vendor(base_url) else (b"via: 1.1 %b\r\n" % self._mark,),
             )
             self._known[base_url] = known
         return known
+
+    def is_loop(self, vias: Iterable[bytes]) -> bool:
+        """Tell whether a request with these `Via` headers was sent by this gateway before, or by one of its home."""
+        return bool(self._mark) and any(self._mark in via for via in vias)
 
     def statistics(self) -> Mapping[str, Statistics]:
         """By base URL."""

@@ -261,6 +261,13 @@ RULES: Final = (
     ),
     # -- the provider's own trouble
     Rule(
+        statuses={508},
+        cause="loop",
+        scope="request",
+        action="return",
+        reason="The upstream leads back to a gateway that had sent the request: another try goes the same way.",
+    ),
+    Rule(
         statuses={529},
         cause="overloaded",
         scope="provider",

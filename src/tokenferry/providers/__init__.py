@@ -11,6 +11,7 @@ from tokenferry.providers._provider import (
     logs_in_at_subscription,
 )
 from tokenferry.providers._table import Setting, SettingKind, Table, is_loopback, pattern_fault, url_fault
+from tokenferry.providers._vendors import is_builtin_vendor, vendor_hosts
 
 __all__ = [
     "KIND_OF_AUTH_TYPE",
@@ -26,6 +27,7 @@ __all__ = [
     "builtin_providers",
     "declare",
     "indistinct",
+    "is_builtin_vendor",
     "is_loopback",
     "logs_in_at_subscription",
     "may_pass_through",
@@ -34,4 +36,5 @@ __all__ = [
     "proxy_exemptions",
     "proxy_variable",
     "url_fault",
+    "vendor_hosts",
 ]

@@ -22,7 +22,7 @@ from tokenferry.pool import Pool
 from tokenferry.secret import Secret
 from tokenferry.serve._parts import listener_of, look_at_accounts, recorder_of, router_of
 from tokenferry.settings import Home
-from tokenferry.state import State
+from tokenferry.state import State, gateway_id
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class PrivateGateway:
             running.set()
 
         look_at_accounts(self._broker)
-        upstreams = Upstreams.configured(self._settings)
+        upstreams = Upstreams.configured(self._settings, gateway_id=gateway_id(self._home))
         relay = Relay(
             source=self._broker,
             settings=self._settings,

@@ -30,7 +30,7 @@ from tokenferry.reloading import Reloading
 from tokenferry.secret import Secret
 from tokenferry.serve._parts import listener_of, look_at_accounts, no_hangup, recorder_of, router_of
 from tokenferry.settings import Home
-from tokenferry.state import State
+from tokenferry.state import State, gateway_id
 
 LONGEST_GRANT: Final = 120.0
 
@@ -63,7 +63,7 @@ def run_gateway(
         contextlib.ExitStack() as stack,
     ):
         trust = None if reloading is None else reloading.trust
-        upstreams = Upstreams.configured(config.gateway, trust=trust)
+        upstreams = Upstreams.configured(config.gateway, trust=trust, gateway_id=gateway_id(home))
         place = 0 if worker is None else worker.number - 1
 
         async def record_use() -> None:

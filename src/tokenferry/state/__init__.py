@@ -4,6 +4,7 @@ from tokenferry.state._client_key import ClientKey
 from tokenferry.state._cooldowns import Cooldown, Cooldowns, Scope, ScopeKind, later
 from tokenferry.state._database import Database
 from tokenferry.state._decisions import KEPT_DECISIONS, Decision, Decisions
+from tokenferry.state._gateway_id import gateway_id
 from tokenferry.state._gateways import (
     GatewayRecord,
     GatewayRegistration,
@@ -41,6 +42,7 @@ __all__ = [
     "ScopeKind",
     "State",
     "UsageProbe",
+    "gateway_id",
     "gateway_records",
     "later",
     "local_key",

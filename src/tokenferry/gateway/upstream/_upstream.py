@@ -38,11 +38,12 @@ class Upstream:
         timeouts: Timeouts | None = None,
         max_idle: int = 64,
         max_connections: int | None = None,
+        lines: Sequence[bytes] = (),
     ) -> None:
         """Raise `ConfigError` unless the origin is https, or http on loopback, and its proxy's URL sound.
 
         Without an `ssl_context` the system's roots are trusted and those in `ca_file`. Above `max_connections`
-        exchanges wait for one, first come, first served.
+        exchanges wait for one, first come, first served. `lines` are headers of every request, as they go out.
         """
         self._origin = parse_origin(origin)
         self.host = self._origin.authority
@@ -53,6 +54,7 @@ class Upstream:
         self._dialler = Dialler(self._origin, proxy=proxy, ssl_context=ssl_context, ca_file=ca_file)
         self._max_idle = max_idle
         self._max_connections = max_connections
+        self._lines = tuple(lines)
         self._open: set[Connection] = set()
         self._idle: list[Connection] = []
         self._calls: set[Call] = set()
@@ -95,6 +97,8 @@ class Upstream:
         further ones as they go out, which a parser has read. With `stream` the shorter of the two times for a first
         byte applies. Raises `BadRequest` and `UpstreamClosed`.
         """
+        if self._lines:
+            lines = (*lines, *self._lines)
         request = build_request(self._origin, method, target, headers, body, ready=lines)
         # A traceback of what is raised here or in callers must not show a credential.
         del headers, body, lines

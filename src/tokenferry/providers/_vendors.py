@@ -1,0 +1,19 @@
+from functools import cache
+from urllib.parse import urlsplit
+
+from tokenferry.providers._declare import builtin_providers
+from tokenferry.providers._presets import presets
+from tokenferry.providers._provider import on_host
+
+
+def is_builtin_vendor(url: str) -> bool:
+    """Tell whether a URL leads to a host of a vendor that is built in, as a provider or as a preset."""
+    return on_host(url, vendor_hosts())
+
+
+@cache
+def vendor_hosts() -> tuple[str, ...]:
+    """The hosts of the vendors that are built in; what is below them is theirs, too. The first call reads files."""
+    known = {host for preset in presets().values() for host in preset.hosts}
+    builtin = [provider for provider in builtin_providers().values() if not provider.is_local]
+    return tuple(sorted(known | {urlsplit(provider.base_url).hostname or "" for provider in builtin}))

@@ -1,0 +1,28 @@
+import re
+import stat
+
+import pytest
+
+from tokenferry.settings import Home
+from tokenferry.state import gateway_id
+
+
+def test_it_is_made_once_at_random_in_a_private_file(home: Home) -> None:
+    made = gateway_id(home)
+    assert re.fullmatch("[0-9a-f]{16}", made)
+    assert gateway_id(home) == made
+    assert stat.S_IMODE(home.gateway_id.stat().st_mode) == 0o600
+    home.gateway_id.unlink()
+    assert gateway_id(home) != made
+
+
+def test_what_is_no_id_is_replaced(home: Home) -> None:
+    gateway_id(home)
+    home.gateway_id.write_bytes(b"x\r\nevil: 1\n")
+    assert re.fullmatch("[0-9a-f]{16}", gateway_id(home))
+
+
+def test_where_it_cannot_be_kept_there_still_is_one(home: Home, caplog: pytest.LogCaptureFixture) -> None:
+    home.gateway_id.mkdir(parents=True)
+    assert re.fullmatch("[0-9a-f]{16}", gateway_id(home))
+    assert "this process alone" in caplog.text
