@@ -129,6 +129,11 @@ class Home:
         """Holds the name of the account in `use`."""
         return self.path / "active"
 
+    @property
+    def default_provider(self) -> Path:
+        """Holds the name of the provider that serves models which nothing maps."""
+        return self.path / "default-provider"
+
 
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 

@@ -33,7 +33,10 @@ def stored(home: Home, name: str = "work") -> dict[str, Any]:
 def test_a_key_is_read_from_stdin_and_told_by_its_fingerprint_alone(home: Home) -> None:
     outcome = tokenferry("accounts", "add", "work", stdin=f"{KEY}\n")
     assert outcome.code == 0
-    assert outcome.out == f"stored account work (anthropic, api-key, fingerprint {fingerprint(KEY)})\n"
+    assert outcome.out.splitlines() == [
+        f"stored account work (anthropic, api-key, fingerprint {fingerprint(KEY)})",
+        "serves as 1 of 1 at anthropic",
+    ]
     assert outcome.hides(KEY)
     credential = stored(home)["credential"]
     assert abs(credential.pop("obtained_at") - time.time()) < 600

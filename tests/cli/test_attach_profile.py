@@ -189,7 +189,9 @@ def test_one_of_another_host_is_imported_by_its_path_as_one_of_that_hosts_provid
     assert "import it by its path with --provider P" in found.out
     path = str(profiles.path / "credentials" / "default.json")
     outcome = inside("import", path, "--provider", "sandbox", "--name", "mine", "--yes")
-    assert outcome.out.splitlines()[-1].startswith("attached account mine")
+    *_, done, serves = outcome.out.splitlines()
+    assert done.startswith("attached account mine")
+    assert serves == "account mine serves as 1 of 1 at sandbox"
     assert inside("accounts", "list", "--json").json[0]["owner"] == "ant"
 
 

@@ -45,7 +45,7 @@ def test_the_first_ready_account_would_serve_and_every_other_has_its_reason(
         {"account": "third", "why": "it could serve, and comes later", "cause": None, "until": None},
     ]
     rule, *lines = inside("route", "--dry-run").out.splitlines()
-    assert rule == "rule      it is the one enabled provider that has accounts"
+    assert rule == "rule      it is the default provider"
     assert lines[0].split() == ["provider", "anthropic"]
     assert lines[1].startswith("account   spare would serve: ")
     assert lines[2].startswith("account   work not: It is limited, until 20")

@@ -148,6 +148,7 @@ class Source:
         self.invalidated: list[tuple[str, Secret]] = []
         self.is_warm = True
         """Whether credentials are at hand; faults never are."""
+        self.default_provider: str | None = None
         self._listing = Listing((), {})
 
     def accounts(self) -> list[Account]:
@@ -155,7 +156,9 @@ class Source:
 
     def listing(self) -> Listing:
         if self._listing.accounts != tuple(self.known):
-            self._listing = Listing(tuple(self.known), {})
+            if self.default_provider is None and self.known:
+                self.default_provider = self.known[0].provider
+            self._listing = Listing(tuple(self.known), {}, default_provider=self.default_provider)
         return self._listing
 
     def fresh(self, name: str) -> Credential | None:

@@ -24,9 +24,12 @@ def chosen(
 
 
 def found(
-    providers: list[Provider], accounts: list[Account], settings: GatewaySettings | None = None
+    providers: list[Provider],
+    accounts: list[Account],
+    settings: GatewaySettings | None = None,
+    default: str | None = "a",
 ) -> DefaultTargets | NoRoute:
-    return default_targets(settings or GatewaySettings(), {one.name: one for one in providers}, accounts)
+    return default_targets(settings or GatewaySettings(), {one.name: one for one in providers}, accounts, default)
 
 
 def targets(
@@ -47,9 +50,11 @@ def refused(providers: list[Provider], accounts: list[Account], settings: Gatewa
 A, B = provider("a"), provider("b")
 
 
-def test_the_one_provider_with_accounts_serves_with_all_of_them_in_order() -> None:
-    accounts = [account("x", "b"), account("y", "b")]
-    assert chosen([A, B], accounts) == ("b", ["x", "y"])
+def test_the_default_provider_serves_with_all_its_accounts_in_order_and_no_other_does() -> None:
+    accounts = [account("w", "a"), account("x", "b"), account("y", "b")]
+    serving = found([A, B], accounts, default="b")
+    assert isinstance(serving, DefaultTargets)
+    assert [(one.provider, list(one.by_name)) for one in serving.rosters] == [("b", ["x", "y"])]
 
 
 def test_a_providers_own_list_restricts_and_orders() -> None:
@@ -71,29 +76,38 @@ def test_several_providers_serve_in_the_order_that_is_set() -> None:
     assert chosen([A, B], accounts[:1], GatewaySettings(providers=("b", "a"))) == ("a", ["x"])
 
 
-def test_several_providers_without_an_order_are_listed_with_the_key_to_set() -> None:
-    message = refused([A, B], [account("x", "a"), account("y", "b")])
-    assert "(a, b)" in message
-    assert "providers = [...] under [gateway]" in message
-
-
 def test_no_account_names_the_command_that_adds_one() -> None:
-    assert "tokenferry accounts add NAME --provider anthropic" in refused([A], [])
+    for default, provider in ((None, "anthropic"), ("b", "b")):
+        refusal = found([A, B], [], None, default)
+        assert isinstance(refusal, NoRoute)
+        assert refusal.message.endswith(f"tokenferry accounts add NAME --provider {provider}")
 
 
 @pytest.mark.parametrize(
-    ("providers", "settings", "reason"),
+    ("providers", "default", "reason"),
     [
-        ([B], GatewaySettings(), "provider a is not declared"),
-        ([provider("a", enabled=False)], GatewaySettings(), "provider a is not enabled"),
-        ([A, B], GatewaySettings(providers=("b",)), "provider a is not in [gateway] providers"),
-        ([provider("a", accounts=("y",))], GatewaySettings(), "not among the accounts of provider a"),
+        ([B], None, "x (provider a is not declared)"),
+        ([provider("a", enabled=False)], None, "x (provider a is not enabled)"),
+        ([provider("a", accounts=("y",))], None, "x (not among the accounts of provider a)"),
+        ([A, B], "b", "the default provider b has no account"),
+        ([A], "b", "the default provider b is not declared"),
+        ([provider("a", enabled=False)], "a", "the default provider a is not enabled"),
+        ([provider("a", accounts=())], "a", "the default provider a lists none of its accounts"),
+        ([A], "", "can't be read; see: tokenferry doctor"),
     ],
 )
-def test_accounts_that_may_not_serve_are_told_with_the_reason(
-    providers: list[Provider], settings: GatewaySettings, reason: str
+def test_why_no_account_serves_is_said_and_no_other_provider_proposed(
+    providers: list[Provider], default: str | None, reason: str
 ) -> None:
-    assert f"x ({reason})" in refused(providers, [account("x", "a")], settings)
+    refusal = found(providers, [account("x", "a")], None, default)
+    assert isinstance(refusal, NoRoute)
+    assert reason in refusal.message
+    assert "[gateway]" not in refusal.message
+
+
+def test_where_those_that_are_set_have_no_account_it_is_theirs_that_is_missing() -> None:
+    message = refused([A, B], [account("x", "a")], GatewaySettings(providers=("b", "c")))
+    assert "b has no account, c is not declared; add one with: tokenferry accounts add NAME --provider b" in message
 
 
 def test_a_pinned_account_that_does_not_exist_is_told_with_those_that_do() -> None:

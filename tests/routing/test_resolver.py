@@ -39,6 +39,7 @@ OWN_CREDENTIAL = Secret("own-key-of-the-client")
 @dataclass(frozen=True)
 class Listing:
     accounts: Sequence[Account]
+    default_provider: str | None = "first"
 
 
 def facts_of(body: bytes) -> BodyFacts:

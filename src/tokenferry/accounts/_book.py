@@ -1,6 +1,6 @@
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from tokenferry.stores import (
     FileStore,
     Store,
     check_account_name,
+    create_private_file,
     read_private_file,
     remove_file,
     replace_private_file,
@@ -39,20 +40,34 @@ class Listing:
     """Those among the accounts whose sealed document can't be opened now; of these the labels aren't known."""
     in_use: str | None = None
     """The account that `use` picked, whether it is there or not."""
+    default_provider: str | None = None
+    """The provider on record for models that nothing maps; without a record the one that would be decided now.
+
+    It is empty where the record can't be trusted.
+    """
 
 
 class AccountBook:
     """All accounts: those of the store, and the implicit ones of the environment and the configuration.
 
-    Implicit accounts of the environment count only while no other account is there, or when named.
+    Implicit accounts of the environment count only while no other account is there, when named, or while the default
+    provider has no other account. `decide` gives the default provider for accounts of which none was ever recorded.
     """
 
     def __init__(
-        self, store: Store, *, implicit: Mapping[str, Document] | None = None, active: Path | None = None
+        self,
+        store: Store,
+        *,
+        implicit: Mapping[str, Document] | None = None,
+        active: Path | None = None,
+        default_provider: Path | None = None,
+        decide: Callable[[Sequence[Account]], str | None] = lambda _: None,
     ) -> None:
         self._store = store
         self._implicit = MappingProxyType(dict(implicit or {}))
         self._active = active
+        self._default_provider = default_provider
+        self._decide = decide
 
     @property
     def store(self) -> Store:
@@ -93,7 +108,7 @@ class AccountBook:
         in_use = None
         with contextlib.suppress(TokenferryError):  # `choose` raises it where it matters
             in_use = self.active()
-        return self._listed(accounts, broken, locked, in_use)
+        return self._listed(accounts, broken, locked, in_use, self._recorded())
 
     def _in_clear(self, name: str) -> Account | None:
         """What is in clear of a sealed account."""
@@ -112,6 +127,7 @@ class AccountBook:
             listing.broken,
             listing.locked,
             listing.in_use,
+            listing.default_provider,
         )
 
     def _listed(
@@ -120,15 +136,45 @@ class AccountBook:
         broken: Mapping[str, TokenferryError],
         locked: Mapping[str, TokenferryError],
         in_use: str | None,
+        default: str | None,
     ) -> Listing:
         taken = {*broken, *(account.name for account in accounts)}
         implicit = [document.account for name, document in self._implicit.items() if name not in taken]
         accounts += [account for account in implicit if account.store != ENVIRONMENT]
         if not accounts and not broken:
             accounts += implicit
+        elif default and all(account.provider != default for account in accounts):
+            accounts += [one for one in implicit if one.store == ENVIRONMENT and one.provider == default]
         accounts.sort(key=lambda account: (account.priority, account.created_at, account.name))
         marked = tuple(replace(one, in_use=True) if one.name == in_use else one for one in accounts)
-        return Listing(marked, MappingProxyType(dict(broken)), MappingProxyType(dict(locked)), in_use)
+        return Listing(
+            marked,
+            MappingProxyType(dict(broken)),
+            MappingProxyType(dict(locked)),
+            in_use,
+            self._decide(accounts) if default is None else default,
+        )
+
+    def _recorded(self) -> str | None:
+        try:
+            return self.default_provider()
+        except UnsafeFile:
+            return ""  # another provider than the one on record mustn't serve in its place; `doctor` names the file
+
+    def default_provider(self) -> str | None:
+        """The provider on record for models that nothing maps, if one is. Raises `UnsafeFile`."""
+        return None if self._default_provider is None else _name_in(self._default_provider)
+
+    def set_default_provider(self, name: str, *, replacing: bool = True) -> None:
+        """Put it on record; without `replacing` only if none is. Raises `StorageFailed`, `UnsafeFile`."""
+        if self._default_provider is None:
+            return
+        content = f"{name}\n".encode()
+        if replacing:
+            replace_private_file(self._default_provider, content)
+            return
+        with contextlib.suppress(UsageError):  # another process was first
+            create_private_file(self._default_provider, content)
 
     def choose(self, name: str | None) -> str:
         """The account meant: the one named, else TOKENFERRY_ACCOUNT, else the one in `use`, else the only one.
@@ -164,12 +210,7 @@ class AccountBook:
 
     def active(self) -> str | None:
         """The account in `use`, if one is."""
-        if self._active is None:
-            return None
-        try:
-            return read_private_file(self._active, max_bytes=_LIMIT).decode("ascii", "replace").strip() or None
-        except FileNotFoundError:
-            return None
+        return None if self._active is None else _name_in(self._active)
 
     def use(self, name: str) -> None:
         """Make an account the default one. Raises `UnknownAccount`."""
@@ -285,6 +326,13 @@ class AccountBook:
             return self._store.read(name)
         except UnknownAccount:
             return None
+
+
+def _name_in(path: Path) -> str | None:
+    try:
+        return read_private_file(path, max_bytes=_LIMIT).decode("utf-8", "replace").strip() or None
+    except FileNotFoundError:
+        return None
 
 
 def _check_is_ours(document: Document) -> None:

@@ -1,6 +1,7 @@
+import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
@@ -26,7 +27,7 @@ from tokenferry.broker._revocation import Revocation, revocable
 from tokenferry.broker._rules import Rules, check_attached
 from tokenferry.config import Config, load
 from tokenferry.credentials import ApiKey, Credential, FederatedToken, Federation, OAuthToken, SetupToken
-from tokenferry.errors import CorruptFile, UnsafeFile, UsageError
+from tokenferry.errors import CorruptFile, TokenferryError, UnsafeFile, UsageError
 from tokenferry.oauth import OAuthEndpoints, TokenRequest, Transmission
 from tokenferry.providers import Provider, builtin_providers
 from tokenferry.refresh import (
@@ -50,6 +51,8 @@ from tokenferry.stores import Account, AttachedStore, Document, FileStore, Store
 
 if TYPE_CHECKING:
     from tokenferry.state import ClientKey  # brings SQLite, which few things here need
+
+logger = logging.getLogger(__name__)
 
 _PUBLISHED_TTL: Final = 600.0
 
@@ -93,12 +96,17 @@ class Broker:
         self.login_page: str | None = None
         """Where a person is led whose login is dead, if there is a page for that: errors end with it."""
         self.journal = journal
-        active = home.active if home else None
-        self.book = AccountBook(store, implicit=implicit, active=active)
+        self.book = AccountBook(
+            store,
+            implicit=implicit,
+            active=home.active if home else None,
+            default_provider=home.default_provider if home else None,
+            decide=self._decide_default,
+        )
         self._now = now
         warm = WarmCredentials()
         self._entries = warm.entries
-        self._listing = WatchedListing(self.book, warm, partial(stamps, store, active), self.settings.watch)
+        self._listing = WatchedListing(self.book, warm, partial(stamps, store, home), self.settings.watch)
         self._logins = Logins(lambda: self._rules, send, now, seal)
         self.publisher = Publisher(on_disk, self._read, lambda document: self.provider_of(document.account).base_url)
         world = World(
@@ -226,6 +234,32 @@ class Broker:
         """The accounts in order, and those whose document can't be read."""
         return self._listing.get()
 
+    def default_provider(self) -> str | None:
+        """The provider that serves models which nothing maps: the one on record, else the one that would be decided."""
+        return self.book.listing().default_provider
+
+    def set_default_provider(self, name: str) -> None:
+        """Put the default provider on record, whatever was. Raises `UnknownProvider`, `StorageFailed`."""
+        self._rules.provider(name)
+        self.book.set_default_provider(name)
+        self._listing.forget()
+
+    def record_default_provider(self, *, environment: bool = False) -> None:
+        """Decide the default provider if that was never done and an account may serve; to be called before a change.
+
+        Accounts of the environment decide it only where they serve (`environment`). What can't be written is logged.
+        """
+        try:
+            if self.book.default_provider() is not None:
+                return
+            accounts = self.book.listing().accounts
+            decided = self._rules.default_provider(accounts, for_good=True, environment=environment)
+            if decided is not None:
+                self.book.set_default_provider(decided, replacing=False)
+                self._listing.forget()
+        except TokenferryError as fault:
+            logger.warning("the default provider could not be put on record: %s", fault)
+
     def provider_of(self, account: Account) -> Provider:
         """Raises `UnknownProvider`."""
         return self._rules.provider_of(account)
@@ -271,6 +305,7 @@ class Broker:
             account = replace(account, created_at=int(self._now()))
         if isinstance(credential, ApiKey | SetupToken) and credential.obtained_at is None:
             credential = replace(credential, obtained_at=int(self._now()))  # as well as can be known
+        self.record_default_provider()
         has_replaced = self.book.add(account, credential, machine=self.machine, replacing=replacing, origin=origin)
         if has_replaced:
             with self.book.store.exclusive(account.name, self.settings.wait):
@@ -279,6 +314,7 @@ class Broker:
                 except (CorruptFile, UnsafeFile):  # it was about the login that is no more
                     self.journal.forget(account.name)
         self._listing.forget(account.name)
+        self.record_default_provider()
         self.publisher.follow(account.name)
         return has_replaced
 
@@ -297,12 +333,15 @@ class Broker:
         `NeedsLogin` when there is none, and what reading it does.
         """
         provider = self.provider_of(account)
+        self.record_default_provider()
         document = self.book.attach(account, check=partial(check_attached, provider))
         self._listing.forget(account.name)
+        self.record_default_provider()
         return document.credential
 
     def remove(self, name: str) -> None:
         """Remove an account and all that is kept of it. Raises `UnknownAccount`, `UsageError`, `StorageFailed`."""
+        self.record_default_provider()
         self.book.remove(name)
         self.journal.forget(name)
         forget_cooldowns(self.home, name)
@@ -380,6 +419,9 @@ class Broker:
         return self._engine.drain(timeout)
 
     # -- in here
+
+    def _decide_default(self, accounts: Sequence[Account]) -> str | None:
+        return self._rules.default_provider(accounts)
 
     def _read(self, name: str) -> Document:
         """The document, if policy allows its use here and it isn't too old; its key as its provider takes it."""

@@ -38,6 +38,7 @@ def use_for_claude_code(name: str, broker: Broker | None = None) -> "Moved":
                 f"account {name!r} is a login at {provider.name}, which Claude Code can't use as its own; give it to "
                 f"it with: tokenferry run --account {name} -- claude"
             )
+    broker.record_default_provider()
     moved = open_mover(home).move(name, provider_beside(provider))
     for one in filter(None, (moved.name, moved.home)):
         broker.publisher.follow(one)  # Claude Code may have renewed what came home

@@ -33,9 +33,9 @@ class WatchedListing:
                 self._listing = None
         return listing
 
-    def forget(self, name: str) -> None:
-        """This account was changed here."""
-        self._warm.forget((name,))
+    def forget(self, *names: str) -> None:
+        """These accounts, or what is on record of all, were changed here."""
+        self._warm.forget(names)
         self._listing = None
 
     def adopt(self) -> None:

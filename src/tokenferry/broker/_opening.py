@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 _CLAUDE_MAX: Final = "claude-max"
 _ACTIVE: Final = ":active"  # no account's name
+_DEFAULT_PROVIDER: Final = ":default-provider"  # as above
 _SEAL: Final = ":seal"  # as above
 
 
@@ -121,12 +122,13 @@ def open_sealing(home: Home) -> Sealing:
     return Sealing(home, store.files, store, FileJournal(home.journal, seal=store.seal), CutShort(home))
 
 
-def stamps(store: Store, active: Path | None) -> dict[str, Hashable]:
-    """The store's stamps, that of the file which names the account in use, and what changes when a key was missed."""
+def stamps(store: Store, home: Home | None) -> dict[str, Hashable]:
+    """The store's stamps, those of what else a listing shows, and what changes when a key was missed."""
     found = dict(store.stamps())
     if isinstance(store, FileStore | AttachedStore):
         found[_SEAL] = store.seal.try_again()
-    if active is not None:
-        with contextlib.suppress(OSError):
-            found[_ACTIVE] = active.stat().st_mtime_ns
+    if home is not None:
+        for name, path in ((_ACTIVE, home.active), (_DEFAULT_PROVIDER, home.default_provider)):
+            with contextlib.suppress(OSError):
+                found[name] = path.stat().st_mtime_ns
     return found

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tokenferry.accounts import AccountBook
+from tokenferry.accounts import CONFIGURATION, ENVIRONMENT, AccountBook
 from tokenferry.credentials import Credential
 from tokenferry.errors import NeedsUnlock, PolicyRefused, TokenferryError, UnknownProvider, UsageError
 from tokenferry.providers import Provider
@@ -25,6 +25,42 @@ class Rules:
 
     providers: Mapping[str, Provider]
     policy: PolicySettings
+
+    def provider(self, name: str) -> Provider:
+        """Raises `UnknownProvider`."""
+        if name not in self.providers:
+            raise UnknownProvider(
+                f"there is no provider {name!r}; known: {', '.join(self.providers)}; declare it under [[providers]] in "
+                "config.toml"
+            )
+        return self.providers[name]
+
+    def default_provider(
+        self, accounts: Iterable[Account], *, for_good: bool = False, environment: bool = True
+    ) -> str | None:
+        """The provider of the oldest account that may serve; None for none.
+
+        Where policy refuses all, the one that it refuses first, so that requests are answered with that reason; but
+        never `for_good`, as it is put on record. Accounts of the environment come last.
+        """
+        able = [
+            account
+            for account in accounts
+            if (provider := self.providers.get(account.provider)) is not None
+            and provider.is_served
+            and (provider.accounts is None or account.name in provider.accounts)
+            and (environment or account.store != ENVIRONMENT)
+            and not (for_good and self._refuses(account, provider))
+        ]
+        able.sort(key=lambda account: (self._refuses(account, self.providers[account.provider]), *_age(account)))
+        return able[0].provider if able else None
+
+    def _refuses(self, account: Account, provider: Provider) -> bool:
+        """Whether policy refuses to serve an account, as far as that shows without its credential."""
+        if self.policy.subscription != "off":
+            return False
+        is_claude_codes = account.store == _CLAUDE_CODE and not provider.is_local
+        return is_claude_codes or provider.may_bill_subscription(account.kind)
 
     def provider_of(self, account: Account) -> Provider:
         """Raises `UnknownProvider`."""
@@ -83,6 +119,11 @@ class Rules:
             if is_billed:
                 found[account.name] = account.provider
         return found
+
+
+def _age(account: Account) -> tuple[bool, bool, int, str]:
+    """The oldest first; implicit accounts, which have no age, come last, those of the environment behind all."""
+    return account.store == ENVIRONMENT, account.store == CONFIGURATION, account.created_at, account.name
 
 
 def is_foreign(key: "ClientKey") -> bool:

@@ -40,6 +40,22 @@ def tell_pin(named: str | None) -> str | None:
     return named or pinned or None
 
 
+def settle_default_provider(home: Home, config: Config | None = None) -> None:
+    """Put the default provider on record as it is, before something is changed that could decide otherwise."""
+    if home.default_provider.exists() or not home.path.exists():
+        return
+    with contextlib.suppress(TokenferryError):
+        Broker.from_home(home, config).record_default_provider()
+
+
+def what_serves(name: str, broker: Broker, config: Config | None = None) -> str:
+    """What the gateway does with the account, in one line."""
+    from tokenferry.readiness import serving_line  # noqa: PLC0415  # SQLite, which few commands need
+
+    home = Home.from_environment()
+    return serving_line(config or load(home.config, statement=home.statement), broker, name)
+
+
 def grants_end(timeout: float) -> bool:
     """Wait for every grant in flight, `timeout` seconds each; tells whether all ended. No further one begins."""
     ended = [broker.drain(timeout) for broker in _opened]

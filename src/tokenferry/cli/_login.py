@@ -4,7 +4,7 @@ import sys
 
 from tokenferry.audit import note_change
 from tokenferry.broker import Broker, keep_login
-from tokenferry.cli._home import know
+from tokenferry.cli._home import know, what_serves
 from tokenferry.cli._logs import redactor
 from tokenferry.cli._output import note, say, span
 from tokenferry.cli._revocation import tell_revocation
@@ -123,6 +123,7 @@ def keep(broker: Broker, provider: Provider, wanted: str | None, token: OAuthTok
     verb = "updated" if kept.has_replaced else "stored"
     who = f" as {token.email}" if token.email else ""
     say(f"logged in{who}: {verb} account {name} ({provider.name}, {kind}, fingerprint {fingerprint})")
+    say(what_serves(name, broker))
 
 
 def _credential(provider: Provider, token: OAuthToken, kind: Kind) -> Credential:

@@ -10,7 +10,7 @@ from tokenferry.audit import note_change
 from tokenferry.broker import Broker, Revocation
 from tokenferry.cli._describe import HEADINGS, details, row, rows
 from tokenferry.cli._federation import Federal, federation_of
-from tokenferry.cli._home import know, open_broker
+from tokenferry.cli._home import know, open_broker, what_serves
 from tokenferry.cli._input import confirmed, read_secret
 from tokenferry.cli._output import note, say, say_json, say_lines, table
 from tokenferry.cli._profile import account_of_profile
@@ -116,6 +116,7 @@ def add(
     verb = "replaced" if has_replaced else "stored"
     say(f"{verb} account {name} ({provider}, {credential.kind}, fingerprint {credential.secret.fingerprint})")
     _tell_policy(broker, account, credential)
+    say(what_serves(name, broker))
 
 
 def _federate(broker: Broker, name: str, provider: str | None, given: Federal, *, replace: bool) -> None:
@@ -131,6 +132,7 @@ def _federate(broker: Broker, name: str, provider: str | None, given: Federal, *
         f"{'replaced' if has_replaced else 'stored'} account {name} ({known.name}, {token.kind}, fingerprint "
         f"{token.secret.fingerprint}), renewed by the identity token in {token.federation.source}"
     )
+    say(what_serves(name, broker))
 
 
 def _claude_code(name: str, provider: str) -> Account:
@@ -149,6 +151,7 @@ def _attach(broker: Broker, account: Account) -> None:
         f"attached account {account.name} to the login of {account.store} (fingerprint {credential.secret.fingerprint})"
     )
     _tell_policy(broker, account, credential)
+    say(what_serves(account.name, broker))
 
 
 def _note_change(action: str, account: Account, credential: Credential) -> None:

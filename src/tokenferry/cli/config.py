@@ -9,6 +9,7 @@ import typer
 
 from tokenferry.audit import note_change
 from tokenferry.cli._editor import edit_file
+from tokenferry.cli._home import settle_default_provider
 from tokenferry.cli._input import confirmed
 from tokenferry.cli._output import note, redacted, say, say_json, say_lines
 from tokenferry.cli._typer import JSON, examples, new_app
@@ -178,6 +179,8 @@ def set_(
     if new := tuple(problem for problem in examined.problems if problem not in old.problems):
         raise ConfigError(f"nothing was written, for {path} could not be used then:", new)
     if content != before:
+        if not old.problems:
+            settle_default_provider(home, old.config)
         write_content(path, content, before, home.locks)
         note_change(home, "config.set", ",".join(name for name, _ in given))
     for warning in examined.config.warnings:
@@ -203,6 +206,7 @@ def edit(*, config: File = None) -> None:
     try:
         content = _edited(copy, path)
         if content != (before if before is not None else _EMPTY):
+            settle_default_provider(home)
             write_content(path, content, before, home.locks)
             note_change(home, "config.edit", path.name)
             say(f"{path} is changed")

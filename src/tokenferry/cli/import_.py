@@ -22,7 +22,7 @@ from tokenferry.accounts import (
 )
 from tokenferry.audit import note_change
 from tokenferry.broker import Broker
-from tokenferry.cli._home import find, know, open_broker
+from tokenferry.cli._home import find, know, open_broker, what_serves
 from tokenferry.cli._input import read_secret
 from tokenferry.cli._output import moment, note, say, say_json, table
 from tokenferry.cli._profile import account_of_profile
@@ -245,6 +245,7 @@ def _tell(broker: Broker, offers: list[Offer], results: dict[int, Result], *, sa
         assert offer.credential is not None
         verb = "attached" if offer.action == "attach" else "imported"
         say_done(f"{verb} account {offer.account.name} (fingerprint {offer.credential.secret.fingerprint})")
+        say_done(f"account {offer.account.name} {what_serves(offer.account.name, broker)}")
     skipped = [offers[place] for place, result in results.items() if result == "skipped"]
     if skipped:
         left = [offer for offer in skipped if offer.action == "take-over"]

@@ -4,7 +4,7 @@ from typing import Annotated, Final, Literal
 import typer
 
 from tokenferry.audit import note_change
-from tokenferry.cli._home import find
+from tokenferry.cli._home import find, settle_default_provider
 from tokenferry.cli._output import moment, note, say, say_json, say_lines
 from tokenferry.cli._owner import refuse_own_with_foreign
 from tokenferry.cli._policy import ask_for_own
@@ -62,6 +62,7 @@ def set_(
     alone, and you have read the vendor's terms. A gateway that runs follows within a second or two.
     """
     home, config = find()
+    settle_default_provider(home, config)
     if value == "own":
         if config.policy.subscription == "own":
             say(f"the policy is own already, as {_place(config.policy, config.path, home.statement)} says")
@@ -70,6 +71,7 @@ def set_(
         if not ask_for_own(home, config):
             note("nothing was stated, so the policy stays off")
             raise typer.Exit(1)
+        settle_default_provider(home)  # an account that was refused until now may be the first that serves
         say("the policy is own now")
         return
     if config.policy.source == "config.toml" and config.policy.subscription == "own":

@@ -8,7 +8,7 @@ import typer
 
 from tokenferry.accounts import read_credential
 from tokenferry.audit import note_change
-from tokenferry.cli._home import find, know, open_broker
+from tokenferry.cli._home import find, know, open_broker, settle_default_provider, what_serves
 from tokenferry.cli._input import read_secret
 from tokenferry.cli._output import note, say, say_json, say_lines, table
 from tokenferry.cli._typer import JSON, examples, new_app
@@ -102,6 +102,7 @@ def add(
     check_writable(home.config)
     _check_free(name, open_broker(home, config).book.store.names())
     credential = None if variable else _read_key()
+    settle_default_provider(home, config)
     values = {"provider_type": known.name} if name != known.name else {}
     if variable:
         values["api_key"] = f"${variable}"
@@ -183,7 +184,12 @@ def _tell(
         say(f"stored account {name} ({name}, api-key, fingerprint {fingerprint})")
     if preset.second_hand:
         note(f"the address of {preset.title} was seen second hand; compare it with what the vendor tells you")
-    say("to ask it for a model, map one under [[models]] in config.toml; see docs/routing.md")
+    config = load(home.config, statement=home.statement)
+    broker = open_broker(home, config)
+    if fingerprint or name in {one.name for one in broker.accounts()}:
+        say(what_serves(name, broker, config))
+    else:
+        say(f"serves nothing yet: it has no account; add one with: tokenferry accounts add NAME --provider {name}")
 
 
 def _declared(config: Config) -> set[str]:

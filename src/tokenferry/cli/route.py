@@ -16,14 +16,13 @@ from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.config import Config
 from tokenferry.errors import UnknownName, UsageError
 from tokenferry.pool import Choice, Hop, PassedOver, Pool, Want, affinity_key, roster_of
+from tokenferry.readiness import resolver_of
 from tokenferry.routing import (
     BodyFacts,
     Malformed,
     NoRoute,
     RoutePlan,
-    Router,
     RouteRequest,
-    RouteResolver,
     scan,
 )
 from tokenferry.state import ClientKey, State
@@ -80,7 +79,7 @@ def route(
     facts = _facts(model, body)
     with State(home.state) as state:
         client = _client(state, key)
-        plan = plan_of(config, broker, facts, headers=_headers(header or []), client=client)
+        plan = resolver_of(config, broker).resolve(RouteRequest(facts, _headers(header or [])), client)
         if isinstance(plan, NoRoute):
             _tell_refusal(plan, as_json=as_json)
             return 1
@@ -90,20 +89,6 @@ def route(
     else:
         say_lines(f"{heading:<10}{text}" for heading, text in _lines(plan, choices))
     return 0
-
-
-def plan_of(
-    config: Config,
-    broker: Broker,
-    facts: BodyFacts,
-    *,
-    headers: Sequence[tuple[bytes, bytes]] = (),
-    client: ClientKey,
-) -> RoutePlan | NoRoute:
-    """What the gateway would resolve such a request to."""
-    router = Router(config.router, config.models, broker.providers)
-    resolver = RouteResolver(config.gateway, broker.providers, router, broker.book.listing)
-    return resolver.resolve(RouteRequest(facts, headers), client)
 
 
 def _client(state: State, name: str | None) -> ClientKey:

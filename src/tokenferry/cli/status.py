@@ -52,6 +52,7 @@ def status(
             f"policy   subscription = {settings.policy.subscription}",
             f"sealing  {seal_line(home)}",
             f"account  {active_account(broker) or 'none in use'}",
+            f"default  {_default(broker)}",
             *(f"gateway  {line}" for line in _gateway_lines(gateways)),
             "",
         )
@@ -110,12 +111,21 @@ def _to_json(home: Home, settings: Config, broker: Broker, found: list[Row], gat
         "policy": {"subscription": settings.policy.subscription},
         "sealing": seal_json(home),
         "active": active_account(broker),
+        "default_provider": broker.default_provider() or None,
         "accounts": [one.to_json() | {"refreshes": _refreshes(broker, one)} for one in found],
         "cooldowns": _cooldowns(home),
         "interrupted_move": _move(home),
         "gateway": gateway,
         "warnings": list(settings.warnings),
     }
+
+
+def _default(broker: Broker) -> str:
+    """The provider of what nothing maps."""
+    name = broker.default_provider()
+    if name is None:
+        return "no provider yet: the first account that may serve decides it"
+    return f"provider {name}" if name else f"unknown: {broker.home and broker.home.default_provider} can't be read"
 
 
 def _tell_cooldowns(home: Home) -> None:

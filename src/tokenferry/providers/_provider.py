@@ -94,6 +94,13 @@ class Provider:
             return credential.subscription_type is not None
         return value.startswith(SETUP_TOKEN_PREFIX)
 
+    def may_bill_subscription(self, kind: Kind) -> bool:
+        """Tell whether requests with a credential of this kind may be billed to one, where only the kind is known."""
+        if self.subscription:
+            return True
+        is_token = kind == "setup-token" or (kind == "oauth" and self.provider_type != "console")
+        return is_token and on_host(self.base_url, _VENDOR_HOSTS)
+
     def suits_claude_code(self, credential: Credential) -> bool:
         """Tell whether Claude Code could have it as its own login; one of a provider on this machine counts as such."""
         return self.bills_subscription(credential) or self.is_local

@@ -1,6 +1,6 @@
 """Which providers and accounts serve a model that nothing maps: `[gateway]` and a key's rights decide."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -20,38 +20,40 @@ class DefaultTargets:
     """The providers with their accounts that may serve, in order, and the rule that chose them."""
 
     rosters: tuple[Roster, ...]
-    rule: str = "it is the one enabled provider that has accounts"
+    rule: str = "it is the default provider"
     pinned: str | None = None
     """The only account that may."""
 
 
 def default_targets(
-    settings: GatewaySettings, providers: Mapping[str, Provider], accounts: Sequence[Account]
+    settings: GatewaySettings,
+    providers: Mapping[str, Provider],
+    accounts: Sequence[Account],
+    default_provider: str | None,
 ) -> DefaultTargets | NoRoute:
-    """Choose by configuration alone. A `NoRoute` says what is missing and how to add it."""
+    """Choose by configuration and the default provider alone. A `NoRoute` says what is missing and how to add it."""
     if settings.account is not None:
-        return _pinned(settings.account, settings, providers, accounts)
-    names = settings.providers or tuple(providers)
-    usable = tuple(roster for name in names if (roster := roster_for(providers.get(name), accounts)) is not None)
-    if not usable:
-        return _nothing_usable(settings, providers, accounts)
+        return _pinned(settings.account, settings, providers, accounts, default_provider)
     if settings.providers:
-        return DefaultTargets(usable, "they are those of [gateway] providers that have accounts, in its order")
-    if len(usable) > 1:
-        found = ", ".join(roster.provider for roster in usable)
-        return no_account(
-            f"several providers have accounts ({found}); say in which order they serve: "
-            "set providers = [...] under [gateway] in config.toml"
-        )
-    return DefaultTargets(usable)
+        usable = _rosters(settings.providers, providers, accounts)
+        if usable:
+            return DefaultTargets(usable, "they are those of [gateway] providers that have accounts, in its order")
+        return _none_of(settings.providers, providers)
+    usable = _rosters((default_provider,), providers, accounts) if default_provider else ()
+    return DefaultTargets(usable) if usable else _no_default(default_provider, providers, accounts)
 
 
 def default_targets_for(
-    key: ClientKey, settings: GatewaySettings, providers: Mapping[str, Provider], accounts: Sequence[Account]
+    key: ClientKey,
+    settings: GatewaySettings,
+    providers: Mapping[str, Provider],
+    accounts: Sequence[Account],
+    default_provider: str | None,
 ) -> DefaultTargets | NoRoute:
     """The same for a key with rights: among what it may use, and a refusal names nothing else.
 
-    Its pin goes before `[gateway]`; its other rights only take away from what that allows.
+    Its pin goes before `[gateway]`; its other rights only take away from what that allows. Where `[gateway]` says
+    nothing, a key that may not use the default provider goes to those that it names, in its order.
     """
     rights = key.rights
     if rights.pin is not None:
@@ -59,11 +61,37 @@ def default_targets_for(
     served = {name: provider for name, provider in providers.items() if rights.allows_provider(name)}
     mine = [account for account in accounts if rights.names_account(account.name)]
     if mine and (settings.account is None or rights.names_account(settings.account)):
-        found = default_targets(settings, served, mine)
+        found = default_targets(settings, served, mine, default_provider)
         if isinstance(found, DefaultTargets):
             return found if rights.pin is None else replace(found, rule="the client key is pinned to the account")
+        if settings.account is None and not settings.providers:
+            named = _rosters(_named_by(key, served, mine), served, mine)
+            if named:
+                return DefaultTargets(named, "the client key names it")
     # What it says of others is not for the key's holder.
     return no_account(f"no account that client key {key.name} may use serves here; see: tokenferry key show {key.name}")
+
+
+def _named_by(key: ClientKey, providers: Mapping[str, Provider], accounts: Sequence[Account]) -> Iterable[str]:
+    """The providers that a key's rights name, if only by their accounts."""
+    rights = key.rights
+    if rights.providers or not rights.accounts:
+        return rights.providers
+    by_name = {account.name: account for account in accounts}
+    found: dict[str, None] = {}
+    for name in rights.accounts:
+        if name in by_name:
+            names = (by_name[name].provider, *providers)
+            found |= dict.fromkeys(one.provider for one in _rosters(names, providers, [by_name[name]])[:1])
+    return found
+
+
+def _rosters(
+    names: Iterable[str], providers: Mapping[str, Provider], accounts: Sequence[Account]
+) -> tuple[Roster, ...]:
+    """Those of these providers that have accounts which may serve."""
+    found = (roster_for(providers.get(name), accounts) for name in names)
+    return tuple(roster for roster in found if roster is not None)
 
 
 def roster_for(provider: Provider | None, accounts: Sequence[Account]) -> Roster | None:
@@ -79,43 +107,80 @@ def no_account(message: str) -> NoRoute:
 
 
 def _pinned(
-    name: str, settings: GatewaySettings, providers: Mapping[str, Provider], accounts: Sequence[Account]
+    name: str,
+    settings: GatewaySettings,
+    providers: Mapping[str, Provider],
+    accounts: Sequence[Account],
+    default_provider: str | None,
 ) -> DefaultTargets | NoRoute:
     account = next((one for one in accounts if one.name == name), None)
     if account is None:
         known = ", ".join(one.name for one in accounts) or "none"
         return no_account(
             f"[gateway] account names {name!r}, which does not exist (accounts: {known}); "
-            f"add it with: tokenferry accounts add {name} --provider anthropic"
+            f"add it with: tokenferry accounts add {name} --provider {default_provider or 'PROVIDER'}"
         )
-    names = dict.fromkeys((account.provider, *(settings.providers or providers)))
-    rosters = [roster_for(providers.get(one), accounts) for one in names]
-    usable = tuple(roster for roster in rosters if roster is not None and name in roster.by_name)
+    usable = [
+        roster
+        for roster in _rosters(
+            dict.fromkeys((account.provider, *(settings.providers or providers))), providers, accounts
+        )
+        if name in roster.by_name
+    ]
     if not usable:
         return no_account(
             f"[gateway] account names {name!r}, but provider {account.provider!r} is not declared, not enabled, or "
             f"does not list it; correct [[providers]] {account.provider} in config.toml"
         )
-    return DefaultTargets(usable[:1], "[gateway] account names the account", name)
+    return DefaultTargets((usable[0],), "[gateway] account names the account", name)
 
 
-def _nothing_usable(
-    settings: GatewaySettings, providers: Mapping[str, Provider], accounts: Sequence[Account]
-) -> NoRoute:
-    if not accounts:
+def _no_default(name: str | None, providers: Mapping[str, Provider], accounts: Sequence[Account]) -> NoRoute:
+    """Why the default provider serves nothing. Another provider is never proposed in its place."""
+    if name is None and not accounts:
         return no_account("there is no account yet; add one with: tokenferry accounts add NAME --provider anthropic")
-    found = ", ".join(f"{account.name} ({_why_not(account, settings, providers)})" for account in accounts)
-    return no_account(f"no account may serve here: {found}; correct config.toml, or see: tokenferry accounts list")
+    if name is None:
+        found = ", ".join(f"{one.name} ({_why_not(one, providers.get(one.provider))})" for one in accounts)
+        return no_account(f"no account may serve here: {found}; correct config.toml, or see: tokenferry accounts list")
+    if not name:
+        return no_account("which provider is the default one can't be read; see: tokenferry doctor")
+    provider = providers.get(name)
+    if provider is None or not provider.is_served:
+        return no_account(f"the default provider {name} {_not_served(provider)}; correct [[providers]] in config.toml")
+    if provider.accounts is not None and any(one.provider == name for one in accounts):
+        return no_account(
+            f"the default provider {name} lists none of its accounts; correct accounts under [[providers]] {name} in "
+            "config.toml"
+        )
+    return no_account(
+        f"the default provider {name} has no account; add one with: tokenferry accounts add NAME --provider {name}"
+    )
 
 
-def _why_not(account: Account, settings: GatewaySettings, providers: Mapping[str, Provider]) -> str:
-    provider = providers.get(account.provider)
-    if provider is None:
-        return f"provider {account.provider} is not declared"
-    if not provider.enabled:
-        return f"provider {provider.name} is not enabled"
-    if not provider.is_served:
-        return f"provider {provider.name} speaks {provider.wire_format}, which isn't relayed"
-    if settings.providers and provider.name not in settings.providers:
-        return f"provider {provider.name} is not in [gateway] providers"
+def _none_of(names: Sequence[str], providers: Mapping[str, Provider]) -> NoRoute:
+    """Why none of `[gateway] providers` serves."""
+    told = []
+    for name in names:
+        provider = providers.get(name)
+        told.append(f"{name} {'has no account' if provider and provider.is_served else _not_served(provider)}")
+    served = next((name for name in names if (one := providers.get(name)) is not None and one.is_served), None)
+    cure = (
+        "correct [[providers]] in config.toml"
+        if served is None
+        else f"add one with: tokenferry accounts add NAME --provider {served}"
+    )
+    return no_account(f"none of [gateway] providers may serve: {', '.join(told)}; {cure}")
+
+
+def _why_not(account: Account, provider: Provider | None) -> str:
+    if provider is None or not provider.is_served:
+        return f"provider {account.provider} {_not_served(provider)}"
     return f"not among the accounts of provider {provider.name}"
+
+
+def _not_served(provider: Provider | None) -> str:
+    if provider is None:
+        return "is not declared"
+    if not provider.enabled:
+        return "is not enabled"
+    return f"speaks {provider.wire_format}, which isn't relayed"

@@ -48,14 +48,15 @@ class KeyView:
         settings: GatewaySettings,
         providers: Mapping[str, Provider],
         accounts: Sequence[Account],
+        default_provider: str | None,
         key: ClientKey | None = None,
     ) -> None:
         """`key` is one with rights; None for one without."""
         self._key = key
         if key is None:
-            self._defaults = default_targets(settings, providers, accounts)
+            self._defaults = default_targets(settings, providers, accounts, default_provider)
         else:
-            self._defaults = default_targets_for(key, settings, providers, accounts)
+            self._defaults = default_targets_for(key, settings, providers, accounts, default_provider)
             rights = key.rights
             accounts = [account for account in accounts if rights.names_account(account.name)]
             providers = {name: provider for name, provider in providers.items() if rights.allows_provider(name)}

@@ -29,6 +29,11 @@ class Accounts(Protocol):
         """In order."""
         ...
 
+    @property
+    def default_provider(self) -> str | None:
+        """The one that serves models which nothing maps; None while there is none."""
+        ...
+
 
 class RouteRequest(NamedTuple):
     """What a request says that routing depends on."""
@@ -85,6 +90,16 @@ class RouteResolver:
         except TooComplex as fault:
             return NoRoute(400, str(fault), "too_complex")
 
+    def resolve_model(self, model: str | None, key: ClientKey) -> RoutePlan | NoRoute:
+        """The same for a model that no rule turns into another; None for a request that names none."""
+        view = self._view(key)
+        if model is None or not self.router.is_configured:
+            return view.by_default(model or "")
+        route = self.router.named(model)
+        if isinstance(route, NoRoute):
+            return route
+        return view.mapped(route) if route.is_mapped else view.unmapped(route)
+
     def _with_own(self, request: RouteRequest, secret: Secret, key: ClientKey) -> RoutePlan | NoRoute | None:
         """The plan for a client's own credential; None where no provider that this request may go to takes it."""
         rights, facts = key.rights, request.facts
@@ -128,11 +143,12 @@ class RouteResolver:
             self._views.clear()
         if key.rights.is_everything:
             if self._everything is None:
-                self._everything = KeyView(self._settings, self._providers, listed.accounts)
+                self._everything = KeyView(self._settings, self._providers, listed.accounts, listed.default_provider)
             return self._everything
         view = self._views.get((key.name, key.rights))
         if view is None:
             if len(self._views) >= _MOST_KNOWN:
                 self._views.clear()
-            view = self._views[key.name, key.rights] = KeyView(self._settings, self._providers, listed.accounts, key)
+            view = KeyView(self._settings, self._providers, listed.accounts, listed.default_provider, key)
+            self._views[key.name, key.rights] = view
         return view

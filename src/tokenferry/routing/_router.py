@@ -107,12 +107,19 @@ class Router:
         if requested is None:
             return NoRoute(400, 'the request names no "model"; name one', "no_model")
         model, rule, reason = self._decide(_Asked(facts, headers, key, size), requested)
+        without_tag = self._settings.subagent_tag and facts.tag is not None
+        return self._to(model, requested, rule, reason, without_tag=without_tag)
+
+    def named(self, model: str) -> Route | NoRoute:
+        """Where a model goes once it is decided that it is this one."""
+        return self._to(model, model, "default", _KEEPS, without_tag=False)
+
+    def _to(self, model: str, requested: str, rule: str, reason: str, *, without_tag: bool) -> Route | NoRoute:
         hops = self._models.get(model.casefold())
         if isinstance(hops, NoRoute):
             return hops
         if hops is None and self._settings.unmapped == "refuse":
             return self._refused(model)
-        without_tag = self._settings.subagent_tag and facts.tag is not None
         return Route(requested, model, rule, reason, hops or (), without_tag)
 
     def named_by_client(self, facts: BodyFacts) -> tuple[str | None, ...]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from tokenferry.broker import Broker
@@ -22,6 +22,7 @@ from tokenferry.pool import Pool
 from tokenferry.refresh import send
 from tokenferry.routing import Router
 from tokenferry.state import State, UsageProbe
+from tokenferry.stores import Account
 
 _REFRESH_SECONDS: Final = 30.0
 
@@ -97,11 +98,20 @@ def recorder_of(pool: Pool, state: State, broker: Broker) -> Recorder:
         resolve=broker.resolve,
         send=send,
     )
+    seen: object = None
+
+    def accounts() -> Sequence[Account]:
+        nonlocal seen
+        if broker.listing() is not seen:
+            broker.record_default_provider(environment=True)
+            seen = broker.listing()
+        return broker.listing().accounts
+
     return Recorder(
         pool,
         state,
         fingerprint=lambda name: broker.book.read(name).credential.secret.fingerprint,
-        accounts=broker.listed,
+        accounts=accounts,
         look=probe.look,
     )
 

@@ -89,6 +89,7 @@ def serve(
             local_key(home, state)
             resolved = broker or Broker.from_home(home, config)
             resolved.check_keys(state.keys.list(), config.policy)
+        resolved.record_default_provider(environment=True)
 
         def announce() -> None:
             if port_file is not None and where.port is not None:

@@ -1,0 +1,79 @@
+"""What the gateway of a home does with its accounts, as the route resolver says: for commands that tell of it."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from tokenferry.broker import Broker
+from tokenferry.config import Config
+from tokenferry.errors import PolicyRefused, TokenferryError
+from tokenferry.pool import Roster
+from tokenferry.routing import NoRoute, Router, RouteResolver
+from tokenferry.state import ClientKey
+
+__all__ = ["ANYONE", "resolver_of", "serving_line"]
+
+ANYONE: Final = ClientKey("", "local", admin=False, created_at=0, fingerprint="")
+"""Stands for a client key without limits, as this machine's own is."""
+
+
+def resolver_of(config: Config, broker: Broker) -> RouteResolver:
+    """What the gateway resolves requests with, over the accounts as they are now."""
+    router = Router(config.router, config.models, broker.providers)
+    return RouteResolver(config.gateway, broker.providers, router, broker.book.listing)
+
+
+def serving_line(config: Config, broker: Broker, name: str) -> str:
+    """What the gateway does with an account: `serves as 2 of 3 at anthropic`, or why nothing yet, and what to do."""
+    try:
+        document = broker.book.read(name)
+        broker.check_policy(document)
+    except PolicyRefused:
+        return "serves nothing yet: policy hands it to Claude Code alone; see: tokenferry policy show"
+    except TokenferryError as fault:
+        return f"serves nothing yet: {fault}"
+    if places := list(_places(config, broker, name)):
+        return f"serves {'; '.join(places)}"
+    return f"serves nothing yet: {_why_nothing(config, broker, document.account.provider)}"
+
+
+def _places(config: Config, broker: Broker, name: str) -> Iterator[str]:
+    """Where it stands, as a default account and for the models of `[[models]]`."""
+    resolver = resolver_of(config, broker)
+    names: list[str | None] = [model.name for model in config.models]
+    if config.router.unmapped == "default":
+        names.insert(0, None)
+    models: dict[str, list[str]] = {}
+    for model in names:
+        plan = resolver.resolve_model(model, ANYONE)
+        if isinstance(plan, NoRoute) or plan.pinned not in {None, name}:
+            continue
+        for target in plan.targets:
+            if name in target.roster.by_name:
+                place = _place(target.roster, name) if plan.pinned is None else f"alone at {target.roster.provider}"
+                models.setdefault(place, []).extend([] if model is None else [model])
+                if model is None:
+                    yield place
+    for place, served in models.items():
+        if served:
+            yield f"{', '.join(dict.fromkeys(served))} {place}"
+
+
+def _place(roster: Roster, name: str) -> str:
+    members = [member.name for member in roster.members]
+    return f"as {members.index(name) + 1} of {len(members)} at {roster.provider}"
+
+
+def _why_nothing(config: Config, broker: Broker, provider: str) -> str:
+    known = broker.providers.get(provider)
+    if known is None or not known.enabled:
+        return f"provider {provider} is {'not declared' if known is None else 'not enabled'}; see [[providers]]"
+    if not known.is_served:
+        return f"provider {provider} speaks {known.wire_format}'s format, which isn't relayed"
+    if config.gateway.account is not None:
+        return f"[gateway] account = {config.gateway.account} serves everything"
+    default = broker.default_provider()
+    if provider == default and not config.gateway.providers:
+        return f"provider {provider} lists other accounts; see accounts under [[providers]] {provider}"
+    if config.gateway.providers:
+        return "map a model to it with [[models]] in config.toml; other models go to [gateway] providers"
+    return f"map a model to it with [[models]] in config.toml; other models go to the default provider, {default}"

@@ -1,0 +1,212 @@
+"""Which provider serves what nothing maps: decided once, by the first account that may serve, and kept."""
+
+import itertools
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tokenferry.broker import Broker
+from tokenferry.config import Config
+from tokenferry.credentials import ApiKey, Credential, SetupToken
+from tokenferry.errors import PolicyRefused, UnknownProvider
+from tokenferry.providers import Provider
+from tokenferry.readiness import ANYONE, resolver_of, serving_line
+from tokenferry.routing import NoRoute, RoutePlan, RouteRequest
+from tokenferry.secret import Secret
+from tokenferry.settings import GatewaySettings, Home, ModelMapping, ModelSettings, PolicySettings
+from tokenferry.stores import Account
+
+URL = "http://127.0.0.1:9"
+PROVIDERS = {
+    "one": Provider("one", "one", URL),
+    "two": Provider("two", "two", URL),
+    "max": Provider("max", "max", URL, subscription=True),
+    "vendor": Provider("vendor", "anthropic", "https://api.anthropic.com"),
+    "off": Provider("off", "off", URL, enabled=False),
+}
+KEY = ApiKey(Secret("a-key"))
+AGES = itertools.count(1)
+
+
+@pytest.fixture
+def config() -> Config:
+    return Config(providers=PROVIDERS)
+
+
+@pytest.fixture
+def broker(home: Home, config: Config) -> Broker:
+    return Broker.from_home(home, config)
+
+
+def add(broker: Broker, name: str, provider: str, credential: Credential = KEY) -> None:
+    kind = "api-key" if isinstance(credential, ApiKey) else "setup-token"
+    broker.add(Account(name, provider, kind, created_at=next(AGES)), credential)
+
+
+def plan(config: Config, broker: Broker) -> RoutePlan | NoRoute:
+    """Of a model that nothing maps."""
+    return resolver_of(config, broker).resolve(RouteRequest(), ANYONE)
+
+
+def serving(config: Config, broker: Broker) -> dict[str, list[str]]:
+    """The accounts of each provider that such a model may go to."""
+    found = plan(config, broker)
+    targets = () if isinstance(found, NoRoute) else found.targets
+    return {one.roster.provider: list(one.roster.by_name) for one in targets}
+
+
+def test_a_second_providers_account_takes_nothing_from_the_first(config: Config, broker: Broker) -> None:
+    add(broker, "alice", "one")
+    add(broker, "bob", "two")
+    assert serving(config, broker) == {"one": ["alice"]}
+    broker.remove("alice")
+    found = plan(config, broker)
+    assert isinstance(found, NoRoute)
+    assert found.message == (
+        "the default provider one has no account; add one with: tokenferry accounts add NAME --provider one"
+    )
+    broker.set_default_provider("two")
+    assert serving(config, broker) == {"two": ["bob"]}
+    with pytest.raises(UnknownProvider):
+        broker.set_default_provider("nosuch")
+
+
+@pytest.mark.parametrize("first", ["max", "off"])
+def test_an_account_that_may_not_serve_decides_nothing(config: Config, broker: Broker, first: str) -> None:
+    add(broker, "mine", first)
+    assert broker.book.default_provider() is None
+    add(broker, "alice", "one")
+    assert broker.book.default_provider() == "one"
+    broker.adopt(replace(config, policy=PolicySettings("own")))
+    assert serving(config, broker) == {"one": ["alice"]}
+
+
+def test_a_home_without_a_record_goes_by_its_oldest_account_and_records_it_at_the_next_write(
+    home: Home, config: Config, broker: Broker
+) -> None:
+    for name, provider in (("zoe", "two"), ("alice", "one")):
+        add(broker, name, provider)
+    home.default_provider.unlink()
+    assert Broker.from_home(home, config).default_provider() == "two"
+    assert not home.default_provider.exists()
+    broker.remove("zoe")
+    assert home.default_provider.read_text() == "two\n"
+
+
+def test_where_policy_refuses_every_account_the_refusal_is_what_a_client_reads(config: Config, broker: Broker) -> None:
+    add(broker, "mine", "max")
+    assert serving(config, broker) == {"max": ["mine"]}, "resolving it says that policy refuses it"
+
+
+def test_a_key_of_the_environment_goes_on_serving_when_another_provider_gets_an_account(
+    home: Home, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-api03-" + "x" * 40)
+    config = replace(config, providers={**PROVIDERS, "anthropic": Provider("anthropic", "anthropic", URL)})
+    broker = Broker.from_home(home, config)
+    broker.record_default_provider(environment=True)  # as `serve` does
+    before = serving(config, broker)
+    assert list(before) == ["anthropic"]
+    add(broker, "bob", "two")
+    assert serving(config, broker) == before
+
+
+def test_a_key_of_the_environment_that_never_served_decides_nothing(
+    home: Home, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-api03-" + "x" * 40)
+    broker = Broker.from_home(home, config)
+    add(broker, "bob", "two")
+    assert serving(config, broker) == {"two": ["bob"]}
+
+
+def test_a_record_that_others_can_write_lets_no_provider_serve_in_its_place(
+    home: Home, config: Config, broker: Broker
+) -> None:
+    add(broker, "alice", "one")
+    add(broker, "bob", "two")
+    home.default_provider.chmod(0o666)
+    found = plan(config, broker)
+    assert isinstance(found, NoRoute)
+    assert "tokenferry doctor" in found.message
+
+
+def test_what_the_gateway_does_with_an_account_is_said_in_one_line(config: Config, broker: Broker) -> None:
+    for name, provider in (("alice", "one"), ("carol", "one"), ("bob", "two"), ("mine", "max"), ("out", "off")):
+        add(broker, name, provider)
+    mapped = replace(config, models=(ModelSettings("glm", (ModelMapping("two", "glm-5"),)),))
+    pinned = replace(config, gateway=GatewaySettings(account="carol"))
+    assert serving_line(config, broker, "carol") == "serves as 2 of 2 at one"
+    assert serving_line(mapped, broker, "bob") == "serves glm as 1 of 1 at two"
+    assert serving_line(config, broker, "bob") == (
+        "serves nothing yet: map a model to it with [[models]] in config.toml; other models go to the default "
+        "provider, one"
+    )
+    assert serving_line(config, broker, "out") == "serves nothing yet: provider off is not enabled; see [[providers]]"
+    assert serving_line(pinned, broker, "carol") == "serves alone at one"
+    assert serving_line(pinned, broker, "alice") == "serves nothing yet: [gateway] account = carol serves everything"
+    assert "tokenferry policy show" in serving_line(config, broker, "mine")
+
+
+NAMES = ("alice", "bob", "carol")
+Operation = Callable[[Broker], None]
+added = st.tuples(st.just("add"), st.sampled_from(NAMES), st.sampled_from(sorted(PROVIDERS)), st.booleans())
+removed = st.tuples(st.just("remove"), st.sampled_from(NAMES))
+changed = st.tuples(st.just("policy"), st.sampled_from(["off", "own"]))
+switched = st.tuples(st.just("switch"), st.sampled_from(["one", "two"]))
+operations = st.lists(st.one_of(added, added, removed, changed, switched), max_size=10)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(operations)
+def test_whatever_is_done_no_unmapped_model_reaches_a_second_provider_and_adding_takes_nothing_away(
+    tmp_path: Path, done: list[tuple[object, ...]]
+) -> None:
+    home = Home(tmp_path / os.urandom(4).hex())
+    config = Config(providers=PROVIDERS)
+    broker = Broker.from_home(home, config)
+    reached: set[str] = set()
+    for operation in done:
+        before = served(config, broker)
+        present = {account.name for account in broker.accounts()}
+        match operation:
+            case ("add", str(name), str(provider), bool(is_token)) if name not in present:
+                add(broker, name, provider, SetupToken(Secret("sk-ant-oat01-" + "x" * 80)) if is_token else KEY)
+                after = served(config, broker)
+                assert all(set(names) <= set(after.get(provider, ())) for provider, names in before.items())
+            case ("remove", str(name)) if name in present:
+                broker.remove(name)
+            case ("policy", "off" | "own" as policy):
+                broker.record_default_provider()  # as the commands do that change a configuration
+                config = replace(config, policy=PolicySettings(policy))
+                broker.adopt(config)
+            case ("switch", str(provider)):
+                broker.record_default_provider()
+                now = {**config.providers}
+                now[provider] = replace(now[provider], enabled=not now[provider].enabled)
+                config = replace(config, providers=now)
+                broker.adopt(config)
+        reached |= served(config, broker).keys()
+        assert len(reached) <= 1
+
+
+def served(config: Config, broker: Broker) -> dict[str, list[str]]:
+    """The same, as far as policy lets it be used."""
+    found = {
+        provider: [*filter(partial(is_free, broker), names)] for provider, names in serving(config, broker).items()
+    }
+    return {provider: names for provider, names in found.items() if names}
+
+
+def is_free(broker: Broker, name: str) -> bool:
+    try:
+        broker.check_policy(broker.book.read(name))
+    except PolicyRefused:
+        return False
+    return True
