@@ -45,8 +45,7 @@ def broker(home: Home, config: Config) -> Broker:
 
 
 def add(broker: Broker, name: str, provider: str, credential: Credential = KEY) -> None:
-    kind = "api-key" if isinstance(credential, ApiKey) else "setup-token"
-    broker.add(Account(name, provider, kind, created_at=next(AGES)), credential)
+    broker.add(Account(name, provider, credential.kind, created_at=next(AGES)), credential)
 
 
 def plan(config: Config, broker: Broker) -> RoutePlan | NoRoute:

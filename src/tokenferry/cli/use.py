@@ -5,7 +5,7 @@ import typer
 
 from tokenferry.audit import note_change
 from tokenferry.broker import use_for_claude_code
-from tokenferry.cli._home import open_broker
+from tokenferry.cli._home import open_broker, what_serves
 from tokenferry.cli._output import note, say
 from tokenferry.cli._typer import examples, new_app
 from tokenferry.settings import Home
@@ -39,12 +39,14 @@ def use(
     if program is not None:
         _move(name)
         return
-    open_broker().book.use(name)
+    broker = open_broker()
+    broker.book.use(name)
     note_change(Home.from_environment(), "account.use", name)
     say(f"account {name} is in use")
     named = os.environ.get("TOKENFERRY_ACCOUNT")
     if named and named != name:
         note(f"TOKENFERRY_ACCOUNT is set to {named!r} here and goes before it for token and run")
+    say(what_serves(name, broker))
 
 
 def _move(name: str) -> None:
