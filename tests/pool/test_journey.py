@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pool import journeys as j
 from tokenferry.cli._raw_answer import read_raw_answer
@@ -21,7 +23,7 @@ WAYS = {
     "return": ["a"],
     "refresh": ["a", "b", "c", "d", "e"],
     "fail-over": ["a", "b", "c", "d", "e"],
-    "hop": ["a", "b"],
+    "hop": ["a", "b", "d", "e"],
     "retry": ["a", "d", "d"],
     "retry-then-hop": ["a", "a", "b", "d", "d", "e"],
     "next-provider": ["a", "d"],
@@ -119,26 +121,26 @@ def test_an_overload_counts_against_no_account() -> None:
     assert not rig.pool.records.changes
 
 
-def test_a_429_without_a_word_goes_to_one_other_account_and_benches_nobody() -> None:
-    tried, step = way(two_providers(), j.UNEXPLAINED, j.UNEXPLAINED)
-    assert tried == ["a", "b"]
+def test_a_429_without_a_word_goes_to_one_other_account_then_to_the_next_target_and_benches_nobody() -> None:
+    tried, step = way(two_providers(), *[j.UNEXPLAINED] * 4)
+    assert tried == ["a", "b", "d", "e"]
     j.giving(step)
     rig = j.Rig()
     assert rig.serve(j.ANY, j.UNEXPLAINED) == ["a", "b"]
     assert rig.serve() == ["a"]
 
 
-def test_where_its_provider_has_no_other_account_the_hop_goes_to_the_next_provider() -> None:
-    hops = [Hop(j.roster("one", "a"), j.SONNET), Hop(j.roster("two", "d", "e"), j.SONNET)]
-    tried, step = way(hops, j.UNEXPLAINED, j.UNEXPLAINED)
-    assert tried == ["a", "d"]
+@pytest.mark.parametrize("answer", [j.UNEXPLAINED, j.THROTTLED], ids=["unexplained", "throttled"])
+@given(sizes=st.lists(st.integers(1, 4), min_size=1, max_size=5))
+def test_a_hop_inside_a_provider_never_uses_up_the_step_to_the_next_target(answer: j.Reply, sizes: list[int]) -> None:
+    """Each target is asked by one account and one sibling at most; the answer passes where no target is left."""
+    names = [[f"{at}{number}" for number in range(size)] for at, size in enumerate(sizes)]
+    hops = [Hop(j.roster(f"provider{at}", *own), j.SONNET) for at, own in enumerate(names)]
+    expected = [name for own in names for name in own[:2]]
+    tried, step = way(hops, *[answer] * len(expected))
+    assert tried == expected
     j.giving(step)
-
-
-def test_within_its_limits_and_throttled_twice_is_about_the_address_and_ends() -> None:
-    tried, step = way(two_providers(), j.THROTTLED, j.THROTTLED)
-    assert tried == ["a", "b"]
-    j.giving(step)
+    assert way(hops, *[answer] * (len(expected) - 1), j.OK) == (expected, None)
 
 
 def test_a_missing_model_and_a_failed_provider_lead_to_the_next_provider() -> None:

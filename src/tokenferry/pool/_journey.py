@@ -64,7 +64,6 @@ class Journey:
     _unreachable: Mapping[str, str] = MappingProxyType({})
     _considered: Sequence[PassedOver] = ()
     _has_hopped = False
-    _was_unexplained = False
     _is_probing = False
     _is_queued = False
 
@@ -207,8 +206,7 @@ class Journey:
             case "refresh" | "fail-over":
                 self._plan = "choose"
             case "hop":
-                self._plan = "give" if self._was_unexplained else "sibling"
-                self._was_unexplained = True
+                self._hop()
             case "retry":
                 if self._has_more() or self._in_place or not may_wait:
                     self._plan = "provider"
@@ -219,6 +217,13 @@ class Journey:
             case "next-provider":
                 self._plan = "provider"
         return benched
+
+    def _hop(self) -> None:
+        """To one other account of this target at most, then to the next target; if there is neither, it ends."""
+        if not self._has_hopped:
+            self._plan, self._has_hopped = "sibling", True
+        else:
+            self._plan = "provider" if self._has_more() else "give"
 
     def _overloaded(self, *, may_wait: bool, wait: float) -> None:
         if self._has_hopped:
