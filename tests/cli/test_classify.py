@@ -68,12 +68,16 @@ def test_openai_is_known_by_its_headers(tmp_path: Path, inside: Inside) -> None:
     assert [bucket["name"] for bucket in told["limits"]["buckets"]] == ["requests", "tokens"]
 
 
-def test_a_compressed_body_is_named_as_unread(inside: Inside) -> None:
-    assert (
-        "its body is compressed (gzip) and was not read" in inside("classify", str(ANSWERS / "429-compressed.http")).out
-    )
+def test_a_compressed_body_is_read_or_named_as_unread(tmp_path: Path, inside: Inside) -> None:
+    answer = (ANSWERS / "429-compressed.http").read_bytes()
+    assert "rate_limit_error" in inside("classify", str(ANSWERS / "429-compressed.http")).out
     told = inside("classify", str(ANSWERS / "429-compressed.http"), "--json").json
-    assert told["error"] == {"type": None, "message": None, "compressed": "gzip"}
+    assert (told["error"]["type"], told["error"]["compressed"]) == ("rate_limit_error", "gzip")
+    file = tmp_path / "answer"
+    file.write_bytes(answer.replace(b"content-encoding: gzip", b"content-encoding: br"))
+    assert "its body is compressed (br) and was not read" in inside("classify", str(file)).out
+    told = inside("classify", str(file), "--json").json
+    assert told["error"] == {"type": None, "message": None, "compressed": "br"}
 
 
 def test_it_reads_stdin_and_shows_neither_secrets_nor_control_characters() -> None:

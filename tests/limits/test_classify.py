@@ -1,4 +1,7 @@
+import gzip
 import json
+import zlib
+from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
@@ -6,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenferry.limits import Verdict, WireFormat, classify
+from tokenferry.limits import Verdict, WireFormat, classify, readable
+from tokenferry.limits._rules import REVOKED
 
 NOW = 1_800_000_000.0
 UNIFIED = "anthropic-ratelimit-unified-"
@@ -55,7 +59,7 @@ def test_the_words_count_however_they_are_led_to(message: str, cause: str) -> No
 
 def test_words_count_with_their_status_alone() -> None:
     assert judge(500, content=body("Your credit balance is too low")).scope == "provider"
-    assert judge(404, content=body("out of extra usage")).scope == "provider"
+    assert judge(404, content=body("out of extra usage")).cause == "not-found"
 
 
 @pytest.mark.parametrize("window", ["5h", "7d", "90m", "2d"])
@@ -99,10 +103,32 @@ def test_a_word_about_the_whole_that_nobody_knows_leaves_what_else_is_told() -> 
     assert judge(429, headers).until == NOW + 9
 
 
-def test_a_compressed_body_is_not_read() -> None:
-    told = body("Your credit balance is too low")
-    assert judge(400, {"Content-Encoding": "gzip"}, told).cause == "invalid-request"
-    assert judge(400, {"content-encoding": "identity"}, told).cause == "no-credit"
+@pytest.mark.parametrize(
+    ("coding", "compress"),
+    [
+        ("gzip", gzip.compress),
+        ("X-Gzip", gzip.compress),
+        ("identity, gzip", gzip.compress),
+        ("deflate", zlib.compress),
+        ("deflate", lambda content: zlib.compress(content, wbits=-15)),
+        ("identity", bytes),
+    ],
+)
+def test_of_a_compressed_body_a_copy_is_read(coding: str, compress: Callable[[bytes], bytes]) -> None:
+    told = compress(body("Your credit balance is too low"))
+    assert judge(400, {"Content-Encoding": coding}, told).cause == "no-credit"
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd", "gzip, gzip", "deflate", "nonsense"])
+def test_a_body_that_cannot_be_read_counts_for_nothing(coding: str) -> None:
+    assert judge(400, {"content-encoding": coding}, body("Your credit balance is too low")).cause == "invalid-request"
+
+
+def test_no_more_than_64_kib_are_inflated() -> None:
+    bomb = gzip.compress(b" " * (64 << 20))
+    assert readable({"content-encoding": "gzip"}, bomb) == b" " * (64 << 10)
+    padded = gzip.compress(body("Your credit balance is too low") + b" " * (1 << 20))
+    assert judge(400, {"content-encoding": "gzip"}, padded).cause == "no-credit"
 
 
 @pytest.mark.parametrize("kind", ["api_error", "nobody_knows_this"])
@@ -144,3 +170,95 @@ def test_whatever_comes_there_is_a_verdict(
     assert verdict.scope not in {"request", "transient"} or verdict.hold == "none"
     assert verdict.reason
     assert "{" not in verdict.reason
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "This organization has been disabled.",
+        "You have reached your specified API usage limits. You will regain access on 2027-01-20 at 00:00 UTC.",
+        "The long context beta is not yet available for this subscription.",
+        "OAuth authentication is currently not allowed for this organization.",
+        "OAuth token has been revoked. Please obtain a new token.",
+        "Usage limit reached for 5 hour. Your limit will reset at 2027-01-15 21:38:28",
+        "You've reached your weekly (7-day) usage limit.",
+    ],
+)
+@pytest.mark.parametrize(
+    "quoting",
+    [
+        "{words}: Extra inputs are not permitted",
+        "messages.0.content: {words}",
+        "tools.0.name: '{words}' does not match",
+        'model "{words}" is unknown',
+        "`{words}` is no model",
+    ],
+)
+@pytest.mark.parametrize("status", [400, 403, 404, 429])
+def test_no_client_benches_a_whole_account_by_what_it_makes_the_upstream_quote(
+    words: str, quoting: str, status: int
+) -> None:
+    verdict = judge(status, content=body(quoting.format(words=words)))
+    assert verdict.models == "model" or verdict.hold == "none"
+    assert verdict.action != "refresh"
+
+
+@pytest.mark.parametrize("quoted", ["{} is no model that you may use", "{}: no", " x {}", "{} Please."])
+@pytest.mark.parametrize("sentence", sorted(REVOKED))
+def test_a_403_refuses_a_token_by_the_whole_message_alone(sentence: str, quoted: str) -> None:
+    assert judge(403, content=body(sentence)).action == "refresh"
+    assert judge(403, content=body(quoted.format(sentence))).cause == "forbidden"
+
+
+@pytest.mark.parametrize(
+    ("challenge", "cause"),
+    [
+        ('Bearer error="invalid_token"', "refused"),
+        ("Bearer realm=x, error=invalid_token", "refused"),
+        ('Basic realm="x", Bearer ERROR="invalid_token", error_description="a, b"', "refused"),
+        ('Bearer error="insufficient_scope", error_description="no error=invalid_token here"', "forbidden"),
+        ('Bearer realm="error=invalid_token"', "forbidden"),
+        ("Bearer", "forbidden"),
+        ('"' * 5000, "forbidden"),
+    ],
+)
+def test_a_403_refuses_a_token_by_the_error_that_its_challenge_names(challenge: str, cause: str) -> None:
+    assert judge(403, {"WWW-Authenticate": challenge}, body("no")).cause == cause
+
+
+@pytest.mark.parametrize(
+    ("date", "hold", "until"),
+    [
+        ("2027-01-20 at 00:00 UTC", "date", 1_800_403_200),
+        ("2027-01-20", "date", 1_800_403_200),
+        ("2027-01-20 at 06:30 UTC", "date", 1_800_426_600),
+        ("2027-02-15 at 00:00 UTC", "date", 1_802_649_600),
+        ("2027-02-16 at 00:00 UTC", "hour", None),
+        ("2026-12-31 at 00:00 UTC", "hour", None),
+        ("2027-13-45 at 00:00 UTC", "hour", None),
+        ("some day", "hour", None),
+    ],
+)
+def test_a_date_counts_within_31_days_else_an_hour(date: str, hold: str, until: float | None) -> None:
+    told = f"You have reached your specified API usage limits. You will regain access on {date}."
+    verdict = judge(400, content=body(told))
+    assert (verdict.cause, verdict.hold, verdict.until) == ("usage-limit", hold, until)
+
+
+@pytest.mark.parametrize(
+    ("told", "hold", "until"),
+    [
+        ({"resets_in_seconds": 600}, "retry-after", NOW + 600),
+        ({"resets_at": NOW + 700}, "retry-after", NOW + 700),
+        ({"resets_in_seconds": 600, "resets_at": NOW + 700}, "retry-after", NOW + 600),
+        ({"resets_in_seconds": 40 * 86_400}, "long", None),
+        ({"resets_at": NOW - 5}, "long", None),
+        ({"resets_in_seconds": True}, "long", None),
+        ({"resets_in_seconds": "600"}, "long", None),
+        ({"resets_in_seconds": float("inf")}, "long", None),
+        ({}, "long", None),
+    ],
+)
+def test_a_usage_limit_ends_when_its_body_says(told: dict[str, Any], hold: str, until: float | None) -> None:
+    verdict = judge(429, content=body("The usage limit has been reached", "usage_limit_reached", **told))
+    assert (verdict.cause, verdict.scope, verdict.hold, verdict.until) == ("usage-limit", "account", hold, until)

@@ -50,7 +50,10 @@ def test_backing_off_has_full_jitter() -> None:
 
 def test_the_rest_has_an_end_that_is_fixed_or_none() -> None:
     rng = Random(5)
-    assert end(held("long"), rng) == NOW + 3600
+    assert end(held("hour"), rng) == NOW + 3600
+    assert [end(held("long"), rng, failures) for failures in range(9)] == [
+        NOW + seconds for seconds in (60, 120, 240, 480, 960, 1920, 3600, 3600, 3600)
+    ]
     assert end(held("indefinite"), rng) is None
     assert end(held("login"), rng) is None
-    assert end(held("none"), rng) == NOW, "over at once"
+    assert end(held("none"), rng) == end(held("later"), rng) == NOW, "over at once"

@@ -26,6 +26,7 @@ from tokenferry.limits import (
     read_error,
     read_limits,
     read_moment,
+    readable,
 )
 
 app = new_app()
@@ -36,7 +37,7 @@ _ACTIONS: Final[dict[Action, str]] = {
     "return": "give the client the answer unchanged",
     "refresh": "refresh an OAuth login once and try again; else, and for keys at once, go on to the next account",
     "fail-over": "go on to the next account",
-    "hop": "try one other account; if that is refused as well, give the client the answer",
+    "hop": "try one other account, then the next target; if there is none, give the client the answer",
     "retry": "try once more in place, or go on to the next provider",
     "retry-then-hop": "try once or twice more in place, then one other account, then the next provider",
     "next-provider": "go on to the next provider",
@@ -44,7 +45,9 @@ _ACTIONS: Final[dict[Action, str]] = {
 _HOLDS: Final[dict[Hold, str]] = {
     "none": "nothing",
     "back-off": "for up to a second, doubled with each further one, up to a minute",
-    "long": "for an hour, then it is tried again",
+    "later": "nothing; for 5 minutes other accounts come first for this model",
+    "long": "for 60 s, doubled with each further one, up to an hour",
+    "hour": "for an hour, then it is tried again",
     "indefinite": "until somebody says otherwise, or it is seen to work",
     "login": "until its next login or key",
 }
@@ -93,7 +96,8 @@ def classify_(
     wire_format = form or _format(answer)
     verdict = classify(answer.status, answer.headers, answer.body, now=at, provider_format=wire_format)
     state = read_limits(answer.headers, now=at, provider_format=wire_format)
-    error = (read_error(answer.body) if answer.encoding is None else None) or AnswerError()
+    content = readable(answer.headers, answer.body)
+    error = (None if content is None else read_error(content)) or AnswerError()
     if as_json:
         say_json(_to_json(answer, error, verdict, state, at))
     else:
@@ -127,7 +131,7 @@ def _lines(
 ) -> Iterator[tuple[str, str]]:
     told = ": ".join(filter(None, (_words(error.type), _words(error.message))))
     yield "answer", f"{answer.status} {told}".rstrip() + f" (at {moment(int(at))})"
-    if answer.encoding is not None:
+    if answer.encoding is not None and readable(answer.headers, answer.body) is None:
         yield "", f"its body is compressed ({answer.encoding[:40]}) and was not read: record it with curl --compressed"
     yield "means", verdict.reason
     yield "scope", f"{verdict.scope}{_MODELS[verdict.models]}; cause {verdict.cause}"

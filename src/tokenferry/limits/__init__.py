@@ -5,6 +5,7 @@ from tokenferry.limits._cooldown import cooldown_until
 from tokenferry.limits._error import AnswerError, read_error
 from tokenferry.limits._family import OTHER, model_family
 from tokenferry.limits._headers import WireFormat, read_limits
+from tokenferry.limits._inflate import readable
 from tokenferry.limits._state import Bucket, LimitState, Window
 from tokenferry.limits._usage import read_usage
 from tokenferry.limits._values import read_moment
@@ -29,4 +30,5 @@ __all__ = [
     "read_limits",
     "read_moment",
     "read_usage",
+    "readable",
 ]

@@ -3,12 +3,15 @@ from typing import Final
 
 from tokenferry.limits._error import AnswerError, read_error
 from tokenferry.limits._headers import WireFormat, read_limits
+from tokenferry.limits._inflate import readable
 from tokenferry.limits._rules import AFTER_CONTENT, RULES, STATUS_OF_ERROR, Rule, Told
 from tokenferry.limits._state import LONGEST_WINDOW, LimitState, Window
+from tokenferry.limits._values import read_challenge, read_regain
 from tokenferry.limits._verdict import Verdict
 
 _SERVED: Final = range(200, 300)
 _NO_ERROR: Final = AnswerError()
+_LONGEST_TOLD: Final = 31 * 86_400.0
 
 
 def classify(
@@ -16,19 +19,21 @@ def classify(
 ) -> Verdict:
     """Say what an answer means. It never raises, whatever an upstream sends.
 
-    `now` is when it came, in seconds since 1970 UTC. A compressed body is not read. Of a stream the part before its
-    first content is enough: an error in it counts as if it had come in place of the stream.
+    `now` is when it came, in seconds since 1970 UTC. A compressed body is inflated, 64 KiB of it at most. Of a stream
+    the part before its first content is enough: an error in it counts as if it had come in place of the stream.
     """
     state = read_limits(headers, now=now, provider_format=provider_format)
-    error = (None if _is_compressed(headers) else read_error(body)) or _NO_ERROR
+    content = readable(headers, body)
+    error = (None if content is None else read_error(content)) or _NO_ERROR
     told = _told(state)
     if status in _SERVED and error is not _NO_ERROR:
         if error.is_after_content:
-            return _verdict(AFTER_CONTENT, state, now)
+            return _verdict(AFTER_CONTENT, error, state, now)
         if not error.is_page:
             status = next((stands for code, stands in STATUS_OF_ERROR.items() if code in error.codes), 500)
-    rule = next((rule for rule in RULES if rule.fits(status, error, told)), RULES[-1])
-    return _verdict(rule, state, now)
+    challenge = read_challenge(headers)
+    rule = next((rule for rule in RULES if rule.fits(status, error, told, challenge)), RULES[-1])
+    return _verdict(rule, error, state, now)
 
 
 def _told(state: LimitState) -> Told:
@@ -44,7 +49,7 @@ def _told(state: LimitState) -> Told:
     return "counted" if state.buckets or state.retry_after is not None else "nothing"
 
 
-def _verdict(rule: Rule, state: LimitState, now: float) -> Verdict:
+def _verdict(rule: Rule, error: AnswerError, state: LimitState, now: float) -> Verdict:
     # A window of one family may end days after the one that refuses all models.
     windows = [window for window in state.rejected if window.is_of_family == (rule.models == "family")]
     hold, until = rule.hold, None
@@ -52,8 +57,11 @@ def _verdict(rule: Rule, state: LimitState, now: float) -> Verdict:
         until = _last_reset(windows, now)
         hold = "retry-after" if until is None else hold
     if hold == "retry-after":
-        until = _told_end(state, now)
-        hold = "back-off" if until is None else hold
+        until = _told_end(state, error, now)
+    elif hold == "date":
+        until = _within(read_regain(error.message), now)
+    if hold in {"retry-after", "date"} and until is None:
+        hold = rule.otherwise
     reason = rule.reason.format(windows=" and ".join(f"window {window.name}" for window in windows))
     return Verdict(rule.scope, rule.models, rule.cause, rule.action, hold, until, reason)
 
@@ -63,15 +71,16 @@ def _last_reset(windows: Iterable[Window], now: float) -> float | None:
     return max(resets, default=None)
 
 
-def _told_end(state: LimitState, now: float) -> float | None:
+def _within(until: float | None, now: float) -> float | None:
+    """An end that a text names, if it lies ahead and isn't further away than a month is long."""
+    return until if until is not None and now < until <= now + _LONGEST_TOLD else None
+
+
+def _told_end(state: LimitState, error: AnswerError, now: float) -> float | None:
     """When a wait ends. A bucket's reset is none: that is when it is full, not when it can be used."""
     if state.retry_after is not None:
         return now + state.retry_after
     if state.status == "rejected" and state.reset is not None:
         return min(state.reset, now + LONGEST_WINDOW)
-    return None
-
-
-def _is_compressed(headers: Mapping[str, str]) -> bool:
-    encodings = [value for name, value in headers.items() if name.lower() == "content-encoding"]
-    return any(encoding.strip().lower() not in {"", "identity"} for encoding in encodings)
+    resets_at = error.resets_at if error.resets_in is None else now + error.resets_in
+    return _within(resets_at, now)

@@ -7,7 +7,8 @@ from tokenferry.limits._verdict import Verdict
 _FIRST_BACK_OFF: Final = 1.0
 _LONGEST_BACK_OFF: Final = 60.0
 _DOUBLINGS: Final = 6
-_LONG: Final = 3600.0
+_FIRST_LONG: Final = 60.0
+_HOUR: Final = 3600.0
 _FUZZ: Final = (1.0, 30.0)
 _FLOOR: Final = (1.0, 5.0)
 
@@ -17,18 +18,17 @@ def cooldown_until(verdict: Verdict, *, now: float, failures: int, rng: Random) 
 
     `failures` says how many of the same kind came just before. A verdict that benches nobody is over at once.
     """
-    until = verdict.until
+    until, doubled = verdict.until, 2.0 ** min(max(failures, 0), _DOUBLINGS)
     match verdict.hold:
         case "indefinite" | "login":
             return None
-        case "none":
+        case "none" | "later":
             return math.floor(now)
-        case "long":
-            return math.ceil(now + _LONG)
+        case "long" | "hour":
+            return math.ceil(now + (_HOUR if verdict.hold == "hour" else min(_FIRST_LONG * doubled, _HOUR)))
         case "back-off":
-            longest = _FIRST_BACK_OFF * 2 ** min(max(failures, 0), _DOUBLINGS)
-            return math.ceil(now + rng.uniform(0, min(longest, _LONGEST_BACK_OFF)))
-        case "window" | "retry-after":
+            return math.ceil(now + rng.uniform(0, min(_FIRST_BACK_OFF * doubled, _LONGEST_BACK_OFF)))
+        case "window" | "retry-after" | "date":
             assert until is not None
             if until <= now:
                 return math.ceil(now + rng.uniform(*_FLOOR))

@@ -10,6 +10,7 @@ _STREAM: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?::[^\r\n]*[\r\n]|\s)*(?:event|
 _BEFORE_CONTENT: Final = frozenset({"ping", "message_start"})
 _CODES: Final = ("type", "code", "error_code", "reason")
 _LONGEST_MESSAGE: Final = 2000
+_LAST_MOMENT: Final = 4_102_444_800
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,10 @@ class AnswerError:
     message: str = ""
     codes: frozenset[str] = frozenset()
     """Whatever names the kind of error, its type among them."""
+    resets_in: float | None = None
+    """Seconds until it ends, if the body says so."""
+    resets_at: float | None = None
+    """The same as seconds since 1970 UTC."""
     is_page: bool = False
     """HTML or XML, so not by the API itself."""
     is_after_content: bool = False
@@ -64,10 +69,22 @@ def _of(document: Any, *, is_after_content: bool = False) -> AnswerError | None:
     told = [error, *([details] if isinstance(details, dict) else [])]
     codes = frozenset(one[key] for one in told for key in _CODES if isinstance(one.get(key), str) and one[key])
     return AnswerError(
-        _text(error, "type"), _text(error, "message")[:_LONGEST_MESSAGE], codes, is_after_content=is_after_content
+        _text(error, "type"),
+        _text(error, "message")[:_LONGEST_MESSAGE],
+        codes,
+        _number(error, "resets_in_seconds"),
+        _number(error, "resets_at"),
+        is_after_content=is_after_content,
     )
 
 
 def _text(table: dict[str, Any], key: str) -> str:
     value = table.get(key)
     return value if isinstance(value, str) else ""
+
+
+def _number(table: dict[str, Any], key: str) -> float | None:
+    value = table.get(key)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if 0 < value <= _LAST_MOMENT else None

@@ -16,6 +16,16 @@ subscription is rejected; it is allowed; buckets or a wait, as for API keys; not
 # words may stand before what is looked for, and behind it nothing that tells what is wrong with a field.
 _LEAD: Final = r"(?:[a-z'\u2019, -]|\. ){0,80}?"
 _UNQUOTED: Final = r"(?!.*: )"
+# Where the vendor's whole sentence is known, it also ends there; the next one begins with a capital.
+_SENTENCE: Final = r"(?=[.!]?\s*$|[.!]\s+(?-i:[A-Z]))" + _UNQUOTED
+
+REVOKED: Final = frozenset(
+    {
+        "OAuth token has been revoked. Please obtain a new token.",
+        "OAuth access token has been revoked. Please obtain a new token or refresh your existing token.",
+    }
+)
+"""Whole messages by which the vendor refuses an access token with a 403."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,10 +33,14 @@ class Rule:
     """Fits an answer if all hold that are given, and then says what it means."""
 
     statuses: Container[int]
-    code: str = ""
-    """What the error is called."""
+    codes: frozenset[str] = frozenset()
+    """What the error may be called."""
     says: str = ""
-    """A pattern of what its message says first of all, in lower case. Beside a code either is enough."""
+    """A pattern of what its message says first of all, in any case."""
+    message: frozenset[str] = frozenset()
+    """What its whole message may be."""
+    challenge: str = ""
+    """The error that `www-authenticate` names (RFC 6750). Of all these given, one is enough."""
     told: Told | None = None
     is_page: bool | None = None
 
@@ -35,23 +49,28 @@ class Rule:
     models: Models = "all"
     action: Action
     hold: Hold = "none"
+    otherwise: Hold = "back-off"
+    """In place of `window`, `retry-after` and `date` where the answer names no end."""
     reason: str
     """`{windows}` stands for the windows that are used up."""
 
-    def fits(self, status: int, error: AnswerError, told: Told) -> bool:
+    def fits(self, status: int, error: AnswerError, told: Told, challenge: str = "") -> bool:
         return (
             status in self.statuses
             and self.told in {None, told}
             and self.is_page in {None, error.is_page}
-            and self._names(error)
+            and self._names(error, challenge)
         )
 
-    def _names(self, error: AnswerError) -> bool:
-        if self.code and self.code in error.codes:
+    def _names(self, error: AnswerError, challenge: str) -> bool:
+        if not (self.codes or self.says or self.message or self.challenge):
             return True
-        if self.says:
-            return re.match(_LEAD + self.says, error.message.lower(), re.DOTALL) is not None
-        return not self.code
+        return (
+            not self.codes.isdisjoint(error.codes)
+            or error.message.strip() in self.message
+            or (self.challenge != "" and self.challenge == challenge)
+            or (self.says != "" and re.match(_LEAD + self.says, error.message, re.DOTALL | re.IGNORECASE) is not None)
+        )
 
 
 AFTER_CONTENT: Final = Rule(
@@ -108,7 +127,36 @@ RULES: Final = (
     ),
     Rule(
         statuses={400},
-        code="context_length_exceeded",
+        says="(this|your) organization has been disabled" + _SENTENCE,
+        cause="organization-disabled",
+        scope="organization",
+        action="hop",
+        hold="indefinite",
+        reason="The vendor has disabled the account's organization.",
+    ),
+    Rule(
+        statuses={400},
+        says="you have reached your specified (workspace )?api usage limits" + _SENTENCE,
+        cause="usage-limit",
+        scope="organization",
+        action="hop",
+        hold="date",
+        otherwise="hour",
+        reason="The organization has reached the usage limit that it set itself.",
+    ),
+    Rule(
+        statuses={400},
+        says="(the long context beta is not (yet )?available for this subscription"
+        "|extra usage is required for long context requests)" + _SENTENCE,
+        cause="no-long-context",
+        scope="account",
+        models="model",
+        action="hop",
+        reason="The account's plan has no long context; the request itself is fine.",
+    ),
+    Rule(
+        statuses={400},
+        codes=frozenset({"context_length_exceeded"}),
         says=r"(prompt is too long|input length and `?max_tokens`? exceed|context (window|limit|length)\b)",
         cause="prompt-too-long",
         scope="request",
@@ -125,12 +173,55 @@ RULES: Final = (
     ),
     # -- other refusals
     Rule(
+        statuses={401, 403},
+        says="(oauth authentication is (currently )?not (allowed|supported) for this organization"
+        "|(this|your) (organization|account) has been (disabled|suspended)"
+        "|your (organization|account) does not have access to claude( code)?)" + _SENTENCE,
+        cause="not-allowed",
+        scope="account",
+        action="fail-over",
+        hold="hour",
+        reason="The account, or its organization, may not use the API in this way.",
+    ),
+    Rule(
+        statuses={403},
+        message=REVOKED,
+        challenge="invalid_token",
+        cause="refused",
+        scope="credential",
+        action="refresh",
+        hold="login",
+        reason="The credential was refused.",
+    ),
+    Rule(
         statuses={401},
         cause="refused",
         scope="credential",
         action="refresh",
         hold="login",
         reason="The credential was refused.",
+    ),
+    Rule(
+        statuses={402, 403, 429},
+        codes=frozenset({"insufficient_quota", "exceeded_current_quota_error", "1113"}),
+        cause="no-credit",
+        scope="account",
+        action="fail-over",
+        hold="indefinite",
+        reason="The account has no credit left; somebody has to buy some.",
+    ),
+    Rule(
+        statuses={402, 403, 429},
+        # Codes of ChatGPT plans, then of Z.ai's coding plan.
+        codes=frozenset({"usage_limit_reached", "1308", "1310", "1316", "1317", "1318", "1319", "1320", "1321"}),
+        says=r"(you(['\u2019]ve| have) (reached|hit) your [a-z0-9() -]{0,40}usage limit"
+        r"|(the )?usage limit (has been )?reached|weekly/monthly limit exhausted)\b" + _UNQUOTED,
+        cause="usage-limit",
+        scope="account",
+        action="fail-over",
+        hold="retry-after",
+        otherwise="long",
+        reason="The account has reached the usage limit of its plan.",
     ),
     Rule(
         statuses={402},
@@ -160,10 +251,11 @@ RULES: Final = (
     Rule(
         statuses={404},
         cause="not-found",
-        scope="provider",
+        scope="account",
         models="model",
-        action="next-provider",
-        reason="The provider has no such model, or no such address.",
+        action="hop",
+        hold="later",
+        reason="There is no such model or address, or this account can't see it.",
     ),
     Rule(
         statuses={408, 504},
@@ -189,22 +281,13 @@ RULES: Final = (
     # -- 429
     Rule(
         statuses={429},
-        code="enforced_spend_limit_reached",
+        codes=frozenset({"enforced_spend_limit_reached"}),
         says="enforced_spend_limit_reached",
         cause="spend-limit",
         scope="organization",
         action="fail-over",
         hold="indefinite",
         reason="The organization has reached the spend limit that it set itself.",
-    ),
-    Rule(
-        statuses={429},
-        code="insufficient_quota",
-        cause="no-credit",
-        scope="account",
-        action="fail-over",
-        hold="indefinite",
-        reason="The account has no credit left; somebody has to buy some.",
     ),
     Rule(
         statuses={429},
@@ -277,7 +360,7 @@ RULES: Final = (
     ),
     Rule(
         statuses=range(500, 600),
-        code="overloaded_error",
+        codes=frozenset({"overloaded_error"}),
         cause="overloaded",
         scope="provider",
         models="model",
@@ -322,5 +405,7 @@ STATUS_OF_ERROR: Final = {
     "rate_limit_error": 429,
     "insufficient_quota": 429,
     "rate_limit_exceeded": 429,
+    "usage_limit_reached": 429,
+    "exceeded_current_quota_error": 429,
     "overloaded_error": 529,
 }

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from tokenferry.oauth import retry_after
@@ -12,6 +12,9 @@ _LAST_MOMENT: Final = 4_102_444_800
 _LONGEST_WAIT: Final = 366 * 86_400
 _SPAN: Final = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ns|us|µs|μs|ms|s|m|h)){1,8}")
 _SPAN_PART: Final = re.compile(r"([0-9.]+)([a-zµμ]+)")
+_REGAIN: Final = re.compile(r"regain access on ([0-9]{4}-[0-9]{2}-[0-9]{2})(?: at ([0-9]{2}:[0-9]{2}) UTC)?")
+_PARAMETER: Final = re.compile(r"([A-Za-z_]+)\s*=\s*(?:\"([^\"]*)\"|([^\s,\"]+))")
+_LONGEST_CHALLENGE: Final = 1024
 _UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -52,6 +55,24 @@ def read_wait(headers: Mapping[str, str], now: float) -> float | None:
         return _bounded(milliseconds / 1000)
     seconds = read_number(headers.get("retry-after", ""))
     return _bounded(retry_after(headers, now) if seconds is None else seconds)
+
+
+def read_regain(message: str) -> float | None:
+    """When access comes back by a message's words, in seconds since 1970 UTC."""
+    found = _REGAIN.search(message)
+    if found is None:
+        return None
+    try:
+        return datetime.fromisoformat(f"{found[1]}T{found[2] or '00:00'}").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return None
+
+
+def read_challenge(headers: Mapping[str, str]) -> str:
+    """The error that a `www-authenticate` header names (RFC 6750 3); empty for none."""
+    told = next((value for name, value in headers.items() if name.lower() == "www-authenticate"), "")
+    named = (one for one in _PARAMETER.finditer(told[:_LONGEST_CHALLENGE]) if one[1].lower() == "error")
+    return next((one[2] or one[3] or "" for one in named), "")
 
 
 def _bounded(seconds: float | None) -> float | None:

@@ -21,19 +21,23 @@ Action: TypeAlias = Literal[
 * return: the client gets the answer unchanged
 * refresh: of an OAuth login one forced refresh, and once more; then, and for other kinds at once, as fail-over
 * fail-over: the next account
-* hop: one other account; if that is refused as well, the client gets the answer
+* hop: one other account of this target at most, then the next target; the client gets the answer where there is none
 * retry: once more in place, or the next provider
 * retry-then-hop: once or twice more in place with jitter, at most one other account, then the next provider
 * next-provider: the accounts of the next provider
 """
 
-Hold: TypeAlias = Literal["none", "window", "retry-after", "back-off", "long", "indefinite", "login"]
+Hold: TypeAlias = Literal[
+    "none", "later", "window", "retry-after", "date", "back-off", "long", "hour", "indefinite", "login"
+]
 """For how long the scope is passed over.
 
 * none: not at all
-* window, retry-after: until what the answer says
-* back-off: the answer says nothing; a little longer each time
-* long: an hour, then it may be tried
+* later: not at all; for 5 minutes other accounts come first
+* window, retry-after, date: until what the answer says
+* back-off: the answer says nothing; up to 1 s, doubled each time up to 60 s
+* long: the answer says nothing; 60 s, doubled each time up to an hour
+* hour: an hour
 * indefinite: until a person or a better-informed observation says otherwise
 * login: until its next login or key
 """

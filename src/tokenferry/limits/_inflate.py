@@ -1,0 +1,29 @@
+import zlib
+from collections.abc import Mapping
+from typing import Final
+
+_LARGEST: Final = 64 * 1024
+_GZIP: Final = 16 + zlib.MAX_WBITS
+_WINDOWS: Final[Mapping[str, tuple[int, ...]]] = {
+    "gzip": (_GZIP,),
+    "x-gzip": (_GZIP,),
+    "deflate": (zlib.MAX_WBITS, -zlib.MAX_WBITS),  # RFC 9110 8.4.1.2 means zlib; some servers send it bare
+}
+
+
+def readable(headers: Mapping[str, str], body: bytes) -> bytes | None:
+    """The body as it can be read: of a compressed one a copy, 64 KiB of it at most; None if it can't be. Never raises.
+
+    gzip and deflate are known; of several codings on top of each other none is undone.
+    """
+    told = ",".join(value for name, value in headers.items() if name.lower() == "content-encoding")
+    codings = [coding for one in told.split(",") if (coding := one.strip().lower()) not in {"", "identity"}]
+    if not codings:
+        return body
+    windows = _WINDOWS.get(codings[0], ()) if len(codings) == 1 else ()
+    for window in windows:
+        try:
+            return zlib.decompressobj(window).decompress(body, _LARGEST)
+        except zlib.error:
+            continue
+    return None
