@@ -128,7 +128,7 @@ class Driver:
         assert self.want.allowed is None or name in self.want.allowed
         assert self.want.pinned in {None, name}
         assert self.rig.clock.steady + step.wait - began <= self.rig.settings.total + 1e-6
-        if self.want.pinned is None and not step.is_probe and not self.tried:
+        if self.want.pinned is None and not step.is_probe and not self.tried and not self.want.side:
             # Whoever is benched is passed over, wherever its conversation lives.
             assert name not in self.blocked(step.hop)
         assert self.rig.pool.load.busy[name] >= 1
@@ -197,7 +197,7 @@ def test_no_schedule_of_answers_breaks_the_rules(options: PoolSettings, requests
     for request in requests:
         rig.clock.pass_by(request.pause)
         hops = hops_of(request.model)
-        want = Want(request.session, request.allowed, request.pinned, request.is_side)
+        want = Want(request.session, request.allowed, request.pinned, "/v1/messages/count_tokens" * request.is_side)
         Driver(rig, rig.pool.journey(hops, want), want, hops, request).run()
         assert not rig.pool.load.busy
         assert not rig.pool.waiting

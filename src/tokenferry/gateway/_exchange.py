@@ -199,9 +199,8 @@ class Exchange:
         request.without_tag = plan.without_tag
         request.own = presented_own(head.read) if plan.is_own else None
         is_message = head.path == _MESSAGES
-        journey = record.decision.journey = relay.journey(
-            plan, head.read, head.headers, key=key, is_side=not is_message
-        )
+        side = "" if is_message else head.path.decode("latin-1")
+        journey = record.decision.journey = relay.journey(plan, head.read, head.headers, key=key, side=side)
         errand = self._errand = Errand(self, relay, request, journey, record, is_gated=is_message)
         if self._is_paused:
             errand.pause()

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from tokenferry.errors import TokenferryError
-from tokenferry.pool import Change, Cleared, Learned, Noted, Pool
+from tokenferry.pool import OF_CREDENTIALS, Change, Cleared, Learned, Noted, Pool
 from tokenferry.state import Cooldown, State
 
 logger = logging.getLogger(__name__)
@@ -17,7 +17,6 @@ _INTERVAL: Final = 0.25
 _CLOSE_SECONDS: Final = 5.0
 _KEPT_AFTER: Final = 7 * 86_400.0
 _PRUNE_EVERY: Final = 3600.0
-_OF_CREDENTIALS: Final = frozenset({"refused", "claude-code-only"})
 
 
 class Recorder:
@@ -105,7 +104,7 @@ class Recorder:
 
     def _forget_outdated(self, cooldowns: tuple[Cooldown, ...]) -> bool:
         """Drop what was said of credentials that their accounts have no more."""
-        outdated = [one for one in cooldowns if one.cause in _OF_CREDENTIALS and self._is_outdated(one)]
+        outdated = [one for one in cooldowns if one.cause in OF_CREDENTIALS and self._is_outdated(one)]
         for one in outdated:
             self._state.cooldowns.clear(one.scope, one.cause)
             logger.info("account %s has another credential: %s is over", one.scope.name, one.cause)

@@ -78,12 +78,15 @@ class Relay:
         return plan
 
     def journey(
-        self, plan: RoutePlan, head: RequestHead, headers: Sequence[Header], *, key: ClientKey, is_side: bool
+        self, plan: RoutePlan, head: RequestHead, headers: Sequence[Header], *, key: ClientKey, side: str
     ) -> Journey:
-        """Begin a request's way over the accounts of its plan. Close it when the request has ended."""
+        """Begin a request's way over the accounts of its plan. Close it when the request has ended.
+
+        `side` is the path of a route beside messages.
+        """
         if plan.is_own:
-            return Pool().journey(plan.targets, Want(is_side=is_side))  # its limits are nobody's here
-        want = _want(self._affinity(key.id, head, headers), None, plan.pinned, is_side)
+            return Pool().journey(plan.targets, Want(side=side))  # its limits are nobody's here
+        want = _want(self._affinity(key.id, head, headers), None, plan.pinned, side)
         return self.pool.journey(plan.targets, want)
 
     def is_loop(self, vias: Sequence[bytes]) -> bool:

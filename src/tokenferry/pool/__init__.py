@@ -5,12 +5,14 @@ from tokenferry.pool._journey import Journey
 from tokenferry.pool._member import Hop, Member, Roster, Want, affinity_key
 from tokenferry.pool._pick import Headers, Pick
 from tokenferry.pool._pool import Pool
+from tokenferry.pool._probes import OF_CREDENTIALS
 from tokenferry.pool._records import Change, Cleared, Learned, Noted, Records
 from tokenferry.pool._rosters import roster_of
 from tokenferry.pool._steps import Give, Queue, Refuse, Step, Try
 from tokenferry.pool._story import Story
 
 __all__ = [
+    "OF_CREDENTIALS",
     "Change",
     "Choice",
     "Cleared",

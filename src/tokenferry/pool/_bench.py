@@ -8,12 +8,12 @@ from tokenferry.pool._member import Member
 from tokenferry.state import Cooldown, Scope
 
 SOURCE: Final = "answer"
-_OF_LIMITS: Final = frozenset({"window", "retry-after", "back-off"})
+_OF_AN_ACCOUNT: Final = frozenset({"account", "credential", "organization"})
 
 
 def scope_of(verdict: Verdict, member: Member, organization: str, model: str) -> Scope | None:
     """What is passed over for it; None for nothing. Where no organization is known, the account stands for it."""
-    if verdict.hold == "none":
+    if not benches(verdict):
         return None
     family = {"all": "", "family": model_family(model), "model": model}[verdict.models]
     match verdict.scope:
@@ -34,6 +34,11 @@ def cooldown_of(verdict: Verdict, scope: Scope, *, now: float, failures: int, rn
     return Cooldown(scope, verdict.cause, SOURCE, until, evidence, int(now))
 
 
-def is_of_limits(verdict: Verdict) -> bool:
-    """Whether it benches somebody for a while because a limit is reached."""
-    return verdict.hold in _OF_LIMITS and verdict.scope in {"account", "organization"}
+def benches(verdict: Verdict) -> bool:
+    """Whether anything is passed over for it."""
+    return verdict.hold not in {"none", "later"}
+
+
+def is_about_an_account(verdict: Verdict) -> bool:
+    """Whether another account may be told something else."""
+    return verdict.scope in _OF_AN_ACCOUNT

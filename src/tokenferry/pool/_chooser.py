@@ -2,18 +2,21 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from functools import lru_cache
 from random import Random
 from typing import Final
 
 from tokenferry.limits import model_family
+from tokenferry.pool._aside import Aside, Subject
 from tokenferry.pool._choice import Choice, PassedOver
+from tokenferry.pool._doubts import Doubts
 from tokenferry.pool._homes import Home, Homes
 from tokenferry.pool._load import Load
 from tokenferry.pool._member import Hop, Member, Roster, Want
 from tokenferry.pool._pick import Pick
-from tokenferry.pool._probes import Probes
-from tokenferry.pool._records import Records, end_of
+from tokenferry.pool._probes import OF_CREDENTIALS, Probes
+from tokenferry.pool._records import Records, end_of, key_of
 from tokenferry.pool._usage import Usage
 from tokenferry.pool._view import View, Views
 from tokenferry.settings import PoolSettings, Strategy
@@ -25,6 +28,7 @@ _REST: Final = 1.0
 _LONGEST_REST: Final = 30.0
 _MOST_VIEWS: Final = 512
 _NOBODY: Final[AbstractSet[str]] = frozenset()
+_LATER: Final = "it could serve, and comes later"
 _WORDS: Final[dict[Strategy, str]] = {
     "priority": "it comes first in order",
     "round-robin": "it is its turn",
@@ -33,6 +37,11 @@ _WORDS: Final[dict[Strategy, str]] = {
 }
 
 family_of = lru_cache(1024)(model_family)
+
+
+def subject_of(hop: Hop, want: Want) -> Subject:
+    """What a refusal of such a request is remembered for."""
+    return ("route", want.side) if want.side else ("model", hop.model)
 
 
 class Chooser:
@@ -57,6 +66,8 @@ class Chooser:
         self.usage = Usage()
         self.load = Load(self.settings)
         self._homes = Homes()
+        self._aside = Aside()
+        self._doubts = Doubts()
         self._probes = Probes()
         self._builder = Views(self.records, self.usage, self._probes)
         self._views: dict[tuple[Roster, frozenset[str] | None, str, str], View] = {}
@@ -64,19 +75,36 @@ class Chooser:
         self._resting: dict[str, tuple[float, str]] = {}
         self._down: dict[str, float] = {}
 
-    def pick(self, hop: Hop, want: Want, tried: AbstractSet[str] = _NOBODY, *, is_first: bool = False) -> Pick | None:
-        """Who serves next; None if nobody can now. `is_first`: the request may probe one that is benched."""
+    @property
+    def has_aside(self) -> bool:
+        """Whether any account comes last for anything."""
+        return bool(self._aside)
+
+    def pick(
+        self,
+        hop: Hop,
+        want: Want,
+        tried: AbstractSet[str] = _NOBODY,
+        *,
+        is_first: bool = False,
+        takes_aside: bool = False,
+    ) -> Pick | None:
+        """Who serves next; None if nobody can now. `is_first`: the request may probe one that is benched.
+
+        Those that refused this model or route a moment ago are left out unless it `takes_aside`.
+        """
         now, at = self.now(), self.monotonic()
         view = self._view(hop, want, now, at)
-        if is_first and view.probe_at <= now and view.ready and not want.is_side and (probe := self._probe(view, now)):
+        if is_first and view.probe_at <= now and view.ready and not want.side and (probe := self._probe(view, now)):
             return probe
+        passed = tried if takes_aside or not self._aside else tried | self._aside.accounts(subject_of(hop, want), at)
         if len(hop.roster.members) == 1:  # no conversation can live anywhere else
-            return self._best(view, tried, at)
+            return self._best(view, passed, at)
         provider = hop.roster.provider
         home = self._homes.get(provider, want.affinity, at) if want.affinity else None
-        if home is not None and (member := self._at_home(home, view, tried, at)):
+        if home is not None and (member := self._at_home(home, view, passed, at)):
             return Pick(member, "its conversation lives there", view)
-        best = self._best(view, tried, at)
+        best = self._best(view, passed, at)
         if best is None:
             return None
         account = best.member.name
@@ -90,13 +118,23 @@ class Chooser:
         return best
 
     def last_resort(self, hop: Hop, want: Want, tried: AbstractSet[str]) -> Pick | None:
-        """Where nobody else can serve: one that is benched, if it is time to find out whether it still must be."""
+        """Where nobody else can serve: one that is benched, if it is time to find out whether it still must be.
+
+        A side route finds out nothing about messages, and may use what only messages are limited for.
+        """
         now, at = self.now(), self.monotonic()
         view = self._view(hop, want, now, at)
         for account, block in sorted(view.blocked.items(), key=lambda item: item[1].until):
             member = view.roster.by_name[account]
-            is_due = self._probes.due(member, block, now, is_last_resort=True) <= now
-            if is_due and account not in tried and self.load.has_place(account):
+            if account in tried or not self.load.has_place(account):
+                continue
+            if want.side:
+                if block.cooldown.cause not in OF_CREDENTIALS:
+                    return Pick(member, "its limits for messages are not those of this route", view)
+                continue
+            if self._doubts.may_ask(key_of(block.cooldown), want.client):
+                return Pick(member, "nobody else is left, and another client's request may be at fault", view, block)
+            if self._probes.due(member, block, now, is_last_resort=True) <= now:
                 self._probes.begin(block, now)
                 return Pick(member, "nobody else is left, and it may have recovered", view, block)
         return None
@@ -106,13 +144,17 @@ class Chooser:
         now, at = self.now(), self.monotonic()
         view = self._view(hop, want, now, at)
         home = self._homes.peek(hop.roster.provider, want.affinity, at)
-        member = None if home is None else self._at_home(home, view, tried, at)
+        aside = self._aside.accounts(subject_of(hop, want), at)
+        member = None if home is None else self._at_home(home, view, tried | aside, at)
         reason = "its conversation lives there"
         if member is None:
             reason = _WORDS[self._strategy(hop.roster)]
-            member = self._first(view, tried, at, is_serious=False)
-        others = (self._standing(one, view, want, tried, at) for one in view.roster.members if one != member)
-        return Choice(member, "" if member is None else reason, tuple(others))
+            found = (self._first(view, passed, at, is_serious=False) for passed in (tried | aside, tried))
+            member = next(filter(None, found), None)
+        others = [self._standing(one, view, want, tried, at) for one in view.roster.members if one != member]
+        why = f"it refused this {subject_of(hop, want)[0]} less than 5 minutes ago, so others come first"
+        told = (replace(one, reason=why) if one.account in aside and one.reason == _LATER else one for one in others)
+        return Choice(member, "" if member is None else reason, tuple(told))
 
     def next_turn(self, hop: Hop, want: Want, tried: AbstractSet[str]) -> tuple[Pick, float] | None:
         """Who could serve but for its cap on requests per second, and in how many seconds it can."""
@@ -142,6 +184,10 @@ class Chooser:
         if pick.block is not None:
             self._probes.end(pick.block, has_failed=has_failed)
             self._views.clear()
+
+    def is_aside(self, account: str, hop: Hop, want: Want) -> bool:
+        """Whether it refused such a request less than 5 minutes ago."""
+        return account in self._aside.accounts(subject_of(hop, want), self.monotonic())
 
     def rest(self, member: Member, reason: str, seconds: float | None) -> None:
         """It has no credential for now: others come first for a moment."""
@@ -259,7 +305,7 @@ class Chooser:
         billed = view.reluctant.get(one.name)
         if not reason and billed is not None:
             return PassedOver(one.name, "its use is billed beyond its subscription", billed.cooldown.until)
-        return PassedOver(one.name, reason or "it could serve, and comes later")
+        return PassedOver(one.name, reason or _LATER)
 
     def _best(self, view: View, tried: AbstractSet[str], at: float) -> Pick | None:
         """The first in order that is free. As long as the view holds it is the same one for most requests."""

@@ -4,13 +4,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from tokenferry.limits import Verdict, classify, read_limits
-from tokenferry.pool._bench import is_of_limits
+from tokenferry.pool._bench import benches, is_about_an_account
 from tokenferry.pool._choice import PassedOver
 from tokenferry.pool._member import Hop, Member, Want
 from tokenferry.pool._pick import Headers, Pick, text_headers
-from tokenferry.pool._refusals import capped, considered, exhausted, forbidden, reasons, tired, unreachable
+from tokenferry.pool._refusals import Reason, capped, considered, exhausted, forbidden, reasons, tired, unreachable
 from tokenferry.pool._steps import Give, Queue, Refuse, Step, Try
 from tokenferry.pool._story import Event, Story, Tried, Unavailable
+from tokenferry.state import Cooldown
 
 if TYPE_CHECKING:
     from tokenferry.pool._pool import Pool
@@ -22,6 +23,7 @@ _ORDINARY: Final = 2  # it was tried, and served
 _FIRST_WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 10.0
 _LOOK: Final = 1.0
+_FUZZ: Final = 60.0
 _RESORTS: Final = 3
 _GIVE: Final = Give()
 _NOBODY: Final[AbstractSet[str]] = frozenset()
@@ -57,6 +59,8 @@ class Journey:
     _busy: Member | None = None
     _granted: Pick | None = None
     _last: Verdict | None = None
+    _has_benched = False
+    _is_at_the_end = False
     _tried: AbstractSet[str] = _NOBODY
     _earlier: AbstractSet[str] = _NOBODY
     _renewed: AbstractSet[str] = _NOBODY
@@ -127,7 +131,7 @@ class Journey:
         now, wire_format = pool.now(), hop.roster.wire_format
         verdict = classify(status, fields, body, now=now, provider_format=wire_format)
         state = read_limits(fields, now=now, provider_format=wire_format)
-        pool.told(pick.member, state, is_side=self.want.is_side)
+        pool.told(pick.member, state, is_side=bool(self.want.side))
         self._last = verdict
         may_wait = fields.get("x-should-retry", "").strip().lower() != "false"
         told_wait = state.retry_after or 0.0
@@ -156,8 +160,13 @@ class Journey:
         self._leave(Event("lost", pick.member.name, self.fingerprint, reason=reason, plan="give"))
 
     def unavailable(self, reason: str, retry_after: float | None = None) -> None:
-        """The account has no credential to present now. `retry_after` is in seconds."""
+        """The account has no credential to present now. `retry_after` is in seconds.
+
+        Where the refused one was to be renewed, and that may go well later, the answer that refused it counts no more.
+        """
         pick, _, pool = self._sent()
+        if self._plan == "renew":
+            self._last = None
         self._end_probe(has_failed=None)
         pool.rest(pick.member, reason, retry_after)
         self._unavailable = {**self._unavailable, pick.member.name: Unavailable(reason, retry_after)}
@@ -167,9 +176,9 @@ class Journey:
 
     def not_renewed(self, reason: str) -> None:
         """There is no other token than the refused one; the answer that refused it is still held."""
-        pick, hop, pool = self._sent()
+        pick, hop, _ = self._sent()
         assert self._last is not None
-        benched = pool.bench(hop, pick, self._last, is_side=self.want.is_side, fingerprint=self.fingerprint)
+        benched = self._bench(self._last, pick, hop)
         self._end_probe(has_failed=True)
         self._plan = "choose"
         self._leave(
@@ -192,10 +201,10 @@ class Journey:
     # -- what an answer means for the way
 
     def _decide(self, verdict: Verdict, pick: Pick, hop: Hop, *, may_wait: bool, wait: float) -> Any:
-        is_refused_login = verdict.action == "refresh" and self._may_renew(pick.member)
+        is_refused_login = verdict.action == "refresh" and self._may_renew(pick.member, hop)
         benched = None
         if not is_refused_login:
-            benched = self._pool.bench(hop, pick, verdict, is_side=self.want.is_side, fingerprint=self.fingerprint)
+            benched = self._bench(verdict, pick, hop)
             self._end_probe(has_failed=self._has_failed(verdict))
         match verdict.action:
             case "return":
@@ -240,12 +249,20 @@ class Journey:
         self._in_place += 1
         self._plan, self._wait = "again", least * self._pool.rng.uniform(1.0, 2.0)
 
-    def _may_renew(self, member: Member) -> bool:
-        return member.kind in {"oauth", "federated"} and member.name not in self._renewed
+    def _bench(self, verdict: Verdict, pick: Pick, hop: Hop) -> Cooldown | None:
+        benched = self._pool.bench(self._hops, hop, self.want, pick, verdict, fingerprint=self.fingerprint)
+        self._has_benched = benched is not None
+        return benched
+
+    def _may_renew(self, member: Member, hop: Hop) -> bool:
+        if not member.can_renew or member.name in self._renewed:
+            return False
+        # A side route that refuses a token for good doesn't cost one renewal after the other.
+        return not self.want.side or not self._pool.is_aside(member.name, hop, self.want)
 
     @staticmethod
     def _has_failed(verdict: Verdict) -> bool | None:
-        return True if is_of_limits(verdict) or verdict.scope in {"account", "credential", "organization"} else None
+        return True if benches(verdict) and is_about_an_account(verdict) else None
 
     # -- finding the way
 
@@ -278,8 +295,9 @@ class Journey:
 
     def _next_provider(self) -> None:
         self._at += 1
-        self._earlier |= self._tried
-        self._tried = _NOBODY
+        if not self._is_at_the_end:  # else every target was asked already
+            self._earlier |= self._tried
+            self._tried = _NOBODY
         self._in_place, self._has_hopped = 0, False
 
     def _try(self, pick: Pick, *, wait: float = 0.0, renew: bool = False, turn: float | None = None) -> Step:
@@ -306,8 +324,14 @@ class Journey:
 
     def _at_the_end(self) -> Step:
         """Nobody is ready."""
-        tried = self._earlier | self._tried | self._unavailable.keys()
+        self._is_at_the_end = True
+        self._tried = self._earlier | self._tried
+        tried = self._passed()
         hops = list(enumerate(self._hops))
+        for at, hop in hops if self._pool.has_aside else ():
+            if (left := self._pool.pick(hop, self.want, tried, takes_aside=True)) is not None:
+                self._at = at
+                return self._try(left)
         for at, hop in hops if self._pool.load.is_capped else ():
             if (found := self._pool.next_turn(hop, self.want, tried)) is not None:
                 pick, pause = found
@@ -334,7 +358,8 @@ class Journey:
             return self._refuse(forbidden(self._hops))
         is_held = self._last is not None
         is_the_accounts = any(one.is_limit for one in told)
-        if is_held and (len(told) == 1 or not is_the_accounts or self._last_was_passing()):
+        is_the_only_one = len(told) == 1 and not self._holds_longer(told[0])
+        if is_held and (is_the_only_one or not is_the_accounts or self._last_was_passing() or not self._has_benched):
             self._plan = "give"
             return _GIVE
         if not is_held and all(one.is_unavailable for one in told):
@@ -345,6 +370,11 @@ class Journey:
     def _last_was_passing(self) -> bool:
         """Whether the answer that is held is about no account, so that it is the truest there is."""
         return self._last is not None and self._last.scope in {"request", "transient", "provider"}
+
+    def _holds_longer(self, one: Reason) -> bool:
+        """Whether something else keeps the account from serving for longer than the answer that is held says."""
+        told = None if self._last is None else self._last.until
+        return told is not None and one.until is not None and one.until > told + _FUZZ
 
     def _refuse(self, refusal: Refuse) -> Refuse:
         self._plan = "over"

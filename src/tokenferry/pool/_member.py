@@ -22,6 +22,11 @@ class Member:
     has_usage_url: bool = False
     """Whether its provider can be asked, at no cost, how much of its limits is used up."""
 
+    @property
+    def can_renew(self) -> bool:
+        """Whether another token can be had for a refused one."""
+        return self.kind in {"oauth", "federated"}
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Roster:
@@ -58,8 +63,14 @@ class Want:
     """The accounts that its client key may use; None for all."""
     pinned: str | None = None
     """The only account that may serve it."""
-    is_side: bool = False
-    """Whether its limits are its own, as those of count_tokens: what it is told of limits benches nobody."""
+    side: str = ""
+    """The path of a route beside messages, such as that of count_tokens; empty for messages. What it is refused for
+    says nothing about messages."""
+
+    @property
+    def client(self) -> str:
+        """Whose request it is, as `affinity_key` was given it."""
+        return self.affinity.partition("\n")[0]
 
 
 def affinity_key(client: str, *, session: str = "", agent: str = "", declared: str = "") -> str:

@@ -1,9 +1,11 @@
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from tokenferry.pool._member import Member
 from tokenferry.pool._records import Block
 from tokenferry.pool._view import View
+
+_CHALLENGE: Final = "www-authenticate"
 
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 """Header fields as they came over the wire."""
@@ -19,4 +21,9 @@ class Pick(NamedTuple):
 
 
 def text_headers(headers: Headers) -> dict[str, str]:
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+    """As text, by name. An answer may challenge more than once (RFC 9110 11.6.1)."""
+    fields = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+    if _CHALLENGE in fields:
+        told = (value.decode("latin-1") for name, value in headers if name == _CHALLENGE.encode())
+        fields[_CHALLENGE] = ", ".join(told)
+    return fields

@@ -7,8 +7,9 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from tokenferry.limits import LimitState, Verdict, read_limits
-from tokenferry.pool._bench import SOURCE, cooldown_of, is_of_limits, scope_of
-from tokenferry.pool._chooser import Chooser, family_of
+from tokenferry.pool._bench import SOURCE, cooldown_of, is_about_an_account, scope_of
+from tokenferry.pool._chooser import Chooser, family_of, subject_of
+from tokenferry.pool._doubts import may_be_the_requests
 from tokenferry.pool._journey import Journey
 from tokenferry.pool._member import Hop, Member, Want
 from tokenferry.pool._pick import Headers, Pick, text_headers
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 _LOOK: Final = 1.0
 _ROLL_OVER: Final = 60.0
 _MOST_FAILURES: Final = 10_000
+_ANY: Final = Want()
 
 
 class Pool(Chooser):
@@ -73,19 +75,19 @@ class Pool(Chooser):
         name = pick.member.name
         if self._down:
             self._down.pop(hop.roster.provider, None)
-        if self._failures:
-            self._failures = {
-                key: count for key, count in self._failures.items() if key[1] not in {name, hop.roster.provider}
-            }
+        if self._aside:
+            self._aside.drop(name, subject_of(hop, want))
+        if not want.side and (self._failures or self._doubts):
+            self._works(pick.member, hop)
         if pick.block is not None:
             self._recovered(pick, hop)
         if self._looked.get(name, -_LOOK) + _LOOK <= at:
             self._looked[name] = at
             told = read_limits(text_headers(headers), now=self.now(), provider_format=hop.roster.wire_format)
-            self.told(pick.member, told, is_side=want.is_side)
+            self.told(pick.member, told, is_side=bool(want.side))
 
     def told(self, member: Member, state: LimitState, *, is_side: bool = False) -> None:
-        """Take in what an answer says about limits."""
+        """Take in what an answer says about limits; on a side route these are the route's own."""
         if state.organization and not member.bills_subscription:
             known = self.records.organizations.get(member.name, member.organization)
             if known != state.organization:
@@ -96,13 +98,30 @@ class Pool(Chooser):
         if state.bills_overage:
             self._bill(member, state)
 
-    def bench(self, hop: Hop, pick: Pick, verdict: Verdict, *, is_side: bool, fingerprint: str = "") -> Cooldown | None:
-        """Note what an answer means for later requests; None if it means nothing for them."""
+    def bench(
+        self, hops: Sequence[Hop], hop: Hop, want: Want, pick: Pick, verdict: Verdict, *, fingerprint: str = ""
+    ) -> Cooldown | None:
+        """Note what an answer means for later requests; None if it benches nobody.
+
+        `hops` are the targets of the request, of which `hop` gave the answer.
+        """
         member, now = pick.member, self.now()
+        if want.side or verdict.hold == "later":
+            if is_about_an_account(verdict):
+                self._aside.put(member.name, subject_of(hop, want), self.monotonic())
+            return None
         scope = scope_of(verdict, member, self._builder.organization_of(member), hop.model)
-        if scope is None or (is_side and is_of_limits(verdict)):
+        if scope is None:
             return None
         key = (scope.kind, scope.name, scope.family, verdict.cause)
+        if not may_be_the_requests(verdict):
+            self._doubts.settle(key)
+        elif (
+            not self._doubts.note(key, want.client)
+            and (verdict.action != "refresh" or member.can_renew)
+            and self._is_last(hops, member, scope)
+        ):
+            return None  # the next request shows whether it was this one's own fault
         failures = self._failures.get(key, 0)
         if len(self._failures) >= _MOST_FAILURES:
             self._failures.clear()
@@ -118,9 +137,28 @@ class Pool(Chooser):
         self.records.note(cooldown, is_better_informed=is_news)
         return cooldown
 
+    def _is_last(self, hops: Sequence[Hop], member: Member, scope: Scope) -> bool:
+        """Whether nobody else could serve such a request once this scope is passed over."""
+        now, at = self.now(), self.monotonic()
+        shared = scope.name if scope.kind == "organization" else None
+        return not any(
+            one.name != member.name and (shared is None or self._builder.organization_of(one) != shared)
+            for hop in hops
+            for one in self._view(hop, _ANY, now, at).ready
+        )
+
+    def _works(self, member: Member, hop: Hop) -> None:
+        """It gave a good answer: what was counted against it for such a model is over."""
+        families = families_of(hop)
+        names = {member.name, hop.roster.provider}
+        self._failures = {
+            key: count for key, count in self._failures.items() if key[1] not in names or key[2] not in families
+        }
+        self._doubts.served(member.name, self._builder.organization_of(member), families)
+
     def _recovered(self, pick: Pick, hop: Hop) -> None:
         """A probe went well: whatever stood against this account for this model is over."""
-        families = tuple(dict.fromkeys(("", family_of(hop.model), hop.model)))
+        families = families_of(hop)
         against = self.records.of("account", pick.member.name, families)
         if organization := self._builder.organization_of(pick.member):
             against += self.records.of("organization", organization, families)
@@ -145,3 +183,8 @@ class Pool(Chooser):
             if self.load.has_place(member.name) and journey.offer(member):
                 self.waiting.remove(journey)
                 return
+
+
+def families_of(hop: Hop) -> tuple[str, ...]:
+    """What cooldowns may be narrowed to that concern its model: all models, its family, itself."""
+    return tuple(dict.fromkeys(("", family_of(hop.model), hop.model)))

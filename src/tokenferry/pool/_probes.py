@@ -9,6 +9,8 @@ _FIRST: Final = 60.0
 _LONGEST: Final = 1800.0
 _DOUBLINGS: Final = 5
 _MOST: Final = 10_000
+OF_CREDENTIALS: Final = frozenset({"refused", "claude-code-only"})
+"""What is said of a credential, wherever it is presented."""
 _NEVER: Final = frozenset({"claude-code-only"})
 _BY_USAGE: Final = frozenset({"window", "rejected", "rate-limited", "overage"})
 
@@ -31,7 +33,8 @@ class Probes:
         key = key_of(one)
         if one.cause in _NEVER or key in self._under_way:
             return math.inf
-        if block.until - now <= _SHORT or (one.cause in _BY_USAGE and member.has_usage_url and not is_last_resort):
+        is_short = block.until - (one.noted_at if is_last_resort else now) <= _SHORT
+        if is_short or (one.cause in _BY_USAGE and member.has_usage_url and not is_last_resort):
             return math.inf
         failed = 0 if is_last_resort else min(self._failed.get(key, 0), _DOUBLINGS)
         return max(one.noted_at, self._begun.get(key, 0.0)) + min(_FIRST * 2.0**failed, _LONGEST)

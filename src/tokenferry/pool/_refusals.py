@@ -30,6 +30,7 @@ _OF_LIMITS: Final = frozenset(
         "rate-limited",
         "rejected",
         "spend-limit",
+        "usage-limit",
         "window",
     }
 )
