@@ -21,7 +21,7 @@ from refresh.rig import (
     wait_for,
 )
 from tokenferry.accounts import accounts_from_environment
-from tokenferry.broker import Broker
+from tokenferry.broker import Broker, ForcedRenewals
 from tokenferry.config import Config
 from tokenferry.credentials import ApiKey, Credential, SetupToken
 from tokenferry.errors import (
@@ -327,6 +327,45 @@ def test_a_token_granted_a_moment_ago_is_not_renewed_because_it_is_refused(rig: 
     rig.clock.advance(2)
     assert not broker.was_just_granted(granted)
     assert value(broker.resolve(NAME)) == "access-2"
+
+
+def test_forced_renewals_are_capped_per_account_and_hour(rig: Rig) -> None:
+    """A token that is refused whenever it is new costs 6 grants an hour at most, whichever way it is refused."""
+    rig.put(token(left=3600))
+    broker = rig.broker()
+    for _ in range(30):
+        refused = broker.resolve(NAME)
+        with contextlib.suppress(CredentialRefused):
+            asyncio.run(broker.aresolve(NAME, refused=refused.secret))
+        rig.clock.advance(61)
+    assert rig.endpoint.requests == 6
+    assert broker.forced_renewals(NAME) == ForcedRenewals(granted=6, capped=24)
+
+
+def test_a_refused_token_that_is_used_up_is_renewed_whatever_the_cap(rig: Rig) -> None:
+    rig.endpoint.extra = {"expires_in": 600}
+    rig.put(token(left=600))
+    broker = rig.broker()
+    for _ in range(6):
+        asyncio.run(broker.aresolve(NAME, refused=broker.resolve(NAME).secret))
+        rig.clock.advance(61)
+    broker.invalidate(NAME, broker.resolve(NAME).secret)
+    rig.clock.advance(550)
+    assert value(broker.resolve(NAME)) == "access-7"
+
+
+def test_a_token_that_one_caller_was_refused_serves_the_others_where_no_other_can_be_had(rig: Rig) -> None:
+    rig.put(token(left=3600))
+    broker = rig.broker()
+    refused = broker.resolve(NAME).secret
+    rig.endpoint.script.append(answer(503))
+    with pytest.raises(RefreshFailed):
+        asyncio.run(broker.aresolve(NAME, refused=refused))
+    assert broker.resolve(NAME).secret == refused
+    rig.clock.advance(600)
+    assert value(asyncio.run(broker.aresolve(NAME, refused=refused))) == "access-2"
+    assert value(asyncio.run(broker.aresolve(NAME, refused=refused))) == "access-2", "there is another one already"
+    assert rig.endpoint.requests == 2
 
 
 def test_an_added_token_is_not_taken_for_one_of_our_grants(rig: Rig) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import httptools
 
 from tokenferry.accounts import Listing
+from tokenferry.broker import ForcedRenewals
 from tokenferry.credentials import ApiKey, Credential, OAuthToken
 from tokenferry.errors import TokenferryError
 from tokenferry.gateway import (
@@ -146,6 +147,8 @@ class Source:
         self.known = list(accounts)
         self.results: dict[str, list[Credential | TokenferryError]] = {}
         self.invalidated: list[tuple[str, Secret]] = []
+        self.renewed: list[tuple[str, Secret]] = []
+        """What another credential was asked for, since it was refused."""
         self.is_warm = True
         """Whether credentials are at hand; faults never are."""
         self.default_provider: str | None = None
@@ -169,8 +172,10 @@ class Source:
         assert not isinstance(result, TokenferryError)
         return result
 
-    async def aresolve(self, name: str | None = None) -> Credential:
+    async def aresolve(self, name: str | None = None, *, refused: Secret | None = None) -> Credential:
         assert name is not None
+        if refused is not None:
+            self.renewed.append((name, refused))
         results = self.results[name]
         result = results.pop(0) if len(results) > 1 else results[0]
         if isinstance(result, TokenferryError):
@@ -179,6 +184,9 @@ class Source:
 
     def invalidate(self, name: str, secret: Secret) -> None:
         self.invalidated.append((name, secret))
+
+    def forced_renewals(self, name: str) -> ForcedRenewals:
+        return ForcedRenewals(granted=2, capped=1)
 
     def statistics(self, name: str) -> RefreshStatistics:
         return RefreshStatistics(grants=3, failures={"RefreshFailed": 1})

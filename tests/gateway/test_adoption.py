@@ -19,6 +19,7 @@ from gateway.rig import (
 from tokenferry.credentials import Credential
 from tokenferry.gateway import OneOffKey, Relay
 from tokenferry.providers import Provider
+from tokenferry.secret import Secret
 from tokenferry.settings import GatewaySettings
 from tokenferry.stores import Account
 
@@ -34,10 +35,10 @@ class Waiting(Source):
         self.is_warm = False
         self.asked, self.may = asyncio.Event(), asyncio.Event()
 
-    async def aresolve(self, name: str | None = None) -> Credential:
+    async def aresolve(self, name: str | None = None, *, refused: Secret | None = None) -> Credential:
         self.asked.set()
         await self.may.wait()
-        return await super().aresolve(name)
+        return await super().aresolve(name, refused=refused)
 
 
 def adopt(gate: Gate, source: Source, url: str, *credentials: Credential) -> None:

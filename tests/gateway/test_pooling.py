@@ -1,7 +1,9 @@
 """Requests on their way over several accounts and providers, and what the client sees of it."""
 
 import asyncio
+import gzip
 import itertools
+import json
 import time
 from collections.abc import Iterable
 from random import Random
@@ -238,6 +240,47 @@ async def test_a_refused_token_is_renewed_before_another_account_is_asked(origin
         [],
     ]
     assert (record.account, record.attempts) == ("bob", 3)
+
+
+async def test_a_token_that_a_stream_refuses_in_place_of_content_is_renewed(origin: Origin) -> None:
+    revoked = "OAuth token has been revoked. Please obtain a new token."
+    told = {"type": "error", "error": {"type": "permission_error", "message": revoked}}
+    refused = b"event: error\ndata: " + json.dumps(told).encode() + b"\n\n"
+    source = one_account(origin.url, token("old"), token("new"))
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+    origin.scripts = [answering(head + refused), json_answer()]
+    async with running_gate(source) as gate:
+        assert (await gate.call(body=BODY)).status == 200
+    assert source.renewed == [("alice", token("old").secret)]
+
+
+async def test_a_challenge_refuses_a_token_with_a_403(origin: Origin) -> None:
+    source = one_account(origin.url, token("old"), token("new"))
+    challenges = [b'www-authenticate: Bearer error="invalid_token"', b"www-authenticate: Basic realm=x"]
+    origin.scripts = [json_answer(status=403, headers=challenges), json_answer()]
+    async with running_gate(source) as gate:
+        assert (await gate.call()).status == 200
+
+
+async def test_requests_for_a_forbidden_model_never_renew(origin: Origin) -> None:
+    origin.scripts = [error(403, "permission_error")]
+    source = one_account(origin.url, token("old"), token("old"))
+    async with running_gate(source) as gate:
+        for _ in range(20):
+            assert (await gate.call(body=BODY)).status in {403, 429, 503}
+    assert not source.renewed
+
+
+async def test_an_account_without_credit_is_known_by_a_compressed_body(origin: Origin, two_accounts: Source) -> None:
+    told = {"type": "error", "error": {"type": "invalid_request_error", "message": "Your credit balance is too low"}}
+    body = gzip.compress(json.dumps(told).encode())
+    origin.scripts = [json_answer(body, status=400, headers=[b"content-encoding: gzip"]), json_answer()]
+    async with running_gate(two_accounts) as gate:
+        assert (await gate.call()).status == 200
+    origin.scripts = [json_answer(body, status=400, headers=[b"content-encoding: gzip"])]
+    async with running_gate(one_account(origin.url, api_key())) as gate:
+        reply = await gate.call()
+    assert (reply.status, reply.body, reply.all(b"content-encoding")) == (400, body, [b"gzip"])
 
 
 async def test_a_client_that_leaves_between_two_attempts_ends_it_and_benches_nobody(

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 import logging
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -23,7 +24,15 @@ from gateway.rig import (
     token,
 )
 from tokenferry.credentials import OAUTH_BETA, SetupToken
-from tokenferry.errors import CredentialRefused, NeedsLogin, PolicyRefused, RefreshBusy
+from tokenferry.errors import (
+    CredentialRefused,
+    NeedsLogin,
+    PolicyRefused,
+    RefreshBusy,
+    RefreshFailed,
+    StorageFailed,
+    TokenferryError,
+)
 from tokenferry.gateway import ERROR_MARK, REQUEST_ID
 from tokenferry.gateway._access_log import Line
 from tokenferry.gateway.upstream import Timeouts
@@ -108,10 +117,48 @@ async def test_a_refused_token_is_renewed_and_the_request_sent_once_more(origin:
     ]
     assert [seen.body for seen in origin.seen] == [b'{"precious":1}', b'{"precious":1}']
     assert all(seen.all(b"anthropic-beta") == [OAUTH_BETA.encode()] for seen in origin.seen)
+    assert source.renewed == [("alice", token("old").secret)]
+    assert not source.invalidated
+
+
+@pytest.mark.parametrize(
+    ("fault", "retry_after"),
+    [(RefreshFailed("HTTP 500", retry_after=7.5), b"8"), (RefreshBusy("held"), b"2"), (StorageFailed("full"), b"10")],
+)
+async def test_a_passing_failure_of_a_renewal_is_answered_as_such(
+    origin: Origin, fault: TokenferryError, retry_after: bytes
+) -> None:
+    """The refused token is handed out no more, and the account serves again once its renewal goes well."""
+    source = one_account(origin.url, token("old"), fault, token("new"))
+    origin.scripts = [json_answer(b"no such token", status=401, headers=[b"x-should-retry: true"]), json_answer()]
+    async with running_gate(source) as gate:
+        reply, again = [await gate.call() for _ in range(2)]
+    assert (reply.status, reply.all(b"retry-after"), reply.all(b"x-should-retry")) == (503, [retry_after], [b"true"])
+    assert b"log in" not in reply.body
     assert source.invalidated == [("alice", token("old").secret)]
+    assert again.status == 200
 
 
-@pytest.mark.parametrize("second", [token("old"), CredentialRefused("alice is refused"), RefreshBusy("held")])
+async def test_a_passing_failure_of_a_renewal_lets_the_next_account_serve(origin: Origin) -> None:
+    source = one_account(origin.url, token("old"), RefreshFailed("HTTP 500", retry_after=7.5))
+    source.known.append(replace(source.known[0], name="bob"))
+    source.results["bob"] = [token("bobs")]
+    origin.scripts = [json_answer(status=401), json_answer()]
+    async with running_gate(source) as gate:
+        assert (await gate.call()).status == 200
+    assert [seen.all(b"authorization")[0][-4:] for seen in origin.seen] == [b"-old", b"bobs"]
+
+
+async def test_a_side_route_s_passing_failure_of_a_renewal_keeps_the_token_for_messages(origin: Origin) -> None:
+    source = one_account(origin.url, token("old"), RefreshFailed("HTTP 500", retry_after=7.5), token("old"))
+    origin.scripts = [json_answer(status=401), json_answer()]
+    async with running_gate(source) as gate:
+        assert (await gate.call(b"/v1/messages/count_tokens")).status == 503
+        assert (await gate.call()).status == 200
+    assert not source.invalidated
+
+
+@pytest.mark.parametrize("second", [token("old"), CredentialRefused("alice is refused"), NeedsLogin("dead")])
 async def test_a_refused_token_without_another_passes_the_answer_on(
     origin: Origin, second: object, caplog: pytest.LogCaptureFixture
 ) -> None:

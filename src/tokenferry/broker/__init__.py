@@ -8,6 +8,7 @@ from tokenferry.broker._claude_code import (
     use_for_claude_code,
 )
 from tokenferry.broker._default import aresolve, default_broker, invalidate, resolve
+from tokenferry.broker._forced import ForcedRenewals
 from tokenferry.broker._kept_login import KeptLogin, check_login_name, keep_login
 from tokenferry.broker._next_account import select_next_account_for_swap
 from tokenferry.broker._opening import open_sealing
@@ -18,6 +19,7 @@ from tokenferry.broker._rules import is_foreign
 
 __all__ = [
     "Broker",
+    "ForcedRenewals",
     "KeptLogin",
     "PendingLogin",
     "Published",

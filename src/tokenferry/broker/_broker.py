@@ -17,6 +17,7 @@ from tokenferry.accounts import (
     check_age,
     machine_id,
 )
+from tokenferry.broker._forced import ForcedRenewals
 from tokenferry.broker._listing import WatchedListing
 from tokenferry.broker._logins import Logins
 from tokenferry.broker._opening import forget_cooldowns, limited_accounts, open_store, stamps
@@ -179,12 +180,19 @@ class Broker:
             return warm.credential
         return self._resolver.resolve(name, min_ttl)
 
-    async def aresolve(self, name: str | None = None, *, min_ttl: float | None = None) -> Credential:
-        """The same for asyncio. Cancelling it ends the waiting, never the refresh."""
+    async def aresolve(
+        self, name: str | None = None, *, min_ttl: float | None = None, refused: Secret | None = None
+    ) -> Credential:
+        """The same for asyncio. Cancelling it ends the waiting, never the refresh.
+
+        `refused` asks for another credential than this one, which the provider refused: whatever the account has by
+        now, else what one forced renewal gives. If that comes to nothing other callers go on with it, unlike after
+        `invalidate`.
+        """
         warm = self._entries.get(name)
-        if warm is not None and min_ttl is None and self._now() < warm.until:
+        if warm is not None and min_ttl is None and refused is None and self._now() < warm.until:
             return warm.credential
-        return await self._resolver.aresolve(name, min_ttl)
+        return await self._resolver.aresolve(name, min_ttl, refused)
 
     def fresh(self, name: str | None = None) -> Credential | None:
         """The account's credential if it may be handed out without a look at anything; else it takes a `resolve`."""
@@ -192,7 +200,7 @@ class Broker:
         return warm.credential if warm is not None and self._now() < warm.until else None
 
     def invalidate(self, name: str | None, secret: Secret) -> None:
-        """Say that the provider refused this token with a 401; `name` is what it was resolved with.
+        """Say that the provider refused this token; `name` is what it was resolved with.
 
         Nothing happens if the account's token is another by now. Else the next `resolve` re-reads, and refreshes only
         if the refused one is still there.
@@ -283,6 +291,10 @@ class Broker:
     def statistics(self, name: str) -> RefreshStatistics:
         """What this process saw of the account's refreshes; no I/O."""
         return self._engine.statistics(name)
+
+    def forced_renewals(self, name: str) -> ForcedRenewals:
+        """How many renewals a refusal by the provider caused in this process; no I/O."""
+        return self._resolver.forced.statistics(name)
 
     def history(self, name: str) -> RefreshHistory:
         """What lies on disk of the account's refreshes, by whichever process. Raises what reading the account does."""

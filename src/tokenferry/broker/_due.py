@@ -29,12 +29,15 @@ class Due:
         """Know that the provider refused this token."""
         self._refused.append(secret.sha256)
 
-    def job(self, name: str, document: Document, min_ttl: float | None) -> Job | None:
-        """What must be waited for before the credential can be used; None if nothing. Raises `CredentialRefused`."""
+    def job(self, name: str, document: Document, min_ttl: float | None, refused: Secret | None = None) -> Job | None:
+        """What must be waited for before the credential can be used; None if nothing. Raises `CredentialRefused`.
+
+        `refused` is a token that this caller alone was refused.
+        """
         token = document.credential
         if not isinstance(token, OAuthToken):
             return None
-        if token.secret.sha256 in self._refused:
+        if token.secret.sha256 in self._refused or token.secret == refused:
             if document.account.store == ENVIRONMENT:
                 raise CredentialRefused(f"the provider refuses the token in {name}; put another into that variable")
             return self.job_for(name, refused=token.secret.sha256)
@@ -55,6 +58,12 @@ class Due:
 
     def job_for(self, name: str, *, needs: float = 0.0, refused: str | None = None, forced: bool = False) -> Job:
         return Job(name, needs=needs, wait=self._settings.wait * _LOCK_SHARE, refused=refused, forced=forced)
+
+    def is_due(self, credential: Credential) -> bool:
+        """Whether it is about used up, so that it is renewed whether it was refused or not."""
+        if not isinstance(credential, OAuthToken):
+            return False
+        return seconds_left(credential, self._now()) <= window(credential, self._settings.mandatory)
 
     def is_usable(self, credential: Credential, job: Job) -> bool:
         """Whether a credential that this job could not better still does its work."""

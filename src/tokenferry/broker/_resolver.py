@@ -7,6 +7,7 @@ from typing import Final, TypeAlias
 
 from tokenferry.accounts import AccountBook, too_old_at
 from tokenferry.broker._due import Due
+from tokenferry.broker._forced import Forced
 from tokenferry.credentials import Credential
 from tokenferry.errors import LOGIN_MARK, CredentialRefused, NeedsLogin, RefreshBusy, TokenferryError, TryLater
 from tokenferry.refresh import Flight, Job, RefreshEngine, Result, WarmCredentials, fresh_until
@@ -54,6 +55,7 @@ class Resolver:
         self._login_page = login_page
         self._limited = limited
         self._due = Due(settings, now)
+        self.forced = Forced(now)
 
     def resolve(self, name: str | None, min_ttl: float | None) -> Credential:
         steps = self._steps(name, min_ttl)
@@ -61,10 +63,10 @@ class Resolver:
             step.wait(self._settings.wait)
         return step
 
-    async def aresolve(self, name: str | None, min_ttl: float | None) -> Credential:
+    async def aresolve(self, name: str | None, min_ttl: float | None, refused: Secret | None = None) -> Credential:
         import asyncio  # noqa: PLC0415  # 50 ms that synchronous callers are spared
 
-        steps = self._steps(name, min_ttl)
+        steps = self._steps(name, min_ttl, refused)
         while isinstance(step := await asyncio.to_thread(_next, steps), Flight):  # a Keychain may take seconds to read
             await step.async_wait(self._settings.wait)
         return step
@@ -91,7 +93,7 @@ class Resolver:
                 raise self._own_copy(fault)
         raise _still_busy(name)
 
-    def _steps(self, asked: str | None, min_ttl: float | None) -> Steps:
+    def _steps(self, asked: str | None, min_ttl: float | None, refused: Secret | None = None) -> Steps:
         """Yield flights to wait for, return the credential: shared by `resolve` and `aresolve`.
 
         Where the account in use is meant and can't serve, or is limited, the next one of its provider stands in.
@@ -105,7 +107,7 @@ class Resolver:
             reason = TryLater("it is limited; see: tokenferry cooldowns list") if others else None
         if reason is None:
             try:
-                return (yield from self._steps_of(name, (asked, name), min_ttl))
+                return (yield from self._steps_of(name, (asked, name), min_ttl, refused))
             except (NeedsLogin, CredentialRefused, TryLater) as fault:
                 if not others:
                     raise
@@ -117,18 +119,23 @@ class Resolver:
                 continue
             logger.warning("account %s stands in for %s, which is in use: %s", other, name, reason)
             return credential
-        return (yield from self._steps_of(name, (asked, name), min_ttl))
+        return (yield from self._steps_of(name, (asked, name), min_ttl, refused))
 
-    def _steps_of(self, name: str, keys: tuple[str | None, ...], min_ttl: float | None) -> Steps:
+    def _steps_of(
+        self, name: str, keys: tuple[str | None, ...], min_ttl: float | None, refused: Secret | None = None
+    ) -> Steps:
         for _ in range(_ROUNDS):
             revision = self._warm.revision
             document = self._read_anew(name)
-            job = self._due.job(name, document, min_ttl)
+            job = self._due.job(name, document, min_ttl, refused)
             if job is None:
                 self._refresh_early(name, document)
                 self._keep(keys, document, revision)
                 self._handed_out(document)
                 return document.credential
+            is_forced = job.refused is not None and not self._due.is_due(document.credential)
+            if is_forced:
+                self.forced.check(name)
             flight = self._engine.start(job)
             yield flight
             fault = flight.future.exception() if flight.future.done() else _still_busy(name)
@@ -137,6 +144,8 @@ class Resolver:
                     continue  # an advisory flight, which waits for nobody
                 return self._fall_back(document, job, fault)
             result: Result = flight.future.result()
+            if result.granted and is_forced and flight.job is job:
+                self.forced.note(name)
             if result.granted or job.is_satisfied_by(result.document, self._now()):
                 return result.document.credential  # not kept: it may have changed since, and reading it again is cheap
         raise RefreshBusy(f"account {name!r}: its document changes faster than it can be read; try again")

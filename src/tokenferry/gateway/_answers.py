@@ -22,7 +22,7 @@ ERROR_MARK: Final = b"x-tokenferry-error"
 """Marks the errors that are the gateway's own, and says in a word what went wrong."""
 
 _RETRY_AFTER: Final = 2
-_LONGEST_RETRY_AFTER: Final = 60
+_DISK_RETRY_AFTER: Final = 10
 
 _CAPITAL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
@@ -107,16 +107,16 @@ def _refusal_of(fault: TokenferryError) -> Refusal:
     match fault:
         case UpstreamError():
             return _of_upstream(fault)
-        case TryLater():
-            seconds = _RETRY_AFTER if fault.retry_after is None else math.ceil(fault.retry_after)
-            seconds = min(max(seconds, 1), _LONGEST_RETRY_AFTER)
-            return Refusal(503, "api_error", message, should_retry=True, retry_after=seconds)
+        case TryLater() | StorageFailed():
+            told = fault.retry_after if isinstance(fault, TryLater) else _DISK_RETRY_AFTER
+            seconds = _RETRY_AFTER if told is None else math.ceil(told)
+            return Refusal(503, "api_error", message, should_retry=True, retry_after=max(seconds, 1))
         case UnknownAccount():
             message = "the account was removed a moment ago; send the request again"
             return Refusal(503, "api_error", message, should_retry=True, retry_after=_RETRY_AFTER)
         case PolicyRefused():
             return Refusal(403, "permission_error", message)
-        case UnsafeFile() | CorruptFile() | StorageFailed():
+        case UnsafeFile() | CorruptFile():
             return Refusal(500, "api_error", message)
         case _:
             return Refusal(503, "api_error", message)
@@ -124,9 +124,9 @@ def _refusal_of(fault: TokenferryError) -> Refusal:
 
 def combined(faults: list[TokenferryError]) -> Refusal:
     """Give one answer for several accounts of which none could be used."""
-    later = [fault for fault in faults if isinstance(fault, TryLater)]
-    refusals = [refusal_of(fault) for fault in (later or faults)]
-    chosen = min(refusals, key=lambda refusal: refusal.retry_after or 0)
+    refusals = [refusal_of(fault) for fault in faults]
+    later = [refusal for refusal in refusals if refusal.should_retry]
+    chosen = min(later or refusals, key=lambda refusal: refusal.retry_after or 0)
     if len(faults) > 1:
         reasons = "; ".join(str(fault) for fault in faults)
         chosen.message = f"none of the {len(faults)} accounts can be used: {reasons}"

@@ -22,12 +22,15 @@ class CredentialSource(Protocol):
         """The account's credential if it is at hand: without I/O, and without waiting for anything."""
         ...
 
-    async def aresolve(self, name: str | None = None) -> Credential:
-        """Raises the `TokenferryError` that says why there is none, policy's refusal included."""
+    async def aresolve(self, name: str | None = None, *, refused: Secret | None = None) -> Credential:
+        """Raises the `TokenferryError` that says why there is none, policy's refusal included.
+
+        `refused` is the token that the upstream refused just now, which another one is wanted for.
+        """
         ...
 
     def invalidate(self, name: str, secret: Secret) -> None:
-        """Take note that the upstream answered this secret with a 401; nothing if the account has another by now."""
+        """Hand this token out no more, since it was refused; nothing if the account has another by now."""
         ...
 
 

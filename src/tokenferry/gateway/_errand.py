@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from tokenferry.credentials import Credential
-from tokenferry.errors import TokenferryError, TryLater
+from tokenferry.errors import CredentialRefused, NeedsLogin, TokenferryError, TryLater
 from tokenferry.gateway._answers import Refusal, combined
 from tokenferry.gateway._gate import GATE_SECONDS, Gate
 from tokenferry.gateway._headers import Down
@@ -209,8 +209,6 @@ class Errand:
         if own is not None:
             self._send(step, own.credential)
         elif step.renew:
-            assert self._credential is not None
-            source.invalidate(step.member.name, self._credential.secret)
             self._resolve(step)
         elif (credential := source.fresh(step.member.name)) is not None:
             self._send(step, credential)
@@ -218,10 +216,12 @@ class Errand:
             self._resolve(step)
 
     def _resolve(self, step: Try) -> None:
+        refused = self._credential.secret if step.renew and self._credential is not None else None
+
         async def resolve() -> None:
             found: Credential | TokenferryError
             try:
-                found = await self._relay.source.aresolve(step.member.name)
+                found = await self._relay.source.aresolve(step.member.name, refused=refused)
             except TokenferryError as fault:
                 found = fault
             except Exception as fault:  # noqa: BLE001  # see `on_head`
@@ -236,11 +236,13 @@ class Errand:
     def _resolved(self, step: Try, found: Credential | TokenferryError) -> None:
         name = step.member.name
         if isinstance(found, TokenferryError):
-            if step.renew:
+            if step.renew and isinstance(found, NeedsLogin | CredentialRefused):
                 logger.warning("account %s: its token was refused by the provider: %s", name, found)
                 self._journey.not_renewed(str(found))
             else:
                 logger.warning("account %s is passed over: %s", name, found)
+                if step.renew:
+                    self._put_off(name)
                 self._faults = (*self._faults, found)
                 self._journey.unavailable(str(found), found.retry_after if isinstance(found, TryLater) else None)
         elif step.renew and self._credential is not None and found.secret == self._credential.secret:
@@ -250,6 +252,12 @@ class Errand:
             self._send(step, found)
             return
         self.go()
+
+    def _put_off(self, name: str) -> None:
+        """A refused token couldn't be renewed now. It is owed a renewal, and what refused it is no answer."""
+        self._kept = None
+        if self._credential is not None and not self._journey.want.side:
+            self._relay.source.invalidate(name, self._credential.secret)
 
     def _send(self, step: Try, credential: Credential) -> None:
         record, name, provider = self._record, step.member.name, step.hop.roster.provider

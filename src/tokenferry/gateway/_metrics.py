@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from tokenferry.broker import ForcedRenewals
 from tokenferry.errors import CorruptFile, StorageFailed
 from tokenferry.gateway._board import Board
 from tokenferry.gateway._family import Family, counter, gauge, histogram, labelled, render
@@ -43,6 +44,8 @@ class AccountSource(Protocol):
     def accounts(self) -> list[Account]: ...
 
     def statistics(self, name: str) -> RefreshStatistics: ...
+
+    def forced_renewals(self, name: str) -> ForcedRenewals: ...
 
 
 class Metrics:
@@ -126,6 +129,7 @@ class Metrics:
         yield from _of_gateway(told)
         yield from _of_upstreams(self._upstreams.statistics())
         yield self._refreshes()
+        yield self._forced_renewals()
         yield counter(
             "tokenferry_config_reloads",
             "Times that the configuration was read anew, by whether it could be used.",
@@ -142,6 +146,18 @@ class Metrics:
         return counter(
             "tokenferry_refreshes",
             "Refreshes of an account's token by how they ended; adopted: somebody else's was found.",
+            ("account", "outcome"),
+            rows,
+        )
+
+    def _forced_renewals(self) -> Family:
+        rows: list[tuple[list[str], float]] = []
+        for account in self._source.accounts():
+            seen = self._source.forced_renewals(account.name)
+            rows += [([account.name, "granted"], seen.granted), ([account.name, "capped"], seen.capped)]
+        return counter(
+            "tokenferry_forced_renewals",
+            "Renewals that a refusal by the provider caused; capped: not begun, since there were too many in an hour.",
             ("account", "outcome"),
             rows,
         )
