@@ -137,7 +137,7 @@ def by_gateway(home: Home, case: Case) -> dict[str, Any] | Refusal:
             return refusal
         finally:
             broker.drain(0)
-        journey = relay.journey(plan, head, [], key=key, is_side=False)
+        journey = relay.journey(plan, head, [], key=key, side="")
         step = journey.next()
         journey.close()
     account = step.member.name if isinstance(step, Try) and not step.is_probe else None

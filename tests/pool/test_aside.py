@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pool import journeys as j
-from tokenferry.pool import Hop, Member, Pool, Roster, Want
+from tokenferry.pool import Hop, Member, Pool, Roster, Try, Want
 from tokenferry.pool._aside import Aside
 
 COUNT = "/v1/messages/count_tokens"
@@ -55,7 +55,7 @@ def test_a_side_route_renews_a_refused_login_once_and_not_again_while_that_is_re
     renewals = 0
     for _ in range(10):
         journey = rig.journey(SIDE, hops)
-        while isinstance(step := journey.next(), j.Try):
+        while isinstance(step := journey.next(), Try):
             renewals += step.renew
             j.reply(journey, j.REFUSED)
         rig.clock.pass_by(10)
