@@ -1,6 +1,7 @@
 import pytest
 
 from tokenferry.gateway._answers import Refusal
+from tokenferry.gateway._control import is_control
 from tokenferry.gateway._routes import Route, route
 
 
@@ -47,3 +48,37 @@ def test_a_wrong_method_is_told_the_right_one(method: str, path: bytes) -> None:
         route(method, path)
     assert fault.value.status == 405
     assert dict(fault.value.headers)[b"allow"]
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        (b"/v1/v1/messages", "take /v1"),
+        (b"/v1/v1/messages/count_tokens", "take /v1"),
+        (b"/v1/v1/models", "take /v1"),
+        (b"/v1/messages/v1/messages", "take /v1"),
+        (b"/v1/v1/v1/models/a", "take /v1"),
+        (b"/messages", "add /v1"),
+        (b"/models/a", "add /v1"),
+        (b"/v1/chat/completions", "OpenAI's format"),
+        (b"/chat/completions", "OpenAI's format"),
+        (b"/v1/v1/chat/completions", "OpenAI's format"),
+        (b"/v1/responses", "OpenAI's format"),
+        (b"/v1/responses/resp_1/cancel", "OpenAI's format"),
+        (b"/v1/embeddings", "OpenAI's format"),
+        (b"/v1beta/models/gemini-2.5-pro:streamGenerateContent", "Gemini's format"),
+        (b"/v1/projects/p/locations/l/publishers/anthropic/models/m:rawPredict", "Vertex AI's format"),
+        (b"/model/anthropic.claude-v2:1/invoke", "Bedrock's format"),
+        (b"/api/chat", "Ollama's format"),
+        (b"/v1/complete", "it serves /v1/messages"),
+        (b"/v1" * 20_000, "it serves /v1/messages"),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_client_is_told_what_to_change(method: str, path: bytes, says: str) -> None:
+    with pytest.raises(Refusal) as fault:
+        route(method, path)
+    assert fault.value.status == 404
+    assert says in fault.value.message
+    assert len(fault.value.message) < 300
+    assert not is_control(path)

@@ -131,6 +131,18 @@ def test_endpoints_with_base_url_in_them_follow_it() -> None:
     assert moved.oauth.token_url == "{base_url}/v1/oauth/token"
 
 
+@pytest.mark.parametrize("end", ["", "/", "/v1", "/v1/", "/v1/messages", "/v1/messages//", "//v1"])
+@pytest.mark.parametrize("path", ["", "/anthropic", "/v1/proxy", "/v10"])
+def test_the_paths_that_clients_add_themselves_mean_nothing_at_the_end_of_a_base_url(path: str, end: str) -> None:
+    provider = good(name="mine", base_url=URL + path + end, oauth={"token_url": "{base_url}/token"})
+    assert provider.base_url == URL + path
+    assert provider.endpoints.token_url == URL + path + "/token"
+
+
+def test_another_format_keeps_the_path_of_its_base_url() -> None:
+    assert good(name="mine", base_url=URL + "/v1/", wire_format="openai").base_url == URL + "/v1"
+
+
 def test_the_older_spelling_names_one_account() -> None:
     assert good(name="console", oauth_provider="work").accounts == ("work",)
     assert faults(name="console", oauth_provider="work", accounts=["home"]) == [

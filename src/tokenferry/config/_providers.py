@@ -61,8 +61,6 @@ def _note_format(table: Table, provider: Provider, notes: list[str]) -> None:
             f"{table.path} speaks {provider.wire_format}'s format, which this version does not translate: it is "
             "declared, and not served"
         )
-    elif provider.base_url.endswith("/v1"):
-        notes.append(f"{table.path}.base_url ends in /v1, to which tokenferry adds /v1/messages; leave /v1 out")
 
 
 def _check_account(table: Table, provider: Provider, keys: Mapping[str, ApiKey], notes: list[str]) -> None:

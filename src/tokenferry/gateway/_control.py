@@ -10,7 +10,7 @@ from tokenferry.gateway._headers import Header
 from tokenferry.gateway._out import Out
 from tokenferry.gateway._record import Record
 from tokenferry.gateway._request import Body, Budget, Message, Receive, Scope, Send, read_body, too_large
-from tokenferry.gateway._routes import CONSTANTS
+from tokenferry.gateway._routes import CONSTANTS, OLLAMA
 
 Control: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 """An ASGI application. `scope["state"]["client_key"]` is the admin key's `ClientKey`; None at what needs no key."""
@@ -36,7 +36,7 @@ _HEADERS: Final = (
 def is_control(raw_path: bytes) -> bool:
     """Tell whether a path, as it was sent, belongs to the control plane."""
     if raw_path.startswith(b"/api/"):
-        return raw_path not in CONSTANTS
+        return raw_path not in CONSTANTS and raw_path not in OLLAMA
     return raw_path in _PAGES or raw_path == _DESCRIPTION
 
 

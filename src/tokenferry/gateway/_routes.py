@@ -23,6 +23,19 @@ class Route(Enum):
     METRICS = auto()
 
 
+OLLAMA: Final = frozenset((b"/api/chat", b"/api/generate", b"/api/tags"))
+"""Paths of another format that would belong to the control plane."""
+
+_OTHER_FORMATS: Final = (
+    ("OpenAI's", re.compile(rb"(?:/v1)*/(?:chat/completions|completions|embeddings|responses(?:/.*)?)")),
+    ("Gemini's", re.compile(rb"/v1(?:alpha|beta)[0-9]*/.*")),
+    ("Vertex AI's", re.compile(rb"/v1/projects/.*")),
+    ("Bedrock's", re.compile(rb"/model/.*")),
+    ("Ollama's", re.compile(b"|".join(sorted(OLLAMA)))),
+)
+_TWICE: Final = re.compile(rb"(?:/v1(?:/messages)?)+/v1/(?:messages|models)(?:/.*)?")
+_WITHOUT: Final = re.compile(rb"/(?:messages|models)(?:/.*)?")
+
 _EXACT: Final = {
     **dict.fromkeys(CONSTANTS, (Route.CONSTANT, ("GET", "HEAD"))),
     b"/v1/messages": (Route.INFERENCE, ("POST",)),
@@ -43,9 +56,7 @@ def route(method: str, raw_path: bytes) -> Route:
     found = _EXACT.get(raw_path)
     if found is None:
         if not _MODEL.fullmatch(raw_path) or raw_path in _DOTS:
-            raise Refusal(
-                404, "not_found_error", "this gateway has no such path; it serves /v1/messages and /v1/models"
-            )
+            raise Refusal(404, "not_found_error", f"this gateway has no such path; {_what_to_change(raw_path)}")
         found = (Route.MODELS, ("GET",))
     name, methods = found
     if method not in methods:
@@ -65,3 +76,17 @@ def relayed(method: str, raw_path: bytes) -> Route | None:
     if found is None and method == "GET" and _MODEL.fullmatch(raw_path) and raw_path not in _DOTS:
         return Route.MODELS
     return found
+
+
+def _what_to_change(raw_path: bytes) -> str:
+    for whose, pattern in _OTHER_FORMATS:
+        if pattern.fullmatch(raw_path):
+            return (
+                f"it is of {whose} format, and this gateway speaks Anthropic's: choose Anthropic's Messages API in the "
+                "client, with the address of this gateway as its base URL, without /v1"
+            )
+    if _TWICE.fullmatch(raw_path):
+        return "the client adds /v1 itself: take /v1 and all behind it off the end of its base URL"
+    if _WITHOUT.fullmatch(raw_path):
+        return "add /v1 to the end of the client's base URL"
+    return "it serves /v1/messages and /v1/models"

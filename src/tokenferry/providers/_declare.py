@@ -57,6 +57,9 @@ _WIRE_FORMATS: Final = ("anthropic", "openai", "gemini")
 _KEY_HEADERS: Final = ("x-api-key", "authorization")
 _ALIASES: Final = {"apikey": "api_key"}  # claude-code-mux's
 _LONGEST_NAME: Final = 64
+_API_PATH: Final = re.compile(
+    r"/+v1(/+messages)?$"
+)  # clients of the format add it themselves; others' settings hold it
 _NOWHERE: Final = "https://nowhere.invalid"  # stands in for a base_url that is missing or wrong
 
 
@@ -104,7 +107,10 @@ def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
     url = table.url("base_url", parent.base_url if parent else _NOWHERE if other_format else None)
     if url is None and "base_url" not in table:
         table.problem("base_url", "is missing")
-    base_url = (url or _NOWHERE).rstrip("/")
+    wire_format = table.choice(
+        "wire_format", parent.wire_format if parent else other_format or "anthropic", _WIRE_FORMATS
+    )
+    base_url = _base_url(url or _NOWHERE, wire_format)
     oauth = _endpoints(table.table("oauth"), parent.oauth if parent else OAuthEndpoints(), base_url)
 
     forced = bool(parent and parent.subscription) or logs_in_at_subscription(base_url, oauth.at(base_url))
@@ -124,9 +130,7 @@ def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
         usage_url=_usage_url(table, base_url, inherited.usage_url if inherited else None),
         variable=_variable(table, parent.variable if parent else None),
         oauth=oauth,
-        wire_format=table.choice(
-            "wire_format", parent.wire_format if parent else other_format or "anthropic", _WIRE_FORMATS
-        ),
+        wire_format=wire_format,
         key_header=table.choice("key_header", parent.key_header if parent else "x-api-key", _KEY_HEADERS),
         passthrough=table.flag("passthrough", parent.passthrough if inherited and parent else False),
         vendor_hosts=parent.vendor_hosts if parent else (),
@@ -154,6 +158,12 @@ def _accounts(table: Table, default: tuple[str, ...] | None) -> tuple[str, ...] 
     if "accounts" in table:
         table.problem("oauth_provider", "and accounts say the same thing; keep one of them")
     return (alias,)
+
+
+def _base_url(url: str, wire_format: str) -> str:
+    """Without what a request's path begins with: clients of other programs are told to write it."""
+    base_url = url.rstrip("/")
+    return _API_PATH.sub("", base_url) if wire_format == "anthropic" else base_url
 
 
 def _usage_url(table: Table, base_url: str, default: str | None) -> str | None:
