@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.harness import Outcome
+from cli.harness import Outcome, tokenferry
 from tokenferry.cli import config as command
 from tokenferry.settings import Home
 
@@ -268,3 +268,19 @@ def test_an_editor_that_is_not_there_is_told(
     outcome = inside("config", "edit")
     assert outcome.code == 2
     assert "VISUAL" in outcome.err
+
+
+def test_a_gateway_that_would_be_its_own_upstream_is_a_fault(home: Home, inside: Inside) -> None:
+    home.config.write_text('[server]\nport = 4567\n[[providers]]\nname = "own"\nbase_url = "http://localhost:4567"\n')
+    home.config.chmod(0o600)
+    told = inside("config", "check")
+    assert told.code == 3
+    assert "providers.own.base_url http://localhost:4567 is its own address" in told.one_line()
+    (problem,) = inside("config", "check", "--json").json["problems"]
+    assert "its own address" in problem
+    refused = tokenferry("serve")
+    assert refused.code == 3
+    assert "its own upstream" in refused.one_line()
+    home.config.write_text('[[providers]]\nname = "own"\nbase_url = "http://127.0.0.1:4567"\n')
+    assert inside("config", "check").code == 0
+    assert tokenferry("serve", "--port", "4567").code == 3

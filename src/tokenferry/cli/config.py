@@ -25,6 +25,7 @@ from tokenferry.config import (
     write_content,
 )
 from tokenferry.errors import ConfigError, PolicyRefused, TokenferryError, UsageError
+from tokenferry.gateway import check_upstreams
 from tokenferry.settings import Home
 from tokenferry.stores import create_private_file
 
@@ -66,6 +67,7 @@ def check(*, config: File = None, as_json: JSON = False) -> int:
         return ConfigError.exit_code if examined.problems else 0
     _must_exist(examined, config)
     examined.raise_problems()
+    check_upstreams(examined.config.providers.values(), examined.config.server)
     for warning in examined.config.warnings:
         note(warning)
     say(f"{path} can be used" if examined.exists else f"there is no {path}, so the defaults hold")

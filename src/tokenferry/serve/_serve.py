@@ -3,7 +3,7 @@ import contextlib
 import secrets
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from tokenferry.gateway import (
     Supervisor,
     allow_connections,
     check_reach,
+    check_upstreams,
     guests,
     hide_memory,
     is_remote,
@@ -30,7 +31,7 @@ from tokenferry.reloading import Reloading
 from tokenferry.secret import Secret
 from tokenferry.serve._parts import say_nothing
 from tokenferry.serve._worker import LONGEST_GRANT, run_gateway
-from tokenferry.settings import Home
+from tokenferry.settings import Home, ServerSettings
 from tokenferry.state import GatewayRegistration, State, local_key
 
 _SECRET_BYTES: Final = 32
@@ -74,14 +75,19 @@ def serve(
         raise UsageError("--port-file is for a TCP port, and this gateway has none; add --port, or leave it out")
     hide_memory()
     allow_connections()
+    taken: list[int | None] = []
     with contextlib.ExitStack() as stack:
         reloading = None
         if source is not None:
             read = partial(_placed_as, source.read, host, port)
-            reloading = Reloading(home, config, replace(source, read=read), tell, check=partial(_check_keys, home))
+            reloading = Reloading(
+                home, config, replace(source, read=read), tell, check=partial(_check, home, server, taken)
+            )
             stack.enter_context(reloading.hangups_heard())
         check_reach(server, config.policy)
         where = stack.enter_context(listening(server, home.locks))
+        check_upstreams(config.providers.values(), server, where.port)
+        taken.append(where.port)
         registration = GatewayRegistration(home, url=where.url, socket=where.uds)
         stack.callback(registration.end)
         with State(home.state) as state:
@@ -129,6 +135,12 @@ def serve(
 
         following = None if reloading is None else reloading.for_supervisor(resolved.adopt)
         return Supervisor(server.workers, work, ready=announce, ending=end, tell=tell, following=following).run()
+
+
+def _check(home: Home, server: ServerSettings, taken: Sequence[int | None], config: Config) -> None:
+    """Raise for a configuration that a gateway which listens on the port that it took can't go by."""
+    check_upstreams(config.providers.values(), replace(server, allowed_hosts=config.server.allowed_hosts), *taken)
+    _check_keys(home, config)
 
 
 def _check_keys(home: Home, config: Config) -> None:
