@@ -55,19 +55,25 @@ def check(*, config: File = None, as_json: JSON = False) -> int:
             raise
         say_json({"path": str(path), "exists": True, "problems": [str(fault)], "warnings": []})
         return fault.exit_code
+    problems = examined.problems
+    try:
+        examined.raise_problems()
+        check_upstreams(examined.config.providers.values(), examined.config.server)
+    except ConfigError as fault:
+        if not as_json:
+            raise
+        problems = fault.problems
     if as_json:
         say_json(
             {
                 "path": str(path),
                 "exists": examined.exists,
-                "problems": list(map(redacted, examined.problems)),
+                "problems": list(map(redacted, problems)),
                 "warnings": list(examined.config.warnings),
             }
         )
-        return ConfigError.exit_code if examined.problems else 0
+        return ConfigError.exit_code if problems else 0
     _must_exist(examined, config)
-    examined.raise_problems()
-    check_upstreams(examined.config.providers.values(), examined.config.server)
     for warning in examined.config.warnings:
         note(warning)
     say(f"{path} can be used" if examined.exists else f"there is no {path}, so the defaults hold")
