@@ -29,6 +29,10 @@ def verdict(kind: str, until: int = 0, token: Secret = REFRESH) -> Verdict:
     return Verdict(kind, token.sha256, NOW - 10, "HTTP 503", until=NOW + until)  # type: ignore[arg-type]  # as above
 
 
+def refusal(kind: str, until: int = 0, access: str = "fake-access") -> Verdict:
+    return replace(verdict(kind, until), refused=Secret(access).sha256)
+
+
 OTHER = Secret("another-refresh")
 ODD = OAuthToken(Secret("access-with-an-odd-refresh"))
 CASES = {
@@ -51,6 +55,10 @@ CASES = {
     "an older attempt": (login(), attempt(token=OTHER), None, "fresh", ""),
     "backing off": (login(-5), None, verdict("failed", 90), "backing-off", "backing off for 90 s: HTTP 503"),
     "backed off": (login(-5), None, verdict("failed", -1), "expired", ""),
+    "refused and not renewed": (login(), None, refusal("needs-login"), "needs-login", "needs login: HTTP 503"),
+    "refused and backing off": (login(), None, refusal("failed", 90), "backing-off", "backing off for 90 s: HTTP 503"),
+    "refused a while ago": (login(), None, refusal("failed", -1), "refused", "tokenferry login work"),
+    "another was refused": (login(), None, refusal("failed", -1, access="older"), "fresh", ""),
     "copied": (replace(login(), machine="there"), None, None, "copied", "tokenferry accounts confirm work"),
 }
 
@@ -61,6 +69,8 @@ def test_a_logins_state_follows_from_what_lies_beside_it(case: str) -> None:
     found = standing(document, tried, judged, "here", NOW)
     assert found[0] == state
     assert text in found[1]
+    if case.startswith("refused"):
+        assert "works" not in found[1]
 
 
 def test_somebody_elses_chain_is_theirs_to_renew() -> None:

@@ -1,5 +1,6 @@
 """Accounts of a running gateway that are limited: real processes, a fake provider with its knobs."""
 
+import re
 import socket
 import time
 from pathlib import Path
@@ -74,6 +75,28 @@ def test_an_account_hits_its_limit_in_the_middle_and_the_user_sees_nothing(
     told = tokenferry("why", gate.ask().headers["x-tokenferry-request-id"])
     assert "alice was passed over: The account has used up its window 5h, until" in told.out
     gate.end()
+
+
+def test_the_log_has_a_dated_line_of_each_change_and_the_list_says_who_is_limited(
+    sandbox: Sandbox, home: Home, tmp_path: Path
+) -> None:
+    issued = sandbox.issue("alice", expires_in=10)
+    assert tokenferry("accounts", "add", "alice", "--provider", "sandbox", stdin=bundle(issued)).code == 0
+    gate = Gate(tmp_path)
+    assert gate.ask().status_code == 200
+    sandbox.settings("alice", limits=LIMITED)
+    assert gate.ask().status_code == 429
+    eventually(lambda: tokenferry("accounts", "list", "--json").json[0]["state"] == "limited")
+    assert "limited until 20" in tokenferry("accounts", "list").out
+    gate.process.terminate()
+    told = [line for line in end(gate.process).err.splitlines() if "account alice" in line or "no account can" in line]
+    dated = r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO tokenferry\.[a-z._]+: "
+    assert [re.sub(dated, "", line)[:29] for line in told] == [
+        "account alice was refreshed; ",
+        "account alice is passed over ",
+        "no account can serve this now",
+    ]
+    assert all(re.match(dated, line) for line in told)
 
 
 def test_all_are_limited_and_the_user_sees_one_true_sentence(

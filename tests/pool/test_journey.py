@@ -1,6 +1,7 @@
 """Each row of the table of what an answer means, as the way of a request."""
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -183,6 +184,7 @@ def test_a_failed_provider_comes_later_for_a_moment_and_is_still_asked_where_not
 
 
 def test_a_key_that_is_refused_is_benched_and_named_and_others_serve(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "tokenferry.pool")
     rig = j.Rig()
     journey = rig.journey()
     journey.next()

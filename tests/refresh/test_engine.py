@@ -1,6 +1,7 @@
 """What threads, event loops, forks and the end of the process do to a refresh in flight, and what they can't."""
 
 import asyncio
+import logging
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from refresh.rig import NAME, PATIENCE, Rig, answer, sandbox_login, token, value, wait_for
 from tokenferry.broker import Broker
-from tokenferry.errors import LockTimeout, RefreshFailed, TokenferryError
+from tokenferry.errors import LockTimeout, NeedsLogin, RefreshFailed, TokenferryError
 from tokenferry.refresh import FileJournal, ProcessIdentity
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home, RefreshSettings
@@ -172,6 +173,28 @@ def test_drain_waits_for_the_flight_and_begins_no_other(rig: Rig) -> None:
     with pytest.raises(RefreshFailed, match="while this process ends"):
         broker.resolve(NAME)
     assert rig.endpoint.requests == 1
+
+
+def test_each_refresh_is_one_line_at_level_info_without_a_secret(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "tokenferry")
+    rig.put(token())
+    broker = rig.broker()
+    granted = broker.resolve(NAME)
+    broker.resolve(NAME)
+    broker.invalidate(NAME, granted.secret)
+    rig.clock.advance(100)
+    rig.endpoint.script.append(answer(400, error="invalid_grant"))
+    with pytest.raises(NeedsLogin):
+        broker.resolve(NAME)
+    refreshed, refused, failed = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
+    fingerprint = granted.secret.fingerprint
+    assert refreshed == f"account work was refreshed; its access token is {fingerprint}, until 2027-01-15 16:00:00 UTC"
+    assert refused == f"account work: the provider refused the token or key {fingerprint}"
+    assert failed.startswith("account work was not refreshed: ")
+    verdict = broker.journal.verdict(NAME)
+    assert verdict is not None
+    assert (verdict.kind, verdict.refused) == ("needs-login", granted.secret.sha256)
+    assert "access-1" not in caplog.text
 
 
 def test_a_defect_below_reaches_the_waiters_and_leaves_no_flight_or_lock_behind(

@@ -398,7 +398,12 @@ class Broker:
             return Revocation()
         with store.exclusive(name, self.settings.wait):
             found = revocable(name, store, self.journal, self.machine)
-            return found if isinstance(found, Revocation) else self.revoke_token(*found)
+            revocation = found if isinstance(found, Revocation) else self.revoke_token(*found)
+        if revocation.is_done:
+            logger.info("account %s: its login was revoked at its provider", name)
+        elif revocation.reason:
+            logger.info("account %s: its login was not revoked at its provider: %s", name, revocation.reason)
+        return revocation
 
     def revoke_token(self, provider: str, token: OAuthToken) -> Revocation:
         """End a login that no account holds, at the provider of that name. Raises nothing."""

@@ -76,7 +76,10 @@ class Resolver:
         kept = self._warm.holds(name)
         if kept is None or kept.secret == secret:
             self._due.refuse(secret)
-            self._warm.forget(self._warm.names_of(secret))
+            names = self._warm.names_of(secret)
+            self._warm.forget(names)
+            who = " and ".join(f"account {one}" for one in names) or f"account {name or 'in use'}"
+            logger.info("%s: the provider refused the token or key %s", who, secret.fingerprint)
 
     def renew(self, name: str, job: Job | None) -> Document:
         """One grant now, or what the job is content with."""

@@ -64,6 +64,8 @@ class _Swap:
             for name in before.same:
                 mark = Cooldown(Scope("account", name), _CAUSE, _SOURCE, reset_at, "Claude Code's user was told so")
                 self._cooldowns.put(mark)
+                end = "an unknown time" if reset_at is None else f"{datetime.fromtimestamp(reset_at, UTC):%F %T} UTC"
+                logger.info("account %s is limited until %s, as Claude Code's user says", name, end)
             if present.name is not None and present.name != before.name:
                 logger.info("Claude Code was given account %s meanwhile", present.name)
                 return _label(documents[present.name]) if present.name in documents else present.name
@@ -108,6 +110,7 @@ class _Swap:
                 self._pass_over(fault)
             else:
                 self._cooldowns.clear(Scope("account", name))
+                logger.info("Claude Code has account %s now", name)
                 for one in filter(None, (name, moved.home)):
                     self._broker.publisher.follow(one)
                 return _label(document)

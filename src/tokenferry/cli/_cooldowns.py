@@ -25,8 +25,13 @@ def sentence(one: Cooldown, organizations: Mapping[str, str], now: float) -> str
     members = [name for name, organization in organizations.items() if organization == scope.name]
     whose = f" (accounts {', '.join(members)})" if scope.kind == "organization" and members else ""
     why = one.evidence.rstrip(".") or one.cause
-    end = "its end is not known" if one.until is None else f"until {_until(one, now)}"
+    end = "its end is not known" if one.until is None else ends(one, now)
     return f"{scope.kind} {scope.name}{whose}{models(one)}: {why}; {end}"
+
+
+def ends(one: Cooldown, now: float) -> str:
+    """Until when, as a part of a sentence."""
+    return "with no known end" if one.until is None else f"until {_until(one, now)}"
 
 
 def models(one: Cooldown) -> str:

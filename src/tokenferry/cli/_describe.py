@@ -1,26 +1,43 @@
 """How an account stands, in a word for programs and in a few for people."""
 
 import contextlib
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from tokenferry.accounts import CONFIGURATION, ENVIRONMENT, Aging, aging, span_text, too_old_at
 from tokenferry.broker import Broker
+from tokenferry.cli._cooldowns import at_work, ends, models
 from tokenferry.cli._output import moment, note, span
 from tokenferry.credentials import Credential, FederatedToken, OAuthToken
 from tokenferry.errors import NeedsUnlock, TokenferryError, UnknownAccount, UnsafeFile
-from tokenferry.refresh import Attempt, Verdict, seconds_left
+from tokenferry.refresh import Attempt, Verdict, log_in_again, seconds_left
+from tokenferry.state import Cooldown
 from tokenferry.stores import Account, AttachedStore, Document, FileStore, Header
 
 State: TypeAlias = Literal[
-    "fresh", "expired", "refreshing", "backing-off", "uncertain", "copied", "needs-login", "locked", "broken"
+    "fresh",
+    "expired",
+    "refreshing",
+    "backing-off",
+    "uncertain",
+    "copied",
+    "limited",
+    "refused",
+    "needs-login",
+    "locked",
+    "broken",
 ]
 Standing: TypeAlias = tuple[State, str]
 
+Known: TypeAlias = tuple[list[Cooldown], Mapping[str, str]]
+
 _MOST_TRIES: Final = 2
+_BILLED: Final = "overage"  # it serves all the same
+_OF_CREDENTIALS: Final = ("refused", "claude-code-only")
 _RENEWS: Final = "expired, renews on use"
 _PLACES: Final = {ENVIRONMENT: "from the environment", CONFIGURATION: "from config"}
 
@@ -118,14 +135,15 @@ def rows(broker: Broker, now: float | None = None) -> list[Row]:
     """Every account in order, then those whose document can't be read, each with its reason."""
     active = active_account(broker)
     listing = broker.book.listing()
-    found = [row for account in listing.accounts if (row := _row(broker, account.name, active, now)) is not None]
+    known = _cooldowns(broker, now)
+    found = [row for account in listing.accounts if (row := _row(broker, account.name, active, now, known)) is not None]
     broken = [_broken(broker, name, active, fault) for name, fault in listing.broken.items()]
     return [*found, *broken]
 
 
 def row(broker: Broker, name: str, now: float | None = None) -> Row:
     """One account. Raises `UnknownAccount`, `UnsafeFile`, `CorruptFile`."""
-    return _describe(broker, broker.book.read(name), active_account(broker), now)
+    return _describe(broker, broker.book.read(name), active_account(broker), now, _cooldowns(broker, now))
 
 
 def active_account(broker: Broker) -> str | None:
@@ -137,9 +155,20 @@ def active_account(broker: Broker) -> str | None:
         return None
 
 
-def _row(broker: Broker, name: str, active: str | None, now: float | None) -> Row | None:
+def _cooldowns(broker: Broker, now: float | None) -> Known:
+    """What holds now, and the accounts' organizations; nothing where that can't be read, which is told."""
+    if broker.home is None:
+        return [], {}
     try:
-        return _describe(broker, broker.book.read(name), active, now)
+        return at_work(broker.home, time.time() if now is None else now)
+    except TokenferryError as fault:
+        note(str(fault))
+        return [], {}
+
+
+def _row(broker: Broker, name: str, active: str | None, now: float | None, known: Known) -> Row | None:
+    try:
+        return _describe(broker, broker.book.read(name), active, now, known)
     except UnknownAccount:
         return None  # removed since the listing was made
     except TokenferryError as fault:
@@ -155,8 +184,9 @@ def _broken(broker: Broker, name: str, active: str | None, fault: TokenferryErro
     return Row(name, "broken", f"broken: {fault}", is_active=name == active, fault=fault)
 
 
-def _describe(broker: Broker, document: Document, active: str | None, now: float | None) -> Row:
+def _describe(broker: Broker, document: Document, active: str | None, now: float | None, known: Known) -> Row:
     account = document.account
+    now = time.time() if now is None else now
     is_active = account.name == active
     try:
         broker.provider_of(account)
@@ -164,16 +194,23 @@ def _describe(broker: Broker, document: Document, active: str | None, now: float
     except TokenferryError as fault:
         return Row(account.name, "broken", f"broken: {fault}", is_active, document=document, fault=fault)
     verdict = broker.journal.verdict(account.name)
-    state, text = standing(document, attempt, verdict, broker.machine, time.time() if now is None else now)
+    against = _against(account.name, known)
+    refused = any(_is_refused(one, document) for one in against)
+    state, text = standing(document, attempt, verdict, broker.machine, now, is_refused=refused)
     limit = too_old_at(document)
-    if limit is not None and limit <= (time.time() if now is None else now):
+    if limit is not None and limit <= now:
         state, text = "needs-login", "older than its account allows"
+    limits = [one for one in against if one.cause not in _OF_CREDENTIALS and not one.scope.family]
+    if state == "fresh" and limits:
+        longest = max(limits, key=lambda one: math.inf if one.until is None else one.until)
+        state, text = "limited", f"limited {ends(longest, now)}: {longest.evidence.rstrip('.') or longest.cause}"
     remarks = [_PLACES[account.store]] if account.store in _PLACES else []
     if broker.policy.subscription == "off" and broker.bills_subscription(account, document.credential):
         remarks.append("for Claude Code alone")
     end = aging(document)
-    if end is not None and (remark := end.text(time.time() if now is None else now)):
+    if end is not None and (remark := end.text(now)):
         remarks.append(remark)
+    remarks += [f"limited {ends(one, now)}{models(one)}" for one in against if one.scope.family]
     profiles = tuple(one.profile for one in broker.publisher.profiles_of(account.name))
     remarks += [f"published as profile {profile}" for profile in profiles]
     return Row(account.name, state, text, is_active, ", ".join(remarks), document, profiles=profiles, aging=end)
@@ -189,14 +226,60 @@ def aging_json(end: Aging, now: float) -> dict[str, Any]:
     }
 
 
-def standing(  # noqa: PLR0911  # a list of rules, one return each
-    document: Document, attempt: Attempt | None, verdict: Verdict | None, machine: str, now: float
+def _against(name: str, known: Known) -> list[Cooldown]:
+    """The cooldowns of an account and of its organization."""
+    cooldowns, organizations = known
+    scopes = {("account", name), ("organization", organizations.get(name))}
+    return [one for one in cooldowns if (one.scope.kind, one.scope.name) in scopes and one.cause != _BILLED]
+
+
+def _is_refused(one: Cooldown, document: Document) -> bool:
+    """Whether it says that the provider refuses the credential that the account has now."""
+    return one.cause in _OF_CREDENTIALS and document.credential.secret.fingerprint in one.evidence
+
+
+def standing(
+    document: Document,
+    attempt: Attempt | None,
+    verdict: Verdict | None,
+    machine: str,
+    now: float,
+    *,
+    is_refused: bool = False,
 ) -> Standing:
-    """The state of a readable account, from what lies beside it. `now` in seconds since 1970 UTC."""
+    """The state of a readable account, from what lies beside it. `now` in seconds since 1970 UTC.
+
+    `is_refused` says that its provider refused the present token or key, which thus is worth nothing.
+    """
+    is_refused = is_refused or (verdict is not None and verdict.refused == document.credential.secret.sha256)
+    state, text = _standing(document, attempt, verdict, machine, now, is_refused=is_refused)
+    if is_refused and state in {"fresh", "expired"}:
+        return "refused", f"refused by its provider; {_replacement(document)}"
+    return state, text
+
+
+def _replacement(document: Document) -> str:
+    account = document.account
+    if isinstance(document.credential, OAuthToken):
+        return log_in_again(account)
+    if account.store in _PLACES:
+        return "put another one there"
+    return f"store another one with: tokenferry accounts add {account.name} --provider {account.provider} --replace"
+
+
+def _standing(  # noqa: PLR0911  # a list of rules, one return each
+    document: Document,
+    attempt: Attempt | None,
+    verdict: Verdict | None,
+    machine: str,
+    now: float,
+    *,
+    is_refused: bool,
+) -> Standing:
     credential = document.credential
     if not isinstance(credential, OAuthToken):
         return _standing_of_fixed(credential.expires_at, now)
-    left = seconds_left(credential, now)
+    left = 0.0 if is_refused else seconds_left(credential, now)
     if isinstance(credential, FederatedToken):
         # Such a verdict is about an identity token, which may be another one by now: then it is void at the next use.
         about_it = verdict if verdict is not None and verdict.kind == "failed" else None

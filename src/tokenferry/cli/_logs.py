@@ -12,6 +12,9 @@ from tokenferry.secret import Redactor
 
 _OURS: Final = "tokenferry"
 _ACCESS: Final = "tokenferry.access"
+_EVENTS: Final = ("tokenferry.pool", "tokenferry.refresh", "tokenferry.broker", "tokenferry.gateway")
+"""The rooms that tell of what happens while a gateway runs, and not of how it was started."""
+
 _ATOMIC: Final = 4096
 _LARGE: Final = 1024 * 1024
 
@@ -20,9 +23,13 @@ redactor: Final = Redactor()
 
 
 class _Handler(logging.Handler):
-    """A warning is a sentence to the user; anything below it is a line of a log. Or all is JSON, one object a line."""
+    """A warning is a sentence to the user; anything below it is a line of a log, with its date.
+
+    Or every record is such a line; or all is JSON, one object a line.
+    """
 
     as_json = False
+    as_log = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +39,7 @@ class _Handler(logging.Handler):
         try:
             if self.as_json:
                 lines = [redacted(json.dumps(fields)) for fields in _fields(record)]
-            elif record.levelno >= logging.WARNING:
+            elif record.levelno >= logging.WARNING and not (self.as_log and record.name.startswith(_EVENTS)):
                 note(record.getMessage())
                 return
             elif record.name == _ACCESS:
@@ -110,6 +117,13 @@ def log_as_json(wanted: bool = True) -> None:  # noqa: FBT001, FBT002  # a setti
     for handler in logging.getLogger().handlers:
         if isinstance(handler, _Handler):
             handler.as_json = wanted
+
+
+def log_as_lines() -> None:
+    """From here on warnings about what happens are lines of a log, too, with their date."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _Handler):
+            handler.as_log = True
 
 
 def level_asked() -> int:

@@ -9,7 +9,7 @@ import typer
 
 from tokenferry.cli._describe import rows
 from tokenferry.cli._home import find, know, open_broker
-from tokenferry.cli._logs import level_asked, log_as_json, set_level
+from tokenferry.cli._logs import level_asked, log_as_json, log_as_lines, set_level
 from tokenferry.cli._output import say
 from tokenferry.cli._typer import examples, new_app
 from tokenferry.config import Config, Source
@@ -120,6 +120,7 @@ def serve(
             know(key)
 
     settings = with_options(settings)
+    log_as_lines()
     adopt(settings)
     for warning in settings.warnings:
         tell(warning)

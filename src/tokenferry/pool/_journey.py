@@ -358,14 +358,17 @@ class Journey:
             return self._refuse(forbidden(self._hops))
         is_held = self._last is not None
         is_the_accounts = any(one.is_limit for one in told)
-        is_the_only_one = len(told) == 1 and not self._holds_longer(told[0])
-        if is_held and (is_the_only_one or not is_the_accounts or self._last_was_passing() or not self._has_benched):
+        is_passing = is_held and (not is_the_accounts or self._last_was_passing() or not self._has_benched)
+        refusal = exhausted(told, self._pool.now())
+        if not is_passing and (is_the_accounts or all(one.is_unavailable for one in told)):
+            self._pool.news.exhausted([one.account for one in told], refusal.message)
+        if is_passing or (is_held and len(told) == 1 and not self._holds_longer(told[0])):
             self._plan = "give"
             return _GIVE
         if not is_held and all(one.is_unavailable for one in told):
             self._plan = "give"
             return _GIVE
-        return self._refuse(exhausted(told, self._pool.now()))
+        return self._refuse(refusal)
 
     def _last_was_passing(self) -> bool:
         """Whether the answer that is held is about no account, so that it is the truest there is."""

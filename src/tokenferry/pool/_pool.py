@@ -12,6 +12,7 @@ from tokenferry.pool._chooser import Chooser, family_of, subject_of
 from tokenferry.pool._doubts import may_be_the_requests
 from tokenferry.pool._journey import Journey
 from tokenferry.pool._member import Hop, Member, Want
+from tokenferry.pool._news import News
 from tokenferry.pool._pick import Headers, Pick, text_headers
 from tokenferry.pool._view import OVERAGE
 from tokenferry.settings import PoolSettings
@@ -48,6 +49,7 @@ class Pool(Chooser):
         self._looked: dict[str, float] = {}
         self._failures: dict[Key, int] = {}
         self._billed: dict[str, float] = {}
+        self.news = News(self.records, self.now)
 
     def configure(self, settings: PoolSettings) -> None:
         """Go by other settings from now on; journeys that have begun keep theirs."""
@@ -81,6 +83,7 @@ class Pool(Chooser):
             self._works(pick.member, hop)
         if pick.block is not None:
             self._recovered(pick, hop)
+        self.news.served(name, self._builder.organization_of(pick.member))
         if self._looked.get(name, -_LOOK) + _LOOK <= at:
             self._looked[name] = at
             told = read_limits(text_headers(headers), now=self.now(), provider_format=hop.roster.wire_format)
@@ -130,8 +133,7 @@ class Pool(Chooser):
         if verdict.scope == "credential" and fingerprint:  # what is said of one credential isn't true of the next one
             evidence = f"{evidence.rstrip('.')}: {fingerprint}."
         cooldown = cooldown_of(verdict, scope, now=now, failures=failures, rng=self.rng, evidence=evidence)
-        if verdict.scope == "credential":
-            logger.warning("account %s is passed over from now on: %s", member.name, evidence)
+        self.news.limited(cooldown)
         # What a probe is told is news, whatever was believed before it.
         is_news = pick.block is not None and pick.block.cooldown.cause == verdict.cause
         self.records.note(cooldown, is_better_informed=is_news)
@@ -164,7 +166,7 @@ class Pool(Chooser):
             against += self.records.of("organization", organization, families)
         for cooldown in against:
             self.records.clear(cooldown)
-            logger.info("account %s works again: %s is over", pick.member.name, cooldown.cause)
+            self.news.recovered(cooldown)
 
     def _bill(self, member: Member, state: LimitState) -> None:
         """Its use is billed beyond its subscription now; whether that counts is the operator's policy."""

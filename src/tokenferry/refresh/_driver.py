@@ -2,6 +2,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from typing import Any, Final
 
 from tokenferry.errors import LockTimeout, StorageFailed, TokenferryError
@@ -17,7 +18,10 @@ _LOCK_SLICE: Final = 0.5
 
 
 class Driver:
-    """Carries out a flow's effects, blocking, for one account."""
+    """Carries out a flow's effects, blocking, for one account.
+
+    Verdicts say which access token (sha256) was refused before, if one was.
+    """
 
     def __init__(
         self,
@@ -28,6 +32,7 @@ class Driver:
         send: Callable[[TokenRequest, float], Transmission],
         sleep: Callable[[float], bool],
         deliver: Callable[[Document], None],
+        refused: str | None = None,
     ) -> None:
         self._name = name
         self._store = store
@@ -35,6 +40,7 @@ class Driver:
         self._send = send
         self._sleep = sleep
         self._deliver = deliver
+        self._refused = refused
         self._lock: Lock | None = None
         self.lock_wait = 0.0
         """Seconds spent waiting for the lock."""
@@ -91,7 +97,7 @@ class Driver:
 
     def _judge(self, verdict: Verdict | None) -> bool:
         try:
-            self._journal.judge(self._name, verdict)
+            self._journal.judge(self._name, verdict and replace(verdict, refused=self._refused))
         except StorageFailed as fault:
             logger.warning("account %s: %s", self._name, fault)
             return False

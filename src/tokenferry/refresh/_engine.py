@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import partial
 from types import MappingProxyType
 from typing import Final
 
-from tokenferry.errors import RefreshBusy, RefreshFailed, TokenferryError
+from tokenferry.errors import RefreshFailed, TokenferryError
 from tokenferry.oauth import TokenRequest, Transmission
 from tokenferry.refresh._driver import Driver, main_thread_lives
 from tokenferry.refresh._flow import refresh_flow
@@ -183,6 +184,7 @@ class RefreshEngine:
             send=self._send,
             sleep=partial(main_thread_lives, stopping=self._stopping),
             deliver=deliver,
+            refused=flight.job.refused,
         )
         result: Result | None = None
         fault: BaseException | None = None
@@ -199,6 +201,7 @@ class RefreshEngine:
                 del self._flights[name]
             self._settling += 1
         try:
+            _log(name, result, fault)
             if result is not None:
                 self._renewed(name)
             flight.end(result, fault)
@@ -217,8 +220,6 @@ class RefreshEngine:
         kind = type(fault).__name__
         counts[kind] += 1
         self._last_error[name] = str(fault) if isinstance(fault, TokenferryError) else kind
-        if not isinstance(fault, TokenferryError | RefreshBusy):
-            logger.error("account %s: the refresh failed with %s, which is a defect in tokenferry", name, kind)
 
     def statistics(self, name: str) -> RefreshStatistics:
         with self._guard:
@@ -257,6 +258,19 @@ class RefreshEngine:
         was_stopping, self._stopping = self._stopping.is_set(), threading.Event()
         if was_stopping:
             self._stopping.set()
+
+
+def _log(name: str, result: Result | None, fault: BaseException | None) -> None:
+    """One line for each flight that asked the provider, or failed."""
+    if isinstance(fault, TokenferryError):
+        logger.info("account %s was not refreshed: %s", name, fault)
+    elif fault is not None:
+        kind = type(fault).__name__
+        logger.error("account %s: the refresh failed with %s, which is a defect in tokenferry", name, kind)
+    elif result is not None and result.granted:
+        token = result.document.credential
+        end = token.expires_at and f", until {datetime.fromtimestamp(token.expires_at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        logger.info("account %s was refreshed; its access token is %s%s", name, token.secret.fingerprint, end or "")
 
 
 def _after_fork() -> None:

@@ -62,7 +62,8 @@ class Attempt:
 class Verdict:
     """What the last grant that gave nothing ended with, bound to the refresh token (sha256) that it was about.
 
-    `until` is when the token may be presented again; times in seconds since 1970 UTC.
+    `until` is when the token may be presented again; times in seconds since 1970 UTC. `refused` is the access token
+    (sha256) that the provider had refused, where that was why a grant was asked for.
     """
 
     kind: VerdictKind
@@ -71,6 +72,7 @@ class Verdict:
     reason: str
     until: float = 0.0
     failures: int = 1
+    refused: str | None = None
 
 
 class Journal(Protocol):
@@ -195,8 +197,9 @@ class FileJournal:
         """The verdict in force; None as well for one that can't be read, for it only advises."""
         fields = self._history(name).get("last")
         try:
-            return None if fields is None else Verdict(**{key: fields[key] for key in Verdict.__slots__})
-        except (KeyError, TypeError):
+            known = Verdict.__slots__
+            return None if fields is None else Verdict(**{key: fields[key] for key in known if key in fields})
+        except TypeError:
             return None
 
     def judge(self, name: str, verdict: Verdict | None) -> None:

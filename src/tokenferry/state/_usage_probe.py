@@ -113,6 +113,7 @@ class UsageProbe:
                 Scope("account", account), "window", "usage", until, f"The account has used up its {names}."
             )
             self._cooldowns.put(told)
+            logger.info("account %s is limited, says its usage endpoint: %s", account, told.evidence.rstrip("."))
 
     def _answer(self, asked: Account, url: str) -> LimitState | None:
         account = asked.name
