@@ -2,6 +2,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import httpx2
 import pytest
@@ -116,6 +117,39 @@ def test_a_refused_key_comes_back_as_401(rig: Rig, post: Post) -> None:
     rig.sandbox.revoke("alice", "api-key")
     assert post("key").status_code == 401
     assert len(rig.messages()) == 1
+
+
+REVOKED = {"error": {"type": "permission_error", "message": "OAuth token has been revoked. Please obtain a new token."}}
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize(
+    ("refusal", "is_refused"),
+    [
+        ({"json": REVOKED}, True),
+        ({"headers": {"www-authenticate": 'Bearer error="invalid_token"'}}, True),
+        ({"headers": {"www-authenticate": 'Bearer error="insufficient_scope"'}}, False),
+        ({"json": {"error": {"type": "permission_error", "message": "no"}}}, False),
+    ],
+)
+def test_a_403_that_refuses_the_token_is_one_renewal(
+    rig: Rig, kind: str, refusal: dict[str, Any], *, is_refused: bool
+) -> None:
+    answers = [httpx2.Response(403, **refusal), httpx2.Response(200)]
+    transport = httpx2.MockTransport(lambda _: answers.pop(0))
+    auth = tokenferry.auth("alice", broker=rig.broker)
+
+    async def asynchronous() -> httpx2.Response:
+        async with httpx2.AsyncClient(auth=auth, transport=transport) as client:
+            return await client.post(rig.url, json=BODY)
+
+    if kind == "sync":
+        with httpx2.Client(auth=auth, transport=transport) as client:
+            response = client.post(rig.url, json=BODY)
+    else:
+        response = asyncio.run(asynchronous())
+    assert response.status_code == (200 if is_refused else 403)
+    assert rig.refreshes() == is_refused
 
 
 def test_403_refreshes_nothing(rig: Rig, post: Post) -> None:

@@ -12,7 +12,8 @@ logger = logging.getLogger(__name__)
 
 _CREDENTIAL_HEADERS: Final = ("authorization", "x-api-key")
 _BETA: Final = "anthropic-beta"
-_REFUSED: Final = 401
+_UNAUTHORIZED: Final = 401
+_FORBIDDEN: Final = 403
 
 
 class Auth(httpx2.Auth):
@@ -23,10 +24,12 @@ class Auth(httpx2.Auth):
         self._name = name
 
     def sync_auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
-        """Raises what `Broker.resolve` raises, unless there is a 401 to give back instead."""
+        """Raises what `Broker.resolve` raises, unless there is a refusal to give back instead."""
         first = self._broker.resolve(self._name)
         response = yield _presenting(request, first.headers())
-        if response.status_code != _REFUSED:
+        if response.status_code == _FORBIDDEN:
+            response.read()
+        if not _is_refusal(response):
             return
         self._broker.invalidate(self._name, first.secret)
         try:
@@ -41,7 +44,9 @@ class Auth(httpx2.Auth):
         """The same with `Broker.aresolve`."""
         first = await self._broker.aresolve(self._name)
         response = yield _presenting(request, first.headers())
-        if response.status_code != _REFUSED:
+        if response.status_code == _FORBIDDEN:
+            await response.aread()
+        if not _is_refusal(response):
             return
         self._broker.invalidate(self._name, first.secret)
         try:
@@ -51,6 +56,16 @@ class Auth(httpx2.Auth):
             return
         if other.secret != first.secret and _can_be_sent_again(request):
             yield _presenting(request, other.headers())
+
+
+def _is_refusal(response: httpx2.Response) -> bool:
+    """Whether it is about the credential: a 401, or a 403 that names an invalid or revoked token."""
+    if response.status_code != _FORBIDDEN:
+        return response.status_code == _UNAUTHORIZED
+    from tokenferry.limits import classify  # noqa: PLC0415  # few answers need it
+
+    headers = {name: value for name, value in response.headers.items() if name != "content-encoding"}
+    return classify(_FORBIDDEN, headers, response.content, now=0.0, provider_format="anthropic").action == "refresh"
 
 
 def _presenting(request: httpx2.Request, presented: tuple[tuple[str, str], ...]) -> httpx2.Request:
