@@ -1,6 +1,7 @@
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -314,3 +315,31 @@ def test_of_an_account_in_use_that_may_be_limited_the_quick_way_leaves_the_choic
         state.cooldowns.put(Cooldown(Scope("account", "a"), "rate", "test", until=4_000_000_000))
         assert fresh_token([]) is None
         assert fresh_token(["a"]) == ACCESS
+
+
+def test_a_fault_elsewhere_in_the_configuration_costs_no_credential(home: Home, inside: Inside) -> None:
+    put(home, document(time.time()))
+    configure(home, "http://127.0.0.1:1", "[server]\nprot = 1\n")
+    outcome = inside("token")
+    assert (outcome.code, outcome.out) == (0, f"{ACCESS}\n")
+    assert "has faults that don't concern account work; see them with: tokenferry config check" in outcome.err
+    assert inside("serve").code == inside("run", "--", "true").code == 3
+    home.config.write_text('[[providers]]\nname = "sandbox"\nbase_url = 5\n')
+    outcome = inside("token")
+    assert (outcome.code, outcome.out) == (3, "")
+    assert "providers.sandbox.base_url" in outcome.err
+
+
+def test_a_configuration_that_lies_elsewhere_is_used_and_written_there(
+    home: Home, inside: Inside, tmp_path: Path
+) -> None:
+    put(home, document(time.time()))
+    configure(home, "http://127.0.0.1:1")
+    target = tmp_path / "dotfiles.toml"
+    home.config.rename(target)
+    home.config.symlink_to(target)
+    assert inside("token").out == f"{ACCESS}\n"
+    assert inside("config", "set", "server.port", "13999").code == 0
+    assert home.config.is_symlink()
+    assert "port = 13999" in target.read_text()
+    assert inside("doctor").code == 0

@@ -444,3 +444,71 @@ def test_no_junk_raises_anything_but_an_error_of_ours(write: Write, data: dict[s
         assert not {"{base_url}"} & {one.endpoints.token_url, one.endpoints.authorize_url}
     for table in data.get("providers", []):
         assert table["name"] in config.providers
+
+
+# -- for one credential
+
+
+def lenient(tmp_path: Path, text: str) -> Config:
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    path.chmod(0o600)
+    return load(path, environ={}, for_credential=True)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "[server]\nprot = 1\n",
+        "[gateway]\nproviders = 7\n",
+        '[pool]\nstrategy = "none"\n',
+        "[[models]]\nname = 5\n",
+        '[router]\nbackground_regex = "("\n',
+        "[anything]\nelse = 1\n",
+        '[[providers]]\nbase_url = "https://nameless.example"\n',
+        '[[providers]]\nname = "console"\nbase_url = "ftp://x"\n',
+        '[[providers]]\nname = "other"\nbase_url = "https://x.example"\napi_key = "nowhere"\n',
+    ],
+)
+def test_a_fault_that_does_not_rule_a_credential_keeps_it_from_nobody(tmp_path: Path, fault: str) -> None:
+    config = lenient(tmp_path, fault)
+    assert config.faults
+    config.check_provider("anthropic")
+    with pytest.raises(ConfigError):
+        load(tmp_path / "config.toml", environ={})
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        '[policy]\nsubscription = "mine"\n',
+        "policy = 1\n",
+        '[polcy]\nsubscription = "off"\n',
+        'subscription = "off"\n',
+        '[store]\nurl = "x"\n',
+        "[sealing]\non = 1\n",
+        "[encryption]\non = 1\n",
+        "providers = 1\n",
+        "[server\n",
+    ],
+)
+def test_a_fault_that_may_rule_every_credential_stops_each(tmp_path: Path, fault: str) -> None:
+    with pytest.raises(ConfigError):
+        lenient(tmp_path, fault)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "base_url = 5\n",
+        'key_header = "cookie"\n',
+        "subscription = 1\n",
+        "nonsense = 1\n",
+        "oauth = { token_url = 1 }\n",
+    ],
+)
+def test_a_fault_of_its_own_provider_stops_a_credential(tmp_path: Path, fault: str) -> None:
+    config = lenient(tmp_path, f'[[providers]]\nname = "anthropic"\n{fault}')
+    config.check_provider("console")
+    with pytest.raises(ConfigError, match=r"providers\.anthropic"):
+        config.check_provider("anthropic")

@@ -112,6 +112,8 @@ def _check_folder(home: Home, folder: Path, now: float) -> Iterator[Finding]:
 
 def _check_file(home: Home, path: Path, status: os.stat_result, now: float) -> Iterator[Finding]:
     if stat.S_ISLNK(status.st_mode):
+        if path == home.config:  # it is followed; what is wrong with it is told of the configuration
+            return
         cure = f"put the file itself there: cp --remove-destination \"$(readlink -f '{path}')\" '{path}'"
         yield Finding("is a symbolic link, which is not followed", str(path), cure)
         return

@@ -18,10 +18,14 @@ from tokenferry.stores import AttachedStore
 _opened: Final[list[Broker]] = []
 
 
-def find(config: Path | None = None) -> tuple[Home, Config]:
-    """The home, and what its configuration (or the file named) says. Raises `ConfigError`, `UnsafeFile`."""
+def find(config: Path | None = None, *, for_credential: bool = False) -> tuple[Home, Config]:
+    """The home, and what its configuration (or the file named) says. Raises `ConfigError`, `UnsafeFile`.
+
+    `for_credential` is `load`'s.
+    """
     home = Home.from_environment()
-    return home, load(config or home.config, required=config is not None, statement=home.statement)
+    path = config or home.config
+    return home, load(path, required=config is not None, statement=home.statement, for_credential=for_credential)
 
 
 def open_broker(home: Home | None = None, config: Config | None = None) -> Broker:

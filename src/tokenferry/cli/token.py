@@ -3,8 +3,8 @@ from typing import Annotated
 import typer
 
 from tokenferry.cli._fast import MIN_TTL
-from tokenferry.cli._home import open_broker, tell_pin
-from tokenferry.cli._output import say, say_json, say_lines
+from tokenferry.cli._home import find, open_broker, tell_pin
+from tokenferry.cli._output import note, say, say_json, say_lines
 from tokenferry.cli._typer import examples, new_app
 from tokenferry.errors import UsageError
 from tokenferry.integrations import assignments, variables_of, variables_of_gateway
@@ -51,13 +51,19 @@ def token(
             raise UsageError("--gateway prints the gateway's own key, whatever the account; leave the account out")
         _say_gateway_key(env=env, as_json=as_json)
         return
-    broker = open_broker()
+    home, config = find(for_credential=True)
+    broker = open_broker(home, config)
     name = name or account
     tell_pin(name)
+    if env or config.faults:
+        # That of the account that is meant: whichever stands in for it is of the same provider.
+        of = broker.book.read(broker.book.choose(name)).account
+        config.check_provider(of.provider)
+    if config.faults:
+        note(f"{config.path} has faults that don't concern account {of.name}; see them with: tokenferry config check")
     credential = broker.resolve(name, min_ttl=min_ttl)
     if env:
-        # Of the account that is meant: whichever stands in for it is of the same provider.
-        provider = broker.provider_of(broker.book.read(broker.book.choose(name)).account)
+        provider = broker.provider_of(of)
         say_lines(assignments(variables_of(provider, credential)))
     elif as_json:
         _say_json(credential.secret, credential.expires_at, credential.headers()[0])

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from tokenferry.config._load import Config, parse, read
+from tokenferry.config._place import read_config_file
 from tokenferry.errors import ConfigError
 from tokenferry.providers import Setting, SettingKind, Table, builtin_providers, declare
 from tokenferry.secret import Fields
 from tokenferry.statement import stated_at
-from tokenferry.stores import read_private_file
 
 _NOWHERE: Final = ("", 0)
 """The place of a table that the document doesn't have."""
@@ -65,7 +65,7 @@ class Examined:
 def examine(path: Path, *, environ: Mapping[str, str] | None = None, statement: Path | None = None) -> Examined:
     """Look at a file, or at what holds without one. Raises `ConfigError` for what is no TOML, `UnsafeFile`."""
     try:
-        content = read_private_file(path, readable_by_others=True)
+        content = read_config_file(path)
     except FileNotFoundError:
         return examine_content(b"", path, exists=False, environ=environ, statement=statement)
     return examine_content(content, path, environ=environ, statement=statement)

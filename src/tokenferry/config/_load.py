@@ -1,15 +1,18 @@
 import codecs
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from tokenferry.config._files import files_of
 from tokenferry.config._gateway import read_gateway
 from tokenferry.config._models import read_models
+from tokenferry.config._place import read_config_file
 from tokenferry.config._policy import read_policy
 from tokenferry.config._pool import read_pool
 from tokenferry.config._providers import read_providers
@@ -28,7 +31,11 @@ from tokenferry.settings import (
     ServerSettings,
 )
 from tokenferry.statement import stated_at
-from tokenferry.stores import read_private_file
+
+_SECTION: Final = re.compile(r"[^.\[ ]+")
+_RULING: Final = ("policy", "store", "seal", "sealing", "encryption", "subscription")
+
+_NEAR: Final = 0.7  # "polcy" is near enough, "pool" isn't
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,14 @@ class Config:
     files: tuple[Path, ...] = ()
     """What was read besides: keys and certificates."""
     warnings: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+    """What can't be used of it; none unless it was read for one credential alone."""
+
+    def check_provider(self, name: str) -> None:
+        """Raise `ConfigError` if a fault is about this provider."""
+        about = tuple(fault for fault in self.faults if fault.startswith((f"providers.{name}.", f"providers.{name} ")))
+        if about:
+            raise ConfigError(f"{self.path} can't be used:", about)
 
 
 def load(
@@ -57,23 +72,26 @@ def load(
     required: bool = False,
     environ: Mapping[str, str] | None = None,
     statement: Path | None = None,
+    for_credential: bool = False,
 ) -> Config:
     """Read the file; built-in settings if there is none and it isn't `required`.
 
-    What it doesn't say about policy, the operator's `statement` does. Raises `ConfigError` listing every fault,
+    What it doesn't say about policy, the operator's `statement` does. `for_credential` says that it is read to hand out
+    a credential alone: then faults of sections that don't rule that are kept in `faults`, and whoever hands it out
+    asks `check_provider`. Raises `ConfigError` listing every fault,
     `UnsafeFile` if others could write it, `CorruptFile` for a statement that can't be understood.
     """
     environ = Fields(os.environ if environ is None else environ)  # whose repr, unlike that of environ, tells nothing
-    config = _load(path, required=required, environ=environ)
+    config = _load(path, required=required, environ=environ, is_lenient=for_credential)
     if statement is None or config.policy.source != "default":
         return config
     at = stated_at(statement)
     return config if at is None else replace(config, policy=PolicySettings("own", "statement", at))
 
 
-def _load(path: Path, *, required: bool, environ: Mapping[str, str]) -> Config:
+def _load(path: Path, *, required: bool, environ: Mapping[str, str], is_lenient: bool) -> Config:
     try:
-        content = read_private_file(path, readable_by_others=True)
+        content = read_config_file(path)
     except FileNotFoundError:
         if required:
             raise ConfigError(f"{path} not found; name an existing file with --config, or leave it out") from None
@@ -81,9 +99,17 @@ def _load(path: Path, *, required: bool, environ: Mapping[str, str]) -> Config:
     data = parse(content, path)
     problems: list[str] = []
     config = read(data, path, environ, problems)
-    if problems:
+    if problems and (not is_lenient or any(map(_rules_credentials, problems))):
         raise ConfigError(f"{path} can't be used:", tuple(problems))
-    return config
+    return replace(config, faults=tuple(problems)) if problems else config
+
+
+def _rules_credentials(problem: str) -> bool:
+    """Whether a fault is about who may have which credential, or may be: a section that is misspelt counts, too."""
+    if problem.startswith("providers"):
+        return not problem.startswith(("providers.", "providers["))  # those are of one provider
+    section = _SECTION.match(problem)
+    return section is None or bool(get_close_matches(section[0], _RULING, cutoff=_NEAR))
 
 
 def parse(content: bytes, path: Path) -> Fields:

@@ -4,8 +4,9 @@ import stat
 from pathlib import Path
 from typing import Final
 
+from tokenferry.config._place import read_config_file, target_of
 from tokenferry.errors import Conflict, StorageFailed
-from tokenferry.stores import DISK, Disk, FileLock, read_private_file, replace_private_file
+from tokenferry.stores import DISK, Disk, FileLock, replace_private_file
 
 _PRIVATE: Final = 0o600
 _SECONDS: Final = 10.0
@@ -15,7 +16,7 @@ _CURE: Final = "change it where it comes from, and running gateways take that up
 def read_content(path: Path) -> bytes | None:
     """What the file holds, None if there is none. Raises `UnsafeFile`."""
     try:
-        return read_private_file(path, readable_by_others=True)
+        return read_config_file(path)
     except FileNotFoundError:
         return None
 
@@ -23,16 +24,18 @@ def read_content(path: Path) -> bytes | None:
 def write_content(path: Path, content: bytes, expected: bytes | None, locks: Path, *, disk: Disk = DISK) -> None:
     """Put the file's next content in place of what it was when it was read (None: there was no file).
 
-    Whole or not at all; the file keeps its mode, a new one is 0600. Raises `Conflict` if it holds something else by
+    Whole or not at all; the file keeps its mode, a new one is 0600. Where the path is a symbolic link the file that it
+    names is written, and the link stays. Raises `Conflict` if it holds something else by
     now, `StorageFailed` where it can't be written, `UnsafeFile`.
     """
     check_writable(path)
     with FileLock(path, locks).held(_SECONDS):
         if read_content(path) != expected:
             raise Conflict(f"{path} was changed by somebody else meanwhile; look at it, then try again")
-        mode = _PRIVATE if expected is None else stat.S_IMODE(path.stat().st_mode)
+        target = target_of(path)
+        mode = _PRIVATE if expected is None else stat.S_IMODE(target.stat().st_mode)
         try:
-            replace_private_file(path, content, mode=mode, disk=disk)
+            replace_private_file(target, content, mode=mode, disk=disk)
         except StorageFailed as fault:
             if isinstance(fault.__context__, OSError) and fault.__context__.errno == errno.EBUSY:
                 raise StorageFailed(f"{path} can't be written: it is a mount of its own; {_CURE}") from None
@@ -40,7 +43,8 @@ def write_content(path: Path, content: bytes, expected: bytes | None, locks: Pat
 
 
 def check_writable(path: Path) -> None:
-    """Raise `StorageFailed` with the reason if the file can't be replaced where it lies."""
+    """Raise `StorageFailed` with the reason if the file can't be replaced where it lies, `UnsafeFile`."""
+    path = target_of(path)
     folder = next(each for each in path.absolute().parents if each.exists())
     for place in (folder, path):
         if place.exists() and (fault := _fault(place)):

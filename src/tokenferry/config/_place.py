@@ -1,0 +1,93 @@
+"""Where config.toml lies: in the home, or where a symbolic link there says, as managers of dotfiles make them."""
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from tokenferry.errors import UnsafeFile
+from tokenferry.stores import read_private_file
+
+_MOST_LINKS: Final = 40
+
+
+def read_config_file(path: Path) -> bytes:
+    """What the file holds; a symbolic link is followed once.
+
+    Raises `FileNotFoundError` if there is nothing of that name, `UnsafeFile` if anybody else could write the file, or
+    put another one in its place or in that of a folder on the way.
+    """
+    target = target_of(path)
+    try:
+        return read_private_file(target, readable_by_others=True)
+    except FileNotFoundError:
+        if target == path:
+            raise
+        raise UnsafeFile(
+            f"{path} is a symbolic link to {target}, which doesn't exist; restore that, or remove the link"
+        ) from None
+
+
+def target_of(path: Path) -> Path:
+    """The file that is read and written: the path itself, or what a link there names. Raises `UnsafeFile`."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return path  # whoever reads it is told
+    if not stat.S_ISLNK(status.st_mode):
+        return path
+    if status.st_uid not in {os.geteuid(), 0}:
+        raise UnsafeFile(f"{path} is a symbolic link of user {status.st_uid}; remove it, and put the file itself there")
+    path = path.absolute()
+    target = Path(os.path.join(path.parent, os.readlink(path)))  # noqa: PTH115, PTH118  # ".." must stay as it is
+    for one in (path, target):
+        _check_folders(one)
+    if target.is_symlink():
+        raise UnsafeFile(
+            f"{path} is a symbolic link to {target}, which is one, too; make the first one name the file itself"
+        )
+    return target
+
+
+def _check_folders(path: Path) -> None:
+    """Raise `UnsafeFile` if anybody else could replace a folder on the way to a file, or what is in it."""
+    folder = Path(path.anchor)
+    left = list(path.parts[1:-1])[::-1]
+    links = 0
+    _check_folder(folder)
+    while left:
+        part = left.pop()
+        if part == "..":
+            folder = folder.parent
+            continue
+        entry = folder / part
+        try:
+            is_link = stat.S_ISLNK(entry.lstat().st_mode)
+        except OSError as fault:
+            raise UnsafeFile(f"{entry}, on the way to {path}, can't be looked at: {fault.strerror}") from None
+        if is_link:
+            links += 1
+            if links > _MOST_LINKS:
+                raise UnsafeFile(f"too many symbolic links are on the way to {path}")
+            aim = Path(entry.readlink())
+            left += [part for part in aim.parts if part != aim.anchor][::-1]
+            folder = Path(aim.anchor) if aim.is_absolute() else folder
+            continue
+        folder = entry
+        _check_folder(folder)
+
+
+def _check_folder(folder: Path) -> None:
+    status = folder.stat()
+    mode = stat.S_IMODE(status.st_mode)
+    if status.st_uid not in {os.geteuid(), 0}:
+        raise UnsafeFile(
+            f"the folder {folder} belongs to user {status.st_uid}, who could replace the configuration below it; keep "
+            "config.toml elsewhere"
+        )
+    # In a sticky folder like /tmp nobody replaces what belongs to others.
+    if mode & 0o022 and not (mode & stat.S_ISVTX):
+        raise UnsafeFile(
+            f"the folder {folder} has mode {mode:04o}, so others could replace the configuration below it; change it "
+            f"with: chmod {mode & ~0o022:04o} '{folder}'"
+        )
