@@ -1,8 +1,7 @@
 """Whether a gateway could serve: what keeps each account from it that no time mends."""
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tokenferry.accounts import check_age
 from tokenferry.broker import Broker
@@ -11,70 +10,55 @@ from tokenferry.cli._describe import row
 from tokenferry.config import Config
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import ConfigError, NeedsLogin, PolicyRefused, TokenferryError, TryLater, UnknownAccount
-from tokenferry.pool import roster_of
+from tokenferry.readiness import ANYONE, resolver_of
 from tokenferry.refresh import seconds_left
+from tokenferry.routing import NoRoute
 from tokenferry.settings import Home
-from tokenferry.stores import Account, Document
+from tokenferry.stores import Document
 
 _DEAD = frozenset(("needs-login", "copied"))
 
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """The accounts that may serve, and the reason of each other one, in the order in which they are asked."""
+    """The accounts that may serve; without any, why, and whether there is a login that Claude Code has itself."""
 
     ready: tuple[str, ...]
-    faults: tuple[tuple[Account | None, TokenferryError], ...]
-
-    @property
-    def belongs_to_claude_code(self) -> bool:
-        """Whether nothing may serve, and a login is there that Claude Code has itself."""
-        return not self.ready and any(
-            isinstance(fault, PolicyRefused) and account is not None and account.owner == "claude-code"
-            for account, fault in self.faults
-        )
+    reason: TokenferryError | None = None
+    is_claude_codes: bool = False
 
     def check(self) -> None:
-        """Raise the first reason if nothing may serve."""
-        if not self.ready:
-            raise self.faults[0][1]
+        """Raise the reason if nothing may serve."""
+        if self.reason is not None:
+            raise self.reason
 
 
 def readiness(broker: Broker, config: Config, account: str | None = None) -> Readiness:
     """Look at every account that requests could go to, or only at the one that is pinned. Nothing is asked or renewed.
 
-    Raises `UnknownAccount` if there is no account, `ConfigError` if the configuration lets none serve.
+    Raises `UnknownAccount` if the pinned one isn't there.
     """
-    listing = broker.book.listing()
-    accounts = listing.accounts
-    pinned = account or config.gateway.account
     if account is not None:
         broker.book.read(account)
-    elif pinned is not None and pinned not in {one.name for one in accounts} | set(listing.broken):
-        raise ConfigError(
-            f"[gateway] account names {pinned!r}, which does not exist; name another in config.toml, or see: "
-            "tokenferry accounts list"
+        config = replace(config, gateway=replace(config.gateway, account=account))
+    listing = broker.book.listing()
+    pinned = config.gateway.account
+    members, no_route = _members(config, broker)
+    faults = {name: _fault(broker, name) for name in members}
+    ready = tuple(name for name, fault in faults.items() if fault is None)
+    if ready:
+        return Readiness(ready)
+    asked = [one for one in listing.accounts if pinned in {None, one.name}]
+    is_claude_codes = any(
+        one.owner == "claude-code" and isinstance(_fault(broker, one.name), PolicyRefused) for one in asked
+    )
+    broken = (fault for name, fault in listing.broken.items() if pinned in {None, name})
+    reason = next((fault for fault in (*faults.values(), *broken) if fault is not None), None)
+    if reason is None and not listing.accounts:
+        reason = UnknownAccount(
+            "there is no account yet; add one with: tokenferry accounts add NAME --provider anthropic"
         )
-    if not accounts and not listing.broken:
-        raise UnknownAccount("there is no account yet; add one with: tokenferry accounts add NAME --provider anthropic")
-    by_name = {one.name: one for one in accounts}
-    members = [name for name in _members(config, accounts) if pinned in {None, name}]
-    broken = {name: fault for name, fault in listing.broken.items() if pinned in {None, name}}
-    if not members and not broken:
-        named = f"account {pinned}" if pinned else f"none of the accounts ({', '.join(by_name)})"
-        raise ConfigError(
-            f"{named} may serve: no enabled provider that requests go to has it; correct [[providers]] and [gateway] "
-            "in config.toml, or see: tokenferry route --dry-run"
-        )
-    ready: list[str] = []
-    faults: list[tuple[Account | None, TokenferryError]] = []
-    for name in members:
-        fault = _fault(broker, name)
-        if fault is None:
-            ready.append(name)
-        else:
-            faults.append((by_name[name], fault))
-    return Readiness(tuple(ready), (*faults, *((None, fault) for fault in broken.values())))
+    return Readiness((), reason or ConfigError(no_route), is_claude_codes)
 
 
 def limits(home: Home, broker: Broker, names: tuple[str, ...]) -> list[str]:
@@ -96,14 +80,19 @@ def limits(home: Home, broker: Broker, names: tuple[str, ...]) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def _members(config: Config, accounts: tuple[Account, ...]) -> Iterator[str]:
-    """The accounts of the providers that requests may go to, in the order of their pools."""
-    mapped = [mapping.provider for model in config.models for mapping in model.mappings]
-    names = dict.fromkeys((*(config.gateway.providers or config.providers), *mapped))
-    for name in names:
-        provider = config.providers.get(name)
-        if provider is not None and provider.is_served:
-            yield from (member.name for member in roster_of(provider, accounts).members)
+def _members(config: Config, broker: Broker) -> tuple[list[str], str]:
+    """The accounts that any request could go to, in order; and why none, where there are none."""
+    resolver = resolver_of(config, broker)
+    found: dict[str, None] = {}
+    no_route = "no account may serve"
+    for model in (None, *(one.name for one in config.models)):
+        plan = resolver.resolve_model(model, ANYONE)
+        if isinstance(plan, NoRoute):
+            no_route = plan.message if model is None else no_route
+            continue
+        for target in plan.targets:
+            found |= dict.fromkeys(one for one in target.roster.by_name if plan.pinned in {None, one})
+    return list(found), no_route
 
 
 def _fault(broker: Broker, name: str) -> TokenferryError | None:

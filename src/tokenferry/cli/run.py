@@ -85,7 +85,7 @@ def run(
     account = tell_pin(account)
     ready = readiness(broker, config, account)
     with _Child() as child, contextlib.ExitStack() as stack:
-        if ready.belongs_to_claude_code:
+        if ready.is_claude_codes:
             note("the login is Claude Code's own, so the program starts without a gateway, its environment unchanged")
             return child.run(command, dict(os.environ))
         ready.check()

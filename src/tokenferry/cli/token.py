@@ -6,7 +6,7 @@ from tokenferry.cli._fast import MIN_TTL
 from tokenferry.cli._home import find, open_broker, tell_pin
 from tokenferry.cli._output import note, say, say_json, say_lines
 from tokenferry.cli._typer import examples, new_app
-from tokenferry.errors import UsageError
+from tokenferry.errors import UnknownAccount, UsageError
 from tokenferry.integrations import assignments, variables_of, variables_of_gateway
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
@@ -57,7 +57,11 @@ def token(
     tell_pin(name)
     if env or config.faults:
         # That of the account that is meant: whichever stands in for it is of the same provider.
-        of = broker.book.read(broker.book.choose(name)).account
+        try:
+            of = broker.book.read(broker.book.choose(name)).account
+        except UnknownAccount:
+            config.check()  # an account may be missing because of a fault
+            raise
         config.check_provider(of.provider)
     if config.faults:
         note(f"{config.path} has faults that don't concern account {of.name}; see them with: tokenferry config check")

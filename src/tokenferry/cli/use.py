@@ -8,6 +8,7 @@ from tokenferry.broker import use_for_claude_code
 from tokenferry.cli._home import open_broker, what_serves
 from tokenferry.cli._output import note, say
 from tokenferry.cli._typer import examples, new_app
+from tokenferry.errors import UsageError
 from tokenferry.settings import Home
 
 app = new_app()
@@ -17,6 +18,7 @@ app = new_app()
     "use",
     epilog=examples(
         "tokenferry use work",
+        "tokenferry use work --default-provider",
         "tokenferry use work --for claude-code",
     ),
 )
@@ -27,6 +29,10 @@ def use(
         Literal["claude-code"] | None,
         typer.Option("--for", help="Make its login that of this program instead; the one it has goes home."),
     ] = None,
+    default_provider: Annotated[
+        bool,
+        typer.Option("--default-provider", help="Let its provider serve the models that nothing maps, too."),
+    ] = False,
 ) -> None:
     """Put an account first: where none is named, in its provider's pool, and in running gateways within a second.
 
@@ -37,12 +43,19 @@ def use(
     account it belongs to. Running sessions of Claude Code take the new one up by themselves.
     """
     if program is not None:
+        if default_provider:
+            raise UsageError("--for moves a login, and --default-provider is about the gateway; give one of them")
         _move(name)
         return
-    broker = open_broker()
+    home, broker = Home.from_environment(), open_broker()
     broker.book.use(name)
-    note_change(Home.from_environment(), "account.use", name)
+    note_change(home, "account.use", name)
     say(f"account {name} is in use")
+    if default_provider:
+        provider = broker.book.read(name).account.provider
+        broker.set_default_provider(provider)
+        note_change(home, "provider.default", provider)
+        say(f"provider {provider} is the default provider")
     named = os.environ.get("TOKENFERRY_ACCOUNT")
     if named and named != name:
         note(f"TOKENFERRY_ACCOUNT is set to {named!r} here and goes before it for token and run")

@@ -59,6 +59,11 @@ class Config:
     faults: tuple[str, ...] = ()
     """What can't be used of it; none unless it was read for one credential alone."""
 
+    def check(self) -> None:
+        """Raise `ConfigError` if there is any fault."""
+        if self.faults:
+            raise ConfigError(f"{self.path} can't be used:", self.faults)
+
     def check_provider(self, name: str) -> None:
         """Raise `ConfigError` if a fault is about this provider."""
         about = tuple(fault for fault in self.faults if fault.startswith((f"providers.{name}.", f"providers.{name} ")))
