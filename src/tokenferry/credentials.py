@@ -11,6 +11,7 @@ __all__ = [
     "API_KEY_PREFIX",
     "OAUTH_BETA",
     "SETUP_TOKEN_PREFIX",
+    "SETUP_TOKEN_SHAPE",
     "ApiKey",
     "Credential",
     "FederatedToken",
@@ -31,6 +32,7 @@ OAUTH_BETA: Final = "oauth-2025-04-20"
 SETUP_TOKEN_PREFIX: Final = "sk-ant-oat01-"  # noqa: S105  # a prefix, not a token
 API_KEY_PREFIX: Final = "sk-ant-api"
 _SETUP_TOKEN_LENGTH: Final = 80
+SETUP_TOKEN_SHAPE: Final = rf"{SETUP_TOKEN_PREFIX}[A-Za-z0-9_-]{{{_SETUP_TOKEN_LENGTH - len(SETUP_TOKEN_PREFIX)},}}"
 
 _LATEST: Final = 4_102_444_800  # 2100-01-01: beyond it a number is no time in seconds
 _MILLISECONDS_FROM: Final = 10_000_000_000

@@ -3,16 +3,31 @@
 import hmac
 import json
 import math
+import re
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, NoReturn, final
 
 if TYPE_CHECKING:
     import logging
 
-__all__ = ["Fields", "HiddenBytes", "Redactor", "Secret", "fingerprint", "parse_json", "parse_object"]
+__all__ = [
+    "Fields",
+    "HiddenBytes",
+    "Redactor",
+    "Secret",
+    "decode_text",
+    "fingerprint",
+    "parse_json",
+    "parse_object",
+    "parse_secret",
+]
 
 _REDACTED: Final = "[redacted]"
 _SHORTEST: Final = 4
+_UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
+_QUOTES: Final = "\"'`"
+# A value may end in "=", as base64 does; a name for it is followed by something else, or says what it names.
+_ASSIGNMENT: Final = re.compile(r"(?:export\s+)?[A-Za-z_]\w*=[^=]|\w*(?:KEY|TOKEN|SECRET)=+\Z", re.ASCII)
 
 
 def fingerprint(value: str) -> str:
@@ -82,6 +97,21 @@ def _fault(value: object) -> str | None:
     return None
 
 
+def parse_secret(text: str) -> Secret:
+    """Read a key or token as a person or another program wrote it; blanks and line breaks around it don't count.
+
+    Raises `ValueError`, which never quotes it, for what `Secret` refuses, and for what surrounds a value elsewhere:
+    quotation marks, and `NAME=` before it. No bearer token holds either (RFC 6750 2.1).
+    """
+    value = Fields(text=text.strip().removeprefix("\ufeff").strip())  # one that isn't shown in a traceback
+    del text
+    if _ASSIGNMENT.match(value["text"]):
+        raise ValueError("it begins with NAME=; give the value alone, without the name of a variable")
+    if any(quote in value["text"] for quote in _QUOTES):
+        raise ValueError("it holds a quotation mark; give the value alone, without quotes")
+    return Secret(value["text"])
+
+
 class HiddenBytes(bytes):
     """Bytes that may hold secrets: their repr, and so a traceback's locals, shows their number alone."""
 
@@ -122,6 +152,14 @@ def parse_json(raw: bytes) -> Any:
         return json.loads(raw, object_hook=Fields, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):
         return None
+
+
+def decode_text(raw: bytes) -> str:
+    """The text of another program's file: UTF-8, or UTF-16 where a byte order mark says so; the mark is left out.
+
+    What can't be decoded becomes U+FFFD, which no key holds.
+    """
+    return raw.decode("utf-16" if raw[:2] in _UTF_16 else "utf-8-sig", "replace")
 
 
 def _finite(number: str) -> float | None:

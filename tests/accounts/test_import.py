@@ -136,7 +136,10 @@ def test_a_provider_must_be_known() -> None:
 def test_names_are_allowed_ones_and_each_is_one_account_s() -> None:
     store = MemoryStore(Document(Account("Key", "anthropic", "api-key"), ApiKey(Secret("x"))))
     hints = ["key", "key", "a b/../c\n", "…", ".hidden", "x" * 100, "X" * 100]
-    keys = [found(ApiKey(Secret(f"k{number}")), hint=hint, provider="anthropic") for number, hint in enumerate(hints)]
+    keys = [
+        found(ApiKey(Secret(f"sk-ant-api03-{number}")), hint=hint, provider="anthropic")
+        for number, hint in enumerate(hints)
+    ]
     names = [offer.account.name for offer in offers(*keys, store=store) if offer.account]
     assert names[:5] == ["key-2", "key-3", "a-b-..-c", "imported", "hidden"]
     assert [len(name) for name in names[5:]] == [64, 64]

@@ -76,7 +76,7 @@ def test_what_can_not_be_added_changes_nothing(
 @pytest.mark.parametrize("name", ["work", "WORK"])
 @pytest.mark.parametrize("more", [("--env", "A"), ()])
 def test_an_account_of_that_name_in_any_case_is_in_the_way(written: Path, name: str, more: tuple[str, ...]) -> None:
-    assert tokenferry("accounts", "add", "work", "--provider", "anthropic", stdin=KEY).code == 0
+    assert tokenferry("accounts", "add", "work", "--provider", "anthropic", stdin="sk-ant-api03-key").code == 0
     outcome = tokenferry("providers", "add", "z.ai", "--name", name, *more, stdin=KEY)
     assert outcome.code == 2
     assert "there is an account work already" in outcome.one_line()

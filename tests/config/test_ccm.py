@@ -13,7 +13,10 @@ from tokenferry.routing import BodyFacts, Hop, NoRoute, Route, Router, scan
 from tokenferry.settings import RouterSettings
 
 FILES = Path(__file__).with_name("ccm")
-KEYS = dict.fromkeys(("ZAI_KEY", "OPENROUTER_KEY", "KIMI_KEY", "ANTHROPIC_KEY", "OPENAI_KEY"), "sk-key")
+KEYS = dict.fromkeys(("ZAI_KEY", "KIMI_KEY", "OPENAI_KEY"), "sk-key") | {
+    "OPENROUTER_KEY": "sk-or-v1-key",
+    "ANTHROPIC_KEY": "sk-ant-api03-key",
+}
 
 
 def loaded(write: Write, name: str) -> Config:

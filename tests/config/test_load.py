@@ -512,3 +512,18 @@ def test_a_fault_of_its_own_provider_stops_a_credential(tmp_path: Path, fault: s
     config.check_provider("console")
     with pytest.raises(ConfigError, match=r"providers\.anthropic"):
         config.check_provider("anthropic")
+
+
+@pytest.mark.parametrize("value", ["hello", "sk-proj-abcdefghijklmnop"])
+def test_a_key_of_another_vendor_s_shape_makes_no_account(write: Write, value: str) -> None:
+    config = write('[[providers]]\nname = "anthropic"\napi_key = "$MY_KEY"\n', {"MY_KEY": value})
+    assert not config.keys
+    assert any("so that account is missing" in warning for warning in config.warnings)
+    assert not any(value in warning for warning in config.warnings)
+
+
+@pytest.mark.parametrize("value", [f'"{KEY}"', f"'{KEY}'", f"MY_KEY={KEY}", f"{KEY}\n{KEY}"])
+def test_what_surrounds_a_key_elsewhere_is_no_part_of_it(write: Write, value: str) -> None:
+    with pytest.raises(ConfigError, match="api_key leads to no usable key") as caught:
+        write(provider("'$MY_KEY'"), {"MY_KEY": value})
+    assert not shows(str(caught.value), KEY)

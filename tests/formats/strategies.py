@@ -7,7 +7,10 @@ from hypothesis import strategies as st
 from tokenferry.credentials import OAuthToken
 from tokenferry.secret import Secret
 
-SECRETS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=40)
+_VISIBLE = st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="\"'`=")
+SECRETS = st.text(_VISIBLE, min_size=1, max_size=40)
+"""Without what surrounds a value elsewhere: quotes, and the "=" after a name."""
+
 TIMES = st.integers(min_value=20_000_000, max_value=4_102_444_800)
 NAMES = st.text(min_size=1, max_size=20)
 

@@ -22,7 +22,7 @@ REFRESH = "sk-ant-ort01-" + "Rr1" * 30
 
 credentials: st.SearchStrategy[Credential] = st.one_of(
     st.builds(ApiKey, SECRETS.filter(lambda text: not text.startswith(("tfk_", "tfa_", "sk-ant-o"))).map(Secret)),
-    st.builds(SetupToken, st.text("abcXYZ-_$'\"", min_size=80).map(lambda text: Secret(f"sk-ant-oat01-{text}"))),
+    st.builds(SetupToken, st.text("abcXYZ-_$#", min_size=80).map(lambda text: Secret(f"sk-ant-oat01-{text}"))),
 )
 
 
@@ -81,17 +81,83 @@ def test_a_key_for_another_host_is_not_the_vendor_s() -> None:
     assert parse_environment(environ | {"ANTHROPIC_BASE_URL": "https://["})[0].fault
 
 
-def test_an_env_file_is_read_as_a_shell_reads_it() -> None:
-    raw = f"# keys\nexport ANTHROPIC_API_KEY='{KEY}'  # mine\nOTHER=x\n\n".encode()
-    (entry,) = parse_env_file(HiddenBytes(raw))
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ANTHROPIC_API_KEY={}",
+        "  export ANTHROPIC_API_KEY={}\r",
+        "export ANTHROPIC_API_KEY='{}'  # mine",
+        'ANTHROPIC_API_KEY="{}"',
+        "ANTHROPIC_API_KEY={} # ANTHROPIC_API_KEY=old",
+        "ANTHROPIC_API_KEY={}#tail",
+        "\ufeffANTHROPIC_API_KEY={}",
+        "ANTHROPIC_API_KEY=old\nANTHROPIC_API_KEY={}",
+    ],
+)
+@pytest.mark.parametrize(
+    "other",
+    [
+        "",
+        "# ANTHROPIC_API_KEY='",
+        "OTHER=it's",
+        "alias x='y",
+        "if true; then",
+        "2X=1",
+        "OTHER=$ANTHROPIC_API_KEY",
+        "OTHER='ANTHROPIC_API_KEY is set below'",
+        "ANTHROPIC_API_KEY_FILE = x",
+    ],
+)
+def test_an_env_file_is_read_as_a_shell_reads_it_whatever_else_it_holds(line: str, other: str) -> None:
+    (entry,) = parse_env_file(HiddenBytes(f"{line.format(KEY)}\n{other}\n".encode()))
+    assert entry.credential == ApiKey(Secret(KEY + ("#tail" if "#tail" in line else "")))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_an_env_file_may_begin_with_a_byte_order_mark(encoding: str) -> None:
+    (entry,) = parse_env_file(HiddenBytes(f"ANTHROPIC_API_KEY={KEY}\n".encode(encoding)))
     assert entry.credential == ApiKey(Secret(KEY))
 
 
-@pytest.mark.parametrize("line", [f"ANTHROPIC_API_KEY='{KEY}", f"run {KEY}", f"2X={KEY}"])
-def test_a_line_that_sets_nothing_is_named_by_its_number(line: str) -> None:
-    with pytest.raises(UsageError, match="line 2 is no NAME=value") as caught:
-        parse_env_file(HiddenBytes(f"A=b\n{line}\n".encode()))
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ANTHROPIC_API_KEY='{}",
+        "ANTHROPIC_API_KEY = {}",
+        "ANTHROPIC_API_KEY={} x",
+        "ANTHROPIC_API_KEY={};x",
+        "ANTHROPIC_API_KEY=$OTHER{}",
+        'ANTHROPIC_API_KEY="$(pass show {})"',
+        "OTHER=1 ANTHROPIC_API_KEY={}",
+        "export OTHER=1 ANTHROPIC_API_KEY={}",
+        "set -x ANTHROPIC_API_KEY {}",
+        "$env:ANTHROPIC_API_KEY = '{}'",
+        "ANTHROPIC_API_KEY: {}",
+        "ANTHROPIC_BASE_URL='https://{}",
+    ],
+)
+def test_a_line_about_a_credential_that_is_not_read_exactly_is_named_by_its_number(line: str) -> None:
+    with pytest.raises(UsageError, match="line 2 can't be read exactly") as caught:
+        parse_env_file(HiddenBytes(f"A=b\n{line.format(KEY)}\nCLAUDE_CODE_OAUTH_TOKEN={SETUP}\n".encode()))
+    assert not leaks(caught.value, KEY, SETUP)
+
+
+@pytest.mark.parametrize("text", ['"{}"', "'{}'", '{}"', "ANTHROPIC_API_KEY={}", "export X={}", "{}\n{}", "MY_KEY="])
+def test_what_surrounds_a_value_elsewhere_is_refused_wherever_one_is_given(text: str) -> None:
+    content = text.replace("{}", KEY)
+    with pytest.raises(UsageError) as caught:
+        parse_key_file(HiddenBytes(content.encode()))
     assert not leaks(caught.value, KEY)
+    if "\n" not in content:
+        (entry,) = parse_environment({"ANTHROPIC_API_KEY": content})
+        assert entry.credential is None
+        assert entry.fault
+
+
+@pytest.mark.parametrize("text", ["YWJj=", "YWJjZA==", "a=", "ollama", "EMPTY", "0=="])
+def test_a_value_may_end_as_base64_does(text: str) -> None:
+    (entry,) = parse_key_file(HiddenBytes(text.encode()))
+    assert entry.credential == ApiKey(Secret(text))
 
 
 @given(credentials)

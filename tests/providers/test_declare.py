@@ -186,9 +186,9 @@ def test_every_fault_of_a_declaration_is_told() -> None:
         "providers.mine.enabled must be true or false",
         "providers.mine.accounts must be a list of strings",
         "providers.mine.strategy must be one of priority, round-robin, least-utilised, drain-soonest-reset",
-        "providers.mine.typ is no key that tokenferry knows; known here: accounts, auth_type, base_url, enabled, "
-        "key_header, name, oauth, oauth_provider, passthrough, provider_type, strategy, subscription, usage_url, "
-        "variable, wire_format",
+        "providers.mine.typ is no key that tokenferry knows; known here: accounts, auth_type, base_url, check_url, "
+        "enabled, key_header, name, oauth, oauth_provider, passthrough, provider_type, strategy, subscription, "
+        "usage_url, variable, wire_format",
     ]
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from tokenferry.credentials import ApiKey, Credential, OAuthToken, SetupToken
-from tokenferry.providers import KIND_OF_AUTH_TYPE, Provider, builtin_providers
+from tokenferry.providers import KIND_OF_AUTH_TYPE, Provider, Table, builtin_providers, declare
 from tokenferry.secret import Secret
 
 API_KEY = ApiKey(Secret("sk-ant-api03-" + "x" * 80))
@@ -64,3 +64,87 @@ def test_each_auth_type_has_its_kind() -> None:
 
 def test_a_base_url_that_is_none_bills_nobody() -> None:
     assert not Provider("a", "a", "https://[").bills_subscription(LOGIN)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "hello",
+        "EMPTY",
+        "sk-proj-abcdefghijklmnop",
+        "sk-ant-admin01-abcdefgh",
+        "sk-ant-api03-",
+        OAT.reveal(),
+        "sk-ant-api03-a.b",
+    ],
+)
+@pytest.mark.parametrize("name", ["anthropic", "claude-max", "console"])
+def test_a_key_of_another_shape_is_refused_at_a_host_whose_keys_are_known(key: str, name: str) -> None:
+    fault = builtin_providers()[name].key_fault(ApiKey(Secret(key)))
+    assert fault is not None
+    assert "api.anthropic.com begins with sk-ant-api" in fault
+    assert key not in fault or key == "sk-ant-api03-"
+
+
+def test_the_host_decides_whatever_the_provider_calls_itself() -> None:
+    problems: list[str] = []
+    tables = Table(
+        {
+            "providers": [
+                {"name": "mine", "base_url": "https://api.anthropic.com"},
+                {"name": "anthropic", "base_url": "http://127.0.0.1:1"},
+                {"name": "openrouter"},
+                {"name": "elsewhere", "provider_type": "openrouter", "base_url": "https://llm.example"},
+            ]
+        },
+        "",
+        problems,
+    ).tables("providers")
+    mine, local, router, elsewhere = (declare(table, builtin_providers()) for table in tables)
+    assert not problems
+    assert mine is not None
+    assert local is not None
+    assert router is not None
+    assert elsewhere is not None
+    assert mine.key_fault(ApiKey(Secret("hello")))
+    assert router.key_fault(API_KEY)
+    assert not router.key_fault(ApiKey(Secret("sk-or-v1-" + "0" * 64)))
+    assert not local.key_fault(ApiKey(Secret("hello")))
+    assert not elsewhere.key_fault(ApiKey(Secret("hello")))
+
+
+@pytest.mark.parametrize(
+    ("provider", "key", "doubt"),
+    [
+        (ELSEWHERE, "hello", "only a few characters"),
+        (ELSEWHERE, "sk-proj-abcdefghijklmnop", "a key of OpenAI"),
+        (ELSEWHERE, "sk-ant-admin01-abcdefghijklmnop", "an Admin API key"),
+        (ELSEWHERE, "0123456789abcdef", None),
+        (SANDBOX, "ollama", None),
+        (SANDBOX, "EMPTY", None),
+        (ANTHROPIC, API_KEY.secret.reveal(), None),
+    ],
+)
+def test_elsewhere_an_odd_key_is_doubted_and_on_this_machine_none(
+    provider: Provider, key: str, doubt: str | None
+) -> None:
+    credential = ApiKey(Secret(key))
+    assert provider.key_fault(credential) is None
+    told = provider.key_doubt(credential)
+    assert (told is None) if doubt is None else (told is not None and doubt in told)
+
+
+@pytest.mark.parametrize("credential", [SETUP, LOGIN, OTHER])
+def test_tokens_are_no_keys_and_have_no_shape_here(credential: Credential) -> None:
+    assert MAX.key_fault(credential) is None
+    assert ELSEWHERE.key_doubt(credential) is None
+
+
+def test_what_shows_that_a_credential_works_is_declared_for_its_kind() -> None:
+    """A setup token has no such route, and what isn't declared isn't guessed."""
+    host = "https://api.anthropic.com"
+    assert ANTHROPIC.check_endpoint(API_KEY) == f"{host}/v1/models"
+    assert MAX.check_endpoint(LOGIN) == CONSOLE.check_endpoint(LOGIN) == f"{host}/api/oauth/profile"
+    assert MAX.check_endpoint(SETUP) is None
+    assert ELSEWHERE.check_endpoint(API_KEY) is None
+    assert ELSEWHERE.check_endpoint(LOGIN) is None

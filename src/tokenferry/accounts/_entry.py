@@ -12,7 +12,8 @@ from tokenferry.credentials import (
     credential_from_json,
 )
 from tokenferry.errors import UsageError
-from tokenferry.secret import Secret, parse_object
+from tokenferry.formats import read_secret
+from tokenferry.secret import HiddenBytes, decode_text, parse_object, parse_secret
 
 _ALIASES: Final = {"account_email": "email", "scope": "scopes", "account_uuid": "account_id"}
 
@@ -22,7 +23,7 @@ def read_credential(raw: bytes, kind: Kind | None, default: Kind) -> Credential:
 
     `kind` defaults to what the prefix says, then to `default`. Raises `UsageError`, which never quotes the input.
     """
-    text = raw.strip()
+    text = HiddenBytes(decode_text(raw).strip().encode())
     del raw  # a traceback shows the locals of this frame
     kind = kind or _kind_of(text, default)
     if kind == FederatedToken.kind:
@@ -33,7 +34,7 @@ def read_credential(raw: bytes, kind: Kind | None, default: Kind) -> Credential:
     try:
         if kind == "oauth":
             return _oauth(text)
-        secret = Secret(text.decode("ascii"))
+        secret = parse_secret(text.decode("ascii"))
         return SetupToken(secret) if kind == "setup-token" else ApiKey(secret)
     except UnicodeDecodeError:
         fault = "it holds characters that no key has; paste the key alone, without quotes"
@@ -62,4 +63,7 @@ def _oauth(text: bytes) -> Credential:
     for alias, name in _ALIASES.items():
         if alias in fields:
             fields.setdefault(name, fields.pop(alias))
-    return credential_from_json("oauth", fields)
+    credential = credential_from_json("oauth", fields)
+    for name in ("access_token", "refresh_token"):
+        read_secret(fields, name)
+    return credential

@@ -1,11 +1,14 @@
+import logging
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
 from tokenferry.credentials import SETUP_TOKEN_PREFIX, ApiKey, Credential, OAuthToken
 from tokenferry.providers import account_of_key
-from tokenferry.secret import Secret
+from tokenferry.secret import Secret, parse_secret
 from tokenferry.stores import Account, Document
+
+logger = logging.getLogger(__name__)
 
 ENVIRONMENT: Final = "environment"
 CONFIGURATION: Final = "config"
@@ -29,9 +32,10 @@ def accounts_from_environment(environ: Mapping[str, str]) -> dict[str, Document]
         if not value or is_foreign or value.startswith(_OWN_KEYS):
             continue
         try:
-            credential, provider = _classify(Secret(value))
-        except ValueError:
-            continue  # what can't be sent is no credential
+            credential, provider = _classify(parse_secret(value))
+        except ValueError as fault:
+            logger.warning("%s is ignored: %s", variable, fault)
+            continue
         account = Account(variable, provider, credential.kind, owner="external", store=ENVIRONMENT, priority=_LAST)
         found[variable] = Document(account, credential)
     return found

@@ -158,9 +158,8 @@ def judge(  # noqa: PLR0911  # a list of rules, one return each
         return replace(nothing, note="nobody can tell who issued it; import it by its path with --provider P")
     if provider not in providers:
         return replace(nothing, note=f"provider {provider!r} is not declared; add it under [[providers]]")
-    is_claude_codes = found.source in _CLAUDE_CODES and isinstance(credential, OAuthToken)
-    if is_claude_codes and not providers[provider].suits_claude_code(credential):
-        return replace(nothing, note=f"a login of Claude Code, and provider {provider!r} is for other credentials")
+    if unfit := _why_unfit(found, credential, providers[provider]):
+        return replace(nothing, note=unfit)
     action, note = _meaning(found, credential)
     if action == "take-over" and holdings.is_unsure(provider):
         return replace(nothing, note="Claude Code's login can't be looked at, and this may be a copy; mend that first")
@@ -168,6 +167,14 @@ def judge(  # noqa: PLR0911  # a list of rules, one return each
     account = replace(account, name=_free_name(found.hint, taken), created_at=int(now))
     taken.add(account.name.casefold())
     return replace(nothing, action=action, note=note, account=account)
+
+
+def _why_unfit(found: Found, credential: Credential, provider: Provider) -> str | None:
+    """Why the provider isn't the one it is for; None if it can be."""
+    is_claude_codes = found.source in _CLAUDE_CODES and isinstance(credential, OAuthToken)
+    if is_claude_codes and not provider.suits_claude_code(credential):
+        return f"a login of Claude Code, and provider {provider.name!r} is for other credentials"
+    return provider.key_fault(credential)
 
 
 def _meaning(found: Found, credential: Credential) -> tuple[Action, str]:

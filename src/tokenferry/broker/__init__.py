@@ -16,6 +16,7 @@ from tokenferry.broker._pending_login import PendingLogin
 from tokenferry.broker._publisher import Published, Publisher
 from tokenferry.broker._revocation import Revocation
 from tokenferry.broker._rules import is_foreign
+from tokenferry.broker._verification import Verification
 
 __all__ = [
     "Broker",
@@ -25,6 +26,7 @@ __all__ = [
     "Published",
     "Publisher",
     "Revocation",
+    "Verification",
     "aresolve",
     "check_login_name",
     "complete_move",

@@ -26,6 +26,7 @@ from tokenferry.broker._publisher import Published, Publisher
 from tokenferry.broker._resolver import Resolver
 from tokenferry.broker._revocation import Revocation, revocable
 from tokenferry.broker._rules import Rules, check_attached
+from tokenferry.broker._verification import Verification, verify
 from tokenferry.config import Config, load
 from tokenferry.credentials import ApiKey, Credential, FederatedToken, Federation, OAuthToken, SetupToken
 from tokenferry.errors import CorruptFile, TokenferryError, UnsafeFile, UsageError
@@ -105,6 +106,7 @@ class Broker:
             decide=self._decide_default,
         )
         self._now = now
+        self._send = send
         warm = WarmCredentials()
         self._entries = warm.entries
         self._listing = WatchedListing(self.book, warm, partial(stamps, store, home), self.settings.watch)
@@ -308,11 +310,15 @@ class Broker:
     def add(
         self, account: Account, credential: Credential, *, replacing: bool = False, origin: Fields | None = None
     ) -> bool:
-        """Store an account; tells whether it took the place of one. Raises `UsageError` when the name is taken.
+        """Store an account; tells whether it took the place of one.
 
-        An account without a `created_at` gets the present time. `origin` is where its document says that it was
+        Raises `UsageError` when the name is taken, and for what can't be an API key of the provider's vendor. An
+        account without a `created_at` gets the present time. `origin` is where its document says that it was
         imported from.
         """
+        provider = self.providers.get(account.provider)
+        if fault := provider and provider.key_fault(credential):
+            raise UsageError(f"the key given is not usable: {fault}; copy the key again, or name another --provider")
         if not account.created_at:
             account = replace(account, created_at=int(self._now()))
         if isinstance(credential, ApiKey | SetupToken) and credential.obtained_at is None:
@@ -329,6 +335,20 @@ class Broker:
         self.record_default_provider()
         self.publisher.follow(account.name)
         return has_replaced
+
+    def verify(self, account: Account, credential: Credential) -> Verification:
+        """Ask the account's provider once, on a route that costs nothing, whether it takes the credential; 5 seconds.
+
+        Nothing is renewed, stored or benched. Raises `PolicyRefused`, `UnknownProvider`; `UsageError` for a login that
+        another program keeps.
+        """
+        self.check_policy(Document(account, credential))
+        if isinstance(credential, OAuthToken) and account.owner != "tokenferry":
+            raise UsageError(
+                f"account {account.name!r} is the login of {account.owner}, which alone uses it to ask its provider; "
+                "check it there"
+            )
+        return verify(self.provider_of(account), credential, self._send, self._now())
 
     def limit_age(self, name: str, max_age: int | None) -> None:
         """Say how many seconds old the account's key or setup token may become; None for no limit.

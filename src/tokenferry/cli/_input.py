@@ -1,12 +1,22 @@
 """What a person types or a program pipes in; never what stands on the command line, which every process can read."""
 
 import getpass
+import os
+import re
+import select
 import sys
+import termios
 from typing import Final
 
+from tokenferry.credentials import SETUP_TOKEN_SHAPE
 from tokenferry.errors import UsageError
+from tokenferry.providers import key_shapes
+from tokenferry.secret import HiddenBytes, decode_text, parse_object
 
 _LIMIT: Final = 1024 * 1024
+_LONGEST_LINE: Final = 4095  # a terminal drops what is beyond it
+_PAUSE: Final = 0.25  # seconds after which a paste has ended
+_SECRET_BEGINS: Final = ("sk-", "sk_")
 
 
 def read_secret(what: str) -> bytes:
@@ -15,16 +25,82 @@ def read_secret(what: str) -> bytes:
         raise UsageError(f"stdin is closed; pipe the {what} in, or run this in a terminal to be asked for it")
     if sys.stdin.isatty():
         try:
-            raw = getpass.getpass(f"{what} (not shown): ").encode("utf-8", "surrogateescape")
+            raw = _joined(_typed(f"{what} (not shown): "), what)
         except EOFError:
             raw = b""
     else:
-        raw = sys.stdin.buffer.read(_LIMIT + 1)
+        raw = HiddenBytes(decode_text(sys.stdin.buffer.read(_LIMIT + 1)).encode())
     if not raw.strip():
         raise UsageError(f"no {what} was given; pipe it in, or run this in a terminal to be asked for it")
     if len(raw) > _LIMIT:
         raise UsageError(f"what was piped in is longer than any {what}")
     return raw
+
+
+def _typed(prompt: str) -> list[bytes]:
+    """The lines that were typed or pasted at the prompt, without the terminal showing them.
+
+    Whatever else the paste holds is discarded: the shell would take it for commands.
+    """
+    try:
+        descriptor = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        descriptor = os.dup(sys.stdin.fileno())
+    try:
+        shown = termios.tcgetattr(descriptor)
+        hidden = [*shown[:3], shown[3] & ~termios.ECHO, *shown[4:]]
+        termios.tcsetattr(descriptor, termios.TCSAFLUSH, hidden)
+        try:
+            os.write(descriptor, prompt.encode())
+            return _pasted(descriptor)
+        finally:
+            termios.tcsetattr(descriptor, termios.TCSAFLUSH, shown)
+            os.write(descriptor, b"\n")
+    except termios.error:
+        return [HiddenBytes(getpass.getpass(prompt).encode("utf-8", "surrogateescape"))]
+    finally:
+        os.close(descriptor)
+
+
+def _pasted(descriptor: int) -> list[bytes]:
+    """What comes until a line has ended and nothing follows at once; an object of JSON may be of many lines."""
+    data = HiddenBytes()
+    while len(data) <= _LIMIT:
+        is_object = data.lstrip().startswith(b"{")
+        is_whole = data.endswith(b"\n") and not (is_object and parse_object(data) is None)
+        pause = _PAUSE if is_whole else 4 * _PAUSE if data.endswith(b"\n") else None
+        if pause is not None and data.strip() and not select.select([descriptor], [], [], pause)[0]:
+            break
+        more = os.read(descriptor, _LIMIT)
+        data = HiddenBytes(data + more)
+        if not more or not data.strip():
+            break
+    return [HiddenBytes(line) for line in data.split(b"\n")]
+
+
+def _joined(lines: list[bytes], what: str) -> bytes:
+    """One secret of what was pasted: a terminal that wraps a long one copies it as several lines.
+
+    Raises `UsageError` for lines that aren't certain to be one.
+    """
+    if any(len(line) >= _LONGEST_LINE for line in lines):
+        raise UsageError(f"a terminal takes {_LONGEST_LINE} characters in a line; pipe the {what} in instead")
+    parts = [HiddenBytes(line.strip()) for line in lines if line.strip()]
+    del lines  # a traceback shows the locals of this frame
+    if not parts:
+        return b""
+    if len(parts) == 1 or parts[0].startswith(b"{"):
+        return HiddenBytes(b"\n".join(parts))
+    whole = HiddenBytes(b"".join(parts))
+    begins = tuple(prefix.encode() for prefix in _SECRET_BEGINS)
+    if not any(part.startswith(begins) for part in parts[1:]) and _has_known_shape(whole):
+        return whole
+    raise UsageError(f"what was pasted has {len(parts)} lines, and the {what} is one; copy it without line breaks")
+
+
+def _has_known_shape(value: bytes) -> bool:
+    text = value.decode("utf-8", "replace")
+    return any(re.fullmatch(shape, text) for shape in (SETUP_TOKEN_SHAPE, *key_shapes()))
 
 
 def confirmed(question: str, *, flag: str) -> bool:

@@ -7,7 +7,7 @@ import typer
 
 from tokenferry.accounts import parse_max_age, read_credential, span_text
 from tokenferry.audit import note_change
-from tokenferry.broker import Broker, Revocation
+from tokenferry.broker import Broker, Revocation, Verification
 from tokenferry.cli._describe import HEADINGS, details, row, rows
 from tokenferry.cli._federation import Federal, federation_of
 from tokenferry.cli._home import know, open_broker, what_serves
@@ -16,8 +16,8 @@ from tokenferry.cli._output import note, say, say_json, say_lines, table
 from tokenferry.cli._profile import account_of_profile
 from tokenferry.cli._revocation import tell_revocation
 from tokenferry.cli._typer import JSON, examples, new_app
-from tokenferry.credentials import API_KEY_PREFIX, Credential, OAuthToken
-from tokenferry.errors import UnknownProvider, UsageError
+from tokenferry.credentials import API_KEY_PREFIX, Credential, Kind, OAuthToken
+from tokenferry.errors import NeedsLogin, TryLater, UnknownProvider, UsageError
 from tokenferry.providers import Provider
 from tokenferry.settings import Home
 from tokenferry.stores import Account, AttachedStore, check_account_name
@@ -29,6 +29,13 @@ app = new_app(
 )
 
 _CLAUDE_MAX: Final = "claude-max"
+
+_CHECK_CODES: Final = {"refused": NeedsLogin.exit_code, "unreachable": TryLater.exit_code, "not-told": 1}
+_CURES: Final = {
+    "refused": "; replace it with: tokenferry accounts add {name} --replace",
+    "unreachable": "; try again later",
+    "not-told": "; see: tokenferry accounts show {name}",
+}
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The account's name.", show_default=False)]
 
@@ -77,6 +84,9 @@ def add(
         list[str] | None,
         typer.Option("--federation", metavar="KEY=VALUE", help="What goes with the exchange; may be repeated."),
     ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Ask the provider first, free of charge, whether it accepts it.")
+    ] = False,
 ) -> None:
     """Store an API key, a setup token, an OAuth login or a workload's identity under a name.
 
@@ -88,6 +98,8 @@ def add(
     if profile is not None and store != "anthropic-profile":
         raise UsageError("--profile says which profile to attach; give --store anthropic-profile with it")
     given = Federal(identity_token_file, identity_token_variable, tuple(federation or ()))
+    if verify and (store is not None or given != Federal() or workload_identity):
+        raise UsageError("--verify is for a key or login that is given here; leave it out with what is attached")
     if workload_identity or given != Federal():
         if kind is not None or store is not None or not workload_identity:
             raise UsageError("a workload's identity goes with --workload-identity, and without --kind and --store")
@@ -101,6 +113,10 @@ def add(
             return
         _attach(broker, _claude_code(name, provider or _CLAUDE_MAX))
         return
+    _add(broker, name, provider, kind, replace=replace, verify=verify)
+
+
+def _add(broker: Broker, name: str, provider: str | None, kind: Kind | None, *, replace: bool, verify: bool) -> None:
     provider = provider or (_present_provider(broker, name) if replace else None)
     if provider is not None:
         _known(broker, provider)
@@ -111,12 +127,30 @@ def add(
     credential = _owned(read_credential(raw, kind, known.kind))
     know(credential)
     account = Account(name, provider, credential.kind, created_at=int(time.time()))
+    verified = _verified(broker, account, credential, replacing=replace) if verify else None
     has_replaced = broker.add(account, credential, replacing=replace)
     _note_change("account.replace" if has_replaced else "account.add", account, credential)
     verb = "replaced" if has_replaced else "stored"
     say(f"{verb} account {name} ({provider}, {credential.kind}, fingerprint {credential.secret.fingerprint})")
+    if verified is not None:
+        note(verified.reason if verified.result == "accepted" else f"it was not checked: {verified.reason}")
+    if doubt := known.key_doubt(credential):
+        note(
+            f"{doubt}; if it isn't the one you meant, put another in its place with: tokenferry accounts add {name} "
+            "--replace"
+        )
     _tell_policy(broker, account, credential)
     say(what_serves(name, broker))
+
+
+def _verified(broker: Broker, account: Account, credential: Credential, *, replacing: bool) -> Verification:
+    """What the provider says of it. Raises `PolicyRefused`, and `NeedsLogin` if the provider refuses it."""
+    if not replacing and account.name in broker.book.store.names():
+        raise UsageError(f"account {account.name!r} exists already; give --replace to put this in its place")
+    found = broker.verify(account, credential)
+    if found.result == "refused":
+        raise NeedsLogin(f"{found.reason}, so nothing was stored; copy it again, or get another one there")
+    return found
 
 
 def _federate(broker: Broker, name: str, provider: str | None, given: Federal, *, replace: bool) -> None:
@@ -241,6 +275,30 @@ def show(name: Name, *, as_json: JSON = False) -> None:
         say_json(found.to_json())
         return
     say_lines(f"{label:<13}{value}" for label, value in details(found, broker))
+
+
+@app.command(
+    "check",
+    epilog=examples(
+        "tokenferry accounts check work",
+        "tokenferry accounts check work --json | jq -r .result",
+    ),
+)
+def check(name: Name, *, as_json: JSON = False) -> None:
+    """Ask the provider once, on a route that costs nothing, whether it accepts what the account holds.
+
+    Nothing is renewed for it. The result is accepted (0), refused (5), unreachable (6), not-told (1), or no-route (0):
+    the provider declares no route that is free of charge.
+    """
+    broker = open_broker()
+    document = broker.book.read(name)
+    found = broker.verify(document.account, document.credential)
+    if as_json:
+        say_json({"name": name, "provider": document.account.provider, "result": found.result, "reason": found.reason})
+    else:
+        say(f"account {name}: {found.reason}{_CURES.get(found.result, '').format(name=name)}")
+    if code := _CHECK_CODES.get(found.result):
+        raise typer.Exit(code)
 
 
 @app.command(

@@ -101,7 +101,7 @@ def add(
     variable = _variable(env)
     check_writable(home.config)
     _check_free(name, open_broker(home, config).book.store.names())
-    credential = None if variable else _read_key()
+    credential = None if variable else _read_key(known)
     settle_default_provider(home, config)
     values = {"provider_type": known.name} if name != known.name else {}
     if variable:
@@ -140,9 +140,11 @@ def _check_free(name: str, accounts: Iterable[str]) -> None:
         raise UsageError(f"there is an account {taken} already, and the key's would have that name; give --name")
 
 
-def _read_key() -> Credential:
+def _read_key(known: Preset) -> Credential:
     credential = read_credential(read_secret("key"), "api-key", "api-key")
     know(credential)
+    if fault := known.provider.key_fault(credential):
+        raise UsageError(f"the key given is not usable: {fault}; copy the key again; nothing was declared")
     return credential
 
 

@@ -8,7 +8,7 @@ from tokenferry.config._foreign import ignore
 from tokenferry.credentials import ApiKey
 from tokenferry.errors import UnsafeFile
 from tokenferry.providers import Provider, Table, account_of_key, builtin_providers, declare, indistinct
-from tokenferry.secret import Secret
+from tokenferry.secret import parse_secret
 from tokenferry.stores import ACCOUNT_NAME, read_private_file
 
 _FOREIGN: Final = (
@@ -37,7 +37,10 @@ def read_providers(
         if provider and "api_key" in table:
             _check_account(table, provider, keys, notes)
         if provider and key:
-            keys[provider.name] = key
+            if fault := provider.key_fault(key):
+                notes.append(f"{table.path}.api_key: {fault}, so that account is missing")
+            else:
+                keys[provider.name] = key
         models = table.texts("models", ())
         ignore(table, _FOREIGN, notes)
         table.done()
@@ -98,7 +101,7 @@ def _api_key(table: Table, path: Path, environ: Mapping[str, str], notes: list[s
             )
             return None
     try:
-        return ApiKey(Secret(value.strip()))
+        return ApiKey(parse_secret(value))
     except ValueError as fault:
         table.problem("api_key", f"leads to no usable key: {fault}")
         return None

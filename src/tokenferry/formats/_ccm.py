@@ -10,7 +10,7 @@ from tokenferry.credentials import SETUP_TOKEN_PREFIX, ApiKey, OAuthToken
 from tokenferry.errors import UsageError
 from tokenferry.formats._entry import Entry, refuse_fewer_tokens
 from tokenferry.formats._json import amend, read_secret, read_text, read_time, rfc3339, to_bytes
-from tokenferry.secret import Fields, Secret, parse_object
+from tokenferry.secret import Fields, decode_text, parse_object, parse_secret
 
 _VARIABLE: Final = re.compile(r"\$(\{)?([A-Za-z_][A-Za-z0-9_]*)(?(1)\})")
 _OWN: Final = ("enterprise_url", "project_id")
@@ -109,7 +109,7 @@ def _meaning_of(token: OAuthToken) -> Fields:
 
 def _tables(raw: bytes) -> Iterator[Fields]:
     try:
-        tables = tomllib.loads(raw.decode("utf-8")).get("providers", [])
+        tables = tomllib.loads(decode_text(raw)).get("providers", [])
     except (ValueError, RecursionError):
         tables = None  # a parser's error carries the text that it failed on
     if not isinstance(tables, list):
@@ -127,7 +127,7 @@ def _key(table: Fields, environ: Mapping[str, str]) -> Entry:
         if not text:
             return Entry(name, fault=f"{variable[2]} is not set", provider=provider)
     try:
-        return Entry(name, ApiKey(Secret(text.strip())), provider=provider)
+        return Entry(name, ApiKey(parse_secret(text)), provider=provider)
     except ValueError as fault:
         del text
         return Entry(name, fault=f'"api_key": {fault}', provider=provider)

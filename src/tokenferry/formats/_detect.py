@@ -10,7 +10,7 @@ from tokenferry.formats._claude_code import looks_like_claude_code, parse_claude
 from tokenferry.formats._entry import FORMATS, Entry, Format
 from tokenferry.formats._plain import looks_like_env, parse_env_file, parse_key_file
 from tokenferry.formats._pool import looks_like_pool, parse_pool
-from tokenferry.secret import Fields, parse_json
+from tokenferry.secret import Fields, decode_text, parse_json
 
 _BY_JSON: Final[tuple[tuple[Format, Callable[[Any], bool]], ...]] = (
     ("claude-code", looks_like_claude_code),
@@ -37,7 +37,7 @@ def detect(raw: bytes) -> Format:
             )
         raise UsageError(_none())
     del value
-    text = Fields(text=raw.decode("utf-8", "replace").strip())
+    text = Fields(text=decode_text(raw).strip())
     if len(text["text"].split()) == 1 and not looks_like_env(text["text"]):
         return "key-file"
     if looks_like_env(text["text"]):

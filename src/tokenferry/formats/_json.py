@@ -7,7 +7,7 @@ from typing import Any
 
 from tokenferry.credentials import epoch_seconds
 from tokenferry.errors import UsageError
-from tokenferry.secret import Fields, Secret
+from tokenferry.secret import Fields, Secret, parse_secret
 from tokenferry.stores import HiddenBytes
 
 
@@ -18,7 +18,7 @@ def read_secret(fields: Fields, key: str) -> Secret | None:
     if not isinstance(fields[key], str):
         raise UsageError(f'"{key}" is no string')
     try:
-        return Secret(fields[key].strip()) if fields[key].strip() else None
+        return parse_secret(fields[key]) if fields[key].strip() else None
     except ValueError as fault:
         raise UsageError(f'"{key}": {fault}') from None
 

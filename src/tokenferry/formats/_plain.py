@@ -1,5 +1,6 @@
 """Credentials without JSON: a file that holds one key or token, and the variables that programs read."""
 
+import re
 import shlex
 from collections.abc import Mapping
 from typing import Final
@@ -15,13 +16,26 @@ from tokenferry.credentials import (
 )
 from tokenferry.errors import UsageError
 from tokenferry.formats._entry import Entry
-from tokenferry.secret import Fields, Secret
+from tokenferry.secret import Fields, Secret, decode_text, parse_secret
 from tokenferry.stores import HiddenBytes
 
 VARIABLES: Final = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
 
 _BASE_URL: Final = "ANTHROPIC_BASE_URL"
 _VENDOR_URL: Final = "https://api.anthropic.com"
+_ASSIGNED: Final = (*VARIABLES, _BASE_URL)
+# A word of a shell without what it would compute or take for an operator; "#" within a word is an ordinary character.
+_WORD: Final = r"""(?:'[^']*'|"(?:[^"\\$`]|\\.)*"|\\.|[^\s'"\\$`;&|<>()])*"""
+_PIECE: Final = re.compile(
+    r"""'(?P<single>[^']*)'|"(?P<double>(?:[^"\\]|\\.)*)"|\\(?P<escaped>.)|(?P<plain>[^'"\\]+)"""
+)
+_ASSIGNMENT: Final = re.compile(rf"\s*(?:export\s+)?([A-Za-z_]\w*)=({_WORD})(?:\s*|\s+#.*)", re.ASCII)
+_NAMES: Final = "|".join(_ASSIGNED)
+_MENTION: Final = re.compile(rf"(?<!\w)(?:{_NAMES})(?!\w)", re.ASCII)
+# A comment, or another variable whose value may name one of these and sets none of them.
+_OTHER: Final = re.compile(
+    rf"\s*(?:#|(?:export\s+)?(?!(?:{_NAMES})=)[A-Za-z_]\w*=(?!.*(?<!\w)(?:{_NAMES})=))", re.ASCII
+)
 _NO_CREDENTIALS: Final = (
     (("tfk_", "tfa_"), "a key of tokenferry's own gateway"),
     (("sk-ant-ort",), "a refresh token alone, whose access token is missing"),
@@ -31,12 +45,11 @@ _NO_CREDENTIALS: Final = (
 def parse_key_file(raw: bytes) -> tuple[Entry, ...]:
     """The one key or token. Raises `UsageError` for what can't be one, without quoting it."""
     try:
-        secret = Secret(raw.decode("utf-8", "replace").strip())
-    except ValueError:
-        secret = None
-    if secret is None:
-        raise UsageError("it is no single key or token")
-    return (_entry("", secret),)
+        return (_entry("", parse_secret(decode_text(raw))),)
+    except ValueError as problem:
+        fault = str(problem)
+    del raw  # a traceback shows the locals of this frame
+    raise UsageError(f"it is not one key or token: {fault}")
 
 
 def parse_environment(environ: Mapping[str, str]) -> tuple[Entry, ...]:
@@ -48,7 +61,7 @@ def parse_environment(environ: Mapping[str, str]) -> tuple[Entry, ...]:
         if not values[name]:
             continue
         try:
-            entry = _entry(name, Secret(values[name]))
+            entry = _entry(name, parse_secret(values[name]))
         except ValueError as fault:
             entry = Entry(name, fault=str(fault))
         if not is_vendors and name != VARIABLES[2] and not entry.fault:
@@ -58,20 +71,30 @@ def parse_environment(environ: Mapping[str, str]) -> tuple[Entry, ...]:
 
 
 def parse_env_file(raw: bytes) -> tuple[Entry, ...]:
-    """The same of lines `NAME=value`, as a shell reads them. Raises `UsageError` for a line that is none."""
+    """The same of lines `NAME=value`, as a shell reads them; lines about other variables are ignored.
+
+    Raises `UsageError` for a line that mentions one of these variables and isn't such an assignment, or of a value that
+    a shell would compute.
+    """
     values = Fields()
-    for number, line in enumerate(raw.decode("utf-8", "replace").splitlines(), 1):
-        try:
-            words = shlex.split(line, comments=True)
-        except ValueError:
-            words = ["="]
-        for word in words[1:] if words[:1] == ["export"] else words:
-            name, separator, value = word.partition("=")
-            if not separator or not name.isidentifier():
-                del line, words, word, name, value
-                raise UsageError(f"line {number} is no NAME=value")
-            values[name] = value
+    numbered = enumerate(decode_text(raw).split("\n"), 1)
+    lines = Fields((str(number), line) for number, line in numbered)  # which a traceback doesn't show
+    del raw
+    for number in lines:
+        found = _ASSIGNMENT.fullmatch(lines[number].rstrip("\r"))
+        if found is not None and found[1] in _ASSIGNED:
+            values[found[1]] = "".join(map(_unquoted, _PIECE.finditer(found[2])))
+        elif found is None and _MENTION.search(lines[number]) and not _OTHER.match(lines[number]):
+            del found
+            raise UsageError(f"line {number} can't be read exactly; write it as NAME=value, in one line")
     return parse_environment(values)
+
+
+def _unquoted(piece: "re.Match[str]") -> str:
+    """A piece of a shell's word without its quotes."""
+    if piece["double"] is not None:
+        return re.sub(r'\\(["\\$`])', r"\1", piece["double"])
+    return piece["single"] or piece["escaped"] or piece["plain"] or ""
 
 
 def looks_like_env(text: str) -> bool:

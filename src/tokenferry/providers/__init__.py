@@ -1,4 +1,4 @@
-from tokenferry.providers._declare import builtin_providers, declare
+from tokenferry.providers._declare import builtin_providers, declare, key_shapes
 from tokenferry.providers._environment_proxy import ProxyExemption, proxy_exemptions, proxy_variable
 from tokenferry.providers._pass_through import indistinct, may_pass_through
 from tokenferry.providers._presets import Preset, presets
@@ -29,6 +29,7 @@ __all__ = [
     "indistinct",
     "is_builtin_vendor",
     "is_loopback",
+    "key_shapes",
     "logs_in_at_subscription",
     "may_pass_through",
     "pattern_fault",

@@ -53,6 +53,7 @@ _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SUBSCRIPTION_TYPE: Final = "claude-max"
 _VENDOR_HOSTS: Final = ("anthropic.com",)
 _VENDOR_PREFIXES: Final = ("sk-ant-",)
+_VENDOR_KEY: Final = r"sk-ant-api[0-9]{2}-[A-Za-z0-9_-]+"
 _WIRE_FORMATS: Final = ("anthropic", "openai", "gemini")
 _KEY_HEADERS: Final = ("x-api-key", "authorization")
 _ALIASES: Final = {"apikey": "api_key"}  # claude-code-mux's
@@ -77,6 +78,11 @@ def builtin_providers() -> Mapping[str, Provider]:
         declared[provider.name] = provider
     assert not problems, problems
     return MappingProxyType(declared)
+
+
+def key_shapes() -> tuple[str, ...]:
+    """The regular expressions that the API keys of known vendors match whole."""
+    return (_VENDOR_KEY, *(one.key_shape for one in presets().values() if one.key_shape))
 
 
 def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
@@ -127,7 +133,8 @@ def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
         subscription=subscription or forced,
         accounts=_accounts(table, inherited.accounts if inherited else None),
         strategy=table.choice("strategy", parent.strategy if parent else None, get_args(Strategy)),
-        usage_url=_usage_url(table, base_url, inherited.usage_url if inherited else None),
+        usage_url=_own_url(table, "usage_url", base_url, inherited.usage_url if inherited else None),
+        check_url=_own_url(table, "check_url", base_url, parent.check_url if parent else None),
         variable=_variable(table, parent.variable if parent else None),
         oauth=oauth,
         wire_format=wire_format,
@@ -135,6 +142,7 @@ def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
         passthrough=table.flag("passthrough", parent.passthrough if inherited and parent else False),
         vendor_hosts=parent.vendor_hosts if parent else (),
         key_prefixes=parent.key_prefixes if parent else (),
+        key_shape=_key_shape(base_url),
     )
     if provider.passthrough and not provider.is_at_vendor:
         hosts = " or ".join(provider.vendor_hosts)
@@ -142,6 +150,13 @@ def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
             "passthrough", f"is for the vendor's own hosts ({hosts}): a client's credential goes to no other vendor's"
         )
     return None if name is None or url is None else provider
+
+
+def _key_shape(base_url: str) -> str | None:
+    """What the API keys of a known vendor's host look like, whatever the provider there calls itself."""
+    if on_host(base_url, _VENDOR_HOSTS):
+        return _VENDOR_KEY
+    return next((one.key_shape for one in presets().values() if on_host(base_url, one.hosts)), None)
 
 
 def _preset(name: str | None) -> Provider | None:
@@ -166,16 +181,16 @@ def _base_url(url: str, wire_format: str) -> str:
     return _API_PATH.sub("", base_url) if wire_format == "anthropic" else base_url
 
 
-def _usage_url(table: Table, base_url: str, default: str | None) -> str | None:
-    """`{base_url}` stands for the provider's own. The login goes there, so it must be the same host."""
-    template = table.text("usage_url", default)
+def _own_url(table: Table, key: str, base_url: str, default: str | None) -> str | None:
+    """`{base_url}` stands for the provider's own. The credential is sent there, so it must be the same host."""
+    template = table.text(key, default)
     if template is None:
         return None
     url = template.replace("{base_url}", base_url)
     if fault := url_fault(url):
-        table.problem("usage_url", fault)
+        table.problem(key, fault)
     elif urlsplit(url).netloc.lower() != urlsplit(base_url).netloc.lower():
-        table.problem("usage_url", "must be on the host of base_url, for the login is sent to it")
+        table.problem(key, "must be on the host of base_url, for the credential is sent to it")
     return template
 
 

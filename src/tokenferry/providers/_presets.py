@@ -24,6 +24,10 @@ class Preset:
     """The vendor's: a client's own key of this vendor goes to none but these, and to what is below them."""
     prefixes: tuple[str, ...]
     """Of its keys, where they tell the vendor."""
+    key_shape: str | None
+    """A regular expression that its keys match whole."""
+    check_url: str | None
+    """A GET that costs nothing and needs a valid key."""
     source: str
     second_hand: bool
     """Whether the page isn't the vendor's own, or doesn't print the address."""
@@ -40,6 +44,8 @@ class Preset:
             key_header=self.key_header,
             vendor_hosts=self.hosts,
             key_prefixes=self.prefixes,
+            key_shape=self.key_shape,
+            check_url=self.check_url,
         )
 
 
@@ -72,6 +78,8 @@ def _preset(table: dict[str, Any]) -> Preset:
         variable=table["variable"],
         hosts=tuple(table["hosts"]),
         prefixes=tuple(table.get("prefixes", ())),
+        key_shape=table.get("key_shape"),
+        check_url=table.get("check_url"),
         source=table["source"],
         second_hand=table.get("second_hand", False),
         checked=table["checked"],

@@ -6,11 +6,13 @@ from urllib.parse import urlsplit
 from tokenferry.credentials import (
     API_KEY_PREFIX,
     SETUP_TOKEN_PREFIX,
+    ApiKey,
     Credential,
     FederatedToken,
     KeyHeader,
     Kind,
     OAuthToken,
+    SetupToken,
 )
 from tokenferry.oauth import OAuthEndpoints
 from tokenferry.providers._table import is_loopback
@@ -30,6 +32,17 @@ _SUBSCRIPTION_HOSTS: Final = ("claude.ai", "claude.com")
 _CONSOLE_HOSTS: Final = ("platform.claude.com",)
 _VENDOR_HOSTS: Final = ("anthropic.com", "claude.ai", "claude.com")
 _NO_NAME: Final = re.compile(r"[^A-Za-z0-9._@+-]+")
+_FOREIGN_KEYS: Final = {
+    "sk-ant-admin": "an Admin API key of Anthropic, which answers no model request",
+    "sk-ant-ort": "a refresh token",
+    "sk-proj-": "a key of OpenAI",
+    "sk-or-": "a key of OpenRouter",
+    "AIza": "a key of Google",
+    "gsk_": "a key of Groq",
+    "xai-": "a key of xAI",
+}
+_ODD: Final = "doesn't"
+_SHORT_KEY: Final = 16
 _VENDOR_CLIENT: Final = "9d1c250a-e61b-44d9-88ed-5944d1962f5e"
 
 
@@ -63,6 +76,10 @@ class Provider:
     """Where a client's own credential of this vendor may go; none means the host of `base_url` alone."""
     key_prefixes: tuple[str, ...] = ()
     """What this vendor's credentials begin with, where that tells them from others'."""
+    key_shape: str | None = None
+    """A regular expression that the API keys of its host match whole; None where none is known."""
+    check_url: str | None = None
+    """Where a GET that costs nothing needs a valid API key, as declared; None where no such route is known."""
 
     @property
     def endpoints(self) -> OAuthEndpoints:
@@ -71,6 +88,29 @@ class Provider:
     @property
     def usage_endpoint(self) -> str | None:
         return self.usage_url and self.usage_url.replace("{base_url}", self.base_url)
+
+    def check_endpoint(self, credential: Credential) -> str | None:
+        """Where a GET that costs nothing shows whether the credential works; None where no such route is known."""
+        if isinstance(credential, SetupToken | FederatedToken):
+            return None
+        url = self.check_url and self.check_url.replace("{base_url}", self.base_url)
+        return self.endpoints.profile_url or url if isinstance(credential, OAuthToken) else url
+
+    def key_fault(self, credential: Credential) -> str | None:
+        """Say why it can't be an API key of the provider's host; None if it can, and where that isn't known."""
+        if self.key_shape is None or not isinstance(credential, ApiKey):
+            return None
+        if re.fullmatch(self.key_shape, credential.secret.reveal()):
+            return None
+        host, beginning = urlsplit(self.base_url).hostname, self.key_shape.partition("[")[0]
+        return f"an API key of {host} begins with {beginning}, and this one {_looks_like(credential)}"
+
+    def key_doubt(self, credential: Credential) -> str | None:
+        """Say why it may not be the API key that was meant, for a warning; servers on this machine take any."""
+        if self.is_local or not isinstance(credential, ApiKey) or self.key_fault(credential):
+            return None
+        looks = _looks_like(credential)
+        return None if looks == _ODD and len(credential.secret.reveal()) >= _SHORT_KEY else f"the key {looks}"
 
     @property
     def kind(self) -> Kind:
@@ -129,6 +169,13 @@ class Provider:
     def is_local(self) -> bool:
         """Whether its requests stay on this machine."""
         return is_loopback(urlsplit(self.base_url).hostname)
+
+
+def _looks_like(credential: ApiKey) -> str:
+    value = credential.secret.reveal()
+    known = next((what for prefix, what in _FOREIGN_KEYS.items() if value.startswith(prefix)), None)
+    short = "has only a few characters" if len(value) < _SHORT_KEY else _ODD
+    return f"looks like {known}" if known else short
 
 
 def account_of_key(provider: str) -> str:

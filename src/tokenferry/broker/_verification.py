@@ -1,0 +1,49 @@
+"""Asking a provider once whether it takes a credential, on a route that costs nothing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final, Literal, TypeAlias
+from urllib.parse import urlsplit
+
+from tokenferry.credentials import ApiKey, Credential
+from tokenferry.oauth import Answer, TokenRequest, Transmission
+from tokenferry.providers import Provider
+
+Result: TypeAlias = Literal["accepted", "refused", "not-told", "unreachable", "no-route"]
+
+_TIMEOUT: Final = 5.0  # seconds
+_VERSION: Final = ("anthropic-version", "2023-06-01")
+_UNAUTHORIZED: Final = 401
+_TOO_MANY: Final = 429
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What a provider says of a credential; `reason` is for people, and says nothing of the secret."""
+
+    result: Result
+    reason: str
+
+
+def verify(
+    provider: Provider, credential: Credential, send: Callable[[TokenRequest, float], Transmission], now: float
+) -> Verification:
+    """Ask with one GET of at most 5 seconds. Nothing is renewed for it; `now` is seconds since 1970 UTC."""
+    url = provider.check_endpoint(credential)
+    if url is None:
+        return Verification("no-route", f"a {credential.kind} of {provider.name} can't be checked free of charge")
+    if credential.expires_at is not None and credential.expires_at <= now:
+        return Verification("not-told", "the access token has expired, and a check doesn't renew it")
+    host = urlsplit(url).hostname
+    if isinstance(credential, ApiKey):
+        credential = replace(credential, header=provider.key_header)
+    headers = (("accept", "application/json"), _VERSION, *credential.headers())
+    answer = send(TokenRequest(url, headers, b"", "GET"), _TIMEOUT)
+    if not isinstance(answer, Answer):
+        return Verification("unreachable", answer.reason)
+    if answer.status // 100 == 2:  # noqa: PLR2004  # the class of success
+        return Verification("accepted", f"{host} accepts it")
+    if answer.status == _UNAUTHORIZED:
+        return Verification("refused", f"{host} refuses it (HTTP 401)")
+    is_passing = answer.status == _TOO_MANY or answer.status // 100 == 5  # noqa: PLR2004  # the class of server errors
+    return Verification("unreachable" if is_passing else "not-told", f"{host} answered HTTP {answer.status}")
