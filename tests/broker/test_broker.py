@@ -177,6 +177,17 @@ def test_where_the_account_in_use_is_dead_the_next_of_its_provider_stands_in(
         rig.broker().resolve()
 
 
+def test_without_a_stand_in_that_works_the_account_in_use_is_tried_once(rig: Rig) -> None:
+    rig.put(token())
+    rig.put(token(left=-60, refresh=None), "other")
+    rig.endpoint.script.extend([answer(500)] * 5)
+    broker = rig.broker()
+    broker.book.use(NAME)
+    with pytest.raises(RefreshFailed, match=NAME):
+        broker.resolve()
+    assert rig.endpoint.requests == 1
+
+
 def test_an_account_that_a_variable_names_has_no_stand_in(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.put(token(left=-60, refresh=None))
     rig.put(token(left=3600, number=7), "other")

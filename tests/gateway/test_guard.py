@@ -101,6 +101,14 @@ async def test_probes_need_no_key_and_touch_no_upstream(
     reply = await gate.call(path, [(b"x-api-key", b"")], method=method)
     assert reply.status == 200
     assert bool(reply.body) is (method == b"GET")
+    # Whoever asks learns nothing of the home: neither where it is, nor which accounts or keys it has.
+    assert reply.body in {
+        b"",
+        b'{"name":"tokenferry"}',
+        b'{"message":"hello"}',
+        b'{"status":"ok"}',
+        b'{"status":"ready"}',
+    }
     assert origin.seen == []
 
 

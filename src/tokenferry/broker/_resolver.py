@@ -104,24 +104,25 @@ class Resolver:
         self._watch.ensure_running()
         name = self._book.choose(asked)
         others = self._book.stand_ins(asked)
-        reason: TokenferryError | None = None
-        if others and name in (limited := self._limited()):
-            others = [other for other in others if other not in limited]
-            reason = TryLater("it is limited; see: tokenferry cooldowns list") if others else None
-        if reason is None:
+        limited = self._limited() if others else ()
+        fault: TokenferryError | None = None
+        if name not in limited or all(other in limited for other in others):
             try:
                 return (yield from self._steps_of(name, (asked, name), min_ttl, refused))
-            except (NeedsLogin, CredentialRefused, TryLater) as fault:
-                if not others:
-                    raise
-                reason = fault
+            except (NeedsLogin, CredentialRefused, TryLater) as one:
+                fault = one
         for other in others:
+            if other in limited:
+                continue
             try:
                 credential = yield from self._steps_of(other, (other,), min_ttl)
             except TokenferryError:
                 continue
+            reason = fault or "it is limited; see: tokenferry cooldowns list"
             logger.warning("account %s stands in for %s, which is in use: %s", other, name, reason)
             return credential
+        if fault is not None:
+            raise fault
         return (yield from self._steps_of(name, (asked, name), min_ttl, refused))
 
     def _steps_of(
