@@ -92,6 +92,51 @@ async def test_types_a_page_can_send_are_refused(gate: Gate, origin: Origin, kin
     assert origin.seen == []
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        b"application/json",
+        b"Application/JSON ; charset=UTF-8",
+        b'application/json;charset="utf8"; profile="a;b=c"; x=y;',
+        b"application/vnd.x.v1+json",
+        b"text/json",
+    ],
+)
+async def test_json_in_utf_8_is_read_by_the_upstream_as_it_is_here(gate: Gate, origin: Origin, kind: bytes) -> None:
+    headers = [(b"content-type", kind), (b"content-encoding", b"identity")]
+    assert (await gate.call(headers=headers)).status == 200
+    assert origin.seen[0].all(b"content-type") == [kind]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b"content-type", b"application/json; charset=utf-16")],
+        [(b"content-type", b"application/json;charset=utf-8;charset=utf-7")],
+        [(b"content-type", b'application/json; charset="utf-1\\6"')],
+        [(b"content-type", b"application/json; charset*=utf-8''utf-16")],
+        [(b"content-type", b"application/json; charset =utf-16")],
+        [(b"content-type", b'application/json; x="; charset=utf-8')],
+        [(b"content-type", b"application/json, application/json")],
+        [(b"content-type", b"application/json"), (b"Content-Type", b"application/json")],
+        [(b"content-type", b"application/cbor")],
+        [(b"content-type", b"")],
+        [(b"content-type", b"application/json" + b"; " * 5000 + b"!")],
+        [(b"content-encoding", b"gzip")],
+        [(b"content-encoding", b"identity"), (b"Content-Encoding", b"br")],
+        [(b"content-encoding", b"identity, gzip")],
+    ],
+)
+@pytest.mark.parametrize("path", [b"/v1/messages", b"/v1/messages/count_tokens"])
+async def test_what_an_upstream_could_read_otherwise_is_refused(
+    gate: Gate, origin: Origin, path: bytes, headers: list[tuple[bytes, bytes]]
+) -> None:
+    reply = await gate.call(path, headers)
+    assert reply.status == 415
+    assert message_of(reply.body).startswith("send ")
+    assert origin.seen == []
+
+
 @pytest.mark.parametrize("path", [b"/", b"/api/hello", b"/healthz", b"/readyz"])
 @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
 async def test_probes_need_no_key_and_touch_no_upstream(

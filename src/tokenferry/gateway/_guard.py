@@ -1,7 +1,9 @@
 """Who may call: host, origin, content type and client key, checked before anything is read or sent."""
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from tokenferry.gateway._answers import Refusal
@@ -16,8 +18,19 @@ Header = tuple[bytes, bytes]
 
 _DEFAULT_PORTS: Final = (80, 443)
 _OWN_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
-# What a page of another site can send without asking first (Fetch, "CORS-safelisted request-header").
-_SIMPLE_TYPES: Final = (b"application/x-www-form-urlencoded", b"text/plain", b"multipart/")
+# JSON in UTF-8, in one reading: parameters that begin with `charset`, in whatever form, name that or nothing.
+_JSON_TYPE: Final = re.compile(
+    rb"""
+    [ \t]*+ (?: application | text ) / (?: [a-z0-9.!#$&^_-]++ \+ )? json [ \t]*+
+    (?: ; [ \t]*+ (?:
+        charset = (?: utf-?8 | "utf-?8" )
+        | (?! charset ) [a-z0-9!#$&^_.*-]++ = (?: [a-z0-9!#$&^_.+-]++ | "[^"\\]*+" )
+    )? [ \t]*+ )*+
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_NO_CODINGS: Final = (b"", b"identity")
+_SEND_JSON: Final = "send JSON in UTF-8, with one header content-type: application/json"
 _OWN_SITES: Final = frozenset((b"same-origin", b"none"))
 _JSON: Final = b"application/json"
 # What a person's own navigation says of itself, where the browser tells (Fetch Metadata).
@@ -104,16 +117,19 @@ class Guard:
     def admit(self, head: RequestHead, address: str | None, *, has_body: bool) -> ClientKey:
         """Check all that inference needs, and give the client key: `check_source`, the body's type, and `check_key`.
 
-        The types are refused that a page can send across sites without asking. A key in `x-tokenferry-key` is the only
-        one that counts: what is in the other headers then is the client's own credential.
+        A body is refused that the upstream might not read as the JSON in UTF-8 that is judged here, and so are types
+        that a page can send across sites without asking. A key in `x-tokenferry-key` is the only one that counts: what
+        is in the other headers then is the client's own credential.
         """
         self._check_hosts(head.hosts, on_unix_socket=address is None)
         if head.origins or head.sites:
             self._check_page(head.origins, head.sites)
         if has_body:
-            for value in head.content_types:
-                if value.strip().lower().startswith(_SIMPLE_TYPES):
-                    raise Refusal(415, "invalid_request_error", "send JSON, with content-type: application/json")
+            if len(head.content_types) > 1 or not all(map(_is_json, head.content_types)):
+                raise Refusal(415, "invalid_request_error", _SEND_JSON)
+            if any(value.strip().lower() not in _NO_CODINGS for value in head.body_codings):
+                message = "send the body as it is, without content-encoding: what is compressed can't be routed"
+                raise Refusal(415, "invalid_request_error", message)
         return self.check_key(head.keys or head.credentials, address, forwarded=head.forwarded)
 
     def check_json(self, headers: Sequence[Header]) -> None:
@@ -169,6 +185,11 @@ class Guard:
     def _is_here(self, address: str | None, forwarded: Sequence[bytes]) -> bool:
         client = self._proxies.client(address, forwarded)
         return client is None or client == self._open_at or is_loopback(client)
+
+
+@lru_cache(maxsize=64)
+def _is_json(content_type: bytes) -> bool:
+    return _JSON_TYPE.fullmatch(content_type) is not None
 
 
 def _presented(headers: Sequence[Header]) -> list[str]:

@@ -15,8 +15,17 @@ ENCODING: Final = b"accept-encoding"
 OWN_PREFIX: Final = b"x-tokenferry-"
 PROXY_PREFIX: Final = b"proxy-"
 _HOP_BY_HOP: Final = frozenset((b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade"))
-NOT_UP: Final = FRAMING_HEADERS | _HOP_BY_HOP | {b"authorization", b"x-api-key", b"cookie", b"cookie2"}
-_NOT_DOWN: Final = _HOP_BY_HOP | {b"set-cookie", b"set-cookie2"}
+# An upstream that obeys these does something else than what was judged here.
+_METHOD_OVERRIDES: Final = frozenset((b"x-http-method-override", b"x-http-method", b"x-method-override"))
+_NOT_UP: Final = (
+    FRAMING_HEADERS | _HOP_BY_HOP | _METHOD_OVERRIDES | {b"authorization", b"x-api-key", b"cookie", b"cookie2"}
+)
+# What an upstream says of its own address would be taken as said of the gateway's.
+_OF_THE_ORIGIN: Final = frozenset((b"alt-svc", b"strict-transport-security", b"www-authenticate"))
+_CORS_PREFIX: Final = b"access-control-"
+_SNIFFING: Final = b"x-content-type-options"
+_NO_SNIFFING: Final = b"x-content-type-options: nosniff\r\n"
+_NOT_DOWN: Final = _HOP_BY_HOP | _OF_THE_ORIGIN | {b"set-cookie", b"set-cookie2", _SNIFFING}
 _VENDOR_PREFIXES: Final = (b"anthropic-", b"openai-", b"x-ratelimit-")
 # Families of limits come and go (`anthropic-priority-…-reset`), so the shape decides and not a list.
 _LIMITS: Final = re.compile(
@@ -68,6 +77,14 @@ class Presentations:
         return known
 
 
+def goes_up(name: bytes) -> bool:
+    """Tell whether a header of a client's passes to an upstream.
+
+    Many servers read `_` in a name as `-`, so that `X_Api_Key` would come beside the account's own.
+    """
+    return not (name in _NOT_UP or b"_" in name or name.startswith((OWN_PREFIX, PROXY_PREFIX)))
+
+
 # What a header of an answer is to the gateway.
 _PASSES, _STAYS, _LIMIT, _KIND, _LENGTH, _CODING, _AGAIN, _CONNECTION = range(8)
 _KINDS: Final = {
@@ -84,7 +101,7 @@ def _kind(name: bytes) -> int:
     known = _KINDS.get(name)
     if known is not None:
         return known
-    if name in _NOT_DOWN or name.startswith((OWN_PREFIX, PROXY_PREFIX)):
+    if name in _NOT_DOWN or name.startswith((OWN_PREFIX, PROXY_PREFIX, _CORS_PREFIX)):
         return _STAYS
     return _LIMIT if name.startswith(_VENDOR_PREFIXES) and _LIMITS.fullmatch(name) else _PASSES
 
@@ -126,6 +143,7 @@ class Down:
             lines.append(b"%b: %b\r\n" % header)
         if named:
             self.lines = [line for line in lines if line.partition(b":")[0] not in named]
+        self.lines.append(_NO_SNIFFING)
         self._plain_type = kind_of_body.partition(b";")[0].strip() if coding in _PLAIN else b""
 
     @property

@@ -8,12 +8,10 @@ from tokenferry.credentials import merge_beta
 from tokenferry.gateway._headers import (
     BETA,
     ENCODING,
-    NOT_UP,
-    OWN_PREFIX,
-    PROXY_PREFIX,
     UNNAMED,
     Header,
     Presented,
+    goes_up,
     named_by,
 )
 
@@ -40,7 +38,8 @@ _IDENTITY: Final = b"accept-encoding: identity\r\n"
     _PARENT,
     _FORWARDED,
     _VIA,
-) = range(19)
+    _BODY_CODING,
+) = range(20)
 
 _KINDS: Final = {
     b"host": _HOST,
@@ -61,6 +60,7 @@ _KINDS: Final = {
     b"x-claude-code-parent-agent-id": _PARENT,
     b"x-forwarded-for": _FORWARDED,
     b"via": _VIA,
+    b"content-encoding": _BODY_CODING,
 }
 
 
@@ -69,7 +69,7 @@ def _kind(name: bytes) -> int:
     known = _KINDS.get(name)
     if known is not None:
         return known
-    return _STAYS if name in NOT_UP or name.startswith((OWN_PREFIX, PROXY_PREFIX)) else _PASSES
+    return _PASSES if goes_up(name) else _STAYS
 
 
 class RequestHead:
@@ -83,6 +83,7 @@ class RequestHead:
     codings: Sequence[bytes] = ()
     expectations: Sequence[bytes] = ()
     content_types: Sequence[bytes] = ()
+    body_codings: Sequence[bytes] = ()
     origins: Sequence[bytes] = ()
     sites: Sequence[bytes] = ()
     credentials: Sequence[Header] = ()
@@ -143,6 +144,8 @@ class RequestHead:
                     self.forwarded = (*self.forwarded, header[1])
                 elif kind == _VIA:
                     self.vias = (*self.vias, header[1])
+                elif kind == _BODY_CODING:
+                    self.body_codings = (*self.body_codings, header[1])
                 lines.append(b"%b: %b\r\n" % header)
         self._lines = lines
         if is_named:

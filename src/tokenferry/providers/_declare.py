@@ -58,9 +58,7 @@ _WIRE_FORMATS: Final = ("anthropic", "openai", "gemini")
 _KEY_HEADERS: Final = ("x-api-key", "authorization")
 _ALIASES: Final = {"apikey": "api_key"}  # claude-code-mux's
 _LONGEST_NAME: Final = 64
-_API_PATH: Final = re.compile(
-    r"/+v1(/+messages)?$"
-)  # clients of the format add it themselves; others' settings hold it
+_API_PATH: Final = re.compile(r"/+v1(/+messages)?$")
 _NOWHERE: Final = "https://nowhere.invalid"  # stands in for a base_url that is missing or wrong
 
 
