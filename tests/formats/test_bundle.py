@@ -7,9 +7,10 @@ from hypothesis import given
 
 from formats.strategies import TIMES, json_values, tokens
 from leaks import leaks
+from tokenferry.accounts import read_credential
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import UsageError
-from tokenferry.formats import parse_bundle, render_bundle, render_profile
+from tokenferry.formats import EXPIRIES, parse_bundle, render_bundle, render_profile, unread_expiry
 from tokenferry.secret import Secret
 from tokenferry.stores import HiddenBytes
 
@@ -126,3 +127,75 @@ def test_a_profile_s_credentials_hold_the_tokens_and_the_expiry_in_seconds(token
 def test_a_profile_s_credentials_are_never_without_an_expiry() -> None:
     with pytest.raises(UsageError, match="want an expiry"):
         render_profile(replace(read(BUNDLE), expires_at=None))
+
+
+END = 1_800_000_000
+TEXT = "2027-01-15T08:00:00Z"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"expires_at": END},
+        {"expires_at": str(END)},
+        {"expiresAt": END * 1000},
+        {"expired": TEXT},
+        {"expired": "2027-01-15T16:00:00+08:00"},
+        {"expiry_date": END * 1000},
+        {"expiry": "2027-01-15T08:00:00.123456789Z"},
+        {"expires": END * 1000},
+        {"expires": END},
+        {"expires_at": None, "expired": TEXT},
+        {"expires_at": "", "expiry": TEXT},
+        {"expires_in": 3600, "obtained_at": END - 3600},
+        {"expires_in": 3600, "created_at": END - 3600},
+        {"expires_in": 3600, "last_refresh": "2027-01-15T07:00:00Z"},
+    ],
+)
+def test_the_expiry_is_read_whatever_it_is_called(fields: dict[str, Any]) -> None:
+    token = OAuthToken(Secret(ACCESS), Secret("refresh"))
+    raw = json.dumps({"access_token": ACCESS, "refresh_token": "refresh", **fields}).encode()
+    (entry,) = parse_bundle(HiddenBytes(raw))
+    assert isinstance(entry.credential, OAuthToken)
+    assert (entry.credential.secret, entry.credential.expires_at) == (token.secret, END)
+    added = read_credential(raw, "oauth", "oauth") if fields.get("expires_at", 0) in (0, END, None) else None
+    assert added is None or added.expires_at == END
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"expires_in": 28_800},
+        {"expiry": "0001-01-01T00:00:00Z"},
+        {"expired": False},
+        {"expired": True},
+        {"expires": ""},
+    ],
+)
+def test_an_expiry_that_is_not_told_is_unknown(fields: dict[str, Any]) -> None:
+    (entry,) = parse_bundle(HiddenBytes(json.dumps({"access_token": ACCESS, **fields}).encode()))
+    assert isinstance(entry.credential, OAuthToken)
+    assert entry.credential.expires_at is None
+    assert unread_expiry(entry.credential) is None
+
+
+@pytest.mark.parametrize("key", ["expires_on", "expiration", "exp", "token_expiry", "ExpiresOn", "expire_time"])
+def test_a_field_that_may_be_the_expiry_and_is_not_read_is_named(key: str) -> None:
+    (entry,) = parse_bundle(HiddenBytes(json.dumps({"access_token": ACCESS, key: END}).encode()))
+    assert entry.credential is not None
+    assert unread_expiry(entry.credential) == key
+
+
+@pytest.mark.parametrize("key", ["refresh_token_expires_in", "refreshExpiry", "export", "expert", "x y expiry\n"])
+def test_other_fields_are_not_taken_for_it(key: str) -> None:
+    (entry,) = parse_bundle(HiddenBytes(json.dumps({"access_token": ACCESS, key: END}).encode()))
+    assert entry.credential is not None
+    assert unread_expiry(entry.credential) is None
+
+
+@pytest.mark.parametrize("key", EXPIRIES)
+def test_an_expiry_that_makes_no_sense_is_named_and_not_quoted(key: str) -> None:
+    (entry,) = parse_bundle(HiddenBytes(json.dumps({"access_token": ACCESS, key: "soon"}).encode()))
+    assert entry.fault.startswith(f'"{key}": ')
+    assert "soon" not in entry.fault

@@ -12,8 +12,8 @@ from tokenferry.credentials import (
     credential_from_json,
 )
 from tokenferry.errors import UsageError
-from tokenferry.formats import read_secret
-from tokenferry.secret import HiddenBytes, decode_text, parse_object, parse_secret
+from tokenferry.formats import EXPIRIES, read_expiry, read_secret
+from tokenferry.secret import Fields, HiddenBytes, decode_text, parse_object, parse_secret
 
 _ALIASES: Final = {"account_email": "email", "scope": "scopes", "account_uuid": "account_id"}
 
@@ -63,6 +63,8 @@ def _oauth(text: bytes) -> Credential:
     for alias, name in _ALIASES.items():
         if alias in fields:
             fields.setdefault(name, fields.pop(alias))
+    if fields.get("expires_at") is None and (expires_at := read_expiry(fields)) is not None:
+        fields = Fields(fields.without(*EXPIRIES), expires_at=expires_at)
     credential = credential_from_json("oauth", fields)
     for name in ("access_token", "refresh_token"):
         read_secret(fields, name)

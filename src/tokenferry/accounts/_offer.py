@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
 
 from tokenferry.credentials import Credential, OAuthToken
-from tokenferry.formats import Entry
+from tokenferry.formats import Entry, unread_expiry
 from tokenferry.providers import Provider
 from tokenferry.secret import Fields, Secret
 from tokenferry.stores import ACCOUNT_NAME, Account, Document
@@ -161,12 +161,18 @@ def judge(  # noqa: PLR0911  # a list of rules, one return each
     if unfit := _why_unfit(found, credential, providers[provider]):
         return replace(nothing, note=unfit)
     action, note = _meaning(found, credential)
+    note += _unread(credential)
     if action == "take-over" and holdings.is_unsure(provider):
         return replace(nothing, note="Claude Code's login can't be looked at, and this may be a copy; mend that first")
     account = found.account or Account("", provider, credential.kind)
     account = replace(account, name=_free_name(found.hint, taken), created_at=int(now))
     taken.add(account.name.casefold())
     return replace(nothing, action=action, note=note, account=account)
+
+
+def _unread(credential: Credential) -> str:
+    field = unread_expiry(credential)
+    return "" if field is None else f'; its expiry is unknown, for "{field}" is not a field that is read'
 
 
 def _why_unfit(found: Found, credential: Credential, provider: Provider) -> str | None:

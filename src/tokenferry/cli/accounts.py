@@ -18,6 +18,7 @@ from tokenferry.cli._revocation import tell_revocation
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.credentials import API_KEY_PREFIX, Credential, Kind, OAuthToken
 from tokenferry.errors import NeedsLogin, TryLater, UnknownProvider, UsageError
+from tokenferry.formats import unread_expiry
 from tokenferry.providers import Provider
 from tokenferry.settings import Home
 from tokenferry.stores import Account, AttachedStore, check_account_name
@@ -139,6 +140,8 @@ def _add(broker: Broker, name: str, provider: str | None, kind: Kind | None, *, 
             f"{doubt}; if it isn't the one you meant, put another in its place with: tokenferry accounts add {name} "
             "--replace"
         )
+    if unread := unread_expiry(credential):
+        note(f'when it expires is unknown, for "{unread}" is not a field that is read; "expires_at" is, in seconds')
     _tell_policy(broker, account, credential)
     say(what_serves(name, broker))
 

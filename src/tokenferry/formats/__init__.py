@@ -8,7 +8,7 @@ from tokenferry.formats._ccm import ccm_login_providers, parse_ccm, parse_ccm_co
 from tokenferry.formats._claude_code import parse_claude_code, render_claude_code
 from tokenferry.formats._detect import detect, parse
 from tokenferry.formats._entry import FORMATS, Entry, Format, without_refresh
-from tokenferry.formats._json import read_secret
+from tokenferry.formats._json import EXPIRIES, read_expiry, read_secret, unread_expiry
 from tokenferry.formats._plain import (
     VARIABLES,
     parse_env_file,
@@ -20,6 +20,7 @@ from tokenferry.formats._plain import (
 from tokenferry.formats._pool import parse_pool, upsert_pool
 
 __all__ = [
+    "EXPIRIES",
     "FORMATS",
     "VARIABLES",
     "Entry",
@@ -35,12 +36,14 @@ __all__ = [
     "parse_environment",
     "parse_key_file",
     "parse_pool",
+    "read_expiry",
     "read_secret",
     "render_bundle",
     "render_claude_code",
     "render_environment",
     "render_key_file",
     "render_profile",
+    "unread_expiry",
     "upsert_ccm",
     "upsert_pool",
     "without_refresh",

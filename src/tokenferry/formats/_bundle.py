@@ -5,14 +5,23 @@ from typing import Any, Final
 from tokenferry.credentials import SETUP_TOKEN_PREFIX, OAuthToken
 from tokenferry.errors import UsageError
 from tokenferry.formats._entry import Entry
-from tokenferry.formats._json import read_scopes, read_secret, read_text, read_time, to_bytes
+from tokenferry.formats._json import (
+    EXPIRIES,
+    read_expiry,
+    read_life,
+    read_scopes,
+    read_secret,
+    read_text,
+    read_time,
+    to_bytes,
+)
 from tokenferry.secret import Fields, parse_object
 
-_LONGEST_LIFE: Final = 365 * 86_400
 _TEXTS: Final = ("subscription_type", "rate_limit_tier", "account_id", "organization_id", "source")
 _PROFILE: Final = Fields(version="1.0", type="oauth_token")
 _KNOWN: Final = (
-    *("access_token", "refresh_token", "expires_at", "expires_in", "obtained_at", "refresh_expires_at", "lifetime"),
+    *("access_token", "refresh_token", "expires_in", "obtained_at", "refresh_expires_at", "lifetime"),
+    *EXPIRIES,
     *("account_email", "email", "account", "organization", "account_uuid", "scope", "scopes", "token_type"),
     *(*_TEXTS, *_PROFILE),
 )
@@ -77,17 +86,12 @@ def _token(fields: Fields) -> OAuthToken | None:
     texts = {name: read_text(fields, name) for name in _TEXTS}
     texts["account_id"] = texts["account_id"] or read_text(fields, "account_uuid") or _of(fields, "account", "uuid")
     texts["organization_id"] = texts["organization_id"] or _of(fields, "organization", "uuid")
-    obtained_at = read_time(fields, "obtained_at")
-    expires_in = _life(fields, "expires_in")
-    expires_at = read_time(fields, "expires_at")
-    if expires_at is None and expires_in is not None and obtained_at is not None:
-        expires_at = obtained_at + expires_in
     return OAuthToken(
         access,
         refresh,
-        expires_at=expires_at,
-        obtained_at=obtained_at,
-        lifetime=_life(fields, "lifetime") or expires_in,
+        expires_at=read_expiry(fields),
+        obtained_at=read_time(fields, "obtained_at"),
+        lifetime=read_life(fields, "lifetime") or read_life(fields, "expires_in"),
         refresh_expires_at=read_time(fields, "refresh_expires_at"),
         scopes=read_scopes(fields, "scopes") or read_scopes(fields, "scope"),
         email=_email(fields),
@@ -103,11 +107,3 @@ def _email(fields: Fields) -> str | None:
 
 def _of(fields: Fields, table: str, key: str) -> str | None:
     return read_text(fields.get(table), key)
-
-
-def _life(fields: Fields, key: str) -> int | None:
-    """A length of time in seconds; None for one that makes no sense, which costs no token."""
-    value = fields.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LONGEST_LIFE:
-        return None
-    return int(value)

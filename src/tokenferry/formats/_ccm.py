@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from tokenferry.credentials import SETUP_TOKEN_PREFIX, ApiKey, OAuthToken
 from tokenferry.errors import UsageError
 from tokenferry.formats._entry import Entry, refuse_fewer_tokens
-from tokenferry.formats._json import amend, read_secret, read_text, read_time, rfc3339, to_bytes
+from tokenferry.formats._json import amend, read_expiry, read_secret, read_text, rfc3339, to_bytes
 from tokenferry.secret import Fields, decode_text, parse_object, parse_secret
 
 _VARIABLE: Final = re.compile(r"\$(\{)?([A-Za-z_][A-Za-z0-9_]*)(?(1)\})")
@@ -90,7 +90,7 @@ def _token(section: Fields) -> OAuthToken | None:
             raise UsageError('"access_token" is blank, though "refresh_token" is not')
         return None
     told = Fields((key, section[key]) for key in _OWN if read_text(section, key))
-    return OAuthToken(access, refresh, expires_at=read_time(section, "expires_at"), unknown=told)
+    return OAuthToken(access, refresh, expires_at=read_expiry(section), unknown=told)
 
 
 def _meaning(section: Fields) -> Fields:

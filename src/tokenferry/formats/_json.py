@@ -1,14 +1,19 @@
 """What the JSON formats share: reading one field or saying what is wrong with it, and changing a section in place."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
-from tokenferry.credentials import epoch_seconds
+from tokenferry.credentials import Credential, OAuthToken, epoch_seconds
 from tokenferry.errors import UsageError
 from tokenferry.secret import Fields, Secret, parse_secret
 from tokenferry.stores import HiddenBytes
+
+_LONGEST_LIFE: Final = 365 * 86_400
+_MOST_DIGITS: Final = 20
+_NEAR_MISS: Final = re.compile(r"(?!.*refresh)[a-z_]{0,20}(?:expir|(?<![a-z])exp(?![a-z]))[a-z_]{0,20}", re.IGNORECASE)
 
 
 def read_secret(fields: Fields, key: str) -> Secret | None:
@@ -24,13 +29,58 @@ def read_secret(fields: Fields, key: str) -> Secret | None:
 
 
 def read_time(fields: Fields, key: str) -> int | None:
-    """Seconds since 1970 UTC, of a number (above 1e10: milliseconds) or an RFC 3339 text. Raises `UsageError`."""
+    """Seconds since 1970 UTC, of a number (above 1e10: milliseconds), its digits, or an RFC 3339 text.
+
+    None for an absent or blank one, and for the year 1, which is how Go writes "none". Raises `UsageError`.
+    """
+    value = Fields(value=fields.get(key))  # not shown in a traceback: it may be a misplaced token
+    if isinstance(value["value"], str):
+        text = Fields(text=value["value"].strip())
+        if not text["text"] or text["text"].startswith("0001-01-01"):
+            return None
+        is_number = text["text"].isascii() and text["text"].isdecimal()
+        value["value"] = int(text["text"][:_MOST_DIGITS]) if is_number else None
     if fields.get(key) is None:
         return None
     try:
-        return epoch_seconds(_epoch(fields[key]) if isinstance(fields[key], str) else fields[key], foreign=True)
+        return epoch_seconds(_epoch(fields[key]) if value["value"] is None else value["value"], foreign=True)
     except UsageError as fault:
         raise UsageError(f'"{key}": {fault}') from None
+
+
+EXPIRIES: Final = ("expires_at", "expiresAt", "expired", "expiry_date", "expiry", "expires")
+"""What programs call the end of an access token: ours, Claude Code's, CLIProxyAPI's, Google's, Go's, and others'."""
+
+GRANTED: Final = ("obtained_at", "issued_at", "created_at", "last_refresh")
+"""What they call the time that its `expires_in` counts from."""
+
+
+def read_expiry(fields: Fields) -> int | None:
+    """When the access token ends, in seconds since 1970 UTC, whatever the field is called; None if that isn't known.
+
+    A span, `expires_in`, counts only beside the time it began. Raises `UsageError`.
+    """
+    for key in EXPIRIES:
+        if not isinstance(fields.get(key), bool | None) and (found := read_time(fields, key)) is not None:
+            return found
+    began = next((found for key in GRANTED if (found := read_time(fields, key)) is not None), None)
+    life = read_life(fields, "expires_in")
+    return None if began is None or life is None else began + life
+
+
+def read_life(fields: Fields, key: str) -> int | None:
+    """A length of time in seconds; None for one that makes no sense, which costs no token."""
+    value = fields.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LONGEST_LIFE:
+        return None
+    return int(value)
+
+
+def unread_expiry(credential: Credential) -> str | None:
+    """The field of a login without a known expiry that seems to hold one, and isn't read."""
+    if not isinstance(credential, OAuthToken) or credential.expires_at is not None:
+        return None
+    return next((key for key in credential.unknown if _NEAR_MISS.fullmatch(key)), None)
 
 
 def read_text(fields: Any, key: str) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import UsageError
 from tokenferry.formats._entry import Entry, refuse_fewer_tokens
-from tokenferry.formats._json import amend, read_scopes, read_secret, read_text, read_time, to_bytes
+from tokenferry.formats._json import amend, read_expiry, read_scopes, read_secret, read_text, read_time, to_bytes
 from tokenferry.secret import Fields, parse_json
 
 _PROVIDER: Final = "claude-max"
@@ -131,7 +131,7 @@ def _token(section: Fields, key: str) -> OAuthToken | None:
     return OAuthToken(
         access,
         refresh,
-        expires_at=read_time(section, "expiresAt"),
+        expires_at=read_expiry(section),
         scopes=read_scopes(section, "scopes"),
         subscription_type=read_text(section, "subscriptionType"),
         rate_limit_tier=read_text(section, "rateLimitTier"),
