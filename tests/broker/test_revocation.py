@@ -1,5 +1,5 @@
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ class Server:
         self.answers = list(answers)
         self.asked: list[str] = []
 
-    def send(self, request: TokenRequest, _timeout: float) -> Transmission:
+    def send(self, request: TokenRequest, _timeout: float, _sending: Callable[[], None] = lambda: None) -> Transmission:
         self.asked.append(f"{request.url} {request.body.decode()}")
         return self.answers.pop(0)
 

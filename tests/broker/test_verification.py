@@ -1,5 +1,6 @@
 """One question to the provider, free of charge: whether it takes a credential."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -32,7 +33,7 @@ class Server:
         self.answer = answer
         self.asked: list[TokenRequest] = []
 
-    def send(self, request: TokenRequest, timeout: float) -> Transmission:
+    def send(self, request: TokenRequest, timeout: float, _sending: Callable[[], None] = lambda: None) -> Transmission:
         assert timeout == 5
         self.asked.append(request)
         return self.answer

@@ -87,7 +87,10 @@ class Endpoint:
     def requests(self) -> int:
         return len(self.presented)
 
-    def __call__(self, request: TokenRequest, timeout: float) -> Transmission:
+    def __call__(
+        self, request: TokenRequest, timeout: float, sending: Callable[[], None] = lambda: None
+    ) -> Transmission:
+        sending()
         with self._guard:
             self.presented.append(json.loads(request.body)["refresh_token"])
             step = self.script.popleft() if self.script else None

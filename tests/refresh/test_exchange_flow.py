@@ -3,7 +3,7 @@
 import errno
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,9 @@ class Exchanges:
         self.gate = threading.Event()
         self.gate.set()
 
-    def __call__(self, request: TokenRequest, timeout: float) -> Transmission:
+    def __call__(
+        self, request: TokenRequest, timeout: float, sending: Callable[[], None] = lambda: None
+    ) -> Transmission:
         assert timeout > 0
         self.presented.append(json.loads(request.body)["assertion"])
         number = len(self.presented)
@@ -124,7 +126,7 @@ def test_nothing_is_journalled_and_what_an_earlier_login_left_is_forgotten(
     journal.begin(NAME, Attempt.begin("f" * 64, START, ProcessIdentity.own(), 1))
     seen: list[bool] = []
 
-    def look(request: TokenRequest, timeout: float) -> Transmission:
+    def look(request: TokenRequest, timeout: float, sending: Callable[[], None] = lambda: None) -> Transmission:
         seen.append((home.journal / f"{NAME}.attempt").exists())
         return exchanges(request, timeout)
 
@@ -233,7 +235,7 @@ def test_what_somebody_else_put_there_meanwhile_is_never_overwritten(
     store(rig, federated)
     other = replace(federated, secret=Secret("access-other"), expires_at=int(START) + LIFETIME)
 
-    def meddle(request: TokenRequest, timeout: float) -> Transmission:
+    def meddle(request: TokenRequest, timeout: float, sending: Callable[[], None] = lambda: None) -> Transmission:
         with monkeypatch.context() as patch:
             patch.setattr(FileLock, "acquire", lambda *_: None)
             patch.setattr(FileLock, "release", lambda *_: None)

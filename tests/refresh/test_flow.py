@@ -2,6 +2,7 @@
 
 import errno
 import os
+import socket
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,7 +27,7 @@ from tokenferry.errors import (
     StorageFailed,
 )
 from tokenferry.oauth import Answer, Lost, NotSent
-from tokenferry.refresh import Attempt, FileJournal, ProcessIdentity, _process
+from tokenferry.refresh import Attempt, FileJournal, ProcessIdentity, _process, send
 from tokenferry.refresh import _flow as flow
 from tokenferry.secret import Fields, Secret
 from tokenferry.settings import Home, RefreshSettings
@@ -325,9 +326,134 @@ def test_a_lost_answer_keeps_the_living_token_and_is_retried_once_nothing_is_lef
     with pytest.raises(RefreshUncertain):
         broker.refresh(NAME)
     rig.clock.advance(30)
+    for other in (broker, rig.broker()):
+        with pytest.raises(RefreshUncertain, match="tried once more in 90 s") as caught:
+            other.resolve(NAME)
+        assert caught.value.retry_after == 90
+    rig.clock.advance(89)
+    with pytest.raises(RefreshUncertain):
+        broker.resolve(NAME)
+    rig.clock.advance(1)
     assert value(broker.resolve(NAME)) == "access-2"
     assert rig.endpoint.presented == ["refresh-0"] * 2
     assert broker.journal.attempt(NAME) is None
+
+
+def test_the_wait_ends_120_seconds_after_this_process_saw_it_however_the_clock_is_set(rig: Rig) -> None:
+    rig.put(token())
+    rig.endpoint.script.append(Lost("cut"))
+    steady = [1000.0]
+    broker, other = (rig.broker(monotonic=lambda: steady[0]) for _ in range(2))
+    with pytest.raises(RefreshUncertain):
+        broker.resolve(NAME)
+    rig.clock.advance(-5)  # set back, and the token is used up still
+    steady[0] += 50
+    for one, left in ((broker, 70), (other, 120)):
+        with pytest.raises(RefreshUncertain) as caught:
+            one.resolve(NAME)
+        assert caught.value.retry_after == left
+    steady[0] += 69
+    with pytest.raises(RefreshUncertain):
+        broker.resolve(NAME)
+    steady[0] += 1
+    assert value(broker.resolve(NAME)) == "access-2"
+
+
+def test_a_changed_document_ends_the_wait_at_once(rig: Rig) -> None:
+    rig.put(token())
+    rig.endpoint.script.append(Lost("cut"))
+    broker = rig.broker()
+    with pytest.raises(RefreshUncertain):
+        broker.resolve(NAME)
+    rig.put(token(number=7))
+    assert value(broker.resolve(NAME)) == "access-2"
+    assert rig.endpoint.presented == ["refresh-0", "refresh-7"]
+
+
+GONE = ProcessIdentity(1, "0", "gone")
+
+
+def test_an_attempt_of_which_no_byte_left_counts_for_nothing(rig: Rig) -> None:
+    """Killed before the note, as often as may be: closed, presented at once, and a lost answer is the first one."""
+    rig.put(token())
+    journal = FileJournal(rig.home.journal)
+    for _ in range(3):
+        journal.begin(NAME, Attempt.begin(Secret("refresh-0").sha256, START, GONE, 1))
+        rig.endpoint.script.append(answer(503))
+        with pytest.raises(RefreshFailed):
+            rig.broker().resolve(NAME)
+        rig.clock.advance(600)
+    journal.begin(NAME, Attempt.begin(Secret("refresh-0").sha256, START, GONE, 1))
+    assert value(rig.broker().resolve(NAME)) == "access-4"
+
+
+@pytest.mark.parametrize("noted", [True, False], ids=["noted", "earlier version"])
+def test_an_attempt_of_which_bytes_may_have_left_is_uncertain_for_120_seconds(rig: Rig, *, noted: bool) -> None:
+    """A record of the earlier version says nothing of sending, so it counts as sent, from its beginning."""
+    rig.put(token())
+    journal = FileJournal(rig.home.journal)
+    begun = Attempt.begin(Secret("refresh-0").sha256, START, GONE, 1)
+    journal.begin(NAME, begun if noted else replace(begun, state="open"))
+    if noted:
+        journal.sending(NAME, begun, START + 40)
+    since = 40 if noted else 0
+    rig.clock.advance(since + 119)
+    with pytest.raises(RefreshUncertain, match="tried once more in 1 s"):
+        rig.broker().resolve(NAME)
+    rig.clock.advance(1)
+    rig.endpoint.script.append(Lost("cut"))
+    with pytest.raises(NeedsLogin, match="both answers were lost"):
+        rig.broker().resolve(NAME)
+    assert rig.endpoint.requests == 1
+
+
+def test_a_second_attempt_of_which_no_byte_left_leaves_the_first_one_counted(rig: Rig) -> None:
+    rig.put(token())
+    journal = FileJournal(rig.home.journal)
+    journal.begin(NAME, Attempt.begin(Secret("refresh-0").sha256, START, GONE, 2))
+    rig.clock.advance(120)
+    rig.endpoint.script.append(Lost("cut"))
+    with pytest.raises(NeedsLogin, match="both answers were lost"):
+        rig.broker().resolve(NAME)
+
+
+class BrokenDisk(Disk):
+    """Writes nothing in place."""
+
+    def open(self, path: Path) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_without_a_durable_note_no_byte_leaves(rig: Rig) -> None:
+    """Against a real socket: the connection is made, and nothing comes through it."""
+    rig.put(token())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        fake = PROVIDERS["fake"]
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/token"
+        providers = {"fake": replace(fake, oauth=replace(fake.oauth, token_url=url))}
+        journal = FileJournal(rig.home.journal, disk=BrokenDisk())
+        broker = rig.broker(journal=journal, providers=providers, send=send)
+        with pytest.raises(RefreshFailed, match="could not be written"):
+            broker.resolve(NAME)
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.recv(1) == b""
+    assert FileJournal(rig.home.journal).attempt(NAME) is None
+
+
+def test_what_kills_the_process_finds_the_note_on_disk(rig: Rig) -> None:
+    """Whatever the endpoint sees was noted before."""
+    rig.put(token())
+    rig.endpoint.gate.clear()
+    broker = rig.broker()
+    thread = threading.Thread(target=broker.resolve, args=(NAME,))
+    thread.start()
+    assert rig.endpoint.entered.wait(PATIENCE)
+    attempt = FileJournal(rig.home.journal).attempt(NAME)
+    rig.endpoint.gate.set()
+    thread.join(PATIENCE)
+    assert attempt is not None
+    assert (attempt.state, attempt.at) == ("open", START)
 
 
 @pytest.mark.parametrize("second", [Lost("cut"), Answer(200, {}, b"<html>")], ids=["cut", "unreadable"])
@@ -337,6 +463,7 @@ def test_two_lost_answers_end_the_login(rig: Rig, second: Any) -> None:
     broker = rig.broker()
     with pytest.raises(RefreshUncertain, match="its answer was lost"):
         broker.resolve(NAME)
+    rig.clock.advance(120)
     with pytest.raises(NeedsLogin, match="both answers were lost"):
         rig.broker().resolve(NAME)
     with pytest.raises(NeedsLogin, match="both answers were lost"):
@@ -350,6 +477,9 @@ def test_a_refused_token_with_an_uncertain_refresh_is_retried(rig: Rig) -> None:
     broker = rig.broker()
     first = broker.resolve(NAME)
     broker.invalidate(NAME, first.secret)
+    with pytest.raises(RefreshUncertain, match="tried once more in 120 s"):
+        broker.resolve(NAME)
+    rig.clock.advance(120)
     assert value(broker.resolve(NAME)) == "access-2"
 
 

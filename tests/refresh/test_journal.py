@@ -52,7 +52,9 @@ verdicts = st.builds(
     until=st.floats(0, 4e9),
     failures=st.integers(1, 100),
 )
-states: st.SearchStrategy[AttemptState] = st.sampled_from(["open", "answered", "uncertain", "denied", "closed"])
+states: st.SearchStrategy[AttemptState] = st.sampled_from(
+    ["begun", "open", "answered", "uncertain", "denied", "closed"]
+)
 ATTEMPT = Attempt.begin("ab" * 32, 1_800_000_000, ProcessIdentity.own(), 1)
 
 

@@ -101,7 +101,7 @@ def check(machine: Neighbours, last: Process) -> None:
 
 def may_be_lost(machine: Neighbours) -> bool:
     """A login is lost where an answer was, whoever asked, or by a stated exception."""
-    ours = [one.presentation for one in machine.sent if not one.settled]
+    ours = [one.presentation for one in machine.sent if one.is_noted and (not one.settled or one.is_odd)]
     theirs = [one.presentation for claude in machine.claudes for one in claude.sent if not one.settled]
     lost = len(ours) > 1 or any(one and one.status in {200, 400} for one in (*ours, *theirs))
     between_themselves = any(claude.is_robbed for claude in machine.claudes)

@@ -37,17 +37,28 @@ MUTANTS: Final[dict[str, tuple[str, ...]]] = {
         "        yield from _quietly(document, effects.Close())\n        if tries",
     ),
     "retries an uncertain attempt while the access token lives": (
-        "    if not nothing_to_lose and not _in_grace(world, attempt, endpoints):\n",
+        "    if not nothing_to_lose:\n",
         "    if False:\n",
     ),
     "retries without a grace": (
         "if tries >= _MOST_TRIES or not _in_grace(world, attempt, endpoints):\n            break",
         "if tries >= _MOST_TRIES:\n            break",
     ),
+    "does not wait before it retries": ("_SECOND_PRESENTATION: Final = 120.0", "_SECOND_PRESENTATION: Final = 0.0"),
+    "counts what never left": ('    if attempt.state == "begun":', "    if False:"),
+    "does not count what may have left": (
+        '    if attempt.state == "begun":',
+        '    if attempt.state in {"begun", "open"}:',
+    ),
+    "sends without a note": ("effects.Send(request, timeout, attempt)", "effects.Send(request, timeout)"),
+    "forgets that a token was presented": (
+        "effects.Close() if answer.knows_successor else effects.Mark(attempt, ",
+        "effects.Close() if True else effects.Mark(attempt, ",
+    ),
     "retries for ever": ("_MOST_TRIES: Final = 2", "_MOST_TRIES: Final = 9"),
     "forgets the first attempt when the retry is closed": (
-        'effects.Close() if attempt.tries == 1 else effects.Mark(attempt, "closed"))\n    wait =',
-        "effects.Close())\n    wait =",
+        "_quietly(document, _withdrawn(attempt))\n    wait =",
+        "_quietly(document, effects.Close())\n    wait =",
     ),
     "takes a server's trouble for the token's death": (
         "    assert isinstance(outcome, Closed)\n",

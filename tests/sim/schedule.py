@@ -25,6 +25,7 @@ def draw_weather(rng: random.Random) -> Weather:
         lose_answer=maybe(0.3, 0.3),
         lose_request=maybe(0.2, 0.2),
         not_sent=maybe(0.2, 0.3),
+        odd_refresh=maybe(0.1, 0.3),
         server_error=maybe(0.3, 0.4),
         kill=maybe(0.4, 0.15),
         power_cut=maybe(0.3, 0.5),
@@ -119,7 +120,7 @@ def _check_presentations(token: str, sent: list[Sending], say: Callable[[str], N
     for sending in sent[:-1]:
         presentation = sending.presentation
         assert presentation is not None
-        if not sending.settled:
+        if not sending.settled or sending.is_odd:
             uncertain += 1
         elif presentation.rotated or presentation.status == 400:  # invalid_grant
             say(f"{token} is presented again after its fate was known ({presentation.status})")
@@ -137,11 +138,11 @@ def _check_login(machine: Machine, say: Callable[[str], None]) -> None:
         if not machine.server.accepts(token.secret.reveal()):
             say(f"p{last.identity.pid} was given {token.secret}, which the server doesn't accept")
         return
-    unsettled = [one for one in machine.sent if not one.settled]
+    unsettled = [one for one in machine.sent if one.is_noted and (not one.settled or one.is_odd)]
     lost = len(unsettled) > 1 or any(one.presentation and one.presentation.status in {200, 400} for one in unsettled)
     weather = machine.drawn
     hindrances = ("slow", "full_disk", "server_error", "not_sent", "clock_jump", "suspend")
-    hinders_retry = any(getattr(weather, name) for name in hindrances)
+    hinders_retry = any(getattr(weather, name) for name in hindrances) or any(one.is_odd for one in unsettled)
     grace_was_enough = weather.grace > 0 and len(unsettled) == 1 and not machine.kills and not hinders_retry
     if not isinstance(ended, NeedsLogin):
         say(f"in fair weather p{last.identity.pid} ends with {ended!r}")

@@ -61,8 +61,8 @@ class Server:
         for family in self.families:
             family.access = self._token("gone")
 
-    def handle(self, body: bytes, now: float, *, fail: int | None = None) -> Answer:
-        """Take one refresh grant. `fail` answers with that status, having done nothing."""
+    def handle(self, body: bytes, now: float, *, fail: int | None = None, odd: bool = False) -> Answer:
+        """Take one refresh grant. `fail` answers with that status, having done nothing; `odd` with a number."""
         refresh = _refresh_token(body)
         if fail is not None:
             self.presentations.append(Presentation(refresh, now, rotated=False, status=fail))
@@ -80,7 +80,8 @@ class Server:
         family.live, family.access = self._token("ref"), self._token("acc")
         self.grants += 1
         self.presentations.append(Presentation(refresh, now, rotated=True, status=200))
-        fields = {"access_token": family.access, "refresh_token": family.live, "expires_in": self.lifetime}
+        fields: dict[str, object] = {"access_token": family.access, "refresh_token": 17 if odd else family.live}
+        fields["expires_in"] = self.lifetime
         return _answer(200, fields)
 
     def _deny(self, refresh: str, now: float) -> Answer:

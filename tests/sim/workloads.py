@@ -12,7 +12,7 @@ from sim.schedule import draw_weather
 from sim.world import NAME, FlowFactory, Machine, Process, Weather
 from tokenferry.credentials import FederatedToken, Federation
 from tokenferry.oauth import Answer, Lost, NotSent, OAuthEndpoints, Transmission
-from tokenferry.refresh import Job, ProcessIdentity, Result, World, _exchange_flow, _flow
+from tokenferry.refresh import Attempt, Job, ProcessIdentity, Result, World, _exchange_flow, _flow
 from tokenferry.refresh import _effects as effects
 from tokenferry.refresh._flow import refresh_flow
 from tokenferry.secret import Secret
@@ -140,7 +140,8 @@ class Workload(Machine):
         return bool(self.drawn.suspend or self.drawn.clock_jump)
 
     @override
-    def _send(self, process: Process, body: bytes, timeout: float) -> None:
+    def _connect(self, process: Process, body: bytes, timeout: float, attempt: Attempt | None) -> None:
+        assert attempt is None
         assert json.loads(body)["assertion"] == self.identity.reveal() or self._may_be_late()
         pid, say = process.identity.pid, self.violations.append
         if others := [one.identity.pid for one in self.in_flight if one is not process]:

@@ -15,7 +15,7 @@ from sim.server import Presentation, Server
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import TokenferryError
 from tokenferry.oauth import Answer, Lost, NotSent, OAuthEndpoints, Transmission
-from tokenferry.refresh import FileJournal, Job, ProcessIdentity, Result, World
+from tokenferry.refresh import Attempt, FileJournal, Job, ProcessIdentity, Result, World
 from tokenferry.refresh import _effects as effects
 from tokenferry.refresh._flow import refresh_flow
 from tokenferry.sealing import Marker, Place, SealKey
@@ -27,6 +27,7 @@ NAME = "alice"
 KEY = SealKey.parse("tfs_" + "5a" * 32) or SealKey.new()
 BOOT = "boot"
 _URL = "https://auth.invalid/token"
+_SECOND_PRESENTATION = 120.0
 
 
 @dataclass
@@ -36,6 +37,7 @@ class Weather:
     lose_answer: float = 0.0
     lose_request: float = 0.0
     not_sent: float = 0.0
+    odd_refresh: float = 0.0
     server_error: float = 0.0
     kill: float = 0.0
     power_cut: float = 0.0
@@ -49,12 +51,19 @@ class Weather:
 
 @dataclass
 class Sending:
-    """One attempt. `settled`: the client knows what became of it; `durable`: even after a power cut."""
+    """One attempt. `settled`: the client knows what became of it; `durable`: even after a power cut.
+
+    `is_noted`: the disk says that it may have been sent. `is_odd`: its answer's refresh token can't be read.
+    """
 
     id: str
     token: str
     at: float
+    is_noted: bool = False
     is_sent: bool = False
+    is_odd: bool = False
+    sent_at: float = 0.0
+    """By the clock that nobody sets."""
     presentation: Presentation | None = None
     settled: bool = False
     durable: bool = False
@@ -177,6 +186,7 @@ class Machine:
             is_gone=self._is_gone,
             settings=self.settings,
             jitter=lambda: self.rng.uniform(0.5, 1.0),
+            monotonic=lambda: self.time,
         )
         process.flow = self.make_flow(job, world)
         self.processes.append(process)
@@ -242,6 +252,8 @@ class Machine:
         self.note(f"p{process.identity.pid} is killed")
         self.kills += 1
         process.flow, process.killed = None, True
+        if process.sending is not None:
+            process.sending.is_noted |= self._is_noted(process.sending)
         self._abandon(process)
 
     def power_cut(self) -> None:
@@ -256,7 +268,12 @@ class Machine:
         for sending in self.sent:  # what was known may be known still, if the disk happened to keep it
             is_open_again = self._is_recorded(sending) and not is_ended
             sending.settled = sending.durable or (sending.settled and not is_open_again)
+        for sending in self.sent:
+            sending.is_noted = sending.is_sent or self._is_noted(sending)
         self._forget_unrecorded(recorded)
+
+    def _is_noted(self, sending: Sending) -> bool:
+        return self._is_recorded(sending) and self.disk.first_byte(self.attempt_path) not in {None, b"B"}
 
     def _fill_disk(self) -> None:
         self.note("the disk is full")
@@ -272,8 +289,8 @@ class Machine:
         match effect:
             case effects.Acquire():
                 self._acquire(process, effect)
-            case effects.Send(request, timeout):
-                self._send(process, request.body, timeout)
+            case effects.Send(request, timeout, attempt):
+                self._connect(process, request.body, timeout, attempt)
             case effects.Sleep(seconds):
                 self.later(seconds, lambda: self._advance(process, not process.wants_to_end))
             case _:
@@ -415,26 +432,68 @@ class Machine:
         token = self.document().credential
         assert isinstance(token, OAuthToken)
         is_replaced = token.refresh is None or token.refresh.sha256 != sending.token  # by a login since it was decided
-        earlier = [one for one in self.sent if one.token == sending.token and not one.settled and one is not sending]
+        unsettled = [one for one in self.sent if one.token == sending.token and one is not sending and one.is_sent]
+        earlier = [one for one in unsettled if not one.settled or one.is_odd]
         is_used_up = token.expires_at is not None and token.expires_at <= self.now()
         is_late = self.drawn.suspend or self.drawn.clock_jump  # then it was right when it was decided
-        if not earlier or is_replaced or is_used_up or is_late or token.secret.sha256 == process.job.refused:
+        if not earlier or is_replaced or is_late:
             return
-        if not (self.weather.grace > 0 and self.now() - earlier[0].at <= self.weather.grace):
+        if self.weather.grace > 0 and self.now() - earlier[0].at <= self.weather.grace:
+            return
+        if not is_used_up and token.secret.sha256 != process.job.refused:
             self.violations.append(f"p{process.identity.pid} presents an uncertain token while its access token lives")
+        waited = self.time - next((one.sent_at for one in earlier if not one.is_odd), 0.0)
+        if waited < _SECOND_PRESENTATION - 0.01:
+            self.violations.append(f"p{process.identity.pid} presents an uncertain token again after {waited:.1f} s")
 
     # -- the network
 
+    def _connect(self, process: Process, body: bytes, timeout: float, attempt: Attempt | None) -> None:
+        """Nothing has left yet: it takes its time, fails, is killed, and notes what may leave from now on."""
+        not_sent = self.rng.random() < self.weather.not_sent
+        dies = self.rng.random() < self.weather.kill
+
+        def connected() -> None:
+            if process.flow is None:
+                return
+            if dies and self.rng.random() < 0.5:
+                self.kill(process)
+                return
+            if dies:
+                self.disk.die_at = self.disk.operations + self.rng.randint(1, 4)
+            if self.crash_at is not None:
+                self.disk.die_at = self.crash_at
+            try:
+                refused = "no route" if not_sent else self._note_sending(attempt)
+            except Killed:
+                self._died(process)
+                return
+            finally:
+                self.disk.die_at = None
+            if refused is None:
+                self._send(process, body, timeout)
+                return
+            process.has_answer = True
+            self._advance(process, NotSent(refused))
+
+        self.later(self.rng.uniform(0.0, 0.1), connected)
+
+    def _note_sending(self, attempt: Attempt | None) -> str | None:
+        """Why no byte may leave, if none may."""
+        try:
+            if attempt is not None:
+                self.journal.sending(NAME, attempt, self.now())
+        except TokenferryError as fault:
+            return str(fault)
+        return None
+
     def _send(self, process: Process, body: bytes, timeout: float) -> None:
         draw = self.rng.random
-        if draw() < self.weather.not_sent:
-            process.has_answer = True
-            self.later(0.01, lambda: self._advance(process, NotSent("no route")))
-            return
         is_done: list[bool] = []
         sending = process.sending
         assert sending is not None
-        sending.is_sent = True
+        sending.is_sent = sending.is_noted = True
+        sending.at, sending.sent_at = self.now(), self.time
         self._check_sending(process, sending, timeout)
 
         def answer(transmission: Transmission) -> None:
@@ -454,9 +513,11 @@ class Machine:
         back = self.rng.uniform(0, timeout) if slow else self.rng.uniform(0.01, 0.2)
         loses_answer = draw() < self.weather.lose_answer
         fail = self.rng.choice((429, 500, 503)) if draw() < self.weather.server_error else None
+        is_odd = draw() < self.weather.odd_refresh
 
         def arrive() -> None:
-            reply = self.server.handle(body, self.time, fail=fail)
+            reply = self.server.handle(body, self.time, fail=fail, odd=is_odd)
+            sending.is_odd = is_odd and reply.status == 200
             sending.presentation = self.server.presentations[-1]
             self.note(f"the server answers p{process.identity.pid} with {reply.status}")
             if not loses_answer:

@@ -30,7 +30,7 @@ from tokenferry.broker._verification import Verification, verify
 from tokenferry.config import Config, load
 from tokenferry.credentials import ApiKey, Credential, FederatedToken, Federation, OAuthToken, SetupToken
 from tokenferry.errors import CorruptFile, TokenferryError, UnsafeFile, UsageError
-from tokenferry.oauth import OAuthEndpoints, TokenRequest, Transmission
+from tokenferry.oauth import OAuthEndpoints
 from tokenferry.providers import Provider, builtin_providers
 from tokenferry.refresh import (
     FileJournal,
@@ -41,6 +41,7 @@ from tokenferry.refresh import (
     RefreshEngine,
     RefreshHistory,
     RefreshStatistics,
+    Sender,
     WarmCredentials,
     World,
     granted_ago,
@@ -78,7 +79,8 @@ class Broker:
         implicit: Mapping[str, Document] | None = None,
         home: Home | None = None,
         now: Callable[[], float] = time.time,
-        send: Callable[[TokenRequest, float], Transmission] = send,
+        send: Sender = send,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings or RefreshSettings()
         if refresh_timeout is not None:
@@ -119,6 +121,7 @@ class Broker:
             machine=self.machine,
             process=ProcessIdentity.own(),
             settings=self.settings,
+            monotonic=monotonic,
         )
         self._engine = RefreshEngine(
             store=store,

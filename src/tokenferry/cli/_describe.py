@@ -329,10 +329,12 @@ def _trouble(  # noqa: PLR0911  # a list of rules, one return each
     """What an earlier grant of this very refresh token left behind."""
     if verdict is not None and verdict.kind == "needs-login":
         return "needs-login", _while_it_lives(f"needs login: {verdict.reason}", left)
+    if attempt is not None and not attempt.may_be_spent and attempt.process.is_gone():
+        attempt = None  # no byte of it left
     if attempt is not None and (attempt.answer is None or attempt.state in {"answered", "uncertain"}):
         if attempt.state == "denied":
             return "needs-login", _while_it_lives("needs login: the provider says that its refresh token is dead", left)
-        if attempt.state == "open" and not attempt.process.is_gone():
+        if attempt.state in {"begun", "open"} and not attempt.process.is_gone():
             return "refreshing", _while_it_lives(f"process {attempt.process.pid} is refreshing it", left)
         if attempt.state != "closed" and attempt.tries >= _MOST_TRIES:
             return "needs-login", _while_it_lives("needs login: the answers to two refreshes were lost", left)

@@ -1,5 +1,6 @@
 from tokenferry.refresh._client_secret import read_client_secret
 from tokenferry.refresh._discovery import Discovery, Needed
+from tokenferry.refresh._driver import Sender
 from tokenferry.refresh._engine import Flight, RefreshEngine, RefreshHistory, RefreshStatistics
 from tokenferry.refresh._flow import refresh_flow
 from tokenferry.refresh._identity import read_identity
@@ -23,6 +24,7 @@ __all__ = [
     "RefreshHistory",
     "RefreshStatistics",
     "Result",
+    "Sender",
     "Verdict",
     "WarmCredential",
     "WarmCredentials",

@@ -3,18 +3,28 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, Protocol
 
 from tokenferry.errors import LockTimeout, StorageFailed, TokenferryError
 from tokenferry.oauth import TokenRequest, Transmission
 from tokenferry.refresh import _effects as effects
 from tokenferry.refresh._job import Result
-from tokenferry.refresh._journal import Journal, Verdict
+from tokenferry.refresh._journal import Attempt, Journal, Verdict
 from tokenferry.stores import Document, Lock, Store
 
 logger = logging.getLogger(__name__)
 
 _LOCK_SLICE: Final = 0.5
+
+
+class Sender(Protocol):
+    """What talks to an authorization server. It calls `sending` right before the first byte of the request leaves.
+
+    If that raises, no byte leaves. It gives a `Transmission` and raises nothing.
+    """
+
+    def __call__(self, request: TokenRequest, timeout: float, sending: Callable[[], None] = ..., /) -> Transmission: ...
 
 
 class Driver:
@@ -29,7 +39,8 @@ class Driver:
         *,
         store: Store,
         journal: Journal,
-        send: Callable[[TokenRequest, float], Transmission],
+        send: Sender,
+        now: Callable[[], float],
         sleep: Callable[[float], bool],
         deliver: Callable[[Document], None],
         refused: str | None = None,
@@ -38,6 +49,7 @@ class Driver:
         self._store = store
         self._journal = journal
         self._send = send
+        self._now = now
         self._sleep = sleep
         self._deliver = deliver
         self._refused = refused
@@ -86,14 +98,18 @@ class Driver:
                 return self._judge(verdict)
             case effects.StillHeld():
                 return self._lock is not None and self._lock.is_still_ours()
-            case effects.Send(request, timeout):
-                return self._send(request, timeout)
+            case effects.Send(request, timeout, attempt):
+                return self._send(request, timeout, partial(self._note_sending, attempt))
             case effects.Publish(expected, document):
                 return self._store.swap(self._name, expected, document)
             case effects.Deliver(document):
                 return self._deliver(document)
             case effects.Sleep(seconds):
                 return self._sleep(seconds)
+
+    def _note_sending(self, attempt: Attempt | None) -> None:
+        if attempt is not None:
+            self._journal.sending(self._name, attempt, self._now())
 
     def _judge(self, verdict: Verdict | None) -> bool:
         try:

@@ -78,10 +78,14 @@ class StillHeld:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """POST the request. Answered with a `Transmission`."""
+    """POST the request. Answered with a `Transmission`.
+
+    That bytes of it may leave is noted in the attempt, durably, before the first one does; without that note none does.
+    """
 
     request: TokenRequest
     timeout: float
+    attempt: Attempt | None = None
 
 
 @dataclass(frozen=True, slots=True)

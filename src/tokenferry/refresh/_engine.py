@@ -13,8 +13,7 @@ from types import MappingProxyType
 from typing import Final
 
 from tokenferry.errors import RefreshFailed, TokenferryError
-from tokenferry.oauth import TokenRequest, Transmission
-from tokenferry.refresh._driver import Driver, main_thread_lives
+from tokenferry.refresh._driver import Driver, Sender, main_thread_lives
 from tokenferry.refresh._flow import refresh_flow
 from tokenferry.refresh._job import Job, Result, World
 from tokenferry.refresh._journal import Journal, Verdict
@@ -130,7 +129,7 @@ class RefreshEngine:
         store: Store,
         journal: Journal,
         world: World,
-        send: Callable[[TokenRequest, float], Transmission] = send_over_network,
+        send: Sender = send_over_network,
         renewed: Callable[[str], None] = lambda _: None,
         settled: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -182,6 +181,7 @@ class RefreshEngine:
             store=self._store,
             journal=self._journal,
             send=self._send,
+            now=self._world.now,
             sleep=partial(main_thread_lives, stopping=self._stopping),
             deliver=deliver,
             refused=flight.job.refused,

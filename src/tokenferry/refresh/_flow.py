@@ -35,6 +35,8 @@ _MOST_TRIES: Final = 2
 _SIBLING_WAIT: Final = 1.0
 _REPUBLISH_EVERY: Final = 1.0
 _SHORTEST_TIMEOUT: Final = 5.0
+_SECOND_PRESENTATION: Final = 120.0
+"""Seconds after the first presentation: by then its answer is on its way no more, nor is a sibling's write."""
 _CLAUDE_CODE_TIMEOUT: Final = 20.0  # it gives up on a held lock after 33 seconds
 
 
@@ -137,7 +139,7 @@ def _recover(job: Job, world: World, document: Document) -> Flow[tuple[Document,
             f"account {job.name!r}: the provider says that its refresh token is dead; {log_in_again(document.account)}"
         )
     if (
-        attempt.state in {"open", "answered"}
+        attempt.state in {"begun", "open", "answered"}
         and attempt.process != world.process
         and not world.is_gone(attempt.process)
     ):
@@ -146,7 +148,16 @@ def _recover(job: Job, world: World, document: Document) -> Flow[tuple[Document,
             "wait for it, or end it",
             retry_after=1.0,
         )
+    if attempt.state == "begun":  # its process ended before the first byte left: it was no presentation
+        yield from _quietly(document, _withdrawn(attempt))
+        return document, replace(attempt, state="closed") if attempt.may_be_spent else None
+    world.first_saw(document.account.name, attempt.token)
     return document, attempt
+
+
+def _withdrawn(attempt: Attempt) -> effects.Effect:
+    """End an attempt that came to nothing, which doesn't undo that the fate of an earlier one is unknown."""
+    return effects.Mark(attempt, "closed") if attempt.tries > 1 else effects.Close()
 
 
 def _renewable(job: Job, document: Document, world: World) -> tuple[OAuthToken, Secret]:
@@ -205,13 +216,33 @@ def _weigh_retry(job: Job, world: World, document: Document, attempt: Attempt, e
         )
     token = document.credential
     assert isinstance(token, OAuthToken)
+    if _in_grace(world, attempt, endpoints):
+        return
     nothing_to_lose = seconds_left(token, world.now()) <= 0 or token.secret.sha256 == job.refused
-    if not nothing_to_lose and not _in_grace(world, attempt, endpoints):
+    if not nothing_to_lose:
         fate = "held no refresh token that can be read" if attempt.answer is not None else "was lost"
         raise RefreshUncertain(
             f"account {job.name!r}: the answer to its last refresh {fate}; the present token is used "
             "while it lives, then the refresh is tried once more"
         )
+    wait = _second_presentation_in(world, document.account.name, attempt)
+    if wait > 0:
+        raise RefreshUncertain(
+            f"account {job.name!r}: the answer to its last refresh was lost; the refresh is tried once more in "
+            f"{wait:.0f} s",
+            retry_after=wait,
+        )
+
+
+def _second_presentation_in(world: World, name: str, attempt: Attempt) -> float:
+    """Seconds until a refresh token may be presented again whose first presentation was not answered.
+
+    Counted from that one, however the wall clock was set meanwhile: never longer than from when this process saw it.
+    """
+    if attempt.answer is not None:
+        return 0.0
+    left = attempt.at + _SECOND_PRESENTATION - world.now()
+    return min(left, world.first_saw(name, attempt.token) + _SECOND_PRESENTATION - world.monotonic())
 
 
 def _in_grace(world: World, attempt: Attempt, endpoints: OAuthEndpoints) -> bool:
@@ -237,15 +268,18 @@ def _attempt(
     if endpoints.reuse_grace_s > 0:  # give up early enough for the one replay to fall within the grace
         timeout = min(timeout, max(endpoints.reuse_grace_s / 2, _SHORTEST_TIMEOUT))
     sent_at = world.now()
-    transmission = yield effects.Send(request, timeout)
-    return read_refresh(transmission, token, sent_at, world.now()), attempt
+    transmission = yield effects.Send(request, timeout, attempt)
+    outcome = read_refresh(transmission, token, sent_at, world.now())
+    if isinstance(outcome, Uncertain):
+        world.first_saw(document.account.name, attempt.token)
+    return outcome, attempt
 
 
 def _withdraw(document: Document, attempt: Attempt) -> Flow[None]:
     """Take an unsent attempt back, unless the record is another's by now."""
     recorded: Attempt | None = yield effects.ReadAttempt()
     if recorded is not None and recorded.id == attempt.id:
-        yield from _quietly(document, effects.Close() if attempt.tries == 1 else effects.Mark(attempt, "closed"))
+        yield from _quietly(document, _withdrawn(attempt))
 
 
 def _keep(world: World, document: Document, answer: Granted, attempt: Attempt) -> Flow[Result]:
@@ -314,7 +348,9 @@ def _fail(job: Job, world: World, document: Document, outcome: Outcome, attempt:
         yield effects.Judge(Verdict("uncertain", refresh.sha256, now, outcome.reason))
         raise RefreshUncertain(
             f"account {job.name!r}: a refresh was sent and its answer was lost ({outcome.reason}); the present token "
-            "is used while it lives, then the refresh is tried once more"
+            f"is used while it lives, then the refresh is tried once more, in {_SECOND_PRESENTATION:.0f} s at the "
+            "earliest",
+            retry_after=_SECOND_PRESENTATION,
         )
     if isinstance(outcome, Denied):
         yield effects.Sleep(_SIBLING_WAIT)
@@ -334,8 +370,7 @@ def _fail(job: Job, world: World, document: Document, outcome: Outcome, attempt:
     assert isinstance(outcome, Closed)
     verdict = back_off(outcome, refresh, now, (yield effects.ReadVerdict()), world.jitter())
     yield effects.Judge(verdict)
-    # A retry that came to nothing doesn't undo that the fate of the first attempt is unknown.
-    yield from _quietly(document, effects.Close() if attempt.tries == 1 else effects.Mark(attempt, "closed"))
+    yield from _quietly(document, _withdrawn(attempt))
     wait = verdict.until - now
     raise RefreshFailed(
         f"account {job.name!r} could not be refreshed: {outcome.reason}; the next try is in {wait:.0f} s",

@@ -1,6 +1,7 @@
 """What a refresh is asked for, what it gives, and what it knows of its surroundings."""
 
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -60,6 +61,17 @@ class World:
     """A workload's identity token, as it is now. Raises `RefreshFailed`."""
     settings: RefreshSettings = field(default_factory=RefreshSettings)
     jitter: Callable[[], float] = lambda: random.uniform(0.5, 1.0)  # noqa: S311  # spreads retries, guards nothing
+    monotonic: Callable[[], float] = time.monotonic
+    sightings: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """By account: its refresh token (sha256) with a presentation of unknown outcome, and when this process saw that."""
+
+    def first_saw(self, name: str, token: str) -> float:
+        """When this process first saw that a presentation of this refresh token was not answered (monotonic)."""
+        known, at = self.sightings.get(name, ("", 0.0))
+        if known != token:
+            at = self.monotonic()
+            self.sightings[name] = token, at
+        return at
 
 
 def seconds_left(token: OAuthToken, now: float) -> float:

@@ -18,13 +18,16 @@ from tokenferry.secret import Fields, HiddenBytes, parse_object
 from tokenferry.settings import Home
 from tokenferry.stores import DISK, Disk, Seal, remove_file, remove_leftovers, replace_private_file
 
-AttemptState: TypeAlias = Literal["open", "answered", "uncertain", "denied", "closed"]
+AttemptState: TypeAlias = Literal["begun", "open", "answered", "uncertain", "denied", "closed"]
 VerdictKind: TypeAlias = Literal["failed", "uncertain", "needs-login"]
 
 _HEADER: Final = 4096
+_NOTE: Final = _HEADER - 32
+"""Where the time of sending is noted, in room that is there from the beginning."""
 _ROOM: Final = 60 * 1024
 _PURPOSE: Final = "answer"
 _MARKS: Final[dict[bytes, AttemptState]] = {
+    b"B": "begun",
     b"O": "open",
     b"A": "answered",
     b"U": "uncertain",
@@ -35,19 +38,20 @@ _MARKS: Final[dict[bytes, AttemptState]] = {
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One presentation of one refresh token, known to the disk before it was sent.
+    """One presentation of one refresh token, known to the disk before it is sent.
 
     `token` is the sha256 of the refresh token; `at`, in seconds since 1970 UTC, is when the first presentation with
-    unknown outcome began, which may be this one; `tries` counts the presentations whose
-    outcome is unknown, this one among them unless it is `closed`.
+    unknown outcome was sent, which may be this one; `tries` counts the presentations whose outcome is unknown, this one
+    among them unless it is `begun` or `closed`.
 
-    `answered` means that the answer's refresh token could not be read: once its access token is published the attempt
-    is `uncertain`, and keeps its answer.
+    While it is `begun` no byte of the request has left; `open` means that bytes may have. `answered` means that the
+    answer's refresh token could not be read: once its access token is published the attempt is `uncertain`, and keeps
+    its answer.
     """
 
     id: str
     token: str
-    at: int
+    at: float
     process: ProcessIdentity
     tries: int = 1
     state: AttemptState = "open"
@@ -55,7 +59,12 @@ class Attempt:
 
     @classmethod
     def begin(cls, token: str, at: float, process: ProcessIdentity, tries: int) -> "Attempt":
-        return cls(secrets.token_hex(8), token, int(at), process, tries)
+        return cls(secrets.token_hex(8), token, at, process, tries, "begun")
+
+    @property
+    def may_be_spent(self) -> bool:
+        """Whether the server may have seen the refresh token in a presentation whose outcome is unknown."""
+        return self.tries > 1 or self.state not in {"begun", "closed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +89,7 @@ class Journal(Protocol):
 
     def attempt(self, name: str) -> Attempt | None: ...
     def begin(self, name: str, attempt: Attempt) -> None: ...
+    def sending(self, name: str, attempt: Attempt, at: float) -> None: ...
     def answer(self, name: str, attempt: Attempt, token: OAuthToken) -> None: ...
     def mark(self, name: str, attempt: Attempt, state: AttemptState) -> None: ...
     def close(self, name: str) -> None: ...
@@ -93,9 +103,10 @@ class FileJournal:
     """The journal as two 0600 files per account.
 
     NAME.attempt is made at its full size before the request is sent, so that neither marking it nor writing the
-    answer into it can fail for want of space: one mark byte, the attempt, and from byte 4096 on the answer behind its
-    own checksum, sealed where the home is, and else in clear. NAME.verdict is a small JSON document: the verdict in
-    force, and how often refreshes ended how. Neither of these holds a token. The folder lies in the home.
+    answer into it can fail for want of space: one mark byte, the attempt, from byte 4064 on the time of sending, and
+    from byte 4096 on the answer behind its own checksum, sealed where the home is, and else in clear. NAME.verdict is
+    a small JSON document: the verdict in force, and how often refreshes ended how. Neither of these holds a token. The
+    folder lies in the home.
     """
 
     def __init__(self, folder: Path, *, disk: Disk = DISK, seal: Seal | None = None) -> None:
@@ -113,7 +124,8 @@ class FileJournal:
         except FileNotFoundError:
             return None
         state = _MARKS.get(raw[:1])
-        fields = parse_object(raw[1:_HEADER].rstrip(b"\0 \n"))
+        fields = parse_object(raw[1:_NOTE].rstrip(b"\0 \n"))
+        noted = raw[_NOTE:_HEADER].strip(b"\0 ")
         body = _read_body(raw[_HEADER:])
         del raw  # a traceback shows the locals of this frame
         try:
@@ -121,9 +133,9 @@ class FileJournal:
             assert fields is not None
             answer = _token(self._opened(name, fields, body))
             process = ProcessIdentity(int(fields["pid"]), str(fields["start"]), str(fields["boot"]))
-            attempt = Attempt(
-                fields["id"], str(fields["token"]), int(fields["at"]), process, int(fields["tries"]), state, answer
-            )
+            tries = int(fields["tries"])
+            at = float(noted) if tries == 1 and noted else float(fields["at"])
+            attempt = Attempt(fields["id"], str(fields["token"]), at, process, tries, state, answer)
         except (AssertionError, KeyError, TypeError, ValueError):  # also a broken seal
             attempt = None
         if attempt is None:
@@ -144,9 +156,20 @@ class FileJournal:
         process = attempt.process
         fields = {"id": attempt.id, "token": attempt.token, "at": attempt.at, "tries": attempt.tries}
         fields |= {"pid": process.pid, "start": process.start, "boot": process.boot}
-        header = b"O" + json.dumps(fields).encode("ascii")
+        mark = next(byte for byte, known in _MARKS.items() if known == attempt.state)
+        header = mark + json.dumps(fields).encode("ascii")
         remove_leftovers(path, disk=self._disk)
         replace_private_file(path, header.ljust(_HEADER) + bytes(_ROOM), disk=self._disk)
+
+    def sending(self, name: str, attempt: Attempt, at: float) -> None:
+        """Note that bytes of the request may leave from now on (`at`, seconds since 1970 UTC).
+
+        Raises `StorageFailed`; then none may.
+        """
+        with self._open(name, attempt) as descriptor:
+            self._disk.write(descriptor, b"%.3f" % at, _NOTE)
+            self._disk.write(descriptor, b"O", 0)
+            self._disk.fsync(descriptor)
 
     def answer(self, name: str, attempt: Attempt, token: OAuthToken) -> None:
         """Write the answer into the room kept for it. Raises `StorageFailed`."""
@@ -263,8 +286,11 @@ class MemoryJournal:
     def begin(self, name: str, attempt: Attempt) -> None:
         self._attempts[name] = attempt
 
+    def sending(self, name: str, attempt: Attempt, at: float) -> None:
+        self._attempts[name] = replace(attempt, state="open", at=at if attempt.tries == 1 else attempt.at)
+
     def answer(self, name: str, attempt: Attempt, token: OAuthToken) -> None:
-        self._attempts[name] = replace(attempt, answer=token)
+        self._attempts[name] = replace(self._attempts.get(name, attempt), answer=token)
 
     def mark(self, name: str, attempt: Attempt, state: AttemptState) -> None:
         self._attempts[name] = replace(self._attempts.get(name, attempt), state=state)

@@ -299,7 +299,7 @@ def test_while_the_answer_to_a_refresh_is_lost_neither_login_moves(
 ) -> None:
     tokens = {name: world.add(name) for name in ("alice", "bob")}
     world.mover().move("alice")
-    journal.begin(who, attempt(tokens[who]))
+    journal.begin(who, replace(attempt(tokens[who]), state="open"))
     with pytest.raises(RefreshUncertain, match=f"account '{who}' is not moved.*tokenferry refresh {who}") as caught:
         world.mover().move("bob")
     assert leaks(caught.value, *world.provider.tokens(who)) == []
@@ -310,6 +310,17 @@ def test_while_the_answer_to_a_refresh_is_lost_neither_login_moves(
     assert world.mover().pending() is None
     journal.close(who)
     world.check({"alice": "alice", "bob": "bob"})
+
+
+@pytest.mark.parametrize("who", ["alice", "bob"])
+def test_an_attempt_of_which_no_byte_left_keeps_no_login_from_moving(
+    world: World, journal: FileJournal, who: str
+) -> None:
+    tokens = {name: world.add(name) for name in ("alice", "bob")}
+    world.mover().move("alice")
+    journal.begin(who, attempt(tokens[who]))
+    world.mover().move("bob")
+    assert world.claude_has() == "bob"
 
 
 @pytest.mark.parametrize("who", ["alice", "bob"])

@@ -6,6 +6,7 @@ Steps are what the store and the journal ask of the disk, and the request. How f
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -110,10 +111,13 @@ class FatalDisk(Disk):
 def main(name: str, last: int, log: Path) -> None:
     fatal = Fatal(last, log)
 
-    def post(request: TokenRequest, timeout: float) -> Transmission:
+    def post(request: TokenRequest, timeout: float, sending: Callable[[], None] = lambda: None) -> Transmission:
+        def leave() -> None:
+            sending()
+            fatal.note("presented")
+
         fatal.step("request")
-        fatal.note("presented")
-        answer = send(request, timeout)
+        answer = send(request, timeout, leave)
         fatal.step("answer")
         return answer
 

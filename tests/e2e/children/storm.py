@@ -10,6 +10,7 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NoReturn
 from urllib.parse import parse_qs
@@ -51,10 +52,10 @@ class NotedJournal(FileJournal):
 
 
 def work(home: Home, notes: Notes) -> NoReturn:
-    def post(request: TokenRequest, timeout: float) -> Transmission:
+    def post(request: TokenRequest, timeout: float, sending: Callable[[], None] = lambda: None) -> Transmission:
         token = Secret(parse_qs(request.body.decode())["refresh_token"][0])
         notes("presented", token.sha256, os.getpid())
-        return send(request, timeout)
+        return send(request, timeout, sending)
 
     broker = Broker(
         store=FileStore(home),

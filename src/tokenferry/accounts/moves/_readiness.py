@@ -22,7 +22,7 @@ def settled(store: Store, journal: Journal, document: Document, *, machine: str)
     attempt = journal.attempt(name)
     if attempt is None or token.refresh is None or attempt.token != token.refresh.sha256:
         return document
-    if attempt.answer is not None:
+    if attempt.answer is not None and attempt.state not in {"answered", "uncertain"}:
         if attempt.answer.secret != token.secret:
             logger.warning("account %s: finishing the refresh that attempt %s had begun", name, attempt.id)
             answer = replace(attempt.answer, unknown=token.unknown)
@@ -30,13 +30,13 @@ def settled(store: Store, journal: Journal, document: Document, *, machine: str)
             journal.judge(name, None)
         journal.close(name)
         return store.read(name)
-    if attempt.state == "open" and not attempt.process.is_gone():
+    if attempt.state in {"begun", "open"} and not attempt.process.is_gone():
         raise RefreshBusy(
             f"account {name!r} is not moved: process {attempt.process.pid} has a refresh of it in flight without "
             "holding its lock; wait for it, or end it",
             retry_after=1.0,
         )
-    if attempt.state != "denied" and not is_dead(journal, name, token):
+    if attempt.may_be_spent and attempt.state != "denied" and not is_dead(journal, name, token):
         raise RefreshUncertain(
             f"account {name!r} is not moved: the answer to its last refresh was lost, so which of its tokens is the "
             f"living one isn't known; once its present token is used up, find out with: tokenferry refresh {name}"
