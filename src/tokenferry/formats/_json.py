@@ -13,6 +13,7 @@ from tokenferry.stores import HiddenBytes
 
 _LONGEST_LIFE: Final = 365 * 86_400
 _MOST_DIGITS: Final = 20
+_NEVER: Final = "0001-01-01T00:00:00Z"
 _NEAR_MISS: Final = re.compile(r"(?!.*refresh)[a-z_]{0,20}(?:expir|(?<![a-z])exp(?![a-z]))[a-z_]{0,20}", re.IGNORECASE)
 
 
@@ -31,12 +32,12 @@ def read_secret(fields: Fields, key: str) -> Secret | None:
 def read_time(fields: Fields, key: str) -> int | None:
     """Seconds since 1970 UTC, of a number (above 1e10: milliseconds), its digits, or an RFC 3339 text.
 
-    None for an absent or blank one, and for the year 1, which is how Go writes "none". Raises `UsageError`.
+    None for an absent or blank one, and for the zero time, which is how Go writes "none". Raises `UsageError`.
     """
     value = Fields(value=fields.get(key))  # not shown in a traceback: it may be a misplaced token
     if isinstance(value["value"], str):
         text = Fields(text=value["value"].strip())
-        if not text["text"] or text["text"].startswith("0001-01-01"):
+        if text["text"] in {"", _NEVER}:
             return None
         is_number = text["text"].isascii() and text["text"].isdecimal()
         value["value"] = int(text["text"][:_MOST_DIGITS]) if is_number else None

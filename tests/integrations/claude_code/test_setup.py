@@ -95,6 +95,15 @@ def test_everything_else_stays_as_it_is_and_undo_gives_it_back_byte_for_byte(
     assert records(home) == []
 
 
+def test_a_byte_order_mark_stays_in_its_place(tool: ClaudeCodeSetup, path: Path) -> None:
+    put(path, "\ufeff" + BEFORE)
+    set_up(tool)
+    assert path.read_bytes().startswith(b"\xef\xbb\xbf{")
+    assert json.loads(path.read_bytes())["apiKeyHelper"] == HELPER
+    assert undo(tool) == ()
+    assert path.read_bytes() == ("\ufeff" + BEFORE).encode()
+
+
 def test_a_second_time_changes_nothing_and_forgets_nothing(tool: ClaudeCodeSetup, path: Path) -> None:
     put(path, BEFORE)
     set_up(tool)

@@ -2,6 +2,7 @@ import contextlib
 import os
 import secrets
 import stat
+from codecs import BOM_UTF8
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -32,7 +33,17 @@ class SettingsFile:
         return cls(path, real)
 
     def read(self) -> HiddenText | None:
-        """Its text; None if there is no such file. Raises `UnsafeFile`, `CorruptFile`."""
+        """Its text without a byte order mark; None if there is no such file. Raises `UnsafeFile`, `CorruptFile`."""
+        data = self._data()
+        if data is None:
+            return None
+        try:
+            return HiddenText(data.decode("utf-8-sig"))
+        except UnicodeDecodeError:
+            del data  # a traceback shows the locals of this frame
+        raise CorruptFile(f"{self.path} is no UTF-8, and Claude Code can't use it either; mend it first")
+
+    def _data(self) -> HiddenBytes | None:
         try:
             descriptor = os.open(self.real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -42,16 +53,11 @@ class SettingsFile:
         try:
             self._check(os.fstat(descriptor))
             with open(descriptor, "rb", closefd=False) as file:
-                data = HiddenBytes(file.read(_MOST_BYTES + 1))
+                return HiddenBytes(file.read(_MOST_BYTES + 1))
         except OSError as fault:
             raise UnsafeFile(f"{self.real} can't be read: {fault.strerror}; look at it") from None
         finally:
             os.close(descriptor)
-        try:
-            return HiddenText(data.decode("utf-8"))
-        except UnicodeDecodeError:
-            del data  # a traceback shows the locals of this frame
-        raise CorruptFile(f"{self.path} is no UTF-8, and Claude Code can't use it either; mend it first")
 
     def parse(self, text: str | None) -> JsonText:
         """The settings in its text; none in a file that is missing or empty. Raises `CorruptFile`, naming the line."""
@@ -69,7 +75,7 @@ class SettingsFile:
         )
 
     def write(self, text: str | None, *, expected: str | None) -> None:
-        """Put this text in its place, with the mode that it has; None removes it.
+        """Put this text in its place, with the mode and the byte order mark that it has; None removes it.
 
         Raises `Conflict` if it isn't the expected text any more, `StorageFailed`.
         """
@@ -80,10 +86,11 @@ class SettingsFile:
             return
         if not self.real.parent.exists():
             make_private_folder(self.real.parent)
+        mark = BOM_UTF8 if (self._data() or b"").startswith(BOM_UTF8) else b""
         mode = _NEW_MODE if expected is None else stat.S_IMODE(self.real.stat().st_mode)
         temporary = self.real.with_name(f".{self.real.name}.tmp.{secrets.token_hex(4)}")
         try:
-            self._replace(temporary, HiddenBytes(text.encode("utf-8")), mode)
+            self._replace(temporary, HiddenBytes(mark + text.encode("utf-8")), mode)
         except OSError as fault:
             with contextlib.suppress(OSError):
                 temporary.unlink()

@@ -1,5 +1,6 @@
 """Claude Code's settings files: which of them says what, and the environment they make."""
 
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ def claude_settings(machine: Machine) -> ClaudeSettings:
         seen = machine.look(path)
         if seen.kind == "absent":
             continue
-        settings = read_object(seen.content) if seen.kind == "file" else seen.fault
+        settings = read_object(seen.content.removeprefix(BOM_UTF8)) if seen.kind == "file" else seen.fault
         if isinstance(settings, str):
             faults.append(f"{path} counts for nothing: {settings}")
             continue
