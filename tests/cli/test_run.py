@@ -166,7 +166,7 @@ def test_a_configuration_that_lets_no_account_serve_is_refused(keyed: Home, insi
     assert (outcome.code, outcome.one_line() != "") == (3, True)
 
 
-def test_a_dead_login_is_refused_with_the_command_that_mends_it(home: Home, inside: Inside) -> None:
+def test_a_dead_login_is_refused_with_the_command_that_renews_it(home: Home, inside: Inside) -> None:
     put(home, document(time.time(), credential={"access_token": "fake-used-up", "expires_at": 1_700_000_000}))
     outcome = inside("run", "--", "true")
     assert (outcome.code, "tokenferry login work" in outcome.one_line()) == (5, True)

@@ -1,4 +1,4 @@
-"""Whether a gateway could serve: what keeps each account from it that no time mends."""
+"""Whether a gateway could serve: which accounts may, and why the others can't until somebody acts."""
 
 import time
 from dataclasses import dataclass, replace

@@ -124,8 +124,8 @@ def running_gateway(home: Home) -> GatewayRecord:
             return record
     stale = f" ({records[-1]} was killed)" if records else ""
     raise TryLater(
-        f"no gateway of this home runs{stale}, so its key is handed out to nothing: another user's program may have "
-        "taken its port; start it with: tokenferry serve"
+        f"no gateway of this home runs{stale}, so its key is not printed: a program of another user may have taken its "
+        "port; start it with: tokenferry serve"
     )
 
 
