@@ -20,7 +20,7 @@ app = new_app()
     epilog=examples(
         "tokenferry token",
         "tokenferry token work --min-ttl 1800",
-        'curl -H "x-api-key: $(tokenferry token work)" ...',
+        r"""printf 'x-api-key: %s\n' "$(tokenferry token work)" | curl -H @- ...""",
         "tokenferry token --gateway                      for Claude Code's apiKeyHelper",
         'set -a; eval "$(tokenferry token work --env)"; set +a',
         "tokenferry token work --json | jq -r .header",
