@@ -203,6 +203,26 @@ def test_no_client_benches_a_whole_account_by_what_it_makes_the_upstream_quote(
     assert verdict.action != "refresh"
 
 
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        ("OAuth authentication is currently not allowed for this organization.", "not-allowed"),
+        ("OAuth authentication is not permitted", "not-allowed"),
+        ("OAuth tokens are not allowed by your organization.", "not-allowed"),
+        ("Your account does not have access to Claude Code. Please run /login.", "not-allowed"),
+        ("Your organization does not have access to Claude. Please login again.", "not-allowed"),
+        ("This organization has been disabled.", "not-allowed"),
+        ("Your organization does not have access to Claude Opus 4.", "forbidden"),
+        ("Your organization does not have access to this model.", "forbidden"),
+        ("OAuth token does not meet scope requirement user:inference", "forbidden"),
+        ("oauth is not allowed is no model", "forbidden"),
+    ],
+)
+def test_a_403_is_about_the_account_only_where_it_says_so(words: str, cause: str) -> None:
+    verdict = judge(403, content=body(words, "permission_error"))
+    assert (verdict.cause, verdict.action) == (cause, "fail-over")
+
+
 @pytest.mark.parametrize("quoted", ["{} is no model that you may use", "{}: no", " x {}", "{} Please."])
 @pytest.mark.parametrize("sentence", sorted(REVOKED))
 def test_a_403_refuses_a_token_by_the_whole_message_alone(sentence: str, quoted: str) -> None:

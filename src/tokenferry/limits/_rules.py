@@ -15,6 +15,7 @@ subscription is rejected; it is allowed; buckets or a wait, as for API keys; not
 # Messages quote requests: a client that names a field `credit balance is too low` shall bench nobody. So only plain
 # words may stand before what is looked for, and behind it nothing that tells what is wrong with a field.
 _LEAD: Final = r"(?:[a-z'\u2019, -]|\. ){0,80}?"
+_WHOSE: Final = "(this|your) (organization|account)"
 _UNQUOTED: Final = r"(?!.*: )"
 # Where the vendor's whole sentence is known, it also ends there; the next one begins with a capital.
 _SENTENCE: Final = r"(?=[.!]?\s*$|[.!]\s+(?-i:[A-Z]))" + _UNQUOTED
@@ -174,9 +175,9 @@ RULES: Final = (
     # -- other refusals
     Rule(
         statuses={401, 403},
-        says="(oauth authentication is (currently )?not (allowed|supported) for this organization"
-        "|(this|your) (organization|account) has been (disabled|suspended)"
-        "|your (organization|account) does not have access to claude( code)?)" + _SENTENCE,
+        says=f"((oauth|api) [a-z ]{{0,40}}not (allowed|permitted|enabled)( (for|in|by) {_WHOSE})?"
+        f"|{_WHOSE} (has been|is) (disabled|suspended)"
+        f"|{_WHOSE} does(n't| not) have access to (claude( code)?|(the|this) api))" + _SENTENCE,
         cause="not-allowed",
         scope="account",
         action="fail-over",
