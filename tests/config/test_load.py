@@ -72,6 +72,23 @@ def test_every_section_is_read(write: Write) -> None:
     assert list(config.providers) == ["mine", *builtin_providers()]
 
 
+@pytest.mark.parametrize(
+    "name", ["gateway.lan", "gateway.lan:8080", "GATEWAY", "my_host", "10.0.0.1:80", "[fd00::1]", "[::1]:65535", "a.b."]
+)
+def test_an_allowed_host_is_what_a_host_header_can_be(write: Write, name: str) -> None:
+    assert write(f'[server]\nallowed_hosts = ["{name}"]').server.allowed_hosts == (name,)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["*", "*.lan", "https://gateway.lan", "gateway.lan/", "a b", "gateway.lan:", "a:b", "a:70000", "fd00::1", "[x]",
+     "[1.2.3.4]", "gateway.lan:80:80", "gäteway", "-a", "user@gateway.lan"],
+)  # fmt: skip
+def test_what_no_host_header_can_be_is_no_allowed_host(write: Write, name: str) -> None:
+    with pytest.raises(ConfigError, match="which no Host header can be; write NAME, NAME:PORT"):
+        write(f'[server]\nallowed_hosts = ["{name}"]')
+
+
 def test_how_upstreams_are_reached_is_read(write: Write, tmp_path: Path) -> None:
     assert write("gateway = {}").gateway == GatewaySettings(ca_file=None, max_connections=None)
     (tmp_path / "ca.pem").touch()

@@ -172,7 +172,7 @@ async def test_a_request_tells_who_was_passed_over_who_was_chosen_and_what_was_a
         "session": None,
         "status": 200,
         "error": None,
-        "rule": "it is the one enabled provider that has accounts",
+        "rule": "it is the default provider",
         "candidates": ["alice", "bob"],
         "hops": [{"provider": "fake", "model": "claude-sonnet-4-5"}],
         "passed_over": [{"account": "alice", "why": "account 'alice' needs a login", "cause": None, "until": None}],

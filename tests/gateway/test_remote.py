@@ -65,6 +65,14 @@ def test_other_machines_need_a_living_key_of_their_own(tmp_path: Path) -> None:
         ("10.0.0.1", [b"192.0.2.9"], False),
         ("192.0.2.9", [b"127.0.0.1"], False),
         ("10.0.0.1", [b"127.0.0.1, 192.0.2.9"], False),
+        ("10.0.0.1", [b"127.0.0.1"], False),
+        ("10.0.0.1", [b"::1"], False),
+        ("10.0.0.1", [b"::ffff:127.0.0.1"], False),
+        ("10.0.0.1", [b"192.0.2.1"], False),
+        ("127.0.0.2", [b"127.0.0.1"], True),
+        ("127.0.0.2", [b"192.0.2.9"], False),
+        ("127.0.0.2", [b"127.0.0.1, 10.0.0.1"], False),
+        ("127.0.0.2", [b"192.0.2.1, 10.0.0.1"], False),
     ],
 )
 def test_the_local_key_is_for_this_machine_alone(
@@ -73,7 +81,7 @@ def test_the_local_key_is_for_this_machine_alone(
     with State(tmp_path / "home" / "state.db") as state:
         _, local = state.keys.create("local")
         _, laptop = state.keys.create("laptop")
-        guard = Guard(state.keys, frozenset(), proxies=TrustedProxies(["10.0.0.0/8"]), open_at="192.0.2.1")
+        guard = Guard(state.keys, frozenset(), proxies=TrustedProxies(["10.0.0.0/8", "127.0.0.2"]), open_at="192.0.2.1")
         headers = [(b"x-api-key", local.reveal().encode()), *((b"x-forwarded-for", one) for one in forwarded)]
         if is_taken:
             assert guard.check_key(headers, address).name == "local"

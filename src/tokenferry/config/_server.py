@@ -1,5 +1,5 @@
 import re
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -13,6 +13,11 @@ _PORTS: Final = 65_535
 _DAY_MS: Final = 86_400_000
 _LEVELS: Final = ("debug", "info", "warning", "error")
 _HOST: Final = re.compile(r"[A-Za-z0-9_.:%\[\]-]+")
+# What clients write into Host: a name, an address, an IPv6 one in brackets; no scheme, path or pattern.
+_HOST_HEADER: Final = re.compile(
+    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?)(?::(?P<port>[0-9]{1,5}))?"
+)
+_IPV6: Final = 6
 _RUST_LEVELS: Final = {"trace": "debug", "warn": "warning"}
 
 
@@ -47,7 +52,7 @@ def read_server(table: Table, folder: Path, notes: list[str]) -> tuple[ServerSet
         port=int(port),
         log_level=table.choice("log_level", default.log_level, _LEVELS, _RUST_LEVELS),
         log_format=table.choice("log_format", default.log_format, ("text", "json")),
-        allowed_hosts=table.texts("allowed_hosts", default.allowed_hosts),
+        allowed_hosts=_allowed_hosts(table),
         allow_remote=table.flag("allow_remote", default.allow_remote),
         trusted_proxies=_proxies(table),
         uds=uds,
@@ -62,6 +67,24 @@ def read_server(table: Table, folder: Path, notes: list[str]) -> tuple[ServerSet
     ignore(table, ("public_url",), notes)
     table.done()
     return settings, timeouts
+
+
+def _allowed_hosts(table: Table) -> tuple[str, ...]:
+    names: tuple[str, ...] = table.texts("allowed_hosts", ())
+    for name in names:
+        found = _HOST_HEADER.fullmatch(name)
+        if found is None or not _names_a_host(found["host"]) or int(found["port"] or 0) > _PORTS:
+            table.problem(
+                "allowed_hosts", f"names {name!r}, which no Host header can be; write NAME, NAME:PORT or [IPV6]:PORT"
+            )
+    return names
+
+
+def _names_a_host(name: str) -> bool:
+    try:
+        return bool(ip_address(name[1:-1]).version == _IPV6) if name.startswith("[") else True
+    except ValueError:
+        return False
 
 
 def _proxies(table: Table) -> tuple[str, ...]:

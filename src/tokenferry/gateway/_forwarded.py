@@ -22,17 +22,21 @@ class TrustedProxies:
 
         None stands for a Unix socket. Of what a chain of proxies tells, the last address counts that isn't trusted.
         """
+        return self.chain(peer, forwarded)[-1] if forwarded else peer
+
+    def chain(self, peer: str | None, forwarded: Sequence[bytes]) -> list[str | None]:
+        """The peer, and each address that is believed because the one before it is trusted; the client's comes last."""
+        chain = [peer]
         if not forwarded or not self._trusts(peer):
-            return peer
-        found = peer
+            return chain
         for part in reversed(b",".join(forwarded).split(b",")):
             address = _parse(part.strip())
             if address is None:
                 break
-            found = str(address)
+            chain.append(str(address))
             if not self._is_in(address):
                 break
-        return found
+        return chain
 
     def _trusts(self, peer: str | None) -> bool:
         if peer is None:

@@ -183,8 +183,9 @@ class Guard:
         raise refusal
 
     def _is_here(self, address: str | None, forwarded: Sequence[bytes]) -> bool:
-        client = self._proxies.client(address, forwarded)
-        return client is None or client == self._open_at or is_loopback(client)
+        """Tell whether the client is on this machine: of a proxy elsewhere, loopback is that proxy's own machine."""
+        chain = self._proxies.chain(address, forwarded)
+        return all(one is None or one == self._open_at or is_loopback(one) for one in chain)
 
 
 @lru_cache(maxsize=64)
