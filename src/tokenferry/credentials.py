@@ -31,6 +31,8 @@ KeyHeader: TypeAlias = Literal["x-api-key", "authorization"]
 OAUTH_BETA: Final = "oauth-2025-04-20"
 SETUP_TOKEN_PREFIX: Final = "sk-ant-oat01-"  # noqa: S105  # a prefix, not a token
 API_KEY_PREFIX: Final = "sk-ant-api"
+CLIENT_KEY_PREFIXES: Final = ("tfk_", "tfa_", "tfv_", "tfm_")
+"""What keys of tokenferry's own gateway begin with: for inference, admin, viewer and metrics keys."""
 _SETUP_TOKEN_LENGTH: Final = 80
 SETUP_TOKEN_SHAPE: Final = rf"{SETUP_TOKEN_PREFIX}[A-Za-z0-9_-]{{{_SETUP_TOKEN_LENGTH - len(SETUP_TOKEN_PREFIX)},}}"
 

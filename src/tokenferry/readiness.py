@@ -12,7 +12,7 @@ from tokenferry.state import ClientKey
 
 __all__ = ["ANYONE", "resolver_of", "serving_line"]
 
-ANYONE: Final = ClientKey("", "local", admin=False, created_at=0, fingerprint="")
+ANYONE: Final = ClientKey("", "local", role="client", created_at=0, fingerprint="")
 """Stands for a client key without limits, as this machine's own is."""
 
 

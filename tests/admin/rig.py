@@ -160,7 +160,7 @@ def running_api(home: Home, provider: str, *, config: str = "", port: int = 0) -
         thread.start()
         try:
             assert running.wait(PATIENCE)
-            _, admin = state.keys.create("boss", admin=True)
+            _, admin = state.keys.create("boss", role="admin")
             yield Api(url, home, broker, state, admin.reveal(), provider)
         finally:
             listener.stop()

@@ -282,7 +282,7 @@ def test_a_code_that_is_shown_is_harmless(api: Api) -> None:
 
 
 def test_a_login_whose_key_was_revoked_meanwhile_is_over(api: Api) -> None:
-    _, other = api.state.keys.create("other", admin=True)
+    _, other = api.state.keys.create("other", role="admin")
     browser = Browser()
     back = back_of(browser, api.begin("idp", key=other.reveal())["login_url"])
     api.state.keys.revoke("other")

@@ -47,7 +47,7 @@ def desk(home: Home, tokenferry_sandbox: Sandbox) -> Iterator[Desk]:
     home.config.chmod(0o600)
     broker = Broker.from_home(home, load(home.config))
     with State(home.state) as state:
-        key, _ = state.keys.create("boss", admin=True)
+        key, _ = state.keys.create("boss", role="admin")
         parts = Parts(home, broker, state.keys, state.logins, Secret(secrets.token_urlsafe(32)))
         yield Desk(parts, key, [])
     broker.drain(20)

@@ -171,7 +171,7 @@ def test_a_code_without_its_state_exchanges_nothing(api: Api) -> None:
 
 
 def test_another_keys_state_is_worth_nothing_and_then_used_up(api: Api) -> None:
-    _, other = api.state.keys.create("other", admin=True)
+    _, other = api.state.keys.create("other", role="admin")
     code = code_of(api.begin()["url"])
     assert "another key" in refused(api.exchange(code, "work", key=other.reveal()), 400)
     assert refused(api.exchange(code, "work"), 400)

@@ -73,7 +73,7 @@ def test_everything_is_cleared_at_once_and_what_was_over_is_not_told(
     assert '"action": "cooldown.clear", "name": "spare"' in home.audit.read_text()
 
 
-@pytest.mark.parametrize("arguments", [["--all"], ["nobody"]])
+@pytest.mark.parametrize("arguments", [["--all"], ["anthropic"]])
 def test_nothing_to_clear_is_fine(home: Home, inside: Inside, arguments: list[str]) -> None:
     outcome = inside("cooldowns", "clear", *arguments)
     assert outcome.code == 0

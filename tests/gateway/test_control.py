@@ -12,7 +12,7 @@ from gateway.rig import Gate, Headers, Origin, Reply, Source, running_gate
 from tokenferry.gateway import ERROR_MARK
 from tokenferry.gateway._bad_keys import BadKeys
 from tokenferry.gateway._request import Receive, Scope, Send
-from tokenferry.state import ClientKeys, State
+from tokenferry.state import ClientKeys, Role, State
 
 pytestmark = pytest.mark.anyio
 
@@ -66,7 +66,7 @@ def keys(state: State) -> ClientKeys:
 
 @pytest.fixture
 def admin(keys: ClientKeys) -> bytes:
-    return keys.create("boss", admin=True)[1].reveal().encode()
+    return keys.create("boss", role="admin")[1].reveal().encode()
 
 
 @pytest.fixture
@@ -293,3 +293,31 @@ async def test_a_client_that_leaves_does_not_end_what_it_began(gate: Gate, appli
     application.hold.set()
     async with asyncio.timeout(20):
         await application.ended.wait()
+
+
+OPENS = {
+    "client": (403, 403, 403, 200),
+    "admin": (200, 200, 200, 403),
+    "viewer": (200, 403, 200, 403),
+    "metrics": (403, 403, 200, 403),
+}
+
+
+@pytest.mark.parametrize("role", OPENS)
+async def test_a_role_opens_what_it_is_for_and_nothing_else(gate: Gate, keys: ClientKeys, role: Role) -> None:
+    """Reading the API, changing something by it, /metrics, and inference."""
+    _, secret = await asyncio.to_thread(keys.create, "it", role=role)
+    headers = [(b"x-api-key", secret.reveal().encode())]
+    read = await gate.call(b"/api/accounts", headers, method=b"GET")
+    writes = [
+        await gate.call(b"/api/accounts", headers, b"{}"),
+        await gate.call(b"/api/accounts/a", headers, method=b"DELETE"),
+        await gate.call(b"/api/accounts/a", headers, b"{}", method=b"PATCH"),
+    ]
+    metrics = await gate.call(b"/metrics", headers, method=b"GET")
+    inference = await gate.call(b"/v1/messages", headers)
+    wanted = OPENS[role]
+    assert read.status == wanted[0]
+    assert {one.status for one in writes} == {wanted[1]}
+    assert (403 if metrics.status == 403 else 200) == wanted[2]  # this gateway counts nothing, so it is a 404
+    assert inference.status == wanted[3]

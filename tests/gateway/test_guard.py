@@ -224,7 +224,7 @@ def presenting(secret: Secret) -> Headers:
 
 
 async def test_an_admin_key_opens_no_inference(source: Source, keys: Keys) -> None:
-    _, admin = await asyncio.to_thread(keys.here.create, "root", admin=True)
+    _, admin = await asyncio.to_thread(keys.here.create, "root", role="admin")
     _, plain = await asyncio.to_thread(keys.here.create, "laptop")
     async with running_gate(source, keys=keys.here) as gate:
         refused = await gate.call(headers=presenting(admin))
@@ -257,7 +257,7 @@ class Ring:
     """Takes every admin key for one."""
 
     def verify(self, presented: str) -> ClientKey | None:
-        return ClientKey("key_1", "root", admin=True, created_at=0, fingerprint="") if "tfa" in presented else None
+        return ClientKey("key_1", "root", "admin", created_at=0, fingerprint="") if "tfa" in presented else None
 
     def expired(self, presented: str) -> ClientKey | None:
         return None
@@ -296,7 +296,7 @@ async def test_limits_are_the_callers_while_there_is_one_key(source: Source, ori
     _, secret = await asyncio.to_thread(keys.here.create, "local")
     async with running_gate(source, keys=keys.here, key=secret.reveal()) as gate:
         alone = await gate.call()
-        await asyncio.to_thread(keys.here.create, "root", admin=True)
+        await asyncio.to_thread(keys.here.create, "root", role="admin")
         still_alone = await gate.call()
         await asyncio.to_thread(keys.here.create, "laptop")
         shared = await gate.call()

@@ -27,7 +27,7 @@ class Ring:
     def verify(self, presented: str) -> ClientKey | None:
         if presented != KEY:
             return None
-        return ClientKey("key_1", "guest", admin=False, created_at=0, fingerprint="", rights=self.rights)
+        return ClientKey("key_1", "guest", "client", created_at=0, fingerprint="", rights=self.rights)
 
     def expired(self, presented: str) -> ClientKey | None:
         return None

@@ -29,7 +29,7 @@ class Ring:
         if presented not in {"tfk_plain", ADMIN}:
             return None
         secret = Secret(presented)
-        return ClientKey("key_1", "root", presented == ADMIN, 0, secret.fingerprint)
+        return ClientKey("key_1", "root", "admin" if presented == ADMIN else "client", 0, secret.fingerprint)
 
     def expired(self, presented: str) -> ClientKey | None:
         return None
@@ -103,13 +103,13 @@ async def test_a_stream_under_way_is_told(gate: Gate, origin: Origin) -> None:
     assert (await scraped(gate))["tokenferry_streams_in_flight",] == 0
 
 
-async def test_only_an_admin_key_may_ask(gate: Gate, origin: Origin) -> None:
+async def test_only_a_key_that_may_read_metrics_is_answered(gate: Gate, origin: Origin) -> None:
     nobody = await gate.call(b"/metrics", [(b"x-api-key", b"")], method=b"GET")
     client = await gate.call(b"/metrics", method=b"GET")
     posted = await gate.call(b"/metrics", [(b"x-api-key", ADMIN.encode())])
     assert (nobody.status, client.status, posted.status) == (401, 403, 405)
     for reply in (nobody, client):
-        assert "tokenferry key create NAME --admin" in error_of(reply.body)["message"]
+        assert "tokenferry key create NAME --role metrics" in error_of(reply.body)["message"]
         assert b"alice" not in reply.body
 
 

@@ -37,7 +37,7 @@ def test_other_machines_need_a_living_key_of_their_own(tmp_path: Path) -> None:
     now = 1_700_000_000
     with State(tmp_path / "home" / "state.db", now=lambda: now) as state:
         state.keys.create("local")
-        state.keys.create("boss", admin=True)
+        state.keys.create("boss", role="admin")
         state.keys.create("gone")
         state.keys.revoke("gone")
         state.keys.create("past", expires_at=now + 1)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from refresh.rig import LIFETIME, NAME, PATIENCE, PROVIDERS, START, Rig, answer, put, token, wait_for
+from tokenferry.accounts import AccountChanges
 from tokenferry.accounts.moves import MoveFile, MoveRecord
 from tokenferry.broker import Broker
 from tokenferry.credentials import ApiKey
@@ -268,9 +269,9 @@ def test_a_key_that_grows_old_is_told_of_once_at_each_crossing(rig: Rig, kept: K
         "ends 2027-04-25",
         "ended 2027-04-25",
     ]
-    kept.broker.limit_age("key", None)
+    kept.broker.amend("key", AccountChanges(max_age="none"))
     assert kept.look() == []
-    kept.broker.limit_age("key", int(130 * DAY))
+    kept.broker.amend("key", AccountChanges(max_age=int(130 * DAY)))
     kept.pass_time(61)
     kept.look()
     assert len(kept.told("aging")) == 3, "what was mended and comes again is news"

@@ -32,7 +32,7 @@ ERRANDS = ModelSettings("errands", (ModelMapping("second", "vendor/small"), Mode
 ROUTER = RouterSettings(
     background="errands", rules=(RuleSettings("team", "errands", headers=(("x-team", "^research$"),)),)
 )
-KEY = ClientKey("i", "guest", admin=False, created_at=0, fingerprint="f")
+KEY = ClientKey("i", "guest", "client", created_at=0, fingerprint="f")
 OWN_CREDENTIAL = Secret("own-key-of-the-client")
 
 

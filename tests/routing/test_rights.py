@@ -5,7 +5,7 @@ from tokenferry.state import ClientKey, Rights
 
 
 def key(*models: str) -> ClientKey:
-    return ClientKey("key_1", "guest", admin=False, created_at=0, fingerprint="0" * 8, rights=Rights(models=models))
+    return ClientKey("key_1", "guest", "client", created_at=0, fingerprint="0" * 8, rights=Rights(models=models))
 
 
 def test_a_key_without_rights_may_ask_for_anything() -> None:

@@ -33,6 +33,9 @@ DAMAGE = [
     ("labels", '{"owner": 5}'),
     ("name", "evil\x1b[31m\n"),
     ("admin", 7),
+    ("admin", 1),
+    ("role", "admin"),
+    ("role", "owner"),
     ("expires_at", 10**18),
     ("expires_at", -(10**18)),
     ("digest", b"short"),
@@ -62,7 +65,7 @@ def test_a_damaged_record_costs_its_key_alone(home: Home, state: State, column: 
             assert keys.expired(bad_secret.reveal()) is None
             assert keys.verify(secret.reveal()) is not None
             (found,) = [key for key in keys.list() if key.id == bad.id]
-            assert found.fault == f"its {column} can't be read"
+            assert found.fault == f"its {'role' if column == 'admin' else column} can't be read"
             assert "\n" not in found.name
             assert not found.is_live(0)
         with pytest.raises(CorruptFile, match=f"key revoke {bad.id}"):

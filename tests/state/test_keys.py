@@ -1,3 +1,4 @@
+import contextlib
 import logging
 import sqlite3
 import subprocess
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokenferry.errors import Conflict, CorruptFile, StorageFailed, UnknownName, UsageError
-from tokenferry.state import ClientKeys, Database, Decision, State
+from tokenferry.state import ClientKeys, Database, Decision, Rights, Role, State
 
 
 class Clock:
@@ -58,7 +59,7 @@ def test_a_key_is_given_once_and_kept_as_a_digest(state: State, path: Path) -> N
 
 
 def test_admin_keys_are_told_apart_by_sight(state: State) -> None:
-    key, secret = state.keys.create("root", admin=True)
+    key, secret = state.keys.create("root", role="admin")
     assert secret.reveal().startswith("tfa_")
     found = state.keys.verify(secret.reveal())
     assert found == key
@@ -267,7 +268,7 @@ def test_one_key_is_found_by_name_or_id_the_live_one_first(state: State) -> None
 def test_one_key_for_inference_is_sole(state: State) -> None:
     assert not state.keys.is_sole()
     state.keys.create("local")
-    state.keys.create("root", admin=True)
+    state.keys.create("root", role="admin")
     assert state.keys.is_sole()
     state.keys.create("laptop")
     assert not state.keys.is_sole()
@@ -344,3 +345,36 @@ def test_threads_share_it(state: State) -> None:
     for thread in threads:
         thread.join()
     assert len(set(secrets)) == 8
+
+
+@pytest.mark.parametrize(
+    ("role", "prefix"), [("client", "tfk_"), ("admin", "tfa_"), ("viewer", "tfv_"), ("metrics", "tfm_")]
+)
+def test_a_key_has_one_role_and_shows_it(state: State, elsewhere: State, role: Role, prefix: str) -> None:
+    _, secret = state.keys.create("one", role=role)
+    assert secret.reveal().startswith(prefix)
+    for keys in (state.keys, elsewhere.keys):
+        found = keys.verify(secret.reveal())
+        assert found is not None
+        assert (found.role, found.admin) == (role, role == "admin")
+        assert keys.is_sole() is (role == "client")
+    if role != "client":
+        with pytest.raises(UsageError, match=f"{role} key"):
+            state.keys.create("two", role=role, rights=Rights(models=("a",)))
+
+
+def test_a_database_of_before_has_its_admin_keys_and_the_others(path: Path) -> None:
+    with State(path) as state:
+        secrets = {"a": state.keys.create("a", role="admin")[1], "c": state.keys.create("c")[1]}
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TRIGGER client_keys_updated")
+        connection.execute("ALTER TABLE client_keys DROP COLUMN role")
+        connection.execute(
+            "CREATE TRIGGER client_keys_updated AFTER UPDATE OF name ON client_keys "
+            "BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'client_keys'; END"
+        )
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        connection.execute(f"PRAGMA user_version = {version - 1}")
+    with State(path) as state:
+        assert {key.name: key.role for key in state.keys.list()} == {"a": "admin", "c": "client"}
+        assert all(state.keys.verify(secret.reveal()) for secret in secrets.values())

@@ -67,9 +67,9 @@ class Keys(RuleBasedStateMachine):
         expires_at = None if life is None else self.now + life
         if self.live(name) is not None:
             with pytest.raises(Conflict):
-                keys.create(name, admin=admin, expires_at=expires_at, labels=labels)
+                keys.create(name, role="admin" if admin else "client", expires_at=expires_at, labels=labels)
             return None
-        key, secret = keys.create(name, admin=admin, expires_at=expires_at, labels=labels)
+        key, secret = keys.create(name, role="admin" if admin else "client", expires_at=expires_at, labels=labels)
         assert secret.reveal().startswith("tfa_" if admin else "tfk_")
         one = Modelled(key.id, name, secret.reveal(), admin, expires_at, labels)
         self.model.append(one)

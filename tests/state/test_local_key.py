@@ -49,7 +49,7 @@ def test_a_revoked_key_is_replaced_never_revived(home: Home) -> None:
 
 def test_an_admin_key_in_the_file_is_replaced(home: Home) -> None:
     with State(home.state) as state:
-        _, admin = state.keys.create("root", admin=True)
+        _, admin = state.keys.create("root", role="admin")
         home.local_key.touch(0o600)
         home.local_key.write_text("tfk_" + "x" * 42 + "\n")
         with pytest.raises(CorruptFile, match="remove it"):

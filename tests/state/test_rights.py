@@ -115,8 +115,8 @@ def test_what_can_be_no_right_is_refused_and_makes_no_key(rights: Rights, tmp_pa
 def test_an_admin_key_has_none(tmp_path: Path) -> None:
     with State(tmp_path / "home" / "state.db") as state:
         with pytest.raises(UsageError, match="admin key"):
-            state.keys.create("boss", admin=True, rights=Rights(models=("a",)))
-        state.keys.create("boss", admin=True)
+            state.keys.create("boss", role="admin", rights=Rights(models=("a",)))
+        state.keys.create("boss", role="admin")
         with pytest.raises(UsageError, match="admin key"):
             state.keys.restrict("boss", lambda _: Rights(models=("a",)))
 

@@ -1,5 +1,6 @@
 from tokenferry.accounts._age import Aging, aging, check_age, parse_max_age, span_text, too_old_at
 from tokenferry.accounts._book import AccountBook, Listing
+from tokenferry.accounts._changes import AccountChanges
 from tokenferry.accounts._entry import read_credential
 from tokenferry.accounts._export import SHARED_TARGETS, Limit, Target, exported, refuse_temporary, write_export
 from tokenferry.accounts._hand_over import HandOver, completion, hand_over, pending_hand_over, take_back
@@ -19,6 +20,7 @@ __all__ = [
     "ENVIRONMENT",
     "SHARED_TARGETS",
     "AccountBook",
+    "AccountChanges",
     "Aging",
     "Content",
     "Found",

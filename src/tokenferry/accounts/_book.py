@@ -6,6 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from tokenferry.accounts._changes import AccountChanges
 from tokenferry.accounts._implicit import CONFIGURATION, ENVIRONMENT
 from tokenferry.accounts._login import without_identity
 from tokenferry.accounts._offer import ORIGIN
@@ -109,6 +110,10 @@ class AccountBook:
         with contextlib.suppress(TokenferryError):  # `choose` raises it where it matters
             in_use = self.active()
         return self._listed(accounts, broken, locked, in_use, self._recorded())
+
+    def names(self) -> list[str]:
+        """The accounts by name, implicit ones and those that can't be read among them."""
+        return sorted({*self._store.names(), *self._implicit})
 
     def _in_clear(self, name: str) -> Account | None:
         """What is in clear of a sealed account."""
@@ -253,6 +258,7 @@ class AccountBook:
                 priority=old.account.priority,
                 created_at=old.account.created_at,
                 max_age=old.account.max_age,
+                paused=old.account.paused,
             )
             new = Document(kept, credential, machine=machine, unknown=old.unknown)
             self._store.swap(name, old.generation, new)
@@ -302,24 +308,32 @@ class AccountBook:
             _check_is_ours(document)
             self._store.swap(name, document.generation, replace(document, machine=machine))
 
-    def limit_age(self, name: str, max_age: int | None) -> None:
-        """Say how many seconds old its credential may become; None for no limit.
+    def amend(self, name: str, changes: AccountChanges) -> Account:
+        """Change what is known of an account besides its credential; gives the account.
 
-        Raises `UnknownAccount`, and `UsageError` for an account that isn't kept here, or is a login.
+        Raises `UnknownAccount`, and `UsageError` for what can't be said of this account.
         """
         if name in self._implicit and name not in self._store.names():
             where = self._implicit[name].account.store
-            raise UsageError(f"account {name!r} comes from the {where}; only one that is stored here can be limited")
+            raise UsageError(f"account {name!r} comes from the {where}; change it there")
+        changes.check()
         with self._store.exclusive(name, _LOCK_WAIT):
             document = self._store.read(name)
-            _check_is_ours(document)
-            if document.account.kind not in {"api-key", "setup-token"}:
-                raise UsageError(
-                    f"account {name!r} is a login, which gets new tokens all the time; only API keys and setup tokens "
-                    "grow old"
-                )
-            changed = replace(document, account=replace(document.account, max_age=max_age))
-            self._store.swap(name, document.generation, changed)
+            if changes.max_age is not None:
+                _check_is_ours(document)
+                if document.account.kind not in {"api-key", "setup-token"}:
+                    raise UsageError(
+                        f"account {name!r} is a login, which gets new tokens all the time; only API keys and setup "
+                        "tokens grow old"
+                    )
+            account = changes.applied(document.account)
+            if account == document.account:
+                return account
+            if isinstance(self._store, AttachedStore) and self._store.is_attached(name):
+                self._store.amend(account)
+            else:
+                self._store.swap(name, document.generation, replace(document, account=account))
+            return account
 
     def _find(self, name: str) -> Document | None:
         try:

@@ -3,7 +3,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from tokenferry.credentials import SETUP_TOKEN_PREFIX, ApiKey, Credential, OAuthToken
+from tokenferry.credentials import CLIENT_KEY_PREFIXES, SETUP_TOKEN_PREFIX, ApiKey, Credential, OAuthToken
 from tokenferry.providers import account_of_key
 from tokenferry.secret import Secret, parse_secret
 from tokenferry.stores import Account, Document
@@ -14,7 +14,6 @@ ENVIRONMENT: Final = "environment"
 CONFIGURATION: Final = "config"
 _LAST: Final = 1000
 _VENDOR_URL: Final = "https://api.anthropic.com"
-_OWN_KEYS: Final = ("tfk_", "tfa_")
 
 
 def accounts_from_environment(environ: Mapping[str, str]) -> dict[str, Document]:
@@ -29,7 +28,7 @@ def accounts_from_environment(environ: Mapping[str, str]) -> dict[str, Document]
     for variable in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
         value = environ.get(variable, "").strip()
         is_foreign = variable == "ANTHROPIC_AUTH_TOKEN" and not value.startswith("sk-ant-")
-        if not value or is_foreign or value.startswith(_OWN_KEYS):
+        if not value or is_foreign or value.startswith(CLIENT_KEY_PREFIXES):
             continue
         try:
             credential, provider = _classify(parse_secret(value))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
 
-from tokenferry.credentials import Credential, OAuthToken
+from tokenferry.credentials import CLIENT_KEY_PREFIXES, Credential, OAuthToken
 from tokenferry.formats import Entry, unread_expiry
 from tokenferry.providers import Provider
 from tokenferry.secret import Fields, Secret
@@ -16,7 +16,6 @@ Action: TypeAlias = Literal["store", "take-over", "attach", "none"]
 ORIGIN: Final = "origin"
 """Under which a document says where its account was imported from."""
 
-_GATEWAY_KEYS: Final = ("tfk_", "tfa_")
 _LONGEST_NAME: Final = 64
 _CLAUDE_CODES: Final = ("claude-code", "pool")
 _OTHERS: Final = {
@@ -145,7 +144,7 @@ def judge(  # noqa: PLR0911  # a list of rules, one return each
         holdings.note_unread(entry.provider)
     if credential is None:
         return nothing
-    if credential.secret.reveal().startswith(_GATEWAY_KEYS):
+    if credential.secret.reveal().startswith(CLIENT_KEY_PREFIXES):
         return replace(nothing, note="a key of tokenferry's own gateway")
     if known := holdings.known(credential):
         return replace(nothing, note=known[0], present=known[1])

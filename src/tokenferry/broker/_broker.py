@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from tokenferry.accounts import (
     AccountBook,
+    AccountChanges,
     Content,
     Listing,
     Publication,
@@ -353,13 +354,15 @@ class Broker:
             )
         return verify(self.provider_of(account), credential, self._send, self._now())
 
-    def limit_age(self, name: str, max_age: int | None) -> None:
-        """Say how many seconds old the account's key or setup token may become; None for no limit.
+    def amend(self, name: str, changes: AccountChanges) -> Account:
+        """Change what is known of an account besides its credential; gives the account.
 
-        One that is older isn't given any more. Raises `UnknownAccount`, `UsageError`.
+        Running gateways go by it within a second. Raises `UnknownAccount`, and `UsageError` for what can't be said of
+        this account.
         """
-        self.book.limit_age(name, max_age)
+        account = self.book.amend(name, changes)
         self._listing.forget(name)
+        return account
 
     def attach(self, account: Account) -> Credential:
         """Take in an account whose login rests in another program's store, and give that login.

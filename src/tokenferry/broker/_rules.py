@@ -137,7 +137,7 @@ def _check_key(key: "ClientKey", billed: Mapping[str, str]) -> None:
     `billed` are the accounts that are billed to one, with their providers. A key that isn't limited to accounts could
     be served one that is added later.
     """
-    if key.admin or not is_foreign(key):
+    if key.role != "client" or not is_foreign(key):
         return
     owner, rights = key.labels[OWNER_LABEL], key.rights
     if not (rights.accounts or rights.pin):

@@ -3,7 +3,7 @@
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,7 @@ from tokenferry.cli._home import open_broker
 from tokenferry.cli._probe import address_of
 from tokenferry.cli._sealing import seal_findings
 from tokenferry.config import Config, load
-from tokenferry.credentials import FederatedToken, Federation
+from tokenferry.credentials import CLIENT_KEY_PREFIXES, FederatedToken, Federation
 from tokenferry.errors import ConfigError, TokenferryError, UsageError
 from tokenferry.gateway import bind
 from tokenferry.keep import keeper_of, next_renewal
@@ -29,7 +29,6 @@ _CLOCK_SLACK: Final = 300.0
 _FIRST_YEAR: Final = 1_735_689_600  # 2025-01-01, before which none of this existed
 _LAST_YEAR: Final = 4_102_444_800
 _SHADOWS: Final = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_PROFILE", "CLAUDE_CODE_OAUTH_TOKEN")
-_OWN_KEYS: Final = ("tfk_", "tfa_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +43,40 @@ class Finding:
 def examine(home: Home, config: Path | None = None) -> list[Finding]:
     """Every finding, the most fundamental first."""
     now = time.time()
-    findings = [*check_files(home, now), *check_clock(now)]
-    settings, faults = _load(home, config)
-    findings += faults
-    findings += check_state(home)
-    findings += check_seal(home)
-    findings += check_gateways(home, settings)
-    findings += check_accounts(home, settings, now)
+    settings = Config()
+
+    def read_configuration() -> list[Finding]:
+        nonlocal settings
+        settings, faults = _load(home, config)
+        return faults
+
+    checks: tuple[Callable[[], Iterable[Finding]], ...] = (
+        lambda: check_files(home, now),
+        lambda: check_clock(now),
+        read_configuration,
+        lambda: check_state(home),
+        lambda: check_seal(home),
+        lambda: check_gateways(home, settings),
+        lambda: check_accounts(home, settings, now),
+    )
+    findings = [finding for check in checks for finding in _examined(home, check)]
     return list(dict.fromkeys(findings))
+
+
+def _examined(home: Home, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """What one check finds; where it can't go on, that is a finding, and the other checks are still made."""
+    try:
+        yield from check()
+    except TokenferryError as fault:
+        yield _of(fault, str(home.path))
+    except OSError as fault:
+        where = str(fault.filename or home.path)
+        yield Finding(
+            f"can't be looked at: {fault.strerror}", where, f"see who owns it, and its mode: ls -ld '{where}'"
+        )
+    except Exception as fault:  # noqa: BLE001  # a diagnosis must not fail because of what it is to find
+        what = f"could not be examined ({type(fault).__name__}), which is a defect"
+        yield Finding(what, str(home.path), "report it with: TOKENFERRY_DEBUG=1 tokenferry -v doctor")
 
 
 def _load(home: Home, given: Path | None) -> tuple[Config, list[Finding]]:
@@ -94,6 +119,8 @@ def _check_folder(home: Home, folder: Path, now: float) -> Iterator[Finding]:
     elif mode & 0o077:
         can = "replace the files in it" if mode & 0o022 else "see which accounts there are"
         yield Finding(f"has mode {mode:04o}, so others could {can}", str(folder), f"chmod 0700 '{folder}'")
+    elif mode & stat.S_IRWXU != stat.S_IRWXU:
+        yield Finding(f"has mode {mode:04o}, so what is in it can't be used", str(folder), f"chmod 0700 '{folder}'")
     try:
         entries = sorted(folder.iterdir())
     except OSError as fault:
@@ -328,6 +355,6 @@ def _check_environment(found: list[Row]) -> Iterator[Finding]:
     kept = [row for row in found if row.document is not None and row.document.account.store == "file"]
     for name in _SHADOWS:
         value = os.environ.get(name, "")
-        if kept and value and not value.startswith(_OWN_KEYS):
+        if kept and value and not value.startswith(CLIENT_KEY_PREFIXES):
             what = "is set, and programs use it before what tokenferry gives them"
             yield Finding(what, name, f"unset {name}, and remove it from your shell's start-up files")

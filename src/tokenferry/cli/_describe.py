@@ -100,6 +100,7 @@ class Row:
             "owner": account.owner,
             "store": account.store,
             "priority": account.priority,
+            "paused": account.paused,
             "labels": dict(account.labels),
             "profiles": list(self.profiles),
             "created_at": account.created_at or None,
@@ -204,7 +205,8 @@ def _describe(broker: Broker, document: Document, active: str | None, now: float
     if state == "fresh" and limits:
         longest = max(limits, key=lambda one: math.inf if one.until is None else one.until)
         state, text = "limited", f"limited {ends(longest, now)}: {longest.evidence.rstrip('.') or longest.cause}"
-    remarks = [_PLACES[account.store]] if account.store in _PLACES else []
+    remarks = ["paused"] if account.paused else []
+    remarks += [_PLACES[account.store]] if account.store in _PLACES else []
     if broker.policy.subscription == "off" and broker.bills_subscription(account, document.credential):
         remarks.append("for Claude Code alone")
     end = aging(document)
@@ -368,6 +370,8 @@ def details(row: Row, broker: Broker) -> Iterator[tuple[str, str]]:
         yield "expires", moment(credential.expires_at)
     if isinstance(credential, OAuthToken):
         yield from _oauth_details(credential)
+    if account.paused:
+        yield "paused", f"yes; resume it with: tokenferry accounts resume {account.name}"
     if account.max_age is not None:
         yield "max age", span_text(account.max_age)
     if row.aging is not None:

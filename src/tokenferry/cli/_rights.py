@@ -1,5 +1,6 @@
 """The rights of a client key as a command line gives them, and as they are shown."""
 
+import contextlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -9,8 +10,9 @@ import typer
 
 from tokenferry.broker import Broker
 from tokenferry.cli._home import find
-from tokenferry.errors import UnknownAccount, UnknownName, UnknownProvider, UsageError
-from tokenferry.state import Rights
+from tokenferry.errors import TokenferryError, UnknownAccount, UnknownName, UnknownProvider, UsageError
+from tokenferry.settings import Home
+from tokenferry.state import Rights, State
 
 Models: TypeAlias = Annotated[
     list[str] | None,
@@ -111,6 +113,16 @@ def changed(
         return new
 
     return change
+
+
+def keys_bound_to(account: str) -> tuple[str, ...]:
+    """The client keys of this home that the account alone may serve; none where the keys can't be read."""
+    home = Home.from_environment()
+    if not home.state.exists():
+        return ()
+    with contextlib.suppress(TokenferryError), State(home.state) as state:
+        return state.keys.bound_to(account)
+    return ()
 
 
 def told(rights: Rights) -> str:

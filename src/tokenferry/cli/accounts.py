@@ -5,16 +5,18 @@ from typing import Annotated, Final, Literal
 
 import typer
 
-from tokenferry.accounts import parse_max_age, read_credential, span_text
+from tokenferry.accounts import AccountChanges, parse_max_age, read_credential, span_text
 from tokenferry.audit import note_change
 from tokenferry.broker import Broker, Revocation, Verification
 from tokenferry.cli._describe import HEADINGS, details, row, rows
 from tokenferry.cli._federation import Federal, federation_of
 from tokenferry.cli._home import know, open_broker, what_serves
 from tokenferry.cli._input import confirmed, read_secret
+from tokenferry.cli._labels import label_change
 from tokenferry.cli._output import note, say, say_json, say_lines, table
 from tokenferry.cli._profile import account_of_profile
 from tokenferry.cli._revocation import tell_revocation
+from tokenferry.cli._rights import keys_bound_to
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.credentials import API_KEY_PREFIX, Credential, Kind, OAuthToken
 from tokenferry.errors import NeedsLogin, TryLater, UnknownProvider, UsageError
@@ -307,6 +309,8 @@ def check(name: Name, *, as_json: JSON = False) -> None:
 @app.command(
     "set",
     epilog=examples(
+        "tokenferry accounts set work --priority 10",
+        "tokenferry accounts set work --label team=build --label room-",
         "tokenferry accounts set work --max-age 90d",
         "tokenferry accounts set work --max-age none",
     ),
@@ -314,20 +318,72 @@ def check(name: Name, *, as_json: JSON = False) -> None:
 def set_(
     name: Name,
     *,
+    priority: Annotated[
+        int | None, typer.Option("--priority", metavar="N", help="Its place in the order; lower serves first.")
+    ] = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="K=V|K-", help="A label to set, or to remove; may be repeated."),
+    ] = None,
     max_age: Annotated[
-        str, typer.Option("--max-age", metavar="SPAN", help="How old its key may become: 90d, 12w, 36h; none for any.")
-    ],
+        str | None,
+        typer.Option("--max-age", metavar="SPAN", help="How old its key may become: 90d, 12w, 36h; none for any."),
+    ] = None,
 ) -> None:
-    """Limit the age of an account's API key or setup token.
+    """Change an account's priority, labels, or the greatest age of its API key or setup token.
 
-    It is warned of before its time, and not given to anybody afterwards, until "tokenferry accounts add NAME --replace"
-    puts a new one in its place. The age counts from when it was stored, unless the document says when it was made.
+    Running gateways go by it within a second. A key that grows too old is warned of before its time, and not given to
+    anybody afterwards, until "tokenferry accounts add NAME --replace" puts a new one in its place. The age counts from
+    when it was stored, unless the document says when it was made.
     """
-    seconds = parse_max_age(max_age)
-    broker = open_broker()
-    broker.limit_age(name, seconds)
-    note_change(Home.from_environment(), "account.max-age", name, max_age=seconds)
-    say(f"account {name} may hold a credential of {'any age' if seconds is None else f'at most {span_text(seconds)}'}")
+    if priority is None and not labels and max_age is None:
+        raise UsageError("nothing to set was given; see: tokenferry accounts set --help")
+    seconds = None if max_age is None else parse_max_age(max_age)
+    wanted = dict(map(label_change, labels or []))
+    limit: int | Literal["none"] | None = "none" if max_age is not None and seconds is None else seconds
+    account = open_broker().amend(name, AccountChanges(priority=priority, labels=wanted, max_age=limit))
+    if max_age is not None:
+        note_change(Home.from_environment(), "account.max-age", name, max_age=seconds)
+        age = "any age" if seconds is None else f"at most {span_text(seconds)}"
+        say(f"account {name} may hold a credential of {age}")
+    if priority is not None or wanted:
+        told = ",".join(f"{label}={value}" for label, value in account.labels.items()) or "-"
+        note_change(Home.from_environment(), "account.set", name, priority=account.priority, labels=told)
+        say(f"account {name} has priority {account.priority} and labels {told}")
+
+
+@app.command(
+    "pause",
+    epilog=examples(
+        "tokenferry accounts pause work",
+    ),
+)
+def pause(name: Name) -> None:
+    """Take an account out of service: no gateway uses it, from within a second on, until it is resumed.
+
+    Its login is renewed as before. "tokenferry token NAME" gives its token.
+    """
+    _set_paused(name, paused=True)
+
+
+@app.command(
+    "resume",
+    epilog=examples(
+        "tokenferry accounts resume work",
+    ),
+)
+def resume(name: Name) -> None:
+    """Put a paused account back into service, in running gateways within a second."""
+    _set_paused(name, paused=False)
+
+
+def _set_paused(name: str, *, paused: bool) -> None:
+    open_broker().amend(name, AccountChanges(paused=paused))
+    note_change(Home.from_environment(), "account.pause" if paused else "account.resume", name)
+    if paused:
+        say(f"account {name} is paused; resume it with: tokenferry accounts resume {name}")
+    else:
+        say(f"account {name} is in service")
 
 
 @app.command(
@@ -364,6 +420,11 @@ def remove(
     note_change(Home.from_environment(), "account.remove", name, revoked=revocation.is_done or None)
     tell_revocation(revocation)
     say(f"removed account {name}")
+    if bound := keys_bound_to(name):
+        note(
+            f"no account serves these client keys now: {', '.join(bound)}; let others serve them with: tokenferry key "
+            "set NAME --no-pin --any-account; or revoke them"
+        )
 
 
 @app.command(

@@ -1,13 +1,17 @@
 import time
+from collections.abc import Collection
+from difflib import get_close_matches
 from typing import Annotated
 
 import typer
 
 from tokenferry.audit import note_change
+from tokenferry.broker import Broker
 from tokenferry.cli._cooldowns import cells, models, to_json
+from tokenferry.cli._home import find
 from tokenferry.cli._output import note, say, say_json, table
 from tokenferry.cli._typer import JSON, examples, new_app
-from tokenferry.errors import UsageError
+from tokenferry.errors import UnknownAccount, UsageError
 from tokenferry.settings import Home
 from tokenferry.state import State
 
@@ -61,7 +65,7 @@ def clear(
     """End cooldowns. Running gateways use the accounts again within a second.
 
     For an account it ends those of its organization, too, which its other accounts share. Where there is nothing to
-    end, that is fine.
+    end, that is fine; a name that is neither an account's, nor an organization's, nor a provider's is not.
     """
     if (name is None) != everything:
         raise UsageError("name an account, organization or provider, or give --all; not both")
@@ -70,6 +74,8 @@ def clear(
     with State(home.state) as state:
         names = {name, state.organizations.all().get(name)} if name is not None else None
         cleared = [one for one in state.cooldowns.list() if names is None or one.scope.name in names]
+        if name is not None and not cleared:
+            _check_known(name, state.organizations.all().values())
         for one in cleared:
             state.cooldowns.clear(one.scope, one.cause)
     live = [one for one in cleared if not one.is_over(now)]
@@ -82,3 +88,15 @@ def clear(
         say(f"ended {one.cause} of {one.scope.kind} {one.scope.name}{models(one)}")
     if not live:
         note("there was nothing to end" if name is None else f"there was nothing to end for {name[:80]}")
+
+
+def _check_known(name: str, organizations: Collection[str]) -> None:
+    """Raise `UnknownAccount` for a name of nothing here."""
+    home, config = find()
+    known = {*Broker.from_home(home, config).book.names(), *config.providers, *organizations}
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UnknownAccount(
+            f"there is no account, organization or provider {name[:80]!r}{hint} (see: tokenferry accounts list)"
+        )

@@ -8,13 +8,14 @@ from typing import Annotated, Any, Final
 import typer
 
 from tokenferry.audit import note_change
+from tokenferry.cli._labels import label_change, label_pair
 from tokenferry.cli._output import moment, note, say, say_json, say_lines, table
 from tokenferry.cli._owner import refuse_foreign
 from tokenferry.cli._rights import Accounts, Models, Pin, Providers, changed, rights_json, told
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.errors import UsageError
 from tokenferry.settings import Home
-from tokenferry.state import EVERYTHING, ClientKey, ClientKeys, State
+from tokenferry.state import EVERYTHING, ClientKey, ClientKeys, Role, State
 
 app = new_app(
     "Make, list and revoke the gateway's client keys.",
@@ -40,13 +41,17 @@ def _keys() -> Iterator[ClientKeys]:
         "tokenferry key create laptop",
         "KEY=$(tokenferry key create ci --expires 90d --label team=build)",
         "tokenferry key create guest --model 'claude-haiku*' --account work",
-        "tokenferry key create prometheus --admin",
+        "tokenferry key create prometheus --role metrics",
     ),
 )
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it.", show_default=False)],
     *,
-    admin: Annotated[bool, typer.Option("--admin", help="A key for the admin API, and for nothing else.")] = False,
+    role: Annotated[
+        Role | None,
+        typer.Option("--role", help="client: inference; admin: the admin API; viewer: reads that; metrics: /metrics."),
+    ] = None,
+    admin: Annotated[bool, typer.Option("--admin", help="The same as --role admin.")] = False,
     expires: Annotated[
         str | None,
         typer.Option("--expires", metavar="SPAN", help="How long it is good: 90d, 12h, 30m, 2w."),
@@ -64,13 +69,16 @@ def create(
 
     It may use every model and account unless it is told which.
     """
+    if admin and role not in {None, "admin"}:
+        raise UsageError(f"--admin and --role {role} contradict each other; give one of them")
+    role = "admin" if admin else role or "client"
     rights = changed(models=models, providers=providers, accounts=accounts, pin=pin)(EVERYTHING)
     expires_at = None if expires is None else int(time.time()) + _span(expires)
-    marks = dict(map(_pair, labels or []))
-    refuse_foreign(ClientKey("", name, admin, 0, "", labels=marks, rights=rights))
+    marks = dict(map(label_pair, labels or []))
+    refuse_foreign(ClientKey("", name, role, 0, "", labels=marks, rights=rights))
     with _keys() as keys:
-        key, secret = keys.create(name, admin=admin, labels=marks, expires_at=expires_at, rights=rights)
-    _note_change("key.create", key, admin=key.admin, expires_at=key.expires_at, rights=_audited(key))
+        key, secret = keys.create(name, role=role, labels=marks, expires_at=expires_at, rights=rights)
+    _note_change("key.create", key, admin=key.admin, role=key.role, expires_at=key.expires_at, rights=_audited(key))
     if as_json:
         say_json({"key": secret.reveal(), **_to_json(key)})
         return
@@ -146,7 +154,7 @@ def revoke(
     with _keys() as keys:
         revoked = keys.revoke(*names)
     for key in revoked:
-        _note_change("key.revoke", key, admin=key.admin)
+        _note_change("key.revoke", key, admin=key.admin, role=key.role)
     if as_json:
         say_json([_to_json(key) for key in revoked])
     else:
@@ -192,7 +200,7 @@ def label(
     as_json: JSON = False,
 ) -> None:
     """Set or remove labels of a client key."""
-    wanted = dict(map(_change, changes))
+    wanted = dict(map(label_change, changes))
     with _keys() as keys:
         old = keys.get(name)
         merged = {label: value for label, value in {**old.labels, **wanted}.items() if value is not None}
@@ -254,25 +262,12 @@ def _span(text: str) -> int:
     return int(found[1]) * _SECONDS[found[2]]
 
 
-def _pair(text: str) -> tuple[str, str]:
-    name, separator, value = text.partition("=")
-    if not separator:
-        raise UsageError(f"{text[:80]!r} is no label; give NAME=VALUE")
-    return name, value
-
-
-def _change(text: str) -> tuple[str, str | None]:
-    if "=" not in text and text.endswith("-"):
-        return text[:-1], None
-    return _pair(text)
-
-
 def _note_change(action: str, key: ClientKey, **details: str | int | bool | None) -> None:
     note_change(Home.from_environment(), action, key.name, id=key.id, fingerprint=key.fingerprint, **details)
 
 
 def _use(key: ClientKey) -> str:
-    return "admin" if key.admin else "inference"
+    return "inference" if key.role == "client" else key.role
 
 
 def _state(key: ClientKey) -> str:
@@ -310,7 +305,7 @@ def _cells(key: ClientKey) -> Sequence[str]:
 
 
 def _to_json(key: ClientKey) -> dict[str, Any]:
-    names = ("name", "id", "admin", "created_at", "last_used_at", "expires_at", "revoked_at", "fingerprint")
+    names = ("name", "id", "role", "admin", "created_at", "last_used_at", "expires_at", "revoked_at", "fingerprint")
     return {name: getattr(key, name) for name in names} | {
         "state": _state(key),
         "labels": dict(key.labels),

@@ -98,7 +98,7 @@ def _client(state: State, name: str | None) -> ClientKey:
     except UnknownName:
         if name is not None:
             raise
-    return ClientKey("", _LOCAL, admin=False, created_at=0, fingerprint="")
+    return ClientKey("", _LOCAL, "client", created_at=0, fingerprint="")
 
 
 def _facts(model: str | None, body: Path | None) -> BodyFacts:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from tokenferry.credentials import (
     API_KEY_PREFIX,
+    CLIENT_KEY_PREFIXES,
     SETUP_TOKEN_PREFIX,
     ApiKey,
     Credential,
@@ -37,7 +38,7 @@ _OTHER: Final = re.compile(
     rf"\s*(?:#|(?:export\s+)?(?!(?:{_NAMES})=)[A-Za-z_]\w*=(?!.*(?<!\w)(?:{_NAMES})=))", re.ASCII
 )
 _NO_CREDENTIALS: Final = (
-    (("tfk_", "tfa_"), "a key of tokenferry's own gateway"),
+    (CLIENT_KEY_PREFIXES, "a key of tokenferry's own gateway"),
     (("sk-ant-ort",), "a refresh token alone, whose access token is missing"),
 )
 

@@ -166,7 +166,7 @@ class Gateway:
         if found is Route.CONSTANT:
             await _constant(scope, out)
         elif found is Route.METRICS:
-            record.client = self.guard.check_key(headers, _address(scope), admin=True).name
+            record.client = self.guard.check_key(headers, _address(scope), roles=("admin", "viewer", "metrics")).name
             await self._tell_metrics(headers, out)
 
     async def _tell_metrics(self, headers: list[Header], out: Out) -> None:

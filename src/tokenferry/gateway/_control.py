@@ -11,14 +11,18 @@ from tokenferry.gateway._out import Out
 from tokenferry.gateway._record import Record
 from tokenferry.gateway._request import Body, Budget, Message, Receive, Scope, Send, read_body, too_large
 from tokenferry.gateway._routes import CONSTANTS, OLLAMA
+from tokenferry.state import Role
 
 Control: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
-"""An ASGI application. `scope["state"]["client_key"]` is the admin key's `ClientKey`; None at what needs no key."""
+"""An ASGI application. `scope["state"]["client_key"]` is the `ClientKey` of who asks; None at what needs no key."""
 
 _PAGES: Final = frozenset((b"/login", b"/oauth/callback"))
 """What a person's browser is led to: no key, and from whichever site."""
 BODY_LIMIT: Final = 1 << 20
 
+_READING: Final = frozenset(("GET", "HEAD"))
+_READERS: Final[tuple[Role, ...]] = ("admin", "viewer")
+_WRITERS: Final[tuple[Role, ...]] = ("admin",)
 _DESCRIPTION: Final = b"/openapi.json"
 _CREDENTIALS: Final = frozenset((b"authorization", b"x-api-key"))
 _HEADERS: Final = (
@@ -68,7 +72,7 @@ class ControlPlane:
         else:
             self._guard.check_source(headers, on_unix_socket=on_unix_socket)
             self._guard.check_json(headers)
-            key = self._guard.check_key(headers, address, admin=True)
+            key = self._guard.check_key(headers, address, roles=_READERS if scope["method"] in _READING else _WRITERS)
             record.client = key.name
         if _length(headers) > BODY_LIMIT:
             raise too_large(BODY_LIMIT)

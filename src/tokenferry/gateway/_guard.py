@@ -1,9 +1,10 @@
 """Who may call: host, origin, content type and client key, checked before anything is read or sent."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Final
 
 from tokenferry.gateway._answers import Refusal
@@ -12,7 +13,7 @@ from tokenferry.gateway._credentials import KeyRing
 from tokenferry.gateway._forwarded import TrustedProxies
 from tokenferry.gateway._request_head import RequestHead
 from tokenferry.providers import is_loopback
-from tokenferry.state import LOCAL_KEY_NAME, ClientKey
+from tokenferry.state import LOCAL_KEY_NAME, ClientKey, Role
 
 Header = tuple[bytes, bytes]
 
@@ -37,8 +38,22 @@ _JSON: Final = b"application/json"
 _NAVIGATION: Final = {b"sec-fetch-mode": b"navigate", b"sec-fetch-dest": b"document"}
 _NO_NAVIGATION: Final = frozenset((b"origin", b"purpose", b"sec-purpose"))
 _SECRET_PREFIXES: Final = ("sk-ant-",)
-_HOW: Final = "make one with: tokenferry key create NAME; or use this machine's own: tokenferry token --gateway"
-_HOW_ADMIN: Final = "make an admin key with: tokenferry key create NAME --admin"
+_HOW: Final[Mapping[Role, str]] = MappingProxyType(
+    {
+        "client": "make one with: tokenferry key create NAME; or use this machine's own: tokenferry token --gateway",
+        "admin": "make an admin key with: tokenferry key create NAME --admin",
+        "viewer": "make one that reads with: tokenferry key create NAME --role viewer",
+        "metrics": "make one for it with: tokenferry key create NAME --role metrics",
+    }
+)
+_OPENS: Final[Mapping[Role, str]] = MappingProxyType(
+    {
+        "client": "a client key, which opens inference",
+        "admin": "an admin key, which opens the admin API",
+        "viewer": "a viewer key, which reads the admin API and /metrics",
+        "metrics": "a metrics key, which opens /metrics",
+    }
+)
 
 
 def own_hosts(host: str, port: int, allowed: Sequence[str]) -> frozenset[bytes]:
@@ -146,10 +161,10 @@ class Guard:
         headers: Sequence[Header],
         address: str | None,
         *,
-        admin: bool = False,
+        roles: Sequence[Role] = ("client",),
         forwarded: Sequence[bytes] | None = None,
     ) -> ClientKey:
-        """Give the client key that was presented, in whichever of the two headers it is valid; or the admin key.
+        """Give the client key that was presented, in whichever of the two headers it has one of these roles.
 
         `address` is the client's, None over a Unix socket, or that of a proxy that forwards it: bad keys are counted by
         it, good ones always pass. What is `forwarded` is among the headers if it isn't given.
@@ -157,22 +172,21 @@ class Guard:
         if forwarded is None:
             forwarded = [value for name, value in headers if name == b"x-forwarded-for"]
         presented = _presented(headers)
-        how = _HOW_ADMIN if admin else _HOW
+        how = _HOW[roles[-1]]
         other = key = None
         value = ""
         for value in presented:
             key = self._keys.verify(value)
-            if key is not None and key.admin is admin:
+            if key is not None and key.role in roles:
                 if self._open_at is not None and key.name == LOCAL_KEY_NAME and not self._is_here(address, forwarded):
                     break
                 return key
             other = other or key
-        if key is not None and key.admin is admin:
+        if key is not None and key.role in roles:
             message = f"client key {key.name} is for this machine alone; {how}"
             refusal = Refusal(403, "permission_error", message, cause="local_key")
         elif other is not None:
-            kind = "a client key, which opens inference" if admin else "an admin key, which opens the admin API"
-            refusal = Refusal(403, "permission_error", f"{other.name} is {kind} and nothing else; {how}")
+            refusal = Refusal(403, "permission_error", f"{other.name} is {_OPENS[other.role]} and nothing else; {how}")
         elif presented and (wait := self._bad_keys.count(self._proxies.client(address, forwarded))):
             refusal = _too_many(wait, how)
         elif expired := next(filter(None, map(self._keys.expired, presented)), None):

@@ -14,7 +14,7 @@ class OneOffKey:
         self.secret = Secret(INFERENCE_PREFIX + secrets.token_urlsafe(32))
         self._digest = bytes.fromhex(self.secret.sha256)
         self._key = ClientKey(
-            "key_one_off", "one-off", admin=False, created_at=int(time.time()), fingerprint=self.secret.fingerprint
+            "key_one_off", "one-off", "client", created_at=int(time.time()), fingerprint=self.secret.fingerprint
         )
 
     def verify(self, presented: str) -> ClientKey | None:

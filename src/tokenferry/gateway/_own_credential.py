@@ -1,14 +1,10 @@
 """A credential of the client's own, which is passed on to its vendor and to nobody else."""
 
-from typing import Final
-
-from tokenferry.credentials import API_KEY_PREFIX, ApiKey
+from tokenferry.credentials import API_KEY_PREFIX, CLIENT_KEY_PREFIXES, ApiKey
 from tokenferry.gateway._answers import Refusal
 from tokenferry.gateway._headers import Header, Presented
 from tokenferry.gateway._request_head import RequestHead
 from tokenferry.secret import Secret
-
-_CLIENT_KEYS: Final = ("tfk_", "tfa_")
 
 
 def own_credential(head: RequestHead) -> Secret | None:
@@ -22,7 +18,7 @@ def own_credential(head: RequestHead) -> Secret | None:
         found = {Secret(value) for value in map(_value, head.credentials) if value}
     except ValueError:
         raise _refusal("the credential beside x-tokenferry-key holds what no header can") from None
-    found = {one for one in found if not one.reveal().startswith(_CLIENT_KEYS)}
+    found = {one for one in found if not one.reveal().startswith(CLIENT_KEY_PREFIXES)}
     if len(found) > 1:
         raise _refusal("two credentials were sent beside x-tokenferry-key; send the one that is meant")
     return found.pop() if found else None

@@ -34,7 +34,7 @@ def check_reach(server: ServerSettings, policy: PolicySettings) -> None:
 
 def guests(keys: Iterable[ClientKey], now: float) -> list[ClientKey]:
     """The keys with which other machines may ask for inference. Raises `ConfigError` if there is none."""
-    found = [key for key in keys if key.is_live(now) and not (key.admin or key.name == LOCAL_KEY_NAME)]
+    found = [key for key in keys if key.is_live(now) and key.role == "client" and key.name != LOCAL_KEY_NAME]
     if not found:
         raise ConfigError(
             "other machines need a client key of their own, and there is none; make one first with: "

@@ -21,6 +21,8 @@ class Member:
     """Whether its limits are its own, and not those of its organization's keys."""
     has_usage_url: bool = False
     """Whether its provider can be asked, at no cost, how much of its limits is used up."""
+    is_paused: bool = False
+    """Its owner has taken it out of service."""
 
     @property
     def can_renew(self) -> bool:

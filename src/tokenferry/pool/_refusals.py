@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from tokenferry.pool._choice import PassedOver
 from tokenferry.pool._member import Hop, Want
+from tokenferry.pool._probes import PAUSED
 from tokenferry.pool._steps import Refuse
 from tokenferry.pool._story import Story
 
@@ -45,6 +46,7 @@ class Reason:
     until: float | None
     is_limit: bool = False
     is_unavailable: bool = False
+    is_paused: bool = False
 
 
 def considered(pool: "Pool", hops: Sequence[Hop], want: Want) -> list[PassedOver]:
@@ -63,7 +65,9 @@ def reasons(found: Sequence[PassedOver], story: Story, now: float) -> list[Reaso
 
 def _reason(one: PassedOver, story: Story, now: float) -> Reason:
     if one.cause:
-        return Reason(one.account, _clause(one.reason), one.until, is_limit=one.cause in _OF_LIMITS)
+        return Reason(
+            one.account, _clause(one.reason), one.until, one.cause in _OF_LIMITS, is_paused=one.cause == PAUSED
+        )
     if (unavailable := story.unavailable.get(one.account)) is not None:
         reason, seconds = unavailable
         return Reason(one.account, reason, None if seconds is None else now + seconds, is_unavailable=True)
@@ -84,7 +88,7 @@ def exhausted(told: Sequence[Reason], now: float) -> Refuse:
     named = "; ".join(f"{one.account}: {one.text}{_until(one, now)}" for one in told[:_MOST_NAMED])
     more = f"; and {len(told) - _MOST_NAMED} more" if len(told) > _MOST_NAMED else ""
     if retry_after is None and not any(one.is_limit for one in told):
-        cure = "" if all(one.is_unavailable for one in told) else _CURE
+        cure = "" if all(one.is_unavailable or one.is_paused for one in told) else _CURE
         message = f"no account can be used until somebody sees to it ({named}{more}){cure}"
         return Refuse(503, "api_error", message, "no_usable_account")
     again = "" if retry_after is None else f"; try again in {span_in_words(retry_after)}"

@@ -35,4 +35,5 @@ def _member(provider: Provider, account: Account, *, is_listed: bool) -> Member:
         _FIRST if account.in_use else 0 if is_listed else account.priority,
         bills_subscription=is_subscription,
         has_usage_url=provider.usage_url is not None and account.kind == "oauth",
+        is_paused=account.paused,
     )

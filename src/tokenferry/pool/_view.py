@@ -3,10 +3,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from tokenferry.pool._member import Member, Roster
-from tokenferry.pool._probes import Probes
+from tokenferry.pool._probes import PAUSED, Probes
 from tokenferry.pool._records import Block, Records, end_of
 from tokenferry.pool._usage import Usage
 from tokenferry.settings import Overage, Strategy
+from tokenferry.state import Cooldown, Scope
 
 if TYPE_CHECKING:
     from tokenferry.pool._pick import Pick
@@ -75,7 +76,7 @@ class Views:
         for member in view.roster.members:
             if allowed is not None and member.name not in allowed:
                 continue
-            block = self._block(member, narrow, overage, now) if self._records else None
+            block = self._block(member, narrow, overage, now) if self._records or member.is_paused else None
             if block is None:
                 ready.append(member)
                 continue
@@ -98,6 +99,8 @@ class Views:
 
     def _block(self, member: Member, narrow: tuple[str, ...], overage: Overage, now: float) -> Block | None:
         """What holds the longest of all that stands against a member."""
+        if member.is_paused:
+            return _paused(member)
         found = self._records.of("account", member.name, narrow)
         if organization := self.organization_of(member):
             found += self._records.of("organization", organization, narrow)
@@ -124,3 +127,8 @@ class Views:
                 return lambda member: self._usage.reset(member.name, family, now)
             case "priority" | "round-robin":
                 return None
+
+
+def _paused(member: Member) -> Block:
+    reason = f"It is paused; resume it with: tokenferry accounts resume {member.name}."
+    return Block(Cooldown(Scope("account", member.name), PAUSED, "operator", None, reason), math.inf)

@@ -1,6 +1,6 @@
 """What this machine knows besides credentials, in one SQLite file that all processes share."""
 
-from tokenferry.state._client_key import ClientKey
+from tokenferry.state._client_key import ClientKey, Role
 from tokenferry.state._cooldowns import Cooldown, Cooldowns, Scope, ScopeKind, later
 from tokenferry.state._database import Database
 from tokenferry.state._decisions import KEPT_DECISIONS, Decision, Decisions
@@ -38,6 +38,7 @@ __all__ = [
     "Logins",
     "Organizations",
     "Rights",
+    "Role",
     "Scope",
     "ScopeKind",
     "State",

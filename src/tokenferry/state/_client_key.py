@@ -4,13 +4,18 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
 
+from tokenferry.credentials import CLIENT_KEY_PREFIXES
 from tokenferry.errors import UsageError
 from tokenferry.state._rights import EVERYTHING, Rights, read_rights
 from tokenferry.stores import ACCOUNT_NAME
 
 _Value = TypeVar("_Value")
+
+Role: TypeAlias = Literal["client", "admin", "viewer", "metrics"]
+"""`client` opens inference, `admin` the admin API and `/metrics`; `viewer` reads these, `metrics` the second alone."""
+PREFIXES: Final[Mapping[str, str]] = MappingProxyType(dict(zip(get_args(Role), CLIENT_KEY_PREFIXES, strict=True)))
 
 NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -27,7 +32,7 @@ class ClientKey:
 
     id: str
     name: str
-    admin: bool
+    role: Role
     created_at: int
     fingerprint: str
     last_used_at: int | None = None
@@ -37,6 +42,10 @@ class ClientKey:
     rights: Rights = EVERYTHING
     fault: str | None = None
     """What of its record can't be understood; such a key opens nothing."""
+
+    @property
+    def admin(self) -> bool:
+        return self.role == "admin"
 
     def is_expired(self, now: float) -> bool:
         return self.expires_at is not None and self.expires_at <= now
@@ -61,7 +70,7 @@ def client_key(row: sqlite3.Row) -> ClientKey:
     key = ClientKey(
         id=id_,
         name=read("name", _name, id_),
-        admin=read("admin", _flag, otherwise=False),
+        role=read("role", _role(row["admin"]), "metrics"),
         created_at=_shown(row["created_at"]) or 0,
         fingerprint=read("digest", _digest, b"").hex()[:8],
         last_used_at=_shown(row["last_used_at"]),
@@ -84,10 +93,15 @@ def _name(text: str) -> str:
     return text
 
 
-def _flag(number: int) -> bool:
-    if number not in {0, 1}:
-        raise ValueError("no flag")
-    return bool(number)
+def _role(admin: int) -> Callable[[str], Role]:
+    """Reads a role; `admin` is what the table said of it before there were others, and must agree."""
+
+    def read(text: str) -> Role:
+        if text not in PREFIXES or admin != (text == "admin"):
+            raise ValueError("no role")
+        return text  # type: ignore[return-value]  # it was looked up
+
+    return read
 
 
 def _digest(digest: bytes) -> bytes:

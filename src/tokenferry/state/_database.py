@@ -87,6 +87,14 @@ _MIGRATIONS: Final = (
     """
     CREATE TABLE organizations (account TEXT PRIMARY KEY, organization TEXT NOT NULL) STRICT;
     """,
+    """
+    ALTER TABLE client_keys ADD COLUMN role TEXT NOT NULL DEFAULT 'client';
+    UPDATE client_keys SET role = 'admin' WHERE admin = 1;
+    DROP TRIGGER client_keys_updated;
+    CREATE TRIGGER client_keys_updated AFTER UPDATE OF name, admin, role, digest, revoked_at, labels, expires_at, rights
+        ON client_keys
+        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'client_keys'; END;
+    """,
 )
 # By SQLite's primary result code.
 _CURES: Final = {

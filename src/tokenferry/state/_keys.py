@@ -11,14 +11,22 @@ from typing import Final, NamedTuple
 
 from tokenferry.errors import Conflict, CorruptFile, StorageFailed, UnknownName, UsageError
 from tokenferry.secret import Secret
-from tokenferry.state._client_key import NO_LABELS, ClientKey, check_expiry, check_key_name, client_key, write_labels
+from tokenferry.state._client_key import (
+    NO_LABELS,
+    PREFIXES,
+    ClientKey,
+    Role,
+    check_expiry,
+    check_key_name,
+    client_key,
+    write_labels,
+)
 from tokenferry.state._database import Database
 from tokenferry.state._rights import EVERYTHING, Rights, write_rights
 
 logger = logging.getLogger(__name__)
 
-INFERENCE_PREFIX: Final = "tfk_"
-ADMIN_PREFIX: Final = "tfa_"
+INFERENCE_PREFIX: Final = PREFIXES["client"]
 _RANDOM_BYTES: Final = 32
 KEY_LENGTH: Final = len(INFERENCE_PREFIX) + 43
 _POLL: Final = 0.5
@@ -63,7 +71,7 @@ class ClientKeys:
         self,
         name: str,
         *,
-        admin: bool = False,
+        role: Role = "client",
         labels: Mapping[str, str] = NO_LABELS,
         expires_at: int | None = None,
         rights: Rights = EVERYTHING,
@@ -76,16 +84,17 @@ class ClientKeys:
         now = self._now()
         check_key_name(name)
         check_expiry(expires_at, now)
-        _check_use(name, rights, admin=admin)
+        _check_use(name, rights, role)
         written = write_labels(labels), expires_at, write_rights(rights)
         if secret is None:
-            secret = Secret((ADMIN_PREFIX if admin else INFERENCE_PREFIX) + secrets.token_urlsafe(_RANDOM_BYTES))
-        row = (f"key_{secrets.token_hex(6)}", name, int(admin), bytes.fromhex(secret.sha256), int(now))
+            secret = Secret(PREFIXES[role] + secrets.token_urlsafe(_RANDOM_BYTES))
+        digest = bytes.fromhex(secret.sha256)
+        row = (f"key_{secrets.token_hex(6)}", name, int(role == "admin"), role, digest, int(now))
         try:
             with self._database.transaction() as connection:
                 (made,) = connection.execute(
-                    "INSERT INTO client_keys (id, name, admin, digest, created_at, labels, expires_at, rights)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
+                    "INSERT INTO client_keys (id, name, admin, role, digest, created_at, labels, expires_at, rights)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
                     (*row, *written),
                 ).fetchall()
         except sqlite3.IntegrityError:
@@ -149,7 +158,7 @@ class ClientKeys:
         with self._database.transaction() as connection:
             found = _sound(_find(connection, name))
             rights = change(found.rights)
-            _check_use(found.name, rights, admin=found.admin)
+            _check_use(found.name, rights, found.role)
             (row,) = connection.execute(
                 "UPDATE client_keys SET rights = ? WHERE id = ? RETURNING *", (write_rights(rights), found.id)
             ).fetchall()
@@ -165,6 +174,15 @@ class ClientKeys:
         if not rows:
             raise _unknown(name, [key.name for key in self.list() if key.revoked_at is None])
         return client_key(rows[0])
+
+    def bound_to(self, account: str) -> tuple[str, ...]:
+        """The names of the live keys that this account alone may serve: pinned to it, or limited to it."""
+        now = self._now()
+        return tuple(
+            key.name
+            for key in self.list()
+            if key.is_live(now) and (key.rights.pin == account or key.rights.accounts == (account,))
+        )
 
     def list(self) -> "list[ClientKey]":
         """Every key that ever was, revoked ones too, oldest first."""
@@ -203,7 +221,7 @@ class ClientKeys:
         now = self._now()
         live = 0
         for _, key in self._known.values():
-            if not (key.admin or key.is_expired(now)):
+            if key.role == "client" and not key.is_expired(now):
                 live += 1
                 if live > 1:
                     break
@@ -276,9 +294,10 @@ def _sound(row: sqlite3.Row) -> ClientKey:
     return key
 
 
-def _check_use(name: str, rights: Rights, *, admin: bool) -> None:
-    if admin and not rights.is_everything:
-        raise UsageError(f"{name} is an admin key, which opens no model or account; leave its rights out")
+def _check_use(name: str, rights: Rights, role: Role) -> None:
+    if role != "client" and not rights.is_everything:
+        article = "an" if role == "admin" else "a"
+        raise UsageError(f"{name} is {article} {role} key, which opens no model or account; leave its rights out")
 
 
 def _digest(presented: str) -> bytes | None:

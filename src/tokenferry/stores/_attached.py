@@ -89,6 +89,10 @@ class AttachedStore:
                     raise UsageError(f"account {other!r} is attached to that login already")
             self._attachments.put(account)
 
+    def amend(self, account: Account) -> None:
+        """Write what is known of an attached account anew. Only for who holds `exclusive(name)`. `StorageFailed`."""
+        self._attachments.put(account)
+
     def detach(self, name: str) -> None:
         """Forget an attached account; the login itself stays as it is. Raises `StorageFailed`, `LockTimeout`."""
         with self._no_move(), self._files.exclusive(name, _LOCK_WAIT):

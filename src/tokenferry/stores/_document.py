@@ -28,6 +28,7 @@ _KEYS: Final = (
     "priority",
     "created_at",
     "max_age",
+    "paused",
     "credential",
 )
 
@@ -57,6 +58,8 @@ class Account:
     priority: int = DEFAULT_PRIORITY
     created_at: int = 0
     max_age: int | None = None
+    paused: bool = False
+    """Its owner has taken it out of service: no gateway uses it."""
     in_use: bool = field(default=False, compare=False)
     """Whether `use` picked it, so that it comes first in its provider's pool; lists say so, documents don't."""
 
@@ -125,6 +128,7 @@ def account_to_json(account: Account) -> dict[str, Any]:
         "priority": account.priority,
         "created_at": account.created_at,
         **limit,
+        **({"paused": True} if account.paused else {}),
     }
 
 
@@ -143,6 +147,7 @@ def account_from_json(fields: Fields, path: Path, *, store: str = "file") -> Acc
         priority=_checked(fields, "priority", int),
         created_at=epoch_seconds(_checked(fields, "created_at", int)),
         max_age=None if fields.get("max_age") is None else _checked(fields, "max_age", int),
+        paused=_flag(fields, "paused"),
     )
     if f"{account.name}.json" != path.name:
         raise UsageError(f'it names the account "{account.name}", which belongs in {account.name}.json')
@@ -154,6 +159,12 @@ def _checked(fields: Fields, key: str, kind: type[Any]) -> Any:
     if not isinstance(value, kind) or isinstance(value, bool):
         raise UsageError(f'"{key}" is missing or has the wrong type')
     return value
+
+
+def _flag(fields: Fields, key: str) -> bool:
+    if not isinstance(fields.get(key, False), bool):
+        raise UsageError(f'"{key}" must be true or false')
+    return bool(fields.get(key, False))
 
 
 def _labels(fields: Fields) -> dict[str, str]:

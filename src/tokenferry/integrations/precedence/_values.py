@@ -6,16 +6,15 @@ from hashlib import sha256
 from typing import Final, Literal, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
-from tokenferry.credentials import API_KEY_PREFIX
+from tokenferry.credentials import API_KEY_PREFIX, CLIENT_KEY_PREFIXES
 
 State: TypeAlias = Literal["used", "fails", "shadowed", "unusable", "absent", "unseen"]
 
-# The latter two are those of the gateway's own keys.
+# The latter ones are those of the gateway's own keys.
 _KINDS: Final = (
     (API_KEY_PREFIX, "API key"),
     ("sk-ant-oat", "OAuth token"),
-    ("tfk_", "client key"),
-    ("tfa_", "admin key"),
+    *zip(CLIENT_KEY_PREFIXES, ("client key", "admin key", "viewer key", "metrics key"), strict=True),
 )
 
 

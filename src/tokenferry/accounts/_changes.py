@@ -1,0 +1,59 @@
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Final, Literal
+
+from tokenferry.accounts._login import without_identity
+from tokenferry.errors import UsageError
+from tokenferry.stores import Account
+
+_MOST: Final = 1_000_000
+_LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,63}")
+_LONGEST: Final = 256
+_MOST_LABELS: Final = 32
+_RESERVED: Final = frozenset({"config_dir", "profile", "base_url"})
+"""By which an attached account names the place of its login."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountChanges:
+    """What to change of an account besides its credential; None leaves it as it is."""
+
+    priority: int | None = None
+    """Lower serves first."""
+    labels: Mapping[str, str | None] = field(default_factory=lambda: MappingProxyType({}))
+    """A label of None is removed."""
+    paused: bool | None = None
+    max_age: int | Literal["none"] | None = None
+    """How many seconds old its API key or setup token may become."""
+
+    def check(self) -> None:
+        """Raise `UsageError` for a priority or label that can't be, and for labels that tokenferry goes by itself."""
+        if self.priority is not None and abs(self.priority) > _MOST:
+            raise UsageError(f"a priority is a number from -{_MOST} to {_MOST}, and lower serves first")
+        for name, value in self.labels.items():
+            if not _LABEL.fullmatch(name):
+                raise UsageError(
+                    f"{name[:80]!r} can't be a label's name: use 1 to 64 of A-Z a-z 0-9 . _ / -, a letter or digit "
+                    "first"
+                )
+            if name in _RESERVED or not without_identity({name: ""}):
+                raise UsageError(
+                    f"label {name} says where or whose the login is and can't be changed; use another name"
+                )
+            if value is not None and (len(value) > _LONGEST or not value.isprintable()):
+                raise UsageError(f"the value of label {name} must be printable, and of {_LONGEST} characters at most")
+
+    def applied(self, account: Account) -> Account:
+        """The account with these changes. Raises `UsageError` for too many labels."""
+        labels = {name: value for name, value in {**account.labels, **self.labels}.items() if value is not None}
+        if len(labels) > max(_MOST_LABELS, len(account.labels)):
+            raise UsageError(f"an account has {_MOST_LABELS} labels at most")
+        return replace(
+            account,
+            priority=account.priority if self.priority is None else self.priority,
+            labels=MappingProxyType(labels),
+            paused=account.paused if self.paused is None else self.paused,
+            max_age=account.max_age if self.max_age is None else None if self.max_age == "none" else self.max_age,
+        )
