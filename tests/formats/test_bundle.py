@@ -10,7 +10,15 @@ from leaks import leaks
 from tokenferry.accounts import read_credential
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import UsageError
-from tokenferry.formats import EXPIRIES, parse_bundle, render_bundle, render_profile, unread_expiry
+from tokenferry.formats import (
+    EXPIRIES,
+    parse_bundle,
+    render_bundle,
+    render_claude_code,
+    render_profile,
+    unread_expiry,
+    without_refresh,
+)
 from tokenferry.secret import Secret
 from tokenferry.stores import HiddenBytes
 
@@ -50,7 +58,21 @@ def test_a_bundle_is_read_whole() -> None:
 
 
 def test_a_bundle_is_written_as_it_is_read() -> None:
-    assert json.loads(render_bundle(read(BUNDLE))) == BUNDLE
+    assert json.loads(render_bundle(read(BUNDLE))) == {**BUNDLE, "obtained_at": "2027-01-15T00:00:00Z"}
+
+
+def test_a_bundle_without_the_refresh_token_has_an_empty_one_and_is_read_again() -> None:
+    """Its readers want a string in the one, and RFC 3339 in the other."""
+    token = read(BUNDLE)
+    raw = render_bundle(without_refresh(token))
+    assert json.loads(raw)["refresh_token"] == ""
+    assert read_credential(raw, "oauth", "oauth") == without_refresh(token)
+
+
+def test_a_claude_code_file_without_the_refresh_token_has_an_empty_one() -> None:
+    section = json.loads(render_claude_code(without_refresh(read(BUNDLE))))["claudeAiOauth"]
+    assert (section["accessToken"], section["refreshToken"]) == (ACCESS, "")
+    assert REFRESH not in str(section)
 
 
 def test_a_token_endpoint_s_answer_is_a_bundle_too() -> None:

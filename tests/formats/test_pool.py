@@ -122,6 +122,7 @@ def test_what_is_no_pool_is_refused_without_a_word_of_what_it_holds(content: byt
 def test_writing_back_what_was_read_changes_nothing(section: dict[str, Any], shape: str, beside: Any) -> None:
     section["email"] = MAIL
     section.setdefault("refreshToken", "")
+    section.setdefault("expiresAt", 0)
     accounts: Any = {"other@mail.example": {"accessToken": "x", "more": beside}, MAIL: section}
     accounts = list(accounts.values()) if "list" in shape else accounts
     document = accounts if "bare" in shape else {"before": beside, "accounts": accounts}
@@ -169,11 +170,11 @@ def test_accounts_are_told_apart_by_e_mail_whatever_its_case() -> None:
 def test_what_is_not_known_is_left_out_and_costs_nothing_that_is_there() -> None:
     bare = OAuthToken(Secret(ACCESS), email=MAIL)
     assert json.loads(upsert_pool(None, bare)) == {
-        "accounts": {MAIL: {"accessToken": ACCESS, "refreshToken": "", "email": MAIL}}
+        "accounts": {MAIL: {"accessToken": ACCESS, "refreshToken": "", "expiresAt": 0, "email": MAIL}}
     }
     after = json.loads(upsert_pool(pool({**SECTION, "refreshToken": ""}), bare))["accounts"][MAIL]
     assert after["subscriptionType"] == "max"
-    assert "expiresAt" not in after  # that of another token
+    assert after["expiresAt"] == 0  # not that of another token
 
 
 def test_limits_are_put_in_and_taken_out() -> None:

@@ -197,3 +197,10 @@ def test_it_never_asks_sooner_than_the_server_began_with(answers: list[Transmiss
         asking.read(one, 0, 0)
         assert asking.wait >= last
         last = asking.wait
+
+
+@pytest.mark.parametrize("status", [200, 202, 400])
+@pytest.mark.parametrize("field", ["error", "status"])
+@pytest.mark.parametrize("word", ["pending", "authorization_pending"])
+def test_pending_is_waited_for_whatever_the_status(status: int, field: str, word: str) -> None:
+    assert poll().read(answered(status, **{field: word}), 0, 0) is None

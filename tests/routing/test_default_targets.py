@@ -119,3 +119,15 @@ def test_a_pinned_account_that_does_not_exist_is_told_with_those_that_do() -> No
 @pytest.mark.parametrize("providers", [[B], [provider("a", enabled=False)], [provider("a", accounts=())]])
 def test_a_pinned_account_needs_its_provider(providers: list[Provider]) -> None:
     assert "[[providers]] a" in refused(providers, [account("x", "a")], GatewaySettings(account="x"))
+
+
+@pytest.mark.parametrize("settings", [None, GatewaySettings(providers=("a",))])
+@pytest.mark.parametrize("others", [[account("x", "b")], [account("x", "b"), account("y", "a")]])
+def test_the_command_adds_an_account_that_the_provider_uses(
+    settings: GatewaySettings | None, others: list[Account]
+) -> None:
+    """An account of another name would be stored and not used."""
+    listing = provider("a", accounts=("anthropic-max",))
+    command = "tokenferry accounts add anthropic-max --provider a"
+    assert command in refused([listing, B], others, settings)
+    assert isinstance(found([listing, B], [*others, account("anthropic-max", "a")], settings), DefaultTargets)

@@ -12,7 +12,7 @@ from tokenferry.credentials import (
     credential_from_json,
 )
 from tokenferry.errors import UsageError
-from tokenferry.formats import EXPIRIES, read_expiry, read_secret
+from tokenferry.formats import EXPIRIES, read_expiry, read_secret, read_time
 from tokenferry.secret import Fields, HiddenBytes, decode_text, parse_object, parse_secret
 
 _ALIASES: Final = {"account_email": "email", "scope": "scopes", "account_uuid": "account_id"}
@@ -65,6 +65,8 @@ def _oauth(text: bytes) -> Credential:
             fields.setdefault(name, fields.pop(alias))
     if fields.get("expires_at") is None and (expires_at := read_expiry(fields)) is not None:
         fields = Fields(fields.without(*EXPIRIES), expires_at=expires_at)
+    if isinstance(fields.get("obtained_at"), str):
+        fields["obtained_at"] = read_time(fields, "obtained_at")
     credential = credential_from_json("oauth", fields)
     for name in ("access_token", "refresh_token"):
         read_secret(fields, name)

@@ -122,8 +122,8 @@ def _provider(broker: Broker, name: str | None, provider: str | None, *, device:
         again = " --replace" if name in broker.book.store.names() else ""
         raise UsageError(
             f"provider {provider!r} declares no {missing} under [providers.oauth], so nobody can log in there"
-            f"{' by a code' if device else ''}; store "
-            f"what you have with: tokenferry accounts add {name or 'NAME'} --provider {provider}{again}"
+            f"{' by a code' if device else ''}; log in at one of {', '.join(can)}, or store what you have with: "
+            f"tokenferry accounts add {name or 'NAME'} --provider {provider}{again}"
         )
     return known
 

@@ -8,7 +8,7 @@ from tokenferry.formats._ccm import ccm_login_providers, parse_ccm, parse_ccm_co
 from tokenferry.formats._claude_code import parse_claude_code, render_claude_code
 from tokenferry.formats._detect import detect, parse
 from tokenferry.formats._entry import FORMATS, Entry, Format, without_refresh
-from tokenferry.formats._json import EXPIRIES, read_expiry, read_secret, unread_expiry
+from tokenferry.formats._json import EXPIRIES, read_expiry, read_secret, read_time, unread_expiry
 from tokenferry.formats._plain import (
     VARIABLES,
     parse_env_file,
@@ -38,6 +38,7 @@ __all__ = [
     "parse_pool",
     "read_expiry",
     "read_secret",
+    "read_time",
     "render_bundle",
     "render_claude_code",
     "render_environment",

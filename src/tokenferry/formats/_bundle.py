@@ -13,6 +13,7 @@ from tokenferry.formats._json import (
     read_secret,
     read_text,
     read_time,
+    rfc3339,
     to_bytes,
 )
 from tokenferry.secret import Fields, parse_object
@@ -56,9 +57,10 @@ def render_bundle(token: OAuthToken) -> bytes:
     """The login as a bundle, secrets revealed; what isn't known is left out."""
     told = {name: getattr(token, name) for name in (*_TEXTS, "expires_at", "obtained_at", "refresh_expires_at")}
     told |= {"lifetime": token.lifetime, "account_email": token.email, "scopes": list(token.scopes) or None}
+    if token.obtained_at is not None:
+        told["obtained_at"] = rfc3339(token.obtained_at)
     fields = Fields(token.unknown.without(*_KNOWN), access_token=token.secret.reveal())
-    if token.refresh is not None:
-        fields["refresh_token"] = token.refresh.reveal()
+    fields["refresh_token"] = token.refresh.reveal() if token.refresh else ""  # its readers want a string
     fields.update((key, value) for key, value in told.items() if value is not None)
     return to_bytes(fields)
 

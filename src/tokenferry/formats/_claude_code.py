@@ -25,6 +25,6 @@ def looks_like_claude_code(value: Any) -> bool:
 
 def render_claude_code(token: OAuthToken) -> bytes:
     """A new document with this login in it, secrets revealed."""
-    from tokenferry.stores.claude_code import merge, parse  # noqa: PLC0415  # see above
+    from tokenferry.stores.claude_code import parse, put_in  # noqa: PLC0415  # see above
 
-    return merge(parse(None), token)
+    return put_in(parse(None), token)

@@ -131,7 +131,7 @@ def _token(section: Fields, key: str) -> OAuthToken | None:
     return OAuthToken(
         access,
         refresh,
-        expires_at=read_expiry(section),
+        expires_at=read_expiry(section) or None,
         scopes=read_scopes(section, "scopes"),
         subscription_type=read_text(section, "subscriptionType"),
         rate_limit_tier=read_text(section, "rateLimitTier"),
@@ -158,7 +158,7 @@ def _meaning_of(token: OAuthToken) -> Fields:
     return Fields(
         accessToken=token.secret.reveal(),
         refreshToken=token.refresh.reveal() if token.refresh else "",
-        expiresAt=token.expires_at,
+        expiresAt=token.expires_at or 0,  # its readers want a number; 0 says that it isn't known
         **{key: value for key, value in told.items() if value is not None},  # what we don't know is no news
     )
 

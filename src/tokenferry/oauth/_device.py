@@ -14,6 +14,7 @@ from tokenferry.oauth._token_answer import error_of, number_of, odd_token_type, 
 from tokenferry.oauth._wire import Answer, TokenRequest, Transmission, client_request, retry_after
 from tokenferry.secret import Fields, Secret, parse_object
 
+_PENDING: Final = ("authorization_pending", "pending")  # the standard's word, and another; either with status 200, too
 _GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
 _INTERVAL: Final = 5.0  # seconds, RFC 8628 3.2
 _SLOWER: Final = 5.0  # seconds, RFC 8628 3.5
@@ -125,11 +126,12 @@ class DevicePoll:
             return None
         fields = parse_object(transmission.body)
         status = transmission.status
-        if status // 100 == 2 and not refuses(fields):  # noqa: PLR2004  # the class of success
+        code = error_of(fields)[0] or text_of(fields, "status")
+        is_pending = code in _PENDING and text_of(fields, "access_token") is None
+        if status // 100 == 2 and not refuses(fields) and not is_pending:  # noqa: PLR2004  # the class of success
             return self._token(fields, int(sent_at))
-        code = error_of(fields)[0]
         words = told(*error_of(fields), (self._device.code, self._client_secret))
-        if code == "authorization_pending":
+        if is_pending:
             return None
         if code == "slow_down":
             self._interval = self.wait = self._interval + _SLOWER

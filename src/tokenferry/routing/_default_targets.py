@@ -1,5 +1,6 @@
 """Which providers and accounts serve a model that nothing maps: `[gateway]` and a key's rights decide."""
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -106,6 +107,13 @@ def no_account(message: str) -> NoRoute:
     return NoRoute(_UNAVAILABLE, message, "no_account", _KIND)
 
 
+def add_command(name: str, providers: Mapping[str, Provider]) -> str:
+    """The command that gives a provider an account that it uses: one that it lists, if it lists any."""
+    provider = providers.get(name)
+    listed = next(iter(provider.accounts or ()), "NAME") if provider else "NAME"
+    return f"tokenferry accounts add {shlex.quote(listed)} --provider {shlex.quote(name)}"
+
+
 def _pinned(
     name: str,
     settings: GatewaySettings,
@@ -150,11 +158,9 @@ def _no_default(name: str | None, providers: Mapping[str, Provider], accounts: S
     if provider.accounts is not None and any(one.provider == name for one in accounts):
         return no_account(
             f"the default provider {name} lists none of its accounts; correct accounts under [[providers]] {name} in "
-            "config.toml"
+            f"config.toml, or add what it lists with: {add_command(name, providers)}"
         )
-    return no_account(
-        f"the default provider {name} has no account; add one with: tokenferry accounts add NAME --provider {name}"
-    )
+    return no_account(f"the default provider {name} has no account; add one with: {add_command(name, providers)}")
 
 
 def _none_of(names: Sequence[str], providers: Mapping[str, Provider]) -> NoRoute:
@@ -165,9 +171,7 @@ def _none_of(names: Sequence[str], providers: Mapping[str, Provider]) -> NoRoute
         told.append(f"{name} {'has no account' if provider and provider.is_served else _not_served(provider)}")
     served = next((name for name in names if (one := providers.get(name)) is not None and one.is_served), None)
     cure = (
-        "correct [[providers]] in config.toml"
-        if served is None
-        else f"add one with: tokenferry accounts add NAME --provider {served}"
+        "correct [[providers]] in config.toml" if served is None else f"add one with: {add_command(served, providers)}"
     )
     return no_account(f"none of [gateway] providers may serve: {', '.join(told)}; {cure}")
 

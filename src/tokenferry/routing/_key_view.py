@@ -6,6 +6,7 @@ from tokenferry.pool import Hop, Roster
 from tokenferry.providers import Provider
 from tokenferry.routing._default_targets import (
     DefaultTargets,
+    add_command,
     default_targets,
     default_targets_for,
     no_account,
@@ -122,7 +123,7 @@ class KeyView:
         names = list(dict.fromkeys(name for name, _ in route.hops))
         return no_account(
             f"no account serves {model}, which is mapped to {', '.join(names)}; "
-            f"add one with: tokenferry accounts add NAME --provider {names[0]}"
+            f"add one with: {add_command(names[0], self._providers)}"
         )
 
     def _roster(self, name: str) -> Roster | None:

@@ -233,3 +233,21 @@ def test_what_can_not_be_understood_is_never_written_over() -> None:
 
 def test_the_bytes_to_write_show_nothing() -> None:
     assert shows(repr(merge(parse(document()), renewed())), renewed().secret.reveal(), REFRESH) == []
+
+
+@pytest.mark.parametrize(
+    ("account", "email"),
+    [
+        ({"emailAddress": "me@mail.example", "uuid": "u"}, "me@mail.example"),
+        ({"emailAddress": ""}, None),
+        ({"emailAddress": 1}, None),
+        ("me@mail.example", None),
+        (None, None),
+    ],
+)
+def test_the_e_mail_address_is_the_account_s_and_stays_in_the_document(account: Any, email: str | None) -> None:
+    raw = json.dumps({"claudeAiOauth": {"accessToken": "a", "refreshToken": "r", "account": account}}).encode()
+    login = parse(raw)
+    assert login.token is not None
+    assert login.token.email == email
+    assert json.loads(merge(login, login.token))["claudeAiOauth"]["account"] == account

@@ -188,8 +188,15 @@ def _token(section: Fields) -> OAuthToken | None:
         scopes=tuple(plain["scopes"] or ()),
         refresh_expires_at=plain["refreshTokenExpiresAt"],
         **{name: plain[key] for key, name in _TEXTS.items()},
+        email=_email(section),
         unknown=section.without(*_KNOWN),
     )
+
+
+def _email(section: Fields) -> str | None:
+    account = section.get("account")
+    email = account.get("emailAddress") if isinstance(account, Fields) else None
+    return email if isinstance(email, str) and email else None
 
 
 def _secret(section: Fields, key: str) -> Secret | None:
