@@ -7,7 +7,7 @@ LOCK := requirements/dev.txt
 # Also under an emptied environment, where neither Python nor a shell would know where to look.
 export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
 
-.PHONY: setup demo serve test coverage lint format sim bench e2e lock clean
+.PHONY: setup demo serve test test-full coverage lint format sim bench e2e lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -25,7 +25,10 @@ serve: setup ## the demo's sandbox and gateway, until Ctrl-C
 	@"$(BIN)/python" scripts/demo.py --stay
 
 test: setup ## everything that needs Python alone
-	@"$(BIN)/python" -m pytest -q -n auto -m "not e2e"
+	@"$(BIN)/python" -m pytest -q -n auto --dist worksteal -m "not e2e"
+
+test-full: setup ## the same tests with five times the random examples
+	@TOKENFERRY_TESTS=full "$(BIN)/python" -m pytest -q -n auto --dist worksteal -m "not e2e"
 
 coverage: setup ## the same tests, measured; slower
 	@"$(BIN)/python" -m pytest -q -n auto -m "not e2e" --cov --cov-report=term:skip-covered --cov-fail-under=94

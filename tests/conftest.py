@@ -14,13 +14,14 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
 
+from effort import effort
 from tokenferry.settings import Home
 
 pytest_plugins = ["tokenferry.testing"]
 
 ROOT = Path(__file__).resolve().parent.parent
 _FOREIGN_VARIABLES = ("ANTHROPIC_", "CLAUDE_", "OPENAI_", "TOKENFERRY_")
-_KEPT_VARIABLES = ("TOKENFERRY_E2E",)
+_KEPT_VARIABLES = ("TOKENFERRY_E2E", "TOKENFERRY_TESTS")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _PATH_EVENTS = {"os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "os.link", "os.symlink"}
 
@@ -81,7 +82,7 @@ with contextlib.suppress(ValueError):  # not the main thread
             signal.signal(_number, _default)
 
 # A slow machine is no defect.
-settings.register_profile("tokenferry", deadline=None)
+settings.register_profile("tokenferry", deadline=None, max_examples=effort(100))
 settings.load_profile("tokenferry")
 
 

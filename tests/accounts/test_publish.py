@@ -10,6 +10,7 @@ from anthropic.lib.credentials import CredentialsFile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from effort import effort
 from tokenferry.accounts import Content, Publication, Publications
 from tokenferry.errors import Conflict, LockTimeout, StorageFailed, UnsafeFile, UsageError
 from tokenferry.secret import Secret
@@ -394,7 +395,7 @@ def full() -> OSError:
 
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=4), st.sampled_from([Killed, full]))
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=effort(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_killed_anywhere_the_profile_is_whole_and_the_next_writer_completes_it(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,

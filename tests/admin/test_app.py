@@ -17,6 +17,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from admin.rig import Api, refused
+from effort import effort
 
 CHECKS = [
     not_a_server_error,
@@ -48,7 +49,7 @@ def test_whatever_is_sent_the_answer_is_one_that_is_described(api: Api, path: st
     described = schemathesis.openapi.from_url(f"{api.url}/openapi.json", headers=headers)
 
     @given(case=described[path][method.upper()].as_strategy())
-    @settings(max_examples=25, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=effort(25), suppress_health_check=list(HealthCheck))
     def check(case: "Case[Any]") -> None:
         case.call_and_validate(checks=CHECKS, headers=headers)
 

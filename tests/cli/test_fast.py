@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cli.harness import tokenferry
+from effort import effort
 from tokenferry.accounts import machine_id
 from tokenferry.broker import Broker
 from tokenferry.cli._fast import fresh_token
@@ -305,7 +306,7 @@ paths = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=effort(300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(paths, odd_values), max_size=3),
     st.sampled_from(["sandbox", "console", "anthropic"]),

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cli.harness import Outcome
+from effort import effort
 from tokenferry.broker import Broker
 from tokenferry.config import load
 from tokenferry.credentials import ApiKey
@@ -81,7 +82,7 @@ def cases(draw: st.DrawFn) -> Case:
 TWO_PROVIDERS = "\n".join(f'[[providers]]\nname = "{name}"\nbase_url = "http://127.0.0.1:9"' for name in PROVIDERS)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=effort(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cases())
 @example(
     Case(TWO_PROVIDERS, (("alice", "one"), ("bob", "two")), Rights(providers=("two",)), frozenset(), "m"),

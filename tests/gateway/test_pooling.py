@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from effort import effort
 from gateway.rig import (
     PATIENCE,
     Gate,
@@ -458,7 +459,7 @@ async def test_nothing_is_sent_again_once_there_was_content_or_it_may_have_been_
                 assert b"error" not in reply.body
             assert pool.load.busy == {}
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=effort(40), deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(OUTCOMES, max_size=5))
     def holds(outcomes: list[str]) -> None:
         asyncio.run_coroutine_threadsafe(check(outcomes), loop).result()

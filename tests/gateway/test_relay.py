@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from effort import effort
 from gateway.rig import (
     Gate,
     Origin,
@@ -81,7 +82,7 @@ async def test_bodies_and_queries_pass_byte_for_byte_however_they_are_cut(origin
             assert origin.seen[-1].body == body
             assert origin.seen[-1].target == b"/v1/messages" + query
 
-        @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=effort(60), deadline=None, suppress_health_check=list(HealthCheck))
         @given(bodies, queries, st.lists(st.integers(0, 2_000_000), max_size=4), st.booleans())
         def holds(body: bytes, query: bytes, cuts: list[int], chunked: bool) -> None:  # noqa: FBT001  # drawn
             asyncio.run_coroutine_threadsafe(check(body, query, cuts, chunked=chunked), loop).result()

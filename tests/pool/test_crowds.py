@@ -4,6 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from effort import effort
 from pool import journeys as j
 from tokenferry.pool import Journey, Queue, Try, Want
 from tokenferry.settings import AccountCaps, PoolSettings
@@ -114,4 +115,4 @@ class Crowd(RuleBasedStateMachine):
 
 
 TestCrowd = Crowd.TestCase
-TestCrowd.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestCrowd.settings = settings(max_examples=effort(40), stateful_step_count=40, deadline=None)

@@ -6,6 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from effort import effort
 from tokenferry.pool import Change, Cleared, Noted
 from tokenferry.pool._records import Key, Records, key_of
 from tokenferry.state import Cooldown, Scope, later
@@ -113,7 +114,7 @@ class Recorded(RuleBasedStateMachine):
 
 
 TestRecorded = Recorded.TestCase
-TestRecorded.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+TestRecorded.settings = settings(max_examples=effort(80), stateful_step_count=30, deadline=None)
 
 
 def test_the_one_goes_that_nothing_was_noted_of_for_the_longest_time() -> None:

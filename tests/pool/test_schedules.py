@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from effort import effort
 from pool import journeys as j
 from tokenferry.pool import Give, Hop, Journey, Queue, Refuse, Try, Want
 from tokenferry.settings import AccountCaps, Overage, PoolSettings, Strategy
@@ -189,7 +190,7 @@ class Driver:
 
 
 @given(pools, st.lists(asked, min_size=1, max_size=8), st.integers(0, 3))
-@settings(max_examples=400)
+@settings(max_examples=effort(400))
 def test_no_schedule_of_answers_breaks_the_rules(options: PoolSettings, requests: list[Asked], seed: int) -> None:
     """No available account stays unused while a request fails; nothing is sent twice after content or after what may
     have been paid for; stickiness never beats exhaustion; attempts and time are bounded; nothing is left behind."""
@@ -226,7 +227,7 @@ about_accounts = st.one_of(st.sampled_from(ABOUT_ACCOUNTS), st.just(UNAVAILABLE)
         max_size=6,
     ),
 )
-@settings(max_examples=200)
+@settings(max_examples=effort(200))
 def test_no_account_that_could_serve_is_left_aside(strategy: Strategy, requests: list[Asked]) -> None:
     """Where answers are about accounts alone, a request fails only when every account was tried or is benched."""
     rig = j.Rig(settings=PoolSettings(strategy=strategy, attempts=100))

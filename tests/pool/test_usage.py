@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from effort import effort
 from tokenferry.limits import LimitState, Window
 from tokenferry.pool._usage import _MOST_WARNED, Usage
 
@@ -20,7 +21,7 @@ def remembered(usage: Usage, account: str = "a") -> list[str]:
     return list(usage._warned.get(account, ()))
 
 
-@settings(max_examples=30)
+@settings(max_examples=effort(30))
 @given(st.lists(st.sets(st.integers(0, 500).map(str), max_size=32), min_size=1, max_size=8))
 def test_of_an_account_so_many_warnings_at_most_are_remembered_the_last_ones(told: list[set[str]]) -> None:
     usage = Usage()

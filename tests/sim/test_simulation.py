@@ -19,6 +19,8 @@ from tokenferry.refresh import Job
 
 _SCHEDULES = 2500
 _SCHEDULES_BESIDE = 1000
+_AT_ONCE = 250
+"""Schedules of one test, so that the tests can be spread over processors."""
 _ENOUGH_FOR_MUTANTS = 6000
 
 
@@ -34,8 +36,9 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
 
 
-def test_no_schedule_breaks_an_invariant() -> None:
-    for seed in range(_SCHEDULES):
+@pytest.mark.parametrize("first", range(0, _SCHEDULES, _AT_ONCE))
+def test_no_schedule_breaks_an_invariant(first: int) -> None:
+    for seed in range(first, first + _AT_ONCE):
         machine = run_schedule(seed)
         assert not machine.violations, report(seed, machine)
 
@@ -85,8 +88,9 @@ def test_every_mutant_of_the_flow_is_caught(name: str) -> None:
     check_that_it_is_noticed(partial(run_schedule, flow=mutated_flow(name)))
 
 
-def test_no_schedule_beside_claude_code_breaks_an_invariant() -> None:
-    for seed in range(_SCHEDULES_BESIDE):
+@pytest.mark.parametrize("first", range(0, _SCHEDULES_BESIDE, _AT_ONCE))
+def test_no_schedule_beside_claude_code_breaks_an_invariant(first: int) -> None:
+    for seed in range(first, first + _AT_ONCE):
         machine = run_beside(seed)
         assert not machine.violations, report(seed, machine)
 

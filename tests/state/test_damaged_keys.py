@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cli.harness import Outcome, tokenferry
+from effort import effort
 from tokenferry.errors import CorruptFile, StorageFailed
 from tokenferry.settings import Home
 from tokenferry.state import Rights, State, local_key
@@ -84,7 +85,7 @@ def test_a_time_that_decides_nothing_costs_nothing(home: Home, state: State, col
     assert tokenferry("key", "list").code == 0
 
 
-@settings(max_examples=30)
+@settings(max_examples=effort(30))
 @given(text=st.text(max_size=30) | st.sampled_from(['{"models": ["a"], "tpm": 1}', '{"models": {}}', '{"a": []}']))
 def test_whatever_the_rights_say_a_key_is_never_freer_than_they_are(text: str) -> None:
     with (

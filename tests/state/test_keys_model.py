@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
+from effort import effort
 from tokenferry.errors import Conflict, UnknownName
 from tokenferry.state import State
 
@@ -146,5 +147,5 @@ class Keys(RuleBasedStateMachine):
         assert listed == {one.id: one.is_revoked for one in self.model}
 
 
-Keys.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+Keys.TestCase.settings = settings(max_examples=effort(40), stateful_step_count=30, deadline=None)
 TestKeys = Keys.TestCase

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from effort import effort
 from tokenferry.gateway.upstream import Head
 from tokenferry.gateway.upstream._answer import HEAD_LIMIT, HEADER_LIMIT, AnswerReader
 
@@ -116,7 +117,7 @@ PIECES = st.sampled_from(
 ANYTHING = st.lists(PIECES | st.binary(max_size=8), max_size=8).map(b"".join)
 
 
-@settings(max_examples=1000)
+@settings(max_examples=effort(1000))
 @given(data=ANYTHING, cuts=st.lists(st.integers(0, 300), max_size=8), head_only=st.booleans())
 def test_no_bytes_make_it_raise_and_every_fault_is_told(data: bytes, cuts: list[int], *, head_only: bool) -> None:
     edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
@@ -152,7 +153,7 @@ def second_opinion(data: bytes) -> tuple[int, list[tuple[bytes, bytes]], bytes] 
         return None
 
 
-@settings(max_examples=1000)
+@settings(max_examples=effort(1000))
 @given(data=ANYTHING)
 def test_what_it_takes_for_an_answer_another_parser_takes_for_the_same(data: bytes) -> None:
     outcome = Outcome(*bytewise(data))

@@ -12,6 +12,7 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from effort import effort
 from tokenferry.gateway.upstream import AnswerCut, Head, Upstream, UpstreamError
 
 BLOCK = bytes(range(256)) * 300
@@ -157,7 +158,7 @@ def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
         rig.stop()
 
 
-@settings(max_examples=150)
+@settings(max_examples=effort(150))
 @given(exchanges=st.lists(st.tuples(answers(), BODIES), min_size=1, max_size=4))
 def test_each_side_gets_what_the_other_sent(rig: Rig, exchanges: list[tuple[Answer, list[bytes]]]) -> None:
     for answer, parts in exchanges:
@@ -167,7 +168,7 @@ def test_each_side_gets_what_the_other_sent(rig: Rig, exchanges: list[tuple[Answ
         assert (taken.head.status, taken.body) == (answer.status, answer.body)
 
 
-@settings(max_examples=150)
+@settings(max_examples=effort(150))
 @given(answer=answers(framings=("length", "chunks", "none", "head")), left=st.integers(0, 10_000_000))
 def test_no_truncated_answer_looks_complete(rig: Rig, answer: Answer, left: int) -> None:
     answer.truncated(left)

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
+from effort import effort
 from tokenferry.integrations.precedence import Chain, Machine, look, sdk_chain
 from tokenferry.integrations.precedence._values import Held
 
@@ -253,7 +254,7 @@ class Ground:
         return Machine(environ, self.home, Path.cwd(), time.time(), look)
 
 
-@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=effort(400), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(grounds)
 def test_what_is_told_is_what_the_sdk_does(
     monkeypatch: pytest.MonkeyPatch,
