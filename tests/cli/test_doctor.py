@@ -10,9 +10,11 @@ import pytest
 from cli.conftest import configure
 from cli.harness import Outcome
 from cli.test_fast import KEY, document, put
+from tokenferry.refresh import _flow
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home
 from tokenferry.state import local_key
+from tokenferry.stores import _replaceable
 
 Inside = Callable[..., Outcome]
 FEDERATED = {"access_token": "fake-access", "identity_token_file": "/none/identity", "expires_at": 4_000_000_000}
@@ -55,6 +57,17 @@ def test_a_warning_names_the_configuration_once(sound: Home, inside: Inside) -> 
     (finding,) = inside("doctor", "--json").json
     assert finding["where"] == str(sound.config)
     assert finding["what"].startswith("providers.mine.api_key: ")
+
+
+def test_a_login_that_could_not_be_renewed_on_this_disk_is_named(
+    sound: Home, inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted = [path.name for path in sound.accounts.iterdir()]
+    monkeypatch.setattr(_replaceable, "_is_mounted", lambda path, *_: path.name in mounted)
+    found = inside("doctor", "--json").json
+    assert [one["where"] for one in found] == [f"account {name.removesuffix('.json')}" for name in sorted(mounted)]
+    assert all("mount point of its own" in one["what"] for one in found)
+    assert all(one["cure"].startswith("mount its folder") for one in found)
 
 
 def test_a_home_that_is_not_there_yet_is_clean(home: Home, free_port: None, inside: Inside) -> None:
@@ -175,7 +188,7 @@ def test_a_held_port_is_found_with_who_holds_it(home: Home, inside: Inside) -> N
 
 
 def test_what_grants_left_behind_is_found(
-    home: Home, free_port: None, sandbox: Sandbox, login: Login, inside: Inside
+    home: Home, sandbox: Sandbox, login: Login, inside: Inside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure(home, sandbox.url, "[server]\nport = 0\n")
     login(expires_in=-60)
@@ -185,6 +198,8 @@ def test_what_grants_left_behind_is_found(
     assert finding["what"].startswith("uncertain")
     assert "tokenferry refresh work" in finding["cure"]
     sandbox.revoke("alice", "family")
+    assert inside("token").code == 6, "no sooner than 120 s is it presented once more"
+    monkeypatch.setattr(_flow, "_SECOND_PRESENTATION", 0.0)
     assert inside("token").code == 5
     (finding,) = inside("doctor", "--json").json
     assert finding["what"].startswith("needs login")

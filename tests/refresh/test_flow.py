@@ -500,6 +500,24 @@ def test_a_declared_grace_is_used_at_once_and_once(rig: Rig) -> None:
 # -- the disk
 
 
+class MountedFile(Disk):
+    """The document is a mount point of its own."""
+
+    def check_replaceable(self, path: Path) -> None:
+        raise StorageFailed(f"{path} can't be replaced: it is a mount point of its own; mount its folder instead")
+
+
+def test_a_document_that_can_not_be_replaced_means_that_nothing_is_sent(rig: Rig) -> None:
+    rig.put(token(left=25))
+    broker = rig.broker(store=FileStore(rig.home, disk=MountedFile()))
+    assert value(broker.resolve(NAME)) == "access-0"
+    rig.clock.advance(30)
+    with pytest.raises(StorageFailed, match="mount its folder instead"):
+        broker.resolve(NAME)
+    assert rig.endpoint.requests == 0
+    assert broker.journal.attempt(NAME) is None
+
+
 class FullDisk(Disk):
     """Refuses new files while it is full; what exists can be written in place."""
 

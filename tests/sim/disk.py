@@ -142,6 +142,10 @@ class VirtualDisk(Disk):
         self._open.pop(descriptor, None)
 
     @override
+    def check_replaceable(self, path: Path) -> None:
+        return
+
+    @override
     def rename(self, old: Path, new: Path) -> None:
         self._step()
         self._names[new] = self._names.pop(old)

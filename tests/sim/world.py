@@ -304,6 +304,8 @@ class Machine:
         match effect:
             case effects.Release():
                 return self._release(process)
+            case effects.CheckReplaceable():
+                return None
             case effects.StillHeld():
                 return self._still_held(process)
             case effects.Read():

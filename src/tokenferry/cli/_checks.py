@@ -22,7 +22,7 @@ from tokenferry.keep import keeper_of, next_renewal
 from tokenferry.refresh import read_identity
 from tokenferry.settings import Home, KeepSettings
 from tokenferry.state import State, gateway_records, read_local_key
-from tokenferry.stores import check_status, refuse_network_file_system
+from tokenferry.stores import Replacing, check_replaceable, check_status, refuse_network_file_system
 
 _LEFT_BEHIND: Final = 60.0
 _CLOCK_SLACK: Final = 300.0
@@ -224,6 +224,7 @@ def check_accounts(home: Home, config: Config, now: float) -> Iterator[Finding]:
         return
     for row in found:
         yield from _check_account(row, now)
+    yield from check_replacing(broker, found)
     yield from _check_journal(home, {row.name for row in found})
     yield from _check_published(broker, now)
     yield from _check_keeper(home, broker, found, now)
@@ -235,6 +236,26 @@ def check_accounts(home: Home, config: Config, now: float) -> Iterator[Finding]:
     else:
         yield from _check_choice("the account in use", active, found, "tokenferry use NAME")
     yield from _check_environment(found)
+
+
+def check_replacing(broker: Broker, found: list[Row]) -> Iterator[Finding]:
+    """Documents that no renewed token, and published profiles that no access token, could be written to."""
+    store = broker.book.store
+    for row in found:
+        if (
+            isinstance(store, Replacing)
+            and row.document is not None
+            and getattr(row.document.credential, "refresh", None)
+        ):
+            try:
+                store.check_replaceable(row.name)
+            except TokenferryError as fault:
+                yield _of(fault, f"account {row.name}")
+    for one in broker.publisher.published():
+        try:
+            check_replaceable(one.publication.credentials)
+        except TokenferryError as fault:
+            yield _of(fault, f"profile {one.publication.profile}")
 
 
 def _check_account(row: Row, now: float) -> Iterator[Finding]:

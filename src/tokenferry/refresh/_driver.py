@@ -11,7 +11,7 @@ from tokenferry.oauth import TokenRequest, Transmission
 from tokenferry.refresh import _effects as effects
 from tokenferry.refresh._job import Result
 from tokenferry.refresh._journal import Attempt, Journal, Verdict
-from tokenferry.stores import Document, Lock, Store
+from tokenferry.stores import Document, Lock, Replacing, Store
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +96,8 @@ class Driver:
                 return self._journal.close(self._name)
             case effects.Judge(verdict):
                 return self._judge(verdict)
+            case effects.CheckReplaceable():
+                return self._store.check_replaceable(self._name) if isinstance(self._store, Replacing) else None
             case effects.StillHeld():
                 return self._lock is not None and self._lock.is_still_ours()
             case effects.Send(request, timeout, attempt):

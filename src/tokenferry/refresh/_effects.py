@@ -72,6 +72,11 @@ class Judge:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckReplaceable:
+    """See that the document could be replaced. What keeps it from that is thrown in; nothing is written."""
+
+
+@dataclass(frozen=True, slots=True)
 class StillHeld:
     """Answered with whether the lock is held still, and was taken over by nobody."""
 
@@ -121,6 +126,7 @@ Effect: TypeAlias = (
     | Mark
     | Close
     | Judge
+    | CheckReplaceable
     | StillHeld
     | Send
     | Publish

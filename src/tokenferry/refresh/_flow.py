@@ -255,6 +255,8 @@ def _attempt(
 ) -> Flow[tuple[Outcome, Attempt]]:
     endpoints = world.endpoints(document)
     request = refresh_request(endpoints, refresh, world.client_secret(endpoints))
+    if document.account.owner != "claude-code":  # whose lock looks at that itself
+        yield effects.CheckReplaceable()
     yield effects.Record(attempt)
     if not (yield effects.StillHeld()):  # as happens to a process that was suspended for long
         yield from _withdraw(document, attempt)

@@ -26,9 +26,10 @@ from tokenferry.stores._files import (
 from tokenferry.stores._lock import FileLock, refuse_network_file_system
 from tokenferry.stores._memory import MemoryStore
 from tokenferry.stores._new_file import create_private_file
+from tokenferry.stores._replaceable import check_replaceable
 from tokenferry.stores._seal import KEY_FILE, Seal, key_place
 from tokenferry.stores._sealed import Header
-from tokenferry.stores._store import Lock, Store, held
+from tokenferry.stores._store import Lock, Replacing, Store, held
 from tokenferry.stores._watch import Watch
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "MemoryStore",
     "Moves",
     "Owner",
+    "Replacing",
     "Seal",
     "Store",
     "Watch",
@@ -56,6 +58,7 @@ __all__ = [
     "boot_id",
     "check_account_name",
     "check_folder",
+    "check_replaceable",
     "check_status",
     "create_private_file",
     "held",

@@ -15,7 +15,7 @@ from tokenferry.stores._file_store import FileStore
 from tokenferry.stores._files import DISK, Disk, remove_file
 from tokenferry.stores._seal import Seal
 from tokenferry.stores._sealed import Header
-from tokenferry.stores._store import Lock, Store, held
+from tokenferry.stores._store import Lock, Replacing, Store, held
 
 _SUFFIX: Final = ".json"
 _LOCK_WAIT: Final = 90.0  # a lock that a killed process left is taken over after 60
@@ -125,6 +125,12 @@ class AttachedStore:
     def swap(self, name: str, expected: int | None, new: Document | None) -> None:
         """Replace the document if its generation is still `expected`. Raises `Conflict`, `StorageFailed`."""
         self._store_of(name).swap(name, expected, new)
+
+    def check_replaceable(self, name: str) -> None:
+        """Raise `StorageFailed` or `UnsafeFile`, with the cure, where the document can't be replaced."""
+        store = self._store_of(name)
+        if isinstance(store, Replacing):
+            store.check_replaceable(name)
 
     def discard(self, name: str) -> None:
         """Remove a document that can't be read. Only for who holds `exclusive(name)`."""

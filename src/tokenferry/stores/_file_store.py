@@ -79,6 +79,10 @@ class FileStore:
         else:
             self._write_new(path, replace(new, generation=1))
 
+    def check_replaceable(self, name: str) -> None:
+        """Raise `StorageFailed`, with the cure, where the document can't be replaced. Nothing is written."""
+        self._disk.check_replaceable(self.path(name))
+
     def rewrite(self, name: str, key: SealKey | None, *, accept_clear: bool = False) -> None:
         """Seal the document with this key, or write it in clear. For sealing alone, which holds `exclusive(name)`.
 

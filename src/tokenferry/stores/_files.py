@@ -11,6 +11,7 @@ from typing import Final
 
 from tokenferry.errors import StorageFailed, UnsafeFile
 from tokenferry.secret import HiddenBytes
+from tokenferry.stores._replaceable import check_replaceable
 
 MAX_BYTES: Final = 4 * 1024 * 1024
 _TEMPORARY: Final = ".tmp."
@@ -138,6 +139,10 @@ class Disk:
 
     def close(self, descriptor: int) -> None:
         os.close(descriptor)
+
+    def check_replaceable(self, path: Path) -> None:
+        """Raise `StorageFailed`, with the cure, where a rename could not replace the file. Nothing is written."""
+        check_replaceable(path)
 
     def rename(self, old: Path, new: Path) -> None:
         old.replace(new)

@@ -1,6 +1,6 @@
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from tokenferry.stores._document import Document
 
@@ -29,6 +29,15 @@ def held(lock: Lock, timeout: float) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@runtime_checkable
+class Replacing(Protocol):
+    """A store that can tell, before a refresh token is used up, whether its successor could be written."""
+
+    def check_replaceable(self, name: str) -> None:
+        """Raise what keeps the account's document from being replaced, with the cure. Nothing is written."""
+        ...
 
 
 class Store(Protocol):

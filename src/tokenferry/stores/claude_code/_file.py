@@ -41,8 +41,9 @@ class CredentialsFile:
             return None
 
     def check_writable(self, size: int) -> None:  # noqa: ARG002  # a file takes any size
-        """Raise `UnsafeFile` for a symbolic link."""
+        """Raise `UnsafeFile` for a symbolic link, `StorageFailed` where no rename can replace the file."""
         self._refuse_link()
+        self._disk.check_replaceable(self.path)
 
     def _refuse_link(self) -> None:
         if self.path.is_symlink():

@@ -191,6 +191,11 @@ class ClaudeCodeStore:
             if isinstance(place, CredentialsFile):
                 place.unstage()
 
+    def check_replaceable(self, name: str) -> None:
+        """Raise what would keep a renewed login from being written: `UnsafeFile`, `StorageFailed`, `UnknownAccount`."""
+        self._check_name(name)
+        self._check_writable()
+
     def discard(self, name: str) -> None:
         """Refuse: it is Claude Code's. Raises `UsageError`."""
         self._check_name(name)
