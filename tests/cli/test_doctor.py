@@ -203,3 +203,34 @@ def test_what_grants_left_behind_is_found(
     assert inside("token").code == 5
     (finding,) = inside("doctor", "--json").json
     assert finding["what"].startswith("needs login")
+
+
+def test_what_no_account_serves_is_a_finding_only_where_service_is_expected(sound: Home, inside: Inside) -> None:
+    _login(sound, expires_at=1, refresh_token=None)
+    sound.default_provider.write_text("sandbox\n")
+    sound.default_provider.chmod(0o600)
+    told = "a model that nothing maps: is served by no account, and a client gets 503"
+    outcome = inside("doctor")
+    assert told in outcome.err
+    assert told not in outcome.out
+    assert inside("key", "create", "guest").code == 0
+    assert told in inside("doctor").out
+    assert "a model that nothing maps" in [one["where"] for one in inside("doctor", "--json").json]
+
+
+def test_names_that_nothing_has_are_findings_and_faults_of_the_configuration(sound: Home, inside: Inside) -> None:
+    with sound.config.open("a") as file:
+        file.write('[gateway]\naccount = "typo"\n[pool.accounts.nosuch]\nrate = 1\n')
+    found = inside("doctor", "--json").json
+    assert {"gateway.account", "pool.accounts.nosuch"} <= {one["where"] for one in found}
+    refused = inside("config", "check")
+    assert refused.code == 3
+    assert "gateway.account names account 'typo', which is not there" in refused.err
+
+
+def test_a_host_that_serve_refuses_is_a_fault(home: Home, inside: Inside) -> None:
+    home.config.write_text('[server]\nhost = "0.0.0.0"\n')
+    home.config.chmod(0o600)
+    refused = inside("config", "check")
+    assert refused.code == 3
+    assert "0.0.0.0" in refused.one_line()

@@ -70,6 +70,11 @@ def account_routes(parts: Parts, desk: LoginDesk) -> APIRouter:
             refreshing=list(broker.refreshing()),
         )
 
+    @routes.get("/readiness", include_in_schema=False)
+    def readiness(key: Key) -> Response:
+        """What requests with this client key get now; it needs no admin key, and is asked by this home's commands."""
+        return Response(json.dumps(parts.readiness(key)), media_type="application/json")
+
     return routes
 
 

@@ -1,12 +1,12 @@
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from tokenferry.broker import Broker
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
-from tokenferry.state import ClientKeys, Logins
+from tokenferry.state import ClientKey, ClientKeys, Logins
 
 CALLBACK: Final = "/oauth/callback"
 LOGIN_PAGE: Final = "/login"
@@ -14,6 +14,10 @@ LOGIN_PAGE: Final = "/login"
 
 def _no_states() -> Mapping[str, str]:
     return {}
+
+
+def _nothing(_: ClientKey) -> list[dict[str, Any]]:
+    return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,8 @@ class Parts:
     urls: tuple[str, ...] = ()
     hosts: Container[bytes] = frozenset()
     states: Callable[[], Mapping[str, str]] = field(default=_no_states)
+    readiness: Callable[[ClientKey], list[dict[str, Any]]] = field(default=_nothing)
+    """What requests with a client key get now, by model."""
 
     @property
     def base(self) -> str | None:

@@ -14,11 +14,13 @@ from tokenferry.cli._describe import Row, rows
 from tokenferry.cli._home import open_broker
 from tokenferry.cli._probe import address_of
 from tokenferry.cli._sealing import seal_findings
+from tokenferry.cli._services import client_keys, services_now
 from tokenferry.config import Config, load
 from tokenferry.credentials import CLIENT_KEY_PREFIXES, FederatedToken, Federation
 from tokenferry.errors import ConfigError, TokenferryError, UsageError
 from tokenferry.gateway import bind
 from tokenferry.keep import keeper_of, next_renewal
+from tokenferry.readiness import Service, expects_service, misnamed
 from tokenferry.refresh import read_identity
 from tokenferry.settings import Home, KeepSettings
 from tokenferry.state import State, gateway_records, read_local_key
@@ -38,6 +40,8 @@ class Finding:
     what: str
     where: str
     cure: str
+    is_note: bool = False
+    """Whether it is wrong only for who expects something else."""
 
 
 def examine(home: Home, config: Path | None = None) -> list[Finding]:
@@ -58,6 +62,7 @@ def examine(home: Home, config: Path | None = None) -> list[Finding]:
         lambda: check_seal(home),
         lambda: check_gateways(home, settings),
         lambda: check_accounts(home, settings, now),
+        lambda: check_service(home, settings),
     )
     findings = [finding for check in checks for finding in _examined(home, check)]
     return list(dict.fromkeys(findings))
@@ -104,6 +109,9 @@ def check_files(home: Home, now: float) -> Iterator[Finding]:
     """Modes, owners and types of all that is kept; files that killed writers left behind; the file system."""
     if not home.path.exists():
         return
+    if not os.access(home.path, os.W_OK):
+        what = "can't be written to: tokens are not renewed, and no gateway starts"
+        yield Finding(what, str(home.path), "make it writable, or set TOKENFERRY_HOME to a folder that is")
     try:
         refuse_network_file_system(home.path)
     except TokenferryError as fault:
@@ -213,6 +221,35 @@ def check_gateways(home: Home, config: Config) -> Iterator[Finding]:
         yield Finding(
             str(fault).partition(";")[0], f"port {server.port}", "stop it, or set another port under [server]"
         )
+
+
+def check_service(home: Home, config: Config) -> Iterator[Finding]:
+    """What a gateway of this home does not serve, and the names that nothing here has.
+
+    Where nobody expects service, the former is no more than a note.
+    """
+    try:
+        keys = client_keys(home)
+        broker = open_broker(home, config)
+        for one in misnamed(config, broker, keys):
+            yield Finding(one.what, one.where, one.cure)
+        if not broker.book.listing().accounts and home.path.exists() and not config.models:
+            return  # nothing is set up yet
+        runs = any(one.is_running for one in gateway_records(home))
+        is_note = not expects_service(config, keys or (), runs=runs)
+        for service in services_now(home, config, broker, {row.name: row.state for row in rows(broker)}):
+            if not service.is_served:
+                yield _unserved(service, is_note=is_note)
+    except TokenferryError as fault:
+        yield _of(fault, str(home.path))
+
+
+def _unserved(service: Service, *, is_note: bool) -> Finding:
+    why, separator, cure = service.reason.rpartition("; ")
+    if not separator or "tokenferry" not in cure:
+        why, cure = service.reason, "tokenferry route --dry-run, which says why of each account"
+    what = f"is served by no account, and a client gets {service.status}: {why}"
+    return Finding(what, service.subject, cure, is_note)
 
 
 def check_accounts(home: Home, config: Config, now: float) -> Iterator[Finding]:

@@ -9,11 +9,13 @@ import typer
 
 from tokenferry.audit import note_change
 from tokenferry.cli._editor import edit_file
-from tokenferry.cli._home import settle_default_provider
+from tokenferry.cli._home import open_broker, settle_default_provider
 from tokenferry.cli._input import confirmed
 from tokenferry.cli._output import note, redacted, say, say_json, say_lines
+from tokenferry.cli._services import client_keys
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.config import (
+    Config,
     Effective,
     Examined,
     changed,
@@ -25,7 +27,8 @@ from tokenferry.config import (
     write_content,
 )
 from tokenferry.errors import ConfigError, PolicyRefused, TokenferryError, UsageError
-from tokenferry.gateway import check_upstreams
+from tokenferry.gateway import check_host, check_upstreams
+from tokenferry.readiness import misnamed
 from tokenferry.settings import Home
 from tokenferry.stores import create_private_file
 
@@ -58,7 +61,7 @@ def check(*, config: File = None, as_json: JSON = False) -> int:
     problems = examined.problems
     try:
         examined.raise_problems()
-        check_upstreams(examined.config.providers.values(), examined.config.server)
+        _check_use(home, examined.config)
     except ConfigError as fault:
         if not as_json:
             raise
@@ -78,6 +81,19 @@ def check(*, config: File = None, as_json: JSON = False) -> int:
         note(warning)
     say(f"{path} can be used" if examined.exists else f"there is no {path}, so the defaults hold")
     return 0
+
+
+def _check_use(home: Home, config: Config) -> None:
+    """Raise `ConfigError` for what `serve` would refuse, and for names that nothing in the home has."""
+    check_host(config.server)
+    check_upstreams(config.providers.values(), config.server)
+    try:
+        found = [one for one in misnamed(config, open_broker(home, config), client_keys(home)) if one.is_configured]
+    except TokenferryError as fault:
+        note(str(fault))
+        return
+    if found:
+        raise ConfigError(f"{config.path} names what is not there:", tuple(f"{one.where} {one.what}" for one in found))
 
 
 @app.command(

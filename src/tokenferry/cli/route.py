@@ -1,6 +1,6 @@
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -13,10 +13,9 @@ from tokenferry.cli._describe import rows
 from tokenferry.cli._home import find, open_broker
 from tokenferry.cli._output import moment, say, say_json, say_lines
 from tokenferry.cli._typer import JSON, examples, new_app
-from tokenferry.config import Config
 from tokenferry.errors import UnknownName, UsageError
 from tokenferry.pool import Choice, Hop, PassedOver, Pool, Want, affinity_key, roster_of
-from tokenferry.readiness import resolver_of
+from tokenferry.readiness import Unusable, choose, pool_of, resolver_of, status_of, unusable_accounts
 from tokenferry.routing import (
     BodyFacts,
     Malformed,
@@ -32,7 +31,6 @@ app = new_app()
 
 _LOCAL: Final = "local"
 _LIMIT: Final = 32 * 1024 * 1024
-_UNUSABLE: Final = frozenset({"needs-login", "copied", "locked", "broken"})
 
 
 @app.command(
@@ -83,11 +81,21 @@ def route(
         if isinstance(plan, NoRoute):
             _tell_refusal(plan, as_json=as_json)
             return 1
-        choices = _choices(state, config, broker, plan, client=client, session=session or "")
+        unusable = unusable_accounts(broker, {row.name: row.state for row in rows(broker)})
+        choices = _choices(
+            broker,
+            pool_of(config, state),
+            plan,
+            unusable,
+            client=client,
+            session=session or "",
+            served=state.decisions.last_account_of(session) if session else None,
+        )
+    status = status_of((one for _, choice in choices for one in choice.passed_over), unusable)
     if as_json:
         say_json([_to_json(plan, facts, hop, choice) for hop, choice in choices])
     else:
-        say_lines(f"{heading:<10}{text}" for heading, text in _lines(plan, choices))
+        say_lines(f"{heading:<10}{text}" for heading, text in _lines(plan, choices, status))
     return 0
 
 
@@ -141,22 +149,23 @@ def _tell_refusal(found: NoRoute, *, as_json: bool) -> None:
 
 
 def _choices(
-    state: State, config: Config, broker: Broker, plan: RoutePlan, *, client: ClientKey, session: str
+    broker: Broker,
+    pool: Pool,
+    plan: RoutePlan,
+    unusable: Mapping[str, Unusable],
+    *,
+    client: ClientKey,
+    session: str,
+    served: str | None,
 ) -> list[tuple[Hop, Choice]]:
-    pool = Pool(config.pool)
-    hops = plan.targets
-    pool.records.adopt(state.cooldowns.list(), state.organizations.all(), 0)
-    served = state.decisions.last_account_of(session) if session else None
     want = Want(affinity_key(client.id, session=session), None, plan.pinned)
-    for row in rows(broker):
-        if row.state in _UNUSABLE or row.note.startswith("for Claude Code alone"):
-            for hop in hops:
-                if row.name in hop.roster.by_name:
-                    pool.rest(hop.roster.by_name[row.name], row.note or row.text, None)
     if served is not None:
-        pool.remember(hops, want, served)
+        pool.remember(plan.targets, want, served)
     accounts = broker.book.listing().accounts
-    return [(hop, _with_denied(pool.select(hop, want), hop, broker, accounts)) for hop in pool.order(hops)]
+    return [
+        (hop, _with_denied(choose(pool, hop, want, unusable), hop, broker, accounts))
+        for hop in pool.order(plan.targets)
+    ]
 
 
 def _with_denied(choice: Choice, hop: Hop, broker: Broker, accounts: Sequence[Account]) -> Choice:
@@ -170,7 +179,7 @@ def _with_denied(choice: Choice, hop: Hop, broker: Broker, accounts: Sequence[Ac
     return replace(choice, passed_over=(*choice.passed_over, *denied))
 
 
-def _lines(plan: RoutePlan, choices: Sequence[tuple[Hop, Choice]]) -> Iterator[tuple[str, str]]:
+def _lines(plan: RoutePlan, choices: Sequence[tuple[Hop, Choice]], status: int) -> Iterator[tuple[str, str]]:
     yield "rule", plan.rule
     if not choices:
         yield "nobody", "there is no account that may serve"
@@ -186,7 +195,7 @@ def _lines(plan: RoutePlan, choices: Sequence[tuple[Hop, Choice]]) -> Iterator[t
             until = "" if one.until is None else f", until {moment(one.until)}"
             yield "account", f"{one.account} not: {one.reason.removesuffix('.')}{until}"
     if choices and not has_served:
-        yield "nobody", f"the client would be told so, with 429 (it is {moment(int(time.time()))})"
+        yield "nobody", f"the client would be told so, with {status} (it is {moment(int(time.time()))})"
 
 
 def _to_json(plan: RoutePlan, facts: BodyFacts, hop: Hop, choice: Choice) -> dict[str, Any]:

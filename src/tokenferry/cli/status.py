@@ -13,6 +13,7 @@ from tokenferry.cli._home import find, open_broker
 from tokenferry.cli._output import note, say, say_json, say_lines, table
 from tokenferry.cli._probe import address_of
 from tokenferry.cli._sealing import seal_json, seal_line
+from tokenferry.cli._services import services_now
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.config import Config
 from tokenferry.errors import TokenferryError
@@ -43,8 +44,10 @@ def status(
     home, settings = find(config)
     broker = open_broker(home, settings)
     gateways, found = _gateways(home), rows(broker)
+    now = services_now(home, settings, broker, {row.name: row.state for row in found})
     if as_json:
-        say_json(_to_json(home, settings, broker, found, _gateway_json(settings, gateways)))
+        serving = [one.to_json() for one in now]
+        say_json(_to_json(home, settings, broker, found, _gateway_json(settings, gateways)) | {"serving": serving})
         return
     say_lines(
         (
@@ -54,6 +57,7 @@ def status(
             f"account  {active_account(broker) or 'none in use'}",
             f"default  {_default(broker)}",
             *(f"gateway  {line}" for line in _gateway_lines(gateways)),
+            *(f"serves   {one}" for one in now),
             "",
         )
     )

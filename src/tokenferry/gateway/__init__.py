@@ -14,7 +14,7 @@ from tokenferry.gateway._listening import Listening, listening
 from tokenferry.gateway._metrics import GatewayStatistics, Metrics
 from tokenferry.gateway._one_off import OneOffKey
 from tokenferry.gateway._own_upstream import check_upstreams
-from tokenferry.gateway._port import bind, remove_port_file, write_port_file
+from tokenferry.gateway._port import bind, check_host, remove_port_file, write_port_file
 from tokenferry.gateway._process import allow_connections, connection_limit, hide_memory, tune_interpreter
 from tokenferry.gateway._recorder import Recorder
 from tokenferry.gateway._relay import Relay
@@ -54,6 +54,7 @@ __all__ = [
     "allow_connections",
     "bind",
     "bind_unix",
+    "check_host",
     "check_reach",
     "check_upstreams",
     "connection_limit",

@@ -23,6 +23,9 @@ BODY_LIMIT: Final = 1 << 20
 _READING: Final = frozenset(("GET", "HEAD"))
 _READERS: Final[tuple[Role, ...]] = ("admin", "viewer")
 _WRITERS: Final[tuple[Role, ...]] = ("admin",)
+_CLIENTS: Final[tuple[Role, ...]] = ("client",)
+_READINESS: Final = b"/api/readiness"
+"""Tells a client what its own key would be served, so it takes a client key."""
 _DESCRIPTION: Final = b"/openapi.json"
 _CREDENTIALS: Final = frozenset((b"authorization", b"x-api-key"))
 _HEADERS: Final = (
@@ -50,6 +53,12 @@ def refusal_answer(refusal: Refusal) -> tuple[list[Header], bytes]:
     return [*refusal.head(len(content)), *_HEADERS], content
 
 
+def _roles_for(scope: Scope) -> tuple[Role, ...]:
+    if scope["raw_path"] == _READINESS:
+        return _CLIENTS
+    return _READERS if scope["method"] in _READING else _WRITERS
+
+
 class ControlPlane:
     """Lets through to the application what the guard allows, one whole request at a time, without its key.
 
@@ -72,7 +81,7 @@ class ControlPlane:
         else:
             self._guard.check_source(headers, on_unix_socket=on_unix_socket)
             self._guard.check_json(headers)
-            key = self._guard.check_key(headers, address, roles=_READERS if scope["method"] in _READING else _WRITERS)
+            key = self._guard.check_key(headers, address, roles=_roles_for(scope))
             record.client = key.name
         if _length(headers) > BODY_LIMIT:
             raise too_large(BODY_LIMIT)

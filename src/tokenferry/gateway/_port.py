@@ -9,6 +9,7 @@ from typing import Final
 
 from tokenferry.errors import ConfigError, StorageFailed
 from tokenferry.providers import is_loopback
+from tokenferry.settings import ServerSettings
 
 _BACKLOG: Final = 2048
 _LISTENING: Final = "0A"
@@ -39,6 +40,12 @@ def bind(host: str, port: int, *, allow_remote: bool = False) -> socket.socket:
             f"can't listen on {address} port {port}: {fault.strerror}; choose another with --port"
         ) from None
     return sock
+
+
+def check_host(server: ServerSettings) -> None:
+    """Raise `ConfigError` for a host that `bind` refuses."""
+    if server.tcp:
+        _address(server.host, allow_remote=server.allow_remote)
 
 
 def _address(host: str, *, allow_remote: bool) -> str:

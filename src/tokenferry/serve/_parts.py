@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
 
 from tokenferry.broker import Broker
 from tokenferry.config import Config
@@ -19,9 +19,10 @@ from tokenferry.gateway import (
 )
 from tokenferry.keep import Keeper
 from tokenferry.pool import Pool
+from tokenferry.readiness import services
 from tokenferry.refresh import send
 from tokenferry.routing import Router
-from tokenferry.state import State, UsageProbe
+from tokenferry.state import ClientKey, State, UsageProbe
 from tokenferry.stores import Account
 
 _REFRESH_SECONDS: Final = 30.0
@@ -87,6 +88,17 @@ def listener_of(
 
 def router_of(config: Config) -> Router:
     return Router(config.router, config.models, config.providers)
+
+
+def readiness_of(
+    in_force: Sequence[Config], broker: Broker, state: State, states: Callable[[], Mapping[str, str]]
+) -> Callable[[ClientKey], list[dict[str, Any]]]:
+    """What tells a client key's holder what its requests get, by the one configuration that is in force."""
+
+    def readiness(key: ClientKey) -> list[dict[str, Any]]:
+        return [one.to_json() for one in services(in_force[0], broker, state, states(), key)]
+
+    return readiness
 
 
 def recorder_of(pool: Pool, state: State, broker: Broker) -> Recorder:

@@ -27,6 +27,7 @@ from tokenferry.gateway import (
     remove_port_file,
     write_port_file,
 )
+from tokenferry.readiness import services, unusable_accounts
 from tokenferry.reloading import Reloading
 from tokenferry.secret import Secret
 from tokenferry.serve._parts import say_nothing
@@ -101,7 +102,7 @@ def serve(
             if port_file is not None and where.port is not None:
                 write_port_file(port_file, where.port)
                 stack.callback(remove_port_file, port_file, where.port)
-            for line in _start_lines(where.urls, home, resolved):
+            for line in (*_start_lines(where.urls, home, resolved), *_unserved(home, config, resolved, states)):
                 say(line)
             for line in opened:
                 tell(line)
@@ -161,6 +162,17 @@ def _start_lines(urls: Iterable[str], home: Home, broker: Broker) -> Iterator[st
         yield "no account yet; add one with: tokenferry accounts add NAME --provider anthropic"
     for name, fault in {**listing.broken, **listing.locked}.items():
         yield f"account {name} can't be used: {fault}"
+
+
+def _unserved(home: Home, config: Config, broker: Broker, states: Callable[[], Mapping[str, str]]) -> Iterator[str]:
+    """The accounts that can't serve, and the requests that no account serves now."""
+    listing, present = broker.book.listing(), states()
+    for name, why in unusable_accounts(broker, present).items():
+        if name not in listing.locked:
+            yield f"account {name} can't serve: {why.reason}"
+    if listing.accounts:
+        with State(home.state) as state:
+            yield from (str(one) for one in services(config, broker, state, present) if not one.is_served)
 
 
 def _placed_as(read: Callable[[], Config], host: str | None, port: int | None) -> Config:

@@ -28,7 +28,7 @@ from tokenferry.keep import Keeper
 from tokenferry.pool import Pool
 from tokenferry.reloading import Reloading
 from tokenferry.secret import Secret
-from tokenferry.serve._parts import listener_of, look_at_accounts, no_hangup, recorder_of, router_of
+from tokenferry.serve._parts import listener_of, look_at_accounts, no_hangup, readiness_of, recorder_of, router_of
 from tokenferry.settings import Home
 from tokenferry.state import State, gateway_id
 
@@ -77,7 +77,11 @@ def run_gateway(
 
         metrics = Metrics(broker, upstreams, states=states, cooldowns=state.cooldowns.list, board=board, place=place)
         own_hosts = set(where.hosts)
-        parts = Parts(home, broker, state.keys, state.logins, secret, where.urls, own_hosts, states)
+        in_force = [config]
+        parts = Parts(
+            *(home, broker, state.keys, state.logins, secret, where.urls, own_hosts, states),
+            readiness=readiness_of(in_force, broker, state, states),
+        )
         if parts.base is not None:
             broker.login_page = f"{parts.base}{LOGIN_PAGE}"
         admin = Admin(parts)
@@ -97,6 +101,7 @@ def run_gateway(
 
         def adopt(new: Config) -> None:
             """Go by it from here on; requests under way keep the relay they began with."""
+            in_force[0] = new
             broker.adopt(new)
             upstreams.adopt(new.gateway, None if reloading is None else reloading.trust)
             pool.configure(new.pool)

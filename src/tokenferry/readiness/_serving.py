@@ -1,25 +1,11 @@
-"""What the gateway of a home does with its accounts, as the route resolver says: for commands that tell of it."""
-
 from collections.abc import Iterator
-from typing import Final
 
 from tokenferry.broker import Broker
 from tokenferry.config import Config
 from tokenferry.errors import PolicyRefused, TokenferryError
 from tokenferry.pool import Roster
-from tokenferry.routing import NoRoute, Router, RouteResolver
-from tokenferry.state import ClientKey
-
-__all__ = ["ANYONE", "resolver_of", "serving_line"]
-
-ANYONE: Final = ClientKey("", "local", role="client", created_at=0, fingerprint="")
-"""Stands for a client key without limits, as this machine's own is."""
-
-
-def resolver_of(config: Config, broker: Broker) -> RouteResolver:
-    """What the gateway resolves requests with, over the accounts as they are now."""
-    router = Router(config.router, config.models, broker.providers)
-    return RouteResolver(config.gateway, broker.providers, router, broker.book.listing)
+from tokenferry.readiness._resolver import ANYONE, resolver_of
+from tokenferry.routing import NoRoute
 
 
 def serving_line(config: Config, broker: Broker, name: str) -> str:

@@ -1,0 +1,60 @@
+"""What requests get now: a gateway of this home says it if one runs, else what is on record does."""
+
+import contextlib
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from tokenferry.broker import Broker
+from tokenferry.config import Config
+from tokenferry.errors import TokenferryError
+from tokenferry.readiness import Service, services
+from tokenferry.settings import Home
+from tokenferry.state import ClientKey, GatewayRecord, State, read_local_key, running_gateway
+
+_TIMEOUT: Final = 5.0
+_PATH: Final = "/api/readiness"
+
+
+def services_now(home: Home, config: Config, broker: Broker, states: Mapping[str, str]) -> list[Service]:
+    """Ask the gateway that runs, which knows its configuration and environment; else say it by what is on record."""
+    with contextlib.suppress(TokenferryError):
+        asked = _ask(home, running_gateway(home))
+        if asked is not None:
+            return asked
+    if home.state.exists():
+        with contextlib.suppress(TokenferryError), State(home.state) as state:  # `doctor` names what is wrong with it
+            return services(config, broker, state, states)
+    return services(config, broker, None, states)
+
+
+def client_keys(home: Home) -> list[ClientKey] | None:
+    """Every client key; None where they can't be read."""
+    if not home.state.exists():
+        return []
+    with contextlib.suppress(TokenferryError), State(home.state) as state:
+        return state.keys.list()
+    return None
+
+
+def _ask(home: Home, record: GatewayRecord) -> list[Service] | None:
+    """None where it can't say: it is of an earlier version, busy, or doesn't take this machine's key."""
+    import httpx2  # noqa: PLC0415  # 80 ms that commands are spared where no gateway runs
+
+    key = read_local_key(home)
+    if key is None or (record.url is None and record.socket is None):
+        return None
+    uds = None if record.socket is None else str(record.socket)
+    # Whose certificate it is doesn't matter: the record's lock shows that it is a gateway of this home.
+    transport = httpx2.HTTPTransport(uds=uds, verify=False)
+    url = "http://gateway.local" if uds else record.url
+    try:
+        with httpx2.Client(transport=transport, trust_env=False, timeout=_TIMEOUT) as client:
+            answer = client.get(f"{url}{_PATH}", headers={"x-api-key": key.reveal()})
+        return [_service(one) for one in json.loads(answer.content)] if answer.status_code == httpx2.codes.OK else None
+    except (httpx2.HTTPError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _service(told: dict[str, Any]) -> Service:
+    return Service(told["model"], told["status"], told["reason"], told["account"], told["provider"])

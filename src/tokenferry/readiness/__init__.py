@@ -1,0 +1,31 @@
+"""What the gateway of a home does with requests and accounts, as the route resolver says: for commands and `serve`."""
+
+from tokenferry.readiness._names import Misnamed, misnamed
+from tokenferry.readiness._resolver import ANYONE, resolver_of
+from tokenferry.readiness._services import (
+    Service,
+    Unusable,
+    choose,
+    expects_service,
+    pool_of,
+    services,
+    status_of,
+    unusable_accounts,
+)
+from tokenferry.readiness._serving import serving_line
+
+__all__ = [
+    "ANYONE",
+    "Misnamed",
+    "Service",
+    "Unusable",
+    "choose",
+    "expects_service",
+    "misnamed",
+    "pool_of",
+    "resolver_of",
+    "services",
+    "serving_line",
+    "status_of",
+    "unusable_accounts",
+]

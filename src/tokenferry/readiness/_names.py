@@ -1,0 +1,69 @@
+import time
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass
+
+from tokenferry.broker import Broker
+from tokenferry.config import Config
+from tokenferry.readiness._resolver import ANYONE
+from tokenferry.state import ClientKey
+
+
+@dataclass(frozen=True, slots=True)
+class Misnamed:
+    """A name in the configuration or a client key's rights that nothing here has."""
+
+    what: str
+    where: str
+    cure: str
+    is_configured: bool = True
+    """Whether the configuration names it; else a client key does."""
+
+
+def misnamed(config: Config, broker: Broker, keys: Iterable[ClientKey] | None) -> Iterator[Misnamed]:
+    """The accounts, providers and client keys that are named somewhere and aren't here.
+
+    `keys` is None where they can't be read; then nothing is said of them. Nor is it of accounts while there is none.
+    """
+    listing = broker.book.listing()
+    accounts = {*(account.name for account in listing.accounts), *listing.broken}
+    edit = f"edit {config.path}"
+    if accounts:
+        for where, name in _named_accounts(config):
+            if name not in accounts:
+                yield Misnamed(f"names account {name!r}, which is not there", where, edit)
+    if keys is None:
+        return
+    live = [key for key in keys if key.is_live(time.time())]
+    labels = {ANYONE.name, *(key.name for key in live)}
+    for rule in config.router.rules:
+        for name in rule.keys:
+            if name not in labels:
+                where = f"router.rules.{rule.name}.keys"
+                yield Misnamed(f"names client key {name!r}, which is not there", where, edit)
+    for key in live:
+        yield from _of_key(key, accounts, broker.providers)
+
+
+def _named_accounts(config: Config) -> Iterator[tuple[str, str]]:
+    if config.gateway.account is not None:
+        yield "gateway.account", config.gateway.account
+    for provider in config.providers.values():
+        for name in provider.accounts or ():
+            yield f"providers.{provider.name}.accounts", name
+    for name in config.pool.account_caps:
+        yield f"pool.accounts.{name}", name
+
+
+def _of_key(key: ClientKey, accounts: Container[str], providers: Container[str]) -> Iterator[Misnamed]:
+    where, rights = f"client key {key.name}", key.rights
+    if rights.pin is not None and rights.pin not in accounts:
+        cure = f"tokenferry key set {key.name} --pin NAME; or: tokenferry key revoke {key.name}"
+        yield Misnamed(f"is pinned to account {rights.pin!r}, which is not there", where, cure, is_configured=False)
+    for name in rights.accounts:
+        if name not in accounts and name != rights.pin:
+            cure = f"tokenferry key set {key.name} --account NAME"
+            yield Misnamed(f"may use account {name!r}, which is not there", where, cure, is_configured=False)
+    for name in rights.providers:
+        if name not in providers:
+            cure = f"tokenferry key set {key.name} --provider NAME"
+            yield Misnamed(f"may use provider {name!r}, which is not declared", where, cure, is_configured=False)

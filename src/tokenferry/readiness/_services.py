@@ -1,0 +1,154 @@
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from tokenferry.broker import Broker
+from tokenferry.config import Config
+from tokenferry.errors import PolicyRefused, TokenferryError
+from tokenferry.pool import Choice, Hop, PassedOver, Pool, Want
+from tokenferry.readiness._resolver import ANYONE, resolver_of
+from tokenferry.routing import NoRoute, RoutePlan
+from tokenferry.settings import GatewaySettings, RouterSettings
+from tokenferry.state import ClientKey, Cooldown, State
+
+_NOT_WITHOUT_A_PERSON: Final = frozenset({"needs-login", "copied", "uncertain"})
+_NEVER: Final = frozenset({"locked", "broken"})
+_FORBIDDEN: Final = 403
+_LIMITED: Final = 429
+_UNAVAILABLE: Final = 503
+_OK: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """Why an account can't serve whatever is asked: the status that a client would get, and the reason."""
+
+    status: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What a request for a model gets now. `status` is 200 where an account serves it."""
+
+    model: str | None
+    """None for one that nothing maps."""
+    status: int
+    reason: str
+    account: str | None = None
+    provider: str | None = None
+
+    @property
+    def is_served(self) -> bool:
+        return self.status == _OK
+
+    @property
+    def subject(self) -> str:
+        return "a model that nothing maps" if self.model is None else f"model {self.model}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "status": self.status,
+            "account": self.account,
+            "provider": self.provider,
+            "reason": self.reason,
+        }
+
+    def __str__(self) -> str:
+        if self.is_served:
+            return f"{self.subject}: account {self.account} at {self.provider}"
+        return f"{self.subject}: nothing serves it, a client gets {self.status}: {self.reason}"
+
+
+def unusable_accounts(broker: Broker, states: Mapping[str, str]) -> dict[str, Unusable]:
+    """The accounts that can't serve at all, by name. `states` gives each account's state in a word."""
+    found: dict[str, Unusable] = {}
+    for account in broker.book.listing().accounts:
+        state = states.get(account.name, "")
+        try:
+            document = broker.book.read(account.name)
+            broker.check_policy(document)
+        except PolicyRefused:
+            reason = "policy hands it to Claude Code alone (see: tokenferry policy show)"
+            found[account.name] = Unusable(_FORBIDDEN, reason)
+            continue
+        except TokenferryError as fault:
+            found[account.name] = Unusable(_UNAVAILABLE, str(fault))
+            continue
+        expires_at = document.credential.expires_at
+        is_alive = expires_at is not None and expires_at > time.time()
+        if state in _NEVER or (state in _NOT_WITHOUT_A_PERSON and not is_alive):
+            found[account.name] = Unusable(_UNAVAILABLE, f"its state is {state}")
+    return found
+
+
+def pool_of(config: Config, state: State | None) -> Pool:
+    """A pool that knows the cooldowns on record, and nothing else of what a running gateway knows."""
+    pool = Pool(config.pool)
+    if state is not None:
+        pool.records.adopt(state.cooldowns.list(), state.organizations.all(), 0)
+    return pool
+
+
+def choose(pool: Pool, target: Hop, want: Want, unusable: Mapping[str, Unusable]) -> Choice:
+    """Which account of a target would serve, and why no other."""
+    choice = pool.select(target, want, unusable.keys())
+    others = [
+        replace(one, reason=unusable[one.account].reason, until=None)
+        if one.is_allowed and one.account in unusable
+        else one
+        for one in choice.passed_over
+    ]
+    return replace(choice, passed_over=tuple(others))
+
+
+def status_of(passed_over: Iterable[PassedOver], unusable: Mapping[str, Unusable]) -> int:
+    """What a client gets where all these accounts are passed over."""
+    names = [one.account for one in passed_over if one.is_allowed]
+    statuses = {unusable[name].status if name in unusable else _LIMITED for name in names}
+    return next((status for status in (_LIMITED, _UNAVAILABLE) if status in statuses), _FORBIDDEN)
+
+
+def services(
+    config: Config, broker: Broker, state: State | None, states: Mapping[str, str], key: ClientKey = ANYONE
+) -> list[Service]:
+    """What requests get now: for what nothing maps, each model that the configuration names, and limited families."""
+    resolver, pool, unusable = resolver_of(config, broker), pool_of(config, state), unusable_accounts(broker, states)
+    limited = [] if state is None else state.cooldowns.list()
+    return [
+        _service(model, resolver.resolve_model(model, key), pool, unusable)
+        for model in _models(config, limited)
+        if key.rights.allows_model(model)
+    ]
+
+
+def _models(config: Config, limited: Iterable[Cooldown]) -> list[str | None]:
+    router = config.router
+    targets = (router.default, router.background, router.think, router.websearch, *(one.model for one in router.rules))
+    names = [model.name for model in config.models] + [target for target in targets if target is not None]
+    if router.unmapped == "refuse":
+        return list(dict.fromkeys(names))
+    families = [one.scope.family for one in limited if one.scope.family and not one.is_over(time.time())]
+    return [None, *dict.fromkeys(names + families)]
+
+
+def _service(model: str | None, plan: RoutePlan | NoRoute, pool: Pool, unusable: Mapping[str, Unusable]) -> Service:
+    if isinstance(plan, NoRoute):
+        return Service(model, plan.status, plan.message)
+    passed_over: list[PassedOver] = []
+    for target in pool.order(plan.targets):
+        choice = choose(pool, target, Want(pinned=plan.pinned), unusable)
+        if choice.member is not None:
+            return Service(model, _OK, choice.reason, choice.member.name, target.roster.provider)
+        passed_over += choice.passed_over
+    reasons = [f"{one.account}: {one.reason.removesuffix('.')}" for one in passed_over if one.is_allowed]
+    return Service(model, status_of(passed_over, unusable), "; ".join(reasons))
+
+
+def expects_service(config: Config, keys: Iterable[ClientKey], *, runs: bool) -> bool:
+    """Whether somebody expects service: a gateway runs, a client has a key, or the configuration routes."""
+    is_configured = config.gateway != GatewaySettings() or bool(config.models) or config.router != RouterSettings()
+    live = [key for key in keys if key.is_live(time.time()) and key.role == "client" and key.name != ANYONE.name]
+    return runs or bool(live) or is_configured
