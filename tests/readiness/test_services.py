@@ -89,6 +89,18 @@ def test_limits_of_all_accounts_are_a_429_and_those_of_a_family_are_its_own(home
         assert [one.status for one in services(CONFIG, broker, state, {})] == [429, 429]
 
 
+def test_what_waiting_does_not_help_is_a_503(home: Home, state: State) -> None:
+    with state:
+        broker = add(home, alice="one", carol="one")
+        for name in ("alice", "carol"):
+            refused = Cooldown(Scope("account", name), "refused", "answer", None, "Its key was refused.")
+            state.cooldowns.put(refused)
+        assert summary(services(CONFIG, broker, state, {})) == [(None, 503, None)]
+        state.cooldowns.clear(Scope("account", "carol"))
+        limit(state, "carol")
+        assert summary(services(CONFIG, broker, state, {})) == [(None, 429, None)]
+
+
 def test_every_model_that_the_configuration_names_is_looked_at(home: Home, state: State) -> None:
     config = replace(
         CONFIG,

@@ -1,7 +1,22 @@
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from tokenferry.pool._member import Member
+
+_OF_LIMITS: Final = frozenset(
+    {
+        "billing",
+        "no-credit",
+        "no-extra-usage",
+        "overage",
+        "rate-limit",
+        "rate-limited",
+        "rejected",
+        "spend-limit",
+        "usage-limit",
+        "window",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +30,11 @@ class PassedOver:
     """Of the cooldown it is benched by."""
     is_allowed: bool = True
     """Whether the request may use it at all."""
+
+    @property
+    def is_limit(self) -> bool:
+        """Whether a limit stands against it, which waiting or paying ends."""
+        return self.cause in _OF_LIMITS
 
     def to_json(self) -> dict[str, Any]:
         return {"account": self.account, "why": self.reason, "cause": self.cause or None, "until": self.until}

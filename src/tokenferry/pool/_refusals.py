@@ -21,20 +21,6 @@ _MOST_NAMED: Final = 20
 _TRANSIENT: Final = 1.0
 _CURE: Final = "; log in again with: tokenferry login NAME, or store another key"
 _UNITS: Final = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
-_OF_LIMITS: Final = frozenset(
-    {
-        "billing",
-        "no-credit",
-        "no-extra-usage",
-        "overage",
-        "rate-limit",
-        "rate-limited",
-        "rejected",
-        "spend-limit",
-        "usage-limit",
-        "window",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +51,7 @@ def reasons(found: Sequence[PassedOver], story: Story, now: float) -> list[Reaso
 
 def _reason(one: PassedOver, story: Story, now: float) -> Reason:
     if one.cause:
-        return Reason(
-            one.account, _clause(one.reason), one.until, one.cause in _OF_LIMITS, is_paused=one.cause == PAUSED
-        )
+        return Reason(one.account, _clause(one.reason), one.until, one.is_limit, is_paused=one.cause == PAUSED)
     if (unavailable := story.unavailable.get(one.account)) is not None:
         reason, seconds = unavailable
         return Reason(one.account, reason, None if seconds is None else now + seconds, is_unavailable=True)

@@ -106,9 +106,17 @@ def choose(pool: Pool, target: Hop, want: Want, unusable: Mapping[str, Unusable]
 
 def status_of(passed_over: Iterable[PassedOver], unusable: Mapping[str, Unusable]) -> int:
     """What a client gets where all these accounts are passed over."""
-    names = [one.account for one in passed_over if one.is_allowed]
-    statuses = {unusable[name].status if name in unusable else _LIMITED for name in names}
+    statuses = {
+        unusable[one.account].status if one.account in unusable else _LIMITED if _may_return(one) else _UNAVAILABLE
+        for one in passed_over
+        if one.is_allowed
+    }
     return next((status for status in (_LIMITED, _UNAVAILABLE) if status in statuses), _FORBIDDEN)
+
+
+def _may_return(one: PassedOver) -> bool:
+    """Whether waiting helps, as the pool judges it."""
+    return one.until is not None or one.is_limit or not one.cause
 
 
 def services(
