@@ -76,6 +76,7 @@ class Exchange:
 
     def complete(self) -> None:
         self._is_whole = True
+        self._body.complete()
 
     def proceed(self) -> None:
         if self._is_over or self._is_opened:
@@ -172,7 +173,10 @@ class Exchange:
         # The parser has made sure that it is a number, and the only one.
         if read.length is not None and int(read.length) > desk.body_limit:
             raise too_large(desk.body_limit)
-        if not self._is_whole:
+        if self._is_whole:
+            self._body.claim(self._key.id)
+        else:
+            self._body.claim(self._key.id, self.refuse)
             self.answering.go_on()
 
     def _open(self) -> None:
