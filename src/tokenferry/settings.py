@@ -38,22 +38,28 @@ class Home:
     """The folder of all that tokenferry keeps (0700), and the names in it."""
 
     path: Path
+    config_file: Path | None = None
+    """What is read in place of the home's config.toml."""
 
     @classmethod
     def from_environment(cls) -> "Home":
-        """TOKENFERRY_HOME, else the platform's place. Raises `ConfigError` when there is no home directory."""
+        """TOKENFERRY_HOME, else the platform's place; the configuration is there, or where TOKENFERRY_CONFIG says.
+
+        Raises `ConfigError` when there is no home directory.
+        """
         try:
+            config = Path(file).expanduser().absolute() if (file := os.environ.get("TOKENFERRY_CONFIG")) else None
             if named := os.environ.get("TOKENFERRY_HOME"):
-                return cls(Path(named).expanduser().absolute())
+                return cls(Path(named).expanduser().absolute(), config)
             if sys.platform == "win32" and (roaming := os.environ.get("APPDATA")):
-                return cls(Path(roaming) / "tokenferry")
-            return cls(Path.home() / ".config" / "tokenferry")
+                return cls(Path(roaming) / "tokenferry", config)
+            return cls(Path.home() / ".config" / "tokenferry", config)
         except RuntimeError:
             raise ConfigError("no home directory is known here; set HOME, or TOKENFERRY_HOME to a folder") from None
 
     @property
     def config(self) -> Path:
-        return self.path / "config.toml"
+        return self.config_file or self.path / "config.toml"
 
     @property
     def accounts(self) -> Path:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
+from tokenferry.cli._config_option import WITHOUT, add_config_option
 from tokenferry.cli._logs import set_level
 from tokenferry.cli._output import say
 from tokenferry.cli._typer import SETTINGS, examples
@@ -56,7 +57,10 @@ class _Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name in _COMMANDS and cmd_name not in self.commands:
             module = import_module(f"tokenferry.cli.{cmd_name}{'_' if iskeyword(cmd_name) else ''}")
-            self.add_command(typer.main.get_command(module.app), cmd_name)
+            command = typer.main.get_command(module.app)
+            if cmd_name not in WITHOUT:
+                add_config_option(command)
+            self.add_command(command, cmd_name)
         return super().get_command(ctx, cmd_name)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

@@ -71,6 +71,7 @@ def _token(arguments: list[str], environ: "Mapping[str, str]", now: float) -> st
     home = _home(environ)
     _need(_is_safe_folder(home))
     sandbox = _SANDBOX
+    _need(not environ.get("TOKENFERRY_CONFIG"))
     if config := _read(f"{home}/config.toml", forbidden=0o022):
         sandbox = _check_config(config)
     accounts = f"{home}/accounts"
