@@ -138,6 +138,8 @@ class Body:
         `given_up`, of one that is still coming, is called if it stops and room is needed; it must release it.
         """
         size, budget = self.size, self._budget
+        if given_up is None and size <= _SMALL:
+            return  # most requests: all of them together hold little
         holder = budget.holder(key)
         self._holder.held -= size
         budget.held -= size
@@ -184,7 +186,8 @@ class Body:
 
     def release(self) -> None:
         """Forget it; harmless the second time."""
-        self.complete()
+        if self._given_up is not None:
+            self.complete()
         if not self.size:
             return
         self._budget.held -= self.size
