@@ -337,3 +337,26 @@ def test_a_login_has_no_maximum_age(home: Home, inside: Inside) -> None:
     tokenferry("accounts", "add", "con", "--provider", "console", stdin='{"access_token": "a", "refresh_token": "r"}')
     assert inside("accounts", "set", "con", "--max-age", "9d").code == 2
     assert inside("accounts", "set", "nobody", "--max-age", "9d").code == 4
+
+
+def test_a_login_is_checked_for_free_and_a_refused_one_is_not_stored(sandbox: Sandbox) -> None:
+    issued = sandbox.issue("alice", expires_in=28_800)
+    added = tokenferry("accounts", "add", "good", "--provider", "sandbox", "--verify", stdin=bundle(issued))
+    assert (added.code, "127.0.0.1 accepts it" in added.err) == (0, True)
+    checked = tokenferry("accounts", "check", "good", "--json")
+    assert (checked.code, checked.json["result"]) == (0, "accepted")
+    refused = tokenferry(
+        *("accounts", "add", "bad", "--provider", "sandbox", "--verify"),
+        stdin=bundle({**issued, "access_token": "of-somebody-else"}),
+    )
+    assert refused.code == 5
+    assert "so nothing was stored" in refused.one_line()
+    assert [one["name"] for one in tokenferry("accounts", "list", "--json").json] == ["good"]
+
+
+def test_offline_it_is_stored_and_said_to_be_unchecked(home: Home) -> None:
+    configure(home, "http://127.0.0.1:1")
+    kind = ("--provider", "sandbox", "--kind", "api-key")
+    added = tokenferry("accounts", "add", "k", *kind, "--verify", stdin="some-key-of-the-sandbox")
+    assert (added.code, "it was not checked" in added.err) == (0, True)
+    assert tokenferry("accounts", "check", "k").code == 6
