@@ -143,7 +143,7 @@ def running_api(home: Home, provider: str, *, config: str = "", port: int = 0) -
             return {row.name: row.state for row in rows(broker)}
 
         secret = Secret(secrets.token_urlsafe(32))
-        parts = Parts(home, broker, state.keys, state.logins, secret, (url,), hosts, states)
+        parts = Parts(home, broker, state, secret, (url,), hosts, states)
         upstreams = Upstreams()
         gateway = Gateway(
             guard=Guard(state.keys, hosts),

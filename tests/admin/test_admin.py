@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from tokenferry.admin._parts import Parts
 
 pytestmark = pytest.mark.anyio
 
-NOTHING: dict[str, Any] = dict.fromkeys(("home", "broker", "keys", "logins", "secret"))
+NOTHING: dict[str, Any] = {"home": None, "broker": None, "secret": None, "state": SimpleNamespace(logins=None)}
 
 
 class Made(Admin):

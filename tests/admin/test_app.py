@@ -37,6 +37,12 @@ PATHS = {
     "/api/oauth/tokens/{id}": {"delete"},
     "/api/accounts": {"get", "post"},
     "/api/status": {"get"},
+    "/api/accounts/{id}": {"patch", "delete"},
+    "/api/cooldowns": {"get"},
+    "/api/cooldowns/{name}": {"delete"},
+    "/api/limits": {"get"},
+    "/api/keys": {"get", "post"},
+    "/api/keys/{id}": {"patch", "delete"},
     "/oauth/callback": {"get"},
     "/login": {"get"},
 }

@@ -48,7 +48,7 @@ def desk(home: Home, tokenferry_sandbox: Sandbox) -> Iterator[Desk]:
     broker = Broker.from_home(home, load(home.config))
     with State(home.state) as state:
         key, _ = state.keys.create("boss", role="admin")
-        parts = Parts(home, broker, state.keys, state.logins, Secret(secrets.token_urlsafe(32)))
+        parts = Parts(home, broker, state, Secret(secrets.token_urlsafe(32)))
         yield Desk(parts, key, [])
     broker.drain(20)
 
@@ -70,12 +70,15 @@ def test_any_desk_with_the_same_secret_finishes_a_login_and_no_other(desk: Desk)
 def test_each_login_has_a_verifier_of_its_own_which_its_state_does_not_tell(desk: Desk) -> None:
     made = desk.make()
     states = []
+    handles = []
     for _ in range(3):
         begun = made.begin("sandbox", desk.key)
+        handles.append(begun.handle.reveal())
         states.append(begun.state.reveal())
         made.exchange(Secret(code_of(begun.url)), "work", desk.key)
     verifiers = [verifier_of(body) for body in desk.sent]
-    assert len({*states, *verifiers}) == 6
+    assert len({*states, *verifiers, *handles}) == 9
+    assert not any(shows(verifier, handle) or shows(handle, verifier) for verifier in verifiers for handle in handles)
     assert all(len(verifier) == 43 for verifier in verifiers)
     other = desk.make(secret=Secret("another-gateways-own"))
     assert {other._verifier(Secret(state)).reveal() for state in states}.isdisjoint(verifiers)

@@ -1,6 +1,7 @@
 """Logins over the API: paths and fields, states and codes, and what may be seen of secrets."""
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ def query_of(url: str) -> dict[str, str]:
 def test_a_login_is_begun_and_finished_as_tools_of_this_kind_do(api: Api) -> None:
     begun = api.begin()
     assert set(begun) == FIELDS
-    assert begun["verifier"] == ""
+    assert re.fullmatch("[A-Za-z0-9_-]{43}", begun["verifier"])
     assert begun["expires_in"] == 600
     assert "CODE#STATE" in begun["instructions"]
     code = code_of(begun["url"])
@@ -315,7 +316,10 @@ def test_no_secret_of_a_login_is_told_stored_or_logged(api: Api, caplog: pytest.
     assert not shows(logged + api.home.audit.read_text(), *secrets, api.admin)
 
 
-def test_the_verifier_is_nowhere_but_in_the_exchange(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_verifier_is_nowhere_but_in_the_exchange(
+    api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
     begun = api.begin()
     made: list[Secret] = []
     verifier = LoginDesk._verifier
@@ -329,6 +333,9 @@ def test_the_verifier_is_nowhere_but_in_the_exchange(api: Api, monkeypatch: pyte
     [secret] = set(made)
     assert len(secret.reveal()) == 43
     assert not shows(str(begun), secret.reveal())
+    assert secret.reveal() not in begun["verifier"]
+    assert begun["verifier"] not in secret.reveal()
+    assert not shows(caplog.text + api.home.audit.read_text(), begun["verifier"])
     for path in api.home.path.rglob("*"):
         if path.is_file():
             assert secret.reveal().encode() not in path.read_bytes()

@@ -7,16 +7,27 @@ from importlib.metadata import version
 
 from fastapi import APIRouter, Response
 
-from tokenferry.accounts import read_credential
+from tokenferry.accounts import AccountChanges, read_credential
+from tokenferry.admin._cooldowns import cooldowns_of, limits_of
 from tokenferry.admin._desk import LoginDesk
 from tokenferry.admin._key import Key
-from tokenferry.admin._models import AccountAdded, AccountInfo, AccountRequest, PolicyInfo, StatusInfo, moment
+from tokenferry.admin._models import (
+    AccountAdded,
+    AccountChange,
+    AccountInfo,
+    AccountRequest,
+    Done,
+    PolicyInfo,
+    StatusInfo,
+    moment,
+)
 from tokenferry.admin._parts import Parts
 from tokenferry.audit import note_change
 from tokenferry.broker import Broker
 from tokenferry.credentials import API_KEY_PREFIX, Credential, OAuthToken
 from tokenferry.errors import Conflict, TokenferryError, UnknownProvider, UsageError
 from tokenferry.providers import Provider
+from tokenferry.state import ClientKey
 from tokenferry.stores import Account, Document, check_account_name
 
 
@@ -57,6 +68,21 @@ def account_routes(parts: Parts, desk: LoginDesk) -> APIRouter:
             message=f"{_verb(has_replaced)} account {name}{_policy(broker, account, credential)}", account=added
         )
 
+    @routes.patch("/accounts/{id}", response_model_exclude_none=True)
+    def change_account(key: Key, id: str, asked: AccountChange) -> AccountAdded:  # noqa: A002  # the path's name
+        """Change an account's priority and labels, pause it, or put it back into service."""
+        changes = AccountChanges(priority=asked.priority, labels=asked.labels, paused=asked.paused)
+        account = broker.amend(check_account_name(id), changes)
+        told = {"priority": account.priority, "paused": account.paused}
+        note_change(parts.home, "account.set", account.name, client=key.name, **told)
+        changed = _info(broker.book.read(account.name), parts.states().get(account.name, ""), _active(broker))
+        return AccountAdded(message=f"changed account {account.name}", account=changed)
+
+    @routes.delete("/accounts/{id}")
+    def remove_account(key: Key, id: str) -> Done:  # noqa: A002  # see above
+        """Remove an account; a login of tokenferry's own is ended at its provider first."""
+        return remove(parts, check_account_name(id), key)
+
     @routes.get("/status", response_model_exclude_none=True)
     def status() -> StatusInfo:
         """Tell the accounts, the policy and where the gateway listens."""
@@ -66,6 +92,8 @@ def account_routes(parts: Parts, desk: LoginDesk) -> APIRouter:
             policy=PolicyInfo(subscription=broker.policy.subscription),
             active=_active(broker),
             accounts=_accounts(parts),
+            cooldowns=cooldowns_of(parts),
+            limits=limits_of(parts),
             logins=["max", *desk.providers()],
             refreshing=list(broker.refreshing()),
         )
@@ -76,6 +104,19 @@ def account_routes(parts: Parts, desk: LoginDesk) -> APIRouter:
         return Response(json.dumps(parts.readiness(key)), media_type="application/json")
 
     return routes
+
+
+def remove(parts: Parts, name: str, key: ClientKey) -> Done:
+    """Remove the account, and tell what becomes of its login and of the keys that it alone could serve."""
+    if name not in parts.broker.book.store.names():
+        parts.broker.book.remove(name)  # which says why it can't
+    revocation = parts.broker.revoke(name)
+    parts.broker.remove(name)
+    note_change(parts.home, "account.remove", name, revoked=revocation.is_done or None, client=key.name)
+    lives_on = f"; its login could not be ended at the provider: {revocation.reason}" if revocation.reason else ""
+    bound = parts.keys.bound_to(name)
+    idle = f"; no account serves these keys now: {', '.join(bound)}" if bound else ""
+    return Done(message=f"removed account {name}{lives_on}{idle}")
 
 
 _REPLACED: dict[str, object] = {"model": AccountAdded, "description": "What the account held was replaced."}
@@ -120,6 +161,7 @@ def _info(document: Document, state: str, active: str | None) -> AccountInfo:
         owner=account.owner,
         store=account.store,
         priority=account.priority,
+        paused=account.paused,
         labels=dict(account.labels),
         created_at=moment(account.created_at or None),
         fingerprint=credential.secret.fingerprint,

@@ -13,7 +13,9 @@ from starlette.responses import Response
 
 from tokenferry.admin._accounts import account_routes
 from tokenferry.admin._callback import callback_routes
+from tokenferry.admin._cooldowns import cooldown_routes
 from tokenferry.admin._desk import LoginDesk
+from tokenferry.admin._keys import key_routes
 from tokenferry.admin._logins import login_routes
 from tokenferry.admin._models import Refused
 from tokenferry.admin._parts import Parts
@@ -57,7 +59,8 @@ _STATUSES: Final = (
     (ConfigError, 400),
 )
 _ABOUT: Final = (
-    "Every request needs an admin key (`tokenferry key create NAME --admin`), as a Bearer token or in x-api-key. "
+    "Every request needs an admin key (`tokenferry key create NAME --admin`), and one that reads a viewer key, as a "
+    "Bearer token or in x-api-key. "
     "Times are RFC 3339, in UTC. Secrets are told by fingerprints alone."
 )
 
@@ -87,6 +90,8 @@ def make_app(parts: Parts, desk: LoginDesk) -> FastAPI:
     app.include_router(login_routes(desk))
     app.include_router(token_routes(parts))
     app.include_router(account_routes(parts, desk))
+    app.include_router(cooldown_routes(parts))
+    app.include_router(key_routes(parts))
     app.include_router(callback_routes(desk, status_of))
     _complete(app.openapi())
     return app

@@ -49,6 +49,8 @@ class Begun:
     url: str = field(repr=False)
     login_url: str | None = field(repr=False)
     state: Secret
+    handle: Secret
+    """What the answer's `verifier` is: opaque, and good for nothing. It is not the PKCE verifier, nor part of it."""
     expires_in: int
 
 
@@ -105,6 +107,7 @@ class LoginDesk:
             self._authorization(provider, state, redirect_uri).url(redirect_uri),
             f"{redirect_uri}?login={state.reveal()}" if self._comes_back(provider.name, redirect_uri) else None,
             state,
+            self._derived("api-handle", state),
             self.lifetime,
         )
 
@@ -263,7 +266,10 @@ class LoginDesk:
         return Authorization(endpoints, endpoints.scopes, self._verifier(state), state)
 
     def _verifier(self, state: Secret) -> Secret:
-        return Secret(urlsafe_b64encode(self._mac("verifier", state.reveal())).decode("ascii").rstrip("="))
+        return self._derived("verifier", state)
+
+    def _derived(self, purpose: str, state: Secret) -> Secret:
+        return Secret(urlsafe_b64encode(self._mac(purpose, state.reveal())).decode("ascii").rstrip("="))
 
     def _session(self, key: ClientKey) -> Secret:
         """What binds a login to who holds the key, and to this gateway's life."""

@@ -30,6 +30,7 @@ def login_routes(desk: LoginDesk) -> APIRouter:
             state=begun.state.reveal(),
             instructions=_instructions(begun),
             expires_in=begun.expires_in,
+            verifier=begun.handle.reveal(),
             login_url=begun.login_url,
         )
 

@@ -62,7 +62,10 @@ class AuthorizeAnswer(Told):
     state: Annotated[str, Field(description="Comes back behind the `#` of the code.")]
     instructions: str
     expires_in: Annotated[int, Field(description="Seconds until it is given up.")]
-    verifier: Annotated[Literal[""], Field(description="Stays in the server, so always empty.")] = ""
+    verifier: Annotated[
+        str,
+        Field(description="An opaque handle for clients that expect one; it is not the PKCE verifier."),
+    ]
     login_url: Annotated[
         str | None,
         Field(
@@ -121,6 +124,7 @@ class AccountInfo(Told):
     owner: str | None = None
     store: str | None = None
     priority: int | None = None
+    paused: bool | None = None
     labels: dict[str, str] = {}
     created_at: Moment | None = None
     fingerprint: str | None = None
@@ -148,6 +152,100 @@ class AccountAdded(Done):
     account: AccountInfo
 
 
+class AccountChange(BaseModel):
+    """What to change of an account; what isn't given stays."""
+
+    priority: Annotated[int | None, Field(description="Lower serves first.")] = None
+    labels: Annotated[dict[str, str | None], Field(description="A label of null is removed.")] = {}
+    paused: bool | None = None
+
+
+class CooldownInfo(Told):
+    """Why an account, organization or provider is passed over, and until when."""
+
+    kind: Literal["account", "organization", "provider"]
+    name: str
+    family: Annotated[str | None, Field(description="The models it is about; absent for all.")] = None
+    cause: str
+    source: str
+    until: Annotated[Moment | None, Field(description="Absent where no end is known.")] = None
+    evidence: str
+    noted_at: Moment
+
+
+class WindowInfo(Told):
+    name: str
+    utilization: Annotated[float | None, Field(description="The share that is used up, from 0 to 1.")] = None
+    reset: Moment | None = None
+
+
+class BucketInfo(Told):
+    name: str
+    limit: int | None = None
+    remaining: int | None = None
+
+
+class LimitInfo(Told):
+    """What an account's provider said of its limits last, to the worker that answers."""
+
+    account: str
+    windows: list[WindowInfo]
+    buckets: list[BucketInfo]
+
+
+class KeyRights(BaseModel):
+    """What a client key may be used for; an empty list allows everything of its kind."""
+
+    models: list[str] = []
+    providers: list[str] = []
+    accounts: list[str] = []
+    pin: Annotated[str | None, Field(description="The one account that serves it.")] = None
+
+
+class KeyRequest(KeyRights):
+    """A key to make. Admin keys are made by the command alone."""
+
+    name: Name
+    role: Literal["client", "viewer", "metrics", "admin"] = "client"
+    labels: dict[str, str] = {}
+    expires_in: Annotated[int | None, Field(gt=0, lt=4_102_444_800, description="Seconds; null for no end.")] = None
+
+
+class KeyChange(BaseModel):
+    """What to change of a key; what isn't given stays, and each list takes the place of the one before."""
+
+    labels: Annotated[dict[str, str | None], Field(description="A label of null is removed.")] = {}
+    models: list[str] | None = None
+    providers: list[str] | None = None
+    accounts: list[str] | None = None
+    pin: Annotated[str | None, Field(description="Null lifts it.")] = None
+
+
+class KeyInfo(Told):
+    """A key of the gateway, without its secret."""
+
+    id: str
+    name: str
+    role: str
+    state: Literal["live", "expired", "revoked", "damaged"]
+    fingerprint: str
+    created_at: Moment | None
+    last_used_at: Moment | None
+    expires_at: Moment | None
+    revoked_at: Moment | None
+    labels: dict[str, str]
+    rights: KeyRights
+
+
+class KeyMade(Done):
+    key: Annotated[str, Field(description="The key itself, given this once.")]
+    info: KeyInfo
+
+
+class KeyDone(Done):
+    info: KeyInfo
+
+
 class PolicyInfo(Told):
     subscription: Literal["off", "own"]
 
@@ -160,5 +258,7 @@ class StatusInfo(Told):
     policy: PolicyInfo
     active: Annotated[str | None, Field(description="The account in `use`.")] = None
     accounts: list[AccountInfo]
+    cooldowns: list[CooldownInfo]
+    limits: list[LimitInfo]
     logins: Annotated[list[str], Field(description="The providers that `oauth_type` may name.")]
     refreshing: Annotated[list[str], Field(description="Accounts whose refresh is in flight in this worker.")]

@@ -4,9 +4,10 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from tokenferry.broker import Broker
+from tokenferry.limits import LimitState
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
-from tokenferry.state import ClientKey, ClientKeys, Logins
+from tokenferry.state import ClientKey, ClientKeys, Logins, State
 
 CALLBACK: Final = "/oauth/callback"
 LOGIN_PAGE: Final = "/login"
@@ -30,14 +31,23 @@ class Parts:
 
     home: Home
     broker: Broker
-    keys: ClientKeys
-    logins: Logins
+    state: State
     secret: Secret
     urls: tuple[str, ...] = ()
     hosts: Container[bytes] = frozenset()
     states: Callable[[], Mapping[str, str]] = field(default=_no_states)
     readiness: Callable[[ClientKey], list[dict[str, Any]]] = field(default=_nothing)
     """What requests with a client key get now, by model."""
+    limits: Callable[[str], LimitState | None] = field(default=lambda _: None)
+    """What an account's provider said of its limits last, by the account's name."""
+
+    @property
+    def keys(self) -> ClientKeys:
+        return self.state.keys
+
+    @property
+    def logins(self) -> Logins:
+        return self.state.logins
 
     @property
     def base(self) -> str | None:

@@ -4,6 +4,7 @@ import time
 
 from fastapi import APIRouter
 
+from tokenferry.admin._accounts import remove
 from tokenferry.admin._key import Key
 from tokenferry.admin._models import Done, TokenDone, TokenInfo, TokenRef, moment
 from tokenferry.admin._parts import Parts
@@ -33,10 +34,11 @@ def token_routes(parts: Parts) -> APIRouter:
         return found
 
     @routes.post("/tokens/refresh")
-    def refresh(asked: TokenRef) -> TokenDone:
+    def refresh(key: Key, asked: TokenRef) -> TokenDone:
         """Renew a login now, however fresh it is: one grant."""
         name = _login_of(parts, asked.provider_id)
         expires_at = broker.renew(name).credential.expires_at
+        note_change(parts.home, "account.refresh", name, client=key.name)
         return TokenDone(message="Token refreshed successfully", provider_id=name, expires_at=moment(expires_at))
 
     @routes.post("/tokens/delete")
@@ -67,11 +69,8 @@ def _login_of(parts: Parts, name: str) -> str:
 
 def _delete(parts: Parts, name: str, key: ClientKey) -> Done:
     name = _login_of(parts, name)
-    revocation = parts.broker.revoke(name)
-    parts.broker.remove(name)
-    note_change(parts.home, "account.remove", name, revoked=revocation.is_done or None, client=key.name)
-    lives_on = f"; its login could not be ended at the provider: {revocation.reason}" if revocation.reason else ""
-    return Done(message=f"Token for '{name}' deleted{lives_on}")
+    rest = remove(parts, name, key).message.removeprefix(f"removed account {name}")
+    return Done(message=f"Token for '{name}' deleted{rest}")
 
 
 def _token_info(document: Document, state: str, parts: Parts) -> TokenInfo:

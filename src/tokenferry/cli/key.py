@@ -271,11 +271,7 @@ def _use(key: ClientKey) -> str:
 
 
 def _state(key: ClientKey) -> str:
-    if key.revoked_at is not None:
-        return "revoked"
-    if key.fault is not None:
-        return "damaged"
-    return "expired" if key.is_expired(time.time()) else "live"
+    return key.state(time.time())
 
 
 def _labels(key: ClientKey) -> str:

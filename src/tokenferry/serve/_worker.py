@@ -78,15 +78,16 @@ def run_gateway(
         metrics = Metrics(broker, upstreams, states=states, cooldowns=state.cooldowns.list, board=board, place=place)
         own_hosts = set(where.hosts)
         in_force = [config]
+        pool = Pool(config.pool)
         parts = Parts(
-            *(home, broker, state.keys, state.logins, secret, where.urls, own_hosts, states),
+            *(home, broker, state, secret, where.urls, own_hosts, states),
             readiness=readiness_of(in_force, broker, state, states),
+            limits=pool.usage.state,
         )
         if parts.base is not None:
             broker.login_page = f"{parts.base}{LOGIN_PAGE}"
         admin = Admin(parts)
 
-        pool = Pool(config.pool)
         relay = partial(Relay, source=broker, keys=state.keys, upstreams=upstreams, pool=pool)
         proxies = TrustedProxies(config.server.trusted_proxies)
         guard = Guard(state.keys, where.hosts, proxies=proxies, open_at=where.open_at)

@@ -50,9 +50,17 @@ class ClientKey:
     def is_expired(self, now: float) -> bool:
         return self.expires_at is not None and self.expires_at <= now
 
+    def state(self, now: float) -> Literal["live", "expired", "revoked", "damaged"]:
+        """How it stands at `now`, in seconds since 1970 UTC."""
+        if self.revoked_at is not None:
+            return "revoked"
+        if self.fault is not None:
+            return "damaged"
+        return "expired" if self.is_expired(now) else "live"
+
     def is_live(self, now: float) -> bool:
         """Whether it opens anything, at `now` in seconds since 1970 UTC."""
-        return self.revoked_at is None and self.fault is None and not self.is_expired(now)
+        return self.state(now) == "live"
 
 
 def client_key(row: sqlite3.Row) -> ClientKey:
