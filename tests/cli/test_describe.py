@@ -37,7 +37,7 @@ OTHER = Secret("another-refresh")
 ODD = OAuthToken(Secret("access-with-an-odd-refresh"))
 CASES = {
     "fresh": (login(), None, None, "fresh", "fresh, expires in 60 min"),
-    "never expires": (login(None), None, None, "fresh", "fresh"),
+    "unknown expiry": (login(None), None, None, "expired", "its expiry is unknown, renews on use"),
     "expired": (login(-5), None, None, "expired", "renews on use"),
     "expired for good": (login(-5, None), None, None, "needs-login", "no refresh token"),
     "refresh token expired": (login(refresh_expires_at=NOW - 1), None, None, "needs-login", "works for 60 min"),

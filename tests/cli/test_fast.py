@@ -72,7 +72,6 @@ SERVED: dict[str, Change] = {
         data.update(provider="anthropic", kind="federated"),
         data["credential"].update(access_token=OAT, identity_token_file="/identity", federation={"a": "b"}),
     ),
-    "a login that never expires": lambda home, data: data["credential"].pop("expires_at"),
     "a login that can't be renewed": lambda home, data: data["credential"].pop("refresh_token"),
     "one of another machine": lambda home, data: data.update(machine="another"),
     "the account in use": lambda home, data: (put(home, b"{}", "other"), write(home.active, "work\n")),
@@ -92,6 +91,7 @@ SERVED: dict[str, Change] = {
 LEFT: dict[str, Change] = {
     "an expired token": lambda home, data: data["credential"].update(expires_at=int(time.time()) - 60),
     "one that soon expires": lambda home, data: data["credential"].update(expires_at=int(time.time()) + 500),
+    "a login of unknown expiry": lambda home, data: data["credential"].pop("expires_at"),
     "a setup token": lambda home, data: data.update(kind="setup-token", credential={"token": OAT}),
     "a subscription's token as a login": lambda home, data: (
         data.update(provider="anthropic"),

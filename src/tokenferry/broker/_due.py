@@ -5,7 +5,7 @@ from typing import Final
 from tokenferry.accounts import ENVIRONMENT
 from tokenferry.credentials import Credential, OAuthToken
 from tokenferry.errors import CredentialRefused
-from tokenferry.refresh import Job, seconds_left, window
+from tokenferry.refresh import Job, is_of_unknown_age, seconds_left, window
 from tokenferry.secret import Secret
 from tokenferry.settings import RefreshSettings
 from tokenferry.stores import Document
@@ -45,7 +45,8 @@ class Due:
         if not _is_ours(document, token):
             return self.job_for(name) if left <= 0 else None  # whose flow says in full why nothing can be done
         needs = self._settings.mandatory if min_ttl is None else max(min_ttl, self._settings.mandatory)
-        return self.job_for(name, needs=needs) if left <= window(token, needs) else None
+        is_due = is_of_unknown_age(document) or left <= window(token, needs)
+        return self.job_for(name, needs=needs) if is_due else None
 
     def early_job(self, name: str, document: Document) -> Job | None:
         """The grant that nobody has to wait for; None if there is time yet."""

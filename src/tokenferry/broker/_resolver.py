@@ -10,7 +10,16 @@ from tokenferry.broker._due import Due
 from tokenferry.broker._forced import Forced
 from tokenferry.credentials import Credential
 from tokenferry.errors import LOGIN_MARK, CredentialRefused, NeedsLogin, RefreshBusy, TokenferryError, TryLater
-from tokenferry.refresh import Flight, Job, RefreshEngine, Result, WarmCredentials, fresh_until
+from tokenferry.refresh import (
+    ADVISORY_PAUSE,
+    Flight,
+    Job,
+    RefreshEngine,
+    Result,
+    WarmCredentials,
+    fresh_until,
+    is_of_unknown_age,
+)
 from tokenferry.secret import Secret
 from tokenferry.settings import RefreshSettings
 from tokenferry.stores import Document, Watch
@@ -146,7 +155,10 @@ class Resolver:
             if fault is not None:
                 if isinstance(fault, RefreshBusy) and flight.job.wait < job.wait:
                     continue  # an advisory flight, which waits for nobody
-                return self._fall_back(document, job, fault)
+                living = self._fall_back(document, job, fault)
+                if is_of_unknown_age(document):  # else every call would ask again, for as long as no renewal succeeds
+                    self._warm.keep(keys, living, self._now() + ADVISORY_PAUSE, revision)
+                return living
             result: Result = flight.future.result()
             if result.granted and is_forced and flight.job is job:
                 self.forced.note(name)

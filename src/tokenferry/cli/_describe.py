@@ -298,6 +298,8 @@ def _standing(  # noqa: PLR0911  # a list of rules, one return each
             return trouble
         if credential.refresh_expires_at is not None and credential.refresh_expires_at <= now:
             return "needs-login", _while_it_lives("needs login: its refresh token has expired", left)
+        if credential.expires_at is None:
+            return "expired", "its expiry is unknown, renews on use"
         return _fresh(left) if left > 0 else ("expired", _RENEWS)
     if left > 0:
         return _fresh(left)

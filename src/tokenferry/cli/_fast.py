@@ -328,4 +328,4 @@ def _check_oauth(credential: "dict[str, Any]", until: float) -> None:
     _need(all(credential.get(key) is None or type(credential[key]) is str for key in _TEXTS))
     _need(all(credential.get(key) is None or _is_time(credential[key]) for key in _TIMES))
     expires_at = credential.get("expires_at")
-    _need(expires_at is None or expires_at > until)
+    _need(not refresh if expires_at is None else expires_at > until)  # of unknown age, it is renewed at first use

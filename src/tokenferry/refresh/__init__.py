@@ -4,13 +4,23 @@ from tokenferry.refresh._driver import Sender
 from tokenferry.refresh._engine import Flight, RefreshEngine, RefreshHistory, RefreshStatistics
 from tokenferry.refresh._flow import refresh_flow
 from tokenferry.refresh._identity import read_identity
-from tokenferry.refresh._job import Job, Result, World, granted_ago, log_in_again, seconds_left, window
+from tokenferry.refresh._job import (
+    Job,
+    Result,
+    World,
+    granted_ago,
+    is_of_unknown_age,
+    log_in_again,
+    seconds_left,
+    window,
+)
 from tokenferry.refresh._journal import Attempt, FileJournal, Journal, MemoryJournal, Verdict
 from tokenferry.refresh._process import ProcessIdentity
 from tokenferry.refresh._send import send
-from tokenferry.refresh._warm import WarmCredential, WarmCredentials, fresh_until
+from tokenferry.refresh._warm import ADVISORY_PAUSE, WarmCredential, WarmCredentials, fresh_until
 
 __all__ = [
+    "ADVISORY_PAUSE",
     "Attempt",
     "Discovery",
     "FileJournal",
@@ -31,6 +41,7 @@ __all__ = [
     "World",
     "fresh_until",
     "granted_ago",
+    "is_of_unknown_age",
     "log_in_again",
     "read_client_secret",
     "read_identity",

@@ -34,7 +34,9 @@ class Job:
         token = document.credential
         if self.forced or token.secret.sha256 in {self.refused, self.superseded}:
             return False
-        return not isinstance(token, OAuthToken) or seconds_left(token, now) > window(token, self.needs)
+        if not isinstance(token, OAuthToken):
+            return True
+        return not is_of_unknown_age(document) and seconds_left(token, now) > window(token, self.needs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,17 @@ class World:
             at = self.monotonic()
             self.sightings[name] = token, at
         return at
+
+
+def is_of_unknown_age(document: Document) -> bool:
+    """Whether a token family is ours and its access token's expiry unknown, so that it is renewed at first use.
+
+    A token family with another owner is renewed by that one's windows.
+    """
+    token = document.credential
+    if not isinstance(token, OAuthToken) or document.account.owner != "tokenferry":
+        return False
+    return token.refresh is not None and token.expires_at is None
 
 
 def seconds_left(token: OAuthToken, now: float) -> float:

@@ -7,7 +7,8 @@ from tokenferry.refresh._job import seconds_left, window
 from tokenferry.secret import Secret
 from tokenferry.settings import RefreshSettings
 
-_ADVISORY_PAUSE: Final = 5.0
+ADVISORY_PAUSE: Final = 5.0
+"""Seconds for which a token that could not be bettered is handed out before the next look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,4 +67,4 @@ def fresh_until(credential: Credential, now: float, settings: RefreshSettings) -
     if until > now:
         return until
     # In the advisory window: look again soon, at the latest when waiting becomes due.
-    return min(now + _ADVISORY_PAUSE, expires - window(credential, settings.mandatory))
+    return min(now + ADVISORY_PAUSE, expires - window(credential, settings.mandatory))
