@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from bench._content import START
-from tokenferry.gateway._gate import Gate
+from tokenferry.streaming._first_content import FirstContentBuffer
 
 ROUNDS = 5
 STREAMS = 5_000
@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def through(reads: tuple[bytes, ...]) -> None:
-    gate = Gate()
+    gate = FirstContentBuffer()
     told = [gate.feed(read) for read in reads]
     assert told[-1] == "open"
     b"".join(gate.held)

@@ -7,7 +7,7 @@ from functools import partial
 from time import time
 from typing import Final
 
-from tokenferry.pool import Hop, Member, Pool, Roster, Want
+from tokenferry.pool import AccountGroup, Criteria, Pool, PoolAccount, Target
 from tokenferry.settings import AccountCaps, PoolSettings, Strategy
 from tokenferry.state import Cooldown, Scope
 
@@ -17,9 +17,9 @@ SIZES: Final = (1, 10, 1000)
 STRATEGIES: Final[tuple[Strategy, ...]] = ("priority", "round-robin", "least-utilised", "drain-soonest-reset")
 
 
-def make(size: int, settings: PoolSettings, *, benched: float = 0.0) -> tuple[Pool, Hop]:
+def make(size: int, settings: PoolSettings, *, benched: float = 0.0) -> tuple[Pool, Target]:
     """A pool of so many accounts, a share of which, the first in order, is passed over."""
-    roster = Roster("bench", tuple(Member(f"account-{number}", "bench") for number in range(size)))
+    roster = AccountGroup("bench", tuple(PoolAccount(f"account-{number}", "bench") for number in range(size)))
     pool = Pool(settings)
     until = int(time()) + 3600
     cooldowns = [
@@ -27,10 +27,10 @@ def make(size: int, settings: PoolSettings, *, benched: float = 0.0) -> tuple[Po
         for number in range(int(size * benched))
     ]
     pool.records.adopt(cooldowns, {}, 0)
-    return pool, Hop(roster, "claude-sonnet-4-5")
+    return pool, Target(roster, "claude-sonnet-4-5")
 
 
-def travel(pool: Pool, hops: list[Hop], want: Want) -> None:
+def travel(pool: Pool, hops: list[Target], want: Criteria) -> None:
     """A request that the first account serves."""
     journey = pool.journey(hops, want)
     journey.next()
@@ -45,11 +45,11 @@ def measure(call: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    cases: list[tuple[str, PoolSettings, Want, float]] = [
-        *((f"select, {strategy}", PoolSettings(strategy=strategy), Want(), 0.0) for strategy in STRATEGIES),
-        ("select, priority, a session at home", PoolSettings(), Want("session"), 0.0),
-        ("select, priority, half are benched", PoolSettings(), Want(), 0.5),
-        ("select, priority, with caps", PoolSettings(caps=AccountCaps(100_000.0, 100)), Want(), 0.0),
+    cases: list[tuple[str, PoolSettings, Criteria, float]] = [
+        *((f"select, {strategy}", PoolSettings(strategy=strategy), Criteria(), 0.0) for strategy in STRATEGIES),
+        ("select, priority, a session at home", PoolSettings(), Criteria("session"), 0.0),
+        ("select, priority, half are benched", PoolSettings(), Criteria(), 0.5),
+        ("select, priority, with caps", PoolSettings(caps=AccountCaps(100_000.0, 100)), Criteria(), 0.0),
     ]
     print(f"{'ns':44}" + "".join(f"{size:>9}" for size in SIZES) + "   accounts")
     gc.disable()
@@ -58,7 +58,7 @@ def main() -> None:
         figures = [measure(partial(pool.pick, hop, want)) for pool, hop in pools]
         print(f"{name:44}" + "".join(f"{figure:9.0f}" for figure in figures), flush=True)
     pools = [make(size, PoolSettings()) for size in SIZES]
-    figures = [measure(partial(travel, pool, [hop], Want("session"))) for pool, hop in pools]
+    figures = [measure(partial(travel, pool, [hop], Criteria("session"))) for pool, hop in pools]
     print(f"{'a request from choosing to its end':44}" + "".join(f"{figure:9.0f}" for figure in figures))
     gc.enable()
 

@@ -10,7 +10,7 @@ from typing import cast
 import httpx2
 import uvloop
 
-from tokenferry.gateway.upstream import Head, Upstream, UpstreamError
+from tokenferry.upstream import ResponseHead, UpstreamClient, UpstreamError
 
 BODY = b"x" * 2048
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(BODY) + BODY
@@ -53,7 +53,7 @@ async def serve() -> None:
 class Worker:
     """Sends the next request from inside `on_end`, as a relay would."""
 
-    def __init__(self, upstream: Upstream, count: int) -> None:
+    def __init__(self, upstream: UpstreamClient, count: int) -> None:
         self.upstream = upstream
         self.left = count
         self.size = 0
@@ -64,7 +64,7 @@ class Worker:
         self.left -= 1
         self.upstream.send("POST", b"/v1/messages", HEADERS, REQUEST, self)
 
-    def on_head(self, head: Head) -> None:
+    def on_head(self, head: ResponseHead) -> None:
         assert head.status == 200
 
     def on_body(self, chunk: bytes) -> None:
@@ -81,14 +81,14 @@ class Worker:
 
 
 async def by_call_backs(origin: str, each: int) -> int:
-    upstream = Upstream(origin)
+    upstream = UpstreamClient(origin)
     sizes = await asyncio.gather(*(Worker(upstream, each).over for _ in range(CONCURRENCY)))
     await upstream.aclose()
     return sum(sizes)
 
 
 async def by_awaiting(origin: str, each: int) -> int:
-    upstream = Upstream(origin)
+    upstream = UpstreamClient(origin)
 
     async def work() -> int:
         size = 0

@@ -16,7 +16,7 @@ import anthropic
 import httpx2
 import pytest
 
-from tokenferry.accounts import Listing
+from tokenferry.accounts import AccountList
 from tokenferry.broker import Broker
 from tokenferry.config import Config, load
 from tokenferry.credentials import ApiKey, Credential, OAuthToken
@@ -158,7 +158,7 @@ def test_accounts_are_first_listed_before_there_is_a_loop_to_hold_up(home: Home,
     threads: list[str] = []
 
     class Watched(Broker):
-        def listing(self) -> Listing:
+        def listing(self) -> AccountList:
             threads.append(threading.current_thread().name)
             return super().listing()
 

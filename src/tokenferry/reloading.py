@@ -11,9 +11,9 @@ from pathlib import Path
 from ssl import SSLContext
 from typing import Final
 
-from tokenferry.config import Config, Follower, Source
+from tokenferry.config import Config, ConfigSource, Follower
 from tokenferry.errors import TokenferryError
-from tokenferry.gateway import Following, Terminal, check_reach, renew_tls, server_tls
+from tokenferry.gateway import ReloadHooks, Terminal, check_reach, renew_tls, server_tls
 from tokenferry.settings import Home
 
 __all__ = ["Reloading"]
@@ -37,7 +37,7 @@ class Reloading:
         self,
         home: Home,
         config: Config,
-        source: Source,
+        source: ConfigSource,
         tell: Callable[[str], None],
         *,
         check: Callable[[Config], None] = lambda _: None,
@@ -79,7 +79,7 @@ class Reloading:
         self._follower.ask()
         return True
 
-    def for_supervisor(self, adopt: Callable[[Config], None]) -> Following:
+    def for_supervisor(self, adopt: Callable[[Config], None]) -> ReloadHooks:
         """What a supervisor does; its own process adopts the configuration, too, for the workers that it will start."""
         refused: list[str] = []
 
@@ -96,7 +96,7 @@ class Reloading:
             return is_news
 
         self._follower.complain = refuse
-        return Following(
+        return ReloadHooks(
             look=lambda: take(self._follower.look()),
             reread=lambda: take(self._follower.reread()),
             is_end=self._terminal.is_gone,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from leaks import leaks
-from tokenferry.accounts import CONFIGURATION, ENVIRONMENT, AccountBook
+from tokenferry.accounts import CONFIGURATION, ENVIRONMENT, Accounts
 from tokenferry.credentials import ApiKey, OAuthToken
 from tokenferry.errors import (
     CorruptFile,
@@ -39,15 +39,15 @@ def store(home: Home) -> FileStore:
 
 
 @pytest.fixture
-def book(store: FileStore, home: Home) -> AccountBook:
-    return AccountBook(store, active=home.active)
+def book(store: FileStore, home: Home) -> Accounts:
+    return Accounts(store, active=home.active)
 
 
 Add = Callable[..., bool]
 
 
 @pytest.fixture
-def add(book: AccountBook) -> Add:
+def add(book: Accounts) -> Add:
     def add(name: str, **details: Any) -> bool:
         return book.add(account(name, **details), ApiKey(Secret(KEY)), machine="here")
 
@@ -66,7 +66,7 @@ def corrupt(store: FileStore, name: str) -> Path:
 
 
 def test_the_one_named_comes_before_the_variable_before_the_one_in_use_before_the_only_one(
-    book: AccountBook, add: Add, monkeypatch: pytest.MonkeyPatch
+    book: Accounts, add: Add, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add("only")
     assert book.choose(None) == "only"
@@ -80,12 +80,12 @@ def test_the_one_named_comes_before_the_variable_before_the_one_in_use_before_th
     assert book.choose("") == "used"
 
 
-def test_no_account_at_all_is_told_with_the_command_that_adds_one(book: AccountBook) -> None:
+def test_no_account_at_all_is_told_with_the_command_that_adds_one(book: Accounts) -> None:
     with pytest.raises(UnknownAccount, match="there is no account yet; add one with: tokenferry accounts add NAME"):
         book.choose(None)
 
 
-def test_several_are_listed_with_the_command_that_picks_one(book: AccountBook, add: Add, store: FileStore) -> None:
+def test_several_are_listed_with_the_command_that_picks_one(book: Accounts, add: Add, store: FileStore) -> None:
     add("work", priority=1)
     add("home", priority=2)
     corrupt(store, "broken")
@@ -98,7 +98,7 @@ def test_several_are_listed_with_the_command_that_picks_one(book: AccountBook, a
 
 def test_the_environment_counts_only_while_nothing_else_is_there(store: FileStore, add: Add) -> None:
     documents = implicit("ANTHROPIC_API_KEY", priority=1000) | implicit("ANTHROPIC_AUTH_TOKEN", priority=1000)
-    book = AccountBook(store, implicit=documents)
+    book = Accounts(store, implicit=documents)
     assert book.choose(None) == "ANTHROPIC_API_KEY"
     add("work")
     assert book.choose(None) == "work"
@@ -109,14 +109,14 @@ def test_the_environment_counts_only_while_nothing_else_is_there(store: FileStor
 def test_an_account_that_can_not_be_read_is_not_passed_over_for_the_environment(store: FileStore) -> None:
     """Its owner is told what is wrong with it, and not billed elsewhere."""
     corrupt(store, "work")
-    book = AccountBook(store, implicit=implicit("ANTHROPIC_API_KEY"))
+    book = Accounts(store, implicit=implicit("ANTHROPIC_API_KEY"))
     assert book.choose(None) == "work"
     with pytest.raises(CorruptFile):
         book.read("work")
 
 
 def test_an_account_of_the_configuration_counts_like_a_stored_one(store: FileStore, add: Add) -> None:
-    book = AccountBook(store, implicit=implicit("mine", CONFIGURATION) | implicit("ANTHROPIC_API_KEY"))
+    book = Accounts(store, implicit=implicit("mine", CONFIGURATION) | implicit("ANTHROPIC_API_KEY"))
     assert book.choose(None) == "mine"
     add("work")
     with pytest.raises(UnknownAccount, match="mine, work"):
@@ -126,7 +126,7 @@ def test_an_account_of_the_configuration_counts_like_a_stored_one(store: FileSto
 # -- the one in use
 
 
-def test_the_one_in_use_is_kept_privately(book: AccountBook, add: Add, home: Home) -> None:
+def test_the_one_in_use_is_kept_privately(book: Accounts, add: Add, home: Home) -> None:
     assert book.active() is None
     add("work")
     book.use("work")
@@ -135,7 +135,7 @@ def test_the_one_in_use_is_kept_privately(book: AccountBook, add: Add, home: Hom
     assert home.active.stat().st_mode & 0o7777 == 0o600
 
 
-def test_only_an_account_that_is_there_can_be_used(book: AccountBook, store: FileStore, home: Home) -> None:
+def test_only_an_account_that_is_there_can_be_used(book: Accounts, store: FileStore, home: Home) -> None:
     with pytest.raises(UnknownAccount):
         book.use("work")
     corrupt(store, "work")
@@ -147,13 +147,13 @@ def test_only_an_account_that_is_there_can_be_used(book: AccountBook, store: Fil
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"  \n"])
-def test_an_empty_note_of_the_one_in_use_is_none(book: AccountBook, home: Home, content: bytes) -> None:
+def test_an_empty_note_of_the_one_in_use_is_none(book: Accounts, home: Home, content: bytes) -> None:
     home.active.write_bytes(content)
     home.active.chmod(0o600)
     assert book.active() is None
 
 
-def test_an_unsafe_or_odd_note_of_the_one_in_use_is_told(book: AccountBook, home: Home) -> None:
+def test_an_unsafe_or_odd_note_of_the_one_in_use_is_told(book: Accounts, home: Home) -> None:
     home.active.write_bytes(b"work\n")
     home.active.chmod(0o666)
     with pytest.raises(UnsafeFile, match="chmod 0600"):
@@ -168,13 +168,13 @@ def test_an_unsafe_or_odd_note_of_the_one_in_use_is_told(book: AccountBook, home
 
 
 def test_a_book_without_a_home_has_none_in_use() -> None:
-    assert AccountBook(MemoryStore()).active() is None
+    assert Accounts(MemoryStore()).active() is None
 
 
 # -- listing
 
 
-def test_accounts_are_listed_by_priority_then_creation_then_name(book: AccountBook, add: Add) -> None:
+def test_accounts_are_listed_by_priority_then_creation_then_name(book: Accounts, add: Add) -> None:
     add("late", priority=1, created_at=9)
     add("b", created_at=5)
     add("a", created_at=5)
@@ -185,7 +185,7 @@ def test_accounts_are_listed_by_priority_then_creation_then_name(book: AccountBo
 
 
 def test_broken_accounts_are_listed_with_their_reason_and_hide_no_other(
-    book: AccountBook, add: Add, store: FileStore, home: Home
+    book: Accounts, add: Add, store: FileStore, home: Home
 ) -> None:
     add("good")
     add("open")
@@ -207,7 +207,7 @@ def test_broken_accounts_are_listed_with_their_reason_and_hide_no_other(
         assert not leaks(fault, KEY)
 
 
-def test_an_account_that_goes_while_it_is_listed_is_not_listed(book: AccountBook, add: Add, store: FileStore) -> None:
+def test_an_account_that_goes_while_it_is_listed_is_not_listed(book: Accounts, add: Add, store: FileStore) -> None:
     add("work")
     add("gone")
 
@@ -217,16 +217,14 @@ def test_an_account_that_goes_while_it_is_listed_is_not_listed(book: AccountBook
             store.path("gone").unlink(missing_ok=True)
             return names
 
-    listing = AccountBook(Racing(store._home)).listing()
+    listing = Accounts(Racing(store._home)).listing()
     assert [one.name for one in listing.accounts] == ["work"]
     assert not listing.broken
 
 
 def test_an_implicit_account_is_listed_unless_a_stored_one_has_its_name(store: FileStore, add: Add) -> None:
     named = ("work", "broken", "other")
-    book = AccountBook(
-        store, implicit={key: one for name in named for key, one in implicit(name, CONFIGURATION).items()}
-    )
+    book = Accounts(store, implicit={key: one for name in named for key, one in implicit(name, CONFIGURATION).items()})
     add("work")
     corrupt(store, "broken")
     assert [one.store for one in book.listing().accounts if one.name == "work"] == ["file"]
@@ -238,14 +236,14 @@ def test_an_implicit_account_is_listed_unless_a_stored_one_has_its_name(store: F
 
 
 def test_an_account_of_the_environment_counts_only_while_no_other_is_there(store: FileStore, add: Add) -> None:
-    book = AccountBook(store, implicit=implicit("ANTHROPIC_API_KEY"))
+    book = Accounts(store, implicit=implicit("ANTHROPIC_API_KEY"))
     assert [one.name for one in book.listing().accounts] == ["ANTHROPIC_API_KEY"]
     add("work")
     assert [one.name for one in book.listing().accounts] == ["work"]
     assert book.read("ANTHROPIC_API_KEY").account.store == ENVIRONMENT
 
 
-def test_an_unlistable_folder_is_told(book: AccountBook, home: Home) -> None:
+def test_an_unlistable_folder_is_told(book: Accounts, home: Home) -> None:
     home.accounts.touch(0o600)
     with pytest.raises(StorageFailed, match=re.escape(f"the folder {home.accounts} can't be listed")):
         book.listing()
@@ -254,13 +252,13 @@ def test_an_unlistable_folder_is_told(book: AccountBook, home: Home) -> None:
 # -- adding
 
 
-def test_a_new_account_is_stored_as_it_is(book: AccountBook, store: FileStore) -> None:
+def test_a_new_account_is_stored_as_it_is(book: Accounts, store: FileStore) -> None:
     new = account("work", labels=MappingProxyType({"team": "a"}), priority=3, created_at=7)
     assert book.add(new, ApiKey(Secret(KEY)), machine="here") is False
     assert store.read("work") == Document(new, ApiKey(Secret(KEY)), generation=1, machine="here")
 
 
-def test_a_taken_name_is_refused_unless_replacing(book: AccountBook, add: Add, store: FileStore) -> None:
+def test_a_taken_name_is_refused_unless_replacing(book: Accounts, add: Add, store: FileStore) -> None:
     add("work")
     before = store.read("work")
     with pytest.raises(UsageError, match="exists already; give --replace"):
@@ -268,7 +266,7 @@ def test_a_taken_name_is_refused_unless_replacing(book: AccountBook, add: Add, s
     assert store.read("work") == before
 
 
-def test_replacing_keeps_labels_priority_creation_and_what_is_unknown(book: AccountBook, store: FileStore) -> None:
+def test_replacing_keeps_labels_priority_creation_and_what_is_unknown(book: Accounts, store: FileStore) -> None:
     old = Document(
         account("work", labels=MappingProxyType({"team": "a"}), priority=3, created_at=7),
         ApiKey(Secret(KEY)),
@@ -285,12 +283,12 @@ def test_replacing_keeps_labels_priority_creation_and_what_is_unknown(book: Acco
     assert (found.generation, found.machine, found.unknown) == (2, "here", {"later": [1]})
 
 
-def test_replacing_what_is_not_there_adds_it(book: AccountBook, store: FileStore) -> None:
+def test_replacing_what_is_not_there_adds_it(book: Accounts, store: FileStore) -> None:
     assert book.add(account("work"), ApiKey(Secret(KEY)), machine=None, replacing=True) is False
     assert store.names() == ["work"]
 
 
-def test_a_corrupt_document_is_not_replaced(book: AccountBook, store: FileStore) -> None:
+def test_a_corrupt_document_is_not_replaced(book: Accounts, store: FileStore) -> None:
     path = corrupt(store, "work")
     before = path.read_bytes()
     with pytest.raises(CorruptFile):
@@ -299,7 +297,7 @@ def test_a_corrupt_document_is_not_replaced(book: AccountBook, store: FileStore)
 
 
 @pytest.mark.parametrize("twin", ["WORK", "Work", "worK"])
-def test_names_differ_in_more_than_case(book: AccountBook, add: Add, store: FileStore, twin: str) -> None:
+def test_names_differ_in_more_than_case(book: Accounts, add: Add, store: FileStore, twin: str) -> None:
     add("work")
     for replacing in (False, True):
         with pytest.raises(UsageError, match=f"account 'work' exists, and '{twin}' differs in case alone"):
@@ -308,7 +306,7 @@ def test_names_differ_in_more_than_case(book: AccountBook, add: Add, store: File
 
 
 @pytest.mark.parametrize("name", ["", "..", ".work", "a/b", "a\n", "x" * 65])
-def test_a_bad_name_is_refused(book: AccountBook, home: Home, name: str) -> None:
+def test_a_bad_name_is_refused(book: Accounts, home: Home, name: str) -> None:
     with pytest.raises(UsageError, match="can't be an account's name"):
         book.add(account(name), ApiKey(Secret(KEY)), machine=None)
     assert not home.accounts.exists()
@@ -317,7 +315,7 @@ def test_a_bad_name_is_refused(book: AccountBook, home: Home, name: str) -> None
 # -- removing
 
 
-def test_a_removed_account_is_gone_and_no_longer_in_use(book: AccountBook, add: Add, home: Home) -> None:
+def test_a_removed_account_is_gone_and_no_longer_in_use(book: Accounts, add: Add, home: Home) -> None:
     add("work")
     add("home")
     book.use("work")
@@ -330,7 +328,7 @@ def test_a_removed_account_is_gone_and_no_longer_in_use(book: AccountBook, add: 
         book.remove("work")
 
 
-def test_an_account_that_can_not_be_read_can_be_removed(book: AccountBook, add: Add, store: FileStore) -> None:
+def test_an_account_that_can_not_be_read_can_be_removed(book: Accounts, add: Add, store: FileStore) -> None:
     corrupt(store, "corrupt")
     add("open")
     store.path("open").chmod(0o666)
@@ -342,7 +340,7 @@ def test_an_account_that_can_not_be_read_can_be_removed(book: AccountBook, add: 
     assert store.read("good").credential == ApiKey(Secret(KEY))
 
 
-def test_what_is_no_file_is_left_for_a_person_to_move(book: AccountBook, store: FileStore, home: Home) -> None:
+def test_what_is_no_file_is_left_for_a_person_to_move(book: Accounts, store: FileStore, home: Home) -> None:
     home.accounts.mkdir(mode=0o700)
     store.path("folder").mkdir()
     with pytest.raises(StorageFailed, match=r"folder\.json could not be removed: Is a directory"):
@@ -351,13 +349,13 @@ def test_what_is_no_file_is_left_for_a_person_to_move(book: AccountBook, store: 
 
 @pytest.mark.parametrize("where", [ENVIRONMENT, CONFIGURATION])
 def test_an_implicit_account_is_removed_where_it_comes_from(store: FileStore, where: str) -> None:
-    book = AccountBook(store, implicit=implicit("mine", where))
+    book = Accounts(store, implicit=implicit("mine", where))
     with pytest.raises(UsageError, match=f"comes from the {where}; remove it there"):
         book.remove("mine")
 
 
 def test_removing_a_stored_account_uncovers_an_implicit_one(store: FileStore, add: Add) -> None:
-    book = AccountBook(store, implicit=implicit("work", CONFIGURATION))
+    book = Accounts(store, implicit=implicit("work", CONFIGURATION))
     add("work")
     book.remove("work")
     assert book.read("work").account.store == CONFIGURATION
@@ -366,7 +364,7 @@ def test_removing_a_stored_account_uncovers_an_implicit_one(store: FileStore, ad
 # -- copies
 
 
-def test_confirming_changes_the_machine_alone(book: AccountBook, add: Add, store: FileStore) -> None:
+def test_confirming_changes_the_machine_alone(book: Accounts, add: Add, store: FileStore) -> None:
     add("work")
     before = store.read("work")
     book.confirm("work", "there")

@@ -12,7 +12,7 @@ from tokenferry.accounts import Target, exported, refuse_temporary, write_export
 from tokenferry.accounts import _export as module
 from tokenferry.credentials import ApiKey, Credential, OAuthToken, SetupToken
 from tokenferry.errors import Conflict, StorageFailed, UnsafeFile, UsageError
-from tokenferry.formats import detect, parse
+from tokenferry.interchange import detect, parse
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
 from tokenferry.stores import Disk

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from tokenferry.accounts import AccountBook, Target, completion, hand_over, pending_hand_over, take_back
+from tokenferry.accounts import Accounts, Target, completion, hand_over, pending_hand_over, take_back
 from tokenferry.credentials import ApiKey, OAuthToken
 from tokenferry.errors import ChainCopied, StorageFailed, TryLater, UnknownAccount, UsageError
-from tokenferry.formats import parse
-from tokenferry.refresh import Attempt, FileJournal, Journal, ProcessIdentity
+from tokenferry.interchange import parse
+from tokenferry.refresh import FileJournal, Journal, ProcessIdentity, RefreshAttempt
 from tokenferry.secret import Fields, Secret
 from tokenferry.settings import Home
 from tokenferry.stores import Account, Disk, FileStore
@@ -48,8 +48,8 @@ def _temporary_folder_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 
 @pytest.fixture
-def book(home: Home) -> AccountBook:
-    book = AccountBook(FileStore(home))
+def book(home: Home) -> Accounts:
+    book = Accounts(FileStore(home))
     account = Account("work", "sandbox", "oauth", created_at=1)
     book.add(account, TOKEN, machine="m", origin=Fields(kept=True))
     return book
@@ -61,7 +61,7 @@ def target_file(tmp_path: Path) -> Path:
 
 
 def give(
-    book: AccountBook,
+    book: Accounts,
     home: Home,
     path: Path,
     target: Target = "bundle",
@@ -85,7 +85,7 @@ def give(
     book.remove("work")
 
 
-def ours_may_renew(book: AccountBook) -> bool:
+def ours_may_renew(book: Accounts) -> bool:
     """Whether a process here would present the refresh token."""
     try:
         return book.read("work").account.owner == "tokenferry"
@@ -103,9 +103,7 @@ def theirs(path: Path, target: Target) -> bool:
 
 
 @pytest.mark.parametrize("target", CHAIN_TARGETS)
-def test_the_login_is_in_the_file_and_gone_here(
-    book: AccountBook, home: Home, target_file: Path, target: Target
-) -> None:
+def test_the_login_is_in_the_file_and_gone_here(book: Accounts, home: Home, target_file: Path, target: Target) -> None:
     give(book, home, target_file, target)
     assert theirs(target_file, target)
     assert book.store.names() == []
@@ -117,17 +115,17 @@ def test_killed_at_any_step_exactly_one_side_renews_it_and_the_same_call_complet
 ) -> None:
     count = Mortal()
     whole = Home(tmp_path / "whole")
-    AccountBook(FileStore(whole)).add(Account("work", "sandbox", "oauth", created_at=1), TOKEN, machine="m")
-    give(AccountBook(FileStore(whole, disk=count)), whole, tmp_path / "person" / "whole.json", target, disk=count)
+    Accounts(FileStore(whole)).add(Account("work", "sandbox", "oauth", created_at=1), TOKEN, machine="m")
+    give(Accounts(FileStore(whole, disk=count)), whole, tmp_path / "person" / "whole.json", target, disk=count)
     sides = []
     for last in range(1, count.count + 1):
         own = Home(tmp_path / f"home-{last}")
         path = tmp_path / "person" / f"{last}.json"
-        survivor = AccountBook(FileStore(own))
+        survivor = Accounts(FileStore(own))
         survivor.add(Account("work", "sandbox", "oauth", created_at=1), TOKEN, machine="m")
         mortal = Mortal(last)
         with pytest.raises(Killed):
-            give(AccountBook(FileStore(own, disk=mortal)), own, path, target, disk=mortal)
+            give(Accounts(FileStore(own, disk=mortal)), own, path, target, disk=mortal)
         sides.append((ours_may_renew(survivor), theirs(path, target)))
         if "work" in survivor.store.names():
             assert survivor.read("work").credential == TOKEN  # nothing is lost
@@ -143,7 +141,7 @@ def test_killed_at_any_step_exactly_one_side_renews_it_and_the_same_call_complet
     assert set(sides) == {(True, False), (False, False), (False, True)}
 
 
-def test_a_hand_over_that_was_cut_short_can_be_taken_back(book: AccountBook, home: Home, target_file: Path) -> None:
+def test_a_hand_over_that_was_cut_short_can_be_taken_back(book: Accounts, home: Home, target_file: Path) -> None:
     before = book.read("work")
     with pytest.raises(UsageError, match="none to take back"):
         take_back(book, "work")
@@ -155,7 +153,7 @@ def test_a_hand_over_that_was_cut_short_can_be_taken_back(book: AccountBook, hom
     assert replace(after, generation=before.generation) == before
 
 
-def test_what_has_arrived_is_not_taken_back_but_completed(book: AccountBook, home: Home, target_file: Path) -> None:
+def test_what_has_arrived_is_not_taken_back_but_completed(book: Accounts, home: Home, target_file: Path) -> None:
     last = 2
     while not theirs(target_file, "bundle"):
         with pytest.raises(Killed):
@@ -167,7 +165,7 @@ def test_what_has_arrived_is_not_taken_back_but_completed(book: AccountBook, hom
     assert book.store.names() == []
 
 
-def test_a_hand_over_that_was_begun_goes_nowhere_else(book: AccountBook, home: Home, target_file: Path) -> None:
+def test_a_hand_over_that_was_begun_goes_nowhere_else(book: Accounts, home: Home, target_file: Path) -> None:
     with pytest.raises(Killed):
         give(book, home, target_file, disk=Mortal(3))
     begun = pending_hand_over(book.read("work"))
@@ -180,7 +178,7 @@ def test_a_hand_over_that_was_begun_goes_nowhere_else(book: AccountBook, home: H
     assert not target_file.with_name("other.json").exists()
 
 
-def test_a_login_that_came_later_is_none_that_was_handed_over(book: AccountBook, home: Home, target_file: Path) -> None:
+def test_a_login_that_came_later_is_none_that_was_handed_over(book: Accounts, home: Home, target_file: Path) -> None:
     """The file holds the old one, and completing that hand-over would remove the account with the new one."""
     last = 2
     while not theirs(target_file, "bundle"):
@@ -198,7 +196,7 @@ def test_a_login_that_came_later_is_none_that_was_handed_over(book: AccountBook,
         take_back(book, "work")
 
 
-def test_what_can_t_be_written_stays_ours(book: AccountBook, home: Home, target_file: Path) -> None:
+def test_what_can_t_be_written_stays_ours(book: Accounts, home: Home, target_file: Path) -> None:
     before = book.read("work")
 
     class Full(Disk):
@@ -221,10 +219,10 @@ def test_what_can_t_be_written_stays_ours(book: AccountBook, home: Home, target_
 
 @pytest.mark.parametrize("answered", [False, True])
 def test_a_refresh_whose_outcome_is_open_is_settled_first(
-    book: AccountBook, home: Home, target_file: Path, *, answered: bool
+    book: Accounts, home: Home, target_file: Path, *, answered: bool
 ) -> None:
     journal = FileJournal(home.journal)
-    attempt = Attempt.begin(REFRESH.sha256, NOW, ProcessIdentity.own(), 1)
+    attempt = RefreshAttempt.begin(REFRESH.sha256, NOW, ProcessIdentity.own(), 1)
     journal.begin("work", attempt)
     if answered:
         journal.answer("work", attempt, replace(TOKEN, secret=Secret("renewed")))
@@ -234,7 +232,7 @@ def test_a_refresh_whose_outcome_is_open_is_settled_first(
     assert not target_file.exists()
 
 
-def test_what_is_not_ours_to_give_is_refused(book: AccountBook, home: Home, target_file: Path) -> None:
+def test_what_is_not_ours_to_give_is_refused(book: Accounts, home: Home, target_file: Path) -> None:
     with pytest.raises(ChainCopied, match="tokenferry accounts confirm work"):
         give(book, home, target_file, machine="another")
     document = book.read("work")
@@ -251,7 +249,7 @@ def test_what_is_not_ours_to_give_is_refused(book: AccountBook, home: Home, targ
     assert not target_file.exists()
 
 
-def test_a_record_that_is_none_is_no_hand_over(book: AccountBook) -> None:
+def test_a_record_that_is_none_is_no_hand_over(book: Accounts) -> None:
     document = book.read("work")
     for odd in (None, "x", Fields(), Fields(target="nowhere", path="p")):
         assert pending_hand_over(replace(document, unknown=Fields(handed_over=odd))) is None

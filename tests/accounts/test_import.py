@@ -3,10 +3,10 @@ from dataclasses import replace
 import pytest
 
 from leaks import shows
-from tokenferry.accounts import AccountBook, Found, Offer, check_again, make_offers
+from tokenferry.accounts import Accounts, Found, Offer, check_again, make_offers
 from tokenferry.credentials import ApiKey, OAuthToken, SetupToken
 from tokenferry.errors import Conflict, UsageError
-from tokenferry.formats import Entry
+from tokenferry.interchange import Entry
 from tokenferry.providers import builtin_providers
 from tokenferry.secret import Fields, Secret
 from tokenferry.stores import Account, Document, MemoryStore
@@ -39,7 +39,7 @@ def found(
 
 
 def offers(*ones: Found, store: MemoryStore | None = None, beside: tuple[Found, ...] = ()) -> list[Offer]:
-    return make_offers(ones, AccountBook(store or MemoryStore()), builtin_providers(), NOW, beside=beside)
+    return make_offers(ones, Accounts(store or MemoryStore()), builtin_providers(), NOW, beside=beside)
 
 
 def only(*ones: Found, store: MemoryStore | None = None, beside: tuple[Found, ...] = ()) -> Offer:
@@ -127,7 +127,7 @@ def test_a_provider_must_be_known() -> None:
     assert "--provider P" in only(found(provider=None)).note
     assert "'nobody' is not declared" in only(found(provider="nobody")).note
     (offer,) = make_offers(
-        [found(provider=None)], AccountBook(MemoryStore()), builtin_providers(), NOW, provider="sandbox"
+        [found(provider=None)], Accounts(MemoryStore()), builtin_providers(), NOW, provider="sandbox"
     )
     assert offer.account is not None
     assert offer.account.provider == "sandbox"
@@ -147,7 +147,7 @@ def test_names_are_allowed_ones_and_each_is_one_account_s() -> None:
 
 
 def test_a_name_is_for_one() -> None:
-    book = AccountBook(MemoryStore(Document(Account("taken", "anthropic", "api-key"), ApiKey(Secret("x")))))
+    book = Accounts(MemoryStore(Document(Account("taken", "anthropic", "api-key"), ApiKey(Secret("x")))))
     two = [found(), found(KEY, provider="anthropic")]
     with pytest.raises(UsageError, match="can name one"):
         make_offers(two, book, builtin_providers(), NOW, name="mine")

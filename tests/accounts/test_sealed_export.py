@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tokenferry.accounts import open_export, seal_export
 from tokenferry.errors import CorruptFile, NeedsUnlock, UsageError
-from tokenferry.sealing import Marker, Place, SealKey
+from tokenferry.sealing import KeyPlace, Marker, SealKey
 from tokenferry.secret import HiddenBytes
 from tokenferry.settings import Home
 from tokenferry.stores import Seal
@@ -17,7 +17,7 @@ KEY = SealKey.new()
 @pytest.fixture
 def seal(home: Home) -> Seal:
     seal = Seal(home, keys=[KEY])
-    seal.mark(Marker(((KEY.id, Place(home.path.parent / "stick" / "key")),)))
+    seal.mark(Marker(((KEY.id, KeyPlace(home.path.parent / "stick" / "key")),)))
     return seal
 
 

@@ -15,8 +15,8 @@ from sim.disk import Killed, VirtualDisk
 from tokenferry.accounts import Sealing, lies_in, seal_state
 from tokenferry.credentials import ApiKey, OAuthToken
 from tokenferry.errors import CorruptFile, NeedsUnlock, SealKeyLost, UnsafeFile, UsageError
-from tokenferry.refresh import Attempt, FileJournal, ProcessIdentity
-from tokenferry.sealing import Marker, Place, SealKey
+from tokenferry.refresh import FileJournal, ProcessIdentity, RefreshAttempt
+from tokenferry.sealing import KeyPlace, Marker, SealKey
 from tokenferry.secret import Fields, Secret
 from tokenferry.settings import Home
 from tokenferry.stores import DISK, Account, AttachedStore, Disk, Document, FileStore, MemoryStore, Seal
@@ -31,7 +31,7 @@ DOCUMENTS = {
     "work": Document(Account("work", "console", "oauth"), TOKEN, machine="m", unknown=Fields(y=[1, 2])),
 }
 assert TOKEN.refresh is not None
-ATTEMPT = Attempt("ab" * 8, TOKEN.refresh.sha256, 1_800_000_000, ProcessIdentity(1, "1", "boot"))
+ATTEMPT = RefreshAttempt("ab" * 8, TOKEN.refresh.sha256, 1_800_000_000, ProcessIdentity(1, "1", "boot"))
 
 
 class NoMoves:
@@ -54,7 +54,7 @@ class World:
         self.journal = FileJournal(home.journal, disk=disk, seal=self.seal)
         self.store = AttachedStore(self.files, home.attached, lambda _: MemoryStore(), moves=NoMoves(), disk=disk)
         self.sealing = Sealing(home, self.files, self.store, self.journal, NoMoves(), disk=disk)
-        self.place = Place(path)
+        self.place = KeyPlace(path)
 
     def run(self, command: Command) -> None:
         if command == "unseal":
@@ -192,9 +192,9 @@ def test_a_rotation_goes_where_the_old_key_is_unless_another_place_is_named(
     world.run("seal")
     assert world.sealing.rotate().marker == world.seal.marker()
     other = elsewhere.with_name("other")
-    moved = world.sealing.rotate(Place(other)).marker
+    moved = world.sealing.rotate(KeyPlace(other)).marker
     assert moved is not None
-    assert moved.place == Place(other)
+    assert moved.place == KeyPlace(other)
     fresh(world, home).check()
 
 
@@ -212,9 +212,9 @@ def test_a_key_beside_what_it_seals_or_under_the_temporary_folder_is_refused(
     world: World, home: Home, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match="whoever copies that has the key"):
-        world.sealing.seal(Place(home.path / "keys" / "key"))
+        world.sealing.seal(KeyPlace(home.path / "keys" / "key"))
     with pytest.raises(UnsafeFile, match="temporary folder"):
-        world.sealing.seal(Place(tmp_path / "temporary" / "key"))
+        world.sealing.seal(KeyPlace(tmp_path / "temporary" / "key"))
     assert seal_state(world.files).word == "off"
     assert lies_in(home, home.path / "x")
 

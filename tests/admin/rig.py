@@ -11,11 +11,11 @@ from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
 import httpx2
 
-from tokenferry.admin import LOGIN_PAGE, Admin, Parts
+from tokenferry.admin import LOGIN_PAGE, Admin, AdminContext
 from tokenferry.broker import Broker
 from tokenferry.cli._describe import rows
 from tokenferry.config import load
-from tokenferry.gateway import Gateway, Guard, Listener, OneOffKey, Relay, Upstreams, bind, own_hosts
+from tokenferry.gateway import EphemeralKey, Forwarder, Gateway, Guard, Server, UpstreamClients, bind, own_hosts
 from tokenferry.secret import Secret
 from tokenferry.settings import GatewaySettings, Home
 from tokenferry.state import State
@@ -143,11 +143,11 @@ def running_api(home: Home, provider: str, *, config: str = "", port: int = 0) -
             return {row.name: row.state for row in rows(broker)}
 
         secret = Secret(secrets.token_urlsafe(32))
-        parts = Parts(home, broker, state, secret, (url,), hosts, states)
-        upstreams = Upstreams()
+        parts = AdminContext(home, broker, state, secret, (url,), hosts, states)
+        upstreams = UpstreamClients()
         gateway = Gateway(
             guard=Guard(state.keys, hosts),
-            relay=Relay(source=broker, settings=GatewaySettings(), keys=OneOffKey(), upstreams=upstreams),
+            relay=Forwarder(source=broker, settings=GatewaySettings(), keys=EphemeralKey(), upstreams=upstreams),
             control=Admin(parts),
         )
         running = threading.Event()
@@ -155,7 +155,7 @@ def running_api(home: Home, provider: str, *, config: str = "", port: int = 0) -
         async def started() -> None:
             running.set()
 
-        listener = Listener(gateway, [sock], started=started, finish=upstreams.aclose, drain=PATIENCE)
+        listener = Server(gateway, [sock], started=started, finish=upstreams.aclose, drain=PATIENCE)
         thread = threading.Thread(target=listener.run_until_stopped, name="gateway under test")
         thread.start()
         try:

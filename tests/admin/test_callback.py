@@ -13,7 +13,7 @@ import pytest
 
 from admin.rig import Api, Browser, running_api, with_query
 from leaks import shows
-from tokenferry.admin._desk import LoginDesk
+from tokenferry.admin._login_service import LoginService
 from tokenferry.gateway import bind
 from tokenferry.sandbox import Sandbox
 from tokenferry.secret import Secret
@@ -142,9 +142,9 @@ def test_of_two_answers_at_once_one_counts_and_the_other_shows_nothing_to_paste(
 ) -> None:
     browser = Browser()
     back = back_of(browser, api.begin("idp", fields={"provider_id": "work"})["login_url"])
-    look, met = LoginDesk.redirect_of, threading.Barrier(2)
+    look, met = LoginService.redirect_of, threading.Barrier(2)
 
-    def look_together(desk: LoginDesk, state: Secret) -> str | None:
+    def look_together(desk: LoginService, state: Secret) -> str | None:
         found = look(desk, state)
         if not met.broken:
             with contextlib.suppress(threading.BrokenBarrierError):
@@ -152,7 +152,7 @@ def test_of_two_answers_at_once_one_counts_and_the_other_shows_nothing_to_paste(
                 met.abort()
         return found
 
-    monkeypatch.setattr(LoginDesk, "redirect_of", look_together)
+    monkeypatch.setattr(LoginService, "redirect_of", look_together)
     with ThreadPoolExecutor(2) as pool:
         pages = sorted(
             pool.map(lambda _: browser.get(back, headers=ELSEWHERE), range(2)), key=lambda one: one.status_code

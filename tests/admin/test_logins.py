@@ -13,7 +13,7 @@ import pytest
 
 from admin.rig import Api, code_of, refused, running_api
 from leaks import shows
-from tokenferry.admin._desk import LoginDesk
+from tokenferry.admin._login_service import LoginService
 from tokenferry.config import load
 from tokenferry.sandbox import Sandbox
 from tokenferry.secret import Secret
@@ -322,13 +322,13 @@ def test_the_verifier_is_nowhere_but_in_the_exchange(
     caplog.set_level(logging.DEBUG)
     begun = api.begin()
     made: list[Secret] = []
-    verifier = LoginDesk._verifier
+    verifier = LoginService._verifier
 
-    def note(desk: LoginDesk, state: Secret) -> Secret:
+    def note(desk: LoginService, state: Secret) -> Secret:
         made.append(verifier(desk, state))
         return made[-1]
 
-    monkeypatch.setattr(LoginDesk, "_verifier", note)
+    monkeypatch.setattr(LoginService, "_verifier", note)
     assert api.exchange(code_of(begun["url"]), "work").status_code == 200
     [secret] = set(made)
     assert len(secret.reveal()) == 43

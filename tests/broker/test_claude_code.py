@@ -21,7 +21,7 @@ from tokenferry.accounts.moves import Mover, Present
 from tokenferry.broker import Broker, interrupted_move, use_for_claude_code
 from tokenferry.config import load
 from tokenferry.errors import CredentialRefused, NeedsLogin, PolicyRefused, TryLater, UnknownAccount, UsageError
-from tokenferry.keep import Event, Keeper
+from tokenferry.keep import Keeper, RenewalEvent
 from tokenferry.keep._swapper import Swapper
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home
@@ -540,7 +540,7 @@ def test_a_keeper_that_is_told_to_looks_for_limits(
     add("alice", "bob")
     use_for_claude_code("alice", broker)
     mark(home, "alice", int(time.time()) + 3600)
-    events: list[Event] = []
+    events: list[RenewalEvent] = []
     assert Keeper(broker, tell=events.append).once()
     assert has(claude, broker) == "alice"
     assert Keeper(broker, tell=events.append, swaps=True).once()

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tokenferry.accounts import AccountBook, Listing, accounts_from_keys
+from tokenferry.accounts import AccountList, Accounts, accounts_from_keys
 from tokenferry.broker._listing import WatchedListing
 from tokenferry.credentials import ApiKey
 from tokenferry.refresh import WarmCredentials
@@ -14,12 +14,12 @@ from tokenferry.stores import Account, Document, MemoryStore
 KEY = ApiKey(Secret("fake-key"))
 
 
-class Book(AccountBook):
+class Book(Accounts):
     """Calls somebody between the moment that it lists and the one that the listing is had."""
 
     meanwhile: Callable[[], None] = staticmethod(lambda: None)
 
-    def listing(self) -> Listing:
+    def listing(self) -> AccountList:
         found = super().listing()
         meanwhile, self.meanwhile = self.meanwhile, lambda: None
         meanwhile()

@@ -9,9 +9,9 @@ import pytest
 from tokenferry.broker import Broker, Revocation
 from tokenferry.credentials import ApiKey, Credential, OAuthToken, SetupToken
 from tokenferry.errors import ConfigError, UnknownAccount
-from tokenferry.oauth import Answer, NotSent, OAuthEndpoints, TokenRequest, Transmission
+from tokenferry.oauth import HttpOutcome, NotSent, OAuthEndpoints, TokenRequest, TokenResponse
 from tokenferry.providers import Provider
-from tokenferry.refresh import Attempt, ProcessIdentity
+from tokenferry.refresh import ProcessIdentity, RefreshAttempt
 from tokenferry.secret import Secret
 from tokenferry.stores import Account, MemoryStore
 
@@ -25,11 +25,11 @@ PROVIDER = Provider(
 class Server:
     """Answers what it is told to; keeps the bodies of what it was asked."""
 
-    def __init__(self, *answers: Transmission) -> None:
+    def __init__(self, *answers: HttpOutcome) -> None:
         self.answers = list(answers)
         self.asked: list[str] = []
 
-    def send(self, request: TokenRequest, _timeout: float, _sending: Callable[[], None] = lambda: None) -> Transmission:
+    def send(self, request: TokenRequest, _timeout: float, _sending: Callable[[], None] = lambda: None) -> HttpOutcome:
         self.asked.append(f"{request.url} {request.body.decode()}")
         return self.answers.pop(0)
 
@@ -41,7 +41,7 @@ def broker(server: Server, credential: Credential = TOKEN, **oauth: Any) -> Brok
     return found
 
 
-DONE = Answer(200, {}, b"")
+DONE = TokenResponse(200, {}, b"")
 REVOKE: dict[str, Any] = {"revoke_url": f"{ISSUER}/revoke"}
 
 
@@ -55,7 +55,7 @@ def test_a_renewed_token_that_waits_in_the_journal_is_the_one_to_end() -> None:
     server = Server(DONE)
     found = broker(server, **REVOKE)
     assert TOKEN.refresh is not None
-    attempt = Attempt.begin(TOKEN.refresh.sha256, 0, ProcessIdentity.own(), 1)
+    attempt = RefreshAttempt.begin(TOKEN.refresh.sha256, 0, ProcessIdentity.own(), 1)
     found.journal.begin("work", attempt)
     found.journal.answer("work", attempt, replace(TOKEN, refresh=Secret("newer-refresh")))
     assert found.revoke("work").is_done
@@ -72,14 +72,14 @@ def test_what_is_no_chain_is_left_alone(credential: Credential) -> None:
     [
         ({}, [], "declares no revoke_url"),
         (REVOKE, [NotSent("nobody there")], "nobody there"),
-        (REVOKE, [Answer(503, {}, b"")], "HTTP 503"),
+        (REVOKE, [TokenResponse(503, {}, b"")], "HTTP 503"),
         (REVOKE | {"client_secret_file": "/nowhere/secret"}, [], "client_secret_file"),
         ({"issuer": ISSUER}, [NotSent("nobody there")] * 2, "nobody there"),
-        ({"issuer": ISSUER}, [Answer(200, {}, b'{"issuer": "https://idp.example"}')], "declares no revoke_url"),
+        ({"issuer": ISSUER}, [TokenResponse(200, {}, b'{"issuer": "https://idp.example"}')], "declares no revoke_url"),
     ],
 )
 def test_whatever_keeps_it_from_being_ended_is_a_reason_and_no_error(
-    oauth: dict[str, Any], answers: Iterable[Transmission], words: str
+    oauth: dict[str, Any], answers: Iterable[HttpOutcome], words: str
 ) -> None:
     found = broker(Server(*answers), **oauth).revoke("work")
     assert not found.is_done
@@ -93,7 +93,7 @@ def test_an_account_that_is_not_there_is_an_error() -> None:
 
 def test_where_to_revoke_may_be_told_by_the_issuer() -> None:
     metadata = {"issuer": ISSUER, "revocation_endpoint": f"{ISSUER}/end"}
-    server = Server(Answer(200, {}, json.dumps(metadata).encode()), DONE)
+    server = Server(TokenResponse(200, {}, json.dumps(metadata).encode()), DONE)
     assert broker(server, issuer=ISSUER, token_url=f"{ISSUER}/token").revoke("work").is_done
     assert server.asked[1].startswith(f"{ISSUER}/end ")
 
@@ -104,6 +104,6 @@ def test_an_issuer_does_not_lead_to_a_subscriptions_login_that_is_not_declared_a
         "authorization_endpoint": "https://claude.ai/oauth/authorize",
         "token_endpoint": f"{ISSUER}/token",
     }
-    found = broker(Server(Answer(200, {}, json.dumps(metadata).encode())), issuer=ISSUER)
+    found = broker(Server(TokenResponse(200, {}, json.dumps(metadata).encode())), issuer=ISSUER)
     with pytest.raises(ConfigError, match="subscription = true"):
         found.login_endpoints(found.providers["idp"])

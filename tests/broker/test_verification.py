@@ -8,7 +8,7 @@ import pytest
 from tokenferry.broker import Broker
 from tokenferry.credentials import ApiKey, Credential, OAuthToken, SetupToken
 from tokenferry.errors import PolicyRefused, UsageError
-from tokenferry.oauth import Answer, Lost, NotSent, OAuthEndpoints, TokenRequest, Transmission
+from tokenferry.oauth import HttpOutcome, NotSent, OAuthEndpoints, TokenRequest, TokenResponse, TokenResponseLost
 from tokenferry.providers import Provider, builtin_providers
 from tokenferry.secret import Secret
 from tokenferry.settings import PolicySettings
@@ -29,18 +29,18 @@ PROVIDER = Provider(
 
 
 class Server:
-    def __init__(self, answer: Transmission) -> None:
+    def __init__(self, answer: HttpOutcome) -> None:
         self.answer = answer
         self.asked: list[TokenRequest] = []
 
-    def send(self, request: TokenRequest, timeout: float, _sending: Callable[[], None] = lambda: None) -> Transmission:
+    def send(self, request: TokenRequest, timeout: float, _sending: Callable[[], None] = lambda: None) -> HttpOutcome:
         assert timeout == 5
         self.asked.append(request)
         return self.answer
 
 
 def ask(
-    credential: Credential, answer: Transmission, provider: Provider = PROVIDER, owner: str = "tokenferry"
+    credential: Credential, answer: HttpOutcome, provider: Provider = PROVIDER, owner: str = "tokenferry"
 ) -> tuple[str, Server]:
     server = Server(answer)
     broker = Broker(
@@ -57,20 +57,20 @@ def ask(
 @pytest.mark.parametrize(
     ("answer", "result"),
     [
-        (Answer(200, {}, b"{}"), "accepted"),
-        (Answer(204, {}, b""), "accepted"),
-        (Answer(401, {}, b""), "refused"),
-        (Answer(403, {}, b""), "not-told"),
-        (Answer(302, {}, b""), "not-told"),
-        (Answer(404, {}, b""), "not-told"),
-        (Answer(429, {}, b""), "unreachable"),
-        (Answer(503, {}, b""), "unreachable"),
+        (TokenResponse(200, {}, b"{}"), "accepted"),
+        (TokenResponse(204, {}, b""), "accepted"),
+        (TokenResponse(401, {}, b""), "refused"),
+        (TokenResponse(403, {}, b""), "not-told"),
+        (TokenResponse(302, {}, b""), "not-told"),
+        (TokenResponse(404, {}, b""), "not-told"),
+        (TokenResponse(429, {}, b""), "unreachable"),
+        (TokenResponse(503, {}, b""), "unreachable"),
         (NotSent("no route"), "unreachable"),
-        (Lost("timed out"), "unreachable"),
+        (TokenResponseLost("timed out"), "unreachable"),
     ],
 )
 @pytest.mark.parametrize("credential", [KEY, LOGIN])
-def test_only_a_401_refuses_and_it_is_asked_once(answer: Transmission, result: str, credential: Credential) -> None:
+def test_only_a_401_refuses_and_it_is_asked_once(answer: HttpOutcome, result: str, credential: Credential) -> None:
     found, server = ask(credential, answer)
     assert found == result
     (request,) = server.asked
@@ -88,13 +88,13 @@ def test_only_a_401_refuses_and_it_is_asked_once(answer: Transmission, result: s
     ],
 )
 def test_where_no_free_route_is_declared_nothing_is_asked(credential: Credential, provider: Provider) -> None:
-    found, server = ask(credential, Answer(200, {}, b""), provider)
+    found, server = ask(credential, TokenResponse(200, {}, b""), provider)
     assert found == "no-route"
     assert not server.asked
 
 
 def test_nothing_is_renewed_for_it() -> None:
-    found, server = ask(replace(LOGIN, expires_at=NOW), Answer(200, {}, b""))
+    found, server = ask(replace(LOGIN, expires_at=NOW), TokenResponse(200, {}, b""))
     assert found == "not-told"
     assert not server.asked
 
@@ -102,11 +102,11 @@ def test_nothing_is_renewed_for_it() -> None:
 @pytest.mark.parametrize("owner", ["claude-code", "ant", "external"])
 def test_the_login_of_another_program_is_not_used(owner: str) -> None:
     with pytest.raises(UsageError, match="check it there"):
-        ask(LOGIN, Answer(200, {}, b""), owner=owner)
-    assert ask(KEY, Answer(200, {}, b""), owner="external")[0] == "accepted"
+        ask(LOGIN, TokenResponse(200, {}, b""), owner=owner)
+    assert ask(KEY, TokenResponse(200, {}, b""), owner="external")[0] == "accepted"
 
 
 @pytest.mark.parametrize("credential", [LOGIN, SETUP])
 def test_a_subscription_s_credential_is_not_sent_under_off(credential: Credential) -> None:
     with pytest.raises(PolicyRefused):
-        ask(credential, Answer(200, {}, b""), builtin_providers()["claude-max"])
+        ask(credential, TokenResponse(200, {}, b""), builtin_providers()["claude-max"])

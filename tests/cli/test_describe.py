@@ -4,7 +4,7 @@ import pytest
 
 from tokenferry.cli._describe import standing
 from tokenferry.credentials import ApiKey, FederatedToken, Federation, OAuthToken, SetupToken
-from tokenferry.refresh import Attempt, ProcessIdentity, Verdict
+from tokenferry.refresh import ProcessIdentity, RefreshAttempt, RefreshFailure
 from tokenferry.secret import Secret
 from tokenferry.stores import Account, Document
 
@@ -20,16 +20,16 @@ def login(left: int | None = 3600, refresh: Secret | None = REFRESH, **changes: 
     return Document(account, replace(token, **changes), machine="here")  # type: ignore[arg-type]  # a test's shorthand
 
 
-def attempt(process: ProcessIdentity = GONE, token: Secret = REFRESH, **changes: object) -> Attempt:
-    made = Attempt("id", token.sha256, NOW - 10, process)
+def attempt(process: ProcessIdentity = GONE, token: Secret = REFRESH, **changes: object) -> RefreshAttempt:
+    made = RefreshAttempt("id", token.sha256, NOW - 10, process)
     return replace(made, **changes)  # type: ignore[arg-type]  # a test's shorthand
 
 
-def verdict(kind: str, until: int = 0, token: Secret = REFRESH) -> Verdict:
-    return Verdict(kind, token.sha256, NOW - 10, "HTTP 503", until=NOW + until)  # type: ignore[arg-type]  # as above
+def verdict(kind: str, until: int = 0, token: Secret = REFRESH) -> RefreshFailure:
+    return RefreshFailure(kind, token.sha256, NOW - 10, "HTTP 503", until=NOW + until)  # type: ignore[arg-type]  # as above
 
 
-def refusal(kind: str, until: int = 0, access: str = "fake-access") -> Verdict:
+def refusal(kind: str, until: int = 0, access: str = "fake-access") -> RefreshFailure:
     return replace(verdict(kind, until), refused=Secret(access).sha256)
 
 
@@ -80,7 +80,7 @@ def test_somebody_elses_chain_is_theirs_to_renew() -> None:
 
 
 def test_a_workloads_token_expires_backs_off_and_never_needs_a_login() -> None:
-    def found(left: int, judged: Verdict | None = None) -> tuple[str, str]:
+    def found(left: int, judged: RefreshFailure | None = None) -> tuple[str, str]:
         token = FederatedToken(Secret("fake-access"), expires_at=NOW + left, federation=Federation("/identity"))
         return standing(Document(Account("ci", "sandbox", "federated"), token), None, judged, "here", NOW)
 

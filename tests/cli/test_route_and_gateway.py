@@ -18,10 +18,10 @@ from tokenferry.broker import Broker
 from tokenferry.config import load
 from tokenferry.credentials import ApiKey
 from tokenferry.errors import UsageError
-from tokenferry.gateway import Relay, Upstreams
-from tokenferry.gateway._answers import Refusal
-from tokenferry.gateway._request_head import RequestHead
-from tokenferry.pool import Pool, Try
+from tokenferry.gateway import Forwarder, UpstreamClients
+from tokenferry.gateway.http.errors import GatewayError
+from tokenferry.gateway.http.request_head import RequestHead
+from tokenferry.pool import Pool, SendAttempt
 from tokenferry.routing import BodyFacts, Router, scan
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
@@ -97,7 +97,7 @@ def test_the_dry_run_says_what_the_gateway_does(inside: Callable[..., Outcome], 
         wanted = () if case.model is None else ("--model", case.model)
         told = inside("route", "--dry-run", "--key", "guest", "--json", *wanted)
         done = by_gateway(home, case)
-    if isinstance(done, Refusal):
+    if isinstance(done, GatewayError):
         (refused,) = told.json
         assert (refused["status"], refused["refused"]) == (done.status, done.message)
         return
@@ -118,7 +118,7 @@ def prepare(home: Home, case: Case) -> None:
             state.cooldowns.put(Cooldown(Scope("account", name), "window", "answer", FOREVER, "It is limited."))
 
 
-def by_gateway(home: Home, case: Case) -> dict[str, Any] | Refusal:
+def by_gateway(home: Home, case: Case) -> dict[str, Any] | GatewayError:
     """What it would refuse the request with, or the targets and the account that is asked first."""
     config = load(home.config)
     broker = Broker.from_home(home, config)
@@ -126,20 +126,25 @@ def by_gateway(home: Home, case: Case) -> dict[str, Any] | Refusal:
     with State(home.state) as state:
         pool.records.adopt(state.cooldowns.list(), state.organizations.all(), 0)
         router = Router(config.router, config.models, config.providers)
-        relay = Relay(
-            source=broker, settings=config.gateway, keys=state.keys, upstreams=Upstreams(), pool=pool, router=router
+        relay = Forwarder(
+            source=broker,
+            settings=config.gateway,
+            keys=state.keys,
+            upstreams=UpstreamClients(),
+            pool=pool,
+            router=router,
         )
         facts = scan([json.dumps({} if case.model is None else {"model": case.model}).encode()])
         assert isinstance(facts, BodyFacts)
         head = RequestHead([(b"x-api-key", b"tfk_x")])
         try:
             plan = relay.resolve(facts, head, [], key := state.keys.get("guest"))
-        except Refusal as refusal:
+        except GatewayError as refusal:
             return refusal
         finally:
             broker.drain(0)
         journey = relay.journey(plan, head, [], key=key, side="")
         step = journey.next()
         journey.close()
-    account = step.member.name if isinstance(step, Try) and not step.is_probe else None
+    account = step.member.name if isinstance(step, SendAttempt) and not step.is_probe else None
     return {"targets": [(hop.roster.provider, hop.model) for hop in plan.targets], "account": account}

@@ -10,9 +10,9 @@ from cli.harness import Outcome, begin, end, eventually, tokenferry
 from pool import journeys as j
 from tokenferry.cli import why as command
 from tokenferry.cli._output import moment
-from tokenferry.gateway import _record as gateway
-from tokenferry.gateway._decision_log import decision_of
-from tokenferry.pool import Hop
+from tokenferry.gateway.telemetry import record as gateway
+from tokenferry.gateway.telemetry.decision_log import decision_of
+from tokenferry.pool import Target
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import AccountCaps, Home, PoolSettings
 from tokenferry.state import Cooldown, Decision, Scope, State
@@ -95,8 +95,10 @@ def test_the_whole_way_of_a_request_is_told(home: Home, inside: Inside, hasty: N
         journey.fingerprint = "0a1b2c3d"
         j.reply(journey, answer)
     journey.close()
-    decision = gateway.Decision(journey=journey)
-    record = gateway.Record("tf_1", "POST", "/v1/messages", 1_800_000_000.0, "laptop", "carol", decision=decision)
+    decision = gateway.RoutingDecision(journey=journey)
+    record = gateway.RequestRecord(
+        "tf_1", "POST", "/v1/messages", 1_800_000_000.0, "laptop", "carol", decision=decision
+    )
     record.status, record.provider = 200, "one"
     with State(home.state) as state:
         state.decisions.add([decision_of(record)])
@@ -125,7 +127,7 @@ def test_the_whole_way_of_a_request_is_told(home: Home, inside: Inside, hasty: N
 def test_every_kind_of_step_is_told_in_words(home: Home, inside: Inside, hasty: None) -> None:
     rig = j.Rig(("alice", "bob", "carol"), settings=PoolSettings(caps=AccountCaps(concurrency=1)))
     rig.roster = j.roster("one", "alice", "bob", "carol", kind="oauth")
-    rig.hops = [Hop(rig.roster, "")]
+    rig.hops = [Target(rig.roster, "")]
     journey = rig.journey()
     journey.next()
     journey.unavailable("needs a login")
@@ -137,8 +139,8 @@ def test_every_kind_of_step_is_told_in_words(home: Home, inside: Inside, hasty: 
     journey.unsent("connection refused")
     journey.next()
     journey.lost("no answer within 120 s")
-    record = gateway.Record("tf_1", "POST", "/v1/messages", 1_800_000_000.0, "laptop")
-    record.decision = gateway.Decision(journey=journey)
+    record = gateway.RequestRecord("tf_1", "POST", "/v1/messages", 1_800_000_000.0, "laptop")
+    record.decision = gateway.RoutingDecision(journey=journey)
     journey.close()
     with State(home.state) as state:
         state.decisions.add([decision_of(record)])

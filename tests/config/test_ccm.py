@@ -9,7 +9,7 @@ import pytest
 from config.written import Write, notes
 from tokenferry.config import Config
 from tokenferry.providers import builtin_providers
-from tokenferry.routing import BodyFacts, Hop, NoRoute, Route, Router, scan
+from tokenferry.routing import BodyFacts, MappedTarget, NoRoute, Route, Router, scan
 from tokenferry.settings import RouterSettings
 
 FILES = Path(__file__).with_name("ccm")
@@ -102,7 +102,7 @@ def test_what_has_no_meaning_here_is_said_and_no_fault(write: Write) -> None:
 
 def test_models_of_formats_that_are_not_served_are_refused_with_the_reason(write: Write) -> None:
     config = loaded(write, "fallbacks")
-    sonnet = (Hop("claude-oauth", "claude-sonnet-4-5"), Hop("anthropic-native", "claude-sonnet-4-5"))
+    sonnet = (MappedTarget("claude-oauth", "claude-sonnet-4-5"), MappedTarget("anthropic-native", "claude-sonnet-4-5"))
     route = routed(config, model="claude-opus-9")
     assert isinstance(route, Route)
     assert (route.rule, route.hops) == ("auto_map", sonnet)

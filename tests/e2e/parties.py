@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn
 
 import pytest
 
-from tokenferry.accounts import AccountBook, machine_id, read_credential
+from tokenferry.accounts import Accounts, machine_id, read_credential
 from tokenferry.settings import Home
 from tokenferry.stores import Account, Document, FileStore
 
@@ -201,7 +201,7 @@ class SandboxProcess:
 def add_login(home: Home, name: str, provider: str, login: dict[str, Any]) -> None:
     """What `accounts add` does with a login on its stdin."""
     credential = read_credential(json.dumps(login).encode(), "oauth", "oauth")
-    book = AccountBook(FileStore(home))
+    book = Accounts(FileStore(home))
     book.add(Account(name, provider, "oauth", created_at=int(time.time())), credential, machine=machine_id())
 
 

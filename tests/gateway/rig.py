@@ -10,29 +10,28 @@ from dataclasses import dataclass, field
 
 import httptools
 
-from tokenferry.accounts import Listing
+from tokenferry.accounts import AccountList
 from tokenferry.broker import ForcedRenewals
 from tokenferry.credentials import ApiKey, Credential, OAuthToken
 from tokenferry.errors import TokenferryError
 from tokenferry.gateway import (
     AccessLog,
-    Budget,
+    BodyBudget,
     DecisionLog,
+    EphemeralKey,
+    Forwarder,
     Gateway,
     Guard,
     KeyRing,
-    Listener,
     Metrics,
-    OneOffKey,
-    Relay,
-    Upstreams,
+    Server,
+    UpstreamClients,
     bind,
     own_hosts,
 )
-from tokenferry.gateway._bad_keys import BadKeys
-from tokenferry.gateway._control import Control
-from tokenferry.gateway._record import Record
-from tokenferry.gateway.upstream import Timeouts
+from tokenferry.gateway.auth.rate_limit import BadKeys
+from tokenferry.gateway.control.control_plane import Control
+from tokenferry.gateway.telemetry.record import RequestRecord
 from tokenferry.pool import Pool
 from tokenferry.providers import Provider
 from tokenferry.refresh import RefreshStatistics
@@ -40,6 +39,7 @@ from tokenferry.routing import Router
 from tokenferry.secret import Secret
 from tokenferry.settings import GatewaySettings
 from tokenferry.stores import Account
+from tokenferry.upstream import Timeouts
 
 Headers = list[tuple[bytes, bytes]]
 PATIENCE = 20.0
@@ -152,16 +152,16 @@ class Source:
         self.is_warm = True
         """Whether credentials are at hand; faults never are."""
         self.default_provider: str | None = None
-        self._listing = Listing((), {})
+        self._listing = AccountList((), {})
 
     def accounts(self) -> list[Account]:
         return list(self.known)
 
-    def listing(self) -> Listing:
+    def listing(self) -> AccountList:
         if self._listing.accounts != tuple(self.known):
             if self.default_provider is None and self.known:
                 self.default_provider = self.known[0].provider
-            self._listing = Listing(tuple(self.known), {}, default_provider=self.default_provider)
+            self._listing = AccountList(tuple(self.known), {}, default_provider=self.default_provider)
         return self._listing
 
     def fresh(self, name: str) -> Credential | None:
@@ -198,20 +198,20 @@ class Records(AccessLog):
     def __init__(self) -> None:
         super().__init__()
         self.settle: Callable[[], None] = lambda: None
-        self._all: list[Record] = []
+        self._all: list[RequestRecord] = []
         self._added = asyncio.Event()
 
     @property
-    def all(self) -> list[Record]:
+    def all(self) -> list[RequestRecord]:
         """Those of every request that has ended by now."""
         self.settle()
         return self._all
 
-    def add(self, record: Record) -> None:
+    def add(self, record: RequestRecord) -> None:
         self._all.append(record)
         self._added.set()
 
-    async def last(self, count: int = 1) -> Record:
+    async def last(self, count: int = 1) -> RequestRecord:
         """The latest record, once there are so many."""
         async with asyncio.timeout(PATIENCE):
             while len(self.all) < count:
@@ -265,8 +265,8 @@ class Gate:
 
     port: int
     gateway: Gateway
-    listener: Listener
-    upstreams: Upstreams
+    listener: Server
+    upstreams: UpstreamClients
     records: Records
     key: bytes = field(repr=False)
 
@@ -363,9 +363,9 @@ async def running_gate(
     key: str = "",
     allowed_hosts: tuple[str, ...] = (),
     timeouts: Timeouts | None = None,
-    upstreams: Upstreams | None = None,
+    upstreams: UpstreamClients | None = None,
     body_limit: int = 32 << 20,
-    budget: Budget | None = None,
+    budget: BodyBudget | None = None,
     decision_log: DecisionLog | None = None,
     pool: Pool | None = None,
     router: Router | None = None,
@@ -380,13 +380,13 @@ async def running_gate(
     sock = sock or bind("127.0.0.1", 0)
     port = 0 if sock.family == socket.AF_UNIX else sock.getsockname()[1]
     if keys is None:
-        keys = one_off = OneOffKey()
+        keys = one_off = EphemeralKey()
         key = one_off.secret.reveal()
-    upstreams = upstreams or Upstreams(timeouts=timeouts)
+    upstreams = upstreams or UpstreamClients(timeouts=timeouts)
     records = Records()
     gateway = Gateway(
         guard=Guard(keys, own_hosts("127.0.0.1", port, allowed_hosts), bad_keys=bad_keys),
-        relay=Relay(
+        relay=Forwarder(
             source=source,
             settings=settings or GatewaySettings(),
             keys=keys,
@@ -407,7 +407,7 @@ async def running_gate(
     async def started() -> None:
         running.set()
 
-    listener = Listener(
+    listener = Server(
         gateway,
         [sock],
         started=started,

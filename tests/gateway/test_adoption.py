@@ -17,7 +17,7 @@ from gateway.rig import (
     token,
 )
 from tokenferry.credentials import Credential
-from tokenferry.gateway import OneOffKey, Relay
+from tokenferry.gateway import EphemeralKey, Forwarder
 from tokenferry.providers import Provider
 from tokenferry.secret import Secret
 from tokenferry.settings import GatewaySettings
@@ -45,7 +45,7 @@ def adopt(gate: Gate, source: Source, url: str, *credentials: Credential) -> Non
     """What happens at once when the configuration names another address, and another key for it."""
     source.providers = {"fake": Provider("fake", "fake", url)}
     source.results["alice"] = list(credentials)
-    relay = Relay(source=source, settings=GatewaySettings(), keys=OneOffKey(), upstreams=gate.upstreams)
+    relay = Forwarder(source=source, settings=GatewaySettings(), keys=EphemeralKey(), upstreams=gate.upstreams)
     gate.gateway.relay = relay
 
 

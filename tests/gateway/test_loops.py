@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gateway.rig import Origin, Source, api_key, error_of, json_answer, one_account, running_gate
-from tokenferry.gateway import OneOffKey, Upstreams, bind
+from tokenferry.gateway import EphemeralKey, UpstreamClients, bind
 from tokenferry.providers import is_builtin_vendor, vendor_hosts
 from tokenferry.routing import Router
 from tokenferry.settings import ModelMapping, ModelSettings
@@ -30,13 +30,13 @@ BODY = b'{"model":"claude-x"}'
 )
 async def test_a_gateway_that_is_its_own_upstream_asks_itself_once(host: str, path: bytes, method: bytes) -> None:
     sock = bind("127.0.0.1", 0)
-    keys = OneOffKey()
+    keys = EphemeralKey()
     source = one_account(f"http://{host}:{sock.getsockname()[1]}", api_key())
     source.known.append(Account("bob", "fake", "api-key"))
     for name in ("alice", "bob"):
         source.results[name] = [type(api_key())(keys.secret)]
     async with running_gate(
-        source, sock=sock, keys=keys, key=keys.secret.reveal(), upstreams=Upstreams(gateway_id=ID)
+        source, sock=sock, keys=keys, key=keys.secret.reveal(), upstreams=UpstreamClients(gateway_id=ID)
     ) as gate:
         reply = await gate.call(path, method=method, body=BODY)
         await gate.records.last(2)
@@ -61,7 +61,7 @@ async def test_a_508_of_an_upstream_passes_and_nobody_else_is_asked(origin: Orig
 
 
 async def test_another_gateways_requests_and_other_proxies_pass_with_their_via(origin: Origin, source: Source) -> None:
-    async with running_gate(source, upstreams=Upstreams(gateway_id=ID)) as gate:
+    async with running_gate(source, upstreams=UpstreamClients(gateway_id=ID)) as gate:
         reply = await gate.call(headers=[(b"via", b"1.1 tf-fedcba9876543210, 1.0 proxy")], body=BODY)
     assert reply.status == 200
     assert origin.seen[0].all(b"via") == [b"1.1 tf-fedcba9876543210, 1.0 proxy", b"1.1 tf-" + ID.encode()]
@@ -69,7 +69,7 @@ async def test_another_gateways_requests_and_other_proxies_pass_with_their_via(o
 
 @pytest.mark.parametrize("via", [b"1.1 tf-" + ID.encode(), b"1.0 a, 1.1 tf-" + ID.encode() + b" (x), 2 b"])
 async def test_nothing_is_sent_of_a_request_that_came_back(origin: Origin, source: Source, via: bytes) -> None:
-    async with running_gate(source, upstreams=Upstreams(gateway_id=ID)) as gate:
+    async with running_gate(source, upstreams=UpstreamClients(gateway_id=ID)) as gate:
         reply = await gate.call(headers=[(b"via", via)], body=BODY)
         record = await gate.records.last()
     assert (reply.status, record.error) == (508, "loop")
@@ -77,7 +77,7 @@ async def test_nothing_is_sent_of_a_request_that_came_back(origin: Origin, sourc
 
 
 async def test_a_stranger_learns_nothing_by_a_via() -> None:
-    async with running_gate(one_account("http://127.0.0.1:1"), upstreams=Upstreams(gateway_id=ID)) as gate:
+    async with running_gate(one_account("http://127.0.0.1:1"), upstreams=UpstreamClients(gateway_id=ID)) as gate:
         headers = [(b"via", b"1.1 tf-" + ID.encode()), (b"x-api-key", b"tfk_wrong")]
         assert (await gate.call(headers=headers, body=BODY)).status == 401
 
@@ -96,5 +96,5 @@ async def test_a_stranger_learns_nothing_by_a_via() -> None:
 )
 def test_only_others_than_the_vendors_hosts_are_sent_a_via(url: str, *, is_one: bool) -> None:
     assert is_builtin_vendor(url) is is_one
-    assert Upstreams(gateway_id=ID).get(url)._lines == (() if is_one else (b"via: 1.1 tf-%b\r\n" % ID.encode(),))
-    assert Upstreams().get(url)._lines == ()
+    assert UpstreamClients(gateway_id=ID).get(url)._lines == (() if is_one else (b"via: 1.1 tf-%b\r\n" % ID.encode(),))
+    assert UpstreamClients().get(url)._lines == ()

@@ -32,11 +32,11 @@ from gateway.rig import (
 )
 from tokenferry.errors import NeedsLogin
 from tokenferry.gateway import ERROR_MARK
-from tokenferry.gateway.upstream import Timeouts
 from tokenferry.pool import Pool
 from tokenferry.providers import Provider
 from tokenferry.settings import AccountCaps, GatewaySettings, PoolSettings
 from tokenferry.stores import Account
+from tokenferry.upstream import Timeouts
 
 pytestmark = pytest.mark.anyio
 

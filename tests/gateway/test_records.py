@@ -7,8 +7,8 @@ import pytest
 from gateway.rig import Gate, Headers, Origin, Seen, Source, answering, json_answer, one_account, running_gate, token
 from tokenferry.errors import NeedsLogin
 from tokenferry.gateway import ERROR_MARK, REQUEST_ID
-from tokenferry.gateway._access_log import Line
-from tokenferry.gateway._usage import Usage
+from tokenferry.gateway.telemetry.access_log import LogLine
+from tokenferry.streaming._usage import TokenUsage
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +45,7 @@ async def test_an_answer_is_recorded_in_full(gate: Gate, origin: Origin) -> None
     assert (record.method, record.path, record.status, record.upstream_status) == ("POST", "/v1/messages", 200, 200)
     assert (record.client, record.account, record.provider) == ("one-off", "alice", "fake")
     assert record.model == "claude-sonnet-4-5"
-    assert record.usage == Usage(5, 7)
+    assert record.usage == TokenUsage(5, 7)
     assert (record.session, record.agent, record.parent_agent) == ("0f7c-1", "agent-2", "agent-1")
     assert (record.bytes_in, record.bytes_out) == (len(BODY), len(answer))
     assert (record.attempts, record.error) == (1, None)
@@ -60,7 +60,7 @@ async def test_a_stream_is_recorded_with_its_tokens(gate: Gate, origin: Origin) 
     reply = await gate.call(body=b"{}")
     record = await gate.records.last()
     assert reply.body == START + DELTA + USAGE + STOP
-    assert (record.model, record.usage, record.error) == ("claude-answers", Usage(9, 30), None)
+    assert (record.model, record.usage, record.error) == ("claude-answers", TokenUsage(9, 30), None)
     assert record.bytes_out == len(reply.body)
 
 
@@ -70,7 +70,7 @@ async def test_a_compressed_answer_passes_untouched_and_unread(gate: Gate, origi
     origin.scripts = [answering(head % len(body) + body)]
     reply = await gate.call(body=BODY)
     assert (reply.body, reply.all(b"content-encoding"), reply.complete) == (body, [b"gzip"], True)
-    assert (await gate.records.last()).usage == Usage()
+    assert (await gate.records.last()).usage == TokenUsage()
 
 
 async def test_an_error_event_passes_as_it_is_and_ends_the_stream(gate: Gate, origin: Origin) -> None:
@@ -86,7 +86,7 @@ async def test_an_error_event_passes_as_it_is_and_ends_the_stream(gate: Gate, or
     await asyncio.wait_for(lost.wait(), 20)
     assert (reply.body, reply.complete) == (START + DELTA + OVERLOADED, True)
     record = await gate.records.last()
-    assert (record.status, record.error, record.usage) == (200, "overloaded_error", Usage(9, 1))
+    assert (record.status, record.error, record.usage) == (200, "overloaded_error", TokenUsage(9, 1))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ async def test_a_truncated_stream_ends_in_an_error_and_never_in_a_stop(
     assert reply.body.endswith(b"}\n\n")
     assert b"message_stop" not in reply.body.removeprefix(START).split(b'"message"')[0]
     record = await gate.records.last()
-    assert (record.error, record.usage) == (error, Usage(9, 1))
+    assert (record.error, record.usage) == (error, TokenUsage(9, 1))
 
 
 async def test_a_whole_message_whose_framing_is_cut_is_whole(gate: Gate, origin: Origin) -> None:
@@ -183,7 +183,7 @@ async def test_no_header_injects_anything_into_the_log(gate: Gate) -> None:
         b'{"model":"x\\u000astatus=200"}',
     )
     await gate.call(headers=[(b"x-claude-code-session-id", evil)], body=b'{"model":"claude \x1b[31m"}')
-    lines = [str(Line(record)) for record in gate.records.all]
+    lines = [str(LogLine(record)) for record in gate.records.all]
     assert [line.count(" status=") for line in lines] == [1, 1]
     assert all(line.isprintable() and line.isascii() for line in lines)
     assert not any("hush" in line or "session" in line or "model" in line for line in lines)
@@ -201,7 +201,7 @@ async def test_a_burst_of_token_counts_is_answered(gate: Gate, origin: Origin) -
     replies = await asyncio.gather(*(gate.call(target, body=BODY) for _ in range(25)))
     assert [reply.body for reply in replies] == [b'{"input_tokens":3}'] * 25
     assert {seen.target for seen in origin.seen} == {target}
-    assert all(record.usage == Usage() for record in gate.records.all)
+    assert all(record.usage == TokenUsage() for record in gate.records.all)
 
 
 async def test_models_are_listed_for_discovery(gate: Gate, origin: Origin) -> None:

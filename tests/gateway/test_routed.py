@@ -10,8 +10,8 @@ import pytest
 
 from gateway.rig import Gate, Origin, Source, answering, api_key, json_answer, running_gate, running_origin
 from routing import claude_code
-from tokenferry.gateway._access_log import Line
-from tokenferry.gateway._decision_log import decision_of
+from tokenferry.gateway.telemetry.access_log import LogLine
+from tokenferry.gateway.telemetry.decision_log import decision_of
 from tokenferry.providers import Provider
 from tokenferry.routing import BodyFacts, Router, scan
 from tokenferry.settings import GatewaySettings, ModelMapping, ModelSettings, RouterSettings, RuleSettings
@@ -140,7 +140,7 @@ async def test_a_clients_words_are_kept_only_if_they_are_harmless(two: Two) -> N
         records = [*records, await gate.records.last()]
     for record in records:
         assert key not in json.dumps(decision_of(record).content)
-        assert key not in str(Line(record))
+        assert key not in str(LogLine(record))
 
 
 async def test_headers_of_the_request_count(two: Two) -> None:

@@ -1,27 +1,27 @@
 import pytest
 
-from tokenferry.gateway._answers import Refusal
-from tokenferry.gateway._control import is_control
-from tokenferry.gateway._routes import Route, route
+from tokenferry.gateway.control.control_plane import is_control
+from tokenferry.gateway.http.errors import GatewayError
+from tokenferry.gateway.routes import Endpoint, route
 
 
 @pytest.mark.parametrize(
     ("method", "path", "expected"),
     [
-        ("HEAD", b"/", Route.CONSTANT),
-        ("GET", b"/", Route.CONSTANT),
-        ("HEAD", b"/api/hello", Route.CONSTANT),
-        ("GET", b"/healthz", Route.CONSTANT),
-        ("GET", b"/readyz", Route.CONSTANT),
-        ("POST", b"/v1/messages", Route.INFERENCE),
-        ("POST", b"/v1/messages/count_tokens", Route.INFERENCE),
-        ("GET", b"/v1/models", Route.MODELS),
-        ("GET", b"/v1/models/claude-opus-4-5-20251101", Route.MODELS),
-        ("GET", b"/v1/models/anthropic.claude-v2:1", Route.MODELS),
-        ("GET", b"/metrics", Route.METRICS),
+        ("HEAD", b"/", Endpoint.CONSTANT),
+        ("GET", b"/", Endpoint.CONSTANT),
+        ("HEAD", b"/api/hello", Endpoint.CONSTANT),
+        ("GET", b"/healthz", Endpoint.CONSTANT),
+        ("GET", b"/readyz", Endpoint.CONSTANT),
+        ("POST", b"/v1/messages", Endpoint.INFERENCE),
+        ("POST", b"/v1/messages/count_tokens", Endpoint.INFERENCE),
+        ("GET", b"/v1/models", Endpoint.MODELS),
+        ("GET", b"/v1/models/claude-opus-4-5-20251101", Endpoint.MODELS),
+        ("GET", b"/v1/models/anthropic.claude-v2:1", Endpoint.MODELS),
+        ("GET", b"/metrics", Endpoint.METRICS),
     ],
 )
-def test_what_is_served(method: str, path: bytes, expected: Route) -> None:
+def test_what_is_served(method: str, path: bytes, expected: Endpoint) -> None:
     assert route(method, path) is expected
 
 
@@ -34,7 +34,7 @@ def test_what_is_served(method: str, path: bytes, expected: Route) -> None:
     ],
 )  # fmt: skip
 def test_nothing_else_is(path: bytes) -> None:
-    with pytest.raises(Refusal) as fault:
+    with pytest.raises(GatewayError) as fault:
         route("POST", path)
     assert fault.value.status == 404
 
@@ -44,7 +44,7 @@ def test_nothing_else_is(path: bytes) -> None:
     [("GET", b"/v1/messages"), ("POST", b"/v1/models"), ("DELETE", b"/v1/models/a"), ("POST", b"/"), ("OPTIONS", b"/")],
 )
 def test_a_wrong_method_is_told_the_right_one(method: str, path: bytes) -> None:
-    with pytest.raises(Refusal) as fault:
+    with pytest.raises(GatewayError) as fault:
         route(method, path)
     assert fault.value.status == 405
     assert dict(fault.value.headers)[b"allow"]
@@ -76,7 +76,7 @@ def test_a_wrong_method_is_told_the_right_one(method: str, path: bytes) -> None:
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_client_is_told_what_to_change(method: str, path: bytes, says: str) -> None:
-    with pytest.raises(Refusal) as fault:
+    with pytest.raises(GatewayError) as fault:
         route(method, path)
     assert fault.value.status == 404
     assert says in fault.value.message

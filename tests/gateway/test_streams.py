@@ -15,7 +15,7 @@ from gateway.rig import (
     read_rest,
     running_gate,
 )
-from tokenferry.gateway.upstream import Timeouts
+from tokenferry.upstream import Timeouts
 
 pytestmark = pytest.mark.anyio
 

@@ -16,8 +16,8 @@ from tokenferry.accounts.moves import MoveFile, MoveRecord
 from tokenferry.broker import Broker
 from tokenferry.credentials import ApiKey
 from tokenferry.errors import UnsafeFile, UsageError
-from tokenferry.keep import Event, Keeper, keeper_of
-from tokenferry.oauth import Lost
+from tokenferry.keep import Keeper, RenewalEvent, keeper_of
+from tokenferry.oauth import TokenResponseLost
 from tokenferry.secret import Secret
 from tokenferry.settings import Home, KeepSettings
 from tokenferry.stores import Account, Document, FileLock, MemoryStore
@@ -32,7 +32,7 @@ class Kept:
     def __init__(self, rig: Rig, **broker: Any) -> None:
         self.rig = rig
         self.steady = 1000.0
-        self.events: list[Event] = []
+        self.events: list[RenewalEvent] = []
         self.broker = rig.broker(**broker)
         self.keeper = self.another()
 
@@ -45,14 +45,14 @@ class Kept:
         self.steady += seconds
         self.rig.clock.advance(seconds)
 
-    def look(self) -> list[Event]:
+    def look(self) -> list[RenewalEvent]:
         """One look, the renewals that it begins, and the look after those. Gives what was told."""
         seen = len(self.events)
         self.keeper.step()
         wait_for(lambda: not self.keeper.step())
         return self.events[seen:]
 
-    def told(self, *kinds: str) -> list[Event]:
+    def told(self, *kinds: str) -> list[RenewalEvent]:
         return [event for event in self.events if event.kind in kinds]
 
 
@@ -220,7 +220,7 @@ def test_a_dead_login_is_said_once_and_not_tried_again_until_somebody_logs_in(ri
 def test_a_lost_answer_is_not_asked_for_again_while_the_token_lives(rig: Rig, kept: Kept) -> None:
     rig.put(granted(LIFETIME - 500))
     kept.broker.publisher.publish(NAME)
-    rig.endpoint.script.append(Lost("the connection broke"))
+    rig.endpoint.script.append(TokenResponseLost("the connection broke"))
     assert [event.kind for event in kept.look()] == ["failed"]
     for _ in range(8):
         kept.pass_time(60)

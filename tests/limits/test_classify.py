@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenferry.limits import Verdict, WireFormat, classify, readable
+from tokenferry.limits import Classification, WireFormat, classify, readable
 from tokenferry.limits._rules import REVOKED
 
 NOW = 1_800_000_000.0
@@ -22,7 +22,7 @@ def body(message: str, kind: str = "invalid_request_error", **more: Any) -> byte
 
 def judge(
     status: int, headers: dict[str, str] | None = None, content: bytes = b"", wire_format: WireFormat = "anthropic"
-) -> Verdict:
+) -> Classification:
     return classify(status, headers or {}, content, now=NOW, provider_format=wire_format)
 
 

@@ -6,17 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenferry.limits import Hold, Verdict, cooldown_until
+from tokenferry.limits import Classification, CooldownRule, cooldown_until
 
 NOW = 1_800_000_000.0
 seeds = st.integers(0, 2**32).map(Random)
 
 
-def held(hold: Hold, until: float | None = None) -> Verdict:
-    return Verdict("account", "all", "test", "fail-over", hold, until, "It is a test.")
+def held(hold: CooldownRule, until: float | None = None) -> Classification:
+    return Classification("account", "all", "test", "fail-over", hold, until, "It is a test.")
 
 
-def end(verdict: Verdict, rng: Random, failures: int = 0) -> Any:
+def end(verdict: Classification, rng: Random, failures: int = 0) -> Any:
     return cooldown_until(verdict, now=NOW, failures=failures, rng=rng)
 
 
@@ -32,7 +32,7 @@ def test_a_wait_that_was_told_is_kept_to(after: float, rng: Random) -> None:
 
 @pytest.mark.parametrize("hold", ["window", "retry-after"])
 @given(before=st.floats(0, 1e6), rng=seeds)
-def test_an_end_that_has_passed_still_gives_some_seconds(hold: Hold, before: float, rng: Random) -> None:
+def test_an_end_that_has_passed_still_gives_some_seconds(hold: CooldownRule, before: float, rng: Random) -> None:
     assert NOW + 1 <= end(held(hold, NOW - before), rng) <= NOW + 5
 
 

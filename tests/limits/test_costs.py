@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenferry.limits import Action, Hold, Models, Scope, Verdict, classify, cooldown_until
+from tokenferry.limits import Action, Classification, CooldownRule, Models, Scope, classify, cooldown_until
 from tokenferry.limits._rules import AFTER_CONTENT, REVOKED, RULES, Rule
 
 DOCS: Final = Path(__file__).parents[2] / "docs" / "limits.md"
@@ -59,20 +59,20 @@ WIDEST: Final[dict[tuple[str, Scope, Models], float]] = {
     ("provider-error", "provider", "all"): MINUTE,
     ("unknown", "request", "all"): NOTHING,
 }
-NAMED: Final[dict[Hold, float]] = {"window": WINDOW, "retry-after": YEAR, "date": MONTH}
+NAMED: Final[dict[CooldownRule, float]] = {"window": WINDOW, "retry-after": YEAR, "date": MONTH}
 ALL: Final = (*RULES, AFTER_CONTENT)
 
 
-def place(one: Rule | Verdict) -> tuple[str, Scope, Models]:
+def place(one: Rule | Classification) -> tuple[str, Scope, Models]:
     return one.cause, one.scope, one.models
 
 
-def span(verdict: Verdict, failures: int, seed: int = 0) -> float:
+def span(verdict: Classification, failures: int, seed: int = 0) -> float:
     until = cooldown_until(verdict, now=NOW, failures=failures, rng=Random(seed))
     return math.inf if until is None else until - NOW
 
 
-def holds_of(rule: Rule) -> list[Hold]:
+def holds_of(rule: Rule) -> list[CooldownRule]:
     """What it may come to, by what the answer names."""
     match rule.hold:
         case "window":
@@ -91,7 +91,7 @@ def test_every_rule_has_its_widest_scope_and_longest_time() -> None:
 def test_no_rule_costs_more(rule: Rule) -> None:
     for hold in holds_of(rule):
         until = NOW + NAMED[hold] if hold in NAMED else None
-        verdict = Verdict(rule.scope, rule.models, rule.cause, rule.action, hold, until, "")
+        verdict = Classification(rule.scope, rule.models, rule.cause, rule.action, hold, until, "")
         spans = [span(verdict, failures) for failures in range(64)]
         assert max(spans) <= WIDEST[place(rule)] + 31 * (hold == "window")
         if hold not in NAMED and math.isfinite(max(spans)):
@@ -167,7 +167,7 @@ ACTIONS: Final[dict[Action, str]] = {
     "retry-then-hop": "once or twice in place, one other account, the next provider",
     "next-provider": "the next provider",
 }
-TIMES: Final[dict[Hold, str]] = {
+TIMES: Final[dict[CooldownRule, str]] = {
     "none": "",
     "later": "",
     "window": "until its reset",

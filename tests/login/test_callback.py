@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from leaks import shows
 from tokenferry.login._callback import Callback
-from tokenferry.login._http import Reply, Request
+from tokenferry.login._http import CallbackReply, CallbackRequest
 from tokenferry.oauth import Authorization, OAuthEndpoints
 
 REDIRECT = "http://localhost:1234/callback"
@@ -27,9 +27,11 @@ def callback(authorization: Authorization) -> Callback:
     return Callback(authorization, REDIRECT)
 
 
-def ask(callback: Callback, query: str = "", method: str = "GET", path: str = "/callback", **headers: str) -> Reply:
+def ask(
+    callback: Callback, query: str = "", method: str = "GET", path: str = "/callback", **headers: str
+) -> CallbackReply:
     given = {"host": "localhost:1234"} | {name.replace("_", "-"): value for name, value in headers.items()}
-    return callback.answer(Request(method, path, query, given))
+    return callback.answer(CallbackRequest(method, path, query, given))
 
 
 def begin(callback: Callback) -> str:
@@ -175,5 +177,5 @@ def test_what_is_no_request_is_answered_as_such(callback: Callback) -> None:
 def test_neither_request_nor_reply_shows_what_they_carry(callback: Callback, authorization: Authorization) -> None:
     state = authorization.state.reveal()
     assert not shows(repr(ask(callback)), state)
-    assert not shows(repr(Request("GET", "/callback", answer(authorization), {})), state, "the-code")
+    assert not shows(repr(CallbackRequest("GET", "/callback", answer(authorization), {})), state, "the-code")
     assert not shows(repr(authorization), state, authorization.verifier.reveal())

@@ -6,7 +6,7 @@ import pytest
 
 from tokenferry.errors import LoginFailed, TryLater
 from tokenferry.login import DeviceLogin
-from tokenferry.oauth import Answer, DeviceCode, OAuthEndpoints, TokenRequest, Transmission
+from tokenferry.oauth import DeviceCode, HttpOutcome, OAuthEndpoints, TokenRequest, TokenResponse
 from tokenferry.providers import builtin_providers
 from tokenferry.refresh import send
 from tokenferry.sandbox import Sandbox
@@ -76,7 +76,7 @@ def test_it_keeps_the_servers_pace_and_tells_how_long_is_left(
     asked: list[float] = []
     left: list[float] = []
 
-    def note(request: TokenRequest, timeout: float) -> Transmission:
+    def note(request: TokenRequest, timeout: float) -> HttpOutcome:
         asked.append(clock.now)
         return send(request, timeout)
 
@@ -91,9 +91,9 @@ def test_it_keeps_the_servers_pace_and_tells_how_long_is_left(
 def test_who_is_told_to_slow_down_does(endpoints: OAuthEndpoints, clock: Clock) -> None:
     asked: list[float] = []
 
-    def slow(request: TokenRequest, timeout: float) -> Transmission:
+    def slow(request: TokenRequest, timeout: float) -> HttpOutcome:
         asked.append(clock.now)
-        return send(request, timeout) if len(asked) != 2 else Answer(400, {}, b'{"error": "slow_down"}')
+        return send(request, timeout) if len(asked) != 2 else TokenResponse(400, {}, b'{"error": "slow_down"}')
 
     def show(code: DeviceCode) -> None:
         answer(code.url, code.user_code, account="alice")

@@ -2,11 +2,13 @@ from http import HTTPStatus
 
 import pytest
 
-from tokenferry.login._http import Reply, Request
+from tokenferry.login._http import CallbackReply, CallbackRequest
 
 
 def test_a_head_is_read_with_lower_case_names() -> None:
-    request = Request.of(b"GET /callback?code=c&state=s HTTP/1.1\r\nHost: localhost:1\r\nX-Empty:\r\nCookie: a=b; c=d ")
+    request = CallbackRequest.of(
+        b"GET /callback?code=c&state=s HTTP/1.1\r\nHost: localhost:1\r\nX-Empty:\r\nCookie: a=b; c=d "
+    )
     assert request is not None
     assert (request.method, request.path, request.query) == ("GET", "/callback", "code=c&state=s")
     assert request.headers == {"host": "localhost:1", "x-empty": "", "cookie": "a=b; c=d"}
@@ -30,11 +32,11 @@ def test_a_head_is_read_with_lower_case_names() -> None:
     ],
 )
 def test_what_is_ambiguous_or_no_head_is_none(head: bytes) -> None:
-    assert Request.of(head) is None
+    assert CallbackRequest.of(head) is None
 
 
 def test_a_page_is_whole_escaped_and_brings_nothing_from_elsewhere() -> None:
-    raw = Reply(HTTPStatus.OK, "<b>", "'\"><script>", (("x-more", "1"),)).to_bytes()
+    raw = CallbackReply(HTTPStatus.OK, "<b>", "'\"><script>", (("x-more", "1"),)).to_bytes()
     head, _, body = raw.partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
     assert lines[0] == "HTTP/1.1 200 OK"

@@ -8,8 +8,8 @@ from select import select
 import pytest
 
 from tokenferry.errors import LoginFailed
-from tokenferry.login._http import MAX_HEAD, Reply, Request
-from tokenferry.login._listener import Listener
+from tokenferry.login._http import MAX_HEAD, CallbackReply, CallbackRequest
+from tokenferry.login._listener import CallbackListener
 
 TEMPLATE = "http://localhost:{port}/callback"
 PATIENCE = 20.0
@@ -17,13 +17,13 @@ PATIENCE = 20.0
 
 class Rig:
     def __init__(self) -> None:
-        self.asked: list[Request | None] = []
+        self.asked: list[CallbackRequest | None] = []
         self.now = 0.0
-        self.listener = Listener(TEMPLATE, monotonic=lambda: self.now)
+        self.listener = CallbackListener(TEMPLATE, monotonic=lambda: self.now)
 
-    def answer(self, request: Request | None) -> Reply:
+    def answer(self, request: CallbackRequest | None) -> CallbackReply:
         self.asked.append(request)
-        return Reply(HTTPStatus.OK, "Thank you", "Done.")
+        return CallbackReply(HTTPStatus.OK, "Thank you", "Done.")
 
     def turn(self) -> None:
         """Do what there is to do, once something is."""
@@ -128,14 +128,14 @@ def test_a_port_that_somebody_has_at_either_address_is_not_shared() -> None:
         with socket.create_server((address, 0), family=family) as taken:
             port = taken.getsockname()[1]
             with pytest.raises(LoginFailed, match=f"port {port} of this machine.*--callback-port"):
-                Listener(TEMPLATE, port)
+                CallbackListener(TEMPLATE, port)
 
 
 def test_a_template_without_a_port_to_fill_in_names_the_port() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     template = f"http://127.0.0.1:{port}/back"
-    with closing(Listener(template)) as listener:
+    with closing(CallbackListener(template)) as listener:
         assert (listener.port, listener.redirect_uri) == (port, template)
     with pytest.raises(LoginFailed, match="leave --callback-port out"):
-        Listener(template, 1)
+        CallbackListener(template, 1)

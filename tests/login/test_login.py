@@ -11,8 +11,8 @@ import pytest
 from leaks import leaks
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import LoginFailed, NeedsLogin, TryLater
-from tokenferry.login import Addresses, Login, Paste, Wishes
-from tokenferry.oauth import Answer, Lost, NotSent, OAuthEndpoints, TokenRequest, Transmission
+from tokenferry.login import Addresses, LoginFlow, Paste, Wishes
+from tokenferry.oauth import HttpOutcome, NotSent, OAuthEndpoints, TokenRequest, TokenResponse, TokenResponseLost
 from tokenferry.providers import builtin_providers
 from tokenferry.refresh import send
 from tokenferry.sandbox import Sandbox
@@ -43,8 +43,10 @@ def browse(url: str) -> httpx2.Response:
         return browser.get(url)
 
 
-def begin(endpoints: OAuthEndpoints, wishes: Wishes | None = None, **given: Any) -> Login:
-    return Login(endpoints, wishes or Wishes(), **({"show": no_matter, "complain": no_matter, "send": send} | given))
+def begin(endpoints: OAuthEndpoints, wishes: Wishes | None = None, **given: Any) -> LoginFlow:
+    return LoginFlow(
+        endpoints, wishes or Wishes(), **({"show": no_matter, "complain": no_matter, "send": send} | given)
+    )
 
 
 def log_in(endpoints: OAuthEndpoints, wishes: Wishes | None = None, **given: Any) -> OAuthToken:
@@ -67,7 +69,7 @@ def test_the_exchange_repeats_the_redirect_that_its_code_came_through(
 ) -> None:
     sent: list[bytes] = []
 
-    def note(request: TokenRequest, timeout: float) -> Transmission:
+    def note(request: TokenRequest, timeout: float) -> HttpOutcome:
         sent.append(request.body)
         return send(request, timeout)
 
@@ -147,25 +149,25 @@ def test_a_client_secret_that_is_not_there_is_told_of_before_anybody_is_asked(en
     ("transmission", "kind"),
     [
         (NotSent("no way there"), TryLater),
-        (Lost("it broke"), LoginFailed),
-        (Answer(429, {"retry-after": "7"}, b""), TryLater),
-        (Answer(400, {}, b'{"error": "invalid_grant", "error_description": "SECRETS"}'), LoginFailed),
-        (Answer(200, {}, b"[]"), LoginFailed),
-        (Answer(200, {}, b'{"access_token": "two words"}'), LoginFailed),
+        (TokenResponseLost("it broke"), LoginFailed),
+        (TokenResponse(429, {"retry-after": "7"}, b""), TryLater),
+        (TokenResponse(400, {}, b'{"error": "invalid_grant", "error_description": "SECRETS"}'), LoginFailed),
+        (TokenResponse(200, {}, b"[]"), LoginFailed),
+        (TokenResponse(200, {}, b'{"access_token": "two words"}'), LoginFailed),
     ],
 )
 def test_no_error_shows_code_state_or_verifier(
-    endpoints: OAuthEndpoints, transmission: Transmission, kind: type[Exception]
+    endpoints: OAuthEndpoints, transmission: HttpOutcome, kind: type[Exception]
 ) -> None:
-    login: list[Login] = []
+    login: list[LoginFlow] = []
     codes: list[str] = []
 
-    def reply(request: TokenRequest, timeout: float) -> Transmission:
+    def reply(request: TokenRequest, timeout: float) -> HttpOutcome:
         body = request.body.decode()
         codes.append(body.partition('"code": "')[2].partition('"')[0])
         authorization = login[0].authorization
         secrets = f"{codes[0]} {authorization.state.reveal()} {authorization.verifier.reveal()}"
-        if isinstance(transmission, Answer):
+        if isinstance(transmission, TokenResponse):
             return replace(transmission, body=transmission.body.replace(b"SECRETS", secrets.encode()))
         return transmission
 

@@ -7,7 +7,14 @@ import pytest
 from leaks import leaks
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import LoginFailed, TryLater
-from tokenferry.oauth import Answer, Lost, OAuthEndpoints, Transmission, api_key_request, read_api_key
+from tokenferry.oauth import (
+    HttpOutcome,
+    OAuthEndpoints,
+    TokenResponse,
+    TokenResponseLost,
+    api_key_request,
+    read_api_key,
+)
 from tokenferry.secret import Secret
 
 ENDPOINTS = OAuthEndpoints(api_key_url="https://api.example/create_api_key")
@@ -15,8 +22,8 @@ TOKEN = OAuthToken(Secret("access-token-of-somebody"), Secret("refresh-token-of-
 KEY = "sk-ant-api03-" + "k" * 60
 
 
-def answered(status: int, **fields: Any) -> Answer:
-    return Answer(status, {}, json.dumps(fields).encode())
+def answered(status: int, **fields: Any) -> TokenResponse:
+    return TokenResponse(status, {}, json.dumps(fields).encode())
 
 
 def test_it_is_asked_for_with_the_access_token_alone() -> None:
@@ -34,7 +41,7 @@ def test_the_key_is_read() -> None:
 @pytest.mark.parametrize(
     ("transmission", "kind", "words"),
     [
-        (Lost("cut"), TryLater, "what became of that isn't known"),
+        (TokenResponseLost("cut"), TryLater, "what became of that isn't known"),
         (answered(500, error={"type": "api_error", "message": "no"}), TryLater, "made no API key: HTTP 500"),
         (
             answered(403, error={"type": "permission_error", "message": "This account can't"}),
@@ -43,10 +50,10 @@ def test_the_key_is_read() -> None:
         ),
         (answered(200, raw_key=None), LoginFailed, "no API key that can be read"),
         (answered(200, raw_key="with blank"), LoginFailed, "no API key that can be read"),
-        (Answer(200, {}, b"sk-ant"), LoginFailed, "no API key that can be read"),
+        (TokenResponse(200, {}, b"sk-ant"), LoginFailed, "no API key that can be read"),
     ],
 )
-def test_no_key_is_a_sentence(transmission: Transmission, kind: type[Exception], words: str) -> None:
+def test_no_key_is_a_sentence(transmission: HttpOutcome, kind: type[Exception], words: str) -> None:
     with pytest.raises(kind, match=words) as caught:
         read_api_key(transmission, replace(ENDPOINTS), TOKEN, 0)
     assert not leaks(caught.value, TOKEN.secret.reveal())

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from leaks import leaks
 from tokenferry.errors import LoginFailed, TryLater
 from tokenferry.oauth import (
-    Answer,
     DeviceCode,
     DevicePoll,
-    Lost,
+    HttpOutcome,
     NotSent,
     OAuthEndpoints,
-    Transmission,
+    TokenResponse,
+    TokenResponseLost,
     device_request,
     read_device,
 )
@@ -36,11 +36,11 @@ DEVICE = DeviceCode(Secret(GIVEN["device_code"]), "WDJB-MJHT", "https://idp.exam
 PENDING = {"error": "authorization_pending"}
 
 
-def answered(status: int = 200, /, **fields: Any) -> Answer:
-    return Answer(status, {}, json.dumps(fields).encode())
+def answered(status: int = 200, /, **fields: Any) -> TokenResponse:
+    return TokenResponse(status, {}, json.dumps(fields).encode())
 
 
-def read(transmission: Transmission) -> DeviceCode:
+def read(transmission: HttpOutcome) -> DeviceCode:
     return read_device(transmission, ENDPOINTS, url_fault, 1_700_000_000)
 
 
@@ -102,18 +102,18 @@ def test_an_address_with_the_code_that_can_not_be_shown_is_left_out() -> None:
     ("transmission", "kind", "words"),
     [
         (NotSent("no route"), TryLater, "no route"),
-        (Lost("cut"), TryLater, "cut"),
+        (TokenResponseLost("cut"), TryLater, "cut"),
         (answered(503, error="server_error"), TryLater, "HTTP 503"),
         (
             answered(400, error="unauthorized_client", error_description="no device for you"),
             LoginFailed,
             "no device for",
         ),
-        (Answer(404, {}, b"<html>"), LoginFailed, "HTTP 404"),
-        (Answer(200, {}, b"[]"), LoginFailed, "no code that can be shown"),
+        (TokenResponse(404, {}, b"<html>"), LoginFailed, "HTTP 404"),
+        (TokenResponse(200, {}, b"[]"), LoginFailed, "no code that can be shown"),
     ],
 )
-def test_no_code_is_a_sentence(transmission: Transmission, kind: type[Exception], words: str) -> None:
+def test_no_code_is_a_sentence(transmission: HttpOutcome, kind: type[Exception], words: str) -> None:
     with pytest.raises(kind, match=words):
         read(transmission)
 
@@ -130,16 +130,23 @@ def test_it_asks_in_the_interval_and_slower_for_good_when_told_so() -> None:
 
 def test_trouble_on_the_way_makes_it_ask_half_as_often_up_to_a_minute() -> None:
     asking, waits = poll(), []
-    for transmission in (Lost("cut"), NotSent("no route"), answered(503), answered(429), Lost("cut"), Lost("cut")):
+    for transmission in (
+        TokenResponseLost("cut"),
+        NotSent("no route"),
+        answered(503),
+        answered(429),
+        TokenResponseLost("cut"),
+        TokenResponseLost("cut"),
+    ):
         assert asking.read(transmission, 0, 0) is None
         waits.append(asking.wait)
     assert waits == [10, 20, 40, 60, 60, 60]
-    assert asking.read(Answer(503, {"retry-after": "90"}, b""), 0, 0) is None
+    assert asking.read(TokenResponse(503, {"retry-after": "90"}, b""), 0, 0) is None
     assert asking.wait == 90
     assert asking.read(answered(400, **PENDING), 0, 0) is None
     assert asking.wait == 60
     patient = poll(interval=100.0)
-    assert patient.read(Lost("cut"), 0, 0) is None
+    assert patient.read(TokenResponseLost("cut"), 0, 0) is None
     assert patient.wait == 100
 
 
@@ -161,9 +168,9 @@ def test_an_end_is_a_sentence_without_the_code(fields: dict[str, str], words: st
 
 def test_an_error_with_a_status_of_success_is_judged_like_a_4xx() -> None:
     asked = poll()
-    assert asked.read(Answer(200, {}, b'{"error": "authorization_pending"}'), 0, 0) is None
+    assert asked.read(TokenResponse(200, {}, b'{"error": "authorization_pending"}'), 0, 0) is None
     with pytest.raises(LoginFailed, match="was refused"):
-        asked.read(Answer(200, {}, b'{"error": "access_denied"}'), 0, 0)
+        asked.read(TokenResponse(200, {}, b'{"error": "access_denied"}'), 0, 0)
 
 
 def test_tokens_are_read_with_who_they_are_for() -> None:
@@ -176,7 +183,7 @@ def test_tokens_are_read_with_who_they_are_for() -> None:
     assert (token.email, token.scopes, token.source) == ("a@b.example", ("a", "b"), "login")
     assert token.expires_at == 1_700_000_060
     with pytest.raises(LoginFailed, match="no token that can be read"):
-        poll().read(Answer(200, {}, b"{}"), 0, 0)
+        poll().read(TokenResponse(200, {}, b"{}"), 0, 0)
     with pytest.raises(LoginFailed, match="a token of type 'mac'; only Bearer ones"):
         poll().read(answered(access_token="acc", token_type="mac"), 0, 0)
 
@@ -184,13 +191,19 @@ def test_tokens_are_read_with_who_they_are_for() -> None:
 @given(
     answers=st.lists(
         st.sampled_from(
-            [Lost("x"), NotSent("x"), answered(400, **PENDING), answered(400, error="slow_down"), answered(500)]
+            [
+                TokenResponseLost("x"),
+                NotSent("x"),
+                answered(400, **PENDING),
+                answered(400, error="slow_down"),
+                answered(500),
+            ]
         ),
         max_size=30,
     ),
     interval=st.floats(1, 300),
 )
-def test_it_never_asks_sooner_than_the_server_began_with(answers: list[Transmission], interval: float) -> None:
+def test_it_never_asks_sooner_than_the_server_began_with(answers: list[HttpOutcome], interval: float) -> None:
     asking = poll(interval=interval)
     last = interval
     for one in answers:

@@ -9,13 +9,13 @@ import pytest
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import LoginFailed, TryLater
 from tokenferry.oauth import (
-    Answer,
     Authorization,
     AuthorizationCode,
-    Lost,
+    HttpOutcome,
     NotSent,
     OAuthEndpoints,
-    Transmission,
+    TokenResponse,
+    TokenResponseLost,
     exchange_request,
     read_exchange,
     read_revocation,
@@ -38,12 +38,12 @@ SENT = 1_700_000_000
 TOKEN = OAuthToken(Secret("access-token-of-somebody"), Secret("refresh-token-of-somebody"))
 
 
-def read(transmission: Transmission, endpoints: OAuthEndpoints = ENDPOINTS) -> OAuthToken:
+def read(transmission: HttpOutcome, endpoints: OAuthEndpoints = ENDPOINTS) -> OAuthToken:
     return read_exchange(transmission, Authorization.begin(endpoints), CODE, SENT + 0.5, SENT + 1)
 
 
-def answered(**fields: Any) -> Answer:
-    return Answer(200, {}, json.dumps({"access_token": "new-access", "expires_in": 60, **fields}).encode())
+def answered(**fields: Any) -> TokenResponse:
+    return TokenResponse(200, {}, json.dumps({"access_token": "new-access", "expires_in": 60, **fields}).encode())
 
 
 def test_the_exchange_says_what_the_standard_wants_in_the_declared_encoding() -> None:
@@ -140,20 +140,20 @@ def test_an_id_token_that_is_none_costs_nothing(id_token: Any) -> None:
     ("transmission", "kind", "words"),
     [
         (NotSent("nobody there"), TryLater, "nobody there; log in again later"),
-        (Lost("it broke"), LoginFailed, "its tokens were lost: it broke"),
-        (Answer(503, {"retry-after": "9"}, b""), TryLater, "idp.example could not complete the login: HTTP 503"),
-        (Answer(307, {}, b""), LoginFailed, "refused to complete the login: HTTP 307"),
-        (Answer(200, {}, b"<html>"), LoginFailed, "no token that can be read"),
-        (Answer(200, {}, b"{}"), LoginFailed, "no token that can be read"),
-        (Answer(400, {}, b'{"error": "invalid_grant"}'), LoginFailed, "HTTP 400 (invalid_grant)"),
-        (Answer(200, {}, b'{"error": "invalid_grant"}'), LoginFailed, "HTTP 200 (invalid_grant)"),
+        (TokenResponseLost("it broke"), LoginFailed, "its tokens were lost: it broke"),
+        (TokenResponse(503, {"retry-after": "9"}, b""), TryLater, "idp.example could not complete the login: HTTP 503"),
+        (TokenResponse(307, {}, b""), LoginFailed, "refused to complete the login: HTTP 307"),
+        (TokenResponse(200, {}, b"<html>"), LoginFailed, "no token that can be read"),
+        (TokenResponse(200, {}, b"{}"), LoginFailed, "no token that can be read"),
+        (TokenResponse(400, {}, b'{"error": "invalid_grant"}'), LoginFailed, "HTTP 400 (invalid_grant)"),
+        (TokenResponse(200, {}, b'{"error": "invalid_grant"}'), LoginFailed, "HTTP 200 (invalid_grant)"),
     ],
 )
-def test_a_failure_is_a_sentence(transmission: Transmission, kind: type[Exception], words: str) -> None:
+def test_a_failure_is_a_sentence(transmission: HttpOutcome, kind: type[Exception], words: str) -> None:
     with pytest.raises(kind) as caught:
         read(transmission)
     assert words in str(caught.value)
-    if isinstance(transmission, Answer) and isinstance(caught.value, TryLater):
+    if isinstance(transmission, TokenResponse) and isinstance(caught.value, TryLater):
         assert caught.value.retry_after == 9.0
 
 
@@ -178,12 +178,12 @@ def test_the_refresh_token_is_revoked_for_it_takes_the_others_along() -> None:
 
 
 def test_whether_it_was_revoked_is_told_without_the_token() -> None:
-    assert read_revocation(Answer(200, {}, b""), TOKEN) is None
+    assert read_revocation(TokenResponse(200, {}, b""), TOKEN) is None
     assert read_revocation(NotSent("nobody there"), TOKEN) == "nobody there"
     body = json.dumps({"error": "invalid_request", "error_description": "no refresh-token-of-somebody"}).encode()
-    assert read_revocation(Answer(400, {}, body), TOKEN) == "HTTP 400 (invalid_request: no [redacted])"
-    assert read_revocation(Answer(503, {}, b""), TOKEN) == "HTTP 503"
-    assert read_revocation(Answer(200, {}, b'{"error": "server_error"}'), TOKEN) == "HTTP 200 (server_error)"
+    assert read_revocation(TokenResponse(400, {}, body), TOKEN) == "HTTP 400 (invalid_request: no [redacted])"
+    assert read_revocation(TokenResponse(503, {}, b""), TOKEN) == "HTTP 503"
+    assert read_revocation(TokenResponse(200, {}, b'{"error": "server_error"}'), TOKEN) == "HTTP 200 (server_error)"
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_whether_it_was_revoked_is_told_without_the_token() -> None:
 )
 def test_refusals_are_told_apart_by_the_error_code_first(error: str, description: str, cure: str) -> None:
     with pytest.raises(LoginFailed, match=cure):
-        read(Answer(400, {}, json.dumps({"error": error, "error_description": description}).encode()))
+        read(TokenResponse(400, {}, json.dumps({"error": error, "error_description": description}).encode()))
 
 
 @pytest.mark.parametrize("kind", ["Bearer", "bearer", "BEARER", "", None])

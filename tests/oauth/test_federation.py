@@ -6,13 +6,13 @@ import pytest
 
 from tokenferry.credentials import FederatedToken, Federation, OAuthToken
 from tokenferry.oauth import (
-    Answer,
-    Closed,
     Granted,
-    Lost,
+    HttpOutcome,
+    NotGranted,
     NotSent,
     OAuthEndpoints,
-    Transmission,
+    TokenResponse,
+    TokenResponseLost,
     federation_request,
     read_federation,
     refresh_request,
@@ -26,11 +26,11 @@ OLD = FederatedToken(Secret("access-old"), expires_at=10, email="a@b.example", f
 FEDERATION_BETA = "oidc-federation-2026-04-01"
 
 
-def answered(status: int = 200, /, **fields: Any) -> Answer:
-    return Answer(status, {}, json.dumps(fields).encode())
+def answered(status: int = 200, /, **fields: Any) -> TokenResponse:
+    return TokenResponse(status, {}, json.dumps(fields).encode())
 
 
-def read(transmission: Transmission, old: FederatedToken | Federation = OLD) -> Granted | Closed:
+def read(transmission: HttpOutcome, old: FederatedToken | Federation = OLD) -> Granted | NotGranted:
     return read_federation(transmission, old, IDENTITY, 1000.5, 1001)
 
 
@@ -102,24 +102,26 @@ def test_a_grant_keeps_what_was_known_and_takes_no_refresh_token() -> None:
     ("transmission", "words"),
     [
         (NotSent("no route"), "no route"),
-        (Lost("cut"), "cut"),
-        (Answer(200, {}, b"<html>"), "the answer could not be read"),
+        (TokenResponseLost("cut"), "cut"),
+        (TokenResponse(200, {}, b"<html>"), "the answer could not be read"),
         (answered(token="x"), "the answer could not be read"),
         (answered(access_token="access-new", token_type="DPoP"), "for one of type 'DPoP', and only Bearer ones"),
         (answered(401, error="invalid_grant", error_description="No rule."), "HTTP 401 (invalid_grant: No rule.)"),
         (answered(503), "HTTP 503"),
     ],
 )
-def test_whatever_is_no_grant_leaves_everything_as_it_was(transmission: Transmission, words: str) -> None:
+def test_whatever_is_no_grant_leaves_everything_as_it_was(transmission: HttpOutcome, words: str) -> None:
     """Also an invalid_grant: the platform may issue a better identity token at any moment."""
     outcome = read(transmission)
-    assert isinstance(outcome, Closed)
+    assert isinstance(outcome, NotGranted)
     assert words in outcome.reason
 
 
 def test_the_servers_words_show_no_token() -> None:
     outcome = read(answered(400, error=f"bad {IDENTITY.reveal()}", error_description="for access-old"))
-    assert isinstance(outcome, Closed)
+    assert isinstance(outcome, NotGranted)
     assert "the-signature" not in outcome.reason
     assert "access-old" not in outcome.reason
-    assert read(Answer(429, {"retry-after": "7"}, b"")) == Closed("its identity token was not exchanged: HTTP 429", 7.0)
+    assert read(TokenResponse(429, {"retry-after": "7"}, b"")) == NotGranted(
+        "its identity token was not exchanged: HTTP 429", 7.0
+    )

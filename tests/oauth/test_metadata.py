@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tokenferry.oauth import Answer, Lost, OAuthEndpoints, metadata_requests, read_metadata
+from tokenferry.oauth import OAuthEndpoints, TokenResponse, TokenResponseLost, metadata_requests, read_metadata
 from tokenferry.providers import url_fault
 
 ISSUER = "https://idp.example/tenant"
@@ -18,7 +18,7 @@ METADATA = {
 
 
 def read(endpoints: OAuthEndpoints = ENDPOINTS, **changes: Any) -> OAuthEndpoints | str:
-    return read_metadata(Answer(200, {}, json.dumps(METADATA | changes).encode()), endpoints, url_fault)
+    return read_metadata(TokenResponse(200, {}, json.dumps(METADATA | changes).encode()), endpoints, url_fault)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +72,6 @@ def test_an_endpoint_must_be_one_that_could_be_declared(url: str) -> None:
 
 
 def test_anything_else_is_told() -> None:
-    assert read_metadata(Lost("it broke"), ENDPOINTS, url_fault) == "it broke"
-    assert read_metadata(Answer(404, {}, b"{}"), ENDPOINTS, url_fault) == "HTTP 404"
-    assert read_metadata(Answer(200, {}, b"<html>"), ENDPOINTS, url_fault) == "HTTP 200, which is no JSON object"
+    assert read_metadata(TokenResponseLost("it broke"), ENDPOINTS, url_fault) == "it broke"
+    assert read_metadata(TokenResponse(404, {}, b"{}"), ENDPOINTS, url_fault) == "HTTP 404"
+    assert read_metadata(TokenResponse(200, {}, b"<html>"), ENDPOINTS, url_fault) == "HTTP 200, which is no JSON object"

@@ -5,14 +5,21 @@ from typing import Any
 import pytest
 
 from tokenferry.credentials import OAuthToken
-from tokenferry.oauth import Answer, Lost, OAuthEndpoints, Transmission, profile_request, read_profile
+from tokenferry.oauth import (
+    HttpOutcome,
+    OAuthEndpoints,
+    TokenResponse,
+    TokenResponseLost,
+    profile_request,
+    read_profile,
+)
 from tokenferry.secret import Secret
 
 TOKEN = OAuthToken(Secret("access-token-of-somebody"), Secret("refresh-token-of-somebody"))
 
 
-def answered(status: int = 200, /, **fields: Any) -> Answer:
-    return Answer(status, {}, json.dumps(fields).encode())
+def answered(status: int = 200, /, **fields: Any) -> TokenResponse:
+    return TokenResponse(status, {}, json.dumps(fields).encode())
 
 
 def test_it_is_asked_with_the_access_token_alone() -> None:
@@ -43,6 +50,8 @@ def test_what_is_known_stays() -> None:
     assert (found.email, found.account_id, found.organization_id) == ("me@b.example", "M", "O")
 
 
-@pytest.mark.parametrize("transmission", [Lost("cut"), answered(403, sub="A"), Answer(200, {}, b"<html>")])
-def test_no_profile_changes_nothing(transmission: Transmission) -> None:
+@pytest.mark.parametrize(
+    "transmission", [TokenResponseLost("cut"), answered(403, sub="A"), TokenResponse(200, {}, b"<html>")]
+)
+def test_no_profile_changes_nothing(transmission: HttpOutcome) -> None:
     assert read_profile(transmission, TOKEN) == TOKEN

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 
 from leaks import shows
 from tokenferry.credentials import OAuthToken, credential_from_json
-from tokenferry.oauth import Answer, Closed, Denied, Granted, Lost, NotSent, Outcome, Uncertain, read_refresh
+from tokenferry.oauth import (
+    Denied,
+    Granted,
+    NotGranted,
+    NotSent,
+    Outcome,
+    TokenResponse,
+    TokenResponseLost,
+    Uncertain,
+    read_refresh,
+)
 from tokenferry.secret import Fields, Secret
 
 ACCESS = "sk-ant-oat01-" + "Aa0" * 30
@@ -38,7 +48,7 @@ OLD = OAuthToken(
 def answered(status: int, body: bytes | dict[str, Any], old: OAuthToken = OLD, **headers: str) -> Outcome:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return read_refresh(Answer(status, names, raw), old, SENT + 0.9, SENT + 2.0)
+    return read_refresh(TokenResponse(status, names, raw), old, SENT + 0.9, SENT + 2.0)
 
 
 def granted(old: OAuthToken = OLD, **fields: Any) -> OAuthToken:
@@ -219,7 +229,7 @@ def test_an_error_with_a_status_of_success_is_judged_like_a_4xx(status: int, tok
     others: list[Any] = ["server_error", "temporarily_unavailable", {"type": "api_error"}, {"code": 500}, {"code": "x"}]
     for other in others:
         outcome = answered(status, {"error": other, **token}, retry_after="17")
-        assert isinstance(outcome, Closed)
+        assert isinstance(outcome, NotGranted)
         assert outcome.retry_after == 17.0
 
 
@@ -232,8 +242,8 @@ def test_a_usable_access_token_makes_a_grant_whatever_else_the_answer_holds(erro
 
 
 def test_what_was_cut_is_uncertain_and_what_was_not_sent_is_closed() -> None:
-    assert read_refresh(Lost("cut"), OLD, SENT, SENT) == Uncertain("cut")
-    assert read_refresh(NotSent("no route"), OLD, SENT, SENT) == Closed("no route")
+    assert read_refresh(TokenResponseLost("cut"), OLD, SENT, SENT) == Uncertain("cut")
+    assert read_refresh(NotSent("no route"), OLD, SENT, SENT) == NotGranted("no route")
 
 
 # -- denied and closed
@@ -287,15 +297,15 @@ def test_only_the_error_field_of_a_4xx_kills_a_login(status: int, code: str) -> 
 )
 def test_every_other_answer_decides_nothing(status: int, body: bytes | dict[str, Any]) -> None:
     outcome = answered(status, body)
-    assert isinstance(outcome, Closed)
+    assert isinstance(outcome, NotGranted)
     assert outcome.reason.startswith(f"HTTP {status}")
     assert outcome.retry_after is None
 
 
 def test_a_closed_answer_says_when_to_try_again() -> None:
-    assert answered(429, {"error": "slow_down"}, retry_after="17") == Closed("HTTP 429 (slow_down)", 17.0)
-    assert answered(503, b"", retry_after="Tue, 14 Nov 2023 22:13:32 GMT") == Closed("HTTP 503", 10.0)
-    assert answered(429, b"", retry_after="soon") == Closed("HTTP 429")
+    assert answered(429, {"error": "slow_down"}, retry_after="17") == NotGranted("HTTP 429 (slow_down)", 17.0)
+    assert answered(503, b"", retry_after="Tue, 14 Nov 2023 22:13:32 GMT") == NotGranted("HTTP 503", 10.0)
+    assert answered(429, b"", retry_after="soon") == NotGranted("HTTP 429")
 
 
 # -- what the server says is shown with care
@@ -316,7 +326,7 @@ def test_a_closed_answer_says_when_to_try_again() -> None:
 def test_no_token_is_in_a_reason(status: int, words: str) -> None:
     for error in ("invalid_grant", words):
         outcome = answered(status, {"error": error, "error_description": words})
-        assert isinstance(outcome, Denied | Closed)
+        assert isinstance(outcome, Denied | NotGranted)
         assert not shows(outcome.reason, ACCESS, REFRESH)
         assert len(outcome.reason) <= 200 + len("HTTP 500 ()")
 
@@ -324,7 +334,7 @@ def test_no_token_is_in_a_reason(status: int, words: str) -> None:
 def test_of_tokens_that_begin_alike_nothing_is_left() -> None:
     old = OAuthToken(Secret("tok"), Secret("tok-and-more"))
     outcome = answered(500, {"error_description": "tok-and-more, tok, tok-and-more"}, old)
-    assert outcome == Closed("HTTP 500 ([redacted] [redacted] [redacted])")
+    assert outcome == NotGranted("HTTP 500 ([redacted] [redacted] [redacted])")
 
 
 def test_a_reason_is_one_printable_line() -> None:
@@ -364,7 +374,7 @@ def test_nothing_raises_and_no_token_is_lost(status: int, body: bytes, old: OAut
     outcome = answered(status, body, old)
     assert not shows(repr(outcome), ACCESS, REFRESH)
     if status // 100 != 2:
-        assert isinstance(outcome, Denied | Closed)
+        assert isinstance(outcome, Denied | NotGranted)
     elif isinstance(outcome, Granted):
         token = outcome.token
         assert token.refresh is not None or old.refresh is None
@@ -374,7 +384,7 @@ def test_nothing_raises_and_no_token_is_lost(status: int, body: bytes, old: OAut
         assert SENT < token.expires_at <= SENT + 31_536_000
         assert credential_from_json("oauth", token.to_json()) == token
     else:
-        assert isinstance(outcome, Uncertain | Denied | Closed)
+        assert isinstance(outcome, Uncertain | Denied | NotGranted)
 
 
 def test_an_odd_token_type_never_discards_the_tokens_of_a_refresh(caplog: pytest.LogCaptureFixture) -> None:

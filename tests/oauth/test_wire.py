@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leaks import shows
-from tokenferry.oauth import Answer, OAuthEndpoints, encode_request, refresh_request, retry_after
+from tokenferry.oauth import OAuthEndpoints, TokenResponse, encode_request, refresh_request, retry_after
 from tokenferry.secret import Secret
 
 URL = "https://llm.example/token"
@@ -44,7 +44,7 @@ def test_a_refresh_asks_for_what_rfc_6749_says(encoding: str, client_id: str | N
 
 
 def test_an_answer_shows_its_status_alone() -> None:
-    answer = Answer(200, {"set-cookie": REFRESH}, f'{{"access_token": "{REFRESH}"}}'.encode())
+    answer = TokenResponse(200, {"set-cookie": REFRESH}, f'{{"access_token": "{REFRESH}"}}'.encode())
     assert not shows(f"{answer} {answer!r}", REFRESH)
     assert "200" in repr(answer)
 

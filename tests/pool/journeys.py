@@ -4,13 +4,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from tokenferry.pool import Give, Headers, Hop, Journey, Member, Pool, Queue, Refuse, Roster, Step, Try, Want
+from tokenferry.pool import (
+    AccountGroup,
+    Criteria,
+    Forward,
+    Headers,
+    Journey,
+    Pool,
+    PoolAccount,
+    Reject,
+    SendAttempt,
+    Step,
+    Target,
+    WaitForCapacity,
+)
 from tokenferry.settings import PoolSettings
 
 NOW = 1_800_000_000.0
 SONNET = "claude-sonnet-4-5"
 UNIFIED = b"anthropic-ratelimit-unified-"
-ANY = Want()
+ANY = Criteria()
 
 
 class Clock:
@@ -83,12 +96,12 @@ class Rig:
             self.settings, now=lambda: self.clock.wall, monotonic=lambda: self.clock.steady, rng=Random(self.seed)
         )
         self.roster = roster("one", *self.accounts)
-        self.hops = [Hop(self.roster, SONNET)]
+        self.hops = [Target(self.roster, SONNET)]
 
-    def journey(self, want: Want = ANY, hops: Sequence[Hop] | None = None) -> Journey:
+    def journey(self, want: Criteria = ANY, hops: Sequence[Target] | None = None) -> Journey:
         return self.pool.journey(self.hops if hops is None else hops, want)
 
-    def serve(self, want: Want = ANY, *replies: Reply, hops: Sequence[Hop] | None = None) -> list[str]:
+    def serve(self, want: Criteria = ANY, *replies: Reply, hops: Sequence[Target] | None = None) -> list[str]:
         """A request that is answered so, and by OK then; the accounts that were tried."""
         journey = self.journey(want, hops)
         tried, _ = travel(journey, [*replies, OK], self.clock)
@@ -96,8 +109,8 @@ class Rig:
         return tried
 
 
-def roster(provider: str, *accounts: str, **about: object) -> Roster:
-    return Roster(provider, tuple(Member(name, provider, **about) for name in accounts))  # type: ignore[arg-type]
+def roster(provider: str, *accounts: str, **about: object) -> AccountGroup:
+    return AccountGroup(provider, tuple(PoolAccount(name, provider, **about) for name in accounts))  # type: ignore[arg-type]
 
 
 def reply(journey: Journey, answer: Reply) -> None:
@@ -112,7 +125,7 @@ def travel(journey: Journey, replies: Sequence[Reply], clock: Clock | None = Non
     tried: list[str] = []
     for answer in replies:
         step = journey.next()
-        if not isinstance(step, Try):
+        if not isinstance(step, SendAttempt):
             return tried, step
         if clock is not None:
             clock.pass_by(step.wait)
@@ -123,21 +136,21 @@ def travel(journey: Journey, replies: Sequence[Reply], clock: Clock | None = Non
     return tried, journey.next()
 
 
-def refusal(step: Step | None) -> Refuse:
-    assert isinstance(step, Refuse), step
+def refusal(step: Step | None) -> Reject:
+    assert isinstance(step, Reject), step
     return step
 
 
-def trying(step: Step | None) -> Try:
-    assert isinstance(step, Try), step
+def trying(step: Step | None) -> SendAttempt:
+    assert isinstance(step, SendAttempt), step
     return step
 
 
-def giving(step: Step | None) -> Give:
-    assert isinstance(step, Give), step
+def giving(step: Step | None) -> Forward:
+    assert isinstance(step, Forward), step
     return step
 
 
-def queueing(step: Step | None) -> Queue:
-    assert isinstance(step, Queue), step
+def queueing(step: Step | None) -> WaitForCapacity:
+    assert isinstance(step, WaitForCapacity), step
     return step

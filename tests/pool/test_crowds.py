@@ -6,7 +6,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from effort import effort
 from pool import journeys as j
-from tokenferry.pool import Journey, Queue, Try, Want
+from tokenferry.pool import Criteria, Journey, SendAttempt, WaitForCapacity
 from tokenferry.settings import AccountCaps, PoolSettings
 
 CAP, QUEUE = 2, 3
@@ -22,20 +22,20 @@ class Crowd(RuleBasedStateMachine):
         self.running: list[Journey] = []
         self.waiting: list[Journey] = []
         self.woken: list[Journey] = []
-        self.wants: dict[Journey, Want] = {}
+        self.wants: dict[Journey, Criteria] = {}
 
     def _step(self, journey: Journey) -> None:
         step = journey.next()
-        if isinstance(step, Try):
+        if isinstance(step, SendAttempt):
             self.running.append(journey)
-        elif isinstance(step, Queue):
+        elif isinstance(step, WaitForCapacity):
             self.waiting.append(journey)
         else:
             journey.close()
 
     @rule(allowed=st.sampled_from([None, frozenset("a"), frozenset("b")]), session=st.sampled_from(["", "s"]))
     def begin(self, allowed: frozenset[str] | None, session: str) -> None:
-        want = Want(session, allowed)
+        want = Criteria(session, allowed)
         journey = self.rig.journey(want)
         self.wants[journey] = want
 
@@ -53,8 +53,8 @@ class Crowd(RuleBasedStateMachine):
         self.woken.remove(journey)
         is_late = journey._left() <= 0
         step = journey.next()
-        assert isinstance(step, Try) or is_late, "a place that was granted is taken"
-        if isinstance(step, Try):
+        assert isinstance(step, SendAttempt) or is_late, "a place that was granted is taken"
+        if isinstance(step, SendAttempt):
             self.running.append(journey)
         else:
             journey.close()

@@ -14,8 +14,8 @@ from tokenferry.cli._raw_answer import read_raw_answer
 from tokenferry.credentials import Kind
 from tokenferry.errors import extract_login_url_from_error
 from tokenferry.limits import classify, read_limits
-from tokenferry.pool import Give, Hop, Member, Roster, Step, Try, Want
-from tokenferry.pool._doubts import may_be_the_requests
+from tokenferry.pool import AccountGroup, Criteria, Forward, PoolAccount, SendAttempt, Step, Target
+from tokenferry.pool._unconfirmed import may_be_the_requests
 from tokenferry.settings import PoolSettings
 
 ANSWERS = Path(__file__).parents[1] / "limits" / "answers"
@@ -32,8 +32,8 @@ WAYS = {
 }
 
 
-def two_providers() -> list[Hop]:
-    return [Hop(j.roster("one", "a", "b", "c"), j.SONNET), Hop(j.roster("two", "d", "e"), j.SONNET)]
+def two_providers() -> list[Target]:
+    return [Target(j.roster("one", "a", "b", "c"), j.SONNET), Target(j.roster("two", "d", "e"), j.SONNET)]
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in ANSWERS.glob("*.http")))
@@ -45,14 +45,14 @@ def test_every_recorded_answer_leads_where_its_action_says(name: str) -> None:
     rig = j.Rig()
     rig.clock.wall = answer.sent_at
     hops = [
-        Hop(Roster(hop.roster.provider, hop.roster.members, wire_format=wire_format), hop.model)
+        Target(AccountGroup(hop.roster.provider, hop.roster.members, wire_format=wire_format), hop.model)
         for hop in two_providers()
     ]
     headers = tuple((key.encode(), value.encode("latin-1", "replace")) for key, value in answer.headers.items())
     said = j.Reply(answer.status, headers, answer.body)
     journey = rig.journey(hops=hops)
     tried: list[str] = []
-    while isinstance(step := journey.next(), Try):
+    while isinstance(step := journey.next(), SendAttempt):
         rig.clock.pass_by(step.wait)
         tried.append(step.member.name)
         journey.answered(said.status, said.headers, said.body)
@@ -79,7 +79,7 @@ def test_every_recorded_answer_leads_where_its_action_says(name: str) -> None:
         assert benched == expected & set(hop.roster.by_name)
 
 
-def way(hops: Sequence[Hop], *replies: j.Reply, want: Want = j.ANY) -> tuple[list[str], Step | None]:
+def way(hops: Sequence[Target], *replies: j.Reply, want: Criteria = j.ANY) -> tuple[list[str], Step | None]:
     rig = j.Rig()
     return j.travel(rig.journey(want, hops), replies, rig.clock)
 
@@ -94,7 +94,7 @@ def test_an_overloaded_provider_is_tried_once_more_in_place_then_by_one_other_ac
 
 
 def test_where_there_is_nothing_else_an_overloaded_provider_is_tried_twice_in_place() -> None:
-    tried, step = way([Hop(j.roster("one", "a"), j.SONNET)], *[j.OVERLOADED] * 3)
+    tried, step = way([Target(j.roster("one", "a"), j.SONNET)], *[j.OVERLOADED] * 3)
     assert tried == ["a", "a", "a"]
     j.giving(step)
 
@@ -145,7 +145,7 @@ def test_a_429_without_a_word_goes_to_one_other_account_then_to_the_next_target_
 def test_a_hop_inside_a_provider_never_uses_up_the_step_to_the_next_target(answer: j.Reply, sizes: list[int]) -> None:
     """Each target is asked by one account and one sibling at most; the answer passes where no target is left."""
     names = [[f"{at}{number}" for number in range(size)] for at, size in enumerate(sizes)]
-    hops = [Hop(j.roster(f"provider{at}", *own), j.SONNET) for at, own in enumerate(names)]
+    hops = [Target(j.roster(f"provider{at}", *own), j.SONNET) for at, own in enumerate(names)]
     expected = [name for own in names for name in own[:2]]
     tried, step = way(hops, *[answer] * len(expected))
     assert tried == expected
@@ -166,7 +166,7 @@ def test_the_last_answer_is_given_where_no_provider_is_left() -> None:
 
 def test_a_slow_provider_is_left_or_asked_once_more() -> None:
     assert way(two_providers(), j.SLOW, j.OK) == (["a", "d"], None)
-    tried, step = way([Hop(j.roster("one", "a", "b"), j.SONNET)], j.SLOW, j.SLOW)
+    tried, step = way([Target(j.roster("one", "a", "b"), j.SONNET)], j.SLOW, j.SLOW)
     assert tried == ["a", "a"]
     j.giving(step)
 
@@ -197,8 +197,8 @@ def test_a_key_that_is_refused_is_benched_and_named_and_others_serve(caplog: pyt
     assert "0a1b2c3d" in noted.evidence
 
 
-def login(kind: Kind = "oauth") -> list[Hop]:
-    return [Hop(Roster("one", (Member("a", "one", kind), Member("b", "one", kind))), j.SONNET)]
+def login(kind: Kind = "oauth") -> list[Target]:
+    return [Target(AccountGroup("one", (PoolAccount("a", "one", kind), PoolAccount("b", "one", kind))), j.SONNET)]
 
 
 @pytest.mark.parametrize("kind", ["oauth", "federated"])
@@ -241,15 +241,15 @@ def test_a_forbidden_model_is_benched_on_that_account_alone() -> None:
     rig = j.Rig()
     assert rig.serve(j.ANY, j.FORBIDDEN) == ["a", "b"]
     assert rig.serve() == ["b"]
-    assert rig.serve(hops=[Hop(rig.roster, "claude-opus-4-5")]) == ["a"]
-    assert rig.serve(hops=[Hop(rig.roster, "claude-sonnet-4-6")]) == ["a"]
+    assert rig.serve(hops=[Target(rig.roster, "claude-opus-4-5")]) == ["a"]
+    assert rig.serve(hops=[Target(rig.roster, "claude-sonnet-4-6")]) == ["a"]
 
 
 def test_a_limited_family_is_limited_for_its_models_alone() -> None:
     rig = j.Rig()
     rig.serve(j.ANY, j.limited(window="7d_sonnet"))
-    assert rig.serve(hops=[Hop(rig.roster, "claude-sonnet-4-6")]) == ["b"]
-    assert rig.serve(hops=[Hop(rig.roster, "claude-opus-4-5")]) == ["a"]
+    assert rig.serve(hops=[Target(rig.roster, "claude-sonnet-4-6")]) == ["b"]
+    assert rig.serve(hops=[Target(rig.roster, "claude-opus-4-5")]) == ["a"]
 
 
 def test_no_connection_is_tried_once_more_and_then_elsewhere() -> None:
@@ -328,7 +328,7 @@ def test_a_short_wait_may_be_waited_for() -> None:
 
 
 def test_accounts_that_the_key_may_not_use_are_not_named() -> None:
-    want = Want(allowed=frozenset("ab"))
+    want = Criteria(allowed=frozenset("ab"))
     _, step = way(two_providers(), j.limited(), j.limited(), want=want)
     message = j.refusal(step).message
     assert "a: " in message
@@ -337,19 +337,19 @@ def test_accounts_that_the_key_may_not_use_are_not_named() -> None:
 
 
 def test_a_key_that_may_use_none_of_them_is_told_so() -> None:
-    refusal = j.refusal(way(two_providers(), want=Want(allowed=frozenset("x")))[1])
+    refusal = j.refusal(way(two_providers(), want=Criteria(allowed=frozenset("x")))[1])
     assert (refusal.status, refusal.cause) == (403, "no_allowed_account")
 
 
 def test_the_only_account_there_is_answers_in_its_own_words() -> None:
-    tried, step = way([Hop(j.roster("one", "a"), j.SONNET)], j.limited())
+    tried, step = way([Target(j.roster("one", "a"), j.SONNET)], j.limited())
     assert tried == ["a"]
     j.giving(step)
 
 
 def test_a_pinned_account_is_the_only_one_that_is_used() -> None:
     rig = j.Rig()
-    want = Want("s", pinned="b")
+    want = Criteria("s", pinned="b")
     assert rig.serve(want) == ["b"]
     journey = rig.journey(want)
     tried, step = j.travel(journey, [j.limited()])
@@ -382,9 +382,9 @@ def test_after_the_first_content_nothing_is_ever_tried() -> None:
     journey = rig.journey()
     journey.next()
     j.reply(journey, j.OK)
-    assert isinstance(journey.next(), Give)
+    assert isinstance(journey.next(), Forward)
     journey.close()
-    assert isinstance(journey.next(), Give)
+    assert isinstance(journey.next(), Forward)
 
 
 def test_an_overload_inside_a_stream_still_goes_elsewhere() -> None:
@@ -398,7 +398,7 @@ def test_an_overload_inside_a_stream_still_goes_elsewhere() -> None:
 
 def test_counting_tokens_benches_nobody_for_its_own_limits() -> None:
     rig = j.Rig()
-    side = Want(side="/v1/messages/count_tokens")
+    side = Criteria(side="/v1/messages/count_tokens")
     assert rig.serve(side, j.busy(900)) == ["a", "b"]
     assert rig.serve() == ["a"]
     assert rig.serve(side, j.BROKE) == ["b", "c"]

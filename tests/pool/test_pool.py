@@ -10,8 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pool import journeys as j
-from tokenferry.pool import Cleared, Hop, Journey, Learned, Member, Noted, Roster, Try, Want, affinity_key
-from tokenferry.pool._homes import Homes
+from tokenferry.pool import (
+    AccountGroup,
+    CooldownAdded,
+    CooldownCleared,
+    Criteria,
+    Journey,
+    OrganizationSeen,
+    PoolAccount,
+    SendAttempt,
+    Target,
+    affinity_key,
+)
+from tokenferry.pool._affinity import AffinityTable
 from tokenferry.settings import AccountCaps, PoolSettings, Strategy
 from tokenferry.state import Cooldown, Scope
 
@@ -35,7 +46,7 @@ def rig_of(strategy: Strategy, accounts: str = "abc", **options: object) -> j.Ri
 
 def serve(rig: j.Rig, account: str, answer: j.Reply) -> None:
     """Have exactly this account give this answer."""
-    journey = rig.journey(Want(pinned=account))
+    journey = rig.journey(Criteria(pinned=account))
     assert j.trying(journey.next()).member.name == account
     j.reply(journey, answer)
     journey.close()
@@ -48,12 +59,12 @@ def serve(rig: j.Rig, account: str, answer: j.Reply) -> None:
 def test_by_priority_the_first_ready_one_serves_in_order_of_priority_then_of_the_list() -> None:
     rig = j.Rig()
     members = [
-        Member("late", "one", priority=200),
-        Member("x", "one"),
-        Member("y", "one"),
-        Member("early", "one", priority=1),
+        PoolAccount("late", "one", priority=200),
+        PoolAccount("x", "one"),
+        PoolAccount("y", "one"),
+        PoolAccount("early", "one", priority=1),
     ]
-    hops = [Hop(Roster("one", tuple(members)), j.SONNET)]
+    hops = [Target(AccountGroup("one", tuple(members)), j.SONNET)]
     assert [rig.serve(hops=hops) for _ in range(2)] == [["early"], ["early"]]
     assert rig.serve(j.ANY, *[j.limited()] * 3, hops=hops) == ["early", "x", "y", "late"]
 
@@ -83,7 +94,7 @@ def test_a_window_of_another_family_counts_for_nothing() -> None:
     serve(rig, "a", told(0.9, window="7d_opus"))
     serve(rig, "b", told(0.5))
     assert rig.serve() == ["a"]
-    assert rig.serve(hops=[Hop(rig.roster, "claude-opus-4-5")]) == ["b"]
+    assert rig.serve(hops=[Target(rig.roster, "claude-opus-4-5")]) == ["b"]
 
 
 def test_keys_are_compared_by_their_fullest_bucket() -> None:
@@ -115,8 +126,8 @@ def test_what_is_made_new_the_soonest_is_drained_first() -> None:
 @pytest.mark.parametrize("strategy", ["priority", "round-robin", "least-utilised", "drain-soonest-reset"])
 def test_a_providers_own_strategy_counts_before_that_of_the_pool(strategy: Strategy) -> None:
     rig = rig_of(strategy)
-    own = Roster("one", rig.roster.members, "round-robin")
-    assert [rig.serve(hops=[Hop(own, j.SONNET)])[0] for _ in range(3)] == ["a", "b", "c"]
+    own = AccountGroup("one", rig.roster.members, "round-robin")
+    assert [rig.serve(hops=[Target(own, j.SONNET)])[0] for _ in range(3)] == ["a", "b", "c"]
 
 
 # -- affinity
@@ -125,10 +136,10 @@ def test_a_providers_own_strategy_counts_before_that_of_the_pool(strategy: Strat
 def test_a_conversation_and_each_of_its_agents_stays_on_one_account() -> None:
     rig = rig_of("round-robin")
     keys = [affinity_key("k", session="s"), affinity_key("k", session="s", agent="one"), affinity_key("k", session="t")]
-    homes = [rig.serve(Want(key)) for key in keys]
+    homes = [rig.serve(Criteria(key)) for key in keys]
     assert homes == [["a"], ["b"], ["c"]]
     for _ in range(4):
-        assert [rig.serve(Want(key)) for key in keys] == homes
+        assert [rig.serve(Criteria(key)) for key in keys] == homes
 
 
 def test_requests_are_kept_together_by_session_else_header_else_client() -> None:
@@ -147,7 +158,7 @@ def test_requests_are_kept_together_by_session_else_header_else_client() -> None
 
 def test_a_detour_of_one_request_leaves_the_home_where_it_was() -> None:
     rig = rig_of("round-robin")
-    want = Want("s")
+    want = Criteria("s")
     assert rig.serve(want) == ["a"]
     assert rig.serve(want, j.OVERLOADED, j.OVERLOADED)[-1] != "a"
     assert rig.serve(want) == ["a"]
@@ -157,7 +168,7 @@ def test_a_detour_of_one_request_leaves_the_home_where_it_was() -> None:
 
 def test_during_a_short_cooldown_the_conversation_is_a_guest_elsewhere_and_then_comes_home() -> None:
     rig = rig_of("round-robin")
-    want = Want("s")
+    want = Criteria("s")
     assert rig.serve(want) == ["a"]
     guest = rig.serve(want, j.busy(60))[-1]
     assert guest != "a"
@@ -170,7 +181,7 @@ def test_during_a_short_cooldown_the_conversation_is_a_guest_elsewhere_and_then_
 
 def test_a_long_absence_moves_the_home_for_good() -> None:
     rig = rig_of("round-robin")
-    want = Want("s")
+    want = Criteria("s")
     rig.serve(want)
     moved = rig.serve(want, j.limited(1000))[-1]
     rig.clock.pass_by(1100)
@@ -179,7 +190,7 @@ def test_a_long_absence_moves_the_home_for_good() -> None:
 
 def test_exhaustion_always_beats_affinity() -> None:
     rig = rig_of("priority", "ab")
-    want = Want("s")
+    want = Criteria("s")
     rig.serve(want)
     rig.pool.records.note(Cooldown(Scope("account", "a"), "window", "swap", int(j.NOW) + 50, noted_at=int(j.NOW)))
     assert rig.serve(want) == ["b"]
@@ -187,8 +198,13 @@ def test_exhaustion_always_beats_affinity() -> None:
 
 def test_by_priority_a_better_account_takes_its_conversations_back() -> None:
     rig = j.Rig()
-    hops = [Hop(Roster("one", (Member("sub", "one", priority=10), Member("key", "one", priority=90))), j.SONNET)]
-    want = Want("s")
+    hops = [
+        Target(
+            AccountGroup("one", (PoolAccount("sub", "one", priority=10), PoolAccount("key", "one", priority=90))),
+            j.SONNET,
+        )
+    ]
+    want = Criteria("s")
     assert rig.serve(want, j.limited(1000), hops=hops) == ["sub", "key"]
     assert rig.serve(want, hops=hops) == ["key"]
     rig.clock.pass_by(1100)
@@ -197,13 +213,13 @@ def test_by_priority_a_better_account_takes_its_conversations_back() -> None:
 
 def test_an_account_that_is_gone_is_nobodys_home() -> None:
     rig = rig_of("priority")
-    want = Want("s")
+    want = Criteria("s")
     rig.serve(want)
-    assert rig.serve(want, hops=[Hop(j.roster("one", "b", "c"), j.SONNET)]) == ["b"]
+    assert rig.serve(want, hops=[Target(j.roster("one", "b", "c"), j.SONNET)]) == ["b"]
 
 
 def test_the_memory_of_homes_is_bounded_and_forgets_what_is_idle() -> None:
-    homes = Homes(most=3, idle=10)
+    homes = AffinityTable(most=3, idle=10)
     for number in range(5):
         homes.settle("one", str(number), "a", 0.0)
     assert len(homes) == 3
@@ -224,21 +240,21 @@ def test_keys_of_one_organization_share_its_limit() -> None:
     assert rig.serve(j.ANY, j.busy(30, "org")) == ["a", "b"]
     passed = {one.account: one.cause for one in rig.pool.select(rig.hops[0], j.ANY).passed_over}
     assert passed == {"a": "rate-limit", "c": "rate-limit"}
-    assert rig.serve(hops=[Hop(rig.roster, "claude-opus-4-5")]) == ["a"]
+    assert rig.serve(hops=[Target(rig.roster, "claude-opus-4-5")]) == ["a"]
 
 
 def test_an_organization_is_learned_once_and_told_on() -> None:
     rig = j.Rig()
     for _ in range(3):
         serve(rig, "a", j.Reply(200, ((b"anthropic-organization-id", b"org"),)))
-    assert [(one.account, one.organization) for one in rig.pool.records.changes if isinstance(one, Learned)] == [
-        ("a", "org")
-    ]
+    assert [
+        (one.account, one.organization) for one in rig.pool.records.changes if isinstance(one, OrganizationSeen)
+    ] == [("a", "org")]
 
 
 def test_a_subscriptions_limits_are_its_own_whatever_its_organization() -> None:
     rig = j.Rig()
-    hops = [Hop(j.roster("one", "a", "b", kind="oauth", bills_subscription=True, organization="org"), j.SONNET)]
+    hops = [Target(j.roster("one", "a", "b", kind="oauth", bills_subscription=True, organization="org"), j.SONNET)]
     assert rig.serve(j.ANY, j.busy(30, "org"), hops=hops) == ["a", "b"]
     assert rig.serve(hops=hops) == ["b"]
 
@@ -268,9 +284,9 @@ def test_headerless_failures_back_off_longer_each_time_and_start_anew_after_a_su
 def test_select_tells_of_every_account_whether_it_would_serve_and_why_not() -> None:
     rig = j.Rig(("a", "b", "c", "d", "e"), settings=PoolSettings(account_caps={"b": AccountCaps(concurrency=1)}))
     serve(rig, "a", j.limited())
-    busy = rig.journey(Want(pinned="b"))
+    busy = rig.journey(Criteria(pinned="b"))
     busy.next()
-    choice = rig.pool.select(rig.hops[0], Want(allowed=frozenset("abcd")), frozenset("c"))
+    choice = rig.pool.select(rig.hops[0], Criteria(allowed=frozenset("abcd")), frozenset("c"))
     assert choice.member is not None
     assert choice.member.name == "d"
     assert {one.account: one.reason for one in choice.passed_over} == {
@@ -314,7 +330,7 @@ def test_a_probe_that_goes_well_ends_the_cooldown_everywhere() -> None:
     rig.clock.pass_by(61)
     assert rig.serve() == ["a"]
     assert rig.serve() == ["a"]
-    assert isinstance(rig.pool.records.changes[-1], Cleared)
+    assert isinstance(rig.pool.records.changes[-1], CooldownCleared)
 
 
 def test_one_probe_at_a_time() -> None:
@@ -351,7 +367,7 @@ def test_what_ends_within_a_minute_is_waited_for() -> None:
 
 def test_a_subscription_with_a_usage_endpoint_is_not_probed_by_requests_while_others_serve() -> None:
     rig = j.Rig()
-    hops = [Hop(j.roster("one", "a", "b", has_usage_url=True, bills_subscription=True), j.SONNET)]
+    hops = [Target(j.roster("one", "a", "b", has_usage_url=True, bills_subscription=True), j.SONNET)]
     rig.serve(j.ANY, j.limited(9000), hops=hops)
     rig.clock.pass_by(4000)
     assert rig.serve(hops=hops) == ["b"]
@@ -370,7 +386,7 @@ def test_an_account_that_recovers_early_serves_again_within_a_minute_where_nobod
     served_at = None
     while served_at is None and rig.clock.wall < j.NOW + 5000:
         journey = rig.journey()
-        while isinstance(step := journey.next(), Try):
+        while isinstance(step := journey.next(), SendAttempt):
             name = step.member.name
             if rig.clock.wall >= recovers[name]:
                 served_at = rig.clock.wall
@@ -403,7 +419,7 @@ def test_a_credential_that_the_vendor_takes_from_claude_code_alone_is_never_prob
     j.giving(journey.next())
     rig.clock.pass_by(500_000)
     assert rig.serve() == ["b"]
-    assert j.refusal(rig.journey(Want(pinned="a")).next()).retry_after is None
+    assert j.refusal(rig.journey(Criteria(pinned="a")).next()).retry_after is None
 
 
 # -- caps
@@ -571,7 +587,7 @@ def test_what_is_found_out_is_told_to_be_written_down() -> None:
     rig = j.Rig()
     rig.serve(j.ANY, j.limited())
     (change,) = rig.pool.records.changes
-    assert isinstance(change, Noted)
+    assert isinstance(change, CooldownAdded)
     cooldown = change.cooldown
     assert (cooldown.scope, cooldown.cause, cooldown.source) == (Scope("account", "a"), "window", "answer")
     assert cooldown.noted_at == int(j.NOW)
@@ -582,7 +598,7 @@ def test_what_is_found_out_is_told_to_be_written_down() -> None:
 def test_no_flood_of_invented_models_keeps_what_is_found_out_of_a_model_from_counting() -> None:
     rig = j.Rig()
     for number in range(1100):
-        rig.serve(j.ANY, j.FORBIDDEN, hops=[Hop(rig.roster, f"invented-{number}")])
+        rig.serve(j.ANY, j.FORBIDDEN, hops=[Target(rig.roster, f"invented-{number}")])
     rig.serve(j.ANY, j.FORBIDDEN)
     assert rig.serve() == ["b"]
     assert len(rig.pool.records.narrow) == 1000

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenferry.pool import roster_of
+from tokenferry.pool import account_group
 from tokenferry.providers import builtin_providers
 from tokenferry.stores import Account
 
@@ -17,7 +17,7 @@ def test_the_account_in_use_comes_first_whatever_the_priorities_and_the_others_k
         Account(f"a{number}", "anthropic", "api-key", priority=priority, in_use=number == used)
         for number, priority in enumerate(priorities)
     ]
-    members = roster_of(builtin_providers()["anthropic"], accounts).members
+    members = account_group(builtin_providers()["anthropic"], accounts).members
     assert members[0].name == f"a{used}"
     others = [one.name for one in sorted(accounts, key=lambda one: one.priority) if not one.in_use]
     assert [member.name for member in members[1:]] == others
@@ -26,4 +26,4 @@ def test_the_account_in_use_comes_first_whatever_the_priorities_and_the_others_k
 
 def test_an_account_in_use_at_another_provider_changes_nothing() -> None:
     accounts = [Account("a", "anthropic", "api-key"), Account("b", "console", "oauth", in_use=True)]
-    assert [one.name for one in roster_of(builtin_providers()["anthropic"], accounts).members] == ["a"]
+    assert [one.name for one in account_group(builtin_providers()["anthropic"], accounts).members] == ["a"]

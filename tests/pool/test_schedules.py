@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from effort import effort
 from pool import journeys as j
-from tokenferry.pool import Give, Hop, Journey, Queue, Refuse, Try, Want
+from tokenferry.pool import Criteria, Forward, Journey, Reject, SendAttempt, Target, WaitForCapacity
 from tokenferry.settings import AccountCaps, Overage, PoolSettings, Strategy
 
 UNSENT, LOST, UNAVAILABLE, NOT_RENEWED = "unsent", "lost", "unavailable", "not renewed"
@@ -76,10 +76,10 @@ pools = st.builds(
 )
 
 
-def hops_of(model: str) -> list[Hop]:
+def hops_of(model: str) -> list[Target]:
     return [
-        Hop(ROSTERS[0], model),
-        Hop(ROSTERS[1], f"mapped-{model}"),
+        Target(ROSTERS[0], model),
+        Target(ROSTERS[1], f"mapped-{model}"),
     ]
 
 
@@ -89,7 +89,7 @@ ROSTERS = (j.roster("one", "a", "b", "c"), j.roster("two", "d", "e", kind="oauth
 class Driver:
     """Takes a journey to its end, and looks at each step."""
 
-    def __init__(self, rig: j.Rig, journey: Journey, want: Want, hops: Sequence[Hop], request: Asked) -> None:
+    def __init__(self, rig: j.Rig, journey: Journey, want: Criteria, hops: Sequence[Target], request: Asked) -> None:
         self.rig, self.journey, self.want, self.hops, self.request = rig, journey, want, hops, request
         self.tried: list[tuple[str, str]] = []
         self.sent = 0
@@ -100,11 +100,11 @@ class Driver:
         began = self.rig.clock.steady
         for _ in range(200):
             step = self.journey.next()
-            if isinstance(step, Queue):
+            if isinstance(step, WaitForCapacity):
                 assert 0 < step.seconds <= self.rig.settings.total
                 self.rig.clock.pass_by(step.seconds)
                 continue
-            if not isinstance(step, Try):
+            if not isinstance(step, SendAttempt):
                 self.ends_with(step)
                 break
             self.tries(step, began)
@@ -118,12 +118,12 @@ class Driver:
             raise AssertionError("a journey without an end")
         assert self.sent <= self.rig.settings.attempts
         after = self.journey.next()
-        assert isinstance(after, Give | Refuse)
+        assert isinstance(after, Forward | Reject)
         self.journey.close()
         self.journey.close()
-        assert isinstance(self.journey.next(), Give)
+        assert isinstance(self.journey.next(), Forward)
 
-    def tries(self, step: Try, began: float) -> None:
+    def tries(self, step: SendAttempt, began: float) -> None:
         name = step.member.name
         assert step.member in step.hop.roster.members
         assert self.want.allowed is None or name in self.want.allowed
@@ -137,8 +137,8 @@ class Driver:
         assert not most or self.rig.pool.load.busy[name] <= most
         self.tried.append((step.hop.roster.provider, name))
 
-    def blocked(self, hop: Hop) -> set[str]:
-        choice = self.rig.pool.select(hop, Want())
+    def blocked(self, hop: Target) -> set[str]:
+        choice = self.rig.pool.select(hop, Criteria())
         return {one.account for one in choice.passed_over if one.cause and one.cause != "overage"}
 
     def comes_of_it(self, outcome: j.Reply | str) -> bool:
@@ -157,27 +157,27 @@ class Driver:
                 self.journey.unsent("connection refused")
             case "lost":
                 self.journey.lost("no answer")
-                assert isinstance(self.journey.next(), Give), "what may have been paid for is sent again"
+                assert isinstance(self.journey.next(), Forward), "what may have been paid for is sent again"
                 return False
             case j.Reply():
                 j.reply(self.journey, outcome)
                 if outcome is j.OK:
-                    assert isinstance(self.journey.next(), Give), "sent again after content"
+                    assert isinstance(self.journey.next(), Forward), "sent again after content"
                     return False
         return True
 
-    def ends_with(self, step: Give | Refuse) -> None:
-        gave_up = isinstance(step, Refuse) and step.cause in {"gave_up", "at_capacity"}
-        event(step.cause if isinstance(step, Refuse) else "give")
+    def ends_with(self, step: Forward | Reject) -> None:
+        gave_up = isinstance(step, Reject) and step.cause in {"gave_up", "at_capacity"}
+        event(step.cause if isinstance(step, Reject) else "give")
         if gave_up:
             return
         names = {one.name for hop in self.hops for one in hop.roster.members}
         allowed = names if self.want.allowed is None else names & self.want.allowed
         allowed = allowed if self.want.pinned is None else allowed & {self.want.pinned}
-        if isinstance(step, Refuse) and step.cause == "no_allowed_account":
+        if isinstance(step, Reject) and step.cause == "no_allowed_account":
             assert not allowed
             return
-        if isinstance(step, Refuse) and step.cause == "exhausted":
+        if isinstance(step, Reject) and step.cause == "exhausted":
             assert all(name in step.message for name in allowed)
         if self.last in {j.UNEXPLAINED, j.THROTTLED, j.OVERLOADED, j.FAILED, j.MISSING, j.SLOW, j.WRONG, UNSENT}:
             return  # about no account, and the table says how far such a request goes
@@ -198,7 +198,7 @@ def test_no_schedule_of_answers_breaks_the_rules(options: PoolSettings, requests
     for request in requests:
         rig.clock.pass_by(request.pause)
         hops = hops_of(request.model)
-        want = Want(request.session, request.allowed, request.pinned, "/v1/messages/count_tokens" * request.is_side)
+        want = Criteria(request.session, request.allowed, request.pinned, "/v1/messages/count_tokens" * request.is_side)
         Driver(rig, rig.pool.journey(hops, want), want, hops, request).run()
         assert not rig.pool.load.busy
         assert not rig.pool.waiting
@@ -234,5 +234,5 @@ def test_no_account_that_could_serve_is_left_aside(strategy: Strategy, requests:
     for request in requests:
         rig.clock.pass_by(request.pause)
         hops = hops_of(request.model)
-        want = Want(request.session, request.allowed)
+        want = Criteria(request.session, request.allowed)
         Driver(rig, rig.pool.journey(hops, want), want, hops, request).run()

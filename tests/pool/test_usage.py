@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from effort import effort
 from tokenferry.limits import LimitState, Window
-from tokenferry.pool._usage import _MOST_WARNED, Usage
+from tokenferry.pool._usage import _MOST_WARNED, LimitUsage
 
 END = 1_800_000_000.0
 
@@ -17,14 +17,14 @@ def state(*names: str, end: float = END) -> LimitState:
     return LimitState(windows=tuple(Window(name, reset=end, utilization=0.9) for name in names))
 
 
-def remembered(usage: Usage, account: str = "a") -> list[str]:
+def remembered(usage: LimitUsage, account: str = "a") -> list[str]:
     return list(usage._warned.get(account, ()))
 
 
 @settings(max_examples=effort(30))
 @given(st.lists(st.sets(st.integers(0, 500).map(str), max_size=32), min_size=1, max_size=8))
 def test_of_an_account_so_many_warnings_at_most_are_remembered_the_last_ones(told: list[set[str]]) -> None:
-    usage = Usage()
+    usage = LimitUsage()
     for names in told:
         before = set(remembered(usage))
         usage.note("a", state(*names), 0.8)
@@ -33,7 +33,7 @@ def test_of_an_account_so_many_warnings_at_most_are_remembered_the_last_ones(tol
 
 
 def test_an_account_with_many_windows_has_none_of_another_warned_of_again(caplog: pytest.LogCaptureFixture) -> None:
-    usage = Usage()
+    usage = LimitUsage()
     usage.note("b", state("5h"), 0.8)
     for number in range(200):
         usage.note("a", state(f"w{number}"), 0.8)
@@ -47,7 +47,7 @@ def test_an_account_with_many_windows_has_none_of_another_warned_of_again(caplog
 
 
 def test_a_window_that_is_warned_of_anew_is_remembered_longer_than_those_before() -> None:
-    usage = Usage()
+    usage = LimitUsage()
     usage.note("a", state("5h", "7d"), 0.8)
     usage.note("a", state("5h", end=END + 18_000), 0.8)
     for number in range(_MOST_WARNED - 1):

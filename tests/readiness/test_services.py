@@ -10,7 +10,7 @@ from tokenferry.broker import Broker
 from tokenferry.config import Config
 from tokenferry.credentials import ApiKey
 from tokenferry.providers import Provider
-from tokenferry.readiness import ANYONE, Service, expects_service, misnamed, services
+from tokenferry.readiness import ANYONE, ServiceStatus, expects_service, misnamed, services
 from tokenferry.secret import Secret
 from tokenferry.settings import (
     AccountCaps,
@@ -35,7 +35,7 @@ CONFIG = Config(providers=PROVIDERS)
 FOREVER = 4_000_000_000
 AGES = itertools.count(1)
 
-Look = Callable[..., list[Service]]
+Look = Callable[..., list[ServiceStatus]]
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def add(home: Home, **providers: str) -> Broker:
     return broker
 
 
-def summary(found: list[Service]) -> list[tuple[str | None, int, str | None]]:
+def summary(found: list[ServiceStatus]) -> list[tuple[str | None, int, str | None]]:
     return [(one.model, one.status, one.account) for one in found]
 
 

@@ -12,7 +12,7 @@ import pytest
 from tokenferry.accounts import machine_id
 from tokenferry.broker import Broker
 from tokenferry.credentials import Credential, OAuthToken
-from tokenferry.oauth import Answer, OAuthEndpoints, TokenRequest, Transmission
+from tokenferry.oauth import HttpOutcome, OAuthEndpoints, TokenRequest, TokenResponse
 from tokenferry.providers import Provider, builtin_providers
 from tokenferry.sandbox import Sandbox
 from tokenferry.secret import Secret
@@ -64,8 +64,8 @@ class Clock:
         self.time += seconds
 
 
-def answer(status: int, headers: Mapping[str, str] | None = None, **fields: Any) -> Answer:
-    return Answer(status, headers or {}, json.dumps(fields).encode())
+def answer(status: int, headers: Mapping[str, str] | None = None, **fields: Any) -> TokenResponse:
+    return TokenResponse(status, headers or {}, json.dumps(fields).encode())
 
 
 class Endpoint:
@@ -76,7 +76,7 @@ class Endpoint:
 
     def __init__(self) -> None:
         self.presented: list[str] = []
-        self.script: deque[Transmission] = deque()
+        self.script: deque[HttpOutcome] = deque()
         self.extra: dict[str, Any] = {"expires_in": LIFETIME}
         self.entered = threading.Event()
         self.gate = threading.Event()
@@ -89,7 +89,7 @@ class Endpoint:
 
     def __call__(
         self, request: TokenRequest, timeout: float, sending: Callable[[], None] = lambda: None
-    ) -> Transmission:
+    ) -> HttpOutcome:
         sending()
         with self._guard:
             self.presented.append(json.loads(request.body)["refresh_token"])

@@ -25,11 +25,19 @@ from refresh.rig import NAME, PATIENCE, PROVIDERS, Rig, answer, document, put, s
 from tokenferry.broker import Broker
 from tokenferry.credentials import FederatedToken, Federation
 from tokenferry.errors import TokenferryError
-from tokenferry.oauth import Answer, Lost, NotSent, TokenRequest
-from tokenferry.refresh import Attempt, Flight, Job, ProcessIdentity, Result, Verdict, WarmCredential
+from tokenferry.oauth import NotSent, TokenRequest, TokenResponse, TokenResponseLost
+from tokenferry.refresh import (
+    Flight,
+    ProcessIdentity,
+    RefreshAttempt,
+    RefreshFailure,
+    RefreshRequest,
+    Result,
+    WarmCredential,
+)
 from tokenferry.refresh import _flow as flow
 from tokenferry.sandbox import Sandbox
-from tokenferry.sealing import Marker, Place, SealKey
+from tokenferry.sealing import KeyPlace, Marker, SealKey
 from tokenferry.secret import Secret
 from tokenferry.settings import Home, PolicySettings
 from tokenferry.stores import Disk, FileStore, Seal
@@ -66,8 +74,8 @@ def log() -> Iterator[io.StringIO]:
     root.removeHandler(handler)
 
 
-def granted(**extra: Any) -> Answer:
-    return Answer(200, {}, json.dumps(TOKENS | extra).encode())
+def granted(**extra: Any) -> TokenResponse:
+    return TokenResponse(200, {}, json.dumps(TOKENS | extra).encode())
 
 
 def raising(*_: Any) -> Any:
@@ -82,13 +90,13 @@ OUTCOMES: dict[str, Any] = {
     "dead, in the vendor's envelope": answer(401, error={"type": "invalid_grant", "message": ECHO}),
     "another error": answer(400, error="invalid_client", error_description=ECHO),
     "an error with the token as its code": answer(400, error=ECHO),
-    "server error with the token in its text": Answer(503, {"retry-after": REFRESH}, ECHO.encode()),
-    "unreadable": Answer(200, {}, f'{{"access_token": "{NEW_ACCESS}", "refresh_token": "{NEW_REFRESH}'.encode()),
+    "server error with the token in its text": TokenResponse(503, {"retry-after": REFRESH}, ECHO.encode()),
+    "unreadable": TokenResponse(200, {}, f'{{"access_token": "{NEW_ACCESS}", "refresh_token": "{NEW_REFRESH}'.encode()),
     "no access token": answer(200, refresh_token=NEW_REFRESH),
     "a token that is no string": answer(200, access_token=[NEW_ACCESS], refresh_token=NEW_REFRESH),
     "a token with a line break": answer(200, access_token=f"{NEW_ACCESS}\r\nx: y", refresh_token=NEW_REFRESH),
     "not sent": NotSent("no route"),
-    "lost": Lost("cut"),
+    "lost": TokenResponseLost("cut"),
 }
 
 
@@ -117,7 +125,7 @@ def test_no_outcome_of_a_workloads_exchange_shows_a_token(
     path.write_text(identity)
     monkeypatch.setenv("TF_IDENTITY", identity)
     told = OUTCOMES.get(name)
-    if isinstance(told, Answer):
+    if isinstance(told, TokenResponse):
         told = replace(told, body=told.body.replace(REFRESH.encode(), identity.encode()))
     send: Any = raising if told is None else lambda *_: told
     for federation in (Federation(str(path)), Federation(variable="TF_IDENTITY")):
@@ -142,8 +150,8 @@ def seal_key(rig: Rig, tmp_path: Path) -> str:
     """A sealed home; the key is in a file elsewhere, and in memory."""
     path = tmp_path / "stick" / "key"
     seal = Seal.of(rig.home)
-    key = seal.new_key(Place(path))
-    seal.mark(Marker(((key.id, Place(path)),)))
+    key = seal.new_key(KeyPlace(path))
+    seal.mark(Marker(((key.id, KeyPlace(path)),)))
     return key.secret.reveal()
 
 
@@ -279,8 +287,8 @@ def test_no_object_shows_a_token_or_lets_itself_be_pickled_with_one(rig: Rig) ->
     rig.put(CREDENTIAL)
     broker = rig.broker()
     whole = document(CREDENTIAL)
-    attempt = Attempt.begin(Secret(REFRESH).sha256, 0, ProcessIdentity.own(), 1)
-    job = Job(NAME, refused=Secret(ACCESS).sha256)
+    attempt = RefreshAttempt.begin(Secret(REFRESH).sha256, 0, ProcessIdentity.own(), 1)
+    job = RefreshRequest(NAME, refused=Secret(ACCESS).sha256)
     things: list[object] = [
         broker,
         broker.book,
@@ -293,7 +301,7 @@ def test_no_object_shows_a_token_or_lets_itself_be_pickled_with_one(rig: Rig) ->
         CREDENTIAL.to_json(),
         SealedDocument.seal(whole, SealKey.new()),
         replace(attempt, answer=CREDENTIAL),
-        Verdict("failed", attempt.token, 0.0, "reason"),
+        RefreshFailure("failed", attempt.token, 0.0, "reason"),
         Flight(job),
         Result(whole, granted=True),
         WarmCredential(CREDENTIAL, 0.0),
@@ -305,7 +313,7 @@ def test_no_object_shows_a_token_or_lets_itself_be_pickled_with_one(rig: Rig) ->
     ]
     for thing in things:
         assert not shows(f"{thing!r} {thing!s} {thing:}", *CANARIES), type(thing)
-    revealed_on_purpose = (dict, TokenRequest, Answer)
+    revealed_on_purpose = (dict, TokenRequest, TokenResponse)
     for thing in things:
         try:
             pickled = pickle.dumps(thing)

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from tokenferry.errors import RefreshFailed
-from tokenferry.oauth import Answer, NotSent, OAuthEndpoints, TokenRequest, Transmission
+from tokenferry.oauth import HttpOutcome, NotSent, OAuthEndpoints, TokenRequest, TokenResponse
 from tokenferry.refresh import Discovery
 
 ISSUER = "https://idp.example"
@@ -11,19 +11,19 @@ ENDPOINTS = OAuthEndpoints(issuer=ISSUER, client_id="client")
 
 
 class Server:
-    def __init__(self, *answers: Transmission) -> None:
+    def __init__(self, *answers: HttpOutcome) -> None:
         self.asked: list[str] = []
         self.answers = list(answers)
         self.now = 0.0
         self.discovery = Discovery(self.send, monotonic=lambda: self.now)
 
-    def send(self, request: TokenRequest, _timeout: float) -> Transmission:
+    def send(self, request: TokenRequest, _timeout: float) -> HttpOutcome:
         self.asked.append(request.url)
         return self.answers.pop(0)
 
 
-def metadata(**fields: str) -> Answer:
-    return Answer(200, {}, json.dumps({"issuer": ISSUER, **fields}).encode())
+def metadata(**fields: str) -> TokenResponse:
+    return TokenResponse(200, {}, json.dumps({"issuer": ISSUER, **fields}).encode())
 
 
 def test_what_is_declared_costs_no_request() -> None:
@@ -45,7 +45,7 @@ def test_it_is_asked_once_a_day() -> None:
 
 
 def test_the_second_place_counts_where_the_first_has_none() -> None:
-    server = Server(Answer(404, {}, b""), metadata(token_endpoint="https://idp.example/token"))
+    server = Server(TokenResponse(404, {}, b""), metadata(token_endpoint="https://idp.example/token"))
     assert server.discovery.complete(ENDPOINTS, "token_url").token_url == "https://idp.example/token"
 
 

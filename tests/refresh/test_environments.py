@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from effort import effort
 from refresh.rig import NAME, PATIENCE, Rig, token
 from tokenferry.errors import RefreshFailed
-from tokenferry.oauth import Lost, NotSent, TokenRequest
+from tokenferry.oauth import NotSent, TokenRequest, TokenResponseLost
 from tokenferry.refresh import FileJournal, send
 
 _URL = "https://auth.invalid/token"
@@ -169,7 +169,7 @@ def test_a_plain_request_that_a_proxy_takes_is_sent(
 ) -> None:
     """Without TLS the proxy gets the request itself, and may have forwarded it."""
     monkeypatch.setenv("HTTP_PROXY", proxy(_close))
-    assert isinstance(send(request("http://auth.invalid/token"), PATIENCE), Lost)
+    assert isinstance(send(request("http://auth.invalid/token"), PATIENCE), TokenResponseLost)
 
 
 @pytest.mark.parametrize("proxy_url", ["socks5h://127.0.0.1:7890", "socks4://x", "http://[::1", "http://u:s3cret@[x"])

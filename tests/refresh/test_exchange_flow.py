@@ -14,8 +14,8 @@ from refresh.rig import LIFETIME, NAME, PATIENCE, START, Rig, answer, document, 
 from tokenferry.broker import Broker
 from tokenferry.credentials import FederatedToken, Federation
 from tokenferry.errors import CredentialRefused, RefreshBusy, RefreshFailed
-from tokenferry.oauth import Lost, NotSent, TokenRequest, Transmission
-from tokenferry.refresh import Attempt, FileJournal, ProcessIdentity
+from tokenferry.oauth import HttpOutcome, NotSent, TokenRequest, TokenResponseLost
+from tokenferry.refresh import FileJournal, ProcessIdentity, RefreshAttempt
 from tokenferry.refresh import _exchange_flow as flow
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
@@ -28,13 +28,13 @@ class Exchanges:
     def __init__(self, rig: Rig) -> None:
         self._rig = rig
         self.presented: list[str] = []
-        self.script: list[Transmission] = []
+        self.script: list[HttpOutcome] = []
         self.gate = threading.Event()
         self.gate.set()
 
     def __call__(
         self, request: TokenRequest, timeout: float, sending: Callable[[], None] = lambda: None
-    ) -> Transmission:
+    ) -> HttpOutcome:
         assert timeout > 0
         self.presented.append(json.loads(request.body)["assertion"])
         number = len(self.presented)
@@ -123,10 +123,10 @@ def test_nothing_is_journalled_and_what_an_earlier_login_left_is_forgotten(
 ) -> None:
     store(rig, federated)
     journal = FileJournal(home.journal)
-    journal.begin(NAME, Attempt.begin("f" * 64, START, ProcessIdentity.own(), 1))
+    journal.begin(NAME, RefreshAttempt.begin("f" * 64, START, ProcessIdentity.own(), 1))
     seen: list[bool] = []
 
-    def look(request: TokenRequest, timeout: float, sending: Callable[[], None] = lambda: None) -> Transmission:
+    def look(request: TokenRequest, timeout: float, sending: Callable[[], None] = lambda: None) -> HttpOutcome:
         seen.append((home.journal / f"{NAME}.attempt").exists())
         return exchanges(request, timeout)
 
@@ -136,7 +136,13 @@ def test_nothing_is_journalled_and_what_an_earlier_login_left_is_forgotten(
 
 @pytest.mark.parametrize(
     "outcome",
-    [NotSent("no route"), Lost("cut"), answer(401, error="invalid_grant"), answer(503), answer(200, nothing=1)],
+    [
+        NotSent("no route"),
+        TokenResponseLost("cut"),
+        answer(401, error="invalid_grant"),
+        answer(503),
+        answer(200, nothing=1),
+    ],
     ids=["not sent", "lost", "invalid_grant", "503", "unreadable"],
 )
 def test_what_gave_nothing_is_tried_again_after_a_back_off_that_all_share(
@@ -235,7 +241,7 @@ def test_what_somebody_else_put_there_meanwhile_is_never_overwritten(
     store(rig, federated)
     other = replace(federated, secret=Secret("access-other"), expires_at=int(START) + LIFETIME)
 
-    def meddle(request: TokenRequest, timeout: float, sending: Callable[[], None] = lambda: None) -> Transmission:
+    def meddle(request: TokenRequest, timeout: float, sending: Callable[[], None] = lambda: None) -> HttpOutcome:
         with monkeypatch.context() as patch:
             patch.setattr(FileLock, "acquire", lambda *_: None)
             patch.setattr(FileLock, "release", lambda *_: None)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from refresh.rig import LIFETIME, NAME, PATIENCE, PROVIDERS, START, Rig, answer, document, put, token, value, wait_for
-from tokenferry.accounts import AccountBook
+from tokenferry.accounts import Accounts
 from tokenferry.broker import Broker
 from tokenferry.credentials import ApiKey, OAuthToken
 from tokenferry.errors import (
@@ -26,8 +26,8 @@ from tokenferry.errors import (
     RefreshUncertain,
     StorageFailed,
 )
-from tokenferry.oauth import Answer, Lost, NotSent
-from tokenferry.refresh import Attempt, FileJournal, ProcessIdentity, _process, send
+from tokenferry.oauth import NotSent, TokenResponse, TokenResponseLost
+from tokenferry.refresh import FileJournal, ProcessIdentity, RefreshAttempt, _process, send
 from tokenferry.refresh import _flow as flow
 from tokenferry.secret import Fields, Secret
 from tokenferry.settings import Home, RefreshSettings
@@ -232,7 +232,7 @@ def test_two_odd_refresh_tokens_end_the_login_with_the_access_token(rig: Rig) ->
 def test_an_odd_answer_that_was_not_published_is_published_by_the_next_process(rig: Rig) -> None:
     """Killed after the answer was journalled: the access token is not lost, nor is the mark on the refresh token."""
     rig.put(token())
-    attempt = Attempt.begin(Secret("refresh-0").sha256, START, ProcessIdentity(1, "0", "gone"), 1)
+    attempt = RefreshAttempt.begin(Secret("refresh-0").sha256, START, ProcessIdentity(1, "0", "gone"), 1)
     journal = FileJournal(rig.home.journal)
     journal.begin(NAME, attempt)
     journal.mark(NAME, attempt, "answered")
@@ -284,7 +284,7 @@ def test_a_token_that_another_program_renewed_without_our_lock_is_not_taken_for_
 ) -> None:
     rig.put(token())
 
-    def sibling(*_: Any) -> Answer:
+    def sibling(*_: Any) -> TokenResponse:
         rig.store.swap(NAME, 1, document(token(left=3600, number=6)))
         return DEAD
 
@@ -303,7 +303,7 @@ def test_a_copied_document_is_used_while_it_lives_then_refreshed_only_when_confi
     with pytest.raises(ChainCopied, match="tokenferry accounts confirm work"):
         broker.resolve(NAME)
     assert rig.endpoint.requests == 0
-    AccountBook(rig.store).confirm(NAME, broker.machine)
+    Accounts(rig.store).confirm(NAME, broker.machine)
     assert value(broker.resolve(NAME)) == "access-1"
 
 
@@ -318,7 +318,7 @@ def test_an_account_that_became_an_api_key_meanwhile_is_not_refreshed(rig: Rig) 
 
 def test_a_lost_answer_keeps_the_living_token_and_is_retried_once_nothing_is_left_to_lose(rig: Rig) -> None:
     rig.put(token(left=25))
-    rig.endpoint.script.append(Lost("cut"))
+    rig.endpoint.script.append(TokenResponseLost("cut"))
     broker = rig.broker()
     for _ in range(5):
         assert value(broker.resolve(NAME)) == "access-0"
@@ -341,7 +341,7 @@ def test_a_lost_answer_keeps_the_living_token_and_is_retried_once_nothing_is_lef
 
 def test_the_wait_ends_120_seconds_after_this_process_saw_it_however_the_clock_is_set(rig: Rig) -> None:
     rig.put(token())
-    rig.endpoint.script.append(Lost("cut"))
+    rig.endpoint.script.append(TokenResponseLost("cut"))
     steady = [1000.0]
     broker, other = (rig.broker(monotonic=lambda: steady[0]) for _ in range(2))
     with pytest.raises(RefreshUncertain):
@@ -361,7 +361,7 @@ def test_the_wait_ends_120_seconds_after_this_process_saw_it_however_the_clock_i
 
 def test_a_changed_document_ends_the_wait_at_once(rig: Rig) -> None:
     rig.put(token())
-    rig.endpoint.script.append(Lost("cut"))
+    rig.endpoint.script.append(TokenResponseLost("cut"))
     broker = rig.broker()
     with pytest.raises(RefreshUncertain):
         broker.resolve(NAME)
@@ -378,12 +378,12 @@ def test_an_attempt_of_which_no_byte_left_counts_for_nothing(rig: Rig) -> None:
     rig.put(token())
     journal = FileJournal(rig.home.journal)
     for _ in range(3):
-        journal.begin(NAME, Attempt.begin(Secret("refresh-0").sha256, START, GONE, 1))
+        journal.begin(NAME, RefreshAttempt.begin(Secret("refresh-0").sha256, START, GONE, 1))
         rig.endpoint.script.append(answer(503))
         with pytest.raises(RefreshFailed):
             rig.broker().resolve(NAME)
         rig.clock.advance(600)
-    journal.begin(NAME, Attempt.begin(Secret("refresh-0").sha256, START, GONE, 1))
+    journal.begin(NAME, RefreshAttempt.begin(Secret("refresh-0").sha256, START, GONE, 1))
     assert value(rig.broker().resolve(NAME)) == "access-4"
 
 
@@ -392,7 +392,7 @@ def test_an_attempt_of_which_bytes_may_have_left_is_uncertain_for_120_seconds(ri
     """A record of the earlier version says nothing of sending, so it counts as sent, from its beginning."""
     rig.put(token())
     journal = FileJournal(rig.home.journal)
-    begun = Attempt.begin(Secret("refresh-0").sha256, START, GONE, 1)
+    begun = RefreshAttempt.begin(Secret("refresh-0").sha256, START, GONE, 1)
     journal.begin(NAME, begun if noted else replace(begun, state="open"))
     if noted:
         journal.sending(NAME, begun, START + 40)
@@ -401,7 +401,7 @@ def test_an_attempt_of_which_bytes_may_have_left_is_uncertain_for_120_seconds(ri
     with pytest.raises(RefreshUncertain, match="tried once more in 1 s"):
         rig.broker().resolve(NAME)
     rig.clock.advance(1)
-    rig.endpoint.script.append(Lost("cut"))
+    rig.endpoint.script.append(TokenResponseLost("cut"))
     with pytest.raises(NeedsLogin, match="both answers were lost"):
         rig.broker().resolve(NAME)
     assert rig.endpoint.requests == 1
@@ -410,9 +410,9 @@ def test_an_attempt_of_which_bytes_may_have_left_is_uncertain_for_120_seconds(ri
 def test_a_second_attempt_of_which_no_byte_left_leaves_the_first_one_counted(rig: Rig) -> None:
     rig.put(token())
     journal = FileJournal(rig.home.journal)
-    journal.begin(NAME, Attempt.begin(Secret("refresh-0").sha256, START, GONE, 2))
+    journal.begin(NAME, RefreshAttempt.begin(Secret("refresh-0").sha256, START, GONE, 2))
     rig.clock.advance(120)
-    rig.endpoint.script.append(Lost("cut"))
+    rig.endpoint.script.append(TokenResponseLost("cut"))
     with pytest.raises(NeedsLogin, match="both answers were lost"):
         rig.broker().resolve(NAME)
 
@@ -456,10 +456,12 @@ def test_what_kills_the_process_finds_the_note_on_disk(rig: Rig) -> None:
     assert (attempt.state, attempt.at) == ("open", START)
 
 
-@pytest.mark.parametrize("second", [Lost("cut"), Answer(200, {}, b"<html>")], ids=["cut", "unreadable"])
+@pytest.mark.parametrize(
+    "second", [TokenResponseLost("cut"), TokenResponse(200, {}, b"<html>")], ids=["cut", "unreadable"]
+)
 def test_two_lost_answers_end_the_login(rig: Rig, second: Any) -> None:
     rig.put(token())
-    rig.endpoint.script.extend([Lost("cut"), second])
+    rig.endpoint.script.extend([TokenResponseLost("cut"), second])
     broker = rig.broker()
     with pytest.raises(RefreshUncertain, match="its answer was lost"):
         broker.resolve(NAME)
@@ -473,7 +475,7 @@ def test_two_lost_answers_end_the_login(rig: Rig, second: Any) -> None:
 
 def test_a_refused_token_with_an_uncertain_refresh_is_retried(rig: Rig) -> None:
     rig.put(token(left=25))
-    rig.endpoint.script.append(Lost("cut"))
+    rig.endpoint.script.append(TokenResponseLost("cut"))
     broker = rig.broker()
     first = broker.resolve(NAME)
     broker.invalidate(NAME, first.secret)
@@ -487,11 +489,11 @@ def test_a_declared_grace_is_used_at_once_and_once(rig: Rig) -> None:
     rig.put(token())
     fake = PROVIDERS["fake"]
     providers = {"fake": replace(fake, oauth=replace(fake.oauth, reuse_grace_s=30))}
-    rig.endpoint.script.append(Lost("cut"))
+    rig.endpoint.script.append(TokenResponseLost("cut"))
     assert value(rig.broker(providers=providers).resolve(NAME)) == "access-2"
     assert rig.endpoint.presented == ["refresh-0"] * 2
     rig.clock.advance(LIFETIME)
-    rig.endpoint.script.extend([Lost("cut"), Lost("cut")])
+    rig.endpoint.script.extend([TokenResponseLost("cut"), TokenResponseLost("cut")])
     with pytest.raises(NeedsLogin, match="both answers were lost"):
         rig.broker(providers=providers).resolve(NAME)
     assert rig.endpoint.requests == 4
@@ -613,7 +615,7 @@ def test_an_attempt_in_flight_of_a_living_process_without_its_lock_is_waited_for
     parent = ProcessIdentity(os.getppid(), _process._start(os.getppid()), ProcessIdentity.own().boot)
     refresh = token().refresh
     assert refresh is not None
-    journal.begin(NAME, Attempt.begin(refresh.sha256, START, parent, 1))
+    journal.begin(NAME, RefreshAttempt.begin(refresh.sha256, START, parent, 1))
     with pytest.raises(RefreshBusy, match=f"process {os.getppid()} has a refresh in flight"):
         rig.broker().resolve(NAME)
     assert rig.endpoint.requests == 0

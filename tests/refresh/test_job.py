@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from refresh.rig import START, document, token
-from tokenferry.refresh import Job
+from tokenferry.refresh import RefreshRequest
 from tokenferry.secret import Secret
 
 OLD, NEW = token(3600), token(3600, 1)
@@ -12,11 +12,11 @@ OLD, NEW = token(3600), token(3600, 1)
 @pytest.mark.parametrize("wish", ["refused", "superseded"])
 def test_only_another_token_satisfies_who_wants_this_one_replaced(wish: str) -> None:
     wishes: dict[str, Any] = {wish: Secret("access-0").sha256}
-    job = Job("work", **wishes)
+    job = RefreshRequest("work", **wishes)
     assert not job.is_satisfied_by(document(OLD), START)
     assert job.is_satisfied_by(document(NEW), START)
     assert not job.is_satisfied_by(document(token(-1, 1)), START)
 
 
 def test_nothing_satisfies_who_wants_a_grant_whatever_there_is() -> None:
-    assert not Job("work", forced=True).is_satisfied_by(document(NEW), START)
+    assert not RefreshRequest("work", forced=True).is_satisfied_by(document(NEW), START)

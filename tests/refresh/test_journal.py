@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from refresh.rig import LIFETIME, token
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import CorruptFile, NeedsUnlock, StorageFailed, UnsafeFile
-from tokenferry.refresh import Attempt, FileJournal, Journal, MemoryJournal, ProcessIdentity, Verdict
+from tokenferry.refresh import FileJournal, Journal, MemoryJournal, ProcessIdentity, RefreshAttempt, RefreshFailure
 from tokenferry.refresh._journal import AttemptState
-from tokenferry.sealing import Marker, Place, SealKey
+from tokenferry.sealing import KeyPlace, Marker, SealKey
 from tokenferry.secret import Fields, Secret
 from tokenferry.settings import Home
 from tokenferry.stores import Seal
@@ -26,7 +26,7 @@ secrets = printable.map(Secret)
 times = st.integers(0, 4_102_444_800)
 texts = st.text(max_size=40)
 attempts = st.builds(
-    Attempt,
+    RefreshAttempt,
     id=st.from_regex(r"\A[0-9a-f]{16}\Z"),
     token=st.from_regex(r"\A[0-9a-f]{64}\Z"),
     at=times,
@@ -44,7 +44,7 @@ tokens = st.builds(
     unknown=st.dictionaries(st.sampled_from(["x", "y"]), st.none() | st.booleans() | texts).map(Fields),
 )
 verdicts = st.builds(
-    Verdict,
+    RefreshFailure,
     kind=st.sampled_from(["failed", "uncertain", "needs-login"]),
     token=st.from_regex(r"\A[0-9a-f]{64}\Z"),
     at=st.floats(0, 4e9),
@@ -55,7 +55,7 @@ verdicts = st.builds(
 states: st.SearchStrategy[AttemptState] = st.sampled_from(
     ["begun", "open", "answered", "uncertain", "denied", "closed"]
 )
-ATTEMPT = Attempt.begin("ab" * 32, 1_800_000_000, ProcessIdentity.own(), 1)
+ATTEMPT = RefreshAttempt.begin("ab" * 32, 1_800_000_000, ProcessIdentity.own(), 1)
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ class _Fresh:
 
 @given(attempts, tokens, states)
 def test_an_attempt_its_answer_and_its_mark_come_back_as_they_were(
-    attempt: Attempt, answer: OAuthToken, state: AttemptState
+    attempt: RefreshAttempt, answer: OAuthToken, state: AttemptState
 ) -> None:
     with _Fresh() as journal:
         journal.begin(NAME, attempt)
@@ -96,7 +96,7 @@ def test_an_attempt_its_answer_and_its_mark_come_back_as_they_were(
 
 
 @given(verdicts)
-def test_a_verdict_comes_back_as_it_was(verdict: Verdict) -> None:
+def test_a_verdict_comes_back_as_it_was(verdict: RefreshFailure) -> None:
     with _Fresh() as journal:
         journal.judge(NAME, verdict)
         assert journal.verdict(NAME) == verdict
@@ -124,7 +124,7 @@ def test_whatever_the_file_holds_it_is_an_attempt_or_corrupt(raw: bytes) -> None
         journal._attempt(NAME).write_bytes(raw)
         with pytest.raises(CorruptFile, match="it may hold the only copy of a renewed token, so keep it"):
             journal.attempt(NAME)
-        journal.judge(NAME, Verdict("failed", "", 0.0, ""))
+        journal.judge(NAME, RefreshFailure("failed", "", 0.0, ""))
         journal._verdict(NAME).write_bytes(raw)
         assert journal.verdict(NAME) is None
 
@@ -135,7 +135,7 @@ def test_nothing_is_there_at_first_and_nothing_after_closing(journal: Journal) -
     journal.close(NAME)
     journal.judge(NAME, None)
     journal.begin(NAME, ATTEMPT)
-    verdict = Verdict("failed", ATTEMPT.token, 1.0, "why", until=2.0)
+    verdict = RefreshFailure("failed", ATTEMPT.token, 1.0, "why", until=2.0)
     journal.judge(NAME, verdict)
     assert journal.attempt(NAME) == ATTEMPT
     assert journal.verdict(NAME) == verdict
@@ -163,7 +163,7 @@ def test_an_attempt_names_its_refresh_token_by_digest_alone(folder: Path) -> Non
     refresh = token().refresh
     assert refresh is not None
     journal = FileJournal(folder)
-    journal.begin(NAME, Attempt.begin(refresh.sha256, 0, ProcessIdentity.own(), 1))
+    journal.begin(NAME, RefreshAttempt.begin(refresh.sha256, 0, ProcessIdentity.own(), 1))
     raw = (folder / f"{NAME}.attempt").read_bytes()
     assert refresh.sha256.encode() in raw
     assert refresh.reveal().encode() not in raw
@@ -200,12 +200,12 @@ class _Sealed(_Fresh):
 def sealed(folder: Path, *keys: SealKey) -> FileJournal:
     seal = Seal(Home(folder.parent), keys=keys)
     if seal.marker() is None:
-        seal.mark(Marker(((KEY.id, Place(Path("/nowhere/key"))),)))
+        seal.mark(Marker(((KEY.id, KeyPlace(Path("/nowhere/key"))),)))
     return FileJournal(folder, seal=seal)
 
 
 @given(attempts, tokens, states)
-def test_a_sealed_answer_comes_back_as_it_was(attempt: Attempt, answer: OAuthToken, state: AttemptState) -> None:
+def test_a_sealed_answer_comes_back_as_it_was(attempt: RefreshAttempt, answer: OAuthToken, state: AttemptState) -> None:
     with _Sealed() as journal:
         secret = answer.secret.reveal().encode()
         journal.begin(NAME, attempt)
@@ -240,7 +240,7 @@ def test_the_key_is_in_memory_from_the_beginning_to_the_answer(folder: Path) -> 
     """Whatever becomes of the keyring, the marker and the home's key meanwhile."""
     journal = sealed(folder, KEY)
     journal.begin(NAME, ATTEMPT)
-    Seal(Home(folder.parent)).mark(Marker((("0" * 16, Place(Path("/nowhere/other"))),)))
+    Seal(Home(folder.parent)).mark(Marker((("0" * 16, KeyPlace(Path("/nowhere/other"))),)))
     journal.answer(NAME, ATTEMPT, token())
     found = sealed(folder, KEY).attempt(NAME)
     assert found is not None
@@ -278,17 +278,17 @@ def test_an_answer_is_sealed_anew_and_unsealed_in_place(folder: Path) -> None:
     plain.mark(NAME, ATTEMPT, "uncertain")
     before = plain.attempt(NAME)
     seal = Seal(Home(folder.parent), keys=[KEY])
-    seal.mark(seal.signed(Marker(((KEY.id, Place(Path("/nowhere/key"))),), is_complete=False)))
+    seal.mark(seal.signed(Marker(((KEY.id, KeyPlace(Path("/nowhere/key"))),), is_complete=False)))
     journal = sealed(folder, KEY)
     journal.rewrite(NAME, KEY)
     raw = journal._attempt(NAME).read_bytes()
     assert len(raw) == SIZE
     assert b"access-0" not in raw
     assert journal.attempt(NAME) == before
-    seal.mark(seal.signed(Marker(((KEY.id, Place()),), is_opening=True)))
+    seal.mark(seal.signed(Marker(((KEY.id, KeyPlace()),), is_opening=True)))
     journal.rewrite(NAME, None)
     assert FileJournal(folder, seal=seal).attempt(NAME) == before
-    seal.mark(seal.signed(Marker(((KEY.id, Place()),))))
+    seal.mark(seal.signed(Marker(((KEY.id, KeyPlace()),))))
     with pytest.raises(CorruptFile, match="so keep it"):
         sealed(folder, KEY).attempt(NAME)
     journal.close(NAME)

@@ -9,7 +9,7 @@ import pytest
 
 from refresh.rig import PATIENCE, wait_for
 from tokenferry.errors import StorageFailed
-from tokenferry.oauth import MAX_ANSWER, Answer, Lost, NotSent, TokenRequest
+from tokenferry.oauth import MAX_ANSWER, NotSent, TokenRequest, TokenResponse, TokenResponseLost
 from tokenferry.refresh import send
 from tokenferry.sandbox import Sandbox
 
@@ -59,7 +59,9 @@ def test_an_answer_is_given_whole_with_lower_case_names(serve: Serve) -> None:
         read_request(connection)
         connection.sendall(b"HTTP/1.1 503 No\r\nRetry-After: 7\r\nContent-Length: 2\r\n\r\n{}")
 
-    assert send(request(serve(handle)), PATIENCE) == Answer(503, {"retry-after": "7", "content-length": "2"}, b"{}")
+    assert send(request(serve(handle)), PATIENCE) == TokenResponse(
+        503, {"retry-after": "7", "content-length": "2"}, b"{}"
+    )
 
 
 def test_a_port_that_nobody_listens_on_is_not_sent() -> None:
@@ -99,7 +101,7 @@ def test_a_connection_cut_after_the_request_loses_the_answer(serve: Serve, said:
         connection.sendall(said)
 
     outcome = send(request(serve(handle)), PATIENCE)
-    assert isinstance(outcome, Lost)
+    assert isinstance(outcome, TokenResponseLost)
     assert "canary" not in outcome.reason
 
 
@@ -112,7 +114,7 @@ def test_silence_beyond_the_time_allowed_loses_the_answer(serve: Serve) -> None:
 
     outcome = send(request(serve(handle)), 0.2)
     over.set()
-    assert outcome == Lost("127.0.0.1 did not answer within 0.2 seconds")
+    assert outcome == TokenResponseLost("127.0.0.1 did not answer within 0.2 seconds")
 
 
 def test_an_answer_that_drips_beyond_the_time_allowed_is_lost(serve: Serve) -> None:
@@ -129,7 +131,7 @@ def test_an_answer_that_drips_beyond_the_time_allowed_is_lost(serve: Serve) -> N
 
     outcome = send(request(serve(handle)), 0.3)
     over.set()
-    assert isinstance(outcome, Lost)
+    assert isinstance(outcome, TokenResponseLost)
 
 
 @pytest.mark.parametrize(("length", "is_whole"), [(b"2", True), (b"3", False)])
@@ -142,7 +144,7 @@ def test_an_answer_that_is_there_whole_counts_though_the_process_slept(
 
     times = iter([0.0])
     outcome = send(request(serve(handle)), PATIENCE, monotonic=lambda: next(times, 1000.0))
-    assert isinstance(outcome, Answer if is_whole else Lost)
+    assert isinstance(outcome, TokenResponse if is_whole else TokenResponseLost)
 
 
 def test_an_endless_answer_is_lost_without_being_read_to_the_end(serve: Serve) -> None:
@@ -155,7 +157,7 @@ def test_an_endless_answer_is_lost_without_being_read_to_the_end(serve: Serve) -
         except OSError:
             return
 
-    assert send(request(serve(handle)), PATIENCE) == Lost("the answer is larger than any token endpoint's")
+    assert send(request(serve(handle)), PATIENCE) == TokenResponseLost("the answer is larger than any token endpoint's")
     assert MAX_ANSWER == 1024 * 1024
 
 
@@ -163,7 +165,7 @@ def test_a_redirect_is_an_answer_and_is_not_followed(tokenferry_sandbox: Sandbox
     target = f"{tokenferry_sandbox.url}/v1/messages"
     tokenferry_sandbox.fault("redirect", location=target, path="/v1/oauth/token")
     outcome = send(request(f"{tokenferry_sandbox.url}/v1/oauth/token"), PATIENCE)
-    assert isinstance(outcome, Answer)
+    assert isinstance(outcome, TokenResponse)
     assert outcome.status == 307
     assert [each["path"] for each in tokenferry_sandbox.requests()] == ["/v1/oauth/token"]
 
@@ -173,7 +175,7 @@ def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
-    assert isinstance(send(request(f"{tokenferry_sandbox.url}/v1/oauth/token"), PATIENCE), Answer)
+    assert isinstance(send(request(f"{tokenferry_sandbox.url}/v1/oauth/token"), PATIENCE), TokenResponse)
 
 
 @pytest.mark.parametrize("proxy", ["http://127.0.0.1:1", "nonsense://proxy"])
@@ -191,7 +193,7 @@ def test_nothing_is_sent_twice_and_no_connection_is_kept(serve: Serve) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\n{}")
         seen.append(connection.recv(65_536))
 
-    assert isinstance(send(request(serve(keep_alive)), PATIENCE), Answer)
+    assert isinstance(send(request(serve(keep_alive)), PATIENCE), TokenResponse)
     wait_for(lambda: len(seen) == 2)
     assert seen[1] == b""
 
@@ -205,7 +207,7 @@ def test_nothing_is_sent_twice_and_no_connection_is_kept(serve: Serve) -> None:
         read_request(connection)
         connection.close()
         thread.join(PATIENCE)
-        assert isinstance(outcomes[0], Lost)
+        assert isinstance(outcomes[0], TokenResponseLost)
         listener.setblocking(False)
         with pytest.raises(BlockingIOError):
             listener.accept()

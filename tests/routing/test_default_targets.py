@@ -1,6 +1,6 @@
 import pytest
 
-from tokenferry.pool import Roster
+from tokenferry.pool import AccountGroup
 from tokenferry.providers import Provider
 from tokenferry.routing import DefaultTargets, NoRoute, default_targets
 from tokenferry.settings import GatewaySettings
@@ -34,7 +34,7 @@ def found(
 
 def targets(
     providers: list[Provider], accounts: list[Account], settings: GatewaySettings | None = None
-) -> tuple[Roster, ...]:
+) -> tuple[AccountGroup, ...]:
     chosen = found(providers, accounts, settings)
     assert isinstance(chosen, DefaultTargets)
     return chosen.rosters

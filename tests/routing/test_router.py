@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tokenferry.providers import Provider
-from tokenferry.routing import BodyFacts, Hop, NoRoute, Route, Router, scan
+from tokenferry.routing import BodyFacts, MappedTarget, NoRoute, Route, Router, scan
 from tokenferry.settings import ModelMapping, ModelSettings, RouterSettings, RuleSettings
 
 URL = "https://llm.example"
@@ -118,7 +118,7 @@ def test_auto_mapping_leaves_mapped_models_alone_only_if_so_wished() -> None:
     models = [model("claude-opus-4", "one:o")]
     turned = route(RouterSettings(default="d"), facts_of("claude-opus-4"), models)
     kept = route(RouterSettings(default="d", auto_map_defined=False), facts_of("claude-opus-4"), models)
-    assert (turned.rule, kept.rule, kept.hops) == ("auto_map", "default", (Hop("one", "o"),))
+    assert (turned.rule, kept.rule, kept.hops) == ("auto_map", "default", (MappedTarget("one", "o"),))
     assert (
         route(RouterSettings(auto_map_regex="."), facts_of("x")).rule == "default"
     )  # there is nothing to turn it into
@@ -128,11 +128,11 @@ def test_auto_mapping_leaves_mapped_models_alone_only_if_so_wished() -> None:
 def test_a_mapped_model_goes_to_its_providers_in_their_order() -> None:
     found = route(RouterSettings(), facts_of("GLM"), MODELS)
     assert found.is_mapped
-    assert found.hops == (Hop("one", "glm-5"), Hop("two", "z/glm-5"))
+    assert found.hops == (MappedTarget("one", "glm-5"), MappedTarget("two", "z/glm-5"))
 
 
 def test_hops_that_are_not_served_are_left_out_and_told_where_none_is_left() -> None:
-    assert route(RouterSettings(), facts_of("mixed"), MODELS).hops == (Hop("two", "b"),)
+    assert route(RouterSettings(), facts_of("mixed"), MODELS).hops == (MappedTarget("two", "b"),)
     told = refused(RouterSettings(), facts_of("dead"), MODELS)
     assert (told.status, told.kind, told.cause) == (503, "api_error", "no_provider")
     assert told.message == (

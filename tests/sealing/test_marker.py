@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenferry.sealing import Marker, Place
+from tokenferry.sealing import KeyPlace, Marker
 
 places = st.none() | st.sampled_from([Path("/media/stick/key"), Path("/home/ä/key")])
 markers = st.builds(
     Marker,
-    st.lists(st.tuples(st.from_regex(r"\A[0-9a-f]{16}\Z"), st.builds(Place, places)), min_size=1, max_size=3).map(
+    st.lists(st.tuples(st.from_regex(r"\A[0-9a-f]{16}\Z"), st.builds(KeyPlace, places)), min_size=1, max_size=3).map(
         tuple
     ),
     st.booleans(),

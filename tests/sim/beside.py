@@ -8,7 +8,7 @@ from sim.schedule import check_presentations, draw_weather
 from sim.world import NAME, FlowFactory, Process, Weather
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import NeedsLogin
-from tokenferry.refresh import Job, Result
+from tokenferry.refresh import RefreshRequest, Result
 from tokenferry.refresh._flow import refresh_flow
 
 _HOUR = 3600.0
@@ -42,11 +42,11 @@ def _start(rng: random.Random) -> float:
 def _spawn(machine: Neighbours, rng: random.Random) -> None:
     kind, refused = rng.random(), machine.secret()
     if kind < 0.1:
-        machine.spawn(Job(NAME, wait=_WAIT, forced=True))
+        machine.spawn(RefreshRequest(NAME, wait=_WAIT, forced=True))
     elif kind < 0.3 and refused is not None:
-        machine.spawn(Job(NAME, wait=_WAIT, refused=refused.sha256))
+        machine.spawn(RefreshRequest(NAME, wait=_WAIT, refused=refused.sha256))
     else:
-        machine.spawn(Job(NAME, wait=_WAIT))
+        machine.spawn(RefreshRequest(NAME, wait=_WAIT))
 
 
 def _claude(machine: Neighbours, rng: random.Random) -> None:
@@ -74,7 +74,7 @@ def heal_and_try(machine: Neighbours) -> Process:
     machine.skew = max(machine.skew, 0.0)
     machine.time += 12 * _HOUR
     for _ in range(2):
-        process = machine.spawn(Job(NAME, wait=_WAIT))
+        process = machine.spawn(RefreshRequest(NAME, wait=_WAIT))
         machine.run(machine.time + 300)
     return process
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim.server import Presentation
-from tokenferry.oauth import Answer
+from tokenferry.oauth import TokenResponse
 
 if TYPE_CHECKING:
     from sim.neighbours import Neighbours
@@ -88,13 +88,13 @@ class ClaudeCode:
 
         self.machine.later(seconds, act)
 
-    def _advance(self, answer: Answer | None) -> None:
+    def _advance(self, answer: TokenResponse | None) -> None:
         if not self.is_alive:
             return
         self.machine.strike(self)
         self._awake(0.0, lambda: self._step(answer))
 
-    def _step(self, answer: Answer | None) -> None:
+    def _step(self, answer: TokenResponse | None) -> None:
         assert self._steps is not None
         try:
             step = self._steps.send(answer)
@@ -116,7 +116,7 @@ class ClaudeCode:
     def _post(self, body: bytes) -> None:
         is_done: list[bool] = []
 
-        def answered(answer: Answer | None) -> None:
+        def answered(answer: TokenResponse | None) -> None:
             if not is_done:
                 is_done.append(True)
                 self._advance(answer)
@@ -156,7 +156,7 @@ class ClaudeCode:
             self.in_flight = ForeignSending(login["refreshToken"])
             self.sent.append(self.in_flight)
             self.machine.check_foreign_sending(self, login["refreshToken"])
-            answer: Answer | None = yield json.dumps({"refresh_token": login["refreshToken"]}).encode()
+            answer: TokenResponse | None = yield json.dumps({"refresh_token": login["refreshToken"]}).encode()
             if answer is not None:
                 yield from self._take(answer)
             self._unlock()
@@ -166,7 +166,7 @@ class ClaudeCode:
             yield 1.0  # the answer was lost: it presents the old token again
         return "gives up"
 
-    def _take(self, answer: Answer) -> Generator[float, Any, None]:
+    def _take(self, answer: TokenResponse) -> Generator[float, Any, None]:
         told = json.loads(answer.body)
         if answer.status == 200:
             expires_at = round((self.machine.now() + told["expires_in"]) * 1000)

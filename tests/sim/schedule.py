@@ -7,7 +7,7 @@ from collections.abc import Callable
 from sim.world import NAME, FlowFactory, Machine, Process, Sending, Weather, log_in_anew
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import NeedsLogin, TokenferryError
-from tokenferry.refresh import Job, Result
+from tokenferry.refresh import RefreshRequest, Result
 from tokenferry.refresh._flow import refresh_flow
 
 _HOUR = 3600.0
@@ -57,13 +57,13 @@ def _spawn(machine: Machine, rng: random.Random) -> None:
     token = machine.document().credential
     kind = rng.random()
     if kind < 0.1:
-        machine.spawn(Job(NAME, forced=True))
+        machine.spawn(RefreshRequest(NAME, forced=True))
     elif kind < 0.3:
-        machine.spawn(Job(NAME, refused=token.secret.sha256, needs=30.0))
+        machine.spawn(RefreshRequest(NAME, refused=token.secret.sha256, needs=30.0))
     elif kind < 0.4:
-        machine.spawn(Job(NAME, needs=300.0, wait=0.0))
+        machine.spawn(RefreshRequest(NAME, needs=300.0, wait=0.0))
     else:
-        machine.spawn(Job(NAME, needs=30.0))
+        machine.spawn(RefreshRequest(NAME, needs=30.0))
 
 
 def _mishaps(machine: Machine, rng: random.Random) -> None:
@@ -85,7 +85,7 @@ def heal_and_try(machine: Machine) -> Process:
     machine.disk.is_full = False
     machine.skew = max(machine.skew, 0.0)
     machine.time += 12 * _HOUR
-    process = machine.spawn(Job(NAME, needs=30.0))
+    process = machine.spawn(RefreshRequest(NAME, needs=30.0))
     machine.run(machine.time + _HOUR)
     return process
 

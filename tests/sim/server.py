@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs
 
-from tokenferry.oauth import Answer
+from tokenferry.oauth import TokenResponse
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Server:
         for family in self.families:
             family.access = self._token("gone")
 
-    def handle(self, body: bytes, now: float, *, fail: int | None = None, odd: bool = False) -> Answer:
+    def handle(self, body: bytes, now: float, *, fail: int | None = None, odd: bool = False) -> TokenResponse:
         """Take one refresh grant. `fail` answers with that status, having done nothing; `odd` with a number."""
         refresh = _refresh_token(body)
         if fail is not None:
@@ -84,7 +84,7 @@ class Server:
         fields["expires_in"] = self.lifetime
         return _answer(200, fields)
 
-    def _deny(self, refresh: str, now: float) -> Answer:
+    def _deny(self, refresh: str, now: float) -> TokenResponse:
         self.presentations.append(Presentation(refresh, now, rotated=False, status=400))
         return _answer(400, {"error": "invalid_grant"})
 
@@ -99,5 +99,5 @@ def _refresh_token(body: bytes) -> str:
     return parse_qs(body.decode())["refresh_token"][0]
 
 
-def _answer(status: int, fields: dict[str, object]) -> Answer:
-    return Answer(status, {"content-type": "application/json"}, json.dumps(fields).encode())
+def _answer(status: int, fields: dict[str, object]) -> TokenResponse:
+    return TokenResponse(status, {"content-type": "application/json"}, json.dumps(fields).encode())

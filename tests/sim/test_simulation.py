@@ -15,7 +15,7 @@ from sim.mutants import BESIDE, BESIDE_TOO, MUTANTS, mutated_flow
 from sim.neighbours import Neighbours
 from sim.schedule import check, heal_and_try, run_schedule
 from sim.world import NAME, Machine, Weather
-from tokenferry.refresh import Job
+from tokenferry.refresh import RefreshRequest
 
 _SCHEDULES = 2500
 _SCHEDULES_BESIDE = 1000
@@ -62,7 +62,7 @@ def test_a_crash_at_any_disk_operation_loses_nothing_that_was_answered(
     total = _operations_of_one_refresh(make)
     for step, attempt in itertools.product(range(1, total + 1), range(10 if power else 1)):
         machine = make(attempt, Weather())
-        machine.spawn(Job(NAME, needs=30.0))
+        machine.spawn(RefreshRequest(NAME, needs=30.0))
         machine.crash_at = machine.disk.operations + step
         machine.crash_with_power = power
         machine.run(machine.time + 600)
@@ -77,7 +77,7 @@ def test_a_crash_at_any_disk_operation_loses_nothing_that_was_answered(
 def _operations_of_one_refresh(make: Callable[[int, Weather], Machine]) -> int:
     machine = make(0, Weather())
     before = machine.disk.operations
-    machine.spawn(Job(NAME, needs=30.0))
+    machine.spawn(RefreshRequest(NAME, needs=30.0))
     machine.run(machine.time + 600)
     return machine.disk.operations - before
 

@@ -11,8 +11,16 @@ from typing_extensions import override
 from sim.schedule import draw_weather
 from sim.world import NAME, FlowFactory, Machine, Process, Weather
 from tokenferry.credentials import FederatedToken, Federation
-from tokenferry.oauth import Answer, Lost, NotSent, OAuthEndpoints, Transmission
-from tokenferry.refresh import Attempt, Job, ProcessIdentity, Result, World, _exchange_flow, _flow
+from tokenferry.oauth import HttpOutcome, NotSent, OAuthEndpoints, TokenResponse, TokenResponseLost
+from tokenferry.refresh import (
+    FlowContext,
+    ProcessIdentity,
+    RefreshAttempt,
+    RefreshRequest,
+    Result,
+    _exchange_flow,
+    _flow,
+)
 from tokenferry.refresh import _effects as effects
 from tokenferry.refresh._flow import refresh_flow
 from tokenferry.secret import Secret
@@ -94,9 +102,9 @@ class Workload(Machine):
         )
 
     @override
-    def spawn(self, job: Job) -> Process:
+    def spawn(self, job: RefreshRequest) -> Process:
         process = Process(ProcessIdentity(len(self.processes) + 100, str(len(self.processes)), "boot"), job)
-        world = World(
+        world = FlowContext(
             endpoints=lambda _: OAuthEndpoints(token_url="https://auth.invalid/token"),
             client_secret=lambda _: None,
             now=self.now,
@@ -115,7 +123,7 @@ class Workload(Machine):
 
     @override
     def _perform_now(self, process: Process, effect: effects.Effect) -> Any:
-        if isinstance(effect, effects.Record | effects.RecordAnswer | effects.Mark):
+        if isinstance(effect, effects.RecordAttempt | effects.RecordAnswer | effects.Mark):
             self.violations.append(f"p{process.identity.pid} journals {effect}")
         if isinstance(effect, effects.Deliver) and self.is_patient:
             process.delivered = effect.document
@@ -140,7 +148,7 @@ class Workload(Machine):
         return bool(self.drawn.suspend or self.drawn.clock_jump)
 
     @override
-    def _connect(self, process: Process, body: bytes, timeout: float, attempt: Attempt | None) -> None:
+    def _connect(self, process: Process, body: bytes, timeout: float, attempt: RefreshAttempt | None) -> None:
         assert attempt is None
         assert json.loads(body)["assertion"] == self.identity.reveal() or self._may_be_late()
         pid, say = process.identity.pid, self.violations.append
@@ -165,7 +173,7 @@ class Workload(Machine):
         if draw() < self.weather.not_sent:
             self.later(0.01, lambda: self._answer(process, NotSent("no route")))
         elif draw() < self.weather.lose_request or draw() < self.weather.lose_answer:
-            self.later(timeout, lambda: self._answer(process, Lost("no answer")))
+            self.later(timeout, lambda: self._answer(process, TokenResponseLost("no answer")))
         else:
             self.later(self.rng.uniform(0.01, 5 if draw() < self.weather.slow else 0.2), lambda: self._reply(process))
 
@@ -175,11 +183,11 @@ class Workload(Machine):
         else:
             token = self._token(0)
             status, fields = 200, {"access_token": token.secret.reveal(), "expires_in": str(_LIFETIME)}
-        self._answer(process, Answer(status, {}, json.dumps(fields).encode()))
+        self._answer(process, TokenResponse(status, {}, json.dumps(fields).encode()))
 
-    def _answer(self, process: Process, transmission: Transmission) -> None:
+    def _answer(self, process: Process, transmission: HttpOutcome) -> None:
         if self.in_flight.pop(process, False):
-            if not isinstance(transmission, Answer) or transmission.status != 200:
+            if not isinstance(transmission, TokenResponse) or transmission.status != 200:
                 self.failure = process, self.time
             self._advance(process, transmission)
 
@@ -217,11 +225,11 @@ def run_workload(seed: int, flow: FlowFactory = refresh_flow) -> Workload:
 def _spawn(machine: Workload, rng: random.Random) -> None:
     kind = rng.random()
     if kind < 0.1:
-        machine.spawn(Job(NAME, forced=True))
+        machine.spawn(RefreshRequest(NAME, forced=True))
     elif kind < 0.2:
-        machine.spawn(Job(NAME, refused=machine.document().credential.secret.sha256, needs=30.0))
+        machine.spawn(RefreshRequest(NAME, refused=machine.document().credential.secret.sha256, needs=30.0))
     else:
-        machine.spawn(Job(NAME, needs=30.0, wait=rng.choice((0.0, 60.0))))
+        machine.spawn(RefreshRequest(NAME, needs=30.0, wait=rng.choice((0.0, 60.0))))
 
 
 def _check(machine: Workload) -> None:
@@ -234,7 +242,7 @@ def _check(machine: Workload) -> None:
         return
     machine.weather, machine.disk.is_full, machine.skew = Weather(), False, max(machine.skew, 0.0)
     machine.time += 12 * _HOUR
-    last = machine.spawn(Job(NAME, needs=30.0))
+    last = machine.spawn(RefreshRequest(NAME, needs=30.0))
     machine.run(machine.time + _HOUR)
     ended = last.ended
     if not isinstance(ended, Result):

@@ -14,11 +14,11 @@ from sim.disk import Killed, VirtualDisk
 from sim.server import Presentation, Server
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import TokenferryError
-from tokenferry.oauth import Answer, Lost, NotSent, OAuthEndpoints, Transmission
-from tokenferry.refresh import Attempt, FileJournal, Job, ProcessIdentity, Result, World
+from tokenferry.oauth import HttpOutcome, NotSent, OAuthEndpoints, TokenResponse, TokenResponseLost
+from tokenferry.refresh import FileJournal, FlowContext, ProcessIdentity, RefreshAttempt, RefreshRequest, Result
 from tokenferry.refresh import _effects as effects
 from tokenferry.refresh._flow import refresh_flow
-from tokenferry.sealing import Marker, Place, SealKey
+from tokenferry.sealing import KeyPlace, Marker, SealKey
 from tokenferry.secret import Secret
 from tokenferry.settings import Home, RefreshSettings
 from tokenferry.stores import Account, Document, FileStore, Seal, Store
@@ -74,7 +74,7 @@ class Process:
     """One process with one wish. It lives while `flow` does."""
 
     identity: ProcessIdentity
-    job: Job
+    job: RefreshRequest
     flow: Generator[effects.Effect, Any, Result] | None = None
     waiting: effects.Acquire | None = None
     ended: Result | TokenferryError | None = None
@@ -87,7 +87,7 @@ class Process:
     """The suspended do nothing before that, and neither do their threads."""
 
 
-FlowFactory = Callable[[Job, World], Generator[effects.Effect, Any, Result]]
+FlowFactory = Callable[[RefreshRequest, FlowContext], Generator[effects.Effect, Any, Result]]
 
 
 class VirtualSeal(Seal):
@@ -116,7 +116,7 @@ class Machine:
         self.seal = VirtualSeal(home, disk=self.disk, keys=[KEY])
         self.is_sealed = seed % 3 == 0
         if self.is_sealed:
-            self.seal.mark(Marker(((KEY.id, Place()),)))
+            self.seal.mark(Marker(((KEY.id, KeyPlace()),)))
         self.journal = FileJournal(home.journal, disk=self.disk, seal=self.seal)
         self.attempt_path = home.journal / f"{NAME}.attempt"
         self.server = Server(grace=weather.grace)
@@ -174,10 +174,10 @@ class Machine:
 
     # -- processes
 
-    def spawn(self, job: Job) -> Process:
+    def spawn(self, job: RefreshRequest) -> Process:
         identity = ProcessIdentity(len(self.processes) + 100, str(len(self.processes)), BOOT)
         process = Process(identity, job)
-        world = World(
+        world = FlowContext(
             endpoints=lambda _: OAuthEndpoints(token_url=_URL, client_id="c", reuse_grace_s=self.weather.grace),
             client_secret=lambda _: None,
             now=self.now,
@@ -314,7 +314,7 @@ class Machine:
                 return self.journal.attempt(NAME)
             case effects.ReadVerdict():
                 return self.journal.verdict(NAME)
-            case effects.Record(attempt):
+            case effects.RecordAttempt(attempt):
                 process.sending, process.has_answer = Sending(attempt.id, attempt.token, self.now()), False
                 self.sent.append(process.sending)
                 try:
@@ -330,7 +330,7 @@ class Machine:
                 return self._ending(process, lambda: self.journal.mark(NAME, attempt, state))
             case effects.Close():
                 return self._ending(process, lambda: self.journal.close(NAME))
-            case effects.Judge(verdict):
+            case effects.RecordFailure(verdict):
                 try:
                     self.journal.judge(NAME, verdict)
                 except TokenferryError:
@@ -450,7 +450,7 @@ class Machine:
 
     # -- the network
 
-    def _connect(self, process: Process, body: bytes, timeout: float, attempt: Attempt | None) -> None:
+    def _connect(self, process: Process, body: bytes, timeout: float, attempt: RefreshAttempt | None) -> None:
         """Nothing has left yet: it takes its time, fails, is killed, and notes what may leave from now on."""
         not_sent = self.rng.random() < self.weather.not_sent
         dies = self.rng.random() < self.weather.kill
@@ -480,7 +480,7 @@ class Machine:
 
         self.later(self.rng.uniform(0.0, 0.1), connected)
 
-    def _note_sending(self, attempt: Attempt | None) -> str | None:
+    def _note_sending(self, attempt: RefreshAttempt | None) -> str | None:
         """Why no byte may leave, if none may."""
         try:
             if attempt is not None:
@@ -498,17 +498,17 @@ class Machine:
         sending.at, sending.sent_at = self.now(), self.time
         self._check_sending(process, sending, timeout)
 
-        def answer(transmission: Transmission) -> None:
+        def answer(transmission: HttpOutcome) -> None:
             if process.asleep_until > self.time:
                 self.later(process.asleep_until - self.time, lambda: answer(transmission))
             elif not is_done:
                 is_done.append(True)
-                process.has_answer = isinstance(transmission, Answer)
+                process.has_answer = isinstance(transmission, TokenResponse)
                 self._advance(process, transmission)
 
         if draw() < self.weather.lose_request:
             self.note(f"the request of p{process.identity.pid} is lost")
-            self.later(timeout, lambda: answer(Lost("no answer")))
+            self.later(timeout, lambda: answer(TokenResponseLost("no answer")))
             return
         slow = draw() < self.weather.slow
         there = self.rng.uniform(0, timeout * 0.9) if slow else self.rng.uniform(0.01, 0.2)
@@ -526,7 +526,7 @@ class Machine:
                 self.later(back, lambda: answer(reply))
 
         self.later(there, arrive)
-        self.later(timeout, lambda: answer(Lost("timed out")))
+        self.later(timeout, lambda: answer(TokenResponseLost("timed out")))
 
 
 def log_in_anew(machine: Machine, *, heeds_lock: bool) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokenferry.secret import Secret
-from tokenferry.state import Login, State
+from tokenferry.state import StartedLogin, State
 
 MINE, ANOTHERS = Secret("session-of-mine"), Secret("session-of-another")
 
@@ -40,7 +40,7 @@ def state(path: Path, clock: Clock) -> Iterator[State]:
 def test_a_state_is_good_once(state: State) -> None:
     given = state.logins.begin("console", MINE)
     assert len(given.reveal()) >= 43
-    assert state.logins.take(given, MINE) == Login("console", 1_800_000_000, 1_800_000_600)
+    assert state.logins.take(given, MINE) == StartedLogin("console", 1_800_000_000, 1_800_000_600)
     assert state.logins.take(given, MINE) is None
 
 
@@ -101,7 +101,7 @@ def test_of_a_thousand_that_one_session_begins_a_hundred_are_left_and_no_other_s
 
 def test_a_login_remembers_where_its_code_comes_through_and_whose_it_is(state: State) -> None:
     given = state.logins.begin("idp", MINE, redirect_uri="https://here.example/cb", account="work", client="key_1")
-    expected = Login("idp", 1_800_000_000, 1_800_000_600, "https://here.example/cb", "work", "key_1")
+    expected = StartedLogin("idp", 1_800_000_000, 1_800_000_600, "https://here.example/cb", "work", "key_1")
     assert state.logins.find(given) == expected
     assert state.logins.take(given, MINE) == expected
     assert state.logins.find(given) is None
@@ -165,7 +165,7 @@ def test_whatever_is_presented_is_no_error(presented: Secret, tmp_path_factory: 
 
 def test_of_many_who_take_it_at_once_one_gets_it(state: State) -> None:
     given = state.logins.begin("console", MINE)
-    taken: list[Login | None] = []
+    taken: list[StartedLogin | None] = []
     threads = [threading.Thread(target=lambda: taken.append(state.logins.take(given, MINE))) for _ in range(8)]
     for thread in threads:
         thread.start()

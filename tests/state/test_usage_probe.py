@@ -11,7 +11,7 @@ import pytest
 
 from tokenferry.credentials import Credential, OAuthToken
 from tokenferry.errors import NeedsLogin
-from tokenferry.oauth import Answer, Lost, TokenRequest, Transmission
+from tokenferry.oauth import HttpOutcome, TokenRequest, TokenResponse, TokenResponseLost
 from tokenferry.providers import Provider
 from tokenferry.secret import Secret
 from tokenferry.state import Cooldown, Scope, State, UsageProbe
@@ -30,7 +30,7 @@ class World:
     now: float = NOW
     used: dict[str, Any] = field(default_factory=dict)
     asked: list[TokenRequest] = field(default_factory=list)
-    answer: Transmission | None = None
+    answer: HttpOutcome | None = None
     fault: Exception | None = None
     providers: dict[str, Provider] = field(default_factory=dict)
     meanwhile: dict[str, Provider] = field(default_factory=dict)
@@ -56,9 +56,9 @@ class World:
             raise self.fault
         return OAuthToken(Secret("an-access-token"))
 
-    def _send(self, request: TokenRequest, timeout: float) -> Transmission:
+    def _send(self, request: TokenRequest, timeout: float) -> HttpOutcome:
         self.asked.append(request)
-        return self.answer or Answer(200, {}, json.dumps(self.used).encode())
+        return self.answer or TokenResponse(200, {}, json.dumps(self.used).encode())
 
     def bench(self, family: str = "", cause: str = "window", scope: Scope = WORK) -> None:
         until = int(self.now) + 9000
@@ -155,9 +155,15 @@ def test_while_one_is_asked_about_nobody_else_is(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [Answer(429, {}, b"{}"), Answer(200, {}, b"<html>"), Answer(200, {}, b"[]"), Lost("no answer")]
+    "answer",
+    [
+        TokenResponse(429, {}, b"{}"),
+        TokenResponse(200, {}, b"<html>"),
+        TokenResponse(200, {}, b"[]"),
+        TokenResponseLost("no answer"),
+    ],
 )
-def test_an_answer_that_tells_nothing_changes_nothing(world: World, answer: Transmission) -> None:
+def test_an_answer_that_tells_nothing_changes_nothing(world: World, answer: HttpOutcome) -> None:
     world.bench()
     before = world.untils()
     world.now += 300

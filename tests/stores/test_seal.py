@@ -7,7 +7,7 @@ import pytest
 
 from leaks import leaks
 from tokenferry.errors import ConfigError, CorruptFile, NeedsUnlock, SealKeyLost, TokenferryError, UnsafeFile
-from tokenferry.sealing import Marker, Place, SealKey, SystemKeyring
+from tokenferry.sealing import KeyPlace, Marker, SealKey, SystemKeyring
 from tokenferry.settings import Home
 from tokenferry.stores import KEY_FILE, Seal, key_place
 
@@ -55,7 +55,7 @@ def write(path: Path, *keys: SealKey, mode: int = 0o600) -> None:
     path.chmod(mode)
 
 
-def marked(home: Home, place: Place, *keys: SealKey) -> Seal:
+def marked(home: Home, place: KeyPlace, *keys: SealKey) -> Seal:
     seal = Seal(home, keyring=Keyring())
     seal.mark(Marker(tuple((key.id, place) for key in keys or (KEY,))))
     return seal
@@ -64,7 +64,7 @@ def marked(home: Home, place: Place, *keys: SealKey) -> Seal:
 def test_a_key_is_asked_for_once(home: Home) -> None:
     keyring = Keyring(KEY)
     seal = Seal(home, keyring=keyring)
-    seal.mark(Marker(((KEY.id, Place()),)))
+    seal.mark(Marker(((KEY.id, KeyPlace()),)))
     assert [seal.key(KEY.id) for _ in range(3)] == [KEY] * 3
     assert keyring.asked == 1
     keyring.fault = NeedsUnlock("locked")
@@ -99,7 +99,7 @@ def test_nobody_is_asked_again_for_what_was_never_wanted(home: Home) -> None:
 
 
 def test_a_key_file_may_hold_the_key_before_it_too(home: Home, path: Path) -> None:
-    seal = marked(home, Place(path), KEY, OTHER)
+    seal = marked(home, KeyPlace(path), KEY, OTHER)
     write(path, KEY, OTHER)
     assert (seal.key(KEY.id), seal.key(OTHER.id)) == (KEY, OTHER)
 
@@ -109,10 +109,10 @@ def test_the_file_that_the_environment_names_goes_first_and_others_are_asked_bes
 ) -> None:
     keyring = Keyring(OTHER)
     seal = Seal(home, keyring=keyring)
-    seal.mark(Marker(((KEY.id, Place(Path("/nowhere"))), (OTHER.id, Place()))))
+    seal.mark(Marker(((KEY.id, KeyPlace(Path("/nowhere"))), (OTHER.id, KeyPlace()))))
     write(path, KEY)
     monkeypatch.setenv(KEY_FILE, str(path))
-    assert key_place() == Place(path)
+    assert key_place() == KeyPlace(path)
     assert seal.key(KEY.id) == KEY
     assert seal.key(OTHER.id) == OTHER, "as in a rotation from the keyring to a file"
 
@@ -130,40 +130,40 @@ def test_a_home_directory_that_nobody_has_is_no_place(monkeypatch: pytest.Monkey
 def test_a_key_file_is_checked_like_any_other_secret_file(home: Home, path: Path) -> None:
     write(path, KEY, mode=0o640)
     with pytest.raises(UnsafeFile, match=f"chmod 0600 '{path}'"):
-        marked(home, Place(path)).key(KEY.id)
+        marked(home, KeyPlace(path)).key(KEY.id)
     path.unlink()
     target = path.with_name("target")
     write(target, KEY)
     path.symlink_to(target)
     with pytest.raises(UnsafeFile, match="symbolic link"):
-        marked(home, Place(path)).key(KEY.id)
+        marked(home, KeyPlace(path)).key(KEY.id)
     path.unlink()
     os.mkfifo(path, 0o600)
     with pytest.raises(UnsafeFile, match="no regular file"):
-        marked(home, Place(path)).key(KEY.id)
+        marked(home, KeyPlace(path)).key(KEY.id)
     path.unlink()
     write(path, KEY)
     path.parent.chmod(0o770)
     with pytest.raises(UnsafeFile, match="folder"):
-        marked(home, Place(path)).key(KEY.id)
+        marked(home, KeyPlace(path)).key(KEY.id)
 
 
 def test_a_file_that_is_away_is_no_lost_key_and_one_with_another_key_is(home: Home, path: Path) -> None:
     with pytest.raises(NeedsUnlock, match="isn't there"):
-        marked(home, Place(path)).key(KEY.id)
+        marked(home, KeyPlace(path)).key(KEY.id)
     write(path, OTHER)
     with pytest.raises(SealKeyLost, match="lost for good") as caught:
-        marked(home, Place(path)).key(KEY.id)
+        marked(home, KeyPlace(path)).key(KEY.id)
     assert not leaks(caught.value, OTHER.secret.reveal())
     path.write_text("correct horse battery staple\n")
     with pytest.raises(CorruptFile, match="no sealing key") as caught_corrupt:
-        marked(home, Place(path)).key(KEY.id)
+        marked(home, KeyPlace(path)).key(KEY.id)
     assert not leaks(caught_corrupt.value, "correct horse battery staple")
 
 
 def test_an_open_keyring_without_the_key_says_that_it_is_lost(home: Home) -> None:
     with pytest.raises(SealKeyLost, match="keyring"):
-        marked(home, Place()).key(KEY.id)
+        marked(home, KeyPlace()).key(KEY.id)
 
 
 def test_a_keyring_that_is_refused_now_is_no_lost_key(home: Home) -> None:
@@ -176,20 +176,20 @@ def test_a_keyring_that_is_refused_now_is_no_lost_key(home: Home) -> None:
 
 def test_keys_are_put_into_a_file_and_taken_out_of_it(home: Home, path: Path) -> None:
     seal = Seal(home)
-    one, two = (seal.new_key(Place(path)) for _ in range(2))
+    one, two = (seal.new_key(KeyPlace(path)) for _ in range(2))
     assert path.read_text().split() == [two.secret.reveal(), one.secret.reveal()]
     assert path.stat().st_mode & 0o7777 == 0o600
-    assert Seal(home).present_key(Place(path)) == two
-    seal.drop_key(two.id, Place(path))
-    seal.drop_key(two.id, Place(path))
+    assert Seal(home).present_key(KeyPlace(path)) == two
+    seal.drop_key(two.id, KeyPlace(path))
+    seal.drop_key(two.id, KeyPlace(path))
     assert path.read_text().split() == [one.secret.reveal()]
-    seal.drop_key(one.id, Place(path))
-    seal.drop_key(one.id, Place(path))
+    seal.drop_key(one.id, KeyPlace(path))
+    seal.drop_key(one.id, KeyPlace(path))
     assert not path.exists()
 
 
 def test_a_marker_that_cannot_be_understood_is_no_unsealed_home(home: Home) -> None:
-    seal = marked(home, Place())
+    seal = marked(home, KeyPlace())
     home.seal.write_text("{}")
     with pytest.raises(CorruptFile, match=rf"tokenferry seal \(with {KEY_FILE} naming the key's file"):
         seal.marker()

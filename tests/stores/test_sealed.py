@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from leaks import shows
 from tokenferry.credentials import ApiKey, Credential, OAuthToken
 from tokenferry.errors import Conflict, CorruptFile, NeedsUnlock, SealKeyLost, UnknownAccount
-from tokenferry.sealing import Marker, Place, SealKey, SystemKeyring
+from tokenferry.sealing import KeyPlace, Marker, SealKey, SystemKeyring
 from tokenferry.secret import Fields, Secret
 from tokenferry.settings import Home
 from tokenferry.stores import Account, Document, FileStore, Seal
 
 KEY = SealKey.new()
-MARKER = Marker(((KEY.id, Place()),))
+MARKER = Marker(((KEY.id, KeyPlace()),))
 ACCESS, REFRESH = "sk-ant-oat01-" + "Aa1" * 30, "sk-ant-ort01-" + "Rr1" * 30
 
 printable = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=120)
@@ -213,7 +213,7 @@ def test_the_generation_rules_as_it_does_in_clear(store: FileStore) -> None:
 
 
 def test_without_the_key_nothing_is_read_but_what_is_in_clear(store: FileStore, home: Home, tmp_path: Path) -> None:
-    Seal(home).mark(Marker(((KEY.id, Place(tmp_path / "elsewhere" / "key")),)))
+    Seal(home).mark(Marker(((KEY.id, KeyPlace(tmp_path / "elsewhere" / "key")),)))
     locked = FileStore(home, seal=Seal(home))
     for call in (
         lambda: locked.read("work"),
@@ -238,7 +238,7 @@ def test_a_document_whose_key_is_lost_can_be_given_up(store: FileStore, home: Ho
     path.parent.mkdir(mode=0o700)
     path.write_text(other.secret.reveal() + "\n")
     path.chmod(0o600)
-    Seal(home).mark(Marker(((KEY.id, Place(path)),)))
+    Seal(home).mark(Marker(((KEY.id, KeyPlace(path)),)))
     keyless = FileStore(home, seal=Seal(home))
     with pytest.raises(SealKeyLost, match="lost for good"):
         keyless.read("work")
@@ -270,7 +270,7 @@ def test_a_document_in_clear_is_sealed_by_the_next_write_while_the_home_is_being
 def test_a_document_is_written_as_it_was_where_the_newer_key_is_out_of_reach(store: FileStore, home: Home) -> None:
     """It may be a grant's: it is never lost for want of the key that a rotation made meanwhile."""
     newer = SealKey.new()
-    signed(home, Marker(((newer.id, Place(Path("/nowhere/key"))), *MARKER.keys)), newer, KEY)
+    signed(home, Marker(((newer.id, KeyPlace(Path("/nowhere/key"))), *MARKER.keys)), newer, KEY)
     store.swap("work", 1, document(1))
     header = store.header("work")
     assert header is not None
@@ -308,13 +308,13 @@ def test_while_a_home_is_unsealed_what_is_sealed_stays_so_and_what_is_new_is_in_
 FOREIGN = SealKey.new()
 FORGED = [
     MARKER.to_bytes().replace(b'"opening": false', b'"opening": true'),
-    Marker(((FOREIGN.id, Place()),)).to_bytes(),
-    Marker(((FOREIGN.id, Place()),)).signed([FOREIGN]).to_bytes(),
-    Marker(((FOREIGN.id, Place()),), is_opening=True).signed([FOREIGN]).to_bytes(),
-    Marker(((FOREIGN.id, Place()), *MARKER.keys)).to_bytes(),
-    Marker(((FOREIGN.id, Place()), *MARKER.keys)).signed([FOREIGN]).to_bytes(),
-    Marker((*MARKER.keys, (FOREIGN.id, Place()))).signed([FOREIGN, FOREIGN]).to_bytes(),
-    Marker(((KEY.id, Place(Path("/nowhere/other"))),), is_opening=True).signed([FOREIGN]).to_bytes(),
+    Marker(((FOREIGN.id, KeyPlace()),)).to_bytes(),
+    Marker(((FOREIGN.id, KeyPlace()),)).signed([FOREIGN]).to_bytes(),
+    Marker(((FOREIGN.id, KeyPlace()),), is_opening=True).signed([FOREIGN]).to_bytes(),
+    Marker(((FOREIGN.id, KeyPlace()), *MARKER.keys)).to_bytes(),
+    Marker(((FOREIGN.id, KeyPlace()), *MARKER.keys)).signed([FOREIGN]).to_bytes(),
+    Marker((*MARKER.keys, (FOREIGN.id, KeyPlace()))).signed([FOREIGN, FOREIGN]).to_bytes(),
+    Marker(((KEY.id, KeyPlace(Path("/nowhere/other"))),), is_opening=True).signed([FOREIGN]).to_bytes(),
 ]
 
 
@@ -338,7 +338,7 @@ def test_a_marker_that_was_written_without_the_key_opens_nothing_and_takes_in_no
 
 @given(st.data())
 def test_every_word_of_a_signed_marker_counts(data: st.DataObject) -> None:
-    marker = Marker(((KEY.id, Place(Path("/stick/key"))),), is_complete=data.draw(st.booleans())).signed([KEY])
+    marker = Marker(((KEY.id, KeyPlace(Path("/stick/key"))),), is_complete=data.draw(st.booleans())).signed([KEY])
     fields = json.loads(marker.to_bytes())
     key = data.draw(st.sampled_from(["version", "opening", "complete", "tags", "id", "file", "more"]))
     target = fields["keys"][0] if key in {"id", "file"} else fields

@@ -33,7 +33,7 @@ from tokenferry import (
     UnknownName,
     UsageError,
 )
-from tokenferry.broker import KeptLogin, PendingLogin, Revocation
+from tokenferry.broker import PendingLogin, Revocation, StoredLogin
 from tokenferry.providers import Provider
 from tokenferry.refresh import FileJournal, RefreshStatistics
 from tokenferry.settings import Home, PolicySettings, RefreshSettings
@@ -151,7 +151,7 @@ def accounts(broker: Broker, log_in: Callable[[str], str]) -> None:
     assert_type(login, PendingLogin)
     assert_type(login.url, str)
     kept = login.finish(log_in(login.url), "mine")
-    assert_type(kept, KeptLogin)
+    assert_type(kept, StoredLogin)
     assert_type(kept.name, str)
     assert_type(broker.add(Account("key", "sandbox", "api-key"), ApiKey(Secret("sk-ant-key"))), bool)
     assert_type(broker.refresh("mine"), Credential)

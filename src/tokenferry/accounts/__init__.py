@@ -1,5 +1,5 @@
 from tokenferry.accounts._age import Aging, aging, check_age, parse_max_age, span_text, too_old_at
-from tokenferry.accounts._book import AccountBook, Listing
+from tokenferry.accounts._book import AccountList, Accounts
 from tokenferry.accounts._changes import AccountChanges
 from tokenferry.accounts._entry import read_credential
 from tokenferry.accounts._export import SHARED_TARGETS, Limit, Target, exported, refuse_temporary, write_export
@@ -10,7 +10,7 @@ from tokenferry.accounts._login import account_for, check_wanted, identity_label
 from tokenferry.accounts._machine import machine_id
 from tokenferry.accounts._offer import Found, Offer
 from tokenferry.accounts._publication import Content, Publication
-from tokenferry.accounts._publish import Publications, Standing
+from tokenferry.accounts._publish import Publications, PublicationStatus
 from tokenferry.accounts._sealed_export import open_export, seal_export
 from tokenferry.accounts._sealing import Sealing, SealResult, SealState, SealWord, lies_in, seal_state
 from tokenferry.accounts._sources import Surroundings, attachable, look_around, look_into, look_through
@@ -19,22 +19,22 @@ __all__ = [
     "CONFIGURATION",
     "ENVIRONMENT",
     "SHARED_TARGETS",
-    "AccountBook",
     "AccountChanges",
+    "AccountList",
+    "Accounts",
     "Aging",
     "Content",
     "Found",
     "HandOver",
     "Limit",
-    "Listing",
     "Offer",
     "Publication",
+    "PublicationStatus",
     "Publications",
     "SealResult",
     "SealState",
     "SealWord",
     "Sealing",
-    "Standing",
     "Surroundings",
     "Target",
     "account_for",

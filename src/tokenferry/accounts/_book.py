@@ -32,7 +32,7 @@ _IMPLICIT: Final = (CONFIGURATION, ENVIRONMENT)
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class AccountList:
     """The accounts in order (priority, then creation), and those whose document can't be read, with the reason."""
 
     accounts: tuple[Account, ...]
@@ -48,7 +48,7 @@ class Listing:
     """
 
 
-class AccountBook:
+class Accounts:
     """All accounts: those of the store, and the implicit ones of the environment and the configuration.
 
     Implicit accounts of the environment count only while no other account is there, when named, or while the default
@@ -88,7 +88,7 @@ class AccountBook:
                 return document
             raise
 
-    def listing(self) -> Listing:
+    def listing(self) -> AccountList:
         accounts: list[Account] = []
         broken: dict[str, TokenferryError] = {}
         locked: dict[str, TokenferryError] = {}
@@ -125,7 +125,7 @@ class AccountBook:
             return None
         return None if header is None else header.account
 
-    def listed_anew(self, listing: Listing) -> Listing:
+    def listed_anew(self, listing: AccountList) -> AccountList:
         """The same with the implicit accounts of now; nothing is read."""
         return self._listed(
             [one for one in listing.accounts if one.store not in _IMPLICIT],
@@ -142,7 +142,7 @@ class AccountBook:
         locked: Mapping[str, TokenferryError],
         in_use: str | None,
         default: str | None,
-    ) -> Listing:
+    ) -> AccountList:
         taken = {*broken, *(account.name for account in accounts)}
         implicit = [document.account for name, document in self._implicit.items() if name not in taken]
         accounts += [account for account in implicit if account.store != ENVIRONMENT]
@@ -152,7 +152,7 @@ class AccountBook:
             accounts += [one for one in implicit if one.store == ENVIRONMENT and one.provider == default]
         accounts.sort(key=lambda account: (account.priority, account.created_at, account.name))
         marked = tuple(replace(one, in_use=True) if one.name == in_use else one for one in accounts)
-        return Listing(
+        return AccountList(
             marked,
             MappingProxyType(dict(broken)),
             MappingProxyType(dict(locked)),

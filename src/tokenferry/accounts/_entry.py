@@ -12,7 +12,7 @@ from tokenferry.credentials import (
     credential_from_json,
 )
 from tokenferry.errors import UsageError
-from tokenferry.formats import EXPIRIES, read_expiry, read_secret, read_time
+from tokenferry.interchange import EXPIRIES, read_expiry, read_secret, read_time
 from tokenferry.secret import Fields, HiddenBytes, decode_text, parse_object, parse_secret
 
 _ALIASES: Final = {"account_email": "email", "scope": "scopes", "account_uuid": "account_id"}

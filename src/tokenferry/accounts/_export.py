@@ -6,7 +6,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from tokenferry.credentials import Credential, OAuthToken
 from tokenferry.errors import Conflict, UnsafeFile, UsageError
-from tokenferry.formats import (
+from tokenferry.interchange import (
     render_bundle,
     render_claude_code,
     render_environment,

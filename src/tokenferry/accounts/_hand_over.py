@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, get_args
 
-from tokenferry.accounts._book import AccountBook
+from tokenferry.accounts._book import Accounts
 from tokenferry.accounts._export import Limit, Target, exported, write_export
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import ChainCopied, StorageFailed, TokenferryError, TryLater, UsageError
-from tokenferry.formats import parse
+from tokenferry.interchange import parse
 from tokenferry.refresh import Journal
 from tokenferry.secret import Fields
 from tokenferry.stores import DISK, Disk, Document, FileLock, read_private_file, remove_leftovers
@@ -63,7 +63,7 @@ def pending_hand_over(document: Document) -> HandOver | None:
 
 
 def hand_over(
-    book: AccountBook,
+    book: Accounts,
     journal: Journal,
     name: str,
     *,
@@ -112,7 +112,7 @@ def hand_over(
             raise
 
 
-def take_back(book: AccountBook, name: str) -> None:
+def take_back(book: Accounts, name: str) -> None:
     """Make the login ours again, whose hand-over was begun and came to nothing.
 
     Raises `UsageError` when none was begun, or the file holds the login.
@@ -136,7 +136,7 @@ def completion(name: str, begun: HandOver) -> str:
     return f"tokenferry export {name} --to {begun.target} --with-chain{key} {shlex.quote(str(begun.path))}"
 
 
-def _take_back(book: AccountBook, name: str, document: Document) -> None:
+def _take_back(book: Accounts, name: str, document: Document) -> None:
     ours = replace(
         document, account=replace(document.account, owner="tokenferry"), unknown=document.unknown.without(_RECORD)
     )

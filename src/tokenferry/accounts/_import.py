@@ -1,7 +1,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from tokenferry.accounts._book import AccountBook
+from tokenferry.accounts._book import Accounts
 from tokenferry.accounts._offer import Found, Holdings, Offer, judge
 from tokenferry.errors import Conflict, NeedsUnlock, TokenferryError, UsageError
 from tokenferry.providers import Provider
@@ -10,7 +10,7 @@ from tokenferry.stores import Document, check_account_name
 
 def make_offers(
     found: Iterable[Found],
-    book: AccountBook,
+    book: Accounts,
     providers: Mapping[str, Provider],
     now: float,
     *,
@@ -59,7 +59,7 @@ def _of(found: Found, provider: str | None) -> Found:
     return replace(found, entry=replace(found.entry, provider=provider), account=account)
 
 
-def _documents(book: AccountBook) -> Iterator[Document]:
+def _documents(book: Accounts) -> Iterator[Document]:
     for name in book.store.names():
         try:
             yield book.store.read(name)

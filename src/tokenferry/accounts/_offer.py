@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
 
 from tokenferry.credentials import CLIENT_KEY_PREFIXES, Credential, OAuthToken
-from tokenferry.formats import Entry, unread_expiry
+from tokenferry.interchange import Entry, unread_expiry
 from tokenferry.providers import Provider
 from tokenferry.secret import Fields, Secret
 from tokenferry.stores import ACCOUNT_NAME, Account, Document

@@ -30,7 +30,7 @@ _NAME_DIGITS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class PublicationStatus:
     """How a publication stands.
 
     current; behind its account, so that it will be rewritten; changed or removed by somebody else, so that it won't;
@@ -102,12 +102,12 @@ class Publications:
             with FileLock(folder.pointer, self._home.locks).held(_LOCK_WAIT):
                 return self._activate(known, activate)
 
-    def sync(self, publication: Publication, render: Callable[[], Content]) -> Standing:
+    def sync(self, publication: Publication, render: Callable[[], Content]) -> PublicationStatus:
         """Rewrite the profile if it is behind, and tell how it stands now. Raises what `render` raises."""
         with self._locked(publication.folder, publication.profile):
             known = self.find(publication.folder, publication.profile)
             if known is None or known.account != publication.account:
-                return Standing("removed", f"profile {publication.profile!r} is not published any more")
+                return PublicationStatus("removed", f"profile {publication.profile!r} is not published any more")
             content = render()
             standing = _standing(known, content)
             if standing.state == "behind":
@@ -115,7 +115,7 @@ class Publications:
                 return _standing(known, content)
             return standing
 
-    def look(self, publication: Publication, render: Callable[[], Content]) -> Standing:
+    def look(self, publication: Publication, render: Callable[[], Content]) -> PublicationStatus:
         """How it stands; nothing is written. Raises what `render` raises."""
         standing = _standing(publication, render())
         if standing.state == "current":
@@ -230,25 +230,25 @@ class Publications:
             yield
 
 
-def _standing(publication: Publication, content: Content | None = None) -> Standing:
+def _standing(publication: Publication, content: Content | None = None) -> PublicationStatus:
     """How it stands by what lies there; without its content it isn't known whether it is behind."""
     found: list[str | None] = []
     for path in (publication.config, publication.credentials):
         try:
             found.append(_found(path))
         except UnsafeFile as fault:
-            return Standing("changed", str(fault))
+            return PublicationStatus("changed", str(fault))
         if found[-1] is None and publication.is_complete:
-            return Standing(
+            return PublicationStatus(
                 "removed",
                 f"{path} was removed by somebody else; {_again(publication)}, or {_withdraw(publication)}",
             )
         if found[-1] is not None and found[-1] not in publication.written:
-            return Standing("changed", f"{path} was changed by somebody else; {_withdraw(publication)}")
+            return PublicationStatus("changed", f"{path} was changed by somebody else; {_withdraw(publication)}")
     wanted = None if content is None else [digest(content.config()), digest(content.credentials())]
     if None in found or (wanted is not None and found != wanted):
-        return Standing("behind", "behind its account; it is rewritten at the account's next use")
-    return Standing("current", "current")
+        return PublicationStatus("behind", "behind its account; it is rewritten at the account's next use")
+    return PublicationStatus("current", "current")
 
 
 def _found(path: Path) -> str | None:

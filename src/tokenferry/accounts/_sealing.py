@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias
 from tokenferry.accounts._export import refuse_temporary
 from tokenferry.errors import CorruptFile, NeedsUnlock, SealKeyLost, TokenferryError, UnknownAccount, UsageError
 from tokenferry.refresh import FileJournal
-from tokenferry.sealing import Marker, Place, SealKey
+from tokenferry.sealing import KeyPlace, Marker, SealKey
 from tokenferry.settings import Home
 from tokenferry.stores import DISK, AttachedStore, Disk, FileLock, FileStore, Header, Moves, Seal, remove_leftovers
 
@@ -74,7 +74,7 @@ class SealResult:
     changed: tuple[str, ...]
     faults: Mapping[str, TokenferryError]
     marker: Marker | None
-    old: tuple[tuple[str, Place], ...] = ()
+    old: tuple[tuple[str, KeyPlace], ...] = ()
     """The keys, by id, with which nothing is sealed any more."""
 
 
@@ -106,7 +106,7 @@ class Sealing:
     def _seal(self) -> Seal:
         return self._files.seal
 
-    def seal(self, place: Place | None = None, *, accept: Collection[str] = ()) -> SealResult:
+    def seal(self, place: KeyPlace | None = None, *, accept: Collection[str] = ()) -> SealResult:
         """Seal everything, or go on with what was cut short.
 
         `place` is where the key is to rest, if one has to be made: by default the system's keyring. `accept` names
@@ -117,14 +117,14 @@ class Sealing:
         """
         with self._alone():
             if self._seal.marker() is None:
-                marker = self._mark(self._begun(place or Place()))
+                marker = self._mark(self._begun(place or KeyPlace()))
             else:
                 marker = self._trusted() or self._mark(self._restored())
                 if marker.is_opening:
                     marker = self._mark(Marker(marker.keys, is_complete=False))
             return self._carry_out(marker, accept)
 
-    def rotate(self, place: Place | None = None) -> SealResult:
+    def rotate(self, place: KeyPlace | None = None) -> SealResult:
         """Make a new key, and seal everything with that. A rotation that was cut short is completed instead.
 
         `place` is where the new key is to rest, by default where the old one does.
@@ -175,7 +175,7 @@ class Sealing:
         except TokenferryError:
             return
 
-    def _begun(self, place: Place) -> Marker:
+    def _begun(self, place: KeyPlace) -> Marker:
         """The marker of a home that has none: a new one's, or one that lost its own."""
         older = self._keys_in_use()
         places = {key: self._seal.where(key) for key in older}
@@ -242,7 +242,7 @@ class Sealing:
             self._seal.mark(signed)
         return signed
 
-    def _check_place(self, place: Place) -> None:
+    def _check_place(self, place: KeyPlace) -> None:
         if place.path is None:
             self._seal.keyring_name()
             return

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from tokenferry.accounts._offer import Found
 from tokenferry.errors import CorruptFile, NeedsLogin, TokenferryError, UsageError
-from tokenferry.formats import (
+from tokenferry.interchange import (
     VARIABLES,
     Entry,
     Format,

@@ -8,9 +8,10 @@ from importlib.metadata import version
 from fastapi import APIRouter, Response
 
 from tokenferry.accounts import AccountChanges, read_credential
+from tokenferry.admin._context import AdminContext
 from tokenferry.admin._cooldowns import cooldowns_of, limits_of
-from tokenferry.admin._desk import LoginDesk
 from tokenferry.admin._key import Key
+from tokenferry.admin._login_service import LoginService
 from tokenferry.admin._models import (
     AccountAdded,
     AccountChange,
@@ -21,7 +22,6 @@ from tokenferry.admin._models import (
     StatusInfo,
     moment,
 )
-from tokenferry.admin._parts import Parts
 from tokenferry.audit import note_change
 from tokenferry.broker import Broker
 from tokenferry.credentials import API_KEY_PREFIX, Credential, OAuthToken
@@ -31,7 +31,7 @@ from tokenferry.state import ClientKey
 from tokenferry.stores import Account, Document, check_account_name
 
 
-def account_routes(parts: Parts, desk: LoginDesk) -> APIRouter:
+def account_routes(parts: AdminContext, desk: LoginService) -> APIRouter:
     routes = APIRouter(prefix="/api")
     broker = parts.broker
 
@@ -106,7 +106,7 @@ def account_routes(parts: Parts, desk: LoginDesk) -> APIRouter:
     return routes
 
 
-def remove(parts: Parts, name: str, key: ClientKey) -> Done:
+def remove(parts: AdminContext, name: str, key: ClientKey) -> Done:
     """Remove the account, and tell what becomes of its login and of the keys that it alone could serve."""
     if name not in parts.broker.book.store.names():
         parts.broker.book.remove(name)  # which says why it can't
@@ -126,7 +126,7 @@ def _verb(has_replaced: bool) -> str:  # noqa: FBT001  # it is named by the func
     return "replaced" if has_replaced else "stored"
 
 
-def _accounts(parts: Parts) -> list[AccountInfo]:
+def _accounts(parts: AdminContext) -> list[AccountInfo]:
     states, active = parts.states(), _active(parts.broker)
     listing = parts.broker.book.listing()
     broken = dict(listing.broken)

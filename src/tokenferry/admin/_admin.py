@@ -2,8 +2,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
-from tokenferry.admin._desk import LoginDesk
-from tokenferry.admin._parts import Parts
+from tokenferry.admin._context import AdminContext
+from tokenferry.admin._login_service import LoginService
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -18,9 +18,9 @@ class Admin:
     come meanwhile wait for it, and nothing else does.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: AdminContext) -> None:
         self._parts = parts
-        self._desk = LoginDesk(parts)
+        self._desk = LoginService(parts)
         self._application: Application | None = None
         self._making: asyncio.Task[Application] | None = None
 

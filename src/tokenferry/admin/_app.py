@@ -13,12 +13,12 @@ from starlette.responses import Response
 
 from tokenferry.admin._accounts import account_routes
 from tokenferry.admin._callback import callback_routes
+from tokenferry.admin._context import AdminContext
 from tokenferry.admin._cooldowns import cooldown_routes
-from tokenferry.admin._desk import LoginDesk
 from tokenferry.admin._keys import key_routes
+from tokenferry.admin._login_service import LoginService
 from tokenferry.admin._logins import login_routes
 from tokenferry.admin._models import Refused
-from tokenferry.admin._parts import Parts
 from tokenferry.admin._tokens import token_routes
 from tokenferry.errors import (
     ConfigError,
@@ -69,7 +69,7 @@ def status_of(fault: TokenferryError) -> int:
     return next((status for kind, status in _STATUSES if isinstance(fault, kind)), 500)
 
 
-def make_app(parts: Parts, desk: LoginDesk) -> FastAPI:
+def make_app(parts: AdminContext, desk: LoginService) -> FastAPI:
     """The application, with its description made already."""
     app = FastAPI(
         title="tokenferry",

@@ -14,9 +14,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from starlette.responses import RedirectResponse, Response
 
-from tokenferry.admin._desk import LoginDesk, secret_of
+from tokenferry.admin._context import CALLBACK, LOGIN_PAGE
+from tokenferry.admin._login_service import LoginService, secret_of
 from tokenferry.admin._pages import page
-from tokenferry.admin._parts import CALLBACK, LOGIN_PAGE
 from tokenferry.errors import TokenferryError
 from tokenferry.secret import Fields, Secret
 
@@ -49,7 +49,7 @@ _PARAMETERS: Final = [
 
 
 class _Pages:
-    def __init__(self, desk: LoginDesk, status_of: Callable[[TokenferryError], int]) -> None:
+    def __init__(self, desk: LoginService, status_of: Callable[[TokenferryError], int]) -> None:
         self._desk = desk
         self._status_of = status_of
 
@@ -102,7 +102,7 @@ class _Pages:
         )
 
 
-def callback_routes(desk: LoginDesk, status_of: Callable[[TokenferryError], int]) -> APIRouter:
+def callback_routes(desk: LoginService, status_of: Callable[[TokenferryError], int]) -> APIRouter:
     routes, pages = APIRouter(), _Pages(desk, status_of)
     routes.add_api_route(
         CALLBACK,

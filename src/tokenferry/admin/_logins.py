@@ -4,8 +4,8 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Body
 
-from tokenferry.admin._desk import Begun, LoginDesk, secret_of
 from tokenferry.admin._key import Key
+from tokenferry.admin._login_service import LoginService, PendingLogin, secret_of
 from tokenferry.admin._models import AuthorizeAnswer, AuthorizeRequest, ExchangeRequest, TokenDone, moment
 from tokenferry.errors import LoginFailed
 from tokenferry.stores import check_account_name
@@ -17,7 +17,7 @@ _VENDORS_CLIENT: Final = (
 )
 
 
-def login_routes(desk: LoginDesk) -> APIRouter:
+def login_routes(desk: LoginService) -> APIRouter:
     routes = APIRouter(prefix="/api/oauth")
 
     @routes.post("/authorize", response_model_exclude_none=True)
@@ -47,7 +47,7 @@ def login_routes(desk: LoginDesk) -> APIRouter:
     return routes
 
 
-def _instructions(begun: Begun) -> str:
+def _instructions(begun: PendingLogin) -> str:
     provider = begun.provider
     vendors = ""
     if provider.uses_vendors_client:

@@ -9,23 +9,23 @@ from tokenferry.broker._claude_code import (
 )
 from tokenferry.broker._default import aresolve, default_broker, invalidate, resolve
 from tokenferry.broker._forced import ForcedRenewals
-from tokenferry.broker._kept_login import KeptLogin, check_login_name, keep_login
 from tokenferry.broker._next_account import select_next_account_for_swap
-from tokenferry.broker._opening import open_sealing
 from tokenferry.broker._pending_login import PendingLogin
 from tokenferry.broker._publisher import Published, Publisher
 from tokenferry.broker._revocation import Revocation
 from tokenferry.broker._rules import is_foreign
+from tokenferry.broker._store_factory import open_sealing
+from tokenferry.broker._store_login import StoredLogin, check_login_name, store_login
 from tokenferry.broker._verification import Verification
 
 __all__ = [
     "Broker",
     "ForcedRenewals",
-    "KeptLogin",
     "PendingLogin",
     "Published",
     "Publisher",
     "Revocation",
+    "StoredLogin",
     "Verification",
     "aresolve",
     "check_login_name",
@@ -34,10 +34,10 @@ __all__ = [
     "interrupted_move",
     "invalidate",
     "is_foreign",
-    "keep_login",
     "open_sealing",
     "resolve",
     "select_next_account_for_swap",
+    "store_login",
     "swap_to_next_available_account",
     "use_for_claude_code",
 ]

@@ -8,10 +8,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from tokenferry.accounts import (
-    AccountBook,
     AccountChanges,
+    AccountList,
+    Accounts,
     Content,
-    Listing,
     Publication,
     accounts_from_environment,
     accounts_from_keys,
@@ -21,12 +21,12 @@ from tokenferry.accounts import (
 from tokenferry.broker._forced import ForcedRenewals
 from tokenferry.broker._listing import WatchedListing
 from tokenferry.broker._logins import Logins
-from tokenferry.broker._opening import forget_cooldowns, limited_accounts, open_store, stamps
 from tokenferry.broker._pending_login import PendingLogin
 from tokenferry.broker._publisher import Published, Publisher
 from tokenferry.broker._resolver import Resolver
 from tokenferry.broker._revocation import Revocation, revocable
 from tokenferry.broker._rules import Rules, check_attached
+from tokenferry.broker._store_factory import forget_cooldowns, limited_accounts, open_store, stamps
 from tokenferry.broker._verification import Verification, verify
 from tokenferry.config import Config, load
 from tokenferry.credentials import ApiKey, Credential, FederatedToken, Federation, OAuthToken, SetupToken
@@ -35,16 +35,16 @@ from tokenferry.oauth import OAuthEndpoints
 from tokenferry.providers import Provider, builtin_providers
 from tokenferry.refresh import (
     FileJournal,
-    Job,
+    FlowContext,
     Journal,
     MemoryJournal,
     ProcessIdentity,
     RefreshEngine,
     RefreshHistory,
+    RefreshRequest,
     RefreshStatistics,
     Sender,
     WarmCredentials,
-    World,
     granted_ago,
     read_client_secret,
     send,
@@ -101,7 +101,7 @@ class Broker:
         self.login_page: str | None = None
         """Where a person is led whose login is dead, if there is a page for that: errors end with it."""
         self.journal = journal
-        self.book = AccountBook(
+        self.book = Accounts(
             store,
             implicit=implicit,
             active=home.active if home else None,
@@ -115,7 +115,7 @@ class Broker:
         self._listing = WatchedListing(self.book, warm, partial(stamps, store, home), self.settings.watch)
         self._logins = Logins(lambda: self._rules, send, now, seal)
         self.publisher = Publisher(on_disk, self._read, lambda document: self.provider_of(document.account).base_url)
-        world = World(
+        world = FlowContext(
             endpoints=self._logins.renewal_endpoints,
             client_secret=read_client_secret,
             now=now,
@@ -225,7 +225,7 @@ class Broker:
         self._read(name)
         return self.renew(name).credential
 
-    def renew(self, name: str | None = None, job: Job | None = None) -> Document:
+    def renew(self, name: str | None = None, job: RefreshRequest | None = None) -> Document:
         """One grant now, for the account's sake: policy, which is about handing credentials out, isn't asked.
 
         The chain's owner rules whether it may be. A `job` may be content with less. Raises what `resolve` raises.
@@ -244,7 +244,7 @@ class Broker:
         """The same as `accounts`: one object as long as nothing changed."""
         return self.listing().accounts
 
-    def listing(self) -> Listing:
+    def listing(self) -> AccountList:
         """The accounts in order, and those whose document can't be read."""
         return self._listing.get()
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tokenferry.broker._broker import Broker
 from tokenferry.broker._default import default_broker
-from tokenferry.broker._opening import open_mover, provider_beside
+from tokenferry.broker._store_factory import open_mover, provider_beside
 from tokenferry.credentials import OAuthToken, epoch_seconds
 from tokenferry.errors import NeedsLogin, PolicyRefused, UsageError
 from tokenferry.settings import Home

@@ -6,11 +6,11 @@ from typing import Final
 from tokenferry.credentials import FederatedToken, Federation
 from tokenferry.errors import LoginFailed, TryLater
 from tokenferry.oauth import (
-    Answer,
     Granted,
+    HttpOutcome,
     OAuthEndpoints,
     TokenRequest,
-    Transmission,
+    TokenResponse,
     federation_request,
     read_federation,
 )
@@ -22,7 +22,7 @@ _TIMEOUT: Final = 30.0
 def exchange(
     endpoints: OAuthEndpoints,
     federation: Federation,
-    send: Callable[[TokenRequest, float], Transmission],
+    send: Callable[[TokenRequest, float], HttpOutcome],
     now: Callable[[], float],
 ) -> FederatedToken:
     """Raises `LoginFailed` where something has to change first, `TryLater` where not, and what reading secrets does."""
@@ -34,6 +34,6 @@ def exchange(
     if isinstance(outcome, Granted):
         assert isinstance(outcome.token, FederatedToken)
         return outcome.token
-    if isinstance(transmission, Answer) and transmission.status // 100 == 4:  # noqa: PLR2004  # the class of client errors
+    if isinstance(transmission, TokenResponse) and transmission.status // 100 == 4:  # noqa: PLR2004  # the class of client errors
         raise LoginFailed(f"{outcome.reason}; check the federation's parameters, and what {federation.source} holds")
     raise TryLater(f"{outcome.reason}; try again later", retry_after=outcome.retry_after)

@@ -1,6 +1,6 @@
 from collections.abc import Callable, Hashable, Iterable, Mapping
 
-from tokenferry.accounts import AccountBook, Listing
+from tokenferry.accounts import AccountList, Accounts
 from tokenferry.errors import TokenferryError
 from tokenferry.refresh import WarmCredentials
 from tokenferry.stores import Watch
@@ -14,15 +14,15 @@ class WatchedListing:
     """
 
     def __init__(
-        self, book: AccountBook, warm: WarmCredentials, stamps: Callable[[], Mapping[str, Hashable]], interval: float
+        self, book: Accounts, warm: WarmCredentials, stamps: Callable[[], Mapping[str, Hashable]], interval: float
     ) -> None:
         self._book = book
         self._warm = warm
-        self._listing: Listing | None = None
+        self._listing: AccountList | None = None
         self._configured = object()
         self.watch = Watch(stamps, interval, self._notice)
 
-    def get(self) -> Listing:
+    def get(self) -> AccountList:
         """One object as long as nothing changed."""
         listing = self._listing
         if listing is None:

@@ -9,9 +9,9 @@ from tokenferry.errors import ConfigError, UsageError
 from tokenferry.oauth import (
     Authorization,
     AuthorizationCode,
+    HttpOutcome,
     OAuthEndpoints,
     TokenRequest,
-    Transmission,
     exchange_request,
     read_exchange,
 )
@@ -31,7 +31,7 @@ class Logins:
     def __init__(
         self,
         rules: Callable[[], Rules],
-        send: Callable[[TokenRequest, float], Transmission],
+        send: Callable[[TokenRequest, float], HttpOutcome],
         now: Callable[[], float],
         seal: Seal | None,
     ) -> None:

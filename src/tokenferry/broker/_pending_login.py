@@ -1,7 +1,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tokenferry.broker._kept_login import KeptLogin, check_login_name, keep_login
+from tokenferry.broker._store_login import StoredLogin, check_login_name, store_login
 from tokenferry.errors import LoginFailed, PolicyRefused, UnknownProvider, UsageError
 from tokenferry.oauth import Authorization
 
@@ -44,7 +44,7 @@ class PendingLogin:
         authorization, redirect_uri = Authorization.begin(endpoints), redirect_for_paste(endpoints)
         return cls(name, authorization.url(redirect_uri), broker, logins, authorization, redirect_uri)
 
-    def finish(self, pasted: str, name: str | None = None) -> KeptLogin:
+    def finish(self, pasted: str, name: str | None = None) -> StoredLogin:
         """Exchange what was pasted, `CODE#STATE` or the address of the last page, and store the login.
 
         It becomes the account `name`; without one the account that this person has at the provider already, else one
@@ -59,7 +59,7 @@ class PendingLogin:
                 "that is no answer to this login; give CODE#STATE as the page shows it, or the address of the page"
             )
         token = self._logins.exchange(self._authorization, answer)
-        return keep_login(self._broker, self.provider, token, name)
+        return store_login(self._broker, self.provider, token, name)
 
 
 def _where_to_log_in(broker: "Broker") -> str:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tokenferry.accounts import CONFIGURATION, ENVIRONMENT, Content, Publication, Publications, Standing
+from tokenferry.accounts import CONFIGURATION, ENVIRONMENT, Content, Publication, Publications, PublicationStatus
 from tokenferry.errors import ConfigError, TokenferryError, UnknownAccount, UnknownName, UsageError
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
@@ -25,7 +25,7 @@ class Published:
     """A profile that is ours, and how it stands. `fingerprint` is that of the token in it."""
 
     publication: Publication
-    standing: Standing
+    standing: PublicationStatus
     fingerprint: str | None = None
     expires_at: int | None = None
 
@@ -135,7 +135,7 @@ class Publisher:
         try:
             standing = self._ours().look(publication, self._render_for(publication))
         except TokenferryError as fault:
-            standing = Standing("held", str(fault))
+            standing = PublicationStatus("held", str(fault))
         return _described(publication, standing)
 
     def _sync(self, publication: Publication) -> Published:
@@ -144,15 +144,15 @@ class Publisher:
         except UnknownAccount as fault:
             standing = self._retire(publication, fault)
         except TokenferryError as fault:
-            standing = Standing("held", str(fault))
+            standing = PublicationStatus("held", str(fault))
         return _described(publication, standing)
 
-    def _retire(self, publication: Publication, fault: TokenferryError) -> Standing:
+    def _retire(self, publication: Publication, fault: TokenferryError) -> PublicationStatus:
         try:
             left = self._ours().unpublish(publication)
         except TokenferryError as problem:
-            return Standing("held", str(problem))
-        return Standing("removed", "; ".join(left) or f"removed: {fault}")
+            return PublicationStatus("held", str(problem))
+        return PublicationStatus("removed", "; ".join(left) or f"removed: {fault}")
 
     def _is_behind(self, publication: Publication, document: Document) -> bool:
         content = Content.of(document.account.name, document.credential, self._base_url(document))
@@ -191,7 +191,7 @@ def _folder() -> ProfileFolder:
     return ProfileFolder.from_environment(os.environ, Path.home())
 
 
-def _described(publication: Publication, standing: Standing) -> Published:
+def _described(publication: Publication, standing: PublicationStatus) -> Published:
     """With what is in its credentials file, if that is ours still."""
     if standing.state in {"changed", "removed"}:
         return Published(publication, standing)

@@ -5,16 +5,16 @@ from collections.abc import Callable, Container, Generator
 from copy import copy
 from typing import Final, TypeAlias
 
-from tokenferry.accounts import AccountBook, too_old_at
-from tokenferry.broker._due import Due
+from tokenferry.accounts import Accounts, too_old_at
 from tokenferry.broker._forced import Forced
+from tokenferry.broker._refresh_policy import Due
 from tokenferry.credentials import Credential
 from tokenferry.errors import LOGIN_MARK, CredentialRefused, NeedsLogin, RefreshBusy, TokenferryError, TryLater
 from tokenferry.refresh import (
     ADVISORY_PAUSE,
     Flight,
-    Job,
     RefreshEngine,
+    RefreshRequest,
     Result,
     WarmCredentials,
     fresh_until,
@@ -42,7 +42,7 @@ class Resolver:
     def __init__(
         self,
         *,
-        book: AccountBook,
+        book: Accounts,
         read: Callable[[str], Document],
         engine: RefreshEngine,
         warm: WarmCredentials,
@@ -90,7 +90,7 @@ class Resolver:
             who = " and ".join(f"account {one}" for one in names) or f"account {name or 'in use'}"
             logger.info("%s: the provider refused the token or key %s", who, secret.fingerprint)
 
-    def renew(self, name: str, job: Job | None) -> Document:
+    def renew(self, name: str, job: RefreshRequest | None) -> Document:
         """One grant now, or what the job is content with."""
         job = job or self._due.job_for(name, forced=True)
         for _ in range(_ROUNDS):
@@ -185,7 +185,7 @@ class Resolver:
         until, limit = fresh_until(document.credential, self._now(), self._settings), too_old_at(document)
         self._warm.keep(keys, document.credential, until if limit is None else min(until, limit), revision)
 
-    def _fall_back(self, document: Document, job: Job, fault: BaseException) -> Credential:
+    def _fall_back(self, document: Document, job: RefreshRequest, fault: BaseException) -> Credential:
         """The living token that a refresh could not better, else the reason why there is none."""
         if isinstance(fault, TokenferryError) and self._due.is_usable(document.credential, job):
             logger.warning("the present token is used as long as it lives: %s", fault)

@@ -6,7 +6,7 @@ from typing import Final
 
 from tokenferry.credentials import FederatedToken, OAuthToken
 from tokenferry.errors import CorruptFile, TokenferryError, UnsafeFile
-from tokenferry.oauth import OAuthEndpoints, TokenRequest, Transmission, read_revocation, revocation_request
+from tokenferry.oauth import HttpOutcome, OAuthEndpoints, TokenRequest, read_revocation, revocation_request
 from tokenferry.refresh import Journal, read_client_secret
 from tokenferry.stores import Store
 
@@ -52,7 +52,7 @@ def _newest(name: str, token: OAuthToken, journal: Journal) -> OAuthToken:
 
 
 def revoke(
-    endpoints: Callable[[], OAuthEndpoints], token: OAuthToken, send: Callable[[TokenRequest, float], Transmission]
+    endpoints: Callable[[], OAuthEndpoints], token: OAuthToken, send: Callable[[TokenRequest, float], HttpOutcome]
 ) -> Revocation:
     """Revoke it, as well as that can be done now. Raises nothing."""
     try:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tokenferry.accounts import CONFIGURATION, ENVIRONMENT, AccountBook
+from tokenferry.accounts import CONFIGURATION, ENVIRONMENT, Accounts
 from tokenferry.credentials import Credential
 from tokenferry.errors import NeedsUnlock, PolicyRefused, TokenferryError, UnknownProvider, UsageError
 from tokenferry.providers import Provider
@@ -92,7 +92,7 @@ class Rules:
                 "Console logins work without that"
             )
 
-    def check_keys(self, keys: "Iterable[ClientKey]", book: AccountBook, now: float) -> None:
+    def check_keys(self, keys: "Iterable[ClientKey]", book: Accounts, now: float) -> None:
         """Raise `PolicyRefused` where under `own` a key that is somebody else's could be served a subscription.
 
         Keys that open nothing (revoked, expired, damaged) don't count.
@@ -105,7 +105,7 @@ class Rules:
             for key in live:
                 _check_key(key, billed)
 
-    def _billed(self, book: AccountBook) -> dict[str, str]:
+    def _billed(self, book: Accounts) -> dict[str, str]:
         """The accounts that are billed to a subscription, or may be, with their providers."""
         found: dict[str, str] = {}
         for account in book.listing().accounts:

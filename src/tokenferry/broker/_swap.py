@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from tokenferry.broker._broker import Broker
 from tokenferry.broker._next_account import select_next_account_for_swap
-from tokenferry.broker._opening import open_mover, provider_beside
+from tokenferry.broker._store_factory import open_mover, provider_beside
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import (
     CredentialRefused,

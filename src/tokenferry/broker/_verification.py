@@ -6,7 +6,7 @@ from typing import Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from tokenferry.credentials import ApiKey, Credential
-from tokenferry.oauth import Answer, TokenRequest, Transmission
+from tokenferry.oauth import HttpOutcome, TokenRequest, TokenResponse
 from tokenferry.providers import Provider
 
 Result: TypeAlias = Literal["accepted", "refused", "not-told", "unreachable", "no-route"]
@@ -26,7 +26,7 @@ class Verification:
 
 
 def verify(
-    provider: Provider, credential: Credential, send: Callable[[TokenRequest, float], Transmission], now: float
+    provider: Provider, credential: Credential, send: Callable[[TokenRequest, float], HttpOutcome], now: float
 ) -> Verification:
     """Ask with one GET of at most 5 seconds. Nothing is renewed for it; `now` is seconds since 1970 UTC."""
     url = provider.check_endpoint(credential)
@@ -39,7 +39,7 @@ def verify(
         credential = replace(credential, header=provider.key_header)
     headers = (("accept", "application/json"), _VERSION, *credential.headers())
     answer = send(TokenRequest(url, headers, b"", "GET"), _TIMEOUT)
-    if not isinstance(answer, Answer):
+    if not isinstance(answer, TokenResponse):
         return Verification("unreachable", answer.reason)
     if answer.status // 100 == 2:  # noqa: PLR2004  # the class of success
         return Verification("accepted", f"{host} accepts it")

@@ -9,7 +9,7 @@ from tokenferry.broker import Broker
 from tokenferry.cli._output import moment
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import TokenferryError
-from tokenferry.integrations.precedence import Chain, Held, Source
+from tokenferry.integrations.precedence import Chain, CredentialOrigin, Held
 from tokenferry.settings import Home
 from tokenferry.state import read_local_key
 
@@ -74,7 +74,7 @@ def chain_to_json(chain: Chain, known: Known) -> dict[str, Any]:
     }
 
 
-def _source_to_json(source: Source, known: Known) -> dict[str, Any]:
+def _source_to_json(source: CredentialOrigin, known: Known) -> dict[str, Any]:
     held = source.held
     return {
         "name": source.name,

@@ -20,7 +20,7 @@ from tokenferry.credentials import CLIENT_KEY_PREFIXES, FederatedToken, Federati
 from tokenferry.errors import ConfigError, TokenferryError, UsageError
 from tokenferry.gateway import bind
 from tokenferry.keep import keeper_of, next_renewal
-from tokenferry.readiness import Service, expects_service, misnamed
+from tokenferry.readiness import ServiceStatus, expects_service, misnamed
 from tokenferry.refresh import read_identity
 from tokenferry.settings import Home, KeepSettings
 from tokenferry.state import State, gateway_records, read_local_key
@@ -244,7 +244,7 @@ def check_service(home: Home, config: Config) -> Iterator[Finding]:
         yield _of(fault, str(home.path))
 
 
-def _unserved(service: Service, *, is_note: bool) -> Finding:
+def _unserved(service: ServiceStatus, *, is_note: bool) -> Finding:
     why, separator, cure = service.reason.rpartition("; ")
     if not separator or "tokenferry" not in cure:
         why, cure = service.reason, "tokenferry route --dry-run, which says why of each account"

@@ -22,7 +22,7 @@ _ENDED: Final = frozenset(("needs-login", "copied", "locked", "broken"))
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class DecisionView:
     """How an account is resolved. `steps` tells, by topic, what tokenferry asks in its order."""
 
     row: Row
@@ -76,7 +76,7 @@ def choice(broker: Broker) -> tuple[str | None, str]:
     return name, "there is no account yet, and that variable stands in for one" if is_variable else reason
 
 
-def decision(broker: Broker, home: Home, name: str) -> Decision:
+def decision(broker: Broker, home: Home, name: str) -> DecisionView:
     """Explain an account. Raises `UnknownAccount`, `UnsafeFile`, `CorruptFile`."""
     now = time.time()
     found = row(broker, name, now)
@@ -94,7 +94,9 @@ def decision(broker: Broker, home: Home, name: str) -> Decision:
         for one in broker.publisher.published()
         if one.publication.account == name
     )
-    return Decision(found, place, _chosen(broker, name), steps, windows, published, tuple(_cooldowns(home, found, now)))
+    return DecisionView(
+        found, place, _chosen(broker, name), steps, windows, published, tuple(_cooldowns(home, found, now))
+    )
 
 
 def _owner(found: Row) -> str:

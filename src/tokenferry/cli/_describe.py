@@ -14,7 +14,7 @@ from tokenferry.cli._cooldowns import at_work, ends, models
 from tokenferry.cli._output import moment, note, span
 from tokenferry.credentials import Credential, FederatedToken, OAuthToken
 from tokenferry.errors import NeedsUnlock, TokenferryError, UnknownAccount, UnsafeFile
-from tokenferry.refresh import Attempt, Verdict, log_in_again, seconds_left
+from tokenferry.refresh import RefreshAttempt, RefreshFailure, log_in_again, seconds_left
 from tokenferry.state import Cooldown
 from tokenferry.stores import Account, AttachedStore, Document, FileStore, Header
 
@@ -242,8 +242,8 @@ def _is_refused(one: Cooldown, document: Document) -> bool:
 
 def standing(
     document: Document,
-    attempt: Attempt | None,
-    verdict: Verdict | None,
+    attempt: RefreshAttempt | None,
+    verdict: RefreshFailure | None,
     machine: str,
     now: float,
     *,
@@ -271,8 +271,8 @@ def _replacement(document: Document) -> str:
 
 def _standing(  # noqa: PLR0911  # a list of rules, one return each
     document: Document,
-    attempt: Attempt | None,
-    verdict: Verdict | None,
+    attempt: RefreshAttempt | None,
+    verdict: RefreshFailure | None,
     machine: str,
     now: float,
     *,
@@ -328,7 +328,7 @@ def _copied(document: Document, machine: str, left: float) -> Standing | None:
 
 
 def _trouble(  # noqa: PLR0911  # a list of rules, one return each
-    attempt: Attempt | None, verdict: Verdict | None, left: float, now: float
+    attempt: RefreshAttempt | None, verdict: RefreshFailure | None, left: float, now: float
 ) -> Standing | None:
     """What an earlier grant of this very refresh token left behind."""
     if verdict is not None and verdict.kind == "needs-login":

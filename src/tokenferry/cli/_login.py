@@ -3,14 +3,14 @@
 import sys
 
 from tokenferry.audit import note_change
-from tokenferry.broker import Broker, keep_login
+from tokenferry.broker import Broker, store_login
 from tokenferry.cli._home import know, what_serves
 from tokenferry.cli._logs import redactor
 from tokenferry.cli._output import note, say, span
 from tokenferry.cli._revocation import tell_revocation
 from tokenferry.credentials import Credential, Kind, OAuthToken, SetupToken
 from tokenferry.errors import LoginFailed, UsageError
-from tokenferry.login import Addresses, DeviceLogin, Login, Paste, Wishes, identified, make_api_key, open_browser
+from tokenferry.login import Addresses, DeviceLogin, LoginFlow, Paste, Wishes, identified, make_api_key, open_browser
 from tokenferry.oauth import DeviceCode, OAuthEndpoints
 from tokenferry.providers import Provider
 from tokenferry.refresh import send
@@ -19,7 +19,7 @@ from tokenferry.settings import Home
 
 def log_in(endpoints: OAuthEndpoints, wishes: Wishes) -> OAuthToken:
     """Log in by a browser. Raises `LoginFailed`, `TryLater`."""
-    login = Login(endpoints, wishes, show=_show, complain=note, send=send)
+    login = LoginFlow(endpoints, wishes, show=_show, complain=note, send=send)
     redactor.know(login.authorization.verifier)
     redactor.know(login.authorization.state)
     token = login.run(_paste(is_only_way=not wishes.browser))
@@ -107,7 +107,7 @@ def keep(broker: Broker, provider: Provider, wanted: str | None, token: OAuthTok
         return made[0]
 
     try:
-        kept = keep_login(broker, provider.name, token, wanted, kind, make=make)
+        kept = store_login(broker, provider.name, token, wanted, kind, make=make)
     except BaseException:
         if kind == "api-key" and made:
             note(f"an API key was made (fingerprint {made[0].secret.fingerprint}) and could not be stored; delete it")

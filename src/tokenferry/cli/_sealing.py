@@ -9,7 +9,7 @@ import typer
 from tokenferry.accounts import SealResult, SealState, lies_in, seal_state
 from tokenferry.cli._output import note
 from tokenferry.errors import NeedsUnlock, SealKeyLost, TokenferryError
-from tokenferry.sealing import Place, SystemKeyring
+from tokenferry.sealing import KeyPlace, SystemKeyring
 from tokenferry.settings import Home
 from tokenferry.stores import FileStore
 
@@ -20,7 +20,7 @@ _CUT_SHORT: Final = {
 }
 
 
-def place_in_words(place: Place) -> str:
+def place_in_words(place: KeyPlace) -> str:
     """The file, or the keyring by its name where that can be told."""
     if place.path is None:
         with contextlib.suppress(TokenferryError):

@@ -8,7 +8,7 @@ from typing import Any, Final
 from tokenferry.broker import Broker
 from tokenferry.config import Config
 from tokenferry.errors import TokenferryError
-from tokenferry.readiness import Service, services
+from tokenferry.readiness import ServiceStatus, services
 from tokenferry.settings import Home
 from tokenferry.state import ClientKey, GatewayRecord, State, read_local_key, running_gateway
 
@@ -16,7 +16,7 @@ _TIMEOUT: Final = 5.0
 _PATH: Final = "/api/readiness"
 
 
-def services_now(home: Home, config: Config, broker: Broker, states: Mapping[str, str]) -> list[Service]:
+def services_now(home: Home, config: Config, broker: Broker, states: Mapping[str, str]) -> list[ServiceStatus]:
     """Ask the gateway that runs, which knows its configuration and environment; else say it by what is on record."""
     with contextlib.suppress(TokenferryError):
         asked = _ask(home, running_gateway(home))
@@ -37,7 +37,7 @@ def client_keys(home: Home) -> list[ClientKey] | None:
     return None
 
 
-def _ask(home: Home, record: GatewayRecord) -> list[Service] | None:
+def _ask(home: Home, record: GatewayRecord) -> list[ServiceStatus] | None:
     """None where it can't say: it is of an earlier version, busy, or doesn't take this machine's key."""
     import httpx2  # noqa: PLC0415  # 80 ms that commands are spared where no gateway runs
 
@@ -56,5 +56,5 @@ def _ask(home: Home, record: GatewayRecord) -> list[Service] | None:
         return None
 
 
-def _service(told: dict[str, Any]) -> Service:
-    return Service(told["model"], told["status"], told["reason"], told["account"], told["provider"])
+def _service(told: dict[str, Any]) -> ServiceStatus:
+    return ServiceStatus(told["model"], told["status"], told["reason"], told["account"], told["provider"])

@@ -20,7 +20,7 @@ from tokenferry.cli._rights import keys_bound_to
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.credentials import API_KEY_PREFIX, Credential, Kind, OAuthToken
 from tokenferry.errors import NeedsLogin, TryLater, UnknownProvider, UsageError
-from tokenferry.formats import unread_expiry
+from tokenferry.interchange import unread_expiry
 from tokenferry.providers import Provider
 from tokenferry.settings import Home
 from tokenferry.stores import Account, AttachedStore, check_account_name

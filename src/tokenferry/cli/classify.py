@@ -16,10 +16,10 @@ from tokenferry.limits import (
     Action,
     AnswerError,
     Bucket,
-    Hold,
+    Classification,
+    CooldownRule,
     LimitState,
     Models,
-    Verdict,
     Window,
     WireFormat,
     classify,
@@ -42,7 +42,7 @@ _ACTIONS: Final[dict[Action, str]] = {
     "retry-then-hop": "try once or twice more in place, then one other account, then the next provider",
     "next-provider": "go on to the next provider",
 }
-_HOLDS: Final[dict[Hold, str]] = {
+_HOLDS: Final[dict[CooldownRule, str]] = {
     "none": "nothing",
     "back-off": "for up to a second, doubled with each further one, up to a minute",
     "later": "nothing; for 5 minutes other accounts come first for this model",
@@ -127,7 +127,7 @@ def _format(answer: RawAnswer) -> WireFormat:
 
 
 def _lines(
-    answer: RawAnswer, error: AnswerError, verdict: Verdict, state: LimitState, at: float
+    answer: RawAnswer, error: AnswerError, verdict: Classification, state: LimitState, at: float
 ) -> Iterator[tuple[str, str]]:
     told = ": ".join(filter(None, (_words(error.type), _words(error.message))))
     yield "answer", f"{answer.status} {told}".rstrip() + f" (at {moment(int(at))})"
@@ -150,7 +150,7 @@ def _lines(
         yield "bucket", _bucket(bucket)
 
 
-def _benched(verdict: Verdict, at: float) -> str:
+def _benched(verdict: Classification, at: float) -> str:
     if verdict.until is None:
         return _HOLDS[verdict.hold]
     end = moment(math.ceil(verdict.until))
@@ -178,7 +178,9 @@ def _words(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
-def _to_json(answer: RawAnswer, error: AnswerError, verdict: Verdict, state: LimitState, at: float) -> dict[str, Any]:
+def _to_json(
+    answer: RawAnswer, error: AnswerError, verdict: Classification, state: LimitState, at: float
+) -> dict[str, Any]:
     return {
         "at": int(at),
         "status": answer.status,

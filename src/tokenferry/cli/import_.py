@@ -29,7 +29,7 @@ from tokenferry.cli._profile import account_of_profile
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.credentials import Credential, OAuthToken
 from tokenferry.errors import TokenferryError, UnsafeFile, UsageError
-from tokenferry.formats import Format
+from tokenferry.interchange import Format
 from tokenferry.settings import Home
 from tokenferry.state import Cooldown, Scope, State
 from tokenferry.stores import FileLock, HiddenBytes, Seal, read_private_file

@@ -14,7 +14,7 @@ from tokenferry.cli._signals import Ended
 from tokenferry.cli._typer import examples, new_app
 from tokenferry.config import load
 from tokenferry.errors import NeedsLogin, TokenferryError, TryLater
-from tokenferry.keep import Event, Keeper, keeper_of
+from tokenferry.keep import Keeper, RenewalEvent, keeper_of
 from tokenferry.settings import Home
 
 app = new_app()
@@ -64,9 +64,9 @@ def keep(
 
 
 def _once(broker: Broker, home: Home, *, as_json: bool, swap: bool) -> int:
-    events: list[Event] = []
+    events: list[RenewalEvent] = []
 
-    def tell(event: Event) -> None:
+    def tell(event: RenewalEvent) -> None:
         events.append(event)
         if not as_json:
             _say(event)
@@ -147,7 +147,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return status.st_ino, status.st_mtime_ns
 
 
-def _say(event: Event) -> None:
+def _say(event: RenewalEvent) -> None:
     """What went well to stdout, what did not to stderr."""
     line = f"{moment(event.at)}  {redacted(event.text)}"
     if event.is_trouble:
@@ -156,9 +156,9 @@ def _say(event: Event) -> None:
         say(line)
 
 
-def _say_json_line(event: Event) -> None:
+def _say_json_line(event: RenewalEvent) -> None:
     say(redacted(json.dumps(_to_json(event))))
 
 
-def _to_json(event: Event) -> dict[str, Any]:
+def _to_json(event: RenewalEvent) -> dict[str, Any]:
     return {key: value for key, value in asdict(event).items() if value is not None}

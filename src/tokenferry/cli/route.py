@@ -14,7 +14,7 @@ from tokenferry.cli._home import find, open_broker
 from tokenferry.cli._output import moment, say, say_json, say_lines
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.errors import UnknownName, UsageError
-from tokenferry.pool import Choice, Hop, PassedOver, Pool, Want, affinity_key, roster_of
+from tokenferry.pool import Choice, Criteria, PassedOver, Pool, Target, account_group, affinity_key
 from tokenferry.readiness import Unusable, choose, pool_of, resolver_of, status_of, unusable_accounts
 from tokenferry.routing import (
     BodyFacts,
@@ -157,8 +157,8 @@ def _choices(
     client: ClientKey,
     session: str,
     served: str | None,
-) -> list[tuple[Hop, Choice]]:
-    want = Want(affinity_key(client.id, session=session), None, plan.pinned)
+) -> list[tuple[Target, Choice]]:
+    want = Criteria(affinity_key(client.id, session=session), None, plan.pinned)
     if served is not None:
         pool.remember(plan.targets, want, served)
     accounts = broker.book.listing().accounts
@@ -168,9 +168,9 @@ def _choices(
     ]
 
 
-def _with_denied(choice: Choice, hop: Hop, broker: Broker, accounts: Sequence[Account]) -> Choice:
+def _with_denied(choice: Choice, hop: Target, broker: Broker, accounts: Sequence[Account]) -> Choice:
     """The same with the provider's accounts that the client key may not use, of which a plan says nothing."""
-    everybody = roster_of(broker.providers[hop.roster.provider], accounts).members
+    everybody = account_group(broker.providers[hop.roster.provider], accounts).members
     denied = [
         PassedOver(one.name, "its client key may not use it", is_allowed=False)
         for one in everybody
@@ -179,7 +179,7 @@ def _with_denied(choice: Choice, hop: Hop, broker: Broker, accounts: Sequence[Ac
     return replace(choice, passed_over=(*choice.passed_over, *denied))
 
 
-def _lines(plan: RoutePlan, choices: Sequence[tuple[Hop, Choice]], status: int) -> Iterator[tuple[str, str]]:
+def _lines(plan: RoutePlan, choices: Sequence[tuple[Target, Choice]], status: int) -> Iterator[tuple[str, str]]:
     yield "rule", plan.rule
     if not choices:
         yield "nobody", "there is no account that may serve"
@@ -198,7 +198,7 @@ def _lines(plan: RoutePlan, choices: Sequence[tuple[Hop, Choice]], status: int) 
         yield "nobody", f"the client would be told so, with {status} (it is {moment(int(time.time()))})"
 
 
-def _to_json(plan: RoutePlan, facts: BodyFacts, hop: Hop, choice: Choice) -> dict[str, Any]:
+def _to_json(plan: RoutePlan, facts: BodyFacts, hop: Target, choice: Choice) -> dict[str, Any]:
     route = plan.route
     return {
         "rule": "default" if route is None else route.rule,

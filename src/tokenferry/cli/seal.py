@@ -9,7 +9,7 @@ from tokenferry.cli._output import note, say
 from tokenferry.cli._sealing import end_with, place_in_words
 from tokenferry.cli._typer import examples, new_app
 from tokenferry.errors import UsageError
-from tokenferry.sealing import Place
+from tokenferry.sealing import KeyPlace
 from tokenferry.settings import Home
 from tokenferry.stores import key_place
 
@@ -67,7 +67,7 @@ def seal(
     end_with(result, "tokenferry seal")
 
 
-def _tell_of_key(place: Place) -> None:
+def _tell_of_key(place: KeyPlace) -> None:
     if place.path is not None:
         note(f"keep a copy of {place.path} in a safe place: without it nobody can open what is sealed")
 

@@ -12,7 +12,7 @@ from tokenferry.cli._home import find, know, open_broker
 from tokenferry.cli._logs import level_asked, log_as_json, log_as_lines, set_level
 from tokenferry.cli._output import say
 from tokenferry.cli._typer import examples, new_app
-from tokenferry.config import Config, Source
+from tokenferry.config import Config, ConfigSource
 from tokenferry.errors import UsageError
 from tokenferry.serve import serve as serve_gateway
 from tokenferry.settings import LONGEST_DRAIN, MOST_WORKERS
@@ -140,7 +140,7 @@ def serve(
         tell=tell,
         broker=broker,
         states=lambda: {row.name: row.state for row in rows(broker)},
-        source=Source(config or home.config, lambda: with_options(find(config)[1])),
+        source=ConfigSource(config or home.config, lambda: with_options(find(config)[1])),
         adopted=adopt,
     )
     if ended == signal.SIGINT:

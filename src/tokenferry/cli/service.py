@@ -12,7 +12,7 @@ from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.config import Config
 from tokenferry.errors import ConfigError, UsageError
 from tokenferry.keep import keeper_of
-from tokenferry.service import Manager, Plan, Program, Service, Undone, manager_here, own_command, passed_on
+from tokenferry.service import InstallPlan, Manager, Program, Service, Undone, manager_here, own_command, passed_on
 from tokenferry.settings import Home
 
 app = new_app(
@@ -123,7 +123,7 @@ def status(*, as_json: JSON = False) -> int:
     return 0 if found.is_installed and found.state.is_running else 1
 
 
-def _carry_out(service: Service, plan: Plan, *, dry_run: bool) -> Undone | None:
+def _carry_out(service: Service, plan: InstallPlan, *, dry_run: bool) -> Undone | None:
     """Show what is done, and do it unless it is a dry run."""
     if plan.changes_file:
         say_diff(plan.diff())

@@ -18,7 +18,7 @@ from tokenferry.cli._probe import gateway_url, who_answers
 from tokenferry.cli._typer import examples, new_app
 from tokenferry.errors import UsageError
 from tokenferry.integrations import ANTHROPIC_URL
-from tokenferry.integrations.claude_code import API_KEY_HELPER, BASE_URL, ClaudeCodeSetup, Keys, Plan
+from tokenferry.integrations.claude_code import API_KEY_HELPER, BASE_URL, ClaudeCodeSetup, Keys, SetupPlan
 from tokenferry.integrations.precedence import (
     CLAUDE_CODES_DEFAULT,
     Chain,
@@ -165,7 +165,7 @@ def _undo(tool: ClaudeCodeSetup, *, dry_run: bool, yes: bool) -> int:
     return 0 if is_done and not plan.left else 1
 
 
-def _carry_out(tool: ClaudeCodeSetup, plan: Plan, nothing: str, *, dry_run: bool, yes: bool) -> bool:
+def _carry_out(tool: ClaudeCodeSetup, plan: SetupPlan, nothing: str, *, dry_run: bool, yes: bool) -> bool:
     """Show the change, ask, and make it; tells whether that is how things are now (or would be)."""
     if plan.changes_something:
         say_diff(plan.diff())

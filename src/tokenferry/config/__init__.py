@@ -2,16 +2,16 @@
 
 from tokenferry.config._edit import changed, nearest_setting, with_provider
 from tokenferry.config._effective import Effective, Examined, examine, examine_content
-from tokenferry.config._follow import Follower, Source
+from tokenferry.config._follow import ConfigSource, Follower
 from tokenferry.config._load import Config, load
 from tokenferry.config._write import check_writable, read_content, write_content
 
 __all__ = [
     "Config",
+    "ConfigSource",
     "Effective",
     "Examined",
     "Follower",
-    "Source",
     "changed",
     "check_writable",
     "examine",

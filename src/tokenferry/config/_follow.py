@@ -18,7 +18,7 @@ Stamp = tuple[int, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ConfigSource:
     """The file that a configuration is read from, and how: `read` raises `TokenferryError`."""
 
     path: Path

@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Final
 
 from tokenferry.config._files import file_of, is_there
-from tokenferry.config._server import Timeouts
+from tokenferry.config._server import ServerTimeouts
 from tokenferry.providers import Provider, Table
 from tokenferry.settings import GatewaySettings
 
@@ -11,7 +11,9 @@ _CONNECTIONS: Final = 65_536
 _DAY: Final = 86_400.0
 
 
-def read_gateway(table: Table, folder: Path, providers: Mapping[str, Provider], timeouts: Timeouts) -> GatewaySettings:
+def read_gateway(
+    table: Table, folder: Path, providers: Mapping[str, Provider], timeouts: ServerTimeouts
+) -> GatewaySettings:
     ca_file = file_of(table, "ca_file", folder)
     if ca_file is not None and not is_there(ca_file):
         table.problem("ca_file", "must be the path of a file of certificates in PEM that is there")

@@ -21,14 +21,14 @@ _IPV6: Final = 6
 _RUST_LEVELS: Final = {"trace": "debug", "warn": "warning"}
 
 
-class Timeouts(NamedTuple):
+class ServerTimeouts(NamedTuple):
     """What `[server.timeouts]` says, in seconds; None where it says nothing."""
 
     connect: float | None = None
     api: float | None = None
 
 
-def read_server(table: Table, folder: Path, notes: list[str]) -> tuple[ServerSettings, Timeouts]:
+def read_server(table: Table, folder: Path, notes: list[str]) -> tuple[ServerSettings, ServerTimeouts]:
     """Read `[server]`, and the time-outs of upstreams that claude-code-mux keeps there."""
     default = ServerSettings()
     port = table.number("port", default.port, least=0, most=_PORTS)
@@ -97,11 +97,11 @@ def _proxies(table: Table) -> tuple[str, ...]:
     return names
 
 
-def _timeouts(table: Table) -> Timeouts:
+def _timeouts(table: Table) -> ServerTimeouts:
     """`[server.timeouts]`, in milliseconds there and in seconds here."""
     found = {}
-    for key in Timeouts._fields:
+    for key in ServerTimeouts._fields:
         milliseconds = table.whole(f"{key}_timeout_ms", None, least=1, most=_DAY_MS)
         found[key] = None if milliseconds is None else milliseconds / 1000
     table.done()
-    return Timeouts(**found)
+    return ServerTimeouts(**found)

@@ -1,56 +1,56 @@
 """The gateway: an Anthropic-compatible endpoint that swaps its callers' client keys for an account's credential."""
 
-from tokenferry.gateway._access_log import AccessLog
-from tokenferry.gateway._answers import ERROR_MARK, REQUEST_ID
-from tokenferry.gateway._app import Gateway
-from tokenferry.gateway._board import Board
-from tokenferry.gateway._control import Control
-from tokenferry.gateway._credentials import CredentialSource, KeyRing
-from tokenferry.gateway._decision_log import DecisionLog
-from tokenferry.gateway._forwarded import TrustedProxies
-from tokenferry.gateway._guard import Guard, own_hosts
-from tokenferry.gateway._listener import Listener
-from tokenferry.gateway._listening import Listening, listening
-from tokenferry.gateway._metrics import GatewayStatistics, Metrics
-from tokenferry.gateway._one_off import OneOffKey
-from tokenferry.gateway._own_upstream import check_upstreams
-from tokenferry.gateway._port import bind, check_host, remove_port_file, write_port_file
-from tokenferry.gateway._process import allow_connections, connection_limit, hide_memory, tune_interpreter
-from tokenferry.gateway._recorder import Recorder
-from tokenferry.gateway._relay import Relay
-from tokenferry.gateway._remote import check_reach, guests, is_remote, remote_lines
-from tokenferry.gateway._request import Budget
-from tokenferry.gateway._supervisor import Following, Place, Supervisor
-from tokenferry.gateway._terminal import Terminal
-from tokenferry.gateway._tls import renew_tls, server_tls
-from tokenferry.gateway._unix import bind_unix, remove_unix
-from tokenferry.gateway._upstreams import Upstreams
+from tokenferry.gateway.app import Gateway
+from tokenferry.gateway.auth.ephemeral_key import EphemeralKey
+from tokenferry.gateway.auth.exposure import check_reach, is_remote, remote_keys, remote_lines
+from tokenferry.gateway.auth.guard import Guard, own_hosts
+from tokenferry.gateway.auth.trusted_proxies import TrustedProxies
+from tokenferry.gateway.control.control_plane import Control
+from tokenferry.gateway.http.errors import ERROR_MARK, REQUEST_ID
+from tokenferry.gateway.proxy.body import BodyBudget
+from tokenferry.gateway.proxy.credentials import CredentialSource, KeyRing
+from tokenferry.gateway.proxy.forwarder import Forwarder
+from tokenferry.gateway.proxy.own_upstream import check_upstreams
+from tokenferry.gateway.server.listening import Listening, listening
+from tokenferry.gateway.server.port import bind, check_host, remove_port_file, write_port_file
+from tokenferry.gateway.server.server import Server
+from tokenferry.gateway.server.tls import renew_tls, server_tls
+from tokenferry.gateway.server.unix import bind_unix, remove_unix
+from tokenferry.gateway.telemetry.access_log import AccessLog
+from tokenferry.gateway.telemetry.decision_log import DecisionLog
+from tokenferry.gateway.telemetry.metrics import GatewayStatistics, Metrics
+from tokenferry.gateway.telemetry.shared_memory import SharedMemory
+from tokenferry.gateway.workers.process import allow_connections, connection_limit, hide_memory, tune_interpreter
+from tokenferry.gateway.workers.supervisor import ReloadHooks, Supervisor, WorkerSlot
+from tokenferry.gateway.workers.terminal import Terminal
+from tokenferry.pool._cooldown_sync import CooldownSync
+from tokenferry.upstream._clients import UpstreamClients
 
 __all__ = [
     "ERROR_MARK",
     "REQUEST_ID",
     "AccessLog",
-    "Board",
-    "Budget",
+    "BodyBudget",
     "Control",
+    "CooldownSync",
     "CredentialSource",
     "DecisionLog",
-    "Following",
+    "EphemeralKey",
+    "Forwarder",
     "Gateway",
     "GatewayStatistics",
     "Guard",
     "KeyRing",
-    "Listener",
     "Listening",
     "Metrics",
-    "OneOffKey",
-    "Place",
-    "Recorder",
-    "Relay",
+    "ReloadHooks",
+    "Server",
+    "SharedMemory",
     "Supervisor",
     "Terminal",
     "TrustedProxies",
-    "Upstreams",
+    "UpstreamClients",
+    "WorkerSlot",
     "allow_connections",
     "bind",
     "bind_unix",
@@ -58,11 +58,11 @@ __all__ = [
     "check_reach",
     "check_upstreams",
     "connection_limit",
-    "guests",
     "hide_memory",
     "is_remote",
     "listening",
     "own_hosts",
+    "remote_keys",
     "remote_lines",
     "remove_port_file",
     "remove_unix",

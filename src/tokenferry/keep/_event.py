@@ -23,7 +23,7 @@ _TROUBLE: Final = {"failed", "needs-login", "broken", "aging", "defect"}
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class RenewalEvent:
     """What a keeper did or met. `at` and `expires_at` are seconds since 1970 UTC; no secret is in it."""
 
     at: int
@@ -41,7 +41,7 @@ class Event:
         return self.needs_help or self.kind in _TROUBLE
 
 
-def log(event: Event) -> None:
+def log(event: RenewalEvent) -> None:
     """Tell of it in the log."""
     if event.kind == "waiting":
         logger.debug("%s", event.text)

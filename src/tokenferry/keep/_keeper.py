@@ -11,10 +11,10 @@ from tokenferry.accounts import aging
 from tokenferry.broker import Broker, Published, complete_move
 from tokenferry.errors import LockTimeout, TokenferryError, UnknownAccount, UsageError
 from tokenferry.keep._alive import keeper_lock, mark_round
-from tokenferry.keep._event import Event, Kind, log, span
+from tokenferry.keep._event import Kind, RenewalEvent, log, span
 from tokenferry.keep._schedule import Moment, Renewal, Schedule, is_dead
 from tokenferry.keep._swapper import Swapper
-from tokenferry.refresh import Job
+from tokenferry.refresh import RefreshRequest
 from tokenferry.settings import KeepSettings
 from tokenferry.stores import DISK, Document
 
@@ -44,7 +44,7 @@ class Keeper:
         broker: Broker,
         *,
         settings: KeepSettings | None = None,
-        tell: Callable[[Event], None] = log,
+        tell: Callable[[RenewalEvent], None] = log,
         now: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
         swaps: bool = False,
@@ -220,7 +220,7 @@ class Keeper:
         self._swapper.look()
 
     def _tell_of_swap(self, text: str, account: str | None, *, needs_help: bool) -> None:
-        self._tell_of(Event(int(self._now()), "swap", text, account=account, needs_help=needs_help))
+        self._tell_of(RenewalEvent(int(self._now()), "swap", text, account=account, needs_help=needs_help))
 
     def _end_swapping(self) -> None:
         if self._swapper is not None:
@@ -294,7 +294,7 @@ class Keeper:
         name, wait = renewal.name, self._broker.settings.wait * _LOCK_SHARE
         outcome: Document | TokenferryError
         try:
-            outcome = self._broker.renew(name, Job(name, wait=wait, superseded=renewal.token.secret.sha256))
+            outcome = self._broker.renew(name, RefreshRequest(name, wait=wait, superseded=renewal.token.secret.sha256))
             self._broker.republish(name)
         except TokenferryError as fault:
             outcome = fault
@@ -336,7 +336,7 @@ class Keeper:
 
     def _tell_of_profile(self, one: Published, text: str, *, needs_help: bool = False) -> None:
         self._tell_of(
-            Event(
+            RenewalEvent(
                 int(self._now()),
                 "profile",
                 text,
@@ -354,4 +354,4 @@ class Keeper:
             self._tell(kind, text, account=account)
 
     def _tell(self, kind: Kind, text: str, **details: str | int | None) -> None:
-        self._tell_of(Event(int(self._now()), kind, text, **details))  # type: ignore[arg-type]  # by their names
+        self._tell_of(RenewalEvent(int(self._now()), kind, text, **details))  # type: ignore[arg-type]  # by their names

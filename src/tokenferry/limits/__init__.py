@@ -9,18 +9,18 @@ from tokenferry.limits._inflate import readable
 from tokenferry.limits._state import Bucket, LimitState, Window
 from tokenferry.limits._usage import read_usage
 from tokenferry.limits._values import read_moment
-from tokenferry.limits._verdict import Action, Hold, Models, Scope, Verdict
+from tokenferry.limits._verdict import Action, Classification, CooldownRule, Models, Scope
 
 __all__ = [
     "OTHER",
     "Action",
     "AnswerError",
     "Bucket",
-    "Hold",
+    "Classification",
+    "CooldownRule",
     "LimitState",
     "Models",
     "Scope",
-    "Verdict",
     "Window",
     "WireFormat",
     "classify",

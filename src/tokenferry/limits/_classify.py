@@ -4,10 +4,10 @@ from typing import Final
 from tokenferry.limits._error import AnswerError, read_error
 from tokenferry.limits._headers import WireFormat, read_limits
 from tokenferry.limits._inflate import readable
-from tokenferry.limits._rules import AFTER_CONTENT, RULES, STATUS_OF_ERROR, Rule, Told
+from tokenferry.limits._rules import AFTER_CONTENT, RULES, STATUS_OF_ERROR, Evidence, Rule
 from tokenferry.limits._state import LONGEST_WINDOW, LimitState, Window
 from tokenferry.limits._values import read_challenge, read_regain
-from tokenferry.limits._verdict import Verdict
+from tokenferry.limits._verdict import Classification
 
 _SERVED: Final = range(200, 300)
 _NO_ERROR: Final = AnswerError()
@@ -16,7 +16,7 @@ _LONGEST_TOLD: Final = 31 * 86_400.0
 
 def classify(
     status: int, headers: Mapping[str, str], body: bytes, *, now: float, provider_format: WireFormat
-) -> Verdict:
+) -> Classification:
     """Say what an answer means. It never raises, whatever an upstream sends.
 
     `now` is when it came, in seconds since 1970 UTC. A compressed body is inflated, 64 KiB of it at most. Of a stream
@@ -36,7 +36,7 @@ def classify(
     return _verdict(rule, error, state, now)
 
 
-def _told(state: LimitState) -> Told:
+def _told(state: LimitState) -> Evidence:
     if state.status.startswith("allowed"):
         return "allowed"
     rejected = state.rejected
@@ -49,7 +49,7 @@ def _told(state: LimitState) -> Told:
     return "counted" if state.buckets or state.retry_after is not None else "nothing"
 
 
-def _verdict(rule: Rule, error: AnswerError, state: LimitState, now: float) -> Verdict:
+def _verdict(rule: Rule, error: AnswerError, state: LimitState, now: float) -> Classification:
     # A window of one family may end days after the one that refuses all models.
     windows = [window for window in state.rejected if window.is_of_family == (rule.models == "family")]
     hold, until = rule.hold, None
@@ -63,7 +63,7 @@ def _verdict(rule: Rule, error: AnswerError, state: LimitState, now: float) -> V
     if hold in {"retry-after", "date"} and until is None:
         hold = rule.otherwise
     reason = rule.reason.format(windows=" and ".join(f"window {window.name}" for window in windows))
-    return Verdict(rule.scope, rule.models, rule.cause, rule.action, hold, until, reason)
+    return Classification(rule.scope, rule.models, rule.cause, rule.action, hold, until, reason)
 
 
 def _last_reset(windows: Iterable[Window], now: float) -> float | None:

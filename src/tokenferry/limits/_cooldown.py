@@ -2,7 +2,7 @@ import math
 from random import Random
 from typing import Final
 
-from tokenferry.limits._verdict import Verdict
+from tokenferry.limits._verdict import Classification
 
 _FIRST_BACK_OFF: Final = 1.0
 _LONGEST_BACK_OFF: Final = 60.0
@@ -13,7 +13,7 @@ _FUZZ: Final = (1.0, 30.0)
 _FLOOR: Final = (1.0, 5.0)
 
 
-def cooldown_until(verdict: Verdict, *, now: float, failures: int, rng: Random) -> int | None:
+def cooldown_until(verdict: Classification, *, now: float, failures: int, rng: Random) -> int | None:
     """When what the verdict is about may be tried again, in seconds since 1970 UTC; None where no end is known.
 
     `failures` says how many of the same kind came just before. A verdict that benches nobody is over at once.

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from tokenferry.limits._error import AnswerError
-from tokenferry.limits._verdict import Action, Hold, Models, Scope
+from tokenferry.limits._verdict import Action, CooldownRule, Models, Scope
 
-Told: TypeAlias = Literal["window", "family-window", "rejected", "allowed", "counted", "nothing"]
+Evidence: TypeAlias = Literal["window", "family-window", "rejected", "allowed", "counted", "nothing"]
 """What the headers tell about limits: a window of all models is used up, or one of a family alone; no window, but the
 subscription is rejected; it is allowed; buckets or a wait, as for API keys; nothing at all."""
 
@@ -42,20 +42,20 @@ class Rule:
     """What its whole message may be."""
     challenge: str = ""
     """The error that `www-authenticate` names (RFC 6750). Of all these given, one is enough."""
-    told: Told | None = None
+    told: Evidence | None = None
     is_page: bool | None = None
 
     cause: str
     scope: Scope
     models: Models = "all"
     action: Action
-    hold: Hold = "none"
-    otherwise: Hold = "back-off"
+    hold: CooldownRule = "none"
+    otherwise: CooldownRule = "back-off"
     """In place of `window`, `retry-after` and `date` where the answer names no end."""
     reason: str
     """`{windows}` stands for the windows that are used up."""
 
-    def fits(self, status: int, error: AnswerError, told: Told, challenge: str = "") -> bool:
+    def fits(self, status: int, error: AnswerError, told: Evidence, challenge: str = "") -> bool:
         return (
             status in self.statuses
             and self.told in {None, told}

@@ -27,7 +27,7 @@ Action: TypeAlias = Literal[
 * next-provider: the accounts of the next provider
 """
 
-Hold: TypeAlias = Literal[
+CooldownRule: TypeAlias = Literal[
     "none", "later", "window", "retry-after", "date", "back-off", "long", "hour", "indefinite", "login"
 ]
 """For how long the scope is passed over.
@@ -44,7 +44,7 @@ Hold: TypeAlias = Literal[
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Classification:
     """What an answer means."""
 
     scope: Scope
@@ -52,7 +52,7 @@ class Verdict:
     cause: str
     """A short name, by which cooldowns are told apart."""
     action: Action
-    hold: Hold
+    hold: CooldownRule
     until: float | None
     """When it ends by the answer, in seconds since 1970 UTC; it may lie in the past. None unless the answer says so."""
     reason: str

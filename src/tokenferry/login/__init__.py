@@ -3,7 +3,7 @@
 from tokenferry.login._api_key import make_api_key
 from tokenferry.login._browser import open_browser
 from tokenferry.login._device import DeviceLogin
-from tokenferry.login._login import LIMIT, Addresses, Login, Wishes, redirect_for_paste
+from tokenferry.login._login import LIMIT, Addresses, LoginFlow, Wishes, redirect_for_paste
 from tokenferry.login._paste import Paste
 from tokenferry.login._profile import identified
 
@@ -11,7 +11,7 @@ __all__ = [
     "LIMIT",
     "Addresses",
     "DeviceLogin",
-    "Login",
+    "LoginFlow",
     "Paste",
     "Wishes",
     "identified",

@@ -3,7 +3,7 @@ from collections.abc import Callable
 from typing import Final
 
 from tokenferry.credentials import ApiKey, OAuthToken
-from tokenferry.oauth import OAuthEndpoints, TokenRequest, Transmission, api_key_request, read_api_key
+from tokenferry.oauth import HttpOutcome, OAuthEndpoints, TokenRequest, api_key_request, read_api_key
 
 _TIMEOUT: Final = 30.0
 
@@ -11,7 +11,7 @@ _TIMEOUT: Final = 30.0
 def make_api_key(
     endpoints: OAuthEndpoints,
     token: OAuthToken,
-    send: Callable[[TokenRequest, float], Transmission],
+    send: Callable[[TokenRequest, float], HttpOutcome],
     now: Callable[[], float] = time.time,
 ) -> ApiKey:
     """Have a key made by a login, at the `api_key_url` that must be named. Raises `LoginFailed`, `TryLater`."""

@@ -7,7 +7,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from tokenferry.errors import LoginFailed
-from tokenferry.login._http import Reply, Request
+from tokenferry.login._http import CallbackReply, CallbackRequest
 from tokenferry.oauth import Authorization, AuthorizationCode
 from tokenferry.secret import Secret
 
@@ -36,7 +36,7 @@ class Callback:
     def is_over(self) -> bool:
         return self.code is not None or self.fault is not None
 
-    def answer(self, request: Request | None) -> Reply:  # noqa: PLR0911  # a list of rules, one return each
+    def answer(self, request: CallbackRequest | None) -> CallbackReply:  # noqa: PLR0911  # a list of rules, one return each
         """Answer one request; afterwards `code` or `fault` may be there."""
         if request is None:
             return _page(HTTPStatus.BAD_REQUEST, "That was no request that a browser makes.")
@@ -52,7 +52,7 @@ class Callback:
             return _page(HTTPStatus.GONE, "This login is over.")
         return self._take(request) if request.query else self._lead(request)
 
-    def _lead(self, request: Request) -> Reply:
+    def _lead(self, request: CallbackRequest) -> CallbackReply:
         if request.headers.get("sec-fetch-site", "none") != "none":
             return _page(HTTPStatus.FORBIDDEN, "A login isn't begun by another page.")
         if self._cookie is not None:
@@ -64,14 +64,14 @@ class Callback:
         self._cookie = Secret(secrets.token_urlsafe(_COOKIE_BYTES))
         cookie = f"{_COOKIE}={self._cookie.reveal()}; HttpOnly; SameSite=Lax; Path={self._path}"
         url = self._authorization.url(self.redirect_uri)
-        return Reply(
+        return CallbackReply(
             HTTPStatus.SEE_OTHER,
             "One moment",
             "The provider's page follows.",
             (("location", url), ("set-cookie", cookie)),
         )
 
-    def _take(self, request: Request) -> Reply:
+    def _take(self, request: CallbackRequest) -> CallbackReply:
         if self._cookie is None or _cookie_of(request) != self._cookie:
             return _page(
                 HTTPStatus.FORBIDDEN,
@@ -85,7 +85,7 @@ class Callback:
         if self.code is None:
             return _page(HTTPStatus.BAD_REQUEST, "That is no answer to the login that waits here.")
         gone = f"{_COOKIE}=; Max-Age=0; Path={self._path}"
-        return Reply(
+        return CallbackReply(
             HTTPStatus.OK,
             "Thank you",
             "You can close this page. The terminal says what follows.",
@@ -93,18 +93,18 @@ class Callback:
         )
 
 
-def _page(status: HTTPStatus, text: str, *headers: tuple[str, str]) -> Reply:
-    return Reply(status, status.phrase, text, headers)
+def _page(status: HTTPStatus, text: str, *headers: tuple[str, str]) -> CallbackReply:
+    return CallbackReply(status, status.phrase, text, headers)
 
 
-def _is_navigation(request: Request) -> bool:
+def _is_navigation(request: CallbackRequest) -> bool:
     """Whether a person opened it: no picture, frame, script or prefetch of some page."""
     wanted = {"sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
     is_told_otherwise = any(request.headers.get(name, value) != value for name, value in wanted.items())
     return not is_told_otherwise and not {"origin", "purpose", "sec-purpose"} & set(request.headers)
 
 
-def _cookie_of(request: Request) -> Secret | None:
+def _cookie_of(request: CallbackRequest) -> Secret | None:
     try:
         return Secret(SimpleCookie(request.headers.get("cookie", ""))[_COOKIE].value)
     except (CookieError, KeyError, ValueError):

@@ -9,9 +9,9 @@ from tokenferry.errors import LoginFailed
 from tokenferry.oauth import (
     DeviceCode,
     DevicePoll,
+    HttpOutcome,
     OAuthEndpoints,
     TokenRequest,
-    Transmission,
     device_request,
     read_device,
 )
@@ -34,7 +34,7 @@ class DeviceLogin:
         endpoints: OAuthEndpoints,
         *,
         show: Callable[[DeviceCode], None],
-        send: Callable[[TokenRequest, float], Transmission],
+        send: Callable[[TokenRequest, float], HttpOutcome],
         know: Callable[[Secret], None] = lambda _: None,
         tick: Callable[[float], None] = lambda _: None,
         sleep: Callable[[float], None] = time.sleep,

@@ -25,7 +25,7 @@ _HEADERS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class CallbackRequest:
     """A request's head. The query may hold a code, and isn't shown; header names are lower-case."""
 
     method: str
@@ -34,7 +34,7 @@ class Request:
     headers: Mapping[str, str] = field(repr=False)
 
     @classmethod
-    def of(cls, head: bytes) -> "Request | None":
+    def of(cls, head: bytes) -> "CallbackRequest | None":
         """Read a head without the empty line at its end; None for what is none, or says something twice."""
         first, *lines = head.decode("latin-1").split("\r\n")
         del head  # a traceback shows the locals of this frame
@@ -48,7 +48,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class CallbackReply:
     """A page without anything from elsewhere. Its headers may hold secrets, and aren't shown."""
 
     status: HTTPStatus

@@ -7,7 +7,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from tokenferry.errors import LoginFailed
-from tokenferry.login._http import MAX_HEAD, Reply, Request
+from tokenferry.login._http import MAX_HEAD, CallbackReply, CallbackRequest
 
 _ADDRESSES: Final = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 _TRIES: Final = 20
@@ -16,7 +16,7 @@ _PATIENCE: Final = 10.0
 _NO_SUCH_ADDRESS: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
-class Listener:
+class CallbackListener:
     """Listens on 127.0.0.1 and ::1, at one port of both, while it is open. Nothing in it blocks.
 
     Who waits for `sockets` with `select` calls `ready` with each that can be read.
@@ -42,7 +42,7 @@ class Listener:
             self._drop(connection)
         return [*self._listening, *self._open]
 
-    def ready(self, ready: socket.socket, answer: Callable[[Request | None], Reply]) -> None:
+    def ready(self, ready: socket.socket, answer: Callable[[CallbackRequest | None], CallbackReply]) -> None:
         """Take a connection in, or read from one and reply once its head is there."""
         if ready in self._listening:
             with contextlib.suppress(OSError):
@@ -54,7 +54,9 @@ class Listener:
         elif ready in self._open:
             self._read(ready, self._open[ready], answer)
 
-    def _read(self, connection: socket.socket, state: "_Connection", answer: Callable[[Request | None], Reply]) -> None:
+    def _read(
+        self, connection: socket.socket, state: "_Connection", answer: Callable[[CallbackRequest | None], CallbackReply]
+    ) -> None:
         try:
             data = connection.recv(MAX_HEAD)
         except BlockingIOError:
@@ -66,7 +68,7 @@ class Listener:
             return
         if data:
             with contextlib.suppress(OSError):
-                connection.send(answer(Request.of(head) if end else None).to_bytes())
+                connection.send(answer(CallbackRequest.of(head) if end else None).to_bytes())
                 connection.shutdown(socket.SHUT_WR)
         self._drop(connection)
 

@@ -11,14 +11,14 @@ from typing import Final
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import LoginFailed
 from tokenferry.login._callback import Callback
-from tokenferry.login._listener import Listener
+from tokenferry.login._listener import CallbackListener
 from tokenferry.login._paste import Paste
 from tokenferry.oauth import (
     Authorization,
     AuthorizationCode,
+    HttpOutcome,
     OAuthEndpoints,
     TokenRequest,
-    Transmission,
     exchange_request,
     read_exchange,
 )
@@ -59,7 +59,7 @@ def redirect_for_paste(endpoints: OAuthEndpoints, port: int | None = None) -> st
     return template.replace("{port}", str(port or _NEVER_CALLED))
 
 
-class Login:
+class LoginFlow:
     """One login at a provider whose endpoints are known whole.
 
     `show` is told the addresses once they work, `complain` what was pasted in vain.
@@ -72,7 +72,7 @@ class Login:
         *,
         show: Callable[[Addresses], None],
         complain: Callable[[str], None],
-        send: Callable[[TokenRequest, float], Transmission],
+        send: Callable[[TokenRequest, float], HttpOutcome],
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -101,7 +101,7 @@ class Login:
             redirect_uri = redirect_for_paste(self._endpoints, self._wishes.port)
             self._show(Addresses(None, self.authorization.url(redirect_uri)))
             return self._wait(None, None, paste, (redirect_uri,))
-        with closing(Listener(template, self._wishes.port, monotonic=self._monotonic)) as listener:
+        with closing(CallbackListener(template, self._wishes.port, monotonic=self._monotonic)) as listener:
             callback = Callback(self.authorization, listener.redirect_uri)
             url = None if hosted is None else self.authorization.url(hosted)
             self._show(Addresses(listener.redirect_uri, url, listener.port))
@@ -109,7 +109,11 @@ class Login:
             return self._wait(listener, callback, paste, redirects)
 
     def _wait(
-        self, listener: Listener | None, callback: Callback | None, paste: Paste | None, redirects: tuple[str, ...]
+        self,
+        listener: CallbackListener | None,
+        callback: Callback | None,
+        paste: Paste | None,
+        redirects: tuple[str, ...],
     ) -> AuthorizationCode:
         deadline = self._monotonic() + self._wishes.limit
         while (left := deadline - self._monotonic()) > 0:

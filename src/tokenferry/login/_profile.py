@@ -2,13 +2,13 @@ from collections.abc import Callable
 from typing import Final
 
 from tokenferry.credentials import OAuthToken
-from tokenferry.oauth import OAuthEndpoints, TokenRequest, Transmission, profile_request, read_profile
+from tokenferry.oauth import HttpOutcome, OAuthEndpoints, TokenRequest, profile_request, read_profile
 
 _TIMEOUT: Final = 10.0
 
 
 def identified(
-    endpoints: OAuthEndpoints, token: OAuthToken, send: Callable[[TokenRequest, float], Transmission]
+    endpoints: OAuthEndpoints, token: OAuthToken, send: Callable[[TokenRequest, float], HttpOutcome]
 ) -> OAuthToken:
     """The token with who it is for: asked only where that isn't known and can be told. Raises nothing."""
     if token.email is not None or token.account_id is not None or endpoints.profile_url is None:

@@ -6,35 +6,35 @@ from tokenferry.oauth._exchange import exchange_request, read_exchange
 from tokenferry.oauth._federation import federation_request, read_federation
 from tokenferry.oauth._metadata import metadata_requests, read_metadata
 from tokenferry.oauth._profile import profile_request, read_profile
-from tokenferry.oauth._refresh import Closed, Denied, Granted, Outcome, Uncertain, read_refresh, refresh_request
+from tokenferry.oauth._refresh import Denied, Granted, NotGranted, Outcome, Uncertain, read_refresh, refresh_request
 from tokenferry.oauth._revoke import read_revocation, revocation_request
 from tokenferry.oauth._wire import (
     MAX_ANSWER,
-    Answer,
-    Lost,
+    HttpOutcome,
     NotSent,
     TokenRequest,
-    Transmission,
+    TokenResponse,
+    TokenResponseLost,
     encode_request,
     retry_after,
 )
 
 __all__ = [
     "MAX_ANSWER",
-    "Answer",
     "Authorization",
     "AuthorizationCode",
-    "Closed",
     "Denied",
     "DeviceCode",
     "DevicePoll",
     "Granted",
-    "Lost",
+    "HttpOutcome",
+    "NotGranted",
     "NotSent",
     "OAuthEndpoints",
     "Outcome",
     "TokenRequest",
-    "Transmission",
+    "TokenResponse",
+    "TokenResponseLost",
     "Uncertain",
     "api_key_request",
     "device_request",

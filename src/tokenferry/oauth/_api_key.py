@@ -7,7 +7,7 @@ from tokenferry.credentials import ApiKey, OAuthToken
 from tokenferry.errors import LoginFailed, TryLater, UsageError
 from tokenferry.oauth._endpoints import OAuthEndpoints
 from tokenferry.oauth._token_answer import error_of, told
-from tokenferry.oauth._wire import Answer, TokenRequest, Transmission, retry_after
+from tokenferry.oauth._wire import HttpOutcome, TokenRequest, TokenResponse, retry_after
 from tokenferry.secret import Fields, Secret, parse_object
 
 _TOO_MANY: Final = 429
@@ -20,13 +20,13 @@ def api_key_request(endpoints: OAuthEndpoints, token: OAuthToken) -> TokenReques
     return TokenRequest(endpoints.api_key_url, headers, b"{}")
 
 
-def read_api_key(transmission: Transmission, endpoints: OAuthEndpoints, token: OAuthToken, now: float) -> ApiKey:
+def read_api_key(transmission: HttpOutcome, endpoints: OAuthEndpoints, token: OAuthToken, now: float) -> ApiKey:
     """The key that was made. `now` is seconds since 1970 UTC.
 
     Raises `TryLater` where a new login may succeed later, `LoginFailed` where something else has to change first.
     """
     host = urlsplit(endpoints.api_key_url or "").hostname
-    if not isinstance(transmission, Answer):
+    if not isinstance(transmission, TokenResponse):
         raise TryLater(
             f"{host} was asked for an API key, and what became of that isn't known: {transmission.reason}; look in the "
             "provider's own pages, or log in again later"

@@ -11,7 +11,7 @@ from tokenferry.errors import LoginFailed, TryLater
 from tokenferry.oauth._endpoints import OAuthEndpoints
 from tokenferry.oauth._exchange import with_identity
 from tokenferry.oauth._token_answer import error_of, number_of, odd_token_type, read_token, refuses, text_of, told
-from tokenferry.oauth._wire import Answer, TokenRequest, Transmission, client_request, retry_after
+from tokenferry.oauth._wire import HttpOutcome, TokenRequest, TokenResponse, client_request, retry_after
 from tokenferry.secret import Fields, Secret, parse_object
 
 _PENDING: Final = ("authorization_pending", "pending")  # the standard's word, and another; either with status 200, too
@@ -45,14 +45,14 @@ def device_request(endpoints: OAuthEndpoints, client_secret: Secret | None) -> T
 
 
 def read_device(
-    transmission: Transmission, endpoints: OAuthEndpoints, url_fault: Callable[[str], str | None], now: float
+    transmission: HttpOutcome, endpoints: OAuthEndpoints, url_fault: Callable[[str], str | None], now: float
 ) -> DeviceCode:
     """The code that was given. `url_fault` says why a URL can't be one to show; `now` is seconds since 1970 UTC.
 
     Raises `TryLater` where asking again may succeed later, `LoginFailed` where something else has to change first.
     """
     host = urlsplit(endpoints.device_url or "").hostname
-    if not isinstance(transmission, Answer):
+    if not isinstance(transmission, TokenResponse):
         raise TryLater(f"no code could be asked for: {transmission.reason}; log in again later")
     fields = parse_object(transmission.body)
     status = transmission.status
@@ -115,13 +115,13 @@ class DevicePoll:
         fields = Fields(grant_type=_GRANT, device_code=self._device.code.reveal())
         return client_request(self._endpoints, self._endpoints.token_url, fields, self._client_secret)
 
-    def read(self, transmission: Transmission, sent_at: float, now: float) -> OAuthToken | None:
+    def read(self, transmission: HttpOutcome, sent_at: float, now: float) -> OAuthToken | None:
         """The tokens, or None while nobody has answered; `sent_at` and `now` are seconds since 1970 UTC.
 
         Raises `LoginFailed` when the login was refused or the code is no good any more.
         """
         self.wait = self._interval
-        if not isinstance(transmission, Answer):
+        if not isinstance(transmission, TokenResponse):
             self._back_off()
             return None
         fields = parse_object(transmission.body)

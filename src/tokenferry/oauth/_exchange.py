@@ -10,7 +10,7 @@ from tokenferry.credentials import OAuthToken
 from tokenferry.errors import LoginFailed, TryLater
 from tokenferry.oauth._authorize import Authorization, AuthorizationCode
 from tokenferry.oauth._token_answer import error_of, odd_token_type, read_token, refuses, text_of, told
-from tokenferry.oauth._wire import Answer, NotSent, TokenRequest, Transmission, client_request, retry_after
+from tokenferry.oauth._wire import HttpOutcome, NotSent, TokenRequest, TokenResponse, client_request, retry_after
 from tokenferry.secret import Fields, Secret, parse_object
 
 _TOO_MANY: Final = 429
@@ -36,7 +36,7 @@ def exchange_request(
 
 
 def read_exchange(
-    transmission: Transmission, authorization: Authorization, answer: AuthorizationCode, sent_at: float, now: float
+    transmission: HttpOutcome, authorization: Authorization, answer: AuthorizationCode, sent_at: float, now: float
 ) -> OAuthToken:
     """The tokens that the exchange gave. `sent_at` and `now` are seconds since 1970 UTC.
 
@@ -45,7 +45,7 @@ def read_exchange(
     host = urlsplit(authorization.endpoints.token_url or "").hostname
     if isinstance(transmission, NotSent):
         raise TryLater(f"the login could not be completed: {transmission.reason}; log in again later")
-    if not isinstance(transmission, Answer):
+    if not isinstance(transmission, TokenResponse):
         raise LoginFailed(f"the login was agreed to, but its tokens were lost: {transmission.reason}; log in again")
     fields = parse_object(transmission.body)
     status = transmission.status

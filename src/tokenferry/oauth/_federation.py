@@ -4,9 +4,9 @@ from typing import Final
 
 from tokenferry.credentials import FederatedToken, Federation
 from tokenferry.oauth._endpoints import OAuthEndpoints
-from tokenferry.oauth._refresh import Closed, Granted
+from tokenferry.oauth._refresh import Granted, NotGranted
 from tokenferry.oauth._token_answer import error_of, odd_token_type, read_token, refuses, told
-from tokenferry.oauth._wire import Answer, TokenRequest, Transmission, client_request, retry_after
+from tokenferry.oauth._wire import HttpOutcome, TokenRequest, TokenResponse, client_request, retry_after
 from tokenferry.secret import Fields, Secret, parse_object
 
 _GRANT: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -28,25 +28,27 @@ def federation_request(
 
 
 def read_federation(
-    transmission: Transmission, old: FederatedToken | Federation, identity: Secret, sent_at: float, now: float
-) -> Granted | Closed:
+    transmission: HttpOutcome, old: FederatedToken | Federation, identity: Secret, sent_at: float, now: float
+) -> Granted | NotGranted:
     """Say what became of the exchange. `sent_at` and `now` are seconds since 1970 UTC.
 
     `old` is the token it is to replace, or the federation where there is none yet. Nothing is used up by it, so
     whatever isn't a grant leaves everything as it was.
     """
     before, federation = (old, old.federation) if isinstance(old, FederatedToken) else (None, old)
-    if not isinstance(transmission, Answer):
-        return Closed(transmission.reason)
+    if not isinstance(transmission, TokenResponse):
+        return NotGranted(transmission.reason)
     fields = parse_object(transmission.body)
     if transmission.status // 100 == 2 and not refuses(fields):  # noqa: PLR2004  # the class of success
         given = Fields() if fields is None else fields.without("refresh_token")
         token = read_token(given, before, int(sent_at), "login" if before is None else "refresh")
         if token is None:
-            return Closed("its identity token was exchanged, and the answer could not be read")
+            return NotGranted("its identity token was exchanged, and the answer could not be read")
         if (kind := odd_token_type(given)) is not None:
-            return Closed(f"its identity token was exchanged for one of type {kind}, and only Bearer ones can be used")
+            return NotGranted(
+                f"its identity token was exchanged for one of type {kind}, and only Bearer ones can be used"
+            )
         return Granted(FederatedToken.of(token, federation))
     words = told(*error_of(fields), (identity, None if before is None else before.secret))
     reason = f"its identity token was not exchanged: HTTP {transmission.status}" + (f" ({words})" if words else "")
-    return Closed(reason, retry_after(transmission.headers, now))
+    return NotGranted(reason, retry_after(transmission.headers, now))

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from tokenferry.oauth._endpoints import OAuthEndpoints
 from tokenferry.oauth._token_answer import text_of
-from tokenferry.oauth._wire import Answer, TokenRequest, Transmission
+from tokenferry.oauth._wire import HttpOutcome, TokenRequest, TokenResponse
 from tokenferry.secret import parse_object
 
 _OK: Final = 200
@@ -32,13 +32,13 @@ def metadata_requests(issuer: str) -> tuple[TokenRequest, ...]:
 
 
 def read_metadata(
-    transmission: Transmission, endpoints: OAuthEndpoints, url_fault: Callable[[str], str | None]
+    transmission: HttpOutcome, endpoints: OAuthEndpoints, url_fault: Callable[[str], str | None]
 ) -> OAuthEndpoints | str:
     """The endpoints, with what isn't declared taken from the answer; or why they can't be.
 
     `url_fault` says why a URL can't be an endpoint.
     """
-    if not isinstance(transmission, Answer):
+    if not isinstance(transmission, TokenResponse):
         return transmission.reason
     fields = parse_object(transmission.body) if transmission.status == _OK else None
     if fields is None:

@@ -6,7 +6,7 @@ from typing import Final
 from tokenferry.credentials import OAuthToken
 from tokenferry.oauth._endpoints import OAuthEndpoints
 from tokenferry.oauth._token_answer import text_of
-from tokenferry.oauth._wire import Answer, TokenRequest, Transmission
+from tokenferry.oauth._wire import HttpOutcome, TokenRequest, TokenResponse
 from tokenferry.secret import parse_object
 
 _OK: Final = 200
@@ -18,10 +18,10 @@ def profile_request(endpoints: OAuthEndpoints, token: OAuthToken) -> TokenReques
     return TokenRequest(endpoints.profile_url, (("accept", "application/json"), *token.headers()), b"", "GET")
 
 
-def read_profile(transmission: Transmission, token: OAuthToken) -> OAuthToken:
+def read_profile(transmission: HttpOutcome, token: OAuthToken) -> OAuthToken:
     """The token with who it is for, as far as that was told; nothing that is known is replaced, nothing raised."""
-    fields = parse_object(transmission.body) if isinstance(transmission, Answer) else None
-    if fields is None or not isinstance(transmission, Answer) or transmission.status != _OK:
+    fields = parse_object(transmission.body) if isinstance(transmission, TokenResponse) else None
+    if fields is None or not isinstance(transmission, TokenResponse) or transmission.status != _OK:
         return token
     account, organization = fields.get("account"), fields.get("organization")
     return replace(

@@ -5,7 +5,7 @@ from typing import Final, TypeAlias
 from tokenferry.credentials import OAuthToken
 from tokenferry.oauth._endpoints import OAuthEndpoints
 from tokenferry.oauth._token_answer import error_codes, error_of, odd_refresh, odd_token_type, read_token, refuses, told
-from tokenferry.oauth._wire import Answer, NotSent, TokenRequest, Transmission, client_request, retry_after
+from tokenferry.oauth._wire import HttpOutcome, NotSent, TokenRequest, TokenResponse, client_request, retry_after
 from tokenferry.secret import Fields, Secret, parse_object
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Denied:
 
 
 @dataclass(frozen=True, slots=True)
-class Closed:
+class NotGranted:
     """Nothing was granted and nothing decided; the same token may be presented again later (seconds, if told)."""
 
     reason: str
@@ -48,7 +48,7 @@ class Uncertain:
     reason: str
 
 
-Outcome: TypeAlias = Granted | Denied | Closed | Uncertain
+Outcome: TypeAlias = Granted | Denied | NotGranted | Uncertain
 
 
 def refresh_request(endpoints: OAuthEndpoints, refresh: Secret, client_secret: Secret | None) -> TokenRequest:
@@ -58,11 +58,11 @@ def refresh_request(endpoints: OAuthEndpoints, refresh: Secret, client_secret: S
     return client_request(endpoints, endpoints.token_url, fields, client_secret)
 
 
-def read_refresh(transmission: Transmission, old: OAuthToken, sent_at: float, now: float) -> Outcome:
+def read_refresh(transmission: HttpOutcome, old: OAuthToken, sent_at: float, now: float) -> Outcome:
     """Say what became of a refresh grant. `sent_at` and `now` are seconds since 1970 UTC."""
     if isinstance(transmission, NotSent):
-        return Closed(transmission.reason)
-    if not isinstance(transmission, Answer):
+        return NotGranted(transmission.reason)
+    if not isinstance(transmission, TokenResponse):
         return Uncertain(transmission.reason)
     fields = parse_object(transmission.body)
     if transmission.status // 100 == 2 and not refuses(fields):  # noqa: PLR2004  # the class of success
@@ -79,4 +79,4 @@ def read_refresh(transmission: Transmission, old: OAuthToken, sent_at: float, no
     if decides and _DEAD.intersection(error_codes(fields)):
         return Denied(words)
     reason = f"HTTP {transmission.status}" + (f" ({words})" if words else "")
-    return Closed(reason, retry_after(transmission.headers, now))
+    return NotGranted(reason, retry_after(transmission.headers, now))

@@ -3,7 +3,7 @@
 from tokenferry.credentials import OAuthToken
 from tokenferry.oauth._endpoints import OAuthEndpoints
 from tokenferry.oauth._token_answer import error_of, refuses, told
-from tokenferry.oauth._wire import Answer, TokenRequest, Transmission, client_request
+from tokenferry.oauth._wire import HttpOutcome, TokenRequest, TokenResponse, client_request
 from tokenferry.secret import Fields, Secret, parse_object
 
 
@@ -15,9 +15,9 @@ def revocation_request(endpoints: OAuthEndpoints, token: OAuthToken, client_secr
     return client_request(endpoints, endpoints.revoke_url, fields, client_secret)
 
 
-def read_revocation(transmission: Transmission, token: OAuthToken) -> str | None:
+def read_revocation(transmission: HttpOutcome, token: OAuthToken) -> str | None:
     """Why the login may not be revoked; None if it is, which a server also says of a token it doesn't know."""
-    if not isinstance(transmission, Answer):
+    if not isinstance(transmission, TokenResponse):
         return transmission.reason
     fields = parse_object(transmission.body)
     if transmission.status // 100 == 2 and not refuses(fields):  # noqa: PLR2004  # the class of success

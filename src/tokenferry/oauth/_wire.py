@@ -24,7 +24,7 @@ class TokenRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TokenResponse:
     """A complete HTTP answer; its body may hold secrets and isn't shown. Header names are lower-case."""
 
     status: int
@@ -40,13 +40,13 @@ class NotSent:
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class TokenResponseLost:
     """The request was, or may have been, received, and no complete answer came back."""
 
     reason: str
 
 
-Transmission: TypeAlias = Answer | NotSent | Lost
+HttpOutcome: TypeAlias = TokenResponse | NotSent | TokenResponseLost
 
 
 def client_request(

@@ -1,39 +1,39 @@
 """Which account serves a request, and where it goes when that one can't. Nothing here reads, writes, waits or sends."""
 
+from tokenferry.pool._account import AccountGroup, Criteria, PoolAccount, Target, affinity_key
 from tokenferry.pool._choice import Choice, PassedOver
+from tokenferry.pool._cooldowns import Change, CooldownAdded, CooldownCache, CooldownCleared, OrganizationSeen
 from tokenferry.pool._journey import Journey
-from tokenferry.pool._member import Hop, Member, Roster, Want, affinity_key
-from tokenferry.pool._pick import Headers, Pick
+from tokenferry.pool._pick import Headers, Selection
 from tokenferry.pool._pool import Pool
 from tokenferry.pool._probes import OF_CREDENTIALS
-from tokenferry.pool._records import Change, Cleared, Learned, Noted, Records
-from tokenferry.pool._rosters import roster_of
-from tokenferry.pool._steps import Give, Queue, Refuse, Step, Try
-from tokenferry.pool._story import Story
+from tokenferry.pool._rosters import account_group
+from tokenferry.pool._steps import Forward, Reject, SendAttempt, Step, WaitForCapacity
+from tokenferry.pool._trace import Trace
 
 __all__ = [
     "OF_CREDENTIALS",
+    "AccountGroup",
     "Change",
     "Choice",
-    "Cleared",
-    "Give",
+    "CooldownAdded",
+    "CooldownCache",
+    "CooldownCleared",
+    "Criteria",
+    "Forward",
     "Headers",
-    "Hop",
     "Journey",
-    "Learned",
-    "Member",
-    "Noted",
+    "OrganizationSeen",
     "PassedOver",
-    "Pick",
     "Pool",
-    "Queue",
-    "Records",
-    "Refuse",
-    "Roster",
+    "PoolAccount",
+    "Reject",
+    "Selection",
+    "SendAttempt",
     "Step",
-    "Story",
-    "Try",
-    "Want",
+    "Target",
+    "Trace",
+    "WaitForCapacity",
+    "account_group",
     "affinity_key",
-    "roster_of",
 ]

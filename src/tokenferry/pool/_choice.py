@@ -1,7 +1,7 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tokenferry.pool._member import Member
+from tokenferry.pool._account import PoolAccount
 
 _OF_LIMITS: Final = frozenset(
     {
@@ -44,7 +44,7 @@ class PassedOver:
 class Choice:
     """Which account of a roster would serve, and why none of the others."""
 
-    member: Member | None
+    member: PoolAccount | None
     reason: str
     """Why it is this one; empty for none."""
     passed_over: tuple[PassedOver, ...]

@@ -3,14 +3,23 @@ from collections.abc import Set as AbstractSet
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from tokenferry.limits import Verdict, classify, read_limits
+from tokenferry.limits import Classification, classify, read_limits
+from tokenferry.pool._account import Criteria, PoolAccount, Target
 from tokenferry.pool._bench import benches, is_about_an_account
 from tokenferry.pool._choice import PassedOver
-from tokenferry.pool._member import Hop, Member, Want
-from tokenferry.pool._pick import Headers, Pick, text_headers
-from tokenferry.pool._refusals import Reason, capped, considered, exhausted, forbidden, reasons, tired, unreachable
-from tokenferry.pool._steps import Give, Queue, Refuse, Step, Try
-from tokenferry.pool._story import Event, Story, Tried, Unavailable
+from tokenferry.pool._exhausted import (
+    Reason,
+    at_capacity,
+    attempts_exhausted,
+    considered,
+    exhausted,
+    not_allowed,
+    reasons,
+    unreachable,
+)
+from tokenferry.pool._pick import Headers, Selection, text_headers
+from tokenferry.pool._steps import Forward, Reject, SendAttempt, Step, WaitForCapacity
+from tokenferry.pool._trace import AttemptStarted, Trace, TraceEvent, Unavailable
 from tokenferry.state import Cooldown
 
 if TYPE_CHECKING:
@@ -25,7 +34,7 @@ _LONGEST_WAIT: Final = 10.0
 _LOOK: Final = 1.0
 _FUZZ: Final = 60.0
 _RESORTS: Final = 3
-_GIVE: Final = Give()
+_GIVE: Final = Forward()
 _NOBODY: Final[AbstractSet[str]] = frozenset()
 _NOTHING: Final[Mapping[str, Unavailable]] = MappingProxyType({})
 
@@ -38,7 +47,7 @@ class Journey:
     """One request on its way over accounts and providers, without I/O: what comes next, by what came before.
 
     Ask `next` for a step, do it, report what came of it with one of the methods below, and ask again, until a step is
-    `Give` or `Refuse`, or `served` was reported. Then, or wherever it ends, call `close`.
+    `Forward` or `Reject`, or `served` was reported. Then, or wherever it ends, call `close`.
     """
 
     fingerprint = ""
@@ -55,10 +64,10 @@ class Journey:
     _turn = 0.0
     _in_place = 0
     _resorts = 0
-    _pick: Pick | None = None
-    _busy: Member | None = None
-    _granted: Pick | None = None
-    _last: Verdict | None = None
+    _pick: Selection | None = None
+    _busy: PoolAccount | None = None
+    _granted: Selection | None = None
+    _last: Classification | None = None
     _has_benched = False
     _is_at_the_end = False
     _tried: AbstractSet[str] = _NOBODY
@@ -71,18 +80,18 @@ class Journey:
     _is_probing = False
     _is_queued = False
 
-    def __init__(self, pool: "Pool", hops: Sequence[Hop], want: Want) -> None:
+    def __init__(self, pool: "Pool", hops: Sequence[Target], want: Criteria) -> None:
         self.want = want
         self._pool = pool
         self._settings = pool.settings
         self._hops = hops if len(hops) == 1 else pool.order(hops)
         self._began = pool.monotonic()
-        self._events: list[tuple[float, Tried | Event]] = []
+        self._events: list[tuple[float, AttemptStarted | TraceEvent]] = []
 
     @property
-    def story(self) -> Story:
+    def story(self) -> Trace:
         """What has befallen it until now."""
-        return Story(self._hops, self._began, tuple(self._events), self._unavailable, self._considered)
+        return Trace(self._hops, self._began, tuple(self._events), self._unavailable, self._considered)
 
     @property
     def is_ordinary(self) -> bool:
@@ -116,7 +125,7 @@ class Journey:
         assert self._pick is not None
         self._plan = "over"
         at = self._pool.monotonic()
-        self._events.append((at, Event("served", self._pick.member.name, self.fingerprint, status)))
+        self._events.append((at, TraceEvent("served", self._pick.member.name, self.fingerprint, status)))
         self._pool.served(self._hops[self._at], self.want, self._pick, headers, at)
         if self._is_probing:
             self._end_probe(has_failed=False)
@@ -124,7 +133,7 @@ class Journey:
     def answered(self, status: int, headers: Headers, body: bytes) -> None:
         """An answer came that went to nobody yet: an error, or a stream whose first event is one.
 
-        `body` is all of it, or of a stream what came before content. Keep the answer: `Give` may ask for it.
+        `body` is all of it, or of a stream what came before content. Keep the answer: `Forward` may ask for it.
         """
         pick, hop, pool = self._sent()
         fields = text_headers(headers)
@@ -136,7 +145,7 @@ class Journey:
         may_wait = fields.get("x-should-retry", "").strip().lower() != "false"
         told_wait = state.retry_after or 0.0
         benched = self._decide(verdict, pick, hop, may_wait=may_wait and told_wait <= _LONGEST_WAIT, wait=told_wait)
-        self._leave(Event("answered", pick.member.name, self.fingerprint, status, verdict, benched, self._plan))
+        self._leave(TraceEvent("answered", pick.member.name, self.fingerprint, status, verdict, benched, self._plan))
 
     def unsent(self, reason: str) -> None:
         """No connection came about, or not all of the request was sent: it can't have been served."""
@@ -150,14 +159,14 @@ class Journey:
         else:
             pool.unreachable(provider)
             self._plan = "provider"
-        self._leave(Event("unsent", pick.member.name, self.fingerprint, reason=reason, plan=self._plan))
+        self._leave(TraceEvent("unsent", pick.member.name, self.fingerprint, reason=reason, plan=self._plan))
 
     def lost(self, reason: str) -> None:
         """The request was sent, and its answer timed out or was cut off: it may have been paid for."""
         pick, _, _ = self._sent()
         self._end_probe(has_failed=None)
         self._plan = "give"
-        self._leave(Event("lost", pick.member.name, self.fingerprint, reason=reason, plan="give"))
+        self._leave(TraceEvent("lost", pick.member.name, self.fingerprint, reason=reason, plan="give"))
 
     def unavailable(self, reason: str, retry_after: float | None = None) -> None:
         """The account has no credential to present now. `retry_after` is in seconds.
@@ -172,7 +181,7 @@ class Journey:
         self._unavailable = {**self._unavailable, pick.member.name: Unavailable(reason, retry_after)}
         self.attempts -= 1  # nothing was sent
         self._plan = "choose"
-        self._leave(Event("unavailable", pick.member.name, reason=reason, plan="choose"))
+        self._leave(TraceEvent("unavailable", pick.member.name, reason=reason, plan="choose"))
 
     def not_renewed(self, reason: str) -> None:
         """There is no other token than the refused one; the answer that refused it is still held."""
@@ -182,7 +191,9 @@ class Journey:
         self._end_probe(has_failed=True)
         self._plan = "choose"
         self._leave(
-            Event("not renewed", pick.member.name, verdict=self._last, benched=benched, reason=reason, plan="choose")
+            TraceEvent(
+                "not renewed", pick.member.name, verdict=self._last, benched=benched, reason=reason, plan="choose"
+            )
         )
 
     def close(self) -> None:
@@ -200,7 +211,7 @@ class Journey:
 
     # -- what an answer means for the way
 
-    def _decide(self, verdict: Verdict, pick: Pick, hop: Hop, *, may_wait: bool, wait: float) -> Any:
+    def _decide(self, verdict: Classification, pick: Selection, hop: Target, *, may_wait: bool, wait: float) -> Any:
         is_refused_login = verdict.action == "refresh" and self._may_renew(pick.member, hop)
         benched = None
         if not is_refused_login:
@@ -249,24 +260,24 @@ class Journey:
         self._in_place += 1
         self._plan, self._wait = "again", least * self._pool.rng.uniform(1.0, 2.0)
 
-    def _bench(self, verdict: Verdict, pick: Pick, hop: Hop) -> Cooldown | None:
+    def _bench(self, verdict: Classification, pick: Selection, hop: Target) -> Cooldown | None:
         benched = self._pool.bench(self._hops, hop, self.want, pick, verdict, fingerprint=self.fingerprint)
         self._has_benched = benched is not None
         return benched
 
-    def _may_renew(self, member: Member, hop: Hop) -> bool:
+    def _may_renew(self, member: PoolAccount, hop: Target) -> bool:
         if not member.can_renew or member.name in self._renewed:
             return False
         # A side route that refuses a token for good doesn't cost one renewal after the other.
         return not self.want.side or not self._pool.is_aside(member.name, hop, self.want)
 
     @staticmethod
-    def _has_failed(verdict: Verdict) -> bool | None:
+    def _has_failed(verdict: Classification) -> bool | None:
         return True if benches(verdict) and is_about_an_account(verdict) else None
 
     # -- finding the way
 
-    def _choose(self) -> Pick | None:
+    def _choose(self) -> Selection | None:
         is_first = not self.attempts and not self._unavailable and self.want.pinned is None
         return self._pool.pick(self._hops[self._at], self.want, self._passed(), is_first=is_first)
 
@@ -300,7 +311,7 @@ class Journey:
             self._tried = _NOBODY
         self._in_place, self._has_hopped = 0, False
 
-    def _try(self, pick: Pick, *, wait: float = 0.0, renew: bool = False, turn: float | None = None) -> Step:
+    def _try(self, pick: Selection, *, wait: float = 0.0, renew: bool = False, turn: float | None = None) -> Step:
         pool, name = self._pool, pick.member.name
         at = pool.monotonic()
         if pool.load.is_capped and turn is None:
@@ -309,7 +320,7 @@ class Journey:
             pool.probed(pick, has_failed=None)
             if turn is not None:
                 pool.end(pick.member)
-            return self._refuse(tired(self.attempts, self._spent()))
+            return self._refuse(attempts_exhausted(self.attempts, self._spent()))
         if self._busy is not None:
             pool.load.pace(name, at)
         elif turn is None:
@@ -319,8 +330,8 @@ class Journey:
         self.attempts += 1
         hop = self._hops[self._at]
         wait = wait if turn is None else turn
-        self._events.append((at, Tried(pick, hop.model, wait)))
-        return Try(hop, pick.member, wait, renew, self._is_probing)
+        self._events.append((at, AttemptStarted(pick, hop.model, wait)))
+        return SendAttempt(hop, pick.member, wait, renew, self._is_probing)
 
     def _at_the_end(self) -> Step:
         """Nobody is ready."""
@@ -336,7 +347,7 @@ class Journey:
             if (found := self._pool.next_turn(hop, self.want, tried)) is not None:
                 pick, pause = found
                 if pause > self._left() or pause * self._pool.load.caps(pick.member.name).rate > self._settings.queue:
-                    return self._refuse(capped())
+                    return self._refuse(at_capacity())
                 self._at = at
                 return self._try(pick)
         if any(self._pool.is_full(hop, self.want, tried) for _, hop in hops if self._pool.load.is_capped):
@@ -355,7 +366,7 @@ class Journey:
         self._considered = considered(self._pool, self._hops, self.want)
         told = reasons(self._considered, self.story, self._pool.now())
         if not told:
-            return self._refuse(forbidden(self._hops))
+            return self._refuse(not_allowed(self._hops))
         is_held = self._last is not None
         is_the_accounts = any(one.is_limit for one in told)
         is_passing = is_held and (not is_the_accounts or self._last_was_passing() or not self._has_benched)
@@ -379,23 +390,23 @@ class Journey:
         told = None if self._last is None else self._last.until
         return told is not None and one.until is not None and one.until > told + _FUZZ
 
-    def _refuse(self, refusal: Refuse) -> Refuse:
+    def _refuse(self, refusal: Reject) -> Reject:
         self._plan = "over"
         self._release()
-        self._note(Event("refused", status=refusal.status, reason=refusal.message))
+        self._note(TraceEvent("refused", status=refusal.status, reason=refusal.message))
         return refusal
 
     # -- waiting for a place
 
     def _queue(self) -> Step:
         if len(self._pool.waiting) >= self._settings.queue or self._left() <= 0:
-            return self._refuse(capped())
+            return self._refuse(at_capacity())
         self._is_queued = True
         self._pool.waiting.append(self)
-        self._note(Event("queued"))
-        return Queue(min(self._left(), _LOOK))
+        self._note(TraceEvent("queued"))
+        return WaitForCapacity(min(self._left(), _LOOK))
 
-    def offer(self, member: Member) -> bool:
+    def offer(self, member: PoolAccount) -> bool:
         """Take the place that is free there, if it may serve this request."""
         tried = self._earlier | self._tried | self._unavailable.keys()
         for at, hop in enumerate(self._hops):
@@ -412,7 +423,7 @@ class Journey:
             return self._try(pick, turn=self._turn)
         if (left := self._left()) <= 0:
             self._leave_queue()
-            return self._refuse(capped())
+            return self._refuse(at_capacity())
         tried = self._earlier | self._tried | self._unavailable.keys()
         for at, hop in enumerate(self._hops):
             # A cooldown may have ended meanwhile, which hands no place on.
@@ -420,7 +431,7 @@ class Journey:
                 self._leave_queue()
                 self._at = at
                 return self._try(found)
-        return Queue(min(left, _LOOK))
+        return WaitForCapacity(min(left, _LOOK))
 
     def _leave_queue(self) -> None:
         if self._is_queued:
@@ -435,15 +446,15 @@ class Journey:
     def _spent(self) -> float:
         return self._pool.monotonic() - self._began
 
-    def _sent(self) -> tuple[Pick, Hop, "Pool"]:
+    def _sent(self) -> tuple[Selection, Target, "Pool"]:
         """What was tried last, which has ended."""
         assert self._pick is not None
         return self._pick, self._hops[self._at], self._pool
 
-    def _note(self, event: Tried | Event) -> None:
+    def _note(self, event: AttemptStarted | TraceEvent) -> None:
         self._events.append((self._pool.monotonic(), event))
 
-    def _leave(self, event: Event) -> None:
+    def _leave(self, event: TraceEvent) -> None:
         """What was tried has come to nothing. Its place is kept for one more try of the same."""
         if self._plan not in {"again", "renew"}:
             self._release()

@@ -1,9 +1,9 @@
 from collections.abc import Sequence
 from typing import Final, NamedTuple, TypeAlias
 
-from tokenferry.pool._member import Member
-from tokenferry.pool._records import Block
-from tokenferry.pool._view import View
+from tokenferry.pool._account import PoolAccount
+from tokenferry.pool._cooldowns import ActiveCooldown
+from tokenferry.pool._view import Candidates
 
 _CHALLENGE: Final = "www-authenticate"
 
@@ -11,13 +11,13 @@ Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 """Header fields as they came over the wire."""
 
 
-class Pick(NamedTuple):
+class Selection(NamedTuple):
     """A member that may serve, and why it is this one. `block` is what a probe is to find out about."""
 
-    member: Member
+    member: PoolAccount
     why: str
-    view: View
-    block: Block | None = None
+    view: Candidates
+    block: ActiveCooldown | None = None
 
 
 def text_headers(headers: Headers) -> dict[str, str]:

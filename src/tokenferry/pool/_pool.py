@@ -6,30 +6,30 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Final
 
-from tokenferry.limits import LimitState, Verdict, read_limits
+from tokenferry.limits import Classification, LimitState, read_limits
+from tokenferry.pool._account import Criteria, PoolAccount, Target
+from tokenferry.pool._account_log import AccountLog
 from tokenferry.pool._bench import SOURCE, cooldown_of, is_about_an_account, scope_of
-from tokenferry.pool._chooser import Chooser, family_of, subject_of
-from tokenferry.pool._doubts import may_be_the_requests
 from tokenferry.pool._journey import Journey
-from tokenferry.pool._member import Hop, Member, Want
-from tokenferry.pool._news import News
-from tokenferry.pool._pick import Headers, Pick, text_headers
+from tokenferry.pool._pick import Headers, Selection, text_headers
+from tokenferry.pool._selector import Selector, family_of, subject_of
+from tokenferry.pool._unconfirmed import may_be_the_requests
 from tokenferry.pool._view import OVERAGE
 from tokenferry.settings import PoolSettings
 from tokenferry.state import Cooldown, Scope
 
 if TYPE_CHECKING:
-    from tokenferry.pool._records import Key
+    from tokenferry.pool._cooldowns import Key
 
 logger = logging.getLogger(__name__)
 
 _LOOK: Final = 1.0
 _ROLL_OVER: Final = 60.0
 _MOST_FAILURES: Final = 10_000
-_ANY: Final = Want()
+_ANY: Final = Criteria()
 
 
-class Pool(Chooser):
+class Pool(Selector):
     """The accounts of all providers: who serves next, and what is known against each.
 
     It does no I/O and belongs to one thread; what other threads may call says so. `now` gives seconds since 1970 UTC,
@@ -49,7 +49,7 @@ class Pool(Chooser):
         self._looked: dict[str, float] = {}
         self._failures: dict[Key, int] = {}
         self._billed: dict[str, float] = {}
-        self.news = News(self.records, self.now)
+        self.news = AccountLog(self.records, self.now)
 
     def configure(self, settings: PoolSettings) -> None:
         """Go by other settings from now on; journeys that have begun keep theirs."""
@@ -58,21 +58,21 @@ class Pool(Chooser):
         self._views.clear()
         self._billed.clear()
 
-    def journey(self, hops: Sequence[Hop], want: Want) -> Journey:
+    def journey(self, hops: Sequence[Target], want: Criteria) -> Journey:
         """Begin a request. Close the journey when the request has ended, in whichever way."""
         return Journey(self, hops, want)
 
-    def begin(self, member: Member) -> float:
+    def begin(self, member: PoolAccount) -> float:
         """Count a request to it; give the seconds that it has to wait for its turn."""
         return self.load.take(member.name, self.monotonic())
 
-    def end(self, member: Member) -> None:
+    def end(self, member: PoolAccount) -> None:
         """The request to it has ended; who waits for a place there gets it."""
         self.load.release(member.name)
         if self.waiting:
             self._hand_on(member)
 
-    def served(self, hop: Hop, want: Want, pick: Pick, headers: Headers, at: float) -> None:
+    def served(self, hop: Target, want: Criteria, pick: Selection, headers: Headers, at: float) -> None:
         """It gave a good answer, at this moment of the clock that doesn't jump."""
         name = pick.member.name
         if self._down:
@@ -89,7 +89,7 @@ class Pool(Chooser):
             told = read_limits(text_headers(headers), now=self.now(), provider_format=hop.roster.wire_format)
             self.told(pick.member, told, is_side=bool(want.side))
 
-    def told(self, member: Member, state: LimitState, *, is_side: bool = False) -> None:
+    def told(self, member: PoolAccount, state: LimitState, *, is_side: bool = False) -> None:
         """Take in what an answer says about limits; on a side route these are the route's own."""
         if state.organization and not member.bills_subscription:
             known = self.records.organizations.get(member.name, member.organization)
@@ -102,7 +102,14 @@ class Pool(Chooser):
             self._bill(member, state)
 
     def bench(
-        self, hops: Sequence[Hop], hop: Hop, want: Want, pick: Pick, verdict: Verdict, *, fingerprint: str = ""
+        self,
+        hops: Sequence[Target],
+        hop: Target,
+        want: Criteria,
+        pick: Selection,
+        verdict: Classification,
+        *,
+        fingerprint: str = "",
     ) -> Cooldown | None:
         """Note what an answer means for later requests; None if it benches nobody.
 
@@ -139,7 +146,7 @@ class Pool(Chooser):
         self.records.note(cooldown, is_better_informed=is_news)
         return cooldown
 
-    def _is_last(self, hops: Sequence[Hop], member: Member, scope: Scope) -> bool:
+    def _is_last(self, hops: Sequence[Target], member: PoolAccount, scope: Scope) -> bool:
         """Whether nobody else could serve such a request once this scope is passed over."""
         now, at = self.now(), self.monotonic()
         shared = scope.name if scope.kind == "organization" else None
@@ -149,7 +156,7 @@ class Pool(Chooser):
             for one in self._view(hop, _ANY, now, at).ready
         )
 
-    def _works(self, member: Member, hop: Hop) -> None:
+    def _works(self, member: PoolAccount, hop: Target) -> None:
         """It gave a good answer: what was counted against it for such a model is over."""
         families = families_of(hop)
         names = {member.name, hop.roster.provider}
@@ -158,7 +165,7 @@ class Pool(Chooser):
         }
         self._doubts.served(member.name, self._builder.organization_of(member), families)
 
-    def _recovered(self, pick: Pick, hop: Hop) -> None:
+    def _recovered(self, pick: Selection, hop: Target) -> None:
         """A probe went well: whatever stood against this account for this model is over."""
         families = families_of(hop)
         against = self.records.of("account", pick.member.name, families)
@@ -168,7 +175,7 @@ class Pool(Chooser):
             self.records.clear(cooldown)
             self.news.recovered(cooldown)
 
-    def _bill(self, member: Member, state: LimitState) -> None:
+    def _bill(self, member: PoolAccount, state: LimitState) -> None:
         """Its use is billed beyond its subscription now; whether that counts is the operator's policy."""
         ends = [window.reset for window in state.rejected if window.reset is not None]
         until = max(ends, default=state.reset)
@@ -180,13 +187,13 @@ class Pool(Chooser):
             scope, evidence = Scope("account", member.name), "Its use is billed beyond its subscription now."
             self.records.note(Cooldown(scope, OVERAGE, SOURCE, math.ceil(until), evidence, int(self.now())))
 
-    def _hand_on(self, member: Member) -> None:
+    def _hand_on(self, member: PoolAccount) -> None:
         for journey in self.waiting:
             if self.load.has_place(member.name) and journey.offer(member):
                 self.waiting.remove(journey)
                 return
 
 
-def families_of(hop: Hop) -> tuple[str, ...]:
+def families_of(hop: Target) -> tuple[str, ...]:
     """What cooldowns may be narrowed to that concern its model: all models, its family, itself."""
     return tuple(dict.fromkeys(("", family_of(hop.model), hop.model)))

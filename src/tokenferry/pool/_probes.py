@@ -1,8 +1,8 @@
 import math
 from typing import Final
 
-from tokenferry.pool._member import Member
-from tokenferry.pool._records import Block, Key, key_of
+from tokenferry.pool._account import PoolAccount
+from tokenferry.pool._cooldowns import ActiveCooldown, Key, key_of
 
 _SHORT: Final = 60.0
 _FIRST: Final = 60.0
@@ -29,7 +29,7 @@ class Probes:
         self._failed: dict[Key, int] = {}
         self._begun: dict[Key, float] = {}
 
-    def due(self, member: Member, block: Block, now: float, *, is_last_resort: bool = False) -> float:
+    def due(self, member: PoolAccount, block: ActiveCooldown, now: float, *, is_last_resort: bool = False) -> float:
         """When it may be probed, in seconds since 1970 UTC. `is_last_resort`: nobody else could serve the request."""
         one = block.cooldown
         key = key_of(one)
@@ -41,7 +41,7 @@ class Probes:
         failed = 0 if is_last_resort else min(self._failed.get(key, 0), _DOUBLINGS)
         return max(one.noted_at, self._begun.get(key, 0.0)) + min(_FIRST * 2.0**failed, _LONGEST)
 
-    def begin(self, block: Block, now: float) -> None:
+    def begin(self, block: ActiveCooldown, now: float) -> None:
         key = key_of(block.cooldown)
         if len(self._begun) >= _MOST:
             self._begun.clear()
@@ -49,7 +49,7 @@ class Probes:
         self._under_way.add(key)
         self._begun[key] = now
 
-    def end(self, block: Block, *, has_failed: bool | None) -> None:
+    def end(self, block: ActiveCooldown, *, has_failed: bool | None) -> None:
         """`has_failed` is None where nothing was found out."""
         key = key_of(block.cooldown)
         self._under_way.discard(key)

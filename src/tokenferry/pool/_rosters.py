@@ -2,19 +2,19 @@ import sys
 from collections.abc import Iterable
 from typing import Final
 
-from tokenferry.pool._member import Member, Roster
+from tokenferry.pool._account import AccountGroup, PoolAccount
 from tokenferry.providers import Provider
 from tokenferry.stores import Account
 
 _FIRST: Final = -sys.maxsize
 
 
-def roster_of(provider: Provider, accounts: Iterable[Account]) -> Roster:
+def account_group(provider: Provider, accounts: Iterable[Account]) -> AccountGroup:
     """The accounts of a provider as a pool takes them, in their order; those of others are left out."""
     own = {account.name: account for account in accounts if _is_of(provider, account)}
     names = own if provider.accounts is None else [name for name in provider.accounts if name in own]
     members = tuple(_member(provider, own[name], is_listed=provider.accounts is not None) for name in names)
-    return Roster(provider.name, members, provider.strategy)
+    return AccountGroup(provider.name, members, provider.strategy)
 
 
 def _is_of(provider: Provider, account: Account) -> bool:
@@ -25,9 +25,9 @@ def _is_of(provider: Provider, account: Account) -> bool:
     return is_listed and account.provider == provider.provider_type and provider.is_at_vendor
 
 
-def _member(provider: Provider, account: Account, *, is_listed: bool) -> Member:
+def _member(provider: Provider, account: Account, *, is_listed: bool) -> PoolAccount:
     is_subscription = provider.subscription or account.kind == "setup-token" or account.owner == "claude-code"
-    return Member(
+    return PoolAccount(
         account.name,
         provider.name,
         account.kind,

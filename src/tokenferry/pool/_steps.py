@@ -2,14 +2,14 @@
 
 from typing import NamedTuple, TypeAlias
 
-from tokenferry.pool._member import Hop, Member
+from tokenferry.pool._account import PoolAccount, Target
 
 
-class Try(NamedTuple):
+class SendAttempt(NamedTuple):
     """Send the request to this account, after `wait` seconds, and report what comes of it."""
 
-    hop: Hop
-    member: Member
+    hop: Target
+    member: PoolAccount
     wait: float = 0.0
     renew: bool = False
     """Its token was refused: invalidate that one and resolve again first. No other token: report `not_renewed`."""
@@ -21,17 +21,17 @@ class Try(NamedTuple):
         return self.hop.model
 
 
-class Queue(NamedTuple):
+class WaitForCapacity(NamedTuple):
     """Every account is at its cap: call `next` again when `wake` is called, or after so many seconds, a few at most."""
 
     seconds: float
 
 
-class Give(NamedTuple):
+class Forward(NamedTuple):
     """Give the client what was reported last: that answer unchanged, or that fault."""
 
 
-class Refuse(NamedTuple):
+class Reject(NamedTuple):
     """Answer in the pool's own name: an error envelope of this kind. `cause` is a word for programs."""
 
     status: int
@@ -43,4 +43,4 @@ class Refuse(NamedTuple):
     should_retry: bool = False
 
 
-Step: TypeAlias = Try | Queue | Give | Refuse
+Step: TypeAlias = SendAttempt | WaitForCapacity | Forward | Reject

@@ -11,7 +11,7 @@ _ROLL_OVER: Final = 60.0  # a reset told twice jitters by seconds; what moves fu
 _MOST_WARNED: Final = 64  # of an account; providers name windows as they like
 
 
-class Usage:
+class LimitUsage:
     """What accounts told last of their limits, and whether a threshold was warned about. Times are since 1970 UTC."""
 
     def __init__(self) -> None:

@@ -3,7 +3,7 @@
 from tokenferry.readiness._names import Misnamed, misnamed
 from tokenferry.readiness._resolver import ANYONE, resolver_of
 from tokenferry.readiness._services import (
-    Service,
+    ServiceStatus,
     Unusable,
     choose,
     expects_service,
@@ -17,7 +17,7 @@ from tokenferry.readiness._serving import serving_line
 __all__ = [
     "ANYONE",
     "Misnamed",
-    "Service",
+    "ServiceStatus",
     "Unusable",
     "choose",
     "expects_service",

@@ -6,7 +6,7 @@ from typing import Any, Final
 from tokenferry.broker import Broker
 from tokenferry.config import Config
 from tokenferry.errors import PolicyRefused, TokenferryError
-from tokenferry.pool import Choice, Hop, PassedOver, Pool, Want
+from tokenferry.pool import Choice, Criteria, PassedOver, Pool, Target
 from tokenferry.readiness._resolver import ANYONE, resolver_of
 from tokenferry.routing import NoRoute, RoutePlan
 from tokenferry.settings import GatewaySettings, RouterSettings
@@ -29,7 +29,7 @@ class Unusable:
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class ServiceStatus:
     """What a request for a model gets now. `status` is 200 where an account serves it."""
 
     model: str | None
@@ -92,7 +92,7 @@ def pool_of(config: Config, state: State | None) -> Pool:
     return pool
 
 
-def choose(pool: Pool, target: Hop, want: Want, unusable: Mapping[str, Unusable]) -> Choice:
+def choose(pool: Pool, target: Target, want: Criteria, unusable: Mapping[str, Unusable]) -> Choice:
     """Which account of a target would serve, and why no other."""
     choice = pool.select(target, want, unusable.keys())
     others = [
@@ -121,7 +121,7 @@ def _may_return(one: PassedOver) -> bool:
 
 def services(
     config: Config, broker: Broker, state: State | None, states: Mapping[str, str], key: ClientKey = ANYONE
-) -> list[Service]:
+) -> list[ServiceStatus]:
     """What requests get now: for what nothing maps, each model that the configuration names, and limited families."""
     resolver, pool, unusable = resolver_of(config, broker), pool_of(config, state), unusable_accounts(broker, states)
     limited = [] if state is None else state.cooldowns.list()
@@ -142,17 +142,19 @@ def _models(config: Config, limited: Iterable[Cooldown]) -> list[str | None]:
     return [None, *dict.fromkeys(names + families)]
 
 
-def _service(model: str | None, plan: RoutePlan | NoRoute, pool: Pool, unusable: Mapping[str, Unusable]) -> Service:
+def _service(
+    model: str | None, plan: RoutePlan | NoRoute, pool: Pool, unusable: Mapping[str, Unusable]
+) -> ServiceStatus:
     if isinstance(plan, NoRoute):
-        return Service(model, plan.status, plan.message)
+        return ServiceStatus(model, plan.status, plan.message)
     passed_over: list[PassedOver] = []
     for target in pool.order(plan.targets):
-        choice = choose(pool, target, Want(pinned=plan.pinned), unusable)
+        choice = choose(pool, target, Criteria(pinned=plan.pinned), unusable)
         if choice.member is not None:
-            return Service(model, _OK, choice.reason, choice.member.name, target.roster.provider)
+            return ServiceStatus(model, _OK, choice.reason, choice.member.name, target.roster.provider)
         passed_over += choice.passed_over
     reasons = [f"{one.account}: {one.reason.removesuffix('.')}" for one in passed_over if one.is_allowed]
-    return Service(model, status_of(passed_over, unusable), "; ".join(reasons))
+    return ServiceStatus(model, status_of(passed_over, unusable), "; ".join(reasons))
 
 
 def expects_service(config: Config, keys: Iterable[ClientKey], *, runs: bool) -> bool:

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 from tokenferry.broker import Broker
 from tokenferry.config import Config
 from tokenferry.errors import PolicyRefused, TokenferryError
-from tokenferry.pool import Roster
+from tokenferry.pool import AccountGroup
 from tokenferry.readiness._resolver import ANYONE, resolver_of
 from tokenferry.routing import NoRoute
 
@@ -44,7 +44,7 @@ def _places(config: Config, broker: Broker, name: str) -> Iterator[str]:
             yield f"{', '.join(dict.fromkeys(served))} {place}"
 
 
-def _place(roster: Roster, name: str) -> str:
+def _place(roster: AccountGroup, name: str) -> str:
     members = [member.name for member in roster.members]
     return f"as {members.index(name) + 1} of {len(members)} at {roster.provider}"
 

@@ -5,40 +5,40 @@ from tokenferry.refresh._engine import Flight, RefreshEngine, RefreshHistory, Re
 from tokenferry.refresh._flow import refresh_flow
 from tokenferry.refresh._identity import read_identity
 from tokenferry.refresh._job import (
-    Job,
+    FlowContext,
+    RefreshRequest,
     Result,
-    World,
     granted_ago,
     is_of_unknown_age,
     log_in_again,
     seconds_left,
     window,
 )
-from tokenferry.refresh._journal import Attempt, FileJournal, Journal, MemoryJournal, Verdict
+from tokenferry.refresh._journal import FileJournal, Journal, MemoryJournal, RefreshAttempt, RefreshFailure
 from tokenferry.refresh._process import ProcessIdentity
 from tokenferry.refresh._send import send
 from tokenferry.refresh._warm import ADVISORY_PAUSE, WarmCredential, WarmCredentials, fresh_until
 
 __all__ = [
     "ADVISORY_PAUSE",
-    "Attempt",
     "Discovery",
     "FileJournal",
     "Flight",
-    "Job",
+    "FlowContext",
     "Journal",
     "MemoryJournal",
     "Needed",
     "ProcessIdentity",
+    "RefreshAttempt",
     "RefreshEngine",
+    "RefreshFailure",
     "RefreshHistory",
+    "RefreshRequest",
     "RefreshStatistics",
     "Result",
     "Sender",
-    "Verdict",
     "WarmCredential",
     "WarmCredentials",
-    "World",
     "fresh_until",
     "granted_ago",
     "is_of_unknown_age",

@@ -4,10 +4,10 @@ from collections.abc import Generator
 from typing import Any, Final, TypeAlias, TypeVar
 
 from tokenferry.errors import NeedsLogin, RefreshFailed
-from tokenferry.oauth import Closed
+from tokenferry.oauth import NotGranted
 from tokenferry.refresh import _effects as effects
-from tokenferry.refresh._job import World, log_in_again
-from tokenferry.refresh._journal import Verdict, VerdictKind
+from tokenferry.refresh._job import FlowContext, log_in_again
+from tokenferry.refresh._journal import RefreshFailure, VerdictKind
 from tokenferry.secret import Secret
 from tokenferry.stores import Document
 
@@ -18,11 +18,11 @@ _LONGEST_BACKOFF: Final = 300.0
 _LONGEST_RETRY_AFTER: Final = 3600.0
 
 
-def heed(
-    verdict: Verdict | None,
+def check_backoff(
+    verdict: RefreshFailure | None,
     document: Document,
     presented: str | None,
-    world: World,
+    world: FlowContext,
     *,
     adopt_from: float | None,
     forced: bool = False,
@@ -48,11 +48,13 @@ def heed(
         )
 
 
-def back_off(outcome: Closed, presented: Secret, now: float, last: Verdict | None, jitter: float) -> Verdict:
+def back_off(
+    outcome: NotGranted, presented: Secret, now: float, last: RefreshFailure | None, jitter: float
+) -> RefreshFailure:
     """The verdict about a grant that decided nothing: when the same token may be presented again."""
     kind: VerdictKind = "failed"
     is_repeated = last is not None and last.kind == kind and last.token == presented.sha256
     failures = last.failures + 1 if last is not None and is_repeated else 1
     delay = min(2.0 ** min(failures - 1, 16), _LONGEST_BACKOFF) * jitter
     told = min(outcome.retry_after or 0.0, _LONGEST_RETRY_AFTER)
-    return Verdict(kind, presented.sha256, now, outcome.reason, until=now + max(delay, told), failures=failures)
+    return RefreshFailure(kind, presented.sha256, now, outcome.reason, until=now + max(delay, told), failures=failures)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final, Literal, TypeAlias
 
 from tokenferry.errors import RefreshFailed
-from tokenferry.oauth import OAuthEndpoints, TokenRequest, Transmission, metadata_requests, read_metadata
+from tokenferry.oauth import HttpOutcome, OAuthEndpoints, TokenRequest, metadata_requests, read_metadata
 from tokenferry.providers import url_fault
 
 Needed: TypeAlias = Literal["authorize_url", "token_url", "revoke_url", "device_url"]
@@ -21,7 +21,7 @@ class Discovery:
 
     def __init__(
         self,
-        send: Callable[[TokenRequest, float], Transmission],
+        send: Callable[[TokenRequest, float], HttpOutcome],
         *,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -7,10 +7,10 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from tokenferry.errors import LockTimeout, StorageFailed, TokenferryError
-from tokenferry.oauth import TokenRequest, Transmission
+from tokenferry.oauth import HttpOutcome, TokenRequest
 from tokenferry.refresh import _effects as effects
 from tokenferry.refresh._job import Result
-from tokenferry.refresh._journal import Attempt, Journal, Verdict
+from tokenferry.refresh._journal import Journal, RefreshAttempt, RefreshFailure
 from tokenferry.stores import Document, Lock, Replacing, Store
 
 logger = logging.getLogger(__name__)
@@ -21,10 +21,10 @@ _LOCK_SLICE: Final = 0.5
 class Sender(Protocol):
     """What talks to an authorization server. It calls `sending` right before the first byte of the request leaves.
 
-    If that raises, no byte leaves. It gives a `Transmission` and raises nothing.
+    If that raises, no byte leaves. It gives a `HttpOutcome` and raises nothing.
     """
 
-    def __call__(self, request: TokenRequest, timeout: float, sending: Callable[[], None] = ..., /) -> Transmission: ...
+    def __call__(self, request: TokenRequest, timeout: float, sending: Callable[[], None] = ..., /) -> HttpOutcome: ...
 
 
 class Driver:
@@ -86,7 +86,7 @@ class Driver:
                 return self._journal.attempt(self._name)
             case effects.ReadVerdict():
                 return self._journal.verdict(self._name)
-            case effects.Record(attempt):
+            case effects.RecordAttempt(attempt):
                 return self._journal.begin(self._name, attempt)
             case effects.RecordAnswer(attempt, token):
                 return self._journal.answer(self._name, attempt, token)
@@ -94,7 +94,7 @@ class Driver:
                 return self._journal.mark(self._name, attempt, state)
             case effects.Close():
                 return self._journal.close(self._name)
-            case effects.Judge(verdict):
+            case effects.RecordFailure(verdict):
                 return self._judge(verdict)
             case effects.CheckReplaceable():
                 return self._store.check_replaceable(self._name) if isinstance(self._store, Replacing) else None
@@ -109,11 +109,11 @@ class Driver:
             case effects.Sleep(seconds):
                 return self._sleep(seconds)
 
-    def _note_sending(self, attempt: Attempt | None) -> None:
+    def _note_sending(self, attempt: RefreshAttempt | None) -> None:
         if attempt is not None:
             self._journal.sending(self._name, attempt, self._now())
 
-    def _judge(self, verdict: Verdict | None) -> bool:
+    def _judge(self, verdict: RefreshFailure | None) -> bool:
         try:
             self._journal.judge(self._name, verdict and replace(verdict, refused=self._refused))
         except StorageFailed as fault:

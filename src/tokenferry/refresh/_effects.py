@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from tokenferry.credentials import OAuthToken
 from tokenferry.oauth import TokenRequest
-from tokenferry.refresh._journal import Attempt, AttemptState, Verdict
+from tokenferry.refresh._journal import AttemptState, RefreshAttempt, RefreshFailure
 from tokenferry.stores import Document
 
 
@@ -28,26 +28,26 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class ReadAttempt:
-    """Answered with the `Attempt` on record, or None."""
+    """Answered with the `RefreshAttempt` on record, or None."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadVerdict:
-    """Answered with the `Verdict` on record, or None."""
+    """Answered with the `RefreshFailure` on record, or None."""
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class RecordAttempt:
     """Make the attempt durable. `StorageFailed` is thrown in when that can't be."""
 
-    attempt: Attempt
+    attempt: RefreshAttempt
 
 
 @dataclass(frozen=True, slots=True)
 class RecordAnswer:
     """Make the attempt's answer durable. `StorageFailed` is thrown in."""
 
-    attempt: Attempt
+    attempt: RefreshAttempt
     token: OAuthToken
 
 
@@ -55,7 +55,7 @@ class RecordAnswer:
 class Mark:
     """Note, in place, how the attempt ended. `StorageFailed` is thrown in."""
 
-    attempt: Attempt
+    attempt: RefreshAttempt
     state: AttemptState
 
 
@@ -65,10 +65,10 @@ class Close:
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class RecordFailure:
     """Keep a verdict for every process, or clear it with None. Answered with whether that could be done."""
 
-    verdict: Verdict | None
+    verdict: RefreshFailure | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Send:
 
     request: TokenRequest
     timeout: float
-    attempt: Attempt | None = None
+    attempt: RefreshAttempt | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +121,11 @@ Effect: TypeAlias = (
     | Read
     | ReadAttempt
     | ReadVerdict
-    | Record
+    | RecordAttempt
     | RecordAnswer
     | Mark
     | Close
-    | Judge
+    | RecordFailure
     | CheckReplaceable
     | StillHeld
     | Send

@@ -15,8 +15,8 @@ from typing import Final
 from tokenferry.errors import RefreshFailed, TokenferryError
 from tokenferry.refresh._driver import Driver, Sender, main_thread_lives
 from tokenferry.refresh._flow import refresh_flow
-from tokenferry.refresh._job import Job, Result, World
-from tokenferry.refresh._journal import Journal, Verdict
+from tokenferry.refresh._job import FlowContext, RefreshRequest, Result
+from tokenferry.refresh._journal import Journal, RefreshFailure
 from tokenferry.refresh._process import ProcessIdentity
 from tokenferry.refresh._send import send as send_over_network
 from tokenferry.stores import Document, Store
@@ -50,7 +50,7 @@ class RefreshHistory:
 
     totals: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     """How they ended: granted, failed, uncertain, needs-login."""
-    last_verdict: Verdict | None = None
+    last_verdict: RefreshFailure | None = None
     """What the last one ended with, if that was no grant."""
     token_age: float | None = None
 
@@ -58,7 +58,7 @@ class RefreshHistory:
 class Flight:
     """One running refresh of one account, and all who wait for it."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: RefreshRequest) -> None:
         self.job = job
         self.future: Future[Result] = Future()
         self.future.set_running_or_notify_cancel()  # from here on no waiter's cancellation reaches it
@@ -128,7 +128,7 @@ class RefreshEngine:
         *,
         store: Store,
         journal: Journal,
-        world: World,
+        world: FlowContext,
         send: Sender = send_over_network,
         renewed: Callable[[str], None] = lambda _: None,
         settled: Callable[[str], None] = lambda _: None,
@@ -149,7 +149,7 @@ class RefreshEngine:
         self._lock_waits: dict[str, tuple[int, float]] = {}
         _engines.add(self)
 
-    def start(self, job: Job) -> Flight:
+    def start(self, job: RefreshRequest) -> Flight:
         """Join the account's flight, or begin one. Raises `RefreshFailed` when the process is ending."""
         with self._guard:
             flight = self._flights.get(job.name)

@@ -12,8 +12,8 @@ from tokenferry.credentials import FederatedToken
 from tokenferry.errors import Conflict, CredentialRefused, RefreshBusy, RefreshFailed, StorageFailed, TokenferryError
 from tokenferry.oauth import Granted, federation_request, read_federation
 from tokenferry.refresh import _effects as effects
-from tokenferry.refresh._back_off import Flow, back_off, heed
-from tokenferry.refresh._job import Job, Result, World, granted_ago, seconds_left, window
+from tokenferry.refresh._back_off import Flow, back_off, check_backoff
+from tokenferry.refresh._job import FlowContext, RefreshRequest, Result, granted_ago, seconds_left, window
 from tokenferry.secret import Secret
 from tokenferry.stores import Document
 
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 _REPUBLISH_EVERY: Final = 1.0
 
 
-def exchange_flow(job: Job, world: World, document: Document, started: float) -> Flow[Result]:
+def exchange_flow(job: RefreshRequest, world: FlowContext, document: Document, started: float) -> Flow[Result]:
     """Give a document that satisfies the job, by somebody else's exchange or by one of its own.
 
     `document` is what was read, and doesn't satisfy it.
@@ -31,7 +31,7 @@ def exchange_flow(job: Job, world: World, document: Document, started: float) ->
     """
     if not job.forced:
         identity = world.identity(_token(job, document).federation)
-        heed((yield effects.ReadVerdict()), document, identity.sha256, world, adopt_from=None)
+        check_backoff((yield effects.ReadVerdict()), document, identity.sha256, world, adopt_from=None)
     holder: str | None = yield effects.Acquire(job.wait)
     if holder is not None:
         document = yield effects.Read()
@@ -51,14 +51,14 @@ def exchange_flow(job: Job, world: World, document: Document, started: float) ->
     return result
 
 
-def _under_lock(job: Job, world: World, started: float) -> Flow[Result]:
+def _under_lock(job: RefreshRequest, world: FlowContext, started: float) -> Flow[Result]:
     document: Document = yield effects.Read()
     if job.is_satisfied_by(document, world.now()):
         return Result(document, granted=False)
     token = _token(job, document)
     identity = world.identity(token.federation)
     verdict = yield effects.ReadVerdict()
-    heed(verdict, document, identity.sha256, world, adopt_from=started, forced=job.forced)
+    check_backoff(verdict, document, identity.sha256, world, adopt_from=started, forced=job.forced)
     age = granted_ago(token, world.now())
     if token.secret.sha256 == job.refused and 0 <= age < world.settings.settle:
         raise CredentialRefused(
@@ -81,7 +81,7 @@ def _under_lock(job: Job, world: World, started: float) -> Flow[Result]:
         return (yield from _keep(world, document, token.secret, outcome))
     now = world.now()
     verdict = back_off(outcome, identity, now, verdict, world.jitter())
-    yield effects.Judge(verdict)
+    yield effects.RecordFailure(verdict)
     wait = verdict.until - now
     raise RefreshFailed(
         f"account {job.name!r} could not be renewed: {outcome.reason}; the next try is in {wait:.0f} s",
@@ -89,7 +89,7 @@ def _under_lock(job: Job, world: World, started: float) -> Flow[Result]:
     )
 
 
-def _token(job: Job, document: Document) -> FederatedToken:
+def _token(job: RefreshRequest, document: Document) -> FederatedToken:
     token = document.credential
     if not isinstance(token, FederatedToken):
         raise RefreshFailed(f"account {job.name!r} is a workload's no more; try again", retry_after=1.0)
@@ -105,7 +105,7 @@ def _forget_attempt(document: Document) -> Flow[None]:
         logger.warning("account %s: %s", document.account.name, fault)
 
 
-def _keep(world: World, document: Document, replaced: Secret, outcome: Granted) -> Flow[Result]:
+def _keep(world: FlowContext, document: Document, replaced: Secret, outcome: Granted) -> Flow[Result]:
     """Publish the token. While a full disk hinders that, callers are served from memory, and nobody else asks."""
     name, token, is_told = document.account.name, outcome.token, False
     while True:
@@ -125,5 +125,5 @@ def _keep(world: World, document: Document, replaced: Secret, outcome: Granted) 
             is_used_up = seconds_left(token, world.now()) <= window(token, world.settings.mandatory)
             if is_used_up or not (yield effects.Sleep(_REPUBLISH_EVERY)):
                 return Result(granted, granted=True, published=False)
-    yield effects.Judge(None)
+    yield effects.RecordFailure(None)
     return Result(granted, granted=True)

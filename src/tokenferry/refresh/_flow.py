@@ -20,12 +20,21 @@ from tokenferry.errors import (
     TokenferryError,
     TryLater,
 )
-from tokenferry.oauth import Closed, Denied, Granted, OAuthEndpoints, Outcome, Uncertain, read_refresh, refresh_request
+from tokenferry.oauth import (
+    Denied,
+    Granted,
+    NotGranted,
+    OAuthEndpoints,
+    Outcome,
+    Uncertain,
+    read_refresh,
+    refresh_request,
+)
 from tokenferry.refresh import _effects as effects
-from tokenferry.refresh._back_off import Flow, back_off, heed
+from tokenferry.refresh._back_off import Flow, back_off, check_backoff
 from tokenferry.refresh._exchange_flow import exchange_flow
-from tokenferry.refresh._job import Job, Result, World, granted_ago, log_in_again, seconds_left
-from tokenferry.refresh._journal import Attempt, Verdict
+from tokenferry.refresh._job import FlowContext, RefreshRequest, Result, granted_ago, log_in_again, seconds_left
+from tokenferry.refresh._journal import RefreshAttempt, RefreshFailure
 from tokenferry.secret import Secret
 from tokenferry.stores import Document
 
@@ -40,7 +49,7 @@ _SECOND_PRESENTATION: Final = 120.0
 _CLAUDE_CODE_TIMEOUT: Final = 20.0  # it gives up on a held lock after 33 seconds
 
 
-def refresh_flow(job: Job, world: World) -> Flow[Result]:
+def refresh_flow(job: RefreshRequest, world: FlowContext) -> Flow[Result]:
     """Give a document that satisfies the job, by somebody else's grant or by one of its own.
 
     Raises `RefreshBusy`, `RefreshFailed`, `RefreshUncertain`, `NeedsLogin`, `ChainCopied`, `CredentialRefused`,
@@ -53,7 +62,7 @@ def refresh_flow(job: Job, world: World) -> Flow[Result]:
     if isinstance(document.credential, FederatedToken):
         return (yield from exchange_flow(job, world, document, started))
     if not job.forced:
-        heed((yield effects.ReadVerdict()), document, _refresh_digest(document), world, adopt_from=None)
+        check_backoff((yield effects.ReadVerdict()), document, _refresh_digest(document), world, adopt_from=None)
     holder: str | None = yield effects.Acquire(job.wait)
     if holder is not None:
         document = yield effects.Read()
@@ -73,7 +82,7 @@ def refresh_flow(job: Job, world: World) -> Flow[Result]:
     return result
 
 
-def _under_lock(job: Job, world: World, started: float) -> Flow[Result]:
+def _under_lock(job: RefreshRequest, world: FlowContext, started: float) -> Flow[Result]:
     document: Document = yield effects.Read()
     if isinstance(document.credential, FederatedToken):
         raise RefreshFailed(f"account {job.name!r} has become a workload's meanwhile; try again", retry_after=1.0)
@@ -81,8 +90,8 @@ def _under_lock(job: Job, world: World, started: float) -> Flow[Result]:
     if job.is_satisfied_by(document, world.now()):
         return Result(document, granted=False)
     token, refresh = _renewable(job, document, world)
-    verdict: Verdict | None = yield effects.ReadVerdict()
-    heed(verdict, document, refresh.sha256, world, adopt_from=started, forced=job.forced)
+    verdict: RefreshFailure | None = yield effects.ReadVerdict()
+    check_backoff(verdict, document, refresh.sha256, world, adopt_from=started, forced=job.forced)
     age = granted_ago(token, world.now())
     if token.secret.sha256 == job.refused and 0 <= age < world.settings.settle:
         raise CredentialRefused(
@@ -97,7 +106,7 @@ def _under_lock(job: Job, world: World, started: float) -> Flow[Result]:
         tries = attempt.tries if attempt.state == "closed" else attempt.tries + 1
         _weigh_retry(job, world, document, attempt, endpoints)
     while True:
-        begun = Attempt.begin(refresh.sha256, since, world.process, tries)
+        begun = RefreshAttempt.begin(refresh.sha256, since, world.process, tries)
         outcome, attempt = yield from _attempt(world, document, token, refresh, begun)
         if isinstance(outcome, Granted):
             return (yield from _keep(world, document, outcome, attempt))
@@ -110,9 +119,11 @@ def _under_lock(job: Job, world: World, started: float) -> Flow[Result]:
     return (yield from _fail(job, world, document, outcome, attempt))
 
 
-def _recover(job: Job, world: World, document: Document) -> Flow[tuple[Document, Attempt | None]]:
+def _recover(
+    job: RefreshRequest, world: FlowContext, document: Document
+) -> Flow[tuple[Document, RefreshAttempt | None]]:
     """Finish what an attempt on record began. Gives the attempt back only if its outcome stays unknown."""
-    attempt: Attempt | None = yield effects.ReadAttempt()
+    attempt: RefreshAttempt | None = yield effects.ReadAttempt()
     if attempt is None:
         return document, None
     token = document.credential
@@ -155,12 +166,12 @@ def _recover(job: Job, world: World, document: Document) -> Flow[tuple[Document,
     return document, attempt
 
 
-def _withdrawn(attempt: Attempt) -> effects.Effect:
+def _withdrawn(attempt: RefreshAttempt) -> effects.Effect:
     """End an attempt that came to nothing, which doesn't undo that the fate of an earlier one is unknown."""
     return effects.Mark(attempt, "closed") if attempt.tries > 1 else effects.Close()
 
 
-def _renewable(job: Job, document: Document, world: World) -> tuple[OAuthToken, Secret]:
+def _renewable(job: RefreshRequest, document: Document, world: FlowContext) -> tuple[OAuthToken, Secret]:
     """The token set, if its chain is ours to move. Raises otherwise."""
     token, account = document.credential, document.account
     if not isinstance(token, OAuthToken):
@@ -189,7 +200,7 @@ def _renewable(job: Job, document: Document, world: World) -> tuple[OAuthToken, 
     return token, token.refresh
 
 
-def _check_claude_code(job: Job, token: OAuthToken, world: World) -> None:
+def _check_claude_code(job: RefreshRequest, token: OAuthToken, world: FlowContext) -> None:
     """Raise unless Claude Code's chain may be moved by us: only when its access token is used up or refused."""
     left = seconds_left(token, world.now())
     if left > 0 and token.secret.sha256 != job.refused:
@@ -206,7 +217,9 @@ def _refresh_digest(document: Document) -> str | None:
     return None if refresh is None else refresh.sha256
 
 
-def _weigh_retry(job: Job, world: World, document: Document, attempt: Attempt, endpoints: OAuthEndpoints) -> None:
+def _weigh_retry(
+    job: RefreshRequest, world: FlowContext, document: Document, attempt: RefreshAttempt, endpoints: OAuthEndpoints
+) -> None:
     """Raise unless presenting a refresh token again, whose fate is unknown, is the best that is left to do."""
     if attempt.tries >= _MOST_TRIES and attempt.state != "closed":
         fate = "no refresh token in them could be read" if attempt.answer is not None else "both answers were lost"
@@ -234,7 +247,7 @@ def _weigh_retry(job: Job, world: World, document: Document, attempt: Attempt, e
         )
 
 
-def _second_presentation_in(world: World, name: str, attempt: Attempt) -> float:
+def _second_presentation_in(world: FlowContext, name: str, attempt: RefreshAttempt) -> float:
     """Seconds until a refresh token may be presented again whose first presentation was not answered.
 
     Counted from that one, however the wall clock was set meanwhile: never longer than from when this process saw it.
@@ -245,19 +258,19 @@ def _second_presentation_in(world: World, name: str, attempt: Attempt) -> float:
     return min(left, world.first_saw(name, attempt.token) + _SECOND_PRESENTATION - world.monotonic())
 
 
-def _in_grace(world: World, attempt: Attempt, endpoints: OAuthEndpoints) -> bool:
+def _in_grace(world: FlowContext, attempt: RefreshAttempt, endpoints: OAuthEndpoints) -> bool:
     """Whether the server declares that it forgives a replay still."""
     return endpoints.reuse_grace_s > 0 and 0 <= world.now() - attempt.at < endpoints.reuse_grace_s
 
 
 def _attempt(
-    world: World, document: Document, token: OAuthToken, refresh: Secret, attempt: Attempt
-) -> Flow[tuple[Outcome, Attempt]]:
+    world: FlowContext, document: Document, token: OAuthToken, refresh: Secret, attempt: RefreshAttempt
+) -> Flow[tuple[Outcome, RefreshAttempt]]:
     endpoints = world.endpoints(document)
     request = refresh_request(endpoints, refresh, world.client_secret(endpoints))
     if document.account.owner != "claude-code":  # whose lock looks at that itself
         yield effects.CheckReplaceable()
-    yield effects.Record(attempt)
+    yield effects.RecordAttempt(attempt)
     if not (yield effects.StillHeld()):  # as happens to a process that was suspended for long
         yield from _withdraw(document, attempt)
         raise RefreshBusy(
@@ -277,14 +290,14 @@ def _attempt(
     return outcome, attempt
 
 
-def _withdraw(document: Document, attempt: Attempt) -> Flow[None]:
+def _withdraw(document: Document, attempt: RefreshAttempt) -> Flow[None]:
     """Take an unsent attempt back, unless the record is another's by now."""
-    recorded: Attempt | None = yield effects.ReadAttempt()
+    recorded: RefreshAttempt | None = yield effects.ReadAttempt()
     if recorded is not None and recorded.id == attempt.id:
         yield from _quietly(document, _withdrawn(attempt))
 
 
-def _keep(world: World, document: Document, answer: Granted, attempt: Attempt) -> Flow[Result]:
+def _keep(world: FlowContext, document: Document, answer: Granted, attempt: RefreshAttempt) -> Flow[Result]:
     """Make the grant durable, then publish it. A full disk delays that; it loses nothing.
 
     Where the answer's refresh token could not be read the attempt stays on record: the old one was presented, and may
@@ -318,12 +331,12 @@ def _keep(world: World, document: Document, answer: Granted, attempt: Attempt) -
                         log_in_again(document.account),
                     )
                 return Result(granted, granted=True, published=False)
-    yield effects.Judge(None)
+    yield effects.RecordFailure(None)
     yield from _quietly(document, effects.Close() if answer.knows_successor else effects.Mark(attempt, "uncertain"))
     return Result(granted, granted=True)
 
 
-def _record(document: Document, answer: Granted, attempt: Attempt) -> Flow[bool]:
+def _record(document: Document, answer: Granted, attempt: RefreshAttempt) -> Flow[bool]:
     """Make the answer durable in the journal. Tells whether it is."""
     if attempt.answer is not None:
         return True
@@ -337,7 +350,9 @@ def _record(document: Document, answer: Granted, attempt: Attempt) -> Flow[bool]
     return True
 
 
-def _fail(job: Job, world: World, document: Document, outcome: Outcome, attempt: Attempt) -> Flow[Result]:
+def _fail(
+    job: RefreshRequest, world: FlowContext, document: Document, outcome: Outcome, attempt: RefreshAttempt
+) -> Flow[Result]:
     """Record what a grant that gave nothing means, and raise it."""
     refresh = document.credential.refresh  # type: ignore[union-attr]  # `_renewable` saw one
     assert refresh is not None
@@ -345,9 +360,9 @@ def _fail(job: Job, world: World, document: Document, outcome: Outcome, attempt:
     if isinstance(outcome, Uncertain):
         if attempt.tries >= _MOST_TRIES:
             reason = f"its refresh was sent twice and both answers were lost ({outcome.reason})"
-            yield effects.Judge(Verdict("needs-login", refresh.sha256, now, reason))
+            yield effects.RecordFailure(RefreshFailure("needs-login", refresh.sha256, now, reason))
             raise NeedsLogin(f"account {job.name!r}: {reason}; {log_in_again(document.account)}")
-        yield effects.Judge(Verdict("uncertain", refresh.sha256, now, outcome.reason))
+        yield effects.RecordFailure(RefreshFailure("uncertain", refresh.sha256, now, outcome.reason))
         raise RefreshUncertain(
             f"account {job.name!r}: a refresh was sent and its answer was lost ({outcome.reason}); the present token "
             f"is used while it lives, then the refresh is tried once more, in {_SECOND_PRESENTATION:.0f} s at the "
@@ -366,12 +381,12 @@ def _fail(job: Job, world: World, document: Document, outcome: Outcome, attempt:
             )
         reason = f"the provider says that its refresh token is dead ({outcome.reason})"
         yield from _quietly(document, effects.Mark(attempt, "denied"))
-        if (yield effects.Judge(Verdict("needs-login", refresh.sha256, world.now(), reason))):
+        if (yield effects.RecordFailure(RefreshFailure("needs-login", refresh.sha256, world.now(), reason))):
             yield from _quietly(document, effects.Close())
         raise NeedsLogin(f"account {job.name!r}: {reason}; {log_in_again(document.account)}")
-    assert isinstance(outcome, Closed)
+    assert isinstance(outcome, NotGranted)
     verdict = back_off(outcome, refresh, now, (yield effects.ReadVerdict()), world.jitter())
-    yield effects.Judge(verdict)
+    yield effects.RecordFailure(verdict)
     yield from _quietly(document, _withdrawn(attempt))
     wait = verdict.until - now
     raise RefreshFailed(

@@ -15,7 +15,7 @@ from tokenferry.stores import Account, Document
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class RefreshRequest:
     """One wish for a better token.
 
     `refused` is the sha256 of an access token that was answered with 401, `superseded` that of one which shall be
@@ -49,7 +49,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class FlowContext:
     """What the flow knows of its surroundings."""
 
     endpoints: Callable[[Document], OAuthEndpoints]

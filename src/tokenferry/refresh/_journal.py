@@ -37,7 +37,7 @@ _MARKS: Final[dict[bytes, AttemptState]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class RefreshAttempt:
     """One presentation of one refresh token, known to the disk before it is sent.
 
     `token` is the sha256 of the refresh token; `at`, in seconds since 1970 UTC, is when the first presentation with
@@ -58,7 +58,7 @@ class Attempt:
     answer: OAuthToken | None = None
 
     @classmethod
-    def begin(cls, token: str, at: float, process: ProcessIdentity, tries: int) -> "Attempt":
+    def begin(cls, token: str, at: float, process: ProcessIdentity, tries: int) -> "RefreshAttempt":
         return cls(secrets.token_hex(8), token, at, process, tries, "begun")
 
     @property
@@ -68,7 +68,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RefreshFailure:
     """What the last grant that gave nothing ended with, bound to the refresh token (sha256) that it was about.
 
     `until` is when the token may be presented again; times in seconds since 1970 UTC. `refused` is the access token
@@ -87,14 +87,14 @@ class Verdict:
 class Journal(Protocol):
     """Keeps attempts and verdicts, by account. Written only by the holder of the account's lock."""
 
-    def attempt(self, name: str) -> Attempt | None: ...
-    def begin(self, name: str, attempt: Attempt) -> None: ...
-    def sending(self, name: str, attempt: Attempt, at: float) -> None: ...
-    def answer(self, name: str, attempt: Attempt, token: OAuthToken) -> None: ...
-    def mark(self, name: str, attempt: Attempt, state: AttemptState) -> None: ...
+    def attempt(self, name: str) -> RefreshAttempt | None: ...
+    def begin(self, name: str, attempt: RefreshAttempt) -> None: ...
+    def sending(self, name: str, attempt: RefreshAttempt, at: float) -> None: ...
+    def answer(self, name: str, attempt: RefreshAttempt, token: OAuthToken) -> None: ...
+    def mark(self, name: str, attempt: RefreshAttempt, state: AttemptState) -> None: ...
     def close(self, name: str) -> None: ...
-    def verdict(self, name: str) -> Verdict | None: ...
-    def judge(self, name: str, verdict: Verdict | None) -> None: ...
+    def verdict(self, name: str) -> RefreshFailure | None: ...
+    def judge(self, name: str, verdict: RefreshFailure | None) -> None: ...
     def totals(self, name: str) -> Mapping[str, int]: ...
     def forget(self, name: str) -> None: ...
 
@@ -116,7 +116,7 @@ class FileJournal:
         self._seal = seal or (Seal.of(home) if disk is DISK else Seal(home, disk=disk))
         self._begun: dict[str, tuple[str, SealKey | None]] = {}
 
-    def attempt(self, name: str) -> Attempt | None:
+    def attempt(self, name: str) -> RefreshAttempt | None:
         """The attempt on record. Raises `CorruptFile`, `UnsafeFile`, and for a sealed answer `NeedsUnlock`."""
         path = self._attempt(name)
         try:
@@ -135,7 +135,7 @@ class FileJournal:
             process = ProcessIdentity(int(fields["pid"]), str(fields["start"]), str(fields["boot"]))
             tries = int(fields["tries"])
             at = float(noted) if tries == 1 and noted else float(fields["at"])
-            attempt = Attempt(fields["id"], str(fields["token"]), at, process, tries, state, answer)
+            attempt = RefreshAttempt(fields["id"], str(fields["token"]), at, process, tries, state, answer)
         except (AssertionError, KeyError, TypeError, ValueError):  # also a broken seal
             attempt = None
         if attempt is None:
@@ -145,7 +145,7 @@ class FileJournal:
             )
         return attempt
 
-    def begin(self, name: str, attempt: Attempt) -> None:
+    def begin(self, name: str, attempt: RefreshAttempt) -> None:
         """Put the attempt on disk, with room for its answer.
 
         In a sealed home the key that will seal the answer is in memory afterwards. Raises `StorageFailed`,
@@ -161,7 +161,7 @@ class FileJournal:
         remove_leftovers(path, disk=self._disk)
         replace_private_file(path, header.ljust(_HEADER) + bytes(_ROOM), disk=self._disk)
 
-    def sending(self, name: str, attempt: Attempt, at: float) -> None:
+    def sending(self, name: str, attempt: RefreshAttempt, at: float) -> None:
         """Note that bytes of the request may leave from now on (`at`, seconds since 1970 UTC).
 
         Raises `StorageFailed`; then none may.
@@ -171,7 +171,7 @@ class FileJournal:
             self._disk.write(descriptor, b"O", 0)
             self._disk.fsync(descriptor)
 
-    def answer(self, name: str, attempt: Attempt, token: OAuthToken) -> None:
+    def answer(self, name: str, attempt: RefreshAttempt, token: OAuthToken) -> None:
         """Write the answer into the room kept for it. Raises `StorageFailed`."""
         begun, key = self._begun.get(name, (None, None))
         if begun != attempt.id:
@@ -205,7 +205,7 @@ class FileJournal:
         about = {"name": name, "attempt": head["id"], "token": head["token"], "key": key.id}
         return parse_object(open_box(key, str(body["sealed"]), _PURPOSE, about))
 
-    def mark(self, name: str, attempt: Attempt, state: AttemptState) -> None:
+    def mark(self, name: str, attempt: RefreshAttempt, state: AttemptState) -> None:
         """Note how the attempt ended, by its one mark byte. Raises `StorageFailed`."""
         mark = next(byte for byte, known in _MARKS.items() if known == state)
         with self._open(name, attempt) as descriptor:
@@ -216,18 +216,18 @@ class FileJournal:
         """Forget the attempt: its outcome is known and kept. Raises `StorageFailed`."""
         remove_file(self._attempt(name), disk=self._disk)
 
-    def verdict(self, name: str) -> Verdict | None:
+    def verdict(self, name: str) -> RefreshFailure | None:
         """The verdict in force; None as well for one that can't be read, for it only advises."""
         fields = self._history(name).get("last")
         try:
-            known = Verdict.__slots__
-            return None if fields is None else Verdict(**{key: fields[key] for key in known if key in fields})
+            known = RefreshFailure.__slots__
+            return None if fields is None else RefreshFailure(**{key: fields[key] for key in known if key in fields})
         except TypeError:
             return None
 
-    def judge(self, name: str, verdict: Verdict | None) -> None:
+    def judge(self, name: str, verdict: RefreshFailure | None) -> None:
         """Keep the verdict for every process; None stands for a grant that succeeded. Raises `StorageFailed`."""
-        last = None if verdict is None else {key: getattr(verdict, key) for key in Verdict.__slots__}
+        last = None if verdict is None else {key: getattr(verdict, key) for key in RefreshFailure.__slots__}
         totals = Counter(self.totals(name))
         totals["granted" if verdict is None else verdict.kind] += 1
         data = json.dumps({"last": last, "totals": totals}).encode("ascii") + b"\n"
@@ -254,7 +254,7 @@ class FileJournal:
             return Fields()
 
     @contextlib.contextmanager
-    def _open(self, name: str, attempt: Attempt) -> Iterator[int]:
+    def _open(self, name: str, attempt: RefreshAttempt) -> Iterator[int]:
         path = self._attempt(name)
         try:
             descriptor = self._disk.open(path)
@@ -276,32 +276,32 @@ class MemoryJournal:
     """The journal of a store without a disk: it lasts as long as the process, as does the store."""
 
     def __init__(self) -> None:
-        self._attempts: dict[str, Attempt] = {}
-        self._verdicts: dict[str, Verdict] = {}
+        self._attempts: dict[str, RefreshAttempt] = {}
+        self._verdicts: dict[str, RefreshFailure] = {}
         self._totals: dict[str, Counter[str]] = {}
 
-    def attempt(self, name: str) -> Attempt | None:
+    def attempt(self, name: str) -> RefreshAttempt | None:
         return self._attempts.get(name)
 
-    def begin(self, name: str, attempt: Attempt) -> None:
+    def begin(self, name: str, attempt: RefreshAttempt) -> None:
         self._attempts[name] = attempt
 
-    def sending(self, name: str, attempt: Attempt, at: float) -> None:
+    def sending(self, name: str, attempt: RefreshAttempt, at: float) -> None:
         self._attempts[name] = replace(attempt, state="open", at=at if attempt.tries == 1 else attempt.at)
 
-    def answer(self, name: str, attempt: Attempt, token: OAuthToken) -> None:
+    def answer(self, name: str, attempt: RefreshAttempt, token: OAuthToken) -> None:
         self._attempts[name] = replace(self._attempts.get(name, attempt), answer=token)
 
-    def mark(self, name: str, attempt: Attempt, state: AttemptState) -> None:
+    def mark(self, name: str, attempt: RefreshAttempt, state: AttemptState) -> None:
         self._attempts[name] = replace(self._attempts.get(name, attempt), state=state)
 
     def close(self, name: str) -> None:
         self._attempts.pop(name, None)
 
-    def verdict(self, name: str) -> Verdict | None:
+    def verdict(self, name: str) -> RefreshFailure | None:
         return self._verdicts.get(name)
 
-    def judge(self, name: str, verdict: Verdict | None) -> None:
+    def judge(self, name: str, verdict: RefreshFailure | None) -> None:
         self._totals.setdefault(name, Counter())["granted" if verdict is None else verdict.kind] += 1
         if verdict is None:
             self._verdicts.pop(name, None)
@@ -317,7 +317,7 @@ class MemoryJournal:
         self._totals.pop(name, None)
 
 
-def _about(name: str, attempt: Attempt) -> Fields:
+def _about(name: str, attempt: RefreshAttempt) -> Fields:
     return Fields(name=name, attempt=attempt.id, token=attempt.token)
 
 

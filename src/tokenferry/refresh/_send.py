@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from tokenferry.errors import TokenferryError
-from tokenferry.oauth import MAX_ANSWER, Answer, Lost, NotSent, TokenRequest, Transmission
+from tokenferry.oauth import MAX_ANSWER, HttpOutcome, NotSent, TokenRequest, TokenResponse, TokenResponseLost
 from tokenferry.providers import is_loopback, proxy_exemptions, proxy_variable
 from tokenferry.secret import Fields
 
@@ -25,11 +25,11 @@ def send(
     sending: Callable[[], None] = lambda: None,
     *,
     monotonic: Callable[[], float] = time.monotonic,
-) -> Transmission:
+) -> HttpOutcome:
     """Send it once, within `timeout` seconds. Redirects are not followed: a 307 would send the body again.
 
     `sending` is called right before the first byte of the request leaves; if it raises, none does. Whatever fails
-    before that point is `NotSent`, and whatever fails after it is `Lost`: a proxy's CONNECT carries nothing of the
+    before that point is `NotSent`, and whatever fails after it is `TokenResponseLost`: a proxy's CONNECT carries nothing of the
     request. Nothing is sent again, and no connection is kept: on a kept one the peer's silent close looks like a lost
     answer.
     """
@@ -54,10 +54,10 @@ def send(
         if not is_sent:
             return NotSent(_unsent(host, variable, fault))
         if isinstance(fault, httpx2.TimeoutException):
-            return Lost(f"{host} did not answer within {timeout:g} seconds")
+            return TokenResponseLost(f"{host} did not answer within {timeout:g} seconds")
         if isinstance(fault, TimeoutError):
-            return Lost(f"{host} did not finish its answer within {timeout:g} seconds")
-        return Lost(f"the connection to {host} broke ({_reason(fault)})")
+            return TokenResponseLost(f"{host} did not finish its answer within {timeout:g} seconds")
+        return TokenResponseLost(f"the connection to {host} broke ({_reason(fault)})")
 
 
 def _proxy_variable(url: str) -> str | None:
@@ -94,7 +94,7 @@ def _exchange(
     trace: Callable[[str, dict[str, Any]], None],
     deadline: float,
     monotonic: Callable[[], float],
-) -> Transmission:
+) -> HttpOutcome:
     body = bytearray()
     with client.stream(
         request.method, request.url, content=request.body, headers=list(request.headers), extensions={"trace": trace}
@@ -102,12 +102,12 @@ def _exchange(
         for chunk in response.iter_bytes():
             body += chunk
             if len(body) > MAX_ANSWER:
-                return Lost("the answer is larger than any token endpoint's")
+                return TokenResponseLost("the answer is larger than any token endpoint's")
             # What is there whole counts, however late: a process that was suspended must not throw it away.
             if monotonic() > deadline and str(len(body)) != response.headers.get("content-length"):
                 raise TimeoutError
         headers = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(response.status_code, headers, bytes(body))
+        return TokenResponse(response.status_code, headers, bytes(body))
 
 
 def _unsent(host: str, variable: str | None, fault: Exception) -> str:

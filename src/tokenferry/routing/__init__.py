@@ -4,21 +4,21 @@ from tokenferry.routing._default_targets import DefaultTargets, default_targets
 from tokenferry.routing._key_view import KeyView, RoutePlan
 from tokenferry.routing._loggable import loggable, loggable_name, loggable_path
 from tokenferry.routing._members import TooComplex
-from tokenferry.routing._resolver import OWN, Accounts, RouteRequest, RouteResolver
+from tokenferry.routing._resolver import OWN, ListedAccounts, RouteRequest, RouteResolver
 from tokenferry.routing._rewrite import Pieces, rewrite
 from tokenferry.routing._rights import model_denied
-from tokenferry.routing._router import Hop, NoRoute, Route, Router
+from tokenferry.routing._router import MappedTarget, NoRoute, Route, Router
 from tokenferry.routing._scan import BodyFacts, Malformed, scan
 from tokenferry.routing._tag import Tag
 
 __all__ = [
     "OWN",
-    "Accounts",
     "BodyFacts",
     "DefaultTargets",
-    "Hop",
     "KeyView",
+    "ListedAccounts",
     "Malformed",
+    "MappedTarget",
     "NoRoute",
     "Pieces",
     "Route",

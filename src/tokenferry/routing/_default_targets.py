@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tokenferry.pool import Roster, roster_of
+from tokenferry.pool import AccountGroup, account_group
 from tokenferry.providers import Provider
 from tokenferry.routing._router import NoRoute
 from tokenferry.settings import GatewaySettings
@@ -20,7 +20,7 @@ _KIND: Final = "api_error"
 class DefaultTargets:
     """The providers with their accounts that may serve, in order, and the rule that chose them."""
 
-    rosters: tuple[Roster, ...]
+    rosters: tuple[AccountGroup, ...]
     rule: str = "it is the default provider"
     pinned: str | None = None
     """The only account that may."""
@@ -89,17 +89,17 @@ def _named_by(key: ClientKey, providers: Mapping[str, Provider], accounts: Seque
 
 def _rosters(
     names: Iterable[str], providers: Mapping[str, Provider], accounts: Sequence[Account]
-) -> tuple[Roster, ...]:
+) -> tuple[AccountGroup, ...]:
     """Those of these providers that have accounts which may serve."""
     found = (roster_for(providers.get(name), accounts) for name in names)
     return tuple(roster for roster in found if roster is not None)
 
 
-def roster_for(provider: Provider | None, accounts: Sequence[Account]) -> Roster | None:
+def roster_for(provider: Provider | None, accounts: Sequence[Account]) -> AccountGroup | None:
     """A provider's accounts that may serve; None where there are none."""
     if provider is None or not provider.is_served:
         return None
-    roster = roster_of(provider, accounts)
+    roster = account_group(provider, accounts)
     return roster if roster.members else None
 
 

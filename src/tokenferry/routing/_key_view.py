@@ -2,7 +2,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tokenferry.pool import Hop, Roster
+from tokenferry.pool import AccountGroup, Target
 from tokenferry.providers import Provider
 from tokenferry.routing._default_targets import (
     DefaultTargets,
@@ -13,7 +13,7 @@ from tokenferry.routing._default_targets import (
     roster_for,
 )
 from tokenferry.routing._loggable import loggable, loggable_name
-from tokenferry.routing._router import Hop as MappedHop
+from tokenferry.routing._router import MappedTarget as MappedHop
 from tokenferry.routing._router import NoRoute, Route
 from tokenferry.settings import GatewaySettings
 from tokenferry.state import ClientKey
@@ -26,7 +26,7 @@ _MOST_KNOWN: Final = 256
 class RoutePlan:
     """The providers to ask with their accounts, in order, and the rule that chose them."""
 
-    targets: tuple[Hop, ...]
+    targets: tuple[Target, ...]
     rule: str
     pinned: str | None = None
     """The only account that may serve."""
@@ -65,10 +65,10 @@ class KeyView:
         self._pinned = settings.account
         self._providers = providers
         self._accounts = accounts
-        self._rosters: dict[str, Roster | None] = {}
+        self._rosters: dict[str, AccountGroup | None] = {}
         if isinstance(self._defaults, DefaultTargets):
             self._rosters.update((roster.provider, roster) for roster in self._defaults.rosters)
-        self._hops: dict[tuple[MappedHop, ...], tuple[Hop, ...]] = {}
+        self._hops: dict[tuple[MappedHop, ...], tuple[Target, ...]] = {}
         self._by_default: dict[str, RoutePlan] = {}
 
     def by_default(self, model: str) -> RoutePlan | NoRoute:
@@ -80,7 +80,7 @@ class KeyView:
                 return found
             if len(self._by_default) >= _MOST_KNOWN:
                 self._by_default.clear()
-            hops = tuple([Hop(roster, model) for roster in found.rosters])
+            hops = tuple([Target(roster, model) for roster in found.rosters])
             plan = self._by_default[model] = RoutePlan(hops, found.rule, found.pinned)
         return plan
 
@@ -96,7 +96,7 @@ class KeyView:
         hops = self._hops.get(route.hops)
         if hops is None:
             found = [(self._roster(name), model) for name, model in route.hops]
-            hops = tuple(Hop(roster, model) for roster, model in found if roster is not None)
+            hops = tuple(Target(roster, model) for roster, model in found if roster is not None)
             self._hops[route.hops] = hops
         pinned = self._pinned
         if pinned is None:
@@ -126,7 +126,7 @@ class KeyView:
             f"add one with: {add_command(names[0], self._providers)}"
         )
 
-    def _roster(self, name: str) -> Roster | None:
+    def _roster(self, name: str) -> AccountGroup | None:
         """One object for each provider: the pool tells rosters apart by identity."""
         if name not in self._rosters:
             self._rosters[name] = roster_for(self._providers.get(name), self._accounts)

@@ -43,7 +43,7 @@ class Key:
         self.name = name
 
 
-class Member(NamedTuple):
+class JsonMember(NamedTuple):
     """A member of an object or an item of an array (`name` is empty): its value is `text[start:end]`."""
 
     name: str
@@ -80,12 +80,12 @@ def read_members(text: bytes | memoryview, most: int = _MOST_MEMBERS) -> Mapping
     return _object.decode(text)
 
 
-def locate(members: Mapping[Key, msgspec.Raw], text: bytes, start: int = 0) -> Iterator[Member]:
+def locate(members: Mapping[Key, msgspec.Raw], text: bytes, start: int = 0) -> Iterator[JsonMember]:
     """Say where each is in the text in which the object begins at `start`."""
     for key, raw in members.items():
         begin = _value_after(text, start)
         start = begin + len(raw)
-        yield Member(key.name, begin, start)
+        yield JsonMember(key.name, begin, start)
 
 
 def place_of(number: int, members: Mapping[Key, msgspec.Raw], text: bytes) -> tuple[int, int]:
@@ -100,7 +100,7 @@ def place_of(number: int, members: Mapping[Key, msgspec.Raw], text: bytes) -> tu
     return begin, end
 
 
-def items(text: bytes, start: int, end: int) -> Iterator[Member]:
+def items(text: bytes, start: int, end: int) -> Iterator[JsonMember]:
     """The items of the array that is `text[start:end]`, which was checked before. Raises `TooComplex`."""
     if text.count(b",", start, end) > MOST_COMMAS:
         raise TooComplex(f"an array in it has more than {MOST_COMMAS:,} commas")
@@ -111,7 +111,7 @@ def items(text: bytes, start: int, end: int) -> Iterator[Member]:
     for raw in found:
         begin = _past(_SPACE + b",", text, start)
         start = begin + len(raw)
-        yield Member("", begin, start)
+        yield JsonMember("", begin, start)
 
 
 def decode_text(raw: bytes) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from tokenferry.pool import Hop, Member, Roster
+from tokenferry.pool import AccountGroup, PoolAccount, Target
 from tokenferry.providers import Provider, may_pass_through
 from tokenferry.routing._key_view import KeyView, RoutePlan, rule_of
 from tokenferry.routing._members import TooComplex
@@ -21,7 +21,7 @@ OWN: Final = "(the client's own)"
 _MOST_KNOWN: Final = 256
 
 
-class Accounts(Protocol):
+class ListedAccounts(Protocol):
     """What there is to serve with."""
 
     @property
@@ -57,13 +57,13 @@ class RouteResolver:
         settings: GatewaySettings,
         providers: Mapping[str, Provider],
         router: Router,
-        listing: Callable[[], Accounts],
+        listing: Callable[[], ListedAccounts],
     ) -> None:
         self.router = router
         self._settings = settings
         self._providers = providers
         self._listing = listing
-        self._listed: Accounts | None = None
+        self._listed: ListedAccounts | None = None
         self._everything: KeyView | None = None
         self._views: dict[tuple[str, Rights], KeyView] = {}
         """Of keys with rights."""
@@ -122,7 +122,7 @@ class RouteResolver:
             model = route.hops[0].model if route.is_mapped else route.model
             rule, without_tag = f"{rule_of(route)}; ", route.without_tag
         return RoutePlan(
-            (Hop(Roster(taker, (Member(OWN, taker),)), model or ""),),
+            (Target(AccountGroup(taker, (PoolAccount(OWN, taker),)), model or ""),),
             f"{rule}the client's own credential goes to its vendor",
             without_tag=without_tag,
             is_own=True,

@@ -15,7 +15,7 @@ Header = tuple[bytes, bytes]
 _MOST_SHOWN: Final = 12
 
 
-class Hop(NamedTuple):
+class MappedTarget(NamedTuple):
     """A provider, and the name under which it is asked for the model."""
 
     provider: str
@@ -33,7 +33,7 @@ class Route:
     rule: str
     """The rule that decided, as configuration calls it."""
     reason: str
-    hops: tuple[Hop, ...] = ()
+    hops: tuple[MappedTarget, ...] = ()
     """The providers that `[[models]]` names, in their order; none for a model that goes to the default ones."""
     without_tag: bool = False
     """Whether a sub-agent's tag is to be removed from the body."""
@@ -163,7 +163,7 @@ _KEEPS: Final = "no rule applied, so the model keeps its name"
 _AUTO_MAPPED: Final = "no other rule applied, and auto_map_regex matched, so it is router.default"
 
 
-def _served(model: ModelSettings, providers: Mapping[str, Provider]) -> tuple[Hop, ...] | NoRoute:
+def _served(model: ModelSettings, providers: Mapping[str, Provider]) -> tuple[MappedTarget, ...] | NoRoute:
     """The hops of a model; those that can't be served are left out."""
     hops = []
     left_out = []
@@ -176,7 +176,7 @@ def _served(model: ModelSettings, providers: Mapping[str, Provider]) -> tuple[Ho
         elif provider.wire_format != "anthropic":
             left_out.append(f"{mapping.provider} speaks {provider.wire_format}'s format, which is not translated yet")
         else:
-            hops.append(Hop(mapping.provider, mapping.actual_model))
+            hops.append(MappedTarget(mapping.provider, mapping.actual_model))
     if hops:
         return tuple(hops)
     why = "; ".join(left_out) or "it has no mappings"

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from tokenferry.routing._members import Member, TooComplex, decode_text, items, locate, read_members
+from tokenferry.routing._members import JsonMember, TooComplex, decode_text, items, locate, read_members
 
 _MOST: Final = 200  # of a prompt that is meant there is one, and its end
 _MOST_MEMBERS: Final = 50  # of a block that holds it; there are three
@@ -38,7 +38,7 @@ def may_hold_tag(system: msgspec.Raw) -> bool:
     return _LITERAL in bytes(system)
 
 
-def find_tag(body: bytes, text: bytes, systems: Sequence[Member]) -> Tag | None:
+def find_tag(body: bytes, text: bytes, systems: Sequence[JsonMember]) -> Tag | None:
     """Look for it in system prompts: each a text, or a list of blocks with texts. The first one names the model.
 
     `text` is the body, or stands for it where a reader of JSON refuses that. The work is in proportion to how often
@@ -53,7 +53,7 @@ def find_tag(body: bytes, text: bytes, systems: Sequence[Member]) -> Tag | None:
     return Tag(found[0][0], tuple((start, end) for _, start, end in found))
 
 
-def _texts(text: bytes, system: Member) -> Iterator[tuple[int, int]]:
+def _texts(text: bytes, system: JsonMember) -> Iterator[tuple[int, int]]:
     """Where the prompt's texts are that may hold a tag, without their quotes."""
     opening = text[system.start]
     if opening == ord('"'):

@@ -1,6 +1,6 @@
 from tokenferry.sealing._box import BrokenSeal, close_box, open_box
 from tokenferry.sealing._key import SealKey
 from tokenferry.sealing._keyring import SystemKeyring
-from tokenferry.sealing._marker import Marker, Place
+from tokenferry.sealing._marker import KeyPlace, Marker
 
-__all__ = ["BrokenSeal", "Marker", "Place", "SealKey", "SystemKeyring", "close_box", "open_box"]
+__all__ = ["BrokenSeal", "KeyPlace", "Marker", "SealKey", "SystemKeyring", "close_box", "open_box"]

@@ -12,7 +12,7 @@ _PURPOSE: Final = b"tokenferry marker\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class KeyPlace:
     """Where a key rests: in a file, or in the system's keyring if there is no path."""
 
     path: Path | None = None
@@ -29,7 +29,7 @@ class Marker:
     (`signed`), so that only who has all of them can change a word of it.
     """
 
-    keys: tuple[tuple[str, Place], ...]
+    keys: tuple[tuple[str, KeyPlace], ...]
     """By id."""
     is_opening: bool = False
     """The home is being unsealed: what is in clear may be, and what is new is written in clear."""
@@ -43,10 +43,10 @@ class Marker:
         return self.keys[0][0]
 
     @property
-    def place(self) -> Place:
+    def place(self) -> KeyPlace:
         return self.keys[0][1]
 
-    def place_of(self, key: str) -> Place | None:
+    def place_of(self, key: str) -> KeyPlace | None:
         return dict(self.keys).get(key)
 
     def signed(self, keys: Iterable[SealKey]) -> Self:
@@ -99,9 +99,9 @@ class Marker:
         return found if found.to_bytes() == raw else replace(found, tags=("",))
 
 
-def _place(file: object) -> Place:
+def _place(file: object) -> KeyPlace:
     if file is None:
-        return Place()
+        return KeyPlace()
     if not isinstance(file, str) or not Path(file).is_absolute():
         raise ValueError("no path")
-    return Place(Path(file))
+    return KeyPlace(Path(file))

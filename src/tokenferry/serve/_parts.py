@@ -8,15 +8,7 @@ from typing import Any, Final
 from tokenferry.broker import Broker
 from tokenferry.config import Config
 from tokenferry.errors import TokenferryError
-from tokenferry.gateway import (
-    Gateway,
-    Listener,
-    Listening,
-    Place,
-    Recorder,
-    Upstreams,
-    connection_limit,
-)
+from tokenferry.gateway import CooldownSync, Gateway, Listening, Server, UpstreamClients, WorkerSlot, connection_limit
 from tokenferry.keep import Keeper
 from tokenferry.pool import Pool
 from tokenferry.readiness import services
@@ -45,17 +37,17 @@ def listener_of(
     where: Listening,
     *,
     broker: Broker,
-    upstreams: Upstreams,
+    upstreams: UpstreamClients,
     started: Callable[[], Awaitable[None]],
     every_second: Callable[[], None] = lambda: None,
     every_minute: Callable[[], Awaitable[None]] = _do_nothing,
     ending: Callable[[], None] = lambda: None,
     drain: float,
     tell: Callable[[str], None] = say_nothing,
-    worker: Place | None = None,
+    worker: WorkerSlot | None = None,
     keeper: Keeper | None = None,
     hangup: Callable[[], bool] = no_hangup,
-) -> Listener:
+) -> Server:
     def refreshes() -> list[str]:
         return [f"the refresh of account {name}" for name in broker.refreshing()]
 
@@ -67,7 +59,7 @@ def listener_of(
             tell(f"waiting for {' and '.join(names)}")
         await asyncio.to_thread(broker.drain, _REFRESH_SECONDS)
 
-    return Listener(
+    return Server(
         gateway,
         where.sockets,
         drain=drain,
@@ -101,7 +93,7 @@ def readiness_of(
     return readiness
 
 
-def recorder_of(pool: Pool, state: State, broker: Broker) -> Recorder:
+def recorder_of(pool: Pool, state: State, broker: Broker) -> CooldownSync:
     """What keeps a pool in step with the cooldowns on record, and asks usage endpoints about those."""
     probe = UsageProbe(
         state.cooldowns,
@@ -119,7 +111,7 @@ def recorder_of(pool: Pool, state: State, broker: Broker) -> Recorder:
             seen = broker.listing()
         return broker.listing().accounts
 
-    return Recorder(
+    return CooldownSync(
         pool,
         state,
         fingerprint=lambda name: broker.book.read(name).credential.secret.fingerprint,

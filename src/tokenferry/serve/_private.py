@@ -8,16 +8,7 @@ from typing import Final, Self
 from tokenferry.broker import Broker
 from tokenferry.config import Config
 from tokenferry.errors import TokenferryError
-from tokenferry.gateway import (
-    AccessLog,
-    Gateway,
-    Guard,
-    Listener,
-    Listening,
-    OneOffKey,
-    Relay,
-    Upstreams,
-)
+from tokenferry.gateway import AccessLog, EphemeralKey, Forwarder, Gateway, Guard, Listening, Server, UpstreamClients
 from tokenferry.pool import Pool
 from tokenferry.secret import Secret
 from tokenferry.serve._parts import listener_of, look_at_accounts, recorder_of, router_of
@@ -42,8 +33,8 @@ class PrivateGateway:
         self._stack = contextlib.ExitStack()
         self._broker = broker or Broker.from_home(home, config)
         self._router = router_of(config)
-        self._ring = OneOffKey()
-        self._listener: Listener | None = None
+        self._ring = EphemeralKey()
+        self._listener: Server | None = None
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         self.url = ""
@@ -64,8 +55,8 @@ class PrivateGateway:
             running.set()
 
         look_at_accounts(self._broker)
-        upstreams = Upstreams.configured(self._settings, gateway_id=gateway_id(self._home))
-        relay = Relay(
+        upstreams = UpstreamClients.configured(self._settings, gateway_id=gateway_id(self._home))
+        relay = Forwarder(
             source=self._broker,
             settings=self._settings,
             keys=self._ring,
@@ -84,7 +75,7 @@ class PrivateGateway:
 
         self._share_cooldowns()
 
-        def run(listener: Listener) -> None:
+        def run(listener: Server) -> None:
             try:
                 with access_log:
                     listener.run_until_stopped()

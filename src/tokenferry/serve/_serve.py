@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Final
 
 from tokenferry.broker import Broker
-from tokenferry.config import Config, Source
+from tokenferry.config import Config, ConfigSource
 from tokenferry.errors import UsageError
 from tokenferry.gateway import (
-    Board,
-    Place,
+    SharedMemory,
     Supervisor,
+    WorkerSlot,
     allow_connections,
     check_reach,
     check_upstreams,
-    guests,
     hide_memory,
     is_remote,
     listening,
+    remote_keys,
     remote_lines,
     remove_port_file,
     write_port_file,
@@ -53,7 +53,7 @@ def serve(
     tell: Callable[[str], None] = say_nothing,
     broker: Broker | None = None,
     states: Callable[[], Mapping[str, str]] = dict,
-    source: Source | None = None,
+    source: ConfigSource | None = None,
     adopted: Callable[[Config], None] = _take_no_note,
 ) -> signal.Signals | None:
     """Run the gateway until INT, TERM or HUP, and give the signal that ended it.
@@ -92,7 +92,9 @@ def serve(
         registration = GatewayRegistration(home, url=where.url, socket=where.uds)
         stack.callback(registration.end)
         with State(home.state) as state:
-            opened = tuple(remote_lines(server, guests(state.keys.list(), time.time()))) if is_remote(server) else ()
+            opened = (
+                tuple(remote_lines(server, remote_keys(state.keys.list(), time.time()))) if is_remote(server) else ()
+            )
             local_key(home, state)
             resolved = broker or Broker.from_home(home, config)
             resolved.check_keys(state.keys.list(), config.policy)
@@ -107,7 +109,7 @@ def serve(
             for line in opened:
                 tell(line)
 
-        board = Board(server.workers) if server.workers > 1 else None
+        board = SharedMemory(server.workers) if server.workers > 1 else None
         # Of the parent, so that a login that one worker began can be finished by any.
         secret = Secret(secrets.token_urlsafe(_SECRET_BYTES))
         run = partial(
@@ -125,7 +127,7 @@ def serve(
         if server.workers == 1:
             return run(config, started=partial(asyncio.to_thread, announce), ending=registration.end)
 
-        def work(worker: Place) -> int:
+        def work(worker: WorkerSlot) -> int:
             run(config if reloading is None else reloading.current, started=worker.begin, worker=worker)
             resolved.drain(LONGEST_GRANT)  # a second signal has not waited for it
             return 0

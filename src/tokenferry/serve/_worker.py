@@ -6,22 +6,22 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final
 
-from tokenferry.admin import LOGIN_PAGE, Admin, Parts
+from tokenferry.admin import LOGIN_PAGE, Admin, AdminContext
 from tokenferry.broker import Broker
 from tokenferry.config import Config
 from tokenferry.errors import CorruptFile, StorageFailed
 from tokenferry.gateway import (
     AccessLog,
-    Board,
     DecisionLog,
+    Forwarder,
     Gateway,
     Guard,
     Listening,
     Metrics,
-    Place,
-    Relay,
+    SharedMemory,
     TrustedProxies,
-    Upstreams,
+    UpstreamClients,
+    WorkerSlot,
     tune_interpreter,
 )
 from tokenferry.keep import Keeper
@@ -44,12 +44,12 @@ def run_gateway(
     tell: Callable[[str], None],
     started: Callable[[], Awaitable[None]],
     states: Callable[[], Mapping[str, str]],
-    board: Board | None,
+    board: SharedMemory | None,
     secret: Secret,
     reloading: Reloading | None,
     adopted: Callable[[Config], None],
     ending: Callable[[], None] = lambda: None,
-    worker: Place | None = None,
+    worker: WorkerSlot | None = None,
 ) -> signal.Signals | None:
     """Serve in this process, which is one of several if `worker` says so.
 
@@ -63,7 +63,7 @@ def run_gateway(
         contextlib.ExitStack() as stack,
     ):
         trust = None if reloading is None else reloading.trust
-        upstreams = Upstreams.configured(config.gateway, trust=trust, gateway_id=gateway_id(home))
+        upstreams = UpstreamClients.configured(config.gateway, trust=trust, gateway_id=gateway_id(home))
         place = 0 if worker is None else worker.number - 1
 
         async def record_use() -> None:
@@ -79,7 +79,7 @@ def run_gateway(
         own_hosts = set(where.hosts)
         in_force = [config]
         pool = Pool(config.pool)
-        parts = Parts(
+        parts = AdminContext(
             *(home, broker, state, secret, where.urls, own_hosts, states),
             readiness=readiness_of(in_force, broker, state, states),
             limits=pool.usage.state,
@@ -88,7 +88,7 @@ def run_gateway(
             broker.login_page = f"{parts.base}{LOGIN_PAGE}"
         admin = Admin(parts)
 
-        relay = partial(Relay, source=broker, keys=state.keys, upstreams=upstreams, pool=pool)
+        relay = partial(Forwarder, source=broker, keys=state.keys, upstreams=upstreams, pool=pool)
         proxies = TrustedProxies(config.server.trusted_proxies)
         guard = Guard(state.keys, where.hosts, proxies=proxies, open_at=where.open_at)
         gateway = Gateway(

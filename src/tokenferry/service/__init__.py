@@ -3,13 +3,13 @@
 from tokenferry.service._launchd import Launchd, render_agent
 from tokenferry.service._manager import Manager, Ran, RunState, Step
 from tokenferry.service._program import Program, own_command, passed_on
-from tokenferry.service._service import Plan, Service, Status, Undone, manager_here
+from tokenferry.service._service import InstallPlan, Service, Status, Undone, manager_here
 from tokenferry.service._systemd import Systemd, render_unit
 
 __all__ = [
+    "InstallPlan",
     "Launchd",
     "Manager",
-    "Plan",
     "Program",
     "Ran",
     "RunState",

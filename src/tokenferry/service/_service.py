@@ -17,7 +17,7 @@ _PAUSE: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class InstallPlan:
     """What a file of a service manager is to become, None being no file, and the commands before and after that."""
 
     path: Path
@@ -62,20 +62,20 @@ class Service:
         self._run = run
         self._sleep = sleep
 
-    def plan_install(self, program: Program) -> Plan:
+    def plan_install(self, program: Program) -> InstallPlan:
         """Plan the file and the start; empty if it runs as it should. Raises `Conflict` for a file that isn't ours."""
         before, after = self._ours(), self._manager.render(program)
         is_as_it_should = before == after and self._manager.state().is_running
-        return Plan(self._manager.path, before, after, then=() if is_as_it_should else self._manager.starting())
+        return InstallPlan(self._manager.path, before, after, then=() if is_as_it_should else self._manager.starting())
 
-    def plan_uninstall(self) -> Plan:
+    def plan_uninstall(self) -> InstallPlan:
         """Plan the end and the removal; empty if nothing is there. Raises `Conflict` for a file that isn't ours."""
         before = self._ours()
         if before is None:
-            return Plan(self._manager.path, None, None)
-        return Plan(self._manager.path, before, None, self._manager.stopping(), self._manager.forgetting())
+            return InstallPlan(self._manager.path, None, None)
+        return InstallPlan(self._manager.path, before, None, self._manager.stopping(), self._manager.forgetting())
 
-    def carry_out(self, plan: Plan) -> Undone | None:
+    def carry_out(self, plan: InstallPlan) -> Undone | None:
         """Make it so. What the manager doesn't do is told; the file is written or removed all the same.
 
         Raises `Conflict` if the file changed since the plan was made, `UnsafeFile`, `StorageFailed`.

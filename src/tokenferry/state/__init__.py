@@ -14,7 +14,7 @@ from tokenferry.state._gateways import (
 )
 from tokenferry.state._keys import INFERENCE_PREFIX, ClientKeys
 from tokenferry.state._local_key import LOCAL_KEY_NAME, local_key, read_local_key
-from tokenferry.state._logins import Login, Logins
+from tokenferry.state._logins import StartedLogin, StartedLogins
 from tokenferry.state._organizations import Organizations
 from tokenferry.state._rights import EVERYTHING, Rights
 from tokenferry.state._state import State
@@ -34,13 +34,13 @@ __all__ = [
     "Decisions",
     "GatewayRecord",
     "GatewayRegistration",
-    "Login",
-    "Logins",
     "Organizations",
     "Rights",
     "Role",
     "Scope",
     "ScopeKind",
+    "StartedLogin",
+    "StartedLogins",
     "State",
     "UsageProbe",
     "gateway_id",

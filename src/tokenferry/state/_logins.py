@@ -16,7 +16,7 @@ _STATE_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Login:
+class StartedLogin:
     """A login that was begun at a provider and is not finished. Times are seconds since 1970 UTC.
 
     `redirect_uri` is the address that its code comes through, `account` the name it is to be kept under, if one was
@@ -31,7 +31,7 @@ class Login:
     client: str = ""
 
 
-class Logins:
+class StartedLogins:
     """The logins under way, each known by its `state` (RFC 6749, 10.12), of which only the sha256 is kept. Thread-safe.
 
     Any process that shares the file can finish one. The PKCE verifier isn't here, nor is anything it could be made
@@ -75,12 +75,12 @@ class Logins:
             )
         return state
 
-    def find(self, state: Secret) -> Login | None:
+    def find(self, state: Secret) -> StartedLogin | None:
         """Give the login of this state without using it up; None if there is none. Raises `StorageFailed`."""
         rows = self._database.rows("SELECT * FROM logins WHERE state = ?", (_digest(state),))
         return self._login(rows[0]) if rows else None
 
-    def take(self, state: Secret, session: Secret) -> Login | None:
+    def take(self, state: Secret, session: Secret) -> StartedLogin | None:
         """Give the login that this `state` was made for, once; None if there is none, or it is another session's.
 
         Whoever presents a state has used it up. Raises `StorageFailed`, `CorruptFile`.
@@ -90,7 +90,7 @@ class Logins:
             return None
         return self._login(row)
 
-    def bind(self, state: Secret, browser: Secret) -> Login | None:
+    def bind(self, state: Secret, browser: Secret) -> StartedLogin | None:
         """Bind a login to the browser that leads a person to the provider, and give it.
 
         None if there is none; one that is bound to another browser already is given up. Raises as `take` does.
@@ -106,7 +106,7 @@ class Logins:
                 connection.execute("DELETE FROM logins WHERE state = ?", (_digest(state),))
         return self._login(rows[0]) if rows else None
 
-    def take_bound(self, state: Secret, browser: Secret) -> Login | None:
+    def take_bound(self, state: Secret, browser: Secret) -> StartedLogin | None:
         """Give the login of this state once, in the browser that it is bound to; in another it stays.
 
         Raises as `take` does.
@@ -126,11 +126,11 @@ class Logins:
             rows = connection.execute("DELETE FROM logins WHERE state = ? RETURNING *", (digest,)).fetchall()
         return rows[0] if rows else None
 
-    def _login(self, row: sqlite3.Row) -> Login | None:
+    def _login(self, row: sqlite3.Row) -> StartedLogin | None:
         """The login of a row, unless it has expired, or the clock was set back."""
         if not row["started_at"] - _LIFETIME <= self._now() < row["expires_at"]:
             return None
-        return Login(
+        return StartedLogin(
             row["provider"],
             row["started_at"],
             row["expires_at"],

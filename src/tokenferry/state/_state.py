@@ -10,7 +10,7 @@ from tokenferry.state._cooldowns import Cooldowns
 from tokenferry.state._database import Database
 from tokenferry.state._decisions import Decisions
 from tokenferry.state._keys import ClientKeys
-from tokenferry.state._logins import Logins
+from tokenferry.state._logins import StartedLogins
 from tokenferry.state._organizations import Organizations
 
 
@@ -29,7 +29,7 @@ class State:
             self.keys = ClientKeys(self._database, monotonic=monotonic, now=now)
             self.cooldowns = Cooldowns(self._database, now=now)
             self.organizations = Organizations(self._database)
-            self.logins = Logins(self._database, now=now)
+            self.logins = StartedLogins(self._database, now=now)
             self.decisions = Decisions(self._database)
         except BaseException:
             self._database.close()

@@ -12,7 +12,7 @@ from typing import Final
 from tokenferry.credentials import Credential
 from tokenferry.errors import TokenferryError
 from tokenferry.limits import LimitState, Window, read_usage
-from tokenferry.oauth import Answer, TokenRequest, Transmission
+from tokenferry.oauth import HttpOutcome, TokenRequest, TokenResponse
 from tokenferry.providers import Provider
 from tokenferry.state._cooldowns import Cooldown, Cooldowns, Scope
 from tokenferry.stores import Account
@@ -44,7 +44,7 @@ class UsageProbe:
         providers: Callable[[], Mapping[str, Provider]],
         accounts: Callable[[], list[Account]],
         resolve: Callable[[str], Credential],
-        send: Callable[[TokenRequest, float], Transmission],
+        send: Callable[[TokenRequest, float], HttpOutcome],
         now: Callable[[], float] = time.time,
         rng: Random | None = None,
         start: Callable[[Callable[[], None]], None] = _on_a_thread,
@@ -122,9 +122,9 @@ class UsageProbe:
         if provider is None or provider.usage_endpoint != url:
             return None  # the configuration has changed: the credential may be meant for another host
         answer = self._send(TokenRequest(url, headers, b"", "GET"), _TIMEOUT)
-        state = read_usage(answer.body) if isinstance(answer, Answer) and answer.status == _OK else None
+        state = read_usage(answer.body) if isinstance(answer, TokenResponse) and answer.status == _OK else None
         if state is None:
-            told = f"answered {answer.status}" if isinstance(answer, Answer) else answer.reason
+            told = f"answered {answer.status}" if isinstance(answer, TokenResponse) else answer.reason
             logger.info("account %s: its usage can't be asked for: %s", account, told)
         return state
 

@@ -13,7 +13,7 @@ from tokenferry.stores._document import Document, check_account_name
 from tokenferry.stores._files import DISK, Disk, remove_file, remove_leftovers, replace_private_file
 from tokenferry.stores._lock import FileLock
 from tokenferry.stores._seal import Seal
-from tokenferry.stores._sealed import Header, Replaced, SealedDocument, parse_sealed
+from tokenferry.stores._sealed import Header, Resealed, SealedDocument, parse_sealed
 from tokenferry.stores._store import held
 
 _SUFFIX: Final = ".json"
@@ -26,7 +26,7 @@ class FileStore:
         self._home = home
         self._disk = disk
         self._seal = seal or (Seal.of(home) if disk is DISK else Seal(home, disk=disk))
-        self._replaced = Replaced()
+        self._replaced = Resealed()
 
     @property
     def seal(self) -> Seal:

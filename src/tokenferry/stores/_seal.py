@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from tokenferry.errors import ConfigError, CorruptFile, NeedsUnlock, SealKeyLost, TokenferryError, UnsafeFile
-from tokenferry.sealing import Marker, Place, SealKey, SystemKeyring
+from tokenferry.sealing import KeyPlace, Marker, SealKey, SystemKeyring
 from tokenferry.secret import HiddenBytes, parse_object
 from tokenferry.settings import Home
 from tokenferry.stores._files import DISK, Disk, remove_file, remove_leftovers, replace_private_file
@@ -278,7 +278,7 @@ class Seal:
 
     # -- where keys rest
 
-    def new_key(self, place: Place) -> SealKey:
+    def new_key(self, place: KeyPlace) -> SealKey:
         """Make a key and put it where it shall rest, durably, beside those that are there.
 
         Raises `ConfigError`, `NeedsUnlock`, `UnsafeFile`, `CorruptFile`, `StorageFailed`.
@@ -291,14 +291,14 @@ class Seal:
         self.know(key)
         return key
 
-    def present_key(self, place: Place) -> SealKey | None:
+    def present_key(self, place: KeyPlace) -> SealKey | None:
         """The key to seal with that rests in a file already, if there is one."""
         keys = [] if place.path is None else self._read_key_file(place.path)
         if keys:
             self.know(keys[0])
         return keys[0] if keys else None
 
-    def drop_key(self, key: str, place: Place) -> None:
+    def drop_key(self, key: str, place: KeyPlace) -> None:
         """Take a key out of its place, for good; one that is missing is fine. Raises what `new_key` does."""
         if place.path is None:
             self._keyring.remove(key)
@@ -335,25 +335,25 @@ class Seal:
             "`tokenferry accounts remove NAME`, and log in again"
         )
 
-    def _places(self, key: str) -> list[Place]:
+    def _places(self, key: str) -> list[KeyPlace]:
         """Where the key may rest: in the file that the environment names, and where the home says."""
         named = os.environ.get(KEY_FILE)
         marker = self.marker()
         said = None if marker is None else marker.place_of(key)
-        places = [Place(_absolute(named))] if named else []
+        places = [KeyPlace(_absolute(named))] if named else []
         places += [said] if said is not None else [place for _, place in (marker.keys if marker else ())]
-        return list(dict.fromkeys(places)) or [Place()]
+        return list(dict.fromkeys(places)) or [KeyPlace()]
 
-    def where(self, key: str) -> Place:
+    def where(self, key: str) -> KeyPlace:
         """The place where the key is found now. Raises what `key` does."""
         for place in self._places(key):
             with contextlib.suppress(NeedsUnlock, UnsafeFile, CorruptFile):
                 if self._look(key, place) is not None:
                     return place
         self.key(key)
-        return key_place() or Place()
+        return key_place() or KeyPlace()
 
-    def _look(self, key: str, place: Place) -> SealKey | None:
+    def _look(self, key: str, place: KeyPlace) -> SealKey | None:
         if place.path is None:
             try:
                 return self._keyring.get(key)
@@ -390,10 +390,10 @@ class Seal:
         replace_private_file(path, text, disk=self._disk)
 
 
-def key_place() -> Place | None:
+def key_place() -> KeyPlace | None:
     """The file that TOKENFERRY_SEAL_KEY_FILE names, as the place of a key; None where it names none."""
     named = os.environ.get(KEY_FILE)
-    return Place(_absolute(named)) if named else None
+    return KeyPlace(_absolute(named)) if named else None
 
 
 def _absolute(named: str) -> Path:

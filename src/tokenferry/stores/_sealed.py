@@ -97,7 +97,7 @@ class SealedDocument:
         return json.dumps({**self.header.to_json(), "sealed": self.box}, indent=1).encode("ascii") + b"\n"
 
 
-class Replaced:
+class Resealed:
     """The sealed documents that this process saw replaced: none of them comes back by itself.
 
     No box is made twice, so one that was seen before and then wasn't there is an older document, put back by a program

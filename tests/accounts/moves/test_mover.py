@@ -25,7 +25,7 @@ from tokenferry.errors import (
     UnsafeFile,
     UsageError,
 )
-from tokenferry.refresh import Attempt, FileJournal, ProcessIdentity, Verdict
+from tokenferry.refresh import FileJournal, ProcessIdentity, RefreshAttempt, RefreshFailure
 from tokenferry.secret import Secret
 from tokenferry.stores import Account, Disk, Document, FileLock, FileStore
 from tokenferry.stores.claude_code import ClaudeCodeLock, digest
@@ -159,7 +159,7 @@ def test_a_second_login_of_a_known_account_is_called_by_its_e_mail_and_the_first
 def test_a_living_login_takes_the_place_of_a_dead_one_of_the_same_account(world: World, journal: FileJournal) -> None:
     dead = world.add("work", "one", account_id="uuid-w", organization_id="org-w")
     assert dead.refresh is not None
-    journal.judge("work", Verdict("needs-login", dead.refresh.sha256, 0, "it is dead"))
+    journal.judge("work", RefreshFailure("needs-login", dead.refresh.sha256, 0, "it is dead"))
     world.add("bob")
     world.log_in("two", accountUuid="uuid-w", organizationUuid="org-w")
     assert world.mover().move("bob") == Moved("bob", home="work")
@@ -170,7 +170,7 @@ def test_a_living_login_takes_the_place_of_a_dead_one_of_the_same_account(world:
 def test_and_asked_for_it_is_there_already(world: World, journal: FileJournal) -> None:
     dead = world.add("work", "one", account_id="uuid-w", organization_id="org-w")
     assert dead.refresh is not None
-    journal.judge("work", Verdict("needs-login", dead.refresh.sha256, 0, "it is dead"))
+    journal.judge("work", RefreshFailure("needs-login", dead.refresh.sha256, 0, "it is dead"))
     world.log_in("two", accountUuid="uuid-w", organizationUuid="org-w")
     assert world.mover().move("work") == Moved("work")
     world.check({"work": "two"})
@@ -288,9 +288,9 @@ def test_a_login_that_claude_code_could_not_go_on_with_is_refused(
     assert world.document() == {}
 
 
-def attempt(token: OAuthToken, process: ProcessIdentity | None = None) -> Attempt:
+def attempt(token: OAuthToken, process: ProcessIdentity | None = None) -> RefreshAttempt:
     assert token.refresh is not None
-    return Attempt.begin(token.refresh.sha256, 1, process or ProcessIdentity(1, "gone", "another boot"), 1)
+    return RefreshAttempt.begin(token.refresh.sha256, 1, process or ProcessIdentity(1, "gone", "another boot"), 1)
 
 
 @pytest.mark.parametrize("who", ["alice", "bob"])

@@ -12,7 +12,7 @@ from typing import Final
 
 from tokenferry import Broker
 from tokenferry.config import load
-from tokenferry.oauth import TokenRequest, Transmission
+from tokenferry.oauth import HttpOutcome, TokenRequest
 from tokenferry.refresh import FileJournal, send
 from tokenferry.settings import Home
 from tokenferry.stores import Disk, FileStore
@@ -111,7 +111,7 @@ class FatalDisk(Disk):
 def main(name: str, last: int, log: Path) -> None:
     fatal = Fatal(last, log)
 
-    def post(request: TokenRequest, timeout: float, sending: Callable[[], None] = lambda: None) -> Transmission:
+    def post(request: TokenRequest, timeout: float, sending: Callable[[], None] = lambda: None) -> HttpOutcome:
         def leave() -> None:
             sending()
             fatal.note("presented")

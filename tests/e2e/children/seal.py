@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from e2e.children.crash import Fatal, FatalDisk
 from tokenferry.accounts import Sealing
 from tokenferry.refresh import FileJournal
-from tokenferry.sealing import Place
+from tokenferry.sealing import KeyPlace
 from tokenferry.settings import Home
 from tokenferry.stores import AttachedStore, FileStore, MemoryStore, Seal
 
@@ -35,7 +35,7 @@ def main(command: str, last: int, log: Path) -> None:
     store = AttachedStore(files, home.attached, lambda _: MemoryStore(), moves=NoMoves(), disk=disk)
     journal = FileJournal(home.journal, disk=disk, seal=seal)
     sealing = Sealing(home, files, store, journal, NoMoves(), disk=disk)
-    place = Place(Path(os.environ["TOKENFERRY_SEAL_KEY_FILE"]))
+    place = KeyPlace(Path(os.environ["TOKENFERRY_SEAL_KEY_FILE"]))
     if command == "unseal":
         result = sealing.unseal()
     else:

@@ -19,11 +19,11 @@ import httpx2  # noqa: F401  # imported here once, it need not be in each of the
 
 from e2e.issuer import Issuer
 from tokenferry import Broker, TokenferryError
-from tokenferry.accounts import AccountBook, machine_id, read_credential
+from tokenferry.accounts import Accounts, machine_id, read_credential
 from tokenferry.config import load
 from tokenferry.credentials import OAuthToken
-from tokenferry.oauth import TokenRequest, Transmission
-from tokenferry.refresh import Attempt, FileJournal, send
+from tokenferry.oauth import HttpOutcome, TokenRequest
+from tokenferry.refresh import FileJournal, RefreshAttempt, send
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
 from tokenferry.stores import Account, FileStore
@@ -46,13 +46,13 @@ class NotedJournal(FileJournal):
         super().__init__(folder)
         self._notes = notes
 
-    def answer(self, name: str, attempt: Attempt, token: OAuthToken) -> None:
+    def answer(self, name: str, attempt: RefreshAttempt, token: OAuthToken) -> None:
         super().answer(name, attempt, token)
         self._notes("journalled", attempt.token, os.getpid())
 
 
 def work(home: Home, notes: Notes) -> NoReturn:
-    def post(request: TokenRequest, timeout: float, sending: Callable[[], None] = lambda: None) -> Transmission:
+    def post(request: TokenRequest, timeout: float, sending: Callable[[], None] = lambda: None) -> HttpOutcome:
         token = Secret(parse_qs(request.body.decode())["refresh_token"][0])
         notes("presented", token.sha256, os.getpid())
         return send(request, timeout, sending)
@@ -85,7 +85,7 @@ class Storm:
         self._home = home
         self._notes = notes
         self._store = FileStore(home)
-        self._book = AccountBook(self._store)
+        self._book = Accounts(self._store)
         self._journal = FileJournal(home.journal)
         self._workers: list[int] = []
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from leaks import leaks, shows
 from tokenferry.errors import Conflict, CorruptFile, StorageFailed, UnsafeFile, UsageError
-from tokenferry.integrations.claude_code import API_KEY_HELPER, BASE_URL, ClaudeCodeSetup, Keys, Plan
+from tokenferry.integrations.claude_code import API_KEY_HELPER, BASE_URL, ClaudeCodeSetup, Keys, SetupPlan
 from tokenferry.settings import Home
 
 HELPER: Final = "/usr/bin/tokenferry token --gateway"
@@ -36,7 +36,7 @@ def put(path: Path, text: str, mode: int = 0o644) -> str:
     return text
 
 
-def set_up(tool: ClaudeCodeSetup, wanted: dict[Keys, str | None] | None = None) -> Plan:
+def set_up(tool: ClaudeCodeSetup, wanted: dict[Keys, str | None] | None = None) -> SetupPlan:
     plan = tool.plan(wanted or WANTED)
     tool.carry_out(plan)
     return plan

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from tokenferry.accounts.moves._owner_lookup import logins, new_name, of_the_same, owner_of
 from tokenferry.accounts.moves._readiness import check_may_leave, is_dead, settled
 from tokenferry.accounts.moves._record import MoveFile, MoveRecord
 from tokenferry.accounts.moves._transfer import Transfer, leaving
-from tokenferry.accounts.moves._whose import logins, new_name, of_the_same, owner_of
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import LockTimeout, NeedsLogin, TryLater, UnknownAccount, UsageError
 from tokenferry.refresh import FileJournal
 from tokenferry.settings import Home
 from tokenferry.stores import DISK, Account, Attachments, Disk, FileLock, FileStore, Lock
-from tokenferry.stores.claude_code import FOLDER_LABEL, ClaudeCodeHome, ClaudeCodeStore, Login, digest
+from tokenferry.stores.claude_code import FOLDER_LABEL, ClaudeCodeHome, ClaudeCodeLogin, ClaudeCodeStore, digest
 from tokenferry.stores.claude_code import STORE as CLAUDE_CODE
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class Present:
     """Whose login Claude Code has."""
 
     where: str
-    login: Login
+    login: ClaudeCodeLogin
     name: str | None = None
     """The account of ours whose chain it is, or what it is to be called; None without a login."""
     is_new: bool = False

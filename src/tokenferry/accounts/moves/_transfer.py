@@ -7,7 +7,7 @@ from tokenferry.accounts.moves._record import MoveFile, MoveRecord
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import NeedsUnlock, RefreshBusy, TokenferryError, UnknownAccount
 from tokenferry.stores import Account, Attachments, Document, FileStore, Lock
-from tokenferry.stores.claude_code import FOLDER_LABEL, ClaudeCodeStore, Login, digest, taken_out
+from tokenferry.stores.claude_code import FOLDER_LABEL, ClaudeCodeLogin, ClaudeCodeStore, digest, taken_out
 from tokenferry.stores.claude_code import STORE as CLAUDE_CODE
 
 logger = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ def leaving(account: Account, store: ClaudeCodeStore) -> Account:
     return replace(account, owner=CLAUDE_CODE, store=CLAUDE_CODE, labels=labels)
 
 
-def _is_in_place(record: MoveRecord, store: ClaudeCodeStore, login: Login, found: str | None) -> bool:
+def _is_in_place(record: MoveRecord, store: ClaudeCodeStore, login: ClaudeCodeLogin, found: str | None) -> bool:
     """Whether the new login was put in place, though it may have been renewed since."""
     is_staged = store.is_staged()
     if is_staged is not None:

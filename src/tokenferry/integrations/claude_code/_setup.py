@@ -25,7 +25,7 @@ _NAME_DIGITS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Replaced:
+class ReplacedSetting:
     """A setting of ours: what stood there before and what we put there, as it was typed; None for nothing."""
 
     keys: Keys
@@ -34,25 +34,25 @@ class Replaced:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class UndoRecord:
     """What was replaced in a settings file, and whether the file and its section `env` were there before."""
 
-    replaced: tuple[Replaced, ...]
+    replaced: tuple[ReplacedSetting, ...]
     had_file: bool
     had_env: bool
 
-    def find(self, keys: Keys) -> Replaced | None:
+    def find(self, keys: Keys) -> ReplacedSetting | None:
         return next((one for one in self.replaced if one.keys == keys), None)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SetupPlan:
     """A change that was thought out and not made yet. `left` says what isn't taken back, and why."""
 
     file: SettingsFile
     before: HiddenText | None
     after: HiddenText | None
-    record: Record | None
+    record: UndoRecord | None
     left: tuple[str, ...] = ()
 
     @property
@@ -74,14 +74,14 @@ class ClaudeCodeSetup:
         digest = sha256(str(self.file.real).encode("utf-8", "surrogateescape")).hexdigest()
         self._record = home.setup / f"claude-code-{digest[:_NAME_DIGITS]}.json"
 
-    def plan(self, wanted: Mapping[Keys, str | None]) -> Plan:
+    def plan(self, wanted: Mapping[Keys, str | None]) -> SetupPlan:
         """Think out how the file comes to say this; None stands for a setting that must not be there.
 
         Raises `UnsafeFile`, `CorruptFile`.
         """
         known, before = self._known(), self.file.read()
         document = self.file.parse(before)
-        replaced: list[Replaced] = []
+        replaced: list[ReplacedSetting] = []
         try:
             had_env = known.had_env if known else document.raw(_ENV) is not None
             for keys, value in wanted.items():
@@ -89,15 +89,17 @@ class ClaudeCodeSetup:
                 after = None if value is None else HiddenText(json.dumps(value))
                 old = known.find(keys) if known else None
                 is_ours = old is not None and _same(present, old.after)
-                replaced.append(Replaced(keys, old.before if old and is_ours else present, after))
+                replaced.append(ReplacedSetting(keys, old.before if old and is_ours else present, after))
                 document = document if _same(present, after) else _put(document, keys, after)
         except ValueError as fault:
             raise self.file.unusable(fault) from None
         had_file = known.had_file if known else before is not None
         is_new = before is None or document.text != self.file.parse(before).text
-        return Plan(self.file, before, document.text if is_new else before, Record(tuple(replaced), had_file, had_env))
+        return SetupPlan(
+            self.file, before, document.text if is_new else before, UndoRecord(tuple(replaced), had_file, had_env)
+        )
 
-    def plan_undo(self) -> Plan:
+    def plan_undo(self) -> SetupPlan:
         """Think out how to restore what was replaced, where it is still as we wrote it.
 
         Raises `UsageError` when nothing is on record, `UnsafeFile`, `CorruptFile`.
@@ -106,7 +108,7 @@ class ClaudeCodeSetup:
         if known is None:
             raise UsageError(f"tokenferry has no record of a setup in {self.file.path}, so there is nothing to undo")
         document = self.file.parse(before)
-        changed: list[Replaced] = []
+        changed: list[ReplacedSetting] = []
         try:
             for one in known.replaced:
                 present = document.raw(one.keys)
@@ -123,10 +125,10 @@ class ClaudeCodeSetup:
         if not known.had_file and json.loads(document.text) == {}:
             after = None
         left = tuple(f"{'.'.join(one.keys)} was changed since, so it is left as it is" for one in changed)
-        record = Record(tuple(changed), known.had_file, known.had_env) if changed else None
-        return Plan(self.file, before, after, record, left)
+        record = UndoRecord(tuple(changed), known.had_file, known.had_env) if changed else None
+        return SetupPlan(self.file, before, after, record, left)
 
-    def carry_out(self, plan: Plan) -> None:
+    def carry_out(self, plan: SetupPlan) -> None:
         """Make the change. Raises `Conflict` if the file isn't what was planned for any more, `StorageFailed`."""
         with FileLock(self.file.real, self._home.locks).held(_LOCK_WAIT):
             if plan.record is not None and not plan.left:
@@ -136,7 +138,7 @@ class ClaudeCodeSetup:
                 self.file.write(plan.after, expected=plan.before)
             self._put_on_record(plan.record)
 
-    def _write_on_record(self, plan: Plan, record: Record) -> None:
+    def _write_on_record(self, plan: SetupPlan, record: UndoRecord) -> None:
         """What is replaced is on record before it is, so that a setup that is cut short can be undone."""
         known = self._known()
         self._put_on_record(record)
@@ -147,13 +149,13 @@ class ClaudeCodeSetup:
                 self._put_on_record(known)
                 raise
 
-    def _put_on_record(self, record: Record | None) -> None:
+    def _put_on_record(self, record: UndoRecord | None) -> None:
         if record is None:
             remove_file(self._record)
         else:
             replace_private_file(self._record, _to_bytes(record))
 
-    def _known(self) -> Record | None:
+    def _known(self) -> UndoRecord | None:
         try:
             fields = parse_object(read_private_file(self._record))
         except FileNotFoundError:
@@ -174,21 +176,21 @@ def _same(raw: str | None, other: str | None) -> bool:
     return bool(json.loads(raw) == json.loads(other))
 
 
-def _to_bytes(record: Record) -> bytes:
+def _to_bytes(record: UndoRecord) -> bytes:
     replaced = [Fields(keys=list(one.keys), before=one.before, after=one.after) for one in record.replaced]
     fields = Fields(version=_VERSION, had_file=record.had_file, had_env=record.had_env, replaced=replaced)
     return json.dumps(fields, indent=1).encode("ascii") + b"\n"
 
 
-def _from_fields(fields: Fields) -> Record | None:
+def _from_fields(fields: Fields) -> UndoRecord | None:
     if fields.get("version") != _VERSION:
         return None
     try:
         replaced = tuple(
-            Replaced(tuple(map(str, one["keys"])), _hidden(one["before"]), _hidden(one["after"]))
+            ReplacedSetting(tuple(map(str, one["keys"])), _hidden(one["before"]), _hidden(one["after"]))
             for one in fields["replaced"]
         )
-        return Record(replaced, bool(fields["had_file"]), bool(fields["had_env"]))
+        return UndoRecord(replaced, bool(fields["had_file"]), bool(fields["had_env"]))
     except (KeyError, TypeError, ValueError):
         return None
 

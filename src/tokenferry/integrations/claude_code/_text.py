@@ -22,7 +22,7 @@ class HiddenText(str):
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class TextMember:
     """A member of an object: where its key starts and ends, and its value."""
 
     key: str
@@ -33,11 +33,11 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class TextBlock:
     """An object in a text: where its braces are, and what is between them."""
 
     start: int
-    members: tuple[Member, ...]
+    members: tuple[TextMember, ...]
     close: int
 
 
@@ -106,7 +106,7 @@ class JsonText:
     def _spliced(self, start: int, end: int, new: str) -> "JsonText":
         return JsonText(self.text[:start] + new + self.text[end:])
 
-    def _with_member(self, block: Block, member: str, depth: int) -> "JsonText":
+    def _with_member(self, block: TextBlock, member: str, depth: int) -> "JsonText":
         if not block.members:
             inner = f"{self._break(depth)}{member}{self._break(depth - 1)}"
             return self._spliced(block.start + 1, block.close, inner)
@@ -133,7 +133,7 @@ class JsonText:
         top = _read(self.text, _skip(self.text, 0))
         return self.text[top.members[0].colon : top.members[0].value] if top.members else ": "
 
-    def _block(self, keys: Keys) -> Block | None:
+    def _block(self, keys: Keys) -> TextBlock | None:
         """The object that these keys lead to; None if a key is missing."""
         block = _read(self.text, _skip(self.text, 0))
         for key in keys:
@@ -145,7 +145,7 @@ class JsonText:
             block = _read(self.text, member.value)
         return block
 
-    def _member(self, block: Block, key: str) -> Member | None:
+    def _member(self, block: TextBlock, key: str) -> TextMember | None:
         found = [member for member in block.members if member.key == key]
         if len(found) > 1:
             raise ValueError(f'line {self._line(found[1].start)}: "{key}" is there twice')
@@ -165,19 +165,19 @@ def _skip(text: str, place: int) -> int:
     return place
 
 
-def _read(text: str, start: int) -> Block:
+def _read(text: str, start: int) -> TextBlock:
     """The object whose brace opens there, in a text that is known to be JSON."""
-    members: list[Member] = []
+    members: list[TextMember] = []
     place = _skip(text, start + 1)
     while text[place] != "}":
         key, colon = _DECODER.raw_decode(text, place)
         value = _skip(text, _skip(text, colon) + 1)
         _, end = _DECODER.raw_decode(text, value)
-        members.append(Member(key, place, colon, value, end))
+        members.append(TextMember(key, place, colon, value, end))
         place = _skip(text, end)
         if text[place] == ",":
             place = _skip(text, place + 1)
-    return Block(start, tuple(members), place)
+    return TextBlock(start, tuple(members), place)
 
 
 def _strings(text: str, place: int, keys: Keys) -> Iterator[tuple[Keys, int, int]]:

@@ -9,16 +9,16 @@ from tokenferry.integrations.precedence._claude_code import (
 from tokenferry.integrations.precedence._claude_settings import personal_settings, settings_files, user_settings
 from tokenferry.integrations.precedence._machine import Machine, Seen, look
 from tokenferry.integrations.precedence._sdk import sdk_chain
-from tokenferry.integrations.precedence._values import Chain, Held, Source, plain_url
+from tokenferry.integrations.precedence._values import Chain, CredentialOrigin, Held, plain_url
 
 __all__ = [
     "CLAUDE_CODES_DEFAULT",
     "CLOUD_PROVIDERS",
     "Chain",
+    "CredentialOrigin",
     "Held",
     "Machine",
     "Seen",
-    "Source",
     "claude_code_chain",
     "is_ours",
     "look",

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from tokenferry.errors import TokenferryError
 from tokenferry.integrations.precedence._claude_settings import HELPER, ClaudeSettings, claude_settings
 from tokenferry.integrations.precedence._machine import Machine
-from tokenferry.integrations.precedence._profile import DEFAULT_URL, Verdict, judge
+from tokenferry.integrations.precedence._profile import DEFAULT_URL, ProfileState, judge
 from tokenferry.integrations.precedence._sdk import (
     ACTIVE_PROFILE,
     FEDERATION,
@@ -17,10 +17,18 @@ from tokenferry.integrations.precedence._sdk import (
     federation,
     profile_folder,
 )
-from tokenferry.integrations.precedence._values import ENVIRONMENT, Chain, Held, Source, absent, plain_url, ranked
+from tokenferry.integrations.precedence._values import (
+    ENVIRONMENT,
+    Chain,
+    CredentialOrigin,
+    Held,
+    absent,
+    plain_url,
+    ranked,
+)
 from tokenferry.secret import Fields
 from tokenferry.stores.anthropic_profiles import PROFILE_VARIABLE
-from tokenferry.stores.claude_code import ClaudeCodeHome, Login, parse
+from tokenferry.stores.claude_code import ClaudeCodeHome, ClaudeCodeLogin, parse
 
 CLOUD: Final = "cloud provider"
 LOGIN: Final = "login"
@@ -75,26 +83,28 @@ def claude_code_chain(machine: Machine) -> Chain:
     return replace(chain, warnings=(*settings.faults, *_warnings(seen, settings, chain, pinned)))
 
 
-def _cloud(machine: Machine, settings: ClaudeSettings) -> Source:
+def _cloud(machine: Machine, settings: ClaudeSettings) -> CredentialOrigin:
     chosen = [name for name in CLOUD_PROVIDERS if machine.environ.get(name, "").lower() in _YES]
     if not chosen:
         return absent(CLOUD, ENVIRONMENT, f"none of {', '.join(CLOUD_PROVIDERS)} is set")
-    return Source(CLOUD, settings.origin(chosen[0]), "used", f"{chosen[0]} is set, and it has credentials of its own")
+    return CredentialOrigin(
+        CLOUD, settings.origin(chosen[0]), "used", f"{chosen[0]} is set, and it has credentials of its own"
+    )
 
 
-def _variable(machine: Machine, settings: ClaudeSettings, name: str) -> Source:
+def _variable(machine: Machine, settings: ClaudeSettings, name: str) -> CredentialOrigin:
     value = machine.variable(name)
     where = settings.origin(name)
     if value is None:
         return absent(name, where, "it is set but empty" if name in machine.environ else "it is not set")
-    return Source(name, where, "used", "it is set", Held.of(value))
+    return CredentialOrigin(name, where, "used", "it is set", Held.of(value))
 
 
-def _helper(settings: ClaudeSettings) -> Source:
+def _helper(settings: ClaudeSettings) -> CredentialOrigin:
     if settings.helper is None:
         return absent(HELPER, "settings.json", "no settings file has it")
     whose = "a command of tokenferry's" if is_ours(settings.helper) else "a command, which isn't run here"
-    return Source(HELPER, settings.helper_from, "used", f"it is set to {whose}")
+    return CredentialOrigin(HELPER, settings.helper_from, "used", f"it is set to {whose}")
 
 
 def is_ours(helper: str) -> bool:
@@ -102,7 +112,7 @@ def is_ours(helper: str) -> bool:
     return "tokenferry" in helper and " token" in helper
 
 
-def _named_profile(machine: Machine, settings: ClaudeSettings) -> tuple[Source, str | None]:
+def _named_profile(machine: Machine, settings: ClaudeSettings) -> tuple[CredentialOrigin, str | None]:
     name = machine.variable(PROFILE_VARIABLE)
     if name is None:
         return absent(PROFILE_VARIABLE, ENVIRONMENT, "it is not set"), None
@@ -111,7 +121,7 @@ def _named_profile(machine: Machine, settings: ClaudeSettings) -> tuple[Source, 
     return _profile(machine, PROFILE_VARIABLE, verdict, set_by), verdict.base_url
 
 
-def _active_profile(machine: Machine) -> tuple[Source, str | None]:
+def _active_profile(machine: Machine) -> tuple[CredentialOrigin, str | None]:
     name = active_name(machine)
     folder = profile_folder(machine)
     if name is None:
@@ -122,27 +132,27 @@ def _active_profile(machine: Machine) -> tuple[Source, str | None]:
     return _profile(machine, ACTIVE_PROFILE, verdict, f"the active profile is {name!r}"), verdict.base_url
 
 
-def _profile(machine: Machine, name: str, verdict: Verdict, because: str) -> Source:
+def _profile(machine: Machine, name: str, verdict: ProfileState, because: str) -> CredentialOrigin:
     if verdict.stop or verdict.is_hollow:
-        return Source(
+        return CredentialOrigin(
             name, verdict.where, "unusable", f"{because}, which is passed over: {verdict.stop or verdict.fault}"
         )
     if verdict.fault:
-        return Source(name, verdict.where, "fails", f"{because}, and {verdict.fault}")
+        return CredentialOrigin(name, verdict.where, "fails", f"{because}, and {verdict.fault}")
     held = verdict.held
     if held and held.expires_at is not None and held.expires_at <= machine.now + _PROFILE_MARGIN:
         reason = f"{because}, whose token has expired; Claude Code asks for a new login"
-        return Source(name, verdict.where, "fails", reason, held, (), verdict.refresh)
+        return CredentialOrigin(name, verdict.where, "fails", reason, held, (), verdict.refresh)
     reason = f"{because}; its token is {verdict.obtains}" if verdict.obtains else because
-    return Source(name, verdict.where, "used", reason, held, verdict.problems, verdict.refresh)
+    return CredentialOrigin(name, verdict.where, "used", reason, held, verdict.problems, verdict.refresh)
 
 
-def _login(machine: Machine) -> Source:
+def _login(machine: Machine) -> CredentialOrigin:
     try:
         home = ClaudeCodeHome.from_environment(machine.environ, machine.home)
         where, login = _read_login(machine, home)
     except TokenferryError as fault:
-        return Source(LOGIN, "Claude Code's folder", "unusable", str(fault))
+        return CredentialOrigin(LOGIN, "Claude Code's folder", "unusable", str(fault))
     token = login.token
     if token is None:
         reason = str(login.error(where) or "it can't be read").partition(";")[0]
@@ -150,16 +160,16 @@ def _login(machine: Machine) -> Source:
     held = replace(Held.of(token.secret.reveal(), token.expires_at), digest=token.secret.sha256)
     refresh = token.refresh and token.refresh.sha256
     if token.scopes and _SCOPE not in token.scopes:
-        return Source(LOGIN, where, "unusable", f"its scopes lack {_SCOPE}", held, (), refresh)
+        return CredentialOrigin(LOGIN, where, "unusable", f"its scopes lack {_SCOPE}", held, (), refresh)
     if token.expires_at is None or token.expires_at > machine.now:
-        return Source(LOGIN, where, "used", "Claude Code is logged in", held, (), refresh)
+        return CredentialOrigin(LOGIN, where, "used", "Claude Code is logged in", held, (), refresh)
     if refresh is None:
-        return Source(LOGIN, where, "fails", "it has expired, and has no refresh token", held)
+        return CredentialOrigin(LOGIN, where, "fails", "it has expired, and has no refresh token", held)
     reason = "it has expired, and Claude Code renews it when it starts, whatever it then uses"
-    return Source(LOGIN, where, "used", reason, held, (), refresh)
+    return CredentialOrigin(LOGIN, where, "used", reason, held, (), refresh)
 
 
-def _read_login(machine: Machine, home: ClaudeCodeHome) -> tuple[str, Login]:
+def _read_login(machine: Machine, home: ClaudeCodeHome) -> tuple[str, ClaudeCodeLogin]:
     """Raises what the Keychain does."""
     if machine.keychain is not None:
         content = machine.keychain(home)
@@ -170,7 +180,11 @@ def _read_login(machine: Machine, home: ClaudeCodeHome) -> tuple[str, Login]:
 
 
 def _addressed(
-    machine: Machine, settings: ClaudeSettings, sources: tuple[Source, ...], winner: Source | None, pinned: str | None
+    machine: Machine,
+    settings: ClaudeSettings,
+    sources: tuple[CredentialOrigin, ...],
+    winner: CredentialOrigin | None,
+    pinned: str | None,
 ) -> Chain:
     if winner is not None and winner.name == CLOUD:
         return Chain("claude-code", sources, "the cloud provider's", winner.where)
@@ -182,7 +196,7 @@ def _addressed(
     return Chain("claude-code", sources, plain_url(url), url_from, _sends(machine, sources, winner))
 
 
-def _sends(machine: Machine, sources: tuple[Source, ...], winner: Source | None) -> dict[str, str]:
+def _sends(machine: Machine, sources: tuple[CredentialOrigin, ...], winner: CredentialOrigin | None) -> dict[str, str]:
     """Which source each of the two headers is from. A key and a token that are both set are both sent."""
     if winner is None or winner.state != "used":
         return {}

@@ -21,7 +21,7 @@ _MOST_ASSERTION: Final = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ProfileState:
     """What comes of a profile.
 
     `stop` says why no client can be made with it, `fault` why every request fails; it is hollow if that is because no
@@ -52,28 +52,28 @@ class _Hollow(_Fault):
     pass
 
 
-def judge(machine: Machine, folder: ProfileFolder, name: str, *, is_strict: bool = True) -> Verdict:
+def judge(machine: Machine, folder: ProfileFolder, name: str, *, is_strict: bool = True) -> ProfileState:
     """Follow the SDK through a profile's two files; if not `is_strict`, Claude Code, which looks at less."""
     try:
         path = folder.config(name)
     except TokenferryError as fault:
-        return Verdict(str(folder.path), stop=str(fault))
+        return ProfileState(str(folder.path), stop=str(fault))
     seen = machine.look(path)
     try:
         config, login = _load(machine, seen, is_strict=is_strict)
         base_url = _base_url(config, path)
         credentials = _credentials_path(login, folder, name)
     except (_Stop, TokenferryError) as stop:
-        return Verdict(str(path), is_missing=seen.kind == "absent", stop=str(stop))
+        return ProfileState(str(path), is_missing=seen.kind == "absent", stop=str(stop))
     try:
         if login.get("type") == "user_oauth":
             return _user_login(machine, login, credentials, base_url, is_strict=is_strict)
         if login.get("type") == "oidc_federation":
             return _federation(machine, config, login, credentials, base_url)
     except _Fault as fault:
-        return Verdict(str(credentials), base_url, is_hollow=isinstance(fault, _Hollow), fault=str(fault))
+        return ProfileState(str(credentials), base_url, is_hollow=isinstance(fault, _Hollow), fault=str(fault))
     unknown = f"{path}: authentication.type must be user_oauth or oidc_federation"
-    return Verdict(str(path), base_url, is_hollow=True, fault=unknown)
+    return ProfileState(str(path), base_url, is_hollow=True, fault=unknown)
 
 
 def cleartext_fault(url: str) -> str:
@@ -172,7 +172,7 @@ def _read_credentials(machine: Machine, path: Path, *, is_strict: bool = True) -
     return fields
 
 
-def _user_login(machine: Machine, login: Fields, path: Path, base_url: str | None, *, is_strict: bool) -> Verdict:
+def _user_login(machine: Machine, login: Fields, path: Path, base_url: str | None, *, is_strict: bool) -> ProfileState:
     fields = _read_credentials(machine, path, is_strict=is_strict)
     is_refreshed = bool(login.get("client_id"))
     for key, is_needed in (("access_token", True), ("refresh_token", is_refreshed)):
@@ -183,9 +183,9 @@ def _user_login(machine: Machine, login: Fields, path: Path, base_url: str | Non
     problems = tuple(_problems(machine.now, path, expires_at, is_refreshed=is_refreshed))
     if is_refreshed and (expires_at is None or expires_at <= machine.now):
         obtains = f"refreshed at {plain_url(base_url or DEFAULT_URL)}{TOKEN_PATH}"
-        return Verdict(str(path), base_url, obtains=obtains, problems=problems, refresh=refresh)
+        return ProfileState(str(path), base_url, obtains=obtains, problems=problems, refresh=refresh)
     held = Held.of(str(fields["access_token"]), expires_at)
-    return Verdict(str(path), base_url, held=held, problems=problems, refresh=refresh)
+    return ProfileState(str(path), base_url, held=held, problems=problems, refresh=refresh)
 
 
 def _problems(now: float, path: Path, expires_at: int | None, *, is_refreshed: bool) -> Iterator[str]:
@@ -204,7 +204,7 @@ def _problems(now: float, path: Path, expires_at: int | None, *, is_refreshed: b
         yield f"the token in {path} has expired, and is sent all the same"
 
 
-def _federation(machine: Machine, config: Fields, login: Fields, path: Path, base_url: str | None) -> Verdict:
+def _federation(machine: Machine, config: Fields, login: Fields, path: Path, base_url: str | None) -> ProfileState:
     if not login.get("federation_rule_id") or not config.get("organization_id"):
         raise _Fault("the profile needs authentication.federation_rule_id and organization_id")
     token = login.get("identity_token")
@@ -214,12 +214,12 @@ def _federation(machine: Machine, config: Fields, login: Fields, path: Path, bas
         cached = _read_credentials(machine, path)
         expires_at = _living(cached, machine.now, path)
         if expires_at is not None:
-            return Verdict(str(path), base_url, held=Held.of(str(cached["access_token"]), expires_at))
+            return ProfileState(str(path), base_url, held=Held.of(str(cached["access_token"]), expires_at))
     file = Path(str(token["path"]))
     if fault := identity_file_fault(machine.look(machine.folder / file)):
         raise _Fault(fault)
     obtains = f"exchanged at {plain_url(base_url or DEFAULT_URL)}{TOKEN_PATH} for the identity token in {file}"
-    return Verdict(str(path), base_url, obtains=obtains)
+    return ProfileState(str(path), base_url, obtains=obtains)
 
 
 def _living(fields: Fields, now: float, path: Path) -> int | None:

@@ -7,13 +7,21 @@ from tokenferry.integrations.precedence._machine import Machine
 from tokenferry.integrations.precedence._profile import (
     DEFAULT_URL,
     TOKEN_PATH,
-    Verdict,
+    ProfileState,
     cleartext_fault,
     identity_fault,
     identity_file_fault,
     judge,
 )
-from tokenferry.integrations.precedence._values import ENVIRONMENT, Chain, Held, Source, absent, plain_url, ranked
+from tokenferry.integrations.precedence._values import (
+    ENVIRONMENT,
+    Chain,
+    CredentialOrigin,
+    Held,
+    absent,
+    plain_url,
+    ranked,
+)
 from tokenferry.stores.anthropic_profiles import DEFAULT_PROFILE, FOLDER_VARIABLE, PROFILE_VARIABLE, ProfileFolder
 
 ACTIVE_PROFILE: Final = "active profile"
@@ -34,7 +42,7 @@ def sdk_chain(machine: Machine) -> Chain:
     constructor = "whatever a program passes to the client itself goes before all of these, and can't be seen from here"
     sources = ranked(
         (
-            Source("constructor arguments", "the program", "unseen", constructor),
+            CredentialOrigin("constructor arguments", "the program", "unseen", constructor),
             variable(machine, "ANTHROPIC_API_KEY"),
             variable(machine, "ANTHROPIC_AUTH_TOKEN"),
             profiles[PROFILE_VARIABLE][0],
@@ -49,7 +57,7 @@ def sdk_chain(machine: Machine) -> Chain:
     return Chain("sdk", sources, plain_url(url), url_from, sends, tuple(_warnings(machine, winner, pinned, url)))
 
 
-def _address(machine: Machine, pinned: str | None, winner: Source | None) -> tuple[str, str]:
+def _address(machine: Machine, pinned: str | None, winner: CredentialOrigin | None) -> tuple[str, str]:
     if (named := machine.environ.get("ANTHROPIC_BASE_URL")) is not None:
         return named, "ANTHROPIC_BASE_URL"
     if pinned and winner:
@@ -57,7 +65,7 @@ def _address(machine: Machine, pinned: str | None, winner: Source | None) -> tup
     return DEFAULT_URL, "the SDK's default"
 
 
-def _warnings(machine: Machine, winner: Source | None, pinned: str | None, url: str) -> list[str]:
+def _warnings(machine: Machine, winner: CredentialOrigin | None, pinned: str | None, url: str) -> list[str]:
     warnings: list[str] = []
     if machine.environ.get("ANTHROPIC_BASE_URL") == "":
         warnings.append("ANTHROPIC_BASE_URL is set but empty, so no request finds its way; unset it")
@@ -81,7 +89,7 @@ def credential_headers(lines: str) -> list[str]:
     return [name for name in ("authorization", "x-api-key") if name in named]
 
 
-def variable(machine: Machine, name: str, where: str = ENVIRONMENT) -> Source:
+def variable(machine: Machine, name: str, where: str = ENVIRONMENT) -> CredentialOrigin:
     """A variable that holds the credential itself."""
     value = machine.variable(name)
     if value is None:
@@ -90,10 +98,10 @@ def variable(machine: Machine, name: str, where: str = ENVIRONMENT) -> Source:
     problems: tuple[str, ...] = ()
     if value != value.strip() or not value.isascii() or not value.isprintable():
         problems = (f"{name} holds blanks or characters that no header takes, so requests fail; set it anew",)
-    return Source(name, where, "used", "it is set", Held.of(value), problems)
+    return CredentialOrigin(name, where, "used", "it is set", Held.of(value), problems)
 
 
-def _named_profile(machine: Machine) -> tuple[Source, str | None]:
+def _named_profile(machine: Machine) -> tuple[CredentialOrigin, str | None]:
     name = machine.variable(PROFILE_VARIABLE)
     if name is None:
         return absent(PROFILE_VARIABLE, ENVIRONMENT, "it is not set"), None
@@ -103,12 +111,12 @@ def _named_profile(machine: Machine) -> tuple[Source, str | None]:
     return _working(PROFILE_VARIABLE, verdict, f"it names profile {name!r}"), verdict.base_url
 
 
-def _active_profile(machine: Machine) -> tuple[Source, str | None]:
+def _active_profile(machine: Machine) -> tuple[CredentialOrigin, str | None]:
     folder = profile_folder(machine)
     pointed = pointed_name(machine)
     if pointed is None:
         reason = f"{_NO_CLIENT}: {folder.pointer} is no UTF-8"
-        return Source(ACTIVE_PROFILE, str(folder.pointer), "fails", reason), None
+        return CredentialOrigin(ACTIVE_PROFILE, str(folder.pointer), "fails", reason), None
     name = pointed or DEFAULT_PROFILE
     chosen_by = f"{folder.pointer} names profile {name!r}" if pointed else f"{name!r} is the profile of that name"
     is_chosen = bool(pointed) or machine.variable(FOLDER_VARIABLE) is not None
@@ -118,7 +126,7 @@ def _active_profile(machine: Machine) -> tuple[Source, str | None]:
     unsafe = cleartext_fault(machine.variable("ANTHROPIC_BASE_URL") or DEFAULT_URL)
     if verdict.stop and not is_chosen and (not unsafe or _is_unfindable(machine, folder)):
         reason = f"it is passed over without a word: {verdict.stop}"
-        return Source(ACTIVE_PROFILE, verdict.where, "unusable", reason), None
+        return CredentialOrigin(ACTIVE_PROFILE, verdict.where, "unusable", reason), None
     if verdict.stop or verdict.fault:
         return _failing(ACTIVE_PROFILE, verdict, f"{chosen_by}, and"), verdict.base_url
     return _working(ACTIVE_PROFILE, verdict, chosen_by), verdict.base_url
@@ -154,25 +162,25 @@ def profile_folder(machine: Machine) -> ProfileFolder:
     return ProfileFolder.from_environment({}, machine.home)
 
 
-def _judge(machine: Machine, name: str) -> Verdict:
+def _judge(machine: Machine, name: str) -> ProfileState:
     verdict = judge(machine, profile_folder(machine), name)
     url = machine.variable("ANTHROPIC_BASE_URL")
     if not verdict.stop and url and (fault := cleartext_fault(url)):
-        return Verdict(verdict.where, stop=f"ANTHROPIC_BASE_URL: {fault}")
+        return ProfileState(verdict.where, stop=f"ANTHROPIC_BASE_URL: {fault}")
     return verdict
 
 
-def _failing(name: str, verdict: Verdict, because: str) -> Source:
+def _failing(name: str, verdict: ProfileState, because: str) -> CredentialOrigin:
     when = _NO_CLIENT if verdict.stop else _NO_REQUEST
-    return Source(name, verdict.where, "fails", f"{because} {when}: {verdict.stop or verdict.fault}")
+    return CredentialOrigin(name, verdict.where, "fails", f"{because} {when}: {verdict.stop or verdict.fault}")
 
 
-def _working(name: str, verdict: Verdict, because: str) -> Source:
+def _working(name: str, verdict: ProfileState, because: str) -> CredentialOrigin:
     reason = f"{because}; its token is {verdict.obtains}" if verdict.obtains else because
-    return Source(name, verdict.where, "used", reason, verdict.held, verdict.problems, verdict.refresh)
+    return CredentialOrigin(name, verdict.where, "used", reason, verdict.held, verdict.problems, verdict.refresh)
 
 
-def federation(machine: Machine) -> Source:
+def federation(machine: Machine) -> CredentialOrigin:
     """The variables of workload identity, which count only together."""
     path, literal = machine.variable(_IDENTITY_FILE), machine.variable(_IDENTITY)
     missing = [name for name in FEDERATION_VARIABLES if machine.variable(name) is None]
@@ -184,13 +192,13 @@ def federation(machine: Machine) -> Source:
         return absent(FEDERATION, ENVIRONMENT, reason)
     url = machine.variable("ANTHROPIC_BASE_URL") or DEFAULT_URL
     if fault := cleartext_fault(url):
-        return Source(FEDERATION, ENVIRONMENT, "fails", f"its variables are set, and {_NO_CLIENT}: {fault}")
+        return CredentialOrigin(FEDERATION, ENVIRONMENT, "fails", f"its variables are set, and {_NO_CLIENT}: {fault}")
     if path:
         fault = identity_file_fault(machine.look(machine.folder / path))
     else:
         fault = identity_fault(literal or "", _IDENTITY)
     if fault:
-        return Source(FEDERATION, ENVIRONMENT, "fails", f"its variables are set, and {_NO_REQUEST}: {fault}")
+        return CredentialOrigin(FEDERATION, ENVIRONMENT, "fails", f"its variables are set, and {_NO_REQUEST}: {fault}")
     given = str(Path(path)) if path else _IDENTITY
     reason = f"its token is exchanged at {plain_url(url).rstrip('/')}{TOKEN_PATH} for the identity token in {given}"
-    return Source(FEDERATION, ENVIRONMENT, "used", reason)
+    return CredentialOrigin(FEDERATION, ENVIRONMENT, "used", reason)

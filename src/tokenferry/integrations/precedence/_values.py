@@ -38,7 +38,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class CredentialOrigin:
     """One place in a program's order. `reason` is a sentence; `problems` are what will bite although it works.
 
     A source that is used decides; one that fails decides, too, and the program ends with an error. One that is unusable
@@ -63,25 +63,25 @@ class Chain:
     """
 
     program: str
-    sources: tuple[Source, ...]
+    sources: tuple[CredentialOrigin, ...]
     base_url: str
     base_url_from: str
     sends: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     @property
-    def winner(self) -> Source | None:
+    def winner(self) -> CredentialOrigin | None:
         """The source that decides; None if the program finds nothing."""
         return next((source for source in self.sources if source.state in {"used", "fails"}), None)
 
-    def source(self, name: str) -> Source:
+    def source(self, name: str) -> CredentialOrigin:
         return next(source for source in self.sources if source.name == name)
 
 
-def ranked(found: Sequence[Source]) -> tuple[Source, ...]:
+def ranked(found: Sequence[CredentialOrigin]) -> tuple[CredentialOrigin, ...]:
     """Put all that stands behind the first source that decides in its shadow."""
-    winner: Source | None = None
-    sources: list[Source] = []
+    winner: CredentialOrigin | None = None
+    sources: list[CredentialOrigin] = []
     for source in found:
         if source.state not in {"used", "fails"}:
             sources.append(source)
@@ -104,8 +104,8 @@ def plain_url(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def absent(name: str, where: str, reason: str) -> Source:
-    return Source(name, where, "absent", reason)
+def absent(name: str, where: str, reason: str) -> CredentialOrigin:
+    return CredentialOrigin(name, where, "absent", reason)
 
 
 ENVIRONMENT: Final = "the environment"

@@ -31,7 +31,7 @@ _GENERATION_DIGITS: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Login:
+class ClaudeCodeLogin:
     """What the document says. There is a token when `state` is logged-in or no-refresh-token, and only then."""
 
     state: LoginState
@@ -78,31 +78,31 @@ def digest(token: OAuthToken) -> str:
     return tokens.hexdigest()
 
 
-def parse(raw: bytes | None) -> Login:
+def parse(raw: bytes | None) -> ClaudeCodeLogin:
     """Read the document; None stands for one that isn't there. Raises nothing: whatever is wrong is a state."""
     if raw is None:
-        return Login("absent")
+        return ClaudeCodeLogin("absent")
     fields = parse_object(raw)
     del raw  # a traceback shows the locals of this frame
-    return Login("unparsable", fault="it is no JSON object") if fields is None else _login(fields)
+    return ClaudeCodeLogin("unparsable", fault="it is no JSON object") if fields is None else _login(fields)
 
 
-def _login(fields: Fields) -> Login:
+def _login(fields: Fields) -> ClaudeCodeLogin:
     section = fields.get(_SECTION)
     if section is None:
-        return Login("section-missing", fields=fields)
+        return ClaudeCodeLogin("section-missing", fields=fields)
     if not isinstance(section, Fields):
-        return Login("unparsable", fields=fields, fault=f'"{_SECTION}" is no object')
+        return ClaudeCodeLogin("unparsable", fields=fields, fault=f'"{_SECTION}" is no object')
     try:
         token = _token(section)
     except UsageError as fault:
-        return Login("unparsable", fields=fields, fault=str(fault))
+        return ClaudeCodeLogin("unparsable", fields=fields, fault=str(fault))
     if token is None:
-        return Login("logged-out", fields=fields)
-    return Login("logged-in" if token.refresh else "no-refresh-token", token, fields)
+        return ClaudeCodeLogin("logged-out", fields=fields)
+    return ClaudeCodeLogin("logged-in" if token.refresh else "no-refresh-token", token, fields)
 
 
-def merge(login: Login, token: OAuthToken) -> bytes:
+def merge(login: ClaudeCodeLogin, token: OAuthToken) -> bytes:
     """The document with this token in it, every field that isn't the token's kept in place; secrets revealed.
 
     Raises `UsageError` for an unparsable document and for a token that lacks the refresh token the document has.
@@ -128,7 +128,7 @@ def merge(login: Login, token: OAuthToken) -> bytes:
     return HiddenBytes(json.dumps(fields, separators=(",", ":")).encode("ascii"))
 
 
-def put_in(login: Login, token: OAuthToken) -> bytes:
+def put_in(login: ClaudeCodeLogin, token: OAuthToken) -> bytes:
     """The document with another account's login in the place of the one it has; secrets revealed.
 
     What stands beside the section is kept. In it is what this login brought along when it was taken from such a

@@ -19,7 +19,7 @@ from tokenferry.errors import (
     UsageError,
 )
 from tokenferry.stores import DISK, Account, Disk, Document, FileLock, held
-from tokenferry.stores.claude_code._document import Login, LoginState, digest, merge, parse, put_in
+from tokenferry.stores.claude_code._document import ClaudeCodeLogin, LoginState, digest, merge, parse, put_in
 from tokenferry.stores.claude_code._file import CredentialsFile
 from tokenferry.stores.claude_code._home import ClaudeCodeHome
 from tokenferry.stores.claude_code._keychain import Keychain
@@ -145,7 +145,7 @@ class ClaudeCodeStore:
         finally:
             lock.release()
 
-    def look(self) -> tuple[str, Login]:
+    def look(self) -> tuple[str, ClaudeCodeLogin]:
         """Where the login rests, and what is there. Raises `UnsafeFile`, and `TryLater` when the Keychain is locked."""
         place, login = self._look()
         return place.where, replace(login, token=login.token and self._last_grant.complete(login.token))
@@ -215,7 +215,7 @@ class ClaudeCodeStore:
         stamps = tuple(place.stamp() for place in self._places)
         return {self._account.name: stamps} if any(stamp is not None for stamp in stamps) else {}
 
-    def _look(self) -> tuple[Place, Login]:
+    def _look(self) -> tuple[Place, ClaudeCodeLogin]:
         for place in self._places:
             content = place.read()
             if content is not None:

@@ -1,0 +1,60 @@
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from tokenferry.broker import Broker
+from tokenferry.limits import LimitState
+from tokenferry.secret import Secret
+from tokenferry.settings import Home
+from tokenferry.state import ClientKey, ClientKeys, StartedLogins, State
+
+CALLBACK: Final = "/oauth/callback"
+LOGIN_PAGE: Final = "/login"
+
+
+def _no_states() -> Mapping[str, str]:
+    return {}
+
+
+def _nothing(_: ClientKey) -> list[dict[str, Any]]:
+    return []
+
+
+@dataclass(frozen=True, slots=True)
+class AdminContext:
+    """What of a gateway the API tells and changes.
+
+    `secret` is the gateway's own and known to all of its workers, in their memory alone. `urls` are where it listens,
+    `hosts` the `Host` values it answers to by now; `states` gives each account's state in a word, by name.
+    """
+
+    home: Home
+    broker: Broker
+    state: State
+    secret: Secret
+    urls: tuple[str, ...] = ()
+    hosts: Container[bytes] = frozenset()
+    states: Callable[[], Mapping[str, str]] = field(default=_no_states)
+    readiness: Callable[[ClientKey], list[dict[str, Any]]] = field(default=_nothing)
+    """What requests with a client key get now, by model."""
+    limits: Callable[[str], LimitState | None] = field(default=lambda _: None)
+    """What an account's provider said of its limits last, by the account's name."""
+
+    @property
+    def keys(self) -> ClientKeys:
+        return self.state.keys
+
+    @property
+    def logins(self) -> StartedLogins:
+        return self.state.logins
+
+    @property
+    def base(self) -> str | None:
+        """Where a browser reaches the gateway; None if only a Unix socket leads there."""
+        return next((url for url in self.urls if url.startswith("http")), None)
+
+    def is_own_callback(self, redirect_uri: str) -> bool:
+        """Whether a redirect leads back to this gateway."""
+        parts = urlsplit(redirect_uri)
+        return parts.path == CALLBACK and parts.netloc.lower().encode() in self.hosts

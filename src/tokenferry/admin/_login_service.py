@@ -1,0 +1,293 @@
+"""Logins that are begun over the API, and come back as a pasted code or by the browser."""
+
+import hmac
+import threading
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from tokenferry.admin._context import CALLBACK, AdminContext
+from tokenferry.audit import note_change
+from tokenferry.broker import StoredLogin, check_login_name, store_login
+from tokenferry.errors import LoginFailed, PolicyRefused, UnknownName, UnknownProvider, UsageError
+from tokenferry.login import identified
+from tokenferry.oauth import (
+    Authorization,
+    AuthorizationCode,
+    HttpOutcome,
+    OAuthEndpoints,
+    TokenRequest,
+    exchange_request,
+    pasted_state,
+    read_exchange,
+)
+from tokenferry.providers import Provider
+from tokenferry.refresh import read_client_secret, send
+from tokenferry.secret import Secret
+from tokenferry.state import ClientKey, StartedLogin
+
+_ALIASES: Final = {"max": "claude-max"}
+_TIMEOUT: Final = 30.0
+_LOST: Final = (
+    "the state of this login is unknown: it was used, has expired, was begun with another key, or before this gateway "
+    "was started; begin anew with: POST /api/oauth/authorize"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PendingLogin:
+    """A login that waits for its answer, for `expires_in` seconds.
+
+    `url` is the provider's page. `login_url` is an address of this gateway that leads a browser there, and binds the
+    login to it; None where the provider shows the code for pasting.
+    """
+
+    provider: Provider
+    url: str = field(repr=False)
+    login_url: str | None = field(repr=False)
+    state: Secret
+    handle: Secret
+    """What the answer's `verifier` is: opaque, and good for nothing. It is not the PKCE verifier, nor part of it."""
+    expires_in: int
+
+
+class LoginService:
+    """Begins logins and finishes them. Nothing of one is in this process's memory in between: any worker finishes it.
+
+    Its verifier is made of its state by the gateway's secret (HMAC-SHA256): fresh for each login, no more to be told
+    from the state than random bytes by who doesn't have that secret, and stored nowhere.
+    """
+
+    def __init__(
+        self,
+        parts: AdminContext,
+        *,
+        send: Callable[[TokenRequest, float], HttpOutcome] = send,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._parts = parts
+        self._broker = parts.broker
+        self._logins = parts.logins
+        self._send = send
+        self._now = now
+        self._changed = threading.Condition()
+        self._finishing = 0
+
+    @property
+    def lifetime(self) -> int:
+        """For how many seconds a login waits."""
+        return self._logins.lifetime
+
+    def providers(self) -> list[str]:
+        """Those one can log in at."""
+        known = self._broker.providers.values()
+        return [one.name for one in known if (one.oauth.authorize_url or one.oauth.issuer) and one.oauth.client_id]
+
+    def begin(self, oauth_type: str, key: ClientKey, account: str | None = None) -> PendingLogin:
+        """Begin a login for the holder of this key.
+
+        Raises `UnknownProvider`, `PolicyRefused`, `UsageError`, and what asking the issuer or reading the client secret
+        does.
+        """
+        provider = self._provider(_ALIASES.get(oauth_type, oauth_type))
+        self._check_policy(provider)
+        if account is not None:
+            check_login_name(self._broker, account, provider.name)
+        endpoints = self._endpoints(provider)
+        read_client_secret(endpoints)  # whose lack is told before anybody is asked to log in
+        redirect_uri = self._redirect(provider, endpoints)
+        state = self._logins.begin(
+            provider.name, self._session(key), redirect_uri=redirect_uri, account=account, client=key.id
+        )
+        return PendingLogin(
+            provider,
+            self._authorization(provider, state, redirect_uri).url(redirect_uri),
+            f"{redirect_uri}?login={state.reveal()}" if self._comes_back(provider.name, redirect_uri) else None,
+            state,
+            self._derived("api-handle", state),
+            self.lifetime,
+        )
+
+    def exchange(self, pasted: Secret, account: str, key: ClientKey) -> StoredLogin:
+        """Finish the login that a pasted `CODE#STATE`, or address, answers, and keep it as this account.
+
+        Raises `LoginFailed`, `TryLater`, `PolicyRefused`, `UsageError`, and what storing does.
+        """
+        state = secret_of(pasted_state(pasted.reveal()))
+        if state is None:
+            raise LoginFailed("the code has no state; give it whole, as the page shows it: CODE#STATE")
+        waiting = self._logins.find(state)
+        if waiting is not None:  # a name that can't be had uses nothing up
+            check_login_name(self._broker, account, waiting.provider)
+            self._check_policy(self._provider(waiting.provider))
+        login = self._logins.take(state, self._session(key))
+        if login is None:
+            raise LoginFailed(_LOST)
+        authorization = self._authorization(self._provider(login.provider), state, login.redirect_uri)
+        answer = authorization.read_pasted(pasted.reveal(), (login.redirect_uri,))
+        if answer is None:
+            raise LoginFailed("the code can't be read; give it whole, as the page shows it: CODE#STATE")
+        return self._finish(login, authorization, answer, account, key)
+
+    def lead(self, state: Secret, browser: Secret) -> str:
+        """Where the provider's page is, for the browser that is to bring the login home. Raises `LoginFailed`."""
+        login = None if self.redirect_of(state) is None else self._logins.bind(state, browser)
+        if login is None:
+            raise LoginFailed(
+                "there is no such login any more: it was finished, has expired, or its address was opened in another "
+                "browser; begin it anew"
+            )
+        authorization = self._authorization(self._provider(login.provider), state, login.redirect_uri)
+        return authorization.url(login.redirect_uri)
+
+    def redirect_of(self, state: Secret) -> str | None:
+        """The address of this gateway that a login of this state is to come back to; None if there is none."""
+        login = self._logins.find(state)
+        if login is None or not self._comes_back(login.provider, login.redirect_uri):
+            return None
+        return login.redirect_uri
+
+    def take_back(self, state: Secret, query: Secret, browser: Secret) -> StoredLogin | None:
+        """Finish the login of this state that came back in this browser; None if it isn't bound to that.
+
+        Raises as `exchange` does.
+        """
+        login = self._logins.take_bound(state, browser)
+        if login is None:
+            return None
+        key = self._living_key(login)
+        provider = self._provider(login.provider)
+        self._check_policy(provider)
+        authorization = self._authorization(provider, state, login.redirect_uri)
+        answer = authorization.read_redirect(query.reveal(), login.redirect_uri)
+        if answer is None:
+            raise LoginFailed("the provider's answer holds no code that can be read; begin the login anew")
+        return self._finish(login, authorization, answer, login.account, key)
+
+    def _finish(
+        self,
+        login: StartedLogin,
+        authorization: Authorization,
+        answer: AuthorizationCode,
+        account: str | None,
+        key: ClientKey,
+    ) -> StoredLogin:
+        request = exchange_request(authorization, answer, read_client_secret(authorization.endpoints))
+        with self._under_way():
+            sent_at = self._now()
+            token = read_exchange(self._send(request, _TIMEOUT), authorization, answer, sent_at, self._now())
+            token = identified(authorization.endpoints, token, self._send)
+            kept = store_login(self._broker, login.provider, token, account)
+        note_change(
+            self._parts.home,
+            "account.login",
+            kept.name,
+            provider=login.provider,
+            kind=token.kind,
+            fingerprint=token.secret.fingerprint,
+            client=key.name,
+        )
+        return kept
+
+    def drain(self, timeout: float) -> bool:
+        """Wait until what was exchanged is stored; tells whether that was so in time (seconds)."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._finishing, timeout)
+
+    @contextmanager
+    def _under_way(self) -> Iterator[None]:
+        with self._changed:
+            self._finishing += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._finishing -= 1
+                self._changed.notify_all()
+
+    def _provider(self, name: str) -> Provider:
+        can = self.providers()
+        if name not in self._broker.providers:
+            raise UnknownProvider(
+                f"there is no provider {name[:64]!r}; those to log in at: max, {', '.join(can)}; declare others under "
+                "[[providers]] in config.toml"
+            )
+        if name not in can:
+            raise UsageError(
+                f"provider {name!r} declares no authorize_url or no client_id under [providers.oauth], so nobody can "
+                "log in there; store what you have with: POST /api/accounts"
+            )
+        return self._broker.providers[name]
+
+    def _endpoints(self, provider: Provider) -> OAuthEndpoints:
+        endpoints = self._broker.login_endpoints(provider)
+        missing = [key for key in ("authorize_url", "token_url") if getattr(endpoints, key) is None]
+        if missing:
+            raise UsageError(
+                f"provider {provider.name!r}: neither [providers.oauth] nor its issuer says {' and '.join(missing)}; "
+                "declare that in config.toml"
+            )
+        return endpoints
+
+    def _redirect(self, provider: Provider, endpoints: OAuthEndpoints) -> str:
+        """The declared redirect, which a caller can't choose; else this gateway's own."""
+        if endpoints.redirect_uri is not None:
+            return endpoints.redirect_uri
+        if self._parts.base is None or provider.uses_vendors_client:
+            raise UsageError(
+                f"provider {provider.name!r} declares no redirect_uri, and this gateway has no address that a browser "
+                f"could come back to; log in with: tokenferry login --provider {provider.name}"
+            )
+        return f"{self._parts.base}{CALLBACK}"
+
+    def _check_policy(self, provider: Provider) -> None:
+        if provider.subscription and self._broker.policy.subscription != "own":
+            raise PolicyRefused(
+                "a Claude subscription's login is used by nobody but Claude Code itself, unless a person states on a "
+                "terminal that the subscription is theirs alone and that they read the vendor's terms; do so with: "
+                "tokenferry policy set own"
+            )
+
+    def _living_key(self, login: StartedLogin) -> ClientKey:
+        """The key that began a login, if it still opens the API."""
+        try:
+            key = self._parts.keys.get(login.client)
+        except UnknownName:
+            key = None
+        if key is None or not key.is_live(self._now()):
+            raise LoginFailed("the key that began this login was revoked or has expired; begin it anew with another")
+        return key
+
+    def _comes_back(self, provider: str, redirect_uri: str) -> bool:
+        """Whether the browser brings such a login home itself. The vendor's public client is for pasting alone."""
+        known = self._broker.providers.get(provider)
+        return known is not None and not known.uses_vendors_client and self._parts.is_own_callback(redirect_uri)
+
+    def _authorization(self, provider: Provider, state: Secret, redirect_uri: str) -> Authorization:
+        endpoints = replace(self._endpoints(provider), redirect_uri=redirect_uri)
+        return Authorization(endpoints, endpoints.scopes, self._verifier(state), state)
+
+    def _verifier(self, state: Secret) -> Secret:
+        return self._derived("verifier", state)
+
+    def _derived(self, purpose: str, state: Secret) -> Secret:
+        return Secret(urlsafe_b64encode(self._mac(purpose, state.reveal())).decode("ascii").rstrip("="))
+
+    def _session(self, key: ClientKey) -> Secret:
+        """What binds a login to who holds the key, and to this gateway's life."""
+        return Secret(self._mac("session", key.id).hex())
+
+    def _mac(self, purpose: str, value: str) -> bytes:
+        secret = self._parts.secret.reveal().encode("ascii")
+        return hmac.digest(secret, f"{purpose}\0{value}".encode(), "sha256")
+
+
+def secret_of(text: str) -> Secret | None:
+    """What was given, as a secret; None if it can't be one."""
+    try:
+        return Secret(text.strip())
+    except ValueError:
+        return None

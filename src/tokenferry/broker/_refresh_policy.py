@@ -1,0 +1,81 @@
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from tokenferry.accounts import ENVIRONMENT
+from tokenferry.credentials import Credential, OAuthToken
+from tokenferry.errors import CredentialRefused
+from tokenferry.refresh import RefreshRequest, is_of_unknown_age, seconds_left, window
+from tokenferry.secret import Secret
+from tokenferry.settings import RefreshSettings
+from tokenferry.stores import Document
+
+_REFUSALS: Final = 1000
+_LOCK_SHARE: Final = 0.9  # of the callers' wait, so that they hear who held the lock
+
+
+class Due:
+    """Which grant a credential needs before it can be handed out, by its age and by what was refused.
+
+    `now` gives seconds since 1970 UTC.
+    """
+
+    def __init__(self, settings: RefreshSettings, now: Callable[[], float]) -> None:
+        self._settings = settings
+        self._now = now
+        self._refused: deque[str] = deque(maxlen=_REFUSALS)
+
+    def refuse(self, secret: Secret) -> None:
+        """Know that the provider refused this token."""
+        self._refused.append(secret.sha256)
+
+    def job(
+        self, name: str, document: Document, min_ttl: float | None, refused: Secret | None = None
+    ) -> RefreshRequest | None:
+        """What must be waited for before the credential can be used; None if nothing. Raises `CredentialRefused`.
+
+        `refused` is a token that this caller alone was refused.
+        """
+        token = document.credential
+        if not isinstance(token, OAuthToken):
+            return None
+        if token.secret.sha256 in self._refused or token.secret == refused:
+            if document.account.store == ENVIRONMENT:
+                raise CredentialRefused(f"the provider refuses the token in {name}; put another into that variable")
+            return self.job_for(name, refused=token.secret.sha256)
+        left = seconds_left(token, self._now())
+        if not _is_ours(document, token):
+            return self.job_for(name) if left <= 0 else None  # whose flow says in full why nothing can be done
+        needs = self._settings.mandatory if min_ttl is None else max(min_ttl, self._settings.mandatory)
+        is_due = is_of_unknown_age(document) or left <= window(token, needs)
+        return self.job_for(name, needs=needs) if is_due else None
+
+    def early_job(self, name: str, document: Document) -> RefreshRequest | None:
+        """The grant that nobody has to wait for; None if there is time yet."""
+        token = document.credential
+        if not isinstance(token, OAuthToken) or not _is_ours(document, token):
+            return None
+        if seconds_left(token, self._now()) > window(token, self._settings.advisory):
+            return None
+        return RefreshRequest(name, needs=self._settings.advisory, wait=0.0)
+
+    def job_for(
+        self, name: str, *, needs: float = 0.0, refused: str | None = None, forced: bool = False
+    ) -> RefreshRequest:
+        return RefreshRequest(name, needs=needs, wait=self._settings.wait * _LOCK_SHARE, refused=refused, forced=forced)
+
+    def is_due(self, credential: Credential) -> bool:
+        """Whether it is about used up, so that it is renewed whether it was refused or not."""
+        if not isinstance(credential, OAuthToken):
+            return False
+        return seconds_left(credential, self._now()) <= window(credential, self._settings.mandatory)
+
+    def is_usable(self, credential: Credential, job: RefreshRequest) -> bool:
+        """Whether a credential that this job could not better still does its work."""
+        is_refused = credential.secret.sha256 == job.refused
+        return isinstance(credential, OAuthToken) and seconds_left(credential, self._now()) > 0 and not is_refused
+
+
+def _is_ours(document: Document, token: OAuthToken) -> bool:
+    """Whether its chain is renewed ahead of time: by its owner's windows, and so ours alone."""
+    return document.account.owner == "tokenferry" and token.is_renewable

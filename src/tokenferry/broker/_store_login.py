@@ -1,0 +1,81 @@
+"""Which account a login that succeeded becomes, and storing it as that."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from tokenferry.accounts import account_for, check_wanted, identity_labels
+from tokenferry.credentials import Credential, Kind, OAuthToken
+from tokenferry.errors import UsageError
+from tokenferry.stores import Account, Document
+
+if TYPE_CHECKING:
+    from tokenferry.broker._broker import Broker
+
+_ROUNDS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLogin:
+    """The account that a login was stored as; `is_known` if it was there and is known to be the same person's."""
+
+    name: str
+    token: OAuthToken
+    credential: Credential
+    """What was stored: the login, or what was made of it."""
+    is_known: bool
+    has_replaced: bool
+
+
+def check_login_name(broker: "Broker", name: str, provider: str, kind: Kind = "oauth") -> None:
+    """Raise `UsageError` unless a login at the provider could be kept under this name, as what it is to become."""
+    check_wanted(name, provider, kind, _documents(broker), broker.book.store.names())
+
+
+def store_login(
+    broker: "Broker",
+    provider: str,
+    token: OAuthToken,
+    wanted: str | None,
+    kind: Kind = "oauth",
+    *,
+    make: Callable[[], Credential] | None = None,
+) -> StoredLogin:
+    """Store a login, or what `make` makes of it: an account of that kind.
+
+    A login that can't be stored is ended at its provider, for nobody could use it. Raises `UsageError` where the
+    wanted name is another's, and what making and storing do.
+    """
+    labels = MappingProxyType({} if kind == "oauth" else identity_labels(token))
+    credential: Credential | None = None if make is not None else token
+    try:
+        for left in reversed(range(_ROUNDS)):
+            before = set(broker.book.store.names())
+            documents = _documents(broker)
+            name, is_known = account_for(token, token.email, provider, wanted, documents, kind=kind)
+            check_wanted(name, provider, kind, documents, broker.book.store.names())
+            if credential is None:
+                assert make is not None
+                credential = make()
+            account = Account(name, provider, kind, labels=labels, created_at=int(time.time()))
+            try:
+                has_replaced = broker.add(account, credential, replacing=name in documents)
+            except UsageError:
+                if not left or before == set(broker.book.store.names()):
+                    raise
+                # another login was stored meanwhile, perhaps this person's: look again whose it is
+            else:
+                return StoredLogin(name, token, credential, is_known, has_replaced)
+    except BaseException:
+        broker.revoke_token(provider, token)
+        raise
+    raise AssertionError
+
+
+def _documents(broker: "Broker") -> Mapping[str, Document]:
+    """Every account that can be read, in order."""
+    store = broker.book.store
+    names = [account.name for account in broker.book.listing().accounts]
+    return {name: store.read(name) for name in names if name in store.names()}

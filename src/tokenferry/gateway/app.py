@@ -1,0 +1,209 @@
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from tokenferry.gateway.auth.guard import Guard
+from tokenferry.gateway.control.control_plane import Control, ControlPlane, is_control, refusal_answer
+from tokenferry.gateway.control.tracked_send import TrackedSend
+from tokenferry.gateway.http.errors import GatewayError
+from tokenferry.gateway.http.handler import RequestLine
+from tokenferry.gateway.http.headers import Header
+from tokenferry.gateway.http.request_id import new_request_id
+from tokenferry.gateway.http.response_writer import ResponseWriter
+from tokenferry.gateway.proxy.body import BODY_LIMIT, BodyBudget, ClientGone, Receive, Scope, Send
+from tokenferry.gateway.proxy.exchange import CLIENT_GONE, Exchange, gateway_error_for, no_room
+from tokenferry.gateway.proxy.forwarder import Forwarder
+from tokenferry.gateway.proxy.models import ListingExchange
+from tokenferry.gateway.routes import CONSTANTS, Endpoint, relayed, route
+from tokenferry.gateway.telemetry.access_log import AccessLog
+from tokenferry.gateway.telemetry.decision_log import DecisionLog
+from tokenferry.gateway.telemetry.metrics import GatewayStatistics, Metrics
+from tokenferry.gateway.telemetry.record import RequestRecord
+from tokenferry.routing import loggable_path
+
+logger = logging.getLogger("tokenferry.gateway")
+
+REQUEST: Final = "tokenferry.request_id"
+"""In a scope: the request's id."""
+REFUSED: Final = "tokenferry.refused"
+"""In a scope: the `GatewayError` that the listener itself answered with, if it did."""
+UNIX: Final = "tokenferry.unix"
+"""In a scope: whether the request came over a Unix socket."""
+NO_ROOM: Final = "tokenferry.no_room"
+"""In a scope: whether the listener has as many connections as it may."""
+
+_AT_ONCE: Final = 64
+_MOMENT: Final = 0.01
+
+
+class Gateway:
+    """Answers requests: relays the inference ones by call-backs, and is an ASGI application for all others.
+
+    It needs the listener of this package, which parses strictly.
+    """
+
+    def __init__(
+        self,
+        *,
+        guard: Guard,
+        relay: Forwarder,
+        access_log: AccessLog | None = None,
+        metrics: Metrics | None = None,
+        decision_log: DecisionLog | None = None,
+        control: Control | None = None,
+        body_limit: int = BODY_LIMIT,
+        budget: BodyBudget | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.guard = guard
+        self.relay = relay
+        self.budget = budget or BodyBudget()
+        self.body_limit = body_limit
+        self.clock = clock
+        self.in_flight = self.streams = 0
+        self._access_log = access_log
+        self._metrics = metrics
+        self._decision_log = decision_log
+        self._control = None if control is None else ControlPlane(control, guard, self.budget)
+        self._now = now
+        self._kept: list[RequestRecord] = []
+        self._served = self._strays = 0
+        if metrics is not None:
+            metrics.watch(self.statistics)
+
+    def statistics(self) -> GatewayStatistics:
+        """How things stand, with every request counted that has ended."""
+        self.settle()
+        return GatewayStatistics(
+            in_flight=self.in_flight,
+            streams=self.streams,
+            served=self._served - self._strays,
+            held_bytes=self.budget.held,
+            log_lines_dropped=0 if self._access_log is None else self._access_log.dropped,
+        )
+
+    def exchange(self, head: RequestLine, answering: ResponseWriter) -> Exchange | None:
+        """Take a request that is relayed; None for one that is answered by ASGI."""
+        found = relayed(head.method, head.path)
+        if found is None:
+            return None
+        record = RequestRecord(new_request_id(), head.method, loggable_path(head.path), self._now())
+        if found is Endpoint.MODELS:
+            return ListingExchange(self, head, answering, record, self.relay.model_list)
+        return Exchange(self, head, answering, record, is_inference=found is Endpoint.INFERENCE)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        record = RequestRecord(scope[REQUEST], scope["method"], loggable_path(scope["raw_path"]), self._now())
+        out = TrackedSend(send, record, self.clock)
+        self.in_flight += 1
+        try:
+            await self._answer(scope, receive, out, record)
+        finally:
+            self.in_flight -= 1
+            out.close()
+            refused: GatewayError | None = scope.get(REFUSED)
+            if refused is not None:
+                record.status, record.error = refused.status, refused.cause
+            self.keep(record)
+
+    def take_note(self, request_id: str, refusal: GatewayError) -> None:
+        """Record the listener's own answer to what could not be read as a request."""
+        self._strays += 1
+        self.keep(RequestRecord(request_id, "-", "-", self._now(), status=refusal.status, error=refusal.cause))
+
+    def keep(self, record: RequestRecord) -> None:
+        """Have a request that has ended counted and logged in a moment: many at once cost less than as many apart."""
+        kept = self._kept
+        kept.append(record)
+        if len(kept) >= _AT_ONCE:
+            self.settle()
+        elif len(kept) == 1:
+            asyncio.get_running_loop().call_later(_MOMENT, self.settle)
+
+    def settle(self) -> None:
+        """Count and log what has ended by now."""
+        kept, self._kept = self._kept, []
+        self._served += len(kept)
+        if self._metrics is not None:
+            for record in kept:
+                self._metrics.add(record)
+        if self._access_log is not None:
+            for record in kept:
+                self._access_log.add(record)
+        if self._decision_log is not None:
+            for record in kept:
+                if record.decision is not None:
+                    self._decision_log.add(record)
+
+    async def _answer(self, scope: Scope, receive: Receive, out: TrackedSend, record: RequestRecord) -> None:
+        try:
+            await self._serve(scope, receive, out, record)
+        except ClientGone:
+            record.status, record.error = CLIENT_GONE, "client_gone"
+        except Exception as fault:  # noqa: BLE001  # told to the client, and those that are no answer to the log
+            refusal = gateway_error_for(fault, record)
+            record.error = refusal.cause
+            if not out.is_started:  # else the listener cuts what isn't whole
+                is_controlled = self._control is not None and is_control(scope["raw_path"])
+                await _refuse(out, refusal, record, scope, is_controlled=is_controlled)
+
+    async def _serve(self, scope: Scope, receive: Receive, out: TrackedSend, record: RequestRecord) -> None:
+        if scope.get(NO_ROOM, False):
+            raise no_room()
+        headers: list[Header] = scope["headers"]
+        if self._control is not None and is_control(scope["raw_path"]):
+            await self._control.serve(
+                scope, receive, out, record, address=_address(scope), on_unix_socket=scope.get(UNIX, False)
+            )
+            return
+        self.guard.check_source(headers, on_unix_socket=scope.get(UNIX, False))
+        found = route(scope["method"], scope["raw_path"])
+        if found is Endpoint.CONSTANT:
+            await _constant(scope, out)
+        elif found is Endpoint.METRICS:
+            record.client = self.guard.check_key(headers, _address(scope), roles=("admin", "viewer", "metrics")).name
+            await self._tell_metrics(headers, out)
+
+    async def _tell_metrics(self, headers: list[Header], out: TrackedSend) -> None:
+        if self._metrics is None:
+            raise GatewayError(
+                404, "not_found_error", "this gateway counts nothing; ask one that tokenferry serve runs"
+            )
+        accept = b",".join(value for name, value in headers if name == b"accept").decode("latin-1")
+        content, kind = await self._metrics.answer(accept)
+        length = b"%d" % len(content)
+        await out.head(200, [(b"content-type", kind.encode("ascii")), (b"content-length", length)])
+        await out.end(content)
+
+
+def _address(scope: Scope) -> str | None:
+    """The client's; None over a Unix socket."""
+    client = scope.get("client")
+    return None if client is None else str(client[0])
+
+
+async def _constant(scope: Scope, out: TrackedSend) -> None:
+    content = CONSTANTS[scope["raw_path"]]
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
+    await out.head(200, headers)
+    await out.end(b"" if scope["method"] == "HEAD" else content)
+
+
+async def _refuse(
+    out: TrackedSend, refusal: GatewayError, record: RequestRecord, scope: Scope, *, is_controlled: bool
+) -> None:
+    if is_controlled:
+        headers, content = refusal_answer(refusal)
+    else:
+        content = refusal.body(record.request_id)
+        headers = refusal.head(len(content))
+    if any(name == b"expect" for name, _ in scope["headers"]):
+        # The client may or may not send its body now: only a new connection is unambiguous (RFC 9110, 10.1.1).
+        headers.append((b"connection", b"close"))
+    await out.head(refusal.status, headers)
+    await out.end(b"" if scope["method"] == "HEAD" else content)

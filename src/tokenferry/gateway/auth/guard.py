@@ -1,0 +1,250 @@
+"""Who may call: host, origin, content type and client key, checked before anything is read or sent."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Final
+
+from tokenferry.gateway.auth.rate_limit import BAD_KEYS_PER_MINUTE, BadKeys
+from tokenferry.gateway.auth.trusted_proxies import TrustedProxies
+from tokenferry.gateway.http.errors import GatewayError
+from tokenferry.gateway.http.request_head import RequestHead
+from tokenferry.gateway.proxy.credentials import KeyRing
+from tokenferry.providers import is_loopback
+from tokenferry.state import LOCAL_KEY_NAME, ClientKey, Role
+
+Header = tuple[bytes, bytes]
+
+_DEFAULT_PORTS: Final = (80, 443)
+_OWN_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
+# JSON in UTF-8, in one reading: parameters that begin with `charset`, in whatever form, name that or nothing.
+_JSON_TYPE: Final = re.compile(
+    rb"""
+    [ \t]*+ (?: application | text ) / (?: [a-z0-9.!#$&^_-]++ \+ )? json [ \t]*+
+    (?: ; [ \t]*+ (?:
+        charset = (?: utf-?8 | "utf-?8" )
+        | (?! charset ) [a-z0-9!#$&^_.*-]++ = (?: [a-z0-9!#$&^_.+-]++ | "[^"\\]*+" )
+    )? [ \t]*+ )*+
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_NO_CODINGS: Final = (b"", b"identity")
+_SEND_JSON: Final = "send JSON in UTF-8, with one header content-type: application/json"
+_OWN_SITES: Final = frozenset((b"same-origin", b"none"))
+_JSON: Final = b"application/json"
+# What a person's own navigation says of itself, where the browser tells (Fetch Metadata).
+_NAVIGATION: Final = {b"sec-fetch-mode": b"navigate", b"sec-fetch-dest": b"document"}
+_NO_NAVIGATION: Final = frozenset((b"origin", b"purpose", b"sec-purpose"))
+_SECRET_PREFIXES: Final = ("sk-ant-",)
+_HOW: Final[Mapping[Role, str]] = MappingProxyType(
+    {
+        "client": "make one with: tokenferry key create NAME; or use this machine's own: tokenferry token --gateway",
+        "admin": "make an admin key with: tokenferry key create NAME --admin",
+        "viewer": "make one that reads with: tokenferry key create NAME --role viewer",
+        "metrics": "make one for it with: tokenferry key create NAME --role metrics",
+    }
+)
+_OPENS: Final[Mapping[Role, str]] = MappingProxyType(
+    {
+        "client": "a client key, which opens inference",
+        "admin": "an admin key, which opens the admin API",
+        "viewer": "a viewer key, which reads the admin API and /metrics",
+        "metrics": "a metrics key, which opens /metrics",
+    }
+)
+
+
+def own_hosts(host: str, port: int, allowed: Sequence[str]) -> frozenset[bytes]:
+    """The `Host` values a listener answers to, in lower case."""
+    shown = f"[{host}]" if ":" in host else host
+    names = {*_OWN_NAMES, shown, *allowed}
+    hosts = {f"{name}:{port}" for name in names} | set(allowed)
+    if port in _DEFAULT_PORTS:
+        hosts |= names
+    return frozenset(name.lower().encode("utf-8") for name in hosts)
+
+
+class Guard:
+    """Raises a `GatewayError` for every request that must not pass."""
+
+    def __init__(
+        self,
+        keys: KeyRing,
+        hosts: frozenset[bytes],
+        *,
+        bad_keys: BadKeys | None = None,
+        proxies: TrustedProxies | None = None,
+        open_at: str | None = None,
+    ) -> None:
+        """`open_at` is the address at which other machines reach it, None if none does."""
+        self._keys = keys
+        self._bad_keys = bad_keys or BadKeys()
+        self._open_at = open_at
+        self.answer_to(hosts, proxies)
+
+    def answer_to(self, hosts: frozenset[bytes], proxies: TrustedProxies | None = None) -> None:
+        """Go by these `Host` values and trusted proxies from here on."""
+        self._proxies = proxies or TrustedProxies()
+        self._hosts = hosts
+        self._origins = frozenset(scheme + host for host in hosts for scheme in (b"http://", b"https://"))
+
+    def check_source(self, headers: Sequence[Header], *, on_unix_socket: bool = False) -> None:
+        """Refuse what a web page could have sent: by another host's name (DNS rebinding), or from another site.
+
+        No page reaches a Unix socket, and what a client writes into Host there is its own affair.
+        """
+        self._check_host(headers, on_unix_socket=on_unix_socket)
+        origins = [value for name, value in headers if name == b"origin"]
+        self._check_page(origins, [value for name, value in headers if name == b"sec-fetch-site"])
+
+    def check_navigation(self, headers: Sequence[Header], *, on_unix_socket: bool = False) -> None:
+        """Refuse what isn't a person's navigation: by another host's name, or a picture, frame or script of a page.
+
+        From which site a navigation came is not asked: a provider's redirect back comes from another one.
+        """
+        self._check_host(headers, on_unix_socket=on_unix_socket)
+        for name, value in headers:
+            if name in _NO_NAVIGATION or _NAVIGATION.get(name, value) != value:
+                raise GatewayError(403, "permission_error", "only a person who opens this address is answered here")
+
+    def _check_host(self, headers: Sequence[Header], *, on_unix_socket: bool) -> None:
+        self._check_hosts([value for name, value in headers if name == b"host"], on_unix_socket=on_unix_socket)
+
+    def _check_hosts(self, hosts: Sequence[bytes], *, on_unix_socket: bool) -> None:
+        if len(hosts) != 1:
+            raise GatewayError(400, "invalid_request_error", "the request must have exactly one Host header")
+        if not on_unix_socket and hosts[0].lower() not in self._hosts:
+            raise GatewayError(
+                421,
+                "invalid_request_error",
+                "this gateway does not answer to that Host; call it by the address it listens on, or add the name to "
+                "allowed_hosts under [server] in config.toml",
+            )
+
+    def _check_page(self, origins: Iterable[bytes], sites: Iterable[bytes]) -> None:
+        if any(origin.lower() not in self._origins for origin in origins) or any(
+            site.lower() not in _OWN_SITES for site in sites
+        ):
+            raise GatewayError(403, "permission_error", "web pages of other sites may not call this gateway")
+
+    def admit(self, head: RequestHead, address: str | None, *, has_body: bool) -> ClientKey:
+        """Check all that inference needs, and give the client key: `check_source`, the body's type, and `check_key`.
+
+        A body is refused that the upstream might not read as the JSON in UTF-8 that is judged here, and so are types
+        that a page can send across sites without asking. A key in `x-tokenferry-key` is the only one that counts: what
+        is in the other headers then is the client's own credential.
+        """
+        self._check_hosts(head.hosts, on_unix_socket=address is None)
+        if head.origins or head.sites:
+            self._check_page(head.origins, head.sites)
+        if has_body:
+            if len(head.content_types) > 1 or not all(map(_is_json, head.content_types)):
+                raise GatewayError(415, "invalid_request_error", _SEND_JSON)
+            if any(value.strip().lower() not in _NO_CODINGS for value in head.body_codings):
+                message = "send the body as it is, without content-encoding: what is compressed can't be routed"
+                raise GatewayError(415, "invalid_request_error", message)
+        return self.check_key(head.keys or head.credentials, address, forwarded=head.forwarded)
+
+    def check_json(self, headers: Sequence[Header]) -> None:
+        """Refuse every body but JSON, and every type but that."""
+        kinds = [value.partition(b";")[0].strip().lower() for name, value in headers if name == b"content-type"]
+        has_body = any(
+            name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0")) for name, value in headers
+        )
+        if any(kind != _JSON for kind in kinds) or (has_body and not kinds):
+            raise GatewayError(415, "invalid_request_error", "send JSON, with content-type: application/json")
+
+    def check_key(
+        self,
+        headers: Sequence[Header],
+        address: str | None,
+        *,
+        roles: Sequence[Role] = ("client",),
+        forwarded: Sequence[bytes] | None = None,
+    ) -> ClientKey:
+        """Give the client key that was presented, in whichever of the two headers it has one of these roles.
+
+        `address` is the client's, None over a Unix socket, or that of a proxy that forwards it: bad keys are counted by
+        it, good ones always pass. What is `forwarded` is among the headers if it isn't given.
+        """
+        if forwarded is None:
+            forwarded = [value for name, value in headers if name == b"x-forwarded-for"]
+        presented = _presented(headers)
+        how = _HOW[roles[-1]]
+        other = key = None
+        value = ""
+        for value in presented:
+            key = self._keys.verify(value)
+            if key is not None and key.role in roles:
+                if self._open_at is not None and key.name == LOCAL_KEY_NAME and not self._is_here(address, forwarded):
+                    break
+                return key
+            other = other or key
+        if key is not None and key.role in roles:
+            message = f"client key {key.name} is for this machine alone; {how}"
+            refusal = GatewayError(403, "permission_error", message, cause="local_key")
+        elif other is not None:
+            refusal = GatewayError(
+                403, "permission_error", f"{other.name} is {_OPENS[other.role]} and nothing else; {how}"
+            )
+        elif presented and (wait := self._bad_keys.count(self._proxies.client(address, forwarded))):
+            refusal = _too_many(wait, how)
+        elif expired := next(filter(None, map(self._keys.expired, presented)), None):
+            refusal = _expired(expired, how)
+        else:
+            refusal = _unauthorized(headers, presented, how)
+        del presented, value  # a traceback shows the locals of this frame
+        raise refusal
+
+    def _is_here(self, address: str | None, forwarded: Sequence[bytes]) -> bool:
+        """Tell whether the client is on this machine: of a proxy elsewhere, loopback is that proxy's own machine."""
+        chain = self._proxies.chain(address, forwarded)
+        return all(one is None or one == self._open_at or is_loopback(one) for one in chain)
+
+
+@lru_cache(maxsize=64)
+def _is_json(content_type: bytes) -> bool:
+    return _JSON_TYPE.fullmatch(content_type) is not None
+
+
+def _presented(headers: Sequence[Header]) -> list[str]:
+    values = []
+    for name, value in headers:
+        if name == b"authorization":
+            scheme, _, token = value.partition(b" ")
+            if scheme.lower() == b"bearer" and token.strip():
+                values.append(token.strip().decode("latin-1"))
+        elif name == b"x-api-key" and value.strip():
+            values.append(value.strip().decode("latin-1"))
+    return values
+
+
+def _expired(key: ClientKey, how: str) -> GatewayError:
+    moment = datetime.fromtimestamp(key.expires_at or 0, UTC)
+    reason = f"client key {key.name} expired on {moment:%Y-%m-%d at %H:%M:%S} UTC"
+    return GatewayError(401, "authentication_error", f"{reason}; {how}", cause="key_expired")
+
+
+def _too_many(wait: int, how: str) -> GatewayError:
+    return GatewayError(
+        429,
+        "rate_limit_error",
+        f"more than {BAD_KEYS_PER_MINUTE} bad client keys a minute came from this address; a good key is taken at any "
+        f"time; {how}",
+        retry_after=wait,
+        cause="bad_keys",
+    )
+
+
+def _unauthorized(headers: Sequence[Header], presented: list[str], how: str) -> GatewayError:
+    if any(value.startswith(_SECRET_PREFIXES) for value in presented):
+        reason = "this gateway takes client keys of its own, not a vendor's key or token"
+    elif presented:
+        reason = "that is no client key of this gateway, or it was revoked"
+    elif any(name == b"authorization" and value.strip().lower() == b"bearer" for name, value in headers):
+        reason = "the client key is empty: your apiKeyHelper printed nothing; run it by hand to see why"
+    else:
+        reason = "a client key is needed, as a Bearer token or in x-api-key"
+    return GatewayError(401, "authentication_error", f"{reason}; {how}")

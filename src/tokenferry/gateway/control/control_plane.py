@@ -1,0 +1,149 @@
+"""The control plane: what an application beside the gateway answers, behind the gateway's guard."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeAlias
+
+from tokenferry.gateway.auth.guard import Guard
+from tokenferry.gateway.control.tracked_send import TrackedSend
+from tokenferry.gateway.http.errors import GatewayError
+from tokenferry.gateway.http.headers import Header
+from tokenferry.gateway.proxy.body import BodyBudget, Message, Receive, RequestBody, Scope, Send, read_body, too_large
+from tokenferry.gateway.routes import CONSTANTS, OLLAMA
+from tokenferry.gateway.telemetry.record import RequestRecord
+from tokenferry.state import Role
+
+Control: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+"""An ASGI application. `scope["state"]["client_key"]` is the `ClientKey` of who asks; None at what needs no key."""
+
+_PAGES: Final = frozenset((b"/login", b"/oauth/callback"))
+"""What a person's browser is led to: no key, and from whichever site."""
+BODY_LIMIT: Final = 1 << 20
+
+_READING: Final = frozenset(("GET", "HEAD"))
+_READERS: Final[tuple[Role, ...]] = ("admin", "viewer")
+_WRITERS: Final[tuple[Role, ...]] = ("admin",)
+_CLIENTS: Final[tuple[Role, ...]] = ("client",)
+_READINESS: Final = b"/api/readiness"
+"""Tells a client what its own key would be served, so it takes a client key."""
+_DESCRIPTION: Final = b"/openapi.json"
+_CREDENTIALS: Final = frozenset((b"authorization", b"x-api-key"))
+_HEADERS: Final = (
+    (b"cache-control", b"no-store"),
+    (
+        b"content-security-policy",
+        b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+)
+
+
+def is_control(raw_path: bytes) -> bool:
+    """Tell whether a path, as it was sent, belongs to the control plane."""
+    if raw_path.startswith(b"/api/"):
+        return raw_path not in CONSTANTS and raw_path not in OLLAMA
+    return raw_path in _PAGES or raw_path == _DESCRIPTION
+
+
+def refusal_answer(refusal: GatewayError) -> tuple[list[Header], bytes]:
+    """The head and the content of a refusal, as the application itself words them."""
+    content = json.dumps({"success": False, "message": refusal.message}).encode("ascii")
+    return [*refusal.head(len(content)), *_HEADERS], content
+
+
+def _roles_for(scope: Scope) -> tuple[Role, ...]:
+    if scope["raw_path"] == _READINESS:
+        return _CLIENTS
+    return _READERS if scope["method"] in _READING else _WRITERS
+
+
+class ControlPlane:
+    """Lets through to the application what the guard allows, one whole request at a time, without its key.
+
+    A client that leaves doesn't end the application's work: that may be an exchange, which can't be repeated.
+    """
+
+    def __init__(self, application: Control, guard: Guard, budget: BodyBudget) -> None:
+        self._application = application
+        self._guard = guard
+        self._budget = budget
+
+    async def serve(
+        self,
+        scope: Scope,
+        receive: Receive,
+        out: TrackedSend,
+        record: RequestRecord,
+        *,
+        address: str | None,
+        on_unix_socket: bool,
+    ) -> None:
+        """Raises `GatewayError`, `ClientGone`, and what the application raises."""
+        headers: list[Header] = scope["headers"]
+        key = None
+        if scope["raw_path"] in _PAGES:
+            self._guard.check_navigation(headers, on_unix_socket=on_unix_socket)
+        else:
+            self._guard.check_source(headers, on_unix_socket=on_unix_socket)
+            self._guard.check_json(headers)
+            key = self._guard.check_key(headers, address, roles=_roles_for(scope))
+            record.client = key.name
+        if _length(headers) > BODY_LIMIT:
+            raise too_large(BODY_LIMIT)
+        body = RequestBody(self._budget)
+        try:
+            await read_body(receive, body, BODY_LIMIT)
+            record.bytes_in = body.size
+            inner = {name: scope[name] for name in ("type", "http_version", "method", "scheme", "path", "raw_path")}
+            inner |= {
+                "asgi": {"version": "3.0", "spec_version": "2.4"},
+                "root_path": "",
+                "query_string": scope["query_string"],
+                "headers": [header for header in headers if header[0] not in _CREDENTIALS],
+                "client": scope.get("client"),
+                "server": scope.get("server"),
+                "state": {"client_key": key},
+            }
+            await self._application(inner, _Received(body, receive), _Sent(out))
+        finally:
+            body.release()
+
+
+class _Received:
+    """Gives the whole body at once, then what follows it."""
+
+    def __init__(self, body: RequestBody, receive: Receive) -> None:
+        self._body: RequestBody | None = body
+        self._receive = receive
+
+    async def __call__(self) -> Message:
+        body, self._body = self._body, None
+        if body is None:
+            return await self._receive()
+        return {"type": "http.request", "body": b"".join(body.chunks), "more_body": False}
+
+
+class _Sent:
+    """Passes the application's answer on, with the headers that every answer of the control plane has."""
+
+    def __init__(self, out: TrackedSend) -> None:
+        self._out = out
+
+    async def __call__(self, message: Message) -> None:
+        content: Any = message.get("body", b"")
+        if message["type"] == "http.response.start":
+            headers = [(name.lower(), value) for name, value in message.get("headers", ())]
+            present = {name for name, _ in headers}
+            headers += [header for header in _HEADERS if header[0] not in present]
+            await self._out.head(message["status"], headers)
+        elif message.get("more_body", False):
+            await self._out.body(content)
+        else:
+            await self._out.end(content)
+
+
+def _length(headers: list[Header]) -> int:
+    """What is told of the body's length; the parser has made sure that it is a number, and the only one."""
+    return next((int(value) for name, value in headers if name == b"content-length"), 0)

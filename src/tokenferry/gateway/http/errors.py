@@ -1,0 +1,152 @@
+"""The gateway's own answers: Anthropic envelopes, each with one sentence that a person can act on."""
+
+import json
+import math
+import re
+from typing import Final
+
+from tokenferry.errors import (
+    CorruptFile,
+    PolicyRefused,
+    StorageFailed,
+    TokenferryError,
+    TryLater,
+    UnknownAccount,
+    UnsafeFile,
+)
+from tokenferry.routing import NoRoute
+from tokenferry.upstream import AnswerTimeout, BadRequest, UpstreamClosed, UpstreamError
+
+REQUEST_ID: Final = b"x-tokenferry-request-id"
+ERROR_MARK: Final = b"x-tokenferry-error"
+"""Marks the errors that are the gateway's own, and says in a word what went wrong."""
+
+_RETRY_AFTER: Final = 2
+_DISK_RETRY_AFTER: Final = 10
+
+_CAPITAL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class GatewayError(Exception):  # what is answered, not what went wrong in here
+    """An answer of the gateway's own instead of an upstream's. `retry_after` is in seconds.
+
+    `cause` is a word for programs that tells more than the kind, which is of the API's own few.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        kind: str,
+        message: str,
+        *,
+        should_retry: bool = False,
+        retry_after: int | None = None,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+        cause: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+        self.message = message
+        self.should_retry = should_retry
+        self.retry_after = retry_after
+        self.headers = headers
+        self.cause = cause or kind
+
+    def body(self, request_id: str) -> bytes:
+        return envelope(self.kind, self.message, request_id)
+
+    def head(self, length: int) -> Headers:
+        """The answer's headers, all but the request's id."""
+        headers: Headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % length),
+            (b"x-should-retry", b"true" if self.should_retry else b"false"),
+            (ERROR_MARK, self.cause.encode("ascii")),
+            *self.headers,
+        ]
+        if self.retry_after is not None:
+            headers.append((b"retry-after", b"%d" % self.retry_after))
+        return headers
+
+
+def refusal_to_route(found: NoRoute) -> GatewayError:
+    """Give the answer to a request that may go nowhere."""
+    return GatewayError(found.status, found.kind, found.message, cause=found.cause)
+
+
+def envelope(kind: str, message: str, request_id: str) -> bytes:
+    """The JSON of an error as Anthropic's API words it."""
+    error = {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}
+    return json.dumps(error).encode("ascii")
+
+
+def error_event(kind: str, message: str, request_id: str) -> bytes:
+    """The same as a server-sent event, which ends a stream truthfully."""
+    return b"event: error\ndata: " + envelope(kind, message, request_id) + b"\n\n"
+
+
+def cause_of(fault: TokenferryError) -> str:
+    """A word for the fault: `needs_login`, `upstream_cut`."""
+    if isinstance(fault, UpstreamError):
+        return f"upstream_{fault.kind.replace('-', '_')}"
+    return _CAPITAL.sub("_", type(fault).__name__).lower()
+
+
+def gateway_error_of(fault: TokenferryError) -> GatewayError:
+    """Give the answer that tells a client of a fault."""
+    refusal = _refusal_of(fault)
+    refusal.cause = cause_of(fault)
+    return refusal
+
+
+def _refusal_of(fault: TokenferryError) -> GatewayError:
+    message = str(fault)
+    match fault:
+        case UpstreamError():
+            return _of_upstream(fault)
+        case TryLater() | StorageFailed():
+            told = fault.retry_after if isinstance(fault, TryLater) else _DISK_RETRY_AFTER
+            seconds = _RETRY_AFTER if told is None else math.ceil(told)
+            return GatewayError(503, "api_error", message, should_retry=True, retry_after=max(seconds, 1))
+        case UnknownAccount():
+            message = "the account was removed a moment ago; send the request again"
+            return GatewayError(503, "api_error", message, should_retry=True, retry_after=_RETRY_AFTER)
+        case PolicyRefused():
+            return GatewayError(403, "permission_error", message)
+        case UnsafeFile() | CorruptFile():
+            return GatewayError(500, "api_error", message)
+        case _:
+            return GatewayError(503, "api_error", message)
+
+
+def combined_error(faults: list[TokenferryError]) -> GatewayError:
+    """Give one answer for several accounts of which none could be used."""
+    refusals = [gateway_error_of(fault) for fault in faults]
+    later = [refusal for refusal in refusals if refusal.should_retry]
+    chosen = min(later or refusals, key=lambda refusal: refusal.retry_after or 0)
+    if len(faults) > 1:
+        reasons = "; ".join(str(fault) for fault in faults)
+        chosen.message = f"none of the {len(faults)} accounts can be used: {reasons}"
+    return chosen
+
+
+def _of_upstream(fault: UpstreamError) -> GatewayError:
+    match fault:
+        case BadRequest():
+            return GatewayError(400, "invalid_request_error", str(fault))
+        case UpstreamClosed():
+            message = "the gateway is shutting down; send the request again when it is back"
+            return GatewayError(503, "api_error", message, should_retry=True, retry_after=_RETRY_AFTER)
+        case _ if not fault.sent:
+            message = f"could not reach {fault.host} ({fault}); nothing was sent: check the network, then try again"
+            status = 504 if isinstance(fault, AnswerTimeout) else 502
+            return GatewayError(status, "api_error", message, should_retry=True)
+        case AnswerTimeout():
+            return GatewayError(
+                504, "timeout_error", f"{fault}; the request was sent and may be billed", should_retry=True
+            )
+        case _:
+            return GatewayError(502, "api_error", f"{fault}; the request was sent and may be billed", should_retry=True)

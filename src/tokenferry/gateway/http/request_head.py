@@ -1,0 +1,178 @@
+"""A request's head, read in one pass: what is checked, what is noted, and the lines that go up."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final
+
+from tokenferry.credentials import merge_beta
+from tokenferry.gateway.http.headers import BETA, ENCODING, UNNAMED, EncodedCredential, Header, goes_up, named_by
+
+_IDENTITY: Final = b"accept-encoding: identity\r\n"
+
+# What a header is to the gateway. All but the first four are looked at; those from `_TYPE` on pass as well.
+(
+    _PASSES,
+    _STAYS,
+    _BETA,
+    _ENCODING,
+    _HOST,
+    _LENGTH,
+    _CREDENTIAL,
+    _KEY,
+    _CONNECTION,
+    _CODING,
+    _EXPECT,
+    _TYPE,
+    _ORIGIN,
+    _SITE,
+    _SESSION,
+    _AGENT,
+    _PARENT,
+    _FORWARDED,
+    _VIA,
+    _BODY_CODING,
+) = range(20)
+
+_KINDS: Final = {
+    b"host": _HOST,
+    b"content-length": _LENGTH,
+    b"authorization": _CREDENTIAL,
+    b"x-api-key": _CREDENTIAL,
+    b"x-tokenferry-key": _KEY,
+    b"connection": _CONNECTION,
+    b"transfer-encoding": _CODING,
+    b"expect": _EXPECT,
+    BETA: _BETA,
+    ENCODING: _ENCODING,
+    b"content-type": _TYPE,
+    b"origin": _ORIGIN,
+    b"sec-fetch-site": _SITE,
+    b"x-claude-code-session-id": _SESSION,
+    b"x-claude-code-agent-id": _AGENT,
+    b"x-claude-code-parent-agent-id": _PARENT,
+    b"x-forwarded-for": _FORWARDED,
+    b"via": _VIA,
+    b"content-encoding": _BODY_CODING,
+}
+
+
+@lru_cache(maxsize=1024)
+def _kind(name: bytes) -> int:
+    known = _KINDS.get(name)
+    if known is not None:
+        return known
+    return _PASSES if goes_up(name) else _STAYS
+
+
+class RequestHead:
+    """What the headers of a request say. They were read by a strict parser, which gave their names in lower case.
+
+    Its repr shows nothing of them.
+    """
+
+    # As defaults of the class these cost nothing for the many requests that have none of them.
+    hosts: Sequence[bytes] = ()
+    codings: Sequence[bytes] = ()
+    expectations: Sequence[bytes] = ()
+    content_types: Sequence[bytes] = ()
+    body_codings: Sequence[bytes] = ()
+    origins: Sequence[bytes] = ()
+    sites: Sequence[bytes] = ()
+    credentials: Sequence[Header] = ()
+    keys: Sequence[Header] = ()
+    """Client keys in a header of their own, which leaves the others to a credential of the client's own."""
+    forwarded: Sequence[bytes] = ()
+    vias: Sequence[bytes] = ()
+    length: bytes | None = None
+    session: bytes | None = None
+    agent: bytes | None = None
+    parent_agent: bytes | None = None
+    _betas: Sequence[bytes] = ()
+    _beta_at: Sequence[int] = ()
+    _encoding_at: Sequence[int] = ()
+
+    def __init__(self, headers: Sequence[Header]) -> None:  # noqa: C901, PLR0912  # one pass: this is the hot path
+        lines: list[bytes] = []
+        is_named = False
+        for header in headers:
+            kind = _kind(header[0])
+            if kind == _PASSES:
+                lines.append(b"%b: %b\r\n" % header)
+            elif kind == _STAYS:
+                pass
+            elif kind == _HOST:
+                self.hosts = (*self.hosts, header[1])
+            elif kind == _LENGTH:
+                self.length = header[1]
+            elif kind == _CREDENTIAL:
+                self.credentials = (*self.credentials, header)
+            elif kind == _KEY:
+                self.keys = (*self.keys, (b"x-api-key", header[1]))
+            elif kind == _CONNECTION:
+                is_named = is_named or header[1].lower() not in UNNAMED
+            elif kind == _CODING:
+                self.codings = (*self.codings, header[1])
+            elif kind == _EXPECT:
+                self.expectations = (*self.expectations, header[1])
+            else:
+                if kind == _BETA:
+                    self._betas = (*self._betas, header[1])
+                    self._beta_at = (*self._beta_at, len(lines))
+                elif kind == _ENCODING:
+                    self._encoding_at = (*self._encoding_at, len(lines))
+                elif kind == _TYPE:
+                    self.content_types = (*self.content_types, header[1])
+                elif kind == _ORIGIN:
+                    self.origins = (*self.origins, header[1])
+                elif kind == _SITE:
+                    self.sites = (*self.sites, header[1])
+                elif kind == _SESSION:
+                    self.session = header[1]
+                elif kind == _AGENT:
+                    self.agent = header[1]
+                elif kind == _PARENT:
+                    self.parent_agent = header[1]
+                elif kind == _FORWARDED:
+                    self.forwarded = (*self.forwarded, header[1])
+                elif kind == _VIA:
+                    self.vias = (*self.vias, header[1])
+                elif kind == _BODY_CODING:
+                    self.body_codings = (*self.body_codings, header[1])
+                lines.append(b"%b: %b\r\n" % header)
+        self._lines = lines
+        if is_named:
+            self._drop_named(headers)
+
+    def _drop_named(self, headers: Sequence[Header]) -> None:
+        """Leave out what `Connection` names, besides words that name no header."""
+        named = named_by(headers)
+        if any(line.partition(b":")[0] in named for line in self._lines):
+            rest = RequestHead([header for header in headers if header[0] not in named and header[0] != b"connection"])
+            self._lines, self._betas = rest._lines, rest._betas
+            self._beta_at, self._encoding_at = rest._beta_at, rest._encoding_at
+
+    def up(self, presented: EncodedCredential, *, identity: bool) -> list[bytes]:
+        """The lines for the upstream: the client's, with the account's credential instead of the client's key.
+
+        With `identity` the answer is asked for uncompressed. A beta that the credential needs joins the client's.
+        """
+        lines = self._lines.copy()
+        surplus: list[int] = []
+        if identity:
+            if self._encoding_at:
+                lines[self._encoding_at[0]] = _IDENTITY
+                surplus += self._encoding_at[1:]
+            else:
+                lines.append(_IDENTITY)
+        if presented.betas:
+            betas = [value.decode("latin-1") for value in self._betas]
+            merged = b"%b: %b\r\n" % (BETA, merge_beta(betas, presented.betas).encode("latin-1"))
+            if self._beta_at:
+                lines[self._beta_at[0]] = merged
+                surplus += self._beta_at[1:]
+            else:
+                lines.append(merged)
+        for at in sorted(surplus, reverse=True):
+            del lines[at]
+        lines += presented.lines
+        return lines

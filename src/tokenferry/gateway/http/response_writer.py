@@ -1,0 +1,136 @@
+"""An answer on its way to the client, in HTTP/1.1's framing."""
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Final, Protocol
+
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_END: Final = b"\r\n"
+_CLOSE: Final = b"connection: close\r\n"
+_CHUNKED: Final = b"transfer-encoding: chunked\r\n"
+_LAST_CHUNK: Final = b"0\r\n\r\n"
+_NO_CONTENT: Final = 204
+_NOT_MODIFIED: Final = 304
+_COPIED: Final = 16 * 1024
+
+
+def _status_line(status: int) -> bytes:
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = ""
+    return f"HTTP/1.1 {status} {phrase}\r\n".encode("ascii")
+
+
+_STATUS_LINES: Final = {status: _status_line(status) for status in range(200, 600)}
+
+
+class ClientTransport(Protocol):
+    """What takes an answer's bytes: a transport."""
+
+    def write(self, data: bytes) -> None: ...
+    def writelines(self, list_of_data: Iterable[bytes], /) -> None: ...
+
+
+class ServerConnection(Protocol):
+    """The connection an answer goes out on, as far as the answer needs it."""
+
+    @property
+    def transport(self) -> ClientTransport: ...
+
+    def answered(self, answering: "ResponseWriter") -> None:
+        """Learn that the answer is whole."""
+        ...
+
+    def cut(self) -> None: ...
+
+
+class ResponseWriter:
+    """One answer. Its length is what `content-length` says, else it goes out in chunks; to HEAD it has no body."""
+
+    # As defaults of the class these cost nothing for the answers that need none of them.
+    is_started = is_over = is_chunked = False
+    _left = 0
+    _head = b""
+
+    def __init__(self, line: ServerConnection, *, to_head: bool, keep: bool, expects: bool) -> None:
+        self._line = line
+        self._to_head = self._bodiless = to_head
+        self._expects = expects
+        self.keep = keep
+        """Whether the connection lives on; to be settled before the start."""
+
+    def go_on(self) -> None:
+        """Let the client send the body, if it waits to be told so."""
+        if self._expects:
+            self._expects = False
+            self._line.transport.write(_CONTINUE)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the client waits to be told to send its body. It may or may not send it after another answer."""
+        return self._expects
+
+    def start(self, status: int, lines: list[bytes], length: int | None) -> None:
+        """Settle the head: headers as lines, none of which is about the connection, and the body's length, if known."""
+        if self.is_over:
+            return
+        is_bodiless = self._to_head or status in (_NO_CONTENT, _NOT_MODIFIED)
+        is_chunked = length is None and not is_bodiless
+        if is_chunked:
+            lines.append(_CHUNKED)
+        if not self.keep:
+            lines.append(_CLOSE)
+        lines.append(_END)
+        head = _STATUS_LINES[status] + b"".join(lines)
+        line_ends = len(lines) + 1
+        if head.count(b"\n") != line_ends or head.count(b"\r") != line_ends:
+            raise ValueError("a header of an answer holds CR or LF")
+        self.is_started, self.is_chunked, self._bodiless = True, is_chunked, is_bodiless
+        self._left = 0 if length is None else length
+        self._head = head
+
+    def flush(self) -> None:
+        """Write the head, if it waits: it goes out with the body's first bytes, for each write is a system call."""
+        head, self._head = self._head, b""
+        if head and not self.is_over:
+            self._line.transport.write(head)
+
+    def write(self, data: bytes) -> None:
+        """Write a part of the body; never an empty one."""
+        if self.is_over or self._bodiless:
+            return
+        head, self._head = self._head, b""
+        if not self.is_chunked:
+            self._left -= len(data)
+            if not head:
+                self._line.transport.write(data)
+            elif len(data) <= _COPIED:
+                self._line.transport.write(head + data)
+            else:
+                self._line.transport.writelines((head, data))
+        elif len(data) <= _COPIED:
+            self._line.transport.write(b"%b%x\r\n%b\r\n" % (head, len(data), data))
+        else:
+            self._line.transport.writelines((b"%b%x\r\n" % (head, len(data)), data, b"\r\n"))
+
+    def end(self) -> None:
+        """The body is whole. One that is shorter or longer than was announced ends the connection instead."""
+        if self.is_over:
+            return
+        if self.is_chunked and not self._bodiless:
+            self._line.transport.write(self._head + _LAST_CHUNK)
+        else:
+            self.flush()
+            if self._left and not self._bodiless:
+                self.cut()
+                return
+        self.is_over = True
+        self._line.answered(self)
+
+    def cut(self) -> None:
+        """End the connection without ending the answer; what is written already still goes out."""
+        if not self.is_over:
+            self.flush()
+            self.is_over = True
+            self._line.cut()

@@ -1,0 +1,214 @@
+import time
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from tokenferry.gateway.http.errors import GatewayError
+from tokenferry.gateway.http.request_head import RequestHead
+from tokenferry.routing import BodyFacts, rewrite
+
+if TYPE_CHECKING:
+    from tokenferry.gateway.http.headers import EncodedCredential
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+BODY_LIMIT: Final = 32 * 1024 * 1024
+TOTAL_LIMIT: Final = 256 * 1024 * 1024
+STALLED_SECONDS: Final = 5.0
+_SMALL: Final = 16 * 1024
+_MOST_HOLDERS: Final = 1024
+
+
+class ClientGone(Exception):  # noqa: N818  # nothing went wrong: nobody is there to answer
+    """The client closed its connection before it had its answer."""
+
+
+class ProxyRequest:
+    """One request to relay. Its repr shows neither headers nor body."""
+
+    __slots__ = ("body", "head", "is_inference", "is_read", "method", "own", "target", "wants_stream", "without_tag")
+
+    def __init__(
+        self, method: str, target: bytes, head: RequestHead, body: "RequestBody", *, is_inference: bool = False
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.head = head
+        self.body = body
+        self.is_inference = is_inference
+        self.is_read = is_inference
+        """Whether the answer is looked into, so that it must not be compressed."""
+        self.wants_stream = False
+        """Whether the answer is to be a stream."""
+        self.without_tag = False
+        """Whether a sub-agent's tag is to be taken out of the body."""
+        self.own: EncodedCredential | None = None
+        """The client's own credential, where that is presented in place of an account's."""
+
+    def pieces(self, model: str) -> Sequence[bytes | bytearray | memoryview]:
+        """The body for an upstream that calls the model so."""
+        facts = self.body.facts
+        return self.body.chunks if facts is None else rewrite(facts, model or None, without_tag=self.without_tag)
+
+
+class Holder:
+    """What one client key holds of a budget."""
+
+    __slots__ = ("bodies", "held")
+
+    def __init__(self) -> None:
+        self.held = 0
+        self.bodies: set[RequestBody] = set()
+        """Those that may be given up while they come: large enough to matter, and their turn has come."""
+
+
+class BodyBudget:
+    """How many bytes of request bodies may be held at once, over all requests. One client key may hold half of them.
+
+    When they are used up, bodies that stopped coming are given up: of who holds the most first, the largest first.
+    `clock` gives seconds.
+    """
+
+    def __init__(self, limit: int = TOTAL_LIMIT, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.limit = limit
+        self.held = 0
+        self.clock = clock
+        self.unclaimed = Holder()
+        """Of requests whose key wasn't looked at yet."""
+        self._holders: dict[str, Holder] = {}
+
+    def holder(self, key: str) -> Holder:
+        """What the key of this id holds."""
+        holder = self._holders.get(key)
+        if holder is None:
+            if len(self._holders) >= _MOST_HOLDERS:
+                self._holders = {name: one for name, one in self._holders.items() if one.held}
+            holder = self._holders[key] = Holder()
+        return holder
+
+    def take(self, holder: Holder, size: int) -> None:
+        """Raises `GatewayError` (503) when there is no room."""
+        if holder.held + size > self.limit // 2:
+            raise _no_room("the requests of this client key hold half of what the gateway keeps of request bodies")
+        if self.held + size > self.limit and not self._make_room(size):
+            raise _no_room("the gateway holds as many request bodies as it may")
+        self.held += size
+        holder.held += size
+
+    def _make_room(self, size: int) -> bool:
+        before = self.clock() - STALLED_SECONDS
+        for holder in sorted((self.unclaimed, *self._holders.values()), key=lambda one: one.held, reverse=True):
+            stalled = [body for body in holder.bodies if body.last_byte <= before]
+            for body in sorted(stalled, key=lambda one: one.size, reverse=True):
+                body.give_up()
+                if self.held + size <= self.limit:
+                    return True
+        return False
+
+
+def _no_room(why: str) -> GatewayError:
+    return GatewayError(
+        503, "api_error", f"{why}; try again in a moment", should_retry=True, retry_after=1, cause="body_budget"
+    )
+
+
+class RequestBody:
+    """A request's body in chunks, much as it came, so that it can be sent twice without being copied."""
+
+    __slots__ = ("_budget", "_given_up", "_holder", "chunks", "facts", "last_byte", "size")
+
+    def __init__(self, budget: BodyBudget) -> None:
+        self.chunks: list[bytes | bytearray] = []
+        self.facts: BodyFacts | None = None
+        """What it says, once it was read."""
+        self._budget = budget
+        self._holder = budget.unclaimed
+        self._given_up: Callable[[GatewayError], None] | None = None
+        self.size = 0
+        """In bytes; nothing once it is released."""
+        self.last_byte = 0.0
+        """When it came, on the budget's clock, where that is kept."""
+
+    def claim(self, key: str, given_up: Callable[[GatewayError], None] | None = None) -> None:
+        """Count it for the client key of this id. Raises `GatewayError` (503) where that holds too much.
+
+        `given_up`, of one that is still coming, is called if it stops and room is needed; it must release it.
+        """
+        size, budget = self.size, self._budget
+        if given_up is None and size <= _SMALL:
+            return  # most requests: all of them together hold little
+        holder = budget.holder(key)
+        self._holder.held -= size
+        budget.held -= size
+        self._holder, self.size = holder, 0
+        budget.take(holder, size)
+        self.size, self._given_up = size, given_up
+        if given_up is not None and size > _SMALL:
+            self._watch()
+
+    def complete(self) -> None:
+        """Learn that all of it has come: it is given up no more."""
+        if self._given_up is not None:
+            self._given_up = None
+            self._holder.bodies.discard(self)
+
+    def give_up(self) -> None:
+        """End the request: its client has stopped sending, and others need the room."""
+        self._holder.bodies.discard(self)
+        if self._given_up is not None:
+            self._given_up(_no_room("the body stopped coming, and the gateway needed the room for others"))
+
+    def _watch(self) -> None:
+        self.last_byte = self._budget.clock()
+        self._holder.bodies.add(self)
+
+    def add(self, chunk: bytes, limit: int) -> None:
+        """Raises `GatewayError`: 413 above the limit, 503 where the budget is used up."""
+        size = len(chunk)
+        if self.size + size > limit:
+            raise too_large(limit)
+        self._budget.take(self._holder, size)
+        self.size += size
+        if self._given_up is not None and self.size > _SMALL:
+            self._watch()
+        chunks = self.chunks
+        if chunks and len(chunks[-1]) + size <= _SMALL:
+            # Of a body that comes in crumbs each object would take more room than its bytes, and each copy more time.
+            last = chunks[-1]
+            if isinstance(last, bytes):
+                last = chunks[-1] = bytearray(last)
+            last += chunk
+        else:
+            chunks.append(chunk)
+
+    def release(self) -> None:
+        """Forget it; harmless the second time."""
+        if self._given_up is not None:
+            self.complete()
+        if not self.size:
+            return
+        self._budget.held -= self.size
+        self._holder.held -= self.size
+        self.size = 0
+        self.chunks = []
+        self.facts = None
+
+
+def too_large(limit: int) -> GatewayError:
+    return GatewayError(413, "request_too_large", f"the request's body is larger than {limit >> 20} MiB; send less")
+
+
+async def read_body(receive: Receive, body: RequestBody, limit: int) -> None:
+    """Read a request's body to its end. Raises `GatewayError` and `ClientGone`."""
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientGone
+        chunk: bytes = message.get("body", b"")
+        if chunk:
+            body.add(chunk, limit)
+        more = message.get("more_body", False)

@@ -1,0 +1,320 @@
+"""One request to relay, from its head to the end of its answer."""
+
+import logging
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from tokenferry.errors import TokenferryError
+from tokenferry.gateway.auth.guard import Guard
+from tokenferry.gateway.auth.passthrough import presented_own
+from tokenferry.gateway.http.errors import REQUEST_ID, GatewayError, gateway_error_of
+from tokenferry.gateway.http.handler import RequestLine
+from tokenferry.gateway.http.headers import ResponseHeaders, lines_of
+from tokenferry.gateway.http.response_writer import ResponseWriter
+from tokenferry.gateway.proxy.attempt import AttemptRunner
+from tokenferry.gateway.proxy.body import BodyBudget, ProxyRequest, RequestBody, too_large
+from tokenferry.gateway.proxy.forwarder import Forwarder
+from tokenferry.gateway.proxy.reading import parse_body
+from tokenferry.gateway.telemetry.record import RequestRecord, RoutingDecision
+from tokenferry.routing import loggable
+from tokenferry.state import ClientKey
+from tokenferry.streaming._body_filter import BodyFilter, EventStreamFilter, body_filter
+from tokenferry.upstream import ResponseHead as AnswerHead
+from tokenferry.upstream import UpstreamError
+
+logger = logging.getLogger("tokenferry.gateway")
+
+CLIENT_GONE: Final = 499  # nginx's word for it; only ever logged
+_MESSAGES: Final = b"/v1/messages"
+
+
+class ProxyState(Protocol):
+    """What the exchanges of a gateway share."""
+
+    guard: Guard
+    relay: Forwarder
+    budget: BodyBudget
+    body_limit: int
+    clock: Callable[[], float]
+    in_flight: int
+    streams: int
+
+    def keep(self, record: RequestRecord, /) -> None:
+        """Take a record that changes no more."""
+
+
+class Exchange:
+    """A request and its answer, driven by call-backs: a `Turn` of the listener's, and who sends an errand for it."""
+
+    # As defaults of the class these cost nothing for the many requests that need none of them.
+    _is_begun = _is_whole = _is_opened = _is_over = _is_paused = _is_stream = False
+    _overflow: GatewayError | None = None
+    _key: ClientKey | None = None
+    _request: ProxyRequest | None = None
+    _errand: AttemptRunner | None = None
+    _passage: BodyFilter | None = None
+
+    def __init__(
+        self,
+        desk: ProxyState,
+        head: RequestLine,
+        answering: ResponseWriter,
+        record: RequestRecord,
+        *,
+        is_inference: bool,
+    ) -> None:
+        self.answering = answering
+        self._desk = desk
+        self._relay = desk.relay
+        self._head = head
+        self._record = record
+        self._is_inference = is_inference
+        self._started = desk.clock()
+        self._body = RequestBody(desk.budget)
+        desk.in_flight += 1
+
+    # What the listener tells.
+
+    def take(self, chunk: bytes) -> None:
+        if self._overflow is None and not self._is_over:
+            try:
+                self._body.add(chunk, self._desk.body_limit)
+            except GatewayError as refusal:
+                self._overflow = refusal  # told in its turn, after whatever else speaks against the request
+
+    def complete(self) -> None:
+        self._is_whole = True
+        self._body.complete()
+
+    def proceed(self) -> None:
+        if self._is_over or self._is_opened:
+            return
+        try:
+            if not self._is_begun:
+                self._is_begun = True
+                self._begin()
+            if self._overflow is not None:
+                self.fail(self._overflow)
+            elif self._is_whole:
+                self._is_opened = True
+                self._open()
+        except Exception as fault:  # noqa: BLE001  # told to the client, and those that are no answer to the log
+            self.fail(fault)
+
+    def pause(self) -> None:
+        self._is_paused = True
+        if self._errand is not None:
+            self._errand.pause()
+
+    def resume(self) -> None:
+        self._is_paused = False
+        if self._errand is not None:
+            self._errand.resume()
+
+    def refuse(self, refusal: GatewayError) -> None:
+        self.answering.keep = False
+        self.fail(refusal)
+
+    def gone(self) -> None:
+        if not self._is_over:
+            self._record.status = CLIENT_GONE
+            self._record.error = "client_gone"
+            self._conclude()
+
+    # What its errand tells.
+
+    def begin(self, head: AnswerHead, down: ResponseHeaders) -> None:
+        """Begin to pass the answer on: from here on nothing is sent again."""
+        self._body.release()
+        found = self._passage = body_filter(head.status, down, self._record)
+        if type(found) is EventStreamFilter:
+            self._is_stream = True
+            self._desk.streams += 1
+        self._start(head.status, down.lines, down.length)
+
+    def feed(self, chunk: bytes) -> None:
+        passage = self._passage
+        assert passage is not None
+        passing = passage.feed(chunk)
+        if passing:
+            self._record.bytes_out += len(passing)
+            self.answering.write(passing)
+        if passage.is_over:
+            self._end()
+
+    def end(self) -> None:
+        if not self._is_over:
+            assert self._passage is not None
+            rest = self._passage.end()
+            if rest:
+                self._write(rest)
+            self._end()
+
+    def cut(self, failure: UpstreamError) -> None:
+        if self._is_over:
+            return
+        assert self._passage is not None
+        rest = self._passage.cut(failure)
+        if rest is None:
+            self._cut()
+        else:
+            if rest:
+                self._write(rest)
+            self._end()
+
+    # One step after the other.
+
+    def _begin(self) -> None:
+        """Check who calls, before anything is read or sent. Raises `GatewayError`."""
+        desk, head, record = self._desk, self._head, self._record
+        if not head.has_room:
+            raise no_room()
+        read = head.read
+        self._key = desk.guard.admit(read, head.address, has_body=head.method == "POST")
+        record.client = self._key.name
+        if read.vias and self._relay.is_loop(read.vias):
+            raise _loop()
+        if read.session is not None:
+            record.session = loggable(read.session)
+            record.agent = None if read.agent is None else loggable(read.agent)
+            record.parent_agent = None if read.parent_agent is None else loggable(read.parent_agent)
+        # The parser has made sure that it is a number, and the only one.
+        if read.length is not None and int(read.length) > desk.body_limit:
+            raise too_large(desk.body_limit)
+        if self._is_whole:
+            self._body.claim(self._key.id)
+        else:
+            self._body.claim(self._key.id, self.refuse)
+            self.answering.go_on()
+
+    def _open(self) -> None:
+        """The request is there as a whole: find who serves it, and send it."""
+        head, record, body = self._head, self._record, self._body
+        record.bytes_in = body.size
+        request = self._request = ProxyRequest(
+            head.method, head.target, head.read, body, is_inference=self._is_inference
+        )
+        if self._is_inference:
+            facts = parse_body(body)
+            request.wants_stream = facts.stream
+            record.requested = facts.model or ""
+            record.model = None if facts.model is None else loggable(facts.model)
+        record.decision = RoutingDecision()
+        self._set_out()
+
+    def _set_out(self) -> None:
+        head, record, relay = self._head, self._record, self._relay
+        assert record.decision is not None
+        request, key = self._request, self._key
+        assert request is not None
+        assert key is not None
+        plan = relay.resolve(self._body.facts, head.read, head.headers, key)
+        record.decision.rule = plan.rule
+        request.without_tag = plan.without_tag
+        request.own = presented_own(head.read) if plan.is_own else None
+        is_message = head.path == _MESSAGES
+        side = "" if is_message else head.path.decode("latin-1")
+        journey = record.decision.journey = relay.journey(plan, head.read, head.headers, key=key, side=side)
+        errand = self._errand = AttemptRunner(self, relay, request, journey, record, is_gated=is_message)
+        if self._is_paused:
+            errand.pause()
+        errand.go()
+
+    def start_anew(self) -> None:
+        if self._record.attempts or self._relay is self._desk.relay:
+            message = "the provider's address or its account changed in the middle of this request; send it again"
+            raise GatewayError(503, "api_error", message, should_retry=True, retry_after=1, cause="reconfigured")
+        self._relay = self._desk.relay
+        if self._errand is not None:
+            self._errand.close()
+        self._set_out()
+
+    def _start(self, status: int, lines: list[bytes], length: int | None) -> None:
+        record = self._record
+        record.status = status
+        record.first_byte = self._desk.clock() - self._started
+        lines.append(b"%b: %b\r\n" % (REQUEST_ID, record.request_id.encode("ascii")))
+        self.answering.start(status, lines, length)
+
+    def _write(self, data: bytes) -> None:
+        self._record.bytes_out += len(data)
+        self.answering.write(data)
+
+    def _end(self) -> None:
+        """The answer is whole."""
+        if not self._is_over:
+            self._conclude()
+            self.answering.end()
+
+    def _cut(self) -> None:
+        if not self._is_over:
+            self._conclude()
+            self.answering.cut()
+
+    def fail(self, fault: Exception) -> None:
+        """Tell the client what went wrong, if anything can still be told."""
+        if self._is_over:
+            return
+        record = self._record
+        refusal = gateway_error_for(fault, record)
+        record.error = refusal.cause
+        if record.decision is not None:
+            record.decision.message = refusal.message
+        if self.answering.is_started:
+            self._cut()
+            return
+        content = refusal.body(record.request_id)
+        if self.answering.is_awaited:
+            # The client may or may not send its body now: only a new connection is unambiguous (RFC 9110, 10.1.1).
+            self.answering.keep = False
+        self._start(refusal.status, *lines_of(refusal.head(len(content))))
+        self._write(content)
+        self._end()
+
+    def _conclude(self) -> None:
+        """Nothing more comes of it; take note."""
+        self._is_over = True
+        desk, record = self._desk, self._record
+        record.duration = desk.clock() - self._started
+        self._body.release()
+        if self._errand is not None:
+            self._errand.close()
+            self._errand = None
+        self._request = None
+        desk.in_flight -= 1
+        if self._is_stream:
+            desk.streams -= 1
+        desk.keep(record)
+
+
+def no_room() -> GatewayError:
+    return GatewayError(
+        503,
+        "api_error",
+        "the gateway has as many connections as it may; close some, or try again in a moment",
+        should_retry=True,
+        retry_after=1,
+        cause="no_room",
+    )
+
+
+def _loop() -> GatewayError:
+    return GatewayError(
+        508,
+        "api_error",
+        "this request came back to the gateway that sent it: the base_url of a provider leads here; "
+        "give [[providers]] in config.toml the vendor's address, then see: tokenferry config check",
+        cause="loop",
+    )
+
+
+def gateway_error_for(fault: Exception, record: RequestRecord) -> GatewayError:
+    """The answer that tells the client what went wrong; what a client isn't told is logged."""
+    if isinstance(fault, GatewayError):
+        return fault
+    if isinstance(fault, TokenferryError):
+        logger.warning("%s %s", record.request_id, fault)
+        return gateway_error_of(fault)
+    logger.error("%s failed", record.request_id, exc_info=fault)
+    message = "the gateway failed; its log says why, under this request's id"
+    return GatewayError(500, "api_error", message, cause="defect")

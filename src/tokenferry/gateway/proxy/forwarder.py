@@ -1,0 +1,150 @@
+"""What exchanges need to know of accounts and upstreams: which may serve, how one is asked, what the client may see."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from tokenferry.credentials import Credential
+from tokenferry.gateway.auth.passthrough import own_credential
+from tokenferry.gateway.http.errors import GatewayError, refusal_to_route
+from tokenferry.gateway.http.headers import CredentialCache, Header, ResponseHeaders
+from tokenferry.gateway.http.request_head import RequestHead
+from tokenferry.gateway.proxy.body import ProxyRequest
+from tokenferry.gateway.proxy.credentials import CredentialSource, KeyRing
+from tokenferry.gateway.proxy.model_list import ModelList
+from tokenferry.pool import Criteria, Journey, Pool, Target, affinity_key
+from tokenferry.routing import BodyFacts, NoRoute, RoutePlan, Router, RouteRequest, RouteResolver
+from tokenferry.settings import GatewaySettings
+from tokenferry.state import ClientKey
+from tokenferry.upstream import Exchange, ResponseHead, Sink
+from tokenferry.upstream._clients import UpstreamClients
+
+if TYPE_CHECKING:
+    from tokenferry.stores import Account
+
+_MULTIPLE_CHOICES: Final = 300
+_NOT_MODIFIED: Final = 304
+_BAD_REQUEST: Final = 400
+_UNAUTHORIZED: Final = 401
+
+_want: Final = lru_cache(4096)(Criteria)
+"""Requests of a conversation want the same. A frozen object costs more to make than to look up."""
+
+
+class Forwarder:
+    """Takes requests whose caller is known to where their account lives.
+
+    It goes by the settings and providers of one configuration; of another one there is another relay.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: CredentialSource,
+        settings: GatewaySettings,
+        keys: KeyRing,
+        upstreams: UpstreamClients,
+        pool: Pool | None = None,
+        router: Router | None = None,
+    ) -> None:
+        self.source = source
+        self._providers = source.providers
+        self.pool = pool or Pool()
+        self._keys = keys
+        self._upstreams = upstreams
+        self._presentations = CredentialCache()
+        router = router or Router()
+        self._resolver = RouteResolver(settings, self._providers, router, source.listing)
+        self.model_list = ModelList(() if router.list_models == "upstream" else router.models)
+        """The models that are told of besides the upstream's, or in their place."""
+        self.lists_upstreams = router.list_models != "only"
+        self._listed: Sequence[Account] = ()
+        self._homes: dict[str, str] = {}
+        """The provider of each that is listed."""
+
+    @property
+    def is_capped(self) -> bool:
+        """Whether a journey may have to wait for a place."""
+        return self.pool.load.is_capped
+
+    def resolve(
+        self, facts: BodyFacts | None, head: RequestHead, headers: Sequence[Header], key: ClientKey
+    ) -> RoutePlan:
+        """Who may serve a request; `facts` are its body's, where it is one that names a model. Raises `GatewayError`."""
+        own = own_credential(head) if head.keys else None
+        plan = self._resolver.resolve(RouteRequest(facts, headers, own), key)
+        if isinstance(plan, NoRoute):
+            raise refusal_to_route(plan)
+        return plan
+
+    def journey(
+        self, plan: RoutePlan, head: RequestHead, headers: Sequence[Header], *, key: ClientKey, side: str
+    ) -> Journey:
+        """Begin a request's way over the accounts of its plan. Close it when the request has ended.
+
+        `side` is the path of a route beside messages.
+        """
+        if plan.is_own:
+            return Pool().journey(plan.targets, Criteria(side=side))  # its limits are nobody's here
+        want = _want(self._affinity(key.id, head, headers), None, plan.pinned, side)
+        return self.pool.journey(plan.targets, want)
+
+    def is_loop(self, vias: Sequence[bytes]) -> bool:
+        """Tell by its `Via` headers whether a request has come back to where it was sent from."""
+        return self._upstreams.is_loop(vias)
+
+    def is_current(self, provider: str, account: str) -> bool:
+        """Tell whether the source has its credentials for the address that this relay knows of the provider.
+
+        Another account may have the name by now, of another provider.
+        """
+        listed = self.source.listing().accounts
+        if listed is not self._listed:
+            self._listed, self._homes = listed, {one.name: one.provider for one in listed}
+        if self._homes.get(account, provider) != provider:
+            return False
+        present = self.source.providers
+        if present is self._providers:
+            return True
+        now = present.get(provider)
+        return now is not None and now.base_url == self._providers[provider].base_url
+
+    def send(self, request: ProxyRequest, hop: Target, account: str, credential: Credential, sink: Sink) -> Exchange:
+        """Send the request as this account's. Raises `UpstreamError`, and `ConfigError` for a URL that is none."""
+        known = self._providers[hop.roster.provider]
+        shown = request.own or self._presentations.of(account, credential)
+        return self._upstreams.get(known.base_url).send(
+            request.method,
+            request.target,
+            (),
+            request.pieces(hop.model),
+            sink,
+            lines=request.head.up(shown, identity=request.is_read),
+            stream=request.wants_stream,
+        )
+
+    def down(self, head: ResponseHead, request: ProxyRequest) -> ResponseHeaders:
+        """The headers of an answer that passes. Raises `GatewayError` for one that mustn't."""
+        status = head.status
+        if _MULTIPLE_CHOICES <= status < _BAD_REQUEST and status != _NOT_MODIFIED:
+            raise GatewayError(
+                502,
+                "api_error",
+                f"the upstream answered with a redirect ({status}), which is never followed; "
+                "mend the provider's base_url in config.toml",
+                cause="upstream_redirect",
+            )
+        is_own = request.own is not None
+        is_the_callers = is_own or (len(self.source.listing().accounts) == 1 and self._keys.is_sole())
+        # Nothing a client does mends an account's credential: it would only ask again, for minutes.
+        return ResponseHeaders(head.headers, with_limits=is_the_callers, may_retry=is_own or status != _UNAUTHORIZED)
+
+    def _affinity(self, key: str, head: RequestHead, headers: Sequence[Header]) -> str:
+        if head.session is not None:
+            agent = "" if head.agent is None else head.agent.decode("latin-1")
+            return affinity_key(key, session=head.session.decode("latin-1"), agent=agent)
+        declared = ""
+        if (name := self.pool.settings.affinity_header) is not None:
+            wanted = name.encode("latin-1")
+            declared = next((value.decode("latin-1") for one, value in headers if one == wanted), "")
+        return affinity_key(key, declared=declared)

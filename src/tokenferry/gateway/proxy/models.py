@@ -1,0 +1,112 @@
+from typing import Final
+
+from tokenferry.gateway.http.errors import GatewayError, refusal_to_route
+from tokenferry.gateway.http.handler import RequestLine
+from tokenferry.gateway.http.headers import ResponseHeaders
+from tokenferry.gateway.http.response_writer import ResponseWriter
+from tokenferry.gateway.proxy.exchange import Exchange, ProxyState
+from tokenferry.gateway.proxy.model_list import ModelList
+from tokenferry.gateway.telemetry.record import RequestRecord
+from tokenferry.routing import model_denied
+from tokenferry.upstream import ResponseHead as AnswerHead
+from tokenferry.upstream import UpstreamError
+
+_LIST: Final = b"/v1/models"
+_LIMIT: Final = 4 * 1024 * 1024
+_OK: Final = 200
+_LOOP: Final = 508
+
+
+class ListingExchange(Exchange):
+    """A request for models: those that are mapped are told beside an upstream's, and a key only of what it may use.
+
+    Where that changes anything an upstream's answer is held until it is whole. Where there is none that is a list, the
+    mapped ones alone are told.
+    """
+
+    def __init__(
+        self, desk: ProxyState, head: RequestLine, answering: ResponseWriter, record: RequestRecord, models: ModelList
+    ) -> None:
+        super().__init__(desk, head, answering, record, is_inference=False)
+        self._models = models
+        self._is_list = head.path == _LIST
+        self._is_held = False
+        self._held: list[bytes] | None = None
+        self._size = 0
+
+    def begin(self, head: AnswerHead, down: ResponseHeaders) -> None:
+        if self._is_held and head.status != _OK and (not self._models or head.status == _LOOP):
+            self._is_held = False  # there is nothing to tell instead, or this is what has to be said
+        if self._is_held:
+            self._held = [] if head.status == _OK and down.is_json else None
+        else:
+            super().begin(head, down)
+
+    def feed(self, chunk: bytes) -> None:
+        if not self._is_held:
+            super().feed(chunk)
+        elif self._held is not None:
+            self._size += len(chunk)
+            self._held.append(chunk)
+            if self._size > _LIMIT:
+                self._held = None
+
+    def end(self) -> None:
+        if not self._is_held:
+            super().end()
+        elif not self._is_over:
+            theirs = None if self._held is None else b"".join(self._held)
+            told = None if theirs is None else self._models.beside(self._head.target, theirs, self._allows)
+            if told is None:
+                self._tell_alone()
+            else:
+                self._tell(told)
+
+    def cut(self, failure: UpstreamError) -> None:
+        if self._is_held and not self._is_over:
+            self._tell_alone()
+        else:
+            super().cut(failure)
+
+    def fail(self, fault: Exception) -> None:
+        is_upstreams = self._is_held and bool(self._models) and not self.answering.is_started
+        if is_upstreams and not self._is_over:
+            self._tell_alone()
+        else:
+            super().fail(fault)
+
+    def _set_out(self) -> None:
+        key, request = self._key, self._request
+        assert key is not None
+        assert request is not None
+        if self._is_list:
+            self._is_held = request.is_read = bool(self._models or key.rights.models)
+            if self._models and not self._relay.lists_upstreams:
+                self._tell_alone()
+                return
+        elif (found := self._models.one(self._head.path, self._allows)) is not None:
+            self._tell(found)
+            return
+        else:
+            denied = model_denied(key, [self._models.name(self._head.path)])
+            if denied is not None:
+                raise refusal_to_route(denied)
+        super()._set_out()
+
+    def _tell_alone(self) -> None:
+        if self._models:
+            self._tell(self._models.alone(self._head.target, self._allows))
+        else:
+            self._is_held = False
+            message = "the upstream gave no list of models that can be shown; try again in a moment"
+            self.fail(GatewayError(502, "api_error", message, should_retry=True, cause="no_list"))
+
+    def _allows(self, name: str) -> bool:
+        return self._key is not None and self._key.rights.allows_model(name)
+
+    def _tell(self, content: bytes) -> None:
+        self._start(
+            _OK, [b"content-type: application/json\r\n", b"content-length: %d\r\n" % len(content)], len(content)
+        )
+        self._write(content)
+        self._end()

@@ -1,0 +1,92 @@
+import re
+from enum import Enum, auto
+from typing import Final
+
+from tokenferry.gateway.http.errors import GatewayError
+
+CONSTANTS: Final = {
+    b"/": b'{"name":"tokenferry"}',
+    b"/api/hello": b'{"message":"hello"}',
+    b"/healthz": b'{"status":"ok"}',
+    b"/readyz": b'{"status":"ready"}',
+}
+"""What needs no key: the same answer for everybody, and no upstream is touched."""
+
+_MODEL: Final = re.compile(rb"/v1/models/[A-Za-z0-9._:@+-]{1,256}")
+_DOTS: Final = frozenset((b"/v1/models/.", b"/v1/models/.."))
+
+
+class Endpoint(Enum):
+    CONSTANT = auto()
+    INFERENCE = auto()
+    MODELS = auto()
+    METRICS = auto()
+
+
+OLLAMA: Final = frozenset((b"/api/chat", b"/api/generate", b"/api/tags"))
+"""Paths of another format that would belong to the control plane."""
+
+_OTHER_FORMATS: Final = (
+    ("OpenAI's", re.compile(rb"(?:/v1)*/(?:chat/completions|completions|embeddings|responses(?:/.*)?)")),
+    ("Gemini's", re.compile(rb"/v1(?:alpha|beta)[0-9]*/.*")),
+    ("Vertex AI's", re.compile(rb"/v1/projects/.*")),
+    ("Bedrock's", re.compile(rb"/model/.*")),
+    ("Ollama's", re.compile(b"|".join(sorted(OLLAMA)))),
+)
+_TWICE: Final = re.compile(rb"(?:/v1(?:/messages)?)+/v1/(?:messages|models)(?:/.*)?")
+_WITHOUT: Final = re.compile(rb"/(?:messages|models)(?:/.*)?")
+
+_EXACT: Final = {
+    **dict.fromkeys(CONSTANTS, (Endpoint.CONSTANT, ("GET", "HEAD"))),
+    b"/v1/messages": (Endpoint.INFERENCE, ("POST",)),
+    b"/v1/messages/count_tokens": (Endpoint.INFERENCE, ("POST",)),
+    b"/v1/models": (Endpoint.MODELS, ("GET",)),
+    b"/metrics": (Endpoint.METRICS, ("GET",)),
+}
+
+_RELAYED: Final = {
+    ("POST", b"/v1/messages"): Endpoint.INFERENCE,
+    ("POST", b"/v1/messages/count_tokens"): Endpoint.INFERENCE,
+    ("GET", b"/v1/models"): Endpoint.MODELS,
+}
+
+
+def route(method: str, raw_path: bytes) -> Endpoint:
+    """Give the route of a path, compared as it was sent. Raises `GatewayError`: 404, 405."""
+    found = _EXACT.get(raw_path)
+    if found is None:
+        if not _MODEL.fullmatch(raw_path) or raw_path in _DOTS:
+            raise GatewayError(404, "not_found_error", f"this gateway has no such path; {_what_to_change(raw_path)}")
+        found = (Endpoint.MODELS, ("GET",))
+    name, methods = found
+    if method not in methods:
+        allowed = ", ".join(methods)
+        raise GatewayError(
+            405,
+            "invalid_request_error",
+            f"this path takes {allowed} only",
+            headers=((b"allow", allowed.encode("ascii")),),
+        )
+    return name
+
+
+def relayed(method: str, raw_path: bytes) -> Endpoint | None:
+    """Give the route of what is relayed as it is; None for all else, refusals included."""
+    found = _RELAYED.get((method, raw_path))
+    if found is None and method == "GET" and _MODEL.fullmatch(raw_path) and raw_path not in _DOTS:
+        return Endpoint.MODELS
+    return found
+
+
+def _what_to_change(raw_path: bytes) -> str:
+    for whose, pattern in _OTHER_FORMATS:
+        if pattern.fullmatch(raw_path):
+            return (
+                f"it is of {whose} format, and this gateway speaks Anthropic's: choose Anthropic's Messages API in the "
+                "client, with the address of this gateway as its base URL, without /v1"
+            )
+    if _TWICE.fullmatch(raw_path):
+        return "the client adds /v1 itself: take /v1 and all behind it off the end of its base URL"
+    if _WITHOUT.fullmatch(raw_path):
+        return "add /v1 to the end of the client's base URL"
+    return "it serves /v1/messages and /v1/models"

@@ -1,0 +1,232 @@
+"""One line for every request, and all other logging, written away from the event loop."""
+
+import contextlib
+import json
+import logging
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache, partial
+from typing import Final
+
+from tokenferry.gateway.telemetry.batch_writer import BatchWriter
+from tokenferry.gateway.telemetry.record import RequestRecord
+
+logger = logging.getLogger("tokenferry.access")
+_own_logger = logging.getLogger(__name__)
+
+_LIMIT: Final = 10_000
+_INTERVAL: Final = 0.25
+_MOST_LINES: Final = 1000
+_BARE: Final = re.compile(r"[A-Za-z0-9._:@/+-]+")
+_OUTCOME: Final = ("method", "path", "status", "upstream_status")
+_WHOM: Final = ("client", "account", "provider", "model", "upstream_model", "error")
+_TOKENS: Final = ("input_tokens", "output_tokens", "cache_creation_tokens", "cache_read_tokens")
+_SESSION: Final = ("session", "agent", "parent_agent")
+_NAMES: Final = (
+    *("time", "id", *_OUTCOME, *_WHOM),
+    *("first_byte_ms", "ms", "bytes_in", "bytes_out", "attempts", *_TOKENS, *_SESSION),
+)
+
+
+class LogLine:
+    """A request as the access log tells it: `str()` gives `key=value` pairs, `fields()` the same for JSON."""
+
+    __slots__ = ("_record", "_text")
+
+    def __init__(self, record: RequestRecord) -> None:
+        self._record = record
+        self._text = _text(record)  # the event loop pays: a thread that has to wait for it would cost both more
+
+    def fields(self) -> dict[str, int | str]:
+        """What there is to tell; what is unknown is left out. Times in seconds, milliseconds where the name says so."""
+        record, usage = self._record, self._record.usage
+        values = (
+            int(record.at),
+            record.request_id,
+            *(record.method, record.path, record.status, record.upstream_status),
+            *(record.client, record.account, record.provider, record.model, record.upstream_model, record.error),
+            _milliseconds(record.first_byte),
+            _milliseconds(record.duration),
+            *(record.bytes_in, record.bytes_out, record.attempts),
+            *(usage.input, usage.output, usage.cache_creation, usage.cache_read),
+            *(record.session, record.agent, record.parent_agent),
+        )
+        return {name: value for name, value in zip(_NAMES, values, strict=True) if value is not None}
+
+    def __str__(self) -> str:
+        return self._text
+
+
+def _text(record: RequestRecord) -> str:
+    usage, first = record.usage, record.first_byte
+    outcome = _outcome(record.method, record.path, record.status, record.upstream_status)
+    whom = _whom(record.client, record.account, record.provider, record.model, record.upstream_model, record.error)
+    first_byte = "" if first is None else f" first_byte_ms={round(first * 1000)}"
+    tokens = ""
+    if usage.input is not None:
+        tokens += f" input_tokens={usage.input}"
+    if usage.output is not None:
+        tokens += f" output_tokens={usage.output}"
+    if usage.cache_creation is not None:
+        tokens += f" cache_creation_tokens={usage.cache_creation}"
+    if usage.cache_read is not None:
+        tokens += f" cache_read_tokens={usage.cache_read}"
+    session = "" if record.session is None else _session(record.session, record.agent, record.parent_agent)
+    return (
+        f"time={int(record.at)} id={record.request_id}{outcome}{whom}{first_byte} ms={round(record.duration * 1000)}"
+        f" bytes_in={record.bytes_in} bytes_out={record.bytes_out} attempts={record.attempts}{tokens}{session}"
+    )
+
+
+def _pairs(names: Iterable[str], values: "Iterable[int | str | None]") -> str:
+    return "".join(
+        [f" {name}={_quoted(value)}" for name, value in zip(names, values, strict=True) if value is not None]
+    )
+
+
+@lru_cache(maxsize=1024)
+def _outcome(*values: "int | str | None") -> str:
+    return _pairs(_OUTCOME, values)
+
+
+@lru_cache(maxsize=4096)
+def _whom(*values: str | None) -> str:
+    return _pairs(_WHOM, values)
+
+
+@lru_cache(maxsize=4096)
+def _session(*values: str | None) -> str:
+    return _pairs(_SESSION, values)
+
+
+def _milliseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1000)
+
+
+def _quoted(value: int | str) -> str:
+    # JSON's escapes leave no control character, and nothing beyond ASCII.
+    return json.dumps(value) if isinstance(value, str) and not _BARE.fullmatch(value) else str(value)
+
+
+class LogLines:
+    """The message of one log record: some requests, a line for each. Logging costs more than a line does."""
+
+    __slots__ = ("_lines", "_text")
+
+    def __init__(self, lines: list[LogLine]) -> None:
+        self._lines = lines
+        self._text = ""
+
+    def fields(self) -> list[dict[str, int | str]]:
+        """What there is to tell of each."""
+        return [line.fields() for line in self._lines]
+
+    def __str__(self) -> str:
+        if not self._text:  # a filter and a handler ask for it
+            self._text = "\n".join(map(str, self._lines))
+        return self._text
+
+
+class AccessLog(BatchWriter):
+    """Hands the requests' records to the logger `tokenferry.access`, in batches, on a thread of its own.
+
+    A log that is written slowly slows down nobody: of what is waiting 10,000 lines are kept, and later ones dropped.
+    As a context manager it writes within the block, and at its end what is left. `instead_of` has other loggers'
+    handlers called on that thread, too.
+    """
+
+    def __init__(self, *, limit: int = _LIMIT, interval: float = _INTERVAL) -> None:
+        super().__init__("tokenferry-access-log", self._write, interval)
+        self._limit = limit
+        self._waiting: deque[LogLine | Callable[[], None]] = deque()
+        self.dropped = self._reported = 0
+        """How many lines were given up."""
+
+    def add(self, record: RequestRecord) -> None:
+        """Have it written soon. Costs no lock and no I/O; the record must not change any more."""
+        if logger.isEnabledFor(logging.INFO):
+            self._take(LogLine(record))
+
+    def later(self, call: Callable[[], None]) -> None:
+        """Have it called on the log's thread, in its turn. It may wait there for whoever reads what it writes."""
+        self._take(call)
+
+    @contextlib.contextmanager
+    def instead_of(self, logger: logging.Logger) -> Iterator[None]:
+        """Within the block that logger's handlers are called on the log's thread, so that nobody waits for them."""
+        handlers = logger.handlers[:]
+        logger.handlers[:] = [_Later(self, handlers)]
+        try:
+            yield
+        finally:
+            logger.handlers[:] = handlers
+
+    def _take(self, one: LogLine | Callable[[], None]) -> None:
+        if len(self._waiting) >= self._limit:
+            self.dropped += 1
+            return
+        self._waiting.append(one)
+        self.call()
+
+    def _write(self) -> None:
+        """Write, in order, what is waiting by now."""
+        lines: list[LogLine] = []
+        for _ in range(len(self._waiting)):
+            one = self._waiting.popleft()
+            if isinstance(one, LogLine):
+                lines.append(one)
+                if len(lines) < _MOST_LINES:
+                    continue
+            _log(lines)
+            lines = []
+            if not isinstance(one, LogLine):
+                with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+                    one()
+        _log(lines)
+        _flush()
+        if self.dropped != self._reported:
+            _own_logger.warning("%d lines of the access log were dropped", self.dropped - self._reported)
+            self._reported = self.dropped
+
+
+class _Later(logging.NullHandler):
+    """Stands for other handlers, and calls them on an access log's thread. Unlike theirs its callers take no lock."""
+
+    def __init__(self, log: AccessLog, handlers: list[logging.Handler]) -> None:
+        super().__init__()
+        self._log = log
+        self._handlers = handlers
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        if self._log.is_current:
+            self._pass_on(record)
+        else:
+            self._log.later(partial(self._pass_on, record))
+        return True
+
+    def flush(self) -> None:
+        if self._log.is_current:
+            for handler in self._handlers:
+                handler.flush()
+
+    def _pass_on(self, record: logging.LogRecord) -> None:
+        for handler in self._handlers:
+            if record.levelno >= handler.level:
+                handler.handle(record)
+
+
+def _log(lines: list[LogLine]) -> None:
+    if lines:
+        # A `LogRecord` of our own spares the search for the caller, who is always the same.
+        logger.handle(logging.LogRecord(logger.name, logging.INFO, __file__, 0, LogLines(lines), None, None))
+
+
+def _flush() -> None:
+    """Handlers may keep the lines of a batch until here."""
+    place: logging.Logger | None = logger
+    while place is not None:
+        for handler in place.handlers:
+            with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+                handler.flush()
+        place = place.parent if place.propagate else None

@@ -1,0 +1,81 @@
+from bisect import bisect_left
+from collections import Counter
+from typing import Final, TypeAlias
+
+from tokenferry.gateway.telemetry.model_labels import ModelLabels
+from tokenferry.gateway.telemetry.record import RequestRecord
+from tokenferry.limits import OTHER
+
+BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+"""Upper bounds in seconds; what is longer goes into one more bucket."""
+TOKENS: Final = ("input", "output", "cache_creation", "cache_read")
+_OK: Final = range(200, 300)
+_MOST_ERRORS: Final = 256
+
+Route: TypeAlias = tuple[str, str, str]
+"""Provider, account and model family; empty where a request got to none."""
+
+
+class Histogram:
+    """How often something took how long, in seconds."""
+
+    __slots__ = ("counts", "sum")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS) + 1)
+        self.sum = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.sum += seconds
+
+
+class RouteCounters:
+    """What went one route: requests by status, how long they took, and tokens in the order of `TOKENS`."""
+
+    __slots__ = ("durations", "first_bytes", "statuses", "tokens")
+
+    def __init__(self) -> None:
+        self.statuses: dict[int, int] = {}
+        self.durations = Histogram()
+        self.first_bytes = Histogram()
+        self.tokens = [0] * len(TOKENS)
+
+
+class RequestCounters:
+    """Counts what was served, at the cost of a few look-ups for a request."""
+
+    def __init__(self) -> None:
+        self.routes: dict[Route, RouteCounters] = {}
+        self.errors: Counter[tuple[str, str]] = Counter()
+        """By provider and kind."""
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self._families = ModelLabels()
+
+    def add(self, record: RequestRecord) -> None:
+        """Count a request that has ended."""
+        family = self._families.of(record.model, is_served=record.upstream_status in _OK)
+        route = (record.provider or "", record.account or "", family)
+        series = self.routes.get(route)
+        if series is None:
+            series = self.routes[route] = RouteCounters()
+        series.statuses[record.status] = series.statuses.get(record.status, 0) + 1
+        series.durations.add(record.duration)
+        if record.first_byte is not None:
+            series.first_bytes.add(record.first_byte)
+        usage, tokens = record.usage, series.tokens
+        if usage.output is not None or usage.input is not None:
+            tokens[0] += usage.input or 0
+            tokens[1] += usage.output or 0
+            tokens[2] += usage.cache_creation or 0
+            tokens[3] += usage.cache_read or 0
+        if record.error is not None:
+            self._count_error(route[0], record.error)
+        self.bytes_in += record.bytes_in
+        self.bytes_out += record.bytes_out
+
+    def _count_error(self, provider: str, error: str) -> None:
+        if (provider, error) not in self.errors and len(self.errors) >= _MOST_ERRORS:
+            error = OTHER
+        self.errors[provider, error] += 1

@@ -1,0 +1,116 @@
+"""How each request came to its account, written away from the event loop for `tokenferry why`."""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from operator import itemgetter
+from typing import Any, Final, TypeAlias
+
+from tokenferry.errors import TokenferryError
+from tokenferry.gateway.telemetry.batch_writer import BatchWriter
+from tokenferry.gateway.telemetry.record import RequestRecord
+from tokenferry.routing import loggable_name
+from tokenferry.state import Decision
+
+logger = logging.getLogger(__name__)
+
+_Numbered: TypeAlias = tuple[int, RequestRecord]
+
+_LIMIT: Final = 10_000
+_INTERVAL: Final = 0.5
+_ORDINARY: Final = 100
+
+
+class DecisionLog(BatchWriter):
+    """Hands the decisions of requests that have ended to `write`, in batches, on a thread of its own.
+
+    Of what is waiting 10,000 are kept, and later ones dropped; so is a batch that can't be written. Of very many in
+    one batch, `ordinary` are written of those where nothing is to be explained. As a context manager it writes within
+    the block, and at its end what is left.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[Iterable[Decision]], None],
+        *,
+        limit: int = _LIMIT,
+        interval: float = _INTERVAL,
+        ordinary: int = _ORDINARY,
+    ) -> None:
+        super().__init__("tokenferry-decision-log", self._write_batch, interval)
+        self._write = write
+        self._limit = limit
+        # The database keeps so few that at a high rate they'd all be gone within seconds, those that matter, too.
+        self._ordinary: deque[_Numbered] = deque(maxlen=ordinary)
+        self._others: deque[_Numbered] = deque()
+        self._count = 0
+        self._has_failed = False
+
+    def add(self, record: RequestRecord) -> None:
+        """Have it written soon. Costs no lock and no I/O; the record must not change any more."""
+        self._count += 1
+        if _is_ordinary(record):
+            self._ordinary.append((self._count, record))
+        elif len(self._others) < self._limit:
+            self._others.append((self._count, record))
+        self.call()
+
+    def _write_batch(self) -> None:
+        taken = sorted((*_taken(self._ordinary), *_taken(self._others)), key=itemgetter(0))
+        batch = [record for _, record in taken]
+        if not batch:
+            return
+        try:
+            self._write(map(decision_of, batch))
+        except TokenferryError as fault:
+            if not self._has_failed:
+                logger.warning("decisions are not written down: %s", fault)
+            self._has_failed = True
+        else:
+            self._has_failed = False
+
+
+def _taken(waiting: deque[_Numbered]) -> Iterator[_Numbered]:
+    """Take out what is there; more may be added meanwhile."""
+    for _ in range(len(waiting)):
+        yield waiting.popleft()
+
+
+def _is_ordinary(record: RequestRecord) -> bool:
+    """Whether the first account that was asked gave a good answer at once."""
+    decision = record.decision
+    if record.error is not None or decision is None:
+        return False
+    return decision.journey is None or decision.journey.is_ordinary
+
+
+def decision_of(record: RequestRecord) -> Decision:
+    """The record as it is kept. Times in seconds, milliseconds where the name says so."""
+    content: dict[str, Any] = {
+        "client": record.client,
+        "method": record.method,
+        "path": record.path,
+        "model": record.model,
+        "upstream_model": record.upstream_model,
+        "provider": record.provider,
+        "account": record.account,
+        "session": record.session,
+        "status": record.status,
+        "error": record.error,
+        "ms": round(record.duration * 1000),
+    }
+    if (decision := record.decision) is not None:
+        content |= {"rule": decision.rule, "passed_over": [], "attempts": []}
+        if decision.journey is not None:
+            content |= _harmless(decision.journey.story.to_json())
+        content["message"] = decision.message
+    return Decision(record.request_id, int(record.at), content)
+
+
+def _harmless(story: dict[str, Any]) -> dict[str, Any]:
+    """A story without what a client may have written in place of a model's name."""
+    for part in ("hops", "steps"):
+        for one in story.get(part, ()):
+            if (model := one.get("model")) is not None and loggable_name(model) is None:
+                one["model"] = None
+    return story

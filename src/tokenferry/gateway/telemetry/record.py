@@ -1,0 +1,52 @@
+from dataclasses import dataclass, field
+
+from tokenferry.pool import Journey
+from tokenferry.streaming._usage import TokenUsage
+
+
+@dataclass(slots=True)
+class RoutingDecision:
+    """How a request came to the account that served it, or why none did. Nothing in it is secret."""
+
+    rule: str | None = None
+    """What decided which accounts come into question."""
+    journey: Journey | None = None
+    """What befell the request, once accounts came into question."""
+    message: str | None = None
+    """What the client was told in place of an answer."""
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """What is told of one request, in the access log and in the metrics. Nothing in it is secret.
+
+    `at` is seconds since 1970 UTC, other times are seconds since then, sizes are bytes of bodies. `client` is a key's
+    name, `error` a word for what went wrong: ours, or the type that the upstream gave.
+    """
+
+    request_id: str
+    method: str
+    path: str
+    at: float = 0.0
+    client: str | None = None
+    account: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    requested: str = field(default="", repr=False)
+    """The model in the client's own words, which is told nowhere as it is; `model` is what may be logged of it."""
+    upstream_model: str | None = None
+    """What its provider calls the model, where that is another name."""
+    status: int = 0
+    upstream_status: int | None = None
+    first_byte: float | None = None
+    duration: float = 0.0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    attempts: int = 0
+    error: str | None = None
+    usage: TokenUsage = field(default_factory=TokenUsage)
+    session: str | None = None
+    agent: str | None = None
+    parent_agent: str | None = None
+    decision: RoutingDecision | None = None
+    """How the account was found; neither logged nor counted."""

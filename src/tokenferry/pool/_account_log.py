@@ -1,0 +1,75 @@
+"""What happens to accounts, as lines of a log: one for each change, however many requests meet it."""
+
+import logging
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+from typing import Final
+
+from tokenferry.pool._cooldowns import CooldownCache, Key, key_of
+from tokenferry.state import Cooldown, Scope
+
+logger = logging.getLogger(__name__)
+
+_SPAN: Final = 60.0
+_MOST: Final = 1000
+
+
+class AccountLog:
+    """Tells of limits, recoveries and exhaustion, at level info.
+
+    `now` gives seconds since 1970 UTC. Providers are left out: what stands against one is over in a moment.
+    """
+
+    def __init__(self, records: CooldownCache, now: Callable[[], float]) -> None:
+        self._records = records
+        self._now = now
+        self._told: dict[Key, Cooldown] = {}
+        self._exhausted: dict[frozenset[str], float] = {}
+
+    def limited(self, cooldown: Cooldown) -> None:
+        """This is about to be noted."""
+        known = self._records.current(cooldown)
+        is_known = known is not None and not known.is_over(self._now())
+        if is_known or cooldown.scope.kind == "provider":
+            return
+        if len(self._told) >= _MOST:
+            self._told.clear()
+        self._told[key_of(cooldown)] = cooldown
+        logger.info("%s is passed over %s: %s", _who(cooldown.scope), _until(cooldown), cooldown.evidence.rstrip("."))
+
+    def recovered(self, cooldown: Cooldown) -> None:
+        """It turned out to be over."""
+        self._told.pop(key_of(cooldown), None)
+        logger.info("%s works again: %s is over", _who(cooldown.scope), cooldown.cause)
+
+    def served(self, account: str, organization: str) -> None:
+        """The account has served: whatever was told of it, and has ended since, is over."""
+        if self._exhausted:
+            self._exhausted = {names: at for names, at in self._exhausted.items() if account not in names}
+        if not self._told:
+            return
+        now = self._now()
+        for cooldown in list(self._told.values()):
+            scope, known = cooldown.scope, self._records.current(cooldown)
+            is_its = scope.name == (account if scope.kind == "account" else organization)
+            if is_its and (known is None or known.is_over(now)):
+                self.recovered(cooldown)
+
+    def exhausted(self, accounts: Collection[str], message: str) -> None:
+        """No account could serve a request; told once a minute as long as that is so."""
+        names, now = frozenset(accounts), self._now()
+        if not 0 <= now - self._exhausted.get(names, -_SPAN) < _SPAN:
+            if len(self._exhausted) >= _MOST:
+                self._exhausted.clear()
+            self._exhausted[names] = now
+            logger.info("%s", message)
+
+
+def _who(scope: Scope) -> str:
+    return f"{scope.kind} {scope.name}" + (f", models of {scope.family}," if scope.family else "")
+
+
+def _until(cooldown: Cooldown) -> str:
+    if cooldown.until is None:
+        return "with no known end"
+    return f"until {datetime.fromtimestamp(cooldown.until, UTC):%Y-%m-%d %H:%M:%S} UTC"

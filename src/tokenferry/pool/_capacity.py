@@ -1,0 +1,62 @@
+from typing import Final
+
+from tokenferry.settings import AccountCaps, PoolSettings
+
+_NO_CAPS: Final = AccountCaps()
+
+
+class Capacity:
+    """How many requests each account has, and how fast they come, against its caps. Times are of a steady clock."""
+
+    def __init__(self, settings: PoolSettings) -> None:
+        self.busy: dict[str, int] = {}
+        """Requests under way, by account."""
+        self._next: dict[str, float] = {}
+        self.configure(settings)
+
+    def configure(self, settings: PoolSettings) -> None:
+        self._default = settings.caps
+        self._caps = settings.account_caps
+        self.is_capped = self._default != _NO_CAPS or any(caps != _NO_CAPS for caps in self._caps.values())
+        """Whether any account has a cap at all."""
+
+    def caps(self, account: str) -> AccountCaps:
+        return self._caps.get(account, self._default)
+
+    def has_place(self, account: str) -> bool:
+        """Whether its cap on requests at a time leaves room for one more."""
+        most = self.caps(account).concurrency
+        return not most or self.busy.get(account, 0) < most
+
+    def pause(self, account: str, at: float) -> float:
+        """Seconds until its cap on requests per second lets the next one through."""
+        return max(self._next.get(account, 0.0) - at, 0.0) if self.caps(account).rate else 0.0
+
+    def reason(self, account: str, at: float) -> str:
+        """Why it gets no request now; empty if it may."""
+        caps = self.caps(account)
+        if not self.has_place(account):
+            return f"it has {caps.concurrency} requests at a time, as many as [pool] lets it have"
+        if self.pause(account, at):
+            return f"it has {caps.rate:g} requests per second, as many as [pool] lets it have"
+        return ""
+
+    def take(self, account: str, at: float) -> float:
+        """Begin a request; give the seconds that it has to wait for its turn."""
+        self.busy[account] = self.busy.get(account, 0) + 1
+        return self.pace(account, at) if self.is_capped else 0.0
+
+    def pace(self, account: str, at: float) -> float:
+        """Send a request once more; give the seconds that it has to wait for its turn."""
+        if not (rate := self.caps(account).rate):
+            return 0.0
+        turn = max(self._next.get(account, 0.0), at)
+        self._next[account] = turn + 1.0 / rate
+        return turn - at
+
+    def release(self, account: str) -> None:
+        left = self.busy.get(account, 0) - 1
+        if left > 0:
+            self.busy[account] = left
+        else:
+            self.busy.pop(account, None)

@@ -1,0 +1,127 @@
+"""Keeps a pool and what is on record in step, away from the event loop."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Self
+
+from tokenferry.errors import TokenferryError
+from tokenferry.pool import OF_CREDENTIALS, Change, CooldownAdded, CooldownCleared, OrganizationSeen, Pool
+from tokenferry.state import Cooldown, State
+
+logger = logging.getLogger(__name__)
+
+_INTERVAL: Final = 0.25
+_CLOSE_SECONDS: Final = 5.0
+_KEPT_AFTER: Final = 7 * 86_400.0
+_PRUNE_EVERY: Final = 3600.0
+
+
+class CooldownSync:
+    """Writes a pool's changes down, and tells it what is on record, four times a second, on a thread of its own.
+
+    So every process that has one knows within a second what any of them found out, or what a person cleared. What
+    can't be written counts in this process alone, and is tried again. `fingerprint` gives that of an account's present
+    credential: what was noted of another one is over. `look` is called after each round, for what else is to be done.
+    As a context manager it reads at the beginning, works within the block, and writes what is left at its end.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        state: State,
+        *,
+        fingerprint: Callable[[str], str],
+        accounts: Callable[[], object],
+        look: Callable[[tuple[Cooldown, ...]], None] = lambda _: None,
+        interval: float = _INTERVAL,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._records = pool.records
+        self._state = state
+        self._fingerprint = fingerprint
+        self._accounts = accounts
+        self._look = look
+        self._interval = interval
+        self._now = now
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="tokenferry-recorder", daemon=True)
+        self._known: tuple[Cooldown, ...] | None = None
+        self._seen: object = None
+        self._written = self._told = 0
+        self._has_failed = False
+        self._prune_at = 0.0
+
+    def __enter__(self) -> Self:
+        self._try(self._round)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._closing.set()
+        self._thread.join(_CLOSE_SECONDS)
+        self._try(self._write)
+
+    def _run(self) -> None:
+        while not self._closing.wait(self._interval):
+            self._try(self._round)
+
+    def _round(self) -> None:
+        now = self._now()
+        if now >= self._prune_at:
+            self._prune_at = now + _PRUNE_EVERY
+            self._state.cooldowns.prune(now - _KEPT_AFTER)
+        self._write()
+        cooldowns = self._state.cooldowns.list()
+        accounts = self._accounts()
+        if accounts is not self._seen or cooldowns is not self._known:
+            self._seen = accounts
+            if self._forget_outdated(cooldowns):
+                cooldowns = self._state.cooldowns.list()
+        if cooldowns is not self._known or self._written != self._told:
+            self._records.adopt(cooldowns, self._state.organizations.all(), self._written)
+            self._known, self._told = cooldowns, self._written
+        self._look(cooldowns)
+
+    def _write(self) -> None:
+        changes = self._records.changes
+        while changes:
+            self._write_down(changes[0])
+            self._written = changes.popleft().number
+
+    def _write_down(self, change: Change) -> None:
+        match change:
+            case CooldownAdded():
+                self._state.cooldowns.put(change.cooldown, is_better_informed=change.is_better_informed)
+            case CooldownCleared():
+                self._state.cooldowns.clear(change.scope, change.cause)
+            case OrganizationSeen():
+                self._state.organizations.put(change.account, change.organization)
+
+    def _forget_outdated(self, cooldowns: tuple[Cooldown, ...]) -> bool:
+        """Drop what was said of credentials that their accounts have no more."""
+        outdated = [one for one in cooldowns if one.cause in OF_CREDENTIALS and self._is_outdated(one)]
+        for one in outdated:
+            self._state.cooldowns.clear(one.scope, one.cause)
+            logger.info("account %s has another credential: %s is over", one.scope.name, one.cause)
+        return bool(outdated)
+
+    def _is_outdated(self, cooldown: Cooldown) -> bool:
+        try:
+            return cooldown.scope.kind == "account" and self._fingerprint(cooldown.scope.name) not in cooldown.evidence
+        except TokenferryError:
+            return False
+
+    def _try(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except TokenferryError as fault:
+            if not self._has_failed:
+                logger.warning("cooldowns are not written down, and those of other processes not seen: %s", fault)
+            self._has_failed = True
+        else:
+            self._has_failed = False

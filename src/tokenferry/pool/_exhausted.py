@@ -1,0 +1,128 @@
+"""What a client is told where nobody can serve it: one sentence that says who was considered, and when to come back."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+from tokenferry.pool._account import Criteria, Target
+from tokenferry.pool._choice import PassedOver
+from tokenferry.pool._probes import PAUSED
+from tokenferry.pool._steps import Reject
+from tokenferry.pool._trace import Trace
+
+if TYPE_CHECKING:
+    from tokenferry.pool._pool import Pool
+
+_SHORT: Final = 60
+_MOST_NAMED: Final = 20
+_TRANSIENT: Final = 1.0
+_CURE: Final = "; log in again with: tokenferry login NAME, or store another key"
+_UNITS: Final = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why an account can't serve, and when it may again (seconds since 1970 UTC)."""
+
+    account: str
+    text: str
+    until: float | None
+    is_limit: bool = False
+    is_unavailable: bool = False
+    is_paused: bool = False
+
+
+def considered(pool: "Pool", hops: Sequence[Target], want: Criteria) -> list[PassedOver]:
+    """How each account stands that may serve the request."""
+    found: dict[str, PassedOver] = {}
+    for hop in hops:
+        for one in pool.select(hop, want).considered:
+            found.setdefault(one.account, one)
+    return list(found.values())
+
+
+def reasons(found: Sequence[PassedOver], story: Trace, now: float) -> list[Reason]:
+    """Why none of them can."""
+    return [_reason(one, story, now) for one in found]
+
+
+def _reason(one: PassedOver, story: Trace, now: float) -> Reason:
+    if one.cause:
+        return Reason(one.account, _clause(one.reason), one.until, one.is_limit, is_paused=one.cause == PAUSED)
+    if (unavailable := story.unavailable.get(one.account)) is not None:
+        reason, seconds = unavailable
+        return Reason(one.account, reason, None if seconds is None else now + seconds, is_unavailable=True)
+    event = story.last_of(one.account)
+    if event is None:
+        return Reason(one.account, one.reason, one.until)
+    text = event.reason if event.verdict is None else f"it answered {event.status}, {_clause(event.verdict.reason)}"
+    return Reason(one.account, text, now + _TRANSIENT)
+
+
+def exhausted(told: Sequence[Reason], now: float) -> Reject:
+    """Every account was considered, and none can serve.
+
+    Who waits gets a 429; where waiting helps nobody, for each account takes a person, a 503 says so.
+    """
+    ends = [one.until for one in told if one.until is not None]
+    retry_after = max(math.ceil(min(ends) - now), 1) if ends else None
+    named = "; ".join(f"{one.account}: {one.text}{_until(one, now)}" for one in told[:_MOST_NAMED])
+    more = f"; and {len(told) - _MOST_NAMED} more" if len(told) > _MOST_NAMED else ""
+    if retry_after is None and not any(one.is_limit for one in told):
+        cure = "" if all(one.is_unavailable or one.is_paused for one in told) else _CURE
+        message = f"no account can be used until somebody sees to it ({named}{more}){cure}"
+        return Reject(503, "api_error", message, "no_usable_account")
+    again = "" if retry_after is None else f"; try again in {span_in_words(retry_after)}"
+    return Reject(
+        429,
+        "rate_limit_error",
+        f"no account can serve this now ({named}{more}){again}",
+        "exhausted",
+        retry_after,
+        retry_after is not None and retry_after <= _SHORT,
+    )
+
+
+def not_allowed(hops: Sequence[Target]) -> Reject:
+    providers = ", ".join(dict.fromkeys(hop.roster.provider for hop in hops))
+    message = f"this client key may use none of the accounts that serve this (of {providers}); ask whoever gave it"
+    return Reject(403, "permission_error", message, "no_allowed_account")
+
+
+def unreachable(failed: Mapping[str, str]) -> Reject:
+    told = "; ".join(f"{provider}: {reason}" for provider, reason in failed.items())
+    message = f"no provider can be reached ({told}); nothing was sent: look at the local network, then try again"
+    return Reject(502, "api_error", message, "local_network", should_retry=True)
+
+
+def attempts_exhausted(attempts: int, seconds: float) -> Reject:
+    message = f"gave up after {attempts} attempts in {seconds:.0f} s, though others could be tried; send it again"
+    return Reject(529, "overloaded_error", message, "gave_up", 1, should_retry=True)
+
+
+def at_capacity() -> Reject:
+    message = "every account has as many requests as [pool] lets it have, and too many wait already; try again in 1 s"
+    return Reject(429, "rate_limit_error", message, "at_capacity", 1, should_retry=True)
+
+
+def _clause(sentence: str) -> str:
+    """A sentence as part of another one."""
+    return sentence[:1].lower() + sentence[1:].rstrip(".")
+
+
+def _until(one: Reason, now: float) -> str:
+    if one.until is None or one.until <= now + _TRANSIENT:
+        return ""
+    return f", until {datetime.fromtimestamp(math.ceil(one.until), UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def span_in_words(seconds: int) -> str:
+    """A wait in one or two units. Rounded up, so that whoever waits so long is not too early, but in the lesser one."""
+    for (length, unit), (least, lesser) in pairwise(_UNITS):
+        if seconds >= 2 * length:
+            whole, rest = divmod(math.ceil(seconds / least), length // least)
+            return f"{whole} {unit} {rest} {lesser}" if rest else f"{whole} {unit}"
+    return f"{seconds} s"

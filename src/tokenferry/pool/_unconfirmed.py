@@ -1,0 +1,56 @@
+from typing import Final
+
+from tokenferry.limits import Classification
+from tokenferry.pool._cooldowns import Key
+
+_MOST: Final = 1000
+_BY_THE_REQUEST: Final = frozenset({"forbidden", "not-allowed", "refused"})
+_WITHOUT_AN_END: Final = frozenset({"back-off", "long"})
+_OF_LIMITS: Final = frozenset({"rate-limit", "rejected", "usage-limit"})
+
+
+def may_be_the_requests(verdict: Classification) -> bool:
+    """Whether the request's own model, headers or body may be why the account was refused.
+
+    So it is for a refused credential, a 403, and a 429 that names neither a window nor a wait.
+    """
+    return verdict.cause in _BY_THE_REQUEST or (verdict.cause in _OF_LIMITS and verdict.hold in _WITHOUT_AN_END)
+
+
+class UnconfirmedRefusals:
+    """Which client keys were refused for what may have been their own requests' fault, by cooldown.
+
+    The last account gets such a cooldown only when a second request in a row is refused, and even then each other
+    client key may ask once, so that one key's requests never stop the others.
+    """
+
+    def __init__(self, *, most: int = _MOST) -> None:
+        self._most = most
+        self._refused: dict[Key, frozenset[str]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._refused)
+
+    def note(self, key: Key, client: str) -> bool:
+        """A client's request was refused; tells whether one was before it, with no good answer between them."""
+        known = self._refused.pop(key, None)
+        if len(self._refused) >= self._most:
+            del self._refused[next(iter(self._refused))]
+        self._refused[key] = (known or frozenset()) | {client}
+        return known is not None
+
+    def may_ask(self, key: Key, client: str) -> bool:
+        """Whether the client may find out by a request of its own."""
+        refused = self._refused.get(key)
+        return client not in refused if refused is not None else key[3] in _BY_THE_REQUEST
+
+    def settle(self, key: Key) -> None:
+        """The cooldown has better evidence."""
+        self._refused.pop(key, None)
+
+    def served(self, account: str, organization: str, families: tuple[str, ...]) -> None:
+        """The account gave a good answer for a model of these families."""
+        names = {account, organization}
+        self._refused = {
+            key: clients for key, clients in self._refused.items() if key[1] not in names or key[2] not in families
+        }

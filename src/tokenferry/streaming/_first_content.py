@@ -1,0 +1,36 @@
+from typing import Final, Literal
+
+from tokenferry.streaming._events import EventBoundary, parse, split
+from tokenferry.streaming._usage import type_of
+
+GATE_LIMIT: Final = 64 * 1024
+"""Bytes; what is longer without content passes."""
+GATE_SECONDS: Final = 5.0
+
+_QUIET: Final = frozenset(("ping", "message_start"))
+
+
+class FirstContentBuffer:
+    """Holds a stream back until its first content, so that an error in its place can still be answered elsewhere.
+
+    Content is every event but `ping`, `message_start` and `error`.
+    """
+
+    def __init__(self) -> None:
+        self.held: list[bytes] = []
+        """The stream as it came until now."""
+        self._size = 0
+        self._events = EventBoundary()
+
+    def feed(self, chunk: bytes) -> Literal["held", "open", "error"]:
+        """Take what came next; tell what it brought."""
+        self.held.append(chunk)
+        self._size += len(chunk)
+        for _, event in split(self._events.feed(chunk)):
+            name, data = parse(event)
+            kind = name or type_of(data)
+            if kind == "error":
+                return "error"
+            if kind not in _QUIET and data:
+                return "open"
+        return "held" if self._size <= GATE_LIMIT else "open"

@@ -1,0 +1,36 @@
+"""The gateway's own HTTP/1.1 client: call-backs on `asyncio.Protocol`, one pool per origin."""
+
+from tokenferry.upstream._client import UpstreamClient
+from tokenferry.upstream._errors import (
+    AnswerCut,
+    AnswerTimeout,
+    BadAnswer,
+    BadRequest,
+    ConnectFailed,
+    UpstreamClosed,
+    UpstreamError,
+)
+from tokenferry.upstream._proxy import Proxies
+from tokenferry.upstream._request import FRAMING_HEADERS, Body
+from tokenferry.upstream._response import Response
+from tokenferry.upstream._values import Exchange, ResponseHead, Sink, Timeouts, UpstreamStatistics
+
+__all__ = [
+    "FRAMING_HEADERS",
+    "AnswerCut",
+    "AnswerTimeout",
+    "BadAnswer",
+    "BadRequest",
+    "Body",
+    "ConnectFailed",
+    "Exchange",
+    "Proxies",
+    "Response",
+    "ResponseHead",
+    "Sink",
+    "Timeouts",
+    "UpstreamClient",
+    "UpstreamClosed",
+    "UpstreamError",
+    "UpstreamStatistics",
+]

@@ -1,0 +1,192 @@
+from math import inf
+from typing import TYPE_CHECKING
+
+from tokenferry.upstream._errors import AnswerCut, AnswerTimeout, BadAnswer, ConnectFailed, Phase, UpstreamError
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from tokenferry.upstream._client import UpstreamClient
+    from tokenferry.upstream._connection import Connection
+    from tokenferry.upstream._request import UpstreamRequest
+    from tokenferry.upstream._response_parser import ReadResult
+    from tokenferry.upstream._values import ResponseHead, Sink
+
+__all__ = ["Call"]
+
+_SHORTEST_STALE_S = 0.25
+_LONGEST_STALE_S = 1.0
+
+
+def stale_within(opening: float) -> float:
+    """Give how long after a request a kept connection may show that it had been closed; both times in seconds.
+
+    That takes a round trip; opening the connection took one at least. A peer that is lost later was working on the
+    request, which would be paid for twice (RFC 9110, 9.2.2).
+    """
+    return min(max(_SHORTEST_STALE_S, 2 * opening), _LONGEST_STALE_S)
+
+
+class Call:
+    """One exchange, from `UpstreamClient.send` to its end: an `Exchange`, and what the pool and the connection tell it."""
+
+    # As defaults of the class these cost nothing for the many calls that need none of them.
+    _phase: Phase = "connect"
+    _connection: "Connection | None" = None
+    _dial: "asyncio.Task[None] | None" = None
+    _sent_at: float | None = None
+    _reused = _paused = _answered = _head_seen = _over = False
+    news: "ReadResult | None" = None
+    """What was read for it, of which it is yet to be told."""
+    deadline = inf
+    """On the loop's clock; looked at about once a second."""
+
+    def __init__(
+        self, upstream: "UpstreamClient", request: "UpstreamRequest", sink: "Sink", *, first_byte: float
+    ) -> None:
+        self._upstream = upstream
+        self._loop = upstream.loop
+        self._sink = sink
+        self._wait_s = first_byte
+        self.request: UpstreamRequest | None = request
+
+    def pause(self) -> None:
+        if self._over or self._paused:
+            return
+        self._paused = True
+        if self._connection is not None:
+            self._connection.pause()
+            self.deadline = inf  # silence is ours now, not the peer's
+
+    def resume(self) -> None:
+        if self._over or not self._paused:
+            return
+        self._paused = False
+        if self._connection is not None:
+            self._await_bytes()
+            self._connection.resume()
+
+    def abort(self) -> None:
+        if self._end():
+            self._upstream.ended(self, None)
+
+    def queue(self) -> None:
+        """Wait until a connection is free."""
+        self._phase = "busy"
+        self.deadline = self._loop.time() + self._upstream.timeouts.connect
+
+    def dial(self, dial: "asyncio.Task[None]") -> None:
+        """Wait for a connection of its own."""
+        self._phase = "connect"
+        self._dial = dial
+        self.deadline = self._loop.time() + self._upstream.timeouts.connect
+
+    def attach(self, connection: "Connection", *, reused: bool) -> None:
+        """Send the request on this connection."""
+        assert self.request is not None
+        self._dial = None
+        self._connection = connection
+        self._reused = reused and not self.sent  # it is sent again once at most
+        self._phase = "first-byte"
+        self._sent_at = now = self._loop.time()
+        self.deadline = now + self._wait_s
+        connection.start(self, self.request)
+        if self._paused:
+            connection.pause()
+
+    def detach(self) -> None:
+        """Learn that the connection has done its part, and is another call's from now on."""
+        self._connection = None
+
+    def receive(self, news: "ReadResult") -> None:
+        """Take what one read brought. A sink that raises loses its exchange."""
+        if self._over:
+            return
+        if not self._answered:
+            self._answered = True
+            self.request = None  # it can't be sent again any more
+        if news.complete:
+            self._connection = None
+        try:
+            self._deliver(*news)
+        except BaseException:
+            self.abort()
+            raise
+
+    def unreachable(self, reason: str, error: Exception | None = None) -> None:
+        """Learn that there will be no connection."""
+        self._dial = None
+        failure = ConnectFailed(self._upstream.host, reason, sent=self.sent)
+        failure.__cause__ = error
+        self.fail(failure)
+
+    def lost(self, error: Exception | None) -> None:
+        """Learn that the connection is gone, not by this side's doing."""
+        connection, self._connection = self._connection, None
+        if connection is not None and self._is_stale(connection):
+            self._upstream.redial(self)
+            return
+        failure = AnswerCut(self._upstream.host, after_head=self._head_seen, sent=self.sent, answered=self._answered)
+        # Without its frames: those of a failed write hold the request as a local.
+        failure.__cause__ = error and error.with_traceback(None)
+        self.fail(failure)
+
+    def expire(self) -> None:
+        """End the exchange: its deadline has passed."""
+        waited = self._wait_s if self._phase in ("first-byte", "idle") else self._upstream.timeouts.connect
+        self.fail(AnswerTimeout(self._upstream.host, self._phase, waited, sent=self.sent, answered=self._answered))
+
+    def fail(self, failure: UpstreamError) -> None:
+        """End the exchange, unless it is over."""
+        if self._end():
+            self._upstream.ended(self, failure)
+            self._sink.on_failure(failure)
+
+    @property
+    def sent(self) -> bool:
+        return self._sent_at is not None
+
+    @property
+    def answered(self) -> bool:
+        return self._answered
+
+    def _deliver(self, head: "ResponseHead | None", parts: list[bytes], complete: bool, fault: str | None) -> None:  # noqa: FBT001
+        if head is not None:
+            self._head_seen = True
+            self._phase = "idle"
+            self._wait_s = self._upstream.timeouts.idle
+            self._sink.on_head(head)
+        if parts and not self._over:
+            self._sink.on_body(parts[0] if len(parts) == 1 else b"".join(parts))
+        if self._over:
+            return
+        if complete:
+            self._end()
+            self._upstream.ended(self, None)
+            self._sink.on_end()
+        elif fault is not None:
+            self.fail(BadAnswer(self._upstream.host, fault, after_head=self._head_seen))
+        elif self._head_seen and not self._paused:
+            self._await_bytes()
+
+    def _await_bytes(self) -> None:
+        self.deadline = self._loop.time() + self._wait_s
+
+    def _is_stale(self, connection: "Connection") -> bool:
+        if self._sent_at is None or not self._reused or self._answered:
+            return False
+        return self._loop.time() - self._sent_at < stale_within(connection.opening)
+
+    def _end(self) -> bool:
+        if self._over:
+            return False
+        self._over = True
+        self.deadline = inf
+        self.request = None
+        if self._dial is not None:
+            self._dial.cancel()
+            self._dial = None
+        if self._connection is not None:
+            self._connection.drop()
+            self._connection = None
+        return True

@@ -1,0 +1,291 @@
+import asyncio
+import ssl
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import astuple
+from pathlib import Path
+from types import MappingProxyType
+
+from tokenferry.upstream._call import Call
+from tokenferry.upstream._connect import Connector, reason_of
+from tokenferry.upstream._connection import Connection
+from tokenferry.upstream._errors import BadRequest, UpstreamClosed, UpstreamError
+from tokenferry.upstream._origin import parse_origin
+from tokenferry.upstream._proxy import Proxies
+from tokenferry.upstream._request import Body, build_request
+from tokenferry.upstream._response import Response
+from tokenferry.upstream._values import Exchange, Sink, Timeouts, UpstreamStatistics
+
+__all__ = ["UpstreamClient"]
+
+_TICK_S = 1.0
+
+
+class UpstreamClient:
+    """An HTTP/1.1 client for one origin, with a pool of idle connections; it belongs to the loop that first uses it.
+
+    It never follows a redirect, never decodes a body, keeps no cookie, and sends a request again in one case only: on
+    a kept connection that the peer turns out to have closed before it came, once (`stale_within`).
+    """
+
+    def __init__(
+        self,
+        origin: str,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        ca_file: Path | None = None,
+        proxies: Proxies | None = None,
+        timeouts: Timeouts | None = None,
+        max_idle: int = 64,
+        max_connections: int | None = None,
+        lines: Sequence[bytes] = (),
+    ) -> None:
+        """Raise `ConfigError` unless the origin is https, or http on loopback, and its proxy's URL sound.
+
+        Without an `ssl_context` the system's roots are trusted and those in `ca_file`. Above `max_connections`
+        exchanges wait for one, first come, first served. `lines` are headers of every request, as they go out.
+        """
+        self._origin = parse_origin(origin)
+        self.host = self._origin.authority
+        """Fit for messages."""
+        self.timeouts = timeouts or Timeouts()
+        self._tick_s = min(_TICK_S, *(limit / 4 for limit in astuple(self.timeouts)))
+        proxy = proxies.of(self._origin) if proxies is not None else None
+        self._dialler = Connector(self._origin, proxy=proxy, ssl_context=ssl_context, ca_file=ca_file)
+        self._max_idle = max_idle
+        self._max_connections = max_connections
+        self._lines = tuple(lines)
+        self._open: set[Connection] = set()
+        self._idle: list[Connection] = []
+        self._calls: set[Call] = set()
+        self._queued: dict[Call, None] = {}
+        self._dials: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._all_gone: asyncio.Event | None = None
+        self._dialled = self._reused = self._retried = 0
+        self._failures: Counter[str] = Counter()
+        self._told: list[Call] = []
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The one it belongs to. Kept, for asking which one runs is a system call before Python 3.12."""
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        return loop
+
+    @property
+    def origin(self) -> str:
+        return str(self._origin)
+
+    def send(
+        self,
+        method: str,
+        target: bytes,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: Body,
+        sink: Sink,
+        *,
+        lines: Sequence[bytes] = (),
+        stream: bool = False,
+    ) -> Exchange:
+        """Start an exchange; the sink hears of it later, never from in here.
+
+        `target` is in origin form and includes the query. `headers` hold none of `FRAMING_HEADERS`; nor do `lines`,
+        further ones as they go out, which a parser has read. With `stream` the shorter of the two times for a first
+        byte applies. Raises `BadRequest` and `UpstreamClosed`.
+        """
+        if self._lines:
+            lines = (*lines, *self._lines)
+        request = build_request(self._origin, method, target, headers, body, ready=lines)
+        # A traceback of what is raised here or in callers must not show a credential.
+        del headers, body, lines
+        if isinstance(request, str):
+            raise BadRequest(self.host, request)
+        if self._closed:
+            raise UpstreamClosed(self.host)
+        first_byte = self.timeouts.first_byte_stream if stream else self.timeouts.first_byte
+        call = Call(self, request, sink, first_byte=first_byte)
+        self._calls.add(call)
+        if self._timer is None:
+            self._arm()
+        if self._idle:
+            self._reused += 1
+            call.attach(self._idle.pop(), reused=True)
+        else:
+            self._connect(call)
+        return call
+
+    async def request(
+        self,
+        method: str,
+        target: bytes,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: Body = b"",
+        *,
+        stream: bool = False,
+    ) -> Response:
+        """Send, and wait for the answer's head. As `send` otherwise; raises `UpstreamError`."""
+        response = Response(self.host)
+        try:
+            exchange = self.send(method, target, headers, body, response, stream=stream)
+        finally:
+            del headers, body
+        await response.start(exchange)
+        return response
+
+    def statistics(self) -> UpstreamStatistics:
+        return UpstreamStatistics(
+            open=len(self._open),
+            idle=len(self._idle),
+            in_flight=len(self._calls),
+            queued=len(self._queued),
+            dialled=self._dialled,
+            reused=self._reused,
+            retried=self._retried,
+            failures=MappingProxyType(dict(self._failures)),
+        )
+
+    async def aclose(self) -> None:
+        """End every exchange with `UpstreamClosed`, close every connection, and wait until they are gone."""
+        self._closed = True
+        self.deliver()
+        for call in list(self._calls):
+            call.fail(UpstreamClosed(self.host, sent=call.sent, answered=call.answered))
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._dialler.close()
+        if self._dials:
+            await asyncio.wait(self._dials)
+        for connection in list(self._open):
+            connection.drop()
+        if self._open:
+            self._all_gone = self._all_gone or asyncio.Event()
+            await self._all_gone.wait()
+
+    # What connections and calls tell the pool.
+
+    def opened(self, connection: Connection) -> None:
+        self._open.add(connection)
+
+    def deliver_soon(self, call: Call) -> None:
+        """Tell it its news once everything that has come by now is read.
+
+        Answers that are passed on one after the other cost less than those between which others come.
+        """
+        if not self._told:
+            self.loop.call_soon(self.deliver)
+        self._told.append(call)
+
+    def deliver(self) -> None:
+        """Tell every call its news."""
+        told, self._told = self._told, []
+        for call in told:
+            news, call.news = call.news, None
+            if news is None:
+                continue
+            try:
+                call.receive(news)
+            except Exception as fault:  # noqa: BLE001  # the others must hear of theirs
+                self.loop.call_exception_handler({"message": "an answer could not be taken", "exception": fault})
+
+    def release(self, connection: Connection) -> None:
+        if self._queued:
+            if next(iter(self._queued)).sent:
+                connection.drop()  # makes room for a new one: who lost a stale one is sent once more only
+                return
+            self._reused += 1
+            self._next().attach(connection, reused=True)
+            return
+        if self._closed or len(self._idle) >= self._max_idle:
+            connection.drop()
+            return
+        connection.idle_since = self.loop.time()
+        self._idle.append(connection)
+
+    def withdraw(self, connection: Connection) -> None:
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def gone(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        self.withdraw(connection)
+        self._serve_queue()
+        if not self._open and self._all_gone is not None:
+            self._all_gone.set()
+
+    def redial(self, call: Call) -> None:
+        """Send again, on a new connection: the idle ones may be as stale as the one that was lost."""
+        self._retried += 1
+        self._connect(call)
+
+    def ended(self, call: Call, failure: UpstreamError | None) -> None:
+        self._calls.discard(call)
+        self._queued.pop(call, None)
+        if failure is not None:
+            self._failures[failure.kind] += 1
+
+    def _connect(self, call: Call) -> None:
+        """Dial for the call, or let it wait for a connection if there are as many as may be."""
+        if self._is_full():
+            self._queued[call] = None
+            call.queue()
+            return
+        task = self.loop.create_task(self._dial(call))
+        self._dials.add(task)
+        task.add_done_callback(self._dial_over)
+        call.dial(task)
+
+    async def _dial(self, call: Call) -> None:
+        connection = Connection(self)
+        start = self.loop.time()
+        try:
+            await self._dialler.connect(connection)
+        except (OSError, UnicodeError) as error:
+            call.unreachable(reason_of(error), error)
+            return
+        except asyncio.CancelledError:
+            # What uvloop had made by then it closes without a word, and `aclose` would wait for it for good.
+            connection.drop()
+            self.gone(connection)
+            raise
+        self._dialled += 1
+        connection.opening = self.loop.time() - start
+        if connection.usable:
+            call.attach(connection, reused=False)
+        else:
+            call.unreachable("it was closed as soon as it was open")
+
+    def _dial_over(self, dial: asyncio.Task[None]) -> None:
+        self._dials.discard(dial)
+        self._serve_queue()
+
+    def _is_full(self) -> bool:
+        return self._max_connections is not None and len(self._open) + len(self._dials) >= self._max_connections
+
+    def _serve_queue(self) -> None:
+        while self._queued and not self._is_full():
+            self._connect(self._next())
+
+    def _next(self) -> Call:
+        call = next(iter(self._queued))
+        del self._queued[call]
+        return call
+
+    def _arm(self) -> None:
+        self._timer = self.loop.call_later(self._tick_s, self._tick)
+
+    def _tick(self) -> None:
+        """Look at every deadline. One timer for all: arming one per read would cost more than the read."""
+        self._timer = None
+        if self._calls or self._idle:
+            self._arm()
+        self.deliver()  # who has news isn't late
+        now = self.loop.time()
+        for connection in [idle for idle in self._idle if idle.idle_since + self.timeouts.keep_idle <= now]:
+            connection.drop()
+        for call in [call for call in self._calls if call.deadline <= now]:
+            call.expire()

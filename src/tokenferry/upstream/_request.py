@@ -1,0 +1,110 @@
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from tokenferry.upstream._origin import Origin
+
+__all__ = ["FRAMING_HEADERS", "Body", "UpstreamRequest", "build_request"]
+
+Piece = bytes | bytearray | memoryview
+Body = bytes | Sequence[Piece]
+
+FRAMING_HEADERS = frozenset(
+    {
+        b"connection",
+        b"content-length",
+        b"expect",
+        b"host",
+        b"keep-alive",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+"""Set by this client or not at all; lower case. A caller strips them first."""
+
+_METHOD = re.compile(r"[A-Z]{1,32}")
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
+_TARGET = re.compile(rb"/[\x21\x22\x24-\x7e]*")
+_COPIED = 16 * 1024  # a body of this size costs less to copy than to write apart from its head
+_BODIED = frozenset({"POST", "PUT", "PATCH"})
+
+
+class UpstreamRequest:
+    """A request ready for the wire. It has no telling `repr`: the head holds a credential."""
+
+    __slots__ = ("head_only", "pieces")
+
+    def __init__(self, pieces: Sequence[Piece], *, head_only: bool) -> None:
+        self.pieces = pieces
+        self.head_only = head_only
+
+
+class _Name(NamedTuple):
+    line: bytes
+    fault: str | None
+
+
+def build_request(
+    origin: Origin,
+    method: str,
+    target: bytes,
+    headers: Sequence[tuple[bytes, bytes]],
+    body: Body,
+    *,
+    ready: Sequence[bytes] = (),
+) -> UpstreamRequest | str:
+    """Build a request, or say in one sentence why not. Nothing is raised, so that no frame keeps a credential.
+
+    `ready` are headers as lines, whose names were found to be sound and none of `FRAMING_HEADERS`.
+    """
+    start = _start(origin, method, target)
+    if isinstance(start, str):
+        return start
+    parts: Sequence[Piece] = (body,) if isinstance(body, bytes) else body
+    length = 0
+    for part in parts:
+        length += part.nbytes if isinstance(part, memoryview) else len(part)
+    lines = [start, *ready]
+    for name, value in headers:
+        known = _known_name(name)
+        if known.fault:
+            return known.fault
+        lines.append(b"%b: %b\r\n" % (known.line, value))
+    if length or method in _BODIED:
+        lines.append(b"content-length: %d\r\n" % length)
+    lines.append(b"\r\n")
+    head = b"".join(lines)
+    # Each piece above ends one line, the first one two; a line end more was smuggled in by a value.
+    line_ends = len(lines) + 1
+    if head.count(b"\n") != line_ends or head.count(b"\r") != line_ends or b"\0" in head:
+        return "a header's value holds CR, LF or NUL"
+    if not length:
+        pieces: Sequence[Piece] = (head,)
+    elif length <= _COPIED:
+        pieces = (b"".join((head, *parts)),)
+    else:
+        pieces = (head, *parts)
+    return UpstreamRequest(pieces, head_only=method == "HEAD")
+
+
+@lru_cache(maxsize=256)
+def _start(origin: Origin, method: str, target: bytes) -> bytes | str:
+    """The first two lines of a request, or why there are none."""
+    if not _METHOD.fullmatch(method) or method == "CONNECT":
+        return "its method is not one of HTTP's"
+    if not _TARGET.fullmatch(target):
+        return "its target must begin with a slash and hold neither blanks, control characters nor non-ASCII"
+    return b"%b %b%b HTTP/1.1\r\nhost: %b\r\n" % (method.encode(), origin.prefix, target, origin.authority.encode())
+
+
+@lru_cache(maxsize=1024)
+def _known_name(name: bytes) -> _Name:
+    if not _NAME.fullmatch(name):
+        return _Name(b"", "a header's name is not a token (RFC 9110, 5.6.2)")
+    if name.lower() in FRAMING_HEADERS:
+        return _Name(b"", f"the header {name.decode().lower()} is set by the client itself")
+    return _Name(name, None)

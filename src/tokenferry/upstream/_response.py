@@ -1,0 +1,120 @@
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+
+from tokenferry.upstream._errors import BadAnswer, UpstreamClosed, UpstreamError
+from tokenferry.upstream._values import Exchange, ResponseHead
+
+__all__ = ["BUFFER_LIMIT", "Response"]
+
+BUFFER_LIMIT = 64 * 1024
+"""Above so many unread bytes the upstream is paused; one read may overshoot by 256 KiB."""
+
+
+class Response:
+    """An answer whose head has come. Call `abort()` in a `finally`: unread and not aborted, it keeps its connection.
+
+    One task reads at a time. Cancelling a read loses nothing: the next one goes on.
+    """
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self._exchange: Exchange | None = None
+        self._chunks: deque[bytes] = deque()
+        self._buffered = 0
+        self._paused = False
+        self._ended = False
+        self._failure: UpstreamError | None = None
+        self._has_head = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def start(self, exchange: Exchange) -> None:
+        """Wait for the head. Cancelled, it aborts the exchange."""
+        self._exchange = exchange
+        try:
+            while not self._has_head:
+                await self._wait()
+        except BaseException:
+            exchange.abort()
+            raise
+
+    def body(self) -> AsyncIterator[bytes]:
+        """Iterate over the rest of the body, as sent, without its framing. Raises `UpstreamError` where it is cut."""
+        return self
+
+    async def read(self, limit: int) -> bytes:
+        """Return the whole body; raise `BadAnswer` and abort above `limit` bytes."""
+        chunks: list[bytes] = []
+        size = 0
+        async for chunk in self:
+            size += len(chunk)
+            if size > limit:
+                self.abort()
+                raise BadAnswer(self._host, f"a body of more than {limit} bytes", after_head=True)
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    def abort(self) -> None:
+        """Close the connection at once, unless the answer has come in full; drop what is unread."""
+        self._chunks.clear()
+        self._buffered = 0
+        if self._ended or self._failure is not None:
+            return
+        self._failure = UpstreamClosed(self._host, sent=True, answered=self._has_head)
+        if self._exchange is not None:
+            self._exchange.abort()
+        self._wake()
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._chunks:
+            if self._ended:
+                raise StopAsyncIteration
+            await self._wait()
+        chunk = self._chunks.popleft()
+        self._buffered -= len(chunk)
+        if self._paused and not self._chunks and self._exchange is not None:
+            self._paused = False
+            self._exchange.resume()
+        return chunk
+
+    def on_head(self, head: ResponseHead) -> None:
+        self.status, self.headers = head
+        self._has_head = True
+        self._wake()
+
+    def on_body(self, chunk: bytes) -> None:
+        self._chunks.append(chunk)
+        self._buffered += len(chunk)
+        if self._buffered > BUFFER_LIMIT and not self._paused and self._exchange is not None:
+            self._paused = True
+            self._exchange.pause()
+        self._wake()
+
+    def on_end(self) -> None:
+        self._ended = True
+        self._wake()
+
+    def on_failure(self, failure: UpstreamError) -> None:
+        self._failure = failure
+        self._wake()
+
+    async def _wait(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._waiter is not None:
+            raise RuntimeError("an answer is read by one task at a time")
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

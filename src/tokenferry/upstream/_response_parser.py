@@ -1,0 +1,143 @@
+from typing import NamedTuple
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from tokenferry.upstream._values import ResponseHead
+
+__all__ = ["HEADER_LIMIT", "HEAD_LIMIT", "ReadResult", "ResponseParser"]
+
+HEAD_LIMIT = 64 * 1024
+"""Bytes of a head, interim answers before it included; and of whatever else comes without a byte of body."""
+HEADER_LIMIT = 256
+
+_TOO_LONG = f"a head of more than {HEAD_LIMIT} bytes"
+_CONTINUE = 100
+_SWITCHING_PROTOCOLS = 101
+_OK = 200
+_LAST_STATUS = 599
+
+
+class ReadResult(NamedTuple):
+    """What one read brought of an answer."""
+
+    head: ResponseHead | None
+    parts: list[bytes]
+    complete: bool
+    fault: str | None
+
+
+class _RefusedError(Exception):
+    """Stops the parser from inside a callback."""
+
+
+class ResponseParser:
+    """Read HTTP/1.1 answers from bytes, one after the other, without I/O (RFC 9112, strictly)."""
+
+    def __init__(self) -> None:
+        self._parser = HttpResponseParser(self)
+        self.expect(head_only=False)
+
+    def expect(self, *, head_only: bool) -> None:
+        """Get ready for the next answer. To HEAD it has no body, whatever its headers say."""
+        self.complete = self.keep_alive = self._head_done = self._interim = self._framed = False
+        self.surplus = False
+        """Whether bytes came after the end of the answer."""
+        self._head_only = head_only
+        self._head: ResponseHead | None = None
+        self._parts: list[bytes] = []
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._interim_bytes = self._quiet_bytes = 0
+        self._fault: str | None = None
+
+    def feed(self, data: bytes) -> str | None:
+        """Take what one read brought; return what is wrong with it, if anything."""
+        self._quiet_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade) as error:
+            if not self.complete:
+                return self._fault or f"{error}"
+            self.surplus = True
+        if self._parts:
+            self._quiet_bytes = 0
+        elif self._quiet_bytes > HEAD_LIMIT and not self.complete:
+            # An endless header, chunk extension or trailer: the parser keeps or skips it without telling.
+            return f"more than {HEAD_LIMIT} bytes without a byte of body"
+        return None
+
+    def take(self) -> tuple[ResponseHead | None, list[bytes]]:
+        """Hand over the head, if it has come since the last call, and the body's parts."""
+        head, parts = self._head, self._parts
+        self._head = None
+        if parts:
+            self._parts = []
+        return head, parts
+
+    def ends_with_connection(self) -> bool:
+        """Tell whether the end of the connection ends the answer, too: no other framing was given."""
+        return self._head_done and not self._framed and not self.complete
+
+    def on_message_begin(self) -> None:
+        if self.complete:
+            raise _RefusedError
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._head_done:
+            return  # a trailer: nobody waits for it, and merging it into the head would be unsound
+        name = name.lower()
+        if name == b"content-length":
+            self._framed = True
+        elif name == b"transfer-encoding":
+            # Of "gzip, chunked" only the chunks would be undone, and the rest passed on as if it were plain.
+            if self._framed or value.strip(b" \t").lower() != b"chunked":
+                self._refuse("a transfer-encoding other than chunked")
+            self._framed = True
+        self._headers.append((name, value.rstrip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        if len(self._headers) > HEADER_LIMIT:
+            self._refuse(f"more than {HEADER_LIMIT} headers")
+        # What one read brought may be body for the most part.
+        if self._quiet_bytes > HEAD_LIMIT and self._interim_bytes + self._head_size() > HEAD_LIMIT:
+            self._refuse(_TOO_LONG)
+        status = self._parser.get_status_code()
+        version = self._parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            self._refuse(f"HTTP/{version}")
+        if _CONTINUE <= status < _OK and status != _SWITCHING_PROTOCOLS:
+            if self._framed:
+                self._refuse("an interim answer with a body")
+            self._interim = True
+            self._interim_bytes += self._head_size()
+            self._headers = []
+            return
+        if not _OK <= status <= _LAST_STATUS:
+            self._refuse(f"status {status}")
+        if version == "1.0" and any(name == b"transfer-encoding" for name, _ in self._headers):
+            self._refuse("chunks in HTTP/1.0")
+        self._head = ResponseHead(status, self._headers)
+        self._head_done = True
+        self._quiet_bytes = 0
+        if self._head_only:
+            # The parser can't be told that no body follows, so this connection serves no further answer.
+            self.complete = True
+            return
+        self.keep_alive = self._parser.should_keep_alive()
+
+    def on_body(self, part: bytes) -> None:
+        if self.complete:
+            raise _RefusedError
+        self._parts.append(part)
+
+    def on_message_complete(self) -> None:
+        if self._interim:
+            self._interim = False
+        else:
+            self.complete = True
+
+    def _head_size(self) -> int:
+        return sum(len(name) + len(value) + 4 for name, value in self._headers)
+
+    def _refuse(self, fault: str) -> None:
+        self._fault = fault
+        raise _RefusedError

@@ -1,0 +1,90 @@
+import asyncio
+from typing import cast
+
+from tokenferry.upstream._happy_eyeballs import DialError
+from tokenferry.upstream._origin import Origin
+from tokenferry.upstream._proxy import Proxy
+from tokenferry.upstream._response_parser import ResponseParser
+
+__all__ = ["Tunnel", "connect_request", "tunnel_fault"]
+
+_OK = 200
+_MULTIPLE_CHOICES = 300
+_PROXY_AUTHENTICATION_REQUIRED = 407
+
+
+def connect_request(origin: Origin, proxy: Proxy) -> bytes:
+    """Build the request for a tunnel. It may hold a password: let no variable keep it."""
+    host = f"[{origin.host}]" if ":" in origin.host else origin.host
+    place = f"{host}:{origin.port}".encode()
+    lines = [b"CONNECT %b HTTP/1.1\r\nhost: %b\r\n" % (place, place)]
+    if proxy.authorization is not None:
+        lines.append(b"proxy-authorization: Basic %b\r\n" % proxy.authorization.reveal().encode())
+    return b"".join([*lines, b"\r\n"])
+
+
+def tunnel_fault(status: int) -> str | None:
+    """Say why there is no tunnel after this answer; None if there is one."""
+    if _OK <= status < _MULTIPLE_CHOICES:
+        return None
+    if status == _PROXY_AUTHENTICATION_REQUIRED:
+        return "wants a name and password it knows (407); put them into the proxy's URL: http://NAME:PASSWORD@HOST:PORT"
+    return f"refused to open a way there ({status})"
+
+
+class Tunnel(asyncio.Protocol):
+    """A connection to a proxy until it is one to the origin. The peer has the first word in neither case."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self._proxy = proxy
+        self._reader = ResponseParser()
+        self._reader.expect(head_only=True)
+        self._transport: asyncio.Transport | None = None
+        self._status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._fault: str | None = None
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        assert self._transport is not None
+        return self._transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    async def open(self, origin: Origin) -> None:
+        """Ask for a way to the origin, and wait for it. Raises `DialError`."""
+        self.transport.write(connect_request(origin, self._proxy))
+        fault = tunnel_fault(await self._status)
+        if fault is not None:
+            raise DialError(f"the proxy {self._proxy} {fault}")
+        self.check()
+
+    def check(self) -> None:
+        """Raise `DialError` if anything but the answer has come, or the connection has gone."""
+        if self._fault is not None:
+            raise DialError(f"the proxy {self._proxy} {self._fault}")
+
+    def data_received(self, data: bytes) -> None:
+        if self._status.done():
+            self._fail("spoke out of turn")
+            return
+        fault = self._reader.feed(data)
+        head, _ = self._reader.take()
+        if fault is not None:
+            self._fail(f"sent an answer that can't be used: {fault}")
+        elif head is not None:
+            self._status.set_result(head.status)
+            if self._reader.surplus:
+                self._fault = "spoke out of turn"
+
+    def eof_received(self) -> None:
+        self._fail("closed the connection")
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # that it is lost says enough
+        self._fail("closed the connection")
+
+    def _fail(self, fault: str) -> None:
+        self._fault = self._fault or fault
+        if not self._status.done():
+            self._status.set_exception(DialError(f"the proxy {self._proxy} {fault}"))
+            self._status.exception()  # if nobody waits any more, nobody is to be told

@@ -1,0 +1,67 @@
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from tokenferry.upstream._errors import UpstreamError
+
+__all__ = ["Exchange", "ResponseHead", "Sink", "Timeouts", "UpstreamStatistics"]
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """All in seconds. There is no total cap: an answer may go on as long as it goes on."""
+
+    connect: float = 10.0
+    """Name resolution, TCP, a proxy's tunnel and TLS together; as long again for a turn if connections are limited."""
+    first_byte: float = 600.0
+    """From the request's write to the answer's complete head."""
+    first_byte_stream: float = 120.0
+    """The same for requests sent with `stream=True`."""
+    idle: float = 300.0
+    """Between two reads of an answer's body, unless the exchange is paused."""
+    keep_idle: float = 60.0
+    """How long an idle connection is kept: address translators forget in silence, and servers close about then."""
+
+
+class ResponseHead(NamedTuple):
+    """An answer's status and headers: names in lower case, order and repetitions kept."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+
+
+class Sink(Protocol):
+    """Who takes an answer. One of `on_end` and `on_failure` comes last, once; after `Exchange.abort` nothing comes."""
+
+    def on_head(self, head: ResponseHead, /) -> None: ...
+    def on_body(self, chunk: bytes, /) -> None: ...
+    def on_end(self) -> None: ...
+    def on_failure(self, failure: UpstreamError, /) -> None: ...
+
+
+class Exchange(Protocol):
+    """One request under way. All methods are idempotent, and do nothing once the exchange is over."""
+
+    def pause(self) -> None:
+        """Stop reading from the peer; what one read has already brought (256 KiB at most) is still delivered."""
+
+    def resume(self) -> None:
+        """Read on."""
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamStatistics:
+    """What an upstream's connections and exchanges are doing (the first four) and have done."""
+
+    open: int
+    idle: int
+    in_flight: int
+    queued: int
+    dialled: int
+    reused: int
+    retried: int
+    failures: Mapping[str, int]
+    """By `UpstreamError.kind`."""

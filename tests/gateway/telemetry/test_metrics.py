@@ -1,0 +1,194 @@
+"""`GET /metrics`, asked for as Prometheus does."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.rig import Gate, Origin, Seen, Source, error_of, json_answer, one_account, running_gate
+from tokenferry.errors import StorageFailed
+from tokenferry.gateway import GatewayStatistics, Metrics, SharedMemory, UpstreamClients
+from tokenferry.gateway.telemetry.record import RequestRecord
+from tokenferry.secret import Secret
+from tokenferry.state import ClientKey, Cooldown, Scope
+from tokenferry.streaming._usage import TokenUsage
+
+pytestmark = pytest.mark.anyio
+
+ADMIN = "tfa_admin"
+
+
+class Ring:
+    """An inference key and an admin key."""
+
+    def verify(self, presented: str) -> ClientKey | None:
+        if presented not in {"tfk_plain", ADMIN}:
+            return None
+        secret = Secret(presented)
+        return ClientKey("key_1", "root", "admin" if presented == ADMIN else "client", 0, secret.fingerprint)
+
+    def expired(self, presented: str) -> ClientKey | None:
+        return None
+
+    def is_sole(self) -> bool:
+        return True
+
+
+@pytest.fixture
+async def gate(source: Source) -> AsyncIterator[Gate]:
+    async with running_gate(source, keys=Ring(), key="tfk_plain") as gate:
+        yield gate
+
+
+def samples(text: str) -> dict[tuple[str, ...], float]:
+    """By name and labels."""
+    return {
+        (sample.name, *(f"{name}={value}" for name, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+async def scraped(gate: Gate, accept: bytes = b"text/plain;version=0.0.4") -> dict[tuple[str, ...], float]:
+    reply = await gate.call(b"/metrics", [(b"x-api-key", ADMIN.encode()), (b"accept", accept)], method=b"GET")
+    assert reply.status == 200
+    assert reply.all(b"content-type")[0].startswith(b"text/plain; version=0.0.4")
+    return samples(reply.body.decode())
+
+
+async def test_what_was_served_is_told(gate: Gate, origin: Origin) -> None:
+    answer = b'{"usage":{"input_tokens":5,"output_tokens":7,"cache_read_input_tokens":0}}'
+    origin.scripts = [json_answer(answer), json_answer(b'{"error":{"type":"overloaded_error"}}', status=529)]
+    await gate.call(body=b'{"model":"claude-sonnet-4-5"}')
+    await gate.call(body=b'{"model":"claude-sonnet-4-5"}')
+    await gate.call(headers=[(b"x-api-key", b"wrong")])
+    found = await scraped(gate)
+    route = ("account=alice", "model=claude-sonnet", "provider=fake")
+    assert found["tokenferry_requests_total", *route, "status=200"] == 1
+    assert found["tokenferry_requests_total", *route, "status=529"] == 1
+    assert found["tokenferry_requests_total", "account=", "model=", "provider=", "status=401"] == 1
+    assert found["tokenferry_errors_total", "error=overloaded_error", "provider=fake"] == 1
+    assert found["tokenferry_errors_total", "error=authentication_error", "provider="] == 1
+    assert found["tokenferry_request_seconds_count", *route] == 2
+    assert found["tokenferry_request_seconds_bucket", "account=alice", "le=+Inf", *route[1:]] == 2
+    assert found["tokenferry_first_byte_seconds_count", *route] == 2
+    assert found["tokenferry_tokens_total", "account=alice", "kind=input", *route[1:]] == 5
+    assert found["tokenferry_tokens_total", "account=alice", "kind=output", *route[1:]] == 7
+    assert found["tokenferry_body_bytes_total", "direction=in"] == 2 * len(b'{"model":"claude-sonnet-4-5"}')
+    assert found["tokenferry_refreshes_total", "account=alice", "outcome=granted"] == 3
+    assert found["tokenferry_refreshes_total", "account=alice", "outcome=RefreshFailed"] == 1
+    assert found["tokenferry_forced_renewals_total", "account=alice", "outcome=granted"] == 2
+    assert found["tokenferry_forced_renewals_total", "account=alice", "outcome=capped"] == 1
+    assert found["tokenferry_accounts", "state=fresh"] == 1
+    assert found["tokenferry_upstream_connections", "state=open", f"upstream={origin.url}"] >= 0
+    assert found["tokenferry_upstream_dials_total", f"upstream={origin.url}"] >= 1
+    assert found["tokenferry_requests_in_flight",] == 1
+
+
+async def test_a_stream_under_way_is_told(gate: Gate, origin: Origin) -> None:
+    async def endless(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\nevent: a\ndata: 1\n\n")
+        await reader.read()
+
+    origin.scripts = [endless]
+    async with gate.open() as (reader, writer):
+        writer.write(gate.head(length=2) + b"{}")
+        await reader.readuntil(b"data: 1\n\n")
+        assert (await scraped(gate))["tokenferry_streams_in_flight",] == 1
+    await gate.records.last(2)
+    assert (await scraped(gate))["tokenferry_streams_in_flight",] == 0
+
+
+async def test_only_a_key_that_may_read_metrics_is_answered(gate: Gate, origin: Origin) -> None:
+    nobody = await gate.call(b"/metrics", [(b"x-api-key", b"")], method=b"GET")
+    client = await gate.call(b"/metrics", method=b"GET")
+    posted = await gate.call(b"/metrics", [(b"x-api-key", ADMIN.encode())])
+    assert (nobody.status, client.status, posted.status) == (401, 403, 405)
+    for reply in (nobody, client):
+        assert "tokenferry key create NAME --role metrics" in error_of(reply.body)["message"]
+        assert b"alice" not in reply.body
+
+
+async def test_the_open_format_of_metrics_can_be_asked_for(gate: Gate) -> None:
+    accept = b"application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
+    headers = [(b"authorization", b"Bearer " + ADMIN.encode()), (b"accept", accept)]
+    reply = await gate.call(b"/metrics", headers, method=b"GET")
+    assert reply.all(b"content-type")[0].startswith(b"application/openmetrics-text")
+    assert reply.body.endswith(b"# EOF\n")
+
+
+async def test_nothing_of_a_client_s_invention_is_a_label(gate: Gate, origin: Origin) -> None:
+    origin.scripts = [json_answer(b"{}", status=404)]
+    for number in range(20):
+        await gate.call(b"/v1/messages?%d" % number, body=b'{"model":"claude-%d%s"}' % (number, b"x" * (number + 1)))
+        await gate.call(b"/nowhere/%d" % number)
+    found = await scraped(gate)
+    assert len([one for one in found if one[0] == "tokenferry_requests_total"]) == 2
+    assert not any("xxx" in label or "nowhere" in label for labels in found for label in labels)
+
+
+async def test_who_is_passed_over_is_told() -> None:
+    ends = int(time.time()) + 3600
+    noted = [
+        Cooldown(Scope("account", "alice"), "window", "answer", ends),
+        Cooldown(Scope("account", "alice", "claude-opus"), "window", "answer", ends),
+        Cooldown(Scope("organization", "org-1"), "no-credit", "answer", None),
+        Cooldown(Scope("account", "bob"), "window", "answer", 1_700_000_000),
+    ]
+    metrics = Metrics(one_account("http://127.0.0.1:1"), UpstreamClients(), cooldowns=lambda: noted)
+    found = samples((await metrics.answer(""))[0].decode())
+    assert {labels[1:]: number for labels, number in found.items() if labels[0] == "tokenferry_cooldowns"} == {
+        ("cause=window", "kind=account", "name=alice"): 2,
+        ("cause=no-credit", "kind=organization", "name=org-1"): 1,
+    }
+
+
+async def test_a_state_that_cannot_be_read_leaves_the_rest() -> None:
+    def broken() -> list[Cooldown]:
+        raise StorageFailed("the disk is gone")
+
+    found = samples(
+        (await Metrics(one_account("http://127.0.0.1:1"), UpstreamClients(), cooldowns=broken).answer(""))[0].decode()
+    )
+    assert found["tokenferry_requests_in_flight",] == 0
+
+
+async def test_workers_with_a_board_answer_for_each_other() -> None:
+    source, board = one_account("http://127.0.0.1:1"), SharedMemory(3)
+    workers = [Metrics(source, UpstreamClients(), board=board, place=place) for place in range(3)]
+    for place, metrics in enumerate(workers):
+        for _ in range(place):
+            metrics.add(
+                RequestRecord("tf_1", "POST", "/", provider="p", account="a", status=200, usage=TokenUsage(1, 2))
+            )
+        metrics.publish()
+    for metrics in workers:
+        content, _ = await metrics.answer("")
+        found = samples(content.decode())
+        assert ("tokenferry_requests_total", "account=a", "model=", "provider=p", "status=200", "worker=1") not in found
+        for number in (2, 3):
+            labels = ("account=a", "model=", "provider=p", "status=200", f"worker={number}")
+            assert found["tokenferry_requests_total", *labels] == number - 1
+        assert found["tokenferry_requests_in_flight", "worker=1"] == 0
+
+
+async def test_a_worker_that_takes_another_s_place_clears_what_that_one_told() -> None:
+    board = SharedMemory(2)
+    dead, asked = (
+        Metrics(one_account("http://127.0.0.1:1"), UpstreamClients(), board=board, place=n) for n in range(2)
+    )
+    dead.watch(lambda: GatewayStatistics(streams=5))
+    dead.publish()
+    assert samples((await asked.answer(""))[0].decode())["tokenferry_streams_in_flight", "worker=1"] == 5
+    Metrics(one_account("http://127.0.0.1:1"), UpstreamClients(), board=board, place=0).publish()
+    assert samples((await asked.answer(""))[0].decode())["tokenferry_streams_in_flight", "worker=1"] == 0
+
+
+def test_the_gateway_does_not_import_the_library_before_it_is_asked() -> None:
+    program = "import sys, tokenferry.serve; print('prometheus_client' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"

@@ -1,0 +1,132 @@
+"""What is known of cooldowns, whatever is noted of however many models, and whoever writes it down meanwhile."""
+
+from dataclasses import replace
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from effort import effort
+from tokenferry.pool import Change, CooldownAdded, CooldownCleared
+from tokenferry.pool._cooldowns import CooldownCache, Key, key_of
+from tokenferry.state import Cooldown, Scope, later
+
+MOST = 3
+NOW = 1_800_000_000
+
+scopes = st.builds(
+    Scope,
+    kind=st.sampled_from(["account", "organization"]),
+    name=st.sampled_from(["a", "b"]),
+    family=st.sampled_from(["", *(f"model-{number}" for number in range(MOST + 3))]),
+)
+ends = st.none() | st.integers(-5, 60)
+
+
+class Recorded(RuleBasedStateMachine):
+    """Cooldowns are noted and cleared; now and then they are written down, and what is on record is adopted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = NOW
+        self.records = CooldownCache(lambda: float(self.now), most_narrow=MOST)
+        self.disk: dict[Key, Cooldown] = {}
+        self.known: dict[Key, Cooldown] = {}
+        """What `changes` come to; noted last, last in order."""
+        self.seen = 0
+
+    @rule(scope=scopes, cause=st.sampled_from(["window", "forbidden"]), end=ends, is_better_informed=st.booleans())
+    def note(self, scope: Scope, cause: str, end: int | None, *, is_better_informed: bool) -> None:
+        cooldown = Cooldown(scope, cause, "answer", None if end is None else self.now + end, noted_at=self.now)
+        before = self.known
+        narrow = {one.scope.family for one in before.values() if one.scope.family}
+        self.records.note(cooldown, is_better_informed=is_better_informed)
+        self.follow()
+        noted = self.records.current(cooldown)
+        assert noted is not None, "none is refused"
+        assert noted in self.records.of(scope.kind, scope.name, ("", scope.family))
+        lost = [one for key, one in before.items() if key not in self.known]
+        if lost:
+            assert len(narrow) == MOST, "there was room"
+            assert scope.family not in narrow
+            assert all(one.scope.family for one in lost), "what holds for all models doesn't give way to a model"
+            if holding := {one.scope.family for one in lost if not one.is_over(self.now)}:
+                assert len(holding) == 1
+                others = [one for one in self.known.values() if one.scope.family and one is not self.last]
+                assert not any(one.is_over(self.now) for one in others), "what is over goes first"
+
+    @rule(scope=scopes, cause=st.sampled_from(["window", "forbidden"]))
+    def clear(self, scope: Scope, cause: str) -> None:
+        cooldown = Cooldown(scope, cause, "answer")
+        self.records.clear(cooldown)
+        self.follow()
+        assert self.records.current(cooldown) is None
+
+    @rule(seconds=st.sampled_from([1, 20, 100]))
+    def time_passes(self, seconds: int) -> None:
+        self.now += seconds
+
+    @rule(count=st.integers(0, 5), is_at_once=st.booleans())
+    def write(self, count: int, *, is_at_once: bool) -> None:
+        """The first of them are written, and what is on record is told, perhaps while more is noted."""
+        written = 0
+        for _ in range(min(count, len(self.records.changes))):
+            change = self.records.changes.popleft()
+            self.seen -= 1
+            self.apply(change, self.disk)
+            written = change.number
+        if written:
+            self.records.adopt(self.disk.values(), {}, written)
+            if is_at_once:
+                self.records.refresh()
+
+    def follow(self) -> None:
+        self.known = dict(self.known)
+        for change in list(self.records.changes)[self.seen :]:
+            self.apply(change, self.known)
+        self.seen = len(self.records.changes)
+
+    def apply(self, change: Change, to: dict[Key, Cooldown]) -> None:
+        if isinstance(change, CooldownAdded):
+            new, old = change.cooldown, to.pop(key_of(change.cooldown), None)
+            if old is not None and not change.is_better_informed:
+                new = later(old, new, self.now)
+            self.last = to[key_of(change.cooldown)] = replace(new)
+        elif isinstance(change, CooldownCleared):
+            to.pop((change.scope.kind, change.scope.name, change.scope.family, change.cause), None)
+
+    @invariant()
+    def of_so_many_families_and_models_at_most_something_is_known(self) -> None:
+        assert len(self.records.narrow) <= MOST
+
+    @invariant()
+    def what_is_known_is_what_was_told_to_be_written_down(self) -> None:
+        families = {one.scope.family for one in self.known.values()}
+        assert set(self.records.narrow) == families - {""}
+        found = [
+            one
+            for kind in ("account", "organization")
+            for name in "ab"
+            for one in self.records.of(kind, name, ("", *self.records.narrow))
+        ]
+        assert {key_of(one) for one in found} == set(self.known)
+        assert bool(self.records) is bool(self.known)
+
+
+TestRecorded = Recorded.TestCase
+TestRecorded.settings = settings(max_examples=effort(80), stateful_step_count=30, deadline=None)
+
+
+def test_the_one_goes_that_nothing_was_noted_of_for_the_longest_time() -> None:
+    records = CooldownCache(lambda: float(NOW), most_narrow=MOST)
+
+    def note(model: str, account: str = "a") -> None:
+        records.note(Cooldown(Scope("account", account, model), "forbidden", "answer", NOW + 60, noted_at=NOW))
+
+    for model in ("x", "y", "z", "x", "w"):
+        note(model)
+    assert list(records.narrow) == ["z", "x", "w"]
+    note("z", "b")
+    records.adopt([*records.of("account", "a", records.narrow), *records.of("account", "b", records.narrow)], {}, 99)
+    note("v")
+    assert list(records.narrow) == ["w", "z", "v"]

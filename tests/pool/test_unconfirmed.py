@@ -1,0 +1,105 @@
+"""What one client key's own request was refused for does not stop the others."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pool import journeys as j
+from tokenferry.pool import AccountGroup, Criteria, PoolAccount, SendAttempt, Target
+
+BARE = j.Reply(429, ((b"anthropic-ratelimit-requests-limit", b"50"),))
+USED_UP = j.Reply(429, (), b'{"error":{"type":"usage_limit_reached","message":"The usage limit has been reached"}}')
+NOT_ALLOWED = j.Reply(
+    403,
+    (),
+    b'{"error":{"type":"permission_error","message":'
+    b'"OAuth authentication is currently not allowed for this organization."}}',
+)
+DOUBTFUL = [j.REFUSED, j.FORBIDDEN, NOT_ALLOWED, BARE, USED_UP]
+GUEST, OTHER, THIRD = Criteria("guest\nsession\n"), Criteria("other"), Criteria("third")
+
+
+def login(*names: str) -> list[Target]:
+    return [Target(AccountGroup("one", tuple(PoolAccount(name, "one", "oauth") for name in names)), j.SONNET)]
+
+
+def asked(rig: j.Rig, want: Criteria, hops: list[Target], answer: j.Reply) -> list[str]:
+    """A request that is always answered so; the accounts that were asked."""
+    return j.travel(rig.journey(want, hops), [answer] * 9, rig.clock)[0]
+
+
+@pytest.mark.parametrize("answer", DOUBTFUL)
+def test_the_last_account_is_passed_over_when_a_second_request_is_refused(answer: j.Reply) -> None:
+    rig, hops = j.Rig(), login("a")
+    asked(rig, GUEST, hops, answer)
+    assert not rig.pool.records.of("account", "a", ("", j.SONNET, "claude-sonnet"))
+    assert rig.serve(OTHER, hops=hops) == ["a"]
+    asked(rig, GUEST, hops, answer)
+    assert not rig.pool.records, "a good answer lay between them"
+    asked(rig, OTHER, hops, answer)
+    assert rig.pool.records.of("account", "a", ("", j.SONNET, "claude-sonnet"))
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([GUEST, THIRD]), st.sampled_from(DOUBTFUL), st.floats(0, 200)), max_size=12),
+    st.integers(1, 3),
+)
+def test_however_often_some_keys_are_refused_another_key_is_served(
+    refused: list[tuple[Criteria, j.Reply, float]], accounts: int
+) -> None:
+    rig, hops = j.Rig(), login(*"abc"[:accounts])
+    for want, answer, pause in refused:
+        rig.clock.pass_by(pause)
+        asked(rig, want, hops, answer)
+    assert rig.serve(OTHER, hops=hops)[-1:] != []
+    journey = rig.journey(OTHER, hops)
+    assert isinstance(journey.next(), SendAttempt)
+
+
+def test_a_key_that_was_refused_itself_waits_like_for_any_cooldown() -> None:
+    rig, hops = j.Rig(), login("a")
+    assert [len(asked(rig, GUEST, hops, j.FORBIDDEN)) for _ in range(5)] == [1, 1, 0, 0, 0]
+    assert [len(asked(rig, OTHER, hops, j.FORBIDDEN)) for _ in range(3)] == [1, 0, 0]
+    assert [len(asked(rig, THIRD, hops, j.FORBIDDEN)) for _ in range(3)] == [1, 0, 0]
+
+
+@pytest.mark.parametrize("answer", [j.limited(9000), j.busy(300), j.BROKE, j.UNPAID])
+def test_a_rejected_window_or_a_named_wait_cools_the_last_account_at_once(answer: j.Reply) -> None:
+    rig, hops = j.Rig(), login("a")
+    asked(rig, GUEST, hops, answer)
+    assert j.refusal(rig.journey(OTHER, hops).next()).cause == "exhausted"
+
+
+def test_while_others_are_ready_an_account_is_passed_over_at_once() -> None:
+    rig, hops = j.Rig(), login("a", "b")
+    assert rig.serve(GUEST, j.FORBIDDEN, hops=hops) == ["a", "b"]
+    assert rig.serve(GUEST, hops=hops) == ["b"]
+
+
+def test_a_key_refused_by_all_gets_the_answer_unchanged_and_no_wait_of_ours() -> None:
+    rig, hops = j.Rig(), login("a", "b")
+    rig.serve(OTHER, j.limited(9000), hops=hops)
+    tried, step = j.travel(rig.journey(GUEST, hops), [j.FORBIDDEN], rig.clock)
+    assert tried == ["b"]
+    j.giving(step)
+
+
+def test_a_probe_that_names_a_shorter_wait_than_what_holds_tells_the_longer_one() -> None:
+    rig = j.Rig(("a",))
+    j.travel(rig.journey(), [j.limited(9000)], rig.clock)
+    rig.clock.pass_by(61)
+    tried, step = j.travel(rig.journey(), [j.busy(5)], rig.clock)
+    assert tried == ["a"]
+    assert j.refusal(step).retry_after == pytest.approx(9000 - 61, abs=31)
+
+
+@given(st.lists(st.sampled_from([j.busy(5), j.busy(300), j.limited(30), j.limited(9000)]), min_size=1, max_size=4))
+def test_the_wait_that_is_told_is_the_one_that_holds(answers: list[j.Reply]) -> None:
+    """Of several cooldowns of one account the longest holds, and whoever waits so long is served."""
+    rig = j.Rig(("a",))
+    for answer in answers:
+        j.travel(rig.journey(), [answer], rig.clock)
+    refuse = j.refusal(rig.journey().next())
+    assert refuse.retry_after is not None
+    rig.clock.pass_by(refuse.retry_after)
+    assert rig.serve() == ["a"]

@@ -1,0 +1,60 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tokenferry.streaming._first_content import GATE_LIMIT, FirstContentBuffer
+
+START = b'event: message_start\ndata: {"type":"message_start","message":{}}\n\n'
+PING = b'event: ping\ndata: {"type":"ping"}\n\n'
+BLOCK = b'event: content_block_start\ndata: {"type":"content_block_start"}\n\n'
+ERROR = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"x"}}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("stream", "said"),
+    [
+        (START, "held"),
+        (START + PING * 3, "held"),
+        (START + BLOCK, "open"),
+        (PING + ERROR, "error"),
+        (START + ERROR + BLOCK, "error"),
+        (START + BLOCK + ERROR, "open"),
+        (b": a comment\n\n" + PING, "held"),
+        (b"event: never heard of\ndata: {}\n\n", "open"),
+        (b'data: {"type":"ping"}\n\n', "held"),
+        (b'data: {"type":"error","error":{}}\n\n', "error"),
+        (b"data: no JSON\n\n", "open"),
+    ],
+)
+@pytest.mark.parametrize("ends", [b"\n", b"\r\n"])
+def test_it_opens_at_the_first_content_wherever_reads_cut(stream: bytes, said: str, ends: bytes) -> None:
+    stream = stream.replace(b"\n", ends)
+    for step in (1, 7, len(stream)):
+        gate = FirstContentBuffer()
+        told = "held"
+        for start in range(0, len(stream), step):
+            told = gate.feed(stream[start : start + step])
+            if told != "held":
+                break
+        assert told == said
+        assert stream.startswith(b"".join(gate.held))
+
+
+def test_an_event_counts_once_it_is_whole() -> None:
+    gate = FirstContentBuffer()
+    assert gate.feed(START + ERROR[:-1]) == "held"
+    assert gate.feed(ERROR[-1:]) == "error"
+
+
+def test_what_is_long_without_content_is_not_held() -> None:
+    gate = FirstContentBuffer()
+    assert gate.feed(b"event: ping\ndata: " + b"x" * (GATE_LIMIT - 100)) == "held"
+    assert gate.feed(b"x" * 100) == "open"
+
+
+@given(st.lists(st.binary(max_size=200), max_size=20))
+def test_it_holds_every_byte_it_was_fed(chunks: list[bytes]) -> None:
+    gate = FirstContentBuffer()
+    for chunk in chunks:
+        gate.feed(chunk)
+    assert b"".join(gate.held) == b"".join(chunks)

@@ -1,0 +1,203 @@
+import itertools
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tokenferry.streaming._events import EventBoundary
+from tokenferry.streaming._usage import JsonUsageReader, SseUsageReader, TokenUsage
+
+START = {
+    "type": "message_start",
+    "message": {
+        "model": "claude-sonnet-4-5",
+        "usage": {
+            "input_tokens": 7,
+            "cache_creation_input_tokens": 3,
+            "cache_read_input_tokens": 2,
+            "output_tokens": 1,
+        },
+    },
+}
+TEXT = 'Ünïcøde ⛴ 🚢, "usage", an error, message_stop and "type":"error"'
+
+
+def event(name: str, document: object, line: str = "\n", *, named: bool = True) -> bytes:
+    text = json.dumps(document, ensure_ascii=False)
+    lines = [f"event: {name}"] if named else []
+    return line.join([*lines, f"data: {text}", "", ""]).encode()
+
+
+def delta(text: str) -> dict[str, Any]:
+    return {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
+
+
+def stream(line: str = "\n", *, named: bool = True) -> bytes:
+    documents: list[tuple[str, Any]] = [
+        ("message_start", START),
+        ("ping", {"type": "ping"}),
+        ("content_block_delta", delta(TEXT)),
+        ("something_new", {"type": "something_new", "x": [1]}),
+        ("message_delta", {"type": "message_delta", "usage": {"output_tokens": 40}}),
+        ("message_delta", {"type": "message_delta", "usage": {"output_tokens": 58, "input_tokens": 0}}),
+        ("message_stop", {"type": "message_stop"}),
+    ]
+    comment = f": still here{line}{line}".encode()
+    return comment + b"".join(event(name, document, line, named=named) for name, document in documents)
+
+
+STREAMS = [stream(line, named=named) for line in ("\n", "\r\n", "\r") for named in (True, False)]
+
+
+def read(pieces: list[bytes]) -> tuple[bytes, TokenUsage, SseUsageReader]:
+    events, usage = EventBoundary(), TokenUsage()
+    notes = SseUsageReader(usage)
+    passed = b""
+    for piece in pieces:
+        passing = events.feed(piece)
+        assert notes.read(events.whole) == len(events.whole)
+        passed += passing
+    rest = events.rest()
+    notes.read(rest)
+    return passed + rest, usage, notes
+
+
+@pytest.mark.parametrize("whole", STREAMS)
+def test_a_stream_split_at_any_byte_tells_the_same_and_passes_unchanged(whole: bytes) -> None:
+    for place in range(len(whole) + 1):
+        passed, usage, notes = read([whole[:place], whole[place:]])
+        assert passed == whole
+        assert usage == TokenUsage(7, 58, 3, 2)
+        assert (notes.is_complete, notes.error, notes.model) == (True, None, "claude-sonnet-4-5")
+
+
+@given(st.sampled_from(STREAMS), st.lists(st.integers(0, 2000), max_size=40))
+def test_a_stream_split_anywhere_tells_the_same_and_passes_unchanged(whole: bytes, cuts: list[int]) -> None:
+    places = sorted({min(cut, len(whole)) for cut in cuts} | {0, len(whole)})
+    passed, usage, notes = read([whole[start:end] for start, end in itertools.pairwise(places)])
+    assert passed == whole
+    assert (usage, notes.is_complete) == (TokenUsage(7, 58, 3, 2), True)
+
+
+@pytest.mark.parametrize("whole", STREAMS)
+def test_a_stream_byte_by_byte_tells_the_same(whole: bytes) -> None:
+    passed, usage, notes = read([whole[at : at + 1] for at in range(len(whole))])
+    assert (passed, usage, notes.is_complete) == (whole, TokenUsage(7, 58, 3, 2), True)
+
+
+@given(st.lists(st.binary(max_size=60) | st.sampled_from([b"\n\n", b"data: ", b"event: ", b'"usage"', b"error"])))
+def test_whatever_comes_passes_unchanged(pieces: list[bytes]) -> None:
+    events, notes = EventBoundary(), SseUsageReader(TokenUsage())
+    passed = b""
+    for piece in pieces:
+        passed += events.feed(piece)
+        notes.read(events.whole)
+    assert passed + events.rest() == b"".join(pieces)
+
+
+@given(st.text())
+def test_no_text_of_a_model_is_taken_for_an_event(text: str) -> None:
+    usage = TokenUsage()
+    notes = SseUsageReader(usage)
+    content = event("content_block_delta", delta(text))
+    assert notes.read(content) == len(content)
+    assert (notes.is_complete, notes.error, usage) == (False, None, TokenUsage())
+
+
+def test_an_event_too_large_to_hold_is_not_read_and_what_follows_is() -> None:
+    huge = event("content_block_delta", delta("x" * 600_000))
+    whole = event("message_start", START) + huge + event("message_stop", {"type": "message_stop"})
+    for size in (1000, 65_536, 300_000, len(whole) - 1):
+        pieces = [whole[at : at + size] for at in range(0, len(whole), size)]
+        passed, usage, notes = read(pieces)
+        assert passed == whole
+        assert (usage.input, notes.is_complete) == (7, True)
+
+
+def test_the_end_of_a_large_event_may_be_cut_in_its_blank_line() -> None:
+    huge = event("content_block_delta", delta("x" * 600_000))
+    stop = event("message_stop", {"type": "message_stop"})
+    for back in (0, 1, 2):
+        cut = len(huge) - back
+        assert read([huge[:300_000], huge[300_000:cut], (huge + stop)[cut:]])[2].is_complete
+
+
+def test_an_error_event_is_the_last_that_passes() -> None:
+    before, after = event("content_block_delta", delta("a")), event("message_stop", {"type": "message_stop"})
+    error = event("error", {"type": "error", "error": {"type": "overloaded_error", "message": "x"}})
+    notes = SseUsageReader(TokenUsage())
+    assert notes.read(before + error + after) == len(before + error)
+    assert (notes.error, notes.is_complete) == ("overloaded_error", False)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        b"event: error\ndata: overloaded\n\n",
+        b'data: {"type":"error"}\n\n',
+        b'event:error\ndata:{"type":"error","error":{"type":"Not One\\u001b[31m"}}\n\n',
+        b'event: error\ndata: {"error":\ndata: {"type":7}}\n\n',
+    ],
+)
+def test_an_error_of_no_known_type_is_one_all_the_same(error: bytes) -> None:
+    notes = SseUsageReader(TokenUsage())
+    notes.read(error)
+    assert notes.error == "error"
+
+
+def test_data_of_several_lines_is_one_document() -> None:
+    usage = TokenUsage()
+    SseUsageReader(usage).read(b'event: message_delta\ndata: {"usage":\ndata:  {"output_tokens"\ndata: : 5}}\n\n')
+    assert usage.output == 5
+
+
+def test_a_number_never_goes_back_and_only_numbers_count() -> None:
+    usage = TokenUsage(5, 6, 7, 8)
+    odd: list[object] = [{"input_tokens": 0, "output_tokens": -3}, {"output_tokens": True}, {"output_tokens": 1.5}, []]
+    for one in odd:
+        usage.take(one)
+    usage.take({"cache_read_input_tokens": 10**30, "cache_creation_input_tokens": "9"})
+    assert usage == TokenUsage(5, 6, 7, 8)
+
+
+def usage_of(content: bytes) -> TokenUsage:
+    notes, usage = JsonUsageReader(), TokenUsage()
+    for at in range(0, len(content), 5000):
+        notes.read(content[at : at + 5000])
+    notes.tell(usage)
+    return usage
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"usage": {"input_tokens": 1, "output_tokens": 2, "server_tool_use": {"web_search_requests": 0}}},
+        {"content": [{"input": {"usage": {"output_tokens": 99}}}], "usage": {"input_tokens": 1, "output_tokens": 2}},
+        {"usage": {"input_tokens": 1, "output_tokens": 2}, "content": [{"input": {"usage": {"output_tokens": 99}}}]},
+        {"content": [{"text": '"usage": {"output_tokens": 99}'}], "usage": {"output_tokens": 2, "input_tokens": 1}},
+        {"usage": {"note": "x" * 9000, "output_tokens": 2, "input_tokens": 1}},
+    ],
+)
+def test_a_document_tells_its_own_usage(content: object) -> None:
+    assert usage_of(json.dumps(content).encode()) == TokenUsage(1, 2)
+    assert usage_of(json.dumps(content, indent=2).encode()) == TokenUsage(1, 2)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"nonsense", b'{"usage": 5}', b'{"usage": {"input_tokens": 1', b"\xff", b'{"usage": {' + b"[" * 9000],
+)
+def test_other_documents_tell_nothing(content: bytes) -> None:
+    assert usage_of(content) == TokenUsage()
+
+
+def test_a_large_document_is_not_kept() -> None:
+    notes, usage = JsonUsageReader(), TokenUsage()
+    for _ in range(40):
+        notes.read(b"x" * 65_536)
+    assert notes._chunks == []
+    notes.read(b'{"usage": {"input_tokens": 1}}')
+    notes.tell(usage)
+    assert (usage, notes.document()) == (TokenUsage(), {})
