@@ -7,10 +7,11 @@ from functools import partial
 from time import time
 from typing import Final
 
-from tokenferry.pool import AccountGroup, Criteria, Pool, PoolAccount, Target
+from tokenferry.pool import AccountGroup, Criteria, Pool, PoolAccount, Served, Target, Trace, failover
 from tokenferry.settings import AccountCaps, PoolSettings, Strategy
 from tokenferry.state import Cooldown, Scope
 
+SERVED = Served(200, ())
 CALLS: Final = 20_000
 ROUNDS: Final = 7
 SIZES: Final = (1, 10, 1000)
@@ -32,10 +33,12 @@ def make(size: int, settings: PoolSettings, *, benched: float = 0.0) -> tuple[Po
 
 def travel(pool: Pool, hops: list[Target], want: Criteria) -> None:
     """A request that the first account serves."""
-    journey = pool.journey(hops, want)
-    journey.next()
-    journey.served(())
-    journey.close()
+    run = failover(pool, hops, want, Trace(pool.monotonic()))
+    next(run)
+    try:
+        run.send(SERVED)
+    except StopIteration as end:
+        end.value.lease.end()
 
 
 def measure(call: Callable[[], object]) -> float:

@@ -143,8 +143,8 @@ def by_gateway(home: Home, case: Case) -> dict[str, Any] | GatewayError:
             return refusal
         finally:
             broker.drain(0)
-        journey = relay.journey(plan, head, [], key=key, side="")
-        step = journey.next()
-        journey.close()
-    account = step.member.name if isinstance(step, SendAttempt) and not step.is_probe else None
+        failover, _ = relay.start(plan, head, [], key=key, side="")
+        step = next(failover, None)
+        failover.close()
+    account = step.account.name if isinstance(step, SendAttempt) and not step.is_probe else None
     return {"targets": [(hop.roster.provider, hop.model) for hop in plan.targets], "account": account}

@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from cli.harness import Outcome, begin, end, eventually, tokenferry
-from pool import journeys as j
+from pool import runs as j
 from tokenferry.cli import why as command
 from tokenferry.cli._output import moment
 from tokenferry.gateway.telemetry import record as gateway
@@ -95,7 +95,7 @@ def test_the_whole_way_of_a_request_is_told(home: Home, inside: Inside, hasty: N
         journey.fingerprint = "0a1b2c3d"
         j.reply(journey, answer)
     journey.close()
-    decision = gateway.RoutingDecision(journey=journey)
+    decision = gateway.RoutingDecision(trace=journey.trace)
     record = gateway.RequestRecord(
         "tf_1", "POST", "/v1/messages", 1_800_000_000.0, "laptop", "carol", decision=decision
     )
@@ -103,7 +103,7 @@ def test_the_whole_way_of_a_request_is_told(home: Home, inside: Inside, hasty: N
     with State(home.state) as state:
         state.decisions.add([decision_of(record)])
     lines = inside("why", "tf_1").out.splitlines()
-    wait = journey.story.to_json()["steps"][2]["wait_ms"]
+    wait = journey.trace.to_json()["steps"][2]["wait_ms"]
     overloaded = "The provider is overloaded; no account is at fault; once more in place"
     (noted,) = rig.pool.records.of("account", "bob")
     benched = f"account bob is passed over until {moment(noted.until)}; on to the next account"
@@ -140,7 +140,7 @@ def test_every_kind_of_step_is_told_in_words(home: Home, inside: Inside, hasty: 
     journey.next()
     journey.lost("no answer within 120 s")
     record = gateway.RequestRecord("tf_1", "POST", "/v1/messages", 1_800_000_000.0, "laptop")
-    record.decision = gateway.RoutingDecision(journey=journey)
+    record.decision = gateway.RoutingDecision(trace=journey.trace)
     journey.close()
     with State(home.state) as state:
         state.decisions.add([decision_of(record)])

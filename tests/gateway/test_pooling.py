@@ -498,8 +498,8 @@ def two_providers(first: Origin, second: Origin) -> Source:
 def _steps(gate: Gate) -> list[dict[str, object]]:
     decision = gate.records.all[-1].decision
     assert decision is not None
-    assert decision.journey is not None
-    steps: list[dict[str, object]] = decision.journey.story.to_json()["steps"]
+    assert decision.trace is not None
+    steps: list[dict[str, object]] = decision.trace.to_json()["steps"]
     return steps
 
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from pool import journeys as j
+from pool import runs as j
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pool import journeys as j
+from pool import runs as j
 from tokenferry.errors import StorageFailed, UnknownAccount
 from tokenferry.pool import Criteria
 from tokenferry.pool._cooldown_sync import CooldownSync

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from effort import effort
-from pool import journeys as j
-from tokenferry.pool import Criteria, Journey, SendAttempt, WaitForCapacity
+from pool import runs as j
+from tokenferry.pool import Criteria, SendAttempt, WaitForCapacity
 from tokenferry.settings import AccountCaps, PoolSettings
 
 CAP, QUEUE = 2, 3
@@ -19,12 +19,15 @@ class Crowd(RuleBasedStateMachine):
         super().__init__()
         options = PoolSettings(queue=QUEUE, total=60, caps=AccountCaps(concurrency=CAP))
         self.rig = j.Rig(("a", "b"), settings=options)
-        self.running: list[Journey] = []
-        self.waiting: list[Journey] = []
-        self.woken: list[Journey] = []
-        self.wants: dict[Journey, Criteria] = {}
+        self.running: list[j.Run] = []
+        self.waiting: list[j.Run] = []
+        self.woken: list[j.Run] = []
+        self.wants: dict[j.Run, Criteria] = {}
 
-    def _step(self, journey: Journey) -> None:
+    def _left(self, journey: j.Run) -> float:
+        return self.rig.settings.total - (self.rig.clock.steady - journey.trace.began)
+
+    def _step(self, journey: j.Run) -> None:
         step = journey.next()
         if isinstance(step, SendAttempt):
             self.running.append(journey)
@@ -51,7 +54,7 @@ class Crowd(RuleBasedStateMachine):
     def go_on(self, data: st.DataObject) -> None:
         journey = data.draw(st.sampled_from(self.woken))
         self.woken.remove(journey)
-        is_late = journey._left() <= 0
+        is_late = self._left(journey) <= 0
         step = journey.next()
         assert isinstance(step, SendAttempt) or is_late, "a place that was granted is taken"
         if isinstance(step, SendAttempt):
@@ -87,7 +90,7 @@ class Crowd(RuleBasedStateMachine):
         for journey in [*self.waiting]:
             self.waiting.remove(journey)
             self._step(journey)
-            assert journey not in self.waiting or journey._left() > 0, "nobody waits longer than a request may take"
+            assert journey not in self.waiting or self._left(journey) > 0, "nobody waits longer than a request may take"
 
     @invariant()
     def caps_hold(self) -> None:
@@ -96,15 +99,14 @@ class Crowd(RuleBasedStateMachine):
 
     @invariant()
     def the_queue_is_bounded_and_true(self) -> None:
-        assert set(self.rig.pool.waiting) == set(self.waiting)
+        assert set(self.rig.pool.waiting) == {journey.ticket for journey in self.waiting}
         assert len(self.waiting) <= QUEUE
 
     @invariant()
     def nobody_waits_for_an_account_that_has_a_place_and_may_serve(self) -> None:
         for journey in self.waiting:
             want = self.wants[journey]
-            tried = journey._earlier | journey._tried
-            choice = self.rig.pool.select(self.rig.hops[0], want, tried)
+            choice = self.rig.pool.select(self.rig.hops[0], want, journey.trace.tried)
             assert choice.member is None
 
     def teardown(self) -> None:

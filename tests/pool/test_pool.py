@@ -3,19 +3,19 @@
 import json
 from collections import Counter
 from datetime import UTC, datetime
+from functools import partial
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool import journeys as j
+from pool import runs as j
 from tokenferry.pool import (
     AccountGroup,
     CooldownAdded,
     CooldownCleared,
     Criteria,
-    Journey,
     OrganizationSeen,
     PoolAccount,
     SendAttempt,
@@ -47,7 +47,7 @@ def rig_of(strategy: Strategy, accounts: str = "abc", **options: object) -> j.Ri
 def serve(rig: j.Rig, account: str, answer: j.Reply) -> None:
     """Have exactly this account give this answer."""
     journey = rig.journey(Criteria(pinned=account))
-    assert j.trying(journey.next()).member.name == account
+    assert j.trying(journey.next()).account.name == account
     j.reply(journey, answer)
     journey.close()
     rig.clock.pass_by(2)
@@ -311,11 +311,11 @@ def test_who_is_benched_long_is_tried_now_and_then_by_a_request_that_could_still
         journey = rig.journey()
         step = j.trying(journey.next())
         if step.is_probe:
-            assert step.member.name == "a"
+            assert step.account.name == "a"
             probes.append(rig.clock.wall - began)
             j.reply(journey, j.limited(9000))
             step = j.trying(journey.next())
-        assert step.member.name == "b"
+        assert step.account.name == "b"
         j.reply(journey, j.OK)
         journey.close()
     gaps = [later - earlier for earlier, later in pairwise([0.0, *probes])]
@@ -387,7 +387,7 @@ def test_an_account_that_recovers_early_serves_again_within_a_minute_where_nobod
     while served_at is None and rig.clock.wall < j.NOW + 5000:
         journey = rig.journey()
         while isinstance(step := journey.next(), SendAttempt):
-            name = step.member.name
+            name = step.account.name
             if rig.clock.wall >= recovers[name]:
                 served_at = rig.clock.wall
                 j.reply(journey, j.OK)
@@ -432,23 +432,23 @@ def capped(queue: int = 10, total: float = 120.0, **caps: float) -> j.Rig:
 def test_at_most_so_many_requests_at_a_time_then_the_next_account_then_a_queue_in_order() -> None:
     rig = capped(concurrency=1)
     running = [rig.journey() for _ in range(2)]
-    assert [j.trying(one.next()).member.name for one in running] == ["a", "b"]
+    assert [j.trying(one.next()).account.name for one in running] == ["a", "b"]
     woken: list[int] = []
-    waiting: list[Journey] = []
+    waiting: list[j.Run] = []
     for number in range(3):
         journey = rig.journey()
-        journey.wake = lambda number=number: woken.append(number)  # type: ignore[misc]
+        journey.wake = partial(woken.append, number)
         assert j.queueing(journey.next()).seconds > 0
         waiting.append(journey)
     running[1].close()
     assert woken == [0]
-    assert j.trying(waiting[0].next()).member.name == "b"
+    assert j.trying(waiting[0].next()).account.name == "b"
     # Whoever comes now is behind those that wait.
     late = rig.journey()
     j.queueing(late.next())
     running[0].close()
     assert woken == [0, 1]
-    assert j.trying(waiting[1].next()).member.name == "a"
+    assert j.trying(waiting[1].next()).account.name == "a"
     waiting[2].close()
     late.close()
     waiting[0].close()
@@ -467,13 +467,13 @@ def test_a_place_that_was_granted_to_who_left_goes_to_the_next() -> None:
     j.queueing(second.next())
     running[0].close()
     first.close()
-    assert j.trying(second.next()).member.name == "a"
+    assert j.trying(second.next()).account.name == "a"
 
 
 def test_the_queue_is_bounded_and_so_is_the_waiting() -> None:
     rig = capped(queue=1, total=30, concurrency=1)
-    for _ in range(2):
-        rig.journey().next()
+    running = [rig.journey() for _ in range(2)]
+    assert [j.trying(one.next()).account.name for one in running] == ["a", "b"]
     waiting = rig.journey()
     assert j.queueing(waiting.next()).seconds == 1
     refusal = j.refusal(rig.journey().next())
@@ -488,7 +488,7 @@ def test_the_queue_is_bounded_and_so_is_the_waiting() -> None:
 def test_requests_per_second_are_spread_over_accounts_and_then_over_time() -> None:
     rig = capped(rate=2.0, queue=3)
     steps = [j.trying(rig.journey().next()) for _ in range(6)]
-    assert [(step.member.name, step.wait) for step in steps] == [
+    assert [(step.account.name, step.wait) for step in steps] == [
         ("a", 0.0),
         ("b", 0.0),
         ("a", 0.5),
@@ -510,13 +510,14 @@ def test_no_more_wait_for_their_turn_than_the_queue_holds() -> None:
 def test_whoever_waits_is_served_by_an_account_whose_cooldown_ends_meanwhile() -> None:
     rig = capped(concurrency=1)
     serve(rig, "b", j.busy(5))
-    rig.journey().next()
+    running = rig.journey()
+    assert j.trying(running.next()).account.name == "a"
     waiting = rig.journey()
     j.queueing(waiting.next())
     rig.clock.pass_by(1)
     j.queueing(waiting.next())
     rig.clock.pass_by(5)
-    assert j.trying(waiting.next()).member.name == "b"
+    assert j.trying(waiting.next()).account.name == "b"
     assert not rig.pool.waiting
 
 
@@ -610,5 +611,5 @@ def test_settings_may_change_while_requests_are_under_way() -> None:
     journey.next()
     rig.pool.configure(PoolSettings(strategy="round-robin", attempts=1))
     j.reply(journey, j.limited())
-    assert j.trying(journey.next()).member.name == "b"
-    assert json.dumps(journey.story.to_json())
+    assert j.trying(journey.next()).account.name == "b"
+    assert json.dumps(journey.trace.to_json())

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool import journeys as j
+from pool import runs as j
 from tokenferry.pool import AccountGroup, Criteria, Pool, PoolAccount, SendAttempt, Target
 from tokenferry.pool._recent_refusals import RecentRefusals
 
@@ -149,7 +149,7 @@ def test_invented_models_and_paths_are_forgotten(told: list[tuple[str, int]]) ->
 def test_the_account_s_own_credential_has_a_pool_of_its_own() -> None:
     """A client's own credential is nobody's account, and what it was refused says nothing about any."""
     pool = Pool()
-    journey = pool.journey([Target(j.roster("one", "own"), j.SONNET)], Criteria(side=COUNT))
+    journey = j.Run(pool, [Target(j.roster("one", "own"), j.SONNET)], Criteria(side=COUNT))
     journey.next()
     j.reply(journey, j.FORBIDDEN)
     j.giving(journey.next())

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from effort import effort
-from pool import journeys as j
-from tokenferry.pool import Criteria, Forward, Journey, Reject, SendAttempt, Target, WaitForCapacity
+from pool import runs as j
+from tokenferry.pool import Criteria, Forward, Reject, SendAttempt, Target, WaitForCapacity, WaitOver
 from tokenferry.settings import AccountCaps, Overage, PoolSettings, Strategy
 
 UNSENT, LOST, UNAVAILABLE, NOT_RENEWED = "unsent", "lost", "unavailable", "not renewed"
@@ -89,7 +90,7 @@ ROSTERS = (j.roster("one", "a", "b", "c"), j.roster("two", "d", "e", kind="oauth
 class Driver:
     """Takes a journey to its end, and looks at each step."""
 
-    def __init__(self, rig: j.Rig, journey: Journey, want: Criteria, hops: Sequence[Target], request: Asked) -> None:
+    def __init__(self, rig: j.Rig, journey: j.Run, want: Criteria, hops: Sequence[Target], request: Asked) -> None:
         self.rig, self.journey, self.want, self.hops, self.request = rig, journey, want, hops, request
         self.tried: list[tuple[str, str]] = []
         self.sent = 0
@@ -121,21 +122,22 @@ class Driver:
         assert isinstance(after, Forward | Reject)
         self.journey.close()
         self.journey.close()
-        assert isinstance(self.journey.next(), Forward)
+        with pytest.raises(StopIteration):
+            self.journey.failover.send(WaitOver())
 
     def tries(self, step: SendAttempt, began: float) -> None:
-        name = step.member.name
-        assert step.member in step.hop.roster.members
+        name = step.account.name
+        assert step.account in step.target.roster.members
         assert self.want.allowed is None or name in self.want.allowed
         assert self.want.pinned in {None, name}
         assert self.rig.clock.steady + step.wait - began <= self.rig.settings.total + 1e-6
         if self.want.pinned is None and not step.is_probe and not self.tried and not self.want.side:
             # Whoever is benched is passed over, wherever its conversation lives.
-            assert name not in self.blocked(step.hop)
+            assert name not in self.blocked(step.target)
         assert self.rig.pool.load.busy[name] >= 1
         most = self.rig.settings.caps.concurrency
         assert not most or self.rig.pool.load.busy[name] <= most
-        self.tried.append((step.hop.roster.provider, name))
+        self.tried.append((step.target.roster.provider, name))
 
     def blocked(self, hop: Target) -> set[str]:
         choice = self.rig.pool.select(hop, Criteria())
@@ -199,7 +201,7 @@ def test_no_schedule_of_answers_breaks_the_rules(options: PoolSettings, requests
         rig.clock.pass_by(request.pause)
         hops = hops_of(request.model)
         want = Criteria(request.session, request.allowed, request.pinned, "/v1/messages/count_tokens" * request.is_side)
-        Driver(rig, rig.pool.journey(hops, want), want, hops, request).run()
+        Driver(rig, rig.journey(want, hops), want, hops, request).run()
         assert not rig.pool.load.busy
         assert not rig.pool.waiting
         assert not rig.pool._probes._under_way
@@ -235,4 +237,4 @@ def test_no_account_that_could_serve_is_left_aside(strategy: Strategy, requests:
         rig.clock.pass_by(request.pause)
         hops = hops_of(request.model)
         want = Criteria(request.session, request.allowed)
-        Driver(rig, rig.pool.journey(hops, want), want, hops, request).run()
+        Driver(rig, rig.journey(want, hops), want, hops, request).run()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool import journeys as j
+from pool import runs as j
 from tokenferry.pool import AccountGroup, Criteria, PoolAccount, SendAttempt, Target
 
 BARE = j.Reply(429, ((b"anthropic-ratelimit-requests-limit", b"50"),))

@@ -17,6 +17,8 @@ _DOTS: Final = frozenset((b"/v1/models/.", b"/v1/models/.."))
 
 
 class Endpoint(Enum):
+    """What a path is served by."""
+
     CONSTANT = auto()
     INFERENCE = auto()
     MODELS = auto()

@@ -3,37 +3,66 @@
 from tokenferry.pool._account import AccountGroup, Criteria, PoolAccount, Target, affinity_key
 from tokenferry.pool._choice import Choice, PassedOver
 from tokenferry.pool._cooldowns import Change, CooldownAdded, CooldownCache, CooldownCleared, OrganizationSeen
-from tokenferry.pool._journey import Journey
+from tokenferry.pool._failover import Failover, failover
+from tokenferry.pool._lease import Lease
 from tokenferry.pool._pick import Headers, Selection
 from tokenferry.pool._pool import Pool
 from tokenferry.pool._probes import OF_CREDENTIALS
 from tokenferry.pool._rosters import account_group
-from tokenferry.pool._steps import Forward, Reject, SendAttempt, Step, WaitForCapacity
+from tokenferry.pool._steps import (
+    CapacityGranted,
+    ConnectFailed,
+    CredentialUnavailable,
+    ErrorResponse,
+    Forward,
+    NotRenewed,
+    Outcome,
+    Reject,
+    SendAttempt,
+    Served,
+    Step,
+    UpstreamLost,
+    WaitForCapacity,
+    WaitOver,
+)
 from tokenferry.pool._trace import Trace
+from tokenferry.pool._waiting import Ticket
 
 __all__ = [
     "OF_CREDENTIALS",
     "AccountGroup",
+    "CapacityGranted",
     "Change",
     "Choice",
+    "ConnectFailed",
     "CooldownAdded",
     "CooldownCache",
     "CooldownCleared",
+    "CredentialUnavailable",
     "Criteria",
+    "ErrorResponse",
+    "Failover",
     "Forward",
     "Headers",
-    "Journey",
+    "Lease",
+    "NotRenewed",
     "OrganizationSeen",
+    "Outcome",
     "PassedOver",
     "Pool",
     "PoolAccount",
     "Reject",
     "Selection",
     "SendAttempt",
+    "Served",
     "Step",
     "Target",
+    "Ticket",
     "Trace",
+    "UpstreamLost",
     "WaitForCapacity",
+    "WaitOver",
     "account_group",
     "affinity_key",
+    "failover",
 ]

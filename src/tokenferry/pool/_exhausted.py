@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 from tokenferry.pool._account import Criteria, Target
 from tokenferry.pool._choice import PassedOver
 from tokenferry.pool._probes import PAUSED
-from tokenferry.pool._steps import Reject
-from tokenferry.pool._trace import Trace
+from tokenferry.pool._steps import ErrorResponse, Forward, Reject
+from tokenferry.pool._trace import Trace, TraceEvent
 
 if TYPE_CHECKING:
     from tokenferry.pool._pool import Pool
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _SHORT: Final = 60
 _MOST_NAMED: Final = 20
 _TRANSIENT: Final = 1.0
+_FUZZ: Final = 60.0
+_OF_NO_ACCOUNT: Final = frozenset({"request", "transient", "provider"})
 _CURE: Final = "; log in again with: tokenferry login NAME, or store another key"
 _UNITS: Final = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -33,6 +35,45 @@ class Reason:
     is_limit: bool = False
     is_unavailable: bool = False
     is_paused: bool = False
+
+
+def conclusion(pool: "Pool", criteria: Criteria, trace: Trace, last: ErrorResponse | None) -> Forward | Reject:
+    """What the client gets where no account is left: the last error, or why no account could serve."""
+    if last is None and trace.unreachable:
+        return unreachable(trace.unreachable)
+    trace.considered = considered(pool, trace.targets, criteria)
+    found = reasons(trace.considered, trace, pool.now())
+    if not found:
+        return not_allowed(trace.targets)
+    has_limit, are_unavailable = any(one.is_limit for one in found), all(one.is_unavailable for one in found)
+    if last is not None and (not has_limit or not _is_of_an_account(trace.last_error)):
+        return Forward(last)
+    rejection = exhausted(found, pool.now())
+    if has_limit or are_unavailable:
+        pool.news.exhausted([one.account for one in found], rejection.message)
+    if last is None:
+        return unavailable(trace) if are_unavailable else rejection
+    return rejection if len(found) > 1 or _holds_longer(found[0], trace.last_error) else Forward(last)
+
+
+def _is_of_an_account(error: TraceEvent | None) -> bool:
+    """Whether an account was passed over for it."""
+    if error is None or error.classification is None or error.cooldown is None:
+        return False
+    return error.classification.scope not in _OF_NO_ACCOUNT
+
+
+def _holds_longer(reason: Reason, error: TraceEvent | None) -> bool:
+    """Whether something else keeps the account from serving for longer than the error says."""
+    until = None if error is None or error.classification is None else error.classification.until
+    return until is not None and reason.until is not None and reason.until > until + _FUZZ
+
+
+def unavailable(trace: Trace) -> Reject:
+    """No account has a credential; each fault says why."""
+    faults = tuple(outcome.fault for outcome in trace.unavailable.values())
+    reason = "; ".join(outcome.reason for outcome in trace.unavailable.values())
+    return Reject(503, "api_error", reason, "unavailable", faults=faults)
 
 
 def considered(pool: "Pool", hops: Sequence[Target], want: Criteria) -> list[PassedOver]:
@@ -52,13 +93,14 @@ def reasons(found: Sequence[PassedOver], story: Trace, now: float) -> list[Reaso
 def _reason(one: PassedOver, story: Trace, now: float) -> Reason:
     if one.cause:
         return Reason(one.account, _clause(one.reason), one.until, one.is_limit, is_paused=one.cause == PAUSED)
-    if (unavailable := story.unavailable.get(one.account)) is not None:
-        reason, seconds = unavailable
-        return Reason(one.account, reason, None if seconds is None else now + seconds, is_unavailable=True)
+    if (outcome := story.unavailable.get(one.account)) is not None:
+        until = None if outcome.retry_after is None else now + outcome.retry_after
+        return Reason(one.account, outcome.reason, until, is_unavailable=True)
     event = story.last_of(one.account)
     if event is None:
         return Reason(one.account, one.reason, one.until)
-    text = event.reason if event.verdict is None else f"it answered {event.status}, {_clause(event.verdict.reason)}"
+    error = event.classification
+    text = event.reason if error is None else f"it answered {event.status}, {_clause(error.reason)}"
     return Reason(one.account, text, now + _TRANSIENT)
 
 

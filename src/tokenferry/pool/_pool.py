@@ -10,7 +10,6 @@ from tokenferry.limits import Classification, LimitState, read_limits
 from tokenferry.pool._account import Criteria, PoolAccount, Target
 from tokenferry.pool._account_log import AccountLog
 from tokenferry.pool._bench import SOURCE, cooldown_of, is_about_an_account, scope_of
-from tokenferry.pool._journey import Journey
 from tokenferry.pool._pick import Headers, Selection, text_headers
 from tokenferry.pool._selector import Selector, family_of, subject_of
 from tokenferry.pool._unconfirmed import may_be_the_requests
@@ -20,6 +19,7 @@ from tokenferry.state import Cooldown, Scope
 
 if TYPE_CHECKING:
     from tokenferry.pool._cooldowns import Key
+    from tokenferry.pool._waiting import Ticket
 
 logger = logging.getLogger(__name__)
 
@@ -45,22 +45,18 @@ class Pool(Selector):
         rng: Random | None = None,
     ) -> None:
         super().__init__(settings, now=now, monotonic=monotonic, rng=rng)
-        self.waiting: deque[Journey] = deque()
+        self.waiting: deque[Ticket] = deque()
         self._looked: dict[str, float] = {}
         self._failures: dict[Key, int] = {}
         self._billed: dict[str, float] = {}
         self.news = AccountLog(self.records, self.now)
 
     def configure(self, settings: PoolSettings) -> None:
-        """Go by other settings from now on; journeys that have begun keep theirs."""
+        """Go by other settings from now on."""
         self.settings = settings
         self.load.configure(settings)
         self._views.clear()
         self._billed.clear()
-
-    def journey(self, hops: Sequence[Target], want: Criteria) -> Journey:
-        """Begin a request. Close the journey when the request has ended, in whichever way."""
-        return Journey(self, hops, want)
 
     def begin(self, member: PoolAccount) -> float:
         """Count a request to it; give the seconds that it has to wait for its turn."""
@@ -110,10 +106,12 @@ class Pool(Selector):
         verdict: Classification,
         *,
         fingerprint: str = "",
+        is_certain: bool = False,
     ) -> Cooldown | None:
-        """Note what an answer means for later requests; None if it benches nobody.
+        """Note what an answer means for later requests; None if it means nothing for them.
 
-        `hops` are the targets of the request, of which `hop` gave the answer.
+        `hops` are the targets of the request, of which `hop` gave the answer. `is_certain`: it can't be the request's
+        own fault, for the provider has said that the login is dead.
         """
         member, now = pick.member, self.now()
         if want.side or verdict.hold == "later":
@@ -124,7 +122,7 @@ class Pool(Selector):
         if scope is None:
             return None
         key = (scope.kind, scope.name, scope.family, verdict.cause)
-        if not may_be_the_requests(verdict):
+        if is_certain or not may_be_the_requests(verdict):
             self._doubts.settle(key)
         elif (
             not self._doubts.note(key, want.client)
@@ -188,10 +186,8 @@ class Pool(Selector):
             self.records.note(Cooldown(scope, OVERAGE, SOURCE, math.ceil(until), evidence, int(self.now())))
 
     def _hand_on(self, member: PoolAccount) -> None:
-        for journey in self.waiting:
-            if self.load.has_place(member.name) and journey.offer(member):
-                self.waiting.remove(journey)
-                return
+        if self.load.has_place(member.name):
+            any(ticket.offer(member) for ticket in tuple(self.waiting))
 
 
 def families_of(hop: Target) -> tuple[str, ...]:

@@ -1,38 +1,136 @@
-"""What a journey asks of whoever drives it."""
+"""What failover asks of its driver, and what the driver answers."""
 
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from tokenferry.pool._account import PoolAccount, Target
+from tokenferry.pool._pick import Headers
+
+if TYPE_CHECKING:
+    from tokenferry.pool._lease import Lease
+    from tokenferry.pool._waiting import Ticket
+
+# What is asked for.
 
 
 class SendAttempt(NamedTuple):
-    """Send the request to this account, after `wait` seconds, and report what comes of it."""
+    """Send the request as this account's, after `wait` seconds. Answer with what came of it."""
 
-    hop: Target
-    member: PoolAccount
+    target: Target
+    account: PoolAccount
     wait: float = 0.0
     renew: bool = False
-    """Its token was refused: invalidate that one and resolve again first. No other token: report `not_renewed`."""
+    """Its token was refused: invalidate that one and resolve again first. Without another token: `NotRenewed`."""
     is_probe: bool = False
-    """It is benched, and this finds out whether it still must be."""
-
-    @property
-    def model(self) -> str:
-        return self.hop.model
+    """It is in a cooldown, and this finds out whether it still must be."""
 
 
 class WaitForCapacity(NamedTuple):
-    """Every account is at its cap: call `next` again when `wake` is called, or after so many seconds, a few at most."""
+    """Every account is at its limit: answer `CapacityGranted` when the ticket wakes, else `WaitOver`."""
 
+    ticket: "Ticket"
     seconds: float
 
 
+Step: TypeAlias = SendAttempt | WaitForCapacity
+
+# What comes of it.
+
+
+class Served(NamedTuple):
+    """A good answer began. `answer` is the driver's own, here and below: `Forward` hands it back."""
+
+    status: int
+    headers: Headers
+    fingerprint: str = ""
+    """Of the credential that was presented."""
+    answer: Any = None
+
+
+class ErrorResponse(NamedTuple):
+    """An error came, or a stream whose first event is one; nothing of it has gone to the client.
+
+    `body` is all of it, or of a stream what came before content.
+    """
+
+    status: int
+    headers: Headers
+    body: bytes
+    fingerprint: str = ""
+    answer: Any = None
+
+
+class ConnectFailed(NamedTuple):
+    """No connection came about, or not all of the request was sent: it can't have been served."""
+
+    reason: str
+    fingerprint: str = ""
+
+
+class UpstreamLost(NamedTuple):
+    """The request was sent, and its answer timed out or was cut off: it may have been paid for."""
+
+    reason: str
+    fingerprint: str = ""
+    answer: Any = None
+
+
+class CredentialUnavailable(NamedTuple):
+    """The account has no credential to present now. `retry_after` is in seconds."""
+
+    reason: str
+    retry_after: float | None = None
+    fault: Any = None
+
+
+class NotRenewed(NamedTuple):
+    """There is no other token than the refused one. `is_dead`: the provider says that there will be none."""
+
+    reason: str
+    is_dead: bool = False
+
+
+class CapacityGranted(NamedTuple):
+    """The ticket has a slot."""
+
+
+class WaitOver(NamedTuple):
+    """The seconds are over."""
+
+
+Outcome: TypeAlias = (
+    Served
+    | ErrorResponse
+    | ConnectFailed
+    | UpstreamLost
+    | CredentialUnavailable
+    | NotRenewed
+    | CapacityGranted
+    | WaitOver
+)
+
+Move: TypeAlias = Literal["forward", "again", "renew", "account", "sibling", "target"]
+"""What comes after an outcome.
+
+* forward: the client gets the answer
+* again, renew: the same account, as it is or with another token
+* account: another account of the target
+* sibling: one other account of the target, and no further one
+* target: the next target
+"""
+
+# How it ends.
+
+
 class Forward(NamedTuple):
-    """Give the client what was reported last: that answer unchanged, or that fault."""
+    """The client gets this answer, unchanged. The driver ends the lease, in whichever way the answer ends."""
+
+    outcome: Served | ErrorResponse | UpstreamLost
+    lease: "Lease | None" = None
+    """None where nothing is held any more."""
 
 
 class Reject(NamedTuple):
-    """Answer in the pool's own name: an error envelope of this kind. `cause` is a word for programs."""
+    """The client gets an error envelope of this kind. `cause` is a word for programs."""
 
     status: int
     kind: str
@@ -41,6 +139,5 @@ class Reject(NamedTuple):
     retry_after: int | None = None
     """Seconds."""
     should_retry: bool = False
-
-
-Step: TypeAlias = SendAttempt | WaitForCapacity | Forward | Reject
+    faults: tuple[Any, ...] = ()
+    """Why none of the accounts had a credential, where that is all there is to say."""

@@ -1,62 +1,105 @@
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from tokenferry.limits import Classification
 from tokenferry.pool._account import Target
 from tokenferry.pool._choice import PassedOver
 from tokenferry.pool._pick import Selection
+from tokenferry.pool._steps import CredentialUnavailable, Move
 from tokenferry.state import Cooldown
 
 _SENT: Final = frozenset({"answered", "lost", "served", "unsent"})
+_ORDINARY: Final = ["served"]
+_UNTRIED: Final[AbstractSet[str]] = frozenset()
+_AVAILABLE: Final[Mapping[str, CredentialUnavailable]] = MappingProxyType({})
+_REACHABLE: Final[Mapping[str, str]] = MappingProxyType({})
+_STORED: Final[Mapping[Move, str]] = {
+    "forward": "give",
+    "again": "again",
+    "renew": "renew",
+    "account": "choose",
+    "sibling": "sibling",
+    "target": "provider",
+}
+"""How a decision that is kept spells what came next."""
 
 
 class AttemptStarted(NamedTuple):
-    """A request was to be sent, after `wait` seconds."""
+    """The request was to be sent, after `wait` seconds."""
 
-    pick: Selection
+    selection: Selection
     model: str
     wait: float
 
 
 class TraceEvent(NamedTuple):
-    """What came of it, or befell the request otherwise."""
+    """What came of an attempt, or happened otherwise."""
 
     kind: str
     account: str = ""
     fingerprint: str = ""
     status: int | None = None
-    verdict: Classification | None = None
-    benched: Cooldown | None = None
-    plan: str = ""
+    classification: Classification | None = None
+    cooldown: Cooldown | None = None
+    move: Move | None = None
     reason: str = ""
 
 
-class Unavailable(NamedTuple):
-    """Why an account had no credential, and in how many seconds it may have one."""
-
-    reason: str
-    retry_after: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class Trace:
-    """What befell a request, for `tokenferry why`. Nothing in it is secret."""
+    """What happened to one request, for the decision log and `tokenferry why`. Nothing in it is secret.
 
-    hops: Sequence[Target]
-    began: float
-    """By a clock that doesn't jump, as the events' times are."""
-    events: Sequence[tuple[float, AttemptStarted | TraceEvent]]
-    unavailable: Mapping[str, Unavailable]
-    """By account."""
-    refused: Sequence[PassedOver] = ()
-    """Why none of the accounts could serve, where that is what the client was told."""
+    Failover writes it, and finds in it what was tried. It outlives the failover.
+    """
+
+    # As defaults of the class these cost nothing for the many requests to which nothing of it happens.
+    targets: Sequence[Target] = ()
+    attempts = 0
+    """How often something was sent, or is about to be."""
+    tried: AbstractSet[str] = _UNTRIED
+    renewed: AbstractSet[str] = _UNTRIED
+    """The accounts of which another token was asked for."""
+    unavailable: Mapping[str, CredentialUnavailable] = _AVAILABLE
+    """The accounts that had no credential."""
+    unreachable: Mapping[str, str] = _REACHABLE
+    """The providers that could not be reached, and why."""
+    last_error: TraceEvent | None = None
+    considered: Sequence[PassedOver] = ()
+    """Why none of the accounts could serve, where that is what the client is told."""
+
+    def __init__(self, began: float) -> None:
+        """`began` is by a clock that doesn't jump, as the events' times are."""
+        self.began = began
+        self.events: list[tuple[float, AttemptStarted | TraceEvent]] = []
 
     @property
     def is_ordinary(self) -> bool:
         """Whether the first account that was asked gave a good answer, so that there is little to tell."""
         kinds = [event.kind for _, event in self.events if isinstance(event, TraceEvent)]
-        return kinds == ["served"]
+        return kinds == _ORDINARY
+
+    @property
+    def passed_over(self) -> AbstractSet[str]:
+        """The accounts that are not asked again."""
+        return self.tried | self.unavailable.keys()
+
+    def attempted(self, at: float, selection: Selection, model: str, wait: float) -> None:
+        self.attempts += 1
+        name = selection.member.name
+        self.tried = self.tried | {name} if self.tried else frozenset((name,))
+        self.events.append((at, AttemptStarted(selection, model, wait)))
+
+    def had_no_credential(self, account: str, outcome: CredentialUnavailable) -> None:
+        self.attempts -= 1  # nothing was sent
+        if account in self.renewed:
+            self.last_error = None  # the renewal may go well later, so that its refusal is no answer
+        self.unavailable = {**self.unavailable, account: outcome}
+
+    def note(self, at: float, event: TraceEvent) -> None:
+        self.events.append((at, event))
+        if event.classification is not None:
+            self.last_error = event
 
     def last_of(self, account: str) -> TraceEvent | None:
         """What came of this account last."""
@@ -65,9 +108,10 @@ class Trace:
 
     def to_json(self) -> dict[str, Any]:
         """All of it; may be called from any thread once the request has ended."""
+        targets = self.targets
         return {
-            "hops": [{"provider": hop.roster.provider, "model": hop.model} for hop in self.hops],
-            "candidates": list(dict.fromkeys(one.name for hop in self.hops for one in hop.roster.members)),
+            "hops": [{"provider": target.roster.provider, "model": target.model} for target in targets],
+            "candidates": list(dict.fromkeys(one.name for target in targets for one in target.roster.members)),
             "passed_over": self._passed_over(),
             "attempts": [
                 {"account": one.account, "fingerprint": one.fingerprint, "status": one.status}
@@ -82,35 +126,43 @@ class Trace:
         for _, event in self.events:
             if not isinstance(event, AttemptStarted):
                 continue
-            for account, (cooldown, _) in event.pick.view.blocked.items():
+            for account, (cooldown, _) in event.selection.view.blocked.items():
                 why = cooldown.evidence or cooldown.cause
-                told = {"account": account, "why": why, "cause": cooldown.cause, "until": cooldown.until}
-                found.setdefault(account, told)
-        tried = {event.pick.member.name for _, event in self.events if isinstance(event, AttemptStarted)}
-        for one in self.refused:
-            if one.account not in tried:
-                found.setdefault(one.account, one.to_json())
-        for account, (reason, _) in self.unavailable.items():
-            found.setdefault(account, {"account": account, "why": reason, "cause": None, "until": None})
+                one = {"account": account, "why": why, "cause": cooldown.cause, "until": cooldown.until}
+                found.setdefault(account, one)
+        tried = {event.selection.member.name for _, event in self.events if isinstance(event, AttemptStarted)}
+        for passed_over in self.considered:
+            if passed_over.account not in tried:
+                found.setdefault(passed_over.account, passed_over.to_json())
+        for account, outcome in self.unavailable.items():
+            found.setdefault(account, {"account": account, "why": outcome.reason, "cause": None, "until": None})
         return list(found.values())
 
 
 def _step(at: float, event: AttemptStarted | TraceEvent) -> dict[str, Any]:
-    told: dict[str, Any] = {"ms": round(at * 1000)}
+    step: dict[str, Any] = {"ms": round(at * 1000)}
     if isinstance(event, AttemptStarted):
-        told |= {"what": "tried", "account": event.pick.member.name, "model": event.model, "why": event.pick.why}
+        selection = event.selection
+        step |= {"what": "tried", "account": selection.member.name, "model": event.model, "why": selection.why}
         if event.wait:
-            told["wait_ms"] = round(event.wait * 1000)
-        if event.pick.block is not None:
-            told["probe"] = True
-        return told
-    told["what"] = event.kind
-    told |= {key: value for key in ("account", "fingerprint", "status", "plan") if (value := getattr(event, key))}
+            step["wait_ms"] = round(event.wait * 1000)
+        if selection.block is not None:
+            step["probe"] = True
+        return step
+    step["what"] = event.kind
+    step |= {key: value for key in ("account", "fingerprint", "status") if (value := getattr(event, key))}
+    if event.move is not None:
+        step["plan"] = _STORED[event.move]
     if event.reason:
-        told["why"] = event.reason
-    if event.verdict is not None:
-        told |= {"cause": event.verdict.cause, "scope": event.verdict.scope, "means": event.verdict.reason}
-    if event.benched is not None:
-        scope = event.benched.scope
-        told["benched"] = {"kind": scope.kind, "name": scope.name, "family": scope.family, "until": event.benched.until}
-    return told
+        step["why"] = event.reason
+    if (error := event.classification) is not None:
+        step |= {"cause": error.cause, "scope": error.scope, "means": error.reason}
+    if event.cooldown is not None:
+        scope = event.cooldown.scope
+        step["benched"] = {
+            "kind": scope.kind,
+            "name": scope.name,
+            "family": scope.family,
+            "until": event.cooldown.until,
+        }
+    return step

@@ -28,7 +28,7 @@ def stale_within(opening: float) -> float:
 
 
 class Call:
-    """One exchange, from `UpstreamClient.send` to its end: an `Exchange`, and what the pool and the connection tell it."""
+    """One request and its response, from `UpstreamClient.send` to its end."""
 
     # As defaults of the class these cost nothing for the many calls that need none of them.
     _phase: Phase = "connect"

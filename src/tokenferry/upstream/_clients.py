@@ -23,7 +23,7 @@ class UpstreamClients:
         max_connections: int | None = None,
         gateway_id: str | None = None,
     ) -> None:
-        """For each of them, as in `UpstreamClient`. With a `gateway_id` a request that comes back is known by its `Via`."""
+        """As in `UpstreamClient`, for each. With a `gateway_id` a request that comes back is known by its `Via`."""
         self._timeouts = timeouts
         self._ssl_context = ssl_context
         self._ca_file = ca_file

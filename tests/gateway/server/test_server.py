@@ -265,7 +265,7 @@ from tokenferry.gateway import *
 from tokenferry.settings import GatewaySettings
 
 signal.signal(signal.SIGUSR1, signal.SIG_DFL)
-sock, keys = bind("127.0.0.1", 0), OneOffKey()
+sock, keys = bind("127.0.0.1", 0), EphemeralKey()
 lifeline, _ = os.pipe()
 source = SimpleNamespace(providers={}, listing=None)
 relay = Relay(source=source, settings=GatewaySettings(), keys=keys, upstreams=Upstreams())

@@ -8,12 +8,13 @@ import pytest
 
 from gateway.rig import Origin, Source, api_key, json_answer, one_account, running_gate, token
 from leaks import shows
+from pool.runs import Run
 from tokenferry.errors import NeedsLogin, StorageFailed
 from tokenferry.gateway import DecisionLog
 from tokenferry.gateway.telemetry.decision_log import decision_of
 from tokenferry.gateway.telemetry.record import RequestRecord
 from tokenferry.gateway.telemetry.record import RoutingDecision as Made
-from tokenferry.pool import AccountGroup, Criteria, Journey, Pool, PoolAccount, Target
+from tokenferry.pool import AccountGroup, Criteria, Pool, PoolAccount, Target, Trace
 from tokenferry.providers import Provider
 from tokenferry.settings import GatewaySettings
 from tokenferry.state import Decision
@@ -69,19 +70,22 @@ def record(number: int) -> RequestRecord:
     return RequestRecord(f"tf_{number}", "POST", "/v1/messages", 1_700_000_000.5, status=200, decision=Made())
 
 
-def journey(*outcomes: str) -> Journey:
-    roster = AccountGroup("fake", (PoolAccount("alice", "fake"), PoolAccount("bob", "fake")))
-    made = Pool().journey((Target(roster, ""),), Criteria())
+def trace(*outcomes: str) -> Trace:
+    run = Run(
+        Pool(),
+        (Target(AccountGroup("fake", (PoolAccount("alice", "fake"), PoolAccount("bob", "fake"))), ""),),
+        Criteria(),
+    )
     for outcome in outcomes:
-        made.next()
+        run.next()
         if outcome == "served":
-            made.served(())
+            run.served(())
         elif outcome == "unavailable":
-            made.unavailable("it needs a login")
+            run.unavailable("it needs a login")
         else:
-            made.answered(401, (), b"")
-    made.close()
-    return made
+            run.answered(401, (), b"")
+    run.close()
+    return run.trace
 
 
 def test_they_are_written_in_order_in_batches_on_another_thread(written: Written) -> None:
@@ -104,11 +108,11 @@ def test_of_very_many_those_that_explain_something_are_written_and_the_latest_ot
             if number == 10:
                 one.error = "overloaded_error"
             if number == 20:
-                one.decision.journey = journey("unavailable", "served")
+                one.decision.trace = trace("unavailable", "served")
             if number == 30:
-                one.decision.journey = journey("answered", "served")
+                one.decision.trace = trace("answered", "served")
             if number == 97:
-                one.decision.journey = journey("served")
+                one.decision.trace = trace("served")
             log.add(one)
         written.go.set()
     assert [one.request_id for one in written.all] == ["tf_0", "tf_10", "tf_20", "tf_30", "tf_97", "tf_98", "tf_99"]

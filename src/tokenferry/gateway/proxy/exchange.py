@@ -51,7 +51,7 @@ class Exchange:
     _overflow: GatewayError | None = None
     _key: ClientKey | None = None
     _request: ProxyRequest | None = None
-    _errand: AttemptRunner | None = None
+    _runner: AttemptRunner | None = None
     _passage: BodyFilter | None = None
 
     def __init__(
@@ -103,13 +103,13 @@ class Exchange:
 
     def pause(self) -> None:
         self._is_paused = True
-        if self._errand is not None:
-            self._errand.pause()
+        if self._runner is not None:
+            self._runner.pause()
 
     def resume(self) -> None:
         self._is_paused = False
-        if self._errand is not None:
-            self._errand.resume()
+        if self._runner is not None:
+            self._runner.resume()
 
     def refuse(self, refusal: GatewayError) -> None:
         self.answering.keep = False
@@ -214,19 +214,19 @@ class Exchange:
         request.own = presented_own(head.read) if plan.is_own else None
         is_message = head.path == _MESSAGES
         side = "" if is_message else head.path.decode("latin-1")
-        journey = record.decision.journey = relay.journey(plan, head.read, head.headers, key=key, side=side)
-        errand = self._errand = AttemptRunner(self, relay, request, journey, record, is_gated=is_message)
+        failover, record.decision.trace = relay.start(plan, head.read, head.headers, key=key, side=side)
+        runner = self._runner = AttemptRunner(self, relay, request, failover, record, is_side=not is_message)
         if self._is_paused:
-            errand.pause()
-        errand.go()
+            runner.pause()
+        runner.start()
 
-    def start_anew(self) -> None:
+    def reroute(self) -> None:
         if self._record.attempts or self._relay is self._desk.relay:
             message = "the provider's address or its account changed in the middle of this request; send it again"
             raise GatewayError(503, "api_error", message, should_retry=True, retry_after=1, cause="reconfigured")
         self._relay = self._desk.relay
-        if self._errand is not None:
-            self._errand.close()
+        if self._runner is not None:
+            self._runner.close()
         self._set_out()
 
     def _start(self, status: int, lines: list[bytes], length: int | None) -> None:
@@ -277,9 +277,9 @@ class Exchange:
         desk, record = self._desk, self._record
         record.duration = desk.clock() - self._started
         self._body.release()
-        if self._errand is not None:
-            self._errand.close()
-            self._errand = None
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
         self._request = None
         desk.in_flight -= 1
         if self._is_stream:

@@ -12,7 +12,7 @@ from tokenferry.gateway.http.request_head import RequestHead
 from tokenferry.gateway.proxy.body import ProxyRequest
 from tokenferry.gateway.proxy.credentials import CredentialSource, KeyRing
 from tokenferry.gateway.proxy.model_list import ModelList
-from tokenferry.pool import Criteria, Journey, Pool, Target, affinity_key
+from tokenferry.pool import Criteria, Failover, Pool, Target, Trace, affinity_key, failover
 from tokenferry.routing import BodyFacts, NoRoute, RoutePlan, Router, RouteRequest, RouteResolver
 from tokenferry.settings import GatewaySettings
 from tokenferry.state import ClientKey
@@ -27,7 +27,7 @@ _NOT_MODIFIED: Final = 304
 _BAD_REQUEST: Final = 400
 _UNAUTHORIZED: Final = 401
 
-_want: Final = lru_cache(4096)(Criteria)
+_criteria: Final = lru_cache(4096)(Criteria)
 """Requests of a conversation want the same. A frozen object costs more to make than to look up."""
 
 
@@ -62,32 +62,30 @@ class Forwarder:
         self._homes: dict[str, str] = {}
         """The provider of each that is listed."""
 
-    @property
-    def is_capped(self) -> bool:
-        """Whether a journey may have to wait for a place."""
-        return self.pool.load.is_capped
-
     def resolve(
         self, facts: BodyFacts | None, head: RequestHead, headers: Sequence[Header], key: ClientKey
     ) -> RoutePlan:
-        """Who may serve a request; `facts` are its body's, where it is one that names a model. Raises `GatewayError`."""
+        """Who may serve a request. `facts` are its body's, if it is one that names a model. Raises `GatewayError`."""
         own = own_credential(head) if head.keys else None
         plan = self._resolver.resolve(RouteRequest(facts, headers, own), key)
         if isinstance(plan, NoRoute):
             raise refusal_to_route(plan)
         return plan
 
-    def journey(
+    def start(
         self, plan: RoutePlan, head: RequestHead, headers: Sequence[Header], *, key: ClientKey, side: str
-    ) -> Journey:
-        """Begin a request's way over the accounts of its plan. Close it when the request has ended.
+    ) -> tuple[Failover, Trace]:
+        """Begin a request's failover over the accounts of its plan. Close it when the request has ended.
 
         `side` is the path of a route beside messages.
         """
         if plan.is_own:
-            return Pool().journey(plan.targets, Criteria(side=side))  # its limits are nobody's here
-        want = _want(self._affinity(key.id, head, headers), None, plan.pinned, side)
-        return self.pool.journey(plan.targets, want)
+            pool, criteria = Pool(), Criteria(side=side)  # its limits are no account's here
+        else:
+            pool = self.pool
+            criteria = _criteria(self._affinity(key.id, head, headers), None, plan.pinned, side)
+        trace = Trace(pool.monotonic())
+        return failover(pool, plan.targets, criteria, trace), trace
 
     def is_loop(self, vias: Sequence[bytes]) -> bool:
         """Tell by its `Via` headers whether a request has come back to where it was sent from."""
@@ -123,7 +121,7 @@ class Forwarder:
             stream=request.wants_stream,
         )
 
-    def down(self, head: ResponseHead, request: ProxyRequest) -> ResponseHeaders:
+    def response_headers(self, head: ResponseHead, request: ProxyRequest) -> ResponseHeaders:
         """The headers of an answer that passes. Raises `GatewayError` for one that mustn't."""
         status = head.status
         if _MULTIPLE_CHOICES <= status < _BAD_REQUEST and status != _NOT_MODIFIED:

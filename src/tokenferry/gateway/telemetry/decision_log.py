@@ -81,7 +81,7 @@ def _is_ordinary(record: RequestRecord) -> bool:
     decision = record.decision
     if record.error is not None or decision is None:
         return False
-    return decision.journey is None or decision.journey.is_ordinary
+    return decision.trace is None or decision.trace.is_ordinary
 
 
 def decision_of(record: RequestRecord) -> Decision:
@@ -101,8 +101,8 @@ def decision_of(record: RequestRecord) -> Decision:
     }
     if (decision := record.decision) is not None:
         content |= {"rule": decision.rule, "passed_over": [], "attempts": []}
-        if decision.journey is not None:
-            content |= _harmless(decision.journey.story.to_json())
+        if decision.trace is not None:
+            content |= _harmless(decision.trace.to_json())
         content["message"] = decision.message
     return Decision(record.request_id, int(record.at), content)
 

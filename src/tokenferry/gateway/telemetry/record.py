@@ -1,6 +1,6 @@
 from dataclasses import dataclass, field
 
-from tokenferry.pool import Journey
+from tokenferry.pool import Trace
 from tokenferry.streaming._usage import TokenUsage
 
 
@@ -10,7 +10,7 @@ class RoutingDecision:
 
     rule: str | None = None
     """What decided which accounts come into question."""
-    journey: Journey | None = None
+    trace: Trace | None = None
     """What befell the request, once accounts came into question."""
     message: str | None = None
     """What the client was told in place of an answer."""

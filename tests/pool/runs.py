@@ -1,24 +1,38 @@
 """A pool with clocks that stand still, and what upstreams answer it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
+from typing import TypeAlias
 
 from tokenferry.pool import (
     AccountGroup,
+    CapacityGranted,
+    ConnectFailed,
+    CredentialUnavailable,
     Criteria,
+    ErrorResponse,
     Forward,
     Headers,
-    Journey,
+    NotRenewed,
+    Outcome,
     Pool,
     PoolAccount,
     Reject,
     SendAttempt,
+    Served,
     Step,
     Target,
+    Ticket,
+    Trace,
+    UpstreamLost,
     WaitForCapacity,
+    WaitOver,
+    failover,
 )
 from tokenferry.settings import PoolSettings
+
+End: TypeAlias = Step | Forward | Reject | None
 
 NOW = 1_800_000_000.0
 SONNET = "claude-sonnet-4-5"
@@ -82,6 +96,67 @@ def busy(seconds: int = 30, organization: str = "") -> Reply:
     return Reply(429, ((b"retry-after", b"%d" % seconds), *told))
 
 
+class Run:
+    """A request's failover, driven step by step: `next` gives what it asks for, or how it ended."""
+
+    def __init__(self, pool: Pool, targets: Sequence[Target], criteria: Criteria) -> None:
+        self.fingerprint = ""
+        self.wake: Callable[[], object] = list
+        self.trace = Trace(pool.monotonic())
+        self.failover = failover(pool, targets, criteria, self.trace)
+        self._now: Step | Forward | Reject | None = None
+
+    def next(self) -> Step | Forward | Reject:
+        """What it asks for now; for one that waits, what it asks for once the wait is over."""
+        if self._now is None or isinstance(self._now, WaitForCapacity):
+            self._go(None if self._now is None else CapacityGranted() if self._is_granted else WaitOver())
+        assert self._now is not None
+        return self._now
+
+    def served(self, headers: Headers, status: int = 200) -> None:
+        self._go(Served(status, headers, self.fingerprint))
+
+    def answered(self, status: int, headers: Headers, body: bytes) -> None:
+        self._go(ErrorResponse(status, headers, body, self.fingerprint))
+
+    def unsent(self, reason: str) -> None:
+        self._go(ConnectFailed(reason, self.fingerprint))
+
+    def lost(self, reason: str) -> None:
+        self._go(UpstreamLost(reason, self.fingerprint))
+
+    def unavailable(self, reason: str, retry_after: float | None = None) -> None:
+        self._go(CredentialUnavailable(reason, retry_after, reason))
+
+    def not_renewed(self, reason: str) -> None:
+        self._go(NotRenewed(reason))
+
+    @property
+    def ticket(self) -> Ticket:
+        """What it waits with."""
+        assert isinstance(self._now, WaitForCapacity)
+        return self._now.ticket
+
+    def close(self) -> None:
+        """End it, as a driver does when its request ends, in whichever way."""
+        self.failover.close()
+        if isinstance(self._now, Forward) and self._now.lease is not None:
+            self._now.lease.end()
+
+    def _go(self, outcome: Outcome | None) -> None:
+        self._is_granted = False
+        try:
+            self._now = self.failover.send(outcome)  # type: ignore[arg-type]  # None starts a generator
+        except StopIteration as end:
+            self._now = end.value
+        if isinstance(self._now, WaitForCapacity):
+            self._now.ticket.wake = self._granted
+
+    def _granted(self) -> None:
+        self._is_granted = True
+        self.wake()
+
+
 @dataclass
 class Rig:
     """A pool, its clock, and one provider with some accounts."""
@@ -98,8 +173,8 @@ class Rig:
         self.roster = roster("one", *self.accounts)
         self.hops = [Target(self.roster, SONNET)]
 
-    def journey(self, want: Criteria = ANY, hops: Sequence[Target] | None = None) -> Journey:
-        return self.pool.journey(self.hops if hops is None else hops, want)
+    def journey(self, want: Criteria = ANY, hops: Sequence[Target] | None = None) -> Run:
+        return Run(self.pool, self.hops if hops is None else hops, want)
 
     def serve(self, want: Criteria = ANY, *replies: Reply, hops: Sequence[Target] | None = None) -> list[str]:
         """A request that is answered so, and by OK then; the accounts that were tried."""
@@ -113,14 +188,14 @@ def roster(provider: str, *accounts: str, **about: object) -> AccountGroup:
     return AccountGroup(provider, tuple(PoolAccount(name, provider, **about) for name in accounts))  # type: ignore[arg-type]
 
 
-def reply(journey: Journey, answer: Reply) -> None:
+def reply(journey: Run, answer: Reply) -> None:
     if answer.status == OK.status and answer.body == OK.body:
         journey.served(answer.headers)
     else:
         journey.answered(answer.status, answer.headers, answer.body)
 
 
-def travel(journey: Journey, replies: Sequence[Reply], clock: Clock | None = None) -> tuple[list[str], Step | None]:
+def travel(journey: Run, replies: Sequence[Reply], clock: Clock | None = None) -> tuple[list[str], End]:
     """Answer each try with the next reply; the accounts that were tried, and the last step. None: it was served."""
     tried: list[str] = []
     for answer in replies:
@@ -129,28 +204,28 @@ def travel(journey: Journey, replies: Sequence[Reply], clock: Clock | None = Non
             return tried, step
         if clock is not None:
             clock.pass_by(step.wait)
-        tried.append(step.member.name)
+        tried.append(step.account.name)
         reply(journey, answer)
         if answer is OK:
             return tried, None
     return tried, journey.next()
 
 
-def refusal(step: Step | None) -> Reject:
+def refusal(step: End) -> Reject:
     assert isinstance(step, Reject), step
     return step
 
 
-def trying(step: Step | None) -> SendAttempt:
+def trying(step: End) -> SendAttempt:
     assert isinstance(step, SendAttempt), step
     return step
 
 
-def giving(step: Step | None) -> Forward:
+def giving(step: End) -> Forward:
     assert isinstance(step, Forward), step
     return step
 
 
-def queueing(step: Step | None) -> WaitForCapacity:
+def queueing(step: End) -> WaitForCapacity:
     assert isinstance(step, WaitForCapacity), step
     return step

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pool import journeys as j
+from pool import runs as j
 from tokenferry.cli._raw_answer import read_raw_answer
 from tokenferry.credentials import Kind
 from tokenferry.errors import extract_login_url_from_error
 from tokenferry.limits import classify, read_limits
-from tokenferry.pool import AccountGroup, Criteria, Forward, PoolAccount, SendAttempt, Step, Target
+from tokenferry.pool import AccountGroup, Criteria, Forward, PoolAccount, SendAttempt, Target, WaitOver
 from tokenferry.pool._unconfirmed import may_be_the_requests
 from tokenferry.settings import PoolSettings
 
@@ -54,7 +54,7 @@ def test_every_recorded_answer_leads_where_its_action_says(name: str) -> None:
     tried: list[str] = []
     while isinstance(step := journey.next(), SendAttempt):
         rig.clock.pass_by(step.wait)
-        tried.append(step.member.name)
+        tried.append(step.account.name)
         journey.answered(said.status, said.headers, said.body)
     way = WAYS[verdict.action]
     wait = read_limits(answer.headers, now=answer.sent_at, provider_format=wire_format).retry_after
@@ -79,7 +79,7 @@ def test_every_recorded_answer_leads_where_its_action_says(name: str) -> None:
         assert benched == expected & set(hop.roster.by_name)
 
 
-def way(hops: Sequence[Target], *replies: j.Reply, want: Criteria = j.ANY) -> tuple[list[str], Step | None]:
+def way(hops: Sequence[Target], *replies: j.Reply, want: Criteria = j.ANY) -> tuple[list[str], j.End]:
     rig = j.Rig()
     return j.travel(rig.journey(want, hops), replies, rig.clock)
 
@@ -190,7 +190,7 @@ def test_a_key_that_is_refused_is_benched_and_named_and_others_serve(caplog: pyt
     journey.next()
     journey.fingerprint = "0a1b2c3d"
     j.reply(journey, j.REFUSED)
-    assert j.trying(journey.next()).member.name == "b"
+    assert j.trying(journey.next()).account.name == "b"
     assert "account a is passed over" in caplog.text
     (noted,) = rig.pool.records.of("account", "a")
     assert (noted.cause, noted.until) == ("refused", None)
@@ -208,10 +208,10 @@ def test_a_login_whose_token_is_refused_is_renewed_once_and_then_benched(kind: K
     assert not j.trying(journey.next()).renew
     j.reply(journey, j.REFUSED)
     step = j.trying(journey.next())
-    assert (step.member.name, step.renew) == ("a", True)
+    assert (step.account.name, step.renew) == ("a", True)
     j.reply(journey, j.REFUSED)
     step = j.trying(journey.next())
-    assert (step.member.name, step.renew) == ("b", False)
+    assert (step.account.name, step.renew) == ("b", False)
     assert [one.cause for one in rig.pool.records.of("account", "a")] == ["refused"]
 
 
@@ -228,7 +228,7 @@ def test_a_login_that_has_no_other_token_is_benched() -> None:
     j.reply(journey, j.REFUSED)
     assert j.trying(journey.next()).renew
     journey.not_renewed("its refresh token is dead")
-    assert j.trying(journey.next()).member.name == "b"
+    assert j.trying(journey.next()).account.name == "b"
     assert [one.cause for one in rig.pool.records.of("account", "a")] == ["refused"]
 
 
@@ -256,7 +256,7 @@ def test_no_connection_is_tried_once_more_and_then_elsewhere() -> None:
     rig = j.Rig()
     journey = rig.journey(hops=two_providers())
     for name in ("a", "d", "d"):
-        assert j.trying(journey.next()).member.name == name
+        assert j.trying(journey.next()).account.name == name
         journey.unsent("connection refused")
     refusal = j.refusal(journey.next())
     assert refusal.cause == "local_network"
@@ -270,7 +270,7 @@ def test_a_provider_that_cannot_be_reached_comes_later_for_a_moment() -> None:
     journey = rig.journey(hops=hops)
     journey.next()
     journey.unsent("connection refused")
-    assert j.trying(journey.next()).member.name == "d"
+    assert j.trying(journey.next()).account.name == "d"
     assert rig.serve(hops=hops) == ["d"]
     rig.clock.pass_by(6)
     assert rig.serve(hops=hops) == ["a"]
@@ -287,9 +287,9 @@ def test_what_may_have_been_paid_for_is_sent_nowhere_else() -> None:
 def test_without_a_credential_the_next_account_is_asked_and_it_counts_as_no_attempt() -> None:
     rig = j.Rig(settings=PoolSettings(attempts=1))
     journey = rig.journey()
-    assert j.trying(journey.next()).member.name == "a"
+    assert j.trying(journey.next()).account.name == "a"
     journey.unavailable("account 'a' needs a login")
-    assert j.trying(journey.next()).member.name == "b"
+    assert j.trying(journey.next()).account.name == "b"
     j.reply(journey, j.OK)
     assert rig.serve() == ["b"]
     rig.clock.pass_by(2)
@@ -301,7 +301,7 @@ def test_where_nobody_has_a_credential_that_is_what_is_told() -> None:
     for _ in range(2):
         j.trying(journey.next())
         journey.unavailable("needs a login")
-    j.giving(journey.next())
+    assert j.refusal(journey.next()).faults == ("needs a login", "needs a login")
 
 
 def test_all_exhausted_names_each_account_its_reason_and_the_soonest_end() -> None:
@@ -384,7 +384,8 @@ def test_after_the_first_content_nothing_is_ever_tried() -> None:
     j.reply(journey, j.OK)
     assert isinstance(journey.next(), Forward)
     journey.close()
-    assert isinstance(journey.next(), Forward)
+    with pytest.raises(StopIteration):
+        journey.failover.send(WaitOver())
 
 
 def test_an_overload_inside_a_stream_still_goes_elsewhere() -> None:
@@ -417,7 +418,7 @@ def test_a_story_tells_all_of_it() -> None:
     journey.next()
     j.reply(journey, j.OK)
     journey.close()
-    told = journey.story.to_json()
+    told = journey.trace.to_json()
     assert json.loads(json.dumps(told)) == told
     assert told["candidates"] == ["a", "b", "c"]
     assert [one["account"] for one in told["passed_over"]] == ["a"]
@@ -450,10 +451,10 @@ def test_a_story_of_which_nothing_was_sent_names_every_reason() -> None:
     j.travel(rig.journey(), [j.limited(), j.BROKE])
     journey = rig.journey()
     assert j.refusal(journey.next()).cause == "exhausted"
-    told = journey.story.to_json()
+    told = journey.trace.to_json()
     assert [(one["account"], one["cause"]) for one in told["passed_over"]] == [("a", "window"), ("b", "no-credit")]
     assert [one["what"] for one in told["steps"]] == ["refused"]
-    assert not journey.story.is_ordinary
+    assert not journey.trace.is_ordinary
 
 
 def test_closing_it_twice_leaves_nothing_behind() -> None:
@@ -476,7 +477,7 @@ def test_where_every_account_takes_a_person_waiting_is_not_asked_for() -> None:
     first.close()
     rig.clock.pass_by(1)
     journey = rig.journey()
-    assert j.trying(journey.next()).member.name == "b"
+    assert j.trying(journey.next()).account.name == "b"
     journey.unavailable("its login is dead. Please log in: https://login.example/b")
     refusal = j.refusal(journey.next())
     assert (refusal.status, refusal.kind, refusal.cause) == (503, "api_error", "no_usable_account")

@@ -1,0 +1,312 @@
+"""Failover: which account gets a request next, by what came of the last attempt. Nothing here reads, sends or waits."""
+
+from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+
+from tokenferry.limits import Action, Classification, classify, read_limits
+from tokenferry.pool._account import Criteria, Target
+from tokenferry.pool._bench import benches, is_about_an_account
+from tokenferry.pool._exhausted import at_capacity, attempts_exhausted, conclusion
+from tokenferry.pool._lease import Lease
+from tokenferry.pool._pick import Selection, text_headers
+from tokenferry.pool._steps import (
+    ConnectFailed,
+    CredentialUnavailable,
+    ErrorResponse,
+    Forward,
+    Move,
+    NotRenewed,
+    Outcome,
+    Reject,
+    SendAttempt,
+    Served,
+    Step,
+    UpstreamLost,
+    WaitForCapacity,
+)
+from tokenferry.pool._trace import Trace, TraceEvent
+from tokenferry.pool._waiting import Grant, Ticket
+from tokenferry.settings import PoolSettings
+from tokenferry.state import Cooldown
+
+if TYPE_CHECKING:
+    from tokenferry.pool._pool import Pool
+
+Failover: TypeAlias = Generator[Step, Outcome, Forward | Reject]
+
+_FIRST_WAIT: Final = 0.5
+_LONGEST_WAIT: Final = 10.0
+_LOOK: Final = 1.0
+_MOST_LAST_RESORTS: Final = 3
+_SAME_ACCOUNT: Final = frozenset({"again", "renew"})
+_NOBODY: Final[AbstractSet[str]] = frozenset()
+_MOVES: Final[Mapping[Action, Move]] = {
+    "return": "forward",
+    "refresh": "account",
+    "fail-over": "account",
+    "hop": "sibling",
+    "retry": "target",
+    "retry-then-hop": "sibling",
+    "next-provider": "target",
+}
+"""What comes after an error, once the same account is not asked again."""
+
+
+class _Request(NamedTuple):
+    """What stays the same over one request."""
+
+    pool: "Pool"
+    criteria: Criteria
+    trace: Trace
+    settings: PoolSettings
+
+    def left(self) -> float:
+        """Seconds until it is given up."""
+        return self.settings.total - (self.pool.monotonic() - self.trace.began)
+
+    def cool_down(
+        self, lease: Lease, error: Classification, fingerprint: str, *, is_certain: bool = False
+    ) -> Cooldown | None:
+        targets, selection = self.trace.targets, lease.selection
+        return self.pool.bench(
+            targets, lease.target, self.criteria, selection, error, fingerprint=fingerprint, is_certain=is_certain
+        )
+
+    def note(self, event: TraceEvent) -> None:
+        self.trace.note(self.pool.monotonic(), event)
+
+    def reject(self, rejection: Reject) -> Reject:
+        self.note(TraceEvent("refused", status=rejection.status, reason=rejection.message))
+        return rejection
+
+
+def failover(pool: "Pool", targets: Sequence[Target], criteria: Criteria, trace: Trace) -> Failover:
+    """Ask for one attempt after the other until it is settled what the client gets.
+
+    Each step is answered by its outcome. The lease of a `Forward` is the driver's to end; a generator that is closed
+    before that ends its own. The trace outlives it, for the decision log.
+    """
+    request = _Request(pool, criteria, trace, pool.settings)
+    trace.targets = targets = targets if len(targets) == 1 else pool.order(targets)
+    last: ErrorResponse | None = None
+    for target in targets:
+        is_first = criteria.pinned is None and not trace.events
+        selection = pool.pick(target, criteria, trace.unavailable.keys(), is_first=is_first)
+        if selection is not None:
+            result = yield from _ask(request, Grant(target, selection), last)
+            if isinstance(result, Forward | Reject):
+                return result
+            last = result
+    probes = 0
+    while (grant := (yield from _last_resort(request, may_probe=probes < _MOST_LAST_RESORTS))) is not None:
+        if isinstance(grant, Reject):
+            return request.reject(grant)
+        probes += grant.selection.block is not None
+        result = yield from _ask(request, grant, last, trace.tried)
+        if isinstance(result, Forward | Reject):
+            return result
+        last = result
+    end = conclusion(pool, criteria, trace, last)
+    return request.reject(end) if isinstance(end, Reject) else end
+
+
+def _ask(
+    request: _Request, grant: Grant, last: ErrorResponse | None, tried: AbstractSet[str] = _NOBODY
+) -> Generator[Step, Outcome, Forward | Reject | ErrorResponse | None]:
+    """Ask the accounts of one target, that of the grant first. Give what the client gets, or else the last error."""
+    pool, criteria, trace, _ = request
+    target, delay = grant.target, grant.delay
+    selection: Selection | None = grant.selection
+    has_hopped = False
+    while selection is not None:
+        tried |= {selection.member.name}
+        lease = Lease(pool, target, selection, delay)
+        move, result = yield from _attempt(request, lease, last, is_sibling=has_hopped)
+        if isinstance(result, Forward | Reject):
+            return result
+        last = result
+        if move == "target":
+            break
+        selection, delay = pool.pick(target, criteria, tried | trace.unavailable.keys()), None
+        if move == "sibling":
+            has_hopped = True
+            if selection is None and last is not None and target is trace.targets[-1]:
+                return Forward(last)
+    return last
+
+
+def _attempt(
+    request: _Request, lease: Lease, last: ErrorResponse | None, *, is_sibling: bool
+) -> Generator[Step, Outcome, tuple[Move, Forward | Reject | ErrorResponse | None]]:
+    """Ask one account, and again where that may help. Give what comes next; what the client gets, or the last error."""
+    pool, _, trace, settings = request
+    target, selection = lease.target, lease.selection
+    move: Move = "account"
+    wait, repeats, is_forwarded = lease.delay, 0, False
+    try:
+        while True:
+            now = pool.monotonic()
+            if trace.attempts >= settings.attempts or settings.total - (now - trace.began) < wait:
+                return move, request.reject(attempts_exhausted(trace.attempts, now - trace.began))
+            trace.attempted(now, selection, target.model, wait)
+            outcome = yield SendAttempt(target, selection.member, wait, move == "renew", selection.block is not None)
+            if isinstance(outcome, Served):
+                _served(request, lease, outcome)
+                is_forwarded = True
+                return "forward", Forward(outcome, lease)
+            move, wait = _next_move(request, lease, outcome, is_sibling=is_sibling, repeats=repeats)
+            if move == "forward":
+                assert isinstance(outcome, ErrorResponse | UpstreamLost)
+                return move, Forward(outcome)
+            if isinstance(outcome, ErrorResponse):
+                last = outcome
+            if move not in _SAME_ACCOUNT:
+                return move, last if trace.last_error is not None else None
+            repeats += move == "again"
+            wait = max(wait, lease.reuse())
+    finally:
+        if not is_forwarded:
+            lease.end()
+
+
+def _served(request: _Request, lease: Lease, outcome: Served) -> None:
+    pool, criteria, trace, _ = request
+    at = pool.monotonic()
+    trace.note(at, TraceEvent("served", lease.selection.member.name, outcome.fingerprint, outcome.status))
+    pool.served(lease.target, criteria, lease.selection, outcome.headers, at)
+    lease.end_probe(has_failed=False)
+
+
+def _next_move(
+    request: _Request, lease: Lease, outcome: Outcome, *, is_sibling: bool, repeats: int
+) -> tuple[Move, float]:
+    """Take note of an attempt that did not serve; give what comes next, and after how many seconds."""
+    pool, _, trace, _ = request
+    account = lease.selection.member
+    if isinstance(outcome, ErrorResponse):
+        return _after_error(request, lease, outcome, is_sibling=is_sibling, repeats=repeats)
+    move: Move = "account"
+    wait, fingerprint, error, cooldown = 0.0, "", None, None
+    if isinstance(outcome, NotRenewed):
+        refused = trace.last_error
+        assert refused is not None
+        error, fingerprint = refused.classification, refused.fingerprint
+        assert error is not None
+        cooldown = request.cool_down(lease, error, fingerprint, is_certain=outcome.is_dead)
+        lease.end_probe(has_failed=True)
+        kind, fingerprint = "not renewed", ""
+    elif isinstance(outcome, CredentialUnavailable):
+        kind = "unavailable"
+        pool.rest(account, outcome.reason, outcome.retry_after)
+        trace.had_no_credential(account.name, outcome)
+    elif isinstance(outcome, ConnectFailed):
+        kind, fingerprint, provider = "unsent", outcome.fingerprint, lease.target.roster.provider
+        if provider in trace.unreachable or lease.target is not trace.targets[-1]:
+            pool.unreachable(provider)
+            move = "target"
+        else:
+            move, wait = "again", _FIRST_WAIT / 2 * pool.rng.uniform(1.0, 2.0)
+        trace.unreachable = {**trace.unreachable, provider: outcome.reason}
+    else:
+        assert isinstance(outcome, UpstreamLost)
+        kind, fingerprint, move = "lost", outcome.fingerprint, "forward"
+    lease.end_probe(has_failed=None)
+    request.note(TraceEvent(kind, account.name, fingerprint, None, error, cooldown, move, outcome.reason))
+    return move, wait
+
+
+def _after_error(
+    request: _Request, lease: Lease, outcome: ErrorResponse, *, is_sibling: bool, repeats: int
+) -> tuple[Move, float]:
+    pool, criteria, trace, _ = request
+    target, account = lease.target, lease.selection.member
+    fields, now, wire_format = text_headers(outcome.headers), pool.now(), target.roster.wire_format
+    error = classify(outcome.status, fields, outcome.body, now=now, provider_format=wire_format)
+    limits = read_limits(fields, now=now, provider_format=wire_format)
+    pool.told(account, limits, is_side=bool(criteria.side))
+    wait, cooldown = 0.0, None
+    move = _MOVES[error.action]
+    if error.action == "refresh" and _may_renew(request, lease):
+        trace.renewed |= {account.name}
+        move = "renew"
+    else:
+        cooldown = request.cool_down(lease, error, outcome.fingerprint)
+        lease.end_probe(has_failed=_has_failed(error))
+        pause = limits.retry_after or 0.0
+        may_wait = pause <= _LONGEST_WAIT and fields.get("x-should-retry", "").strip().lower() != "false"
+        if may_wait and not is_sibling and repeats < _most_in_place(error, trace.targets, target):
+            move, wait = "again", max(_FIRST_WAIT * 2**repeats, pause) * pool.rng.uniform(1.0, 2.0)
+        elif move == "sibling" and is_sibling:
+            move = "forward" if error.action == "hop" and target is trace.targets[-1] else "target"
+    request.note(TraceEvent("answered", account.name, outcome.fingerprint, outcome.status, error, cooldown, move))
+    return move, wait
+
+
+def _most_in_place(error: Classification, targets: Sequence[Target], target: Target) -> int:
+    """How often the same account is asked again after such an error."""
+    has_more = target is not targets[-1]
+    match error.action:
+        case "retry":
+            return 0 if has_more else 1
+        case "retry-then-hop":
+            return 1 if has_more or len(target.roster.members) > 1 else 2
+        case _:
+            return 0
+
+
+def _may_renew(request: _Request, lease: Lease) -> bool:
+    """Whether another token is asked for: once a request, and on a route beside messages only once in a while."""
+    pool, criteria, trace, _ = request
+    account = lease.selection.member
+    if not account.can_renew or account.name in trace.renewed:
+        return False
+    return not criteria.side or not pool.is_aside(account.name, lease.target, criteria)
+
+
+def _has_failed(error: Classification) -> bool | None:
+    """Whether a recovery probe that got this error has failed; None where the error says nothing of it."""
+    return True if benches(error) and is_about_an_account(error) else None
+
+
+def _last_resort(request: _Request, *, may_probe: bool) -> Generator[Step, Outcome, Grant | Reject | None]:
+    """No account is ready: take one whose turn comes soon, wait for a slot, or probe one that may have recovered."""
+    pool, criteria, trace, settings = request
+    tried = trace.passed_over
+    for target in trace.targets if pool.has_aside else ():
+        if (aside := pool.pick(target, criteria, tried, takes_aside=True)) is not None:
+            return Grant(target, aside)
+    if pool.load.is_capped:
+        for target in trace.targets:
+            if (found := pool.next_turn(target, criteria, tried)) is not None:
+                selection, pause = found
+                rate = pool.load.caps(selection.member.name).rate
+                if pause > request.left() or pause * rate > settings.queue:
+                    return at_capacity()
+                return Grant(target, selection)
+        if any(pool.is_full(target, criteria, tried) for target in trace.targets):
+            return (yield from _wait_for_capacity(request, tried))
+    for target in trace.targets if may_probe else ():
+        if (probe := pool.last_resort(target, criteria, tried)) is not None:
+            return Grant(target, probe)
+    return None
+
+
+def _wait_for_capacity(request: _Request, tried: AbstractSet[str]) -> Generator[Step, Outcome, Grant | Reject]:
+    pool, criteria, trace, settings = request
+    if len(pool.waiting) >= settings.queue or request.left() <= 0:
+        return at_capacity()
+    request.note(TraceEvent("queued"))
+    ticket = Ticket(pool, trace.targets, criteria, tried)
+    try:
+        while (left := request.left()) > 0:
+            # Whatever woke it: the end of a cooldown wakes no ticket.
+            for target in trace.targets:
+                if (selection := pool.pick(target, criteria, tried)) is not None:
+                    return Grant(target, selection)
+            yield WaitForCapacity(ticket, min(left, _LOOK))
+            if (grant := ticket.take()) is not None:
+                return grant
+    finally:
+        ticket.close()
+    return at_capacity()

@@ -1,0 +1,40 @@
+from typing import TYPE_CHECKING
+
+from tokenferry.pool._account import Target
+from tokenferry.pool._pick import Selection
+
+if TYPE_CHECKING:
+    from tokenferry.pool._pool import Pool
+
+
+class Lease:
+    """What a request holds of an account: a slot, and its recovery probe. Only the first `end` does anything."""
+
+    __slots__ = ("_is_held", "_is_probing", "_pool", "delay", "selection", "target")
+
+    def __init__(self, pool: "Pool", target: Target, selection: Selection, delay: float | None = None) -> None:
+        """Take a slot of the account. One that is reserved comes with its `delay`."""
+        self.target = target
+        self.selection = selection
+        self.delay = pool.begin(selection.member) if delay is None else delay
+        """Seconds until the slot can be used."""
+        self._pool = pool
+        self._is_held = True
+        self._is_probing = selection.block is not None
+
+    def reuse(self) -> float:
+        """Use the slot once more; give the seconds until it can be used."""
+        return self._pool.load.pace(self.selection.member.name, self._pool.monotonic())
+
+    def end_probe(self, *, has_failed: bool | None) -> None:
+        """End the recovery probe, if one is under way. `has_failed` is None where nothing was found out."""
+        if self._is_probing:
+            self._is_probing = False
+            self._pool.probed(self.selection, has_failed=has_failed)
+
+    def end(self) -> None:
+        if self._is_held:
+            self._is_held = False
+            if self._is_probing:
+                self.end_probe(has_failed=None)
+            self._pool.end(self.selection.member)
