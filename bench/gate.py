@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from bench._content import START
-from tokenferry.streaming._first_content import FirstContentBuffer
+from tokenferry.streaming import FirstContentBuffer
 
 ROUNDS = 5
 STREAMS = 5_000

@@ -8,7 +8,7 @@ from gateway.rig import Gate, Headers, Origin, Seen, Source, answering, json_ans
 from tokenferry.errors import NeedsLogin
 from tokenferry.gateway import ERROR_MARK, REQUEST_ID
 from tokenferry.gateway.telemetry.access_log import LogLine
-from tokenferry.streaming._usage import TokenUsage
+from tokenferry.streaming import TokenUsage
 
 pytestmark = pytest.mark.anyio
 

@@ -30,8 +30,8 @@ def send(
 
     `sending` is called right before the first byte of the request leaves; if it raises, none does. Whatever fails
     before that point is `NotSent`, and whatever fails after it is `TokenResponseLost`: a proxy's CONNECT carries
-    nothing of the request. Nothing is sent again, and no connection is kept: on a kept one the peer's silent close looks like a lost
-    answer.
+    nothing of the request. Nothing is sent again, and no connection is kept: on a kept one the peer's silent close
+    looks like a lost answer.
     """
     is_sent = False
 

@@ -1,5 +1,6 @@
 """Server-sent events (the HTML standard's "event stream") as bytes: where they end, and what one says."""
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -108,3 +109,14 @@ def _end_of_last(events: bytes | bytearray, start: int) -> int:
 def _end_of_first(events: bytes) -> int:
     ends = [at + len(line) for line in _BLANK_LINES if (at := events.find(line)) >= 0]
     return min(ends, default=0)
+
+
+def envelope(kind: str, message: str, request_id: str) -> bytes:
+    """The JSON of an error as Anthropic's API words it."""
+    error = {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}
+    return json.dumps(error).encode("ascii")
+
+
+def error_event(kind: str, message: str, request_id: str) -> bytes:
+    """The same as a server-sent event, which ends a stream truthfully."""
+    return b"event: error\ndata: " + envelope(kind, message, request_id) + b"\n\n"

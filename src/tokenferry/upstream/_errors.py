@@ -51,6 +51,11 @@ class UpstreamError(TokenferryError):
         self.sent = sent
         self.answered = answered
 
+    @property
+    def cause(self) -> str:
+        """A word for it, as logs and programs take it."""
+        return f"upstream_{self.kind.replace('-', '_')}"
+
 
 class BadRequest(UpstreamError):  # noqa: N818  # named for what happened, as in tokenferry.errors
     """The request was refused here before anything was sent: it can't be framed soundly."""

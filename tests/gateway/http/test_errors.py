@@ -20,9 +20,9 @@ from tokenferry.gateway.http.errors import (
     GatewayError,
     cause_of,
     combined_error,
-    error_event,
     gateway_error_of,
 )
+from tokenferry.streaming import error_event
 from tokenferry.upstream import AnswerCut, AnswerTimeout, BadAnswer, BadRequest, ConnectFailed, UpstreamClosed
 
 

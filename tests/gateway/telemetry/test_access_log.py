@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenferry.gateway.telemetry.access_log import AccessLog, LogLine
 from tokenferry.gateway.telemetry.record import RequestRecord
 from tokenferry.routing import loggable, loggable_path
-from tokenferry.streaming._usage import TokenUsage
+from tokenferry.streaming import TokenUsage
 
 
 def record(**fields: object) -> RequestRecord:

@@ -1,6 +1,6 @@
 from tokenferry.gateway.telemetry.counters import BUCKETS, RequestCounters
 from tokenferry.gateway.telemetry.record import RequestRecord
-from tokenferry.streaming._usage import TokenUsage
+from tokenferry.streaming import TokenUsage
 
 
 def record(**fields: object) -> RequestRecord:

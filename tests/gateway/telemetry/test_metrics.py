@@ -15,7 +15,7 @@ from tokenferry.gateway import GatewayStatistics, Metrics, SharedMemory, Upstrea
 from tokenferry.gateway.telemetry.record import RequestRecord
 from tokenferry.secret import Secret
 from tokenferry.state import ClientKey, Cooldown, Scope
-from tokenferry.streaming._usage import TokenUsage
+from tokenferry.streaming import TokenUsage
 
 pytestmark = pytest.mark.anyio
 

@@ -1,6 +1,5 @@
 """The gateway's own answers: Anthropic envelopes, each with one sentence that a person can act on."""
 
-import json
 import math
 import re
 from typing import Final
@@ -15,6 +14,7 @@ from tokenferry.errors import (
     UnsafeFile,
 )
 from tokenferry.routing import NoRoute
+from tokenferry.streaming import envelope
 from tokenferry.upstream import AnswerTimeout, BadRequest, UpstreamClosed, UpstreamError
 
 REQUEST_ID: Final = b"x-tokenferry-request-id"
@@ -77,21 +77,10 @@ def refusal_to_route(found: NoRoute) -> GatewayError:
     return GatewayError(found.status, found.kind, found.message, cause=found.cause)
 
 
-def envelope(kind: str, message: str, request_id: str) -> bytes:
-    """The JSON of an error as Anthropic's API words it."""
-    error = {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}
-    return json.dumps(error).encode("ascii")
-
-
-def error_event(kind: str, message: str, request_id: str) -> bytes:
-    """The same as a server-sent event, which ends a stream truthfully."""
-    return b"event: error\ndata: " + envelope(kind, message, request_id) + b"\n\n"
-
-
 def cause_of(fault: TokenferryError) -> str:
     """A word for the fault: `needs_login`, `upstream_cut`."""
     if isinstance(fault, UpstreamError):
-        return f"upstream_{fault.kind.replace('-', '_')}"
+        return fault.cause
     return _CAPITAL.sub("_", type(fault).__name__).lower()
 
 

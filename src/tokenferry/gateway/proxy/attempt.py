@@ -30,7 +30,7 @@ from tokenferry.pool import (
     WaitOver,
 )
 from tokenferry.routing import loggable_name
-from tokenferry.streaming._first_content import GATE_SECONDS, FirstContentBuffer
+from tokenferry.streaming import GATE_SECONDS, FirstContentBuffer
 from tokenferry.upstream import Exchange as Call
 from tokenferry.upstream import ResponseHead, UpstreamClosed, UpstreamError
 

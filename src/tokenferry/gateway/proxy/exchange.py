@@ -18,13 +18,14 @@ from tokenferry.gateway.proxy.reading import parse_body
 from tokenferry.gateway.telemetry.record import RequestRecord, RoutingDecision
 from tokenferry.routing import loggable
 from tokenferry.state import ClientKey
-from tokenferry.streaming._body_filter import BodyFilter, EventStreamFilter, body_filter
+from tokenferry.streaming import BodyFilter, DocumentFilter, EventStreamFilter
 from tokenferry.upstream import ResponseHead as AnswerHead
 from tokenferry.upstream import UpstreamError
 
 logger = logging.getLogger("tokenferry.gateway")
 
 CLIENT_GONE: Final = 499  # nginx's word for it; only ever logged
+_BAD_REQUEST: Final = 400
 _MESSAGES: Final = b"/v1/messages"
 
 
@@ -52,7 +53,7 @@ class Exchange:
     _key: ClientKey | None = None
     _request: ProxyRequest | None = None
     _runner: AttemptRunner | None = None
-    _passage: BodyFilter | None = None
+    _filter: BodyFilter | None = None
 
     def __init__(
         self,
@@ -126,26 +127,30 @@ class Exchange:
     def begin(self, head: AnswerHead, down: ResponseHeaders) -> None:
         """Begin to pass the answer on: from here on nothing is sent again."""
         self._body.release()
-        found = self._passage = body_filter(head.status, down, self._record)
-        if type(found) is EventStreamFilter:
+        record = self._record
+        # Only a stream of events can be ended by one that says that it was cut.
+        if head.status < _BAD_REQUEST and down.is_event_stream:
+            self._filter = EventStreamFilter(record.usage, record.request_id)
             self._is_stream = True
             self._desk.streams += 1
+        else:
+            self._filter = DocumentFilter(head.status, record.usage, record.request_id, is_readable=down.is_json)
         self._start(head.status, down.lines, down.length)
 
     def feed(self, chunk: bytes) -> None:
-        passage = self._passage
-        assert passage is not None
-        passing = passage.feed(chunk)
+        body = self._filter
+        assert body is not None
+        passing = body.feed(chunk)
         if passing:
             self._record.bytes_out += len(passing)
             self.answering.write(passing)
-        if passage.is_over:
+        if body.is_over:
             self._end()
 
     def end(self) -> None:
         if not self._is_over:
-            assert self._passage is not None
-            rest = self._passage.end()
+            assert self._filter is not None
+            rest = self._filter.end()
             if rest:
                 self._write(rest)
             self._end()
@@ -153,8 +158,8 @@ class Exchange:
     def cut(self, failure: UpstreamError) -> None:
         if self._is_over:
             return
-        assert self._passage is not None
-        rest = self._passage.cut(failure)
+        assert self._filter is not None
+        rest = self._filter.cut(failure)
         if rest is None:
             self._cut()
         else:
@@ -276,6 +281,10 @@ class Exchange:
         self._is_over = True
         desk, record = self._desk, self._record
         record.duration = desk.clock() - self._started
+        if (body := self._filter) is not None:
+            record.error = record.error or body.error
+            if body.model is not None and record.model is None:
+                record.model = loggable(body.model)
         self._body.release()
         if self._runner is not None:
             self._runner.close()

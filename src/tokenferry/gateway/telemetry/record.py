@@ -1,7 +1,7 @@
 from dataclasses import dataclass, field
 
 from tokenferry.pool import Trace
-from tokenferry.streaming._usage import TokenUsage
+from tokenferry.streaming import TokenUsage
 
 
 @dataclass(slots=True)

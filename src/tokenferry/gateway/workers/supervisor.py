@@ -56,11 +56,11 @@ class Supervisor:
     """Keeps `count` forked processes at `work`, which gives their exit code, until INT, TERM or HUP.
 
     The first of those is passed on as TERM, later ones as `SIG_FORCE`. With a `following` HUP ends nothing: it is
-    passed on if the configuration can be read, as it is without one when that has changed. A worker that ends is replaced:
-    now, or after a pause that doubles while it keeps ending within seconds. `ready` is called once all of them serve
-    for the first time, `ending` before they are told to end. Workers ignore INT, which a terminal sends to them as
-    well as to the supervisor; HUP, too, or with a `following` they begin with the handler that stood before. The
-    process must have no other threads.
+    passed on if the configuration can be read, as it is without one when that has changed. A worker that ends is
+    replaced: now, or after a pause that doubles while it keeps ending within seconds. `ready` is called once all of
+    them serve for the first time, `ending` before they are told to end. Workers ignore INT, which a terminal sends to
+    them as well as to the supervisor; HUP, too, or with a `following` they begin with the handler that stood
+    before. The process must have no other threads.
     """
 
     def __init__(
