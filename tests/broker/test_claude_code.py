@@ -14,11 +14,12 @@ from typing import Any, Final, TypeAlias
 import pytest
 
 import tokenferry
+from claude_code.rig import eventually
 from leaks import leaks
-from stores.claude_code.rig import eventually
 from tokenferry.accounts import read_credential
-from tokenferry.accounts.moves import Mover, Present
 from tokenferry.broker import Broker, interrupted_move, use_for_claude_code
+from tokenferry.claude_code import ClaudeCodeHome
+from tokenferry.claude_code.moves import Mover, Present
 from tokenferry.config import load
 from tokenferry.errors import CredentialRefused, NeedsLogin, PolicyRefused, TryLater, UnknownAccount, UsageError
 from tokenferry.keep import Keeper, RenewalEvent
@@ -27,7 +28,6 @@ from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home
 from tokenferry.state import Cooldown, Scope, State
 from tokenferry.stores import Account, FileLock, MemoryStore
-from tokenferry.stores.claude_code import ClaudeCodeHome
 
 CONFIG: Final = """
 [[providers]]

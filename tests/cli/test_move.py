@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 import pytest
 
 from cli.harness import Outcome, begin, bundle, end, tokenferry
-from tokenferry.accounts.moves import MoveFile, MoveRecord
+from tokenferry.claude_code.moves import MoveFile, MoveRecord
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home
 from tokenferry.state import Cooldown, Scope, State

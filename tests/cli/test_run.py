@@ -11,8 +11,8 @@ import pytest
 from cli.conftest import configure
 from cli.harness import Outcome, begin, end, tokenferry
 from cli.test_fast import KEY, OAT, document, put
+from tokenferry.claude_code.precedence import CLOUD_PROVIDERS
 from tokenferry.cli.run import environment_of_child
-from tokenferry.integrations.precedence import CLOUD_PROVIDERS
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home
 from tokenferry.state import Cooldown, Scope, State

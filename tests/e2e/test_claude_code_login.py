@@ -10,14 +10,14 @@ from typing import Final
 
 import pytest
 
+from claude_code.rig import ACCOUNT, STUB, document, holding, renewed, section, write
 from e2e.claude import Claude, is_answered
 from e2e.parties import SandboxProcess, end, eventually
 from e2e.recorder import ClosedDoor, closed_door
-from stores.claude_code.rig import ACCOUNT, STUB, document, holding, renewed, section, write
+from tokenferry.claude_code import ClaudeCodeHome, ClaudeCodeLock, ClaudeCodeStore, LockTiming
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import LockTimeout
 from tokenferry.secret import Secret
-from tokenferry.stores.claude_code import ClaudeCodeHome, ClaudeCodeLock, ClaudeCodeStore, LockTiming
 
 pytestmark = pytest.mark.e2e
 

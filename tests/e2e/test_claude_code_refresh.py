@@ -16,17 +16,17 @@ from typing import Any, Final
 
 import pytest
 
+from claude_code.rig import ACCOUNT
 from e2e.claude import Claude, Process, is_answered
 from e2e.conftest import Tell
 from e2e.parties import COMMAND, PATIENCE, SandboxProcess, begin, digest, end, eventually, tokenferry, write_config
 from e2e.vendor import TOKEN_ENDPOINT, Vendor, playing_vendor
-from stores.claude_code.rig import ACCOUNT
 from tokenferry import Broker
+from tokenferry.claude_code import ClaudeCodeHome, ClaudeCodeLock, ClaudeCodeStore, LockTiming
 from tokenferry.config import load
 from tokenferry.errors import LockTimeout
 from tokenferry.refresh import FileJournal
 from tokenferry.settings import Home
-from tokenferry.stores.claude_code import ClaudeCodeHome, ClaudeCodeLock, ClaudeCodeStore, LockTiming
 
 pytestmark = pytest.mark.e2e
 

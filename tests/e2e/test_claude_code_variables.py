@@ -6,8 +6,8 @@ import re
 import pytest
 
 from e2e.parties import MODULES, lacking
+from tokenferry.claude_code.precedence import CLOUD_PROVIDERS
 from tokenferry.cli.run import environment_of_child
-from tokenferry.integrations.precedence import CLOUD_PROVIDERS
 
 pytestmark = pytest.mark.e2e
 

@@ -13,13 +13,13 @@ from typing import Any, Final
 
 import pytest
 
-from accounts.moves.rig import World
+from claude_code.moves.rig import World
 from e2e.claude import Claude, is_answered
 from e2e.conftest import Tell
 from e2e.parties import CHILDREN, SandboxProcess, begin, end, tokenferry, write_config
 from e2e.vendor import Vendor, playing_vendor
+from tokenferry.claude_code import ClaudeCodeHome
 from tokenferry.settings import Home
-from tokenferry.stores.claude_code import ClaudeCodeHome
 
 pytestmark = pytest.mark.e2e
 

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import pytest
 
+from claude_code.rig import HOLDER, eventually, line, running
 from e2e.parties import MODULES, PATIENCE, lacking, program
-from stores.claude_code.rig import HOLDER, eventually, line, running
+from tokenferry.claude_code import ClaudeCodeHome, ClaudeCodeLock, LockTiming
 from tokenferry.errors import LockTimeout
-from tokenferry.stores.claude_code import ClaudeCodeHome, ClaudeCodeLock, LockTiming
 
 pytestmark = pytest.mark.e2e
 

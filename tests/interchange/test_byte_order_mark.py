@@ -5,10 +5,10 @@ import json
 import pytest
 
 from tokenferry.accounts import read_credential
+from tokenferry.claude_code import parse as parse_document
 from tokenferry.interchange import Format, detect, parse
 from tokenferry.stores import HiddenBytes
 from tokenferry.stores.anthropic_profiles._document import parse_config, parse_credentials
-from tokenferry.stores.claude_code import parse as parse_document
 
 ACCESS = "sk-ant-oat01-" + "Aa1" * 30
 KEY = "sk-ant-api03-" + "Kk1" * 30

@@ -12,8 +12,8 @@ import pytest
 
 from refresh.rig import LIFETIME, NAME, PATIENCE, PROVIDERS, START, Rig, answer, put, token, wait_for
 from tokenferry.accounts import AccountChanges
-from tokenferry.accounts.moves import MoveFile, MoveRecord
 from tokenferry.broker import Broker
+from tokenferry.claude_code.moves import MoveFile, MoveRecord
 from tokenferry.credentials import ApiKey
 from tokenferry.errors import UnsafeFile, UsageError
 from tokenferry.keep import Keeper, RenewalEvent, keeper_of

@@ -8,11 +8,11 @@ import pytest
 
 from refresh.rig import NAME, START, Rig, value
 from tokenferry.broker import Broker
+from tokenferry.claude_code import ClaudeCodeHome, ClaudeCodeStore
 from tokenferry.errors import CredentialRefused
 from tokenferry.refresh import FileJournal
 from tokenferry.settings import Home, PolicySettings
 from tokenferry.stores import Account
-from tokenferry.stores.claude_code import ClaudeCodeHome, ClaudeCodeStore
 
 ACCOUNT = Account(NAME, "fake", "oauth", owner="claude-code", store="claude-code")
 

@@ -10,13 +10,13 @@ from typing_extensions import override
 from sim.disk import Killed
 from sim.foreign import ClaudeCode
 from sim.world import BOOT, NAME, FlowFactory, Machine, Process, Sending, Weather
+from tokenferry.claude_code import ClaudeCodeHome, ClaudeCodeLock, ClaudeCodeStore, LockTiming, WriteLock
 from tokenferry.errors import TokenferryError
 from tokenferry.refresh import Result
 from tokenferry.refresh._flow import refresh_flow
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
 from tokenferry.stores import Account, Document, Store
-from tokenferry.stores.claude_code import ClaudeCodeHome, ClaudeCodeLock, ClaudeCodeStore, LockTiming, WriteLock
 
 FOREIGN = {"mcpOAuth": {"server": {"token": "kept"}}, "unknownThere": [1, None]}
 UNKNOWN = {"unknownHere": {"kept": True}}

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from tokenferry.claude_code import ClaudeCodeHome
+from tokenferry.claude_code._file import CredentialsFile
 from tokenferry.errors import StorageFailed
 from tokenferry.stores import FileStore, _replaceable, check_replaceable
-from tokenferry.stores.claude_code import ClaudeCodeHome
-from tokenferry.stores.claude_code._file import CredentialsFile
 
 
 @pytest.fixture

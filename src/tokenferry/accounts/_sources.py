@@ -37,7 +37,7 @@ class Surroundings:
     @property
     def pool(self) -> Path:
         """The pool file, in Claude Code's folder. Raises `ConfigError`."""
-        from tokenferry.stores.claude_code import ClaudeCodeHome  # noqa: PLC0415  # brings subprocess
+        from tokenferry.claude_code import ClaudeCodeHome  # noqa: PLC0415  # brings subprocess
 
         return ClaudeCodeHome.from_environment(self.environ, self.person).path / "oauth_pool.json"
 
@@ -142,7 +142,7 @@ def _fault(source: str, where: str, fault: Exception) -> Found:
 
 
 def _claude_code(around: Surroundings) -> Iterator[Found]:
-    from tokenferry.stores.claude_code import (  # noqa: PLC0415  # see above
+    from tokenferry.claude_code import (  # noqa: PLC0415  # see above
         ClaudeCodeHome,
         ClaudeCodeStore,
         claude_code_account,

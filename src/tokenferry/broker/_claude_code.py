@@ -14,7 +14,7 @@ from tokenferry.settings import Home
 from tokenferry.stores import AttachedStore, FileLock
 
 if TYPE_CHECKING:
-    from tokenferry.accounts.moves import Moved, MoveRecord
+    from tokenferry.claude_code.moves import Moved, MoveRecord
 
 logger = logging.getLogger(__name__)
 

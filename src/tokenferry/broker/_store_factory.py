@@ -16,8 +16,8 @@ from tokenferry.settings import Home
 from tokenferry.stores import Account, AttachedStore, FileStore, Store
 
 if TYPE_CHECKING:
-    from tokenferry.accounts.moves import Mover
-    from tokenferry.stores.claude_code import ClaudeCodeStore
+    from tokenferry.claude_code import ClaudeCodeStore
+    from tokenferry.claude_code.moves import Mover
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ _SEAL: Final = ":seal"  # as above
 def open_attached(home: Home, account: Account) -> Store:
     """Open the store that an attached account rests in. Raises `ConfigError` for one that isn't known."""
     if account.store == "claude-code":
-        from tokenferry.stores.claude_code import ClaudeCodeHome, ClaudeCodeStore  # noqa: PLC0415  # few have it
+        from tokenferry.claude_code import ClaudeCodeHome, ClaudeCodeStore  # noqa: PLC0415  # few have it
 
         if folder := account.labels.get("config_dir"):
             place = ClaudeCodeHome.of_label(folder, Path.home())
@@ -49,7 +49,7 @@ def open_attached(home: Home, account: Account) -> Store:
 
 def open_mover(home: Home) -> "Mover":
     """What moves logins between this home and Claude Code's store."""
-    from tokenferry.accounts.moves import Mover  # noqa: PLC0415  # see above
+    from tokenferry.claude_code.moves import Mover  # noqa: PLC0415  # see above
 
     return Mover(home, partial(_open_claude_code, home), machine=machine_id())
 

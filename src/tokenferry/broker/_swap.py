@@ -23,7 +23,7 @@ from tokenferry.state import Cooldown, Cooldowns, Scope, State
 from tokenferry.stores import Document, FileLock
 
 if TYPE_CHECKING:
-    from tokenferry.accounts.moves import Mover, Present
+    from tokenferry.claude_code.moves import Mover, Present
 
 logger = logging.getLogger(__name__)
 

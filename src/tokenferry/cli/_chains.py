@@ -6,10 +6,10 @@ from typing import Any, Final
 
 from tokenferry.accounts import ENVIRONMENT
 from tokenferry.broker import Broker
+from tokenferry.claude_code.precedence import Chain, CredentialOrigin, Held
 from tokenferry.cli._output import moment
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import TokenferryError
-from tokenferry.integrations.precedence import Chain, CredentialOrigin, Held
 from tokenferry.settings import Home
 from tokenferry.state import read_local_key
 

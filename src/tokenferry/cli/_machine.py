@@ -3,9 +3,9 @@ import sys
 import time
 from pathlib import Path
 
+from tokenferry.claude_code import ClaudeCodeHome, Keychain
+from tokenferry.claude_code.precedence import Machine, look
 from tokenferry.errors import ConfigError
-from tokenferry.integrations.precedence import Machine, look
-from tokenferry.stores.claude_code import ClaudeCodeHome, Keychain
 
 
 def this_machine() -> Machine:

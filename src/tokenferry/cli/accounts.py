@@ -175,7 +175,7 @@ def _federate(broker: Broker, name: str, provider: str | None, given: Federal, *
 
 
 def _claude_code(name: str, provider: str) -> Account:
-    from tokenferry.stores.claude_code import ClaudeCodeHome, claude_code_account  # noqa: PLC0415  # few have it
+    from tokenferry.claude_code import ClaudeCodeHome, claude_code_account  # noqa: PLC0415  # few have it
 
     place = ClaudeCodeHome.from_environment(os.environ, Path.home())
     return claude_code_account(name, provider, place, created_at=int(time.time()))

@@ -2,6 +2,7 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 
+from tokenferry.claude_code.precedence import claude_code_chain, sdk_chain
 from tokenferry.cli._chains import chain_to_json, known_accounts, lines_of, with_clones
 from tokenferry.cli._decision import choice, decision
 from tokenferry.cli._home import find, open_broker
@@ -9,7 +10,6 @@ from tokenferry.cli._machine import this_machine
 from tokenferry.cli._output import say_json, say_lines
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.errors import UsageError
-from tokenferry.integrations.precedence import claude_code_chain, sdk_chain
 
 app = new_app()
 

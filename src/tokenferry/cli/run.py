@@ -8,12 +8,12 @@ from typing import Annotated, Final, Self
 
 import typer
 
+from tokenferry.claude_code.precedence import CLOUD_PROVIDERS
 from tokenferry.cli._home import find, open_broker, tell_pin
 from tokenferry.cli._output import note
 from tokenferry.cli._readiness import limits, readiness
 from tokenferry.cli._typer import SETTINGS, examples, new_app
 from tokenferry.errors import UsageError
-from tokenferry.integrations.precedence import CLOUD_PROVIDERS
 from tokenferry.serve import PrivateGateway
 
 app = new_app()

@@ -9,6 +9,16 @@ from urllib.parse import urlsplit
 import typer
 
 from tokenferry.broker import Broker
+from tokenferry.claude_code.precedence import (
+    CLAUDE_CODES_DEFAULT,
+    Chain,
+    Machine,
+    claude_code_chain,
+    personal_settings,
+    settings_files,
+    user_settings,
+)
+from tokenferry.claude_code.setup import API_KEY_HELPER, BASE_URL, ClaudeCodeSetup, Keys, SetupPlan
 from tokenferry.cli._diff import say_diff
 from tokenferry.cli._home import find, open_broker
 from tokenferry.cli._input import confirmed
@@ -18,16 +28,6 @@ from tokenferry.cli._probe import gateway_url, who_answers
 from tokenferry.cli._typer import examples, new_app
 from tokenferry.errors import UsageError
 from tokenferry.integrations import ANTHROPIC_URL
-from tokenferry.integrations.claude_code import API_KEY_HELPER, BASE_URL, ClaudeCodeSetup, Keys, SetupPlan
-from tokenferry.integrations.precedence import (
-    CLAUDE_CODES_DEFAULT,
-    Chain,
-    Machine,
-    claude_code_chain,
-    personal_settings,
-    settings_files,
-    user_settings,
-)
 from tokenferry.providers import is_loopback, url_fault
 from tokenferry.settings import Home
 from tokenferry.state import gateway_records

@@ -8,7 +8,7 @@ from tokenferry.secret import Fields
 
 def parse_claude_code(raw: bytes) -> tuple[Entry, ...]:
     """The login in a credentials document of Claude Code. Raises `UsageError` for what is no such document."""
-    from tokenferry.stores.claude_code import parse  # noqa: PLC0415  # few have such a file, and it brings subprocess
+    from tokenferry.claude_code import parse  # noqa: PLC0415  # few have such a file, and it brings subprocess
 
     login = parse(raw)
     if login.state == "unparsable":
@@ -25,6 +25,6 @@ def looks_like_claude_code(value: Any) -> bool:
 
 def render_claude_code(token: OAuthToken) -> bytes:
     """A new document with this login in it, secrets revealed."""
-    from tokenferry.stores.claude_code import parse, put_in  # noqa: PLC0415  # see above
+    from tokenferry.claude_code import parse, put_in  # noqa: PLC0415  # see above
 
     return put_in(parse(None), token)

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 from e2e.children.crash import Fatal, FatalDisk
-from tokenferry.accounts.moves import Mover
+from tokenferry.claude_code import ClaudeCodeHome, ClaudeCodeStore, CredentialsFile, LockTiming
+from tokenferry.claude_code.moves import Mover
 from tokenferry.settings import Home
 from tokenferry.stores import Account, Disk
-from tokenferry.stores.claude_code import ClaudeCodeHome, ClaudeCodeStore, CredentialsFile, LockTiming
 
 
 def mover(home: Home, disk: Disk) -> Mover:

@@ -1,0 +1,56 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from tokenferry.claude_code._document import digest
+from tokenferry.credentials import OAuthToken
+from tokenferry.errors import TokenferryError
+from tokenferry.secret import parse_object
+from tokenferry.stores import DISK, Disk, replace_private_file
+
+_TOLD: Final[dict[str, type]] = {"email": str, "obtained_at": int, "lifetime": int, "source": str}
+
+
+class LastGrant:
+    """What a grant told that Claude Code's document has no place for, in a file of ours that every process reads.
+
+    It is bound to the tokens by their digest, so that it says nothing of any others. It only advises: without it a
+    token counts as one that another program put there.
+    """
+
+    def __init__(self, file: Path, *, disk: Disk = DISK) -> None:
+        self._file = file
+        self._disk = disk
+        self._known: tuple[str, dict[str, Any]] = ("", {})
+
+    def keep(self, token: OAuthToken) -> None:
+        """Keep it before the tokens are written, so that nobody sees them without it."""
+        known = (digest(token), {name: getattr(token, name) for name in _TOLD})
+        if known == self._known:
+            return
+        self._known = known
+        try:
+            data = json.dumps({"tokens": known[0]} | known[1]).encode("ascii")
+            replace_private_file(self._file, data, disk=self._disk)
+        except TokenferryError:  # then this process alone knows
+            return
+
+    def complete(self, token: OAuthToken) -> OAuthToken:
+        """The token with what was told of it."""
+        known, wanted = self._known, digest(token)
+        if known[0] != wanted:
+            known = self._read()
+        return replace(token, **known[1]) if known[0] == wanted else token
+
+    def _read(self) -> tuple[str, dict[str, Any]]:
+        try:
+            fields = parse_object(self._disk.read(self._file))
+        except (FileNotFoundError, TokenferryError):
+            fields = None
+        told = {name: None if fields is None else fields.get(name) for name in _TOLD}
+        is_sound = all(value is None or type(value) is _TOLD[name] for name, value in told.items())
+        if fields is None or not is_sound or not isinstance(fields.get("tokens"), str):
+            return "", {}
+        self._known = (fields["tokens"], told)
+        return self._known

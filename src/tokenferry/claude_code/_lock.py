@@ -1,0 +1,223 @@
+import contextlib
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypedDict, Unpack
+
+from tokenferry.claude_code._home import ClaudeCodeHome
+from tokenferry.claude_code._lock_directory import LockDirectory
+from tokenferry.claude_code._sightings import Sightings
+from tokenferry.errors import LockTimeout, RefreshFailed
+from tokenferry.secret import parse_object
+from tokenferry.stores import DISK, Disk, boot_id
+
+logger = logging.getLogger(__name__)
+
+_held: "weakref.WeakSet[_Locks]" = weakref.WeakSet()
+
+
+@dataclass(frozen=True, slots=True)
+class LockTiming:
+    """How lock directories are kept and judged. All in seconds."""
+
+    heartbeat: float = 2.0
+    """How often a held lock is touched. The least patient reader takes over after 10."""
+    stale: float = 60.0
+    """A lock that didn't change for so long, on a monotonic clock, is nobody's."""
+    ancient: float = 3600.0
+    """A lock last touched so long ago, by the wall clock, is nobody's already after `look`, unless its owner runs."""
+    look: float = 10.0
+    """Not at once: when a clock was set, or the machine slept, a lock looks old whose holder soon touches it."""
+    pause: float = 0.1
+    """Between two looks at a lock that is held."""
+    write: float = 10.0
+    """The longest wait for the write lock, which others hold for milliseconds."""
+
+
+_TIMING: Final = LockTiming()
+
+
+class _Surroundings(TypedDict, total=False):
+    """What locks stand on, where it isn't this machine. Times in seconds."""
+
+    timing: LockTiming
+    disk: Disk
+    now: Callable[[], float]
+    monotonic: Callable[[], float]
+    boot: Callable[[], str]
+    sleep: Callable[[float], None]
+
+
+class _Locks:
+    """Lock directories taken in order, kept fresh by a daemon thread, and let go of in reverse."""
+
+    def __init__(
+        self,
+        paths: tuple[Path, ...],
+        seen: Path,
+        *,
+        owner: Path | None = None,
+        timing: LockTiming = _TIMING,
+        disk: Disk = DISK,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        boot: Callable[[], str] = boot_id,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._paths = paths
+        self._owner = owner
+        self._timing = timing
+        self._sightings = Sightings(seen, disk=disk, monotonic=monotonic, boot=boot)
+        self._disk = disk
+        self._now = now
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._taken: list[LockDirectory] = []
+        self._guard = threading.Lock()
+        self._stop = threading.Event()
+
+    def acquire(self, timeout: float) -> None:
+        """Take all of them, waiting `timeout` seconds at most.
+
+        Raises `LockTimeout` naming the holder, `UnsafeFile` for what is no lock directory, `StorageFailed`.
+        """
+        assert not self._taken, "it isn't re-entrant"
+        deadline = self._monotonic() + timeout
+        try:
+            while (path := self.take()) is not None:
+                self._wait(path, deadline)
+        except BaseException:
+            self.release()
+            raise
+
+    def is_still_ours(self) -> bool:
+        """Whether all are held, and nobody took one over. Look before each step that needs them."""
+        with self._guard:
+            return len(self._taken) == len(self._paths) and all(directory.is_ours() for directory in self._taken)
+
+    def release(self) -> None:
+        """Let go of what is still ours; harmless when nothing is held."""
+        with self._guard:
+            self._stop.set()
+            while self._taken:
+                self._taken.pop().remove()
+        _held.discard(self)
+
+    def forget(self) -> None:
+        """In a forked child: the parent holds them, and its thread keeps them fresh."""
+        self._guard = threading.Lock()
+        self._stop = threading.Event()
+        while self._taken:
+            self._taken.pop().forget()
+
+    def take(self) -> Path | None:
+        """Take those that are free, in their order; give the one that another holds, or None when all are ours.
+
+        Raises `UnsafeFile` for what is no lock directory, `StorageFailed`.
+        """
+        while len(self._taken) < len(self._paths):
+            path, *further = self._paths[len(self._taken) :]
+            directory = LockDirectory(path, disk=self._disk)
+            seen = directory.make()
+            if seen is None:
+                self._keep(directory)
+            elif self._is_stale(path, seen) and directory.clear(seen):
+                logger.warning("the lock %s was left behind by a program that ended, and is taken over", path)
+            else:
+                for other in further:  # who was killed left all of them, and their minutes shall pass together
+                    with contextlib.suppress(OSError):
+                        self._sightings.unchanged_for(other, self._disk.status(other))
+                return path
+        return None
+
+    def beat(self) -> None:
+        """Touch those that are still ours."""
+        with self._guard:
+            for directory in filter(LockDirectory.is_ours, self._taken):
+                try:
+                    directory.touch()
+                except OSError as fault:
+                    logger.warning("the lock %s can't be kept fresh: %s", directory.path, fault.strerror)
+
+    def _keep(self, directory: LockDirectory) -> None:
+        with self._guard:
+            self._taken.append(directory)
+        self._sightings.forget(directory.path)
+        if len(self._taken) == 1:
+            _held.add(self)
+            self._start_heart()
+
+    def _is_stale(self, path: Path, seen: os.stat_result) -> bool:
+        unchanged = self._sightings.unchanged_for(path, seen)
+        if unchanged >= self._timing.stale:
+            return True
+        is_ancient = self._now() - seen.st_mtime > self._timing.ancient
+        return is_ancient and unchanged >= self._timing.look and self._owner_pid() is None
+
+    def _owner_pid(self) -> int | None:
+        """The process that says it holds the lock, if it runs. A left-over note may name somebody else's."""
+        try:
+            is_there = self._owner is not None and self._owner.is_file()  # opening a FIFO would wait for its other end
+            note = parse_object(self._owner.read_bytes()[:4096]) if self._owner and is_there else None
+            pid = note.get("pid") if note else None
+            if not isinstance(pid, int) or pid <= 0:
+                return None
+            os.kill(pid, 0)
+        except PermissionError:
+            return pid
+        except (OSError, OverflowError):
+            return None
+        return pid
+
+    def _wait(self, path: Path, deadline: float) -> None:
+        left = deadline - self._monotonic()
+        if left <= 0:
+            pid = self._owner_pid()
+            holder = "Claude Code" if pid is None else f"Claude Code (process {pid})"
+            raise LockTimeout(f"{path} is held by {holder}; try again when it is done", holder=holder)
+        self._sleep(min(left, self._timing.pause))
+
+    def _start_heart(self) -> None:
+        self._stop = threading.Event()
+        heart = threading.Thread(target=self._beat, args=(self._stop,), name="tokenferry-lock-heart", daemon=True)
+        try:
+            heart.start()
+        except RuntimeError:  # the interpreter is shutting down, or out of threads
+            raise RefreshFailed(f"no thread could be started to keep {self._paths[0]} fresh") from None
+
+    def _beat(self, stop: threading.Event) -> None:
+        while not stop.wait(self._timing.heartbeat):
+            self.beat()
+
+
+class ClaudeCodeLock(_Locks):
+    """Both lock directories of a refresh by Claude Code, in its order, and kept fresh.
+
+    While it is held no Claude Code on this machine refreshes, as long as this process runs: a suspended one loses it
+    after 60 seconds (older versions: 10), which `is_still_ours` then tells. It isn't re-entrant, not fair, and guards
+    against nobody who writes without asking. `seen` is a folder of ours, see `Sightings`.
+    """
+
+    def __init__(self, home: ClaudeCodeHome, seen: Path, **given: Unpack[_Surroundings]) -> None:
+        super().__init__((home.refresh_lock, home.folder_lock), seen, owner=home.refresh_lock_owner, **given)
+
+
+class WriteLock(_Locks):
+    """The lock directory that every write of Claude Code's credentials takes."""
+
+    def __init__(self, home: ClaudeCodeHome, seen: Path, **given: Unpack[_Surroundings]) -> None:
+        super().__init__((home.write_lock,), seen, **given)
+
+
+def _after_fork() -> None:
+    for locks in list(_held):
+        locks.forget()
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,60 @@
+"""Whose login it is that another program has: by what it says of itself, by what was recorded, by its tokens."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from tokenferry.claude_code import digest
+from tokenferry.credentials import OAuthToken
+from tokenferry.errors import NeedsUnlock, TokenferryError
+from tokenferry.stores import ACCOUNT_NAME, FileStore, are_different
+
+
+def logins(files: FileStore) -> dict[str, OAuthToken]:
+    """The OAuth logins among our own documents, by account; broken ones are left out. Raises `NeedsUnlock`."""
+    found: dict[str, OAuthToken] = {}
+    for name in files.names():
+        try:
+            credential = files.read(name).credential
+        except NeedsUnlock:
+            raise  # a login that can't be seen now may be the very one
+        except TokenferryError:
+            continue
+        if isinstance(credential, OAuthToken):
+            found[name] = credential
+    return found
+
+
+def of_the_same(token: OAuthToken, known: Mapping[str, OAuthToken]) -> list[str]:
+    """The accounts that are the one which this login says it is of."""
+    return [name for name, other in known.items() if _is_the_same(token, other)]
+
+
+def owner_of(
+    token: OAuthToken, recorded: str | None, known: Mapping[str, OAuthToken], is_dead: Callable[[str], bool]
+) -> str | None:
+    """The account whose chain this is; None if it is none of ours.
+
+    `recorded` is the account that was last known to rest there. A living login of the same account, but of another
+    chain, is not given up for this one.
+    """
+    if recorded is not None and not (recorded in known and are_different(token, known[recorded])):
+        return recorded
+    twins = [name for name, other in known.items() if name != recorded and digest(other) == digest(token)]
+    return next(iter((*twins, *filter(is_dead, of_the_same(token, known)))), None)
+
+
+def new_name(token: OAuthToken, known: Mapping[str, OAuthToken], taken: Iterable[str]) -> str:
+    """A name for an account that is to be made of this login: its e-mail address where that is known and free."""
+    used = {name.casefold() for name in taken}
+    emails = [token.email, *(known[name].email for name in of_the_same(token, known))]
+    for email in filter(None, emails):
+        if ACCOUNT_NAME.fullmatch(email) and email.casefold() not in used:
+            return email
+    number, name = 1, "claude-code"
+    while name in used:
+        number += 1
+        name = f"claude-code-{number}"
+    return name
+
+
+def _is_the_same(one: OAuthToken, other: OAuthToken) -> bool:
+    return bool(one.account_id) and one.account_id == other.account_id and not are_different(one, other)

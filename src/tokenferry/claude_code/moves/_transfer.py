@@ -1,0 +1,139 @@
+import contextlib
+import logging
+from dataclasses import replace
+from types import MappingProxyType
+
+from tokenferry.claude_code import FOLDER_LABEL, ClaudeCodeLogin, ClaudeCodeStore, digest, taken_out
+from tokenferry.claude_code import STORE as CLAUDE_CODE
+from tokenferry.claude_code.moves._record import MoveFile, MoveRecord
+from tokenferry.credentials import OAuthToken
+from tokenferry.errors import NeedsUnlock, RefreshBusy, TokenferryError, UnknownAccount
+from tokenferry.stores import Account, Attachments, Document, FileStore, Lock
+
+logger = logging.getLogger(__name__)
+
+
+class Transfer:
+    """The steps of a move, for who holds all its locks. A chain is never cloned.
+
+    While an account's attachment is there, its login is the one in Claude Code's store, and the document here is a copy
+    that nobody uses; without it, it is the document. That is all that decides, and every reader sees it at any moment.
+    What has to change together is changed in this order, each step durable before the next:
+
+    1. the record says what is meant (`preparing`);
+    2. the login in Claude Code's store is copied into its account's document, which doesn't count yet;
+    3. the new content of that store is staged beside it;
+    4. the record says that it is about to be put in place (`writing`), and the old account's attachment goes;
+    5. it is put in place: by one rename, and from there on the move is done for good;
+    6. the new account's attachment is made, and the record removed.
+
+    Nobody gets the lock of either account while a record lies there that names it. Whoever finds one goes on from
+    where it stands: before the rename the move is made again, or, where anything changed since, undone.
+    """
+
+    def __init__(self, files: FileStore, attachments: Attachments, record: MoveFile, *, machine: str) -> None:
+        self._files = files
+        self._attachments = attachments
+        self._record = record
+        self._machine = machine
+
+    def carry_out(self, record: MoveRecord, store: ClaudeCodeStore, lock: Lock) -> None:
+        def announce() -> None:
+            self._record.write(replace(record, step="writing"))
+            if record.home is not None:
+                self._attachments.remove(record.home)
+            if not lock.is_still_ours():
+                raise RefreshBusy("another program took Claude Code's lock before anything was written; try again")
+
+        self._record.write(record)
+        try:
+            if record.home is not None:
+                self._bring_home(record.home, store)
+            coming = self._files.read(record.to).credential
+            assert isinstance(coming, OAuthToken)
+            store.hand_over(record.present, coming, announce)
+        except BaseException:
+            with contextlib.suppress(TokenferryError):
+                self.end(store, lock, is_given_up=True)
+            raise
+        self._complete(record, store)
+
+    def _bring_home(self, name: str, store: ClaudeCodeStore) -> None:
+        """Copy the login that is there into the account's document."""
+        account, token = self._attachments.read(name), store.look()[1].token
+        assert account is not None
+        if token is None:
+            return
+        try:
+            known: Document | None = self._files.read(name)
+        except UnknownAccount:
+            known = None
+        held = None if known is None else known.credential
+        if isinstance(held, OAuthToken) and held.refresh is not None and token.refresh is None:
+            return  # a document is never left with fewer tokens than it had
+        labels = {key: value for key, value in account.labels.items() if key != FOLDER_LABEL}
+        new = Document(
+            replace(account, owner="tokenferry", store="file", labels=MappingProxyType(labels)),
+            taken_out(token, held if isinstance(held, OAuthToken) else None),
+            machine=self._machine,
+        )
+        if known is not None:
+            new = replace(new, unknown=known.unknown)
+        self._files.swap(name, None if known is None else known.generation, new)
+
+    def end(self, store: ClaudeCodeStore, lock: Lock, *, is_given_up: bool = False) -> None:
+        """Complete the move on record, make it again, or undo it. Only for who holds all its locks."""
+        record = self._record.read()
+        if record is None:
+            return
+        _, login = store.look()
+        found = None if login.token is None else digest(login.token)
+        if record.step == "writing" and _is_in_place(record, store, login, found):
+            logger.warning("completing the move of account %s to Claude Code, which was cut short", record.to)
+            self._complete(record, store)
+            return
+        if record.step == "writing":  # before the trace of how far it came is gone
+            record = replace(record, step="preparing")
+            self._record.write(record)
+        if record.home is not None and self._attachments.read(record.home) is None:
+            try:
+                self._attachments.put(leaving(self._files.read(record.home).account, store))
+            except UnknownAccount:  # it was removed meanwhile, and so is nothing to bring home
+                is_given_up = True
+        if not is_given_up and found == record.present and self._is_as_recorded(record):
+            logger.warning("making the move of account %s to Claude Code again, which was cut short", record.to)
+            self.carry_out(record, store, lock)
+            return
+        store.unstage()
+        self._record.remove()
+
+    def _is_as_recorded(self, record: MoveRecord) -> bool:
+        try:
+            coming = self._files.read(record.to).credential
+        except NeedsUnlock:
+            raise  # a move is not undone because nobody can look now
+        except TokenferryError:
+            return False
+        return isinstance(coming, OAuthToken) and digest(coming) == record.coming
+
+    def _complete(self, record: MoveRecord, store: ClaudeCodeStore) -> None:
+        with contextlib.suppress(UnknownAccount):  # somebody removed its document: the login is Claude Code's alone
+            self._attachments.put(leaving(self._files.read(record.to).account, store))
+        self._record.remove()
+
+
+def leaving(account: Account, store: ClaudeCodeStore) -> Account:
+    """The account as one whose login rests in Claude Code's store."""
+    labels = MappingProxyType({**account.labels, FOLDER_LABEL: store.home.label})
+    return replace(account, owner=CLAUDE_CODE, store=CLAUDE_CODE, labels=labels)
+
+
+def _is_in_place(record: MoveRecord, store: ClaudeCodeStore, login: ClaudeCodeLogin, found: str | None) -> bool:
+    """Whether the new login was put in place, though it may have been renewed since."""
+    is_staged = store.is_staged()
+    if is_staged is not None:
+        return not is_staged
+    if found == record.present or login.token is None:
+        return False
+    told, meant = login.token.account_id, record.account_id
+    return not told or not meant or told == meant

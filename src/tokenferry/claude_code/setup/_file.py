@@ -1,0 +1,119 @@
+import contextlib
+import os
+import secrets
+import stat
+from codecs import BOM_UTF8
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tokenferry.claude_code.setup._text import HiddenText, JsonText
+from tokenferry.errors import Conflict, CorruptFile, StorageFailed, UnsafeFile
+from tokenferry.stores import HiddenBytes, make_private_folder, remove_file
+
+_MOST_BYTES: Final = 4 * 1024 * 1024
+_NEW_MODE: Final = 0o600
+_EMPTY: Final = "{}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsFile:
+    """A settings file of Claude Code. `path` is where it is named, `real` where a symbolic link leads."""
+
+    path: Path
+    real: Path
+
+    @classmethod
+    def at(cls, path: Path) -> "SettingsFile":
+        """Raises `UnsafeFile` for a link that leads nowhere."""
+        try:
+            real = path.resolve(strict=True) if path.is_symlink() else path.parent.resolve() / path.name
+        except (OSError, RuntimeError):
+            raise UnsafeFile(f"{path} is a symbolic link that leads nowhere; remove it, or make its target") from None
+        return cls(path, real)
+
+    def read(self) -> HiddenText | None:
+        """Its text without a byte order mark; None if there is no such file. Raises `UnsafeFile`, `CorruptFile`."""
+        data = self._data()
+        if data is None:
+            return None
+        try:
+            return HiddenText(data.decode("utf-8-sig"))
+        except UnicodeDecodeError:
+            del data  # a traceback shows the locals of this frame
+        raise CorruptFile(f"{self.path} is no UTF-8, and Claude Code can't use it either; mend it first")
+
+    def _data(self) -> HiddenBytes | None:
+        try:
+            descriptor = os.open(self.real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        except OSError as fault:
+            raise UnsafeFile(f"{self.real} can't be opened: {fault.strerror}; look at it") from None
+        try:
+            self._check(os.fstat(descriptor))
+            with open(descriptor, "rb", closefd=False) as file:
+                return HiddenBytes(file.read(_MOST_BYTES + 1))
+        except OSError as fault:
+            raise UnsafeFile(f"{self.real} can't be read: {fault.strerror}; look at it") from None
+        finally:
+            os.close(descriptor)
+
+    def parse(self, text: str | None) -> JsonText:
+        """The settings in its text; none in a file that is missing or empty. Raises `CorruptFile`, naming the line."""
+        if text is None or not text.strip():
+            return JsonText(_EMPTY)
+        try:
+            return JsonText(text)
+        except ValueError as fault:
+            raise self.unusable(fault) from None
+
+    def unusable(self, fault: ValueError) -> CorruptFile:
+        return CorruptFile(
+            f"{self.path} can't be edited: {fault}; it must be JSON without comments, or Claude Code ignores it whole; "
+            "mend it first"
+        )
+
+    def write(self, text: str | None, *, expected: str | None) -> None:
+        """Put this text in its place, with the mode and the byte order mark that it has; None removes it.
+
+        Raises `Conflict` if it isn't the expected text any more, `StorageFailed`.
+        """
+        if self.read() != expected:
+            raise Conflict(f"{self.path} was changed by somebody else in the meantime; nothing was written; try again")
+        if text is None:
+            remove_file(self.real)
+            return
+        if not self.real.parent.exists():
+            make_private_folder(self.real.parent)
+        mark = BOM_UTF8 if (self._data() or b"").startswith(BOM_UTF8) else b""
+        mode = _NEW_MODE if expected is None else stat.S_IMODE(self.real.stat().st_mode)
+        temporary = self.real.with_name(f".{self.real.name}.tmp.{secrets.token_hex(4)}")
+        try:
+            self._replace(temporary, HiddenBytes(mark + text.encode("utf-8")), mode)
+        except OSError as fault:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise StorageFailed(f"{self.path} could not be written: {fault.strerror}; it is as it was") from None
+
+    def _replace(self, temporary: Path, data: bytes, mode: int) -> None:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+        temporary.replace(self.real)
+
+    def _check(self, status: os.stat_result) -> None:
+        if not stat.S_ISREG(status.st_mode):
+            raise UnsafeFile(f"{self.real} is no regular file; move it away")
+        if status.st_uid != os.geteuid():
+            raise UnsafeFile(f"{self.real} belongs to user {status.st_uid}; edit it as that user")
+        if status.st_mode & stat.S_IWOTH:
+            raise UnsafeFile(
+                f"{self.real} could be written by anybody, who could make Claude Code run a command; "
+                f"mend it with: chmod o-w '{self.real}'"
+            )
+        if status.st_size > _MOST_BYTES:
+            raise UnsafeFile(f"{self.real} is larger than any settings file; look at it")
