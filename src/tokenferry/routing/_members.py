@@ -39,8 +39,7 @@ class Key:
 
     __slots__ = ("name",)
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    name: str
 
 
 class JsonMember(NamedTuple):
@@ -63,9 +62,12 @@ class _Keys:
             raise TooComplex(f"an object in it has more than {self.most:,} members")
         if len(name) > _LONGEST_KEY:
             raise TooComplex(f"a name in it is longer than {_LONGEST_KEY} characters")
-        return Key(name)
+        key = _new_key(Key)  # a constructor of its own would be one more call for each
+        key.name = name
+        return key
 
 
+_new_key: Final = object.__new__
 _keys: Final = _Keys()
 _object: Final = msgspec.json.Decoder(dict[Key, msgspec.Raw], dec_hook=_keys)
 _array: Final = msgspec.json.Decoder(list[msgspec.Raw])

@@ -14,6 +14,13 @@ _ERROR_TYPE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _USAGE: Final = b'"usage"'
 _USAGE_OBJECT: Final = re.compile(rb'"usage"\s*:\s*(?=\{)')
 _USAGE_LIMIT: Final = 4096
+_MOST: Final = 1 << 53
+_FIELDS: Final = (
+    ("input_tokens", "input"),
+    ("output_tokens", "output"),
+    ("cache_creation_input_tokens", "cache_creation"),
+    ("cache_read_input_tokens", "cache_read"),
+)
 _DECODER: Final = json.JSONDecoder()
 _CONTENT: Final = b"event: content_block_"
 _QUIET: Final = frozenset(("content_block_start", "content_block_delta", "content_block_stop"))
@@ -30,11 +37,14 @@ class TokenUsage:
 
     def take(self, told: object) -> None:
         """Take over a `usage` object. A stream tells sums, so a number never goes back."""
-        if isinstance(told, dict):
-            self.input = _larger(self.input, told.get("input_tokens"))
-            self.output = _larger(self.output, told.get("output_tokens"))
-            self.cache_creation = _larger(self.cache_creation, told.get("cache_creation_input_tokens"))
-            self.cache_read = _larger(self.cache_read, told.get("cache_read_input_tokens"))
+        if not isinstance(told, dict):
+            return
+        for name, field in _FIELDS:
+            count = told.get(name)
+            if type(count) is int and 0 <= count < _MOST:
+                known = getattr(self, field)
+                if known is None or count > known:
+                    setattr(self, field, count)
 
 
 class SseUsageReader:
@@ -139,9 +149,3 @@ def _object(data: bytes) -> dict[str, Any]:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
-
-
-def _larger(known: int | None, told: object) -> int | None:
-    if type(told) is not int or not 0 <= told < 1 << 53:
-        return known
-    return told if known is None else max(known, told)

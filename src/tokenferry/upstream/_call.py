@@ -86,7 +86,7 @@ class Call:
         assert self.request is not None
         self._dial = None
         self._connection = connection
-        self._reused = reused and not self.sent  # it is sent again once at most
+        self._reused = reused and self._sent_at is None  # it is sent again once at most
         self._phase = "first-byte"
         self._sent_at = now = self._loop.time()
         self.deadline = now + self._wait_s

@@ -177,7 +177,7 @@ class UpstreamClient:
         Answers that are passed on one after the other cost less than those between which others come.
         """
         if not self._told:
-            self.loop.call_soon(self.deliver)
+            (self._loop or self.loop).call_soon(self.deliver)
         self._told.append(call)
 
     def deliver(self) -> None:
@@ -203,7 +203,7 @@ class UpstreamClient:
         if self._closed or len(self._idle) >= self._max_idle:
             connection.drop()
             return
-        connection.idle_since = self.loop.time()
+        connection.idle_since = (self._loop or self.loop).time()
         self._idle.append(connection)
 
     def withdraw(self, connection: Connection) -> None:

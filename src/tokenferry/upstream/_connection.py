@@ -112,7 +112,8 @@ class Connection(asyncio.Protocol):
         # A request still in the buffer means that the peer answered without reading it. (Over TLS it is out of sight,
         # in the transport below; there, a peer that keeps the connection is taken at its word that it will read on.)
         if reader.keep_alive and not reader.surplus and not self._transport.get_write_buffer_size():
-            self.resume()
+            if self._paused:
+                self.resume()
             self._upstream.release(self)
         else:
             self.drop()
