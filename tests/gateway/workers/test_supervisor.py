@@ -142,7 +142,7 @@ def test_signals_of_the_terminal_reach_workers_once() -> None:
         assert len(running.all("told")) == 2
 
 
-FOLLOWING = """Following(
+FOLLOWING = """ReloadHooks(
     look=lambda: os.path.exists({look!r}) and not os.unlink({look!r}),
     reread=lambda: [not os.path.exists({bad!r}), show(reread=True)][0],
     is_end=lambda: os.path.exists({end!r}),
