@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Final
 
 _HELD_LIMIT: Final = 256 * 1024
@@ -68,25 +67,21 @@ class EventBoundary:
         return rest
 
 
-def split(events: bytes) -> Iterator[tuple[int, bytes]]:
+def split(events: bytes) -> list[tuple[int, bytes]]:
     """Give each event, and where it ends; what follows the last blank line counts as one."""
-    start = 0
-    for last, end in _blank_lines(events):
-        yield end, events[start:last]
-        start = end
-    if start < len(events):
-        yield len(events), events[start:]
-
-
-def _blank_lines(events: bytes) -> Iterator[tuple[int, int]]:
-    """Give where each begins, with the end of the line before it, and where it ends."""
+    found, start = [], 0
     if b"\r" in events:
-        yield from (blank.span() for blank in _BLANK_LINE.finditer(events))
-        return
-    at = events.find(b"\n\n")
-    while at >= 0:
-        yield at, at + 2
-        at = events.find(b"\n\n", at + 2)
+        for blank in _BLANK_LINE.finditer(events):
+            end = blank.end()
+            found.append((end, events[start : blank.start()]))
+            start = end
+    else:
+        while (at := events.find(b"\n\n", start)) >= 0:
+            found.append((at + 2, events[start:at]))
+            start = at + 2
+    if start < len(events):
+        found.append((len(events), events[start:]))
+    return found
 
 
 def parse(event: bytes) -> tuple[str, bytes]:

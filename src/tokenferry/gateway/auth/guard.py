@@ -142,7 +142,7 @@ class Guard:
         if has_body:
             if len(head.content_types) > 1 or not all(map(_is_json, head.content_types)):
                 raise GatewayError(415, "invalid_request_error", _SEND_JSON)
-            if any(value.strip().lower() not in _NO_CODINGS for value in head.body_codings):
+            if head.body_codings and any(one.strip().lower() not in _NO_CODINGS for one in head.body_codings):
                 message = "send the body as it is, without content-encoding: what is compressed can't be routed"
                 raise GatewayError(415, "invalid_request_error", message)
         return self.check_key(head.keys or head.credentials, address, forwarded=head.forwarded)

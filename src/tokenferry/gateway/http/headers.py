@@ -113,7 +113,7 @@ class ResponseHeaders:
     the client is told not to send the request again.
     """
 
-    __slots__ = ("_plain_type", "length", "lines")
+    __slots__ = ("is_event_stream", "is_json", "length", "lines")
 
     def __init__(self, headers: Sequence[Header], *, with_limits: bool, may_retry: bool = True) -> None:
         self.length: int | None = None
@@ -144,17 +144,11 @@ class ResponseHeaders:
         if named:
             self.lines = [line for line in lines if line.partition(b":")[0] not in named]
         self.lines.append(_NO_SNIFFING)
-        self._plain_type = kind_of_body.partition(b";")[0].strip() if coding in _PLAIN else b""
-
-    @property
-    def is_event_stream(self) -> bool:
+        plain_type = kind_of_body.partition(b";")[0].strip() if coding in _PLAIN else b""
+        self.is_event_stream = plain_type == b"text/event-stream" and self.length is None
         """Whether the body is server-sent events to which one may be added: not compressed, of no announced length."""
-        return self._plain_type == b"text/event-stream" and self.length is None
-
-    @property
-    def is_json(self) -> bool:
+        self.is_json = plain_type == b"application/json"
         """Whether the body is JSON that can be read as it is: not compressed."""
-        return self._plain_type == b"application/json"
 
 
 def lines_of(headers: Iterable[Header]) -> tuple[list[bytes], int | None]:

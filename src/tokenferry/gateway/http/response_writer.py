@@ -121,7 +121,8 @@ class ResponseWriter:
         if self.is_chunked and not self._bodiless:
             self._line.transport.write(self._head + _LAST_CHUNK)
         else:
-            self.flush()
+            if self._head:
+                self.flush()
             if self._left and not self._bodiless:
                 self.cut()
                 return

@@ -83,6 +83,8 @@ class AttemptRunner:
     # As defaults of the class these cost nothing for the many requests that need none of them.
     _is_over = _is_forwarding = _is_paused = False
     _credential: Credential | None = None
+    _fingerprint = ""
+    """Of the credential that was presented last."""
     _step: SendAttempt | None = None
     _task: "asyncio.Task[None] | None" = None
     _timer: "asyncio.TimerHandle | None" = None
@@ -108,10 +110,6 @@ class AttemptRunner:
         self._record = record
         self._is_side = is_side
 
-    def start(self) -> None:
-        """Make the first attempt. Raises what the sink does, and `GatewayError` for a rejection."""
-        self._advance(None)
-
     def pause(self) -> None:
         self._is_paused = True
         if self._call is not None:
@@ -126,11 +124,13 @@ class AttemptRunner:
         """End whatever is under way."""
         self._is_over = True
         self._held = None
-        self._cancel_timer()
+        if self._timer is not None:
+            self._cancel_timer()
         if self._task is not None:
             self._task.cancel()
             self._task = None
-        self._drop_call()
+        if self._call is not None:
+            self._drop_call()
         self._failover.close()
         if self._lease is not None:
             self._lease.end()
@@ -149,7 +149,8 @@ class AttemptRunner:
                 self._held = _HeldResponse(head, FirstContentBuffer())
                 self._later(GATE_SECONDS, self._serve_held)
             else:
-                self._serve(head, headers)
+                self.advance(Served(head.status, head.headers, self._fingerprint))
+                self._forward(head, headers)
         except Exception as fault:  # noqa: BLE001  # the client gets it, or the log
             self._sink.fail(fault)
 
@@ -173,7 +174,7 @@ class AttemptRunner:
             held.is_whole = True
             if held.buffer is not None:
                 self._cancel_timer()
-                self._advance(UpstreamLost("its stream ended before its first content", self._fingerprint, held))
+                self.advance(UpstreamLost("its stream ended before its first content", self._fingerprint, held))
             else:
                 self._classify(held)
         except Exception as fault:  # noqa: BLE001  # see `on_head`
@@ -193,12 +194,19 @@ class AttemptRunner:
 
     # One step after the other.
 
-    def _advance(self, outcome: Outcome | None) -> None:
-        """Give failover the outcome, and do what it asks for next."""
+    def advance(self, outcome: Outcome | None = None) -> None:
+        """Give failover the outcome, None at first, and do what it asks for next.
+
+        Raises what the sink does, and `GatewayError` for a rejection.
+        """
         try:
             step = self._failover.send(outcome)  # type: ignore[arg-type]  # None starts a generator
         except StopIteration as end:
-            self._conclude(end.value)
+            result: Forward | Reject = end.value
+            if isinstance(result, Forward) and result.lease is not None:
+                self._lease = result.lease  # of what was served, which goes on
+            else:
+                self._conclude(result)
             return
         if self._held is not None:
             self._release_held()
@@ -225,9 +233,7 @@ class AttemptRunner:
                 retry_after=result.retry_after,
                 cause=result.cause,
             )
-        self._lease = result.lease
-        if isinstance(result.outcome, Served):
-            return
+        assert not isinstance(result.outcome, Served)
         answer = result.outcome.answer
         if not isinstance(answer, _HeldResponse):
             raise answer
@@ -272,16 +278,16 @@ class AttemptRunner:
         if isinstance(found, TokenferryError):
             if step.renew and isinstance(found, NeedsLogin | CredentialRefused):
                 logger.warning("account %s: its token was refused by the provider: %s", name, found)
-                self._advance(NotRenewed(str(found), is_dead=True))
+                self.advance(NotRenewed(str(found), is_dead=True))
             else:
                 logger.warning("account %s is passed over: %s", name, found)
                 if step.renew:
                     self._postpone_renewal(name)
                 retry_after = found.retry_after if isinstance(found, TryLater) else None
-                self._advance(CredentialUnavailable(str(found), retry_after, found))
+                self.advance(CredentialUnavailable(str(found), retry_after, found))
         elif step.renew and self._credential is not None and found.secret == self._credential.secret:
             logger.warning("account %s: its token was refused by the provider, and there is no other", name)
-            self._advance(NotRenewed("its token was refused, and there is no other"))
+            self.advance(NotRenewed("its token was refused, and there is no other"))
         else:
             self._send(step, found)
 
@@ -296,6 +302,7 @@ class AttemptRunner:
             self._sink.reroute()
             return
         self._credential = credential
+        self._fingerprint = credential.secret.fingerprint
         record.account = name
         record.attempts += 1
         record.upstream_status = None
@@ -323,7 +330,7 @@ class AttemptRunner:
     def _classify(self, held: _HeldResponse) -> None:
         """Let failover decide on an error, or on a stream that begins with one."""
         head = held.head
-        self._advance(ErrorResponse(head.status, head.headers, b"".join(held.chunks), self._fingerprint, held))
+        self.advance(ErrorResponse(head.status, head.headers, b"".join(held.chunks), self._fingerprint, held))
 
     def _transport_error(self, failure: UpstreamError) -> None:
         """There is no response, or not all of it."""
@@ -331,25 +338,27 @@ class AttemptRunner:
         self._cancel_timer()
         logger.warning("%s %s", self._record.request_id, reason)
         if not failure.sent:
-            self._advance(ConnectFailed(reason, self._fingerprint))
+            self.advance(ConnectFailed(reason, self._fingerprint))
         elif held is not None and held.buffer is not None:
             held.failure = failure
-            self._advance(UpstreamLost(reason, self._fingerprint, held))
+            self.advance(UpstreamLost(reason, self._fingerprint, held))
         else:
-            self._advance(UpstreamLost(reason, self._fingerprint, failure))
+            self.advance(UpstreamLost(reason, self._fingerprint, failure))
 
     def _serve_held(self) -> None:
         """The stream has content, or enough was waited for it."""
         self._cancel_timer()
         held = self._held
         assert held is not None
-        self._guarded(self._serve, held.head, self._forwarder.response_headers(held.head, self._request), held.chunks)
+        self._guarded(self._serve, held)
 
-    def _serve(self, head: ResponseHead, headers: ResponseHeaders, chunks: list[bytes] | None = None) -> None:
-        self._advance(Served(head.status, head.headers, self._fingerprint))
-        self._forward(head, headers, chunks)
+    def _serve(self, held: _HeldResponse) -> None:
+        head = held.head
+        headers = self._forwarder.response_headers(head, self._request)
+        self.advance(Served(head.status, head.headers, self._fingerprint))
+        self._forward(head, headers, held.chunks)
 
-    def _forward(self, head: ResponseHead, headers: ResponseHeaders, chunks: list[bytes] | None) -> None:
+    def _forward(self, head: ResponseHead, headers: ResponseHeaders, chunks: list[bytes] | None = None) -> None:
         self._held = None
         self._is_forwarding = True
         self._sink.begin(head, headers)
@@ -376,7 +385,7 @@ class AttemptRunner:
         if self._waits_for is step:
             self._waits_for = None
             self._cancel_timer()
-            self._guarded(self._advance, outcome)
+            self._guarded(self.advance, outcome)
 
     def _release_held(self) -> None:
         """Let go of the present attempt's response: what has not come of it is not waited for."""
@@ -389,10 +398,6 @@ class AttemptRunner:
         if self._call is not None:
             self._call.abort()
             self._call = None
-
-    @property
-    def _fingerprint(self) -> str:
-        return "" if self._credential is None else self._credential.secret.fingerprint
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._due, call)

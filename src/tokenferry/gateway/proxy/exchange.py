@@ -223,7 +223,7 @@ class Exchange:
         runner = self._runner = AttemptRunner(self, relay, request, failover, record, is_side=not is_message)
         if self._is_paused:
             runner.pause()
-        runner.start()
+        runner.advance()
 
     def reroute(self) -> None:
         if self._record.attempts or self._relay is self._desk.relay:

@@ -216,11 +216,6 @@ class ClientConnection(asyncio.Protocol):
         if self._turns:
             self._turns[0].resume()
 
-    @property
-    def is_unread(self) -> bool:
-        """Whether the client doesn't read what is written."""
-        return self._unread_deadline != _NEVER
-
     # What requests in their turn say.
 
     def answered(self, answering: ResponseWriter) -> None:
@@ -295,7 +290,7 @@ class ClientConnection(asyncio.Protocol):
         """Go on with the request whose turn it is."""
         self.is_ready = False
         if self._turns and not self.transport.is_closing():
-            if self.is_unread:
+            if self._unread_deadline != _NEVER:
                 self._turns[0].pause()
             self._turns[0].proceed()
 
