@@ -18,22 +18,22 @@ SIZES: Final = (1, 10, 1000)
 STRATEGIES: Final[tuple[Strategy, ...]] = ("priority", "round-robin", "least-utilised", "drain-soonest-reset")
 
 
-def make(size: int, settings: PoolSettings, *, benched: float = 0.0) -> tuple[Pool, Target]:
+def make(size: int, settings: PoolSettings, *, cooling: float = 0.0) -> tuple[Pool, Target]:
     """A pool of so many accounts, a share of which, the first in order, is passed over."""
-    roster = AccountGroup("bench", tuple(PoolAccount(f"account-{number}", "bench") for number in range(size)))
+    group = AccountGroup("bench", tuple(PoolAccount(f"account-{number}", "bench") for number in range(size)))
     pool = Pool(settings)
     until = int(time()) + 3600
     cooldowns = [
         Cooldown(Scope("account", f"account-{number}"), "window", "answer", until, "limited", int(time()))
-        for number in range(int(size * benched))
+        for number in range(int(size * cooling))
     ]
-    pool.records.adopt(cooldowns, {}, 0)
-    return pool, Target(roster, "claude-sonnet-4-5")
+    pool.cooldowns.adopt(cooldowns, {}, 0)
+    return pool, Target(group, "claude-sonnet-4-5")
 
 
-def travel(pool: Pool, hops: list[Target], want: Criteria) -> None:
+def travel(pool: Pool, targets: list[Target], criteria: Criteria) -> None:
     """A request that the first account serves."""
-    run = failover(pool, hops, want, Trace(pool.monotonic()))
+    run = failover(pool, targets, criteria, Trace(pool.monotonic()))
     next(run)
     try:
         run.send(SERVED)
@@ -56,12 +56,12 @@ def main() -> None:
     ]
     print(f"{'ns':44}" + "".join(f"{size:>9}" for size in SIZES) + "   accounts")
     gc.disable()
-    for name, settings, want, benched in cases:
-        pools = [make(size, settings, benched=benched) for size in SIZES]
-        figures = [measure(partial(pool.pick, hop, want)) for pool, hop in pools]
+    for name, settings, criteria, cooling in cases:
+        pools = [make(size, settings, cooling=cooling) for size in SIZES]
+        figures = [measure(partial(pool.select, target, criteria)) for pool, target in pools]
         print(f"{name:44}" + "".join(f"{figure:9.0f}" for figure in figures), flush=True)
     pools = [make(size, PoolSettings()) for size in SIZES]
-    figures = [measure(partial(travel, pool, [hop], Criteria("session"))) for pool, hop in pools]
+    figures = [measure(partial(travel, pool, [target], Criteria("session"))) for pool, target in pools]
     print(f"{'a request from choosing to its end':44}" + "".join(f"{figure:9.0f}" for figure in figures))
     gc.enable()
 

@@ -58,7 +58,7 @@ def serving(config: Config, broker: Broker) -> dict[str, list[str]]:
     """The accounts of each provider that such a model may go to."""
     found = plan(config, broker)
     targets = () if isinstance(found, NoRoute) else found.targets
-    return {one.roster.provider: list(one.roster.by_name) for one in targets}
+    return {one.group.provider: list(one.group.by_name) for one in targets}
 
 
 def test_a_second_providers_account_takes_nothing_from_the_first(config: Config, broker: Broker) -> None:

@@ -124,7 +124,7 @@ def by_gateway(home: Home, case: Case) -> dict[str, Any] | GatewayError:
     broker = Broker.from_home(home, config)
     pool = Pool(config.pool)
     with State(home.state) as state:
-        pool.records.adopt(state.cooldowns.list(), state.organizations.all(), 0)
+        pool.cooldowns.adopt(state.cooldowns.list(), state.organizations.all(), 0)
         router = Router(config.router, config.models, config.providers)
         relay = Forwarder(
             source=broker,
@@ -147,4 +147,4 @@ def by_gateway(home: Home, case: Case) -> dict[str, Any] | GatewayError:
         step = next(failover, None)
         failover.close()
     account = step.account.name if isinstance(step, SendAttempt) and not step.is_probe else None
-    return {"targets": [(hop.roster.provider, hop.model) for hop in plan.targets], "account": account}
+    return {"targets": [(target.group.provider, target.model) for target in plan.targets], "account": account}

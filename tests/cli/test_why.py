@@ -88,7 +88,7 @@ def test_a_request_that_nothing_is_kept_of_is_an_unknown_name(home: Home, inside
 def test_the_whole_way_of_a_request_is_told(home: Home, inside: Inside, hasty: None) -> None:
     rig = j.Rig(("alice", "bob", "carol", "dave"))
     limited = Cooldown(Scope("account", "alice"), "window", "answer", 1_800_009_000, "It is limited.", 1_800_000_000)
-    rig.pool.records.note(limited)
+    rig.pool.cooldowns.note(limited)
     journey = rig.journey()
     for answer in (j.OVERLOADED, j.limited(), j.OK):
         rig.clock.pass_by(j.trying(journey.next()).wait)
@@ -105,7 +105,7 @@ def test_the_whole_way_of_a_request_is_told(home: Home, inside: Inside, hasty: N
     lines = inside("why", "tf_1").out.splitlines()
     wait = journey.trace.to_json()["steps"][2]["wait_ms"]
     overloaded = "The provider is overloaded; no account is at fault; once more in place"
-    (noted,) = rig.pool.records.of("account", "bob")
+    (noted,) = rig.pool.cooldowns.of("account", "bob")
     benched = f"account bob is passed over until {moment(noted.until)}; on to the next account"
     assert [line for line in lines if not line.startswith(("request", "client", "provider"))] == [
         "account   alice was passed over: It is limited, until 2027-01-15T10:30:00Z",
@@ -126,8 +126,8 @@ def test_the_whole_way_of_a_request_is_told(home: Home, inside: Inside, hasty: N
 
 def test_every_kind_of_step_is_told_in_words(home: Home, inside: Inside, hasty: None) -> None:
     rig = j.Rig(("alice", "bob", "carol"), settings=PoolSettings(caps=AccountCaps(concurrency=1)))
-    rig.roster = j.roster("one", "alice", "bob", "carol", kind="oauth")
-    rig.hops = [Target(rig.roster, "")]
+    rig.group = j.group("one", "alice", "bob", "carol", kind="oauth")
+    rig.targets = [Target(rig.group, "")]
     journey = rig.journey()
     journey.next()
     journey.unavailable("needs a login")

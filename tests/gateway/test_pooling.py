@@ -203,7 +203,7 @@ async def test_a_provider_that_can_not_be_reached_gives_way(origin: Origin, clos
     async with running_gate(two_providers(dead, origin), settings=ORDERED) as gate:
         replies = [await gate.call() for _ in range(3)]
     assert [reply.status for reply in replies] == [200] * 3
-    assert not gate.gateway.relay.pool.records  # nobody is benched for it
+    assert not gate.gateway.relay.pool.cooldowns  # nobody is benched for it
 
 
 @pytest.mark.parametrize(("status", "kind"), [(400, "invalid_request_error"), (413, "request_too_large")])
@@ -302,7 +302,7 @@ async def test_a_client_that_leaves_between_two_attempts_ends_it_and_benches_nob
         gone.set()
         record = await gate.records.last()
         assert (record.status, record.error) == (499, "client_gone")
-        assert gate.gateway.relay.pool.load.busy == {}
+        assert gate.gateway.relay.pool.capacity.busy == {}
     assert len(origin.seen) == 1
 
 
@@ -333,7 +333,7 @@ async def test_caps_make_requests_wait_for_a_place_and_a_full_queue_says_so(orig
         go.set()
         assert (await read_reply(first_reader)).status == 200
         assert (await read_reply(second_reader)).status == 200
-    assert pool.load.busy == {}
+    assert pool.capacity.busy == {}
 
 
 async def test_a_client_that_leaves_the_queue_leaves_its_place(origin: Origin, source: Source) -> None:
@@ -457,7 +457,7 @@ async def test_nothing_is_sent_again_once_there_was_content_or_it_may_have_been_
                 assert reply.status == 200
             if told[-1] in {"ok", "stream"}:
                 assert b"error" not in reply.body
-            assert pool.load.busy == {}
+            assert pool.capacity.busy == {}
 
     @settings(max_examples=effort(40), deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(OUTCOMES, max_size=5))

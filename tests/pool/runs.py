@@ -170,21 +170,21 @@ class Rig:
         self.pool = Pool(
             self.settings, now=lambda: self.clock.wall, monotonic=lambda: self.clock.steady, rng=Random(self.seed)
         )
-        self.roster = roster("one", *self.accounts)
-        self.hops = [Target(self.roster, SONNET)]
+        self.group = group("one", *self.accounts)
+        self.targets = [Target(self.group, SONNET)]
 
-    def journey(self, want: Criteria = ANY, hops: Sequence[Target] | None = None) -> Run:
-        return Run(self.pool, self.hops if hops is None else hops, want)
+    def journey(self, criteria: Criteria = ANY, targets: Sequence[Target] | None = None) -> Run:
+        return Run(self.pool, self.targets if targets is None else targets, criteria)
 
-    def serve(self, want: Criteria = ANY, *replies: Reply, hops: Sequence[Target] | None = None) -> list[str]:
+    def serve(self, criteria: Criteria = ANY, *replies: Reply, targets: Sequence[Target] | None = None) -> list[str]:
         """A request that is answered so, and by OK then; the accounts that were tried."""
-        journey = self.journey(want, hops)
+        journey = self.journey(criteria, targets)
         tried, _ = travel(journey, [*replies, OK], self.clock)
         journey.close()
         return tried
 
 
-def roster(provider: str, *accounts: str, **about: object) -> AccountGroup:
+def group(provider: str, *accounts: str, **about: object) -> AccountGroup:
     return AccountGroup(provider, tuple(PoolAccount(name, provider, **about) for name in accounts))  # type: ignore[arg-type]
 
 

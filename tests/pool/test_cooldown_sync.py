@@ -64,7 +64,7 @@ def test_what_is_not_written_yet_is_not_forgotten_when_others_write(state: State
     keeper._round()
     state.cooldowns.put(Cooldown(Scope("account", "c"), "window", "answer", int(j.NOW) + 900))
     rig.serve(SESSION, j.limited())
-    rig.pool.records.adopt(state.cooldowns.list(), {}, keeper._written)
+    rig.pool.cooldowns.adopt(state.cooldowns.list(), {}, keeper._written)
     assert rig.serve() == ["b"]
     rig.serve(Criteria(), j.limited())
     assert j.refusal(rig.journey().next()).cause == "exhausted"

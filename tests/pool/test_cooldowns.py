@@ -29,7 +29,7 @@ class Recorded(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = NOW
-        self.records = CooldownCache(lambda: float(self.now), most_narrow=MOST)
+        self.cooldowns = CooldownCache(lambda: float(self.now), most_narrow=MOST)
         self.disk: dict[Key, Cooldown] = {}
         self.known: dict[Key, Cooldown] = {}
         """What `changes` come to; noted last, last in order."""
@@ -40,11 +40,11 @@ class Recorded(RuleBasedStateMachine):
         cooldown = Cooldown(scope, cause, "answer", None if end is None else self.now + end, noted_at=self.now)
         before = self.known
         narrow = {one.scope.family for one in before.values() if one.scope.family}
-        self.records.note(cooldown, is_better_informed=is_better_informed)
+        self.cooldowns.note(cooldown, is_better_informed=is_better_informed)
         self.follow()
-        noted = self.records.current(cooldown)
+        noted = self.cooldowns.current(cooldown)
         assert noted is not None, "none is refused"
-        assert noted in self.records.of(scope.kind, scope.name, ("", scope.family))
+        assert noted in self.cooldowns.of(scope.kind, scope.name, ("", scope.family))
         lost = [one for key, one in before.items() if key not in self.known]
         if lost:
             assert len(narrow) == MOST, "there was room"
@@ -58,9 +58,9 @@ class Recorded(RuleBasedStateMachine):
     @rule(scope=scopes, cause=st.sampled_from(["window", "forbidden"]))
     def clear(self, scope: Scope, cause: str) -> None:
         cooldown = Cooldown(scope, cause, "answer")
-        self.records.clear(cooldown)
+        self.cooldowns.clear(cooldown)
         self.follow()
-        assert self.records.current(cooldown) is None
+        assert self.cooldowns.current(cooldown) is None
 
     @rule(seconds=st.sampled_from([1, 20, 100]))
     def time_passes(self, seconds: int) -> None:
@@ -70,21 +70,21 @@ class Recorded(RuleBasedStateMachine):
     def write(self, count: int, *, is_at_once: bool) -> None:
         """The first of them are written, and what is on record is told, perhaps while more is noted."""
         written = 0
-        for _ in range(min(count, len(self.records.changes))):
-            change = self.records.changes.popleft()
+        for _ in range(min(count, len(self.cooldowns.changes))):
+            change = self.cooldowns.changes.popleft()
             self.seen -= 1
             self.apply(change, self.disk)
             written = change.number
         if written:
-            self.records.adopt(self.disk.values(), {}, written)
+            self.cooldowns.adopt(self.disk.values(), {}, written)
             if is_at_once:
-                self.records.refresh()
+                self.cooldowns.refresh()
 
     def follow(self) -> None:
         self.known = dict(self.known)
-        for change in list(self.records.changes)[self.seen :]:
+        for change in list(self.cooldowns.changes)[self.seen :]:
             self.apply(change, self.known)
-        self.seen = len(self.records.changes)
+        self.seen = len(self.cooldowns.changes)
 
     def apply(self, change: Change, to: dict[Key, Cooldown]) -> None:
         if isinstance(change, CooldownAdded):
@@ -97,20 +97,20 @@ class Recorded(RuleBasedStateMachine):
 
     @invariant()
     def of_so_many_families_and_models_at_most_something_is_known(self) -> None:
-        assert len(self.records.narrow) <= MOST
+        assert len(self.cooldowns.narrow) <= MOST
 
     @invariant()
     def what_is_known_is_what_was_told_to_be_written_down(self) -> None:
         families = {one.scope.family for one in self.known.values()}
-        assert set(self.records.narrow) == families - {""}
+        assert set(self.cooldowns.narrow) == families - {""}
         found = [
             one
             for kind in ("account", "organization")
             for name in "ab"
-            for one in self.records.of(kind, name, ("", *self.records.narrow))
+            for one in self.cooldowns.of(kind, name, ("", *self.cooldowns.narrow))
         ]
         assert {key_of(one) for one in found} == set(self.known)
-        assert bool(self.records) is bool(self.known)
+        assert bool(self.cooldowns) is bool(self.known)
 
 
 TestRecorded = Recorded.TestCase
@@ -118,15 +118,17 @@ TestRecorded.settings = settings(max_examples=effort(80), stateful_step_count=30
 
 
 def test_the_one_goes_that_nothing_was_noted_of_for_the_longest_time() -> None:
-    records = CooldownCache(lambda: float(NOW), most_narrow=MOST)
+    cooldowns = CooldownCache(lambda: float(NOW), most_narrow=MOST)
 
     def note(model: str, account: str = "a") -> None:
-        records.note(Cooldown(Scope("account", account, model), "forbidden", "answer", NOW + 60, noted_at=NOW))
+        cooldowns.note(Cooldown(Scope("account", account, model), "forbidden", "answer", NOW + 60, noted_at=NOW))
 
     for model in ("x", "y", "z", "x", "w"):
         note(model)
-    assert list(records.narrow) == ["z", "x", "w"]
+    assert list(cooldowns.narrow) == ["z", "x", "w"]
     note("z", "b")
-    records.adopt([*records.of("account", "a", records.narrow), *records.of("account", "b", records.narrow)], {}, 99)
+    cooldowns.adopt(
+        [*cooldowns.of("account", "a", cooldowns.narrow), *cooldowns.of("account", "b", cooldowns.narrow)], {}, 99
+    )
     note("v")
-    assert list(records.narrow) == ["w", "z", "v"]
+    assert list(cooldowns.narrow) == ["w", "z", "v"]

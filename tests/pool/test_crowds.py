@@ -38,9 +38,9 @@ class Crowd(RuleBasedStateMachine):
 
     @rule(allowed=st.sampled_from([None, frozenset("a"), frozenset("b")]), session=st.sampled_from(["", "s"]))
     def begin(self, allowed: frozenset[str] | None, session: str) -> None:
-        want = Criteria(session, allowed)
-        journey = self.rig.journey(want)
-        self.wants[journey] = want
+        criteria = Criteria(session, allowed)
+        journey = self.rig.journey(criteria)
+        self.wants[journey] = criteria
 
         def wake() -> None:
             self.waiting.remove(journey)
@@ -94,8 +94,8 @@ class Crowd(RuleBasedStateMachine):
 
     @invariant()
     def caps_hold(self) -> None:
-        assert all(0 < count <= CAP for count in self.rig.pool.load.busy.values())
-        assert sum(self.rig.pool.load.busy.values()) == len(self.running) + len(self.woken)
+        assert all(0 < count <= CAP for count in self.rig.pool.capacity.busy.values())
+        assert sum(self.rig.pool.capacity.busy.values()) == len(self.running) + len(self.woken)
 
     @invariant()
     def the_queue_is_bounded_and_true(self) -> None:
@@ -105,14 +105,14 @@ class Crowd(RuleBasedStateMachine):
     @invariant()
     def nobody_waits_for_an_account_that_has_a_place_and_may_serve(self) -> None:
         for journey in self.waiting:
-            want = self.wants[journey]
-            choice = self.rig.pool.select(self.rig.hops[0], want, journey.trace.tried)
-            assert choice.member is None
+            criteria = self.wants[journey]
+            choice = self.rig.pool.report(self.rig.targets[0], criteria, journey.trace.tried)
+            assert choice.account is None
 
     def teardown(self) -> None:
         for journey in (*self.running, *self.waiting, *self.woken):
             journey.close()
-        assert not self.rig.pool.load.busy
+        assert not self.rig.pool.capacity.busy
         assert not self.rig.pool.waiting
 
 

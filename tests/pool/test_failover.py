@@ -33,7 +33,7 @@ WAYS = {
 
 
 def two_providers() -> list[Target]:
-    return [Target(j.roster("one", "a", "b", "c"), j.SONNET), Target(j.roster("two", "d", "e"), j.SONNET)]
+    return [Target(j.group("one", "a", "b", "c"), j.SONNET), Target(j.group("two", "d", "e"), j.SONNET)]
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in ANSWERS.glob("*.http")))
@@ -41,47 +41,47 @@ def test_every_recorded_answer_leads_where_its_action_says(name: str) -> None:
     answer = read_raw_answer((ANSWERS / f"{name}.http").read_bytes())
     wire_format = json.loads((ANSWERS / f"{name}.json").read_text()).get("format", "anthropic")
     assert answer.sent_at is not None
-    verdict = classify(answer.status, answer.headers, answer.body, now=answer.sent_at, provider_format=wire_format)
+    error = classify(answer.status, answer.headers, answer.body, now=answer.sent_at, provider_format=wire_format)
     rig = j.Rig()
     rig.clock.wall = answer.sent_at
-    hops = [
-        Target(AccountGroup(hop.roster.provider, hop.roster.members, wire_format=wire_format), hop.model)
-        for hop in two_providers()
+    targets = [
+        Target(AccountGroup(target.group.provider, target.group.accounts, wire_format=wire_format), target.model)
+        for target in two_providers()
     ]
     headers = tuple((key.encode(), value.encode("latin-1", "replace")) for key, value in answer.headers.items())
     said = j.Reply(answer.status, headers, answer.body)
-    journey = rig.journey(hops=hops)
+    journey = rig.journey(targets=targets)
     tried: list[str] = []
     while isinstance(step := journey.next(), SendAttempt):
         rig.clock.pass_by(step.wait)
         tried.append(step.account.name)
         journey.answered(said.status, said.headers, said.body)
-    way = WAYS[verdict.action]
+    way = WAYS[error.action]
     wait = read_limits(answer.headers, now=answer.sent_at, provider_format=wire_format).retry_after
     if answer.headers.get("x-should-retry") == "false" or (wait or 0) > 10:
         way = list(dict.fromkeys(way))  # nothing is sent again in place
     assert tried == way
-    is_benching = verdict.hold not in {"none", "later"} and verdict.scope in {"account", "organization", "credential"}
-    is_of_one_organization = verdict.scope == "organization" and any("organization" in key for key in answer.headers)
-    is_doubtful = may_be_the_requests(verdict) and verdict.action != "refresh" and not is_of_one_organization
-    if is_benching and verdict.action == "fail-over" and not is_doubtful:
+    is_benching = error.hold not in {"none", "later"} and error.scope in {"account", "organization", "credential"}
+    is_of_one_organization = error.scope == "organization" and any("organization" in key for key in answer.headers)
+    is_doubtful = may_be_the_requests(error) and error.action != "refresh" and not is_of_one_organization
+    if is_benching and error.action == "fail-over" and not is_doubtful:
         assert j.refusal(step).cause == "exhausted"
     else:
         j.giving(step)
     # A provider's trouble, or the request's own, counts against no account; what may be the request's own fault, not
     # against the last one.
-    for hop in hops:
-        choice = rig.pool.select(hop, j.ANY)
-        benched = {one.account for one in choice.passed_over if one.cause}
+    for target in targets:
+        choice = rig.pool.report(target, j.ANY)
+        cooling = {one.account for one in choice.passed_over if one.cause}
         expected = set(tried) if is_benching else set()
         if is_doubtful:
             expected -= {"e"}
-        assert benched == expected & set(hop.roster.by_name)
+        assert cooling == expected & set(target.group.by_name)
 
 
-def way(hops: Sequence[Target], *replies: j.Reply, want: Criteria = j.ANY) -> tuple[list[str], j.End]:
+def way(targets: Sequence[Target], *replies: j.Reply, criteria: Criteria = j.ANY) -> tuple[list[str], j.End]:
     rig = j.Rig()
-    return j.travel(rig.journey(want, hops), replies, rig.clock)
+    return j.travel(rig.journey(criteria, targets), replies, rig.clock)
 
 
 def test_a_good_answer_ends_it() -> None:
@@ -94,7 +94,7 @@ def test_an_overloaded_provider_is_tried_once_more_in_place_then_by_one_other_ac
 
 
 def test_where_there_is_nothing_else_an_overloaded_provider_is_tried_twice_in_place() -> None:
-    tried, step = way([Target(j.roster("one", "a"), j.SONNET)], *[j.OVERLOADED] * 3)
+    tried, step = way([Target(j.group("one", "a"), j.SONNET)], *[j.OVERLOADED] * 3)
     assert tried == ["a", "a", "a"]
     j.giving(step)
 
@@ -128,7 +128,7 @@ def test_an_overload_counts_against_no_account() -> None:
     rig = j.Rig(("a", "b"))
     j.travel(rig.journey(), [j.OVERLOADED] * 3, rig.clock)
     assert rig.serve() == ["a"]
-    assert not rig.pool.records.changes
+    assert not rig.pool.cooldowns.changes
 
 
 def test_a_429_without_a_word_goes_to_one_other_account_then_to_the_next_target_and_benches_nobody() -> None:
@@ -145,12 +145,12 @@ def test_a_429_without_a_word_goes_to_one_other_account_then_to_the_next_target_
 def test_a_hop_inside_a_provider_never_uses_up_the_step_to_the_next_target(answer: j.Reply, sizes: list[int]) -> None:
     """Each target is asked by one account and one sibling at most; the answer passes where no target is left."""
     names = [[f"{at}{number}" for number in range(size)] for at, size in enumerate(sizes)]
-    hops = [Target(j.roster(f"provider{at}", *own), j.SONNET) for at, own in enumerate(names)]
+    targets = [Target(j.group(f"provider{at}", *own), j.SONNET) for at, own in enumerate(names)]
     expected = [name for own in names for name in own[:2]]
-    tried, step = way(hops, *[answer] * len(expected))
+    tried, step = way(targets, *[answer] * len(expected))
     assert tried == expected
     j.giving(step)
-    assert way(hops, *[answer] * (len(expected) - 1), j.OK) == (expected, None)
+    assert way(targets, *[answer] * (len(expected) - 1), j.OK) == (expected, None)
 
 
 def test_a_missing_model_and_a_failed_provider_lead_to_the_next_provider() -> None:
@@ -166,7 +166,7 @@ def test_the_last_answer_is_given_where_no_provider_is_left() -> None:
 
 def test_a_slow_provider_is_left_or_asked_once_more() -> None:
     assert way(two_providers(), j.SLOW, j.OK) == (["a", "d"], None)
-    tried, step = way([Target(j.roster("one", "a", "b"), j.SONNET)], j.SLOW, j.SLOW)
+    tried, step = way([Target(j.group("one", "a", "b"), j.SONNET)], j.SLOW, j.SLOW)
     assert tried == ["a", "a"]
     j.giving(step)
 
@@ -176,11 +176,11 @@ def test_a_failed_provider_comes_later_for_a_moment_and_is_still_asked_where_not
     rig.pool.rng.seed(3)
     both = two_providers()
     for _ in range(6):  # so that the back-off is long enough to be seen
-        j.travel(rig.journey(hops=both[:1]), [j.FAILED])
-    assert rig.serve(hops=both) == ["d"]
-    assert rig.serve(hops=both[:1]) == ["a"]
+        j.travel(rig.journey(targets=both[:1]), [j.FAILED])
+    assert rig.serve(targets=both) == ["d"]
+    assert rig.serve(targets=both[:1]) == ["a"]
     rig.clock.pass_by(61)
-    assert rig.serve(hops=both) == ["a"]
+    assert rig.serve(targets=both) == ["a"]
 
 
 def test_a_key_that_is_refused_is_benched_and_named_and_others_serve(caplog: pytest.LogCaptureFixture) -> None:
@@ -192,7 +192,7 @@ def test_a_key_that_is_refused_is_benched_and_named_and_others_serve(caplog: pyt
     j.reply(journey, j.REFUSED)
     assert j.trying(journey.next()).account.name == "b"
     assert "account a is passed over" in caplog.text
-    (noted,) = rig.pool.records.of("account", "a")
+    (noted,) = rig.pool.cooldowns.of("account", "a")
     assert (noted.cause, noted.until) == ("refused", None)
     assert "0a1b2c3d" in noted.evidence
 
@@ -204,7 +204,7 @@ def login(kind: Kind = "oauth") -> list[Target]:
 @pytest.mark.parametrize("kind", ["oauth", "federated"])
 def test_a_login_whose_token_is_refused_is_renewed_once_and_then_benched(kind: Kind) -> None:
     rig = j.Rig()
-    journey = rig.journey(hops=login(kind))
+    journey = rig.journey(targets=login(kind))
     assert not j.trying(journey.next()).renew
     j.reply(journey, j.REFUSED)
     step = j.trying(journey.next())
@@ -212,49 +212,49 @@ def test_a_login_whose_token_is_refused_is_renewed_once_and_then_benched(kind: K
     j.reply(journey, j.REFUSED)
     step = j.trying(journey.next())
     assert (step.account.name, step.renew) == ("b", False)
-    assert [one.cause for one in rig.pool.records.of("account", "a")] == ["refused"]
+    assert [one.cause for one in rig.pool.cooldowns.of("account", "a")] == ["refused"]
 
 
 def test_a_renewed_token_that_works_is_held_against_nobody() -> None:
     rig = j.Rig()
-    assert j.travel(rig.journey(hops=login()), [j.REFUSED, j.OK]) == (["a", "a"], None)
-    assert not rig.pool.records.of("account", "a")
+    assert j.travel(rig.journey(targets=login()), [j.REFUSED, j.OK]) == (["a", "a"], None)
+    assert not rig.pool.cooldowns.of("account", "a")
 
 
 def test_a_login_that_has_no_other_token_is_benched() -> None:
     rig = j.Rig()
-    journey = rig.journey(hops=login())
+    journey = rig.journey(targets=login())
     journey.next()
     j.reply(journey, j.REFUSED)
     assert j.trying(journey.next()).renew
     journey.not_renewed("its refresh token is dead")
     assert j.trying(journey.next()).account.name == "b"
-    assert [one.cause for one in rig.pool.records.of("account", "a")] == ["refused"]
+    assert [one.cause for one in rig.pool.cooldowns.of("account", "a")] == ["refused"]
 
 
 def test_a_refusal_never_renews_a_login() -> None:
     rig = j.Rig()
-    assert j.travel(rig.journey(hops=login()), [j.FORBIDDEN, j.OK]) == (["a", "b"], None)
+    assert j.travel(rig.journey(targets=login()), [j.FORBIDDEN, j.OK]) == (["a", "b"], None)
 
 
 def test_a_forbidden_model_is_benched_on_that_account_alone() -> None:
     rig = j.Rig()
     assert rig.serve(j.ANY, j.FORBIDDEN) == ["a", "b"]
     assert rig.serve() == ["b"]
-    assert rig.serve(hops=[Target(rig.roster, "claude-opus-4-5")]) == ["a"]
-    assert rig.serve(hops=[Target(rig.roster, "claude-sonnet-4-6")]) == ["a"]
+    assert rig.serve(targets=[Target(rig.group, "claude-opus-4-5")]) == ["a"]
+    assert rig.serve(targets=[Target(rig.group, "claude-sonnet-4-6")]) == ["a"]
 
 
 def test_a_limited_family_is_limited_for_its_models_alone() -> None:
     rig = j.Rig()
     rig.serve(j.ANY, j.limited(window="7d_sonnet"))
-    assert rig.serve(hops=[Target(rig.roster, "claude-sonnet-4-6")]) == ["b"]
-    assert rig.serve(hops=[Target(rig.roster, "claude-opus-4-5")]) == ["a"]
+    assert rig.serve(targets=[Target(rig.group, "claude-sonnet-4-6")]) == ["b"]
+    assert rig.serve(targets=[Target(rig.group, "claude-opus-4-5")]) == ["a"]
 
 
 def test_no_connection_is_tried_once_more_and_then_elsewhere() -> None:
     rig = j.Rig()
-    journey = rig.journey(hops=two_providers())
+    journey = rig.journey(targets=two_providers())
     for name in ("a", "d", "d"):
         assert j.trying(journey.next()).account.name == name
         journey.unsent("connection refused")
@@ -262,22 +262,22 @@ def test_no_connection_is_tried_once_more_and_then_elsewhere() -> None:
     assert refusal.cause == "local_network"
     assert "one: connection refused; two: connection refused" in refusal.message
     assert "local network" in refusal.message
-    assert not rig.pool.records.changes
+    assert not rig.pool.cooldowns.changes
 
 
 def test_a_provider_that_cannot_be_reached_comes_later_for_a_moment() -> None:
-    rig, hops = j.Rig(), two_providers()
-    journey = rig.journey(hops=hops)
+    rig, targets = j.Rig(), two_providers()
+    journey = rig.journey(targets=targets)
     journey.next()
     journey.unsent("connection refused")
     assert j.trying(journey.next()).account.name == "d"
-    assert rig.serve(hops=hops) == ["d"]
+    assert rig.serve(targets=targets) == ["d"]
     rig.clock.pass_by(6)
-    assert rig.serve(hops=hops) == ["a"]
+    assert rig.serve(targets=targets) == ["a"]
 
 
 def test_what_may_have_been_paid_for_is_sent_nowhere_else() -> None:
-    journey = j.Rig().journey(hops=two_providers())
+    journey = j.Rig().journey(targets=two_providers())
     journey.next()
     journey.lost("no answer within 120 s")
     j.giving(journey.next())
@@ -328,8 +328,8 @@ def test_a_short_wait_may_be_waited_for() -> None:
 
 
 def test_accounts_that_the_key_may_not_use_are_not_named() -> None:
-    want = Criteria(allowed=frozenset("ab"))
-    _, step = way(two_providers(), j.limited(), j.limited(), want=want)
+    criteria = Criteria(allowed=frozenset("ab"))
+    _, step = way(two_providers(), j.limited(), j.limited(), criteria=criteria)
     message = j.refusal(step).message
     assert "a: " in message
     assert "b: " in message
@@ -337,25 +337,25 @@ def test_accounts_that_the_key_may_not_use_are_not_named() -> None:
 
 
 def test_a_key_that_may_use_none_of_them_is_told_so() -> None:
-    refusal = j.refusal(way(two_providers(), want=Criteria(allowed=frozenset("x")))[1])
+    refusal = j.refusal(way(two_providers(), criteria=Criteria(allowed=frozenset("x")))[1])
     assert (refusal.status, refusal.cause) == (403, "no_allowed_account")
 
 
 def test_the_only_account_there_is_answers_in_its_own_words() -> None:
-    tried, step = way([Target(j.roster("one", "a"), j.SONNET)], j.limited())
+    tried, step = way([Target(j.group("one", "a"), j.SONNET)], j.limited())
     assert tried == ["a"]
     j.giving(step)
 
 
 def test_a_pinned_account_is_the_only_one_that_is_used() -> None:
     rig = j.Rig()
-    want = Criteria("s", pinned="b")
-    assert rig.serve(want) == ["b"]
-    journey = rig.journey(want)
+    criteria = Criteria("s", pinned="b")
+    assert rig.serve(criteria) == ["b"]
+    journey = rig.journey(criteria)
     tried, step = j.travel(journey, [j.limited()])
     assert tried == ["b"]
     j.giving(step)
-    refusal = j.refusal(rig.journey(want).next())
+    refusal = j.refusal(rig.journey(criteria).next())
     assert "b: " in refusal.message
     assert "a: " not in refusal.message
 
@@ -461,10 +461,10 @@ def test_closing_it_twice_leaves_nothing_behind() -> None:
     rig = j.Rig()
     journey = rig.journey()
     journey.next()
-    assert rig.pool.load.busy == {"a": 1}
+    assert rig.pool.capacity.busy == {"a": 1}
     journey.close()
     journey.close()
-    assert not rig.pool.load.busy
+    assert not rig.pool.capacity.busy
 
 
 def test_where_every_account_takes_a_person_waiting_is_not_asked_for() -> None:

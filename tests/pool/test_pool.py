@@ -58,15 +58,15 @@ def serve(rig: j.Rig, account: str, answer: j.Reply) -> None:
 
 def test_by_priority_the_first_ready_one_serves_in_order_of_priority_then_of_the_list() -> None:
     rig = j.Rig()
-    members = [
+    accounts = [
         PoolAccount("late", "one", priority=200),
         PoolAccount("x", "one"),
         PoolAccount("y", "one"),
         PoolAccount("early", "one", priority=1),
     ]
-    hops = [Target(AccountGroup("one", tuple(members)), j.SONNET)]
-    assert [rig.serve(hops=hops) for _ in range(2)] == [["early"], ["early"]]
-    assert rig.serve(j.ANY, *[j.limited()] * 3, hops=hops) == ["early", "x", "y", "late"]
+    targets = [Target(AccountGroup("one", tuple(accounts)), j.SONNET)]
+    assert [rig.serve(targets=targets) for _ in range(2)] == [["early"], ["early"]]
+    assert rig.serve(j.ANY, *[j.limited()] * 3, targets=targets) == ["early", "x", "y", "late"]
 
 
 def test_round_robin_takes_turns_among_those_that_are_ready() -> None:
@@ -94,7 +94,7 @@ def test_a_window_of_another_family_counts_for_nothing() -> None:
     serve(rig, "a", told(0.9, window="7d_opus"))
     serve(rig, "b", told(0.5))
     assert rig.serve() == ["a"]
-    assert rig.serve(hops=[Target(rig.roster, "claude-opus-4-5")]) == ["b"]
+    assert rig.serve(targets=[Target(rig.group, "claude-opus-4-5")]) == ["b"]
 
 
 def test_keys_are_compared_by_their_fullest_bucket() -> None:
@@ -126,8 +126,8 @@ def test_what_is_made_new_the_soonest_is_drained_first() -> None:
 @pytest.mark.parametrize("strategy", ["priority", "round-robin", "least-utilised", "drain-soonest-reset"])
 def test_a_providers_own_strategy_counts_before_that_of_the_pool(strategy: Strategy) -> None:
     rig = rig_of(strategy)
-    own = AccountGroup("one", rig.roster.members, "round-robin")
-    assert [rig.serve(hops=[Target(own, j.SONNET)])[0] for _ in range(3)] == ["a", "b", "c"]
+    own = AccountGroup("one", rig.group.accounts, "round-robin")
+    assert [rig.serve(targets=[Target(own, j.SONNET)])[0] for _ in range(3)] == ["a", "b", "c"]
 
 
 # -- affinity
@@ -158,74 +158,74 @@ def test_requests_are_kept_together_by_session_else_header_else_client() -> None
 
 def test_a_detour_of_one_request_leaves_the_home_where_it_was() -> None:
     rig = rig_of("round-robin")
-    want = Criteria("s")
-    assert rig.serve(want) == ["a"]
-    assert rig.serve(want, j.OVERLOADED, j.OVERLOADED)[-1] != "a"
-    assert rig.serve(want) == ["a"]
-    assert rig.serve(want, j.UNEXPLAINED)[-1] != "a"
-    assert rig.serve(want) == ["a"]
+    criteria = Criteria("s")
+    assert rig.serve(criteria) == ["a"]
+    assert rig.serve(criteria, j.OVERLOADED, j.OVERLOADED)[-1] != "a"
+    assert rig.serve(criteria) == ["a"]
+    assert rig.serve(criteria, j.UNEXPLAINED)[-1] != "a"
+    assert rig.serve(criteria) == ["a"]
 
 
 def test_during_a_short_cooldown_the_conversation_is_a_guest_elsewhere_and_then_comes_home() -> None:
     rig = rig_of("round-robin")
-    want = Criteria("s")
-    assert rig.serve(want) == ["a"]
-    guest = rig.serve(want, j.busy(60))[-1]
-    assert guest != "a"
+    criteria = Criteria("s")
+    assert rig.serve(criteria) == ["a"]
+    fallback = rig.serve(criteria, j.busy(60))[-1]
+    assert fallback != "a"
     rig.clock.pass_by(20)
-    second = rig.serve(want)
-    assert {rig.serve(want)[0] for _ in range(4)} == set(second)
+    second = rig.serve(criteria)
+    assert {rig.serve(criteria)[0] for _ in range(4)} == set(second)
     rig.clock.pass_by(50)
-    assert rig.serve(want) == ["a"]
+    assert rig.serve(criteria) == ["a"]
 
 
 def test_a_long_absence_moves_the_home_for_good() -> None:
     rig = rig_of("round-robin")
-    want = Criteria("s")
-    rig.serve(want)
-    moved = rig.serve(want, j.limited(1000))[-1]
+    criteria = Criteria("s")
+    rig.serve(criteria)
+    moved = rig.serve(criteria, j.limited(1000))[-1]
     rig.clock.pass_by(1100)
-    assert {rig.serve(want)[0] for _ in range(4)} == {moved}
+    assert {rig.serve(criteria)[0] for _ in range(4)} == {moved}
 
 
 def test_exhaustion_always_beats_affinity() -> None:
     rig = rig_of("priority", "ab")
-    want = Criteria("s")
-    rig.serve(want)
-    rig.pool.records.note(Cooldown(Scope("account", "a"), "window", "swap", int(j.NOW) + 50, noted_at=int(j.NOW)))
-    assert rig.serve(want) == ["b"]
+    criteria = Criteria("s")
+    rig.serve(criteria)
+    rig.pool.cooldowns.note(Cooldown(Scope("account", "a"), "window", "swap", int(j.NOW) + 50, noted_at=int(j.NOW)))
+    assert rig.serve(criteria) == ["b"]
 
 
 def test_by_priority_a_better_account_takes_its_conversations_back() -> None:
     rig = j.Rig()
-    hops = [
+    targets = [
         Target(
             AccountGroup("one", (PoolAccount("sub", "one", priority=10), PoolAccount("key", "one", priority=90))),
             j.SONNET,
         )
     ]
-    want = Criteria("s")
-    assert rig.serve(want, j.limited(1000), hops=hops) == ["sub", "key"]
-    assert rig.serve(want, hops=hops) == ["key"]
+    criteria = Criteria("s")
+    assert rig.serve(criteria, j.limited(1000), targets=targets) == ["sub", "key"]
+    assert rig.serve(criteria, targets=targets) == ["key"]
     rig.clock.pass_by(1100)
-    assert rig.serve(want, hops=hops) == ["sub"]
+    assert rig.serve(criteria, targets=targets) == ["sub"]
 
 
 def test_an_account_that_is_gone_is_nobodys_home() -> None:
     rig = rig_of("priority")
-    want = Criteria("s")
-    rig.serve(want)
-    assert rig.serve(want, hops=[Target(j.roster("one", "b", "c"), j.SONNET)]) == ["b"]
+    criteria = Criteria("s")
+    rig.serve(criteria)
+    assert rig.serve(criteria, targets=[Target(j.group("one", "b", "c"), j.SONNET)]) == ["b"]
 
 
 def test_the_memory_of_homes_is_bounded_and_forgets_what_is_idle() -> None:
     homes = AffinityTable(most=3, idle=10)
     for number in range(5):
-        homes.settle("one", str(number), "a", 0.0)
+        homes.pin("one", str(number), "a", 0.0)
     assert len(homes) == 3
     assert homes.get("one", "1", 1.0) is None
     assert homes.get("one", "2", 9.0) is not None
-    homes.settle("one", "5", "a", 9.0)
+    homes.pin("one", "5", "a", 9.0)
     assert homes.get("one", "2", 9.0) is not None
     assert homes.get("one", "2", 20.0) is None
 
@@ -238,9 +238,9 @@ def test_keys_of_one_organization_share_its_limit() -> None:
     # c answers first, so that its organization is known; then a is limited, and with it c, which shares it.
     serve(rig, "c", j.Reply(200, ((b"anthropic-organization-id", b"org"),)))
     assert rig.serve(j.ANY, j.busy(30, "org")) == ["a", "b"]
-    passed = {one.account: one.cause for one in rig.pool.select(rig.hops[0], j.ANY).passed_over}
+    passed = {one.account: one.cause for one in rig.pool.report(rig.targets[0], j.ANY).passed_over}
     assert passed == {"a": "rate-limit", "c": "rate-limit"}
-    assert rig.serve(hops=[Target(rig.roster, "claude-opus-4-5")]) == ["a"]
+    assert rig.serve(targets=[Target(rig.group, "claude-opus-4-5")]) == ["a"]
 
 
 def test_an_organization_is_learned_once_and_told_on() -> None:
@@ -248,15 +248,15 @@ def test_an_organization_is_learned_once_and_told_on() -> None:
     for _ in range(3):
         serve(rig, "a", j.Reply(200, ((b"anthropic-organization-id", b"org"),)))
     assert [
-        (one.account, one.organization) for one in rig.pool.records.changes if isinstance(one, OrganizationSeen)
+        (one.account, one.organization) for one in rig.pool.cooldowns.changes if isinstance(one, OrganizationSeen)
     ] == [("a", "org")]
 
 
 def test_a_subscriptions_limits_are_its_own_whatever_its_organization() -> None:
     rig = j.Rig()
-    hops = [Target(j.roster("one", "a", "b", kind="oauth", bills_subscription=True, organization="org"), j.SONNET)]
-    assert rig.serve(j.ANY, j.busy(30, "org"), hops=hops) == ["a", "b"]
-    assert rig.serve(hops=hops) == ["b"]
+    targets = [Target(j.group("one", "a", "b", kind="oauth", bills_subscription=True, organization="org"), j.SONNET)]
+    assert rig.serve(j.ANY, j.busy(30, "org"), targets=targets) == ["a", "b"]
+    assert rig.serve(targets=targets) == ["b"]
 
 
 # -- cooldowns
@@ -286,9 +286,9 @@ def test_select_tells_of_every_account_whether_it_would_serve_and_why_not() -> N
     serve(rig, "a", j.limited())
     busy = rig.journey(Criteria(pinned="b"))
     busy.next()
-    choice = rig.pool.select(rig.hops[0], Criteria(allowed=frozenset("abcd")), frozenset("c"))
-    assert choice.member is not None
-    assert choice.member.name == "d"
+    choice = rig.pool.report(rig.targets[0], Criteria(allowed=frozenset("abcd")), frozenset("c"))
+    assert choice.account is not None
+    assert choice.account.name == "d"
     assert {one.account: one.reason for one in choice.passed_over} == {
         "a": "The account has used up its window 5h.",
         "b": "it has 1 requests at a time, as many as [pool] lets it have",
@@ -296,7 +296,7 @@ def test_select_tells_of_every_account_whether_it_would_serve_and_why_not() -> N
         "e": "its client key may not use it",
     }
     busy.close()
-    assert rig.pool.select(rig.hops[0], j.ANY).passed_over[2].reason == "it could serve, and comes later"
+    assert rig.pool.report(rig.targets[0], j.ANY).passed_over[2].reason == "it could serve, and comes later"
 
 
 # -- probes
@@ -330,7 +330,7 @@ def test_a_probe_that_goes_well_ends_the_cooldown_everywhere() -> None:
     rig.clock.pass_by(61)
     assert rig.serve() == ["a"]
     assert rig.serve() == ["a"]
-    assert isinstance(rig.pool.records.changes[-1], CooldownCleared)
+    assert isinstance(rig.pool.cooldowns.changes[-1], CooldownCleared)
 
 
 def test_one_probe_at_a_time() -> None:
@@ -353,7 +353,7 @@ def test_a_probe_that_is_told_an_earlier_end_is_believed() -> None:
     rig.serve(j.ANY, j.limited(9000))
     rig.clock.pass_by(61)
     assert rig.serve(j.ANY, j.limited(100, now=rig.clock.wall)) == ["a", "b"]
-    (noted,) = rig.pool.records.of("account", "a")
+    (noted,) = rig.pool.cooldowns.of("account", "a")
     assert noted.until is not None
     assert noted.until <= rig.clock.wall + 131
 
@@ -367,13 +367,13 @@ def test_what_ends_within_a_minute_is_waited_for() -> None:
 
 def test_a_subscription_with_a_usage_endpoint_is_not_probed_by_requests_while_others_serve() -> None:
     rig = j.Rig()
-    hops = [Target(j.roster("one", "a", "b", has_usage_url=True, bills_subscription=True), j.SONNET)]
-    rig.serve(j.ANY, j.limited(9000), hops=hops)
+    targets = [Target(j.group("one", "a", "b", has_usage_url=True, bills_subscription=True), j.SONNET)]
+    rig.serve(j.ANY, j.limited(9000), targets=targets)
     rig.clock.pass_by(4000)
-    assert rig.serve(hops=hops) == ["b"]
-    rig.serve(j.ANY, j.limited(9000, now=rig.clock.wall), hops=hops)
+    assert rig.serve(targets=targets) == ["b"]
+    rig.serve(j.ANY, j.limited(9000, now=rig.clock.wall), targets=targets)
     rig.clock.pass_by(61)
-    assert rig.serve(hops=hops) == ["a"]  # nobody else is left
+    assert rig.serve(targets=targets) == ["a"]  # nobody else is left
 
 
 @given(st.data())
@@ -454,7 +454,7 @@ def test_at_most_so_many_requests_at_a_time_then_the_next_account_then_a_queue_i
     waiting[0].close()
     waiting[1].close()
     assert not rig.pool.waiting
-    assert not rig.pool.load.busy
+    assert not rig.pool.capacity.busy
 
 
 def test_a_place_that_was_granted_to_who_left_goes_to_the_next() -> None:
@@ -568,7 +568,7 @@ def test_an_account_that_bills_beyond_its_subscription_serves_as_the_operator_sa
         assert caplog.text.count("account a: its use is billed beyond its subscription now") == 1
         caplog.clear()
     assert allowed.serve() == ["a"]
-    assert not allowed.pool.records.changes, "who isn't passed over is not listed as such"
+    assert not allowed.pool.cooldowns.changes, "who isn't passed over is not listed as such"
     assert avoided.serve() == ["b"]
     assert refused.serve() == ["b"]
     for rig in (avoided, refused):
@@ -587,7 +587,7 @@ def test_an_account_that_bills_beyond_its_subscription_serves_as_the_operator_sa
 def test_what_is_found_out_is_told_to_be_written_down() -> None:
     rig = j.Rig()
     rig.serve(j.ANY, j.limited())
-    (change,) = rig.pool.records.changes
+    (change,) = rig.pool.cooldowns.changes
     assert isinstance(change, CooldownAdded)
     cooldown = change.cooldown
     assert (cooldown.scope, cooldown.cause, cooldown.source) == (Scope("account", "a"), "window", "answer")
@@ -599,10 +599,10 @@ def test_what_is_found_out_is_told_to_be_written_down() -> None:
 def test_no_flood_of_invented_models_keeps_what_is_found_out_of_a_model_from_counting() -> None:
     rig = j.Rig()
     for number in range(1100):
-        rig.serve(j.ANY, j.FORBIDDEN, hops=[Target(rig.roster, f"invented-{number}")])
+        rig.serve(j.ANY, j.FORBIDDEN, targets=[Target(rig.group, f"invented-{number}")])
     rig.serve(j.ANY, j.FORBIDDEN)
     assert rig.serve() == ["b"]
-    assert len(rig.pool.records.narrow) == 1000
+    assert len(rig.pool.cooldowns.narrow) == 1000
 
 
 def test_settings_may_change_while_requests_are_under_way() -> None:

@@ -18,7 +18,7 @@ def test_nothing_that_a_side_route_answers_benches_anybody_for_messages(replies:
     rig = j.Rig("abc"[:accounts])
     for reply in replies:
         j.travel(rig.journey(SIDE), [reply] * 8, rig.clock)
-    assert not [change for change in rig.pool.records.changes if hasattr(change, "cooldown")]
+    assert not [change for change in rig.pool.cooldowns.changes if hasattr(change, "cooldown")]
     assert rig.serve() == ["a"]
 
 
@@ -42,25 +42,25 @@ def test_the_only_account_is_asked_again() -> None:
 
 def test_no_connection_counts_for_messages_as_well() -> None:
     rig = j.Rig()
-    hops = [Target(j.roster("one", "a"), j.SONNET), Target(j.roster("two", "d"), j.SONNET)]
-    journey = rig.journey(SIDE, hops)
+    targets = [Target(j.group("one", "a"), j.SONNET), Target(j.group("two", "d"), j.SONNET)]
+    journey = rig.journey(SIDE, targets)
     journey.next()
     journey.unsent("connection refused")
-    assert rig.serve(hops=hops) == ["d"]
+    assert rig.serve(targets=targets) == ["d"]
 
 
 def test_a_side_route_renews_a_refused_login_once_and_not_again_while_that_is_remembered() -> None:
     rig = j.Rig()
-    hops = [Target(AccountGroup("one", (PoolAccount("a", "one", "oauth"),)), j.SONNET)]
+    targets = [Target(AccountGroup("one", (PoolAccount("a", "one", "oauth"),)), j.SONNET)]
     renewals = 0
     for _ in range(10):
-        journey = rig.journey(SIDE, hops)
+        journey = rig.journey(SIDE, targets)
         while isinstance(step := journey.next(), SendAttempt):
             renewals += step.renew
             j.reply(journey, j.REFUSED)
         rig.clock.pass_by(10)
     assert renewals == 1
-    assert rig.serve(hops=hops) == ["a"]
+    assert rig.serve(targets=targets) == ["a"]
 
 
 def test_a_good_answer_of_a_side_route_says_nothing_about_messages() -> None:
@@ -86,7 +86,7 @@ def test_a_model_that_an_account_cannot_see_is_asked_of_one_sibling_and_of_other
     rig = j.Rig(("a", "b", "c"))
     assert rig.serve(j.ANY, j.MISSING) == ["a", "b"]
     assert rig.serve() == ["b"]
-    assert rig.serve(hops=[Target(rig.roster, "claude-opus-4-5")]) == ["a"], "another model"
+    assert rig.serve(targets=[Target(rig.group, "claude-opus-4-5")]) == ["a"], "another model"
     rig.clock.pass_by(301)
     assert rig.serve() == ["a"]
 
@@ -109,47 +109,49 @@ def test_a_model_that_nobody_sees_is_asked_of_two_accounts_and_their_answer_pass
 
 def test_a_provider_none_of_whose_accounts_sees_it_comes_after_the_next_target() -> None:
     rig = j.Rig()
-    hops = [Target(j.roster("one", "a", "b"), j.SONNET), Target(j.roster("two", "d"), j.SONNET)]
-    assert rig.serve(j.ANY, j.MISSING, j.MISSING, hops=hops) == ["a", "b", "d"]
-    assert rig.serve(hops=hops) == ["d"]
-    assert rig.serve(j.ANY, j.MISSING, hops=hops) == ["d"], "its answer passes: the others were just told the same"
+    targets = [Target(j.group("one", "a", "b"), j.SONNET), Target(j.group("two", "d"), j.SONNET)]
+    assert rig.serve(j.ANY, j.MISSING, j.MISSING, targets=targets) == ["a", "b", "d"]
+    assert rig.serve(targets=targets) == ["d"]
+    assert rig.serve(j.ANY, j.MISSING, targets=targets) == ["d"], (
+        "its answer passes: the others were just told the same"
+    )
 
 
 def test_select_says_that_an_account_comes_last() -> None:
     rig = j.Rig(("a", "b"))
     rig.serve(j.ANY, j.MISSING)
-    choice = rig.pool.select(rig.hops[0], j.ANY)
-    assert choice.member is not None
-    assert choice.member.name == "b"
+    choice = rig.pool.report(rig.targets[0], j.ANY)
+    assert choice.account is not None
+    assert choice.account.name == "b"
     assert choice.passed_over[0].reason == "it refused this model less than 5 minutes ago, so others come first"
 
 
 def test_a_conversation_that_lives_on_such_an_account_makes_a_detour() -> None:
     rig = j.Rig(("a", "b"))
-    want = Criteria("key\nsession\n")
-    rig.serve(want)
-    rig.serve(want, j.MISSING)
-    assert rig.serve(want) == ["b"]
+    criteria = Criteria("key\nsession\n")
+    rig.serve(criteria)
+    rig.serve(criteria, j.MISSING)
+    assert rig.serve(criteria) == ["b"]
     rig.clock.pass_by(301)
-    assert rig.serve(want) == ["a"]
+    assert rig.serve(criteria) == ["a"]
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 40))))
 def test_invented_models_and_paths_are_forgotten(told: list[tuple[str, int]]) -> None:
-    aside = RecentRefusals(most=10)
+    refusing = RecentRefusals(most=10)
     for account, number in told:
-        aside.put(account, ("model", str(number)), 0.0)
-        assert len(aside) <= 10
-        assert account in aside.accounts(("model", str(number)), 299.0)
+        refusing.put(account, ("model", str(number)), 0.0)
+        assert len(refusing) <= 10
+        assert account in refusing.accounts(("model", str(number)), 299.0)
     for number in range(41):
-        assert not aside.accounts(("model", str(number)), 300.0)
-    assert not aside
+        assert not refusing.accounts(("model", str(number)), 300.0)
+    assert not refusing
 
 
 def test_the_account_s_own_credential_has_a_pool_of_its_own() -> None:
     """A client's own credential is nobody's account, and what it was refused says nothing about any."""
     pool = Pool()
-    journey = j.Run(pool, [Target(j.roster("one", "own"), j.SONNET)], Criteria(side=COUNT))
+    journey = j.Run(pool, [Target(j.group("one", "own"), j.SONNET)], Criteria(side=COUNT))
     journey.next()
     j.reply(journey, j.FORBIDDEN)
     j.giving(journey.next())

@@ -84,14 +84,16 @@ def hops_of(model: str) -> list[Target]:
     ]
 
 
-ROSTERS = (j.roster("one", "a", "b", "c"), j.roster("two", "d", "e", kind="oauth", bills_subscription=True))
+ROSTERS = (j.group("one", "a", "b", "c"), j.group("two", "d", "e", kind="oauth", bills_subscription=True))
 
 
 class Driver:
     """Takes a journey to its end, and looks at each step."""
 
-    def __init__(self, rig: j.Rig, journey: j.Run, want: Criteria, hops: Sequence[Target], request: Asked) -> None:
-        self.rig, self.journey, self.want, self.hops, self.request = rig, journey, want, hops, request
+    def __init__(
+        self, rig: j.Rig, journey: j.Run, criteria: Criteria, targets: Sequence[Target], request: Asked
+    ) -> None:
+        self.rig, self.journey, self.criteria, self.targets, self.request = rig, journey, criteria, targets, request
         self.tried: list[tuple[str, str]] = []
         self.sent = 0
         self.last: j.Reply | str | None = None
@@ -127,20 +129,20 @@ class Driver:
 
     def tries(self, step: SendAttempt, began: float) -> None:
         name = step.account.name
-        assert step.account in step.target.roster.members
-        assert self.want.allowed is None or name in self.want.allowed
-        assert self.want.pinned in {None, name}
+        assert step.account in step.target.group.accounts
+        assert self.criteria.allowed is None or name in self.criteria.allowed
+        assert self.criteria.pinned in {None, name}
         assert self.rig.clock.steady + step.wait - began <= self.rig.settings.total + 1e-6
-        if self.want.pinned is None and not step.is_probe and not self.tried and not self.want.side:
+        if self.criteria.pinned is None and not step.is_probe and not self.tried and not self.criteria.side:
             # Whoever is benched is passed over, wherever its conversation lives.
             assert name not in self.blocked(step.target)
-        assert self.rig.pool.load.busy[name] >= 1
+        assert self.rig.pool.capacity.busy[name] >= 1
         most = self.rig.settings.caps.concurrency
-        assert not most or self.rig.pool.load.busy[name] <= most
-        self.tried.append((step.target.roster.provider, name))
+        assert not most or self.rig.pool.capacity.busy[name] <= most
+        self.tried.append((step.target.group.provider, name))
 
-    def blocked(self, hop: Target) -> set[str]:
-        choice = self.rig.pool.select(hop, Criteria())
+    def blocked(self, target: Target) -> set[str]:
+        choice = self.rig.pool.report(target, Criteria())
         return {one.account for one in choice.passed_over if one.cause and one.cause != "overage"}
 
     def comes_of_it(self, outcome: j.Reply | str) -> bool:
@@ -173,9 +175,9 @@ class Driver:
         event(step.cause if isinstance(step, Reject) else "give")
         if gave_up:
             return
-        names = {one.name for hop in self.hops for one in hop.roster.members}
-        allowed = names if self.want.allowed is None else names & self.want.allowed
-        allowed = allowed if self.want.pinned is None else allowed & {self.want.pinned}
+        names = {one.name for target in self.targets for one in target.group.accounts}
+        allowed = names if self.criteria.allowed is None else names & self.criteria.allowed
+        allowed = allowed if self.criteria.pinned is None else allowed & {self.criteria.pinned}
         if isinstance(step, Reject) and step.cause == "no_allowed_account":
             assert not allowed
             return
@@ -186,8 +188,8 @@ class Driver:
         if any(one in self.request.outcomes for one in (UNSENT, j.OVERLOADED, j.FAILED, j.MISSING, j.SLOW)):
             return  # these left a provider's other accounts aside
         unused = allowed - {name for _, name in self.tried}
-        for hop in self.hops:
-            unused -= self.blocked(hop)
+        for target in self.targets:
+            unused -= self.blocked(target)
         assert not unused, f"{unused} could have served"
 
 
@@ -199,10 +201,12 @@ def test_no_schedule_of_answers_breaks_the_rules(options: PoolSettings, requests
     rig = j.Rig(settings=options, seed=seed)
     for request in requests:
         rig.clock.pass_by(request.pause)
-        hops = hops_of(request.model)
-        want = Criteria(request.session, request.allowed, request.pinned, "/v1/messages/count_tokens" * request.is_side)
-        Driver(rig, rig.journey(want, hops), want, hops, request).run()
-        assert not rig.pool.load.busy
+        targets = hops_of(request.model)
+        criteria = Criteria(
+            request.session, request.allowed, request.pinned, "/v1/messages/count_tokens" * request.is_side
+        )
+        Driver(rig, rig.journey(criteria, targets), criteria, targets, request).run()
+        assert not rig.pool.capacity.busy
         assert not rig.pool.waiting
         assert not rig.pool._probes._under_way
 
@@ -235,6 +239,6 @@ def test_no_account_that_could_serve_is_left_aside(strategy: Strategy, requests:
     rig = j.Rig(settings=PoolSettings(strategy=strategy, attempts=100))
     for request in requests:
         rig.clock.pass_by(request.pause)
-        hops = hops_of(request.model)
-        want = Criteria(request.session, request.allowed)
-        Driver(rig, rig.journey(want, hops), want, hops, request).run()
+        targets = hops_of(request.model)
+        criteria = Criteria(request.session, request.allowed)
+        Driver(rig, rig.journey(criteria, targets), criteria, targets, request).run()

@@ -23,21 +23,21 @@ def login(*names: str) -> list[Target]:
     return [Target(AccountGroup("one", tuple(PoolAccount(name, "one", "oauth") for name in names)), j.SONNET)]
 
 
-def asked(rig: j.Rig, want: Criteria, hops: list[Target], answer: j.Reply) -> list[str]:
+def asked(rig: j.Rig, criteria: Criteria, targets: list[Target], answer: j.Reply) -> list[str]:
     """A request that is always answered so; the accounts that were asked."""
-    return j.travel(rig.journey(want, hops), [answer] * 9, rig.clock)[0]
+    return j.travel(rig.journey(criteria, targets), [answer] * 9, rig.clock)[0]
 
 
 @pytest.mark.parametrize("answer", DOUBTFUL)
 def test_the_last_account_is_passed_over_when_a_second_request_is_refused(answer: j.Reply) -> None:
-    rig, hops = j.Rig(), login("a")
-    asked(rig, GUEST, hops, answer)
-    assert not rig.pool.records.of("account", "a", ("", j.SONNET, "claude-sonnet"))
-    assert rig.serve(OTHER, hops=hops) == ["a"]
-    asked(rig, GUEST, hops, answer)
-    assert not rig.pool.records, "a good answer lay between them"
-    asked(rig, OTHER, hops, answer)
-    assert rig.pool.records.of("account", "a", ("", j.SONNET, "claude-sonnet"))
+    rig, targets = j.Rig(), login("a")
+    asked(rig, GUEST, targets, answer)
+    assert not rig.pool.cooldowns.of("account", "a", ("", j.SONNET, "claude-sonnet"))
+    assert rig.serve(OTHER, targets=targets) == ["a"]
+    asked(rig, GUEST, targets, answer)
+    assert not rig.pool.cooldowns, "a good answer lay between them"
+    asked(rig, OTHER, targets, answer)
+    assert rig.pool.cooldowns.of("account", "a", ("", j.SONNET, "claude-sonnet"))
 
 
 @given(
@@ -47,39 +47,39 @@ def test_the_last_account_is_passed_over_when_a_second_request_is_refused(answer
 def test_however_often_some_keys_are_refused_another_key_is_served(
     refused: list[tuple[Criteria, j.Reply, float]], accounts: int
 ) -> None:
-    rig, hops = j.Rig(), login(*"abc"[:accounts])
-    for want, answer, pause in refused:
+    rig, targets = j.Rig(), login(*"abc"[:accounts])
+    for criteria, answer, pause in refused:
         rig.clock.pass_by(pause)
-        asked(rig, want, hops, answer)
-    assert rig.serve(OTHER, hops=hops)[-1:] != []
-    journey = rig.journey(OTHER, hops)
+        asked(rig, criteria, targets, answer)
+    assert rig.serve(OTHER, targets=targets)[-1:] != []
+    journey = rig.journey(OTHER, targets)
     assert isinstance(journey.next(), SendAttempt)
 
 
 def test_a_key_that_was_refused_itself_waits_like_for_any_cooldown() -> None:
-    rig, hops = j.Rig(), login("a")
-    assert [len(asked(rig, GUEST, hops, j.FORBIDDEN)) for _ in range(5)] == [1, 1, 0, 0, 0]
-    assert [len(asked(rig, OTHER, hops, j.FORBIDDEN)) for _ in range(3)] == [1, 0, 0]
-    assert [len(asked(rig, THIRD, hops, j.FORBIDDEN)) for _ in range(3)] == [1, 0, 0]
+    rig, targets = j.Rig(), login("a")
+    assert [len(asked(rig, GUEST, targets, j.FORBIDDEN)) for _ in range(5)] == [1, 1, 0, 0, 0]
+    assert [len(asked(rig, OTHER, targets, j.FORBIDDEN)) for _ in range(3)] == [1, 0, 0]
+    assert [len(asked(rig, THIRD, targets, j.FORBIDDEN)) for _ in range(3)] == [1, 0, 0]
 
 
 @pytest.mark.parametrize("answer", [j.limited(9000), j.busy(300), j.BROKE, j.UNPAID])
 def test_a_rejected_window_or_a_named_wait_cools_the_last_account_at_once(answer: j.Reply) -> None:
-    rig, hops = j.Rig(), login("a")
-    asked(rig, GUEST, hops, answer)
-    assert j.refusal(rig.journey(OTHER, hops).next()).cause == "exhausted"
+    rig, targets = j.Rig(), login("a")
+    asked(rig, GUEST, targets, answer)
+    assert j.refusal(rig.journey(OTHER, targets).next()).cause == "exhausted"
 
 
 def test_while_others_are_ready_an_account_is_passed_over_at_once() -> None:
-    rig, hops = j.Rig(), login("a", "b")
-    assert rig.serve(GUEST, j.FORBIDDEN, hops=hops) == ["a", "b"]
-    assert rig.serve(GUEST, hops=hops) == ["b"]
+    rig, targets = j.Rig(), login("a", "b")
+    assert rig.serve(GUEST, j.FORBIDDEN, targets=targets) == ["a", "b"]
+    assert rig.serve(GUEST, targets=targets) == ["b"]
 
 
 def test_a_key_refused_by_all_gets_the_answer_unchanged_and_no_wait_of_ours() -> None:
-    rig, hops = j.Rig(), login("a", "b")
-    rig.serve(OTHER, j.limited(9000), hops=hops)
-    tried, step = j.travel(rig.journey(GUEST, hops), [j.FORBIDDEN], rig.clock)
+    rig, targets = j.Rig(), login("a", "b")
+    rig.serve(OTHER, j.limited(9000), targets=targets)
+    tried, step = j.travel(rig.journey(GUEST, targets), [j.FORBIDDEN], rig.clock)
     assert tried == ["b"]
     j.giving(step)
 

@@ -20,7 +20,7 @@ def chosen(
 ) -> tuple[str, list[str]]:
     """Of the first provider."""
     first = targets(providers, accounts, settings)[0]
-    return first.provider, [one.name for one in first.members]
+    return first.provider, [one.name for one in first.accounts]
 
 
 def found(
@@ -37,7 +37,7 @@ def targets(
 ) -> tuple[AccountGroup, ...]:
     chosen = found(providers, accounts, settings)
     assert isinstance(chosen, DefaultTargets)
-    return chosen.rosters
+    return chosen.groups
 
 
 def refused(providers: list[Provider], accounts: list[Account], settings: GatewaySettings | None = None) -> str:
@@ -54,7 +54,7 @@ def test_the_default_provider_serves_with_all_its_accounts_in_order_and_no_other
     accounts = [account("w", "a"), account("x", "b"), account("y", "b")]
     serving = found([A, B], accounts, default="b")
     assert isinstance(serving, DefaultTargets)
-    assert [(one.provider, list(one.by_name)) for one in serving.rosters] == [("b", ["x", "y"])]
+    assert [(one.provider, list(one.by_name)) for one in serving.groups] == [("b", ["x", "y"])]
 
 
 def test_a_providers_own_list_restricts_and_orders() -> None:
@@ -66,7 +66,7 @@ def test_a_pinned_account_serves_alone() -> None:
     accounts = [account("x", "a"), account("y", "b")]
     pinned = found([A, B], accounts, GatewaySettings(account="y"))
     assert isinstance(pinned, DefaultTargets)
-    assert ([one.provider for one in pinned.rosters], pinned.pinned) == (["b"], "y")
+    assert ([one.provider for one in pinned.groups], pinned.pinned) == (["b"], "y")
 
 
 def test_several_providers_serve_in_the_order_that_is_set() -> None:

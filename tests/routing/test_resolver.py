@@ -75,7 +75,7 @@ def refusal(found: RoutePlan | NoRoute) -> NoRoute:
 
 def asked(found: RoutePlan | NoRoute) -> list[tuple[str, str]]:
     """The providers in their order, each with what it calls the model."""
-    return [(hop.roster.provider, hop.model) for hop in plan(found).targets]
+    return [(target.group.provider, target.model) for target in plan(found).targets]
 
 
 def test_what_follows_from_the_accounts_is_kept_as_long_as_they_are_the_same() -> None:
@@ -85,7 +85,7 @@ def test_what_follows_from_the_accounts_is_kept_as_long_as_they_are_the_same() -
     assert found.resolve(request("m"), KEY) is first
     del listings[0]
     second = plan(found.resolve(request("m"), KEY))
-    assert [list(one.targets[0].roster.by_name) for one in (first, second)] == [["alice"], ["alice", "carol"]]
+    assert [list(one.targets[0].group.by_name) for one in (first, second)] == [["alice"], ["alice", "carol"]]
 
 
 def test_one_account_for_everything_serves_also_what_is_mapped_elsewhere() -> None:
@@ -127,7 +127,7 @@ def test_a_model_that_the_key_may_not_ask_for_is_refused_whoever_would_serve_it(
 def test_a_clients_own_credential_goes_to_the_first_provider_that_takes_it() -> None:
     found = plan(resolver(accounts=()).resolve(request("m", own=OWN_CREDENTIAL), KEY))
     assert found.is_own
-    assert [(hop.roster.provider, hop.model, list(hop.roster.by_name)) for hop in found.targets] == [
+    assert [(target.group.provider, target.model, list(target.group.by_name)) for target in found.targets] == [
         ("second", "m", [OWN])
     ]
     routed = resolver(router=ROUTER, models=[ERRANDS]).resolve(request("errands", own=OWN_CREDENTIAL), KEY)

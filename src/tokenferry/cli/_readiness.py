@@ -91,7 +91,7 @@ def _members(config: Config, broker: Broker) -> tuple[list[str], str]:
             no_route = plan.message if model is None else no_route
             continue
         for target in plan.targets:
-            found |= dict.fromkeys(one for one in target.roster.by_name if plan.pinned in {None, one})
+            found |= dict.fromkeys(one for one in target.group.by_name if plan.pinned in {None, one})
     return list(found), no_route
 
 

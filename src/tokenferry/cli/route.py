@@ -93,7 +93,7 @@ def route(
         )
     status = status_of((one for _, choice in choices for one in choice.passed_over), unusable)
     if as_json:
-        say_json([_to_json(plan, facts, hop, choice) for hop, choice in choices])
+        say_json([_to_json(plan, facts, target, choice) for target, choice in choices])
     else:
         say_lines(f"{heading:<10}{text}" for heading, text in _lines(plan, choices, status))
     return 0
@@ -163,18 +163,18 @@ def _choices(
         pool.remember(plan.targets, want, served)
     accounts = broker.book.listing().accounts
     return [
-        (hop, _with_denied(choose(pool, hop, want, unusable), hop, broker, accounts))
-        for hop in pool.order(plan.targets)
+        (target, _with_denied(choose(pool, target, want, unusable), target, broker, accounts))
+        for target in pool.order(plan.targets)
     ]
 
 
-def _with_denied(choice: Choice, hop: Target, broker: Broker, accounts: Sequence[Account]) -> Choice:
+def _with_denied(choice: Choice, target: Target, broker: Broker, accounts: Sequence[Account]) -> Choice:
     """The same with the provider's accounts that the client key may not use, of which a plan says nothing."""
-    everybody = account_group(broker.providers[hop.roster.provider], accounts).members
+    everybody = account_group(broker.providers[target.group.provider], accounts).accounts
     denied = [
         PassedOver(one.name, "its client key may not use it", is_allowed=False)
         for one in everybody
-        if one.name not in hop.roster.by_name
+        if one.name not in target.group.by_name
     ]
     return replace(choice, passed_over=(*choice.passed_over, *denied))
 
@@ -184,12 +184,12 @@ def _lines(plan: RoutePlan, choices: Sequence[tuple[Target, Choice]], status: in
     if not choices:
         yield "nobody", "there is no account that may serve"
     has_served = False
-    for hop, choice in choices:
-        model = f", model {hop.model}" if hop.model else ""
-        yield "provider", f"{hop.roster.provider}{model}"
-        if choice.member is not None:
+    for target, choice in choices:
+        model = f", model {target.model}" if target.model else ""
+        yield "provider", f"{target.group.provider}{model}"
+        if choice.account is not None:
             verb = "would be next, should all before fail" if has_served else "would serve"
-            yield "account", f"{choice.member.name} {verb}: {choice.reason}"
+            yield "account", f"{choice.account.name} {verb}: {choice.reason}"
             has_served = True
         for one in choice.passed_over:
             until = "" if one.until is None else f", until {moment(one.until)}"
@@ -198,15 +198,15 @@ def _lines(plan: RoutePlan, choices: Sequence[tuple[Target, Choice]], status: in
         yield "nobody", f"the client would be told so, with {status} (it is {moment(int(time.time()))})"
 
 
-def _to_json(plan: RoutePlan, facts: BodyFacts, hop: Target, choice: Choice) -> dict[str, Any]:
+def _to_json(plan: RoutePlan, facts: BodyFacts, target: Target, choice: Choice) -> dict[str, Any]:
     route = plan.route
     return {
         "rule": "default" if route is None else route.rule,
         "reason": plan.rule if route is None else route.reason,
         "requested": facts.model,
-        "provider": hop.roster.provider,
-        "model": hop.model or None,
-        "account": None if choice.member is None else choice.member.name,
+        "provider": target.group.provider,
+        "model": target.model or None,
+        "account": None if choice.account is None else choice.account.name,
         "why": choice.reason or None,
         "passed_over": [one.to_json() for one in choice.passed_over],
     }

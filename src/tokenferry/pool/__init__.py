@@ -1,20 +1,19 @@
 """Which account serves a request, and where it goes when that one can't. Nothing here reads, writes, waits or sends."""
 
-from tokenferry.pool._account import AccountGroup, Criteria, PoolAccount, Target, affinity_key
-from tokenferry.pool._choice import Choice, PassedOver
+from tokenferry.pool._account import AccountGroup, Criteria, PoolAccount, Target, account_group, affinity_key
 from tokenferry.pool._cooldowns import Change, CooldownAdded, CooldownCache, CooldownCleared, OrganizationSeen
 from tokenferry.pool._failover import Failover, failover
 from tokenferry.pool._lease import Lease
-from tokenferry.pool._pick import Headers, Selection
 from tokenferry.pool._pool import Pool
 from tokenferry.pool._probes import OF_CREDENTIALS
-from tokenferry.pool._rosters import account_group
+from tokenferry.pool._selection import Choice, PassedOver, Selection
 from tokenferry.pool._steps import (
     CapacityGranted,
     ConnectFailed,
     CredentialUnavailable,
     ErrorResponse,
     Forward,
+    Headers,
     NotRenewed,
     Outcome,
     Reject,

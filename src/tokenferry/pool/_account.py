@@ -1,11 +1,16 @@
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from tokenferry.credentials import Kind
 from tokenferry.limits import WireFormat
+from tokenferry.providers import Provider
 from tokenferry.settings import Strategy
-from tokenferry.stores import DEFAULT_PRIORITY
+from tokenferry.stores import DEFAULT_PRIORITY, Account
 
 _LONGEST_PART = 128
+_FIRST: Final = -sys.maxsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,26 +37,26 @@ class PoolAccount:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AccountGroup:
-    """The accounts of one provider, in their order. Make a new one when they change: it is told apart by identity."""
+    """The accounts of one provider, in their order. Make a new one when they change: it is compared by identity."""
 
     provider: str
-    members: tuple[PoolAccount, ...]
+    accounts: tuple[PoolAccount, ...]
     strategy: Strategy | None = None
     """None for that of `[pool]`."""
     wire_format: WireFormat = "anthropic"
     by_name: dict[str, PoolAccount] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        ordered = tuple(sorted(self.members, key=lambda member: member.priority))
-        object.__setattr__(self, "members", ordered)
-        object.__setattr__(self, "by_name", {member.name: member for member in ordered})
+        ordered = tuple(sorted(self.accounts, key=lambda account: account.priority))
+        object.__setattr__(self, "accounts", ordered)
+        object.__setattr__(self, "by_name", {account.name: account for account in ordered})
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """One provider that may serve a request, and what it calls the model."""
 
-    roster: AccountGroup
+    group: AccountGroup
     model: str
 
 
@@ -83,3 +88,33 @@ def affinity_key(client: str, *, session: str = "", agent: str = "", declared: s
     if session:
         return f"{client}\n{session[:_LONGEST_PART]}\n{agent[:_LONGEST_PART]}"
     return f"{client}\n={declared[:_LONGEST_PART]}" if declared else client
+
+
+def account_group(provider: Provider, accounts: Iterable[Account]) -> AccountGroup:
+    """The accounts of a provider as a pool takes them, in their order; those of others are left out."""
+    own = {account.name: account for account in accounts if _is_of(provider, account)}
+    names = own if provider.accounts is None else [name for name in provider.accounts if name in own]
+    ordered = tuple(_pool_account(provider, own[name], is_listed=provider.accounts is not None) for name in names)
+    return AccountGroup(provider.name, ordered, provider.strategy)
+
+
+def _is_of(provider: Provider, account: Account) -> bool:
+    """Tell whether an account is this provider's, or is lent to it by another one at the same vendor's."""
+    if account.provider == provider.name:
+        return True
+    is_listed = provider.accounts is not None and account.name in provider.accounts
+    return is_listed and account.provider == provider.provider_type and provider.is_at_vendor
+
+
+def _pool_account(provider: Provider, account: Account, *, is_listed: bool) -> PoolAccount:
+    is_subscription = provider.subscription or account.kind == "setup-token" or account.owner == "claude-code"
+    return PoolAccount(
+        account.name,
+        provider.name,
+        account.kind,
+        # The account in use goes before any order, and the provider's list is an order of its own.
+        _FIRST if account.in_use else 0 if is_listed else account.priority,
+        bills_subscription=is_subscription,
+        has_usage_url=provider.usage_url is not None and account.kind == "oauth",
+        is_paused=account.paused,
+    )

@@ -20,43 +20,43 @@ class AccountLog:
     `now` gives seconds since 1970 UTC. Providers are left out: what stands against one is over in a moment.
     """
 
-    def __init__(self, records: CooldownCache, now: Callable[[], float]) -> None:
-        self._records = records
+    def __init__(self, cooldowns: CooldownCache, now: Callable[[], float]) -> None:
+        self._cooldowns = cooldowns
         self._now = now
-        self._told: dict[Key, Cooldown] = {}
+        self._logged: dict[Key, Cooldown] = {}
         self._exhausted: dict[frozenset[str], float] = {}
 
     def limited(self, cooldown: Cooldown) -> None:
-        """This is about to be noted."""
-        known = self._records.current(cooldown)
+        """A cooldown is about to be added."""
+        known = self._cooldowns.current(cooldown)
         is_known = known is not None and not known.is_over(self._now())
         if is_known or cooldown.scope.kind == "provider":
             return
-        if len(self._told) >= _MOST:
-            self._told.clear()
-        self._told[key_of(cooldown)] = cooldown
+        if len(self._logged) >= _MOST:
+            self._logged.clear()
+        self._logged[key_of(cooldown)] = cooldown
         logger.info("%s is passed over %s: %s", _who(cooldown.scope), _until(cooldown), cooldown.evidence.rstrip("."))
 
     def recovered(self, cooldown: Cooldown) -> None:
         """It turned out to be over."""
-        self._told.pop(key_of(cooldown), None)
+        self._logged.pop(key_of(cooldown), None)
         logger.info("%s works again: %s is over", _who(cooldown.scope), cooldown.cause)
 
     def served(self, account: str, organization: str) -> None:
-        """The account has served: whatever was told of it, and has ended since, is over."""
+        """The account has served: log that the cooldowns which have ended are over."""
         if self._exhausted:
             self._exhausted = {names: at for names, at in self._exhausted.items() if account not in names}
-        if not self._told:
+        if not self._logged:
             return
         now = self._now()
-        for cooldown in list(self._told.values()):
-            scope, known = cooldown.scope, self._records.current(cooldown)
+        for cooldown in list(self._logged.values()):
+            scope, known = cooldown.scope, self._cooldowns.current(cooldown)
             is_its = scope.name == (account if scope.kind == "account" else organization)
             if is_its and (known is None or known.is_over(now)):
                 self.recovered(cooldown)
 
     def exhausted(self, accounts: Collection[str], message: str) -> None:
-        """No account could serve a request; told once a minute as long as that is so."""
+        """No account could serve a request. At most one line a minute for the same accounts."""
         names, now = frozenset(accounts), self._now()
         if not 0 <= now - self._exhausted.get(names, -_SPAN) < _SPAN:
             if len(self._exhausted) >= _MOST:

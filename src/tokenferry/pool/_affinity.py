@@ -8,11 +8,11 @@ _IDLE: Final = 3600.0  # the longest that a provider keeps a prompt in its cache
 class Affinity:
     """The account a conversation lives on, and the one that stands in for it during a detour."""
 
-    __slots__ = ("account", "guest", "used_at")
+    __slots__ = ("account", "fallback", "used_at")
 
     def __init__(self, account: str, used_at: float) -> None:
         self.account = account
-        self.guest: str | None = None
+        self.fallback: str | None = None
         self.used_at = used_at
 
 
@@ -22,30 +22,30 @@ class AffinityTable:
     def __init__(self, *, most: int = _MOST, idle: float = _IDLE) -> None:
         self._most = most
         self._idle = idle
-        self._homes: OrderedDict[tuple[str, str], Affinity] = OrderedDict()
+        self._affinities: OrderedDict[tuple[str, str], Affinity] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._homes)
+        return len(self._affinities)
 
     def get(self, provider: str, key: str, at: float) -> Affinity | None:
         """`at` is in seconds of a clock that doesn't jump."""
-        home = self._homes.get((provider, key))
-        if home is None:
+        affinity = self._affinities.get((provider, key))
+        if affinity is None:
             return None
-        if at - home.used_at > self._idle:
-            del self._homes[provider, key]
+        if at - affinity.used_at > self._idle:
+            del self._affinities[provider, key]
             return None
-        home.used_at = at
-        self._homes.move_to_end((provider, key))
-        return home
+        affinity.used_at = at
+        self._affinities.move_to_end((provider, key))
+        return affinity
 
     def peek(self, provider: str, key: str, at: float) -> Affinity | None:
         """The same, without counting as its use."""
-        home = self._homes.get((provider, key)) if key else None
-        return home if home is not None and at - home.used_at <= self._idle else None
+        affinity = self._affinities.get((provider, key)) if key else None
+        return affinity if affinity is not None and at - affinity.used_at <= self._idle else None
 
-    def settle(self, provider: str, key: str, account: str, at: float) -> None:
-        self._homes[provider, key] = Affinity(account, at)
-        self._homes.move_to_end((provider, key))
-        if len(self._homes) > self._most:
-            self._homes.popitem(last=False)
+    def pin(self, provider: str, key: str, account: str, at: float) -> None:
+        self._affinities[provider, key] = Affinity(account, at)
+        self._affinities.move_to_end((provider, key))
+        if len(self._affinities) > self._most:
+            self._affinities.popitem(last=False)

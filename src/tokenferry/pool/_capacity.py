@@ -23,30 +23,30 @@ class Capacity:
     def caps(self, account: str) -> AccountCaps:
         return self._caps.get(account, self._default)
 
-    def has_place(self, account: str) -> bool:
-        """Whether its cap on requests at a time leaves room for one more."""
+    def has_slot(self, account: str) -> bool:
+        """Whether its cap on requests at a time leaves a slot."""
         most = self.caps(account).concurrency
         return not most or self.busy.get(account, 0) < most
 
-    def pause(self, account: str, at: float) -> float:
+    def slot_delay(self, account: str, at: float) -> float:
         """Seconds until its cap on requests per second lets the next one through."""
         return max(self._next.get(account, 0.0) - at, 0.0) if self.caps(account).rate else 0.0
 
     def reason(self, account: str, at: float) -> str:
         """Why it gets no request now; empty if it may."""
         caps = self.caps(account)
-        if not self.has_place(account):
+        if not self.has_slot(account):
             return f"it has {caps.concurrency} requests at a time, as many as [pool] lets it have"
-        if self.pause(account, at):
+        if self.slot_delay(account, at):
             return f"it has {caps.rate:g} requests per second, as many as [pool] lets it have"
         return ""
 
-    def take(self, account: str, at: float) -> float:
+    def acquire(self, account: str, at: float) -> float:
         """Begin a request; give the seconds that it has to wait for its turn."""
         self.busy[account] = self.busy.get(account, 0) + 1
-        return self.pace(account, at) if self.is_capped else 0.0
+        return self.reserve_rate(account, at) if self.is_capped else 0.0
 
-    def pace(self, account: str, at: float) -> float:
+    def reserve_rate(self, account: str, at: float) -> float:
         """Send a request once more; give the seconds that it has to wait for its turn."""
         if not (rate := self.caps(account).rate):
             return 0.0

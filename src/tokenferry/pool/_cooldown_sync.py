@@ -24,7 +24,7 @@ class CooldownSync:
 
     So every process that has one knows within a second what any of them found out, or what a person cleared. What
     can't be written counts in this process alone, and is tried again. `fingerprint` gives that of an account's present
-    credential: what was noted of another one is over. `look` is called after each round, for what else is to be done.
+    credential: a cooldown for another one is over. `look` is called after each round, for what else is to be done.
     As a context manager it reads at the beginning, works within the block, and writes what is left at its end.
     """
 
@@ -39,7 +39,7 @@ class CooldownSync:
         interval: float = _INTERVAL,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._records = pool.records
+        self._cooldowns = pool.cooldowns
         self._state = state
         self._fingerprint = fingerprint
         self._accounts = accounts
@@ -83,12 +83,12 @@ class CooldownSync:
             if self._forget_outdated(cooldowns):
                 cooldowns = self._state.cooldowns.list()
         if cooldowns is not self._known or self._written != self._told:
-            self._records.adopt(cooldowns, self._state.organizations.all(), self._written)
+            self._cooldowns.adopt(cooldowns, self._state.organizations.all(), self._written)
             self._known, self._told = cooldowns, self._written
         self._look(cooldowns)
 
     def _write(self) -> None:
-        changes = self._records.changes
+        changes = self._cooldowns.changes
         while changes:
             self._write_down(changes[0])
             self._written = changes.popleft().number

@@ -2,13 +2,18 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from random import Random
 from typing import Final, NamedTuple, TypeAlias
 
+from tokenferry.limits import Classification, cooldown_until, model_family
+from tokenferry.pool._account import PoolAccount
 from tokenferry.state import Cooldown, Scope, later
 
 Key: TypeAlias = tuple[str, str, str, str]
 _Place: TypeAlias = tuple[str, str, str]
 
+SOURCE: Final = "answer"
+_OF_AN_ACCOUNT: Final = frozenset({"account", "credential", "organization"})
 _MOST_WAITING: Final = 10_000
 _MOST_NARROW: Final = 1000
 
@@ -44,7 +49,7 @@ Change: TypeAlias = CooldownAdded | CooldownCleared | OrganizationSeen
 
 
 class ActiveCooldown(NamedTuple):
-    """Why a member is passed over, and until when (seconds since 1970 UTC; infinity where that isn't known)."""
+    """Why an account is passed over, and until when (seconds since 1970 UTC; infinity where that isn't known)."""
 
     cooldown: Cooldown
     until: float
@@ -81,7 +86,7 @@ class CooldownCache:
         self._incoming = tuple(cooldowns), dict(organizations), written
 
     def refresh(self) -> None:
-        """Let what was told by `adopt` count; nothing if nothing was."""
+        """Apply the last `adopt`, if there was one since."""
         if self._incoming is None:
             return
         (cooldowns, organizations, written), self._incoming = self._incoming, None
@@ -191,3 +196,38 @@ def key_of(cooldown: Cooldown) -> Key:
 def end_of(cooldown: Cooldown) -> float:
     """When it ends; infinity where that isn't known."""
     return math.inf if cooldown.until is None else cooldown.until
+
+
+def scope_of(error: Classification, account: PoolAccount, organization: str, model: str) -> Scope | None:
+    """What is passed over for it; None for nothing. Where no organization is known, the account stands for it."""
+    if not starts_cooldown(error):
+        return None
+    family = {"all": "", "family": model_family(model), "model": model}[error.models]
+    match error.scope:
+        case "account" | "credential":
+            return Scope("account", account.name, family)
+        case "organization" if organization and not account.bills_subscription:
+            return Scope("organization", organization, family)
+        case "organization":
+            return Scope("account", account.name, family)
+        case "provider":
+            return Scope("provider", account.provider, family)
+        case "request" | "transient":
+            return None
+
+
+def cooldown_of(
+    error: Classification, scope: Scope, *, now: float, failures: int, rng: Random, evidence: str
+) -> Cooldown:
+    until = cooldown_until(error, now=now, failures=failures, rng=rng)
+    return Cooldown(scope, error.cause, SOURCE, until, evidence, int(now))
+
+
+def starts_cooldown(error: Classification) -> bool:
+    """Whether anything is passed over for it."""
+    return error.hold not in {"none", "later"}
+
+
+def is_about_an_account(error: Classification) -> bool:
+    """Whether another account may get another answer."""
+    return error.scope in _OF_AN_ACCOUNT

@@ -1,4 +1,4 @@
-"""What a client is told where nobody can serve it: one sentence that says who was considered, and when to come back."""
+"""The error that a client gets when no account can serve: each account's reason, and when to retry."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,8 +8,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from tokenferry.pool._account import Criteria, Target
-from tokenferry.pool._choice import PassedOver
 from tokenferry.pool._probes import PAUSED
+from tokenferry.pool._selection import PassedOver
 from tokenferry.pool._steps import ErrorResponse, Forward, Reject
 from tokenferry.pool._trace import Trace, TraceEvent
 
@@ -50,7 +50,7 @@ def conclusion(pool: "Pool", criteria: Criteria, trace: Trace, last: ErrorRespon
         return Forward(last)
     rejection = exhausted(found, pool.now())
     if has_limit or are_unavailable:
-        pool.news.exhausted([one.account for one in found], rejection.message)
+        pool.account_log.exhausted([one.account for one in found], rejection.message)
     if last is None:
         return unavailable(trace) if are_unavailable else rejection
     return rejection if len(found) > 1 or _holds_longer(found[0], trace.last_error) else Forward(last)
@@ -76,11 +76,11 @@ def unavailable(trace: Trace) -> Reject:
     return Reject(503, "api_error", reason, "unavailable", faults=faults)
 
 
-def considered(pool: "Pool", hops: Sequence[Target], want: Criteria) -> list[PassedOver]:
+def considered(pool: "Pool", targets: Sequence[Target], criteria: Criteria) -> list[PassedOver]:
     """How each account stands that may serve the request."""
     found: dict[str, PassedOver] = {}
-    for hop in hops:
-        for one in pool.select(hop, want).considered:
+    for target in targets:
+        for one in pool.report(target, criteria).considered:
             found.setdefault(one.account, one)
     return list(found.values())
 
@@ -104,17 +104,17 @@ def _reason(one: PassedOver, story: Trace, now: float) -> Reason:
     return Reason(one.account, text, now + _TRANSIENT)
 
 
-def exhausted(told: Sequence[Reason], now: float) -> Reject:
+def exhausted(found: Sequence[Reason], now: float) -> Reject:
     """Every account was considered, and none can serve.
 
     Who waits gets a 429; where waiting helps nobody, for each account takes a person, a 503 says so.
     """
-    ends = [one.until for one in told if one.until is not None]
+    ends = [one.until for one in found if one.until is not None]
     retry_after = max(math.ceil(min(ends) - now), 1) if ends else None
-    named = "; ".join(f"{one.account}: {one.text}{_until(one, now)}" for one in told[:_MOST_NAMED])
-    more = f"; and {len(told) - _MOST_NAMED} more" if len(told) > _MOST_NAMED else ""
-    if retry_after is None and not any(one.is_limit for one in told):
-        cure = "" if all(one.is_unavailable or one.is_paused for one in told) else _CURE
+    named = "; ".join(f"{one.account}: {one.text}{_until(one, now)}" for one in found[:_MOST_NAMED])
+    more = f"; and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+    if retry_after is None and not any(one.is_limit for one in found):
+        cure = "" if all(one.is_unavailable or one.is_paused for one in found) else _CURE
         message = f"no account can be used until somebody sees to it ({named}{more}){cure}"
         return Reject(503, "api_error", message, "no_usable_account")
     again = "" if retry_after is None else f"; try again in {span_in_words(retry_after)}"
@@ -128,15 +128,15 @@ def exhausted(told: Sequence[Reason], now: float) -> Reject:
     )
 
 
-def not_allowed(hops: Sequence[Target]) -> Reject:
-    providers = ", ".join(dict.fromkeys(hop.roster.provider for hop in hops))
+def not_allowed(targets: Sequence[Target]) -> Reject:
+    providers = ", ".join(dict.fromkeys(target.group.provider for target in targets))
     message = f"this client key may use none of the accounts that serve this (of {providers}); ask whoever gave it"
     return Reject(403, "permission_error", message, "no_allowed_account")
 
 
 def unreachable(failed: Mapping[str, str]) -> Reject:
-    told = "; ".join(f"{provider}: {reason}" for provider, reason in failed.items())
-    message = f"no provider can be reached ({told}); nothing was sent: look at the local network, then try again"
+    failures = "; ".join(f"{provider}: {reason}" for provider, reason in failed.items())
+    message = f"no provider can be reached ({failures}); nothing was sent: look at the local network, then try again"
     return Reject(502, "api_error", message, "local_network", should_retry=True)
 
 

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from tokenferry.limits import Action, Classification, classify, read_limits
 from tokenferry.pool._account import Criteria, Target
-from tokenferry.pool._bench import benches, is_about_an_account
+from tokenferry.pool._cooldowns import is_about_an_account, starts_cooldown
 from tokenferry.pool._exhausted import at_capacity, attempts_exhausted, conclusion
 from tokenferry.pool._lease import Lease
-from tokenferry.pool._pick import Selection, text_headers
 from tokenferry.pool._steps import (
     ConnectFailed,
     CredentialUnavailable,
@@ -24,6 +23,7 @@ from tokenferry.pool._steps import (
     Step,
     UpstreamLost,
     WaitForCapacity,
+    text_headers,
 )
 from tokenferry.pool._trace import Trace, TraceEvent
 from tokenferry.pool._waiting import Grant, Ticket
@@ -32,6 +32,7 @@ from tokenferry.state import Cooldown
 
 if TYPE_CHECKING:
     from tokenferry.pool._pool import Pool
+    from tokenferry.pool._selection import Selection
 
 Failover: TypeAlias = Generator[Step, Outcome, Forward | Reject]
 
@@ -69,7 +70,7 @@ class _Request(NamedTuple):
         self, lease: Lease, error: Classification, fingerprint: str, *, is_certain: bool = False
     ) -> Cooldown | None:
         targets, selection = self.trace.targets, lease.selection
-        return self.pool.bench(
+        return self.pool.cool_down(
             targets, lease.target, self.criteria, selection, error, fingerprint=fingerprint, is_certain=is_certain
         )
 
@@ -92,7 +93,7 @@ def failover(pool: "Pool", targets: Sequence[Target], criteria: Criteria, trace:
     last: ErrorResponse | None = None
     for target in targets:
         is_first = criteria.pinned is None and not trace.events
-        selection = pool.pick(target, criteria, trace.unavailable.keys(), is_first=is_first)
+        selection = pool.select(target, criteria, trace.unavailable.keys(), is_first=is_first)
         if selection is not None:
             result = yield from _ask(request, Grant(target, selection), last)
             if isinstance(result, Forward | Reject):
@@ -102,7 +103,7 @@ def failover(pool: "Pool", targets: Sequence[Target], criteria: Criteria, trace:
     while (grant := (yield from _last_resort(request, may_probe=probes < _MOST_LAST_RESORTS))) is not None:
         if isinstance(grant, Reject):
             return request.reject(grant)
-        probes += grant.selection.block is not None
+        probes += grant.selection.probed is not None
         result = yield from _ask(request, grant, last, trace.tried)
         if isinstance(result, Forward | Reject):
             return result
@@ -120,7 +121,7 @@ def _ask(
     selection: Selection | None = grant.selection
     has_hopped = False
     while selection is not None:
-        tried |= {selection.member.name}
+        tried |= {selection.account.name}
         lease = Lease(pool, target, selection, delay)
         move, result = yield from _attempt(request, lease, last, is_sibling=has_hopped)
         if isinstance(result, Forward | Reject):
@@ -128,7 +129,7 @@ def _ask(
         last = result
         if move == "target":
             break
-        selection, delay = pool.pick(target, criteria, tried | trace.unavailable.keys()), None
+        selection, delay = pool.select(target, criteria, tried | trace.unavailable.keys()), None
         if move == "sibling":
             has_hopped = True
             if selection is None and last is not None and target is trace.targets[-1]:
@@ -150,7 +151,7 @@ def _attempt(
             if trace.attempts >= settings.attempts or settings.total - (now - trace.began) < wait:
                 return move, request.reject(attempts_exhausted(trace.attempts, now - trace.began))
             trace.attempted(now, selection, target.model, wait)
-            outcome = yield SendAttempt(target, selection.member, wait, move == "renew", selection.block is not None)
+            outcome = yield SendAttempt(target, selection.account, wait, move == "renew", selection.probed is not None)
             if isinstance(outcome, Served):
                 _served(request, lease, outcome)
                 is_forwarded = True
@@ -173,7 +174,7 @@ def _attempt(
 def _served(request: _Request, lease: Lease, outcome: Served) -> None:
     pool, criteria, trace, _ = request
     at = pool.monotonic()
-    trace.note(at, TraceEvent("served", lease.selection.member.name, outcome.fingerprint, outcome.status))
+    trace.note(at, TraceEvent("served", lease.selection.account.name, outcome.fingerprint, outcome.status))
     pool.served(lease.target, criteria, lease.selection, outcome.headers, at)
     lease.end_probe(has_failed=False)
 
@@ -183,7 +184,7 @@ def _next_move(
 ) -> tuple[Move, float]:
     """Take note of an attempt that did not serve; give what comes next, and after how many seconds."""
     pool, _, trace, _ = request
-    account = lease.selection.member
+    account = lease.selection.account
     if isinstance(outcome, ErrorResponse):
         return _after_error(request, lease, outcome, is_sibling=is_sibling, repeats=repeats)
     move: Move = "account"
@@ -198,10 +199,10 @@ def _next_move(
         kind, fingerprint = "not renewed", ""
     elif isinstance(outcome, CredentialUnavailable):
         kind = "unavailable"
-        pool.rest(account, outcome.reason, outcome.retry_after)
+        pool.back_off(account, outcome.reason, outcome.retry_after)
         trace.had_no_credential(account.name, outcome)
     elif isinstance(outcome, ConnectFailed):
-        kind, fingerprint, provider = "unsent", outcome.fingerprint, lease.target.roster.provider
+        kind, fingerprint, provider = "unsent", outcome.fingerprint, lease.target.group.provider
         if provider in trace.unreachable or lease.target is not trace.targets[-1]:
             pool.unreachable(provider)
             move = "target"
@@ -220,11 +221,11 @@ def _after_error(
     request: _Request, lease: Lease, outcome: ErrorResponse, *, is_sibling: bool, repeats: int
 ) -> tuple[Move, float]:
     pool, criteria, trace, _ = request
-    target, account = lease.target, lease.selection.member
-    fields, now, wire_format = text_headers(outcome.headers), pool.now(), target.roster.wire_format
+    target, account = lease.target, lease.selection.account
+    fields, now, wire_format = text_headers(outcome.headers), pool.now(), target.group.wire_format
     error = classify(outcome.status, fields, outcome.body, now=now, provider_format=wire_format)
     limits = read_limits(fields, now=now, provider_format=wire_format)
-    pool.told(account, limits, is_side=bool(criteria.side))
+    pool.note_limits(account, limits, is_side=bool(criteria.side))
     wait, cooldown = 0.0, None
     move = _MOVES[error.action]
     if error.action == "refresh" and _may_renew(request, lease):
@@ -250,7 +251,7 @@ def _most_in_place(error: Classification, targets: Sequence[Target], target: Tar
         case "retry":
             return 0 if has_more else 1
         case "retry-then-hop":
-            return 1 if has_more or len(target.roster.members) > 1 else 2
+            return 1 if has_more or len(target.group.accounts) > 1 else 2
         case _:
             return 0
 
@@ -258,36 +259,36 @@ def _most_in_place(error: Classification, targets: Sequence[Target], target: Tar
 def _may_renew(request: _Request, lease: Lease) -> bool:
     """Whether another token is asked for: once a request, and on a route beside messages only once in a while."""
     pool, criteria, trace, _ = request
-    account = lease.selection.member
+    account = lease.selection.account
     if not account.can_renew or account.name in trace.renewed:
         return False
-    return not criteria.side or not pool.is_aside(account.name, lease.target, criteria)
+    return not criteria.side or not pool.has_refused(account.name, lease.target, criteria)
 
 
 def _has_failed(error: Classification) -> bool | None:
     """Whether a recovery probe that got this error has failed; None where the error says nothing of it."""
-    return True if benches(error) and is_about_an_account(error) else None
+    return True if starts_cooldown(error) and is_about_an_account(error) else None
 
 
 def _last_resort(request: _Request, *, may_probe: bool) -> Generator[Step, Outcome, Grant | Reject | None]:
     """No account is ready: take one whose turn comes soon, wait for a slot, or probe one that may have recovered."""
     pool, criteria, trace, settings = request
     tried = trace.passed_over
-    for target in trace.targets if pool.has_aside else ():
-        if (aside := pool.pick(target, criteria, tried, takes_aside=True)) is not None:
-            return Grant(target, aside)
-    if pool.load.is_capped:
+    for target in trace.targets if pool.has_recent_refusals else ():
+        if (refusing := pool.select(target, criteria, tried, takes_refused=True)) is not None:
+            return Grant(target, refusing)
+    if pool.capacity.is_capped:
         for target in trace.targets:
-            if (found := pool.next_turn(target, criteria, tried)) is not None:
+            if (found := pool.next_slot(target, criteria, tried)) is not None:
                 selection, pause = found
-                rate = pool.load.caps(selection.member.name).rate
+                rate = pool.capacity.caps(selection.account.name).rate
                 if pause > request.left() or pause * rate > settings.queue:
                     return at_capacity()
                 return Grant(target, selection)
         if any(pool.is_full(target, criteria, tried) for target in trace.targets):
             return (yield from _wait_for_capacity(request, tried))
     for target in trace.targets if may_probe else ():
-        if (probe := pool.last_resort(target, criteria, tried)) is not None:
+        if (probe := pool.select_probe(target, criteria, tried)) is not None:
             return Grant(target, probe)
     return None
 
@@ -302,7 +303,7 @@ def _wait_for_capacity(request: _Request, tried: AbstractSet[str]) -> Generator[
         while (left := request.left()) > 0:
             # Whatever woke it: the end of a cooldown wakes no ticket.
             for target in trace.targets:
-                if (selection := pool.pick(target, criteria, tried)) is not None:
+                if (selection := pool.select(target, criteria, tried)) is not None:
                     return Grant(target, selection)
             yield WaitForCapacity(ticket, min(left, _LOOK))
             if (grant := ticket.take()) is not None:

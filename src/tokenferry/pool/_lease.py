@@ -1,7 +1,7 @@
 from typing import TYPE_CHECKING
 
 from tokenferry.pool._account import Target
-from tokenferry.pool._pick import Selection
+from tokenferry.pool._selection import Selection
 
 if TYPE_CHECKING:
     from tokenferry.pool._pool import Pool
@@ -16,25 +16,25 @@ class Lease:
         """Take a slot of the account. One that is reserved comes with its `delay`."""
         self.target = target
         self.selection = selection
-        self.delay = pool.begin(selection.member) if delay is None else delay
+        self.delay = pool.begin(selection.account) if delay is None else delay
         """Seconds until the slot can be used."""
         self._pool = pool
         self._is_held = True
-        self._is_probing = selection.block is not None
+        self._is_probing = selection.probed is not None
 
     def reuse(self) -> float:
         """Use the slot once more; give the seconds until it can be used."""
-        return self._pool.load.pace(self.selection.member.name, self._pool.monotonic())
+        return self._pool.capacity.reserve_rate(self.selection.account.name, self._pool.monotonic())
 
     def end_probe(self, *, has_failed: bool | None) -> None:
         """End the recovery probe, if one is under way. `has_failed` is None where nothing was found out."""
         if self._is_probing:
             self._is_probing = False
-            self._pool.probed(self.selection, has_failed=has_failed)
+            self._pool.end_probe(self.selection, has_failed=has_failed)
 
     def end(self) -> None:
         if self._is_held:
             self._is_held = False
             if self._is_probing:
                 self.end_probe(has_failed=None)
-            self._pool.end(self.selection.member)
+            self._pool.end(self.selection.account)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 from tokenferry.limits import Classification, LimitState, read_limits
 from tokenferry.pool._account import Criteria, PoolAccount, Target
 from tokenferry.pool._account_log import AccountLog
-from tokenferry.pool._bench import SOURCE, cooldown_of, is_about_an_account, scope_of
-from tokenferry.pool._pick import Headers, Selection, text_headers
-from tokenferry.pool._selector import Selector, family_of, subject_of
+from tokenferry.pool._cooldowns import SOURCE, cooldown_of, is_about_an_account, scope_of
+from tokenferry.pool._selection import OVERAGE, Selection, family_of
+from tokenferry.pool._selector import Selector, subject_of
+from tokenferry.pool._steps import Headers, text_headers
 from tokenferry.pool._unconfirmed import may_be_the_requests
-from tokenferry.pool._view import OVERAGE
 from tokenferry.settings import PoolSettings
 from tokenferry.state import Cooldown, Scope
 
@@ -49,147 +49,147 @@ class Pool(Selector):
         self._looked: dict[str, float] = {}
         self._failures: dict[Key, int] = {}
         self._billed: dict[str, float] = {}
-        self.news = AccountLog(self.records, self.now)
+        self.account_log = AccountLog(self.cooldowns, self.now)
 
     def configure(self, settings: PoolSettings) -> None:
         """Go by other settings from now on."""
         self.settings = settings
-        self.load.configure(settings)
-        self._views.clear()
+        self.capacity.configure(settings)
+        self._candidates.configure(settings)
         self._billed.clear()
 
-    def begin(self, member: PoolAccount) -> float:
+    def begin(self, account: PoolAccount) -> float:
         """Count a request to it; give the seconds that it has to wait for its turn."""
-        return self.load.take(member.name, self.monotonic())
+        return self.capacity.acquire(account.name, self.monotonic())
 
-    def end(self, member: PoolAccount) -> None:
+    def end(self, account: PoolAccount) -> None:
         """The request to it has ended; who waits for a place there gets it."""
-        self.load.release(member.name)
+        self.capacity.release(account.name)
         if self.waiting:
-            self._hand_on(member)
+            self._offer_slot(account)
 
-    def served(self, hop: Target, want: Criteria, pick: Selection, headers: Headers, at: float) -> None:
+    def served(self, target: Target, criteria: Criteria, selection: Selection, headers: Headers, at: float) -> None:
         """It gave a good answer, at this moment of the clock that doesn't jump."""
-        name = pick.member.name
+        name = selection.account.name
         if self._down:
-            self._down.pop(hop.roster.provider, None)
-        if self._aside:
-            self._aside.drop(name, subject_of(hop, want))
-        if not want.side and (self._failures or self._doubts):
-            self._works(pick.member, hop)
-        if pick.block is not None:
-            self._recovered(pick, hop)
-        self.news.served(name, self._builder.organization_of(pick.member))
+            self._down.pop(target.group.provider, None)
+        if self._recent_refusals:
+            self._recent_refusals.drop(name, subject_of(target, criteria))
+        if not criteria.side and (self._failures or self._unconfirmed):
+            self._works(selection.account, target)
+        if selection.probed is not None:
+            self._recovered(selection, target)
+        self.account_log.served(name, self._candidates.organization_of(selection.account))
         if self._looked.get(name, -_LOOK) + _LOOK <= at:
             self._looked[name] = at
-            told = read_limits(text_headers(headers), now=self.now(), provider_format=hop.roster.wire_format)
-            self.told(pick.member, told, is_side=bool(want.side))
+            limits = read_limits(text_headers(headers), now=self.now(), provider_format=target.group.wire_format)
+            self.note_limits(selection.account, limits, is_side=bool(criteria.side))
 
-    def told(self, member: PoolAccount, state: LimitState, *, is_side: bool = False) -> None:
+    def note_limits(self, account: PoolAccount, state: LimitState, *, is_side: bool = False) -> None:
         """Take in what an answer says about limits; on a side route these are the route's own."""
-        if state.organization and not member.bills_subscription:
-            known = self.records.organizations.get(member.name, member.organization)
+        if state.organization and not account.bills_subscription:
+            known = self.cooldowns.organizations.get(account.name, account.organization)
             if known != state.organization:
-                self.records.learn(member.name, state.organization)
+                self.cooldowns.learn(account.name, state.organization)
         if is_side:
             return
-        self.usage.note(member.name, state, self.settings.quota_threshold)
+        self.usage.note(account.name, state, self.settings.quota_threshold)
         if state.bills_overage:
-            self._bill(member, state)
+            self._bill(account, state)
 
-    def bench(
+    def cool_down(
         self,
-        hops: Sequence[Target],
-        hop: Target,
-        want: Criteria,
-        pick: Selection,
-        verdict: Classification,
+        targets: Sequence[Target],
+        target: Target,
+        criteria: Criteria,
+        selection: Selection,
+        error: Classification,
         *,
         fingerprint: str = "",
         is_certain: bool = False,
     ) -> Cooldown | None:
         """Note what an answer means for later requests; None if it means nothing for them.
 
-        `hops` are the targets of the request, of which `hop` gave the answer. `is_certain`: it can't be the request's
-        own fault, for the provider has said that the login is dead.
+        `target` is the one of the request's `targets` that gave the answer. `is_certain`: it can't be the request's own
+        fault, for the provider has said that the login is dead.
         """
-        member, now = pick.member, self.now()
-        if want.side or verdict.hold == "later":
-            if is_about_an_account(verdict):
-                self._aside.put(member.name, subject_of(hop, want), self.monotonic())
+        account, now = selection.account, self.now()
+        if criteria.side or error.hold == "later":
+            if is_about_an_account(error):
+                self._recent_refusals.put(account.name, subject_of(target, criteria), self.monotonic())
             return None
-        scope = scope_of(verdict, member, self._builder.organization_of(member), hop.model)
+        scope = scope_of(error, account, self._candidates.organization_of(account), target.model)
         if scope is None:
             return None
-        key = (scope.kind, scope.name, scope.family, verdict.cause)
-        if is_certain or not may_be_the_requests(verdict):
-            self._doubts.settle(key)
+        key = (scope.kind, scope.name, scope.family, error.cause)
+        if is_certain or not may_be_the_requests(error):
+            self._unconfirmed.confirm(key)
         elif (
-            not self._doubts.note(key, want.client)
-            and (verdict.action != "refresh" or member.can_renew)
-            and self._is_last(hops, member, scope)
+            not self._unconfirmed.note(key, criteria.client)
+            and (error.action != "refresh" or account.can_renew)
+            and self._is_last(targets, account, scope)
         ):
             return None  # the next request shows whether it was this one's own fault
         failures = self._failures.get(key, 0)
         if len(self._failures) >= _MOST_FAILURES:
             self._failures.clear()
         self._failures[key] = failures + 1
-        evidence = verdict.reason
-        if verdict.scope == "credential" and fingerprint:  # what is said of one credential isn't true of the next one
+        evidence = error.reason
+        if error.scope == "credential" and fingerprint:  # what is said of one credential isn't true of the next one
             evidence = f"{evidence.rstrip('.')}: {fingerprint}."
-        cooldown = cooldown_of(verdict, scope, now=now, failures=failures, rng=self.rng, evidence=evidence)
-        self.news.limited(cooldown)
-        # What a probe is told is news, whatever was believed before it.
-        is_news = pick.block is not None and pick.block.cooldown.cause == verdict.cause
-        self.records.note(cooldown, is_better_informed=is_news)
+        cooldown = cooldown_of(error, scope, now=now, failures=failures, rng=self.rng, evidence=evidence)
+        self.account_log.limited(cooldown)
+        # What a probe finds out replaces what was known before it.
+        is_news = selection.probed is not None and selection.probed.cooldown.cause == error.cause
+        self.cooldowns.note(cooldown, is_better_informed=is_news)
         return cooldown
 
-    def _is_last(self, hops: Sequence[Target], member: PoolAccount, scope: Scope) -> bool:
+    def _is_last(self, targets: Sequence[Target], account: PoolAccount, scope: Scope) -> bool:
         """Whether nobody else could serve such a request once this scope is passed over."""
         now, at = self.now(), self.monotonic()
         shared = scope.name if scope.kind == "organization" else None
         return not any(
-            one.name != member.name and (shared is None or self._builder.organization_of(one) != shared)
-            for hop in hops
-            for one in self._view(hop, _ANY, now, at).ready
+            one.name != account.name and (shared is None or self._candidates.organization_of(one) != shared)
+            for target in targets
+            for one in self._candidates.get(target, _ANY, now, at).ready
         )
 
-    def _works(self, member: PoolAccount, hop: Target) -> None:
+    def _works(self, account: PoolAccount, target: Target) -> None:
         """It gave a good answer: what was counted against it for such a model is over."""
-        families = families_of(hop)
-        names = {member.name, hop.roster.provider}
+        families = families_of(target)
+        names = {account.name, target.group.provider}
         self._failures = {
             key: count for key, count in self._failures.items() if key[1] not in names or key[2] not in families
         }
-        self._doubts.served(member.name, self._builder.organization_of(member), families)
+        self._unconfirmed.served(account.name, self._candidates.organization_of(account), families)
 
-    def _recovered(self, pick: Selection, hop: Target) -> None:
+    def _recovered(self, selection: Selection, target: Target) -> None:
         """A probe went well: whatever stood against this account for this model is over."""
-        families = families_of(hop)
-        against = self.records.of("account", pick.member.name, families)
-        if organization := self._builder.organization_of(pick.member):
-            against += self.records.of("organization", organization, families)
+        families = families_of(target)
+        against = self.cooldowns.of("account", selection.account.name, families)
+        if organization := self._candidates.organization_of(selection.account):
+            against += self.cooldowns.of("organization", organization, families)
         for cooldown in against:
-            self.records.clear(cooldown)
-            self.news.recovered(cooldown)
+            self.cooldowns.clear(cooldown)
+            self.account_log.recovered(cooldown)
 
-    def _bill(self, member: PoolAccount, state: LimitState) -> None:
+    def _bill(self, account: PoolAccount, state: LimitState) -> None:
         """Its use is billed beyond its subscription now; whether that counts is the operator's policy."""
         ends = [window.reset for window in state.rejected if window.reset is not None]
         until = max(ends, default=state.reset)
-        if until is None or until - self._billed.get(member.name, 0.0) < _ROLL_OVER:
+        if until is None or until - self._billed.get(account.name, 0.0) < _ROLL_OVER:
             return
-        self._billed[member.name] = until
-        logger.warning("account %s: its use is billed beyond its subscription now", member.name)
+        self._billed[account.name] = until
+        logger.warning("account %s: its use is billed beyond its subscription now", account.name)
         if self.settings.overage != "allow":
-            scope, evidence = Scope("account", member.name), "Its use is billed beyond its subscription now."
-            self.records.note(Cooldown(scope, OVERAGE, SOURCE, math.ceil(until), evidence, int(self.now())))
+            scope, evidence = Scope("account", account.name), "Its use is billed beyond its subscription now."
+            self.cooldowns.note(Cooldown(scope, OVERAGE, SOURCE, math.ceil(until), evidence, int(self.now())))
 
-    def _hand_on(self, member: PoolAccount) -> None:
-        if self.load.has_place(member.name):
-            any(ticket.offer(member) for ticket in tuple(self.waiting))
+    def _offer_slot(self, account: PoolAccount) -> None:
+        if self.capacity.has_slot(account.name):
+            any(ticket.offer(account) for ticket in tuple(self.waiting))
 
 
-def families_of(hop: Target) -> tuple[str, ...]:
+def families_of(target: Target) -> tuple[str, ...]:
     """What cooldowns may be narrowed to that concern its model: all models, its family, itself."""
-    return tuple(dict.fromkeys(("", family_of(hop.model), hop.model)))
+    return tuple(dict.fromkeys(("", family_of(target.model), target.model)))

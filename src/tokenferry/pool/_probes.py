@@ -18,10 +18,10 @@ _BY_USAGE: Final = frozenset({"window", "rejected", "rate-limited", "overage"})
 
 
 class Probes:
-    """When who is benched gets one live request, to find out whether it still must be. One at a time per cooldown.
+    """When an account in a cooldown gets one live request, to find out whether it has recovered. One at a time each.
 
-    An end that is told is an upper bound, and a cooldown without one would never end by itself. What ends within a
-    minute is waited for.
+    The end that a provider names is an upper bound, and a cooldown without one would never end by itself. One that
+    ends within a minute isn't probed.
     """
 
     def __init__(self) -> None:
@@ -29,29 +29,29 @@ class Probes:
         self._failed: dict[Key, int] = {}
         self._begun: dict[Key, float] = {}
 
-    def due(self, member: PoolAccount, block: ActiveCooldown, now: float, *, is_last_resort: bool = False) -> float:
+    def due(self, account: PoolAccount, active: ActiveCooldown, now: float, *, is_last_resort: bool = False) -> float:
         """When it may be probed, in seconds since 1970 UTC. `is_last_resort`: nobody else could serve the request."""
-        one = block.cooldown
+        one = active.cooldown
         key = key_of(one)
         if one.cause in _NEVER or key in self._under_way:
             return math.inf
-        is_short = block.until - (one.noted_at if is_last_resort else now) <= _SHORT
-        if is_short or (one.cause in _BY_USAGE and member.has_usage_url and not is_last_resort):
+        is_short = active.until - (one.noted_at if is_last_resort else now) <= _SHORT
+        if is_short or (one.cause in _BY_USAGE and account.has_usage_url and not is_last_resort):
             return math.inf
         failed = 0 if is_last_resort else min(self._failed.get(key, 0), _DOUBLINGS)
         return max(one.noted_at, self._begun.get(key, 0.0)) + min(_FIRST * 2.0**failed, _LONGEST)
 
-    def begin(self, block: ActiveCooldown, now: float) -> None:
-        key = key_of(block.cooldown)
+    def begin(self, active: ActiveCooldown, now: float) -> None:
+        key = key_of(active.cooldown)
         if len(self._begun) >= _MOST:
             self._begun.clear()
             self._failed.clear()
         self._under_way.add(key)
         self._begun[key] = now
 
-    def end(self, block: ActiveCooldown, *, has_failed: bool | None) -> None:
+    def end(self, active: ActiveCooldown, *, has_failed: bool | None) -> None:
         """`has_failed` is None where nothing was found out."""
-        key = key_of(block.cooldown)
+        key = key_of(active.cooldown)
         self._under_way.discard(key)
         if has_failed:
             self._failed[key] = self._failed.get(key, 0) + 1

@@ -11,7 +11,7 @@ _NONE: Final[AbstractSet[str]] = frozenset()
 
 
 class RecentRefusals:
-    """Accounts that come last for one model or one route, for 5 minutes after they refused it. They are not benched.
+    """Accounts that come last for one model or one route, for 5 minutes after they refused it. They are in no cooldown.
 
     Clients name models and paths as they like, so only the latest `most` of these are remembered.
     """

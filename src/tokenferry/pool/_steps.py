@@ -1,13 +1,18 @@
 """What failover asks of its driver, and what the driver answers."""
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from tokenferry.pool._account import PoolAccount, Target
-from tokenferry.pool._pick import Headers
 
 if TYPE_CHECKING:
     from tokenferry.pool._lease import Lease
     from tokenferry.pool._waiting import Ticket
+
+_CHALLENGE: Final = "www-authenticate"
+
+Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
+"""Header fields as they came over the wire."""
 
 # What is asked for.
 
@@ -141,3 +146,12 @@ class Reject(NamedTuple):
     should_retry: bool = False
     faults: tuple[Any, ...] = ()
     """Why none of the accounts had a credential, where that is all there is to say."""
+
+
+def text_headers(headers: Headers) -> dict[str, str]:
+    """As text, by name. An answer may challenge more than once (RFC 9110 11.6.1)."""
+    fields = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+    if _CHALLENGE in fields:
+        challenges = (value.decode("latin-1") for name, value in headers if name == _CHALLENGE.encode())
+        fields[_CHALLENGE] = ", ".join(challenges)
+    return fields

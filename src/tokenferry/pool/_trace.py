@@ -5,8 +5,7 @@ from typing import Any, Final, NamedTuple
 
 from tokenferry.limits import Classification
 from tokenferry.pool._account import Target
-from tokenferry.pool._choice import PassedOver
-from tokenferry.pool._pick import Selection
+from tokenferry.pool._selection import PassedOver, Selection
 from tokenferry.pool._steps import CredentialUnavailable, Move
 from tokenferry.state import Cooldown
 
@@ -86,7 +85,7 @@ class Trace:
 
     def attempted(self, at: float, selection: Selection, model: str, wait: float) -> None:
         self.attempts += 1
-        name = selection.member.name
+        name = selection.account.name
         self.tried = self.tried | {name} if self.tried else frozenset((name,))
         self.events.append((at, AttemptStarted(selection, model, wait)))
 
@@ -110,8 +109,8 @@ class Trace:
         """All of it; may be called from any thread once the request has ended."""
         targets = self.targets
         return {
-            "hops": [{"provider": target.roster.provider, "model": target.model} for target in targets],
-            "candidates": list(dict.fromkeys(one.name for target in targets for one in target.roster.members)),
+            "hops": [{"provider": target.group.provider, "model": target.model} for target in targets],
+            "candidates": list(dict.fromkeys(one.name for target in targets for one in target.group.accounts)),
             "passed_over": self._passed_over(),
             "attempts": [
                 {"account": one.account, "fingerprint": one.fingerprint, "status": one.status}
@@ -126,11 +125,11 @@ class Trace:
         for _, event in self.events:
             if not isinstance(event, AttemptStarted):
                 continue
-            for account, (cooldown, _) in event.selection.view.blocked.items():
+            for account, (cooldown, _) in event.selection.candidates.blocked.items():
                 why = cooldown.evidence or cooldown.cause
                 one = {"account": account, "why": why, "cause": cooldown.cause, "until": cooldown.until}
                 found.setdefault(account, one)
-        tried = {event.selection.member.name for _, event in self.events if isinstance(event, AttemptStarted)}
+        tried = {event.selection.account.name for _, event in self.events if isinstance(event, AttemptStarted)}
         for passed_over in self.considered:
             if passed_over.account not in tried:
                 found.setdefault(passed_over.account, passed_over.to_json())
@@ -143,10 +142,10 @@ def _step(at: float, event: AttemptStarted | TraceEvent) -> dict[str, Any]:
     step: dict[str, Any] = {"ms": round(at * 1000)}
     if isinstance(event, AttemptStarted):
         selection = event.selection
-        step |= {"what": "tried", "account": selection.member.name, "model": event.model, "why": selection.why}
+        step |= {"what": "tried", "account": selection.account.name, "model": event.model, "why": selection.why}
         if event.wait:
             step["wait_ms"] = round(event.wait * 1000)
-        if selection.block is not None:
+        if selection.probed is not None:
             step["probe"] = True
         return step
     step["what"] = event.kind

@@ -9,12 +9,12 @@ _WITHOUT_AN_END: Final = frozenset({"back-off", "long"})
 _OF_LIMITS: Final = frozenset({"rate-limit", "rejected", "usage-limit"})
 
 
-def may_be_the_requests(verdict: Classification) -> bool:
+def may_be_the_requests(error: Classification) -> bool:
     """Whether the request's own model, headers or body may be why the account was refused.
 
     So it is for a refused credential, a 403, and a 429 that names neither a window nor a wait.
     """
-    return verdict.cause in _BY_THE_REQUEST or (verdict.cause in _OF_LIMITS and verdict.hold in _WITHOUT_AN_END)
+    return error.cause in _BY_THE_REQUEST or (error.cause in _OF_LIMITS and error.hold in _WITHOUT_AN_END)
 
 
 class UnconfirmedRefusals:
@@ -44,7 +44,7 @@ class UnconfirmedRefusals:
         refused = self._refused.get(key)
         return client not in refused if refused is not None else key[3] in _BY_THE_REQUEST
 
-    def settle(self, key: Key) -> None:
+    def confirm(self, key: Key) -> None:
         """The cooldown has better evidence."""
         self._refused.pop(key, None)
 

@@ -7,15 +7,15 @@ from tokenferry.limits import Bucket, LimitState, Window
 
 logger = logging.getLogger(__name__)
 
-_ROLL_OVER: Final = 60.0  # a reset told twice jitters by seconds; what moves further is another window
+_ROLL_OVER: Final = 60.0  # the same reset jitters by seconds; what moves further is another window
 _MOST_WARNED: Final = 64  # of an account; providers name windows as they like
 
 
 class LimitUsage:
-    """What accounts told last of their limits, and whether a threshold was warned about. Times are since 1970 UTC."""
+    """The last limits that each account's answers named, and the warnings given. Times are since 1970 UTC."""
 
     def __init__(self) -> None:
-        self._told: dict[str, LimitState] = {}
+        self._states: dict[str, LimitState] = {}
         self._warned: dict[str, dict[str, float]] = {}
         """By account and window, when that one ends; last warned of, last in order."""
         self.version = 0
@@ -23,17 +23,17 @@ class LimitUsage:
     def note(self, account: str, state: LimitState, threshold: float | None) -> None:
         if not state.windows and not state.buckets:
             return
-        self._told[account] = state
+        self._states[account] = state
         self.version += 1
         if threshold is not None:
             self._warn(account, state, threshold)
 
     def state(self, account: str) -> LimitState | None:
-        return self._told.get(account)
+        return self._states.get(account)
 
     def utilization(self, account: str, family: str, now: float) -> float:
         """The share that is used up of what limits the account most; 0 where nothing is known."""
-        state = self._told.get(account)
+        state = self._states.get(account)
         if state is None:
             return 0.0
         windows = (window.utilization or 0.0 for window in _of_family(state, family) if not _is_past(window, now))
@@ -41,7 +41,7 @@ class LimitUsage:
 
     def reset(self, account: str, family: str, now: float) -> tuple[float, float]:
         """When its allowances are made new: of its longest window, then of the one that ends first."""
-        state = self._told.get(account)
+        state = self._states.get(account)
         if state is None:
             return math.inf, math.inf
         ends = [(window.length, window.reset) for window in _of_family(state, family) if not _is_past(window, now)]

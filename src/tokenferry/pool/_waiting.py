@@ -3,7 +3,7 @@ from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, NamedTuple
 
 from tokenferry.pool._account import Criteria, PoolAccount, Target
-from tokenferry.pool._pick import Selection
+from tokenferry.pool._selection import Selection
 
 if TYPE_CHECKING:
     from tokenferry.pool._pool import Pool
@@ -41,7 +41,7 @@ class Ticket:
         """Reserve the slot that is free there, if this request may use it, and leave the queue."""
         pool = self._pool
         for target in self._targets:
-            selection = pool.pick_only(target, self._criteria, self._passed_over, account)
+            selection = pool.select_only(target, self._criteria, self._passed_over, account)
             if selection is not None:
                 pool.waiting.remove(self)
                 self._grant = Grant(target, selection, pool.begin(account))
@@ -59,4 +59,4 @@ class Ticket:
         if self in self._pool.waiting:
             self._pool.waiting.remove(self)
         if (grant := self.take()) is not None:
-            self._pool.end(grant.selection.member)
+            self._pool.end(grant.selection.account)

@@ -88,13 +88,13 @@ def pool_of(config: Config, state: State | None) -> Pool:
     """A pool that knows the cooldowns on record, and nothing else of what a running gateway knows."""
     pool = Pool(config.pool)
     if state is not None:
-        pool.records.adopt(state.cooldowns.list(), state.organizations.all(), 0)
+        pool.cooldowns.adopt(state.cooldowns.list(), state.organizations.all(), 0)
     return pool
 
 
-def choose(pool: Pool, target: Target, want: Criteria, unusable: Mapping[str, Unusable]) -> Choice:
+def choose(pool: Pool, target: Target, criteria: Criteria, unusable: Mapping[str, Unusable]) -> Choice:
     """Which account of a target would serve, and why no other."""
-    choice = pool.select(target, want, unusable.keys())
+    choice = pool.report(target, criteria, unusable.keys())
     others = [
         replace(one, reason=unusable[one.account].reason, until=None)
         if one.is_allowed and one.account in unusable
@@ -150,8 +150,8 @@ def _service(
     passed_over: list[PassedOver] = []
     for target in pool.order(plan.targets):
         choice = choose(pool, target, Criteria(pinned=plan.pinned), unusable)
-        if choice.member is not None:
-            return ServiceStatus(model, _OK, choice.reason, choice.member.name, target.roster.provider)
+        if choice.account is not None:
+            return ServiceStatus(model, _OK, choice.reason, choice.account.name, target.group.provider)
         passed_over += choice.passed_over
     reasons = [f"{one.account}: {one.reason.removesuffix('.')}" for one in passed_over if one.is_allowed]
     return ServiceStatus(model, status_of(passed_over, unusable), "; ".join(reasons))

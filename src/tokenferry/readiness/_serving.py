@@ -34,8 +34,8 @@ def _places(config: Config, broker: Broker, name: str) -> Iterator[str]:
         if isinstance(plan, NoRoute) or plan.pinned not in {None, name}:
             continue
         for target in plan.targets:
-            if name in target.roster.by_name:
-                place = _place(target.roster, name) if plan.pinned is None else f"alone at {target.roster.provider}"
+            if name in target.group.by_name:
+                place = _place(target.group, name) if plan.pinned is None else f"alone at {target.group.provider}"
                 models.setdefault(place, []).extend([] if model is None else [model])
                 if model is None:
                     yield place
@@ -44,9 +44,9 @@ def _places(config: Config, broker: Broker, name: str) -> Iterator[str]:
             yield f"{', '.join(dict.fromkeys(served))} {place}"
 
 
-def _place(roster: AccountGroup, name: str) -> str:
-    members = [member.name for member in roster.members]
-    return f"as {members.index(name) + 1} of {len(members)} at {roster.provider}"
+def _place(group: AccountGroup, name: str) -> str:
+    accounts = [account.name for account in group.accounts]
+    return f"as {accounts.index(name) + 1} of {len(accounts)} at {group.provider}"
 
 
 def _why_nothing(config: Config, broker: Broker, provider: str) -> str:

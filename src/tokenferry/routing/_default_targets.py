@@ -20,7 +20,7 @@ _KIND: Final = "api_error"
 class DefaultTargets:
     """The providers with their accounts that may serve, in order, and the rule that chose them."""
 
-    rosters: tuple[AccountGroup, ...]
+    groups: tuple[AccountGroup, ...]
     rule: str = "it is the default provider"
     pinned: str | None = None
     """The only account that may."""
@@ -36,11 +36,11 @@ def default_targets(
     if settings.account is not None:
         return _pinned(settings.account, settings, providers, accounts, default_provider)
     if settings.providers:
-        usable = _rosters(settings.providers, providers, accounts)
+        usable = _groups(settings.providers, providers, accounts)
         if usable:
             return DefaultTargets(usable, "they are those of [gateway] providers that have accounts, in its order")
         return _none_of(settings.providers, providers)
-    usable = _rosters((default_provider,), providers, accounts) if default_provider else ()
+    usable = _groups((default_provider,), providers, accounts) if default_provider else ()
     return DefaultTargets(usable) if usable else _no_default(default_provider, providers, accounts)
 
 
@@ -66,7 +66,7 @@ def default_targets_for(
         if isinstance(found, DefaultTargets):
             return found if rights.pin is None else replace(found, rule="the client key is pinned to the account")
         if settings.account is None and not settings.providers:
-            named = _rosters(_named_by(key, served, mine), served, mine)
+            named = _groups(_named_by(key, served, mine), served, mine)
             if named:
                 return DefaultTargets(named, "the client key names it")
     # What it says of others is not for the key's holder.
@@ -83,24 +83,24 @@ def _named_by(key: ClientKey, providers: Mapping[str, Provider], accounts: Seque
     for name in rights.accounts:
         if name in by_name:
             names = (by_name[name].provider, *providers)
-            found |= dict.fromkeys(one.provider for one in _rosters(names, providers, [by_name[name]])[:1])
+            found |= dict.fromkeys(one.provider for one in _groups(names, providers, [by_name[name]])[:1])
     return found
 
 
-def _rosters(
+def _groups(
     names: Iterable[str], providers: Mapping[str, Provider], accounts: Sequence[Account]
 ) -> tuple[AccountGroup, ...]:
     """Those of these providers that have accounts which may serve."""
     found = (roster_for(providers.get(name), accounts) for name in names)
-    return tuple(roster for roster in found if roster is not None)
+    return tuple(group for group in found if group is not None)
 
 
 def roster_for(provider: Provider | None, accounts: Sequence[Account]) -> AccountGroup | None:
     """A provider's accounts that may serve; None where there are none."""
     if provider is None or not provider.is_served:
         return None
-    roster = account_group(provider, accounts)
-    return roster if roster.members else None
+    group = account_group(provider, accounts)
+    return group if group.accounts else None
 
 
 def no_account(message: str) -> NoRoute:
@@ -129,11 +129,9 @@ def _pinned(
             f"add it with: tokenferry accounts add {name} --provider {default_provider or 'PROVIDER'}"
         )
     usable = [
-        roster
-        for roster in _rosters(
-            dict.fromkeys((account.provider, *(settings.providers or providers))), providers, accounts
-        )
-        if name in roster.by_name
+        group
+        for group in _groups(dict.fromkeys((account.provider, *(settings.providers or providers))), providers, accounts)
+        if name in group.by_name
     ]
     if not usable:
         return no_account(

@@ -65,10 +65,10 @@ class KeyView:
         self._pinned = settings.account
         self._providers = providers
         self._accounts = accounts
-        self._rosters: dict[str, AccountGroup | None] = {}
+        self._groups: dict[str, AccountGroup | None] = {}
         if isinstance(self._defaults, DefaultTargets):
-            self._rosters.update((roster.provider, roster) for roster in self._defaults.rosters)
-        self._hops: dict[tuple[MappedHop, ...], tuple[Target, ...]] = {}
+            self._groups.update((group.provider, group) for group in self._defaults.groups)
+        self._targets: dict[tuple[MappedHop, ...], tuple[Target, ...]] = {}
         self._by_default: dict[str, RoutePlan] = {}
 
     def by_default(self, model: str) -> RoutePlan | NoRoute:
@@ -80,8 +80,8 @@ class KeyView:
                 return found
             if len(self._by_default) >= _MOST_KNOWN:
                 self._by_default.clear()
-            hops = tuple([Target(roster, model) for roster in found.rosters])
-            plan = self._by_default[model] = RoutePlan(hops, found.rule, found.pinned)
+            targets = tuple([Target(group, model) for group in found.groups])
+            plan = self._by_default[model] = RoutePlan(targets, found.rule, found.pinned)
         return plan
 
     def unmapped(self, route: Route) -> RoutePlan | NoRoute:
@@ -93,17 +93,17 @@ class KeyView:
 
     def mapped(self, route: Route) -> RoutePlan | NoRoute:
         """The accounts of the providers that `[[models]]` names. One account for everything leaves out all others."""
-        hops = self._hops.get(route.hops)
-        if hops is None:
-            found = [(self._roster(name), model) for name, model in route.hops]
-            hops = tuple(Target(roster, model) for roster, model in found if roster is not None)
-            self._hops[route.hops] = hops
+        targets = self._targets.get(route.hops)
+        if targets is None:
+            found = [(self._group(name), model) for name, model in route.hops]
+            targets = tuple(Target(group, model) for group, model in found if group is not None)
+            self._targets[route.hops] = targets
         pinned = self._pinned
         if pinned is None:
-            if not hops:
+            if not targets:
                 return self._unserved(route)
-            return RoutePlan(hops, rule_of(route), None, route.without_tag, route=route)
-        held = tuple(hop for hop in hops if pinned in hop.roster.by_name)
+            return RoutePlan(targets, rule_of(route), None, route.without_tag, route=route)
+        held = tuple(target for target in targets if pinned in target.group.by_name)
         if held:
             return RoutePlan(held, rule_of(route), pinned, route.without_tag, route=route)
         plan = self.by_default(route.requested or "")
@@ -126,11 +126,11 @@ class KeyView:
             f"add one with: {add_command(names[0], self._providers)}"
         )
 
-    def _roster(self, name: str) -> AccountGroup | None:
+    def _group(self, name: str) -> AccountGroup | None:
         """One object for each provider: the pool tells rosters apart by identity."""
-        if name not in self._rosters:
-            self._rosters[name] = roster_for(self._providers.get(name), self._accounts)
-        return self._rosters[name]
+        if name not in self._groups:
+            self._groups[name] = roster_for(self._providers.get(name), self._accounts)
+        return self._groups[name]
 
 
 def rule_of(route: Route) -> str:

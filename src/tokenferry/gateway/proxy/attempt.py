@@ -212,7 +212,7 @@ class AttemptRunner:
             self._release_held()
         if isinstance(step, SendAttempt):
             self._step = step
-            self._record.provider = step.target.roster.provider
+            self._record.provider = step.target.group.provider
             if step.wait > 0:
                 self._later(step.wait, self._attempt)
             else:
@@ -298,7 +298,7 @@ class AttemptRunner:
 
     def _send(self, step: SendAttempt, credential: Credential) -> None:
         record, name, target = self._record, step.account.name, step.target
-        if not self._forwarder.is_current(target.roster.provider, name):
+        if not self._forwarder.is_current(target.group.provider, name):
             self._sink.reroute()
             return
         self._credential = credential

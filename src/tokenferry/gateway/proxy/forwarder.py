@@ -107,15 +107,15 @@ class Forwarder:
         now = present.get(provider)
         return now is not None and now.base_url == self._providers[provider].base_url
 
-    def send(self, request: ProxyRequest, hop: Target, account: str, credential: Credential, sink: Sink) -> Exchange:
+    def send(self, request: ProxyRequest, target: Target, account: str, credential: Credential, sink: Sink) -> Exchange:
         """Send the request as this account's. Raises `UpstreamError`, and `ConfigError` for a URL that is none."""
-        known = self._providers[hop.roster.provider]
+        known = self._providers[target.group.provider]
         shown = request.own or self._presentations.of(account, credential)
         return self._upstreams.get(known.base_url).send(
             request.method,
             request.target,
             (),
-            request.pieces(hop.model),
+            request.pieces(target.model),
             sink,
             lines=request.head.up(shown, identity=request.is_read),
             stream=request.wants_stream,

@@ -17,13 +17,13 @@ def test_the_account_in_use_comes_first_whatever_the_priorities_and_the_others_k
         Account(f"a{number}", "anthropic", "api-key", priority=priority, in_use=number == used)
         for number, priority in enumerate(priorities)
     ]
-    members = account_group(builtin_providers()["anthropic"], accounts).members
-    assert members[0].name == f"a{used}"
+    ordered = account_group(builtin_providers()["anthropic"], accounts).accounts
+    assert ordered[0].name == f"a{used}"
     others = [one.name for one in sorted(accounts, key=lambda one: one.priority) if not one.in_use]
-    assert [member.name for member in members[1:]] == others
-    assert all(member.priority > members[0].priority for member in members[1:])
+    assert [one.name for one in ordered[1:]] == others
+    assert all(one.priority > ordered[0].priority for one in ordered[1:])
 
 
 def test_an_account_in_use_at_another_provider_changes_nothing() -> None:
     accounts = [Account("a", "anthropic", "api-key"), Account("b", "console", "oauth", in_use=True)]
-    assert [one.name for one in account_group(builtin_providers()["anthropic"], accounts).members] == ["a"]
+    assert [one.name for one in account_group(builtin_providers()["anthropic"], accounts).accounts] == ["a"]

@@ -1,0 +1,256 @@
+"""Which accounts may serve a kind of request, which one was selected, and why not the others."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+from tokenferry.limits import model_family
+from tokenferry.pool._account import AccountGroup, Criteria, PoolAccount, Target
+from tokenferry.pool._cooldowns import ActiveCooldown, CooldownCache, end_of
+from tokenferry.pool._probes import PAUSED, Probes
+from tokenferry.pool._usage import LimitUsage
+from tokenferry.settings import Overage, PoolSettings, Strategy
+from tokenferry.state import Cooldown, Scope
+
+OVERAGE: Final = "overage"
+_STALE: Final = 10.0
+_RESORT: Final = 1.0
+_MOST_KNOWN: Final = 512
+_OF_LIMITS: Final = frozenset(
+    {
+        "billing",
+        "no-credit",
+        "no-extra-usage",
+        "overage",
+        "rate-limit",
+        "rate-limited",
+        "rejected",
+        "spend-limit",
+        "usage-limit",
+        "window",
+    }
+)
+
+family_of = lru_cache(1024)(model_family)
+
+
+class Candidates:
+    """The accounts of a group for one kind of request: those that may serve, best first, and those in a cooldown.
+
+    It holds as long as `until` lies ahead and nothing has changed, so that a choice needn't look at every account.
+    """
+
+    __slots__ = (
+        "best",
+        "blocked",
+        "by_name",
+        "group",
+        "probe_at",
+        "ready",
+        "reluctant",
+        "resort_at",
+        "until",
+        "versions",
+    )
+
+    def __init__(self, group: AccountGroup, versions: tuple[int, int], resort_at: float) -> None:
+        self.group = group
+        self.versions = versions
+        self.resort_at = resort_at
+        self.ready: tuple[PoolAccount, ...] = ()
+        self.by_name: dict[str, PoolAccount] = {}
+        self.reluctant: dict[str, ActiveCooldown] = {}
+        """Those of the ready ones that serve only where no other can."""
+        self.blocked: dict[str, ActiveCooldown] = {}
+        self.best: Selection | None = None
+        """What was chosen last by the order alone."""
+        self.until = math.inf
+        self.probe_at = math.inf
+        """When the next account in a cooldown is due for a recovery probe."""
+
+
+class Selection(NamedTuple):
+    """An account that may serve, and why it is this one. `probed` is the cooldown that a recovery probe tests."""
+
+    account: PoolAccount
+    why: str
+    candidates: Candidates
+    probed: ActiveCooldown | None = None
+
+
+class CandidateCache:
+    """Builds the candidates of each group and kind of request, and holds them until something changes."""
+
+    def __init__(self, settings: PoolSettings, cooldowns: CooldownCache, usage: LimitUsage, probes: Probes) -> None:
+        self._settings = settings
+        self._cooldowns = cooldowns
+        self._usage = usage
+        self._probes = probes
+        self._known: dict[tuple[AccountGroup, frozenset[str] | None, str, str], Candidates] = {}
+
+    def configure(self, settings: PoolSettings) -> None:
+        self._settings = settings
+        self.clear()
+
+    def clear(self) -> None:
+        self._known.clear()
+
+    def get(self, target: Target, criteria: Criteria, now: float, at: float) -> Candidates:
+        """The candidates of a target for such a request. `now` is in seconds since 1970 UTC, `at` of a steady clock."""
+        cooldowns = self._cooldowns
+        cooldowns.refresh()
+        group, allowed = target.group, criteria.allowed
+        if criteria.pinned is not None:
+            allowed = frozenset((criteria.pinned,)) if allowed is None or criteria.pinned in allowed else frozenset()
+        family = model = ""
+        if cooldowns.narrow:
+            named = family_of(target.model)
+            family = named if named in cooldowns.narrow else ""
+            model = target.model if target.model in cooldowns.narrow else ""
+        strategy = group.strategy or self._settings.strategy
+        is_by_usage = strategy in {"least-utilised", "drain-soonest-reset"}
+        if is_by_usage:
+            family = family_of(target.model)
+        key = (group, allowed, family, model)
+        candidates = self._known.get(key)
+        if (
+            candidates is not None
+            and candidates.until > now
+            and candidates.versions[0] == cooldowns.version
+            and (not is_by_usage or candidates.versions[1] == self._usage.version or candidates.resort_at > at)
+        ):
+            return candidates
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        candidates = Candidates(group, (cooldowns.version, self._usage.version), at + _RESORT)
+        self._known[key] = self._build(
+            candidates,
+            allowed=allowed,
+            family=family,
+            model=model,
+            strategy=strategy,
+            overage=self._settings.overage,
+            now=now,
+        )
+        return candidates
+
+    def _build(
+        self,
+        candidates: Candidates,
+        *,
+        allowed: frozenset[str] | None,
+        family: str,
+        model: str,
+        strategy: Strategy,
+        overage: Overage,
+        now: float,
+    ) -> Candidates:
+        """Fill in who may serve. `family` and `model` are those that have cooldowns of their own."""
+        narrow = tuple(dict.fromkeys(("", family, model)))
+        ready: list[PoolAccount] = []
+        for account in candidates.group.accounts:
+            if allowed is not None and account.name not in allowed:
+                continue
+            active = (
+                self._active_cooldown(account, narrow, overage, now) if self._cooldowns or account.is_paused else None
+            )
+            if active is None:
+                ready.append(account)
+                continue
+            candidates.until = min(candidates.until, active.until)
+            if overage == "avoid" and active.cooldown.cause == OVERAGE:
+                candidates.reluctant[account.name] = active
+            else:
+                candidates.blocked[account.name] = active
+        if key := self._key(strategy, family, now):
+            ready.sort(key=key)
+            candidates.until = min(candidates.until, now + _STALE)  # windows end meanwhile
+        ready += [candidates.group.by_name[name] for name in candidates.reluctant]
+        candidates.ready = tuple(ready)
+        candidates.by_name = {account.name: account for account in ready}
+        candidates.probe_at = min(
+            (
+                self._probes.due(candidates.group.by_name[name], active, now)
+                for name, active in candidates.blocked.items()
+            ),
+            default=math.inf,
+        )
+        return candidates
+
+    def _active_cooldown(
+        self, account: PoolAccount, narrow: tuple[str, ...], overage: Overage, now: float
+    ) -> ActiveCooldown | None:
+        """The cooldown of an account that holds the longest."""
+        if account.is_paused:
+            return _paused(account)
+        found = self._cooldowns.of("account", account.name, narrow)
+        if organization := self.organization_of(account):
+            found += self._cooldowns.of("organization", organization, narrow)
+        applying = [
+            ActiveCooldown(one, end_of(one))
+            for one in found
+            if end_of(one) > now and (one.cause != OVERAGE or overage != "allow")
+        ]
+        # One that may not serve at all counts before one that is merely the last resort.
+        return max(applying, key=lambda active: (active.cooldown.cause != OVERAGE, active.until), default=None)
+
+    def organization_of(self, account: PoolAccount) -> str:
+        """The organization whose limits it shares; none for a subscription, whose limits are its own."""
+        if account.bills_subscription:
+            return ""
+        return self._cooldowns.organizations.get(account.name, account.organization)
+
+    def _key(self, strategy: Strategy, family: str, now: float) -> Callable[[PoolAccount], tuple[float, float]] | None:
+        match strategy:
+            case "least-utilised":
+                # In steps of 2 %, so that the order doesn't change with every answer.
+                return lambda account: (int(self._usage.utilization(account.name, family, now) * 50), 0.0)
+            case "drain-soonest-reset":
+                return lambda account: self._usage.reset(account.name, family, now)
+            case "priority" | "round-robin":
+                return None
+
+
+def _paused(account: PoolAccount) -> ActiveCooldown:
+    reason = f"It is paused; resume it with: tokenferry accounts resume {account.name}."
+    return ActiveCooldown(Cooldown(Scope("account", account.name), PAUSED, "operator", None, reason), math.inf)
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """An account that was not chosen, and why. `until` is in seconds since 1970 UTC, if that is known."""
+
+    account: str
+    reason: str
+    until: int | None = None
+    cause: str = ""
+    """Of the cooldown that it is in."""
+    is_allowed: bool = True
+    """Whether the request may use it at all."""
+
+    @property
+    def is_limit(self) -> bool:
+        """Whether a limit stands against it, which waiting or paying ends."""
+        return self.cause in _OF_LIMITS
+
+    def to_json(self) -> dict[str, Any]:
+        return {"account": self.account, "why": self.reason, "cause": self.cause or None, "until": self.until}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which account of a group would serve, and why none of the others."""
+
+    account: PoolAccount | None
+    reason: str
+    """Why it is this one; empty for none."""
+    passed_over: tuple[PassedOver, ...]
+    """Every other account of the group, in its order."""
+
+    @property
+    def considered(self) -> tuple[PassedOver, ...]:
+        """All that the request may use, whatever stands against them."""
+        chosen = () if self.account is None else (PassedOver(self.account.name, "is ready"),)
+        return (*chosen, *(one for one in self.passed_over if one.is_allowed))
