@@ -7,7 +7,7 @@ LOCK := requirements/dev.txt
 # Also under an emptied environment, where neither Python nor a shell would know where to look.
 export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
 
-.PHONY: setup demo serve test test-full coverage lint format sim bench e2e lock clean
+.PHONY: setup demo serve test test-full coverage lint format sim bench e2e architecture lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -52,6 +52,9 @@ sim: setup ## a million schedules of refreshes under mishaps; SCHEDULES=N for fe
 
 bench: setup
 	@"$(BIN)/python" -m bench
+
+architecture: setup ## draw docs/architecture.svg from the imports
+	@"$(BIN)/python" scripts/architecture.py
 
 lock: setup ## write the hashed requirement files anew
 	@"$(BIN)/uv" pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml -o requirements/run.txt
