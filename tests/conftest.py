@@ -1,11 +1,14 @@
 """The ground every test stands on: a throw-away home, no network but loopback, no writes outside, no blocked loop."""
 
+import asyncio
 import contextlib
+import inspect
 import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from functools import wraps
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ pytest_plugins = ["tokenferry.testing"]
 
 ROOT = Path(__file__).resolve().parent.parent
 _FOREIGN_VARIABLES = ("ANTHROPIC_", "CLAUDE_", "OPENAI_", "TOKENFERRY_")
+_BOUND_S = 120.0
 _KEPT_VARIABLES = ("TOKENFERRY_E2E", "TOKENFERRY_TESTS")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _PATH_EVENTS = {"os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "os.link", "os.symlink"}
@@ -84,6 +88,23 @@ with contextlib.suppress(ValueError):  # not the main thread
 # A slow machine is no defect.
 settings.register_profile("tokenferry", deadline=None, max_examples=effort(100))
 settings.load_profile("tokenferry")
+
+
+def _bounded(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    @wraps(test)
+    async def bounded(**arguments: object) -> None:
+        async with asyncio.timeout(_BOUND_S):
+            await test(**arguments)
+
+    return bounded
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
+    """Let no coroutine test wait for ever: it fails where it waits. `faulthandler_timeout` bounds all else."""
+    if inspect.iscoroutinefunction(test := pyfuncitem.obj):
+        pyfuncitem.obj = _bounded(test)
+    return (yield)
 
 
 @pytest.fixture(autouse=True)

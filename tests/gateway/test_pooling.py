@@ -462,7 +462,7 @@ async def test_nothing_is_sent_again_once_there_was_content_or_it_may_have_been_
     @settings(max_examples=effort(40), deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(OUTCOMES, max_size=5))
     def holds(outcomes: list[str]) -> None:
-        asyncio.run_coroutine_threadsafe(check(outcomes), loop).result()
+        asyncio.run_coroutine_threadsafe(check(outcomes), loop).result(60)
 
     await asyncio.to_thread(holds)
 

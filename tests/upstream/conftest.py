@@ -170,6 +170,20 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     return backend
 
 
+class StillLoop:
+    """The running loop with a clock that stands still until the test moves it, in seconds."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self._loop = asyncio.get_running_loop()
+
+    def time(self) -> float:
+        return self.now
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+
 StartPeer = Callable[..., Awaitable[Peer]]
 
 
@@ -236,6 +250,9 @@ def way(request: pytest.FixtureRequest) -> tuple[Peer, UpstreamClient]:
 class Client:
     """Short ways to send, for tests where the request does not matter."""
 
+    clock: StillLoop
+    """That of the upstream whose clock was stopped last."""
+
     def __init__(self) -> None:
         self.record = Record
 
@@ -244,8 +261,17 @@ class Client:
         upstream.send(method, b"/v1/messages", [(b"accept", b"*/*")], b"", record)
         return record
 
+    def stop_clock(self, upstream: UpstreamClient) -> StillLoop:
+        """Let the upstream's time pass by the test alone. Before its first request."""
+        vars(upstream)["_loop"] = self.clock = StillLoop()
+        return self.clock
+
     async def warm(self, upstream: UpstreamClient, peer: Peer, count: int = 1) -> list[Link]:
-        """Put so many connections into the pool, and return them, the one used last at the end."""
+        """Put so many connections into the pool, and return them, the one used last at the end.
+
+        The upstream's clock stands still from here on: however slow the machine is, a lost connection is lost at once.
+        """
+        self.stop_clock(upstream)
         records = [Record() for _ in range(count)]
         for i, record in enumerate(records):
             upstream.send("GET", b"/%d" % i, [], b"", record)
@@ -255,8 +281,6 @@ class Client:
             request = await links[-1].answer()
             await records[int(request.split()[1][1:])].over.wait()
         assert upstream.statistics().idle == count
-        for connection in upstream._idle:
-            connection.opening = 0.5  # so that a slow machine has a second to show that one was closed
         return links
 
     @asynccontextmanager

@@ -85,7 +85,7 @@ async def test_bodies_and_queries_pass_byte_for_byte_however_they_are_cut(origin
         @settings(max_examples=effort(60), deadline=None, suppress_health_check=list(HealthCheck))
         @given(bodies, queries, st.lists(st.integers(0, 2_000_000), max_size=4), st.booleans())
         def holds(body: bytes, query: bytes, cuts: list[int], chunked: bool) -> None:  # noqa: FBT001  # drawn
-            asyncio.run_coroutine_threadsafe(check(body, query, cuts, chunked=chunked), loop).result()
+            asyncio.run_coroutine_threadsafe(check(body, query, cuts, chunked=chunked), loop).result(60)
 
         await asyncio.to_thread(holds)
         await check(

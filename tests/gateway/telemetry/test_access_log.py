@@ -34,7 +34,7 @@ class Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.reached.set()
-        self.go.wait()
+        assert self.go.wait(60)
         self.threads.add(threading.current_thread().name)
         self.texts += record.getMessage().split("\n")
 
