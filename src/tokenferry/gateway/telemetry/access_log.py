@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
 from typing import Final
 
-from tokenferry.gateway.telemetry.batch_writer import BatchWriter
+from tokenferry.background import PeriodicThread
 from tokenferry.gateway.telemetry.record import RequestRecord
 
 logger = logging.getLogger("tokenferry.access")
@@ -128,7 +128,7 @@ class LogLines:
         return self._text
 
 
-class AccessLog(BatchWriter):
+class AccessLog(PeriodicThread):
     """Hands the requests' records to the logger `tokenferry.access`, in batches, on a thread of its own.
 
     A log that is written slowly slows down nobody: of what is waiting 10,000 lines are kept, and later ones dropped.
@@ -137,7 +137,8 @@ class AccessLog(BatchWriter):
     """
 
     def __init__(self, *, limit: int = _LIMIT, interval: float = _INTERVAL) -> None:
-        super().__init__("tokenferry-access-log", self._write, interval)
+        lost = "lines of the access log are lost"
+        super().__init__("tokenferry-access-log", self._write, None, pause=interval, at_end=True, trouble=lost)
         self._limit = limit
         self._waiting: deque[LogLine | Callable[[], None]] = deque()
         self.dropped = self._reported = 0
@@ -167,7 +168,7 @@ class AccessLog(BatchWriter):
             self.dropped += 1
             return
         self._waiting.append(one)
-        self.call()
+        self.wake()
 
     def _write(self) -> None:
         """Write, in order, what is waiting by now."""

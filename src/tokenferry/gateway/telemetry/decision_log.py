@@ -1,18 +1,14 @@
 """How each request came to its account, written away from the event loop for `tokenferry why`."""
 
-import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
-from tokenferry.errors import TokenferryError
-from tokenferry.gateway.telemetry.batch_writer import BatchWriter
+from tokenferry.background import PeriodicThread
 from tokenferry.gateway.telemetry.record import RequestRecord
 from tokenferry.routing import loggable_name
 from tokenferry.state import Decision
-
-logger = logging.getLogger(__name__)
 
 _Numbered: TypeAlias = tuple[int, RequestRecord]
 
@@ -21,7 +17,7 @@ _INTERVAL: Final = 0.5
 _ORDINARY: Final = 100
 
 
-class DecisionLog(BatchWriter):
+class DecisionLog(PeriodicThread):
     """Hands the decisions of requests that have ended to `write`, in batches, on a thread of its own.
 
     Of what is waiting 10,000 are kept, and later ones dropped; so is a batch that can't be written. Of very many in
@@ -37,14 +33,14 @@ class DecisionLog(BatchWriter):
         interval: float = _INTERVAL,
         ordinary: int = _ORDINARY,
     ) -> None:
-        super().__init__("tokenferry-decision-log", self._write_batch, interval)
+        lost = "decisions are not written down"
+        super().__init__("tokenferry-decision-log", self._write_batch, None, pause=interval, at_end=True, trouble=lost)
         self._write = write
         self._limit = limit
         # The database keeps so few that at a high rate they'd all be gone within seconds, those that matter, too.
         self._ordinary: deque[_Numbered] = deque(maxlen=ordinary)
         self._others: deque[_Numbered] = deque()
         self._count = 0
-        self._has_failed = False
 
     def add(self, record: RequestRecord) -> None:
         """Have it written soon. Costs no lock and no I/O; the record must not change any more."""
@@ -53,21 +49,12 @@ class DecisionLog(BatchWriter):
             self._ordinary.append((self._count, record))
         elif len(self._others) < self._limit:
             self._others.append((self._count, record))
-        self.call()
+        self.wake()
 
     def _write_batch(self) -> None:
         taken = sorted((*_taken(self._ordinary), *_taken(self._others)), key=itemgetter(0))
-        batch = [record for _, record in taken]
-        if not batch:
-            return
-        try:
-            self._write(map(decision_of, batch))
-        except TokenferryError as fault:
-            if not self._has_failed:
-                logger.warning("decisions are not written down: %s", fault)
-            self._has_failed = True
-        else:
-            self._has_failed = False
+        if taken:
+            self._write(decision_of(record) for _, record in taken)
 
 
 def _taken(waiting: deque[_Numbered]) -> Iterator[_Numbered]:
