@@ -11,6 +11,7 @@ from pathlib import Path
 from ssl import SSLContext
 from typing import Final
 
+from tokenferry.background import file_stamp
 from tokenferry.config import Config, ConfigSource, Follower
 from tokenferry.errors import TokenferryError
 from tokenferry.gateway import ReloadHooks, Terminal, check_reach, renew_tls, server_tls
@@ -49,7 +50,7 @@ class Reloading:
         self._tell = tell
         self._terminal = Terminal()
         self._is_worker = False
-        self.trust = _stamp(config.gateway.ca_file)
+        self.trust = _trust(config)
         """Another value where the certificates trusted for upstreams changed."""
         self._follower = Follower(config, read=self._read, watched=self._watched)
 
@@ -140,7 +141,7 @@ class Reloading:
         """Raises `TokenferryError` also if a gateway that runs could not go by it."""
         config = self._source.read()
         self._check(config)
-        self.trust = _stamp(config.gateway.ca_file)
+        self.trust = _trust(config)
         server = self._running
         check_reach(replace(server, trusted_proxies=config.server.trusted_proxies), config.policy)
         if server.tls_cert is not None and server.tls_key is not None:
@@ -169,9 +170,6 @@ class Reloading:
             self._tell(warning)
 
 
-def _stamp(file: Path | None) -> Hashable:
-    with contextlib.suppress(OSError):
-        if file is not None:
-            status = file.stat()
-            return status.st_ino, status.st_size, status.st_mtime_ns
-    return None
+def _trust(config: Config) -> Hashable:
+    file = config.gateway.ca_file
+    return None if file is None else file_stamp(file)

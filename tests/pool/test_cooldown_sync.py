@@ -119,7 +119,7 @@ def test_a_disk_that_takes_nothing_is_told_of_once_and_tried_again(
 ) -> None:
     rig = j.Rig()
     keeper = recorder(rig, state)
-    keeper._try(keeper._round)
+    keeper.guarded(keeper._round)
 
     def full(*_: object, **__: object) -> Cooldown:
         raise StorageFailed("the disk is full")
@@ -127,11 +127,11 @@ def test_a_disk_that_takes_nothing_is_told_of_once_and_tried_again(
     rig.serve(SESSION, j.limited())
     with monkeypatch.context() as context:
         context.setattr(state.cooldowns, "put", full)
-        keeper._try(keeper._round)
-        keeper._try(keeper._round)
+        keeper.guarded(keeper._round)
+        keeper.guarded(keeper._round)
     assert caplog.text.count("the disk is full") == 1
     assert rig.serve() == ["b"]
-    keeper._try(keeper._round)
+    keeper.guarded(keeper._round)
     assert [one.scope.name for one in state.cooldowns.list()] == ["a"]
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from tokenferry.background import file_stamp
 from tokenferry.broker import Broker
 from tokenferry.cli._home import find, grants_end, open_broker
 from tokenferry.cli._output import moment, note, redacted, say, say_json
@@ -83,11 +84,11 @@ def _once(broker: Broker, home: Home, *, as_json: bool, swap: bool) -> int:
 
 def _keep(broker: Broker, home: Home, config: Path | None, *, as_json: bool, swap: bool) -> int:
     path = config or home.config
-    seen = _stamp(path)
+    seen = file_stamp(path)
     running = _Running(broker, as_json=as_json, swap=swap)
     try:
         while not running.has_ended(_LOOK):
-            if (stamp := _stamp(path)) != seen:
+            if (stamp := file_stamp(path)) != seen:
                 seen = stamp
                 if (new := _reopen(home, config)) is not None:
                     running.end()
@@ -137,14 +138,6 @@ def _reopen(home: Home, config: Path | None) -> Broker | None:
     except TokenferryError as fault:
         note(f"the configuration was changed and is not followed: {fault}")
         return None
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns
 
 
 def _say(event: RenewalEvent) -> None:

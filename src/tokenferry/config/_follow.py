@@ -1,20 +1,17 @@
 import contextlib
 import logging
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Final
 
+from tokenferry.background import FileWatcher, PeriodicThread
 from tokenferry.config._load import Config
 from tokenferry.errors import ConfigError, TokenferryError
 
 logger = logging.getLogger(__name__)
 
 _LOOK: Final = 0.5
-
-Stamp = tuple[int, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,30 +40,23 @@ class Follower:
     ) -> None:
         self.current = current
         self._read = read
-        self._watched = watched
         self.complain = complain
-        self._asked: SimpleQueue[bool] = SimpleQueue()
-        self._seen = self._stamps()
-        self._settling: dict[Path, Stamp] | None = None
-        self._is_sure = False
+        self._files = FileWatcher(lambda: watched(self.current))
+        self._is_sure = self._is_asked = False
+        self._thread: PeriodicThread | None = None
 
     def look(self) -> Config | None:
         """Give the configuration if it has changed and can be used; to be called about twice a second."""
-        now = self._stamps()
-        if now == self._seen:
-            self._settling = None
-            if self._is_sure:
-                return None
+        state = self._files.look()
+        if state == "same" and not self._is_sure:
             before, new = self.current, self.reread()  # it may have changed between its reading and the first stamps
             return None if new == before else new
-        if now != self._settling:
-            self._settling = now
-            return None
-        return self.reread()
+        return self.reread() if state == "changed" else None
 
     def reread(self) -> Config | None:
         """Give the configuration as it is now, whatever changed; None if it can't be used."""
-        self._seen, self._settling, self._is_sure = self._stamps(), None, True
+        self._files.reset()
+        self._is_sure = True
         path = self.current.path
         try:
             new = self._read()
@@ -80,7 +70,9 @@ class Follower:
 
     def ask(self) -> None:
         """Have it read again at once, by whoever follows in the background; from signal handlers, too."""
-        self._asked.put(True)
+        self._is_asked = True
+        if self._thread is not None:
+            self._thread.wake()
 
     @contextlib.contextmanager
     def in_background(self, found: Callable[[Config], None], *, looks: bool = True) -> Iterator[None]:
@@ -88,39 +80,16 @@ class Follower:
 
         It `looks` by itself, or only when asked.
         """
-        thread = threading.Thread(target=self._follow, args=(found, looks), name="tokenferry-config", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._asked.put(False)
-            thread.join()
 
-    def _follow(self, found: Callable[[Config], None], looks: bool) -> None:  # noqa: FBT001  # a thread's argument
-        while True:
-            try:
-                asked = [self._asked.get(timeout=_LOOK if looks else None)]
-                while not self._asked.empty():  # of many that ask at once, one is enough
-                    asked.append(self._asked.get())
-            except Empty:
-                asked = []
-            if False in asked:
-                return
-            try:
-                new = self.reread() if asked else self.look()
-            except Exception:
-                logger.exception("the configuration could not be looked at")
-                continue
-            if new is not None:
+        def follow() -> None:
+            if asked := self._is_asked:
+                self._is_asked = False  # not before it was seen: who asks meanwhile has the thread called again
+            if (new := self.reread() if asked else self.look()) is not None:
                 found(new)
 
-    def _stamps(self) -> dict[Path, Stamp]:
-        return {path: _stamp(path) for path in self._watched(self.current)}
-
-
-def _stamp(path: Path) -> Stamp:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        trouble = "the configuration could not be looked at"
+        self._thread = PeriodicThread("tokenferry-config", follow, _LOOK if looks else None, trouble=trouble)
+        if self._is_asked:
+            self._thread.wake()
+        with self._thread:
+            yield

@@ -1,12 +1,12 @@
 """Keeps a pool and what is on record in step, away from the event loop."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
+from tokenferry.background import PeriodicThread
 from tokenferry.errors import TokenferryError
 from tokenferry.pool import OF_CREDENTIALS, Change, CooldownAdded, CooldownCleared, OrganizationSeen, Pool
 from tokenferry.state import Cooldown, State
@@ -14,12 +14,11 @@ from tokenferry.state import Cooldown, State
 logger = logging.getLogger(__name__)
 
 _INTERVAL: Final = 0.25
-_CLOSE_SECONDS: Final = 5.0
 _KEPT_AFTER: Final = 7 * 86_400.0
 _PRUNE_EVERY: Final = 3600.0
 
 
-class CooldownSync:
+class CooldownSync(PeriodicThread):
     """Writes a pool's changes down, and tells it what is on record, four times a second, on a thread of its own.
 
     So every process that has one knows within a second what any of them found out, or what a person cleared. What
@@ -39,36 +38,28 @@ class CooldownSync:
         interval: float = _INTERVAL,
         now: Callable[[], float] = time.time,
     ) -> None:
+        trouble = "cooldowns are not written down, and those of other processes not seen"
+        super().__init__("tokenferry-recorder", self._round, interval, trouble=trouble)
         self._cooldowns = pool.cooldowns
         self._state = state
         self._fingerprint = fingerprint
         self._accounts = accounts
         self._look = look
-        self._interval = interval
         self._now = now
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="tokenferry-recorder", daemon=True)
         self._known: tuple[Cooldown, ...] | None = None
         self._seen: object = None
         self._written = self._told = 0
-        self._has_failed = False
         self._prune_at = 0.0
 
     def __enter__(self) -> Self:
-        self._try(self._round)
-        self._thread.start()
-        return self
+        self.guarded(self._round)
+        return super().__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._closing.set()
-        self._thread.join(_CLOSE_SECONDS)
-        self._try(self._write)
-
-    def _run(self) -> None:
-        while not self._closing.wait(self._interval):
-            self._try(self._round)
+        super().__exit__(kind, fault, traceback)
+        self.guarded(self._write)
 
     def _round(self) -> None:
         now = self._now()
@@ -115,13 +106,3 @@ class CooldownSync:
             return cooldown.scope.kind == "account" and self._fingerprint(cooldown.scope.name) not in cooldown.evidence
         except TokenferryError:
             return False
-
-    def _try(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except TokenferryError as fault:
-            if not self._has_failed:
-                logger.warning("cooldowns are not written down, and those of other processes not seen: %s", fault)
-            self._has_failed = True
-        else:
-            self._has_failed = False
