@@ -74,6 +74,9 @@ def test_the_examples_of_its_page_run_as_they_stand(
     """But for the port, and the vendor's login, which is one at the sandbox here."""
     write_config(home, home.config.read_text() + IDP.format(url=sandbox.url, scopes='"user:inference"'))
     program("curl")
+    header = tmp_path / "admin.header"
+    header.touch(0o600)
+    header.write_text(f"x-api-key: {admin}\n")
     told: list[Any] = []
     with running("serve", tmp_path) as gateway:
         for example in EXAMPLE.findall(PAGE.read_text(encoding="utf-8")):
@@ -81,19 +84,31 @@ def test_the_examples_of_its_page_run_as_they_stand(
             if "CODE#STATE" in script:
                 script = script.replace("CODE#STATE", code_of(told[-1]["url"]))
             shell = f"curl() {{ command curl -sS --noproxy '*' -w '\\n' \"$@\"; }}\n{script}"
-            environment = os.environ | {"ADMIN": admin, "ANTHROPIC_API_KEY": "sk-ant-api03-e2e"}
-            run = subprocess.run(["bash", "-euc", shell], capture_output=True, text=True, env=environment, check=True)
+            run = subprocess.run(
+                ["bash", "-euc", shell],
+                capture_output=True,
+                text=True,
+                cwd=tmp_path,
+                env=os.environ | {"ANTHROPIC_API_KEY": "sk-ant-api03-e2e"},
+                check=True,
+            )
             told += [json.loads(line) for line in run.stdout.splitlines()]
-    begun, done, begun_by_browser, tokens, renewed, deleted, added = told
+    begun, done, begun_by_browser, tokens, renewed, deleted, added, made = told
     assert set(begun) == {"url", "state", "instructions", "expires_in", "verifier"}
     assert (done["success"], done["provider_id"]) == (True, "work")
     assert begun_by_browser["login_url"].startswith(f"{gateway.url}/oauth/callback?")
     assert [one["provider_id"] for one in tokens] == ["work"]
-    assert renewed["success"] is deleted["success"] is added["success"] is True
+    assert renewed["success"] is deleted["success"] is added["success"] is made["success"] is True
     assert {path.stem for path in home.accounts.glob("*.json")} == {"key"}
     actions = [json.loads(line) for line in home.audit.read_text().splitlines()]
     changes = [(one["action"], one["name"]) for one in actions if one.get("client") == "boss"]
-    assert changes == [("account.login", "work"), ("account.remove", "work"), ("account.add", "key")]
+    assert changes == [
+        ("account.login", "work"),
+        ("account.refresh", "work"),
+        ("account.remove", "work"),
+        ("account.add", "key"),
+        ("key.create", "ci"),
+    ]
 
 
 def test_any_worker_finishes_a_login_and_none_tells_a_secret(

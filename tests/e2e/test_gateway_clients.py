@@ -104,7 +104,8 @@ def test_claude_code(way: Way, claude: Claude, sandbox: SandboxProcess) -> None:
     assert (outcome.code, outcome.out.strip()) == (0, ANSWER), outcome
     check_upstream(sandbox, 1)
     (arrived,) = sandbox.requests("/v1/messages")
-    assert dict(arrived["headers"])["x-claude-code-session-id"] in way.server.log.read_text()
+    session = dict(arrived["headers"])["x-claude-code-session-id"]
+    eventually(lambda: session in way.server.log.read_text(), "the access log, written in batches, names the session")
 
 
 def test_claude_code_that_is_killed_ends_the_upstreams_work(way: Way, claude: Claude, sandbox: SandboxProcess) -> None:
