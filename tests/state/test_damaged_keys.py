@@ -17,6 +17,9 @@ from tokenferry.errors import CorruptFile, StorageFailed
 from tokenferry.settings import Home
 from tokenferry.state import Rights, State, local_key
 
+NO_TEXT = b"\xff{}"
+"""What is written as a text, and is no UTF-8."""
+
 DAMAGE = [
     ("rights", "{bad"),
     ("rights", "[]"),
@@ -40,12 +43,14 @@ DAMAGE = [
     ("expires_at", 10**18),
     ("expires_at", -(10**18)),
     ("digest", b"short"),
+    *((column, NO_TEXT) for column in ("rights", "labels", "name", "role")),
 ]
 
 
 def damage(path: Path, column: str, value: object, name: str = "bad") -> None:
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute(f"UPDATE client_keys SET {column} = ? WHERE name = ?", (value, name))
+        new = "CAST(? AS TEXT)" if value == NO_TEXT else "?"
+        connection.execute(f"UPDATE client_keys SET {column} = {new} WHERE name = ?", (value, name))
         connection.commit()
 
 
@@ -99,6 +104,18 @@ def test_whatever_the_rights_say_a_key_is_never_freer_than_they_are(text: str) -
             return
         key = state.keys.verify(secret.reveal())
         assert key is None or text == "{}"
+
+
+def test_keys_are_read_again_where_the_table_of_revisions_was_lost(home: Home, state: State) -> None:
+    _, secret = state.keys.create("laptop")
+    with closing(sqlite3.connect(home.state)) as connection:
+        connection.execute("DELETE FROM revisions")
+        connection.commit()
+    assert state.keys.verify(secret.reveal()) is not None
+    assert state.cooldowns.list() == ()
+    with State(home.state) as other:
+        other.keys.revoke("laptop")
+    assert state.keys.verify(secret.reveal()) is None
 
 
 def test_a_damaged_local_key_is_replaced(home: Home, state: State) -> None:

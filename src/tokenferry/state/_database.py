@@ -4,6 +4,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -139,7 +140,8 @@ class Database:
     def revision(self, table: str) -> int:
         """A number that differs whenever somebody changed what this table tells, in whichever process.
 
-        Microseconds; fit for an event loop. Raises `StorageFailed`, `CorruptFile`.
+        Microseconds; fit for an event loop. Where the table's own number is lost, that of the file stands for it.
+        Raises `StorageFailed`, `CorruptFile`.
         """
         with self._faults(), self._read_lock:
             (version,) = self._reader.execute("PRAGMA data_version").fetchone()
@@ -147,7 +149,7 @@ class Database:
                 rows = self._reader.execute("SELECT name, number FROM revisions").fetchall()
                 self._revisions = {row["name"]: row["number"] for row in rows}
                 self._version = version
-            return self._revisions[table]
+            return self._revisions.get(table, -int(version))
 
     def rows(self, query: str, values: Sequence[str | int | bytes] = ()) -> list[sqlite3.Row]:
         """Every row of a query. Raises `StorageFailed`, `CorruptFile`."""
@@ -162,7 +164,7 @@ class Database:
         with self._faults(), self._door.held(_BUSY_SECONDS):
             connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=rw", uri=True, timeout=_BUSY_SECONDS)
             with contextlib.closing(connection):
-                connection.row_factory = sqlite3.Row
+                _read_as(connection)
                 return connection.execute(query, values).fetchall()
 
     @contextlib.contextmanager
@@ -250,10 +252,16 @@ def _create(path: Path) -> None:
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
-        connection.row_factory = sqlite3.Row
+        _read_as(connection)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _read_as(connection: sqlite3.Connection) -> None:
+    """Give rows by their columns' names. Text that is not UTF-8 is escaped, or its row would hide all others."""
+    connection.row_factory = sqlite3.Row
+    connection.text_factory = partial(str, encoding="utf-8", errors="backslashreplace")
