@@ -1,0 +1,92 @@
+"""What the pages say of the code exists: files, modules and classes."""
+
+import configparser
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "tokenferry"
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/*.md")]
+ABOUT_CODE = [ROOT / "CONTRIBUTING.md", ROOT / "docs" / "architecture.md", *ROOT.glob("docs/decisions/*.md")]
+
+CODE = re.compile(r"`([^`\n]+)`")
+FILE = re.compile(r"[\w./-]*\w\.(?:py|toml)")
+MODULE = re.compile(r"tokenferry(?:\.[a-z_]\w*)+")
+CLASS = re.compile(r"(?<![\w.-])_?[A-Z]\w*[a-z]\w*(?![\w-])")
+DEFINED = re.compile(r"^(?:class )?(\w+)(?:[:(].*)?(?:$| = )", re.MULTILINE)
+LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]+)")
+
+USERS_OWN = {"config.toml", "demo.py", "manage.py", "pyproject.toml"}
+"""Files of a user's own, or beside the pages."""
+OTHERS = {"AsyncClient", "BaseTransport", "OpenAI", "SystemExit"}
+"""Classes of other packages, and headers."""
+NO_MODULES = {"tokenferry.access", "tokenferry.log", "tokenferry.plist"}
+"""A logger, and files."""
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def code(page: Path) -> Iterator[str]:
+    prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for found in CODE.finditer(prose):
+        yield found[1]
+
+
+@lru_cache(1)
+def defined() -> frozenset[str]:
+    sources = (path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py"))
+    return frozenset(found for text in sources for found in DEFINED.findall(text))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_file_that_a_page_names_exists(page: Path) -> None:
+    missing = [
+        word
+        for word in code(page)
+        if FILE.fullmatch(word)
+        and word not in USERS_OWN
+        and not any((folder / word).is_file() for folder in (ROOT, SOURCE, page.parent))
+    ]
+    assert not missing, (
+        f"{name(page)} names files that don't exist: give their path from the root or from src/tokenferry"
+    )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert not [link[1] for link in LINK.finditer(text) if not (page.parent / link[1]).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_module_that_a_page_names_exists(page: Path) -> None:
+    for word in code(page):
+        for dotted in set(MODULE.findall(word)) - NO_MODULES:
+            first, *rest = dotted.split(".")[1:]
+            names = (SOURCE / "__init__.py").read_text(encoding="utf-8")
+            path = SOURCE / first
+            is_room = path.is_dir() or path.with_suffix(".py").is_file()
+            assert is_room or f'"{first}"' in names, dotted
+            if is_room and rest:
+                inside = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+                assert (path / rest[0]).with_suffix(".py").is_file() or rest[0] in inside.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", ABOUT_CODE, ids=name)
+def test_every_class_that_a_page_about_the_code_names_exists(page: Path) -> None:
+    words = {found for word in code(page) for found in CLASS.findall(word)}
+    assert not words - defined() - OTHERS
+
+
+def test_the_page_lists_every_room_in_the_order_of_the_layers() -> None:
+    linter = configparser.ConfigParser()
+    linter.read(ROOT / ".importlinter")
+    layers = re.findall(r"\w+", linter["importlinter:contract:rooms"]["layers"])
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE) == layers
