@@ -1,0 +1,532 @@
+"""What a driver of failover holds and calls, in scenarios, and mutants of it, each caught by one of them."""
+
+import asyncio
+import inspect
+import types
+from collections.abc import Awaitable, Callable, Iterator
+from types import SimpleNamespace
+from typing import Any, ClassVar, Final
+
+import pytest
+
+from gateway.rig import api_key
+from pool import runs as j
+from tokenferry.credentials import Credential
+from tokenferry.gateway.proxy.attempt import AttemptRunner
+from tokenferry.gateway.telemetry.record import RequestRecord
+from tokenferry.pool import CapacityGranted, Criteria, Pool, Ticket, Trace, WaitForCapacity, WaitOver, _failover
+from tokenferry.pool._lease import Lease
+from tokenferry.settings import AccountCaps, PoolSettings
+from tokenferry.upstream import ResponseHead, UpstreamClosed, UpstreamError
+
+pytestmark = pytest.mark.anyio
+
+OVERLOADED: Final = 529
+NOT_FOUND: Final = 404
+
+
+class World:
+    """A pool, requests over it, and an upstream that answers when the scenario says so. It notes every broken rule."""
+
+    made: ClassVar["list[World]"] = []
+
+    def __init__(self, *accounts: str, runner: type[AttemptRunner] = AttemptRunner, concurrency: int = 1) -> None:
+        settings = PoolSettings(caps=AccountCaps(concurrency=concurrency))
+        self.rig = j.Rig(accounts, settings=settings)
+        self.pool: Pool = self.rig.pool
+        self.made.append(self)
+        self.runner = runner
+        self.broken: list[str] = []
+        self.inside = 0
+        self.clients: list[Client] = []
+        self.credential: asyncio.Future[Credential] | None = None
+        """What a credential that isn't at hand is waited for."""
+
+    def begin(self, criteria: Criteria = j.ANY) -> "Client":
+        client = Client(self, criteria)
+        self.clients.append(client)
+        client.start()
+        return client
+
+    def enter(self, what: str) -> None:
+        if self.inside:
+            self.broken.append(f"{what} within a send")
+
+    @property
+    def busy(self) -> dict[str, int]:
+        return self.pool.capacity.busy
+
+    async def settle(self) -> None:
+        """Let everything run that waits for its turn in the loop."""
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    async def check_end(self) -> None:
+        """Once every client has left, nothing is held, and nothing is called that should be over."""
+        await self.settle()
+        for client in self.clients:
+            client.leave()
+        await self.settle()
+        assert self.broken == []
+        assert self.busy == {}
+        assert not self.pool.waiting
+
+    # What a forwarder does for the driver.
+
+    @property
+    def source(self) -> "World":
+        return self
+
+    def fresh(self, name: str) -> Credential | None:
+        return api_key(name) if self.credential is None else None
+
+    async def aresolve(self, name: str, *, refused: object = None) -> Credential:
+        assert self.credential is not None
+        return await asyncio.shield(self.credential)
+
+    def is_current(self, provider: str, account: str) -> bool:
+        return True
+
+    def response_headers(self, head: ResponseHead, request: object) -> SimpleNamespace:
+        return SimpleNamespace(is_event_stream=False)
+
+    def send(self, request: object, target: object, account: str, credential: Credential, sink: Any) -> "Call":
+        self.enter("an upstream called")
+        client: Client = request  # type: ignore[assignment]
+        if client.is_over:
+            self.broken.append("sent after its end")
+        client.call = Call(account, sink)
+        client.accounts.append(account)
+        return client.call
+
+
+class Call:
+    """An upstream's part of one attempt."""
+
+    def __init__(self, account: str, sink: Any) -> None:
+        self.account = account
+        self.sink = sink
+        self.is_over = self.is_paused = False
+
+    def pause(self) -> None:
+        self.is_paused = True
+
+    def resume(self) -> None:
+        self.is_paused = False
+
+    def abort(self) -> None:
+        self.is_over = True
+
+    def begin(self, status: int = 200) -> None:
+        assert not self.is_over
+        self.sink.on_head(ResponseHead(status, []))
+
+    def answer(self, status: int = 200) -> None:
+        self.begin(status)
+        self.sink.on_body(b"{}")
+        self.is_over = True
+        self.sink.on_end()
+
+    def fail(self, failure: UpstreamError) -> None:
+        self.is_over = True
+        self.sink.on_failure(failure)
+
+
+class Watched:
+    """A failover, whose sends are seen."""
+
+    def __init__(self, world: World, failover: Any) -> None:
+        self._world = world
+        self._failover = failover
+
+    def send(self, outcome: object) -> object:
+        self._world.enter("a send")
+        self._world.inside += 1
+        try:
+            return self._failover.send(outcome)
+        finally:
+            self._world.inside -= 1
+
+    def close(self) -> None:
+        self._failover.close()
+
+
+class Client:
+    """One request's sink, which ends its driver as an exchange does."""
+
+    failover = staticmethod(_failover.failover)
+
+    def __init__(self, world: World, criteria: Criteria) -> None:
+        self.world = world
+        self.is_over = False
+        self.call: Call | None = None
+        self.accounts: list[str] = []
+        self.faults: list[Exception] = []
+        trace = Trace(world.pool.monotonic())
+        self.watched = Watched(world, self.failover(world.pool, world.rig.targets, criteria, trace))
+        record = RequestRecord("tf_1", "POST", "/v1/messages")
+        self.own = None
+        request: Any = self
+        self.runner = world.runner(self, world, request, self.watched, record, is_side=False)  # type: ignore[arg-type]
+
+    def start(self) -> None:
+        try:
+            self.runner.advance()
+        except Exception as fault:  # noqa: BLE001  # as an exchange does
+            self.fail(fault)
+
+    @property
+    def upstream(self) -> Call:
+        assert self.call is not None
+        return self.call
+
+    @property
+    def waits_for(self) -> WaitForCapacity:
+        assert self.runner._waits_for is not None
+        return self.runner._waits_for
+
+    def leave(self) -> None:
+        if not self.is_over:
+            self.is_over = True
+            self.runner.close()
+
+    # What the driver calls.
+
+    def begin(self, head: ResponseHead, headers: object) -> None:
+        self._hear("begin")
+
+    def feed(self, chunk: bytes) -> None:
+        self._hear("feed")
+
+    def end(self) -> None:
+        self._hear("end")
+        self.leave()
+
+    def cut(self, failure: UpstreamError) -> None:
+        self._hear("cut")
+        self.leave()
+
+    def reroute(self) -> None:
+        raise AssertionError("no configuration changes here")
+
+    def fail(self, fault: Exception) -> None:
+        self._hear(f"failed by {fault!r}")
+        self.faults.append(fault)
+        self.leave()
+
+    def _hear(self, what: str) -> None:
+        self.world.enter(what)
+        if self.is_over:
+            self.world.broken.append(f"{what} after its end")
+
+
+Scenario = Callable[[type[AttemptRunner]], Awaitable[None]]
+
+
+async def leaves_while_waiting(runner: type[AttemptRunner]) -> None:
+    world = World("a", runner=runner)
+    first, second = world.begin(), world.begin()
+    assert second.waits_for.ticket in world.pool.waiting
+    second.leave()
+    first.upstream.answer()
+    await world.settle()
+    assert (world.busy, second.accounts) == ({}, [])
+    await world.check_end()
+
+
+async def leaves_between_grant_and_wake(runner: type[AttemptRunner]) -> None:
+    """The slot goes to the next, not to who has left."""
+    world = World("a", runner=runner)
+    first, second, third = world.begin(), world.begin(), world.begin()
+    first.upstream.answer()
+    assert second.accounts == []  # granted, and yet to be woken
+    second.leave()
+    await world.settle()
+    assert (second.accounts, third.accounts, world.busy) == ([], ["a"], {"a": 1})
+    third.upstream.answer()
+    await world.check_end()
+
+
+async def leaves_while_paused(runner: type[AttemptRunner]) -> None:
+    world = World("a", runner=runner)
+    client = world.begin()
+    client.upstream.begin()
+    client.runner.pause()
+    assert (client.upstream.is_paused, world.busy) == (True, {"a": 1})
+    client.leave()
+    assert (client.upstream.is_over, world.busy) == (True, {})
+    await world.check_end()
+
+
+async def leaves_in_a_timer(runner: type[AttemptRunner]) -> None:
+    """A retry of the same account waits for its time, and holds the account's slot."""
+    world = World("a", runner=runner)
+    client = world.begin()
+    client.upstream.answer(OVERLOADED)
+    timer = client.runner._timer
+    assert timer is not None
+    assert world.busy == {"a": 1}
+    client.leave()
+    assert (timer.cancelled(), world.busy) == (True, {})
+    await world.check_end()
+
+
+async def leaves_while_its_credential_is_resolved(runner: type[AttemptRunner]) -> None:
+    world = World("a", runner=runner)
+    world.credential = asyncio.get_running_loop().create_future()
+    client = world.begin()
+    await world.settle()
+    client.leave()
+    assert world.busy == {}
+    world.credential.set_result(api_key())
+    await world.settle()
+    assert client.accounts == []
+    await world.check_end()
+
+
+async def leaves_while_the_error_is_forwarded(runner: type[AttemptRunner]) -> None:
+    world = World("a", "b", runner=runner)
+    client = world.begin()
+    client.upstream.answer(NOT_FOUND)
+    await world.settle()
+    assert (client.accounts, client.faults) == (["a", "b"], [])
+    client.upstream.answer(NOT_FOUND)
+    assert client.is_over
+    await world.check_end()
+
+
+async def holds_its_slot_until_its_answer_ends(runner: type[AttemptRunner]) -> None:
+    world = World("a", runner=runner)
+    client, other = world.begin(), world.begin()
+    client.upstream.begin()
+    await world.settle()
+    assert (world.busy, other.accounts) == ({"a": 1}, [])
+    client.upstream.fail(UpstreamClosed("host", sent=True, answered=True))
+    await world.settle()
+    assert (world.busy, other.accounts) == ({"a": 1}, ["a"])
+    await world.check_end()
+
+
+async def ends_its_lease_once(runner: type[AttemptRunner]) -> None:
+    world = World("a", runner=runner, concurrency=2)
+    first, second = world.begin(), world.begin()
+    for client in (first, second):
+        client.upstream.begin()
+    lease = first.runner._lease
+    assert lease is not None
+    first.leave()
+    first.runner.close()
+    lease.end()
+    assert world.busy == {"a": 1}
+    await world.check_end()
+
+
+async def gets_one_slot_of_two(runner: type[AttemptRunner]) -> None:
+    world = World("a", "b", runner=runner)
+    running = [world.begin() for _ in range(2)]
+    waiting = [world.begin() for _ in range(2)]
+    for client in running:
+        client.upstream.answer()
+    await world.settle()
+    assert [client.accounts for client in waiting] == [["a"], ["b"]]
+    assert world.busy == {"a": 1, "b": 1}
+    for client in waiting:
+        client.upstream.answer()
+    await world.check_end()
+
+
+async def is_woken_while_another_fails_over(runner: type[AttemptRunner]) -> None:
+    """The slot comes free inside the other one's send."""
+    world = World("a", "b", runner=runner)
+    first = world.begin()
+    waiting = world.begin(Criteria(pinned="a"))
+    first.upstream.answer(NOT_FOUND)
+    await world.settle()
+    assert (first.accounts, waiting.accounts) == (["a", "b"], ["a"])
+    await world.check_end()
+
+
+async def is_woken_as_its_wait_ends(runner: type[AttemptRunner]) -> None:
+    """Timer and wake come in the same turn of the loop; only the first counts."""
+    world = World("a", runner=runner)
+    first, second = world.begin(), world.begin()
+    step = second.waits_for
+    first.upstream.answer()
+    second.runner._end_wait(step, WaitOver())
+    await world.settle()
+    assert (second.accounts, second.faults, world.busy) == (["a"], [], {"a": 1})
+    second.upstream.answer()
+    await world.check_end()
+
+
+async def meets_a_defect(runner: type[AttemptRunner]) -> None:
+    world = World("a", runner=runner)
+    vars(world.pool)["served"] = lambda *_: 1 / 0
+    client = world.begin()
+    client.upstream.begin()
+    assert [type(fault) for fault in client.faults] == [ZeroDivisionError]
+    assert world.busy == {}
+    await world.check_end()
+
+
+SCENARIOS: Final[dict[str, Scenario]] = {
+    scenario.__name__: scenario
+    for scenario in (
+        leaves_while_waiting,
+        leaves_between_grant_and_wake,
+        leaves_while_paused,
+        leaves_in_a_timer,
+        leaves_while_its_credential_is_resolved,
+        leaves_while_the_error_is_forwarded,
+        holds_its_slot_until_its_answer_ends,
+        ends_its_lease_once,
+        gets_one_slot_of_two,
+        is_woken_while_another_fails_over,
+        is_woken_as_its_wait_ends,
+        meets_a_defect,
+    )
+}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_to_the_collector() -> Iterator[None]:
+    """A mutant leaves generators open, whose end would wake requests of a loop that is closed."""
+    World.made.clear()
+    yield
+    for world in World.made:
+        world.pool.waiting.clear()
+        for client in world.clients:
+            client.watched.close()
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_a_request_that(name: str) -> None:
+    """It leaves nothing behind, and is called no more once it has ended."""
+    await SCENARIOS[name](AttemptRunner)
+
+
+# Mutants. Each takes out one safeguard.
+
+
+class LeavesItsGenerator(AttemptRunner):
+    def close(self) -> None:
+        vars(self)["_failover"] = SimpleNamespace(close=lambda: None)
+        super().close()
+
+
+class ForgetsItsLease(AttemptRunner):
+    def close(self) -> None:
+        self._lease = None
+        super().close()
+
+
+class LeavesItsTimer(AttemptRunner):
+    def close(self) -> None:
+        self._timer = None
+        super().close()
+
+
+class EndsItsLeaseAtOnce(AttemptRunner):
+    def advance(self, *given: Any) -> None:
+        super().advance(*given)
+        if self._lease is not None:
+            self._lease.end()
+
+
+class WakesInPlace(AttemptRunner):
+    def _wait_for_capacity(self, step: WaitForCapacity) -> None:
+        super()._wait_for_capacity(step)
+        step.ticket.wake = lambda: self._end_wait(step, CapacityGranted())
+
+
+class WakesWhatIsOver(AttemptRunner):
+    def _guarded(self, call: Callable[..., None], *given: object) -> None:
+        was_over, self._is_over = self._is_over, False
+        super()._guarded(call, *given)
+        self._is_over = was_over or self._is_over
+
+
+class TakesEveryWake(AttemptRunner):
+    def _end_wait(self, step: WaitForCapacity, outcome: Any) -> None:
+        self._waits_for = step
+        super()._end_wait(step, outcome)
+
+
+RUNNERS: Final[list[tuple[type[AttemptRunner], Scenario]]] = [
+    (LeavesItsGenerator, leaves_while_waiting),
+    (LeavesItsGenerator, leaves_in_a_timer),
+    (LeavesItsGenerator, leaves_while_its_credential_is_resolved),
+    (ForgetsItsLease, leaves_while_paused),
+    (LeavesItsTimer, leaves_in_a_timer),
+    (EndsItsLeaseAtOnce, holds_its_slot_until_its_answer_ends),
+    (WakesInPlace, is_woken_while_another_fails_over),
+    (WakesWhatIsOver, leaves_between_grant_and_wake),
+    (TakesEveryWake, is_woken_as_its_wait_ends),
+]
+
+
+@pytest.mark.parametrize(("runner", "scenario"), RUNNERS)
+async def test_a_mutant_of_the_driver_is_caught(runner: type[AttemptRunner], scenario: Scenario) -> None:
+    with pytest.raises(AssertionError):
+        await scenario(runner)
+
+
+def stays_in_the_queue(ticket: Ticket) -> None:
+    if (grant := ticket.take()) is not None:
+        ticket._pool.end(grant.selection.account)
+
+
+def keeps_what_was_granted(ticket: Ticket) -> None:
+    if ticket in ticket._pool.waiting:
+        ticket._pool.waiting.remove(ticket)
+
+
+def is_granted_twice(ticket: Ticket, account: Any, offer: Any = Ticket.offer) -> bool:
+    granted: bool = offer(ticket, account)
+    if granted:
+        ticket._pool.waiting.appendleft(ticket)
+    return granted
+
+
+def ends_whenever_it_is_asked(lease: Lease) -> None:
+    lease._pool.end(lease.selection.account)
+
+
+PARTS: Final[list[tuple[type, str, Callable[..., object], Scenario]]] = [
+    (Ticket, "close", stays_in_the_queue, leaves_while_waiting),
+    (Ticket, "close", keeps_what_was_granted, leaves_between_grant_and_wake),
+    (Ticket, "offer", is_granted_twice, gets_one_slot_of_two),
+    (Lease, "end", ends_whenever_it_is_asked, ends_its_lease_once),
+]
+
+
+@pytest.mark.parametrize(("owner", "name", "mutant", "scenario"), PARTS)
+async def test_a_mutant_of_what_is_held_is_caught(
+    monkeypatch: pytest.MonkeyPatch, owner: type, name: str, mutant: Callable[..., object], scenario: Scenario
+) -> None:
+    monkeypatch.setattr(owner, name, mutant)
+    with pytest.raises(AssertionError):
+        await scenario(AttemptRunner)
+
+
+EDITS: Final[list[tuple[str, str, Scenario]]] = [
+    ("            lease.end()\n", "            pass\n", leaves_in_a_timer),
+    ("            lease.end()\n", "            pass\n", meets_a_defect),
+    ("            lease.end()\n", "            pass\n", is_woken_while_another_fails_over),
+    ("        if not is_forwarded:\n", "        if True:\n", holds_its_slot_until_its_answer_ends),
+    ("        ticket.close()\n", "        pass\n", leaves_while_waiting),
+    ("        ticket.close()\n", "        pass\n", leaves_between_grant_and_wake),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "scenario"), EDITS)
+async def test_a_mutant_of_the_generator_is_caught(
+    monkeypatch: pytest.MonkeyPatch, before: str, after: str, scenario: Scenario
+) -> None:
+    source = inspect.getsource(_failover)
+    assert source.count(before) == 1, "the mutant no longer applies"
+    module = types.ModuleType(_failover.__name__)
+    exec(compile(source.replace(before, after), "<mutant>", "exec"), module.__dict__)
+    monkeypatch.setattr(Client, "failover", staticmethod(module.failover))
+    with pytest.raises(AssertionError):
+        await scenario(AttemptRunner)
