@@ -25,6 +25,8 @@ class AccountLog:
         self._now = now
         self._logged: dict[Key, Cooldown] = {}
         self._exhausted: dict[frozenset[str], float] = {}
+        self.has_entries = False
+        """Whether anything was logged that a good answer may end."""
 
     def limited(self, cooldown: Cooldown) -> None:
         """A cooldown is about to be added."""
@@ -35,6 +37,7 @@ class AccountLog:
         if len(self._logged) >= _MOST:
             self._logged.clear()
         self._logged[key_of(cooldown)] = cooldown
+        self.has_entries = True
         logger.info("%s is passed over %s: %s", _who(cooldown.scope), _until(cooldown), cooldown.evidence.rstrip("."))
 
     def recovered(self, cooldown: Cooldown) -> None:
@@ -44,16 +47,14 @@ class AccountLog:
 
     def served(self, account: str, organization: str) -> None:
         """The account has served: log that the cooldowns which have ended are over."""
-        if self._exhausted:
-            self._exhausted = {names: at for names, at in self._exhausted.items() if account not in names}
-        if not self._logged:
-            return
+        self._exhausted = {names: at for names, at in self._exhausted.items() if account not in names}
         now = self._now()
         for cooldown in list(self._logged.values()):
             scope, known = cooldown.scope, self._cooldowns.current(cooldown)
             is_its = scope.name == (account if scope.kind == "account" else organization)
             if is_its and (known is None or known.is_over(now)):
                 self.recovered(cooldown)
+        self.has_entries = bool(self._logged or self._exhausted)
 
     def exhausted(self, accounts: Collection[str], message: str) -> None:
         """No account could serve a request. At most one line a minute for the same accounts."""
@@ -62,6 +63,7 @@ class AccountLog:
             if len(self._exhausted) >= _MOST:
                 self._exhausted.clear()
             self._exhausted[names] = now
+            self.has_entries = True
             logger.info("%s", message)
 
 

@@ -176,7 +176,8 @@ def _served(request: _Request, lease: Lease, outcome: Served) -> None:
     at = pool.monotonic()
     trace.note(at, TraceEvent("served", lease.selection.account.name, outcome.fingerprint, outcome.status))
     pool.served(lease.target, criteria, lease.selection, outcome.headers, at)
-    lease.end_probe(has_failed=False)
+    if lease.is_probing:
+        lease.end_probe(has_failed=False)
 
 
 def _next_move(

@@ -79,7 +79,8 @@ class Pool(Selector):
             self._works(selection.account, target)
         if selection.probed is not None:
             self._recovered(selection, target)
-        self.account_log.served(name, self._candidates.organization_of(selection.account))
+        if self.account_log.has_entries:
+            self.account_log.served(name, self._candidates.organization_of(selection.account))
         if self._looked.get(name, -_LOOK) + _LOOK <= at:
             self._looked[name] = at
             limits = read_limits(text_headers(headers), now=self.now(), provider_format=target.group.wire_format)

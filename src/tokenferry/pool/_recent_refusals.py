@@ -10,41 +10,36 @@ _MOST: Final = 1000
 _NONE: Final[AbstractSet[str]] = frozenset()
 
 
-class RecentRefusals:
+class RecentRefusals(OrderedDict[Subject, dict[str, float]]):
     """Accounts that come last for one model or one route, for 5 minutes after they refused it. They are in no cooldown.
 
-    Clients name models and paths as they like, so only the latest `most` of these are remembered.
+    It maps what was refused to when that ends, by account. Clients name models and paths as they like, so only the
+    latest `most` of these are remembered.
     """
 
     def __init__(self, *, most: int = _MOST) -> None:
+        super().__init__()
         self._most = most
-        self._until: OrderedDict[Subject, dict[str, float]] = OrderedDict()
-
-    def __bool__(self) -> bool:
-        return bool(self._until)
-
-    def __len__(self) -> int:
-        return len(self._until)
 
     def put(self, account: str, subject: Subject, at: float) -> None:
         """`at` is in seconds of a clock that doesn't jump."""
-        self._until.setdefault(subject, {})[account] = at + _SECONDS
-        self._until.move_to_end(subject)
-        if len(self._until) > self._most:
-            self._until.popitem(last=False)
+        self.setdefault(subject, {})[account] = at + _SECONDS
+        self.move_to_end(subject)
+        if len(self) > self._most:
+            self.popitem(last=False)
 
     def accounts(self, subject: Subject, at: float) -> AbstractSet[str]:
         """Those that come last for it now."""
-        until = self._until.get(subject)
+        until = self.get(subject)
         if until is None:
             return _NONE
         names = frozenset(name for name, end in until.items() if end > at)
         if not names:
-            del self._until[subject]
+            del self[subject]
         return names
 
     def drop(self, account: str, subject: Subject) -> None:
         """It answered this after all."""
-        until = self._until.get(subject)
+        until = self.get(subject)
         if until is not None and until.pop(account, None) is not None and not until:
-            del self._until[subject]
+            del self[subject]

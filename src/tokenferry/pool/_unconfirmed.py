@@ -17,7 +17,7 @@ def may_be_the_requests(error: Classification) -> bool:
     return error.cause in _BY_THE_REQUEST or (error.cause in _OF_LIMITS and error.hold in _WITHOUT_AN_END)
 
 
-class UnconfirmedRefusals:
+class UnconfirmedRefusals(dict[Key, frozenset[str]]):
     """Which client keys were refused for what may have been their own requests' fault, by cooldown.
 
     The last account gets such a cooldown only when a second request in a row is refused, and even then each other
@@ -25,32 +25,28 @@ class UnconfirmedRefusals:
     """
 
     def __init__(self, *, most: int = _MOST) -> None:
+        super().__init__()
         self._most = most
-        self._refused: dict[Key, frozenset[str]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._refused)
 
     def note(self, key: Key, client: str) -> bool:
         """A client's request was refused; tells whether one was before it, with no good answer between them."""
-        known = self._refused.pop(key, None)
-        if len(self._refused) >= self._most:
-            del self._refused[next(iter(self._refused))]
-        self._refused[key] = (known or frozenset()) | {client}
+        known = self.pop(key, None)
+        if len(self) >= self._most:
+            del self[next(iter(self))]
+        self[key] = (known or frozenset()) | {client}
         return known is not None
 
     def may_ask(self, key: Key, client: str) -> bool:
         """Whether the client may find out by a request of its own."""
-        refused = self._refused.get(key)
+        refused = self.get(key)
         return client not in refused if refused is not None else key[3] in _BY_THE_REQUEST
 
     def confirm(self, key: Key) -> None:
         """The cooldown has better evidence."""
-        self._refused.pop(key, None)
+        self.pop(key, None)
 
     def served(self, account: str, organization: str, families: tuple[str, ...]) -> None:
         """The account gave a good answer for a model of these families."""
         names = {account, organization}
-        self._refused = {
-            key: clients for key, clients in self._refused.items() if key[1] not in names or key[2] not in families
-        }
+        for key in [key for key in self if key[1] in names and key[2] in families]:
+            del self[key]

@@ -141,8 +141,8 @@ class Forwarder:
         if head.session is not None:
             agent = "" if head.agent is None else head.agent.decode("latin-1")
             return affinity_key(key, session=head.session.decode("latin-1"), agent=agent)
-        declared = ""
         if (name := self.pool.settings.affinity_header) is not None:
             wanted = name.encode("latin-1")
             declared = next((value.decode("latin-1") for one, value in headers if one == wanted), "")
-        return affinity_key(key, declared=declared)
+            return affinity_key(key, declared=declared)
+        return key
