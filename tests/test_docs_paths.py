@@ -3,7 +3,7 @@
 import configparser
 import re
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,9 @@ FILE = re.compile(r"[\w./-]*\w\.(?:py|toml)")
 MODULE = re.compile(r"tokenferry(?:\.[a-z_]\w*)+")
 CLASS = re.compile(r"(?<![\w.-])_?[A-Z]\w*[a-z]\w*(?![\w-])")
 DEFINED = re.compile(r"^(?:class )?(\w+)(?:[:(].*)?(?:$| = )", re.MULTILINE)
-LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]+)")
+FOLDER = re.compile(r"(?:src|tests|bench|docs|scripts)/[\w./-]+")
+LINK = re.compile(r"\]\((?!https?:|mailto:)([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 USERS_OWN = {"config.toml", "demo.py", "manage.py", "pyproject.toml"}
 """Files of a user's own, or beside the pages."""
@@ -38,7 +40,14 @@ def code(page: Path) -> Iterator[str]:
         yield found[1]
 
 
-@lru_cache(1)
+@cache
+def anchors(page: Path) -> frozenset[str]:
+    """As GitHub makes them of headings."""
+    headings = HEADING.findall(page.read_text(encoding="utf-8"))
+    return frozenset(re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings)
+
+
+@cache
 def defined() -> frozenset[str]:
     sources = (path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py"))
     return frozenset(found for text in sources for found in DEFINED.findall(text))
@@ -49,9 +58,9 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
     missing = [
         word
         for word in code(page)
-        if FILE.fullmatch(word)
+        if (FILE.fullmatch(word) or FOLDER.fullmatch(word))
         and word not in USERS_OWN
-        and not any((folder / word).is_file() for folder in (ROOT, SOURCE, page.parent))
+        and not any((folder / word).exists() for folder in (ROOT, SOURCE, page.parent))
     ]
     assert not missing, (
         f"{name(page)} names files that don't exist: give their path from the root or from src/tokenferry"
@@ -59,9 +68,12 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    assert not [link[1] for link in LINK.finditer(text) if not (page.parent / link[1]).exists()]
+def test_every_link_leads_to_a_file_and_a_heading_of_it(page: Path) -> None:
+    for link in LINK.finditer(page.read_text(encoding="utf-8")):
+        path, _, anchor = link[1].partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link[1]
+        assert not anchor or anchor in anchors(target), link[1]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
