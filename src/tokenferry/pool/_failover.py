@@ -159,7 +159,8 @@ def _attempt(
             move, wait = _next_move(request, lease, outcome, is_sibling=is_sibling, repeats=repeats)
             if move == "forward":
                 assert isinstance(outcome, ErrorResponse | UpstreamLost)
-                return move, Forward(outcome)
+                is_forwarded = True  # more of it may come
+                return move, Forward(outcome, lease)
             if isinstance(outcome, ErrorResponse):
                 last = outcome
             if move not in _SAME_ACCOUNT:

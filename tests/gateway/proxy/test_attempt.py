@@ -22,6 +22,7 @@ from tokenferry.upstream import ResponseHead, UpstreamClosed, UpstreamError
 pytestmark = pytest.mark.anyio
 
 OVERLOADED: Final = 529
+WRONG: Final = 400
 NOT_FOUND: Final = 404
 
 
@@ -307,6 +308,20 @@ async def holds_its_slot_until_its_answer_ends(runner: type[AttemptRunner]) -> N
     await world.check_end()
 
 
+async def holds_its_slot_while_a_large_error_is_forwarded(runner: type[AttemptRunner]) -> None:
+    """More than is held back: the upstream goes on sending it."""
+    world = World("a", runner=runner)
+    client, other = world.begin(), world.begin()
+    client.upstream.begin(WRONG)
+    client.upstream.sink.on_body(bytes((1 << 20) + 1))
+    await world.settle()
+    assert (client.is_over, world.busy, other.accounts) == (False, {"a": 1}, [])
+    client.upstream.sink.on_end()
+    await world.settle()
+    assert (client.is_over, world.busy, other.accounts) == (True, {"a": 1}, ["a"])
+    await world.check_end()
+
+
 async def ends_its_lease_once(runner: type[AttemptRunner]) -> None:
     world = World("a", runner=runner, concurrency=2)
     first, second = world.begin(), world.begin()
@@ -359,6 +374,32 @@ async def is_woken_as_its_wait_ends(runner: type[AttemptRunner]) -> None:
     await world.check_end()
 
 
+async def waits_when_a_reload_lifts_the_caps(runner: type[AttemptRunner]) -> None:
+    world = World("a", runner=runner)
+    first, second = world.begin(), world.begin()
+    world.pool.configure(PoolSettings())
+    second.runner._end_wait(second.waits_for, WaitOver())
+    assert (second.accounts, world.busy) == (["a"], {"a": 2})
+    assert not world.pool.waiting
+    for client in (first, second):
+        client.upstream.answer()
+    await world.check_end()
+
+
+async def waits_when_a_reload_lowers_the_caps(runner: type[AttemptRunner]) -> None:
+    """A slot that is no more is not granted."""
+    world = World("a", runner=runner, concurrency=2)
+    first, second, waiting = (world.begin() for _ in range(3))
+    world.pool.configure(PoolSettings(caps=AccountCaps(concurrency=1)))
+    first.upstream.answer()
+    await world.settle()
+    assert (waiting.accounts, world.busy) == ([], {"a": 1})
+    second.upstream.answer()
+    await world.settle()
+    assert (waiting.accounts, world.busy) == (["a"], {"a": 1})
+    await world.check_end()
+
+
 async def meets_a_defect(runner: type[AttemptRunner]) -> None:
     world = World("a", runner=runner)
     vars(world.pool)["served"] = lambda *_: 1 / 0
@@ -379,10 +420,13 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         leaves_while_its_credential_is_resolved,
         leaves_while_the_error_is_forwarded,
         holds_its_slot_until_its_answer_ends,
+        holds_its_slot_while_a_large_error_is_forwarded,
         ends_its_lease_once,
         gets_one_slot_of_two,
         is_woken_while_another_fails_over,
         is_woken_as_its_wait_ends,
+        waits_when_a_reload_lifts_the_caps,
+        waits_when_a_reload_lowers_the_caps,
         meets_a_defect,
     )
 }
@@ -459,6 +503,7 @@ RUNNERS: Final[list[tuple[type[AttemptRunner], Scenario]]] = [
     (ForgetsItsLease, leaves_while_paused),
     (LeavesItsTimer, leaves_in_a_timer),
     (EndsItsLeaseAtOnce, holds_its_slot_until_its_answer_ends),
+    (EndsItsLeaseAtOnce, holds_its_slot_while_a_large_error_is_forwarded),
     (WakesInPlace, is_woken_while_another_fails_over),
     (WakesWhatIsOver, leaves_between_grant_and_wake),
     (TakesEveryWake, is_woken_as_its_wait_ends),

@@ -203,10 +203,11 @@ class AttemptRunner:
             step = self._failover.send(outcome)  # type: ignore[arg-type]  # None starts a generator
         except StopIteration as end:
             result: Forward | Reject = end.value
-            if isinstance(result, Forward) and result.lease is not None:
-                self._lease = result.lease  # of what was served, which goes on
-            else:
-                self._conclude(result)
+            if isinstance(result, Forward):
+                self._lease = result.lease
+                if isinstance(result.outcome, Served):
+                    return  # the caller forwards it
+            self._conclude(result)
             return
         if self._held is not None:
             self._release_held()
