@@ -135,8 +135,19 @@ async def running_origin() -> AsyncIterator[Origin]:
     origin = Origin()
     server = await asyncio.start_server(origin.serve, "127.0.0.1", 0, limit=1 << 20)
     origin.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    yield origin
-    server.close()
+    try:
+        yield origin
+    finally:
+        server.close()
+
+
+async def queued(pool: Pool) -> None:
+    """Wait until a request waits for a place."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            if pool.waiting:
+                return
+            await asyncio.sleep(0.01)
 
 
 class Source:

@@ -1,6 +1,7 @@
 """Another configuration in the middle of requests: each keeps what it began with, and no key goes to another host."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -12,15 +13,18 @@ from gateway.rig import (
     error_of,
     json_answer,
     one_account,
+    queued,
     running_gate,
     running_origin,
     token,
 )
 from tokenferry.credentials import Credential
 from tokenferry.gateway import EphemeralKey, Forwarder
+from tokenferry.gateway.proxy.exchange import Exchange
+from tokenferry.pool import Pool
 from tokenferry.providers import Provider
 from tokenferry.secret import Secret
-from tokenferry.settings import GatewaySettings
+from tokenferry.settings import AccountCaps, GatewaySettings, PoolSettings
 from tokenferry.stores import Account
 
 pytestmark = pytest.mark.anyio
@@ -45,11 +49,17 @@ def adopt(gate: Gate, source: Source, url: str, *credentials: Credential) -> Non
     """What happens at once when the configuration names another address, and another key for it."""
     source.providers = {"fake": Provider("fake", "fake", url)}
     source.results["alice"] = list(credentials)
-    relay = Forwarder(source=source, settings=GatewaySettings(), keys=EphemeralKey(), upstreams=gate.upstreams)
-    gate.gateway.relay = relay
+    gate.gateway.relay = Forwarder(
+        source=source,
+        settings=GatewaySettings(),
+        keys=EphemeralKey(),
+        upstreams=gate.upstreams,
+        pool=gate.gateway.relay.pool,
+    )
 
 
-async def test_who_waits_for_a_credential_meanwhile_is_served_where_it_is_for(origin: Origin) -> None:
+async def check_served_elsewhere(origin: Origin) -> None:
+    """Who waits for a credential meanwhile is served where it is for, and holds nothing in the end."""
     source = Waiting(origin.url)
     async with running_origin() as other, running_gate(source) as gate:
         call = asyncio.create_task(gate.call())
@@ -59,6 +69,50 @@ async def test_who_waits_for_a_credential_meanwhile_is_served_where_it_is_for(or
         assert (await call).status == 200
         assert origin.seen == []
         assert [seen.all(b"x-api-key") for seen in other.seen] == [[b"sk-ant-api03-two"]]
+        await gate.records.last()
+        assert gate.gateway.relay.pool.capacity.busy == {}
+
+
+async def test_who_waits_for_a_credential_meanwhile_is_served_where_it_is_for(origin: Origin) -> None:
+    await check_served_elsewhere(origin)
+
+
+async def test_an_attempt_that_is_left_open_at_another_address_is_caught(
+    origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[object] = []
+
+    def reroute(exchange: Exchange) -> None:
+        left.append(exchange._runner)
+        exchange._relay = exchange._desk.relay
+        exchange._set_out()
+
+    monkeypatch.setattr(Exchange, "reroute", reroute)
+    with pytest.raises(AssertionError, match="'alice': 1"):
+        await check_served_elsewhere(origin)
+
+
+async def test_who_waits_for_a_slot_meanwhile_is_served_where_it_is_for(origin: Origin) -> None:
+    source, pool = one_account(origin.url), Pool(PoolSettings(caps=AccountCaps(concurrency=1)))
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def answer(*given: Any) -> None:
+        asked.set()
+        await go.wait()
+        await json_answer()(*given)
+
+    origin.scripts = [answer]
+    async with running_origin() as other, running_gate(source, pool=pool) as gate:
+        calls = [asyncio.create_task(gate.call())]
+        await asked.wait()
+        calls.append(asyncio.create_task(gate.call()))
+        await queued(pool)
+        adopt(gate, source, other.url, api_key("two"))
+        go.set()
+        assert [(await call).status for call in calls] == [200, 200]
+        assert (len(origin.seen), len(other.seen)) == (1, 1)
+        await gate.records.last(2)
+        assert (pool.capacity.busy, list(pool.waiting)) == ({}, [])
 
 
 async def test_the_same_address_is_no_other_one(origin: Origin) -> None:

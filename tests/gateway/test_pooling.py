@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from effort import effort
 from gateway.rig import (
-    PATIENCE,
     Gate,
     Origin,
     Script,
@@ -25,6 +24,7 @@ from gateway.rig import (
     error_of,
     json_answer,
     one_account,
+    queued,
     read_reply,
     running_gate,
     running_origin,
@@ -472,15 +472,6 @@ class NoWait(Random):
 
     def uniform(self, a: float, b: float) -> float:  # the signature is Random's
         return 0.0
-
-
-async def queued(pool: Pool) -> None:
-    """Wait until a request waits for a place."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            if pool.waiting:
-                return
-            await asyncio.sleep(0.01)
 
 
 ORDERED = GatewaySettings(providers=("first", "second"))
