@@ -2,13 +2,15 @@
 
 import os
 import signal
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cli.harness import begin, end, eventually, tokenferry
-from tokenferry.cli._signals import Ended, orderly
+from tokenferry.cli._signals import Ended, orderly, wait_for_input
 from tokenferry.sandbox import Sandbox
 
 Login = Callable[..., dict[str, Any]]
@@ -66,3 +68,45 @@ def test_an_ignored_signal_stays_ignored() -> None:
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_that_does_not_interrupt_the_wait_for_input_ends_it() -> None:
+    """As one that comes just before the system call; here another thread takes it."""
+    reading, writing = os.pipe()
+    main = Path(f"/proc/self/task/{threading.get_native_id()}/stat")
+
+    begun = threading.Event()
+
+    def send() -> None:
+        assert begun.wait(10)
+        eventually(lambda: main.read_text().rpartition(")")[2].split()[0] == "S")
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    def wait() -> None:
+        begun.set()
+        wait_for_input(reading)
+
+    sender = threading.Thread(target=send)
+    try:
+        sender.start()
+        with pytest.raises(Ended), orderly():
+            wait()
+    finally:
+        sender.join(10)
+        os.close(reading)
+        os.close(writing)
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_input_is_waited_for_also_after_a_signal_that_changes_nothing() -> None:
+    reading, writing = os.pipe()
+    before = signal.signal(signal.SIGUSR1, lambda *_: os.write(writing, b"x"))
+    try:
+        assert not wait_for_input(reading, 0)
+        threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+        assert wait_for_input(reading)
+        assert wait_for_input(reading, 0)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        os.close(reading)
+        os.close(writing)

@@ -3,11 +3,11 @@
 import getpass
 import os
 import re
-import select
 import sys
 import termios
 from typing import Final
 
+from tokenferry.cli._signals import wait_for_input
 from tokenferry.credentials import SETUP_TOKEN_SHAPE
 from tokenferry.errors import UsageError
 from tokenferry.providers import key_shapes
@@ -69,7 +69,7 @@ def _pasted(descriptor: int) -> list[bytes]:
         is_object = data.lstrip().startswith(b"{")
         is_whole = data.endswith(b"\n") and not (is_object and parse_object(data) is None)
         pause = _PAUSE if is_whole else 4 * _PAUSE if data.endswith(b"\n") else None
-        if pause is not None and data.strip() and not select.select([descriptor], [], [], pause)[0]:
+        if not wait_for_input(descriptor, pause if data.strip() else None):
             break
         more = os.read(descriptor, _LIMIT)
         data = HiddenBytes(data + more)
@@ -107,6 +107,12 @@ def confirmed(question: str, *, flag: str) -> bool:
     """Ask a yes-or-no question in a terminal. Raises `UsageError`, naming the flag to give, where there is none."""
     if sys.stdin is None or not sys.stdin.isatty():
         raise UsageError(f"this needs a yes, and stdin is no terminal to ask in; give {flag} if you mean it")
-    sys.stderr.write(f"{question} [y/N] ")
+    return answer(f"{question} [y/N] ") in {"y", "yes"}
+
+
+def answer(question: str) -> str:
+    """The line that is typed in answer, in lower case and without blanks around it."""
+    sys.stderr.write(question)
     sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+    wait_for_input(sys.stdin.fileno())
+    return sys.stdin.readline().strip().lower()

@@ -1,4 +1,6 @@
 import contextlib
+import os
+import select
 import signal
 import threading
 from collections.abc import Iterator
@@ -44,3 +46,26 @@ def orderly() -> Iterator[None]:
         was_told = True  # no raise while the old handlers are put back
         for number in taken:
             signal.signal(number, before[number])
+
+
+def wait_for_input(descriptor: int, timeout: float | None = None) -> bool:
+    """Wait until something can be read, at most `timeout` seconds; False once they are over.
+
+    A signal that arrives just before a blocking `read` only sets a flag for Python, and the read goes on: the Ctrl-C
+    would be lost. Python's wakeup descriptor ends this wait instead, and the signal's handler runs.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return bool(select.select([descriptor], [], [], timeout)[0])
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    try:
+        while True:
+            ready = select.select([descriptor, reading], [], [], timeout)[0]
+            if reading not in ready:
+                return bool(ready)
+            os.read(reading, 4096)  # the handler didn't raise
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(reading)
+        os.close(writing)

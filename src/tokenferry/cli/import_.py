@@ -23,7 +23,7 @@ from tokenferry.accounts import (
 from tokenferry.audit import note_change
 from tokenferry.broker import Broker
 from tokenferry.cli._home import find, know, open_broker, what_serves
-from tokenferry.cli._input import read_secret
+from tokenferry.cli._input import answer, read_secret
 from tokenferry.cli._output import moment, note, say, say_json, table
 from tokenferry.cli._profile import account_of_profile
 from tokenferry.cli._typer import JSON, examples, new_app
@@ -159,16 +159,10 @@ class _Allowed:
         if not self._may_ask:
             return False
         assert offer.account is not None
-        answer = _asked(f"import {offer.account.name} from {_tilde(offer.where)}? It is {offer.note}.")
-        if answer == "all":
+        said = answer(f"import {offer.account.name} from {_tilde(offer.where)}? It is {offer.note}. [y/N/all] ")
+        if said == "all":
             self._yes = self._take_over = True
-        return answer in {"y", "yes", "all"}
-
-
-def _asked(question: str) -> str:
-    sys.stderr.write(f"{question} [y/N/all] ")
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().lower()
+        return said in {"y", "yes", "all"}
 
 
 def _import_one(broker: Broker, home: Home, offer: Offer, look: Look) -> Result:
