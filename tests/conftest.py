@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from functools import wraps
 from ipaddress import ip_address
 from pathlib import Path
@@ -17,7 +17,8 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
 
-from effort import effort
+from deadline import PHASE, deadline
+from effort import FULL, effort
 from tokenferry.settings import Home
 
 pytest_plugins = ["tokenferry.testing"]
@@ -105,6 +106,18 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
     if inspect.iscoroutinefunction(test := pyfuncitem.obj):
         pyfuncitem.obj = _bounded(test)
     return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def _within_the_deadline(item: pytest.Item) -> Generator[None, object, object]:
+    """No phase of a test hangs; those of `make e2e` drive programs that take minutes."""
+    if item.get_closest_marker("e2e") is not None:
+        return (yield)
+    with deadline(5 * PHASE if FULL else PHASE):
+        return (yield)
+
+
+pytest_runtest_setup = pytest_runtest_call = pytest_runtest_teardown = _within_the_deadline
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 """Runs the installed command in real processes, and waits for what they do."""
 
+import codecs
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from deadline import deadline
 from leaks import shows
 from preforked import Preforked
 
@@ -135,6 +137,7 @@ class Terminal:
     ) -> None:
         self._master, slave = os.openpty()
         self.shown = ""
+        self._decode = codecs.getincrementaldecoder("utf-8")().decode  # a read may end within a character
         self.process = starter(
             command,
             stdin=slave,
@@ -166,8 +169,9 @@ class Terminal:
 
     def _read(self) -> bool:
         try:
-            data = os.read(self._master, 65_536)
+            with deadline(PATIENCE, lambda: self.shown):
+                data = os.read(self._master, 65_536)
         except OSError:  # Linux's word for a terminal that nobody holds any more
             data = b""
-        self.shown += data.decode()
+        self.shown += self._decode(data)
         return bool(data)

@@ -4,7 +4,6 @@ import re
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ import httpx2
 import pytest
 
 from cli.conftest import configure
-from cli.harness import COMMAND, PATIENCE, Outcome, Running, Terminal, end, tokenferry
+from cli.harness import COMMAND, PATIENCE, Outcome, Running, Terminal, end, eventually, tokenferry
+from deadline import deadline
 from leaks import shows
 from preforked import Preforked
 from tokenferry.sandbox import Sandbox
@@ -60,10 +60,11 @@ class Command:
     def addresses(self) -> list[str]:
         """Where one can log in, once all is said."""
         assert self.process.stderr is not None
-        while "It waits for" not in self.said:
-            line = self.process.stderr.readline()
-            assert line, self.said
-            self.said += line
+        with deadline(PATIENCE, lambda: self.said):
+            while "It waits for" not in self.said:
+                line = self.process.stderr.readline()
+                assert line, self.said
+                self.said += line
         return ADDRESS.findall(self.said)
 
     def paste(self, text: str) -> None:
@@ -173,9 +174,7 @@ def test_no_state_code_or_challenge_is_in_a_command_line_or_a_log(
     terminal.wait_for("It waits for")
     local, hosted = ADDRESS.findall(terminal.shown)
     given = {name: values[0] for name, values in parse_qs(urlsplit(hosted).query).items()}
-    deadline = time.monotonic() + PATIENCE
-    while not opened.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    eventually(opened.exists)
     assert opened.read_text().strip() == local
     code = code_of(hosted)
     terminal.shown = ""
