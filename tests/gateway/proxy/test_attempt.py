@@ -400,6 +400,20 @@ async def waits_when_a_reload_lowers_the_caps(runner: type[AttemptRunner]) -> No
     await world.check_end()
 
 
+async def leaves_while_it_probes(runner: type[AttemptRunner]) -> None:
+    """The next request may find out instead whether the account has recovered."""
+    world = World("a", runner=runner)
+    world.rig.serve(j.ANY, j.limited())
+    for _ in range(2):
+        world.rig.clock.pass_by(100)
+        client = world.begin()
+        assert client.accounts == ["a"]
+        assert client.runner._step is not None
+        assert client.runner._step.is_probe
+        client.leave()
+    await world.check_end()
+
+
 async def meets_a_defect(runner: type[AttemptRunner]) -> None:
     world = World("a", runner=runner)
     vars(world.pool)["served"] = lambda *_: 1 / 0
@@ -427,6 +441,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         is_woken_as_its_wait_ends,
         waits_when_a_reload_lifts_the_caps,
         waits_when_a_reload_lowers_the_caps,
+        leaves_while_it_probes,
         meets_a_defect,
     )
 }
@@ -537,11 +552,18 @@ def ends_whenever_it_is_asked(lease: Lease) -> None:
     lease._pool.end(lease.selection.account)
 
 
+def leaves_its_probe_under_way(lease: Lease) -> None:
+    if lease._is_held:
+        lease._is_held = False
+        lease._pool.end(lease.selection.account)
+
+
 PARTS: Final[list[tuple[type, str, Callable[..., object], Scenario]]] = [
     (Ticket, "close", stays_in_the_queue, leaves_while_waiting),
     (Ticket, "close", keeps_what_was_granted, leaves_between_grant_and_wake),
     (Ticket, "offer", is_granted_twice, gets_one_slot_of_two),
     (Lease, "end", ends_whenever_it_is_asked, ends_its_lease_once),
+    (Lease, "end", leaves_its_probe_under_way, leaves_while_it_probes),
 ]
 
 
