@@ -25,7 +25,7 @@ HEADERS = [
     (b"accept-encoding", b"identity"),
 ]
 CONCURRENCY = 16
-REQUESTS = {"call-backs": 40_000, "awaitable": 40_000, "httpx2": 1_600}
+REQUESTS = {"call-backs": 40_000, "httpx2": 1_600}
 ROUNDS = 3
 
 
@@ -87,22 +87,6 @@ async def by_call_backs(origin: str, each: int) -> int:
     return sum(sizes)
 
 
-async def by_awaiting(origin: str, each: int) -> int:
-    upstream = UpstreamClient(origin)
-
-    async def work() -> int:
-        size = 0
-        for _ in range(each):
-            response = await upstream.request("POST", b"/v1/messages", HEADERS, REQUEST)
-            async for chunk in response.body():
-                size += len(chunk)
-        return size
-
-    sizes = await asyncio.gather(*(work() for _ in range(CONCURRENCY)))
-    await upstream.aclose()
-    return sum(sizes)
-
-
 async def by_httpx2(origin: str, each: int) -> int:
     async with httpx2.AsyncClient(base_url=origin, trust_env=False) as client:
 
@@ -119,7 +103,6 @@ async def by_httpx2(origin: str, each: int) -> int:
 
 WAYS: dict[str, Callable[[str, int], Awaitable[int]]] = {
     "call-backs": by_call_backs,
-    "awaitable": by_awaiting,
     "httpx2": by_httpx2,
 }
 

@@ -147,7 +147,7 @@ def running_api(home: Home, provider: str, *, config: str = "", port: int = 0) -
         upstreams = UpstreamClients()
         gateway = Gateway(
             guard=Guard(state.keys, hosts),
-            relay=Forwarder(source=broker, settings=GatewaySettings(), keys=EphemeralKey(), upstreams=upstreams),
+            forwarder=Forwarder(source=broker, settings=GatewaySettings(), keys=EphemeralKey(), upstreams=upstreams),
             control=Admin(parts),
         )
         running = threading.Event()

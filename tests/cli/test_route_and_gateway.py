@@ -126,7 +126,7 @@ def by_gateway(home: Home, case: Case) -> dict[str, Any] | GatewayError:
     with State(home.state) as state:
         pool.cooldowns.adopt(state.cooldowns.list(), state.organizations.all(), 0)
         router = Router(config.router, config.models, config.providers)
-        relay = Forwarder(
+        forwarder = Forwarder(
             source=broker,
             settings=config.gateway,
             keys=state.keys,
@@ -138,12 +138,12 @@ def by_gateway(home: Home, case: Case) -> dict[str, Any] | GatewayError:
         assert isinstance(facts, BodyFacts)
         head = RequestHead([(b"x-api-key", b"tfk_x")])
         try:
-            plan = relay.resolve(facts, head, [], key := state.keys.get("guest"))
-        except GatewayError as refusal:
-            return refusal
+            plan = forwarder.resolve(facts, head, [], key := state.keys.get("guest"))
+        except GatewayError as error:
+            return error
         finally:
             broker.drain(0)
-        failover, _ = relay.start(plan, head, [], key=key, side="")
+        failover, _ = forwarder.start(plan, head, [], key=key, side="")
         step = next(failover, None)
         failover.close()
     account = step.account.name if isinstance(step, SendAttempt) and not step.is_probe else None

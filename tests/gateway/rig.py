@@ -397,7 +397,7 @@ async def running_gate(
     records = Records()
     gateway = Gateway(
         guard=Guard(keys, own_hosts("127.0.0.1", port, allowed_hosts), bad_keys=bad_keys),
-        relay=Forwarder(
+        forwarder=Forwarder(
             source=source,
             settings=settings or GatewaySettings(),
             keys=keys,

@@ -49,12 +49,12 @@ def adopt(gate: Gate, source: Source, url: str, *credentials: Credential) -> Non
     """What happens at once when the configuration names another address, and another key for it."""
     source.providers = {"fake": Provider("fake", "fake", url)}
     source.results["alice"] = list(credentials)
-    gate.gateway.relay = Forwarder(
+    gate.gateway.forwarder = Forwarder(
         source=source,
         settings=GatewaySettings(),
         keys=EphemeralKey(),
         upstreams=gate.upstreams,
-        pool=gate.gateway.relay.pool,
+        pool=gate.gateway.forwarder.pool,
     )
 
 
@@ -70,7 +70,7 @@ async def check_served_elsewhere(origin: Origin) -> None:
         assert origin.seen == []
         assert [seen.all(b"x-api-key") for seen in other.seen] == [[b"sk-ant-api03-two"]]
         await gate.records.last()
-        assert gate.gateway.relay.pool.capacity.busy == {}
+        assert gate.gateway.forwarder.pool.capacity.busy == {}
 
 
 async def test_who_waits_for_a_credential_meanwhile_is_served_where_it_is_for(origin: Origin) -> None:
@@ -84,8 +84,8 @@ async def test_an_attempt_that_is_left_open_at_another_address_is_caught(
 
     def reroute(exchange: Exchange) -> None:
         left.append(exchange._runner)
-        exchange._relay = exchange._desk.relay
-        exchange._set_out()
+        exchange._forwarder = exchange._state.forwarder
+        exchange._forward()
 
     monkeypatch.setattr(Exchange, "reroute", reroute)
     with pytest.raises(AssertionError, match="'alice': 1"):

@@ -41,7 +41,7 @@ async def test_a_gateway_that_is_its_own_upstream_asks_itself_once(host: str, pa
         reply = await gate.call(path, method=method, body=BODY)
         await gate.records.last(2)
         assert [record.status for record in gate.records.all] == [508, 508]
-        assert not gate.gateway.relay.pool.cooldowns
+        assert not gate.gateway.forwarder.pool.cooldowns
     assert reply.status == 508
     assert reply.all(b"x-should-retry") == [b"false"]
     assert "base_url" in error_of(reply.body)["message"]

@@ -203,7 +203,7 @@ async def test_a_provider_that_can_not_be_reached_gives_way(origin: Origin, clos
     async with running_gate(two_providers(dead, origin), settings=ORDERED) as gate:
         replies = [await gate.call() for _ in range(3)]
     assert [reply.status for reply in replies] == [200] * 3
-    assert not gate.gateway.relay.pool.cooldowns  # nobody is benched for it
+    assert not gate.gateway.forwarder.pool.cooldowns  # nobody is benched for it
 
 
 @pytest.mark.parametrize(("status", "kind"), [(400, "invalid_request_error"), (413, "request_too_large")])
@@ -302,7 +302,7 @@ async def test_a_client_that_leaves_between_two_attempts_ends_it_and_benches_nob
         gone.set()
         record = await gate.records.last()
         assert (record.status, record.error) == (499, "client_gone")
-        assert gate.gateway.relay.pool.capacity.busy == {}
+        assert gate.gateway.forwarder.pool.capacity.busy == {}
     assert len(origin.seen) == 1
 
 

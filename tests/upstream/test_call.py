@@ -176,14 +176,14 @@ async def test_abort_closes_the_peer_s_connection_and_silences_the_sink(
     peer: "Peer", upstream: UpstreamClient, client: "Client"
 ) -> None:
     record = client.record()
-    exchange = upstream.send("GET", b"/", [], b"", record)
+    call = upstream.send("GET", b"/", [], b"", record)
     link = await peer.link()
     await link.answer(PART)
     await record.fed.wait()
-    exchange.abort()
-    exchange.abort()
-    exchange.pause()
-    exchange.resume()
+    call.abort()
+    call.abort()
+    call.pause()
+    call.resume()
     await link.gone()
     assert (record.ends, record.failures) == (0, [])
     statistics = upstream.statistics()
@@ -192,8 +192,8 @@ async def test_abort_closes_the_peer_s_connection_and_silences_the_sink(
 
 async def test_abort_while_dialling_stops_the_dial(peer: "Peer", upstream: UpstreamClient, client: "Client") -> None:
     record = client.record()
-    exchange = upstream.send("GET", b"/", [], b"", record)
-    exchange.abort()
+    call = upstream.send("GET", b"/", [], b"", record)
+    call.abort()
     await upstream.aclose()
     assert not record.over.is_set()
 
@@ -353,14 +353,14 @@ async def test_a_pause_before_there_is_a_connection_holds_the_answer_back(
     peer: "Peer", upstream: UpstreamClient, client: "Client"
 ) -> None:
     held, free = client.record(), client.record()
-    exchange = upstream.send("GET", b"/", [], b"", held)
-    exchange.pause()
+    call = upstream.send("GET", b"/", [], b"", held)
+    call.pause()
     await (await peer.link()).answer(OK)
     upstream.send("GET", b"/", [], b"", free)
     await (await peer.link()).answer(OK)
     await free.over.wait()
     assert held.head is None
-    exchange.resume()
+    call.resume()
     await held.over.wait()
     assert held.body == b"hello"
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tokenferry.upstream import AnswerTimeout, BadRequest, ConnectFailed, Timeouts, UpstreamClient, UpstreamClosed
+from upstream.responses import fetch
 
 if TYPE_CHECKING:
     from upstream.conftest import Client, Peer, StartPeer
@@ -214,7 +215,7 @@ async def test_a_refused_request_shows_no_credential_even_in_the_frames_of_its_t
     upstream: UpstreamClient, client: "Client", headers: list[tuple[bytes, bytes]]
 ) -> None:
     with pytest.raises(BadRequest) as caught:
-        await upstream.request("GET", b"/", headers)
+        await fetch(upstream, "GET", b"/", headers)
     assert_hidden(caught.value)
     with pytest.raises(BadRequest) as caught:
         upstream.send("GET", b"/", headers, b"", client.record())
@@ -226,7 +227,7 @@ async def test_a_failed_request_shows_no_credential_in_the_frames_of_its_traceba
     upstream = UpstreamClient(peer.origin)
     await peer.stop()
     with pytest.raises(ConnectFailed) as caught:
-        await upstream.request("GET", b"/", [(b"authorization", SECRET)])
+        await fetch(upstream, "GET", b"/", [(b"authorization", SECRET)])
     assert_hidden(caught.value)
     await upstream.aclose()
 

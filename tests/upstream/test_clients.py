@@ -11,6 +11,7 @@ from tokenferry.errors import ConfigError
 from tokenferry.gateway import UpstreamClients
 from tokenferry.settings import GatewaySettings
 from tokenferry.upstream import UpstreamError
+from upstream.responses import fetch
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +41,7 @@ async def test_reaches_upstreams_as_the_settings_and_the_environment_say(secured
     url, ca_file = secured
     settings = GatewaySettings(ca_file=ca_file, max_connections=1)
     upstreams = UpstreamClients.configured(settings, {"HTTPS_PROXY": f"socks5://ferry:{PASSWORD}@proxy"})
-    responses = await asyncio.gather(*(upstreams.get(url).request("GET", b"/", []) for _ in range(3)))
+    responses = await asyncio.gather(*(fetch(upstreams.get(url), "GET", b"/", []) for _ in range(3)))
     assert [await response.read(10) for response in responses] == [b"ok"] * 3
     assert upstreams.get(url) is upstreams.get(url)
     assert upstreams.statistics()[url].dialled == 3
@@ -79,16 +80,16 @@ async def test_other_settings_make_other_clients_and_those_at_work_end_what_they
     url, ca_file = secured
     upstreams = UpstreamClients.configured(GatewaySettings(ca_file=ca_file), {})
     before = upstreams.get(url)
-    response = await before.request("GET", b"/", [])
+    response = await fetch(before, "GET", b"/", [])
     upstreams.adopt(GatewaySettings(ca_file=ca_file, account="another"))
     assert upstreams.get(url) is before
     upstreams.adopt(GatewaySettings(ca_file=ca_file, max_connections=3))
     assert upstreams.get(url) is not before
     assert await response.read(10) == b"ok"
-    again = await upstreams.get(url).request("GET", b"/", [])
+    again = await fetch(upstreams.get(url), "GET", b"/", [])
     assert await again.read(10) == b"ok"
     trustme.CA().cert_pem.write_to_path(str(ca_file))
     upstreams.adopt(GatewaySettings(ca_file=ca_file, max_connections=3), trust="another")
     with pytest.raises(UpstreamError):
-        await upstreams.get(url).request("GET", b"/", [])
+        await fetch(upstreams.get(url), "GET", b"/", [])
     await upstreams.aclose()

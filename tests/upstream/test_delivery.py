@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenferry.upstream import AnswerCut, Exchange, ResponseHead, UpstreamClient, UpstreamError
+from tokenferry.upstream import AnswerCut, Call, ResponseHead, UpstreamClient, UpstreamError
 from tokenferry.upstream._connection import Connection
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Rig:
         self.upstream.release(connection)
         return connection, transport
 
-    def send(self, told: Told) -> Exchange:
+    def send(self, told: Told) -> Call:
         return self.upstream.send("GET", TARGET, (), b"", told)
 
 
@@ -222,7 +222,7 @@ class Scene:
         self.rig = Rig()
         self.transports: dict[Connection, Transport] = {}
         self.coming: dict[Connection, bytes] = {}
-        self.calls: list[tuple[Exchange, Told, bytes]] = []
+        self.calls: list[tuple[Call, Told, bytes]] = []
         self.given_up: dict[Told, list[str]] = {}
         self.lost: set[Told] = set()
 
@@ -240,7 +240,7 @@ class Scene:
         self.coming[connection] = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body
         self.calls.append((call, told, body))
 
-    def give_up(self, call: Exchange, told: Told) -> None:
+    def give_up(self, call: Call, told: Told) -> None:
         call.abort()
         self.given_up.setdefault(told, list(told.all))
 

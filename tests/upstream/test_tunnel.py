@@ -14,6 +14,7 @@ from tokenferry.upstream._origin import parse_origin
 from tokenferry.upstream._proxy import parse_proxy
 from tokenferry.upstream._tunnel import connect_request, tunnel_fault
 from upstream.proxies import ESTABLISHED, PASSWORD, USER, USERINFO, Tunneller, through
+from upstream.responses import fetch
 
 if TYPE_CHECKING:
     from upstream.conftest import Client, Link, Peer, Record
@@ -87,7 +88,7 @@ async def test_requests_go_through_one_tunnel_and_the_proxy_sees_none_of_them(
 async def test_large_bodies_pass_both_ways_and_a_slow_reader_loses_nothing(
     tls_peer: "Peer", far: UpstreamClient
 ) -> None:
-    requesting = asyncio.ensure_future(far.request("POST", b"/", [], [WHOLE, memoryview(WHOLE)]))
+    requesting = asyncio.ensure_future(fetch(far, "POST", b"/", [], [WHOLE, memoryview(WHOLE)]))
     link = await tls_peer.link()
     request = await link.request()
     assert request.endswith(WHOLE + WHOLE)

@@ -11,18 +11,31 @@ from tokenferry.gateway.proxy.body import BodyBudget
 from tokenferry.gateway.proxy.credentials import CredentialSource, KeyRing
 from tokenferry.gateway.proxy.forwarder import Forwarder
 from tokenferry.gateway.proxy.own_upstream import check_upstreams
-from tokenferry.gateway.server.listening import Listening, listening
-from tokenferry.gateway.server.port import bind, check_host, remove_port_file, write_port_file
 from tokenferry.gateway.server.server import Server
-from tokenferry.gateway.server.tls import renew_tls, server_tls
-from tokenferry.gateway.server.unix import bind_unix, remove_unix
+from tokenferry.gateway.server.sockets import (
+    Listening,
+    bind,
+    bind_unix,
+    check_host,
+    listening,
+    remove_port_file,
+    remove_unix,
+    renew_tls,
+    server_tls,
+    write_port_file,
+)
 from tokenferry.gateway.telemetry.access_log import AccessLog
 from tokenferry.gateway.telemetry.decision_log import DecisionLog
 from tokenferry.gateway.telemetry.metrics import GatewayStatistics, Metrics
 from tokenferry.gateway.telemetry.shared_memory import SharedMemory
-from tokenferry.gateway.workers.process import allow_connections, connection_limit, hide_memory, tune_interpreter
+from tokenferry.gateway.workers.process import (
+    Terminal,
+    allow_connections,
+    connection_limit,
+    hide_memory,
+    tune_interpreter,
+)
 from tokenferry.gateway.workers.supervisor import ReloadHooks, Supervisor, WorkerSlot
-from tokenferry.gateway.workers.terminal import Terminal
 from tokenferry.pool._cooldown_sync import CooldownSync
 from tokenferry.upstream._clients import UpstreamClients
 

@@ -5,8 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from tokenferry.gateway.auth.guard import Guard
-from tokenferry.gateway.control.control_plane import Control, ControlPlane, is_control, refusal_answer
-from tokenferry.gateway.control.tracked_send import TrackedSend
+from tokenferry.gateway.control.control_plane import Control, ControlPlane, TrackedSend, error_answer, is_control
 from tokenferry.gateway.http.errors import GatewayError
 from tokenferry.gateway.http.handler import RequestLine
 from tokenferry.gateway.http.headers import Header
@@ -16,7 +15,7 @@ from tokenferry.gateway.proxy.body import BODY_LIMIT, BodyBudget, ClientGone, Re
 from tokenferry.gateway.proxy.exchange import CLIENT_GONE, Exchange, gateway_error_for, no_room
 from tokenferry.gateway.proxy.forwarder import Forwarder
 from tokenferry.gateway.proxy.models import ListingExchange
-from tokenferry.gateway.routes import CONSTANTS, Endpoint, relayed, route
+from tokenferry.gateway.routes import CONSTANTS, Endpoint, proxied, route
 from tokenferry.gateway.telemetry.access_log import AccessLog
 from tokenferry.gateway.telemetry.decision_log import DecisionLog
 from tokenferry.gateway.telemetry.metrics import GatewayStatistics, Metrics
@@ -39,7 +38,7 @@ _MOMENT: Final = 0.01
 
 
 class Gateway:
-    """Answers requests: relays the inference ones by call-backs, and is an ASGI application for all others.
+    """Answers requests: proxies the inference ones by call-backs, and is an ASGI application for all others.
 
     It needs the listener of this package, which parses strictly.
     """
@@ -48,7 +47,7 @@ class Gateway:
         self,
         *,
         guard: Guard,
-        relay: Forwarder,
+        forwarder: Forwarder,
         access_log: AccessLog | None = None,
         metrics: Metrics | None = None,
         decision_log: DecisionLog | None = None,
@@ -59,7 +58,7 @@ class Gateway:
         now: Callable[[], float] = time.time,
     ) -> None:
         self.guard = guard
-        self.relay = relay
+        self.forwarder = forwarder
         self.budget = budget or BodyBudget()
         self.body_limit = body_limit
         self.clock = clock
@@ -85,15 +84,15 @@ class Gateway:
             log_lines_dropped=0 if self._access_log is None else self._access_log.dropped,
         )
 
-    def exchange(self, head: RequestLine, answering: ResponseWriter) -> Exchange | None:
-        """Take a request that is relayed; None for one that is answered by ASGI."""
-        found = relayed(head.method, head.path)
+    def exchange(self, head: RequestLine, writer: ResponseWriter) -> Exchange | None:
+        """Take a request that is proxied; None for one that is answered by ASGI."""
+        found = proxied(head.method, head.path)
         if found is None:
             return None
         record = RequestRecord(new_request_id(), head.method, loggable_path(head.path), self._now())
         if found is Endpoint.MODELS:
-            return ListingExchange(self, head, answering, record, self.relay.model_list)
-        return Exchange(self, head, answering, record, is_inference=found is Endpoint.INFERENCE)
+            return ListingExchange(self, head, writer, record, self.forwarder.model_list)
+        return Exchange(self, head, writer, record, is_inference=found is Endpoint.INFERENCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -111,10 +110,10 @@ class Gateway:
                 record.status, record.error = refused.status, refused.cause
             self.keep(record)
 
-    def take_note(self, request_id: str, refusal: GatewayError) -> None:
+    def take_note(self, request_id: str, error: GatewayError) -> None:
         """Record the listener's own answer to what could not be read as a request."""
         self._strays += 1
-        self.keep(RequestRecord(request_id, "-", "-", self._now(), status=refusal.status, error=refusal.cause))
+        self.keep(RequestRecord(request_id, "-", "-", self._now(), status=error.status, error=error.cause))
 
     def keep(self, record: RequestRecord) -> None:
         """Have a request that has ended counted and logged in a moment: many at once cost less than as many apart."""
@@ -146,11 +145,11 @@ class Gateway:
         except ClientGone:
             record.status, record.error = CLIENT_GONE, "client_gone"
         except Exception as fault:  # noqa: BLE001  # told to the client, and those that are no answer to the log
-            refusal = gateway_error_for(fault, record)
-            record.error = refusal.cause
+            error = gateway_error_for(fault, record)
+            record.error = error.cause
             if not out.is_started:  # else the listener cuts what isn't whole
                 is_controlled = self._control is not None and is_control(scope["raw_path"])
-                await _refuse(out, refusal, record, scope, is_controlled=is_controlled)
+                await _refuse(out, error, record, scope, is_controlled=is_controlled)
 
     async def _serve(self, scope: Scope, receive: Receive, out: TrackedSend, record: RequestRecord) -> None:
         if scope.get(NO_ROOM, False):
@@ -195,15 +194,15 @@ async def _constant(scope: Scope, out: TrackedSend) -> None:
 
 
 async def _refuse(
-    out: TrackedSend, refusal: GatewayError, record: RequestRecord, scope: Scope, *, is_controlled: bool
+    out: TrackedSend, error: GatewayError, record: RequestRecord, scope: Scope, *, is_controlled: bool
 ) -> None:
     if is_controlled:
-        headers, content = refusal_answer(refusal)
+        headers, content = error_answer(error)
     else:
-        content = refusal.body(record.request_id)
-        headers = refusal.head(len(content))
+        content = error.body(record.request_id)
+        headers = error.head(len(content))
     if any(name == b"expect" for name, _ in scope["headers"]):
         # The client may or may not send its body now: only a new connection is unambiguous (RFC 9110, 10.1.1).
         headers.append((b"connection", b"close"))
-    await out.head(refusal.status, headers)
+    await out.head(error.status, headers)
     await out.end(b"" if scope["method"] == "HEAD" else content)

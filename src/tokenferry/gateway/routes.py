@@ -72,7 +72,7 @@ def route(method: str, raw_path: bytes) -> Endpoint:
     return name
 
 
-def relayed(method: str, raw_path: bytes) -> Endpoint | None:
+def proxied(method: str, raw_path: bytes) -> Endpoint | None:
     """Give the route of what is relayed as it is; None for all else, refusals included."""
     found = _RELAYED.get((method, raw_path))
     if found is None and method == "GET" and _MODEL.fullmatch(raw_path) and raw_path not in _DOTS:

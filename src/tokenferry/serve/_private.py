@@ -56,7 +56,7 @@ class PrivateGateway:
 
         look_at_accounts(self._broker)
         upstreams = UpstreamClients.configured(self._settings, gateway_id=gateway_id(self._home))
-        relay = Forwarder(
+        forwarder = Forwarder(
             source=self._broker,
             settings=self._settings,
             keys=self._ring,
@@ -65,7 +65,7 @@ class PrivateGateway:
             pool=self._pool,
         )
         self._listener = listener_of(
-            Gateway(guard=Guard(self._ring, where.hosts), relay=relay, access_log=access_log),
+            Gateway(guard=Guard(self._ring, where.hosts), forwarder=forwarder, access_log=access_log),
             where,
             broker=self._broker,
             upstreams=upstreams,

@@ -88,12 +88,12 @@ def run_gateway(
             broker.login_page = f"{parts.base}{LOGIN_PAGE}"
         admin = Admin(parts)
 
-        relay = partial(Forwarder, source=broker, keys=state.keys, upstreams=upstreams, pool=pool)
+        forwarder = partial(Forwarder, source=broker, keys=state.keys, upstreams=upstreams, pool=pool)
         proxies = TrustedProxies(config.server.trusted_proxies)
         guard = Guard(state.keys, where.hosts, proxies=proxies, open_at=where.open_at)
         gateway = Gateway(
             guard=guard,
-            relay=relay(settings=config.gateway, router=router_of(config)),
+            forwarder=forwarder(settings=config.gateway, router=router_of(config)),
             access_log=access_log,
             decision_log=decision_log,
             control=admin,
@@ -101,12 +101,12 @@ def run_gateway(
         )
 
         def adopt(new: Config) -> None:
-            """Go by it from here on; requests under way keep the relay they began with."""
+            """Go by it from here on; requests under way keep the forwarder they began with."""
             in_force[0] = new
             broker.adopt(new)
             upstreams.adopt(new.gateway, None if reloading is None else reloading.trust)
             pool.configure(new.pool)
-            gateway.relay = relay(settings=new.gateway, router=router_of(new))
+            gateway.forwarder = forwarder(settings=new.gateway, router=router_of(new))
             hosts = where.hosts_with(new.server.allowed_hosts)
             guard.answer_to(hosts, TrustedProxies(new.server.trusted_proxies))
             own_hosts.intersection_update(hosts)

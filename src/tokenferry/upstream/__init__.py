@@ -1,5 +1,6 @@
 """The gateway's own HTTP/1.1 client: call-backs on `asyncio.Protocol`, one pool per origin."""
 
+from tokenferry.upstream._call import Call
 from tokenferry.upstream._client import UpstreamClient
 from tokenferry.upstream._errors import (
     AnswerCut,
@@ -12,8 +13,7 @@ from tokenferry.upstream._errors import (
 )
 from tokenferry.upstream._proxy import Proxies
 from tokenferry.upstream._request import FRAMING_HEADERS, Body
-from tokenferry.upstream._response import Response
-from tokenferry.upstream._values import Exchange, ResponseHead, Sink, Timeouts, UpstreamStatistics
+from tokenferry.upstream._values import ResponseHead, Sink, Timeouts, UpstreamStatistics
 
 __all__ = [
     "FRAMING_HEADERS",
@@ -22,10 +22,9 @@ __all__ = [
     "BadAnswer",
     "BadRequest",
     "Body",
+    "Call",
     "ConnectFailed",
-    "Exchange",
     "Proxies",
-    "Response",
     "ResponseHead",
     "Sink",
     "Timeouts",

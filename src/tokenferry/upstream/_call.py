@@ -28,7 +28,10 @@ def stale_within(opening: float) -> float:
 
 
 class Call:
-    """One request and its response, from `UpstreamClient.send` to its end."""
+    """One request and its response, from `UpstreamClient.send` to its end.
+
+    Callers use `pause`, `resume` and `abort`: they are idempotent, and do nothing once the call is over.
+    """
 
     # As defaults of the class these cost nothing for the many calls that need none of them.
     _phase: Phase = "connect"
@@ -51,6 +54,7 @@ class Call:
         self.request: UpstreamRequest | None = request
 
     def pause(self) -> None:
+        """Stop reading from the peer; what one read has already brought (256 KiB at most) is still delivered."""
         if self._over or self._paused:
             return
         self._paused = True
@@ -67,6 +71,7 @@ class Call:
             self._connection.resume()
 
     def abort(self) -> None:
+        """Close the connection at once."""
         if self._end():
             self._upstream.ended(self, None)
 
@@ -99,7 +104,7 @@ class Call:
         self._connection = None
 
     def receive(self, news: "ReadResult") -> None:
-        """Take what one read brought. A sink that raises loses its exchange."""
+        """Take what one read brought. A sink that raises loses its call."""
         if self._over:
             return
         if not self._answered:
@@ -132,12 +137,12 @@ class Call:
         self.fail(failure)
 
     def expire(self) -> None:
-        """End the exchange: its deadline has passed."""
+        """End the call: its deadline has passed."""
         waited = self._wait_s if self._phase in ("first-byte", "idle") else self._upstream.timeouts.connect
         self.fail(AnswerTimeout(self._upstream.host, self._phase, waited, sent=self.sent, answered=self._answered))
 
     def fail(self, failure: UpstreamError) -> None:
-        """End the exchange, unless it is over."""
+        """End the call, unless it is over."""
         if self._end():
             self._upstream.ended(self, failure)
             self._sink.on_failure(failure)

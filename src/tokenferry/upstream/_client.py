@@ -13,8 +13,7 @@ from tokenferry.upstream._errors import BadRequest, UpstreamClosed, UpstreamErro
 from tokenferry.upstream._origin import parse_origin
 from tokenferry.upstream._proxy import Proxies
 from tokenferry.upstream._request import Body, build_request
-from tokenferry.upstream._response import Response
-from tokenferry.upstream._values import Exchange, Sink, Timeouts, UpstreamStatistics
+from tokenferry.upstream._values import Sink, Timeouts, UpstreamStatistics
 
 __all__ = ["UpstreamClient"]
 
@@ -43,7 +42,7 @@ class UpstreamClient:
         """Raise `ConfigError` unless the origin is https, or http on loopback, and its proxy's URL sound.
 
         Without an `ssl_context` the system's roots are trusted and those in `ca_file`. Above `max_connections`
-        exchanges wait for one, first come, first served. `lines` are headers of every request, as they go out.
+        calls wait for one, first come, first served. `lines` are headers of every request, as they go out.
         """
         self._origin = parse_origin(origin)
         self.host = self._origin.authority
@@ -90,8 +89,8 @@ class UpstreamClient:
         *,
         lines: Sequence[bytes] = (),
         stream: bool = False,
-    ) -> Exchange:
-        """Start an exchange; the sink hears of it later, never from in here.
+    ) -> Call:
+        """Start a call; the sink hears of it later, never from in here.
 
         `target` is in origin form and includes the query. `headers` hold none of `FRAMING_HEADERS`; nor do `lines`,
         further ones as they go out, which a parser has read. With `stream` the shorter of the two times for a first
@@ -118,24 +117,6 @@ class UpstreamClient:
             self._connect(call)
         return call
 
-    async def request(
-        self,
-        method: str,
-        target: bytes,
-        headers: Sequence[tuple[bytes, bytes]],
-        body: Body = b"",
-        *,
-        stream: bool = False,
-    ) -> Response:
-        """Send, and wait for the answer's head. As `send` otherwise; raises `UpstreamError`."""
-        response = Response(self.host)
-        try:
-            exchange = self.send(method, target, headers, body, response, stream=stream)
-        finally:
-            del headers, body
-        await response.start(exchange)
-        return response
-
     def statistics(self) -> UpstreamStatistics:
         return UpstreamStatistics(
             open=len(self._open),
@@ -149,7 +130,7 @@ class UpstreamClient:
         )
 
     async def aclose(self) -> None:
-        """End every exchange with `UpstreamClosed`, close every connection, and wait until they are gone."""
+        """End every call with `UpstreamClosed`, close every connection, and wait until they are gone."""
         self._closed = True
         self.deliver()
         for call in list(self._calls):

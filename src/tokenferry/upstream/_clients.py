@@ -99,7 +99,7 @@ class UpstreamClients:
         return MappingProxyType({url: upstream.statistics() for url, upstream in self._known.items()})
 
     async def aclose(self) -> None:
-        """End every exchange and close every connection."""
+        """End every call and close every connection."""
         await asyncio.gather(*(upstream.aclose() for upstream in (*self._known.values(), *self._retired)))
 
 

@@ -4,7 +4,7 @@ from typing import NamedTuple, Protocol
 
 from tokenferry.upstream._errors import UpstreamError
 
-__all__ = ["Exchange", "ResponseHead", "Sink", "Timeouts", "UpstreamStatistics"]
+__all__ = ["ResponseHead", "Sink", "Timeouts", "UpstreamStatistics"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Timeouts:
     first_byte_stream: float = 120.0
     """The same for requests sent with `stream=True`."""
     idle: float = 300.0
-    """Between two reads of an answer's body, unless the exchange is paused."""
+    """Between two reads of an answer's body, unless the call is paused."""
     keep_idle: float = 60.0
     """How long an idle connection is kept: address translators forget in silence, and servers close about then."""
 
@@ -31,7 +31,7 @@ class ResponseHead(NamedTuple):
 
 
 class Sink(Protocol):
-    """Who takes an answer. One of `on_end` and `on_failure` comes last, once; after `Exchange.abort` nothing comes."""
+    """Takes a response. One of `on_end` and `on_failure` comes last, once; after `Call.abort` nothing comes."""
 
     def on_head(self, head: ResponseHead, /) -> None: ...
     def on_body(self, chunk: bytes, /) -> None: ...
@@ -39,22 +39,9 @@ class Sink(Protocol):
     def on_failure(self, failure: UpstreamError, /) -> None: ...
 
 
-class Exchange(Protocol):
-    """One request under way. All methods are idempotent, and do nothing once the exchange is over."""
-
-    def pause(self) -> None:
-        """Stop reading from the peer; what one read has already brought (256 KiB at most) is still delivered."""
-
-    def resume(self) -> None:
-        """Read on."""
-
-    def abort(self) -> None:
-        """Close the connection at once."""
-
-
 @dataclass(frozen=True, slots=True)
 class UpstreamStatistics:
-    """What an upstream's connections and exchanges are doing (the first four) and have done."""
+    """What an upstream's connections and calls are doing (the first four) and have done."""
 
     open: int
     idle: int

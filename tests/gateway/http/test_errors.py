@@ -56,13 +56,13 @@ def test_every_fault_has_its_answer(
     should_retry: bool,  # noqa: FBT001  # a case
     retry_after: int | None,
 ) -> None:
-    refusal = gateway_error_of(fault)
-    assert (refusal.status, refusal.should_retry, refusal.retry_after) == (status, should_retry, retry_after)
-    headers = dict(refusal.head(5))
+    error = gateway_error_of(fault)
+    assert (error.status, error.should_retry, error.retry_after) == (status, should_retry, retry_after)
+    headers = dict(error.head(5))
     assert headers[b"x-should-retry"] == (b"true" if should_retry else b"false")
     assert headers[ERROR_MARK] == cause_of(fault).encode()
     assert headers.get(b"retry-after") == (None if retry_after is None else str(retry_after).encode())
-    assert len(refusal.message.splitlines()) == 1
+    assert len(error.message.splitlines()) == 1
 
 
 def test_an_answer_is_an_envelope_with_its_requests_id() -> None:
@@ -82,9 +82,9 @@ def test_an_error_event_is_one_event() -> None:
 
 def test_of_several_faults_the_one_that_passes_soonest_decides() -> None:
     faults = [PolicyRefused("a"), RefreshBusy("b", retry_after=9), RefreshBusy("c", retry_after=3)]
-    refusal = combined_error(faults)
-    assert (refusal.status, refusal.retry_after) == (503, 3)
-    assert all(str(fault) in refusal.message for fault in faults)
+    error = combined_error(faults)
+    assert (error.status, error.retry_after) == (503, 3)
+    assert all(str(fault) in error.message for fault in faults)
 
 
 def test_one_fault_is_told_in_its_own_words() -> None:

@@ -28,7 +28,7 @@ OWN = fields(KEY.lines)
 
 
 def upward(*headers: tuple[bytes, bytes], presented: EncodedCredential = KEY, identity: bool = False) -> Headers:
-    return fields(RequestHead(headers).up(presented, identity=identity))
+    return fields(RequestHead(headers).upstream_lines(presented, identity=identity))
 
 
 def downward(headers: Headers, *, with_limits: bool, may_retry: bool = True) -> Headers:

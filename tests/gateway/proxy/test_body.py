@@ -39,14 +39,14 @@ class Holding:
     def __init__(self, budget: BodyBudget, key: str, size: int) -> None:
         self.body = RequestBody(budget)
         self.body.claim(key, self.refuse)
-        self.refusal: GatewayError | None = None
+        self.error: GatewayError | None = None
         self.add(size)
 
     def add(self, size: int) -> None:
         self.body.add(bytes(size), 1 << 30)
 
-    def refuse(self, refusal: GatewayError) -> None:
-        self.refusal = refusal
+    def refuse(self, error: GatewayError) -> None:
+        self.error = error
         self.body.release()
 
 
@@ -68,7 +68,7 @@ async def test_one_key_holds_half_at_most_and_the_others_are_served() -> None:
         Holding(budget, "guest", 1)
     assert (refused.value.status, refused.value.should_retry, refused.value.cause) == (503, True, "body_budget")
     other = Holding(budget, "other", 4 * MIB)
-    assert not any(one.refusal for one in (*held, other))
+    assert not any(one.error for one in (*held, other))
     held[0].body.release()
     Holding(budget, "guest", MIB)
 
@@ -85,12 +85,12 @@ async def test_of_the_largest_holder_what_stopped_coming_goes_first_and_no_more_
     clock.now += STALLED_SECONDS
     going.body.last_byte = clock()
     fourth = Holding(budget, "fourth", 2 * MIB)
-    assert large.refusal is not None
-    assert "stopped coming" in large.refusal.message
-    assert not any(one.refusal for one in (small, going, less, whole, fourth))
+    assert large.error is not None
+    assert "stopped coming" in large.error.message
+    assert not any(one.error for one in (small, going, less, whole, fourth))
     Holding(budget, "fourth", 2 * MIB)
-    assert less.refusal is not None
-    assert not any(one.refusal for one in (small, going, whole, fourth))
+    assert less.error is not None
+    assert not any(one.error for one in (small, going, whole, fourth))
 
 
 async def test_a_body_counts_for_its_key_once_that_is_known() -> None:

@@ -4,8 +4,7 @@ import pytest
 
 from gateway.rig import Gate, Origin, Source, error_of, running_gate
 from tokenferry.gateway.http.errors import GatewayError
-from tokenferry.gateway.proxy.body import BodyBudget, RequestBody
-from tokenferry.gateway.proxy.reading import parse_body
+from tokenferry.gateway.proxy.body import BodyBudget, RequestBody, parse_body
 from tokenferry.routing import Router
 from tokenferry.settings import RouterSettings
 

@@ -6,7 +6,7 @@ import pytest
 
 from tokenferry.errors import ConfigError, StorageFailed
 from tokenferry.gateway import bind, remove_port_file, write_port_file
-from tokenferry.gateway.server.port import holder
+from tokenferry.gateway.server.sockets import holder
 
 
 @pytest.mark.parametrize(

@@ -272,7 +272,7 @@ forwarder = Forwarder(source=source, settings=GatewaySettings(), keys=keys, upst
 async def started():
     os.kill(os.getpid(), signal.SIGTERM)
 slot = WorkerSlot(1, lifeline, 1)
-gateway = Gateway(guard=Guard(keys, own_hosts("127.0.0.1", 1, ())), relay=forwarder)
+gateway = Gateway(guard=Guard(keys, own_hosts("127.0.0.1", 1, ())), forwarder=forwarder)
 ended = Server(gateway, [sock], drain=1.0, supervisor=slot, started=started).run_until_stopped()
 for number in (signal.SIGTERM, signal.SIGUSR1):
     os.kill(os.getpid(), number)
@@ -306,8 +306,8 @@ def test_it_is_known_to_end_before_it_gives_up_its_port() -> None:
         listener.stop()
 
     keys = EphemeralKey()
-    relay = Forwarder(source=Source(), settings=GatewaySettings(), keys=keys, upstreams=UpstreamClients())
-    gateway = Gateway(guard=Guard(keys, own_hosts("127.0.0.1", 1, ())), relay=relay)
+    forwarder = Forwarder(source=Source(), settings=GatewaySettings(), keys=keys, upstreams=UpstreamClients())
+    gateway = Gateway(guard=Guard(keys, own_hosts("127.0.0.1", 1, ())), forwarder=forwarder)
     listener = Server(gateway, [sock], drain=0.0, started=started, ending=lambda: open_then.append(sock.fileno() >= 0))
     listener.run_until_stopped()
     assert (open_then, sock.fileno()) == ([True], -1)
@@ -315,9 +315,9 @@ def test_it_is_known_to_end_before_it_gives_up_its_port() -> None:
 
 def test_what_ends_only_with_the_loop_is_recorded() -> None:
     keys = EphemeralKey()
-    relay = Forwarder(source=Source(), settings=GatewaySettings(), keys=keys, upstreams=UpstreamClients())
+    forwarder = Forwarder(source=Source(), settings=GatewaySettings(), keys=keys, upstreams=UpstreamClients())
     log = Records()
-    gateway = Gateway(guard=Guard(keys, own_hosts("127.0.0.1", 1, ())), relay=relay, access_log=log)
+    gateway = Gateway(guard=Guard(keys, own_hosts("127.0.0.1", 1, ())), forwarder=forwarder, access_log=log)
     tasks: list[asyncio.Task[None]] = []
 
     async def linger() -> None:

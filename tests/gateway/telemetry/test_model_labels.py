@@ -1,4 +1,4 @@
-from tokenferry.gateway.telemetry.model_labels import ModelLabels
+from tokenferry.gateway.telemetry.counters import ModelLabels
 from tokenferry.limits import OTHER
 
 

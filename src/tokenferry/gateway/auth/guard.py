@@ -184,19 +184,19 @@ class Guard:
             other = other or key
         if key is not None and key.role in roles:
             message = f"client key {key.name} is for this machine alone; {how}"
-            refusal = GatewayError(403, "permission_error", message, cause="local_key")
+            error = GatewayError(403, "permission_error", message, cause="local_key")
         elif other is not None:
-            refusal = GatewayError(
+            error = GatewayError(
                 403, "permission_error", f"{other.name} is {_OPENS[other.role]} and nothing else; {how}"
             )
         elif presented and (wait := self._bad_keys.count(self._proxies.client(address, forwarded))):
-            refusal = _too_many(wait, how)
+            error = _too_many(wait, how)
         elif expired := next(filter(None, map(self._keys.expired, presented)), None):
-            refusal = _expired(expired, how)
+            error = _expired(expired, how)
         else:
-            refusal = _unauthorized(headers, presented, how)
+            error = _unauthorized(headers, presented, how)
         del presented, value  # a traceback shows the locals of this frame
-        raise refusal
+        raise error
 
     def _is_here(self, address: str | None, forwarded: Sequence[bytes]) -> bool:
         """Tell whether the client is on this machine: of a proxy elsewhere, loopback is that proxy's own machine."""

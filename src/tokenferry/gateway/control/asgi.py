@@ -24,13 +24,13 @@ _HIGH_WATER: Final = 64 * 1024
 _VERSION: Final = {"version": "3.0", "spec_version": "2.3"}
 
 
-class AsgiTurn:
-    """One request that an ASGI application answers, in a task of its own. A `Turn`."""
+class AsgiHandler:
+    """One request that an ASGI application answers, in a task of its own. A `RequestHandler`."""
 
     def __init__(
-        self, application: Application, connection: "ClientConnection", head: RequestLine, answering: ResponseWriter
+        self, application: Application, connection: "ClientConnection", head: RequestLine, writer: ResponseWriter
     ) -> None:
-        self.answering = answering
+        self.writer = writer
         self._application = application
         self._connection = connection
         self._parts: deque[bytes] = deque()
@@ -85,17 +85,17 @@ class AsgiTurn:
     def resume(self) -> None:
         self._can_write.set()
 
-    def refuse(self, refusal: GatewayError) -> None:
-        self._scope[REFUSED] = refusal
-        content = refusal.body(self._request_id)
-        self.answering.keep = False
-        headers = [*refusal.head(len(content)), (REQUEST_ID, self._request_id.encode("ascii"))]
-        self.answering.start(refusal.status, *lines_of(headers))
-        self.answering.write(content)
-        self.answering.end()
-        self.gone()
+    def refuse(self, error: GatewayError) -> None:
+        self._scope[REFUSED] = error
+        content = error.body(self._request_id)
+        self.writer.keep = False
+        headers = [*error.head(len(content)), (REQUEST_ID, self._request_id.encode("ascii"))]
+        self.writer.start(error.status, *lines_of(headers))
+        self.writer.write(content)
+        self.writer.end()
+        self.disconnected()
 
-    def gone(self) -> None:
+    def disconnected(self) -> None:
         self._is_gone = True
         self._event.set()
         self._can_write.set()
@@ -106,12 +106,12 @@ class AsgiTurn:
             await self._application(self._scope, self._receive, self._send)
         except Exception:
             logger.exception("%s failed", self._request_id)
-        if not self.answering.is_over:
-            self.answering.cut()
+        if not self.writer.is_over:
+            self.writer.cut()
 
     async def _receive(self) -> Message:
         if not self._is_whole:
-            self.answering.go_on()
+            self.writer.go_on()
         while not self._has_ended:
             if self._parts or (self._is_whole and not self._is_told):
                 body = b"".join(self._parts)
@@ -133,11 +133,11 @@ class AsgiTurn:
             return
         body = message.get("body", b"")
         if body:
-            self.answering.write(body)
+            self.writer.write(body)
         if message.get("more_body", False):
-            self.answering.flush()
+            self.writer.flush()
         else:
-            self.answering.end()
+            self.writer.end()
             self._event.set()
 
     def _start(self, status: int, headers: Iterable[Header]) -> None:
@@ -145,14 +145,14 @@ class AsgiTurn:
         for name, value in headers:
             lower = name.lower()
             if lower == b"connection":
-                self.answering.keep = self.answering.keep and value.lower() != b"close"
+                self.writer.keep = self.writer.keep and value.lower() != b"close"
             elif lower != b"transfer-encoding":
                 passing.append((lower, value))
-        self.answering.start(status, *lines_of(passing))
+        self.writer.start(status, *lines_of(passing))
 
     @property
     def _has_ended(self) -> bool:
-        return self._is_gone or self.answering.is_over
+        return self._is_gone or self.writer.is_over
 
 
 def _address(name: object) -> tuple[str, int] | None:

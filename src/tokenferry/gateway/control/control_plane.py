@@ -5,8 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
 from tokenferry.gateway.auth.guard import Guard
-from tokenferry.gateway.control.tracked_send import TrackedSend
-from tokenferry.gateway.http.errors import GatewayError
+from tokenferry.gateway.http.errors import REQUEST_ID, GatewayError
 from tokenferry.gateway.http.headers import Header
 from tokenferry.gateway.proxy.body import BodyBudget, Message, Receive, RequestBody, Scope, Send, read_body, too_large
 from tokenferry.gateway.routes import CONSTANTS, OLLAMA
@@ -40,6 +39,39 @@ _HEADERS: Final = (
 )
 
 
+class TrackedSend:
+    """The client's side of one exchange. The record is told what goes out, and when; `clock` gives seconds."""
+
+    __slots__ = ("_clock", "_record", "_send", "_started", "is_started")
+
+    def __init__(self, send: Send, record: RequestRecord, clock: Callable[[], float]) -> None:
+        self._send = send
+        self._record = record
+        self._clock = clock
+        self._started = clock()
+        self.is_started = False
+
+    async def head(self, status: int, headers: list[Header]) -> None:
+        record = self._record
+        self.is_started = True
+        record.status = status
+        record.first_byte = self._clock() - self._started
+        headers = [*headers, (REQUEST_ID, record.request_id.encode("ascii"))]
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def body(self, chunk: bytes) -> None:
+        self._record.bytes_out += len(chunk)
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    async def end(self, chunk: bytes = b"") -> None:
+        self._record.bytes_out += len(chunk)
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": False})
+
+    def close(self) -> None:
+        """Nothing more goes out."""
+        self._record.duration = self._clock() - self._started
+
+
 def is_control(raw_path: bytes) -> bool:
     """Tell whether a path, as it was sent, belongs to the control plane."""
     if raw_path.startswith(b"/api/"):
@@ -47,10 +79,10 @@ def is_control(raw_path: bytes) -> bool:
     return raw_path in _PAGES or raw_path == _DESCRIPTION
 
 
-def refusal_answer(refusal: GatewayError) -> tuple[list[Header], bytes]:
+def error_answer(error: GatewayError) -> tuple[list[Header], bytes]:
     """The head and the content of a refusal, as the application itself words them."""
-    content = json.dumps({"success": False, "message": refusal.message}).encode("ascii")
-    return [*refusal.head(len(content)), *_HEADERS], content
+    content = json.dumps({"success": False, "message": error.message}).encode("ascii")
+    return [*error.head(len(content)), *_HEADERS], content
 
 
 def _roles_for(scope: Scope) -> tuple[Role, ...]:

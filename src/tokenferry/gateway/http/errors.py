@@ -86,12 +86,12 @@ def cause_of(fault: TokenferryError) -> str:
 
 def gateway_error_of(fault: TokenferryError) -> GatewayError:
     """Give the answer that tells a client of a fault."""
-    refusal = _refusal_of(fault)
-    refusal.cause = cause_of(fault)
-    return refusal
+    error = _error_of(fault)
+    error.cause = cause_of(fault)
+    return error
 
 
-def _refusal_of(fault: TokenferryError) -> GatewayError:
+def _error_of(fault: TokenferryError) -> GatewayError:
     message = str(fault)
     match fault:
         case UpstreamError():
@@ -113,9 +113,9 @@ def _refusal_of(fault: TokenferryError) -> GatewayError:
 
 def combined_error(faults: list[TokenferryError]) -> GatewayError:
     """Give one answer for several accounts of which none could be used."""
-    refusals = [gateway_error_of(fault) for fault in faults]
-    later = [refusal for refusal in refusals if refusal.should_retry]
-    chosen = min(later or refusals, key=lambda refusal: refusal.retry_after or 0)
+    errors = [gateway_error_of(fault) for fault in faults]
+    later = [error for error in errors if error.should_retry]
+    chosen = min(later or errors, key=lambda error: error.retry_after or 0)
     if len(faults) > 1:
         reasons = "; ".join(str(fault) for fault in faults)
         chosen.message = f"none of the {len(faults)} accounts can be used: {reasons}"

@@ -25,12 +25,12 @@ class RequestLine(NamedTuple):
 
 
 class RequestHandler(Protocol):
-    """A request on a connection, and what answers it. The listener calls it in its turn, one after the other."""
+    """Answers one request of a connection. The connection calls one after the other, in the requests' order."""
 
-    answering: ResponseWriter
+    writer: ResponseWriter
 
     def take(self, chunk: bytes, /) -> None:
-        """Take a part of the request's body; also before its turn has come."""
+        """Take a part of the request's body; also before `proceed`."""
 
     def complete(self) -> None:
         """Learn that the body is whole."""
@@ -43,8 +43,8 @@ class RequestHandler(Protocol):
 
     def resume(self) -> None: ...
 
-    def refuse(self, refusal: GatewayError, /) -> None:
+    def refuse(self, error: GatewayError, /) -> None:
         """End it with an answer of the listener's own, after which the connection closes. Nothing was answered yet."""
 
-    def gone(self) -> None:
-        """Learn that the client has gone, or that the connection was cut."""
+    def disconnected(self) -> None:
+        """The client has left, or the connection was cut."""

@@ -151,7 +151,7 @@ class RequestHead:
             self._lines, self._betas = rest._lines, rest._betas
             self._beta_at, self._encoding_at = rest._beta_at, rest._encoding_at
 
-    def up(self, presented: EncodedCredential, *, identity: bool) -> list[bytes]:
+    def upstream_lines(self, presented: EncodedCredential, *, identity: bool) -> list[bytes]:
         """The lines for the upstream: the client's, with the account's credential instead of the client's key.
 
         With `identity` the answer is asked for uncompressed. A beta that the credential needs joins the client's.

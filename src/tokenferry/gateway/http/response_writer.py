@@ -38,7 +38,7 @@ class ServerConnection(Protocol):
     @property
     def transport(self) -> ClientTransport: ...
 
-    def answered(self, answering: "ResponseWriter") -> None:
+    def answered(self, writer: "ResponseWriter") -> None:
         """Learn that the answer is whole."""
         ...
 
@@ -53,8 +53,8 @@ class ResponseWriter:
     _left = 0
     _head = b""
 
-    def __init__(self, line: ServerConnection, *, to_head: bool, keep: bool, expects: bool) -> None:
-        self._line = line
+    def __init__(self, connection: ServerConnection, *, to_head: bool, keep: bool, expects: bool) -> None:
+        self._connection = connection
         self._to_head = self._bodiless = to_head
         self._expects = expects
         self.keep = keep
@@ -64,7 +64,7 @@ class ResponseWriter:
         """Let the client send the body, if it waits to be told so."""
         if self._expects:
             self._expects = False
-            self._line.transport.write(_CONTINUE)
+            self._connection.transport.write(_CONTINUE)
 
     @property
     def is_awaited(self) -> bool:
@@ -94,7 +94,7 @@ class ResponseWriter:
         """Write the head, if it waits: it goes out with the body's first bytes, for each write is a system call."""
         head, self._head = self._head, b""
         if head and not self.is_over:
-            self._line.transport.write(head)
+            self._connection.transport.write(head)
 
     def write(self, data: bytes) -> None:
         """Write a part of the body; never an empty one."""
@@ -104,22 +104,22 @@ class ResponseWriter:
         if not self.is_chunked:
             self._left -= len(data)
             if not head:
-                self._line.transport.write(data)
+                self._connection.transport.write(data)
             elif len(data) <= _COPIED:
-                self._line.transport.write(head + data)
+                self._connection.transport.write(head + data)
             else:
-                self._line.transport.writelines((head, data))
+                self._connection.transport.writelines((head, data))
         elif len(data) <= _COPIED:
-            self._line.transport.write(b"%b%x\r\n%b\r\n" % (head, len(data), data))
+            self._connection.transport.write(b"%b%x\r\n%b\r\n" % (head, len(data), data))
         else:
-            self._line.transport.writelines((b"%b%x\r\n" % (head, len(data)), data, b"\r\n"))
+            self._connection.transport.writelines((b"%b%x\r\n" % (head, len(data)), data, b"\r\n"))
 
     def end(self) -> None:
         """The body is whole. One that is shorter or longer than was announced ends the connection instead."""
         if self.is_over:
             return
         if self.is_chunked and not self._bodiless:
-            self._line.transport.write(self._head + _LAST_CHUNK)
+            self._connection.transport.write(self._head + _LAST_CHUNK)
         else:
             if self._head:
                 self.flush()
@@ -127,11 +127,11 @@ class ResponseWriter:
                 self.cut()
                 return
         self.is_over = True
-        self._line.answered(self)
+        self._connection.answered(self)
 
     def cut(self) -> None:
         """End the connection without ending the answer; what is written already still goes out."""
         if not self.is_over:
             self.flush()
             self.is_over = True
-            self._line.cut()
+            self._connection.cut()

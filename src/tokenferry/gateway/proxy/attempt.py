@@ -31,8 +31,7 @@ from tokenferry.pool import (
 )
 from tokenferry.routing import loggable_name
 from tokenferry.streaming import GATE_SECONDS, FirstContentBuffer
-from tokenferry.upstream import Exchange as Call
-from tokenferry.upstream import ResponseHead, UpstreamClosed, UpstreamError
+from tokenferry.upstream import Call, ResponseHead, UpstreamClosed, UpstreamError
 
 if TYPE_CHECKING:
     from tokenferry.pool import WaitForCapacity
@@ -207,7 +206,7 @@ class AttemptRunner:
                 self._lease = result.lease
                 if isinstance(result.outcome, Served):
                     return  # the caller forwards it
-            self._conclude(result)
+            self._finish(result)
             return
         if self._held is not None:
             self._release_held()
@@ -221,7 +220,7 @@ class AttemptRunner:
         else:
             self._wait_for_capacity(step)
 
-    def _conclude(self, result: Forward | Reject) -> None:
+    def _finish(self, result: Forward | Reject) -> None:
         """Failover is over: the client gets a response, or the reason why there is none."""
         if isinstance(result, Reject):
             if result.faults:

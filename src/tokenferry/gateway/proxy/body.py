@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tokenferry.gateway.http.errors import GatewayError
 from tokenferry.gateway.http.request_head import RequestHead
-from tokenferry.routing import BodyFacts, rewrite
+from tokenferry.routing import BodyFacts, Malformed, rewrite, scan
 
 if TYPE_CHECKING:
     from tokenferry.gateway.http.headers import EncodedCredential
@@ -27,7 +27,7 @@ class ClientGone(Exception):  # noqa: N818  # nothing went wrong: nobody is ther
 
 
 class ProxyRequest:
-    """One request to relay. Its repr shows neither headers nor body."""
+    """One request to forward. Its repr shows neither headers nor body."""
 
     __slots__ = ("body", "head", "is_inference", "is_read", "method", "own", "target", "wants_stream", "without_tag")
 
@@ -212,3 +212,12 @@ async def read_body(receive: Receive, body: RequestBody, limit: int) -> None:
         if chunk:
             body.add(chunk, limit)
         more = message.get("more_body", False)
+
+
+def parse_body(body: RequestBody) -> BodyFacts:
+    """Read a request's body, which is in one piece from here on. Raises `GatewayError` (400) for what is no request."""
+    facts = scan(body.chunks)
+    if isinstance(facts, Malformed):
+        raise GatewayError(400, "invalid_request_error", facts.message, cause=facts.cause)
+    body.chunks, body.facts = [facts.body], facts
+    return facts

@@ -1,4 +1,4 @@
-"""One request to relay, from its head to the end of its answer."""
+"""One proxied request, from its head to the end of its response."""
 
 import logging
 from collections.abc import Callable
@@ -12,15 +12,13 @@ from tokenferry.gateway.http.handler import RequestLine
 from tokenferry.gateway.http.headers import ResponseHeaders, lines_of
 from tokenferry.gateway.http.response_writer import ResponseWriter
 from tokenferry.gateway.proxy.attempt import AttemptRunner
-from tokenferry.gateway.proxy.body import BodyBudget, ProxyRequest, RequestBody, too_large
+from tokenferry.gateway.proxy.body import BodyBudget, ProxyRequest, RequestBody, parse_body, too_large
 from tokenferry.gateway.proxy.forwarder import Forwarder
-from tokenferry.gateway.proxy.reading import parse_body
 from tokenferry.gateway.telemetry.record import RequestRecord, RoutingDecision
 from tokenferry.routing import loggable
 from tokenferry.state import ClientKey
 from tokenferry.streaming import BodyFilter, DocumentFilter, EventStreamFilter
-from tokenferry.upstream import ResponseHead as AnswerHead
-from tokenferry.upstream import UpstreamError
+from tokenferry.upstream import ResponseHead, UpstreamError
 
 logger = logging.getLogger("tokenferry.gateway")
 
@@ -33,7 +31,7 @@ class ProxyState(Protocol):
     """What the exchanges of a gateway share."""
 
     guard: Guard
-    relay: Forwarder
+    forwarder: Forwarder
     budget: BodyBudget
     body_limit: int
     clock: Callable[[], float]
@@ -45,7 +43,7 @@ class ProxyState(Protocol):
 
 
 class Exchange:
-    """A request and its answer, driven by call-backs: a `Turn` of the listener's, and who sends an errand for it."""
+    """A proxied request and its response, by call-backs: a `RequestHandler`, and the `ResponseSink` of its runner."""
 
     # As defaults of the class these cost nothing for the many requests that need none of them.
     _is_begun = _is_whole = _is_opened = _is_over = _is_paused = _is_stream = False
@@ -57,31 +55,31 @@ class Exchange:
 
     def __init__(
         self,
-        desk: ProxyState,
+        state: ProxyState,
         head: RequestLine,
-        answering: ResponseWriter,
+        writer: ResponseWriter,
         record: RequestRecord,
         *,
         is_inference: bool,
     ) -> None:
-        self.answering = answering
-        self._desk = desk
-        self._relay = desk.relay
+        self.writer = writer
+        self._state = state
+        self._forwarder = state.forwarder
         self._head = head
         self._record = record
         self._is_inference = is_inference
-        self._started = desk.clock()
-        self._body = RequestBody(desk.budget)
-        desk.in_flight += 1
+        self._started = state.clock()
+        self._body = RequestBody(state.budget)
+        state.in_flight += 1
 
-    # What the listener tells.
+    # What the connection delivers.
 
     def take(self, chunk: bytes) -> None:
         if self._overflow is None and not self._is_over:
             try:
-                self._body.add(chunk, self._desk.body_limit)
-            except GatewayError as refusal:
-                self._overflow = refusal  # told in its turn, after whatever else speaks against the request
+                self._body.add(chunk, self._state.body_limit)
+            except GatewayError as error:
+                self._overflow = error  # raised in `proceed`, after the checks of the head
 
     def complete(self) -> None:
         self._is_whole = True
@@ -112,30 +110,30 @@ class Exchange:
         if self._runner is not None:
             self._runner.resume()
 
-    def refuse(self, refusal: GatewayError) -> None:
-        self.answering.keep = False
-        self.fail(refusal)
+    def refuse(self, error: GatewayError) -> None:
+        self.writer.keep = False
+        self.fail(error)
 
-    def gone(self) -> None:
+    def disconnected(self) -> None:
         if not self._is_over:
             self._record.status = CLIENT_GONE
             self._record.error = "client_gone"
-            self._conclude()
+            self._finish()
 
-    # What its errand tells.
+    # What its runner delivers.
 
-    def begin(self, head: AnswerHead, down: ResponseHeaders) -> None:
-        """Begin to pass the answer on: from here on nothing is sent again."""
+    def begin(self, head: ResponseHead, headers: ResponseHeaders) -> None:
+        """Begin to forward the response: from here on nothing is sent again."""
         self._body.release()
         record = self._record
         # Only a stream of events can be ended by one that says that it was cut.
-        if head.status < _BAD_REQUEST and down.is_event_stream:
+        if head.status < _BAD_REQUEST and headers.is_event_stream:
             self._filter = EventStreamFilter(record.usage, record.request_id)
             self._is_stream = True
-            self._desk.streams += 1
+            self._state.streams += 1
         else:
-            self._filter = DocumentFilter(head.status, record.usage, record.request_id, is_readable=down.is_json)
-        self._start(head.status, down.lines, down.length)
+            self._filter = DocumentFilter(head.status, record.usage, record.request_id, is_readable=headers.is_json)
+        self._start(head.status, headers.lines, headers.length)
 
     def feed(self, chunk: bytes) -> None:
         body = self._filter
@@ -143,7 +141,7 @@ class Exchange:
         passing = body.feed(chunk)
         if passing:
             self._record.bytes_out += len(passing)
-            self.answering.write(passing)
+            self.writer.write(passing)
         if body.is_over:
             self._end()
 
@@ -171,26 +169,26 @@ class Exchange:
 
     def _begin(self) -> None:
         """Check who calls, before anything is read or sent. Raises `GatewayError`."""
-        desk, head, record = self._desk, self._head, self._record
+        state, head, record = self._state, self._head, self._record
         if not head.has_room:
             raise no_room()
         read = head.read
-        self._key = desk.guard.admit(read, head.address, has_body=head.method == "POST")
+        self._key = state.guard.admit(read, head.address, has_body=head.method == "POST")
         record.client = self._key.name
-        if read.vias and self._relay.is_loop(read.vias):
+        if read.vias and self._forwarder.is_loop(read.vias):
             raise _loop()
         if read.session is not None:
             record.session = loggable(read.session)
             record.agent = None if read.agent is None else loggable(read.agent)
             record.parent_agent = None if read.parent_agent is None else loggable(read.parent_agent)
         # The parser has made sure that it is a number, and the only one.
-        if read.length is not None and int(read.length) > desk.body_limit:
-            raise too_large(desk.body_limit)
+        if read.length is not None and int(read.length) > state.body_limit:
+            raise too_large(state.body_limit)
         if self._is_whole:
             self._body.claim(self._key.id)
         else:
             self._body.claim(self._key.id, self.refuse)
-            self.answering.go_on()
+            self.writer.go_on()
 
     def _open(self) -> None:
         """The request is there as a whole: find who serves it, and send it."""
@@ -205,82 +203,82 @@ class Exchange:
             record.requested = facts.model or ""
             record.model = None if facts.model is None else loggable(facts.model)
         record.decision = RoutingDecision()
-        self._set_out()
+        self._forward()
 
-    def _set_out(self) -> None:
-        head, record, relay = self._head, self._record, self._relay
+    def _forward(self) -> None:
+        head, record, forwarder = self._head, self._record, self._forwarder
         assert record.decision is not None
         request, key = self._request, self._key
         assert request is not None
         assert key is not None
-        plan = relay.resolve(self._body.facts, head.read, head.headers, key)
+        plan = forwarder.resolve(self._body.facts, head.read, head.headers, key)
         record.decision.rule = plan.rule
         request.without_tag = plan.without_tag
         request.own = presented_own(head.read) if plan.is_own else None
         is_message = head.path == _MESSAGES
         side = "" if is_message else head.path.decode("latin-1")
-        failover, record.decision.trace = relay.start(plan, head.read, head.headers, key=key, side=side)
-        runner = self._runner = AttemptRunner(self, relay, request, failover, record, is_side=not is_message)
+        failover, record.decision.trace = forwarder.start(plan, head.read, head.headers, key=key, side=side)
+        runner = self._runner = AttemptRunner(self, forwarder, request, failover, record, is_side=not is_message)
         if self._is_paused:
             runner.pause()
         runner.advance()
 
     def reroute(self) -> None:
-        if self._record.attempts or self._relay is self._desk.relay:
+        if self._record.attempts or self._forwarder is self._state.forwarder:
             message = "the provider's address or its account changed in the middle of this request; send it again"
             raise GatewayError(503, "api_error", message, should_retry=True, retry_after=1, cause="reconfigured")
-        self._relay = self._desk.relay
+        self._forwarder = self._state.forwarder
         if self._runner is not None:
             self._runner.close()
-        self._set_out()
+        self._forward()
 
     def _start(self, status: int, lines: list[bytes], length: int | None) -> None:
         record = self._record
         record.status = status
-        record.first_byte = self._desk.clock() - self._started
+        record.first_byte = self._state.clock() - self._started
         lines.append(b"%b: %b\r\n" % (REQUEST_ID, record.request_id.encode("ascii")))
-        self.answering.start(status, lines, length)
+        self.writer.start(status, lines, length)
 
     def _write(self, data: bytes) -> None:
         self._record.bytes_out += len(data)
-        self.answering.write(data)
+        self.writer.write(data)
 
     def _end(self) -> None:
         """The answer is whole."""
         if not self._is_over:
-            self._conclude()
-            self.answering.end()
+            self._finish()
+            self.writer.end()
 
     def _cut(self) -> None:
         if not self._is_over:
-            self._conclude()
-            self.answering.cut()
+            self._finish()
+            self.writer.cut()
 
     def fail(self, fault: Exception) -> None:
         """Tell the client what went wrong, if anything can still be told."""
         if self._is_over:
             return
         record = self._record
-        refusal = gateway_error_for(fault, record)
-        record.error = refusal.cause
+        error = gateway_error_for(fault, record)
+        record.error = error.cause
         if record.decision is not None:
-            record.decision.message = refusal.message
-        if self.answering.is_started:
+            record.decision.message = error.message
+        if self.writer.is_started:
             self._cut()
             return
-        content = refusal.body(record.request_id)
-        if self.answering.is_awaited:
+        content = error.body(record.request_id)
+        if self.writer.is_awaited:
             # The client may or may not send its body now: only a new connection is unambiguous (RFC 9110, 10.1.1).
-            self.answering.keep = False
-        self._start(refusal.status, *lines_of(refusal.head(len(content))))
+            self.writer.keep = False
+        self._start(error.status, *lines_of(error.head(len(content))))
         self._write(content)
         self._end()
 
-    def _conclude(self) -> None:
+    def _finish(self) -> None:
         """Nothing more comes of it; take note."""
         self._is_over = True
-        desk, record = self._desk, self._record
-        record.duration = desk.clock() - self._started
+        state, record = self._state, self._record
+        record.duration = state.clock() - self._started
         if (body := self._filter) is not None:
             record.error = record.error or body.error
             if body.model is not None and record.model is None:
@@ -290,10 +288,10 @@ class Exchange:
             self._runner.close()
             self._runner = None
         self._request = None
-        desk.in_flight -= 1
+        state.in_flight -= 1
         if self._is_stream:
-            desk.streams -= 1
-        desk.keep(record)
+            state.streams -= 1
+        state.keep(record)
 
 
 def no_room() -> GatewayError:

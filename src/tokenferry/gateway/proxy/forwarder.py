@@ -16,7 +16,7 @@ from tokenferry.pool import Criteria, Failover, Pool, Target, Trace, affinity_ke
 from tokenferry.routing import BodyFacts, NoRoute, RoutePlan, Router, RouteRequest, RouteResolver
 from tokenferry.settings import GatewaySettings
 from tokenferry.state import ClientKey
-from tokenferry.upstream import Exchange, ResponseHead, Sink
+from tokenferry.upstream import Call, ResponseHead, Sink
 from tokenferry.upstream._clients import UpstreamClients
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ _criteria: Final = lru_cache(4096)(Criteria)
 
 
 class Forwarder:
-    """Takes requests whose caller is known to where their account lives.
+    """Forwards requests of known clients to the accounts' providers.
 
-    It goes by the settings and providers of one configuration; of another one there is another relay.
+    It holds the settings and providers of one configuration; a reload makes another forwarder.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Forwarder:
         self.pool = pool or Pool()
         self._keys = keys
         self._upstreams = upstreams
-        self._presentations = CredentialCache()
+        self._credential_cache = CredentialCache()
         router = router or Router()
         self._resolver = RouteResolver(settings, self._providers, router, source.listing)
         self.model_list = ModelList(() if router.list_models == "upstream" else router.models)
@@ -92,7 +92,7 @@ class Forwarder:
         return self._upstreams.is_loop(vias)
 
     def is_current(self, provider: str, account: str) -> bool:
-        """Tell whether the source has its credentials for the address that this relay knows of the provider.
+        """Tell whether the source has its credentials for the address that this forwarder knows of the provider.
 
         Another account may have the name by now, of another provider.
         """
@@ -107,17 +107,17 @@ class Forwarder:
         now = present.get(provider)
         return now is not None and now.base_url == self._providers[provider].base_url
 
-    def send(self, request: ProxyRequest, target: Target, account: str, credential: Credential, sink: Sink) -> Exchange:
+    def send(self, request: ProxyRequest, target: Target, account: str, credential: Credential, sink: Sink) -> Call:
         """Send the request as this account's. Raises `UpstreamError`, and `ConfigError` for a URL that is none."""
         known = self._providers[target.group.provider]
-        shown = request.own or self._presentations.of(account, credential)
+        shown = request.own or self._credential_cache.of(account, credential)
         return self._upstreams.get(known.base_url).send(
             request.method,
             request.target,
             (),
             request.pieces(target.model),
             sink,
-            lines=request.head.up(shown, identity=request.is_read),
+            lines=request.head.upstream_lines(shown, identity=request.is_read),
             stream=request.wants_stream,
         )
 

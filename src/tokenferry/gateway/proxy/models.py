@@ -8,8 +8,7 @@ from tokenferry.gateway.proxy.exchange import Exchange, ProxyState
 from tokenferry.gateway.proxy.model_list import ModelList
 from tokenferry.gateway.telemetry.record import RequestRecord
 from tokenferry.routing import model_denied
-from tokenferry.upstream import ResponseHead as AnswerHead
-from tokenferry.upstream import UpstreamError
+from tokenferry.upstream import ResponseHead, UpstreamError
 
 _LIST: Final = b"/v1/models"
 _LIMIT: Final = 4 * 1024 * 1024
@@ -25,22 +24,22 @@ class ListingExchange(Exchange):
     """
 
     def __init__(
-        self, desk: ProxyState, head: RequestLine, answering: ResponseWriter, record: RequestRecord, models: ModelList
+        self, state: ProxyState, head: RequestLine, writer: ResponseWriter, record: RequestRecord, models: ModelList
     ) -> None:
-        super().__init__(desk, head, answering, record, is_inference=False)
+        super().__init__(state, head, writer, record, is_inference=False)
         self._models = models
         self._is_list = head.path == _LIST
         self._is_held = False
         self._held: list[bytes] | None = None
         self._size = 0
 
-    def begin(self, head: AnswerHead, down: ResponseHeaders) -> None:
+    def begin(self, head: ResponseHead, headers: ResponseHeaders) -> None:
         if self._is_held and head.status != _OK and (not self._models or head.status == _LOOP):
             self._is_held = False  # there is nothing to tell instead, or this is what has to be said
         if self._is_held:
-            self._held = [] if head.status == _OK and down.is_json else None
+            self._held = [] if head.status == _OK and headers.is_json else None
         else:
-            super().begin(head, down)
+            super().begin(head, headers)
 
     def feed(self, chunk: bytes) -> None:
         if not self._is_held:
@@ -69,19 +68,19 @@ class ListingExchange(Exchange):
             super().cut(failure)
 
     def fail(self, fault: Exception) -> None:
-        is_upstreams = self._is_held and bool(self._models) and not self.answering.is_started
+        is_upstreams = self._is_held and bool(self._models) and not self.writer.is_started
         if is_upstreams and not self._is_over:
             self._tell_alone()
         else:
             super().fail(fault)
 
-    def _set_out(self) -> None:
+    def _forward(self) -> None:
         key, request = self._key, self._request
         assert key is not None
         assert request is not None
         if self._is_list:
             self._is_held = request.is_read = bool(self._models or key.rights.models)
-            if self._models and not self._relay.lists_upstreams:
+            if self._models and not self._forwarder.lists_upstreams:
                 self._tell_alone()
                 return
         elif (found := self._models.one(self._head.path, self._allows)) is not None:
@@ -91,7 +90,7 @@ class ListingExchange(Exchange):
             denied = model_denied(key, [self._models.name(self._head.path)])
             if denied is not None:
                 raise refusal_to_route(denied)
-        super()._set_out()
+        super()._forward()
 
     def _tell_alone(self) -> None:
         if self._models:

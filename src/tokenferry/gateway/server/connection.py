@@ -8,14 +8,13 @@ from typing import Any, Final, cast
 import httptools
 
 from tokenferry.gateway.app import Gateway
-from tokenferry.gateway.control.asgi import AsgiTurn
+from tokenferry.gateway.control.asgi import AsgiHandler
 from tokenferry.gateway.http.errors import REQUEST_ID, GatewayError
 from tokenferry.gateway.http.handler import RequestHandler, RequestLine
 from tokenferry.gateway.http.headers import HeaderList
 from tokenferry.gateway.http.request_head import RequestHead
 from tokenferry.gateway.http.request_id import new_request_id
 from tokenferry.gateway.http.response_writer import ResponseWriter
-from tokenferry.gateway.server.connections import Connections
 
 HEAD_LIMIT: Final = 64 * 1024
 HEADER_LIMIT: Final = 128
@@ -38,6 +37,47 @@ class _Stop(Exception):  # noqa: N818  # stops the parser from inside a call-bac
     """The request was found wanting."""
 
 
+class Connections:
+    """What the connections of a listener share. `limit` counts each of them, and each request in flight, once."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.is_ending = False
+        self.all: set[ClientConnection] = set()
+        self.in_flight = 0
+        self.tasks: set[asyncio.Task[None]] = set()
+        """Of requests that are answered by one."""
+        self._ready: list[ClientConnection] = []
+
+    def proceed_soon(self, connection: "ClientConnection") -> None:
+        """Go on with its request once everything that has come by now is read.
+
+        Requests that are gone on with one after the other cost a good deal less than those between which others come.
+        """
+        if not connection.is_ready:
+            connection.is_ready = True
+            if not self._ready:
+                connection.loop.call_soon(self._proceed)
+            self._ready.append(connection)
+
+    def _proceed(self) -> None:
+        ready, self._ready = self._ready, []
+        for connection in ready:
+            try:
+                connection.proceed()
+            except Exception as fault:  # noqa: BLE001  # the others must go on
+                connection.transport.abort()
+                context = {"message": "a request could not be gone on with", "exception": fault}
+                connection.loop.call_exception_handler(context)
+
+    def make_room(self, asking: "ClientConnection") -> bool:
+        """At the limit close the other connection that has been idle for longest; tell whether there is room now."""
+        if len(self.all) + self.in_flight <= self.limit:
+            return True
+        idle = [one for one in self.all if one.is_idle and one is not asking]
+        return any(one.close_if_idle() for one in sorted(idle, key=lambda one: one.idle_since))
+
+
 class ClientConnection(asyncio.Protocol):
     """One connection of a client. `deadline` is on the loop's clock; whoever owns the listener calls `expire`.
 
@@ -53,7 +93,7 @@ class ClientConnection(asyncio.Protocol):
         self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._address: str | None = None
-        self._turns: deque[RequestHandler] = deque()
+        self._handlers: deque[RequestHandler] = deque()
         self._reading: RequestHandler | None = None
         self._url = b""
         self._headers = HeaderList()
@@ -70,17 +110,17 @@ class ClientConnection(asyncio.Protocol):
     @property
     def is_idle(self) -> bool:
         """Whether it is open and nothing of a request has been read that isn't answered."""
-        return not self._in_message and not self._turns and not self.transport.is_closing()
+        return not self._in_message and not self._handlers and not self.transport.is_closing()
 
     @property
     def is_answering(self) -> bool:
         """Whether a request whose head was read has not had all of its answer."""
-        return bool(self._turns)
+        return bool(self._handlers)
 
     @property
     def is_streaming(self) -> bool:
         """Whether an answer of no announced length is under way."""
-        return bool(self._turns) and self._turns[0].answering.is_chunked
+        return bool(self._handlers) and self._handlers[0].writer.is_chunked
 
     @property
     def tasks(self) -> set[asyncio.Task[None]]:
@@ -130,7 +170,7 @@ class ClientConnection(asyncio.Protocol):
             self._break_off(GatewayError(431, "invalid_request_error", _LARGE_HEAD))
         elif self.is_ready:
             self.proceed()  # of no connection more than one read waits: a body may be refused by its head
-        elif self._turns:
+        elif self._handlers:
             self._shared.proceed_soon(self)
 
     def eof_received(self) -> bool:
@@ -170,69 +210,69 @@ class ClientConnection(asyncio.Protocol):
         method = parser.get_method().decode("ascii")
         head = RequestLine(method, url, url.partition(b"?")[0], headers, read, self._address, has_room)
         keep = parser.should_keep_alive() and not shared.is_ending
-        answering = ResponseWriter(self, to_head=method == "HEAD", keep=keep, expects=bool(read.expectations))
-        turn: RequestHandler | None = self._gateway.exchange(head, answering)
-        if turn is None:
-            turn = AsgiTurn(self._gateway, self, head, answering)
-        self._reading = turn
-        self._turns.append(turn)
-        if len(self._turns) >= _MANY:
+        writer = ResponseWriter(self, to_head=method == "HEAD", keep=keep, expects=bool(read.expectations))
+        handler: RequestHandler | None = self._gateway.exchange(head, writer)
+        if handler is None:
+            handler = AsgiHandler(self._gateway, self, head, writer)
+        self._reading = handler
+        self._handlers.append(handler)
+        if len(self._handlers) >= _MANY:
             self._is_full = True
             self._listen()
         elif self._unread_deadline != _NEVER:
-            turn.pause()
+            handler.pause()
 
     def on_body(self, body: bytes) -> None:
         self._quiet_bytes = 0
-        turn = self._reading
-        assert turn is not None
-        if turn.answering.is_over:
+        handler = self._reading
+        assert handler is not None
+        if handler.writer.is_over:
             # An answer that did not wait for the body. What is left of it is read, so that the answer gets through.
             self._discard(body)
         else:
-            turn.take(body)
+            handler.take(body)
 
     def on_message_complete(self) -> None:
         self._in_message = False
         self._quiet_bytes = 0
         self.deadline = _NEVER
-        turn, self._reading = self._reading, None
-        if turn is None:
+        handler, self._reading = self._reading, None
+        if handler is None:
             return
-        if not turn.answering.is_over:
-            turn.complete()
-        elif not self._turns:
+        if not handler.writer.is_over:
+            handler.complete()
+        elif not self._handlers:
             self._rest()
 
     # What the transport tells.
 
     def pause_writing(self) -> None:
         self._unread_deadline = self.loop.time() + READ_SECONDS
-        if self._turns:
-            self._turns[0].pause()
+        if self._handlers:
+            self._handlers[0].pause()
 
     def resume_writing(self) -> None:
         self._unread_deadline = _NEVER
-        if self._turns:
-            self._turns[0].resume()
+        if self._handlers:
+            self._handlers[0].resume()
 
     # What requests in their turn say.
 
-    def answered(self, answering: ResponseWriter) -> None:
+    def answered(self, writer: ResponseWriter) -> None:
         """An answer is whole: the next request's turn."""
-        self._turns.popleft()
+        self._handlers.popleft()
         self._shared.in_flight -= 1
-        if not answering.keep:
+        if not writer.keep:
             # Closing over unread bytes would destroy the answer on its way.
-            if self._in_message and not self._turns:
+            if self._in_message and not self._handlers:
                 self._linger()
             else:
                 self._finish()
         else:
-            if (self._is_full or self._is_deaf) and len(self._turns) < _MANY:
+            if (self._is_full or self._is_deaf) and len(self._handlers) < _MANY:
                 self._is_full = self._is_deaf = False
                 self._listen()
-            if self._turns:
+            if self._handlers:
                 self._shared.proceed_soon(self)
             elif not self._in_message:
                 self._rest()
@@ -268,8 +308,8 @@ class ClientConnection(asyncio.Protocol):
         """Close it as soon as every request that has reached this machine is answered."""
         if self._is_lingering:
             self.transport.close()
-        elif self._turns:
-            self._turns[-1].answering.keep = False  # the newest one; those before it are answered, too
+        elif self._handlers:
+            self._handlers[-1].writer.keep = False  # the newest one; those before it are answered, too
         elif not self.close_if_idle():
             self.deadline = min(self.deadline, self.loop.time() + _LINGER_SECONDS)
 
@@ -281,18 +321,18 @@ class ClientConnection(asyncio.Protocol):
 
     def give_up(self) -> None:
         """Answer a request that is to be ended before its answer has begun."""
-        if self._turns and not self._turns[0].answering.is_started:
-            self._turns[0].refuse(
+        if self._handlers and not self._handlers[0].writer.is_started:
+            self._handlers[0].refuse(
                 GatewayError(503, "api_error", _ENDING, should_retry=True, retry_after=2, cause="ending")
             )
 
     def proceed(self) -> None:
         """Go on with the request whose turn it is."""
         self.is_ready = False
-        if self._turns and not self.transport.is_closing():
+        if self._handlers and not self.transport.is_closing():
             if self._unread_deadline != _NEVER:
-                self._turns[0].pause()
-            self._turns[0].proceed()
+                self._handlers[0].pause()
+            self._handlers[0].proceed()
 
     def _rest(self) -> None:
         """Nothing of a request is under way any more."""
@@ -321,25 +361,25 @@ class ClientConnection(asyncio.Protocol):
         """Answer what can't be understood, unless an answer to an earlier request is due or under way."""
         if self.transport.is_closing():
             return
-        if not self._turns:
+        if not self._handlers:
             if self._reading is None:
                 self._refuse(fault)
             else:
                 self.transport.abort()  # its request was answered before its body had come
-        elif len(self._turns) > 1 or self._turns[0].answering.is_started or self._turns[0] is not self._reading:
+        elif len(self._handlers) > 1 or self._handlers[0].writer.is_started or self._handlers[0] is not self._reading:
             self.transport.abort()
         else:
-            self._turns[0].refuse(fault)
+            self._handlers[0].refuse(fault)
 
-    def _refuse(self, refusal: GatewayError) -> None:
+    def _refuse(self, error: GatewayError) -> None:
         """Answer what could not be read as a request."""
         request_id = new_request_id()
-        content = refusal.body(request_id)
-        lines = [b"HTTP/1.1 %d \r\n" % refusal.status]
-        headers = [*refusal.head(len(content)), (REQUEST_ID, request_id.encode()), (b"connection", b"close")]
+        content = error.body(request_id)
+        lines = [b"HTTP/1.1 %d \r\n" % error.status]
+        headers = [*error.head(len(content)), (REQUEST_ID, request_id.encode()), (b"connection", b"close")]
         lines.extend(b"%b: %b\r\n" % header for header in headers)
         self.transport.write(b"".join((*lines, b"\r\n", content)))
-        self._gateway.take_note(request_id, refusal)
+        self._gateway.take_note(request_id, error)
         self._linger()
 
     def _linger(self) -> None:
@@ -357,10 +397,10 @@ class ClientConnection(asyncio.Protocol):
 
     def _leave(self) -> None:
         """No answer that is left gets through any more."""
-        turns, self._turns = self._turns, deque()
-        self._shared.in_flight -= len(turns)
-        for turn in turns:
-            turn.gone()
+        handlers, self._handlers = self._handlers, deque()
+        self._shared.in_flight -= len(handlers)
+        for handler in handlers:
+            handler.disconnected()
 
     def _discard(self, data: bytes) -> None:
         self._discarded += len(data)

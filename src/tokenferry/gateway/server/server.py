@@ -11,8 +11,7 @@ from types import FrameType
 from typing import Any, Final
 
 from tokenferry.gateway.app import Gateway
-from tokenferry.gateway.server.connection import HEAD_SECONDS, ClientConnection
-from tokenferry.gateway.server.connections import Connections
+from tokenferry.gateway.server.connection import HEAD_SECONDS, ClientConnection, Connections
 from tokenferry.gateway.workers.supervisor import SIG_FORCE, WorkerSlot
 
 _SIGNALS: Final = tuple(

@@ -2,15 +2,15 @@ from bisect import bisect_left
 from collections import Counter
 from typing import Final, TypeAlias
 
-from tokenferry.gateway.telemetry.model_labels import ModelLabels
 from tokenferry.gateway.telemetry.record import RequestRecord
-from tokenferry.limits import OTHER
+from tokenferry.limits import OTHER, model_family
 
 BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 """Upper bounds in seconds; what is longer goes into one more bucket."""
 TOKENS: Final = ("input", "output", "cache_creation", "cache_read")
 _OK: Final = range(200, 300)
 _MOST_ERRORS: Final = 256
+_MOST_FAMILIES: Final = 32
 
 Route: TypeAlias = tuple[str, str, str]
 """Provider, account and model family; empty where a request got to none."""
@@ -40,6 +40,30 @@ class RouteCounters:
         self.durations = Histogram()
         self.first_bytes = Histogram()
         self.tokens = [0] * len(TOKENS)
+
+
+class ModelLabels:
+    """The families there are: a bounded number, of models that an upstream has served."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+        self._known: set[str] = set()
+
+    def of(self, model: str | None, *, is_served: bool) -> str:
+        """Give the model's family, or `other`. A name that no upstream has served yet takes no place."""
+        if model is None:
+            return ""
+        known = self._names.get(model)
+        if known is not None:
+            return known
+        found = model_family(model)
+        if found not in self._known:
+            if not is_served or len(self._known) >= _MOST_FAMILIES:
+                return OTHER
+            self._known.add(found)
+        if is_served and len(self._names) < _MOST_FAMILIES * _MOST_FAMILIES:
+            self._names[model] = found
+        return found
 
 
 class RequestCounters:

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import gc
+import os
 import resource
 import sys
 from typing import Final
@@ -51,3 +52,22 @@ def connection_limit() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = _DESCRIPTORS if soft == resource.RLIM_INFINITY else min(soft, _DESCRIPTORS)
     return max(_FEWEST, files - _RESERVED)
+
+
+class Terminal:
+    """The terminal that this process was started from, if it was: to be made at its start."""
+
+    def __init__(self) -> None:
+        self._had_one = _has_terminal()
+
+    def is_gone(self) -> bool:
+        """Tell whether it was closed: a HUP then comes from its end, and from nobody who asks for something."""
+        return self._had_one and not _has_terminal()
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True

@@ -1,11 +1,10 @@
+"""Upstream calls as coroutines, for tests: a sink that buffers what comes, and stalls the peer above a limit."""
+
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
-from tokenferry.upstream._errors import BadAnswer, UpstreamClosed, UpstreamError
-from tokenferry.upstream._values import Exchange, ResponseHead
-
-__all__ = ["BUFFER_LIMIT", "Response"]
+from tokenferry.upstream import BadAnswer, Body, Call, ResponseHead, UpstreamClient, UpstreamClosed, UpstreamError
 
 BUFFER_LIMIT = 64 * 1024
 """Above so many unread bytes the upstream is paused; one read may overshoot by 256 KiB."""
@@ -22,7 +21,7 @@ class Response:
 
     def __init__(self, host: str) -> None:
         self._host = host
-        self._exchange: Exchange | None = None
+        self._call: Call | None = None
         self._chunks: deque[bytes] = deque()
         self._buffered = 0
         self._paused = False
@@ -31,14 +30,14 @@ class Response:
         self._has_head = False
         self._waiter: asyncio.Future[None] | None = None
 
-    async def start(self, exchange: Exchange) -> None:
-        """Wait for the head. Cancelled, it aborts the exchange."""
-        self._exchange = exchange
+    async def start(self, call: Call) -> None:
+        """Wait for the head. Cancelled, it aborts the call."""
+        self._call = call
         try:
             while not self._has_head:
                 await self._wait()
         except BaseException:
-            exchange.abort()
+            call.abort()
             raise
 
     def body(self) -> AsyncIterator[bytes]:
@@ -64,8 +63,8 @@ class Response:
         if self._ended or self._failure is not None:
             return
         self._failure = UpstreamClosed(self._host, sent=True, answered=self._has_head)
-        if self._exchange is not None:
-            self._exchange.abort()
+        if self._call is not None:
+            self._call.abort()
         self._wake()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -78,9 +77,9 @@ class Response:
             await self._wait()
         chunk = self._chunks.popleft()
         self._buffered -= len(chunk)
-        if self._paused and not self._chunks and self._exchange is not None:
+        if self._paused and not self._chunks and self._call is not None:
             self._paused = False
-            self._exchange.resume()
+            self._call.resume()
         return chunk
 
     def on_head(self, head: ResponseHead) -> None:
@@ -91,9 +90,9 @@ class Response:
     def on_body(self, chunk: bytes) -> None:
         self._chunks.append(chunk)
         self._buffered += len(chunk)
-        if self._buffered > BUFFER_LIMIT and not self._paused and self._exchange is not None:
+        if self._buffered > BUFFER_LIMIT and not self._paused and self._call is not None:
             self._paused = True
-            self._exchange.pause()
+            self._call.pause()
         self._wake()
 
     def on_end(self) -> None:
@@ -118,3 +117,22 @@ class Response:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+async def fetch(
+    upstream: UpstreamClient,
+    method: str = "GET",
+    target: bytes = b"/",
+    headers: Sequence[tuple[bytes, bytes]] = (),
+    body: Body = b"",
+    *,
+    stream: bool = False,
+) -> Response:
+    """Send, and wait for the response's head. Raises `UpstreamError`."""
+    response = Response(upstream.host)
+    try:
+        call = upstream.send(method, target, headers, body, response, stream=stream)
+    finally:
+        del headers, body
+    await response.start(call)
+    return response
