@@ -74,11 +74,14 @@ def test_a_killed_gateways_record_is_stale_and_the_next_gateway_removes_it(home:
 def test_neither_forked_workers_nor_programs_hold_the_record(home: Home) -> None:
     registration = GatewayRegistration(home, url=URL)
     reader, writer = os.pipe()
+    ready, forked = os.pipe()
     worker = os.fork()
     if worker == 0:
         os.close(writer)
+        os.write(forked, b"x")
         os.read(reader, 1)
         os._exit(0)
+    assert os.read(ready, 1)  # until then the child shares the lock
     program = subprocess.Popen(["sleep", "60"], close_fds=False)
     try:
         descriptor = registration._descriptor
@@ -92,7 +95,8 @@ def test_neither_forked_workers_nor_programs_hold_the_record(home: Home) -> None
         os.waitpid(worker, 0)
         program.kill()
         program.wait()
-        os.close(reader)
+        for descriptor in (reader, ready, forked):
+            os.close(descriptor)
 
 
 def test_a_worker_that_ends_leaves_the_record_to_its_gateway(home: Home) -> None:
