@@ -128,8 +128,8 @@ class Run:
     def unavailable(self, reason: str, retry_after: float | None = None) -> None:
         self._go(CredentialUnavailable(reason, retry_after, reason))
 
-    def not_renewed(self, reason: str) -> None:
-        self._go(NotRenewed(reason))
+    def not_renewed(self, reason: str, *, is_dead: bool = False) -> None:
+        self._go(NotRenewed(reason, is_dead=is_dead))
 
     @property
     def ticket(self) -> Ticket:

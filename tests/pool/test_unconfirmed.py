@@ -70,6 +70,31 @@ def test_a_rejected_window_or_a_named_wait_cools_the_last_account_at_once(answer
     assert j.refusal(rig.journey(OTHER, targets).next()).cause == "exhausted"
 
 
+def refuse_and_renew(rig: j.Rig, criteria: Criteria, targets: list[Target], *, is_dead: bool) -> None:
+    journey = rig.journey(criteria, targets)
+    journey.next()
+    j.reply(journey, j.REFUSED)
+    assert j.trying(journey.next()).renew
+    journey.not_renewed("its refresh token was refused", is_dead=is_dead)
+    j.giving(journey.next())
+
+
+def test_of_a_dead_login_no_client_key_has_to_find_out_again() -> None:
+    rig, targets = j.Rig(), login("a")
+    refuse_and_renew(rig, GUEST, targets, is_dead=True)
+    for criteria in (GUEST, OTHER, THIRD):
+        assert j.refusal(rig.journey(criteria, targets).next()).cause == "no_usable_account"
+
+
+def test_a_login_that_works_again_after_its_death_gets_the_benefit_of_the_doubt_again() -> None:
+    rig, targets = j.Rig(), login("a")
+    refuse_and_renew(rig, GUEST, targets, is_dead=True)
+    [cooldown] = rig.pool.cooldowns.of("account", "a")
+    rig.pool.cooldowns.clear(cooldown)
+    refuse_and_renew(rig, GUEST, targets, is_dead=False)
+    assert rig.serve(OTHER, targets=targets) == ["a"]
+
+
 def test_while_others_are_ready_an_account_is_passed_over_at_once() -> None:
     rig, targets = j.Rig(), login("a", "b")
     assert rig.serve(GUEST, j.FORBIDDEN, targets=targets) == ["a", "b"]

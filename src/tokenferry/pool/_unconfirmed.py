@@ -6,6 +6,8 @@ from tokenferry.pool._cooldowns import Key
 _MOST: Final = 1000
 _BY_THE_REQUEST: Final = frozenset({"forbidden", "not-allowed", "refused"})
 _WITHOUT_AN_END: Final = frozenset({"back-off", "long"})
+_CONFIRMED: Final[frozenset[str]] = frozenset()
+"""In place of client keys: no request is at fault, so none is to find out."""
 _OF_LIMITS: Final = frozenset({"rate-limit", "rejected", "usage-limit"})
 
 
@@ -30,23 +32,30 @@ class UnconfirmedRefusals(dict[Key, frozenset[str]]):
 
     def note(self, key: Key, client: str) -> bool:
         """A client's request was refused; tells whether one was before it, with no good answer between them."""
-        known = self.pop(key, None)
-        if len(self) >= self._most:
-            del self[next(iter(self))]
-        self[key] = (known or frozenset()) | {client}
-        return known is not None
+        known = self.pop(key, _CONFIRMED)
+        self._put(key, known | {client})
+        return bool(known)
 
     def may_ask(self, key: Key, client: str) -> bool:
         """Whether the client may find out by a request of its own."""
         refused = self.get(key)
-        return client not in refused if refused is not None else key[3] in _BY_THE_REQUEST
+        if refused is None:
+            return key[3] in _BY_THE_REQUEST
+        return refused != _CONFIRMED and client not in refused
 
     def confirm(self, key: Key) -> None:
-        """The cooldown has better evidence."""
+        """The cooldown has better evidence, so no client may ask before its end."""
         self.pop(key, None)
+        if key[3] in _BY_THE_REQUEST:
+            self._put(key, _CONFIRMED)
 
     def served(self, account: str, organization: str, families: tuple[str, ...]) -> None:
         """The account gave a good answer for a model of these families."""
         names = {account, organization}
         for key in [key for key in self if key[1] in names and key[2] in families]:
             del self[key]
+
+    def _put(self, key: Key, clients: frozenset[str]) -> None:
+        if len(self) >= self._most:
+            del self[next(iter(self))]
+        self[key] = clients
