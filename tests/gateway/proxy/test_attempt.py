@@ -5,19 +5,23 @@ import inspect
 import types
 from collections.abc import Awaitable, Callable, Iterator
 from types import SimpleNamespace
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from effort import effort
 from gateway.rig import api_key
 from pool import runs as j
 from tokenferry.credentials import Credential
+from tokenferry.gateway.http.errors import GatewayError
 from tokenferry.gateway.proxy.attempt import AttemptRunner
 from tokenferry.gateway.telemetry.record import RequestRecord
 from tokenferry.pool import CapacityGranted, Criteria, Pool, Ticket, Trace, WaitForCapacity, WaitOver, _failover
 from tokenferry.pool._lease import Lease
 from tokenferry.settings import AccountCaps, PoolSettings
-from tokenferry.upstream import ResponseHead, UpstreamClosed, UpstreamError
+from tokenferry.upstream import AnswerCut, ResponseHead, UpstreamClosed, UpstreamError
 
 pytestmark = pytest.mark.anyio
 
@@ -32,8 +36,7 @@ class World:
     made: ClassVar["list[World]"] = []
 
     def __init__(self, *accounts: str, runner: type[AttemptRunner] = AttemptRunner, concurrency: int = 1) -> None:
-        settings = PoolSettings(caps=AccountCaps(concurrency=concurrency))
-        self.rig = j.Rig(accounts, settings=settings)
+        self.rig = j.Rig(accounts, settings=PoolSettings(caps=AccountCaps(concurrency=concurrency)))
         self.pool: Pool = self.rig.pool
         self.made.append(self)
         self.runner = runner
@@ -108,6 +111,11 @@ class Call:
         self.account = account
         self.sink = sink
         self.is_over = self.is_paused = False
+        self.status = 0
+
+    @property
+    def has_begun(self) -> bool:
+        return self.status > 0
 
     def pause(self) -> None:
         self.is_paused = True
@@ -120,13 +128,17 @@ class Call:
 
     def begin(self, status: int = 200) -> None:
         assert not self.is_over
+        self.status = status
         self.sink.on_head(ResponseHead(status, []))
 
     def answer(self, status: int = 200) -> None:
-        self.begin(status)
-        self.sink.on_body(b"{}")
-        self.is_over = True
-        self.sink.on_end()
+        if not self.has_begun:
+            self.begin(status)
+        if not self.is_over:
+            self.sink.on_body(b"{}")
+        if not self.is_over:
+            self.is_over = True
+            self.sink.on_end()
 
     def fail(self, failure: UpstreamError) -> None:
         self.is_over = True
@@ -462,6 +474,83 @@ def _nothing_is_left_to_the_collector() -> Iterator[None]:
 async def test_a_request_that(name: str) -> None:
     """It leaves nothing behind, and is called no more once it has ended."""
     await SCENARIOS[name](AttemptRunner)
+
+
+class Timed(AttemptRunner):
+    """Its timers end when the test says so."""
+
+    def _later(self, seconds: float, call: Callable[[], None]) -> None:
+        timer: Any = Timer(self, seconds, call)
+        self._timer = timer
+
+
+class Timer:
+    def __init__(self, runner: AttemptRunner, seconds: float, call: Callable[[], None]) -> None:
+        self._runner = runner
+        self.seconds = seconds
+        self._call = call
+
+    def cancel(self) -> None:
+        self._call = lambda: pytest.fail("a timer that was cancelled")
+
+    def fire(self) -> None:
+        self._runner._due(self._call)
+
+
+EVENTS: Final = st.one_of(
+    st.tuples(st.just("begin"), st.sampled_from([j.ANY, Criteria(pinned="a"), Criteria("session")])),
+    st.tuples(st.just("answer"), st.sampled_from([200, 200, 400, 404, 429, 500, OVERLOADED])),
+    st.tuples(st.just("start"), st.just(200)),
+    st.tuples(st.just("lose"), st.booleans()),
+    st.tuples(st.sampled_from(["leave", "pause", "resume", "fire"]), st.none()),
+    st.tuples(st.just("reload"), st.integers(0, 2)),
+)
+
+
+async def go_through(events: list[tuple[int, tuple[str, Any], bool]], runner: type[AttemptRunner]) -> None:
+    """Each event meets a request under way. Without a rest, the next one comes in the same turn of the loop."""
+    world = World("a", "b", runner=runner)
+    for number, (kind, what), rests in events:
+        alive = [client for client in world.clients if not client.is_over]
+        if kind == "begin":
+            world.begin(what)
+        elif kind == "reload":
+            world.pool.configure(PoolSettings(caps=AccountCaps(concurrency=what)))
+        elif alive:
+            befall(world, alive[number % len(alive)], kind, what)
+        if rests:
+            await world.settle()
+            held = [client for client in world.clients if not client.is_over and client.runner._waits_for is None]
+            assert sum(world.busy.values()) == len(held)
+    assert {type(fault) for client in world.clients for fault in client.faults} <= {GatewayError, AnswerCut}
+    await world.check_end()
+
+
+def befall(world: World, client: Client, kind: str, what: Any) -> None:
+    call, timer = client.call, cast("Any", client.runner._timer)
+    if kind == "leave":
+        client.leave()
+    elif kind in {"pause", "resume"}:
+        getattr(client.runner, kind)()
+    elif kind == "fire" and isinstance(timer, Timer):
+        world.rig.clock.pass_by(timer.seconds)
+        timer.fire()
+    elif call is None or call.is_over:
+        pass
+    elif kind == "lose":
+        call.fail(AnswerCut("host", after_head=call.has_begun, sent=what or call.has_begun, answered=call.has_begun))
+    elif kind == "start" and not call.has_begun:
+        call.begin(what)
+    elif kind == "answer":
+        call.answer(call.status or what)
+
+
+@settings(max_examples=effort(100), deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), EVENTS, st.booleans()), max_size=40))
+def test_whatever_befalls_requests_each_holds_one_slot_until_it_ends(
+    events: list[tuple[int, tuple[str, Any], bool]],
+) -> None:
+    asyncio.run(go_through(events, Timed))
 
 
 # Mutants. Each takes out one safeguard.
