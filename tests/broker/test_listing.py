@@ -80,12 +80,12 @@ def test_what_the_watch_listed_while_the_configuration_was_changed_is_not_kept(
     assert names(listing) == ["one"]
     put(store, "two")
     book.meanwhile = configure
-    listing.watch.tell(frozenset(("two",)))
+    listing.watch._changed(frozenset(("two",)))
     assert sorted(names(listing)) == ["idp", "one", "two"]
 
 
 def test_a_change_that_is_noticed_before_anybody_asked_lists_nothing(listing: WatchedListing, book: Book) -> None:
     book.meanwhile = lambda: pytest.fail("it listed")
-    listing.watch.tell(frozenset(("one",)))
+    listing.watch._changed(frozenset(("one",)))
     book.meanwhile = lambda: None
     assert names(listing) == ["one"]

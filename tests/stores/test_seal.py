@@ -201,7 +201,7 @@ def test_a_marker_that_cannot_be_understood_is_no_unsealed_home(home: Home) -> N
 def test_a_fork_asks_by_itself(home: Home) -> None:
     seal = Seal(home, keyring=Keyring(KEY))
     with seal._guard:
-        seal.forget_guard()
+        seal._forget_guard()
         assert seal.key(KEY.id) == KEY
 
 

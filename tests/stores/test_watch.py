@@ -107,7 +107,7 @@ def test_one_thread_watches_however_often_it_is_asked_for(watched: Watched) -> N
 
 
 def test_it_stops_when_told(watched: Watched, watch: Watch) -> None:
-    thread = watch._thread
+    thread = watch._thread._thread
     assert thread is not None
     watch.stop()
     thread.join(LONG)
@@ -117,7 +117,7 @@ def test_it_stops_when_told(watched: Watched, watch: Watch) -> None:
 def test_it_stops_when_nobody_holds_it(watched: Watched) -> None:
     watch = Watch(watched.look, TICK, watched.told.put)
     watch.ensure_running()
-    thread, reference = watch._thread, ref(watch)
+    thread, reference = watch._thread._thread, ref(watch)
     assert thread is not None
     watched.wait_for_looks(3)
     del watch

@@ -1,8 +1,8 @@
 """The broker of this process, and the functions that are sugar over it."""
 
-import os
 import threading
 
+from tokenferry.background import after_fork_in_child
 from tokenferry.broker._broker import Broker
 from tokenferry.credentials import Credential
 from tokenferry.secret import Secret
@@ -28,11 +28,11 @@ def default_broker() -> Broker:
     return broker
 
 
-def _after_fork() -> None:
+def _renew_guard() -> None:
     Default.guard = threading.Lock()  # some thread of the parent may have held the old one
 
 
-os.register_at_fork(after_in_child=_after_fork)
+after_fork_in_child(_renew_guard)
 
 
 def resolve(name: str | None = None, *, min_ttl: float | None = None) -> Credential:

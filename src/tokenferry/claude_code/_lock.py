@@ -3,12 +3,12 @@ import logging
 import os
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypedDict, Unpack
 
+from tokenferry.background import PeriodicThread, after_fork_in_child
 from tokenferry.claude_code._home import ClaudeCodeHome
 from tokenferry.claude_code._lock_directory import LockDirectory
 from tokenferry.claude_code._sightings import Sightings
@@ -17,8 +17,6 @@ from tokenferry.secret import parse_object
 from tokenferry.stores import DISK, Disk, boot_id
 
 logger = logging.getLogger(__name__)
-
-_held: "weakref.WeakSet[_Locks]" = weakref.WeakSet()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,8 @@ class _Locks:
         self._sleep = sleep
         self._taken: list[LockDirectory] = []
         self._guard = threading.Lock()
-        self._stop = threading.Event()
+        self._heart = PeriodicThread("tokenferry-lock-heart", self.beat, timing.heartbeat)
+        after_fork_in_child(self.forget)
 
     def acquire(self, timeout: float) -> None:
         """Take all of them, waiting `timeout` seconds at most.
@@ -103,15 +102,13 @@ class _Locks:
     def release(self) -> None:
         """Let go of what is still ours; harmless when nothing is held."""
         with self._guard:
-            self._stop.set()
+            self._heart.stop(0)
             while self._taken:
                 self._taken.pop().remove()
-        _held.discard(self)
 
     def forget(self) -> None:
         """In a forked child: the parent holds them, and its thread keeps them fresh."""
         self._guard = threading.Lock()
-        self._stop = threading.Event()
         while self._taken:
             self._taken.pop().forget()
 
@@ -149,7 +146,6 @@ class _Locks:
             self._taken.append(directory)
         self._sightings.forget(directory.path)
         if len(self._taken) == 1:
-            _held.add(self)
             self._start_heart()
 
     def _is_stale(self, path: Path, seen: os.stat_result) -> bool:
@@ -183,16 +179,10 @@ class _Locks:
         self._sleep(min(left, self._timing.pause))
 
     def _start_heart(self) -> None:
-        self._stop = threading.Event()
-        heart = threading.Thread(target=self._beat, args=(self._stop,), name="tokenferry-lock-heart", daemon=True)
         try:
-            heart.start()
+            self._heart.start()
         except RuntimeError:  # the interpreter is shutting down, or out of threads
             raise RefreshFailed(f"no thread could be started to keep {self._paths[0]} fresh") from None
-
-    def _beat(self, stop: threading.Event) -> None:
-        while not stop.wait(self._timing.heartbeat):
-            self.beat()
 
 
 class ClaudeCodeLock(_Locks):
@@ -212,12 +202,3 @@ class WriteLock(_Locks):
 
     def __init__(self, home: ClaudeCodeHome, seen: Path, **given: Unpack[_Surroundings]) -> None:
         super().__init__((home.write_lock,), seen, **given)
-
-
-def _after_fork() -> None:
-    for locks in list(_held):
-        locks.forget()
-    _held.clear()
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -1,8 +1,6 @@
 import contextlib
 import logging
-import os
 import threading
-import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -12,6 +10,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final
 
+from tokenferry.background import after_fork_in_child
 from tokenferry.errors import RefreshFailed, TokenferryError
 from tokenferry.refresh._driver import Driver, Sender, main_thread_lives
 from tokenferry.refresh._flow import refresh_flow
@@ -24,8 +23,6 @@ from tokenferry.stores import Document, Store
 logger = logging.getLogger(__name__)
 
 _NOTABLE_WAIT: Final = 0.01
-
-_engines: "weakref.WeakSet[RefreshEngine]" = weakref.WeakSet()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +144,7 @@ class RefreshEngine:
         self._counts: dict[str, Counter[str]] = {}
         self._last_error: dict[str, str] = {}
         self._lock_waits: dict[str, tuple[int, float]] = {}
-        _engines.add(self)
+        after_fork_in_child(self._forget_flights)
 
     def start(self, job: RefreshRequest) -> Flight:
         """Join the account's flight, or begin one. Raises `RefreshFailed` when the process is ending."""
@@ -248,7 +245,7 @@ class RefreshEngine:
         with self._guard:
             return self._idle.wait_for(lambda: not self._flights and not self._settling, timeout)
 
-    def forget_flights(self) -> None:
+    def _forget_flights(self) -> None:
         """In a forked child: the parent's threads don't run here, and its attempts aren't this process's."""
         self._flights = {}
         self._settling = 0
@@ -271,11 +268,3 @@ def _log(name: str, result: Result | None, fault: BaseException | None) -> None:
         token = result.document.credential
         end = token.expires_at and f", until {datetime.fromtimestamp(token.expires_at, UTC):%Y-%m-%d %H:%M:%S} UTC"
         logger.info("account %s was refreshed; its access token is %s%s", name, token.secret.fingerprint, end or "")
-
-
-def _after_fork() -> None:
-    for engine in list(_engines):
-        engine.forget_flights()
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -7,12 +7,12 @@ import contextlib
 import json
 import os
 import secrets
-import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tokenferry.background import after_fork_in_child
 from tokenferry.errors import StorageFailed, TokenferryError, TryLater
 from tokenferry.secret import parse_object
 from tokenferry.settings import Home
@@ -21,8 +21,6 @@ from tokenferry.stores import DISK, make_private_folder, read_private_file, reas
 _SUFFIX: Final = ".json"
 _VERSION: Final = 1
 _HERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # nothing is bound here
-
-_registered: "weakref.WeakSet[GatewayRegistration]" = weakref.WeakSet()
 
 
 def reachable_url(host: str, port: int, scheme: str = "http") -> str:
@@ -72,6 +70,7 @@ class GatewayRegistration:
         record = {"version": _VERSION, "pid": os.getpid(), "url": url, "socket": socket and str(socket)}
         temporary = folder / f".{self.path.name}.tmp.{secrets.token_hex(4)}"
         self._descriptor: int | None = None
+        after_fork_in_child(self.forget)
         try:
             self._descriptor = DISK.create(temporary)
             # It is locked before it can be found under its name, so that nobody takes it for stale.
@@ -83,14 +82,12 @@ class GatewayRegistration:
                 temporary.unlink()
             self.forget()
             raise StorageFailed(f"the gateway's record {self.path} can't be written: {reason_of(fault)}") from None
-        _registered.add(self)
 
     def end(self) -> None:
         """Remove the record; to be called before the gateway gives up its port. Harmless when called again."""
         if self._descriptor is not None:
             with contextlib.suppress(OSError):
                 self.path.unlink()
-            _registered.discard(self)
             self.forget()
 
     def forget(self) -> None:
@@ -99,15 +96,6 @@ class GatewayRegistration:
         if descriptor is not None:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
-
-
-def _after_fork() -> None:
-    for registration in list(_registered):
-        registration.forget()
-    _registered.clear()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 def gateway_records(home: Home) -> list[GatewayRecord]:

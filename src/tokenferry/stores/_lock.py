@@ -6,12 +6,12 @@ import random
 import re
 import sys
 import time
-import weakref
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from tokenferry.background import after_fork_in_child
 from tokenferry.errors import LockTimeout, StorageFailed, UnsafeFile
 from tokenferry.secret import parse_object
 from tokenferry.stores._files import make_private_folder, reason_of
@@ -41,8 +41,6 @@ _POLL_FIRST: Final = 0.005
 _POLL_LONGEST: Final = 0.1
 _HOLDER_BYTES: Final = 512
 
-_held: "weakref.WeakSet[FileLock]" = weakref.WeakSet()
-
 
 class FileLock:
     """An exclusive flock on a file of its own, named by the sha256 of the protected document's real path.
@@ -57,6 +55,7 @@ class FileLock:
         self.path = locks / f"{sha256(os.fsencode(real)).hexdigest()}.lock"
         self._document = document
         self._descriptor: int | None = None
+        after_fork_in_child(self.forget)
 
     def try_acquire(self) -> bool:
         """Take the lock if it is free. Raises `UnsafeFile` on a network file system or a replaced lock file.
@@ -87,7 +86,6 @@ class FileLock:
             os.close(descriptor)
             raise
         self._descriptor = descriptor
-        _held.add(self)
         self._sign()
         return True
 
@@ -106,7 +104,6 @@ class FileLock:
     def release(self) -> None:
         """Let go; harmless when it isn't held."""
         descriptor, self._descriptor = self._descriptor, None
-        _held.discard(self)
         if descriptor is not None:
             import fcntl  # noqa: PLC0415  # POSIX alone has it
 
@@ -168,15 +165,6 @@ class FileLock:
     def held(self, timeout: float) -> contextlib.AbstractContextManager[None]:
         """Hold it for a block. Raises `LockTimeout`."""
         return held(self, timeout)
-
-
-def _after_fork() -> None:
-    for lock in list(_held):
-        lock.forget()
-    _held.clear()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 def refuse_network_file_system(folder: Path, *, mounts: Path = Path("/proc/self/mountinfo")) -> None:

@@ -5,12 +5,12 @@ import logging
 import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, Self
 
+from tokenferry.background import after_fork_in_child
 from tokenferry.errors import ConfigError, CorruptFile, NeedsUnlock, SealKeyLost, TokenferryError, UnsafeFile
 from tokenferry.sealing import KeyPlace, Marker, SealKey, SystemKeyring
 from tokenferry.secret import HiddenBytes, parse_object
@@ -27,7 +27,6 @@ _REMEMBER_FAULT: Final = 2.0
 _TRY_AGAIN: Final = 5.0
 
 _shared: Final[dict[Path, "Seal"]] = {}
-_seals: "weakref.WeakSet[Seal]" = weakref.WeakSet()
 
 
 class Seal:
@@ -59,7 +58,7 @@ class Seal:
         self._vouched: bytes | None = None
         self._refused: tuple[bytes, float, CorruptFile] | None = None
         self._reported = ""
-        _seals.add(self)
+        after_fork_in_child(self._forget_guard)
 
     @classmethod
     def of(cls, home: Home) -> Self:
@@ -272,7 +271,7 @@ class Seal:
                     continue
         return len(self._keys)
 
-    def forget_guard(self) -> None:
+    def _forget_guard(self) -> None:
         """In a forked child: a thread that held it isn't here."""
         self._guard = threading.Lock()
 
@@ -401,11 +400,3 @@ def _absolute(named: str) -> Path:
         return Path(named).expanduser().absolute()
     except RuntimeError:
         raise ConfigError(f"{KEY_FILE} names a home directory that is not known here; give a whole path") from None
-
-
-def _after_fork() -> None:
-    for seal in list(_seals):
-        seal.forget_guard()
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -1,86 +1,51 @@
 import logging
-import os
-import threading
-import weakref
 from collections.abc import Callable, Hashable, Mapping
 from typing import TypeAlias
+
+from tokenferry.background import PeriodicThread, after_fork_in_child
 
 logger = logging.getLogger(__name__)
 
 Stamps: TypeAlias = Callable[[], Mapping[str, Hashable]]
 
-_watches: "weakref.WeakSet[Watch]" = weakref.WeakSet()
-
 
 class Watch:
-    """Tells, off the callers' path, which documents were changed by anybody.
+    """Reports, off the callers' path, which documents anybody changed.
 
-    A daemon thread asks for their stamps every `interval` seconds; it doesn't keep its `Watch` alive.
+    A daemon thread asks for their stamps every `interval` seconds; it doesn't keep its `Watch` alive. A forked child
+    has all of them reported once, and watches from the next `ensure_running`.
     """
 
     def __init__(self, stamps: Stamps, interval: float, changed: Callable[[frozenset[str]], None]) -> None:
         self._stamps = stamps
-        self._interval = interval
         self._changed = changed
-        self._guard = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._stop = threading.Event()
-        _watches.add(self)
+        self._known: Mapping[str, Hashable] = {}
+        self._thread = PeriodicThread("tokenferry-watch", self._compare, interval, weak=True)
+        after_fork_in_child(self._report_all)
 
     def ensure_running(self) -> None:
-        """Begin to watch; what happened before this call isn't told."""
-        if self._thread is not None:
-            return
-        with self._guard:
-            if self._thread is None:
-                self._stop = threading.Event()
-                arguments = (weakref.ref(self), self._stamps, self._interval, self._stop, _look(self._stamps) or {})
-                self._thread = threading.Thread(target=_watch, args=arguments, name="tokenferry-watch", daemon=True)
-                self._thread.start()
+        """Begin to watch; what happened before this call isn't reported."""
+        self._thread.start(self._begin)
 
     def stop(self) -> None:
-        self._stop.set()
+        self._thread.stop(0)
 
-    def tell(self, names: frozenset[str]) -> None:
-        self._changed(names)
+    def _begin(self) -> None:
+        self._known = self._look() or {}
 
-    def forget_thread(self) -> None:
-        """In a forked child: the parent's thread doesn't run here."""
-        self._guard = threading.Lock()
-        self._thread = None
-        self._changed(frozenset(_look(self._stamps) or ()))
-
-
-def _look(stamps: Stamps) -> Mapping[str, Hashable] | None:
-    """The stamps, or None when the store can't be looked at: that is no news of its documents."""
-    try:
-        return stamps()
-    except Exception as fault:  # noqa: BLE001  # whatever somebody's own store raises must not end the watch
-        logger.debug("the store can't be looked at: %s", type(fault).__name__)
-        return None
-
-
-def _watch(
-    reference: "weakref.ref[Watch]",
-    stamps: Stamps,
-    interval: float,
-    stop: threading.Event,
-    known: Mapping[str, Hashable],
-) -> None:
-    while not stop.wait(interval):
-        seen = _look(stamps)
-        watch = reference()
-        if watch is None:
-            return
+    def _compare(self) -> None:
+        seen, known = self._look(), self._known
         if seen is not None and seen != known:
-            watch.tell(frozenset(name for name in {*seen, *known} if seen.get(name) != known.get(name)))
-            known = seen
-        del watch
+            self._known = seen
+            self._changed(frozenset(name for name in {*seen, *known} if seen.get(name) != known.get(name)))
 
+    def _report_all(self) -> None:
+        self._changed(frozenset(self._look() or ()))
 
-def _after_fork() -> None:
-    for watch in list(_watches):
-        watch.forget_thread()
-
-
-os.register_at_fork(after_in_child=_after_fork)
+    def _look(self) -> Mapping[str, Hashable] | None:
+        """The stamps, or None when the store can't be looked at: that is no news of its documents."""
+        try:
+            return self._stamps()
+        except Exception as fault:  # noqa: BLE001  # whatever somebody's own store raises must not end the watch
+            logger.debug("the store can't be looked at: %s", type(fault).__name__)
+            return None

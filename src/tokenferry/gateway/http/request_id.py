@@ -1,6 +1,8 @@
 import os
 from typing import Final
 
+from tokenferry.background import after_fork_in_child
+
 _BYTES: Final = 12
 _POOL: Final = 256
 
@@ -22,5 +24,4 @@ def _forget() -> None:
     _pool.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)  # a worker must not draw what its siblings draw
+after_fork_in_child(_forget)  # a worker must not draw what its siblings draw
