@@ -15,7 +15,17 @@ from tokenferry.admin import LOGIN_PAGE, Admin, AdminContext
 from tokenferry.broker import Broker
 from tokenferry.cli._describe import rows
 from tokenferry.config import load
-from tokenferry.gateway import EphemeralKey, Forwarder, Gateway, Guard, Server, UpstreamClients, bind, own_hosts
+from tokenferry.gateway import (
+    BaseLifespan,
+    EphemeralKey,
+    Forwarder,
+    Gateway,
+    Guard,
+    Server,
+    UpstreamClients,
+    bind,
+    own_hosts,
+)
 from tokenferry.secret import Secret
 from tokenferry.settings import GatewaySettings, Home
 from tokenferry.state import State
@@ -152,10 +162,14 @@ def running_api(home: Home, provider: str, *, config: str = "", port: int = 0) -
         )
         running = threading.Event()
 
-        async def started() -> None:
-            running.set()
+        class RigLifespan(BaseLifespan):
+            async def started(self) -> None:
+                running.set()
 
-        listener = Server(gateway, [sock], started=started, finish=upstreams.aclose, drain=PATIENCE)
+            async def finish(self) -> None:
+                await upstreams.aclose()
+
+        listener = Server(gateway, [sock], lifespan=RigLifespan(), drain=PATIENCE)
         thread = threading.Thread(target=listener.run_until_stopped, name="gateway under test")
         thread.start()
         try:

@@ -16,6 +16,7 @@ from tokenferry.credentials import ApiKey, Credential, OAuthToken
 from tokenferry.errors import TokenferryError
 from tokenferry.gateway import (
     AccessLog,
+    BaseLifespan,
     BodyBudget,
     DecisionLog,
     EphemeralKey,
@@ -365,6 +366,22 @@ async def read_reply(reader: asyncio.StreamReader, *, method: bytes = b"POST") -
     return Reply(parser.get_status_code(), collector.headers, b"".join(collector.body), complete=collector.done)
 
 
+class _RigLifespan(BaseLifespan):
+    def __init__(self, running: asyncio.Event, upstreams: UpstreamClients, tell: Callable[[str], None]) -> None:
+        self._running = running
+        self._upstreams = upstreams
+        self._tell = tell
+
+    async def started(self) -> None:
+        self._running.set()
+
+    def tell(self, line: str) -> None:
+        self._tell(line)
+
+    async def finish(self) -> None:
+        await self._upstreams.aclose()
+
+
 @contextlib.asynccontextmanager
 async def running_gate(
     source: Source,
@@ -415,18 +432,13 @@ async def running_gate(
     records.settle = gateway.settle
     running = asyncio.Event()
 
-    async def started() -> None:
-        running.set()
-
     listener = Server(
         gateway,
         [sock],
-        started=started,
-        finish=upstreams.aclose,
+        lifespan=_RigLifespan(running, upstreams, tell),
         drain=drain,
         tls=tls,
         connections=connections,
-        tell=tell,
     )
     serving = asyncio.create_task(listener.serve())
     try:

@@ -11,6 +11,7 @@ from tokenferry.gateway.proxy.body import BodyBudget
 from tokenferry.gateway.proxy.credentials import CredentialSource, KeyRing
 from tokenferry.gateway.proxy.forwarder import Forwarder
 from tokenferry.gateway.proxy.own_upstream import check_upstreams
+from tokenferry.gateway.server.lifespan import BaseLifespan, Lifespan
 from tokenferry.gateway.server.server import Server
 from tokenferry.gateway.server.sockets import (
     Listening,
@@ -43,6 +44,7 @@ __all__ = [
     "ERROR_MARK",
     "REQUEST_ID",
     "AccessLog",
+    "BaseLifespan",
     "BodyBudget",
     "Control",
     "CooldownSync",
@@ -54,6 +56,7 @@ __all__ = [
     "GatewayStatistics",
     "Guard",
     "KeyRing",
+    "Lifespan",
     "Listening",
     "Metrics",
     "ReloadHooks",

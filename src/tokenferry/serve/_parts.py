@@ -2,14 +2,23 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from tokenferry.broker import Broker
 from tokenferry.config import Config
 from tokenferry.errors import TokenferryError
-from tokenferry.gateway import CooldownSync, Gateway, Listening, Server, UpstreamClients, WorkerSlot, connection_limit
-from tokenferry.keep import Keeper
+from tokenferry.gateway import (
+    BaseLifespan,
+    CooldownSync,
+    Gateway,
+    Listening,
+    Server,
+    UpstreamClients,
+    WorkerSlot,
+    connection_limit,
+)
 from tokenferry.pool import Pool
 from tokenferry.readiness import services
 from tokenferry.refresh import send
@@ -24,41 +33,29 @@ def say_nothing(_: str) -> None:
     pass
 
 
-def no_hangup() -> bool:
-    return False
+@dataclass(eq=False)
+class GatewayLifespan(BaseLifespan):
+    """What the end of every gateway waits for: its upstream connections, then refreshes in flight."""
 
+    broker: Broker
+    upstreams: UpstreamClients
 
-async def _do_nothing() -> None:
-    pass
+    def waiting_for(self) -> list[str]:
+        return [f"the refresh of account {name}" for name in self.broker.refreshing()]
 
+    async def finish(self) -> None:
+        await self.upstreams.aclose()
 
-def listener_of(
-    gateway: Gateway,
-    where: Listening,
-    *,
-    broker: Broker,
-    upstreams: UpstreamClients,
-    started: Callable[[], Awaitable[None]],
-    every_second: Callable[[], None] = lambda: None,
-    every_minute: Callable[[], Awaitable[None]] = _do_nothing,
-    ending: Callable[[], None] = lambda: None,
-    drain: float,
-    tell: Callable[[str], None] = say_nothing,
-    worker: WorkerSlot | None = None,
-    keeper: Keeper | None = None,
-    hangup: Callable[[], bool] = no_hangup,
-) -> Server:
-    def refreshes() -> list[str]:
-        return [f"the refresh of account {name}" for name in broker.refreshing()]
-
-    async def finish_refreshes() -> None:
-        if keeper is not None:
-            keeper.stop()
+    async def last(self) -> None:
         # A grant in flight is waited for: with its answer lost, the login may be, too.
-        if names := refreshes():
-            tell(f"waiting for {' and '.join(names)}")
-        await asyncio.to_thread(broker.drain, _REFRESH_SECONDS)
+        if names := self.waiting_for():
+            self.tell(f"waiting for {' and '.join(names)}")
+        await asyncio.to_thread(self.broker.drain, _REFRESH_SECONDS)
 
+
+def server_of(
+    gateway: Gateway, where: Listening, lifespan: GatewayLifespan, *, drain: float, worker: WorkerSlot | None = None
+) -> Server:
     return Server(
         gateway,
         where.sockets,
@@ -66,15 +63,7 @@ def listener_of(
         tls=where.tls,
         connections=connection_limit(),
         supervisor=worker,
-        started=started,
-        every_second=every_second,
-        every_minute=every_minute,
-        ending=ending,
-        finish=upstreams.aclose,
-        last=finish_refreshes,
-        tell=tell,
-        waiting_for=refreshes,
-        hangup=hangup,
+        lifespan=lifespan,
     )
 
 

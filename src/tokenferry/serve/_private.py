@@ -1,7 +1,7 @@
 import contextlib
 import logging
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Final, Self
 
@@ -11,13 +11,21 @@ from tokenferry.errors import TokenferryError
 from tokenferry.gateway import AccessLog, EphemeralKey, Forwarder, Gateway, Guard, Listening, Server, UpstreamClients
 from tokenferry.pool import Pool
 from tokenferry.secret import Secret
-from tokenferry.serve._parts import listener_of, look_at_accounts, recorder_of, router_of
+from tokenferry.serve._parts import GatewayLifespan, look_at_accounts, recorder_of, router_of, server_of
 from tokenferry.settings import Home
 from tokenferry.state import State, gateway_id
 
 logger = logging.getLogger(__name__)
 
 _PRIVATE_DRAIN: Final = 1.0
+
+
+@dataclass(eq=False)
+class _PrivateLifespan(GatewayLifespan):
+    running: threading.Event
+
+    async def started(self) -> None:
+        self.running.set()
 
 
 class PrivateGateway:
@@ -51,9 +59,6 @@ class PrivateGateway:
         running = threading.Event()
         access_log = AccessLog()
 
-        async def entered() -> None:
-            running.set()
-
         look_at_accounts(self._broker)
         upstreams = UpstreamClients.configured(self._settings, gateway_id=gateway_id(self._home))
         forwarder = Forwarder(
@@ -64,12 +69,10 @@ class PrivateGateway:
             upstreams=upstreams,
             pool=self._pool,
         )
-        self._listener = listener_of(
+        self._listener = server_of(
             Gateway(guard=Guard(self._ring, where.hosts), forwarder=forwarder, access_log=access_log),
             where,
-            broker=self._broker,
-            upstreams=upstreams,
-            started=entered,
+            _PrivateLifespan(self._broker, upstreams, running),
             drain=_PRIVATE_DRAIN,
         )
 

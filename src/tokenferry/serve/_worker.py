@@ -3,6 +3,7 @@ import contextlib
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -28,11 +29,47 @@ from tokenferry.keep import Keeper
 from tokenferry.pool import Pool
 from tokenferry.reloading import Reloading
 from tokenferry.secret import Secret
-from tokenferry.serve._parts import listener_of, look_at_accounts, no_hangup, readiness_of, recorder_of, router_of
+from tokenferry.serve._parts import GatewayLifespan, look_at_accounts, readiness_of, recorder_of, router_of, server_of
 from tokenferry.settings import Home
 from tokenferry.state import State, gateway_id
 
 LONGEST_GRANT: Final = 120.0
+
+
+@dataclass(eq=False)
+class _ServeLifespan(GatewayLifespan):
+    """That of one process of `tokenferry serve`."""
+
+    keeper: Keeper
+    metrics: Metrics
+    state: State
+    begin: Callable[[], Awaitable[None]]
+    end: Callable[[], None]
+    report: Callable[[str], None]
+    on_hangup: Callable[[], bool]
+
+    async def started(self) -> None:
+        await self.begin()
+
+    def every_second(self) -> None:
+        self.metrics.publish()
+
+    async def every_minute(self) -> None:
+        with contextlib.suppress(StorageFailed, CorruptFile):
+            await asyncio.to_thread(self.state.keys.record_use)
+
+    def hang_up(self) -> bool:
+        return self.on_hangup()
+
+    def ending(self) -> None:
+        self.end()
+
+    def tell(self, line: str) -> None:
+        self.report(line)
+
+    async def last(self) -> None:
+        self.keeper.stop()
+        await super().last()
 
 
 def run_gateway(
@@ -66,14 +103,7 @@ def run_gateway(
         upstreams = UpstreamClients.configured(config.gateway, trust=trust, gateway_id=gateway_id(home))
         place = 0 if worker is None else worker.number - 1
 
-        async def record_use() -> None:
-            with contextlib.suppress(StorageFailed, CorruptFile):
-                await asyncio.to_thread(state.keys.record_use)
-
         keeper = Keeper(broker)
-
-        def tell_whose(line: str) -> None:
-            access_log.later(partial(tell, line if worker is None else f"worker {worker.number}: {line}"))
 
         metrics = Metrics(broker, upstreams, states=states, cooldowns=state.cooldowns.list, board=board, place=place)
         own_hosts = set(where.hosts)
@@ -116,27 +146,20 @@ def run_gateway(
             metrics.note_reload(adopted=True)
 
         async def begin() -> None:
-            assert reloading is not None
-            refused = partial(metrics.note_reload, adopted=False)
-            follow = reloading.in_background(adopt, refused, tls=where.tls, is_worker=worker is not None)
-            stack.enter_context(follow)
+            if reloading is not None:
+                refused = partial(metrics.note_reload, adopted=False)
+                follow = reloading.in_background(adopt, refused, tls=where.tls, is_worker=worker is not None)
+                stack.enter_context(follow)
             await started()
 
-        listener = listener_of(
-            gateway,
-            where,
-            broker=broker,
-            upstreams=upstreams,
-            started=started if reloading is None else begin,
-            every_second=metrics.publish,
-            every_minute=record_use,
-            ending=ending,
-            drain=config.server.drain,
-            tell=tell_whose,
-            worker=worker,
-            keeper=keeper,
-            hangup=no_hangup if reloading is None else reloading.hang_up,
+        def tell_whose(line: str) -> None:
+            access_log.later(partial(tell, line if worker is None else f"worker {worker.number}: {line}"))
+
+        lifespan = _ServeLifespan(
+            *(broker, upstreams, keeper, metrics, state),
+            *(begin, ending, tell_whose, (lambda: False) if reloading is None else reloading.hang_up),
         )
+        listener = server_of(gateway, where, lifespan, drain=config.server.drain, worker=worker)
         recorder = recorder_of(pool, state, broker)
         tune_interpreter()
         with access_log.instead_of(logging.getLogger()), recorder, keeper.in_background():

@@ -13,6 +13,7 @@ import trustme
 
 from gateway.rig import PATIENCE, Gate, Origin, Records, Seen, Source, read_reply, read_rest, running_gate
 from tokenferry.gateway import (
+    BaseLifespan,
     EphemeralKey,
     Forwarder,
     Gateway,
@@ -239,13 +240,17 @@ async def test_a_long_answer_to_a_slow_reader_is_not_cut(source: Source, origin:
 async def test_a_disk_that_hangs_holds_up_neither_ticks_nor_the_end(source: Source) -> None:
     hung, seconds = asyncio.Event(), 0
 
-    def count() -> None:
-        nonlocal seconds
-        seconds += 1
+    class Hangs(BaseLifespan):
+        def every_second(self) -> None:
+            nonlocal seconds
+            seconds += 1
+
+        async def every_minute(self) -> None:
+            await hung.wait()
 
     async with running_gate(source) as gate:
         listener = gate.listener
-        listener._every_minute, listener._every_second = hung.wait, count  # type: ignore[assignment]  # it is never over
+        listener._lifespan = Hangs()
         for tick in range(590, 1210, 10):
             listener.tick(tick + 9)
             listener.tick(tick)
@@ -269,11 +274,12 @@ sock, keys = bind("127.0.0.1", 0), EphemeralKey()
 lifeline, _ = os.pipe()
 source = SimpleNamespace(providers={}, listing=None)
 forwarder = Forwarder(source=source, settings=GatewaySettings(), keys=keys, upstreams=UpstreamClients())
-async def started():
-    os.kill(os.getpid(), signal.SIGTERM)
+class Ends(BaseLifespan):
+    async def started(self):
+        os.kill(os.getpid(), signal.SIGTERM)
 slot = WorkerSlot(1, lifeline, 1)
 gateway = Gateway(guard=Guard(keys, own_hosts("127.0.0.1", 1, ())), forwarder=forwarder)
-ended = Server(gateway, [sock], drain=1.0, supervisor=slot, started=started).run_until_stopped()
+ended = Server(gateway, [sock], drain=1.0, supervisor=slot, lifespan=Ends()).run_until_stopped()
 for number in (signal.SIGTERM, signal.SIGUSR1):
     os.kill(os.getpid(), number)
 print(ended.name, "and the refresh went on")
@@ -302,13 +308,17 @@ def test_it_is_known_to_end_before_it_gives_up_its_port() -> None:
     sock = bind("127.0.0.1", 0)
     open_then: list[bool] = []
 
-    async def started() -> None:
-        listener.stop()
+    class StopsAtOnce(BaseLifespan):
+        async def started(self) -> None:
+            listener.stop()
+
+        def ending(self) -> None:
+            open_then.append(sock.fileno() >= 0)
 
     keys = EphemeralKey()
     forwarder = Forwarder(source=Source(), settings=GatewaySettings(), keys=keys, upstreams=UpstreamClients())
     gateway = Gateway(guard=Guard(keys, own_hosts("127.0.0.1", 1, ())), forwarder=forwarder)
-    listener = Server(gateway, [sock], drain=0.0, started=started, ending=lambda: open_then.append(sock.fileno() >= 0))
+    listener = Server(gateway, [sock], drain=0.0, lifespan=StopsAtOnce())
     listener.run_until_stopped()
     assert (open_then, sock.fileno()) == ([True], -1)
 
@@ -326,10 +336,11 @@ def test_what_ends_only_with_the_loop_is_recorded() -> None:
         finally:
             gateway.keep(RequestRecord("tf_1", "GET", "/"))
 
-    async def started() -> None:
-        tasks.append(asyncio.create_task(linger()))
-        listener.stop()
+    class Lingers(BaseLifespan):
+        async def started(self) -> None:
+            tasks.append(asyncio.create_task(linger()))
+            listener.stop()
 
-    listener = Server(gateway, [bind("127.0.0.1", 0)], drain=0.0, started=started)
+    listener = Server(gateway, [bind("127.0.0.1", 0)], drain=0.0, lifespan=Lingers())
     listener.run_until_stopped()
     assert [record.request_id for record in log.all] == ["tf_1"]

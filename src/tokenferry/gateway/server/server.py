@@ -4,7 +4,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from ssl import SSLContext
 from types import FrameType
@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from tokenferry.gateway.app import Gateway
 from tokenferry.gateway.server.connection import HEAD_SECONDS, ClientConnection, Connections
+from tokenferry.gateway.server.lifespan import BaseLifespan, Lifespan
 from tokenferry.gateway.workers.supervisor import SIG_FORCE, WorkerSlot
 
 _SIGNALS: Final = tuple(
@@ -30,20 +31,13 @@ _SETTLE_ROUNDS: Final = 5
 _KEEP_SOCKET: Final[dict[str, Any]] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 
 
-async def _nothing() -> None:
-    pass
-
-
 class Server:
     """Serves a gateway on listening sockets until a signal or `stop` ends it. `tls` is for those that aren't Unix ones.
 
     INT, TERM and HUP, as far as they aren't ignored, and the end of a worker's `supervisor` end it gracefully: no new
-    connections, requests that have reached it have `drain` seconds, then `finish` is awaited, which must end what is
-    left, then `last`. After a second signal neither answers nor `last` are waited for. `tell` gets a line whenever what
-    is waited for changes, and must not wait itself; `waiting_for` names what else that is. `connections` limits them:
-    each of them, and each request in flight, counts. `every_minute` may take its time. `ending` is called, on a thread,
-    before it stops listening. A HUP ends nothing if `hangup`,
-    which is called by the signal's handler, says so.
+    connections, requests that have reached it have `drain` seconds, then what is left is ended. After a second signal
+    answers are not waited for. `connections` limits them: each of them, and each request in flight, counts. `lifespan`
+    takes part in all of that.
     """
 
     def __init__(
@@ -55,15 +49,7 @@ class Server:
         tls: SSLContext | None = None,
         connections: int = _CONNECTIONS,
         supervisor: WorkerSlot | None = None,
-        started: Callable[[], Awaitable[None]] = _nothing,
-        every_second: Callable[[], None] = lambda: None,
-        every_minute: Callable[[], Awaitable[None]] = _nothing,
-        ending: Callable[[], None] = lambda: None,
-        finish: Callable[[], Awaitable[None]] = _nothing,
-        last: Callable[[], Awaitable[None]] = _nothing,
-        tell: Callable[[str], None] = lambda _: None,
-        waiting_for: Callable[[], Iterable[str]] = tuple,
-        hangup: Callable[[], bool] = lambda: False,
+        lifespan: Lifespan | None = None,
     ) -> None:
         self.connections = Connections(connections)
         self._gateway = gateway
@@ -74,16 +60,8 @@ class Server:
         self._drain = drain
         self._tls = tls
         self._supervisor = supervisor
-        self._started = started
-        self._every_second = every_second
-        self._every_minute = every_minute
+        self._lifespan: Lifespan = lifespan or BaseLifespan()
         self._minutely: asyncio.Future[None] | None = None
-        self._ending = ending
-        self._finish = finish
-        self._last = last
-        self._tell = tell
-        self._waiting_for = waiting_for
-        self._hangup = hangup
         self.ended_by: signal.Signals | None = None
 
     def run_until_stopped(self) -> signal.Signals | None:
@@ -122,7 +100,7 @@ class Server:
         self._servers = [await self._listen(loop, sock) for sock in self._sockets]
         if self._supervisor is not None:
             loop.add_reader(self._supervisor.lifeline, self._end_alone)
-        await self._started()
+        await self._lifespan.started()
 
     async def _listen(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> asyncio.base_events.Server:
         protocol = self._protocol
@@ -139,20 +117,21 @@ class Server:
         """Do what is due; to be called ten times a second, with a number that grows by one each time."""
         if counter % _TICKS_PER_SECOND == 0:
             self._expire()
-            self._every_second()
+            self._lifespan.every_second()
         is_due = counter % _TICKS_PER_MINUTE == _TICKS_PER_MINUTE - 1
         if is_due and (self._minutely is None or self._minutely.done()):
-            self._minutely = asyncio.ensure_future(self._every_minute())  # a disk that hangs must not hold up the end
+            # On its own, for a disk that hangs must not hold up the end.
+            self._minutely = asyncio.ensure_future(self._lifespan.every_minute())
 
     async def _end(self) -> None:
         """End it as the class says."""
-        await asyncio.to_thread(self._ending)
+        await asyncio.to_thread(self._lifespan.ending)
         await self._accept_the_last()
         self.connections.is_ending = True
         for connection in list(self.connections.all):
             connection.shutdown()
         await self._wait_for_answers()
-        await self._finish()
+        await self._lifespan.finish()
         for connection in list(self.connections.all):
             connection.give_up()
         tasks = list(self.connections.tasks)
@@ -163,7 +142,7 @@ class Server:
             connection.transport.abort()
         await asyncio.gather(*tasks, return_exceptions=True)
         if not self._is_told_again:
-            await self._last()
+            await self._lifespan.last()
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -181,7 +160,7 @@ class Server:
                     signal.signal(number, handler or signal.SIG_DFL)
 
     def _handle(self, sig: int, _: FrameType | None) -> None:
-        if sig == _HANGUP and self._hangup():
+        if sig == _HANGUP and self._lifespan.hang_up():
             return
         if self._is_told or sig == SIG_FORCE:
             self._is_told_again = True
@@ -225,7 +204,7 @@ class Server:
         told, next_look = "", loop.time()
         while self.connections.all and loop.time() < end:
             if self._is_told_again:
-                self._tell("told again to end: streams end with an error now")
+                self._lifespan.tell("told again to end: streams end with an error now")
                 break
             if loop.time() >= next_look:
                 next_look = loop.time() + 1
@@ -233,7 +212,7 @@ class Server:
                 text = self._outstanding()
                 if text != told:
                     told = text
-                    self._tell(text)
+                    self._lifespan.tell(text)
             await asyncio.sleep(_POLL)
 
     async def _last_words(self) -> None:
@@ -254,7 +233,7 @@ class Server:
         if not parts:
             number = len(self.connections.all)
             parts = [f"{number} connection{'s' * (number > 1)} with a request or an answer on the way"]
-        listed = ", ".join((*parts, *self._waiting_for()))
+        listed = ", ".join((*parts, *self._lifespan.waiting_for()))
         return f"waiting for {listed}; {self._drain:g} s at most, or until it is told again to end"
 
     def _expire(self) -> None:
