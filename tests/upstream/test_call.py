@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenferry.upstream import AnswerCut, AnswerTimeout, ConnectFailed, ResponseHead, UpstreamClient, UpstreamError
+from tokenferry.upstream import AnswerCut, AnswerTimeout, ConnectError, ResponseHead, UpstreamClient, UpstreamError
 from tokenferry.upstream._call import Call, stale_within
 from tokenferry.upstream._connection import Connection
 
@@ -153,7 +153,7 @@ async def test_a_refused_connection_says_that_nothing_was_sent(peer: "Peer", cli
     record = client.get(upstream)
     await record.over.wait()
     (failure,) = record.failures
-    assert isinstance(failure, ConnectFailed)
+    assert isinstance(failure, ConnectError)
     assert (failure.sent, failure.answered) == (False, False)
     assert str(failure) == f"No connection to {upstream.host}: connection refused"
     assert upstream.statistics().failures == {"connect": 1}
@@ -168,7 +168,7 @@ async def test_after_a_stale_connection_a_refused_one_admits_that_something_was_
     await stale.request()
     await peer.stop()
     await record.over.wait()
-    assert isinstance(record.failures[0], ConnectFailed)
+    assert isinstance(record.failures[0], ConnectError)
     assert record.failures[0].sent
 
 

@@ -3,7 +3,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tokenferry.upstream import AnswerTimeout, BadRequest, ConnectFailed, Timeouts, UpstreamClient, UpstreamClosed
+from tokenferry.upstream import AnswerTimeout, BadRequest, ConnectError, Timeouts, UpstreamClient, UpstreamClosed
 from upstream.responses import fetch
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ async def test_a_name_that_does_not_resolve_is_a_failed_connection(client: "Clie
     upstream = UpstreamClient("https://nobody.invalid")
     record = client.get(upstream)
     await record.over.wait()
-    assert isinstance(record.failures[0], ConnectFailed)
+    assert isinstance(record.failures[0], ConnectError)
     assert "nobody.invalid" in str(record.failures[0])
     await upstream.aclose()
 
@@ -226,7 +226,7 @@ async def test_a_refused_request_shows_no_credential_even_in_the_frames_of_its_t
 async def test_a_failed_request_shows_no_credential_in_the_frames_of_its_traceback(peer: "Peer") -> None:
     upstream = UpstreamClient(peer.origin)
     await peer.stop()
-    with pytest.raises(ConnectFailed) as caught:
+    with pytest.raises(ConnectError) as caught:
         await fetch(upstream, "GET", b"/", [(b"authorization", SECRET)])
     assert_hidden(caught.value)
     await upstream.aclose()

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tokenferry.upstream import ConnectFailed, UpstreamClient
+from tokenferry.upstream import ConnectError, UpstreamClient
 from tokenferry.upstream import _connect as _dialler
 from tokenferry.upstream._happy_eyeballs import Address, resolve
 
@@ -59,7 +59,7 @@ async def test_a_lookup_that_fails_is_told_to_all_who_wait_and_forgotten(
     gate.set()
     for record in records:
         await record.over.wait()
-        assert isinstance(record.failures[0], ConnectFailed)
+        assert isinstance(record.failures[0], ConnectError)
         assert "Name or service not known" in str(record.failures[0])
     assert not impatient.over.is_set()
     assert upstream._dialler._lookup is None

@@ -2,7 +2,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tokenferry.upstream import AnswerCut, BadAnswer, ConnectFailed, UpstreamClient
+from tokenferry.upstream import AnswerCut, BadAnswer, ConnectError, UpstreamClient
 
 if TYPE_CHECKING:
     import ssl
@@ -293,7 +293,7 @@ async def test_an_untrusted_certificate_is_a_failed_connection_and_nothing_is_se
     record = client.get(upstream)
     await record.over.wait()
     (failure,) = record.failures
-    assert isinstance(failure, ConnectFailed)
+    assert isinstance(failure, ConnectError)
     assert "certificate" in str(failure)
     assert not failure.sent
     await upstream.aclose()
@@ -305,7 +305,7 @@ async def test_a_certificate_for_another_host_is_refused(
     upstream = UpstreamClient(f"https://127.0.0.1:{tls_peer.port}", ssl_context=trusting)
     record = client.get(upstream)
     await record.over.wait()
-    assert isinstance(record.failures[0], ConnectFailed)
+    assert isinstance(record.failures[0], ConnectError)
     await upstream.aclose()
 
 
@@ -315,5 +315,5 @@ async def test_a_peer_that_speaks_no_tls_is_a_failed_connection(peer: "Peer", cl
     link = await peer.link()
     await link.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
     await record.over.wait()
-    assert isinstance(record.failures[0], ConnectFailed)
+    assert isinstance(record.failures[0], ConnectError)
     await upstream.aclose()

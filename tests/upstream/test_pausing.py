@@ -3,7 +3,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tokenferry.upstream import AnswerCut, ConnectFailed, UpstreamClient, UpstreamClosed
+from tokenferry.upstream import AnswerCut, ConnectError, UpstreamClient, UpstreamClosed
 from upstream.responses import BUFFER_LIMIT, fetch
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ async def test_a_cut_is_raised_after_what_came_before_it(peer: "Peer", upstream:
 async def test_failures_before_the_head_are_raised_by_the_request(peer: "Peer") -> None:
     upstream = UpstreamClient(peer.origin)
     await peer.stop()
-    with pytest.raises(ConnectFailed):
+    with pytest.raises(ConnectError):
         await fetch(upstream, "GET", b"/", [])
     await upstream.aclose()
 

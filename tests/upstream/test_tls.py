@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from tokenferry.upstream import ConnectFailed, UpstreamClient, _tls
+from tokenferry.upstream import ConnectError, UpstreamClient, _tls
 from tokenferry.upstream._happy_eyeballs import DialError
 from tokenferry.upstream._tls import client_context
 
@@ -48,7 +48,7 @@ async def refused(upstream: UpstreamClient, client: "Client") -> str:
     await record.over.wait()
     await upstream.aclose()
     (failure,) = record.failures
-    assert isinstance(failure, ConnectFailed)
+    assert isinstance(failure, ConnectError)
     assert not failure.sent
     return str(failure)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from tokenferry.upstream import AnswerTimeout, ConnectFailed, Timeouts, UpstreamClient, UpstreamError
+from tokenferry.upstream import AnswerTimeout, ConnectError, Timeouts, UpstreamClient, UpstreamError
 from tokenferry.upstream._origin import parse_origin
 from tokenferry.upstream._proxy import parse_proxy
 from tokenferry.upstream._tunnel import connect_request, tunnel_fault
@@ -131,7 +131,7 @@ async def test_the_peer_s_certificate_is_checked_behind_the_proxy(
         pytest.skip("this asyncio fails to end a failed handshake of TLS within TLS; uvloop, which is used, does not")
     upstream = UpstreamClient("https://other.invalid", proxies=through(tunneller.url()), ssl_context=trusting)
     failure = await failed(client.get(upstream))
-    assert isinstance(failure, ConnectFailed)
+    assert isinstance(failure, ConnectError)
     assert "other.invalid" in str(failure)
     assert "certificate" in str(failure)
     assert not failure.sent
@@ -202,7 +202,7 @@ async def test_a_proxy_that_opens_no_tunnel_is_named_and_nothing_is_sent(
     link = await asked(peer)
     await link.send(answer)
     failure = await failed(record)
-    assert isinstance(failure, ConnectFailed)
+    assert isinstance(failure, ConnectError)
     assert not failure.sent
     assert told in str(failure)
     assert f"the proxy 127.0.0.1:{peer.port} " in str(failure)
@@ -219,7 +219,7 @@ async def test_a_proxy_that_leaves_is_a_failed_connection(
     await link.send(answer)
     link.close()
     failure = await failed(record)
-    assert isinstance(failure, ConnectFailed)
+    assert isinstance(failure, ConnectError)
     assert not failure.sent
 
 
@@ -256,7 +256,7 @@ async def test_a_proxy_that_is_not_there_is_named(trusting: ssl.SSLContext, clie
         port = server.getsockname()[1]
     upstream = UpstreamClient(FAR, proxies=through(f"http://{USERINFO}@127.0.0.1:{port}"), ssl_context=trusting)
     failure = await failed(client.get(upstream))
-    assert isinstance(failure, ConnectFailed)
+    assert isinstance(failure, ConnectError)
     assert str(failure) == (
         f"No connection to api.invalid: the proxy 127.0.0.1:{port} can't be reached (connection refused)"
     )
@@ -267,6 +267,6 @@ async def test_a_proxy_over_tls_shows_a_certificate_first(tls_peer: "Peer", clie
     """Else the password would go to whoever answers."""
     upstream = UpstreamClient(FAR, proxies=through(f"https://{USERINFO}@localhost:{tls_peer.port}"))
     failure = await failed(client.get(upstream))
-    assert isinstance(failure, ConnectFailed)
+    assert isinstance(failure, ConnectError)
     assert "certificate" in str(failure)
     await upstream.aclose()

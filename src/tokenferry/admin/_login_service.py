@@ -38,7 +38,7 @@ _LOST: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class PendingLogin:
+class LoginInProgress:
     """A login that waits for its answer, for `expires_in` seconds.
 
     `url` is the provider's page. `login_url` is an address of this gateway that leads a browser there, and binds the
@@ -86,7 +86,7 @@ class LoginService:
         known = self._broker.providers.values()
         return [one.name for one in known if (one.oauth.authorize_url or one.oauth.issuer) and one.oauth.client_id]
 
-    def begin(self, oauth_type: str, key: ClientKey, account: str | None = None) -> PendingLogin:
+    def begin(self, oauth_type: str, key: ClientKey, account: str | None = None) -> LoginInProgress:
         """Begin a login for the holder of this key.
 
         Raises `UnknownProvider`, `PolicyRefused`, `UsageError`, and what asking the issuer or reading the client secret
@@ -102,7 +102,7 @@ class LoginService:
         state = self._logins.begin(
             provider.name, self._session(key), redirect_uri=redirect_uri, account=account, client=key.id
         )
-        return PendingLogin(
+        return LoginInProgress(
             provider,
             self._authorization(provider, state, redirect_uri).url(redirect_uri),
             f"{redirect_uri}?login={state.reveal()}" if self._comes_back(provider.name, redirect_uri) else None,

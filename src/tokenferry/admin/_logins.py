@@ -5,7 +5,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Body
 
 from tokenferry.admin._key import Key
-from tokenferry.admin._login_service import LoginService, PendingLogin, secret_of
+from tokenferry.admin._login_service import LoginInProgress, LoginService, secret_of
 from tokenferry.admin._models import AuthorizeAnswer, AuthorizeRequest, ExchangeRequest, TokenDone, moment
 from tokenferry.errors import LoginFailed
 from tokenferry.stores import check_account_name
@@ -47,7 +47,7 @@ def login_routes(desk: LoginService) -> APIRouter:
     return routes
 
 
-def _instructions(begun: PendingLogin) -> str:
+def _instructions(begun: LoginInProgress) -> str:
     provider = begun.provider
     vendors = ""
     if provider.uses_vendors_client:

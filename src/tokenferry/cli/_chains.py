@@ -22,14 +22,14 @@ _LATEST: Final = 4_102_444_800
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownSources:
     """Whose a credential is, by its sha256; and the accounts whose refresh tokens we renew, by theirs."""
 
     owners: Mapping[str, str]
     chains: Mapping[str, str]
 
 
-def known_accounts(broker: Broker, home: Home) -> Known:
+def known_accounts(broker: Broker, home: Home) -> KnownSources:
     """Every credential that tokenferry keeps. What can't be read is left out."""
     owners: dict[str, str] = {}
     chains: dict[str, str] = {}
@@ -46,10 +46,10 @@ def known_accounts(broker: Broker, home: Home) -> Known:
         key = read_local_key(home)
     except TokenferryError:
         key = None
-    return Known({**owners, key.sha256: "the gateway's local key"} if key else owners, chains)
+    return KnownSources({**owners, key.sha256: "the gateway's local key"} if key else owners, chains)
 
 
-def with_clones(chain: Chain, known: Known) -> Chain:
+def with_clones(chain: Chain, known: KnownSources) -> Chain:
     """Warn of every login whose refresh token is also that of an account that tokenferry renews."""
     clones = tuple(
         f"{source.name} ({source.where}) has the refresh token of account {known.chains[source.refresh]}: whoever "
@@ -60,7 +60,7 @@ def with_clones(chain: Chain, known: Known) -> Chain:
     return replace(chain, warnings=(*chain.warnings, *clones)) if clones else chain
 
 
-def chain_to_json(chain: Chain, known: Known) -> dict[str, Any]:
+def chain_to_json(chain: Chain, known: KnownSources) -> dict[str, Any]:
     """Everything but the secrets; times in seconds since 1970 UTC."""
     winner = chain.winner
     return {
@@ -74,7 +74,7 @@ def chain_to_json(chain: Chain, known: Known) -> dict[str, Any]:
     }
 
 
-def _source_to_json(source: CredentialOrigin, known: Known) -> dict[str, Any]:
+def _source_to_json(source: CredentialOrigin, known: KnownSources) -> dict[str, Any]:
     held = source.held
     return {
         "name": source.name,
@@ -89,7 +89,7 @@ def _source_to_json(source: CredentialOrigin, known: Known) -> dict[str, Any]:
     }
 
 
-def lines_of(chain: Chain, known: Known) -> Iterator[str]:
+def lines_of(chain: Chain, known: KnownSources) -> Iterator[str]:
     """The order as people read it: what is used is marked, and what else is told stands below it."""
     yield _TITLES[chain.program]
     for source in chain.sources:

@@ -42,7 +42,7 @@ Pin: TypeAlias = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownNames:
     """What there is to name: accounts with their providers, and providers."""
 
     accounts: dict[str, str]
@@ -50,7 +50,7 @@ class Known:
     providers: tuple[str, ...]
 
     @classmethod
-    def here(cls) -> "Known":
+    def here(cls) -> "KnownNames":
         home, config = find()
         listing = Broker.from_home(home, config).book.listing()
         return cls({one.name: one.provider for one in listing.accounts}, tuple(listing.broken), tuple(config.providers))
@@ -103,7 +103,7 @@ def changed(
             option = name.removesuffix("s")
             raise UsageError(f"--{option} and its opposite contradict each other; give one of them")
     given |= {name: None if name == "pin" else () for name in freed}
-    known = Known.here() if given.keys() & {"providers", "accounts", "pin"} else None
+    known = KnownNames.here() if given.keys() & {"providers", "accounts", "pin"} else None
 
     def change(rights: Rights) -> Rights:
         values = {name: getattr(rights, name) for name in ("models", "providers", "accounts", "pin")}

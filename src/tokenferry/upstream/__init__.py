@@ -7,7 +7,7 @@ from tokenferry.upstream._errors import (
     AnswerTimeout,
     BadAnswer,
     BadRequest,
-    ConnectFailed,
+    ConnectError,
     UpstreamClosed,
     UpstreamError,
 )
@@ -23,7 +23,7 @@ __all__ = [
     "BadRequest",
     "Body",
     "Call",
-    "ConnectFailed",
+    "ConnectError",
     "Proxies",
     "ResponseHead",
     "Sink",

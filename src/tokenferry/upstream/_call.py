@@ -1,7 +1,7 @@
 from math import inf
 from typing import TYPE_CHECKING
 
-from tokenferry.upstream._errors import AnswerCut, AnswerTimeout, BadAnswer, ConnectFailed, Phase, UpstreamError
+from tokenferry.upstream._errors import AnswerCut, AnswerTimeout, BadAnswer, ConnectError, Phase, UpstreamError
 
 if TYPE_CHECKING:
     import asyncio
@@ -121,7 +121,7 @@ class Call:
     def unreachable(self, reason: str, error: Exception | None = None) -> None:
         """Learn that there will be no connection."""
         self._dial = None
-        failure = ConnectFailed(self._upstream.host, reason, sent=self.sent)
+        failure = ConnectError(self._upstream.host, reason, sent=self.sent)
         failure.__cause__ = error
         self.fail(failure)
 

@@ -2,7 +2,7 @@
 
 * UpstreamError
   x BadRequest
-  x ConnectFailed
+  x ConnectError
   x AnswerTimeout
   x AnswerCut
   x BadAnswer
@@ -18,7 +18,7 @@ __all__ = [
     "AnswerTimeout",
     "BadAnswer",
     "BadRequest",
-    "ConnectFailed",
+    "ConnectError",
     "Phase",
     "UpstreamClosed",
     "UpstreamError",
@@ -66,7 +66,7 @@ class BadRequest(UpstreamError):  # noqa: N818  # named for what happened, as in
         super().__init__(f"The request to {host} was not sent: {reason}", host=host)
 
 
-class ConnectFailed(UpstreamError):  # noqa: N818  # see BadRequest
+class ConnectError(UpstreamError):  # see BadRequest
     """No connection: the name, TCP or TLS. `sent` only if a stale connection took a copy of the request before."""
 
     kind = "connect"

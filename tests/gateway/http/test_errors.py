@@ -23,7 +23,7 @@ from tokenferry.gateway.http.errors import (
     gateway_error_of,
 )
 from tokenferry.streaming import error_event
-from tokenferry.upstream import AnswerCut, AnswerTimeout, BadAnswer, BadRequest, ConnectFailed, UpstreamClosed
+from tokenferry.upstream import AnswerCut, AnswerTimeout, BadAnswer, BadRequest, ConnectError, UpstreamClosed
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ from tokenferry.upstream import AnswerCut, AnswerTimeout, BadAnswer, BadRequest,
         (RefreshBusy("x", retry_after=0.0), 503, True, 1),
         (RefreshBusy("x", retry_after=9000), 503, True, 9000),
         (StorageFailed("x"), 503, True, 10),
-        (ConnectFailed("h", "refused"), 502, True, None),
+        (ConnectError("h", "refused"), 502, True, None),
         (AnswerTimeout("h", "connect", 10, sent=False, answered=False), 504, True, None),
         (AnswerTimeout("h", "first-byte", 10, sent=True, answered=False), 504, True, None),
         (AnswerCut("h", after_head=False, sent=True, answered=False), 502, True, None),
