@@ -77,6 +77,7 @@ def test_status_and_doctor_tell_how_far_it_is(sealed: str, home: Home, inside: I
     marker = home.seal.read_bytes()
     home.seal.unlink()
     assert "says nothing of a key" in inside("doctor").out
+    assert f"1 of 1 accounts, but {home.seal} is gone" in inside("status").out
     assert tokenferry("accounts", "add", "plain", stdin=KEY).code == 8
     raw = (home.accounts / "work.json").read_bytes()
     assert tokenferry("unseal").code == 0

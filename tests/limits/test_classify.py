@@ -109,6 +109,8 @@ def test_a_word_about_the_whole_that_nobody_knows_leaves_what_else_is_told() -> 
         ("gzip", gzip.compress),
         ("X-Gzip", gzip.compress),
         ("identity, gzip", gzip.compress),
+        ("gzip", lambda content: gzip.compress(content[:9]) + gzip.compress(content[9:])),
+        ("gzip", lambda content: gzip.compress(content) + b"no member"),
         ("deflate", zlib.compress),
         ("deflate", lambda content: zlib.compress(content, wbits=-15)),
         ("identity", bytes),

@@ -43,6 +43,8 @@ def seal_line(home: Home) -> str:
         state = seal_state(FileStore(home))
     except TokenferryError as fault:
         return str(fault)
+    if state.marker is None and state.sealed:
+        return f"{len(state.sealed)} of {state.count} accounts, but {home.seal} is gone; see: tokenferry doctor"
     if state.marker is None:
         return "off: documents are in clear, in files that only you can read"
     where = f"key {state.marker.current} in {place_in_words(state.marker.place)}"

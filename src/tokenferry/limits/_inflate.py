@@ -23,7 +23,22 @@ def readable(headers: Mapping[str, str], body: bytes) -> bytes | None:
     windows = _WINDOWS.get(codings[0], ()) if len(codings) == 1 else ()
     for window in windows:
         try:
-            return zlib.decompressobj(window).decompress(body, _LARGEST)
+            return _inflated(body, window)
         except zlib.error:
             continue
     return None
+
+
+def _inflated(body: bytes, window: int) -> bytes:
+    """The beginning of what was compressed, of one member or several (RFC 1952 2.2). Raises `zlib.error`."""
+    found = b""
+    while body and len(found) < _LARGEST:
+        member = zlib.decompressobj(window)
+        try:
+            found += member.decompress(body, _LARGEST - len(found))
+        except zlib.error:
+            if not found:
+                raise
+            break  # what stands behind the last member is nobody's
+        body = member.unused_data if window == _GZIP else b""
+    return found
