@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tokenferry.providers import Provider
-from tokenferry.routing import BodyFacts, MappedTarget, NoRoute, Route, Router, scan
+from tokenferry.routing import BodyFacts, MappedTarget, NoRoute, Route, Router, TooComplex, scan
 from tokenferry.settings import ModelMapping, ModelSettings, RouterSettings, RuleSettings
 
 URL = "https://llm.example"
@@ -196,3 +196,19 @@ def test_every_name_that_a_client_can_mean_is_told_to_who_checks_rights() -> Non
     facts = facts_of("x", system=TAG)
     assert Router(ALL).named_by_client(facts) == ("x", "tagged")
     assert Router(RouterSettings(default="d", subagent_tag=False)).named_by_client(facts) == ("x",)
+
+
+@pytest.mark.parametrize(
+    ("models", "names"),
+    [(["y", "z"], ("y", "z")), ([], ()), (None, ()), ("y", ("y",)), ([{"id": "y"}, 5], ("", "")), ({"y": 1}, ("",))],
+)
+def test_models_that_an_upstream_may_take_instead_are_names_too(models: object, names: tuple[str, ...]) -> None:
+    assert Router(ALL).named_by_client(facts_of("x", models=models)) == ("x", *names)
+    twice = scan([b'{"model": "x", "models": ["y"], "m\\u006fdels": ["z"]}'])
+    assert isinstance(twice, BodyFacts)
+    assert Router(ALL).named_by_client(twice) == ("x", "y", "z")
+
+
+def test_a_list_of_models_without_end_is_too_complex() -> None:
+    with pytest.raises(TooComplex):
+        Router(ALL).named_by_client(facts_of("x", models=["y"] * 10_000))

@@ -123,10 +123,10 @@ class Router:
         return Route(requested, model, rule, reason, hops or (), without_tag)
 
     def named_by_client(self, facts: BodyFacts) -> tuple[str | None, ...]:
-        """Every model that the client itself can mean, for whoever checks rights: its model, and a tag's."""
+        """Every model that the client itself can mean, for whoever checks rights: its model, stand-ins, and a tag's."""
         if self._settings.subagent_tag and facts.tag is not None:
-            return (facts.model, facts.tag.model)
-        return (facts.model,)
+            return (facts.model, *facts.stand_ins, facts.tag.model)
+        return (facts.model, *facts.stand_ins)
 
     def _decide(self, asked: _Asked, requested: str) -> tuple[str, str, str]:
         """The model, the rule, and why it applied."""

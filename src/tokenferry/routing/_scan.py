@@ -25,6 +25,7 @@ _STRIDE: Final = 1024
 _PIECE: Final = 16 * 1024
 _DIGITS: Final = re.compile(rb"[0-9](?=[0-9])")
 _LONGEST_ESCAPE: Final = len(rb"\\ud83d\\ude00")
+_LONGEST_STAND_INS: Final = 16 * 1024
 _MOST_TOOLS: Final = 10_000
 _MODEL: Final = "model"
 _MODEL_LENGTH: Final = len(_MODEL)
@@ -39,6 +40,7 @@ class _Kind(msgspec.Struct):
 
 _thinking: Final = msgspec.json.Decoder(_Kind)
 _tools: Final = msgspec.json.Decoder(list[_Kind])
+_anything: Final = msgspec.json.Decoder()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,15 @@ class BodyFacts:
         return self._web_search
 
     @property
+    def stand_ins(self) -> tuple[str, ...]:
+        """The models of `models`, which upstreams like OpenRouter take where the first can't be had.
+
+        What is no text is an empty name. Raises `TooComplex`.
+        """
+        lists = [raw for key, raw in self._members.items() if key.name == "models"]
+        return tuple(name for raw in lists for name in _names(raw))
+
+    @property
     def tag(self) -> Tag | None:
         """What a sub-agent's tag in the system prompt says. Raises `TooComplex`."""
         if isinstance(self._tag, str):
@@ -114,6 +125,18 @@ def _type_of(raw: msgspec.Raw) -> str | None:
         return _thinking.decode(raw).type
     except msgspec.MsgspecError:
         return None
+
+
+def _names(raw: msgspec.Raw) -> list[str]:
+    if len(raw) > _LONGEST_STAND_INS:
+        raise TooComplex(f"its models are longer than {_LONGEST_STAND_INS:,} bytes")
+    try:
+        found = _anything.decode(raw)
+    except (msgspec.MsgspecError, RecursionError):
+        return [""]
+    if found is None:
+        return []
+    return [name if isinstance(name, str) else "" for name in (found if isinstance(found, list) else [found])]
 
 
 def _has_web_search(raw: msgspec.Raw) -> bool:

@@ -44,7 +44,7 @@ def downward(headers: Headers, *, with_limits: bool, may_retry: bool = True) -> 
         b"host", b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"expect",
         b"content-length", b"proxy-connection", b"proxy-authorization", b"cookie", b"authorization", b"x-api-key",
         b"x-tokenferry-account", b"x_api_key", b"content_length", b"_", b"x-http-method-override", b"x-http-method",
-        b"x-method-override",
+        b"x-method-override", b"x-original-url", b"x-rewrite-url",
     ],
 )  # fmt: skip
 def test_what_belongs_to_this_hop_or_to_the_client_does_not_go_up(name: bytes) -> None:

@@ -16,10 +16,10 @@ OWN_PREFIX: Final = b"x-tokenferry-"
 PROXY_PREFIX: Final = b"proxy-"
 _HOP_BY_HOP: Final = frozenset((b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade"))
 # An upstream that obeys these does something else than what was judged here.
-_METHOD_OVERRIDES: Final = frozenset((b"x-http-method-override", b"x-http-method", b"x-method-override"))
-_NOT_UP: Final = (
-    FRAMING_HEADERS | _HOP_BY_HOP | _METHOD_OVERRIDES | {b"authorization", b"x-api-key", b"cookie", b"cookie2"}
+_OVERRIDES: Final = frozenset(
+    (b"x-http-method-override", b"x-http-method", b"x-method-override", b"x-original-url", b"x-rewrite-url")
 )
+_NOT_UP: Final = FRAMING_HEADERS | _HOP_BY_HOP | _OVERRIDES | {b"authorization", b"x-api-key", b"cookie", b"cookie2"}
 # What an upstream says of its own address would be taken as said of the gateway's.
 _OF_THE_ORIGIN: Final = frozenset((b"alt-svc", b"strict-transport-security", b"www-authenticate"))
 _CORS_PREFIX: Final = b"access-control-"
