@@ -15,7 +15,7 @@ ROOMS = [
     for room in (
         "accounts",
         "admin",
-        "formats",
+        "interchange",
         "keep",
         "limits",
         "login",

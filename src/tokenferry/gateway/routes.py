@@ -73,7 +73,7 @@ def route(method: str, raw_path: bytes) -> Endpoint:
 
 
 def proxied(method: str, raw_path: bytes) -> Endpoint | None:
-    """Give the route of what is relayed as it is; None for all else, refusals included."""
+    """Give the endpoint of a request that is proxied; None for all others, errors included."""
     found = _RELAYED.get((method, raw_path))
     if found is None and method == "GET" and _MODEL.fullmatch(raw_path) and raw_path not in _DOTS:
         return Endpoint.MODELS

@@ -91,11 +91,11 @@ def _groups(
     names: Iterable[str], providers: Mapping[str, Provider], accounts: Sequence[Account]
 ) -> tuple[AccountGroup, ...]:
     """Those of these providers that have accounts which may serve."""
-    found = (roster_for(providers.get(name), accounts) for name in names)
+    found = (group_for(providers.get(name), accounts) for name in names)
     return tuple(group for group in found if group is not None)
 
 
-def roster_for(provider: Provider | None, accounts: Sequence[Account]) -> AccountGroup | None:
+def group_for(provider: Provider | None, accounts: Sequence[Account]) -> AccountGroup | None:
     """A provider's accounts that may serve; None where there are none."""
     if provider is None or not provider.is_served:
         return None

@@ -9,8 +9,8 @@ from tokenferry.routing._default_targets import (
     add_command,
     default_targets,
     default_targets_for,
+    group_for,
     no_account,
-    roster_for,
 )
 from tokenferry.routing._loggable import loggable, loggable_name
 from tokenferry.routing._router import MappedTarget as MappedHop
@@ -127,9 +127,9 @@ class KeyView:
         )
 
     def _group(self, name: str) -> AccountGroup | None:
-        """One object for each provider: the pool tells rosters apart by identity."""
+        """One object for each provider: the pool compares groups by identity."""
         if name not in self._groups:
-            self._groups[name] = roster_for(self._providers.get(name), self._accounts)
+            self._groups[name] = group_for(self._providers.get(name), self._accounts)
         return self._groups[name]
 
 
