@@ -1,5 +1,6 @@
 """A command that was forked is what a new process of it would be."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -8,13 +9,18 @@ from typing import Any
 
 import pytest
 
-from cli.harness import COMMAND, PATIENCE
+from cli.harness import COMMAND, PATIENCE, eventually
 from preforked import Preforked, Starter
 from tokenferry.settings import Home
 
 PIPES: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 FORK: Any = Preforked[bytes]
 KINDS = pytest.mark.parametrize("start", [subprocess.Popen, FORK], ids=["new", "forked"])
+
+
+def until_it_listens(process: "subprocess.Popen[bytes]", port_file: Path) -> None:
+    eventually(lambda: port_file.exists() or process.poll() is not None)
+    assert process.poll() is None
 
 
 @KINDS
@@ -40,8 +46,7 @@ def test_it_is_a_process_that_can_be_asked_signalled_and_killed(start: Any, home
         file = tmp_path / f"port-{number}"
         arguments = [COMMAND, "serve", "--port", "0", "--port-file", file.name]
         with start(arguments, cwd=tmp_path, **PIPES) as process:
-            while not file.exists():
-                assert process.poll() is None
+            until_it_listens(process, file)
             assert process.pid != os.getpid()
             assert (Path(f"/proc/{process.pid}/cwd")).resolve() == tmp_path
             with pytest.raises(subprocess.TimeoutExpired):
@@ -58,14 +63,20 @@ def test_a_variable_that_counts_when_an_interpreter_starts_counts(start: Any, ho
     assert b"import " in err
 
 
-def test_no_descriptor_of_the_starter_is_left_in_it(home: Home, tmp_path: Path) -> None:
-    counted: list[int] = []
-    for start in (subprocess.Popen, FORK, FORK):
-        file = tmp_path / f"port-{len(counted)}"
-        with start([COMMAND, "serve", "--port", "0", "--port-file", str(file)], **PIPES) as process:
-            while not file.exists():
-                assert process.poll() is None
-            counted.append(len(os.listdir(f"/proc/{process.pid}/fd")))  # noqa: PTH208  # names
-            process.kill()
-    assert len(set(counted)) == 1
+def descriptors(process: "subprocess.Popen[bytes]") -> int:
+    return len(os.listdir(f"/proc/{process.pid}/fd"))  # noqa: PTH208  # names
+
+
+def test_no_descriptor_of_the_starter_is_left_in_it(tmp_path: Path) -> None:
+    running: list[subprocess.Popen[bytes]] = []
+    with contextlib.ExitStack() as stack:
+        for number, start in enumerate((subprocess.Popen, FORK, FORK)):
+            file = tmp_path / f"port-{number}"
+            own = os.environ | {"TOKENFERRY_HOME": str(tmp_path / f"home-{number}")}
+            process = start([COMMAND, "serve", "--port", "0", "--port-file", str(file)], env=own, **PIPES)
+            running.append(stack.enter_context(process))
+            stack.callback(process.kill)
+            until_it_listens(process, file)
+        # The port is written before all is open.
+        eventually(lambda: len(set(map(descriptors, running))) == 1, lambda: f"{[*map(descriptors, running)]} as one")
     assert Starter.control is not None
