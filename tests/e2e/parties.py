@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -17,6 +17,7 @@ from typing import Any, Final, NoReturn
 import pytest
 
 from tokenferry.accounts import Accounts, machine_id, read_credential
+from tokenferry.refresh import FileJournal
 from tokenferry.settings import Home
 from tokenferry.stores import Account, Document, FileStore
 
@@ -207,6 +208,15 @@ def add_login(home: Home, name: str, provider: str, login: dict[str, Any]) -> No
 
 def document(home: Home, name: str) -> Document:
     return FileStore(home).read(name)
+
+
+def age_attempt(home: Home, name: str) -> None:
+    """Let the 120 s pass before which a token is not presented again, once a process was killed sending it."""
+    journal = FileJournal(home.journal)
+    attempt = journal.attempt(name)
+    assert attempt is not None
+    assert attempt.answer is None
+    journal.begin(name, replace(attempt, at=time.time() - 121))
 
 
 def write_config(home: Home, text: str) -> None:

@@ -12,13 +12,25 @@ import pytest
 
 from e2e.conftest import Tell
 from e2e.issuer import Issuer
-from e2e.parties import CHILDREN, COMMAND, Outcome, begin, digest, document, end, eventually, tokenferry
+from e2e.parties import (
+    CHILDREN,
+    COMMAND,
+    Outcome,
+    age_attempt,
+    begin,
+    digest,
+    document,
+    end,
+    eventually,
+    tokenferry,
+)
 from tokenferry.refresh import FileJournal
 from tokenferry.settings import Home
 
 pytestmark = pytest.mark.e2e
 
 NEEDS_LOGIN = 5
+TRY_LATER = 6
 MANY = 200
 
 
@@ -54,8 +66,27 @@ def crash(name: str, last: int, folder: Path) -> Crash:
     return Crash(outcome, notes)
 
 
+def is_open(home: Home, name: str) -> bool:
+    """Whether bytes of a request may have been sent whose answer isn't there."""
+    attempt = FileJournal(home.journal).attempt(name)
+    return attempt is not None and (attempt.state, attempt.answer) == ("open", None)
+
+
+def check_it_waits(issuer: Issuer, home: Home, name: str) -> None:
+    """The next command presents nothing and says when to try again; then that time passes."""
+    before = issuer.presentations()
+    assert tokenferry("token", name).code == TRY_LATER
+    assert issuer.presentations() == before
+    age_attempt(home, name)
+
+
 def check_alive(issuer: Issuer, home: Home, name: str, place: str) -> None:
-    """The next command gives the one token that was granted, and the chain goes on from there."""
+    """The next command gives the one token that was granted, and the chain goes on from there.
+
+    Where bytes of the request may have been sent it does so only after 120 s, and nothing is presented before.
+    """
+    if is_open(home, name):
+        check_it_waits(issuer, home, name)
     after = tokenferry("token", name)
     assert after.code == 0, (place, after)
     found = [one for one in issuer.presentations() if one["account"] == name]
@@ -84,6 +115,7 @@ def test_no_step_between_reading_and_publishing_loses_a_login(
         if crashed.is_presented and not crashed.is_journalled:
             # The answer died with the process: what the next one can do is to try, and to say that it was in vain.
             ends["answer lost"] += 1
+            check_it_waits(issuer, home, name)
             after = tokenferry("token", name)
             assert after.code == NEEDS_LOGIN, crashed
             assert f"tokenferry login {name}" in after.one_sentence()
@@ -130,15 +162,11 @@ def killed(issuer: Issuer, when: str, state: str) -> None:
     issuer.hold(None)
 
 
-def is_open(home: Home) -> bool:
-    attempt = FileJournal(home.journal).attempt("work")
-    return attempt is not None and (attempt.state, attempt.answer) == ("open", None)
-
-
 def test_a_request_that_the_server_never_carried_out_is_made_again(issuer: Issuer, home: Home) -> None:
     issuer.add(home, "work")
     killed(issuer, "before", "waiting")
-    assert is_open(home)
+    assert is_open(home, "work")
+    check_it_waits(issuer, home, "work")
     assert tokenferry("token", "work").code == 0
     assert issuer.figures("work") == {"grants": 1, "reuses": 0}
 
@@ -146,7 +174,8 @@ def test_a_request_that_the_server_never_carried_out_is_made_again(issuer: Issue
 def test_an_answer_that_died_on_its_way_ends_the_login_with_one_more_request(issuer: Issuer, home: Home) -> None:
     issuer.add(home, "work")
     killed(issuer, "after", "decided")
-    assert is_open(home)
+    assert is_open(home, "work")
+    check_it_waits(issuer, home, "work")
     for _ in range(2):
         after = tokenferry("token", "work")
         assert after.code == NEEDS_LOGIN

@@ -9,13 +9,14 @@ import pytest
 
 from e2e.conftest import Tell
 from e2e.issuer import Issuer
-from e2e.parties import CHILDREN, PATIENCE, begin, digest, end, tokenferry
+from e2e.parties import CHILDREN, PATIENCE, age_attempt, begin, digest, end, tokenferry
 from tokenferry.settings import Home
 
 pytestmark = pytest.mark.e2e
 
 SECONDS = float(os.environ.get("STORM_SECONDS", "40"))
 NEEDS_LOGIN = 5
+TRY_LATER = 6
 
 
 class Notes:
@@ -47,8 +48,8 @@ class Notes:
 def test_kills_at_random_lose_no_more_than_they_must(issuer: Issuer, home: Home, tmp_path: Path, tell: Tell) -> None:
     issuer.settings(lifetime=2, before=10, after=10)
     path = tmp_path / "notes"
-    arguments = [sys.executable, str(CHILDREN / "storm.py"), issuer.url, str(path), str(SECONDS)]
-    storm = end(begin(*arguments, PYTHONPATH=str(CHILDREN.parents[1])), patience=SECONDS + PATIENCE)
+    arguments = [sys.executable, str(CHILDREN / "storm.py"), issuer.url, str(path), str(SECONDS), str(PATIENCE)]
+    storm = end(begin(*arguments, PYTHONPATH=str(CHILDREN.parents[1])), patience=SECONDS + 2 * PATIENCE)
     assert storm.code == 0, storm.err
     notes = Notes(path)
     presentations = issuer.presentations()
@@ -90,5 +91,8 @@ def test_kills_at_random_lose_no_more_than_they_must(issuer: Issuer, home: Home,
     issuer.settings(lifetime=3600, before=0, after=0)
     for name in notes.given:
         after = tokenferry("token", name)
+        if after.code == TRY_LATER:  # the last kill may have cut a request short
+            age_attempt(home, name)
+            after = tokenferry("token", name)
         assert after.code in {0, NEEDS_LOGIN}, after
         assert after.code == NEEDS_LOGIN or issuer.knows(name, digest(after.out.strip()))
