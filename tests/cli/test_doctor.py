@@ -70,6 +70,19 @@ def test_a_login_that_could_not_be_renewed_on_this_disk_is_named(
     assert all(one["cure"].startswith("mount its folder") for one in found)
 
 
+@pytest.mark.parametrize("name", ["journal", "locks"])
+def test_a_folder_without_which_nothing_is_renewed_is_named_if_it_is_read_only(
+    sound: Home, inside: Inside, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = sound.path / name
+    folder.mkdir(mode=0o700, exist_ok=True)
+    may = os.access
+    monkeypatch.setattr(os, "access", lambda path, *rest, **more: Path(path) != folder and may(path, *rest, **more))
+    outcome = inside("doctor")
+    assert outcome.code == 1
+    assert f"{folder}: can't be written to: tokens are not renewed" in outcome.out
+
+
 def test_a_home_that_is_not_there_yet_is_clean(home: Home, free_port: None, inside: Inside) -> None:
     assert inside("doctor").code == 0
 

@@ -112,6 +112,9 @@ def check_files(home: Home, now: float) -> Iterator[Finding]:
     if not os.access(home.path, os.W_OK):
         what = "can't be written to: tokens are not renewed, and no gateway starts"
         yield Finding(what, str(home.path), "make it writable, or set TOKENFERRY_HOME to a folder that is")
+    for folder in (home.journal, home.locks):
+        if folder.is_dir() and not os.access(folder, os.W_OK):
+            yield Finding("can't be written to: tokens are not renewed", str(folder), "make it writable")
     try:
         refuse_network_file_system(home.path)
     except TokenferryError as fault:
