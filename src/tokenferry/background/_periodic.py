@@ -4,7 +4,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from types import TracebackType
+from types import MethodType, TracebackType
 from typing import Final, Self
 
 from tokenferry.background._fork import after_fork_in_child
@@ -42,7 +42,7 @@ class PeriodicThread:
         trouble: str | None = None,
     ) -> None:
         self.name = name
-        self._work: Callable[[], Callable[[], object] | None] = weakref.WeakMethod(work) if weak else lambda: work
+        self._work = _weakly(work) if weak else lambda: work
         self._interval = interval
         self._pause = pause
         self._at_end = at_end
@@ -139,3 +139,15 @@ class PeriodicThread:
         if work is not None:
             self.guarded(work)
         return work is not None
+
+
+def _weakly(work: Callable[[], object]) -> Callable[[], Callable[[], object] | None]:
+    """Gives a bound method while its object lives. A `WeakMethod` may complain while the interpreter shuts down."""
+    assert isinstance(work, MethodType)
+    owner, function = weakref.ref(work.__self__), work.__func__
+
+    def get() -> Callable[[], object] | None:
+        alive = owner()
+        return None if alive is None else MethodType(function, alive)
+
+    return get
