@@ -18,11 +18,11 @@ MUTANTS: Final[dict[str, tuple[str, ...]]] = {
         "    holder: str | None = yield effects.Acquire(job.wait)\n",
         "    holder: str | None = None\n",
     ),
-    "keeps no attempt on record": ("    yield effects.Record(attempt)\n", ""),
+    "keeps no attempt on record": ("    yield effects.RecordAttempt(attempt)\n", ""),
     "does not journal the answer": ("        yield effects.RecordAnswer(attempt, answer.token)\n", "        pass\n"),
     "ignores what an earlier attempt left": (
-        "    attempt: Attempt | None = yield effects.ReadAttempt()\n    if attempt is None:\n",
-        "    attempt: Attempt | None = None\n    if attempt is None:\n",
+        "    attempt: RefreshAttempt | None = yield effects.ReadAttempt()\n    if attempt is None:\n",
+        "    attempt: RefreshAttempt | None = None\n    if attempt is None:\n",
     ),
     "forgets the attempt before it publishes": (
         "    while True:\n        try:\n            yield effects.Publish(",
@@ -61,8 +61,8 @@ MUTANTS: Final[dict[str, tuple[str, ...]]] = {
         "_quietly(document, effects.Close())\n    wait =",
     ),
     "takes a server's trouble for the token's death": (
-        "    assert isinstance(outcome, Closed)\n",
-        '    yield effects.Judge(Verdict("needs-login", refresh.sha256, now, outcome.reason))\n'
+        "    assert isinstance(outcome, NotGranted)\n",
+        '    yield effects.RecordFailure(RefreshFailure("needs-login", refresh.sha256, now, outcome.reason))\n'
         '    raise NeedsLogin("dead")\n',
     ),
     "overwrites what another program wrote": (
