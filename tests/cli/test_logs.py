@@ -173,3 +173,11 @@ def test_a_format_that_is_none_is_a_configuration_error(home: Home) -> None:
     outcome = tokenferry("serve")
     assert outcome.code == 3
     assert "log_format" in outcome.err
+
+
+def test_every_room_that_logs_while_requests_are_served_has_dated_warnings() -> None:
+    """What a room below the gateway says of one request is a line of the log, and not a note to whoever started it."""
+    rooms = Path(_logs.__file__).parents[1]
+    while_serving = {"background", "broker", "gateway", "pool", "refresh", "streaming", "upstream"}
+    assert {name.removeprefix("tokenferry.") for name in _logs._EVENTS} == while_serving
+    assert all((rooms / room).is_dir() for room in while_serving)

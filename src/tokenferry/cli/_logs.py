@@ -12,7 +12,15 @@ from tokenferry.secret import Redactor
 
 _OURS: Final = "tokenferry"
 _ACCESS: Final = "tokenferry.access"
-_EVENTS: Final = ("tokenferry.pool", "tokenferry.refresh", "tokenferry.broker", "tokenferry.gateway")
+_EVENTS: Final = (
+    "tokenferry.background",
+    "tokenferry.broker",
+    "tokenferry.gateway",
+    "tokenferry.pool",
+    "tokenferry.refresh",
+    "tokenferry.streaming",
+    "tokenferry.upstream",
+)
 """The rooms that tell of what happens while a gateway runs, and not of how it was started."""
 
 _ATOMIC: Final = 4096
