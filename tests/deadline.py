@@ -9,8 +9,8 @@ from typing import Final
 
 import pytest
 
-PHASE: Final = 300.0
-"""Seconds that a test's set-up, call and tear-down may each take; the slowest takes 45, on a busy machine."""
+PHASE: Final = 600.0
+"""Seconds that a test's set-up, call and tear-down may each take; the slowest takes 120, on a busy machine."""
 
 
 @contextlib.contextmanager
