@@ -38,12 +38,12 @@ MUTANTS: Final[dict[str, tuple[str, ...]]] = {
         "started: float, document: Document) -> Flow[Result]:\n",
     ),
     "does not heed what others were told": (
-        "    heed(verdict, document, identity.sha256, world, adopt_from=started, forced=job.forced)\n",
+        "    check_backoff(verdict, document, identity.sha256, world, adopt_from=started, forced=job.forced)\n",
         "    pass\n",
-        "        heed((yield effects.ReadVerdict()), document, identity.sha256, world, adopt_from=None)\n",
+        "        check_backoff((yield effects.ReadVerdict()), document, identity.sha256, world, adopt_from=None)\n",
         "        pass\n",
     ),
-    "tells nobody that it failed": ("    yield effects.Judge(verdict)\n", ""),
+    "tells nobody that it failed": ("    yield effects.RecordFailure(verdict)\n", ""),
     "releases before it publishes": (
         "            yield effects.Publish(document.generation, granted)\n",
         "            yield effects.Release()\n            yield effects.Publish(document.generation, granted)\n",
