@@ -21,6 +21,8 @@ DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","delta
 USAGE = b'event: message_delta\ndata: {"type":"message_delta","usage":{"output_tokens":30}}\n\n'
 STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 OVERLOADED = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"x"}}\n\n'
+CUT = TokenUsage(9, 2, is_estimated=True)
+"""Of START and DELTA: seven characters."""
 BODY = b'{"model":"claude-sonnet-4-5","stream":true}'
 
 
@@ -86,7 +88,7 @@ async def test_an_error_event_passes_as_it_is_and_ends_the_stream(gate: Gate, or
     await asyncio.wait_for(lost.wait(), 20)
     assert (reply.body, reply.complete) == (START + DELTA + OVERLOADED, True)
     record = await gate.records.last()
-    assert (record.status, record.error, record.usage) == (200, "overloaded_error", TokenUsage(9, 1))
+    assert (record.status, record.error, record.usage) == (200, "overloaded_error", CUT)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +110,24 @@ async def test_a_truncated_stream_ends_in_an_error_and_never_in_a_stop(
     assert reply.body.endswith(b"}\n\n")
     assert b"message_stop" not in reply.body.removeprefix(START).split(b'"message"')[0]
     record = await gate.records.last()
-    assert (record.error, record.usage) == (error, TokenUsage(9, 1))
+    assert (record.error, record.usage) == (error, CUT)
+
+
+@pytest.mark.parametrize("delta", [b"", USAGE, USAGE.replace(b"30", b"0")])
+async def test_what_a_client_that_left_has_received_is_estimated_unless_it_was_counted(
+    gate: Gate, origin: Origin, delta: bytes
+) -> None:
+    async def goes_on(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(chunked(START, DELTA + delta, end=b""))
+        await reader.read()
+
+    origin.scripts = [goes_on]
+    async with gate.open() as (reader, writer):
+        writer.write(gate.head(length=2) + b"{}")
+        await reader.readuntil((DELTA + delta)[-20:])
+    record = await gate.records.last()
+    assert (record.status, record.served_model) == (499, "claude-answers")
+    assert record.usage == ({b"": CUT, USAGE: TokenUsage(9, 30)}.get(delta) or TokenUsage(9, 1))
 
 
 async def test_a_whole_message_whose_framing_is_cut_is_whole(gate: Gate, origin: Origin) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokenferry.streaming._events import EventBoundary
-from tokenferry.streaming._usage import JsonUsageReader, SseUsageReader, TokenUsage
+from tokenferry.streaming._usage import JsonUsageReader, SseUsageReader, TokenUsage, estimated_output
 
 START = {
     "type": "message_start",
@@ -153,13 +153,107 @@ def test_data_of_several_lines_is_one_document() -> None:
     assert usage.output == 5
 
 
-def test_a_number_never_goes_back_and_only_numbers_count() -> None:
+def test_a_zero_erases_no_count_and_only_numbers_count() -> None:
     usage = TokenUsage(5, 6, 7, 8)
     odd: list[object] = [{"input_tokens": 0, "output_tokens": -3}, {"output_tokens": True}, {"output_tokens": 1.5}, []]
     for one in odd:
         usage.take(one)
     usage.take({"cache_read_input_tokens": 10**30, "cache_creation_input_tokens": "9"})
     assert usage == TokenUsage(5, 6, 7, 8)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ([{"input_tokens": 0, "output_tokens": 0}], TokenUsage(0, 0)),
+        ([{}], TokenUsage()),
+        ([{"output_tokens": 9}, {"output_tokens": 40}, {"output_tokens": 38}], TokenUsage(output=38)),
+        # Some count the whole prompt first, and say at the end what of it came from the cache.
+        (
+            [{"input_tokens": 900, "cache_read_input_tokens": 0}, {"input_tokens": 0, "cache_read_input_tokens": 900}],
+            TokenUsage(0, cache_read=900),
+        ),
+        ([{"input_tokens": 9, "cache_read_input_tokens": 5}, {"input_tokens": 0}], TokenUsage(9, cache_read=5)),
+        (
+            [
+                {
+                    "cache_creation_input_tokens": 70,
+                    "cache_creation": {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 60},
+                },
+                {"cache_creation_input_tokens": 70, "output_tokens": 1},
+            ],
+            TokenUsage(output=1, cache_creation=70, cache_creation_1h=60),
+        ),
+        (
+            [{"cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 8}}],
+            TokenUsage(cache_creation=8, cache_creation_1h=8),
+        ),
+        (
+            [
+                {"speed": "fast", "service_tier": "priority", "inference_geo": "us", "output_tokens": 5},
+                {
+                    "output_tokens": 7,
+                    "output_tokens_details": {"thinking_tokens": 0},
+                    "server_tool_use": {"web_search_requests": 3},
+                },
+            ],
+            TokenUsage(
+                *(None, 7), thinking=0, web_searches=3, speed="fast", service_tier="priority", inference_geo="us"
+            ),
+        ),
+        ([{"speed": "x" * 33, "service_tier": "\n", "inference_geo": 5, "cache_creation": 3}], TokenUsage()),
+    ],
+)
+def test_usage_is_the_last_that_was_said_of_each(told: list[object], expected: TokenUsage) -> None:
+    usage = TokenUsage()
+    for one in told:
+        usage.take(one)
+    assert usage == expected
+
+
+def test_iterations_outside_the_sums_are_added_once() -> None:
+    """A compaction and an advisor are billed beside the numbers at the top; a stream repeats both."""
+    compaction = {"type": "compaction", "input_tokens": 180_000, "output_tokens": 3500}
+    advisor = {"type": "advisor_message", "model": "claude-opus-5", "input_tokens": 800, "output_tokens": 90}
+    message = {"type": "message", "input_tokens": 23_000, "output_tokens": 1000}
+    last = {
+        "input_tokens": 23_000,
+        "output_tokens": 1000,
+        "iterations": [compaction, message, advisor, 5, {"type": "x"}],
+    }
+    usage = TokenUsage()
+    usage.take({"input_tokens": 23_000, "output_tokens": 1})
+    for _ in range(3):
+        usage.take(last)
+    usage.take({"output_tokens": 1000})
+    assert (usage.input, usage.output) == (23_000 + 180_000 + 800, 1000 + 3500 + 90)
+    assert usage.others[:2] == (TokenUsage(180_000, 3500), TokenUsage(800, 90, model="claude-opus-5"))
+
+
+COUNTS = st.dictionaries(
+    st.sampled_from(["input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"]),
+    st.integers(0, 5) | st.integers() | st.none() | st.booleans(),
+)
+
+
+@given(st.lists(COUNTS | st.fixed_dictionaries({"iterations": st.lists(COUNTS, max_size=3)}), max_size=6))
+def test_no_order_of_answers_makes_a_count_negative(told: list[object]) -> None:
+    usage = TokenUsage()
+    for one in told:
+        usage.take(one)
+    counts = (usage.input, usage.output, usage.cache_creation, usage.cache_read)
+    assert all(count is None or count >= 0 for count in counts)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["text", "thinking", "partial_json"]), st.text()), min_size=1))
+def test_an_estimate_counts_the_characters_that_passed(parts: list[tuple[str, str]]) -> None:
+    content = b"".join(
+        event("content_block_delta", {"type": "content_block_delta", "delta": {"type": f"{name}_delta", name: text}})
+        for name, text in parts
+    )
+    characters = sum(len(text) for _, text in parts)
+    assert estimated_output(content, len(content)) == -(-characters // 4)
+    assert estimated_output(content, 3 * len(content)) == -(-3 * characters // 4)
 
 
 def usage_of(content: bytes) -> TokenUsage:
@@ -173,7 +267,7 @@ def usage_of(content: bytes) -> TokenUsage:
 @pytest.mark.parametrize(
     "content",
     [
-        {"usage": {"input_tokens": 1, "output_tokens": 2, "server_tool_use": {"web_search_requests": 0}}},
+        {"usage": {"input_tokens": 1, "output_tokens": 2, "note": "usage"}},
         {"content": [{"input": {"usage": {"output_tokens": 99}}}], "usage": {"input_tokens": 1, "output_tokens": 2}},
         {"usage": {"input_tokens": 1, "output_tokens": 2}, "content": [{"input": {"usage": {"output_tokens": 99}}}]},
         {"content": [{"text": '"usage": {"output_tokens": 99}'}], "usage": {"output_tokens": 2, "input_tokens": 1}},

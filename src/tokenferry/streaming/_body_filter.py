@@ -4,12 +4,13 @@ import logging
 from typing import Final, Protocol
 
 from tokenferry.streaming._events import EventBoundary, error_event
-from tokenferry.streaming._usage import JsonUsageReader, SseUsageReader, TokenUsage, error_type
+from tokenferry.streaming._usage import JsonUsageReader, SseUsageReader, TokenUsage, error_type, estimated_output
 from tokenferry.upstream import UpstreamError
 
 logger = logging.getLogger("tokenferry.streaming")
 
 _BAD_REQUEST: Final = 400
+_SAMPLE: Final = 32 * 1024
 
 
 class BodyFilter(Protocol):
@@ -31,6 +32,9 @@ class BodyFilter(Protocol):
     def cut(self, failure: UpstreamError, /) -> bytes | None:
         """The upstream was cut. None if only a cut connection can show that to the client."""
         ...
+
+    def close(self) -> None:
+        """Nothing more comes, for whatever reason: set `model`, and estimate what the upstream has not counted."""
 
 
 class DocumentFilter:
@@ -64,11 +68,14 @@ class DocumentFilter:
         logger.warning("%s %s", self._request_id, failure)
         self.error = failure.cause
 
+    def close(self) -> None:
+        pass
+
 
 class EventStreamFilter:
     """A stream of server-sent events. It ends with its own last event, or with an error that says what is missing."""
 
-    __slots__ = ("_events", "_reader", "_request_id", "error", "is_over", "model")
+    __slots__ = ("_events", "_reader", "_request_id", "_sample", "_size", "_usage", "error", "is_over", "model")
 
     def __init__(self, usage: TokenUsage, request_id: str) -> None:
         self.error: str | None = None
@@ -76,7 +83,10 @@ class EventStreamFilter:
         self.is_over = False
         self._request_id = request_id
         self._events = EventBoundary()
+        self._usage = usage
         self._reader = SseUsageReader(usage)
+        self._sample: list[bytes] = []
+        self._size = 0
 
     def feed(self, chunk: bytes) -> bytes:
         passing = self._events.feed(chunk)
@@ -85,8 +95,11 @@ class EventStreamFilter:
             end = self._reader.read(whole)
             if self._reader.error is not None:
                 self.is_over = True
-                self._settle()
-                return passing[: passing.index(whole) + end]
+                self.error = self._reader.error
+                passing = passing[: passing.index(whole) + end]
+            if self._size < _SAMPLE:
+                self._sample.append(passing)
+            self._size += len(passing)
         return passing
 
     def end(self) -> bytes:
@@ -94,7 +107,7 @@ class EventStreamFilter:
         rest = events.rest()
         if b"data:" in rest and rest.endswith((b"\n", b"\r")):
             reader.read(rest)  # a whole event but for its blank line
-        self._settle()
+        self.error = reader.error
         if reader.error is not None:
             return rest + b"\n\n"
         if reader.is_complete:
@@ -106,15 +119,20 @@ class EventStreamFilter:
 
     def cut(self, failure: UpstreamError) -> bytes:
         events = self._events
-        self._settle()
+        self.error = self._reader.error
         if self._reader.is_complete and not events.is_inside and not events.rest():
             return b""  # nothing is missing but the end of the framing
         logger.warning("%s %s", self._request_id, failure)
         self.error = failure.cause
         return self._error_event(f"the answer was cut off: {failure}")
 
-    def _settle(self) -> None:
-        self.error, self.model = self._reader.error, self._reader.model
+    def close(self) -> None:
+        self.model = self._reader.model
+        if not self._reader.is_counted:
+            sample = b"".join(self._sample)
+            output = estimated_output(sample, self._size)
+            if output > (self._usage.output or 0):
+                self._usage.output, self._usage.is_estimated = output, True
 
     def _error_event(self, reason: str) -> bytes:
         # Inside an event that has partly passed, a further line makes that one the error.

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,12 +16,12 @@ _USAGE: Final = b'"usage"'
 _USAGE_OBJECT: Final = re.compile(rb'"usage"\s*:\s*(?=\{)')
 _USAGE_LIMIT: Final = 4096
 _MOST: Final = 1 << 53
-_FIELDS: Final = (
-    ("input_tokens", "input"),
-    ("output_tokens", "output"),
-    ("cache_creation_input_tokens", "cache_creation"),
-    ("cache_read_input_tokens", "cache_read"),
-)
+_LONGEST_WORD: Final = 32
+_OUTSIDE: Final = 64
+# Iterations that the numbers beside them include. All others, like a compaction, are billed on top of those numbers.
+_INCLUDED: Final = frozenset(("message", "fallback_message"))
+_TEXT: Final = re.compile(rb'"(?:text|thinking|partial_json)"\s*:\s*("(?:[^"\\]|\\.)*")')
+_CHARACTERS_A_TOKEN: Final = 4
 _DECODER: Final = json.JSONDecoder()
 _CONTENT: Final = b"event: content_block_"
 _QUIET: Final = frozenset(("content_block_start", "content_block_delta", "content_block_stop"))
@@ -28,23 +29,117 @@ _QUIET: Final = frozenset(("content_block_start", "content_block_delta", "conten
 
 @dataclass(slots=True)
 class TokenUsage:
-    """Tokens as the upstream counted them; None where it didn't say."""
+    """Tokens as the upstream counted them; None where it said nothing, which is not zero.
+
+    Input is counted without what the cache read and wrote. All numbers are those billed: with the iterations that the
+    vendor leaves out of its sums.
+    """
 
     input: int | None = None
     output: int | None = None
     cache_creation: int | None = None
+    """Input written into the cache, for whatever time."""
     cache_read: int | None = None
+    cache_creation_1h: int | None = None
+    """The part of `cache_creation` written for an hour; the rest is written for five minutes."""
+    thinking: int | None = None
+    """The part of `output` spent on reasoning."""
+    web_searches: int | None = None
+    speed: str | None = None
+    service_tier: str | None = None
+    inference_geo: str | None = None
+    is_estimated: bool = False
+    """Whether `output` is an estimate, since the answer was cut before the upstream counted it."""
+    model: str | None = None
+    """Of one of `others`: the model that served it, if that differs."""
+    others: "tuple[TokenUsage, ...]" = ()
+    """The iterations that the vendor leaves out of its sums; they are included here."""
 
     def take(self, told: object) -> None:
-        """Take over a `usage` object. A stream tells sums, so a number never goes back."""
+        """Take over a `usage` object. A stream tells sums, so the last one counts; a zero never erases a count."""
         if not isinstance(told, dict):
             return
-        for name, field in _FIELDS:
-            count = told.get(name)
-            if type(count) is int and 0 <= count < _MOST:
-                known = getattr(self, field)
-                if known is None or count > known:
-                    setattr(self, field, count)
+        for other in self.others:
+            self._add(other, -1)
+        self._replace(told)
+        if told.get("iterations"):
+            self.others = tuple(_outside(told["iterations"]))
+        for other in self.others:
+            self._add(other, 1)
+
+    def _replace(self, told: dict[str, Any]) -> None:
+        get = told.get
+        self._replace_input(told)
+        if (output := _count(get("output_tokens"))) or self.output is None:
+            self.output = output
+        if details := get("output_tokens_details"):
+            self.thinking = _later(self.thinking, details, "thinking_tokens")
+        if tools := get("server_tool_use"):
+            self.web_searches = _later(self.web_searches, tools, "web_search_requests")
+        self.speed = _word(get("speed")) or self.speed
+        self.service_tier = _word(get("service_tier")) or self.service_tier
+        self.inference_geo = _word(get("inference_geo")) or self.inference_geo
+
+    def _replace_input(self, told: dict[str, Any]) -> None:
+        """Replace the input as a whole: a later, exact number may have moved from the input to the cache."""
+        get = told.get
+        plain, written = _count(get("input_tokens")), _count(get("cache_creation_input_tokens"))
+        read, hour = _count(get("cache_read_input_tokens")), None
+        if isinstance(split := get("cache_creation"), dict):
+            hour = _count(split.get("ephemeral_1h_input_tokens"))
+            if written is None:
+                written = _sum(hour, _count(split.get("ephemeral_5m_input_tokens")))
+        is_said = bool(plain or written or read)
+        if plain is not None and (is_said or self.input is None):
+            self.input = plain
+        if written is not None and (is_said or self.cache_creation is None):
+            self.cache_creation = written
+        if read is not None and (is_said or self.cache_read is None):
+            self.cache_read = read
+        if hour is not None and (is_said or self.cache_creation_1h is None):
+            self.cache_creation_1h = hour
+
+    def _add(self, other: "TokenUsage", sign: int) -> None:
+        for field in ("input", "output", "cache_creation", "cache_read", "cache_creation_1h"):
+            if count := getattr(other, field):
+                setattr(self, field, (getattr(self, field) or 0) + sign * count)
+
+
+def _count(value: object) -> int | None:
+    return value if type(value) is int and 0 <= value < _MOST else None
+
+
+def _sum(*counts: int | None) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
+
+
+def _later(known: int | None, told: object, name: str) -> int | None:
+    count = _count(told.get(name)) if isinstance(told, dict) else None
+    return count if count or known is None else known
+
+
+def _word(value: object) -> str | None:
+    is_word = isinstance(value, str) and len(value) <= _LONGEST_WORD and value.isascii() and value.isprintable()
+    return value if is_word and isinstance(value, str) else None
+
+
+def _outside(iterations: object) -> Iterator[TokenUsage]:
+    """The iterations that the numbers beside them leave out."""
+    for one in iterations[:_OUTSIDE] if isinstance(iterations, list) else ():
+        if isinstance(one, dict) and one.get("type") not in _INCLUDED:
+            usage = TokenUsage(model=_text(one.get("model")))
+            usage._replace(one)  # an iteration has no iterations
+            yield usage
+
+
+def estimated_output(sample: bytes, size: int) -> int:
+    """The tokens of a stream of `size` bytes that begins with `sample`: one for each four characters of its content."""
+    characters = 0
+    for text in _TEXT.findall(sample):
+        with contextlib.suppress(ValueError):
+            characters += len(json.loads(text))
+    return -(-characters * size // (len(sample) * _CHARACTERS_A_TOKEN)) if sample else 0
 
 
 class SseUsageReader:
@@ -60,6 +155,8 @@ class SseUsageReader:
         self.error: str | None = None
         """The type of the error event that ended it."""
         self.model: str | None = None
+        self.is_counted = False
+        """Whether the upstream has counted the whole output."""
 
     def read(self, events: bytes) -> int:
         """Take note of whole events; give how many bytes of them may pass: an error event is the last to."""
@@ -81,13 +178,15 @@ class SseUsageReader:
         document = _object(data)
         match name or document.get("type"):
             case "message_start":
-                self.is_complete = False
+                self.is_complete = self.is_counted = False
                 message = document.get("message")
                 if isinstance(message, dict):
                     self._usage.take(message.get("usage"))
                     self.model = _text(message.get("model"))
             case "message_delta":
-                self._usage.take(document.get("usage"))
+                usage = document.get("usage")
+                self._usage.take(usage)
+                self.is_counted = isinstance(usage, dict) and _count(usage.get("output_tokens")) is not None
             case "message_stop":
                 self.is_complete = True
             case "error":

@@ -280,9 +280,12 @@ class Exchange:
         state, record = self._state, self._record
         record.duration = state.clock() - self._started
         if (body := self._filter) is not None:
+            body.close()
             record.error = record.error or body.error
-            if body.model is not None and record.model is None:
-                record.model = loggable(body.model)
+            if body.model is not None:
+                record.served_model = body.model
+                if record.model is None:
+                    record.model = loggable(body.model)
         self._body.release()
         if self._runner is not None:
             self._runner.close()

@@ -21,7 +21,8 @@ _MOST_LINES: Final = 1000
 _BARE: Final = re.compile(r"[A-Za-z0-9._:@/+-]+")
 _OUTCOME: Final = ("method", "path", "status", "upstream_status")
 _WHOM: Final = ("client", "account", "provider", "model", "upstream_model", "error")
-_TOKENS: Final = ("input_tokens", "output_tokens", "cache_creation_tokens", "cache_read_tokens")
+_TOKENS: Final = ("input_tokens", "output_tokens", "cache_creation_tokens", "cache_read_tokens", "usage")
+_ESTIMATED: Final = "estimated"
 _SESSION: Final = ("session", "agent", "parent_agent")
 _NAMES: Final = (
     *("time", "id", *_OUTCOME, *_WHOM),
@@ -50,6 +51,7 @@ class LogLine:
             _milliseconds(record.duration),
             *(record.bytes_in, record.bytes_out, record.attempts),
             *(usage.input, usage.output, usage.cache_creation, usage.cache_read),
+            _ESTIMATED if usage.is_estimated else None,
             *(record.session, record.agent, record.parent_agent),
         )
         return {name: value for name, value in zip(_NAMES, values, strict=True) if value is not None}
@@ -72,6 +74,8 @@ def _text(record: RequestRecord) -> str:
         tokens += f" cache_creation_tokens={usage.cache_creation}"
     if usage.cache_read is not None:
         tokens += f" cache_read_tokens={usage.cache_read}"
+    if usage.is_estimated:
+        tokens += f" usage={_ESTIMATED}"
     session = "" if record.session is None else _session(record.session, record.agent, record.parent_agent)
     return (
         f"time={int(record.at)} id={record.request_id}{outcome}{whom}{first_byte} ms={round(record.duration * 1000)}"

@@ -36,6 +36,8 @@ class RequestRecord:
     """The model in the client's own words, which is told nowhere as it is; `model` is what may be logged of it."""
     upstream_model: str | None = None
     """What its provider calls the model, where that is another name."""
+    served_model: str | None = field(default=None, repr=False)
+    """What the upstream says it served, in its own words."""
     status: int = 0
     upstream_status: int | None = None
     first_byte: float | None = None
