@@ -27,6 +27,7 @@ from tokenferry.gateway import (
     own_hosts,
 )
 from tokenferry.secret import Secret
+from tokenferry.serve._parts import explainer_of
 from tokenferry.settings import GatewaySettings, Home
 from tokenferry.state import State
 
@@ -153,7 +154,8 @@ def running_api(home: Home, provider: str, *, config: str = "", port: int = 0) -
             return {row.name: row.state for row in rows(broker)}
 
         secret = Secret(secrets.token_urlsafe(32))
-        parts = AdminContext(home, broker, state, secret, (url,), hosts, states)
+        explain = explainer_of(lambda: gateway.forwarder, broker, state, states, None)
+        parts = AdminContext(home, broker, state, secret, (url,), hosts, states, explain=explain)
         upstreams = UpstreamClients()
         gateway = Gateway(
             guard=Guard(state.keys, hosts),

@@ -44,7 +44,8 @@ def test_the_first_ready_account_would_serve_and_every_other_has_its_reason(
         {"account": "work", "why": "It is limited.", "cause": "window", "until": until},
         {"account": "third", "why": "it could serve, and comes later", "cause": None, "until": None},
     ]
-    rule, *lines = inside("route", "--dry-run").out.splitlines()
+    asked, rule, *lines = inside("route", "--dry-run").out.splitlines()
+    assert asked == f"asked     the records in {home.path}"
     assert rule == "rule      it is the default provider"
     assert lines[0].split() == ["provider", "anthropic"]
     assert lines[1].startswith("account   spare would serve: ")
@@ -146,8 +147,8 @@ def test_the_rule_that_decides_is_told_with_every_provider_in_its_order(
     assert (first["rule"], first["requested"]) == ("background", "claude-haiku-4-5")
     assert (first["provider"], first["model"], first["account"]) == ("other", "z/glm", "else")
     assert (second["provider"], second["model"], second["account"]) == ("anthropic", "glm", "work")
-    out = inside("route", "--dry-run", "--model", "claude-haiku-4-5").out
-    assert out.startswith(
+    _, rule, *_ = inside("route", "--dry-run", "--model", "claude-haiku-4-5").out.splitlines()
+    assert rule.startswith(
         "rule      background: background_regex matches the requested model, so claude-haiku-4-5 goes to"
     )
     body = tmp_path / "body.json"
@@ -164,7 +165,9 @@ def test_a_request_that_goes_nowhere_is_told_as_the_client_would_be(
     body.write_text('{"model": "x", "thinking": {"type": "enabled"}}')
     outcome = inside("route", "--dry-run", "--body", str(body))
     assert outcome.code == 1
-    assert outcome.out.startswith("refused   503: nobody serves model 'none': chat speaks openai's format")
+    assert outcome.out.splitlines()[1].startswith(
+        "refused   503: nobody serves model 'none': chat speaks openai's format"
+    )
     assert inside("route", "--dry-run", "--body", str(body), "--json").json[0]["status"] == 503
     body.write_text('{"model": "x", "model": "y"}')
     assert "twice" in inside("route", "--dry-run", "--body", str(body)).one_line()

@@ -3,15 +3,18 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import httpx2
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from admin.rig import Api, refused, running_api
 from cli.harness import Outcome
 from effort import effort
 from tokenferry.broker import Broker
@@ -23,15 +26,17 @@ from tokenferry.gateway.http.errors import GatewayError
 from tokenferry.gateway.http.request_head import RequestHead
 from tokenferry.pool import Pool, SendAttempt
 from tokenferry.routing import BodyFacts, Router, scan
+from tokenferry.sandbox import Sandbox
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
-from tokenferry.state import Cooldown, Rights, Scope, State
+from tokenferry.state import Cooldown, GatewayRegistration, Rights, Scope, State, local_key
 from tokenferry.stores import Account
 
 PROVIDERS = ("one", "two", "three")
 ACCOUNTS = ("alice", "bob", "carol")
 NAMES = ("m", "claude-haiku-1", "small", "big")
 FOREVER = 4_000_000_000
+MODEL = "claude-sonnet-4-5"
 
 
 @dataclass(frozen=True)
@@ -148,3 +153,69 @@ def by_gateway(home: Home, case: Case) -> dict[str, Any] | GatewayError:
         failover.close()
     account = step.account.name if isinstance(step, SendAttempt) and not step.is_probe else None
     return {"targets": [(target.group.provider, target.model) for target in plan.targets], "account": account}
+
+
+@pytest.fixture
+def gateway(home: Home, tokenferry_sandbox: Sandbox) -> Iterator[Api]:
+    """A gateway in this process whose cooldowns and sessions are in its memory alone, on record as the home's."""
+    with running_api(home, tokenferry_sandbox.url, config='\n[gateway]\nproviders = ["sandbox"]\n') as api:
+        for at, name in enumerate(("alice", "bob")):
+            key = ApiKey(Secret(tokenferry_sandbox.api_key(name)))
+            api.broker.add(Account(name, "sandbox", "api-key", created_at=at + 1), key)
+        local_key(home, api.state)
+        registration = GatewayRegistration(home, url=api.url)
+        yield api
+        registration.end()
+
+
+def send(gateway: Api, session: str) -> int:
+    """Send a message in a session, as this machine's clients do; give the status."""
+    message = {"model": MODEL, "max_tokens": 1, "messages": [{"role": "user", "content": "ahoy"}]}
+    key = local_key(gateway.home, gateway.state).reveal()
+    headers = {"x-api-key": key, "x-claude-code-session-id": session, "anthropic-version": "2023-06-01"}
+    return httpx2.post(f"{gateway.url}/v1/messages", json=message, headers=headers, trust_env=False).status_code
+
+
+def test_what_only_a_running_gateways_memory_knows_shows_in_the_dry_run(
+    gateway: Api, tokenferry_sandbox: Sandbox, inside: Callable[..., Outcome]
+) -> None:
+    tokenferry_sandbox.settings("alice", limits={"requests": {"remaining": 0, "reset_in": 3600}})
+    assert send(gateway, "s") == 200
+    assert not gateway.state.cooldowns.list()
+    (told,) = inside("route", "--dry-run", "--model", MODEL, "--json").json
+    assert (told["account"], told["asked"]) == ("bob", f"the running gateway (pid {os.getpid()})")
+    assert [(one["account"], one["cause"]) for one in told["passed_over"]] == [("alice", "rate-limit")]
+    (told,) = inside("route", "--dry-run", "--session", "s", "--json").json
+    assert told["why"] == "its conversation lives there"
+    assert inside("route", "--dry-run", "--body", os.devnull).code == 2
+
+
+def test_without_a_gateway_the_records_are_asked(gateway: Api, inside: Callable[..., Outcome]) -> None:
+    state = gateway.state
+    state.cooldowns.put(Cooldown(Scope("account", "alice"), "window", "answer", FOREVER, "It is limited."))
+    assert inside("route", "--dry-run", "--json").json[0]["account"] == "alice"  # the gateway doesn't read it
+    for record in gateway.home.gateways.iterdir():
+        record.unlink()
+    (told,) = inside("route", "--dry-run", "--json").json
+    assert (told["account"], told["asked"]) == ("bob", f"the records in {gateway.home.path}")
+
+
+def test_a_client_key_may_ask_for_itself_alone_and_sees_no_account_that_it_may_not_use(gateway: Api) -> None:
+    def ask(key: Secret, name: str | None = None, body: str = "{}") -> httpx2.Response:
+        return gateway.post("/api/route", {"body": body, "key": name}, key=key.reveal())
+
+    keys = gateway.state.keys
+    _, guest = keys.create("guest", rights=Rights(accounts=("bob",)))
+    _, viewer = keys.create("eyes", role="viewer")
+    _, metrics = keys.create("numbers", role="metrics")
+    for answer in (ask(guest), ask(guest, "guest")):
+        (target,) = answer.json()["targets"]
+        assert (target["account"], target["passed_over"]) == ("bob", [])
+    assert "only what its own requests get" in refused(ask(guest, "local"), 403)
+    for asker in (viewer, Secret(gateway.admin), local_key(gateway.home, gateway.state)):
+        (target,) = ask(asker, "guest").json()["targets"]
+        assert (target["account"], target["passed_over"][0]["account"]) == ("bob", "alice")
+        assert ask(asker).json()["targets"][0]["account"] == "alice"
+        refused(ask(asker, "nobody"), 404)
+    refused(ask(viewer, body="{"), 400)
+    refused(ask(metrics), 403)

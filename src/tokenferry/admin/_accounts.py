@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 from importlib.metadata import version
 
+import msgspec
 from fastapi import APIRouter, Response
 
 from tokenferry.accounts import AccountChanges, read_credential
@@ -27,6 +28,7 @@ from tokenferry.broker import Broker
 from tokenferry.credentials import API_KEY_PREFIX, Credential, OAuthToken
 from tokenferry.errors import Conflict, TokenferryError, UnknownProvider, UsageError
 from tokenferry.providers import Provider
+from tokenferry.readiness import RouteQuestion
 from tokenferry.state import ClientKey
 from tokenferry.stores import Account, Document, check_account_name
 
@@ -102,6 +104,11 @@ def account_routes(parts: AdminContext, desk: LoginService) -> APIRouter:
     def readiness(key: Key) -> Response:
         """What requests with this client key get now; it needs no admin key, and is asked by this home's commands."""
         return Response(json.dumps(parts.readiness(key)), media_type="application/json")
+
+    @routes.post("/route", include_in_schema=False)
+    async def explain_route(key: Key, asked: RouteQuestion) -> Response:
+        """Say where a request would go, by the pool of this worker; nothing is sent. For this home's commands too."""
+        return Response(msgspec.json.encode(await parts.explain(key, asked)), media_type="application/json")
 
     return routes
 

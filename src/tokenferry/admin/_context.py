@@ -1,10 +1,11 @@
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from tokenferry.broker import Broker
 from tokenferry.limits import LimitState
+from tokenferry.readiness import RouteExplanation, RouteQuestion
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
 from tokenferry.state import ClientKey, ClientKeys, StartedLogins, State
@@ -19,6 +20,10 @@ def _no_states() -> Mapping[str, str]:
 
 def _nothing(_: ClientKey) -> list[dict[str, Any]]:
     return []
+
+
+async def _no_explanation(_: ClientKey, __: RouteQuestion) -> RouteExplanation:
+    return RouteExplanation(503, "nothing is served here")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,9 @@ class AdminContext:
     """What requests with a client key get now, by model."""
     limits: Callable[[str], LimitState | None] = field(default=lambda _: None)
     """What an account's provider said of its limits last, by the account's name."""
+
+    explain: Callable[[ClientKey, RouteQuestion], Awaitable[RouteExplanation]] = field(default=_no_explanation)
+    """Where a request would go, as far as the key that asks may know."""
 
     @property
     def keys(self) -> ClientKeys:

@@ -1,31 +1,39 @@
 """What requests get now: a gateway of this home says it if one runs, else what is on record does."""
 
 import contextlib
-import json
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
+
+import msgspec
 
 from tokenferry.broker import Broker
 from tokenferry.config import Config
 from tokenferry.errors import TokenferryError
-from tokenferry.readiness import ServiceStatus, services
+from tokenferry.readiness import RouteExplanation, RouteQuestion, ServiceStatus, services
 from tokenferry.settings import Home
 from tokenferry.state import ClientKey, GatewayRecord, State, read_local_key, running_gateway
 
 _TIMEOUT: Final = 5.0
-_PATH: Final = "/api/readiness"
 
 
 def services_now(home: Home, config: Config, broker: Broker, states: Mapping[str, str]) -> list[ServiceStatus]:
     """Ask the gateway that runs, which knows its configuration and environment; else say it by what is on record."""
-    with contextlib.suppress(TokenferryError):
-        asked = _ask(home, running_gateway(home))
-        if asked is not None:
-            return asked
+    with contextlib.suppress(TokenferryError, msgspec.MsgspecError):
+        if (content := _ask(home, running_gateway(home), "/api/readiness")) is not None:
+            return msgspec.json.decode(content, type=list[ServiceStatus])
     if home.state.exists():
         with contextlib.suppress(TokenferryError), State(home.state) as state:  # `doctor` names what is wrong with it
             return services(config, broker, state, states)
     return services(config, broker, None, states)
+
+
+def ask_route(home: Home, question: RouteQuestion) -> tuple[GatewayRecord, RouteExplanation] | None:
+    """What the gateway that runs would do with a request; None where none runs, or it can't say."""
+    with contextlib.suppress(TokenferryError, msgspec.MsgspecError):
+        record = running_gateway(home)
+        if (content := _ask(home, record, "/api/route", msgspec.json.encode(question))) is not None:
+            return record, msgspec.json.decode(content, type=RouteExplanation)
+    return None
 
 
 def client_keys(home: Home) -> list[ClientKey] | None:
@@ -37,7 +45,7 @@ def client_keys(home: Home) -> list[ClientKey] | None:
     return None
 
 
-def _ask(home: Home, record: GatewayRecord) -> list[ServiceStatus] | None:
+def _ask(home: Home, record: GatewayRecord, path: str, content: bytes | None = None) -> bytes | None:
     """None where it can't say: it is of an earlier version, busy, or doesn't take this machine's key."""
     import httpx2  # noqa: PLC0415  # 80 ms that commands are spared where no gateway runs
 
@@ -47,14 +55,11 @@ def _ask(home: Home, record: GatewayRecord) -> list[ServiceStatus] | None:
     uds = None if record.socket is None else str(record.socket)
     # Whose certificate it is doesn't matter: the record's lock shows that it is a gateway of this home.
     transport = httpx2.HTTPTransport(uds=uds, verify=False)
-    url = "http://gateway.local" if uds else record.url
+    method, url = "GET" if content is None else "POST", f"{'http://gateway.local' if uds else record.url}{path}"
+    headers = {"x-api-key": key.reveal(), "content-type": "application/json"}
     try:
         with httpx2.Client(transport=transport, trust_env=False, timeout=_TIMEOUT) as client:
-            answer = client.get(f"{url}{_PATH}", headers={"x-api-key": key.reveal()})
-        return [_service(one) for one in json.loads(answer.content)] if answer.status_code == httpx2.codes.OK else None
-    except (httpx2.HTTPError, ValueError, KeyError, TypeError):
+            answer = client.request(method, url, headers=headers, content=content)
+    except httpx2.HTTPError:
         return None
-
-
-def _service(told: dict[str, Any]) -> ServiceStatus:
-    return ServiceStatus(told["model"], told["status"], told["reason"], told["account"], told["provider"])
+    return answer.content if answer.status_code == httpx2.codes.OK else None

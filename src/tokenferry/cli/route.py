@@ -1,36 +1,39 @@
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 import typer
 
-from tokenferry.broker import Broker
 from tokenferry.cli._describe import rows
 from tokenferry.cli._home import find, open_broker
-from tokenferry.cli._output import moment, say, say_json, say_lines
+from tokenferry.cli._output import moment, say_json, say_lines
+from tokenferry.cli._services import ask_route
 from tokenferry.cli._typer import JSON, examples, new_app
+from tokenferry.config import Config
 from tokenferry.errors import UnknownName, UsageError
-from tokenferry.pool import Choice, Criteria, PassedOver, Pool, Target, account_group, affinity_key
-from tokenferry.readiness import Unusable, choose, pool_of, resolver_of, status_of, unusable_accounts
-from tokenferry.routing import (
-    BodyFacts,
-    Malformed,
-    NoRoute,
-    RoutePlan,
-    RouteRequest,
-    scan,
+from tokenferry.pool import affinity_key
+from tokenferry.readiness import (
+    ANYONE,
+    RouteExplanation,
+    RouteQuestion,
+    explain_route,
+    pool_of,
+    resolver_of,
+    unusable_accounts,
 )
+from tokenferry.routing import BodyFacts, Malformed, RouteRequest, scan
+from tokenferry.settings import Home
 from tokenferry.state import ClientKey, State
-from tokenferry.stores import Account
 
 app = new_app()
 
-_LOCAL: Final = "local"
 _LIMIT: Final = 32 * 1024 * 1024
+_SESSION: Final = "x-claude-code-session-id"
+_CREDENTIALS: Final = frozenset({"authorization", "x-api-key", "x-tokenferry-key"})
+_OK: Final = 200
 
 
 @app.command(
@@ -65,48 +68,59 @@ def route(
     ] = None,
     as_json: JSON = False,
 ) -> int:
-    """Say by which rule a request goes where, which account would serve it, and why no other, by what is on record.
+    """Say by which rule a request goes where, which account would serve it, and why no other.
 
-    What a running gateway keeps to itself doesn't count: how much of their limits accounts have used up, whose turn it
-    is, and who has as many requests as it may have.
+    A running gateway of this home is asked, which knows what its accounts have used up, whose turn it is, and where
+    each session lives; without one it is said by what is on record. The first line names the one that answers.
     """
     if not dry_run:
         raise UsageError("route sends nothing; say --dry-run")
     home, config = find()
+    facts, lines = _facts(model, body), _headers(header or [])
+    if session:
+        lines.append((_SESSION, session))
+    shown = tuple((name, value) for name, value in lines if name not in _CREDENTIALS)
+    if answer := ask_route(home, RouteQuestion(facts.body.decode(), shown, key)):
+        record, found = answer
+        worker = "" if found.worker is None else f", worker {found.worker}, which knows no other worker's sessions"
+        asked = f"the running gateway (pid {record.pid}{worker})"
+    else:
+        found, asked = _by_records(home, config, facts, lines, key), f"the records in {home.path}"
+    if as_json:
+        say_json([{**one, "asked": asked} for one in found.to_json()])
+    else:
+        say_lines(f"{heading:<10}{text}" for heading, text in _lines(found, asked))
+    return 1 if found.refused else 0
+
+
+def _by_records(
+    home: Home, config: Config, facts: BodyFacts, lines: Sequence[tuple[str, str]], key: str | None
+) -> RouteExplanation:
     broker = open_broker(home, config)
-    facts = _facts(model, body)
+    session = dict(lines).get(_SESSION, "")
     with State(home.state) as state:
         client = _client(state, key)
-        plan = resolver_of(config, broker).resolve(RouteRequest(facts, _headers(header or [])), client)
-        if isinstance(plan, NoRoute):
-            _tell_refusal(plan, as_json=as_json)
-            return 1
-        unusable = unusable_accounts(broker, {row.name: row.state for row in rows(broker)})
-        choices = _choices(
-            broker,
+        return explain_route(
+            resolver_of(config, broker),
             pool_of(config, state),
-            plan,
-            unusable,
-            client=client,
-            session=session or "",
-            served=state.decisions.last_account_of(session) if session else None,
+            RouteRequest(facts, [(name.encode(), value.encode()) for name, value in lines]),
+            client,
+            affinity=affinity_key(client.id, session=session),
+            providers=broker.providers,
+            listing=broker.book.listing(),
+            unusable=unusable_accounts(broker, {row.name: row.state for row in rows(broker)}),
+            last_account=state.decisions.last_account_of(session) if session else None,
         )
-    status = status_of((one for _, choice in choices for one in choice.passed_over), unusable)
-    if as_json:
-        say_json([_to_json(plan, facts, target, choice) for target, choice in choices])
-    else:
-        say_lines(f"{heading:<10}{text}" for heading, text in _lines(plan, choices, status))
-    return 0
 
 
 def _client(state: State, name: str | None) -> ClientKey:
     """The key; a stand-in for this machine's own, which the first `serve` makes."""
     try:
-        return state.keys.get(name or _LOCAL)
+        return state.keys.get(name or ANYONE.name)
     except UnknownName:
         if name is not None:
             raise
-    return ClientKey("", _LOCAL, "client", created_at=0, fingerprint="")
+    return ANYONE
 
 
 def _facts(model: str | None, body: Path | None) -> BodyFacts:
@@ -131,82 +145,34 @@ def _facts(model: str | None, body: Path | None) -> BodyFacts:
     return facts
 
 
-def _headers(lines: Sequence[str]) -> list[tuple[bytes, bytes]]:
+def _headers(lines: Sequence[str]) -> list[tuple[str, str]]:
     headers = []
     for line in lines:
         name, colon, value = line.partition(":")
         if not colon:
             raise UsageError(f"{line[:80]!r} is no header; write it as NAME: VALUE")
-        headers.append((name.strip().lower().encode(), value.strip().encode()))
+        headers.append((name.strip().lower(), value.strip()))
     return headers
 
 
-def _tell_refusal(found: NoRoute, *, as_json: bool) -> None:
-    if as_json:
-        say_json([{"provider": None, "status": found.status, "refused": found.message}])
-    else:
-        say(f"{'refused':<10}{found.status}: {found.message}")
-
-
-def _choices(
-    broker: Broker,
-    pool: Pool,
-    plan: RoutePlan,
-    unusable: Mapping[str, Unusable],
-    *,
-    client: ClientKey,
-    session: str,
-    served: str | None,
-) -> list[tuple[Target, Choice]]:
-    want = Criteria(affinity_key(client.id, session=session), None, plan.pinned)
-    if served is not None:
-        pool.remember(plan.targets, want, served)
-    accounts = broker.book.listing().accounts
-    return [
-        (target, _with_denied(choose(pool, target, want, unusable), target, broker, accounts))
-        for target in pool.order(plan.targets)
-    ]
-
-
-def _with_denied(choice: Choice, target: Target, broker: Broker, accounts: Sequence[Account]) -> Choice:
-    """The same with the provider's accounts that the client key may not use, of which a plan says nothing."""
-    everybody = account_group(broker.providers[target.group.provider], accounts).accounts
-    denied = [
-        PassedOver(one.name, "its client key may not use it", is_allowed=False)
-        for one in everybody
-        if one.name not in target.group.by_name
-    ]
-    return replace(choice, passed_over=(*choice.passed_over, *denied))
-
-
-def _lines(plan: RoutePlan, choices: Sequence[tuple[Target, Choice]], status: int) -> Iterator[tuple[str, str]]:
-    yield "rule", plan.rule
-    if not choices:
+def _lines(found: RouteExplanation, asked: str) -> Iterator[tuple[str, str]]:
+    yield "asked", asked
+    if found.refused:
+        yield "refused", f"{found.status}: {found.refused}"
+        return
+    yield "rule", found.plan
+    if not found.targets:
         yield "nobody", "there is no account that may serve"
     has_served = False
-    for target, choice in choices:
+    for target in found.targets:
         model = f", model {target.model}" if target.model else ""
-        yield "provider", f"{target.group.provider}{model}"
-        if choice.account is not None:
+        yield "provider", f"{target.provider}{model}"
+        if target.account is not None:
             verb = "would be next, should all before fail" if has_served else "would serve"
-            yield "account", f"{choice.account.name} {verb}: {choice.reason}"
+            yield "account", f"{target.account} {verb}: {target.why}"
             has_served = True
-        for one in choice.passed_over:
+        for one in target.passed_over:
             until = "" if one.until is None else f", until {moment(one.until)}"
             yield "account", f"{one.account} not: {one.reason.removesuffix('.')}{until}"
-    if choices and not has_served:
-        yield "nobody", f"the client would be told so, with {status} (it is {moment(int(time.time()))})"
-
-
-def _to_json(plan: RoutePlan, facts: BodyFacts, target: Target, choice: Choice) -> dict[str, Any]:
-    route = plan.route
-    return {
-        "rule": "default" if route is None else route.rule,
-        "reason": plan.rule if route is None else route.reason,
-        "requested": facts.model,
-        "provider": target.group.provider,
-        "model": target.model or None,
-        "account": None if choice.account is None else choice.account.name,
-        "why": choice.reason or None,
-        "passed_over": [one.to_json() for one in choice.passed_over],
-    }
+    if found.targets and found.status != _OK:
+        yield "nobody", f"the client would be told so, with {found.status} (it is {moment(int(time.time()))})"

@@ -2,16 +2,17 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tokenferry.broker import Broker
 from tokenferry.config import Config
-from tokenferry.errors import TokenferryError
+from tokenferry.errors import PolicyRefused, TokenferryError, UnknownName, UsageError
 from tokenferry.gateway import (
     BaseLifespan,
     CooldownSync,
+    Forwarder,
     Gateway,
     Listening,
     Server,
@@ -20,10 +21,10 @@ from tokenferry.gateway import (
     connection_limit,
 )
 from tokenferry.pool import Pool
-from tokenferry.readiness import services
+from tokenferry.readiness import ANYONE, RouteExplanation, RouteQuestion, services, unusable_accounts
 from tokenferry.refresh import send
-from tokenferry.routing import Router
-from tokenferry.state import ClientKey, State, UsageProbe
+from tokenferry.routing import Malformed, Router, scan
+from tokenferry.state import LOCAL_KEY_NAME, ClientKey, State, UsageProbe
 from tokenferry.stores import Account
 
 _REFRESH_SECONDS: Final = 30.0
@@ -80,6 +81,49 @@ def readiness_of(
         return [one.to_json() for one in services(in_force[0], broker, state, states(), key)]
 
     return readiness
+
+
+def explainer_of(
+    forwarder: Callable[[], Forwarder],
+    broker: Broker,
+    state: State,
+    states: Callable[[], Mapping[str, str]],
+    worker: WorkerSlot | None,
+) -> Callable[[ClientKey, RouteQuestion], Awaitable[RouteExplanation]]:
+    """What explains a request by the forwarder in force, with its pool as it is now."""
+
+    def subject(asker: ClientKey, name: str | None) -> ClientKey:
+        """The key whose request it is. A client's own key may ask for itself alone."""
+        if asker.role != "client":
+            name = name or LOCAL_KEY_NAME
+        elif name is None or name in {asker.name, asker.id}:
+            return asker
+        elif asker.name != LOCAL_KEY_NAME:
+            raise PolicyRefused("a client key may ask only what its own requests get; leave out the key's name")
+        try:
+            return state.keys.get(name)
+        except UnknownName:
+            if name != LOCAL_KEY_NAME:
+                raise
+        return ANYONE
+
+    async def explain(asker: ClientKey, asked: RouteQuestion) -> RouteExplanation:
+        facts = scan([asked.body.encode("utf-8", "surrogatepass")])
+        if isinstance(facts, Malformed):
+            raise UsageError(facts.message)
+        headers = [(name.lower().encode("ascii", "replace"), value.encode()) for name, value in asked.headers]
+        key = await asyncio.to_thread(subject, asker, asked.key)
+        unusable = await asyncio.to_thread(lambda: unusable_accounts(broker, states()))
+        found = forwarder().explain(
+            facts,
+            headers,
+            key,
+            unusable,
+            shows_denied=asker.role != "client" or asker.name == LOCAL_KEY_NAME,
+        )
+        return found if worker is None else replace(found, worker=worker.number)
+
+    return explain
 
 
 def recorder_of(pool: Pool, state: State, broker: Broker) -> CooldownSync:

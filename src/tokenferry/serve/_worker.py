@@ -29,7 +29,15 @@ from tokenferry.keep import Keeper
 from tokenferry.pool import Pool
 from tokenferry.reloading import Reloading
 from tokenferry.secret import Secret
-from tokenferry.serve._parts import GatewayLifespan, look_at_accounts, readiness_of, recorder_of, router_of, server_of
+from tokenferry.serve._parts import (
+    GatewayLifespan,
+    explainer_of,
+    look_at_accounts,
+    readiness_of,
+    recorder_of,
+    router_of,
+    server_of,
+)
 from tokenferry.settings import Home
 from tokenferry.state import State, gateway_id
 
@@ -113,6 +121,7 @@ def run_gateway(
             *(home, broker, state, secret, where.urls, own_hosts, states),
             readiness=readiness_of(in_force, broker, state, states),
             limits=pool.usage.state,
+            explain=explainer_of(lambda: gateway.forwarder, broker, state, states, worker),
         )
         if parts.base is not None:
             broker.login_page = f"{parts.base}{LOGIN_PAGE}"

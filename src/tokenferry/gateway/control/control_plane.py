@@ -23,8 +23,11 @@ _READING: Final = frozenset(("GET", "HEAD"))
 _READERS: Final[tuple[Role, ...]] = ("admin", "viewer")
 _WRITERS: Final[tuple[Role, ...]] = ("admin",)
 _CLIENTS: Final[tuple[Role, ...]] = ("client",)
-_READINESS: Final = b"/api/readiness"
-"""Tells a client what its own key would be served, so it takes a client key."""
+_OF_ONES_OWN: Final[dict[bytes, tuple[Role, ...]]] = {
+    b"/api/readiness": _CLIENTS,
+    b"/api/route": (*_CLIENTS, *_READERS),
+}
+"""Paths that tell a client what its own key would be served, so they take a client key."""
 _DESCRIPTION: Final = b"/openapi.json"
 _CREDENTIALS: Final = frozenset((b"authorization", b"x-api-key"))
 _HEADERS: Final = (
@@ -86,9 +89,8 @@ def error_answer(error: GatewayError) -> tuple[list[Header], bytes]:
 
 
 def _roles_for(scope: Scope) -> tuple[Role, ...]:
-    if scope["raw_path"] == _READINESS:
-        return _CLIENTS
-    return _READERS if scope["method"] in _READING else _WRITERS
+    own = _OF_ONES_OWN.get(scope["raw_path"])
+    return own or (_READERS if scope["method"] in _READING else _WRITERS)
 
 
 class ControlPlane:

@@ -1,6 +1,6 @@
 """What exchanges need to know of accounts and upstreams: which may serve, how one is asked, what the client may see."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +13,7 @@ from tokenferry.gateway.proxy.body import ProxyRequest
 from tokenferry.gateway.proxy.credentials import CredentialSource, KeyRing
 from tokenferry.gateway.proxy.model_list import ModelList
 from tokenferry.pool import Criteria, Failover, Pool, Target, Trace, affinity_key, failover
+from tokenferry.readiness import RouteExplanation, Unusable, explain_route
 from tokenferry.routing import BodyFacts, NoRoute, RoutePlan, Router, RouteRequest, RouteResolver
 from tokenferry.settings import GatewaySettings
 from tokenferry.state import ClientKey
@@ -86,6 +87,28 @@ class Forwarder:
             criteria = _criteria(self._affinity(key.id, head, headers), None, plan.pinned, side)
         trace = Trace(pool.monotonic())
         return failover(pool, plan.targets, criteria, trace), trace
+
+    def explain(
+        self,
+        facts: BodyFacts,
+        headers: Sequence[Header],
+        key: ClientKey,
+        unusable: Mapping[str, Unusable],
+        *,
+        shows_denied: bool = True,
+    ) -> RouteExplanation:
+        """Say where a request would go now. It sends nothing, takes no slot, starts no probe and pins no session."""
+        return explain_route(
+            self._resolver,
+            self.pool,
+            RouteRequest(facts, headers),
+            key,
+            affinity=self._affinity(key.id, RequestHead(headers), headers),
+            providers=self._providers,
+            listing=self.source.listing(),
+            unusable=unusable,
+            shows_denied=shows_denied,
+        )
 
     def is_loop(self, vias: Sequence[bytes]) -> bool:
         """Tell by its `Via` headers whether a request has come back to where it was sent from."""

@@ -1,0 +1,124 @@
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tokenferry.pool import Criteria, PassedOver, Pool, Target, account_group
+from tokenferry.providers import Provider
+from tokenferry.readiness._services import Unusable, choose, status_of
+from tokenferry.routing import ListedAccounts, NoRoute, RouteRequest, RouteResolver
+from tokenferry.state import ClientKey
+
+_OK = 200
+
+
+@dataclass(frozen=True, slots=True)
+class RouteQuestion:
+    """A request to explain. `body` is its JSON, `key` a client key's name or id; None is the asker's own."""
+
+    body: str = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = ()
+    """Names in lower case; without credentials."""
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TargetExplanation:
+    """Which account of one target would serve, and why no other."""
+
+    provider: str
+    model: str | None
+    account: str | None
+    why: str | None
+    passed_over: tuple[PassedOver, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RouteExplanation:
+    """Where a request would go. `status` is what the client would get: 200 where an account serves it."""
+
+    status: int
+    refused: str = ""
+    """Why no provider may serve it; empty where one may."""
+    plan: str = ""
+    """Why it goes there, in words."""
+    rule: str = "default"
+    reason: str = ""
+    requested: str | None = None
+    targets: tuple[TargetExplanation, ...] = ()
+    worker: int | None = None
+    """The number of the worker that says so, where a gateway has several."""
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """One object a target, in order; one for a refusal."""
+        if self.refused:
+            return [{"provider": None, "status": self.status, "refused": self.refused}]
+        return [
+            {
+                "rule": self.rule,
+                "reason": self.reason,
+                "requested": self.requested,
+                "provider": one.provider,
+                "model": one.model,
+                "account": one.account,
+                "why": one.why,
+                "passed_over": [passed_over.to_json() for passed_over in one.passed_over],
+            }
+            for one in self.targets
+        ]
+
+
+def explain_route(
+    resolver: RouteResolver,
+    pool: Pool,
+    request: RouteRequest,
+    key: ClientKey,
+    *,
+    affinity: str,
+    providers: Mapping[str, Provider],
+    listing: ListedAccounts,
+    unusable: Mapping[str, Unusable],
+    last_account: str | None = None,
+    shows_denied: bool = True,
+) -> RouteExplanation:
+    """Say where a request would go, by the resolver and pool that are given. It takes no slot and starts no probe.
+
+    With `last_account` the pool, which must be nobody else's then, is told that it served the session last. Accounts
+    that the client key may not use are named only if it `shows_denied`.
+    """
+    plan = resolver.resolve(request, key)
+    if isinstance(plan, NoRoute):
+        return RouteExplanation(plan.status, plan.message)
+    criteria = Criteria(affinity, None, plan.pinned)
+    if last_account is not None:
+        pool.remember(plan.targets, criteria, last_account)
+    targets: list[TargetExplanation] = []
+    considered: list[PassedOver] = []
+    for target in pool.order(plan.targets):
+        choice = choose(pool, target, criteria, unusable)
+        considered += choice.passed_over
+        denied = _denied(target, providers, listing)
+        shown = [one for one in (*choice.passed_over, *denied) if one.is_allowed or shows_denied]
+        name = None if choice.account is None else choice.account.name
+        targets.append(
+            TargetExplanation(target.group.provider, target.model or None, name, choice.reason or None, tuple(shown))
+        )
+    is_served = any(one.account is not None for one in targets)
+    route = plan.route
+    return RouteExplanation(
+        _OK if is_served else status_of(considered, unusable),
+        plan=plan.rule,
+        rule="default" if route is None else route.rule,
+        reason=plan.rule if route is None else route.reason,
+        requested=None if request.facts is None else request.facts.model,
+        targets=tuple(targets),
+    )
+
+
+def _denied(target: Target, providers: Mapping[str, Provider], listing: ListedAccounts) -> Sequence[PassedOver]:
+    """The provider's accounts that the client key may not use, of which a plan says nothing."""
+    everybody = account_group(providers[target.group.provider], listing.accounts).accounts
+    return [
+        PassedOver(one.name, "its client key may not use it", is_allowed=False)
+        for one in everybody
+        if one.name not in target.group.by_name
+    ]
