@@ -7,7 +7,7 @@ LOCK := requirements/dev.txt
 # Also under an emptied environment, where neither Python nor a shell would know where to look.
 export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
 
-.PHONY: setup demo serve test test-full coverage lint format sim bench e2e architecture lock clean
+.PHONY: setup demo serve test test-full coverage lint format prices sim bench e2e architecture lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -55,6 +55,9 @@ bench: setup
 
 architecture: setup ## draw docs/architecture.svg from the imports
 	@"$(BIN)/python" scripts/architecture.py
+
+prices: setup ## write the table of list prices from the package genai-prices
+	@"$(BIN)/python" scripts/prices.py
 
 lock: setup ## write the hashed requirement files anew
 	@"$(BIN)/uv" pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml -o requirements/run.txt

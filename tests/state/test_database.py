@@ -3,13 +3,15 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tokenferry.errors import CorruptFile, StorageFailed, UnsafeFile
 from tokenferry.secret import Secret
-from tokenferry.state import Cooldown, Database, Decision, Scope, State, _database
+from tokenferry.state import Cooldown, Database, Decision, Scope, State, _database, _state
+from tokenferry.state._migrations import STATE_SCHEMA
 
 # As version 1 made it: this text is never edited.
 FIRST_SCHEMA = """
@@ -130,9 +132,11 @@ def test_a_process_of_the_first_version_goes_on_while_the_file_is_brought_forwar
 def test_a_migration_that_fails_leaves_the_file_as_it_was(
     path: Path, first_version: Secret, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = len(_database._MIGRATIONS)
+    known = STATE_SCHEMA.migrations
+    before = len(known)
     with monkeypatch.context() as newer:
-        newer.setattr(_database, "_MIGRATIONS", (*_database._MIGRATIONS, "CREATE TABLE a (b); SELECT nonsense;"))
+        more = replace(STATE_SCHEMA, migrations=(*known, "CREATE TABLE a (b); SELECT nonsense;"))
+        newer.setattr(_state, "STATE_SCHEMA", more)
         with pytest.raises(StorageFailed, match="nonsense"):
             State(path)
     connection = sqlite3.connect(path)
@@ -160,7 +164,7 @@ def test_a_file_that_somebody_locks_is_an_error_that_says_so(path: Path, monkeyp
 
 
 def test_a_full_disk_is_an_error_that_says_so_and_nothing_is_written_by_half(path: Path) -> None:
-    database = Database(path)
+    database = Database(path, STATE_SCHEMA)
     (pages,) = database._writer.execute("PRAGMA page_count").fetchone()
     database._writer.execute(f"PRAGMA max_page_count = {pages}")
     keys = [(f"tf_{number}", 0, "x" * 1000) for number in range(100)]
@@ -226,7 +230,7 @@ def test_a_read_only_connection_is_an_error_that_says_so(path: Path) -> None:
 
 
 def test_a_failed_transaction_leaves_nothing(path: Path) -> None:
-    database = Database(path)
+    database = Database(path, STATE_SCHEMA)
 
     def write_and_fail() -> None:
         with database.transaction() as connection:

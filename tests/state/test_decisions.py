@@ -6,6 +6,7 @@ import pytest
 
 from tokenferry.errors import StorageFailed
 from tokenferry.state import Database, Decision, Decisions, State
+from tokenferry.state._migrations import STATE_SCHEMA
 
 
 @pytest.fixture
@@ -15,7 +16,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def database(path: Path) -> Iterator[Database]:
-    database = Database(path)
+    database = Database(path, STATE_SCHEMA)
     yield database
     database.close()
 

@@ -2,7 +2,7 @@
 
 from tokenferry.state._client_key import ClientKey, Role
 from tokenferry.state._cooldowns import Cooldown, Cooldowns, Scope, ScopeKind, later
-from tokenferry.state._database import Database
+from tokenferry.state._database import Database, Schema
 from tokenferry.state._decisions import KEPT_DECISIONS, Decision, Decisions
 from tokenferry.state._gateway_id import gateway_id
 from tokenferry.state._gateways import (
@@ -37,6 +37,7 @@ __all__ = [
     "Organizations",
     "Rights",
     "Role",
+    "Schema",
     "Scope",
     "ScopeKind",
     "StartedLogin",

@@ -4,6 +4,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -13,90 +14,6 @@ from tokenferry.stores import DISK, FileLock, check_status, make_private_folder,
 
 _BUSY_SECONDS: Final = 5.0
 _SIDE_FILES: Final = ("-wal", "-shm")
-# Each entry brings a database one version further; `PRAGMA user_version` counts them. Entries are never edited.
-_MIGRATIONS: Final = (
-    """
-    CREATE TABLE client_keys (
-        id TEXT PRIMARY KEY,
-        name TEXT NOT NULL,
-        admin INTEGER NOT NULL,
-        digest BLOB NOT NULL UNIQUE,
-        created_at INTEGER NOT NULL,
-        last_used_at INTEGER,
-        revoked_at INTEGER
-    ) STRICT;
-    CREATE UNIQUE INDEX live_client_key_names ON client_keys (name COLLATE NOCASE) WHERE revoked_at IS NULL;
-    """,
-    """
-    CREATE TABLE cooldowns (
-        kind TEXT NOT NULL,
-        name TEXT NOT NULL,
-        family TEXT NOT NULL,
-        cause TEXT NOT NULL,
-        source TEXT NOT NULL,
-        until INTEGER,
-        evidence TEXT NOT NULL,
-        noted_at INTEGER NOT NULL,
-        PRIMARY KEY (kind, name, family, cause)
-    ) STRICT;
-    """,
-    """
-    ALTER TABLE client_keys ADD COLUMN labels TEXT NOT NULL DEFAULT '{}';
-    ALTER TABLE client_keys ADD COLUMN expires_at INTEGER;
-    CREATE TABLE logins (
-        state BLOB PRIMARY KEY,
-        session BLOB NOT NULL,
-        provider TEXT NOT NULL,
-        started_at INTEGER NOT NULL,
-        expires_at INTEGER NOT NULL
-    ) STRICT;
-    CREATE TABLE decisions (
-        number INTEGER PRIMARY KEY,
-        request_id TEXT NOT NULL,
-        at INTEGER NOT NULL,
-        content TEXT NOT NULL
-    ) STRICT;
-    CREATE TABLE revisions (name TEXT PRIMARY KEY, number INTEGER NOT NULL) STRICT;
-    INSERT INTO revisions VALUES ('client_keys', 0), ('cooldowns', 0);
-    CREATE TRIGGER client_keys_inserted AFTER INSERT ON client_keys
-        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'client_keys'; END;
-    CREATE TRIGGER client_keys_updated AFTER UPDATE OF name, admin, digest, revoked_at, labels, expires_at
-        ON client_keys
-        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'client_keys'; END;
-    CREATE TRIGGER client_keys_deleted AFTER DELETE ON client_keys
-        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'client_keys'; END;
-    CREATE TRIGGER cooldowns_inserted AFTER INSERT ON cooldowns
-        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'cooldowns'; END;
-    CREATE TRIGGER cooldowns_updated AFTER UPDATE ON cooldowns
-        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'cooldowns'; END;
-    CREATE TRIGGER cooldowns_deleted AFTER DELETE ON cooldowns
-        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'cooldowns'; END;
-    """,
-    """
-    ALTER TABLE client_keys ADD COLUMN rights TEXT NOT NULL DEFAULT '{}';
-    DROP TRIGGER client_keys_updated;
-    CREATE TRIGGER client_keys_updated AFTER UPDATE OF name, admin, digest, revoked_at, labels, expires_at, rights
-        ON client_keys
-        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'client_keys'; END;
-    """,
-    """
-    ALTER TABLE logins ADD COLUMN redirect_uri TEXT NOT NULL DEFAULT '';
-    ALTER TABLE logins ADD COLUMN account TEXT;
-    ALTER TABLE logins ADD COLUMN client TEXT NOT NULL DEFAULT '';
-    ALTER TABLE logins ADD COLUMN browser BLOB;
-    """,
-    """
-    CREATE TABLE organizations (account TEXT PRIMARY KEY, organization TEXT NOT NULL) STRICT;
-    """,
-    """
-    ALTER TABLE client_keys ADD COLUMN role TEXT NOT NULL DEFAULT 'client';
-    UPDATE client_keys SET role = 'admin' WHERE admin = 1;
-    DROP TRIGGER client_keys_updated;
-    CREATE TRIGGER client_keys_updated AFTER UPDATE OF name, admin, role, digest, revoked_at, labels, expires_at, rights
-        ON client_keys
-        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'client_keys'; END;
-    """,
-)
 # By SQLite's primary result code.
 _CURES: Final = {
     sqlite3.SQLITE_BUSY: "another process is writing to it; try again",
@@ -109,6 +26,18 @@ _CURES: Final = {
 _PRIMARY: Final = 0xFF
 
 
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What a file holds, and how it is written."""
+
+    migrations: tuple[str, ...]
+    """Each brings a file one version further; `PRAGMA user_version` counts them. They are never edited."""
+    pragmas: tuple[str, ...]
+    """For each connection, before the first byte is written."""
+    cure: str
+    """What to do once a file that can't be understood is moved away."""
+
+
 class Database:
     """One 0600 SQLite file in WAL mode, with a connection that reads and one that writes.
 
@@ -117,8 +46,9 @@ class Database:
     Raises `UnsafeFile`, `CorruptFile`, `StorageFailed`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, schema: Schema) -> None:
         self.path = path
+        self._schema = schema
         make_private_folder(path.parent)
         self._version: int | None = None
         self._revisions: dict[str, int] = {}
@@ -128,10 +58,10 @@ class Database:
         self._door = FileLock(path, path.parent / "locks")
         with self._door.held(_BUSY_SECONDS), self._faults():
             _create(path)
-            self._writer = _connect(path)
+            self._writer = _connect(path, schema)
             try:
                 self._migrate()
-                self._reader = _connect(path)
+                self._reader = _connect(path, schema)
                 self._reader.execute("PRAGMA busy_timeout = 0")
             except BaseException:
                 self._writer.close()
@@ -190,16 +120,16 @@ class Database:
             self._writer.close()
 
     def _migrate(self) -> None:
-        found = self._written_version()
-        if found > len(_MIGRATIONS):
+        found, migrations = self._written_version(), self._schema.migrations
+        if found > len(migrations):
             raise CorruptFile(f"{self.path} was written by a newer tokenferry (version {found}); update this one")
-        if found == len(_MIGRATIONS):
+        if found == len(migrations):
             return
         with self.transaction() as connection:
-            for script in _MIGRATIONS[self._written_version() :]:
+            for script in migrations[self._written_version() :]:
                 for statement in _statements(script):
                     connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
+            connection.execute(f"PRAGMA user_version = {len(migrations)}")
 
     def _written_version(self) -> int:
         (version,) = self._writer.execute("PRAGMA user_version").fetchone()
@@ -217,7 +147,7 @@ class Database:
         except sqlite3.DatabaseError as fault:
             raise CorruptFile(
                 f"{self.path} can't be understood: {fault}; end the gateways, move it and its -wal and -shm files "
-                "away, then make the client keys anew with: tokenferry key create NAME"
+                f"away, {self._schema.cure}"
             ) from None
 
 
@@ -249,12 +179,13 @@ def _create(path: Path) -> None:
             check_status(each, status)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, schema: Schema) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         _read_as(connection)
+        for pragma in schema.pragmas:
+            connection.execute(f"PRAGMA {pragma}")
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
     except BaseException:
         connection.close()
         raise

@@ -11,6 +11,7 @@ from tokenferry.state._database import Database
 from tokenferry.state._decisions import Decisions
 from tokenferry.state._keys import ClientKeys
 from tokenferry.state._logins import StartedLogins
+from tokenferry.state._migrations import STATE_SCHEMA
 from tokenferry.state._organizations import Organizations
 
 
@@ -24,7 +25,7 @@ class State:
         monotonic: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._database = Database(path)
+        self._database = Database(path, STATE_SCHEMA)
         try:
             self.keys = ClientKeys(self._database, monotonic=monotonic, now=now)
             self.cooldowns = Cooldowns(self._database, now=now)

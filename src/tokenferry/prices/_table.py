@@ -1,0 +1,172 @@
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from importlib.resources import files
+from typing import Any, Final
+
+from tokenferry.prices._price import Price, rates_of
+
+UNKNOWN: Final = Price(
+    "", "", "", "unknown", rates_of({"input": 5, "output": 25, "cache_read": 5, "cache_write": 6.25})
+)
+"""What a model of unknown price counts as: it is never free."""
+
+_REGION: Final = re.compile(r"(?:us|eu|apac|global|au|jp|ca|us-gov)\.")
+_VENDOR: Final = re.compile(r"[a-z0-9-]+[./](?=[a-z])")
+_VERSION: Final = re.compile(r"-v\d+(?::\d+)?$")
+_DATE: Final = re.compile(r"[-@](?:\d{8}|\d{4}-\d{2}-\d{2}|latest|default)$")
+_CONTEXT: Final = re.compile(r"\[1m\]$")
+_MOST_KNOWN: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class PriceOverride:
+    """`[[prices]]`: what the operator pays, in place of a list price or as a percentage of it."""
+
+    model: str
+    """A name, or a pattern with `*`."""
+    provider: str = ""
+    """The provider's name in the configuration; empty for all."""
+    since: str = ""
+    """The ISO date from which it holds, UTC; empty for always."""
+    percent: int = 100
+    """Of the rates, or of the list price where there are none."""
+    rates: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """Dollars for a million tokens, by `input`, `output`, `cache_read`, `cache_write`, `cache_write_1h`."""
+
+
+class PriceTable:
+    """Finds the price of a model at a time: what is declared first, then the table's. Not thread-safe.
+
+    A model matches by its name, or by the name without date, region and vendor; nothing is guessed.
+    """
+
+    def __init__(self, urls: Mapping[str, str], overrides: Iterable[PriceOverride] = ()) -> None:
+        """`urls` are those of the providers, by name."""
+        self._urls = dict(urls)
+        self._overrides = tuple(overrides)
+        table = json.loads(_read("table.json"))
+        self.dated: str = table["dated"]
+        self.source: str = table["source"]
+        self._vendors: dict[str, Any] = table["vendors"]
+        self._surcharges = tomllib.loads(_read("surcharges.toml"))
+        self._names: dict[str, dict[str, str]] = {}
+        self._known: dict[tuple[str, str], list[Price]] = {}
+        self._recent: dict[tuple[object, ...], Price] = {}
+
+    def price(self, provider: str, models: tuple[str | None, ...], at: float) -> Price:
+        """Give the first of these names' prices at a time (seconds since 1970 UTC); `UNKNOWN` if none has one."""
+        key = (provider, *models, int(at // 60))
+        price = self._recent.get(key)
+        if price is None:
+            if len(self._recent) >= _MOST_KNOWN:  # names are the clients'
+                self._recent.clear()
+            price = self._recent[key] = self._price(provider, models, datetime.fromtimestamp(at, UTC))
+        return price
+
+    def _price(self, provider: str, models: Iterable[str | None], moment: datetime) -> Price:
+        for model in dict.fromkeys(models):
+            if model:
+                found = [one for one in self._prices(provider, model) if _holds(one, moment)]
+                if found:
+                    return found[-1]
+        return UNKNOWN
+
+    def _prices(self, provider: str, model: str) -> list[Price]:
+        """Every price of the model, the last one that holds counts."""
+        known = self._known.get((provider, model))
+        if known is None:
+            listed = list(self._listed(provider, model))
+            known = [*listed, *self._declared(provider, model, listed)]
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[provider, model] = known
+        return known
+
+    def _declared(self, provider: str, model: str, listed: list[Price]) -> Iterator[Price]:
+        for one in sorted(self._overrides, key=lambda override: override.since):
+            if one.provider not in ("", provider) or not any(fnmatchcase(name, one.model) for name in spellings(model)):
+                continue
+            if one.rates:
+                rates = rates_of(one.rates, one.percent)
+                yield Price(provider, model, one.since, "config.toml", rates, percents=self._percents(provider, model))
+            else:
+                yield from (_scaled(price, one) for price in listed)
+
+    def _listed(self, provider: str, model: str) -> Iterator[Price]:
+        vendor = self._vendor(provider)
+        if vendor is None:
+            return
+        models = self._vendors[vendor]["models"]
+        names = self._names.get(vendor)
+        if names is None:
+            names = self._names[vendor] = {
+                name.lower(): one for one, entry in models.items() for name in (*entry.get("names", ()), one)
+            }
+        found = next((names[name] for name in spellings(model) if name in names), None)
+        for entry in () if found is None else models[found]["prices"]:
+            above = [(int(start), rates_of({**entry, **rates})) for start, rates in entry.get("above", {}).items()]
+            yield Price(
+                vendor,
+                str(found),
+                entry.get("from", ""),
+                self.source,
+                rates_of(entry),
+                tuple(sorted(above, reverse=True)),
+                entry.get("hours", ""),
+                self._percents(provider, str(found)),
+            )
+
+    def _vendor(self, provider: str) -> str | None:
+        url = self._urls.get(provider, "")
+        return next((vendor for vendor, entry in self._vendors.items() if re.match(entry["url"], url)), None)
+
+    def _percents(self, provider: str, model: str) -> dict[tuple[str, str], int]:
+        found: dict[tuple[str, str], int] = {}
+        for one in self._surcharges.get(self._vendor(provider) or "", ()):
+            if not one.get("models") or model in one["models"]:
+                found.setdefault((one["field"], one["value"]), one["percent"])
+        return found
+
+
+def spellings(model: str) -> list[str]:
+    """The name, then without what clouds, routers and dates add to it, in lower case."""
+    found = [model.lower()]
+    for pattern in (_CONTEXT, _REGION, _VENDOR, _VERSION, _DATE):
+        name = found[-1]
+        match = pattern.match(name) if pattern in (_REGION, _VENDOR) else pattern.search(name)
+        if match is not None:
+            found.append(name[: match.start()] + name[match.end() :])
+    return found
+
+
+def _holds(price: Price, moment: datetime) -> bool:
+    if price.since > f"{moment:%Y-%m-%d}":
+        return False
+    start, _, end = price.hours.partition("-")
+    now = f"{moment:%H:%M}"
+    return not start or (start <= now < end if start <= end else now >= start or now < end)
+
+
+def _scaled(price: Price, override: PriceOverride) -> Price:
+    def scale(rates: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple((rate * override.percent + 50) // 100 for rate in rates)
+
+    return Price(
+        price.vendor,
+        price.model,
+        max(price.since, override.since),
+        "config.toml",
+        scale(price.rates),
+        tuple((start, scale(rates)) for start, rates in price.above),
+        price.hours,
+        price.percents,
+    )
+
+
+def _read(name: str) -> str:
+    return files("tokenferry.prices").joinpath(name).read_text("utf-8")

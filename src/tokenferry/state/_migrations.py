@@ -1,0 +1,94 @@
+from typing import Final
+
+from tokenferry.state._database import Schema
+
+_MIGRATIONS: Final = (
+    """
+    CREATE TABLE client_keys (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        admin INTEGER NOT NULL,
+        digest BLOB NOT NULL UNIQUE,
+        created_at INTEGER NOT NULL,
+        last_used_at INTEGER,
+        revoked_at INTEGER
+    ) STRICT;
+    CREATE UNIQUE INDEX live_client_key_names ON client_keys (name COLLATE NOCASE) WHERE revoked_at IS NULL;
+    """,
+    """
+    CREATE TABLE cooldowns (
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        family TEXT NOT NULL,
+        cause TEXT NOT NULL,
+        source TEXT NOT NULL,
+        until INTEGER,
+        evidence TEXT NOT NULL,
+        noted_at INTEGER NOT NULL,
+        PRIMARY KEY (kind, name, family, cause)
+    ) STRICT;
+    """,
+    """
+    ALTER TABLE client_keys ADD COLUMN labels TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE client_keys ADD COLUMN expires_at INTEGER;
+    CREATE TABLE logins (
+        state BLOB PRIMARY KEY,
+        session BLOB NOT NULL,
+        provider TEXT NOT NULL,
+        started_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE decisions (
+        number INTEGER PRIMARY KEY,
+        request_id TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        content TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE revisions (name TEXT PRIMARY KEY, number INTEGER NOT NULL) STRICT;
+    INSERT INTO revisions VALUES ('client_keys', 0), ('cooldowns', 0);
+    CREATE TRIGGER client_keys_inserted AFTER INSERT ON client_keys
+        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'client_keys'; END;
+    CREATE TRIGGER client_keys_updated AFTER UPDATE OF name, admin, digest, revoked_at, labels, expires_at
+        ON client_keys
+        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'client_keys'; END;
+    CREATE TRIGGER client_keys_deleted AFTER DELETE ON client_keys
+        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'client_keys'; END;
+    CREATE TRIGGER cooldowns_inserted AFTER INSERT ON cooldowns
+        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'cooldowns'; END;
+    CREATE TRIGGER cooldowns_updated AFTER UPDATE ON cooldowns
+        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'cooldowns'; END;
+    CREATE TRIGGER cooldowns_deleted AFTER DELETE ON cooldowns
+        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'cooldowns'; END;
+    """,
+    """
+    ALTER TABLE client_keys ADD COLUMN rights TEXT NOT NULL DEFAULT '{}';
+    DROP TRIGGER client_keys_updated;
+    CREATE TRIGGER client_keys_updated AFTER UPDATE OF name, admin, digest, revoked_at, labels, expires_at, rights
+        ON client_keys
+        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'client_keys'; END;
+    """,
+    """
+    ALTER TABLE logins ADD COLUMN redirect_uri TEXT NOT NULL DEFAULT '';
+    ALTER TABLE logins ADD COLUMN account TEXT;
+    ALTER TABLE logins ADD COLUMN client TEXT NOT NULL DEFAULT '';
+    ALTER TABLE logins ADD COLUMN browser BLOB;
+    """,
+    """
+    CREATE TABLE organizations (account TEXT PRIMARY KEY, organization TEXT NOT NULL) STRICT;
+    """,
+    """
+    ALTER TABLE client_keys ADD COLUMN role TEXT NOT NULL DEFAULT 'client';
+    UPDATE client_keys SET role = 'admin' WHERE admin = 1;
+    DROP TRIGGER client_keys_updated;
+    CREATE TRIGGER client_keys_updated AFTER UPDATE OF name, admin, role, digest, revoked_at, labels, expires_at, rights
+        ON client_keys
+        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'client_keys'; END;
+    """,
+)
+
+STATE_SCHEMA: Final = Schema(
+    _MIGRATIONS,
+    pragmas=("synchronous = FULL",),
+    cure="then make the client keys anew with: tokenferry key create NAME",
+)
+"""Of `state.db`: small and precious, so each transaction is on disk before it is believed."""
