@@ -2,14 +2,18 @@
 
 A job has `host` and `port`, `path`, `headers`, `connections`, `requests` in all, the `size` of each body, and the
 `answer` that the origin is asked for (see `_origin`), in which `SEED` becomes the request's number. With `fresh` each
-request has a connection of its own; with `name` each says that and its number in `x-id`. With `until_refused` it goes
-on until nobody listens. A connection that breaks is made anew and the request that was on it is not sent again.
+request has a connection of its own; with `name` each says that and its number in `x-id`. `arrives_as` is what the
+model is mapped to on its way. With `until_refused` it goes on until nobody listens. A connection that breaks is made
+anew and the request that was on it is not sent again.
 Times are in seconds from a request's first byte: `p50` and `p99` to the end of the answer, `first_byte` and
-`first_content` the medians to its first byte and to the first one of a stream behind `message_start`.
+`first_content` the medians to its first byte and to the first one of a stream behind `message_start`. Of timed streams
+`delay_p50` and `delay_p99` are from an event's sending to its arrival, without the first second's: many connections
+are made then. `cpu` is the CPU time of this process.
 """
 
 import asyncio
 import json
+import math
 import resource
 import sys
 import time
@@ -23,9 +27,11 @@ from zlib import crc32
 import httptools
 import uvloop
 
-from bench._content import START, digest, document, events
+from bench._content import SENT_AT, START, digest, document, events, untimed
 
 LONGEST: Final = 600.0
+WARM_UP: Final = 1.0
+MODEL: Final = b"claude-sonnet-5-5"
 
 
 @cache
@@ -34,12 +40,18 @@ def expected(wish: str) -> str:
     kind, *numbers = wish.split()
     if kind == "document":
         return sha256(document(int(numbers[0]))).hexdigest()
-    return digest(events(int(numbers[0]), int(numbers[1])))
+    return digest(events(int(numbers[0]), int(numbers[1]), is_timed="timed" in numbers))
 
 
 def _message(size: int) -> bytes:
-    frame = '{"model":"claude-sonnet-5-5","max_tokens":50,"messages":[{"role":"user","content":"%s"}]}'
-    return (frame % ("y" * (size - len(frame) + 2))).encode()
+    frame = b'{"model":"' + MODEL + b'","max_tokens":50,"messages":[{"role":"user","content":"%b"}]}'
+    return frame % (b"y" * (size - len(frame) + 2))
+
+
+def _quantiles(times: list[float]) -> tuple[float, float]:
+    """The median and the 99th percentile."""
+    ordered = sorted(times) or [0.0]
+    return ordered[len(ordered) // 2], ordered[len(ordered) * 99 // 100]
 
 
 class Load:
@@ -56,15 +68,20 @@ class Load:
         self.answered: list[str] = []
         self.unanswered: list[str] = []
         self.latencies: list[float] = []
+        self.delays: list[float] = []
+        self.delays_from = math.inf
+        """Since when delays count, by the monotonic clock."""
         self.first_bytes: list[float] = []
         self.first_contents: list[float] = []
         self.over = asyncio.get_running_loop().create_future()
+        self.is_timed = "timed" in job["answer"]
         self.body = _message(job["size"])
+        arriving = self.body.replace(MODEL, job.get("arrives_as", MODEL.decode()).encode())
         lines = {
             "host": f"{job['host']}:{job['port']}",
             "content-type": "application/json",
             "content-length": str(len(self.body)),
-            "x-sum": f"{crc32(self.body):08x}",
+            "x-sum": f"{crc32(arriving):08x}",
             **job.get("headers", {}),
         }
         start = f"POST {job.get('path', '/v1/messages?beta=true')} HTTP/1.1\r\n"
@@ -86,17 +103,21 @@ class Load:
         return number, wish, [f"{head}\r\n".encode(), self.body]
 
     async def run(self) -> dict[str, Any]:
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.process_time()
         for _ in range(self.job["connections"]):
             self.working += 1
             await self.connect()
+        self.delays_from = time.monotonic() + WARM_UP
         await asyncio.wait_for(self.over, LONGEST)
         seconds = time.perf_counter() - started
-        latencies = sorted(self.latencies) or [0.0]
+        (p50, p99), (delay_p50, delay_p99) = _quantiles(self.latencies), _quantiles(self.delays)
         return {
             "seconds": seconds,
-            "p50": latencies[len(latencies) // 2],
-            "p99": latencies[len(latencies) * 99 // 100],
+            "cpu": time.process_time() - cpu,
+            "p50": p50,
+            "p99": p99,
+            "delay_p50": delay_p50,
+            "delay_p99": delay_p99,
             "first_byte": median(self.first_bytes or [0.0]),
             "first_content": median(self.first_contents or [0.0]),
             **dict.fromkeys(("whole", "wrong", "cut", "unanswered"), 0),
@@ -141,6 +162,7 @@ class Client(asyncio.Protocol):
             return
         self.number, self.wish, parts = self.load.request()
         self.known = sha256()
+        self.parts: list[bytes] = []
         self.parser = httptools.HttpResponseParser(self)
         self.has_byte = self.has_content = False
         self.size = 0
@@ -159,10 +181,18 @@ class Client(asyncio.Protocol):
         if not self.has_content and self.size > len(START):
             self.has_content = True
             self.load.first_contents.append(time.perf_counter() - self.started)
-        self.known.update(data)
+        if self.load.is_timed:
+            self.parts.append(data)
+            now = time.monotonic()
+            if now >= self.load.delays_from:
+                self.load.delays += [now - int(sent_at) / 1e9 for sent_at in SENT_AT.findall(data)]
+        else:
+            self.known.update(data)
 
     def on_message_complete(self) -> None:
         load = self.load
+        if load.is_timed:
+            self.known.update(untimed(b"".join(self.parts)))
         status = self.parser.get_status_code()
         load.statuses[status] += 1
         is_whole = status == 200 and self.known.hexdigest() == expected(self.wish)

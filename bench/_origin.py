@@ -2,7 +2,8 @@
 
 It prints its port. `x-answer` says what comes back: `document SIZE`, or `stream SEED COUNT RATE`, where COUNT 0 never
 ends and RATE is in events a second, 0 for all at once, or 0 MS for all of them so many milliseconds after
-`message_start`; ` held` behind it lets the answer begin and then wait for `GET /release`. `x-sum`, the crc32 of the
+`message_start`; ` held` behind it lets the answer begin and then wait for `GET /release`, and ` timed` has each event
+say when it was sent. `x-sum`, the crc32 of the
 body, is checked if it is there; `x-id` is noted when a request has arrived and when it was answered. `GET /figures`
 tells, `GET /reset` forgets.
 """
@@ -10,7 +11,8 @@ tells, `GET /reset` forgets.
 import asyncio
 import json
 import resource
-from functools import cache
+import time
+from functools import cache, lru_cache
 from typing import Any, cast
 from zlib import crc32
 
@@ -60,6 +62,12 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
+@lru_cache(maxsize=16)
+def burst(seed: int, count: int) -> bytes:
+    """So many events at once, a chunk for each."""
+    return b"".join(chunk(delta(seed, number)) for number in range(count))
+
+
 class Exchange:
     """One answer."""
 
@@ -67,7 +75,8 @@ class Exchange:
         self.transport = transport
         self.kind, *numbers = wish
         self.name = name
-        self.is_held = bool(numbers) and numbers[-1] == b"held"
+        self.is_held = b"held" in numbers
+        self.is_timed = b"timed" in numbers
         self.numbers = [int(number) for number in numbers if number.isdigit()]
         self.next = 0
         self.timer: asyncio.TimerHandle | None = None
@@ -107,14 +116,15 @@ class Exchange:
         self.timer = loop.call_at(self.due, self.tick)
 
     def burst(self, seed: int, count: int) -> None:
-        self.transport.write(b"".join(chunk(delta(seed, number)) for number in range(count)))
+        self.transport.write(burst(seed, count))
         self.finish()
 
     def tick(self) -> None:
         if self.next == self.last:
             self.finish()
             return
-        self.transport.write(chunk(delta(self.seed, self.next)))
+        sent_at = time.monotonic_ns() if self.is_timed else None
+        self.transport.write(chunk(delta(self.seed, self.next, sent_at)))
         self.next += 1
         self.due += self.pause
         self.timer = asyncio.get_running_loop().call_at(self.due, self.tick)

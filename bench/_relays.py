@@ -18,6 +18,7 @@ TOKENFERRY = str(Path(sys.executable).with_name("tokenferry"))
 ROOT = Path(__file__).resolve().parent.parent
 TICKS = os.sysconf("SC_CLK_TCK")
 PATIENCE = 20.0
+MAPPED = "claude-of-the-benchmark"
 ACCOUNT_KEY = "sk-ant-api03-of-the-benchmark"
 
 NGINX = """
@@ -49,6 +50,20 @@ http {{
 }}
 """
 
+CONFIG = """
+[[providers]]
+name = "origin"
+base_url = "http://127.0.0.1:{origin}"
+
+[[models]]
+name = "claude-sonnet-5-5"
+
+[[models.mappings]]
+provider = "origin"
+actual_model = "{model}"
+"""
+"""Of tokenferry: a mapped model; the access log is on by default, and goes to a file."""
+
 HAPROXY = """
 global
     nbthread 1
@@ -77,15 +92,25 @@ class Relay:
     port: int
     pid: int | None = None
     key: str = ACCOUNT_KEY
+    model: str = "claude-sonnet-5-5"
+    """What the load's model is called behind it."""
 
     def cpu_seconds(self) -> float:
         """User and system time used up to now, proc(5)."""
         return 0.0 if self.pid is None else sum(_cpu_seconds(pid) for pid in (self.pid, *_children(self.pid)))
 
+    def resident(self) -> float:
+        """Memory that it takes up, in MiB."""
+        return 0.0 if self.pid is None else sum(_resident(pid) for pid in (self.pid, *_children(self.pid)))
+
 
 @dataclass(frozen=True)
 class Origin:
     port: int
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        return _cpu_seconds(self.pid)
 
     def ask(self, what: str) -> dict[str, Any]:
         """`figures`, `reset` or `release`."""
@@ -96,7 +121,8 @@ class Origin:
 
 def load(relay: Relay, **job: Any) -> dict[str, Any]:
     """Let a job run to its end; give its figures."""
-    whole = {"host": "127.0.0.1", "port": relay.port, "headers": {"x-api-key": relay.key}, **job}
+    whole = {"host": "127.0.0.1", "port": relay.port, "headers": {"x-api-key": relay.key}}
+    whole |= {"arrives_as": relay.model, **job}
     command = [sys.executable, "-m", "bench._load"]
     told: dict[str, Any] = json.loads(subprocess.check_output(command, cwd=ROOT, input=json.dumps(whole).encode()))
     return told
@@ -108,14 +134,17 @@ def running_origin() -> Iterator[Origin]:
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
-            yield Origin(int(process.stdout.readline()))
+            yield Origin(int(process.stdout.readline()), process.pid)
         finally:
             process.terminate()
 
 
 @contextmanager
 def running_relays(origin: Origin, folder: Path) -> Iterator[list[Relay]]:
-    """The origin itself, nginx and haproxy as far as they are installed, and tokenferry."""
+    """The origin itself, nginx and haproxy as far as they are installed, a bare relay in Python, and tokenferry.
+
+    Each of those between runs on one core, the same.
+    """
     # Debian keeps both where only root's PATH looks.
     path = f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin"
     found: list[Relay] = [Relay("directly", origin.port)]
@@ -130,10 +159,14 @@ def running_relays(origin: Origin, folder: Path) -> Iterator[list[Relay]]:
             user = "user root;" if os.geteuid() == 0 else ""
             text = config.format(user=user, folder=folder, origin=origin.port, port=port, key=ACCOUNT_KEY)
             file.write_text(text)
-            with (folder / f"{name}.err").open("wb") as errors:
-                begun.append(subprocess.Popen([program, *options, str(file)], stderr=errors))
+            begun.append(_begin([program, *options, str(file)], folder / f"{name}.err"))
             _await_port(port, begun[-1], folder / f"{name}.err")
             found.append(Relay(name, port, begun[-1].pid))
+        port = _free_port()
+        command = [sys.executable, "-m", "bench._bare", str(port), str(origin.port), ACCOUNT_KEY]
+        begun.append(_begin(command, folder / "bare.err"))
+        _await_port(port, begun[-1], folder / "bare.err")
+        found.append(Relay("bare relay in Python", port, begun[-1].pid))
         found.append(_begin_tokenferry(origin, folder, begun))
         yield found
     finally:
@@ -142,26 +175,62 @@ def running_relays(origin: Origin, folder: Path) -> Iterator[list[Relay]]:
             process.wait(PATIENCE)
 
 
+def time_to_ready(origin: Origin, folder: Path) -> float:
+    """Start the gateway of `running_relays` once more, and end it; give the seconds until it answered."""
+    port_file = folder / "again.port"
+    port_file.unlink(missing_ok=True)
+    started = time.monotonic()
+    process = _begin(_serve(port_file), folder / "again.log", _environ(folder))
+    try:
+        _await_file(port_file, process, folder / "again.log", pause=0.001)
+        Origin(int(port_file.read_text()), origin.pid).ask("readyz")
+        return time.monotonic() - started
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+
+
 def _begin_tokenferry(origin: Origin, folder: Path, begun: "list[subprocess.Popen[bytes]]") -> Relay:
     home = folder / "home"
     home.mkdir(mode=0o700)
     config = home / "config.toml"
     config.touch(0o600)
-    config.write_text(f'[[providers]]\nname = "origin"\nbase_url = "http://127.0.0.1:{origin.port}"\n')
-    environ = {**os.environ, "TOKENFERRY_HOME": str(home), "HOME": str(folder)}
+    config.write_text(CONFIG.format(origin=origin.port, model=MAPPED))
+    environ = _environ(folder)
     add = [TOKENFERRY, "accounts", "add", "bench", "--provider", "origin", "--kind", "api-key"]
     subprocess.run(add, input=ACCOUNT_KEY.encode(), env=environ, check=True, stdout=subprocess.DEVNULL)
     port_file = folder / "serve.port"
-    serve = [TOKENFERRY, "serve", "--port", "0", "--port-file", str(port_file)]
-    with (folder / "serve.log").open("wb") as log:
-        begun.append(subprocess.Popen(serve, env=environ, stdout=log, stderr=log))
-    deadline = time.monotonic() + PATIENCE
-    while not port_file.exists():
-        assert begun[-1].poll() is None, (folder / "serve.log").read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    begun.append(_begin(_serve(port_file), folder / "serve.log", environ))
+    _await_file(port_file, begun[-1], folder / "serve.log")
     key = subprocess.check_output([TOKENFERRY, "token", "--gateway"], env=environ, text=True).strip()
-    return Relay("tokenferry", int(port_file.read_text()), begun[-1].pid, key)
+    return Relay("tokenferry", int(port_file.read_text()), begun[-1].pid, key, MAPPED)
+
+
+def _serve(port_file: Path) -> list[str]:
+    return [TOKENFERRY, "serve", "--port", "0", "--port-file", str(port_file)]
+
+
+def _environ(folder: Path) -> dict[str, str]:
+    return {**os.environ, "TOKENFERRY_HOME": str(folder / "home"), "HOME": str(folder)}
+
+
+def _begin(command: list[str], log: Path, environ: dict[str, str] | None = None) -> "subprocess.Popen[bytes]":
+    """Start a relay on the last of the processors that may be used; its threads stay there, too."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    try:
+        with log.open("wb") as out:
+            return subprocess.Popen(command, cwd=ROOT, env=environ, stdout=out, stderr=out)
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _await_file(file: Path, process: "subprocess.Popen[bytes]", log: Path, *, pause: float = 0.02) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not file.exists():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline
+        time.sleep(pause)
 
 
 def _free_port() -> int:
@@ -186,6 +255,11 @@ def _await_port(port: int, process: "subprocess.Popen[bytes]", errors: Path) -> 
 def _cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def _resident(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1024**2
 
 
 def _children(pid: int) -> list[int]:
