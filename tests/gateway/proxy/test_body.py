@@ -93,6 +93,20 @@ async def test_of_the_largest_holder_what_stopped_coming_goes_first_and_no_more_
     assert not any(one.error for one in (small, going, whole, fourth))
 
 
+async def test_a_body_that_goes_on_after_a_stall_is_not_given_up_for_its_own_chunk() -> None:
+    clock = Clock()
+    budget = BodyBudget(8 * MIB, clock=clock)
+    guest, other, third = (Holding(budget, key, size * MIB) for key, size in (("guest", 3), ("other", 4), ("third", 1)))
+    for one in (other, third):
+        one.body.complete()
+    clock.now += STALLED_SECONDS
+    with pytest.raises(GatewayError, match="as many request bodies as it may"):
+        guest.add(MIB)
+    assert (guest.error, guest.body.size) == (None, 3 * MIB)
+    guest.body.release()
+    assert (budget.held, budget.holder("guest").held, budget.holder("guest").bodies) == (5 * MIB, 0, set())
+
+
 async def test_a_body_counts_for_its_key_once_that_is_known() -> None:
     budget = BodyBudget(8 * MIB)
     body = RequestBody(budget)

@@ -170,10 +170,10 @@ class RequestBody:
         size = len(chunk)
         if self.size + size > limit:
             raise too_large(limit)
+        if self._given_up is not None and self.size + size > _SMALL:
+            self._watch()  # it has not stopped coming, so that it must not make room for its own chunk
         self._budget.take(self._holder, size)
         self.size += size
-        if self._given_up is not None and self.size > _SMALL:
-            self._watch()
         chunks = self.chunks
         if chunks and len(chunks[-1]) + size <= _SMALL:
             # Of a body that comes in crumbs each object would take more room than its bytes, and each copy more time.
