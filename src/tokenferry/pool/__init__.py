@@ -1,6 +1,14 @@
 """Which account serves a request, and where it goes when that one can't. Nothing here reads, writes, waits or sends."""
 
-from tokenferry.pool._account import AccountGroup, Criteria, PoolAccount, Target, account_group, affinity_key
+from tokenferry.pool._account import (
+    AccountGroup,
+    Criteria,
+    PoolAccount,
+    Target,
+    account_group,
+    affinity_key,
+    may_use,
+)
 from tokenferry.pool._cooldowns import Change, CooldownAdded, CooldownCache, CooldownCleared, OrganizationSeen
 from tokenferry.pool._failover import Failover, failover
 from tokenferry.pool._lease import Lease
@@ -64,4 +72,5 @@ __all__ = [
     "account_group",
     "affinity_key",
     "failover",
+    "may_use",
 ]

@@ -92,13 +92,13 @@ def affinity_key(client: str, *, session: str = "", agent: str = "", declared: s
 
 def account_group(provider: Provider, accounts: Iterable[Account]) -> AccountGroup:
     """The accounts of a provider as a pool takes them, in their order; those of others are left out."""
-    own = {account.name: account for account in accounts if _is_of(provider, account)}
+    own = {account.name: account for account in accounts if may_use(provider, account)}
     names = own if provider.accounts is None else [name for name in provider.accounts if name in own]
     ordered = tuple(_pool_account(provider, own[name], is_listed=provider.accounts is not None) for name in names)
     return AccountGroup(provider.name, ordered, provider.strategy)
 
 
-def _is_of(provider: Provider, account: Account) -> bool:
+def may_use(provider: Provider, account: Account) -> bool:
     """Tell whether an account is this provider's, or is lent to it by another one at the same vendor's."""
     if account.provider == provider.name:
         return True

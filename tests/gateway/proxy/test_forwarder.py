@@ -36,7 +36,9 @@ from tokenferry.errors import (
 )
 from tokenferry.gateway import ERROR_MARK, REQUEST_ID
 from tokenferry.gateway.telemetry.access_log import LogLine
+from tokenferry.providers import Provider
 from tokenferry.secret import Secret
+from tokenferry.settings import GatewaySettings
 from tokenferry.upstream import Timeouts
 
 pytestmark = pytest.mark.anyio
@@ -290,6 +292,16 @@ async def test_without_accounts_the_answer_names_the_command(origin: Origin) -> 
         reply = await gate.call()
     assert reply.status == 503
     assert "tokenferry accounts add NAME --provider anthropic" in error_of(reply.body)["message"]
+
+
+async def test_an_account_that_another_provider_lends_serves(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As claude-code-mux's `oauth_provider` names a login, whatever the provider is called that uses it."""
+    monkeypatch.setattr(Provider, "is_at_vendor", property(lambda _: True))
+    source = one_account(origin.url)
+    source.providers["borrower"] = replace(source.providers["fake"], name="borrower", accounts=("alice",))
+    async with running_gate(source, settings=GatewaySettings(providers=("borrower",))) as gate:
+        assert (await gate.call()).status == 200
+    assert origin.seen[-1].all(b"x-api-key") == [api_key().secret.reveal().encode()]
 
 
 async def test_limits_pass_only_to_whom_they_belong(origin: Origin, two_accounts: Source) -> None:

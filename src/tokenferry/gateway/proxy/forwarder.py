@@ -12,7 +12,7 @@ from tokenferry.gateway.http.request_head import RequestHead
 from tokenferry.gateway.proxy.body import ProxyRequest
 from tokenferry.gateway.proxy.credentials import CredentialSource, KeyRing
 from tokenferry.gateway.proxy.model_list import ModelList
-from tokenferry.pool import Criteria, Failover, Pool, Target, Trace, affinity_key, failover
+from tokenferry.pool import Criteria, Failover, Pool, Target, Trace, affinity_key, failover, may_use
 from tokenferry.readiness import RouteExplanation, Unusable, explain_route
 from tokenferry.routing import BodyFacts, NoRoute, RoutePlan, Router, RouteRequest, RouteResolver
 from tokenferry.settings import GatewaySettings
@@ -60,8 +60,8 @@ class Forwarder:
         """The models that are told of besides the upstream's, or in their place."""
         self.lists_upstreams = router.list_models != "only"
         self._listed: Sequence[Account] = ()
-        self._homes: dict[str, str] = {}
-        """The provider of each that is listed."""
+        self._homes: dict[str, frozenset[str]] = {}
+        """The providers that may use each that is listed."""
 
     def resolve(
         self, facts: BodyFacts | None, head: RequestHead, headers: Sequence[Header], key: ClientKey
@@ -121,8 +121,10 @@ class Forwarder:
         """
         listed = self.source.listing().accounts
         if listed is not self._listed:
-            self._listed, self._homes = listed, {one.name: one.provider for one in listed}
-        if self._homes.get(account, provider) != provider:
+            providers = self._providers.values()
+            self._listed = listed
+            self._homes = {one.name: frozenset(to.name for to in providers if may_use(to, one)) for one in listed}
+        if provider not in self._homes.get(account, (provider,)):
             return False
         present = self.source.providers
         if present is self._providers:
