@@ -232,6 +232,19 @@ def test_a_login_that_has_no_other_token_is_benched() -> None:
     assert [one.cause for one in rig.pool.cooldowns.of("account", "a")] == ["refused"]
 
 
+def test_a_renewal_that_gives_no_other_token_counts_as_no_attempt() -> None:
+    rig = j.Rig(settings=PoolSettings(attempts=2))
+    targets = [Target(j.group("one", "a", "b", kind="oauth"), j.SONNET)]
+    journey = rig.journey(targets=targets)
+    for name in ("a", "b"):
+        assert j.trying(journey.next()).account.name == name
+        j.reply(journey, j.REFUSED)
+        if name == "a":
+            assert j.trying(journey.next()).renew
+            journey.not_renewed("its refresh token is dead")
+    assert j.refusal(journey.next()).message.startswith("gave up after 2 attempts")
+
+
 def test_a_refusal_never_renews_a_login() -> None:
     rig = j.Rig()
     assert j.travel(rig.journey(targets=login()), [j.FORBIDDEN, j.OK]) == (["a", "b"], None)

@@ -487,7 +487,8 @@ def test_the_queue_is_bounded_and_so_is_the_waiting() -> None:
 
 def test_requests_per_second_are_spread_over_accounts_and_then_over_time() -> None:
     rig = capped(rate=2.0, queue=3)
-    steps = [j.trying(rig.journey().next()) for _ in range(6)]
+    journeys = [rig.journey() for _ in range(6)]
+    steps = [j.trying(one.next()) for one in journeys]
     assert [(step.account.name, step.wait) for step in steps] == [
         ("a", 0.0),
         ("b", 0.0),
@@ -502,9 +503,45 @@ def test_requests_per_second_are_spread_over_accounts_and_then_over_time() -> No
 
 def test_no_more_wait_for_their_turn_than_the_queue_holds() -> None:
     rig = capped(rate=1.0, queue=2)
-    waits = [j.trying(rig.journey().next()).wait for _ in range(6)]
-    assert waits == [0.0, 0.0, 1.0, 1.0, 2.0, 2.0]
+    journeys = [rig.journey() for _ in range(6)]
+    assert [j.trying(one.next()).wait for one in journeys] == [0.0, 0.0, 1.0, 1.0, 2.0, 2.0]
     assert j.refusal(rig.journey().next()).cause == "at_capacity"
+
+
+def test_a_turn_that_is_not_used_is_the_next_requests() -> None:
+    """However many requests are given up before their turn, the others wait no longer for it."""
+    rig = capped(rate=1.0, queue=2)
+    served = [rig.journey() for _ in range(2)]
+    for one in served:
+        one.next()
+    for _ in range(50):
+        given_up = rig.journey()
+        assert j.trying(given_up.next()).wait == 1.0
+        given_up.close()
+    for one in served:
+        rig.clock.pass_by(0.1)
+        one.close()  # its turn is used up
+    assert j.trying(rig.journey().next()).wait == pytest.approx(0.8)
+
+
+def test_a_granted_slot_whose_turn_is_not_used_gives_back_both() -> None:
+    rig = j.Rig(("a",), settings=PoolSettings(caps=AccountCaps(concurrency=1, rate=0.5)))
+    running, waiting = rig.journey(), rig.journey()
+    j.trying(running.next())
+    j.queueing(waiting.next())
+    running.close()
+    waiting.close()
+    assert not rig.pool.capacity.busy
+    assert j.trying(rig.journey().next()).wait == 2.0
+
+
+def test_a_turn_that_comes_too_late_leaves_the_next_targets() -> None:
+    caps = {"a": AccountCaps(rate=0.001), "d": AccountCaps(rate=1.0)}
+    rig = j.Rig(("a",), settings=PoolSettings(account_caps=caps))
+    targets = [*rig.targets, Target(j.group("two", "d"), j.SONNET)]
+    journeys = [rig.journey(targets=targets) for _ in range(3)]
+    steps = [j.trying(one.next()) for one in journeys]
+    assert [(step.account.name, step.wait) for step in steps] == [("a", 0.0), ("d", 0.0), ("d", 1.0)]
 
 
 def test_whoever_waits_is_served_by_an_account_whose_cooldown_ends_meanwhile() -> None:

@@ -63,6 +63,21 @@ def test_a_key_that_was_refused_itself_waits_like_for_any_cooldown() -> None:
     assert [len(asked(rig, THIRD, targets, j.FORBIDDEN)) for _ in range(3)] == [1, 0, 0]
 
 
+def test_a_request_of_a_key_that_may_ask_counts_as_the_probe_that_is_under_way() -> None:
+    rig, targets = j.Rig(), login("a")
+    for _ in range(2):
+        asked(rig, GUEST, targets, NOT_ALLOWED)
+    rig.clock.pass_by(61)
+    other, third = rig.journey(OTHER, targets), rig.journey(THIRD, targets)
+    assert [j.trying(one.next()).is_probe for one in (other, third)] == [True, True]
+    for one in (other, third):
+        j.refusal(rig.journey(GUEST, targets).next())
+        one.close()
+    j.refusal(rig.journey(GUEST, targets).next())  # nothing was found out, and it isn't asked again at once
+    rig.clock.pass_by(61)
+    assert j.trying(rig.journey(GUEST, targets).next()).is_probe
+
+
 @pytest.mark.parametrize("answer", [j.limited(9000), j.busy(300), j.BROKE, j.UNPAID])
 def test_a_rejected_window_or_a_named_wait_cools_the_last_account_at_once(answer: j.Reply) -> None:
     rig, targets = j.Rig(), login("a")

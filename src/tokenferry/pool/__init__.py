@@ -11,7 +11,7 @@ from tokenferry.pool._account import (
 )
 from tokenferry.pool._cooldowns import Change, CooldownAdded, CooldownCache, CooldownCleared, OrganizationSeen
 from tokenferry.pool._failover import Failover, failover
-from tokenferry.pool._lease import Lease
+from tokenferry.pool._lease import Lease, Ticket
 from tokenferry.pool._pool import Pool
 from tokenferry.pool._probes import OF_CREDENTIALS
 from tokenferry.pool._selection import Choice, PassedOver, Selection
@@ -33,7 +33,6 @@ from tokenferry.pool._steps import (
     WaitOver,
 )
 from tokenferry.pool._trace import Trace
-from tokenferry.pool._waiting import Ticket
 
 __all__ = [
     "OF_CREDENTIALS",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from tokenferry.pool._account import Criteria, Target
 from tokenferry.pool._probes import PAUSED
 from tokenferry.pool._selection import PassedOver
-from tokenferry.pool._steps import ErrorResponse, Forward, Reject
+from tokenferry.pool._steps import Forward, Reject
 from tokenferry.pool._trace import Trace, TraceEvent
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Reason:
     is_paused: bool = False
 
 
-def conclusion(pool: "Pool", criteria: Criteria, trace: Trace, last: ErrorResponse | None) -> Forward | Reject:
+def conclusion(pool: "Pool", criteria: Criteria, trace: Trace, last: Forward | None) -> Forward | Reject:
     """What the client gets where no account is left: the last error, or why no account could serve."""
     if last is None and trace.unreachable:
         return unreachable(trace.unreachable)
@@ -47,13 +47,13 @@ def conclusion(pool: "Pool", criteria: Criteria, trace: Trace, last: ErrorRespon
         return not_allowed(trace.targets)
     has_limit, are_unavailable = any(one.is_limit for one in found), all(one.is_unavailable for one in found)
     if last is not None and (not has_limit or not _is_of_an_account(trace.last_error)):
-        return Forward(last)
+        return last
     rejection = exhausted(found, pool.now())
     if has_limit or are_unavailable:
         pool.account_log.exhausted([one.account for one in found], rejection.message)
     if last is None:
         return unavailable(trace) if are_unavailable else rejection
-    return rejection if len(found) > 1 or _holds_longer(found[0], trace.last_error) else Forward(last)
+    return rejection if len(found) > 1 or _holds_longer(found[0], trace.last_error) else last
 
 
 def _is_of_an_account(error: TraceEvent | None) -> bool:

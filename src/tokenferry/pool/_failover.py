@@ -2,13 +2,13 @@
 
 from collections.abc import Generator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from tokenferry.limits import Action, Classification, classify, read_limits
 from tokenferry.pool._account import Criteria, Target
 from tokenferry.pool._cooldowns import is_about_an_account, starts_cooldown
 from tokenferry.pool._exhausted import at_capacity, attempts_exhausted, conclusion
-from tokenferry.pool._lease import Lease
+from tokenferry.pool._lease import Lease, Ticket
 from tokenferry.pool._steps import (
     ConnectFailed,
     CredentialUnavailable,
@@ -26,13 +26,10 @@ from tokenferry.pool._steps import (
     text_headers,
 )
 from tokenferry.pool._trace import Trace, TraceEvent
-from tokenferry.pool._waiting import Grant, Ticket
-from tokenferry.settings import PoolSettings
 from tokenferry.state import Cooldown
 
 if TYPE_CHECKING:
     from tokenferry.pool._pool import Pool
-    from tokenferry.pool._selection import Selection
 
 Failover: TypeAlias = Generator[Step, Outcome, Forward | Reject]
 
@@ -54,13 +51,18 @@ _MOVES: Final[Mapping[Action, Move]] = {
 """What comes after an error, once the same account is not asked again."""
 
 
-class _Request(NamedTuple):
-    """What stays the same over one request."""
+class _Request:
+    """One request, and the error that its client gets if nothing better comes."""
 
-    pool: "Pool"
-    criteria: Criteria
-    trace: Trace
-    settings: PoolSettings
+    __slots__ = ("criteria", "last", "pool", "settings", "trace")
+
+    def __init__(self, pool: "Pool", criteria: Criteria, trace: Trace) -> None:
+        self.pool = pool
+        self.criteria = criteria
+        self.trace = trace
+        self.settings = pool.settings
+        """Those it began with."""
+        self.last: Forward | None = None
 
     def left(self) -> float:
         """Seconds until it is given up."""
@@ -77,6 +79,14 @@ class _Request(NamedTuple):
     def note(self, event: TraceEvent) -> None:
         self.trace.note(self.pool.monotonic(), event)
 
+    def forward_last(self) -> Forward:
+        """Let the client have the last error after all."""
+        assert self.last is not None
+        outcome, lease = self.last
+        if isinstance(outcome, ErrorResponse) and not outcome.is_whole:
+            lease.resume()
+        return self.last
+
     def reject(self, rejection: Reject) -> Reject:
         self.note(TraceEvent("refused", status=rejection.status, reason=rejection.message))
         return rejection
@@ -88,60 +98,53 @@ def failover(pool: "Pool", targets: Sequence[Target], criteria: Criteria, trace:
     Each step is answered by its outcome. The lease of a `Forward` is the driver's to end; a generator that is closed
     before that ends its own. The trace outlives it, for the decision log.
     """
-    request = _Request(pool, criteria, trace, pool.settings)
+    request = _Request(pool, criteria, trace)
     trace.targets = targets = targets if len(targets) == 1 else pool.order(targets)
-    last: ErrorResponse | None = None
     for target in targets:
         is_first = criteria.pinned is None and not trace.events
         selection = pool.select(target, criteria, trace.unavailable.keys(), is_first=is_first)
         if selection is not None:
-            result = yield from _ask(request, Grant(target, selection), last)
-            if isinstance(result, Forward | Reject):
-                return result
-            last = result
+            end = yield from _ask(request, Lease(pool, target, selection))
+            if end is not None:
+                return end
     probes = 0
-    while (grant := (yield from _last_resort(request, may_probe=probes < _MOST_LAST_RESORTS))) is not None:
-        if isinstance(grant, Reject):
-            return request.reject(grant)
-        probes += grant.selection.probed is not None
-        result = yield from _ask(request, grant, last, trace.tried)
-        if isinstance(result, Forward | Reject):
-            return result
-        last = result
-    end = conclusion(pool, criteria, trace, last)
-    return request.reject(end) if isinstance(end, Reject) else end
+    while (lease := (yield from _last_resort(request, may_probe=probes < _MOST_LAST_RESORTS))) is not None:
+        if isinstance(lease, Reject):
+            return request.reject(lease)
+        probes += lease.is_probing
+        end = yield from _ask(request, lease, trace.tried)
+        if end is not None:
+            return end
+    end = conclusion(pool, criteria, trace, request.last)
+    return request.reject(end) if isinstance(end, Reject) else request.forward_last()
 
 
 def _ask(
-    request: _Request, grant: Grant, last: ErrorResponse | None, tried: AbstractSet[str] = _NOBODY
-) -> Generator[Step, Outcome, Forward | Reject | ErrorResponse | None]:
-    """Ask the accounts of one target, that of the grant first. Give what the client gets, or else the last error."""
-    pool, criteria, trace, _ = request
-    target, delay = grant.target, grant.delay
-    selection: Selection | None = grant.selection
+    request: _Request, lease: Lease, tried: AbstractSet[str] = _NOBODY
+) -> Generator[Step, Outcome, Forward | Reject | None]:
+    """Ask the accounts of one target, that of the lease first. Give how it ends, if that is settled."""
+    pool, criteria, trace, target = request.pool, request.criteria, request.trace, lease.target
     has_hopped = False
-    while selection is not None:
-        tried |= {selection.account.name}
-        lease = Lease(pool, target, selection, delay)
-        move, result = yield from _attempt(request, lease, last, is_sibling=has_hopped)
-        if isinstance(result, Forward | Reject):
-            return result
-        last = result
-        if move == "target":
-            break
-        selection, delay = pool.select(target, criteria, tried | trace.unavailable.keys()), None
+    while True:
+        tried |= {lease.selection.account.name}
+        move, end = yield from _attempt(request, lease, is_sibling=has_hopped)
+        if end is not None or move == "target":
+            return end
+        selection = pool.select(target, criteria, tried | trace.unavailable.keys())
         if move == "sibling":
             has_hopped = True
-            if selection is None and last is not None and target is trace.targets[-1]:
-                return Forward(last)
-    return last
+            if selection is None and request.last is not None and target is trace.targets[-1]:
+                return request.forward_last()
+        if selection is None:
+            return None
+        lease = Lease(pool, target, selection)
 
 
 def _attempt(
-    request: _Request, lease: Lease, last: ErrorResponse | None, *, is_sibling: bool
-) -> Generator[Step, Outcome, tuple[Move, Forward | Reject | ErrorResponse | None]]:
-    """Ask one account, and again where that may help. Give what comes next; what the client gets, or the last error."""
-    pool, _, trace, settings = request
+    request: _Request, lease: Lease, *, is_sibling: bool
+) -> Generator[Step, Outcome, tuple[Move, Forward | Reject | None]]:
+    """Ask one account, and again where that may help. Give what comes next, and how it ends, if that is settled."""
+    pool, trace, settings = request.pool, request.trace, request.settings
     target, selection = lease.target, lease.selection
     move: Move = "account"
     wait, repeats, is_forwarded = lease.delay, 0, False
@@ -157,14 +160,16 @@ def _attempt(
                 is_forwarded = True
                 return "forward", Forward(outcome, lease)
             move, wait = _next_move(request, lease, outcome, is_sibling=is_sibling, repeats=repeats)
+            if isinstance(outcome, ErrorResponse):
+                request.last = Forward(outcome, lease)
+            elif trace.last_error is None:
+                request.last = None
             if move == "forward":
                 assert isinstance(outcome, ErrorResponse | UpstreamLost)
                 is_forwarded = True  # more of it may come
                 return move, Forward(outcome, lease)
-            if isinstance(outcome, ErrorResponse):
-                last = outcome
             if move not in _SAME_ACCOUNT:
-                return move, last if trace.last_error is not None else None
+                return move, None
             repeats += move == "again"
             wait = max(wait, lease.reuse())
     finally:
@@ -173,7 +178,7 @@ def _attempt(
 
 
 def _served(request: _Request, lease: Lease, outcome: Served) -> None:
-    pool, criteria, trace, _ = request
+    pool, criteria, trace = request.pool, request.criteria, request.trace
     at = pool.monotonic()
     trace.note(at, TraceEvent("served", lease.selection.account.name, outcome.fingerprint, outcome.status))
     pool.served(lease.target, criteria, lease.selection, outcome.headers, at)
@@ -185,7 +190,7 @@ def _next_move(
     request: _Request, lease: Lease, outcome: Outcome, *, is_sibling: bool, repeats: int
 ) -> tuple[Move, float]:
     """Take note of an attempt that did not serve; give what comes next, and after how many seconds."""
-    pool, _, trace, _ = request
+    pool, trace = request.pool, request.trace
     account = lease.selection.account
     if isinstance(outcome, ErrorResponse):
         return _after_error(request, lease, outcome, is_sibling=is_sibling, repeats=repeats)
@@ -198,6 +203,7 @@ def _next_move(
         assert error is not None
         cooldown = request.cool_down(lease, error, fingerprint, is_certain=outcome.is_dead)
         lease.end_probe(has_failed=True)
+        trace.attempts -= 1  # nothing was sent
         kind, fingerprint = "not renewed", ""
     elif isinstance(outcome, CredentialUnavailable):
         kind = "unavailable"
@@ -222,7 +228,7 @@ def _next_move(
 def _after_error(
     request: _Request, lease: Lease, outcome: ErrorResponse, *, is_sibling: bool, repeats: int
 ) -> tuple[Move, float]:
-    pool, criteria, trace, _ = request
+    pool, criteria, trace = request.pool, request.criteria, request.trace
     target, account = lease.target, lease.selection.account
     fields, now, wire_format = text_headers(outcome.headers), pool.now(), target.group.wire_format
     error = classify(outcome.status, fields, outcome.body, now=now, provider_format=wire_format)
@@ -260,7 +266,7 @@ def _most_in_place(error: Classification, targets: Sequence[Target], target: Tar
 
 def _may_renew(request: _Request, lease: Lease) -> bool:
     """Whether another token is asked for: once a request, and on a route beside messages only once in a while."""
-    pool, criteria, trace, _ = request
+    pool, criteria, trace = request.pool, request.criteria, request.trace
     account = lease.selection.account
     if not account.can_renew or account.name in trace.renewed:
         return False
@@ -272,32 +278,43 @@ def _has_failed(error: Classification) -> bool | None:
     return True if starts_cooldown(error) and is_about_an_account(error) else None
 
 
-def _last_resort(request: _Request, *, may_probe: bool) -> Generator[Step, Outcome, Grant | Reject | None]:
+def _last_resort(request: _Request, *, may_probe: bool) -> Generator[Step, Outcome, Lease | Reject | None]:
     """No account is ready: take one whose turn comes soon, wait for a slot, or probe one that may have recovered."""
-    pool, criteria, trace, settings = request
+    pool, criteria, trace = request.pool, request.criteria, request.trace
     tried = trace.passed_over
     for target in trace.targets if pool.has_recent_refusals else ():
         if (refusing := pool.select(target, criteria, tried, takes_refused=True)) is not None:
-            return Grant(target, refusing)
+            return Lease(pool, target, refusing)
     if pool.capacity.is_capped:
-        for target in trace.targets:
-            if (found := pool.next_slot(target, criteria, tried)) is not None:
-                selection, pause = found
-                rate = pool.capacity.caps(selection.account.name).rate
-                if pause > request.left() or pause * rate > settings.queue:
-                    return at_capacity()
-                return Grant(target, selection)
+        turn = _next_turn(request, tried)
+        if isinstance(turn, Lease):
+            return turn
         if any(pool.is_full(target, criteria, tried) for target in trace.targets):
             return (yield from _wait_for_capacity(request, tried))
+        if turn is not None:
+            return turn
     for target in trace.targets if may_probe else ():
         if (probe := pool.select_probe(target, criteria, tried)) is not None:
-            return Grant(target, probe)
+            return Lease(pool, target, probe)
     return None
 
 
-def _wait_for_capacity(request: _Request, tried: AbstractSet[str]) -> Generator[Step, Outcome, Grant | Reject]:
-    pool, criteria, trace, settings = request
-    if len(pool.waiting) >= settings.queue or request.left() <= 0:
+def _next_turn(request: _Request, tried: AbstractSet[str]) -> Lease | Reject | None:
+    """The first target whose turn comes soon enough; a rejection where each comes too late."""
+    pool, late = request.pool, None
+    for target in request.trace.targets:
+        if (found := pool.next_slot(target, request.criteria, tried)) is not None:
+            selection, pause = found
+            queued = pause * pool.capacity.caps(selection.account.name).rate
+            if pause <= request.left() and queued <= request.settings.queue:
+                return Lease(pool, target, selection)
+            late = at_capacity()
+    return late
+
+
+def _wait_for_capacity(request: _Request, tried: AbstractSet[str]) -> Generator[Step, Outcome, Lease | Reject]:
+    pool, criteria, trace = request.pool, request.criteria, request.trace
+    if len(pool.waiting) >= request.settings.queue or request.left() <= 0:
         return at_capacity()
     request.note(TraceEvent("queued"))
     ticket = Ticket(pool, trace.targets, criteria, tried)
@@ -306,10 +323,10 @@ def _wait_for_capacity(request: _Request, tried: AbstractSet[str]) -> Generator[
             # Whatever woke it: the end of a cooldown wakes no ticket.
             for target in trace.targets:
                 if (selection := pool.select(target, criteria, tried)) is not None:
-                    return Grant(target, selection)
+                    return Lease(pool, target, selection)
             yield WaitForCapacity(ticket, min(left, _LOOK))
-            if (grant := ticket.take()) is not None:
-                return grant
+            if (lease := ticket.take()) is not None:
+                return lease
     finally:
         ticket.close()
     return at_capacity()

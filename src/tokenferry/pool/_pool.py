@@ -19,7 +19,7 @@ from tokenferry.state import Cooldown, Scope
 
 if TYPE_CHECKING:
     from tokenferry.pool._cooldowns import Key
-    from tokenferry.pool._waiting import Ticket
+    from tokenferry.pool._lease import Ticket
 
 logger = logging.getLogger(__name__)
 
@@ -57,10 +57,6 @@ class Pool(Selector):
         self.capacity.configure(settings)
         self._candidates.configure(settings)
         self._billed.clear()
-
-    def begin(self, account: PoolAccount) -> float:
-        """Count a request to it; give the seconds that it has to wait for its turn."""
-        return self.capacity.acquire(account.name, self.monotonic())
 
     def end(self, account: PoolAccount) -> None:
         """The request to it has ended; who waits for a place there gets it."""

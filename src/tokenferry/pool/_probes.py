@@ -1,4 +1,5 @@
 import math
+from collections import Counter
 from typing import Final
 
 from tokenferry.pool._account import PoolAccount
@@ -21,11 +22,11 @@ class Probes:
     """When an account in a cooldown gets one live request, to find out whether it has recovered. One at a time each.
 
     The end that a provider names is an upper bound, and a cooldown without one would never end by itself. One that
-    ends within a minute isn't probed.
+    ends within a minute isn't probed. Clients that may ask once each are not held up by a probe of others.
     """
 
     def __init__(self) -> None:
-        self._under_way: set[Key] = set()
+        self._under_way: Counter[Key] = Counter()
         self._failed: dict[Key, int] = {}
         self._begun: dict[Key, float] = {}
 
@@ -46,13 +47,15 @@ class Probes:
         if len(self._begun) >= _MOST:
             self._begun.clear()
             self._failed.clear()
-        self._under_way.add(key)
+        self._under_way[key] += 1
         self._begun[key] = now
 
     def end(self, active: ActiveCooldown, *, has_failed: bool | None) -> None:
         """`has_failed` is None where nothing was found out."""
         key = key_of(active.cooldown)
-        self._under_way.discard(key)
+        self._under_way[key] -= 1
+        if self._under_way[key] <= 0:
+            del self._under_way[key]
         if has_failed:
             self._failed[key] = self._failed.get(key, 0) + 1
         elif has_failed is not None:

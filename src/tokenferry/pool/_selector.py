@@ -134,6 +134,7 @@ class Selector:
                     return Selection(account, "its limits for messages are not those of this route", candidates)
                 continue
             if self._unconfirmed.may_ask(key_of(active.cooldown), criteria.client):
+                self._probes.begin(active, now)
                 return Selection(
                     account, "nobody else is left, and another client's request may be at fault", candidates, active
                 )

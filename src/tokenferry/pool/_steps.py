@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 from tokenferry.pool._account import PoolAccount, Target
 
 if TYPE_CHECKING:
-    from tokenferry.pool._lease import Lease
-    from tokenferry.pool._waiting import Ticket
+    from tokenferry.pool._lease import Lease, Ticket
 
 _CHALLENGE: Final = "www-authenticate"
 
@@ -62,6 +61,8 @@ class ErrorResponse(NamedTuple):
     body: bytes
     fingerprint: str = ""
     answer: Any = None
+    is_whole: bool = True
+    """Whether nothing more of it comes."""
 
 
 class ConnectFailed(NamedTuple):
@@ -130,8 +131,7 @@ class Forward(NamedTuple):
     """The client gets this answer, unchanged. The driver ends the lease, in whichever way the answer ends."""
 
     outcome: Served | ErrorResponse | UpstreamLost
-    lease: "Lease | None" = None
-    """None where nothing is held any more."""
+    lease: "Lease"
 
 
 class Reject(NamedTuple):

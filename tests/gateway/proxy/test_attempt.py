@@ -28,6 +28,7 @@ pytestmark = pytest.mark.anyio
 OVERLOADED: Final = 529
 WRONG: Final = 400
 NOT_FOUND: Final = 404
+FORBIDDEN: Final = 403
 
 
 class World:
@@ -334,6 +335,24 @@ async def holds_its_slot_while_a_large_error_is_forwarded(runner: type[AttemptRu
     await world.check_end()
 
 
+async def holds_its_slot_while_an_error_that_nothing_better_follows_is_forwarded(runner: type[AttemptRunner]) -> None:
+    """It was settled before the error's end, and then there was no other account: more of it still comes."""
+    for status in (NOT_FOUND, FORBIDDEN, OVERLOADED):
+        world = World("a", runner=type("Timed", (Timed, runner), {}))
+        client = world.begin()
+        while client.upstream.status != status:
+            client.upstream.begin(status)
+            client.upstream.sink.on_body(bytes((1 << 20) + 1))
+            if isinstance(timer := cast("Any", client.runner._timer), Timer):
+                timer.fire()
+        other = world.begin(Criteria("other"))
+        assert (client.is_over, world.busy, other.accounts) == (False, {"a": 1}, [])
+        client.upstream.sink.on_end()
+        await world.settle()
+        assert (client.is_over, client.faults, other.accounts) == (True, [], ["a"])
+        await world.check_end()
+
+
 async def ends_its_lease_once(runner: type[AttemptRunner]) -> None:
     world = World("a", runner=runner, concurrency=2)
     first, second = world.begin(), world.begin()
@@ -447,6 +466,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         leaves_while_the_error_is_forwarded,
         holds_its_slot_until_its_answer_ends,
         holds_its_slot_while_a_large_error_is_forwarded,
+        holds_its_slot_while_an_error_that_nothing_better_follows_is_forwarded,
         ends_its_lease_once,
         gets_one_slot_of_two,
         is_woken_while_another_fails_over,
@@ -621,8 +641,8 @@ async def test_a_mutant_of_the_driver_is_caught(runner: type[AttemptRunner], sce
 
 
 def stays_in_the_queue(ticket: Ticket) -> None:
-    if (grant := ticket.take()) is not None:
-        ticket._pool.end(grant.selection.account)
+    if (lease := ticket.take()) is not None:
+        lease.end()
 
 
 def keeps_what_was_granted(ticket: Ticket) -> None:
@@ -670,6 +690,11 @@ EDITS: Final[list[tuple[str, str, Scenario]]] = [
     ("            lease.end()\n", "            pass\n", meets_a_defect),
     ("            lease.end()\n", "            pass\n", is_woken_while_another_fails_over),
     ("        if not is_forwarded:\n", "        if True:\n", holds_its_slot_until_its_answer_ends),
+    (
+        "            lease.resume()\n",
+        "            pass\n",
+        holds_its_slot_while_an_error_that_nothing_better_follows_is_forwarded,
+    ),
     ("        ticket.close()\n", "        pass\n", leaves_while_waiting),
     ("        ticket.close()\n", "        pass\n", leaves_between_grant_and_wake),
 ]

@@ -330,7 +330,8 @@ class AttemptRunner:
     def _classify(self, held: _HeldResponse) -> None:
         """Let failover decide on an error, or on a stream that begins with one."""
         head = held.head
-        self.advance(ErrorResponse(head.status, head.headers, b"".join(held.chunks), self._fingerprint, held))
+        body = b"".join(held.chunks)
+        self.advance(ErrorResponse(head.status, head.headers, body, self._fingerprint, held, held.is_whole))
 
     def _transport_error(self, failure: UpstreamError) -> None:
         """There is no response, or not all of it."""
