@@ -58,7 +58,7 @@ def main() -> None:
     gc.disable()
     for name, settings, criteria, cooling in cases:
         pools = [make(size, settings, cooling=cooling) for size in SIZES]
-        figures = [measure(partial(pool.select, target, criteria)) for pool, target in pools]
+        figures = [measure(partial(pool.selector.select, target, criteria)) for pool, target in pools]
         print(f"{name:44}" + "".join(f"{figure:9.0f}" for figure in figures), flush=True)
     pools = [make(size, PoolSettings()) for size in SIZES]
     figures = [measure(partial(travel, pool, [target], Criteria("session"))) for pool, target in pools]

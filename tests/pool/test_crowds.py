@@ -106,7 +106,7 @@ class Crowd(RuleBasedStateMachine):
     def nobody_waits_for_an_account_that_has_a_place_and_may_serve(self) -> None:
         for journey in self.waiting:
             criteria = self.wants[journey]
-            choice = self.rig.pool.report(self.rig.targets[0], criteria, journey.trace.tried)
+            choice = self.rig.pool.selector.report(self.rig.targets[0], criteria, journey.trace.tried)
             assert choice.account is None
 
     def teardown(self) -> None:

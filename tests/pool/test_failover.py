@@ -71,7 +71,7 @@ def test_every_recorded_answer_leads_where_its_action_says(name: str) -> None:
     # A provider's trouble, or the request's own, counts against no account; what may be the request's own fault, not
     # against the last one.
     for target in targets:
-        choice = rig.pool.report(target, j.ANY)
+        choice = rig.pool.selector.report(target, j.ANY)
         cooling = {one.account for one in choice.passed_over if one.cause}
         expected = set(tried) if is_benching else set()
         if is_doubtful:

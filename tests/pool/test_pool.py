@@ -238,7 +238,7 @@ def test_keys_of_one_organization_share_its_limit() -> None:
     # c answers first, so that its organization is known; then a is limited, and with it c, which shares it.
     serve(rig, "c", j.Reply(200, ((b"anthropic-organization-id", b"org"),)))
     assert rig.serve(j.ANY, j.busy(30, "org")) == ["a", "b"]
-    passed = {one.account: one.cause for one in rig.pool.report(rig.targets[0], j.ANY).passed_over}
+    passed = {one.account: one.cause for one in rig.pool.selector.report(rig.targets[0], j.ANY).passed_over}
     assert passed == {"a": "rate-limit", "c": "rate-limit"}
     assert rig.serve(targets=[Target(rig.group, "claude-opus-4-5")]) == ["a"]
 
@@ -286,7 +286,7 @@ def test_select_tells_of_every_account_whether_it_would_serve_and_why_not() -> N
     serve(rig, "a", j.limited())
     busy = rig.journey(Criteria(pinned="b"))
     busy.next()
-    choice = rig.pool.report(rig.targets[0], Criteria(allowed=frozenset("abcd")), frozenset("c"))
+    choice = rig.pool.selector.report(rig.targets[0], Criteria(allowed=frozenset("abcd")), frozenset("c"))
     assert choice.account is not None
     assert choice.account.name == "d"
     assert {one.account: one.reason for one in choice.passed_over} == {
@@ -296,7 +296,7 @@ def test_select_tells_of_every_account_whether_it_would_serve_and_why_not() -> N
         "e": "its client key may not use it",
     }
     busy.close()
-    assert rig.pool.report(rig.targets[0], j.ANY).passed_over[2].reason == "it could serve, and comes later"
+    assert rig.pool.selector.report(rig.targets[0], j.ANY).passed_over[2].reason == "it could serve, and comes later"
 
 
 # -- probes

@@ -120,7 +120,7 @@ def test_a_provider_none_of_whose_accounts_sees_it_comes_after_the_next_target()
 def test_select_says_that_an_account_comes_last() -> None:
     rig = j.Rig(("a", "b"))
     rig.serve(j.ANY, j.MISSING)
-    choice = rig.pool.report(rig.targets[0], j.ANY)
+    choice = rig.pool.selector.report(rig.targets[0], j.ANY)
     assert choice.account is not None
     assert choice.account.name == "b"
     assert choice.passed_over[0].reason == "it refused this model less than 5 minutes ago, so others come first"

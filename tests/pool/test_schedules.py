@@ -142,7 +142,7 @@ class Driver:
         self.tried.append((step.target.group.provider, name))
 
     def blocked(self, target: Target) -> set[str]:
-        choice = self.rig.pool.report(target, Criteria())
+        choice = self.rig.pool.selector.report(target, Criteria())
         return {one.account for one in choice.passed_over if one.cause and one.cause != "overage"}
 
     def comes_of_it(self, outcome: j.Reply | str) -> bool:
@@ -208,7 +208,7 @@ def test_no_schedule_of_answers_breaks_the_rules(options: PoolSettings, requests
         Driver(rig, rig.journey(criteria, targets), criteria, targets, request).run()
         assert not rig.pool.capacity.busy
         assert not rig.pool.waiting
-        assert not rig.pool._probes._under_way
+        assert not rig.pool._candidates.probes._under_way
 
 
 ABOUT_ACCOUNTS = (j.OK, j.REFUSED, j.FORBIDDEN, j.UNPAID, j.BROKE, *REPLIES[12:])

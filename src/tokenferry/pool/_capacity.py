@@ -43,12 +43,8 @@ class Capacity:
 
     def acquire(self, account: str, at: float) -> float:
         """Begin a request; give the seconds that it has to wait for its turn."""
-        self.hold(account)
-        return self.reserve_rate(account, at) if self.is_capped else 0.0
-
-    def hold(self, account: str) -> None:
-        """Count one more request under way."""
         self.busy[account] = self.busy.get(account, 0) + 1
+        return self.reserve_rate(account, at) if self.is_capped else 0.0
 
     def return_turn(self, account: str) -> None:
         """A turn that was reserved is not used: the next one comes that much sooner."""

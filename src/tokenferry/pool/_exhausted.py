@@ -80,7 +80,7 @@ def considered(pool: "Pool", targets: Sequence[Target], criteria: Criteria) -> l
     """How each account stands that may serve the request."""
     found: dict[str, PassedOver] = {}
     for target in targets:
-        for one in pool.report(target, criteria).considered:
+        for one in pool.selector.report(target, criteria).considered:
             found.setdefault(one.account, one)
     return list(found.values())
 

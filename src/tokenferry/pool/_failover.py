@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from tokenferry.limits import Action, Classification, classify, read_limits
@@ -26,6 +27,7 @@ from tokenferry.pool._steps import (
     text_headers,
 )
 from tokenferry.pool._trace import Trace, TraceEvent
+from tokenferry.settings import PoolSettings
 from tokenferry.state import Cooldown
 
 if TYPE_CHECKING:
@@ -51,18 +53,16 @@ _MOVES: Final[Mapping[Action, Move]] = {
 """What comes after an error, once the same account is not asked again."""
 
 
+@dataclass(slots=True, eq=False)
 class _Request:
     """One request, and the error that its client gets if nothing better comes."""
 
-    __slots__ = ("criteria", "last", "pool", "settings", "trace")
-
-    def __init__(self, pool: "Pool", criteria: Criteria, trace: Trace) -> None:
-        self.pool = pool
-        self.criteria = criteria
-        self.trace = trace
-        self.settings = pool.settings
-        """Those it began with."""
-        self.last: Forward | None = None
+    pool: "Pool"
+    criteria: Criteria
+    trace: Trace
+    settings: PoolSettings
+    """Those it began with."""
+    last: Forward | None = None
 
     def left(self) -> float:
         """Seconds until it is given up."""
@@ -98,11 +98,11 @@ def failover(pool: "Pool", targets: Sequence[Target], criteria: Criteria, trace:
     Each step is answered by its outcome. The lease of a `Forward` is the driver's to end; a generator that is closed
     before that ends its own. The trace outlives it, for the decision log.
     """
-    request = _Request(pool, criteria, trace)
-    trace.targets = targets = targets if len(targets) == 1 else pool.order(targets)
+    request = _Request(pool, criteria, trace, pool.settings)
+    trace.targets = targets = targets if len(targets) == 1 else pool.selector.order(targets)
     for target in targets:
         is_first = criteria.pinned is None and not trace.events
-        selection = pool.select(target, criteria, trace.unavailable.keys(), is_first=is_first)
+        selection = pool.selector.select(target, criteria, trace.unavailable.keys(), is_first=is_first)
         if selection is not None:
             end = yield from _ask(request, Lease(pool, target, selection))
             if end is not None:
@@ -130,7 +130,7 @@ def _ask(
         move, end = yield from _attempt(request, lease, is_sibling=has_hopped)
         if end is not None or move == "target":
             return end
-        selection = pool.select(target, criteria, tried | trace.unavailable.keys())
+        selection = pool.selector.select(target, criteria, tried | trace.unavailable.keys())
         if move == "sibling":
             has_hopped = True
             if selection is None and request.last is not None and target is trace.targets[-1]:
@@ -207,12 +207,12 @@ def _next_move(
         kind, fingerprint = "not renewed", ""
     elif isinstance(outcome, CredentialUnavailable):
         kind = "unavailable"
-        pool.back_off(account, outcome.reason, outcome.retry_after)
+        pool.selector.back_off(account, outcome.reason, outcome.retry_after)
         trace.had_no_credential(account.name, outcome)
     elif isinstance(outcome, ConnectFailed):
         kind, fingerprint, provider = "unsent", outcome.fingerprint, lease.target.group.provider
         if provider in trace.unreachable or lease.target is not trace.targets[-1]:
-            pool.unreachable(provider)
+            pool.selector.unreachable(provider)
             move = "target"
         else:
             move, wait = "again", _FIRST_WAIT / 2 * pool.rng.uniform(1.0, 2.0)
@@ -270,7 +270,7 @@ def _may_renew(request: _Request, lease: Lease) -> bool:
     account = lease.selection.account
     if not account.can_renew or account.name in trace.renewed:
         return False
-    return not criteria.side or not pool.has_refused(account.name, lease.target, criteria)
+    return not criteria.side or not pool.selector.has_refused(account.name, lease.target, criteria)
 
 
 def _has_failed(error: Classification) -> bool | None:
@@ -282,19 +282,19 @@ def _last_resort(request: _Request, *, may_probe: bool) -> Generator[Step, Outco
     """No account is ready: take one whose turn comes soon, wait for a slot, or probe one that may have recovered."""
     pool, criteria, trace = request.pool, request.criteria, request.trace
     tried = trace.passed_over
-    for target in trace.targets if pool.has_recent_refusals else ():
-        if (refusing := pool.select(target, criteria, tried, takes_refused=True)) is not None:
+    for target in trace.targets if pool.selector.has_recent_refusals else ():
+        if (refusing := pool.selector.select(target, criteria, tried, takes_refused=True)) is not None:
             return Lease(pool, target, refusing)
     if pool.capacity.is_capped:
         turn = _next_turn(request, tried)
         if isinstance(turn, Lease):
             return turn
-        if any(pool.is_full(target, criteria, tried) for target in trace.targets):
+        if any(pool.selector.is_full(target, criteria, tried) for target in trace.targets):
             return (yield from _wait_for_capacity(request, tried))
         if turn is not None:
             return turn
     for target in trace.targets if may_probe else ():
-        if (probe := pool.select_probe(target, criteria, tried)) is not None:
+        if (probe := pool.selector.select_probe(target, criteria, tried)) is not None:
             return Lease(pool, target, probe)
     return None
 
@@ -303,7 +303,7 @@ def _next_turn(request: _Request, tried: AbstractSet[str]) -> Lease | Reject | N
     """The first target whose turn comes soon enough; a rejection where each comes too late."""
     pool, late = request.pool, None
     for target in request.trace.targets:
-        if (found := pool.next_slot(target, request.criteria, tried)) is not None:
+        if (found := pool.selector.next_slot(target, request.criteria, tried)) is not None:
             selection, pause = found
             queued = pause * pool.capacity.caps(selection.account.name).rate
             if pause <= request.left() and queued <= request.settings.queue:
@@ -322,7 +322,7 @@ def _wait_for_capacity(request: _Request, tried: AbstractSet[str]) -> Generator[
         while (left := request.left()) > 0:
             # Whatever woke it: the end of a cooldown wakes no ticket.
             for target in trace.targets:
-                if (selection := pool.select(target, criteria, tried)) is not None:
+                if (selection := pool.selector.select(target, criteria, tried)) is not None:
                     return Lease(pool, target, selection)
             yield WaitForCapacity(ticket, min(left, _LOOK))
             if (lease := ticket.take()) is not None:

@@ -38,13 +38,14 @@ class Lease:
         """End the recovery probe, if one is under way. `has_failed` is None where nothing was found out."""
         if self.is_probing:
             self.is_probing = False
-            self._pool.end_probe(self.selection, has_failed=has_failed)
+            self._pool.selector.end_probe(self.selection, has_failed=has_failed)
 
     def resume(self) -> None:
         """Hold the slot again: more of an answer comes than was thought. It may be one more than the cap allows."""
         if not self._is_held:
             self._is_held = True
-            self._pool.capacity.hold(self.selection.account.name)
+            busy, name = self._pool.capacity.busy, self.selection.account.name
+            busy[name] = busy.get(name, 0) + 1
 
     def end(self) -> None:
         """Give the slot to the next request, and the turn, if it has not come yet."""
@@ -82,7 +83,7 @@ class Ticket:
         """Reserve the slot that is free there, if this request may use it, and leave the queue."""
         pool = self._pool
         for target in self._targets:
-            selection = pool.select_only(target, self._criteria, self._passed_over, account)
+            selection = pool.selector.select_only(target, self._criteria, self._passed_over, account)
             if selection is not None:
                 pool.waiting.remove(self)
                 self._lease = Lease(pool, target, selection)

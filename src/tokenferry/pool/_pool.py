@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Final
 from tokenferry.limits import Classification, LimitState, read_limits
 from tokenferry.pool._account import Criteria, PoolAccount, Target
 from tokenferry.pool._account_log import AccountLog
-from tokenferry.pool._cooldowns import SOURCE, cooldown_of, is_about_an_account, scope_of
-from tokenferry.pool._selection import OVERAGE, Selection, family_of
+from tokenferry.pool._capacity import Capacity
+from tokenferry.pool._cooldowns import SOURCE, CooldownCache, cooldown_of, is_about_an_account, scope_of
+from tokenferry.pool._recent_refusals import RecentRefusals
+from tokenferry.pool._selection import OVERAGE, CandidateCache, Selection, family_of
 from tokenferry.pool._selector import Selector, subject_of
 from tokenferry.pool._steps import Headers, text_headers
-from tokenferry.pool._unconfirmed import may_be_the_requests
+from tokenferry.pool._unconfirmed import UnconfirmedRefusals, may_be_the_requests
+from tokenferry.pool._usage import LimitUsage
 from tokenferry.settings import PoolSettings
 from tokenferry.state import Cooldown, Scope
 
@@ -29,7 +32,7 @@ _MOST_FAILURES: Final = 10_000
 _ANY: Final = Criteria()
 
 
-class Pool(Selector):
+class Pool:
     """The accounts of all providers: who serves next, and what is known against each.
 
     It does no I/O and belongs to one thread; what other threads may call says so. `now` gives seconds since 1970 UTC,
@@ -44,7 +47,19 @@ class Pool(Selector):
         monotonic: Callable[[], float] = time.monotonic,
         rng: Random | None = None,
     ) -> None:
-        super().__init__(settings, now=now, monotonic=monotonic, rng=rng)
+        self.settings = settings or PoolSettings()
+        self.now = now
+        self.monotonic = monotonic
+        self.rng = rng or Random()  # noqa: S311  # it spreads waits
+        self.cooldowns = CooldownCache(now)
+        self.usage = LimitUsage()
+        self.capacity = Capacity(self.settings)
+        self._recent_refusals = RecentRefusals()
+        self._unconfirmed = UnconfirmedRefusals()
+        self._candidates = CandidateCache(self.settings, self.cooldowns, self.usage)
+        self.selector = Selector(
+            self._candidates, self.capacity, self._recent_refusals, self._unconfirmed, now=now, monotonic=monotonic
+        )
         self.waiting: deque[Ticket] = deque()
         self._looked: dict[str, float] = {}
         self._failures: dict[Key, int] = {}
@@ -67,8 +82,8 @@ class Pool(Selector):
     def served(self, target: Target, criteria: Criteria, selection: Selection, headers: Headers, at: float) -> None:
         """It gave a good answer, at this moment of the clock that doesn't jump."""
         name = selection.account.name
-        if self._down:
-            self._down.pop(target.group.provider, None)
+        if self.selector.down:
+            self.selector.down.pop(target.group.provider, None)
         if self._recent_refusals:
             self._recent_refusals.drop(name, subject_of(target, criteria))
         if not criteria.side and (self._failures or self._unconfirmed):

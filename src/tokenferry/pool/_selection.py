@@ -83,15 +83,15 @@ class Selection(NamedTuple):
 class CandidateCache:
     """Builds the candidates of each group and kind of request, and holds them until something changes."""
 
-    def __init__(self, settings: PoolSettings, cooldowns: CooldownCache, usage: LimitUsage, probes: Probes) -> None:
-        self._settings = settings
-        self._cooldowns = cooldowns
+    def __init__(self, settings: PoolSettings, cooldowns: CooldownCache, usage: LimitUsage) -> None:
+        self.settings = settings
+        self.cooldowns = cooldowns
+        self.probes = Probes()
         self._usage = usage
-        self._probes = probes
         self._known: dict[tuple[AccountGroup, frozenset[str] | None, str, str], Candidates] = {}
 
     def configure(self, settings: PoolSettings) -> None:
-        self._settings = settings
+        self.settings = settings
         self.clear()
 
     def clear(self) -> None:
@@ -99,7 +99,7 @@ class CandidateCache:
 
     def get(self, target: Target, criteria: Criteria, now: float, at: float) -> Candidates:
         """The candidates of a target for such a request. `now` is in seconds since 1970 UTC, `at` of a steady clock."""
-        cooldowns = self._cooldowns
+        cooldowns = self.cooldowns
         cooldowns.refresh()
         group, allowed = target.group, criteria.allowed
         if criteria.pinned is not None:
@@ -109,7 +109,7 @@ class CandidateCache:
             named = family_of(target.model)
             family = named if named in cooldowns.narrow else ""
             model = target.model if target.model in cooldowns.narrow else ""
-        strategy = group.strategy or self._settings.strategy
+        strategy = group.strategy or self.settings.strategy
         is_by_usage = strategy in {"least-utilised", "drain-soonest-reset"}
         if is_by_usage:
             family = family_of(target.model)
@@ -131,7 +131,7 @@ class CandidateCache:
             family=family,
             model=model,
             strategy=strategy,
-            overage=self._settings.overage,
+            overage=self.settings.overage,
             now=now,
         )
         return candidates
@@ -154,7 +154,7 @@ class CandidateCache:
             if allowed is not None and account.name not in allowed:
                 continue
             active = (
-                self._active_cooldown(account, narrow, overage, now) if self._cooldowns or account.is_paused else None
+                self._active_cooldown(account, narrow, overage, now) if self.cooldowns or account.is_paused else None
             )
             if active is None:
                 ready.append(account)
@@ -172,7 +172,7 @@ class CandidateCache:
         candidates.by_name = {account.name: account for account in ready}
         candidates.probe_at = min(
             (
-                self._probes.due(candidates.group.by_name[name], active, now)
+                self.probes.due(candidates.group.by_name[name], active, now)
                 for name, active in candidates.blocked.items()
             ),
             default=math.inf,
@@ -185,9 +185,9 @@ class CandidateCache:
         """The cooldown of an account that holds the longest."""
         if account.is_paused:
             return _paused(account)
-        found = self._cooldowns.of("account", account.name, narrow)
+        found = self.cooldowns.of("account", account.name, narrow)
         if organization := self.organization_of(account):
-            found += self._cooldowns.of("organization", organization, narrow)
+            found += self.cooldowns.of("organization", organization, narrow)
         applying = [
             ActiveCooldown(one, end_of(one))
             for one in found
@@ -200,7 +200,7 @@ class CandidateCache:
         """The organization whose limits it shares; none for a subscription, whose limits are its own."""
         if account.bills_subscription:
             return ""
-        return self._cooldowns.organizations.get(account.name, account.organization)
+        return self.cooldowns.organizations.get(account.name, account.organization)
 
     def _key(self, strategy: Strategy, family: str, now: float) -> Callable[[PoolAccount], tuple[float, float]] | None:
         match strategy:

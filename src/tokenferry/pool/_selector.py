@@ -1,21 +1,18 @@
 import math
-import time
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from random import Random
 from typing import Final
 
 from tokenferry.pool._account import AccountGroup, Criteria, PoolAccount, Target
 from tokenferry.pool._affinity import Affinity, AffinityTable
 from tokenferry.pool._capacity import Capacity
-from tokenferry.pool._cooldowns import CooldownCache, end_of, key_of
-from tokenferry.pool._probes import OF_CREDENTIALS, Probes
+from tokenferry.pool._cooldowns import end_of, key_of
+from tokenferry.pool._probes import OF_CREDENTIALS
 from tokenferry.pool._recent_refusals import RecentRefusals, Subject
 from tokenferry.pool._selection import CandidateCache, Candidates, Choice, PassedOver, Selection
 from tokenferry.pool._unconfirmed import UnconfirmedRefusals
-from tokenferry.pool._usage import LimitUsage
-from tokenferry.settings import PoolSettings, Strategy
+from tokenferry.settings import Strategy
 
 # Below it a conversation only makes a detour: its prompt is in the provider's cache for so long.
 _CACHED: Final = 300.0
@@ -44,27 +41,25 @@ class Selector:
 
     def __init__(
         self,
-        settings: PoolSettings | None = None,
+        candidates: CandidateCache,
+        capacity: Capacity,
+        refusals: RecentRefusals,
+        unconfirmed: UnconfirmedRefusals,
         *,
-        now: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-        rng: Random | None = None,
+        now: Callable[[], float],
+        monotonic: Callable[[], float],
     ) -> None:
-        self.settings = settings or PoolSettings()
-        self.now = now
-        self.monotonic = monotonic
-        self.rng = rng or Random()  # noqa: S311  # it spreads waits
-        self.cooldowns = CooldownCache(now)
-        self.usage = LimitUsage()
-        self.capacity = Capacity(self.settings)
+        self._candidates = candidates
+        self._capacity = capacity
+        self._recent_refusals = refusals
+        self._unconfirmed = unconfirmed
+        self._now = now
+        self._monotonic = monotonic
         self._affinities = AffinityTable()
-        self._recent_refusals = RecentRefusals()
-        self._unconfirmed = UnconfirmedRefusals()
-        self._probes = Probes()
-        self._candidates = CandidateCache(self.settings, self.cooldowns, self.usage, self._probes)
         self._turns: dict[str, int] = {}
         self._backing_off: dict[str, tuple[float, str]] = {}
-        self._down: dict[str, float] = {}
+        self.down: dict[str, float] = {}
+        """Until when a provider comes last that could not be reached, on the steady clock."""
 
     @property
     def has_recent_refusals(self) -> bool:
@@ -84,7 +79,7 @@ class Selector:
 
         Those that refused this model or route a moment ago are left out unless it `takes_refused`.
         """
-        now, at = self.now(), self.monotonic()
+        now, at = self._now(), self._monotonic()
         candidates = self._candidates.get(target, criteria, now, at)
         if (
             is_first
@@ -123,29 +118,29 @@ class Selector:
 
         A side route finds out nothing about messages, and may use what only messages are limited for.
         """
-        now, at = self.now(), self.monotonic()
+        now, at = self._now(), self._monotonic()
         candidates = self._candidates.get(target, criteria, now, at)
         for name, active in sorted(candidates.blocked.items(), key=lambda item: item[1].until):
             account = candidates.group.by_name[name]
-            if name in tried or not self.capacity.has_slot(name):
+            if name in tried or not self._capacity.has_slot(name):
                 continue
             if criteria.side:
                 if active.cooldown.cause not in OF_CREDENTIALS:
                     return Selection(account, "its limits for messages are not those of this route", candidates)
                 continue
             if self._unconfirmed.may_ask(key_of(active.cooldown), criteria.client):
-                self._probes.begin(active, now)
+                self._candidates.probes.begin(active, now)
                 return Selection(
                     account, "nobody else is left, and another client's request may be at fault", candidates, active
                 )
-            if self._probes.due(account, active, now, is_last_resort=True) <= now:
-                self._probes.begin(active, now)
+            if self._candidates.probes.due(account, active, now, is_last_resort=True) <= now:
+                self._candidates.probes.begin(active, now)
                 return Selection(account, "nobody else is left, and it may have recovered", candidates, active)
         return None
 
     def report(self, target: Target, criteria: Criteria, tried: AbstractSet[str] = _NOBODY) -> Choice:
         """Who would serve, and why nobody else. It changes nothing, looks at every account and takes its time."""
-        now, at = self.now(), self.monotonic()
+        now, at = self._now(), self._monotonic()
         candidates = self._candidates.get(target, criteria, now, at)
         affinity = self._affinities.peek(target.group.provider, criteria.affinity, at)
         refusing = self._recent_refusals.accounts(subject_of(target, criteria), at)
@@ -166,19 +161,19 @@ class Selector:
 
     def next_slot(self, target: Target, criteria: Criteria, tried: AbstractSet[str]) -> tuple[Selection, float] | None:
         """Who could serve but for its cap on requests per second, and in how many seconds it can."""
-        at = self.monotonic()
-        candidates = self._candidates.get(target, criteria, self.now(), at)
-        free = [one for one in candidates.ready if one.name not in tried and self.capacity.has_slot(one.name)]
+        at = self._monotonic()
+        candidates = self._candidates.get(target, criteria, self._now(), at)
+        free = [one for one in candidates.ready if one.name not in tried and self._capacity.has_slot(one.name)]
         if not free:
             return None
-        soonest = min(free, key=lambda one: self.capacity.slot_delay(one.name, at))
-        return Selection(soonest, "its turn comes first", candidates), self.capacity.slot_delay(soonest.name, at)
+        soonest = min(free, key=lambda one: self._capacity.slot_delay(one.name, at))
+        return Selection(soonest, "its turn comes first", candidates), self._capacity.slot_delay(soonest.name, at)
 
     def select_only(
         self, target: Target, criteria: Criteria, tried: AbstractSet[str], account: PoolAccount
     ) -> Selection | None:
         """This account, if it may serve."""
-        candidates = self._candidates.get(target, criteria, self.now(), self.monotonic())
+        candidates = self._candidates.get(target, criteria, self._now(), self._monotonic())
         found = candidates.by_name.get(account.name)
         if found is None or found.provider != account.provider or account.name in tried:
             return None
@@ -186,46 +181,46 @@ class Selector:
 
     def is_full(self, target: Target, criteria: Criteria, tried: AbstractSet[str]) -> bool:
         """Whether somebody could serve but for a cap on requests at a time."""
-        candidates = self._candidates.get(target, criteria, self.now(), self.monotonic())
-        return any(one.name not in tried and not self.capacity.has_slot(one.name) for one in candidates.ready)
+        candidates = self._candidates.get(target, criteria, self._now(), self._monotonic())
+        return any(one.name not in tried and not self._capacity.has_slot(one.name) for one in candidates.ready)
 
     def end_probe(self, selection: Selection, *, has_failed: bool | None) -> None:
         """A probe has ended; None for `has_failed` where nothing was found out."""
         if selection.probed is not None:
-            self._probes.end(selection.probed, has_failed=has_failed)
+            self._candidates.probes.end(selection.probed, has_failed=has_failed)
             self._candidates.clear()
 
     def has_refused(self, name: str, target: Target, criteria: Criteria) -> bool:
         """Whether it refused such a request less than 5 minutes ago."""
-        return name in self._recent_refusals.accounts(subject_of(target, criteria), self.monotonic())
+        return name in self._recent_refusals.accounts(subject_of(target, criteria), self._monotonic())
 
     def back_off(self, account: PoolAccount, reason: str, seconds: float | None) -> None:
         """It has no credential for now: others come first for a moment."""
         pause = min(max(seconds or _BACK_OFF, _BACK_OFF), _LONGEST_BACK_OFF)
-        self._backing_off[account.name] = (self.monotonic() + pause, reason)
+        self._backing_off[account.name] = (self._monotonic() + pause, reason)
 
     def remember(self, targets: Sequence[Target], criteria: Criteria, name: str) -> None:
         """Let a conversation live on the account that served it last."""
         for target in targets:
             if name in target.group.by_name and criteria.affinity:
-                self._affinities.pin(target.group.provider, criteria.affinity, name, self.monotonic())
+                self._affinities.pin(target.group.provider, criteria.affinity, name, self._monotonic())
 
     def order(self, targets: Sequence[Target]) -> Sequence[Target]:
         """The same, those last whose provider has just failed."""
-        self.cooldowns.refresh()
-        if len(targets) < 2 or not (self._down or self.cooldowns):  # noqa: PLR2004  # one has no order
+        self._candidates.cooldowns.refresh()
+        if len(targets) < 2 or not (self.down or self._candidates.cooldowns):  # noqa: PLR2004  # one has no order
             return targets
-        now, at = self.now(), self.monotonic()
+        now, at = self._now(), self._monotonic()
         return sorted(targets, key=lambda target: self._is_down(target.group.provider, now, at))
 
     def unreachable(self, provider: str) -> None:
         """No connection to it came about: others come first for a moment."""
-        self._down[provider] = self.monotonic() + _BACK_OFF * 5
+        self.down[provider] = self._monotonic() + _BACK_OFF * 5
 
     # -- in here
 
     def _strategy(self, group: AccountGroup) -> Strategy:
-        return group.strategy or self.settings.strategy
+        return group.strategy or self._candidates.settings.strategy
 
     def _follow(
         self, affinity: Affinity, candidates: Candidates, tried: AbstractSet[str], at: float
@@ -261,9 +256,9 @@ class Selector:
             if pause[0] > at:
                 return False
             del self._backing_off[account.name]
-        if not self.capacity.is_capped:
+        if not self._capacity.is_capped:
             return True
-        return self.capacity.has_slot(account.name) and not self.capacity.slot_delay(account.name, at)
+        return self._capacity.has_slot(account.name) and not self._capacity.slot_delay(account.name, at)
 
     def _status_of(
         self, one: PoolAccount, candidates: Candidates, criteria: Criteria, tried: AbstractSet[str], at: float
@@ -279,7 +274,7 @@ class Selector:
         if one.name in tried:
             return PassedOver(one.name, "it was tried")
         pause = self._backing_off.get(one.name)
-        reason = pause[1] if pause is not None and pause[0] > at else self.capacity.reason(one.name, at)
+        reason = pause[1] if pause is not None and pause[0] > at else self._capacity.reason(one.name, at)
         billed = candidates.reluctant.get(one.name)
         if not reason and billed is not None:
             return PassedOver(one.name, "its use is billed beyond its subscription", billed.cooldown.until)
@@ -324,18 +319,18 @@ class Selector:
         """One that had no credential a moment ago, where there is nobody else."""
         if not self._backing_off:
             return None
-        free = (one for one in candidates.ready if one.name not in tried and self.capacity.has_slot(one.name))
+        free = (one for one in candidates.ready if one.name not in tried and self._capacity.has_slot(one.name))
         return next(free, None)
 
     def _probe(self, candidates: Candidates, now: float) -> Selection | None:
         due = {
-            name: self._probes.due(candidates.group.by_name[name], active, now)
+            name: self._candidates.probes.due(candidates.group.by_name[name], active, now)
             for name, active in candidates.blocked.items()
         }
-        chosen = next((name for name, at in due.items() if at <= now and self.capacity.has_slot(name)), None)
+        chosen = next((name for name, at in due.items() if at <= now and self._capacity.has_slot(name)), None)
         if chosen is None:
             return None
-        self._probes.begin(candidates.blocked[chosen], now)
+        self._candidates.probes.begin(candidates.blocked[chosen], now)
         del due[chosen]
         candidates.probe_at = min(due.values(), default=math.inf)
         return Selection(
@@ -346,6 +341,6 @@ class Selector:
         )
 
     def _is_down(self, provider: str, now: float, at: float) -> bool:
-        if self._down.get(provider, 0.0) > at:
+        if self.down.get(provider, 0.0) > at:
             return True
-        return any(end_of(one) > now for one in self.cooldowns.of("provider", provider))
+        return any(end_of(one) > now for one in self._candidates.cooldowns.of("provider", provider))

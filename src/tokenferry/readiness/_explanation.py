@@ -90,10 +90,10 @@ def explain_route(
         return RouteExplanation(plan.status, plan.message)
     criteria = Criteria(affinity, None, plan.pinned)
     if last_account is not None:
-        pool.remember(plan.targets, criteria, last_account)
+        pool.selector.remember(plan.targets, criteria, last_account)
     targets: list[TargetExplanation] = []
     considered: list[PassedOver] = []
-    for target in pool.order(plan.targets):
+    for target in pool.selector.order(plan.targets):
         choice = choose(pool, target, criteria, unusable)
         considered += choice.passed_over
         denied = _denied(target, providers, listing)

@@ -94,7 +94,7 @@ def pool_of(config: Config, state: State | None) -> Pool:
 
 def choose(pool: Pool, target: Target, criteria: Criteria, unusable: Mapping[str, Unusable]) -> Choice:
     """Which account of a target would serve, and why no other."""
-    choice = pool.report(target, criteria, unusable.keys())
+    choice = pool.selector.report(target, criteria, unusable.keys())
     others = [
         replace(one, reason=unusable[one.account].reason, until=None)
         if one.is_allowed and one.account in unusable
@@ -148,7 +148,7 @@ def _service(
     if isinstance(plan, NoRoute):
         return ServiceStatus(model, plan.status, plan.message)
     passed_over: list[PassedOver] = []
-    for target in pool.order(plan.targets):
+    for target in pool.selector.order(plan.targets):
         choice = choose(pool, target, Criteria(pinned=plan.pinned), unusable)
         if choice.account is not None:
             return ServiceStatus(model, _OK, choice.reason, choice.account.name, target.group.provider)
