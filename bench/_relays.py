@@ -197,7 +197,7 @@ def _begin_tokenferry(origin: Origin, folder: Path, begun: "list[subprocess.Pope
     config.touch(0o600)
     config.write_text(CONFIG.format(origin=origin.port, model=MAPPED))
     environ = _environ(folder)
-    add = [TOKENFERRY, "accounts", "add", "bench", "--provider", "origin", "--kind", "api-key"]
+    add = [TOKENFERRY, "account", "add", "bench", "--provider", "origin", "--kind", "api-key"]
     subprocess.run(add, input=ACCOUNT_KEY.encode(), env=environ, check=True, stdout=subprocess.DEVNULL)
     port_file = folder / "serve.port"
     begun.append(_begin(_serve(port_file), folder / "serve.log", environ))

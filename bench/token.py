@@ -36,7 +36,7 @@ def make_home(path: Path) -> dict[str, str]:
     login = (
         f'{{"access_token": "fake-{"a" * 100}", "refresh_token": "fake-r", "expires_at": {int(time.time()) + 28_800}}}'
     )
-    add = [*COMMAND[:1], "accounts", "add", "bench", "--provider", "sandbox"]
+    add = [*COMMAND[:1], "account", "add", "bench", "--provider", "sandbox"]
     subprocess.run(add, env=environment, input=login.encode(), check=True, stdout=subprocess.DEVNULL)
     return environment
 

@@ -40,8 +40,8 @@ def main() -> int:
 
         say("A login that expired an hour ago (its refresh token still works)")
         login = fetch(f"{sandbox}/_sandbox/issue?account=alice&expires_in=-3600")
-        run("accounts", "add", "alice", "--provider", "sandbox", stdin=login)
-        run("accounts", "list")
+        run("account", "add", "alice", "--provider", "sandbox", stdin=login)
+        run("account", "list")
 
         say("The gateway")
         gateway = stack.enter_context(running("serve"))
@@ -51,7 +51,7 @@ def main() -> int:
         converse(Anthropic(base_url=gateway, auth_token=key))
 
         say("What happened on the way")
-        run("accounts", "list")
+        run("account", "list")
         counters = json.loads(fetch(f"{sandbox}/_sandbox/counters"))["accounts"]["alice"]
         told = {name: counters[name] for name in ("refreshes", "reuses", "families_revoked", "requests")}
         print(f"  the provider counted: {', '.join(f'{name} {count}' for name, count in told.items())}")
@@ -71,7 +71,7 @@ Next:
   make serve                          the same gateway and sandbox, and they stay
   make test                           everything that Python alone can show
   . .venv/bin/activate                then, with accounts of your own:
-  tokenferry accounts add work --provider anthropic
+  tokenferry account add work --provider anthropic
   tokenferry run -- claude            a program that needs no key of its own
   README.md                           recipes: Claude Code, SDKs, curl, apiKeyHelper"""
 

@@ -24,7 +24,7 @@ def until_it_listens(process: "subprocess.Popen[bytes]", port_file: Path) -> Non
 
 
 @KINDS
-@pytest.mark.parametrize("arguments", [["--version"], ["nonsense"], ["accounts", "add", "work"], ["token"]])
+@pytest.mark.parametrize("arguments", [["--version"], ["nonsense"], ["account", "add", "work"], ["token"]])
 def test_what_it_says_and_ends_with(start: Any, home: Home, arguments: list[str]) -> None:
     environment = os.environ | {"ANTHROPIC_API_KEY": "sk-ant-api03-one"}
     with start([COMMAND, *arguments], env=environment, **PIPES) as process:
@@ -32,7 +32,7 @@ def test_what_it_says_and_ends_with(start: Any, home: Home, arguments: list[str]
     said = {
         "--version": (0, b"tokenferry ", b""),
         "nonsense": (2, b"", b"tokenferry: "),
-        "accounts": (0, b"", b""),
+        "account": (0, b"", b""),
         "token": (0, b"sk-ant-api03-one\n", b""),
     }[arguments[0]]
     assert process.returncode == said[0], err

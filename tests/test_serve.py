@@ -209,7 +209,7 @@ def test_an_account_that_is_added_serves_at_once(home: Home, config: Config, san
     with PrivateGateway(home, config) as gateway:
         before = post(gateway, ASKED)
         assert before.status_code == 503
-        assert "tokenferry accounts add NAME --provider anthropic" in before.json()["error"]["message"]
+        assert "tokenferry account add NAME --provider anthropic" in before.json()["error"]["message"]
         add(home, config, "alice", issued(sandbox, "alice"))
         while (answer := post(gateway, ASKED)).status_code == 503:
             assert answer.json()["error"]["message"] == before.json()["error"]["message"]
@@ -280,7 +280,7 @@ def test_it_says_where_it_listens_and_serves_the_local_key(
 
 def test_without_accounts_it_says_how_to_add_one(home: Home, config: Config, tmp_path: Path) -> None:
     with served(home, tmp_path / "port") as running:
-        assert running.said[2] == "no account yet; add one with: tokenferry accounts add NAME --provider anthropic"
+        assert running.said[2] == "no account yet; add one with: tokenferry account add NAME --provider anthropic"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -28,7 +28,7 @@ def test_it_is_kept_private_and_dated_until_it_is_taken_back(home: Home) -> None
 def test_what_can_not_be_understood_states_nothing(home: Home, text: str) -> None:
     home.statement.write_text(text)
     home.statement.chmod(0o600)
-    with pytest.raises(CorruptFile, match="tokenferry policy set own"):
+    with pytest.raises(CorruptFile, match="tokenferry policy set own-use"):
         stated_at(home.statement)
 
 

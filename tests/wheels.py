@@ -41,7 +41,7 @@ def check_installed(python: Path, folder: Path, version: str) -> None:
     assert Path(origin).parent == site_packages(python) / "tokenferry"
     variables = _environment(folder)
     assert version in _output(command, "--version", variables=variables)
-    assert json.loads(_output(command, "accounts", "list", "--json", variables=variables)) == []
+    assert json.loads(_output(command, "account", "list", "--json", variables=variables)) == []
 
     port_file = folder / "port"
     with subprocess.Popen(
@@ -60,12 +60,12 @@ def check_installed(python: Path, folder: Path, version: str) -> None:
             config.write_text(f'[[providers]]\nname = "sandbox"\nbase_url = "{url}"\n')
             config.chmod(0o600)
             login = _fetch(f"{url}/_sandbox/issue?account=alice&expires_in=-3600")
-            _output(command, "accounts", "add", "alice", "--provider", "sandbox", stdin=login, variables=variables)
+            _output(command, "account", "add", "alice", "--provider", "sandbox", stdin=login, variables=variables)
             token = _output(command, "token", variables=variables)
             assert token.startswith("sk-ant-oat")
             assert token.strip() not in login
             assert json.loads(_fetch(f"{url}/_sandbox/counters"))["accounts"]["alice"]["refreshes"] == 1
-            assert "alice" in _output(command, "accounts", "list", variables=variables)
+            assert "alice" in _output(command, "account", "list", variables=variables)
         finally:
             sandbox.terminate()
             assert sandbox.wait(_PATIENCE) == 0

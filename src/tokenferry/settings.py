@@ -77,7 +77,7 @@ class Home:
 
     @property
     def keeper(self) -> Path:
-        """What the lock of whoever keeps is named by; its time is that of the last `keep --once`."""
+        """What the lock of whoever keeps is named by; its time is that of the last `refresh --due`."""
         return self.path / "keeper"
 
     @property
@@ -299,7 +299,7 @@ class PolicySettings:
     subscription: Literal["off", "own"] = "off"
     source: Literal["default", "config.toml", "statement"] = field(default="default", compare=False)
     stated_at: int | None = field(default=None, compare=False)
-    """When it was stated with `tokenferry policy set own`, in seconds since 1970 UTC."""
+    """When it was stated with `tokenferry policy set own-use`, in seconds since 1970 UTC."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ def test_a_key_is_refused_from_the_very_second_on() -> None:
     limited = document(KEY, created_at=NOW, max_age=DAY)
     assert too_old_at(limited) == NOW + DAY
     check_age(limited, NOW + DAY - 1)
-    with pytest.raises(NeedsLogin, match=r"older than the 1d .* accounts add work --replace"):
+    with pytest.raises(NeedsLogin, match=r"older than the 1d .* account add work --replace"):
         check_age(limited, NOW + DAY)
 
 

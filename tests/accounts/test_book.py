@@ -81,7 +81,7 @@ def test_the_one_named_comes_before_the_variable_before_the_one_in_use_before_th
 
 
 def test_no_account_at_all_is_told_with_the_command_that_adds_one(book: Accounts) -> None:
-    with pytest.raises(UnknownAccount, match="there is no account yet; add one with: tokenferry accounts add NAME"):
+    with pytest.raises(UnknownAccount, match="there is no account yet; add one with: tokenferry account add NAME"):
         book.choose(None)
 
 

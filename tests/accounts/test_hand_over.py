@@ -159,7 +159,9 @@ def test_what_has_arrived_is_not_taken_back_but_completed(book: Accounts, home: 
         with pytest.raises(Killed):
             give(book, home, target_file, disk=Mortal(last))
         last += 1
-    with pytest.raises(UsageError, match=r"complete it with: tokenferry export work --to bundle --with-chain .*login"):
+    with pytest.raises(
+        UsageError, match=r"complete it with: tokenferry export work --to bundle --with-refresh-token .*login"
+    ):
         take_back(book, "work")
     give(book, home, target_file)
     assert book.store.names() == []
@@ -170,7 +172,7 @@ def test_a_hand_over_that_was_begun_goes_nowhere_else(book: Accounts, home: Home
         give(book, home, target_file, disk=Mortal(3))
     begun = pending_hand_over(book.read("work"))
     assert begun is not None
-    assert completion("work", begun) == f"tokenferry export work --to bundle --with-chain {target_file}"
+    assert completion("work", begun) == f"tokenferry export work --to bundle --with-refresh-token {target_file}"
     spaced = replace(begun, path=Path("/it's here"), key="a b")
     assert shlex.split(completion("work", spaced))[-3:] == ["--key", "a b", "/it's here"]
     with pytest.raises(UsageError, match="was begun; complete it with"):
@@ -233,7 +235,7 @@ def test_a_refresh_whose_outcome_is_open_is_settled_first(
 
 
 def test_what_is_not_ours_to_give_is_refused(book: Accounts, home: Home, target_file: Path) -> None:
-    with pytest.raises(ChainCopied, match="tokenferry accounts confirm work"):
+    with pytest.raises(ChainCopied, match="tokenferry account confirm work"):
         give(book, home, target_file, machine="another")
     document = book.read("work")
     book.store.swap("work", 1, replace(document, account=replace(document.account, owner="external")))

@@ -150,7 +150,7 @@ def test_a_profile_that_somebody_removed_stays_so_until_it_is_published_again(
     new.credentials.unlink()
     standing = publications.sync(new, account)
     assert standing.state == "removed"
-    assert "tokenferry publish mine --profile work" in standing.text
+    assert "tokenferry profile publish mine --profile work" in standing.text
     assert not new.credentials.exists()
     publications.publish(folder, "work", "mine", account)
     assert sdk_token() == "access-0"

@@ -57,5 +57,5 @@ def test_what_others_must_read_and_what_has_no_key_is_refused(seal: Seal, home: 
     with pytest.raises(UsageError, match="another program's file"):
         seal_export(HiddenBytes(b"abc"), "pool", "work", seal)
     seal.mark(None)
-    with pytest.raises(UsageError, match="tokenferry seal"):
+    with pytest.raises(UsageError, match="tokenferry encryption enable"):
         seal_export(HiddenBytes(b"abc"), "env", "work", seal)

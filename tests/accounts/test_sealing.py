@@ -272,7 +272,7 @@ def test_a_document_in_clear_in_a_sealed_home_is_touched_only_when_it_is_named(w
     raw = plant(world, "planted", None)
     for call in (world.sealing.seal, world.sealing.rotate):
         assert set(call().faults) == {"planted"}
-    with pytest.raises(CorruptFile, match="seal --accept planted"):
+    with pytest.raises(CorruptFile, match="encryption enable --accept planted"):
         world.sealing.unseal()
     assert world.files.path("planted").read_bytes() == raw
     assert not world.sealing.seal(accept=["planted"]).faults
@@ -312,7 +312,7 @@ def test_a_forged_marker_beside_documents_of_two_keys_is_put_right_by_unsealing(
     place.write_text(f"{place.read_text()}{foreign.secret.reveal()}\n")
     plant(world, "planted", foreign)
     home.seal.write_bytes(Marker(((foreign.id, true.place), *true.keys)).to_bytes())
-    with pytest.raises(CorruptFile, match="tokenferry unseal"):
+    with pytest.raises(CorruptFile, match="tokenferry encryption disable"):
         fresh(world, home).sealing.seal()
     fresh(world, home).run("unseal")
     fresh(world, home).check()

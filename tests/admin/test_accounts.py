@@ -50,7 +50,7 @@ def test_the_tokens_of_a_login_are_stored_as_one(api: Api) -> None:
 def test_a_setup_token_of_the_vendors_is_stored_and_the_policy_told(api: Api) -> None:
     told = added(api, name="mine", provider="claude-max", key=SETUP)
     assert told["account"]["kind"] == "setup-token"
-    assert "tokenferry policy set own" in told["message"]
+    assert "tokenferry policy set own-use" in told["message"]
 
 
 def test_a_name_that_is_taken_needs_to_be_replaced_on_purpose(api: Api) -> None:

@@ -58,7 +58,7 @@ def test_the_provider_is_that_of_the_state_whatever_the_name(api: Api) -> None:
 def test_max_is_the_default_and_needs_the_policy(api: Api, body: object) -> None:
     message = refused(api.post("/api/oauth/authorize", body), 403)
     assert "the subscription is theirs alone" in message
-    assert message.endswith("tokenferry policy set own")
+    assert message.endswith("tokenferry policy set own-use")
 
 
 def test_console_carries_the_declared_redirect_and_never_the_loopback_one(api: Api) -> None:
@@ -114,7 +114,7 @@ def test_the_policy_is_asked_again_when_the_login_is_finished(own: Api) -> None:
     code = code_of(own.begin("mine")["url"])
     config = load(own.home.config)
     own.broker.adopt(replace(config, policy=PolicySettings()))
-    assert refused(own.exchange(code, "work"), 403).endswith("tokenferry policy set own")
+    assert refused(own.exchange(code, "work"), 403).endswith("tokenferry policy set own-use")
     own.broker.adopt(config)
     assert own.exchange(code, "work").status_code == 200
 

@@ -444,9 +444,9 @@ def test_policy_comes_before_any_refresh(rig: Rig) -> None:
 
 def test_errors_name_what_is_missing(rig: Rig) -> None:
     broker = rig.broker()
-    with pytest.raises(UnknownAccount, match="tokenferry accounts list"):
+    with pytest.raises(UnknownAccount, match="tokenferry account list"):
         broker.resolve("nobody")
-    with pytest.raises(UnknownAccount, match="tokenferry accounts add"):
+    with pytest.raises(UnknownAccount, match="tokenferry account add"):
         broker.resolve()
     rig.put(token(), provider="elsewhere")
     with pytest.raises(UnknownProvider, match=r"'elsewhere', which is not declared; known: fake; .*config\.toml"):

@@ -69,7 +69,7 @@ def test_a_second_providers_account_takes_nothing_from_the_first(config: Config,
     found = plan(config, broker)
     assert isinstance(found, NoRoute)
     assert found.message == (
-        "the default provider one has no account; add one with: tokenferry accounts add NAME --provider one"
+        "the default provider one has no account; add one with: tokenferry account add NAME --provider one"
     )
     broker.set_default_provider("two")
     assert serving(config, broker) == {"two": ["bob"]}

@@ -75,7 +75,7 @@ def test_what_is_no_answer_and_a_name_that_cannot_be_had_use_nothing_up(broker: 
     [
         ("nowhere", UnknownProvider, "there is no provider 'nowhere'; those to log in at: .*sandbox"),
         ("anthropic", UsageError, "provider 'anthropic' has no client_id and no authorize_url.*console"),
-        ("claude-max", PolicyRefused, "tokenferry policy set own"),
+        ("claude-max", PolicyRefused, "tokenferry policy set own-use"),
     ],
 )
 def test_where_one_cannot_log_in_is_said_when_it_is_begun(

@@ -36,7 +36,7 @@ def login(sandbox: Sandbox) -> Callable[..., dict[str, Any]]:
 
     def add(name: str = "work", of: str = "alice", expires_in: int = 28_800) -> dict[str, Any]:
         issued = sandbox.issue(of, expires_in=expires_in)
-        outcome = tokenferry("accounts", "add", name, "--provider", "sandbox", stdin=bundle(issued))
+        outcome = tokenferry("account", "add", name, "--provider", "sandbox", stdin=bundle(issued))
         assert outcome.code == 0, outcome.err
         return issued
 

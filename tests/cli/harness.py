@@ -110,7 +110,7 @@ def eventually(holds: Callable[[], object], what: Callable[[], str] = lambda: "i
 
 
 def bundle(login: dict[str, Any]) -> str:
-    """An OAuth login as it is piped into `accounts add`."""
+    """An OAuth login as it is piped into `account add`."""
     return json.dumps(login)
 
 

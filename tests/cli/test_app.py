@@ -1,27 +1,43 @@
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+import typer
 
 from cli.harness import Outcome, tokenferry
 from leaks import shows
 from tokenferry.broker import Broker
-from tokenferry.cli._app import _COMMANDS
+from tokenferry.cli._app import COMMANDS, PANELS, app
 from tokenferry.cli._logs import logs_on_stderr, redactor, set_level
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
 
 Inside = Callable[..., Outcome]
 
-COMMANDS = [
-    [],
-    *([command] for command in _COMMANDS),
-    *(["accounts", command] for command in ("add", "list", "show", "remove", "confirm")),
-    *(["key", command] for command in ("create", "list", "show", "revoke", "rename", "label")),
-]
+
+def every_command() -> Iterator[list[str]]:
+    """Each command and group, and each command of a group."""
+    root: Any = typer.main.get_command(app)
+    for name in COMMANDS:
+        command = root.get_command(typer.Context(root), name)
+        yield [name]
+        yield from ([name, inner] for inner in getattr(command, "commands", ()))
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_the_help_shows_every_command_in_its_panel_at_80_columns(
+    inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    out = inside("--help").out
+    for panel, commands in PANELS.items():
+        _, _, lines = out.partition(f"\n{panel}:\n")
+        shown = [line.split() for line in lines.splitlines()[: len(commands)]]
+        assert [(name, " ".join(words)) for name, *words in shown] == [*commands.items()]
+    assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("command", [*every_command()], ids=" ".join)
 def test_every_command_has_help_with_examples_that_start_with_its_name(inside: Inside, command: list[str]) -> None:
     outcome = inside(*command, "--help")
     assert (outcome.code, outcome.err) == (0, "")
@@ -34,11 +50,12 @@ def test_every_command_has_help_with_examples_that_start_with_its_name(inside: I
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (["acounts"], "did you mean 'accounts'?"),
-        (["xyzzy"], "there are accounts, use, token"),
-        (["accounts"], "missing command; see: tokenferry accounts --help"),
+        (["acounts"], "did you mean 'account'?"),
+        (["xyzzy"], "there are setup, run, serve"),
+        (["account"], "missing command; see: tokenferry account --help"),
+        (["account", "lst"], "did you mean 'list'?"),
         (["token", "--nope"], "--nope"),
-        (["accounts", "show"], "see: tokenferry accounts show --help"),
+        (["account", "show"], "see: tokenferry account show --help"),
         (["token", "--min-ttl", "soon"], "--min-ttl"),
     ],
 )

@@ -1,4 +1,4 @@
-"""`accounts add --store claude-code`: Claude Code's own login, attached, never copied."""
+"""`claude-code attach`: Claude Code's own login, attached, never copied."""
 
 import json
 import os
@@ -60,7 +60,7 @@ def log_in(credentials: Path, sandbox: Sandbox, expires_in: int) -> dict[str, An
 
 
 def attach(name: str = "mine") -> Outcome:
-    return tokenferry("accounts", "add", name, "--store", "claude-code")
+    return tokenferry("claude-code", "attach", name)
 
 
 def test_an_expired_login_is_renewed_in_place_and_the_rest_of_the_file_survives(
@@ -68,7 +68,7 @@ def test_an_expired_login_is_renewed_in_place_and_the_rest_of_the_file_survives(
 ) -> None:
     before = json.loads(credentials.read_text())["claudeAiOauth"]
     assert attach().out.startswith("attached account mine to the login of claude-code")
-    assert "expired, renews on use" in tokenferry("accounts", "list").out
+    assert "expired, renews on use" in tokenferry("account", "list").out
     assert tokenferry("refresh", "mine").code == 0
     document = json.loads(credentials.read_text())
     after = document["claudeAiOauth"]
@@ -102,15 +102,13 @@ def test_it_is_handed_to_others_under_policy_own_alone(sandbox: Sandbox, home: H
 def test_its_login_is_neither_replaced_nor_removed_nor_attached_twice(sandbox: Sandbox, credentials: Path) -> None:
     attach()
     before = credentials.read_bytes()
-    again = tokenferry(
-        "accounts", "add", "mine", "--provider", "claude-max", "--replace", stdin='{"access_token": "x"}'
-    )
+    again = tokenferry("account", "add", "mine", "--provider", "claude-max", "--replace", stdin='{"access_token": "x"}')
     assert again.code == 2
     assert "log in there" in again.one_line()
     assert attach("other").code == 2
-    assert tokenferry("accounts", "remove", "mine", "--yes").code == 0
+    assert tokenferry("account", "remove", "mine", "--yes").code == 0
     assert credentials.read_bytes() == before
-    assert tokenferry("accounts", "list", "--json").json == []
+    assert tokenferry("account", "list", "--json").json == []
 
 
 def test_without_a_login_it_says_how_to_get_one_and_attaches_nothing(sandbox: Sandbox, credentials: Path) -> None:
@@ -118,16 +116,16 @@ def test_without_a_login_it_says_how_to_get_one_and_attaches_nothing(sandbox: Sa
     outcome = attach()
     assert outcome.code == 5
     assert "claude /login" in outcome.one_line()
-    assert tokenferry("accounts", "list", "--json").json == []
+    assert tokenferry("account", "list", "--json").json == []
 
 
 def test_a_log_out_later_is_a_state(sandbox: Sandbox, credentials: Path) -> None:
     attach()
     credentials.write_text('{"claudeAiOauth":{"accessToken":"","refreshToken":"","expiresAt":0}}')
-    [row] = tokenferry("accounts", "list", "--json").json
+    [row] = tokenferry("account", "list", "--json").json
     assert row["state"] == "broken"
     assert "claude /login" in row["text"]
-    assert tokenferry("accounts", "remove", "mine", "--yes").code == 0
+    assert tokenferry("account", "remove", "mine", "--yes").code == 0
 
 
 @pytest.mark.parametrize("provider", ["console", "elsewhere"])
@@ -140,12 +138,12 @@ def test_it_is_no_login_of_another_provider_to_whose_host_it_would_go(
     credentials.write_text(json.dumps(login))
     declared = '[[providers]]\nname = "elsewhere"\nbase_url = "https://api.example.com"\n'
     home.config.write_text(declared + home.config.read_text())
-    outcome = tokenferry("accounts", "add", "mine", "--store", "claude-code", "--provider", provider)
+    outcome = tokenferry("account", "add", "mine", "--store", "claude-code", "--provider", provider)
     assert (outcome.code, "leave --provider out" in outcome.one_line()) == (2, True)
     imported = tokenferry("import", str(credentials), "--provider", provider)
     assert "a login of Claude Code, and provider" in imported.out
     assert imported.code == 1
-    assert tokenferry("accounts", "list", "--json").json == []
+    assert tokenferry("account", "list", "--json").json == []
 
 
 def test_what_was_attached_as_another_provider_s_is_gated_all_the_same(
@@ -161,7 +159,7 @@ def test_what_was_attached_as_another_provider_s_is_gated_all_the_same(
     outcome = tokenferry("token", "mine", "--min-ttl", "0")
     assert outcome.code == 7
     assert outcome.hides(login["access_token"])
-    assert "for Claude Code alone" in tokenferry("accounts", "list").out
+    assert "for Claude Code alone" in tokenferry("account", "list").out
 
 
 def test_it_names_its_folder_and_follows_no_variable_that_is_set_later(
@@ -169,14 +167,14 @@ def test_it_names_its_folder_and_follows_no_variable_that_is_set_later(
 ) -> None:
     attach()
     (tmp_path / "other").mkdir(mode=0o700)
-    shown = tokenferry("accounts", "show", "mine", "--json", CLAUDE_CONFIG_DIR=str(tmp_path / "other"))
+    shown = tokenferry("account", "show", "mine", "--json", CLAUDE_CONFIG_DIR=str(tmp_path / "other"))
     assert shown.json["labels"] == {"config_dir": str(credentials.parent)}
     assert shown.json["state"] == "expired"
 
 
 def test_a_question_before_it_is_removed_says_that_the_login_stays(sandbox: Sandbox, credentials: Path) -> None:
     attach()
-    terminal = Terminal("accounts", "remove", "mine")
+    terminal = Terminal("account", "remove", "mine")
     terminal.wait_for("Its login stays where it is.")
     terminal.type("n\n")
     assert terminal.end() == 1

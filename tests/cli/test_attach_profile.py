@@ -1,4 +1,4 @@
-"""`accounts add --store anthropic-profile`: a profile of the official SDKs, attached and never written."""
+"""`account add --store anthropic-profile`: a profile of the official SDKs, attached and never written."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def profiles(sandbox: Sandbox) -> Profiles:
 
 
 def attach(inside: Inside, name: str = "mine", *more: str) -> Outcome:
-    return inside("accounts", "add", name, "--store", "anthropic-profile", "--provider", "sandbox", *more)
+    return inside("account", "add", name, "--store", "anthropic-profile", "--provider", "sandbox", *more)
 
 
 def test_the_active_profile_is_attached_and_its_token_used(profiles: Profiles, inside: Inside, home: Home) -> None:
@@ -54,7 +54,7 @@ def test_the_active_profile_is_attached_and_its_token_used(profiles: Profiles, i
     before = profiles.content()
     assert attach(inside).out.startswith("attached account mine to the login of anthropic-profile")
     assert inside("token", "mine", "--min-ttl", "0").out.strip() == issued["access_token"]
-    [row] = inside("accounts", "list", "--json").json
+    [row] = inside("account", "list", "--json").json
     assert (row["owner"], row["store"], row["state"]) == ("ant", "anthropic-profile", "fresh")
     base_url = json.loads((profiles.path / "configs" / "default.json").read_text())["base_url"]
     assert row["labels"] == {"profile": "default", "config_dir": str(profiles.path), "base_url": base_url}
@@ -71,7 +71,7 @@ def test_the_active_one_is_the_one_the_sdks_take(
     attach(inside, "one")
     monkeypatch.setenv("ANTHROPIC_PROFILE", "named")
     attach(inside, "two")
-    labels = [row["labels"]["profile"] for row in inside("accounts", "list", "--json").json]
+    labels = [row["labels"]["profile"] for row in inside("account", "list", "--json").json]
     assert labels == ["pointed", "named"]
 
 
@@ -93,7 +93,7 @@ def test_it_is_never_refreshed_and_its_owner_is_named(profiles: Profiles, inside
         assert outcome.code == 5
         assert "owned by ant" in outcome.one_line()
         assert "ant auth login --profile a" in outcome.one_line()
-    assert inside("accounts", "list", "--json").json[0]["text"] == "expired; ant renews it"
+    assert inside("account", "list", "--json").json[0]["text"] == "expired; ant renews it"
     assert sandbox.counters()["accounts"]["alice"]["refreshes"] == 0
     fresh = profiles.write("a")
     assert inside("token", "mine", "--min-ttl", "0").out.strip() == fresh["access_token"]
@@ -102,13 +102,13 @@ def test_it_is_never_refreshed_and_its_owner_is_named(profiles: Profiles, inside
 def test_who_rotates_a_profile_without_a_client_isnt_known(profiles: Profiles, inside: Inside) -> None:
     profiles.write(expires_in=-60, client_id="")
     attach(inside)
-    assert inside("accounts", "list", "--json").json[0]["owner"] == "external"
+    assert inside("account", "list", "--json").json[0]["owner"] == "external"
     assert "the program it comes from has to renew it" in inside("token", "mine").one_line()
 
 
 def test_a_token_goes_to_no_other_host_than_the_profiles(profiles: Profiles, inside: Inside) -> None:
     profiles.write()
-    outcome = inside("accounts", "add", "mine", "--store", "anthropic-profile")
+    outcome = inside("account", "add", "mine", "--store", "anthropic-profile")
     assert outcome.code == 2
     assert "provider 'console' is another host; name with --provider one of: sandbox" in outcome.one_line()
 
@@ -117,12 +117,12 @@ def test_without_a_profile_the_login_command_is_told(profiles: Profiles, inside:
     outcome = attach(inside, "mine", "--profile", "work")
     assert outcome.code == 5
     assert "ant auth login --profile work" in outcome.one_line()
-    assert inside("accounts", "list", "--json").json == []
+    assert inside("account", "list", "--json").json == []
 
 
 def test_a_profile_of_our_own_is_not_attached(profiles: Profiles, inside: Inside, login: Callable[..., Any]) -> None:
     login()
-    inside("publish", "work")
+    inside("profile", "publish", "work")
     assert "was published by tokenferry" in attach(inside).one_line()
 
 
@@ -130,7 +130,7 @@ def test_removing_the_account_leaves_the_profile(profiles: Profiles, inside: Ins
     profiles.write()
     before = profiles.content()
     attach(inside)
-    assert inside("accounts", "remove", "mine", "--yes").code == 0
+    assert inside("account", "remove", "mine", "--yes").code == 0
     assert profiles.content() == before
 
 
@@ -146,8 +146,8 @@ def test_a_token_that_nobody_says_anything_of_counts_as_a_subscriptions(
     fields = json.loads(path.read_text())
     del fields["base_url"]
     path.write_text(json.dumps(fields))
-    outcome = inside("accounts", "add", "mine", "--store", "anthropic-profile")
-    assert inside("accounts", "list", "--json").json[0]["provider"] == provider
+    outcome = inside("account", "add", "mine", "--store", "anthropic-profile")
+    assert inside("account", "list", "--json").json[0]["provider"] == provider
     assert ("billed to a Claude subscription" in outcome.err) == (provider == "anthropic")
     assert inside("token", "mine", "--min-ttl", "0").code == (7 if provider == "anthropic" else 0)
 
@@ -163,7 +163,7 @@ def test_a_token_that_nobody_says_anything_of_counts_as_a_subscriptions(
 )
 def test_a_call_that_makes_no_sense_is_refused(profiles: Profiles, inside: Inside, more: list[str], word: str) -> None:
     profiles.write("a")
-    outcome = inside("accounts", "add", "mine", *more)
+    outcome = inside("account", "add", "mine", *more)
     assert outcome.code in {2, 4}
     assert word in outcome.one_line()
 
@@ -176,9 +176,9 @@ def test_a_profile_that_is_for_another_host_by_now_is_not_used(profiles: Profile
     config.write_text(json.dumps(json.loads(config.read_text()) | {"base_url": "https://llm.example"}))
     outcome = inside("token", "mine", "--min-ttl", "0")
     assert outcome.code == 3
-    assert "is for https://llm.example now; remove it with: tokenferry accounts remove mine" in outcome.one_line()
+    assert "is for https://llm.example now; remove it with: tokenferry account remove mine" in outcome.one_line()
     assert outcome.hides(issued["access_token"])
-    assert inside("accounts", "remove", "mine", "--yes").code == 0
+    assert inside("account", "remove", "mine", "--yes").code == 0
 
 
 def test_one_of_another_host_is_imported_by_its_path_as_one_of_that_hosts_provider(
@@ -192,12 +192,12 @@ def test_one_of_another_host_is_imported_by_its_path_as_one_of_that_hosts_provid
     *_, done, serves = outcome.out.splitlines()
     assert done.startswith("attached account mine")
     assert serves == "account mine serves as 1 of 1 at sandbox"
-    assert inside("accounts", "list", "--json").json[0]["owner"] == "ant"
+    assert inside("account", "list", "--json").json[0]["owner"] == "ant"
 
 
 def test_it_can_not_be_moved_and_that_is_said_of_it(profiles: Profiles, inside: Inside) -> None:
     profiles.write()
     attach(inside)
-    outcome = inside("use", "mine", "--for", "claude-code")
+    outcome = inside("claude-code", "switch", "mine")
     assert outcome.code == 2
     assert "rests in the login of anthropic-profile" in outcome.one_line()

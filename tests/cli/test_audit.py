@@ -18,11 +18,11 @@ def test_each_command_that_changes_a_key_or_an_account_leaves_a_line(home: Home,
     first, second = "sk-ant-api03-" + "a" * 40, "sk-ant-api03-" + "b" * 40
     key = inside("key", "create", "laptop").out.strip()
     inside("key", "revoke", "laptop")
-    tokenferry("accounts", "add", "work", stdin=first)
-    tokenferry("accounts", "add", "work", "--replace", stdin=second)
+    tokenferry("account", "add", "work", stdin=first)
+    tokenferry("account", "add", "work", "--replace", stdin=second)
     inside("use", "work")
-    inside("accounts", "confirm", "work")
-    inside("accounts", "remove", "work", "--yes")
+    inside("account", "confirm", "work")
+    inside("account", "remove", "work", "--yes")
     assert actions(home) == [
         ("key.create", "laptop"),
         ("key.revoke", "laptop"),
@@ -37,10 +37,10 @@ def test_each_command_that_changes_a_key_or_an_account_leaves_a_line(home: Home,
 
 def test_what_fails_or_only_looks_leaves_none(home: Home, inside: Inside) -> None:
     inside("key", "revoke", "nobody")
-    inside("accounts", "remove", "nobody", "--yes")
+    inside("account", "remove", "nobody", "--yes")
     inside("use", "nobody")
     inside("key", "list")
-    inside("accounts", "list")
+    inside("account", "list")
     assert not home.audit.exists()
 
 

@@ -51,8 +51,8 @@ def test_the_first_setting_makes_a_file_that_is_ours_alone(home: Home, inside: I
         (("server.prot", "1"), 4, ("did you mean server.port?",)),
         (("server.port",), 2, ("without a value",)),
         ((), 2, ("nothing to set",)),
-        (("policy.subscription", "own"), 7, ("tokenferry policy set own",)),
-        (("policy.subscription", "'own'"), 7, ("tokenferry policy set own",)),
+        (("policy.subscription", "own"), 7, ("tokenferry policy set own-use",)),
+        (("policy.subscription", "'own'"), 7, ("tokenferry policy set own-use",)),
         (("providers.idp.base_url", "https://x.example", "providers.idp.api_key", KEY), 3, ("does not belong here",)),
     ],
 )

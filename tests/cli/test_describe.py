@@ -59,7 +59,7 @@ CASES = {
     "refused and backing off": (login(), None, refusal("failed", 90), "backing-off", "backing off for 90 s: HTTP 503"),
     "refused a while ago": (login(), None, refusal("failed", -1), "refused", "tokenferry login work"),
     "another was refused": (login(), None, refusal("failed", -1, access="older"), "fresh", ""),
-    "copied": (replace(login(), machine="there"), None, None, "copied", "tokenferry accounts confirm work"),
+    "copied": (replace(login(), machine="there"), None, None, "copied", "tokenferry account confirm work"),
 }
 
 

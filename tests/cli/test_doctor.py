@@ -141,7 +141,7 @@ TROUBLES: dict[str, tuple[Callable[[Home], object], str, str]] = {
     "copied": (
         lambda home: put(home, document(time.time(), machine="another")),
         "copied from another machine",
-        "tokenferry accounts confirm work",
+        "tokenferry account confirm work",
     ),
     "unknown provider": (lambda home: put(home, document(time.time(), provider="mine")), "'mine'", "config.toml"),
     "orphan": (_orphan, "no more", "rm "),

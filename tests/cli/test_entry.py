@@ -35,7 +35,7 @@ def test_the_module_is_the_command(home: Home) -> None:
 
 def test_a_reader_who_has_gone_gets_no_words(home: Home) -> None:
     put(home, document(time.time()))
-    for arguments in (["token"], ["accounts", "list"], ["--help"]):
+    for arguments in (["token"], ["account", "list"], ["--help"]):
         reading, writing = os.pipe()
         os.close(reading)
         done = subprocess.run([COMMAND, *arguments], stdout=writing, stderr=subprocess.PIPE, check=False)
@@ -44,7 +44,7 @@ def test_a_reader_who_has_gone_gets_no_words(home: Home) -> None:
 
 
 def test_ctrl_c_at_a_prompt_ends_with_130_and_without_a_traceback(home: Home) -> None:
-    terminal = Terminal("accounts", "add", "work", "--provider", "anthropic")
+    terminal = Terminal("account", "add", "work", "--provider", "anthropic")
     terminal.wait_for("(not shown)")
     terminal.process.send_signal(signal.SIGINT)
     assert terminal.end() == 130

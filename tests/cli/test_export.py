@@ -42,7 +42,7 @@ def test_the_access_token_alone_is_written_with_its_expiry(person: Path, login: 
 
 
 def test_a_key_goes_to_stdout_when_that_is_no_terminal(person: Path, home: Home) -> None:
-    tokenferry("accounts", "add", "work", stdin=KEY)
+    tokenferry("account", "add", "work", stdin=KEY)
     assert tokenferry("export", "work", "--to", "key-file", "-").out == f"{KEY}\n"
     assert tokenferry("export", "work", "--to", "env", "-").out == f"ANTHROPIC_API_KEY={KEY}\n"
     terminal = Terminal("export", "work", "--to", "env", "-")
@@ -71,7 +71,7 @@ def test_a_login_is_handed_over_once_and_can_be_taken_in_again(
 ) -> None:
     issued = login()
     path = person / "login.json"
-    arguments = ("export", "work", "--to", "bundle", "--with-chain", str(path))
+    arguments = ("export", "work", "--to", "bundle", "--with-refresh-token", str(path))
     asked = tokenferry(*arguments)
     assert asked.code == 2
     assert "give --yes if you mean it" in asked.one_line()
@@ -90,7 +90,7 @@ def test_a_login_is_handed_over_once_and_can_be_taken_in_again(
 
 def test_in_a_terminal_a_no_hands_nothing_over(person: Path, login: Login) -> None:
     login()
-    terminal = Terminal("export", "work", "--to", "bundle", "--with-chain", str(person / "login.json"))
+    terminal = Terminal("export", "work", "--to", "bundle", "--with-refresh-token", str(person / "login.json"))
     terminal.wait_for("renews it from then on")
     terminal.type("n\n")
     assert terminal.end() == 1
@@ -114,7 +114,7 @@ def test_a_hand_over_of_a_subscription_is_not_completed_without_the_policy(
 ) -> None:
     begin_hand_over(login(), person, home)
     home.config.write_text(home.config.read_text() + "subscription = true\n")
-    complete = ("export", "work", "--to", "bundle", "--with-chain", "--yes", str(person / "b.json"))
+    complete = ("export", "work", "--to", "bundle", "--with-refresh-token", "--yes", str(person / "b.json"))
     assert tokenferry(*complete).code == 7
     assert not (person / "b.json").exists()
     home.config.write_text(f'{home.config.read_text()}[policy]\nsubscription = "own"\n')
@@ -126,7 +126,8 @@ def test_a_hand_over_that_was_cut_short_is_found_and_taken_back(person: Path, lo
     found = tokenferry("doctor", "--json")
     cures = [one["cure"] for one in found.json if "was cut short" in one["what"]]
     assert cures == [
-        f"tokenferry export work --to bundle --with-chain {person}/b.json; or: tokenferry export work --take-back"
+        f"tokenferry export work --to bundle --with-refresh-token {person}/b.json; or: tokenferry export work "
+        "--take-back"
     ]
     assert "give --yes" in tokenferry("export", "work", "--take-back").one_line()
     taken = tokenferry("export", "work", "--take-back", "--yes")
@@ -138,8 +139,8 @@ def test_a_hand_over_that_was_cut_short_is_found_and_taken_back(person: Path, lo
 
 def test_a_subscription_is_handed_to_nobody_without_the_policy(person: Path, home: Home) -> None:
     setup = "sk-ant-oat01-" + "Ss1" * 30
-    tokenferry("accounts", "add", "mine", "--provider", "claude-max", stdin=setup)
-    for more in ((), ("--with-chain", "--yes")):
+    tokenferry("account", "add", "mine", "--provider", "claude-max", stdin=setup)
+    for more in ((), ("--with-refresh-token", "--yes")):
         outcome = tokenferry("export", "mine", "--to", "key-file", str(person / "key"), *more)
         assert outcome.code == 7
         assert "[policy]" in outcome.one_line()
@@ -151,9 +152,9 @@ def test_a_subscription_is_handed_to_nobody_without_the_policy(person: Path, hom
     [
         ((), 2, "say in which format"),
         (("--to", "bundle"), 2, "name the file to write"),
-        (("--to", "claude-code"), 2, "tokenferry use NAME --for claude-code"),
-        (("--to", "bundle", "-", "--with-chain"), 2, "so that it is on disk"),
-        (("--to", "env", "x.env", "--with-chain", "--yes"), 2, "holds one token and no chain"),
+        (("--to", "claude-code"), 2, "tokenferry claude-code switch NAME"),
+        (("--to", "bundle", "-", "--with-refresh-token"), 2, "so that it is on disk"),
+        (("--to", "env", "x.env", "--with-refresh-token", "--yes"), 2, "holds one token and no chain"),
         (("--to", "bundle", "temporary/x.json"), 8, "under the temporary folder"),
     ],
 )
@@ -172,7 +173,7 @@ def test_what_can_t_be_done_is_told_in_one_sentence(
     assert sentence in outcome.one_line()
     assert outcome.code == code
     assert outcome.hides(issued["access_token"], issued["refresh_token"])
-    assert fingerprint(issued["access_token"]) in tokenferry("accounts", "list").out
+    assert fingerprint(issued["access_token"]) in tokenferry("account", "list").out
 
 
 def test_a_limit_moves_in_and_out_with_the_account(person: Path, home: Home) -> None:

@@ -44,7 +44,7 @@ class Gate:
 def accounts(sandbox: Sandbox, home: Home) -> None:
     for name in ("alice", "bob"):
         issued = sandbox.issue(name, expires_in=28_800)
-        outcome = tokenferry("accounts", "add", name, "--provider", "sandbox", stdin=bundle(issued))
+        outcome = tokenferry("account", "add", name, "--provider", "sandbox", stdin=bundle(issued))
         assert outcome.code == 0, outcome.err
 
 
@@ -69,10 +69,10 @@ def test_an_account_hits_its_limit_in_the_middle_and_the_user_sees_nothing(
         assert answer.status_code == 200, answer.text
         assert "error" not in answer.text
     eventually(lambda: causes(home) == {"alice": "window"})
-    (first, *_) = tokenferry("route", "--dry-run", "--session", "s", "--json").json
+    (first, *_) = tokenferry("explain", "route", "--session", "s", "--json").json
     assert first["account"] == "bob"
     assert first["passed_over"][0]["cause"] == "window"
-    told = tokenferry("why", gate.ask().headers["x-tokenferry-request-id"])
+    told = tokenferry("explain", "request", gate.ask().headers["x-tokenferry-request-id"])
     assert "alice was passed over: The account has used up its window 5h, until" in told.out
     gate.end()
 
@@ -81,13 +81,13 @@ def test_the_log_has_a_dated_line_of_each_change_and_the_list_says_who_is_limite
     sandbox: Sandbox, home: Home, tmp_path: Path
 ) -> None:
     issued = sandbox.issue("alice", expires_in=10)
-    assert tokenferry("accounts", "add", "alice", "--provider", "sandbox", stdin=bundle(issued)).code == 0
+    assert tokenferry("account", "add", "alice", "--provider", "sandbox", stdin=bundle(issued)).code == 0
     gate = Gate(tmp_path)
     assert gate.ask().status_code == 200
     sandbox.settings("alice", limits=LIMITED)
     assert gate.ask().status_code == 429
-    eventually(lambda: tokenferry("accounts", "list", "--json").json[0]["state"] == "limited")
-    assert "limited until 20" in tokenferry("accounts", "list").out
+    eventually(lambda: tokenferry("account", "list", "--json").json[0]["state"] == "limited")
+    assert "limited until 20" in tokenferry("account", "list").out
     gate.process.terminate()
     told = [line for line in end(gate.process).err.splitlines() if "account alice" in line or "no account can" in line]
     dated = r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO tokenferry\.[a-z._]+: "
@@ -121,7 +121,7 @@ def test_all_are_limited_and_the_user_sees_one_true_sentence(
     assert len(asked) == 2
     sandbox.settings("alice", limits=None)
     eventually(lambda: set(causes(home)) == {"alice", "bob"})
-    assert tokenferry("cooldowns", "clear", "alice").code == 0
+    assert tokenferry("cooldown", "clear", "alice").code == 0
     began = time.monotonic()
     eventually(lambda: gate.ask().status_code == 200)
     assert time.monotonic() - began < 30

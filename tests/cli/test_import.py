@@ -57,9 +57,7 @@ def neighbours(person: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def names(inside: Inside) -> dict[str, str]:
-    return {
-        one["name"]: one["owner"] for one in inside("accounts", "list", "--json").json if one["owner"] != "external"
-    }
+    return {one["name"]: one["owner"] for one in inside("account", "list", "--json").json if one["owner"] != "external"}
 
 
 def test_what_a_new_user_sees(neighbours: Path, home: Home) -> None:
@@ -245,7 +243,7 @@ def test_an_sdk_profile_is_attached_and_read_where_it_is(person: Path, inside: I
     write(person / ".config/anthropic/credentials/work.json", credentials | {"expires_at": 1_900_000_000})
     outcome = inside("import", "--yes")
     assert outcome.code == 0, outcome.err
-    (account,) = inside("accounts", "list", "--json").json
+    (account,) = inside("account", "list", "--json").json
     assert (account["name"], account["owner"], account["store"]) == ("work", "ant", "anthropic-profile")
 
 
@@ -256,11 +254,11 @@ def test_a_login_that_was_moved_on_to_claude_code_is_not_taken_from_its_pool_aga
     pooled = {"accessToken": POOL_ACCESS, "refreshToken": POOL_REFRESH, "expiresAt": 1_900_000_000_000}
     pool = write(person / "pool.json", {"accounts": {"you@mail.example": pooled}})
     assert inside("import", str(pool), "--take-over").code == 0
-    assert inside("use", "you@mail.example", "--for", "claude-code").code == 0
+    assert inside("claude-code", "switch", "you@mail.example").code == 0
     path = person / ".claude" / ".credentials.json"
     document = json.loads(path.read_text())
     document["claudeAiOauth"] |= {"accessToken": ACCESS, "refreshToken": REFRESH}
     path.write_text(json.dumps(document))
     again = inside("import", str(pool), "--take-over")
     assert "used up: taken over before, as you@mail.example" in again.out
-    assert len(inside("accounts", "list", "--json").json) == 1
+    assert len(inside("account", "list", "--json").json) == 1

@@ -26,7 +26,7 @@ def test_a_new_key_is_alone_on_stdout_and_works(home: Home) -> None:
 
 
 def test_json_holds_the_key_once_and_its_name_and_id(home: Home, inside: Inside) -> None:
-    made = inside("key", "create", "boss", "--admin", "--json").json
+    made = inside("key", "create", "boss", "--role", "admin", "--json").json
     assert made["key"].startswith("tfa_")
     assert (made["name"], made["admin"]) == ("boss", True)
     listed = inside("key", "list", "--json")
@@ -53,7 +53,11 @@ def test_a_key_has_labels_and_an_expiry_as_asked(home: Home, inside: Inside) -> 
     row = inside("key", "list").out.splitlines()[1]
     assert "room=4,team=build" in row
     assert "live" in row
-    assert inside("key", "label", "ci", "room-", "team=a=b").out.strip().endswith("has labels team=a=b")
+    assert (
+        inside("key", "set", "ci", "--label", "room-", "--label", "team=a=b")
+        .out.strip()
+        .endswith("has labels team=a=b")
+    )
     shown = inside("key", "show", "CI")
     assert dict(line.split(maxsplit=1) for line in shown.out.splitlines())["labels"] == "team=a=b"
     assert shown.hides(made["key"])
@@ -89,7 +93,7 @@ def test_several_keys_are_revoked_at_once_or_none(home: Home, inside: Inside) ->
 def test_every_change_leaves_a_line_in_the_audit_log(home: Home, inside: Inside) -> None:
     inside("key", "create", "a", "--expires", "1h")
     inside("key", "create", "b")
-    inside("key", "label", "a", "x=y")
+    inside("key", "set", "a", "--label", "x=y")
     inside("key", "rename", "a", "c")
     inside("key", "revoke", "b", "c")
     inside("key", "rename", "nobody", "d")
@@ -160,7 +164,7 @@ def test_a_key_is_given_rights_and_other_rights_later(home: Home, inside: Inside
     ("options", "code", "words"),
     [
         (("--account", "wrok"), 4, ("no account 'wrok'", "did you mean 'work'?")),
-        (("--pin", "nothing-like-it"), 4, ("there is work", "accounts list")),
+        (("--pin", "nothing-like-it"), 4, ("there is work", "account list")),
         (("--provider", "anthropc"), 4, ("no provider 'anthropc'", "did you mean 'anthropic'?")),
         (("--provider", "anthropic", "--pin", "work"), 2, ("--provider sandbox",)),
         (("--model", "a b"), 2, ("without blanks",)),
@@ -183,5 +187,5 @@ def test_rights_that_nothing_answers_to_change_nothing(
 
 
 def test_an_admin_key_is_given_no_rights(inside: Inside) -> None:
-    assert inside("key", "create", "boss", "--admin", "--model", "claude-haiku").code == 2
+    assert inside("key", "create", "boss", "--role", "admin", "--model", "claude-haiku").code == 2
     assert inside("key", "list", "--json").json == []

@@ -211,7 +211,7 @@ def test_another_persons_login_does_not_take_an_accounts_place_and_is_ended(
     home: Home, alice: Sandbox, log_in: Callable[..., Command]
 ) -> None:
     bob = alice.issue("bob") | {"email": "bob@example.com"}
-    assert tokenferry("accounts", "add", "work", "--provider", "sandbox", stdin=json.dumps(bob)).code == 0
+    assert tokenferry("account", "add", "work", "--provider", "sandbox", stdin=json.dumps(bob)).code == 0
     command = log_in("work")
     browse(command.addresses()[0])
     outcome = command.end()
@@ -267,7 +267,7 @@ def test_an_exchange_that_fails_says_why_and_stores_nothing(
     outcome = command.end()
     assert outcome.code == code
     assert word in outcome.err
-    assert tokenferry("accounts", "list", "--json").json == []
+    assert tokenferry("account", "list", "--json").json == []
 
 
 def test_ctrl_c_leaves_nothing_behind(home: Home, alice: Sandbox, log_in: Callable[..., Command]) -> None:
@@ -311,13 +311,13 @@ def test_without_a_browser_and_with_nothing_pasted_it_ends_at_once(home: Home, a
         (["../work", "--provider", "sandbox"], 2, "can't be an account's name"),
         (["key", "--provider", "sandbox"], 2, "holds an api-key"),
         (["KEY", "--provider", "sandbox"], 2, "differs in case alone"),
-        (["--provider", "claude-max"], 7, "tokenferry policy set own"),
+        (["--provider", "claude-max"], 7, "tokenferry policy set own-use"),
     ],
 )
 def test_what_can_not_be_logged_in_is_refused_before_anybody_is_asked(
     home: Home, inside: Inside, arguments: list[str], code: int, word: str
 ) -> None:
-    tokenferry("accounts", "add", "key", "--provider", "anthropic", stdin="sk-ant-api03-" + "k" * 60)
+    tokenferry("account", "add", "key", "--provider", "anthropic", stdin="sk-ant-api03-" + "k" * 60)
     outcome = inside("login", *arguments)
     assert outcome.code == code
     assert word in outcome.err

@@ -30,19 +30,19 @@ def test_logging_out_ends_the_login_at_the_provider_and_removes_the_account(
     assert (outcome.code, outcome.out, outcome.err) == (0, "logged out of account work\n", "")
     assert is_gone(home)
     assert revocations(sandbox) == 1
-    tokenferry("accounts", "add", "again", "--provider", "sandbox", stdin=json.dumps(issued))
+    tokenferry("account", "add", "again", "--provider", "sandbox", stdin=json.dumps(issued))
     assert inside("refresh", "again").code == 5
     assert '"action": "account.logout"' in home.audit.read_text()
 
 
 def test_removing_an_account_ends_its_login_too(home: Home, sandbox: Sandbox, login: Login, inside: Inside) -> None:
     login()
-    assert inside("accounts", "remove", "work", "--yes").out == "removed account work\n"
+    assert inside("account", "remove", "work", "--yes").out == "removed account work\n"
     assert is_gone(home)
     assert revocations(sandbox) == 1
 
 
-@pytest.mark.parametrize("command", [["logout", "work"], ["accounts", "remove", "work", "--yes"]])
+@pytest.mark.parametrize("command", [["logout", "work"], ["account", "remove", "work", "--yes"]])
 def test_the_login_is_kept_at_the_provider_where_that_is_wanted(
     home: Home, sandbox: Sandbox, login: Login, inside: Inside, command: list[str]
 ) -> None:
@@ -52,7 +52,7 @@ def test_the_login_is_kept_at_the_provider_where_that_is_wanted(
     assert revocations(sandbox) == 0
 
 
-@pytest.mark.parametrize("command", [["logout", "work"], ["accounts", "remove", "work", "--yes"]])
+@pytest.mark.parametrize("command", [["logout", "work"], ["account", "remove", "work", "--yes"]])
 def test_a_provider_that_can_not_be_reached_or_refuses_keeps_nobody_from_removing(
     home: Home, sandbox: Sandbox, login: Login, inside: Inside, command: list[str]
 ) -> None:
@@ -76,7 +76,7 @@ def test_a_provider_without_a_place_for_it_is_told_of(home: Home, inside: Inside
     )
     home.config.chmod(0o600)
     given = json.dumps({"access_token": "fake", "refresh_token": "fake2", "expires_at": 4_000_000_000})
-    tokenferry("accounts", "add", "work", "--provider", "idp", stdin=given)
+    tokenferry("account", "add", "work", "--provider", "idp", stdin=given)
     outcome = inside("logout", "work")
     assert outcome.code == 0
     assert "declares no revoke_url" in outcome.err
@@ -90,17 +90,17 @@ def test_a_copied_login_may_be_in_use_elsewhere_and_is_not_ended(
     login()
     path = home.accounts / "work.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"machine": "another"}))
-    outcome = inside("logout", "work") if command == "logout" else inside("accounts", "remove", "work", "--yes")
+    outcome = inside("logout", "work") if command == "logout" else inside("account", "remove", "work", "--yes")
     assert "copied from another machine" in outcome.err
     assert revocations(sandbox) == 0
     assert is_gone(home)
 
 
 def test_what_there_is_no_logging_out_of_is_refused(home: Home, sandbox: Sandbox, inside: Inside) -> None:
-    tokenferry("accounts", "add", "key", "--provider", "sandbox", "--kind", "api-key", stdin="fake-key")
+    tokenferry("account", "add", "key", "--provider", "sandbox", "--kind", "api-key", stdin="fake-key")
     outcome = inside("logout", "key")
     assert outcome.code == 2
-    assert "tokenferry accounts remove key" in outcome.one_line()
+    assert "tokenferry account remove key" in outcome.one_line()
     assert inside("logout", "nobody").code == 4
     assert not is_gone(home, "key")
 
@@ -112,7 +112,7 @@ def test_a_login_whose_chain_is_anothers_is_not_ended(
     path = home.accounts / "work.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"owner": "external"}))
     assert inside("logout", "work").code == 2
-    assert inside("accounts", "remove", "work", "--yes").code == 0
+    assert inside("account", "remove", "work", "--yes").code == 0
     assert revocations(sandbox) == 0
 
 

@@ -93,7 +93,7 @@ def test_in_a_json_log_every_line_is_json(
 @pytest.mark.parametrize("workers", [1, 2])
 def test_metrics_cover_all_workers(sandbox: Sandbox, login: Login, tmp_path: Path, workers: int) -> None:
     login()
-    admin = tokenferry("key", "create", "prometheus", "--admin").out.strip()
+    admin = tokenferry("key", "create", "prometheus", "--role", "admin").out.strip()
     process, url = begin_serving(tmp_path, "--workers", str(workers))
     key = tokenferry("token", "--gateway").out.strip()
     for _ in range(12):

@@ -49,7 +49,7 @@ def test_every_command_on_a_page_is_one_with_its_options(page: Path) -> None:
 
 
 def test_what_is_no_command_would_be_noticed() -> None:
-    assert fault(["accounts", "lost"]) == "there is no command lost"
+    assert fault(["account", "lost"]) == "there is no command lost"
     assert fault(["token", "--minimum", "3"]) == "there is no option --minimum"
     assert fault(["run", "--", "x", "--y"]) is None
     assert sum(len(list(commands(page))) for page in PAGES) > 150

@@ -24,7 +24,7 @@ def two(login: Login) -> None:
 
 
 def first(inside: Inside) -> str | None:
-    (told,) = inside("route", "--dry-run", "--json").json
+    (told,) = inside("explain", "route", "--json").json
     account: str | None = told["account"]
     return account
 
@@ -39,54 +39,54 @@ def test_a_paused_account_serves_nothing_within_a_second_and_everything_says_so(
         return str([one for one in sandbox.requests(last=5) if one["path"] == "/v1/messages"][-1]["account"])
 
     assert server() == "alice"
-    assert inside("accounts", "pause", "one").code == 0
+    assert inside("account", "pause", "one").code == 0
     eventually(lambda: server() == "bob")
-    assert inside("accounts", "pause", "two").code == 0
+    assert inside("account", "pause", "two").code == 0
     eventually(lambda: gate.ask().status_code == 503, lambda: gate.ask().text)
     answer = gate.ask()
-    assert "one: it is paused; resume it with: tokenferry accounts resume one" in answer.text
+    assert "one: it is paused; resume it with: tokenferry account resume one" in answer.text
     assert "log in again" not in answer.text
     asked = len(sandbox.requests(last=100))
     assert [gate.ask().status_code for _ in range(5)] == [503] * 5
     assert len(sandbox.requests(last=100)) == asked, "no probe reaches it"
     identity = answer.headers["x-tokenferry-request-id"]
-    eventually(lambda: "it is paused" in tokenferry("why", identity).out.lower())
-    assert inside("accounts", "resume", "one").code == 0
+    eventually(lambda: "it is paused" in tokenferry("explain", "request", identity).out.lower())
+    assert inside("account", "resume", "one").code == 0
     eventually(lambda: server() == "alice")
     gate.end()
     assert "paused" in inside("status").out
-    assert "(paused)" in inside("accounts", "list").out
-    assert [row["paused"] for row in inside("accounts", "list", "--json").json] == [False, True]
-    assert "accounts resume two" in inside("accounts", "show", "two").out
+    assert "(paused)" in inside("account", "list").out
+    assert [row["paused"] for row in inside("account", "list", "--json").json] == [False, True]
+    assert "account resume two" in inside("account", "show", "two").out
 
 
 def test_a_priority_is_the_order(two: None, inside: Inside, home: Home) -> None:
     assert first(inside) == "one"
-    assert inside("accounts", "set", "two", "--priority", "5").code == 0
+    assert inside("account", "set", "two", "--priority", "5").code == 0
     assert first(inside) == "two"
-    inside("accounts", "pause", "two")
+    inside("account", "pause", "two")
     assert first(inside) == "one"
     assert '"action": "account.pause", "name": "two"' in home.audit.read_text()
-    assert inside("accounts", "set", "two", "--priority", "10000000").code == 2
+    assert inside("account", "set", "two", "--priority", "10000000").code == 2
 
 
 def test_labels_are_set_and_removed_and_what_tokenferry_goes_by_is_not(two: None, inside: Inside) -> None:
-    assert inside("accounts", "set", "one", "--label", "team=build", "--label", "room=4").code == 0
-    assert inside("accounts", "set", "one", "--label", "room-").code == 0
-    assert inside("accounts", "show", "one", "--json").json["labels"] == {"team": "build"}
+    assert inside("account", "set", "one", "--label", "team=build", "--label", "room=4").code == 0
+    assert inside("account", "set", "one", "--label", "room-").code == 0
+    assert inside("account", "show", "one", "--json").json["labels"] == {"team": "build"}
     for label in ("config_dir=/x", "email=x@y", "profile=p", "a b=c", "a=\x07", "nothing"):
-        assert inside("accounts", "set", "one", "--label", label).code == 2
-    assert inside("accounts", "set", "one").code == 2
-    assert inside("accounts", "set", "nobody", "--priority", "1").code == 4
-    assert inside("accounts", "pause", "nobody").code == 4
+        assert inside("account", "set", "one", "--label", label).code == 2
+    assert inside("account", "set", "one").code == 2
+    assert inside("account", "set", "nobody", "--priority", "1").code == 4
+    assert inside("account", "pause", "nobody").code == 4
 
 
 def test_a_paused_account_stays_so_when_it_is_logged_in_anew(two: None, inside: Inside, login: Login) -> None:
-    inside("accounts", "pause", "one")
-    tokenferry("accounts", "add", "key", "--provider", "anthropic", stdin="sk-ant-api03-" + "k" * 80)
-    inside("accounts", "pause", "key")
-    tokenferry("accounts", "add", "key", "--replace", stdin="sk-ant-api03-" + "l" * 80)
-    assert inside("accounts", "show", "key", "--json").json["paused"] is True
+    inside("account", "pause", "one")
+    tokenferry("account", "add", "key", "--provider", "anthropic", stdin="sk-ant-api03-" + "k" * 80)
+    inside("account", "pause", "key")
+    tokenferry("account", "add", "key", "--replace", stdin="sk-ant-api03-" + "l" * 80)
+    assert inside("account", "show", "key", "--json").json["paused"] is True
 
 
 def test_an_attached_account_is_paused_too(inside: Inside, home: Home, tmp_path: Path) -> None:
@@ -98,19 +98,19 @@ def test_an_attached_account_is_paused_too(inside: Inside, home: Home, tmp_path:
     )
     file.chmod(0o600)
     environment = {"CLAUDE_CONFIG_DIR": str(place)}
-    assert tokenferry("accounts", "add", "mine", "--store", "claude-code", **environment).code == 0
+    assert tokenferry("claude-code", "attach", "mine", **environment).code == 0
     before = file.read_bytes()
-    assert tokenferry("accounts", "pause", "mine", **environment).code == 0
-    assert tokenferry("accounts", "set", "mine", "--priority", "7", "--label", "a=b", **environment).code == 0
-    found = tokenferry("accounts", "show", "mine", "--json", **environment).json
+    assert tokenferry("account", "pause", "mine", **environment).code == 0
+    assert tokenferry("account", "set", "mine", "--priority", "7", "--label", "a=b", **environment).code == 0
+    found = tokenferry("account", "show", "mine", "--json", **environment).json
     assert (found["paused"], found["priority"], found["labels"]["a"]) == (True, 7, "b")
     assert file.read_bytes() == before
 
 
 def test_an_account_of_the_environment_is_changed_there(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-api03-" + "k" * 80)
-    (row,) = inside("accounts", "list", "--json").json
-    outcome = inside("accounts", "pause", row["name"])
+    (row,) = inside("account", "list", "--json").json
+    outcome = inside("account", "pause", row["name"])
     assert outcome.code == 2
     assert "comes from the environment" in outcome.err
 
@@ -121,17 +121,17 @@ def test_removing_an_account_names_the_keys_that_nobody_serves_now(two: None, in
     inside("key", "create", "both", "--account", "one", "--account", "two")
     inside("key", "create", "gone", "--pin", "one")
     inside("key", "revoke", "gone")
-    outcome = inside("accounts", "remove", "one", "--yes", "--keep-remote")
+    outcome = inside("account", "remove", "one", "--yes", "--keep-remote")
     assert outcome.code == 0
     assert "client keys now: pinned, limited; let others serve them with: tokenferry key set" in outcome.err
-    assert "client keys" not in inside("accounts", "remove", "two", "--yes", "--keep-remote").err
+    assert "client keys" not in inside("account", "remove", "two", "--yes", "--keep-remote").err
 
 
 def test_ending_the_cooldowns_of_what_is_not_here_is_an_error(two: None, inside: Inside) -> None:
-    outcome = inside("cooldowns", "clear", "onr")
+    outcome = inside("cooldown", "clear", "onr")
     assert outcome.code == 4
     assert "did you mean 'one'?" in outcome.err
-    assert inside("cooldowns", "clear", "one").code == inside("cooldowns", "clear", "sandbox").code == 0
+    assert inside("cooldown", "clear", "one").code == inside("cooldown", "clear", "sandbox").code == 0
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")

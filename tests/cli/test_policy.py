@@ -18,29 +18,43 @@ def write(home: Home, text: str) -> None:
 
 
 def set_own(answer: str = "y") -> tuple[int, str]:
-    terminal = Terminal("policy", "set", "own")
+    terminal = Terminal("policy", "set", "own-use")
     terminal.wait_for("[y/N]")
     terminal.type(f"{answer}\n")
     return terminal.end(), terminal.shown
 
 
 def test_the_statement_is_asked_for_with_the_page_and_its_date_and_then_holds(home: Home, inside: Inside) -> None:
-    tokenferry("accounts", "add", "work", "--provider", "claude-max", stdin=SETUP)
+    tokenferry("account", "add", "work", "--provider", "claude-max", stdin=SETUP)
     assert inside("token", "work").code == 7
-    assert inside("policy", "show", "--json").json["subscription"] == "off"
+    assert inside("policy", "show", "--json").json["subscriptions"] == "claude-code-only"
     code, shown = set_own()
     assert code == 0
     for words in ("February 2026", "https://code.claude.com/docs/en/legal-and-compliance", "is mine alone"):
         assert words in shown
     found = inside("policy", "show", "--json").json
-    assert (found["subscription"], found["source"], found["path"]) == ("own", "statement", str(home.statement))
+    assert (found["subscriptions"], found["source"], found["path"]) == ("own-use", "statement", str(home.statement))
     assert found["stated_at"] > 1_700_000_000
     assert "stated 20" in inside("policy", "show").out
     assert inside("token", "work").out == f"{SETUP}\n"
     assert '"action": "policy.own"' in home.audit.read_text()
-    assert "is own already" in inside("policy", "set", "own").out
-    assert inside("policy", "set", "off").out == "the policy is off now\n"
+    assert "is own-use already" in inside("policy", "set", "own-use").out
+    assert inside("policy", "set", "claude-code-only").out == "the policy is claude-code-only now\n"
     assert inside("token", "work").code == 7
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"), [("own-us", "did you mean 'own-use'?"), ("yes", "there are claude-code-only and own-use")]
+)
+def test_an_unknown_policy_is_an_error_and_changes_nothing(home: Home, inside: Inside, value: str, hint: str) -> None:
+    outcome = inside("policy", "set", value)
+    assert (outcome.code, outcome.one_line()) == (2, f"there is no policy {value!r}; {hint}")
+    assert inside("policy", "show", "--json").json["subscriptions"] == "claude-code-only"
+
+
+def test_the_old_words_go_on_working(home: Home, inside: Inside) -> None:
+    assert inside("policy", "set", "off").out == "the policy is claude-code-only now\n"
+    assert inside("policy", "set", "own").one_line().endswith("tokenferry policy set own-use")
 
 
 def test_a_no_states_nothing(home: Home) -> None:
@@ -49,9 +63,9 @@ def test_a_no_states_nothing(home: Home) -> None:
 
 
 def test_without_a_terminal_nobody_states_anything(home: Home) -> None:
-    outcome = tokenferry("policy", "set", "own", stdin="y\n")
+    outcome = tokenferry("policy", "set", "own-use", stdin="y\n")
     assert outcome.code == 7
-    assert outcome.one_line().endswith("tokenferry policy set own")
+    assert outcome.one_line().endswith("tokenferry policy set own-use")
     assert not home.statement.exists()
 
 
@@ -69,10 +83,10 @@ def test_a_statement_that_can_not_be_understood_stops_everything_and_says_how_to
 ) -> None:
     home.statement.write_text("nonsense")
     home.statement.chmod(0o600)
-    for arguments in (["policy", "show"], ["accounts", "list"]):
+    for arguments in (["policy", "show"], ["account", "list"]):
         outcome = inside(*arguments)
         assert outcome.code == 8
-        assert "tokenferry policy set own" in outcome.one_line()
+        assert "tokenferry policy set own-use" in outcome.one_line()
     assert inside("doctor").code == 1
 
 
@@ -83,8 +97,8 @@ def test_under_own_a_key_of_somebody_else_is_limited_to_accounts_that_bill_no_su
     home: Home, inside: Inside
 ) -> None:
     write(home, '[policy]\nsubscription = "own"\n')
-    tokenferry("accounts", "add", "mine", "--provider", "claude-max", stdin=SETUP)
-    tokenferry("accounts", "add", "paid", stdin="sk-ant-api03-" + "k" * 80)
+    tokenferry("account", "add", "mine", "--provider", "claude-max", stdin=SETUP)
+    tokenferry("account", "add", "paid", stdin="sk-ant-api03-" + "k" * 80)
     assert inside("key", "create", "laptop", "--label", "owner=me").code == 0
     for options in ((), ("--account", "mine"), ("--account", "paid", "--account", "mine"), ("--pin", "mine")):
         outcome = inside("key", "create", "bobs", "--label", "owner=bob", *options)
@@ -93,19 +107,19 @@ def test_under_own_a_key_of_somebody_else_is_limited_to_accounts_that_bill_no_su
     assert inside("key", "create", "bobs", "--label", "owner=bob", "--account", "paid").code == 0
     assert inside("key", "set", "bobs", "--any-account").code == 7
     assert inside("key", "set", "bobs", "--account", "mine").code == 7
-    assert inside("key", "label", "laptop", "owner=bob").code == 7
-    assert inside("key", "label", "laptop", "owner-").code == 0
-    assert inside("key", "create", "watch", "--admin", "--label", "owner=bob").code == 0, "no inference"
+    assert inside("key", "set", "laptop", "--label", "owner=bob").code == 7
+    assert inside("key", "set", "laptop", "--label", "owner-").code == 0
+    assert inside("key", "create", "watch", "--role", "admin", "--label", "owner=bob").code == 0, "no inference"
     assert [key["name"] for key in inside("key", "list", "--json").json] == ["laptop", "bobs", "watch"]
 
 
 def test_own_is_not_stated_while_somebody_else_has_a_key_for_everything(home: Home, inside: Inside) -> None:
     assert inside("key", "create", "bobs", "--label", "owner=bob").code == 0
-    outcome = tokenferry("policy", "set", "own")
+    outcome = tokenferry("policy", "set", "own-use")
     assert outcome.code == 7
     assert "client key bobs is bob's and may use every account" in outcome.one_line()
     assert inside("key", "revoke", "bobs").code == 0
-    assert "unless a person states on a terminal" in tokenferry("policy", "set", "own").one_line()
+    assert "unless a person states on a terminal" in tokenferry("policy", "set", "own-use").one_line()
 
 
 def test_a_gateway_does_not_start_to_serve_a_subscription_to_somebody_else(home: Home, inside: Inside) -> None:

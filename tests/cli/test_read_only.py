@@ -15,7 +15,7 @@ MOUNTED = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && shift && e
 def _filled(home: Home) -> None:
     if read_only(home, "--version").code:
         pytest.skip("no mount namespace can be made here")
-    tokenferry("accounts", "add", "work", "--provider", "anthropic", stdin="sk-ant-api03-aaaaaaaaaaaaaaaa")
+    tokenferry("account", "add", "work", "--provider", "anthropic", stdin="sk-ant-api03-aaaaaaaaaaaaaaaa")
     tokenferry("key", "create", "laptop")
     tokenferry("config", "set", "server.port", "1")
 
@@ -31,7 +31,7 @@ def read_only(home: Home, *arguments: str) -> Outcome:
 
 def test_what_only_reads_works(home: Home) -> None:
     assert read_only(home, "token", "work").out == "sk-ant-api03-aaaaaaaaaaaaaaaa\n"
-    for arguments in (("status",), ("accounts", "list"), ("config", "check"), ("config", "get", "server.port")):
+    for arguments in (("status",), ("account", "list"), ("config", "check"), ("config", "get", "server.port")):
         assert read_only(home, *arguments).code == 0
 
 
@@ -41,9 +41,9 @@ def test_what_only_reads_works(home: Home) -> None:
         ("serve", "--port", "0"),
         ("key", "create", "another"),
         ("key", "list"),
-        ("accounts", "remove", "work", "--yes"),
+        ("account", "remove", "work", "--yes"),
         ("use", "work"),
-        ("policy", "set", "off"),
+        ("policy", "set", "claude-code-only"),
         ("config", "set", "server.port", "2"),
         ("config", "edit"),
     ],

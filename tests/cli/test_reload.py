@@ -95,7 +95,7 @@ def test_a_bad_file_is_refused_with_every_fault_and_the_old_one_stays(
         served.hears("server.port must be a number from 0 to 65535")
         served.hears("did you mean workers?")
         assert asked(served) == 200
-        key = tokenferry("key", "create", "prometheus", "--admin").out.strip()
+        key = tokenferry("key", "create", "prometheus", "--role", "admin").out.strip()
 
         def refused() -> bool:
             answer = httpx2.get(f"{served.url}/metrics", headers={"x-api-key": key}, trust_env=False, timeout=60)

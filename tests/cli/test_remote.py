@@ -57,4 +57,4 @@ def test_the_policy_own_is_for_this_machine_alone(home: Home) -> None:
     state(home.statement, 1_700_000_000)
     outcome = serve("--host", "0.0.0.0", "--allow-remote")
     assert outcome.code == 7
-    assert "tokenferry policy set off" in outcome.one_line()
+    assert "tokenferry policy set claude-code-only" in outcome.one_line()

@@ -1,4 +1,4 @@
-"""What `route --dry-run` says is what the gateway does, whatever the accounts, providers, keys, rights and routes."""
+"""What `explain route` says is what the gateway does, whatever the accounts, providers, keys, rights and routes."""
 
 import json
 import os
@@ -100,7 +100,7 @@ def test_the_dry_run_says_what_the_gateway_does(inside: Callable[..., Outcome], 
         except UsageError:  # rights that contradict each other
             return
         wanted = () if case.model is None else ("--model", case.model)
-        told = inside("route", "--dry-run", "--key", "guest", "--json", *wanted)
+        told = inside("explain", "route", "--key", "guest", "--json", *wanted)
         done = by_gateway(home, case)
     if isinstance(done, GatewayError):
         (refused,) = told.json
@@ -182,21 +182,21 @@ def test_what_only_a_running_gateways_memory_knows_shows_in_the_dry_run(
     tokenferry_sandbox.settings("alice", limits={"requests": {"remaining": 0, "reset_in": 3600}})
     assert send(gateway, "s") == 200
     assert not gateway.state.cooldowns.list()
-    (told,) = inside("route", "--dry-run", "--model", MODEL, "--json").json
+    (told,) = inside("explain", "route", "--model", MODEL, "--json").json
     assert (told["account"], told["asked"]) == ("bob", f"the running gateway (pid {os.getpid()})")
     assert [(one["account"], one["cause"]) for one in told["passed_over"]] == [("alice", "rate-limit")]
-    (told,) = inside("route", "--dry-run", "--session", "s", "--json").json
+    (told,) = inside("explain", "route", "--session", "s", "--json").json
     assert told["why"] == "its conversation lives there"
-    assert inside("route", "--dry-run", "--body", os.devnull).code == 2
+    assert inside("explain", "route", "--body", os.devnull).code == 2
 
 
 def test_without_a_gateway_the_records_are_asked(gateway: Api, inside: Callable[..., Outcome]) -> None:
     state = gateway.state
     state.cooldowns.put(Cooldown(Scope("account", "alice"), "window", "answer", FOREVER, "It is limited."))
-    assert inside("route", "--dry-run", "--json").json[0]["account"] == "alice"  # the gateway doesn't read it
+    assert inside("explain", "route", "--json").json[0]["account"] == "alice"  # the gateway doesn't read it
     for record in gateway.home.gateways.iterdir():
         record.unlink()
-    (told,) = inside("route", "--dry-run", "--json").json
+    (told,) = inside("explain", "route", "--json").json
     assert (told["account"], told["asked"]) == ("bob", f"the records in {gateway.home.path}")
 
 

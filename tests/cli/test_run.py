@@ -148,7 +148,7 @@ def subscription(**changes: Any) -> dict[str, Any]:
 
 def test_without_an_account_it_says_how_to_add_one(home: Home, inside: Inside) -> None:
     outcome = inside("run", "--", "true")
-    assert (outcome.code, "accounts add" in outcome.one_line()) == (4, True)
+    assert (outcome.code, "account add" in outcome.one_line()) == (4, True)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_a_subscription_is_handed_to_no_program_and_its_name_proves_nothing(
     for program in ("true", "claude", "/tmp/claude"):
         outcome = inside("run", "--", program)
         assert (outcome.code, outcome.out) == (7, "")
-        assert ("tokenferry use work --for claude-code" in outcome.one_line()) is owned
+        assert ("tokenferry claude-code switch work" in outcome.one_line()) is owned
 
 
 def test_where_the_login_is_claude_codes_own_the_program_starts_as_without_us(
@@ -196,7 +196,7 @@ def test_where_the_login_is_claude_codes_own_the_program_starts_as_without_us(
     folder.mkdir(mode=0o700)
     (folder / ".credentials.json").write_text(json.dumps({"claudeAiOauth": login}))
     (folder / ".credentials.json").chmod(0o600)
-    assert inside("accounts", "add", "mine", "--store", "claude-code").code == 0
+    assert inside("claude-code", "attach", "mine").code == 0
     monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "x-own: kept")
     outcome = inside(*python(ENVIRONMENT))
     assert outcome.json == dict(os.environ)

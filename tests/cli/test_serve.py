@@ -68,7 +68,7 @@ def test_the_sandbox_runs_and_tells_how_to_use_it(home: Home, tmp_path: Path) ->
     process.terminate()
     outcome = end(process)
     assert outcome.code == 0
-    assert "tokenferry accounts add dave --provider sandbox" in outcome.out
+    assert "tokenferry account add dave --provider sandbox" in outcome.out
     assert url in outcome.out
     assert key.startswith("sk-ant-api03-")
     assert not file.exists()

@@ -54,7 +54,7 @@ def test_it_is_installed_shown_changed_and_removed(home: Home, systemctl: StandI
     other = service("install", "--serve")
     assert other.code == 0
     assert [line.split()[-1] for line in other.out.splitlines() if line[1:].startswith("ExecStart=")] == [
-        "keep",
+        "--watch",
         "serve",
     ]
     assert service("uninstall").code == 0
@@ -122,10 +122,10 @@ def test_a_relative_home_is_written_in_full(home: Home, systemctl: StandIn, unit
 
 
 def test_a_keeper_that_swaps_is_installed_as_one(systemctl: StandIn, unit: Path) -> None:
-    assert service("install", "--swap").code == 0
+    assert service("install", "--switch-claude-code").code == 0
     [line] = [line for line in unit.read_text().splitlines() if line.startswith("ExecStart=")]
-    assert line.endswith(" keep --swap")
+    assert line.endswith(" refresh --watch --switch-claude-code")
     assert service("status", "--json").json["current"] is True
-    both = service("install", "--swap", "--serve")
+    both = service("install", "--switch-claude-code", "--serve")
     assert both.code == 2
     assert "leave one of them out" in both.one_line()

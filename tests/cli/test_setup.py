@@ -178,7 +178,7 @@ def test_a_cloud_provider_goes_before_it_and_is_told_by_its_variable(
 
 def test_directly_it_gets_an_accounts_key_and_no_gateway(home: Home, path: Path, inside: Inside) -> None:
     key = "sk-ant-api03-" + "k" * 40
-    tokenferry("accounts", "add", "work", "--provider", "anthropic", stdin=key)
+    tokenferry("account", "add", "work", "--provider", "anthropic", stdin=key)
     put(path, {"env": {"ANTHROPIC_BASE_URL": "http://127.0.0.1:13456"}})
     assert inside("setup", "claude-code", "--direct", "--account", "work", "--yes").code == 0
     settings = read(path)
@@ -191,7 +191,7 @@ def test_directly_it_gets_an_accounts_key_and_no_gateway(home: Home, path: Path,
 def test_directly_another_provider_comes_with_its_address(
     home: Home, path: Path, sandbox: Sandbox, inside: Inside
 ) -> None:
-    tokenferry("accounts", "add", "dave", "--provider", "sandbox", stdin=sandbox.api_key("dave"))
+    tokenferry("account", "add", "dave", "--provider", "sandbox", stdin=sandbox.api_key("dave"))
     assert inside("setup", "claude-code", "--direct", "--yes").code == 0
     assert read(path)["env"] == {"ANTHROPIC_BASE_URL": sandbox.url}
     assert read(path)["apiKeyHelper"].endswith("token")

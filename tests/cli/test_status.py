@@ -21,7 +21,7 @@ def test_an_empty_home_says_what_to_do_first(home: Home, inside: Inside) -> None
     for arguments in ([], ["status"]):
         outcome = inside(*arguments)
         assert outcome.code == 0
-        assert "tokenferry accounts add" in outcome.out
+        assert "tokenferry account add" in outcome.out
     assert "tokenferry sandbox" in inside().out
 
 

@@ -123,7 +123,7 @@ def test_exit_6_uncertain(sandbox: Sandbox, login: Login, inside: Inside) -> Non
     login(expires_in=-60)
     sandbox.fault("lose_answer", path="/v1/oauth/token")
     assert inside("token").code == 6
-    assert inside("accounts", "list", "--json").json[0]["state"] == "uncertain"
+    assert inside("account", "list", "--json").json[0]["state"] == "uncertain"
 
 
 def test_exit_8_a_file_that_others_could_read(home: Home, sandbox: Sandbox, login: Login) -> None:
@@ -144,12 +144,12 @@ def test_refresh_renews_now_and_tells_the_new_token_by_its_fingerprint(
     assert grants(sandbox) == 1
     token = inside("token").out.strip()
     assert outcome.hides(token)
-    assert inside("accounts", "show", "work", "--json").json["fingerprint"] == outcome.json["fingerprint"]
+    assert inside("account", "show", "work", "--json").json["fingerprint"] == outcome.json["fingerprint"]
     assert inside("refresh").out.startswith("work  ")
 
 
 def test_refresh_of_a_key_is_refused(home: Home, sandbox: Sandbox, inside: Inside) -> None:
-    tokenferry("accounts", "add", "dave", "--provider", "sandbox", stdin=sandbox.api_key("dave"))
+    tokenferry("account", "add", "dave", "--provider", "sandbox", stdin=sandbox.api_key("dave"))
     assert inside("refresh", "dave").code == 5
 
 
@@ -169,7 +169,7 @@ def shell(text: str, *names: str) -> list[str]:
 
 def test_env_names_the_variables_of_tokens_and_of_keys(sandbox: Sandbox, login: Login) -> None:
     token, key = login()["access_token"], sandbox.api_key("dave")
-    tokenferry("accounts", "add", "dave", "--provider", "sandbox", stdin=key)
+    tokenferry("account", "add", "dave", "--provider", "sandbox", stdin=key)
     # The sandbox isn't where programs would send it by themselves.
     assert tokenferry("token", "work", "--env").out == (
         f"ANTHROPIC_AUTH_TOKEN={token}\nANTHROPIC_BASE_URL={sandbox.url}\n"
@@ -186,7 +186,7 @@ def test_env_renews_first_like_the_plain_form(sandbox: Sandbox, login: Login) ->
 
 def test_env_is_one_line_for_the_vendors_own_host(home: Home) -> None:
     key = "sk-ant-api03-" + "k" * 40
-    tokenferry("accounts", "add", "work", "--provider", "anthropic", stdin=key)
+    tokenferry("account", "add", "work", "--provider", "anthropic", stdin=key)
     assert tokenferry("token", "--env").out == f"ANTHROPIC_API_KEY={key}\n"
 
 
@@ -202,15 +202,15 @@ def test_env_is_quoted_so_that_a_shell_reads_the_very_value(home: Home, key: str
 def test_env_uses_the_variable_that_a_provider_declares(home: Home) -> None:
     declared = '[[providers]]\nname = "mine"\nbase_url = "https://llm.invalid"\nvariable = "OPENAI_API_KEY"\n'
     configure(home, "http://127.0.0.1:1", declared)
-    tokenferry("accounts", "add", "work", "--provider", "mine", stdin="key-of-mine")
+    tokenferry("account", "add", "work", "--provider", "mine", stdin="key-of-mine")
     assert tokenferry("token", "--env").out == "OPENAI_API_KEY=key-of-mine\n"
 
 
 def test_json_tells_token_expiry_and_the_header_that_carries_it(sandbox: Sandbox, login: Login) -> None:
     token, key = login(expires_in=-60), sandbox.api_key("dave")
-    tokenferry("accounts", "add", "dave", "--provider", "sandbox", stdin=key)
+    tokenferry("account", "add", "dave", "--provider", "sandbox", stdin=key)
     told = tokenferry("token", "work", "--json").json
-    shown = tokenferry("accounts", "show", "work", "--json").json
+    shown = tokenferry("account", "show", "work", "--json").json
     assert told == {
         "token": tokenferry("token", "work").out.strip(),
         "expires_at": shown["expires_at"],
@@ -285,7 +285,7 @@ def test_a_login_of_another_kind_can_be_given_in_its_place(sandbox: Sandbox, log
     sandbox.revoke("alice", "family")
     assert inside("token").code == 5
     again = sandbox.issue("alice")
-    assert tokenferry("accounts", "add", "work", "--replace", stdin=bundle(again)).code == 0
+    assert tokenferry("account", "add", "work", "--replace", stdin=bundle(again)).code == 0
     assert inside("token").out.strip() == again["access_token"]
 
 

@@ -31,7 +31,7 @@ def identity(tmp_path: Path, sandbox: Sandbox) -> Path:
 def add(identity: Path) -> Add:
     def add(*arguments: str, name: str = "ci", provider: str = "sandbox", **variables: str) -> Outcome:
         given = arguments or ("--identity-token-file", str(identity), *RULE)
-        base = ("accounts", "add", name, "--provider", provider, "--workload-identity")
+        base = ("account", "add", name, "--provider", provider, "--workload-identity")
         return tokenferry(*base, *given, **variables)
 
     return add
@@ -78,14 +78,14 @@ def test_it_is_renewed_on_use_by_one_exchange_with_what_the_file_holds_then(
 
 def test_listings_know_the_kind_and_what_renews_it(home: Home, add: Add, identity: Path) -> None:
     add()
-    (listed,) = tokenferry("accounts", "list", "--json").json
+    (listed,) = tokenferry("account", "list", "--json").json
     assert (listed["kind"], listed["state"]) == ("federated", "fresh")
     assert listed["identity_token_file"] == str(identity)
     assert listed["federation"]["federation_rule_id"] == "rule"
-    shown = tokenferry("accounts", "show", "ci").out
+    shown = tokenferry("account", "show", "ci").out
     assert f"identity     file {identity}" in shown
     assert "federation   federation_rule_id=rule, organization_id=org" in shown
-    why = tokenferry("explain", "--account", "ci").out
+    why = tokenferry("explain", "account", "ci").out
     assert "tokenferry renews it, one process at a time" in why
     assert f"the identity token in file {identity} is exchanged anew each time" in why
     assert "advisory" in why
@@ -171,7 +171,7 @@ def test_what_is_missing_or_wrong_is_told_before_anything_is_stored(
 
 
 def test_its_options_alone_are_no_request_for_it(home: Home) -> None:
-    outcome = tokenferry("accounts", "add", "ci", "--identity-token-file", "/a")
+    outcome = tokenferry("account", "add", "ci", "--identity-token-file", "/a")
     assert (outcome.code, "goes with --workload-identity" in outcome.err) == (2, True)
 
 
@@ -208,7 +208,7 @@ def test_it_is_removed_without_a_revocation_and_there_is_no_logging_out_of_it(
     add()
     assert "is a workload's, which there is no logging out of" in tokenferry("logout", "ci").err
     assert "is a workload's, which nobody logs in" in tokenferry("login", "ci").err
-    assert tokenferry("accounts", "remove", "ci", "--yes").code == 0
+    assert tokenferry("account", "remove", "ci", "--yes").code == 0
     assert sandbox.counters()["accounts"]["carol"]["revocations"] == 0
 
 
@@ -229,7 +229,7 @@ federation_parameters = {{ federation_rule_id = "rule", organization_id = "org" 
 federation_headers = {{ anthropic-beta = "oauth-2025-04-20,oidc-federation-2026-04-01" }}
 """,
     )
-    base = ("accounts", "add", "ci", "--provider", "cloud", "--workload-identity")
+    base = ("account", "add", "ci", "--provider", "cloud", "--workload-identity")
     outcome = tokenferry(*base, "--identity-token-file", str(identity))
     assert outcome.code == 0, outcome.err
     assert "federation" not in stored(home)["credential"]

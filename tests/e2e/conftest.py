@@ -51,7 +51,7 @@ def add_login(sandbox: SandboxProcess) -> AddLogin:
 
     def add(name: str = "alice", *, expires_in: int = -3600) -> dict[str, Any]:
         login = sandbox.issue(name, expires_in=expires_in)
-        outcome = tokenferry("accounts", "add", name, "--provider", "sandbox", stdin=json.dumps(login))
+        outcome = tokenferry("account", "add", name, "--provider", "sandbox", stdin=json.dumps(login))
         assert outcome.code == 0, outcome.err
         return login
 

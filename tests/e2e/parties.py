@@ -200,7 +200,7 @@ class SandboxProcess:
 
 
 def add_login(home: Home, name: str, provider: str, login: dict[str, Any]) -> None:
-    """What `accounts add` does with a login on its stdin."""
+    """What `account add` does with a login on its stdin."""
     credential = read_credential(json.dumps(login).encode(), "oauth", "oauth")
     book = Accounts(FileStore(home))
     book.add(Account(name, provider, "oauth", created_at=int(time.time())), credential, machine=machine_id())

@@ -45,7 +45,7 @@ OPENID: Final = '"openid", "email", "offline_access"'
 
 
 def admin_key() -> str:
-    outcome = tokenferry("key", "create", "boss", "--admin")
+    outcome = tokenferry("key", "create", "boss", "--role", "admin")
     assert outcome.code == 0, outcome.err
     return outcome.out.strip()
 

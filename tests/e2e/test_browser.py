@@ -175,7 +175,7 @@ def site(*, port: int = 0, upstream: str | None = None, credential: str = "") ->
 def api_key(sandbox: SandboxProcess) -> str:
     """An account's own key, known to the gateway as `dave`."""
     issued = sandbox.api_key()
-    outcome = tokenferry("accounts", "add", "dave", "--provider", "sandbox", "--kind", "api-key", stdin=issued)
+    outcome = tokenferry("account", "add", "dave", "--provider", "sandbox", "--kind", "api-key", stdin=issued)
     assert outcome.code == 0, outcome.err
     return issued
 

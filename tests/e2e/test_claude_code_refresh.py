@@ -71,7 +71,7 @@ def chain(place: ClaudeCodeHome, sandbox: SandboxProcess, home: Home) -> "Chain"
     write_config(home, CONFIG.format(url=sandbox.url))
     chain = Chain(place, sandbox)
     chain.log_in()
-    outcome = tokenferry("accounts", "add", "mine", "--store", "claude-code")
+    outcome = tokenferry("claude-code", "attach", "mine")
     assert outcome.code == 0, outcome.err
     return chain
 

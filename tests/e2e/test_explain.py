@@ -1,4 +1,4 @@
-"""The order of Claude Code as `tokenferry explain` tells it, and the real Claude Code's."""
+"""The order of Claude Code as `tokenferry explain credentials` tells it, and the real Claude Code's."""
 
 import itertools
 import json
@@ -173,7 +173,16 @@ def told(claude: Claude, variables: dict[str, str]) -> dict[str, Any]:
     """What our command says in the same home, folder and environment."""
     environment = [f"{name}={value}" for name, value in (variables | {"HOME": str(claude.person)}).items()]
     process = begin(
-        "/usr/bin/env", "-C", str(claude.person), *environment, COMMAND, "explain", "--for", "claude-code", "--json"
+        "/usr/bin/env",
+        "-C",
+        str(claude.person),
+        *environment,
+        COMMAND,
+        "explain",
+        "credentials",
+        "--for",
+        "claude-code",
+        "--json",
     )
     outcome = end(process)
     assert outcome.code == 0, outcome

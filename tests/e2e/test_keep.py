@@ -32,14 +32,14 @@ def published_token() -> str:
     return token
 
 
-@pytest.mark.parametrize("command", ["keep", "serve --port 0", "serve --port 0 --workers 2"])
+@pytest.mark.parametrize("command", ["refresh --watch", "serve --port 0", "serve --port 0 --workers 2"])
 def test_programs_never_meet_an_expired_token_though_the_keeper_is_killed(
     sandbox: SandboxProcess, home: Home, add_login: AddLogin, tell: Tell, command: str
 ) -> None:
     """Two keepers run; the one at work is killed at each rotation, and another one begins to wait."""
     sandbox.settings(token_lifetime=LIFETIME)
     add_login("alice")
-    assert tokenferry("publish", "alice").code == 0
+    assert tokenferry("profile", "publish", "alice").code == 0
     keepers = [begin(COMMAND, *command.split())]
     eventually(lambda: keeper_of(home), "it keeps")
     programs = [

@@ -27,7 +27,7 @@ def origin(home: Home) -> Iterator[Origin]:
     """An upstream that the home's one account asks."""
     with running_origin() as origin:
         write_config(home, f'[[providers]]\nname = "origin"\nbase_url = "{origin.url}"\n')
-        added = tokenferry("accounts", "add", "a", "--provider", "origin", "--kind", "api-key", stdin="sk-ant-api03-a")
+        added = tokenferry("account", "add", "a", "--provider", "origin", "--kind", "api-key", stdin="sk-ant-api03-a")
         assert added.code == 0, added.err
         yield origin
 

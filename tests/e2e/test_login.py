@@ -123,7 +123,7 @@ def test_a_client_with_a_secret_presents_it_as_declared(home: Home, issuer: str,
     assert outcome.code == 0, outcome.err
     assert SECRET not in outcome.err
     refresh_token = check_life(home, "work")
-    assert tokenferry("accounts", "remove", "work", "--yes").err == ""
+    assert tokenferry("account", "remove", "work", "--yes").err == ""
     assert is_dead(issuer, refresh_token, auth=("e2e-confidential", quote_plus(SECRET)))
 
 

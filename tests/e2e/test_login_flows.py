@@ -101,7 +101,7 @@ def test_a_device_with_a_client_secret_presents_it_as_declared(home: Home, issue
     assert outcome.code == 0, outcome.err
     assert SECRET not in outcome.err
     refresh_token = stored(home, "bob@mail.example")["credential"]["refresh_token"]
-    assert tokenferry("accounts", "remove", "bob@mail.example", "--yes").code == 0
+    assert tokenferry("account", "remove", "bob@mail.example", "--yes").code == 0
     assert is_dead(issuer, refresh_token, auth=("e2e-confidential", quote_plus(SECRET)))
 
 
@@ -128,7 +128,7 @@ def test_a_workloads_identity_is_exchanged_at_a_standard_server(
     declare(home, issuer, client, more)
     identity = tmp_path / "identity-token"
     identity.write_text(platform())
-    add = ("accounts", "add", "ci", "--provider", "idp", "--workload-identity", "--identity-token-file", str(identity))
+    add = ("account", "add", "ci", "--provider", "idp", "--workload-identity", "--identity-token-file", str(identity))
     added = tokenferry(*add)
     assert added.code == 0, added.err
     first = stored(home, "ci")["credential"]
@@ -150,7 +150,7 @@ def test_many_processes_make_one_exchange(home: Home, sandbox: SandboxProcess, t
     identity = tmp_path / "identity-token"
     identity.write_text(sandbox.identity_token("carol"))
     given = ("--federation", "federation_rule_id=rule", "--federation", "organization_id=org")
-    add = ("accounts", "add", "ci", "--provider", "sandbox", "--workload-identity")
+    add = ("account", "add", "ci", "--provider", "sandbox", "--workload-identity")
     assert tokenferry(*add, "--identity-token-file", str(identity), *given).code == 0
     path = home.accounts / "ci.json"
     document: dict[str, Any] = json.loads(path.read_text())

@@ -61,13 +61,13 @@ def claude(place: ClaudeCodeHome, vendor: Vendor) -> Claude:
 
 def add(sandbox: SandboxProcess, name: str, *, expires_in: int = 28_800) -> dict[str, Any]:
     login = sandbox.issue(name, expires_in=expires_in)
-    outcome = tokenferry("accounts", "add", name, "--provider", "claude-max", stdin=json.dumps(login))
+    outcome = tokenferry("account", "add", name, "--provider", "claude-max", stdin=json.dumps(login))
     assert outcome.code == 0, outcome
     return login
 
 
 def move(name: str) -> None:
-    outcome = tokenferry("use", name, "--for", "claude-code")
+    outcome = tokenferry("claude-code", "switch", name)
     assert outcome.code == 0, outcome
 
 
@@ -137,7 +137,7 @@ def test_a_login_of_its_own_comes_home_and_goes_back_whole(
     place.credentials.write_text(json.dumps({**FOREIGN, "claudeAiOauth": own}))
     place.credentials.chmod(0o600)
     add(sandbox, "alice")
-    outcome = tokenferry("use", "alice", "--for", "claude-code")
+    outcome = tokenferry("claude-code", "switch", "alice")
     assert outcome.code == 0
     assert "is kept as one: claude-code" in outcome.err
     check_it_works(claude, place, sandbox, "alice")
@@ -154,14 +154,14 @@ def test_swap_gives_it_the_next_account(
     add(sandbox, "alice")
     add(sandbox, "bob", expires_in=100)
     move("alice")
-    refused = tokenferry("swap", "--for", "claude-code")
+    refused = tokenferry("claude-code", "switch", "--next")
     assert (refused.code, 'subscription = "own"' in refused.one_sentence()) == (7, True)
     write_config(home, CONFIG.format(url=sandbox.url, policy="own"))
-    swapped = tokenferry("swap", "--for", "claude-code", "--reset-at", str(int(time.time()) + 600))
+    swapped = tokenferry("claude-code", "switch", "--next", "--until", str(int(time.time()) + 600))
     assert (swapped.code, swapped.out, swapped.err) == (0, "bob@example.com\n", "")
     check_it_works(claude, place, sandbox, "bob")
     assert sandbox.counters("bob")["refreshes"] == 1
-    again = tokenferry("swap", "--for", "claude-code")
+    again = tokenferry("claude-code", "switch", "--next")
     assert again.code == 6
     assert "All OAuth accounts are rate-limited. Earliest reset in 10 minute(s)" in again.one_sentence()
 

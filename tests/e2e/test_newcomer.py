@@ -70,7 +70,7 @@ def test_a_newcomer_s_path_timed(tmp_path: Path, tell: Tell) -> None:
         seconds[name] = time.monotonic() - before
         assert done.returncode == 0, done.stdout + done.stderr
     issue = (
-        "curl -s 'http://127.0.0.1:13457/_sandbox/issue?account=bob' | tokenferry accounts add bob --provider sandbox"
+        "curl -s 'http://127.0.0.1:13457/_sandbox/issue?account=bob' | tokenferry account add bob --provider sandbox"
     )
     variables = (
         "export ANTHROPIC_BASE_URL=http://127.0.0.1:13456",

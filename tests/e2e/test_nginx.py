@@ -72,7 +72,7 @@ def upstream() -> Iterator[Upstream]:
 def relays(upstream: Upstream, home: Home, tmp_path: Path) -> Iterator[Relays]:
     """The port of each, and the key to present there."""
     write_config(home, f'[[providers]]\nname = "wire"\nbase_url = "{upstream.url}"\n')
-    added = tokenferry("accounts", "add", "a", "--provider", "wire", "--kind", "api-key", stdin=ACCOUNT_KEY)
+    added = tokenferry("account", "add", "a", "--provider", "wire", "--kind", "api-key", stdin=ACCOUNT_KEY)
     assert added.code == 0, added.err
     with (
         running_nginx(tmp_path / "nginx", upstream=upstream.url, credential=ACCOUNT_KEY) as port,
@@ -117,7 +117,7 @@ def only_differences(found: dict[str, str]) -> dict[str, str]:
 
 def forget_what_it_meant(gateway: tuple[int, str], upstream: Upstream) -> None:
     """Errors may bench the account; the next answer is to pass as if there had been none."""
-    assert tokenferry("cooldowns", "clear", "--all").code == 0
+    assert tokenferry("cooldown", "clear", "--all").code == 0
     upstream.answer = ANSWERS["a length"]
     eventually(lambda: through(gateway, request())[0].status == 200, "the account serves again")
 

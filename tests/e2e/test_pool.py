@@ -98,7 +98,7 @@ def test_an_account_hits_its_limit_in_the_middle_of_a_session_and_nobody_notices
         ("200", "1"), ("200", "2"), ("200", "1"),
     ]  # fmt: skip
     request_id = re.findall(r" id=(\S+)", lines[1])[0]
-    told = tokenferry("why", request_id).out
+    told = tokenferry("explain", "request", request_id).out
     assert "alice" in told
     assert "window 5h" in told
     assert "bob" in told
@@ -139,7 +139,7 @@ def test_workers_and_a_restart_remember_who_is_limited_until_somebody_says_other
         way = to(gateway)
         for number in range(12):
             assert f"you said: {number}" in way.ask(str(number))
-        eventually(lambda: "alice" in tokenferry("cooldowns", "list").out, "it is on record")
+        eventually(lambda: "alice" in tokenferry("cooldown", "list").out, "it is on record")
         asked = served_by(sandbox).count(("alice", 429))
         assert 1 <= asked <= int(workers)
         gateway.process.kill()
@@ -151,7 +151,7 @@ def test_workers_and_a_restart_remember_who_is_limited_until_somebody_says_other
             assert f"you said: {number}" in way.ask(str(number))
         assert served_by(sandbox).count(("alice", 429)) == asked
         sandbox.settings(account="alice", limits=None)
-        assert tokenferry("cooldowns", "clear", "alice").code == 0
+        assert tokenferry("cooldown", "clear", "alice").code == 0
         answered = itertools.count()
         eventually(lambda: way.ask(f"again {next(answered)}") and served_by(sandbox)[-1] == ("alice", 200), "it serves")
 

@@ -76,7 +76,7 @@ def test_eight_processes_follow_three_rotations_and_refresh_nothing(
 ) -> None:
     sandbox.settings(token_lifetime=LIFETIME)
     add_login("alice")
-    assert tokenferry("publish", "alice").code == 0
+    assert tokenferry("profile", "publish", "alice").code == 0
     processes = programs()
     generations = [published_token(folder)]
     for _ in range(ROTATIONS):
@@ -90,7 +90,7 @@ def test_eight_processes_follow_three_rotations_and_refresh_nothing(
     assert digest(generations[-1]) == document(home, "alice").credential.secret.sha256
     counters = sandbox.counters()
     tell(f"{PROCESSES} SDK processes, {ROTATIONS} rotations: {asked} requests, {counters['refreshes']} refreshes")
-    assert counters["refreshes"] == 1 + ROTATIONS  # the first one by `publish`, for the login had expired
+    assert counters["refreshes"] == 1 + ROTATIONS  # the first one by `profile publish`, for the login had expired
     assert (counters["reuses"], counters["refreshes_failed"]) == (0, 0)
     paths = fetch(f"{sandbox.url}/_sandbox/counters")["paths"]
     assert {path: count for path, count in paths.items() if "oauth" in path} == {"/v1/oauth/token": 1 + ROTATIONS}
@@ -102,7 +102,7 @@ def test_a_server_that_ends_the_old_token_at_once_is_followed_too(
     """Who is refused in the moment between grant and profile reads the profile again: the SDK retries a 401 once."""
     sandbox.settings(token_lifetime=LIFETIME, refresh_revokes_access=True)
     add_login("alice")
-    assert tokenferry("publish", "alice").code == 0
+    assert tokenferry("profile", "publish", "alice").code == 0
     processes = programs(retries=5)
     for _ in range(ROTATIONS):
         assert tokenferry("refresh", "alice").code == 0
@@ -117,7 +117,7 @@ def test_refreshes_by_many_commands_at_once_leave_the_newest_token(
     sandbox: SandboxProcess, home: Home, add_login: AddLogin, folder: Path
 ) -> None:
     add_login("alice")
-    assert tokenferry("publish", "alice").code == 0
+    assert tokenferry("profile", "publish", "alice").code == 0
     commands = [begin(COMMAND, "refresh", "alice") for _ in range(6)]
     outcomes = [end(command) for command in commands]
     assert {outcome.code for outcome in outcomes} <= {0, 6}
@@ -130,7 +130,7 @@ def test_the_gateways_profile_routes_a_program_without_a_change(
 ) -> None:
     port = gateway.url.rpartition(":")[2]
     home.config.write_text(f"{home.config.read_text()}\n[server]\nport = {port}\n")
-    assert tokenferry("publish", "--gateway").code == 0
+    assert tokenferry("profile", "publish", "--gateway").code == 0
     process = begin(sys.executable, str(CHILDREN / "profile_user.py"), "0", stdin="")
     outcome = end(process)
     assert json.loads(outcome.out.splitlines()[-1])["failures"] == []

@@ -24,7 +24,7 @@ def origins(home: Home) -> Iterator[tuple[Origin, Origin]]:
     """Two places at which one provider is to be found."""
     with running_origin() as one, running_origin() as other:
         put(home, place(one, 0))
-        added = tokenferry("accounts", "add", "a", "--provider", "origin", "--kind", "api-key", stdin="sk-ant-api03-a")
+        added = tokenferry("account", "add", "a", "--provider", "origin", "--kind", "api-key", stdin="sk-ant-api03-a")
         assert added.code == 0, added.err
         yield one, other
 

@@ -70,7 +70,7 @@ def first(home: Home, second: tuple[SandboxProcess, Server], tmp_path: Path) -> 
         write_config(home, CONFIG.format(first=server.url, second=second[0].url))
         sandbox = SandboxProcess(server.url)
         for name, provider, key in (("one", "first", sandbox.api_key()), ("two", "second", second[0].api_key())):
-            outcome = tokenferry("accounts", "add", name, "--provider", provider, "--kind", "api-key", stdin=key)
+            outcome = tokenferry("account", "add", name, "--provider", provider, "--kind", "api-key", stdin=key)
             assert outcome.code == 0, outcome.err
         yield sandbox
 

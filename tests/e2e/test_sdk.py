@@ -166,7 +166,7 @@ def test_a_wrong_key_is_told_and_reaches_nobody(gateway: Server, sandbox: Sandbo
 
 
 def test_without_an_account_the_error_names_the_command(client: anthropic.Anthropic, sandbox: SandboxProcess) -> None:
-    assert tokenferry("accounts", "remove", "alice", "--yes").code == 0
+    assert tokenferry("account", "remove", "alice", "--yes").code == 0
 
     def refusal() -> anthropic.APIStatusError:
         with pytest.raises(anthropic.APIStatusError) as caught:
@@ -174,5 +174,5 @@ def test_without_an_account_the_error_names_the_command(client: anthropic.Anthro
         return caught.value
 
     assert refusal().status_code == 503
-    eventually(lambda: "tokenferry accounts add" in json.dumps(refusal().body), "the running gateway knows of it")
+    eventually(lambda: "tokenferry account add" in json.dumps(refusal().body), "the running gateway knows of it")
     assert sandbox.requests("/v1/messages") == []

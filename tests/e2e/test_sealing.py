@@ -114,8 +114,8 @@ def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session
 
 
 def test_the_key_rests_in_the_secret_service_and_nowhere_in_the_home(session: Session, home: Home) -> None:
-    assert tokenferry("accounts", "add", "work", stdin=KEY).code == 0
-    outcome = tokenferry("seal")
+    assert tokenferry("account", "add", "work", stdin=KEY).code == 0
+    outcome = tokenferry("encryption", "enable")
     assert outcome.code == 0, outcome
     assert "the system's keyring (Secret Service)" in outcome.out
     for path in home.path.rglob("*"):
@@ -123,9 +123,9 @@ def test_the_key_rests_in_the_secret_service_and_nowhere_in_the_home(session: Se
             assert not shows(path.read_bytes().decode("latin-1"), KEY, "tfs_")
     assert tokenferry("token", "work").out == f"{KEY}\n"
     assert tokenferry("doctor").code == 0
-    assert tokenferry("seal", "--rotate", "--forget-key").code == 0
+    assert tokenferry("encryption", "rotate-key", "--forget-key").code == 0
     assert tokenferry("token", "work").out == f"{KEY}\n"
-    assert tokenferry("unseal", "--forget-key").code == 0
+    assert tokenferry("encryption", "disable", "--forget-key").code == 0
     assert KEY in (home.accounts / "work.json").read_text()
 
 
@@ -133,23 +133,23 @@ def test_a_locked_keyring_is_told_of_at_once_and_nothing_is_presented_or_changed
     session: Session, home: Home, sandbox: SandboxProcess, add_login: AddLogin, tell: Tell
 ) -> None:
     add_login("alice")
-    assert tokenferry("seal").code == 0
+    assert tokenferry("encryption", "enable").code == 0
     session.lock()
     before = {path.name: path.read_bytes() for path in home.accounts.iterdir()}
     began = time.monotonic()
     for command in (
         ("token", "alice"),
         ("refresh", "alice"),
-        ("seal", "--rotate"),
+        ("encryption", "rotate-key"),
         ("login", "new", "--provider", "sandbox", "--no-browser"),
     ):
         outcome = tokenferry(*command)
         assert outcome.code == 6, outcome
         assert "the system's keyring is locked; unlock it, and try again" in outcome.err
     tell(f"four commands on a locked keyring: {time.monotonic() - began:.1f} s")
-    (row,) = json.loads(tokenferry("accounts", "list", "--json").out)
+    (row,) = json.loads(tokenferry("account", "list", "--json").out)
     assert (row["state"], row["provider"]) == ("locked", "sandbox")
-    assert tokenferry("accounts", "add", "new", stdin=KEY).code == 6
+    assert tokenferry("account", "add", "new", stdin=KEY).code == 6
     assert {path.name: path.read_bytes() for path in home.accounts.iterdir()} == before
     assert list(home.journal.glob("*.attempt")) == []
     assert not sandbox.is_asked("/v1/oauth/token")
@@ -162,7 +162,7 @@ def test_a_gateway_goes_on_when_the_keyring_is_unlocked(
     session: Session, sandbox: SandboxProcess, add_login: AddLogin, tmp_path: Path, workers: str
 ) -> None:
     add_login("alice", expires_in=28_800)
-    assert tokenferry("seal").code == 0
+    assert tokenferry("encryption", "enable").code == 0
     session.lock()
     with running("serve", tmp_path, "--workers", workers) as server:
         key = tokenferry("token", "--gateway").out.strip()
@@ -191,8 +191,8 @@ def test_a_gateway_goes_on_when_the_keyring_is_unlocked(
 def test_a_session_without_a_keyring_says_so_and_a_plaintext_one_is_refused(
     session: Session, home: Home, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert tokenferry("accounts", "add", "work", stdin=KEY).code == 0
-    assert tokenferry("seal").code == 0
+    assert tokenferry("account", "add", "work", stdin=KEY).code == 0
+    assert tokenferry("encryption", "enable").code == 0
     package = tmp_path / "library" / "keyrings" / "alt"
     package.mkdir(parents=True)
     (package / "file.py").write_text(
@@ -240,9 +240,9 @@ def test_a_kill_at_any_step_leaves_each_account_sealed_or_not_and_the_command_go
     home: Home, key_file: Path, tmp_path: Path, tell: Tell, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     for name in ("one", "two"):
-        assert tokenferry("accounts", "add", name, stdin=f"{KEY}{name}").code == 0
+        assert tokenferry("account", "add", name, stdin=f"{KEY}{name}").code == 0
     if command != "seal":
-        assert tokenferry("seal").code == 0
+        assert tokenferry("encryption", "enable").code == 0
     keys = key_file.read_bytes() if key_file.exists() else None
     for last in count(1, 5):  # every fifth: tests/accounts/test_sealing.py has them all
         assert last < MANY
@@ -259,7 +259,7 @@ def test_a_kill_at_any_step_leaves_each_account_sealed_or_not_and_the_command_go
             assert outcome.out == f"{KEY}{name}\n", (command, last, outcome)
         if not is_killed:
             break
-        again = tokenferry(*(("seal", "--rotate") if command == "rotate" else (command,)))
+        again = tokenferry(*(("encryption", "rotate-key") if command == "rotate" else (command,)))
         assert again.code == 0 or "nothing is sealed here" in again.err, (command, last, again)
         content = "".join(path.read_text() for path in copy.accounts.iterdir())
         assert bool(shows(content, KEY)) == (command == "unseal"), (command, last)
@@ -273,14 +273,14 @@ def test_commands_race_with_sealing_and_none_is_the_worse_for_it(
     for name in names:
         add_login(name)
     processes = [begin(COMMAND, "token", name) for name in names * 2]
-    sealing = begin(COMMAND, "seal")
-    added = begin(COMMAND, "accounts", "add", "late", stdin=KEY)
+    sealing = begin(COMMAND, "encryption", "enable")
+    added = begin(COMMAND, "account", "add", "late", stdin=KEY)
     assert end(sealing).code == 0
-    rotating = begin(COMMAND, "seal", "--rotate", "--forget-key")
+    rotating = begin(COMMAND, "encryption", "rotate-key", "--forget-key")
     processes += [begin(COMMAND, "refresh", name) for name in names]
     outcomes = [end(process) for process in [*processes, rotating, added]]
     assert [outcome.code for outcome in outcomes] == [0] * len(outcomes), outcomes
-    assert tokenferry("seal").code == 0
+    assert tokenferry("encryption", "enable").code == 0
     state = json.loads(tokenferry("status", "--json").out)["sealing"]
     assert (state["state"], state["sealed"]) == ("on", [*names, "late"])
     for name in names:

@@ -57,7 +57,7 @@ def test_set_up_it_answers_through_the_gateway_and_undone_it_knows_nothing_of_it
 
 def test_what_explain_says_of_it_is_what_it_does(claude: Claude, gateway: Server) -> None:
     set_up("--url", gateway.url, "--project")
-    (program,) = json.loads(tokenferry("explain", "--for", "claude-code", "--json").out)["programs"]
+    (program,) = json.loads(tokenferry("explain", "credentials", "--for", "claude-code", "--json").out)["programs"]
     assert (program["winner"], program["base_url"], program["warnings"]) == ("apiKeyHelper", gateway.url, [])
     assert program["base_url_from"].endswith(".claude/settings.local.json")
     assert is_answered(end(claude.ask()))
@@ -77,7 +77,7 @@ def test_a_variable_that_goes_before_it_is_warned_of_and_does(
 
 def test_directly_it_answers_with_an_accounts_key(claude: Claude, sandbox: SandboxProcess) -> None:
     key = fetch(f"{sandbox.url}/_sandbox/issue", {"account": "dave", "kind": "api-key"})["key"]
-    assert tokenferry("accounts", "add", "dave", "--provider", "sandbox", stdin=key).code == 0
+    assert tokenferry("account", "add", "dave", "--provider", "sandbox", stdin=key).code == 0
     set_up("--direct", "--account", "dave")
     assert os.environ["TOKENFERRY_HOME"] in (claude.person / ".claude" / "settings.json").read_text()
     outcome = end(claude.ask())

@@ -154,7 +154,7 @@ async def test_a_model_that_nobody_serves_is_refused_with_what_is_missing(two: T
     async with two.gate() as gate:
         reply = await gate.call(body=b'{"model":"none"}')
         assert reply.status == 503
-        assert b"tokenferry accounts add NAME --provider third" in reply.body
+        assert b"tokenferry account add NAME --provider third" in reply.body
         assert (await gate.call(body=b"{}")).status == 400
     async with two.gate(RouterSettings(unmapped="refuse")) as gate:
         reply = await gate.call(body=b'{"model":"other"}')

@@ -496,5 +496,5 @@ def test_once_does_what_is_due_and_leaves_word_of_it(rig: Rig, kept: Kept, home:
     rig.put(granted(), "fresh")
     assert kept.another(QUICK).once()
     assert rig.endpoint.requests == len(kept.told("renewed")) == 6
-    assert keeper_of(home) == "tokenferry keep --once"
+    assert keeper_of(home) == "tokenferry refresh --due"
     assert keeper_of(home, home.keeper.stat().st_mtime + 700) is None

@@ -111,7 +111,7 @@ def test_every_model_that_the_configuration_names_is_looked_at(home: Home, state
         broker = add(home, alice="one")
         found = services(config, broker, state, {})
         assert summary(found) == [(None, 200, "alice"), ("glm", 503, None), ("small", 200, "alice")]
-        assert "tokenferry accounts add NAME --provider two" in found[1].reason
+        assert "tokenferry account add NAME --provider two" in found[1].reason
         refusing = replace(config, router=RouterSettings(unmapped="refuse"))
         assert [one.model for one in services(refusing, broker, state, {})] == ["glm"]
 

@@ -300,7 +300,7 @@ def test_a_copied_document_is_used_while_it_lives_then_refreshed_only_when_confi
     broker = rig.broker()
     assert value(broker.resolve(NAME)) == "access-0"
     rig.clock.advance(11)
-    with pytest.raises(ChainCopied, match="tokenferry accounts confirm work"):
+    with pytest.raises(ChainCopied, match="tokenferry account confirm work"):
         broker.resolve(NAME)
     assert rig.endpoint.requests == 0
     Accounts(rig.store).confirm(NAME, broker.machine)

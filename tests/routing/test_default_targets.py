@@ -80,7 +80,7 @@ def test_no_account_names_the_command_that_adds_one() -> None:
     for default, provider in ((None, "anthropic"), ("b", "b")):
         refusal = found([A, B], [], None, default)
         assert isinstance(refusal, NoRoute)
-        assert refusal.message.endswith(f"tokenferry accounts add NAME --provider {provider}")
+        assert refusal.message.endswith(f"tokenferry account add NAME --provider {provider}")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_why_no_account_serves_is_said_and_no_other_provider_proposed(
 
 def test_where_those_that_are_set_have_no_account_it_is_theirs_that_is_missing() -> None:
     message = refused([A, B], [account("x", "a")], GatewaySettings(providers=("b", "c")))
-    assert "b has no account, c is not declared; add one with: tokenferry accounts add NAME --provider b" in message
+    assert "b has no account, c is not declared; add one with: tokenferry account add NAME --provider b" in message
 
 
 def test_a_pinned_account_that_does_not_exist_is_told_with_those_that_do() -> None:
@@ -128,6 +128,6 @@ def test_the_command_adds_an_account_that_the_provider_uses(
 ) -> None:
     """An account of another name would be stored and not used."""
     listing = provider("a", accounts=("anthropic-max",))
-    command = "tokenferry accounts add anthropic-max --provider a"
+    command = "tokenferry account add anthropic-max --provider a"
     assert command in refused([listing, B], others, settings)
     assert isinstance(found([listing, B], [*others, account("anthropic-max", "a")], settings), DefaultTargets)

@@ -89,5 +89,5 @@ def test_an_agent_of_somebody_else_is_left_alone(service: Service, manager: Laun
 def test_the_platform_says_which_manager_there_is(tmp_path: Path) -> None:
     assert manager_here({}, tmp_path, platform="darwin").name == "launchd"
     assert manager_here({}, tmp_path, platform="linux").name == "systemd"
-    with pytest.raises(UsageError, match="keep --once"):
+    with pytest.raises(UsageError, match="refresh --due"):
         manager_here({}, tmp_path, platform="freebsd14")

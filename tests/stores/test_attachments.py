@@ -49,7 +49,7 @@ def test_what_can_not_be_read_says_what_to_do(
     attachments.put(ACCOUNT)
     attachments.path("mine").write_bytes(content)
     attachments.path("mine").chmod(mode)
-    with pytest.raises(kind, match=r"tokenferry accounts remove mine|chmod 0600"):
+    with pytest.raises(kind, match=r"tokenferry account remove mine|chmod 0600"):
         attachments.read("mine")
 
 

@@ -166,7 +166,7 @@ def test_a_corrupt_document_is_told_by_path_and_reason_and_shows_nothing(raw: by
     text = str(caught.value)
     assert text.startswith(str(PATH))
     assert reason in text
-    assert text.endswith("move it away and run: tokenferry accounts add NAME")
+    assert text.endswith("move it away and run: tokenferry account add NAME")
     assert not leaks(caught.value, ACCESS, REFRESH)
 
 

@@ -191,7 +191,7 @@ def test_keys_are_put_into_a_file_and_taken_out_of_it(home: Home, path: Path) ->
 def test_a_marker_that_cannot_be_understood_is_no_unsealed_home(home: Home) -> None:
     seal = marked(home, KeyPlace())
     home.seal.write_text("{}")
-    with pytest.raises(CorruptFile, match=rf"tokenferry seal \(with {KEY_FILE} naming the key's file"):
+    with pytest.raises(CorruptFile, match=rf"tokenferry encryption enable \(with {KEY_FILE} naming the key's file"):
         seal.marker()
     with pytest.raises(CorruptFile):
         seal.for_writing(None, is_new=True)

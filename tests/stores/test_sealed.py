@@ -287,7 +287,7 @@ def test_a_sealed_document_stays_so_when_the_marker_is_gone(store: FileStore, ho
 
 def test_beside_sealed_accounts_none_is_added_in_clear_because_the_marker_is_gone(store: FileStore, home: Home) -> None:
     home.seal.unlink()
-    with pytest.raises(CorruptFile, match="tokenferry seal"):
+    with pytest.raises(CorruptFile, match="tokenferry encryption enable"):
         store.swap("new", None, document(name="new"))
     assert store.names() == ["work"]
 
@@ -330,7 +330,7 @@ def test_a_marker_that_was_written_without_the_key_opens_nothing_and_takes_in_no
     assert header is not None
     assert header.key == KEY.id
     for call in (lambda: other.swap("new", None, document(name="new")), other.seal.for_new):
-        with pytest.raises(CorruptFile, match=r"can't be trusted.*tokenferry seal"):
+        with pytest.raises(CorruptFile, match=r"can't be trusted.*tokenferry encryption enable"):
             call()
     assert home.seal.read_bytes() == forged
     assert other.names() == ["work"]
@@ -360,7 +360,7 @@ def test_a_document_in_clear_is_refused_where_all_are_sealed(store: FileStore, h
         lambda: store.swap("planted", 1, document(name="planted")),
         lambda: sealed_home(home).read("planted"),
     ):
-        with pytest.raises(CorruptFile, match="tokenferry seal --accept planted"):
+        with pytest.raises(CorruptFile, match="tokenferry encryption enable --accept planted"):
             call()
     assert path.read_bytes() == raw
     with pytest.raises(NeedsUnlock):

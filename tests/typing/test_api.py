@@ -48,7 +48,7 @@ def test_what_the_type_checker_takes_runs(broker: Broker, tokenferry_sandbox: Sa
     api["next_account"]()
     api["accounts"](broker, log_in)
     message, code, retry_after = api["errors"]()
-    assert "tokenferry accounts list" in message
+    assert "tokenferry account list" in message
     assert (code, retry_after) == (4, None)
     api["clients"](broker, tokenferry_sandbox.url)
     asyncio.run(api["async_clients"](broker, tokenferry_sandbox.url))

@@ -120,8 +120,8 @@ def check_age(document: Document, now: float) -> None:
         name, kind = document.account.name, document.account.kind
         raise NeedsLogin(
             f"account {name!r}: its {kind} is older than the {span_text(document.account.max_age or 0)} that the "
-            f"account allows; make a new one and run: tokenferry accounts add {name} --replace; or allow more with: "
-            f"tokenferry accounts set {name} --max-age SPAN"
+            f"account allows; make a new one and run: tokenferry account add {name} --replace; or allow more with: "
+            f"tokenferry account set {name} --max-age SPAN"
         )
 
 

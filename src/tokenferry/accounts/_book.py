@@ -196,7 +196,7 @@ class Accounts:
             return names[0]
         if not names:
             raise UnknownAccount(
-                "there is no account yet; add one with: tokenferry accounts add NAME --provider anthropic"
+                "there is no account yet; add one with: tokenferry account add NAME --provider anthropic"
             )
         raise UnknownAccount(
             f"several accounts are here: {', '.join(sorted(names))}; name one, or pick one with: tokenferry use NAME"
@@ -355,5 +355,5 @@ def _check_is_ours(document: Document) -> None:
     if account.store != "file":
         raise UsageError(
             f"account {account.name!r} is attached to the login of {account.store}, which changes it itself; log in "
-            f"there, or detach it first with: tokenferry accounts remove {account.name}"
+            f"there, or detach it first with: tokenferry account remove {account.name}"
         )

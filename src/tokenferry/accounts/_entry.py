@@ -29,7 +29,7 @@ def read_credential(raw: bytes, kind: Kind | None, default: Kind) -> Credential:
     if kind == FederatedToken.kind:
         del text
         raise UsageError(
-            "a workload's token is exchanged and not given: tokenferry accounts add NAME --workload-identity"
+            "a workload's token is exchanged and not given: tokenferry account add NAME --workload-identity"
         )
     try:
         if kind == "oauth":

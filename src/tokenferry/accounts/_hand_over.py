@@ -133,7 +133,7 @@ def take_back(book: Accounts, name: str) -> None:
 def completion(name: str, begun: HandOver) -> str:
     """The command that completes a hand-over that was begun."""
     key = f" --key {shlex.quote(begun.key)}" if begun.key else ""
-    return f"tokenferry export {name} --to {begun.target} --with-chain{key} {shlex.quote(str(begun.path))}"
+    return f"tokenferry export {name} --to {begun.target} --with-refresh-token{key} {shlex.quote(str(begun.path))}"
 
 
 def _take_back(book: Accounts, name: str, document: Document) -> None:
@@ -156,17 +156,18 @@ def _ours(document: Document, journal: Journal, machine: str, *, is_begun: bool)
     account, token = document.account, document.credential
     if not isinstance(token, OAuthToken) or token.refresh is None:
         raise UsageError(
-            f"account {account.name!r} has no refresh token, so there is no chain to hand over; leave --with-chain out"
+            f"account {account.name!r} has no refresh token, so there is no chain to hand over; leave "
+            "--with-refresh-token out"
         )
     if account.owner != "tokenferry" and not is_begun:
         raise UsageError(
             f"account {account.name!r}: its chain is owned by {account.owner}, so it isn't tokenferry's to hand over; "
-            "leave --with-chain out"
+            "leave --with-refresh-token out"
         )
     if document.machine not in {None, machine}:
         raise ChainCopied(
             f"account {account.name!r} was copied here from another machine, where its login may still be in use; if "
-            f"it is not, say so with: tokenferry accounts confirm {account.name}"
+            f"it is not, say so with: tokenferry account confirm {account.name}"
         )
     attempt = journal.attempt(account.name)
     if attempt is not None and attempt.token == token.refresh.sha256:

@@ -55,7 +55,7 @@ def check_wanted(name: str, provider: str, kind: Kind, documents: Mapping[str, D
     if (account.provider, account.kind) != (provider, kind):
         raise UsageError(
             f"account {name!r} holds an {account.kind} of provider {account.provider!r}; use another name, or remove "
-            f"it first with: tokenferry accounts remove {name}"
+            f"it first with: tokenferry account remove {name}"
         )
 
 

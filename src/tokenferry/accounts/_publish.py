@@ -261,8 +261,8 @@ def _found(path: Path) -> str | None:
 
 def _again(publication: Publication) -> str:
     whose = "--gateway" if publication.account is None else publication.account
-    return f"write it again with: tokenferry publish {whose} --profile {publication.profile}"
+    return f"write it again with: tokenferry profile publish {whose} --profile {publication.profile}"
 
 
 def _withdraw(publication: Publication) -> str:
-    return f"let go of it with: tokenferry unpublish --profile {publication.profile}"
+    return f"let go of it with: tokenferry profile unpublish --profile {publication.profile}"

@@ -25,7 +25,9 @@ def seal_export(content: HiddenBytes, target: Target, name: str, seal: Seal) -> 
         raise UsageError(f"{target} is another program's file, which it must be able to read; leave --sealed out")
     key = seal.for_writing(None, is_new=True)
     if key is None:
-        raise UsageError("nothing is sealed here, so there is no key to seal an export with; run: tokenferry seal")
+        raise UsageError(
+            "nothing is sealed here, so there is no key to seal an export with; run: tokenferry encryption enable"
+        )
     about = {_MARK: _VERSION, "account": name, "format": target, "key": key.id}
     box = close_box(key, content, _PURPOSE, about)
     return HiddenBytes(json.dumps({**about, "sealed": box}, indent=1).encode("ascii") + b"\n")

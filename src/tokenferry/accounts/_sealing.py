@@ -134,7 +134,9 @@ class Sealing:
         with self._alone():
             marker = self._seal.checked()
             if marker is None or marker.is_opening:
-                raise UsageError("nothing is sealed here, so there is no key to replace; run: tokenferry seal")
+                raise UsageError(
+                    "nothing is sealed here, so there is no key to replace; run: tokenferry encryption enable"
+                )
             if len(marker.keys) == 1:
                 place = place or marker.place
                 self._check_place(place)
@@ -199,7 +201,8 @@ class Sealing:
         if len(keys) != 1:
             raise CorruptFile(
                 f"{self._seal.path} can't be trusted, and the documents name {len(keys)} keys, so they don't say which "
-                "is yours; restore it from a backup, or run: tokenferry unseal, then: tokenferry seal"
+                "is yours; restore it from a backup, or run: tokenferry encryption disable, then: tokenferry "
+                "encryption enable"
             )
         state = seal_state(self._files)
         for name in (*state.sealed, *state.older):

@@ -210,5 +210,5 @@ def _policy(broker: Broker, account: Account, credential: Credential) -> str:
         return ""
     return (
         "; it is billed to a Claude subscription, so it is handed to nobody but Claude Code itself, until you state "
-        "that it is yours alone, with: tokenferry policy set own"
+        "that it is yours alone, with: tokenferry policy set own-use"
     )

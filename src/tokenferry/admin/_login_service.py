@@ -248,7 +248,7 @@ class LoginService:
             raise PolicyRefused(
                 "a Claude subscription's login is used by nobody but Claude Code itself, unless a person states on a "
                 "terminal that the subscription is theirs alone and that they read the vendor's terms; do so with: "
-                "tokenferry policy set own"
+                "tokenferry policy set own-use"
             )
 
     def _living_key(self, login: StartedLogin) -> ClientKey:

@@ -107,7 +107,7 @@ class TokenInfo(Told):
     needs_refresh: Annotated[bool, Field(description="Whether it expires within five minutes.")]
     provider: str
     owner: Annotated[str, Field(description="Who renews it.")]
-    state: Annotated[str, Field(description="As in `tokenferry accounts list`.")]
+    state: Annotated[str, Field(description="As in `tokenferry account list`.")]
     fingerprint: Annotated[str, Field(description="8 hex digits of the access token's sha256.")]
     refresh_fingerprint: str | None
 

@@ -80,7 +80,7 @@ def swap_to_next_available_account(reset_at: datetime | float | None = None, bro
             "Claude Code's account is not swapped: accounts billed to a Claude subscription are handed from one to the "
             "other by nobody but you; if they are yours alone and you read the vendor's terms, set "
             'subscription = "own" under [policy] in config.toml; one move at a time works without that: tokenferry '
-            "use NAME --for claude-code"
+            "claude-code switch NAME"
         )
     if isinstance(reset_at, datetime):
         reset_at = reset_at.timestamp()

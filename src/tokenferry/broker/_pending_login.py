@@ -71,5 +71,6 @@ def _check_policy(broker: "Broker", provider: "Provider") -> None:
     if provider.subscription and broker.policy.subscription != "own":
         raise PolicyRefused(
             "a Claude subscription's login is Claude Code's alone, unless a person states on a terminal that the "
-            "subscription is theirs alone and that they read the vendor's terms; do so with: tokenferry policy set own"
+            "subscription is theirs alone and that they read the vendor's terms; do so with: tokenferry policy set "
+            "own-use"
         )

@@ -126,7 +126,7 @@ class Publisher:
         if not found:
             asked = [f"account {name!r}" if name else "", "the gateway" if gateway else ""]
             asked.append(f"profile {profile!r}" if profile else "")
-            raise UnknownName(f"{' as '.join(filter(None, asked))} is not published; see: tokenferry publish --list")
+            raise UnknownName(f"{' as '.join(filter(None, asked))} is not published; see: tokenferry profile list")
         return found
 
     # -- how it stands, and what it should be

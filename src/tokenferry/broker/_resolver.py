@@ -127,7 +127,7 @@ class Resolver:
                 credential = yield from self._steps_of(other, (other,), min_ttl)
             except TokenferryError:
                 continue
-            reason = fault or "it is limited; see: tokenferry cooldowns list"
+            reason = fault or "it is limited; see: tokenferry cooldown list"
             logger.warning("account %s stands in for %s, which is in use: %s", other, name, reason)
             return credential
         if fault is not None:

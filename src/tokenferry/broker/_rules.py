@@ -88,8 +88,8 @@ class Rules:
             raise PolicyRefused(
                 f"account {document.account.name!r} is billed to a Claude subscription, which tokenferry hands to "
                 "nobody but Claude Code itself; if it is yours alone and you read the vendor's terms, say so with: "
-                'tokenferry policy set own; or set subscription = "own" under [policy] in config.toml; API keys and '
-                "Console logins work without that"
+                'tokenferry policy set own-use; or set subscription = "own" under [policy] in config.toml; API keys '
+                "and Console logins work without that"
             )
 
     def check_keys(self, keys: "Iterable[ClientKey]", book: Accounts, now: float) -> None:
@@ -150,7 +150,7 @@ def _check_key(key: "ClientKey", billed: Mapping[str, str]) -> None:
     raise PolicyRefused(
         f"client key {key.name} is {owner}'s and {reason}, and under the policy own a subscription is used by its "
         f"owner alone; limit the key with: tokenferry key set {key.name} --account NAME; or revoke it; or first: "
-        "tokenferry policy set off"
+        "tokenferry policy set claude-code-only"
     )
 
 

@@ -43,7 +43,7 @@ def open_attached(home: Home, account: Account) -> Store:
         return AnthropicProfileStore.of(account, home.locks)
     raise ConfigError(
         f"account {account.name!r} rests in a store {account.store!r} that this version doesn't know; "
-        f"remove it with: tokenferry accounts remove {account.name}"
+        f"remove it with: tokenferry account remove {account.name}"
     )
 
 

@@ -59,7 +59,7 @@ class _Swap:
             if len(documents) < _FEWEST:
                 raise UnknownAccount(
                     "fewer than 2 accounts are here that Claude Code could use; log in to another one with: "
-                    "tokenferry accounts add NAME --provider claude-max"
+                    "tokenferry account add NAME --provider claude-max"
                 )
             for name in before.same:
                 mark = Cooldown(Scope("account", name), _CAUSE, _SOURCE, reset_at, "Claude Code's user was told so")

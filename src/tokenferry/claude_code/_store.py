@@ -227,7 +227,7 @@ class ClaudeCodeStore:
 
     def _check_name(self, name: str) -> None:
         if name != self._account.name:
-            raise UnknownAccount(f"there is no account {name!r} in Claude Code's store; see: tokenferry accounts list")
+            raise UnknownAccount(f"there is no account {name!r} in Claude Code's store; see: tokenferry account list")
 
     def _prepare(self) -> None:
         """Make the folder the lock directories lie in. Raises `UnsafeFile`, `StorageFailed`."""

@@ -1,74 +1,84 @@
 """The commands, each imported when it is first asked for."""
 
 import logging
-from difflib import get_close_matches
 from importlib import import_module
 from keyword import iskeyword
 from typing import Annotated, Any, Final
 
 import typer
-from typer.core import TyperGroup
 
-from tokenferry.cli._config_option import WITHOUT, add_config_option
 from tokenferry.cli._logs import set_level
 from tokenferry.cli._output import say
-from tokenferry.cli._typer import SETTINGS, examples
+from tokenferry.cli._places import ConfigFile, HomeFolder, add_place_options
+from tokenferry.cli._spelling import current
+from tokenferry.cli._typer import SETTINGS, Group
 
-_COMMANDS: Final = (
-    "accounts",
-    "use",
-    "token",
-    "login",
-    "logout",
-    "refresh",
-    "swap",
-    "import",
-    "export",
-    "run",
-    "serve",
-    "key",
-    "config",
-    "providers",
-    "policy",
-    "seal",
-    "unseal",
-    "publish",
-    "unpublish",
-    "keep",
-    "service",
-    "setup",
-    "status",
-    "explain",
-    "why",
-    "route",
-    "cooldowns",
-    "classify",
-    "doctor",
-    "sandbox",
-)
+PANELS: Final = {
+    "Start here": {
+        "setup": "Connect claude-code to the gateway",
+        "run": "Run a program through a private gateway: run -- claude",
+        "serve": "Run the gateway",
+        "status": "Show what serves now and what needs you",
+    },
+    "Accounts": {
+        "login": "Log in by browser, device code or pasted code",
+        "logout": "Revoke a login at its provider and remove the account",
+        "account": "add, list, show, check, set, pause, resume, remove",
+        "use": "Prefer an account, here and in running gateways",
+        "token": "Print a working token or key, and nothing else",
+        "refresh": "Refresh now; what is due (--due); or keep doing it (--watch)",
+        "import": "Import keys and logins of other tools",
+        "export": "Write an account's credential for another tool",
+        "profile": "publish, list, unpublish: SDK profiles that stay fresh",
+    },
+    "Gateway": {
+        "provider": "add, list, show: upstreams and presets",
+        "key": "create, list, show, set, rename, revoke",
+        "cooldown": "list, clear",
+    },
+    "Claude Code": {
+        "claude-code": "attach, switch, status",
+    },
+    "Diagnose": {
+        "doctor": "Find problems; print the command that fixes each",
+        "explain": "request ID, route, response FILE, credentials, account NAME",
+    },
+    "Maintain": {
+        "config": "check, show, get, set, unset, edit",
+        "policy": "show, set: what Claude subscriptions may be used for",
+        "encryption": "status, enable, disable, rotate-key",
+        "service": "install, status, uninstall",
+        "sandbox": "Run a fake provider to test against",
+    },
+}
+"""What `tokenferry --help` shows: it need not import any command."""
+
+COMMANDS: Final = tuple(name for panel in PANELS.values() for name in panel)
 
 
-class _Commands(TyperGroup):
+class _Commands(Group):
     """Finds a command in the module of its name: `tokenferry token` need not import what `serve` needs."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # the signature is the library's
-        return list(_COMMANDS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name in _COMMANDS and cmd_name not in self.commands:
-            module = import_module(f"tokenferry.cli.{cmd_name}{'_' if iskeyword(cmd_name) else ''}")
+        if cmd_name in COMMANDS and cmd_name not in self.commands:
+            name = cmd_name.replace("-", "_")
+            module = import_module(f"tokenferry.cli.{name}{'_' if iskeyword(name) else ''}")
             command = typer.main.get_command(module.app)
-            if cmd_name not in WITHOUT:
-                add_config_option(command)
+            add_place_options(command)
             self.add_command(command, cmd_name)
         return super().get_command(ctx, cmd_name)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args[0] not in _COMMANDS and not ctx.resilient_parsing:
-            near = get_close_matches(args[0], _COMMANDS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_COMMANDS)}"
-            ctx.fail(f"There is no command {args[0][:80]!r}; {hint}")
-        return super().resolve_command(ctx, args)
+        return super().resolve_command(ctx, args if ctx.resilient_parsing else current(args))
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  # as above
+        width = max(map(len, COMMANDS))
+        for panel, commands in PANELS.items():
+            with formatter.section(panel):
+                formatter.write_dl([(name.ljust(width), sentence) for name, sentence in commands.items()])
 
 
 app: Final = typer.Typer(
@@ -93,26 +103,21 @@ def _show_version(wanted: bool) -> None:  # noqa: FBT001  # the signature is the
 
 @app.callback(
     invoke_without_command=True,
-    epilog=examples(
-        "tokenferry accounts add work          store a key or login, read from stdin or a hidden prompt",
-        "tokenferry token work                 print a token that works",
-        "tokenferry run -- claude              start a program that needs no key of its own",
-        "tokenferry serve                      run the gateway",
-    ),
+    options_metavar="[OPTIONS]",
+    subcommand_metavar="COMMAND",
+    epilog="Start with: tokenferry account add work; then: tokenferry run -- claude",
 )
 def begin(
     context: typer.Context,
     *,
+    _config: ConfigFile = None,
+    _home: HomeFolder = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens to stderr.")] = False,
     _version: Annotated[
         bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
-    """Log in once; every program on the machine gets a token that works.
-
-    Without a command it says how things stand and what to do next. TOKENFERRY_HOME names the folder of all that is
-    kept (~/.config/tokenferry by default), TOKENFERRY_ACCOUNT the account that is meant where none is named.
-    """
+    """Log in once. Every AI tool on this machine keeps working."""
     if verbose:
         set_level(logging.DEBUG)
     if context.invoked_subcommand is None:

@@ -250,7 +250,7 @@ def check_service(home: Home, config: Config) -> Iterator[Finding]:
 def _unserved(service: ServiceStatus, *, is_note: bool) -> Finding:
     why, separator, cure = service.reason.rpartition("; ")
     if not separator or "tokenferry" not in cure:
-        why, cure = service.reason, "tokenferry route --dry-run, which says why of each account"
+        why, cure = service.reason, "tokenferry explain route, which says why of each account"
     what = f"is served by no account, and a client gets {service.status}: {why}"
     return Finding(what, service.subject, cure, is_note)
 
@@ -307,11 +307,11 @@ def _check_account(row: Row, now: float) -> Iterator[Finding]:
         return
     is_claude_codes = row.document is not None and row.document.account.owner == "claude-code"
     is_login = row.document is not None and row.document.account.kind == "oauth"
-    again = f"tokenferry login {row.name}" if is_login else f"tokenferry accounts add {row.name} --replace"
+    again = f"tokenferry login {row.name}" if is_login else f"tokenferry account add {row.name} --replace"
     cures = {
         "needs-login": "claude /login" if is_claude_codes else again,
         "uncertain": f"nothing to do while its token works; then: tokenferry refresh {row.name}",
-        "copied": f"tokenferry accounts confirm {row.name}, if the login is in use on this machine alone",
+        "copied": f"tokenferry account confirm {row.name}, if the login is in use on this machine alone",
         "backing-off": f"wait, or: tokenferry refresh {row.name}",
     }
     if row.state in cures:
@@ -354,7 +354,9 @@ def _check_published(broker: Broker, now: float) -> Iterator[Finding]:
         where = f"profile {profile}"
         if one.standing.state == "behind":
             yield Finding(
-                "is behind its account", where, f"tokenferry publish {source or '--gateway'} --profile {profile}"
+                "is behind its account",
+                where,
+                f"tokenferry profile publish {source or '--gateway'} --profile {profile}",
             )
         elif one.standing.state != "current":
             yield _of(UsageError(one.standing.text), where)
@@ -396,7 +398,7 @@ def _check_move(home: Home) -> Iterator[Finding]:
         yield Finding(
             "its move to Claude Code was cut short",
             f"account {record.to}",
-            f"tokenferry use {record.to} --for claude-code",
+            f"tokenferry claude-code switch {record.to}",
         )
 
 

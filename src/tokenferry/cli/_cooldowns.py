@@ -40,7 +40,7 @@ def models(one: Cooldown) -> str:
 
 
 def cells(one: Cooldown, now: float) -> tuple[str, ...]:
-    """A row of `cooldowns list`."""
+    """A row of `cooldown list`."""
     scope = one.scope
     return (
         scope.kind,

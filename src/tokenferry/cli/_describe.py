@@ -266,7 +266,7 @@ def _replacement(document: Document) -> str:
         return log_in_again(account)
     if account.store in _PLACES:
         return "put another one there"
-    return f"store another one with: tokenferry accounts add {account.name} --provider {account.provider} --replace"
+    return f"store another one with: tokenferry account add {account.name} --provider {account.provider} --replace"
 
 
 def _standing(  # noqa: PLR0911  # a list of rules, one return each
@@ -324,7 +324,7 @@ def _copied(document: Document, machine: str, left: float) -> Standing | None:
     if document.machine in {None, machine}:
         return None
     name = document.account.name
-    return "copied", _while_it_lives(f"copied from another machine; see: tokenferry accounts confirm {name}", left)
+    return "copied", _while_it_lives(f"copied from another machine; see: tokenferry account confirm {name}", left)
 
 
 def _trouble(  # noqa: PLR0911  # a list of rules, one return each
@@ -359,7 +359,7 @@ def _while_it_lives(text: str, left: float) -> str:
 
 
 def details(row: Row, broker: Broker) -> Iterator[tuple[str, str]]:
-    """What `accounts show` tells, as pairs of a label and a value."""
+    """What `account show` tells, as pairs of a label and a value."""
     assert row.document is not None
     account, credential = row.document.account, row.document.credential
     yield "name", account.name + ("  (in use)" if row.is_active else "")
@@ -373,7 +373,7 @@ def details(row: Row, broker: Broker) -> Iterator[tuple[str, str]]:
     if isinstance(credential, OAuthToken):
         yield from _oauth_details(credential)
     if account.paused:
-        yield "paused", f"yes; resume it with: tokenferry accounts resume {account.name}"
+        yield "paused", f"yes; resume it with: tokenferry account resume {account.name}"
     if account.max_age is not None:
         yield "max age", span_text(account.max_age)
     if row.aging is not None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-from pathlib import Path
 from typing import Final
 
 from tokenferry.broker import Broker
@@ -18,14 +17,11 @@ from tokenferry.stores import AttachedStore
 _opened: Final[list[Broker]] = []
 
 
-def find(config: Path | None = None, *, for_credential: bool = False) -> tuple[Home, Config]:
-    """The home, and what its configuration (or the file named) says. Raises `ConfigError`, `UnsafeFile`.
-
-    `for_credential` is `load`'s.
-    """
+def find(*, for_credential: bool = False) -> tuple[Home, Config]:
+    """The home, and what its configuration says. Raises `ConfigError`, `UnsafeFile`. `for_credential` is `load`'s."""
     home = Home.from_environment()
-    path = config or home.config
-    return home, load(path, required=config is not None, statement=home.statement, for_credential=for_credential)
+    is_named = home.config_file is not None
+    return home, load(home.config, required=is_named, statement=home.statement, for_credential=for_credential)
 
 
 def open_broker(home: Home | None = None, config: Config | None = None) -> Broker:

@@ -34,7 +34,7 @@ def ask_for_own(home: Home, config: Config) -> bool:
         raise PolicyRefused(
             "a Claude subscription's login is used by nobody but Claude Code itself, unless a person states on a "
             "terminal that the subscription is theirs alone and that they read the vendor's terms; do so with: "
-            "tokenferry policy set own"
+            "tokenferry policy set own-use"
         )
     note("\n".join(("about Claude subscriptions:", *MEANING)))
     if not confirmed(f'"{STATEMENT}" Do you state this?', flag="--yes"):

@@ -56,7 +56,7 @@ def readiness(broker: Broker, config: Config, account: str | None = None) -> Rea
     reason = next((fault for fault in (*faults.values(), *broken) if fault is not None), None)
     if reason is None and not listing.accounts:
         reason = UnknownAccount(
-            "there is no account yet; add one with: tokenferry accounts add NAME --provider anthropic"
+            "there is no account yet; add one with: tokenferry account add NAME --provider anthropic"
         )
     return Readiness((), reason or ConfigError(no_route), is_claude_codes)
 
@@ -125,6 +125,6 @@ def _policy(document: Document) -> PolicyRefused | None:
         return None
     return PolicyRefused(
         f"account {account.name!r} is billed to a Claude subscription, which is for Claude Code alone, and run hands "
-        f"no program a login; move it to Claude Code with: tokenferry use {account.name} --for claude-code; or, if it "
-        "is yours alone and you read the vendor's terms: tokenferry policy set own"
+        f"no program a login; move it to Claude Code with: tokenferry claude-code switch {account.name}; or, if "
+        "it is yours alone and you read the vendor's terms: tokenferry policy set own-use"
     )

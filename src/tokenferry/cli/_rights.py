@@ -60,7 +60,7 @@ class KnownNames:
         every = (*self.accounts, *self.broken)
         for name in (*rights.accounts, *filter(None, [rights.pin])):
             if name not in every:
-                raise _unknown(UnknownAccount, "account", name, every, "see: tokenferry accounts list")
+                raise _unknown(UnknownAccount, "account", name, every, "see: tokenferry account list")
         for name in rights.providers:
             if name not in self.providers:
                 raise _unknown(UnknownProvider, "provider", name, self.providers, "see [[providers]] in config.toml")

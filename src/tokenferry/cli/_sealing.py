@@ -14,9 +14,9 @@ from tokenferry.settings import Home
 from tokenferry.stores import FileStore
 
 _CUT_SHORT: Final = {
-    "sealing": ("some accounts are not sealed", "tokenferry seal"),
-    "rotating": ("changing the key was cut short, or goes on", "tokenferry seal"),
-    "unsealing": ("unsealing was cut short, or goes on", "tokenferry unseal"),
+    "sealing": ("some accounts are not sealed", "tokenferry encryption enable"),
+    "rotating": ("changing the key was cut short, or goes on", "tokenferry encryption enable"),
+    "unsealing": ("unsealing was cut short, or goes on", "tokenferry encryption disable"),
 }
 
 
@@ -94,7 +94,11 @@ def seal_findings(home: Home) -> Iterator[tuple[str, str, str]]:
     state = seal_state(FileStore(home))
     if state.marker is None:
         if state.sealed:
-            yield "says nothing of a key, but accounts are sealed", str(home.seal), "tokenferry unseal, then seal"
+            yield (
+                "says nothing of a key, but accounts are sealed",
+                str(home.seal),
+                "tokenferry encryption disable, then seal",
+            )
         return
     if distrust := _distrust(home):
         what, _, cure = distrust.partition("; ")

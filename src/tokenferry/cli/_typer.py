@@ -1,10 +1,24 @@
-from typing import Annotated, Final, TypeAlias
+from difflib import get_close_matches
+from typing import Annotated, Any, Final, TypeAlias
 
 import typer
+from typer.core import TyperGroup
 
 JSON: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 SETTINGS: Final = {"help_option_names": ["-h", "--help"]}
+
+
+class Group(TyperGroup):
+    """A group of commands that names the nearest one for one that isn't there."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        known = self.list_commands(ctx)
+        if args[0] not in known and self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
+            near = get_close_matches(args[0], known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+            ctx.fail(f"There is no command {args[0][:80]!r}; {hint}")
+        return super().resolve_command(ctx, args)
 
 
 def examples(*lines: str) -> str:
@@ -18,6 +32,7 @@ def new_app(help_text: str | None = None, *lines: str) -> typer.Typer:
     Help is plain, and there are no pretty tracebacks, which would show the locals of every frame.
     """
     return typer.Typer(
+        cls=Group,
         help=help_text,
         epilog=examples(*lines) if lines else None,
         add_completion=False,

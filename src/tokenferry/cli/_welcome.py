@@ -6,7 +6,7 @@ _FIRST = """\
 tokenferry keeps the credentials of LLM APIs: log in once, and every program gets a token that works.
 
 There is no account yet. Add one, with the key on stdin or at a prompt:
-  tokenferry accounts add work --provider anthropic
+  tokenferry account add work --provider anthropic
 
 Or try it without one, against a fake provider on this machine:
   tokenferry sandbox

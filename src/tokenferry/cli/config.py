@@ -199,7 +199,9 @@ def set_(
         content = changed(content, path, name, value)
     examined = examine_content(content, path)
     if examined.config.policy.subscription == "own" != old.config.policy.subscription:
-        raise PolicyRefused('"own" is a statement that a person makes on a terminal, with: tokenferry policy set own')
+        raise PolicyRefused(
+            '"own" is a statement that a person makes on a terminal, with: tokenferry policy set own-use'
+        )
     if new := tuple(problem for problem in examined.problems if problem not in old.problems):
         raise ConfigError(f"nothing was written, for {path} could not be used then:", new)
     if content != before:

@@ -1,8 +1,3 @@
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from tokenferry.cli._checks import examine
 from tokenferry.cli._output import note, say, say_json, say_lines
 from tokenferry.cli._typer import JSON, examples, new_app
@@ -20,9 +15,6 @@ app = new_app()
 )
 def doctor(
     *,
-    config: Annotated[
-        Path | None, typer.Option("--config", metavar="F", help="Examine this instead of the home's config.toml.")
-    ] = None,
     as_json: JSON = False,
 ) -> int:
     """Look for what is wrong, and say what mends it.
@@ -32,7 +24,7 @@ def doctor(
     gateway runs, a client has a key, or the configuration routes; else a note.
     """
     home = Home.from_environment()
-    found = examine(home, config)
+    found = examine(home)
     findings = [finding for finding in found if not finding.is_note]
     if as_json:
         say_json([{"what": one.what, "where": one.where, "cure": one.cure} for one in findings])

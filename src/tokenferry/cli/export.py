@@ -43,7 +43,7 @@ _MIN_TTL: Final = 600.0
     epilog=examples(
         "tokenferry export work --to env .env",
         "tokenferry export work --to bundle login.json             the access token alone",
-        "tokenferry export work --to bundle login.json --with-chain    give the login up",
+        "tokenferry export work --to bundle login.json --with-refresh-token    hand the login over",
         "tokenferry export work --to pool                          into Claude Code's pool file",
         "tokenferry export work --to key-file - | ssh host 'umask 077; cat > key'",
         "tokenferry export work --to bundle backup.json --sealed       that this home's key alone opens",
@@ -64,7 +64,7 @@ def export(
         typer.Option("--key", metavar="KEY", help="What pool and ccm call it: an e-mail, a provider id."),
     ] = None,
     with_chain: Annotated[
-        bool, typer.Option("--with-chain", help="Hand the login over for good; the account is removed here.")
+        bool, typer.Option("--with-refresh-token", help="Hand the login over for good; the account is removed here.")
     ] = False,
     take_back_: Annotated[
         bool, typer.Option("--take-back", help="Take a login back whose hand-over was cut short.")
@@ -123,8 +123,8 @@ def _path(home: Home, to: Target, file: str | None) -> Path | None:
     if to in SHARED_TARGETS:
         return around.pool if to == "pool" else around.ccm_tokens
     hints = {
-        "claude-code": "; to make it Claude Code's login here, run: tokenferry use NAME --for claude-code",
-        "profile": "; to make it a profile that stays fresh, run: tokenferry publish NAME",
+        "claude-code": "; to make it Claude Code's login here, run: tokenferry claude-code switch NAME",
+        "profile": "; to make it a profile that stays fresh, run: tokenferry profile publish NAME",
     }
     raise UsageError(f"name the file to write, or - for stdout{hints.get(to, '')}")
 

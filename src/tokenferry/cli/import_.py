@@ -246,7 +246,7 @@ def _tell(broker: Broker, offers: list[Offer], results: dict[int, Result], *, sa
         flags = [*(["--yes"] if len(left) < len(skipped) else []), *(["--take-over"] if left else [])]
         note(f"left alone: {len(skipped)}; run this in a terminal to be asked for each, or give {' and '.join(flags)}")
     elif not offers:
-        note("no other program keeps a credential here; name a file, or see: tokenferry accounts add --help")
+        note("no other program keeps a credential here; name a file, or see: tokenferry account add --help")
     elif not results:
         note("there is nothing to import")
     if broker.policy.subscription == "off" and any(map(_bills(broker), taken)):

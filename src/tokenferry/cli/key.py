@@ -48,10 +48,9 @@ def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it.", show_default=False)],
     *,
     role: Annotated[
-        Role | None,
+        Role,
         typer.Option("--role", help="client: inference; admin: the admin API; viewer: reads that; metrics: /metrics."),
-    ] = None,
-    admin: Annotated[bool, typer.Option("--admin", help="The same as --role admin.")] = False,
+    ] = "client",
     expires: Annotated[
         str | None,
         typer.Option("--expires", metavar="SPAN", help="How long it is good: 90d, 12h, 30m, 2w."),
@@ -69,9 +68,6 @@ def create(
 
     It may use every model and account unless it is told which.
     """
-    if admin and role not in {None, "admin"}:
-        raise UsageError(f"--admin and --role {role} contradict each other; give one of them")
-    role = "admin" if admin else role or "client"
     rights = changed(models=models, providers=providers, accounts=accounts, pin=pin)(EVERYTHING)
     expires_at = None if expires is None else int(time.time()) + _span(expires)
     marks = dict(map(label_pair, labels or []))
@@ -185,39 +181,11 @@ def rename(
 
 
 @app.command(
-    "label",
-    epilog=examples(
-        "tokenferry key label laptop team=build room=4",
-        "tokenferry key label laptop room-          remove a label",
-    ),
-)
-def label(
-    name: Name,
-    changes: Annotated[
-        list[str], typer.Argument(metavar="K=V|K-...", help="Labels to set, and to remove.", show_default=False)
-    ],
-    *,
-    as_json: JSON = False,
-) -> None:
-    """Set or remove labels of a client key."""
-    wanted = dict(map(label_change, changes))
-    with _keys() as keys:
-        old = keys.get(name)
-        merged = {label: value for label, value in {**old.labels, **wanted}.items() if value is not None}
-        refuse_foreign(replace(old, labels=merged))
-        key = keys.label(name, wanted)
-    _note_change("key.label", key)
-    if as_json:
-        say_json(_to_json(key))
-    else:
-        say(f"client key {key.name} ({key.id}) has labels {_labels(key)}")
-
-
-@app.command(
     "set",
     epilog=examples(
         "tokenferry key set laptop --model 'claude-sonnet*' --model 'claude-haiku*'",
         "tokenferry key set laptop --pin work",
+        "tokenferry key set laptop --label team=build --label room-",
         "tokenferry key set laptop --any-model --no-pin",
     ),
 )
@@ -232,26 +200,40 @@ def set_(
     any_provider: Annotated[bool, typer.Option("--any-provider", help="Let every provider serve it.")] = False,
     any_account: Annotated[bool, typer.Option("--any-account", help="Let every account serve it.")] = False,
     no_pin: Annotated[bool, typer.Option("--no-pin", help="Pin it to no account.")] = False,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="K=V|K-", help="A label to set, or to remove; may be repeated."),
+    ] = None,
     as_json: JSON = False,
 ) -> None:
-    """Say what a client key may be used for, in running gateways within a second.
+    """Change what a client key may be used for, and its labels, in running gateways within a second.
 
     Each list that is given takes the place of the one before; the others stay.
     """
     lifted = (("models", any_model), ("providers", any_provider), ("accounts", any_account), ("pin", no_pin))
     freed = [right for right, is_freed in lifted if is_freed]
-    if not (freed or models or providers or accounts or pin):
+    has_rights = bool(freed or models or providers or accounts or pin)
+    if not has_rights and not labels:
         raise UsageError("nothing to set was given; see: tokenferry key set --help")
     change = changed(models=models, providers=providers, accounts=accounts, pin=pin, freed=freed)
+    wanted = dict(map(label_change, labels or []))
     with _keys() as keys:
-        old = keys.get(name)
-        refuse_foreign(replace(old, rights=change(old.rights)))
-        key = keys.restrict(name, change)
-    _note_change("key.set", key, rights=_audited(key))
+        key = keys.get(name)
+        merged = {label: value for label, value in {**key.labels, **wanted}.items() if value is not None}
+        refuse_foreign(replace(key, rights=change(key.rights), labels=merged))
+        if wanted:
+            key = keys.label(name, wanted)
+            _note_change("key.label", key)
+        if has_rights:
+            key = keys.restrict(name, change)
+            _note_change("key.set", key, rights=_audited(key))
     if as_json:
         say_json(_to_json(key))
-    else:
+        return
+    if has_rights:
         say(f"client key {key.name} ({key.id}) may use {told(key.rights) if _audited(key) else 'everything'}")
+    if wanted:
+        say(f"client key {key.name} ({key.id}) has labels {_labels(key)}")
 
 
 def _span(text: str) -> int:

@@ -123,7 +123,7 @@ def _provider(broker: Broker, name: str | None, provider: str | None, *, device:
         raise UsageError(
             f"provider {provider!r} declares no {missing} under [providers.oauth], so nobody can log in there"
             f"{' by a code' if device else ''}; log in at one of {', '.join(can)}, or store what you have with: "
-            f"tokenferry accounts add {name or 'NAME'} --provider {provider}{again}"
+            f"tokenferry account add {name or 'NAME'} --provider {provider}{again}"
         )
     return known
 
@@ -153,9 +153,9 @@ def _tell_whose_client(provider: Provider) -> None:
     if not provider.uses_vendors_client:
         return
     own = (
-        ("claude /login", "tokenferry accounts add NAME --store claude-code")
+        ("claude /login", "tokenferry claude-code attach NAME")
         if provider.subscription
-        else ("ant auth login", "tokenferry accounts add NAME --store anthropic-profile")
+        else ("ant auth login", "tokenferry account add NAME --store anthropic-profile")
     )
     note(
         "\n".join(

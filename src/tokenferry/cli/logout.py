@@ -31,13 +31,13 @@ def logout(
         what = "is a workload's" if account.kind == FederatedToken.kind else f"holds an {account.kind}"
         raise UsageError(
             f"account {name!r} {what}, which there is no logging out of; remove it with: tokenferry "
-            f"accounts remove {name}, and end it where it was made"
+            f"account remove {name}, and end it where it was made"
         )
     if account.store != "file" or account.owner != "tokenferry":
         whose = account.store if account.store != "file" else account.owner
         raise UsageError(
             f"account {name!r} is the login of {whose}, which alone ends it; to forget the account here use: "
-            f"tokenferry accounts remove {name}"
+            f"tokenferry account remove {name}"
         )
     revocation = Revocation() if keep_remote else broker.revoke(name)
     broker.remove(name)

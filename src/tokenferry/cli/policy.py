@@ -1,5 +1,6 @@
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import typer
 
@@ -9,32 +10,34 @@ from tokenferry.cli._output import moment, note, say, say_json, say_lines
 from tokenferry.cli._owner import refuse_own_with_foreign
 from tokenferry.cli._policy import ask_for_own
 from tokenferry.cli._typer import JSON, examples, new_app
-from tokenferry.errors import ConfigError
+from tokenferry.errors import ConfigError, UsageError
 from tokenferry.settings import PolicySettings
 from tokenferry.statement import TERMS, withdraw
 
 app = new_app(
     "Show and set what Claude subscriptions may be used for.",
     "tokenferry policy show",
-    "tokenferry policy set own",
+    "tokenferry policy set own-use",
 )
 
+_SPELLINGS: Final = {"off": "claude-code-only", "own": "own-use"}
 _EFFECT: Final = {
-    "off": "credentials billed to a Claude subscription are handed to nobody but Claude Code itself",
-    "own": "credentials billed to a Claude subscription are handed out on this machine, as stated by their owner",
+    "claude-code-only": "credentials billed to a Claude subscription are handed to Claude Code alone",
+    "own-use": "credentials billed to a Claude subscription are handed out on this machine, as their owner stated",
 }
 
 
-@app.command("show", epilog=examples("tokenferry policy show", "tokenferry policy show --json | jq -r .subscription"))
+@app.command("show", epilog=examples("tokenferry policy show", "tokenferry policy show --json | jq -r .subscriptions"))
 def show(*, as_json: JSON = False) -> None:
     """Show the policy, where it comes from, and since when it holds."""
     home, config = find()
     policy = config.policy
+    value = _SPELLINGS.get(policy.subscription, policy.subscription)
     place = _place(policy, config.path, home.statement)
     if as_json:
         say_json(
             {
-                "subscription": policy.subscription,
+                "subscriptions": value,
                 "source": policy.source,
                 "path": None if place is None else str(place),
                 "stated_at": policy.stated_at,
@@ -45,40 +48,53 @@ def show(*, as_json: JSON = False) -> None:
     since = "" if policy.stated_at is None else f", stated {moment(policy.stated_at)}"
     say_lines(
         (
-            f"subscription  {policy.subscription}: {_EFFECT[policy.subscription]}",
-            f"said by       {place or 'nobody: it is the default'}{since}",
-            f"terms         {TERMS}",
+            f"subscriptions  {value}: {_EFFECT[value]}",
+            f"said by        {place or 'nobody: it is the default'}{since}",
+            f"terms          {TERMS}",
         )
     )
 
 
-@app.command("set", epilog=examples("tokenferry policy set own", "tokenferry policy set off"))
+@app.command("set", epilog=examples("tokenferry policy set own-use", "tokenferry policy set claude-code-only"))
 def set_(
-    value: Annotated[Literal["own", "off"], typer.Argument(metavar="own|off", show_default=False)],
+    value: Annotated[
+        str,
+        typer.Argument(
+            metavar="claude-code-only|own-use",
+            show_default=False,
+            autocompletion=lambda: list(_EFFECT),
+            help="The policy.",
+        ),
+    ],
 ) -> None:
-    """Say whether the logins of your Claude subscription may be used by other programs than Claude Code.
+    """Say whether other programs than Claude Code may use the logins of your Claude subscription.
 
-    "own" is a statement that is asked for on the terminal and written down with its date: the subscription is yours
+    "own-use" is a statement that is asked for on the terminal and written down with its date: the subscription is yours
     alone, and you have read the vendor's terms. A gateway that runs follows within a second or two.
     """
+    value = _SPELLINGS.get(value, value)
+    if value not in _EFFECT:
+        near = get_close_matches(value, _EFFECT, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {' and '.join(_EFFECT)}"
+        raise UsageError(f"there is no policy {value[:80]!r}; {hint}")
     home, config = find()
     settle_default_provider(home, config)
-    if value == "own":
+    if value == "own-use":
         if config.policy.subscription == "own":
-            say(f"the policy is own already, as {_place(config.policy, config.path, home.statement)} says")
+            say(f"the policy is own-use already, as {_place(config.policy, config.path, home.statement)} says")
             return
         refuse_own_with_foreign()
         if not ask_for_own(home, config):
-            note("nothing was stated, so the policy stays off")
+            note("nothing was stated, so the policy stays claude-code-only")
             raise typer.Exit(1)
         settle_default_provider(home)  # an account that was refused until now may be the first that serves
-        say("the policy is own now")
+        say("the policy is own-use now")
         return
     if config.policy.source == "config.toml" and config.policy.subscription == "own":
         raise ConfigError(f'{config.path} says subscription = "own" under [policy]; change it there')
     withdraw(home.statement)
     note_change(home, "policy.off", "policy")
-    say("the policy is off now")
+    say("the policy is claude-code-only now")
 
 
 def _place(policy: PolicySettings, config: Path | None, statement: Path) -> Path | None:

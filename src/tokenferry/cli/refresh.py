@@ -4,7 +4,8 @@ import typer
 
 from tokenferry.cli._home import know, open_broker
 from tokenferry.cli._output import moment, say, say_json
-from tokenferry.cli._typer import JSON, examples, new_app
+from tokenferry.cli._typer import examples, new_app
+from tokenferry.errors import UsageError
 
 app = new_app()
 
@@ -12,16 +13,50 @@ app = new_app()
 @app.command(
     "refresh",
     epilog=examples(
-        "tokenferry refresh",
         "tokenferry refresh work",
+        "tokenferry refresh --due                           for a timetable: every 5 minutes",
+        "tokenferry refresh --watch                         until a signal ends it",
+        "tokenferry refresh --watch --switch-claude-code    and give Claude Code another account when it is limited",
+        "tokenferry refresh --watch --json | jq -r .text",
+        "tokenferry service install                         run it for good",
     ),
 )
 def refresh(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="The account.", show_default=False)] = None,
     *,
-    as_json: JSON = False,
-) -> None:
-    """Renew an account's token now, however fresh it is."""
+    due: Annotated[bool, typer.Option("--due", help="Refresh what is due now, and end.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh what is due, until a signal comes.")] = False,
+    switch_claude_code: Annotated[
+        bool,
+        typer.Option("--switch-claude-code", help="Give Claude Code the next account when the one it has is limited."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --watch one object a line.")] = False,
+) -> int:
+    """Refresh an account's token now, or every login when it is due.
+
+    With --due and --watch, published accounts are refreshed 10 minutes before their token expires, idle logins before
+    their refresh token lapses; profiles that were left behind are rewritten. One watcher of a home is at work,
+    `tokenferry serve` is one too; others wait for its end. TERM and HUP end it with exit code 0, after a refresh in
+    flight. --switch-claude-code needs the policy own-use.
+    """
+    if due and watch:
+        raise UsageError("--due ends after one round and --watch goes on; give one of them")
+    if due or watch:
+        if name is not None:
+            raise UsageError(f"--due and --watch refresh every account; leave {name[:80]!r} out")
+        from tokenferry.cli import _watch  # noqa: PLC0415  # one account needs no keeper
+
+        run = _watch.refresh_due if due else _watch.watch
+        return run(as_json=as_json, switches=switch_claude_code)
+    if switch_claude_code:
+        raise UsageError(
+            "--switch-claude-code goes with --due or --watch; to switch now run: tokenferry claude-code switch --next"
+        )
+    _refresh(name, as_json=as_json)
+    return 0
+
+
+def _refresh(name: str | None, *, as_json: bool) -> None:
     broker = open_broker()
     name = broker.book.choose(name)
     credential = broker.renew(name).credential

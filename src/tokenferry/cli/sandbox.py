@@ -16,7 +16,7 @@ app = new_app()
     epilog=examples(
         "tokenferry sandbox",
         "curl -s 'http://127.0.0.1:13457/_sandbox/issue?account=dave&kind=api-key&plain=1' |",
-        "  tokenferry accounts add dave --provider sandbox",
+        "  tokenferry account add dave --provider sandbox",
     ),
 )
 def sandbox(
@@ -38,7 +38,7 @@ def _tell(url: str) -> None:
         f"the sandbox listens on {url}; it is a fake, and nothing in it is worth stealing",
         "add an account of it with:",
         f"  curl -s '{url}/_sandbox/issue?account=dave&kind=api-key&plain=1' |",
-        "    tokenferry accounts add dave --provider sandbox",
+        "    tokenferry account add dave --provider sandbox",
         f"more is told by: curl {url}/_sandbox/",
     ]
     if not url.endswith(f":{DEFAULT_PORT}"):

@@ -77,9 +77,6 @@ def serve(
     log_json: Annotated[
         bool, typer.Option("--log-json", help='Log a JSON object a line; [server] log_format = "json".')
     ] = False,
-    config: Annotated[
-        Path | None, typer.Option("--config", metavar="F", help="Read this instead of the home's config.toml.")
-    ] = None,
 ) -> None:
     """Run the gateway until it is told to end.
 
@@ -87,7 +84,7 @@ def serve(
     ends streams at once, with an error that says so; a refresh is waited for all the same. What changes in config.toml
     is followed within a second, at a HUP at once; what can't be used is refused.
     """
-    home, settings = find(config)
+    home, settings = find()
     if (tls_cert is None) != (tls_key is None):
         raise UsageError("--tls-cert and --tls-key belong together; give both")
     if tls_cert is not None and uds is not None and host is None and port is None:
@@ -140,7 +137,7 @@ def serve(
         tell=tell,
         broker=broker,
         states=lambda: {row.name: row.state for row in rows(broker)},
-        source=ConfigSource(config or home.config, lambda: with_options(find(config)[1])),
+        source=ConfigSource(home.config, lambda: with_options(find()[1])),
         adopted=adopt,
     )
     if ended == signal.SIGINT:

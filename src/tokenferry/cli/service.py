@@ -21,7 +21,7 @@ app = new_app(
     "tokenferry service status",
 )
 
-_KEEPING: Final = (("keep",), ("keep", "--swap"))
+_WATCHING: Final = (("refresh", "--watch"), ("refresh", "--watch", "--switch-claude-code"))
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
 
@@ -36,32 +36,35 @@ def begin() -> None:
     epilog=examples(
         "tokenferry service install",
         "tokenferry service install --serve      the gateway, which keeps logins alive as well",
-        "tokenferry service install --swap       and Claude Code's account is swapped when it is limited",
+        "tokenferry service install --switch-claude-code",
         "tokenferry service install --dry-run",
     ),
 )
 def install(
     *,
     serve: Annotated[
-        bool, typer.Option("--serve", help="Run `tokenferry serve` instead of `tokenferry keep`.")
+        bool, typer.Option("--serve", help="Run `tokenferry serve` instead of `tokenferry refresh --watch`.")
     ] = False,
-    swap: Annotated[
+    switch_claude_code: Annotated[
         bool,
-        typer.Option("--swap", help="Run `tokenferry keep --swap`: a limited account of Claude Code is swapped."),
+        typer.Option("--switch-claude-code", help="Give Claude Code the next account when the one it has is limited."),
     ] = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Run `tokenferry keep` for good: a systemd unit or a launchd agent of yours, started now and at each login.
+    """Run `tokenferry refresh --watch` for good, as a systemd unit or a launchd agent of yours.
 
-    What is written is shown. It holds no secret, and is left alone if it isn't ours. Where the service manager can't be
-    reached, the file is written, the commands to type are told, and the exit code is 1.
+    It starts now and at each login. What is written is shown. It holds no secret, and is left alone if it isn't ours.
+    Where the service manager can't be reached, the file is written, the commands to type are shown, and the exit code
+    is 1.
     """
-    if serve and swap:
-        raise UsageError("--swap is for `tokenferry keep`; a gateway fails over by itself; leave one of them out")
+    if serve and switch_claude_code:
+        raise UsageError(
+            "--switch-claude-code is for `refresh --watch`, and a gateway fails over; leave one of them out"
+        )
     home, config = find()
     manager = _manager()
     service = Service(manager)
-    plan = service.plan_install(_program(home, *(("serve",) if serve else _KEEPING[swap])))
+    plan = service.plan_install(_program(home, *(("serve",) if serve else _WATCHING[switch_claude_code])))
     for line in _remarks(config, serve=serve):
         note(line)
     if not plan.changes_file and not plan.then:
@@ -93,7 +96,7 @@ def status(*, as_json: JSON = False) -> int:
     """Show whether the service is installed and runs, and who keeps the logins. The exit code is 0 if it runs."""
     home, _ = find()
     manager = _manager()
-    found = Service(manager).status([_program(home, *words) for words in (("serve",), *_KEEPING)])
+    found = Service(manager).status([_program(home, *words) for words in (("serve",), *_WATCHING)])
     keeper = keeper_of(home)
     if as_json:
         say_json(

@@ -1,10 +1,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, fields
-from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from tokenferry.broker import Broker, interrupted_move
 from tokenferry.cli._cooldowns import at_work, sentence, to_json
@@ -32,16 +29,13 @@ app = new_app()
 )
 def status(
     *,
-    config: Annotated[
-        Path | None, typer.Option("--config", metavar="F", help="Read this instead of the home's config.toml.")
-    ] = None,
     as_json: JSON = False,
 ) -> None:
     """Show the accounts, the gateway, the policy, and what is passed over until when.
 
     What is questionable in the configuration is told on stderr.
     """
-    home, settings = find(config)
+    home, settings = find()
     broker = open_broker(home, settings)
     gateways, found = _gateways(home), rows(broker)
     now = services_now(home, settings, broker, {row.name: row.state for row in found})
@@ -64,7 +58,7 @@ def status(
     if found:
         table(HEADINGS, [one.cells for one in found])
     else:
-        say("no account yet; add one with: tokenferry accounts add NAME --provider anthropic")
+        say("no account yet; add one with: tokenferry account add NAME --provider anthropic")
     _tell_cooldowns(home)
     for warning in settings.warnings:
         note(warning)
@@ -140,7 +134,7 @@ def _tell_cooldowns(home: Home) -> None:
         note(str(fault))
         return
     if found:
-        say_lines(("", "passed over (end that with: tokenferry cooldowns clear NAME)"))
+        say_lines(("", "passed over (end that with: tokenferry cooldown clear NAME)"))
         say_lines(f"  {sentence(one, organizations, now)}" for one in found)
 
 
@@ -162,8 +156,8 @@ def _tell_move(home: Home) -> None:
         return
     if record is not None:
         note(
-            f"the move of account {record.to} to Claude Code was cut short; complete it with: tokenferry use "
-            f"{record.to} --for claude-code"
+            f"the move of account {record.to} to Claude Code was cut short; complete it with: tokenferry "
+            f"claude-code switch {record.to}"
         )
 
 

@@ -20,7 +20,7 @@ def mark_round(home: Home) -> None:
 
 
 def keeper_of(home: Home, now: float | None = None) -> str | None:
-    """Who keeps: a living process, or `keep --once` if that ran in the last 11 minutes; None for nobody."""
+    """Who keeps: a living process, or `refresh --due` if that ran in the last 11 minutes; None for nobody."""
     lock = keeper_lock(home)
     if lock.is_held():
         return lock.holder()
@@ -29,4 +29,4 @@ def keeper_of(home: Home, now: float | None = None) -> str | None:
         age = now - home.keeper.stat().st_mtime
     except OSError:
         return None
-    return "tokenferry keep --once" if -_RECENT < age < _RECENT else None
+    return "tokenferry refresh --due" if -_RECENT < age < _RECENT else None

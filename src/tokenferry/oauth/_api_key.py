@@ -43,6 +43,4 @@ def read_api_key(transmission: HttpOutcome, endpoints: OAuthEndpoints, token: OA
     reason = f"{host} made no API key: HTTP {status}" + (f" ({words})" if words else "")
     if status == _TOO_MANY or status // 100 == 5:  # noqa: PLR2004  # the class of server errors
         raise TryLater(f"{reason}; log in again later", retry_after=retry_after(transmission.headers, now))
-    raise LoginFailed(
-        f"{reason}; make one in the provider's own pages, and store it with: tokenferry accounts add NAME"
-    )
+    raise LoginFailed(f"{reason}; make one in the provider's own pages, and store it with: tokenferry account add NAME")

@@ -214,7 +214,7 @@ class CandidateCache:
 
 
 def _paused(account: PoolAccount) -> ActiveCooldown:
-    reason = f"It is paused; resume it with: tokenferry accounts resume {account.name}."
+    reason = f"It is paused; resume it with: tokenferry account resume {account.name}."
     return ActiveCooldown(Cooldown(Scope("account", account.name), PAUSED, "operator", None, reason), math.inf)
 
 

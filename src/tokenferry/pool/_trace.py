@@ -47,7 +47,7 @@ class TraceEvent(NamedTuple):
 
 
 class Trace:
-    """What happened to one request, for the decision log and `tokenferry why`. Nothing in it is secret.
+    """What happened to one request, for the decision log and `tokenferry explain request`. Nothing in it is secret.
 
     Failover writes it, and finds in it what was tried. It outlives the failover.
     """

@@ -186,7 +186,7 @@ def _renewable(job: RefreshRequest, document: Document, world: FlowContext) -> t
     if document.machine is not None and document.machine != world.machine:
         raise ChainCopied(
             f"account {job.name!r} was copied here from another machine, where its login may still be in use; if it is "
-            f"not, say so with: tokenferry accounts confirm {job.name}; else {log_in_again(document.account)}"
+            f"not, say so with: tokenferry account confirm {job.name}; else {log_in_again(document.account)}"
         )
     if token.refresh is None:
         raise NeedsLogin(

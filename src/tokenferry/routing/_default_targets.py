@@ -111,7 +111,7 @@ def add_command(name: str, providers: Mapping[str, Provider]) -> str:
     """The command that gives a provider an account that it uses: one that it lists, if it lists any."""
     provider = providers.get(name)
     listed = next(iter(provider.accounts or ()), "NAME") if provider else "NAME"
-    return f"tokenferry accounts add {shlex.quote(listed)} --provider {shlex.quote(name)}"
+    return f"tokenferry account add {shlex.quote(listed)} --provider {shlex.quote(name)}"
 
 
 def _pinned(
@@ -126,7 +126,7 @@ def _pinned(
         known = ", ".join(one.name for one in accounts) or "none"
         return no_account(
             f"[gateway] account names {name!r}, which does not exist (accounts: {known}); "
-            f"add it with: tokenferry accounts add {name} --provider {default_provider or 'PROVIDER'}"
+            f"add it with: tokenferry account add {name} --provider {default_provider or 'PROVIDER'}"
         )
     usable = [
         group
@@ -144,10 +144,10 @@ def _pinned(
 def _no_default(name: str | None, providers: Mapping[str, Provider], accounts: Sequence[Account]) -> NoRoute:
     """Why the default provider serves nothing. Another provider is never proposed in its place."""
     if name is None and not accounts:
-        return no_account("there is no account yet; add one with: tokenferry accounts add NAME --provider anthropic")
+        return no_account("there is no account yet; add one with: tokenferry account add NAME --provider anthropic")
     if name is None:
         found = ", ".join(f"{one.name} ({_why_not(one, providers.get(one.provider))})" for one in accounts)
-        return no_account(f"no account may serve here: {found}; correct config.toml, or see: tokenferry accounts list")
+        return no_account(f"no account may serve here: {found}; correct config.toml, or see: tokenferry account list")
     if not name:
         return no_account("which provider is the default one can't be read; see: tokenferry doctor")
     provider = providers.get(name)

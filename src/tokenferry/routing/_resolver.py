@@ -1,4 +1,4 @@
-"""The one answer to "who may serve this request": for the gateway, `route --dry-run`, `doctor` and `status` alike."""
+"""The one answer to "who may serve this request": for the gateway, `explain route`, `doctor` and `status` alike."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol

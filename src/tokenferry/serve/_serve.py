@@ -161,7 +161,7 @@ def _start_lines(urls: Iterable[str], home: Home, broker: Broker) -> Iterator[st
     if listing.accounts:
         yield "accounts: " + ", ".join(f"{account.name} ({account.provider})" for account in listing.accounts)
     else:
-        yield "no account yet; add one with: tokenferry accounts add NAME --provider anthropic"
+        yield "no account yet; add one with: tokenferry account add NAME --provider anthropic"
     for name, fault in {**listing.broken, **listing.locked}.items():
         yield f"account {name} can't be used: {fault}"
 

@@ -135,8 +135,8 @@ def manager_here(environ: Mapping[str, str], person: Path, *, platform: str = sy
     if platform == "darwin":
         return Launchd(person)
     raise UsageError(
-        f"no service manager is known on {platform}; let yours run `tokenferry keep`, or a timetable `tokenferry keep "
-        "--once` every 5 minutes"
+        f"no service manager is known on {platform}; let yours run `tokenferry refresh --watch`, or a timetable "
+        "`tokenferry refresh --due` every 5 minutes"
     )
 
 

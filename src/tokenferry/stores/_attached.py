@@ -181,7 +181,7 @@ class AttachedStore:
         if are_different(token, known):
             raise NeedsLogin(
                 f"account {name!r} was moved to {document.account.store}, which is logged in as another account by "
-                f"now; give it back to it with: tokenferry use {name} --for {document.account.store}"
+                f"now; give it back to it with: tokenferry {document.account.store} switch {name}"
             )
         return document if token.email else replace(document, credential=replace(token, email=known.email))
 

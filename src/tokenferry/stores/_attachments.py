@@ -41,7 +41,7 @@ class Attachments:
                 return account_from_json(fields, path, store=str(fields.get("store")))
             except UsageError as fault:
                 reason = str(fault)
-        raise CorruptFile(f"{path} can't be understood: {reason}; remove it with: tokenferry accounts remove {name}")
+        raise CorruptFile(f"{path} can't be understood: {reason}; remove it with: tokenferry account remove {name}")
 
     def put(self, account: Account) -> None:
         """Say that the account's login rests in `account.store` from now on. Raises `StorageFailed`."""

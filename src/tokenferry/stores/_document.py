@@ -15,7 +15,7 @@ Owner: TypeAlias = Literal["tokenferry", "claude-code", "ant", "external"]
 ACCOUNT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 DEFAULT_PRIORITY: Final = 100
 VERSION: Final = 1
-_MEND: Final = "restore it from a backup, or move it away and run: tokenferry accounts add NAME"
+_MEND: Final = "restore it from a backup, or move it away and run: tokenferry account add NAME"
 _KEYS: Final = (
     "version",
     "generation",

@@ -114,8 +114,8 @@ class FileStore:
             if not accept_clear and self._seal.refuses_clear():
                 raise CorruptFile(
                     f"{path} is in clear in a sealed home, so anybody who can write that folder may have put it there, "
-                    f"and it is not used; if it is yours, run: tokenferry seal --accept {name} (if not: tokenferry "
-                    f"accounts remove {name})"
+                    f"and it is not used; if it is yours, run: tokenferry encryption enable --accept {name} (if not: "
+                    f"tokenferry account remove {name})"
                 )
             self._seal.note_used(name, None)
             return Document.from_fields(fields, path), None
@@ -138,7 +138,7 @@ class FileStore:
             return HiddenBytes(self._disk.read(path))
         except FileNotFoundError:
             raise UnknownAccount(
-                f"{path} not found: there is no account {name!r}; see: tokenferry accounts list"
+                f"{path} not found: there is no account {name!r}; see: tokenferry account list"
             ) from None
 
     def discard(self, name: str) -> None:

@@ -80,8 +80,8 @@ class Seal:
         marker = Marker.from_bytes(raw)
         if marker is None:
             raise CorruptFile(
-                f"{self.path} can't be understood; restore it from a backup, or remove it and run: tokenferry seal "
-                f"(with {KEY_FILE} naming the key's file, if the key rests in one)"
+                f"{self.path} can't be understood; restore it from a backup, or remove it and run: tokenferry "
+                f"encryption enable (with {KEY_FILE} naming the key's file, if the key rests in one)"
             )
         return marker
 
@@ -102,7 +102,7 @@ class Seal:
             if reason := self._doubt(marker):
                 fault = CorruptFile(
                     f"{self.path} can't be trusted, because {reason}; what is sealed stays sealed, and no account is "
-                    "added until you run: tokenferry seal (or tokenferry unseal)"
+                    "added until you run: tokenferry encryption enable (or tokenferry encryption disable)"
                 )
                 if self._raw() != raw:  # another process went on with sealing while the documents were looked at
                     continue
@@ -224,8 +224,8 @@ class Seal:
     def for_writing(self, used: SealKey | None, *, is_new: bool) -> SealKey | None:
         """With which key something is to be written that was sealed with `used`; None for in clear.
 
-        What was sealed stays so, whatever the marker says: `unseal` alone writes it in clear. What is new isn't
-        written without the home's key: `NeedsUnlock` and `CorruptFile` are raised before there is anything to lose.
+        What was sealed stays so, whatever the marker says: `encryption disable` alone writes it in clear. What is new
+        isn't written without the home's key: `NeedsUnlock` and `CorruptFile` are raised while nothing can be lost.
         What is replaced is written in any case, as it was: it may be a grant's, and whoever seals the home, or takes
         another key, comes to it when its lock is free.
         """
@@ -251,8 +251,8 @@ class Seal:
         if key is None and self.marker() is None and any(document is not None for _, document in self.documents()):
             raise CorruptFile(
                 f"{self.path} is gone, and accounts are sealed, so a new one would be written in clear beside them; "
-                f"restore it from a backup, or run: tokenferry seal (with {KEY_FILE} naming the key's file, if the key "
-                "rests in one)"
+                f"restore it from a backup, or run: tokenferry encryption enable (with {KEY_FILE} naming the key's "
+                "file, if the key rests in one)"
             )
         return key
 
@@ -331,7 +331,7 @@ class Seal:
         raise SealKeyLost(
             f"the key {key} is not in {' or '.join(map(str, places))}, and without it nobody can open what it sealed; "
             "bring the key back from a backup; if it is lost for good, so is what it sealed: remove the account with "
-            "`tokenferry accounts remove NAME`, and log in again"
+            "`tokenferry account remove NAME`, and log in again"
         )
 
     def _places(self, key: str) -> list[KeyPlace]:

@@ -233,7 +233,7 @@ def test_a_login_by_somebody_else_is_not_taken_for_the_account_that_was_moved_th
     world.add("bob")
     world.mover().move("alice")
     world.log_in("stranger")
-    with pytest.raises(NeedsLogin, match=r"logged in as another account.*tokenferry use alice --for claude-code"):
+    with pytest.raises(NeedsLogin, match=r"logged in as another account.*tokenferry claude-code switch alice"):
         world.store().read("alice")
     assert world.mover().move("alice") == Moved("alice", home="claude-code", is_new=True, stranded="alice")
     world.check({"alice": "alice", "bob": "bob", "claude-code": "stranger"})
@@ -283,7 +283,7 @@ def test_a_login_that_claude_code_could_not_go_on_with_is_refused(
     assert isinstance(document.credential, OAuthToken)
     token = replace(document.credential, **changes)
     files.swap("alice", document.generation, replace(document, credential=token, machine=machine))
-    with pytest.raises(kind, match=r"tokenferry (accounts|login)"):
+    with pytest.raises(kind, match=r"tokenferry (account|login)"):
         world.mover().move("alice")
     assert world.document() == {}
 

@@ -27,7 +27,7 @@ def test_a_name_is_nothing_to_listen_on() -> None:
 
 @pytest.mark.parametrize("server", [OPEN, ServerSettings(trusted_proxies=("10.0.0.0/8",))])
 def test_a_subscription_of_ones_own_is_not_served_to_others(server: ServerSettings) -> None:
-    with pytest.raises(PolicyRefused, match="tokenferry policy set off"):
+    with pytest.raises(PolicyRefused, match="tokenferry policy set claude-code-only"):
         check_reach(server, OWN)
     check_reach(server, PolicySettings("off"))
     check_reach(ServerSettings(), OWN)

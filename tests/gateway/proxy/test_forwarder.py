@@ -291,7 +291,7 @@ async def test_without_accounts_the_answer_names_the_command(origin: Origin) -> 
     async with running_gate(source) as gate:
         reply = await gate.call()
     assert reply.status == 503
-    assert "tokenferry accounts add NAME --provider anthropic" in error_of(reply.body)["message"]
+    assert "tokenferry account add NAME --provider anthropic" in error_of(reply.body)["message"]
 
 
 async def test_an_account_that_another_provider_lends_serves(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,7 +193,7 @@ def test_it_knows_its_own_account_alone(store: AnthropicProfileStore, profiles: 
 @pytest.mark.parametrize("labels", [{}, {"profile": "work"}, {"config_dir": "/x"}])
 def test_an_account_that_names_no_profile_is_told(labels: dict[str, str], tmp_path: Path) -> None:
     account = Account("mine", "console", "oauth", store="anthropic-profile", labels=MappingProxyType(labels))
-    with pytest.raises(CorruptFile, match="tokenferry accounts remove mine"):
+    with pytest.raises(CorruptFile, match="tokenferry account remove mine"):
         AnthropicProfileStore.of(account, tmp_path)
 
 

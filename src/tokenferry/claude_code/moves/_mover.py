@@ -218,7 +218,7 @@ class Mover:
         if home is not None and is_clone:
             raise UsageError(
                 f"account {name!r} holds the very login that Claude Code has as account {home!r}, and one login must "
-                f"not be two accounts; remove one with: tokenferry accounts remove {name}"
+                f"not be two accounts; remove one with: tokenferry account remove {name}"
             )
         stranded = self._strand(present)
         moved = Moved(

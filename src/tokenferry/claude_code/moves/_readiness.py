@@ -66,7 +66,7 @@ def check_may_leave(journal: Journal, document: Document, *, machine: str) -> No
     if document.machine not in {None, machine}:
         raise ChainCopied(
             f"account {name!r} was copied here from another machine, where its login may still be in use; if it is "
-            f"not, say so with: tokenferry accounts confirm {name}"
+            f"not, say so with: tokenferry account confirm {name}"
         )
     if token.refresh is None:
         raise NeedsLogin(f"account {name!r}: refresh token absent, so Claude Code could not renew it; {again}")

@@ -192,7 +192,7 @@ def _problems(now: float, path: Path, expires_at: int | None, *, is_refreshed: b
     if is_refreshed:
         yield (
             "each process refreshes this login by itself, and a refresh token works once, so they log each other out; "
-            "a profile made with tokenferry publish is only read"
+            "a profile made with tokenferry profile publish is only read"
         )
     if expires_at is not None and expires_at > _LATEST:
         yield f"{path}: expires_at is in milliseconds, so its token never expires for the SDKs; write seconds"

@@ -28,7 +28,7 @@ def check_reach(server: ServerSettings, policy: PolicySettings) -> None:
         return
     raise PolicyRefused(
         f"{who}, and under the policy own a Claude subscription is used on this machine alone; {cure}, or first: "
-        "tokenferry policy set off"
+        "tokenferry policy set claude-code-only"
     )
 
 

@@ -1,4 +1,4 @@
-"""How each request came to its account, written away from the event loop for `tokenferry why`."""
+"""How each request came to its account, written away from the event loop for `tokenferry explain request`."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator

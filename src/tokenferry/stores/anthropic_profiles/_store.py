@@ -41,7 +41,7 @@ class AnthropicProfileStore:
         folder, profile = (account.labels.get(label) for label in (FOLDER_LABEL, PROFILE_LABEL))
         if not folder or not profile:
             raise CorruptFile(
-                f"account {account.name!r} doesn't say which profile it is; remove it with: tokenferry accounts remove "
+                f"account {account.name!r} doesn't say which profile it is; remove it with: tokenferry account remove "
                 f"{account.name}, then attach it again"
             )
         return cls(account, ProfileFolder(Path(folder)), profile, locks)
@@ -133,7 +133,7 @@ class AnthropicProfileStore:
         if known is not None and known != wanted:
             raise ConfigError(
                 f"account {self._account.name!r}: profile {self.profile!r} was for {known} and is for {wanted} now; "
-                f"remove it with: tokenferry accounts remove {self._account.name}; then attach it again"
+                f"remove it with: tokenferry account remove {self._account.name}; then attach it again"
             )
 
     def _cure(self, config: ProfileConfig) -> str:
@@ -153,7 +153,7 @@ class AnthropicProfileStore:
 
     def _check_name(self, name: str) -> None:
         if name != self._account.name:
-            raise UnknownAccount(f"there is no account {name!r} in that profile; see: tokenferry accounts list")
+            raise UnknownAccount(f"there is no account {name!r} in that profile; see: tokenferry account list")
 
 
 def profile_account(

@@ -8,8 +8,8 @@ import pytest
 
 from cli.harness import Outcome, begin, end, eventually, tokenferry
 from pool import runs as j
-from tokenferry.cli import why as command
 from tokenferry.cli._output import moment
+from tokenferry.cli.explain import request as command
 from tokenferry.gateway.telemetry import record as gateway
 from tokenferry.gateway.telemetry.decision_log import decision_of
 from tokenferry.pool import Target
@@ -35,7 +35,7 @@ def test_a_request_of_a_running_gateway_is_told_by_its_id(sandbox: Sandbox, logi
     )
     assert answer.status_code == 200
     request_id = answer.headers["x-tokenferry-request-id"]
-    told = tokenferry("why", request_id)
+    told = tokenferry("explain", "request", request_id)
     assert told.code == 0, told.err
     assert told.hides(key, issued["access_token"], issued["refresh_token"])
     lines = dict(line.split(maxsplit=1) for line in told.out.splitlines())
@@ -44,7 +44,7 @@ def test_a_request_of_a_running_gateway_is_told_by_its_id(sandbox: Sandbox, logi
     assert lines["account"].startswith("work was chosen")
     assert " answered 200, which went to the client" in told.out
     assert lines["result"].startswith("200 after ")
-    document = tokenferry("why", request_id, "--json").json
+    document = tokenferry("explain", "request", request_id, "--json").json
     assert (document["request_id"], document["account"], document["status"]) == (request_id, "work", 200)
     process.terminate()
     assert end(process).code == 0
@@ -65,7 +65,7 @@ def test_every_candidate_is_told_of_with_its_reason(home: Home, inside: Inside, 
     }  # fmt: skip
     with State(home.state) as state:
         state.decisions.add([Decision("tf_1", 1_800_000_000, content)])
-    assert inside("why", "tf_1").out.splitlines() == [
+    assert inside("explain", "request", "tf_1").out.splitlines() == [
         "request   tf_1 at 2027-01-15T08:00:00Z",
         "client    key laptop: POST /v1/messages",
         "provider  anthropic: it is the one",
@@ -76,11 +76,11 @@ def test_every_candidate_is_told_of_with_its_reason(home: Home, inside: Inside, 
         "result    502 after 12 ms, upstream_cut",
         "message   the answer was cut",
     ]
-    assert json.loads(inside("why", "tf_1", "--json").out)["candidates"] == ["alice", "bob", "carol"]
+    assert json.loads(inside("explain", "request", "tf_1", "--json").out)["candidates"] == ["alice", "bob", "carol"]
 
 
 def test_a_request_that_nothing_is_kept_of_is_an_unknown_name(home: Home, inside: Inside, hasty: None) -> None:
-    outcome = inside("why", "tf_nothing")
+    outcome = inside("explain", "request", "tf_nothing")
     assert outcome.code == 4
     assert "nothing is kept of a request 'tf_nothing'" in outcome.one_line()
 
@@ -102,7 +102,7 @@ def test_the_whole_way_of_a_request_is_told(home: Home, inside: Inside, hasty: N
     record.status, record.provider = 200, "one"
     with State(home.state) as state:
         state.decisions.add([decision_of(record)])
-    lines = inside("why", "tf_1").out.splitlines()
+    lines = inside("explain", "request", "tf_1").out.splitlines()
     wait = journey.trace.to_json()["steps"][2]["wait_ms"]
     overloaded = "The provider is overloaded; no account is at fault; once more in place"
     (noted,) = rig.pool.cooldowns.of("account", "bob")
@@ -120,7 +120,7 @@ def test_the_whole_way_of_a_request_is_told(home: Home, inside: Inside, hasty: N
         f"+{wait} ms   carol with 0a1b2c3d answered 200, which went to the client",
         "result    200 after 0 ms",
     ]
-    told = inside("why", "tf_1", "--json").json
+    told = inside("explain", "request", "tf_1", "--json").json
     assert [one["status"] for one in told["attempts"]] == [529, 429, 200]
 
 
@@ -144,7 +144,7 @@ def test_every_kind_of_step_is_told_in_words(home: Home, inside: Inside, hasty: 
     journey.close()
     with State(home.state) as state:
         state.decisions.add([decision_of(record)])
-    out = inside("why", "tf_1").out
+    out = inside("explain", "request", "tf_1").out
     for words in (
         "alice has no credential: needs a login; on to the next account",
         "bob answered 401: The credential was refused; once more with another token",

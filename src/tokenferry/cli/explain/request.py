@@ -33,13 +33,13 @@ _NEXT: Final = {
 
 
 @app.command(
-    "why",
+    "request",
     epilog=examples(
-        "tokenferry why tf_0f3a5c7e9b1d2f4a6c8e0b1d",
-        "tokenferry why tf_0f3a5c7e9b1d2f4a6c8e0b1d --json",
+        "tokenferry explain request tf_0f3a5c7e9b1d2f4a6c8e0b1d",
+        "tokenferry explain request tf_0f3a5c7e9b1d2f4a6c8e0b1d --json",
     ),
 )
-def why(
+def request(
     request_id: Annotated[
         str,
         typer.Argument(metavar="REQUEST_ID", help="From x-tokenferry-request-id or the log.", show_default=False),

@@ -1,4 +1,4 @@
-"""`use NAME --for claude-code` and `swap --for claude-code`, as a person sees them."""
+"""`claude-code switch NAME` and `claude-code switch --next`, as a person sees them."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def logins(sandbox: Sandbox) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for name in ("alice", "bob"):
         found[name] = sandbox.issue(name, expires_in=28_800)
-        outcome = tokenferry("accounts", "add", name, "--provider", "claude-max", stdin=bundle(found[name]))
+        outcome = tokenferry("account", "add", name, "--provider", "claude-max", stdin=bundle(found[name]))
         assert outcome.code == 0
     return found
 
@@ -63,17 +63,17 @@ def refresh_token(credentials: Path) -> str:
 def test_a_move_says_what_became_of_both_logins(
     logins: dict[str, dict[str, Any]], credentials: Path, inside: Inside, home: Home
 ) -> None:
-    first = inside("use", "alice", "--for", "claude-code")
+    first = inside("claude-code", "switch", "alice")
     assert (first.code, first.out, first.err) == (0, "Claude Code has account alice now\n", "")
     assert refresh_token(credentials) == logins["alice"]["refresh_token"]
-    again = inside("use", "alice", "--for", "claude-code")
+    again = inside("claude-code", "switch", "alice")
     assert (again.code, again.out) == (0, "Claude Code has account alice already\n")
-    second = inside("use", "bob", "--for", "claude-code")
+    second = inside("claude-code", "switch", "bob")
     assert second.out.splitlines() == [
         "Claude Code has account bob now",
         "account alice, which it had before, is back here",
     ]
-    rows = {one["name"]: one for one in inside("accounts", "list", "--json").json}
+    rows = {one["name"]: one for one in inside("account", "list", "--json").json}
     assert {name: row["owner"] for name, row in rows.items()} == {"alice": "tokenferry", "bob": "claude-code"}
     assert not home.move_to_claude_code.exists()
     assert second.hides(*(login[key] for login in logins.values() for key in ("access_token", "refresh_token")))
@@ -84,7 +84,7 @@ def test_a_moved_login_is_not_served_from_the_copy_that_was_left_behind(
 ) -> None:
     """Not by the quick way either, which reads one document alone."""
     configure(home, sandbox, "own")
-    inside("use", "alice", "--for", "claude-code")
+    inside("claude-code", "switch", "alice")
     document = json.loads(credentials.read_bytes())
     document["claudeAiOauth"]["accessToken"] = "sk-ant-oat01-renewed-by-claude-code"
     credentials.write_text(json.dumps(document))
@@ -99,18 +99,18 @@ def test_a_login_that_was_nobodys_is_told_of(
     credentials.parent.mkdir(mode=0o700)
     credentials.write_text(json.dumps({"claudeAiOauth": section}))
     credentials.chmod(0o600)
-    outcome = inside("use", "alice", "--for", "claude-code")
+    outcome = inside("claude-code", "switch", "alice")
     assert outcome.err == ("tokenferry: the login it had belonged to no account, and is kept as one: claude-code\n")
     assert tokenferry("refresh", "claude-code").code == 0
     assert sandbox.counters()["accounts"]["carol"]["refreshes"] == 1
 
 
 def test_logged_out_meanwhile_is_told_of(logins: object, credentials: Path, inside: Inside) -> None:
-    inside("use", "alice", "--for", "claude-code")
+    inside("claude-code", "switch", "alice")
     document = json.loads(credentials.read_bytes())
     document["claudeAiOauth"] |= {"accessToken": "", "refreshToken": "", "expiresAt": 0}
     credentials.write_text(json.dumps(document))
-    outcome = inside("use", "bob", "--for", "claude-code")
+    outcome = inside("claude-code", "switch", "bob")
     assert outcome.code == 0
     assert "had been logged out of account alice" in outcome.err
     assert outcome.err.rstrip().endswith("tokenferry login alice")
@@ -119,13 +119,15 @@ def test_logged_out_meanwhile_is_told_of(logins: object, credentials: Path, insi
 def test_what_can_not_be_moved_has_a_code_and_a_sentence(
     logins: object, credentials: Path, inside: Inside, home: Home
 ) -> None:
-    tokenferry("accounts", "add", "key", stdin="sk-ant-api03-" + "k" * 80)
+    tokenferry("account", "add", "key", stdin="sk-ant-api03-" + "k" * 80)
     for arguments, code, word in (
-        (("use", "nobody", "--for", "claude-code"), 4, "no account 'nobody'"),
-        (("use", "key", "--for", "claude-code"), 5, "tokenferry run --account key -- claude"),
-        (("use", "alice", "--for", "emacs"), 2, "claude-code"),
-        (("swap",), 2, "--for"),
-        (("swap", "--for", "claude-code"), 7, 'subscription = "own"'),
+        (("claude-code", "switch", "nobody"), 4, "no account 'nobody'"),
+        (("claude-code", "switch", "key"), 5, "tokenferry run --account key -- claude"),
+        (("claude-code", "switch"), 2, "--next"),
+        (("claude-code", "switch", "alice", "--next"), 2, "not both"),
+        (("claude-code", "switch", "alice", "--until", "1800000000"), 2, "--next"),
+        (("claude-code", "switch", "--next", "--until", "soon"), 2, "'soon' is no time"),
+        (("claude-code", "switch", "--next"), 7, 'subscription = "own"'),
     ):
         outcome = inside(*arguments)
         assert (outcome.code, word in outcome.one_line()) == (code, True), outcome
@@ -134,14 +136,14 @@ def test_what_can_not_be_moved_has_a_code_and_a_sentence(
 
 def test_swap_prints_who_takes_over(logins: object, inside: Inside, home: Home, sandbox: Sandbox) -> None:
     configure(home, sandbox, "own")
-    inside("use", "alice", "--for", "claude-code")
-    outcome = inside("swap", "--for", "claude-code", "--reset-at", str(int(time.time()) + 5400))
+    inside("claude-code", "switch", "alice")
+    outcome = inside("claude-code", "switch", "--next", "--until", str(int(time.time()) + 5400))
     assert (outcome.code, outcome.out, outcome.err) == (0, "bob@example.com\n", "")
-    again = inside("swap", "--for", "claude-code")
+    again = inside("claude-code", "switch", "--next")
     assert again.code == 6
     assert again.one_line().startswith("All OAuth accounts are rate-limited. Earliest reset in 90 minute(s) (at ")
-    inside("accounts", "remove", "alice", "--yes")
-    lonely = inside("swap", "--for", "claude-code")
+    inside("account", "remove", "alice", "--yes")
+    lonely = inside("claude-code", "switch", "--next")
     assert (lonely.code, "fewer than 2 accounts" in lonely.one_line()) == (4, True)
 
 
@@ -149,12 +151,12 @@ def test_a_keeper_swaps_what_is_on_record_as_limited_if_it_is_told_to(
     logins: dict[str, dict[str, Any]], credentials: Path, inside: Inside, home: Home, sandbox: Sandbox
 ) -> None:
     configure(home, sandbox, "own")
-    inside("use", "alice", "--for", "claude-code")
+    inside("claude-code", "switch", "alice")
     with State(home.state) as state:
         state.cooldowns.put(Cooldown(Scope("account", "alice"), "window", "answer", int(time.time()) + 5400))
-    assert inside("keep", "--once").code == 0
+    assert inside("refresh", "--due").code == 0
     assert refresh_token(credentials) == logins["alice"]["refresh_token"]
-    outcome = inside("keep", "--once", "--swap")
+    outcome = inside("refresh", "--due", "--switch-claude-code")
     assert outcome.code == 0, outcome.err
     assert "account alice is limited, so Claude Code has bob@example.com now" in outcome.out + outcome.err
     assert refresh_token(credentials) == logins["bob"]["refresh_token"]
@@ -163,7 +165,7 @@ def test_a_keeper_swaps_what_is_on_record_as_limited_if_it_is_told_to(
 def test_a_move_that_was_cut_short_is_shown_and_completed(
     logins: dict[str, dict[str, Any]], credentials: Path, inside: Inside, home: Home
 ) -> None:
-    inside("use", "alice", "--for", "claude-code")
+    inside("claude-code", "switch", "alice")
     record = MoveRecord(
         to="bob",
         home="alice",
@@ -179,7 +181,7 @@ def test_a_move_that_was_cut_short_is_shown_and_completed(
     MoveFile(home.move_to_claude_code).write(record)
     status = inside("status")
     assert status.err.count("\n") == 1
-    assert status.err.rstrip().endswith("tokenferry use bob --for claude-code")
+    assert status.err.rstrip().endswith("tokenferry claude-code switch bob")
     assert inside("status", "--json").json["interrupted_move"] == {
         "to": "bob",
         "home": "alice",
@@ -187,8 +189,8 @@ def test_a_move_that_was_cut_short_is_shown_and_completed(
         "at": record.at,
     }
     (finding,) = (one for one in inside("doctor", "--json").json if "cut short" in one["what"])
-    assert finding["cure"] == "tokenferry use bob --for claude-code"
-    assert inside("use", "bob", "--for", "claude-code").code == 0
+    assert finding["cure"] == "tokenferry claude-code switch bob"
+    assert inside("claude-code", "switch", "bob").code == 0
     assert inside("status", "--json").json["interrupted_move"] is None
     assert refresh_token(credentials) == logins["bob"]["refresh_token"]
 
@@ -196,9 +198,9 @@ def test_a_move_that_was_cut_short_is_shown_and_completed(
 def test_removing_a_moved_account_leaves_claude_code_its_login(
     logins: dict[str, dict[str, Any]], credentials: Path, inside: Inside, home: Home
 ) -> None:
-    inside("use", "alice", "--for", "claude-code")
-    assert inside("accounts", "remove", "alice", "--yes").code == 0
-    assert [one["name"] for one in inside("accounts", "list", "--json").json] == ["bob"]
+    inside("claude-code", "switch", "alice")
+    assert inside("account", "remove", "alice", "--yes").code == 0
+    assert [one["name"] for one in inside("account", "list", "--json").json] == ["bob"]
     assert refresh_token(credentials) == logins["alice"]["refresh_token"]
     assert not (home.accounts / "alice.json").exists()
 
@@ -207,7 +209,7 @@ def test_who_waits_for_claude_code_is_told_so(logins: dict[str, dict[str, Any]],
     credentials.parent.mkdir(mode=0o700)
     lock = credentials.with_name(".oauth_refresh.lock")
     lock.mkdir()
-    process = begin("use", "alice", "--for", "claude-code")
+    process = begin("claude-code", "switch", "alice")
     assert process.stderr is not None
     told = process.stderr.readline()
     assert told.startswith("tokenferry: waiting up to ")

@@ -7,8 +7,7 @@ import pytest
 import typer
 
 from cli.harness import Outcome
-from tokenferry.cli._app import _COMMANDS, app
-from tokenferry.cli._config_option import WITHOUT
+from tokenferry.cli._app import COMMANDS, app
 
 Inside: TypeAlias = Callable[..., Outcome]
 
@@ -23,11 +22,12 @@ def leaves(command: Any) -> Iterator[Any]:
         yield from leaves(one)
 
 
-@pytest.mark.parametrize("name", [name for name in _COMMANDS if name not in WITHOUT])
-def test_every_command_that_reads_the_configuration_takes_another_file(name: str) -> None:
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_takes_another_file_and_another_home(name: str) -> None:
     group: Any = typer.main.get_command(app)
     for command in leaves(group.get_command(typer.Context(group), name)):
-        assert sum("--config" in one.opts for one in command.params) == 1, command.name
+        for option in ("--config", "--home"):
+            assert sum(option in one.opts for one in command.params) == 1, command.name
 
 
 @pytest.mark.usefixtures("home")
@@ -35,15 +35,28 @@ def test_the_file_counts_for_this_command_alone(tmp_path: Path, inside: Inside) 
     file = tmp_path / "other.toml"
     file.write_text(OTHER)
     file.chmod(0o600)
-    shown = inside("providers", "show", "other", "--config", str(file))
+    shown = inside("provider", "show", "other", "--config", str(file))
     assert (shown.code, "http://127.0.0.1:1" in shown.out) == (0, True)
     assert "TOKENFERRY_CONFIG" not in os.environ
-    assert inside("providers", "show", "other").code == 4
+    assert inside("provider", "show", "other").code == 4
+
+
+@pytest.mark.usefixtures("home")
+def test_the_options_count_before_the_command_as_well_and_for_it_alone(tmp_path: Path, inside: Inside) -> None:
+    before = os.environ["TOKENFERRY_HOME"]
+    file = tmp_path / "other" / "config.toml"
+    file.parent.mkdir(mode=0o700)
+    file.write_text(OTHER)
+    file.chmod(0o600)
+    for place in (("--home", str(file.parent)), ("--config", str(file))):
+        assert "http://127.0.0.1:1" in inside(*place, "provider", "show", "other").out
+        assert os.environ["TOKENFERRY_HOME"] == before
+    assert inside("provider", "show", "other").code == 4
 
 
 @pytest.mark.usefixtures("home")
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path, inside: Inside) -> None:
-    outcome = inside("accounts", "list", "--config", str(tmp_path / "none.toml"))
+    outcome = inside("account", "list", "--config", str(tmp_path / "none.toml"))
     assert outcome.code == 3
     assert "not found; name an existing file with --config" in outcome.one_line()
 

@@ -1,4 +1,4 @@
-"""`tokenferry keep` as a process: what it renews, what it says, and how it ends."""
+"""`tokenferry refresh --watch` as a process: what it renews, what it says, and how it ends."""
 
 import contextlib
 import json
@@ -88,7 +88,7 @@ class Keeping:
 
 @contextlib.contextmanager
 def keeping(*arguments: str) -> Iterator[Keeping]:
-    keeper = Keeping(begin("keep", *arguments))
+    keeper = Keeping(begin("refresh", "--watch", *arguments))
     try:
         yield keeper
     finally:
@@ -98,7 +98,7 @@ def keeping(*arguments: str) -> Iterator[Keeping]:
 
 def publish_short_lived(sandbox: Sandbox, home: Home, login: Login, folder: Path) -> Published:
     issued = login()
-    assert tokenferry("publish", "work").code == 0
+    assert tokenferry("profile", "publish", "work").code == 0
     path = home.accounts / "work.json"
     fields = json.loads(path.read_text())
     fields["credential"]["expires_at"] -= 28_800 - 300
@@ -171,7 +171,7 @@ def test_of_two_one_keeps_and_the_other_takes_over_when_it_dies(home: Home, sand
         first.says("nothing in")
         with keeping() as second:
             second.says(f"process {first.process.pid} (tokenferry) keeps the logins here; waiting")
-            once = tokenferry("keep", "--once")
+            once = tokenferry("refresh", "--due")
             assert once.code == 0
             assert f"process {first.process.pid} (tokenferry) keeps the logins here" in once.one_line()
             first.process.kill()
@@ -193,24 +193,38 @@ def test_a_dead_login_is_said_once(published: Published, sandbox: Sandbox, home:
     assert len([line for line in keeper.err if "tokenferry login work" in line]) == 1
 
 
-# -- once
+# -- due
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--due", "--watch"), "give one of them"),
+        (("work", "--due"), "leave 'work' out"),
+        (("work", "--switch-claude-code"), "tokenferry claude-code switch --next"),
+    ],
+)
+def test_a_refresh_that_makes_no_sense_is_refused(inside: Inside, arguments: tuple[str, ...], words: str) -> None:
+    outcome = inside("refresh", *arguments)
+    assert outcome.code == 2
+    assert words in outcome.one_line()
 
 
 def test_once_does_what_is_due_and_ends(published: Published, inside: Inside) -> None:
-    outcome = inside("keep", "--once", "--json")
+    outcome = inside("refresh", "--due", "--json")
     assert outcome.code == 0
     assert [(event["kind"], event["account"]) for event in outcome.json] == [("renewed", "work")]
-    assert inside("keep", "--once").out == ""
+    assert inside("refresh", "--due").out == ""
     assert published.refreshes == 1
 
 
 def test_once_tells_by_its_exit_code_what_went_wrong(published: Published, sandbox: Sandbox, inside: Inside) -> None:
     sandbox.fault("status", path="/v1/oauth/token", status=503)
-    outcome = inside("keep", "--once", "--json")
+    outcome = inside("refresh", "--due", "--json")
     assert (outcome.code, [event["kind"] for event in outcome.json]) == (6, ["failed"])
     sandbox.clear()
     sandbox.revoke("alice", "family")
-    eventually(lambda: inside("keep", "--once").code == 5)  # once the back-off has ended
+    eventually(lambda: inside("refresh", "--due").code == 5)  # once the back-off has ended
 
 
 # -- doctor
@@ -225,14 +239,14 @@ def test_doctor_says_when_nobody_keeps_what_is_published(
 ) -> None:
     login()
     assert unkept(inside) == []
-    inside("publish", "work")
+    inside("profile", "publish", "work")
     [finding] = unkept(inside)
     assert (finding["where"], finding["cure"]) == ("account work", "tokenferry service install")
     with keeping() as keeper:
         keeper.says("keeping 1 login")
         assert unkept(inside) == []
     assert unkept(inside) != []
-    inside("keep", "--once")
+    inside("refresh", "--due")
     assert unkept(inside) == []
 
 
@@ -277,7 +291,7 @@ def test_a_keeper_takes_over_from_a_gateway_that_ends(
     sandbox: Sandbox, home: Home, login: Login, folder: Path, tmp_path: Path
 ) -> None:
     login()
-    assert tokenferry("publish", "work").code == 0
+    assert tokenferry("profile", "publish", "work").code == 0
     server = Keeping(begin("serve", "--port", "0", "--port-file", str(tmp_path / "port")))
     try:
         eventually(lambda: keeper_of(home))

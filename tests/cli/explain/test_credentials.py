@@ -29,30 +29,30 @@ def source(program: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def test_both_programs_and_tokenferrys_own_choice_are_told(home: Home, inside: Inside) -> None:
-    outcome = inside("explain", "--json")
+    outcome = inside("explain", "credentials", "--json")
     assert {name: program["winner"] for name, program in programs(outcome).items()} == {
         "sdk": None,
         "claude-code": None,
     }
     assert outcome.json["tokenferry"]["account"] is None
-    assert "tokenferry accounts add" in outcome.json["tokenferry"]["reason"]
-    text = inside("explain", "--env").out
+    assert "tokenferry account add" in outcome.json["tokenferry"]["reason"]
+    text = inside("explain", "credentials", "--env").out
     assert text.count("= it finds no credential") == 2
     assert "tokenferry itself would choose no account" in text
 
 
 def test_one_program_alone_can_be_asked_for(home: Home, inside: Inside) -> None:
-    assert list(programs(inside("explain", "--for", "sdk", "--json"))) == ["sdk"]
-    assert "Claude Code" not in inside("explain", "--for", "sdk").out
+    assert list(programs(inside("explain", "credentials", "--for", "sdk", "--json"))) == ["sdk"]
+    assert "Claude Code" not in inside("explain", "credentials", "--for", "sdk").out
 
 
 def test_a_credential_is_told_by_its_fingerprint_and_by_the_account_it_is(
     home: Home, monkeypatch: pytest.MonkeyPatch, inside: Inside
 ) -> None:
-    tokenferry("accounts", "add", "work", "--provider", "anthropic", stdin=KEY)
+    tokenferry("account", "add", "work", "--provider", "anthropic", stdin=KEY)
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", local_key(home).reveal())
-    outcome = inside("explain", "--json")
+    outcome = inside("explain", "credentials", "--json")
     sdk, claude_code = programs(outcome).values()
     assert (sdk["winner"], sdk["sends"]) == ("ANTHROPIC_API_KEY", {"authorization": "ANTHROPIC_API_KEY"})
     found = source(sdk, "ANTHROPIC_API_KEY")
@@ -61,7 +61,7 @@ def test_a_credential_is_told_by_its_fingerprint_and_by_the_account_it_is(
     assert source(sdk, "ANTHROPIC_AUTH_TOKEN")["state"] == "shadowed"
     assert claude_code["winner"] == "ANTHROPIC_AUTH_TOKEN"
     assert outcome.json["tokenferry"] == {"account": "work", "reason": "it is the only one"}
-    text = inside("explain")
+    text = inside("explain", "credentials")
     assert f"API key {fingerprint(KEY)}, account work" in text.out
     assert outcome.hides(KEY)
     assert text.hides(KEY)
@@ -79,11 +79,11 @@ def profile(name: str, **tokens: Any) -> Path:
 
 def test_what_will_bite_stands_below_its_source(home: Home, inside: Inside) -> None:
     path = profile("default", access_token="secret-of-a-profile", expires_at=int(time.time() * 1000) + 10**7)
-    outcome = inside("explain", "--for", "sdk")
+    outcome = inside("explain", "credentials", "--for", "sdk")
     assert f"but: {path}: expires_at is in milliseconds" in outcome.out
     assert outcome.hides("secret-of-a-profile")
     path.chmod(0o644)
-    assert "= it stops at active profile, and nothing is sent" in inside("explain", "--for", "sdk").out
+    assert "= it stops at active profile, and nothing is sent" in inside("explain", "credentials", "--for", "sdk").out
 
 
 def test_a_login_that_rests_in_two_places_is_warned_of(home: Home, login: Login, inside: Inside) -> None:
@@ -93,7 +93,7 @@ def test_a_login_that_rests_in_two_places_is_warned_of(home: Home, login: Login,
     section = {"accessToken": issued["access_token"], "refreshToken": issued["refresh_token"]}
     path.write_text(json.dumps({"claudeAiOauth": section}))
     path.chmod(0o600)
-    outcome = inside("explain", "--for", "claude-code", "--json")
+    outcome = inside("explain", "credentials", "--for", "claude-code", "--json")
     (warning,) = programs(outcome)["claude-code"]["warnings"]
     assert "has the refresh token of account work" in warning
     assert outcome.hides(issued["refresh_token"], issued["access_token"])
@@ -105,8 +105,8 @@ def test_an_attached_login_is_no_clone(home: Home, inside: Inside) -> None:
     section = {"accessToken": "secret-access", "refreshToken": "secret-refresh", "expiresAt": 4_000_000_000}
     path.write_text(json.dumps({"claudeAiOauth": section}))
     path.chmod(0o600)
-    assert inside("accounts", "add", "mine", "--store", "claude-code").code == 0
-    program = programs(inside("explain", "--for", "claude-code", "--json"))["claude-code"]
+    assert inside("account", "add", "mine", "--store", "claude-code").code == 0
+    program = programs(inside("explain", "credentials", "--for", "claude-code", "--json"))["claude-code"]
     assert program["warnings"] == []
     assert source(program, "login")["account"] == "account mine"
 
@@ -125,7 +125,7 @@ def test_an_accounts_resolution_is_told_by_the_life_it_has_left(
     sandbox: Sandbox, login: Login, inside: Inside, expires_in: int, expected: str
 ) -> None:
     issued = login("work", expires_in=expires_in)
-    outcome = inside("explain", "--account", "work", "--json")
+    outcome = inside("explain", "account", "work", "--json")
     told = outcome.json
     assert expected in told["steps"]["renewal"]
     assert list(told["steps"]) == ["provider", "policy", "owner", "renewal"]
@@ -134,40 +134,43 @@ def test_an_accounts_resolution_is_told_by_the_life_it_has_left(
     assert told["chosen"] == "also where no account is named: it is the only one"
     assert outcome.hides(issued["access_token"], issued["refresh_token"])
     assert sandbox.counters()["accounts"]["alice"]["refreshes"] == 0
-    assert expected in inside("explain", "--account", "work").out
+    assert expected in inside("explain", "account", "work").out
 
 
 def test_which_account_is_meant_and_why_is_told(home: Home, monkeypatch: pytest.MonkeyPatch, inside: Inside) -> None:
     for name in ("a", "b"):
-        tokenferry("accounts", "add", name, "--provider", "anthropic", stdin=f"{KEY}{name}")
-    assert "several accounts" in inside("explain", "--json").json["tokenferry"]["reason"]
-    assert inside("explain", "--account", "b").out.count("only when it is named") == 1
+        tokenferry("account", "add", name, "--provider", "anthropic", stdin=f"{KEY}{name}")
+    assert "several accounts" in inside("explain", "credentials", "--json").json["tokenferry"]["reason"]
+    assert inside("explain", "account", "b").out.count("only when it is named") == 1
     inside("use", "a")
-    assert inside("explain", "--json").json["tokenferry"] == {"account": "a", "reason": "it is in use"}
-    assert "otherwise it is a: it is in use" in inside("explain", "--account", "b").out
+    assert inside("explain", "credentials", "--json").json["tokenferry"] == {"account": "a", "reason": "it is in use"}
+    assert "otherwise it is a: it is in use" in inside("explain", "account", "b").out
     monkeypatch.setenv("TOKENFERRY_ACCOUNT", "b")
-    assert inside("explain", "--json").json["tokenferry"] == {"account": "b", "reason": "TOKENFERRY_ACCOUNT names it"}
+    assert inside("explain", "credentials", "--json").json["tokenferry"] == {
+        "account": "b",
+        "reason": "TOKENFERRY_ACCOUNT names it",
+    }
     monkeypatch.setenv("TOKENFERRY_ACCOUNT", "c")
-    assert "can't be used" in inside("explain", "--json").json["tokenferry"]["reason"]
+    assert "can't be used" in inside("explain", "credentials", "--json").json["tokenferry"]["reason"]
 
 
 def test_a_variable_stands_in_where_there_is_no_account(
     home: Home, monkeypatch: pytest.MonkeyPatch, inside: Inside
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
-    own = inside("explain", "--json").json["tokenferry"]
+    own = inside("explain", "credentials", "--json").json["tokenferry"]
     assert own["account"] == "ANTHROPIC_API_KEY"
     assert "stands in for one" in own["reason"]
 
 
 def test_the_policy_is_told(home: Home, inside: Inside) -> None:
     setup_token = "sk-ant-oat01-" + "s" * 90
-    tokenferry("accounts", "add", "mine", "--provider", "claude-max", stdin=setup_token)
-    told = inside("explain", "--account", "mine", "--json").json
+    tokenferry("account", "add", "mine", "--provider", "claude-max", stdin=setup_token)
+    told = inside("explain", "account", "mine", "--json").json
     assert 'subscription = "off" keeps it for Claude Code' in told["steps"]["policy"]
     assert "renewal" not in told["steps"]
     configure(home, "http://127.0.0.1:1", '[policy]\nsubscription = "own"\n')
-    told = inside("explain", "--account", "mine", "--json").json
+    told = inside("explain", "account", "mine", "--json").json
     assert "allows its use here" in told["steps"]["policy"]
     assert "can't be renewed" in told["steps"]["renewal"]
 
@@ -176,7 +179,7 @@ def test_a_published_profile_and_a_cooldown_are_told(
     sandbox: Sandbox, login: Login, home: Home, inside: Inside
 ) -> None:
     login("work")
-    assert inside("publish", "work").code == 0
+    assert inside("profile", "publish", "work").code == 0
     until = int(time.time()) + 3600
     with State(home.state) as state:
         state.cooldowns.put(Cooldown(Scope("account", "work"), "rate-limited", "a test", until))
@@ -184,7 +187,7 @@ def test_a_published_profile_and_a_cooldown_are_told(
         state.cooldowns.put(Cooldown(Scope("provider", "sandbox"), "overloaded", "a test", 1))
         state.organizations.put("work", "org-1")
         state.cooldowns.put(Cooldown(Scope("organization", "org-1"), "spend-limit", "a test"))
-    told = inside("explain", "--account", "work", "--json").json
+    told = inside("explain", "account", "work", "--json").json
     assert told["published"] == ["profile work: current"]
     cooldown, shared = told["cooldowns"]
     assert shared == "spend-limit of its organization until nobody knows when, says a test"
@@ -192,14 +195,14 @@ def test_a_published_profile_and_a_cooldown_are_told(
 
 
 def test_an_unknown_account_and_odd_options_are_refused(home: Home, inside: Inside) -> None:
-    assert inside("explain", "--account", "nobody").code == 4
-    assert inside("explain", "--account", "nobody", "--env").code == 2
-    assert inside("explain", "--account", "nobody", "--for", "sdk").code == 2
-    assert inside("explain", "--for", "other").code == 2
+    assert inside("explain", "account", "nobody").code == 4
+    assert inside("explain", "account", "nobody", "--env").code == 2
+    assert inside("explain", "account", "nobody", "--for", "sdk").code == 2
+    assert inside("explain", "credentials", "--for", "other").code == 2
 
 
 def test_it_looks_and_changes_nothing(home: Home, inside: Inside) -> None:
     profile("default", access_token="x")
     before = sorted(Path(os.environ["HOME"]).rglob("*")), sorted(home.path.rglob("*"))
-    inside("explain")
+    inside("explain", "credentials")
     assert (sorted(Path(os.environ["HOME"]).rglob("*")), sorted(home.path.rglob("*"))) == before

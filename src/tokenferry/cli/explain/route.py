@@ -39,15 +39,15 @@ _OK: Final = 200
 @app.command(
     "route",
     epilog=examples(
-        "tokenferry route --dry-run",
-        "tokenferry route --dry-run --model claude-opus-4-5",
-        "tokenferry route --dry-run --body request.json --header 'x-team: research'",
-        "tokenferry route --dry-run --session 7f3a1c02-8f55-4a4e-9d3a-0c7e2b1f4d66 --json",
+        "tokenferry explain route",
+        "tokenferry explain route --model claude-opus-4-5",
+        "tokenferry explain route --body request.json --header 'x-team: research'",
+        "tokenferry explain route --session 7f3a1c02-8f55-4a4e-9d3a-0c7e2b1f4d66 --json",
     ),
 )
 def route(
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Send nothing; say what would be done.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", hidden=True)] = False,  # noqa: ARG001  # nothing is ever sent
     model: Annotated[
         str | None, typer.Option("--model", metavar="M", help="The model that is asked for.", show_default=False)
     ] = None,
@@ -73,8 +73,6 @@ def route(
     A running gateway of this home is asked, which knows what its accounts have used up, whose turn it is, and where
     each session lives; without one it is said by what is on record. The first line names the one that answers.
     """
-    if not dry_run:
-        raise UsageError("route sends nothing; say --dry-run")
     home, config = find()
     facts, lines = _facts(model, body), _headers(header or [])
     if session:

@@ -33,7 +33,7 @@ def left(home: Home) -> set[tuple[str, str]]:
 
 
 def test_those_at_work_are_listed_with_their_reasons(noted: list[Cooldown], inside: Inside) -> None:
-    outcome = inside("cooldowns", "list")
+    outcome = inside("cooldown", "list")
     assert outcome.code == 0
     assert [line.split()[:2] for line in outcome.out.splitlines()] == [
         ["KIND", "NAME"],
@@ -44,18 +44,18 @@ def test_those_at_work_are_listed_with_their_reasons(noted: list[Cooldown], insi
     ]
     assert "(2 h)" in outcome.out
     assert "not known" in outcome.out
-    told = inside("cooldowns", "list", "--json").json
+    told = inside("cooldown", "list", "--json").json
     assert [one["name"] for one in told] == ["work", "work", "spare", "org-1"]
     assert told[0]["until"] == noted[0].until
     assert told[0]["family"] is None
     assert told[2]["until"] is None
-    assert [one["name"] for one in inside("cooldowns", "list", "--over", "--json").json][-1] == "done"
+    assert [one["name"] for one in inside("cooldown", "list", "--over", "--json").json][-1] == "done"
 
 
 def test_clearing_an_account_frees_it_for_every_model_and_of_its_organization(
     home: Home, noted: list[Cooldown], inside: Inside
 ) -> None:
-    outcome = inside("cooldowns", "clear", "work")
+    outcome = inside("cooldown", "clear", "work")
     assert outcome.code == 0
     assert outcome.out.splitlines() == [
         "ended window of account work",
@@ -68,22 +68,22 @@ def test_clearing_an_account_frees_it_for_every_model_and_of_its_organization(
 def test_everything_is_cleared_at_once_and_what_was_over_is_not_told(
     home: Home, noted: list[Cooldown], inside: Inside
 ) -> None:
-    assert len(inside("cooldowns", "clear", "--all", "--json").json) == 4
+    assert len(inside("cooldown", "clear", "--all", "--json").json) == 4
     assert left(home) == set()
     assert '"action": "cooldown.clear", "name": "spare"' in home.audit.read_text()
 
 
 @pytest.mark.parametrize("arguments", [["--all"], ["anthropic"]])
 def test_nothing_to_clear_is_fine(home: Home, inside: Inside, arguments: list[str]) -> None:
-    outcome = inside("cooldowns", "clear", *arguments)
+    outcome = inside("cooldown", "clear", *arguments)
     assert outcome.code == 0
     assert "nothing to end" in outcome.one_line()
-    assert inside("cooldowns", "clear", *arguments, "--json").json == []
-    assert inside("cooldowns", "list").code == 0
+    assert inside("cooldown", "clear", *arguments, "--json").json == []
+    assert inside("cooldown", "list").code == 0
 
 
 @pytest.mark.parametrize("arguments", [[], ["work", "--all"]])
 def test_what_is_to_be_cleared_is_said_once(home: Home, inside: Inside, arguments: list[str]) -> None:
-    outcome = inside("cooldowns", "clear", *arguments)
+    outcome = inside("cooldown", "clear", *arguments)
     assert outcome.code == 2
     assert "or give --all" in outcome.one_line()

@@ -16,7 +16,11 @@ from tokenferry.errors import TokenferryError, TryLater, UsageError
 from tokenferry.settings import Home
 from tokenferry.state import gateway_records, local_key
 
-app = new_app()
+app = new_app(
+    "Publish accounts as profiles of the official SDKs.",
+    "tokenferry profile publish work",
+    "tokenferry profile list",
+)
 
 _SHADOWS: Final = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
 _HEADINGS: Final = ("profile", "active", "source", "fingerprint", "expires", "state")
@@ -25,11 +29,10 @@ _HEADINGS: Final = ("profile", "active", "source", "fingerprint", "expires", "st
 @app.command(
     "publish",
     epilog=examples(
-        "tokenferry publish work",
-        "tokenferry publish work --profile default",
-        "tokenferry publish work --activate",
-        "tokenferry publish --gateway                send programs through the gateway",
-        "tokenferry publish --list",
+        "tokenferry profile publish work",
+        "tokenferry profile publish work --profile default",
+        "tokenferry profile publish work --activate",
+        "tokenferry profile publish --gateway                send programs through the gateway",
     ),
 )
 def publish(
@@ -44,7 +47,6 @@ def publish(
     gateway: Annotated[
         bool, typer.Option("--gateway", help="Publish the gateway, with its local client key, instead of an account.")
     ] = False,
-    list_: Annotated[bool, typer.Option("--list", help="Show what is published, and write nothing.")] = False,
     as_json: JSON = False,
 ) -> None:
     """Make an account a profile that every official SDK picks up, without a change to the program.
@@ -52,15 +54,10 @@ def publish(
     The profile holds the access token alone, and every refresh by tokenferry rewrites it; the SDKs never refresh it.
     A profile that tokenferry didn't write is left alone. $ANTHROPIC_CONFIG_DIR says where profiles lie.
     """
-    if list_ and (name or profile or activate or gateway):
-        raise UsageError("--list shows all that is published; leave the rest out")
     if gateway and name:
         raise UsageError(f"--gateway publishes the gateway, whatever the account; leave {name!r} out")
     home, settings = find()
     broker = open_broker(home, settings)
-    if list_:
-        _list(broker.publisher.published(), as_json=as_json)
-        return
     if gateway:
         new = _publish_gateway(broker, home, settings, profile, activate=activate)
     else:
@@ -73,6 +70,48 @@ def publish(
     say(f"published {new.source} as profile {new.profile} (fingerprint {found.fingerprint}{expiry})")
     for line in _usage(new):
         note(line)
+
+
+@app.command("list", epilog=examples("tokenferry profile list", "tokenferry profile list --json"))
+def list_(*, as_json: JSON = False) -> None:
+    """List the published profiles, with the state of each."""
+    found = open_broker().publisher.published()
+    if as_json:
+        say_json([_to_json(one) for one in found])
+    elif found:
+        table(_HEADINGS, [_cells(one) for one in found])
+    else:
+        note("nothing is published yet; publish an account with: tokenferry profile publish NAME")
+
+
+@app.command(
+    "unpublish",
+    epilog=examples(
+        "tokenferry profile unpublish work",
+        "tokenferry profile unpublish --profile default",
+        "tokenferry profile unpublish --gateway",
+    ),
+)
+def unpublish(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The account.", show_default=False)] = None,
+    *,
+    profile: Annotated[str | None, typer.Option("--profile", metavar="P", help="This profile alone.")] = None,
+    gateway: Annotated[bool, typer.Option("--gateway", help="The gateway's profile.")] = False,
+) -> None:
+    """Remove the profiles that an account was published as.
+
+    What somebody else changed since is left, and told of. The account itself stays.
+    """
+    if gateway and name:
+        raise UsageError(f"account {name!r} and --gateway are two things; name one")
+    if not (name or profile or gateway):
+        raise UsageError("say what is not to be published any more: an account, --profile or --gateway")
+    publisher = open_broker().publisher
+    for publication in publisher.find(name, profile, gateway=gateway):
+        left = publisher.unpublish([publication])
+        say(f"unpublished profile {publication.profile} of {publication.source}")
+        for sentence in left:
+            note(sentence)
 
 
 def _publish_gateway(
@@ -106,15 +145,6 @@ def _usage(publication: Publication) -> Iterator[str]:
     for variable in _SHADOWS:
         if os.environ.get(variable):
             yield f"{variable} is set here, and programs use it before any profile; unset it for those that should not"
-
-
-def _list(found: list[Published], *, as_json: bool) -> None:
-    if as_json:
-        say_json([_to_json(one) for one in found])
-    elif found:
-        table(_HEADINGS, [_cells(one) for one in found])
-    else:
-        note("nothing is published yet; publish an account with: tokenferry publish NAME")
 
 
 def _is_active(publication: Publication) -> bool:

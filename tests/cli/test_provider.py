@@ -24,7 +24,7 @@ def written(home: Home) -> Path:
 
 
 def test_a_preset_is_declared_behind_the_rest_and_its_key_becomes_an_account(home: Home, written: Path) -> None:
-    outcome = tokenferry("providers", "add", "openrouter", stdin=KEY)
+    outcome = tokenferry("provider", "add", "openrouter", stdin=KEY)
     assert outcome.code == 0, outcome.err
     assert outcome.hides(KEY)
     assert written.read_text() == TEXT + '\n[[providers]]\nname = "openrouter"\n'
@@ -34,7 +34,7 @@ def test_a_preset_is_declared_behind_the_rest_and_its_key_becomes_an_account(hom
 
 
 def test_a_variable_is_named_and_nothing_is_read(home: Home, inside: Inside) -> None:
-    outcome = inside("providers", "add", "z.ai", "--name", "glm", "--env", "$ZAI", "--json")
+    outcome = inside("provider", "add", "z.ai", "--name", "glm", "--env", "$ZAI", "--json")
     assert outcome.code == 0, outcome.err
     assert outcome.json["account"] is None
     assert outcome.json["name"] == "glm"
@@ -42,7 +42,7 @@ def test_a_variable_is_named_and_nothing_is_read(home: Home, inside: Inside) -> 
         {"name": "glm", "provider_type": "z.ai", "api_key": "$ZAI"}
     ]
     assert stat.S_IMODE(home.config.stat().st_mode) == 0o600
-    shown = inside("providers", "show", "glm", "--json").json
+    shown = inside("provider", "show", "glm", "--json").json
     assert (shown["base_url"], shown["key_header"], shown["state"]) == (
         "https://api.z.ai/api/anthropic",
         "authorization",
@@ -65,7 +65,7 @@ def test_a_variable_is_named_and_nothing_is_read(home: Home, inside: Inside) -> 
 def test_what_can_not_be_added_changes_nothing(
     written: Path, home: Home, arguments: str, stdin: str, words: str
 ) -> None:
-    outcome = tokenferry("providers", "add", *arguments.split(), stdin=stdin)
+    outcome = tokenferry("provider", "add", *arguments.split(), stdin=stdin)
     assert outcome.code == (4 if "did you mean" in words else 2)
     assert words in outcome.one_line()
     assert outcome.hides(KEY)
@@ -76,8 +76,8 @@ def test_what_can_not_be_added_changes_nothing(
 @pytest.mark.parametrize("name", ["work", "WORK"])
 @pytest.mark.parametrize("more", [("--env", "A"), ()])
 def test_an_account_of_that_name_in_any_case_is_in_the_way(written: Path, name: str, more: tuple[str, ...]) -> None:
-    assert tokenferry("accounts", "add", "work", "--provider", "anthropic", stdin="sk-ant-api03-key").code == 0
-    outcome = tokenferry("providers", "add", "z.ai", "--name", name, *more, stdin=KEY)
+    assert tokenferry("account", "add", "work", "--provider", "anthropic", stdin="sk-ant-api03-key").code == 0
+    outcome = tokenferry("provider", "add", "z.ai", "--name", name, *more, stdin=KEY)
     assert outcome.code == 2
     assert "there is an account work already" in outcome.one_line()
     assert written.read_text() == TEXT
@@ -85,32 +85,32 @@ def test_an_account_of_that_name_in_any_case_is_in_the_way(written: Path, name: 
 
 def test_a_broken_configuration_is_not_added_to(written: Path, inside: Inside) -> None:
     written.write_text("[server]\nport = 'x'\n")
-    outcome = inside("providers", "add", "z.ai", "--env", "A")
+    outcome = inside("provider", "add", "z.ai", "--env", "A")
     assert outcome.code == 3
     assert written.read_text() == "[server]\nport = 'x'\n"
 
 
 def test_an_account_of_the_name_stands_in_the_way(written: Path) -> None:
-    assert tokenferry("accounts", "add", "z.ai", "--provider", "anthropic", stdin="sk-ant-api03-aaaaaaaaaaaa").code == 0
-    outcome = tokenferry("providers", "add", "z.ai", stdin=KEY)
+    assert tokenferry("account", "add", "z.ai", "--provider", "anthropic", stdin="sk-ant-api03-aaaaaaaaaaaa").code == 0
+    outcome = tokenferry("provider", "add", "z.ai", stdin=KEY)
     assert outcome.code == 2
     assert "there is an account z.ai already" in outcome.err
     assert written.read_text() == TEXT
 
 
 def test_the_list_names_every_preset_with_its_source(inside: Inside, home: Home) -> None:
-    listed = {one["name"]: one for one in inside("providers", "list", "--json").json}
+    listed = {one["name"]: one for one in inside("provider", "list", "--json").json}
     assert {name for name, one in listed.items() if one["state"] == "preset"} == set(presets())
     assert all(listed[name]["source"].startswith("https://") for name in presets())
     assert listed["anthropic"]["state"] == "built in"
-    assert inside("providers", "add", "z.ai", "--env", "A").code == 0
-    assert "z.ai" in inside("providers", "list").out
-    listed = {one["name"]: one for one in inside("providers", "list", "--json").json}
+    assert inside("provider", "add", "z.ai", "--env", "A").code == 0
+    assert "z.ai" in inside("provider", "list").out
+    listed = {one["name"]: one for one in inside("provider", "list", "--json").json}
     assert listed["z.ai"]["state"] == "declared"
     assert listed["z.ai"]["source"] == presets()["z.ai"].source
 
 
 def test_a_preset_is_shown_with_when_it_was_seen(inside: Inside) -> None:
-    out = inside("providers", "show", "deepseek").out
+    out = inside("provider", "show", "deepseek").out
     assert "checked:     2026-11-27" in out
-    assert inside("providers", "show", "nobody").code == 4
+    assert inside("provider", "show", "nobody").code == 4

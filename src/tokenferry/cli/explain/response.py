@@ -59,14 +59,14 @@ _MODELS: Final[dict[Models, str]] = {
 
 
 @app.command(
-    "classify",
+    "response",
     epilog=examples(
-        "tokenferry classify answer.http",
-        "curl -isS https://api.example.com/v1/messages … | tokenferry classify -",
-        "tokenferry classify answer.http --now 2026-01-27T12:00:00Z --json",
+        "tokenferry explain response answer.http",
+        "curl -isS https://api.example.com/v1/messages … | tokenferry explain response -",
+        "tokenferry explain response answer.http --now 2026-01-27T12:00:00Z --json",
     ),
 )
-def classify_(
+def response(
     file: Annotated[
         str, typer.Argument(metavar="FILE|-", help="A raw HTTP answer, or - for stdin.", show_default=False)
     ],

@@ -21,15 +21,15 @@ from tokenferry.stores import Account, check_account_name
 
 app = new_app(
     "List providers, and add upstreams that are known.",
-    "tokenferry providers list",
-    "tokenferry providers add z.ai",
-    "tokenferry providers show z.ai",
+    "tokenferry provider list",
+    "tokenferry provider add z.ai",
+    "tokenferry provider show z.ai",
 )
 
 _VARIABLE: Final = re.compile(r"\$?\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
 
 
-@app.command("list", epilog=examples("tokenferry providers list", "tokenferry providers list --json"))
+@app.command("list", epilog=examples("tokenferry provider list", "tokenferry provider list --json"))
 def list_(*, as_json: JSON = False) -> None:
     """List what is declared and built in, and the presets that `add` knows, with the page each was taken from."""
     _, config = find()
@@ -47,7 +47,7 @@ def list_(*, as_json: JSON = False) -> None:
     )
 
 
-@app.command("show", epilog=examples("tokenferry providers show z.ai", "tokenferry providers show openrouter --json"))
+@app.command("show", epilog=examples("tokenferry provider show z.ai", "tokenferry provider show openrouter --json"))
 def show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A provider, or a preset.", show_default=False)],
     *,
@@ -70,10 +70,10 @@ def show(
 @app.command(
     "add",
     epilog=examples(
-        "tokenferry providers add z.ai                        asks for the key, or reads it from stdin",
-        "pass show openrouter | tokenferry providers add openrouter",
-        "tokenferry providers add deepseek --env DEEPSEEK_API_KEY",
-        "tokenferry providers add moonshot --name kimi",
+        "tokenferry provider add z.ai                        asks for the key, or reads it from stdin",
+        "pass show openrouter | tokenferry provider add openrouter",
+        "tokenferry provider add deepseek --env DEEPSEEK_API_KEY",
+        "tokenferry provider add moonshot --name kimi",
     ),
 )
 def add(
@@ -118,7 +118,7 @@ def _preset(name: str, others: tuple[str, ...]) -> Preset:
     if found is not None:
         return found
     if name in others:
-        raise UsageError(f"{name} needs no preset; add an account with: tokenferry accounts add NAME --provider {name}")
+        raise UsageError(f"{name} needs no preset; add an account with: tokenferry account add NAME --provider {name}")
     near = get_close_matches(name, presets(), n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(presets())}"
     raise UnknownName(f"there is no preset {name[:80]!r}; {hint}")
@@ -191,7 +191,7 @@ def _tell(
     if fingerprint or name in {one.name for one in broker.accounts()}:
         say(what_serves(name, broker, config))
     else:
-        say(f"serves nothing yet: it has no account; add one with: tokenferry accounts add NAME --provider {name}")
+        say(f"serves nothing yet: it has no account; add one with: tokenferry account add NAME --provider {name}")
 
 
 def _declared(config: Config) -> set[str]:

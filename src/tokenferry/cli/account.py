@@ -1,6 +1,4 @@
-import os
 import time
-from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import typer
@@ -8,6 +6,7 @@ import typer
 from tokenferry.accounts import AccountChanges, parse_max_age, read_credential, span_text
 from tokenferry.audit import note_change
 from tokenferry.broker import Broker, Revocation, Verification
+from tokenferry.cli._attach import attach, attach_claude_code, known_provider, note_account, tell_policy
 from tokenferry.cli._describe import HEADINGS, details, row, rows
 from tokenferry.cli._federation import Federal, federation_of
 from tokenferry.cli._home import know, open_broker, what_serves
@@ -19,25 +18,22 @@ from tokenferry.cli._revocation import tell_revocation
 from tokenferry.cli._rights import keys_bound_to
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.credentials import API_KEY_PREFIX, Credential, Kind, OAuthToken
-from tokenferry.errors import NeedsLogin, TryLater, UnknownProvider, UsageError
+from tokenferry.errors import NeedsLogin, TryLater, UsageError
 from tokenferry.interchange import unread_expiry
-from tokenferry.providers import Provider
 from tokenferry.settings import Home
 from tokenferry.stores import Account, AttachedStore, check_account_name
 
 app = new_app(
     "Add, list, show and remove accounts.",
-    "tokenferry accounts add work --provider anthropic",
-    "tokenferry accounts list",
+    "tokenferry account add work --provider anthropic",
+    "tokenferry account list",
 )
-
-_CLAUDE_MAX: Final = "claude-max"
 
 _CHECK_CODES: Final = {"refused": NeedsLogin.exit_code, "unreachable": TryLater.exit_code, "not-told": 1}
 _CURES: Final = {
-    "refused": "; replace it with: tokenferry accounts add {name} --replace",
+    "refused": "; replace it with: tokenferry account add {name} --replace",
     "unreachable": "; try again later",
-    "not-told": "; see: tokenferry accounts show {name}",
+    "not-told": "; see: tokenferry account show {name}",
 }
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The account's name.", show_default=False)]
@@ -46,13 +42,12 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The account's name.",
 @app.command(
     "add",
     epilog=examples(
-        "tokenferry accounts add work --provider anthropic",
-        "pass show anthropic | tokenferry accounts add work",
-        "tokenferry accounts add console --provider console < login.json",
-        "tokenferry accounts add work --replace          log in anew",
-        "tokenferry accounts add mine --store claude-code",
-        "tokenferry accounts add ant --store anthropic-profile --profile work",
-        "tokenferry accounts add ci --workload-identity --identity-token-file /var/run/secrets/identity-token",
+        "tokenferry account add work --provider anthropic",
+        "pass show anthropic | tokenferry account add work",
+        "tokenferry account add console --provider console < login.json",
+        "tokenferry account add work --replace          log in anew",
+        "tokenferry account add ant --store anthropic-profile --profile work",
+        "tokenferry account add ci --workload-identity --identity-token-file /var/run/secrets/identity-token",
     ),
 )
 def add(
@@ -112,9 +107,9 @@ def add(
         if kind is not None or replace:
             raise UsageError("--store attaches a login as it is; leave out --kind and --replace")
         if store == "anthropic-profile":
-            _attach(broker, account_of_profile(broker, name, provider, profile))
+            attach(broker, account_of_profile(broker, name, provider, profile))
             return
-        _attach(broker, _claude_code(name, provider or _CLAUDE_MAX))
+        attach_claude_code(broker, name, provider)
         return
     _add(broker, name, provider, kind, replace=replace, verify=verify)
 
@@ -122,29 +117,29 @@ def add(
 def _add(broker: Broker, name: str, provider: str | None, kind: Kind | None, *, replace: bool, verify: bool) -> None:
     provider = provider or (_present_provider(broker, name) if replace else None)
     if provider is not None:
-        _known(broker, provider)
+        known_provider(broker, provider)
     raw = read_secret("key or token")
     if provider is None:
         provider = _deduced(broker, raw)
-    known = _known(broker, provider)
+    known = known_provider(broker, provider)
     credential = _owned(read_credential(raw, kind, known.kind))
     know(credential)
     account = Account(name, provider, credential.kind, created_at=int(time.time()))
     verified = _verified(broker, account, credential, replacing=replace) if verify else None
     has_replaced = broker.add(account, credential, replacing=replace)
-    _note_change("account.replace" if has_replaced else "account.add", account, credential)
+    note_account("account.replace" if has_replaced else "account.add", account, credential)
     verb = "replaced" if has_replaced else "stored"
     say(f"{verb} account {name} ({provider}, {credential.kind}, fingerprint {credential.secret.fingerprint})")
     if verified is not None:
         note(verified.reason if verified.result == "accepted" else f"it was not checked: {verified.reason}")
     if doubt := known.key_doubt(credential):
         note(
-            f"{doubt}; if it isn't the one you meant, put another in its place with: tokenferry accounts add {name} "
+            f"{doubt}; if it isn't the one you meant, put another in its place with: tokenferry account add {name} "
             "--replace"
         )
     if unread := unread_expiry(credential):
         note(f'when it expires is unknown, for "{unread}" is not a field that is read; "expires_at" is, in seconds')
-    _tell_policy(broker, account, credential)
+    tell_policy(broker, account, credential)
     say(what_serves(name, broker))
 
 
@@ -159,14 +154,14 @@ def _verified(broker: Broker, account: Account, credential: Credential, *, repla
 
 
 def _federate(broker: Broker, name: str, provider: str | None, given: Federal, *, replace: bool) -> None:
-    known = _known(broker, provider or (_present_provider(broker, name) if replace else None) or "anthropic")
+    known = known_provider(broker, provider or (_present_provider(broker, name) if replace else None) or "anthropic")
     if not replace and name in broker.book.store.names():
         raise UsageError(f"account {name!r} exists already; give --replace to put this in its place")
     token = broker.federate(known, federation_of(known, given))
     know(token)
     account = Account(name, known.name, token.kind, created_at=int(time.time()))
     has_replaced = broker.add(account, token, replacing=replace)
-    _note_change("account.replace" if has_replaced else "account.add", account, token)
+    note_account("account.replace" if has_replaced else "account.add", account, token)
     say(
         f"{'replaced' if has_replaced else 'stored'} account {name} ({known.name}, {token.kind}, fingerprint "
         f"{token.secret.fingerprint}), renewed by the identity token in {token.federation.source}"
@@ -174,48 +169,8 @@ def _federate(broker: Broker, name: str, provider: str | None, given: Federal, *
     say(what_serves(name, broker))
 
 
-def _claude_code(name: str, provider: str) -> Account:
-    from tokenferry.claude_code import ClaudeCodeHome, claude_code_account  # noqa: PLC0415  # few have it
-
-    place = ClaudeCodeHome.from_environment(os.environ, Path.home())
-    return claude_code_account(name, provider, place, created_at=int(time.time()))
-
-
-def _attach(broker: Broker, account: Account) -> None:
-    _known(broker, account.provider)
-    credential = broker.attach(account)
-    know(credential)
-    _note_change("account.attach", account, credential)
-    say(
-        f"attached account {account.name} to the login of {account.store} (fingerprint {credential.secret.fingerprint})"
-    )
-    _tell_policy(broker, account, credential)
-    say(what_serves(account.name, broker))
-
-
-def _note_change(action: str, account: Account, credential: Credential) -> None:
-    note_change(
-        Home.from_environment(),
-        action,
-        account.name,
-        provider=account.provider,
-        kind=account.kind,
-        fingerprint=credential.secret.fingerprint,
-    )
-
-
 def _present_provider(broker: Broker, name: str) -> str | None:
     return broker.book.read(name).account.provider if name in broker.book.store.names() else None
-
-
-def _known(broker: Broker, provider: str) -> Provider:
-    try:
-        return broker.providers[provider]
-    except KeyError:
-        raise UnknownProvider(
-            f"there is no provider {provider!r}; known: {', '.join(broker.providers)}; declare others under "
-            "[[providers]] in config.toml"
-        ) from None
 
 
 def _deduced(broker: Broker, raw: bytes) -> str:
@@ -237,19 +192,11 @@ def _with_source(token: OAuthToken) -> OAuthToken:
     return dataclasses.replace(token, source="added")
 
 
-def _tell_policy(broker: Broker, account: Account, credential: Credential) -> None:
-    if broker.policy.subscription == "off" and broker.bills_subscription(account, credential):
-        note(
-            "it is billed to a Claude subscription, so it is stored but handed to nobody but Claude Code itself, until "
-            "you state that it is yours alone, with: tokenferry policy set own; or config.toml says so under [policy]"
-        )
-
-
 @app.command(
     "list",
     epilog=examples(
-        "tokenferry accounts list",
-        "tokenferry accounts list --json | jq -r '.[] | select(.state == \"needs-login\") | .name'",
+        "tokenferry account list",
+        "tokenferry account list --json | jq -r '.[] | select(.state == \"needs-login\") | .name'",
     ),
 )
 def list_(*, as_json: JSON = False) -> None:
@@ -263,13 +210,13 @@ def list_(*, as_json: JSON = False) -> None:
     elif found:
         table(HEADINGS, [one.cells for one in found])
     else:
-        note("there is no account yet; add one with: tokenferry accounts add NAME --provider anthropic")
+        note("there is no account yet; add one with: tokenferry account add NAME --provider anthropic")
 
 
 @app.command(
     "show",
     epilog=examples(
-        "tokenferry accounts show work",
+        "tokenferry account show work",
     ),
 )
 def show(name: Name, *, as_json: JSON = False) -> None:
@@ -285,8 +232,8 @@ def show(name: Name, *, as_json: JSON = False) -> None:
 @app.command(
     "check",
     epilog=examples(
-        "tokenferry accounts check work",
-        "tokenferry accounts check work --json | jq -r .result",
+        "tokenferry account check work",
+        "tokenferry account check work --json | jq -r .result",
     ),
 )
 def check(name: Name, *, as_json: JSON = False) -> None:
@@ -309,10 +256,10 @@ def check(name: Name, *, as_json: JSON = False) -> None:
 @app.command(
     "set",
     epilog=examples(
-        "tokenferry accounts set work --priority 10",
-        "tokenferry accounts set work --label team=build --label room-",
-        "tokenferry accounts set work --max-age 90d",
-        "tokenferry accounts set work --max-age none",
+        "tokenferry account set work --priority 10",
+        "tokenferry account set work --label team=build --label room-",
+        "tokenferry account set work --max-age 90d",
+        "tokenferry account set work --max-age none",
     ),
 )
 def set_(
@@ -333,11 +280,11 @@ def set_(
     """Change an account's priority, labels, or the greatest age of its API key or setup token.
 
     Running gateways go by it within a second. A key that grows too old is warned of before its time, and not given to
-    anybody afterwards, until "tokenferry accounts add NAME --replace" puts a new one in its place. The age counts from
+    anybody afterwards, until "tokenferry account add NAME --replace" puts a new one in its place. The age counts from
     when it was stored, unless the document says when it was made.
     """
     if priority is None and not labels and max_age is None:
-        raise UsageError("nothing to set was given; see: tokenferry accounts set --help")
+        raise UsageError("nothing to set was given; see: tokenferry account set --help")
     seconds = None if max_age is None else parse_max_age(max_age)
     wanted = dict(map(label_change, labels or []))
     limit: int | Literal["none"] | None = "none" if max_age is not None and seconds is None else seconds
@@ -355,7 +302,7 @@ def set_(
 @app.command(
     "pause",
     epilog=examples(
-        "tokenferry accounts pause work",
+        "tokenferry account pause work",
     ),
 )
 def pause(name: Name) -> None:
@@ -369,7 +316,7 @@ def pause(name: Name) -> None:
 @app.command(
     "resume",
     epilog=examples(
-        "tokenferry accounts resume work",
+        "tokenferry account resume work",
     ),
 )
 def resume(name: Name) -> None:
@@ -381,7 +328,7 @@ def _set_paused(name: str, *, paused: bool) -> None:
     open_broker().amend(name, AccountChanges(paused=paused))
     note_change(Home.from_environment(), "account.pause" if paused else "account.resume", name)
     if paused:
-        say(f"account {name} is paused; resume it with: tokenferry accounts resume {name}")
+        say(f"account {name} is paused; resume it with: tokenferry account resume {name}")
     else:
         say(f"account {name} is in service")
 
@@ -389,9 +336,9 @@ def _set_paused(name: str, *, paused: bool) -> None:
 @app.command(
     "remove",
     epilog=examples(
-        "tokenferry accounts remove work",
-        "tokenferry accounts remove work --yes",
-        "tokenferry accounts remove work --keep-remote",
+        "tokenferry account remove work",
+        "tokenferry account remove work --yes",
+        "tokenferry account remove work --keep-remote",
     ),
 )
 def remove(
@@ -430,7 +377,7 @@ def remove(
 @app.command(
     "confirm",
     epilog=examples(
-        "tokenferry accounts confirm work",
+        "tokenferry account confirm work",
     ),
 )
 def confirm(name: Name) -> None:

@@ -19,7 +19,7 @@ IN_ORDER = '[[providers]]\nname = "anthropic"\naccounts = ["work", "spare", "thi
 @pytest.fixture
 def accounts(home: Home) -> None:
     for name in ("work", "spare", "third"):
-        assert tokenferry("accounts", "add", name, stdin=f"{KEY}{name}").code == 0
+        assert tokenferry("account", "add", name, stdin=f"{KEY}{name}").code == 0
     home.config.write_text(IN_ORDER)
     home.config.chmod(0o600)
     with State(home.state) as state:
@@ -37,14 +37,14 @@ def test_the_first_ready_account_would_serve_and_every_other_has_its_reason(
     home: Home, accounts: None, inside: Inside
 ) -> None:
     until = bench(home, "work")
-    (told,) = inside("route", "--dry-run", "--model", "claude-sonnet-4-5", "--json").json
+    (told,) = inside("explain", "route", "--model", "claude-sonnet-4-5", "--json").json
     assert (told["provider"], told["model"], told["account"]) == ("anthropic", "claude-sonnet-4-5", "spare")
     assert told["why"] == "it comes first in order"
     assert told["passed_over"] == [
         {"account": "work", "why": "It is limited.", "cause": "window", "until": until},
         {"account": "third", "why": "it could serve, and comes later", "cause": None, "until": None},
     ]
-    asked, rule, *lines = inside("route", "--dry-run").out.splitlines()
+    asked, rule, *lines = inside("explain", "route").out.splitlines()
     assert asked == f"asked     the records in {home.path}"
     assert rule == "rule      it is the default provider"
     assert lines[0].split() == ["provider", "anthropic"]
@@ -55,7 +55,7 @@ def test_the_first_ready_account_would_serve_and_every_other_has_its_reason(
 def test_a_family_that_is_limited_counts_for_its_models_alone(home: Home, accounts: None, inside: Inside) -> None:
     bench(home, "work", "claude-opus")
     for model, account in (("claude-opus-4-5", "spare"), ("claude-sonnet-4-5", "work")):
-        assert inside("route", "--dry-run", "--model", model, "--json").json[0]["account"] == account
+        assert inside("explain", "route", "--model", model, "--json").json[0]["account"] == account
 
 
 def test_a_session_stays_where_it_was_served_last(home: Home, accounts: None, inside: Inside) -> None:
@@ -66,15 +66,15 @@ def test_a_session_stays_where_it_was_served_last(home: Home, accounts: None, in
                 [("s", "work", 200), ("s", "third", 200), ("s", "spare", 529), ("t", "spare", 200)]
             )
         )
-    (told,) = inside("route", "--dry-run", "--session", "s", "--json").json
+    (told,) = inside("explain", "route", "--session", "s", "--json").json
     assert (told["account"], told["why"]) == ("third", "its conversation lives there")
     bench(home, "third")
-    assert inside("route", "--dry-run", "--session", "s", "--json").json[0]["account"] == "work"
+    assert inside("explain", "route", "--session", "s", "--json").json[0]["account"] == "work"
 
 
 def test_a_key_that_may_use_one_account_is_led_to_no_other(home: Home, accounts: None, inside: Inside) -> None:
     inside("key", "create", "guest", "--account", "third")
-    (told,) = inside("route", "--dry-run", "--key", "guest", "--json").json
+    (told,) = inside("explain", "route", "--key", "guest", "--json").json
     assert told["account"] == "third"
     assert {one["why"] for one in told["passed_over"]} == {"its client key may not use it"}
 
@@ -83,7 +83,7 @@ def test_a_body_is_read_no_further_than_the_gateway_would(accounts: None, inside
     body = tmp_path / "body.json"
     with body.open("wb") as file:
         file.truncate(2**40)  # what it holds would fit in no memory
-    outcome = inside("route", "--dry-run", "--body", str(body))
+    outcome = inside("explain", "route", "--body", str(body))
     assert outcome.code == 2
     assert "larger than 32 MiB" in outcome.one_line()
 
@@ -91,15 +91,9 @@ def test_a_body_is_read_no_further_than_the_gateway_would(accounts: None, inside
 def test_where_nobody_can_serve_it_says_so(home: Home, accounts: None, inside: Inside) -> None:
     for name in ("work", "spare", "third"):
         bench(home, name)
-    outcome = inside("route", "--dry-run")
+    outcome = inside("explain", "route")
     assert outcome.code == 0
     assert outcome.out.splitlines()[-1].startswith("nobody")
-
-
-def test_it_sends_nothing_and_wants_to_be_told_so(home: Home, inside: Inside) -> None:
-    outcome = inside("route")
-    assert outcome.code == 2
-    assert "--dry-run" in outcome.one_line()
 
 
 ROUTED = """
@@ -137,25 +131,25 @@ headers = { x-team = "^re" }
 def routed(home: Home, accounts: None) -> None:
     home.config.write_text(ROUTED + IN_ORDER)
     home.config.chmod(0o600)
-    assert tokenferry("accounts", "add", "else", "--provider", "other", stdin=KEY).code == 0
+    assert tokenferry("account", "add", "else", "--provider", "other", stdin=KEY).code == 0
 
 
 def test_the_rule_that_decides_is_told_with_every_provider_in_its_order(
     routed: None, inside: Inside, tmp_path: Path
 ) -> None:
-    first, second = inside("route", "--dry-run", "--model", "claude-haiku-4-5", "--json").json
+    first, second = inside("explain", "route", "--model", "claude-haiku-4-5", "--json").json
     assert (first["rule"], first["requested"]) == ("background", "claude-haiku-4-5")
     assert (first["provider"], first["model"], first["account"]) == ("other", "z/glm", "else")
     assert (second["provider"], second["model"], second["account"]) == ("anthropic", "glm", "work")
-    _, rule, *_ = inside("route", "--dry-run", "--model", "claude-haiku-4-5").out.splitlines()
+    _, rule, *_ = inside("explain", "route", "--model", "claude-haiku-4-5").out.splitlines()
     assert rule.startswith(
         "rule      background: background_regex matches the requested model, so claude-haiku-4-5 goes to"
     )
     body = tmp_path / "body.json"
     body.write_text('{"model": "claude-sonnet-5", "messages": []}')
-    told = inside("route", "--dry-run", "--body", str(body), "--header", "X-Team: research", "--json").json
+    told = inside("explain", "route", "--body", str(body), "--header", "X-Team: research", "--json").json
     assert [one["rule"] for one in told] == ["research", "research"]
-    assert inside("route", "--dry-run", "--body", str(body), "--json").json[0]["rule"] == "default"
+    assert inside("explain", "route", "--body", str(body), "--json").json[0]["rule"] == "default"
 
 
 def test_a_request_that_goes_nowhere_is_told_as_the_client_would_be(
@@ -163,20 +157,20 @@ def test_a_request_that_goes_nowhere_is_told_as_the_client_would_be(
 ) -> None:
     body = tmp_path / "body.json"
     body.write_text('{"model": "x", "thinking": {"type": "enabled"}}')
-    outcome = inside("route", "--dry-run", "--body", str(body))
+    outcome = inside("explain", "route", "--body", str(body))
     assert outcome.code == 1
     assert outcome.out.splitlines()[1].startswith(
         "refused   503: nobody serves model 'none': chat speaks openai's format"
     )
-    assert inside("route", "--dry-run", "--body", str(body), "--json").json[0]["status"] == 503
+    assert inside("explain", "route", "--body", str(body), "--json").json[0]["status"] == 503
     body.write_text('{"model": "x", "model": "y"}')
-    assert "twice" in inside("route", "--dry-run", "--body", str(body)).one_line()
-    assert inside("route", "--dry-run", "--body", str(tmp_path / "none")).code == 2
-    assert inside("route", "--dry-run", "--body", str(body), "--model", "x").code == 2
-    assert inside("route", "--dry-run", "--header", "x").code == 2
+    assert "twice" in inside("explain", "route", "--body", str(body)).one_line()
+    assert inside("explain", "route", "--body", str(tmp_path / "none")).code == 2
+    assert inside("explain", "route", "--body", str(body), "--model", "x").code == 2
+    assert inside("explain", "route", "--header", "x").code == 2
 
 
 def test_it_tells_before_the_first_serve_too(home: Home, inside: Inside) -> None:
-    assert tokenferry("accounts", "add", "work", stdin=KEY).code == 0
-    assert inside("route", "--dry-run", "--model", "m", "--json").json[0]["account"] == "work"
-    assert inside("route", "--dry-run", "--key", "nobody").code == 4
+    assert tokenferry("account", "add", "work", stdin=KEY).code == 0
+    assert inside("explain", "route", "--model", "m", "--json").json[0]["account"] == "work"
+    assert inside("explain", "route", "--key", "nobody").code == 4

@@ -31,7 +31,7 @@ def stored(home: Home, name: str = "work") -> dict[str, Any]:
 
 
 def test_a_key_is_read_from_stdin_and_told_by_its_fingerprint_alone(home: Home) -> None:
-    outcome = tokenferry("accounts", "add", "work", stdin=f"{KEY}\n")
+    outcome = tokenferry("account", "add", "work", stdin=f"{KEY}\n")
     assert outcome.code == 0
     assert outcome.out.splitlines() == [
         f"stored account work (anthropic, api-key, fingerprint {fingerprint(KEY)})",
@@ -44,7 +44,7 @@ def test_a_key_is_read_from_stdin_and_told_by_its_fingerprint_alone(home: Home) 
 
 
 def test_in_a_terminal_the_secret_is_asked_for_and_not_shown(home: Home) -> None:
-    terminal = Terminal("accounts", "add", "work")
+    terminal = Terminal("account", "add", "work")
     terminal.wait_for("(not shown)")
     terminal.type(f"{KEY}\n")
     assert terminal.end() == 0
@@ -53,12 +53,12 @@ def test_in_a_terminal_the_secret_is_asked_for_and_not_shown(home: Home) -> None
 
 
 def test_an_oauth_login_is_ours_from_then_on_and_says_where_it_came_from(home: Home) -> None:
-    outcome = tokenferry("accounts", "add", "work", "--provider", "sandbox", stdin=json.dumps(LOGIN))
+    outcome = tokenferry("account", "add", "work", "--provider", "sandbox", stdin=json.dumps(LOGIN))
     assert outcome.code == 0
     assert outcome.hides("fake-access", "fake-refresh")
     assert stored(home)["owner"] == "tokenferry"
     assert stored(home)["credential"]["source"] == "added"
-    tokenferry("accounts", "add", "other", "--provider", "sandbox", stdin=json.dumps({**LOGIN, "source": "backup"}))
+    tokenferry("account", "add", "other", "--provider", "sandbox", stdin=json.dumps({**LOGIN, "source": "backup"}))
     assert stored(home, "other")["credential"]["source"] == "backup"
 
 
@@ -74,31 +74,31 @@ def test_an_oauth_login_is_ours_from_then_on_and_says_where_it_came_from(home: H
 def test_the_kind_is_what_the_prefix_says_else_the_providers_else_what_is_asked_for(
     home: Home, arguments: list[str], given: str, kind: str
 ) -> None:
-    outcome = tokenferry("accounts", "add", "work", *arguments, stdin=given)
+    outcome = tokenferry("account", "add", "work", *arguments, stdin=given)
     assert outcome.code == 0, outcome.err
     assert stored(home)["kind"] == kind
 
 
 def test_a_subscriptions_credential_is_stored_with_word_of_who_may_have_it(home: Home) -> None:
-    outcome = tokenferry("accounts", "add", "work", "--provider", "claude-max", stdin=SETUP)
+    outcome = tokenferry("account", "add", "work", "--provider", "claude-max", stdin=SETUP)
     assert outcome.code == 0
     assert "Claude Code itself" in outcome.err
     assert "[policy]" in outcome.err
     assert tokenferry("token", "work").code == 7
-    assert "for Claude Code alone" in tokenferry("accounts", "list").out
+    assert "for Claude Code alone" in tokenferry("account", "list").out
     home.config.write_text('[policy]\nsubscription = "own"\n')
     home.config.chmod(0o600)
     assert tokenferry("token", "work").out == f"{SETUP}\n"
 
 
 def test_replacing_keeps_the_provider_so_that_the_cure_in_every_message_works(home: Home) -> None:
-    tokenferry("accounts", "add", "work", "--provider", "sandbox", stdin=json.dumps(LOGIN))
-    again = tokenferry("accounts", "add", "work", stdin=json.dumps(LOGIN))
+    tokenferry("account", "add", "work", "--provider", "sandbox", stdin=json.dumps(LOGIN))
+    again = tokenferry("account", "add", "work", stdin=json.dumps(LOGIN))
     assert again.code == 2
-    taken = tokenferry("accounts", "add", "work", "--provider", "sandbox", stdin=json.dumps(LOGIN))
+    taken = tokenferry("account", "add", "work", "--provider", "sandbox", stdin=json.dumps(LOGIN))
     assert taken.code == 2
     assert "--replace" in taken.one_line()
-    done = tokenferry("accounts", "add", "work", "--replace", stdin=json.dumps({**LOGIN, "access_token": "newer"}))
+    done = tokenferry("account", "add", "work", "--replace", stdin=json.dumps({**LOGIN, "access_token": "newer"}))
     assert done.code == 0
     assert done.out.startswith("replaced account work (sandbox, oauth")
     assert stored(home)["credential"]["access_token"] == "newer"
@@ -123,22 +123,22 @@ def test_replacing_keeps_the_provider_so_that_the_cure_in_every_message_works(ho
 def test_what_can_not_be_added_is_refused_in_a_sentence(
     home: Home, arguments: list[str], given: str, code: int, word: str
 ) -> None:
-    outcome = tokenferry("accounts", "add", *arguments, stdin=given)
+    outcome = tokenferry("account", "add", *arguments, stdin=given)
     assert outcome.code == code
     assert word.lower() in outcome.one_line().lower()
     assert not home.accounts.exists() or not list(home.accounts.iterdir())
 
 
 def test_a_secret_where_a_name_belongs_is_not_repeated(home: Home) -> None:
-    assert tokenferry("accounts", "add", "work", KEY).hides(KEY)
-    assert tokenferry("accounts", "add", KEY + "k" * 60, "--provider", "anthropic", stdin=KEY).hides("k" * 20)
+    assert tokenferry("account", "add", "work", KEY).hides(KEY)
+    assert tokenferry("account", "add", KEY + "k" * 60, "--provider", "anthropic", stdin=KEY).hides("k" * 20)
 
 
 def test_no_secret_is_in_a_command_line(home: Home, sandbox: Sandbox) -> None:
     """What can be seen in /proc while a secret is stored, used and renewed is free of it."""
     issued = sandbox.issue("alice", expires_in=-60)
     seen: list[str] = []
-    terminal = Terminal.of([COMMAND, "accounts", "add", "work", "--provider", "sandbox"])
+    terminal = Terminal.of([COMMAND, "account", "add", "work", "--provider", "sandbox"])
     terminal.wait_for("(not shown)")
     seen.append(_command_line(terminal.process.pid))
     terminal.type(f"{bundle(issued)}\n")
@@ -164,7 +164,7 @@ def test_a_list_shows_every_account_a_broken_one_with_its_reason(home: Home, ins
     data["credential"]["expires_at"] += 10 * 86_400
     put(home, data)
     put(home, b"{", "torn")
-    outcome = inside("accounts", "list")
+    outcome = inside("account", "list")
     assert outcome.code == 0
     heading, work, torn = outcome.out.splitlines()
     assert heading.split() == ["NAME", "USE", "PROVIDER", "KIND", "OWNER", "FINGERPRINT", "STATE"]
@@ -173,27 +173,27 @@ def test_a_list_shows_every_account_a_broken_one_with_its_reason(home: Home, ins
     assert torn.split()[0] == "torn"
     assert "broken: " in torn
     assert "no JSON object" in torn
-    assert [row["state"] for row in inside("accounts", "list", "--json").json] == ["fresh", "broken"]
+    assert [row["state"] for row in inside("account", "list", "--json").json] == ["fresh", "broken"]
 
 
 def test_the_account_in_use_is_marked(home: Home, inside: Inside) -> None:
     put(home, document(time.time()))
     assert inside("use", "work").out.splitlines()[0] == "account work is in use"
-    assert inside("accounts", "list").out.splitlines()[1].split()[:2] == ["work", "*"]
-    assert inside("accounts", "list", "--json").json[0]["active"] is True
+    assert inside("account", "list").out.splitlines()[1].split()[:2] == ["work", "*"]
+    assert inside("account", "list", "--json").json[0]["active"] is True
 
 
 def test_implicit_accounts_say_where_they_come_from(
     home: Home, inside: Inside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
-    assert "ready (from the environment)" in inside("accounts", "list").out
+    assert "ready (from the environment)" in inside("account", "list").out
     monkeypatch.setenv("MY_KEY", KEY)
     configure(home, "http://127.0.0.1:1", '[[providers]]\nname = "anthropic"\napi_key = "$MY_KEY"\n')
-    out = inside("accounts", "list").out
+    out = inside("account", "list").out
     assert "ready (from config)" in out
     assert "ready (from the environment)" not in out  # it counts only while no other is there
-    refused = inside("accounts", "remove", "anthropic", "--yes")
+    refused = inside("account", "remove", "anthropic", "--yes")
     assert (refused.code, refused.out) == (2, "")
     assert "remove it there" in refused.err
 
@@ -203,7 +203,7 @@ def test_no_control_sequence_of_a_document_reaches_a_terminal(home: Home, inside
     data["credential"] |= {"email": "a\x1b]0;title\x07@example.com", "scopes": ["x\nforged: line"]}
     put(home, data)
     put(home, b"{}", "\x1b[2Jgone")
-    for arguments in (["accounts", "list"], ["accounts", "show", "work"], ["status"], ["token", "work"], ["doctor"]):
+    for arguments in (["account", "list"], ["account", "show", "work"], ["status"], ["token", "work"], ["doctor"]):
         outcome = inside(*arguments)
         shown = outcome.out + outcome.err
         assert "\x1b" not in shown, arguments
@@ -212,12 +212,12 @@ def test_no_control_sequence_of_a_document_reaches_a_terminal(home: Home, inside
 
 def test_show_tells_all_but_the_secrets(home: Home, inside: Inside, login: Callable[..., dict[str, Any]]) -> None:
     issued = login()
-    outcome = inside("accounts", "show", "work")
+    outcome = inside("account", "show", "work")
     assert outcome.code == 0
     for word in ("sandbox", "oauth", "tokenferry", "alice@example.com", fingerprint(issued["access_token"])):
         assert word in outcome.out
     assert str(home.accounts / "work.json") in outcome.out
-    data = inside("accounts", "show", "work", "--json")
+    data = inside("account", "show", "work", "--json")
     assert data.json["expires_at"] == issued["expires_at"]
     assert data.json["refresh_fingerprint"] == fingerprint(issued["refresh_token"])
     assert outcome.hides(issued["access_token"], issued["refresh_token"])
@@ -226,17 +226,17 @@ def test_show_tells_all_but_the_secrets(home: Home, inside: Inside, login: Calla
 
 def test_show_of_what_is_not_there_or_broken_is_an_error(home: Home, inside: Inside) -> None:
     put(home, b"{", "torn")
-    assert inside("accounts", "show", "nobody").code == 4
-    assert inside("accounts", "show", "torn").code == 8
+    assert inside("account", "show", "nobody").code == 4
+    assert inside("account", "show", "torn").code == 8
 
 
 def test_removing_asks_in_a_terminal_and_wants_a_flag_elsewhere(home: Home) -> None:
     put(home, document(time.time()))
-    refused = tokenferry("accounts", "remove", "work")
+    refused = tokenferry("account", "remove", "work")
     assert refused.code == 2
     assert "--yes" in refused.one_line()
     for answer, code, is_left in (("n", 1, True), ("", 1, True), ("y", 0, False)):
-        terminal = Terminal("accounts", "remove", "work")
+        terminal = Terminal("account", "remove", "work")
         terminal.wait_for("[y/N]")
         terminal.type(f"{answer}\n")
         assert terminal.end() == code
@@ -247,10 +247,10 @@ def test_removing_works_for_broken_documents_and_clears_what_is_in_use(home: Hom
     put(home, document(time.time()))
     inside("use", "work")
     put(home, b"{", "torn")
-    assert inside("accounts", "remove", "torn", "--yes").out == "removed account torn\n"
-    assert inside("accounts", "remove", "work", "-y").code == 0
+    assert inside("account", "remove", "torn", "--yes").out == "removed account torn\n"
+    assert inside("account", "remove", "work", "-y").code == 0
     assert not home.active.exists()
-    assert inside("accounts", "remove", "work", "--yes").code == 4
+    assert inside("account", "remove", "work", "--yes").code == 4
 
 
 def test_a_copied_login_is_confirmed(
@@ -259,13 +259,13 @@ def test_a_copied_login_is_confirmed(
     login(expires_in=-60)
     data = stored(home)
     put(home, {**data, "machine": "another"})
-    assert inside("accounts", "list", "--json").json[0]["state"] == "copied"
+    assert inside("account", "list", "--json").json[0]["state"] == "copied"
     refused = inside("token")
     assert refused.code == 5
-    assert "tokenferry accounts confirm work" in refused.err
-    assert inside("accounts", "confirm", "work").code == 0
+    assert "tokenferry account confirm work" in refused.err
+    assert inside("account", "confirm", "work").code == 0
     assert inside("token").code == 0
-    assert inside("accounts", "confirm", "nobody").code == 4
+    assert inside("account", "confirm", "nobody").code == 4
 
 
 def test_use_names_what_goes_before_it(home: Home, inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,7 +284,7 @@ def test_logging_in_anew_gets_past_a_record_that_can_not_be_read(home: Home, log
     refused = tokenferry("token", "work")
     assert refused.code == 8
     assert "tokenferry login work" in refused.one_line()
-    again = tokenferry("accounts", "add", "work", "--replace", stdin=bundle(sandbox.issue("alice", expires_in=-60)))
+    again = tokenferry("account", "add", "work", "--replace", stdin=bundle(sandbox.issue("alice", expires_in=-60)))
     assert again.code == 0
     assert tokenferry("token", "work").code == 0
 
@@ -301,13 +301,13 @@ def aged(home: Home, days: float) -> None:
 
 
 def test_a_key_is_warned_of_before_it_is_too_old_and_not_given_afterwards(home: Home, inside: Inside) -> None:
-    assert tokenferry("accounts", "add", "old", stdin=OLD_KEY).code == 0
-    assert inside("accounts", "set", "old", "--max-age", "100d").out == (
+    assert tokenferry("account", "add", "old", stdin=OLD_KEY).code == 0
+    assert inside("account", "set", "old", "--max-age", "100d").out == (
         "account old may hold a credential of at most 100d\n"
     )
     assert "account.max-age" in home.audit.read_text()
-    assert "max age      100d" in inside("accounts", "show", "old").out
-    (row,) = inside("accounts", "list", "--json").json
+    assert "max age      100d" in inside("account", "show", "old").out
+    (row,) = inside("account", "list", "--json").json
     assert (row["max_age"], row["aging"]["cause"], row["aging"]["stage"]) == (8_640_000, "max-age", "fine")
     assert inside("doctor").code == 0
 
@@ -316,47 +316,47 @@ def test_a_key_is_warned_of_before_it_is_too_old_and_not_given_afterwards(home: 
     assert row["aging"]["stage"] == "soon"
     assert 4 * 86_400 < row["aging"]["left"] <= 5 * 86_400
     assert "the age that is allowed for its key ends 2" in inside("status").out
-    assert "cure: tokenferry accounts add old --replace" in inside("doctor").out
+    assert "cure: tokenferry account add old --replace" in inside("doctor").out
     assert tokenferry("token", "old").out == f"{OLD_KEY}\n"
 
     aged(home, 5)
     outcome = tokenferry("token", "old")
     assert outcome.code == 5
     assert "older than the 100d" in outcome.one_line()
-    (row,) = inside("accounts", "list", "--json").json
+    (row,) = inside("account", "list", "--json").json
     assert (row["state"], row["aging"]["stage"]) == ("needs-login", "over")
 
-    assert tokenferry("accounts", "add", "old", "--replace", stdin=OLD_KEY + "n").code == 0
+    assert tokenferry("account", "add", "old", "--replace", stdin=OLD_KEY + "n").code == 0
     assert tokenferry("token", "old").out == f"{OLD_KEY}n\n", "the limit stays, and counts from the new key on"
-    assert inside("accounts", "list", "--json").json[0]["max_age"] == 8_640_000
-    assert inside("accounts", "set", "old", "--max-age", "none").code == 0
-    assert inside("accounts", "list", "--json").json[0]["aging"] is None
+    assert inside("account", "list", "--json").json[0]["max_age"] == 8_640_000
+    assert inside("account", "set", "old", "--max-age", "none").code == 0
+    assert inside("account", "list", "--json").json[0]["aging"] is None
 
 
 def test_a_login_has_no_maximum_age(home: Home, inside: Inside) -> None:
-    tokenferry("accounts", "add", "con", "--provider", "console", stdin='{"access_token": "a", "refresh_token": "r"}')
-    assert inside("accounts", "set", "con", "--max-age", "9d").code == 2
-    assert inside("accounts", "set", "nobody", "--max-age", "9d").code == 4
+    tokenferry("account", "add", "con", "--provider", "console", stdin='{"access_token": "a", "refresh_token": "r"}')
+    assert inside("account", "set", "con", "--max-age", "9d").code == 2
+    assert inside("account", "set", "nobody", "--max-age", "9d").code == 4
 
 
 def test_a_login_is_checked_for_free_and_a_refused_one_is_not_stored(sandbox: Sandbox) -> None:
     issued = sandbox.issue("alice", expires_in=28_800)
-    added = tokenferry("accounts", "add", "good", "--provider", "sandbox", "--verify", stdin=bundle(issued))
+    added = tokenferry("account", "add", "good", "--provider", "sandbox", "--verify", stdin=bundle(issued))
     assert (added.code, "127.0.0.1 accepts it" in added.err) == (0, True)
-    checked = tokenferry("accounts", "check", "good", "--json")
+    checked = tokenferry("account", "check", "good", "--json")
     assert (checked.code, checked.json["result"]) == (0, "accepted")
     refused = tokenferry(
-        *("accounts", "add", "bad", "--provider", "sandbox", "--verify"),
+        *("account", "add", "bad", "--provider", "sandbox", "--verify"),
         stdin=bundle({**issued, "access_token": "of-somebody-else"}),
     )
     assert refused.code == 5
     assert "so nothing was stored" in refused.one_line()
-    assert [one["name"] for one in tokenferry("accounts", "list", "--json").json] == ["good"]
+    assert [one["name"] for one in tokenferry("account", "list", "--json").json] == ["good"]
 
 
 def test_offline_it_is_stored_and_said_to_be_unchecked(home: Home) -> None:
     configure(home, "http://127.0.0.1:1")
     kind = ("--provider", "sandbox", "--kind", "api-key")
-    added = tokenferry("accounts", "add", "k", *kind, "--verify", stdin="some-key-of-the-sandbox")
+    added = tokenferry("account", "add", "k", *kind, "--verify", stdin="some-key-of-the-sandbox")
     assert (added.code, "it was not checked" in added.err) == (0, True)
-    assert tokenferry("accounts", "check", "k").code == 6
+    assert tokenferry("account", "check", "k").code == 6

@@ -1,4 +1,4 @@
-"""`seal` and `unseal` as a person runs them, with a key file; tests/e2e has the keyring."""
+"""`encryption enable` and `encryption disable` as a person runs them, with a key file; tests/e2e has the keyring."""
 
 import json
 import os
@@ -37,8 +37,8 @@ def key_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def sealed(home: Home, key_file: Path) -> str:
     """A sealed home with one account; gives the key."""
-    assert tokenferry("accounts", "add", "work", stdin=KEY).code == 0
-    outcome = tokenferry("seal")
+    assert tokenferry("account", "add", "work", stdin=KEY).code == 0
+    outcome = tokenferry("encryption", "enable")
     assert outcome.code == 0, outcome
     return key_file.read_text().strip()
 
@@ -50,7 +50,15 @@ def test_what_is_sealed_is_used_as_before_and_no_output_shows_the_key(
     assert key_file.stat().st_mode & 0o7777 == 0o600
     monkeypatch.delenv("TOKENFERRY_SEAL_KEY_FILE")  # the home knows where it is
     assert tokenferry("token", "work").out == f"{KEY}\n"
-    for command in ("seal", "status", "accounts list", "accounts show work", "doctor", "-v status", "status --json"):
+    for command in (
+        "encryption enable",
+        "status",
+        "account list",
+        "account show work",
+        "doctor",
+        "-v status",
+        "status --json",
+    ):
         outcome = tokenferry(*command.split())
         assert outcome.code == 0, outcome
         assert outcome.hides(sealed, KEY)
@@ -65,7 +73,7 @@ def test_a_child_that_is_run_gets_no_sealing_key(sealed: str) -> None:
 
 
 def test_an_account_that_is_added_later_is_sealed(sealed: str, home: Home) -> None:
-    assert tokenferry("accounts", "add", "new", stdin=KEY).code == 0
+    assert tokenferry("account", "add", "new", stdin=KEY).code == 0
     assert not shows((home.accounts / "new.json").read_text(), KEY)
 
 
@@ -73,24 +81,26 @@ def test_status_and_doctor_tell_how_far_it_is(sealed: str, home: Home, inside: I
     found = inside("status", "--json").json["sealing"]
     assert (found["state"], found["sealed"], found["clear"], found["locked"]) == ("on", ["work"], [], None)
     assert "on, 1 of 1 accounts" in inside("status").out
+    assert inside("encryption", "status", "--json").json == found
+    assert inside("encryption", "status").out.startswith("on, 1 of 1 accounts")
     assert inside("doctor").code == 0
     marker = home.seal.read_bytes()
     home.seal.unlink()
     assert "says nothing of a key" in inside("doctor").out
     assert f"1 of 1 accounts, but {home.seal} is gone" in inside("status").out
-    assert tokenferry("accounts", "add", "plain", stdin=KEY).code == 8
+    assert tokenferry("account", "add", "plain", stdin=KEY).code == 8
     raw = (home.accounts / "work.json").read_bytes()
-    assert tokenferry("unseal").code == 0
-    assert tokenferry("accounts", "add", "plain", stdin=KEY).code == 0
+    assert tokenferry("encryption", "disable").code == 0
+    assert tokenferry("account", "add", "plain", stdin=KEY).code == 0
     (home.accounts / "work.json").write_bytes(raw)
     home.seal.write_bytes(marker)
     home.seal.chmod(0o600)
     assert tokenferry("token", "plain").code == 8
     assert "in clear in a sealed home" in inside("doctor").out
     assert "in clear in a sealed home" in inside("status").out
-    assert tokenferry("seal").code == 8
-    assert tokenferry("seal", "--accept", "plain").out.startswith("sealed 1 accounts with key")
-    assert tokenferry("seal").out.startswith("everything is sealed already")
+    assert tokenferry("encryption", "enable").code == 8
+    assert tokenferry("encryption", "enable", "--accept", "plain").out.startswith("sealed 1 accounts with key")
+    assert tokenferry("encryption", "enable").out.startswith("everything is sealed already")
     assert inside("doctor").code == 0
 
 
@@ -98,7 +108,7 @@ def test_a_marker_that_was_changed_by_hand_is_reported_and_a_renewal_stays_seale
     login: Login, sandbox: Sandbox, home: Home, inside: Inside
 ) -> None:
     login()
-    assert tokenferry("seal").code == 0
+    assert tokenferry("encryption", "enable").code == 0
     home.seal.write_bytes(home.seal.read_bytes().replace(b'"opening": false', b'"opening": true'))
     outcome = inside("refresh", "work")
     assert outcome.code == 0
@@ -108,10 +118,10 @@ def test_a_marker_that_was_changed_by_hand_is_reported_and_a_renewal_stays_seale
     assert not shows(raw, renewed.secret.reveal())
     assert "can't be trusted" in inside("status").out
     assert "cure: " in (found := inside("doctor").out)
-    assert "tokenferry seal" in found
-    assert tokenferry("accounts", "add", "new", stdin=KEY).code == 8
-    assert tokenferry("seal").code == 0
-    assert tokenferry("accounts", "add", "new", stdin=KEY).code == 0
+    assert "tokenferry encryption enable" in found
+    assert tokenferry("account", "add", "new", stdin=KEY).code == 8
+    assert tokenferry("encryption", "enable").code == 0
+    assert tokenferry("account", "add", "new", stdin=KEY).code == 0
 
 
 def test_without_the_key_accounts_are_listed_as_locked_and_nothing_is_given_or_added(
@@ -121,21 +131,21 @@ def test_without_the_key_accounts_are_listed_as_locked_and_nothing_is_given_or_a
     outcome = tokenferry("token", "work")
     assert outcome.code == 6
     assert "account 'work' is sealed: the key file" in outcome.one_line()
-    (row,) = tokenferry("accounts", "list", "--json").json
+    (row,) = tokenferry("account", "list", "--json").json
     assert (row["state"], row["provider"], row["kind"]) == ("locked", "anthropic", "api-key")
-    assert "locked: account 'work'" in tokenferry("accounts", "list").out
-    assert tokenferry("accounts", "add", "new", stdin=KEY).code == 6
-    assert tokenferry("accounts", "remove", "work", "--yes").code == 6
+    assert "locked: account 'work'" in tokenferry("account", "list").out
+    assert tokenferry("account", "add", "new", stdin=KEY).code == 6
+    assert tokenferry("account", "remove", "work", "--yes").code == 6
     assert sorted(path.name for path in home.accounts.iterdir()) == ["work.json"]
     findings = tokenferry("doctor", "--json").json
     assert [one["what"].partition(":")[0] for one in findings] == ["can't be had now"]
-    assert tokenferry("seal").code == tokenferry("seal", "--rotate").code == 6
+    assert tokenferry("encryption", "enable").code == tokenferry("encryption", "rotate-key").code == 6
     assert not key_file.exists()
 
 
 def test_a_key_file_that_is_not_safe_leaves_accounts_locked_and_is_told_once(sealed: str, key_file: Path) -> None:
     key_file.chmod(0o644)
-    (row,) = tokenferry("accounts", "list", "--json").json
+    (row,) = tokenferry("account", "list", "--json").json
     assert (row["state"], row["provider"]) == ("locked", "anthropic")
     assert "chmod 0600" in row["text"]
     assert len(tokenferry("doctor", "--json").json) == 1
@@ -153,10 +163,10 @@ def test_a_lost_key_is_explained_and_the_account_can_be_given_up(sealed: str, ke
     key_file.write_text("tfs_" + "0" * 64 + "\n")
     outcome = tokenferry("token", "work")
     assert outcome.code == 8
-    for words in ("nobody can open", "from a backup", "lost for good", "accounts remove"):
+    for words in ("nobody can open", "from a backup", "lost for good", "account remove"):
         assert words in outcome.one_line()
     assert "is lost" in tokenferry("doctor").out
-    assert tokenferry("accounts", "remove", "work", "--yes").code == 0
+    assert tokenferry("account", "remove", "work", "--yes").code == 0
     assert list(home.accounts.iterdir()) == []
 
 
@@ -165,46 +175,47 @@ def test_the_cure_of_a_broken_marker_works(
 ) -> None:
     home.seal.write_text("{")
     monkeypatch.delenv("TOKENFERRY_SEAL_KEY_FILE")
-    outcome = tokenferry("seal")
+    outcome = tokenferry("encryption", "enable")
     assert outcome.code == 8
     assert (
-        "remove it and run: tokenferry seal (with TOKENFERRY_SEAL_KEY_FILE naming the key's file" in outcome.one_line()
+        "remove it and run: tokenferry encryption enable (with TOKENFERRY_SEAL_KEY_FILE naming the key's file"
+        in outcome.one_line()
     )
     home.seal.unlink()
-    assert tokenferry("seal", TOKENFERRY_SEAL_KEY_FILE=str(key_file)).code == 0
+    assert tokenferry("encryption", "enable", TOKENFERRY_SEAL_KEY_FILE=str(key_file)).code == 0
     assert tokenferry("token", "work").out == f"{KEY}\n"
     assert key_file.read_text().strip() == sealed
 
 
 def test_a_key_is_replaced_and_the_old_one_forgotten_on_demand(sealed: str, key_file: Path) -> None:
-    outcome = tokenferry("seal", "--rotate")
+    outcome = tokenferry("encryption", "rotate-key")
     assert outcome.code == 0
     assert "the old key" in outcome.err
     new, old = key_file.read_text().split()
     assert old == sealed
-    outcome = tokenferry("seal", "--rotate", "--forget-key")
+    outcome = tokenferry("encryption", "rotate-key", "--forget-key")
     assert "is removed" in outcome.out
     newest, oldest = key_file.read_text().split()
     assert newest not in {new, old}
     assert oldest == old, "one that an earlier rotation left is nobody's to remove"
     assert tokenferry("token", "work").out == f"{KEY}\n"
-    assert tokenferry("seal", "--forget-key").code == 2
+    assert tokenferry("encryption", "enable", "--forget-key").code == 2
 
 
 def test_unsealing_gives_everything_back(sealed: str, home: Home, key_file: Path) -> None:
-    outcome = tokenferry("unseal", "--forget-key")
+    outcome = tokenferry("encryption", "disable", "--forget-key")
     assert (outcome.code, outcome.out.splitlines()[0]) == (0, "unsealed 1 accounts")
     assert not key_file.exists()
     assert not home.seal.exists()
     assert json.loads((home.accounts / "work.json").read_text())["credential"]["key"] == KEY
     assert tokenferry("token", "work").out == f"{KEY}\n"
-    assert tokenferry("unseal").code == tokenferry("seal", "--rotate").code == 2
+    assert tokenferry("encryption", "disable").code == tokenferry("encryption", "rotate-key").code == 2
 
 
 def test_a_keyring_that_is_none_is_refused_by_name(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TOKENFERRY_SEAL_KEY_FILE")
-    tokenferry("accounts", "add", "work", stdin=KEY)
-    outcome = tokenferry("seal")
+    tokenferry("account", "add", "work", stdin=KEY)
+    outcome = tokenferry("encryption", "enable")
     assert outcome.code == 3
     assert "keyring.backends.null.Keyring" in outcome.one_line()
     assert not home.seal.exists()
@@ -225,21 +236,21 @@ def test_a_plaintext_keyring_is_refused_by_name_and_is_given_nothing(
     monkeypatch.delenv("TOKENFERRY_SEAL_KEY_FILE")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "library"))
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyrings.alt.file.PlaintextKeyring")
-    outcome = tokenferry("seal")
+    outcome = tokenferry("encryption", "enable")
     assert outcome.code == 3
     assert "keyrings.alt.file.PlaintextKeyring" in outcome.one_line()
 
 
 def test_the_key_is_not_laid_beside_what_it_seals(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKENFERRY_SEAL_KEY_FILE", str(home.path / "key"))
-    outcome = tokenferry("seal")
+    outcome = tokenferry("encryption", "enable")
     assert outcome.code == 2
     assert "whoever copies that has the key" in outcome.one_line()
 
 
 def test_a_sealed_login_is_renewed_and_stays_sealed(login: Login, sandbox: Sandbox, home: Home) -> None:
     issued = login()
-    assert tokenferry("seal").code == 0
+    assert tokenferry("encryption", "enable").code == 0
     before = FileStore(home).read("work").credential
     assert tokenferry("refresh", "work").code == 0
     seal = Seal(home)
@@ -283,18 +294,18 @@ def test_the_quick_look_opens_what_a_key_file_opens_and_leaves_the_rest_to_the_b
 
 
 def test_the_quick_look_refuses_what_is_too_old_or_used_up(sealed: str, home: Home) -> None:
-    tokenferry("accounts", "set", "work", "--max-age", "9d")
+    tokenferry("account", "set", "work", "--max-age", "9d")
     assert fresh_token(["work"]) is None
     assert tokenferry("token", "work").out == f"{KEY}\n"
     tokenferry(
-        *("accounts", "add", "con", "--provider", "console"), stdin='{"access_token": "abc", "expires_at": 4000000000}'
+        *("account", "add", "con", "--provider", "console"), stdin='{"access_token": "abc", "expires_at": 4000000000}'
     )
     assert fresh_token(["con"]) == "abc"
     assert fresh_token(["con"], now=3_999_999_900) is None
 
 
 def test_nothing_of_sealing_is_imported_where_nothing_is_sealed(home: Home) -> None:
-    tokenferry("accounts", "add", "work", "--provider", "console", stdin='{"access_token": "abc"}')
+    tokenferry("account", "add", "work", "--provider", "console", stdin='{"access_token": "abc"}')
     code = (
         "import sys; from tokenferry import resolve; print(resolve('work').secret.reveal()); "
         "print([name for name in ('cryptography', 'keyring', 'secretstorage') if name in sys.modules])"
@@ -314,13 +325,13 @@ def test_a_sealed_export_is_imported_again_and_by_nobody_without_the_key(
     assert file.stat().st_mode & 0o7777 == 0o600
     piped = tokenferry("export", "work", "--to", "env", "-", "--sealed", "--force")
     assert not shows(piped.out, KEY)
-    assert tokenferry("accounts", "remove", "work", "--yes").code == 0
+    assert tokenferry("account", "remove", "work", "--yes").code == 0
     assert tokenferry("import", str(file), "--name", "again", "--yes").code == 0
     assert tokenferry("token", "again").out == f"{KEY}\n"
-    assert tokenferry("accounts", "remove", "again", "--yes").code == 0
+    assert tokenferry("account", "remove", "again", "--yes").code == 0
     assert tokenferry("import", "-", "--name", "piped", "--yes", stdin=piped.out).code == 0
     assert tokenferry("token", "piped").out == f"{KEY}\n"
-    for options in (("--to", "pool"), ("--to", "bundle", str(tmp_path / "x"), "--with-chain")):
+    for options in (("--to", "pool"), ("--to", "bundle", str(tmp_path / "x"), "--with-refresh-token")):
         assert tokenferry("export", "piped", *options, "--sealed").code == 2
     key_file.rename(key_file.with_name("away"))
     assert tokenferry("import", str(file), "--name", "more", "--yes").code == 6

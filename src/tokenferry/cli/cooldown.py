@@ -17,16 +17,16 @@ from tokenferry.state import State
 
 app = new_app(
     "Show which accounts are passed over, why and until when; and end that.",
-    "tokenferry cooldowns list",
-    "tokenferry cooldowns clear work",
+    "tokenferry cooldown list",
+    "tokenferry cooldown clear work",
 )
 
 
 @app.command(
     "list",
     epilog=examples(
-        "tokenferry cooldowns list",
-        "tokenferry cooldowns list --json | jq -r '.[] | select(.kind == \"account\") | .name'",
+        "tokenferry cooldown list",
+        "tokenferry cooldown list --json | jq -r '.[] | select(.kind == \"account\") | .name'",
     ),
 )
 def list_(
@@ -50,8 +50,8 @@ def list_(
 @app.command(
     "clear",
     epilog=examples(
-        "tokenferry cooldowns clear work",
-        "tokenferry cooldowns clear --all",
+        "tokenferry cooldown clear work",
+        "tokenferry cooldown clear --all",
     ),
 )
 def clear(
@@ -98,5 +98,5 @@ def _check_known(name: str, organizations: Collection[str]) -> None:
         near = get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise UnknownAccount(
-            f"there is no account, organization or provider {name[:80]!r}{hint} (see: tokenferry accounts list)"
+            f"there is no account, organization or provider {name[:80]!r}{hint} (see: tokenferry account list)"
         )

@@ -1,0 +1,104 @@
+from typing import Annotated
+
+import typer
+
+from tokenferry.audit import note_change
+from tokenferry.broker import swap_to_next_available_account, use_for_claude_code
+from tokenferry.cli._attach import attach_claude_code
+from tokenferry.cli._home import open_broker
+from tokenferry.cli._output import note, say
+from tokenferry.cli._typer import examples, new_app
+from tokenferry.errors import UsageError
+from tokenferry.limits import read_moment
+from tokenferry.settings import Home
+from tokenferry.stores import check_account_name
+
+app = new_app(
+    "Attach Claude Code's login, and give it another one.",
+    "tokenferry claude-code attach mine",
+    "tokenferry claude-code switch work",
+    "tokenferry claude-code switch --next",
+)
+
+
+@app.command(
+    "attach",
+    epilog=examples("tokenferry claude-code attach mine", "tokenferry claude-code attach mine --provider claude-max"),
+)
+def attach(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call the account.", show_default=False)],
+    *,
+    provider: Annotated[
+        str | None, typer.Option("--provider", metavar="P", help="Who issued the login; claude-max by default.")
+    ] = None,
+) -> None:
+    """Make Claude Code's login an account, and leave it where it is.
+
+    Claude Code goes on using and refreshing it; nothing is copied.
+    """
+    check_account_name(name)
+    attach_claude_code(open_broker(), name, provider)
+
+
+@app.command(
+    "switch",
+    epilog=examples(
+        "tokenferry claude-code switch work",
+        "tokenferry claude-code switch --next",
+        'tokenferry claude-code switch --next --until "$(date -d 18:00 +%s)"',
+    ),
+)
+def switch(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The account.", show_default=False)] = None,
+    *,
+    next_: Annotated[
+        bool, typer.Option("--next", help="The next account, because the present one is limited.")
+    ] = False,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            "--until", metavar="TIME", help="When the limit ends: seconds since 1970 or RFC 3339.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Give Claude Code another account's login; the one it has goes back to its own account.
+
+    Claude Code has the login then and refreshes it. Running sessions take it up by themselves. With --next, the present
+    account is marked as limited until the limit ends; the next is the first in order that isn't marked, else the first
+    whose mark has ended; its e-mail address or name is printed. --next needs the policy own-use.
+    """
+    if (name is None) != next_:
+        raise UsageError("name an account, or give --next; not both")
+    if until is not None and not next_:
+        raise UsageError("--until says when the present account's limit ends; it goes with --next")
+    if name is not None:
+        _switch(name)
+        return
+    end = None if until is None else read_moment(until)
+    if until is not None and end is None:
+        raise UsageError(
+            f"--until {until[:40]!r} is no time; give seconds since 1970 or a time as 2026-01-27T12:00:00Z"
+        )
+    label = swap_to_next_available_account(None if end is None else int(end), open_broker())
+    note_change(Home.from_environment(), "account.swap", label, to="claude-code")
+    say(label)
+
+
+def _switch(name: str) -> None:
+    moved = use_for_claude_code(name, open_broker())
+    if moved.was_there:
+        say(f"Claude Code has account {name} already")
+        return
+    note_change(Home.from_environment(), "account.move", name, to="claude-code", back=moved.home)
+    say(f"Claude Code has account {name} now")
+    if moved.is_new:
+        note(f"the login it had belonged to no account, and is kept as one: {moved.home}")
+    elif moved.home is not None:
+        say(f"account {moved.home}, which it had before, is back here")
+    if moved.is_gone:
+        note(f"account {moved.stranded} was attached to a login that is gone, and is no account any more")
+    elif moved.stranded is not None:
+        note(
+            f"Claude Code had been logged out of account {moved.stranded}; should what was kept of its login here be "
+            f"used up, log in again with: tokenferry login {moved.stranded}"
+        )

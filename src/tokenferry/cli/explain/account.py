@@ -1,0 +1,27 @@
+from typing import Annotated
+
+import typer
+
+from tokenferry.cli._decision import decision
+from tokenferry.cli._home import find, open_broker
+from tokenferry.cli._output import say_json, say_lines
+from tokenferry.cli._typer import JSON, examples, new_app
+
+app = new_app()
+
+
+@app.command(
+    "account", epilog=examples("tokenferry explain account work", "tokenferry explain account work --json | jq .steps")
+)
+def account(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The account.", show_default=False)],
+    *,
+    as_json: JSON = False,
+) -> None:
+    """Say what tokenferry does with an account: whether it is handed out, when it is refreshed, what it waits for."""
+    home, config = find()
+    found = decision(open_broker(home, config), home, name)
+    if as_json:
+        say_json(found.to_json())
+    else:
+        say_lines(found.lines())
