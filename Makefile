@@ -1,67 +1,72 @@
 # `make demo` and `make test` need Python 3.11+ and make, nothing else.
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
-LOCK := requirements/dev.txt
+PIP := "$(BIN)/python" -m pip --quiet --disable-pip-version-check
+COMPILE := "$(BIN)/uv" pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml
 
 # Also under an emptied environment, where neither Python nor a shell would know where to look.
 export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
+# Without byte code on disk each worker would rewrite and compile every test: a minute of each run.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo serve test test-full coverage lint format prices sim bench e2e architecture lock clean
 .DEFAULT_GOAL := setup
+.NOTPARALLEL:
 
-setup: $(READY)
+setup: $(VENV)/.dev ## everything that a developer needs
 
-$(READY): $(LOCK) pyproject.toml
+# One environment, to which each of requirements/*.txt adds; all of them pin alike.
+$(VENV)/.%: requirements/%.txt pyproject.toml
 	@sh scripts/make-venv "$(VENV)"
-	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$(LOCK)"
-	@"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index --editable .
-	@touch "$(READY)"
+	@$(PIP) install --require-hashes -r "$<"
+	@$(PIP) install --no-deps --no-build-isolation --no-index --editable .
+	@touch "$@"
 
-demo: setup ## a gateway and a sandbox, real SDK messages through both; ends by itself
+demo: $(VENV)/.test ## a gateway and a sandbox, real SDK messages through both; ends by itself
 	@"$(BIN)/python" scripts/demo.py
 
-serve: setup ## the demo's sandbox and gateway, until Ctrl-C
+serve: $(VENV)/.test ## the demo's sandbox and gateway, until Ctrl-C
 	@"$(BIN)/python" scripts/demo.py --stay
 
-test: setup ## everything that needs Python alone
-	@"$(BIN)/python" -m pytest -q -n auto --dist worksteal -m "not e2e"
+test: $(VENV)/.test ## everything that needs Python alone
+	@"$(BIN)/python" -m pytest -q -n auto --dist worksteal --ignore tests/e2e
 
-test-full: setup ## the same tests with five times the random examples
-	@TOKENFERRY_TESTS=full "$(BIN)/python" -m pytest -q -n auto --dist worksteal -m "not e2e"
+test-full: $(VENV)/.test ## the same tests with five times the random examples
+	@TOKENFERRY_TESTS=full "$(BIN)/python" -m pytest -q -n auto --dist worksteal --ignore tests/e2e
 
-coverage: setup ## the same tests, measured; slower
-	@"$(BIN)/python" -m pytest -q -n auto -m "not e2e" --cov --cov-report=term:skip-covered --cov-fail-under=94
+coverage: $(VENV)/.test ## the same tests, measured; slower
+	@"$(BIN)/python" -m pytest -q -n auto --ignore tests/e2e --cov --cov-report=term:skip-covered --cov-fail-under=94
 
-lint: setup
+lint: $(VENV)/.dev
 	@"$(BIN)/ruff" check .
 	@"$(BIN)/ruff" format --check .
 	@"$(BIN)/mypy"
 	@"$(BIN)/lint-imports"
 
-format: setup
+format: $(VENV)/.dev
 	@"$(BIN)/ruff" format .
 	@"$(BIN)/ruff" check --fix .
 
-e2e: setup ## the real Claude Code CLI, the SDKs, Chromium, nginx and a keyring; needs npm, and root to install the last three
+e2e: $(VENV)/.e2e ## the real Claude Code CLI, the SDKs, Chromium, nginx and a keyring; needs npm, and root to install the last three
 	@sh scripts/e2e-needs
 	@TOKENFERRY_E2E=1 "$(BIN)/python" -m pytest -m e2e
 
-sim: setup ## a million schedules of refreshes under mishaps; SCHEDULES=N for fewer
+sim: $(VENV)/.test ## a million schedules of refreshes under mishaps; SCHEDULES=N for fewer
 	@cd tests && "../$(BIN)/python" -m sim $(SCHEDULES)
 
-bench: setup
+bench: $(VENV)/.bench
 	@"$(BIN)/python" -m bench
 
-architecture: setup ## draw docs/architecture.svg from the imports
+architecture: $(VENV)/.test ## draw docs/architecture.svg from the imports
 	@"$(BIN)/python" scripts/architecture.py
 
-prices: setup ## write the table of list prices from the package genai-prices
+prices: $(VENV)/.run ## write the table of list prices from the package genai-prices
 	@"$(BIN)/python" scripts/prices.py
 
-lock: setup ## write the hashed requirement files anew
-	@"$(BIN)/uv" pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml -o requirements/run.txt
-	@"$(BIN)/uv" pip compile --quiet --no-strip-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml --group dev -o "$(LOCK)"
+lock: $(VENV)/.dev ## write the hashed requirement files; versions move where pyproject.toml asks for it
+	@$(COMPILE) --group dev -o requirements/dev.txt
+	@$(COMPILE) -c requirements/dev.txt -o requirements/run.txt
+	@for group in test e2e bench; do $(COMPILE) -c requirements/dev.txt --group $$group -o requirements/$$group.txt || exit 1; done
 
 clean:
 	@rm -rf "$(VENV)" .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* dist node_modules

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 TESTS = """
@@ -22,12 +23,21 @@ def test_two(tokenferry_sandbox):
 """
 
 
-def test_the_fixture_is_there_for_users_and_fresh_for_every_test(tmp_path: Path) -> None:
-    (tmp_path / "test_users.py").write_text(TESTS)
-    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+def run_pytest(folder: Path, *options: str) -> "subprocess.CompletedProcess[str]":
+    (folder / "test_users.py").write_text(TESTS)
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", *options, str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+
+
+def test_the_fixture_is_there_for_who_asks_for_it_and_fresh_for_every_test(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["tokenferry.testing"]')
+    done = run_pytest(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 passed" in done.stdout
+
+
+def test_the_plugin_loads_itself_in_no_other_project() -> None:
+    assert [point.value for point in entry_points(group="pytest11") if point.value.startswith("tokenferry")] == []
 
 
 def test_loading_the_plugin_imports_no_sandbox() -> None:

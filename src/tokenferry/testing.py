@@ -1,4 +1,6 @@
-"""A pytest plugin, loaded by itself where tokenferry is installed: the fixture `tokenferry_sandbox`.
+"""A pytest plugin: the fixture `tokenferry_sandbox`, for projects that ask for it.
+
+pytest_plugins = ["tokenferry.testing"]  # in the topmost conftest.py; or: pytest -p tokenferry.testing
 
 def test_my_program(tokenferry_sandbox):
     key = tokenferry_sandbox.api_key("alice")
@@ -19,7 +21,7 @@ __all__ = ["tokenferry_sandbox"]
 
 @pytest.fixture(scope="session")
 def _tokenferry_sandbox_server() -> "Iterator[Sandbox]":
-    from tokenferry.sandbox import Sandbox  # noqa: PLC0415  # every pytest run of every user imports this module
+    from tokenferry.sandbox import Sandbox  # noqa: PLC0415  # most runs use no sandbox
 
     with Sandbox(seed="tokenferry") as sandbox:
         yield sandbox

@@ -1,0 +1,42 @@
+"""The hashed files in requirements/: what `make demo` and `make test` install is small, and all files agree."""
+
+import re
+import zlib
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parent.parent / "requirements"
+LARGEST = 5_000_000
+"""Bytes of a package, compressed as its wheel is."""
+
+
+def pins(name: str) -> Mapping[str, str]:
+    """Each package's line, with its version, condition and hashes."""
+    text = (FOLDER / f"{name}.txt").read_text(encoding="utf-8").replace("\\\n", "")
+    return {re.split(r"\[|==", line)[0]: line for line in text.splitlines()}
+
+
+def size(package: str) -> int:
+    try:
+        contents = [path.locate() for path in files(package) or [] if path.suffix != ".pyc"]
+    except PackageNotFoundError:  # for another platform
+        return 0
+    return sum(len(zlib.compress(Path(path).read_bytes(), 1)) for path in contents)
+
+
+def test_no_package_that_only_tests_need_is_large() -> None:
+    large = {name: size(name) for name in pins("test").keys() - pins("run").keys()}
+    assert {name: bytes_ for name, bytes_ in large.items() if bytes_ > LARGEST} == {}
+
+
+@pytest.mark.parametrize("name", ["run", "test", "e2e", "bench"])
+def test_every_file_pins_what_the_developers_have(name: str) -> None:
+    assert pins(name).items() <= pins("dev").items()
+
+
+@pytest.mark.parametrize("name", ["run", "test", "e2e", "bench", "dev"])
+def test_every_requirement_is_one_version_with_hashes(name: str) -> None:
+    assert [line for line in pins(name).values() if not re.search(r"==\S+ .*--hash=sha256:[0-9a-f]{64}", line)] == []
