@@ -19,7 +19,7 @@ ROLES: Final = {
     "request": ("the way of a request", "gateway routing pool streaming upstream limits"),
     "token": (
         "the way of a token",
-        "integrations broker login accounts interchange claude_code refresh oauth providers stores sealing",
+        "integrations broker login accounts interchange clients claude_code refresh oauth providers stores sealing",
     ),
     "ground": (
         "settings, state and values",

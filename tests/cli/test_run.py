@@ -12,7 +12,7 @@ from cli.conftest import configure
 from cli.harness import Outcome, begin, end, tokenferry
 from cli.test_fast import KEY, OAT, document, put
 from tokenferry.claude_code.precedence import CLOUD_PROVIDERS
-from tokenferry.cli.run import environment_of_child
+from tokenferry.clients import client_environment
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home
 from tokenferry.state import Cooldown, Scope, State
@@ -248,7 +248,7 @@ def test_the_account_in_use_serves_first(sandbox: Sandbox, login: Login, inside:
     ],
 )
 def test_what_is_reached_without_a_proxy_still_is(given: dict[str, str], upper: str, lower: str) -> None:
-    child = environment_of_child(given, "http://127.0.0.1:1", "tfk_x")
+    child = client_environment(given, "http://127.0.0.1:1", "tfk_x")
     assert (child["NO_PROXY"], child["no_proxy"]) == (upper, lower)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from e2e.parties import MODULES, lacking
 from tokenferry.claude_code.precedence import CLOUD_PROVIDERS
-from tokenferry.cli.run import environment_of_child
+from tokenferry.clients import client_environment
 
 pytestmark = pytest.mark.e2e
 
@@ -34,7 +34,7 @@ def variables() -> set[str]:
 
 def left(variables: set[str]) -> set[str]:
     """Those that a program has under `run`."""
-    child = environment_of_child(dict.fromkeys(variables, "shadow"), "http://127.0.0.1:1", "tfk_x")
+    child = client_environment(dict.fromkeys(variables, "shadow"), "http://127.0.0.1:1", "tfk_x")
     return {name for name, value in child.items() if value == "shadow"}
 
 

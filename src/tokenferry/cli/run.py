@@ -2,17 +2,17 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Annotated, Final, Self
 
 import typer
 
-from tokenferry.claude_code.precedence import CLOUD_PROVIDERS
 from tokenferry.cli._home import find, open_broker, tell_pin
 from tokenferry.cli._output import note
 from tokenferry.cli._readiness import limits, readiness
 from tokenferry.cli._typer import SETTINGS, examples, new_app
+from tokenferry.clients import client_environment
 from tokenferry.errors import UsageError
 from tokenferry.serve import PrivateGateway
 
@@ -21,38 +21,6 @@ app = new_app()
 _NUMBERS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _NOT_FOUND: Final = 127
 _NOT_EXECUTABLE: Final = 126
-# What would lead a client past the gateway: other credentials, other ways of finding some, other places to call. The
-# names are those that Claude Code and the SDKs read; a test compares them with Claude Code's binary.
-_SHADOWS: Final = frozenset(
-    (
-        *CLOUD_PROVIDERS,
-        "ANTHROPIC_API_KEY",
-        "ANTHROPIC_CUSTOM_HEADERS",
-        "ANTHROPIC_FEDERATION_RULE_ID",
-        "ANTHROPIC_IDENTITY_TOKEN",
-        "ANTHROPIC_IDENTITY_TOKEN_FILE",
-        "ANTHROPIC_ORGANIZATION_ID",
-        "ANTHROPIC_PROFILE",
-        "ANTHROPIC_SCOPE",
-        "ANTHROPIC_SERVICE_ACCOUNT_ID",
-        "ANTHROPIC_UNIX_SOCKET",
-        "ANTHROPIC_WORKSPACE_ID",
-        "CLAUDE_CODE_API_BASE_URL",
-        "CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR",
-        "CLAUDE_CODE_GATEWAY_TOKEN",
-        "CLAUDE_CODE_GATEWAY_TOKEN_FILE_DESCRIPTOR",
-        "CLAUDE_CODE_HOST_CREDS_FILE",
-        "CLAUDE_CODE_OAUTH_REFRESH_TOKEN",
-        "CLAUDE_CODE_OAUTH_TOKEN",
-        "CLAUDE_CODE_OAUTH_TOKEN_FILE_DESCRIPTOR",
-        "CLAUDE_CODE_SESSIONS_OAUTH_TOKEN",
-        "CLAUDE_CODE_SESSION_ACCESS_TOKEN",
-        "CLAUDE_CODE_USE_GATEWAY",
-    )
-)
-# Addresses, keys and projects of the cloud providers' clients.
-_CLOUDS: Final = tuple(f"ANTHROPIC_{cloud}_" for cloud in ("AWS", "BEDROCK", "FOUNDRY", "GOOGLE_CLOUD", "VERTEX"))
-_HERE: Final = ("127.0.0.1", "localhost")
 
 
 @app.command(
@@ -93,24 +61,7 @@ def run(
             note(f"limited: {line}")
         with _signals_for_this_thread():
             gateway = stack.enter_context(PrivateGateway(home, config, account=account, broker=broker))
-        return child.run(command, environment_of_child(os.environ, gateway.url, gateway.key.reveal()))
-
-
-def environment_of_child(environ: Mapping[str, str], url: str, key: str) -> dict[str, str]:
-    """The environment of a program that has this gateway and its key, and no other credential."""
-    kept = {name: value for name, value in environ.items() if name not in _SHADOWS and not name.startswith(_CLOUDS)}
-    # A proxy must not be asked for the way to this machine, nor see the key. Programs read one spelling or the other,
-    # so each says what the user said in either.
-    for name, other in (("NO_PROXY", "no_proxy"), ("no_proxy", "NO_PROXY")):
-        kept[name] = _no_proxy(environ.get(name) or environ.get(other) or "")
-    return {**kept, "ANTHROPIC_BASE_URL": url, "ANTHROPIC_AUTH_TOKEN": key}
-
-
-def _no_proxy(value: str) -> str:
-    """The list with this machine in it. `*` means every host only as long as it stands alone."""
-    if value.strip() == "*":
-        return value
-    return ",".join(filter(None, (value, *_HERE)))
+        return child.run(command, client_environment(os.environ, gateway.url, gateway.key.reveal()))
 
 
 class _Child:

@@ -1,36 +1,38 @@
 import contextlib
 import os
 import secrets
+import shlex
 import stat
 from codecs import BOM_UTF8
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tokenferry.claude_code.setup._text import HiddenText, JsonText
+from tokenferry.clients._settings_text import HiddenText, SettingsText
 from tokenferry.errors import Conflict, CorruptFile, StorageFailed, UnsafeFile
 from tokenferry.stores import HiddenBytes, make_private_folder, remove_file
 
 _MOST_BYTES: Final = 4 * 1024 * 1024
 _NEW_MODE: Final = 0o600
-_EMPTY: Final = "{}\n"
 
 
 @dataclass(frozen=True, slots=True)
 class SettingsFile:
-    """A settings file of Claude Code. `path` is where it is named, `real` where a symbolic link leads."""
+    """A settings file of another program. `path` is where it is named, `real` where a symbolic link leads."""
 
     path: Path
     real: Path
+    syntax: type[SettingsText]
+    program: str
 
     @classmethod
-    def at(cls, path: Path) -> "SettingsFile":
+    def at(cls, path: Path, syntax: type[SettingsText], program: str) -> "SettingsFile":
         """Raises `UnsafeFile` for a link that leads nowhere."""
         try:
             real = path.resolve(strict=True) if path.is_symlink() else path.parent.resolve() / path.name
         except (OSError, RuntimeError):
             raise UnsafeFile(f"{path} is a symbolic link that leads nowhere; remove it, or make its target") from None
-        return cls(path, real)
+        return cls(path, real, syntax, program)
 
     def read(self) -> HiddenText | None:
         """Its text without a byte order mark; None if there is no such file. Raises `UnsafeFile`, `CorruptFile`."""
@@ -41,7 +43,7 @@ class SettingsFile:
             return HiddenText(data.decode("utf-8-sig"))
         except UnicodeDecodeError:
             del data  # a traceback shows the locals of this frame
-        raise CorruptFile(f"{self.path} is no UTF-8, and Claude Code can't use it either; mend it first")
+        raise CorruptFile(f"{self.path} is not UTF-8, so {self.program} can't use it either; fix it first")
 
     def _data(self) -> HiddenBytes | None:
         try:
@@ -59,20 +61,27 @@ class SettingsFile:
         finally:
             os.close(descriptor)
 
-    def parse(self, text: str | None) -> JsonText:
+    def parse(self, text: str | None) -> SettingsText:
         """The settings in its text; none in a file that is missing or empty. Raises `CorruptFile`, naming the line."""
         if text is None or not text.strip():
-            return JsonText(_EMPTY)
+            return self.syntax(self.syntax.EMPTY)
         try:
-            return JsonText(text)
+            return self.syntax(text)
         except ValueError as fault:
             raise self.unusable(fault) from None
 
     def unusable(self, fault: ValueError) -> CorruptFile:
-        return CorruptFile(
-            f"{self.path} can't be edited: {fault}; it must be JSON without comments, or Claude Code ignores it whole; "
-            "mend it first"
-        )
+        return CorruptFile(f"{self.path} can't be edited: {fault}; {self.syntax.RULE} for {self.program}; fix it first")
+
+    def check_private(self) -> None:
+        """Raise `UnsafeFile` if others may read the file, which is to hold a key."""
+        with contextlib.suppress(FileNotFoundError):
+            mode = stat.S_IMODE(self.real.stat().st_mode)
+            if mode & 0o077:
+                raise UnsafeFile(
+                    f"{self.path} has mode {mode:04o}, and a key would be written to it; "
+                    f"run: chmod 0600 {shlex.quote(str(self.real))}"
+                )
 
     def write(self, text: str | None, *, expected: str | None) -> None:
         """Put this text in its place, with the mode and the byte order mark that it has; None removes it.
@@ -80,7 +89,7 @@ class SettingsFile:
         Raises `Conflict` if it isn't the expected text any more, `StorageFailed`.
         """
         if self.read() != expected:
-            raise Conflict(f"{self.path} was changed by somebody else in the meantime; nothing was written; try again")
+            raise Conflict(f"{self.path} was changed by another program meanwhile; nothing was written; try again")
         if text is None:
             remove_file(self.real)
             return
@@ -107,13 +116,13 @@ class SettingsFile:
 
     def _check(self, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):
-            raise UnsafeFile(f"{self.real} is no regular file; move it away")
+            raise UnsafeFile(f"{self.real} is not a regular file; move it away")
         if status.st_uid != os.geteuid():
             raise UnsafeFile(f"{self.real} belongs to user {status.st_uid}; edit it as that user")
         if status.st_mode & stat.S_IWOTH:
             raise UnsafeFile(
-                f"{self.real} could be written by anybody, who could make Claude Code run a command; "
-                f"mend it with: chmod o-w '{self.real}'"
+                f"{self.real} can be written by every user, who could make {self.program} run a command; "
+                f"run: chmod o-w {shlex.quote(str(self.real))}"
             )
         if status.st_size > _MOST_BYTES:
             raise UnsafeFile(f"{self.real} is larger than any settings file; look at it")

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from leaks import leaks, shows
-from tokenferry.claude_code.setup import API_KEY_HELPER, BASE_URL, ClaudeCodeSetup, Keys, SetupPlan
+from tokenferry.clients import API_KEY_HELPER, BASE_URL, ClientSetup, JsonText, Keys, SettingsFile, SetupPlan
 from tokenferry.errors import Conflict, CorruptFile, StorageFailed, UnsafeFile, UsageError
 from tokenferry.settings import Home
 
@@ -25,8 +25,12 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def tool(path: Path, home: Home) -> ClaudeCodeSetup:
-    return ClaudeCodeSetup(path, home)
+def tool(path: Path, home: Home) -> ClientSetup:
+    return setup_of(path, home)
+
+
+def setup_of(path: Path, home: Home) -> ClientSetup:
+    return ClientSetup(SettingsFile.at(path, JsonText, "Claude Code"), home, "claude-code")
 
 
 def put(path: Path, text: str, mode: int = 0o644) -> str:
@@ -36,13 +40,13 @@ def put(path: Path, text: str, mode: int = 0o644) -> str:
     return text
 
 
-def set_up(tool: ClaudeCodeSetup, wanted: dict[Keys, str | None] | None = None) -> SetupPlan:
+def set_up(tool: ClientSetup, wanted: dict[Keys, str | None] | None = None) -> SetupPlan:
     plan = tool.plan(wanted or WANTED)
     tool.carry_out(plan)
     return plan
 
 
-def undo(tool: ClaudeCodeSetup) -> tuple[str, ...]:
+def undo(tool: ClientSetup) -> tuple[str, ...]:
     plan = tool.plan_undo()
     tool.carry_out(plan)
     return plan.left
@@ -53,7 +57,7 @@ def records(home: Home) -> list[Path]:
 
 
 def test_a_file_that_is_missing_is_made_private_and_undone_without_a_trace(
-    tool: ClaudeCodeSetup, path: Path, home: Home
+    tool: ClientSetup, path: Path, home: Home
 ) -> None:
     set_up(tool)
     assert json.loads(path.read_text()) == {"apiKeyHelper": HELPER, "env": {"ANTHROPIC_BASE_URL": URL}}
@@ -61,7 +65,7 @@ def test_a_file_that_is_missing_is_made_private_and_undone_without_a_trace(
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert undo(tool) == ()
-    assert list(path.parent.iterdir()) == []
+    assert not path.parent.exists(), "the folder was made for it"
     assert records(home) == []
 
 
@@ -80,7 +84,7 @@ BEFORE: Final = """{
 
 
 def test_everything_else_stays_as_it_is_and_undo_gives_it_back_byte_for_byte(
-    tool: ClaudeCodeSetup, path: Path, home: Home
+    tool: ClientSetup, path: Path, home: Home
 ) -> None:
     put(path, BEFORE, 0o664)
     set_up(tool)
@@ -95,7 +99,7 @@ def test_everything_else_stays_as_it_is_and_undo_gives_it_back_byte_for_byte(
     assert records(home) == []
 
 
-def test_a_byte_order_mark_stays_in_its_place(tool: ClaudeCodeSetup, path: Path) -> None:
+def test_a_byte_order_mark_stays_in_its_place(tool: ClientSetup, path: Path) -> None:
     put(path, "\ufeff" + BEFORE)
     set_up(tool)
     assert path.read_bytes().startswith(b"\xef\xbb\xbf{")
@@ -104,7 +108,7 @@ def test_a_byte_order_mark_stays_in_its_place(tool: ClaudeCodeSetup, path: Path)
     assert path.read_bytes() == ("\ufeff" + BEFORE).encode()
 
 
-def test_a_second_time_changes_nothing_and_forgets_nothing(tool: ClaudeCodeSetup, path: Path) -> None:
+def test_a_second_time_changes_nothing_and_forgets_nothing(tool: ClientSetup, path: Path) -> None:
     put(path, BEFORE)
     set_up(tool)
     before = path.stat()
@@ -116,7 +120,7 @@ def test_a_second_time_changes_nothing_and_forgets_nothing(tool: ClaudeCodeSetup
     assert path.read_text() == BEFORE
 
 
-def test_undo_leaves_what_was_changed_since_and_says_so(tool: ClaudeCodeSetup, path: Path, home: Home) -> None:
+def test_undo_leaves_what_was_changed_since_and_says_so(tool: ClientSetup, path: Path, home: Home) -> None:
     put(path, BEFORE)
     set_up(tool)
     put(path, path.read_text().replace(URL, "https://another.example"))
@@ -132,7 +136,7 @@ def test_undo_leaves_what_was_changed_since_and_says_so(tool: ClaudeCodeSetup, p
     assert json.loads(path.read_text()) == now
 
 
-def test_a_setting_added_to_our_section_keeps_the_section(tool: ClaudeCodeSetup, path: Path) -> None:
+def test_a_setting_added_to_our_section_keeps_the_section(tool: ClientSetup, path: Path) -> None:
     set_up(tool)
     added = json.loads(path.read_text())
     added["env"]["A"] = "1"
@@ -141,7 +145,7 @@ def test_a_setting_added_to_our_section_keeps_the_section(tool: ClaudeCodeSetup,
     assert json.loads(path.read_text()) == {"env": {"A": "1"}}
 
 
-def test_what_somebody_restored_already_counts_as_restored(tool: ClaudeCodeSetup, path: Path) -> None:
+def test_what_somebody_restored_already_counts_as_restored(tool: ClientSetup, path: Path) -> None:
     put(path, BEFORE)
     set_up(tool)
     put(path, BEFORE)
@@ -149,7 +153,7 @@ def test_what_somebody_restored_already_counts_as_restored(tool: ClaudeCodeSetup
     assert path.read_text() == BEFORE
 
 
-def test_a_file_that_somebody_removed_is_not_made_again(tool: ClaudeCodeSetup, path: Path) -> None:
+def test_a_file_that_somebody_removed_is_not_made_again(tool: ClientSetup, path: Path) -> None:
     put(path, "{}")
     set_up(tool)
     path.unlink()
@@ -157,12 +161,12 @@ def test_a_file_that_somebody_removed_is_not_made_again(tool: ClaudeCodeSetup, p
     assert not path.exists()
 
 
-def test_nothing_on_record_is_said(tool: ClaudeCodeSetup, path: Path) -> None:
+def test_nothing_on_record_is_said(tool: ClientSetup, path: Path) -> None:
     with pytest.raises(UsageError, match="no record of a setup"):
         tool.plan_undo()
 
 
-def test_a_setting_that_must_not_be_there_is_taken_out_and_comes_back(tool: ClaudeCodeSetup, path: Path) -> None:
+def test_a_setting_that_must_not_be_there_is_taken_out_and_comes_back(tool: ClientSetup, path: Path) -> None:
     put(path, BEFORE)
     set_up(tool, {API_KEY_HELPER: HELPER, BASE_URL: None})
     assert "ANTHROPIC_BASE_URL" not in json.loads(path.read_text())["env"]
@@ -175,12 +179,12 @@ def test_a_link_is_followed_and_stays_a_link(home: Home, path: Path, tmp_path: P
     put(target, BEFORE)
     path.parent.mkdir()
     path.symlink_to(Path("..") / "dotfiles" / "claude.json")
-    tool = ClaudeCodeSetup(path, home)
+    tool = setup_of(path, home)
     set_up(tool)
     assert path.is_symlink()
     assert HELPER in target.read_text()
     # The same file by its own name is the same setup.
-    assert undo(ClaudeCodeSetup(target, home)) == ()
+    assert undo(setup_of(target, home)) == ()
     assert target.read_text() == BEFORE
 
 
@@ -188,11 +192,11 @@ def test_a_link_that_leads_nowhere_is_refused(home: Home, path: Path) -> None:
     path.parent.mkdir()
     path.symlink_to("nothing")
     with pytest.raises(UnsafeFile, match="leads nowhere"):
-        ClaudeCodeSetup(path, home)
+        setup_of(path, home)
 
 
 @pytest.mark.parametrize("what", ["folder", "fifo", "anybody", "latin-1", "huge"])
-def test_what_is_no_settings_file_is_refused(tool: ClaudeCodeSetup, path: Path, what: str) -> None:
+def test_what_is_no_settings_file_is_refused(tool: ClientSetup, path: Path, what: str) -> None:
     path.parent.mkdir()
     if what == "folder":
         path.mkdir()
@@ -208,9 +212,7 @@ def test_what_is_no_settings_file_is_refused(tool: ClaudeCodeSetup, path: Path, 
     assert str(path) in str(caught.value)
 
 
-def test_comments_are_refused_with_their_line_and_nothing_is_written(
-    tool: ClaudeCodeSetup, path: Path, home: Home
-) -> None:
+def test_comments_are_refused_with_their_line_and_nothing_is_written(tool: ClientSetup, path: Path, home: Home) -> None:
     text = put(path, f'{{\n  "apiKeyHelper": "echo {SECRET}", // mine\n}}')
     with pytest.raises(CorruptFile, match=r"line 2: .* without comments") as caught:
         tool.plan(WANTED)
@@ -219,17 +221,17 @@ def test_comments_are_refused_with_their_line_and_nothing_is_written(
     assert records(home) == []
 
 
-def test_a_section_that_is_no_object_is_refused(tool: ClaudeCodeSetup, path: Path) -> None:
+def test_a_section_that_is_no_object_is_refused(tool: ClientSetup, path: Path) -> None:
     put(path, '{"env": "x"}')
     with pytest.raises(CorruptFile, match='"env" must be an object'):
         tool.plan(WANTED)
 
 
-def test_what_was_changed_between_showing_and_writing_is_not_written_over(tool: ClaudeCodeSetup, path: Path) -> None:
+def test_what_was_changed_between_showing_and_writing_is_not_written_over(tool: ClientSetup, path: Path) -> None:
     put(path, BEFORE)
     plan = tool.plan(WANTED)
     put(path, "{}")
-    with pytest.raises(Conflict, match="changed by somebody else"):
+    with pytest.raises(Conflict, match="changed by another program"):
         tool.carry_out(plan)
     assert path.read_text() == "{}"
     with pytest.raises(UsageError, match="no record"):
@@ -244,7 +246,7 @@ def test_what_was_changed_between_showing_and_writing_is_not_written_over(tool: 
 
 
 def test_no_temporary_file_is_left_where_the_file_can_not_be_replaced(
-    tool: ClaudeCodeSetup, path: Path, monkeypatch: pytest.MonkeyPatch
+    tool: ClientSetup, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(path, BEFORE)
 
@@ -259,16 +261,21 @@ def test_no_temporary_file_is_left_where_the_file_can_not_be_replaced(
     assert path.read_text() == BEFORE
 
 
-def test_a_record_that_can_not_be_understood_is_said(tool: ClaudeCodeSetup, path: Path, home: Home) -> None:
+def test_a_record_that_can_not_be_understood_is_said(tool: ClientSetup, path: Path, home: Home) -> None:
     set_up(tool)
     (record,) = records(home)
-    for text in ("{", '{"version": 2}', '{"version": 1, "replaced": [{"keys": ["a"], "before": "{", "after": null}]}'):
+    for text in (
+        "{",
+        '{"version": 2}',
+        '{"version": 3, "replaced": []}',
+        '{"version": 2, "replaced": [{"keys": ["a"]}]}',
+    ):
         record.write_text(text)
         with pytest.raises(CorruptFile, match="can't be understood"):
             tool.plan_undo()
 
 
-def test_the_change_is_shown_without_any_secret(tool: ClaudeCodeSetup, path: Path) -> None:
+def test_the_change_is_shown_without_any_secret(tool: ClientSetup, path: Path) -> None:
     put(path, BEFORE)
     shown = "\n".join(tool.plan(WANTED).diff())
     assert not shows(shown, SECRET)
@@ -281,7 +288,7 @@ def test_the_change_is_shown_without_any_secret(tool: ClaudeCodeSetup, path: Pat
     assert f'-    "apiKeyHelper": "{HELPER}"' in back
 
 
-def test_no_plan_and_no_error_shows_a_secret(tool: ClaudeCodeSetup, path: Path) -> None:
+def test_no_plan_and_no_error_shows_a_secret(tool: ClientSetup, path: Path) -> None:
     put(path, BEFORE)
     plan = tool.plan(WANTED)
     assert not shows(repr(plan), SECRET)
@@ -302,7 +309,7 @@ def test_what_looks_like_a_secret_is_shown_nowhere_in_a_change(
     path = tmp_path_factory.mktemp("claude") / "settings.json"
     value: Any = secret if section == "apiKeyHelper" else {"A": f"curl -H 'X: {secret}' x", "b": [secret]}
     put(path, json.dumps({section: value}, indent=2))
-    assert secret not in "\n".join(ClaudeCodeSetup(path, home).plan(WANTED).diff())
+    assert secret not in "\n".join(setup_of(path, home).plan(WANTED).diff())
 
 
 documents = st.dictionaries(
@@ -332,7 +339,7 @@ def test_however_often_it_is_set_up_one_undo_restores_the_beginning(
 ) -> None:
     path = tmp_path_factory.mktemp("claude") / "settings.json"
     put(path, json.dumps(document, indent=indent))
-    tool = ClaudeCodeSetup(path, home)
+    tool = setup_of(path, home)
     for one in wanted:
         set_up(tool, one)
         now = json.loads(path.read_text())

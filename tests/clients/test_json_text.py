@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leaks import leaks
-from tokenferry.claude_code.setup import JsonText, Keys
+from tokenferry.clients import JsonText, Keys
 
 HELPER: Final[Keys] = ("apiKeyHelper",)
 URL: Final[Keys] = ("env", "ANTHROPIC_BASE_URL")
@@ -153,4 +153,4 @@ def test_every_string_that_is_a_value_is_found(document: dict[str, Any], layout:
         return [value] if isinstance(value, str) else []
 
     text = JsonText(json.dumps(document, **layout))
-    assert [json.loads(text.text[start:end]) for _, start, end in text.strings()] == strings(document)
+    assert [one.value for one in text.strings()] == strings(document)

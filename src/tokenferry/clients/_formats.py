@@ -1,0 +1,128 @@
+"""The wire formats, which of them the gateway serves, and the variables by which their clients find a gateway."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal, TypeAlias
+
+from tokenferry.claude_code.precedence import CLOUD_PROVIDERS
+
+ApiFormat: TypeAlias = Literal["anthropic", "openai", "openai-responses", "gemini"]
+
+SERVED: Final[frozenset[ApiFormat]] = frozenset({"anthropic"})
+"""What clients of the gateway may speak. `setup`, the guide and `run` ask here, and nowhere else."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientFormat:
+    """How clients of one wire format are led to a gateway.
+
+    `base_url` and `key` are variables, `path` is what the address must end with. `shadows` would lead a client past the
+    gateway: other credentials, other ways of finding some, other places to call; `shadow_prefixes` begin such names.
+    """
+
+    title: str
+    base_url: str
+    key: str
+    path: str
+    shadows: frozenset[str]
+    shadow_prefixes: tuple[str, ...] = ()
+
+
+_ANTHROPIC: Final = ClientFormat(
+    "Anthropic Messages",
+    "ANTHROPIC_BASE_URL",
+    "ANTHROPIC_AUTH_TOKEN",
+    "",
+    # What Claude Code and the SDKs read; a test compares them with Claude Code's binary.
+    frozenset(
+        (
+            *CLOUD_PROVIDERS,
+            "ANTHROPIC_API_BASE",  # LiteLLM, and so aider
+            "ANTHROPIC_API_KEY",
+            "ANTHROPIC_API_URL",  # LangChain, before ANTHROPIC_BASE_URL
+            "ANTHROPIC_CUSTOM_HEADERS",
+            "ANTHROPIC_FEDERATION_RULE_ID",
+            "ANTHROPIC_IDENTITY_TOKEN",
+            "ANTHROPIC_IDENTITY_TOKEN_FILE",
+            "ANTHROPIC_ORGANIZATION_ID",
+            "ANTHROPIC_PROFILE",
+            "ANTHROPIC_SCOPE",
+            "ANTHROPIC_SERVICE_ACCOUNT_ID",
+            "ANTHROPIC_UNIX_SOCKET",
+            "ANTHROPIC_WORKSPACE_ID",
+            "CLAUDE_CODE_API_BASE_URL",
+            "CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR",
+            "CLAUDE_CODE_GATEWAY_TOKEN",
+            "CLAUDE_CODE_GATEWAY_TOKEN_FILE_DESCRIPTOR",
+            "CLAUDE_CODE_HOST_CREDS_FILE",
+            "CLAUDE_CODE_OAUTH_REFRESH_TOKEN",
+            "CLAUDE_CODE_OAUTH_TOKEN",
+            "CLAUDE_CODE_OAUTH_TOKEN_FILE_DESCRIPTOR",
+            "CLAUDE_CODE_SESSIONS_OAUTH_TOKEN",
+            "CLAUDE_CODE_SESSION_ACCESS_TOKEN",
+            "CLAUDE_CODE_USE_GATEWAY",
+        )
+    ),
+    # Addresses, keys and projects of the cloud providers' clients.
+    tuple(f"ANTHROPIC_{cloud}_" for cloud in ("AWS", "BEDROCK", "FOUNDRY", "GOOGLE_CLOUD", "VERTEX")),
+)
+_OPENAI_SHADOWS: Final = frozenset(
+    (
+        "CODEX_API_KEY",
+        "OPENAI_API_BASE",  # LiteLLM and LangChain
+        "OPENAI_API_HOST",
+        "OPENAI_ORGANIZATION",
+        "OPENAI_ORG_ID",
+        "OPENAI_PROJECT",
+        "OPENAI_PROJECT_ID",
+    )
+)
+CLIENT_FORMATS: Final[Mapping[ApiFormat, ClientFormat]] = MappingProxyType(
+    {
+        "anthropic": _ANTHROPIC,
+        "openai": ClientFormat(
+            "OpenAI Chat Completions", "OPENAI_BASE_URL", "OPENAI_API_KEY", "/v1", _OPENAI_SHADOWS, ("AZURE_OPENAI_",)
+        ),
+        "openai-responses": ClientFormat(
+            "OpenAI Responses", "OPENAI_BASE_URL", "OPENAI_API_KEY", "/v1", _OPENAI_SHADOWS, ("AZURE_OPENAI_",)
+        ),
+        "gemini": ClientFormat(
+            "Gemini",
+            "GOOGLE_GEMINI_BASE_URL",
+            "GEMINI_API_KEY",
+            "",
+            frozenset(
+                ("GOOGLE_API_KEY", "GOOGLE_GENAI_USE_GCA", "GOOGLE_GENAI_USE_VERTEXAI", "GOOGLE_VERTEX_BASE_URL")
+            ),
+        ),
+    }
+)
+_HERE: Final = ("127.0.0.1", "localhost")
+
+
+def client_environment(
+    environ: Mapping[str, str], url: str, key: str, served: Iterable[ApiFormat] = SERVED
+) -> dict[str, str]:
+    """The environment of a program whose requests of these formats go to this gateway with this key.
+
+    No other credential of these formats is left in it; of other formats everything stays.
+    """
+    formats = [CLIENT_FORMATS[one] for one in served]
+    shadows = frozenset().union(*(one.shadows for one in formats))
+    prefixes = tuple(prefix for one in formats for prefix in one.shadow_prefixes)
+    kept = {name: value for name, value in environ.items() if name not in shadows and not name.startswith(prefixes)}
+    # A proxy must not be asked for the way to this machine, nor see the key. Programs read one spelling or the other,
+    # so each says what the user said in either.
+    for name, other in (("NO_PROXY", "no_proxy"), ("no_proxy", "NO_PROXY")):
+        kept[name] = _no_proxy(environ.get(name) or environ.get(other) or "")
+    for one in formats:
+        kept |= {one.base_url: url + one.path, one.key: key}
+    return kept
+
+
+def _no_proxy(value: str) -> str:
+    """The list with this machine in it. `*` means every host only as long as it stands alone."""
+    if value.strip() == "*":
+        return value
+    return ",".join(filter(None, (value, *_HERE)))

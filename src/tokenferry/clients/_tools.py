@@ -1,0 +1,246 @@
+"""The tools that tokenferry can connect: where each has its settings, and what it must say there."""
+
+import shlex
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from tokenferry.clients._env_text import EnvText
+from tokenferry.clients._formats import CLIENT_FORMATS, SERVED, ApiFormat
+from tokenferry.clients._json_text import JsoncText, JsonText
+from tokenferry.clients._settings_text import Keys, SettingsText
+from tokenferry.clients._toml_text import TomlText
+from tokenferry.errors import UsageError
+
+API_KEY_HELPER: Final[Keys] = ("apiKeyHelper",)
+BASE_URL: Final[Keys] = ("env", "ANTHROPIC_BASE_URL")
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayAccess:
+    """How a tool on this machine reaches the gateway.
+
+    `command` prints the key; `key_file` (0600) holds it. `key` is for a tool that can do with neither.
+    """
+
+    url: str
+    command: tuple[str, ...]
+    key_file: Path
+    key: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFile:
+    """One settings file of a tool, and what it must say; None stands for a setting that must not be there."""
+
+    path: Path
+    syntax: type[SettingsText]
+    wanted: Mapping[Keys, Any] = field(repr=False)
+    holds_key: bool = False
+    """Whether the key itself goes into it, so that nobody else may read the file."""
+    others: tuple[Path, ...] = ()
+    """Where the settings may have been written before, if the tool has several places for them."""
+
+    def names(self, path: Path) -> bool:
+        """Whether one of the settings names this path."""
+        return any(str(path) in str(value) for value in self.wanted.values())
+
+    def lines(self) -> str:
+        """What the file says with these settings alone."""
+        settings = self.syntax(self.syntax.EMPTY)
+        for keys, value in self.wanted.items():
+            if value is not None:
+                settings = settings.with_value(keys, settings.encode(value))
+        return settings.text.strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool whose settings tokenferry writes. `program` is its command, by which it is found on PATH."""
+
+    name: str
+    title: str
+    program: str
+    api_format: ApiFormat
+    files: Callable[[Mapping[str, str], Path, GatewayAccess], tuple[ToolFile, ...]]
+    """Its files, from the environment, the person's home directory and the way to the gateway. Nothing is opened."""
+
+
+def _shell(command: tuple[str, ...]) -> str:
+    return shlex.join(command)
+
+
+def _claude_code(environ: Mapping[str, str], person: Path, access: GatewayAccess) -> tuple[ToolFile, ...]:
+    # https://code.claude.com/docs/en/settings and /llm-gateway
+    path = Path(environ.get("CLAUDE_CONFIG_DIR") or person / ".claude").absolute() / "settings.json"
+    return (ToolFile(path, JsonText, {API_KEY_HELPER: _shell(access.command), BASE_URL: access.url}),)
+
+
+def _codex(environ: Mapping[str, str], person: Path, access: GatewayAccess) -> tuple[ToolFile, ...]:
+    # https://developers.openai.com/codex/config-advanced, "Custom model providers": `auth` must stand alone.
+    ours = ("model_providers", "tokenferry")
+    wanted: dict[Keys, Any] = {
+        ("model_provider",): "tokenferry",
+        (*ours, "name"): "tokenferry",
+        (*ours, "base_url"): f"{access.url}{CLIENT_FORMATS['openai-responses'].path}",
+        (*ours, "wire_api"): "responses",
+        (*ours, "env_key"): None,
+        (*ours, "experimental_bearer_token"): None,
+        (*ours, "requires_openai_auth"): None,
+        (*ours, "auth", "command"): access.command[0],
+        (*ours, "auth", "args"): list(access.command[1:]),
+    }
+    folder = Path(environ.get("CODEX_HOME") or person / ".codex").absolute()
+    return (ToolFile(folder / "config.toml", TomlText, wanted),)
+
+
+def _opencode(environ: Mapping[str, str], person: Path, access: GatewayAccess) -> tuple[ToolFile, ...]:
+    # https://opencode.ai/v1/docs/config and /providers ("Base URL", "{file:…}"); OpenCode 2 reads this file, too
+    # (https://opencode.ai/v2/docs/migrate-v1). Of the two files the .jsonc is read last.
+    folder = Path(environ.get("XDG_CONFIG_HOME") or person / ".config").absolute() / "opencode"
+    paths = (folder / "opencode.jsonc", folder / "opencode.json")
+    options = ("provider", "anthropic", "options")
+    wanted: dict[Keys, Any] = {
+        (*options, "baseURL"): f"{access.url}/v1",
+        (*options, "apiKey"): f"{{file:{access.key_file}}}",
+    }
+    path, other = paths if paths[0].exists() else reversed(paths)
+    return (ToolFile(path, JsoncText, wanted, others=(other,)),)
+
+
+def _gemini_cli(environ: Mapping[str, str], person: Path, access: GatewayAccess) -> tuple[ToolFile, ...]:
+    # https://geminicli.com/docs/reference/configuration: settings.json and .env in one folder. Without the selected
+    # type the address alone picks a way of logging in that it then refuses (google-gemini/gemini-cli#27550).
+    folder = Path(environ.get("GEMINI_CLI_HOME") or person).absolute() / ".gemini"
+    gemini = CLIENT_FORMATS["gemini"]
+    wanted: dict[Keys, Any] = {(gemini.base_url,): access.url, (gemini.key,): access.key}
+    return (
+        ToolFile(folder / "settings.json", JsoncText, {("security", "auth", "selectedType"): "gemini-api-key"}),
+        ToolFile(folder / ".env", EnvText, wanted, holds_key=True),
+    )
+
+
+TOOLS: Final[Mapping[str, Tool]] = {
+    tool.name: tool
+    for tool in (
+        Tool("claude-code", "Claude Code", "claude", "anthropic", _claude_code),
+        Tool("codex", "Codex", "codex", "openai-responses", _codex),
+        Tool("opencode", "OpenCode", "opencode", "anthropic", _opencode),
+        Tool("gemini-cli", "Gemini CLI", "gemini", "gemini", _gemini_cli),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PrintedTool:
+    """A tool that is connected by hand: what to write where, by the format, the preferred one first.
+
+    In the lines {url} is the gateway's address, {command} prints the key, and {key} is a shell's call of it. `source`
+    is the page that says so.
+    """
+
+    name: str
+    title: str
+    source: str
+    templates: Mapping[ApiFormat, str]
+
+    def lines(self, access: GatewayAccess) -> list[str]:
+        """What to write, for the first format that is served. Raises `UsageError` if none is."""
+        command = _shell(access.command)
+        template = self.templates[check_served(self.title, tuple(self.templates))]
+        return template.format(url=access.url, command=command, key=f"$({command})").splitlines()
+
+
+def _exports(base_url: str, key: str, path: str = "") -> str:
+    return f'export {base_url}={{url}}{path}\nexport {key}="{{key}}"'
+
+
+PRINTED_TOOLS: Final[Mapping[str, PrintedTool]] = {
+    tool.name: tool
+    for tool in (
+        PrintedTool(
+            "aider",
+            "aider",
+            "https://github.com/Aider-AI/aider/issues/1182",
+            {
+                "anthropic": _exports("ANTHROPIC_API_BASE", "ANTHROPIC_API_KEY") + "\naider --model sonnet",
+                "openai": _exports("OPENAI_API_BASE", "OPENAI_API_KEY", "/v1"),
+            },
+        ),
+        PrintedTool(
+            "anthropic-sdk",
+            "The Anthropic SDKs",
+            "https://platform.claude.com/docs/en/api/client-sdks",
+            {"anthropic": _exports("ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN")},
+        ),
+        PrintedTool(
+            "cline",
+            "Cline",
+            "https://docs.cline.bot/provider-config/anthropic",
+            {
+                "anthropic": "# In Cline's settings, under API Configuration:\nAPI Provider: Anthropic\n"
+                "Use custom base URL: {url}\nAnthropic API Key: (what this prints: {command})",
+            },
+        ),
+        PrintedTool(
+            "continue",
+            "Continue",
+            "https://github.com/continuedev/continue/issues/13048",
+            {
+                "anthropic": "# ~/.continue/config.yaml\nmodels:\n  - name: Claude through tokenferry\n"
+                "    provider: anthropic\n    model: claude-sonnet-4-5\n    apiBase: {url}/v1/\n"
+                "    apiKey: ${{{{ secrets.TOKENFERRY_KEY }}}}\n\n"
+                "# then, in a shell: its secrets, which only you may read\n"
+                '(umask 077; echo "TOKENFERRY_KEY={key}" >> ~/.continue/.env)',
+            },
+        ),
+        PrintedTool(
+            "cursor",
+            "Cursor",
+            # Cursor's servers call the address, so that it must be reachable from the internet.
+            "https://cursor.com/docs/settings/api-keys",
+            {"openai": "# In Cursor's settings, under Models:\nOverride OpenAI Base URL: {url}/v1"},
+        ),
+        PrintedTool(
+            "goose",
+            "goose",
+            "https://block.github.io/goose/docs/getting-started/providers",
+            {"anthropic": f"export GOOSE_PROVIDER=anthropic\n{_exports('ANTHROPIC_HOST', 'ANTHROPIC_API_KEY')}"},
+        ),
+        PrintedTool(
+            "langchain",
+            "LangChain",
+            "https://reference.langchain.com/python/langchain-anthropic/ChatAnthropic",
+            {
+                "anthropic": _exports("ANTHROPIC_API_URL", "ANTHROPIC_API_KEY"),
+                "openai": _exports("OPENAI_API_BASE", "OPENAI_API_KEY", "/v1"),
+            },
+        ),
+        PrintedTool(
+            "openai-sdk",
+            "The OpenAI SDKs",
+            "https://github.com/openai/openai-python#configuring-the-http-client",
+            {"openai": _exports("OPENAI_BASE_URL", "OPENAI_API_KEY", "/v1")},
+        ),
+        PrintedTool(
+            "zed",
+            "Zed",
+            "https://github.com/zed-industries/zed/pull/34602",
+            {
+                "anthropic": "// ~/.config/zed/settings.json\n"
+                '"language_models": {{\n  "anthropic": {{"api_url": "{url}"}}\n}}\n\n'
+                '# then start it from a shell:\nANTHROPIC_API_KEY="{key}" zed',
+            },
+        ),
+    )
+}
+
+
+def check_served(title: str, formats: Collection[ApiFormat]) -> ApiFormat:
+    """The first of these formats that the gateway serves. Raises `UsageError`, in one sentence, if it serves none."""
+    for one in formats:
+        if one in SERVED:
+            return one
+    spoken = " or ".join(CLIENT_FORMATS[one].title for one in formats)
+    raise UsageError(f"{title} speaks the format {spoken}, which the gateway does not serve yet; nothing was written")
