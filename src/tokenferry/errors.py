@@ -2,6 +2,7 @@
 
 * TokenferryError
   x UsageError
+  x NeedsTerminal
   x ConfigError
   x UnknownName
     + UnknownAccount
@@ -36,6 +37,7 @@ __all__ = [
     "LockTimeout",
     "LoginFailed",
     "NeedsLogin",
+    "NeedsTerminal",
     "NeedsUnlock",
     "PolicyRefused",
     "RefreshBusy",
@@ -67,6 +69,12 @@ class UsageError(TokenferryError):
     """The call itself makes no sense: a malformed secret, a bad name, contradicting options."""
 
     exit_code = 2
+
+
+class NeedsTerminal(TokenferryError):  # noqa: N818  # see UnknownName
+    """There are questions to answer, and no terminal to ask them in. Nothing was changed."""
+
+    exit_code = 9
 
 
 class ConfigError(TokenferryError):

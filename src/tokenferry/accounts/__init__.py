@@ -9,6 +9,7 @@ from tokenferry.accounts._import import check_again, make_offers
 from tokenferry.accounts._login import account_for, check_wanted, identity_labels
 from tokenferry.accounts._machine import machine_id
 from tokenferry.accounts._offer import Found, Offer
+from tokenferry.accounts._presence import Presence, find_presences, read_presence
 from tokenferry.accounts._publication import Content, Publication
 from tokenferry.accounts._publish import Publications, PublicationStatus
 from tokenferry.accounts._sealed_export import open_export, seal_export
@@ -28,6 +29,7 @@ __all__ = [
     "HandOver",
     "Limit",
     "Offer",
+    "Presence",
     "Publication",
     "PublicationStatus",
     "Publications",
@@ -47,6 +49,7 @@ __all__ = [
     "check_wanted",
     "completion",
     "exported",
+    "find_presences",
     "hand_over",
     "identity_labels",
     "lies_in",
@@ -59,6 +62,7 @@ __all__ = [
     "parse_max_age",
     "pending_hand_over",
     "read_credential",
+    "read_presence",
     "refuse_temporary",
     "seal_export",
     "seal_state",

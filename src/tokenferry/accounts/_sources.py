@@ -22,7 +22,7 @@ from tokenferry.interchange import (
 from tokenferry.stores import read_private_file
 
 _CLAUDE_MAX: Final = "claude-max"
-_HINTS: Final = dict(zip(VARIABLES, ("anthropic-key", "anthropic-token", "setup-token"), strict=True))
+HINTS: Final = dict(zip(VARIABLES, ("anthropic-key", "anthropic-token", "setup-token"), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +55,19 @@ def look_around(around: Surroundings) -> Iterator[Found]:
     """Everything there is on this machine, what can be attached first; of what can't be read, the reason."""
     yield from attachable(around)
     for entry in parse_environment(around.environ):
-        yield Found("env", entry.key, replace(entry, key=""), _HINTS[entry.key])
+        yield Found("env", entry.key, replace(entry, key=""), HINTS[entry.key])
     try:
-        yield from _of_file(around.pool, "pool", around)
+        yield from look_into_own(around.pool, "pool", around)
     except TokenferryError as fault:
         yield _fault("pool", "oauth_pool.json", fault)
-    yield from _of_file(around.ccm_tokens, "ccm", around)
-    yield from _of_file(around.ccm / "config.toml", "ccm-config", around)
+    yield from look_into_own(around.ccm_tokens, "ccm", around)
+    yield from look_into_own(around.ccm / "config.toml", "ccm-config", around)
 
 
 def attachable(around: Surroundings) -> Iterator[Found]:
     """The logins that other programs keep, and that are used where they are: Claude Code's, and SDK profiles."""
-    yield from _claude_code(around)
-    yield from _profiles(around)
+    yield from claude_code_login(around)
+    yield from sdk_profiles(around)
 
 
 def look_into(path: Path, form: Format | None, around: Surroundings) -> list[Found]:
@@ -104,7 +104,7 @@ def _read(path: Path, form: Format | None, around: Surroundings) -> list[Found]:
     return [_found(form, str(path), entry, path.stem) for entry in entries]
 
 
-def _of_file(path: Path, form: Format, around: Surroundings) -> Iterator[Found]:
+def look_into_own(path: Path, form: Format, around: Surroundings) -> Iterator[Found]:
     """What a program's file holds; nothing if it isn't there."""
     try:
         raw = read_private_file(path, readable_by_others=form == "ccm-config")
@@ -132,7 +132,7 @@ def _read_beside(path: Path) -> bytes:
 def _found(form: Format, where: str, entry: Entry, hint: str) -> Found:
     email = getattr(entry.credential, "email", None)
     if form == "env":
-        return Found(form, where, entry, _HINTS.get(entry.key, hint))
+        return Found(form, where, entry, HINTS.get(entry.key, hint))
     return Found(form, where, entry, email or entry.key or hint)
 
 
@@ -141,7 +141,7 @@ def _fault(source: str, where: str, fault: Exception) -> Found:
     return Found(source, where, Entry("", fault=text), source)
 
 
-def _claude_code(around: Surroundings) -> Iterator[Found]:
+def claude_code_login(around: Surroundings) -> Iterator[Found]:
     from tokenferry.claude_code import (  # noqa: PLC0415  # see above
         ClaudeCodeHome,
         ClaudeCodeStore,
@@ -170,7 +170,7 @@ def _claude_code(around: Surroundings) -> Iterator[Found]:
     yield Found("claude-code", where, Entry("", credential, provider=_CLAUDE_MAX), name, account)
 
 
-def _profiles(around: Surroundings) -> Iterator[Found]:
+def sdk_profiles(around: Surroundings) -> Iterator[Found]:
     from tokenferry.stores.anthropic_profiles import (  # noqa: PLC0415  # few have one
         SDK_URL,
         AnthropicProfileStore,

@@ -100,8 +100,8 @@ def import_(
         allowed = _Allowed(yes=yes or path is not None, take_over=take_over, may_ask=path != "-" and not as_json)
         for place, offer in enumerate(offers):
             if offer.action != "none":
-                results[place] = _import_one(broker, home, offer, look) if allowed(offer) else "skipped"
-        _tell(broker, offers, results, say_done=note if as_json else say)
+                results[place] = import_one(broker, home, offer, look) if allowed(offer) else "skipped"
+        report(broker, offers, results, say_done=note if as_json else say)
     if as_json:
         say_json([offer.to_json() | {"result": results.get(place)} for place, offer in enumerate(offers)])
     is_in_vain = path is not None and not dry_run and "imported" not in results.values()
@@ -159,18 +159,19 @@ class _Allowed:
         if not self._may_ask:
             return False
         assert offer.account is not None
-        said = answer(f"import {offer.account.name} from {_tilde(offer.where)}? It is {offer.note}. [y/N/all] ")
+        said = answer(f"import {offer.account.name} from {tilde(offer.where)}? It is {offer.note}. [y/N/all] ")
         if said == "all":
             self._yes = self._take_over = True
         return said in {"y", "yes", "all"}
 
 
-def _import_one(broker: Broker, home: Home, offer: Offer, look: Look) -> Result:
+def import_one(broker: Broker, home: Home, offer: Offer, look: Look) -> Result:
+    """Take in what is offered, if a second look finds it unchanged."""
     try:
         with FileLock(home.accounts, home.locks).held(_LOCK_WAIT):  # two imports at once would each see it absent
             _take(broker, home, check_again(offer, look()))
     except TokenferryError as fault:
-        note(f"{_tilde(offer.where)}: {fault}")
+        note(f"{tilde(offer.where)}: {fault}")
         return "failed"
     return "imported"
 
@@ -220,7 +221,7 @@ def _cells(offer: Offer) -> tuple[str, ...]:
         (token and token.subscription_type) or "-",
         moment(credential.expires_at) if credential else "-",
         offer.source,
-        _tilde(offer.where),
+        tilde(offer.where),
         _means(offer),
     )
 
@@ -228,10 +229,10 @@ def _cells(offer: Offer) -> tuple[str, ...]:
 def _means(offer: Offer) -> str:
     key = f"{offer.key}: " if offer.key and not offer.account else ""
     until = "" if offer.limited_until is None else f" until {moment(offer.limited_until)}"
-    return f"{key}{_tilde(offer.note)}" + (f"; limited{until}" if offer.is_limited else "")
+    return f"{key}{tilde(offer.note)}" + (f"; limited{until}" if offer.is_limited else "")
 
 
-def _tell(broker: Broker, offers: list[Offer], results: dict[int, Result], *, say_done: Callable[[str], None]) -> None:
+def report(broker: Broker, offers: list[Offer], results: dict[int, Result], *, say_done: Callable[[str], None]) -> None:
     """What was done, and what wasn't and why."""
     taken = [offers[place] for place, result in results.items() if result == "imported"]
     for offer in taken:
@@ -265,6 +266,6 @@ def _bills(broker: Broker) -> Callable[[Offer], bool]:
     return bills
 
 
-def _tilde(text: str) -> str:
+def tilde(text: str) -> str:
     """The text for people, with ~ for the home directory in front of paths."""
     return re.sub(rf"(?<!\S){re.escape(str(Path.home()))}(?={re.escape(os.sep)})", "~", text)

@@ -1,10 +1,7 @@
-import os
 import shlex
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Final
-from urllib.parse import urlsplit
+from typing import Annotated, Final, TypeAlias
 
 import typer
 
@@ -18,32 +15,72 @@ from tokenferry.claude_code.precedence import (
     settings_files,
     user_settings,
 )
-from tokenferry.claude_code.setup import API_KEY_HELPER, BASE_URL, ClaudeCodeSetup, Keys, SetupPlan
-from tokenferry.cli._diff import say_diff
+from tokenferry.cli._connect import (
+    access_to,
+    connect,
+    files_in_place,
+    files_with,
+    gateway_command,
+    gateway_fault,
+    undo_setup,
+)
 from tokenferry.cli._home import find, open_broker
-from tokenferry.cli._input import confirmed
 from tokenferry.cli._machine import this_machine
-from tokenferry.cli._output import note, say
-from tokenferry.cli._probe import gateway_url, who_answers
-from tokenferry.cli._typer import examples, new_app
+from tokenferry.cli._output import note, say_lines
+from tokenferry.cli._typer import JSON, examples, new_app
+from tokenferry.clients import (
+    API_KEY_HELPER,
+    BASE_URL,
+    PRINTED_TOOLS,
+    TOOLS,
+    JsonText,
+    Keys,
+    PrintedTool,
+    Tool,
+    ToolFile,
+    check_served,
+)
 from tokenferry.errors import UsageError
 from tokenferry.integrations import ANTHROPIC_URL
-from tokenferry.providers import is_loopback, url_fault
 from tokenferry.settings import Home
-from tokenferry.state import gateway_records
 
-app = new_app(
-    "Lead other programs to tokenferry by their own settings.",
-    "tokenferry setup claude-code",
-    "tokenferry setup claude-code --undo",
-)
+app = new_app()
 
 _HELPER: Final = "apiKeyHelper"
+_START: Final = "start the gateway: tokenferry serve (for good: tokenferry service install --serve)"
+
+Url: TypeAlias = Annotated[
+    str | None, typer.Option("--url", metavar="URL", help="The gateway's address; by default what [server] says.")
+]
+Undo: TypeAlias = Annotated[bool, typer.Option("--undo", help="Restore what was there before.")]
+DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Show the change, and make none.")]
+Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before the change is made.")]
+Print: TypeAlias = Annotated[bool, typer.Option("--print", help="Print the lines to add by hand; write nothing.")]
 
 
-@app.callback()
-def begin() -> None:
-    """Lead other programs to tokenferry by their own settings."""
+@app.callback(
+    invoke_without_command=True,
+    epilog=examples(
+        "tokenferry setup                       look around, ask, connect; nothing happens without a yes",
+        "tokenferry setup --json                what was found, and nothing else",
+        "tokenferry setup claude-code --dry-run",
+        "tokenferry setup opencode --undo",
+        "tokenferry setup aider --print         the lines for a tool that you set up by hand",
+    ),
+)
+def setup(context: typer.Context, *, as_json: JSON = False) -> int | None:
+    """Find your keys and logins, and connect your tools.
+
+    It looks for what is there and opens none of it before you agree. The answer to every question is no unless you
+    type it. Nothing is sent anywhere. Without a terminal it prints what it found and would ask, and ends with 9.
+    """
+    if context.invoked_subcommand is not None:
+        if as_json:
+            raise UsageError("--json lists what the guide finds; leave it out when you name a tool")
+        return None
+    from tokenferry.cli._guide import guide  # noqa: PLC0415  # reads other programs' formats, which no tool needs
+
+    raise typer.Exit(guide(as_json=as_json))
 
 
 @app.command(
@@ -64,32 +101,31 @@ def claude_code(
     project: Annotated[
         bool, typer.Option("--project", help="This project's .claude/settings.local.json, which is yours alone.")
     ] = False,
-    url: Annotated[
-        str | None, typer.Option("--url", metavar="URL", help="Where the gateway is; by default what [server] says.")
-    ] = None,
+    url: Url = None,
     direct: Annotated[
         bool, typer.Option("--direct", help="Give it an account's API key, without the gateway.")
     ] = False,
     account: Annotated[
         str | None, typer.Option("--account", metavar="NAME", help="With --direct: the account.")
     ] = None,
-    undo: Annotated[bool, typer.Option("--undo", help="Restore what was there before.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the change, and make none.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask whether it is meant.")] = False,
+    undo: Undo = False,
+    dry_run: DryRun = False,
+    print_lines: Print = False,
+    yes: Yes = False,
 ) -> int:
     """Make Claude Code ask tokenferry for its credential.
 
     Its settings.json gets an apiKeyHelper and, in env, the gateway's address. Everything else in it stays as it is, and
     what is replaced is kept, so that --undo restores it.
     """
-    if undo and (url or direct or account):
-        raise UsageError("--undo restores what was there; leave --url, --direct and --account out")
+    if undo and (url or direct or account or print_lines):
+        raise UsageError("--undo restores what was there; leave --url, --direct, --account and --print out")
     home, config = find()
     machine = this_machine()
     path = _path(machine, settings, project=project)
-    tool = ClaudeCodeSetup(path, home)
+    tool = TOOLS["claude-code"]
     if undo:
-        return _undo(tool, dry_run=dry_run, yes=yes)
+        return undo_setup(tool, [ToolFile(path, JsonText, {})], home, dry_run=dry_run, yes=yes)
     address: str | None = None
     if direct:
         if url:
@@ -100,14 +136,73 @@ def claude_code(
             raise UsageError(
                 "the gateway picks the account: name it as account under [gateway] in config.toml, or give --direct"
             )
-        address = _checked(url) if url else gateway_url(config)
-        wanted = {API_KEY_HELPER: _command(home, "--gateway"), BASE_URL: address}
-    plan = tool.plan(wanted)
-    if not _carry_out(tool, plan, f"Claude Code is set up already in {path}", dry_run=dry_run, yes=yes):
+        access = access_to(home, config, url)
+        address = access.url
+        (file,) = tool.files({}, machine.home, access)
+        wanted = file.wanted
+    files = [ToolFile(path, JsonText, wanted)]
+    if print_lines:
+        _print_files(files)
+        return 0
+    if not connect(tool, lambda _: files, home, dry_run=dry_run, yes=yes):
         return 1
     for line in _remarks(machine, path, address, home):
         note(line)
     return 0
+
+
+def _writer(tool: Tool) -> Callable[..., int]:
+    def write(
+        *, url: Url = None, undo: Undo = False, dry_run: DryRun = False, print_lines: Print = False, yes: Yes = False
+    ) -> int:
+        if undo and (url or print_lines):
+            raise UsageError("--undo restores what was there; leave --url and --print out")
+        home, config = find()
+        if undo:
+            return undo_setup(tool, files_in_place(tool, home), home, dry_run=dry_run, yes=yes)
+        check_served(tool.title, [tool.api_format])
+        access = access_to(home, config, url)
+        if print_lines:
+            _print_files(files_with(tool, access)("KEY"))
+            return 0
+        if not connect(tool, files_with(tool, access), home, dry_run=dry_run, yes=yes):
+            return 1
+        if fault := gateway_fault(access.url, home):
+            note(f"{fault}; {_START}")
+        return 0
+
+    write.__doc__ = f"""Make {tool.title} send its requests to the gateway.
+
+    Its own settings are changed; everything else in them stays as it is, and what is replaced is kept, so that --undo
+    restores it.
+    """
+    return write
+
+
+def _printer(tool: PrintedTool) -> Callable[..., int]:
+    def print_tool(*, url: Url = None, print_lines: Print = False) -> int:
+        home, config = find()
+        say_lines(tool.lines(access_to(home, config, url)))
+        if not print_lines:
+            note(f"{tool.title} is set up by hand, so nothing was written; see {tool.source}")
+        return 0
+
+    print_tool.__doc__ = f"Print the lines that make {tool.title} send its requests to the gateway."
+    return print_tool
+
+
+for _tool in TOOLS.values():
+    if _tool.name != "claude-code":
+        app.command(_tool.name)(_writer(_tool))
+for _printed in PRINTED_TOOLS.values():
+    app.command(_printed.name)(_printer(_printed))
+
+
+def _print_files(files: Sequence[ToolFile]) -> None:
+    for file in files:
+        say_lines([f"# {file.path}", *file.lines().splitlines(), ""])
+    if any(file.holds_key for file in files):
+        note("KEY stands for what this prints: tokenferry token --gateway; let nobody else read that file")
 
 
 def _path(machine: Machine, named: Path | None, *, project: bool) -> Path:
@@ -118,13 +213,7 @@ def _path(machine: Machine, named: Path | None, *, project: bool) -> Path:
     return personal_settings(machine) if project else user_settings(machine)
 
 
-def _checked(url: str) -> str:
-    if fault := url_fault(url):
-        raise UsageError(f"--url {fault}")
-    return url.rstrip("/")
-
-
-def _directly(broker: Broker, home: Home, account: str | None) -> dict[Keys, str | None]:
+def _directly(broker: Broker, home: Home, account: str | None) -> Mapping[Keys, str | None]:
     """Settings that give Claude Code an API key. Raises `UsageError` for what its helper can't hand over."""
     name = broker.book.choose(account)
     document = broker.book.read(name)
@@ -135,72 +224,19 @@ def _directly(broker: Broker, home: Home, account: str | None) -> dict[Keys, str
         )
     url = broker.provider_of(document.account).base_url
     return {
-        API_KEY_HELPER: _command(home, account) if account else _command(home),
+        API_KEY_HELPER: shlex.join(gateway_command(home, *([account] if account else []))),
         BASE_URL: None if url == ANTHROPIC_URL else url,
     }
 
 
-def _command(home: Home, *arguments: str) -> str:
-    """A shell command that runs this tokenferry, wherever it is called from."""
-    words = [*_own_program(), "token", *arguments]
-    if os.environ.get("TOKENFERRY_HOME"):
-        words[:0] = ["env", f"TOKENFERRY_HOME={home.path}"]
-    return shlex.join(words)
-
-
-def _own_program() -> list[str]:
-    program = Path(sys.argv[0]).absolute()
-    if program.name == "tokenferry" and os.access(program, os.X_OK) and program.is_file():
-        return [str(program)]
-    beside = Path(sys.executable).with_name("tokenferry")
-    return [str(beside)] if beside.is_file() else [sys.executable, "-m", "tokenferry"]
-
-
-def _undo(tool: ClaudeCodeSetup, *, dry_run: bool, yes: bool) -> int:
-    plan = tool.plan_undo()
-    for line in plan.left:
-        note(line)
-    nothing = f"nothing of tokenferry's is left in {tool.file.path}"
-    is_done = _carry_out(tool, plan, nothing, dry_run=dry_run, yes=yes)
-    return 0 if is_done and not plan.left else 1
-
-
-def _carry_out(tool: ClaudeCodeSetup, plan: SetupPlan, nothing: str, *, dry_run: bool, yes: bool) -> bool:
-    """Show the change, ask, and make it; tells whether that is how things are now (or would be)."""
-    if plan.changes_something:
-        say_diff(plan.diff())
-    else:
-        say(nothing)
-    if dry_run:
-        return True
-    if plan.changes_something and not yes and not confirmed("Make this change?", flag="--yes"):
-        note("nothing was changed")
-        return False
-    tool.carry_out(plan)
-    if plan.changes_something:
-        say(f"{'wrote' if plan.after is not None else 'removed'} {tool.file.path}")
-    return True
-
-
 def _remarks(machine: Machine, path: Path, address: str | None, home: Home) -> Iterator[str]:
     """What keeps these settings from having their effect."""
-    if address is not None and (fault := _gateway_fault(address, home)):
-        yield f"{fault}; start the gateway: tokenferry serve (for good: tokenferry service install --serve)"
+    if address is not None and (fault := gateway_fault(address, home)):
+        yield f"{fault}; {_START}"
     if path not in settings_files(machine):
         yield f"Claude Code reads {path} only when it is told to: claude --settings {shlex.quote(str(path))}"
         return
     yield from _shadows(claude_code_chain(machine), path, address)
-
-
-def _gateway_fault(address: str, home: Home) -> str | None:
-    running = [record for record in gateway_records(home) if record.is_running]
-    if any(record.listens_at(address) for record in running):
-        return None
-    if not is_loopback(urlsplit(address).hostname):  # a proxy's address, which no record names
-        answers = running and who_answers(address) == "gateway"
-        return None if answers else f"no gateway answers at {address}"
-    others = f"; one listens on {' and '.join(map(str, running))}" if running else ""
-    return f"no gateway of this home listens on {address}{others}"
 
 
 def _shadows(chain: Chain, path: Path, address: str | None) -> Iterator[str]:
