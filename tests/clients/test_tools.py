@@ -347,9 +347,9 @@ def test_toml_that_has_no_place_for_it_is_refused(make: Callable[[str, int], Set
 
 def test_what_speaks_a_format_that_is_not_served_is_told_apart() -> None:
     assert CLIENT_FORMATS.keys() >= SERVED
-    assert check_served("x", ("openai", "anthropic")) == "anthropic"
+    assert check_served("x", "openai", "anthropic") == "anthropic"
     with pytest.raises(UsageError, match=r"Codex speaks the format OpenAI Responses, .* nothing was written"):
-        check_served("Codex", ("openai-responses",))
+        check_served("Codex", "openai-responses")
 
 
 @pytest.mark.parametrize("name", PRINTED_TOOLS)

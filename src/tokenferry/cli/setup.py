@@ -160,7 +160,7 @@ def _writer(tool: Tool) -> Callable[..., int]:
         home, config = find()
         if undo:
             return undo_setup(tool, files_in_place(tool, home), home, dry_run=dry_run, yes=yes)
-        check_served(tool.title, [tool.api_format])
+        check_served(tool.title, tool.api_format)
         access = access_to(home, config, url)
         if print_lines:
             _print_files(files_with(tool, access)("KEY"))

@@ -1,7 +1,7 @@
 """The tools that tokenferry can connect: where each has its settings, and what it must say there."""
 
 import shlex
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -148,7 +148,7 @@ class PrintedTool:
     def lines(self, access: GatewayAccess) -> list[str]:
         """What to write, for the first format that is served. Raises `UsageError` if none is."""
         command = _shell(access.command)
-        template = self.templates[check_served(self.title, tuple(self.templates))]
+        template = self.templates[check_served(self.title, *self.templates)]
         return template.format(url=access.url, command=command, key=f"$({command})").splitlines()
 
 
@@ -237,7 +237,7 @@ PRINTED_TOOLS: Final[Mapping[str, PrintedTool]] = {
 }
 
 
-def check_served(title: str, formats: Collection[ApiFormat]) -> ApiFormat:
+def check_served(title: str, *formats: ApiFormat) -> ApiFormat:
     """The first of these formats that the gateway serves. Raises `UsageError`, in one sentence, if it serves none."""
     for one in formats:
         if one in SERVED:
