@@ -118,6 +118,11 @@ class Home:
         return self.path / "state.db"
 
     @property
+    def ledger(self) -> Path:
+        """What was used, at what price."""
+        return self.path / "ledger.db"
+
+    @property
     def audit(self) -> Path:
         return self.path / "audit.log"
 

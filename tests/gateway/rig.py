@@ -27,6 +27,7 @@ from tokenferry.gateway import (
     Metrics,
     Server,
     UpstreamClients,
+    UsageLog,
     bind,
     own_hosts,
 )
@@ -395,6 +396,7 @@ async def running_gate(
     body_limit: int = 32 << 20,
     budget: BodyBudget | None = None,
     decision_log: DecisionLog | None = None,
+    usage_log: UsageLog | None = None,
     pool: Pool | None = None,
     router: Router | None = None,
     control: Control | None = None,
@@ -425,6 +427,7 @@ async def running_gate(
         access_log=records,
         metrics=Metrics(source, upstreams, states=lambda: {"alice": "fresh"}),
         decision_log=decision_log,
+        usage_log=usage_log,
         control=control,
         body_limit=body_limit,
         budget=budget,

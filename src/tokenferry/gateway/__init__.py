@@ -29,6 +29,7 @@ from tokenferry.gateway.telemetry.access_log import AccessLog
 from tokenferry.gateway.telemetry.decision_log import DecisionLog
 from tokenferry.gateway.telemetry.metrics import GatewayStatistics, Metrics
 from tokenferry.gateway.telemetry.shared_memory import SharedMemory
+from tokenferry.gateway.telemetry.usage_log import UsageLog, entries_with
 from tokenferry.gateway.workers.process import (
     Terminal,
     allow_connections,
@@ -66,6 +67,7 @@ __all__ = [
     "Terminal",
     "TrustedProxies",
     "UpstreamClients",
+    "UsageLog",
     "WorkerSlot",
     "allow_connections",
     "bind",
@@ -74,6 +76,7 @@ __all__ = [
     "check_reach",
     "check_upstreams",
     "connection_limit",
+    "entries_with",
     "hide_memory",
     "is_remote",
     "listening",

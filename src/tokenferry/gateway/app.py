@@ -20,6 +20,7 @@ from tokenferry.gateway.telemetry.access_log import AccessLog
 from tokenferry.gateway.telemetry.decision_log import DecisionLog
 from tokenferry.gateway.telemetry.metrics import GatewayStatistics, Metrics
 from tokenferry.gateway.telemetry.record import RequestRecord
+from tokenferry.gateway.telemetry.usage_log import UsageLog
 from tokenferry.routing import loggable_path
 
 logger = logging.getLogger("tokenferry.gateway")
@@ -51,6 +52,7 @@ class Gateway:
         access_log: AccessLog | None = None,
         metrics: Metrics | None = None,
         decision_log: DecisionLog | None = None,
+        usage_log: UsageLog | None = None,
         control: Control | None = None,
         body_limit: int = BODY_LIMIT,
         budget: BodyBudget | None = None,
@@ -65,7 +67,8 @@ class Gateway:
         self.in_flight = self.streams = 0
         self._access_log = access_log
         self._metrics = metrics
-        self._decision_log = decision_log
+        self._decided: list[DecisionLog | UsageLog] = [log for log in (decision_log, usage_log) if log is not None]
+        """What takes the requests that were admitted."""
         self._control = None if control is None else ControlPlane(control, guard, self.budget)
         self._now = now
         self._kept: list[RequestRecord] = []
@@ -134,10 +137,11 @@ class Gateway:
         if self._access_log is not None:
             for record in kept:
                 self._access_log.add(record)
-        if self._decision_log is not None:
-            for record in kept:
-                if record.decision is not None:
-                    self._decision_log.add(record)
+        if self._decided:
+            decided = [record for record in kept if record.decision is not None]
+            for log in self._decided:
+                for record in decided:
+                    log.add(record)
 
     async def _answer(self, scope: Scope, receive: Receive, out: TrackedSend, record: RequestRecord) -> None:
         try:

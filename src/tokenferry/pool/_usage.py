@@ -31,6 +31,10 @@ class LimitUsage:
     def state(self, account: str) -> LimitState | None:
         return self._states.get(account)
 
+    def states(self) -> dict[str, LimitState]:
+        """What is known of each account now; any thread may ask."""
+        return dict(self._states)
+
     def utilization(self, account: str, family: str, now: float) -> float:
         """The share that is used up of what limits the account most; 0 where nothing is known."""
         state = self._states.get(account)

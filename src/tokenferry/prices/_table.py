@@ -21,6 +21,7 @@ _VERSION: Final = re.compile(r"-v\d+(?::\d+)?$")
 _DATE: Final = re.compile(r"[-@](?:\d{8}|\d{4}-\d{2}-\d{2}|latest|default)$")
 _CONTEXT: Final = re.compile(r"\[1m\]$")
 _MOST_KNOWN: Final = 4096
+_LATEST: Final = 4_102_444_800.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,9 @@ class PriceTable:
         if price is None:
             if len(self._recent) >= _MOST_KNOWN:  # names are the clients'
                 self._recent.clear()
-            price = self._recent[key] = self._price(provider, models, datetime.fromtimestamp(at, UTC))
+            price = self._recent[key] = self._price(
+                provider, models, datetime.fromtimestamp(min(max(at, 0.0), _LATEST), UTC)
+            )
         return price
 
     def _price(self, provider: str, models: Iterable[str | None], moment: datetime) -> Price:

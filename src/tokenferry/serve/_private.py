@@ -12,6 +12,7 @@ from tokenferry.gateway import AccessLog, EphemeralKey, Forwarder, Gateway, Guar
 from tokenferry.pool import Pool
 from tokenferry.secret import Secret
 from tokenferry.serve._parts import GatewayLifespan, look_at_accounts, recorder_of, router_of, server_of
+from tokenferry.serve._usage import usage_log_of
 from tokenferry.settings import Home
 from tokenferry.state import State, gateway_id
 
@@ -41,6 +42,7 @@ class PrivateGateway:
         self._stack = contextlib.ExitStack()
         self._broker = broker or Broker.from_home(home, config)
         self._router = router_of(config)
+        self._usage_log = usage_log_of(home, config, self._broker, self._pool)
         self._ring = EphemeralKey()
         self._listener: Server | None = None
         self._thread: threading.Thread | None = None
@@ -70,7 +72,12 @@ class PrivateGateway:
             pool=self._pool,
         )
         self._listener = server_of(
-            Gateway(guard=Guard(self._ring, where.hosts), forwarder=forwarder, access_log=access_log),
+            Gateway(
+                guard=Guard(self._ring, where.hosts),
+                forwarder=forwarder,
+                access_log=access_log,
+                usage_log=self._usage_log,
+            ),
             where,
             _PrivateLifespan(self._broker, upstreams, running),
             drain=_PRIVATE_DRAIN,
@@ -80,7 +87,7 @@ class PrivateGateway:
 
         def run(listener: Server) -> None:
             try:
-                with access_log:
+                with access_log, self._usage_log:
                     listener.run_until_stopped()
             except BaseException as fault:  # noqa: BLE001  # it is raised where the gateway was asked for
                 self._failure = fault

@@ -38,6 +38,7 @@ from tokenferry.serve._parts import (
     router_of,
     server_of,
 )
+from tokenferry.serve._usage import price_table_of, usage_log_of
 from tokenferry.settings import Home
 from tokenferry.state import State, gateway_id
 
@@ -105,6 +106,7 @@ def run_gateway(
         State(home.state) as state,
         AccessLog() as access_log,
         DecisionLog(state.decisions.add) as decision_log,
+        usage_log_of(home, config, broker, pool := Pool(config.pool)) as usage_log,
         contextlib.ExitStack() as stack,
     ):
         trust = None if reloading is None else reloading.trust
@@ -116,7 +118,6 @@ def run_gateway(
         metrics = Metrics(broker, upstreams, states=states, cooldowns=state.cooldowns.list, board=board, place=place)
         own_hosts = set(where.hosts)
         in_force = [config]
-        pool = Pool(config.pool)
         parts = AdminContext(
             *(home, broker, state, secret, where.urls, own_hosts, states),
             readiness=readiness_of(in_force, broker, state, states),
@@ -135,6 +136,7 @@ def run_gateway(
             forwarder=forwarder(settings=config.gateway, router=router_of(config)),
             access_log=access_log,
             decision_log=decision_log,
+            usage_log=usage_log,
             control=admin,
             metrics=metrics,
         )
@@ -145,6 +147,7 @@ def run_gateway(
             broker.adopt(new)
             upstreams.adopt(new.gateway, None if reloading is None else reloading.trust)
             pool.configure(new.pool)
+            usage_log.adopt(price_table_of(new), usage_log.retention)
             gateway.forwarder = forwarder(settings=new.gateway, router=router_of(new))
             hosts = where.hosts_with(new.server.allowed_hosts)
             guard.answer_to(hosts, TrustedProxies(new.server.trusted_proxies))

@@ -113,6 +113,34 @@ class Database:
                     self._writer.execute("ROLLBACK")
                 raise
 
+    def vacuum(self, pages: int) -> int:
+        """Give so many free pages back to the disk; give how many are left. Needs `auto_vacuum = INCREMENTAL`."""
+        with self._faults(), self._write_lock:
+            self._writer.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+            (left,) = self._writer.execute("PRAGMA freelist_count").fetchone()
+            if not left:
+                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            return int(left)
+
+    def copy_to(self, target: Path) -> None:
+        """Write a whole copy into an empty file. Raises `StorageFailed`, `CorruptFile`."""
+        with self._faults(), contextlib.closing(_connect(self.path, self._schema)) as connection:
+            connection.execute("VACUUM INTO ?", (str(target),))
+
+    def copy_from(self, source: Path) -> None:
+        """Take over another file's whole content, as one transaction. Raises `StorageFailed`, `CorruptFile`."""
+        with (
+            self._faults(),
+            contextlib.closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as other,
+        ):
+            (fault,) = other.execute("PRAGMA quick_check(1)").fetchone()
+            (version,) = other.execute("PRAGMA user_version").fetchone()
+            if fault != "ok" or not 0 < version <= len(self._schema.migrations):
+                raise CorruptFile(f"{source} is no whole copy of {self.path.name}; name one that this version made")
+            with self._write_lock:
+                other.backup(self._writer)
+        self._migrate()
+
     def close(self) -> None:
         """Close both connections; harmless when they are closed."""
         with self._read_lock, self._write_lock, self._door.held(_BUSY_SECONDS):

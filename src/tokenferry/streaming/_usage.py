@@ -15,7 +15,7 @@ _ERROR_TYPE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _USAGE: Final = b'"usage"'
 _USAGE_OBJECT: Final = re.compile(rb'"usage"\s*:\s*(?=\{)')
 _USAGE_LIMIT: Final = 4096
-_MOST: Final = 1 << 53
+_MOST: Final = 10**9  # no request has more
 _LONGEST_WORD: Final = 32
 _OUTSIDE: Final = 64
 # Iterations that the numbers beside them include. All others, like a compaction, are billed on top of those numbers.
@@ -106,7 +106,7 @@ class TokenUsage:
 
 
 def _count(value: object) -> int | None:
-    return value if type(value) is int and 0 <= value < _MOST else None
+    return value if type(value) is int and 0 <= value <= _MOST else None
 
 
 def _sum(*counts: int | None) -> int | None:

@@ -174,7 +174,7 @@ class Exchange:
             raise no_room()
         read = head.read
         self._key = state.guard.admit(read, head.address, has_body=head.method == "POST")
-        record.client = self._key.name
+        record.client, record.key_id = self._key.name, self._key.id
         if read.vias and self._forwarder.is_loop(read.vias):
             raise _loop()
         if read.session is not None:

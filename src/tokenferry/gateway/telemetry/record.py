@@ -29,6 +29,7 @@ class RequestRecord:
     path: str
     at: float = 0.0
     client: str | None = None
+    key_id: str = ""
     account: str | None = None
     provider: str | None = None
     model: str | None = None

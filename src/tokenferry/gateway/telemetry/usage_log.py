@@ -1,0 +1,71 @@
+"""What each request used, as the ledger keeps it."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final, TypeAlias
+
+from tokenferry.gateway.telemetry.record import RequestRecord
+from tokenferry.ledger import Billing, LedgerEntry, LedgerWriter, OtherModel
+from tokenferry.prices import TokenCounts
+from tokenferry.routing import loggable
+from tokenferry.streaming import TokenUsage
+
+UsageLog: TypeAlias = LedgerWriter[RequestRecord]
+BillingOf: TypeAlias = Callable[[str, str], Billing]
+"""How requests of a provider and an account are paid for."""
+
+_MESSAGES: Final = "/v1/messages"
+
+
+def entries_with(billing: BillingOf) -> Callable[[RequestRecord], LedgerEntry]:
+    return partial(ledger_entry, billing=billing)
+
+
+def ledger_entry(record: RequestRecord, *, billing: BillingOf) -> LedgerEntry:
+    """The record as the ledger keeps it. It must not change any more."""
+    usage = record.usage
+    account, provider = record.account or "", record.provider or ""
+    hour = usage.cache_creation_1h
+    written = usage.cache_creation
+    served = None if record.served_model is None else loggable(record.served_model)
+    return LedgerEntry(
+        record.request_id,
+        record.at,
+        record.key_id,
+        record.client or "",
+        account,
+        provider,
+        served or record.upstream_model or record.model or "",
+        record.model or "",
+        record.session or "",
+        record.agent or "",
+        record.parent_agent or "",
+        record.path != _MESSAGES,
+        record.status,
+        record.error or "",
+        record.attempts,
+        usage.input,
+        usage.output,
+        usage.cache_read,
+        None if written is None else max(written - (hour or 0), 0),
+        hour,
+        usage.thinking,
+        usage.web_searches,
+        usage.speed or "",
+        usage.service_tier or "",
+        usage.inference_geo or "",
+        usage.is_estimated,
+        tuple(OtherModel(other.model, _counts(other)) for other in usage.others if other.model is not None),
+        billing(provider, account),
+        record.first_byte,
+        record.duration,
+        record.bytes_in,
+        record.bytes_out,
+    )
+
+
+def _counts(usage: TokenUsage) -> TokenCounts:
+    hour = usage.cache_creation_1h or 0
+    return TokenCounts(
+        usage.input or 0, usage.output or 0, usage.cache_read or 0, max((usage.cache_creation or 0) - hour, 0), hour
+    )

@@ -1,0 +1,333 @@
+import contextlib
+import json
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from tokenferry.errors import StorageFailed, UsageError
+from tokenferry.ledger import _schema as sql
+from tokenferry.ledger._entry import LedgerEntry, OtherModel, WindowPoint
+from tokenferry.prices import UNKNOWN, Price, PriceTable, TokenCounts
+from tokenferry.state import Database
+from tokenferry.stores import reason_of
+
+_ROWS_A_STATEMENT: Final = 500
+_ROWS_A_DELETE: Final = 5000
+_PAGES_A_STEP: Final = 500
+_MOST_MODELS: Final = 1000
+_OTHER: Final = "other"
+_LATEST_MS: Final = 4_102_444_800_000
+_HOUR: Final = 3600
+_PPM: Final = 1_000_000
+_LAST: Final = (1 << 63) - 1
+_SECONDS_A_RUN: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long rows and hourly sums are kept, in seconds; daily sums are kept for ever."""
+
+    requests: float = 90 * 86_400.0
+    hours: float = 400 * 86_400.0
+    """Not less than those of rows, which may still be taken out of them."""
+
+    def __post_init__(self) -> None:
+        if self.hours < self.requests:
+            object.__setattr__(self, "hours", self.requests)
+
+
+class Ledger:
+    """`ledger.db`: what was used, one row a request, with sums by hour and day in the same transaction.
+
+    Sums are only ever changed together with rows, so both tell the same. Methods that write wait for the disk: none may
+    be called on an event loop. Thread-safe but for `write`. Raises `UnsafeFile`, `CorruptFile`, `StorageFailed`.
+    """
+
+    def __init__(self, path: Path, *, now: Callable[[], float] = time.time) -> None:
+        self._database = Database(path, sql.LEDGER_SCHEMA)
+        self._now = now
+        self._names = _Names()
+        self.rows = self._database.rows
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; harmless when it is closed."""
+        self._database.close()
+
+    @property
+    def size(self) -> int:
+        """Of the file, in bytes."""
+        with contextlib.suppress(OSError):
+            return self._database.path.stat().st_size
+        return 0
+
+    def write(self, entries: Sequence[LedgerEntry], prices: PriceTable, points: Iterable[WindowPoint] = ()) -> None:
+        """Write all of it or nothing. A request that is there already is not counted again."""
+        try:
+            with self._database.transaction() as connection:
+                self._names.begin(connection)
+                (last,) = connection.execute(sql.LAST_ID).fetchone()
+                values = [value for entry in entries for value in self._row(entry, prices)]
+                step = _ROWS_A_STATEMENT * len(sql.COLUMNS)
+                for at in range(0, len(values), step):
+                    part = values[at : at + step]
+                    connection.execute(sql.insert_requests(len(part) // len(sql.COLUMNS)), part)
+                if entries:
+                    for statement in sql.ROLL_UP:
+                        connection.execute(statement, (last, _LAST))
+                for point in points:
+                    connection.execute(sql.INSERT_WINDOW, self._point(point))
+        except BaseException:
+            self._names.forget()  # what was numbered in this transaction has no number now
+            raise
+
+    def _row(self, entry: LedgerEntry, prices: PriceTable) -> tuple[int | str | None, ...]:
+        at_ms = _milliseconds(entry.at)
+        day = at_ms // sql.DAY_MS
+        names, counts = self._names, entry.counts
+        price, cost = priced(entry, prices, counts)
+        return (
+            at_ms,
+            entry.request_id,
+            names.of("key", entry.key_id, day, entry.key_name),
+            names.of("account", entry.account, day),
+            names.of("provider", entry.provider, day),
+            names.model(price.model or entry.model, day),
+            names.model(entry.asked, day),
+            names.of("session", entry.session, day),
+            names.of("agent", entry.agent, day),
+            names.of("agent", entry.parent_agent, day),
+            int(entry.is_side),
+            entry.status,
+            names.of("word", entry.error, day),
+            entry.attempts,
+            *(entry.input, entry.output, entry.cache_read, entry.cache_write_5m, entry.cache_write_1h),
+            *(entry.thinking, entry.web_searches),
+            names.of("word", entry.speed, day),
+            names.of("word", entry.service_tier, day),
+            names.of("word", entry.inference_geo, day),
+            json.dumps(entry.others) if entry.others else None,
+            int(entry.is_estimated),
+            cost,
+            names.price(price),
+            entry.billing,
+            None if entry.first_byte is None else round(entry.first_byte * 1000),
+            round(entry.duration * 1000),
+            entry.bytes_in,
+            entry.bytes_out,
+        )
+
+    def _point(self, point: WindowPoint) -> tuple[int | str, ...]:
+        at_ms = _milliseconds(point.at)
+        day = at_ms // sql.DAY_MS
+        account, window = self._names.of("account", point.account, day), self._names.of("window", point.window, day)
+        return account, window, at_ms, round(point.used * _PPM), _milliseconds(point.reset), point.status
+
+    # What keeps it small.
+
+    def retain(self, retention: Retention, *, seconds: float = _SECONDS_A_RUN, go_on: bool = False) -> int:
+        """Delete what is too old, for so many seconds at most; give the number of rows that are left to delete.
+
+        Of several processes one does it, once an hour. With `go_on` it is the one that has left rows to delete.
+        """
+        now = self._now()
+        if go_on:
+            return self._delete_old(retention, now, seconds)
+        with self._database.transaction() as connection:
+            claimed = connection.execute(sql.CLAIM_RETENTION, (int(now), _HOUR)).rowcount
+        return self._delete_old(retention, now, seconds) if claimed else 0
+
+    def _delete_old(self, retention: Retention, now: float, seconds: float) -> int:
+        end = time.monotonic() + seconds
+        requests, hours = int((now - retention.requests) * 1000), int((now - retention.hours) * 1000)
+        deleted = _ROWS_A_DELETE
+        while deleted == _ROWS_A_DELETE and time.monotonic() < end:
+            with self._database.transaction() as connection:
+                deleted = connection.execute(sql.DELETE_OLD_REQUESTS, (requests, _ROWS_A_DELETE)).rowcount
+        with self._database.transaction() as connection:
+            connection.execute(sql.DELETE_OLD_HOURS, (hours // sql.HOUR_MS,))
+            connection.execute(sql.DELETE_OLD_WINDOWS, (requests,))
+            connection.execute(sql.DELETE_OLD_NAMES, (requests // sql.DAY_MS,))
+            connection.execute(sql.REVISE_NAMES, (secrets.randbits(62),))
+        self._shrink(end)
+        (left,) = self._database.rows(sql.COUNT_OLD, (requests,))[0]
+        return int(left)
+
+    def _shrink(self, end: float) -> None:
+        """Give free pages back to the disk, some at a time."""
+        free = 1
+        while free and time.monotonic() < end:
+            free = self._database.vacuum(_PAGES_A_STEP)
+
+    def erase(self, *, key: str | None = None, session: str | None = None) -> int:
+        """Delete every row of a client key (its id, or the name that it had last) or a session; give how many.
+
+        Their sums go with them. The bytes are overwritten, and their pages are given back.
+        """
+        kind, value = ("key", key) if key is not None else ("session", session)
+        if value is None:
+            raise UsageError("name a key or a session whose rows are to be erased")
+        erased = 0
+        with self._database.transaction() as connection:
+            connection.execute("PRAGMA secure_delete = 1")
+            for (found,) in connection.execute(sql.FIND_NAMES, (kind, value, value)).fetchall():
+                for statement in sql.subtract(kind):
+                    connection.execute(statement, (found,))
+                for statement in sql.erase(kind):
+                    changed = connection.execute(statement, (found,)).rowcount
+                    erased += changed if statement.startswith("DELETE FROM requests") else 0
+            for statement in sql.EMPTY_SUMS:
+                connection.execute(statement)
+            connection.execute(sql.REVISE_NAMES, (secrets.randbits(62),))
+        self._names.forget()
+        self._shrink(time.monotonic() + _SECONDS_A_RUN)
+        return erased
+
+    def reprice(self, prices: PriceTable, *, since: float) -> tuple[int, int, int]:
+        """Give every row since a time (seconds since 1970 UTC) the price that holds for it by this table.
+
+        Gives the number of rows that changed, and micro-dollars before and after.
+        """
+        changed = before = after = last = 0
+        while rows := self._database.rows(sql.TO_REPRICE, (last, _milliseconds(since), _ROWS_A_DELETE)):
+            first, last = last, int(rows[-1]["id"])
+            try:
+                with self._database.transaction() as connection:
+                    self._names.begin(connection)
+                    for statement in sql.UNROLL:
+                        connection.execute(statement, (first, last))
+                    for row in rows:
+                        entry = _entry_of(row)
+                        price, cost = priced(entry, prices, entry.counts)
+                        model = self._names.model(price.model or entry.model, int(row["at_ms"]) // sql.DAY_MS)
+                        connection.execute(sql.REPRICE, (cost, self._names.price(price), model, row["id"]))
+                        changed += cost != row["cost_micros"]
+                        before, after = before + row["cost_micros"], after + cost
+                    for statement in (*sql.ROLL_UP, *sql.EMPTY_SUMS):
+                        connection.execute(statement, (first, last) if "?" in statement else ())
+            except BaseException:
+                self._names.forget()
+                raise
+        return changed, before, after
+
+    def backup(self, target: Path) -> None:
+        """Write a whole copy to a new 0600 file, while others go on writing."""
+        try:
+            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        except OSError as fault:
+            raise StorageFailed(f"{target} can't be made: {reason_of(fault)}; name a file that isn't there") from None
+        self._database.copy_to(target)
+
+    def restore(self, source: Path) -> None:
+        """Take over a copy in place of all that is there, while others go on writing."""
+        self._database.copy_from(source)
+        with self._database.transaction() as connection:
+            connection.execute(sql.REVISE_NAMES, (secrets.randbits(62),))
+        self._names.forget()
+
+
+def priced(entry: LedgerEntry, prices: PriceTable, counts: TokenCounts) -> tuple[Price, int]:
+    """The price of the model that served, and what all of the request costs in micro-dollars."""
+    if not any(counts):
+        return UNKNOWN, 0
+    said = (("speed", entry.speed), ("service_tier", entry.service_tier), ("inference_geo", entry.inference_geo))
+    cost = 0
+    for model, other in entry.others:
+        if model:
+            cost += prices.price(entry.provider, (model,), entry.at).cost(other, *said)
+            counts = TokenCounts(*(max(whole - part, 0) for whole, part in zip(counts, other, strict=True)))
+    price = prices.price(entry.provider, (entry.model, entry.asked), entry.at)
+    return price, cost + price.cost(counts, *said)
+
+
+def _entry_of(row: sqlite3.Row) -> LedgerEntry:
+    """What of a row decides its price."""
+    others = tuple(OtherModel(model, TokenCounts(*counts)) for model, counts in json.loads(row["others"] or "[]"))
+    return LedgerEntry(
+        "",
+        row["at_ms"] / 1000,
+        **{name: row[name] for name in ("provider", "model", "asked", "input", "output", "cache_read")},
+        cache_write_5m=row["write_5m"],
+        cache_write_1h=row["write_1h"],
+        web_searches=row["searches"],
+        speed=row["speed"],
+        service_tier=row["tier"],
+        inference_geo=row["geo"],
+        others=others,
+    )
+
+
+class _Names:
+    """The numbers of names and prices, which rows hold in their place."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], tuple[int, int, str]] = {}
+        self._prices: dict[Price, int] = {}
+        self._models = 0
+        self._revision = -1
+        self._connection: sqlite3.Connection
+
+    def forget(self) -> None:
+        self._known.clear()
+        self._prices.clear()
+        self._models = 0
+
+    def begin(self, connection: sqlite3.Connection) -> None:
+        """Look whether somebody has erased names since the last transaction."""
+        self._connection = connection
+        (revision,) = connection.execute(sql.NAMES_REVISION).fetchone()
+        if revision != self._revision or len(self._known) > 10 * _ROWS_A_DELETE:
+            self.forget()
+            self._revision = revision
+
+    def of(self, kind: str, value: str, day: int, label: str = "") -> int:
+        """Its number; 0 for none. `day` is the last one that it was seen on."""
+        if not value:
+            return 0
+        known = self._known.get((kind, value))
+        label = label or value
+        if known is not None and known[1] >= day and known[2] == label:
+            return known[0]
+        self._connection.execute(sql.UPSERT_NAME, (kind, value, label, day))
+        (number,) = self._connection.execute(sql.NAME, (kind, value)).fetchone()
+        self._known[kind, value] = (number, day, label)
+        return int(number)
+
+    def model(self, name: str, day: int) -> int:
+        """The same of a model. Names are the clients', and sums are kept for ever: so there are not too many."""
+        if name and ("model", name) not in self._known:
+            if not self._models:
+                (self._models,) = self._connection.execute(sql.COUNT_NAMES, ("model",)).fetchone()
+            if self._models >= _MOST_MODELS and self._connection.execute(sql.NAME, ("model", name)).fetchone() is None:
+                name = _OTHER
+            self._models += 1
+        return self.of("model", name, day)
+
+    def price(self, price: Price) -> int:
+        if not price.is_known:
+            return 0
+        number = self._prices.get(price)
+        if number is None:
+            rates = json.dumps([price.rates, price.above, price.hours, sorted(price.percents.items())])
+            values = (price.vendor, price.model, price.since, price.source, rates)
+            self._connection.execute(sql.INSERT_PRICE, values)
+            (number,) = self._connection.execute(sql.PRICE, values).fetchone()
+            self._prices[price] = number
+        return int(number)
+
+
+def _milliseconds(at: float) -> int:
+    return min(max(int(at * 1000), 0), _LATEST_MS)

@@ -1,0 +1,250 @@
+"""All SQL of the ledger. A further engine needs this file's texts once more; tables of requests may be cut by day."""
+
+from typing import Final
+
+from tokenferry.state import Schema
+
+_MIGRATIONS: Final = (
+    """
+    CREATE TABLE names (
+        id INTEGER PRIMARY KEY,
+        kind TEXT NOT NULL,
+        value TEXT NOT NULL,
+        label TEXT NOT NULL,
+        day INTEGER NOT NULL,
+        UNIQUE (kind, value)
+    ) STRICT;
+    CREATE TABLE prices (
+        id INTEGER PRIMARY KEY,
+        vendor TEXT NOT NULL,
+        model TEXT NOT NULL,
+        since TEXT NOT NULL,
+        source TEXT NOT NULL,
+        rates TEXT NOT NULL,
+        UNIQUE (vendor, model, since, source, rates)
+    ) STRICT;
+    CREATE TABLE requests (
+        id INTEGER PRIMARY KEY,
+        at_ms INTEGER NOT NULL,
+        request_id TEXT NOT NULL UNIQUE,
+        key INTEGER NOT NULL,
+        account INTEGER NOT NULL,
+        provider INTEGER NOT NULL,
+        model INTEGER NOT NULL,
+        asked INTEGER NOT NULL,
+        session INTEGER NOT NULL,
+        agent INTEGER NOT NULL,
+        parent INTEGER NOT NULL,
+        side INTEGER NOT NULL,
+        status INTEGER NOT NULL,
+        error INTEGER NOT NULL,
+        attempts INTEGER NOT NULL,
+        input INTEGER,
+        output INTEGER,
+        cache_read INTEGER,
+        write_5m INTEGER,
+        write_1h INTEGER,
+        thinking INTEGER,
+        searches INTEGER,
+        speed INTEGER NOT NULL,
+        tier INTEGER NOT NULL,
+        geo INTEGER NOT NULL,
+        others TEXT,
+        estimated INTEGER NOT NULL,
+        cost_micros INTEGER NOT NULL,
+        price INTEGER NOT NULL,
+        billing TEXT NOT NULL,
+        first_ms INTEGER,
+        ms INTEGER NOT NULL,
+        bytes_in INTEGER NOT NULL,
+        bytes_out INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX requests_at ON requests (at_ms);
+    CREATE INDEX requests_session ON requests (session, at_ms) WHERE session > 0;
+    CREATE INDEX requests_failed ON requests (at_ms) WHERE error > 0;
+    CREATE TABLE hours (
+        period INTEGER NOT NULL, key INTEGER NOT NULL, account INTEGER NOT NULL, provider INTEGER NOT NULL,
+        model INTEGER NOT NULL, billing TEXT NOT NULL,
+        requests INTEGER NOT NULL, side_requests INTEGER NOT NULL, errors INTEGER NOT NULL,
+        uncounted INTEGER NOT NULL, estimated INTEGER NOT NULL, unpriced INTEGER NOT NULL,
+        input INTEGER NOT NULL, output INTEGER NOT NULL, cache_read INTEGER NOT NULL,
+        write_5m INTEGER NOT NULL, write_1h INTEGER NOT NULL, thinking INTEGER NOT NULL, searches INTEGER NOT NULL,
+        cost_micros INTEGER NOT NULL, unpriced_micros INTEGER NOT NULL,
+        ms INTEGER NOT NULL, bytes_in INTEGER NOT NULL, bytes_out INTEGER NOT NULL,
+        PRIMARY KEY (period, key, account, provider, model, billing)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE days (
+        period INTEGER NOT NULL, key INTEGER NOT NULL, account INTEGER NOT NULL, provider INTEGER NOT NULL,
+        model INTEGER NOT NULL, billing TEXT NOT NULL,
+        requests INTEGER NOT NULL, side_requests INTEGER NOT NULL, errors INTEGER NOT NULL,
+        uncounted INTEGER NOT NULL, estimated INTEGER NOT NULL, unpriced INTEGER NOT NULL,
+        input INTEGER NOT NULL, output INTEGER NOT NULL, cache_read INTEGER NOT NULL,
+        write_5m INTEGER NOT NULL, write_1h INTEGER NOT NULL, thinking INTEGER NOT NULL, searches INTEGER NOT NULL,
+        cost_micros INTEGER NOT NULL, unpriced_micros INTEGER NOT NULL,
+        ms INTEGER NOT NULL, bytes_in INTEGER NOT NULL, bytes_out INTEGER NOT NULL,
+        PRIMARY KEY (period, key, account, provider, model, billing)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE windows (
+        account INTEGER NOT NULL,
+        name INTEGER NOT NULL,
+        at_ms INTEGER NOT NULL,
+        used_ppm INTEGER NOT NULL,
+        reset_ms INTEGER NOT NULL,
+        status TEXT NOT NULL,
+        PRIMARY KEY (account, name, at_ms)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE revisions (name TEXT PRIMARY KEY, number INTEGER NOT NULL) STRICT;
+    INSERT INTO revisions VALUES ('names', 0), ('retention', 0);
+    """,
+)
+
+LEDGER_SCHEMA: Final = Schema(
+    _MIGRATIONS,
+    # It can only shrink if that is said before its first byte. What the last second wrote may be lost with the power.
+    pragmas=("auto_vacuum = INCREMENTAL", "synchronous = NORMAL"),
+    cure="and a new one is begun",
+)
+
+HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
+
+COLUMNS: Final = (
+    *("at_ms", "request_id", "key", "account", "provider", "model", "asked", "session", "agent", "parent", "side"),
+    *("status", "error", "attempts", "input", "output", "cache_read", "write_5m", "write_1h", "thinking", "searches"),
+    *("speed", "tier", "geo", "others", "estimated", "cost_micros", "price", "billing"),
+    *("first_ms", "ms", "bytes_in", "bytes_out"),
+)
+"""Of a request, in the order in which rows are given."""
+
+DIMENSIONS: Final = ("key", "account", "provider", "model", "billing")
+
+_UNPRICED: Final = "price = 0 AND cost_micros > 0"
+_SUMS: Final = {
+    "requests": "1 - side",
+    "side_requests": "side",
+    "errors": "side = 0 AND error > 0",
+    "uncounted": "side = 0 AND input IS NULL AND output IS NULL AND status BETWEEN 200 AND 299",
+    "estimated": "estimated",
+    "unpriced": _UNPRICED,
+    **{name: name for name in ("input", "output", "cache_read", "write_5m", "write_1h", "thinking", "searches")},
+    "cost_micros": "cost_micros",
+    "unpriced_micros": f"CASE WHEN {_UNPRICED} THEN cost_micros ELSE 0 END",
+    **{name: name for name in ("ms", "bytes_in", "bytes_out")},
+}
+"""What is added up, and how a row of `requests` counts towards it."""
+SUMS: Final = tuple(_SUMS)
+
+_ROW: Final = f"({', '.join('?' * len(COLUMNS))})"
+_KEY: Final = ", ".join(("period", *DIMENSIONS))
+
+
+def insert_requests(count: int) -> str:
+    """One statement for so many rows. A request that is there already is left as it is."""
+    rows = ", ".join([_ROW] * count)
+    return f"INSERT INTO requests ({', '.join(COLUMNS)}) VALUES {rows} ON CONFLICT (request_id) DO NOTHING"  # noqa: S608  # names of ours
+
+
+def _roll_up(table: str, span: int, *, sign: str, where: str) -> str:
+    sums = ", ".join(f"coalesce({sign}sum({value}), 0)" for value in _SUMS.values())
+    dimensions = ", ".join(DIMENSIONS)
+    added = ", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)
+    return (
+        f"INSERT INTO {table} ({_KEY}, {', '.join(SUMS)}) "  # noqa: S608  # names of ours
+        f"SELECT at_ms / {span}, {dimensions}, {sums} FROM requests WHERE {where} "
+        f"GROUP BY 1, {dimensions} ON CONFLICT ({_KEY}) DO UPDATE SET {added}"
+    )
+
+
+ROLL_UPS: Final = (("hours", HOUR_MS), ("days", DAY_MS))
+ROLL_UP: Final = tuple(_roll_up(table, span, sign="", where="id > ? AND id <= ?") for table, span in ROLL_UPS)
+"""Add the rows after the first id up to the second one to the sums."""
+UNROLL: Final = tuple(_roll_up(table, span, sign="-", where="id > ? AND id <= ?") for table, span in ROLL_UPS)
+"""Take them out again."""
+
+LAST_ID: Final = "SELECT coalesce(max(id), 0) FROM requests"
+UPSERT_NAME: Final = (
+    "INSERT INTO names (kind, value, label, day) VALUES (?, ?, ?, ?) ON CONFLICT (kind, value) "
+    "DO UPDATE SET label = excluded.label, day = max(day, excluded.day)"
+)
+NAME: Final = "SELECT id FROM names WHERE kind = ? AND value = ?"
+COUNT_NAMES: Final = "SELECT count(*) FROM names WHERE kind = ?"
+INSERT_PRICE: Final = "INSERT OR IGNORE INTO prices (vendor, model, since, source, rates) VALUES (?, ?, ?, ?, ?)"
+PRICE: Final = "SELECT id FROM prices WHERE vendor = ? AND model = ? AND since = ? AND source = ? AND rates = ?"
+INSERT_WINDOW: Final = (
+    "INSERT OR REPLACE INTO windows (account, name, at_ms, used_ppm, reset_ms, status) VALUES (?, ?, ?, ?, ?, ?)"
+)
+NAMES_REVISION: Final = "SELECT number FROM revisions WHERE name = 'names'"
+REVISE_NAMES: Final = "UPDATE revisions SET number = ? WHERE name = 'names'"
+CLAIM_RETENTION: Final = (
+    "UPDATE revisions SET number = ?1 WHERE name = 'retention' AND (number <= ?1 - ?2 OR number > ?1)"
+)
+
+DELETE_OLD_REQUESTS: Final = (
+    "DELETE FROM requests WHERE id IN (SELECT id FROM requests WHERE at_ms < ? ORDER BY at_ms LIMIT ?)"
+)
+DELETE_OLD_HOURS: Final = "DELETE FROM hours WHERE period < ?"
+DELETE_OLD_WINDOWS: Final = "DELETE FROM windows WHERE at_ms < ?"
+DELETE_OLD_NAMES: Final = "DELETE FROM names WHERE kind IN ('session', 'agent') AND day < ?"
+COUNT_OLD: Final = "SELECT count(*) FROM (SELECT 1 FROM requests WHERE at_ms < ? LIMIT 1000000)"
+
+_NAMED: Final = ("provider", "model", "asked", "speed", "tier", "geo")
+TO_REPRICE: Final = (
+    "SELECT requests.id, at_ms, input, output, cache_read, write_5m, write_1h, searches, others, cost_micros, "  # noqa: S608  # names of ours
+    + ", ".join(f"coalesce({name}.value, '') AS {name}" for name in _NAMED)
+    + " FROM requests "
+    + " ".join(f"LEFT JOIN names AS {name} ON {name}.id = requests.{name}" for name in _NAMED)
+    + " WHERE requests.id > ? AND at_ms >= ? ORDER BY requests.id LIMIT ?"
+)
+REPRICE: Final = "UPDATE requests SET cost_micros = ?, price = ?, model = ? WHERE id = ?"
+
+FIND_NAMES: Final = "SELECT id FROM names WHERE kind = ? AND (value = ? OR label = ?)"
+
+
+def subtract(column: str) -> tuple[str, ...]:
+    """Take the rows of one key or session out of the sums. The value of `column` is the one parameter."""
+    return tuple(_roll_up(table, span, sign="-", where=f"{column} = ?") for table, span in ROLL_UPS)
+
+
+def erase(column: str) -> tuple[str, ...]:
+    """Delete the rows of one key or session, and its name. The value of `column` is the one parameter of each."""
+    sums = [f"DELETE FROM {table} WHERE key = ?" for table, _ in ROLL_UPS] if column == "key" else []  # noqa: S608  # names of ours
+    names = [
+        f"DELETE FROM names WHERE id IN (SELECT {name} FROM requests WHERE {column} = ?)"  # noqa: S608  # names of ours
+        for name in ("session", "agent", "parent")
+    ]
+    return (*names, f"DELETE FROM requests WHERE {column} = ?", *sums, "DELETE FROM names WHERE id = ?")  # noqa: S608  # names of ours
+
+
+EMPTY_SUMS: Final = tuple(
+    f"DELETE FROM {table} WHERE requests = 0 AND side_requests = 0"  # noqa: S608  # names of ours
+    for table, _ in ROLL_UPS
+)
+
+
+def totals(source: str, periods: list[tuple[int, int, int]], by: tuple[str, ...], where: str = "") -> str:
+    """The sums of each period and group. `source` is `requests`, `hours` or `days`, and periods are in its unit.
+
+    A period is a number, a start, and an end that is not within it. Unnamed groups come with the id 0.
+    """
+    values = ", ".join(f"({number}, {start}, {end})" for number, start, end in periods)
+    place = "at_ms" if source == "requests" else "period"
+    sums = _SUMS if source == "requests" else dict(zip(SUMS, SUMS, strict=True))
+    told = ", ".join(f"coalesce(sum({value}), 0) AS {name}" for name, value in sums.items())
+    groups = "".join(f", {name}" for name in by)
+    return (
+        f"WITH periods (number, start, stop) AS (VALUES {values}) "  # noqa: S608  # names and numbers of ours
+        f"SELECT number{groups}, {told}, min({place}) AS first_at, max({place}) AS last_at "
+        f"FROM periods JOIN {source} ON {place} >= start AND {place} < stop {where} GROUP BY number{groups}"
+    )
+
+
+OLDEST: Final = {
+    "requests": "SELECT min(at_ms) FROM requests",
+    "hours": "SELECT min(period) FROM hours",
+    "days": "SELECT min(period) FROM days",
+}
+LABELS: Final = "SELECT id, label FROM names WHERE kind IN ('key', 'account', 'provider', 'model')"
+LABEL: Final = "SELECT label FROM names WHERE id = ?"
+WINDOWS: Final = (
+    "SELECT account, name, at_ms, used_ppm, reset_ms, status FROM windows WHERE at_ms >= ? AND at_ms < ? ORDER BY at_ms"
+)

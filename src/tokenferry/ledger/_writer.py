@@ -1,0 +1,167 @@
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from tokenferry.background import PeriodicThread
+from tokenferry.errors import TokenferryError
+from tokenferry.ledger._entry import LedgerEntry, WindowPoint
+from tokenferry.ledger._ledger import Ledger, Retention
+from tokenferry.prices import PriceTable
+
+logger = logging.getLogger(__name__)
+
+_Ended = TypeVar("_Ended")
+
+_LIMIT: Final = 20_000
+_BATCH: Final = 500
+_PAUSE: Final = 0.25
+_IDLE: Final = 60.0
+_RETRY: Final = 10.0
+_JUMP: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerStatistics:
+    """How the writing of the ledger stands. `lag` is the age in seconds of what waits longest."""
+
+    waiting: int = 0
+    written: int = 0
+    dropped: int = 0
+    lag: float = 0.0
+    to_delete: int = 0
+    bytes: int = 0
+    is_failing: bool = False
+
+
+class LedgerWriter(PeriodicThread, Generic[_Ended]):
+    """Writes requests that have ended into the ledger, in batches, on a thread of its own.
+
+    `add` costs no lock and no I/O. A ledger that can't be opened or written harms nothing: one line is logged, 20,000
+    requests wait for it, and later ones are dropped and counted. As a context manager it writes within the block, and
+    at its end what is left; a process that is killed loses less than a second.
+    """
+
+    def __init__(
+        self,
+        open_ledger: Callable[[], Ledger],
+        entry_of: Callable[[_Ended], LedgerEntry],
+        prices: Callable[[], PriceTable],
+        *,
+        retention: Retention | None = None,
+        points: Callable[[], Iterable[WindowPoint]] = tuple,
+        limit: int = _LIMIT,
+        pause: float = _PAUSE,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`entry_of`, `prices` and `points`, what was learnt of windows since, are called on the thread."""
+        super().__init__(
+            "tokenferry-ledger",
+            self._cycle,
+            _IDLE,
+            pause=pause,
+            at_end=True,
+            trouble="what is used is not written down",
+        )
+        self._open = open_ledger
+        self._entry_of = entry_of
+        self._make_prices = prices
+        self._prices: PriceTable | None = None
+        self.retention = retention or Retention()
+        self._points = points
+        self._limit = limit
+        self._now, self._monotonic = now, monotonic
+        self._clocks = (now(), monotonic())
+        self._retained_at = -_JUMP
+        self._ledger: Ledger | None = None
+        self._queue: deque[_Ended] = deque()
+        self._batch: list[LedgerEntry] = []
+        self._failed_at: float | None = None
+        self._written = self._dropped = self._reported = self._to_delete = self._bytes = 0
+
+    def add(self, ended: _Ended) -> None:
+        """Have it written soon; it must not change any more. Takes no lock: an event loop may call it."""
+        if len(self._queue) >= self._limit:
+            self._dropped += 1
+        else:
+            self._queue.append(ended)
+            self.wake()
+
+    def adopt(self, prices: Callable[[], PriceTable], retention: Retention) -> None:
+        """Go by these from the next batch on."""
+        self._make_prices, self._prices, self.retention = prices, None, retention
+
+    def statistics(self) -> LedgerStatistics:
+        batch = self._batch[:1]
+        return LedgerStatistics(
+            waiting=len(self._queue) + len(self._batch),
+            written=self._written,
+            dropped=self._dropped,
+            lag=max(self._now() - batch[0].at - batch[0].duration, 0.0) if batch else 0.0,
+            to_delete=self._to_delete,
+            bytes=self._bytes,
+            is_failing=self._failed_at is not None,
+        )
+
+    def stop(self, wait: float = 5.0) -> None:
+        self._failed_at = None  # the last call tries once more
+        super().stop(wait)
+
+    def _cycle(self) -> None:
+        if self._dropped != self._reported:
+            logger.warning("%d requests are missing in the ledger", self._dropped - self._reported)
+            self._reported = self._dropped
+        if self._failed_at is not None and self._monotonic() - self._failed_at < _RETRY:
+            return
+        try:
+            self._write()
+        except TokenferryError:
+            self._failed_at = self._monotonic()
+            if self._ledger is not None:
+                self._ledger.close()
+                self._ledger = None
+            raise
+        except Exception:
+            self._dropped += len(self._batch)  # a defect of ours must not keep the others waiting
+            self._batch = []
+            raise
+        self._failed_at = None
+
+    def _write(self) -> None:
+        points = [*self._points()]
+        self._fill()
+        ledger = self._ledger
+        if ledger is None:
+            ledger = self._ledger = self._open()
+        prices = self._prices
+        if prices is None:
+            prices = self._prices = self._make_prices()
+        while self._batch or points:
+            ledger.write(self._batch, prices, points)
+            self._written += len(self._batch)
+            self._batch, points = [], []
+            self._bytes = ledger.size
+            self._fill()
+        self._retain(ledger)
+
+    def _fill(self) -> None:
+        while self._queue and len(self._batch) < _BATCH:
+            self._batch.append(self._entry_of(self._queue.popleft()))
+
+    def _retain(self, ledger: Ledger) -> None:
+        """Delete what is old, unless the clock was set since: by a wrong one everything may be old."""
+        wall, steady = self._now(), self._monotonic()
+        if steady - self._retained_at < _JUMP and not self._to_delete:
+            return
+        jumped = abs((wall - self._clocks[0]) - (steady - self._clocks[1]))
+        self._clocks = (wall, steady)
+        self._retained_at = steady
+        if jumped > _JUMP:
+            logger.warning(
+                "the clock was set by %d minutes; nothing is deleted from the ledger for an hour", jumped // 60
+            )
+        else:
+            self._to_delete = ledger.retain(self.retention, go_on=self._to_delete > 0)
