@@ -2,7 +2,6 @@
 
 import json
 import logging
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -286,9 +285,9 @@ def test_a_defect_in_one_look_is_not_the_end(rig: Rig, kept: Kept, monkeypatch: 
 
     with monkeypatch.context() as broken:
         broken.setattr(kept.keeper, "_sweep", fail)
-        broken.setattr(kept.keeper._ending, "wait", lambda _: None)
-        kept.keeper._guarded(kept.keeper.step)
-        kept.keeper._guarded(kept.keeper.step)
+        for _ in range(2):
+            kept.keeper._guarded(kept.keeper.step)
+            kept.pass_time(61)
     assert [event.kind for event in kept.events] == ["defect"]
     assert "secret" not in kept.events[0].text
     kept.pass_time(120)
@@ -400,29 +399,21 @@ def test_a_move_that_was_cut_short_is_completed_unless_somebody_is_at_it(rig: Ri
 # -- one keeper a home
 
 
-def run_in_thread(keeper: Keeper) -> threading.Thread:
-    thread = threading.Thread(target=keeper.run)
-    thread.start()
-    return thread
-
-
 def test_one_of_several_keeps_and_another_takes_over_when_it_ends(rig: Rig, kept: Kept, home: Home) -> None:
     rig.put(granted())
     assert keeper_of(home) is None
     first, second = kept.another(QUICK), kept.another(QUICK)
-    one = run_in_thread(first)
-    wait_for(lambda: kept.told("keeping"))
-    other = run_in_thread(second)
-    wait_for(lambda: kept.told("waiting"))
-    assert "process" in kept.told("waiting")[0].text
-    assert not kept.another().once()
-    assert str(keeper_of(home)).startswith("process ")
-    first.stop()
-    one.join(PATIENCE)
-    wait_for(lambda: len(kept.told("keeping")) == 2)
-    second.stop()
-    other.join(PATIENCE)
+    with first.in_background():
+        wait_for(lambda: kept.told("keeping"))
+        with second.in_background():
+            wait_for(lambda: kept.told("waiting"))
+            assert "process" in kept.told("waiting")[0].text
+            assert not kept.another().once()
+            assert str(keeper_of(home)).startswith("process ")
+            first.stop(PATIENCE)
+            wait_for(lambda: len(kept.told("keeping")) == 2)
     assert keeper_of(home) is None
+    assert len(kept.told("waiting")) == 1
 
 
 def test_it_says_what_there_is_to_keep(rig: Rig, kept: Kept) -> None:
@@ -430,25 +421,20 @@ def test_it_says_what_there_is_to_keep(rig: Rig, kept: Kept) -> None:
         rig.put(granted(LIFETIME - left), name)
         kept.broker.publisher.publish(name)
     rig.put(granted(), "carol")
-    thread = run_in_thread(keeper := kept.another(QUICK))
-    wait_for(lambda: kept.told("keeping"))
-    keeper.stop()
-    thread.join(PATIENCE)
+    with kept.another(QUICK).in_background():
+        wait_for(lambda: kept.told("keeping"))
     assert kept.events[0].text in {
         f"keeping 3 logins, 2 of them published; next is alice, in {minutes} min" for minutes in (9, 10)
     }
 
 
-def test_told_to_stop_it_ends_at_once_and_the_renewal_in_flight_is_not_lost(rig: Rig, kept: Kept) -> None:
+def test_told_to_stop_it_ends_at_once_and_the_renewal_in_flight_is_not_lost(rig: Rig, kept: Kept, home: Home) -> None:
     rig.put(granted(LIFETIME - 300))
     kept.broker.publisher.publish(NAME)
     rig.endpoint.gate.clear()
-    keeper = kept.another(QUICK)
-    thread = run_in_thread(keeper)
-    wait_for(rig.endpoint.entered.is_set)
-    keeper.stop()
-    thread.join(PATIENCE)
-    assert not thread.is_alive()
+    with kept.another(QUICK).in_background():
+        wait_for(rig.endpoint.entered.is_set)
+    assert keeper_of(home) is None
     assert kept.broker.refreshing() == (NAME,)
     rig.endpoint.gate.set()
     assert kept.broker.drain(PATIENCE)
@@ -459,10 +445,10 @@ def test_told_to_stop_it_ends_at_once_and_the_renewal_in_flight_is_not_lost(rig:
 def test_without_a_lock_it_says_why(rig: Rig, kept: Kept, home: Home, caplog: pytest.LogCaptureFixture) -> None:
     home.locks.mkdir(mode=0o700, exist_ok=True)
     home.locks.chmod(0o777)
-    with pytest.raises(UnsafeFile, match="chmod"):
-        kept.keeper.run()
-    with caplog.at_level(logging.WARNING), kept.another().in_background():
+    with caplog.at_level(logging.WARNING), kept.another(QUICK).in_background() as keeper:
+        assert keeper.has_ended(PATIENCE)
         wait_for(lambda: "nobody keeps the logins here" in caplog.text)
+    assert isinstance(keeper.fault, UnsafeFile)
 
 
 def test_in_the_background_it_logs_what_it_does(rig: Rig, home: Home, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import threading
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -42,51 +41,24 @@ def refresh_due(*, as_json: bool, switches: bool) -> int:
 def watch(*, as_json: bool, switches: bool) -> int:
     """Do what is due until a signal comes, and give the exit code. What changes in config.toml is followed."""
     home, broker = _opened()
-    seen = file_stamp(home.config)
-    running = _Running(broker, as_json=as_json, switches=switches)
+    seen, following = file_stamp(home.config), True
     try:
-        while not running.has_ended(_LOOK):
-            if (stamp := file_stamp(home.config)) != seen:
-                seen = stamp
-                if (new := _reopen()) is not None:
-                    running.end()
-                    running = _Running(new, as_json=as_json, switches=switches)
+        while following:
+            # On a thread of its own: the main thread is told of signals, and must not be in the middle of a file.
+            with Keeper(broker, tell=_say_json_line if as_json else _say, swaps=switches).in_background() as keeper:
+                while following := not keeper.has_ended(_LOOK):
+                    if (stamp := file_stamp(home.config)) != seen:
+                        seen = stamp
+                        if (new := _reopen()) is not None:
+                            broker = new
+                            break
     except Ended as ended:
-        running.keeper.stop()
         if not grants_end(_MOMENT):
             note("finishing the refresh in flight…")
         return ended.exit_code if ended.exit_code == 128 + signal.SIGINT else 0
-    return running.raise_fault()
-
-
-class _Running:
-    """A keeper on a thread of its own: the main thread is told of signals, and must not be in the middle of a file."""
-
-    def __init__(self, broker: Broker, *, as_json: bool, switches: bool) -> None:
-        self.keeper = Keeper(broker, tell=_say_json_line if as_json else _say, swaps=switches)
-        self._fault: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="tokenferry-keeper", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self.keeper.run()
-        except BaseException as fault:  # noqa: BLE001  # it is raised on the main thread
-            self._fault = fault
-
-    def has_ended(self, seconds: float) -> bool:
-        """Wait so long for its end."""
-        self._thread.join(seconds)
-        return not self._thread.is_alive()
-
-    def end(self) -> None:
-        self.keeper.stop()
-        self._thread.join()
-
-    def raise_fault(self) -> int:
-        if self._fault is not None:
-            raise self._fault
-        return 0
+    if keeper.fault is not None:
+        raise keeper.fault
+    return 0
 
 
 def _opened() -> tuple[Home, Broker]:

@@ -5,9 +5,10 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
 from queue import Empty, SimpleQueue
-from typing import Final
+from typing import Final, Self
 
 from tokenferry.accounts import aging
+from tokenferry.background import PeriodicThread
 from tokenferry.broker import Broker, Published, complete_move
 from tokenferry.errors import LockTimeout, TokenferryError, UnknownAccount, UsageError
 from tokenferry.keep._alive import keeper_lock, mark_round
@@ -21,7 +22,6 @@ from tokenferry.stores import DISK, Document
 logger = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 4
-_TURN_EVERY: Final = 1.0
 _LOCK_SHARE: Final = 0.9
 _MOVE_WAIT: Final = 1.0
 _MOVE: Final = ":move"  # no account's name
@@ -59,9 +59,15 @@ class Keeper:
         self._steady = steady
         self._lock = keeper_lock(broker.home)
         self._schedule = Schedule(self._settings, random.random())  # noqa: S311  # spreads retries, guards nothing
+        self.fault: TokenferryError | None = None
+        """Why nobody keeps here: the home allows no lock."""
         self._ending = threading.Event()
-        self._wake = threading.Event()
-        self._renewing: set[str] = set()
+        self._thread = PeriodicThread(
+            "tokenferry-keeper", self._look, self._settings.look, at_end=True, trouble="nobody keeps the logins here"
+        )
+        self._is_keeping = self._is_told = False
+        self._paused_until = float("-inf")
+        self._renewing: dict[str, threading.Thread] = {}
         self._done: SimpleQueue[tuple[Renewal, Document | TokenferryError]] = SimpleQueue()
         self._documents: list[Document] = []
         self._published: frozenset[str] = frozenset()
@@ -72,37 +78,30 @@ class Keeper:
         self._swaps = swaps
         self._swapper: Swapper | None = None
 
-    def run(self) -> None:
-        """Keep until `stop`, once no other process does. Raises `UnsafeFile`, `StorageFailed` if no lock can be had."""
-        while self._take_turn():
-            try:
-                self._begin()
-                while not self._ending.is_set() and self._lock.is_still_ours():
-                    self._guarded_step()
-                    self._wake.wait(self._settings.look)
-                    self._wake.clear()
-            finally:
-                self._end_swapping()
-                self._lock.release()
-
     def once(self) -> bool:
-        """Do what is due, and wait for it; False if another process keeps. Raises what `run` and `mark_round` do."""
+        """Do what is due, and wait for it; False if another process keeps. Raises `UnsafeFile`, `StorageFailed`."""
         if not self._lock.try_acquire():
             return False
         try:
             while self.step():
-                self._wake.wait(self._settings.look)
-                self._wake.clear()
+                next(iter(self._renewing.values())).join(self._settings.look)
             mark_round(self._home)
         finally:
             self._end_swapping()
             self._lock.release()
         return True
 
-    def stop(self) -> None:
-        """Begin nothing further; from any thread. A renewal under way goes on: the broker's `drain` waits for it."""
+    def stop(self, wait: float = 0.0) -> None:
+        """Begin nothing further, and wait so many seconds at most for the look under way; from any thread.
+
+        A renewal under way goes on: the broker's `drain` waits for it.
+        """
         self._ending.set()
-        self._wake.set()
+        self._thread.stop(wait)
+
+    def has_ended(self, seconds: float) -> bool:
+        """Wait so long for its end, by `stop` or a `fault`."""
+        return self._ending.wait(seconds)
 
     def step(self) -> bool:
         """Look, and begin what is due, without waiting for it; tell whether anything is under way."""
@@ -124,37 +123,40 @@ class Keeper:
         return bool(self._renewing)
 
     @contextlib.contextmanager
-    def in_background(self) -> Iterator[None]:
-        """Keep on a thread of its own within the block. What keeps it from keeping is logged."""
-
-        def keep() -> None:
-            try:
-                self.run()
-            except TokenferryError as fault:
-                logger.warning("nobody keeps the logins here: %s", fault)
-
-        # A daemon: a renewal that it waits for has a thread of its own, which the process does not outlive.
-        thread = threading.Thread(target=keep, name="tokenferry-keeper", daemon=True)
-        thread.start()
+    def in_background(self) -> Iterator[Self]:
+        """Keep on a thread of its own within the block, once no other process does."""
+        self._thread.wake()
+        self._thread.start()
         try:
-            yield
+            yield self
         finally:
-            self.stop()
-            thread.join(_LAST_LOOK)
+            self.stop(_LAST_LOOK)
 
     # -- whose turn it is
 
+    def _look(self) -> None:
+        """Take the turn if it is free, do a step if it is this keeper's, and give it up at the end."""
+        if self._ending.is_set() or (self._is_keeping and not self._lock.is_still_ours()):
+            self._is_keeping = False
+            self._end_swapping()
+            self._lock.release()
+        elif self._is_keeping or self._take_turn():
+            self._guarded(self.step)
+
     def _take_turn(self) -> bool:
-        """Wait until no other process keeps; False once told to stop."""
-        is_told = False
-        while not self._ending.is_set():
-            if self._lock.try_acquire():
-                return True
-            if not is_told:
-                is_told = True
-                self._tell("waiting", f"{self._lock.holder()} keeps the logins here; waiting to take over from it")
-            self._ending.wait(_TURN_EVERY)
-        return False
+        """False while another process keeps."""
+        try:
+            self._is_keeping = self._lock.try_acquire()
+        except TokenferryError as fault:
+            self.fault = fault
+            self._ending.set()
+            raise
+        if self._is_keeping:
+            self._begin()
+        elif not self._is_told:
+            self._tell("waiting", f"{self._lock.holder()} keeps the logins here; waiting to take over from it")
+        self._is_told = not self._is_keeping
+        return self._is_keeping
 
     def _begin(self) -> None:
         """Look at everything, and say what there is to keep."""
@@ -173,11 +175,10 @@ class Keeper:
 
     # -- one look
 
-    def _guarded_step(self) -> None:
-        self._guarded(self.step)
-
     def _guarded(self, action: Callable[[], object]) -> None:
         """Whatever goes wrong must not end the keeping."""
+        if self._steady() < self._paused_until:
+            return
         try:
             action()
         except TokenferryError as fault:
@@ -185,7 +186,7 @@ class Keeper:
         except Exception as fault:  # noqa: BLE001  # a defect in one look is no reason to let all logins lapse
             kind = type(fault).__name__
             self._tell_once("", "defect", f"looking after the logins failed with {kind}, a defect in tokenferry")
-            self._ending.wait(_DEFECT_PAUSE)
+            self._paused_until = self._steady() + _DEFECT_PAUSE
         else:
             self._told.pop("", None)
 
@@ -256,7 +257,7 @@ class Keeper:
         due = {one.name for one in self._schedule.due(self._schedule.plan(self._documents, self._published, now), now)}
         for document in self._documents:
             name, end = document.account.name, aging(document)
-            is_renewed = end is None or (end.cause == "refresh-token" and name in due | self._renewing)
+            is_renewed = end is None or (end.cause == "refresh-token" and name in due | self._renewing.keys())
             text = "" if end is None or is_renewed else end.text(now.wall)
             if text:
                 self._tell_once(f"{_AGE}{name}", "aging", f"account {name}: {text}", account=name)
@@ -285,9 +286,10 @@ class Keeper:
     # -- renewals
 
     def _start(self, renewal: Renewal) -> None:
-        self._renewing.add(renewal.name)
         name = f"tokenferry-keep-{renewal.name}"
-        threading.Thread(target=self._renew, args=(renewal,), name=name, daemon=True).start()
+        thread = threading.Thread(target=self._renew, args=(renewal,), name=name, daemon=True)
+        self._renewing[renewal.name] = thread
+        thread.start()
 
     def _renew(self, renewal: Renewal) -> None:
         """On a thread of its own: have the token replaced, unless somebody else did that meanwhile."""
@@ -302,14 +304,14 @@ class Keeper:
             kind = type(fault).__name__
             outcome = TokenferryError(f"account {renewal.name!r} was not renewed: {kind}, a defect in tokenferry")
         self._done.put((renewal, outcome))
-        self._wake.set()
+        self._thread.wake()
 
     def _collect(self, now: Moment) -> None:
         """Take note of the renewals that ended."""
         with contextlib.suppress(Empty):
             while True:
                 renewal, outcome = self._done.get_nowait()
-                self._renewing.discard(renewal.name)
+                self._renewing.pop(renewal.name, None)
                 if isinstance(outcome, Document):
                     self._schedule.succeeded(renewal.name)
                     self._documents = [outcome if one.account.name == renewal.name else one for one in self._documents]
