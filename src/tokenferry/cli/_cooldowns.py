@@ -1,9 +1,10 @@
 """How cooldowns are told."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from tokenferry.cli._output import moment, span
+from tokenferry.cli._table import Cell, Column, time_cell
 from tokenferry.settings import Home
 from tokenferry.state import Cooldown, State
 
@@ -39,6 +40,18 @@ def models(one: Cooldown) -> str:
     return f", models of {one.scope.family}" if one.scope.family else ""
 
 
+COLUMNS: Final = (
+    Column("kind"),
+    Column("name"),
+    Column("models", wide=True),
+    Column("cause"),
+    Column("until"),
+    Column("noted", wide=True),
+    Column("source", wide=True),
+    Column("evidence", folds=True),
+)
+
+
 def cells(one: Cooldown, now: float) -> tuple[str, ...]:
     """A row of `cooldown list`."""
     scope = one.scope
@@ -47,8 +60,8 @@ def cells(one: Cooldown, now: float) -> tuple[str, ...]:
         scope.name,
         scope.family or "all",
         one.cause,
-        _until(one, now),
-        moment(one.noted_at),
+        Cell(_until(one, now), "warning", None if one.until is None else _left(one, now)),
+        time_cell(one.noted_at, now),
         one.source,
         one.evidence or "-",
     )
@@ -71,4 +84,9 @@ def to_json(one: Cooldown, now: float) -> dict[str, Any]:
 def _until(one: Cooldown, now: float) -> str:
     if one.until is None:
         return "not known"
-    return f"{moment(one.until)} ({'over' if one.is_over(now) else span(one.until - now)})"
+    return f"{moment(one.until)} ({_left(one, now)})"
+
+
+def _left(one: Cooldown, now: float) -> str:
+    assert one.until is not None
+    return "over" if one.is_over(now) else span(one.until - now)

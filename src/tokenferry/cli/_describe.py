@@ -12,6 +12,7 @@ from tokenferry.accounts import CONFIGURATION, ENVIRONMENT, Aging, aging, span_t
 from tokenferry.broker import Broker
 from tokenferry.cli._cooldowns import at_work, ends, models
 from tokenferry.cli._output import moment, note, span
+from tokenferry.cli._table import Cell, Column, Tone
 from tokenferry.credentials import Credential, FederatedToken, OAuthToken
 from tokenferry.errors import NeedsUnlock, TokenferryError, UnknownAccount, UnsafeFile
 from tokenferry.refresh import RefreshAttempt, RefreshFailure, log_in_again, seconds_left
@@ -66,17 +67,18 @@ class Row:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """The columns of `HEADINGS`; the only one with blanks in it comes last."""
+        """The columns of `COLUMNS`; the only one with blanks in it comes last."""
         mark = "*" if self.is_active else "-"
+        text = f"{self.text} ({self.note})" if self.note and self.document is not None else self.text
+        state = Cell(text, _TONES.get(self.state))
         if self.header is not None:
             locked = self.header.account
-            return self.name, mark, locked.provider, locked.kind, locked.owner, self.header.fingerprint, self.text
+            return self.name, mark, locked.provider, locked.kind, locked.owner, self.header.fingerprint, state
         if self.document is None:
-            return self.name, mark, "-", "-", "-", "-", self.text
+            return self.name, mark, "-", "-", "-", "-", state
         account = self.document.account
         fingerprint = self.document.credential.secret.fingerprint
-        text = f"{self.text} ({self.note})" if self.note else self.text
-        return self.name, mark, account.provider, account.kind, account.owner, fingerprint, text
+        return self.name, mark, account.provider, account.kind, account.owner, fingerprint, state
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the secrets; times in seconds since 1970 UTC."""
@@ -129,7 +131,26 @@ class Row:
         return data
 
 
-HEADINGS: Final = ("name", "use", "provider", "kind", "owner", "fingerprint", "state")
+COLUMNS: Final = (
+    Column("name"),
+    Column("use"),
+    Column("provider"),
+    Column("kind", wide=True),
+    Column("owner", wide=True),
+    Column("fingerprint", wide=True),
+    Column("state", folds=True),
+)
+
+_TONES: Final[dict[State, Tone]] = {
+    "needs-login": "bad",
+    "broken": "bad",
+    "refused": "bad",
+    "limited": "warning",
+    "locked": "warning",
+    "copied": "warning",
+    "uncertain": "warning",
+    "backing-off": "warning",
+}
 
 
 def rows(broker: Broker, now: float | None = None) -> list[Row]:

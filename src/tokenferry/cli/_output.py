@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -50,30 +50,6 @@ def say_lines(lines: Iterable[str]) -> None:
     sys.stdout.flush()
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Rows in aligned columns: coloured for a terminal, else plain text that `awk` and `cut` can read."""
-    cells = [[printable(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty():
-        _rich_table(headings, cells)
-        return
-    lines = [[heading.upper() for heading in headings], *cells]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
-    say_lines("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
-
-
-def _rich_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console  # noqa: PLC0415  # only a terminal needs it
-    from rich.table import Table  # noqa: PLC0415  # see above
-    from rich.text import Text  # noqa: PLC0415  # see above
-
-    grid = Table(box=None, pad_edge=False)
-    for heading in headings:
-        grid.add_column(heading.upper(), overflow="fold")
-    for row in rows:
-        grid.add_row(*(Text(cell) for cell in row))  # a Text, for a name is no markup
-    Console().print(grid)
-
-
 def moment(seconds: int | None) -> str:
     """A time for people: RFC 3339 in UTC, a dash for None."""
     return "-" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -85,3 +61,9 @@ def span(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def relative(seconds: int, now: float) -> str:
+    """A time for people, from `now`: `in 3 h`, `2 d ago`."""
+    left = seconds - now
+    return f"in {span(left)}" if left >= 0 else f"{span(-left)} ago"

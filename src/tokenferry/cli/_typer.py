@@ -5,6 +5,7 @@ import typer
 from typer.core import TyperGroup
 
 JSON: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+WIDE: TypeAlias = Annotated[bool, typer.Option("--wide", help="Show every column on a narrow terminal.")]
 
 SETTINGS: Final = {"help_option_names": ["-h", "--help"]}
 

@@ -1,6 +1,7 @@
-from tokenferry.cli._describe import HEADINGS, rows
+from tokenferry.cli._describe import COLUMNS, rows
 from tokenferry.cli._home import open_broker
-from tokenferry.cli._output import say_lines, table
+from tokenferry.cli._output import say_lines
+from tokenferry.cli._table import table
 
 _FIRST = """\
 tokenferry keeps the credentials of LLM APIs: log in once, and every program gets a token that works.
@@ -26,5 +27,5 @@ def welcome() -> None:
     if not found:
         say_lines(_FIRST.splitlines())
         return
-    table(HEADINGS, [one.cells for one in found])
+    table(COLUMNS, [one.cells for one in found])
     say_lines(_NEXT.splitlines())

@@ -7,16 +7,17 @@ from tokenferry.accounts import AccountChanges, parse_max_age, read_credential, 
 from tokenferry.audit import note_change
 from tokenferry.broker import Broker, Revocation, Verification
 from tokenferry.cli._attach import attach, attach_claude_code, known_provider, note_account, tell_policy
-from tokenferry.cli._describe import HEADINGS, details, row, rows
+from tokenferry.cli._describe import COLUMNS, details, row, rows
 from tokenferry.cli._federation import Federal, federation_of
 from tokenferry.cli._home import know, open_broker, what_serves
 from tokenferry.cli._input import confirmed, read_secret
 from tokenferry.cli._labels import label_change
-from tokenferry.cli._output import note, say, say_json, say_lines, table
+from tokenferry.cli._output import note, say, say_json, say_lines
 from tokenferry.cli._profile import account_of_profile
 from tokenferry.cli._revocation import tell_revocation
 from tokenferry.cli._rights import keys_bound_to
-from tokenferry.cli._typer import JSON, examples, new_app
+from tokenferry.cli._table import table
+from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.credentials import API_KEY_PREFIX, Credential, Kind, OAuthToken
 from tokenferry.errors import NeedsLogin, TryLater, UsageError
 from tokenferry.interchange import unread_expiry
@@ -199,7 +200,7 @@ def _with_source(token: OAuthToken) -> OAuthToken:
         "tokenferry account list --json | jq -r '.[] | select(.state == \"needs-login\") | .name'",
     ),
 )
-def list_(*, as_json: JSON = False) -> None:
+def list_(*, wide: WIDE = False, as_json: JSON = False) -> None:
     """List the accounts in order, with the state of each.
 
     A star marks the one in use.
@@ -208,7 +209,7 @@ def list_(*, as_json: JSON = False) -> None:
     if as_json:
         say_json([one.to_json() for one in found])
     elif found:
-        table(HEADINGS, [one.cells for one in found])
+        table(COLUMNS, [one.cells for one in found], wide=wide)
     else:
         note("there is no account yet; add one with: tokenferry account add NAME --provider anthropic")
 

@@ -7,10 +7,11 @@ import typer
 
 from tokenferry.audit import note_change
 from tokenferry.broker import Broker
-from tokenferry.cli._cooldowns import cells, models, to_json
+from tokenferry.cli._cooldowns import COLUMNS, cells, models, to_json
 from tokenferry.cli._home import find
-from tokenferry.cli._output import note, say, say_json, table
-from tokenferry.cli._typer import JSON, examples, new_app
+from tokenferry.cli._output import note, say, say_json
+from tokenferry.cli._table import table
+from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.errors import UnknownAccount, UsageError
 from tokenferry.settings import Home
 from tokenferry.state import State
@@ -32,6 +33,7 @@ app = new_app(
 def list_(
     *,
     over: Annotated[bool, typer.Option("--over", help="Those too that are over already.")] = False,
+    wide: WIDE = False,
     as_json: JSON = False,
 ) -> None:
     """List the cooldowns of this machine, whichever process noted them."""
@@ -41,10 +43,9 @@ def list_(
     if as_json:
         say_json([to_json(one, now) for one in found])
     elif found:
-        headings = ("kind", "name", "models", "cause", "until", "noted", "says", "because")
-        table(headings, [cells(one, now) for one in found])
+        table(COLUMNS, [cells(one, now) for one in found], wide=wide)
     else:
-        note("nobody is passed over")
+        note("no account is in cooldown")
 
 
 @app.command(

@@ -24,8 +24,9 @@ from tokenferry.audit import note_change
 from tokenferry.broker import Broker
 from tokenferry.cli._home import find, know, open_broker, what_serves
 from tokenferry.cli._input import answer, read_secret
-from tokenferry.cli._output import moment, note, say, say_json, table
+from tokenferry.cli._output import moment, note, say, say_json
 from tokenferry.cli._profile import account_of_profile
+from tokenferry.cli._table import Column, table, time_cell
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.credentials import Credential, OAuthToken
 from tokenferry.errors import TokenferryError, UnsafeFile, UsageError
@@ -39,17 +40,17 @@ Result: TypeAlias = Literal["imported", "skipped", "failed"]
 
 app = new_app()
 
-_HEADINGS: Final = (
-    "account",
-    "provider",
-    "kind",
-    "fingerprint",
-    "email",
-    "plan",
-    "expires",
-    "source",
-    "where",
-    "means",
+_COLUMNS: Final = (
+    Column("account"),
+    Column("provider"),
+    Column("kind"),
+    Column("fingerprint", wide=True),
+    Column("email", wide=True),
+    Column("plan", wide=True),
+    Column("expires", wide=True),
+    Column("source", wide=True),
+    Column("where", wide=True),
+    Column("means", folds=True),
 )
 _LOCK_WAIT: Final = 60.0
 
@@ -206,7 +207,7 @@ def _imported(credential: Credential) -> Credential:
 
 def _show(offers: list[Offer]) -> None:
     if offers:
-        table(_HEADINGS, [_cells(offer) for offer in offers])
+        table(_COLUMNS, [_cells(offer) for offer in offers])
 
 
 def _cells(offer: Offer) -> tuple[str, ...]:
@@ -219,7 +220,7 @@ def _cells(offer: Offer) -> tuple[str, ...]:
         credential.secret.fingerprint if credential else "-",
         (token and token.email) or "-",
         (token and token.subscription_type) or "-",
-        moment(credential.expires_at) if credential else "-",
+        time_cell(credential.expires_at, time.time()) if credential else "-",
         offer.source,
         tilde(offer.where),
         _means(offer),

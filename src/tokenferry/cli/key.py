@@ -9,10 +9,11 @@ import typer
 
 from tokenferry.audit import note_change
 from tokenferry.cli._labels import label_change, label_pair
-from tokenferry.cli._output import moment, note, say, say_json, say_lines, table
+from tokenferry.cli._output import moment, note, say, say_json, say_lines
 from tokenferry.cli._owner import refuse_foreign
 from tokenferry.cli._rights import Accounts, Models, Pin, Providers, changed, rights_json, told
-from tokenferry.cli._typer import JSON, examples, new_app
+from tokenferry.cli._table import Cell, Column, table, time_cell
+from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.errors import UsageError
 from tokenferry.settings import Home
 from tokenferry.state import EVERYTHING, ClientKey, ClientKeys, Role, State
@@ -23,6 +24,18 @@ app = new_app(
     "tokenferry key list",
 )
 
+_COLUMNS: Final = (
+    Column("name"),
+    Column("id"),
+    Column("for", wide=True),
+    Column("state"),
+    Column("created", wide=True),
+    Column("last used"),
+    Column("expires"),
+    Column("labels", wide=True),
+    Column("may use", folds=True),
+    Column("fingerprint", wide=True),
+)
 _SPAN: Final = re.compile(r"([0-9]{1,6})([smhdw])")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -89,15 +102,14 @@ def create(
         "tokenferry key list --json | jq -r '.[] | select(.state == \"live\") | .name'",
     ),
 )
-def list_(*, as_json: JSON = False) -> None:
+def list_(*, wide: WIDE = False, as_json: JSON = False) -> None:
     """List every client key, expired and revoked ones too."""
     with _keys() as keys:
         found = keys.list()
     if as_json:
         say_json([_to_json(key) for key in found])
     elif found:
-        headings = ("name", "id", "for", "state", "created", "last used", "expires", "labels", "may use", "fingerprint")
-        table(headings, [_cells(key) for key in found])
+        table(_COLUMNS, [_cells(key) for key in found], wide=wide)
     else:
         note("there is no client key yet; make one with: tokenferry key create NAME")
 
@@ -269,13 +281,13 @@ def _audited(key: ClientKey) -> str | None:
 
 
 def _cells(key: ClientKey) -> Sequence[str]:
-    times = (key.created_at, key.last_used_at, key.expires_at)
+    now, state = time.time(), _state(key)
     return (
         key.name,
         key.id,
         _use(key),
-        _state(key),
-        *map(moment, times),
+        Cell(state, None if state == "live" else "warning"),
+        *(time_cell(at, now) for at in (key.created_at, key.last_used_at, key.expires_at)),
         _labels(key),
         told(key.rights),
         key.fingerprint,

@@ -8,9 +8,10 @@ import typer
 from tokenferry.accounts import Publication
 from tokenferry.broker import Broker, Published
 from tokenferry.cli._home import find, open_broker
-from tokenferry.cli._output import moment, note, say, say_json, span, table
+from tokenferry.cli._output import note, say, say_json, span
 from tokenferry.cli._probe import gateway_url
-from tokenferry.cli._typer import JSON, examples, new_app
+from tokenferry.cli._table import Column, table, time_cell
+from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.config import Config
 from tokenferry.errors import TokenferryError, TryLater, UsageError
 from tokenferry.settings import Home
@@ -23,7 +24,14 @@ app = new_app(
 )
 
 _SHADOWS: Final = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
-_HEADINGS: Final = ("profile", "active", "source", "fingerprint", "expires", "state")
+_COLUMNS: Final = (
+    Column("profile"),
+    Column("active"),
+    Column("source"),
+    Column("fingerprint", wide=True),
+    Column("expires"),
+    Column("state", folds=True),
+)
 
 
 @app.command(
@@ -73,13 +81,13 @@ def publish(
 
 
 @app.command("list", epilog=examples("tokenferry profile list", "tokenferry profile list --json"))
-def list_(*, as_json: JSON = False) -> None:
+def list_(*, wide: WIDE = False, as_json: JSON = False) -> None:
     """List the published profiles, with the state of each."""
     found = open_broker().publisher.published()
     if as_json:
         say_json([_to_json(one) for one in found])
     elif found:
-        table(_HEADINGS, [_cells(one) for one in found])
+        table(_COLUMNS, [_cells(one) for one in found], wide=wide)
     else:
         note("nothing is published yet; publish an account with: tokenferry profile publish NAME")
 
@@ -157,7 +165,7 @@ def _is_active(publication: Publication) -> bool:
 def _cells(one: Published) -> tuple[str, ...]:
     publication = one.publication
     mark = "*" if _is_active(publication) else "-"
-    expires = moment(one.expires_at)
+    expires = time_cell(one.expires_at, time.time())
     source = "gateway" if publication.account is None else publication.account
     return publication.profile, mark, source, one.fingerprint or "-", expires, one.standing.text
 

@@ -10,8 +10,9 @@ from tokenferry.accounts import read_credential
 from tokenferry.audit import note_change
 from tokenferry.cli._home import find, know, open_broker, settle_default_provider, what_serves
 from tokenferry.cli._input import read_secret
-from tokenferry.cli._output import note, say, say_json, say_lines, table
-from tokenferry.cli._typer import JSON, examples, new_app
+from tokenferry.cli._output import note, say, say_json, say_lines
+from tokenferry.cli._table import Column, table
+from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.config import Config, check_writable, examine_content, load, read_content, with_provider, write_content
 from tokenferry.credentials import Credential
 from tokenferry.errors import ConfigError, UnknownName, UsageError
@@ -30,7 +31,7 @@ _VARIABLE: Final = re.compile(r"\$?\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
 
 
 @app.command("list", epilog=examples("tokenferry provider list", "tokenferry provider list --json"))
-def list_(*, as_json: JSON = False) -> None:
+def list_(*, wide: WIDE = False, as_json: JSON = False) -> None:
     """List what is declared and built in, and the presets that `add` knows, with the page each was taken from."""
     _, config = find()
     found = [*map(_of_provider, config.providers.values())]
@@ -42,8 +43,9 @@ def list_(*, as_json: JSON = False) -> None:
         say_json(found)
         return
     table(
-        ("name", "address", "state", "source"),
+        (Column("name"), Column("address"), Column("state"), Column("source", wide=True)),
         [(one["name"], one["base_url"], one["state"], one.get("source") or "-") for one in found],
+        wide=wide,
     )
 
 

@@ -5,13 +5,14 @@ from typing import Any
 
 from tokenferry.broker import Broker, interrupted_move
 from tokenferry.cli._cooldowns import at_work, sentence, to_json
-from tokenferry.cli._describe import HEADINGS, Row, active_account, rows
+from tokenferry.cli._describe import COLUMNS, Row, active_account, rows
 from tokenferry.cli._home import find, open_broker
-from tokenferry.cli._output import note, say, say_json, say_lines, table
+from tokenferry.cli._output import note, say, say_json, say_lines
 from tokenferry.cli._probe import address_of
 from tokenferry.cli._sealing import seal_json, seal_line
 from tokenferry.cli._services import services_now
-from tokenferry.cli._typer import JSON, examples, new_app
+from tokenferry.cli._table import table
+from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.config import Config
 from tokenferry.errors import TokenferryError
 from tokenferry.settings import Home
@@ -29,6 +30,7 @@ app = new_app()
 )
 def status(
     *,
+    wide: WIDE = False,
     as_json: JSON = False,
 ) -> None:
     """Show the accounts, the gateway, the policy, and what is passed over until when.
@@ -56,7 +58,7 @@ def status(
         )
     )
     if found:
-        table(HEADINGS, [one.cells for one in found])
+        table(COLUMNS, [one.cells for one in found], wide=wide)
     else:
         say("no account yet; add one with: tokenferry account add NAME --provider anthropic")
     _tell_cooldowns(home)

@@ -1,0 +1,110 @@
+"""Tables: folded at words to the terminal's width; plain aligned columns, all of them, in a pipe."""
+
+import sys
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, Self, TypeAlias
+
+from tokenferry.cli._output import moment, printable, relative, say_lines
+
+Tone: TypeAlias = Literal["bad", "warning", "good"]
+
+_STYLES: Final[dict[Tone, str]] = {"bad": "red", "warning": "yellow", "good": "green"}
+_GAP: Final = 2
+_LEAST_FOLDED: Final = 16
+"""A column that folds keeps at least this width; below it the rows are shown as cards."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table: its heading, and what may happen to it on a narrow terminal."""
+
+    heading: str
+    folds: bool = False
+    """Its cells may be broken between words. The cells of others, names and ids, stay whole."""
+    wide: bool = False
+    """It is left out where not all columns fit, unless `--wide` asks for it."""
+
+
+class Cell(str):
+    """A cell that a terminal shows in a colour, or in fewer words."""
+
+    __slots__ = ("short", "tone")
+
+    def __new__(cls, text: str, tone: Tone | None = None, short: str | None = None) -> Self:
+        cell = super().__new__(cls, text)
+        cell.tone = tone
+        cell.short = short
+        return cell
+
+    tone: Tone | None
+    short: str | None
+    """What a terminal shows in place of the text."""
+
+
+def time_cell(seconds: int | None, now: float, tone: Tone | None = None) -> Cell:
+    """A time in seconds since 1970 UTC: relative to `now` on a terminal, exact in a pipe, a dash for None."""
+    return Cell(moment(seconds), tone, None if seconds is None else relative(seconds, now))
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, wide: bool = False) -> None:
+    """Write rows to stdout. `wide` shows every column of a terminal, however narrow it is.
+
+    In a pipe the columns are aligned text that `awk` and `cut` can read, without colours.
+    """
+    if sys.stdout.isatty():
+        _on_terminal(columns, rows, wide=wide)
+        return
+    cells = [[printable(cell) for cell in row] for row in rows]
+    lines = [[column.heading.upper() for column in columns], *cells]
+    widths = [max(map(len, texts)) for texts in zip(*lines, strict=True)]
+    say_lines("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def _on_terminal(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, wide: bool) -> None:
+    from rich.cells import cell_len  # noqa: PLC0415  # only a terminal needs it
+    from rich.console import Console  # noqa: PLC0415  # see above
+    from rich.table import Table  # noqa: PLC0415  # see above
+    from rich.text import Text  # noqa: PLC0415  # see above
+
+    console = Console(highlight=False)
+    cells = [[printable((isinstance(cell, Cell) and cell.short) or cell) for cell in row] for row in rows]
+    tones = [[cell.tone if isinstance(cell, Cell) else None for cell in row] for row in rows]
+    natural = [
+        max(cell_len(text) for text in (column.heading, *texts)) for column, *texts in zip(columns, *cells, strict=True)
+    ]
+    least = [
+        max(len(column.heading), min(width, _LEAST_FOLDED)) if column.folds else width
+        for column, width in zip(columns, natural, strict=True)
+    ]
+    places = list(range(len(columns)))
+    if not wide and _sum(natural, places) > console.width:
+        places = [place for place in places if not columns[place].wide]
+    if _sum(least, places) > console.width:
+        if not wide:
+            _cards(columns, cells, console.width)
+            return
+        console = Console(highlight=False, width=_sum(natural, places))
+    grid = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+    for place in places:
+        grid.add_column(columns[place].heading.upper(), no_wrap=not columns[place].folds, overflow="fold")
+    for row, toned in zip(cells, tones, strict=True):
+        grid.add_row(*(Text(row[place], _STYLES[tone] if (tone := toned[place]) else "") for place in places))
+    console.print(grid)
+
+
+def _sum(widths: Sequence[int], places: Sequence[int]) -> int:
+    return sum(widths[place] + _GAP for place in places) - _GAP
+
+
+def _cards(columns: Sequence[Column], cells: list[list[str]], width: int) -> None:
+    """Each row as lines of a label and a value, where its names and ids don't fit beside each other."""
+    margin = max(len(column.heading) for column in columns) + _GAP
+    for number, row in enumerate(cells):
+        if number:
+            say_lines([""])
+        for column, cell in zip(columns, row, strict=True):
+            folded = textwrap.wrap(cell, max(width - margin, 1), break_long_words=False, break_on_hyphens=False)
+            label = column.heading.upper().ljust(margin)
+            say_lines((label if not at else " " * margin) + line for at, line in enumerate(folded or [""]))
