@@ -14,7 +14,8 @@ from tokenferry.broker import Broker
 from tokenferry.cli._connect import access_to, connect, files_in_place, files_with, is_connected
 from tokenferry.cli._home import find, open_broker
 from tokenferry.cli._input import answer
-from tokenferry.cli._output import note, say, say_json, say_lines, table
+from tokenferry.cli._output import note, say, say_json, say_lines
+from tokenferry.cli._table import Column, table
 from tokenferry.cli.import_ import import_one, report, tilde
 from tokenferry.clients import CLIENT_FORMATS, SERVED, TOOLS, Tool, ToolFile
 from tokenferry.config import Config
@@ -85,7 +86,7 @@ class Guide:
             return
         rows = [(one.title, tilde(one.where), tilde(_means(one))) for one in self.presences]
         rows += [(one.tool.title, tilde(str(one.files[0].path)), tilde(one.means)) for one in self.tools]
-        table(("found", "where", "what could be done"), rows)
+        table((Column("found"), Column("where"), Column("what could be done", folds=True)), rows)
 
     def questions(self) -> list[str]:
         """What there is to ask, in words."""
