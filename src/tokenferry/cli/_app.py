@@ -15,7 +15,7 @@ from tokenferry.cli._typer import SETTINGS, Group
 
 PANELS: Final = {
     "Start here": {
-        "setup": "Connect claude-code to the gateway",
+        "setup": "Find your keys and logins; connect claude-code, opencode, …",
         "run": "Run a program through a private gateway: run -- claude",
         "serve": "Run the gateway",
         "status": "Show what serves now and what needs you",
@@ -105,7 +105,7 @@ def _show_version(wanted: bool) -> None:  # noqa: FBT001  # the signature is the
     invoke_without_command=True,
     options_metavar="[OPTIONS]",
     subcommand_metavar="COMMAND",
-    epilog="Start with: tokenferry account add work; then: tokenferry run -- claude",
+    epilog="Start with: tokenferry setup; or: tokenferry account add work, then: tokenferry run -- claude",
 )
 def begin(
     context: typer.Context,

@@ -6,7 +6,10 @@ from tokenferry.cli._table import table
 _FIRST = """\
 tokenferry keeps the credentials of LLM APIs: log in once, and every program gets a token that works.
 
-There is no account yet. Add one, with the key on stdin or at a prompt:
+There is no account yet. See what is on this machine, and be asked about each key, login and tool:
+  tokenferry setup
+
+Or add an account, with the key on stdin or at a prompt:
   tokenferry account add work --provider anthropic
 
 Or try it without one, against a fake provider on this machine:

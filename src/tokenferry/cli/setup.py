@@ -44,7 +44,17 @@ from tokenferry.errors import UsageError
 from tokenferry.integrations import ANTHROPIC_URL
 from tokenferry.settings import Home
 
-app = new_app()
+app = new_app(
+    "Find your keys and logins, and connect your tools.\n\n"
+    "Without a tool it looks for what is there, opens none of it before you agree, and sends nothing anywhere. The "
+    "answer to every question is no unless you type yes. Without a terminal it prints what it found and would ask, and "
+    "ends with 9.",
+    "tokenferry setup                       look around, ask, connect",
+    "tokenferry setup --json                what was found, and nothing else",
+    "tokenferry setup claude-code --dry-run",
+    "tokenferry setup opencode --undo",
+    "tokenferry setup aider --print         the lines for a tool that you set up by hand",
+)
 
 _HELPER: Final = "apiKeyHelper"
 _START: Final = "start the gateway: tokenferry serve (for good: tokenferry service install --serve)"
@@ -58,22 +68,9 @@ Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask bef
 Print: TypeAlias = Annotated[bool, typer.Option("--print", help="Print the lines to add by hand; write nothing.")]
 
 
-@app.callback(
-    invoke_without_command=True,
-    epilog=examples(
-        "tokenferry setup                       look around, ask, connect; nothing happens without a yes",
-        "tokenferry setup --json                what was found, and nothing else",
-        "tokenferry setup claude-code --dry-run",
-        "tokenferry setup opencode --undo",
-        "tokenferry setup aider --print         the lines for a tool that you set up by hand",
-    ),
-)
+@app.callback(invoke_without_command=True)
 def setup(context: typer.Context, *, as_json: JSON = False) -> int | None:
-    """Find your keys and logins, and connect your tools.
-
-    It looks for what is there and opens none of it before you agree. The answer to every question is no unless you
-    type it. Nothing is sent anywhere. Without a terminal it prints what it found and would ask, and ends with 9.
-    """
+    """Find your keys and logins, and connect your tools."""
     if context.invoked_subcommand is not None:
         if as_json:
             raise UsageError("--json lists what the guide finds; leave it out when you name a tool")
@@ -187,15 +184,17 @@ def _printer(tool: PrintedTool) -> Callable[..., int]:
             note(f"{tool.title} is set up by hand, so nothing was written; see {tool.source}")
         return 0
 
-    print_tool.__doc__ = f"Print the lines that make {tool.title} send its requests to the gateway."
+    print_tool.__doc__ = f"Print the lines that connect {tool.title}."
     return print_tool
 
 
 for _tool in TOOLS.values():
     if _tool.name != "claude-code":
-        app.command(_tool.name)(_writer(_tool))
+        _command = f"tokenferry setup {_tool.name}"
+        _lines = examples(_command, f"{_command} --dry-run", f"{_command} --undo")
+        app.command(_tool.name, epilog=_lines)(_writer(_tool))
 for _printed in PRINTED_TOOLS.values():
-    app.command(_printed.name)(_printer(_printed))
+    app.command(_printed.name, epilog=examples(f"tokenferry setup {_printed.name} --print"))(_printer(_printed))
 
 
 def _print_files(files: Sequence[ToolFile]) -> None:

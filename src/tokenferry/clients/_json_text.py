@@ -140,7 +140,7 @@ class JsonText:
         behind = _COMMENT_BEHIND.match(self.text, last.end) if "\n" in before else None
         if behind is None:
             return self._spliced(last.end, last.end, f",{before}{member}")
-        comment = self.text[behind.end(1) : behind.end()]  # stays with the member that it is about
+        comment = behind[0].replace(",", "", len(behind[1]))  # stays with the member that it is about
         return self._spliced(last.end, behind.end(), f",{comment}{before}{member}{behind[1]}")
 
     def _without_member(self, member: TextMember, start: int) -> Self:

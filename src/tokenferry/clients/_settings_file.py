@@ -71,7 +71,10 @@ class SettingsFile:
             raise self.unusable(fault) from None
 
     def unusable(self, fault: ValueError) -> CorruptFile:
-        return CorruptFile(f"{self.path} can't be edited: {fault}; {self.syntax.RULE} for {self.program}; fix it first")
+        return CorruptFile(
+            f"{self.path} can't be edited: {fault}; {self.syntax.RULE} for {self.program}; fix it, or add the lines by "
+            "hand that --print shows"
+        )
 
     def check_private(self) -> None:
         """Raise `UnsafeFile` if others may read the file, which is to hold a key."""

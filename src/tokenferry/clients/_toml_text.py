@@ -97,7 +97,7 @@ class TomlText:
             new = HiddenText(tomlkit.dumps(document).replace("\n", ends))
             if _pruned(tomllib.loads(new)) == _pruned(expected):
                 return TomlText(new)
-        except (TOMLKitError, tomllib.TOMLDecodeError, TypeError, AttributeError):
+        except (TOMLKitError, ValueError, TypeError, AttributeError):
             pass  # its words may quote the file
         raise ValueError("its tables are laid out in a way that can't be edited without a risk")
 

@@ -170,7 +170,7 @@ PRINTED_TOOLS: Final[Mapping[str, PrintedTool]] = {
         ),
         PrintedTool(
             "anthropic-sdk",
-            "The Anthropic SDKs",
+            "Anthropic's SDKs",
             "https://platform.claude.com/docs/en/api/client-sdks",
             {"anthropic": _exports("ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN")},
         ),
@@ -219,7 +219,7 @@ PRINTED_TOOLS: Final[Mapping[str, PrintedTool]] = {
         ),
         PrintedTool(
             "openai-sdk",
-            "The OpenAI SDKs",
+            "OpenAI's SDKs",
             "https://github.com/openai/openai-python#configuring-the-http-client",
             {"openai": _exports("OPENAI_BASE_URL", "OPENAI_API_KEY", "/v1")},
         ),
