@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from tokenferry.errors import ConfigError
-from tokenferry.settings import GatewaySettings, Home, PolicySettings, RefreshSettings, ServerSettings
+from tokenferry.settings import Home, PolicySettings, RefreshSettings, RouterSettings, ServerSettings
 
 
 def test_tokenferry_home_names_the_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_everything_lies_inside_the_home(tmp_path: Path) -> None:
     assert {place.parent for place in places} == {tmp_path}
 
 
-@pytest.mark.parametrize("section", [ServerSettings, GatewaySettings, PolicySettings, RefreshSettings])
+@pytest.mark.parametrize("section", [ServerSettings, RouterSettings, PolicySettings, RefreshSettings])
 def test_settings_are_frozen(section: type) -> None:
     settings = section()
     for field in fields(section):
@@ -82,7 +82,7 @@ def test_settings_are_frozen(section: type) -> None:
 
 
 def test_a_subscription_is_served_to_nobody_unless_said_otherwise() -> None:
-    assert PolicySettings().subscription == "off"
+    assert PolicySettings().subscriptions == "claude-code-only"
 
 
 def test_the_gateway_listens_on_loopback_unless_said_otherwise() -> None:

@@ -43,19 +43,23 @@ def configured(home: Home, text: str) -> tuple[str, str, int | None]:
     home.config.write_text(text)
     home.config.chmod(0o600)
     policy = load(home.config, statement=home.statement).policy
-    return policy.subscription, policy.source, policy.stated_at
+    return policy.subscriptions, policy.source, policy.stated_at
 
 
 def test_the_configuration_goes_before_it(home: Home) -> None:
     state(home.statement, NOW)
-    assert configured(home, "") == ("own", "statement", NOW)
-    assert configured(home, '[policy]\nsubscription = "off"\n') == ("off", "config.toml", None)
+    assert configured(home, "") == ("own-use", "statement", NOW)
+    assert configured(home, '[policy]\nsubscriptions = "claude-code-only"\n') == (
+        "claude-code-only",
+        "config.toml",
+        None,
+    )
     withdraw(home.statement)
-    assert configured(home, '[policy]\nsubscription = "own"\n') == ("own", "config.toml", None)
-    assert configured(home, "[policy]\n") == ("off", "default", None)
+    assert configured(home, '[policy]\nsubscriptions = "own-use"\n') == ("own-use", "config.toml", None)
+    assert configured(home, "[policy]\n") == ("claude-code-only", "default", None)
 
 
 def test_it_holds_without_a_configuration(home: Home, tmp_path: Path) -> None:
     state(home.statement, NOW)
-    assert load(tmp_path / "none.toml", statement=home.statement).policy.subscription == "own"
-    assert load(tmp_path / "none.toml").policy.subscription == "off"
+    assert load(tmp_path / "none.toml", statement=home.statement).policy.subscriptions == "own-use"
+    assert load(tmp_path / "none.toml").policy.subscriptions == "claude-code-only"

@@ -150,7 +150,7 @@ class LoginFailed(TokenferryError):  # noqa: N818  # see UnknownName
 
 
 class PolicyRefused(TokenferryError):  # noqa: N818  # see UnknownName
-    """`[policy] subscription` does not allow this use of a subscription credential."""
+    """`[policy] subscriptions` does not allow this use of a subscription credential."""
 
     exit_code = 7
 

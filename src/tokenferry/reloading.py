@@ -171,5 +171,5 @@ class Reloading:
 
 
 def _trust(config: Config) -> Hashable:
-    file = config.gateway.ca_file
+    file = config.upstream.ca_file
     return None if file is None else file_stamp(file)

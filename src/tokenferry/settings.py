@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
+from tokenferry.config_key import ConfigKey
 from tokenferry.errors import ConfigError
 
 __all__ = [
@@ -16,10 +17,10 @@ __all__ = [
     "LONGEST_DRAIN",
     "MOST_WORKERS",
     "AccountCaps",
-    "GatewaySettings",
     "Home",
     "KeepSettings",
     "LogLevel",
+    "LogSettings",
     "ModelMapping",
     "ModelSettings",
     "Overage",
@@ -30,6 +31,8 @@ __all__ = [
     "RuleSettings",
     "ServerSettings",
     "Strategy",
+    "Subscriptions",
+    "UpstreamSettings",
 ]
 
 
@@ -147,89 +150,160 @@ class Home:
 
 
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+Strategy: TypeAlias = Literal["priority", "round-robin", "least-utilised", "drain-soonest-reset"]
+Overage: TypeAlias = Literal["allow", "avoid", "refuse"]
+Subscriptions: TypeAlias = Literal["claude-code-only", "own-use"]
 
 MOST_WORKERS: Final = 64
 LONGEST_DRAIN: Final = 3600.0
+_DAY: Final = 86_400.0
+_SHORTEST: Final = 0.001
+_RUST_LEVELS: Final = MappingProxyType({"trace": "debug", "warn": "warning"})
+_FORMER_POLICIES: Final = MappingProxyType({"off": "claude-code-only", "own": "own-use"})
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """`[server]`: where the gateway listens and how, and which `Host` names besides its own it answers to."""
+    """`[server]`: where clients connect."""
 
-    host: str = "127.0.0.1"
-    port: int = 13456
-    log_level: LogLevel = "info"
-    allowed_hosts: tuple[str, ...] = ()
-    allow_remote: bool = False
-    """Whether `host` may be an address that other machines reach."""
-    trusted_proxies: tuple[str, ...] = ()
-    """Addresses and networks, and `unix`: of these X-Forwarded-For is believed."""
-    uds: Path | None = None
-    """A Unix socket to listen on."""
+    host: Annotated[str, ConfigKey("The address or name of this machine to listen on.")] = "127.0.0.1"
+    port: Annotated[int, ConfigKey("The port to listen on; 0 takes a free one.", 0, 65_535)] = 13456
+    uds: Annotated[Path | None, ConfigKey("A Unix socket to listen on; TCP too only if host or port is set.")] = None
+    tls_cert: Annotated[Path | None, ConfigKey("PEM file for TLS on TCP: the certificate with its chain.")] = None
+    tls_key: Annotated[Path | None, ConfigKey("PEM file with its key: mode 0600, no password.")] = None
+    workers: Annotated[int, ConfigKey("Processes that serve.", 1, MOST_WORKERS)] = 1
+    drain_timeout: Annotated[
+        float, ConfigKey("How long requests may take to finish when it stops.", 0, LONGEST_DRAIN, "duration")
+    ] = 30.0
+    allow_remote: Annotated[bool, ConfigKey("Whether host may be an address that other machines reach.")] = False
+    allowed_hosts: Annotated[tuple[str, ...], ConfigKey("Further Host names to answer to: NAME or NAME:PORT.")] = ()
+    trusted_proxies: Annotated[
+        tuple[str, ...], ConfigKey('Addresses, networks and "unix": only these may send X-Forwarded-For.')
+    ] = ()
     tcp: bool = True
     """Whether it listens on `host` and `port`; where `uds` is set only if one of those is, too."""
-    tls_cert: Path | None = None
-    """PEM files for TLS on `host` and `port`: the certificate with its chain, and the key."""
-    tls_key: Path | None = None
     tls_by_option: bool = False
     """Whether the command line named them, so that a fault is told in its words."""
-    workers: int = 1
-    """Processes that serve."""
-    drain: float = 30.0
-    """How many seconds requests have to finish when the gateway is told to end."""
-    log_format: Literal["text", "json"] = "text"
 
 
 @dataclass(frozen=True, slots=True)
-class GatewaySettings:
-    """`[gateway]`: one account for everything, or the order of providers; and how upstreams are reached."""
+class LogSettings:
+    """`[log]`: what a gateway logs, and in which form."""
 
-    account: str | None = None
-    providers: tuple[str, ...] = ()
-    ca_file: Path | None = None
-    """Certificates in PEM, to be trusted beside the system's."""
-    max_connections: int | None = None
-    """To one upstream; further requests wait for a turn."""
-    connect_timeout: float | None = None
-    """Seconds until a connection to an upstream stands; None for 10."""
-    answer_timeout: float | None = None
-    """Seconds from a request's write to its answer's head; None for 600. Streams get no more than 120."""
+    level: Annotated[LogLevel, ConfigKey("The least serious records to log.", aliases=_RUST_LEVELS)] = "info"
+    format: Annotated[Literal["text", "json"], ConfigKey("How records are written; json is one object a line.")] = (
+        "text"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySettings:
+    """`[policy]`: what Claude subscriptions may be used for."""
+
+    subscriptions: Annotated[
+        Subscriptions,
+        ConfigKey(
+            "Logins billed to a Claude subscription serve Claude Code alone, or their owner's programs.",
+            aliases=_FORMER_POLICIES,
+        ),
+    ] = "claude-code-only"
+    source: Literal["default", "config.toml", "statement"] = field(default="default", compare=False)
+    stated_at: int | None = field(default=None, compare=False)
+    """When it was stated with `tokenferry policy set`, in seconds since 1970 UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSettings:
+    """`[upstream]`: how tokenferry connects to providers. Times are in seconds."""
+
+    connect_timeout: Annotated[
+        float, ConfigKey("Until a connection is open, proxy and TLS included.", _SHORTEST, _DAY, "duration")
+    ] = 10.0
+    response_timeout: Annotated[
+        float, ConfigKey("From a request to its response headers.", _SHORTEST, _DAY, "duration")
+    ] = 600.0
+    stream_start_timeout: Annotated[
+        float, ConfigKey("The same for streams, where it is shorter.", _SHORTEST, _DAY, "duration")
+    ] = 120.0
+    max_connections: Annotated[
+        int, ConfigKey("To one host; further requests wait for a turn. 0 is no limit.", 0, 65_536)
+    ] = 0
+    ca_file: Annotated[Path | None, ConfigKey("PEM certificates, trusted beside the system's.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountCaps:
+    """How much one account is asked at most by one worker; 0 is no limit."""
+
+    requests_per_minute: Annotated[
+        float, ConfigKey("For each account, evenly spread. 0 is no limit.", 0, 60_000_000)
+    ] = 0.0
+    max_concurrency: Annotated[int, ConfigKey("Requests at a time for each account. 0 is no limit.", 0, 65_536)] = 0
+
+    @property
+    def rate(self) -> float:
+        """Requests per second."""
+        return self.requests_per_minute / 60
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """`[pool]`: which account serves, and how hard a request is tried."""
+
+    strategy: Annotated[Strategy, ConfigKey("The order in which accounts are tried.")] = "priority"
+    max_attempts: Annotated[int, ConfigKey("How often one request is sent at most.", 1, 100)] = 10
+    total_timeout: Annotated[float, ConfigKey("After this time no further attempt begins.", 1, 600, "duration")] = 120.0
+    max_queue: Annotated[int, ConfigKey("Requests that may wait while every account is at its limit.", 0, 100_000)] = (
+        100
+    )
+    affinity_header: Annotated[str | None, ConfigKey("A request header whose value keeps requests on one account.")] = (
+        None
+    )
+    """In lower case."""
+    overage: Annotated[
+        Overage, ConfigKey("Accounts that would be billed beyond their plan: like others, last, or never.")
+    ] = "allow"
+    quota_warning: Annotated[float, ConfigKey("Log once when this share of a window is used. 0 is never.", 0, 1)] = 0.9
+    caps: AccountCaps = AccountCaps()
+    account_caps: Mapping[str, AccountCaps] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+    """Those of single accounts, by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelMapping:
     """`[[models.mappings]]`: a provider, and the name under which it has the model."""
 
-    provider: str
-    actual_model: str
+    provider: Annotated[str, ConfigKey("The provider that has it.", example='"z.ai"')]
+    actual_model: Annotated[str, ConfigKey("What the provider calls it.", example='"glm-5"')]
+    priority: Annotated[int, ConfigKey("The lowest is tried first.", 0, 2**32 - 1)] = field(default=1, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
     """`[[models]]`: a name that clients ask for, and who serves it."""
 
-    name: str
+    name: Annotated[str, ConfigKey("What clients ask for.", example='"fast"')]
     mappings: tuple[ModelMapping, ...]
     """In the order in which they are tried: by `priority`, then as written."""
-    display_name: str | None = None
-    """What lists show; None for the name."""
+    display_name: Annotated[str | None, ConfigKey("What lists show; the name if left out.")] = None
 
 
 @dataclass(frozen=True, slots=True)
 class RuleSettings:
     """`[[router.rules]]`: requests that meet every condition it names go to a model."""
 
-    name: str
-    model: str
-    headers: tuple[tuple[str, str], ...] = ()
-    """Names in lower case, and the regular expressions that are to be found in their values."""
-    keys: tuple[str, ...] = ()
-    """Labels of client keys."""
-    requested: str | None = None
-    """A regular expression that is to be found in the model's name as the client sent it."""
-    at_least: int | None = None
-    """Bytes of body."""
-    at_most: int | None = None
+    name: Annotated[str, ConfigKey("What logs call the rule.", example='"large"')]
+    model: Annotated[str, ConfigKey("Where such requests go.", example='"fast"')]
+    headers: Annotated[
+        tuple[tuple[str, str], ...], ConfigKey("Header names, each with a regular expression to find in its value.")
+    ] = ()
+    """Names in lower case."""
+    keys: Annotated[tuple[str, ...], ConfigKey("Names of client keys.")] = ()
+    requested: Annotated[
+        str | None, ConfigKey("A regular expression to find in the name that the client sent.", kind="pattern")
+    ] = None
+    min_bytes: Annotated[int | None, ConfigKey("The least size of the body.", 0, 2**40, example="200000")] = None
+    max_bytes: Annotated[int | None, ConfigKey("The greatest size of the body.", 0, 2**40, example="9000000")] = None
 
 
 BACKGROUND_REGEX: Final = "(?i)claude.*haiku"
@@ -238,73 +312,36 @@ AUTO_MAP_REGEX: Final = "^claude-"
 
 @dataclass(frozen=True, slots=True)
 class RouterSettings:
-    """`[router]`: which model a request goes to. Models are names of `[[models]]`, or what providers call them."""
+    """`[router]`: which model and providers a request goes to. Models are names of `[[models]]`, or of providers."""
 
-    default: str | None = None
-    """What `auto_map_regex` turns models into; without it nothing is turned."""
-    background: str | None = None
-    think: str | None = None
-    websearch: str | None = None
-    auto_map_regex: str = AUTO_MAP_REGEX
-    auto_map_defined: bool = True
-    """Whether it also turns models that `[[models]]` names."""
-    background_regex: str = BACKGROUND_REGEX
-    """Looked for in the name that the client sent."""
-    think_adaptive: bool = False
-    """Whether `thinking.type == "adaptive"` counts as thinking; current clients send it always."""
-    subagent_tag: bool = True
-    """Whether a tag in the system prompt may name the model."""
-    unmapped: Literal["default", "refuse"] = "default"
-    """Whether a model that `[[models]]` doesn't name goes to the default providers under its own name."""
-    list_models: Literal["beside", "only", "upstream"] = "beside"
-    """What `GET /v1/models` tells: those of `[[models]]` beside the upstream's, those alone, or the upstream's."""
+    providers: Annotated[
+        tuple[str, ...], ConfigKey("Providers of models that nothing maps, in order; [] is the default provider.")
+    ] = ()
+    account: Annotated[str | None, ConfigKey("One account for everything.")] = None
+    default: Annotated[str | None, ConfigKey("The model that auto_map_regex turns others into.")] = None
+    background: Annotated[str | None, ConfigKey("The model for requests that background_regex finds.")] = None
+    think: Annotated[str | None, ConfigKey("The model for requests with extended thinking.")] = None
+    websearch: Annotated[str | None, ConfigKey("The model for requests with a web search tool.")] = None
+    auto_map_regex: Annotated[str, ConfigKey("The requested names that default replaces.", kind="pattern")] = (
+        AUTO_MAP_REGEX
+    )
+    auto_map_defined: Annotated[bool, ConfigKey("Whether it also replaces names of [[models]].")] = True
+    background_regex: Annotated[str, ConfigKey("The requested names of background tasks.", kind="pattern")] = (
+        BACKGROUND_REGEX
+    )
+    think_adaptive: Annotated[
+        bool, ConfigKey("Whether adaptive thinking counts; current clients always ask for it.")
+    ] = False
+    subagent_tag: Annotated[bool, ConfigKey("Whether a tag in the system prompt may name the model.")] = True
+    unmapped: Annotated[
+        Literal["default", "reject"],
+        ConfigKey("Models that [[models]] doesn't name: to the default providers, or a 400."),
+    ] = "default"
+    list_models: Annotated[
+        Literal["merge", "mapped", "upstream"],
+        ConfigKey("GET /v1/models: [[models]] and the upstream's, [[models]] alone, or the upstream's alone."),
+    ] = "merge"
     rules: tuple[RuleSettings, ...] = ()
-
-
-Strategy: TypeAlias = Literal["priority", "round-robin", "least-utilised", "drain-soonest-reset"]
-Overage: TypeAlias = Literal["allow", "avoid", "refuse"]
-
-
-@dataclass(frozen=True, slots=True)
-class AccountCaps:
-    """How much one account is asked at most by one worker; 0 for as much as comes."""
-
-    rate: float = 0.0
-    """Requests per second."""
-    concurrency: int = 0
-    """Requests at a time."""
-
-
-@dataclass(frozen=True, slots=True)
-class PoolSettings:
-    """`[pool]`: which of several accounts serves, and how hard a request is tried."""
-
-    strategy: Strategy = "priority"
-    affinity_header: str | None = None
-    """What keeps requests together that name no session, in lower case."""
-    attempts: int = 10
-    """So often a request is sent at most."""
-    total: float = 120.0
-    """After so many seconds nothing is sent anew."""
-    queue: int = 100
-    """So many requests wait at most while every account is at its cap."""
-    quota_threshold: float | None = None
-    """The share of a limit that is warned about once it is used up."""
-    overage: Overage = "allow"
-    """Whether an account that bills use beyond its subscription serves: like others, only if no other can, or not."""
-    caps: AccountCaps = AccountCaps()
-    account_caps: Mapping[str, AccountCaps] = field(default_factory=lambda: MappingProxyType({}), hash=False)
-    """Those of single accounts, by name."""
-
-
-@dataclass(frozen=True, slots=True)
-class PolicySettings:
-    """`[policy]`: whether credentials billed to a Claude subscription may be handed to anything but Claude Code."""
-
-    subscription: Literal["off", "own"] = "off"
-    source: Literal["default", "config.toml", "statement"] = field(default="default", compare=False)
-    stated_at: int | None = field(default=None, compare=False)
-    """When it was stated with `tokenferry policy set own-use`, in seconds since 1970 UTC."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from tokenferry.gateway import (
 )
 from tokenferry.secret import Secret
 from tokenferry.serve._parts import explainer_of
-from tokenferry.settings import GatewaySettings, Home
+from tokenferry.settings import Home, RouterSettings
 from tokenferry.state import State
 
 PATIENCE: Final = 60.0
@@ -159,7 +159,7 @@ def running_api(home: Home, provider: str, *, config: str = "", port: int = 0) -
         upstreams = UpstreamClients()
         gateway = Gateway(
             guard=Guard(state.keys, hosts),
-            forwarder=Forwarder(source=broker, settings=GatewaySettings(), keys=EphemeralKey(), upstreams=upstreams),
+            forwarder=Forwarder(source=broker, settings=RouterSettings(), keys=EphemeralKey(), upstreams=upstreams),
             control=Admin(parts),
         )
         running = threading.Event()

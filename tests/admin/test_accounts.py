@@ -113,7 +113,7 @@ def test_the_status_tells_what_the_gateway_is(api: Api) -> None:
     added(api, name="key", key=KEY)
     status = api.get("/api/status").json()
     assert status["listening"] == [api.url]
-    assert status["policy"] == {"subscription": "off"}
+    assert status["policy"] == {"subscriptions": "claude-code-only"}
     assert [one["name"] for one in status["accounts"]] == ["key"]
     assert set(status["logins"]) == {"max", "sandbox", "idp", "claude-max", "console"}
     assert status["refreshing"] == []

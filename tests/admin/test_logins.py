@@ -80,8 +80,8 @@ auth_type = "oauth"
 subscription = true
 
 [providers.oauth]
-authorize_url = "{url}/oauth/authorize"
-token_url = "{url}/v1/oauth/token"
+authorization_endpoint = "{url}/oauth/authorize"
+token_endpoint = "{url}/v1/oauth/token"
 client_id = "mine"
 scopes = ["user:inference"]
 redirect_uri = "{url}/oauth/code/callback"
@@ -89,7 +89,7 @@ state_in_exchange = true
 token_body = "json"
 
 [policy]
-subscription = "own"
+subscriptions = "own-use"
 """
 
 
@@ -123,7 +123,7 @@ def test_an_unknown_provider_is_a_404_and_one_without_logins_a_400(api: Api) -> 
     message = refused(api.post("/api/oauth/authorize", {"oauth_type": "nobody"}), 404)
     assert "'nobody'" in message
     assert "console" in message
-    assert "nobody can log in there" in refused(api.post("/api/oauth/authorize", {"oauth_type": "anthropic"}), 400)
+    assert "there is no login there" in refused(api.post("/api/oauth/authorize", {"oauth_type": "anthropic"}), 400)
 
 
 @pytest.mark.parametrize(

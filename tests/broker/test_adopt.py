@@ -18,7 +18,7 @@ IDP = Provider(name="idp", provider_type="idp", base_url="https://x.example")
 
 def config(key: str | None = None, *, own: bool = False, idp: Provider = IDP) -> Config:
     return Config(
-        policy=PolicySettings("own" if own else "off"),
+        policy=PolicySettings("own-use" if own else "claude-code-only"),
         providers={"idp": idp, **builtin_providers()},
         keys={} if key is None else {"idp": ApiKey(Secret(key))},
     )

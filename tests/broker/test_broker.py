@@ -390,7 +390,7 @@ def test_an_added_token_is_not_taken_for_one_of_our_grants(rig: Rig) -> None:
 
 def test_a_refused_token_from_the_environment_is_said_to_come_from_there(home: Home) -> None:
     implicit = accounts_from_environment({"ANTHROPIC_AUTH_TOKEN": "sk-ant-oat01-" + "e" * 90})
-    broker = Broker(home=home, implicit=implicit, policy=PolicySettings("own"))
+    broker = Broker(home=home, implicit=implicit, policy=PolicySettings("own-use"))
     first = broker.resolve()
     broker.invalidate(None, first.secret)
     with pytest.raises(CredentialRefused, match="put another into that variable"):
@@ -426,9 +426,9 @@ def test_a_forced_refresh_that_meets_one_in_flight_is_content_with_it(rig: Rig) 
 def test_a_subscription_credential_is_handed_out_only_if_policy_says_so(rig: Rig) -> None:
     rig.put(token(left=3600))
     providers = {"fake": replace(PROVIDERS["fake"], subscription=True)}
-    with pytest.raises(PolicyRefused, match=r"set subscription = \"own\" under \[policy\]"):
+    with pytest.raises(PolicyRefused, match=r"set subscriptions = \"own-use\" under \[policy\]"):
         rig.broker(providers=providers).resolve(NAME)
-    own = rig.broker(providers=providers, policy=PolicySettings(subscription="own"))
+    own = rig.broker(providers=providers, policy=PolicySettings(subscriptions="own-use"))
     assert value(own.resolve(NAME)) == "access-0"
 
 

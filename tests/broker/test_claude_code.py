@@ -35,7 +35,7 @@ name = "claude-max"
 base_url = "{url}"
 
 [providers.oauth]
-token_url = "{url}/v1/oauth/token"
+token_endpoint = "{url}/v1/oauth/token"
 
 [[providers]]
 name = "elsewhere"
@@ -43,11 +43,11 @@ base_url = "https://api.example.com"
 auth_type = "oauth"
 
 [providers.oauth]
-token_url = "https://api.example.com/token"
+token_endpoint = "https://api.example.com/token"
 client_id = "somebody"
 
 [policy]
-subscription = "{policy}"
+subscriptions = "{policy}"
 """
 
 Add: TypeAlias = Callable[..., None]
@@ -60,7 +60,7 @@ def configure(home: Home, url: str, policy: str) -> None:
 
 @pytest.fixture
 def sandbox(home: Home, tokenferry_sandbox: Sandbox) -> Sandbox:
-    configure(home, tokenferry_sandbox.url, "own")
+    configure(home, tokenferry_sandbox.url, "own-use")
     return tokenferry_sandbox
 
 
@@ -140,7 +140,7 @@ def test_a_login_is_given_to_claude_code_under_any_policy(
     home: Home, broker: Broker, add: Add, claude: ClaudeCodeHome, sandbox: Sandbox
 ) -> None:
     add("alice")
-    configure(home, sandbox.url, "off")
+    configure(home, sandbox.url, "claude-code-only")
     careful = Broker.from_home(home, load(home.config))
     assert use_for_claude_code("alice", careful).name == "alice"
     assert has(claude, broker) == "alice"
@@ -347,8 +347,8 @@ def test_one_that_can_not_be_renewed_is_passed_over_with_its_reason(
 
 def test_it_needs_the_policy_own(home: Home, add: Add, claude: ClaudeCodeHome, sandbox: Sandbox) -> None:
     add("alice", "bob")
-    configure(home, sandbox.url, "off")
-    with pytest.raises(PolicyRefused, match='subscription = "own"') as caught:
+    configure(home, sandbox.url, "claude-code-only")
+    with pytest.raises(PolicyRefused, match='subscriptions = "own-use"') as caught:
         swap(Broker.from_home(home, load(home.config)))
     assert caught.value.exit_code == 7
     assert not claude.credentials.exists()
@@ -524,7 +524,7 @@ def test_what_limits_a_family_or_is_no_limit_swaps_nothing(
 def test_a_keeper_asks_policy(home: Home, broker: Broker, add: Add, sandbox: Sandbox, claude: ClaudeCodeHome) -> None:
     add("alice", "bob")
     use_for_claude_code("alice", broker)
-    configure(home, sandbox.url, "off")
+    configure(home, sandbox.url, "claude-code-only")
     careful = Kept(home, Broker.from_home(home, load(home.config)))
     mark(home, "alice", int(time.time()) + 3600)
     (told,) = careful.look()

@@ -20,7 +20,7 @@ from tokenferry.providers import Provider
 from tokenferry.readiness import ANYONE, resolver_of, serving_line
 from tokenferry.routing import NoRoute, RoutePlan, RouteRequest
 from tokenferry.secret import Secret
-from tokenferry.settings import GatewaySettings, Home, ModelMapping, ModelSettings, PolicySettings
+from tokenferry.settings import Home, ModelMapping, ModelSettings, PolicySettings, RouterSettings
 from tokenferry.stores import Account
 
 URL = "http://127.0.0.1:9"
@@ -83,7 +83,7 @@ def test_an_account_that_may_not_serve_decides_nothing(config: Config, broker: B
     assert broker.book.default_provider() is None
     add(broker, "alice", "one")
     assert broker.book.default_provider() == "one"
-    broker.adopt(replace(config, policy=PolicySettings("own")))
+    broker.adopt(replace(config, policy=PolicySettings("own-use")))
     assert serving(config, broker) == {"one": ["alice"]}
 
 
@@ -141,7 +141,7 @@ def test_what_the_gateway_does_with_an_account_is_said_in_one_line(config: Confi
     for name, provider in (("alice", "one"), ("carol", "one"), ("bob", "two"), ("mine", "max"), ("out", "off")):
         add(broker, name, provider)
     mapped = replace(config, models=(ModelSettings("glm", (ModelMapping("two", "glm-5"),)),))
-    pinned = replace(config, gateway=GatewaySettings(account="carol"))
+    pinned = replace(config, router=RouterSettings(account="carol"))
     assert serving_line(config, broker, "carol") == "serves as 2 of 2 at one"
     assert serving_line(mapped, broker, "bob") == "serves glm as 1 of 1 at two"
     assert serving_line(config, broker, "bob") == (
@@ -150,7 +150,7 @@ def test_what_the_gateway_does_with_an_account_is_said_in_one_line(config: Confi
     )
     assert serving_line(config, broker, "out") == "serves nothing yet: provider off is not enabled; see [[providers]]"
     assert serving_line(pinned, broker, "carol") == "serves alone at one"
-    assert serving_line(pinned, broker, "alice") == "serves nothing yet: [gateway] account = carol serves everything"
+    assert serving_line(pinned, broker, "alice") == "serves nothing yet: [router] account = carol serves everything"
     assert "tokenferry policy show" in serving_line(config, broker, "mine")
 
 
@@ -158,7 +158,7 @@ NAMES = ("alice", "bob", "carol")
 Operation = Callable[[Broker], None]
 added = st.tuples(st.just("add"), st.sampled_from(NAMES), st.sampled_from(sorted(PROVIDERS)), st.booleans())
 removed = st.tuples(st.just("remove"), st.sampled_from(NAMES))
-changed = st.tuples(st.just("policy"), st.sampled_from(["off", "own"]))
+changed = st.tuples(st.just("policy"), st.sampled_from(["claude-code-only", "own-use"]))
 switched = st.tuples(st.just("switch"), st.sampled_from(["one", "two"]))
 operations = st.lists(st.one_of(added, added, removed, changed, switched), max_size=10)
 
@@ -182,7 +182,7 @@ def test_whatever_is_done_no_unmapped_model_reaches_a_second_provider_and_adding
                 assert all(set(names) <= set(after.get(provider, ())) for provider, names in before.items())
             case ("remove", str(name)) if name in present:
                 broker.remove(name)
-            case ("policy", "off" | "own" as policy):
+            case ("policy", "claude-code-only" | "own-use" as policy):
                 broker.record_default_provider()  # as the commands do that change a configuration
                 config = replace(config, policy=PolicySettings(policy))
                 broker.adopt(config)

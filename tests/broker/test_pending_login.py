@@ -74,7 +74,7 @@ def test_what_is_no_answer_and_a_name_that_cannot_be_had_use_nothing_up(broker: 
     ("provider", "error", "words"),
     [
         ("nowhere", UnknownProvider, "there is no provider 'nowhere'; those to log in at: .*sandbox"),
-        ("anthropic", UsageError, "provider 'anthropic' has no client_id and no authorize_url.*console"),
+        ("anthropic", UsageError, "provider 'anthropic' has no client_id and no authorization_endpoint.*console"),
         ("claude-max", PolicyRefused, "tokenferry policy set own-use"),
     ],
 )

@@ -85,7 +85,7 @@ def test_a_subscription_is_published_under_policy_own_alone(rig: Rig) -> None:
     with pytest.raises(PolicyRefused):
         rig.broker(providers=SUBSCRIPTION).publish(NAME)
     assert not rig.home.published.exists()
-    own = rig.broker(providers=SUBSCRIPTION, policy=PolicySettings(subscription="own"))
+    own = rig.broker(providers=SUBSCRIPTION, policy=PolicySettings(subscriptions="own-use"))
     own.publish(NAME)
     rig.put(token(left=3600, number=5))
     off = rig.broker(providers=SUBSCRIPTION)

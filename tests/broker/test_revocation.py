@@ -42,7 +42,7 @@ def broker(server: Server, credential: Credential = TOKEN, **oauth: Any) -> Brok
 
 
 DONE = TokenResponse(200, {}, b"")
-REVOKE: dict[str, Any] = {"revoke_url": f"{ISSUER}/revoke"}
+REVOKE: dict[str, Any] = {"revocation_endpoint": f"{ISSUER}/revoke"}
 
 
 def test_the_chain_is_ended_by_its_refresh_token() -> None:
@@ -70,12 +70,16 @@ def test_what_is_no_chain_is_left_alone(credential: Credential) -> None:
 @pytest.mark.parametrize(
     ("oauth", "answers", "words"),
     [
-        ({}, [], "declares no revoke_url"),
+        ({}, [], "declares no revocation_endpoint"),
         (REVOKE, [NotSent("nobody there")], "nobody there"),
         (REVOKE, [TokenResponse(503, {}, b"")], "HTTP 503"),
         (REVOKE | {"client_secret_file": "/nowhere/secret"}, [], "client_secret_file"),
         ({"issuer": ISSUER}, [NotSent("nobody there")] * 2, "nobody there"),
-        ({"issuer": ISSUER}, [TokenResponse(200, {}, b'{"issuer": "https://idp.example"}')], "declares no revoke_url"),
+        (
+            {"issuer": ISSUER},
+            [TokenResponse(200, {}, b'{"issuer": "https://idp.example"}')],
+            "declares no revocation_endpoint",
+        ),
     ],
 )
 def test_whatever_keeps_it_from_being_ended_is_a_reason_and_no_error(
@@ -94,7 +98,7 @@ def test_an_account_that_is_not_there_is_an_error() -> None:
 def test_where_to_revoke_may_be_told_by_the_issuer() -> None:
     metadata = {"issuer": ISSUER, "revocation_endpoint": f"{ISSUER}/end"}
     server = Server(TokenResponse(200, {}, json.dumps(metadata).encode()), DONE)
-    assert broker(server, issuer=ISSUER, token_url=f"{ISSUER}/token").revoke("work").is_done
+    assert broker(server, issuer=ISSUER, token_endpoint=f"{ISSUER}/token").revoke("work").is_done
     assert server.asked[1].startswith(f"{ISSUER}/end ")
 
 

@@ -86,7 +86,7 @@ def test_a_subscriptions_credential_is_stored_with_word_of_who_may_have_it(home:
     assert "[policy]" in outcome.err
     assert tokenferry("token", "work").code == 7
     assert "for Claude Code alone" in tokenferry("account", "list").out
-    home.config.write_text('[policy]\nsubscription = "own"\n')
+    home.config.write_text('[policy]\nsubscriptions = "own-use"\n')
     home.config.chmod(0o600)
     assert tokenferry("token", "work").out == f"{SETUP}\n"
 

@@ -17,10 +17,10 @@ name = "claude-max"
 base_url = "{url}"
 
 [providers.oauth]
-token_url = "{url}/v1/oauth/token"
+token_endpoint = "{url}/v1/oauth/token"
 
 [policy]
-subscription = "{policy}"
+subscriptions = "{policy}"
 """
 
 
@@ -34,7 +34,7 @@ def credentials() -> Path:
 
 @pytest.fixture
 def sandbox(home: Home, tokenferry_sandbox: Sandbox, credentials: Path) -> Sandbox:
-    configure(home, tokenferry_sandbox, "off")
+    configure(home, tokenferry_sandbox, "claude-code-only")
     log_in(credentials, tokenferry_sandbox, expires_in=-60)
     return tokenferry_sandbox
 
@@ -94,7 +94,7 @@ def test_a_living_login_is_left_to_its_owner(sandbox: Sandbox, credentials: Path
 def test_it_is_handed_to_others_under_policy_own_alone(sandbox: Sandbox, home: Home, credentials: Path) -> None:
     attach()
     assert tokenferry("token", "mine").code == 7
-    configure(home, sandbox, "own")
+    configure(home, sandbox, "own-use")
     token = tokenferry("token", "mine").out.strip()
     assert token == json.loads(credentials.read_text())["claudeAiOauth"]["accessToken"]
 

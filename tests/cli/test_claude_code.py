@@ -20,10 +20,10 @@ name = "claude-max"
 base_url = "{url}"
 
 [providers.oauth]
-token_url = "{url}/v1/oauth/token"
+token_endpoint = "{url}/v1/oauth/token"
 
 [policy]
-subscription = "{policy}"
+subscriptions = "{policy}"
 """
 
 Inside: TypeAlias = Callable[..., Outcome]
@@ -36,7 +36,7 @@ def configure(home: Home, sandbox: Sandbox, policy: str) -> None:
 
 @pytest.fixture
 def sandbox(home: Home, tokenferry_sandbox: Sandbox) -> Sandbox:
-    configure(home, tokenferry_sandbox, "off")
+    configure(home, tokenferry_sandbox, "claude-code-only")
     return tokenferry_sandbox
 
 
@@ -83,7 +83,7 @@ def test_a_moved_login_is_not_served_from_the_copy_that_was_left_behind(
     logins: dict[str, dict[str, Any]], credentials: Path, inside: Inside, home: Home, sandbox: Sandbox
 ) -> None:
     """Not by the quick way either, which reads one document alone."""
-    configure(home, sandbox, "own")
+    configure(home, sandbox, "own-use")
     inside("claude-code", "switch", "alice")
     document = json.loads(credentials.read_bytes())
     document["claudeAiOauth"]["accessToken"] = "sk-ant-oat01-renewed-by-claude-code"
@@ -127,7 +127,7 @@ def test_what_can_not_be_moved_has_a_code_and_a_sentence(
         (("claude-code", "switch", "alice", "--next"), 2, "not both"),
         (("claude-code", "switch", "alice", "--until", "1800000000"), 2, "--next"),
         (("claude-code", "switch", "--next", "--until", "soon"), 2, "'soon' is no time"),
-        (("claude-code", "switch", "--next"), 7, 'subscription = "own"'),
+        (("claude-code", "switch", "--next"), 7, 'subscriptions = "own-use"'),
     ):
         outcome = inside(*arguments)
         assert (outcome.code, word in outcome.one_line()) == (code, True), outcome
@@ -135,7 +135,7 @@ def test_what_can_not_be_moved_has_a_code_and_a_sentence(
 
 
 def test_swap_prints_who_takes_over(logins: object, inside: Inside, home: Home, sandbox: Sandbox) -> None:
-    configure(home, sandbox, "own")
+    configure(home, sandbox, "own-use")
     inside("claude-code", "switch", "alice")
     outcome = inside("claude-code", "switch", "--next", "--until", str(int(time.time()) + 5400))
     assert (outcome.code, outcome.out, outcome.err) == (0, "bob@example.com\n", "")
@@ -150,7 +150,7 @@ def test_swap_prints_who_takes_over(logins: object, inside: Inside, home: Home, 
 def test_a_keeper_swaps_what_is_on_record_as_limited_if_it_is_told_to(
     logins: dict[str, dict[str, Any]], credentials: Path, inside: Inside, home: Home, sandbox: Sandbox
 ) -> None:
-    configure(home, sandbox, "own")
+    configure(home, sandbox, "own-use")
     inside("claude-code", "switch", "alice")
     with State(home.state) as state:
         state.cooldowns.put(Cooldown(Scope("account", "alice"), "window", "answer", int(time.time()) + 5400))

@@ -24,13 +24,13 @@ def written(home: Home) -> Path:
 
 
 def test_a_setting_is_set_and_the_rest_stays_as_it_was(written: Path, inside: Inside, home: Home) -> None:
-    outcome = inside("config", "set", "server.port", "9090", "gateway.providers", "anthropic")
+    outcome = inside("config", "set", "server.port", "9090", "router.providers", "anthropic")
     assert outcome.code == 0, outcome.err
-    assert outcome.out == 'server.port = 9090\ngateway.providers = ["anthropic"]\n'
-    assert written.read_text() == TEXT.replace("8080", "9090") + '\n[gateway]\nproviders = ["anthropic"]\n'
+    assert outcome.out == 'server.port = 9090\nrouter.providers = ["anthropic"]\n'
+    assert written.read_text() == TEXT.replace("8080", "9090") + '\n[router]\nproviders = ["anthropic"]\n'
     assert stat.S_IMODE(written.stat().st_mode) == 0o640
-    assert '"server.port,gateway.providers"' in home.audit.read_text()
-    assert inside("config", "set", "--unset", "gateway.providers").out == "gateway.providers = []\n"
+    assert '"server.port,router.providers"' in home.audit.read_text()
+    assert inside("config", "set", "--unset", "router.providers").out == "router.providers = []\n"
     assert inside("config", "get", "server.port").out == "9090\n"
 
 
@@ -43,7 +43,7 @@ def test_the_first_setting_makes_a_file_that_is_ours_alone(home: Home, inside: I
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("server.port", "99999"), 3, ("server.port must be a number from 0 to 65535",)),
+        (("server.port", "99999"), 3, ("server.port must be a whole number from 0 to 65535",)),
         (("server.port", "x", "server.workers", "0"), 3, ("server.port must be", "server.workers must be")),
         (("server.tls_cert", "a.pem"), 3, ("tls_key must be set together",)),
         (("server.host", '"a"\nport = 1'), 3, ("server.host must be an address or a name",)),
@@ -51,8 +51,8 @@ def test_the_first_setting_makes_a_file_that_is_ours_alone(home: Home, inside: I
         (("server.prot", "1"), 4, ("did you mean server.port?",)),
         (("server.port",), 2, ("without a value",)),
         ((), 2, ("nothing to set",)),
-        (("policy.subscription", "own"), 7, ("tokenferry policy set own-use",)),
-        (("policy.subscription", "'own'"), 7, ("tokenferry policy set own-use",)),
+        (("policy.subscriptions", "own"), 7, ("tokenferry policy set own-use",)),
+        (("policy.subscriptions", "'own'"), 7, ("tokenferry policy set own-use",)),
         (("providers.idp.base_url", "https://x.example", "providers.idp.api_key", KEY), 3, ("does not belong here",)),
     ],
 )
@@ -72,7 +72,7 @@ def test_faults_that_were_there_before_do_not_keep_one_from_being_mended(home: H
     home.config.chmod(0o600)
     outcome = inside("config", "set", "server.port", "9090")
     assert outcome.code == 0
-    assert "still can't be used: server.workers must be" in outcome.err
+    assert "still can't be used: line 3: server.workers must be" in outcome.err
     assert home.config.read_text() == "[server]\nport = 9090\nworkers = 0\n"
 
 
@@ -109,7 +109,7 @@ def test_show_tells_each_setting_its_source_and_no_secret(
     shown = inside("config", "show")
     lines = {line.split(" = ")[0]: line for line in shown.out.splitlines()}
     assert lines["server.port"].split() == ["server.port", "=", "13456", "#", "default"]
-    assert "# config.toml; leads to a key with fingerprint " in lines["providers.idp.api_key"]
+    assert "# config.toml:4; leads to a key with fingerprint " in lines["providers.idp.api_key"]
     assert "providers.idp.oauth.authorize_parameters = {}" in shown.out
     assert "providers.anthropic" not in shown.out
     assert "providers.anthropic.base_url" in inside("config", "show", "--all").out
@@ -198,7 +198,7 @@ def test_edit_keeps_no_copy_of_what_was_not_changed(
 
 @pytest.mark.parametrize(
     ("new", "code", "words"),
-    [("99999", 0, "must be a number"), ("[", 0, "is no TOML"), ("9090", 3, "exit code 3")],
+    [("99999", 0, "must be a whole number"), ("[", 0, "is no TOML"), ("9090", 3, "exit code 3")],
 )
 def test_edit_keeps_the_text_that_can_not_be_used(
     written: Path,
@@ -256,7 +256,7 @@ def test_edit_offers_to_go_on_and_ends_when_it_can_be_used(
     monkeypatch.setattr("sys.stdin", Terminal())
     outcome = inside("config", "edit")
     assert outcome.code == 0
-    assert "must be a number" in outcome.err
+    assert "must be a whole number" in outcome.err
     assert written.read_text() == TEXT.replace("8080", "9090")
     assert copies(home) == []
 

@@ -56,7 +56,7 @@ def test_a_warning_names_the_configuration_once(sound: Home, inside: Inside) -> 
         file.write('[[providers]]\nname = "mine"\nbase_url = "https://x.example"\napi_key = "$NOT_SET_HERE"\n')
     (finding,) = inside("doctor", "--json").json
     assert finding["where"] == str(sound.config)
-    assert finding["what"].startswith("providers.mine.api_key: ")
+    assert finding["what"].startswith("providers.mine.api_key names NOT_SET_HERE")
 
 
 def test_a_login_that_could_not_be_renewed_on_this_disk_is_named(
@@ -233,12 +233,12 @@ def test_what_no_account_serves_is_a_finding_only_where_service_is_expected(soun
 
 def test_names_that_nothing_has_are_findings_and_faults_of_the_configuration(sound: Home, inside: Inside) -> None:
     with sound.config.open("a") as file:
-        file.write('[gateway]\naccount = "typo"\n[pool.accounts.nosuch]\nrate = 1\n')
+        file.write('[router]\naccount = "typo"\n[accounts.nosuch]\nmax_concurrency = 1\n')
     found = inside("doctor", "--json").json
-    assert {"gateway.account", "pool.accounts.nosuch"} <= {one["where"] for one in found}
+    assert {"router.account", "accounts.nosuch"} <= {one["where"] for one in found}
     refused = inside("config", "check")
     assert refused.code == 3
-    assert "gateway.account names account 'typo', which is not there" in refused.err
+    assert "router.account names account 'typo', which is not there" in refused.err
 
 
 def test_a_host_that_serve_refuses_is_a_fault(home: Home, inside: Inside) -> None:

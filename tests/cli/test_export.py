@@ -117,7 +117,7 @@ def test_a_hand_over_of_a_subscription_is_not_completed_without_the_policy(
     complete = ("export", "work", "--to", "bundle", "--with-refresh-token", "--yes", str(person / "b.json"))
     assert tokenferry(*complete).code == 7
     assert not (person / "b.json").exists()
-    home.config.write_text(f'{home.config.read_text()}[policy]\nsubscription = "own"\n')
+    home.config.write_text(f'{home.config.read_text()}[policy]\nsubscriptions = "own-use"\n')
     assert tokenferry(*complete).code == 0
 
 
@@ -177,7 +177,7 @@ def test_what_can_t_be_done_is_told_in_one_sentence(
 
 
 def test_a_limit_moves_in_and_out_with_the_account(person: Path, home: Home) -> None:
-    home.config.write_text('[policy]\nsubscription = "own"\n')
+    home.config.write_text('[policy]\nsubscriptions = "own-use"\n')
     home.config.chmod(0o600)
     limited = {"rateLimited": True, "rateLimitResetAt": 1_900_000_000_000}
     login = {"accessToken": KEY, "refreshToken": "r", "expiresAt": 1_900_000_000_000, "email": "me@mail.example"}

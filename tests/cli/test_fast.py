@@ -83,7 +83,7 @@ SERVED: dict[str, Change] = {
         home.config, '[[providers]]\nname = "sandbox"\nbase_url = "http://127.0.0.1:1"\n'
     ),
     "harmless settings": lambda home, data: write(
-        home.config, '[server]\nport = 1\nhost = "::1"\nlog_level = "debug"\n[gateway]\naccount = "work"\n'
+        home.config, '[server]\nport = 1\nhost = "::1"\n[log]\nlevel = "debug"\n[router]\naccount = "work"\n'
     ),
     "a config.toml that others may read": lambda home, data: write(home.config, "[server]\nport = 1\n", 0o644),
 }

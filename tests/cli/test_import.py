@@ -108,7 +108,7 @@ def test_yes_takes_what_changes_no_owner_and_take_over_the_rest(neighbours: Path
     assert names(inside) == {"claude-code": "claude-code", "anthropic-key": "tokenferry"}
     assert f"attached account claude-code (fingerprint {fingerprint(ACCESS)})" in first.out
     assert "left alone: 2" in first.err
-    assert 'says subscription = "own" under [policy]' in first.err
+    assert 'says subscriptions = "own-use" under [policy]' in first.err
     assert inside("import", "--take-over").code == 0
     assert set(names(inside)) == {"claude-code", "anthropic-key", "you@mail.example", "claude-max"}
     again = inside("import", "--yes", "--take-over")

@@ -307,7 +307,7 @@ def test_without_a_browser_and_with_nothing_pasted_it_ends_at_once(home: Home, a
     [
         ([], 2, "--provider, one of: claude-max, console, sandbox"),
         (["--provider", "nobody"], 4, "there is no provider 'nobody'"),
-        (["--provider", "anthropic"], 2, "declares no authorize_url"),
+        (["--provider", "anthropic"], 2, "declares no authorization_endpoint"),
         (["../work", "--provider", "sandbox"], 2, "can't be an account's name"),
         (["key", "--provider", "sandbox"], 2, "holds an api-key"),
         (["KEY", "--provider", "sandbox"], 2, "differs in case alone"),

@@ -133,7 +133,7 @@ def test_a_key_that_was_made_and_can_not_be_stored_is_told_of(
         (["--provider", "sandbox", "--create-api-key", "--setup-token"], "choose one"),
         (["--provider", "sandbox", "--device", "--setup-token"], "--device goes without"),
         (["--provider", "sandbox", "--device", "--no-browser"], "--device goes without"),
-        (["--provider", "console", "--device"], "declares no device_url under [providers.oauth]"),
+        (["--provider", "console", "--device"], "declares no device_authorization_endpoint under [providers.oauth]"),
         (["--device"], "--provider, one of: sandbox"),
     ],
 )
@@ -245,13 +245,16 @@ def test_a_device_can_have_an_api_key_made(home: Home, sandbox: Sandbox, log_in:
 
 @pytest.mark.parametrize(
     "declared",
-    ['issuer = "{url}"', 'device_url = "{url}/oauth/device_authorization"\ntoken_url = "{url}/v1/oauth/token"'],
-    ids=["by its issuer", "by a device_url alone"],
+    [
+        'issuer = "{url}"',
+        'device_authorization_endpoint = "{url}/oauth/device_authorization"\ntoken_endpoint = "{url}/v1/oauth/token"',
+    ],
+    ids=["by its issuer", "by a device_authorization_endpoint alone"],
 )
 def test_a_provider_with_a_device_endpoint_needs_nothing_else(
     home: Home, sandbox: Sandbox, log_in: LogIn, declared: str
 ) -> None:
-    """With no authorize_url there is no other way, so the flag isn't needed."""
+    """With no authorization_endpoint there is no other way, so the flag isn't needed."""
     sandbox.settings(device_interval=1)
     declaration = (
         '[[providers]]\nname = "idp"\nbase_url = "https://llm.example"\nauth_type = "oauth"\n\n'

@@ -72,14 +72,14 @@ def test_a_provider_that_can_not_be_reached_or_refuses_keeps_nobody_from_removin
 def test_a_provider_without_a_place_for_it_is_told_of(home: Home, inside: Inside) -> None:
     home.config.write_text(
         '[[providers]]\nname = "idp"\nbase_url = "https://llm.example"\nauth_type = "oauth"\n'
-        '[providers.oauth]\ntoken_url = "https://llm.example/token"\n'
+        '[providers.oauth]\ntoken_endpoint = "https://llm.example/token"\n'
     )
     home.config.chmod(0o600)
     given = json.dumps({"access_token": "fake", "refresh_token": "fake2", "expires_at": 4_000_000_000})
     tokenferry("account", "add", "work", "--provider", "idp", stdin=given)
     outcome = inside("logout", "work")
     assert outcome.code == 0
-    assert "declares no revoke_url" in outcome.err
+    assert "declares no revocation_endpoint" in outcome.err
     assert is_gone(home)
 
 

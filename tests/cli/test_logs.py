@@ -172,7 +172,7 @@ def test_a_format_that_is_none_is_a_configuration_error(home: Home) -> None:
     home.config.write_text('[server]\nlog_format = "xml"\n')
     outcome = tokenferry("serve")
     assert outcome.code == 3
-    assert "log_format" in outcome.err
+    assert "format" in outcome.err
 
 
 @pytest.mark.parametrize("room", ["background", "broker", "gateway", "pool", "refresh", "streaming", "upstream"])

@@ -124,14 +124,14 @@ def test_own_is_not_stated_while_somebody_else_has_a_key_for_everything(home: Ho
 
 def test_a_gateway_does_not_start_to_serve_a_subscription_to_somebody_else(home: Home, inside: Inside) -> None:
     assert inside("key", "create", "bobs", "--label", "owner=bob").code == 0
-    write(home, '[policy]\nsubscription = "own"\n')
+    write(home, '[policy]\nsubscriptions = "own-use"\n')
     outcome = tokenferry("serve", "--port", "0")
     assert outcome.code == 7
     assert "tokenferry key set bobs --account NAME" in outcome.err
 
 
 def test_under_own_it_listens_on_this_machine_alone(home: Home) -> None:
-    write(home, '[policy]\nsubscription = "own"\n\n[server]\nhost = "0.0.0.0"\nport = 0\n')
+    write(home, '[policy]\nsubscriptions = "own-use"\n\n[server]\nhost = "0.0.0.0"\nport = 0\n')
     outcome = tokenferry("serve")
     assert outcome.code in {3, 7}
     assert "this machine" in outcome.err
@@ -140,8 +140,8 @@ def test_under_own_it_listens_on_this_machine_alone(home: Home) -> None:
 def test_a_gateway_that_serves_does_not_follow_to_own_with_such_a_key(
     home: Home, inside: Inside, tmp_path: Path
 ) -> None:
-    write(home, '[policy]\nsubscription = "off"\n')
+    write(home, '[policy]\nsubscriptions = "claude-code-only"\n')
     assert inside("key", "create", "bobs", "--label", "owner=bob").code == 0
     with serving(tmp_path) as served:
-        write(home, '[policy]\nsubscription = "own"\n')
+        write(home, '[policy]\nsubscriptions = "own-use"\n')
         served.hears("client key bobs is bob's")

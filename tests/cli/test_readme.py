@@ -35,8 +35,8 @@ federation_url = "{url}/v1/oauth/token"
 name = "console"
 base_url = "{url}"
 [providers.oauth]
-authorize_url = "{url}/oauth/authorize"
-token_url = "{url}/v1/oauth/token"
+authorization_endpoint = "{url}/oauth/authorize"
+token_endpoint = "{url}/v1/oauth/token"
 profile_url = "{url}/api/oauth/profile"
 authorize_parameters = {{ login_hint = "alice" }}
 """

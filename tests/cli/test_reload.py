@@ -50,7 +50,7 @@ def test_requests_under_way_keep_what_they_began_with(
 ) -> None:
     login("one", "alice")
     login("two", "bob")
-    write(home, sandbox, '[gateway]\naccount = "one"')
+    write(home, sandbox, '[router]\naccount = "one"')
     # Its first content comes, and the rest once the other account has answered.
     sandbox.fault("drip", path="/v1/messages", account="alice", bytes=1000, seconds=3600)
     with serving(tmp_path, "--workers", workers) as served:
@@ -58,7 +58,7 @@ def test_requests_under_way_keep_what_they_began_with(
             chunks = answer.iter_raw()
             text = next(chunks)
             assert b"content_block_start" in text
-            write(home, sandbox, '[gateway]\naccount = "two"')
+            write(home, sandbox, '[router]\naccount = "two"')
             served.tell(signal.SIGHUP)
             served.hears("is followed from now on")
             eventually(lambda: asked(served) == 200 and who(sandbox) == "bob")
@@ -92,7 +92,7 @@ def test_a_bad_file_is_refused_with_every_fault_and_the_old_one_stays(
     with serving(tmp_path, "--workers", workers) as served:
         write(home, sandbox, "[server]\nport = 99999\nworkerz = 2")
         served.hears("the configuration is not followed, what held before stays")
-        served.hears("server.port must be a number from 0 to 65535")
+        served.hears("server.port must be a whole number from 0 to 65535")
         served.hears("did you mean workers?")
         assert asked(served) == 200
         key = tokenferry("key", "create", "prometheus", "--role", "admin").out.strip()

@@ -57,11 +57,12 @@ def some(values: Sequence[str], most: int = 2) -> st.SearchStrategy[list[str]]:
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
-    lines = ["[gateway]"]
+    lines = ["[router]"]
     if draw(st.integers(0, 3)) == 0:
         lines.append(f'account = "{draw(st.sampled_from(ACCOUNTS))}"')
     if named := draw(some(PROVIDERS, 3)):
         lines.append(f"providers = {json.dumps(named)}")
+    lines += ['background = "small"'] if draw(st.booleans()) else []
     for name in PROVIDERS:
         lines += ["[[providers]]", f'name = "{name}"', 'base_url = "http://127.0.0.1:9"']
         lines += ["enabled = false"] if draw(st.integers(0, 5)) == 0 else []
@@ -70,8 +71,6 @@ def cases(draw: st.DrawFn) -> Case:
         lines += ["[[models]]", f'name = "{name}"']
         for at, provider in enumerate(draw(st.lists(st.sampled_from(PROVIDERS), min_size=1, max_size=2))):
             lines += ["[[models.mappings]]", f'provider = "{provider}"', f'actual_model = "{name}-{at}"']
-    lines.append("[router]")
-    lines += ['background = "small"'] if draw(st.booleans()) else []
     accounts = tuple((name, draw(st.sampled_from(PROVIDERS))) for name in draw(some(ACCOUNTS, 3)))
     rights = Rights(
         models=tuple(draw(some(NAMES))) if draw(st.integers(0, 3)) == 0 else (),
@@ -133,7 +132,7 @@ def by_gateway(home: Home, case: Case) -> dict[str, Any] | GatewayError:
         router = Router(config.router, config.models, config.providers)
         forwarder = Forwarder(
             source=broker,
-            settings=config.gateway,
+            settings=config.router,
             keys=state.keys,
             upstreams=UpstreamClients(),
             pool=pool,
@@ -158,7 +157,7 @@ def by_gateway(home: Home, case: Case) -> dict[str, Any] | GatewayError:
 @pytest.fixture
 def gateway(home: Home, tokenferry_sandbox: Sandbox) -> Iterator[Api]:
     """A gateway in this process whose cooldowns and sessions are in its memory alone, on record as the home's."""
-    with running_api(home, tokenferry_sandbox.url, config='\n[gateway]\nproviders = ["sandbox"]\n') as api:
+    with running_api(home, tokenferry_sandbox.url, config='\n[router]\nproviders = ["sandbox"]\n') as api:
         for at, name in enumerate(("alice", "bob")):
             key = ApiKey(Secret(tokenferry_sandbox.api_key(name)))
             api.broker.add(Account(name, "sandbox", "api-key", created_at=at + 1), key)

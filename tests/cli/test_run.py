@@ -154,10 +154,10 @@ def test_without_an_account_it_says_how_to_add_one(home: Home, inside: Inside) -
 @pytest.mark.parametrize(
     "settings",
     [
-        '[gateway]\naccount = "nobody"\n',
-        '[gateway]\nproviders = ["console"]\n',
+        '[router]\naccount = "nobody"\n',
+        '[router]\nproviders = ["console"]\n',
         '[[providers]]\nname = "anthropic"\nenabled = false\n',
-        '[gateway]\naccount = "key"\n[[providers]]\nname = "anthropic"\nenabled = false\n',
+        '[router]\naccount = "key"\n[[providers]]\nname = "anthropic"\nenabled = false\n',
     ],
 )
 def test_a_configuration_that_lets_no_account_serve_is_refused(keyed: Home, inside: Inside, settings: str) -> None:

@@ -40,10 +40,10 @@ def test_status_tells_of_home_policy_accounts_and_warnings(home: Home, inside: I
         assert "gateway  does not run; start it with: tokenferry serve" in outcome.out
     assert outcome.code == 0
     assert str(home.path) in outcome.out
-    assert "subscription = off" in outcome.out
+    assert "subscriptions = claude-code-only" in outcome.out
     assert "server.api_key is a key of claude-code-mux that has no effect here" in outcome.err
     data = inside("status", "--json").json
-    assert data["policy"] == {"subscription": "off"}
+    assert data["policy"] == {"subscriptions": "claude-code-only"}
     refreshes = data["accounts"][0]["refreshes"]
     assert (refreshes["grants"], refreshes["failures"], refreshes["last_verdict"]) == (0, {}, None)
     assert data["gateway"]["listening"] is False
@@ -127,22 +127,22 @@ def test_a_configuration_with_several_faults_lists_each(home: Home, inside: Insi
     first, *rest = outcome.err.splitlines()
     assert first.startswith("tokenferry: ")
     assert len(rest) == 2
-    assert all(line.startswith("  server.") for line in rest)
+    assert all(": server." in line for line in rest)
 
 
 def test_a_gateway_that_runs_is_asked_what_it_serves(home: Home, inside: Inside, tmp_path: Path) -> None:
     """It goes by another configuration than the home's, so only it can know."""
     put(home, document(time.time()))
     other = tmp_path / "other.toml"
-    other.write_text('[gateway]\nproviders = ["anthropic"]\n')
+    other.write_text('[router]\nproviders = ["anthropic"]\n')
     other.chmod(0o600)
     configure(home, "http://127.0.0.1:1", "[server]\nport = 0\n")
     assert [one["status"] for one in inside("status", "--json").json["serving"]] == [200]
     process, _ = begin_serving(tmp_path, "--config", str(other))
     (told,) = inside("status", "--json").json["serving"]
     assert (told["model"], told["status"]) == (None, 503)
-    assert "[gateway] providers" in told["reason"]
+    assert "[router] providers" in told["reason"]
     assert "serves   a model that nothing maps: nothing serves it, a client gets 503" in inside("status").out
     assert "is served by no account" in inside("doctor").out
     process.terminate()
-    assert "a client gets 503: none of [gateway] providers may serve" in end(process).out
+    assert "a client gets 503: none of [router] providers may serve" in end(process).out

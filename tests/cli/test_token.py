@@ -200,7 +200,7 @@ def test_env_is_quoted_so_that_a_shell_reads_the_very_value(home: Home, key: str
 
 
 def test_env_uses_the_variable_that_a_provider_declares(home: Home) -> None:
-    declared = '[[providers]]\nname = "mine"\nbase_url = "https://llm.invalid"\nvariable = "OPENAI_API_KEY"\n'
+    declared = '[[providers]]\nname = "mine"\nbase_url = "https://llm.invalid"\nenv_var = "OPENAI_API_KEY"\n'
     configure(home, "http://127.0.0.1:1", declared)
     tokenferry("account", "add", "work", "--provider", "mine", stdin="key-of-mine")
     assert tokenferry("token", "--env").out == "OPENAI_API_KEY=key-of-mine\n"

@@ -37,7 +37,7 @@ def went(config: Config, **body: Any) -> tuple[str, str | None, list[str]]:
 
 def test_its_example_loads_with_no_more_than_a_word_on_a_name(write: Write) -> None:
     config = loaded(write, "coding-plan")
-    assert notes(config) == ["providers.zai plan: the account that its api_key makes is named zai-plan"]
+    assert notes(config) == ["providers.zai plan.api_key makes the account zai-plan"]
     assert set(config.keys) == {"zai plan", "openrouter", "kimi"}
     urls = {name: one.base_url for name, one in config.providers.items() if name not in builtin_providers()}
     assert urls == {
@@ -45,8 +45,8 @@ def test_its_example_loads_with_no_more_than_a_word_on_a_name(write: Write) -> N
         "openrouter": "https://openrouter.ai/api",
         "kimi": "https://api.kimi.com/coding",
     }
-    assert (config.server.host, config.server.port, config.server.log_level) == ("127.0.0.1", 13456, "info")
-    assert (config.gateway.connect_timeout, config.gateway.answer_timeout) == (10, 600)
+    assert (config.server.host, config.server.port, config.log.level) == ("127.0.0.1", 13456, "info")
+    assert (config.upstream.connect_timeout, config.upstream.response_timeout) == (10, 600)
 
 
 GLM = ["zai plan: glm-4.6", "openrouter: z-ai/glm-4.6"]
@@ -86,18 +86,18 @@ def test_its_example_routes_as_its_readme_says(
 def test_what_has_no_meaning_here_is_said_and_no_fault(write: Write) -> None:
     config = loaded(write, "fallbacks")
     effect = "is a key of claude-code-mux that has no effect here"
-    served = "which this version does not translate: it is declared, and not served"
+    served = "which this version does not translate: the provider is declared, and not served"
     assert notes(config) == [
-        f"providers.openai speaks openai's format, {served}",
+        f"providers.openai.wire_format is openai, {served}",
         f"providers.vertex.location {effect}",
         f"providers.vertex.project_id {effect}",
-        f"providers.vertex speaks gemini's format, {served}",
-        f"server.api_key {effect}; make keys for clients with: tokenferry key create NAME",
+        f"providers.vertex.wire_format is gemini, {served}",
         f"models.GLM-4.6.mappings[1].inject_continuation_prompt {effect}",
+        f"server.api_key {effect}; make keys for clients with: tokenferry key create NAME",
         f"router.prompt_rules {effect}; [[router.rules]] looks at headers, keys and sizes, not at prompts",
     ]
-    assert config.server.log_level == "warning"
-    assert (config.gateway.connect_timeout, config.gateway.answer_timeout) == (None, 30)
+    assert config.log.level == "warning"
+    assert (config.upstream.connect_timeout, config.upstream.response_timeout) == (10, 30)
 
 
 def test_models_of_formats_that_are_not_served_are_refused_with_the_reason(write: Write) -> None:

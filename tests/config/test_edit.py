@@ -16,7 +16,7 @@ host = "127.0.0.1" # loopback
 port = 8080
 
 # The gateway
-[gateway]
+[router]
 account = "a"
 
 [[providers]]
@@ -25,7 +25,7 @@ base_url = "https://x.example"
 # the end of idp
 
 [policy]
-subscription = "off"
+subscriptions = "claude-code-only"
 """
 
 
@@ -49,11 +49,13 @@ def test_a_new_key_comes_after_the_last_one_and_before_what_belongs_to_the_next_
 def test_tables_are_made_with_an_empty_line_before_them() -> None:
     assert set_("", ("server.port", "1")) == "[server]\nport = 1\n"
     text = set_(
-        TEXT, ("providers.idp.oauth.token_url", "https://y.example"), ("providers.new.base_url", "https://n.example")
+        TEXT,
+        ("providers.idp.oauth.token_endpoint", "https://y.example"),
+        ("providers.new.base_url", "https://n.example"),
     )
     assert text == TEXT.replace(
         "# the end of idp\n",
-        '# the end of idp\n\n[providers.oauth]\ntoken_url = "https://y.example"\n'
+        '# the end of idp\n\n[providers.oauth]\ntoken_endpoint = "https://y.example"\n'
         '\n[[providers]]\nname = "new"\nbase_url = "https://n.example"\n',
     )
     assert set_("server.port = 1\n", ("providers.idp.base_url", "https://x.example")) == (
@@ -68,7 +70,7 @@ def test_a_provider_that_is_built_in_is_amended() -> None:
 
 
 def test_what_is_set_is_taken_out_and_what_is_not_set_is_no_fault() -> None:
-    assert set_(TEXT, ("server.port", None), ("server.drain", None)) == TEXT.replace("port = 8080\n", "")
+    assert set_(TEXT, ("server.port", None), ("server.drain_timeout", None)) == TEXT.replace("port = 8080\n", "")
     assert set_(TEXT, ("providers.anthropic.enabled", None)) == TEXT
 
 
@@ -104,13 +106,13 @@ def test_an_unknown_setting_is_told_with_the_nearest_one(name: str, words: str) 
 
 
 def test_a_table_that_only_has_to_be_there_is_made() -> None:
-    assert tomllib.loads(set_("[pool]\nrate = 1\n", ("pool.accounts.work.rate", "5"))) == {
-        "pool": {"rate": 1, "accounts": {"work": {"rate": 5}}}
+    assert tomllib.loads(set_("[accounts.work]\nmax_concurrency = 1\n", ("accounts.home.max_concurrency", "5"))) == {
+        "accounts": {"work": {"max_concurrency": 1}, "home": {"max_concurrency": 5}}
     }
-    assert tomllib.loads(set_("", ("pool.accounts.work.concurrency", "2"))) == {
-        "pool": {"accounts": {"work": {"concurrency": 2}}}
+    assert tomllib.loads(set_("", ("accounts.work.max_concurrency", "2"))) == {
+        "accounts": {"work": {"max_concurrency": 2}}
     }
-    for name in ("pool.accounts.work.colour", "models.x.name", "x.y.z"):
+    for name in ("accounts.work.colour", "models.x.name", "x.y.z"):
         with pytest.raises(UnknownName):
             set_(TEXT, (name, "5"))
 
@@ -152,8 +154,8 @@ def test_a_text_means_what_the_setting_takes(text: str, kind: str, value: object
 @given(value=st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), min_size=1, max_size=40))
 def test_any_text_arrives_as_it_was_given(value: str) -> None:
     """Unless it is a TOML string itself, and means what is in it."""
-    text = set_(TEXT, ("gateway.account", value))
-    found = tomllib.loads(text)["gateway"]["account"]
+    text = set_(TEXT, ("router.account", value))
+    found = tomllib.loads(text)["router"]["account"]
     assert found == value or value[0] == value[-1] in {'"', "'"}
     assert text.replace(text[text.index("account = ") : text.index("\n\n[[")], 'account = "a"') == TEXT
 
@@ -164,13 +166,13 @@ def test_any_text_arrives_as_it_was_given(value: str) -> None:
             [
                 ("server.port", "1"),
                 ("server.allowed_hosts", "a,b"),
-                ("gateway.max_connections", "8"),
-                ("gateway.account", "work"),
+                ("upstream.max_connections", "8"),
+                ("router.account", "work"),
                 ("providers.idp.oauth.client_id", "me"),
                 ("providers.anthropic.enabled", "false"),
                 ("providers.console.enabled", "false"),
                 ("server.port", None),
-                ("gateway.account", None),
+                ("router.account", None),
             ]
         ),
         max_size=6,
@@ -178,7 +180,7 @@ def test_any_text_arrives_as_it_was_given(value: str) -> None:
 )
 def test_whatever_is_set_all_comments_stay_and_the_result_can_be_used(names: list[tuple[str, str | None]]) -> None:
     text = set_(TEXT, *names)
-    for comment in ("# who reads this?\n", "# The gateway\n[gateway]\n", "# the end of idp\n"):
+    for comment in ("# who reads this?\n", "# The gateway\n[router]\n", "# the end of idp\n"):
         assert comment in text
     examined = examine_content(text.encode(), PATH)
     assert not examined.problems

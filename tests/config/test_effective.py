@@ -36,11 +36,11 @@ def test_the_statement_of_a_policy_is_told_unless_the_file_rules(tmp_path: Path)
     statement = tmp_path / "home" / "policy.json"
     state(statement, 1_700_000_000)
     path = tmp_path / "home" / "config.toml"
-    found = of(examine_content(b"", path, environ={}, statement=statement), "policy.subscription")
-    assert (found.value, found.source) == ("own", "statement")
-    content = b'[policy]\nsubscription = "off"\n'
-    found = of(examine_content(content, path, environ={}, statement=statement), "policy.subscription")
-    assert (found.value, found.source) == ("off", "config.toml")
+    found = of(examine_content(b"", path, environ={}, statement=statement), "policy.subscriptions")
+    assert (found.value, found.source) == ("own-use", "statement")
+    content = b'[policy]\nsubscriptions = "claude-code-only"\n'
+    found = of(examine_content(content, path, environ={}, statement=statement), "policy.subscriptions")
+    assert (found.value, found.source) == ("claude-code-only", "config.toml")
 
 
 def test_a_key_is_told_by_its_fingerprint(tmp_path: Path) -> None:

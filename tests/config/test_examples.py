@@ -57,21 +57,21 @@ def test_servers_of_ones_own_are_standard_ones(tmp_path: Path) -> None:
 
 def test_a_server_for_devices_alone_has_no_page_to_log_in_at(tmp_path: Path) -> None:
     oauth = provider("tv", "device", tmp_path).oauth
-    assert oauth.device_url
-    assert oauth.authorize_url is None
+    assert oauth.device_authorization_endpoint
+    assert oauth.authorization_endpoint is None
 
 
 def test_an_enterprises_logins_go_to_its_own_host(tmp_path: Path) -> None:
     corp = provider("corp", "enterprise", tmp_path)
-    assert corp.endpoints.authorize_url == "https://login.corp.example.com/oauth/authorize"
-    assert corp.endpoints.token_url == "https://login.corp.example.com/v1/oauth/token"
+    assert corp.endpoints.authorization_endpoint == "https://login.corp.example.com/oauth/authorize"
+    assert corp.endpoints.token_endpoint == "https://login.corp.example.com/v1/oauth/token"
     assert not corp.uses_vendors_client
 
 
 @pytest.mark.parametrize("name", ["subscription", "claude-code-mux"])
 def test_subscriptions_stay_under_the_policy(name: str, tmp_path: Path) -> None:
     config = loaded(name, tmp_path)
-    assert config.policy.subscription == ("own" if name == "subscription" else "off")
+    assert config.policy.subscriptions == ("own-use" if name == "subscription" else "claude-code-only")
     assert config.providers["claude-max"].subscription
     assert config.providers["claude-max"].endpoints == builtin_providers()["claude-max"].endpoints
 

@@ -16,7 +16,7 @@ from tokenferry.credentials import ApiKey
 from tokenferry.errors import ConfigError, TokenferryError, UnsafeFile
 from tokenferry.providers import builtin_providers
 from tokenferry.secret import Secret
-from tokenferry.settings import GatewaySettings, PolicySettings, ServerSettings
+from tokenferry.settings import LogSettings, PolicySettings, RouterSettings, ServerSettings, UpstreamSettings
 
 KEY = "sk-ant-api03-Eeghoh5aighaeCh4aiz0Iez0quoh9Thee1"
 
@@ -56,20 +56,22 @@ def test_every_section_is_read(write: Write) -> None:
         [server]
         host = "::1"
         port = 0
-        log_level = "debug"
         allowed_hosts = ["gateway.local"]
-        [gateway]
+        [log]
+        level = "debug"
+        [router]
         account = "work"
         providers = ["mine", "anthropic"]
         [policy]
-        subscription = "own"
+        subscriptions = "own-use"
         [[providers]]
         name = "mine"
         base_url = "https://llm.example"
     """)
-    assert config.server == ServerSettings("::1", 0, "debug", ("gateway.local",))
-    assert config.gateway == GatewaySettings("work", ("mine", "anthropic"))
-    assert config.policy == PolicySettings("own")
+    assert config.server == ServerSettings("::1", 0, allowed_hosts=("gateway.local",))
+    assert config.log == LogSettings("debug")
+    assert config.router == RouterSettings(("mine", "anthropic"), "work")
+    assert config.policy == PolicySettings("own-use")
     assert list(config.providers) == ["mine", *builtin_providers()]
 
 
@@ -91,11 +93,10 @@ def test_what_no_host_header_can_be_is_no_allowed_host(write: Write, name: str) 
 
 
 def test_how_upstreams_are_reached_is_read(write: Write, tmp_path: Path) -> None:
-    assert write("gateway = {}").gateway == GatewaySettings(ca_file=None, max_connections=None)
+    assert write("upstream = {}").upstream == UpstreamSettings()
     (tmp_path / "ca.pem").touch()
-    gateway = write('[gateway]\nca_file = "ca.pem"\nmax_connections = 8').gateway
-    assert gateway == GatewaySettings(ca_file=tmp_path / "ca.pem", max_connections=8)
-    assert write("gateway.max_connections = 0").gateway.max_connections is None
+    upstream = write('[upstream]\nca_file = "ca.pem"\nmax_connections = 8\nresponse_timeout = "5m"').upstream
+    assert upstream == UpstreamSettings(ca_file=tmp_path / "ca.pem", max_connections=8, response_timeout=300)
 
 
 @pytest.mark.parametrize("mode", [0o602, 0o620, 0o666, 0o622])
@@ -149,7 +150,7 @@ def test_every_fault_is_told_at_once_with_its_place(write: Write) -> None:
         host = ""
         log_level = "loud"
         allowed_hosts = ["a", 1]
-        [gateway]
+        [router]
         account = 5
         providers = ["nobody"]
         [policy]
@@ -160,20 +161,20 @@ def test_every_fault_is_told_at_once_with_its_place(write: Write) -> None:
         name = "mine"
         base_url = "https://llm.example"
         [providers.oauth]
-        token_ulr = "https://llm.example/token"
+        token_enpoint = "https://llm.example/token"
         """,
     ) == (
-        "providers[1].name is missing",
-        "providers.mine.oauth.token_ulr is no key that tokenferry knows; did you mean token_url?",
-        "server.port must be a number from 0 to 65535",
+        "serve is no key that tokenferry knows; did you mean server?",
+        "server.prot is no key that tokenferry knows; did you mean port?",
+        "server.port must be a whole number from 0 to 65535",
         "server.host must be a string that is not empty",
         "server.log_level must be one of debug, info, warning, error",
         "server.allowed_hosts must be a list of strings",
-        "server.prot is no key that tokenferry knows; did you mean port?",
-        "gateway.account must be a string that is not empty",
-        f"gateway.providers names 'nobody', which is no provider; known: mine, {', '.join(builtin_providers())}",
-        "policy.subscription must be one of off, own",
-        "serve is no key that tokenferry knows; did you mean server?",
+        "router.account must be a string",
+        f"router.providers names 'nobody', which is no provider; known: mine, {', '.join(builtin_providers())}",
+        "policy.subscription must be one of claude-code-only, own-use",
+        "providers[1].name is missing",
+        "providers.mine.oauth.token_enpoint is no key that tokenferry knows; did you mean token_endpoint?",
     )
 
 
@@ -192,10 +193,10 @@ def test_a_provider_without_a_name_or_url_has_no_further_faults_made_up_for_it(w
         enabled = true
         accounts = ["a"]
         [providers.oauth]
-        token_url = "{{base_url}}/token"
+        token_endpoint = "{{base_url}}/token"
         """,
     )
-    assert not [problem for problem in told if "no key that tokenferry knows" in problem or "token_url" in problem]
+    assert not [problem for problem in told if "no key that tokenferry knows" in problem or "token_endpoint" in problem]
     assert len({problem.split()[0] for problem in told}) == len(told)
 
 
@@ -206,19 +207,19 @@ def test_a_provider_without_a_name_or_url_has_no_further_faults_made_up_for_it(w
         ("[[server]]", "server must be a table"),
         ("providers = {}", "providers must be written as [[providers]]"),
         ("providers = [1]", "providers[1] must be a table"),
-        ("server.port = 65536", "server.port must be a number"),
-        ("server.port = -1", "server.port must be a number"),
-        ("server.port = true", "server.port must be a number"),
-        ("server.port = nan", "server.port must be a number"),
-        ("server.port = inf", "server.port must be a number"),
+        ("server.port = 65536", "server.port must be a whole number"),
+        ("server.port = -1", "server.port must be a whole number"),
+        ("server.port = true", "server.port must be a whole number"),
+        ("server.port = nan", "server.port must be a whole number"),
+        ("server.port = inf", "server.port must be a whole number"),
         ("server.port = 80.5", "server.port must be a whole number"),
-        ("policy.subscription = false", "policy.subscription must be one of"),
-        ('gateway.ca_file = "absent.pem"', "gateway.ca_file must be the path of a file of certificates"),
-        (f'gateway.ca_file = "{"x" * 300}"', "gateway.ca_file must be the path of a file of certificates"),
-        ("gateway.ca_file = true", "gateway.ca_file must be a string"),
-        ("gateway.max_connections = -1", "gateway.max_connections must be a number from 0"),
-        ("gateway.max_connections = 1.5", "gateway.max_connections must be a whole number"),
-        ("nonsense = 1", "nonsense is no key that tokenferry knows; known here: gateway, models, policy, pool,"),
+        ("policy.subscriptions = false", "policy.subscriptions must be one of"),
+        ('upstream.ca_file = "absent.pem"', "upstream.ca_file must be the path of a file of certificates"),
+        (f'upstream.ca_file = "{"x" * 300}"', "upstream.ca_file must be the path of a file of certificates"),
+        ("upstream.ca_file = true", "upstream.ca_file must be a string"),
+        ("upstream.max_connections = -1", "upstream.max_connections must be a whole number from 0"),
+        ("upstream.max_connections = 1.5", "upstream.max_connections must be a whole number"),
+        ("nonsense = 1", "nonsense is no key that tokenferry knows; known here: accounts, log, models, policy, pool,"),
     ],
 )
 def test_a_wrong_value_is_told_by_its_key(write: Write, text: str, problem: str) -> None:
@@ -249,7 +250,7 @@ def test_a_variable_that_is_not_set_is_a_warning(write: Write, environ: dict[str
     config = write(provider("'$MY_KEY'"), environ)
     assert not config.keys
     assert [warning.partition(": ")[2] for warning in config.warnings] == [
-        "providers.mine.api_key: MY_KEY is not set, so that account is missing"
+        "providers.mine.api_key names MY_KEY, which is not set, so that account is missing"
     ]
 
 
@@ -321,7 +322,7 @@ def test_a_provider_whose_key_makes_an_account_needs_a_name_that_makes_one(write
     config = write(provider("'$MY_KEY'", name="my own keys"), {"MY_KEY": KEY})
     assert list(config.keys) == ["my own keys"]
     assert accounts_from_keys(config.keys)["my-own-keys"].account.provider == "my own keys"
-    assert "is named my-own-keys" in config.warnings[0]
+    assert "makes the account my-own-keys" in config.warnings[0]
     assert problems(write, provider("'$MY_KEY'", name="(!)"), {"MY_KEY": KEY}) == (
         "providers.(!).name with an api_key also names an account: letters, digits and . _ @ + - only",
     )
@@ -343,11 +344,11 @@ def test_variables_come_from_the_environment_unless_given(tmp_path: Path, monkey
 
 
 def test_how_the_gateway_listens_is_read(write: Write, tmp_path: Path) -> None:
-    text = 'uds = "run/a.sock"\ntls_cert = "/c.pem"\ntls_key = "k.pem"\nworkers = 4\ndrain = 1.5'
+    text = 'uds = "run/a.sock"\ntls_cert = "/c.pem"\ntls_key = "k.pem"\nworkers = 4\ndrain_timeout = "1500ms"'
     server = write(f"[server]\n{text}").server
     assert (server.uds, server.tcp) == (tmp_path / "run" / "a.sock", False)
     assert (server.tls_cert, server.tls_key) == (Path("/c.pem"), tmp_path / "k.pem")
-    assert (server.workers, server.drain) == (4, 1.5)
+    assert (server.workers, server.drain_timeout) == (4, 1.5)
     assert write('[server]\nuds = "a.sock"\nport = 1').server.tcp
     assert write('[server]\nuds = "a.sock"\nhost = "::1"').server.tcp
     assert write("[server]").server.tcp
@@ -356,7 +357,7 @@ def test_how_the_gateway_listens_is_read(write: Write, tmp_path: Path) -> None:
 def test_a_certificate_that_is_not_there_is_warned_of(write: Write, tmp_path: Path) -> None:
     (tmp_path / "k.pem").touch()
     (warning,) = write('server.tls_cert = "c.pem"\nserver.tls_key = "k.pem"').warnings
-    assert f"server.tls_cert: {tmp_path / 'c.pem'} is not there" in warning
+    assert f"server.tls_cert is {tmp_path / 'c.pem'}, which is not there" in warning
 
 
 @pytest.mark.parametrize("name", ["a\\nb", "\\u001b[2J", " a", "a\\u2028", "a" * 65])
@@ -373,9 +374,9 @@ def test_a_provider_has_a_name_that_can_be_shown(write: Write, name: str) -> Non
         ('server.tls_cert = "c.pem"', "server.tls_cert and tls_key must be set together"),
         ('server.tls_key = "k.pem"', "server.tls_cert and tls_key must be set together"),
         ('server.host = "a b"', "server.host must be an address or a name of this machine"),
-        ("server.workers = 0", "server.workers must be a number from 1 to 64"),
-        ("server.workers = 1.5", "server.workers must be a whole number"),
-        ("server.drain = -1", "server.drain must be a number from 0 to 3600"),
+        ("server.workers = 0", "server.workers must be a whole number from 1 to 64"),
+        ("server.workers = 1.5", "server.workers must be a whole number from 1 to 64"),
+        ("server.drain_timeout = -1", 'server.drain_timeout must be a duration from 0s to 1h, as in "30s" or "5m"'),
         ('server.uds = "a\\u0000b"', "server.uds is no file's path"),
         ('server.uds = "~nobody-of-that-name/a"', "server.uds names a home directory that is not known here"),
     ],
@@ -405,11 +406,20 @@ def toml(value: Any) -> str:
 KNOWN = sorted(
     {"server", "gateway", "policy", "providers", "models", "router", "host", "port", "log_level", "allowed_hosts"}
     | {"account", "accounts", "subscription", "name", "provider_type", "base_url", "auth_type", "enabled", "strategy"}
-    | {"oauth", "oauth_provider", "api_key", "authorize_url", "token_url", "revoke_url", "client_id", "scopes"}
-    | {"client_secret_file", "redirect_uri", "loopback_redirect", "token_body", "state_in_exchange", "reuse_grace_s"}
+    | {
+        "oauth",
+        "oauth_provider",
+        "api_key",
+        "authorization_endpoint",
+        "token_endpoint",
+        "revocation_endpoint",
+        "client_id",
+        "scopes",
+    }
+    | {"client_secret_file", "redirect_uri", "loopback_redirect", "token_body", "state_in_exchange", "reuse_grace"}
     | {
         "enterprise_url",
-        "device_url",
+        "device_authorization_endpoint",
         "federation_url",
         "federation_headers",
         "federation_parameters",
@@ -418,7 +428,7 @@ KNOWN = sorted(
     }
     | {"uds", "tls_cert", "tls_key", "workers", "drain", "timeouts", "api_timeout_ms", "connect_timeout"}
     | {"mappings", "actual_model", "priority", "provider", "default", "background", "auto_map_regex", "rules"}
-    | {"model", "headers", "keys", "at_least", "unmapped", "passthrough", "wire_format"}
+    | {"model", "headers", "keys", "min_bytes", "unmapped", "passthrough", "wire_format"}
 )
 WORDS = ["anthropic", "console", "claude-max", "sandbox", "own", "oauth", "api_key", "https://[", "https://claude.ai"]
 WORDS += ["http://127.0.0.1:1", "{base_url}/x", "https://a.example:99999", "$A", "~x", "https://a\\b", "/", "."]
@@ -447,7 +457,7 @@ files = st.fixed_dictionaries(
 
 
 @given(files)
-@example({"providers": [{"name": "a", "base_url": "https://a", "oauth": {"authorize_url": "https://["}}]})
+@example({"providers": [{"name": "a", "base_url": "https://a", "oauth": {"authorization_endpoint": "https://["}}]})
 @example({"providers": [{"name": 5, "api_key": "x" * 300}]})
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=effort(300), deadline=None)
 def test_no_junk_raises_anything_but_an_error_of_ours(write: Write, data: dict[str, Any]) -> None:
@@ -459,7 +469,7 @@ def test_no_junk_raises_anything_but_an_error_of_ours(write: Write, data: dict[s
         return
     for one in config.providers.values():
         assert one.bills_subscription(ApiKey(Secret(KEY))) is one.subscription
-        assert not {"{base_url}"} & {one.endpoints.token_url, one.endpoints.authorize_url}
+        assert not {"{base_url}"} & {one.endpoints.token_endpoint, one.endpoints.authorization_endpoint}
     for table in data.get("providers", []):
         assert table["name"] in config.providers
 
@@ -478,7 +488,7 @@ def lenient(tmp_path: Path, text: str) -> Config:
     "fault",
     [
         "[server]\nprot = 1\n",
-        "[gateway]\nproviders = 7\n",
+        "[router]\nproviders = 7\n",
         '[pool]\nstrategy = "none"\n',
         "[[models]]\nname = 5\n",
         '[router]\nbackground_regex = "("\n',
@@ -501,8 +511,8 @@ def test_a_fault_that_does_not_rule_a_credential_keeps_it_from_nobody(tmp_path: 
     [
         '[policy]\nsubscription = "mine"\n',
         "policy = 1\n",
-        '[polcy]\nsubscription = "off"\n',
-        'subscription = "off"\n',
+        '[polcy]\nsubscriptions = "claude-code-only"\n',
+        'subscriptions = "claude-code-only"\n',
         '[store]\nurl = "x"\n',
         "[sealing]\non = 1\n",
         "[encryption]\non = 1\n",
@@ -522,7 +532,7 @@ def test_a_fault_that_may_rule_every_credential_stops_each(tmp_path: Path, fault
         'key_header = "cookie"\n',
         "subscription = 1\n",
         "nonsense = 1\n",
-        "oauth = { token_url = 1 }\n",
+        "oauth = { token_endpoint = 1 }\n",
     ],
 )
 def test_a_fault_of_its_own_provider_stops_a_credential(tmp_path: Path, fault: str) -> None:

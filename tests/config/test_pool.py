@@ -31,30 +31,30 @@ def test_everything_can_be_said_and_an_account_keeps_what_it_does_not_say(write:
         [pool]
         strategy = "least-utilised"
         affinity_header = "X-Conversation-Id"
-        attempts = 4
-        total = 60
-        queue = 5
-        quota_threshold = 0.9
+        max_attempts = 4
+        total_timeout = "1m"
+        max_queue = 5
+        quota_warning = 0.8
         overage = "avoid"
-        rate = 2.5
-        concurrency = 8
-        [pool.accounts.work]
-        concurrency = 2
-        [pool.accounts."a@b.example"]
-        rate = 0
+        requests_per_minute = 150
+        max_concurrency = 8
+        [accounts.work]
+        max_concurrency = 2
+        [accounts."a@b.example"]
+        requests_per_minute = 0
     """).pool
     assert pool == PoolSettings(
         strategy="least-utilised",
         affinity_header="x-conversation-id",
-        attempts=4,
-        total=60,
-        queue=5,
-        quota_threshold=0.9,
+        max_attempts=4,
+        total_timeout=60,
+        max_queue=5,
+        quota_warning=0.8,
         overage="avoid",
-        caps=AccountCaps(2.5, 8),
+        caps=AccountCaps(150, 8),
         account_caps=pool.account_caps,
     )
-    assert pool.account_caps == {"work": AccountCaps(2.5, 2), "a@b.example": AccountCaps(0.0, 8)}
+    assert pool.account_caps == {"work": AccountCaps(150, 2), "a@b.example": AccountCaps(0.0, 8)}
 
 
 @pytest.mark.parametrize(
@@ -62,25 +62,27 @@ def test_everything_can_be_said_and_an_account_keeps_what_it_does_not_say(write:
     [
         ('strategy = "random"', "pool.strategy must be one of priority, round-robin, least-utilised"),
         ('affinity_header = "a b"', "pool.affinity_header must be the name of a request header"),
-        ("attempts = 0", "pool.attempts must be a number from 1 to 100"),
-        ("attempts = 1.5", "pool.attempts must be a whole number"),
-        ("total = 0", "pool.total must be a number from 1 to 600"),
-        ("queue = -1", "pool.queue must be a number from 0"),
-        ("quota_threshold = 90", "pool.quota_threshold must be a number from 0 to 1"),
+        ("max_attempts = 0", "pool.max_attempts must be a whole number from 1 to 100"),
+        ("max_attempts = 1.5", "pool.max_attempts must be a whole number"),
+        ("total_timeout = 0", "pool.total_timeout must be a duration from 1s to 10m"),
+        ("max_queue = -1", "pool.max_queue must be a whole number from 0"),
+        ("quota_warning = 90", "pool.quota_warning must be a number from 0 to 1"),
         ('overage = "maybe"', "pool.overage must be one of allow, avoid, refuse"),
-        ("rate = -1", "pool.rate must be a number from 0"),
-        ("concurrency = 0.5", "pool.concurrency must be a whole number"),
-        ("accounts = 3", "pool.accounts must be a table"),
-        ("accounts.work = 3", "pool.accounts.work must be a table"),
-        ("accounts.work.rates = 3", "pool.accounts.work.rates is no key that tokenferry knows; did you mean rate?"),
-        ('accounts."a b".rate = 3', "pool.accounts.a b can't be an account's name"),
+        ("requests_per_minute = -1", "pool.requests_per_minute must be a number from 0"),
+        ("max_concurrency = 0.5", "pool.max_concurrency must be a whole number"),
+        ("[accounts]\nwork = 3", "accounts.work must be a table"),
+        (
+            "[accounts.work]\nmax_concurency = 3",
+            "accounts.work.max_concurency is no key that tokenferry knows; did you",
+        ),
+        ('[accounts."a b"]\nmax_concurrency = 3', "accounts.a b can't be an account's name"),
         ("stategy = 1", "pool.stategy is no key that tokenferry knows; did you mean strategy?"),
     ],
 )
 def test_a_wrong_value_is_told_by_its_key(write: Write, text: str, problem: str) -> None:
     with pytest.raises(ConfigError) as caught:
         write(f"[pool]\n{text}")
-    assert any(told.startswith(problem) for told in caught.value.problems), caught.value.problems
+    assert any(problem in told for told in caught.value.problems), caught.value.problems
 
 
 def test_a_usage_url_is_on_the_host_that_the_login_is_for(write: Write) -> None:
@@ -97,4 +99,4 @@ def test_a_usage_url_is_on_the_host_that_the_login_is_for(write: Write) -> None:
     ):
         with pytest.raises(ConfigError) as caught:
             write(f'[[providers]]\nname = "mine"\nbase_url = "https://llm.example"\nusage_url = "{url}"')
-        assert any(told.startswith(problem) for told in caught.value.problems)
+        assert any(problem in told for told in caught.value.problems)

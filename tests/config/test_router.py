@@ -28,7 +28,7 @@ def test_every_key_is_read(write: Write) -> None:
         think_adaptive = true
         subagent_tag = false
         unmapped = "default"
-        list_models = "only"
+        list_models = "mapped"
         [[router.rules]]
         model = "e"
         headers = { X-Team = "^research$", x-other = "1" }
@@ -36,8 +36,8 @@ def test_every_key_is_read(write: Write) -> None:
         [[router.rules]]
         name = "large"
         model = "f"
-        at_least = 200000
-        at_most = 9000000
+        min_bytes = 200000
+        max_bytes = 9000000
         requested = "opus"
     """)
     assert config.router == RouterSettings(
@@ -50,10 +50,10 @@ def test_every_key_is_read(write: Write) -> None:
         background_regex="(?i)(haiku|mini)",
         think_adaptive=True,
         subagent_tag=False,
-        list_models="only",
+        list_models="mapped",
         rules=(
             RuleSettings("rule 1", "e", (("x-team", "^research$"), ("x-other", "1")), ("laptop",)),
-            RuleSettings("large", "f", requested="opus", at_least=200_000, at_most=9_000_000),
+            RuleSettings("large", "f", requested="opus", min_bytes=200_000, max_bytes=9_000_000),
         ),
     )
     assert not config.warnings
@@ -70,9 +70,9 @@ def test_what_is_empty_counts_as_left_out(write: Write) -> None:
         ('auto_map_regex = "("', "router.auto_map_regex is no regular expression of Python's"),
         ('background_regex = "[z-a]"', "router.background_regex is no regular expression of Python's"),
         ("default = 1", "router.default must be a string"),
-        ('unmapped = "drop"', "router.unmapped must be one of default, refuse"),
+        ('unmapped = "drop"', "router.unmapped must be one of default, reject"),
         ('defualt = "x"', "router.defualt is no key that tokenferry knows; did you mean default?"),
-        ('think = "glmm"\nunmapped = "refuse"', "router.think names 'glmm', which no [[models]] names, and unmapped"),
+        ('think = "glmm"\nunmapped = "reject"', "router.think names 'glmm', which no [[models]] names, and unmapped"),
         ("[[router.rules]]", "router.rules[1].model is missing"),
         ('[[router.rules]]\nmodel = "glm"', "router.rules[1].model needs a condition beside it: headers, keys"),
         ('[[router.rules]]\nmodel = "glm"\nheaders = { "a b" = "c" }', "router.rules[1].headers names 'a b', which is"),
@@ -81,7 +81,7 @@ def test_what_is_empty_counts_as_left_out(write: Write) -> None:
             "router.rules[1].headers must not look at Authorization, which holds a credential; use keys",
         ),
         ('[[router.rules]]\nmodel = "glm"\nheaders = { a = "(" }', "router.rules[1].headers for a is no regular"),
-        ('[[router.rules]]\nmodel = "glm"\nat_least = -1', "router.rules[1].at_least must be a whole number from 0"),
+        ('[[router.rules]]\nmodel = "glm"\nmin_bytes = -1', "router.rules[1].min_bytes must be a whole number from 0"),
         ('[[router.rules]]\nmodel = "glm"\nkey = "a"', "router.rules[1].key is no key that tokenferry knows; did you"),
         (
             '[[router.rules]]\nname = "a"\nmodel = "glm"\nkeys = ["b"]\n[[router.rules]]\nname = "a"\nmodel = "glm"\n'

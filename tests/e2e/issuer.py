@@ -56,7 +56,7 @@ class Issuer:
         write_config(
             home,
             f'[[providers]]\nname = "idp"\nbase_url = "{self.url}"\nauth_type = "oauth"\n\n'
-            f'[providers.oauth]\ntoken_url = "{self.url}/token"\nclient_id = "e2e-client"\ntoken_body = "form"\n',
+            f'[providers.oauth]\ntoken_endpoint = "{self.url}/token"\nclient_id = "e2e-client"\ntoken_body = "form"\n',
         )
 
 

@@ -35,10 +35,10 @@ name = "claude-max"
 base_url = "{url}"
 
 [providers.oauth]
-token_url = "{url}/v1/oauth/token"
+token_endpoint = "{url}/v1/oauth/token"
 
 [policy]
-subscription = "own"
+subscriptions = "own-use"
 """
 FOREIGN: Final = {"mcpOAuth": {"server": {"token": "kept"}}, "pluginSecrets": {}, "unknownThere": [1, None]}
 TOKEN_PATH: Final = "/v1/oauth/token"

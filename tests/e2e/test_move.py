@@ -28,10 +28,10 @@ name = "claude-max"
 base_url = "{url}"
 
 [providers.oauth]
-token_url = "{url}/v1/oauth/token"
+token_endpoint = "{url}/v1/oauth/token"
 
 [policy]
-subscription = "{policy}"
+subscriptions = "{policy}"
 """
 FOREIGN: Final = {"mcpOAuth": {"server": {"token": "kept"}}, "unknownThere": [1, None]}
 TESTS: Final = Path(__file__).resolve().parents[1]
@@ -48,7 +48,7 @@ def place() -> ClaudeCodeHome:
 
 @pytest.fixture
 def vendor(sandbox: SandboxProcess, home: Home, tmp_path: Path) -> Iterator[Vendor]:
-    write_config(home, CONFIG.format(url=sandbox.url, policy="off"))
+    write_config(home, CONFIG.format(url=sandbox.url, policy="claude-code-only"))
     with playing_vendor(sandbox.url, tmp_path) as vendor:
         yield vendor
     assert vendor.refused == []
@@ -155,8 +155,8 @@ def test_swap_gives_it_the_next_account(
     add(sandbox, "bob", expires_in=100)
     move("alice")
     refused = tokenferry("claude-code", "switch", "--next")
-    assert (refused.code, 'subscription = "own"' in refused.one_sentence()) == (7, True)
-    write_config(home, CONFIG.format(url=sandbox.url, policy="own"))
+    assert (refused.code, 'subscriptions = "own-use"' in refused.one_sentence()) == (7, True)
+    write_config(home, CONFIG.format(url=sandbox.url, policy="own-use"))
     swapped = tokenferry("claude-code", "switch", "--next", "--until", str(int(time.time()) + 600))
     assert (swapped.code, swapped.out, swapped.err) == (0, "bob@example.com\n", "")
     check_it_works(claude, place, sandbox, "bob")

@@ -32,7 +32,7 @@ def origins(home: Home) -> Iterator[tuple[Origin, Origin]]:
 def place(origin: Origin, number: int) -> str:
     return (
         f'[server]\nallowed_hosts = ["h{number}.lan"]\nlog_level = "{("info", "warning")[number % 2]}"\n'
-        f"[gateway]\nmax_connections = {100 + number % 3}\n"
+        f"[upstream]\nmax_connections = {100 + number % 3}\n"
         f'[[providers]]\nname = "origin"\nbase_url = "{origin.url}"\n'
     )
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.e2e
 BIG: Final = "claude-sonnet-4-5"
 SMALL: Final = "claude-haiku-4-5"
 CONFIG: Final = """
-[gateway]
+[router]
 providers = ["first"]
 
 [[providers]]

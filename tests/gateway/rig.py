@@ -39,7 +39,7 @@ from tokenferry.providers import Provider
 from tokenferry.refresh import RefreshStatistics
 from tokenferry.routing import Router
 from tokenferry.secret import Secret
-from tokenferry.settings import GatewaySettings
+from tokenferry.settings import RouterSettings
 from tokenferry.stores import Account
 from tokenferry.upstream import Timeouts
 
@@ -387,7 +387,7 @@ class _RigLifespan(BaseLifespan):
 async def running_gate(
     source: Source,
     *,
-    settings: GatewaySettings | None = None,
+    settings: RouterSettings | None = None,
     keys: KeyRing | None = None,
     key: str = "",
     allowed_hosts: tuple[str, ...] = (),
@@ -418,7 +418,7 @@ async def running_gate(
         guard=Guard(keys, own_hosts("127.0.0.1", port, allowed_hosts), bad_keys=bad_keys),
         forwarder=Forwarder(
             source=source,
-            settings=settings or GatewaySettings(),
+            settings=settings or RouterSettings(),
             keys=keys,
             upstreams=upstreams,
             pool=pool,

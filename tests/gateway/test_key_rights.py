@@ -8,7 +8,7 @@ import pytest
 from gateway.rig import Gate, Origin, Script, Source, answering, api_key, error_of, json_answer, running_gate
 from tokenferry.gateway import ERROR_MARK
 from tokenferry.providers import Provider
-from tokenferry.settings import GatewaySettings
+from tokenferry.settings import RouterSettings
 from tokenferry.state import ClientKey, Rights
 from tokenferry.stores import Account
 
@@ -62,7 +62,7 @@ def used(origin: Origin) -> list[str]:
 
 @pytest.fixture
 async def gate(source: Source, ring: Ring) -> AsyncIterator[Gate]:
-    async with running_gate(source, keys=ring, key=KEY, settings=GatewaySettings(providers=("one", "two"))) as gate:
+    async with running_gate(source, keys=ring, key=KEY, settings=RouterSettings(providers=("one", "two"))) as gate:
         yield gate
 
 
@@ -167,15 +167,15 @@ async def test_a_key_without_an_account_is_told_of_no_other(
 @pytest.mark.parametrize(
     ("settings", "rights", "name"),
     [
-        (GatewaySettings(), Rights(pin="carol"), "carol"),
-        (GatewaySettings(), Rights(providers=("two",)), "carol"),
-        (GatewaySettings(account="alice"), Rights(pin="carol"), "carol"),
-        (GatewaySettings(account="alice"), Rights(pin="bob"), "bob"),
-        (GatewaySettings(providers=("two",)), Rights(pin="bob"), "bob"),
+        (RouterSettings(), Rights(pin="carol"), "carol"),
+        (RouterSettings(), Rights(providers=("two",)), "carol"),
+        (RouterSettings(account="alice"), Rights(pin="carol"), "carol"),
+        (RouterSettings(account="alice"), Rights(pin="bob"), "bob"),
+        (RouterSettings(providers=("two",)), Rights(pin="bob"), "bob"),
     ],
 )
 async def test_a_pin_goes_before_the_configuration_and_rights_do_for_its_doubts(
-    source: Source, origin: Origin, ring: Ring, *, settings: GatewaySettings, rights: Rights, name: str
+    source: Source, origin: Origin, ring: Ring, *, settings: RouterSettings, rights: Rights, name: str
 ) -> None:
     async with running_gate(source, keys=ring, key=KEY, settings=settings) as gate:
         ring.rights = rights
@@ -184,7 +184,7 @@ async def test_a_pin_goes_before_the_configuration_and_rights_do_for_its_doubts(
 
 
 async def test_rights_never_widen_what_the_configuration_allows(source: Source, origin: Origin, ring: Ring) -> None:
-    async with running_gate(source, keys=ring, key=KEY, settings=GatewaySettings(account="alice")) as gate:
+    async with running_gate(source, keys=ring, key=KEY, settings=RouterSettings(account="alice")) as gate:
         ring.rights = Rights(accounts=("bob",))
         assert (await gate.call(body=body())).status == 503
     assert origin.seen == []

@@ -34,7 +34,7 @@ from tokenferry.errors import NeedsLogin
 from tokenferry.gateway import ERROR_MARK
 from tokenferry.pool import Pool
 from tokenferry.providers import Provider
-from tokenferry.settings import AccountCaps, GatewaySettings, PoolSettings
+from tokenferry.settings import AccountCaps, PoolSettings, RouterSettings
 from tokenferry.stores import Account
 from tokenferry.upstream import Timeouts
 
@@ -316,7 +316,7 @@ async def test_caps_make_requests_wait_for_a_place_and_a_full_queue_says_so(orig
         await json_answer()(seen, reader, writer)
 
     origin.scripts = [waiting]
-    pool = Pool(PoolSettings(caps=AccountCaps(concurrency=1), queue=1))
+    pool = Pool(PoolSettings(caps=AccountCaps(max_concurrency=1), max_queue=1))
     async with (
         running_gate(source, pool=pool) as gate,
         gate.open() as (first_reader, first),
@@ -345,7 +345,7 @@ async def test_a_client_that_leaves_the_queue_leaves_its_place(origin: Origin, s
         await json_answer()(seen, reader, writer)
 
     origin.scripts = [waiting]
-    pool = Pool(PoolSettings(caps=AccountCaps(concurrency=1)))
+    pool = Pool(PoolSettings(caps=AccountCaps(max_concurrency=1)))
     async with running_gate(source, pool=pool) as gate, gate.open() as (reader, writer):
         writer.write(gate.head(length=2) + b"{}")
         await asked.wait()
@@ -377,7 +377,7 @@ async def test_a_declared_header_keeps_requests_together(origin: Origin, two_acc
 
 async def test_a_pinned_account_is_the_only_one_asked(origin: Origin, two_accounts: Source) -> None:
     origin.scripts = [rejected()]
-    async with running_gate(two_accounts, settings=GatewaySettings(account="bob")) as gate:
+    async with running_gate(two_accounts, settings=RouterSettings(account="bob")) as gate:
         reply = await gate.call()
     assert reply.status == 429
     assert keys_of(origin) == [b"bob"]
@@ -474,7 +474,7 @@ class NoWait(Random):
         return 0.0
 
 
-ORDERED = GatewaySettings(providers=("first", "second"))
+ORDERED = RouterSettings(providers=("first", "second"))
 
 
 def two_providers(first: Origin, second: Origin) -> Source:

@@ -14,7 +14,7 @@ from tokenferry.gateway.telemetry.access_log import LogLine
 from tokenferry.gateway.telemetry.decision_log import decision_of
 from tokenferry.providers import Provider
 from tokenferry.routing import BodyFacts, Router, scan
-from tokenferry.settings import GatewaySettings, ModelMapping, ModelSettings, RouterSettings, RuleSettings
+from tokenferry.settings import ModelMapping, ModelSettings, RouterSettings, RuleSettings
 from tokenferry.stores import Account
 
 pytestmark = pytest.mark.anyio
@@ -38,10 +38,10 @@ class Two:
 
     @contextlib.asynccontextmanager
     async def gate(
-        self, router: RouterSettings = ROUTER, settings: GatewaySettings | None = None, **more: Any
+        self, router: RouterSettings = ROUTER, settings: RouterSettings | None = None, **more: Any
     ) -> AsyncIterator[Gate]:
         routes = Router(router, MODELS, self.source.providers)
-        defaults = settings or GatewaySettings(providers=("first",))
+        defaults = settings or RouterSettings(providers=("first",))
         async with running_gate(self.source, router=routes, settings=defaults, **more) as gate:
             yield gate
 
@@ -103,7 +103,7 @@ async def test_what_no_rule_is_about_goes_where_it_went_before_byte_for_byte(two
     assert record.decision is not None
     assert record.decision.rule == (
         "default: no rule applied, so the model keeps its name; "
-        "they are those of [gateway] providers that have accounts, in its order"
+        "they are those of [router] providers that have accounts, in its order"
     )
 
 
@@ -135,7 +135,7 @@ async def test_a_clients_words_are_kept_only_if_they_are_harmless(two: Two) -> N
         for given in bodies:
             await gate.call(body=json.dumps(given).encode())
         records = [await gate.records.last(3)] and gate.records.all
-    async with two.gate(RouterSettings(unmapped="refuse")) as gate:
+    async with two.gate(RouterSettings(unmapped="reject")) as gate:
         await gate.call(body=json.dumps({"model": key}).encode())
         records = [*records, await gate.records.last()]
     for record in records:
@@ -156,7 +156,7 @@ async def test_a_model_that_nobody_serves_is_refused_with_what_is_missing(two: T
         assert reply.status == 503
         assert b"tokenferry account add NAME --provider third" in reply.body
         assert (await gate.call(body=b"{}")).status == 400
-    async with two.gate(RouterSettings(unmapped="refuse")) as gate:
+    async with two.gate(RouterSettings(unmapped="reject")) as gate:
         reply = await gate.call(body=b'{"model":"other"}')
         assert (reply.status, reply.all(b"x-tokenferry-error")) == (400, [b"unmapped_model"])
         assert (await gate.call(body=b'{"model":"ERRANDS"}')).status == 200
@@ -172,7 +172,7 @@ async def test_an_account_that_comes_counts_at_once(two: Two) -> None:
 
 
 async def test_one_account_for_everything_keeps_what_is_mapped_elsewhere(two: Two) -> None:
-    async with two.gate(settings=GatewaySettings(account="alice")) as gate:
+    async with two.gate(settings=RouterSettings(account="alice")) as gate:
         await gate.call(body=b'{"model":"errands"}')
         await gate.call(body=b'{"model":"m"}')
     assert two.seen() == (["claude-small", "m"], [])
@@ -285,7 +285,7 @@ async def test_no_upstream_is_asked_where_they_stand_alone_nor_anything_told_whe
     two: Two,
 ) -> None:
     two.first.scripts = [json_answer(LISTED)]
-    async with two.gate(RouterSettings(list_models="only")) as gate:
+    async with two.gate(RouterSettings(list_models="mapped")) as gate:
         assert ids((await gate.call(b"/v1/models", method=b"GET")).body) == ["errands", "none"]
     assert two.first.seen == []
     async with two.gate(RouterSettings(list_models="upstream")) as gate:

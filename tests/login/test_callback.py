@@ -13,7 +13,9 @@ from tokenferry.oauth import Authorization, OAuthEndpoints
 
 REDIRECT = "http://localhost:1234/callback"
 ENDPOINTS = OAuthEndpoints(
-    authorize_url="https://idp.example/authorize", token_url="https://idp.example/token", client_id="client"
+    authorization_endpoint="https://idp.example/authorize",
+    token_endpoint="https://idp.example/token",
+    client_id="client",
 )
 
 

@@ -132,4 +132,4 @@ def test_where_no_code_can_be_had_nothing_is_shown(endpoints: OAuthEndpoints, cl
         raise AssertionError
 
     with pytest.raises(TryLater, match="no code could be asked for"):
-        begin(replace(endpoints, device_url="http://127.0.0.1:1/device"), clock, show=show).run()
+        begin(replace(endpoints, device_authorization_endpoint="http://127.0.0.1:1/device"), clock, show=show).run()

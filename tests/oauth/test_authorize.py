@@ -15,9 +15,9 @@ from tokenferry.providers import builtin_providers
 HOSTED = "https://idp.example/done"
 LOCAL = "http://localhost:1234/callback"
 ENDPOINTS = OAuthEndpoints(
-    authorize_url="https://idp.example/authorize",
+    authorization_endpoint="https://idp.example/authorize",
     authorize_parameters=(("prompt", "consent"),),
-    token_url="https://token.example/token",
+    token_endpoint="https://token.example/token",
     client_id="client",
     scopes=("a:b", "c"),
     redirect_uri=HOSTED,

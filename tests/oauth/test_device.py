@@ -24,8 +24,8 @@ from tokenferry.providers import url_fault
 from tokenferry.secret import Secret
 
 ENDPOINTS = OAuthEndpoints(
-    device_url="https://idp.example/device",
-    token_url="https://idp.example/token",
+    device_authorization_endpoint="https://idp.example/device",
+    token_endpoint="https://idp.example/token",
     client_id="my client",
     scopes=("a", "b"),
     token_body="form",

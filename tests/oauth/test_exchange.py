@@ -26,9 +26,9 @@ from tokenferry.secret import Secret
 
 REDIRECT = "http://localhost:1/callback"
 ENDPOINTS = OAuthEndpoints(
-    authorize_url="https://idp.example/authorize",
-    token_url="https://idp.example/token",
-    revoke_url="https://idp.example/revoke",
+    authorization_endpoint="https://idp.example/authorize",
+    token_endpoint="https://idp.example/token",
+    revocation_endpoint="https://idp.example/revoke",
     client_id="my client",
     scopes=("a", "b"),
     token_body="form",

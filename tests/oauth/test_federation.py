@@ -55,7 +55,9 @@ def test_the_vendors_exchange_is_that_of_its_sdks() -> None:
 def test_the_federations_beta_is_never_on_a_refresh_grant(name: str) -> None:
     endpoints = builtin_providers()[name].endpoints
     assert FEDERATION_BETA in dict(federation_request(endpoints, FEDERATION, IDENTITY, None).headers)["anthropic-beta"]
-    endpoints = OAuthEndpoints(token_url="https://idp.example/token", federation_headers=endpoints.federation_headers)
+    endpoints = OAuthEndpoints(
+        token_endpoint="https://idp.example/token", federation_headers=endpoints.federation_headers
+    )
     request = refresh_request(endpoints, Secret("refresh"), None)
     assert FEDERATION_BETA not in str(request.headers)
     assert FEDERATION_BETA.encode() not in request.body
@@ -63,7 +65,7 @@ def test_the_federations_beta_is_never_on_a_refresh_grant(name: str) -> None:
 
 def test_a_standard_server_is_asked_in_its_own_way_and_what_the_account_says_goes_first() -> None:
     endpoints = OAuthEndpoints(
-        token_url="https://idp.example/token",
+        token_endpoint="https://idp.example/token",
         client_id="my client",
         scopes=("a", "b"),
         token_body="form",

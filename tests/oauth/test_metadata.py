@@ -49,14 +49,14 @@ def test_it_is_looked_for_in_both_standard_places(issuer: str, urls: list[str]) 
 def test_what_is_not_declared_is_filled_in_and_what_is_stays() -> None:
     assert read() == replace(
         ENDPOINTS,
-        authorize_url="https://idp.example/auth",
-        token_url="https://idp.example/token",
-        revoke_url="https://idp.example/revoke",
+        authorization_endpoint="https://idp.example/auth",
+        token_endpoint="https://idp.example/token",
+        revocation_endpoint="https://idp.example/revoke",
     )
-    own = replace(ENDPOINTS, token_url="https://own.example/token")
+    own = replace(ENDPOINTS, token_endpoint="https://own.example/token")
     found = read(own, authorization_response_iss_parameter_supported=True)
     assert isinstance(found, OAuthEndpoints)
-    assert (found.token_url, found.names_issuer) == ("https://own.example/token", True)
+    assert (found.token_endpoint, found.names_issuer) == ("https://own.example/token", True)
 
 
 @pytest.mark.parametrize("issuer", ["https://idp.example", ISSUER + "/", "https://evil.example", None, 7])

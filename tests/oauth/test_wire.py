@@ -31,7 +31,7 @@ def test_both_encodings_say_the_same(fields: dict[str, str]) -> None:
 @pytest.mark.parametrize("client_secret", [None, CLIENT_SECRET])
 @pytest.mark.parametrize("client_id", [None, "client"])
 def test_a_refresh_asks_for_what_rfc_6749_says(encoding: str, client_id: str | None, client_secret: str | None) -> None:
-    endpoints = OAuthEndpoints(token_url=URL, client_id=client_id, token_body=encoding)  # type: ignore[arg-type]  # both
+    endpoints = OAuthEndpoints(token_endpoint=URL, client_id=client_id, token_body=encoding)  # type: ignore[arg-type]  # both
     request = refresh_request(endpoints, Secret(REFRESH), Secret(client_secret) if client_secret else None)
     text = request.body.decode("ascii")
     told = json.loads(text) if encoding == "json" else dict(parse_qsl(text, strict_parsing=True))
@@ -54,15 +54,15 @@ def test_an_answer_shows_its_status_alone() -> None:
 
 def test_base_url_is_filled_in_wherever_it_stands() -> None:
     endpoints = OAuthEndpoints(
-        authorize_url="{base_url}/authorize",
-        token_url="https://other.example/token",
+        authorization_endpoint="{base_url}/authorize",
+        token_endpoint="https://other.example/token",
         redirect_uri="{base_url}/{base_url}",
         loopback_redirect="http://localhost:{port}/callback",
     )
     filled = endpoints.at(URL)
-    assert filled.authorize_url == f"{URL}/authorize"
-    assert filled.token_url == "https://other.example/token"
-    assert filled.revoke_url is None
+    assert filled.authorization_endpoint == f"{URL}/authorize"
+    assert filled.token_endpoint == "https://other.example/token"
+    assert filled.revocation_endpoint is None
     assert filled.redirect_uri == f"{URL}/{URL}"
     assert filled.loopback_redirect == "http://localhost:{port}/callback"
 

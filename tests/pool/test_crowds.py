@@ -17,7 +17,7 @@ class Crowd(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        options = PoolSettings(queue=QUEUE, total=60, caps=AccountCaps(concurrency=CAP))
+        options = PoolSettings(max_queue=QUEUE, total_timeout=60, caps=AccountCaps(max_concurrency=CAP))
         self.rig = j.Rig(("a", "b"), settings=options)
         self.running: list[j.Run] = []
         self.waiting: list[j.Run] = []
@@ -25,7 +25,7 @@ class Crowd(RuleBasedStateMachine):
         self.wants: dict[j.Run, Criteria] = {}
 
     def _left(self, journey: j.Run) -> float:
-        return self.rig.settings.total - (self.rig.clock.steady - journey.trace.began)
+        return self.rig.settings.total_timeout - (self.rig.clock.steady - journey.trace.began)
 
     def _step(self, journey: j.Run) -> None:
         step = journey.next()

@@ -233,7 +233,7 @@ def test_a_login_that_has_no_other_token_is_benched() -> None:
 
 
 def test_a_renewal_that_gives_no_other_token_counts_as_no_attempt() -> None:
-    rig = j.Rig(settings=PoolSettings(attempts=2))
+    rig = j.Rig(settings=PoolSettings(max_attempts=2))
     targets = [Target(j.group("one", "a", "b", kind="oauth"), j.SONNET)]
     journey = rig.journey(targets=targets)
     for name in ("a", "b"):
@@ -298,7 +298,7 @@ def test_what_may_have_been_paid_for_is_sent_nowhere_else() -> None:
 
 
 def test_without_a_credential_the_next_account_is_asked_and_it_counts_as_no_attempt() -> None:
-    rig = j.Rig(settings=PoolSettings(attempts=1))
+    rig = j.Rig(settings=PoolSettings(max_attempts=1))
     journey = rig.journey()
     assert j.trying(journey.next()).account.name == "a"
     journey.unavailable("account 'a' needs a login")
@@ -374,7 +374,7 @@ def test_a_pinned_account_is_the_only_one_that_is_used() -> None:
 
 
 def test_attempts_are_bounded() -> None:
-    rig = j.Rig([f"a{number}" for number in range(30)], settings=PoolSettings(attempts=4))
+    rig = j.Rig([f"a{number}" for number in range(30)], settings=PoolSettings(max_attempts=4))
     tried, step = j.travel(rig.journey(), [j.limited()] * 9)
     assert len(tried) == 4
     refusal = j.refusal(step)
@@ -382,7 +382,7 @@ def test_attempts_are_bounded() -> None:
 
 
 def test_time_is_bounded() -> None:
-    rig = j.Rig(settings=PoolSettings(total=10))
+    rig = j.Rig(settings=PoolSettings(total_timeout=10))
     journey = rig.journey()
     journey.next()
     rig.clock.pass_by(11)

@@ -282,7 +282,7 @@ def test_headerless_failures_back_off_longer_each_time_and_start_anew_after_a_su
 
 
 def test_select_tells_of_every_account_whether_it_would_serve_and_why_not() -> None:
-    rig = j.Rig(("a", "b", "c", "d", "e"), settings=PoolSettings(account_caps={"b": AccountCaps(concurrency=1)}))
+    rig = j.Rig(("a", "b", "c", "d", "e"), settings=PoolSettings(account_caps={"b": AccountCaps(max_concurrency=1)}))
     serve(rig, "a", j.limited())
     busy = rig.journey(Criteria(pinned="b"))
     busy.next()
@@ -400,7 +400,7 @@ def test_an_account_that_recovers_early_serves_again_within_a_minute_where_nobod
 
 
 def test_where_all_are_benched_a_request_finds_out_about_few_of_them() -> None:
-    rig = j.Rig([f"a{number}" for number in range(9)], settings=PoolSettings(attempts=20))
+    rig = j.Rig([f"a{number}" for number in range(9)], settings=PoolSettings(max_attempts=20))
     j.travel(rig.journey(), [j.limited()] * 9)
     rig.clock.pass_by(61)
     tried, step = j.travel(rig.journey(), [j.limited()] * 9)
@@ -425,12 +425,13 @@ def test_a_credential_that_the_vendor_takes_from_claude_code_alone_is_never_prob
 # -- caps
 
 
-def capped(queue: int = 10, total: float = 120.0, **caps: float) -> j.Rig:
-    return j.Rig(("a", "b"), settings=PoolSettings(queue=queue, total=total, caps=AccountCaps(**caps)))  # type: ignore[arg-type]
+def capped(max_queue: int = 10, total_timeout: float = 120.0, **limits: int) -> j.Rig:
+    caps = AccountCaps(**limits)
+    return j.Rig(("a", "b"), settings=PoolSettings(max_queue=max_queue, total_timeout=total_timeout, caps=caps))
 
 
 def test_at_most_so_many_requests_at_a_time_then_the_next_account_then_a_queue_in_order() -> None:
-    rig = capped(concurrency=1)
+    rig = capped(max_concurrency=1)
     running = [rig.journey() for _ in range(2)]
     assert [j.trying(one.next()).account.name for one in running] == ["a", "b"]
     woken: list[int] = []
@@ -458,7 +459,7 @@ def test_at_most_so_many_requests_at_a_time_then_the_next_account_then_a_queue_i
 
 
 def test_a_place_that_was_granted_to_who_left_goes_to_the_next() -> None:
-    rig = capped(concurrency=1)
+    rig = capped(max_concurrency=1)
     running = [rig.journey() for _ in range(2)]
     for journey in running:
         journey.next()
@@ -471,7 +472,7 @@ def test_a_place_that_was_granted_to_who_left_goes_to_the_next() -> None:
 
 
 def test_the_queue_is_bounded_and_so_is_the_waiting() -> None:
-    rig = capped(queue=1, total=30, concurrency=1)
+    rig = capped(max_queue=1, total_timeout=30, max_concurrency=1)
     running = [rig.journey() for _ in range(2)]
     assert [j.trying(one.next()).account.name for one in running] == ["a", "b"]
     waiting = rig.journey()
@@ -485,8 +486,8 @@ def test_the_queue_is_bounded_and_so_is_the_waiting() -> None:
     assert not rig.pool.waiting
 
 
-def test_requests_per_second_are_spread_over_accounts_and_then_over_time() -> None:
-    rig = capped(rate=2.0, queue=3)
+def test_requests_per_minute_are_spread_over_accounts_and_then_over_time() -> None:
+    rig = capped(requests_per_minute=120, max_queue=3)
     journeys = [rig.journey() for _ in range(6)]
     steps = [j.trying(one.next()) for one in journeys]
     assert [(step.account.name, step.wait) for step in steps] == [
@@ -502,7 +503,7 @@ def test_requests_per_second_are_spread_over_accounts_and_then_over_time() -> No
 
 
 def test_no_more_wait_for_their_turn_than_the_queue_holds() -> None:
-    rig = capped(rate=1.0, queue=2)
+    rig = capped(requests_per_minute=60, max_queue=2)
     journeys = [rig.journey() for _ in range(6)]
     assert [j.trying(one.next()).wait for one in journeys] == [0.0, 0.0, 1.0, 1.0, 2.0, 2.0]
     assert j.refusal(rig.journey().next()).cause == "at_capacity"
@@ -510,7 +511,7 @@ def test_no_more_wait_for_their_turn_than_the_queue_holds() -> None:
 
 def test_a_turn_that_is_not_used_is_the_next_requests() -> None:
     """However many requests are given up before their turn, the others wait no longer for it."""
-    rig = capped(rate=1.0, queue=2)
+    rig = capped(requests_per_minute=60, max_queue=2)
     served = [rig.journey() for _ in range(2)]
     for one in served:
         one.next()
@@ -525,7 +526,7 @@ def test_a_turn_that_is_not_used_is_the_next_requests() -> None:
 
 
 def test_a_granted_slot_whose_turn_is_not_used_gives_back_both() -> None:
-    rig = j.Rig(("a",), settings=PoolSettings(caps=AccountCaps(concurrency=1, rate=0.5)))
+    rig = j.Rig(("a",), settings=PoolSettings(caps=AccountCaps(max_concurrency=1, requests_per_minute=30)))
     running, waiting = rig.journey(), rig.journey()
     j.trying(running.next())
     j.queueing(waiting.next())
@@ -536,7 +537,7 @@ def test_a_granted_slot_whose_turn_is_not_used_gives_back_both() -> None:
 
 
 def test_a_turn_that_comes_too_late_leaves_the_next_targets() -> None:
-    caps = {"a": AccountCaps(rate=0.001), "d": AccountCaps(rate=1.0)}
+    caps = {"a": AccountCaps(requests_per_minute=0.06), "d": AccountCaps(requests_per_minute=60)}
     rig = j.Rig(("a",), settings=PoolSettings(account_caps=caps))
     targets = [*rig.targets, Target(j.group("two", "d"), j.SONNET)]
     journeys = [rig.journey(targets=targets) for _ in range(3)]
@@ -545,7 +546,7 @@ def test_a_turn_that_comes_too_late_leaves_the_next_targets() -> None:
 
 
 def test_whoever_waits_is_served_by_an_account_whose_cooldown_ends_meanwhile() -> None:
-    rig = capped(concurrency=1)
+    rig = capped(max_concurrency=1)
     serve(rig, "b", j.busy(5))
     running = rig.journey()
     assert j.trying(running.next()).account.name == "a"
@@ -562,7 +563,7 @@ def test_whoever_waits_is_served_by_an_account_whose_cooldown_ends_meanwhile() -
 
 
 def test_a_threshold_is_warned_about_once_and_again_after_a_roll_over(caplog: pytest.LogCaptureFixture) -> None:
-    rig = rig_of("priority", quota_threshold=0.8)
+    rig = rig_of("priority", quota_warning=0.8)
 
     def warnings() -> int:
         return caplog.text.count("of its window 5h")
@@ -646,7 +647,7 @@ def test_settings_may_change_while_requests_are_under_way() -> None:
     rig = j.Rig()
     journey = rig.journey()
     journey.next()
-    rig.pool.configure(PoolSettings(strategy="round-robin", attempts=1))
+    rig.pool.configure(PoolSettings(strategy="round-robin", max_attempts=1))
     j.reply(journey, j.limited())
     assert j.trying(journey.next()).account.name == "b"
     assert json.dumps(journey.trace.to_json())

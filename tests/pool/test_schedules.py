@@ -69,11 +69,13 @@ asked = st.builds(
 pools = st.builds(
     PoolSettings,
     strategy=strategies,
-    attempts=st.integers(1, 14),
-    total=st.sampled_from([1.0, 20.0, 120.0]),
-    queue=st.integers(0, 2),
+    max_attempts=st.integers(1, 14),
+    total_timeout=st.sampled_from([1.0, 20.0, 120.0]),
+    max_queue=st.integers(0, 2),
     overage=overages,
-    caps=st.builds(AccountCaps, rate=st.sampled_from([0.0, 0.0, 0.5]), concurrency=st.sampled_from([0, 0, 1])),
+    caps=st.builds(
+        AccountCaps, requests_per_minute=st.sampled_from([0.0, 0.0, 30.0]), max_concurrency=st.sampled_from([0, 0, 1])
+    ),
 )
 
 
@@ -104,7 +106,7 @@ class Driver:
         for _ in range(200):
             step = self.journey.next()
             if isinstance(step, WaitForCapacity):
-                assert 0 < step.seconds <= self.rig.settings.total
+                assert 0 < step.seconds <= self.rig.settings.total_timeout
                 self.rig.clock.pass_by(step.seconds)
                 continue
             if not isinstance(step, SendAttempt):
@@ -119,7 +121,7 @@ class Driver:
                 break
         else:
             raise AssertionError("a journey without an end")
-        assert self.sent <= self.rig.settings.attempts
+        assert self.sent <= self.rig.settings.max_attempts
         after = self.journey.next()
         assert isinstance(after, Forward | Reject)
         self.journey.close()
@@ -132,12 +134,12 @@ class Driver:
         assert step.account in step.target.group.accounts
         assert self.criteria.allowed is None or name in self.criteria.allowed
         assert self.criteria.pinned in {None, name}
-        assert self.rig.clock.steady + step.wait - began <= self.rig.settings.total + 1e-6
+        assert self.rig.clock.steady + step.wait - began <= self.rig.settings.total_timeout + 1e-6
         if self.criteria.pinned is None and not step.is_probe and not self.tried and not self.criteria.side:
             # Whoever is benched is passed over, wherever its conversation lives.
             assert name not in self.blocked(step.target)
         assert self.rig.pool.capacity.busy[name] >= 1
-        most = self.rig.settings.caps.concurrency
+        most = self.rig.settings.caps.max_concurrency
         assert not most or self.rig.pool.capacity.busy[name] <= most
         self.tried.append((step.target.group.provider, name))
 
@@ -236,7 +238,7 @@ about_accounts = st.one_of(st.sampled_from(ABOUT_ACCOUNTS), st.just(UNAVAILABLE)
 @settings(max_examples=effort(200))
 def test_no_account_that_could_serve_is_left_aside(strategy: Strategy, requests: list[Asked]) -> None:
     """Where answers are about accounts alone, a request fails only when every account was tried or is benched."""
-    rig = j.Rig(settings=PoolSettings(strategy=strategy, attempts=100))
+    rig = j.Rig(settings=PoolSettings(strategy=strategy, max_attempts=100))
     for request in requests:
         rig.clock.pass_by(request.pause)
         targets = hops_of(request.model)

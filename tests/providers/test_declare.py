@@ -4,18 +4,18 @@ from typing import Any
 import pytest
 
 from tokenferry.oauth import OAuthEndpoints
-from tokenferry.providers import Provider, Table, builtin_providers, declare
+from tokenferry.providers import Provider, Reading, Table, builtin_providers, declare
 
 FORCED = "can't be switched off here: these logins are billed to a Claude subscription"
 URL = "https://llm.example"
 
 
 def declared(data: dict[str, Any]) -> tuple[Provider | None, list[str]]:
-    problems: list[str] = []
-    table = Table(data, "providers[1]", problems)
+    reading = Reading()
+    table = Table(data, "providers[1]", reading)
     provider = declare(table, builtin_providers())
     table.done()
-    return provider, problems
+    return provider, [fault.text for fault in reading.faults]
 
 
 def good(**data: Any) -> Provider:
@@ -47,15 +47,15 @@ def test_these_providers_need_no_declaration() -> None:
 @pytest.mark.parametrize("name", ["claude-max", "console", "sandbox"])
 def test_a_built_in_login_is_declared_whole(name: str) -> None:
     endpoints = builtin_providers()[name].endpoints
-    assert endpoints.authorize_url
-    assert endpoints.token_url
-    assert endpoints.revoke_url
+    assert endpoints.authorization_endpoint
+    assert endpoints.token_endpoint
+    assert endpoints.revocation_endpoint
     assert endpoints.client_id
     assert endpoints.redirect_uri
     assert endpoints.loopback_redirect == "http://localhost:{port}/callback"
     assert endpoints.token_body == "json"
     assert endpoints.state_in_exchange
-    assert endpoints.reuse_grace_s == 0
+    assert endpoints.reuse_grace == 0
 
 
 def test_the_built_in_ones_are_read_once_and_cannot_be_changed() -> None:
@@ -69,14 +69,14 @@ def test_the_built_in_ones_are_read_once_and_cannot_be_changed() -> None:
 
 def test_a_table_of_the_same_name_amends_a_built_in_one() -> None:
     before = builtin_providers()["console"]
-    after = good(name="console", strategy="round-robin", enabled=False, oauth={"reuse_grace_s": 5})
+    after = good(name="console", strategy="round-robin", enabled=False, oauth={"reuse_grace": 5})
     assert after.base_url == before.base_url
     assert after.auth_type == "oauth"
     assert after.provider_type == "console"
     assert (after.strategy, after.enabled) == ("round-robin", False)
-    assert after.oauth.reuse_grace_s == 5
-    assert after.oauth.token_url == before.oauth.token_url
-    assert before.oauth.reuse_grace_s == 0
+    assert after.oauth.reuse_grace == 5
+    assert after.oauth.token_endpoint == before.oauth.token_endpoint
+    assert before.oauth.reuse_grace == 0
 
 
 def test_another_name_derives_from_its_provider_type() -> None:
@@ -124,19 +124,19 @@ def test_a_faulty_name_or_url_is_told_once() -> None:
 
 def test_endpoints_with_base_url_in_them_follow_it() -> None:
     moved = good(name="sandbox", base_url="http://127.0.0.1:999/")
-    assert moved.endpoints.token_url == "http://127.0.0.1:999/v1/oauth/token"
-    assert moved.endpoints.authorize_url == "http://127.0.0.1:999/oauth/authorize"
-    assert moved.endpoints.revoke_url == "http://127.0.0.1:999/v1/oauth/token/revoke"
+    assert moved.endpoints.token_endpoint == "http://127.0.0.1:999/v1/oauth/token"
+    assert moved.endpoints.authorization_endpoint == "http://127.0.0.1:999/oauth/authorize"
+    assert moved.endpoints.revocation_endpoint == "http://127.0.0.1:999/v1/oauth/token/revoke"
     assert moved.endpoints.redirect_uri == "http://127.0.0.1:999/oauth/code/callback"
-    assert moved.oauth.token_url == "{base_url}/v1/oauth/token"
+    assert moved.oauth.token_endpoint == "{base_url}/v1/oauth/token"
 
 
 @pytest.mark.parametrize("end", ["", "/", "/v1", "/v1/", "/v1/messages", "/v1/messages//", "//v1"])
 @pytest.mark.parametrize("path", ["", "/anthropic", "/v1/proxy", "/v10"])
 def test_the_paths_that_clients_add_themselves_mean_nothing_at_the_end_of_a_base_url(path: str, end: str) -> None:
-    provider = good(name="mine", base_url=URL + path + end, oauth={"token_url": "{base_url}/token"})
+    provider = good(name="mine", base_url=URL + path + end, oauth={"token_endpoint": "{base_url}/token"})
     assert provider.base_url == URL + path
-    assert provider.endpoints.token_url == URL + path + "/token"
+    assert provider.endpoints.token_endpoint == URL + path + "/token"
 
 
 def test_another_format_keeps_the_path_of_its_base_url() -> None:
@@ -155,7 +155,7 @@ def test_accounts_are_all_unless_named_and_may_be_none() -> None:
     assert good(name="console", accounts=[]).accounts == ()
 
 
-@pytest.mark.parametrize("key", ["authorize_url", "token_url", "revoke_url", "redirect_uri"])
+@pytest.mark.parametrize("key", ["authorization_endpoint", "token_endpoint", "revocation_endpoint", "redirect_uri"])
 @pytest.mark.parametrize("url", ["http://llm.example/x", "https://me@llm.example", "https://169.254.169.254/", "/x"])
 def test_every_endpoint_is_https_or_this_machine(key: str, url: str) -> None:
     (fault,) = faults(name="mine", base_url=URL, oauth={key: url})
@@ -163,8 +163,8 @@ def test_every_endpoint_is_https_or_this_machine(key: str, url: str) -> None:
 
 
 def test_an_endpoint_that_is_no_url_at_all_is_a_problem_too() -> None:
-    assert faults(name="mine", base_url=URL, oauth={"authorize_url": "https://["}) == [
-        "providers.mine.oauth.authorize_url is no URL"
+    assert faults(name="mine", base_url=URL, oauth={"authorization_endpoint": "https://["}) == [
+        "providers.mine.oauth.authorization_endpoint is no URL"
     ]
 
 
@@ -177,18 +177,18 @@ def test_every_fault_of_a_declaration_is_told() -> None:
         accounts="a",
         strategy="random",
         typ="x",
-        oauth={"token_body": "xml", "reuse_grace_s": -1, "scope": []},
+        oauth={"token_body": "xml", "reuse_grace": -1, "scope": []},
     ) == [
         "providers.mine.oauth.token_body must be one of json, form",
-        "providers.mine.oauth.reuse_grace_s must be a number from 0 to 86400",
+        'providers.mine.oauth.reuse_grace must be a duration from 0s to 1d, as in "30s" or "5m"',
         "providers.mine.oauth.scope is no key that tokenferry knows; did you mean scopes?",
         "providers.mine.auth_type must be one of api_key, setup_token, oauth",
-        "providers.mine.enabled must be true or false",
         "providers.mine.accounts must be a list of strings",
+        "providers.mine.enabled must be true or false",
         "providers.mine.strategy must be one of priority, round-robin, least-utilised, drain-soonest-reset",
         "providers.mine.typ is no key that tokenferry knows; known here: accounts, auth_type, base_url, check_url, "
-        "enabled, key_header, name, oauth, oauth_provider, passthrough, provider_type, strategy, subscription, "
-        "usage_url, variable, wire_format",
+        "enabled, env_var, key_header, models, name, oauth, passthrough, provider_type, strategy, subscription, "
+        "usage_url, wire_format",
     ]
 
 
@@ -201,17 +201,21 @@ def test_every_fault_of_a_declaration_is_told() -> None:
         {"name": "claude-max"},
         {"name": "mine", "provider_type": "claude-max"},
         {"name": "mine", "provider_type": "claude-max", "base_url": URL},
-        {"name": "mine", "provider_type": "claude-max", "base_url": URL, "oauth": {"authorize_url": URL}},
-        {"name": "claude-max", "base_url": URL, "oauth": {"authorize_url": URL}},
-        {"name": "mine", "base_url": URL, "oauth": {"authorize_url": "https://claude.ai/oauth/authorize"}},
-        {"name": "mine", "base_url": URL, "oauth": {"authorize_url": "https://claude.com/cai/oauth/authorize"}},
-        {"name": "mine", "base_url": URL, "oauth": {"authorize_url": "https://CLAUDE.AI./oauth"}},
-        {"name": "mine", "base_url": URL, "oauth": {"authorize_url": "https://www.claude.ai:443/oauth"}},
+        {"name": "mine", "provider_type": "claude-max", "base_url": URL, "oauth": {"authorization_endpoint": URL}},
+        {"name": "claude-max", "base_url": URL, "oauth": {"authorization_endpoint": URL}},
+        {"name": "mine", "base_url": URL, "oauth": {"authorization_endpoint": "https://claude.ai/oauth/authorize"}},
+        {
+            "name": "mine",
+            "base_url": URL,
+            "oauth": {"authorization_endpoint": "https://claude.com/cai/oauth/authorize"},
+        },
+        {"name": "mine", "base_url": URL, "oauth": {"authorization_endpoint": "https://CLAUDE.AI./oauth"}},
+        {"name": "mine", "base_url": URL, "oauth": {"authorization_endpoint": "https://www.claude.ai:443/oauth"}},
         {"name": "mine", "base_url": "https://claude.ai"},
         {"name": "mine", "base_url": "https://api.claude.com/x"},
-        {"name": "mine", "base_url": "https://claude.ai", "oauth": {"authorize_url": "{base_url}/oauth"}},
-        {"name": "mine", "base_url": "https://cl", "oauth": {"authorize_url": "{base_url}aude.ai/oauth"}},
-        {"name": "console", "oauth": {"authorize_url": "https://claude.ai/oauth/authorize"}},
+        {"name": "mine", "base_url": "https://claude.ai", "oauth": {"authorization_endpoint": "{base_url}/oauth"}},
+        {"name": "mine", "base_url": "https://cl", "oauth": {"authorization_endpoint": "{base_url}aude.ai/oauth"}},
+        {"name": "console", "oauth": {"authorization_endpoint": "https://claude.ai/oauth/authorize"}},
         {"name": "sandbox", "base_url": "https://claude.com"},
     ],
 )
@@ -226,7 +230,11 @@ def test_a_claude_login_is_a_subscription_whatever_it_is_called(data: dict[str, 
     "data",
     [
         {"name": "console"},
-        {"name": "mine", "base_url": URL, "oauth": {"authorize_url": "https://platform.claude.com/oauth/authorize"}},
+        {
+            "name": "mine",
+            "base_url": URL,
+            "oauth": {"authorization_endpoint": "https://platform.claude.com/oauth/authorize"},
+        },
         {"name": "mine", "base_url": "https://platform.claude.com"},
         {"name": "mine", "base_url": "https://notclaude.ai"},
         {"name": "mine", "base_url": "https://claude.ai.llm.example"},
@@ -238,15 +246,15 @@ def test_the_console_and_other_hosts_are_none_unless_declared(data: dict[str, An
 
 
 def test_endpoints_show_nothing_to_fill_in_where_there_is_none() -> None:
-    endpoints = OAuthEndpoints(token_url="https://a.example/token")
+    endpoints = OAuthEndpoints(token_endpoint="https://a.example/token")
     assert endpoints.at("https://b.example") == endpoints
 
 
 def test_a_provider_can_say_in_which_variable_programs_look_for_its_key() -> None:
-    assert good(name="mine", base_url=URL, variable="OPENAI_API_KEY").variable == "OPENAI_API_KEY"
-    assert good(name="mine", base_url=URL).variable is None
+    assert good(name="mine", base_url=URL, env_var="OPENAI_API_KEY").env_var == "OPENAI_API_KEY"
+    assert good(name="mine", base_url=URL).env_var is None
     for name in ("", "a b", "A=B", "1A", "$A"):
-        assert any("variable" in fault for fault in faults(name="mine", base_url=URL, variable=name))
+        assert any("env_var" in fault for fault in faults(name="mine", base_url=URL, env_var=name))
 
 
 # -- what a login needs
@@ -254,7 +262,7 @@ def test_a_provider_can_say_in_which_variable_programs_look_for_its_key() -> Non
 
 def test_an_issuer_alone_is_a_standard_provider() -> None:
     oauth = good(name="idp", base_url=URL, oauth={"issuer": "https://idp.example/", "client_id": "me"}).oauth
-    assert (oauth.issuer, oauth.token_url, oauth.token_body) == ("https://idp.example/", None, "form")
+    assert (oauth.issuer, oauth.token_endpoint, oauth.token_body) == ("https://idp.example/", None, "form")
     assert good(name="idp", base_url=URL, oauth={"issuer": URL, "token_body": "json"}).oauth.token_body == "json"
     assert good(name="console", oauth={"issuer": URL}).oauth.token_body == "json"
 
@@ -303,18 +311,18 @@ def test_an_issuer_of_subscriptions_is_one_whatever_else_is_declared() -> None:
 
 
 def test_an_enterprises_own_host_has_the_endpoints_of_a_type_under_their_paths() -> None:
-    oauth = {"enterprise_url": "https://sso.corp.example/", "token_url": "https://tokens.corp.example/t"}
+    oauth = {"enterprise_url": "https://sso.corp.example/", "token_endpoint": "https://tokens.corp.example/t"}
     provider = good(name="corp", provider_type="console", base_url=URL, oauth=oauth)
     endpoints = provider.endpoints
-    assert endpoints.authorize_url == "https://sso.corp.example/oauth/authorize"
-    assert endpoints.token_url == "https://tokens.corp.example/t"
-    assert endpoints.revoke_url == "https://sso.corp.example/v1/oauth/token/revoke"
+    assert endpoints.authorization_endpoint == "https://sso.corp.example/oauth/authorize"
+    assert endpoints.token_endpoint == "https://tokens.corp.example/t"
+    assert endpoints.revocation_endpoint == "https://sso.corp.example/v1/oauth/token/revoke"
     assert endpoints.redirect_uri == "https://sso.corp.example/oauth/code/callback"
     assert endpoints.loopback_redirect == "http://localhost:{port}/callback"
     assert endpoints.api_key_url == f"{URL}/api/oauth/claude_cli/create_api_key"
     assert provider.base_url == URL
     built_in = good(name="box", provider_type="sandbox", base_url=URL, oauth={"enterprise_url": "https://e.example/x"})
-    assert built_in.endpoints.device_url == "https://e.example/x/oauth/device_authorization"
+    assert built_in.endpoints.device_authorization_endpoint == "https://e.example/x/oauth/device_authorization"
 
 
 @pytest.mark.parametrize("url", ["http://sso.corp.example", "https://u@sso.corp.example", "sso.corp.example", 7])
@@ -349,7 +357,7 @@ def test_the_older_spelling_of_a_subscription_is_understood() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "fault"),
     [
-        ("device_url", "http://idp.example/device", "must begin with https://"),
+        ("device_authorization_endpoint", "http://idp.example/device", "must begin with https://"),
         ("federation_url", "https://169.254.169.254/token", "must not be a link-local"),
         ("api_key_url", "nonsense", "must begin with https://"),
         ("federation_parameters", {"assertion": "x"}, "must not hold assertion, which the exchange itself says"),
@@ -368,5 +376,5 @@ def test_what_would_be_unsafe_to_send_is_a_fault(key: str, value: object, fault:
 def test_a_workloads_exchange_is_declared_where_the_api_is() -> None:
     endpoints = builtin_providers()["anthropic"].endpoints
     assert endpoints.federation_url == "https://api.anthropic.com/v1/oauth/token"
-    assert endpoints.token_url is None
+    assert endpoints.token_endpoint is None
     assert endpoints.federation_headers == (("anthropic-beta", "oauth-2025-04-20,oidc-federation-2026-04-01"),)

@@ -1,15 +1,15 @@
 import pytest
 
-from tokenferry.providers import Provider, Table, builtin_providers, declare, indistinct, may_pass_through
+from tokenferry.providers import Provider, Reading, Table, builtin_providers, declare, indistinct, may_pass_through
 
 ANTHROPIC, OPENROUTER, OTHER = "sk-ant-api03-x", "sk-or-v1-x", "another"
 
 
 def declared(**table: object) -> Provider:
-    problems: list[str] = []
-    provider = declare(Table({"passthrough": True, **table}, "providers[1]", problems), builtin_providers())
+    reading = Reading()
+    provider = declare(Table({"passthrough": True, **table}, "providers[1]", reading), builtin_providers())
     assert provider is not None
-    assert not problems, problems
+    assert not reading.faults
     return provider
 
 
@@ -39,9 +39,9 @@ def test_a_credential_goes_to_its_own_vendor_alone(table: dict[str, object], all
     ],
 )
 def test_another_host_than_the_vendors_is_a_fault(table: dict[str, object]) -> None:
-    problems: list[str] = []
-    provider = declare(Table({**table, "passthrough": True}, "providers[1]", problems), builtin_providers())
-    assert [problem for problem in problems if "passthrough is for the vendor's own hosts" in problem]
+    reading = Reading()
+    provider = declare(Table({**table, "passthrough": True}, "providers[1]", reading), builtin_providers())
+    assert any("passthrough is for the vendor's own hosts" in fault.text for fault in reading.faults)
     assert provider is not None
     assert not may_pass_through(provider, ANTHROPIC)
 

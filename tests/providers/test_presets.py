@@ -2,7 +2,7 @@ from datetime import date
 
 import pytest
 
-from tokenferry.providers import Provider, Table, builtin_providers, declare, presets, url_fault
+from tokenferry.providers import Provider, Reading, Table, builtin_providers, declare, presets, url_fault
 from tokenferry.providers._presets import other_formats
 
 
@@ -17,11 +17,11 @@ def test_a_preset_names_an_address_its_source_and_when_that_was_seen(name: str) 
 
 
 def declared(**table: object) -> tuple[Provider | None, list[str]]:
-    problems: list[str] = []
-    read = Table(table, "providers[1]", problems)
+    reading = Reading()
+    read = Table(table, "providers[1]", reading)
     provider = declare(read, builtin_providers())
     read.done()
-    return provider, problems
+    return provider, [fault.text for fault in reading.faults]
 
 
 @pytest.mark.parametrize("name", presets())
@@ -32,7 +32,7 @@ def test_a_preset_is_declared_by_its_type_or_its_name(name: str) -> None:
         assert not problems
         assert provider is not None
         assert provider.base_url == preset.base_url
-        assert (provider.key_header, provider.variable) == (preset.key_header, preset.variable)
+        assert (provider.key_header, provider.env_var) == (preset.key_header, preset.env_var)
         assert provider.is_served
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from tokenferry.credentials import ApiKey, Credential, OAuthToken, SetupToken
-from tokenferry.providers import KIND_OF_AUTH_TYPE, Provider, Table, builtin_providers, declare
+from tokenferry.providers import KIND_OF_AUTH_TYPE, Provider, Reading, Table, builtin_providers, declare
 from tokenferry.secret import Secret
 
 API_KEY = ApiKey(Secret("sk-ant-api03-" + "x" * 80))
@@ -87,7 +87,7 @@ def test_a_key_of_another_shape_is_refused_at_a_host_whose_keys_are_known(key: s
 
 
 def test_the_host_decides_whatever_the_provider_calls_itself() -> None:
-    problems: list[str] = []
+    reading = Reading()
     tables = Table(
         {
             "providers": [
@@ -98,10 +98,10 @@ def test_the_host_decides_whatever_the_provider_calls_itself() -> None:
             ]
         },
         "",
-        problems,
+        reading,
     ).tables("providers")
     mine, local, router, elsewhere = (declare(table, builtin_providers()) for table in tables)
-    assert not problems
+    assert not reading.faults
     assert mine is not None
     assert local is not None
     assert router is not None

@@ -1,8 +1,13 @@
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Literal
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tokenferry.providers import Table, is_loopback, url_fault
+from tokenferry.config_key import ConfigKey
+from tokenferry.providers import Reading, Table, is_loopback, url_fault
 
 HTTPS = "must begin with https://; plain http"
 ASCII = "must be a URL in ASCII without blanks"
@@ -125,72 +130,128 @@ def test_these_are_not_this_machine(host: str | None) -> None:
 # -- Table
 
 
-def read(data: object, path: str = "") -> tuple[Table, list[str]]:
-    problems: list[str] = []
-    return Table(data, path, problems), problems
+@dataclass(frozen=True)
+class Sample:
+    """A section with a key of every kind."""
+
+    text: Annotated[str, ConfigKey("A text.")] = "b"
+    blank: Annotated[str | None, ConfigKey("It may be empty.")] = "b"
+    shown: Annotated[str | None, ConfigKey("It may be left out, and not be empty.", example='"x"')] = None
+    choice: Annotated[Literal["b", "c"], ConfigKey("One of two.", aliases={"old": "c"})] = "b"
+    flag: Annotated[bool, ConfigKey("Yes or no.")] = True
+    whole: Annotated[int, ConfigKey("A count.", 0, 9)] = 5
+    number: Annotated[float, ConfigKey("A share.", 0, 9)] = 5.0
+    time: Annotated[float, ConfigKey("A time.", 1, 600, "duration")] = 5.0
+    file: Annotated[Path | None, ConfigKey("A file.")] = None
+    url: Annotated[str, ConfigKey("An address.", kind="url")] = "https://a"
+    pattern: Annotated[str, ConfigKey("A pattern.", kind="pattern")] = "^a"
+    texts: Annotated[tuple[str, ...], ConfigKey("Texts.")] = ("b",)
+    strings: Annotated[tuple[tuple[str, str], ...], ConfigKey("Pairs.")] = (("b", "c"),)
+    other: str = "no key sets it"
+
+
+def read(data: object, path: str = "") -> tuple[Sample, list[str]]:
+    reading = Reading(Path("/etc"))
+    table = Table(data, path, reading)
+    found = table.read(Sample())
+    table.done()
+    return found, [fault.text for fault in reading.faults]
 
 
 def test_a_key_that_is_missing_gives_its_default() -> None:
-    table, problems = read({})
-    assert table.text("a") is None
-    assert table.text("a", "b") == "b"
-    assert table.flag("a", True) is True
-    assert table.number("a", 5, least=0, most=9) == 5
-    assert table.texts("a", ("b",)) == ("b",)
-    assert table.choice("a", "b", ("b", "c")) == "b"
-    assert table.url("a", "https://a") == "https://a"
-    assert table.tables("a") == []
-    assert table.table("a").text("b") is None
-    assert not table.ignore("a")
-    assert not problems
+    assert read({}) == (Sample(), [])
+
+
+def test_each_kind_of_value_is_read() -> None:
+    data: dict[str, object] = {"text": "x", "blank": "", "shown": "x", "choice": "old", "flag": False, "whole": 8.0}
+    data |= {"number": 2, "time": "2m", "file": "a.pem", "url": "https://b", "pattern": "", "texts": ["x"]}
+    found, problems = read({**data, "strings": {"x": "y"}})
+    assert problems == []
+    assert found == Sample(
+        *("x", None, "x", "c", False, 8, 2, 120, Path("/etc/a.pem"), "https://b", "^a", ("x",), (("x", "y"),))
+    )
 
 
 def test_a_wrong_value_gives_the_default_and_one_problem() -> None:
-    table, problems = read({"a": {}}, "here")
-    assert table.text("a", "b") == "b"
-    assert table.flag("a", True) is True
-    assert table.number("a", 5, least=0, most=9) == 5
-    assert table.texts("a", ("b",)) == ("b",)
-    assert table.choice("a", "b", ("b", "c")) == "b"
-    assert table.url("a", "https://a") == "https://a"
-    assert table.tables("a") == []
+    keys = [field.name for field in fields(Sample) if field.name != "other"]
+    found, problems = read({key: [[]] for key in keys}, "here")
+    assert found == Sample()
     assert problems == [
-        "here.a must be a string that is not empty",
-        "here.a must be true or false",
-        "here.a must be a number from 0 to 9",
-        "here.a must be a list of strings",
-        "here.a must be one of b, c",
-        "here.a must be a string that is not empty",
-        "here.a must be written as [[here.a]]",
+        "here.text must be a string that is not empty",
+        "here.blank must be a string",
+        "here.shown must be a string that is not empty",
+        "here.choice must be one of b, c",
+        "here.flag must be true or false",
+        "here.whole must be a whole number from 0 to 9",
+        "here.number must be a number from 0 to 9",
+        'here.time must be a duration from 1s to 10m, as in "30s" or "5m"',
+        "here.file must be a string",
+        "here.url must be a string that is not empty",
+        "here.pattern must be a string that is not empty",
+        "here.texts must be a list of strings",
+        "here.strings must be a table of strings that are not empty",
     ]
+
+
+def test_a_list_of_tables_is_written_as_one() -> None:
+    reading = Reading()
+    assert Table({"a": {}}, "here", reading).tables("a") == []
+    assert [fault.text for fault in reading.faults] == ["here.a must be written as [[here.a]]"]
 
 
 def test_a_bad_url_gives_the_default_and_a_problem_without_the_url() -> None:
-    table, problems = read({"a": "https://me:hunter2@llm.example"})
-    assert table.url("a", "https://b") == "https://b"
-    assert problems == ["a must not hold a user name or password"]
+    found, problems = read({"url": "https://me:hunter2@llm.example"})
+    assert found == Sample()
+    assert problems == ["url must not hold a user name or password"]
 
 
+@pytest.mark.parametrize("key", ["whole", "number"])
 @pytest.mark.parametrize("value", [True, "1", float("nan"), float("inf"), -0.1, 9.1, 10**400])
-def test_what_is_no_number_in_its_range_is_a_problem(value: object) -> None:
-    table, problems = read({"a": value})
-    assert table.number("a", 5, least=0, most=9) == 5
-    assert problems == ["a must be a number from 0 to 9"]
+def test_what_is_no_number_in_its_range_is_a_problem(key: str, value: object) -> None:
+    found, problems = read({key: value})
+    assert found == Sample()
+    assert problems == [f"{key} must be a {'whole ' if key == 'whole' else ''}number from 0 to 9"]
+
+
+@pytest.mark.parametrize("value", ["0.9s", "11m", "", "5 minutes", "-5s", True, float("nan"), "1m30s"])
+def test_what_is_no_duration_in_its_range_is_a_problem(value: object) -> None:
+    assert read({"time": value}) == (Sample(), ['time must be a duration from 1s to 10m, as in "30s" or "5m"'])
 
 
 def test_an_unknown_key_is_told_with_the_nearest_known_one_or_with_all() -> None:
-    table, problems = read({"base_ulr": 1, "zzz": 2, "name": "a"}, "providers.a")
-    table.text("name")
-    table.url("base_url")
+    reading = Reading(renamed={"providers.wire": "providers.shape"})
+    table = Table({"base_ulr": 1, "zzz": 2, "wire": "a"}, "providers.a", reading, ("providers", 0))
+    table.get(ConfigKey("An address.", name="base_url"), None)
+    table.ignore("zz")
     table.done()
-    assert problems == [
+    assert [fault.text for fault in reading.faults] == [
         "providers.a.base_ulr is no key that tokenferry knows; did you mean base_url?",
-        "providers.a.zzz is no key that tokenferry knows; known here: base_url, name",
+        "providers.a.zzz is no key that tokenferry knows; known here: base_url",
+        "providers.a.wire is now providers.shape",
     ]
 
 
+def test_a_former_key_counts_but_not_beside_todays() -> None:
+    key = ConfigKey("An account.", name="account")
+    cases: tuple[tuple[dict[str, object], str | None, list[str]], ...] = (
+        ({"old": {"name": "a"}}, "a", []),
+        (
+            {"old": {"name": "a"}, "now": {"account": "b"}},
+            "b",
+            ["old.name and now.account say the same thing"],
+        ),
+        ({"old": {"name": 5}}, None, ["old.name must be a string that is not empty"]),
+    )
+    for data, expected, faults in cases:
+        reading = Reading()
+        root = Table(data, "", reading)
+        table, former = root.table("now"), root.table("old")
+        table.former(former, "name", "account")
+        assert table.get(key, None) == expected
+        for one in (former, table, root):
+            one.done()
+        assert [fault.text.partition(";")[0] for fault in reading.faults] == faults
+
+
 def test_what_is_no_table_is_one_problem_and_reads_as_empty() -> None:
-    table, problems = read([1], "here")
-    assert table.text("a") is None
-    table.done()
-    assert problems == ["here must be a table"]
+    assert read([1], "here") == (Sample(), ["here must be a table"])

@@ -12,7 +12,7 @@ from tokenferry.pool import Criteria, ErrorResponse, Failover, Pool, SendAttempt
 from tokenferry.providers import Provider
 from tokenferry.readiness import ANYONE, RouteExplanation, explain_route
 from tokenferry.routing import BodyFacts, Router, RouteRequest, RouteResolver, scan
-from tokenferry.settings import AccountCaps, GatewaySettings, PoolSettings
+from tokenferry.settings import AccountCaps, PoolSettings, RouterSettings
 from tokenferry.stores import Account
 
 PROVIDERS = {"one": Provider("one", "one", "http://127.0.0.1:9")}
@@ -32,7 +32,7 @@ class World:
         self.at = 1_000_000.0
         self.pool = Pool(pool_settings, now=lambda: self.at, monotonic=lambda: self.at, rng=Random(1))
         listed = Listed()
-        self.resolver = RouteResolver(GatewaySettings(), PROVIDERS, Router(), lambda: listed)
+        self.resolver = RouteResolver(RouterSettings(), PROVIDERS, Router(), lambda: listed)
         self.under_way: list[Any] = []
         self.listed = listed
         self.was_probe = False
@@ -87,7 +87,7 @@ STEPS = st.lists(
 SETTINGS = st.builds(
     PoolSettings,
     strategy=st.sampled_from(("priority", "round-robin", "least-utilised")),
-    caps=st.sampled_from((AccountCaps(), AccountCaps(concurrency=1), AccountCaps(rate=1.0))),
+    caps=st.sampled_from((AccountCaps(), AccountCaps(max_concurrency=1), AccountCaps(requests_per_minute=60))),
 )
 
 

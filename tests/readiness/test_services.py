@@ -14,7 +14,6 @@ from tokenferry.readiness import ANYONE, ServiceStatus, expects_service, misname
 from tokenferry.secret import Secret
 from tokenferry.settings import (
     AccountCaps,
-    GatewaySettings,
     Home,
     ModelMapping,
     ModelSettings,
@@ -112,7 +111,7 @@ def test_every_model_that_the_configuration_names_is_looked_at(home: Home, state
         found = services(config, broker, state, {})
         assert summary(found) == [(None, 200, "alice"), ("glm", 503, None), ("small", 200, "alice")]
         assert "tokenferry account add NAME --provider two" in found[1].reason
-        refusing = replace(config, router=RouterSettings(unmapped="refuse"))
+        refusing = replace(config, router=RouterSettings(unmapped="reject"))
         assert [one.model for one in services(refusing, broker, state, {})] == ["glm"]
 
 
@@ -129,16 +128,15 @@ def test_names_that_nothing_here_has_are_found(home: Home) -> None:
     providers = {**PROVIDERS, "one": replace(PROVIDERS["one"], accounts=("alice", "x"))}
     config = Config(
         providers=providers,
-        gateway=GatewaySettings(account="typo"),
         pool=PoolSettings(account_caps={"alice": AccountCaps(), "nosuch": AccountCaps()}),
-        router=RouterSettings(rules=(RuleSettings("r", "m", keys=("guest", "nobody")),)),
+        router=RouterSettings(account="typo", rules=(RuleSettings("r", "m", keys=("guest", "nobody")),)),
     )
     key = ClientKey("i", "guest", role="client", created_at=0, fingerprint="f", rights=Rights(pin="removed"))
     found = [*misnamed(config, add(home, alice="one"), [key])]
     assert [one.where for one in found] == [
-        "gateway.account",
+        "router.account",
         "providers.one.accounts",
-        "pool.accounts.nosuch",
+        "accounts.nosuch",
         "router.rules.r.keys",
         "client key guest",
     ]
@@ -152,4 +150,4 @@ def test_service_is_expected_by_a_gateway_a_clients_key_or_a_configuration() -> 
     assert not expects_service(CONFIG, [ANYONE, replace(guest, role="admin")], runs=False)
     assert expects_service(CONFIG, [], runs=True)
     assert expects_service(CONFIG, [guest], runs=False)
-    assert expects_service(replace(CONFIG, gateway=GatewaySettings(account="a")), [], runs=False)
+    assert expects_service(replace(CONFIG, router=RouterSettings(account="a")), [], runs=False)

@@ -32,7 +32,7 @@ PROVIDERS: Mapping[str, Provider] = {
         "fake",
         "https://auth.invalid",
         auth_type="oauth",
-        oauth=OAuthEndpoints(token_url="https://auth.invalid/token"),
+        oauth=OAuthEndpoints(token_endpoint="https://auth.invalid/token"),
     )
 }
 

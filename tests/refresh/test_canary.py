@@ -276,7 +276,7 @@ def test_no_refusal_shows_a_token(rig: Rig) -> None:
     put(rig.store, replace(document(CREDENTIAL, "copied"), machine="another"))
     put(rig.store, document(CREDENTIAL, "foreign", owner="external"))
     put(rig.store, document(CREDENTIAL, "undeclared", provider="nowhere"))
-    refusing = [rig.broker(providers=subscription, policy=PolicySettings("off")), *[rig.broker()] * 3]
+    refusing = [rig.broker(providers=subscription, policy=PolicySettings("claude-code-only")), *[rig.broker()] * 3]
     for broker, name in zip(refusing, [NAME, "copied", "foreign", "undeclared"], strict=True):
         with pytest.raises(TokenferryError) as caught:
             broker.resolve(name)

@@ -39,7 +39,7 @@ def process(rig: Rig, place: ClaudeCodeHome) -> Broker:
     return rig.broker(
         store=ClaudeCodeStore(ACCOUNT, place, rig.home.locks),
         journal=FileJournal(rig.home.journal),
-        policy=PolicySettings(subscription="own"),
+        policy=PolicySettings(subscriptions="own-use"),
     )
 
 

@@ -430,7 +430,7 @@ def test_without_a_durable_note_no_byte_leaves(rig: Rig) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         fake = PROVIDERS["fake"]
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/token"
-        providers = {"fake": replace(fake, oauth=replace(fake.oauth, token_url=url))}
+        providers = {"fake": replace(fake, oauth=replace(fake.oauth, token_endpoint=url))}
         journal = FileJournal(rig.home.journal, disk=BrokenDisk())
         broker = rig.broker(journal=journal, providers=providers, send=send)
         with pytest.raises(RefreshFailed, match="could not be written"):
@@ -488,7 +488,7 @@ def test_a_refused_token_with_an_uncertain_refresh_is_retried(rig: Rig) -> None:
 def test_a_declared_grace_is_used_at_once_and_once(rig: Rig) -> None:
     rig.put(token())
     fake = PROVIDERS["fake"]
-    providers = {"fake": replace(fake, oauth=replace(fake.oauth, reuse_grace_s=30))}
+    providers = {"fake": replace(fake, oauth=replace(fake.oauth, reuse_grace=30))}
     rig.endpoint.script.append(TokenResponseLost("cut"))
     assert value(rig.broker(providers=providers).resolve(NAME)) == "access-2"
     assert rig.endpoint.presented == ["refresh-0"] * 2
@@ -634,5 +634,5 @@ def test_what_an_answer_leaves_out_is_kept_and_odd_lifetimes_discard_nothing(rig
 def test_the_providers_of_a_document_must_say_where_to_renew(rig: Rig) -> None:
     rig.put(token(), provider="key")
     providers = {**PROVIDERS, "key": type(PROVIDERS["fake"])("key", "key", "https://api.invalid")}
-    with pytest.raises(NeedsLogin, match="declares no token_url"):
+    with pytest.raises(NeedsLogin, match="declares no token_endpoint"):
         rig.broker(providers=providers).resolve(NAME)

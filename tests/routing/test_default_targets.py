@@ -3,7 +3,7 @@ import pytest
 from tokenferry.pool import AccountGroup
 from tokenferry.providers import Provider
 from tokenferry.routing import DefaultTargets, NoRoute, default_targets
-from tokenferry.settings import GatewaySettings
+from tokenferry.settings import RouterSettings
 from tokenferry.stores import Account
 
 
@@ -16,7 +16,7 @@ def account(name: str, provider: str) -> Account:
 
 
 def chosen(
-    providers: list[Provider], accounts: list[Account], settings: GatewaySettings | None = None
+    providers: list[Provider], accounts: list[Account], settings: RouterSettings | None = None
 ) -> tuple[str, list[str]]:
     """Of the first provider."""
     first = targets(providers, accounts, settings)[0]
@@ -26,21 +26,21 @@ def chosen(
 def found(
     providers: list[Provider],
     accounts: list[Account],
-    settings: GatewaySettings | None = None,
+    settings: RouterSettings | None = None,
     default: str | None = "a",
 ) -> DefaultTargets | NoRoute:
-    return default_targets(settings or GatewaySettings(), {one.name: one for one in providers}, accounts, default)
+    return default_targets(settings or RouterSettings(), {one.name: one for one in providers}, accounts, default)
 
 
 def targets(
-    providers: list[Provider], accounts: list[Account], settings: GatewaySettings | None = None
+    providers: list[Provider], accounts: list[Account], settings: RouterSettings | None = None
 ) -> tuple[AccountGroup, ...]:
     chosen = found(providers, accounts, settings)
     assert isinstance(chosen, DefaultTargets)
     return chosen.groups
 
 
-def refused(providers: list[Provider], accounts: list[Account], settings: GatewaySettings | None = None) -> str:
+def refused(providers: list[Provider], accounts: list[Account], settings: RouterSettings | None = None) -> str:
     refusal = found(providers, accounts, settings)
     assert isinstance(refusal, NoRoute)
     assert (refusal.status, refusal.cause) == (503, "no_account")
@@ -64,16 +64,16 @@ def test_a_providers_own_list_restricts_and_orders() -> None:
 
 def test_a_pinned_account_serves_alone() -> None:
     accounts = [account("x", "a"), account("y", "b")]
-    pinned = found([A, B], accounts, GatewaySettings(account="y"))
+    pinned = found([A, B], accounts, RouterSettings(account="y"))
     assert isinstance(pinned, DefaultTargets)
     assert ([one.provider for one in pinned.groups], pinned.pinned) == (["b"], "y")
 
 
 def test_several_providers_serve_in_the_order_that_is_set() -> None:
     accounts = [account("x", "a"), account("y", "b")]
-    ordered = targets([A, B], accounts, GatewaySettings(providers=("b", "a")))
+    ordered = targets([A, B], accounts, RouterSettings(providers=("b", "a")))
     assert [one.provider for one in ordered] == ["b", "a"]
-    assert chosen([A, B], accounts[:1], GatewaySettings(providers=("b", "a"))) == ("a", ["x"])
+    assert chosen([A, B], accounts[:1], RouterSettings(providers=("b", "a"))) == ("a", ["x"])
 
 
 def test_no_account_names_the_command_that_adds_one() -> None:
@@ -102,29 +102,29 @@ def test_why_no_account_serves_is_said_and_no_other_provider_proposed(
     refusal = found(providers, [account("x", "a")], None, default)
     assert isinstance(refusal, NoRoute)
     assert reason in refusal.message
-    assert "[gateway]" not in refusal.message
+    assert "[router]" not in refusal.message
 
 
 def test_where_those_that_are_set_have_no_account_it_is_theirs_that_is_missing() -> None:
-    message = refused([A, B], [account("x", "a")], GatewaySettings(providers=("b", "c")))
+    message = refused([A, B], [account("x", "a")], RouterSettings(providers=("b", "c")))
     assert "b has no account, c is not declared; add one with: tokenferry account add NAME --provider b" in message
 
 
 def test_a_pinned_account_that_does_not_exist_is_told_with_those_that_do() -> None:
-    message = refused([A], [account("x", "a")], GatewaySettings(account="y"))
+    message = refused([A], [account("x", "a")], RouterSettings(account="y"))
     assert "'y'" in message
     assert "accounts: x" in message
 
 
 @pytest.mark.parametrize("providers", [[B], [provider("a", enabled=False)], [provider("a", accounts=())]])
 def test_a_pinned_account_needs_its_provider(providers: list[Provider]) -> None:
-    assert "[[providers]] a" in refused(providers, [account("x", "a")], GatewaySettings(account="x"))
+    assert "[[providers]] a" in refused(providers, [account("x", "a")], RouterSettings(account="x"))
 
 
-@pytest.mark.parametrize("settings", [None, GatewaySettings(providers=("a",))])
+@pytest.mark.parametrize("settings", [None, RouterSettings(providers=("a",))])
 @pytest.mark.parametrize("others", [[account("x", "b")], [account("x", "b"), account("y", "a")]])
 def test_the_command_adds_an_account_that_the_provider_uses(
-    settings: GatewaySettings | None, others: list[Account]
+    settings: RouterSettings | None, others: list[Account]
 ) -> None:
     """An account of another name would be stored and not used."""
     listing = provider("a", accounts=("anthropic-max",))

@@ -17,7 +17,7 @@ from tokenferry.routing import (
     scan,
 )
 from tokenferry.secret import Secret
-from tokenferry.settings import GatewaySettings, ModelMapping, ModelSettings, RouterSettings, RuleSettings
+from tokenferry.settings import ModelMapping, ModelSettings, RouterSettings, RuleSettings
 from tokenferry.state import ClientKey, Rights
 from tokenferry.stores import Account
 
@@ -53,14 +53,14 @@ def request(model: str | None = None, *, own: Secret | None = None) -> RouteRequ
 
 
 def resolver(
-    settings: GatewaySettings | None = None,
+    settings: RouterSettings | None = None,
     router: RouterSettings | None = None,
     models: Sequence[ModelSettings] = (),
     accounts: Sequence[Account] = (ALICE, BOB),
 ) -> RouteResolver:
     listing = Listing(accounts)
     routes = Router(router, models, PROVIDERS)
-    return RouteResolver(settings or GatewaySettings(), PROVIDERS, routes, lambda: listing)
+    return RouteResolver(settings or RouterSettings(), PROVIDERS, routes, lambda: listing)
 
 
 def plan(found: RoutePlan | NoRoute) -> RoutePlan:
@@ -80,7 +80,7 @@ def asked(found: RoutePlan | NoRoute) -> list[tuple[str, str]]:
 
 def test_what_follows_from_the_accounts_is_kept_as_long_as_they_are_the_same() -> None:
     listings = [Listing((ALICE,)), Listing((ALICE, Account("carol", "first", "api-key")))]
-    found = RouteResolver(GatewaySettings(), PROVIDERS, Router(), lambda: listings[0])
+    found = RouteResolver(RouterSettings(), PROVIDERS, Router(), lambda: listings[0])
     first = plan(found.resolve(request("m"), KEY))
     assert found.resolve(request("m"), KEY) is first
     del listings[0]
@@ -90,7 +90,7 @@ def test_what_follows_from_the_accounts_is_kept_as_long_as_they_are_the_same() -
 
 def test_one_account_for_everything_serves_also_what_is_mapped_elsewhere() -> None:
     only = (ModelSettings("errands", (ModelMapping("second", "x"),)),)
-    found = resolver(GatewaySettings(account="alice"), ROUTER, only)
+    found = resolver(RouterSettings(account="alice"), ROUTER, only)
     assert asked(found.resolve(request("errands"), KEY)) == [("first", "errands")]
 
 
@@ -110,7 +110,7 @@ def test_a_key_with_rights_gets_what_it_may_use(rights: Rights, expected: tuple[
 
 def test_a_key_is_refused_without_a_word_of_what_it_may_not_use() -> None:
     only = (ModelSettings("errands", (ModelMapping("third", "x"),)),)
-    found = resolver(GatewaySettings(providers=("third",)), ROUTER, only)
+    found = resolver(RouterSettings(providers=("third",)), ROUTER, only)
     denied = refusal(found.resolve(request("errands"), replace(KEY, rights=Rights(accounts=("alice",)))))
     assert "third" not in denied.message
     assert "client key guest may use" in denied.message
@@ -138,7 +138,7 @@ def test_a_clients_own_credential_goes_to_the_first_provider_that_takes_it() -> 
     "rights", [Rights(pin="alice"), Rights(accounts=("alice", "bob")), Rights(providers=("first",))]
 )
 def test_a_key_that_may_not_go_there_takes_its_own_credential_nowhere(rights: Rights) -> None:
-    found = resolver(GatewaySettings(providers=("first",))).resolve(
+    found = resolver(RouterSettings(providers=("first",))).resolve(
         request("m", own=OWN_CREDENTIAL), replace(KEY, rights=rights)
     )
     assert not plan(found).is_own

@@ -144,10 +144,10 @@ def test_hops_that_are_not_served_are_left_out_and_told_where_none_is_left() -> 
 def test_an_unmapped_model_goes_to_the_default_providers_or_is_refused() -> None:
     found = route(RouterSettings(), facts_of("x"), MODELS)
     assert (found.is_mapped, found.model) == (False, "x")
-    told = refused(RouterSettings(unmapped="refuse"), facts_of("x"), MODELS)
+    told = refused(RouterSettings(unmapped="reject"), facts_of("x"), MODELS)
     assert (told.status, told.cause) == (400, "unmapped_model")
     assert "'x'; it has glm, dead, mixed: name one" in told.message
-    long = refused(RouterSettings(unmapped="refuse"), facts_of("x" * 500), [model(f"m{n}", "one:a") for n in range(50)])
+    long = refused(RouterSettings(unmapped="reject"), facts_of("x" * 500), [model(f"m{n}", "one:a") for n in range(50)])
     assert len(long.message) < 400
 
 
@@ -159,7 +159,7 @@ def test_a_request_without_a_model_is_refused_where_models_route(body: dict[str,
 def test_own_rules_come_first_and_the_first_of_them_wins() -> None:
     settings = RouterSettings(
         websearch="w",
-        rules=(RuleSettings("big", "b", at_least=1000), RuleSettings("team", "t", headers=(("x-team", "^re"),))),
+        rules=(RuleSettings("big", "b", min_bytes=1000), RuleSettings("team", "t", headers=(("x-team", "^re"),))),
     )
     facts = facts_of(**EVERYTHING)
     team = [(b"x-team", b"research")]
@@ -175,15 +175,15 @@ def test_own_rules_come_first_and_the_first_of_them_wins() -> None:
         (RuleSettings("r", "m", keys=("desk",)), False),
         (RuleSettings("r", "m", requested="haiku"), True),
         (RuleSettings("r", "m", requested="^haiku"), False),
-        (RuleSettings("r", "m", at_least=500), True),
-        (RuleSettings("r", "m", at_least=501), False),
-        (RuleSettings("r", "m", at_most=500), True),
-        (RuleSettings("r", "m", at_most=499), False),
+        (RuleSettings("r", "m", min_bytes=500), True),
+        (RuleSettings("r", "m", min_bytes=501), False),
+        (RuleSettings("r", "m", max_bytes=500), True),
+        (RuleSettings("r", "m", max_bytes=499), False),
         (RuleSettings("r", "m", headers=(("x-a", "2"),)), True),
         (RuleSettings("r", "m", headers=(("x-b", "ä"),)), True),
         (RuleSettings("r", "m", headers=(("x-a", "2"), ("x-c", "."))), False),
-        (RuleSettings("r", "m", keys=("laptop",), requested="haiku", at_least=1, headers=(("x-a", "1"),)), True),
-        (RuleSettings("r", "m", keys=("laptop",), requested="haiku", at_least=501, headers=(("x-a", "1"),)), False),
+        (RuleSettings("r", "m", keys=("laptop",), requested="haiku", min_bytes=1, headers=(("x-a", "1"),)), True),
+        (RuleSettings("r", "m", keys=("laptop",), requested="haiku", min_bytes=501, headers=(("x-a", "1"),)), False),
     ],
 )
 def test_a_rule_applies_when_all_its_conditions_are_met(rule: RuleSettings, *, applies: bool) -> None:

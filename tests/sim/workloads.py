@@ -105,7 +105,7 @@ class Workload(Machine):
     def spawn(self, job: RefreshRequest) -> Process:
         process = Process(ProcessIdentity(len(self.processes) + 100, str(len(self.processes)), "boot"), job)
         world = FlowContext(
-            endpoints=lambda _: OAuthEndpoints(token_url="https://auth.invalid/token"),
+            endpoints=lambda _: OAuthEndpoints(token_endpoint="https://auth.invalid/token"),
             client_secret=lambda _: None,
             now=self.now,
             machine="m",

@@ -178,7 +178,7 @@ class Machine:
         identity = ProcessIdentity(len(self.processes) + 100, str(len(self.processes)), BOOT)
         process = Process(identity, job)
         world = FlowContext(
-            endpoints=lambda _: OAuthEndpoints(token_url=_URL, client_id="c", reuse_grace_s=self.weather.grace),
+            endpoints=lambda _: OAuthEndpoints(token_endpoint=_URL, client_id="c", reuse_grace=self.weather.grace),
             client_secret=lambda _: None,
             now=self.now,
             machine="m",

@@ -126,7 +126,7 @@ def own_settings(folder: Path, providers: Mapping[str, Provider]) -> Broker:
         home=home,
         journal=FileJournal(home.journal),
         providers=providers,
-        policy=PolicySettings(subscription="off"),
+        policy=PolicySettings(subscriptions="claude-code-only"),
         settings=RefreshSettings(advisory=600, mandatory=60, wait=30),
         refresh_timeout=20,
     )

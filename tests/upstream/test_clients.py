@@ -9,7 +9,7 @@ import trustme
 from gateway.rig import Seen, answering, error_of, one_account, running_gate
 from tokenferry.errors import ConfigError
 from tokenferry.gateway import UpstreamClients
-from tokenferry.settings import GatewaySettings
+from tokenferry.settings import UpstreamSettings
 from tokenferry.upstream import UpstreamError
 from upstream.responses import fetch
 
@@ -39,7 +39,7 @@ async def secured(tmp_path: Path) -> AsyncIterator[tuple[str, Path]]:
 
 async def test_reaches_upstreams_as_the_settings_and_the_environment_say(secured: tuple[str, Path]) -> None:
     url, ca_file = secured
-    settings = GatewaySettings(ca_file=ca_file, max_connections=1)
+    settings = UpstreamSettings(ca_file=ca_file, max_connections=1)
     upstreams = UpstreamClients.configured(settings, {"HTTPS_PROXY": f"socks5://ferry:{PASSWORD}@proxy"})
     responses = await asyncio.gather(*(fetch(upstreams.get(url), "GET", b"/", []) for _ in range(3)))
     assert [await response.read(10) for response in responses] == [b"ok"] * 3
@@ -62,7 +62,7 @@ async def test_a_proxy_s_refusal_is_told_to_the_client_and_nothing_is_sent() -> 
 
     server = await asyncio.start_server(refuse, "127.0.0.1", 0)
     place = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    upstreams = UpstreamClients.configured(GatewaySettings(), {"ALL_PROXY": f"http://ferry:{PASSWORD}@{place}"})
+    upstreams = UpstreamClients.configured(UpstreamSettings(), {"ALL_PROXY": f"http://ferry:{PASSWORD}@{place}"})
     async with running_gate(one_account("https://api.invalid"), upstreams=upstreams) as gate:
         reply = await gate.call()
     server.close()
@@ -78,18 +78,18 @@ async def test_other_settings_make_other_clients_and_those_at_work_end_what_they
     secured: tuple[str, Path],
 ) -> None:
     url, ca_file = secured
-    upstreams = UpstreamClients.configured(GatewaySettings(ca_file=ca_file), {})
+    upstreams = UpstreamClients.configured(UpstreamSettings(ca_file=ca_file), {})
     before = upstreams.get(url)
     response = await fetch(before, "GET", b"/", [])
-    upstreams.adopt(GatewaySettings(ca_file=ca_file, account="another"))
+    upstreams.adopt(UpstreamSettings(ca_file=ca_file))
     assert upstreams.get(url) is before
-    upstreams.adopt(GatewaySettings(ca_file=ca_file, max_connections=3))
+    upstreams.adopt(UpstreamSettings(ca_file=ca_file, max_connections=3))
     assert upstreams.get(url) is not before
     assert await response.read(10) == b"ok"
     again = await fetch(upstreams.get(url), "GET", b"/", [])
     assert await again.read(10) == b"ok"
     trustme.CA().cert_pem.write_to_path(str(ca_file))
-    upstreams.adopt(GatewaySettings(ca_file=ca_file, max_connections=3), trust="another")
+    upstreams.adopt(UpstreamSettings(ca_file=ca_file, max_connections=3), trust="another")
     with pytest.raises(UpstreamError):
         await fetch(upstreams.get(url), "GET", b"/", [])
     await upstreams.aclose()

@@ -67,7 +67,7 @@ async def accepted(upstream: UpstreamClient, peer: "Peer", client: "Client") -> 
 async def test_an_authority_of_one_s_own_is_trusted_by_setting(
     tls_peer: "Peer", client: "Client", ca_file: Path
 ) -> None:
-    assert "[gateway] ca_file" in await refused(UpstreamClient(tls_peer.origin), client)
+    assert "[upstream] ca_file" in await refused(UpstreamClient(tls_peer.origin), client)
     await accepted(UpstreamClient(tls_peer.origin, ca_file=ca_file), tls_peer, client)
 
 
@@ -94,7 +94,7 @@ def missing(monkeypatch: pytest.MonkeyPatch, path: Path) -> Path | None:
 
 @pytest.mark.parametrize(
     ("prepare", "told"),
-    [(missing, "SSL_CERT_FILE="), (lambda _, path: path, "[gateway] ca_file")],
+    [(missing, "SSL_CERT_FILE="), (lambda _, path: path, "[upstream] ca_file")],
     ids=["variable", "setting"],
 )
 @pytest.mark.parametrize("content", [None, b"no certificate"])

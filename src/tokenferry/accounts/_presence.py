@@ -154,9 +154,9 @@ def _variables(around: Surroundings) -> Iterator[Presence]:
             what = "key" if name.endswith("KEY") else "token"
             yield Presence("env", f"Anthropic {what}", name, "store", f"store a copy of the {what}")
     for preset in presets().values():
-        if around.environ.get(preset.variable):
-            means = f"add it with: printenv {preset.variable} | tokenferry provider add {preset.name}"
-            yield Presence("env", f"{preset.title} key", preset.variable, "none", means)
+        if around.environ.get(preset.env_var):
+            means = f"add it with: printenv {preset.env_var} | tokenferry provider add {preset.name}"
+            yield Presence("env", f"{preset.title} key", preset.env_var, "none", means)
     for name in _OTHER_VARIABLES:
         if around.environ.get(name):
             yield Presence("env", "API key", name, "none", _LATER)

@@ -91,7 +91,7 @@ def account_routes(parts: AdminContext, desk: LoginService) -> APIRouter:
         return StatusInfo(
             version=version("tokenferry"),
             listening=list(parts.urls),
-            policy=PolicyInfo(subscription=broker.policy.subscription),
+            policy=PolicyInfo(subscriptions=broker.policy.subscriptions),
             active=_active(broker),
             accounts=_accounts(parts),
             cooldowns=cooldowns_of(parts),
@@ -206,7 +206,7 @@ def _owned(credential: Credential) -> Credential:
 
 
 def _policy(broker: Broker, account: Account, credential: Credential) -> str:
-    if broker.policy.subscription == "own" or not broker.bills_subscription(account, credential):
+    if broker.policy.subscriptions == "own-use" or not broker.bills_subscription(account, credential):
         return ""
     return (
         "; it is billed to a Claude subscription, so it is handed to nobody but Claude Code itself, until you state "

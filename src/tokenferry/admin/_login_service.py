@@ -84,7 +84,9 @@ class LoginService:
     def providers(self) -> list[str]:
         """Those one can log in at."""
         known = self._broker.providers.values()
-        return [one.name for one in known if (one.oauth.authorize_url or one.oauth.issuer) and one.oauth.client_id]
+        return [
+            one.name for one in known if (one.oauth.authorization_endpoint or one.oauth.issuer) and one.oauth.client_id
+        ]
 
     def begin(self, oauth_type: str, key: ClientKey, account: str | None = None) -> LoginInProgress:
         """Begin a login for the holder of this key.
@@ -217,14 +219,14 @@ class LoginService:
             )
         if name not in can:
             raise UsageError(
-                f"provider {name!r} declares no authorize_url or no client_id under [providers.oauth], so nobody can "
-                "log in there; store what you have with: POST /api/accounts"
+                f"provider {name!r} declares no authorization_endpoint or no client_id under [providers.oauth], so "
+                "there is no login there; store what you have with: POST /api/accounts"
             )
         return self._broker.providers[name]
 
     def _endpoints(self, provider: Provider) -> OAuthEndpoints:
         endpoints = self._broker.login_endpoints(provider)
-        missing = [key for key in ("authorize_url", "token_url") if getattr(endpoints, key) is None]
+        missing = [key for key in ("authorization_endpoint", "token_endpoint") if getattr(endpoints, key) is None]
         if missing:
             raise UsageError(
                 f"provider {provider.name!r}: neither [providers.oauth] nor its issuer says {' and '.join(missing)}; "
@@ -244,7 +246,7 @@ class LoginService:
         return f"{self._parts.base}{CALLBACK}"
 
     def _check_policy(self, provider: Provider) -> None:
-        if provider.subscription and self._broker.policy.subscription != "own":
+        if provider.subscription and self._broker.policy.subscriptions != "own-use":
             raise PolicyRefused(
                 "a Claude subscription's login is used by nobody but Claude Code itself, unless a person states on a "
                 "terminal that the subscription is theirs alone and that they read the vendor's terms; do so with: "

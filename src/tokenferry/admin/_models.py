@@ -247,7 +247,7 @@ class KeyDone(Done):
 
 
 class PolicyInfo(Told):
-    subscription: Literal["off", "own"]
+    subscriptions: Literal["claude-code-only", "own-use"]
 
 
 class StatusInfo(Told):

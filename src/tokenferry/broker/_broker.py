@@ -279,7 +279,7 @@ class Broker:
         return self._rules.provider_of(account)
 
     def bills_subscription(self, account: Account, credential: Credential) -> bool:
-        """Whether `[policy] subscription` rules the account's use. Raises `UnknownProvider`."""
+        """Whether `[policy] subscriptions` rules the account's use. Raises `UnknownProvider`."""
         return self._rules.bills_subscription(account, credential)
 
     def check_policy(self, document: Document) -> None:

@@ -75,12 +75,12 @@ def swap_to_next_available_account(reset_at: datetime | float | None = None, bro
     when all are limited, `NeedsLogin` when none can be renewed, and what keeps a login from being moved.
     """
     broker = broker or default_broker()
-    if broker.policy.subscription == "off":
+    if broker.policy.subscriptions == "claude-code-only":
         raise PolicyRefused(
             "Claude Code's account is not swapped: accounts billed to a Claude subscription are handed from one to the "
             "other by nobody but you; if they are yours alone and you read the vendor's terms, set "
-            'subscription = "own" under [policy] in config.toml; one move at a time works without that: tokenferry '
-            "claude-code switch NAME"
+            'subscriptions = "own-use" under [policy] in config.toml; one move at a time works without that: '
+            "tokenferry claude-code switch NAME"
         )
     if isinstance(reset_at, datetime):
         reset_at = reset_at.timestamp()

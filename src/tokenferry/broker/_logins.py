@@ -49,8 +49,8 @@ class Logins:
     def endpoints(self, provider: Provider, *, device: bool) -> OAuthEndpoints:
         """Where to log in, in a browser here or on another device. Raises `RefreshFailed`, `ConfigError`."""
         self.check_can_keep()
-        needed: Needed = "device_url" if device else "authorize_url"
-        endpoints = self._discovery.complete(provider.endpoints, needed, "token_url")
+        needed: Needed = "device_authorization_endpoint" if device else "authorization_endpoint"
+        endpoints = self._discovery.complete(provider.endpoints, needed, "token_endpoint")
         if logs_in_at_subscription(provider.base_url, endpoints) and not provider.subscription:
             raise ConfigError(
                 f"provider {provider.name!r} leads to logins that are billed to a Claude subscription; say "
@@ -76,8 +76,8 @@ class Logins:
         self.check_can_keep()
         endpoints = provider.endpoints
         if endpoints.federation_url is None and not provider.uses_vendors_client:
-            endpoints = self._discovery.complete(endpoints, "token_url")
-        if endpoints.federation_url is None and (provider.uses_vendors_client or endpoints.token_url is None):
+            endpoints = self._discovery.complete(endpoints, "token_endpoint")
+        if endpoints.federation_url is None and (provider.uses_vendors_client or endpoints.token_endpoint is None):
             can = [one.name for one in self._rules().providers.values() if one.oauth.federation_url]
             raise UsageError(
                 f"provider {provider.name!r} declares no federation_url, where an identity token could be exchanged; "
@@ -90,11 +90,11 @@ class Logins:
         endpoints = self._rules().provider_of(document.account).endpoints
         if isinstance(document.credential, FederatedToken) and endpoints.federation_url is not None:
             return endpoints
-        return self._discovery.complete(endpoints, "token_url")
+        return self._discovery.complete(endpoints, "token_endpoint")
 
     def end(self, provider: str, token: OAuthToken) -> Revocation:
         """Revoke a login at the provider of that name. Raises nothing."""
         known = self._rules().providers.get(provider)
         if known is None:
             return Revocation(reason=f"provider {provider!r} is not declared")
-        return revoke(lambda: self._discovery.complete(known.endpoints, "revoke_url"), token, self._send)
+        return revoke(lambda: self._discovery.complete(known.endpoints, "revocation_endpoint"), token, self._send)

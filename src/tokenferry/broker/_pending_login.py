@@ -35,7 +35,9 @@ class PendingLogin:
             )
         _check_policy(broker, provider)
         endpoints = logins.endpoints(provider, device=False)
-        missing = [key for key in ("client_id", "authorize_url", "token_url") if getattr(endpoints, key) is None]
+        missing = [
+            key for key in ("client_id", "authorization_endpoint", "token_endpoint") if getattr(endpoints, key) is None
+        ]
         if missing:
             raise UsageError(
                 f"provider {name!r} has no {' and no '.join(missing)}, so a browser can't log in there; those to log "
@@ -64,11 +66,13 @@ class PendingLogin:
 
 def _where_to_log_in(broker: "Broker") -> str:
     known = broker.providers.values()
-    return ", ".join(one.name for one in known if one.oauth.client_id and (one.oauth.authorize_url or one.oauth.issuer))
+    return ", ".join(
+        one.name for one in known if one.oauth.client_id and (one.oauth.authorization_endpoint or one.oauth.issuer)
+    )
 
 
 def _check_policy(broker: "Broker", provider: "Provider") -> None:
-    if provider.subscription and broker.policy.subscription != "own":
+    if provider.subscription and broker.policy.subscriptions != "own-use":
         raise PolicyRefused(
             "a Claude subscription's login is Claude Code's alone, unless a person states on a terminal that the "
             "subscription is theirs alone and that they read the vendor's terms; do so with: tokenferry policy set "

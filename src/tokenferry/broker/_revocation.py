@@ -57,8 +57,8 @@ def revoke(
     """Revoke it, as well as that can be done now. Raises nothing."""
     try:
         found = endpoints()
-        if found.revoke_url is None:
-            return Revocation(reason="its provider declares no revoke_url")
+        if found.revocation_endpoint is None:
+            return Revocation(reason="its provider declares no revocation_endpoint")
         request = revocation_request(found, token, read_client_secret(found))
     except TokenferryError as fault:
         return Revocation(reason=str(fault))

@@ -57,7 +57,7 @@ class Rules:
 
     def _refuses(self, account: Account, provider: Provider) -> bool:
         """Whether policy refuses to serve an account, as far as that shows without its credential."""
-        if self.policy.subscription != "off":
+        if self.policy.subscriptions != "claude-code-only":
             return False
         is_claude_codes = account.store == _CLAUDE_CODE and not provider.is_local
         return is_claude_codes or provider.may_bill_subscription(account.kind)
@@ -84,12 +84,12 @@ class Rules:
     def check_policy(self, document: Document) -> None:
         """Raise `PolicyRefused` unless the credential may be handed to others than Claude Code; `UnknownProvider`."""
         is_billed = self.bills_subscription(document.account, document.credential)
-        if self.policy.subscription == "off" and is_billed:
+        if self.policy.subscriptions == "claude-code-only" and is_billed:
             raise PolicyRefused(
                 f"account {document.account.name!r} is billed to a Claude subscription, which tokenferry hands to "
                 "nobody but Claude Code itself; if it is yours alone and you read the vendor's terms, say so with: "
-                'tokenferry policy set own-use; or set subscription = "own" under [policy] in config.toml; API keys '
-                "and Console logins work without that"
+                'tokenferry policy set own-use; or set subscriptions = "own-use" under [policy] in config.toml; API '
+                "keys and Console logins work without that"
             )
 
     def check_keys(self, keys: "Iterable[ClientKey]", book: Accounts, now: float) -> None:
@@ -97,7 +97,7 @@ class Rules:
 
         Keys that open nothing (revoked, expired, damaged) don't count.
         """
-        if self.policy.subscription != "own":
+        if self.policy.subscriptions != "own-use":
             return
         live = [key for key in keys if key.is_live(now)]
         if any(map(is_foreign, live)):

@@ -122,11 +122,14 @@ def _steps(broker: Broker, found: Row, now: float) -> Iterator[tuple[str, str]]:
     yield "provider", f"{provider.name}, for {provider.base_url}"
     if not broker.bills_subscription(account, token):
         yield "policy", "billed to no Claude subscription, so it is handed out"
-    elif broker.policy.subscription == "off":
-        yield "policy", 'billed to a Claude subscription, and [policy] subscription = "off" keeps it for Claude Code'
+    elif broker.policy.subscriptions == "claude-code-only":
+        yield (
+            "policy",
+            'billed to a Claude subscription, and [policy] subscriptions = "claude-code-only" keeps it for Claude Code',
+        )
         return
     else:
-        yield "policy", 'billed to a Claude subscription, and [policy] subscription = "own" allows its use here'
+        yield "policy", 'billed to a Claude subscription, and [policy] subscriptions = "own-use" allows its use here'
     yield from _renewal(broker, found, token if isinstance(token, OAuthToken) else None, now)
 
 

@@ -228,7 +228,7 @@ def _describe(broker: Broker, document: Document, active: str | None, now: float
         state, text = "limited", f"limited {ends(longest, now)}: {longest.evidence.rstrip('.') or longest.cause}"
     remarks = ["paused"] if account.paused else []
     remarks += [_PLACES[account.store]] if account.store in _PLACES else []
-    if broker.policy.subscription == "off" and broker.bills_subscription(account, document.credential):
+    if broker.policy.subscriptions == "claude-code-only" and broker.bills_subscription(account, document.credential):
         remarks.append("for Claude Code alone")
     end = aging(document)
     if end is not None and (remark := end.text(now)):

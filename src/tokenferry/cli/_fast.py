@@ -243,13 +243,13 @@ def _check_config(raw: bytes) -> str:
     import tomllib  # noqa: PLC0415  # 10 ms that a home without a config.toml is spared
 
     config = tomllib.loads(raw.decode("utf-8"))
-    server, gateway, policy = (config.pop(key, {}) for key in ("server", "gateway", "policy"))
-    _need(all(type(table) is dict for table in (server, gateway, policy)))
-    port, level = server.pop("port", 0), server.pop("log_level", "info")
+    server, log, router, policy = (config.pop(key, {}) for key in ("server", "log", "router", "policy"))
+    _need(all(type(table) is dict for table in (server, log, router, policy)))
+    port, level = server.pop("port", 0), log.pop("level", "info")
     _need(type(port) is int and 0 <= port <= 65_535 and level in ("debug", "info", "warning", "error"))  # noqa: PLR2004
-    _need(_is_text(server.pop("host", "-")) and not server)
-    _need(_is_text(gateway.pop("account", "-")) and not gateway)
-    _need(policy.pop("subscription", "off") in ("off", "own") and not policy)
+    _need(_is_text(server.pop("host", "-")) and not server and not log)
+    _need(_is_text(router.pop("account", "-")) and not router)
+    _need(policy.pop("subscriptions", "own-use") in ("claude-code-only", "own-use") and not policy)
     seen = set()
     sandbox = _SANDBOX
     for provider in config.pop("providers", ()):

@@ -14,7 +14,7 @@ def refuse_foreign(*keys: ClientKey) -> None:
     if not any(map(is_foreign, keys)):
         return
     home, config = find()
-    if config.policy.subscription == "own":
+    if config.policy.subscriptions == "own-use":
         Broker.from_home(home, config).check_keys(keys)
 
 
@@ -23,4 +23,4 @@ def refuse_own_with_foreign() -> None:
     home, config = find()
     if home.state.exists():
         with State(home.state) as state:
-            Broker.from_home(home, config).check_keys(state.keys.list(), PolicySettings("own"))
+            Broker.from_home(home, config).check_keys(state.keys.list(), PolicySettings("own-use"))

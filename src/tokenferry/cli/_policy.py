@@ -27,8 +27,8 @@ def ask_for_own(home: Home, config: Config) -> bool:
     """
     if config.policy.source == "config.toml":
         raise ConfigError(
-            f'{config.path} says subscription = "{config.policy.subscription}" under [policy], which goes before what '
-            "is stated here; change it there, or take it out"
+            f'{config.path} says subscriptions = "{config.policy.subscriptions}" under [policy], which goes before '
+            "what is stated here; change it there, or take it out"
         )
     if sys.stdin is None or not sys.stdin.isatty():
         raise PolicyRefused(

@@ -40,9 +40,9 @@ def readiness(broker: Broker, config: Config, account: str | None = None) -> Rea
     """
     if account is not None:
         broker.book.read(account)
-        config = replace(config, gateway=replace(config.gateway, account=account))
+        config = replace(config, router=replace(config.router, account=account))
     listing = broker.book.listing()
-    pinned = config.gateway.account
+    pinned = config.router.account
     members, no_route = _members(config, broker)
     faults = {name: _fault(broker, name) for name in members}
     ready = tuple(name for name, fault in faults.items() if fault is None)

@@ -147,7 +147,7 @@ def get(
     examined.raise_problems()
     found = {one.path: one for one in examined.effective()}
     if key in found:
-        value = _value(found[key])
+        value = found[key].value
         if as_json:
             say_json(value)
         else:
@@ -157,7 +157,7 @@ def get(
     if not section:
         raise nearest_setting(key, examined)
     if as_json:
-        say_json({name: _value(one) for name, one in section.items()})
+        say_json({name: one.value for name, one in section.items()})
     else:
         say_lines(_line(one) for one in section.values() if one.value is not None)
 
@@ -166,7 +166,7 @@ def get(
     "set",
     epilog=examples(
         "tokenferry config set server.port 8080",
-        "tokenferry config set gateway.providers anthropic,idp",
+        "tokenferry config set router.providers anthropic,idp",
         "tokenferry config set server.tls_cert gateway.pem server.tls_key gateway.key",
         "tokenferry config set providers.idp.base_url https://llm.example.com",
         "tokenferry config set --unset server.port",
@@ -198,14 +198,15 @@ def set_(
     for name, value in given:
         content = changed(content, path, name, value)
     examined = examine_content(content, path)
-    if examined.config.policy.subscription == "own" != old.config.policy.subscription:
+    if examined.config.policy.subscriptions == "own-use" != old.config.policy.subscriptions:
         raise PolicyRefused(
-            '"own" is a statement that a person makes on a terminal, with: tokenferry policy set own-use'
+            '"own-use" is a statement that a person makes on a terminal, with: tokenferry policy set own-use'
         )
-    if new := tuple(problem for problem in examined.problems if problem not in old.problems):
+    former = {fault.text for fault in old.faults}
+    if new := tuple(str(fault) for fault in examined.faults if fault.text not in former):
         raise ConfigError(f"nothing was written, for {path} could not be used then:", new)
     if content != before:
-        if not old.problems:
+        if not old.faults:
             settle_default_provider(home, old.config)
         write_content(path, content, before, home.locks)
         note_change(home, "config.set", ",".join(name for name, _ in given))
@@ -293,16 +294,9 @@ def _pairs(given: Sequence[str]) -> list[tuple[str, str | None]]:
     return list(zip(given[::2], given[1::2], strict=True))
 
 
-def _value(one: Effective) -> Any:
-    """As JSON has it."""
-    if one.kind == "strings":
-        return dict(one.value)
-    return list(one.value) if isinstance(one.value, tuple) else one.value
-
-
 def _line(one: Effective) -> str:
     """As it would stand in the file."""
-    value = _value(one)
+    value = one.value
     if isinstance(value, dict):
         pairs = ", ".join(f"{json.dumps(name)} = {json.dumps(text)}" for name, text in value.items())
         return redacted(f"{one.path} = {{{pairs}}}")
@@ -310,12 +304,12 @@ def _line(one: Effective) -> str:
 
 
 def _origin(one: Effective) -> str:
-    source = {"statement": "policy.json, as stated", "config.toml": "config.toml"}.get(one.source, one.source)
+    source = "policy.json, as stated" if one.source == "statement" else f"{one.source}:{one.line or ''}".rstrip(":")
     return source if one.fingerprint is None else f"{source}; leads to a key with fingerprint {one.fingerprint}"
 
 
 def _to_json(one: Effective) -> dict[str, Any]:
-    value = _value(one)
+    value = one.value
     if isinstance(value, str):
         value = redacted(value)
     told = {"path": one.path, "value": value, "source": one.source}

@@ -251,10 +251,10 @@ def report(broker: Broker, offers: list[Offer], results: dict[int, Result], *, s
         note("no other program keeps a credential here; name a file, or see: tokenferry account add --help")
     elif not results:
         note("there is nothing to import")
-    if broker.policy.subscription == "off" and any(map(_bills(broker), taken)):
+    if broker.policy.subscriptions == "claude-code-only" and any(map(_bills(broker), taken)):
         note(
             "what is billed to a Claude subscription is handed to nobody but Claude Code itself, until config.toml "
-            'says subscription = "own" under [policy]'
+            'says subscriptions = "own-use" under [policy]'
         )
 
 

@@ -76,7 +76,7 @@ def login(
     if name is not None:
         check_login_name(broker, name, known.name, kind)
     _check_kind(broker, known, kind)
-    device = device or not (known.oauth.authorize_url or known.oauth.issuer)
+    device = device or not (known.oauth.authorization_endpoint or known.oauth.issuer)
     endpoints, device = _endpoints(broker, known, device=device)
     _tell_whose_client(known)
     _check_policy(home, config, known)
@@ -118,7 +118,13 @@ def _provider(broker: Broker, name: str | None, provider: str | None, *, device:
             "[[providers]] in config.toml"
         ) from None
     if known.name not in can or known.oauth.client_id is None:
-        missing = "client_id" if known.name in can else "device_url" if device else "authorize_url"
+        missing = (
+            "client_id"
+            if known.name in can
+            else "device_authorization_endpoint"
+            if device
+            else "authorization_endpoint"
+        )
         again = " --replace" if name in broker.book.store.names() else ""
         raise UsageError(
             f"provider {provider!r} declares no {missing} under [providers.oauth], so nobody can log in there"
@@ -130,15 +136,19 @@ def _provider(broker: Broker, name: str | None, provider: str | None, *, device:
 
 def _can_log_in(provider: Provider, *, device: bool) -> bool:
     oauth = provider.oauth
-    return bool(oauth.issuer or oauth.device_url or (oauth.authorize_url and not device))
+    return bool(oauth.issuer or oauth.device_authorization_endpoint or (oauth.authorization_endpoint and not device))
 
 
 def _endpoints(broker: Broker, provider: Provider, *, device: bool) -> tuple[OAuthEndpoints, bool]:
     """Where to log in, and whether by a code: that is so, too, where an issuer knows no other way."""
     endpoints = broker.login_endpoints(provider, device=device)
-    device = device or (endpoints.authorize_url is None and endpoints.device_url is not None)
+    device = device or (
+        endpoints.authorization_endpoint is None and endpoints.device_authorization_endpoint is not None
+    )
     missing = [
-        key for key in ("device_url" if device else "authorize_url", "token_url") if getattr(endpoints, key) is None
+        key
+        for key in ("device_authorization_endpoint" if device else "authorization_endpoint", "token_endpoint")
+        if getattr(endpoints, key) is None
     ]
     if missing:
         raise ConfigError(
@@ -170,7 +180,7 @@ def _tell_whose_client(provider: Provider) -> None:
 
 def _check_policy(home: Home, config: Config, provider: Provider) -> None:
     """Have the policy stated before a subscription's login is made. Raises `PolicyRefused`, `ConfigError`."""
-    if provider.subscription and config.policy.subscription != "own" and not ask_for_own(home, config):
+    if provider.subscription and config.policy.subscriptions != "own-use" and not ask_for_own(home, config):
         raise PolicyRefused(
             "nobody was logged in: without that statement a subscription's login is Claude Code's alone; log in with: "
             "claude /login"

@@ -32,12 +32,11 @@ def show(*, as_json: JSON = False) -> None:
     """Show the policy, where it comes from, and since when it holds."""
     home, config = find()
     policy = config.policy
-    value = _SPELLINGS.get(policy.subscription, policy.subscription)
     place = _place(policy, config.path, home.statement)
     if as_json:
         say_json(
             {
-                "subscriptions": value,
+                "subscriptions": policy.subscriptions,
                 "source": policy.source,
                 "path": None if place is None else str(place),
                 "stated_at": policy.stated_at,
@@ -48,7 +47,7 @@ def show(*, as_json: JSON = False) -> None:
     since = "" if policy.stated_at is None else f", stated {moment(policy.stated_at)}"
     say_lines(
         (
-            f"subscriptions  {value}: {_EFFECT[value]}",
+            f"subscriptions  {policy.subscriptions}: {_EFFECT[policy.subscriptions]}",
             f"said by        {place or 'nobody: it is the default'}{since}",
             f"terms          {TERMS}",
         )
@@ -80,7 +79,7 @@ def set_(
     home, config = find()
     settle_default_provider(home, config)
     if value == "own-use":
-        if config.policy.subscription == "own":
+        if config.policy.subscriptions == "own-use":
             say(f"the policy is own-use already, as {_place(config.policy, config.path, home.statement)} says")
             return
         refuse_own_with_foreign()
@@ -90,8 +89,8 @@ def set_(
         settle_default_provider(home)  # an account that was refused until now may be the first that serves
         say("the policy is own-use now")
         return
-    if config.policy.source == "config.toml" and config.policy.subscription == "own":
-        raise ConfigError(f'{config.path} says subscription = "own" under [policy]; change it there')
+    if config.policy.source == "config.toml" and config.policy.subscriptions == "own-use":
+        raise ConfigError(f'{config.path} says subscriptions = "own-use" under [policy]; change it there')
     withdraw(home.statement)
     note_change(home, "policy.off", "policy")
     say("the policy is claude-code-only now")

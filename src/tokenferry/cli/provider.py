@@ -223,7 +223,7 @@ def _of_preset(preset: Preset) -> dict[str, Any]:
         "base_url": preset.base_url,
         "wire_format": "anthropic",
         "key_header": preset.key_header,
-        "variable": preset.variable,
+        "env_var": preset.env_var,
         "source": preset.source,
         "second_hand": preset.second_hand,
         "checked": preset.checked.isoformat(),

@@ -75,7 +75,7 @@ def serve(
         ),
     ] = False,
     log_json: Annotated[
-        bool, typer.Option("--log-json", help='Log a JSON object a line; [server] log_format = "json".')
+        bool, typer.Option("--log-json", help='Log a JSON object a line; [log] format = "json".')
     ] = False,
 ) -> None:
     """Run the gateway until it is told to end.
@@ -101,7 +101,7 @@ def serve(
             tls_key=tls_key or server.tls_key,
             tls_by_option=tls_cert is not None,
             workers=workers or server.workers,
-            drain=server.drain if drain is None else drain,
+            drain_timeout=server.drain_timeout if drain is None else drain,
             allow_remote=allow_remote or server.allow_remote,
         )
         return replace(settings, server=server)
@@ -111,8 +111,8 @@ def serve(
         logger.handle(logger.makeRecord(logger.name, logging.WARNING, __file__, 0, line, (), None))
 
     def adopt(settings: Config) -> None:
-        set_level(settings.server.log_level, asked)
-        log_as_json(log_json or settings.server.log_format == "json")
+        set_level(settings.log.level, asked)
+        log_as_json(log_json or settings.log.format == "json")
         for key in settings.keys.values():
             know(key)
 
@@ -124,7 +124,7 @@ def serve(
     if os.environ.get("TOKENFERRY_ACCOUNT"):
         tell(
             "TOKENFERRY_ACCOUNT is set, and serve ignores it; to serve from one account alone set account under "
-            "[gateway] in config.toml"
+            "[router] in config.toml"
         )
     broker = open_broker(home, settings)
     ended = serve_gateway(

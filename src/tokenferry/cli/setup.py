@@ -131,7 +131,7 @@ def claude_code(
     else:
         if account:
             raise UsageError(
-                "the gateway picks the account: name it as account under [gateway] in config.toml, or give --direct"
+                "the gateway picks the account: name it as account under [router] in config.toml, or give --direct"
             )
         access = access_to(home, config, url)
         address = access.url

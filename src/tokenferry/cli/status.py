@@ -48,7 +48,7 @@ def status(
     say_lines(
         (
             f"home     {home.path}",
-            f"policy   subscription = {settings.policy.subscription}",
+            f"policy   subscriptions = {settings.policy.subscriptions}",
             f"sealing  {seal_line(home)}",
             f"account  {active_account(broker) or 'none in use'}",
             f"default  {_default(broker)}",
@@ -108,7 +108,7 @@ def _to_json(home: Home, settings: Config, broker: Broker, found: list[Row], gat
     return {
         "home": str(home.path),
         "config": settings.path and str(settings.path),
-        "policy": {"subscription": settings.policy.subscription},
+        "policy": {"subscriptions": settings.policy.subscriptions},
         "sealing": seal_json(home),
         "active": active_account(broker),
         "default_provider": broker.default_provider() or None,

@@ -4,14 +4,17 @@ from tokenferry.config._edit import changed, nearest_setting, with_provider
 from tokenferry.config._effective import Effective, Examined, examine, examine_content
 from tokenferry.config._follow import ConfigSource, Follower
 from tokenferry.config._load import Config, load
+from tokenferry.config._sections import SECTIONS, Section
 from tokenferry.config._write import check_writable, read_content, write_content
 
 __all__ = [
+    "SECTIONS",
     "Config",
     "ConfigSource",
     "Effective",
     "Examined",
     "Follower",
+    "Section",
     "changed",
     "check_writable",
     "examine",

@@ -2,14 +2,15 @@
 
 import re
 import tomllib
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from tokenferry.config._effective import Examined, examine_content, is_in_document
+from tokenferry.config._effective import Examined, examine_content
+from tokenferry.config_key import KeyKind
 from tokenferry.errors import ConfigError, UnknownName
-from tokenferry.providers import Setting, SettingKind
+from tokenferry.providers import Setting
 
 if TYPE_CHECKING:
     from tomlkit.toml_document import TOMLDocument
@@ -29,7 +30,7 @@ def changed(content: bytes, path: Path, name: str, value: str | None) -> bytes:
     document = tomlkit.parse(content.decode("utf-8"))
     wanted: dict[str, Any] = tomllib.loads(content.decode("utf-8"))
     found = examined.settings.get(name)
-    if value is not None and (found is None or not is_in_document(found)) and (new := _new_provider(examined, name)):
+    if value is not None and (found is None or not found.is_in_document) and (new := _new_provider(examined, name)):
         _add_provider(document, new)
         wanted.setdefault("providers", []).append({"name": new})
         found = examine_content(tomlkit.dumps(document).encode("utf-8"), path).settings.get(name)
@@ -39,12 +40,12 @@ def changed(content: bytes, path: Path, name: str, value: str | None) -> bytes:
         raise nearest_setting(name, examined)
     if value is None:
         if found.is_given:
-            del _table(document, found.table.place)[found.key]
-            del _plain(wanted, found.table.place)[found.key]
+            del _table(document, found.table)[found.name]
+            del _plain(wanted, found.table)[found.name]
     else:
-        typed = typed_value(value, found.kind)
+        typed = typed_value(value, found.key.kind)
         _put(document, found, typed)
-        _plain(wanted, found.table.place)[found.key] = typed
+        _plain(wanted, found.table)[found.name] = typed
     text = tomlkit.dumps(document)
     if tomllib.loads(text) != wanted:
         raise ConfigError(
@@ -53,14 +54,14 @@ def changed(content: bytes, path: Path, name: str, value: str | None) -> bytes:
     return text.encode("utf-8")
 
 
-def typed_value(text: str, kind: SettingKind) -> Any:
+def typed_value(text: str, kind: KeyKind) -> Any:
     """What a text means as a setting of this kind; the text itself where it means nothing."""
     try:
         value = tomllib.loads(f"value = {text}")["value"] if "\n" not in text else text
     except ValueError:
         value = text
     match kind:
-        case "text":
+        case "text" | "choice" | "path" | "url" | "pattern":
             return value if isinstance(value, str) else text
         case "texts":
             if isinstance(value, list):
@@ -85,7 +86,7 @@ def nearest_setting(name: str, examined: Examined) -> UnknownName:
 
 
 def _in_new_table(data: dict[str, Any], path: Path, name: str) -> Setting | None:
-    """The setting, if it is one of a table that only has to be there, as `[pool.accounts.NAME]`."""
+    """The setting, if it is one of a table that only has to be there, as `[accounts.NAME]`."""
     *tables, _ = name.split(".")
     with_table: Any = {}
     for table in reversed(tables):
@@ -103,7 +104,7 @@ def _new_provider(examined: Examined, name: str) -> str | None:
     if found is None:
         return None
     setting = examined.settings.get(f"providers.{found['name']}.base_url")
-    return found["name"] if setting is None or not is_in_document(setting) else None
+    return found["name"] if setting is None or not setting.is_in_document else None
 
 
 def _add_provider(document: "TOMLDocument", name: str) -> None:
@@ -130,7 +131,7 @@ def _gap(before: str) -> str:
     return "\n" if before and not before.endswith("\n\n") else ""
 
 
-def _plain(data: dict[str, Any], place: tuple[str | int, ...]) -> dict[str, Any]:
+def _plain(data: dict[str, Any], place: Sequence[str | int]) -> dict[str, Any]:
     """The table at a place, made where it is missing."""
     at: Any = data
     for step in place:
@@ -139,7 +140,7 @@ def _plain(data: dict[str, Any], place: tuple[str | int, ...]) -> dict[str, Any]
     return table
 
 
-def _table(document: "TOMLDocument", place: tuple[str | int, ...]) -> MutableMapping[str, Any]:
+def _table(document: "TOMLDocument", place: Sequence[str | int]) -> MutableMapping[str, Any]:
     import tomlkit  # noqa: PLC0415  # see above
 
     at: Any = document
@@ -157,9 +158,9 @@ def _put(document: "TOMLDocument", setting: Setting, value: Any) -> None:
     """Set it where it stands, or after the last key of its table: comments at the end belong to what follows."""
     from tomlkit.items import Table  # noqa: PLC0415  # see above
 
-    table = _table(document, setting.table.place)
-    if setting.key in table or not isinstance(table, Table):
-        table[setting.key] = value
+    table = _table(document, setting.table)
+    if setting.name in table or not isinstance(table, Table):
+        table[setting.name] = value
         return
     body = table.value.body
     end = len(body)
@@ -167,7 +168,7 @@ def _put(document: "TOMLDocument", setting: Setting, value: Any) -> None:
         end -= 1
     rest = body[end:]
     del body[end:]
-    table.append(setting.key, value)
+    table.append(setting.name, value)
     body.extend(rest)
 
 
@@ -184,9 +185,9 @@ def with_provider(content: bytes, path: Path, name: str, values: Mapping[str, st
     _add_provider(document, name)
     wanted.setdefault("providers", []).append({"name": name, **values})
     found = {
-        one.key: one
+        one.key.name: one
         for one in examine_content(tomlkit.dumps(document).encode("utf-8"), path).settings.values()
-        if one.table.place == ("providers", len(wanted["providers"]) - 1)
+        if one.table == ("providers", len(wanted["providers"]) - 1)
     }
     for key, value in values.items():
         _put(document, found[key], value)

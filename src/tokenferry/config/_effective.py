@@ -2,32 +2,37 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
+from tokenferry.config._lines import line_of, lines_of, with_lines
 from tokenferry.config._load import Config, parse, read
 from tokenferry.config._place import read_config_file
+from tokenferry.config._providers import VARIABLE
+from tokenferry.config_key import ConfigKey
 from tokenferry.errors import ConfigError
-from tokenferry.providers import Setting, SettingKind, Table, builtin_providers, declare
+from tokenferry.providers import Fault, Reading, Setting, Table, builtin_providers, declare
 from tokenferry.secret import Fields
 from tokenferry.statement import stated_at
-
-_NOWHERE: Final = ("", 0)
-"""The place of a table that the document doesn't have."""
 
 Source: TypeAlias = Literal["config.toml", "statement", "built-in", "default"]
 
 
 @dataclass(frozen=True, slots=True)
 class Effective:
-    """One setting by its dotted path. `fingerprint` is that of the secret it leads to, if it leads to one."""
+    """One setting by its dotted path, with the value as the file may hold it."""
 
     path: str
+    key: ConfigKey
     value: Any
-    kind: SettingKind
     source: Source
+    line: int | None = None
+    """Of config.toml."""
+    variable: str | None = None
+    """The environment variable that the value names."""
     fingerprint: str | None = None
+    """Of the secret that it leads to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,29 +42,43 @@ class Examined:
     path: Path
     exists: bool
     config: Config
-    """Of use only without problems."""
-    problems: tuple[str, ...]
+    """Of use only without faults."""
+    faults: tuple[Fault, ...]
     settings: Mapping[str, Setting]
     """By path: those of the file, then those of providers that it doesn't name."""
+    content: bytes = b""
     statement: int | None = None
     """When the operator stated the policy, in seconds since 1970 UTC; None where they didn't, or the file rules."""
 
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return tuple(map(str, self.faults))
+
     def effective(self) -> list[Effective]:
-        return [self._effective(path, setting) for path, setting in self.settings.items()]
+        lines = lines_of(self.content)
+        return [self._effective(path, setting, lines) for path, setting in self.settings.items()]
 
     def raise_problems(self) -> None:
         """Raise the `ConfigError` that lists them, if there are any."""
-        if self.problems:
+        if self.faults:
             raise ConfigError(f"{self.path} can't be used:", self.problems)
 
-    def _effective(self, path: str, setting: Setting) -> Effective:
-        if path == "policy.subscription" and self.statement is not None:
-            return Effective(path, "own", setting.kind, "statement")
-        provider = path.removeprefix("providers.").removesuffix(".api_key")
-        is_key = setting.key == "api_key" and setting.is_given
-        key = self.config.keys.get(provider) if is_key else None
-        fingerprint = None if key is None else key.secret.fingerprint
-        return Effective(path, setting.value, setting.kind, _source(setting), fingerprint)
+    def _effective(self, path: str, setting: Setting, lines: Mapping[tuple[str | int, ...], int]) -> Effective:
+        key, value = setting.key, setting.key.toml_value(setting.value)
+        if path == "policy.subscriptions" and self.statement is not None:
+            return Effective(path, key, "own-use", "statement")
+        if not (setting.is_given and setting.is_in_document):
+            return Effective(path, key, value, "default" if setting.is_in_document else "built-in")
+        found = Effective(path, key, value, "config.toml", line_of((*setting.table, setting.name), lines))
+        if key.name != "api_key":
+            return found
+        secret = self.config.keys.get(path.removeprefix("providers.").removesuffix(".api_key"))
+        variable = VARIABLE.fullmatch(str(value))
+        return replace(
+            found,
+            variable=variable and variable[2],
+            fingerprint=None if secret is None else secret.secret.fingerprint,
+        )
 
 
 def examine(path: Path, *, environ: Mapping[str, str] | None = None, statement: Path | None = None) -> Examined:
@@ -80,26 +99,13 @@ def examine_content(
     statement: Path | None = None,
 ) -> Examined:
     """Look at what a file holds, or may hold next. Raises `ConfigError` for what is no TOML."""
-    problems: list[str] = []
-    seen: list[Setting] = []
-    data = parse(content, path)
-    config = read(data, path, Fields(os.environ if environ is None else environ), problems, seen)
-    declared = {setting.table.path for setting in seen}
+    config, reading = read(parse(content, path), path, Fields(os.environ if environ is None else environ))
+    declared = {one.path for one in reading.settings if one.key.name == "base_url"}
     builtin = builtin_providers()
     for name in builtin:
-        if f"providers.{name}" not in declared:
-            declare(Table({"name": name}, "", [], seen, _NOWHERE), builtin)
+        if f"providers.{name}.base_url" not in declared:
+            further = Reading(settings=reading.settings)
+            declare(Table({"name": name}, "", further, None), builtin)
     at = stated_at(statement) if statement is not None and config.policy.source == "default" else None
-    settings = {setting.table.at(setting.key): setting for setting in seen}
-    return Examined(path, exists, config, tuple(problems), settings, at)
-
-
-def is_in_document(setting: Setting) -> bool:
-    """Tell whether the document could hold the setting as it stands; a built-in provider's needs a table first."""
-    return setting.table.place[:2] != _NOWHERE
-
-
-def _source(setting: Setting) -> Source:
-    if not is_in_document(setting):
-        return "built-in"
-    return "config.toml" if setting.is_given else "default"
+    settings = {setting.path: setting for setting in reading.settings}
+    return Examined(path, exists, config, with_lines(reading.faults, content), settings, content, at)

@@ -10,25 +10,28 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from tokenferry.config._files import files_of
-from tokenferry.config._gateway import read_gateway
+from tokenferry.config._lines import with_lines
 from tokenferry.config._models import read_models
 from tokenferry.config._place import read_config_file
 from tokenferry.config._policy import read_policy
 from tokenferry.config._pool import read_pool
 from tokenferry.config._providers import read_providers
+from tokenferry.config._renamed import RENAMED
 from tokenferry.config._router import read_router
-from tokenferry.config._server import read_server
+from tokenferry.config._server import read_log, read_server
+from tokenferry.config._upstream import read_upstream
 from tokenferry.credentials import ApiKey
 from tokenferry.errors import ConfigError
-from tokenferry.providers import Provider, Setting, Table, builtin_providers
+from tokenferry.providers import Fault, Provider, Reading, Table, builtin_providers
 from tokenferry.secret import Fields
 from tokenferry.settings import (
-    GatewaySettings,
+    LogSettings,
     ModelSettings,
     PolicySettings,
     PoolSettings,
     RouterSettings,
     ServerSettings,
+    UpstreamSettings,
 )
 from tokenferry.statement import stated_at
 
@@ -44,7 +47,8 @@ class Config:
 
     path: Path | None = None
     server: ServerSettings = field(default_factory=ServerSettings)
-    gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    upstream: UpstreamSettings = field(default_factory=UpstreamSettings)
     policy: PolicySettings = field(default_factory=PolicySettings)
     pool: PoolSettings = field(default_factory=PoolSettings)
     models: tuple[ModelSettings, ...] = ()
@@ -56,17 +60,18 @@ class Config:
     files: tuple[Path, ...] = ()
     """What was read besides: keys and certificates."""
     warnings: tuple[str, ...] = ()
-    faults: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
     """What can't be used of it; none unless it was read for one credential alone."""
 
     def check(self) -> None:
         """Raise `ConfigError` if there is any fault."""
         if self.faults:
-            raise ConfigError(f"{self.path} can't be used:", self.faults)
+            raise ConfigError(f"{self.path} can't be used:", tuple(map(str, self.faults)))
 
     def check_provider(self, name: str) -> None:
         """Raise `ConfigError` if a fault is about this provider."""
-        about = tuple(fault for fault in self.faults if fault.startswith((f"providers.{name}.", f"providers.{name} ")))
+        begins = (f"providers.{name}.", f"providers.{name} ")
+        about = tuple(str(fault) for fault in self.faults if fault.text.startswith(begins))
         if about:
             raise ConfigError(f"{self.path} can't be used:", about)
 
@@ -91,7 +96,7 @@ def load(
     if statement is None or config.policy.source != "default":
         return config
     at = stated_at(statement)
-    return config if at is None else replace(config, policy=PolicySettings("own", "statement", at))
+    return config if at is None else replace(config, policy=PolicySettings("own-use", "statement", at))
 
 
 def _load(path: Path, *, required: bool, environ: Mapping[str, str], is_lenient: bool) -> Config:
@@ -102,11 +107,11 @@ def _load(path: Path, *, required: bool, environ: Mapping[str, str], is_lenient:
             raise ConfigError(f"{path} not found; name an existing file with --config, or leave it out") from None
         return Config()
     data = parse(content, path)
-    problems: list[str] = []
-    config = read(data, path, environ, problems)
-    if problems and (not is_lenient or any(map(_rules_credentials, problems))):
-        raise ConfigError(f"{path} can't be used:", tuple(problems))
-    return replace(config, faults=tuple(problems)) if problems else config
+    config, reading = read(data, path, environ)
+    config = replace(config, faults=with_lines(reading.faults, content))
+    if not is_lenient or any(_rules_credentials(fault.text) for fault in config.faults):
+        config.check()
+    return config
 
 
 def _rules_credentials(problem: str) -> bool:
@@ -130,38 +135,29 @@ def parse(content: bytes, path: Path) -> Fields:
     raise ConfigError(f"{path} is no TOML: {reason}")
 
 
-def read(
-    data: Mapping[str, Any],
-    path: Path,
-    environ: Mapping[str, str],
-    problems: list[str],
-    seen: list[Setting] | None = None,
-) -> Config:
-    """What the document says, of use only if it adds no problems; `seen` gets every setting there is."""
-    seen = [] if seen is None else seen
-    warnings: list[str] = []
-    notes: list[str] = []
-    root = Table(data, "", problems, seen)
+def read(data: Mapping[str, Any], path: Path, environ: Mapping[str, str]) -> tuple[Config, Reading]:
+    """What the document says, of use only without faults; and all that was found out about it."""
+    reading = Reading(path.parent, renamed=RENAMED)
+    root = Table(data, "", reading)
 
-    providers, keys, listed = read_providers(root, path, environ, warnings)
-    server, timeouts = read_server(root.table("server"), path.parent, notes)
-    gateway = read_gateway(root.table("gateway"), path.parent, providers, timeouts)
-    policy = read_policy(root.table("policy"))
-    pool = read_pool(root.table("pool"))
-    models = read_models(root.tables("models"), providers, listed, notes)
-    router = read_router(root.table("router"), models, notes)
-    warnings.extend(f"{path}: {note}" for note in notes)
-    root.done()
-    return Config(
+    providers, keys = read_providers(root, path, environ)
+    server, log = root.table("server"), root.table("log")
+    log.former(server, "log_level", "level")
+    upstream = read_upstream(root.table("upstream"), server.table("timeouts", is_former=True))
+    models = read_models(root.tables("models"), providers)
+    config = Config(
         path=path,
-        server=server,
-        gateway=gateway,
-        policy=policy,
-        pool=pool,
+        server=read_server(server),
+        log=read_log(log),
+        upstream=upstream,
+        policy=read_policy(root.table("policy")),
+        pool=read_pool(root.table("pool"), root.table("accounts")),
         models=models,
-        router=router,
+        router=read_router(root.table("router"), root.table("gateway", is_former=True), models, providers),
         providers=MappingProxyType(providers),
         keys=MappingProxyType(keys),
-        files=() if problems else tuple(files_of(seen, path.parent)),  # what names no file may be a key
-        warnings=tuple(warnings),
+        files=() if reading.faults else tuple(files_of(reading.settings, path.parent)),  # else one may be a key
+        warnings=tuple(f"{path}: {note}" for note in reading.notes),
     )
+    root.done()
+    return config, reading

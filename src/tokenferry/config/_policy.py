@@ -1,11 +1,13 @@
-from typing import Literal
+from dataclasses import replace
 
 from tokenferry.providers import Table
 from tokenferry.settings import PolicySettings
 
 
 def read_policy(table: Table) -> PolicySettings:
-    source: Literal["default", "config.toml"] = "config.toml" if "subscription" in table else "default"
-    settings = PolicySettings(table.choice("subscription", "off", ("off", "own")), source)
+    table.former(table, "subscription", "subscriptions")
+    settings = table.read(PolicySettings())
+    if "subscriptions" in table:
+        settings = replace(settings, source="config.toml")
     table.done()
     return settings

@@ -5,6 +5,7 @@ from typing import Final
 
 from tokenferry.config._files import is_there
 from tokenferry.config._foreign import ignore
+from tokenferry.config_key import ConfigKey
 from tokenferry.credentials import ApiKey
 from tokenferry.errors import UnsafeFile
 from tokenferry.providers import Provider, Table, account_of_key, builtin_providers, declare, indistinct
@@ -18,55 +19,55 @@ _FOREIGN: Final = (
     "rate_limit_rpm",
     "supported_beta_options",
 )
+API_KEY: Final = ConfigKey(
+    'Makes an account of the provider\'s name: "$VARIABLE", or the path of a 0600 file.',
+    example='"$OPENAI_API_KEY"',
+    name="api_key",
+)
 _TWO_VENDORS: Final = "whose credential a client sends could not be told"
-_VARIABLE: Final = re.compile(r"\$(\{)?([A-Za-z_][A-Za-z0-9_]*)(?(1)\})")
+VARIABLE: Final = re.compile(r"\$(\{)?([A-Za-z_][A-Za-z0-9_]*)(?(1)\})")
 
 
 def read_providers(
-    root: Table, path: Path, environ: Mapping[str, str], warnings: list[str]
-) -> tuple[dict[str, Provider], dict[str, ApiKey], dict[str, tuple[str, ...]]]:
-    """Give the providers, the keys that they name, and the models that they list themselves."""
+    root: Table, path: Path, environ: Mapping[str, str]
+) -> tuple[dict[str, Provider], dict[str, ApiKey]]:
+    """Give the providers, and the keys that they name."""
     builtin = builtin_providers()
     declared: dict[str, Provider] = {}
     keys: dict[str, ApiKey] = {}
-    listed: dict[str, tuple[str, ...]] = {}
-    notes: list[str] = []
     for table in root.tables("providers"):
         provider = declare(table, builtin)
-        key = _api_key(table, path, environ, notes if provider is None or provider.enabled else [])
+        key = _api_key(table, path, environ, is_enabled=provider is None or provider.enabled)
         if provider and "api_key" in table:
-            _check_account(table, provider, keys, notes)
+            _check_account(table, provider, keys)
         if provider and key:
             if fault := provider.key_fault(key):
-                notes.append(f"{table.path}.api_key: {fault}, so that account is missing")
+                table.note("api_key", f"leads to another key: {fault}, so that account is missing")
             else:
                 keys[provider.name] = key
-        models = table.texts("models", ())
-        ignore(table, _FOREIGN, notes)
+        ignore(table, _FOREIGN)
         table.done()
         if provider is None:
             continue
         if provider.name in declared:
             table.problem("name", "is declared twice; give each provider a name of its own")
-        _note_format(table, provider, notes)
-        if models:
-            listed[provider.name] = models
+        _note_format(table, provider)
         declared[provider.name] = provider
     if doubtful := indistinct(declared.values()):
         root.problem("providers", f"with passthrough must be of one vendor: {_TWO_VENDORS} ({', '.join(doubtful)})")
-    warnings.extend(f"{path}: {note}" for note in notes)
-    return {**declared, **{name: one for name, one in builtin.items() if name not in declared}}, keys, listed
+    return {**declared, **{name: one for name, one in builtin.items() if name not in declared}}, keys
 
 
-def _note_format(table: Table, provider: Provider, notes: list[str]) -> None:
+def _note_format(table: Table, provider: Provider) -> None:
     if provider.enabled and provider.wire_format != "anthropic":
-        notes.append(
-            f"{table.path} speaks {provider.wire_format}'s format, which this version does not translate: it is "
-            "declared, and not served"
+        table.note(
+            "wire_format",
+            f"is {provider.wire_format}, which this version does not translate: the provider is declared, and not "
+            "served",
         )
 
 
-def _check_account(table: Table, provider: Provider, keys: Mapping[str, ApiKey], notes: list[str]) -> None:
+def _check_account(table: Table, provider: Provider, keys: Mapping[str, ApiKey]) -> None:
     """See to it that the account which the `api_key` makes can have a name of its own."""
     name = provider.key_account
     if not ACCOUNT_NAME.fullmatch(name):
@@ -74,19 +75,20 @@ def _check_account(table: Table, provider: Provider, keys: Mapping[str, ApiKey],
     elif any(name == account_of_key(other) for other in keys if other != provider.name):
         table.problem("name", f"with an api_key also names an account, {name}, as another provider's does")
     elif name != provider.name:
-        notes.append(f"{table.path}: the account that its api_key makes is named {name}")
+        table.note("api_key", f"makes the account {name}")
 
 
-def _api_key(table: Table, path: Path, environ: Mapping[str, str], notes: list[str]) -> ApiKey | None:
+def _api_key(table: Table, path: Path, environ: Mapping[str, str], *, is_enabled: bool) -> ApiKey | None:
     """`api_key = "$VAR"` or the path of a 0600 file; never the key itself."""
-    where = table.text("api_key")
+    where = table.get(API_KEY, None)
     if where is None:
         return None
     value: str | None
-    if variable := _VARIABLE.fullmatch(where):
+    if variable := VARIABLE.fullmatch(where):
         value = environ.get(variable[2])
         if not value:
-            notes.append(f"{table.path}.api_key: {variable[2]} is not set, so that account is missing")
+            if is_enabled:
+                table.note("api_key", f"names {variable[2]}, which is not set, so that account is missing")
             return None
     else:
         try:

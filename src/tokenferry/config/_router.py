@@ -1,11 +1,11 @@
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from tokenferry.config._foreign import ignore
-from tokenferry.providers import Table, pattern_fault
+from tokenferry.providers import Provider, Table, pattern_fault
 from tokenferry.settings import (
-    AUTO_MAP_REGEX,
-    BACKGROUND_REGEX,
     ModelSettings,
     RouterSettings,
     RuleSettings,
@@ -14,48 +14,46 @@ from tokenferry.settings import (
 _TARGETS: Final = ("default", "websearch", "think", "background")
 _NOT_SET: Final = "placeholder-model"  # what claude-code-mux writes into a new file
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_BYTES: Final = 2**40
+_CONDITIONS: Final = ("headers", "keys", "requested", "min_bytes", "max_bytes")
 _CREDENTIALS: Final = frozenset(("authorization", "x-api-key", "cookie", "x-tokenferry-key"))
 
 
-def read_router(table: Table, models: tuple[ModelSettings, ...], notes: list[str]) -> RouterSettings:
-    """Read `[router]`, whose targets are names of `[[models]]` or what the default providers call their models."""
-    targets = {key: table.text_or_none(key) for key in _TARGETS}
-    if targets["default"] == _NOT_SET:
-        notes.append(f"router.default is still {_NOT_SET}, as claude-code-mux wrote it, and counts as left out")
-        targets["default"] = None
-    settings = RouterSettings(
-        **targets,
-        auto_map_regex=table.pattern("auto_map_regex", AUTO_MAP_REGEX),
-        auto_map_defined=table.flag("auto_map_defined", True),
-        background_regex=table.pattern("background_regex", BACKGROUND_REGEX),
-        think_adaptive=table.flag("think_adaptive", False),
-        subagent_tag=table.flag("subagent_tag", True),
-        unmapped=table.choice("unmapped", "default", ("default", "refuse")),
-        list_models=table.choice("list_models", "beside", ("beside", "only", "upstream")),
-        rules=_rules(table),
-    )
-    ignore(table, ("prompt_rules",), notes, instead="[[router.rules]] looks at headers, keys and sizes, not at prompts")
-    ignore(table, ("subagent",), notes)
-    _check_targets(table, settings, models, notes)
+def read_router(
+    table: Table, gateway: Table, models: tuple[ModelSettings, ...], providers: Mapping[str, Provider]
+) -> RouterSettings:
+    """Read `[router]`, whose targets are names of `[[models]]` or what the default providers call their models.
+
+    Two of its keys may still be in `[gateway]`.
+    """
+    for key in ("account", "providers"):
+        table.former(gateway, key, key)
+    settings = replace(table.read(RouterSettings()), rules=_rules(table))
+    if settings.default == _NOT_SET:
+        table.note("default", f"is still {_NOT_SET}, as claude-code-mux wrote it, and counts as left out")
+        settings = replace(settings, default=None)
+    for name in settings.providers:
+        if name not in providers:
+            table.problem("providers", f"names {name!r}, which is no provider; known: {', '.join(providers)}")
+    ignore(table, ("prompt_rules",), instead="[[router.rules]] looks at headers, keys and sizes, not at prompts")
+    ignore(table, ("subagent",))
+    _check_targets(table, settings, models)
+    gateway.done()
     table.done()
     return settings
 
 
-def _check_targets(table: Table, settings: RouterSettings, models: tuple[ModelSettings, ...], notes: list[str]) -> None:
+def _check_targets(table: Table, settings: RouterSettings, models: tuple[ModelSettings, ...]) -> None:
     known = {model.name.casefold() for model in models}
     targets = [(key, getattr(settings, key)) for key in _TARGETS]
     targets += [(f"rules.{rule.name}.model", rule.model) for rule in settings.rules]
     for key, model in targets:
         if model is None or model.casefold() in known:
             continue
-        if settings.unmapped == "refuse":
+        if settings.unmapped == "reject":
             names = ", ".join(one.name for one in models) or "none"
-            table.problem(key, f'names {model!r}, which no [[models]] names, and unmapped = "refuse"; known: {names}')
+            table.problem(key, f'names {model!r}, which no [[models]] names, and unmapped = "reject"; known: {names}')
         elif known:
-            notes.append(
-                f"router.{key} names {model!r}, which no [[models]] names: the default providers are asked for it"
-            )
+            table.note(key, f"names {model!r}, which no [[models]] names: the default providers are asked for it")
 
 
 def _rules(table: Table) -> tuple[RuleSettings, ...]:
@@ -69,27 +67,17 @@ def _rules(table: Table) -> tuple[RuleSettings, ...]:
 
 
 def _rule(table: Table, place: int) -> RuleSettings:
-    conditions = ("headers", "keys", "requested", "at_least", "at_most")
-    model = table.text("model")
+    rule = table.read(RuleSettings(f"rule {place}", ""))
     if "model" not in table:
         table.problem("model", "is missing")
-    if not any(key in table for key in conditions):
-        table.problem("model", f"needs a condition beside it: {', '.join(conditions)}")
-    rule = RuleSettings(
-        name=table.text("name", f"rule {place}") or f"rule {place}",
-        model=model or "",
-        headers=_headers(table),
-        keys=table.texts("keys", ()),
-        requested=table.pattern("requested", "") or None,
-        at_least=table.whole("at_least", None, least=0, most=_BYTES),
-        at_most=table.whole("at_most", None, least=0, most=_BYTES),
-    )
+    if not any(key in table for key in _CONDITIONS):
+        table.problem("model", f"needs a condition beside it: {', '.join(_CONDITIONS)}")
+    _check_headers(table, rule.headers)
     table.done()
-    return rule
+    return replace(rule, headers=tuple((name.lower(), pattern) for name, pattern in rule.headers))
 
 
-def _headers(table: Table) -> tuple[tuple[str, str], ...]:
-    headers = table.strings("headers", ())
+def _check_headers(table: Table, headers: tuple[tuple[str, str], ...]) -> None:
     for name, pattern in headers:
         if not _HEADER.fullmatch(name):
             table.problem("headers", f"names {name!r}, which is no header's name")
@@ -97,4 +85,3 @@ def _headers(table: Table) -> tuple[tuple[str, str], ...]:
             table.problem("headers", f"must not look at {name}, which holds a credential; use keys")
         elif fault := pattern_fault(pattern):
             table.problem("headers", f"for {name} {fault}")
-    return tuple((name.lower(), pattern) for name, pattern in headers)

@@ -27,8 +27,8 @@ def variables_of(provider: Provider, credential: Credential) -> Variables:
     """
     is_key = credential.kind == "api-key"
     is_anthropics = provider.provider_type in _ANTHROPIC_TYPES
-    if provider.variable is not None:
-        return ((provider.variable, credential.secret),)
+    if provider.env_var is not None:
+        return ((provider.env_var, credential.secret),)
     if not is_anthropics:
         stem = _NO_NAME.sub("_", provider.name).strip("_").upper() or "PROVIDER"
         stem = f"_{stem}" if stem[0].isdigit() else stem

@@ -52,7 +52,7 @@ class Swapper:
     def look(self) -> None:
         """Swap if that is due. Raises nothing but what the records do."""
         cooldowns = self._state.cooldowns.list()
-        if self._broker.policy.subscription != "off":
+        if self._broker.policy.subscriptions != "claude-code-only":
             self._probe.look(cooldowns)
         now = self._now()
         limited = [one for one in cooldowns if self._limits_claude_code(one, now)]

@@ -24,7 +24,7 @@ _LOOK: Final = 1.0
 
 
 class DeviceLogin:
-    """One login at a provider whose `device_url` and `token_url` are known.
+    """One login at a provider whose `device_authorization_endpoint` and `token_endpoint` are known.
 
     `show` is told the code to confirm, `know` the secret that stands for it, and `tick` each second how many are left.
     """

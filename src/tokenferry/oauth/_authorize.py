@@ -42,7 +42,7 @@ class Authorization:
 
     @classmethod
     def begin(cls, endpoints: OAuthEndpoints, scopes: Iterable[str] | None = None) -> "Authorization":
-        """Begin a login for these scopes, by default those declared. `endpoints` must name an authorize_url.
+        """Begin a login for these scopes, by default those declared. `endpoints` must name an authorization_endpoint.
 
         The state is independent of the verifier, and hexadecimal: there are pages that mangle other characters.
         """
@@ -51,7 +51,7 @@ class Authorization:
 
     def url(self, redirect_uri: str) -> str:
         """Where the person logs in."""
-        assert self.endpoints.authorize_url is not None
+        assert self.endpoints.authorization_endpoint is not None
         parameters = Fields(
             self.endpoints.authorize_parameters,
             client_id=self.endpoints.client_id,
@@ -62,7 +62,8 @@ class Authorization:
             code_challenge_method="S256",
             state=self.state.reveal(),
         )
-        return f"{self.endpoints.authorize_url}?{urlencode({key: value for key, value in parameters.items() if value})}"
+        query = urlencode({key: value for key, value in parameters.items() if value})
+        return f"{self.endpoints.authorization_endpoint}?{query}"
 
     def read_redirect(self, query: str, redirect_uri: str) -> AuthorizationCode | None:
         """Read what the redirect to `redirect_uri` carried; None for what is no answer to this login.
@@ -113,11 +114,14 @@ class Authorization:
         if endpoints.issuer is not None:
             is_from_there = told_issuer == endpoints.issuer
         else:
-            is_from_there = _origin(told_issuer) in {_origin(endpoints.authorize_url), _origin(endpoints.token_url)}
+            is_from_there = _origin(told_issuer) in {
+                _origin(endpoints.authorization_endpoint),
+                _origin(endpoints.token_endpoint),
+            }
         if not is_from_there:
             raise LoginFailed(
                 f"the answer to the login is from {told('', told_issuer, self._secrets)!r}, not from "
-                f"{endpoints.issuer or _origin(endpoints.authorize_url)}; it was not accepted"
+                f"{endpoints.issuer or _origin(endpoints.authorization_endpoint)}; it was not accepted"
             )
 
     def _refusal(self, given: Fields) -> str:

@@ -38,10 +38,10 @@ class DeviceCode:
 
 
 def device_request(endpoints: OAuthEndpoints, client_secret: Secret | None) -> TokenRequest:
-    """Ask for a code (RFC 8628 3.1). A device_url must be named."""
-    assert endpoints.device_url is not None
+    """Ask for a code (RFC 8628 3.1). A device_authorization_endpoint must be named."""
+    assert endpoints.device_authorization_endpoint is not None
     fields = Fields(scope=" ".join(endpoints.scopes)) if endpoints.scopes else Fields()
-    return client_request(endpoints, endpoints.device_url, fields, client_secret)
+    return client_request(endpoints, endpoints.device_authorization_endpoint, fields, client_secret)
 
 
 def read_device(
@@ -51,7 +51,7 @@ def read_device(
 
     Raises `TryLater` where asking again may succeed later, `LoginFailed` where something else has to change first.
     """
-    host = urlsplit(endpoints.device_url or "").hostname
+    host = urlsplit(endpoints.device_authorization_endpoint or "").hostname
     if not isinstance(transmission, TokenResponse):
         raise TryLater(f"no code could be asked for: {transmission.reason}; log in again later")
     fields = parse_object(transmission.body)
@@ -61,7 +61,7 @@ def read_device(
         reason = f"{host} gave no code: HTTP {status}" + (f" ({words})" if words else "")
         if status == _TOO_MANY or status // 100 == 5:  # noqa: PLR2004  # the class of server errors
             raise TryLater(f"{reason}; log in again later", retry_after=retry_after(transmission.headers, now))
-        raise LoginFailed(f"{reason}; log in without --device, or declare another device_url")
+        raise LoginFailed(f"{reason}; log in without --device, or declare another device_authorization_endpoint")
     device = None if fields is None else _device(fields, url_fault)
     if device is None:
         raise LoginFailed(f"{host} gave no code that can be shown; log in without --device")
@@ -111,9 +111,9 @@ class DevicePoll:
 
     def request(self) -> TokenRequest:
         """The question (RFC 8628 3.4)."""
-        assert self._endpoints.token_url is not None
+        assert self._endpoints.token_endpoint is not None
         fields = Fields(grant_type=_GRANT, device_code=self._device.code.reveal())
-        return client_request(self._endpoints, self._endpoints.token_url, fields, self._client_secret)
+        return client_request(self._endpoints, self._endpoints.token_endpoint, fields, self._client_secret)
 
     def read(self, transmission: HttpOutcome, sent_at: float, now: float) -> OAuthToken | None:
         """The tokens, or None while nobody has answered; `sent_at` and `now` are seconds since 1970 UTC.
@@ -144,7 +144,7 @@ class DevicePoll:
             raise LoginFailed("the code was not confirmed in time; log in again for a new one")
         if code == "access_denied":
             raise LoginFailed(f"the login was refused ({words})")
-        host = urlsplit(self._endpoints.token_url or "").hostname
+        host = urlsplit(self._endpoints.token_endpoint or "").hostname
         reason = f"HTTP {status}" + (f" ({words})" if words else "")
         raise LoginFailed(f"{host} refused to complete the login: {reason}; log in again")
 
@@ -154,7 +154,7 @@ class DevicePoll:
 
     def _token(self, fields: Fields | None, sent_at: int) -> OAuthToken:
         token = None if fields is None else read_token(fields, None, sent_at, "login")
-        host = urlsplit(self._endpoints.token_url or "").hostname
+        host = urlsplit(self._endpoints.token_endpoint or "").hostname
         if fields is None or token is None:
             raise LoginFailed(f"{host} answered the login with no token that can be read; log in again")
         if (kind := odd_token_type(fields)) is not None:

@@ -19,9 +19,9 @@ _TOO_MANY: Final = 429
 def exchange_request(
     authorization: Authorization, answer: AuthorizationCode, client_secret: Secret | None, lifetime: int | None = None
 ) -> TokenRequest:
-    """The exchange. `lifetime`, in seconds, asks for an access token that lives so long. A token_url must be named."""
+    """The exchange. `lifetime`, in seconds, asks for an access token that lives so long. It needs a token_endpoint."""
     endpoints = authorization.endpoints
-    assert endpoints.token_url is not None
+    assert endpoints.token_endpoint is not None
     fields = Fields(
         grant_type="authorization_code",
         code=answer.code.reveal(),
@@ -32,7 +32,7 @@ def exchange_request(
         fields["state"] = authorization.state.reveal()
     if lifetime is not None:
         fields["expires_in"] = lifetime
-    return client_request(endpoints, endpoints.token_url, fields, client_secret)
+    return client_request(endpoints, endpoints.token_endpoint, fields, client_secret)
 
 
 def read_exchange(
@@ -42,7 +42,7 @@ def read_exchange(
 
     Raises `TryLater` where a new login may succeed later, `LoginFailed` where something else has to change first.
     """
-    host = urlsplit(authorization.endpoints.token_url or "").hostname
+    host = urlsplit(authorization.endpoints.token_endpoint or "").hostname
     if isinstance(transmission, NotSent):
         raise TryLater(f"the login could not be completed: {transmission.reason}; log in again later")
     if not isinstance(transmission, TokenResponse):

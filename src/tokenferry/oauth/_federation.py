@@ -15,8 +15,8 @@ _GRANT: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 def federation_request(
     endpoints: OAuthEndpoints, federation: Federation, identity: Secret, client_secret: Secret | None
 ) -> TokenRequest:
-    """The exchange. `endpoints` must name a federation_url or a token_url."""
-    url = endpoints.federation_url or endpoints.token_url
+    """The exchange. `endpoints` must name a federation_url or a token_endpoint."""
+    url = endpoints.federation_url or endpoints.token_endpoint
     assert url is not None
     fields = Fields(endpoints.federation_parameters)
     fields.update(federation.parameters)

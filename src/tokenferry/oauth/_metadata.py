@@ -12,10 +12,10 @@ from tokenferry.secret import parse_object
 
 _OK: Final = 200
 _KEYS: Final = {
-    "authorize_url": "authorization_endpoint",
-    "token_url": "token_endpoint",
-    "revoke_url": "revocation_endpoint",
-    "device_url": "device_authorization_endpoint",
+    "authorization_endpoint": "authorization_endpoint",
+    "token_endpoint": "token_endpoint",
+    "revocation_endpoint": "revocation_endpoint",
+    "device_authorization_endpoint": "device_authorization_endpoint",
 }
 
 

@@ -52,10 +52,10 @@ Outcome: TypeAlias = Granted | Denied | NotGranted | Uncertain
 
 
 def refresh_request(endpoints: OAuthEndpoints, refresh: Secret, client_secret: Secret | None) -> TokenRequest:
-    """A refresh grant (RFC 6749 6). `endpoints` must name a token_url."""
-    assert endpoints.token_url is not None
+    """A refresh grant (RFC 6749 6). `endpoints` must name a token_endpoint."""
+    assert endpoints.token_endpoint is not None
     fields = Fields(grant_type="refresh_token", refresh_token=refresh.reveal())
-    return client_request(endpoints, endpoints.token_url, fields, client_secret)
+    return client_request(endpoints, endpoints.token_endpoint, fields, client_secret)
 
 
 def read_refresh(transmission: HttpOutcome, old: OAuthToken, sent_at: float, now: float) -> Outcome:

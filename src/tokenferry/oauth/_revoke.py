@@ -8,11 +8,11 @@ from tokenferry.secret import Fields, Secret, parse_object
 
 
 def revocation_request(endpoints: OAuthEndpoints, token: OAuthToken, client_secret: Secret | None) -> TokenRequest:
-    """Revoke the login: its refresh token, which takes the access tokens along. A revoke_url must be named."""
-    assert endpoints.revoke_url is not None
+    """Revoke the login: its refresh token, which takes the access tokens along. A revocation_endpoint must be named."""
+    assert endpoints.revocation_endpoint is not None
     hint = "access_token" if token.refresh is None else "refresh_token"
     fields = Fields(token=(token.refresh or token.secret).reveal(), token_type_hint=hint)
-    return client_request(endpoints, endpoints.revoke_url, fields, client_secret)
+    return client_request(endpoints, endpoints.revocation_endpoint, fields, client_secret)
 
 
 def read_revocation(transmission: HttpOutcome, token: OAuthToken) -> str | None:

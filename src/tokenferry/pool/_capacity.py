@@ -25,20 +25,20 @@ class Capacity:
 
     def has_slot(self, account: str) -> bool:
         """Whether its cap on requests at a time leaves a slot."""
-        most = self.caps(account).concurrency
+        most = self.caps(account).max_concurrency
         return not most or self.busy.get(account, 0) < most
 
     def slot_delay(self, account: str, at: float) -> float:
-        """Seconds until its cap on requests per second lets the next one through."""
+        """Seconds until its cap on requests per minute lets the next one through."""
         return max(self._next.get(account, 0.0) - at, 0.0) if self.caps(account).rate else 0.0
 
     def reason(self, account: str, at: float) -> str:
         """Why it gets no request now; empty if it may."""
         caps = self.caps(account)
         if not self.has_slot(account):
-            return f"it has {caps.concurrency} requests at a time, as many as [pool] lets it have"
+            return f"it has {caps.max_concurrency} requests at a time, as many as [pool] lets it have"
         if self.slot_delay(account, at):
-            return f"it has {caps.rate:g} requests per second, as many as [pool] lets it have"
+            return f"it has {caps.requests_per_minute:g} requests per minute, as many as [pool] lets it have"
         return ""
 
     def acquire(self, account: str, at: float) -> float:

@@ -66,7 +66,7 @@ class _Request:
 
     def left(self) -> float:
         """Seconds until it is given up."""
-        return self.settings.total - (self.pool.monotonic() - self.trace.began)
+        return self.settings.total_timeout - (self.pool.monotonic() - self.trace.began)
 
     def cool_down(
         self, lease: Lease, error: Classification, fingerprint: str, *, is_certain: bool = False
@@ -151,7 +151,7 @@ def _attempt(
     try:
         while True:
             now = pool.monotonic()
-            if trace.attempts >= settings.attempts or settings.total - (now - trace.began) < wait:
+            if trace.attempts >= settings.max_attempts or settings.total_timeout - (now - trace.began) < wait:
                 return move, request.reject(attempts_exhausted(trace.attempts, now - trace.began))
             trace.attempted(now, selection, target.model, wait)
             outcome = yield SendAttempt(target, selection.account, wait, move == "renew", selection.probed is not None)
@@ -306,7 +306,7 @@ def _next_turn(request: _Request, tried: AbstractSet[str]) -> Lease | Reject | N
         if (found := pool.selector.next_slot(target, request.criteria, tried)) is not None:
             selection, pause = found
             queued = pause * pool.capacity.caps(selection.account.name).rate
-            if pause <= request.left() and queued <= request.settings.queue:
+            if pause <= request.left() and queued <= request.settings.max_queue:
                 return Lease(pool, target, selection)
             late = at_capacity()
     return late
@@ -314,7 +314,7 @@ def _next_turn(request: _Request, tried: AbstractSet[str]) -> Lease | Reject | N
 
 def _wait_for_capacity(request: _Request, tried: AbstractSet[str]) -> Generator[Step, Outcome, Lease | Reject]:
     pool, criteria, trace = request.pool, request.criteria, request.trace
-    if len(pool.waiting) >= request.settings.queue or request.left() <= 0:
+    if len(pool.waiting) >= request.settings.max_queue or request.left() <= 0:
         return at_capacity()
     request.note(TraceEvent("queued"))
     ticket = Ticket(pool, trace.targets, criteria, tried)

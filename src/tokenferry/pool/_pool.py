@@ -105,7 +105,7 @@ class Pool:
                 self.cooldowns.learn(account.name, state.organization)
         if is_side:
             return
-        self.usage.note(account.name, state, self.settings.quota_threshold)
+        self.usage.note(account.name, state, self.settings.quota_warning)
         if state.bills_overage:
             self._bill(account, state)
 

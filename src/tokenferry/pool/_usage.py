@@ -20,12 +20,12 @@ class LimitUsage:
         """By account and window, when that one ends; last warned of, last in order."""
         self.version = 0
 
-    def note(self, account: str, state: LimitState, threshold: float | None) -> None:
+    def note(self, account: str, state: LimitState, threshold: float) -> None:
         if not state.windows and not state.buckets:
             return
         self._states[account] = state
         self.version += 1
-        if threshold is not None:
+        if threshold:
             self._warn(account, state, threshold)
 
     def state(self, account: str) -> LimitState | None:

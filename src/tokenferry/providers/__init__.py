@@ -1,4 +1,4 @@
-from tokenferry.providers._declare import builtin_providers, declare, key_shapes
+from tokenferry.providers._declare import ENTERPRISE_URL, builtin_providers, declare, key_shapes
 from tokenferry.providers._environment_proxy import ProxyExemption, proxy_exemptions, proxy_variable
 from tokenferry.providers._pass_through import indistinct, may_pass_through
 from tokenferry.providers._presets import Preset, presets
@@ -10,17 +10,19 @@ from tokenferry.providers._provider import (
     account_of_key,
     logs_in_at_subscription,
 )
-from tokenferry.providers._table import Setting, SettingKind, Table, is_loopback, pattern_fault, url_fault
+from tokenferry.providers._table import Fault, Reading, Setting, Table, is_loopback, pattern_fault, url_fault
 from tokenferry.providers._vendors import is_builtin_vendor, vendor_hosts
 
 __all__ = [
+    "ENTERPRISE_URL",
     "KIND_OF_AUTH_TYPE",
     "AuthType",
+    "Fault",
     "Preset",
     "Provider",
     "ProxyExemption",
+    "Reading",
     "Setting",
-    "SettingKind",
     "Table",
     "WireFormat",
     "account_of_key",

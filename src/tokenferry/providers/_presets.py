@@ -19,7 +19,7 @@ class Preset:
     title: str
     base_url: str
     key_header: KeyHeader
-    variable: str
+    env_var: str
     hosts: tuple[str, ...]
     """The vendor's: a client's own key of this vendor goes to none but these, and to what is below them."""
     prefixes: tuple[str, ...]
@@ -40,7 +40,7 @@ class Preset:
             self.name,
             self.name,
             self.base_url,
-            variable=self.variable,
+            env_var=self.env_var,
             key_header=self.key_header,
             vendor_hosts=self.hosts,
             key_prefixes=self.prefixes,
@@ -75,7 +75,7 @@ def _preset(table: dict[str, Any]) -> Preset:
         title=table["title"],
         base_url=table["base_url"],
         key_header=table.get("key_header", "x-api-key"),
-        variable=table["variable"],
+        env_var=table["env_var"],
         hosts=tuple(table["hosts"]),
         prefixes=tuple(table.get("prefixes", ())),
         key_shape=table.get("key_shape"),

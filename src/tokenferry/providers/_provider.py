@@ -1,8 +1,10 @@
 import re
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from types import MappingProxyType
+from typing import Annotated, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
+from tokenferry.config_key import ConfigKey
 from tokenferry.credentials import (
     API_KEY_PREFIX,
     SETUP_TOKEN_PREFIX,
@@ -50,36 +52,50 @@ _VENDOR_CLIENT: Final = "9d1c250a-e61b-44d9-88ed-5944d1962f5e"
 class Provider:
     """Who issues and takes credentials: `[[providers]]`."""
 
-    name: str
-    provider_type: str
-    base_url: str
-    auth_type: AuthType = "api_key"
-    enabled: bool = True
-    subscription: bool = False
-    accounts: tuple[str, ...] | None = None
-    """The accounts it uses, in order; None means all that name it."""
-    strategy: Strategy | None = None
-    """None for that of `[pool]`."""
-    usage_url: str | None = None
-    """Where a login can ask how much of its limits is used up, as declared; `usage_endpoint` is what to call."""
-    variable: str | None = None
-    """The environment variable in which programs look for its key or token; None for what is usual."""
+    name: Annotated[str, ConfigKey("What you call it.", example='"openai"')]
+    provider_type: Annotated[str, ConfigKey("A built-in provider or preset to take the rest from.", example='"z.ai"')]
+    base_url: Annotated[
+        str, ConfigKey("Its address; needed if no type has it.", kind="url", example='"https://llm.example.com"')
+    ]
+    auth_type: Annotated[
+        AuthType, ConfigKey("The kind of credential it takes.", aliases=MappingProxyType({"apikey": "api_key"}))
+    ] = "api_key"
+    wire_format: Annotated[WireFormat, ConfigKey("The API it speaks; anthropic alone is served.")] = "anthropic"
+    key_header: Annotated[KeyHeader, ConfigKey("Where an API key goes; authorization makes it a Bearer token.")] = (
+        "x-api-key"
+    )
+    env_var: Annotated[
+        str | None, ConfigKey("Where programs look for its key or token.", example='"OPENAI_API_KEY"')
+    ] = None
+    """None for what is usual."""
+    accounts: Annotated[
+        tuple[str, ...] | None,
+        ConfigKey("The accounts it uses, in order; all of its own if left out.", example='["work"]'),
+    ] = None
+    enabled: Annotated[bool, ConfigKey("Whether it serves.")] = True
+    subscription: Annotated[bool, ConfigKey("Whether its logins are billed to a Claude subscription.")] = False
+    passthrough: Annotated[bool, ConfigKey("Whether clients may send a credential of their own to it.")] = False
+    """A client's own credential of this vendor is passed on, in place of an account's."""
+    models: Annotated[tuple[str, ...], ConfigKey("Models that it has under their own names.")] = ()
+    strategy: Annotated[
+        Strategy | None, ConfigKey("Its own order of accounts, in place of [pool]'s.", example='"round-robin"')
+    ] = None
+    usage_url: Annotated[
+        str | None, ConfigKey("Where an account's usage can be read.", example='"{base_url}/usage"')
+    ] = None
+    """As declared; `usage_endpoint` is what to call."""
+    check_url: Annotated[
+        str | None, ConfigKey("A GET that costs nothing and needs a valid key.", example='"{base_url}/v1/models"')
+    ] = None
+    """As declared; None where no such route is known."""
     oauth: OAuthEndpoints = field(default_factory=OAuthEndpoints)
     """As declared; `endpoints` is what to call."""
-    wire_format: WireFormat = "anthropic"
-    """Whose API it speaks. Only the first is served."""
-    key_header: KeyHeader = "x-api-key"
-    """Where an API key goes; with `authorization` it is a Bearer token."""
-    passthrough: bool = False
-    """Whether a client's own credential of this vendor is passed on, in place of an account's."""
     vendor_hosts: tuple[str, ...] = ()
     """Where a client's own credential of this vendor may go; none means the host of `base_url` alone."""
     key_prefixes: tuple[str, ...] = ()
     """What this vendor's credentials begin with, where that tells them from others'."""
     key_shape: str | None = None
     """A regular expression that the API keys of its host match whole; None where none is known."""
-    check_url: str | None = None
-    """Where a GET that costs nothing needs a valid API key, as declared; None where no such route is known."""
 
     @property
     def endpoints(self) -> OAuthEndpoints:
@@ -194,5 +210,5 @@ def on_host(url: str | None, hosts: tuple[str, ...]) -> bool:
 
 def logs_in_at_subscription(base_url: str, endpoints: OAuthEndpoints) -> bool:
     """Tell whether a declaration names a claude.ai login or host, whatever it calls itself."""
-    urls = (base_url, endpoints.authorize_url, endpoints.device_url, endpoints.issuer)
+    urls = (base_url, endpoints.authorization_endpoint, endpoints.device_authorization_endpoint, endpoints.issuer)
     return any(on_host(url, _SUBSCRIPTION_HOSTS) and not on_host(url, _CONSOLE_HOSTS) for url in urls)

@@ -1,11 +1,16 @@
 import difflib
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from types import MappingProxyType
-from typing import Any, Final, Literal, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from urllib.parse import urlsplit
+
+from tokenferry.config_key import ConfigKey, format_duration, keys_of, parse_duration
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 _METADATA_HOSTS: Final = (
     "100.100.100.200",
@@ -18,46 +23,72 @@ _METADATA_HOSTS: Final = (
 _HOST_NAME: Final = re.compile(r"(?:[a-z0-9_-]+\.)*(?!0x)(?=[0-9_-]*[a-z])[a-z0-9_-]+\.?")
 
 
-SettingKind: TypeAlias = Literal["text", "flag", "number", "texts", "strings", "ignored"]
+_Section = TypeVar("_Section", bound="DataclassInstance")
+_Place: TypeAlias = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong in a document, and the place it is about: the keys and list indexes that lead to it."""
+
+    place: _Place
+    text: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        return self.text if self.line is None else f"line {self.line}: {self.text}"
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A value as it was read: what kind it must be of, and whether it stood there or is the default."""
+    """A value as it was read, by its dotted path; the document has it, or would have it, as `name` in a table."""
 
-    table: "Table"
-    key: str
-    kind: SettingKind
+    path: str
+    table: _Place
+    name: str
+    key: ConfigKey
     value: Any = field(repr=False)  # a key that was written where none belongs
     is_given: bool
+    is_in_document: bool
+    """Whether the document can hold it as it is; a built-in provider's needs a table first."""
+
+
+@dataclass(slots=True)
+class Reading:
+    """One document being read: everything that is found out about it."""
+
+    folder: Path = field(default_factory=Path)
+    """From which relative paths are seen."""
+    faults: list[Fault] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What is no fault and still to be known."""
+    settings: list[Setting] = field(default_factory=list)
+    """Every value that was asked for."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """What keys of former times are now, by dotted path without list indexes."""
 
 
 class Table:
     """One TOML table being read: what was asked for is known, what is left at `done` is an unknown key.
 
-    Faults are collected, not raised, so that all of them are told at once. `seen` gets each value that is read;
-    `place` is where the document has the table, `path` what it is called.
+    Faults are collected, not raised, so that all of them are reported at once. `place` is where the document has the
+    table, None for one that it doesn't have; `path` what it is called.
     """
 
-    def __init__(
-        self,
-        data: object,
-        path: str,
-        problems: list[str],
-        seen: list[Setting] | None = None,
-        place: tuple[str | int, ...] = (),
-    ) -> None:
+    def __init__(self, data: object, path: str, reading: Reading, place: _Place | None = ()) -> None:
         self.path = path
-        self.place = place
-        self._problems = problems
-        self._seen = seen
+        self.reading = reading
+        self.place = place or ()
+        self._is_in_document = place is not None
         self._data: dict[str, Any] = data if isinstance(data, dict) else {}
+        self._former: dict[str, tuple[Table, str, Callable[[Any], Any]]] = {}
         self._asked: set[str] = set()
+        self._ignored: set[str] = set()
         if not isinstance(data, dict):
-            self._problems.append(f"{path} must be a table")
+            reading.faults.append(Fault(self.place, f"{path} must be a table"))
 
     def __contains__(self, key: str) -> bool:
-        return key in self._data
+        return key in self._data or key in self._former
 
     def at(self, key: str) -> str:
         """The key with its table's path before it."""
@@ -69,126 +100,146 @@ class Table:
 
     def problem(self, key: str, must: str) -> None:
         """Note that the key's value is not what it must be."""
-        self._problems.append(f"{self.at(key)} {must}")
+        table, name, _ = self._former.get(key, (self, key, None))
+        self.reading.faults.append(Fault((*table.place, name), f"{table.at(name)} {must}"))
 
-    def text(self, key: str, default: str | None = None) -> str | None:
-        value = self._take(key, default)
-        valid = value is None or (isinstance(value, str) and value != "")
-        text: str | None = self._checked(
-            key, "text", value, default, valid=valid, must="must be a string that is not empty"
+    def note(self, key: str, what: str) -> None:
+        """Note something to be known about the key that is no fault."""
+        self.reading.notes.append(f"{self.at(key)} {what}")
+
+    def former(
+        self, table: "Table", former: str, key: str, convert: Callable[[Any], Any] = lambda value: value
+    ) -> None:
+        """Take a key from a place that still counts, the key `former` of that table; `convert` gives today's value."""
+        if not table.ignore(former):
+            return
+        if key in self._data:
+            table.problem(former, f"and {self.at(key)} say the same thing; keep the latter")
+        else:
+            self._former[key] = (table, former, convert)
+
+    def raw(self, key: str) -> Any:
+        """What stands there, unread."""
+        return self._data.get(key)
+
+    def read(self, defaults: _Section, *, but: Collection[str] = ()) -> _Section:
+        """The section with what the table says in the place of its defaults. A value that is wrong leaves them."""
+        keys = keys_of(type(defaults))
+        values = {name: self.get(key, getattr(defaults, name)) for name, key in keys.items() if name not in but}
+        return replace(defaults, **values)
+
+    def get(self, key: ConfigKey, default: Any) -> Any:
+        """The value of one key; the default where it is left out or wrong."""
+        self._asked.add(key.name)
+        table, name, convert = self._former.get(key.name, (self, key.name, None))
+        value, is_given = default, name in table
+        if is_given:
+            try:
+                raw = table.raw(name)
+                value = _value(key, raw if convert is None else convert(raw), self.reading.folder)
+            except ValueError as fault:
+                self.problem(key.name, str(fault))
+        self.reading.settings.append(
+            Setting(self.at(key.name), table.place, name, key, value, is_given, self._is_in_document)
         )
-        return text
-
-    def text_or_none(self, key: str) -> str | None:
-        """A string; one that is empty counts as left out."""
-        value = self._take(key, None)
-        valid = value is None or isinstance(value, str)
-        text = self._checked(key, "text", value, None, valid=valid, must="must be a string")
-        return text or None
-
-    def pattern(self, key: str, default: str) -> str:
-        """A regular expression; one that is empty counts as left out."""
-        value = self._take(key, default)
-        fault = pattern_fault(value) if isinstance(value, str) else "must be a string"
-        pattern: str = self._checked(key, "text", value, default, valid=fault is None, must=fault or "")
-        return pattern or default
-
-    def choice(
-        self, key: str, default: Any, options: Collection[str], aliases: Mapping[str, str] = MappingProxyType({})
-    ) -> Any:
-        """One of the options; `aliases` are what other programs call some of them."""
-        value = self._take(key, default)
-        if isinstance(value, str) and value in aliases:
-            value = aliases[value]
-        valid = value == default or (isinstance(value, str) and value in options)
-        return self._checked(key, "text", value, default, valid=valid, must=f"must be one of {', '.join(options)}")
-
-    def flag(self, key: str, default: bool) -> bool:  # noqa: FBT001  # a default, like the others
-        value = self._take(key, default)
-        return bool(
-            self._checked(key, "flag", value, default, valid=isinstance(value, bool), must="must be true or false")
-        )
-
-    def number(self, key: str, default: float, *, least: float, most: float) -> float:
-        value = self._take(key, default)
-        valid = isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
-        must = f"must be a number from {least:g} to {most:g}"
-        number: float = self._checked(key, "number", value, default, valid=valid, must=must)
-        return number
-
-    def whole(self, key: str, default: int | None, *, least: int, most: int) -> int | None:
-        value = self._take(key, default)
-        valid = isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-        must = f"must be a whole number from {least} to {most}"
-        whole: int | None = self._checked(key, "number", value, default, valid=valid or value is default, must=must)
-        return whole
-
-    def texts(self, key: str, default: Any) -> Any:
-        value = self._take(key, default)
-        if isinstance(value, list) and all(isinstance(item, str) and item for item in value):
-            value = tuple(value)
-        valid = value is default or isinstance(value, tuple)
-        return self._checked(key, "texts", value, default, valid=valid, must="must be a list of strings")
-
-    def strings(self, key: str, default: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-        """A table of strings, as pairs."""
-        value = self._take(key, None)
-        pairs = default if value is None else value
-        if isinstance(value, dict) and all(isinstance(item, str) and item for item in value.values()):
-            pairs = tuple(value.items())
-        must = "must be a table of strings that are not empty"
-        read: tuple[tuple[str, str], ...] = self._checked(
-            key, "strings", pairs, default, valid=isinstance(pairs, tuple), must=must
-        )
-        return read
-
-    def url(self, key: str, default: str | None = None) -> str | None:
-        value = self.text(key, default)
-        if value is not None and (fault := url_fault(value)):
-            self.problem(key, fault)
-            return default
         return value
 
     def ignore(self, key: str) -> bool:
-        """Accept a key without reading it; tell whether it was there."""
-        value = self._take(key, None)
-        if value is not None:
-            self._checked(key, "ignored", value, None, valid=True, must="")
-        return value is not None
+        """Accept a key that no message proposes; tell whether it is there."""
+        self._ignored.add(key)
+        return key in self._data
 
-    def table(self, key: str) -> "Table":
-        return Table(self._take(key, {}), self.at(key), self._problems, self._seen, (*self.place, key))
+    def table(self, key: str, *, is_former: bool = False) -> "Table":
+        """The table of that name. No message proposes a former one."""
+        (self._ignored if is_former else self._asked).add(key)
+        data = self._data.get(key, {})
+        return Table(data, self.at(key), self.reading, (*self.place, key) if self._is_in_document else None)
 
     def tables(self, key: str) -> list["Table"]:
-        value = self._take(key, [])
+        self._asked.add(key)
+        value = self._data.get(key, [])
         if not isinstance(value, list):
             self.problem(key, f"must be written as [[{self.at(key)}]]")
             return []
         return [
-            Table(item, f"{self.at(key)}[{number}]", self._problems, self._seen, (*self.place, key, number - 1))
+            Table(item, f"{self.at(key)}[{number}]", self.reading, (*self.place, key, number - 1))
             for number, item in enumerate(value, 1)
         ]
 
     def done(self) -> None:
-        """Note every key that nobody asked for, with the nearest known one."""
+        """Note every key that was not asked for, with the nearest known one."""
         for key in self._data:
-            if key in self._asked:
+            if key in self._asked | self._ignored:
                 continue
-            near = difflib.get_close_matches(key, self._asked, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(sorted(self._asked))}"
-            self._problems.append(f"{self.at(key)} is no key that tokenferry knows{hint}")
+            path = ".".join([*(step for step in self.place if isinstance(step, str)), key])
+            if path in self.reading.renamed:
+                self.problem(key, f"is now {self.reading.renamed[path]}")
+                continue
+            known = sorted(self._asked - self._ignored)
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(known)}"
+            self.problem(key, f"is no key that tokenferry knows{hint}")
 
-    def _checked(self, key: str, kind: SettingKind, value: Any, default: Any, *, valid: bool, must: str) -> Any:
-        if not valid:
-            self.problem(key, must)
-            value = default
-        if self._seen is not None:
-            self._seen.append(Setting(self, key, kind, value, key in self._data))
-        return value
 
-    def _take(self, key: str, default: Any) -> Any:
-        self._asked.add(key)
-        return self._data.get(key, default)
+def _value(key: ConfigKey, value: Any, folder: Path) -> Any:  # noqa: C901, # a case for each kind
+    """What a value of the document means. Raises `ValueError` that says what it must be."""
+    limits = f"from {_limit(key, key.least)} to {_limit(key, key.most)}"
+    match key.kind:
+        case "flag":
+            if not isinstance(value, bool):
+                raise ValueError("must be true or false")  # noqa: TRY004  # of a file's content
+        case "whole" | "number":
+            is_whole, valid = key.kind == "whole", isinstance(value, int | float) and not isinstance(value, bool)
+            if not valid or not key.least <= value <= key.most or (is_whole and value != int(value)):
+                raise ValueError(f"must be a {'whole ' if is_whole else ''}number {limits}")
+            value = int(value) if is_whole else value
+        case "duration":
+            value = parse_duration(value)
+            if value is None or not key.least <= value <= key.most:
+                raise ValueError(f'must be a duration {limits}, as in "30s" or "5m"')
+        case "texts":
+            if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
+                raise ValueError("must be a list of strings")
+            value = tuple(value)
+        case "strings":
+            if not isinstance(value, dict) or not all(isinstance(one, str) and one for one in value.values()):
+                raise ValueError("must be a table of strings that are not empty")
+            value = tuple(value.items())
+        case _:
+            value = _text(key, value, folder)
+    return value
+
+
+def _text(key: ConfigKey, value: Any, folder: Path) -> str | Path | None:
+    if key.kind == "choice":
+        choice = key.aliases.get(value, value) if isinstance(value, str) else value
+        if choice not in key.choices:
+            raise ValueError(f"must be one of {', '.join(key.choices)}")
+        return str(choice)
+    if not isinstance(value, str):
+        raise ValueError("must be a string" + ("" if key.is_optional else " that is not empty"))  # noqa: TRY004  # as above
+    if not value:
+        if key.is_optional or key.kind == "pattern":
+            return None if key.is_optional else str(key.default)
+        raise ValueError("must be a string that is not empty")
+    if key.kind == "pattern" and (fault := pattern_fault(value)):
+        raise ValueError(fault)
+    if key.kind == "url" and (fault := url_fault(value)):
+        raise ValueError(fault)
+    return value if key.kind != "path" else _path(value, folder)
+
+
+def _path(name: str, folder: Path) -> Path:
+    if "\0" in name:
+        raise ValueError("is no file's path")
+    try:
+        return folder.absolute() / Path(name).expanduser()
+    except RuntimeError:
+        raise ValueError("names a home directory that is not known here") from None
+
+
+def _limit(key: ConfigKey, limit: float) -> str:
+    return format_duration(limit) if key.kind == "duration" else f"{limit:.12g}"
 
 
 def pattern_fault(pattern: str) -> str | None:

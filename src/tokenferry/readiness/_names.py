@@ -45,13 +45,13 @@ def misnamed(config: Config, broker: Broker, keys: Iterable[ClientKey] | None) -
 
 
 def _named_accounts(config: Config) -> Iterator[tuple[str, str]]:
-    if config.gateway.account is not None:
-        yield "gateway.account", config.gateway.account
+    if config.router.account is not None:
+        yield "router.account", config.router.account
     for provider in config.providers.values():
         for name in provider.accounts or ():
             yield f"providers.{provider.name}.accounts", name
     for name in config.pool.account_caps:
-        yield f"pool.accounts.{name}", name
+        yield f"accounts.{name}", name
 
 
 def _of_key(key: ClientKey, accounts: Container[str], providers: Container[str]) -> Iterator[Misnamed]:

@@ -12,4 +12,4 @@ ANYONE: Final = ClientKey("", "local", role="client", created_at=0, fingerprint=
 def resolver_of(config: Config, broker: Broker) -> RouteResolver:
     """What the gateway resolves requests with, over the accounts as they are now."""
     router = Router(config.router, config.models, broker.providers)
-    return RouteResolver(config.gateway, broker.providers, router, broker.book.listing)
+    return RouteResolver(config.router, broker.providers, router, broker.book.listing)

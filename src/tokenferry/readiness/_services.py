@@ -9,7 +9,7 @@ from tokenferry.errors import PolicyRefused, TokenferryError
 from tokenferry.pool import Choice, Criteria, PassedOver, Pool, Target
 from tokenferry.readiness._resolver import ANYONE, resolver_of
 from tokenferry.routing import NoRoute, RoutePlan
-from tokenferry.settings import GatewaySettings, RouterSettings
+from tokenferry.settings import RouterSettings, UpstreamSettings
 from tokenferry.state import ClientKey, Cooldown, State
 
 _NOT_WITHOUT_A_PERSON: Final = frozenset({"needs-login", "copied", "uncertain"})
@@ -136,7 +136,7 @@ def _models(config: Config, limited: Iterable[Cooldown]) -> list[str | None]:
     router = config.router
     targets = (router.default, router.background, router.think, router.websearch, *(one.model for one in router.rules))
     names = [model.name for model in config.models] + [target for target in targets if target is not None]
-    if router.unmapped == "refuse":
+    if router.unmapped == "reject":
         return list(dict.fromkeys(names))
     families = [one.scope.family for one in limited if one.scope.family and not one.is_over(time.time())]
     return [None, *dict.fromkeys(names + families)]
@@ -159,6 +159,6 @@ def _service(
 
 def expects_service(config: Config, keys: Iterable[ClientKey], *, runs: bool) -> bool:
     """Whether somebody expects service: a gateway runs, a client has a key, or the configuration routes."""
-    is_configured = config.gateway != GatewaySettings() or bool(config.models) or config.router != RouterSettings()
+    is_configured = bool(config.models) or config.router != RouterSettings() or config.upstream != UpstreamSettings()
     live = [key for key in keys if key.is_live(time.time()) and key.role == "client" and key.name != ANYONE.name]
     return runs or bool(live) or is_configured

@@ -55,11 +55,11 @@ def _why_nothing(config: Config, broker: Broker, provider: str) -> str:
         return f"provider {provider} is {'not declared' if known is None else 'not enabled'}; see [[providers]]"
     if not known.is_served:
         return f"provider {provider} speaks {known.wire_format}'s format, which isn't relayed"
-    if config.gateway.account is not None:
-        return f"[gateway] account = {config.gateway.account} serves everything"
+    if config.router.account is not None:
+        return f"[router] account = {config.router.account} serves everything"
     default = broker.default_provider()
-    if provider == default and not config.gateway.providers:
+    if provider == default and not config.router.providers:
         return f"provider {provider} lists other accounts; see accounts under [[providers]] {provider}"
-    if config.gateway.providers:
-        return "map a model to it with [[models]] in config.toml; other models go to [gateway] providers"
+    if config.router.providers:
+        return "map a model to it with [[models]] in config.toml; other models go to [router] providers"
     return f"map a model to it with [[models]] in config.toml; other models go to the default provider, {default}"

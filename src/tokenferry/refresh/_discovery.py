@@ -9,7 +9,9 @@ from tokenferry.errors import RefreshFailed
 from tokenferry.oauth import HttpOutcome, OAuthEndpoints, TokenRequest, metadata_requests, read_metadata
 from tokenferry.providers import url_fault
 
-Needed: TypeAlias = Literal["authorize_url", "token_url", "revoke_url", "device_url"]
+Needed: TypeAlias = Literal[
+    "authorization_endpoint", "token_endpoint", "revocation_endpoint", "device_authorization_endpoint"
+]
 
 _KEPT_FOR: Final = 86_400.0
 _FAILED_FOR: Final = 10.0

@@ -67,7 +67,7 @@ def _under_lock(job: RefreshRequest, world: FlowContext, started: float) -> Flow
         )
     yield from _forget_attempt(document)
     endpoints = world.endpoints(document)
-    if endpoints.federation_url is None and endpoints.token_url is None:
+    if endpoints.federation_url is None and endpoints.token_endpoint is None:
         raise RefreshFailed(
             f"account {job.name!r}: provider {document.account.provider!r} declares no federation_url, where its "
             "identity token could be exchanged; add one under [providers.oauth]"

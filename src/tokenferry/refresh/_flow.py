@@ -192,10 +192,10 @@ def _renewable(job: RefreshRequest, document: Document, world: FlowContext) -> t
         raise NeedsLogin(
             f"account {job.name!r}: refresh token absent, and the access token is used up; {log_in_again(account)}"
         )
-    if world.endpoints(document).token_url is None:
+    if world.endpoints(document).token_endpoint is None:
         raise NeedsLogin(
-            f"account {job.name!r}: provider {document.account.provider!r} declares no token_url, so nothing can renew "
-            "it; add one under [providers.oauth]"
+            f"account {job.name!r}: provider {document.account.provider!r} declares no token_endpoint, so nothing can "
+            "renew it; add one under [providers.oauth]"
         )
     return token, token.refresh
 
@@ -260,7 +260,7 @@ def _second_presentation_in(world: FlowContext, name: str, attempt: RefreshAttem
 
 def _in_grace(world: FlowContext, attempt: RefreshAttempt, endpoints: OAuthEndpoints) -> bool:
     """Whether the server declares that it forgives a replay still."""
-    return endpoints.reuse_grace_s > 0 and 0 <= world.now() - attempt.at < endpoints.reuse_grace_s
+    return endpoints.reuse_grace > 0 and 0 <= world.now() - attempt.at < endpoints.reuse_grace
 
 
 def _attempt(
@@ -280,8 +280,8 @@ def _attempt(
     timeout = world.settings.timeout
     if document.account.owner == "claude-code":
         timeout = min(timeout, _CLAUDE_CODE_TIMEOUT)
-    if endpoints.reuse_grace_s > 0:  # give up early enough for the one replay to fall within the grace
-        timeout = min(timeout, max(endpoints.reuse_grace_s / 2, _SHORTEST_TIMEOUT))
+    if endpoints.reuse_grace > 0:  # give up early enough for the one replay to fall within the grace
+        timeout = min(timeout, max(endpoints.reuse_grace / 2, _SHORTEST_TIMEOUT))
     sent_at = world.now()
     transmission = yield effects.Send(request, timeout, attempt)
     outcome = read_refresh(transmission, token, sent_at, world.now())

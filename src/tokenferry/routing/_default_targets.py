@@ -1,4 +1,4 @@
-"""Which providers and accounts serve a model that nothing maps: `[gateway]` and a key's rights decide."""
+"""Which providers and accounts serve a model that nothing maps: `[router]` and a key's rights decide."""
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Final
 from tokenferry.pool import AccountGroup, account_group
 from tokenferry.providers import Provider
 from tokenferry.routing._router import NoRoute
-from tokenferry.settings import GatewaySettings
+from tokenferry.settings import RouterSettings
 from tokenferry.state import ClientKey
 from tokenferry.stores import Account
 
@@ -27,7 +27,7 @@ class DefaultTargets:
 
 
 def default_targets(
-    settings: GatewaySettings,
+    settings: RouterSettings,
     providers: Mapping[str, Provider],
     accounts: Sequence[Account],
     default_provider: str | None,
@@ -38,7 +38,7 @@ def default_targets(
     if settings.providers:
         usable = _groups(settings.providers, providers, accounts)
         if usable:
-            return DefaultTargets(usable, "they are those of [gateway] providers that have accounts, in its order")
+            return DefaultTargets(usable, "they are those of [router] providers that have accounts, in its order")
         return _none_of(settings.providers, providers)
     usable = _groups((default_provider,), providers, accounts) if default_provider else ()
     return DefaultTargets(usable) if usable else _no_default(default_provider, providers, accounts)
@@ -46,14 +46,14 @@ def default_targets(
 
 def default_targets_for(
     key: ClientKey,
-    settings: GatewaySettings,
+    settings: RouterSettings,
     providers: Mapping[str, Provider],
     accounts: Sequence[Account],
     default_provider: str | None,
 ) -> DefaultTargets | NoRoute:
     """The same for a key with rights: among what it may use, and a refusal names nothing else.
 
-    Its pin goes before `[gateway]`; its other rights only take away from what that allows. Where `[gateway]` says
+    Its pin goes before `[router]`; its other rights only take away from what that allows. Where `[router]` says
     nothing, a key that may not use the default provider goes to those that it names, in its order.
     """
     rights = key.rights
@@ -116,7 +116,7 @@ def add_command(name: str, providers: Mapping[str, Provider]) -> str:
 
 def _pinned(
     name: str,
-    settings: GatewaySettings,
+    settings: RouterSettings,
     providers: Mapping[str, Provider],
     accounts: Sequence[Account],
     default_provider: str | None,
@@ -125,7 +125,7 @@ def _pinned(
     if account is None:
         known = ", ".join(one.name for one in accounts) or "none"
         return no_account(
-            f"[gateway] account names {name!r}, which does not exist (accounts: {known}); "
+            f"[router] account names {name!r}, which does not exist (accounts: {known}); "
             f"add it with: tokenferry account add {name} --provider {default_provider or 'PROVIDER'}"
         )
     usable = [
@@ -135,10 +135,10 @@ def _pinned(
     ]
     if not usable:
         return no_account(
-            f"[gateway] account names {name!r}, but provider {account.provider!r} is not declared, not enabled, or "
+            f"[router] account names {name!r}, but provider {account.provider!r} is not declared, not enabled, or "
             f"does not list it; correct [[providers]] {account.provider} in config.toml"
         )
-    return DefaultTargets((usable[0],), "[gateway] account names the account", name)
+    return DefaultTargets((usable[0],), "[router] account names the account", name)
 
 
 def _no_default(name: str | None, providers: Mapping[str, Provider], accounts: Sequence[Account]) -> NoRoute:
@@ -162,7 +162,7 @@ def _no_default(name: str | None, providers: Mapping[str, Provider], accounts: S
 
 
 def _none_of(names: Sequence[str], providers: Mapping[str, Provider]) -> NoRoute:
-    """Why none of `[gateway] providers` serves."""
+    """Why none of `[router] providers` serves."""
     told = []
     for name in names:
         provider = providers.get(name)
@@ -171,7 +171,7 @@ def _none_of(names: Sequence[str], providers: Mapping[str, Provider]) -> NoRoute
     cure = (
         "correct [[providers]] in config.toml" if served is None else f"add one with: {add_command(served, providers)}"
     )
-    return no_account(f"none of [gateway] providers may serve: {', '.join(told)}; {cure}")
+    return no_account(f"none of [router] providers may serve: {', '.join(told)}; {cure}")
 
 
 def _why_not(account: Account, provider: Provider | None) -> str:

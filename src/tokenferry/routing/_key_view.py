@@ -15,7 +15,7 @@ from tokenferry.routing._default_targets import (
 from tokenferry.routing._loggable import loggable, loggable_name
 from tokenferry.routing._router import MappedTarget as MappedHop
 from tokenferry.routing._router import NoRoute, Route
-from tokenferry.settings import GatewaySettings
+from tokenferry.settings import RouterSettings
 from tokenferry.state import ClientKey
 from tokenferry.stores import Account
 
@@ -46,7 +46,7 @@ class KeyView:
 
     def __init__(
         self,
-        settings: GatewaySettings,
+        settings: RouterSettings,
         providers: Mapping[str, Provider],
         accounts: Sequence[Account],
         default_provider: str | None,

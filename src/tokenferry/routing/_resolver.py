@@ -11,7 +11,7 @@ from tokenferry.routing._rights import model_denied
 from tokenferry.routing._router import NoRoute, Route, Router
 from tokenferry.routing._scan import BodyFacts
 from tokenferry.secret import Secret
-from tokenferry.settings import GatewaySettings
+from tokenferry.settings import RouterSettings
 from tokenferry.state import ClientKey, Rights
 from tokenferry.stores import Account
 
@@ -54,7 +54,7 @@ class RouteResolver:
 
     def __init__(
         self,
-        settings: GatewaySettings,
+        settings: RouterSettings,
         providers: Mapping[str, Provider],
         router: Router,
         listing: Callable[[], ListedAccounts],

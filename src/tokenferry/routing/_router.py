@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple
 
 from tokenferry.providers import Provider
@@ -86,7 +86,8 @@ class Router:
         self._models = {model.name.casefold(): _served(model, providers or {}) for model in models}
         self._auto_map = re.compile(settings.auto_map_regex)
         self._rules = (*map(_own_rule, settings.rules), *_builtin_rules(settings))
-        self.is_configured = settings != RouterSettings() or bool(models)
+        routes = replace(settings, account=None, providers=()) != RouterSettings()
+        self.is_configured = routes or bool(models)
         """Whether anything but the order of providers routes; if not, no body needs to be changed."""
 
     def route(
@@ -118,7 +119,7 @@ class Router:
         hops = self._models.get(model.casefold())
         if isinstance(hops, NoRoute):
             return hops
-        if hops is None and self._settings.unmapped == "refuse":
+        if hops is None and self._settings.unmapped == "reject":
             return self._refused(model)
         return Route(requested, model, rule, reason, hops or (), without_tag)
 
@@ -228,9 +229,9 @@ def _own_rule(rule: RuleSettings) -> _Rule:
     requested = None if rule.requested is None else re.compile(rule.requested)
 
     def applies(asked: _Asked) -> bool:
-        if rule.at_least is not None and asked.size < rule.at_least:
+        if rule.min_bytes is not None and asked.size < rule.min_bytes:
             return False
-        if rule.at_most is not None and asked.size > rule.at_most:
+        if rule.max_bytes is not None and asked.size > rule.max_bytes:
             return False
         if rule.keys and asked.key not in rule.keys:
             return False

@@ -36,7 +36,8 @@ class PrivateGateway:
     """
 
     def __init__(self, home: Home, config: Config, *, account: str | None = None, broker: Broker | None = None) -> None:
-        self._settings = config.gateway if account is None else replace(config.gateway, account=account)
+        self._settings = config.router if account is None else replace(config.router, account=account)
+        self._upstream = config.upstream
         self._pool = Pool(config.pool)
         self._home = home
         self._stack = contextlib.ExitStack()
@@ -62,7 +63,7 @@ class PrivateGateway:
         access_log = AccessLog()
 
         look_at_accounts(self._broker)
-        upstreams = UpstreamClients.configured(self._settings, gateway_id=gateway_id(self._home))
+        upstreams = UpstreamClients.configured(self._upstream, gateway_id=gateway_id(self._home))
         forwarder = Forwarder(
             source=self._broker,
             settings=self._settings,

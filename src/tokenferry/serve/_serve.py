@@ -148,7 +148,7 @@ def _check(home: Home, server: ServerSettings, taken: Sequence[int | None], conf
 
 def _check_keys(home: Home, config: Config) -> None:
     """Raise `PolicyRefused` for a configuration under which a subscription would be served to somebody else's key."""
-    if config.policy.subscription == "own":
+    if config.policy.subscriptions == "own-use":
         with State(home.state) as state:
             Broker.from_home(home, config).check_keys(state.keys.list())
 

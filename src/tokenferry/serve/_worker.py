@@ -110,7 +110,7 @@ def run_gateway(
         contextlib.ExitStack() as stack,
     ):
         trust = None if reloading is None else reloading.trust
-        upstreams = UpstreamClients.configured(config.gateway, trust=trust, gateway_id=gateway_id(home))
+        upstreams = UpstreamClients.configured(config.upstream, trust=trust, gateway_id=gateway_id(home))
         place = 0 if worker is None else worker.number - 1
 
         keeper = Keeper(broker)
@@ -133,7 +133,7 @@ def run_gateway(
         guard = Guard(state.keys, where.hosts, proxies=proxies, open_at=where.open_at)
         gateway = Gateway(
             guard=guard,
-            forwarder=forwarder(settings=config.gateway, router=router_of(config)),
+            forwarder=forwarder(settings=config.router, router=router_of(config)),
             access_log=access_log,
             decision_log=decision_log,
             usage_log=usage_log,
@@ -145,15 +145,15 @@ def run_gateway(
             """Go by it from here on; requests under way keep the forwarder they began with."""
             in_force[0] = new
             broker.adopt(new)
-            upstreams.adopt(new.gateway, None if reloading is None else reloading.trust)
+            upstreams.adopt(new.upstream, None if reloading is None else reloading.trust)
             pool.configure(new.pool)
             usage_log.adopt(price_table_of(new), usage_log.retention)
-            gateway.forwarder = forwarder(settings=new.gateway, router=router_of(new))
+            gateway.forwarder = forwarder(settings=new.router, router=router_of(new))
             hosts = where.hosts_with(new.server.allowed_hosts)
             guard.answer_to(hosts, TrustedProxies(new.server.trusted_proxies))
             own_hosts.intersection_update(hosts)
             own_hosts.update(hosts)
-            listener.drain_for(new.server.drain)
+            listener.drain_for(new.server.drain_timeout)
             adopted(new)
             metrics.note_reload(adopted=True)
 
@@ -171,7 +171,7 @@ def run_gateway(
             *(broker, upstreams, keeper, metrics, state),
             *(begin, ending, tell_whose, (lambda: False) if reloading is None else reloading.hang_up),
         )
-        listener = server_of(gateway, where, lifespan, drain=config.server.drain, worker=worker)
+        listener = server_of(gateway, where, lifespan, drain=config.server.drain_timeout, worker=worker)
         recorder = recorder_of(pool, state, broker)
         tune_interpreter()
         with access_log.instead_of(logging.getLogger()), recorder, keeper.in_background():

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Self
 
 from tokenferry.providers import is_builtin_vendor, vendor_hosts
-from tokenferry.settings import GatewaySettings
+from tokenferry.settings import UpstreamSettings
 from tokenferry.upstream import Proxies, Timeouts, UpstreamClient, UpstreamStatistics
 
 
@@ -40,7 +40,7 @@ class UpstreamClients:
     @classmethod
     def configured(
         cls,
-        settings: GatewaySettings,
+        settings: UpstreamSettings,
         environ: Mapping[str, str] | None = None,
         *,
         trust: Hashable = None,
@@ -52,13 +52,13 @@ class UpstreamClients:
             timeouts=_timeouts(settings),
             ca_file=settings.ca_file,
             proxies=proxies,
-            max_connections=settings.max_connections,
+            max_connections=settings.max_connections or None,
             gateway_id=gateway_id,
         )
         upstreams._reach = _reach(settings, trust)
         return upstreams
 
-    def adopt(self, settings: GatewaySettings, trust: Hashable = None) -> None:
+    def adopt(self, settings: UpstreamSettings, trust: Hashable = None) -> None:
         """Make clients by these settings from here on, if they differ. Those there were end what they are at.
 
         `trust` is another value where the file of certificates holds others than before.
@@ -69,7 +69,7 @@ class UpstreamClients:
         self._reach = reach
         self._timeouts = _timeouts(settings)
         self._ca_file = settings.ca_file
-        self._max_connections = settings.max_connections
+        self._max_connections = settings.max_connections or None
         self._retired = [upstream for upstream in self._retired if upstream.statistics().open]
         self._retired += self._known.values()
         self._known = {}
@@ -103,16 +103,14 @@ class UpstreamClients:
         await asyncio.gather(*(upstream.aclose() for upstream in (*self._known.values(), *self._retired)))
 
 
-def _timeouts(settings: GatewaySettings) -> Timeouts:
-    default = Timeouts()
-    first_byte = settings.answer_timeout or default.first_byte
+def _timeouts(settings: UpstreamSettings) -> Timeouts:
     return Timeouts(
-        connect=settings.connect_timeout or default.connect,
-        first_byte=first_byte,
-        first_byte_stream=min(first_byte, default.first_byte_stream),
+        connect=settings.connect_timeout,
+        first_byte=settings.response_timeout,
+        first_byte_stream=min(settings.response_timeout, settings.stream_start_timeout),
     )
 
 
-def _reach(settings: GatewaySettings, trust: Hashable) -> Hashable:
+def _reach(settings: UpstreamSettings, trust: Hashable) -> Hashable:
     """What tells clients apart that reach upstreams in different ways."""
     return settings.ca_file, trust, settings.max_connections, _timeouts(settings)

@@ -96,7 +96,7 @@ def reason_of(error: OSError | UnicodeError) -> str:
             return f"its name could not be resolved ({error.strerror})"
         case ssl.SSLCertVerificationError():
             hint = (
-                "" if error.verify_code in _OTHER_NAMES else "; an authority of your own belongs in [gateway] ca_file"
+                "" if error.verify_code in _OTHER_NAMES else "; an authority of your own belongs in [upstream] ca_file"
             )
             return f"its TLS certificate is not to be trusted ({error.verify_message}){hint}"
         case ssl.SSLError():

@@ -45,7 +45,7 @@ def _make(ca_file: Path | None, _: Hashable) -> ssl.SSLContext:
         try:
             context.load_verify_locations(ca_file)
         except OSError as error:
-            raise DialError(f"no certificates can be read from {ca_file}; correct [gateway] ca_file") from error
+            raise DialError(f"no certificates can be read from {ca_file}; correct [upstream] ca_file") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     return context

@@ -167,9 +167,9 @@ def test_the_policy_is_told(home: Home, inside: Inside) -> None:
     setup_token = "sk-ant-oat01-" + "s" * 90
     tokenferry("account", "add", "mine", "--provider", "claude-max", stdin=setup_token)
     told = inside("explain", "account", "mine", "--json").json
-    assert 'subscription = "off" keeps it for Claude Code' in told["steps"]["policy"]
+    assert 'subscriptions = "claude-code-only" keeps it for Claude Code' in told["steps"]["policy"]
     assert "renewal" not in told["steps"]
-    configure(home, "http://127.0.0.1:1", '[policy]\nsubscription = "own"\n')
+    configure(home, "http://127.0.0.1:1", '[policy]\nsubscriptions = "own-use"\n')
     told = inside("explain", "account", "mine", "--json").json
     assert "allows its use here" in told["steps"]["policy"]
     assert "can't be renewed" in told["steps"]["renewal"]

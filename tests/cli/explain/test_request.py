@@ -125,7 +125,7 @@ def test_the_whole_way_of_a_request_is_told(home: Home, inside: Inside, hasty: N
 
 
 def test_every_kind_of_step_is_told_in_words(home: Home, inside: Inside, hasty: None) -> None:
-    rig = j.Rig(("alice", "bob", "carol"), settings=PoolSettings(caps=AccountCaps(concurrency=1)))
+    rig = j.Rig(("alice", "bob", "carol"), settings=PoolSettings(caps=AccountCaps(max_concurrency=1)))
     rig.group = j.group("one", "alice", "bob", "carol", kind="oauth")
     rig.targets = [Target(rig.group, "")]
     journey = rig.journey()

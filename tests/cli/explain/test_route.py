@@ -97,8 +97,6 @@ def test_where_nobody_can_serve_it_says_so(home: Home, accounts: None, inside: I
 
 
 ROUTED = """
-[gateway]
-providers = ["anthropic"]
 [[providers]]
 name = "other"
 base_url = "https://llm.example"
@@ -118,6 +116,7 @@ provider = "chat"
 name = "chat"
 provider_type = "openai"
 [router]
+providers = ["anthropic"]
 background = "glm"
 think = "none"
 [[router.rules]]

@@ -10,7 +10,7 @@ from tokenferry.settings import PolicySettings, ServerSettings
 from tokenferry.state import State
 
 OPEN = ServerSettings(host="192.0.2.1", allow_remote=True)
-OWN = PolicySettings("own")
+OWN = PolicySettings("own-use")
 
 
 def test_only_an_address_of_others_that_is_allowed_opens_it() -> None:
@@ -29,7 +29,7 @@ def test_a_name_is_nothing_to_listen_on() -> None:
 def test_a_subscription_of_ones_own_is_not_served_to_others(server: ServerSettings) -> None:
     with pytest.raises(PolicyRefused, match="tokenferry policy set claude-code-only"):
         check_reach(server, OWN)
-    check_reach(server, PolicySettings("off"))
+    check_reach(server, PolicySettings("claude-code-only"))
     check_reach(ServerSettings(), OWN)
 
 

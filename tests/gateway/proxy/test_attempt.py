@@ -37,7 +37,7 @@ class World:
     made: ClassVar["list[World]"] = []
 
     def __init__(self, *accounts: str, runner: type[AttemptRunner] = AttemptRunner, concurrency: int = 1) -> None:
-        self.rig = j.Rig(accounts, settings=PoolSettings(caps=AccountCaps(concurrency=concurrency)))
+        self.rig = j.Rig(accounts, settings=PoolSettings(caps=AccountCaps(max_concurrency=concurrency)))
         self.pool: Pool = self.rig.pool
         self.made.append(self)
         self.runner = runner
@@ -421,7 +421,7 @@ async def waits_when_a_reload_lowers_the_caps(runner: type[AttemptRunner]) -> No
     """A slot that is no more is not granted."""
     world = World("a", runner=runner, concurrency=2)
     first, second, waiting = (world.begin() for _ in range(3))
-    world.pool.configure(PoolSettings(caps=AccountCaps(concurrency=1)))
+    world.pool.configure(PoolSettings(caps=AccountCaps(max_concurrency=1)))
     first.upstream.answer()
     await world.settle()
     assert (waiting.accounts, world.busy) == ([], {"a": 1})
@@ -535,7 +535,7 @@ async def go_through(events: list[tuple[int, tuple[str, Any], bool]], runner: ty
         if kind == "begin":
             world.begin(what)
         elif kind == "reload":
-            world.pool.configure(PoolSettings(caps=AccountCaps(concurrency=what)))
+            world.pool.configure(PoolSettings(caps=AccountCaps(max_concurrency=what)))
         elif alive:
             befall(world, alive[number % len(alive)], kind, what)
         if rests:

@@ -38,7 +38,7 @@ from tokenferry.gateway import ERROR_MARK, REQUEST_ID
 from tokenferry.gateway.telemetry.access_log import LogLine
 from tokenferry.providers import Provider
 from tokenferry.secret import Secret
-from tokenferry.settings import GatewaySettings
+from tokenferry.settings import RouterSettings
 from tokenferry.upstream import Timeouts
 
 pytestmark = pytest.mark.anyio
@@ -299,7 +299,7 @@ async def test_an_account_that_another_provider_lends_serves(origin: Origin, mon
     monkeypatch.setattr(Provider, "is_at_vendor", property(lambda _: True))
     source = one_account(origin.url)
     source.providers["borrower"] = replace(source.providers["fake"], name="borrower", accounts=("alice",))
-    async with running_gate(source, settings=GatewaySettings(providers=("borrower",))) as gate:
+    async with running_gate(source, settings=RouterSettings(providers=("borrower",))) as gate:
         assert (await gate.call()).status == 200
     assert origin.seen[-1].all(b"x-api-key") == [api_key().secret.reveal().encode()]
 

@@ -26,7 +26,7 @@ from tokenferry.gateway import (
     server_tls,
 )
 from tokenferry.gateway.telemetry.record import RequestRecord
-from tokenferry.settings import GatewaySettings, Home
+from tokenferry.settings import Home, RouterSettings
 
 pytestmark = pytest.mark.anyio
 
@@ -267,13 +267,13 @@ import os, signal, socket
 from pathlib import Path
 from types import SimpleNamespace
 from tokenferry.gateway import *
-from tokenferry.settings import GatewaySettings
+from tokenferry.settings import RouterSettings
 
 signal.signal(signal.SIGUSR1, signal.SIG_DFL)
 sock, keys = bind("127.0.0.1", 0), EphemeralKey()
 lifeline, _ = os.pipe()
 source = SimpleNamespace(providers={}, listing=None)
-forwarder = Forwarder(source=source, settings=GatewaySettings(), keys=keys, upstreams=UpstreamClients())
+forwarder = Forwarder(source=source, settings=RouterSettings(), keys=keys, upstreams=UpstreamClients())
 class Ends(BaseLifespan):
     async def started(self):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -316,7 +316,7 @@ def test_it_is_known_to_end_before_it_gives_up_its_port() -> None:
             open_then.append(sock.fileno() >= 0)
 
     keys = EphemeralKey()
-    forwarder = Forwarder(source=Source(), settings=GatewaySettings(), keys=keys, upstreams=UpstreamClients())
+    forwarder = Forwarder(source=Source(), settings=RouterSettings(), keys=keys, upstreams=UpstreamClients())
     gateway = Gateway(guard=Guard(keys, own_hosts("127.0.0.1", 1, ())), forwarder=forwarder)
     listener = Server(gateway, [sock], drain=0.0, lifespan=StopsAtOnce())
     listener.run_until_stopped()
@@ -325,7 +325,7 @@ def test_it_is_known_to_end_before_it_gives_up_its_port() -> None:
 
 def test_what_ends_only_with_the_loop_is_recorded() -> None:
     keys = EphemeralKey()
-    forwarder = Forwarder(source=Source(), settings=GatewaySettings(), keys=keys, upstreams=UpstreamClients())
+    forwarder = Forwarder(source=Source(), settings=RouterSettings(), keys=keys, upstreams=UpstreamClients())
     log = Records()
     gateway = Gateway(guard=Guard(keys, own_hosts("127.0.0.1", 1, ())), forwarder=forwarder, access_log=log)
     tasks: list[asyncio.Task[None]] = []

@@ -16,7 +16,7 @@ from tokenferry.gateway.telemetry.record import RequestRecord
 from tokenferry.gateway.telemetry.record import RoutingDecision as Made
 from tokenferry.pool import AccountGroup, Criteria, Pool, PoolAccount, Target, Trace
 from tokenferry.providers import Provider
-from tokenferry.settings import GatewaySettings
+from tokenferry.settings import RouterSettings
 from tokenferry.state import Decision
 from tokenferry.stores import Account
 
@@ -189,11 +189,11 @@ async def test_a_request_tells_who_was_passed_over_who_was_chosen_and_what_was_a
 async def test_each_attempt_is_told_with_the_fingerprint_of_what_was_sent(origin: Origin, kept: Kept) -> None:
     origin.scripts = [json_answer(status=401), json_answer()]
     source = one_account(origin.url, token("old"), token("new"))
-    async with running_gate(source, decision_log=kept, settings=GatewaySettings(account="alice")) as gate:
+    async with running_gate(source, decision_log=kept, settings=RouterSettings(account="alice")) as gate:
         assert (await gate.call()).status == 200
         await gate.records.last()
     (decision,) = kept.decisions
-    assert decision.content["rule"] == "[gateway] account names the account"
+    assert decision.content["rule"] == "[router] account names the account"
     assert decision.content["attempts"] == [
         {"account": "alice", "fingerprint": token("old").secret.fingerprint, "status": 401},
         {"account": "alice", "fingerprint": token("new").secret.fingerprint, "status": 200},
@@ -243,10 +243,10 @@ async def test_the_order_of_providers_is_told_where_it_decided(origin: Origin, k
         [Account("alice", "first", "api-key"), Account("bob", "second", "api-key")],
     )
     source.results |= {"alice": [api_key()], "bob": [api_key("bob")]}
-    settings = GatewaySettings(providers=("second", "first"))
+    settings = RouterSettings(providers=("second", "first"))
     async with running_gate(source, decision_log=kept, settings=settings) as gate:
         await gate.call()
         await gate.records.last()
     (decision,) = kept.decisions
     assert decision.content["provider"] == "second"
-    assert decision.content["rule"] == "they are those of [gateway] providers that have accounts, in its order"
+    assert decision.content["rule"] == "they are those of [router] providers that have accounts, in its order"

@@ -16,7 +16,7 @@ def is_remote(server: ServerSettings) -> bool:
 
 def check_reach(server: ServerSettings, policy: PolicySettings) -> None:
     """Raise `PolicyRefused` where what is for this machine alone would be served to others."""
-    if policy.subscription != "own":
+    if policy.subscriptions != "own-use":
         return
     if is_remote(server):
         who = f"{server.host} is an address that other machines reach"

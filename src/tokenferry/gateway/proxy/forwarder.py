@@ -15,7 +15,7 @@ from tokenferry.gateway.proxy.model_list import ModelList
 from tokenferry.pool import Criteria, Failover, Pool, Target, Trace, affinity_key, failover, may_use
 from tokenferry.readiness import RouteExplanation, Unusable, explain_route
 from tokenferry.routing import BodyFacts, NoRoute, RoutePlan, Router, RouteRequest, RouteResolver
-from tokenferry.settings import GatewaySettings
+from tokenferry.settings import RouterSettings
 from tokenferry.state import ClientKey
 from tokenferry.upstream import Call, ResponseHead, Sink
 from tokenferry.upstream._clients import UpstreamClients
@@ -42,7 +42,7 @@ class Forwarder:
         self,
         *,
         source: CredentialSource,
-        settings: GatewaySettings,
+        settings: RouterSettings,
         keys: KeyRing,
         upstreams: UpstreamClients,
         pool: Pool | None = None,
@@ -58,7 +58,7 @@ class Forwarder:
         self._resolver = RouteResolver(settings, self._providers, router, source.listing)
         self.model_list = ModelList(() if router.list_models == "upstream" else router.models)
         """The models that are told of besides the upstream's, or in their place."""
-        self.lists_upstreams = router.list_models != "only"
+        self.lists_upstreams = router.list_models != "mapped"
         self._listed: Sequence[Account] = ()
         self._homes: dict[str, frozenset[str]] = {}
         """The providers that may use each that is listed."""

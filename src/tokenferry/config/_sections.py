@@ -1,0 +1,75 @@
+"""Every key of config.toml, by section: what is read, shown, written by `config init` and described is made from it."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from tokenferry.config._providers import API_KEY
+from tokenferry.config_key import ConfigKey, keys_of
+from tokenferry.oauth import OAuthEndpoints
+from tokenferry.providers import ENTERPRISE_URL, Provider
+from tokenferry.settings import (
+    AccountCaps,
+    LogSettings,
+    ModelMapping,
+    ModelSettings,
+    PolicySettings,
+    PoolSettings,
+    RouterSettings,
+    RuleSettings,
+    ServerSettings,
+    UpstreamSettings,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A table of the file, by the path of keys that leads to it."""
+
+    path: tuple[str, ...]
+    sentence: str
+    keys: tuple[ConfigKey, ...]
+    is_list: bool = False
+    """Whether there may be several, written [[so]]."""
+
+    @property
+    def name(self) -> str:
+        return ".".join(self.path)
+
+    @property
+    def header(self) -> str:
+        return f"[[{self.name}]]" if self.is_list else f"[{self.name}]"
+
+
+def _keys(*settings: type) -> tuple[ConfigKey, ...]:
+    return tuple(key for each in settings for key in keys_of(each).values())
+
+
+SECTIONS: Final = (
+    Section(("server",), "Where clients connect.", _keys(ServerSettings)),
+    Section(("log",), "What a gateway logs.", _keys(LogSettings)),
+    Section(("policy",), "What Claude subscriptions may be used for.", _keys(PolicySettings)),
+    Section(("upstream",), "How tokenferry connects to providers.", _keys(UpstreamSettings)),
+    Section(
+        ("pool",),
+        "Which account serves, and how hard a request is tried.",
+        _keys(PoolSettings, AccountCaps),
+    ),
+    Section(("accounts", "NAME"), "What is different for one account.", _keys(AccountCaps)),
+    Section(
+        ("providers",),
+        "Upstreams. One with the name of a built-in provider amends that.",
+        (*_keys(Provider), API_KEY),
+        is_list=True,
+    ),
+    Section(
+        ("providers", "oauth"),
+        "How to log in there. {base_url} stands for the provider's.",
+        (*_keys(OAuthEndpoints), ENTERPRISE_URL),
+    ),
+    Section(("models",), "Names that clients can ask for.", _keys(ModelSettings), is_list=True),
+    Section(("models", "mappings"), "The providers that have the model.", _keys(ModelMapping), is_list=True),
+    Section(("router",), "Where requests go.", _keys(RouterSettings)),
+    Section(
+        ("router", "rules"), "Requests that meet every condition go to a model.", _keys(RuleSettings), is_list=True
+    ),
+)

@@ -1,0 +1,119 @@
+"""What one key of config.toml may hold: declared once, beside the type of the field that it sets."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import cache
+from json import dumps
+from math import isfinite
+from pathlib import Path
+from types import MappingProxyType, UnionType
+from typing import Any, Final, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
+
+__all__ = ["ConfigKey", "KeyKind", "format_duration", "keys_of", "parse_duration"]
+
+KeyKind: TypeAlias = Literal[
+    "text", "choice", "flag", "number", "whole", "duration", "path", "url", "pattern", "texts", "strings", "ignored"
+]
+
+_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|h|d|)")
+_UNITS: Final = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_KINDS: Final[Mapping[object, KeyKind]] = MappingProxyType(
+    {
+        bool: "flag",
+        int: "whole",
+        float: "number",
+        str: "text",
+        Path: "path",
+        tuple[str, ...]: "texts",
+        tuple[tuple[str, str], ...]: "strings",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigKey:
+    """A key: stated in `Annotated` beside the type of a field, whose name, kind and default `keys_of` adds.
+
+    `least` and `most` limit a number, or a duration in seconds.
+    """
+
+    sentence: str
+    """What it does, for `config init`, the schema and the page."""
+    least: float = 0.0
+    most: float = float("inf")
+    kind: KeyKind = "text"
+    """Said only where the type doesn't say it: duration, url, pattern."""
+    example: str | None = None
+    """TOML that is shown where there is no default."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """What other programs, or tokenferry before, call some of the choices."""
+    choices: tuple[str, ...] = ()
+    name: str = ""
+    default: Any = None
+    is_optional: bool = False
+    """Whether it may be left empty."""
+
+    @property
+    def toml_default(self) -> str:
+        """The default as TOML, or the example that stands in its place."""
+        value = self.toml_value(self.default)
+        return self.example or ("{}" if value == {} else dumps("" if value is None else value, ensure_ascii=False))
+
+    def toml_value(self, value: Any) -> Any:
+        """The value as the file may hold it; None for nothing."""
+        if self.kind == "duration" and value is not None:
+            return format_duration(value)
+        if self.kind == "strings" and value is not None:
+            return dict(value)
+        if isinstance(value, tuple):
+            return list(value)
+        return str(value) if isinstance(value, Path) else value
+
+
+@cache
+def keys_of(section: type) -> Mapping[str, ConfigKey]:
+    """The keys that set fields of a class of settings, by name."""
+    hints = get_type_hints(section, include_extras=True)
+    found: dict[str, ConfigKey] = {}
+    for one in fields(section):
+        said = next(
+            (each for each in getattr(hints[one.name], "__metadata__", ()) if isinstance(each, ConfigKey)), None
+        )
+        if said is not None:
+            default = None if one.default is MISSING else one.default
+            found[one.name] = _completed(said, one.name, hints[one.name].__origin__, default)
+    return MappingProxyType(found)
+
+
+def _completed(key: ConfigKey, name: str, declared: Any, default: Any) -> ConfigKey:
+    """The key with what the field's type and default say."""
+    options = get_args(declared) if get_origin(declared) in {Union, UnionType} else (declared,)
+    (inner,) = [one for one in options if one is not type(None)]
+    is_choice = get_origin(inner) is Literal
+    kind: KeyKind = key.kind if key.kind != "text" else "choice" if is_choice else _KINDS[inner]
+    return replace(
+        key,
+        name=name,
+        kind=kind,
+        default=default,
+        choices=key.choices or (get_args(inner) if is_choice else ()),
+        is_optional=type(None) in options and key.example is None,
+    )
+
+
+def parse_duration(value: object) -> float | None:
+    """The seconds in `"30s"`, `"5m"`, `"1.5h"`, `"90d"`, `"250ms"`, or in a bare number; None for anything else."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value) if isfinite(value) else None
+    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    return None if found is None else float(found[1]) * _UNITS[found[2] or "s"]
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest spelling that `parse_duration` reads back as the same number of seconds."""
+    for unit, size in _UNITS.items():
+        count = seconds / size
+        if seconds and count == int(count) and int(count) * size == seconds:
+            return f"{int(count)}{unit}"
+    return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
