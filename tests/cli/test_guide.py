@@ -112,8 +112,8 @@ def test_without_a_terminal_it_opens_nothing_and_says_what_it_would_ask(
         "Connect OpenCode",
     ]
     for line in (
-        "~/.cli-proxy-api/codex-me.json it stays CLIProxyAPI's; not used",
-        "~/.codex/auth.json it stays Codex's; not used",
+        "~/.cli-proxy-api/codex-me.json it stays CLIProxyAPI's; the gateway does not serve",
+        "~/.codex/auth.json it stays Codex's; the gateway does not serve",
         "~/.config/better-ccflare/better-ccflare.db its database is not read; log in once more: tokenferry login",
         "ZAI_API_KEY add it with: printenv ZAI_API_KEY | tokenferry provider add z.ai",
         "~/.codex/config.toml left as it is: the gateway does not serve OpenAI Responses yet",
@@ -132,7 +132,7 @@ def test_json_lists_what_was_found_and_asks_nothing(person: Path, inside: Inside
     assert found["ANTHROPIC_API_KEY"]["action"] == "store"
     assert found[str(person / ".claude/.credentials.json")]["action"] == "attach"
     pool = found[str(person / ".claude/oauth_pool.json")]
-    assert (pool["action"], pool["stops"]) == ("take-over", "every other program that uses this pool file")
+    assert (pool["action"], pool["stops"]) == ("take-over", "every program that uses this pool file")
     states = {one["tool"]: one["state"] for one in outcome.json["tools"]}
     assert states == {"claude-code": "can be connected", "codex": "not served yet", "opencode": "can be connected"}
     assert len(outcome.json["questions"]) == 6
@@ -235,12 +235,12 @@ def test_a_token_family_is_taken_over_by_its_typed_name_alone(person: Path, insi
         prompt(terminal, text, "")
     prompt(terminal, "Look into ~/.claude/oauth_pool.json", "y")
     terminal.wait_for("Type you@mail.example to take it over, or press Enter to leave it: ")
-    assert "stop every other program that uses this pool file first" in terminal.shown
+    assert "every program that uses this pool file must not use it: stop it first" in terminal.shown
     assert "copy@mail.example" not in terminal.shown
     terminal.type(f"{typed}\n")
     terminal.wait_for("copy@mail.example: the same login as in")
     prompt(terminal, "Look into ~/.cli-proxy-api", "")
-    for text in ("Connect Claude Code", "Connect OpenCode"):
+    for text in () if "@" in typed else ("Connect Claude Code", "Connect OpenCode"):
         prompt(terminal, text, "")
     assert terminal.end() == 0
     assert names(inside).get(str(person / ".claude/oauth_pool.json"), None) == (typed if "@" in typed else None)
@@ -251,12 +251,25 @@ def test_a_login_of_cliproxyapi_is_a_subscriptions(person: Path, inside: Inside)
     for text in ("Attach", "Store", "oauth_pool"):
         prompt(terminal, text, "")
     prompt(terminal, "Look into ~/.cli-proxy-api/claude-me.json", "y")
-    terminal.wait_for("stop CLIProxyAPI first")
+    terminal.wait_for("CLIProxyAPI must not use it: stop it first")
     prompt(terminal, "Type me@mail.example", "ME@mail.example")
     terminal.wait_for("imported account me@mail.example")
-    for text in ("Connect Claude Code", "Connect OpenCode"):
-        prompt(terminal, text, "")
+    terminal.wait_for("account 'me@mail.example' is billed to a Claude subscription")
     assert terminal.end() == 0
+
+
+def test_no_tool_is_connected_while_nothing_could_serve_it(
+    person: Path, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Claude Code, say, would stop working: its own login is for itself alone."""
+    monkeypatch.delenv("ANTHROPIC_API_KEY")
+    terminal = Terminal("setup", PATH="/nowhere")
+    prompt(terminal, "Attach", "y")
+    for text in ("oauth_pool", "cli-proxy-api"):
+        prompt(terminal, text, "")
+    terminal.wait_for("no tool is connected while the gateway can serve nothing: ")
+    assert terminal.end() == 0
+    assert not home.setup.exists()
 
 
 @pytest.mark.parametrize("place", [0, 2, 4])

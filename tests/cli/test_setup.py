@@ -37,6 +37,7 @@ def put(path: Path, settings: Any) -> str:
 def test_it_writes_a_helper_that_works_and_the_gateways_address(
     home: Home, path: Path, registered: GatewayRegistration
 ) -> None:
+    tokenferry("account", "add", "work", "--provider", "anthropic", stdin="sk-ant-api03-" + "k" * 40)
     outcome = tokenferry("setup", "claude-code", "--yes")
     assert (outcome.code, outcome.err) == (0, "")
     settings = read(path)
@@ -59,6 +60,12 @@ def test_it_says_that_no_gateway_runs_and_how_to_start_one(home: Home, path: Pat
     assert (outcome.code, read(path)["env"]["ANTHROPIC_BASE_URL"]) == (0, f"http://127.0.0.1:{port}")
     assert f"no gateway of this home listens on http://127.0.0.1:{port}; start" in outcome.err
     assert "tokenferry serve" in outcome.err
+
+
+def test_it_says_that_the_gateway_has_nothing_to_serve_yet(
+    home: Home, path: Path, registered: GatewayRegistration, inside: Inside
+) -> None:
+    assert "the gateway can serve nothing yet: there is no account yet" in inside("setup", "claude-code", "--yes").err
 
 
 def test_it_says_where_the_gateway_is_when_that_is_elsewhere(

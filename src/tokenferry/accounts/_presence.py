@@ -24,7 +24,7 @@ from tokenferry.stores import Account, Document
 from tokenferry.stores.anthropic_profiles import PROFILE_LABEL, ProfileFolder
 
 _CLAUDE_MAX: Final = "claude-max"
-_LATER: Final = "not used: the gateway does not serve this vendor's format yet"
+_LATER: Final = "the gateway does not serve this vendor's format yet"
 _OTHER_VARIABLES: Final = ("OPENAI_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY")
 # Logins that tokenferry can't use: the tool, its file below the home directory (or below what the variable names), and
 # what to do instead. Where they are: https://developers.openai.com/codex/auth,
@@ -135,7 +135,7 @@ def _logins_in_place(around: Surroundings) -> Iterator[Presence]:
     else:
         in_keychain = sys.platform == "darwin" and home.path.is_dir()
         if in_keychain or os.path.lexists(home.credentials):
-            means = "attach it where it is: it stays Claude Code's, and is not copied"
+            means = "attach it where it is; it stays Claude Code's"
             yield Presence("claude-code", "Claude Code's login", str(home.credentials), "attach", means)
     try:
         folder = ProfileFolder.from_environment(around.environ, around.person)
@@ -143,7 +143,7 @@ def _logins_in_place(around: Surroundings) -> Iterator[Presence]:
         yield Presence("profile", "SDK profiles", "ANTHROPIC_CONFIG_DIR", "none", str(fault))
         return
     for profile in folder.profiles():
-        means = "attach it where it is: it is read there, and never renewed by tokenferry"
+        means = "attach it where it is; tokenferry never renews it"
         where = str(folder.path / "credentials" / f"{profile}.json")
         yield Presence("profile", f"SDK profile {profile}", where, "attach", means)
 
@@ -159,14 +159,14 @@ def _variables(around: Surroundings) -> Iterator[Presence]:
             yield Presence("env", f"{preset.title} key", preset.env_var, "none", means)
     for name in _OTHER_VARIABLES:
         if around.environ.get(name):
-            yield Presence("env", "API key", name, "none", _LATER)
+            yield Presence("env", "API key", name, "none", f"not used: {_LATER}")
 
 
 def _files(around: Surroundings) -> Iterator[Presence]:
-    reading = "look into it, then take over the logins whose names you type"
+    reading = "look into it, and take over a login by its name"
     try:
         if os.path.lexists(around.pool):
-            stops = "every other program that uses this pool file"
+            stops = "every program that uses this pool file"
             yield Presence("pool", "pool file of logins", str(around.pool), "take-over", reading, stops, "pool")
     except TokenferryError:
         pass  # said of Claude Code's login

@@ -15,6 +15,7 @@ from tokenferry.cli._connect import access_to, connect, files_in_place, files_wi
 from tokenferry.cli._home import find, open_broker
 from tokenferry.cli._input import answer
 from tokenferry.cli._output import note, say, say_json, say_lines
+from tokenferry.cli._readiness import readiness
 from tokenferry.cli._table import Column, table
 from tokenferry.cli.import_ import import_one, report, tilde
 from tokenferry.clients import CLIENT_FORMATS, SERVED, TOOLS, Tool, ToolFile
@@ -100,8 +101,13 @@ class Guide:
                     self._take_in(presence)
                 except TokenferryError as fault:
                     note(f"{tilde(presence.where)} is left as it is: {fault}")
-        for found in self.tools:
-            if found.state == "can be connected" and _agrees(_tool_question(found)):
+        tools = [one for one in self.tools if one.state == "can be connected"]
+        if tools and (reason := readiness(self._broker, self._config).reason):
+            # A tool that works today would stop working.
+            note(f"no tool is connected while the gateway can serve nothing: {reason}")
+            return
+        for found in tools:
+            if _agrees(_tool_question(found)):
                 self._connect(found)
 
     def _take_in(self, presence: Presence) -> None:
@@ -195,7 +201,9 @@ def _types_name(offer: Offer, stops: str) -> bool:
     """Whether the account's name is typed, which hands its login to tokenferry."""
     assert offer.account is not None
     name = offer.account.name
-    note(f"{tilde(offer.where)} holds {name}: {offer.note}; stop {stops} first")
+    note(
+        f"{tilde(offer.where)} holds the login {name}; once it is tokenferry's, {stops} must not use it: stop it first"
+    )
     if answer(f"Type {name} to take it over, or press Enter to leave it: ") == name.lower():
         return True
     note(f"{name} is left where it is")

@@ -2,6 +2,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
+from urllib.parse import urlsplit
 
 import typer
 
@@ -27,6 +28,7 @@ from tokenferry.cli._connect import (
 from tokenferry.cli._home import find, open_broker
 from tokenferry.cli._machine import this_machine
 from tokenferry.cli._output import note, say_lines
+from tokenferry.cli._readiness import readiness
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.clients import (
     API_KEY_HELPER,
@@ -40,8 +42,10 @@ from tokenferry.clients import (
     ToolFile,
     check_served,
 )
+from tokenferry.config import Config
 from tokenferry.errors import UsageError
 from tokenferry.integrations import ANTHROPIC_URL
+from tokenferry.providers import is_loopback
 from tokenferry.settings import Home
 
 app = new_app(
@@ -143,7 +147,7 @@ def claude_code(
         return 0
     if not connect(tool, lambda _: files, home, dry_run=dry_run, yes=yes):
         return 1
-    for line in _remarks(machine, path, address, home):
+    for line in (*(_gateway_remarks(address, home, config) if address else ()), *_remarks(machine, path, address)):
         note(line)
     return 0
 
@@ -164,8 +168,8 @@ def _writer(tool: Tool) -> Callable[..., int]:
             return 0
         if not connect(tool, files_with(tool, access), home, dry_run=dry_run, yes=yes):
             return 1
-        if fault := gateway_fault(access.url, home):
-            note(f"{fault}; {_START}")
+        for line in _gateway_remarks(access.url, home, config):
+            note(line)
         return 0
 
     write.__doc__ = f"""Make {tool.title} send its requests to the gateway.
@@ -228,10 +232,16 @@ def _directly(broker: Broker, home: Home, account: str | None) -> Mapping[Keys, 
     }
 
 
-def _remarks(machine: Machine, path: Path, address: str | None, home: Home) -> Iterator[str]:
-    """What keeps these settings from having their effect."""
-    if address is not None and (fault := gateway_fault(address, home)):
+def _gateway_remarks(address: str, home: Home, config: Config) -> Iterator[str]:
+    """Why the tool would find no gateway, or one that serves nothing."""
+    if fault := gateway_fault(address, home):
         yield f"{fault}; {_START}"
+    if is_loopback(urlsplit(address).hostname) and (reason := readiness(open_broker(home, config), config).reason):
+        yield f"the gateway can serve nothing yet: {reason}"
+
+
+def _remarks(machine: Machine, path: Path, address: str | None) -> Iterator[str]:
+    """What keeps these settings from having their effect."""
     if path not in settings_files(machine):
         yield f"Claude Code reads {path} only when it is told to: claude --settings {shlex.quote(str(path))}"
         return
