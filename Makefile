@@ -60,7 +60,7 @@ bench: $(VENV)/.bench
 architecture: $(VENV)/.test ## draw docs/architecture.svg from the imports
 	@"$(BIN)/python" scripts/architecture.py
 
-prices: $(VENV)/.run ## write the table of list prices from the package genai-prices
+prices: $(VENV)/.test ## write the table of list prices from the package genai-prices
 	@"$(BIN)/python" scripts/prices.py
 
 lock: $(VENV)/.dev ## write the hashed requirement files; versions move where pyproject.toml asks for it

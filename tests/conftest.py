@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import inspect
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from deadline import PHASE, deadline
 from effort import FULL, effort
@@ -29,6 +30,21 @@ _BOUND_S = 120.0
 _KEPT_VARIABLES = ("TOKENFERRY_E2E", "TOKENFERRY_TESTS")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _PATH_EVENTS = {"os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "os.link", "os.symlink"}
+_MEMORY = "/dev/shm"
+_ROOM = 512 * 2**20
+
+
+def _has_memory() -> bool:
+    """Whether folders can be in memory: half of a run on a disk waits for fsync, whose effect no test sees."""
+    try:
+        flags = os.statvfs(_MEMORY).f_flag
+    except (AttributeError, OSError):
+        return False
+    return not flags & (os.ST_NOEXEC | os.ST_RDONLY) and shutil.disk_usage(_MEMORY).free > _ROOM
+
+
+if "TMPDIR" not in os.environ and _has_memory():
+    os.environ["TMPDIR"] = tempfile.tempdir = _MEMORY
 
 
 class _Warden:
@@ -87,7 +103,13 @@ with contextlib.suppress(ValueError):  # not the main thread
             signal.signal(_number, _default)
 
 # A slow machine is no defect.
-settings.register_profile("tokenferry", deadline=None, max_examples=effort(100))
+settings.register_profile(
+    "tokenferry",
+    deadline=None,
+    max_examples=effort(100),
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("tokenferry")
 
 

@@ -5,6 +5,9 @@ from typing import Final
 
 FULL: Final = os.environ.get("TOKENFERRY_TESTS") == "full"
 
+STRIDE: Final = 1 if FULL else 3
+"""Between the steps at which a test of deaths lets a process die: every step with `make test-full`."""
+
 _SHARE: Final = 5
 _LEAST: Final = 20
 

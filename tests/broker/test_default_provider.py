@@ -163,7 +163,7 @@ switched = st.tuples(st.just("switch"), st.sampled_from(["one", "two"]))
 operations = st.lists(st.one_of(added, added, removed, changed, switched), max_size=10)
 
 
-@settings(max_examples=effort(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=effort(60), suppress_health_check=list(HealthCheck))
 @given(operations)
 def test_whatever_is_done_no_unmapped_model_reaches_a_second_provider_and_adding_takes_nothing_away(
     tmp_path: Path, done: list[tuple[object, ...]]

@@ -306,7 +306,7 @@ paths = st.sampled_from(
 )
 
 
-@settings(max_examples=effort(300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=effort(300), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(st.tuples(paths, odd_values), max_size=3),
     st.sampled_from(["sandbox", "console", "anthropic"]),

@@ -86,7 +86,7 @@ def cases(draw: st.DrawFn) -> Case:
 TWO_PROVIDERS = "\n".join(f'[[providers]]\nname = "{name}"\nbase_url = "http://127.0.0.1:9"' for name in PROVIDERS)
 
 
-@settings(max_examples=effort(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=effort(40), suppress_health_check=list(HealthCheck))
 @given(cases())
 @example(
     Case(TWO_PROVIDERS, (("alice", "one"), ("bob", "two")), Rights(providers=("two",)), frozenset(), "m"),

@@ -302,7 +302,7 @@ secrets = st.from_regex(r"[a-z]{12,20}[0-9][A-Z0-9]{12,20}", fullmatch=True)
 
 
 @given(secrets, st.sampled_from(["env", "hooks", "apiKeyHelper", "mcp", "statusLine"]))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=list(HealthCheck))
 def test_what_looks_like_a_secret_is_shown_nowhere_in_a_change(
     home: Home, tmp_path_factory: pytest.TempPathFactory, secret: str, section: str
 ) -> None:
@@ -329,7 +329,7 @@ wishes = st.fixed_dictionaries(
 
 
 @given(documents, st.sampled_from([None, 2, "\t"]), st.lists(wishes, min_size=1, max_size=3))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=list(HealthCheck))
 def test_however_often_it_is_set_up_one_undo_restores_the_beginning(
     home: Home,
     tmp_path_factory: pytest.TempPathFactory,

@@ -459,7 +459,7 @@ files = st.fixed_dictionaries(
 @given(files)
 @example({"providers": [{"name": "a", "base_url": "https://a", "oauth": {"authorization_endpoint": "https://["}}]})
 @example({"providers": [{"name": 5, "api_key": "x" * 300}]})
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=effort(300), deadline=None)
+@settings(suppress_health_check=list(HealthCheck), max_examples=effort(300), deadline=None)
 def test_no_junk_raises_anything_but_an_error_of_ours(write: Write, data: dict[str, Any]) -> None:
     try:
         config = write("\n".join(f"{key} = {toml(value)}" for key, value in data.items()))

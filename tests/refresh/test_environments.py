@@ -89,7 +89,7 @@ def request(url: str = _URL) -> TokenRequest:
     return TokenRequest(url, (("content-type", "application/json"),), b'{"refresh_token": "canary-refresh"}')
 
 
-@settings(max_examples=effort(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=effort(40), suppress_health_check=list(HealthCheck))
 @given(environment=_environments)
 def test_no_environment_costs_a_login(rig: Rig, environment: dict[str, str]) -> None:
     """The refresh fails, as often as it is tried (once an example), and nothing is on record about the token."""

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from effort import FULL, effort
 from sim import beside
 from sim.beside import run_beside
 from sim.disk import Killed
@@ -17,11 +18,24 @@ from sim.schedule import check, heal_and_try, run_schedule
 from sim.world import NAME, Machine, Weather
 from tokenferry.refresh import RefreshRequest
 
-_SCHEDULES = 2500
-_SCHEDULES_BESIDE = 1000
-_AT_ONCE = 250
+_SCHEDULES = effort(2500)
+_SCHEDULES_BESIDE = effort(1000)
+_POWER_CUTS = 10 if FULL else 3
+_AT_ONCE = 100
 """Schedules of one test, so that the tests can be spread over processors."""
 _ENOUGH_FOR_MUTANTS = 6000
+_RARE = {
+    "does not count what may have left": 253,
+    "forgets that a token was presented": 149,
+    "forgets the first attempt when the retry is closed": 505,
+    "grants anew while a renewed token waits to be written": 2177,
+    "overwrites what another program wrote": 206,
+    "releases before it publishes": 837,
+    "retries an uncertain attempt while the access token lives": 763,
+    "retries for ever": 424,
+    "sends without a note": 218,
+}
+"""Mutants that few schedules catch, and one that did: the search begins there."""
 
 
 def expired(seed: int, weather: Weather) -> Neighbours:
@@ -58,9 +72,9 @@ def sealed(seed: int, weather: Weather) -> Machine:
 def test_a_crash_at_any_disk_operation_loses_nothing_that_was_answered(
     make: Callable[[int, Weather], Machine], *, power: bool
 ) -> None:
-    """Every operation of one refresh is the last one, once by a kill and ten times by a power cut."""
+    """Every operation of one refresh is the last one, once by a kill and several times by a power cut."""
     total = _operations_of_one_refresh(make)
-    for step, attempt in itertools.product(range(1, total + 1), range(10 if power else 1)):
+    for step, attempt in itertools.product(range(1, total + 1), range(_POWER_CUTS if power else 1)):
         machine = make(attempt, Weather())
         machine.spawn(RefreshRequest(NAME, needs=30.0))
         machine.crash_at = machine.disk.operations + step
@@ -85,7 +99,7 @@ def _operations_of_one_refresh(make: Callable[[int, Weather], Machine]) -> int:
 @pytest.mark.parametrize("name", sorted(MUTANTS))
 def test_every_mutant_of_the_flow_is_caught(name: str) -> None:
     """The simulation is tested itself: a flow with one safeguard taken out must break an invariant."""
-    check_that_it_is_noticed(partial(run_schedule, flow=mutated_flow(name)))
+    check_that_it_is_noticed(partial(run_schedule, flow=mutated_flow(name)), _RARE.get(name, 0))
 
 
 @pytest.mark.parametrize("first", range(0, _SCHEDULES_BESIDE, _AT_ONCE))
@@ -97,7 +111,7 @@ def test_no_schedule_beside_claude_code_breaks_an_invariant(first: int) -> None:
 
 @pytest.mark.parametrize("name", [*BESIDE, *BESIDE_TOO])
 def test_every_mutant_of_the_flow_beside_claude_code_is_caught(name: str) -> None:
-    check_that_it_is_noticed(partial(run_beside, flow=mutated_flow(name)))
+    check_that_it_is_noticed(partial(run_beside, flow=mutated_flow(name)), _RARE.get(name, 0))
 
 
 @pytest.mark.parametrize("name", sorted(LOCK_MUTANTS))
@@ -105,8 +119,8 @@ def test_every_mutant_of_its_locks_is_caught(name: str) -> None:
     check_that_it_is_noticed(partial(run_beside, make_lock=LOCK_MUTANTS[name]))
 
 
-def check_that_it_is_noticed(run: Callable[[int], Machine]) -> None:
-    for seed in range(_ENOUGH_FOR_MUTANTS):
+def check_that_it_is_noticed(run: Callable[[int], Machine], first: int = 0) -> None:
+    for seed in itertools.chain(range(first, _ENOUGH_FOR_MUTANTS), range(first)):
         try:
             if run(seed).violations:
                 return

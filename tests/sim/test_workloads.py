@@ -4,10 +4,11 @@ import logging
 
 import pytest
 
+from effort import effort
 from sim.workloads import MUTANTS, mutated_exchange, run_workload
 
-_SCHEDULES = 1000
-_AT_ONCE = 250
+_SCHEDULES = effort(1000)
+_AT_ONCE = 100
 _ENOUGH_FOR_MUTANTS = 3000
 
 

@@ -27,7 +27,7 @@ from tokenferry.secret import Secret
 from tokenferry.stores import Account, Document
 
 _HOUR: Final = 3600.0
-_LIFETIME: Final = 3600
+_LIFETIME: Final = 300
 
 MUTANTS: Final[dict[str, tuple[str, ...]]] = {
     "takes no lock": ("    holder: str | None = yield effects.Acquire(job.wait)\n", "    holder: str | None = None\n"),
@@ -216,7 +216,7 @@ def run_workload(seed: int, flow: FlowFactory = refresh_flow) -> Workload:
         machine.later(rng.uniform(0, 0.5), machine.put_another)
     if machine.weather.full_disk and rng.random() < 0.3:
         machine.weather.full_disk = 1.0
-        machine.later(1.5 * _HOUR, lambda: setattr(machine.weather, "full_disk", 0.0))
+        machine.later(1.5 * _LIFETIME, lambda: setattr(machine.weather, "full_disk", 0.0))
     machine.run(machine.time + 6 * _HOUR)
     _check(machine)
     return machine

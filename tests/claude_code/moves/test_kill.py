@@ -1,6 +1,5 @@
 """A process dies at any step of a move, and what it leaves is one living login each, whoever comes next."""
 
-import os
 import tempfile
 from collections import Counter
 from itertools import count
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from typing_extensions import override
 
 from claude_code.moves.rig import QUICK, QuickDisk, World
+from effort import STRIDE, effort
 from tokenferry.errors import TokenferryError
 
 Before: TypeAlias = Literal["nothing", "alice", "stranger", "stub"]
@@ -155,7 +155,7 @@ def test_a_move_that_died_at_any_step_is_completed_or_undone(
     tmp_path: Path, before: Before, *, renews: bool, has_ids: bool
 ) -> None:
     ends: Counter[str | None] = Counter()
-    for last in count(1):
+    for last in count(1 + BEFORE.index(before) % STRIDE, STRIDE):
         world = begin(tmp_path / str(last), before, has_ids=has_ids)
         disk = act(world, "move bob", last)
         world.check_readers()
@@ -171,15 +171,15 @@ def test_a_move_that_died_at_any_step_is_completed_or_undone(
         check_end(world, before)
         world.mover(QUICK).move("bob")
         assert world.claude_has() == "bob"
-    assert ends["bob"] > MANY // 80
+    assert ends["bob"] > MANY // 80 // STRIDE
     if renews and before in {"alice", "stranger"}:
-        assert ends[before] > MANY // 80, "what Claude Code renewed before the last step is not moved again unasked"
+        assert ends[before] > MANY // 80 // STRIDE, "what Claude Code renewed before is not moved again unasked"
 
 
 @pytest.mark.parametrize("renews", [False, True], ids=["quiet", "renewing"])
 def test_without_a_trace_of_the_write_the_login_itself_tells_whose_it_is(tmp_path: Path, *, renews: bool) -> None:
     """As on macOS."""
-    for last in count(1):
+    for last in count(1 + renews, STRIDE):
         world = begin(tmp_path / str(last), "alice", has_ids=True, is_mac=True)
         if not act(world, "move bob", last).is_dead:
             break
@@ -192,7 +192,7 @@ def test_without_a_trace_of_the_write_the_login_itself_tells_whose_it_is(tmp_pat
 @pytest.mark.parametrize("before", ["alice", "stranger"])
 def test_a_recovery_that_died_at_any_step_is_gone_on_with(tmp_path: Path, before: Before) -> None:
     steps = 0
-    for first in count(1, 5):
+    for first in count(1, 5 * STRIDE):
         world = begin(tmp_path / str(first), before, has_ids=False)
         if not act(world, "move bob", first).is_dead:
             break
@@ -218,7 +218,7 @@ def test_a_recovery_that_died_at_any_step_is_gone_on_with(tmp_path: Path, before
         st.tuples(st.sampled_from(NEXT), st.integers(1, 120) | st.none(), st.booleans()), min_size=1, max_size=6
     ),
 )
-@examples(max_examples=int(os.environ.get("MOVES", "40")))
+@examples(max_examples=effort(40))
 def test_any_number_of_deaths_among_any_number_of_parties_leaves_each_login_alive_once(
     *, before: Before, has_ids: bool, lives: list[tuple[Next, int | None, bool]]
 ) -> None:

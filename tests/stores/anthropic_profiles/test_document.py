@@ -139,7 +139,7 @@ secrets = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1
 
 
 @given(secrets, st.none() | st.integers(0, 4_102_444_800))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=list(HealthCheck))
 def test_the_sdk_reads_what_we_write(profiles: Profiles, secret: str, expires_at: int | None) -> None:
     write(profiles.folder.credentials(PROFILE), render_credentials(Secret(secret), expires_at))
     write(profiles.folder.config(PROFILE), render_config("https://api.anthropic.com"))
@@ -177,7 +177,7 @@ credential_files = st.fixed_dictionaries(
 
 
 @given(configs, credential_files)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=list(HealthCheck))
 def test_what_we_read_the_sdk_reads_alike(profiles: Profiles, configuration: Any, tokens: Any) -> None:
     """Only profiles whose token the SDK wouldn't renew can be compared: without a client id, or still living."""
     write(profiles.folder.config(PROFILE), configuration, 0o644)
@@ -197,7 +197,7 @@ def test_what_we_read_the_sdk_reads_alike(profiles: Profiles, configuration: Any
 
 
 @given(configs, credential_files)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=list(HealthCheck))
 def test_a_profile_without_a_client_that_the_sdk_refuses_is_refused(
     profiles: Profiles, configuration: Any, tokens: Any
 ) -> None:
