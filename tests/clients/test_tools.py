@@ -224,6 +224,8 @@ def test_after_another_change_our_settings_alone_are_taken_back(
     one.file.path.write_text(added.text)
     left, note = one.undo()
     assert left == ()
+    for comment in COMMENTS:
+        assert one.file.path.read_text().count(comment) == text.count(comment)
     assert "was changed since the setup, so only tokenferry's settings are taken out" in note
     assert parsed(one.file, one.file.path.read_text()) == before | {"ADDED": "theirs"}
 

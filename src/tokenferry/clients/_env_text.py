@@ -37,7 +37,8 @@ class EnvText:
     def with_value(self, keys: Keys, raw: str) -> "EnvText":
         found = self._find(keys)
         if found is not None:
-            start, end = found.span("value")
+            start = found.start("value")
+            end = start + len(found["value"].rstrip())
             return EnvText(f"{self.text[:start]}{raw}{self.text[end:]}")
         ends = "\r\n" if "\r\n" in self.text else "\n"
         gap = ends if self.text and not self.text.endswith("\n") else ""
