@@ -25,7 +25,7 @@ from tokenferry.settings import Home
 pytest_plugins = ["tokenferry.testing"]
 
 ROOT = Path(__file__).resolve().parent.parent
-_FOREIGN_VARIABLES = ("ANTHROPIC_", "CLAUDE_", "OPENAI_", "TOKENFERRY_")
+_FOREIGN_VARIABLES = ("ANTHROPIC_", "CLAUDE_", "OPENAI_", "TOKENFERRY_", "XDG_CONFIG_HOME", "XDG_DATA_HOME")
 _BOUND_S = 120.0
 _KEPT_VARIABLES = ("TOKENFERRY_E2E", "TOKENFERRY_TESTS")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -148,7 +148,14 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
         if name.startswith(_FOREIGN_VARIABLES) and name not in _KEPT_VARIABLES:
             monkeypatch.delenv(name)
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+    for name in (
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+    ):
         monkeypatch.delenv(name, raising=False)
     person = tmp_path / "person"
     person.mkdir(mode=0o700)

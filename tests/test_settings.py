@@ -1,3 +1,5 @@
+import os
+import re
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 
@@ -12,33 +14,65 @@ def test_tokenferry_home_names_the_home(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert Home.from_environment().path == tmp_path
 
 
-def test_a_relative_home_is_made_absolute_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_relative_home_is_refused_with_the_absolute_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TOKENFERRY_HOME", "here")
-    assert Home.from_environment().path == tmp_path / "here"
+    with pytest.raises(ConfigError, match=re.escape(f"set it to an absolute path, such as {tmp_path}/here")):
+        Home.from_environment()
+
+
+def test_everything_but_the_configuration_lies_in_the_data_home(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    person = Path(os.environ["HOME"])
+    monkeypatch.delenv("TOKENFERRY_HOME")
+    assert Home.from_environment() == Home(
+        person / ".local" / "share" / "tokenferry", person / ".config" / "tokenferry" / "config.toml"
+    )
+    monkeypatch.setenv("XDG_DATA_HOME", "relative")
+    monkeypatch.setenv("XDG_CONFIG_HOME", "")
+    assert Home.from_environment().path == person / ".local" / "share" / "tokenferry"
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    found = Home.from_environment()
+    assert (found.path, found.config) == (tmp_path / "data/tokenferry", tmp_path / "config/tokenferry/config.toml")
+    monkeypatch.setenv("TOKENFERRY_HOME", str(tmp_path / "home"))
+    assert Home.from_environment().config == tmp_path / "home" / "config.toml"
+
+
+def test_another_configuration_can_be_named_for_either_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TOKENFERRY_CONFIG", str(tmp_path / "other.toml"))
+    for _ in range(2):
+        found = Home.from_environment()
+        assert (found.config, found.is_config_named) == (tmp_path / "other.toml", True)
+        monkeypatch.delenv("TOKENFERRY_HOME", raising=False)
+
+
+@pytest.mark.parametrize("kind", ["accounts", "attached"])
+def test_accounts_of_the_former_place_are_named_while_nothing_else_is_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
+) -> None:
+    former = Path(os.environ["HOME"]) / ".config" / "tokenferry"
+    (former / kind).mkdir(parents=True)
+    monkeypatch.delenv("TOKENFERRY_HOME")
+    assert Home.from_environment().path != former
+    (former / kind / "work.json").touch()
+    with pytest.raises(ConfigError, match=re.escape(f"are used with: export TOKENFERRY_HOME={former}")):
+        Home.from_environment()
+    monkeypatch.setenv("TOKENFERRY_HOME", str(former))
+    assert Home.from_environment() == Home(former)
+    monkeypatch.delenv("TOKENFERRY_HOME")
+    monkeypatch.setenv("XDG_DATA_HOME", str(former.parent))
+    assert Home.from_environment().path == former
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    (tmp_path / "data" / "tokenferry" / "accounts").mkdir(parents=True)
+    assert Home.from_environment().path == tmp_path / "data" / "tokenferry"
 
 
 def test_a_tilde_is_the_home_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("TOKENFERRY_HOME", "~/keys")
     assert Home.from_environment().path == tmp_path / "keys"
-
-
-@pytest.mark.parametrize("unset", ["", None])
-def test_the_default_is_below_dot_config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, unset: str | None) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    if unset is None:
-        monkeypatch.delenv("TOKENFERRY_HOME")
-    else:
-        monkeypatch.setenv("TOKENFERRY_HOME", unset)
-    assert Home.from_environment().path == tmp_path / ".config" / "tokenferry"
-
-
-def test_windows_has_a_place_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("sys.platform", "win32")
-    monkeypatch.delenv("TOKENFERRY_HOME")
-    monkeypatch.setenv("APPDATA", str(tmp_path))
-    assert Home.from_environment().path == tmp_path / "tokenferry"
 
 
 def test_no_home_directory_is_a_config_error_that_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:

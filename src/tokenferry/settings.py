@@ -1,7 +1,7 @@
 """Where things are, and what the configuration can say: one frozen class per section."""
 
 import os
-import sys
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ __all__ = [
     "BACKGROUND_REGEX",
     "LONGEST_DRAIN",
     "MOST_WORKERS",
+    "XDG_VARIABLES",
     "AccountCaps",
     "Home",
     "KeepSettings",
@@ -38,25 +39,35 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """The folder of all that tokenferry keeps (0700), and the names in it."""
+    """The folder of all that tokenferry keeps (0700), the names in it, and where its configuration lies."""
 
     path: Path
     config_file: Path | None = None
-    """What is read in place of the home's config.toml."""
+    """None for the config.toml in the folder."""
+    is_config_named: bool = False
+    """Whether TOKENFERRY_CONFIG names the file, so that it must be there."""
 
     @classmethod
     def from_environment(cls) -> "Home":
-        """TOKENFERRY_HOME, else the platform's place; the configuration is there, or where TOKENFERRY_CONFIG says.
+        """TOKENFERRY_HOME for everything, else the places of the XDG base directory specification.
 
-        Raises `ConfigError` when there is no home directory.
+        TOKENFERRY_CONFIG names another configuration. Raises `ConfigError` for a relative TOKENFERRY_HOME, when there
+        is no home directory, and when the accounts still lie where they lay without TOKENFERRY_HOME before.
         """
         try:
-            config = Path(file).expanduser().absolute() if (file := os.environ.get("TOKENFERRY_CONFIG")) else None
-            if named := os.environ.get("TOKENFERRY_HOME"):
-                return cls(Path(named).expanduser().absolute(), config)
-            if sys.platform == "win32" and (roaming := os.environ.get("APPDATA")):
-                return cls(Path(roaming) / "tokenferry", config)
-            return cls(Path.home() / ".config" / "tokenferry", config)
+            named = os.environ.get("TOKENFERRY_CONFIG")
+            config = Path(named).expanduser().absolute() if named else None
+            if folder := os.environ.get("TOKENFERRY_HOME"):
+                path = Path(folder).expanduser()
+                if not path.is_absolute():
+                    raise ConfigError(
+                        f"TOKENFERRY_HOME is {folder!r}, which would be another folder in each working directory; "
+                        f"set it to an absolute path, such as {path.absolute()}"
+                    )
+                return cls(path, config, config is not None)
+            path = _xdg("XDG_DATA_HOME", ".local/share")
+            _refuse_former(path, Path.home() / ".config" / "tokenferry")
+            return cls(path, config or _xdg("XDG_CONFIG_HOME", ".config") / "config.toml", config is not None)
         except RuntimeError:
             raise ConfigError("no home directory is known here; set HOME, or TOKENFERRY_HOME to a folder") from None
 
@@ -147,6 +158,27 @@ class Home:
     def default_provider(self) -> Path:
         """Holds the name of the provider that serves models which nothing maps."""
         return self.path / "default-provider"
+
+
+XDG_VARIABLES: Final = ("XDG_CONFIG_HOME", "XDG_DATA_HOME")
+"""Where everything lies, unless TOKENFERRY_HOME says it."""
+
+
+def _xdg(variable: str, default: str) -> Path:
+    """Our folder below a base directory; a relative one counts for nothing, as the specification says."""
+    base = Path(os.environ.get(variable, ""))
+    return (base if base.is_absolute() else Path.home() / default) / "tokenferry"
+
+
+def _refuse_former(path: Path, former: Path) -> None:
+    """Raise `ConfigError` if nothing is kept yet, and accounts are where everything lay before."""
+    if path == former or (path.is_dir() and any(path.iterdir())):
+        return
+    if any(former.glob("accounts/*.json")) or any(former.glob("attached/*.json")):
+        raise ConfigError(
+            f"there is no account in {path}; the accounts in {former}, where they lay before, are used with: "
+            f"export TOKENFERRY_HOME={shlex.quote(str(former))}"
+        )
 
 
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]

@@ -265,8 +265,8 @@ def test_a_home_that_must_be_looked_for_is_left_to_the_broker(
 
 def test_without_a_named_home_it_is_the_one_in_the_persons_folder(home: Home, tmp_path: Path) -> None:
     put(home, document(time.time()))
-    (tmp_path / ".config").mkdir(mode=0o700)
-    home.path.rename(tmp_path / ".config" / "tokenferry")
+    (tmp_path / ".local" / "share").mkdir(mode=0o700, parents=True)
+    home.path.rename(tmp_path / ".local" / "share" / "tokenferry")
     assert fresh_token([], {"HOME": str(tmp_path)}) == ACCESS
 
 

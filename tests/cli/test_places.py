@@ -1,4 +1,5 @@
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -69,3 +70,53 @@ def test_the_fast_way_to_a_token_leaves_another_configuration_to_the_other(
 
     assert _fast.fresh_token(["work"]) is None
     assert inside("token", "work").code != 0
+
+
+@pytest.fixture
+def without_home(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a person who has set no variable of tokenferry's."""
+    monkeypatch.delenv("TOKENFERRY_HOME")
+    return Path(os.environ["HOME"])
+
+
+def test_without_a_variable_the_configuration_and_the_data_have_places_of_their_own(
+    without_home: Path, inside: Inside
+) -> None:
+    assert inside("config", "set", "server.port", "9090").code == 0
+    assert inside("key", "create", "guest").code == 0
+    config, data = without_home / ".config" / "tokenferry", without_home / ".local" / "share" / "tokenferry"
+    assert [path.name for path in config.iterdir()] == ["config.toml"]
+    assert {"state.db", "audit.log"} <= {path.name for path in data.iterdir()}
+    assert "config.toml" not in {path.name for path in data.iterdir()}
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in (config, data)] == [0o700, 0o700]
+    assert inside("config", "get", "server.port").out == "9090\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("account", "list"), ("account", "add", "new", "--provider", "anthropic"), ("token",), ("refresh",), ("serve",),
+        ("status",), ("doctor",), ("key", "create", "guest"), ("run", "--", "true"), ("use", "work"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_accounts_of_the_former_place_are_named_and_nothing_is_made(
+    without_home: Path, inside: Inside, command: tuple[str, ...]
+) -> None:
+    former = without_home / ".config" / "tokenferry"
+    (former / "accounts").mkdir(parents=True)
+    (former / "accounts" / "work.json").write_text("{}")
+    before = sorted(without_home.rglob("*"))
+    outcome = inside(*command)
+    assert outcome.code == 3
+    assert f"export TOKENFERRY_HOME={former}" in outcome.one_line()
+    assert sorted(without_home.rglob("*")) == before
+
+
+def test_a_configuration_whose_folder_others_can_write_to_is_refused(without_home: Path, inside: Inside) -> None:
+    assert inside("config", "set", "server.port", "9090").code == 0
+    folder = without_home / ".config" / "tokenferry"
+    folder.chmod(0o777)
+    outcome = inside("status")
+    assert outcome.code == 8
+    assert f"chmod 0755 '{folder}'" in outcome.one_line()

@@ -115,10 +115,15 @@ def test_no_secret_is_written(systemctl: StandIn, unit: Path) -> None:
     assert secret not in unit.read_text()
 
 
-def test_a_relative_home_is_written_in_full(home: Home, systemctl: StandIn, unit: Path, tmp_path: Path) -> None:
-    inside = os.path.relpath(home.path)
-    assert service("install", TOKENFERRY_HOME=inside).code == 0
-    assert f"Environment=TOKENFERRY_HOME={Path(inside).absolute()}" in unit.read_text()
+def test_a_home_with_a_tilde_is_written_in_full(systemctl: StandIn, unit: Path) -> None:
+    assert service("install", TOKENFERRY_HOME="~/other").code == 0
+    assert f"Environment=TOKENFERRY_HOME={Path(os.environ['HOME']) / 'other'}" in unit.read_text()
+
+
+def test_without_a_home_the_places_are_passed_on(systemctl: StandIn, unit: Path, tmp_path: Path) -> None:
+    data = str(tmp_path / "data")
+    assert service("install", TOKENFERRY_HOME="", XDG_DATA_HOME=data).code == 0
+    assert f"Environment=XDG_DATA_HOME={data}" in unit.read_text()
 
 
 def test_a_keeper_that_swaps_is_installed_as_one(systemctl: StandIn, unit: Path) -> None:

@@ -17,7 +17,7 @@ from tokenferry.clients import ClientSetup, GatewayAccess, SettingsFile, SetupPl
 from tokenferry.config import Config
 from tokenferry.errors import UsageError
 from tokenferry.providers import is_loopback, url_fault
-from tokenferry.settings import Home
+from tokenferry.settings import XDG_VARIABLES, Home
 from tokenferry.state import gateway_records, local_key, read_local_key
 
 _NO_KEY_YET: Final = "made-when-this-is-written"
@@ -133,6 +133,8 @@ def gateway_command(home: Home, *arguments: str) -> list[str]:
     words = [*_own_program(), "token", *arguments]
     if os.environ.get("TOKENFERRY_HOME"):
         words[:0] = ["env", f"TOKENFERRY_HOME={home.path}"]
+    elif places := [f"{name}={os.environ[name]}" for name in XDG_VARIABLES if os.environ.get(name)]:
+        words[:0] = ["env", *places]
     return words
 
 

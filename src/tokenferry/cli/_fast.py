@@ -72,7 +72,7 @@ def _token(arguments: list[str], environ: "Mapping[str, str]", now: float) -> st
     _need(_is_safe_folder(home))
     sandbox = _SANDBOX
     _need(not environ.get("TOKENFERRY_CONFIG"))
-    if config := _read(f"{home}/config.toml", forbidden=0o022):
+    if config := _read(_config(environ, home), forbidden=0o022):
         sandbox = _check_config(config)
     accounts = f"{home}/accounts"
     _need(_is_safe_folder(accounts))
@@ -179,10 +179,20 @@ def _is_name(text: str) -> bool:
 
 
 def _home(environ: "Mapping[str, str]") -> str:
-    named = environ.get("TOKENFERRY_HOME")
-    home = named or environ.get("HOME", "")
+    home = environ.get("TOKENFERRY_HOME") or _xdg(environ, "XDG_DATA_HOME", ".local/share")
     _need(home.startswith("/"))
-    return named or f"{home}/.config/tokenferry"
+    return home
+
+
+def _config(environ: "Mapping[str, str]", home: str) -> str:
+    folder = home if environ.get("TOKENFERRY_HOME") else _xdg(environ, "XDG_CONFIG_HOME", ".config")
+    _need(folder == home or not os.path.exists(folder) or _is_safe_folder(folder))  # noqa: PTH110  # as below
+    return f"{folder}/config.toml"
+
+
+def _xdg(environ: "Mapping[str, str]", variable: str, default: str) -> str:
+    base = environ.get(variable, "")
+    return f"{base if base.startswith('/') else environ['HOME'] + '/' + default}/tokenferry"
 
 
 def _is_safe_folder(path: str) -> bool:

@@ -20,8 +20,8 @@ _opened: Final[list[Broker]] = []
 def find(*, for_credential: bool = False) -> tuple[Home, Config]:
     """The home, and what its configuration says. Raises `ConfigError`, `UnsafeFile`. `for_credential` is `load`'s."""
     home = Home.from_environment()
-    is_named = home.config_file is not None
-    return home, load(home.config, required=is_named, statement=home.statement, for_credential=for_credential)
+    required = home.is_config_named
+    return home, load(home.config, required=required, statement=home.statement, for_credential=for_credential)
 
 
 def open_broker(home: Home | None = None, config: Config | None = None) -> Broker:

@@ -26,7 +26,7 @@ app = new_app()
     epilog=examples(
         "tokenferry serve",
         "tokenferry serve --port 0 --port-file gateway.port",
-        "tokenferry serve --uds ~/.config/tokenferry/gateway.sock",
+        "tokenferry serve --uds ~/.local/share/tokenferry/gateway.sock",
         "tokenferry serve --workers 4",
     ),
 )

@@ -156,7 +156,7 @@ def _say_undone(manager: Manager, undone: Undone) -> int:
 def _program(home: Home, *words: str) -> Program:
     environment, _ = passed_on(os.environ)
     if "TOKENFERRY_HOME" in environment:
-        environment["TOKENFERRY_HOME"] = str(home.path)  # a relative one would mean another folder there
+        environment["TOKENFERRY_HOME"] = str(home.path)  # "~" means nothing there
     return Program((*own_command(), *words), environment, serves=words == ("serve",))
 
 

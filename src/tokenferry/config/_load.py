@@ -34,6 +34,7 @@ from tokenferry.settings import (
     UpstreamSettings,
 )
 from tokenferry.statement import stated_at
+from tokenferry.stores import check_folder
 
 _SECTION: Final = re.compile(r"[^.\[ ]+")
 _RULING: Final = ("policy", "store", "seal", "sealing", "encryption", "subscription")
@@ -106,8 +107,9 @@ def _load(path: Path, *, required: bool, environ: Mapping[str, str], is_lenient:
         if required:
             raise ConfigError(f"{path} not found; name an existing file with --config, or leave it out") from None
         return Config()
-    data = parse(content, path)
-    config, reading = read(data, path, environ)
+    if not required:  # it counts because it lies there, so nobody else may put another one in its place
+        check_folder(path.parent)
+    config, reading = read(parse(content, path), path, environ)
     config = replace(config, faults=with_lines(reading.faults, content))
     if not is_lenient or any(_rules_credentials(fault.text) for fault in config.faults):
         config.check()

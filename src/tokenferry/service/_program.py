@@ -9,6 +9,8 @@ MARK: Final = "Made by: tokenferry service install"
 
 _PASSED: Final = (
     "TOKENFERRY_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
     "CLAUDE_CONFIG_DIR",
     "CLAUDE_SECURESTORAGE_CONFIG_DIR",
     "SSL_CERT_FILE",
