@@ -281,6 +281,26 @@ def test_a_document_in_clear_in_a_sealed_home_is_touched_only_when_it_is_named(w
     world.check()
 
 
+@pytest.mark.parametrize("accepts", [True, False])
+def test_a_document_in_clear_beside_sealed_ones_without_a_marker_is_used_once_that_is_settled(
+    world: World, home: Home, monkeypatch: pytest.MonkeyPatch, *, accepts: bool
+) -> None:
+    world.run("seal")
+    plant(world, "planted", None)
+    home.seal.unlink()
+    monkeypatch.setenv("TOKENFERRY_SEAL_KEY_FILE", str(world.place.path))
+    other = fresh(world, home)
+    with pytest.raises(CorruptFile, match="encryption enable --accept planted"):
+        other.files.read("planted")
+    if accepts:
+        assert not other.sealing.seal(world.place, accept=["planted"]).faults
+        assert other.files.read("planted").account.name == "planted"
+    else:
+        other.files.discard("planted")
+        other.run("unseal")
+    world.check()
+
+
 def test_a_forged_marker_is_put_right_by_the_key_that_opens_the_documents(world: World, home: Home) -> None:
     world.run("seal")
     true = world.seal.checked()

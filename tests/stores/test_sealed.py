@@ -349,8 +349,12 @@ def test_every_word_of_a_signed_marker_counts(data: st.DataObject) -> None:
     assert changed is None or not changed.is_signed_by(KEY)
 
 
-def test_a_document_in_clear_is_refused_where_all_are_sealed(store: FileStore, home: Home) -> None:
+@pytest.mark.parametrize("has_marker", [True, False])
+def test_a_document_in_clear_is_refused_where_all_are_sealed(store: FileStore, home: Home, *, has_marker: bool) -> None:
+    """Also where the marker is gone: our own programs remove it once nothing is sealed any more."""
     signed(home, MARKER)
+    if not has_marker:
+        home.seal.unlink()
     raw = document(name="planted").to_bytes()
     path = home.accounts / "planted.json"
     path.write_bytes(raw)
@@ -358,13 +362,14 @@ def test_a_document_in_clear_is_refused_where_all_are_sealed(store: FileStore, h
     for call in (
         lambda: store.read("planted"),
         lambda: store.swap("planted", 1, document(name="planted")),
-        lambda: sealed_home(home).read("planted"),
+        lambda: FileStore(home, seal=Seal(home, keys=[KEY])).read("planted"),
     ):
         with pytest.raises(CorruptFile, match="tokenferry encryption enable --accept planted"):
             call()
     assert path.read_bytes() == raw
-    with pytest.raises(NeedsUnlock):
-        FileStore(home, seal=Seal(home, keyring=_Locked())).read("planted")
+    if has_marker:
+        with pytest.raises(NeedsUnlock):
+            FileStore(home, seal=Seal(home, keyring=_Locked())).read("planted")
     store.discard("planted")
     assert store.names() == ["work"]
 

@@ -58,6 +58,7 @@ class Seal:
         self._vouched: bytes | None = None
         self._refused: tuple[bytes, float, CorruptFile] | None = None
         self._reported = ""
+        self._sealed_at: tuple[int, bool] | None = None
         after_fork_in_child(self._forget_guard)
 
     @classmethod
@@ -164,10 +165,21 @@ class Seal:
     def refuses_clear(self) -> bool:
         """Whether everything is sealed here, so that what is in clear was put there by somebody else.
 
-        Raises what `checked` does.
+        So it is beside sealed documents whose marker is gone: our own programs remove it last. Raises what `checked`
+        does.
         """
         marker = self.checked()
-        return marker is not None and marker.is_complete and not marker.is_opening
+        return self.has_sealed() if marker is None else marker.is_complete and not marker.is_opening
+
+    def has_sealed(self) -> bool:
+        """Whether any account's document is sealed, as of the last change in their folder."""
+        try:
+            changed = self._accounts.stat().st_mtime_ns
+        except OSError:
+            return False
+        if self._sealed_at is None or self._sealed_at[0] != changed:
+            self._sealed_at = changed, any(document is not None for _, document in self.documents())
+        return self._sealed_at[1]
 
     def mark(self, marker: Marker | None) -> None:
         """Replace the marker. Only for who holds `held`. Raises `StorageFailed`."""
@@ -248,7 +260,7 @@ class Seal:
         Raises what `for_writing` does, and `CorruptFile` where the marker is gone and accounts are sealed.
         """
         key = self.for_writing(None, is_new=True)
-        if key is None and self.marker() is None and any(document is not None for _, document in self.documents()):
+        if key is None and self.marker() is None and self.has_sealed():
             raise CorruptFile(
                 f"{self.path} is gone, and accounts are sealed, so a new one would be written in clear beside them; "
                 f"restore it from a backup, or run: tokenferry encryption enable (with {KEY_FILE} naming the key's "
