@@ -318,6 +318,24 @@ async def test_limits_pass_only_to_whom_they_belong(origin: Origin, two_accounts
     assert shared.all(b"retry-after") == [b"3"]
 
 
+@pytest.mark.parametrize("coding", [b"br", b"zstd"])
+async def test_an_error_that_cannot_be_read_is_judged_by_its_status_and_passes_untouched(
+    origin: Origin, two_accounts: Source, coding: bytes
+) -> None:
+    body = b"\x8b\x05\x80your credit balance is too low\x03"
+    origin.scripts = [
+        json_answer(body, status=status, headers=[b"content-encoding: " + coding]) for status in (400, 401, 401)
+    ]
+    async with running_gate(two_accounts) as gate:
+        reply = await gate.call()
+        assert (reply.status, reply.body, reply.all(b"content-encoding")) == (400, body, [coding])
+        assert origin.seen[0].all(b"accept-encoding") == [b"identity"]
+        assert not gate.gateway.forwarder.pool.cooldowns
+        reply = await gate.call()
+        assert (reply.status, reply.body) == (401, body)
+        assert len(origin.seen) == 3  # a refused key goes to the next account, whatever the body says
+
+
 async def test_models_pass_and_may_be_compressed(gate: Gate, origin: Origin) -> None:
     reply = await gate.call(b"/v1/models/claude-x?limit=5", [(b"accept-encoding", b"gzip")], method=b"GET")
     assert reply.status == 200
