@@ -126,6 +126,16 @@ def test_without_a_home_the_places_are_passed_on(systemctl: StandIn, unit: Path,
     assert f"Environment=XDG_DATA_HOME={data}" in unit.read_text()
 
 
+def test_the_service_reads_the_configuration_that_is_named(home: Home, systemctl: StandIn, unit: Path) -> None:
+    home.path.mkdir(exist_ok=True)
+    file = home.path / "other.toml"
+    file.touch(0o600)
+    assert service("install", "--config", str(file)).code == 0
+    assert f"Environment=TOKENFERRY_CONFIG={file}" in unit.read_text()
+    assert service("status", "--config", str(file), "--json").json["current"] is True
+    assert service("status", "--json").json["current"] is False
+
+
 def test_a_keeper_that_swaps_is_installed_as_one(systemctl: StandIn, unit: Path) -> None:
     assert service("install", "--switch-claude-code").code == 0
     [line] = [line for line in unit.read_text().splitlines() if line.startswith("ExecStart=")]

@@ -157,6 +157,8 @@ def _program(home: Home, *words: str) -> Program:
     environment, _ = passed_on(os.environ)
     if "TOKENFERRY_HOME" in environment:
         environment["TOKENFERRY_HOME"] = str(home.path)  # "~" means nothing there
+    if home.config_file is not None:
+        environment["TOKENFERRY_CONFIG"] = str(home.config_file)
     return Program((*own_command(), *words), environment, serves=words == ("serve",))
 
 

@@ -9,6 +9,7 @@ MARK: Final = "Made by: tokenferry service install"
 
 _PASSED: Final = (
     "TOKENFERRY_HOME",
+    "TOKENFERRY_CONFIG",
     "XDG_CONFIG_HOME",
     "XDG_DATA_HOME",
     "CLAUDE_CONFIG_DIR",
