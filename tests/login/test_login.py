@@ -140,6 +140,28 @@ def test_without_a_hosted_page_the_address_that_the_browser_ends_at_is_pasted(
     assert token.email == "alice@example.com"
 
 
+@pytest.mark.parametrize("kind", ["address", "code"])
+def test_a_wrapped_paste_is_joined_only_where_that_is_certainly_the_answer(
+    endpoints: OAuthEndpoints, kind: str
+) -> None:
+    """`CO` and `DE#STATE` may be a line of something else and a whole answer: a code that is cut would be spent."""
+    complaints: list[str] = []
+    flow = begin(endpoints, complain=complaints.append)
+    state = flow.authorization.state.reveal()
+    page = f"{endpoints.redirect_uri}?code=abcdef&state={state}"
+    text = page if kind == "address" else f"abcdef#{state}"
+    redirects = (str(endpoints.redirect_uri),)
+    for cut in range(1, len(text)):
+        reader, writer = os.pipe()
+        os.write(writer, f"{text[:cut]}\n {text[cut:]}\n".encode())
+        os.close(writer)
+        code = flow._pasted(Paste(reader, is_typed=True), redirects)
+        os.close(reader)
+        is_certain = cut > (text.index("://") + 2 if kind == "address" else text.index("#"))
+        assert (None if code is None else code.code.reveal()) == ("abcdef" if is_certain else None)
+    assert all("without line breaks" in complaint for complaint in complaints)
+
+
 def test_a_client_secret_that_is_not_there_is_told_of_before_anybody_is_asked(endpoints: OAuthEndpoints) -> None:
     with pytest.raises(NeedsLogin, match="client_secret_file"):
         begin(replace(endpoints, client_secret_file="/nowhere/secret"), show=pytest.fail).run(None)

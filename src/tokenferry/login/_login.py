@@ -137,11 +137,17 @@ class LoginFlow:
         raise LoginFailed(f"nobody completed the login within {minutes:g} minutes, so it was given up; log in again")
 
     def _pasted(self, paste: Paste, redirects: tuple[str, ...]) -> AuthorizationCode | None:
-        for line in paste.lines():
-            code = self.authorization.read_pasted(line, redirects)
-            if code is not None:
-                return code
-            self._complain(
-                "that is no answer to this login; paste CODE#STATE as the page shows it, or the address of the page"
-            )
+        """The answer in what was pasted. A terminal that wraps a long line copies it as several.
+
+        Of several lines the code's beginning is certain in an address, and in a first line that goes as far as its #.
+        """
+        for lines in paste.read():
+            is_certain = len(lines) == 1 or "://" in lines[0] or "#" in lines[0]
+            whole = ["".join(lines)] if is_certain else []
+            for text in (*whole, *(line for line in lines if "://" in line)):
+                code = self.authorization.read_pasted(text, redirects)
+                if code is not None:
+                    return code
+            how = "as the page shows it" if len(lines) == 1 else "without line breaks"
+            self._complain(f"that is no answer to this login; paste CODE#STATE {how}, or the address of the page")
         return None
