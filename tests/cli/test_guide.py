@@ -297,6 +297,17 @@ def test_a_tool_whose_settings_are_broken_costs_a_line(person: Path, home: Home)
     assert broken.read_text() == "{ no"
 
 
+def test_a_link_that_leads_nowhere_costs_the_tool_alone(person: Path, home: Home) -> None:
+    (person / ".claude/settings.json").symlink_to("nothing")
+    terminal = Terminal("setup", PATH="/nowhere")
+    for text in ("Attach", "Store", "oauth_pool", "cli-proxy-api"):
+        prompt(terminal, text, "")
+    prompt(terminal, "Connect Claude Code", "y")
+    terminal.wait_for("is a symbolic link that leads nowhere")
+    prompt(terminal, "Connect OpenCode", "")
+    assert terminal.end() == 0
+
+
 def test_a_tool_is_found_by_its_program(
     tmp_path: Path, home: Home, inside: Inside, monkeypatch: pytest.MonkeyPatch
 ) -> None:

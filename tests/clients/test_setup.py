@@ -347,3 +347,13 @@ def test_however_often_it_is_set_up_one_undo_restores_the_beginning(
         assert now.get("env", {}).get("ANTHROPIC_BASE_URL") == one[BASE_URL]
     assert undo(tool) == ()
     assert json.loads(path.read_text()) == document
+
+
+def test_a_record_of_the_first_version_is_undone(tool: ClientSetup, path: Path, home: Home) -> None:
+    """It holds the settings alone: what was there before, and what was put there."""
+    set_up(tool)
+    (record,) = records(home)
+    replaced = json.loads(record.read_text())["replaced"]
+    record.write_text(json.dumps({"version": 1, "had_file": False, "had_env": False, "replaced": replaced}))
+    assert undo(tool) == ()
+    assert not path.exists()

@@ -15,7 +15,7 @@ from tokenferry.cli._output import note, say
 from tokenferry.cli._probe import gateway_url, who_answers
 from tokenferry.clients import ClientSetup, GatewayAccess, SettingsFile, SetupPlan, Tool, ToolFile
 from tokenferry.config import Config
-from tokenferry.errors import UsageError
+from tokenferry.errors import UnsafeFile, UsageError
 from tokenferry.providers import is_loopback, url_fault
 from tokenferry.settings import XDG_VARIABLES, Home
 from tokenferry.state import gateway_records, local_key, read_local_key
@@ -80,7 +80,10 @@ def undo_setup(tool: Tool, files: Sequence[ToolFile], home: Home, *, dry_run: bo
 
 def is_connected(tool: Tool, files: Sequence[ToolFile], home: Home) -> bool:
     """Whether tokenferry has set the tool up. None of its files is opened."""
-    return any(setup.is_done for setup in _setups_anywhere(tool, files, home))
+    try:
+        return any(setup.is_done for setup in _setups_anywhere(tool, files, home))
+    except UnsafeFile:  # a link that leads nowhere
+        return False
 
 
 def _setup_of(tool: Tool, file: ToolFile, home: Home) -> ClientSetup:

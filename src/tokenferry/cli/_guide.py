@@ -1,5 +1,6 @@
 """`tokenferry setup`: what is there, what could be done with it, and a question for each."""
 
+import contextlib
 import os
 import shutil
 import sys
@@ -23,7 +24,7 @@ from tokenferry.config import Config
 from tokenferry.errors import NeedsTerminal, TokenferryError
 from tokenferry.settings import Home
 from tokenferry.state import gateway_records
-from tokenferry.stores import AttachedStore, Attachments, Document
+from tokenferry.stores import Account, AttachedStore, Attachments, Document
 
 ToolState = Literal["connected", "can be connected", "not served yet"]
 
@@ -59,9 +60,7 @@ class Guide:
         self._config = config
         self._broker = broker
         self._around = Surroundings(os.environ, Path.home(), home.locks, os.environ.get("USER", ""))
-        attachments = Attachments(home.attached)
-        attached = [account for name in attachments.names() if (account := attachments.read(name)) is not None]
-        self.presences = list(find_presences(self._around, self._documents(), attached))
+        self.presences = list(find_presences(self._around, self._documents(), self._attached()))
         self.tools = list(self._tools())
 
     def _documents(self) -> Iterator[Document]:
@@ -72,6 +71,13 @@ class Guide:
                 yield own.read(name)
             except TokenferryError:
                 continue  # `doctor` says what is wrong with it
+
+    def _attached(self) -> Iterator[Account]:
+        attachments = Attachments(self._home.attached)
+        for name in attachments.names():
+            with contextlib.suppress(TokenferryError):
+                if (account := attachments.read(name)) is not None:
+                    yield account
 
     def _tools(self) -> Iterator[FoundTool]:
         for tool in TOOLS.values():
@@ -121,7 +127,9 @@ class Guide:
         for offer in offers:
             if offer.account is None:
                 note(f"{tilde(offer.where)} {offer.key}: {offer.note}".replace(" :", ":"))
-            elif offer.action != "take-over" or _types_name(offer, presence.stops):
+            elif offer.action != "take-over" or _types_name(
+                offer, presence.stops or "every other program that uses it"
+            ):
                 result = import_one(self._broker, self._home, offer, look)
                 report(self._broker, [offer], {0: result}, say_done=say)
 

@@ -134,9 +134,9 @@ class JsonText:
             inner = f"{inside}{self._break(depth)}{member}{self._break(depth - 1)}"
             return self._spliced(block.start + 1, block.close, inner)
         last = block.members[-1]
-        # Between the members before the first comma is nothing but blanks: comments are blank in `_plain`.
-        before = self._plain[(block.members[-2].end if len(block.members) > 1 else block.start) + 1 : last.start]
-        before = _last_line(before) if "\n" in before or len(block.members) > 1 else self._colon().partition(":")[2]
+        is_only = len(block.members) == 1
+        before = self._plain[block.start + 1 if is_only else block.members[-2].end : last.start].rpartition(",")[2]
+        before = self._colon().partition(":")[2] if is_only and "\n" not in before else _last_line(before)
         behind = _COMMENT_BEHIND.match(self.text, last.end) if "\n" in before else None
         if behind is None:
             return self._spliced(last.end, last.end, f",{before}{member}")
