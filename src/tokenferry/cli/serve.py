@@ -25,13 +25,18 @@ app = new_app()
     "serve",
     epilog=examples(
         "tokenferry serve",
+        "tokenferry serve --detach",
         "tokenferry serve --port 0 --port-file gateway.port",
         "tokenferry serve --uds ~/.local/share/tokenferry/gateway.sock",
         "tokenferry serve --workers 4",
     ),
 )
 def serve(
+    context: typer.Context,
     *,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Run in the background, once it listens; see: tokenferry stop")
+    ] = False,
     host: Annotated[
         str | None, typer.Option("--host", help="A loopback address, or see --allow-remote; [server] host by default.")
     ] = None,
@@ -77,8 +82,8 @@ def serve(
     log_json: Annotated[
         bool, typer.Option("--log-json", help='Log a JSON object a line; [log] format = "json".')
     ] = False,
-) -> None:
-    """Run the gateway until it is told to end.
+) -> int:
+    """Run the gateway until a signal, or `tokenferry stop`, ends it.
 
     Ctrl-C and TERM let requests and a refresh in flight finish first, and say what is waited for. A second signal
     ends streams at once, with an error that says so; a refresh is waited for all the same. What changes in config.toml
@@ -89,6 +94,10 @@ def serve(
         raise UsageError("--tls-cert and --tls-key belong together; give both")
     if tls_cert is not None and uds is not None and host is None and port is None:
         raise UsageError("TLS is for a TCP port, and --uds alone opens none; add --port, or leave --tls-cert out")
+    if detach:
+        from tokenferry.cli._detach import begin_detached  # noqa: PLC0415  # few ask for it
+
+        return begin_detached(context, home)
     asked = level_asked()
 
     def with_options(settings: Config) -> Config:
@@ -140,5 +149,4 @@ def serve(
         source=ConfigSource(home.config, lambda: with_options(find()[1])),
         adopted=adopt,
     )
-    if ended == signal.SIGINT:
-        raise typer.Exit(130)
+    return 130 if ended == signal.SIGINT else 0
