@@ -1,6 +1,7 @@
 import ast
 import inspect
 import pkgutil
+import tomllib
 from importlib import import_module
 from pathlib import Path
 
@@ -113,3 +114,8 @@ def test_every_error_is_one_of_ours_is_exported_and_is_in_the_picture() -> None:
     assert {error.exit_code for error in own.values()} == {1, 2, 3, 4, 5, 6, 7, 8, 9}
     drawn = [line.split()[1] for line in str(errors.__doc__).splitlines() if line.strip()[:1] in {"*", "x", "+"}]
     assert sorted(drawn) == sorted(own)
+
+
+def test_the_version_is_the_packages() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert tokenferry.__version__ == project["version"]

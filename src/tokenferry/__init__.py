@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from tokenferry.stores import MemoryStore as MemoryStore
     from tokenferry.stores import Store as Store
 
+__version__ = "0.1.0"
+
 _ROOMS = {
     "broker": (
         "Broker",

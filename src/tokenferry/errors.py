@@ -28,6 +28,11 @@ A message is one or two sentences: what happened, where, and the command that me
 `exit_code` is what the command ends with.
 """
 
+TYPE_CHECKING = False  # the real one costs an import of typing
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Self
+
 __all__ = [
     "ChainCopied",
     "ConfigError",
@@ -91,6 +96,16 @@ class UnknownName(TokenferryError):  # noqa: N818  # the tree reads as what happ
     """A name that nothing here answers to."""
 
     exit_code = 4
+
+    @classmethod
+    def among(cls, what: str, name: str, known: "Iterable[str]", see: str) -> "Self":
+        """Say that there is no `what` of that name, with the nearest of the `known` names; `see` lists them."""
+        from difflib import get_close_matches  # noqa: PLC0415  # 5 ms that only this error needs
+
+        names = sorted(known)
+        near = get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there is {', '.join(names) or 'none yet'}"
+        return cls(f"there is no {what} {name[:80]!r}; {hint} (see: {see})")
 
 
 class UnknownAccount(UnknownName):

@@ -1,12 +1,13 @@
 import json
+import subprocess
 import time
 from collections.abc import Callable
 
 import pytest
 
-from cli.harness import Outcome, tokenferry
+from cli.harness import Outcome, eventually, tokenferry
 from tokenferry.settings import Home
-from tokenferry.state import State
+from tokenferry.state import State, local_key
 
 Inside = Callable[..., Outcome]
 Login = Callable[..., object]
@@ -189,3 +190,38 @@ def test_rights_that_nothing_answers_to_change_nothing(
 def test_an_admin_key_is_given_no_rights(inside: Inside) -> None:
     assert inside("key", "create", "boss", "--role", "admin", "--model", "claude-haiku").code == 2
     assert inside("key", "list", "--json").json == []
+
+
+def test_prune_forgets_what_was_revoked_or_has_expired_and_no_other(home: Home, inside: Inside) -> None:
+    assert inside("key", "prune").one_line() == "no client key is revoked or expired"
+    for name in ("live", "gone", "short"):
+        assert inside("key", "create", name, *(("--expires", "1s") if name == "short" else ())).code == 0
+    inside("key", "revoke", "gone")
+    eventually(lambda: inside("key", "show", "short", "--json").json["state"] == "expired")
+    assert sorted(line.split()[3] for line in inside("key", "prune").out.splitlines()) == ["gone", "short"]
+    assert [one["name"] for one in inside("key", "list", "--json").json] == ["live"]
+    assert inside("key", "prune", "--json").json == []
+
+
+def test_a_revoked_local_key_stays_known_as_revoked(home: Home, inside: Inside) -> None:
+    """Else the next gateway would register it again."""
+    before = local_key(home)
+    inside("key", "revoke", "local")
+    assert inside("key", "prune", "--json").json == []
+    assert local_key(home).reveal() != before.reveal()
+
+
+def test_the_lines_for_a_colleague_are_a_shell_script_that_sets_the_variables(home: Home, inside: Inside) -> None:
+    outcome = inside("key", "create", "colleague", "--print-setup")
+    assert outcome.code == 0
+    told = subprocess.run(
+        ["sh", "-c", f'{outcome.out}\necho "$ANTHROPIC_BASE_URL $ANTHROPIC_AUTH_TOKEN"'],
+        capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    assert told[0] == "http://127.0.0.1:13456"
+    with State(home.state) as state:
+        key = state.keys.verify(told[1])
+        assert key is not None
+        assert key.name == "colleague"
+    assert "on this machine alone" in outcome.out
+    assert inside("key", "create", "boss", "--role", "admin", "--print-setup").code == 2

@@ -126,6 +126,7 @@ def test_a_login_in_the_browser_becomes_an_account_called_by_its_address(
     outcome = command.end()
     assert outcome.code == 0, outcome.err
     assert outcome.out.startswith("logged in as alice@example.com: stored account alice@example.com (sandbox, oauth")
+    assert ", expires 20" in outcome.out
     kept = stored(home, "alice@example.com")
     assert kept["credential"]["source"] == "login"
     assert kept["credential"]["scopes"] == ["org:create_api_key", "user:profile", "user:inference"]

@@ -53,7 +53,7 @@ def test_a_variable_is_named_and_nothing_is_read(home: Home, inside: Inside) -> 
 @pytest.mark.parametrize(
     ("arguments", "stdin", "words"),
     [
-        ("moonshoot", KEY, "did you mean moonshot?"),
+        ("moonshoot", KEY, "did you mean 'moonshot'?"),
         ("anthropic", KEY, "needs no preset"),
         ("z.ai --name ../x", KEY, "name"),
         ("z.ai --name sandbox", KEY, "there is a provider sandbox already"),

@@ -42,6 +42,14 @@ def test_the_latest_are_kept_and_the_oldest_given_up(database: Database) -> None
     assert [one for one in range(150) if kept.get(f"tf_{one}") is not None] == list(range(140, 150))
 
 
+def test_the_latest_come_newest_first(database: Database) -> None:
+    kept = Decisions(database)
+    assert kept.latest(2) == []
+    kept.add(decisions(0, 4))
+    assert [one.request_id for one in kept.latest(2)] == ["tf_3", "tf_2"]
+    assert kept.latest(9) == decisions(0, 4)[::-1]
+
+
 def test_nothing_to_write_is_nothing(database: Database) -> None:
     Decisions(database).add([])
     assert database.rows("SELECT * FROM decisions") == []

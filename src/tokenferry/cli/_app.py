@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from tokenferry import __version__
 from tokenferry.cli._logs import set_level
 from tokenferry.cli._output import say
 from tokenferry.cli._places import ConfigFile, HomeFolder, add_place_options
@@ -17,7 +18,8 @@ PANELS: Final = {
     "Start here": {
         "setup": "Find your keys and logins; connect claude-code, opencode, …",
         "run": "Run a program through a private gateway: run -- claude",
-        "serve": "Run the gateway",
+        "serve": "Run the gateway (--detach)",
+        "stop": "Stop the gateway after its requests have finished",
         "status": "Show what serves now and what needs you",
     },
     "Accounts": {
@@ -32,8 +34,9 @@ PANELS: Final = {
         "profile": "publish, list, unpublish: SDK profiles that stay fresh",
     },
     "Gateway": {
-        "provider": "add, list, show: upstreams and presets",
-        "key": "create, list, show, set, rename, revoke",
+        "provider": "add, list, show, remove: upstreams and presets",
+        "model": "list, add, remove: the names that clients can ask for",
+        "key": "create, list, show, set, rename, revoke, prune",
         "cooldown": "list, clear",
     },
     "Claude Code": {
@@ -41,7 +44,7 @@ PANELS: Final = {
     },
     "Diagnose": {
         "doctor": "Find problems; print the command that fixes each",
-        "explain": "request ID, route, response FILE, credentials, account NAME",
+        "explain": "request [ID], route, response FILE, credentials, account NAME",
     },
     "Maintain": {
         "config": "check, show, get, set, unset, edit",
@@ -60,10 +63,10 @@ class _Commands(Group):
     """Finds a command in the module of its name: `tokenferry token` need not import what `serve` needs."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # the signature is the library's
-        return list(COMMANDS)
+        return [*COMMANDS, "help"]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name in COMMANDS and cmd_name not in self.commands:
+        if cmd_name in self.list_commands(ctx) and cmd_name not in self.commands:
             name = cmd_name.replace("-", "_")
             module = import_module(f"tokenferry.cli.{name}{'_' if iskeyword(name) else ''}")
             command = typer.main.get_command(module.app)
@@ -92,12 +95,7 @@ app: Final = typer.Typer(
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001  # the signature is the library's
     if wanted:
-        from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415  # 60 ms for this alone
-
-        try:
-            say(f"tokenferry {version('tokenferry')}")
-        except PackageNotFoundError:
-            say("tokenferry (run from its source)")
+        say(f"tokenferry {__version__}")
         raise typer.Exit
 
 
@@ -105,7 +103,7 @@ def _show_version(wanted: bool) -> None:  # noqa: FBT001  # the signature is the
     invoke_without_command=True,
     options_metavar="[OPTIONS]",
     subcommand_metavar="COMMAND",
-    epilog="Start with: tokenferry setup; or: tokenferry account add work, then: tokenferry run -- claude",
+    epilog="Start with: tokenferry setup. Exit codes, variables, files: tokenferry help reference",
 )
 def begin(
     context: typer.Context,

@@ -53,10 +53,7 @@ def known_provider(broker: Broker, provider: str) -> Provider:
     try:
         return broker.providers[provider]
     except KeyError:
-        raise UnknownProvider(
-            f"there is no provider {provider!r}; known: {', '.join(broker.providers)}; declare others under "
-            "[[providers]] in config.toml"
-        ) from None
+        raise UnknownProvider.among("provider", provider, broker.providers, "tokenferry provider list") from None
 
 
 def tell_policy(broker: Broker, account: Account, credential: Credential) -> None:

@@ -6,7 +6,7 @@ from tokenferry.audit import note_change
 from tokenferry.broker import Broker, store_login
 from tokenferry.cli._home import know, what_serves
 from tokenferry.cli._logs import redactor
-from tokenferry.cli._output import note, say, span
+from tokenferry.cli._output import moment, note, say, span
 from tokenferry.cli._revocation import tell_revocation
 from tokenferry.credentials import Credential, Kind, OAuthToken, SetupToken
 from tokenferry.errors import LoginFailed, UsageError
@@ -122,7 +122,10 @@ def keep(broker: Broker, provider: Provider, wanted: str | None, token: OAuthTok
         note(f"{token.email or 'this login'} is account {name} already, which was updated")
     verb = "updated" if kept.has_replaced else "stored"
     who = f" as {token.email}" if token.email else ""
-    say(f"logged in{who}: {verb} account {name} ({provider.name}, {kind}, fingerprint {fingerprint})")
+    ends = (
+        "no expiry is known" if kept.credential.expires_at is None else f"expires {moment(kept.credential.expires_at)}"
+    )
+    say(f"logged in{who}: {verb} account {name} ({provider.name}, {kind}, fingerprint {fingerprint}, {ends})")
     say(what_serves(name, broker))
 
 

@@ -7,7 +7,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from tokenferry.broker import Broker
-from tokenferry.errors import UnknownProvider, UsageError
+from tokenferry.cli._attach import known_provider
+from tokenferry.errors import UsageError
 from tokenferry.stores import Account
 from tokenferry.stores.anthropic_profiles import (
     SDK_URL,
@@ -54,12 +55,7 @@ def _provider_of(config: ProfileConfig) -> str:
 
 def _check_host(broker: Broker, account: Account, config: ProfileConfig) -> None:
     """Raise unless requests with this account's token would go where the profile says."""
-    known = broker.providers.get(account.provider)
-    if known is None:
-        raise UnknownProvider(
-            f"there is no provider {account.provider!r}; known: {', '.join(broker.providers)}; declare others under "
-            "[[providers]] in config.toml"
-        )
+    known = known_provider(broker, account.provider)
     wanted = _origin(config.base_url or SDK_URL)
     if _origin(known.base_url) != wanted:
         fitting = [one.name for one in broker.providers.values() if _origin(one.base_url) == wanted]

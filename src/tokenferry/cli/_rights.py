@@ -1,16 +1,16 @@
 """The rights of a client key as a command line gives them, and as they are shown."""
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Annotated, Any, TypeAlias
 
 import typer
 
 from tokenferry.broker import Broker
+from tokenferry.cli._complete import account_names, model_names, provider_names
 from tokenferry.cli._home import find
-from tokenferry.errors import TokenferryError, UnknownAccount, UnknownName, UnknownProvider, UsageError
+from tokenferry.errors import TokenferryError, UnknownAccount, UnknownProvider, UsageError
 from tokenferry.settings import Home
 from tokenferry.state import Rights, State
 
@@ -21,23 +21,38 @@ Models: TypeAlias = Annotated[
         metavar="NAME",
         help="A model it may ask for, * for any characters; may be repeated.",
         show_default=False,
+        autocompletion=model_names,
     ),
 ]
 Providers: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
-        "--provider", metavar="NAME", help="A provider that may serve it; may be repeated.", show_default=False
+        "--provider",
+        metavar="NAME",
+        help="A provider that may serve it; may be repeated.",
+        show_default=False,
+        autocompletion=provider_names,
     ),
 ]
 Accounts: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
-        "--account", metavar="NAME", help="An account that may serve it; may be repeated.", show_default=False
+        "--account",
+        metavar="NAME",
+        help="An account that may serve it; may be repeated.",
+        show_default=False,
+        autocompletion=account_names,
     ),
 ]
 Pin: TypeAlias = Annotated[
     str | None,
-    typer.Option("--pin", metavar="ACCOUNT", help="The one account that serves it, and no other.", show_default=False),
+    typer.Option(
+        "--pin",
+        metavar="ACCOUNT",
+        help="The one account that serves it, and no other.",
+        show_default=False,
+        autocompletion=account_names,
+    ),
 ]
 
 
@@ -60,10 +75,10 @@ class KnownNames:
         every = (*self.accounts, *self.broken)
         for name in (*rights.accounts, *filter(None, [rights.pin])):
             if name not in every:
-                raise _unknown(UnknownAccount, "account", name, every, "see: tokenferry account list")
+                raise UnknownAccount.among("account", name, every, "tokenferry account list")
         for name in rights.providers:
             if name not in self.providers:
-                raise _unknown(UnknownProvider, "provider", name, self.providers, "see [[providers]] in config.toml")
+                raise UnknownProvider.among("provider", name, self.providers, "tokenferry provider list")
         for name in filter(None, [rights.pin]) if rights.pin else rights.accounts:
             provider = self.accounts.get(name)
             if provider is not None and not rights.allows_provider(provider):
@@ -71,12 +86,6 @@ class KnownNames:
                     f"account {name} is one of provider {provider}, which this key may not use; "
                     f"add --provider {provider}, or leave the account out"
                 )
-
-
-def _unknown(kind: type[UnknownName], what: str, name: str, known: Collection[str], cure: str) -> UnknownName:
-    near = get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there is {', '.join(sorted(known)) or 'none'}"
-    return kind(f"there is no {what} {name[:80]!r}; {hint} ({cure})")
 
 
 def changed(

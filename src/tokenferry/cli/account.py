@@ -7,6 +7,7 @@ from tokenferry.accounts import AccountChanges, parse_max_age, read_credential, 
 from tokenferry.audit import note_change
 from tokenferry.broker import Broker, Revocation, Verification
 from tokenferry.cli._attach import attach, attach_claude_code, known_provider, note_account, tell_policy
+from tokenferry.cli._complete import AccountName, account_names, provider_names
 from tokenferry.cli._describe import COLUMNS, details, row, rows
 from tokenferry.cli._federation import Federal, federation_of
 from tokenferry.cli._home import know, open_broker, what_serves
@@ -37,8 +38,6 @@ _CURES: Final = {
     "not-told": "; see: tokenferry account show {name}",
 }
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The account's name.", show_default=False)]
-
 
 @app.command(
     "add",
@@ -52,10 +51,15 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The account's name.",
     ),
 )
 def add(
-    name: Name,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="What to call it.", show_default=False, autocompletion=account_names)
+    ],
     *,
     provider: Annotated[
-        str | None, typer.Option("--provider", metavar="P", help="Who issued it; known for sk-ant-api keys.")
+        str | None,
+        typer.Option(
+            "--provider", metavar="P", help="Who issued it; known for sk-ant-api keys.", autocompletion=provider_names
+        ),
     ] = None,
     kind: Annotated[
         Literal["api-key", "setup-token", "oauth"] | None,
@@ -220,7 +224,7 @@ def list_(*, wide: WIDE = False, as_json: JSON = False) -> None:
         "tokenferry account show work",
     ),
 )
-def show(name: Name, *, as_json: JSON = False) -> None:
+def show(name: AccountName, *, as_json: JSON = False) -> None:
     """Show all that is known of an account, but for its secrets."""
     broker = open_broker()
     found = row(broker, name)
@@ -237,7 +241,7 @@ def show(name: Name, *, as_json: JSON = False) -> None:
         "tokenferry account check work --json | jq -r .result",
     ),
 )
-def check(name: Name, *, as_json: JSON = False) -> None:
+def check(name: AccountName, *, as_json: JSON = False) -> None:
     """Ask the provider once, on a route that costs nothing, whether it accepts what the account holds.
 
     Nothing is renewed for it. The result is accepted (0), refused (5), unreachable (6), not-told (1), or no-route (0):
@@ -264,7 +268,7 @@ def check(name: Name, *, as_json: JSON = False) -> None:
     ),
 )
 def set_(
-    name: Name,
+    name: AccountName,
     *,
     priority: Annotated[
         int | None, typer.Option("--priority", metavar="N", help="Its place in the order; lower serves first.")
@@ -306,7 +310,7 @@ def set_(
         "tokenferry account pause work",
     ),
 )
-def pause(name: Name) -> None:
+def pause(name: AccountName) -> None:
     """Take an account out of service: no gateway uses it, from within a second on, until it is resumed.
 
     Its login is renewed as before. "tokenferry token NAME" gives its token.
@@ -320,7 +324,7 @@ def pause(name: Name) -> None:
         "tokenferry account resume work",
     ),
 )
-def resume(name: Name) -> None:
+def resume(name: AccountName) -> None:
     """Put a paused account back into service, in running gateways within a second."""
     _set_paused(name, paused=False)
 
@@ -343,7 +347,7 @@ def _set_paused(name: str, *, paused: bool) -> None:
     ),
 )
 def remove(
-    name: Name,
+    name: AccountName,
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask whether it is meant.")] = False,
     keep_remote: Annotated[
@@ -381,7 +385,7 @@ def remove(
         "tokenferry account confirm work",
     ),
 )
-def confirm(name: Name) -> None:
+def confirm(name: AccountName) -> None:
     """Say that a copied login is in use here alone.
 
     A login that came from another machine, by a backup or a synchronised folder, is not renewed before that.

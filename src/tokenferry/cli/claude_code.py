@@ -5,6 +5,7 @@ import typer
 from tokenferry.audit import note_change
 from tokenferry.broker import swap_to_next_available_account, use_for_claude_code
 from tokenferry.cli._attach import attach_claude_code
+from tokenferry.cli._complete import OptionalAccountName, provider_names
 from tokenferry.cli._home import open_broker
 from tokenferry.cli._output import note, say
 from tokenferry.cli._typer import examples, new_app
@@ -29,7 +30,13 @@ def attach(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call the account.", show_default=False)],
     *,
     provider: Annotated[
-        str | None, typer.Option("--provider", metavar="P", help="Who issued the login; claude-max by default.")
+        str | None,
+        typer.Option(
+            "--provider",
+            metavar="P",
+            help="Who issued the login; claude-max by default.",
+            autocompletion=provider_names,
+        ),
     ] = None,
 ) -> None:
     """Make Claude Code's login an account, and leave it where it is.
@@ -49,7 +56,7 @@ def attach(
     ),
 )
 def switch(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The account.", show_default=False)] = None,
+    name: OptionalAccountName = None,
     *,
     next_: Annotated[
         bool, typer.Option("--next", help="The next account, because the present one is limited.")

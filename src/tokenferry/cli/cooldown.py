@@ -1,6 +1,5 @@
 import time
 from collections.abc import Collection
-from difflib import get_close_matches
 from typing import Annotated
 
 import typer
@@ -96,8 +95,4 @@ def _check_known(name: str, organizations: Collection[str]) -> None:
     home, config = find()
     known = {*Broker.from_home(home, config).book.names(), *config.providers, *organizations}
     if name not in known:
-        near = get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UnknownAccount(
-            f"there is no account, organization or provider {name[:80]!r}{hint} (see: tokenferry account list)"
-        )
+        raise UnknownAccount.among("account, organization or provider", name, known, "tokenferry account list")

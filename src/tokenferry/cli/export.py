@@ -23,6 +23,7 @@ from tokenferry.accounts import (
 )
 from tokenferry.audit import note_change
 from tokenferry.broker import Broker
+from tokenferry.cli._complete import AccountName
 from tokenferry.cli._home import find, open_broker
 from tokenferry.cli._input import confirmed
 from tokenferry.cli._output import moment, note, say
@@ -50,7 +51,7 @@ _MIN_TTL: Final = 600.0
     ),
 )
 def export(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The account.", show_default=False)],
+    name: AccountName,
     file: Annotated[
         str | None,
         typer.Argument(

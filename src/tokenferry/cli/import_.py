@@ -22,6 +22,7 @@ from tokenferry.accounts import (
 )
 from tokenferry.audit import note_change
 from tokenferry.broker import Broker
+from tokenferry.cli._complete import provider_names
 from tokenferry.cli._home import find, know, open_broker, what_serves
 from tokenferry.cli._input import answer, read_secret
 from tokenferry.cli._output import moment, note, say, say_json
@@ -74,7 +75,9 @@ def import_(
         Format | None, typer.Option("--format", metavar="F", help="Its format; by default what it looks like.")
     ] = None,
     name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="What to call the account.")] = None,
-    provider: Annotated[str | None, typer.Option("--provider", metavar="P", help="Who issued it.")] = None,
+    provider: Annotated[
+        str | None, typer.Option("--provider", metavar="P", help="Who issued it.", autocompletion=provider_names)
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask, but leave out what --take-over is for.")] = False,
     take_over: Annotated[
         bool, typer.Option("--take-over", help="Don't ask for logins that another program must not use any more.")

@@ -4,22 +4,29 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
 import typer
 
 from tokenferry.audit import note_change
+from tokenferry.cli._complete import KeyName, key_names
+from tokenferry.cli._home import find
 from tokenferry.cli._labels import label_change, label_pair
 from tokenferry.cli._output import moment, note, say, say_json, say_lines
 from tokenferry.cli._owner import refuse_foreign
+from tokenferry.cli._probe import gateway_url
 from tokenferry.cli._rights import Accounts, Models, Pin, Providers, changed, rights_json, told
 from tokenferry.cli._table import Cell, Column, table, time_cell
 from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.errors import UsageError
+from tokenferry.integrations import assignments, variables_of_gateway
+from tokenferry.providers import is_loopback
+from tokenferry.secret import Secret
 from tokenferry.settings import Home
-from tokenferry.state import EVERYTHING, ClientKey, ClientKeys, Role, State
+from tokenferry.state import EVERYTHING, ClientKey, ClientKeys, Role, State, read_local_key
 
 app = new_app(
-    "Make, list and revoke the gateway's client keys.",
+    "Create, list, change and revoke the gateway's client keys.",
     "tokenferry key create laptop",
     "tokenferry key list",
 )
@@ -39,8 +46,6 @@ _COLUMNS: Final = (
 _SPAN: Final = re.compile(r"([0-9]{1,6})([smhdw])")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Its name or id.", show_default=False)]
-
 
 @contextmanager
 def _keys() -> Iterator[ClientKeys]:
@@ -55,6 +60,7 @@ def _keys() -> Iterator[ClientKeys]:
         "KEY=$(tokenferry key create ci --expires 90d --label team=build)",
         "tokenferry key create guest --model 'claude-haiku*' --account work",
         "tokenferry key create prometheus --role metrics",
+        "tokenferry key create colleague --print-setup",
     ),
 )
 def create(
@@ -75,12 +81,18 @@ def create(
     providers: Providers = None,
     accounts: Accounts = None,
     pin: Pin = None,
+    print_setup: Annotated[
+        bool, typer.Option("--print-setup", help="Print the lines to send to a colleague instead of the key alone.")
+    ] = False,
     as_json: JSON = False,
 ) -> None:
     """Make a client key and show it, this once.
 
     It may use every model and account unless it is told which.
     """
+    if print_setup and role != "client":
+        raise UsageError(f"--print-setup is for tools that call models, which a {role} key opens none of; leave it out")
+    url = gateway_url(find()[1]) if print_setup else ""
     rights = changed(models=models, providers=providers, accounts=accounts, pin=pin)(EVERYTHING)
     expires_at = None if expires is None else int(time.time()) + _span(expires)
     marks = dict(map(label_pair, labels or []))
@@ -91,8 +103,19 @@ def create(
     if as_json:
         say_json({"key": secret.reveal(), **_to_json(key)})
         return
-    say(secret.reveal())
+    if print_setup:
+        say_lines(_setup_lines(key, secret, url))
+    else:
+        say(secret.reveal())
     note(f"this is client key {key.name} ({key.id}); keep it now, for it is not shown again")
+
+
+def _setup_lines(key: ClientKey, secret: Secret, url: str) -> Iterator[str]:
+    yield f"# tokenferry: client key {key.name}. Put these lines into your shell's profile, or run them before a tool."
+    for line in assignments(variables_of_gateway(secret, url)):
+        yield f"export {line}"
+    if is_loopback(urlsplit(url).hostname):
+        yield "# They work on this machine alone: its gateway listens on a loopback address."
 
 
 @app.command(
@@ -120,7 +143,7 @@ def list_(*, wide: WIDE = False, as_json: JSON = False) -> None:
         "tokenferry key show laptop",
     ),
 )
-def show(name: Name, *, as_json: JSON = False) -> None:
+def show(name: KeyName, *, as_json: JSON = False) -> None:
     """Show what is known of a client key. The key itself is known to nobody but its holder."""
     with _keys() as keys:
         key = keys.get(name)
@@ -154,7 +177,10 @@ def show(name: Name, *, as_json: JSON = False) -> None:
     ),
 )
 def revoke(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names or ids.", show_default=False)],
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="NAME...", help="Names or ids.", show_default=False, autocompletion=key_names),
+    ],
     *,
     as_json: JSON = False,
 ) -> None:
@@ -169,6 +195,22 @@ def revoke(
         say_lines(f"revoked client key {key.name} ({key.id})" for key in revoked)
 
 
+@app.command("prune", epilog=examples("tokenferry key prune", "tokenferry key prune --json"))
+def prune(*, as_json: JSON = False) -> None:
+    """Forget the client keys that were revoked or have expired."""
+    home = Home.from_environment()
+    with _keys() as keys:
+        forgotten = keys.prune(spared=read_local_key(home))
+    for key in forgotten:
+        _note_change("key.prune", key)
+    if as_json:
+        say_json([_to_json(key) for key in forgotten])
+    elif forgotten:
+        say_lines(f"forgot client key {key.name} ({key.id})" for key in forgotten)
+    else:
+        note("no client key is revoked or expired")
+
+
 @app.command(
     "rename",
     epilog=examples(
@@ -176,7 +218,7 @@ def revoke(
     ),
 )
 def rename(
-    name: Name,
+    name: KeyName,
     new: Annotated[str, typer.Argument(metavar="NEW", help="Its name from now on.", show_default=False)],
     *,
     as_json: JSON = False,
@@ -202,7 +244,7 @@ def rename(
     ),
 )
 def set_(
-    name: Name,
+    name: KeyName,
     *,
     models: Models = None,
     providers: Providers = None,

@@ -3,6 +3,7 @@ from typing import Annotated, Final
 import typer
 
 from tokenferry.broker import Broker, check_login_name
+from tokenferry.cli._complete import account_names, provider_names
 from tokenferry.cli._home import find, open_broker
 from tokenferry.cli._login import keep, log_in, log_in_elsewhere
 from tokenferry.cli._output import note
@@ -36,11 +37,19 @@ _SETUP_LIFETIME: Final = 31_536_000
 def login(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", help="The account's name; by default the e-mail address.", show_default=False),
+        typer.Argument(
+            metavar="NAME",
+            help="The account's name; by default the e-mail address.",
+            show_default=False,
+            autocompletion=account_names,
+        ),
     ] = None,
     *,
     provider: Annotated[
-        str | None, typer.Option("--provider", metavar="P", help="Where to log in; by default where NAME is.")
+        str | None,
+        typer.Option(
+            "--provider", metavar="P", help="Where to log in; by default where NAME is.", autocompletion=provider_names
+        ),
     ] = None,
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Open no browser here; what the login ends with is pasted.")

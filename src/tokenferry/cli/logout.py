@@ -4,6 +4,7 @@ import typer
 
 from tokenferry.audit import note_change
 from tokenferry.broker import Revocation
+from tokenferry.cli._complete import AccountName
 from tokenferry.cli._home import open_broker
 from tokenferry.cli._output import say
 from tokenferry.cli._revocation import tell_revocation
@@ -17,7 +18,7 @@ app = new_app()
 
 @app.command("logout", epilog=examples("tokenferry logout work", "tokenferry logout work --keep-remote"))
 def logout(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The account.", show_default=False)],
+    name: AccountName,
     *,
     keep_remote: Annotated[bool, typer.Option("--keep-remote", help="Don't end the login at the provider.")] = False,
 ) -> None:

@@ -7,6 +7,7 @@ import typer
 
 from tokenferry.accounts import Publication
 from tokenferry.broker import Broker, Published
+from tokenferry.cli._complete import OptionalAccountName
 from tokenferry.cli._home import find, open_broker
 from tokenferry.cli._output import note, say, say_json, span
 from tokenferry.cli._probe import gateway_url
@@ -44,7 +45,7 @@ _COLUMNS: Final = (
     ),
 )
 def publish(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The account.", show_default=False)] = None,
+    name: OptionalAccountName = None,
     *,
     profile: Annotated[
         str | None, typer.Option("--profile", metavar="P", help="The profile's name; by default the account's.")
@@ -101,7 +102,7 @@ def list_(*, wide: WIDE = False, as_json: JSON = False) -> None:
     ),
 )
 def unpublish(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The account.", show_default=False)] = None,
+    name: OptionalAccountName = None,
     *,
     profile: Annotated[str | None, typer.Option("--profile", metavar="P", help="This profile alone.")] = None,
     gateway: Annotated[bool, typer.Option("--gateway", help="The gateway's profile.")] = False,

@@ -1,21 +1,22 @@
 import re
 import time
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Annotated, Any, Final
 
 import typer
 
 from tokenferry.accounts import read_credential
 from tokenferry.audit import note_change
+from tokenferry.cli._complete import ProviderName, preset_names, providers_and_presets
+from tokenferry.cli._config_lists import edit_config
 from tokenferry.cli._home import find, know, open_broker, settle_default_provider, what_serves
 from tokenferry.cli._input import read_secret
 from tokenferry.cli._output import note, say, say_json, say_lines
 from tokenferry.cli._table import Column, table
 from tokenferry.cli._typer import JSON, WIDE, examples, new_app
-from tokenferry.config import Config, check_writable, examine_content, load, read_content, with_provider, write_content
+from tokenferry.config import Config, check_writable, load, with_provider, without_entry
 from tokenferry.credentials import Credential
-from tokenferry.errors import ConfigError, UnknownName, UsageError
+from tokenferry.errors import UnknownName, UnknownProvider, UsageError
 from tokenferry.providers import Preset, Provider, builtin_providers, presets
 from tokenferry.settings import Home
 from tokenferry.stores import Account, check_account_name
@@ -51,7 +52,12 @@ def list_(*, wide: WIDE = False, as_json: JSON = False) -> None:
 
 @app.command("show", epilog=examples("tokenferry provider show z.ai", "tokenferry provider show openrouter --json"))
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A provider, or a preset.", show_default=False)],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="A provider, or a preset.", show_default=False, autocompletion=providers_and_presets
+        ),
+    ],
     *,
     as_json: JSON = False,
 ) -> None:
@@ -79,7 +85,12 @@ def show(
     ),
 )
 def add(
-    preset: Annotated[str, typer.Argument(metavar="PRESET", help="See: providers list", show_default=False)],
+    preset: Annotated[
+        str,
+        typer.Argument(
+            metavar="PRESET", help="See: tokenferry provider list", show_default=False, autocompletion=preset_names
+        ),
+    ],
     *,
     name: Annotated[
         str | None, typer.Option("--name", metavar="N", help="What to call it; else as the preset.")
@@ -115,15 +126,35 @@ def add(
     _tell(home, known, name, variable, credential, as_json=as_json)
 
 
+@app.command("remove", epilog=examples("tokenferry provider remove z.ai"))
+def remove(name: ProviderName) -> None:
+    """Take a declared provider out of config.toml; its accounts stay, and serve nothing.
+
+    The file's comments stay as they are.
+    """
+    home, config = find()
+    if name not in config.providers:
+        raise UnknownProvider.among("provider", name, config.providers, "tokenferry provider list")
+    if name not in _declared(config):
+        raise UsageError(f"provider {name} is built in, and {home.config} doesn't declare it")
+    settle_default_provider(home, config)
+    edit_config(home, lambda content, path: without_entry(content, path, "providers", name))
+    note_change(home, "provider.remove", name)
+    say(f"removed provider {name} from {home.config}")
+    left = [one.name for one in open_broker(home, config).book.listing().accounts if one.provider == name]
+    if left:
+        note(
+            f"its accounts stay and serve nothing: {', '.join(left)}; remove each with: tokenferry account remove NAME"
+        )
+
+
 def _preset(name: str, others: tuple[str, ...]) -> Preset:
     found = presets().get(name)
     if found is not None:
         return found
     if name in others:
         raise UsageError(f"{name} needs no preset; add an account with: tokenferry account add NAME --provider {name}")
-    near = get_close_matches(name, presets(), n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(presets())}"
-    raise UnknownName(f"there is no preset {name[:80]!r}; {hint}")
+    raise UnknownName.among("preset", name, presets(), "tokenferry provider list")
 
 
 def _variable(env: str | None) -> str | None:
@@ -151,11 +182,7 @@ def _read_key(known: Preset) -> Credential:
 
 
 def _declare(home: Home, name: str, values: dict[str, str]) -> None:
-    before = read_content(home.config)
-    content = with_provider(before or b"", home.config, name, values)
-    if problems := examine_content(content, home.config).problems:
-        raise ConfigError(f"nothing was written, for {home.config} could not be used then:", problems)
-    write_content(home.config, content, before, home.locks)
+    edit_config(home, lambda content, path: with_provider(content, path, name, values))
 
 
 def _store(home: Home, name: str, credential: Credential) -> None:

@@ -2,6 +2,7 @@ from typing import Annotated
 
 import typer
 
+from tokenferry.cli._complete import OptionalAccountName
 from tokenferry.cli._home import know, open_broker
 from tokenferry.cli._output import moment, say, say_json
 from tokenferry.cli._typer import examples, new_app
@@ -22,7 +23,7 @@ app = new_app()
     ),
 )
 def refresh(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The account.", show_default=False)] = None,
+    name: OptionalAccountName = None,
     *,
     due: Annotated[bool, typer.Option("--due", help="Refresh what is due now, and end.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh what is due, until a signal comes.")] = False,

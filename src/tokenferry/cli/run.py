@@ -8,6 +8,7 @@ from typing import Annotated, Final, Self
 
 import typer
 
+from tokenferry.cli._complete import account_names
 from tokenferry.cli._home import find, open_broker, tell_pin
 from tokenferry.cli._output import note
 from tokenferry.cli._readiness import limits, readiness
@@ -34,7 +35,10 @@ _NOT_EXECUTABLE: Final = 126
 def run(
     command: Annotated[list[str] | None, typer.Argument(metavar="CMD", help="The program and its arguments.")] = None,
     *,
-    account: Annotated[str | None, typer.Option("--account", metavar="NAME", help="Use this account alone.")] = None,
+    account: Annotated[
+        str | None,
+        typer.Option("--account", metavar="NAME", help="Use this account alone.", autocompletion=account_names),
+    ] = None,
 ) -> int:
     """Run a program with a gateway of its own.
 

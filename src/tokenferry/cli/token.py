@@ -2,6 +2,7 @@ from typing import Annotated
 
 import typer
 
+from tokenferry.cli._complete import OptionalAccountName, account_names
 from tokenferry.cli._fast import MIN_TTL
 from tokenferry.cli._home import find, open_broker, tell_pin
 from tokenferry.cli._output import note, say, say_json, say_lines
@@ -27,9 +28,11 @@ app = new_app()
     ),
 )
 def token(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The account.", show_default=False)] = None,
+    name: OptionalAccountName = None,
     *,
-    account: Annotated[str | None, typer.Option("--account", metavar="NAME", help="The same.")] = None,
+    account: Annotated[
+        str | None, typer.Option("--account", metavar="NAME", help="The same.", autocompletion=account_names)
+    ] = None,
     min_ttl: Annotated[
         int, typer.Option("--min-ttl", metavar="SECONDS", min=0, help="How long it should live at least.")
     ] = MIN_TTL,

@@ -4,6 +4,7 @@ from typing import Annotated
 import typer
 
 from tokenferry.audit import note_change
+from tokenferry.cli._complete import AccountName
 from tokenferry.cli._home import open_broker, what_serves
 from tokenferry.cli._output import note, say
 from tokenferry.cli._typer import examples, new_app
@@ -20,7 +21,7 @@ app = new_app()
     ),
 )
 def use(
-    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)],
+    name: AccountName,
     *,
     default_provider: Annotated[
         bool,

@@ -3,6 +3,7 @@
 from tokenferry.config._edit import changed, nearest_setting, with_provider
 from tokenferry.config._effective import Effective, Examined, examine, examine_content
 from tokenferry.config._follow import ConfigSource, Follower
+from tokenferry.config._lists import with_model, without_entry
 from tokenferry.config._load import Config, load
 from tokenferry.config._sections import SECTIONS, Section
 from tokenferry.config._write import check_writable, read_content, write_content
@@ -22,6 +23,8 @@ __all__ = [
     "load",
     "nearest_setting",
     "read_content",
+    "with_model",
     "with_provider",
+    "without_entry",
     "write_content",
 ]

@@ -1,4 +1,5 @@
 import json
+import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -43,7 +44,11 @@ class Decisions:
     def get(self, request_id: str) -> Decision | None:
         """Give the decision on this request, if it is kept. Raises `StorageFailed`, `CorruptFile`."""
         rows = self._database.rows("SELECT * FROM decisions WHERE request_id = ? LIMIT 1", (request_id,))
-        return next((Decision(row["request_id"], row["at"], json.loads(row["content"])) for row in rows), None)
+        return next(map(_decision, rows), None)
+
+    def latest(self, count: int) -> list[Decision]:
+        """Give the last ones, newest first. Raises `StorageFailed`, `CorruptFile`."""
+        return [*map(_decision, self._database.rows("SELECT * FROM decisions ORDER BY number DESC LIMIT ?", (count,)))]
 
     def last_account_of(self, session: str) -> str | None:
         """Give the account that last served a session, if that is kept. Raises `StorageFailed`, `CorruptFile`."""
@@ -54,3 +59,7 @@ class Decisions:
             (session,),
         )
         return next((str(row["account"]) for row in rows), None)
+
+
+def _decision(row: sqlite3.Row) -> Decision:
+    return Decision(row["request_id"], row["at"], json.loads(row["content"]))

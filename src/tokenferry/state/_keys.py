@@ -124,6 +124,20 @@ class ClientKeys:
             revoked.append(client_key(found[0]))
         return tuple(revoked)
 
+    def prune(self, *, spared: Secret | None = None) -> tuple[ClientKey, ...]:
+        """Forget the keys that were revoked or have expired, and give them.
+
+        `spared` stays: what is registered again if nobody knows it must stay known as revoked. Raises `StorageFailed`.
+        """
+        digest = b"" if spared is None else bytes.fromhex(spared.sha256)
+        with self._database.transaction() as connection:
+            rows = connection.execute(
+                "DELETE FROM client_keys WHERE (revoked_at IS NOT NULL OR expires_at <= ?) AND digest <> ? RETURNING *",
+                (int(self._now()), digest),
+            ).fetchall()
+        self._reload()
+        return tuple(map(client_key, rows))
+
     def rename(self, name: str, new: str) -> ClientKey:
         """Give a live key another name. Raises `UsageError`, `UnknownName`, `Conflict`."""
         check_key_name(new)

@@ -137,9 +137,7 @@ class FileStore:
         try:
             return HiddenBytes(self._disk.read(path))
         except FileNotFoundError:
-            raise UnknownAccount(
-                f"{path} not found: there is no account {name!r}; see: tokenferry account list"
-            ) from None
+            raise UnknownAccount.among("account", name, self.names(), "tokenferry account list") from None
 
     def discard(self, name: str) -> None:
         """Remove a document that can't be read. Only for who holds `exclusive(name)`."""

@@ -79,6 +79,21 @@ def test_every_candidate_is_told_of_with_its_reason(home: Home, inside: Inside, 
     assert json.loads(inside("explain", "request", "tf_1", "--json").out)["candidates"] == ["alice", "bob", "carol"]
 
 
+def test_without_an_id_the_last_20_are_listed_and_last_is_the_newest(home: Home, inside: Inside, hasty: None) -> None:
+    assert inside("explain", "request").one_line().startswith("no request is on record yet")
+    assert inside("explain", "request", "last").code == 4
+    assert inside("explain", "request", "--json").json == []
+    content = {"client": "laptop", "method": "POST", "path": "/v1/messages", "model": "m", "status": 200, "ms": 12}
+    with State(home.state) as state:
+        state.decisions.add(Decision(f"tf_{n}", 1_800_000_000 + n, content) for n in range(25))
+    _, first, *_ = lines = inside("explain", "request").out.splitlines()
+    assert len(lines) == 21
+    assert first.split() == ["tf_24", "2027-01-15T08:00:24Z", "laptop", "m", "-", "200", "12"]
+    assert [one["request_id"] for one in inside("explain", "request", "--json").json][::19] == ["tf_24", "tf_5"]
+    assert inside("explain", "request", "last", "--json").json["request_id"] == "tf_24"
+    assert inside("explain", "request", "last").out.startswith("request   tf_24 at")
+
+
 def test_a_request_that_nothing_is_kept_of_is_an_unknown_name(home: Home, inside: Inside, hasty: None) -> None:
     outcome = inside("explain", "request", "tf_nothing")
     assert outcome.code == 4
@@ -97,7 +112,7 @@ def test_the_whole_way_of_a_request_is_told(home: Home, inside: Inside, hasty: N
     journey.close()
     decision = gateway.RoutingDecision(trace=journey.trace)
     record = gateway.RequestRecord(
-        "tf_1", "POST", "/v1/messages", 1_800_000_000.0, "laptop", "carol", decision=decision
+        "tf_1", "POST", "/v1/messages", 1_800_000_000.0, "laptop", account="carol", decision=decision
     )
     record.status, record.provider = 200, "one"
     with State(home.state) as state:

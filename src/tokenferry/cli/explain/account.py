@@ -1,7 +1,4 @@
-from typing import Annotated
-
-import typer
-
+from tokenferry.cli._complete import AccountName
 from tokenferry.cli._decision import decision
 from tokenferry.cli._home import find, open_broker
 from tokenferry.cli._output import say_json, say_lines
@@ -14,7 +11,7 @@ app = new_app()
     "account", epilog=examples("tokenferry explain account work", "tokenferry explain account work --json | jq .steps")
 )
 def account(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The account.", show_default=False)],
+    name: AccountName,
     *,
     as_json: JSON = False,
 ) -> None:

@@ -1,11 +1,12 @@
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Final
 
 import typer
 
-from tokenferry.cli._output import moment, say_json, say_lines
-from tokenferry.cli._typer import JSON, examples, new_app
+from tokenferry.cli._output import moment, note, say_json, say_lines
+from tokenferry.cli._table import Column, table, time_cell
+from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.errors import UnknownName
 from tokenferry.settings import Home
 from tokenferry.state import KEPT_DECISIONS, Decision, State
@@ -15,6 +16,13 @@ app = new_app()
 # Gateways write decisions down in batches, twice a second.
 _PATIENCE: Final = 1.5
 _POLL: Final = 0.1
+_LISTED: Final = 20
+_LAST: Final = "last"
+_COLUMNS: Final = (
+    *(Column("request"), Column("at"), Column("key", wide=True), Column("model", folds=True), Column("account")),
+    *(Column("status"), Column("ms", wide=True)),
+)
+_NO_REQUEST: Final = "no request is on record yet: none has reached an account through a gateway of this home"
 _BY_ORDER: Final = "the first, in their order, that has a credential"
 _WHAT: Final = {
     "unsent": "could not be reached",
@@ -35,30 +43,64 @@ _NEXT: Final = {
 @app.command(
     "request",
     epilog=examples(
+        "tokenferry explain request                      the last 20",
+        "tokenferry explain request last                 the newest",
         "tokenferry explain request tf_0f3a5c7e9b1d2f4a6c8e0b1d",
-        "tokenferry explain request tf_0f3a5c7e9b1d2f4a6c8e0b1d --json",
+        "tokenferry explain request last --json | jq .steps",
     ),
 )
 def request(
     request_id: Annotated[
-        str,
-        typer.Argument(metavar="REQUEST_ID", help="From x-tokenferry-request-id or the log.", show_default=False),
-    ],
+        str | None,
+        typer.Argument(metavar="ID", help="From x-tokenferry-request-id or the log, or `last`.", show_default=False),
+    ] = None,
     *,
+    wide: WIDE = False,
     as_json: JSON = False,
 ) -> None:
-    """Tell how the gateway dealt with a request: which account was chosen, which were passed over, and why."""
+    """Say what happened to a request: which account was chosen, which were passed over, and why.
+
+    Without an ID it lists the last 20 requests, newest first.
+    """
     with State(Home.from_environment().state) as state:
-        decision = _wait(state, request_id)
+        if request_id is None:
+            _list(state.decisions.latest(_LISTED), wide=wide, as_json=as_json)
+            return
+        decision = next(iter(state.decisions.latest(1)), None) if request_id == _LAST else _wait(state, request_id)
+    if decision is None and request_id == _LAST:
+        raise UnknownName(_NO_REQUEST)
     if decision is None:
         raise UnknownName(
             f"nothing is kept of a request {request_id[:80]!r}: it got to no account, isn't among the last "
             f"{KEPT_DECISIONS:,} that did, or went well among very many; look for it in the gateway's log"
         )
     if as_json:
-        say_json({"request_id": decision.request_id, "at": decision.at, **decision.content})
+        say_json(_to_json(decision))
     else:
         say_lines(f"{heading:<10}{text}" for heading, text in _lines(decision))
+
+
+def _list(found: Sequence[Decision], *, wide: bool, as_json: bool) -> None:
+    if as_json:
+        say_json([_to_json(one) for one in found])
+    elif found:
+        now = time.time()
+        table(_COLUMNS, [_cells(one, now) for one in found], wide=wide)
+    else:
+        note(_NO_REQUEST)
+
+
+def _cells(one: Decision, now: float) -> tuple[str, ...]:
+    names = ("client", "model", "account", "status", "ms")
+    return (
+        one.request_id,
+        time_cell(one.at, now),
+        *("-" if (v := one.content.get(n)) is None else str(v) for n in names),
+    )
+
+
+def _to_json(one: Decision) -> dict[str, Any]:
+    return {"request_id": one.request_id, "at": one.at, **one.content}
 
 
 def _wait(state: State, request_id: str) -> Decision | None:

@@ -1,0 +1,17 @@
+"""What `model` and `provider` share: a change to a list of config.toml, written only if the result can be used."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tokenferry.config import examine_content, read_content, write_content
+from tokenferry.errors import ConfigError
+from tokenferry.settings import Home
+
+
+def edit_config(home: Home, change: Callable[[bytes, Path], bytes]) -> None:
+    """Write what `change` makes of the file's content. Raises `ConfigError`, `StorageFailed`, `Conflict`."""
+    before = read_content(home.config)
+    content = change(before or b"", home.config)
+    if problems := examine_content(content, home.config).problems:
+        raise ConfigError(f"nothing was written, for {home.config} could not be used then:", problems)
+    write_content(home.config, content, before, home.locks)
