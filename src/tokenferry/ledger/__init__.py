@@ -2,17 +2,29 @@
 
 from tokenferry.ledger._entry import Billing, LedgerEntry, OtherModel, WindowPoint
 from tokenferry.ledger._ledger import Ledger, Retention
+from tokenferry.ledger._periods import Grain, Period, midnight, periods
+from tokenferry.ledger._report import DIMENSIONS, Dimension, Usage, UsageReport, UsageRow, total
 from tokenferry.ledger._windows import WindowHistory
 from tokenferry.ledger._writer import LedgerStatistics, LedgerWriter
 
 __all__ = [
+    "DIMENSIONS",
     "Billing",
+    "Dimension",
+    "Grain",
     "Ledger",
     "LedgerEntry",
     "LedgerStatistics",
     "LedgerWriter",
     "OtherModel",
+    "Period",
     "Retention",
+    "Usage",
+    "UsageReport",
+    "UsageRow",
     "WindowHistory",
     "WindowPoint",
+    "midnight",
+    "periods",
+    "total",
 ]

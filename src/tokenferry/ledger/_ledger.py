@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -21,11 +22,20 @@ _ROWS_A_STATEMENT: Final = 500
 _ROWS_A_DELETE: Final = 5000
 _PAGES_A_STEP: Final = 500
 _MOST_MODELS: Final = 1000
+_MOST_KNOWN: Final = 50_000
 _OTHER: Final = "other"
 _LATEST_MS: Final = 4_102_444_800_000
 _HOUR: Final = 3600
 _PPM: Final = 1_000_000
 _LAST: Final = (1 << 63) - 1
+_AS_THEY_ARE: Final = attrgetter(
+    *("request_id", "is_side", "status", "attempts", "input", "output", "cache_read", "cache_write_5m"),
+    *("cache_write_1h", "thinking", "web_searches", "is_estimated", "billing", "bytes_in", "bytes_out"),
+)
+_NAMES_OF: Final = attrgetter(
+    *("key_id", "key_name", "account", "provider", "asked", "session", "agent", "parent_agent"),
+    *("error", "speed", "service_tier", "inference_geo"),
+)
 _SECONDS_A_RUN: Final = 2.0
 
 
@@ -80,54 +90,34 @@ class Ledger:
             with self._database.transaction() as connection:
                 self._names.begin(connection)
                 (last,) = connection.execute(sql.LAST_ID).fetchone()
-                values = [value for entry in entries for value in self._row(entry, prices)]
+                values: list[int | str | None] = []
+                for entry in entries:
+                    self._append_row(values, entry, prices)
                 step = _ROWS_A_STATEMENT * len(sql.COLUMNS)
                 for at in range(0, len(values), step):
                     part = values[at : at + step]
                     connection.execute(sql.insert_requests(len(part) // len(sql.COLUMNS)), part)
                 if entries:
-                    for statement in sql.ROLL_UP:
-                        connection.execute(statement, (last, _LAST))
+                    _roll_up(connection, sql.SUM_UP, last, _LAST)
                 for point in points:
                     connection.execute(sql.INSERT_WINDOW, self._point(point))
         except BaseException:
             self._names.forget()  # what was numbered in this transaction has no number now
             raise
 
-    def _row(self, entry: LedgerEntry, prices: PriceTable) -> tuple[int | str | None, ...]:
+    def _append_row(self, values: list[int | str | None], entry: LedgerEntry, prices: PriceTable) -> None:
+        """Append the values of a request in the order of `COLUMNS`."""
         at_ms = _milliseconds(entry.at)
-        day = at_ms // sql.DAY_MS
-        names, counts = self._names, entry.counts
-        price, cost = priced(entry, prices, counts)
-        return (
+        price, cost = priced(entry, prices, entry.counts)
+        values += self._names.of_entry(entry, price.model or entry.model, at_ms // sql.DAY_MS)
+        values += _AS_THEY_ARE(entry)
+        values += (
             at_ms,
-            entry.request_id,
-            names.of("key", entry.key_id, day, entry.key_name),
-            names.of("account", entry.account, day),
-            names.of("provider", entry.provider, day),
-            names.model(price.model or entry.model, day),
-            names.model(entry.asked, day),
-            names.of("session", entry.session, day),
-            names.of("agent", entry.agent, day),
-            names.of("agent", entry.parent_agent, day),
-            int(entry.is_side),
-            entry.status,
-            names.of("word", entry.error, day),
-            entry.attempts,
-            *(entry.input, entry.output, entry.cache_read, entry.cache_write_5m, entry.cache_write_1h),
-            *(entry.thinking, entry.web_searches),
-            names.of("word", entry.speed, day),
-            names.of("word", entry.service_tier, day),
-            names.of("word", entry.inference_geo, day),
             json.dumps(entry.others) if entry.others else None,
-            int(entry.is_estimated),
             cost,
-            names.price(price),
-            entry.billing,
-            None if entry.first_byte is None else round(entry.first_byte * 1000),
-            round(entry.duration * 1000),
-            entry.bytes_in,
-            entry.bytes_out,
+            self._names.price(price),
+            None if entry.first_byte is None else int(entry.first_byte * 1000),
+            int(entry.duration * 1000),
         )
 
     def _point(self, point: WindowPoint) -> tuple[int | str, ...]:
@@ -184,8 +174,7 @@ class Ledger:
         with self._database.transaction() as connection:
             connection.execute("PRAGMA secure_delete = 1")
             for (found,) in connection.execute(sql.FIND_NAMES, (kind, value, value)).fetchall():
-                for statement in sql.subtract(kind):
-                    connection.execute(statement, (found,))
+                _roll_up(connection, sql.sum_up(f"{kind} = ?", sign="-"), found)
                 for statement in sql.erase(kind):
                     changed = connection.execute(statement, (found,)).rowcount
                     erased += changed if statement.startswith("DELETE FROM requests") else 0
@@ -207,8 +196,7 @@ class Ledger:
             try:
                 with self._database.transaction() as connection:
                     self._names.begin(connection)
-                    for statement in sql.UNROLL:
-                        connection.execute(statement, (first, last))
+                    _roll_up(connection, sql.sum_up(sql.BETWEEN, sign="-"), first, last)
                     for row in rows:
                         entry = _entry_of(row)
                         price, cost = priced(entry, prices, entry.counts)
@@ -216,8 +204,9 @@ class Ledger:
                         connection.execute(sql.REPRICE, (cost, self._names.price(price), model, row["id"]))
                         changed += cost != row["cost_micros"]
                         before, after = before + row["cost_micros"], after + cost
-                    for statement in (*sql.ROLL_UP, *sql.EMPTY_SUMS):
-                        connection.execute(statement, (first, last) if "?" in statement else ())
+                    _roll_up(connection, sql.SUM_UP, first, last)
+                    for statement in sql.EMPTY_SUMS:
+                        connection.execute(statement)
             except BaseException:
                 self._names.forget()
                 raise
@@ -237,6 +226,14 @@ class Ledger:
         with self._database.transaction() as connection:
             connection.execute(sql.REVISE_NAMES, (secrets.randbits(62),))
         self._names.forget()
+
+
+def _roll_up(connection: sqlite3.Connection, sum_up: str, *values: int) -> None:
+    """Add the rows that a statement sums up to the sums by hour and day."""
+    connection.execute(sql.MAKE_FRESH)
+    connection.execute(sum_up, values)
+    for statement in sql.ROLL_UP:
+        connection.execute(statement)
 
 
 def priced(entry: LedgerEntry, prices: PriceTable, counts: TokenCounts) -> tuple[Price, int]:
@@ -275,13 +272,15 @@ class _Names:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], tuple[int, int, str]] = {}
-        self._prices: dict[Price, int] = {}
+        self._entries: dict[tuple[object, ...], tuple[int, ...]] = {}
+        self._prices: dict[int, tuple[Price, int]] = {}
         self._models = 0
         self._revision = -1
         self._connection: sqlite3.Connection
 
     def forget(self) -> None:
         self._known.clear()
+        self._entries.clear()
         self._prices.clear()
         self._models = 0
 
@@ -289,9 +288,27 @@ class _Names:
         """Look whether somebody has erased names since the last transaction."""
         self._connection = connection
         (revision,) = connection.execute(sql.NAMES_REVISION).fetchone()
-        if revision != self._revision or len(self._known) > 10 * _ROWS_A_DELETE:
+        if revision != self._revision or len(self._known) + len(self._entries) > _MOST_KNOWN:
             self.forget()
             self._revision = revision
+
+    def of_entry(self, entry: LedgerEntry, model: str, day: int) -> tuple[int, ...]:
+        """The numbers of all names of a request, in the order of `COLUMNS`. Those of one conversation are the same."""
+        key = (*_NAMES_OF(entry), model, day)
+        numbers = self._entries.get(key)
+        if numbers is None:
+            numbers = self._entries[key] = (
+                self.of("key", entry.key_id, day, entry.key_name),
+                self.of("account", entry.account, day),
+                self.of("provider", entry.provider, day),
+                self.model(model, day),
+                self.model(entry.asked, day),
+                self.of("session", entry.session, day),
+                *(self.of("agent", name, day) for name in (entry.agent, entry.parent_agent)),
+                *(self.of("word", word, day) for word in (entry.error, entry.speed, entry.service_tier)),
+                self.of("word", entry.inference_geo, day),
+            )
+        return numbers
 
     def of(self, kind: str, value: str, day: int, label: str = "") -> int:
         """Its number; 0 for none. `day` is the last one that it was seen on."""
@@ -319,13 +336,16 @@ class _Names:
     def price(self, price: Price) -> int:
         if not price.is_known:
             return 0
-        number = self._prices.get(price)
-        if number is None:
-            rates = json.dumps([price.rates, price.above, price.hours, sorted(price.percents.items())])
-            values = (price.vendor, price.model, price.since, price.source, rates)
-            self._connection.execute(sql.INSERT_PRICE, values)
-            (number,) = self._connection.execute(sql.PRICE, values).fetchone()
-            self._prices[price] = number
+        known = self._prices.get(id(price))  # a table gives the same object again
+        if known is not None:
+            return known[1]
+        if len(self._prices) >= _MOST_MODELS:
+            self._prices.clear()
+        rates = json.dumps([price.rates, price.above, price.hours, sorted(price.percents.items())])
+        values = (price.vendor, price.model, price.since, price.source, rates)
+        self._connection.execute(sql.INSERT_PRICE, values)
+        (number,) = self._connection.execute(sql.PRICE, values).fetchone()
+        self._prices[id(price)] = (price, int(number))
         return int(number)
 
 

@@ -1,6 +1,7 @@
 """All SQL of the ledger. A further engine needs this file's texts once more; tables of requests may be cut by day."""
 
-from typing import Final
+from functools import lru_cache
+from typing import Final, Literal
 
 from tokenferry.state import Schema
 
@@ -101,7 +102,7 @@ _MIGRATIONS: Final = (
 LEDGER_SCHEMA: Final = Schema(
     _MIGRATIONS,
     # It can only shrink if that is said before its first byte. What the last second wrote may be lost with the power.
-    pragmas=("auto_vacuum = INCREMENTAL", "synchronous = NORMAL"),
+    pragmas=("auto_vacuum = INCREMENTAL", "synchronous = NORMAL", "temp_store = MEMORY"),
     cure="and a new one is begun",
 )
 
@@ -109,10 +110,10 @@ HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
 
 COLUMNS: Final = (
-    *("at_ms", "request_id", "key", "account", "provider", "model", "asked", "session", "agent", "parent", "side"),
-    *("status", "error", "attempts", "input", "output", "cache_read", "write_5m", "write_1h", "thinking", "searches"),
-    *("speed", "tier", "geo", "others", "estimated", "cost_micros", "price", "billing"),
-    *("first_ms", "ms", "bytes_in", "bytes_out"),
+    *("key", "account", "provider", "model", "asked", "session", "agent", "parent", "error", "speed", "tier", "geo"),
+    *("request_id", "side", "status", "attempts", "input", "output", "cache_read", "write_5m", "write_1h"),
+    *("thinking", "searches", "estimated", "billing", "bytes_in", "bytes_out"),
+    *("at_ms", "others", "cost_micros", "price", "first_ms", "ms"),
 )
 """Of a request, in the order in which rows are given."""
 
@@ -126,7 +127,10 @@ _SUMS: Final = {
     "uncounted": "side = 0 AND input IS NULL AND output IS NULL AND status BETWEEN 200 AND 299",
     "estimated": "estimated",
     "unpriced": _UNPRICED,
-    **{name: name for name in ("input", "output", "cache_read", "write_5m", "write_1h", "thinking", "searches")},
+    **{
+        name: f"ifnull({name}, 0)"
+        for name in ("input", "output", "cache_read", "write_5m", "write_1h", "thinking", "searches")
+    },
     "cost_micros": "cost_micros",
     "unpriced_micros": f"CASE WHEN {_UNPRICED} THEN cost_micros ELSE 0 END",
     **{name: name for name in ("ms", "bytes_in", "bytes_out")},
@@ -138,28 +142,44 @@ _ROW: Final = f"({', '.join('?' * len(COLUMNS))})"
 _KEY: Final = ", ".join(("period", *DIMENSIONS))
 
 
+@lru_cache(maxsize=8)
 def insert_requests(count: int) -> str:
     """One statement for so many rows. A request that is there already is left as it is."""
     rows = ", ".join([_ROW] * count)
     return f"INSERT INTO requests ({', '.join(COLUMNS)}) VALUES {rows} ON CONFLICT (request_id) DO NOTHING"  # noqa: S608  # names of ours
 
 
-def _roll_up(table: str, span: int, *, sign: str, where: str) -> str:
-    sums = ", ".join(f"coalesce({sign}sum({value}), 0)" for value in _SUMS.values())
+# One scan of the rows, then both tables from its few groups.
+_ADDED: Final = ", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)
+_FRESH: Final = f"{_KEY}, {', '.join(SUMS)}"
+TABLES: Final = ("hours", "days")
+_OF_DAYS: Final = (
+    f"period / {DAY_MS // HOUR_MS}, {', '.join((*DIMENSIONS, *(f'sum({name})' for name in SUMS)))} "  # names of ours
+    f"FROM temp.fresh WHERE true GROUP BY 1, {', '.join(DIMENSIONS)}"
+)
+_UPSERT: Final = f"ON CONFLICT ({_KEY}) DO UPDATE SET {_ADDED}"
+ROLL_UP: Final = (
+    f"INSERT INTO hours ({_FRESH}) SELECT {_FRESH} FROM temp.fresh WHERE true {_UPSERT}",  # noqa: S608  # names of ours
+    f"INSERT INTO days ({_FRESH}) SELECT {_OF_DAYS} {_UPSERT}",  # names of ours
+    "DELETE FROM temp.fresh",
+)
+"""Add what `sum_up` has found to the sums by hour and day."""
+MAKE_FRESH: Final = f"CREATE TEMP TABLE IF NOT EXISTS fresh ({_FRESH})"
+"""Before `sum_up`; it is no part of the file."""
+
+
+def sum_up(where: str, *, sign: Literal["", "-"] = "") -> str:
+    """Sum up some rows by the hour; with a sign they are taken out of the sums."""
+    sums = ", ".join(f"{sign}sum({value})" for value in _SUMS.values())
     dimensions = ", ".join(DIMENSIONS)
-    added = ", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)
     return (
-        f"INSERT INTO {table} ({_KEY}, {', '.join(SUMS)}) "  # noqa: S608  # names of ours
-        f"SELECT at_ms / {span}, {dimensions}, {sums} FROM requests WHERE {where} "
-        f"GROUP BY 1, {dimensions} ON CONFLICT ({_KEY}) DO UPDATE SET {added}"
+        f"INSERT INTO temp.fresh ({_FRESH}) SELECT at_ms / {HOUR_MS}, {dimensions}, {sums} "  # noqa: S608  # names of ours
+        f"FROM requests WHERE {where} GROUP BY 1, {dimensions}"
     )
 
 
-ROLL_UPS: Final = (("hours", HOUR_MS), ("days", DAY_MS))
-ROLL_UP: Final = tuple(_roll_up(table, span, sign="", where="id > ? AND id <= ?") for table, span in ROLL_UPS)
-"""Add the rows after the first id up to the second one to the sums."""
-UNROLL: Final = tuple(_roll_up(table, span, sign="-", where="id > ? AND id <= ?") for table, span in ROLL_UPS)
-"""Take them out again."""
+BETWEEN: Final = "id > ? AND id <= ?"
+SUM_UP: Final = sum_up(BETWEEN)
 
 LAST_ID: Final = "SELECT coalesce(max(id), 0) FROM requests"
 UPSERT_NAME: Final = (
@@ -200,14 +220,9 @@ REPRICE: Final = "UPDATE requests SET cost_micros = ?, price = ?, model = ? WHER
 FIND_NAMES: Final = "SELECT id FROM names WHERE kind = ? AND (value = ? OR label = ?)"
 
 
-def subtract(column: str) -> tuple[str, ...]:
-    """Take the rows of one key or session out of the sums. The value of `column` is the one parameter."""
-    return tuple(_roll_up(table, span, sign="-", where=f"{column} = ?") for table, span in ROLL_UPS)
-
-
 def erase(column: str) -> tuple[str, ...]:
     """Delete the rows of one key or session, and its name. The value of `column` is the one parameter of each."""
-    sums = [f"DELETE FROM {table} WHERE key = ?" for table, _ in ROLL_UPS] if column == "key" else []  # noqa: S608  # names of ours
+    sums = [f"DELETE FROM {table} WHERE key = ?" for table in TABLES] if column == "key" else []  # noqa: S608  # names of ours
     names = [
         f"DELETE FROM names WHERE id IN (SELECT {name} FROM requests WHERE {column} = ?)"  # noqa: S608  # names of ours
         for name in ("session", "agent", "parent")
@@ -217,7 +232,7 @@ def erase(column: str) -> tuple[str, ...]:
 
 EMPTY_SUMS: Final = tuple(
     f"DELETE FROM {table} WHERE requests = 0 AND side_requests = 0"  # noqa: S608  # names of ours
-    for table, _ in ROLL_UPS
+    for table in TABLES
 )
 
 
@@ -244,7 +259,11 @@ OLDEST: Final = {
     "days": "SELECT min(period) FROM days",
 }
 LABELS: Final = "SELECT id, label FROM names WHERE kind IN ('key', 'account', 'provider', 'model')"
-LABEL: Final = "SELECT label FROM names WHERE id = ?"
+SESSION_LABELS: Final = "SELECT id, label FROM names"
+WINDOW_LABELS: Final = "SELECT id, label FROM names WHERE kind = 'window'"
+ACTIVE_HOURS: Final = (
+    "SELECT DISTINCT period, account FROM hours WHERE period >= ? AND period < ? AND requests > 0 ORDER BY period"
+)
 WINDOWS: Final = (
     "SELECT account, name, at_ms, used_ppm, reset_ms, status FROM windows WHERE at_ms >= ? AND at_ms < ? ORDER BY at_ms"
 )

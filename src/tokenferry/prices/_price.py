@@ -49,15 +49,19 @@ class Price:
         """Whether it is the price of this model, and not what an unknown one counts as."""
         return self.source != "unknown"
 
-    def cost(self, counts: TokenCounts, *said: tuple[str, str | None]) -> int:
+    def cost(self, counts: TokenCounts, *said: tuple[str, str]) -> int:
         """Micro-dollars, rounded once. `said` is what the upstream said of the request: `("speed", "fast")`."""
-        rates = next((rates for start, rates in self.above if counts.prompt > start), self.rates)
-        total = sum(map(int.__mul__, counts[:-1], rates))
+        rates = self.rates
+        if self.above:
+            rates = next((rates for start, rates in self.above if counts.prompt > start), rates)
+        # Written out: once for every request.
+        plain, output, read, five, hour, searches = counts
+        total = plain * rates[0] + output * rates[1] + read * rates[2] + five * rates[3] + hour * rates[4]
         scale = 1
-        for name, value in said:
-            if value is not None and (percent := self.percents.get((name, value))) is not None:
+        for one in said:
+            if (percent := self.percents.get(one)) is not None:
                 total, scale = total * percent, scale * _PER_CENT
-        total += counts.web_searches * rates[-1] * scale
+        total += searches * rates[5] * scale
         scale *= _MILLION
         return (total + scale // 2) // scale
 

@@ -1,7 +1,7 @@
 """What each request used, as the ledger keeps it."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final, TypeAlias
 
 from tokenferry.gateway.telemetry.record import RequestRecord
@@ -15,6 +15,7 @@ BillingOf: TypeAlias = Callable[[str, str], Billing]
 """How requests of a provider and an account are paid for."""
 
 _MESSAGES: Final = "/v1/messages"
+_loggable: Final = lru_cache(4096)(loggable)
 
 
 def entries_with(billing: BillingOf) -> Callable[[RequestRecord], LedgerEntry]:
@@ -27,7 +28,7 @@ def ledger_entry(record: RequestRecord, *, billing: BillingOf) -> LedgerEntry:
     account, provider = record.account or "", record.provider or ""
     hour = usage.cache_creation_1h
     written = usage.cache_creation
-    served = None if record.served_model is None else loggable(record.served_model)
+    served = None if record.served_model is None else _loggable(record.served_model)
     return LedgerEntry(
         record.request_id,
         record.at,
@@ -55,7 +56,7 @@ def ledger_entry(record: RequestRecord, *, billing: BillingOf) -> LedgerEntry:
         usage.service_tier or "",
         usage.inference_geo or "",
         usage.is_estimated,
-        tuple(OtherModel(other.model, _counts(other)) for other in usage.others if other.model is not None),
+        tuple(OtherModel(other.model, _counts(other)) for other in usage.others if other.model) if usage.others else (),
         billing(provider, account),
         record.first_byte,
         record.duration,

@@ -1,0 +1,54 @@
+"""Days, weeks and months of a time zone, as stretches of time."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta, tzinfo
+from typing import Literal, TypeAlias
+
+Grain: TypeAlias = Literal["daily", "weekly", "monthly"]
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """From `start` until `end`, which is not within it, in milliseconds since 1970 UTC."""
+
+    label: str
+    start: int
+    end: int
+    account: str = ""
+    """The one that it is about; empty for all."""
+
+
+def periods(grain: Grain, since: date, until: date, zone: tzinfo) -> list[Period]:
+    """The periods that the days from `since` to `until`, both included, are in. Weeks begin on Monday."""
+    starts = [*_starts(grain, since, until)]
+    return [
+        Period(
+            f"{start:%Y-%m}" if grain == "monthly" else start.isoformat(),
+            midnight(max(start, since), zone),
+            midnight(min(_next(grain, start), until + timedelta(days=1)), zone),
+        )
+        for start in starts
+    ]
+
+
+def midnight(day: date, zone: tzinfo) -> int:
+    """When a day begins. Where the clock is set at midnight, that is the first moment which is that day's."""
+    return int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp() * 1000)
+
+
+def _starts(grain: Grain, since: date, until: date) -> Iterator[date]:
+    start = since
+    if grain == "weekly":
+        start -= timedelta(days=start.weekday())
+    elif grain == "monthly":
+        start = start.replace(day=1)
+    while start <= until:
+        yield start
+        start = _next(grain, start)
+
+
+def _next(grain: Grain, start: date) -> date:
+    if grain == "monthly":
+        return (start.replace(day=1) + timedelta(days=32)).replace(day=1)
+    return start + timedelta(days=7 if grain == "weekly" else 1)

@@ -1,0 +1,191 @@
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Final, Literal, TypeAlias
+
+from tokenferry.ledger import _schema as sql
+from tokenferry.ledger._ledger import Ledger
+from tokenferry.ledger._periods import Period
+
+Dimension: TypeAlias = Literal["account", "key", "model", "provider", "session"]
+DIMENSIONS: Final[tuple[Dimension, ...]] = ("account", "key", "model", "provider", "session")
+
+_UNITS: Final = {"days": sql.DAY_MS, "hours": sql.HOUR_MS, "requests": 1}
+"""The tables from the coarsest to the finest, and how many milliseconds are one of their units."""
+_BLOCK: Final = "5h"
+_BLOCK_MS: Final = 5 * sql.HOUR_MS
+_SAME_RESET_MS: Final = 30 * 60 * 1000
+
+
+@dataclass(slots=True)
+class Usage:
+    """What was used. Money is in micro-dollars."""
+
+    requests: int = 0
+    errors: int = 0
+    uncounted: int = 0
+    """Requests whose answers said nothing of what they used."""
+    estimated: int = 0
+    """Requests whose answers were cut, so that their output is an estimate."""
+    unpriced: int = 0
+    """Requests to models of unknown price."""
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    write_5m: int = 0
+    write_1h: int = 0
+    thinking: int = 0
+    searches: int = 0
+    cost: int = 0
+    """What is paid for: by API keys, and on top of subscriptions."""
+    plan: int = 0
+    """What a subscription covers, at list price."""
+    unpriced_cost: int = 0
+    """The part of both that unknown models are counted at."""
+    models: dict[str, "Usage"] = field(default_factory=dict)
+
+    @property
+    def cache_creation(self) -> int:
+        return self.write_5m + self.write_1h
+
+    @property
+    def tokens(self) -> int:
+        return self.input + self.output + self.cache_read + self.cache_creation
+
+    def add(self, other: "Usage") -> None:
+        """Count another one to it."""
+        for name in _NUMBERS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for model, usage in other.models.items():
+            self.models.setdefault(model, Usage()).add(usage)
+
+
+_NUMBERS: Final = tuple(one.name for one in fields(Usage) if one.name != "models")
+_SUMS: Final = tuple(name for name in _NUMBERS if name in sql.SUMS)
+
+
+@dataclass(slots=True)
+class UsageRow:
+    """What was used in a period by one group of requests. Times are milliseconds since 1970 UTC."""
+
+    period: Period
+    group: tuple[str, ...]
+    """The names of what was asked for, in its order; empty for none."""
+    usage: Usage
+    first: int
+    last: int
+
+
+class UsageReport:
+    """Reads what was used: from rows, or from hourly or daily sums where those tell the same."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def rows(self, periods: Sequence[Period], by: Sequence[Dimension] = ()) -> list[UsageRow]:
+        """What was used in each period by each group, in the order of periods; nothing for a group that did nothing."""
+        found: dict[tuple[int, tuple[str, ...]], UsageRow] = {}
+        groups = tuple(dict.fromkeys((*by, "model", "billing")))
+        labels = self._labels("session" in by)
+        for source, parts in self._parts(periods, is_by_rows="session" in by).items():
+            for row in self._ledger.rows(sql.totals(source, parts, groups)) if parts else ():
+                group = tuple(labels.get(row[name], "") for name in by)
+                unit = _UNITS[source]
+                first, last = row["first_at"] * unit, row["last_at"] * unit + unit - 1
+                mine = found.get((row["number"], group))
+                if mine is None:
+                    period = periods[row["number"]]
+                    mine = found[row["number"], group] = UsageRow(period, group, Usage(), first, last)
+                usage = Usage(**{name: row[name] for name in _SUMS}, unpriced_cost=row["unpriced_micros"])
+                if row["billing"] == "plan":
+                    usage.plan = row["cost_micros"]
+                else:
+                    usage.cost = row["cost_micros"]
+                usage.models = {
+                    labels.get(row["model"], ""): Usage(**{name: getattr(usage, name) for name in _NUMBERS})
+                }
+                mine.usage.add(usage)
+                mine.first, mine.last = min(mine.first, first), max(mine.last, last)
+        return [found[key] for key in sorted(found)]
+
+    def blocks(self, since: int, until: int) -> list[Period]:
+        """The windows of five hours that accounts had: the vendor's own, else from the first hour with requests on."""
+        labels = self._labels(has_sessions=False)
+        resets: dict[int, list[int]] = {}
+        window = {number for number, label in self._windows().items() if label == _BLOCK}
+        for row in self._ledger.rows(sql.WINDOWS, (since - _BLOCK_MS, until)):
+            if row["name"] in window and row["reset_ms"]:
+                known = resets.setdefault(row["account"], [])
+                if known and row["reset_ms"] - known[-1] < _SAME_RESET_MS:
+                    known[-1] = max(known[-1], row["reset_ms"])
+                else:
+                    known.append(row["reset_ms"])
+        found = []
+        for account, ends in resets.items():
+            start = -math.inf
+            for end in ends:
+                first = int(max(end - _BLOCK_MS, start))
+                found.append(Period("", first, end, labels.get(account, "")))
+                start = end
+        active: dict[int, int] = {}
+        hours = (since // sql.HOUR_MS, until // sql.HOUR_MS + 1)
+        for row in self._ledger.rows(sql.ACTIVE_HOURS, hours):
+            start_ms = row["period"] * sql.HOUR_MS
+            if row["account"] and row["account"] not in resets and start_ms >= active.get(row["account"], 0):
+                active[row["account"]] = start_ms + _BLOCK_MS
+                found.append(Period("", start_ms, start_ms + _BLOCK_MS, labels.get(row["account"], "")))
+        return sorted(found, key=lambda one: (one.start, one.account))
+
+    def windows(self, since: int, until: int) -> dict[tuple[str, str], tuple[float, int]]:
+        """The share that was used of each account's window, and when that ends, as they were known last."""
+        labels, names = self._labels(has_sessions=False), self._windows()
+        return {
+            (labels.get(row["account"], ""), names.get(row["name"], "")): (row["used_ppm"] / 1e6, row["reset_ms"])
+            for row in self._ledger.rows(sql.WINDOWS, (since, until))
+        }
+
+    def _parts(self, periods: Sequence[Period], *, is_by_rows: bool) -> dict[str, list[tuple[int, int, int]]]:
+        """Which table tells of which part of the periods, in that table's units."""
+        bounds = {bound for period in periods for bound in (period.start, period.end)}
+        tables = [name for name, unit in _UNITS.items() if all(bound % unit == 0 for bound in bounds)]
+        finest = "requests" if is_by_rows else tables[0]
+        coarser = [*_UNITS][: [*_UNITS].index(finest)]
+        parts: dict[str, list[tuple[int, int, int]]] = {name: [] for name in _UNITS}
+        for number, period in enumerate(periods):
+            source: str = finest
+            end: float = period.end
+            for other in () if is_by_rows else reversed(coarser):
+                seam = self._seam(source, other)
+                self._cut(parts[source], number, max(period.start, seam), end, _UNITS[source])
+                source, end = other, min(end, seam)
+            self._cut(parts[source], number, period.start, end, _UNITS[source])
+        return parts
+
+    def _cut(self, parts: list[tuple[int, int, int]], number: int, start: float, end: float, unit: int) -> None:
+        if start < end:
+            parts.append((number, int(start // unit), int(end // unit)))
+
+    def _seam(self, finer: str, coarser: str) -> float:
+        """From when on the finer table is complete, of two; what is older only the coarser one knows."""
+        unit = _UNITS[coarser]
+        old, older = (self._oldest(name) for name in (finer, coarser))
+        return -math.inf if math.inf in (old, older) or old // unit * unit <= older else -(-old // unit) * unit
+
+    def _oldest(self, table: str) -> float:
+        oldest = self._ledger.rows(sql.OLDEST[table])[0][0]
+        return math.inf if oldest is None else oldest * _UNITS[table]
+
+    def _labels(self, has_sessions: bool) -> dict[object, str]:  # noqa: FBT001  # the one thing that there is to say
+        rows = self._ledger.rows(sql.SESSION_LABELS if has_sessions else sql.LABELS)
+        return {row["id"]: row["label"] for row in rows}
+
+    def _windows(self) -> dict[int, str]:
+        return {row["id"]: row["label"] for row in self._ledger.rows(sql.WINDOW_LABELS)}
+
+
+def total(rows: Iterable[UsageRow]) -> Usage:
+    """All of it in one."""
+    found = Usage()
+    for row in rows:
+        found.add(row.usage)
+    return found
