@@ -31,7 +31,7 @@ Inside = Callable[..., Outcome]
 
 
 class _Opened:
-    """The files that are opened while it is switched on; an audit hook can't be taken out."""
+    """The files that are opened while it is switched on, and calls to the network; an audit hook can't be taken out."""
 
     def __init__(self) -> None:
         self.paths: list[str] | None = None
@@ -39,6 +39,8 @@ class _Opened:
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open" and self.paths is not None and isinstance(arguments[0], str | bytes | os.PathLike):
             self.paths.append(os.path.realpath(os.fsdecode(arguments[0])))
+        elif event == "socket.connect":
+            assert self.paths is None, "the guide sends nothing anywhere"
 
 
 _opened = _Opened()
