@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from cli.conftest import configure
+from cli.documents import document, put
 from cli.harness import COMMAND, Outcome, Terminal, bundle, eventually, tokenferry
-from cli.test_fast import document, put
 from leaks import shows
 from tokenferry.sandbox import Sandbox
 from tokenferry.secret import fingerprint

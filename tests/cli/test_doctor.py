@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from cli.conftest import configure
+from cli.documents import KEY, document, put
 from cli.harness import Outcome
-from cli.test_fast import KEY, document, put
 from tokenferry.refresh import _flow
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home

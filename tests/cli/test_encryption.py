@@ -10,12 +10,16 @@ from typing import Any
 
 import pytest
 
+from cli.documents import settle
 from cli.harness import Outcome, tokenferry
 from leaks import shows
-from tokenferry.cli._fast import fresh_token
+from tokenferry.broker import Broker
+from tokenferry.cli.token import _sealed_in
+from tokenferry.manifest import Dependencies, recall
 from tokenferry.sandbox import Sandbox
+from tokenferry.sealing import KeyPlace
 from tokenferry.settings import Home
-from tokenferry.stores import FileStore, Seal
+from tokenferry.stores import AttachedStore, FileStore, Seal
 
 Inside = Callable[..., Outcome]
 Login = Callable[..., dict[str, Any]]
@@ -261,47 +265,44 @@ def test_a_sealed_login_is_renewed_and_stays_sealed(login: Login, sandbox: Sandb
     assert tokenferry("token", "work").out.strip() == renewed.credential.secret.reveal()
 
 
-def test_the_quick_look_opens_what_a_key_file_opens_and_leaves_the_rest_to_the_broker(
+def test_a_sealed_document_is_recalled_while_it_its_key_and_the_marker_are_the_same(
     sealed: str, home: Home, key_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert fresh_token(["work"]) == KEY
-    monkeypatch.delenv("TOKENFERRY_SEAL_KEY_FILE")
-    assert fresh_token(["work"]) == KEY, "the home says where the key is"
-    path = home.accounts / "work.json"
-    whole, marker = path.read_bytes(), home.seal.read_bytes()
-    end = whole.rindex(b'"')
-    for place in {*range(0, len(whole), 7), *range(end - 5, end)}:
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        assert fresh_token(["work"]) is None
-    path.write_bytes(whole)
-    key_file.chmod(0o644)
-    assert fresh_token(["work"]) is None
-    key_file.chmod(0o600)
-    home.seal.write_bytes(marker.replace(str(key_file).encode(), b"/nowhere/key"))
-    assert fresh_token(["work"]) is None
-    home.seal.write_text(json.dumps({"version": 1, "keys": [{"id": json.loads(whole)["key"], "file": None}]}))
-    assert fresh_token(["work"]) is None, "a keyring takes more than a look"
-    for text in ("{}", "[]", '{"keys": 5}', '{"keys": ["x"]}', '{"keys": [{}]}'):
-        home.seal.write_text(text)
-        assert fresh_token(["work"]) is None
-    home.seal.write_bytes(marker)
-    other = home.accounts / "other.json"
-    other.write_bytes(whole)
-    other.chmod(0o600)
-    assert fresh_token(["other"]) is None
-    key_file.write_text("tfs_" + "0" * 64)
-    assert fresh_token(["work"]) is None
-
-
-def test_the_quick_look_refuses_what_is_too_old_or_used_up(sealed: str, home: Home) -> None:
-    tokenferry("account", "set", "work", "--max-age", "9d")
-    assert fresh_token(["work"]) is None
+    settle()
     assert tokenferry("token", "work").out == f"{KEY}\n"
-    tokenferry(
-        *("account", "add", "con", "--provider", "console"), stdin='{"access_token": "abc", "expires_at": 4000000000}'
-    )
-    assert fresh_token(["con"]) == "abc"
-    assert fresh_token(["con"], now=3_999_999_900) is None
+    assert recall(["work"]) == (f"{KEY}\n", "")
+    monkeypatch.delenv("TOKENFERRY_SEAL_KEY_FILE")
+    assert recall(["work"]) is None, "another environment"
+    assert tokenferry("token", "work").out == f"{KEY}\n", "the home says where the key is"
+    assert recall(["work"]) == (f"{KEY}\n", "")
+    path = home.accounts / "work.json"
+    whole, marker, keys = path.read_bytes(), home.seal.read_bytes(), key_file.read_bytes()
+    for file, changed in (
+        *((path, whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]) for place in range(0, len(whole), 97)),
+        (home.seal, marker.replace(str(key_file).encode(), b"/nowhere/key")),
+        (key_file, b"tfs_" + b"0" * 64),
+    ):
+        before = file.read_bytes()
+        file.write_bytes(changed)
+        assert recall(["work"]) is None
+        file.write_bytes(before)
+    assert (path.read_bytes(), home.seal.read_bytes(), key_file.read_bytes()) == (whole, marker, keys)
+    assert tokenferry("token", "work").out == f"{KEY}\n"
+    key_file.chmod(0o644)
+    assert recall(["work"]) is None
+
+
+def test_what_a_keyring_opens_is_not_recalled(sealed: str, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = Broker.from_home(home)
+    store = broker.book.store
+    assert isinstance(store, AttachedStore)
+    monkeypatch.setattr(store.seal, "where", lambda _: KeyPlace())
+    document = store.read("work")
+    with Dependencies() as dependencies:
+        sealed_in = _sealed_in(store, document)
+        assert sealed_in == (str(home.accounts / "work.json"), "")
+        dependencies.remember(["work"], f"{KEY}\n", KEY, sealed=sealed_in)
+    assert recall(["work"]) is None
 
 
 def test_nothing_of_sealing_is_imported_where_nothing_is_sealed(home: Home) -> None:

@@ -1,5 +1,6 @@
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -7,8 +8,11 @@ from typing import Any, TypeAlias
 import pytest
 import typer
 
-from cli.harness import Outcome
+from cli.documents import ACCESS, document, put, settle
+from cli.harness import Outcome, tokenferry
 from tokenferry.cli._app import COMMANDS, app
+from tokenferry.manifest import recall
+from tokenferry.settings import Home
 
 Inside: TypeAlias = Callable[..., Outcome]
 
@@ -62,14 +66,15 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path, inside: Inside) -> 
     assert "not found; name an existing file with --config" in outcome.one_line()
 
 
-def test_the_fast_way_to_a_token_leaves_another_configuration_to_the_other(
-    tmp_path: Path, inside: Inside, monkeypatch: pytest.MonkeyPatch
+def test_a_known_token_is_not_that_of_another_configuration(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    put(home, document(time.time()))
+    settle()
+    assert tokenferry("token", "work").out == f"{ACCESS}\n"
+    assert recall(["work"]) is not None
     monkeypatch.setenv("TOKENFERRY_CONFIG", str(tmp_path / "none.toml"))
-    from tokenferry.cli import _fast  # noqa: PLC0415  # as the entry does
-
-    assert _fast.fresh_token(["work"]) is None
-    assert inside("token", "work").code != 0
+    assert recall(["work"]) is None
 
 
 @pytest.fixture

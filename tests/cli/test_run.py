@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from cli.conftest import configure
+from cli.documents import KEY, OAT, document, put
 from cli.harness import Outcome, begin, end, tokenferry
-from cli.test_fast import KEY, OAT, document, put
 from tokenferry.claude_code.precedence import CLOUD_PROVIDERS
 from tokenferry.clients import client_environment
 from tokenferry.sandbox import Sandbox

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from cli.conftest import configure
+from cli.documents import document, put
 from cli.harness import Outcome, begin_serving, end, tokenferry
-from cli.test_fast import document, put
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home
 from tokenferry.state import Cooldown, Scope, State

@@ -7,15 +7,14 @@ from typing import Any
 import pytest
 
 from cli.conftest import configure
+from cli.documents import ACCESS, document, put
 from cli.harness import COMMAND, Outcome, begin, bundle, end, tokenferry
-from cli.test_fast import ACCESS, document, put
 from leaks import shows
-from tokenferry.cli._fast import fresh_token
 from tokenferry.credentials import ApiKey
 from tokenferry.sandbox import Sandbox
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
-from tokenferry.state import Cooldown, GatewayRegistration, Scope, State, local_key
+from tokenferry.state import GatewayRegistration, local_key
 from tokenferry.stores import Account, Document, FileStore
 
 Login = Callable[..., dict[str, Any]]
@@ -302,23 +301,10 @@ def test_an_account_that_a_variable_picked_is_named_in_one_line(home: Home, insi
     for name in ("a", "b"):
         put(home, document(time.time(), name=name), name)
     said = "tokenferry: account b is used, as TOKENFERRY_ACCOUNT says\n"
-    for more in ((), ("--verbose",)):  # the quick way, and the broker's
+    for more in ((), ("--verbose",)):  # what may be recalled, and the full path
         outcome = tokenferry(*more, "token", TOKENFERRY_ACCOUNT="b")
         assert (outcome.code, outcome.out, outcome.err) == (0, f"{ACCESS}\n", said)
     assert tokenferry("token", "a", TOKENFERRY_ACCOUNT="b").err == ""
-
-
-def test_of_an_account_in_use_that_may_be_limited_the_quick_way_leaves_the_choice_to_the_broker(home: Home) -> None:
-    for name in ("a", "b"):
-        put(home, document(time.time(), name=name), name)
-    home.active.write_text("a\n")
-    home.active.chmod(0o600)
-    assert fresh_token([]) == ACCESS
-    with State(home.state) as state:
-        assert fresh_token([]) == ACCESS
-        state.cooldowns.put(Cooldown(Scope("account", "a"), "rate", "test", until=4_000_000_000))
-        assert fresh_token([]) is None
-        assert fresh_token(["a"]) == ACCESS
 
 
 def test_a_fault_elsewhere_in_the_configuration_costs_no_credential(home: Home, inside: Inside) -> None:

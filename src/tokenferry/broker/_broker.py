@@ -205,6 +205,10 @@ class Broker:
         warm = self._entries.get(name)
         return warm.credential if warm is not None and self._now() < warm.until else None
 
+    def settled_until(self, document: Document, *, min_ttl: float = 0.0) -> float:
+        """Until when `resolve` hands out what the document holds as it is, in seconds since 1970 UTC; no I/O."""
+        return self._resolver.settled_until(document, min_ttl)
+
     def invalidate(self, name: str | None, secret: Secret) -> None:
         """Say that the provider refused this token; `name` is what it was resolved with.
 

@@ -88,6 +88,11 @@ class Publisher:
         except Exception as fault:  # noqa: BLE001  # whatever it is, the grant it follows is safe
             logger.warning("account %s: its profiles could not be looked at: %s", name, _reason(fault))
 
+    @property
+    def has_healed(self) -> bool:
+        """Whether a profile was found behind its account."""
+        return bool(self._healed)
+
     def heal(self, document: Document) -> None:
         """Rewrite profiles that a killed process left behind the document, on a thread of its own; once a token."""
         name, token = document.account.name, document.credential.secret.sha256

@@ -59,6 +59,14 @@ class Due:
             return None
         return RefreshRequest(name, needs=self._settings.advisory, wait=0.0)
 
+    def settled_until(self, document: Document, min_ttl: float) -> float:
+        """Until when neither `job` nor `early_job` gives a grant, in seconds since 1970 UTC."""
+        token = document.credential
+        if not isinstance(token, OAuthToken) or (token.expires_at is None and not is_of_unknown_age(document)):
+            return float("inf")
+        needs = max(min_ttl, self._settings.advisory) if _is_ours(document, token) else 0.0
+        return (token.expires_at or 0) - window(token, needs)
+
     def job_for(
         self, name: str, *, needs: float = 0.0, refused: str | None = None, forced: bool = False
     ) -> RefreshRequest:

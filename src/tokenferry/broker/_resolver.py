@@ -90,6 +90,11 @@ class Resolver:
             who = " and ".join(f"account {one}" for one in names) or f"account {name or 'in use'}"
             logger.info("%s: the provider refused the token or key %s", who, secret.fingerprint)
 
+    def settled_until(self, document: Document, min_ttl: float) -> float:
+        """Until when `resolve` hands out what the document holds as it is, in seconds since 1970 UTC."""
+        limit = too_old_at(document)
+        return min(self._due.settled_until(document, min_ttl), float("inf") if limit is None else limit)
+
     def renew(self, name: str, job: RefreshRequest | None) -> Document:
         """One grant now, or what the job is content with."""
         job = job or self._due.job_for(name, forced=True)

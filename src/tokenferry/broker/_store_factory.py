@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from tokenferry.accounts import Sealing, machine_id
 from tokenferry.errors import ConfigError, TokenferryError
+from tokenferry.manifest import depend_on
 from tokenferry.providers import Provider
 from tokenferry.refresh import FileJournal
 from tokenferry.settings import Home
@@ -83,7 +84,10 @@ def forget_cooldowns(home: Home | None, name: str) -> None:
 
 def limited_accounts(home: Home | None, now: Callable[[], float]) -> frozenset[str]:
     """The accounts with a cooldown that holds for every model; none where the state can't be read."""
-    if home is None or not home.state.exists():
+    if home is None:
+        return frozenset()
+    depend_on("cooldowns", home.state)
+    if not home.state.exists():
         return frozenset()
     from tokenferry.state import State  # noqa: PLC0415  # SQLite, which few things here need
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from tokenferry.accounts import ENVIRONMENT
 from tokenferry.broker import Broker
 from tokenferry.cli._describe import Row, details, row
-from tokenferry.cli._fast import MIN_TTL
+from tokenferry.cli._home import MIN_TTL
 from tokenferry.cli._output import moment, span
 from tokenferry.credentials import FederatedToken, OAuthToken
 from tokenferry.errors import TokenferryError

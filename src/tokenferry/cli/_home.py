@@ -5,7 +5,6 @@ import os
 from typing import Final
 
 from tokenferry.broker import Broker
-from tokenferry.cli._fast import PINNED
 from tokenferry.cli._logs import redactor
 from tokenferry.cli._output import note
 from tokenferry.config import Config, load
@@ -13,6 +12,9 @@ from tokenferry.credentials import Credential
 from tokenferry.errors import TokenferryError
 from tokenferry.settings import Home
 from tokenferry.stores import AttachedStore
+
+MIN_TTL: Final = 600
+"""The seconds of life that `token` asks for."""
 
 _opened: Final[list[Broker]] = []
 
@@ -34,10 +36,15 @@ def open_broker(home: Home | None = None, config: Config | None = None) -> Broke
 
 def tell_pin(named: str | None) -> str | None:
     """The account that is named, by an option or by TOKENFERRY_ACCOUNT, which is said on stderr; None for none."""
+    if pinned := pin_notice(named):
+        note(pinned)
+    return named or os.environ.get("TOKENFERRY_ACCOUNT") or None
+
+
+def pin_notice(named: str | None) -> str:
+    """What is said where TOKENFERRY_ACCOUNT picks the account, as none is named; else nothing."""
     pinned = None if named else os.environ.get("TOKENFERRY_ACCOUNT")
-    if pinned:
-        note(PINNED.format(pinned))
-    return named or pinned or None
+    return f"account {pinned} is used, as TOKENFERRY_ACCOUNT says" if pinned else ""
 
 
 def settle_default_provider(home: Home, config: Config | None = None) -> None:

@@ -38,12 +38,14 @@ class _Handler(logging.Handler):
 
     as_json = False
     as_log = False
+    has_spoken = False
 
     def __init__(self) -> None:
         super().__init__()
         self._batch: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
+        self.has_spoken = True
         try:
             if self.as_json:
                 lines = [redacted(json.dumps(fields)) for fields in _fields(record)]
@@ -132,6 +134,11 @@ def log_as_lines() -> None:
     for handler in logging.getLogger().handlers:
         if isinstance(handler, _Handler):
             handler.as_log = True
+
+
+def has_logged() -> bool:
+    """Whether the running command logged anything."""
+    return any(isinstance(one, _Handler) and one.has_spoken for one in logging.getLogger().handlers)
 
 
 def level_asked() -> int:

@@ -31,23 +31,36 @@ def say(line: str = "") -> None:
 
 def note(text: str) -> None:
     """A sentence to stderr, with the program's name before it; further lines are indented details."""
+    sys.stderr.write(noted(text))
+    sys.stderr.flush()
+
+
+def noted(text: str) -> str:
+    """What `note` writes."""
     first, *details = redacted(text).splitlines() or [""]
     details = [detail.strip() for detail in details]
     if len(details) == 1:
         first, details = f"{first} {details[0]}", []
     lines = [f"tokenferry: {printable(first)}", *(f"  {printable(detail)}" for detail in details)]
-    sys.stderr.write("".join(f"{line}\n" for line in lines))
-    sys.stderr.flush()
+    return "".join(f"{line}\n" for line in lines)
 
 
 def say_json(data: Any) -> None:
     """One JSON document to stdout."""
-    say_lines(json.dumps(data, indent=2).splitlines())
+    say_lines(json_lines(data))
 
 
-def say_lines(lines: Iterable[str]) -> None:
-    sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))
+def json_lines(data: Any) -> list[str]:
+    """One JSON document for people and programs."""
+    return json.dumps(data, indent=2).splitlines()
+
+
+def say_lines(lines: Iterable[str]) -> str:
+    """Lines to stdout; gives all of it."""
+    whole = "".join(f"{printable(line)}\n" for line in lines)
+    sys.stdout.write(whole)
     sys.stdout.flush()
+    return whole
 
 
 def moment(seconds: int | None) -> str:

@@ -44,7 +44,9 @@ def _finish_grants(timeout: float = _LONGEST_GRANT) -> bool:
 
 def _invoke(arguments: list[str]) -> int:  # noqa: PLR0911  # one return for each way of ending
     try:
-        result = typer.main.get_command(app).main(arguments, prog_name="tokenferry", standalone_mode=False)
+        result = typer.main.get_command(app).main(
+            arguments, prog_name="tokenferry", standalone_mode=False, obj=arguments
+        )
         sys.stdout.flush()
     except TokenferryError as fault:
         note(str(fault))

@@ -1,17 +1,24 @@
+import contextlib
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
 
+from tokenferry.broker import Broker
 from tokenferry.cli._complete import OptionalAccountName, account_names
-from tokenferry.cli._fast import MIN_TTL
-from tokenferry.cli._home import find, open_broker, tell_pin
-from tokenferry.cli._output import note, say, say_json, say_lines
+from tokenferry.cli._home import MIN_TTL, find, open_broker, pin_notice, tell_pin
+from tokenferry.cli._logs import has_logged
+from tokenferry.cli._output import json_lines, note, noted, say_lines
 from tokenferry.cli._typer import examples, new_app
-from tokenferry.errors import UnknownAccount, UsageError
+from tokenferry.config import Config
+from tokenferry.credentials import Credential
+from tokenferry.errors import TokenferryError, UnknownAccount, UsageError
 from tokenferry.integrations import assignments, variables_of, variables_of_gateway
+from tokenferry.manifest import Dependencies
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
 from tokenferry.state import local_key, read_local_key, running_gateway
+from tokenferry.stores import Account, AttachedStore, Document, Store
 
 app = new_app()
 
@@ -28,6 +35,7 @@ app = new_app()
     ),
 )
 def token(
+    context: typer.Context,
     name: OptionalAccountName = None,
     *,
     account: Annotated[
@@ -49,49 +57,100 @@ def token(
         raise UsageError("--env and --json are two forms of the same; give one of them")
     if name and account and name != account:
         raise UsageError(f"{name!r} and {account!r} are both named; name one account")
-    if gateway:
-        if name or account:
-            raise UsageError("--gateway prints the gateway's own key, whatever the account; leave the account out")
-        _say_gateway_key(env=env, as_json=as_json)
-        return
-    home, config = find(for_credential=True)
-    broker = open_broker(home, config)
-    name = name or account
-    tell_pin(name)
-    if env or config.faults:
-        # That of the account that is meant: whichever stands in for it is of the same provider.
-        try:
-            of = broker.book.read(broker.book.choose(name)).account
-        except UnknownAccount:
-            config.check()  # an account may be missing because of a fault
-            raise
-        config.check_provider(of.provider)
-    if config.faults:
-        note(f"{config.path} has faults that don't concern account {of.name}; see them with: tokenferry config check")
-    credential = broker.resolve(name, min_ttl=min_ttl)
-    if env:
-        provider = broker.provider_of(of)
-        say_lines(assignments(variables_of(provider, credential)))
-    elif as_json:
-        _say_json(credential.secret, credential.expires_at, credential.headers()[0])
-    else:
-        say(credential.secret.reveal())
+    if gateway and (name or account):
+        raise UsageError("--gateway prints the gateway's own key, whatever the account; leave the account out")
+    with Dependencies() as dependencies:
+        if gateway:
+            key, lines = _gateway_key(env=env, as_json=as_json)
+            _remember(context, dependencies, key, say_lines(lines))
+            return
+        home, config = find(for_credential=True)
+        broker = open_broker(home, config)
+        name = name or account
+        tell_pin(name)
+        notes = [pin] if (pin := pin_notice(name)) else []
+        meant = _meant(broker, config, name) if env or config.faults else None
+        if config.faults and meant is not None:
+            about = f"{config.path} has faults that don't concern account {meant.name}"
+            notes.append(f"{about}; see them with: tokenferry config check")
+            note(notes[-1])
+        credential = broker.resolve(name, min_ttl=min_ttl)
+        if env and meant is not None:
+            lines = assignments(variables_of(broker.provider_of(meant), credential))
+        elif as_json:
+            lines = _as_json(credential.secret, credential.expires_at, credential.headers()[0])
+        else:
+            lines = [credential.secret.reveal()]
+        stdout = say_lines(lines)
+        with contextlib.suppress(TokenferryError):
+            document = broker.book.read(broker.book.choose(name))
+            if _will_be_handed_out_again(broker, document, credential):
+                dependencies.until = min(dependencies.until, broker.settled_until(document, min_ttl=min_ttl))
+                sealed = _sealed_in(broker.book.store, document)
+                _remember(context, dependencies, credential.secret, stdout, notes=notes, sealed=sealed)
 
 
-def _say_gateway_key(*, env: bool, as_json: bool) -> None:
+def _meant(broker: Broker, config: Config, name: str | None) -> Account:
+    """The account that is meant: whichever stands in for it is of the same provider.
+
+    Raises `ConfigError` where a fault is about it, or may be the reason why it is missing.
+    """
+    try:
+        meant = broker.book.read(broker.book.choose(name)).account
+    except UnknownAccount:
+        config.check()
+        raise
+    config.check_provider(meant.provider)
+    return meant
+
+
+def _gateway_key(*, env: bool, as_json: bool) -> tuple[Secret, list[str]]:
     home = Home.from_environment()
     running = running_gateway(home)
     key = read_local_key(home) or local_key(home)
     if env:
-        say_lines(assignments(variables_of_gateway(key, running.url, running.socket)))
-    elif as_json:
-        _say_json(key, None, ("authorization", f"Bearer {key.reveal()}"))
-    else:
-        say(key.reveal())
+        return key, assignments(variables_of_gateway(key, running.url, running.socket))
+    if as_json:
+        return key, _as_json(key, None, ("authorization", f"Bearer {key.reveal()}"))
+    return key, [key.reveal()]
 
 
-def _say_json(secret: Secret, expires_at: int | None, header: tuple[str, str]) -> None:
+def _as_json(secret: Secret, expires_at: int | None, header: tuple[str, str]) -> list[str]:
     """`header` is one line for `curl -H`; only an API key may be something else than a bearer token."""
     name, value = header
     name = "Authorization" if name == "authorization" else name
-    say_json({"token": secret.reveal(), "expires_at": expires_at, "header": f"{name}: {value}"})
+    return json_lines({"token": secret.reveal(), "expires_at": expires_at, "header": f"{name}: {value}"})
+
+
+def _will_be_handed_out_again(broker: Broker, document: Document, credential: Credential) -> bool:
+    """Whether the account's document alone decides that: no stand-in, no grant and no subscription is in play."""
+    is_its_own = document.credential.secret == credential.secret
+    return (
+        is_its_own and not broker.bills_subscription(document.account, credential) and not broker.publisher.has_healed
+    )
+
+
+def _sealed_in(store: Store, document: Document) -> tuple[str, ...]:
+    """The file of a sealed document and that of its key, which a keyring leaves empty; nothing for one in clear."""
+    if document.account.store != "file" or not isinstance(store, AttachedStore):
+        return ()
+    header = store.header(document.account.name)
+    return (
+        () if header is None else (str(store.path(header.account.name)), str(store.seal.where(header.key).path or ""))
+    )
+
+
+def _remember(
+    context: typer.Context,
+    dependencies: Dependencies,
+    secret: Secret,
+    stdout: str,
+    *,
+    notes: Iterable[str] = (),
+    sealed: tuple[str, ...] = (),
+) -> None:
+    """Keep the answer for the next call with these arguments, unless more was said, or they depend on a folder."""
+    command, *arguments = context.find_root().obj
+    if command == "token" and not has_logged() and not any(one.startswith(("--config", "--home")) for one in arguments):
+        stderr = "".join(map(noted, notes))
+        dependencies.remember(arguments, stdout, secret.reveal(), stderr=stderr, sealed=sealed)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from tokenferry.errors import UnsafeFile
+from tokenferry.manifest import depend_on
 from tokenferry.stores import read_private_file
 
 _MOST_LINKS: Final = 40
@@ -30,6 +31,7 @@ def read_config_file(path: Path) -> bytes:
 
 def target_of(path: Path) -> Path:
     """The file that is read and written: the path itself, or what a link there names. Raises `UnsafeFile`."""
+    depend_on("file", path)
     try:
         status = path.lstat()
     except OSError:
@@ -78,6 +80,7 @@ def _check_folders(path: Path) -> None:
 
 
 def _check_folder(folder: Path) -> None:
+    depend_on("folder", folder)
     status = folder.stat()
     mode = stat.S_IMODE(status.st_mode)
     if status.st_uid not in {os.geteuid(), 0}:

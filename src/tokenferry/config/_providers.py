@@ -8,6 +8,7 @@ from tokenferry.config._foreign import ignore
 from tokenferry.config_key import ConfigKey
 from tokenferry.credentials import ApiKey
 from tokenferry.errors import UnsafeFile
+from tokenferry.manifest import depend_on
 from tokenferry.providers import Provider, Table, account_of_key, builtin_providers, declare, indistinct
 from tokenferry.secret import parse_secret
 from tokenferry.stores import ACCOUNT_NAME, read_private_file
@@ -85,6 +86,7 @@ def _api_key(table: Table, path: Path, environ: Mapping[str, str], *, is_enabled
         return None
     value: str | None
     if variable := VARIABLE.fullmatch(where):
+        depend_on("variable", variable[2])
         value = environ.get(variable[2])
         if not value:
             if is_enabled:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from tokenferry.background import after_fork_in_child
 from tokenferry.errors import StorageFailed, TokenferryError, TryLater
+from tokenferry.manifest import depend_on
 from tokenferry.secret import parse_object
 from tokenferry.settings import Home
 from tokenferry.stores import DISK, make_private_folder, read_private_file, reason_of, refuse_network_file_system
@@ -144,6 +145,7 @@ def _read(path: Path) -> GatewayRecord | None:
 def _is_locked(path: Path) -> bool:
     import fcntl  # noqa: PLC0415  # POSIX alone has it
 
+    depend_on("lock", path)
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tokenferry.errors import StorageFailed, UnsafeFile
+from tokenferry.manifest import depend_on
 from tokenferry.secret import HiddenBytes
 from tokenferry.stores._replaceable import check_replaceable
 
@@ -32,6 +33,7 @@ def read_private_file(path: Path, *, readable_by_others: bool = False, max_bytes
     and modes that let others read it (or only write it, with `readable_by_others`) or replace it in its folder.
     """
     check_folder(path.parent)
+    depend_on("file", path)
     try:
         # O_NONBLOCK: opening a FIFO must not wait for its other end.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -72,6 +74,7 @@ def check_status(path: Path, status: os.stat_result, *, readable_by_others: bool
 
 def check_folder(path: Path) -> None:
     """Raise `UnsafeFile` if others could replace files in this folder."""
+    depend_on("folder", path)
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -180,6 +183,7 @@ class Disk:
 
     def names(self, folder: Path) -> list[str]:
         """The names in a folder, sorted; none if it is missing. Raises `StorageFailed`."""
+        depend_on("listing", folder)
         try:
             return sorted(os.listdir(folder))
         except FileNotFoundError:

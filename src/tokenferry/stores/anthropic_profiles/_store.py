@@ -8,6 +8,7 @@ from typing import Final
 
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import ConfigError, CorruptFile, NeedsLogin, TokenferryError, UnknownAccount, UsageError
+from tokenferry.manifest import depend_on
 from tokenferry.stores._document import Account, Document
 from tokenferry.stores._files import DISK, read_private_file
 from tokenferry.stores._lock import FileLock
@@ -59,6 +60,7 @@ class AnthropicProfileStore:
     def config(self) -> ProfileConfig:
         """How the profile authenticates. Raises `NeedsLogin` if there is none, `UnsafeFile`, `CorruptFile`."""
         path = self.folder.config(self.profile)
+        depend_on("link", path)
         try:
             raw = read_private_file(path.resolve(), readable_by_others=True)
         except FileNotFoundError:

@@ -1,0 +1,310 @@
+"""Answers of `tokenferry token` that hold until something they depend on changes, as in ccache's direct mode.
+
+The manifest is a private file in the home, an answer a line. A line names the place of the secret (a slice of a file or
+of a variable) and each dependency: variables, files, folders, locks, cooldowns, the machine, the time. It holds no
+secret, only the text around it and a digest of the dependencies' stamps. The line's tag is made with the secret as its
+key: a forged line leads to nothing that its author doesn't know already, a stale one to nothing at all. Where anything
+differs or can't be read, the command works the answer out again.
+
+It imports next to nothing, because programs ask for a token before each of their requests.
+"""
+
+import os
+import stat
+import time
+from contextvars import ContextVar
+
+TYPE_CHECKING = False  # the real one costs an import of typing
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextvars import Token
+    from pathlib import Path
+    from typing import Any, Literal, Self, TypeAlias
+
+    Kind: TypeAlias = Literal["file", "folder", "listing", "link", "lock", "cooldowns", "variable", "machine"]
+
+__all__ = ["NAME", "Dependencies", "depend_on", "recall"]
+
+NAME = "token-manifest"
+_VARIABLES = (
+    *("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "TOKENFERRY_HOME", "TOKENFERRY_CONFIG", "TOKENFERRY_SEAL_KEY_FILE"),
+    *("TOKENFERRY_ACCOUNT", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL"),
+)
+_PATHS = _VARIABLES[:6]
+_MACHINE = ("/etc/machine-id", "/var/lib/dbus/machine-id")
+_BLANK = "\0"  # stands for the secret in an answer
+_MOST_LINES = 32
+_MOST_BYTES = 4 * 1024 * 1024
+_LONGEST_LINE = 256 * 1024
+_TICK_NS = 20_000_000  # a file system's clock ticks every 10 ms at most
+_ENDLESS = 4_102_444_800
+_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+def recall(arguments: "Sequence[str]", now: float | None = None) -> tuple[str, str] | None:
+    """What `tokenferry token ARGUMENTS` writes to stdout and to stderr, if that is known; None takes the full path."""
+    try:
+        selector = _selector(arguments)
+        for line in _read_private(f"{_home()}/{NAME}").splitlines():
+            if line.startswith(selector):
+                return _recalled(line, time.time() if now is None else now)
+    except Exception:  # noqa: BLE001  # whatever it is, the full path explains it
+        return None
+    return None
+
+
+def _recalled(line: bytes, now: float) -> tuple[str, str] | None:
+    from json import loads  # noqa: PLC0415  # the rooms that only depend on something don't need it
+
+    _, tag, text = line.split(b" ", 2)
+    entry = loads(text)
+    *place, start, end = entry["place"]
+    secret = _source(*place)[start:end]  # before the stamps: what changes later, they show
+    is_intact = (
+        entry["since"] <= now < entry["until"]
+        and entry["stamps"] == _digest([_stamp(kind, name) for kind, name in entry["depends"]])
+        and tag == _tag(secret, text)
+    )
+    return (entry["stdout"].replace(_BLANK, secret), entry["stderr"]) if is_intact else None
+
+
+# -- recording
+
+
+class Dependencies:
+    """What an answer depends on, as it was when it was first looked at: what `depend_on` says within the block."""
+
+    def __init__(self) -> None:
+        self.since = time.time()
+        self.until: float = _ENDLESS
+        """In seconds since 1970 UTC."""
+        self._stamps: dict[tuple[Kind, str], Any] = {}
+        self._is_stable = True
+        for name in _VARIABLES:
+            self.add("variable", name)
+        self._is_stable = all(os.environ.get(name, "/").startswith("/") for name in _PATHS)  # not seen from a folder
+        self.add("machine", "")
+        self.add("file", __file__)  # another version may answer otherwise
+        self._token: Token[Dependencies | None] | None = None
+
+    def __enter__(self) -> "Self":
+        self._token = _recorded.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._token is not None
+        _recorded.reset(self._token)
+
+    def add(self, kind: "Kind", name: str) -> None:
+        """Depend on it, whether it is there or not."""
+        if (kind, name) in self._stamps:
+            return
+        try:
+            stamp = self._stamps[kind, name] = _stamp(kind, name)
+        except Exception:  # noqa: BLE001  # an answer that depends on what can't be looked at is not kept
+            self._is_stable = False
+            return
+        if stamp and kind in {"file", "listing"} and stamp[-1] > time.time_ns() - _TICK_NS:
+            self._is_stable = False  # a change within the same tick of its clock would not show
+        if stamp and kind == "cooldowns":
+            ends = (until for _, until in stamp[2] if until is not None and until > self.since)
+            self.until = min(self.until, *ends, _ENDLESS)
+
+    def remember(
+        self, arguments: "Sequence[str]", stdout: str, secret: str, *, stderr: str = "", sealed: "Sequence[str]" = ()
+    ) -> None:
+        """Keep an answer around the secret that a dependency holds, or the `sealed` document (its file, its key's).
+
+        An answer that would not be recalled as it is now is not kept. Raises nothing.
+        """
+        try:
+            line = self._line(arguments, stdout, secret, stderr, sealed)
+            if self._is_stable and line is not None and _recalled(line, time.time()) == (stdout, stderr):
+                _add_line(f"{_home()}/{NAME}", line)
+        except Exception:  # noqa: BLE001  # the answer was given; it is worked out again next time
+            return
+
+    def _line(
+        self, arguments: "Sequence[str]", stdout: str, secret: str, stderr: str, sealed: "Sequence[str]"
+    ) -> bytes | None:
+        from json import dumps  # noqa: PLC0415  # as above
+
+        places = [("sealed", *sealed)] if sealed else [one for one in self._stamps if one[0] in {"variable", "file"}]
+        place = next(([*one, at, at + len(secret)] for one in places if (at := _find(one, secret)) >= 0), None)
+        entry = {
+            "since": self.since,
+            "until": min(self.until, _ENDLESS),
+            "place": place,
+            "depends": list(self._stamps),
+            "stamps": _digest([*self._stamps.values()]),
+            "stdout": stdout.replace(secret, _BLANK),
+            "stderr": stderr,
+        }
+        text = dumps(entry).encode("ascii")
+        is_kept = (
+            place is not None and (stdout + stderr).isascii() and secret not in stderr and len(text) <= _LONGEST_LINE
+        )
+        return b"%b %b %b" % (_selector(arguments), _tag(secret, text), text) if is_kept else None
+
+
+_recorded: "ContextVar[Dependencies | None]" = ContextVar("tokenferry_dependencies", default=None)
+
+
+def depend_on(kind: "Kind", name: "str | Path") -> None:
+    """Say what is about to be read, listed, or looked for."""
+    if (dependencies := _recorded.get()) is not None:
+        dependencies.add(kind, str(name))
+
+
+def _find(place: "tuple[str, ...]", secret: str) -> int:
+    try:
+        return _source(*place).find(secret)
+    except (KeyError, OSError, ValueError):
+        return -1
+
+
+def _add_line(path: str, line: bytes) -> None:
+    """Put it into the manifest, in place of the line for the same arguments and variables. Nothing needs to last."""
+    try:
+        known = [one for one in _read_private(path).splitlines() if not one.startswith(line[: line.index(b" ") + 1])]
+    except (OSError, ValueError):
+        known = []
+    temporary = f"{path}.{os.urandom(4).hex()}"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        try:
+            os.fchmod(descriptor, 0o600)  # whatever the umask
+            os.write(descriptor, b"\n".join([*known[1 - _MOST_LINES :], line]))
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, path)  # noqa: PTH104  # importing pathlib takes longer than all of this
+    except OSError:
+        os.unlink(temporary)  # noqa: PTH108  # as above
+
+
+# -- looking
+
+
+def _stamp(kind: "Kind", name: str) -> "Any":  # noqa: PLR0911  # a table
+    """What is another when a dependency has changed; None for what isn't there."""
+    if kind == "variable":
+        return _digest(os.environ.get(name))
+    if kind == "machine":
+        return _digest([os.uname().nodename, *map(_content, _MACHINE)])
+    if kind == "link":
+        return os.path.realpath(name)
+    try:
+        status = os.lstat(name) if kind == "file" else os.stat(name)  # noqa: PTH116  # as above
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if kind == "lock":
+        return _is_locked(name)
+    if kind == "cooldowns":
+        return [status.st_mode, status.st_uid, _cooldowns(name)]
+    if kind == "folder":  # whose entries may change, but nobody else may change them
+        return [status.st_dev, status.st_ino, status.st_mode, status.st_uid]
+    return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def _is_locked(path: str) -> bool:
+    from fcntl import LOCK_NB, LOCK_SH, flock  # noqa: PLC0415  # few answers depend on a lock
+
+    descriptor = os.open(path, _FLAGS)
+    try:
+        flock(descriptor, LOCK_SH | LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _cooldowns(path: str) -> "list[Any]":
+    """The accounts that have a cooldown for every model on record, and until when."""
+    if any(character in path for character in "?#%"):
+        raise ValueError(path)
+    import sqlite3  # noqa: PLC0415  # 5 ms, which a home without cooldowns is spared
+
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=0)
+    try:
+        query = "SELECT name, until FROM cooldowns WHERE kind = 'account' AND family = '' ORDER BY name, cause"
+        return connection.execute(query).fetchall()
+    finally:
+        connection.close()
+
+
+def _source(kind: str, name: str, key_file: str = "") -> str:
+    """What holds the secret."""
+    if kind == "variable":
+        return os.environ[name]
+    if kind == "sealed":
+        return _opened(name, key_file)
+    return _read_private(name).decode("latin-1")  # a character for each byte
+
+
+def _opened(path: str, key_file: str) -> str:
+    """A sealed document, opened; see `tokenferry.sealing`."""
+    from base64 import b64decode  # noqa: PLC0415  # most homes aren't sealed
+    from hashlib import sha256  # noqa: PLC0415  # as above
+    from json import dumps, loads  # noqa: PLC0415  # as above
+
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415  # as above
+
+    document = loads(_read_private(path))
+    box = b64decode(document.pop("sealed"))
+    key = next(one for one in _read_private(key_file).split() if sha256(one).hexdigest()[:16] == document["key"])
+    about = "tokenferry document\n" + dumps(document, sort_keys=True, separators=(",", ":"))
+    return AESGCM(bytes.fromhex(key[4:].decode())).decrypt(box[:12], box[12:], about.encode()).decode("latin-1")
+
+
+def _read_private(path: str) -> bytes:
+    """The content of a file that is ours alone."""
+    descriptor = os.open(path, _FLAGS)
+    try:
+        status = os.fstat(descriptor)
+        is_private = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077
+        data = os.read(descriptor, _MOST_BYTES) if is_private else b""
+        if not is_private or len(data) != status.st_size:
+            raise ValueError(path)
+    finally:
+        os.close(descriptor)
+    return data
+
+
+def _content(path: str) -> str | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return os.read(descriptor, 1024).hex()
+    finally:
+        os.close(descriptor)
+
+
+def _home() -> str:
+    """Where the home lies; see `Home.from_environment`."""
+    base = os.environ.get("XDG_DATA_HOME", "")
+    data = base if base.startswith("/") else f"{os.environ.get('HOME', '')}/.local/share"
+    home = os.environ.get("TOKENFERRY_HOME") or f"{data}/tokenferry"
+    if not home.startswith("/"):
+        raise ValueError(home)
+    return home
+
+
+def _selector(arguments: "Sequence[str]") -> bytes:
+    """By which a line is found: for these arguments in this environment."""
+    return _digest([*arguments, None, *map(os.environ.get, _VARIABLES)]).encode("ascii")
+
+
+def _digest(value: object) -> str:
+    from hashlib import blake2b  # noqa: PLC0415  # the rooms that only depend on something don't need it
+    from json import dumps  # noqa: PLC0415  # as above
+
+    return blake2b(dumps(value).encode("ascii"), digest_size=16).hexdigest()
+
+
+def _tag(secret: str, text: bytes) -> bytes:
+    from hashlib import blake2b  # noqa: PLC0415  # as above
+
+    return blake2b(text, key=blake2b(secret.encode("latin-1")).digest(), digest_size=32).hexdigest().encode("ascii")

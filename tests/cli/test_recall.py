@@ -1,0 +1,602 @@
+"""`tokenferry token` from the manifest: it answers as the full path would, or leaves it to the full path."""
+
+import contextlib
+import io
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import time_machine
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from cli.documents import ACCESS, KEY, OAT, document, put, settle
+from cli.harness import bundle, tokenferry
+from effort import effort
+from tokenferry import manifest
+from tokenferry.broker import Broker
+from tokenferry.cli import _home
+from tokenferry.cli._run import run
+from tokenferry.errors import TokenferryError
+from tokenferry.manifest import recall
+from tokenferry.sandbox import Sandbox
+from tokenferry.settings import Home
+from tokenferry.state import Cooldown, GatewayRegistration, Scope, State, local_key
+from tokenferry.statement import state, withdraw
+
+Answer = tuple[int, str, str]
+Change = Callable[[Home, dict[str, Any]], object]
+
+
+def full(*arguments: str) -> Answer:
+    """What the full path answers; it may remember that."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = run(["token", *arguments])
+    _home.forget()
+    return code, out.getvalue(), err.getvalue()
+
+
+def known(*arguments: str) -> Answer | None:
+    """What is known without the full path."""
+    answer = recall(arguments)
+    return None if answer is None else (0, *answer)
+
+
+def learn(*arguments: str) -> Answer:
+    """Take the full path, after which the answer is known."""
+    assert known(*arguments) is None
+    settle()
+    answer = full(*arguments)
+    assert answer[0] == 0, answer
+    assert known(*arguments) == answer
+    return answer
+
+
+def write(path: Path, text: str, mode: int = 0o600) -> Path:
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+CONFIGURATIONS = {
+    "none": "",
+    "server": "[server]\nport = 1\n",
+    "pool": '[pool]\nstrategy = "round-robin"\noverage = "avoid"\n',
+    "provider": '[[providers]]\nname = "mine"\nprovider_type = "openai"\nbase_url = "https://mine.example"\n',
+    "models": '[[models]]\nname = "fast"\nmappings = [{ provider = "sandbox", actual_model = "m" }]\n',
+    "router": '[router]\ndefault = "fast"\nbackground = "fast"\n',
+    "policy": '[policy]\nsubscriptions = "own-use"\n',
+    "amended": '[[providers]]\nname = "sandbox"\nbase_url = "http://127.0.0.1:1"\n',
+}
+KEPT: dict[str, Change] = {
+    "an OAuth login of the sandbox": lambda home, data: None,
+    "an API key": lambda home, data: data.update(provider="anthropic", kind="api-key", credential={"key": KEY}),
+    "a Console login": lambda home, data: (
+        data.update(provider="console"),
+        data["credential"].update(access_token=OAT),
+    ),
+    "a workload's token at the vendor's": lambda home, data: (
+        data.update(provider="anthropic", kind="federated"),
+        data["credential"].update(access_token=OAT, identity_token_file="/identity", federation={"a": "b"}),
+    ),
+    "a login that can't be renewed": lambda home, data: data["credential"].pop("refresh_token"),
+    "another owner's login": lambda home, data: data.update(owner="claude-code"),
+    "one of another machine": lambda home, data: data.update(machine="another"),
+    "one of several in use": lambda home, data: (put(home, document(0, name="other"), "other"), use(home, "work")),
+    "a key with an age limit": lambda home, data: data.update(
+        provider="anthropic", kind="api-key", credential={"key": KEY}, created_at=int(time.time()), max_age=86_400
+    ),
+    "a config.toml that others may read": lambda home, data: write(home.config, "[server]\nport = 1\n", 0o644),
+    "a linked config.toml": lambda home, data: home.config.symlink_to(
+        write(home.path.parent / "dotfile.toml", CONFIGURATIONS["pool"])
+    ),
+}
+NOT_KEPT: dict[str, Change] = {
+    "an expired token": lambda home, data: data["credential"].update(expires_at=int(time.time()) - 60),
+    "one that soon expires": lambda home, data: data["credential"].update(expires_at=int(time.time()) + 290),
+    "a login of unknown expiry": lambda home, data: data["credential"].pop("expires_at"),
+    "a setup token": lambda home, data: data.update(
+        provider="claude-max", kind="setup-token", credential={"token": OAT}
+    ),
+    "a subscription's Console login": lambda home, data: (
+        data.update(provider="console"),
+        data["credential"].update(access_token=OAT, subscription_type="max"),
+    ),
+    "the subscription's provider": lambda home, data: data.update(provider="claude-max"),
+    "a document of another account": lambda home, data: data.update(name="other"),
+    "a config.toml with a mistake": lambda home, data: write(home.config, "[policies]\n"),
+    "a second account and none chosen": lambda home, data: put(home, b"{}", "other"),
+    "a token that a form would quote": lambda home, data: data["credential"].update(access_token='fake-"x'),
+}
+
+
+def use(home: Home, name: str) -> Path:
+    return write(home.active, f"{name}\n")
+
+
+@pytest.mark.parametrize("form", [(), ("--env",), ("--json",), ("work", "--min-ttl=700"), ("--account", "work")])
+@pytest.mark.parametrize("configuration", CONFIGURATIONS)
+def test_every_form_is_known_in_every_configuration(home: Home, configuration: str, form: tuple[str, ...]) -> None:
+    put(home, document(time.time()))
+    if configuration != "none":
+        write(home.config, CONFIGURATIONS[configuration])
+    assert ACCESS in learn(*form)[1]
+
+
+@pytest.mark.parametrize("what", KEPT)
+def test_what_the_account_alone_decides_is_known_the_next_time(home: Home, what: str) -> None:
+    data = document(time.time())
+    KEPT[what](home, data)
+    put(home, data)
+    learn()
+    assert tokenferry("token").out == f"{(known() or (0, '', ''))[1]}"
+
+
+@pytest.mark.parametrize("what", NOT_KEPT)
+def test_what_a_renewal_a_subscription_or_a_fault_decides_is_not_kept(home: Home, what: str) -> None:
+    write(home.config, CONFIGURATIONS["policy"])
+    data = document(time.time())
+    NOT_KEPT[what](home, data)
+    put(home, data)
+    settle()
+    full("--json")
+    assert known("--json") is None
+
+
+def test_a_key_in_a_variable_or_a_file_is_known_until_that_changes(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(home, document(time.time()))
+    write(
+        home.config,
+        '[[providers]]\nname = "anthropic"\napi_key = "$A_VARIABLE"\n'
+        '[[providers]]\nname = "z.ai"\nprovider_type = "z.ai"\napi_key = "key-file"\n',
+    )
+    file = write(home.path / "key-file", "zai-key\n")
+    monkeypatch.setenv("A_VARIABLE", KEY)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", f"{KEY}-2")
+    assert learn("anthropic")[1] == f"{KEY}\n"
+    assert learn("z.ai", "--env")[1].endswith("=zai-key\n")
+    assert learn("ANTHROPIC_API_KEY")[1] == f"{KEY}-2\n"
+    monkeypatch.setenv("A_VARIABLE", f"{KEY}3")
+    assert learn("anthropic")[1] == f"{KEY}3\n"
+    write(file, "zai-key-2\n")
+    assert learn("z.ai", "--env")[1].endswith("=zai-key-2\n")
+    monkeypatch.delenv("ANTHROPIC_API_KEY")
+    assert known("ANTHROPIC_API_KEY") is None
+
+
+def test_a_profile_of_the_official_sdks_is_known_until_it_or_a_link_to_it_changes(home: Home, tmp_path: Path) -> None:
+    folder = tmp_path / "sdk"
+    (folder / "configs").mkdir(0o700, parents=True)
+    (folder / "credentials").mkdir(0o700)
+    config = {"version": "1.0", "authentication": {"type": "user_oauth"}}
+    write(folder / "configs" / "work.json", json.dumps(config))
+    token = {"version": "1.0", "access_token": "fake-profile", "expires_at": int(time.time()) + 9000}
+    credentials = write(folder / "credentials" / "work.json", json.dumps(token))
+    labels = {"profile": "work", "config_dir": str(folder)}
+    put(home, b"{}", "other").unlink()
+    home.attached.mkdir(0o700)
+    data = document(0, labels=labels, provider="console", owner="external", store="anthropic-profile")
+    write(home.attached / "work.json", json.dumps(data))
+    assert learn()[1] == "fake-profile\n"
+    write(credentials, json.dumps(token | {"access_token": "fake-other--"}))
+    assert learn()[1] == "fake-other--\n"
+
+
+def test_the_gateways_key_is_known_while_that_gateway_holds_its_lock(home: Home) -> None:
+    key = local_key(home)
+    registration = GatewayRegistration(home, url="http://127.0.0.1:13456")
+    assert learn("--gateway")[1] == f"{key.reveal()}\n"
+    assert "http://127.0.0.1:13456" in learn("--gateway", "--env")[1]
+    record = registration.path.read_bytes()
+    registration.forget()  # as if it was killed: its record is left
+    assert registration.path.read_bytes() == record
+    assert known("--gateway") is None
+    assert full("--gateway")[0] == 6
+
+
+def test_a_variable_that_picks_the_account_is_named_as_on_the_full_path(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(home, document(time.time()))
+    put(home, document(time.time(), name="other"), "other")
+    monkeypatch.setenv("TOKENFERRY_ACCOUNT", "work")
+    assert learn()[2] == "tokenferry: account work is used, as TOKENFERRY_ACCOUNT says\n"
+    monkeypatch.setenv("TOKENFERRY_ACCOUNT", "other")
+    learn()
+    monkeypatch.setenv("TOKENFERRY_ACCOUNT", "work")
+    assert known() is not None, "each environment has its own answer"
+
+
+def test_a_stand_in_for_a_limited_account_is_never_kept(home: Home) -> None:
+    for name in ("work", "other"):
+        put(
+            home,
+            document(time.time(), name=name, credential={"access_token": f"fake-{name}", "expires_at": 4 * 10**9}),
+            name,
+        )
+    use(home, "work")
+    assert learn()[1] == "fake-work\n"
+    with State(home.state) as opened:
+        now = int(time.time())
+        opened.cooldowns.put(Cooldown(Scope("account", "work"), "rate", "test", until=now + 1000))
+        settle()
+        assert full()[1] == "fake-other\n"
+        assert known() is None
+        opened.cooldowns.put(Cooldown(Scope("account", "other"), "rate", "test", until=now + 500))
+        assert learn()[1] == "fake-work\n"
+        assert recall((), now + 499) is not None
+        assert recall((), now + 500) is None, "then the other one may stand in"
+
+
+def test_an_answer_holds_neither_before_it_was_given_nor_when_the_token_is_due(home: Home) -> None:
+    put(home, document(time.time()))
+    now = time.time()
+    learn("--min-ttl", "3600")
+    assert recall(("--min-ttl", "3600"), now + 3590) is not None
+    assert recall(("--min-ttl", "3600"), now + 3601) is None
+    assert recall(("--min-ttl", "3600"), now - 1) is None
+
+
+def test_an_answer_with_a_path_that_depends_on_the_folder_is_not_kept(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(home, document(time.time()))
+    write(tmp_path / "other.toml", CONFIGURATIONS["pool"])
+    monkeypatch.chdir(tmp_path)
+    settle()
+    assert full("--config", "other.toml")[0] == 0
+    assert known("--config", "other.toml") is None
+    assert full("--home", "home")[0] == 0
+    assert known("--home", "home") is None
+    monkeypatch.setenv("TOKENFERRY_CONFIG", "other.toml")
+    assert full()[0] == 0
+    assert known() is None
+
+
+@pytest.mark.parametrize("how", ["mode", "link", "fifo", "folder", "empty", "cut", "noise"])
+def test_a_manifest_that_is_not_ours_alone_or_not_whole_is_not_believed(home: Home, tmp_path: Path, how: str) -> None:
+    put(home, document(time.time()))
+    learn()
+    path = home.path / manifest.NAME
+    raw = path.read_bytes()
+    if how == "mode":
+        path.chmod(0o640)
+    elif how == "folder":
+        home.path.chmod(0o770)
+    elif how in {"link", "fifo"}:
+        path.rename(tmp_path / "elsewhere")
+        path.symlink_to(tmp_path / "elsewhere") if how == "link" else os.mkfifo(path, 0o600)
+    else:
+        path.write_bytes({"empty": b"", "cut": raw[:-3], "noise": b"\xff" + raw[1:]}[how])
+    assert known() is None
+
+
+def test_a_forged_line_gives_nothing_that_its_author_does_not_know(home: Home) -> None:
+    """Another account's credential, another text around it, a longer time: each needs the secret's own tag."""
+    put(home, document(time.time()))
+    other = put(home, document(time.time(), name="other", credential={"access_token": "fake-" + "o" * 47}), "other")
+    learn("work")
+    path = home.path / manifest.NAME
+    selector, tag, text = path.read_bytes().split(b" ", 2)
+    entry = json.loads(text)
+    forged = [
+        entry | {"place": ["file", str(other), *entry["place"][2:]]},
+        entry | {"stdout": "ANTHROPIC_BASE_URL=https://evil.example\n\0\n"},
+        entry | {"until": entry["until"] + 1},
+        entry | {"depends": [], "stamps": manifest._digest([])},
+    ]
+    for one in forged:
+        path.write_bytes(b" ".join([selector, tag, json.dumps(one).encode()]))
+        assert known("work") is None
+    path.write_bytes(b" ".join([selector, tag, text]))
+    assert known("work") is not None
+
+
+def test_the_manifest_holds_no_secret_and_is_private_and_bounded(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(home, document(time.time()))
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    learn()
+    path = home.path / manifest.NAME
+    for seconds in range(60):
+        full("--min-ttl", str(seconds))
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.read_bytes().count(b"\n") < 32
+    assert not {ACCESS.encode(), KEY.encode()} & set(path.read_bytes().split())
+    assert ACCESS.encode() not in path.read_bytes()
+    assert KEY.encode() not in path.read_bytes()
+    assert [one.name for one in home.path.iterdir() if one.name.startswith(f"{manifest.NAME}.")] == []
+
+
+def test_what_changed_within_the_last_tick_of_the_clock_is_not_kept(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest, "_TICK_NS", 3600 * 10**9)
+    put(home, document(time.time()))
+    assert full()[0] == 0
+    assert known() is None
+
+
+def test_a_home_that_can_not_be_written_gives_the_token_all_the_same(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(home, document(time.time()))
+    settle()
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "rename", refuse)
+    assert full() == (0, f"{ACCESS}\n", "")
+    assert [one.name for one in home.path.iterdir() if one.name.startswith(manifest.NAME)] == []
+
+
+def test_the_home_is_looked_for_where_the_settings_find_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variables in ({"TOKENFERRY_HOME": "/a"}, {"HOME": "/b"}, {"HOME": "/b", "XDG_DATA_HOME": "/c"}):
+        for name in ("TOKENFERRY_HOME", "HOME", "XDG_DATA_HOME"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        assert manifest._home() == str(Home.from_environment().path)
+
+
+class _Watched:
+    """What this thread opens and lists, by an audit hook: it can't be taken out, so it is one for the whole run."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] | None = None
+        self.thread = 0
+        sys.addaudithook(self)
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.seen is not None and self.thread == threading.get_ident():
+            if event in {"open", "os.listdir", "os.scandir"} and isinstance(arguments[0], str | os.PathLike):
+                self.seen.add(os.fspath(arguments[0]))
+            elif event == "sqlite3.connect":
+                self.seen.add(str(arguments[0]))
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[set[str]]:
+        self.seen, self.thread = set(), threading.get_ident()
+        try:
+            yield self.seen
+        finally:
+            self.seen = None
+
+
+class _Environment(dict[str, str]):
+    """An environment that knows which variables were asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(os.environ)
+        self.asked: set[str] = set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.asked.add(key)
+        return super().get(key, default)
+
+    def __getitem__(self, key: str) -> str:
+        self.asked.add(key)
+        return super().__getitem__(key)
+
+
+watched = _Watched()
+
+
+@pytest.mark.parametrize("what", ["plain", "used", "configured", "published", "gateway"])
+def test_the_full_path_reads_nothing_that_its_answer_does_not_depend_on(
+    home: Home, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    put(home, document(time.time()))
+    if what == "used":
+        put(home, document(time.time(), name="other"), "other")
+        use(home, "work")
+        State(home.state).close()
+    elif what == "configured":
+        write(
+            home.config,
+            CONFIGURATIONS["models"] + '[[providers]]\nname = "z.ai"\nprovider_type = "z.ai"\napi_key = "k"\n',
+        )
+        write(home.path / "k", "zai-key")
+        state(home.statement, time.time())
+    elif what == "published":
+        assert tokenferry("profile", "publish", "work").code == 0
+    registration = GatewayRegistration(home, url="http://127.0.0.1:1") if what == "gateway" else None
+    arguments = ["--gateway"] if registration else ["work"] if what == "configured" else []
+    if registration:
+        local_key(home)
+    full(*arguments)  # which imports what it needs
+    (home.path / manifest.NAME).unlink(missing_ok=True)
+    settle()
+    environment = _Environment()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "environ", environment)
+        with watched.watching() as seen:
+            assert full(*arguments)[0] == 0
+    entry = json.loads((home.path / manifest.NAME).read_bytes().split(b" ", 2)[2])
+    depends = {name for _, name in entry["depends"]}
+    # The interpreter's own files, what names this process, locks, and what the manifest's own check reads.
+    interpreter = (str(Path(manifest.__file__).parent), sys.prefix, sys.base_prefix, "/proc/")
+    beside = (*interpreter, str(home.locks), "file:", *manifest._MACHINE, str(home.path / manifest.NAME))
+    assert {one for one in seen - depends if not one.startswith(beside)} == set()
+    assert {
+        one for one in environment.asked if one.startswith(("TOKENFERRY", "ANTHROPIC", "XDG", "HOME", "CLAUDE"))
+    } <= (depends | {"TOKENFERRY_DEBUG"})
+    if registration:
+        registration.end()
+
+
+NAMES = st.sampled_from(["a", "b"])
+CALLS = ((), ("b", "--json", "--min-ttl", "4000"), ("mine", "--env"), ("--gateway",))
+
+
+class Differential(RuleBasedStateMachine):
+    """Whatever is changed in between, what is known is what the full path answers."""
+
+    sandbox: Sandbox
+    hits = 0
+
+    @initialize()
+    def begin(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.before = dict(os.environ)
+        home = Path(self.folder.name) / "home"
+        os.environ |= {"TOKENFERRY_HOME": str(home), "HOME": self.folder.name}
+        self.home = Home(home)
+        self.clock = time_machine.travel(time.time(), tick=True)
+        self.clock.start()
+        self.gateways: list[GatewayRegistration] = []
+        self.add("a")
+        self.configure("none")
+
+    def teardown(self) -> None:
+        if not hasattr(self, "folder"):
+            return
+        while self.gateways:
+            self.gateways.pop().end()
+        self.clock.stop()
+        os.environ.clear()
+        os.environ |= self.before
+        _home.forget()
+        self.folder.cleanup()
+
+    @rule(name=NAMES, kind=st.sampled_from(["oauth", "api-key", "setup-token", "expired"]))
+    def add(self, name: str, kind: str = "oauth") -> None:
+        """A first login, or another one in its place."""
+        provider = "claude-max" if kind == "setup-token" else "sandbox"
+        given = {
+            "setup-token": OAT,
+            "api-key": f"fake-key-{time.time_ns()}",
+            "oauth": bundle(self.sandbox.issue("alice")),
+            "expired": bundle(self.sandbox.issue("alice", expires_in=-60)),
+        }[kind]
+        arguments = ["--kind", kind] if kind in {"setup-token", "api-key"} else []
+        self.command("account", "add", name, "--provider", provider, "--replace", *arguments, stdin=given)
+
+    @rule(name=NAMES, what=st.sampled_from(["remove", "pause", "resume"]))
+    def change_account(self, name: str, what: str) -> None:
+        self.command("account", what, name)
+
+    @rule(name=NAMES, age=st.sampled_from(["1h", "none"]))
+    def limit_age(self, name: str, age: str) -> None:
+        self.command("account", "set", name, "--max-age", age)
+
+    @rule(name=NAMES)
+    def use(self, name: str) -> None:
+        self.command("use", name)
+
+    @rule(name=NAMES, what=st.sampled_from(["renew", "refuse", "revoke"]))
+    def change_login(self, name: str, what: str) -> None:
+        if what == "renew":
+            self.command("refresh", name)
+        elif what == "revoke":
+            self.sandbox.revoke("alice", "family")
+        else:  # what a program does whose token was answered with 401
+            with contextlib.suppress(TokenferryError):
+                broker = Broker.from_home(self.home)
+                broker.invalidate(name, broker.resolve(name).secret)
+                broker.resolve(name)
+
+    @rule(is_own=st.booleans())
+    def state_policy(self, *, is_own: bool) -> None:
+        self.home.path.mkdir(0o700, exist_ok=True)
+        state(self.home.statement, time.time()) if is_own else withdraw(self.home.statement)
+
+    @rule(what=st.sampled_from([*CONFIGURATIONS, "key", "disabled", "fault", "elsewhere", "no TOML"]))
+    def configure(self, what: str) -> None:
+        sandbox = f'[[providers]]\nname = "sandbox"\nbase_url = "{self.sandbox.url}"\n'
+        more = {
+            "key": CONFIGURATIONS["provider"] + 'api_key = "$K"\n',
+            "disabled": "enabled = false\n",
+            "fault": "[policies]\n",
+            "elsewhere": "[server]\nprot = 1\n",
+            "no TOML": "][",
+            "amended": "",
+        }
+        self.home.path.mkdir(0o700, exist_ok=True)
+        write(self.home.config, sandbox + (more | CONFIGURATIONS)[what] * (what != "amended"))
+
+    @rule(
+        name=st.sampled_from(["TOKENFERRY_ACCOUNT", "ANTHROPIC_API_KEY", "K"]),
+        value=st.sampled_from(["", "a", "b", KEY]),
+    )
+    def set_variable(self, name: str, value: str) -> None:
+        os.environ.pop(name, None)
+        if value:
+            os.environ[name] = value
+
+    @rule(seconds=st.sampled_from([-7200, -30, 30, 3500, 28_000]))
+    def move_clock(self, seconds: int) -> None:
+        now = time.time() + seconds
+        self.clock.stop()
+        self.clock = time_machine.travel(now, tick=True)
+        self.clock.start()
+
+    @rule(name=NAMES, seconds=st.sampled_from([None, 60, 5000]))
+    def limit(self, name: str, seconds: int | None) -> None:
+        with State(self.home.state) as opened:
+            scope = Scope("account", name)
+            if seconds is None:
+                opened.cooldowns.clear(scope)
+            else:
+                opened.cooldowns.put(Cooldown(scope, "rate", "test", until=int(time.time()) + seconds))
+
+    @rule(is_killed=st.booleans())
+    def start_or_stop_a_gateway(self, *, is_killed: bool) -> None:
+        if self.gateways:
+            gateway = self.gateways.pop()
+            gateway.forget() if is_killed else gateway.end()
+        else:
+            local_key(self.home)
+            self.gateways.append(GatewayRegistration(self.home, url="http://127.0.0.1:13456"))
+
+    @rule()
+    def restore_from_a_backup(self) -> None:
+        """The documents with the times that they had."""
+        for path in self.home.accounts.glob("*.json"):
+            raw, status = path.read_bytes(), path.stat()
+            path.unlink()
+            write(path, raw.decode())
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    @invariant()
+    def what_is_known_is_what_the_full_path_answers(self) -> None:
+        if not hasattr(self, "folder"):
+            return
+        settle()
+        for call in CALLS:
+            answer = known(*call)
+            if answer is not None:
+                type(self).hits += 1
+                assert answer == full(*call), call
+            else:
+                full(*call)
+
+    def command(self, *arguments: str, stdin: str = "") -> None:
+        """Carry it out, whether that comes to something or not."""
+        quiet = io.StringIO()
+        with (
+            contextlib.redirect_stdout(quiet),
+            contextlib.redirect_stderr(quiet),
+            pytest.MonkeyPatch.context() as patched,
+        ):
+            patched.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+            run(list(arguments))
+        _home.forget()
+
+
+def test_whatever_changes_what_is_known_is_what_the_full_path_answers(tokenferry_sandbox: Sandbox) -> None:
+    Differential.sandbox, Differential.hits = tokenferry_sandbox, 0
+    run_state_machine_as_test(
+        Differential,
+        settings=settings(max_examples=effort(120), stateful_step_count=8, phases=(Phase.generate,), deadline=None),
+    )
+    assert Differential.hits > 20, "the comparison must not be of nothing"
