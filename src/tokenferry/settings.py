@@ -20,6 +20,7 @@ __all__ = [
     "AccountCaps",
     "Home",
     "KeepSettings",
+    "LedgerSettings",
     "LogLevel",
     "LogSettings",
     "ModelMapping",
@@ -27,6 +28,7 @@ __all__ = [
     "Overage",
     "PolicySettings",
     "PoolSettings",
+    "PriceSettings",
     "RefreshSettings",
     "RouterSettings",
     "RuleSettings",
@@ -299,6 +301,52 @@ class PoolSettings:
     caps: AccountCaps = AccountCaps()
     account_caps: Mapping[str, AccountCaps] = field(default_factory=lambda: MappingProxyType({}), hash=False)
     """Those of single accounts, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSettings:
+    """`[ledger]`: how long it is kept what was used, in seconds. Sums by the day are kept for ever."""
+
+    keep_requests: Annotated[float, ConfigKey("How long each request is kept.", 3600, 36_500 * 86_400, "duration")] = (
+        90 * 86_400.0
+    )
+    keep_hours: Annotated[
+        float,
+        ConfigKey("How long sums by the hour are kept; not less than requests.", 3600, 36_500 * 86_400, "duration"),
+    ] = 400 * 86_400.0
+
+
+_PRICE: Final = 1_000_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class PriceSettings:
+    """`[[prices]]`: what the operator pays, in place of a list price or as a percentage of it."""
+
+    model: Annotated[str, ConfigKey("A model's name, or a pattern with *.", example='"glm-5"')]
+    provider: Annotated[str | None, ConfigKey("The provider; all if left out.")] = None
+    percent: Annotated[float, ConfigKey("Of the prices below, or of the list price if there are none.", 0, 10_000)] = (
+        100.0
+    )
+    input: Annotated[float | None, ConfigKey("Dollars for a million tokens of input.", 0, _PRICE, example="0.60")] = (
+        None
+    )
+    output: Annotated[float | None, ConfigKey("The same of output.", 0, _PRICE, example="2.20")] = None
+    cache_read: Annotated[
+        float | None, ConfigKey("Of input that the cache read; as input if left out.", 0, _PRICE, example="0.11")
+    ] = None
+    cache_write: Annotated[
+        float | None,
+        ConfigKey("Of input written to the cache for five minutes; as input if left out.", 0, _PRICE, example="0.75"),
+    ] = None
+    cache_write_1h: Annotated[
+        float | None, ConfigKey("Of input written to the cache for an hour.", 0, _PRICE, example="1.20")
+    ] = None
+    web_search: Annotated[float | None, ConfigKey("Dollars for a thousand web searches.", 0, _PRICE, example="10")] = (
+        None
+    )
+    since: str = ""
+    """The key `from`: the day from which it holds, UTC, as an ISO date; empty for always."""
 
 
 @dataclass(frozen=True, slots=True)

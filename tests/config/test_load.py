@@ -219,7 +219,10 @@ def test_a_provider_without_a_name_or_url_has_no_further_faults_made_up_for_it(w
         ("upstream.ca_file = true", "upstream.ca_file must be a string"),
         ("upstream.max_connections = -1", "upstream.max_connections must be a whole number from 0"),
         ("upstream.max_connections = 1.5", "upstream.max_connections must be a whole number"),
-        ("nonsense = 1", "nonsense is no key that tokenferry knows; known here: accounts, log, models, policy, pool,"),
+        (
+            "nonsense = 1",
+            "nonsense is no key that tokenferry knows; known here: accounts, ledger, log, models, policy, pool,",
+        ),
     ],
 )
 def test_a_wrong_value_is_told_by_its_key(write: Write, text: str, problem: str) -> None:

@@ -19,6 +19,8 @@ model = "glm"
 requested = "x"
 [accounts.work]
 max_concurrency = 1
+[[prices]]
+model = "glm"
 """
 
 

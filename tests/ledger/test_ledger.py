@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from effort import effort
 from ledger.books import DAY, HOUR, NOW, PRICES, entries, entry, sums_of
 from tokenferry.errors import CorruptFile, StorageFailed, UsageError
-from tokenferry.ledger import Ledger, LedgerEntry, OtherModel, Retention, WindowPoint
+from tokenferry.ledger import Ledger, LedgerEntry, OtherModel, WindowPoint
 from tokenferry.ledger._schema import SUMS
-from tokenferry.prices import PriceOverride, PriceTable, TokenCounts
+from tokenferry.prices import PriceTable, TokenCounts
+from tokenferry.settings import LedgerSettings, PriceSettings
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_rows_and_sums_and_a_replay_tell_the_same(
             for one in batch:
                 written.setdefault(one.request_id, one)
         assert_consistent(first, [*written.values()])
-        first.reprice(PriceTable({"anthropic": "https://api.anthropic.com"}, [PriceOverride("*", percent=50)]), since=0)
+        first.reprice(PriceTable({"anthropic": "https://api.anthropic.com"}, [PriceSettings("*", percent=50)]), since=0)
         second.reprice(PRICES, since=0)
         assert_consistent(second, [*written.values()])
         session = data.draw(st.booleans())
@@ -131,7 +132,7 @@ def test_a_time_that_cannot_be_is_written_all_the_same(ledger: Ledger, at: float
 
 def test_new_prices_change_rows_and_sums_from_their_day_on(ledger: Ledger) -> None:
     ledger.write([entry(1, at=NOW - 10 * DAY), entry(2, at=NOW)], PRICES)
-    half = PriceTable({"anthropic": "https://api.anthropic.com"}, [PriceOverride("claude-*", percent=50)])
+    half = PriceTable({"anthropic": "https://api.anthropic.com"}, [PriceSettings("claude-*", percent=50)])
     assert ledger.reprice(half, since=NOW - DAY) == (1, 750, 375)
     assert [row[0] for row in ledger.rows("SELECT cost_micros FROM requests ORDER BY id")] == [750, 375]
     assert ledger.rows("SELECT sum(cost_micros) FROM days")[0][0] == 1125
@@ -143,16 +144,16 @@ def test_old_rows_go_and_sums_stay_as_long_as_is_said(path: Path) -> None:
         ages = (0, 80, 100, 399, 500)
         ledger.write([entry(age, at=NOW - age * DAY, session=f"s-{age}") for age in ages], PRICES)
         ledger.write([], PRICES, [WindowPoint("alice", "5h", NOW - 100 * DAY, 0.5, NOW)])
-        assert ledger.retain(Retention()) == 0
+        assert ledger.retain(LedgerSettings()) == 0
         kept = {
             name: ledger.rows(f"SELECT count(*) FROM {name}")[0][0] for name in ("requests", "hours", "days", "windows")
         }
         assert kept == {"requests": 2, "hours": 4, "days": 5, "windows": 0}
         assert {row[0] for row in ledger.rows("SELECT value FROM names WHERE kind = 'session'")} == {"s-0", "s-80"}
-        assert ledger.retain(Retention(requests=1, hours=1)) == 0
+        assert ledger.retain(LedgerSettings(1, 1)) == 0
         assert ledger.rows("SELECT count(*) FROM requests")[0][0] == 2, "it is done once an hour"
         now += HOUR
-        ledger.retain(Retention(requests=1, hours=1))
+        ledger.retain(LedgerSettings(1, 1))
         assert ledger.rows("SELECT count(*) FROM requests")[0][0] == 0
 
 
@@ -160,16 +161,16 @@ def test_what_is_deleted_makes_the_file_smaller(path: Path, ledger: Ledger) -> N
     for start in range(0, 12_000, 2000):
         ledger.write([entry(number, at=NOW - 100 * DAY) for number in range(start, start + 2000)], PRICES)
     before = path.stat().st_size + path.with_name("ledger.db-wal").stat().st_size
-    assert ledger.retain(Retention(), seconds=60) == 0
+    assert ledger.retain(LedgerSettings(), seconds=60) == 0
     assert path.stat().st_size + path.with_name("ledger.db-wal").stat().st_size < before / 5
 
 
 def test_a_run_that_has_no_time_left_says_what_is_left(ledger: Ledger) -> None:
     ledger.write([entry(number, at=NOW - 100 * DAY) for number in range(3)], PRICES)
-    assert ledger.retain(Retention(), seconds=0) == 3
-    assert ledger.retain(Retention()) == 0, "another process has done it this hour"
+    assert ledger.retain(LedgerSettings(), seconds=0) == 3
+    assert ledger.retain(LedgerSettings()) == 0, "another process has done it this hour"
     assert ledger.rows("SELECT count(*) FROM requests")[0][0] == 3
-    assert ledger.retain(Retention(), go_on=True) == 0
+    assert ledger.retain(LedgerSettings(), go_on=True) == 0
     assert ledger.rows("SELECT count(*) FROM requests")[0][0] == 0
 
 

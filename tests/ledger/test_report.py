@@ -19,13 +19,13 @@ from tokenferry.ledger import (
     Ledger,
     LedgerEntry,
     Period,
-    Retention,
     UsageReport,
     WindowPoint,
     midnight,
     periods,
     total,
 )
+from tokenferry.settings import LedgerSettings
 
 ZONES = (
     *("UTC", "Europe/Berlin", "Asia/Kolkata", "Asia/Kathmandu", "America/New_York", "Australia/Lord_Howe"),
@@ -112,7 +112,7 @@ def test_nothing_is_lost_or_counted_twice_where_old_rows_and_hours_are_gone(ledg
     ledger.write(written, PRICES)
     days = periods("daily", date(2025, 1, 1), date(2026, 12, 31), ZoneInfo(zone))
     before = UsageReport(ledger).rows(days)
-    ledger.retain(Retention(requests=30 * DAY, hours=100 * DAY))
+    ledger.retain(LedgerSettings(30 * DAY, 100 * DAY))
     after = UsageReport(ledger).rows(days)
     assert total(after) == total(before)
     assert total(after).requests == len(written)

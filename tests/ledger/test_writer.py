@@ -12,7 +12,8 @@ import pytest
 
 from ledger.books import DAY, HOUR, NOW, PRICES, entry
 from tokenferry.errors import CorruptFile
-from tokenferry.ledger import Ledger, LedgerEntry, LedgerWriter, Retention, WindowPoint
+from tokenferry.ledger import Ledger, LedgerEntry, LedgerWriter, WindowPoint
+from tokenferry.settings import LedgerSettings
 
 
 @pytest.fixture
@@ -151,7 +152,7 @@ def test_a_clock_that_jumps_deletes_nothing_until_it_holds_for_an_hour(make: Mak
 
 def test_what_is_learnt_of_windows_is_written_beside(make: Make, path: Path) -> None:
     points = [[WindowPoint("alice", "5h", NOW, 0.25, NOW + HOUR, "allowed")], []]
-    writer = make(points=lambda: points.pop(0), retention=Retention())
+    writer = make(points=lambda: points.pop(0), kept=LedgerSettings())
     writer.guarded(writer._cycle)
     writer.guarded(writer._cycle)
     with Ledger(path) as ledger:

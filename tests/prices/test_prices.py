@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenferry.prices import UNKNOWN, PriceOverride, PriceTable, TokenCounts
+from tokenferry.prices import UNKNOWN, PriceTable, TokenCounts
+from tokenferry.settings import PriceSettings
 
 URLS = {
     "anthropic": "https://api.anthropic.com",
@@ -126,9 +127,9 @@ def test_declared_prices_come_first_and_hold_from_their_day() -> None:
     table = PriceTable(
         URLS,
         [
-            PriceOverride("claude-*", percent=80, since="2026-06-01"),
-            PriceOverride("claude-opus-5", "anthropic", rates={"input": 1, "output": 2}, since="2026-09-01"),
-            PriceOverride("llama", "mine", rates={"input": 0, "output": 0}),
+            PriceSettings("claude-*", percent=80, since="2026-06-01"),
+            PriceSettings("claude-opus-5", "anthropic", input=1, output=2, since="2026-09-01"),
+            PriceSettings("llama", "mine", input=0, output=0),
         ],
     )
     counts = TokenCounts(MILLION, MILLION)

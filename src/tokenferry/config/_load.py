@@ -15,6 +15,7 @@ from tokenferry.config._models import read_models
 from tokenferry.config._place import read_config_file
 from tokenferry.config._policy import read_policy
 from tokenferry.config._pool import read_pool
+from tokenferry.config._prices import read_prices
 from tokenferry.config._providers import read_providers
 from tokenferry.config._renamed import RENAMED
 from tokenferry.config._router import read_router
@@ -25,10 +26,12 @@ from tokenferry.errors import ConfigError
 from tokenferry.providers import Fault, Provider, Reading, Table, builtin_providers
 from tokenferry.secret import Fields
 from tokenferry.settings import (
+    LedgerSettings,
     LogSettings,
     ModelSettings,
     PolicySettings,
     PoolSettings,
+    PriceSettings,
     RouterSettings,
     ServerSettings,
     UpstreamSettings,
@@ -54,6 +57,8 @@ class Config:
     pool: PoolSettings = field(default_factory=PoolSettings)
     models: tuple[ModelSettings, ...] = ()
     router: RouterSettings = field(default_factory=RouterSettings)
+    ledger: LedgerSettings = field(default_factory=LedgerSettings)
+    prices: tuple[PriceSettings, ...] = ()
     providers: Mapping[str, Provider] = field(default_factory=builtin_providers)
     """By name: declared ones in their order, then the built-in ones."""
     keys: Mapping[str, ApiKey] = field(default_factory=dict)
@@ -156,6 +161,8 @@ def read(data: Mapping[str, Any], path: Path, environ: Mapping[str, str]) -> tup
         pool=read_pool(root.table("pool"), root.table("accounts")),
         models=models,
         router=read_router(root.table("router"), root.table("gateway", is_former=True), models, providers),
+        ledger=root.table("ledger").read_whole(LedgerSettings()),
+        prices=read_prices(root.tables("prices"), providers),
         providers=MappingProxyType(providers),
         keys=MappingProxyType(keys),
         files=() if reading.faults else tuple(files_of(reading.settings, path.parent)),  # else one may be a key

@@ -3,17 +3,20 @@
 from dataclasses import dataclass
 from typing import Final
 
+from tokenferry.config._prices import SINCE
 from tokenferry.config._providers import API_KEY
 from tokenferry.config_key import ConfigKey, keys_of
 from tokenferry.oauth import OAuthEndpoints
 from tokenferry.providers import ENTERPRISE_URL, Provider
 from tokenferry.settings import (
     AccountCaps,
+    LedgerSettings,
     LogSettings,
     ModelMapping,
     ModelSettings,
     PolicySettings,
     PoolSettings,
+    PriceSettings,
     RouterSettings,
     RuleSettings,
     ServerSettings,
@@ -71,5 +74,9 @@ SECTIONS: Final = (
     Section(("router",), "Where requests go.", _keys(RouterSettings)),
     Section(
         ("router", "rules"), "Requests that meet every condition go to a model.", _keys(RuleSettings), is_list=True
+    ),
+    Section(("ledger",), "How long it is kept what was used.", _keys(LedgerSettings)),
+    Section(
+        ("prices",), "What models cost you, where that is no list price.", (*_keys(PriceSettings), SINCE), is_list=True
     ),
 )

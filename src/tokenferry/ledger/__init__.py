@@ -1,7 +1,7 @@
 """What was used, by which key, account and model, at what price: `ledger.db` (SQLite), a file of its own."""
 
 from tokenferry.ledger._entry import Billing, LedgerEntry, OtherModel, WindowPoint
-from tokenferry.ledger._ledger import Ledger, Retention
+from tokenferry.ledger._ledger import Ledger
 from tokenferry.ledger._periods import Grain, Period, midnight, periods
 from tokenferry.ledger._report import DIMENSIONS, Dimension, Usage, UsageReport, UsageRow, total
 from tokenferry.ledger._windows import WindowHistory
@@ -18,7 +18,6 @@ __all__ = [
     "LedgerWriter",
     "OtherModel",
     "Period",
-    "Retention",
     "Usage",
     "UsageReport",
     "UsageRow",

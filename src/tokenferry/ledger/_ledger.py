@@ -5,7 +5,6 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +14,7 @@ from tokenferry.errors import StorageFailed, UsageError
 from tokenferry.ledger import _schema as sql
 from tokenferry.ledger._entry import LedgerEntry, OtherModel, WindowPoint
 from tokenferry.prices import UNKNOWN, Price, PriceTable, TokenCounts
+from tokenferry.settings import LedgerSettings
 from tokenferry.state import Database
 from tokenferry.stores import reason_of
 
@@ -37,19 +37,6 @@ _NAMES_OF: Final = attrgetter(
     *("error", "speed", "service_tier", "inference_geo"),
 )
 _SECONDS_A_RUN: Final = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """How long rows and hourly sums are kept, in seconds; daily sums are kept for ever."""
-
-    requests: float = 90 * 86_400.0
-    hours: float = 400 * 86_400.0
-    """Not less than those of rows, which may still be taken out of them."""
-
-    def __post_init__(self) -> None:
-        if self.hours < self.requests:
-            object.__setattr__(self, "hours", self.requests)
 
 
 class Ledger:
@@ -128,21 +115,23 @@ class Ledger:
 
     # What keeps it small.
 
-    def retain(self, retention: Retention, *, seconds: float = _SECONDS_A_RUN, go_on: bool = False) -> int:
+    def retain(self, kept: LedgerSettings, *, seconds: float = _SECONDS_A_RUN, go_on: bool = False) -> int:
         """Delete what is too old, for so many seconds at most; give the number of rows that are left to delete.
 
         Of several processes one does it, once an hour. With `go_on` it is the one that has left rows to delete.
         """
         now = self._now()
         if go_on:
-            return self._delete_old(retention, now, seconds)
+            return self._delete_old(kept, now, seconds)
         with self._database.transaction() as connection:
             claimed = connection.execute(sql.CLAIM_RETENTION, (int(now), _HOUR)).rowcount
-        return self._delete_old(retention, now, seconds) if claimed else 0
+        return self._delete_old(kept, now, seconds) if claimed else 0
 
-    def _delete_old(self, retention: Retention, now: float, seconds: float) -> int:
+    def _delete_old(self, kept: LedgerSettings, now: float, seconds: float) -> int:
         end = time.monotonic() + seconds
-        requests, hours = int((now - retention.requests) * 1000), int((now - retention.hours) * 1000)
+        requests = int((now - kept.keep_requests) * 1000)
+        # Rows may still be taken out of the sums of their hours.
+        hours = int((now - max(kept.keep_hours, kept.keep_requests)) * 1000)
         deleted = _ROWS_A_DELETE
         while deleted == _ROWS_A_DELETE and time.monotonic() < end:
             with self._database.transaction() as connection:

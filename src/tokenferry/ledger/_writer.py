@@ -8,8 +8,9 @@ from typing import Final, Generic, TypeVar
 from tokenferry.background import PeriodicThread
 from tokenferry.errors import TokenferryError
 from tokenferry.ledger._entry import LedgerEntry, WindowPoint
-from tokenferry.ledger._ledger import Ledger, Retention
+from tokenferry.ledger._ledger import Ledger
 from tokenferry.prices import PriceTable
+from tokenferry.settings import LedgerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class LedgerWriter(PeriodicThread, Generic[_Ended]):
         entry_of: Callable[[_Ended], LedgerEntry],
         prices: Callable[[], PriceTable],
         *,
-        retention: Retention | None = None,
+        kept: LedgerSettings | None = None,
         points: Callable[[], Iterable[WindowPoint]] = tuple,
         limit: int = _LIMIT,
         pause: float = _PAUSE,
@@ -70,7 +71,7 @@ class LedgerWriter(PeriodicThread, Generic[_Ended]):
         self._entry_of = entry_of
         self._make_prices = prices
         self._prices: PriceTable | None = None
-        self.retention = retention or Retention()
+        self._kept = kept or LedgerSettings()
         self._points = points
         self._limit = limit
         self._now, self._monotonic = now, monotonic
@@ -90,9 +91,9 @@ class LedgerWriter(PeriodicThread, Generic[_Ended]):
             self._queue.append(ended)
             self.wake()
 
-    def adopt(self, prices: Callable[[], PriceTable], retention: Retention) -> None:
+    def adopt(self, prices: Callable[[], PriceTable], kept: LedgerSettings) -> None:
         """Go by these from the next batch on."""
-        self._make_prices, self._prices, self.retention = prices, None, retention
+        self._make_prices, self._prices, self._kept = prices, None, kept
 
     def statistics(self) -> LedgerStatistics:
         batch = self._batch[:1]
@@ -164,4 +165,4 @@ class LedgerWriter(PeriodicThread, Generic[_Ended]):
                 "the clock was set by %d minutes; nothing is deleted from the ledger for an hour", jumped // 60
             )
         else:
-            self._to_delete = ledger.retain(self.retention, go_on=self._to_delete > 0)
+            self._to_delete = ledger.retain(self._kept, go_on=self._to_delete > 0)

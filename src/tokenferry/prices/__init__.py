@@ -1,6 +1,6 @@
 """What tokens cost: a dated table of list prices, and what the operator declares over it. Pure."""
 
 from tokenferry.prices._price import Price, TokenCounts
-from tokenferry.prices._table import UNKNOWN, PriceOverride, PriceTable
+from tokenferry.prices._table import UNKNOWN, PriceTable
 
-__all__ = ["UNKNOWN", "Price", "PriceOverride", "PriceTable", "TokenCounts"]
+__all__ = ["UNKNOWN", "Price", "PriceTable", "TokenCounts"]

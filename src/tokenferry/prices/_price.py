@@ -66,7 +66,7 @@ class Price:
         return (total + scale // 2) // scale
 
 
-def rates_of(declared: Mapping[str, object], percent: int = _PER_CENT) -> tuple[int, ...]:
+def rates_of(declared: Mapping[str, object], percent: float = _PER_CENT) -> tuple[int, ...]:
     """The rates of a declaration. What it leaves out of the cache costs as much as what it does say."""
     given = {name: _micros(declared[name], percent) for name in RATES if declared.get(name) is not None}
     plain = given["input"]
@@ -81,6 +81,6 @@ def rates_of(declared: Mapping[str, object], percent: int = _PER_CENT) -> tuple[
     )
 
 
-def _micros(dollars: object, percent: int) -> int:
-    exact = Decimal(str(dollars)) * _MILLION * percent / _PER_CENT
+def _micros(dollars: object, percent: float) -> int:
+    exact = Decimal(str(dollars)) * _MILLION * Decimal(str(percent)) / _PER_CENT
     return int(exact.to_integral_value())

@@ -2,13 +2,13 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from importlib.resources import files
 from typing import Any, Final
 
-from tokenferry.prices._price import Price, rates_of
+from tokenferry.prices._price import RATES, Price, rates_of
+from tokenferry.settings import PriceSettings
 
 UNKNOWN: Final = Price(
     "", "", "", "unknown", rates_of({"input": 5, "output": 25, "cache_read": 5, "cache_write": 6.25})
@@ -24,29 +24,13 @@ _MOST_KNOWN: Final = 4096
 _LATEST: Final = 4_102_444_800.0
 
 
-@dataclass(frozen=True, slots=True)
-class PriceOverride:
-    """`[[prices]]`: what the operator pays, in place of a list price or as a percentage of it."""
-
-    model: str
-    """A name, or a pattern with `*`."""
-    provider: str = ""
-    """The provider's name in the configuration; empty for all."""
-    since: str = ""
-    """The ISO date from which it holds, UTC; empty for always."""
-    percent: int = 100
-    """Of the rates, or of the list price where there are none."""
-    rates: Mapping[str, float] = field(default_factory=dict, hash=False)
-    """Dollars for a million tokens, by `input`, `output`, `cache_read`, `cache_write`, `cache_write_1h`."""
-
-
 class PriceTable:
     """Finds the price of a model at a time: what is declared first, then the table's. Not thread-safe.
 
     A model matches by its name, or by the name without date, region and vendor; nothing is guessed.
     """
 
-    def __init__(self, urls: Mapping[str, str], overrides: Iterable[PriceOverride] = ()) -> None:
+    def __init__(self, urls: Mapping[str, str], overrides: Iterable[PriceSettings] = ()) -> None:
         """`urls` are those of the providers, by name."""
         self._urls = dict(urls)
         self._overrides = tuple(overrides)
@@ -92,10 +76,12 @@ class PriceTable:
 
     def _declared(self, provider: str, model: str, listed: list[Price]) -> Iterator[Price]:
         for one in sorted(self._overrides, key=lambda override: override.since):
-            if one.provider not in ("", provider) or not any(fnmatchcase(name, one.model) for name in spellings(model)):
+            if one.provider not in (None, provider) or not any(
+                fnmatchcase(name, one.model.lower()) for name in spellings(model)
+            ):
                 continue
-            if one.rates:
-                rates = rates_of(one.rates, one.percent)
+            if one.input is not None:
+                rates = rates_of({name: getattr(one, name) for name in RATES}, one.percent)
                 yield Price(provider, model, one.since, "config.toml", rates, percents=self._percents(provider, model))
             else:
                 yield from (_scaled(price, one) for price in listed)
@@ -155,9 +141,9 @@ def _holds(price: Price, moment: datetime) -> bool:
     return not start or (start <= now < end if start <= end else now >= start or now < end)
 
 
-def _scaled(price: Price, override: PriceOverride) -> Price:
+def _scaled(price: Price, override: PriceSettings) -> Price:
     def scale(rates: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple((rate * override.percent + 50) // 100 for rate in rates)
+        return tuple(round(rate * override.percent / 100) for rate in rates)
 
     return Price(
         price.vendor,

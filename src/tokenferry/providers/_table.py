@@ -128,6 +128,12 @@ class Table:
         values = {name: self.get(key, getattr(defaults, name)) for name, key in keys.items() if name not in but}
         return replace(defaults, **values)
 
+    def read_whole(self, defaults: _Section) -> _Section:
+        """The section, in which no other key may be."""
+        section = self.read(defaults)
+        self.done()
+        return section
+
     def get(self, key: ConfigKey, default: Any) -> Any:
         """The value of one key; the default where it is left out or wrong."""
         self._asked.add(key.name)

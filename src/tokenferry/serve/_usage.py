@@ -6,7 +6,7 @@ from collections.abc import Callable
 from tokenferry.broker import Broker
 from tokenferry.config import Config
 from tokenferry.gateway import UsageLog, entries_with
-from tokenferry.ledger import Billing, Ledger, LedgerWriter, Retention, WindowHistory, WindowPoint
+from tokenferry.ledger import Billing, Ledger, LedgerWriter, WindowHistory, WindowPoint
 from tokenferry.pool import Pool
 from tokenferry.prices import PriceTable
 from tokenferry.settings import Home
@@ -33,10 +33,11 @@ def usage_log_of(home: Home, config: Config, broker: Broker, pool: Pool) -> Usag
         return "overage" if state is not None and state.bills_overage else "plan"
 
     return LedgerWriter(
-        lambda: Ledger(home.ledger), entries_with(billing), price_table_of(config), retention=Retention(), points=points
+        lambda: Ledger(home.ledger), entries_with(billing), price_table_of(config), kept=config.ledger, points=points
     )
 
 
 def price_table_of(config: Config) -> Callable[[], PriceTable]:
     """Makes the table of prices by a configuration, when it is first needed."""
-    return lambda: PriceTable({name: provider.base_url for name, provider in config.providers.items()})
+    urls = {name: provider.base_url for name, provider in config.providers.items()}
+    return lambda: PriceTable(urls, config.prices)

@@ -147,7 +147,7 @@ def run_gateway(
             broker.adopt(new)
             upstreams.adopt(new.upstream, None if reloading is None else reloading.trust)
             pool.configure(new.pool)
-            usage_log.adopt(price_table_of(new), usage_log.retention)
+            usage_log.adopt(price_table_of(new), new.ledger)
             gateway.forwarder = forwarder(settings=new.router, router=router_of(new))
             hosts = where.hosts_with(new.server.allowed_hosts)
             guard.answer_to(hosts, TrustedProxies(new.server.trusted_proxies))

@@ -13,7 +13,8 @@ from tokenferry.gateway import UsageLog, entries_with
 from tokenferry.gateway.telemetry.record import RequestRecord
 from tokenferry.gateway.telemetry.usage_log import ledger_entry
 from tokenferry.ledger import Ledger, LedgerWriter, OtherModel
-from tokenferry.prices import PriceOverride, PriceTable, TokenCounts
+from tokenferry.prices import PriceTable, TokenCounts
+from tokenferry.settings import PriceSettings
 from tokenferry.streaming import TokenUsage
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
@@ -21,7 +22,7 @@ RATES = {"input": 3, "output": 15, "cache_read": 0.3, "cache_write": 3.75, "cach
 
 
 def usage_log(path: Path) -> UsageLog:
-    rates = PriceOverride("*", rates=RATES)
+    rates = PriceSettings("*", input=3, output=15, cache_read=0.3, cache_write=3.75, cache_write_1h=6)
     return LedgerWriter(lambda: Ledger(path), entries_with(lambda *_: "metered"), lambda: PriceTable({}, [rates]))
 
 
