@@ -65,6 +65,10 @@ _ABOUT: Final = (
 )
 
 
+_described: Final[dict[str, Any]] = {}
+"""The description once it is made: that takes most of the application's time, and all gateways have the same."""
+
+
 def status_of(fault: TokenferryError) -> int:
     return next((status for kind, status in _STATUSES if isinstance(fault, kind)), 500)
 
@@ -93,7 +97,8 @@ def make_app(parts: AdminContext, desk: LoginService) -> FastAPI:
     app.include_router(cooldown_routes(parts))
     app.include_router(key_routes(parts))
     app.include_router(callback_routes(desk, status_of))
-    _complete(app.openapi())
+    app.openapi_schema = _described or _complete(app.openapi())
+    _described.update(app.openapi_schema)
     return app
 
 
@@ -146,7 +151,7 @@ def _methods(description: dict[str, Any], path: str) -> str:
     return ", ".join(sorted(method.upper() for one in templates for method in description["paths"][one]))
 
 
-def _complete(description: dict[str, Any]) -> None:
+def _complete(description: dict[str, Any]) -> dict[str, Any]:
     """Bring the description, which the framework keeps, to what is so: no 422, and a key for all but the callback."""
     schemas = description["components"]["schemas"]
     for unused in ("HTTPValidationError", "ValidationError"):
@@ -160,3 +165,4 @@ def _complete(description: dict[str, Any]) -> None:
             operation["responses"].pop("422", None)
             if path.startswith("/api/"):
                 operation["security"] = [{"bearer": []}, {"header": []}]
+    return description

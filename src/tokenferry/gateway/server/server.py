@@ -56,6 +56,9 @@ class Server:
         self._protocol = partial(ClientConnection, gateway, self.connections)
         self._servers: list[asyncio.base_events.Server] = []
         self._is_told = self._is_told_again = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._told = asyncio.Event()
+        """Set on the loop after `_is_told`: the next tick isn't waited for."""
         self._sockets = sockets
         self._drain = drain
         self._tls = tls
@@ -80,17 +83,23 @@ class Server:
     def stop(self) -> None:
         """End it gracefully; from any thread."""
         self._is_told = True
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended, and its loop is closed
+                self._loop.call_soon_threadsafe(self._told.set)
 
     async def serve(self) -> None:
         """Serve until it is ended."""
         try:
+            self._loop = asyncio.get_running_loop()
             with self._signals():
                 await self._start()
                 counter = 0
                 while not self._is_told:
                     self.tick(counter)
                     counter += 1
-                    await asyncio.sleep(_TICK)
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(_TICK):
+                            await self._told.wait()
                 await self._end()
         finally:
             self._gateway.settle()
@@ -165,7 +174,7 @@ class Server:
         if self._is_told or sig == SIG_FORCE:
             self._is_told_again = True
         self.ended_by = self.ended_by or signal.Signals(sig)
-        self._is_told = True
+        self.stop()
 
     def _end_alone(self) -> None:
         """The supervisor is gone; nobody would tell us to end."""
