@@ -23,7 +23,10 @@ ROLES: Final = {
     ),
     "ground": (
         "settings, state and values",
-        "background manifest config statement state ledger prices audit settings config_key credentials secret errors",
+        (
+            "background manifest config statement state ledger prices audit settings config_key credentials secret "
+            "logfmt errors"
+        ),
     ),
 }
 """What the colours mean. A room that is not named here is drawn as one of the last role."""

@@ -4,9 +4,11 @@ import json
 import logging
 import os
 import time
+from collections.abc import Mapping
 from typing import Final
 
 from tokenferry.errors import StorageFailed, TokenferryError, UnsafeFile
+from tokenferry.logfmt import pairs
 from tokenferry.settings import Home
 from tokenferry.stores import check_status, make_private_folder
 
@@ -23,20 +25,33 @@ def note_change(home: Home, action: str, name: str, **details: str | int | bool 
     Details hold no secret, only fingerprints of them. Nothing is raised: what was done is done, and a warning tells
     that it could not be written down.
     """
-    entry = {
-        "time": int(time.time()),
+    fields = {
         "action": action,
         "name": name,
         **details,
         "uid": os.getuid(),
         "pid": os.getpid(),
     }
-    line = json.dumps({key: value for key, value in entry.items() if value is not None})
-    logger.info("%s", line)
+    change = _Change({key: value for key, value in fields.items() if value is not None})
+    logger.info(change)
+    line = json.dumps({"time": int(time.time()), **change.values})
     try:
         _append(home, line)
     except TokenferryError as fault:
         logger.warning("the change was made, but could not be written down: %s", fault)
+
+
+class _Change:
+    """A change as a log shows it: `str()` gives `key=value` pairs, `fields()` the same as an object."""
+
+    def __init__(self, values: Mapping[str, int | str | None]) -> None:
+        self.values = values
+
+    def fields(self) -> list[Mapping[str, int | str | None]]:
+        return [self.values]
+
+    def __str__(self) -> str:
+        return pairs(self.values.items())
 
 
 def _append(home: Home, line: str) -> None:

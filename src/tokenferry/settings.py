@@ -184,6 +184,7 @@ def _refuse_former(path: Path, former: Path) -> None:
 
 
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+LogFormat: TypeAlias = Literal["auto", "human", "logfmt", "json"]
 Strategy: TypeAlias = Literal["priority", "round-robin", "least-utilised", "drain-soonest-reset"]
 Overage: TypeAlias = Literal["allow", "avoid", "refuse"]
 Subscriptions: TypeAlias = Literal["claude-code-only", "own-use"]
@@ -192,6 +193,7 @@ MOST_WORKERS: Final = 64
 LONGEST_DRAIN: Final = 3600.0
 _DAY: Final = 86_400.0
 _SHORTEST: Final = 0.001
+_FORMER_FORMATS: Final = MappingProxyType({"text": "auto"})
 _RUST_LEVELS: Final = MappingProxyType({"trace": "debug", "warn": "warning"})
 _FORMER_POLICIES: Final = MappingProxyType({"off": "claude-code-only", "own": "own-use"})
 
@@ -225,9 +227,15 @@ class LogSettings:
     """`[log]`: what a gateway logs, and in which form."""
 
     level: Annotated[LogLevel, ConfigKey("The least serious records to log.", aliases=_RUST_LEVELS)] = "info"
-    format: Annotated[Literal["text", "json"], ConfigKey("How records are written; json is one object a line.")] = (
-        "text"
-    )
+    format: Annotated[
+        LogFormat,
+        ConfigKey(
+            "How records are written; auto is human on a terminal, else logfmt.",
+            aliases=_FORMER_FORMATS,
+        ),
+    ] = "auto"
+    file: Annotated[Path | None, ConfigKey("A file to append the log to, opened again when it was moved.")] = None
+    """None is stderr."""
 
 
 @dataclass(frozen=True, slots=True)

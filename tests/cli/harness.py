@@ -34,12 +34,12 @@ class Outcome:
         return json.loads(self.out)
 
     def one_line(self) -> str:
-        """What was said on stderr: one sentence behind the program's name, and nothing on stdout."""
+        """The one sentence on stderr, behind the program's name and perhaps `error:`, with nothing on stdout."""
         assert self.out == ""
         assert self.err.startswith("tokenferry: ")
         assert self.err.count("\n") == 1
         assert "Traceback" not in self.err
-        return self.err.removeprefix("tokenferry: ").rstrip("\n")
+        return self.err.removeprefix("tokenferry: ").removeprefix("error: ").rstrip("\n")
 
     def hides(self, *secrets: str) -> bool:
         return not shows(self.out + self.err, *secrets)

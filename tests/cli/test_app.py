@@ -90,12 +90,14 @@ def test_warnings_are_sentences_and_debug_lines_come_with_verbose_alone(capsys: 
     with logs_on_stderr():
         logger.warning("mind %s", "sk-ant-oat01-abcdefghijklmnop")
         logger.debug("unseen")
-        assert capsys.readouterr().err == "tokenferry: mind sk-ant-oat01-[redacted]\n"
+        assert capsys.readouterr().err == "tokenferry: warning: mind sk-ant-oat01-[redacted]\n"
         set_level("info")
         set_level(logging.DEBUG)
         set_level("error")
         logger.debug("seen\n%s", "tfk_abcdefghijkl")
-        assert capsys.readouterr().err.endswith("DEBUG tokenferry.somewhere: seen\\ntfk_[redacted]\n")
+        first, second = capsys.readouterr().err.splitlines()
+        assert first.endswith("Z debug   somewhere: seen")
+        assert second.endswith("Z debug   somewhere: tfk_[redacted]")
     logger.warning("nobody listens")
     assert capsys.readouterr().err == ""
 

@@ -2,8 +2,11 @@
 
 import json
 import logging
+import os
 import re
 import signal
+import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +16,12 @@ import pytest
 
 from cli.harness import begin_serving, end, eventually, tokenferry
 from cli.serving import serving
+from tokenferry.audit import note_change
 from tokenferry.cli import _logs
-from tokenferry.cli._logs import log_as_json, logs_on_stderr, set_level
+from tokenferry.cli._logs import logs_on_stderr, set_level, write_log
+from tokenferry.errors import StorageFailed
 from tokenferry.sandbox import Sandbox
-from tokenferry.settings import Home
+from tokenferry.settings import Home, LogSettings
 
 Login = Callable[..., dict[str, Any]]
 MESSAGE = {"model": "claude-sonnet-4-5", "max_tokens": 99, "messages": [{"role": "user", "content": "ahoy"}]}
@@ -117,7 +122,7 @@ def test_metrics_cover_all_workers(sandbox: Sandbox, login: Login, tmp_path: Pat
 def test_every_record_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
     with logs_on_stderr():
         set_level("info")
-        log_as_json()
+        write_log(LogSettings(format="json"))
         logger = logging.getLogger("tokenferry.somewhere")
         logger.warning("two\nlines of %s", "sk-ant-api03-abcdefghijkl")
         try:
@@ -145,6 +150,7 @@ def test_lines_of_several_workers_do_not_mix(
     lines = [f"{number:03} {'x' * 200}" for number in range(100)]
     with logs_on_stderr():
         set_level("info")
+        write_log(LogSettings(format="logfmt"))
         for start in range(0, 100, 50):
             logger.info("%s", "\n".join(lines[start : start + 50]))
         logging.getLogger().handlers[-1].flush()
@@ -159,6 +165,7 @@ def test_a_line_that_is_longer_than_a_pipe_takes_is_written_all_the_same(monkeyp
     monkeypatch.setattr(_logs, "_is_file", lambda: False)
     with logs_on_stderr():
         set_level("info")
+        write_log(LogSettings(format="logfmt"))
         logging.getLogger("tokenferry.access").info("a\n%s\nb", "x" * 9000)
         logging.getLogger().handlers[-1].flush()
     assert written == ["a\n", f"{'x' * 9000}\n", "b\n"]
@@ -175,13 +182,71 @@ def test_a_format_that_is_none_is_a_configuration_error(home: Home) -> None:
     assert "format" in outcome.err
 
 
-@pytest.mark.parametrize("room", ["background", "broker", "gateway", "pool", "refresh", "streaming", "upstream"])
-def test_what_happens_while_requests_are_served_is_logged_with_its_date(
-    room: str, capsys: pytest.CaptureFixture[str]
+def test_what_runs_for_long_writes_each_record_as_a_line_with_its_date(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also a warning, which a command writes as a sentence to its user."""
+    logger = logging.getLogger("tokenferry.pool")
+    with logs_on_stderr():
+        logger.warning("account a is limited")
+        write_log(LogSettings(format="human"))
+        logger.warning("account a is limited")
+        write_log(LogSettings(format="logfmt"))
+        logger.warning("account a is limited")
+    note, human, logfmt = capsys.readouterr().err.splitlines()
+    assert note == "tokenferry: warning: account a is limited"
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ warning pool: account a is limited", human)
+    assert re.fullmatch(r'time=\d+ level=warning logger=tokenferry.pool message="account a is limited"', logfmt)
+
+
+def test_auto_is_human_on_a_terminal_and_logfmt_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """A warning about one request is a line of the log, and not a note to whoever started the gateway."""
-    handler = _logs._Handler()
-    handler.setFormatter(logging.Formatter("DATE %(message)s"))
-    handler.as_log = True
-    handler.emit(logging.LogRecord(f"tokenferry.{room}._x", logging.WARNING, "", 0, "the answer was cut", None, None))
-    assert "DATE the answer was cut" in capsys.readouterr().err
+    for is_terminal, file in ((True, None), (False, None), (True, tmp_path / "log")):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda answer=is_terminal: answer)
+        with logs_on_stderr():
+            write_log(LogSettings(file=file))
+            logging.getLogger("tokenferry.pool").warning("x")
+    human, logfmt = capsys.readouterr().err.splitlines()
+    assert human.endswith("Z warning pool: x")
+    assert logfmt.endswith("message=x")
+    assert (tmp_path / "log").read_text().endswith("message=x\n")
+
+
+def test_a_change_is_an_object_in_a_json_log_and_no_text_in_it(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    with logs_on_stderr():
+        set_level("info")
+        write_log(LogSettings(format="json"))
+        note_change(home, "key.revoke", "laptop", role="client")
+        write_log(LogSettings(format="logfmt"))
+        note_change(home, "key.revoke", "laptop", role="client")
+    first, second = capsys.readouterr().err.splitlines()
+    assert json.loads(first) | {"time": 0} == {
+        "time": 0,
+        "level": "info",
+        "logger": "tokenferry.audit",
+        "action": "key.revoke",
+        "name": "laptop",
+        "role": "client",
+        "uid": os.getuid(),
+        "pid": os.getpid(),
+    }
+    assert " action=key.revoke name=laptop role=client " in second
+
+
+def test_a_log_file_that_was_moved_is_opened_again(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.log"
+    logger = logging.getLogger("tokenferry.pool")
+    with logs_on_stderr():
+        write_log(LogSettings(file=path))
+        logger.warning("one")
+        path.rename(tmp_path / "gateway.log.1")
+        logger.warning("two")
+    assert (tmp_path / "gateway.log.1").read_text().endswith("message=one\n")
+    assert path.read_text().endswith("message=two\n")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_log_file_that_cannot_be_opened_is_a_sentence(home: Home, tmp_path: Path) -> None:
+    home.config.write_text(f'[log]\nfile = "{tmp_path}"\n')
+    outcome = tokenferry("serve")
+    assert outcome.code == StorageFailed.exit_code
+    assert f"the log file {tmp_path} can't be opened" in outcome.one_line()

@@ -62,7 +62,7 @@ class Outcome:
         assert self.err.startswith("tokenferry: ")
         assert self.err.count("\n") == 1
         assert "Traceback" not in self.err
-        return self.err.removeprefix("tokenferry: ").rstrip("\n")
+        return self.err.removeprefix("tokenferry: ").removeprefix("error: ").rstrip("\n")
 
 
 def tokenferry(*arguments: str, stdin: str = "") -> Outcome:

@@ -4,73 +4,108 @@ import logging
 import os
 import stat
 import sys
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
 
-from tokenferry.cli._output import note, printable, redacted
+from tokenferry.cli._output import printable, redacted, warn
+from tokenferry.errors import StorageFailed, TokenferryError
+from tokenferry.logfmt import pairs
 from tokenferry.secret import Redactor
+from tokenferry.settings import LogSettings
+
+_Format: TypeAlias = Literal["human", "logfmt", "json"]
 
 _OURS: Final = "tokenferry"
 _ACCESS: Final = "tokenferry.access"
-_EVENTS: Final = (
-    "tokenferry.background",
-    "tokenferry.broker",
-    "tokenferry.gateway",
-    "tokenferry.pool",
-    "tokenferry.refresh",
-    "tokenferry.streaming",
-    "tokenferry.upstream",
-)
-"""The rooms that tell of what happens while a gateway runs, and not of how it was started."""
-
 _ATOMIC: Final = 4096
 _LARGE: Final = 1024 * 1024
+_APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 redactor: Final = Redactor()
 """Knows every secret that the running command has read."""
 
 
 class _Handler(logging.Handler):
-    """A warning is a sentence to the user; anything below it is a line of a log, with its date.
+    """Writes notes to the user, or a log.
 
-    Or every record is such a line; or all is JSON, one object a line.
+    A command writes a warning as a sentence to its user, and anything below it as a line. What runs for long writes
+    every record as a line of one format, to stderr or to a file.
     """
 
-    as_json = False
-    as_log = False
     has_spoken = False
 
     def __init__(self) -> None:
         super().__init__()
+        self.format_asked: _Format | None = None
+        """None where the reader is the user of a command."""
+        self.file: _LogFile | None = None
         self._batch: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         self.has_spoken = True
         try:
-            if self.as_json:
-                lines = [redacted(json.dumps(fields)) for fields in _fields(record)]
-            elif record.levelno >= logging.WARNING and not (self.as_log and record.name.startswith(_EVENTS)):
-                note(record.getMessage())
+            if self.format_asked is None and record.levelno >= logging.WARNING:
+                warn(record.getMessage())
                 return
-            elif record.name == _ACCESS:
-                # Many lines, all of plain words: they have times of their own, and nothing that looks like a token.
-                self._batch.append(f"{record.getMessage()}\n")
-                return
-            else:
-                lines = [redacted(self.format(record))]
-            self._batch += [f"{printable(line)}\n" for line in lines]
+            lines = _WRITERS[self.format_asked or "human"](record)
+            if record.name != _ACCESS:  # whose values are plain words, and hold nothing that looks like a token
+                lines = [printable(redacted(line)) for line in lines]
+            self._batch += [f"{line}\n" for line in lines]
             if record.name != _ACCESS:
                 self.flush()
-        except Exception:  # noqa: BLE001  # a logging call must never break what it tells of
+        except Exception:  # noqa: BLE001  # a logging call must never break what it reports
             self.handleError(record)
 
     def flush(self) -> None:
         """Write the lines of the access log that have gathered."""
         with self.lock or contextlib.nullcontext():
             batch, self._batch = self._batch, []
-            for piece in _pieces("".join(batch), _LARGE if _is_file() else _ATOMIC):
+            text = "".join(batch)
+            if self.file is not None:
+                self.file.write(text)
+                return
+            for piece in _pieces(text, _LARGE if _is_file() else _ATOMIC):
                 sys.stderr.write(piece)
                 sys.stderr.flush()
+
+
+class _LogFile:
+    """A file that lines are appended to. It is opened again when it was moved or removed, as logrotate(8) does.
+
+    Raises `StorageFailed` when it can't be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = self._open()
+
+    def _open(self) -> int:
+        try:
+            return os.open(self.path, _APPEND, 0o600)
+        except OSError as fault:
+            raise StorageFailed(
+                f"the log file {self.path} can't be opened: {fault.strerror}; set file under [log] in config.toml"
+            ) from None
+
+    def write(self, text: str) -> None:
+        data = text.encode(errors="backslashreplace")
+        with contextlib.suppress(TokenferryError):
+            if not self._is_in_place():
+                replaced, self._descriptor = self._descriptor, self._open()
+                os.close(replaced)
+        # One write for each batch: lines of several workers don't mix.
+        os.write(self._descriptor, data)
+
+    def _is_in_place(self) -> bool:
+        try:
+            return os.path.samestat(self.path.stat(), os.fstat(self._descriptor))
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        os.close(self._descriptor)
 
 
 def _is_file() -> bool:
@@ -90,27 +125,56 @@ def _pieces(text: str, size: int) -> Iterator[str]:
         start = end
 
 
+def _human(record: logging.LogRecord) -> list[str]:
+    start = f"{datetime.fromtimestamp(record.created, UTC):%Y-%m-%dT%H:%M:%SZ} {record.levelname.lower():<7}"
+    if hasattr(record.msg, "sentences"):
+        return [f"{start} {sentence}" for sentence in record.msg.sentences()]
+    room = record.name.removeprefix("tokenferry.").partition(".")[0]
+    return [f"{start} {room}: {line}" for line in (*record.getMessage().splitlines(), *_traceback(record).splitlines())]
+
+
+def _logfmt(record: logging.LogRecord) -> list[str]:
+    if record.name == _ACCESS:
+        return record.getMessage().splitlines()  # was written so where it was made
+    return [pairs(fields.items()) for fields in _fields(record)]
+
+
+def _json(record: logging.LogRecord) -> list[str]:
+    return [json.dumps(fields) for fields in _fields(record)]
+
+
 def _fields(record: logging.LogRecord) -> list[dict[str, Any]]:
-    """What the record tells, as objects of which each is a line."""
+    """What the record says, as objects of which each is a line."""
     common: dict[str, Any] = {
         "time": int(record.created),
         "level": record.levelname.lower(),
         "logger": record.name,
     }
-    told = getattr(record.msg, "fields", None)
-    if told is not None:
-        return [common | fields for fields in told()]
+    if hasattr(record.msg, "fields"):
+        return [common | fields for fields in record.msg.fields()]
     common["message"] = record.getMessage()
-    if record.exc_text or record.exc_info:
-        common["exception"] = record.exc_text or logging.Formatter().formatException(record.exc_info or (None,) * 3)
+    if trace := _traceback(record):
+        common["exception"] = trace
     return [common]
+
+
+def _traceback(record: logging.LogRecord) -> str:
+    if record.exc_info and record.exc_info[0] is not None:
+        return record.exc_text or logging.Formatter().formatException(record.exc_info)
+    return record.exc_text or ""
+
+
+_WRITERS: Final[dict[_Format, Callable[[logging.LogRecord], list[str]]]] = {
+    "human": _human,
+    "logfmt": _logfmt,
+    "json": _json,
+}
 
 
 @contextlib.contextmanager
 def logs_on_stderr() -> Iterator[None]:
     """Within the block, warnings go to stderr; `set_level` asks for more."""
     handler = _Handler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handler.addFilter(redactor)
     root, ours = logging.getLogger(), logging.getLogger(_OURS)
     level = ours.level
@@ -120,20 +184,25 @@ def logs_on_stderr() -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         ours.setLevel(level)
+        if handler.file is not None:
+            handler.file.close()
 
 
-def log_as_json(wanted: bool = True) -> None:  # noqa: FBT001, FBT002  # a setting
-    """Say whether, from here on, every record on stderr is a JSON object on a line of its own."""
+def write_log(settings: LogSettings) -> None:
+    """From here on every record is a line of a log, in the format and place of `[log]`. Raises `StorageFailed`."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, _Handler):
-            handler.as_json = wanted
+            if settings.file != (handler.file and handler.file.path):
+                replaced, handler.file = handler.file, _LogFile(settings.file) if settings.file is not None else None
+                if replaced is not None:
+                    replaced.close()
+            handler.format_asked = _chosen(settings)
 
 
-def log_as_lines() -> None:
-    """From here on warnings about what happens are lines of a log, too, with their date."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, _Handler):
-            handler.as_log = True
+def _chosen(settings: LogSettings) -> _Format:
+    if settings.format != "auto":
+        return settings.format
+    return "human" if settings.file is None and sys.stderr.isatty() else "logfmt"
 
 
 def has_logged() -> bool:

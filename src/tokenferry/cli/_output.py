@@ -1,11 +1,12 @@
 """What commands write: data to stdout, words about it to stderr, and nothing that a terminal would obey."""
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 # Whatever looks like a key or token, also one that was typed where it doesn't belong.
 _SECRETS: Final = re.compile(r"\b(sk-ant-[a-z]+[0-9]*-|tf[ka]_)[A-Za-z0-9_-]{8,}")
@@ -29,20 +30,40 @@ def say(line: str = "") -> None:
     sys.stdout.flush()
 
 
+def fail(text: str) -> None:
+    """An error to stderr: what, where, and how to fix it."""
+    _sentence(text, "error", "\x1b[31m")
+
+
+def warn(text: str) -> None:
+    """A warning to stderr: what was done may not be what is wanted."""
+    _sentence(text, "warning", "\x1b[33m")
+
+
 def note(text: str) -> None:
-    """A sentence to stderr, with the program's name before it; further lines are indented details."""
-    sys.stderr.write(noted(text))
+    """A remark to stderr, with the program's name before it; further lines are indented details."""
+    _sentence(text)
+
+
+def _sentence(text: str, kind: str = "", colour: str = "") -> None:
+    label = f"{colour}{kind}:\x1b[0m " if kind and _has_colours(sys.stderr) else f"{kind}: " if kind else ""
+    sys.stderr.write(noted(text, label))
     sys.stderr.flush()
 
 
-def noted(text: str) -> str:
+def noted(text: str, label: str = "") -> str:
     """What `note` writes."""
     first, *details = redacted(text).splitlines() or [""]
     details = [detail.strip() for detail in details]
     if len(details) == 1:
         first, details = f"{first} {details[0]}", []
-    lines = [f"tokenferry: {printable(first)}", *(f"  {printable(detail)}" for detail in details)]
+    lines = [f"tokenferry: {label}{printable(first)}", *(f"  {printable(detail)}" for detail in details)]
     return "".join(f"{line}\n" for line in lines)
+
+
+def _has_colours(stream: TextIO) -> bool:
+    """Whether a stream shows colours (no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def say_json(data: Any) -> None:

@@ -11,7 +11,7 @@ from typer.exceptions import TyperException
 
 from tokenferry.cli._app import app
 from tokenferry.cli._logs import logs_on_stderr, redactor
-from tokenferry.cli._output import note, redacted
+from tokenferry.cli._output import fail, note, redacted
 from tokenferry.cli._signals import Ended, orderly
 from tokenferry.errors import TokenferryError
 
@@ -49,10 +49,10 @@ def _invoke(arguments: list[str]) -> int:  # noqa: PLR0911  # one return for eac
         )
         sys.stdout.flush()
     except TokenferryError as fault:
-        note(str(fault))
+        fail(str(fault))
         return fault.exit_code
     except TyperException as fault:
-        note(_usage(fault))
+        fail(_usage(fault))
         return fault.exit_code
     except typer.Abort:
         note("given up; nothing was changed")
@@ -84,7 +84,7 @@ def _defect(fault: Exception) -> int:
     if os.environ.get("TOKENFERRY_DEBUG") == "1":
         text = "".join(traceback.format_exception(fault))
         sys.stderr.write(redacted(redactor.clean(text)))
-    note(
+    fail(
         f"something went wrong that should not ({type(fault).__name__}); this is a defect in tokenferry: please report "
         "it with what TOKENFERRY_DEBUG=1 shows"
     )

@@ -9,7 +9,7 @@ import typer
 
 from tokenferry.cli._describe import rows
 from tokenferry.cli._home import find, know, open_broker
-from tokenferry.cli._logs import level_asked, log_as_json, log_as_lines, set_level
+from tokenferry.cli._logs import level_asked, set_level, write_log
 from tokenferry.cli._output import say
 from tokenferry.cli._typer import examples, new_app
 from tokenferry.config import Config, ConfigSource
@@ -116,17 +116,16 @@ def serve(
         return replace(settings, server=server)
 
     def tell(line: str) -> None:
-        """A sentence to whoever reads stderr, whatever the log's level; or a record where these are JSON."""
-        logger.handle(logger.makeRecord(logger.name, logging.WARNING, __file__, 0, line, (), None))
+        """A record of the log, whatever its level."""
+        logger.handle(logger.makeRecord(logger.name, logging.INFO, __file__, 0, line, (), None))
 
     def adopt(settings: Config) -> None:
         set_level(settings.log.level, asked)
-        log_as_json(log_json or settings.log.format == "json")
+        write_log(replace(settings.log, format="json") if log_json else settings.log)
         for key in settings.keys.values():
             know(key)
 
     settings = with_options(settings)
-    log_as_lines()
     adopt(settings)
     for warning in settings.warnings:
         tell(warning)

@@ -62,18 +62,23 @@ def test_a_line_tells_all_that_is_known_of_a_request() -> None:
         )
     )  # fmt: skip
     assert str(line) == (
-        "time=1700000000 id=tf_1 method=POST path=/v1/messages status=200 upstream_status=200 client=laptop "
+        "time=1700000000 level=info logger=tokenferry.access id=tf_1 method=POST path=/v1/messages status=200 "
+        "upstream_status=200 client=laptop "
         "account=work provider=anthropic model=claude-sonnet-4-5 first_byte_ms=412 ms=3100 bytes_in=2048 "
         "bytes_out=5321 attempts=1 input_tokens=12 output_tokens=34 cache_creation_tokens=0 cache_read_tokens=5 "
         "session=a-b agent=c parent_agent=d"
     )
     assert line.fields()["cache_read_tokens"] == 5
     assert json.loads(json.dumps(line.fields())) == line.fields()
+    assert line.sentence() == (
+        "200 POST /v1/messages, claude-sonnet-4-5, by work at anthropic, 12 in, 34 out, 3.1 s, key laptop, tf_1"
+    )
 
 
 def test_what_is_unknown_is_left_out() -> None:
     assert str(LogLine(record(status=401, error="authentication_error"))) == (
-        "time=1700000000 id=tf_1 method=POST path=/v1/messages status=401 error=authentication_error ms=0 bytes_in=0 "
+        "time=1700000000 level=info logger=tokenferry.access id=tf_1 method=POST path=/v1/messages status=401 "
+        "error=authentication_error ms=0 bytes_in=0 "
         "bytes_out=0 attempts=0"
     )
 
@@ -116,7 +121,7 @@ def test_lines_are_written_in_order_on_another_thread(lines: Lines) -> None:
     with AccessLog(interval=0.001) as log:
         for number in range(500):
             log.add(record(request_id=f"tf_{number}"))
-    assert [text.split()[1] for text in lines.texts] == [f"id=tf_{number}" for number in range(500)]
+    assert [text.split()[3] for text in lines.texts] == [f"id=tf_{number}" for number in range(500)]
     assert lines.threads == {"tokenferry-access-log"}
     assert 0 < lines.flushed < 500
     assert log.dropped == 0

@@ -1,9 +1,7 @@
 """One line for every request, and all other logging, written away from the event loop."""
 
 import contextlib
-import json
 import logging
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
@@ -11,6 +9,7 @@ from typing import Final
 
 from tokenferry.background import PeriodicThread
 from tokenferry.gateway.telemetry.record import RequestRecord
+from tokenferry.logfmt import pairs
 
 logger = logging.getLogger("tokenferry.access")
 _own_logger = logging.getLogger(__name__)
@@ -18,7 +17,6 @@ _own_logger = logging.getLogger(__name__)
 _LIMIT: Final = 10_000
 _INTERVAL: Final = 0.25
 _MOST_LINES: Final = 1000
-_BARE: Final = re.compile(r"[A-Za-z0-9._:@/+-]+")
 _OUTCOME: Final = ("method", "path", "status", "upstream_status")
 _WHOM: Final = ("client", "account", "provider", "model", "upstream_model", "error")
 _TOKENS: Final = ("input_tokens", "output_tokens", "cache_creation_tokens", "cache_read_tokens", "usage")
@@ -56,6 +54,18 @@ class LogLine:
         )
         return {name: value for name, value in zip(_NAMES, values, strict=True) if value is not None}
 
+    def sentence(self) -> str:
+        """The request for people, in one line without its date."""
+        record, usage = self._record, self._record.usage
+        model = record.model or "-"
+        served = f"{model} -> {record.upstream_model}" if record.upstream_model not in {None, model} else model
+        parts = [f"{record.status} {record.method} {record.path}", served]
+        parts += [f"by {record.account} at {record.provider}"] if record.account else []
+        parts += [record.error] if record.error else []
+        parts += [f"{record.attempts} attempts"] if record.attempts > 1 else []
+        parts += [f"{usage.input or 0} in, {usage.output or 0} out"] if usage.input is not None else []
+        return ", ".join([*parts, f"{record.duration:.1f} s", f"key {record.client or '-'}", record.request_id])
+
     def __str__(self) -> str:
         return self._text
 
@@ -78,15 +88,15 @@ def _text(record: RequestRecord) -> str:
         tokens += f" usage={_ESTIMATED}"
     session = "" if record.session is None else _session(record.session, record.agent, record.parent_agent)
     return (
-        f"time={int(record.at)} id={record.request_id}{outcome}{whom}{first_byte} ms={round(record.duration * 1000)}"
+        f"time={int(record.at)} level=info logger=tokenferry.access id={record.request_id}{outcome}{whom}{first_byte}"
+        f" ms={round(record.duration * 1000)}"
         f" bytes_in={record.bytes_in} bytes_out={record.bytes_out} attempts={record.attempts}{tokens}{session}"
     )
 
 
 def _pairs(names: Iterable[str], values: "Iterable[int | str | None]") -> str:
-    return "".join(
-        [f" {name}={_quoted(value)}" for name, value in zip(names, values, strict=True) if value is not None]
-    )
+    text = pairs(zip(names, values, strict=True))
+    return f" {text}" if text else ""
 
 
 @lru_cache(maxsize=1024)
@@ -108,11 +118,6 @@ def _milliseconds(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds * 1000)
 
 
-def _quoted(value: int | str) -> str:
-    # JSON's escapes leave no control character, and nothing beyond ASCII.
-    return json.dumps(value) if isinstance(value, str) and not _BARE.fullmatch(value) else str(value)
-
-
 class LogLines:
     """The message of one log record: some requests, a line for each. Logging costs more than a line does."""
 
@@ -125,6 +130,10 @@ class LogLines:
     def fields(self) -> list[dict[str, int | str]]:
         """What there is to tell of each."""
         return [line.fields() for line in self._lines]
+
+    def sentences(self) -> list[str]:
+        """Each of them for people."""
+        return [line.sentence() for line in self._lines]
 
     def __str__(self) -> str:
         if not self._text:  # a filter and a handler ask for it
