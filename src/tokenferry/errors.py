@@ -69,6 +69,11 @@ class TokenferryError(Exception):
 
     exit_code = 1
 
+    @classmethod
+    def word(cls) -> str:
+        """What metrics, logs and answers call it: `needs_login`."""
+        return "".join(f"_{one}" if one.isupper() else one for one in cls.__name__).lower().lstrip("_")
+
 
 class UsageError(TokenferryError):
     """The call itself makes no sense: a malformed secret, a bad name, contradicting options."""

@@ -231,11 +231,11 @@ def test_a_failed_early_refresh_never_surfaces_and_is_not_begun_again_at_every_c
     rig.endpoint.script.extend([answer(503)] * 5)
     broker = rig.broker()
     assert value(broker.resolve(NAME)) == "access-0"
-    wait_for(lambda: broker.statistics(NAME).failures == {"RefreshFailed": 1})
+    wait_for(lambda: broker.statistics(NAME).failures == {"refresh_failed": 1})
     for _ in range(50):
         assert value(broker.resolve(NAME)) == "access-0"
     assert rig.endpoint.requests == 1
-    assert broker.statistics(NAME).failures == {"RefreshFailed": 1}, "each call began a flight"
+    assert broker.statistics(NAME).failures == {"refresh_failed": 1}, "each call began a flight"
     rig.clock.advance(6)
     assert value(broker.resolve(NAME)) == "access-0"
     wait_for(lambda: rig.endpoint.requests == 2)

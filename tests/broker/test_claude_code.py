@@ -545,4 +545,4 @@ def test_a_keeper_that_is_told_to_looks_for_limits(
     assert has(claude, broker) == "alice"
     assert Keeper(broker, tell=events.append, swaps=True).once()
     assert has(claude, broker) == "bob"
-    assert [event.kind for event in events] == ["swap"]
+    assert [event.kind for event in events] == ["switch"]

@@ -217,3 +217,15 @@ def test_who_waits_for_claude_code_is_told_so(logins: dict[str, dict[str, Any]],
     lock.rmdir()
     outcome = end(process)
     assert (outcome.code, outcome.out) == (0, "Claude Code has account alice now\n")
+
+
+def test_the_status_names_the_account_that_claude_code_has(
+    logins: dict[str, dict[str, Any]], credentials: Path, inside: Inside
+) -> None:
+    assert "attach its login with: tokenferry claude-code attach NAME" in inside("claude-code", "status").out
+    inside("claude-code", "switch", "alice")
+    out = inside("claude-code", "status").out
+    assert out.startswith("account  alice: ")
+    assert "uses     login" in out
+    found = inside("claude-code", "status", "--json").json
+    assert (found["account"]["name"], found["uses"]["winner"], found["interrupted_move"]) == ("alice", "login", None)

@@ -125,9 +125,9 @@ def test_what_others_do_while_it_runs_counts(sandbox: Sandbox, home: Home, login
     with keeping("--json") as keeper:
         keeper.says("nothing in")
         publish_short_lived(sandbox, home, login, folder)
-        keeper.says('"kind": "renewed"')
+        keeper.says('"kind": "refreshed"')
         events = [json.loads(line) for line in keeper.out]
-        [renewed] = [event for event in events if event["kind"] == "renewed"]
+        [renewed] = [event for event in events if event["kind"] == "refreshed"]
         assert renewed["account"] == "work"
         assert isinstance(renewed["expires_at"], int)
         keeper.tell(signal.SIGHUP)
@@ -213,7 +213,7 @@ def test_a_refresh_that_makes_no_sense_is_refused(inside: Inside, arguments: tup
 def test_once_does_what_is_due_and_ends(published: Published, inside: Inside) -> None:
     outcome = inside("refresh", "--due", "--json")
     assert outcome.code == 0
-    assert [(event["kind"], event["account"]) for event in outcome.json] == [("renewed", "work")]
+    assert [(event["kind"], event["account"]) for event in outcome.json] == [("refreshed", "work")]
     assert inside("refresh", "--due").out == ""
     assert published.refreshes == 1
 

@@ -202,7 +202,7 @@ class Source:
         return ForcedRenewals(granted=2, capped=1)
 
     def statistics(self, name: str) -> RefreshStatistics:
-        return RefreshStatistics(grants=3, failures={"RefreshFailed": 1})
+        return RefreshStatistics(grants=3, failures={"refresh_failed": 1})
 
 
 class Records(AccessLog):

@@ -243,7 +243,7 @@ async def test_what_is_no_list_is_not_shown_to_a_key_with_rights(
     ring.rights = Rights(models=("claude-haiku*",))
     origin.scripts = [script]
     reply = await gate.call(b"/v1/models", method=b"GET")
-    assert (reply.status, reply.all(ERROR_MARK)) == (502, [b"no_list"])
+    assert (reply.status, reply.all(ERROR_MARK)) == (502, [b"model_list_failed"])
     assert gate.gateway.statistics().in_flight == 0
 
 

@@ -522,7 +522,7 @@ async def test_a_name_that_is_another_provider_s_by_now_takes_no_credential_to_t
         async with running_gate(source, pool=Pool(rng=NoWait())) as gate:
             reply = await gate.call()
     assert keys_of(origin) == [b"one"]
-    assert (reply.status, reply.all(ERROR_MARK), reply.all(b"x-should-retry")) == (503, [b"reconfigured"], [b"true"])
+    assert (reply.status, reply.all(ERROR_MARK), reply.all(b"x-should-retry")) == (503, [b"config_changed"], [b"true"])
 
 
 async def test_where_every_credential_is_refused_nobody_is_told_to_wait(origin: Origin, two_accounts: Source) -> None:

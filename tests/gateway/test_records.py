@@ -242,8 +242,8 @@ async def test_a_request_for_which_there_is_no_room_is_recorded(source: Source) 
     async with running_gate(source, connections=0) as gate:
         reply = await gate.call()
         record = await gate.records.last()
-    assert (reply.status, record.status, record.error) == (503, 503, "no_room")
-    assert reply.all(ERROR_MARK) == [b"no_room"]
+    assert (reply.status, record.status, record.error) == (503, 503, "too_many_connections")
+    assert reply.all(ERROR_MARK) == [b"too_many_connections"]
 
 
 async def test_what_has_ended_is_counted_and_logged_when_somebody_asks_or_the_gateway_ends(

@@ -91,7 +91,7 @@ def test_a_published_account_is_renewed_in_time_and_its_profile_with_it(rig: Rig
     assert rig.endpoint.requests == 0
     kept.pass_time(100)
     [event] = kept.look()
-    assert (event.kind, event.account, event.expires_at) == ("renewed", NAME, int(rig.clock()) + LIFETIME)
+    assert (event.kind, event.account, event.expires_at) == ("refreshed", NAME, int(rig.clock()) + LIFETIME)
     assert event.fingerprint == Secret("access-1").fingerprint
     assert profile_token() == "access-1"
     assert kept.look() == []
@@ -125,7 +125,7 @@ def test_accounts_and_publications_of_others_count_at_the_next_look(rig: Rig, ke
     assert kept.look() == []
     other.publisher.publish(NAME)
     [event] = kept.look()
-    assert event.kind == "renewed"
+    assert event.kind == "refreshed"
     other.publisher.unpublish(other.publisher.find(NAME, None))
     kept.pass_time(LIFETIME)
     assert kept.look() == []
@@ -141,7 +141,7 @@ def test_what_somebody_else_renewed_meanwhile_is_not_renewed_again(rig: Rig, kep
     kept.keeper._published = frozenset({NAME})
     kept.keeper._stamps, kept.keeper._next_sweep = kept.keeper._look_at_stamps(), float("inf")
     [event] = kept.look()
-    assert event.kind == "renewed"
+    assert event.kind == "refreshed"
     assert event.fingerprint == Secret("access-1").fingerprint
     assert rig.endpoint.requests == 1
 
@@ -158,7 +158,7 @@ def test_many_that_are_due_at_once_are_renewed_a_few_at_a_time(rig: Rig, kept: K
     assert rig.endpoint.requests == 4
     rig.endpoint.gate.set()
     kept.look()
-    assert sorted(event.account or "" for event in kept.told("renewed")) == [f"n{number}" for number in range(9)]
+    assert sorted(event.account or "" for event in kept.told("refreshed")) == [f"n{number}" for number in range(9)]
     assert rig.endpoint.requests == 9
 
 
@@ -166,7 +166,7 @@ def test_policy_is_not_asked_for_the_accounts_own_sake(rig: Rig) -> None:
     providers = {"fake": replace(PROVIDERS["fake"], subscription=True)}
     kept = Kept(rig, providers=providers)
     rig.put(granted(25 * DAY))
-    assert [event.kind for event in kept.look()] == ["renewed"]
+    assert [event.kind for event in kept.look()] == ["refreshed"]
 
 
 def test_claude_codes_own_login_is_left_alone_while_its_token_lives(rig: Rig, kept: Kept) -> None:
@@ -174,7 +174,7 @@ def test_claude_codes_own_login_is_left_alone_while_its_token_lives(rig: Rig, ke
     kept.broker.publisher.publish(NAME)
     assert kept.look() == []
     kept.pass_time(62)
-    assert [event.kind for event in kept.look()] == ["renewed"]
+    assert [event.kind for event in kept.look()] == ["refreshed"]
 
 
 def test_chains_of_others_and_what_can_not_be_renewed_are_left_alone(rig: Rig, kept: Kept) -> None:
@@ -198,7 +198,7 @@ def test_a_failing_provider_is_asked_no_more_often_than_the_shared_back_off_allo
     assert len(kept.told("failed")) == 1
     rig.endpoint.script.clear()
     kept.pass_time(301)
-    assert [event.kind for event in kept.look()] == ["renewed"]
+    assert [event.kind for event in kept.look()] == ["refreshed"]
 
 
 def test_a_dead_login_is_said_once_and_not_tried_again_until_somebody_logs_in(rig: Rig, kept: Kept) -> None:
@@ -215,7 +215,7 @@ def test_a_dead_login_is_said_once_and_not_tried_again_until_somebody_logs_in(ri
     assert kept.told("needs-login", "failed") == [event]
     rig.put(token(300, 7, lifetime=600, obtained_at=int(rig.clock())))
     kept.pass_time(6)
-    assert "renewed" in [event.kind for event in kept.look()]
+    assert "refreshed" in [event.kind for event in kept.look()]
 
 
 def test_a_lost_answer_is_not_asked_for_again_while_the_token_lives(rig: Rig, kept: Kept) -> None:
@@ -228,7 +228,7 @@ def test_a_lost_answer_is_not_asked_for_again_while_the_token_lives(rig: Rig, ke
         kept.look()
     assert rig.endpoint.requests == 1
     kept.pass_time(60)
-    assert [event.kind for event in kept.look()] == ["renewed"]
+    assert [event.kind for event in kept.look()] == ["refreshed"]
 
 
 def test_a_broken_document_is_said_once_and_the_others_are_kept(rig: Rig, kept: Kept, home: Home) -> None:
@@ -237,7 +237,7 @@ def test_a_broken_document_is_said_once_and_the_others_are_kept(rig: Rig, kept: 
     path = home.accounts / "torn.json"
     path.write_text("{")
     path.chmod(0o600)
-    assert sorted(event.kind for event in kept.look()) == ["broken", "renewed"]
+    assert sorted(event.kind for event in kept.look()) == ["broken", "refreshed"]
     kept.pass_time(600)
     assert kept.look() == []
     path.unlink()
@@ -290,10 +290,10 @@ def test_a_defect_in_one_look_is_not_the_end(rig: Rig, kept: Kept, monkeypatch: 
         for _ in range(2):
             kept.keeper._guarded(kept.keeper.step)
             kept.pass_time(61)
-    assert [event.kind for event in kept.events] == ["defect"]
+    assert [event.kind for event in kept.events] == ["internal-error"]
     assert "secret" not in kept.events[0].text
     kept.pass_time(120)
-    assert [event.kind for event in kept.look()] == ["renewed"]
+    assert [event.kind for event in kept.look()] == ["refreshed"]
 
 
 def test_an_account_that_is_removed_meanwhile_is_no_trouble(rig: Rig, kept: Kept) -> None:
@@ -304,7 +304,7 @@ def test_an_account_that_is_removed_meanwhile_is_no_trouble(rig: Rig, kept: Kept
     rig.store.path(NAME).unlink()
     rig.endpoint.gate.set()
     kept.look()
-    assert kept.told("failed", "needs-login", "broken", "defect") == []
+    assert kept.told("failed", "needs-login", "broken", "internal-error") == []
 
 
 # -- clocks
@@ -323,7 +323,7 @@ def test_neither_sleep_nor_a_jumping_clock_makes_a_storm(rig: Rig, kept: Kept) -
             kept.look()
         assert rig.endpoint.requests <= 12 * number
     assert len(kept.told("clock")) == len(jumps)
-    assert kept.told("failed", "needs-login", "defect") == []
+    assert kept.told("failed", "needs-login", "internal-error") == []
     settled = rig.endpoint.requests
     for _ in range(100):
         kept.pass_time(60)
@@ -406,14 +406,14 @@ def test_one_of_several_keeps_and_another_takes_over_when_it_ends(rig: Rig, kept
     assert keeper_of(home) is None
     first, second = kept.another(QUICK), kept.another(QUICK)
     with first.in_background():
-        wait_for(lambda: kept.told("keeping"))
+        wait_for(lambda: kept.told("watching"))
         with second.in_background():
             wait_for(lambda: kept.told("waiting"))
             assert "process" in kept.told("waiting")[0].text
             assert not kept.another().once()
             assert str(keeper_of(home)).startswith("process ")
             first.stop(PATIENCE)
-            wait_for(lambda: len(kept.told("keeping")) == 2)
+            wait_for(lambda: len(kept.told("watching")) == 2)
     assert keeper_of(home) is None
     assert len(kept.told("waiting")) == 1
 
@@ -424,7 +424,7 @@ def test_it_says_what_there_is_to_keep(rig: Rig, kept: Kept) -> None:
         kept.broker.publisher.publish(name)
     rig.put(granted(), "carol")
     with kept.another(QUICK).in_background():
-        wait_for(lambda: kept.told("keeping"))
+        wait_for(lambda: kept.told("watching"))
     assert kept.events[0].text in {
         f"keeping 3 logins, 2 of them published; next is alice, in {minutes} min" for minutes in (9, 10)
     }
@@ -483,6 +483,6 @@ def test_once_does_what_is_due_and_leaves_word_of_it(rig: Rig, kept: Kept, home:
         kept.broker.publisher.publish(f"n{number}")
     rig.put(granted(), "fresh")
     assert kept.another(QUICK).once()
-    assert rig.endpoint.requests == len(kept.told("renewed")) == 6
+    assert rig.endpoint.requests == len(kept.told("refreshed")) == 6
     assert keeper_of(home) == "tokenferry refresh --due"
     assert keeper_of(home, home.keeper.stat().st_mtime + 700) is None

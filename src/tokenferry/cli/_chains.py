@@ -105,7 +105,7 @@ def lines_of(chain: Chain, known: KnownSources) -> Iterator[str]:
             yield f"{'':<{_WIDTH + 12}}in {source.where}"
         for problem in source.problems:
             yield f"{'':<{_WIDTH + 12}}but: {problem}"
-    yield _summary(chain)
+    yield f"= {summary(chain)}"
     for warning in chain.warnings:
         yield f"! {warning}"
 
@@ -115,14 +115,15 @@ def _expiry(held: Held) -> int | None:
     return held.expires_at if held.expires_at and 0 < held.expires_at <= _LATEST else None
 
 
-def _summary(chain: Chain) -> str:
+def summary(chain: Chain) -> str:
+    """What the program uses and where it sends that, in one line."""
     winner = chain.winner
     if winner is None:
-        return "= it finds no credential"
+        return "it finds no credential"
     if winner.state == "fails":
-        return f"= it stops at {winner.name}, and nothing is sent"
+        return f"it stops at {winner.name}, and nothing is sent"
     to = f"{chain.base_url or 'nowhere'} ({chain.base_url_from})"
     own = [header for header, name in chain.sends.items() if name == winner.name]
     others = [f"; {header} is from {name}" for header, name in chain.sends.items() if name != winner.name]
     how = f"is sent in {' and '.join(own)}" if own else "is used"
-    return f"= {winner.name} {how}, to {to}{''.join(others)}"
+    return f"{winner.name} {how}, to {to}{''.join(others)}"

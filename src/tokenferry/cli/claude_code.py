@@ -3,12 +3,17 @@ from typing import Annotated
 import typer
 
 from tokenferry.audit import note_change
-from tokenferry.broker import swap_to_next_available_account, use_for_claude_code
+from tokenferry.broker import interrupted_move, swap_to_next_available_account, use_for_claude_code
+from tokenferry.claude_code import STORE
+from tokenferry.claude_code.precedence import claude_code_chain
 from tokenferry.cli._attach import attach_claude_code
+from tokenferry.cli._chains import chain_to_json, known_accounts, summary
 from tokenferry.cli._complete import OptionalAccountName, provider_names
-from tokenferry.cli._home import open_broker
-from tokenferry.cli._output import note, say
-from tokenferry.cli._typer import examples, new_app
+from tokenferry.cli._describe import rows
+from tokenferry.cli._home import find, open_broker
+from tokenferry.cli._machine import this_machine
+from tokenferry.cli._output import note, say, say_json
+from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.errors import UsageError
 from tokenferry.limits import read_moment
 from tokenferry.settings import Home
@@ -19,6 +24,7 @@ app = new_app(
     "tokenferry claude-code attach mine",
     "tokenferry claude-code switch work",
     "tokenferry claude-code switch --next",
+    "tokenferry claude-code status",
 )
 
 
@@ -108,4 +114,32 @@ def _switch(name: str) -> None:
         note(
             f"Claude Code had been logged out of account {moved.stranded}; should what was kept of its login here be "
             f"used up, log in again with: tokenferry login {moved.stranded}"
+        )
+
+
+@app.command("status", epilog=examples("tokenferry claude-code status", "tokenferry claude-code status --json"))
+def status(*, as_json: JSON = False) -> None:
+    """Show which account Claude Code has, and what it uses when it is started in this folder."""
+    home, config = find()
+    broker = open_broker(home, config)
+    has = next((one for one in rows(broker) if one.document and one.document.account.store == STORE), None)
+    known = known_accounts(broker, home)
+    chain = claude_code_chain(this_machine())
+    move = interrupted_move(home)
+    if as_json:
+        say_json(
+            {
+                "account": has and has.to_json(),
+                "uses": chain_to_json(chain, known),
+                "interrupted_move": move and move.to,
+            }
+        )
+        return
+    attach = "no account; attach its login with: tokenferry claude-code attach NAME"
+    say(f"account  {attach if has is None else f'{has.name}: {has.text}'}")
+    say(f"uses     {summary(chain)}")
+    if move is not None:
+        note(
+            f"the move of account {move.to} to Claude Code was cut short; complete it with: tokenferry claude-code "
+            f"switch {move.to}"
         )

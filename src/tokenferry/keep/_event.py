@@ -5,21 +5,21 @@ from typing import Final, Literal, TypeAlias
 logger = logging.getLogger(__name__)
 
 Kind: TypeAlias = Literal[
-    "keeping",
+    "watching",
     "waiting",
-    "renewed",
+    "refreshed",
     "failed",
     "needs-login",
     "broken",
     "aging",
     "profile",
     "move",
-    "swap",
+    "switch",
     "clock",
-    "defect",
+    "internal-error",
 ]
 
-_TROUBLE: Final = {"failed", "needs-login", "broken", "aging", "defect"}
+_TROUBLE: Final = {"failed", "needs-login", "broken", "aging", "internal-error"}
 
 
 @dataclass(frozen=True, slots=True)

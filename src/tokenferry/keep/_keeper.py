@@ -165,13 +165,13 @@ class Keeper:
         self._guarded(self._sweep)
         plan = self._schedule.plan(self._documents, self._published, now)
         if not plan:
-            self._tell("keeping", f"nothing in {self._home.path} is to be renewed yet; new accounts are noticed")
+            self._tell("watching", f"nothing in {self._home.path} is to be renewed yet; new accounts are noticed")
             return
         count = f"{len(plan)} login{'s' * (len(plan) > 1)}"
         published = sum(renewal.name in self._published for renewal in plan)
         first = plan[0]
         when = f"in {span(first.at - now.wall)}" if first.at > now.wall else "now"
-        self._tell("keeping", f"keeping {count}, {published} of them published; next is {first.name}, {when}")
+        self._tell("watching", f"keeping {count}, {published} of them published; next is {first.name}, {when}")
 
     # -- one look
 
@@ -185,7 +185,9 @@ class Keeper:
             self._tell_once("", "broken", str(fault))
         except Exception as fault:  # noqa: BLE001  # a defect in one look is no reason to let all logins lapse
             kind = type(fault).__name__
-            self._tell_once("", "defect", f"looking after the logins failed with {kind}, a defect in tokenferry")
+            self._tell_once(
+                "", "internal-error", f"looking after the logins failed with {kind}, a defect in tokenferry"
+            )
             self._paused_until = self._steady() + _DEFECT_PAUSE
         else:
             self._told.pop("", None)
@@ -221,7 +223,7 @@ class Keeper:
         self._swapper.look()
 
     def _tell_of_swap(self, text: str, account: str | None, *, needs_help: bool) -> None:
-        self._tell_of(RenewalEvent(int(self._now()), "swap", text, account=account, needs_help=needs_help))
+        self._tell_of(RenewalEvent(int(self._now()), "switch", text, account=account, needs_help=needs_help))
 
     def _end_swapping(self) -> None:
         if self._swapper is not None:
@@ -329,7 +331,7 @@ class Keeper:
         expires_at = credential.expires_at
         life = "" if expires_at is None else f", which expires in {span(expires_at - now.wall)}"
         self._tell(
-            "renewed",
+            "refreshed",
             f"account {name}: has a new token{life}",
             account=name,
             fingerprint=credential.secret.fingerprint,

@@ -214,9 +214,11 @@ class RefreshEngine:
         if result is not None:
             counts["grants" if result.granted else "adopted"] += 1
             return
-        kind = type(fault).__name__
-        counts[kind] += 1
-        self._last_error[name] = str(fault) if isinstance(fault, TokenferryError) else kind
+        word, text = ("internal_error", type(fault).__name__)
+        if isinstance(fault, TokenferryError):
+            word, text = fault.word(), str(fault)
+        counts[word] += 1
+        self._last_error[name] = text
 
     def statistics(self, name: str) -> RefreshStatistics:
         with self._guard:

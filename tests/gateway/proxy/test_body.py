@@ -66,7 +66,7 @@ async def test_one_key_holds_half_at_most_and_the_others_are_served() -> None:
     held = [Holding(budget, "guest", MIB) for _ in range(4)]
     with pytest.raises(GatewayError, match="this client key hold half") as refused:
         Holding(budget, "guest", 1)
-    assert (refused.value.status, refused.value.should_retry, refused.value.cause) == (503, True, "body_budget")
+    assert (refused.value.status, refused.value.should_retry, refused.value.cause) == (503, True, "body_memory_full")
     other = Holding(budget, "other", 4 * MIB)
     assert not any(one.error for one in (*held, other))
     held[0].body.release()

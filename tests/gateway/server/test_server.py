@@ -300,7 +300,7 @@ async def test_a_request_that_the_end_overtakes_is_recorded_as_it_was_answered(s
         gate.listener.stop()
         assert (await read_reply(reader)).status == 503
         record = await gate.records.last()
-    assert (record.status, record.error) == (503, "ending")
+    assert (record.status, record.error) == (503, "shutting_down")
 
 
 def test_it_is_known_to_end_before_it_gives_up_its_port() -> None:

@@ -79,13 +79,13 @@ async def test_what_was_served_is_told(gate: Gate, origin: Origin) -> None:
     assert found["tokenferry_tokens_total", "account=alice", "kind=input", *route[1:]] == 5
     assert found["tokenferry_tokens_total", "account=alice", "kind=output", *route[1:]] == 7
     assert found["tokenferry_body_bytes_total", "direction=in"] == 2 * len(b'{"model":"claude-sonnet-4-5"}')
-    assert found["tokenferry_refreshes_total", "account=alice", "outcome=granted"] == 3
-    assert found["tokenferry_refreshes_total", "account=alice", "outcome=RefreshFailed"] == 1
-    assert found["tokenferry_forced_renewals_total", "account=alice", "outcome=granted"] == 2
-    assert found["tokenferry_forced_renewals_total", "account=alice", "outcome=capped"] == 1
+    assert found["tokenferry_refreshes_total", "account=alice", "outcome=refreshed"] == 3
+    assert found["tokenferry_refreshes_total", "account=alice", "outcome=refresh_failed"] == 1
+    assert found["tokenferry_forced_refreshes_total", "account=alice", "outcome=refreshed"] == 2
+    assert found["tokenferry_forced_refreshes_total", "account=alice", "outcome=capped"] == 1
     assert found["tokenferry_accounts", "state=fresh"] == 1
     assert found["tokenferry_upstream_connections", "state=open", f"upstream={origin.url}"] >= 0
-    assert found["tokenferry_upstream_dials_total", f"upstream={origin.url}"] >= 1
+    assert found["tokenferry_upstream_connections_opened_total", f"upstream={origin.url}"] >= 1
     assert found["tokenferry_requests_in_flight",] == 1
 
 

@@ -234,7 +234,7 @@ def _too_many(wait: int, how: str) -> GatewayError:
         f"more than {BAD_KEYS_PER_MINUTE} bad client keys a minute came from this address; a good key is taken at any "
         f"time; {how}",
         retry_after=wait,
-        cause="bad_keys",
+        cause="too_many_bad_keys",
     )
 
 

@@ -1,7 +1,6 @@
 """The gateway's own answers: Anthropic envelopes, each with one sentence that a person can act on."""
 
 import math
-import re
 from typing import Final
 
 from tokenferry.errors import (
@@ -24,7 +23,6 @@ ERROR_MARK: Final = b"x-tokenferry-error"
 _RETRY_AFTER: Final = 2
 _DISK_RETRY_AFTER: Final = 10
 
-_CAPITAL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -81,7 +79,7 @@ def cause_of(fault: TokenferryError) -> str:
     """A word for the fault: `needs_login`, `upstream_cut`."""
     if isinstance(fault, UpstreamError):
         return fault.cause
-    return _CAPITAL.sub("_", type(fault).__name__).lower()
+    return fault.word()
 
 
 def gateway_error_of(fault: TokenferryError) -> GatewayError:

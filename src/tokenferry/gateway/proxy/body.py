@@ -111,7 +111,7 @@ class BodyBudget:
 
 def _no_room(why: str) -> GatewayError:
     return GatewayError(
-        503, "api_error", f"{why}; try again in a moment", should_retry=True, retry_after=1, cause="body_budget"
+        503, "api_error", f"{why}; try again in a moment", should_retry=True, retry_after=1, cause="body_memory_full"
     )
 
 

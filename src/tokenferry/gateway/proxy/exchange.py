@@ -226,7 +226,7 @@ class Exchange:
     def reroute(self) -> None:
         if self._record.attempts or self._forwarder is self._state.forwarder:
             message = "the provider's address or its account changed in the middle of this request; send it again"
-            raise GatewayError(503, "api_error", message, should_retry=True, retry_after=1, cause="reconfigured")
+            raise GatewayError(503, "api_error", message, should_retry=True, retry_after=1, cause="config_changed")
         self._forwarder = self._state.forwarder
         if self._runner is not None:
             self._runner.close()
@@ -304,7 +304,7 @@ def no_room() -> GatewayError:
         "the gateway has as many connections as it may; close some, or try again in a moment",
         should_retry=True,
         retry_after=1,
-        cause="no_room",
+        cause="too_many_connections",
     )
 
 
@@ -327,4 +327,4 @@ def gateway_error_for(fault: Exception, record: RequestRecord) -> GatewayError:
         return gateway_error_of(fault)
     logger.error("%s failed", record.request_id, exc_info=fault)
     message = "the gateway failed; its log says why, under this request's id"
-    return GatewayError(500, "api_error", message, cause="defect")
+    return GatewayError(500, "api_error", message, cause="internal_error")

@@ -98,7 +98,7 @@ class ListingExchange(Exchange):
         else:
             self._is_held = False
             message = "the upstream gave no list of models that can be shown; try again in a moment"
-            self.fail(GatewayError(502, "api_error", message, should_retry=True, cause="no_list"))
+            self.fail(GatewayError(502, "api_error", message, should_retry=True, cause="model_list_failed"))
 
     def _allows(self, name: str) -> bool:
         return self._key is not None and self._key.rights.allows_model(name)

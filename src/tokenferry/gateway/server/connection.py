@@ -323,7 +323,7 @@ class ClientConnection(asyncio.Protocol):
         """Answer a request that is to be ended before its answer has begun."""
         if self._handlers and not self._handlers[0].writer.is_started:
             self._handlers[0].refuse(
-                GatewayError(503, "api_error", _ENDING, should_retry=True, retry_after=2, cause="ending")
+                GatewayError(503, "api_error", _ENDING, should_retry=True, retry_after=2, cause="shutting_down")
             )
 
     def proceed(self) -> None:

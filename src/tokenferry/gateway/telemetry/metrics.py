@@ -72,7 +72,7 @@ class Metrics:
         self._cooldowns = cooldowns
         self._board = board
         self._place = place
-        self._reloads = {"adopted": 0, "refused": 0}
+        self._reloads = {"applied": 0, "refused": 0}
         self._gateway: Callable[[], GatewayStatistics] = GatewayStatistics
 
     def watch(self, gateway: Callable[[], GatewayStatistics]) -> None:
@@ -81,7 +81,7 @@ class Metrics:
 
     def note_reload(self, *, adopted: bool) -> None:
         """Count a configuration that was read anew."""
-        self._reloads["adopted" if adopted else "refused"] += 1
+        self._reloads["applied" if adopted else "refused"] += 1
 
     def add(self, record: RequestRecord) -> None:
         """Count a request that has ended."""
@@ -141,11 +141,11 @@ class Metrics:
         rows: list[tuple[list[str], float]] = []
         for account in self._source.accounts():
             seen = self._source.statistics(account.name)
-            outcomes = {"granted": seen.grants, "adopted": seen.adopted, **seen.failures}
+            outcomes = {"refreshed": seen.grants, "shared": seen.adopted, **seen.failures}
             rows += [([account.name, outcome], number) for outcome, number in outcomes.items()]
         return counter(
             "tokenferry_refreshes",
-            "Refreshes of an account's token by how they ended; adopted: somebody else's was found.",
+            "Refreshes of an account's token by how they ended; shared: another process had done it.",
             ("account", "outcome"),
             rows,
         )
@@ -154,10 +154,10 @@ class Metrics:
         rows: list[tuple[list[str], float]] = []
         for account in self._source.accounts():
             seen = self._source.forced_renewals(account.name)
-            rows += [([account.name, "granted"], seen.granted), ([account.name, "capped"], seen.capped)]
+            rows += [([account.name, "refreshed"], seen.granted), ([account.name, "capped"], seen.capped)]
         return counter(
-            "tokenferry_forced_renewals",
-            "Renewals that a refusal by the provider caused; capped: not begun, since there were too many in an hour.",
+            "tokenferry_forced_refreshes",
+            "Refreshes that a refusal by the provider caused; capped: not begun, since there were too many in an hour.",
             ("account", "outcome"),
             rows,
         )
@@ -206,9 +206,9 @@ def _of_requests(tally: RequestCounters) -> Iterator[MetricFamily]:
 def _of_gateway(now: GatewayStatistics) -> Iterator[MetricFamily]:
     yield gauge("tokenferry_requests_in_flight", "Requests under way.", (), [([], now.in_flight)])
     yield gauge("tokenferry_streams_in_flight", "Event streams under way.", (), [([], now.streams)])
-    yield gauge("tokenferry_held_bytes", "Memory that request bodies take up.", (), [([], now.held_bytes)])
+    yield gauge("tokenferry_request_memory_bytes", "Memory that request bodies take up.", (), [([], now.held_bytes)])
     yield counter(
-        "tokenferry_access_log_dropped",
+        "tokenferry_access_log_lines_dropped",
         "Lines of the access log that were given up, because nobody took them.",
         (),
         [([], now.log_lines_dropped)],
@@ -223,7 +223,7 @@ def _of_upstreams(upstreams: Mapping[str, UpstreamStatistics]) -> Iterator[Metri
         [row for url, now in upstreams.items() for row in (([url, "open"], now.open), ([url, "idle"], now.idle))],
     )
     yield counter(
-        "tokenferry_upstream_dials",
+        "tokenferry_upstream_connections_opened",
         "Connections that were opened.",
         ("upstream",),
         [([url], now.dialled) for url, now in upstreams.items()],
