@@ -10,13 +10,13 @@ from pathlib import Path
 from types import MappingProxyType, UnionType
 from typing import Any, Final, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["ConfigKey", "KeyKind", "format_duration", "keys_of", "parse_duration"]
+__all__ = ["DURATION_PATTERN", "ConfigKey", "KeyKind", "format_duration", "keys_of", "parse_duration"]
 
 KeyKind: TypeAlias = Literal[
     "text", "choice", "flag", "number", "whole", "duration", "path", "url", "pattern", "texts", "strings", "ignored"
 ]
 
-_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|h|d|)")
+DURATION_PATTERN: Final = r"^([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|h|d|)$"
 _UNITS: Final = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _KINDS: Final[Mapping[object, KeyKind]] = MappingProxyType(
     {
@@ -68,6 +68,8 @@ class ConfigKey:
             return dict(value)
         if isinstance(value, tuple):
             return list(value)
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
         return str(value) if isinstance(value, Path) else value
 
 
@@ -106,7 +108,7 @@ def parse_duration(value: object) -> float | None:
     """The seconds in `"30s"`, `"5m"`, `"1.5h"`, `"90d"`, `"250ms"`, or in a bare number; None for anything else."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value) if isfinite(value) else None
-    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    found = re.fullmatch(DURATION_PATTERN, value) if isinstance(value, str) else None
     return None if found is None else float(found[1]) * _UNITS[found[2] or "s"]
 
 

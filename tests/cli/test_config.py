@@ -1,5 +1,6 @@
 import stat
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from cli.harness import Outcome, tokenferry
 from tokenferry.cli import config as command
+from tokenferry.config import SECTIONS, template
 from tokenferry.settings import Home
 
 Inside = Callable[..., Outcome]
@@ -109,17 +111,50 @@ def test_show_tells_each_setting_its_source_and_no_secret(
     shown = inside("config", "show")
     lines = {line.split(" = ")[0]: line for line in shown.out.splitlines()}
     assert lines["server.port"].split() == ["server.port", "=", "13456", "#", "default"]
-    assert "# config.toml:4; leads to a key with fingerprint " in lines["providers.idp.api_key"]
+    origin = f"# {home.config}:4; from the variable IDP_KEY; leads to a key with fingerprint "
+    assert origin in lines["providers.idp.api_key"]
     assert "providers.idp.oauth.authorize_parameters = {}" in shown.out
     assert "providers.anthropic" not in shown.out
     assert "providers.anthropic.base_url" in inside("config", "show", "--all").out
     told = inside("config", "show", "--json")
     (key,) = [one for one in told.json["settings"] if one["path"] == "providers.idp.api_key"]
     assert key["value"] == "$IDP_KEY"
-    assert key["source"] == "config.toml"
+    assert (key["source"], key["line"], key["variable"]) == ("config.toml", 4, "IDP_KEY")
     assert len(key["fingerprint"]) == 8
     assert shown.hides(KEY)
     assert told.hides(KEY)
+
+
+def test_show_lists_every_key_that_there_is(home: Home, inside: Inside) -> None:
+    plain = [section for section in SECTIONS if not section.is_list and len(section.path) == 1]
+    expected = [f"{section.name}.{key.name}" for section in plain for key in section.keys]
+    lines = inside("config", "show").out.splitlines()
+    assert [line.split(" = ")[0] for line in lines] == expected
+    assert [line.split()[-2:] for line in lines if line.startswith("server.uds ")] == [["not", "set"]]
+
+
+def test_init_writes_every_key_and_never_over_a_file(home: Home, inside: Inside, tmp_path: Path) -> None:
+    assert inside("config", "init").code == 0
+    assert home.config.read_text() == template()
+    assert stat.S_IMODE(home.config.stat().st_mode) == 0o600
+    home.config.write_text("[server]\n")
+    refused = inside("config", "init")
+    assert (refused.code, home.config.read_text()) == (2, "[server]\n")
+    assert "is not overwritten" in refused.one_line()
+    assert inside("config", "init", "--config", str(tmp_path / "new.toml")).code == 0
+    assert (tmp_path / "new.toml").read_text() == template()
+
+
+def test_schema_prints_json(inside: Inside) -> None:
+    assert inside("config", "schema").json["properties"]["server"]["properties"]["port"]["default"] == 13_456
+
+
+def test_unset_takes_settings_out_and_leaves_the_rest(written: Path, inside: Inside) -> None:
+    assert inside("config", "set", "pool.max_queue", "5", "server.workers", "2").code == 0
+    outcome = inside("config", "unset", "pool.max_queue", "server.workers")
+    assert outcome.out == "pool.max_queue = 100\nserver.workers = 1\n"
+    assert written.read_text() == f"{TEXT}\n[pool]\n"
+    assert inside("config", "unset", "pool.max_queu").code == 4
 
 
 def test_get_prints_one_setting_or_a_section(written: Path, inside: Inside) -> None:
@@ -162,15 +197,15 @@ def test_edit_puts_the_result_in_place(
     assert copies(home) == []
 
 
-def test_edit_without_a_file_begins_with_a_comment_and_makes_none_for_nothing(
+def test_edit_without_a_file_shows_every_key_and_makes_none_for_nothing(
     home: Home, inside: Inside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VISUAL", "true")
     assert inside("config", "edit").out == "nothing was changed\n"
     assert not home.config.exists()
-    monkeypatch.setenv("VISUAL", editor(tmp_path / "edit.py", "effect.\n", "effect.\nserver.port = 1\n"))
+    monkeypatch.setenv("VISUAL", editor(tmp_path / "edit.py", "# port = 13456", "port = 1"))
     assert inside("config", "edit").code == 0
-    assert home.config.read_text().endswith("server.port = 1\n")
+    assert tomllib.loads(home.config.read_text())["server"] == {"port": 1}
     assert stat.S_IMODE(home.config.stat().st_mode) == 0o600
 
 

@@ -22,8 +22,10 @@ from tokenferry.config import (
     check_writable,
     examine,
     examine_content,
+    json_schema,
     nearest_setting,
     read_content,
+    template,
     write_content,
 )
 from tokenferry.errors import ConfigError, PolicyRefused, TokenferryError, UsageError
@@ -34,6 +36,7 @@ from tokenferry.stores import create_private_file
 
 app = new_app(
     "Check, show and change config.toml.",
+    "tokenferry config init",
     "tokenferry config check",
     "tokenferry config show",
     "tokenferry config set server.port 8080",
@@ -44,12 +47,11 @@ File: TypeAlias = Annotated[
 ]
 
 _WIDEST: Final = 60
-_EMPTY: Final = b"# tokenferry's configuration; every key: docs/config.md. It is checked before it takes effect.\n"
 
 
 @app.command("check", epilog=examples("tokenferry config check", "tokenferry config check --config new.toml"))
 def check(*, config: File = None, as_json: JSON = False) -> int:
-    """Look for faults: every one is told, and the exit code is 3 if there is any."""
+    """List every fault with its line; the exit code is 3 if there is any."""
     home, path = _find(config)
     try:
         examined = examine(path, statement=home.statement)
@@ -112,7 +114,7 @@ def show(
     ] = False,
     as_json: JSON = False,
 ) -> None:
-    """Show every setting that holds, and where it comes from. Secrets are shown by their fingerprint."""
+    """Show every key, its value and where it comes from. Secrets are shown by their fingerprint."""
     home, path = _find(config)
     examined = examine(path, statement=home.statement)
     _must_exist(examined, config)
@@ -128,9 +130,8 @@ def show(
             }
         )
         return
-    known = [one for one in settings if one.value is not None]
-    width = max(len(_line(one)) for one in known)
-    say_lines(f"{_line(one).ljust(min(width, _WIDEST))}  # {_origin(one)}" for one in known)
+    width = max(len(_line(one)) for one in settings)
+    say_lines(f"{_line(one).ljust(min(width, _WIDEST))}  # {_origin(one, path)}" for one in settings)
 
 
 @app.command("get", epilog=examples("tokenferry config get server.port", "tokenferry config get gateway --json"))
@@ -140,7 +141,7 @@ def get(
     config: File = None,
     as_json: JSON = False,
 ) -> None:
-    """Print a setting, set or not; of a section, those that have a value."""
+    """Print a setting, or the settings of a section that have a value."""
     home, path = _find(config)
     examined = examine(path, statement=home.statement)
     _must_exist(examined, config)
@@ -169,7 +170,6 @@ def get(
         "tokenferry config set router.providers anthropic,idp",
         "tokenferry config set server.tls_cert gateway.pem server.tls_key gateway.key",
         "tokenferry config set providers.idp.base_url https://llm.example.com",
-        "tokenferry config set --unset server.port",
     ),
 )
 def set_(
@@ -177,20 +177,32 @@ def set_(
         list[str] | None, typer.Argument(metavar="KEY VALUE...", help="Settings with their values.", show_default=False)
     ] = None,
     *,
-    unset: Annotated[
-        list[str] | None, typer.Option("--unset", metavar="KEY", help="Take a setting out; may be repeated.")
-    ] = None,
+    removed: Annotated[list[str] | None, typer.Option("--unset", metavar="KEY", hidden=True)] = None,
     config: File = None,
 ) -> None:
-    """Change settings in config.toml, all or none; its comments stay as they are.
+    """Change settings, all or none; comments stay.
 
     The result is checked before it is written, and a running gateway takes it up. Lists are written with commas, or as
     TOML.
     """
-    given: list[tuple[str, str | None]] = [*_pairs(pairs or []), *((name, None) for name in unset or [])]
+    given: list[tuple[str, str | None]] = [*_pairs(pairs or []), *((name, None) for name in removed or [])]
     if not given:
         raise UsageError("nothing to set was given; name a setting and its value, such as: server.port 8080")
-    home, path = _find(config)
+    _change(config, given)
+
+
+@app.command("unset", epilog=examples("tokenferry config unset server.port", "tokenferry config unset pool.strategy"))
+def unset(
+    keys: Annotated[list[str], typer.Argument(metavar="KEY...", help="Settings to take out.", show_default=False)],
+    *,
+    config: File = None,
+) -> None:
+    """Take settings out, all or none, so that their defaults hold."""
+    _change(config, [(name, None) for name in keys])
+
+
+def _change(file: Path | None, given: Sequence[tuple[str, str | None]]) -> None:
+    home, path = _find(file)
     check_writable(path)
     before = read_content(path)
     content = before or b""
@@ -218,6 +230,27 @@ def set_(
     say_lines(_line(effective[name]) if name in effective else f"{name} is set no more" for name, _ in given)
 
 
+@app.command("init", epilog=examples("tokenferry config init", "tokenferry config init --config new.toml"))
+def init(*, config: File = None) -> None:
+    """Write a config.toml that shows every key, commented out.
+
+    Each has its default and a sentence on what it does. A file that is there is never overwritten.
+    """
+    home, path = _find(config)
+    check_writable(path)
+    if read_content(path) is not None:
+        raise UsageError(f"{path} exists, and is not overwritten; see its keys with: tokenferry config show")
+    write_content(path, template().encode("utf-8"), None, home.locks)
+    note_change(home, "config.init", path.name)
+    say(f"{path} is written; nothing in it is set yet")
+
+
+@app.command("schema", epilog=examples("tokenferry config schema", "tokenferry config schema >tokenferry.schema.json"))
+def schema() -> None:
+    """Print the JSON Schema of config.toml, for editors."""
+    say_json(json_schema())
+
+
 @app.command("edit", epilog=examples("tokenferry config edit", "VISUAL='code --wait' tokenferry config edit"))
 def edit(*, config: File = None) -> None:
     """Change config.toml in your editor ($VISUAL, $EDITOR, else vi).
@@ -229,10 +262,11 @@ def edit(*, config: File = None) -> None:
     check_writable(path)
     before = read_content(path)
     copy = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.toml")
-    create_private_file(copy, _EMPTY if before is None else before)
+    start = template().encode("utf-8") if before is None else before
+    create_private_file(copy, start)
     try:
         content = _edited(copy, path)
-        if content != (before if before is not None else _EMPTY):
+        if content != start:
             settle_default_provider(home)
             write_content(path, content, before, home.locks)
             note_change(home, "config.edit", path.name)
@@ -240,7 +274,7 @@ def edit(*, config: File = None) -> None:
         else:
             say("nothing was changed")
     except TokenferryError as fault:
-        if _holds(copy, _EMPTY if before is None else before):
+        if _holds(copy, start):
             copy.unlink()
         elif copy.exists():
             note(f"your text is kept in {copy}")
@@ -300,17 +334,27 @@ def _line(one: Effective) -> str:
     if isinstance(value, dict):
         pairs = ", ".join(f"{json.dumps(name)} = {json.dumps(text)}" for name, text in value.items())
         return redacted(f"{one.path} = {{{pairs}}}")
-    return redacted(f"{one.path} = {json.dumps(value, ensure_ascii=False)}")
+    return redacted(f"{one.path} = {json.dumps('' if value is None else value, ensure_ascii=False)}")
 
 
-def _origin(one: Effective) -> str:
-    source = "policy.json, as stated" if one.source == "statement" else f"{one.source}:{one.line or ''}".rstrip(":")
-    return source if one.fingerprint is None else f"{source}; leads to a key with fingerprint {one.fingerprint}"
+def _origin(one: Effective, path: Path) -> str:
+    match one.source:
+        case "config.toml":
+            origin = f"{path}:{one.line}" if one.line else str(path)
+        case "statement":
+            origin = "stated, with: tokenferry policy set own-use"
+        case "default" if one.value is None:
+            origin = "not set"
+        case _:
+            origin = one.source
+    origin += f"; from the variable {one.variable}" if one.variable else ""
+    return origin if one.fingerprint is None else f"{origin}; leads to a key with fingerprint {one.fingerprint}"
 
 
 def _to_json(one: Effective) -> dict[str, Any]:
     value = one.value
     if isinstance(value, str):
         value = redacted(value)
-    told = {"path": one.path, "value": value, "source": one.source}
-    return told if one.fingerprint is None else {**told, "fingerprint": one.fingerprint}
+    further = {"line": one.line, "variable": one.variable, "fingerprint": one.fingerprint}
+    found = {name: each for name, each in further.items() if each is not None}
+    return {"path": one.path, "value": value, "source": one.source, **found}

@@ -6,6 +6,7 @@ from tokenferry.config._follow import ConfigSource, Follower
 from tokenferry.config._lists import with_model, without_entry
 from tokenferry.config._load import Config, load
 from tokenferry.config._sections import SECTIONS, Section
+from tokenferry.config._template import json_schema, template
 from tokenferry.config._write import check_writable, read_content, write_content
 
 __all__ = [
@@ -20,9 +21,11 @@ __all__ = [
     "check_writable",
     "examine",
     "examine_content",
+    "json_schema",
     "load",
     "nearest_setting",
     "read_content",
+    "template",
     "with_model",
     "with_provider",
     "without_entry",

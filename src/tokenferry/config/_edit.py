@@ -15,7 +15,7 @@ from tokenferry.providers import Setting
 if TYPE_CHECKING:
     from tomlkit.toml_document import TOMLDocument
 
-_OF_PROVIDER: Final = re.compile(r"providers\.(?P<name>[^.]+)\.(?P<rest>.+)")
+_OF_PROVIDER: Final = re.compile(r"providers\.(?P<name>.+?)\.(?:oauth\.)?[^.]+")
 
 
 def changed(content: bytes, path: Path, name: str, value: str | None) -> bytes:

@@ -4,17 +4,20 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from tokenferry.config._lines import line_of, lines_of, with_lines
 from tokenferry.config._load import Config, parse, read
 from tokenferry.config._place import read_config_file
 from tokenferry.config._providers import VARIABLE
+from tokenferry.config._sections import SECTIONS
 from tokenferry.config_key import ConfigKey
 from tokenferry.errors import ConfigError
 from tokenferry.providers import Fault, Reading, Setting, Table, builtin_providers, declare
 from tokenferry.secret import Fields
 from tokenferry.statement import stated_at
+
+_SECTION_ORDER: Final = {section.path[0]: number for number, section in enumerate(SECTIONS)}
 
 Source: TypeAlias = Literal["config.toml", "statement", "built-in", "default"]
 
@@ -107,5 +110,14 @@ def examine_content(
             further = Reading(settings=reading.settings)
             declare(Table({"name": name}, "", further, None), builtin)
     at = stated_at(statement) if statement is not None and config.policy.source == "default" else None
-    settings = {setting.path: setting for setting in reading.settings}
+    settings = {setting.path: setting for setting in sorted(reading.settings, key=_order)}
     return Examined(path, exists, config, with_lines(reading.faults, content), settings, content, at)
+
+
+def _order(setting: Setting) -> tuple[int, bool, int, int]:
+    """The sections as they are declared, and in a list one entry after the other; what is built in comes last."""
+    section = _SECTION_ORDER.get(setting.path.partition(".")[0], 0)
+    if not setting.is_in_document:
+        return section, True, 0, 0
+    number = next((step for step in setting.table if isinstance(step, int)), 0)
+    return section, False, number, len(setting.table)

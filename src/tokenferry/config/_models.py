@@ -38,10 +38,10 @@ def read_models(tables: Iterable[Table], providers: Mapping[str, Provider]) -> t
 
 
 def _model(table: Table, providers: Mapping[str, Provider]) -> ModelSettings:
+    if isinstance(table.raw("name"), str) and table.raw("name"):
+        table.path = f"models.{table.raw('name')}"
     name = table.get(_NAME, "")
-    if name:
-        table.path = f"models.{name}"
-    elif "name" not in table:
+    if "name" not in table:
         table.problem("name", "is missing")
     model = table.read(ModelSettings(name, ()), but=("name",))
     if "mappings" not in table:

@@ -22,7 +22,7 @@ _FOREIGN: Final = (
 )
 API_KEY: Final = ConfigKey(
     'Makes an account of the provider\'s name: "$VARIABLE", or the path of a 0600 file.',
-    example='"$OPENAI_API_KEY"',
+    example='"$ZAI_API_KEY"',
     name="api_key",
 )
 _TWO_VENDORS: Final = "whose credential a client sends could not be told"

@@ -99,14 +99,14 @@ def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
 
     Faults are noted in the table; None when there is no usable name or base_url.
     """
+    if _is_printable(table.raw("name")):
+        table.path = f"providers.{table.raw('name')}"
     name: str | None = table.get(_KEYS["name"], None)
-    if name is not None and (len(name) > _LONGEST_NAME or not name.isprintable() or name != name.strip()):
+    if "name" not in table:
+        table.problem("name", "is missing")
+    elif name is not None and not _is_printable(name):
         table.problem("name", f"must be at most {_LONGEST_NAME} printable characters, without blanks around them")
         name = None  # listings, logs and what follows would show it
-    if name is not None:
-        table.path = f"providers.{name}"
-    elif "name" not in table:
-        table.problem("name", "is missing")
     start = _start(table, name, base)
     base_url = table.get(_KEYS["base_url"], start.base_url)
     has_url = base_url != _NOWHERE or start.provider_type in other_formats()
@@ -129,6 +129,10 @@ def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
     )
     _check(table, provider)
     return provider if name is not None and has_url else None
+
+
+def _is_printable(name: object) -> bool:
+    return isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME and name.isprintable() and name == name.strip()
 
 
 def _start(table: Table, name: str | None, base: Mapping[str, Provider]) -> Provider:

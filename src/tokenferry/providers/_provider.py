@@ -52,10 +52,10 @@ _VENDOR_CLIENT: Final = "9d1c250a-e61b-44d9-88ed-5944d1962f5e"
 class Provider:
     """Who issues and takes credentials: `[[providers]]`."""
 
-    name: Annotated[str, ConfigKey("What you call it.", example='"openai"')]
+    name: Annotated[str, ConfigKey("What you call it.", example='"z.ai"')]
     provider_type: Annotated[str, ConfigKey("A built-in provider or preset to take the rest from.", example='"z.ai"')]
     base_url: Annotated[
-        str, ConfigKey("Its address; needed if no type has it.", kind="url", example='"https://llm.example.com"')
+        str, ConfigKey("Its address; needed if no type has it.", kind="url", example='"https://api.z.ai/api/anthropic"')
     ]
     auth_type: Annotated[
         AuthType, ConfigKey("The kind of credential it takes.", aliases=MappingProxyType({"apikey": "api_key"}))
@@ -64,9 +64,9 @@ class Provider:
     key_header: Annotated[KeyHeader, ConfigKey("Where an API key goes; authorization makes it a Bearer token.")] = (
         "x-api-key"
     )
-    env_var: Annotated[
-        str | None, ConfigKey("Where programs look for its key or token.", example='"OPENAI_API_KEY"')
-    ] = None
+    env_var: Annotated[str | None, ConfigKey("Where programs look for its key or token.", example='"ZAI_API_KEY"')] = (
+        None
+    )
     """None for what is usual."""
     accounts: Annotated[
         tuple[str, ...] | None,
