@@ -332,7 +332,7 @@ def test_a_second_signal_ends_it_at_once_but_truthfully(
     home: Home, config: Config, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     add(home, config, "alice", issued(sandbox, "alice"))
-    sandbox.fault("slow", path="/v1/messages", account="alice", seconds=3600)
+    sandbox.fault("slow", path="/v1/messages", account="alice", seconds=3600, events=3)
     with served(home, tmp_path / "port") as running:
         key = read_local_key(home)
         assert key is not None

@@ -77,7 +77,7 @@ def test_in_a_json_log_every_line_is_json(
 ) -> None:
     """Also what is told while it ends, and of a configuration that is refused."""
     login()
-    sandbox.fault("slow", path="/v1/messages", seconds=3600)
+    sandbox.fault("slow", path="/v1/messages", seconds=3600, events=3)
     with serving(tmp_path, "--log-json", "--workers", workers) as served:
         with served.stream() as answer:
             chunks = answer.iter_raw()

@@ -46,7 +46,7 @@ def test_a_second_signal_ends_streams_with_an_error(
     sandbox: Sandbox, login: Login, tmp_path: Path, workers: str
 ) -> None:
     login()
-    sandbox.fault("slow", path="/v1/messages", seconds=3600)
+    sandbox.fault("slow", path="/v1/messages", seconds=3600, events=3)
     with serving(tmp_path, "--workers", workers) as served:
         with served.stream() as answer:
             chunks = answer.iter_raw()
@@ -63,7 +63,7 @@ def test_a_second_signal_ends_streams_with_an_error(
 
 def test_after_the_drain_streams_end_with_an_error(sandbox: Sandbox, login: Login, tmp_path: Path) -> None:
     login()
-    sandbox.fault("slow", path="/v1/messages", seconds=3600)
+    sandbox.fault("slow", path="/v1/messages", seconds=3600, events=3)
     with serving(tmp_path, "--drain", "0.2") as served:
         with served.stream() as answer:
             chunks = answer.iter_raw()

@@ -168,7 +168,10 @@ async def test_a_time_out_after_the_request_was_sent_is_not_tried_elsewhere(
     assert len(origin.seen) == 1
 
 
-async def test_a_gate_that_waits_long_enough_opens(origin: Origin, source: Source) -> None:
+async def test_a_gate_that_waits_long_enough_opens(
+    origin: Origin, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokenferry.gateway.proxy.attempt.GATE_SECONDS", 0.1)
     go = asyncio.Event()
 
     async def slow(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -179,7 +182,7 @@ async def test_a_gate_that_waits_long_enough_opens(origin: Origin, source: Sourc
     origin.scripts = [slow]
     async with running_gate(source) as gate, gate.open() as (reader, writer):
         writer.write(gate.head(length=len(BODY)) + BODY)
-        held = await reader.readuntil(PING)  # five seconds later, though no content has come
+        held = await reader.readuntil(PING)  # though no content has come
         assert held.startswith(b"HTTP/1.1 200 ")
         go.set()
         assert STOP in await reader.readuntil(b"0\r\n\r\n")

@@ -192,18 +192,29 @@ def test_stream_faults_leave_other_answers_alone(say: Say, sandbox: Sandbox) -> 
     assert "event: error" in say(stream=True).text
 
 
-def test_slow_streams_can_be_left(sandbox: Sandbox, http: httpx2.Client, say: Say) -> None:
+STREAMED = {"model": "claude-x", "max_tokens": 9, "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+
+
+def headers_of(sandbox: Sandbox, account: str) -> dict[str, str]:
+    return {"anthropic-version": "2023-06-01", "x-api-key": sandbox.api_key(account)}
+
+
+def test_slow_streams_can_be_left(sandbox: Sandbox, http: httpx2.Client) -> None:
     sandbox.fault("slow", seconds=3600)
-    body = {
-        "model": "claude-x",
-        "max_tokens": 9,
-        "stream": True,
-        "messages": [{"role": "user", "content": "hi"}],
-    }
-    headers = {"anthropic-version": "2023-06-01", "x-api-key": sandbox.api_key("bob")}
-    with http.stream("POST", "/v1/messages", json=body, headers=headers) as answer:
+    with http.stream("POST", "/v1/messages", json=STREAMED, headers=headers_of(sandbox, "bob")) as answer:
         assert next(answer.iter_text()).startswith("event: message_start")
     sandbox.wait_until(cancelled("bob"))
+
+
+def test_slow_streams_may_begin_at_once(sandbox: Sandbox, http: httpx2.Client) -> None:
+    sandbox.fault("slow", seconds=3600, events=3)
+    with http.stream("POST", "/v1/messages", json=STREAMED, headers=headers_of(sandbox, "bob")) as answer:
+        text = ""
+        for more in answer.iter_text():
+            text += more
+            if "content_block_delta" in text:
+                break
+    assert text.count("event: content_block_delta") == 1
 
 
 def test_slow_streams_come_whole(say: Say, sandbox: Sandbox) -> None:

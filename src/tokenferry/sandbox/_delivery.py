@@ -120,9 +120,9 @@ class Delivery:
             cut = fault.parameters.get("cut", False)
         elif fault is not None and fault.kind == "sse_error":
             events = _with_error(events, fault.parameters)
-        for event in events:
+        for number, event in enumerate(events):
             await line.chunk(event.encode())
-            if fault is not None and fault.kind == "slow":
+            if fault is not None and fault.kind == "slow" and number >= fault.parameters.get("events", 0):
                 seconds = fault.parameters.get("seconds", 0.1)
                 await self._clock.pause(seconds, lambda: fault.cleared)
         if cut:

@@ -25,7 +25,7 @@ KINDS: dict[str, dict[str, tuple[type, ...]]] = {
     "lose_answer": {"bytes": (int,)},
     "truncate": {"events": (int,), "cut": (bool,)},
     "sse_error": _ERROR | {"deltas": (int,)},
-    "slow": {"seconds": _NUMBER},
+    "slow": {"seconds": _NUMBER, "events": (int,)},
     "unreadable": _LATE | {"body": (str,)},
     "redirect": _LATE | {"location": (str,), "status": (int,)},
     "huge": _LATE | {"bytes": (int,)},

@@ -31,6 +31,9 @@ from tokenferry.settings import Home, RouterSettings
 pytestmark = pytest.mark.anyio
 
 
+CONTENT = b'event: content_block_start\ndata: {"type":"content_block_start","index":0}\n\n'
+
+
 class Held:
     """A script that answers when it is told to: an event stream, or one of announced length."""
 
@@ -40,7 +43,7 @@ class Held:
 
     async def __call__(self, seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._stream:
-            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\nevent: ping\ndata: {}\n\n")
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + CONTENT)
         self.asked.set()
         await self.go.wait()
         if self._stream:
