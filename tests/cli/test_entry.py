@@ -4,6 +4,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from cli.documents import ACCESS, document, put, settle
 from cli.harness import COMMAND, Terminal, tokenferry
 from tokenferry.settings import Home
@@ -27,6 +29,21 @@ def test_a_known_token_is_served_before_anything_slow_is_imported(home: Home) ->
         [sys.executable, "-S", "-c", script], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout == f"{ACCESS}\n0 []\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["status"], ["account", "list"], ["token", "--json"]], ids=" ".join)
+def test_a_short_command_imports_no_server_client_or_validator(home: Home, arguments: list[str]) -> None:
+    put(home, document(time.time()))
+    heavy = ("asyncio", "fastapi", "httptools", "httpx2", "jinja2", "keyring", "pydantic", "rich", "ssl", "uvicorn")
+    script = (
+        f"import sys; from tokenferry.cli._run import run; code = run({arguments})\n"
+        f"print(code, [name for name in {heavy} if name in sys.modules])"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    command = [sys.executable, "-S", "-c", script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []"
 
 
 def test_the_module_is_the_command(home: Home) -> None:

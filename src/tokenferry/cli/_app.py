@@ -12,7 +12,7 @@ from tokenferry.cli._logs import set_level
 from tokenferry.cli._output import say
 from tokenferry.cli._places import ConfigFile, HomeFolder, add_place_options
 from tokenferry.cli._spelling import current
-from tokenferry.cli._typer import SETTINGS, Group
+from tokenferry.cli._typer import SETTINGS, Group, spare_conversions
 
 PANELS: Final = {
     "Start here": {
@@ -71,6 +71,7 @@ class _Commands(Group):
             module = import_module(f"tokenferry.cli.{name}{'_' if iskeyword(name) else ''}")
             command = typer.main.get_command(module.app)
             add_place_options(command)
+            spare_conversions(command)
             self.add_command(command, cmd_name)
         return super().get_command(ctx, cmd_name)
 

@@ -13,6 +13,7 @@ from tokenferry.cli._app import app
 from tokenferry.cli._logs import logs_on_stderr, redactor
 from tokenferry.cli._output import fail, note, redacted
 from tokenferry.cli._signals import Ended, orderly
+from tokenferry.cli._typer import spare_conversions
 from tokenferry.errors import TokenferryError
 
 _LONGEST_GRANT: Final = 120.0
@@ -44,9 +45,9 @@ def _finish_grants(timeout: float = _LONGEST_GRANT) -> bool:
 
 def _invoke(arguments: list[str]) -> int:  # noqa: PLR0911  # one return for each way of ending
     try:
-        result = typer.main.get_command(app).main(
-            arguments, prog_name="tokenferry", standalone_mode=False, obj=arguments
-        )
+        command = typer.main.get_command(app)
+        spare_conversions(command)
+        result = command.main(arguments, prog_name="tokenferry", standalone_mode=False, obj=arguments)
         sys.stdout.flush()
     except TokenferryError as fault:
         fail(str(fault))
