@@ -37,6 +37,7 @@ PANELS: Final = {
         "provider": "add, list, show, remove: upstreams and presets",
         "model": "list, add, remove: the names that clients can ask for",
         "key": "create, list, show, set, rename, revoke, prune",
+        "usage": "daily, weekly, monthly, session, blocks; reprice",
         "cooldown": "list, clear",
     },
     "Claude Code": {

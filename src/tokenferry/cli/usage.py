@@ -1,0 +1,250 @@
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from pathlib import Path
+from typing import Annotated, Final, TypeAlias
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import typer
+
+from tokenferry.audit import note_change
+from tokenferry.cli._blocks import say_blocks
+from tokenferry.cli._home import find
+from tokenferry.cli._output import note, say
+from tokenferry.cli._typer import JSON, examples, new_app
+from tokenferry.cli._usage import Report, dollars, say_report
+from tokenferry.errors import UsageError
+from tokenferry.ledger import DIMENSIONS, Dimension, Ledger, Period, UsageReport, midnight, periods
+from tokenferry.prices import PriceTable
+from tokenferry.settings import Home
+
+app = new_app(
+    "Show what was used, by whom, and what it costs.",
+    "tokenferry usage daily",
+    "tokenferry usage monthly --by key",
+    "tokenferry usage blocks",
+)
+
+_DAYS: Final[dict[str, int]] = {"daily": 30, "weekly": 7 * 12, "monthly": 365, "session": 7, "blocks": 3}
+"""How many days are shown where nothing else is asked for."""
+_MOST_SESSIONS: Final = 40
+
+By: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--by", metavar="account|key|model|provider|session", help="Group by this; may be given twice."),
+]
+Since: TypeAlias = Annotated[
+    str | None, typer.Option("--since", metavar="DATE", help="The first day: 2026-11-01, 20261101, or 7d.")
+]
+Until: TypeAlias = Annotated[str | None, typer.Option("--until", metavar="DATE", help="The last day; today.")]
+Zone: TypeAlias = Annotated[
+    str | None, typer.Option("--timezone", metavar="ZONE", help="Europe/Berlin, UTC; this machine's by default.")
+]
+Breakdown: TypeAlias = Annotated[bool, typer.Option("--breakdown", help="Each model in a line of its own.")]
+CSV: TypeAlias = Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")]
+
+
+def _add_command(grain: str, sentence: str, *lines: str) -> None:
+    """Add a command that shows usage by days, weeks, months or sessions."""
+
+    def show(
+        *,
+        by: By = None,
+        since: Since = None,
+        until: Until = None,
+        timezone: Zone = None,
+        breakdown: Breakdown = False,
+        as_json: JSON = False,
+        as_csv: CSV = False,
+    ) -> None:
+        zone, groups = zone_of(timezone), _groups(by)
+        first, last = days_of(grain, since, until, zone)
+        if grain == "session":
+            groups = ("session", *(one for one in groups if one != "session"))
+            asked = [Period("", midnight(first, zone), midnight(last + timedelta(days=1), zone))]
+        else:
+            asked = periods(grain, first, last, zone)  # type: ignore[arg-type]  # the others are its values
+        with _report() as report:
+            rows = [] if report is None else report.rows(asked, groups)
+        if grain == "session":
+            rows = sorted((row for row in rows if row.group[0]), key=lambda row: row.last)
+        shown = rows if grain != "session" or as_json or as_csv else rows[-_MOST_SESSIONS:]
+        say_report(Report(grain, groups, shown, zone, breakdown), as_json=as_json, as_csv=as_csv)
+        if len(shown) < len(rows):
+            note(f"{len(rows) - len(shown)} older sessions are left out; see all with --json or --csv")
+
+    app.command(grain, help=sentence, epilog=examples(*lines))(show)
+
+
+_add_command(
+    "daily",
+    "Show usage by the day (the last 30 days).",
+    "tokenferry usage daily --since 7d --by account",
+    "tokenferry usage daily --json",
+)
+_add_command(
+    "weekly",
+    "Show usage by the week from Monday on (the last 12).",
+    "tokenferry usage weekly --by model",
+)
+_add_command(
+    "monthly",
+    "Show usage by the month (the last year).",
+    "tokenferry usage monthly --by key --csv > usage.csv",
+)
+_add_command(
+    "session",
+    "Show usage by the session (the last 7 days).",
+    "tokenferry usage session --since 1d --json",
+)
+
+
+@app.command("blocks", epilog=examples("tokenferry usage blocks --since 1d", "tokenferry usage blocks --json"))
+def blocks(
+    *,
+    since: Since = None,
+    until: Until = None,
+    timezone: Zone = None,
+    as_json: JSON = False,
+) -> None:
+    """Show the five-hour windows of each account (3 days).
+
+    They are the vendor's own where its answers told of them; else they begin with the first hour that has a request.
+    """
+    zone = zone_of(timezone)
+    first, last = days_of("blocks", since, until, zone)
+    with _report() as report:
+        say_blocks(report, midnight(first, zone), midnight(last + timedelta(days=1), zone), zone, as_json=as_json)
+
+
+@app.command("reprice", epilog=examples("tokenferry usage reprice --since 2026-11-01"))
+def reprice(
+    *,
+    since: Annotated[str, typer.Option("--since", metavar="DATE", help="The first day, UTC.", show_default=False)],
+) -> None:
+    """Price the requests since a day again.
+
+    They get the prices that hold for them now, by the list and by [[prices]], and it says what that changes. Nothing
+    else ever changes the cost of a request that was written down.
+    """
+    home, config = find()
+    _check_there(home)
+    day = _day(since, datetime.now(UTC).date())
+    urls = {name: provider.base_url for name, provider in config.providers.items()}
+    with Ledger(home.ledger) as ledger:
+        changed, before, after = ledger.reprice(PriceTable(urls, config.prices), since=midnight(day, UTC) / 1000)
+    note_change(home, "usage.reprice", str(day), requests=changed, before_micros=before, after_micros=after)
+    say(
+        f"{changed:,} requests cost something else now: all since {day} cost {dollars(after)}, {dollars(before)} before"
+    )
+
+
+@app.command("erase", epilog=examples("tokenferry usage erase --key ci", "tokenferry usage erase --session 0f7c-…"))
+def erase(
+    *,
+    key: Annotated[str | None, typer.Option("--key", metavar="NAME", help="A client key's name or id.")] = None,
+    session_: Annotated[str | None, typer.Option("--session", metavar="ID", help="A session of Claude Code.")] = None,
+) -> None:
+    """Erase the requests of a client key or session.
+
+    They go from all sums, too.
+    """
+    if (key is None) == (session_ is None):
+        raise UsageError("name either a key (--key NAME) or a session (--session ID)")
+    home, _ = find()
+    _check_there(home)
+    with Ledger(home.ledger) as ledger:
+        erased = ledger.erase(key=key, session=session_)
+    note_change(home, "usage.erase", key or "a session", requests=erased)
+    say(f"erased {erased:,} requests")
+
+
+@app.command("backup", epilog=examples("tokenferry usage backup ledger-copy.db"))
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file.", show_default=False)],
+) -> None:
+    """Copy the ledger into a file; gateways go on writing."""
+    home, _ = find()
+    _check_there(home)
+    with Ledger(home.ledger) as ledger:
+        ledger.backup(file)
+    say(f"the ledger is copied to {file}")
+
+
+@app.command("restore", epilog=examples("tokenferry usage restore ledger-copy.db"))
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A copy that backup made.", show_default=False)],
+) -> None:
+    """Put a copy in place of the ledger. What was written since the copy was made is lost."""
+    home, _ = find()
+    if not file.is_file():
+        raise UsageError(f"{file} is no file; name one that tokenferry usage backup made")
+    with Ledger(home.ledger) as ledger:
+        ledger.restore(file)
+    note_change(home, "usage.restore", file.name)
+    say(f"the ledger is what {file} holds")
+
+
+@contextlib.contextmanager
+def _report() -> Iterator[UsageReport | None]:
+    """Read the ledger; None, and a note, while there is none."""
+    home = Home.from_environment()
+    if not home.ledger.exists():
+        note("nothing is written down yet; requests through tokenferry serve and tokenferry run are")
+        yield None
+        return
+    with Ledger(home.ledger) as ledger:
+        yield UsageReport(ledger)
+
+
+def _check_there(home: Home) -> None:
+    if not home.ledger.exists():
+        raise UsageError(f"{home.ledger} is not there: nothing is written down yet")
+
+
+def _groups(by: list[str] | None) -> tuple[Dimension, ...]:
+    found: list[Dimension] = []
+    for name in (one for text in by or () for one in text.split(",")):
+        known: Dimension | None = next((one for one in DIMENSIONS if one == name), None)
+        if known is None:
+            raise UsageError(f"--by {name[:40]!r} is nothing to group by; take one of {', '.join(DIMENSIONS)}")
+        found.append(known)
+    return tuple(dict.fromkeys(found))
+
+
+def days_of(grain: str, since: str | None, until: str | None, zone: tzinfo) -> tuple[date, date]:
+    """The first and the last day that are asked for. Raises `UsageError`."""
+    today = datetime.fromtimestamp(time.time(), zone).date()
+    last = today if until is None else _day(until, today)
+    first = last - timedelta(days=_DAYS[grain] - 1) if since is None else _day(since, today)
+    if first > last:
+        raise UsageError(f"--since {first} is after --until {last}; exchange them")
+    return first, last
+
+
+def _day(text: str, today: date) -> date:
+    with contextlib.suppress(ValueError, OverflowError):
+        if text[-1:] == "d" and text[:-1].isdecimal():
+            return today - timedelta(days=max(int(text[:-1]), 1) - 1)
+        return date.fromisoformat(text)
+    raise UsageError(f"{text[:40]!r} is no day; write it as 2026-11-01, 20261101, or 7d for the last seven days")
+
+
+def zone_of(name: str | None) -> tzinfo:
+    """The time zone of that name, or this machine's. Raises `UsageError`."""
+    if name is None:
+        name = os.environ.get("TZ", "").removeprefix(":")
+        with contextlib.suppress(OSError, ValueError, ZoneInfoNotFoundError):
+            if name:
+                return ZoneInfo(name)
+            with Path("/etc/localtime").open("rb") as file:
+                return ZoneInfo.from_file(file)
+        return UTC
+    try:
+        return UTC if name.upper() == "UTC" else ZoneInfo(name)
+    except (OSError, ValueError, ZoneInfoNotFoundError):
+        raise UsageError(
+            f"--timezone {name[:40]!r} is no time zone that this machine knows, like Europe/Berlin"
+        ) from None
