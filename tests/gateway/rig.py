@@ -220,8 +220,8 @@ class Records(AccessLog):
         self.settle()
         return self._all
 
-    def add(self, record: RequestRecord) -> None:
-        self._all.append(record)
+    def add(self, *records: RequestRecord) -> None:
+        self._all += records
         self._added.set()
 
     async def last(self, count: int = 1) -> RequestRecord:

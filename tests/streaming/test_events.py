@@ -3,7 +3,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenferry.streaming._events import EventBoundary, parse, split
+from tokenferry.streaming._events import EventBoundary, end_of, parse, split
 
 STREAM = b"event: a\ndata: 1\n\n: note\n\ndata: 2\r\ndata: 3\r\n\r\nevent: b\rdata: 4\r\rdata: 5\n\n"
 
@@ -44,9 +44,10 @@ def test_an_event_that_trickles_in_is_looked_at_once() -> None:
 
 
 def test_events_are_split_at_blank_lines_of_every_kind() -> None:
-    ends = [end for end, _ in split(STREAM)]
+    ends = [end_of(STREAM, number) for number in range(len(split(STREAM)))]
+    assert [STREAM[start:end].rstrip(b"\r\n") for start, end in itertools.pairwise((0, *ends))] == split(STREAM)
     assert ends[-1] == len(STREAM)
-    assert [parse(event) for _, event in split(STREAM)] == [
+    assert [parse(event) for event in split(STREAM)] == [
         ("a", b"1"),
         ("", b""),
         ("", b"2\n3"),
@@ -56,4 +57,6 @@ def test_events_are_split_at_blank_lines_of_every_kind() -> None:
 
 
 def test_what_has_no_blank_line_behind_it_is_the_last_event() -> None:
-    assert list(split(b"data: 1\n\ndata: 2\n")) == [(9, b"data: 1"), (17, b"data: 2\n")]
+    events = b"data: 1\n\ndata: 2\n"
+    assert split(events) == [b"data: 1", b"data: 2\n"]
+    assert [end_of(events, number) for number in range(2)] == [9, 17]

@@ -263,7 +263,7 @@ class Client:
 
     def stop_clock(self, upstream: UpstreamClient) -> StillLoop:
         """Let the upstream's time pass by the test alone. Before its first request."""
-        vars(upstream)["_loop"] = self.clock = StillLoop()
+        vars(upstream)["loop"] = self.clock = StillLoop()
         return self.clock
 
     async def warm(self, upstream: UpstreamClient, peer: Peer, count: int = 1) -> list[Link]:

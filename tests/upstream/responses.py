@@ -83,7 +83,7 @@ class Response:
         return chunk
 
     def on_head(self, head: ResponseHead) -> None:
-        self.status, self.headers = head
+        self.status, self.headers = head.status, head.headers
         self._has_head = True
         self._wake()
 

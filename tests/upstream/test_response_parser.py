@@ -30,12 +30,12 @@ class Outcome:
         self.body = b""
         self.fault: str | None = None
         for piece in pieces:
-            self.fault = self.reader.feed(piece)
-            head, parts = self.reader.take()
-            if head is not None:
+            news = self.reader.feed(piece)
+            self.fault = news.fault
+            if news.head is not None:
                 assert self.head is None
-                self.head = head
-            self.body += b"".join(parts)
+                self.head = news.head
+            self.body += b"".join(news.parts)
             if self.fault:
                 break
 

@@ -130,18 +130,16 @@ class Gateway:
     def settle(self) -> None:
         """Count and log what has ended by now."""
         kept, self._kept = self._kept, []
+        if not kept:
+            return
         self._served += len(kept)
         if self._metrics is not None:
-            for record in kept:
-                self._metrics.add(record)
+            self._metrics.add(*kept)
         if self._access_log is not None:
-            for record in kept:
-                self._access_log.add(record)
-        if self._decided:
-            decided = [record for record in kept if record.decision is not None]
+            self._access_log.add(*kept)
+        if decided := [record for record in kept if record.decision is not None]:
             for log in self._decided:
-                for record in decided:
-                    log.add(record)
+                log.add(*decided)
 
     async def _answer(self, scope: Scope, receive: Receive, out: TrackedSend, record: RequestRecord) -> None:
         try:

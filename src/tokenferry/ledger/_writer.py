@@ -83,13 +83,12 @@ class LedgerWriter(PeriodicThread, Generic[_Ended]):
         self._failed_at: float | None = None
         self._written = self._dropped = self._reported = self._to_delete = self._bytes = 0
 
-    def add(self, ended: _Ended) -> None:
-        """Have it written soon; it must not change any more. Takes no lock: an event loop may call it."""
-        if len(self._queue) >= self._limit:
-            self._dropped += 1
-        else:
-            self._queue.append(ended)
-            self.wake()
+    def add(self, *ended: _Ended) -> None:
+        """Have them written soon; they must not change any more. Takes no lock: an event loop may call it."""
+        room = max(self._limit - len(self._queue), 0)
+        self._dropped += max(len(ended) - room, 0)
+        self._queue.extend(ended[:room])
+        self.wake()
 
     def adopt(self, prices: Callable[[], PriceTable], kept: LedgerSettings) -> None:
         """Go by these from the next batch on."""

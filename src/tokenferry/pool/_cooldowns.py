@@ -73,7 +73,8 @@ class CooldownCache:
         self._first_end = math.inf
         self._number = 0
         self._unwritten: deque[Change] = deque(maxlen=_MOST_WAITING)
-        self._incoming: tuple[tuple[Cooldown, ...], Mapping[str, str], int] | None = None
+        self.incoming: tuple[tuple[Cooldown, ...], Mapping[str, str], int] | None = None
+        """What `adopt` brought last, until `refresh` applies it."""
         self.changes: deque[Change] = deque(maxlen=_MOST_WAITING)
         """Taken away from the left by who writes them; safe between two threads."""
         self.organizations: dict[str, str] = {}
@@ -83,13 +84,13 @@ class CooldownCache:
 
     def adopt(self, cooldowns: Iterable[Cooldown], organizations: Mapping[str, str], written: int) -> None:
         """Tell what is on record after the change of that number was written. From any thread."""
-        self._incoming = tuple(cooldowns), dict(organizations), written
+        self.incoming = tuple(cooldowns), dict(organizations), written
 
     def refresh(self) -> None:
         """Apply the last `adopt`, if there was one since."""
-        if self._incoming is None:
+        if self.incoming is None:
             return
-        (cooldowns, organizations, written), self._incoming = self._incoming, None
+        (cooldowns, organizations, written), self.incoming = self.incoming, None
         while self._unwritten and self._unwritten[0].number <= written:
             self._unwritten.popleft()
         self._all, self.narrow, self._first_end = {}, {}, math.inf

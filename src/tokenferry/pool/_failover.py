@@ -2,8 +2,9 @@
 
 from collections.abc import Generator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
+
+import msgspec
 
 from tokenferry.limits import Action, Classification, classify, read_limits
 from tokenferry.pool._account import Criteria, Target
@@ -53,8 +54,7 @@ _MOVES: Final[Mapping[Action, Move]] = {
 """What comes after an error, once the same account is not asked again."""
 
 
-@dataclass(slots=True, eq=False)
-class _Request:
+class _Request(msgspec.Struct, eq=False):
     """One request, and the error that its client gets if nothing better comes."""
 
     pool: "Pool"
@@ -82,7 +82,7 @@ class _Request:
     def forward_last(self) -> Forward:
         """Let the client have the last error after all."""
         assert self.last is not None
-        outcome, lease = self.last
+        outcome, lease = self.last.outcome, self.last.lease
         if isinstance(outcome, ErrorResponse) and not outcome.is_whole:
             lease.resume()
         return self.last

@@ -4,7 +4,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+import msgspec
 
 from tokenferry.limits import model_family
 from tokenferry.pool._account import AccountGroup, Criteria, PoolAccount, Target
@@ -71,7 +73,7 @@ class Candidates:
         """When the next account in a cooldown is due for a recovery probe."""
 
 
-class Selection(NamedTuple):
+class Selection(msgspec.Struct, frozen=True):
     """An account that may serve, and why it is this one. `probed` is the cooldown that a recovery probe tests."""
 
     account: PoolAccount
@@ -100,7 +102,8 @@ class CandidateCache:
     def get(self, target: Target, criteria: Criteria, now: float, at: float) -> Candidates:
         """The candidates of a target for such a request. `now` is in seconds since 1970 UTC, `at` of a steady clock."""
         cooldowns = self.cooldowns
-        cooldowns.refresh()
+        if cooldowns.incoming is not None:
+            cooldowns.refresh()
         group, allowed = target.group, criteria.allowed
         if criteria.pinned is not None:
             allowed = frozenset((criteria.pinned,)) if allowed is None or criteria.pinned in allowed else frozenset()

@@ -1,7 +1,9 @@
 """What failover asks of its driver, and what the driver answers."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+import msgspec
 
 from tokenferry.pool._account import PoolAccount, Target
 
@@ -16,7 +18,7 @@ Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 # What is asked for.
 
 
-class SendAttempt(NamedTuple):
+class SendAttempt(msgspec.Struct, frozen=True):
     """Send the request as this account's, after `wait` seconds. Answer with what came of it."""
 
     target: Target
@@ -28,7 +30,7 @@ class SendAttempt(NamedTuple):
     """It is in a cooldown, and this finds out whether it still must be."""
 
 
-class WaitForCapacity(NamedTuple):
+class WaitForCapacity(msgspec.Struct, frozen=True):
     """Every account is at its limit: answer `CapacityGranted` when the ticket wakes, else `WaitOver`."""
 
     ticket: "Ticket"
@@ -40,7 +42,7 @@ Step: TypeAlias = SendAttempt | WaitForCapacity
 # What comes of it.
 
 
-class Served(NamedTuple):
+class Served(msgspec.Struct, frozen=True):
     """A good answer began. `answer` is the driver's own, here and below: `Forward` hands it back."""
 
     status: int
@@ -50,7 +52,7 @@ class Served(NamedTuple):
     answer: Any = None
 
 
-class ErrorResponse(NamedTuple):
+class ErrorResponse(msgspec.Struct, frozen=True):
     """An error came, or a stream whose first event is one; nothing of it has gone to the client.
 
     `body` is all of it, or of a stream what came before content.
@@ -65,14 +67,14 @@ class ErrorResponse(NamedTuple):
     """Whether nothing more of it comes."""
 
 
-class ConnectFailed(NamedTuple):
+class ConnectFailed(msgspec.Struct, frozen=True):
     """No connection came about, or not all of the request was sent: it can't have been served."""
 
     reason: str
     fingerprint: str = ""
 
 
-class UpstreamLost(NamedTuple):
+class UpstreamLost(msgspec.Struct, frozen=True):
     """The request was sent, and its answer timed out or was cut off: it may have been paid for."""
 
     reason: str
@@ -80,7 +82,7 @@ class UpstreamLost(NamedTuple):
     answer: Any = None
 
 
-class CredentialUnavailable(NamedTuple):
+class CredentialUnavailable(msgspec.Struct, frozen=True):
     """The account has no credential to present now. `retry_after` is in seconds."""
 
     reason: str
@@ -88,18 +90,18 @@ class CredentialUnavailable(NamedTuple):
     fault: Any = None
 
 
-class NotRenewed(NamedTuple):
+class NotRenewed(msgspec.Struct, frozen=True):
     """There is no other token than the refused one. `is_dead`: the provider says that there will be none."""
 
     reason: str
     is_dead: bool = False
 
 
-class CapacityGranted(NamedTuple):
+class CapacityGranted(msgspec.Struct, frozen=True):
     """The ticket has a slot."""
 
 
-class WaitOver(NamedTuple):
+class WaitOver(msgspec.Struct, frozen=True):
     """The seconds are over."""
 
 
@@ -127,14 +129,14 @@ Move: TypeAlias = Literal["forward", "again", "renew", "account", "sibling", "ta
 # How it ends.
 
 
-class Forward(NamedTuple):
+class Forward(msgspec.Struct, frozen=True):
     """The client gets this answer, unchanged. The driver ends the lease, in whichever way the answer ends."""
 
     outcome: Served | ErrorResponse | UpstreamLost
     lease: "Lease"
 
 
-class Reject(NamedTuple):
+class Reject(msgspec.Struct, frozen=True):
     """The client gets an error envelope of this kind. `cause` is a word for programs."""
 
     status: int

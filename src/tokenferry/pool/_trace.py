@@ -1,7 +1,9 @@
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+import msgspec
 
 from tokenferry.limits import Classification
 from tokenferry.pool._account import Target
@@ -10,7 +12,7 @@ from tokenferry.pool._steps import CredentialUnavailable, Move
 from tokenferry.state import Cooldown
 
 _SENT: Final = frozenset({"answered", "lost", "served", "unsent"})
-_ORDINARY: Final = ["served"]
+_ORDINARY: Final = 2
 _UNTRIED: Final[AbstractSet[str]] = frozenset()
 _AVAILABLE: Final[Mapping[str, CredentialUnavailable]] = MappingProxyType({})
 _REACHABLE: Final[Mapping[str, str]] = MappingProxyType({})
@@ -25,7 +27,7 @@ _STORED: Final[Mapping[Move, str]] = {
 """How a decision that is kept spells what came next."""
 
 
-class AttemptStarted(NamedTuple):
+class AttemptStarted(msgspec.Struct, frozen=True):
     """The request was to be sent, after `wait` seconds."""
 
     selection: Selection
@@ -33,7 +35,7 @@ class AttemptStarted(NamedTuple):
     wait: float
 
 
-class TraceEvent(NamedTuple):
+class TraceEvent(msgspec.Struct, frozen=True):
     """What came of an attempt, or happened otherwise."""
 
     kind: str
@@ -46,15 +48,17 @@ class TraceEvent(NamedTuple):
     reason: str = ""
 
 
-class Trace:
+class Trace(msgspec.Struct, eq=False):
     """What happened to one request, for the decision log and `tokenferry explain request`. Nothing in it is secret.
 
     Failover writes it, and finds in it what was tried. It outlives the failover.
     """
 
-    # As defaults of the class these cost nothing for the many requests to which nothing of it happens.
+    began: float
+    """By a clock that doesn't jump, as the events' times are."""
+    events: list[tuple[float, AttemptStarted | TraceEvent]] = msgspec.field(default_factory=list)
     targets: Sequence[Target] = ()
-    attempts = 0
+    attempts: int = 0
     """How often something was sent, or is about to be."""
     tried: AbstractSet[str] = _UNTRIED
     renewed: AbstractSet[str] = _UNTRIED
@@ -67,16 +71,13 @@ class Trace:
     considered: Sequence[PassedOver] = ()
     """Why none of the accounts could serve, where that is what the client is told."""
 
-    def __init__(self, began: float) -> None:
-        """`began` is by a clock that doesn't jump, as the events' times are."""
-        self.began = began
-        self.events: list[tuple[float, AttemptStarted | TraceEvent]] = []
-
     @property
     def is_ordinary(self) -> bool:
         """Whether the first account that was asked gave a good answer, so that there is little to tell."""
-        kinds = [event.kind for _, event in self.events if isinstance(event, TraceEvent)]
-        return kinds == _ORDINARY
+        if len(self.events) != _ORDINARY:
+            return False
+        _, last = self.events[1]
+        return isinstance(last, TraceEvent) and last.kind == "served"
 
     @property
     def passed_over(self) -> AbstractSet[str]:

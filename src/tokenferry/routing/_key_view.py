@@ -1,6 +1,9 @@
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import lru_cache
 from typing import Final
+
+import msgspec
 
 from tokenferry.pool import AccountGroup, Target
 from tokenferry.providers import Provider
@@ -22,8 +25,7 @@ from tokenferry.stores import Account
 _MOST_KNOWN: Final = 256
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RoutePlan:
+class RoutePlan(msgspec.Struct, frozen=True, eq=False):
     """The providers to ask with their accounts, in order, and the rule that chose them."""
 
     targets: tuple[Target, ...]
@@ -70,6 +72,8 @@ class KeyView:
             self._groups.update((group.provider, group) for group in self._defaults.groups)
         self._targets: dict[tuple[MappedHop, ...], tuple[Target, ...]] = {}
         self._by_default: dict[str, RoutePlan] = {}
+        self.plan = lru_cache(_MOST_KNOWN)(self._make_plan)
+        """The plan for what the router decided, or why no account may serve it."""
 
     def by_default(self, model: str) -> RoutePlan | NoRoute:
         """The plan for a model that nothing maps, under its own name; "" for a request that names none."""
@@ -84,14 +88,17 @@ class KeyView:
             plan = self._by_default[model] = RoutePlan(targets, found.rule, found.pinned)
         return plan
 
-    def unmapped(self, route: Route) -> RoutePlan | NoRoute:
+    def _make_plan(self, route: Route) -> RoutePlan | NoRoute:
+        return self._mapped(route) if route.hops else self._unmapped(route)
+
+    def _unmapped(self, route: Route) -> RoutePlan | NoRoute:
         """The plan for a model that the router decided, and that `[[models]]` doesn't name."""
         found = self.by_default(route.model or "")
         if isinstance(found, NoRoute):
             return found
         return RoutePlan(found.targets, f"{rule_of(route)}; {found.rule}", found.pinned, route.without_tag, route=route)
 
-    def mapped(self, route: Route) -> RoutePlan | NoRoute:
+    def _mapped(self, route: Route) -> RoutePlan | NoRoute:
         """The accounts of the providers that `[[models]]` names. One account for everything leaves out all others."""
         targets = self._targets.get(route.hops)
         if targets is None:

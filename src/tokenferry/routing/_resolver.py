@@ -1,7 +1,9 @@
 """The one answer to "who may serve this request": for the gateway, `explain route`, `doctor` and `status` alike."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
+
+import msgspec
 
 from tokenferry.pool import AccountGroup, PoolAccount, Target
 from tokenferry.providers import Provider, may_pass_through
@@ -35,7 +37,7 @@ class ListedAccounts(Protocol):
         ...
 
 
-class RouteRequest(NamedTuple):
+class RouteRequest(msgspec.Struct, frozen=True):
     """What a request says that routing depends on."""
 
     facts: BodyFacts | None = None
@@ -86,7 +88,7 @@ class RouteResolver:
             route = self._route(facts, request.headers, key)
             if isinstance(route, NoRoute):
                 return route
-            return view.mapped(route) if route.is_mapped else view.unmapped(route)
+            return view.plan(route)
         except TooComplex as fault:
             return NoRoute(400, str(fault), "too_complex")
 
@@ -98,7 +100,7 @@ class RouteResolver:
         route = self.router.named(model)
         if isinstance(route, NoRoute):
             return route
-        return view.mapped(route) if route.is_mapped else view.unmapped(route)
+        return view.plan(route)
 
     def _with_own(self, request: RouteRequest, secret: Secret, key: ClientKey) -> RoutePlan | NoRoute | None:
         """The plan for a client's own credential; None where no provider that this request may go to takes it."""

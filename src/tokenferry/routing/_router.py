@@ -3,7 +3,10 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
+
+import msgspec
 
 from tokenferry.providers import Provider
 from tokenferry.routing._loggable import TOKEN
@@ -13,6 +16,7 @@ from tokenferry.settings import ModelSettings, RouterSettings, RuleSettings
 Header = tuple[bytes, bytes]
 
 _MOST_SHOWN: Final = 12
+_MOST_KNOWN: Final = 256
 
 
 class MappedTarget(NamedTuple):
@@ -22,8 +26,7 @@ class MappedTarget(NamedTuple):
     model: str
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True, cache_hash=True):
     """Where a request goes, and why."""
 
     requested: str | None
@@ -54,8 +57,7 @@ class NoRoute:
     kind: Literal["invalid_request_error", "api_error"] = "invalid_request_error"
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(msgspec.Struct, frozen=True):
     """What rules look at."""
 
     facts: BodyFacts
@@ -72,7 +74,10 @@ class _Rule(NamedTuple):
 
 
 class Router:
-    """Decides by settings alone. It does no I/O and keeps no state, so one may serve all threads."""
+    """Decides by settings alone. It does no I/O and keeps no state, so one may serve all threads.
+
+    Two requests of which the same is decided get the same `Route`, as long as it isn't forgotten for others.
+    """
 
     def __init__(
         self,
@@ -86,6 +91,7 @@ class Router:
         self._models = {model.name.casefold(): _served(model, providers or {}) for model in models}
         self._auto_map = re.compile(settings.auto_map_regex)
         self._rules = (*map(_own_rule, settings.rules), *_builtin_rules(settings))
+        self._to = lru_cache(_MOST_KNOWN)(self._route_to)
         routes = replace(settings, account=None, providers=()) != RouterSettings()
         self.is_configured = routes or bool(models)
         """Whether anything but the order of providers routes; if not, no body needs to be changed."""
@@ -109,13 +115,13 @@ class Router:
             return NoRoute(400, 'the request names no "model"; name one', "no_model")
         model, rule, reason = self._decide(_Asked(facts, headers, key, size), requested)
         without_tag = self._settings.subagent_tag and facts.tag is not None
-        return self._to(model, requested, rule, reason, without_tag=without_tag)
+        return self._to(model, requested, rule, reason, without_tag)
 
     def named(self, model: str) -> Route | NoRoute:
         """Where a model goes once it is decided that it is this one."""
-        return self._to(model, model, "default", _KEEPS, without_tag=False)
+        return self._to(model, model, "default", _KEEPS, False)
 
-    def _to(self, model: str, requested: str, rule: str, reason: str, *, without_tag: bool) -> Route | NoRoute:
+    def _route_to(self, model: str, requested: str, rule: str, reason: str, without_tag: bool) -> Route | NoRoute:  # noqa: FBT001  # by place: it is cached
         hops = self._models.get(model.casefold())
         if isinstance(hops, NoRoute):
             return hops

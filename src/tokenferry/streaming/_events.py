@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import islice
 from typing import Final
 
 _HELD_LIMIT: Final = 256 * 1024
@@ -67,21 +68,18 @@ class EventBoundary:
         return rest
 
 
-def split(events: bytes) -> list[tuple[int, bytes]]:
-    """Give each event, and where it ends; what follows the last blank line counts as one."""
-    found, start = [], 0
-    if b"\r" in events:
-        for blank in _BLANK_LINE.finditer(events):
-            end = blank.end()
-            found.append((end, events[start : blank.start()]))
-            start = end
-    else:
-        while (at := events.find(b"\n\n", start)) >= 0:
-            found.append((at + 2, events[start:at]))
-            start = at + 2
-    if start < len(events):
-        found.append((len(events), events[start:]))
+def split(events: bytes) -> list[bytes]:
+    """Give each event, without the blank line that ends it; what follows the last blank line counts as one."""
+    found = _BLANK_LINE.split(events) if b"\r" in events else events.split(b"\n\n")
+    if not found[-1]:
+        found.pop()
     return found
+
+
+def end_of(events: bytes, number: int) -> int:
+    """Where the event of that number (from 0) ends, its blank line included."""
+    blank = next(islice(_BLANK_LINE.finditer(events), number, None), None)
+    return len(events) if blank is None else blank.end()
 
 
 def parse(event: bytes) -> tuple[str, bytes]:

@@ -26,7 +26,7 @@ class FirstContentBuffer:
         """Take what came next; tell what it brought."""
         self.held.append(chunk)
         self._size += len(chunk)
-        for _, event in split(self._events.feed(chunk)):
+        for event in split(self._events.feed(chunk)):
             name, data = parse(event)
             kind = name or type_of(data)
             if kind == "error":

@@ -4,10 +4,11 @@ import contextlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
-from tokenferry.streaming._events import parse, split
+import msgspec
+
+from tokenferry.streaming._events import end_of, parse, split
 
 _DOCUMENT_LIMIT: Final = 1024 * 1024
 _ERROR_TYPE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
@@ -16,6 +17,7 @@ _USAGE: Final = b'"usage"'
 _USAGE_OBJECT: Final = re.compile(rb'"usage"\s*:\s*(?=\{)')
 _USAGE_LIMIT: Final = 4096
 _MOST: Final = 10**9  # no request has more
+_COUNTS: Final = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 _LONGEST_WORD: Final = 32
 _OUTSIDE: Final = 64
 # Iterations that the numbers beside them include. All others, like a compaction, are billed on top of those numbers.
@@ -27,8 +29,7 @@ _CONTENT: Final = b"event: content_block_"
 _QUIET: Final = frozenset(("content_block_start", "content_block_delta", "content_block_stop"))
 
 
-@dataclass(slots=True)
-class TokenUsage:
+class TokenUsage(msgspec.Struct):
     """Tokens as the upstream counted them; None where it said nothing, which is not zero.
 
     Input is counted without what the cache read and wrote. All numbers are those billed: with the iterations that the
@@ -69,23 +70,27 @@ class TokenUsage:
 
     def _replace(self, told: dict[str, Any]) -> None:
         get = told.get
-        self._replace_input(told)
-        if (output := _count(get("output_tokens"))) or self.output is None:
+        plain, output, written, read = [
+            count if type(count) is int and 0 <= count < _MOST else None for count in map(get, _COUNTS)
+        ]
+        self._replace_input(plain, written, read, get("cache_creation"))
+        if output or self.output is None:
             self.output = output
         if details := get("output_tokens_details"):
             self.thinking = _later(self.thinking, details, "thinking_tokens")
         if tools := get("server_tool_use"):
             self.web_searches = _later(self.web_searches, tools, "web_search_requests")
-        self.speed = _word(get("speed")) or self.speed
-        self.service_tier = _word(get("service_tier")) or self.service_tier
-        self.inference_geo = _word(get("inference_geo")) or self.inference_geo
+        if speed := get("speed"):
+            self.speed = _word(speed) or self.speed
+        if tier := get("service_tier"):
+            self.service_tier = _word(tier) or self.service_tier
+        if geo := get("inference_geo"):
+            self.inference_geo = _word(geo) or self.inference_geo
 
-    def _replace_input(self, told: dict[str, Any]) -> None:
+    def _replace_input(self, plain: int | None, written: int | None, read: int | None, split: object) -> None:
         """Replace the input as a whole: a later, exact number may have moved from the input to the cache."""
-        get = told.get
-        plain, written = _count(get("input_tokens")), _count(get("cache_creation_input_tokens"))
-        read, hour = _count(get("cache_read_input_tokens")), None
-        if isinstance(split := get("cache_creation"), dict):
+        hour = None
+        if isinstance(split, dict):
             hour = _count(split.get("ephemeral_1h_input_tokens"))
             if written is None:
                 written = _sum(hour, _count(split.get("ephemeral_5m_input_tokens")))
@@ -161,13 +166,13 @@ class SseUsageReader:
     def read(self, events: bytes) -> int:
         """Take note of whole events; give how many bytes of them may pass: an error event is the last to."""
         if _USAGE in events or b"error" in events or b"message_stop" in events or self.is_complete:
-            for end, event in split(events):
+            for number, event in enumerate(split(events)):
                 if event.startswith(_CONTENT):  # nearly all of them, as they are written
                     self.is_complete = False
                     continue
                 self._note(event)
                 if self.error is not None:
-                    return end
+                    return end_of(events, number)
         return len(events)
 
     def _note(self, event: bytes) -> None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tokenferry.upstream._connection import Connection
     from tokenferry.upstream._request import UpstreamRequest
     from tokenferry.upstream._response_parser import ReadResult
-    from tokenferry.upstream._values import ResponseHead, Sink
+    from tokenferry.upstream._values import Sink
 
 __all__ = ["Call"]
 
@@ -113,7 +113,7 @@ class Call:
         if news.complete:
             self._connection = None
         try:
-            self._deliver(*news)
+            self._deliver(news)
         except BaseException:
             self.abort()
             raise
@@ -155,7 +155,8 @@ class Call:
     def answered(self) -> bool:
         return self._answered
 
-    def _deliver(self, head: "ResponseHead | None", parts: list[bytes], complete: bool, fault: str | None) -> None:  # noqa: FBT001
+    def _deliver(self, news: "ReadResult") -> None:
+        head, parts = news.head, news.parts
         if head is not None:
             self._head_seen = True
             self._phase = "idle"
@@ -165,12 +166,12 @@ class Call:
             self._sink.on_body(parts[0] if len(parts) == 1 else b"".join(parts))
         if self._over:
             return
-        if complete:
+        if news.complete:
             self._end()
             self._upstream.ended(self, None)
             self._sink.on_end()
-        elif fault is not None:
-            self.fail(BadAnswer(self._upstream.host, fault, after_head=self._head_seen))
+        elif news.fault is not None:
+            self.fail(BadAnswer(self._upstream.host, news.fault, after_head=self._head_seen))
         elif self._head_seen and not self._paused:
             self._await_bytes()
 

@@ -3,6 +3,7 @@ import ssl
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import astuple
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
@@ -61,19 +62,15 @@ class UpstreamClient:
         self._dials: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._all_gone: asyncio.Event | None = None
         self._dialled = self._reused = self._retried = 0
         self._failures: Counter[str] = Counter()
         self._told: list[Call] = []
 
-    @property
+    @cached_property
     def loop(self) -> asyncio.AbstractEventLoop:
         """The one it belongs to. Kept, for asking which one runs is a system call before Python 3.12."""
-        loop = self._loop
-        if loop is None:
-            loop = self._loop = asyncio.get_running_loop()
-        return loop
+        return asyncio.get_running_loop()
 
     @property
     def origin(self) -> str:
@@ -158,7 +155,7 @@ class UpstreamClient:
         Answers that are passed on one after the other cost less than those between which others come.
         """
         if not self._told:
-            (self._loop or self.loop).call_soon(self.deliver)
+            self.loop.call_soon(self.deliver)
         self._told.append(call)
 
     def deliver(self) -> None:
@@ -184,7 +181,7 @@ class UpstreamClient:
         if self._closed or len(self._idle) >= self._max_idle:
             connection.drop()
             return
-        connection.idle_since = (self._loop or self.loop).time()
+        connection.idle_since = self.loop.time()
         self._idle.append(connection)
 
     def withdraw(self, connection: Connection) -> None:

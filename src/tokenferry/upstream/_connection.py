@@ -73,12 +73,8 @@ class Connection(asyncio.Protocol):
             self._upstream.deliver()  # no call has more than one read's bytes waiting
             if self._call is not call:
                 return  # it wanted no more, and this connection is closed: what it brought must not make it idle
-        reader = self._reader
-        fault = reader.feed(data)
-        head, parts = reader.take()
-        complete = reader.complete
-        call.news = ReadResult(head, parts, complete, fault)
-        if complete:
+        call.news = news = self._reader.feed(data)
+        if news.complete:
             # Released before the sink hears of it, which may send the next request at once.
             call.detach()
             self._release()

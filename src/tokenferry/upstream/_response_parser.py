@@ -1,5 +1,4 @@
-from typing import NamedTuple
-
+import msgspec
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from tokenferry.upstream._values import ResponseHead
@@ -17,7 +16,7 @@ _OK = 200
 _LAST_STATUS = 599
 
 
-class ReadResult(NamedTuple):
+class ReadResult(msgspec.Struct, frozen=True):
     """What one read brought of an answer."""
 
     head: ResponseHead | None
@@ -34,6 +33,9 @@ class ResponseParser:
     """Read HTTP/1.1 answers from bytes, one after the other, without I/O (RFC 9112, strictly)."""
 
     def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        # The parser calls this for each part of a body: without a frame of Python's, for a read may bring a hundred.
+        self.on_body = self._parts.append
         self._parser = HttpResponseParser(self)
         self.expect(head_only=False)
 
@@ -44,34 +46,34 @@ class ResponseParser:
         """Whether bytes came after the end of the answer."""
         self._head_only = head_only
         self._head: ResponseHead | None = None
-        self._parts: list[bytes] = []
+        self._parts.clear()
         self._headers: list[tuple[bytes, bytes]] = []
         self._interim_bytes = self._quiet_bytes = 0
         self._fault: str | None = None
 
-    def feed(self, data: bytes) -> str | None:
-        """Take what one read brought; return what is wrong with it, if anything."""
+    def feed(self, data: bytes) -> ReadResult:
+        """Take what one read brought; give what it means."""
         self._quiet_bytes += len(data)
+        fault: str | None = None
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
-            if not self.complete:
-                return self._fault or f"{error}"
-            self.surplus = True
+            if self.complete:
+                self.surplus = True
+            else:
+                fault = self._fault or f"{error}"
         if self._parts:
             self._quiet_bytes = 0
-        elif self._quiet_bytes > HEAD_LIMIT and not self.complete:
+            if self._head_only:
+                self.surplus = True
+                self._parts.clear()
+        elif fault is None and self._quiet_bytes > HEAD_LIMIT and not self.complete:
             # An endless header, chunk extension or trailer: the parser keeps or skips it without telling.
-            return f"more than {HEAD_LIMIT} bytes without a byte of body"
-        return None
-
-    def take(self) -> tuple[ResponseHead | None, list[bytes]]:
-        """Hand over the head, if it has come since the last call, and the body's parts."""
-        head, parts = self._head, self._parts
+            fault = f"more than {HEAD_LIMIT} bytes without a byte of body"
+        head, parts = self._head, self._parts.copy()
         self._head = None
-        if parts:
-            self._parts = []
-        return head, parts
+        self._parts.clear()
+        return ReadResult(head, parts, self.complete, fault)
 
     def ends_with_connection(self) -> bool:
         """Tell whether the end of the connection ends the answer, too: no other framing was given."""
@@ -123,11 +125,6 @@ class ResponseParser:
             self.complete = True
             return
         self.keep_alive = self._parser.should_keep_alive()
-
-    def on_body(self, part: bytes) -> None:
-        if self.complete:
-            raise _RefusedError
-        self._parts.append(part)
 
     def on_message_complete(self) -> None:
         if self._interim:

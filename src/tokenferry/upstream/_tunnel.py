@@ -68,12 +68,11 @@ class Tunnel(asyncio.Protocol):
         if self._status.done():
             self._fail("spoke out of turn")
             return
-        fault = self._reader.feed(data)
-        head, _ = self._reader.take()
-        if fault is not None:
-            self._fail(f"sent an answer that can't be used: {fault}")
-        elif head is not None:
-            self._status.set_result(head.status)
+        news = self._reader.feed(data)
+        if news.fault is not None:
+            self._fail(f"sent an answer that can't be used: {news.fault}")
+        elif news.head is not None:
+            self._status.set_result(news.head.status)
             if self._reader.surplus:
                 self._fault = "spoke out of turn"
 

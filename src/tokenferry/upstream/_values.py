@@ -1,6 +1,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from tokenferry.upstream._errors import UpstreamError
 
@@ -23,7 +25,7 @@ class Timeouts:
     """How long an idle connection is kept: address translators forget in silence, and servers close about then."""
 
 
-class ResponseHead(NamedTuple):
+class ResponseHead(msgspec.Struct, frozen=True):
     """An answer's status and headers: names in lower case, order and repetitions kept."""
 
     status: int

@@ -52,8 +52,8 @@ class Kept(DecisionLog):
         super().__init__(lambda _: None)
         self.decisions: list[Decision] = []
 
-    def add(self, record: RequestRecord) -> None:
-        self.decisions.append(decision_of(record))
+    def add(self, *records: RequestRecord) -> None:
+        self.decisions += map(decision_of, records)
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from tokenferry.gateway.http.errors import GatewayError
 from tokenferry.gateway.http.headers import HeaderList
@@ -6,7 +8,7 @@ from tokenferry.gateway.http.request_head import RequestHead
 from tokenferry.gateway.http.response_writer import ResponseWriter
 
 
-class RequestLine(NamedTuple):
+class RequestLine(msgspec.Struct, frozen=True):
     """A request as the listener has read it: framed soundly, with one Host, and lower-case names.
 
     `read` is what its headers say.

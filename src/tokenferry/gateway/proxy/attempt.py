@@ -63,8 +63,9 @@ class ResponseSink(Protocol):
 class _HeldResponse:
     """A response of which nothing has gone to the client. `is_whole`: it has ended; `failure`: it was cut."""
 
-    def __init__(self, head: ResponseHead, buffer: FirstContentBuffer | None = None) -> None:
+    def __init__(self, head: ResponseHead, headers: ResponseHeaders, buffer: FirstContentBuffer | None = None) -> None:
         self.head = head
+        self.headers = headers
         self.buffer = buffer
         self.chunks: list[bytes] = [] if buffer is None else buffer.held
         self.size = 0
@@ -140,12 +141,11 @@ class AttemptRunner:
     def on_head(self, head: ResponseHead) -> None:
         try:
             self._record.upstream_status = head.status
-            if head.status >= _BAD_REQUEST:
-                self._held = _HeldResponse(head)
-                return
             headers = self._forwarder.response_headers(head, self._request)
-            if not self._is_side and headers.is_event_stream:
-                self._held = _HeldResponse(head, FirstContentBuffer())
+            if head.status >= _BAD_REQUEST:
+                self._held = _HeldResponse(head, headers)
+            elif not self._is_side and headers.is_event_stream:
+                self._held = _HeldResponse(head, headers, FirstContentBuffer())
                 self._later(GATE_SECONDS, self._serve_held)
             else:
                 self.advance(Served(head.status, head.headers, self._fingerprint))
@@ -355,9 +355,8 @@ class AttemptRunner:
 
     def _serve(self, held: _HeldResponse) -> None:
         head = held.head
-        headers = self._forwarder.response_headers(head, self._request)
         self.advance(Served(head.status, head.headers, self._fingerprint))
-        self._forward(head, headers, held.chunks)
+        self._forward(head, held.headers, held.chunks)
 
     def _forward(self, head: ResponseHead, headers: ResponseHeaders, chunks: list[bytes] | None = None) -> None:
         self._held = None
@@ -368,7 +367,7 @@ class AttemptRunner:
 
     def _forward_held(self, held: _HeldResponse) -> None:
         """The client gets an error as it came, or what came of a stream that was cut."""
-        self._forward(held.head, self._forwarder.response_headers(held.head, self._request), held.chunks)
+        self._forward(held.head, held.headers, held.chunks)
         if held.failure is not None:
             self._sink.cut(held.failure)
         elif held.is_whole:

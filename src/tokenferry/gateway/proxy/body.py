@@ -2,6 +2,8 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from tokenferry.gateway.http.errors import GatewayError
 from tokenferry.gateway.http.request_head import RequestHead
 from tokenferry.routing import BodyFacts, Malformed, rewrite, scan
@@ -26,27 +28,24 @@ class ClientGone(Exception):  # noqa: N818  # nothing went wrong: nobody is ther
     """The client closed its connection before it had its answer."""
 
 
-class ProxyRequest:
+class ProxyRequest(msgspec.Struct, eq=False):
     """One request to forward. Its repr shows neither headers nor body."""
 
-    __slots__ = ("body", "head", "is_inference", "is_read", "method", "own", "target", "wants_stream", "without_tag")
+    method: str
+    target: bytes
+    head: RequestHead
+    body: "RequestBody"
+    is_read: bool
+    """Whether the answer is looked into, so that it must not be compressed."""
+    wants_stream: bool = False
+    """Whether the answer is to be a stream."""
+    without_tag: bool = False
+    """Whether a sub-agent's tag is to be taken out of the body."""
+    own: "EncodedCredential | None" = None
+    """The client's own credential, where that is presented in place of an account's."""
 
-    def __init__(
-        self, method: str, target: bytes, head: RequestHead, body: "RequestBody", *, is_inference: bool = False
-    ) -> None:
-        self.method = method
-        self.target = target
-        self.head = head
-        self.body = body
-        self.is_inference = is_inference
-        self.is_read = is_inference
-        """Whether the answer is looked into, so that it must not be compressed."""
-        self.wants_stream = False
-        """Whether the answer is to be a stream."""
-        self.without_tag = False
-        """Whether a sub-agent's tag is to be taken out of the body."""
-        self.own: EncodedCredential | None = None
-        """The client's own credential, where that is presented in place of an account's."""
+    def __repr__(self) -> str:
+        return f"ProxyRequest({self.method!r})"
 
     def pieces(self, model: str) -> Sequence[bytes | bytearray | memoryview]:
         """The body for an upstream that calls the model so."""

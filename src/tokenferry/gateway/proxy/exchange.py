@@ -194,9 +194,7 @@ class Exchange:
         """The request is there as a whole: find who serves it, and send it."""
         head, record, body = self._head, self._record, self._body
         record.bytes_in = body.size
-        request = self._request = ProxyRequest(
-            head.method, head.target, head.read, body, is_inference=self._is_inference
-        )
+        request = self._request = ProxyRequest(head.method, head.target, head.read, body, self._is_inference)
         if self._is_inference:
             facts = parse_body(body)
             request.wants_stream = facts.stream

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Final
 
@@ -157,14 +157,14 @@ class AccessLog(PeriodicThread):
         self.dropped = self._reported = 0
         """How many lines were given up."""
 
-    def add(self, record: RequestRecord) -> None:
-        """Have it written soon. Costs no lock and no I/O; the record must not change any more."""
+    def add(self, *records: RequestRecord) -> None:
+        """Have them written soon. Costs no lock and no I/O; the records must not change any more."""
         if logger.isEnabledFor(logging.INFO):
-            self._take(LogLine(record))
+            self._take([LogLine(record) for record in records])
 
     def later(self, call: Callable[[], None]) -> None:
         """Have it called on the log's thread, in its turn. It may wait there for whoever reads what it writes."""
-        self._take(call)
+        self._take([call])
 
     @contextlib.contextmanager
     def instead_of(self, logger: logging.Logger) -> Iterator[None]:
@@ -176,11 +176,10 @@ class AccessLog(PeriodicThread):
         finally:
             logger.handlers[:] = handlers
 
-    def _take(self, one: LogLine | Callable[[], None]) -> None:
-        if len(self._waiting) >= self._limit:
-            self.dropped += 1
-            return
-        self._waiting.append(one)
+    def _take(self, work: Sequence[LogLine | Callable[[], None]]) -> None:
+        room = max(self._limit - len(self._waiting), 0)
+        self.dropped += max(len(work) - room, 0)
+        self._waiting.extend(work[:room])
         self.wake()
 
     def _write(self) -> None:

@@ -83,9 +83,10 @@ class Metrics:
         """Count a configuration that was read anew."""
         self._reloads["applied" if adopted else "refused"] += 1
 
-    def add(self, record: RequestRecord) -> None:
-        """Count a request that has ended."""
-        self._tally.add(record)
+    def add(self, *records: RequestRecord) -> None:
+        """Count requests that have ended."""
+        for record in records:
+            self._tally.add(record)
 
     async def answer(self, accept: str) -> tuple[bytes, str]:
         """Give the text and its content type, which `accept`, a header's value, may choose."""

@@ -1,11 +1,10 @@
-from dataclasses import dataclass, field
+import msgspec
 
 from tokenferry.pool import Trace
 from tokenferry.streaming import TokenUsage
 
 
-@dataclass(slots=True)
-class RoutingDecision:
+class RoutingDecision(msgspec.Struct):
     """How a request came to the account that served it, or why none did. Nothing in it is secret."""
 
     rule: str | None = None
@@ -16,8 +15,7 @@ class RoutingDecision:
     """What the client was told in place of an answer."""
 
 
-@dataclass(slots=True)
-class RequestRecord:
+class RequestRecord(msgspec.Struct):
     """What is told of one request, in the access log and in the metrics. Nothing in it is secret.
 
     `at` is seconds since 1970 UTC, other times are seconds since then, sizes are bytes of bodies. `client` is a key's
@@ -33,11 +31,11 @@ class RequestRecord:
     account: str | None = None
     provider: str | None = None
     model: str | None = None
-    requested: str = field(default="", repr=False)
+    requested: str = ""
     """The model in the client's own words, which is told nowhere as it is; `model` is what may be logged of it."""
     upstream_model: str | None = None
     """What its provider calls the model, where that is another name."""
-    served_model: str | None = field(default=None, repr=False)
+    served_model: str | None = None
     """What the upstream says it served, in its own words."""
     status: int = 0
     upstream_status: int | None = None
@@ -47,9 +45,12 @@ class RequestRecord:
     bytes_out: int = 0
     attempts: int = 0
     error: str | None = None
-    usage: TokenUsage = field(default_factory=TokenUsage)
+    usage: TokenUsage = msgspec.field(default_factory=TokenUsage)
     session: str | None = None
     agent: str | None = None
     parent_agent: str | None = None
     decision: RoutingDecision | None = None
     """How the account was found; neither logged nor counted."""
+
+    def __repr__(self) -> str:
+        return f"RequestRecord({self.request_id!r})"  # the client's own words, and the upstream's, are shown nowhere
