@@ -22,11 +22,11 @@ $(VENV)/.%: requirements/%.txt pyproject.toml
 	@$(PIP) install --no-deps --no-build-isolation --no-index --editable .
 	@touch "$@"
 
-demo: $(VENV)/.test ## a gateway and a sandbox, real SDK messages through both; ends by itself
-	@"$(BIN)/python" scripts/demo.py
+demo: $(VENV)/.test ## a refresh race, a limit and a failover, on a fake provider; ends by itself
+	@"$(BIN)/tokenferry" demo
 
-serve: $(VENV)/.test ## the demo's sandbox and gateway, until Ctrl-C
-	@"$(BIN)/python" scripts/demo.py --stay
+serve: $(VENV)/.test ## the demo's gateway and fake provider, until Ctrl-C
+	@"$(BIN)/tokenferry" demo --stay
 
 test: $(VENV)/.test ## everything that needs Python alone
 	@"$(BIN)/python" -m pytest -q -n auto --dist worksteal --ignore tests/e2e

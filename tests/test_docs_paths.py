@@ -22,7 +22,7 @@ FOLDER = re.compile(r"(?:src|tests|bench|docs|scripts)/[\w./-]+")
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
-USERS_OWN = {"config.toml", "demo.py", "manage.py", "pyproject.toml"}
+USERS_OWN = {"config.toml", "manage.py", "pyproject.toml"}
 """Files of a user's own, or beside the pages."""
 OTHERS = {"AsyncClient", "BaseTransport", "OpenAI", "SystemExit"}
 """Classes of other packages, and headers."""

@@ -51,7 +51,7 @@ def test_every_command_has_help_with_examples_that_start_with_its_name(inside: I
     ("arguments", "word"),
     [
         (["acounts"], "did you mean 'account'?"),
-        (["xyzzy"], "there are setup, run, serve"),
+        (["xyzzy"], "there are setup, demo, run, serve"),
         (["account"], "missing command; see: tokenferry account --help"),
         (["account", "lst"], "did you mean 'list'?"),
         (["token", "--nope"], "--nope"),

@@ -17,6 +17,7 @@ from tokenferry.cli._typer import SETTINGS, Group, spare_conversions
 PANELS: Final = {
     "Start here": {
         "setup": "Find your keys and logins; connect claude-code, opencode, …",
+        "demo": "Watch a refresh race, a limit and a failover; no account needed",
         "run": "Run a program through a private gateway: run -- claude",
         "serve": "Run the gateway (--detach)",
         "stop": "Stop the gateway after its requests have finished",
