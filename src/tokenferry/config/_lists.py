@@ -23,7 +23,7 @@ def with_model(content: bytes, path: Path, name: str, mappings: Sequence[ModelMa
     import tomlkit  # noqa: PLC0415  # 60 ms that only edits need
 
     examine_content(content, path)
-    lines = content.decode("utf-8").splitlines()
+    lines = _rows(content)
     listed = [{"provider": one.provider, "actual_model": one.actual_model} for one in mappings]
     inline = ", ".join(
         "{ " + ", ".join(f"{key} = {tomlkit.item(value).as_string()}" for key, value in one.items()) + " }"
@@ -54,7 +54,7 @@ def without_entry(content: bytes, path: Path, section: ConfigList, name: str) ->
     del wanted[section][number]
     if not wanted[section]:
         del wanted[section]
-    lines = content.decode("utf-8").splitlines()
+    lines = _rows(content)
     spans = [*_spans(lines, section)]
     start, end = spans[number] if number < len(spans) else (0, 0)
     while start and not lines[start - 1].strip() and (end == len(lines) or not lines[end].strip()):
@@ -73,6 +73,12 @@ def _spans(lines: Sequence[str], section: ConfigList) -> Iterator[tuple[int, int
         while end > start and (not lines[end - 1].strip() or lines[end - 1].lstrip().startswith("#")):
             end -= 1  # comments before a header belong to that
         yield start, end
+
+
+def _rows(content: bytes) -> list[str]:
+    """The lines of a document: in TOML a newline alone ends one, while `str.splitlines` knows eight more."""
+    text = content.decode("utf-8").removesuffix("\n")
+    return text.split("\n") if text else []
 
 
 def _checked(lines: Sequence[str], wanted: dict[str, Any], path: Path) -> bytes:
