@@ -18,6 +18,7 @@ __all__ = [
     "MOST_WORKERS",
     "XDG_VARIABLES",
     "AccountCaps",
+    "AccountSettings",
     "Home",
     "KeepSettings",
     "LedgerSettings",
@@ -289,6 +290,18 @@ class AccountCaps:
 
 
 @dataclass(frozen=True, slots=True)
+class AccountSettings(AccountCaps):
+    """`[accounts.NAME]`: what goes before what `account set` stored, and its own limits in place of `[pool]`'s."""
+
+    priority: Annotated[
+        int | None, ConfigKey("In place of the stored one; lower serves first.", -1000, 1000, example="10")
+    ] = None
+    paused: Annotated[bool | None, ConfigKey("Whether it is out of service, whatever is stored.", example="true")] = (
+        None
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class PoolSettings:
     """`[pool]`: which account serves, and how hard a request is tried."""
 
@@ -307,8 +320,8 @@ class PoolSettings:
     ] = "allow"
     quota_warning: Annotated[float, ConfigKey("Log once when this share of a window is used. 0 is never.", 0, 1)] = 0.9
     caps: AccountCaps = AccountCaps()
-    account_caps: Mapping[str, AccountCaps] = field(default_factory=lambda: MappingProxyType({}), hash=False)
-    """Those of single accounts, by name."""
+    accounts: Mapping[str, AccountSettings] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+    """What is different for single accounts, by name."""
 
 
 @dataclass(frozen=True, slots=True)

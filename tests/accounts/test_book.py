@@ -19,7 +19,7 @@ from tokenferry.errors import (
     UsageError,
 )
 from tokenferry.secret import Fields, Secret
-from tokenferry.settings import Home
+from tokenferry.settings import AccountSettings, Home
 from tokenferry.stores import Account, Document, FileStore, MemoryStore
 
 KEY = "sk-ant-api03-ooT9ohgh3ooGhieXaiph7ahC6Shai"
@@ -371,3 +371,19 @@ def test_confirming_changes_the_machine_alone(book: Accounts, add: Add, store: F
     assert store.read("work") == replace(before, machine="there", generation=2)
     with pytest.raises(UnknownAccount):
         book.confirm("home", "there")
+
+
+# -- overrides
+
+
+def test_the_configuration_goes_before_the_store_and_leaves_it_as_it_is(book: Accounts, add: Add) -> None:
+    for name in ("one", "two", "three"):
+        add(name, created_at=1)
+    stored = book.listing().accounts
+    book.adopt({}, {"two": AccountSettings(priority=5), "three": AccountSettings(paused=True)})
+    listing = book.listing()
+    assert [one.name for one in listing.accounts] == ["two", "one", "three"]
+    assert [(one.priority, one.paused) for one in listing.accounts] == [(5, False), (100, False), (100, True)]
+    assert book.read("two").account.priority == 100
+    book.adopt({}, {})
+    assert book.listed_anew(listing).accounts == stored

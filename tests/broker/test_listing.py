@@ -74,7 +74,7 @@ def test_what_the_watch_listed_while_the_configuration_was_changed_is_not_kept(
     listing: WatchedListing, book: Book, store: MemoryStore
 ) -> None:
     def configure() -> None:
-        book.adopt(accounts_from_keys({"idp": KEY}))
+        book.adopt(accounts_from_keys({"idp": KEY}), {})
         listing.adopt()
 
     assert names(listing) == ["one"]

@@ -161,3 +161,23 @@ def test_doctor_goes_on_after_a_check_that_fails(home: Home, monkeypatch: pytest
 def test_doctor_looks_at_a_home_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert examine(Home(tmp_path / "file"))
+
+
+def test_what_the_configuration_says_of_an_account_goes_before_what_is_stored(
+    two: None, home: Home, inside: Inside
+) -> None:
+    assert first(inside) == "one"
+    assert inside("config", "set", "accounts.two.priority", "5").code == 0
+    assert first(inside) == "two"
+    shown = inside("account", "show", "two").out
+    assert "5, as [accounts.two] in config.toml says" in shown
+    assert inside("account", "list", "--json").json[0]["name"] == "two"
+    set_ = inside("account", "set", "two", "--priority", "200")
+    assert (set_.code, first(inside)) == (0, "two")
+    assert "take that out with: tokenferry config unset accounts.two.priority" in set_.err
+    assert inside("config", "unset", "accounts.two.priority").code == 0
+    assert first(inside) == "one"
+    assert inside("config", "set", "accounts.one.paused", "true").code == 0
+    assert first(inside) == "two"
+    assert "tokenferry config unset accounts.one.paused" in inside("account", "resume", "one").err
+    assert "yes, as [accounts.one] in config.toml says" in inside("account", "show", "one").out

@@ -5,7 +5,7 @@ import pytest
 
 from tokenferry.config import Config, load
 from tokenferry.errors import ConfigError
-from tokenferry.settings import AccountCaps, PoolSettings
+from tokenferry.settings import AccountCaps, AccountSettings, PoolSettings
 
 Write = Callable[[str], Config]
 
@@ -40,8 +40,10 @@ def test_everything_can_be_said_and_an_account_keeps_what_it_does_not_say(write:
         max_concurrency = 8
         [accounts.work]
         max_concurrency = 2
+        priority = 10
         [accounts."a@b.example"]
         requests_per_minute = 0
+        paused = true
     """).pool
     assert pool == PoolSettings(
         strategy="least-utilised",
@@ -52,9 +54,9 @@ def test_everything_can_be_said_and_an_account_keeps_what_it_does_not_say(write:
         quota_warning=0.8,
         overage="avoid",
         caps=AccountCaps(150, 8),
-        account_caps=pool.account_caps,
+        accounts=pool.accounts,
     )
-    assert pool.account_caps == {"work": AccountCaps(150, 2), "a@b.example": AccountCaps(0.0, 8)}
+    assert pool.accounts == {"work": AccountSettings(150, 2, 10), "a@b.example": AccountSettings(0.0, 8, paused=True)}
 
 
 @pytest.mark.parametrize(

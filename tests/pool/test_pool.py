@@ -23,7 +23,7 @@ from tokenferry.pool import (
     affinity_key,
 )
 from tokenferry.pool._affinity import AffinityTable
-from tokenferry.settings import AccountCaps, PoolSettings, Strategy
+from tokenferry.settings import AccountCaps, AccountSettings, PoolSettings, Strategy
 from tokenferry.state import Cooldown, Scope
 
 
@@ -282,7 +282,7 @@ def test_headerless_failures_back_off_longer_each_time_and_start_anew_after_a_su
 
 
 def test_select_tells_of_every_account_whether_it_would_serve_and_why_not() -> None:
-    rig = j.Rig(("a", "b", "c", "d", "e"), settings=PoolSettings(account_caps={"b": AccountCaps(max_concurrency=1)}))
+    rig = j.Rig(("a", "b", "c", "d", "e"), settings=PoolSettings(accounts={"b": AccountSettings(max_concurrency=1)}))
     serve(rig, "a", j.limited())
     busy = rig.journey(Criteria(pinned="b"))
     busy.next()
@@ -537,8 +537,8 @@ def test_a_granted_slot_whose_turn_is_not_used_gives_back_both() -> None:
 
 
 def test_a_turn_that_comes_too_late_leaves_the_next_targets() -> None:
-    caps = {"a": AccountCaps(requests_per_minute=0.06), "d": AccountCaps(requests_per_minute=60)}
-    rig = j.Rig(("a",), settings=PoolSettings(account_caps=caps))
+    caps = {"a": AccountSettings(requests_per_minute=0.06), "d": AccountSettings(requests_per_minute=60)}
+    rig = j.Rig(("a",), settings=PoolSettings(accounts=caps))
     targets = [*rig.targets, Target(j.group("two", "d"), j.SONNET)]
     journeys = [rig.journey(targets=targets) for _ in range(3)]
     steps = [j.trying(one.next()) for one in journeys]

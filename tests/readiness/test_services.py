@@ -13,7 +13,7 @@ from tokenferry.providers import Provider
 from tokenferry.readiness import ANYONE, ServiceStatus, expects_service, misnamed, services
 from tokenferry.secret import Secret
 from tokenferry.settings import (
-    AccountCaps,
+    AccountSettings,
     Home,
     ModelMapping,
     ModelSettings,
@@ -128,7 +128,7 @@ def test_names_that_nothing_here_has_are_found(home: Home) -> None:
     providers = {**PROVIDERS, "one": replace(PROVIDERS["one"], accounts=("alice", "x"))}
     config = Config(
         providers=providers,
-        pool=PoolSettings(account_caps={"alice": AccountCaps(), "nosuch": AccountCaps()}),
+        pool=PoolSettings(accounts={"alice": AccountSettings(), "nosuch": AccountSettings()}),
         router=RouterSettings(account="typo", rules=(RuleSettings("r", "m", keys=("guest", "nobody")),)),
     )
     key = ClientKey("i", "guest", role="client", created_at=0, fingerprint="f", rights=Rights(pin="removed"))

@@ -7,12 +7,13 @@ from types import MappingProxyType
 from typing import Final
 
 from tokenferry.accounts._changes import AccountChanges
-from tokenferry.accounts._implicit import CONFIGURATION, ENVIRONMENT
+from tokenferry.accounts._implicit import ENVIRONMENT
 from tokenferry.accounts._login import without_identity
 from tokenferry.accounts._offer import ORIGIN
 from tokenferry.credentials import Credential
 from tokenferry.errors import CorruptFile, NeedsUnlock, TokenferryError, UnknownAccount, UnsafeFile, UsageError
 from tokenferry.secret import Fields
+from tokenferry.settings import AccountSettings
 from tokenferry.stores import (
     Account,
     AttachedStore,
@@ -28,7 +29,6 @@ from tokenferry.stores import (
 
 _LOCK_WAIT: Final = 60.0
 _LIMIT: Final = 1024
-_IMPLICIT: Final = (CONFIGURATION, ENVIRONMENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,8 @@ class AccountList:
 
     It is empty where the record can't be trusted.
     """
+    stored: tuple[Account, ...] = field(default=(), repr=False)
+    """Those of the store, as they are stored."""
 
 
 class Accounts:
@@ -60,12 +62,15 @@ class Accounts:
         store: Store,
         *,
         implicit: Mapping[str, Document] | None = None,
+        overrides: Mapping[str, AccountSettings] | None = None,
         active: Path | None = None,
         default_provider: Path | None = None,
         decide: Callable[[Sequence[Account]], str | None] = lambda _: None,
     ) -> None:
         self._store = store
         self._implicit = MappingProxyType(dict(implicit or {}))
+        self.overrides = overrides or {}
+        """What the configuration says of accounts in place of what is stored, by name."""
         self._active = active
         self._default_provider = default_provider
         self._decide = decide
@@ -74,9 +79,20 @@ class Accounts:
     def store(self) -> Store:
         return self._store
 
-    def adopt(self, implicit: Mapping[str, Document]) -> None:
-        """Have these implicit accounts from here on."""
+    def adopt(self, implicit: Mapping[str, Document], overrides: Mapping[str, AccountSettings]) -> None:
+        """Have these implicit accounts and overrides from here on."""
         self._implicit = MappingProxyType(dict(implicit))
+        self.overrides = overrides
+
+    def effective(self, account: Account) -> Account:
+        """The account as it serves: with the priority and the pause that the configuration says."""
+        override = self.overrides.get(account.name)
+        if override is None:
+            return account
+        priority = account.priority if override.priority is None else override.priority
+        return replace(
+            account, priority=priority, paused=account.paused if override.paused is None else override.paused
+        )
 
     def read(self, name: str) -> Document:
         """Give an account's document. Raises `UnknownAccount`, `UnsafeFile`, `CorruptFile`."""
@@ -126,9 +142,9 @@ class Accounts:
         return None if header is None else header.account
 
     def listed_anew(self, listing: AccountList) -> AccountList:
-        """The same with the implicit accounts of now; nothing is read."""
+        """The same with the implicit accounts and overrides of now; nothing is read."""
         return self._listed(
-            [one for one in listing.accounts if one.store not in _IMPLICIT],
+            list(listing.stored),
             listing.broken,
             listing.locked,
             listing.in_use,
@@ -143,6 +159,7 @@ class Accounts:
         in_use: str | None,
         default: str | None,
     ) -> AccountList:
+        stored = tuple(accounts)
         taken = {*broken, *(account.name for account in accounts)}
         implicit = [document.account for name, document in self._implicit.items() if name not in taken]
         accounts += [account for account in implicit if account.store != ENVIRONMENT]
@@ -150,6 +167,7 @@ class Accounts:
             accounts += implicit
         elif default and all(account.provider != default for account in accounts):
             accounts += [one for one in implicit if one.store == ENVIRONMENT and one.provider == default]
+        accounts = [*map(self.effective, accounts)]
         accounts.sort(key=lambda account: (account.priority, account.created_at, account.name))
         marked = tuple(replace(one, in_use=True) if one.name == in_use else one for one in accounts)
         return AccountList(
@@ -158,6 +176,7 @@ class Accounts:
             MappingProxyType(dict(locked)),
             in_use,
             self._decide(accounts) if default is None else default,
+            stored,
         )
 
     def _recorded(self) -> str | None:

@@ -65,7 +65,7 @@ def account_routes(parts: AdminContext, desk: LoginService) -> APIRouter:
         )
         if has_replaced:
             response.status_code = 200
-        added = _info(broker.book.read(name), parts.states().get(name, ""), _active(broker))
+        added = _info(broker, broker.book.read(name), parts.states().get(name, ""), _active(broker))
         return AccountAdded(
             message=f"{_verb(has_replaced)} account {name}{_policy(broker, account, credential)}", account=added
         )
@@ -77,7 +77,7 @@ def account_routes(parts: AdminContext, desk: LoginService) -> APIRouter:
         account = broker.amend(check_account_name(id), changes)
         told = {"priority": account.priority, "paused": account.paused}
         note_change(parts.home, "account.set", account.name, client=key.name, **told)
-        changed = _info(broker.book.read(account.name), parts.states().get(account.name, ""), _active(broker))
+        changed = _info(broker, broker.book.read(account.name), parts.states().get(account.name, ""), _active(broker))
         return AccountAdded(message=f"changed account {account.name}", account=changed)
 
     @routes.delete("/accounts/{id}")
@@ -141,7 +141,7 @@ def _accounts(parts: AdminContext) -> list[AccountInfo]:
     for account in listing.accounts:
         try:
             document = parts.broker.book.read(account.name)
-            found.append(_info(document, states.get(account.name, ""), active))
+            found.append(_info(parts.broker, document, states.get(account.name, ""), active))
         except TokenferryError as fault:
             broken[account.name] = fault
     return found + [
@@ -157,8 +157,8 @@ def _active(broker: Broker) -> str | None:
         return None
 
 
-def _info(document: Document, state: str, active: str | None) -> AccountInfo:
-    account, credential = document.account, document.credential
+def _info(broker: Broker, document: Document, state: str, active: str | None) -> AccountInfo:
+    account, credential = broker.book.effective(document.account), document.credential
     return AccountInfo(
         name=account.name,
         state=state,

@@ -50,7 +50,7 @@ from tokenferry.refresh import (
     send,
 )
 from tokenferry.secret import Fields, Secret
-from tokenferry.settings import Home, PolicySettings, RefreshSettings
+from tokenferry.settings import AccountSettings, Home, PolicySettings, RefreshSettings
 from tokenferry.stores import Account, AttachedStore, Document, FileStore, Store
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ class Broker:
         settings: RefreshSettings | None = None,
         refresh_timeout: float | None = None,
         implicit: Mapping[str, Document] | None = None,
+        overrides: Mapping[str, AccountSettings] | None = None,
         home: Home | None = None,
         now: Callable[[], float] = time.time,
         send: Sender = send,
@@ -104,6 +105,7 @@ class Broker:
         self.book = Accounts(
             store,
             implicit=implicit,
+            overrides=overrides,
             active=home.active if home else None,
             default_provider=home.default_provider if home else None,
             decide=self._decide_default,
@@ -153,7 +155,13 @@ class Broker:
         """
         home = home or Home.from_environment()
         config = config or load(home.config, statement=home.statement)
-        return cls(home=home, providers=config.providers, policy=config.policy, implicit=_implicit(config))
+        return cls(
+            home=home,
+            providers=config.providers,
+            policy=config.policy,
+            implicit=_implicit(config),
+            overrides=config.pool.accounts,
+        )
 
     @property
     def providers(self) -> Mapping[str, Provider]:
@@ -166,7 +174,7 @@ class Broker:
 
     def adopt(self, config: Config) -> None:
         """Go by another configuration from here on: its providers, policy and keys. From any thread; no I/O."""
-        self.book.adopt(_implicit(config))
+        self.book.adopt(_implicit(config), config.pool.accounts)
         self._rules = Rules(config.providers, config.policy)
         self._listing.adopt()
 

@@ -4,7 +4,7 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -207,7 +207,8 @@ def _broken(broker: Broker, name: str, active: str | None, fault: TokenferryErro
 
 
 def _describe(broker: Broker, document: Document, active: str | None, now: float | None, known: Known) -> Row:
-    account = document.account
+    account = broker.book.effective(document.account)
+    document = replace(document, account=account)
     now = time.time() if now is None else now
     is_active = account.name == active
     try:
@@ -383,6 +384,7 @@ def details(row: Row, broker: Broker) -> Iterator[tuple[str, str]]:
     """What `account show` tells, as pairs of a label and a value."""
     assert row.document is not None
     account, credential = row.document.account, row.document.credential
+    override, says = broker.book.overrides.get(account.name), f", as [accounts.{account.name}] in config.toml says"
     yield "name", account.name + ("  (in use)" if row.is_active else "")
     yield "provider", account.provider
     yield "kind", account.kind
@@ -394,14 +396,15 @@ def details(row: Row, broker: Broker) -> Iterator[tuple[str, str]]:
     if isinstance(credential, OAuthToken):
         yield from _oauth_details(credential)
     if account.paused:
-        yield "paused", f"yes; resume it with: tokenferry account resume {account.name}"
+        cure = f"; resume it with: tokenferry account resume {account.name}"
+        yield "paused", "yes" + (says if override and override.paused else cure)
     if account.max_age is not None:
         yield "max age", span_text(account.max_age)
     if row.aging is not None:
         yield "ends", moment(row.aging.at) + (" (an estimate)" if row.aging.is_estimate else "")
     if account.labels:
         yield "labels", ", ".join(f"{key}={value}" for key, value in account.labels.items())
-    yield "priority", str(account.priority)
+    yield "priority", f"{account.priority}{says if override and override.priority is not None else ''}"
     if account.created_at:
         yield "created", moment(account.created_at)
     yield "kept in", str(_place(broker, account))

@@ -293,7 +293,8 @@ def set_(
     seconds = None if max_age is None else parse_max_age(max_age)
     wanted = dict(map(label_change, labels or []))
     limit: int | Literal["none"] | None = "none" if max_age is not None and seconds is None else seconds
-    account = open_broker().amend(name, AccountChanges(priority=priority, labels=wanted, max_age=limit))
+    broker = open_broker()
+    account = broker.amend(name, AccountChanges(priority=priority, labels=wanted, max_age=limit))
     if max_age is not None:
         note_change(Home.from_environment(), "account.max-age", name, max_age=seconds)
         age = "any age" if seconds is None else f"at most {span_text(seconds)}"
@@ -302,6 +303,8 @@ def set_(
         told = ",".join(f"{label}={value}" for label, value in account.labels.items()) or "-"
         note_change(Home.from_environment(), "account.set", name, priority=account.priority, labels=told)
         say(f"account {name} has priority {account.priority} and labels {told}")
+    if priority is not None:
+        _note_override(broker, account)
 
 
 @app.command(
@@ -329,9 +332,26 @@ def resume(name: AccountName) -> None:
     _set_paused(name, paused=False)
 
 
+def _note_override(broker: Broker, account: Account) -> bool:
+    """Say that config.toml goes before what was stored just now, if it does."""
+    effective = broker.book.effective(account)
+    for key in ("priority", "paused"):
+        if getattr(effective, key) != getattr(account, key):
+            note(
+                f"it is stored, and [accounts.{account.name}] in config.toml goes before it with {key} = "
+                f"{str(getattr(effective, key)).lower()}; take that out with: tokenferry config unset "
+                f"accounts.{account.name}.{key}"
+            )
+            return True
+    return False
+
+
 def _set_paused(name: str, *, paused: bool) -> None:
-    open_broker().amend(name, AccountChanges(paused=paused))
+    broker = open_broker()
+    account = broker.amend(name, AccountChanges(paused=paused))
     note_change(Home.from_environment(), "account.pause" if paused else "account.resume", name)
+    if _note_override(broker, account):
+        return
     if paused:
         say(f"account {name} is paused; resume it with: tokenferry account resume {name}")
     else:

@@ -4,7 +4,7 @@ from types import MappingProxyType
 from typing import Final
 
 from tokenferry.providers import Table
-from tokenferry.settings import AccountCaps, PoolSettings
+from tokenferry.settings import AccountCaps, AccountSettings, PoolSettings
 from tokenferry.stores import ACCOUNT_NAME
 
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
@@ -22,16 +22,16 @@ def read_pool(table: Table, accounts: Table) -> PoolSettings:
         settings,
         affinity_header=None if header is None else header.lower(),
         caps=caps,
-        account_caps=MappingProxyType(_account_caps(accounts, caps)),
+        accounts=MappingProxyType(_accounts(accounts, caps)),
     )
 
 
-def _account_caps(accounts: Table, caps: AccountCaps) -> dict[str, AccountCaps]:
-    found: dict[str, AccountCaps] = {}
+def _accounts(accounts: Table, caps: AccountCaps) -> dict[str, AccountSettings]:
+    found: dict[str, AccountSettings] = {}
     for name in accounts.names():
         if not ACCOUNT_NAME.fullmatch(name):
             accounts.problem(name, "can't be an account's name")
         one = accounts.table(name)
-        found[name] = one.read(caps)
+        found[name] = one.read(AccountSettings(caps.requests_per_minute, caps.max_concurrency))
         one.done()
     return found

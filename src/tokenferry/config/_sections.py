@@ -10,6 +10,7 @@ from tokenferry.oauth import OAuthEndpoints
 from tokenferry.providers import ENTERPRISE_URL, Provider
 from tokenferry.settings import (
     AccountCaps,
+    AccountSettings,
     LedgerSettings,
     LogSettings,
     ModelMapping,
@@ -57,7 +58,7 @@ SECTIONS: Final = (
         "Which account serves, and how hard a request is tried.",
         _keys(PoolSettings, AccountCaps),
     ),
-    Section(("accounts", "NAME"), "What is different for one account.", _keys(AccountCaps)),
+    Section(("accounts", "NAME"), "What is different for one account.", _keys(AccountSettings)),
     Section(
         ("providers",),
         "Upstreams. One with the name of a built-in provider amends that.",

@@ -1,8 +1,4 @@
-from typing import Final
-
 from tokenferry.settings import AccountCaps, PoolSettings
-
-_NO_CAPS: Final = AccountCaps()
 
 
 class Capacity:
@@ -16,8 +12,9 @@ class Capacity:
 
     def configure(self, settings: PoolSettings) -> None:
         self._default = settings.caps
-        self._caps = settings.account_caps
-        self.is_capped = self._default != _NO_CAPS or any(caps != _NO_CAPS for caps in self._caps.values())
+        self._caps = settings.accounts
+        every = (self._default, *self._caps.values())
+        self.is_capped = any(caps.requests_per_minute or caps.max_concurrency for caps in every)
         """Whether any account has a cap at all."""
 
     def caps(self, account: str) -> AccountCaps:

@@ -50,7 +50,7 @@ def _named_accounts(config: Config) -> Iterator[tuple[str, str]]:
     for provider in config.providers.values():
         for name in provider.accounts or ():
             yield f"providers.{provider.name}.accounts", name
-    for name in config.pool.account_caps:
+    for name in config.pool.accounts:
         yield f"accounts.{name}", name
 
 
