@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Kind: TypeAlias = Literal["file", "folder", "listing", "link", "lock", "cooldowns", "variable", "machine"]
 
-__all__ = ["NAME", "Dependencies", "depend_on", "recall"]
+__all__ = ["NAME", "Dependencies", "data_home", "depend_on", "recall"]
 
 NAME = "token-manifest"
 _VARIABLES = (
@@ -45,7 +45,7 @@ def recall(arguments: "Sequence[str]", now: float | None = None) -> tuple[str, s
     """What `tokenferry token ARGUMENTS` writes to stdout and to stderr, if that is known; None takes the full path."""
     try:
         selector = _selector(arguments)
-        for line in _read_private(f"{_home()}/{NAME}").splitlines():
+        for line in _read_private(f"{data_home()}/{NAME}").splitlines():
             if line.startswith(selector):
                 return _recalled(line, time.time() if now is None else now)
     except Exception:  # noqa: BLE001  # whatever it is, the full path explains it
@@ -120,7 +120,7 @@ class Dependencies:
         try:
             line = self._line(arguments, stdout, secret, stderr, sealed)
             if self._is_stable and line is not None and _recalled(line, time.time()) == (stdout, stderr):
-                _add_line(f"{_home()}/{NAME}", line)
+                _add_line(f"{data_home()}/{NAME}", line)
         except Exception:  # noqa: BLE001  # the answer was given; it is worked out again next time
             return
 
@@ -282,8 +282,8 @@ def _content(path: str) -> str | None:
         os.close(descriptor)
 
 
-def _home() -> str:
-    """Where the home lies; see `Home.from_environment`."""
+def data_home() -> str:
+    """Where the home lies; see `Home.from_environment`. Raises `ValueError` where that isn't plain."""
     base = os.environ.get("XDG_DATA_HOME", "")
     data = base if base.startswith("/") else f"{os.environ.get('HOME', '')}/.local/share"
     home = os.environ.get("TOKENFERRY_HOME") or f"{data}/tokenferry"

@@ -345,7 +345,7 @@ def test_the_home_is_looked_for_where_the_settings_find_it(tmp_path: Path, monke
             monkeypatch.delenv(name, raising=False)
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        assert manifest._home() == str(Home.from_environment().path)
+        assert manifest.data_home() == str(Home.from_environment().path)
 
 
 class _Watched:

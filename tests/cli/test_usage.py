@@ -206,3 +206,20 @@ def test_a_number_of_tokens_is_six_characters_at_most(count: int, text: str) -> 
 def test_a_bar_is_as_long_as_its_share() -> None:
     assert [bar(share, 2) for share in (0.0, 0.5, 0.53, 1.0, 7.0)] == ["", "█", "█", "██", "██"]
     assert bar(0.3, 1) == "▎"
+
+
+def test_status_shows_the_windows_that_have_not_ended(home: Home, inside: Inside) -> None:
+    now = time.time()
+    with Ledger(home.ledger) as ledger:
+        points = [
+            WindowPoint("max", "5h", now - 60, 0.3, now + 7000, "allowed"),
+            WindowPoint("max", "5h", now - 50, 0.456, now + 7000, "allowed"),
+            WindowPoint("max", "7d", now - 60, 0.9, now - 1, "allowed"),
+        ]
+        ledger.write([], PRICES, points)
+    assert "window   max: 46% of 5h used, resets in 117 min" in inside("status").out
+    assert inside("status", "--json").json["windows"] == [
+        {"account": "max", "window": "5h", "used": 0.456, "resets_at": int(now + 7000)}
+    ]
+    home.ledger.write_bytes(b"no database" * 500)
+    assert inside("status").code == 0

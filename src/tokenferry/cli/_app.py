@@ -42,7 +42,7 @@ PANELS: Final = {
         "cooldown": "list, clear",
     },
     "Claude Code": {
-        "claude-code": "attach, switch, status",
+        "claude-code": "attach, switch, status, statusline",
     },
     "Diagnose": {
         "doctor": "Find problems; print the command that fixes each",

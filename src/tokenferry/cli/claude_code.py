@@ -1,3 +1,4 @@
+import sys
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ from tokenferry.cli._describe import rows
 from tokenferry.cli._home import find, open_broker
 from tokenferry.cli._machine import this_machine
 from tokenferry.cli._output import note, say, say_json
+from tokenferry.cli._statusline import statusline
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.errors import UsageError
 from tokenferry.limits import read_moment
@@ -25,6 +27,7 @@ app = new_app(
     "tokenferry claude-code switch work",
     "tokenferry claude-code switch --next",
     "tokenferry claude-code status",
+    "tokenferry claude-code statusline",
 )
 
 
@@ -143,3 +146,14 @@ def status(*, as_json: JSON = False) -> None:
             f"the move of account {move.to} to Claude Code was cut short; complete it with: tokenferry claude-code "
             f"switch {move.to}"
         )
+
+
+@app.command("statusline", epilog=examples("""echo '{"session_id": "0f7c-…"}' | tokenferry claude-code statusline"""))
+def show_statusline() -> None:
+    """Print a line for Claude Code's status line: account, windows, cost.
+
+    Reads Claude Code's JSON from stdin. The line names the account that served the session last, the share of each of
+    its windows that is used, with the time until it resets, and what the session cost.
+    """
+    if line := statusline(sys.stdin.read()):
+        say(line)

@@ -3,6 +3,8 @@
 import os
 import sys
 
+_MOST_INPUT = 1024 * 1024
+
 
 def main() -> int:
     """Run the command line in `sys.argv`, and give the exit code."""
@@ -14,6 +16,11 @@ def main() -> int:
             answer = recall(arguments[1:])
             if answer is not None:
                 return _write(*answer)
+        if arguments == ["claude-code", "statusline"]:
+            from tokenferry.cli._statusline import statusline  # noqa: PLC0415  # no other command needs it
+
+            line = statusline(sys.stdin.read(_MOST_INPUT))
+            return _write(f"{line}\n" if line else "", "")
         from tokenferry.cli._run import run  # noqa: PLC0415  # 150 ms that a token which is known is spared
 
         return run(arguments)

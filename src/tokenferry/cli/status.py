@@ -4,6 +4,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from tokenferry.broker import Broker, interrupted_move
+from tokenferry.cli._blocks import WindowShare, open_windows
 from tokenferry.cli._cooldowns import at_work, sentence, to_json
 from tokenferry.cli._describe import COLUMNS, Row, active_account, rows
 from tokenferry.cli._home import find, open_broker
@@ -15,6 +16,7 @@ from tokenferry.cli._table import table
 from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.config import Config
 from tokenferry.errors import TokenferryError
+from tokenferry.ledger import Ledger, UsageReport
 from tokenferry.settings import Home
 from tokenferry.state import GatewayRecord, gateway_records
 
@@ -43,7 +45,10 @@ def status(
     now = services_now(home, settings, broker, {row.name: row.state for row in found})
     if as_json:
         serving = [one.to_json() for one in now]
-        say_json(_to_json(home, settings, broker, found, _gateway_json(settings, gateways)) | {"serving": serving})
+        say_json(
+            _to_json(home, settings, broker, found, _gateway_json(settings, gateways))
+            | {"serving": serving, "windows": [one.to_json() for one in _windows(home)]}
+        )
         return
     say_lines(
         (
@@ -54,6 +59,7 @@ def status(
             f"default  {_default(broker)}",
             *(f"gateway  {line}" for line in _gateway_lines(gateways)),
             *(f"serves   {one}" for one in now),
+            *(f"window   {one.sentence(time.time())}" for one in _windows(home)),
             "",
         )
     )
@@ -65,6 +71,18 @@ def status(
     for warning in settings.warnings:
         note(warning)
     _tell_move(home)
+
+
+def _windows(home: Home) -> list[WindowShare]:
+    """The accounts' windows that have not ended, as the ledger has them."""
+    if not home.ledger.exists():
+        return []
+    try:
+        with Ledger(home.ledger) as ledger:
+            return open_windows(UsageReport(ledger), time.time())
+    except TokenferryError as fault:
+        note(str(fault))
+        return []
 
 
 def _gateways(home: Home) -> list[GatewayRecord]:

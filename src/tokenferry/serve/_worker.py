@@ -115,7 +115,16 @@ def run_gateway(
 
         keeper = Keeper(broker)
 
-        metrics = Metrics(broker, upstreams, states=states, cooldowns=state.cooldowns.list, board=board, place=place)
+        metrics = Metrics(
+            broker,
+            upstreams,
+            states=states,
+            cooldowns=state.cooldowns.list,
+            limits=pool.usage.states,
+            ledger=usage_log.statistics,
+            board=board,
+            place=place,
+        )
         own_hosts = set(where.hosts)
         in_force = [config]
         parts = AdminContext(

@@ -16,6 +16,8 @@ from tokenferry.gateway.telemetry.counters import TOKENS, RequestCounters
 from tokenferry.gateway.telemetry.exposition import MetricFamily, counter, gauge, histogram, labelled, render
 from tokenferry.gateway.telemetry.record import RequestRecord
 from tokenferry.gateway.telemetry.shared_memory import SharedMemory
+from tokenferry.ledger import LedgerStatistics
+from tokenferry.limits import LimitState
 from tokenferry.refresh import RefreshStatistics
 from tokenferry.state import Cooldown
 from tokenferry.stores import Account
@@ -62,6 +64,8 @@ class Metrics:
         *,
         states: Callable[[], Mapping[str, str]] = dict,
         cooldowns: Callable[[], Iterable[Cooldown]] = tuple,
+        limits: Callable[[], Mapping[str, LimitState]] = dict,
+        ledger: Callable[[], LedgerStatistics] | None = None,
         board: SharedMemory | None = None,
         place: int = 0,
     ) -> None:
@@ -70,6 +74,8 @@ class Metrics:
         self._upstreams = upstreams
         self._states = states
         self._cooldowns = cooldowns
+        self._limits = limits
+        self._ledger = ledger
         self._board = board
         self._place = place
         self._reloads = {"applied": 0, "refused": 0}
@@ -128,6 +134,9 @@ class Metrics:
         told = self._gateway()  # counts what has ended by now
         yield from _of_requests(self._tally)
         yield from _of_gateway(told)
+        yield from _of_windows(self._limits(), time.time())
+        if self._ledger is not None:
+            yield from _of_ledger(self._ledger())
         yield from _of_upstreams(self._upstreams.statistics())
         yield self._refreshes()
         yield self._forced_renewals()
@@ -214,6 +223,37 @@ def _of_gateway(now: GatewayStatistics) -> Iterator[MetricFamily]:
         (),
         [([], now.log_lines_dropped)],
     )
+
+
+def _of_windows(limits: Mapping[str, LimitState], now: float) -> Iterator[MetricFamily]:
+    """The windows that have not ended, as answers told of them last."""
+    found = [
+        (account, window)
+        for account, state in limits.items()
+        for window in state.windows
+        if window.utilization is not None and window.reset is not None and window.reset > now
+    ]
+    yield gauge(
+        "tokenferry_window_used_ratio",
+        "The share of an account's window that is used, as its answers told last.",
+        ("account", "window"),
+        [([account, window.name], window.utilization or 0.0) for account, window in found],
+    )
+    yield gauge(
+        "tokenferry_window_reset_timestamp_seconds",
+        "When an account's window ends, in seconds since 1970 UTC.",
+        ("account", "window"),
+        [([account, window.name], window.reset or 0.0) for account, window in found],
+    )
+
+
+def _of_ledger(now: LedgerStatistics) -> Iterator[MetricFamily]:
+    yield gauge("tokenferry_ledger_queue", "Requests that wait to be written down.", (), [([], now.waiting)])
+    yield gauge("tokenferry_ledger_lag_seconds", "The age of what waits longest.", (), [([], now.lag)])
+    yield gauge("tokenferry_ledger_bytes", "The size of ledger.db.", (), [([], now.bytes)])
+    yield gauge("tokenferry_ledger_rows_to_delete", "Rows that are too old and still there.", (), [([], now.to_delete)])
+    yield counter("tokenferry_ledger_written", "Requests that were written down.", (), [([], now.written)])
+    yield counter("tokenferry_ledger_dropped", "Requests that are missing in the ledger.", (), [([], now.dropped)])
 
 
 def _of_upstreams(upstreams: Mapping[str, UpstreamStatistics]) -> Iterator[MetricFamily]:
