@@ -97,7 +97,7 @@ def cases(folder: Path) -> Iterator[dict[str, tuple[list[str], dict[str, str]]]]
     found["token --gateway"] = [COMMAND, "token", "--gateway"], plain
     found["token, worked out"] = [COMMAND, "token", "--config", str(folder / "0" / "config.toml")], plain
     found["--help"] = [COMMAND, "--help"], plain
-    found["status"] = [COMMAND, "status"], plain
+    found["status"] = [COMMAND, "status"], used
     try:
         yield found
     finally:

@@ -36,7 +36,8 @@ _BLANK = "\0"  # stands for the secret in an answer
 _MOST_LINES = 32
 _MOST_BYTES = 4 * 1024 * 1024
 _LONGEST_LINE = 256 * 1024
-_TICK_NS = 20_000_000  # a file system's clock ticks every 10 ms at most
+_TICK_NS = 20_000_000  # a file system's clock ticks every 10 ms
+_COARSE_TICK_NS = 2_000_000_000  # if not every second, or two
 _ENDLESS = 4_102_444_800
 _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
@@ -104,8 +105,9 @@ class Dependencies:
         except Exception:  # noqa: BLE001  # an answer that depends on what can't be looked at is not kept
             self._is_stable = False
             return
-        if stamp and kind in {"file", "listing"} and stamp[-1] > time.time_ns() - _TICK_NS:
-            self._is_stable = False  # a change within the same tick of its clock would not show
+        if stamp and kind in {"file", "listing"}:
+            tick = _TICK_NS if stamp[-1] % 1_000_000_000 else _COARSE_TICK_NS
+            self._is_stable &= stamp[-1] < time.time_ns() - tick  # a change within the same tick would not show
         if stamp and kind == "cooldowns":
             ends = (until for _, until in stamp[2] if until is not None and until > self.since)
             self.until = min(self.until, *ends, _ENDLESS)

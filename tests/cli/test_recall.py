@@ -191,6 +191,38 @@ def test_a_profile_of_the_official_sdks_is_known_until_it_or_a_link_to_it_change
     assert learn()[1] == "fake-other--\n"
 
 
+def test_what_rests_in_claude_codes_store_is_not_kept(home: Home, tmp_path: Path) -> None:
+    put(home, b"{}", "other").unlink()
+    home.attached.mkdir(0o700)
+    (tmp_path / "claude").mkdir(0o700)
+    tokens = {"accessToken": ACCESS, "refreshToken": "fake-r", "expiresAt": (int(time.time()) + 9000) * 1000}
+    login = {"claudeAiOauth": {**tokens, "scopes": []}}
+    write(tmp_path / "claude" / ".credentials.json", json.dumps(login))
+    labels = {"config_dir": str(tmp_path / "claude")}
+    write(home.attached / "work.json", json.dumps(document(0, labels=labels, owner="claude-code", store="claude-code")))
+    settle()
+    assert full()[:2] == (0, f"{ACCESS}\n")
+    assert known() is None
+
+
+def test_a_file_system_whose_clock_ticks_once_a_second_is_given_two(home: Home) -> None:
+    path = put(home, document(time.time()))
+    settle()
+    stamp = manifest._stamp
+    second = time.time_ns() // 1_000_000_000
+    for ago, is_kept in ((0, False), (3, True)):
+        changed = (second - ago) * 1_000_000_000
+
+        def coarse(kind: Any, name: str, changed: int = changed) -> Any:
+            found = stamp(kind, name)
+            return [*found[:-1], changed] if name == str(path) and found else found
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(manifest, "_stamp", coarse)
+            full()
+            assert (known() is not None) is is_kept
+
+
 def test_the_gateways_key_is_known_while_that_gateway_holds_its_lock(home: Home) -> None:
     key = local_key(home)
     registration = GatewayRegistration(home, url="http://127.0.0.1:13456")

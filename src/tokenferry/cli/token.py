@@ -123,8 +123,8 @@ def _as_json(secret: Secret, expires_at: int | None, header: tuple[str, str]) ->
 
 
 def _will_be_handed_out_again(broker: Broker, document: Document, credential: Credential) -> bool:
-    """Whether the account's document alone decides that: no stand-in, no grant and no subscription is in play."""
-    is_its_own = document.credential.secret == credential.secret
+    """Whether the account's document alone decides that: no stand-in, no grant, no subscription, no Claude Code."""
+    is_its_own = document.credential.secret == credential.secret and document.account.store != "claude-code"
     return (
         is_its_own and not broker.bills_subscription(document.account, credential) and not broker.publisher.has_healed
     )
