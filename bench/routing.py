@@ -54,7 +54,7 @@ def through(router: Router, text: bytes) -> list[bytes | memoryview]:
     facts = facts_of(text)
     route = router.route(facts, size=len(text))
     assert isinstance(route, Route)
-    return rewrite(facts, route.hops[0].model, without_tag=route.without_tag)
+    return rewrite(facts, route.targets[0].model, without_tag=route.without_tag)
 
 
 def by_json(text: bytes) -> bytes:

@@ -32,7 +32,7 @@ def routed(config: Config, **body: Any) -> Route | NoRoute:
 def went(config: Config, **body: Any) -> tuple[str, str | None, list[str]]:
     route = routed(config, **body)
     assert isinstance(route, Route), route
-    return route.rule, route.model, [f"{hop.provider}: {hop.model}" for hop in route.hops]
+    return route.rule, route.model, [f"{hop.provider}: {hop.model}" for hop in route.targets]
 
 
 def test_its_example_loads_with_no_more_than_a_word_on_a_name(write: Write) -> None:
@@ -105,7 +105,7 @@ def test_models_of_formats_that_are_not_served_are_refused_with_the_reason(write
     sonnet = (MappedTarget("claude-oauth", "claude-sonnet-4-5"), MappedTarget("anthropic-native", "claude-sonnet-4-5"))
     route = routed(config, model="claude-opus-9")
     assert isinstance(route, Route)
-    assert (route.rule, route.hops) == ("auto_map", sonnet)
+    assert (route.rule, route.targets) == ("auto_map", sonnet)
     gpt, glm, gemini = (routed(config, model=model) for model in ("gpt", "glm-4.6", "gemini-pro"))
     assert isinstance(gpt, NoRoute)
     assert gpt.status == 503

@@ -173,14 +173,14 @@ class Rig:
         self.group = group("one", *self.accounts)
         self.targets = [Target(self.group, SONNET)]
 
-    def journey(self, criteria: Criteria = ANY, targets: Sequence[Target] | None = None) -> Run:
+    def run(self, criteria: Criteria = ANY, targets: Sequence[Target] | None = None) -> Run:
         return Run(self.pool, self.targets if targets is None else targets, criteria)
 
     def serve(self, criteria: Criteria = ANY, *replies: Reply, targets: Sequence[Target] | None = None) -> list[str]:
         """A request that is answered so, and by OK then; the accounts that were tried."""
-        journey = self.journey(criteria, targets)
-        tried, _ = travel(journey, [*replies, OK], self.clock)
-        journey.close()
+        run = self.run(criteria, targets)
+        tried, _ = travel(run, [*replies, OK], self.clock)
+        run.close()
         return tried
 
 
@@ -188,27 +188,27 @@ def group(provider: str, *accounts: str, **about: object) -> AccountGroup:
     return AccountGroup(provider, tuple(PoolAccount(name, provider, **about) for name in accounts))  # type: ignore[arg-type]
 
 
-def reply(journey: Run, answer: Reply) -> None:
+def reply(run: Run, answer: Reply) -> None:
     if answer.status == OK.status and answer.body == OK.body:
-        journey.served(answer.headers)
+        run.served(answer.headers)
     else:
-        journey.answered(answer.status, answer.headers, answer.body)
+        run.answered(answer.status, answer.headers, answer.body)
 
 
-def travel(journey: Run, replies: Sequence[Reply], clock: Clock | None = None) -> tuple[list[str], End]:
+def travel(run: Run, replies: Sequence[Reply], clock: Clock | None = None) -> tuple[list[str], End]:
     """Answer each try with the next reply; the accounts that were tried, and the last step. None: it was served."""
     tried: list[str] = []
     for answer in replies:
-        step = journey.next()
+        step = run.next()
         if not isinstance(step, SendAttempt):
             return tried, step
         if clock is not None:
             clock.pass_by(step.wait)
         tried.append(step.account.name)
-        reply(journey, answer)
+        reply(run, answer)
         if answer is OK:
             return tried, None
-    return tried, journey.next()
+    return tried, run.next()
 
 
 def refusal(step: End) -> Reject:

@@ -20,11 +20,11 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def test_a_limit_an_exhaustion_and_the_recovery_are_one_line_each(caplog: pytest.LogCaptureFixture) -> None:
     rig = j.Rig(("a", "b"))
-    at_once = [rig.journey() for _ in range(5)]
-    for journey in at_once:
-        journey.next()
-    for journey in at_once:
-        j.reply(journey, j.limited(600))
+    at_once = [rig.run() for _ in range(5)]
+    for run in at_once:
+        run.next()
+    for run in at_once:
+        j.reply(run, j.limited(600))
     assert rig.serve(j.ANY, j.limited(600)) == ["b"]
     for _ in range(5):
         assert rig.serve() == []
@@ -59,7 +59,7 @@ def test_an_exhaustion_that_lasts_is_told_once_a_minute_and_the_next_one_at_once
 
 def test_an_answer_that_was_under_way_when_the_limit_came_is_no_recovery(caplog: pytest.LogCaptureFixture) -> None:
     rig = j.Rig(("a", "b"))
-    early, late = rig.journey(), rig.journey()
+    early, late = rig.run(), rig.run()
     early.next()
     late.next()
     j.reply(late, j.limited(600))

@@ -67,7 +67,7 @@ def test_what_is_not_written_yet_is_not_forgotten_when_others_write(state: State
     rig.pool.cooldowns.adopt(state.cooldowns.list(), {}, keeper._written)
     assert rig.serve() == ["b"]
     rig.serve(Criteria(), j.limited())
-    assert j.refusal(rig.journey().next()).cause == "exhausted"
+    assert j.refusal(rig.run().next()).cause == "exhausted"
 
 
 def test_which_organization_answers_named_is_kept(path: Path, state: State) -> None:
@@ -89,11 +89,11 @@ def test_a_credential_that_was_refused_is_forgiven_when_the_account_has_another(
     fingerprints, accounts = {"a": "0a1b2c3d"}, [object()]
     keeper = recorder(rig, state, fingerprint=fingerprints.__getitem__, accounts=lambda: accounts[-1])
     keeper._round()
-    journey = rig.journey()
-    journey.next()
-    journey.fingerprint = "0a1b2c3d"
-    j.reply(journey, j.REFUSED)
-    journey.close()
+    run = rig.run()
+    run.next()
+    run.fingerprint = "0a1b2c3d"
+    j.reply(run, j.REFUSED)
+    run.close()
     for _ in range(2):
         accounts.append(object())
         keeper._round()

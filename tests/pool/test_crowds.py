@@ -24,73 +24,73 @@ class Crowd(RuleBasedStateMachine):
         self.woken: list[j.Run] = []
         self.wants: dict[j.Run, Criteria] = {}
 
-    def _left(self, journey: j.Run) -> float:
-        return self.rig.settings.total_timeout - (self.rig.clock.steady - journey.trace.began)
+    def _left(self, run: j.Run) -> float:
+        return self.rig.settings.total_timeout - (self.rig.clock.steady - run.trace.began)
 
-    def _step(self, journey: j.Run) -> None:
-        step = journey.next()
+    def _step(self, run: j.Run) -> None:
+        step = run.next()
         if isinstance(step, SendAttempt):
-            self.running.append(journey)
+            self.running.append(run)
         elif isinstance(step, WaitForCapacity):
-            self.waiting.append(journey)
+            self.waiting.append(run)
         else:
-            journey.close()
+            run.close()
 
     @rule(allowed=st.sampled_from([None, frozenset("a"), frozenset("b")]), session=st.sampled_from(["", "s"]))
     def begin(self, allowed: frozenset[str] | None, session: str) -> None:
         criteria = Criteria(session, allowed)
-        journey = self.rig.journey(criteria)
-        self.wants[journey] = criteria
+        run = self.rig.run(criteria)
+        self.wants[run] = criteria
 
         def wake() -> None:
-            self.waiting.remove(journey)
-            self.woken.append(journey)
+            self.waiting.remove(run)
+            self.woken.append(run)
 
-        journey.wake = wake
-        self._step(journey)
+        run.wake = wake
+        self._step(run)
 
     @precondition(lambda self: self.woken)
     @rule(data=st.data())
     def go_on(self, data: st.DataObject) -> None:
-        journey = data.draw(st.sampled_from(self.woken))
-        self.woken.remove(journey)
-        is_late = self._left(journey) <= 0
-        step = journey.next()
+        run = data.draw(st.sampled_from(self.woken))
+        self.woken.remove(run)
+        is_late = self._left(run) <= 0
+        step = run.next()
         assert isinstance(step, SendAttempt) or is_late, "a place that was granted is taken"
         if isinstance(step, SendAttempt):
-            self.running.append(journey)
+            self.running.append(run)
         else:
-            journey.close()
+            run.close()
 
     @precondition(lambda self: self.running)
     @rule(data=st.data(), answer=st.sampled_from([j.OK, j.OVERLOADED, j.busy(5), j.UNEXPLAINED]))
     def answer(self, data: st.DataObject, answer: j.Reply) -> None:
-        journey = data.draw(st.sampled_from(self.running))
-        self.running.remove(journey)
-        j.reply(journey, answer)
+        run = data.draw(st.sampled_from(self.running))
+        self.running.remove(run)
+        j.reply(run, answer)
         if answer is j.OK:
-            journey.close()
+            run.close()
         else:
-            self._step(journey)
+            self._step(run)
 
     @precondition(lambda self: self.running or self.waiting or self.woken)
     @rule(data=st.data())
     def give_up(self, data: st.DataObject) -> None:
-        journey = data.draw(st.sampled_from(self.running + self.waiting + self.woken))
+        run = data.draw(st.sampled_from(self.running + self.waiting + self.woken))
         for some in (self.running, self.waiting, self.woken):
-            if journey in some:
-                some.remove(journey)
+            if run in some:
+                some.remove(run)
                 break
-        journey.close()
+        run.close()
 
     @rule(seconds=st.sampled_from([1.0, 6.0, 70.0]))
     def time_passes(self, seconds: float) -> None:
         """Whoever waits looks again after a second."""
         self.rig.clock.pass_by(seconds)
-        for journey in [*self.waiting]:
-            self.waiting.remove(journey)
-            self._step(journey)
-            assert journey not in self.waiting or self._left(journey) > 0, "nobody waits longer than a request may take"
+        for run in [*self.waiting]:
+            self.waiting.remove(run)
+            self._step(run)
+            assert run not in self.waiting or self._left(run) > 0, "nobody waits longer than a request may take"
 
     @invariant()
     def caps_hold(self) -> None:
@@ -99,19 +99,19 @@ class Crowd(RuleBasedStateMachine):
 
     @invariant()
     def the_queue_is_bounded_and_true(self) -> None:
-        assert set(self.rig.pool.waiting) == {journey.ticket for journey in self.waiting}
+        assert set(self.rig.pool.waiting) == {run.ticket for run in self.waiting}
         assert len(self.waiting) <= QUEUE
 
     @invariant()
     def nobody_waits_for_an_account_that_has_a_place_and_may_serve(self) -> None:
-        for journey in self.waiting:
-            criteria = self.wants[journey]
-            choice = self.rig.pool.selector.report(self.rig.targets[0], criteria, journey.trace.tried)
+        for run in self.waiting:
+            criteria = self.wants[run]
+            choice = self.rig.pool.selector.report(self.rig.targets[0], criteria, run.trace.tried)
             assert choice.account is None
 
     def teardown(self) -> None:
-        for journey in (*self.running, *self.waiting, *self.woken):
-            journey.close()
+        for run in (*self.running, *self.waiting, *self.woken):
+            run.close()
         assert not self.rig.pool.capacity.busy
         assert not self.rig.pool.waiting
 

@@ -50,12 +50,12 @@ def test_every_recorded_answer_leads_where_its_action_says(name: str) -> None:
     ]
     headers = tuple((key.encode(), value.encode("latin-1", "replace")) for key, value in answer.headers.items())
     said = j.Reply(answer.status, headers, answer.body)
-    journey = rig.journey(targets=targets)
+    run = rig.run(targets=targets)
     tried: list[str] = []
-    while isinstance(step := journey.next(), SendAttempt):
+    while isinstance(step := run.next(), SendAttempt):
         rig.clock.pass_by(step.wait)
         tried.append(step.account.name)
-        journey.answered(said.status, said.headers, said.body)
+        run.answered(said.status, said.headers, said.body)
     way = WAYS[error.action]
     wait = read_limits(answer.headers, now=answer.sent_at, provider_format=wire_format).retry_after
     if answer.headers.get("x-should-retry") == "false" or (wait or 0) > 10:
@@ -81,7 +81,7 @@ def test_every_recorded_answer_leads_where_its_action_says(name: str) -> None:
 
 def way(targets: Sequence[Target], *replies: j.Reply, criteria: Criteria = j.ANY) -> tuple[list[str], j.End]:
     rig = j.Rig()
-    return j.travel(rig.journey(criteria, targets), replies, rig.clock)
+    return j.travel(rig.run(criteria, targets), replies, rig.clock)
 
 
 def test_a_good_answer_ends_it() -> None:
@@ -103,12 +103,12 @@ def test_waits_in_place_have_jitter_and_grow() -> None:
     waits = set()
     for seed in range(8):
         rig = j.Rig(("a",), seed=seed)
-        journey = rig.journey()
-        journey.next()
+        run = rig.run()
+        run.next()
         seen = []
         for _ in range(2):
-            j.reply(journey, j.OVERLOADED)
-            seen.append(j.trying(journey.next()).wait)
+            j.reply(run, j.OVERLOADED)
+            seen.append(j.trying(run.next()).wait)
         assert 0.5 <= seen[0] <= 1.0 <= seen[1] <= 2.0
         waits.add(tuple(seen))
     assert len(waits) == 8
@@ -116,17 +116,17 @@ def test_waits_in_place_have_jitter_and_grow() -> None:
 
 def test_an_overloaded_provider_that_names_a_wait_is_given_it_if_it_is_short() -> None:
     rig = j.Rig(("a",))
-    journey = rig.journey()
-    journey.next()
-    j.reply(journey, j.Reply(529, ((b"retry-after", b"4"),)))
-    assert j.trying(journey.next()).wait >= 4
-    j.reply(journey, j.Reply(529, ((b"retry-after", b"40"),)))
-    j.giving(journey.next())
+    run = rig.run()
+    run.next()
+    j.reply(run, j.Reply(529, ((b"retry-after", b"4"),)))
+    assert j.trying(run.next()).wait >= 4
+    j.reply(run, j.Reply(529, ((b"retry-after", b"40"),)))
+    j.giving(run.next())
 
 
 def test_an_overload_counts_against_no_account() -> None:
     rig = j.Rig(("a", "b"))
-    j.travel(rig.journey(), [j.OVERLOADED] * 3, rig.clock)
+    j.travel(rig.run(), [j.OVERLOADED] * 3, rig.clock)
     assert rig.serve() == ["a"]
     assert not rig.pool.cooldowns.changes
 
@@ -176,7 +176,7 @@ def test_a_failed_provider_comes_later_for_a_moment_and_is_still_asked_where_not
     rig.pool.rng.seed(3)
     both = two_providers()
     for _ in range(6):  # so that the back-off is long enough to be seen
-        j.travel(rig.journey(targets=both[:1]), [j.FAILED])
+        j.travel(rig.run(targets=both[:1]), [j.FAILED])
     assert rig.serve(targets=both) == ["d"]
     assert rig.serve(targets=both[:1]) == ["a"]
     rig.clock.pass_by(61)
@@ -186,11 +186,11 @@ def test_a_failed_provider_comes_later_for_a_moment_and_is_still_asked_where_not
 def test_a_key_that_is_refused_is_benched_and_named_and_others_serve(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "tokenferry.pool")
     rig = j.Rig()
-    journey = rig.journey()
-    journey.next()
-    journey.fingerprint = "0a1b2c3d"
-    j.reply(journey, j.REFUSED)
-    assert j.trying(journey.next()).account.name == "b"
+    run = rig.run()
+    run.next()
+    run.fingerprint = "0a1b2c3d"
+    j.reply(run, j.REFUSED)
+    assert j.trying(run.next()).account.name == "b"
     assert "account a is passed over" in caplog.text
     (noted,) = rig.pool.cooldowns.of("account", "a")
     assert (noted.cause, noted.until) == ("refused", None)
@@ -204,50 +204,50 @@ def login(kind: Kind = "oauth") -> list[Target]:
 @pytest.mark.parametrize("kind", ["oauth", "federated"])
 def test_a_login_whose_token_is_refused_is_renewed_once_and_then_benched(kind: Kind) -> None:
     rig = j.Rig()
-    journey = rig.journey(targets=login(kind))
-    assert not j.trying(journey.next()).renew
-    j.reply(journey, j.REFUSED)
-    step = j.trying(journey.next())
+    run = rig.run(targets=login(kind))
+    assert not j.trying(run.next()).renew
+    j.reply(run, j.REFUSED)
+    step = j.trying(run.next())
     assert (step.account.name, step.renew) == ("a", True)
-    j.reply(journey, j.REFUSED)
-    step = j.trying(journey.next())
+    j.reply(run, j.REFUSED)
+    step = j.trying(run.next())
     assert (step.account.name, step.renew) == ("b", False)
     assert [one.cause for one in rig.pool.cooldowns.of("account", "a")] == ["refused"]
 
 
 def test_a_renewed_token_that_works_is_held_against_nobody() -> None:
     rig = j.Rig()
-    assert j.travel(rig.journey(targets=login()), [j.REFUSED, j.OK]) == (["a", "a"], None)
+    assert j.travel(rig.run(targets=login()), [j.REFUSED, j.OK]) == (["a", "a"], None)
     assert not rig.pool.cooldowns.of("account", "a")
 
 
 def test_a_login_that_has_no_other_token_is_benched() -> None:
     rig = j.Rig()
-    journey = rig.journey(targets=login())
-    journey.next()
-    j.reply(journey, j.REFUSED)
-    assert j.trying(journey.next()).renew
-    journey.not_renewed("its refresh token is dead")
-    assert j.trying(journey.next()).account.name == "b"
+    run = rig.run(targets=login())
+    run.next()
+    j.reply(run, j.REFUSED)
+    assert j.trying(run.next()).renew
+    run.not_renewed("its refresh token is dead")
+    assert j.trying(run.next()).account.name == "b"
     assert [one.cause for one in rig.pool.cooldowns.of("account", "a")] == ["refused"]
 
 
 def test_a_renewal_that_gives_no_other_token_counts_as_no_attempt() -> None:
     rig = j.Rig(settings=PoolSettings(max_attempts=2))
     targets = [Target(j.group("one", "a", "b", kind="oauth"), j.SONNET)]
-    journey = rig.journey(targets=targets)
+    run = rig.run(targets=targets)
     for name in ("a", "b"):
-        assert j.trying(journey.next()).account.name == name
-        j.reply(journey, j.REFUSED)
+        assert j.trying(run.next()).account.name == name
+        j.reply(run, j.REFUSED)
         if name == "a":
-            assert j.trying(journey.next()).renew
-            journey.not_renewed("its refresh token is dead")
-    assert j.refusal(journey.next()).message.startswith("gave up after 2 attempts")
+            assert j.trying(run.next()).renew
+            run.not_renewed("its refresh token is dead")
+    assert j.refusal(run.next()).message.startswith("gave up after 2 attempts")
 
 
 def test_a_refusal_never_renews_a_login() -> None:
     rig = j.Rig()
-    assert j.travel(rig.journey(targets=login()), [j.FORBIDDEN, j.OK]) == (["a", "b"], None)
+    assert j.travel(rig.run(targets=login()), [j.FORBIDDEN, j.OK]) == (["a", "b"], None)
 
 
 def test_a_forbidden_model_is_benched_on_that_account_alone() -> None:
@@ -267,11 +267,11 @@ def test_a_limited_family_is_limited_for_its_models_alone() -> None:
 
 def test_no_connection_is_tried_once_more_and_then_elsewhere() -> None:
     rig = j.Rig()
-    journey = rig.journey(targets=two_providers())
+    run = rig.run(targets=two_providers())
     for name in ("a", "d", "d"):
-        assert j.trying(journey.next()).account.name == name
-        journey.unsent("connection refused")
-    refusal = j.refusal(journey.next())
+        assert j.trying(run.next()).account.name == name
+        run.unsent("connection refused")
+    refusal = j.refusal(run.next())
     assert refusal.cause == "local_network"
     assert "one: connection refused; two: connection refused" in refusal.message
     assert "local network" in refusal.message
@@ -280,47 +280,47 @@ def test_no_connection_is_tried_once_more_and_then_elsewhere() -> None:
 
 def test_a_provider_that_cannot_be_reached_comes_later_for_a_moment() -> None:
     rig, targets = j.Rig(), two_providers()
-    journey = rig.journey(targets=targets)
-    journey.next()
-    journey.unsent("connection refused")
-    assert j.trying(journey.next()).account.name == "d"
+    run = rig.run(targets=targets)
+    run.next()
+    run.unsent("connection refused")
+    assert j.trying(run.next()).account.name == "d"
     assert rig.serve(targets=targets) == ["d"]
     rig.clock.pass_by(6)
     assert rig.serve(targets=targets) == ["a"]
 
 
 def test_what_may_have_been_paid_for_is_sent_nowhere_else() -> None:
-    journey = j.Rig().journey(targets=two_providers())
-    journey.next()
-    journey.lost("no answer within 120 s")
-    j.giving(journey.next())
-    j.giving(journey.next())
+    run = j.Rig().run(targets=two_providers())
+    run.next()
+    run.lost("no answer within 120 s")
+    j.giving(run.next())
+    j.giving(run.next())
 
 
 def test_without_a_credential_the_next_account_is_asked_and_it_counts_as_no_attempt() -> None:
     rig = j.Rig(settings=PoolSettings(max_attempts=1))
-    journey = rig.journey()
-    assert j.trying(journey.next()).account.name == "a"
-    journey.unavailable("account 'a' needs a login")
-    assert j.trying(journey.next()).account.name == "b"
-    j.reply(journey, j.OK)
+    run = rig.run()
+    assert j.trying(run.next()).account.name == "a"
+    run.unavailable("account 'a' needs a login")
+    assert j.trying(run.next()).account.name == "b"
+    j.reply(run, j.OK)
     assert rig.serve() == ["b"]
     rig.clock.pass_by(2)
     assert rig.serve() == ["a"]
 
 
 def test_where_nobody_has_a_credential_that_is_what_is_told() -> None:
-    journey = j.Rig(("a", "b")).journey()
+    run = j.Rig(("a", "b")).run()
     for _ in range(2):
-        j.trying(journey.next())
-        journey.unavailable("needs a login")
-    assert j.refusal(journey.next()).faults == ("needs a login", "needs a login")
+        j.trying(run.next())
+        run.unavailable("needs a login")
+    assert j.refusal(run.next()).faults == ("needs a login", "needs a login")
 
 
 def test_all_exhausted_names_each_account_its_reason_and_the_soonest_end() -> None:
     rig = j.Rig()
-    journey = rig.journey()
-    _, step = j.travel(journey, [j.limited(9000), j.limited(400_000, window="7d"), j.BROKE])
+    run = rig.run()
+    _, step = j.travel(run, [j.limited(9000), j.limited(400_000, window="7d"), j.BROKE])
     refusal = j.refusal(step)
     assert (refusal.status, refusal.kind, refusal.cause) == (429, "rate_limit_error", "exhausted")
     assert refusal.retry_after is not None
@@ -335,7 +335,7 @@ def test_all_exhausted_names_each_account_its_reason_and_the_soonest_end() -> No
 
 
 def test_a_short_wait_may_be_waited_for() -> None:
-    _, step = j.travel(j.Rig(("a", "b")).journey(), [j.busy(7), j.busy(20)])
+    _, step = j.travel(j.Rig(("a", "b")).run(), [j.busy(7), j.busy(20)])
     refusal = j.refusal(step)
     assert (refusal.retry_after, refusal.should_retry) == (7, True)
 
@@ -364,18 +364,18 @@ def test_a_pinned_account_is_the_only_one_that_is_used() -> None:
     rig = j.Rig()
     criteria = Criteria("s", pinned="b")
     assert rig.serve(criteria) == ["b"]
-    journey = rig.journey(criteria)
-    tried, step = j.travel(journey, [j.limited()])
+    run = rig.run(criteria)
+    tried, step = j.travel(run, [j.limited()])
     assert tried == ["b"]
     j.giving(step)
-    refusal = j.refusal(rig.journey(criteria).next())
+    refusal = j.refusal(rig.run(criteria).next())
     assert "b: " in refusal.message
     assert "a: " not in refusal.message
 
 
 def test_attempts_are_bounded() -> None:
     rig = j.Rig([f"a{number}" for number in range(30)], settings=PoolSettings(max_attempts=4))
-    tried, step = j.travel(rig.journey(), [j.limited()] * 9)
+    tried, step = j.travel(rig.run(), [j.limited()] * 9)
     assert len(tried) == 4
     refusal = j.refusal(step)
     assert (refusal.cause, refusal.should_retry) == ("gave_up", True)
@@ -383,22 +383,22 @@ def test_attempts_are_bounded() -> None:
 
 def test_time_is_bounded() -> None:
     rig = j.Rig(settings=PoolSettings(total_timeout=10))
-    journey = rig.journey()
-    journey.next()
+    run = rig.run()
+    run.next()
     rig.clock.pass_by(11)
-    j.reply(journey, j.limited())
-    assert j.refusal(journey.next()).cause == "gave_up"
+    j.reply(run, j.limited())
+    assert j.refusal(run.next()).cause == "gave_up"
 
 
 def test_after_the_first_content_nothing_is_ever_tried() -> None:
     rig = j.Rig()
-    journey = rig.journey()
-    journey.next()
-    j.reply(journey, j.OK)
-    assert isinstance(journey.next(), Forward)
-    journey.close()
+    run = rig.run()
+    run.next()
+    j.reply(run, j.OK)
+    assert isinstance(run.next(), Forward)
+    run.close()
     with pytest.raises(StopIteration):
-        journey.failover.send(WaitOver())
+        run.failover.send(WaitOver())
 
 
 def test_an_overload_inside_a_stream_still_goes_elsewhere() -> None:
@@ -422,16 +422,16 @@ def test_counting_tokens_benches_nobody_for_its_own_limits() -> None:
 def test_a_story_tells_all_of_it() -> None:
     rig = j.Rig()
     rig.serve(j.ANY, j.limited())
-    journey = rig.journey()
-    journey.next()
-    journey.fingerprint = "0a1b2c3d"
-    j.reply(journey, j.OVERLOADED)
-    journey.next()
-    journey.unsent("connection reset")
-    journey.next()
-    j.reply(journey, j.OK)
-    journey.close()
-    told = journey.trace.to_json()
+    run = rig.run()
+    run.next()
+    run.fingerprint = "0a1b2c3d"
+    j.reply(run, j.OVERLOADED)
+    run.next()
+    run.unsent("connection reset")
+    run.next()
+    j.reply(run, j.OK)
+    run.close()
+    told = run.trace.to_json()
     assert json.loads(json.dumps(told)) == told
     assert told["candidates"] == ["a", "b", "c"]
     assert [one["account"] for one in told["passed_over"]] == ["a"]
@@ -461,38 +461,38 @@ def test_a_story_tells_all_of_it() -> None:
 
 def test_a_story_of_which_nothing_was_sent_names_every_reason() -> None:
     rig = j.Rig(("a", "b"))
-    j.travel(rig.journey(), [j.limited(), j.BROKE])
-    journey = rig.journey()
-    assert j.refusal(journey.next()).cause == "exhausted"
-    told = journey.trace.to_json()
+    j.travel(rig.run(), [j.limited(), j.BROKE])
+    run = rig.run()
+    assert j.refusal(run.next()).cause == "exhausted"
+    told = run.trace.to_json()
     assert [(one["account"], one["cause"]) for one in told["passed_over"]] == [("a", "window"), ("b", "no-credit")]
     assert [one["what"] for one in told["steps"]] == ["refused"]
-    assert not journey.trace.is_ordinary
+    assert not run.trace.is_ordinary
 
 
 def test_closing_it_twice_leaves_nothing_behind() -> None:
     rig = j.Rig()
-    journey = rig.journey()
-    journey.next()
+    run = rig.run()
+    run.next()
     assert rig.pool.capacity.busy == {"a": 1}
-    journey.close()
-    journey.close()
+    run.close()
+    run.close()
     assert not rig.pool.capacity.busy
 
 
 def test_where_every_account_takes_a_person_waiting_is_not_asked_for() -> None:
     rig = j.Rig(("a", "b"))
-    first = rig.journey()
+    first = rig.run()
     j.trying(first.next())
     j.reply(first, j.REFUSED)
     j.trying(first.next())
     first.unavailable("its login is dead. Please log in: https://login.example/b")
     first.close()
     rig.clock.pass_by(1)
-    journey = rig.journey()
-    assert j.trying(journey.next()).account.name == "b"
-    journey.unavailable("its login is dead. Please log in: https://login.example/b")
-    refusal = j.refusal(journey.next())
+    run = rig.run()
+    assert j.trying(run.next()).account.name == "b"
+    run.unavailable("its login is dead. Please log in: https://login.example/b")
+    refusal = j.refusal(run.next())
     assert (refusal.status, refusal.kind, refusal.cause) == (503, "api_error", "no_usable_account")
     assert (refusal.retry_after, refusal.should_retry) == (None, False)
     assert "a: the credential was refused" in refusal.message
@@ -503,5 +503,5 @@ def test_where_every_account_takes_a_person_waiting_is_not_asked_for() -> None:
 @pytest.mark.parametrize("one", [j.limited(7200), j.BROKE, j.UNPAID])
 def test_where_one_is_limited_or_recovers_by_itself_it_is_still_worth_waiting(one: j.Reply) -> None:
     rig = j.Rig(("a", "b"))
-    j.travel(rig.journey(), [j.REFUSED, one])
-    assert j.refusal(rig.journey().next()).cause == "exhausted"
+    j.travel(rig.run(), [j.REFUSED, one])
+    assert j.refusal(rig.run().next()).cause == "exhausted"

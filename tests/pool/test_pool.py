@@ -46,10 +46,10 @@ def rig_of(strategy: Strategy, accounts: str = "abc", **options: object) -> j.Ri
 
 def serve(rig: j.Rig, account: str, answer: j.Reply) -> None:
     """Have exactly this account give this answer."""
-    journey = rig.journey(Criteria(pinned=account))
-    assert j.trying(journey.next()).account.name == account
-    j.reply(journey, answer)
-    journey.close()
+    run = rig.run(Criteria(pinned=account))
+    assert j.trying(run.next()).account.name == account
+    j.reply(run, answer)
+    run.close()
     rig.clock.pass_by(2)
 
 
@@ -284,7 +284,7 @@ def test_headerless_failures_back_off_longer_each_time_and_start_anew_after_a_su
 def test_select_tells_of_every_account_whether_it_would_serve_and_why_not() -> None:
     rig = j.Rig(("a", "b", "c", "d", "e"), settings=PoolSettings(accounts={"b": AccountSettings(max_concurrency=1)}))
     serve(rig, "a", j.limited())
-    busy = rig.journey(Criteria(pinned="b"))
+    busy = rig.run(Criteria(pinned="b"))
     busy.next()
     choice = rig.pool.selector.report(rig.targets[0], Criteria(allowed=frozenset("abcd")), frozenset("c"))
     assert choice.account is not None
@@ -308,16 +308,16 @@ def test_who_is_benched_long_is_tried_now_and_then_by_a_request_that_could_still
     began, probes = rig.clock.wall, []
     while rig.clock.wall < began + 5000:
         rig.clock.pass_by(10)
-        journey = rig.journey()
-        step = j.trying(journey.next())
+        run = rig.run()
+        step = j.trying(run.next())
         if step.is_probe:
             assert step.account.name == "a"
             probes.append(rig.clock.wall - began)
-            j.reply(journey, j.limited(9000))
-            step = j.trying(journey.next())
+            j.reply(run, j.limited(9000))
+            step = j.trying(run.next())
         assert step.account.name == "b"
-        j.reply(journey, j.OK)
-        journey.close()
+        j.reply(run, j.OK)
+        run.close()
     gaps = [later - earlier for earlier, later in pairwise([0.0, *probes])]
     assert gaps[0] >= 60
     assert all(later >= earlier for earlier, later in pairwise(gaps))
@@ -337,7 +337,7 @@ def test_one_probe_at_a_time() -> None:
     rig = j.Rig(("a", "b"))
     rig.serve(j.ANY, j.limited(9000))
     rig.clock.pass_by(61)
-    first, second = rig.journey(), rig.journey()
+    first, second = rig.run(), rig.run()
     assert j.trying(first.next()).is_probe
     assert not j.trying(second.next()).is_probe
     second.close()
@@ -345,7 +345,7 @@ def test_one_probe_at_a_time() -> None:
     assert rig.serve() == ["b"]  # however long it takes
     first.close()
     rig.clock.pass_by(-200)
-    assert not j.trying(rig.journey().next()).is_probe  # nothing was found out, and it isn't asked again at once
+    assert not j.trying(rig.run().next()).is_probe  # nothing was found out, and it isn't asked again at once
 
 
 def test_a_probe_that_is_told_an_earlier_end_is_believed() -> None:
@@ -385,15 +385,15 @@ def test_an_account_that_recovers_early_serves_again_within_a_minute_where_nobod
     recovers = {name: rig.clock.wall + data.draw(st.integers(0, 4000)) for name in "ab"}
     served_at = None
     while served_at is None and rig.clock.wall < j.NOW + 5000:
-        journey = rig.journey()
-        while isinstance(step := journey.next(), SendAttempt):
+        run = rig.run()
+        while isinstance(step := run.next(), SendAttempt):
             name = step.account.name
             if rig.clock.wall >= recovers[name]:
                 served_at = rig.clock.wall
-                j.reply(journey, j.OK)
+                j.reply(run, j.OK)
             else:
-                j.reply(journey, truth[name])
-        journey.close()
+                j.reply(run, truth[name])
+        run.close()
         rig.clock.pass_by(1)
     assert served_at is not None
     assert served_at <= min(recovers.values()) + 62
@@ -401,25 +401,25 @@ def test_an_account_that_recovers_early_serves_again_within_a_minute_where_nobod
 
 def test_where_all_are_benched_a_request_finds_out_about_few_of_them() -> None:
     rig = j.Rig([f"a{number}" for number in range(9)], settings=PoolSettings(max_attempts=20))
-    j.travel(rig.journey(), [j.limited()] * 9)
+    j.travel(rig.run(), [j.limited()] * 9)
     rig.clock.pass_by(61)
-    tried, step = j.travel(rig.journey(), [j.limited()] * 9)
+    tried, step = j.travel(rig.run(), [j.limited()] * 9)
     assert len(tried) == 3
     assert j.refusal(step).cause == "exhausted"
-    assert len(j.travel(rig.journey(), [j.limited()] * 9)[0]) == 3
+    assert len(j.travel(rig.run(), [j.limited()] * 9)[0]) == 3
 
 
 def test_a_credential_that_the_vendor_takes_from_claude_code_alone_is_never_probed() -> None:
     rig = j.Rig(("a", "b"))
     message = "This credential is only authorized for use with Claude Code."
     refusal = json.dumps({"type": "error", "error": {"type": "invalid_request_error", "message": message}}).encode()
-    journey = rig.journey()
-    journey.next()
-    j.reply(journey, j.Reply(400, (), refusal))
-    j.giving(journey.next())
+    run = rig.run()
+    run.next()
+    j.reply(run, j.Reply(400, (), refusal))
+    j.giving(run.next())
     rig.clock.pass_by(500_000)
     assert rig.serve() == ["b"]
-    assert j.refusal(rig.journey(Criteria(pinned="a")).next()).retry_after is None
+    assert j.refusal(rig.run(Criteria(pinned="a")).next()).retry_after is None
 
 
 # -- caps
@@ -432,20 +432,20 @@ def capped(max_queue: int = 10, total_timeout: float = 120.0, **limits: int) -> 
 
 def test_at_most_so_many_requests_at_a_time_then_the_next_account_then_a_queue_in_order() -> None:
     rig = capped(max_concurrency=1)
-    running = [rig.journey() for _ in range(2)]
+    running = [rig.run() for _ in range(2)]
     assert [j.trying(one.next()).account.name for one in running] == ["a", "b"]
     woken: list[int] = []
     waiting: list[j.Run] = []
     for number in range(3):
-        journey = rig.journey()
-        journey.wake = partial(woken.append, number)
-        assert j.queueing(journey.next()).seconds > 0
-        waiting.append(journey)
+        run = rig.run()
+        run.wake = partial(woken.append, number)
+        assert j.queueing(run.next()).seconds > 0
+        waiting.append(run)
     running[1].close()
     assert woken == [0]
     assert j.trying(waiting[0].next()).account.name == "b"
     # Whoever comes now is behind those that wait.
-    late = rig.journey()
+    late = rig.run()
     j.queueing(late.next())
     running[0].close()
     assert woken == [0, 1]
@@ -460,10 +460,10 @@ def test_at_most_so_many_requests_at_a_time_then_the_next_account_then_a_queue_i
 
 def test_a_place_that_was_granted_to_who_left_goes_to_the_next() -> None:
     rig = capped(max_concurrency=1)
-    running = [rig.journey() for _ in range(2)]
-    for journey in running:
-        journey.next()
-    first, second = rig.journey(), rig.journey()
+    running = [rig.run() for _ in range(2)]
+    for run in running:
+        run.next()
+    first, second = rig.run(), rig.run()
     j.queueing(first.next())
     j.queueing(second.next())
     running[0].close()
@@ -473,11 +473,11 @@ def test_a_place_that_was_granted_to_who_left_goes_to_the_next() -> None:
 
 def test_the_queue_is_bounded_and_so_is_the_waiting() -> None:
     rig = capped(max_queue=1, total_timeout=30, max_concurrency=1)
-    running = [rig.journey() for _ in range(2)]
+    running = [rig.run() for _ in range(2)]
     assert [j.trying(one.next()).account.name for one in running] == ["a", "b"]
-    waiting = rig.journey()
+    waiting = rig.run()
     assert j.queueing(waiting.next()).seconds == 1
-    refusal = j.refusal(rig.journey().next())
+    refusal = j.refusal(rig.run().next())
     assert (refusal.status, refusal.cause, refusal.retry_after) == (429, "at_capacity", 1)
     rig.clock.pass_by(29.5)
     assert j.queueing(waiting.next()).seconds == 0.5
@@ -488,8 +488,8 @@ def test_the_queue_is_bounded_and_so_is_the_waiting() -> None:
 
 def test_requests_per_minute_are_spread_over_accounts_and_then_over_time() -> None:
     rig = capped(requests_per_minute=120, max_queue=3)
-    journeys = [rig.journey() for _ in range(6)]
-    steps = [j.trying(one.next()) for one in journeys]
+    runs = [rig.run() for _ in range(6)]
+    steps = [j.trying(one.next()) for one in runs]
     assert [(step.account.name, step.wait) for step in steps] == [
         ("a", 0.0),
         ("b", 0.0),
@@ -499,58 +499,58 @@ def test_requests_per_minute_are_spread_over_accounts_and_then_over_time() -> No
         ("b", 1.0),
     ]
     rig.clock.pass_by(1.5)
-    assert j.trying(rig.journey().next()).wait == 0.0
+    assert j.trying(rig.run().next()).wait == 0.0
 
 
 def test_no_more_wait_for_their_turn_than_the_queue_holds() -> None:
     rig = capped(requests_per_minute=60, max_queue=2)
-    journeys = [rig.journey() for _ in range(6)]
-    assert [j.trying(one.next()).wait for one in journeys] == [0.0, 0.0, 1.0, 1.0, 2.0, 2.0]
-    assert j.refusal(rig.journey().next()).cause == "at_capacity"
+    runs = [rig.run() for _ in range(6)]
+    assert [j.trying(one.next()).wait for one in runs] == [0.0, 0.0, 1.0, 1.0, 2.0, 2.0]
+    assert j.refusal(rig.run().next()).cause == "at_capacity"
 
 
 def test_a_turn_that_is_not_used_is_the_next_requests() -> None:
     """However many requests are given up before their turn, the others wait no longer for it."""
     rig = capped(requests_per_minute=60, max_queue=2)
-    served = [rig.journey() for _ in range(2)]
+    served = [rig.run() for _ in range(2)]
     for one in served:
         one.next()
     for _ in range(50):
-        given_up = rig.journey()
+        given_up = rig.run()
         assert j.trying(given_up.next()).wait == 1.0
         given_up.close()
     for one in served:
         rig.clock.pass_by(0.1)
         one.close()  # its turn is used up
-    assert j.trying(rig.journey().next()).wait == pytest.approx(0.8)
+    assert j.trying(rig.run().next()).wait == pytest.approx(0.8)
 
 
 def test_a_granted_slot_whose_turn_is_not_used_gives_back_both() -> None:
     rig = j.Rig(("a",), settings=PoolSettings(caps=AccountCaps(max_concurrency=1, requests_per_minute=30)))
-    running, waiting = rig.journey(), rig.journey()
+    running, waiting = rig.run(), rig.run()
     j.trying(running.next())
     j.queueing(waiting.next())
     running.close()
     waiting.close()
     assert not rig.pool.capacity.busy
-    assert j.trying(rig.journey().next()).wait == 2.0
+    assert j.trying(rig.run().next()).wait == 2.0
 
 
 def test_a_turn_that_comes_too_late_leaves_the_next_targets() -> None:
     caps = {"a": AccountSettings(requests_per_minute=0.06), "d": AccountSettings(requests_per_minute=60)}
     rig = j.Rig(("a",), settings=PoolSettings(accounts=caps))
     targets = [*rig.targets, Target(j.group("two", "d"), j.SONNET)]
-    journeys = [rig.journey(targets=targets) for _ in range(3)]
-    steps = [j.trying(one.next()) for one in journeys]
+    runs = [rig.run(targets=targets) for _ in range(3)]
+    steps = [j.trying(one.next()) for one in runs]
     assert [(step.account.name, step.wait) for step in steps] == [("a", 0.0), ("d", 0.0), ("d", 1.0)]
 
 
 def test_whoever_waits_is_served_by_an_account_whose_cooldown_ends_meanwhile() -> None:
     rig = capped(max_concurrency=1)
     serve(rig, "b", j.busy(5))
-    running = rig.journey()
+    running = rig.run()
     assert j.trying(running.next()).account.name == "a"
-    waiting = rig.journey()
+    waiting = rig.run()
     j.queueing(waiting.next())
     rig.clock.pass_by(1)
     j.queueing(waiting.next())
@@ -612,7 +612,7 @@ def test_an_account_that_bills_beyond_its_subscription_serves_as_the_operator_sa
     for rig in (avoided, refused):
         serve(rig, "b", j.limited(90_000, window="7d", now=rig.clock.wall))
     assert avoided.serve() == ["a"]
-    assert "a: its use is billed beyond its subscription now" in j.refusal(refused.journey().next()).message
+    assert "a: its use is billed beyond its subscription now" in j.refusal(refused.run().next()).message
     for rig in (avoided, refused):
         rig.clock.pass_by(5000)
         rig.serve()  # finds out whether the other one must still be passed over
@@ -645,9 +645,9 @@ def test_no_flood_of_invented_models_keeps_what_is_found_out_of_a_model_from_cou
 
 def test_settings_may_change_while_requests_are_under_way() -> None:
     rig = j.Rig()
-    journey = rig.journey()
-    journey.next()
+    run = rig.run()
+    run.next()
     rig.pool.configure(PoolSettings(strategy="round-robin", max_attempts=1))
-    j.reply(journey, j.limited())
-    assert j.trying(journey.next()).account.name == "b"
-    assert json.dumps(journey.trace.to_json())
+    j.reply(run, j.limited())
+    assert j.trying(run.next()).account.name == "b"
+    assert json.dumps(run.trace.to_json())

@@ -17,7 +17,7 @@ REFUSALS = [j.REFUSED, j.FORBIDDEN, j.UNPAID, j.MISSING, j.BROKE, j.busy(900), j
 def test_nothing_that_a_side_route_answers_benches_anybody_for_messages(replies: list[j.Reply], accounts: int) -> None:
     rig = j.Rig("abc"[:accounts])
     for reply in replies:
-        j.travel(rig.journey(SIDE), [reply] * 8, rig.clock)
+        j.travel(rig.run(SIDE), [reply] * 8, rig.clock)
     assert not [change for change in rig.pool.cooldowns.changes if hasattr(change, "cooldown")]
     assert rig.serve() == ["a"]
 
@@ -35,7 +35,7 @@ def test_an_account_that_a_side_route_refused_comes_last_there_for_5_minutes(rep
 def test_the_only_account_is_asked_again() -> None:
     rig = j.Rig(("a",))
     for _ in range(3):
-        tried, step = j.travel(rig.journey(SIDE), [j.FORBIDDEN], rig.clock)
+        tried, step = j.travel(rig.run(SIDE), [j.FORBIDDEN], rig.clock)
         assert tried == ["a"]
         j.giving(step)
 
@@ -43,9 +43,9 @@ def test_the_only_account_is_asked_again() -> None:
 def test_no_connection_counts_for_messages_as_well() -> None:
     rig = j.Rig()
     targets = [Target(j.group("one", "a"), j.SONNET), Target(j.group("two", "d"), j.SONNET)]
-    journey = rig.journey(SIDE, targets)
-    journey.next()
-    journey.unsent("connection refused")
+    run = rig.run(SIDE, targets)
+    run.next()
+    run.unsent("connection refused")
     assert rig.serve(targets=targets) == ["d"]
 
 
@@ -54,10 +54,10 @@ def test_a_side_route_renews_a_refused_login_once_and_not_again_while_that_is_re
     targets = [Target(AccountGroup("one", (PoolAccount("a", "one", "oauth"),)), j.SONNET)]
     renewals = 0
     for _ in range(10):
-        journey = rig.journey(SIDE, targets)
-        while isinstance(step := journey.next(), SendAttempt):
+        run = rig.run(SIDE, targets)
+        while isinstance(step := run.next(), SendAttempt):
             renewals += step.renew
-            j.reply(journey, j.REFUSED)
+            j.reply(run, j.REFUSED)
         rig.clock.pass_by(10)
     assert renewals == 1
     assert rig.serve(targets=targets) == ["a"]
@@ -70,13 +70,13 @@ def test_a_good_answer_of_a_side_route_says_nothing_about_messages() -> None:
     for _ in range(3):
         rig.clock.pass_by(1)
         assert rig.serve(SIDE) == ["a"]
-        assert j.refusal(rig.journey().next()).cause == "exhausted"
+        assert j.refusal(rig.run().next()).cause == "exhausted"
 
 
 def test_a_refused_credential_is_not_presented_on_side_routes() -> None:
     rig = j.Rig(("a",))
     rig.serve(j.ANY, j.REFUSED)
-    assert j.refusal(rig.journey(SIDE).next()).cause == "no_usable_account"
+    assert j.refusal(rig.run(SIDE).next()).cause == "no_usable_account"
 
 
 # -- 404
@@ -102,7 +102,7 @@ def test_whoever_sees_it_again_is_asked_first_again() -> None:
 def test_a_model_that_nobody_sees_is_asked_of_two_accounts_and_their_answer_passes() -> None:
     rig = j.Rig(("a", "b", "c", "d"))
     for _ in range(5):
-        tried, step = j.travel(rig.journey(), [j.MISSING] * 4, rig.clock)
+        tried, step = j.travel(rig.run(), [j.MISSING] * 4, rig.clock)
         assert 1 <= len(tried) <= 2
         j.giving(step)
 
@@ -151,7 +151,7 @@ def test_invented_models_and_paths_are_forgotten(told: list[tuple[str, int]]) ->
 def test_the_account_s_own_credential_has_a_pool_of_its_own() -> None:
     """A client's own credential is nobody's account, and what it was refused says nothing about any."""
     pool = Pool()
-    journey = j.Run(pool, [Target(j.group("one", "own"), j.SONNET)], Criteria(side=COUNT))
-    journey.next()
-    j.reply(journey, j.FORBIDDEN)
-    j.giving(journey.next())
+    run = j.Run(pool, [Target(j.group("one", "own"), j.SONNET)], Criteria(side=COUNT))
+    run.next()
+    j.reply(run, j.FORBIDDEN)
+    j.giving(run.next())

@@ -1,4 +1,4 @@
-"""Whatever upstreams answer, in whichever order: what a journey and its pool never do."""
+"""Whatever upstreams answer, in whichever order: what a run and its pool never do."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -90,21 +90,19 @@ ROSTERS = (j.group("one", "a", "b", "c"), j.group("two", "d", "e", kind="oauth",
 
 
 class Driver:
-    """Takes a journey to its end, and looks at each step."""
+    """Takes a run to its end, and looks at each step."""
 
-    def __init__(
-        self, rig: j.Rig, journey: j.Run, criteria: Criteria, targets: Sequence[Target], request: Asked
-    ) -> None:
-        self.rig, self.journey, self.criteria, self.targets, self.request = rig, journey, criteria, targets, request
+    def __init__(self, rig: j.Rig, run: j.Run, criteria: Criteria, targets: Sequence[Target], request: Asked) -> None:
+        self.rig, self.run, self.criteria, self.targets, self.request = rig, run, criteria, targets, request
         self.tried: list[tuple[str, str]] = []
         self.sent = 0
         self.last: j.Reply | str | None = None
 
-    def run(self) -> None:
+    def drive(self) -> None:
         outcomes = iter(self.request.outcomes)
         began = self.rig.clock.steady
         for _ in range(200):
-            step = self.journey.next()
+            step = self.run.next()
             if isinstance(step, WaitForCapacity):
                 assert 0 < step.seconds <= self.rig.settings.total_timeout
                 self.rig.clock.pass_by(step.seconds)
@@ -120,14 +118,14 @@ class Driver:
             if not self.comes_of_it(outcome):
                 break
         else:
-            raise AssertionError("a journey without an end")
+            raise AssertionError("a run without an end")
         assert self.sent <= self.rig.settings.max_attempts
-        after = self.journey.next()
+        after = self.run.next()
         assert isinstance(after, Forward | Reject)
-        self.journey.close()
-        self.journey.close()
+        self.run.close()
+        self.run.close()
         with pytest.raises(StopIteration):
-            self.journey.failover.send(WaitOver())
+            self.run.failover.send(WaitOver())
 
     def tries(self, step: SendAttempt, began: float) -> None:
         name = step.account.name
@@ -148,27 +146,27 @@ class Driver:
         return {one.account for one in choice.passed_over if one.cause and one.cause != "overage"}
 
     def comes_of_it(self, outcome: j.Reply | str) -> bool:
-        """Report it; tells whether the journey goes on."""
+        """Report it; tells whether the run goes on."""
         self.last = outcome
         match outcome:
             case "unavailable":
-                self.journey.unavailable("needs a login", 5.0)
+                self.run.unavailable("needs a login", 5.0)
                 return True
             case "not renewed":
-                self.journey.not_renewed("needs a login")
+                self.run.not_renewed("needs a login")
                 return True
         self.sent += 1
         match outcome:
             case "unsent":
-                self.journey.unsent("connection refused")
+                self.run.unsent("connection refused")
             case "lost":
-                self.journey.lost("no answer")
-                assert isinstance(self.journey.next(), Forward), "what may have been paid for is sent again"
+                self.run.lost("no answer")
+                assert isinstance(self.run.next(), Forward), "what may have been paid for is sent again"
                 return False
             case j.Reply():
-                j.reply(self.journey, outcome)
+                j.reply(self.run, outcome)
                 if outcome is j.OK:
-                    assert isinstance(self.journey.next(), Forward), "sent again after content"
+                    assert isinstance(self.run.next(), Forward), "sent again after content"
                     return False
         return True
 
@@ -207,7 +205,7 @@ def test_no_schedule_of_answers_breaks_the_rules(options: PoolSettings, requests
         criteria = Criteria(
             request.session, request.allowed, request.pinned, "/v1/messages/count_tokens" * request.is_side
         )
-        Driver(rig, rig.journey(criteria, targets), criteria, targets, request).run()
+        Driver(rig, rig.run(criteria, targets), criteria, targets, request).drive()
         assert not rig.pool.capacity.busy
         assert not rig.pool.waiting
         assert not rig.pool._candidates.probes._under_way
@@ -243,4 +241,4 @@ def test_no_account_that_could_serve_is_left_aside(strategy: Strategy, requests:
         rig.clock.pass_by(request.pause)
         targets = hops_of(request.model)
         criteria = Criteria(request.session, request.allowed)
-        Driver(rig, rig.journey(criteria, targets), criteria, targets, request).run()
+        Driver(rig, rig.run(criteria, targets), criteria, targets, request).drive()

@@ -25,7 +25,7 @@ def login(*names: str) -> list[Target]:
 
 def asked(rig: j.Rig, criteria: Criteria, targets: list[Target], answer: j.Reply) -> list[str]:
     """A request that is always answered so; the accounts that were asked."""
-    return j.travel(rig.journey(criteria, targets), [answer] * 9, rig.clock)[0]
+    return j.travel(rig.run(criteria, targets), [answer] * 9, rig.clock)[0]
 
 
 @pytest.mark.parametrize("answer", DOUBTFUL)
@@ -52,8 +52,8 @@ def test_however_often_some_keys_are_refused_another_key_is_served(
         rig.clock.pass_by(pause)
         asked(rig, criteria, targets, answer)
     assert rig.serve(OTHER, targets=targets)[-1:] != []
-    journey = rig.journey(OTHER, targets)
-    assert isinstance(journey.next(), SendAttempt)
+    run = rig.run(OTHER, targets)
+    assert isinstance(run.next(), SendAttempt)
 
 
 def test_a_key_that_was_refused_itself_waits_like_for_any_cooldown() -> None:
@@ -68,37 +68,37 @@ def test_a_request_of_a_key_that_may_ask_counts_as_the_probe_that_is_under_way()
     for _ in range(2):
         asked(rig, GUEST, targets, NOT_ALLOWED)
     rig.clock.pass_by(61)
-    other, third = rig.journey(OTHER, targets), rig.journey(THIRD, targets)
+    other, third = rig.run(OTHER, targets), rig.run(THIRD, targets)
     assert [j.trying(one.next()).is_probe for one in (other, third)] == [True, True]
     for one in (other, third):
-        j.refusal(rig.journey(GUEST, targets).next())
+        j.refusal(rig.run(GUEST, targets).next())
         one.close()
-    j.refusal(rig.journey(GUEST, targets).next())  # nothing was found out, and it isn't asked again at once
+    j.refusal(rig.run(GUEST, targets).next())  # nothing was found out, and it isn't asked again at once
     rig.clock.pass_by(61)
-    assert j.trying(rig.journey(GUEST, targets).next()).is_probe
+    assert j.trying(rig.run(GUEST, targets).next()).is_probe
 
 
 @pytest.mark.parametrize("answer", [j.limited(9000), j.busy(300), j.BROKE, j.UNPAID])
 def test_a_rejected_window_or_a_named_wait_cools_the_last_account_at_once(answer: j.Reply) -> None:
     rig, targets = j.Rig(), login("a")
     asked(rig, GUEST, targets, answer)
-    assert j.refusal(rig.journey(OTHER, targets).next()).cause == "exhausted"
+    assert j.refusal(rig.run(OTHER, targets).next()).cause == "exhausted"
 
 
 def refuse_and_renew(rig: j.Rig, criteria: Criteria, targets: list[Target], *, is_dead: bool) -> None:
-    journey = rig.journey(criteria, targets)
-    journey.next()
-    j.reply(journey, j.REFUSED)
-    assert j.trying(journey.next()).renew
-    journey.not_renewed("its refresh token was refused", is_dead=is_dead)
-    j.giving(journey.next())
+    run = rig.run(criteria, targets)
+    run.next()
+    j.reply(run, j.REFUSED)
+    assert j.trying(run.next()).renew
+    run.not_renewed("its refresh token was refused", is_dead=is_dead)
+    j.giving(run.next())
 
 
 def test_of_a_dead_login_no_client_key_has_to_find_out_again() -> None:
     rig, targets = j.Rig(), login("a")
     refuse_and_renew(rig, GUEST, targets, is_dead=True)
     for criteria in (GUEST, OTHER, THIRD):
-        assert j.refusal(rig.journey(criteria, targets).next()).cause == "no_usable_account"
+        assert j.refusal(rig.run(criteria, targets).next()).cause == "no_usable_account"
 
 
 def test_a_login_that_works_again_after_its_death_gets_the_benefit_of_the_doubt_again() -> None:
@@ -119,16 +119,16 @@ def test_while_others_are_ready_an_account_is_passed_over_at_once() -> None:
 def test_a_key_refused_by_all_gets_the_answer_unchanged_and_no_wait_of_ours() -> None:
     rig, targets = j.Rig(), login("a", "b")
     rig.serve(OTHER, j.limited(9000), targets=targets)
-    tried, step = j.travel(rig.journey(GUEST, targets), [j.FORBIDDEN], rig.clock)
+    tried, step = j.travel(rig.run(GUEST, targets), [j.FORBIDDEN], rig.clock)
     assert tried == ["b"]
     j.giving(step)
 
 
 def test_a_probe_that_names_a_shorter_wait_than_what_holds_tells_the_longer_one() -> None:
     rig = j.Rig(("a",))
-    j.travel(rig.journey(), [j.limited(9000)], rig.clock)
+    j.travel(rig.run(), [j.limited(9000)], rig.clock)
     rig.clock.pass_by(61)
-    tried, step = j.travel(rig.journey(), [j.busy(5)], rig.clock)
+    tried, step = j.travel(rig.run(), [j.busy(5)], rig.clock)
     assert tried == ["a"]
     assert j.refusal(step).retry_after == pytest.approx(9000 - 61, abs=31)
 
@@ -138,8 +138,8 @@ def test_the_wait_that_is_told_is_the_one_that_holds(answers: list[j.Reply]) -> 
     """Of several cooldowns of one account the longest holds, and whoever waits so long is served."""
     rig = j.Rig(("a",))
     for answer in answers:
-        j.travel(rig.journey(), [answer], rig.clock)
-    refuse = j.refusal(rig.journey().next())
+        j.travel(rig.run(), [answer], rig.clock)
+    refuse = j.refusal(rig.run().next())
     assert refuse.retry_after is not None
     rig.clock.pass_by(refuse.retry_after)
     assert rig.serve() == ["a"]

@@ -233,7 +233,7 @@ def test_a_process_forked_in_the_middle_of_a_flight_waits_for_it_and_then_resolv
 
 
 def _child_resolves(broker: Broker, rig: Rig) -> None:
-    world = broker._engine._world
+    world = broker._engine._context
     assert world.process == ProcessIdentity.own()
     assert broker.statistics(NAME).waiters == 0
     rig.endpoint.gate.set()  # of the child's own copy, which must not be asked at all

@@ -39,9 +39,9 @@ def test_each_kind_of_request_goes_by_its_rule(body: bytes, rule: str) -> None:
     """Its own WebSearch tool is the client's and counts for nothing; adaptive thinking comes with every request."""
     facts, route = routed(body)
     assert route.rule == rule
-    sent = b"".join(rewrite(facts, route.hops[0].model, without_tag=route.without_tag))
+    sent = b"".join(rewrite(facts, route.targets[0].model, without_tag=route.without_tag))
     assert facts.stream
-    assert json.loads(sent)["model"] == route.hops[0].model
+    assert json.loads(sent)["model"] == route.targets[0].model
     assert json.loads(sent)["tools"] == json.loads(body)["tools"]
 
 
@@ -53,7 +53,7 @@ def test_adaptive_thinking_is_thinking_where_that_is_wished() -> None:
 def test_all_but_the_models_name_is_byte_for_byte_what_the_client_sent(size: int) -> None:
     body = claude_code.body(size=size)
     facts, route = routed(body)
-    pieces = rewrite(facts, route.hops[0].model)
+    pieces = rewrite(facts, route.targets[0].model)
     assert b"".join(pieces) == body.replace(b'"claude-opus-5-5"', b'"up/main"', 1)
     assert sum(isinstance(piece, memoryview) for piece in pieces) == 2
     assert [key for key, _ in read(b"".join(pieces))] == [key for key, _ in read(body)]
@@ -62,7 +62,7 @@ def test_all_but_the_models_name_is_byte_for_byte_what_the_client_sent(size: int
 def test_the_tag_goes_and_the_billing_header_stays_in_its_place() -> None:
     body = claude_code.body(third="a\n<CCM-SUBAGENT-MODEL>own</CCM-SUBAGENT-MODEL>\nb")
     facts, route = routed(body)
-    sent = json.loads(b"".join(rewrite(facts, route.hops[0].model, without_tag=True)))
+    sent = json.loads(b"".join(rewrite(facts, route.targets[0].model, without_tag=True)))
     assert sent["system"][0]["text"].startswith("x-anthropic-billing-header")
     assert sent["system"][2]["text"] == "a\n\nb"
     assert (sent["model"], route.model) == ("up/own", "own")

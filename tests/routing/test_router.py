@@ -68,7 +68,7 @@ def test_without_routing_the_model_goes_to_the_default_providers_under_its_own_n
     for facts in (facts_of("x", **EVERYTHING), facts_of(None)):
         found = router.route(facts)
         assert isinstance(found, Route)
-        assert (found.rule, found.model, found.hops) == ("default", facts.model, ())
+        assert (found.rule, found.model, found.targets) == ("default", facts.model, ())
         assert not found.without_tag
 
 
@@ -87,7 +87,7 @@ ALL = RouterSettings(default="d", background="b", think="t", websearch="w")
 def test_built_in_rules_go_in_their_order(left_out: tuple[str, ...], rule: str, target: str) -> None:
     found = route(ALL, facts_of(**{key: value for key, value in EVERYTHING.items() if key not in left_out}))
     assert (found.rule, found.model, found.requested) == (rule, target, "claude-haiku-4")
-    assert (found.model, found.hops) == (target, ())
+    assert (found.model, found.targets) == (target, ())
 
 
 def test_a_rule_without_a_target_is_left_out() -> None:
@@ -118,7 +118,7 @@ def test_auto_mapping_leaves_mapped_models_alone_only_if_so_wished() -> None:
     models = [model("claude-opus-4", "one:o")]
     turned = route(RouterSettings(default="d"), facts_of("claude-opus-4"), models)
     kept = route(RouterSettings(default="d", auto_map_defined=False), facts_of("claude-opus-4"), models)
-    assert (turned.rule, kept.rule, kept.hops) == ("auto_map", "default", (MappedTarget("one", "o"),))
+    assert (turned.rule, kept.rule, kept.targets) == ("auto_map", "default", (MappedTarget("one", "o"),))
     assert (
         route(RouterSettings(auto_map_regex="."), facts_of("x")).rule == "default"
     )  # there is nothing to turn it into
@@ -128,11 +128,11 @@ def test_auto_mapping_leaves_mapped_models_alone_only_if_so_wished() -> None:
 def test_a_mapped_model_goes_to_its_providers_in_their_order() -> None:
     found = route(RouterSettings(), facts_of("GLM"), MODELS)
     assert found.is_mapped
-    assert found.hops == (MappedTarget("one", "glm-5"), MappedTarget("two", "z/glm-5"))
+    assert found.targets == (MappedTarget("one", "glm-5"), MappedTarget("two", "z/glm-5"))
 
 
 def test_hops_that_are_not_served_are_left_out_and_told_where_none_is_left() -> None:
-    assert route(RouterSettings(), facts_of("mixed"), MODELS).hops == (MappedTarget("two", "b"),)
+    assert route(RouterSettings(), facts_of("mixed"), MODELS).targets == (MappedTarget("two", "b"),)
     told = refused(RouterSettings(), facts_of("dead"), MODELS)
     assert (told.status, told.kind, told.cause) == (503, "api_error", "no_provider")
     assert told.message == (

@@ -9,8 +9,8 @@ from tokenferry.refresh import _flow
 
 MUTANTS: Final[dict[str, tuple[str, ...]]] = {
     "does not read again under the lock": (
-        "result = yield from _under_lock(job, world, started)",
-        "result = yield from _under_lock(job, world, started, document)",
+        "result = yield from _under_lock(job, context, started)",
+        "result = yield from _under_lock(job, context, started, document)",
         "started: float) -> Flow[Result]:\n    document: Document = yield effects.Read()\n",
         "started: float, document: Document) -> Flow[Result]:\n",
     ),
@@ -41,7 +41,7 @@ MUTANTS: Final[dict[str, tuple[str, ...]]] = {
         "    if False:\n",
     ),
     "retries without a grace": (
-        "if tries >= _MOST_TRIES or not _in_grace(world, attempt, endpoints):\n            break",
+        "if tries >= _MOST_TRIES or not _in_grace(context, attempt, endpoints):\n            break",
         "if tries >= _MOST_TRIES:\n            break",
     ),
     "does not wait before it retries": ("_SECOND_PRESENTATION: Final = 120.0", "_SECOND_PRESENTATION: Final = 0.0"),
@@ -70,7 +70,7 @@ MUTANTS: Final[dict[str, tuple[str, ...]]] = {
         "            if False:\n",
     ),
     "grants anew while a renewed token waits to be written": (
-        "            if not kept.published and not job.is_satisfied_by(kept.document, world.now()):\n",
+        "            if not kept.published and not job.is_satisfied_by(kept.document, context.now()):\n",
         "            if False:\n",
     ),
     "gives up the lock to nobody": (
@@ -81,7 +81,7 @@ MUTANTS: Final[dict[str, tuple[str, ...]]] = {
 
 
 BESIDE: Final[dict[str, tuple[str, ...]]] = {
-    "refreshes though the access token lives": ("        _check_claude_code(job, token, world)\n", "        pass\n"),
+    "refreshes though the access token lives": ("        _check_claude_code(job, token, context)\n", "        pass\n"),
     "waits longer than Claude Code does": ("        timeout = min(timeout, _CLAUDE_CODE_TIMEOUT)\n", "        pass\n"),
     "does not look whether its locks hold": ("    if not (yield effects.StillHeld()):", "    if False:"),
     "releases before it sends": (

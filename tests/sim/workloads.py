@@ -32,15 +32,15 @@ _LIFETIME: Final = 300
 MUTANTS: Final[dict[str, tuple[str, ...]]] = {
     "takes no lock": ("    holder: str | None = yield effects.Acquire(job.wait)\n", "    holder: str | None = None\n"),
     "does not read again under the lock": (
-        "result = yield from _under_lock(job, world, started)",
-        "result = yield from _under_lock(job, world, started, document)",
+        "result = yield from _under_lock(job, context, started)",
+        "result = yield from _under_lock(job, context, started, document)",
         "started: float) -> Flow[Result]:\n    document: Document = yield effects.Read()\n",
         "started: float, document: Document) -> Flow[Result]:\n",
     ),
     "does not heed what others were told": (
-        "    check_backoff(verdict, document, identity.sha256, world, adopt_from=started, forced=job.forced)\n",
+        "    check_backoff(verdict, document, identity.sha256, context, adopt_from=started, forced=job.forced)\n",
         "    pass\n",
-        "        check_backoff((yield effects.ReadVerdict()), document, identity.sha256, world, adopt_from=None)\n",
+        "        check_backoff((yield effects.ReadVerdict()), document, identity.sha256, context, adopt_from=None)\n",
         "        pass\n",
     ),
     "tells nobody that it failed": ("    yield effects.RecordFailure(verdict)\n", ""),
@@ -104,7 +104,7 @@ class Workload(Machine):
     @override
     def spawn(self, job: RefreshRequest) -> Process:
         process = Process(ProcessIdentity(len(self.processes) + 100, str(len(self.processes)), "boot"), job)
-        world = FlowContext(
+        context = FlowContext(
             endpoints=lambda _: OAuthEndpoints(token_endpoint="https://auth.invalid/token"),
             client_secret=lambda _: None,
             now=self.now,
@@ -115,7 +115,7 @@ class Workload(Machine):
             settings=self.settings,
             jitter=lambda: self.rng.uniform(0.5, 1.0),
         )
-        process.flow = self.make_flow(job, world)
+        process.flow = self.make_flow(job, context)
         self.processes.append(process)
         self.note(f"p{process.identity.pid} starts {job}")
         self.later(self._latency(process), lambda: self._advance(process, None))

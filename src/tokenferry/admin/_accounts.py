@@ -33,7 +33,7 @@ from tokenferry.state import ClientKey
 from tokenferry.stores import Account, Document, check_account_name
 
 
-def account_routes(parts: AdminContext, desk: LoginService) -> APIRouter:
+def account_routes(parts: AdminContext, service: LoginService) -> APIRouter:
     routes = APIRouter(prefix="/api")
     broker = parts.broker
 
@@ -96,7 +96,7 @@ def account_routes(parts: AdminContext, desk: LoginService) -> APIRouter:
             accounts=_accounts(parts),
             cooldowns=cooldowns_of(parts),
             limits=limits_of(parts),
-            logins=["max", *desk.providers()],
+            logins=["max", *service.providers()],
             refreshing=list(broker.refreshing()),
         )
 

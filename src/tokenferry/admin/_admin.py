@@ -20,7 +20,7 @@ class Admin:
 
     def __init__(self, parts: AdminContext) -> None:
         self._parts = parts
-        self._desk = LoginService(parts)
+        self._service = LoginService(parts)
         self._application: Application | None = None
         self._making: asyncio.Task[Application] | None = None
 
@@ -34,8 +34,8 @@ class Admin:
     def _make(self) -> Application:
         from tokenferry.admin._app import make_app  # noqa: PLC0415  # see above
 
-        return make_app(self._parts, self._desk)
+        return make_app(self._parts, self._service)
 
     def drain(self, timeout: float) -> bool:
         """Wait until no login is being stored any more; tells whether that was so in time (seconds)."""
-        return self._desk.drain(timeout)
+        return self._service.drain(timeout)

@@ -73,7 +73,7 @@ def status_of(fault: TokenferryError) -> int:
     return next((status for kind, status in _STATUSES if isinstance(fault, kind)), 500)
 
 
-def make_app(parts: AdminContext, desk: LoginService) -> FastAPI:
+def make_app(parts: AdminContext, service: LoginService) -> FastAPI:
     """The application, with its description made already."""
     app = FastAPI(
         title="tokenferry",
@@ -91,12 +91,12 @@ def make_app(parts: AdminContext, desk: LoginService) -> FastAPI:
             HTTPException: _of_framework,
         },
     )
-    app.include_router(login_routes(desk))
+    app.include_router(login_routes(service))
     app.include_router(token_routes(parts))
-    app.include_router(account_routes(parts, desk))
+    app.include_router(account_routes(parts, service))
     app.include_router(cooldown_routes(parts))
     app.include_router(key_routes(parts))
-    app.include_router(callback_routes(desk, status_of))
+    app.include_router(callback_routes(service, status_of))
     app.openapi_schema = _described or _complete(app.openapi())
     _described.update(app.openapi_schema)
     return app

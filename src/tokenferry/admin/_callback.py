@@ -49,8 +49,8 @@ _PARAMETERS: Final = [
 
 
 class _Pages:
-    def __init__(self, desk: LoginService, status_of: Callable[[TokenferryError], int]) -> None:
-        self._desk = desk
+    def __init__(self, service: LoginService, status_of: Callable[[TokenferryError], int]) -> None:
+        self._service = service
         self._status_of = status_of
 
     def callback(self, request: Request) -> Response:
@@ -58,7 +58,7 @@ class _Pages:
         query = secret_of(request.scope["query_string"].decode("latin-1"))
         given = Fields() if query is None else _parameters(query.reveal())
         state = secret_of(given.get("login", "") or given.get("state", ""))
-        redirect_uri = None if state is None else self._desk.redirect_of(state)
+        redirect_uri = None if state is None else self._service.redirect_of(state)
         if query is None or state is None or redirect_uri is None:
             return page(400, "No such login", _NO_LOGIN)
         cookie = _Cookie(state, is_secure=redirect_uri.startswith("https:"))
@@ -74,14 +74,14 @@ class _Pages:
         if request.headers.get("sec-fetch-site", "none") not in _OWN:
             return page(403, "Not like this", "A login isn't begun by another page.")
         browser = cookie.value(request) or Secret(secrets.token_urlsafe(_COOKIE_BYTES))
-        response = RedirectResponse(self._desk.lead(state, browser), 303)
-        cookie.set(response, browser.reveal(), self._desk.lifetime)
+        response = RedirectResponse(self._service.lead(state, browser), 303)
+        cookie.set(response, browser.reveal(), self._service.lifetime)
         return response
 
     def _take(self, request: Request, state: Secret, query: Secret, given: Fields, cookie: "_Cookie") -> Response:
         browser = cookie.value(request)
-        kept = None if browser is None else self._desk.take_back(state, query, browser)
-        if kept is None and self._desk.redirect_of(state) is None:  # another request of this browser was faster
+        kept = None if browser is None else self._service.take_back(state, query, browser)
+        if kept is None and self._service.redirect_of(state) is None:  # another request of this browser was faster
             return page(400, "No such login", _NO_LOGIN)
         if kept is None:
             return _for_pasting(given, state)
@@ -102,8 +102,8 @@ class _Pages:
         )
 
 
-def callback_routes(desk: LoginService, status_of: Callable[[TokenferryError], int]) -> APIRouter:
-    routes, pages = APIRouter(), _Pages(desk, status_of)
+def callback_routes(service: LoginService, status_of: Callable[[TokenferryError], int]) -> APIRouter:
+    routes, pages = APIRouter(), _Pages(service, status_of)
     routes.add_api_route(
         CALLBACK,
         pages.callback,

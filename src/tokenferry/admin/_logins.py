@@ -17,14 +17,14 @@ _VENDORS_CLIENT: Final = (
 )
 
 
-def login_routes(desk: LoginService) -> APIRouter:
+def login_routes(service: LoginService) -> APIRouter:
     routes = APIRouter(prefix="/api/oauth")
 
     @routes.post("/authorize", response_model_exclude_none=True)
     def authorize(key: Key, asked: Annotated[AuthorizeRequest | None, Body()] = None) -> AuthorizeAnswer:
         """Begin a login, and give the address where a person logs in."""
         asked = asked or AuthorizeRequest()
-        begun = desk.begin(asked.oauth_type, key, asked.provider_id)
+        begun = service.begin(asked.oauth_type, key, asked.provider_id)
         return AuthorizeAnswer(
             url=begun.url,
             state=begun.state.reveal(),
@@ -40,7 +40,7 @@ def login_routes(desk: LoginService) -> APIRouter:
         pasted = secret_of(asked.code.get_secret_value())
         if pasted is None:
             raise LoginFailed("the code can't be read; give it whole, as the page shows it: CODE#STATE")
-        kept = desk.exchange(pasted, check_account_name(asked.provider_id), key)
+        kept = service.exchange(pasted, check_account_name(asked.provider_id), key)
         known = f" It is account {kept.name} already, which was updated." if kept.name != asked.provider_id else ""
         return TokenDone(message=_SUCCESS + known, provider_id=kept.name, expires_at=moment(kept.token.expires_at))
 

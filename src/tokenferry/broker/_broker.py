@@ -117,7 +117,7 @@ class Broker:
         self._listing = WatchedListing(self.book, warm, partial(stamps, store, home), self.settings.watch)
         self._logins = Logins(lambda: self._rules, send, now, seal)
         self.publisher = Publisher(on_disk, self._read, lambda document: self.provider_of(document.account).base_url)
-        world = FlowContext(
+        context = FlowContext(
             endpoints=self._logins.renewal_endpoints,
             client_secret=read_client_secret,
             now=now,
@@ -129,7 +129,7 @@ class Broker:
         self._engine = RefreshEngine(
             store=store,
             journal=journal,
-            world=world,
+            context=context,
             send=send,
             renewed=lambda name: warm.forget((name,)),
             settled=self.publisher.follow,
@@ -355,8 +355,8 @@ class Broker:
     def verify(self, account: Account, credential: Credential) -> Verification:
         """Ask the account's provider once, on a route that costs nothing, whether it takes the credential; 5 seconds.
 
-        Nothing is renewed, stored or benched. Raises `PolicyRefused`, `UnknownProvider`; `UsageError` for a login that
-        another program keeps.
+        Nothing is renewed, stored or cooled down. Raises `PolicyRefused`, `UnknownProvider`; `UsageError` for a login
+        of another program.
         """
         self.check_policy(Document(account, credential))
         if isinstance(credential, OAuthToken) and account.owner != "tokenferry":

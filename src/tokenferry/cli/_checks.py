@@ -408,7 +408,7 @@ def _check_choice(what: str, name: str | None, found: list[Row], cure: str) -> I
 
 
 def _check_environment(found: list[Row]) -> Iterator[Finding]:
-    """Variables that programs heed before whatever tokenferry gives them."""
+    """Variables that programs read before whatever tokenferry gives them."""
     yield from _check_choice(
         "the account that TOKENFERRY_ACCOUNT names",
         os.environ.get("TOKENFERRY_ACCOUNT") or None,

@@ -16,7 +16,7 @@ _FLOOR: Final = (1.0, 5.0)
 def cooldown_until(verdict: Classification, *, now: float, failures: int, rng: Random) -> int | None:
     """When what the verdict is about may be tried again, in seconds since 1970 UTC; None where no end is known.
 
-    `failures` says how many of the same kind came just before. A verdict that benches nobody is over at once.
+    `failures` says how many of the same kind came just before. One that cools nothing down is over at once.
     """
     until, doubled = verdict.until, 2.0 ** min(max(failures, 0), _DOUBLINGS)
     match verdict.hold:

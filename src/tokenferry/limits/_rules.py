@@ -12,7 +12,7 @@ Evidence: TypeAlias = Literal["window", "family-window", "rejected", "allowed", 
 """What the headers tell about limits: a window of all models is used up, or one of a family alone; no window, but the
 subscription is rejected; it is allowed; buckets or a wait, as for API keys; nothing at all."""
 
-# Messages quote requests: a client that names a field `credit balance is too low` shall bench nobody. So only plain
+# Messages quote requests: a client that names a field `credit balance is too low` must cool nothing down. So only plain
 # words may stand before what is looked for, and behind it nothing that tells what is wrong with a field.
 _LEAD: Final = r"(?:[a-z'\u2019, -]|\. ){0,80}?"
 _WHOSE: Final = "(this|your) (organization|account)"

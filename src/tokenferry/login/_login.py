@@ -91,8 +91,8 @@ class LoginFlow:
         answer = self._answer(paste)
         request = exchange_request(self.authorization, answer, client_secret, self._wishes.lifetime)
         sent_at = self._now()
-        transmission = self._send(request, _TIMEOUT)
-        return read_exchange(transmission, self.authorization, answer, sent_at, self._now())
+        outcome = self._send(request, _TIMEOUT)
+        return read_exchange(outcome, self.authorization, answer, sent_at, self._now())
 
     def _answer(self, paste: Paste | None) -> AuthorizationCode:
         hosted = self._endpoints.redirect_uri

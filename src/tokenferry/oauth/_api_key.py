@@ -20,19 +20,19 @@ def api_key_request(endpoints: OAuthEndpoints, token: OAuthToken) -> TokenReques
     return TokenRequest(endpoints.api_key_url, headers, b"{}")
 
 
-def read_api_key(transmission: HttpOutcome, endpoints: OAuthEndpoints, token: OAuthToken, now: float) -> ApiKey:
+def read_api_key(outcome: HttpOutcome, endpoints: OAuthEndpoints, token: OAuthToken, now: float) -> ApiKey:
     """The key that was made. `now` is seconds since 1970 UTC.
 
     Raises `TryLater` where a new login may succeed later, `LoginFailed` where something else has to change first.
     """
     host = urlsplit(endpoints.api_key_url or "").hostname
-    if not isinstance(transmission, TokenResponse):
+    if not isinstance(outcome, TokenResponse):
         raise TryLater(
-            f"{host} was asked for an API key, and what became of that isn't known: {transmission.reason}; look in the "
+            f"{host} was asked for an API key, and what became of that isn't known: {outcome.reason}; look in the "
             "provider's own pages, or log in again later"
         )
-    fields = parse_object(transmission.body)
-    status = transmission.status
+    fields = parse_object(outcome.body)
+    status = outcome.status
     if status // 100 == 2:  # noqa: PLR2004  # the class of success
         try:
             return ApiKey(Secret((fields or Fields())["raw_key"]))
@@ -42,5 +42,5 @@ def read_api_key(transmission: HttpOutcome, endpoints: OAuthEndpoints, token: OA
     words = told(*error_of(fields), (token.secret, token.refresh))
     reason = f"{host} made no API key: HTTP {status}" + (f" ({words})" if words else "")
     if status == _TOO_MANY or status // 100 == 5:  # noqa: PLR2004  # the class of server errors
-        raise TryLater(f"{reason}; log in again later", retry_after=retry_after(transmission.headers, now))
+        raise TryLater(f"{reason}; log in again later", retry_after=retry_after(outcome.headers, now))
     raise LoginFailed(f"{reason}; make one in the provider's own pages, and store it with: tokenferry account add NAME")

@@ -45,22 +45,22 @@ def device_request(endpoints: OAuthEndpoints, client_secret: Secret | None) -> T
 
 
 def read_device(
-    transmission: HttpOutcome, endpoints: OAuthEndpoints, url_fault: Callable[[str], str | None], now: float
+    outcome: HttpOutcome, endpoints: OAuthEndpoints, url_fault: Callable[[str], str | None], now: float
 ) -> DeviceCode:
     """The code that was given. `url_fault` says why a URL can't be one to show; `now` is seconds since 1970 UTC.
 
     Raises `TryLater` where asking again may succeed later, `LoginFailed` where something else has to change first.
     """
     host = urlsplit(endpoints.device_authorization_endpoint or "").hostname
-    if not isinstance(transmission, TokenResponse):
-        raise TryLater(f"no code could be asked for: {transmission.reason}; log in again later")
-    fields = parse_object(transmission.body)
-    status = transmission.status
+    if not isinstance(outcome, TokenResponse):
+        raise TryLater(f"no code could be asked for: {outcome.reason}; log in again later")
+    fields = parse_object(outcome.body)
+    status = outcome.status
     if status // 100 != 2:  # noqa: PLR2004  # the class of success
         words = told(*error_of(fields), ())
         reason = f"{host} gave no code: HTTP {status}" + (f" ({words})" if words else "")
         if status == _TOO_MANY or status // 100 == 5:  # noqa: PLR2004  # the class of server errors
-            raise TryLater(f"{reason}; log in again later", retry_after=retry_after(transmission.headers, now))
+            raise TryLater(f"{reason}; log in again later", retry_after=retry_after(outcome.headers, now))
         raise LoginFailed(f"{reason}; log in without --device, or declare another device_authorization_endpoint")
     device = None if fields is None else _device(fields, url_fault)
     if device is None:
@@ -115,17 +115,17 @@ class DevicePoll:
         fields = Fields(grant_type=_GRANT, device_code=self._device.code.reveal())
         return client_request(self._endpoints, self._endpoints.token_endpoint, fields, self._client_secret)
 
-    def read(self, transmission: HttpOutcome, sent_at: float, now: float) -> OAuthToken | None:
+    def read(self, outcome: HttpOutcome, sent_at: float, now: float) -> OAuthToken | None:
         """The tokens, or None while nobody has answered; `sent_at` and `now` are seconds since 1970 UTC.
 
         Raises `LoginFailed` when the login was refused or the code is no good any more.
         """
         self.wait = self._interval
-        if not isinstance(transmission, TokenResponse):
+        if not isinstance(outcome, TokenResponse):
             self._back_off()
             return None
-        fields = parse_object(transmission.body)
-        status = transmission.status
+        fields = parse_object(outcome.body)
+        status = outcome.status
         code = error_of(fields)[0] or text_of(fields, "status")
         is_pending = code in _PENDING and text_of(fields, "access_token") is None
         if status // 100 == 2 and not refuses(fields) and not is_pending:  # noqa: PLR2004  # the class of success
@@ -138,7 +138,7 @@ class DevicePoll:
             return None
         if status == _TOO_MANY or status // 100 == 5:  # noqa: PLR2004  # the class of server errors
             self._back_off()
-            self.wait = max(self.wait, retry_after(transmission.headers, now) or 0.0)
+            self.wait = max(self.wait, retry_after(outcome.headers, now) or 0.0)
             return None
         if code == "expired_token":
             raise LoginFailed("the code was not confirmed in time; log in again for a new one")

@@ -36,19 +36,19 @@ def exchange_request(
 
 
 def read_exchange(
-    transmission: HttpOutcome, authorization: Authorization, answer: AuthorizationCode, sent_at: float, now: float
+    outcome: HttpOutcome, authorization: Authorization, answer: AuthorizationCode, sent_at: float, now: float
 ) -> OAuthToken:
     """The tokens that the exchange gave. `sent_at` and `now` are seconds since 1970 UTC.
 
     Raises `TryLater` where a new login may succeed later, `LoginFailed` where something else has to change first.
     """
     host = urlsplit(authorization.endpoints.token_endpoint or "").hostname
-    if isinstance(transmission, NotSent):
-        raise TryLater(f"the login could not be completed: {transmission.reason}; log in again later")
-    if not isinstance(transmission, TokenResponse):
-        raise LoginFailed(f"the login was agreed to, but its tokens were lost: {transmission.reason}; log in again")
-    fields = parse_object(transmission.body)
-    status = transmission.status
+    if isinstance(outcome, NotSent):
+        raise TryLater(f"the login could not be completed: {outcome.reason}; log in again later")
+    if not isinstance(outcome, TokenResponse):
+        raise LoginFailed(f"the login was agreed to, but its tokens were lost: {outcome.reason}; log in again")
+    fields = parse_object(outcome.body)
+    status = outcome.status
     if status // 100 == 2 and not refuses(fields):  # noqa: PLR2004  # the class of success
         token = None if fields is None else read_token(fields, None, int(sent_at), "login")
         if fields is None or token is None:
@@ -61,7 +61,7 @@ def read_exchange(
     words = told(*error_of(fields), secrets)
     reason = f"HTTP {status}" + (f" ({words})" if words else "")
     if status == _TOO_MANY or status // 100 == 5:  # noqa: PLR2004  # the class of server errors
-        wait = retry_after(transmission.headers, now)
+        wait = retry_after(outcome.headers, now)
         raise TryLater(f"{host} could not complete the login: {reason}; log in again later", retry_after=wait)
     raise LoginFailed(f"{host} refused to complete the login: {reason}; {_cure(*error_of(fields))}")
 

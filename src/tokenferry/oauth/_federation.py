@@ -28,7 +28,7 @@ def federation_request(
 
 
 def read_federation(
-    transmission: HttpOutcome, old: FederatedToken | Federation, identity: Secret, sent_at: float, now: float
+    outcome: HttpOutcome, old: FederatedToken | Federation, identity: Secret, sent_at: float, now: float
 ) -> Granted | NotGranted:
     """Say what became of the exchange. `sent_at` and `now` are seconds since 1970 UTC.
 
@@ -36,10 +36,10 @@ def read_federation(
     whatever isn't a grant leaves everything as it was.
     """
     before, federation = (old, old.federation) if isinstance(old, FederatedToken) else (None, old)
-    if not isinstance(transmission, TokenResponse):
-        return NotGranted(transmission.reason)
-    fields = parse_object(transmission.body)
-    if transmission.status // 100 == 2 and not refuses(fields):  # noqa: PLR2004  # the class of success
+    if not isinstance(outcome, TokenResponse):
+        return NotGranted(outcome.reason)
+    fields = parse_object(outcome.body)
+    if outcome.status // 100 == 2 and not refuses(fields):  # noqa: PLR2004  # the class of success
         given = Fields() if fields is None else fields.without("refresh_token")
         token = read_token(given, before, int(sent_at), "login" if before is None else "refresh")
         if token is None:
@@ -50,5 +50,5 @@ def read_federation(
             )
         return Granted(FederatedToken.of(token, federation))
     words = told(*error_of(fields), (identity, None if before is None else before.secret))
-    reason = f"its identity token was not exchanged: HTTP {transmission.status}" + (f" ({words})" if words else "")
-    return NotGranted(reason, retry_after(transmission.headers, now))
+    reason = f"its identity token was not exchanged: HTTP {outcome.status}" + (f" ({words})" if words else "")
+    return NotGranted(reason, retry_after(outcome.headers, now))

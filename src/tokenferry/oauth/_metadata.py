@@ -32,17 +32,17 @@ def metadata_requests(issuer: str) -> tuple[TokenRequest, ...]:
 
 
 def read_metadata(
-    transmission: HttpOutcome, endpoints: OAuthEndpoints, url_fault: Callable[[str], str | None]
+    outcome: HttpOutcome, endpoints: OAuthEndpoints, url_fault: Callable[[str], str | None]
 ) -> OAuthEndpoints | str:
     """The endpoints, with what isn't declared taken from the answer; or why they can't be.
 
     `url_fault` says why a URL can't be an endpoint.
     """
-    if not isinstance(transmission, TokenResponse):
-        return transmission.reason
-    fields = parse_object(transmission.body) if transmission.status == _OK else None
+    if not isinstance(outcome, TokenResponse):
+        return outcome.reason
+    fields = parse_object(outcome.body) if outcome.status == _OK else None
     if fields is None:
-        return f"HTTP {transmission.status}" + ("" if transmission.status != _OK else ", which is no JSON object")
+        return f"HTTP {outcome.status}" + ("" if outcome.status != _OK else ", which is no JSON object")
     if text_of(fields, "issuer") != endpoints.issuer:
         return "it names another issuer"  # RFC 8414 3.3
     found: dict[str, Any] = {}

@@ -18,10 +18,10 @@ def profile_request(endpoints: OAuthEndpoints, token: OAuthToken) -> TokenReques
     return TokenRequest(endpoints.profile_url, (("accept", "application/json"), *token.headers()), b"", "GET")
 
 
-def read_profile(transmission: HttpOutcome, token: OAuthToken) -> OAuthToken:
+def read_profile(outcome: HttpOutcome, token: OAuthToken) -> OAuthToken:
     """The token with who it is for, as far as that was told; nothing that is known is replaced, nothing raised."""
-    fields = parse_object(transmission.body) if isinstance(transmission, TokenResponse) else None
-    if fields is None or not isinstance(transmission, TokenResponse) or transmission.status != _OK:
+    fields = parse_object(outcome.body) if isinstance(outcome, TokenResponse) else None
+    if fields is None or not isinstance(outcome, TokenResponse) or outcome.status != _OK:
         return token
     account, organization = fields.get("account"), fields.get("organization")
     return replace(

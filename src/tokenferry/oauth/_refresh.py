@@ -58,14 +58,14 @@ def refresh_request(endpoints: OAuthEndpoints, refresh: Secret, client_secret: S
     return client_request(endpoints, endpoints.token_endpoint, fields, client_secret)
 
 
-def read_refresh(transmission: HttpOutcome, old: OAuthToken, sent_at: float, now: float) -> Outcome:
+def read_refresh(outcome: HttpOutcome, old: OAuthToken, sent_at: float, now: float) -> Outcome:
     """Say what became of a refresh grant. `sent_at` and `now` are seconds since 1970 UTC."""
-    if isinstance(transmission, NotSent):
-        return NotGranted(transmission.reason)
-    if not isinstance(transmission, TokenResponse):
-        return Uncertain(transmission.reason)
-    fields = parse_object(transmission.body)
-    if transmission.status // 100 == 2 and not refuses(fields):  # noqa: PLR2004  # the class of success
+    if isinstance(outcome, NotSent):
+        return NotGranted(outcome.reason)
+    if not isinstance(outcome, TokenResponse):
+        return Uncertain(outcome.reason)
+    fields = parse_object(outcome.body)
+    if outcome.status // 100 == 2 and not refuses(fields):  # noqa: PLR2004  # the class of success
         token = None if fields is None else read_token(fields, old, int(sent_at), "refresh")
         if fields is None or token is None:
             return Uncertain("the answer could not be read")
@@ -75,8 +75,8 @@ def read_refresh(transmission: HttpOutcome, old: OAuthToken, sent_at: float, now
             logger.warning("a refresh was answered with a refresh token that can't be read; the old one is kept")
         return Granted(token, knows_successor=not odd_refresh(fields))
     words = told(*error_of(fields), (old.secret, old.refresh))
-    decides = transmission.status // 100 in {2, 4} and transmission.status != _TOO_MANY
+    decides = outcome.status // 100 in {2, 4} and outcome.status != _TOO_MANY
     if decides and _DEAD.intersection(error_codes(fields)):
         return Denied(words)
-    reason = f"HTTP {transmission.status}" + (f" ({words})" if words else "")
-    return NotGranted(reason, retry_after(transmission.headers, now))
+    reason = f"HTTP {outcome.status}" + (f" ({words})" if words else "")
+    return NotGranted(reason, retry_after(outcome.headers, now))

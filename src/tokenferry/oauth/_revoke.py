@@ -15,12 +15,12 @@ def revocation_request(endpoints: OAuthEndpoints, token: OAuthToken, client_secr
     return client_request(endpoints, endpoints.revocation_endpoint, fields, client_secret)
 
 
-def read_revocation(transmission: HttpOutcome, token: OAuthToken) -> str | None:
+def read_revocation(outcome: HttpOutcome, token: OAuthToken) -> str | None:
     """Why the login may not be revoked; None if it is, which a server also says of a token it doesn't know."""
-    if not isinstance(transmission, TokenResponse):
-        return transmission.reason
-    fields = parse_object(transmission.body)
-    if transmission.status // 100 == 2 and not refuses(fields):  # noqa: PLR2004  # the class of success
+    if not isinstance(outcome, TokenResponse):
+        return outcome.reason
+    fields = parse_object(outcome.body)
+    if outcome.status // 100 == 2 and not refuses(fields):  # noqa: PLR2004  # the class of success
         return None
     words = told(*error_of(fields), (token.secret, token.refresh))
-    return f"HTTP {transmission.status}" + (f" ({words})" if words else "")
+    return f"HTTP {outcome.status}" + (f" ({words})" if words else "")

@@ -85,18 +85,18 @@ def considered(pool: "Pool", targets: Sequence[Target], criteria: Criteria) -> l
     return list(found.values())
 
 
-def reasons(found: Sequence[PassedOver], story: Trace, now: float) -> list[Reason]:
+def reasons(found: Sequence[PassedOver], trace: Trace, now: float) -> list[Reason]:
     """Why none of them can."""
-    return [_reason(one, story, now) for one in found]
+    return [_reason(one, trace, now) for one in found]
 
 
-def _reason(one: PassedOver, story: Trace, now: float) -> Reason:
+def _reason(one: PassedOver, trace: Trace, now: float) -> Reason:
     if one.cause:
         return Reason(one.account, _clause(one.reason), one.until, one.is_limit, is_paused=one.cause == PAUSED)
-    if (outcome := story.unavailable.get(one.account)) is not None:
+    if (outcome := trace.unavailable.get(one.account)) is not None:
         until = None if outcome.retry_after is None else now + outcome.retry_after
         return Reason(one.account, outcome.reason, until, is_unavailable=True)
-    event = story.last_of(one.account)
+    event = trace.last_of(one.account)
     if event is None:
         return Reason(one.account, one.reason, one.until)
     error = event.classification

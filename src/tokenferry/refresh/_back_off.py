@@ -22,7 +22,7 @@ def check_backoff(
     verdict: RefreshFailure | None,
     document: Document,
     presented: str | None,
-    world: FlowContext,
+    context: FlowContext,
     *,
     adopt_from: float | None,
     forced: bool = False,
@@ -31,7 +31,7 @@ def check_backoff(
 
     Who waited for the lock (`adopt_from`: since when) takes a failure during its wait as its own.
     """
-    name, now = document.account.name, world.now()
+    name, now = document.account.name, context.now()
     if verdict is None or verdict.token != presented:
         return
     if verdict.kind == "needs-login":

@@ -83,7 +83,7 @@ class StillHeld:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """POST the request. Answered with a `Transmission`.
+    """POST the request. Answered with a `HttpOutcome`.
 
     That bytes of it may leave is noted in the attempt, durably, before the first one does; without that note none does.
     """

@@ -125,14 +125,14 @@ class RefreshEngine:
         *,
         store: Store,
         journal: Journal,
-        world: FlowContext,
+        context: FlowContext,
         send: Sender = send_over_network,
         renewed: Callable[[str], None] = lambda _: None,
         settled: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._journal = journal
-        self._world = world
+        self._context = context
         self._send = send
         self._renewed = renewed
         self._settled = settled
@@ -178,7 +178,7 @@ class RefreshEngine:
             store=self._store,
             journal=self._journal,
             send=self._send,
-            now=self._world.now,
+            now=self._context.now,
             sleep=partial(main_thread_lives, stopping=self._stopping),
             deliver=deliver,
             refused=flight.job.refused,
@@ -186,7 +186,7 @@ class RefreshEngine:
         result: Result | None = None
         fault: BaseException | None = None
         try:
-            result = driver.run(refresh_flow(flight.job, self._world))
+            result = driver.run(refresh_flow(flight.job, self._context))
         except BaseException as caught:  # noqa: BLE001  # whatever it is, the waiters must hear of it
             fault = caught
         with self._guard:
@@ -253,7 +253,7 @@ class RefreshEngine:
         self._settling = 0
         self._guard = threading.Lock()
         self._idle = threading.Condition(self._guard)
-        self._world = replace(self._world, process=ProcessIdentity.own())
+        self._context = replace(self._context, process=ProcessIdentity.own())
         was_stopping, self._stopping = self._stopping.is_set(), threading.Event()
         if was_stopping:
             self._stopping.set()

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 _REPUBLISH_EVERY: Final = 1.0
 
 
-def exchange_flow(job: RefreshRequest, world: FlowContext, document: Document, started: float) -> Flow[Result]:
+def exchange_flow(job: RefreshRequest, context: FlowContext, document: Document, started: float) -> Flow[Result]:
     """Give a document that satisfies the job, by somebody else's exchange or by one of its own.
 
     `document` is what was read, and doesn't satisfy it.
@@ -30,12 +30,12 @@ def exchange_flow(job: RefreshRequest, world: FlowContext, document: Document, s
     Raises `RefreshBusy`, `RefreshFailed`, `CredentialRefused` and whatever reading the document raises.
     """
     if not job.forced:
-        identity = world.identity(_token(job, document).federation)
-        check_backoff((yield effects.ReadVerdict()), document, identity.sha256, world, adopt_from=None)
+        identity = context.identity(_token(job, document).federation)
+        check_backoff((yield effects.ReadVerdict()), document, identity.sha256, context, adopt_from=None)
     holder: str | None = yield effects.Acquire(job.wait)
     if holder is not None:
         document = yield effects.Read()
-        if job.is_satisfied_by(document, world.now()):
+        if job.is_satisfied_by(document, context.now()):
             return Result(document, granted=False)
         raise RefreshBusy(
             f"account {job.name!r}: {holder} is exchanging its identity token and was not done after {job.wait:g} "
@@ -43,7 +43,7 @@ def exchange_flow(job: RefreshRequest, world: FlowContext, document: Document, s
             retry_after=1.0,
         )
     try:
-        result = yield from _under_lock(job, world, started)
+        result = yield from _under_lock(job, context, started)
     except Exception:  # not GeneratorExit: a flow that is dropped releases nothing, its driver does
         yield effects.Release()
         raise
@@ -51,36 +51,36 @@ def exchange_flow(job: RefreshRequest, world: FlowContext, document: Document, s
     return result
 
 
-def _under_lock(job: RefreshRequest, world: FlowContext, started: float) -> Flow[Result]:
+def _under_lock(job: RefreshRequest, context: FlowContext, started: float) -> Flow[Result]:
     document: Document = yield effects.Read()
-    if job.is_satisfied_by(document, world.now()):
+    if job.is_satisfied_by(document, context.now()):
         return Result(document, granted=False)
     token = _token(job, document)
-    identity = world.identity(token.federation)
+    identity = context.identity(token.federation)
     verdict = yield effects.ReadVerdict()
-    check_backoff(verdict, document, identity.sha256, world, adopt_from=started, forced=job.forced)
-    age = granted_ago(token, world.now())
-    if token.secret.sha256 == job.refused and 0 <= age < world.settings.settle:
+    check_backoff(verdict, document, identity.sha256, context, adopt_from=started, forced=job.forced)
+    age = granted_ago(token, context.now())
+    if token.secret.sha256 == job.refused and 0 <= age < context.settings.settle:
         raise CredentialRefused(
             f"account {job.name!r}: the provider refuses a token it granted {age:.0f} seconds ago; another one would "
             "not help: check what the workload may do there"
         )
     yield from _forget_attempt(document)
-    endpoints = world.endpoints(document)
+    endpoints = context.endpoints(document)
     if endpoints.federation_url is None and endpoints.token_endpoint is None:
         raise RefreshFailed(
             f"account {job.name!r}: provider {document.account.provider!r} declares no federation_url, where its "
             "identity token could be exchanged; add one under [providers.oauth]"
         )
-    request = federation_request(endpoints, token.federation, identity, world.client_secret(endpoints))
-    sent_at = world.now()
+    request = federation_request(endpoints, token.federation, identity, context.client_secret(endpoints))
+    sent_at = context.now()
     outcome = read_federation(
-        (yield effects.Send(request, world.settings.timeout)), token, identity, sent_at, world.now()
+        (yield effects.Send(request, context.settings.timeout)), token, identity, sent_at, context.now()
     )
     if isinstance(outcome, Granted):
-        return (yield from _keep(world, document, token.secret, outcome))
-    now = world.now()
-    verdict = back_off(outcome, identity, now, verdict, world.jitter())
+        return (yield from _keep(context, document, token.secret, outcome))
+    now = context.now()
+    verdict = back_off(outcome, identity, now, verdict, context.jitter())
     yield effects.RecordFailure(verdict)
     wait = verdict.until - now
     raise RefreshFailed(
@@ -105,11 +105,11 @@ def _forget_attempt(document: Document) -> Flow[None]:
         logger.warning("account %s: %s", document.account.name, fault)
 
 
-def _keep(world: FlowContext, document: Document, replaced: Secret, outcome: Granted) -> Flow[Result]:
+def _keep(context: FlowContext, document: Document, replaced: Secret, outcome: Granted) -> Flow[Result]:
     """Publish the token. While a full disk hinders that, callers are served from memory, and nobody else asks."""
     name, token, is_told = document.account.name, outcome.token, False
     while True:
-        granted = replace(document, credential=token, machine=world.machine, generation=document.generation + 1)
+        granted = replace(document, credential=token, machine=context.machine, generation=document.generation + 1)
         try:
             yield effects.Publish(document.generation, granted)
             break
@@ -122,7 +122,7 @@ def _keep(world: FlowContext, document: Document, replaced: Secret, outcome: Gra
                 logger.warning("account %s: its token is served from memory until it can be written: %s", name, fault)
                 is_told = True
             yield effects.Deliver(granted)
-            is_used_up = seconds_left(token, world.now()) <= window(token, world.settings.mandatory)
+            is_used_up = seconds_left(token, context.now()) <= window(token, context.settings.mandatory)
             if is_used_up or not (yield effects.Sleep(_REPUBLISH_EVERY)):
                 return Result(granted, granted=True, published=False)
     yield effects.RecordFailure(None)

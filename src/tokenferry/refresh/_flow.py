@@ -49,24 +49,24 @@ _SECOND_PRESENTATION: Final = 120.0
 _CLAUDE_CODE_TIMEOUT: Final = 20.0  # it gives up on a held lock after 33 seconds
 
 
-def refresh_flow(job: RefreshRequest, world: FlowContext) -> Flow[Result]:
+def refresh_flow(job: RefreshRequest, context: FlowContext) -> Flow[Result]:
     """Give a document that satisfies the job, by somebody else's grant or by one of its own.
 
     Raises `RefreshBusy`, `RefreshFailed`, `RefreshUncertain`, `NeedsLogin`, `ChainCopied`, `CredentialRefused`,
     `StorageFailed` and whatever reading the document raises.
     """
-    started = world.now()
+    started = context.now()
     document: Document = yield effects.Read()
-    if job.is_satisfied_by(document, world.now()):
+    if job.is_satisfied_by(document, context.now()):
         return Result(document, granted=False)
     if isinstance(document.credential, FederatedToken):
-        return (yield from exchange_flow(job, world, document, started))
+        return (yield from exchange_flow(job, context, document, started))
     if not job.forced:
-        check_backoff((yield effects.ReadVerdict()), document, _refresh_digest(document), world, adopt_from=None)
+        check_backoff((yield effects.ReadVerdict()), document, _refresh_digest(document), context, adopt_from=None)
     holder: str | None = yield effects.Acquire(job.wait)
     if holder is not None:
         document = yield effects.Read()
-        if job.is_satisfied_by(document, world.now()):
+        if job.is_satisfied_by(document, context.now()):
             return Result(document, granted=False)
         raise RefreshBusy(
             f"account {job.name!r}: {holder} is refreshing it and was not done after {job.wait:g} seconds; "
@@ -74,7 +74,7 @@ def refresh_flow(job: RefreshRequest, world: FlowContext) -> Flow[Result]:
             retry_after=1.0,
         )
     try:
-        result = yield from _under_lock(job, world, started)
+        result = yield from _under_lock(job, context, started)
     except Exception:  # not GeneratorExit: a flow that is dropped releases nothing, its driver does
         yield effects.Release()
         raise
@@ -82,45 +82,45 @@ def refresh_flow(job: RefreshRequest, world: FlowContext) -> Flow[Result]:
     return result
 
 
-def _under_lock(job: RefreshRequest, world: FlowContext, started: float) -> Flow[Result]:
+def _under_lock(job: RefreshRequest, context: FlowContext, started: float) -> Flow[Result]:
     document: Document = yield effects.Read()
     if isinstance(document.credential, FederatedToken):
         raise RefreshFailed(f"account {job.name!r} has become a workload's meanwhile; try again", retry_after=1.0)
-    document, attempt = yield from _recover(job, world, document)
-    if job.is_satisfied_by(document, world.now()):
+    document, attempt = yield from _recover(job, context, document)
+    if job.is_satisfied_by(document, context.now()):
         return Result(document, granted=False)
-    token, refresh = _renewable(job, document, world)
+    token, refresh = _renewable(job, document, context)
     verdict: RefreshFailure | None = yield effects.ReadVerdict()
-    check_backoff(verdict, document, refresh.sha256, world, adopt_from=started, forced=job.forced)
-    age = granted_ago(token, world.now())
-    if token.secret.sha256 == job.refused and 0 <= age < world.settings.settle:
+    check_backoff(verdict, document, refresh.sha256, context, adopt_from=started, forced=job.forced)
+    age = granted_ago(token, context.now())
+    if token.secret.sha256 == job.refused and 0 <= age < context.settings.settle:
         raise CredentialRefused(
             f"account {job.name!r}: the provider refuses a token it granted {age:.0f} seconds ago; refreshing again "
             "would not help: check that the account may use the API"
         )
 
-    endpoints = world.endpoints(document)
-    tries, since = 1, world.now()
+    endpoints = context.endpoints(document)
+    tries, since = 1, context.now()
     if attempt is not None:
         since = attempt.at  # a grace is counted from the first presentation
         tries = attempt.tries if attempt.state == "closed" else attempt.tries + 1
-        _weigh_retry(job, world, document, attempt, endpoints)
+        _weigh_retry(job, context, document, attempt, endpoints)
     while True:
-        begun = RefreshAttempt.begin(refresh.sha256, since, world.process, tries)
-        outcome, attempt = yield from _attempt(world, document, token, refresh, begun)
+        begun = RefreshAttempt.begin(refresh.sha256, since, context.process, tries)
+        outcome, attempt = yield from _attempt(context, document, token, refresh, begun)
         if isinstance(outcome, Granted):
-            return (yield from _keep(world, document, outcome, attempt))
+            return (yield from _keep(context, document, outcome, attempt))
         if not isinstance(outcome, Uncertain):
             break
         yield from _quietly(document, effects.Mark(attempt, "uncertain"))
-        if tries >= _MOST_TRIES or not _in_grace(world, attempt, endpoints):
+        if tries >= _MOST_TRIES or not _in_grace(context, attempt, endpoints):
             break
         tries += 1
-    return (yield from _fail(job, world, document, outcome, attempt))
+    return (yield from _fail(job, context, document, outcome, attempt))
 
 
 def _recover(
-    job: RefreshRequest, world: FlowContext, document: Document
+    job: RefreshRequest, context: FlowContext, document: Document
 ) -> Flow[tuple[Document, RefreshAttempt | None]]:
     """Finish what an attempt on record began. Gives the attempt back only if its outcome stays unknown."""
     attempt: RefreshAttempt | None = yield effects.ReadAttempt()
@@ -134,8 +134,8 @@ def _recover(
         answer = Granted(attempt.answer, knows_successor=attempt.state != "answered")
         if answer.token.secret != token.secret:
             logger.warning("account %s: finishing the refresh that attempt %s had begun", job.name, attempt.id)
-            kept = yield from _keep(world, document, answer, attempt)
-            if not kept.published and not job.is_satisfied_by(kept.document, world.now()):
+            kept = yield from _keep(context, document, answer, attempt)
+            if not kept.published and not job.is_satisfied_by(kept.document, context.now()):
                 raise StorageFailed(
                     f"account {job.name!r}: a renewed token waits in the journal to be written, so no other is asked "
                     "for; make room on the disk"
@@ -151,8 +151,8 @@ def _recover(
         )
     if (
         attempt.state in {"begun", "open", "answered"}
-        and attempt.process != world.process
-        and not world.is_gone(attempt.process)
+        and attempt.process != context.process
+        and not context.is_gone(attempt.process)
     ):
         raise RefreshBusy(
             f"account {job.name!r}: process {attempt.process.pid} has a refresh in flight without holding its lock; "
@@ -162,7 +162,7 @@ def _recover(
     if attempt.state == "begun":  # its process ended before the first byte left: it was no presentation
         yield from _quietly(document, _withdrawn(attempt))
         return document, replace(attempt, state="closed") if attempt.may_be_spent else None
-    world.first_saw(document.account.name, attempt.token)
+    context.first_saw(document.account.name, attempt.token)
     return document, attempt
 
 
@@ -171,19 +171,19 @@ def _withdrawn(attempt: RefreshAttempt) -> effects.Effect:
     return effects.Mark(attempt, "closed") if attempt.tries > 1 else effects.Close()
 
 
-def _renewable(job: RefreshRequest, document: Document, world: FlowContext) -> tuple[OAuthToken, Secret]:
+def _renewable(job: RefreshRequest, document: Document, context: FlowContext) -> tuple[OAuthToken, Secret]:
     """The token set, if its chain is ours to move. Raises otherwise."""
     token, account = document.credential, document.account
     if not isinstance(token, OAuthToken):
         raise CredentialRefused(f"account {job.name!r} holds an API key or setup token, which can't be refreshed")
     if account.owner == "claude-code":
-        _check_claude_code(job, token, world)
+        _check_claude_code(job, token, context)
     elif account.owner != "tokenferry":
         raise NeedsLogin(
             f"account {job.name!r}: its chain is owned by {account.owner}, which alone refreshes it; "
             f"{log_in_again(account)}"
         )
-    if document.machine is not None and document.machine != world.machine:
+    if document.machine is not None and document.machine != context.machine:
         raise ChainCopied(
             f"account {job.name!r} was copied here from another machine, where its login may still be in use; if it is "
             f"not, say so with: tokenferry account confirm {job.name}; else {log_in_again(document.account)}"
@@ -192,7 +192,7 @@ def _renewable(job: RefreshRequest, document: Document, world: FlowContext) -> t
         raise NeedsLogin(
             f"account {job.name!r}: refresh token absent, and the access token is used up; {log_in_again(account)}"
         )
-    if world.endpoints(document).token_endpoint is None:
+    if context.endpoints(document).token_endpoint is None:
         raise NeedsLogin(
             f"account {job.name!r}: provider {document.account.provider!r} declares no token_endpoint, so nothing can "
             "renew it; add one under [providers.oauth]"
@@ -200,9 +200,9 @@ def _renewable(job: RefreshRequest, document: Document, world: FlowContext) -> t
     return token, token.refresh
 
 
-def _check_claude_code(job: RefreshRequest, token: OAuthToken, world: FlowContext) -> None:
+def _check_claude_code(job: RefreshRequest, token: OAuthToken, context: FlowContext) -> None:
     """Raise unless Claude Code's chain may be moved by us: only when its access token is used up or refused."""
-    left = seconds_left(token, world.now())
+    left = seconds_left(token, context.now())
     if left > 0 and token.secret.sha256 != job.refused:
         raise TryLater(
             f"account {job.name!r} is Claude Code's own login, which is refreshed only when its token has expired or "
@@ -218,7 +218,7 @@ def _refresh_digest(document: Document) -> str | None:
 
 
 def _weigh_retry(
-    job: RefreshRequest, world: FlowContext, document: Document, attempt: RefreshAttempt, endpoints: OAuthEndpoints
+    job: RefreshRequest, context: FlowContext, document: Document, attempt: RefreshAttempt, endpoints: OAuthEndpoints
 ) -> None:
     """Raise unless presenting a refresh token again, whose fate is unknown, is the best that is left to do."""
     if attempt.tries >= _MOST_TRIES and attempt.state != "closed":
@@ -229,16 +229,16 @@ def _weigh_retry(
         )
     token = document.credential
     assert isinstance(token, OAuthToken)
-    if _in_grace(world, attempt, endpoints):
+    if _in_grace(context, attempt, endpoints):
         return
-    nothing_to_lose = seconds_left(token, world.now()) <= 0 or token.secret.sha256 == job.refused
+    nothing_to_lose = seconds_left(token, context.now()) <= 0 or token.secret.sha256 == job.refused
     if not nothing_to_lose:
         fate = "held no refresh token that can be read" if attempt.answer is not None else "was lost"
         raise RefreshUncertain(
             f"account {job.name!r}: the answer to its last refresh {fate}; the present token is used "
             "while it lives, then the refresh is tried once more"
         )
-    wait = _second_presentation_in(world, document.account.name, attempt)
+    wait = _second_presentation_in(context, document.account.name, attempt)
     if wait > 0:
         raise RefreshUncertain(
             f"account {job.name!r}: the answer to its last refresh was lost; the refresh is tried once more in "
@@ -247,27 +247,27 @@ def _weigh_retry(
         )
 
 
-def _second_presentation_in(world: FlowContext, name: str, attempt: RefreshAttempt) -> float:
+def _second_presentation_in(context: FlowContext, name: str, attempt: RefreshAttempt) -> float:
     """Seconds until a refresh token may be presented again whose first presentation was not answered.
 
     Counted from that one, however the wall clock was set meanwhile: never longer than from when this process saw it.
     """
     if attempt.answer is not None:
         return 0.0
-    left = attempt.at + _SECOND_PRESENTATION - world.now()
-    return min(left, world.first_saw(name, attempt.token) + _SECOND_PRESENTATION - world.monotonic())
+    left = attempt.at + _SECOND_PRESENTATION - context.now()
+    return min(left, context.first_saw(name, attempt.token) + _SECOND_PRESENTATION - context.monotonic())
 
 
-def _in_grace(world: FlowContext, attempt: RefreshAttempt, endpoints: OAuthEndpoints) -> bool:
+def _in_grace(context: FlowContext, attempt: RefreshAttempt, endpoints: OAuthEndpoints) -> bool:
     """Whether the server declares that it forgives a replay still."""
-    return endpoints.reuse_grace > 0 and 0 <= world.now() - attempt.at < endpoints.reuse_grace
+    return endpoints.reuse_grace > 0 and 0 <= context.now() - attempt.at < endpoints.reuse_grace
 
 
 def _attempt(
-    world: FlowContext, document: Document, token: OAuthToken, refresh: Secret, attempt: RefreshAttempt
+    context: FlowContext, document: Document, token: OAuthToken, refresh: Secret, attempt: RefreshAttempt
 ) -> Flow[tuple[Outcome, RefreshAttempt]]:
-    endpoints = world.endpoints(document)
-    request = refresh_request(endpoints, refresh, world.client_secret(endpoints))
+    endpoints = context.endpoints(document)
+    request = refresh_request(endpoints, refresh, context.client_secret(endpoints))
     if document.account.owner != "claude-code":  # whose lock looks at that itself
         yield effects.CheckReplaceable()
     yield effects.RecordAttempt(attempt)
@@ -277,16 +277,16 @@ def _attempt(
             f"account {document.account.name!r}: another program took its lock before anything was sent; try again",
             retry_after=1.0,
         )
-    timeout = world.settings.timeout
+    timeout = context.settings.timeout
     if document.account.owner == "claude-code":
         timeout = min(timeout, _CLAUDE_CODE_TIMEOUT)
     if endpoints.reuse_grace > 0:  # give up early enough for the one replay to fall within the grace
         timeout = min(timeout, max(endpoints.reuse_grace / 2, _SHORTEST_TIMEOUT))
-    sent_at = world.now()
+    sent_at = context.now()
     transmission = yield effects.Send(request, timeout, attempt)
-    outcome = read_refresh(transmission, token, sent_at, world.now())
+    outcome = read_refresh(transmission, token, sent_at, context.now())
     if isinstance(outcome, Uncertain):
-        world.first_saw(document.account.name, attempt.token)
+        context.first_saw(document.account.name, attempt.token)
     return outcome, attempt
 
 
@@ -297,7 +297,7 @@ def _withdraw(document: Document, attempt: RefreshAttempt) -> Flow[None]:
         yield from _quietly(document, _withdrawn(attempt))
 
 
-def _keep(world: FlowContext, document: Document, answer: Granted, attempt: RefreshAttempt) -> Flow[Result]:
+def _keep(context: FlowContext, document: Document, answer: Granted, attempt: RefreshAttempt) -> Flow[Result]:
     """Make the grant durable, then publish it. A full disk delays that; it loses nothing.
 
     Where the answer's refresh token could not be read the attempt stays on record: the old one was presented, and may
@@ -305,7 +305,7 @@ def _keep(world: FlowContext, document: Document, answer: Granted, attempt: Refr
     """
     name, token, is_told = document.account.name, answer.token, False
     is_kept = yield from _record(document, answer, attempt)
-    granted = replace(document, credential=token, machine=world.machine, generation=document.generation + 1)
+    granted = replace(document, credential=token, machine=context.machine, generation=document.generation + 1)
     while True:
         try:
             yield effects.Publish(document.generation, granted)
@@ -315,7 +315,7 @@ def _keep(world: FlowContext, document: Document, answer: Granted, attempt: Refr
             if _refresh_digest(document) != attempt.token:  # a new login: never overwrite it
                 yield effects.Close()
                 return Result(document, granted=False)
-            granted = replace(document, credential=token, machine=world.machine, generation=document.generation + 1)
+            granted = replace(document, credential=token, machine=context.machine, generation=document.generation + 1)
         except StorageFailed as fault:
             if not is_told:
                 logger.warning(
@@ -351,12 +351,12 @@ def _record(document: Document, answer: Granted, attempt: RefreshAttempt) -> Flo
 
 
 def _fail(
-    job: RefreshRequest, world: FlowContext, document: Document, outcome: Outcome, attempt: RefreshAttempt
+    job: RefreshRequest, context: FlowContext, document: Document, outcome: Outcome, attempt: RefreshAttempt
 ) -> Flow[Result]:
     """Record what a grant that gave nothing means, and raise it."""
     refresh = document.credential.refresh  # type: ignore[union-attr]  # `_renewable` saw one
     assert refresh is not None
-    now = world.now()
+    now = context.now()
     if isinstance(outcome, Uncertain):
         if attempt.tries >= _MOST_TRIES:
             reason = f"its refresh was sent twice and both answers were lost ({outcome.reason})"
@@ -374,18 +374,18 @@ def _fail(
         document = yield effects.Read()
         if _refresh_digest(document) != refresh.sha256:  # somebody refreshed without our lock and won
             yield from _quietly(document, effects.Close())
-            if job.is_satisfied_by(document, world.now()):
+            if job.is_satisfied_by(document, context.now()):
                 return Result(document, granted=False)
             raise RefreshFailed(
                 f"account {job.name!r} was refreshed by another program meanwhile; try again", retry_after=1.0
             )
         reason = f"the provider says that its refresh token is dead ({outcome.reason})"
         yield from _quietly(document, effects.Mark(attempt, "denied"))
-        if (yield effects.RecordFailure(RefreshFailure("needs-login", refresh.sha256, world.now(), reason))):
+        if (yield effects.RecordFailure(RefreshFailure("needs-login", refresh.sha256, context.now(), reason))):
             yield from _quietly(document, effects.Close())
         raise NeedsLogin(f"account {job.name!r}: {reason}; {log_in_again(document.account)}")
     assert isinstance(outcome, NotGranted)
-    verdict = back_off(outcome, refresh, now, (yield effects.ReadVerdict()), world.jitter())
+    verdict = back_off(outcome, refresh, now, (yield effects.ReadVerdict()), context.jitter())
     yield effects.RecordFailure(verdict)
     yield from _quietly(document, _withdrawn(attempt))
     wait = verdict.until - now

@@ -89,7 +89,7 @@ class KeyView:
         return plan
 
     def _make_plan(self, route: Route) -> RoutePlan | NoRoute:
-        return self._mapped(route) if route.hops else self._unmapped(route)
+        return self._mapped(route) if route.targets else self._unmapped(route)
 
     def _unmapped(self, route: Route) -> RoutePlan | NoRoute:
         """The plan for a model that the router decided, and that `[[models]]` doesn't name."""
@@ -100,11 +100,11 @@ class KeyView:
 
     def _mapped(self, route: Route) -> RoutePlan | NoRoute:
         """The accounts of the providers that `[[models]]` names. One account for everything leaves out all others."""
-        targets = self._targets.get(route.hops)
+        targets = self._targets.get(route.targets)
         if targets is None:
-            found = [(self._group(name), model) for name, model in route.hops]
+            found = [(self._group(name), model) for name, model in route.targets]
             targets = tuple(Target(group, model) for group, model in found if group is not None)
-            self._targets[route.hops] = targets
+            self._targets[route.targets] = targets
         pinned = self._pinned
         if pinned is None:
             if not targets:
@@ -127,7 +127,7 @@ class KeyView:
             return no_account(
                 f"no account that client key {name} may use serves {model}; see: tokenferry key show {name}"
             )
-        names = list(dict.fromkeys(name for name, _ in route.hops))
+        names = list(dict.fromkeys(name for name, _ in route.targets))
         return no_account(
             f"no account serves {model}, which is mapped to {', '.join(names)}; "
             f"add one with: {add_command(names[0], self._providers)}"

@@ -115,13 +115,13 @@ class RouteResolver:
                 return found
             route = found
             if route.is_mapped:
-                names = [route.hops[0].provider]
+                names = [route.targets[0].provider]
         taker = next((name for name in names if self._takes(name, secret) and rights.allows_provider(name)), None)
         if taker is None:
             return None
         model, rule, without_tag = None if facts is None else facts.model, "", False
         if route is not None:
-            model = route.hops[0].model if route.is_mapped else route.model
+            model = route.targets[0].model if route.is_mapped else route.model
             rule, without_tag = f"{rule_of(route)}; ", route.without_tag
         return RoutePlan(
             (Target(AccountGroup(taker, (PoolAccount(OWN, taker),)), model or ""),),

@@ -36,7 +36,7 @@ class Route(msgspec.Struct, frozen=True, cache_hash=True):
     rule: str
     """The rule that decided, as configuration calls it."""
     reason: str
-    hops: tuple[MappedTarget, ...] = ()
+    targets: tuple[MappedTarget, ...] = ()
     """The providers that `[[models]]` names, in their order; none for a model that goes to the default ones."""
     without_tag: bool = False
     """Whether a sub-agent's tag is to be removed from the body."""
@@ -44,7 +44,7 @@ class Route(msgspec.Struct, frozen=True, cache_hash=True):
     @property
     def is_mapped(self) -> bool:
         """Whether `[[models]]` names who serves it; else the default providers do."""
-        return bool(self.hops)
+        return bool(self.targets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +122,12 @@ class Router:
         return self._to(model, model, "default", _KEEPS, False)
 
     def _route_to(self, model: str, requested: str, rule: str, reason: str, without_tag: bool) -> Route | NoRoute:  # noqa: FBT001  # by place: it is cached
-        hops = self._models.get(model.casefold())
-        if isinstance(hops, NoRoute):
-            return hops
-        if hops is None and self._settings.unmapped == "reject":
+        targets = self._models.get(model.casefold())
+        if isinstance(targets, NoRoute):
+            return targets
+        if targets is None and self._settings.unmapped == "reject":
             return self._refused(model)
-        return Route(requested, model, rule, reason, hops or (), without_tag)
+        return Route(requested, model, rule, reason, targets or (), without_tag)
 
     def named_by_client(self, facts: BodyFacts) -> tuple[str | None, ...]:
         """Every model that the client itself can mean, for whoever checks rights: its model, stand-ins, and a tag's."""
@@ -171,8 +171,8 @@ _AUTO_MAPPED: Final = "no other rule applied, and auto_map_regex matched, so it 
 
 
 def _served(model: ModelSettings, providers: Mapping[str, Provider]) -> tuple[MappedTarget, ...] | NoRoute:
-    """The hops of a model; those that can't be served are left out."""
-    hops = []
+    """The targets of a model; those that can't be served are left out."""
+    targets = []
     left_out = []
     for mapping in model.mappings:
         provider = providers.get(mapping.provider)
@@ -183,9 +183,9 @@ def _served(model: ModelSettings, providers: Mapping[str, Provider]) -> tuple[Ma
         elif provider.wire_format != "anthropic":
             left_out.append(f"{mapping.provider} speaks {provider.wire_format}'s format, which is not translated yet")
         else:
-            hops.append(MappedTarget(mapping.provider, mapping.actual_model))
-    if hops:
-        return tuple(hops)
+            targets.append(MappedTarget(mapping.provider, mapping.actual_model))
+    if targets:
+        return tuple(targets)
     why = "; ".join(left_out) or "it has no mappings"
     message = f"nobody serves model {model.name!r}: {why}; mend [[models]] or [[providers]] in config.toml"
     return NoRoute(503, message, "no_provider", "api_error")

@@ -1,4 +1,4 @@
-"""Asks usage endpoints whether benched subscriptions have recovered, for selection alone could never learn it."""
+"""Asks usage endpoints whether limited subscriptions have recovered, for selection alone could never learn it."""
 
 import logging
 import math
@@ -34,7 +34,7 @@ class UsageProbe:
     """Looks at cooldowns, and asks where that is due: of each account once in 3 to 5 minutes at most, and one process.
 
     `look` returns at once: asking is left to `start`, by default a thread of its own. `watched` gives accounts that are
-    asked about though nothing stands against them; one that has used up a window is benched.
+    asked about though nothing stands against them; one that has used up a window gets a cooldown.
     """
 
     def __init__(
@@ -66,39 +66,39 @@ class UsageProbe:
     def look(self, cooldowns: tuple[Cooldown, ...]) -> None:
         """Ask about each account whose turn it is."""
         now = self._now()
-        benched: dict[str, list[Cooldown]] = {}
+        limited: dict[str, list[Cooldown]] = {}
         for one in cooldowns:
             if one.scope.kind == "account" and one.cause in _OF_WINDOWS and not one.is_over(now):
-                benched.setdefault(one.scope.name, []).append(one)
+                limited.setdefault(one.scope.name, []).append(one)
         watched = self._watched()
-        if self._is_asking or not (benched or watched):
+        if self._is_asking or not (limited or watched):
             return
         for account in self._accounts():
             provider = self._providers().get(account.provider)
             url = None if provider is None else provider.usage_endpoint
-            against = benched.get(account.name, [])
+            against = limited.get(account.name, [])
             if url is None or not (against or account.name in watched) or not self._is_due(account.name, against, now):
                 continue
             self._is_asking = True
             self._start(partial(self._ask, account, url, against))
             return
 
-    def _is_due(self, account: str, benched: list[Cooldown], now: float) -> bool:
-        last = max((self._asked.get(account, 0.0), *(one.noted_at for one in benched)))
+    def _is_due(self, account: str, limited: list[Cooldown], now: float) -> bool:
+        last = max((self._asked.get(account, 0.0), *(one.noted_at for one in limited)))
         return now - last >= self._pauses.setdefault(account, self._rng.uniform(_LEAST, _MOST))
 
-    def _ask(self, asked: Account, url: str, benched: list[Cooldown]) -> None:
+    def _ask(self, asked: Account, url: str, limited: list[Cooldown]) -> None:
         account = asked.name
         self._asked[account] = self._now()
         self._pauses.pop(account, None)
         try:
-            if benched and not self._cooldowns.claim(benched[0]):
+            if limited and not self._cooldowns.claim(limited[0]):
                 return
             state = self._answer(asked, url)
-            if state is not None and not benched:
+            if state is not None and not limited:
                 self._note(account, state)
             elif state is not None:
-                for one in benched:
+                for one in limited:
                     self._judge(one, state)
         except TokenferryError as fault:
             logger.info("account %s: its usage can't be asked for: %s", account, fault)
@@ -129,7 +129,7 @@ class UsageProbe:
         return state
 
     def _judge(self, cooldown: Cooldown, state: LimitState) -> None:
-        """What the endpoint says is better informed than the answer that benched the account."""
+        """What the endpoint says is better informed than the answer that limited the account."""
         full = [window for window in state.rejected if window.is_of_family == bool(cooldown.scope.family)]
         name = cooldown.scope.name
         if not full:

@@ -104,13 +104,13 @@ def test_the_whole_way_of_a_request_is_told(home: Home, inside: Inside, hasty: N
     rig = j.Rig(("alice", "bob", "carol", "dave"))
     limited = Cooldown(Scope("account", "alice"), "window", "answer", 1_800_009_000, "It is limited.", 1_800_000_000)
     rig.pool.cooldowns.note(limited)
-    journey = rig.journey()
+    way = rig.run()
     for answer in (j.OVERLOADED, j.limited(), j.OK):
-        rig.clock.pass_by(j.trying(journey.next()).wait)
-        journey.fingerprint = "0a1b2c3d"
-        j.reply(journey, answer)
-    journey.close()
-    decision = gateway.RoutingDecision(trace=journey.trace)
+        rig.clock.pass_by(j.trying(way.next()).wait)
+        way.fingerprint = "0a1b2c3d"
+        j.reply(way, answer)
+    way.close()
+    decision = gateway.RoutingDecision(trace=way.trace)
     record = gateway.RequestRecord(
         "tf_1", "POST", "/v1/messages", 1_800_000_000.0, "laptop", account="carol", decision=decision
     )
@@ -118,7 +118,7 @@ def test_the_whole_way_of_a_request_is_told(home: Home, inside: Inside, hasty: N
     with State(home.state) as state:
         state.decisions.add([decision_of(record)])
     lines = inside("explain", "request", "tf_1").out.splitlines()
-    wait = journey.trace.to_json()["steps"][2]["wait_ms"]
+    wait = way.trace.to_json()["steps"][2]["wait_ms"]
     overloaded = "The provider is overloaded; no account is at fault; once more in place"
     (noted,) = rig.pool.cooldowns.of("account", "bob")
     benched = f"account bob is passed over until {moment(noted.until)}; on to the next account"
@@ -143,20 +143,20 @@ def test_every_kind_of_step_is_told_in_words(home: Home, inside: Inside, hasty: 
     rig = j.Rig(("alice", "bob", "carol"), settings=PoolSettings(caps=AccountCaps(max_concurrency=1)))
     rig.group = j.group("one", "alice", "bob", "carol", kind="oauth")
     rig.targets = [Target(rig.group, "")]
-    journey = rig.journey()
-    journey.next()
-    journey.unavailable("needs a login")
-    journey.next()
-    j.reply(journey, j.REFUSED)
-    journey.next()
-    journey.not_renewed("the refresh token is dead")
-    journey.next()
-    journey.unsent("connection refused")
-    journey.next()
-    journey.lost("no answer within 120 s")
+    way = rig.run()
+    way.next()
+    way.unavailable("needs a login")
+    way.next()
+    j.reply(way, j.REFUSED)
+    way.next()
+    way.not_renewed("the refresh token is dead")
+    way.next()
+    way.unsent("connection refused")
+    way.next()
+    way.lost("no answer within 120 s")
     record = gateway.RequestRecord("tf_1", "POST", "/v1/messages", 1_800_000_000.0, "laptop")
-    record.decision = gateway.RoutingDecision(trace=journey.trace)
-    journey.close()
+    record.decision = gateway.RoutingDecision(trace=way.trace)
+    way.close()
     with State(home.state) as state:
         state.decisions.add([decision_of(record)])
     out = inside("explain", "request", "tf_1").out

@@ -20,7 +20,7 @@ def test_it_says_what_an_answer_means_what_comes_next_and_until_when(inside: Ins
         "means     The account has used up its window 5h.",
         "scope     account; cause window",
         "action    go on to the next account",
-        "benched   until 2027-01-15T11:00:00Z, in 3 h, and 1 to 30 s more",
+        "cooldown  until 2027-01-15T11:00:00Z, in 3 h, and 1 to 30 s more",
         "limits    subscription rejected, for five_hour",
         "window    5h rejected, 102% used, until 2027-01-15T11:00:00Z",
         "window    7d allowed, 31% used, until 2027-01-19T08:00:00Z",

@@ -136,7 +136,7 @@ def _lines(
     yield "means", verdict.reason
     yield "scope", f"{verdict.scope}{_MODELS[verdict.models]}; cause {verdict.cause}"
     yield "action", _ACTIONS[verdict.action]
-    yield "benched", _benched(verdict, at)
+    yield "cooldown", _cooldown_of(verdict, at)
     if state.status:
         claim = f", for {state.representative_claim}" if state.representative_claim else ""
         yield "limits", f"subscription {state.status}{claim}"
@@ -150,7 +150,7 @@ def _lines(
         yield "bucket", _bucket(bucket)
 
 
-def _benched(verdict: Classification, at: float) -> str:
+def _cooldown_of(verdict: Classification, at: float) -> str:
     if verdict.until is None:
         return _HOLDS[verdict.hold]
     end = moment(math.ceil(verdict.until))

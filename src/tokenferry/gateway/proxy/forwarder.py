@@ -60,7 +60,7 @@ class Forwarder:
         """The models that are told of besides the upstream's, or in their place."""
         self.lists_upstreams = router.list_models != "mapped"
         self._listed: Sequence[Account] = ()
-        self._homes: dict[str, frozenset[str]] = {}
+        self._users: dict[str, frozenset[str]] = {}
         """The providers that may use each that is listed."""
 
     def resolve(
@@ -123,8 +123,8 @@ class Forwarder:
         if listed is not self._listed:
             providers = self._providers.values()
             self._listed = listed
-            self._homes = {one.name: frozenset(to.name for to in providers if may_use(to, one)) for one in listed}
-        if provider not in self._homes.get(account, (provider,)):
+            self._users = {one.name: frozenset(to.name for to in providers if may_use(to, one)) for one in listed}
+        if provider not in self._users.get(account, (provider,)):
             return False
         present = self.source.providers
         if present is self._providers:

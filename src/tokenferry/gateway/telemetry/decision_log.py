@@ -95,10 +95,10 @@ def decision_of(record: RequestRecord) -> Decision:
     return Decision(record.request_id, int(record.at), content)
 
 
-def _harmless(story: dict[str, Any]) -> dict[str, Any]:
-    """A story without what a client may have written in place of a model's name."""
+def _harmless(decision: dict[str, Any]) -> dict[str, Any]:
+    """A decision without what a client may have written in place of a model's name."""
     for part in ("hops", "steps"):
-        for one in story.get(part, ()):
+        for one in decision.get(part, ()):
             if (model := one.get("model")) is not None and loggable_name(model) is None:
                 one["model"] = None
-    return story
+    return decision
