@@ -16,8 +16,9 @@ KeyKind: TypeAlias = Literal[
     "text", "choice", "flag", "number", "whole", "duration", "path", "url", "pattern", "texts", "strings", "ignored"
 ]
 
-DURATION_PATTERN: Final = r"^([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|h|d|)$"
+DURATION_PATTERN: Final = r"^([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|h|d|w|)$"
 _UNITS: Final = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_WEEK: Final = 604_800.0
 _KINDS: Final[Mapping[object, KeyKind]] = MappingProxyType(
     {
         bool: "flag",
@@ -105,11 +106,11 @@ def _completed(key: ConfigKey, name: str, declared: Any, default: Any) -> Config
 
 
 def parse_duration(value: object) -> float | None:
-    """The seconds in `"30s"`, `"5m"`, `"1.5h"`, `"90d"`, `"250ms"`, or in a bare number; None for anything else."""
+    """The seconds in `"30s"`, `"5m"`, `"1.5h"`, `"90d"`, `"2w"`, `"250ms"` or in a bare number; None for others."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value) if isfinite(value) else None
     found = re.fullmatch(DURATION_PATTERN, value) if isinstance(value, str) else None
-    return None if found is None else float(found[1]) * _UNITS[found[2] or "s"]
+    return None if found is None else float(found[1]) * _UNITS.get(found[2] or "s", _WEEK)
 
 
 def format_duration(seconds: float) -> str:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenferry.accounts import Aging, aging, check_age, parse_max_age, span_text, too_old_at
+from tokenferry.accounts import Aging, aging, check_age, parse_max_age, too_old_at
 from tokenferry.credentials import ApiKey, Credential, OAuthToken, SetupToken
 from tokenferry.errors import NeedsLogin, UsageError
 from tokenferry.secret import Secret
@@ -86,10 +86,9 @@ def test_an_end_that_the_vendor_sets_refuses_nothing() -> None:
 @pytest.mark.parametrize(("text", "seconds"), [("36h", 129_600), ("90d", 90 * DAY), ("12w", 84 * DAY), ("none", None)])
 def test_spans(text: str, seconds: int | None) -> None:
     assert parse_max_age(text) == seconds
-    assert seconds is None or span_text(seconds) == text
 
 
-@pytest.mark.parametrize("text", ["", "90", "d", "0d", "-1d", "1.5d", "90m", "99999w", "90 d", "90d ", "\uff190d"])
+@pytest.mark.parametrize("text", ["", "90", "d", "0d", "-1d", "59m", "99999w", "90d ", "\uff190d"])
 def test_what_is_no_span_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--max-age"):
         parse_max_age(text)

@@ -112,7 +112,7 @@ def test_every_change_leaves_a_line_in_the_audit_log(home: Home, inside: Inside)
     assert entries[0]["expires_at"] > time.time()
 
 
-@pytest.mark.parametrize("span", ["90", "d", "-1d", "1.5h", "1y", "0s", "999999w", "", "1 d"])
+@pytest.mark.parametrize("span", ["90", "d", "-1d", "1y", "0s", "999999w", "", "1d "])
 def test_a_span_that_is_none_is_a_usage_error(home: Home, inside: Inside, span: str) -> None:
     assert inside("key", "create", "ci", "--expires", span).code == 2
     assert inside("key", "list", "--json").json == []

@@ -167,6 +167,7 @@ def test_it_speaks_tls(login: Login, home: Home, tmp_path: Path) -> None:
         (["--port", "0", "--tls-cert", "a.pem", "--tls-key", "b.pem"], 3, "a.pem not found"),
         (["--workers", "0"], 2, "--workers"),
         (["--drain", "-1"], 2, "--drain"),
+        (["--drain", "2h"], 2, "from 0s to 1h"),
     ],
 )
 def test_what_makes_no_sense_is_told(home: Home, arguments: list[str], code: int, reason: str) -> None:

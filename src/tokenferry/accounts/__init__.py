@@ -1,4 +1,4 @@
-from tokenferry.accounts._age import Aging, aging, check_age, parse_max_age, span_text, too_old_at
+from tokenferry.accounts._age import Aging, aging, check_age, parse_max_age, too_old_at
 from tokenferry.accounts._book import AccountList, Accounts
 from tokenferry.accounts._changes import AccountChanges
 from tokenferry.accounts._entry import read_credential
@@ -66,7 +66,6 @@ __all__ = [
     "refuse_temporary",
     "seal_export",
     "seal_state",
-    "span_text",
     "take_back",
     "too_old_at",
     "write_export",

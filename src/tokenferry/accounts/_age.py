@@ -1,10 +1,10 @@
 """How old credentials may become, and when one that nobody renews comes to its end. No I/O."""
 
-import re
 import time
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+from tokenferry.config_key import format_duration, parse_duration
 from tokenferry.credentials import FederatedToken, OAuthToken, SetupToken
 from tokenferry.errors import NeedsLogin, UsageError
 from tokenferry.settings import KeepSettings
@@ -21,13 +21,12 @@ _LONGEST_NOTICE: Final = 14 * DAY
 _SHARE: Final = 0.1
 _USUAL_LIFE: Final = 28_800
 _REFRESH_LIFE: Final = int(KeepSettings().refresh_life)
-_SPAN: Final = re.compile(r"([0-9]{1,5})([hdw])")
 _WORDS: Final[dict[Cause, str]] = {
     "max-age": "the age that is allowed for its key",
     "setup-token": "the year of its setup token",
     "refresh-token": "its login, unless it is renewed,",
 }
-_UNITS: Final = {"h": 3600, "d": DAY, "w": 7 * DAY}
+_HOUR: Final = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +118,7 @@ def check_age(document: Document, now: float) -> None:
     if at is not None and now >= at:
         name, kind = document.account.name, document.account.kind
         raise NeedsLogin(
-            f"account {name!r}: its {kind} is older than the {span_text(document.account.max_age or 0)} that the "
+            f"account {name!r}: its {kind} is older than the {format_duration(document.account.max_age or 0)} that the "
             f"account allows; make a new one and run: tokenferry account add {name} --replace; or allow more with: "
             f"tokenferry account set {name} --max-age SPAN"
         )
@@ -129,16 +128,7 @@ def parse_max_age(text: str) -> int | None:
     """Read 90d, 12w, 36h or none, in seconds. Raises `UsageError`."""
     if text == "none":
         return None
-    found = _SPAN.fullmatch(text)
-    seconds = int(found[1]) * _UNITS[found[2]] if found else 0
-    if not _UNITS["h"] <= seconds <= 100 * YEAR:
-        raise UsageError("--max-age takes a number of hours, days or weeks, such as 36h, 90d or 12w; or none")
-    return seconds
-
-
-def span_text(seconds: int) -> str:
-    """The same as a text that `parse_max_age` reads."""
-    for unit, length in (("w", 7 * DAY), ("d", DAY)):
-        if seconds % length == 0:
-            return f"{seconds // length}{unit}"
-    return f"{seconds // _UNITS['h']}h"
+    seconds = None if text.isdecimal() else parse_duration(text)  # 90 would be seconds, and days may be meant
+    if seconds is None or not _HOUR <= seconds <= 100 * YEAR:
+        raise UsageError("--max-age takes a time of an hour or more, such as 36h, 90d or 12w; or none")
+    return int(seconds)

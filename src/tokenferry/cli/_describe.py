@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
-from tokenferry.accounts import CONFIGURATION, ENVIRONMENT, Aging, aging, span_text, too_old_at
+from tokenferry.accounts import CONFIGURATION, ENVIRONMENT, Aging, aging, too_old_at
 from tokenferry.broker import Broker
 from tokenferry.cli._cooldowns import at_work, ends, models
 from tokenferry.cli._output import moment, note, span
 from tokenferry.cli._table import Cell, Column, Tone
+from tokenferry.config_key import format_duration
 from tokenferry.credentials import Credential, FederatedToken, OAuthToken
 from tokenferry.errors import NeedsUnlock, TokenferryError, UnknownAccount, UnsafeFile
 from tokenferry.refresh import RefreshAttempt, RefreshFailure, log_in_again, seconds_left
@@ -399,7 +400,7 @@ def details(row: Row, broker: Broker) -> Iterator[tuple[str, str]]:
         cure = f"; resume it with: tokenferry account resume {account.name}"
         yield "paused", "yes" + (says if override and override.paused else cure)
     if account.max_age is not None:
-        yield "max age", span_text(account.max_age)
+        yield "max age", format_duration(account.max_age)
     if row.aging is not None:
         yield "ends", moment(row.aging.at) + (" (an estimate)" if row.aging.is_estimate else "")
     if account.labels:

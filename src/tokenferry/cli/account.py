@@ -3,7 +3,7 @@ from typing import Annotated, Final, Literal
 
 import typer
 
-from tokenferry.accounts import AccountChanges, parse_max_age, read_credential, span_text
+from tokenferry.accounts import AccountChanges, parse_max_age, read_credential
 from tokenferry.audit import note_change
 from tokenferry.broker import Broker, Revocation, Verification
 from tokenferry.cli._attach import attach, attach_claude_code, known_provider, note_account, tell_policy
@@ -19,6 +19,7 @@ from tokenferry.cli._revocation import tell_revocation
 from tokenferry.cli._rights import keys_bound_to
 from tokenferry.cli._table import table
 from tokenferry.cli._typer import JSON, WIDE, examples, new_app
+from tokenferry.config_key import format_duration
 from tokenferry.credentials import API_KEY_PREFIX, Credential, Kind, OAuthToken
 from tokenferry.errors import NeedsLogin, TryLater, UsageError
 from tokenferry.interchange import unread_expiry
@@ -297,7 +298,7 @@ def set_(
     account = broker.amend(name, AccountChanges(priority=priority, labels=wanted, max_age=limit))
     if max_age is not None:
         note_change(Home.from_environment(), "account.max-age", name, max_age=seconds)
-        age = "any age" if seconds is None else f"at most {span_text(seconds)}"
+        age = "any age" if seconds is None else f"at most {format_duration(seconds)}"
         say(f"account {name} may hold a credential of {age}")
     if priority is not None or wanted:
         told = ",".join(f"{label}={value}" for label, value in account.labels.items()) or "-"

@@ -1,4 +1,3 @@
-import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from tokenferry.cli._probe import gateway_url
 from tokenferry.cli._rights import Accounts, Models, Pin, Providers, changed, rights_json, told
 from tokenferry.cli._table import Cell, Column, table, time_cell
 from tokenferry.cli._typer import JSON, WIDE, examples, new_app
+from tokenferry.config_key import parse_duration
 from tokenferry.errors import UsageError
 from tokenferry.integrations import assignments, variables_of_gateway
 from tokenferry.providers import is_loopback
@@ -43,8 +43,6 @@ _COLUMNS: Final = (
     Column("may use", folds=True),
     Column("fingerprint", wide=True),
 )
-_SPAN: Final = re.compile(r"([0-9]{1,6})([smhdw])")
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 @contextmanager
@@ -292,10 +290,10 @@ def set_(
 
 def _span(text: str) -> int:
     """Seconds, from a number with its unit."""
-    found = _SPAN.fullmatch(text)
-    if found is None:
+    seconds = None if text.isdecimal() else parse_duration(text)  # 90 would be seconds, and days may be meant
+    if seconds is None:
         raise UsageError(f"{text[:80]!r} is no span of time; give a number and a unit of s m h d w, such as 90d")
-    return int(found[1]) * _SECONDS[found[2]]
+    return int(seconds)
 
 
 def _note_change(action: str, key: ClientKey, **details: str | int | bool | None) -> None:

@@ -13,12 +13,21 @@ from tokenferry.cli._logs import level_asked, set_level, write_log
 from tokenferry.cli._output import say
 from tokenferry.cli._typer import examples, new_app
 from tokenferry.config import Config, ConfigSource
+from tokenferry.config_key import format_duration, parse_duration
 from tokenferry.errors import UsageError
 from tokenferry.serve import serve as serve_gateway
 from tokenferry.settings import LONGEST_DRAIN, MOST_WORKERS
 
 logger = logging.getLogger("tokenferry.serve")
 app = new_app()
+
+
+def _drain_timeout(text: str) -> float:
+    """The option --drain, within the limits of `[server] drain_timeout`."""
+    seconds = parse_duration(text)
+    if seconds is None or not 0 <= seconds <= LONGEST_DRAIN:
+        raise typer.BadParameter(f'must be a time from 0s to {format_duration(LONGEST_DRAIN)}, as in "30s" or "5m"')
+    return seconds
 
 
 @app.command(
@@ -67,10 +76,9 @@ def serve(
         float | None,
         typer.Option(
             "--drain",
-            metavar="SECONDS",
-            min=0,
-            max=LONGEST_DRAIN,
-            help="Give requests this long to finish at the end; [server] drain (30).",
+            metavar="TIME",
+            parser=_drain_timeout,
+            help="Give requests this long to finish at the end; [server] drain_timeout (30s).",
         ),
     ] = None,
     allow_remote: Annotated[
