@@ -360,3 +360,30 @@ def test_offline_it_is_stored_and_said_to_be_unchecked(home: Home) -> None:
     added = tokenferry("account", "add", "k", *kind, "--verify", stdin="some-key-of-the-sandbox")
     assert (added.code, "it was not checked" in added.err) == (0, True)
     assert tokenferry("account", "check", "k").code == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("account", "set", "work", "--priority", "7"), "priority 7"),
+        (("account", "pause", "work"), "is paused"),
+        (("account", "resume", "work"), "in service"),
+        (("use", "work"), "in use"),
+    ],
+)
+def test_with_json_a_change_ends_with_the_account_and_sentences_are_on_stderr(
+    home: Home, inside: Inside, arguments: tuple[str, ...], says: str
+) -> None:
+    added = tokenferry("account", "add", "work", "--json", stdin=KEY)
+    assert (added.json["name"], added.json["kind"]) == ("work", "api-key")
+    assert "stored account work" in added.err
+    assert added.hides(KEY)
+    outcome = inside(*arguments, "--json")
+    assert outcome.json == inside("account", "show", "work", "--json").json
+    assert says in outcome.err
+    assert says not in outcome.out
+
+
+def test_with_json_an_error_says_nothing_on_stdout(home: Home, inside: Inside) -> None:
+    assert inside("account", "pause", "nobody", "--json").one_line().startswith("there is no account 'nobody'")
+    assert inside("account", "list").out == "", "later commands of this process say where they always do"

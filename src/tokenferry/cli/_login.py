@@ -95,8 +95,10 @@ def _show_code(device: DeviceCode) -> None:
     note("\n".join(lines))
 
 
-def keep(broker: Broker, provider: Provider, wanted: str | None, token: OAuthToken, kind: Kind) -> None:
-    """Store what a login is to become; one that can't be stored is ended at its provider, for nobody could use it.
+def keep(broker: Broker, provider: Provider, wanted: str | None, token: OAuthToken, kind: Kind) -> str:
+    """Store what a login is to become, and give the account's name.
+
+    One that can't be stored is ended at its provider, for nobody could use it.
 
     One that was made for an API key is ended in any case.
     """
@@ -127,6 +129,7 @@ def keep(broker: Broker, provider: Provider, wanted: str | None, token: OAuthTok
     )
     say(f"logged in{who}: {verb} account {name} ({provider.name}, {kind}, fingerprint {fingerprint}, {ends})")
     say(what_serves(name, broker))
+    return name
 
 
 def _credential(provider: Provider, token: OAuthToken, kind: Kind) -> Credential:

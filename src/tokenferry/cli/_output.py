@@ -1,10 +1,12 @@
 """What commands write: data to stdout, words about it to stderr, and nothing that a terminal would obey."""
 
+import contextlib
 import json
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
@@ -24,8 +26,24 @@ def redacted(text: str) -> str:
     return _SECRETS.sub(r"\1[redacted]", text)
 
 
+_data_alone: ContextVar[bool] = ContextVar("data_alone", default=False)
+
+
+@contextlib.contextmanager
+def sentences_on_stderr(*, wanted: bool = True) -> Iterator[None]:
+    """Within the block stdout is for data alone: what `say` says goes to stderr."""
+    token = _data_alone.set(wanted)
+    try:
+        yield
+    finally:
+        _data_alone.reset(token)
+
+
 def say(line: str = "") -> None:
-    """One line to stdout."""
+    """One line to stdout, or to stderr where that is for data alone."""
+    if _data_alone.get():
+        note(line)
+        return
     sys.stdout.write(f"{printable(line)}\n")
     sys.stdout.flush()
 

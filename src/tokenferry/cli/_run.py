@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import re
 import sys
 import traceback
+from difflib import get_close_matches
 from typing import Final
 
 import typer
@@ -17,6 +19,8 @@ from tokenferry.cli._typer import spare_conversions
 from tokenferry.errors import TokenferryError
 
 _LONGEST_GRANT: Final = 120.0
+_QUOTED: Final = re.compile(r"'([^']*)'")
+_CHOICE: Final = re.compile(r"for '?(?P<option>[^':]+)'?: .*?'(?P<value>[^']*)' is not one of (?P<choices>'.*', '.*')")
 
 
 def run(arguments: list[str]) -> int:
@@ -68,10 +72,30 @@ def _invoke(arguments: list[str]) -> int:  # noqa: PLR0911  # one return for eac
 
 
 def _usage(fault: TyperException) -> str:
-    text = " ".join(fault.format_message().split()).rstrip(".")
     context = getattr(fault, "ctx", None)
     command = context.command_path if context is not None else "tokenferry"
+    text = _unknown_option(fault) or _unknown_value(fault.format_message())
+    text = " ".join(text.split()).rstrip(".")
     return f"{text[:1].lower()}{text[1:]}; see: {command} --help"
+
+
+def _unknown_option(fault: TyperException) -> str | None:
+    name = getattr(fault, "option_name", None)
+    if name is None or not hasattr(fault, "possibilities"):
+        return None
+    near = fault.possibilities
+    return f"there is no option {name[:80]}" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _unknown_value(message: str) -> str:
+    """The message; where a value is none of those that an option takes, with the nearest."""
+    found = _CHOICE.search(message)
+    if found is None:
+        return message.replace("Value error, ", "")
+    choices = _QUOTED.findall(found["choices"])
+    near = get_close_matches(found["value"], choices, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{found['option']} takes {', '.join(choices[:-1])} or {choices[-1]}, not {found['value']!r}{hint}"
 
 
 def _quiet() -> int:

@@ -6,6 +6,7 @@ import typer
 from tokenferry.accounts import AccountChanges, parse_max_age, read_credential
 from tokenferry.audit import note_change
 from tokenferry.broker import Broker, Revocation, Verification
+from tokenferry.cli._account_json import account_json
 from tokenferry.cli._attach import attach, attach_claude_code, known_provider, note_account, tell_policy
 from tokenferry.cli._complete import AccountName, account_names, provider_names
 from tokenferry.cli._describe import COLUMNS, details, row, rows
@@ -91,6 +92,7 @@ def add(
     verify: Annotated[
         bool, typer.Option("--verify", help="Ask the provider first, free of charge, whether it accepts it.")
     ] = False,
+    as_json: JSON = False,
 ) -> None:
     """Store an API key, a setup token, an OAuth login or a workload's identity under a name.
 
@@ -98,26 +100,27 @@ def add(
     access_token, refresh_token and expires_at (in seconds).
     """
     check_account_name(name)
-    broker = open_broker()
-    if profile is not None and store != "anthropic-profile":
-        raise UsageError("--profile says which profile to attach; give --store anthropic-profile with it")
-    given = Federal(identity_token_file, identity_token_variable, tuple(federation or ()))
-    if verify and (store is not None or given != Federal() or workload_identity):
-        raise UsageError("--verify is for a key or login that is given here; leave it out with what is attached")
-    if workload_identity or given != Federal():
-        if kind is not None or store is not None or not workload_identity:
-            raise UsageError("a workload's identity goes with --workload-identity, and without --kind and --store")
-        _federate(broker, name, provider, given, replace=replace)
-        return
-    if store is not None:
-        if kind is not None or replace:
-            raise UsageError("--store attaches a login as it is; leave out --kind and --replace")
-        if store == "anthropic-profile":
-            attach(broker, account_of_profile(broker, name, provider, profile))
+    with account_json(name, wanted=as_json):
+        broker = open_broker()
+        if profile is not None and store != "anthropic-profile":
+            raise UsageError("--profile says which profile to attach; give --store anthropic-profile with it")
+        given = Federal(identity_token_file, identity_token_variable, tuple(federation or ()))
+        if verify and (store is not None or given != Federal() or workload_identity):
+            raise UsageError("--verify is for a key or login that is given here; leave it out with what is attached")
+        if workload_identity or given != Federal():
+            if kind is not None or store is not None or not workload_identity:
+                raise UsageError("a workload's identity goes with --workload-identity, and without --kind and --store")
+            _federate(broker, name, provider, given, replace=replace)
             return
-        attach_claude_code(broker, name, provider)
-        return
-    _add(broker, name, provider, kind, replace=replace, verify=verify)
+        if store is not None:
+            if kind is not None or replace:
+                raise UsageError("--store attaches a login as it is; leave out --kind and --replace")
+            if store == "anthropic-profile":
+                attach(broker, account_of_profile(broker, name, provider, profile))
+                return
+            attach_claude_code(broker, name, provider)
+            return
+        _add(broker, name, provider, kind, replace=replace, verify=verify)
 
 
 def _add(broker: Broker, name: str, provider: str | None, kind: Kind | None, *, replace: bool, verify: bool) -> None:
@@ -282,6 +285,7 @@ def set_(
         str | None,
         typer.Option("--max-age", metavar="SPAN", help="How old its key may become: 90d, 12w, 36h; none for any."),
     ] = None,
+    as_json: JSON = False,
 ) -> None:
     """Change an account's priority, labels, or the greatest age of its API key or setup token.
 
@@ -294,18 +298,19 @@ def set_(
     seconds = None if max_age is None else parse_max_age(max_age)
     wanted = dict(map(label_change, labels or []))
     limit: int | Literal["none"] | None = "none" if max_age is not None and seconds is None else seconds
-    broker = open_broker()
-    account = broker.amend(name, AccountChanges(priority=priority, labels=wanted, max_age=limit))
-    if max_age is not None:
-        note_change(Home.from_environment(), "account.max-age", name, max_age=seconds)
-        age = "any age" if seconds is None else f"at most {format_duration(seconds)}"
-        say(f"account {name} may hold a credential of {age}")
-    if priority is not None or wanted:
-        told = ",".join(f"{label}={value}" for label, value in account.labels.items()) or "-"
-        note_change(Home.from_environment(), "account.set", name, priority=account.priority, labels=told)
-        say(f"account {name} has priority {account.priority} and labels {told}")
-    if priority is not None:
-        _note_override(broker, account)
+    with account_json(name, wanted=as_json):
+        broker = open_broker()
+        account = broker.amend(name, AccountChanges(priority=priority, labels=wanted, max_age=limit))
+        if max_age is not None:
+            note_change(Home.from_environment(), "account.max-age", name, max_age=seconds)
+            age = "any age" if seconds is None else f"at most {format_duration(seconds)}"
+            say(f"account {name} may hold a credential of {age}")
+        if priority is not None or wanted:
+            told = ",".join(f"{label}={value}" for label, value in account.labels.items()) or "-"
+            note_change(Home.from_environment(), "account.set", name, priority=account.priority, labels=told)
+            say(f"account {name} has priority {account.priority} and labels {told}")
+        if priority is not None:
+            _note_override(broker, account)
 
 
 @app.command(
@@ -314,12 +319,12 @@ def set_(
         "tokenferry account pause work",
     ),
 )
-def pause(name: AccountName) -> None:
+def pause(name: AccountName, *, as_json: JSON = False) -> None:
     """Take an account out of service: no gateway uses it, from within a second on, until it is resumed.
 
     Its login is renewed as before. "tokenferry token NAME" gives its token.
     """
-    _set_paused(name, paused=True)
+    _set_paused(name, paused=True, as_json=as_json)
 
 
 @app.command(
@@ -328,9 +333,9 @@ def pause(name: AccountName) -> None:
         "tokenferry account resume work",
     ),
 )
-def resume(name: AccountName) -> None:
+def resume(name: AccountName, *, as_json: JSON = False) -> None:
     """Put a paused account back into service, in running gateways within a second."""
-    _set_paused(name, paused=False)
+    _set_paused(name, paused=False, as_json=as_json)
 
 
 def _note_override(broker: Broker, account: Account) -> bool:
@@ -347,16 +352,17 @@ def _note_override(broker: Broker, account: Account) -> bool:
     return False
 
 
-def _set_paused(name: str, *, paused: bool) -> None:
-    broker = open_broker()
-    account = broker.amend(name, AccountChanges(paused=paused))
-    note_change(Home.from_environment(), "account.pause" if paused else "account.resume", name)
-    if _note_override(broker, account):
-        return
-    if paused:
-        say(f"account {name} is paused; resume it with: tokenferry account resume {name}")
-    else:
-        say(f"account {name} is in service")
+def _set_paused(name: str, *, paused: bool, as_json: bool) -> None:
+    with account_json(name, wanted=as_json):
+        broker = open_broker()
+        account = broker.amend(name, AccountChanges(paused=paused))
+        note_change(Home.from_environment(), "account.pause" if paused else "account.resume", name)
+        if _note_override(broker, account):
+            return
+        if paused:
+            say(f"account {name} is paused; resume it with: tokenferry account resume {name}")
+        else:
+            say(f"account {name} is in service")
 
 
 @app.command(

@@ -7,6 +7,7 @@ from tokenferry.audit import note_change
 from tokenferry.broker import interrupted_move, swap_to_next_available_account, use_for_claude_code
 from tokenferry.claude_code import STORE
 from tokenferry.claude_code.precedence import claude_code_chain
+from tokenferry.cli._account_json import account_json
 from tokenferry.cli._attach import attach_claude_code
 from tokenferry.cli._chains import chain_to_json, known_accounts, summary
 from tokenferry.cli._complete import OptionalAccountName, provider_names
@@ -47,13 +48,15 @@ def attach(
             autocompletion=provider_names,
         ),
     ] = None,
+    as_json: JSON = False,
 ) -> None:
     """Make Claude Code's login an account, and leave it where it is.
 
     Claude Code goes on using and refreshing it; nothing is copied.
     """
     check_account_name(name)
-    attach_claude_code(open_broker(), name, provider)
+    with account_json(name, wanted=as_json):
+        attach_claude_code(open_broker(), name, provider)
 
 
 @app.command(

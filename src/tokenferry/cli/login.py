@@ -4,11 +4,12 @@ import typer
 
 from tokenferry.broker import Broker, check_login_name
 from tokenferry.cli._complete import account_names, provider_names
+from tokenferry.cli._describe import row
 from tokenferry.cli._home import find, open_broker
 from tokenferry.cli._login import keep, log_in, log_in_elsewhere
-from tokenferry.cli._output import note
+from tokenferry.cli._output import note, say_json, sentences_on_stderr
 from tokenferry.cli._policy import ask_for_own
-from tokenferry.cli._typer import examples, new_app
+from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.config import Config
 from tokenferry.credentials import Kind
 from tokenferry.errors import ConfigError, PolicyRefused, UnknownProvider, UsageError
@@ -67,6 +68,7 @@ def login(
     setup_token: Annotated[
         bool, typer.Option("--setup-token", help="Make a setup token: for inference alone, good for a year.")
     ] = False,
+    as_json: JSON = False,
 ) -> None:
     """Log in at a provider, and keep the login as an account.
 
@@ -89,16 +91,17 @@ def login(
     endpoints, device = _endpoints(broker, known, device=device)
     _tell_whose_client(known)
     _check_policy(home, config, known)
-    if device:
-        keep(broker, known, name, log_in_elsewhere(endpoints), kind)
-        return
     wishes = Wishes(
         scopes=(_SETUP_SCOPE,) if setup_token else None,
         lifetime=_SETUP_LIFETIME if setup_token else None,
         browser=not no_browser,
         port=callback_port,
     )
-    keep(broker, known, name, log_in(endpoints, wishes), kind)
+    with sentences_on_stderr(wanted=as_json):
+        token = log_in_elsewhere(endpoints) if device else log_in(endpoints, wishes)
+        stored = keep(broker, known, name, token, kind)
+    if as_json:
+        say_json(row(open_broker(home, config), stored).to_json())
 
 
 def _check_kind(broker: Broker, provider: Provider, kind: Kind) -> None:
