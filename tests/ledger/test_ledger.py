@@ -101,6 +101,14 @@ def test_a_model_without_a_price_is_not_free_and_says_so(ledger: Ledger) -> None
     assert (row["n"], row["unpriced"], row["cost"]) == (1, 5_000_000, 5_000_750)
 
 
+def test_an_unknown_price_is_said_once(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    ledger.write([entry(number, model="odd", asked="") for number in range(3)], PRICES)
+    ledger.write([entry(5, model="odd", asked=""), entry(6), entry(7, model="none", input=0, output=0)], PRICES)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 1
+    assert lines[0].startswith("no price is known for model odd of provider anthropic: it counts as $5 and $25")
+
+
 def test_what_another_model_served_costs_what_that_one_costs(ledger: Ledger) -> None:
     advisor = OtherModel("claude-opus-5", TokenCounts(1000, 100))
     ledger.write([entry(1, model="claude-haiku-4-5", input=3000, output=300, others=(advisor,))], PRICES)

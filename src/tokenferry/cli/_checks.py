@@ -20,6 +20,7 @@ from tokenferry.credentials import CLIENT_KEY_PREFIXES, FederatedToken, Federati
 from tokenferry.errors import ConfigError, TokenferryError, UsageError
 from tokenferry.gateway import bind
 from tokenferry.keep import keeper_of, next_renewal
+from tokenferry.ledger import Ledger, UsageReport
 from tokenferry.readiness import ServiceStatus, expects_service, misnamed
 from tokenferry.refresh import read_identity
 from tokenferry.settings import Home, KeepSettings
@@ -28,6 +29,7 @@ from tokenferry.stores import Replacing, check_replaceable, check_status, refuse
 
 _LEFT_BEHIND: Final = 60.0
 _CLOCK_SLACK: Final = 300.0
+_PRICED_LATELY: Final = 7 * 86_400.0
 _FIRST_YEAR: Final = 1_735_689_600  # 2025-01-01, before which none of this existed
 _LAST_YEAR: Final = 4_102_444_800
 _SHADOWS: Final = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_PROFILE", "CLAUDE_CODE_OAUTH_TOKEN")
@@ -59,6 +61,7 @@ def examine(home: Home, config: Path | None = None) -> list[Finding]:
         lambda: check_clock(now),
         read_configuration,
         lambda: check_state(home),
+        lambda: check_ledger(home, now),
         lambda: check_seal(home),
         lambda: check_gateways(home, settings),
         lambda: check_accounts(home, settings, now),
@@ -192,6 +195,25 @@ def check_state(home: Home) -> Iterator[Finding]:
         read_local_key(home)
     except TokenferryError as fault:
         yield _of(fault, str(home.local_key))
+
+
+def check_ledger(home: Home, now: float) -> Iterator[Finding]:
+    """Whether what is used can be written down, and whether it has a price."""
+    if not home.ledger.exists():
+        return
+    try:
+        with Ledger(home.ledger) as ledger:
+            unpriced = UsageReport(ledger).unpriced(int((now - _PRICED_LATELY) * 1000))
+    except TokenferryError as fault:
+        yield _of(fault, str(home.ledger))
+        return
+    for provider, model, requests in unpriced:
+        yield Finding(
+            f"has no known price: {requests} requests of the last 7 days count as $5 and $25 a million tokens",
+            f"model {model or '(unnamed)'} of provider {provider}",
+            "[[prices]] in config.toml declares it, and tokenferry usage reprice --since 7d applies it",
+            is_note=True,
+        )
 
 
 def check_seal(home: Home) -> Iterator[Finding]:

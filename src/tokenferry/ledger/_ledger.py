@@ -1,5 +1,6 @@
 import contextlib
 import json
+import logging
 import os
 import secrets
 import sqlite3
@@ -18,6 +19,9 @@ from tokenferry.settings import LedgerSettings
 from tokenferry.state import Database
 from tokenferry.stores import reason_of
 
+logger = logging.getLogger(__name__)
+
+_MOST_WARNED: Final = 64
 _ROWS_A_STATEMENT: Final = 500
 _ROWS_A_DELETE: Final = 5000
 _PAGES_A_STEP: Final = 500
@@ -50,6 +54,7 @@ class Ledger:
         self._database = Database(path, sql.LEDGER_SCHEMA)
         self._now = now
         self._names = _Names()
+        self._unpriced: set[tuple[str, str]] = set()
         self.rows = self._database.rows
 
     def __enter__(self) -> Self:
@@ -96,6 +101,8 @@ class Ledger:
         """Append the values of a request in the order of `COLUMNS`."""
         at_ms = _milliseconds(entry.at)
         price, cost = priced(entry, prices, entry.counts)
+        if cost and not price.is_known:
+            self._warn_of(entry)
         values += self._names.of_entry(entry, price.model or entry.model, at_ms // sql.DAY_MS)
         values += _AS_THEY_ARE(entry)
         values += (
@@ -106,6 +113,18 @@ class Ledger:
             None if entry.first_byte is None else int(entry.first_byte * 1000),
             int(entry.duration * 1000),
         )
+
+    def _warn_of(self, entry: LedgerEntry) -> None:
+        """Say once that a model's price is unknown."""
+        model = (entry.provider, entry.model)
+        if model not in self._unpriced and len(self._unpriced) < _MOST_WARNED:
+            self._unpriced.add(model)
+            logger.warning(
+                "no price is known for model %s of provider %s: it counts as $5 and $25 a million tokens; declare its "
+                "price with [[prices]] in config.toml",
+                entry.model or "(unnamed)",
+                entry.provider,
+            )
 
     def _point(self, point: WindowPoint) -> tuple[int | str, ...]:
         at_ms = _milliseconds(point.at)

@@ -144,6 +144,12 @@ class UsageReport:
             for row in self._ledger.rows(sql.WINDOWS, (since, until))
         }
 
+    def unpriced(self, since: int) -> list[tuple[str, str, int]]:
+        """Provider, model and requests of each model of unknown price, since a day's time in milliseconds."""
+        labels = self._labels(has_sessions=False)
+        rows = self._ledger.rows(sql.UNPRICED, (since // sql.DAY_MS,))
+        return [(labels.get(row["provider"], ""), labels.get(row["model"], ""), row["requests"]) for row in rows]
+
     def _parts(self, periods: Sequence[Period], *, is_by_rows: bool) -> dict[str, list[tuple[int, int, int]]]:
         """Which table tells of which part of the periods, in that table's units."""
         bounds = {bound for period in periods for bound in (period.start, period.end)}

@@ -264,6 +264,9 @@ WINDOW_LABELS: Final = "SELECT id, label FROM names WHERE kind = 'window'"
 ACTIVE_HOURS: Final = (
     "SELECT DISTINCT period, account FROM hours WHERE period >= ? AND period < ? AND requests > 0 ORDER BY period"
 )
+UNPRICED: Final = (
+    "SELECT provider, model, sum(unpriced) AS requests FROM days WHERE period >= ? AND unpriced > 0 GROUP BY 1, 2"
+)
 WINDOWS: Final = (
     "SELECT account, name, at_ms, used_ppm, reset_ms, status FROM windows WHERE at_ms >= ? AND at_ms < ? ORDER BY at_ms"
 )

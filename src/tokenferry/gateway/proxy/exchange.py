@@ -286,7 +286,7 @@ class Exchange:
                     record.model = loggable(body.model)
         self._body.release()
         if self._runner is not None:
-            self._runner.close()
+            self._runner.close()  # ends the lease, once; `record.usage` is final, for whoever settles what it used
             self._runner = None
         self._request = None
         state.in_flight -= 1
