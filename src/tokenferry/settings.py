@@ -175,7 +175,10 @@ def _xdg(variable: str, default: str) -> Path:
 
 def _refuse_former(path: Path, former: Path) -> None:
     """Raise `ConfigError` if nothing is kept yet, and accounts are where everything lay before."""
-    if path == former or (path.is_dir() and any(path.iterdir())):
+    try:
+        if path == former or (path.is_dir() and any(path.iterdir())):
+            return
+    except OSError:  # what can't be listed is there
         return
     if any(former.glob("accounts/*.json")) or any(former.glob("attached/*.json")):
         raise ConfigError(

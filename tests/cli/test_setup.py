@@ -52,6 +52,15 @@ def test_it_writes_a_helper_that_works_and_the_gateways_address(
     assert helped.stderr == ""
 
 
+def test_without_a_home_the_helper_is_given_the_place_of_the_data(
+    path: Path, inside: Inside, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("TOKENFERRY_HOME")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert inside("setup", "claude-code", "--yes").code == 0
+    assert read(path)["apiKeyHelper"].startswith(f"env XDG_DATA_HOME={tmp_path}/data ")
+
+
 def test_it_says_that_no_gateway_runs_and_how_to_start_one(home: Home, path: Path, inside: Inside) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

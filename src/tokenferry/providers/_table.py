@@ -183,7 +183,7 @@ class Table:
                 continue
             known = sorted(self._asked - self._ignored)
             near = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(known)}"
+            hint = f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(known) or 'none'}"
             self.problem(key, f"is no key that tokenferry knows{hint}")
 
 
