@@ -122,6 +122,11 @@ def _bounded(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[No
     return bounded
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are processors, for some tests wait for a clock or another process."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
     """Let no coroutine test wait for ever: it fails where it waits. `faulthandler_timeout` bounds all else."""

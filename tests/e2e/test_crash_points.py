@@ -10,6 +10,7 @@ from secrets import token_hex
 
 import pytest
 
+from cli.harness import tokenferry
 from e2e.conftest import Tell
 from e2e.issuer import Issuer
 from e2e.parties import (
@@ -22,7 +23,6 @@ from e2e.parties import (
     document,
     end,
     eventually,
-    tokenferry,
 )
 from tokenferry.refresh import FileJournal
 from tokenferry.settings import Home
@@ -118,7 +118,7 @@ def test_no_step_between_reading_and_publishing_loses_a_login(
             check_it_waits(issuer, home, name)
             after = tokenferry("token", name)
             assert after.code == NEEDS_LOGIN, crashed
-            assert f"tokenferry login {name}" in after.one_sentence()
+            assert f"tokenferry login {name}" in after.one_line()
             assert issuer.figures(name) == {"grants": 1, "reuses": 1}, crashed
         else:
             ends["journalled" if crashed.is_journalled else "nothing sent"] += 1
@@ -179,5 +179,5 @@ def test_an_answer_that_died_on_its_way_ends_the_login_with_one_more_request(iss
     for _ in range(2):
         after = tokenferry("token", "work")
         assert after.code == NEEDS_LOGIN
-        assert "tokenferry login work" in after.one_sentence()
+        assert "tokenferry login work" in after.one_line()
         assert issuer.figures("work") == {"grants": 1, "reuses": 1}, "a dead token is presented no more"
