@@ -192,6 +192,6 @@ def test_the_documentation_has_the_table() -> None:
     """In its order, with what each rule costs at most. The second column is in words of its own."""
     section = re.split(r"^## ", DOCS.read_text(), flags=re.MULTILINE)[1]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
-    assert rows[0] == ["status", "what it says", "scope", "cause", "next", "passed over at most"]
+    assert rows[0] == ["status", "message", "scope", "cause", "next", "cooldown at most"]
     assert [(row[0], *row[2:]) for row in rows[2:]] == [row_of(rule) for rule in ALL]
     assert all(len(row) == len(rows[0]) for row in rows)
