@@ -1,5 +1,6 @@
 """The command's first step. It imports next to nothing: programs ask for a token before each of their requests."""
 
+import gc
 import os
 import sys
 
@@ -26,6 +27,8 @@ def main() -> int:
         return run(arguments)
     except KeyboardInterrupt:
         return 130
+    finally:
+        gc.freeze()  # else the interpreter's end looks for garbage in all that was imported, for 45 ms
 
 
 def _write(stdout: str, stderr: str) -> int:
