@@ -47,7 +47,8 @@ class FileLock:
 
     It excludes threads and processes of this machine that ask for it in the same way; it guards against nobody who
     writes the document without asking, and nothing on network file systems, which are refused. The system lets go of
-    it when the holder dies. It isn't re-entrant and not fair.
+    it when the holder dies. It isn't re-entrant and not fair. Who waits asks for it some 13 times a second, which costs
+    0.6 % of a core: a blocking flock could not be given up in time.
     """
 
     def __init__(self, document: Path, locks: Path) -> None:
