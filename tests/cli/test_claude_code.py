@@ -212,7 +212,7 @@ def test_who_waits_for_claude_code_is_told_so(logins: dict[str, dict[str, Any]],
     process = begin("claude-code", "switch", "alice")
     assert process.stderr is not None
     told = process.stderr.readline()
-    assert told.startswith("tokenferry: waiting up to ")
+    assert told.startswith("tokenferry: warning: waiting up to ")
     assert f"{lock} is held by Claude Code" in told
     lock.rmdir()
     outcome = end(process)

@@ -90,9 +90,10 @@ def test_the_log_has_a_dated_line_of_each_change_and_the_list_says_who_is_limite
     assert "limited until 20" in tokenferry("account", "list").out
     gate.process.terminate()
     told = [line for line in end(gate.process).err.splitlines() if "account alice" in line or "no account can" in line]
-    dated = r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO tokenferry\.[a-z._]+: "
+    dated = r'time=\d+ level=(?:info|warning) logger=tokenferry\.[a-z._]+ message="'
     assert [re.sub(dated, "", line)[:29] for line in told] == [
         "account alice was refreshed; ",
+        "account alice has used up 100",
         "account alice is passed over ",
         "no account can serve this now",
     ]
