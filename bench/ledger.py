@@ -27,7 +27,7 @@ def _record(number: int, at: float, draw: random.Random) -> RequestRecord:
         service_tier="standard",
     )
     return RequestRecord(
-        *(f"tf_{number:024x}", "POST", "/v1/messages", at),
+        *(f"tf_{draw.randbytes(12).hex()}", "POST", "/v1/messages", at),
         client=f"key{session % 20}",
         key_id=f"key_{session % 20}",
         account=f"account{session % 10}",

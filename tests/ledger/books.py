@@ -36,7 +36,7 @@ counts = st.none() | st.integers(0, 10**6)
 entries = st.builds(
     LedgerEntry,
     request_id=st.integers(0, 40).map("tf_{}".format),
-    at=st.floats(NOW - 3 * DAY, NOW),
+    at=st.sampled_from([NOW - 3 * DAY, NOW]) | st.floats(NOW - 3 * DAY, NOW),
     key_id=st.sampled_from(["", "key_1", "key_2"]),
     key_name=st.sampled_from(["laptop", "ci"]),
     account=st.sampled_from(["", "alice", "bob"]),

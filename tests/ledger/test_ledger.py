@@ -60,12 +60,12 @@ def test_rows_and_sums_and_a_replay_tell_the_same(
 ) -> None:
     """Through any batches, repeated requests, two writers, new prices, and the erasure of a key or session."""
     path = tmp_path_factory.mktemp("ledger") / "home" / "ledger.db"
-    written: dict[str, LedgerEntry] = {}
+    written: dict[tuple[int, str], LedgerEntry] = {}
     with Ledger(path, now=lambda: NOW) as first, Ledger(path, now=lambda: NOW) as second:
         for batch in batches:
             data.draw(st.sampled_from([first, second])).write(batch, PRICES)
             for one in batch:
-                written.setdefault(one.request_id, one)
+                written.setdefault((int(one.at * 1000), one.request_id), one)
         assert_consistent(first, [*written.values()])
         first.reprice(PriceTable({"anthropic": "https://api.anthropic.com"}, [PriceSettings("*", percent=50)]), since=0)
         second.reprice(PRICES, since=0)

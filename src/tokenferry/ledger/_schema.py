@@ -27,7 +27,7 @@ _MIGRATIONS: Final = (
     CREATE TABLE requests (
         id INTEGER PRIMARY KEY,
         at_ms INTEGER NOT NULL,
-        request_id TEXT NOT NULL UNIQUE,
+        request_id TEXT NOT NULL,
         key INTEGER NOT NULL,
         account INTEGER NOT NULL,
         provider INTEGER NOT NULL,
@@ -60,7 +60,7 @@ _MIGRATIONS: Final = (
         bytes_in INTEGER NOT NULL,
         bytes_out INTEGER NOT NULL
     ) STRICT;
-    CREATE INDEX requests_at ON requests (at_ms);
+    CREATE UNIQUE INDEX requests_at ON requests (at_ms, request_id);
     CREATE INDEX requests_session ON requests (session, at_ms) WHERE session > 0;
     CREATE INDEX requests_failed ON requests (at_ms) WHERE error > 0;
     CREATE TABLE hours (
@@ -144,9 +144,12 @@ _KEY: Final = ", ".join(("period", *DIMENSIONS))
 
 @lru_cache(maxsize=8)
 def insert_requests(count: int) -> str:
-    """One statement for so many rows. A request that is there already is left as it is."""
+    """One statement for so many rows. A request that is there already is left as it is.
+
+    Ids are random: with an index of their own each row would write a page of it.
+    """
     rows = ", ".join([_ROW] * count)
-    return f"INSERT INTO requests ({', '.join(COLUMNS)}) VALUES {rows} ON CONFLICT (request_id) DO NOTHING"  # noqa: S608  # names of ours
+    return f"INSERT INTO requests ({', '.join(COLUMNS)}) VALUES {rows} ON CONFLICT (at_ms, request_id) DO NOTHING"  # noqa: S608  # names of ours
 
 
 # One scan of the rows, then both tables from its few groups.

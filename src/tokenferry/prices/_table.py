@@ -45,7 +45,7 @@ class PriceTable:
 
     def price(self, provider: str, models: tuple[str | None, ...], at: float) -> Price:
         """Give the first of these names' prices at a time (seconds since 1970 UTC); `UNKNOWN` if none has one."""
-        key = (provider, *models, int(at // 60))
+        key = (provider, models, int(at // 60))
         price = self._recent.get(key)
         if price is None:
             if len(self._recent) >= _MOST_KNOWN:  # names are the clients'
