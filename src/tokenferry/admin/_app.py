@@ -3,7 +3,7 @@
 import math
 import re
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -65,8 +65,15 @@ _ABOUT: Final = (
 )
 
 
-_described: Final[dict[str, Any]] = {}
-"""The description once it is made: that takes most of the application's time, and all gateways have the same."""
+class _Application(FastAPI):
+    """Describes itself once a process: that takes most of the time in which it is made, and all say the same."""
+
+    _described: ClassVar[dict[str, Any]] = {}
+
+    def openapi(self) -> dict[str, Any]:
+        if not self._described:
+            self._described.update(_complete(super().openapi()))
+        return self._described
 
 
 def status_of(fault: TokenferryError) -> int:
@@ -75,7 +82,7 @@ def status_of(fault: TokenferryError) -> int:
 
 def make_app(parts: AdminContext, service: LoginService) -> FastAPI:
     """The application, with its description made already."""
-    app = FastAPI(
+    app = _Application(
         title="tokenferry",
         description=_ABOUT,
         version=version("tokenferry"),
@@ -97,8 +104,7 @@ def make_app(parts: AdminContext, service: LoginService) -> FastAPI:
     app.include_router(cooldown_routes(parts))
     app.include_router(key_routes(parts))
     app.include_router(callback_routes(service, status_of))
-    app.openapi_schema = _described or _complete(app.openapi())
-    _described.update(app.openapi_schema)
+    app.openapi()
     return app
 
 
