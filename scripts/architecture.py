@@ -16,7 +16,7 @@ PICTURE: Final = ROOT / "docs" / "architecture.svg"
 
 ROLES: Final = {
     "entry": ("starts and manages", "cli serve testing reloading admin keep service readiness sandbox"),
-    "request": ("the way of a request", "gateway routing pool streaming upstream limits"),
+    "request": ("the way of a request", "gateway routing pool streaming upstream limits wire"),
     "token": (
         "the way of a token",
         "integrations broker login accounts interchange clients claude_code refresh oauth providers stores sealing",

@@ -2,6 +2,8 @@
 
 * TokenferryError
   x UsageError
+    + Unfit
+  x UnreadableAnswer
   x NeedsTerminal
   x ConfigError
   x UnknownName
@@ -52,9 +54,11 @@ __all__ = [
     "StorageFailed",
     "TokenferryError",
     "TryLater",
+    "Unfit",
     "UnknownAccount",
     "UnknownName",
     "UnknownProvider",
+    "UnreadableAnswer",
     "UnsafeFile",
     "UsageError",
     "extract_login_url_from_error",
@@ -79,6 +83,14 @@ class UsageError(TokenferryError):
     """The call itself makes no sense: a malformed secret, a bad name, contradicting options."""
 
     exit_code = 2
+
+
+class Unfit(UsageError):  # noqa: N818  # see UnknownName
+    """A request asks for something that the format of an upstream can't say. The message names the field."""
+
+
+class UnreadableAnswer(TokenferryError):  # noqa: N818  # see UnknownName
+    """An upstream's answer has not the form that its format demands, so that it can't be translated."""
 
 
 class NeedsTerminal(TokenferryError):  # noqa: N818  # see UnknownName

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenferry.streaming._events import EventBoundary
 from tokenferry.streaming._usage import JsonUsageReader, SseUsageReader, TokenUsage, estimated_output
+from tokenferry.wire import EventBoundary
 
 START = {
     "type": "message_start",

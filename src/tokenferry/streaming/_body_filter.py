@@ -3,9 +3,9 @@
 import logging
 from typing import Final, Protocol
 
-from tokenferry.streaming._events import EventBoundary, error_event
 from tokenferry.streaming._usage import JsonUsageReader, SseUsageReader, TokenUsage, error_type, estimated_output
 from tokenferry.upstream import UpstreamError
+from tokenferry.wire import EventBoundary, error_event
 
 logger = logging.getLogger("tokenferry.streaming")
 

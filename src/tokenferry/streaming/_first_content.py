@@ -1,7 +1,7 @@
 from typing import Final, Literal
 
-from tokenferry.streaming._events import EventBoundary, parse, split
 from tokenferry.streaming._usage import type_of
+from tokenferry.wire import EventBoundary, parse, split
 
 GATE_LIMIT: Final = 64 * 1024
 """Bytes; what is longer without content passes."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tokenferry.streaming._events import end_of, parse, split
+from tokenferry.wire import end_of, parse, split
 
 _DOCUMENT_LIMIT: Final = 1024 * 1024
 _ERROR_TYPE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")

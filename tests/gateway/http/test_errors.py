@@ -22,8 +22,8 @@ from tokenferry.gateway.http.errors import (
     combined_error,
     gateway_error_of,
 )
-from tokenferry.streaming import error_event
 from tokenferry.upstream import AnswerCut, AnswerTimeout, BadAnswer, BadRequest, ConnectError, UpstreamClosed
+from tokenferry.wire import error_event
 
 
 @pytest.mark.parametrize(

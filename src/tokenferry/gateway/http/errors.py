@@ -13,8 +13,8 @@ from tokenferry.errors import (
     UnsafeFile,
 )
 from tokenferry.routing import NoRoute
-from tokenferry.streaming import envelope
 from tokenferry.upstream import AnswerTimeout, BadRequest, UpstreamClosed, UpstreamError
+from tokenferry.wire import envelope
 
 REQUEST_ID: Final = b"x-tokenferry-request-id"
 ERROR_MARK: Final = b"x-tokenferry-error"

@@ -3,7 +3,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenferry.streaming._events import EventBoundary, end_of, parse, split
+from tokenferry.wire import EventBoundary, end_of, parse, split
 
 STREAM = b"event: a\ndata: 1\n\n: note\n\ndata: 2\r\ndata: 3\r\n\r\nevent: b\rdata: 4\r\rdata: 5\n\n"
 

@@ -1,6 +1,5 @@
 """Server-sent events (the HTML standard's "event stream") as bytes: where they end, and what one says."""
 
-import json
 import re
 from itertools import islice
 from typing import Final
@@ -15,10 +14,11 @@ class EventBoundary:
     """Lets whole server-sent events pass, and holds back the beginning of one whose end has not come yet.
 
     So a stream that is cut in the middle of an event can still be ended by one that says so. Bytes are neither changed
-    nor parsed; an event of more than 256 KiB passes as it comes.
+    nor parsed; an event of more than `limit` bytes passes as it comes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = _HELD_LIMIT) -> None:
+        self._limit = limit
         self._held = bytearray()
         self._tail = b""
         self.is_inside = False
@@ -44,7 +44,7 @@ class EventBoundary:
             passing = chunk[:end]
             held += chunk[end:]
         self.whole = passing
-        if len(held) > _HELD_LIMIT:
+        if len(held) > self._limit:
             self.is_inside = True
             self._tail = bytes(held[1 - _LONGEST :])
             passing += held
@@ -102,14 +102,3 @@ def _end_of_last(events: bytes | bytearray, start: int) -> int:
 def _end_of_first(events: bytes) -> int:
     ends = [at + len(line) for line in _BLANK_LINES if (at := events.find(line)) >= 0]
     return min(ends, default=0)
-
-
-def envelope(kind: str, message: str, request_id: str) -> bytes:
-    """The JSON of an error as Anthropic's API words it."""
-    error = {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}
-    return json.dumps(error).encode("ascii")
-
-
-def error_event(kind: str, message: str, request_id: str) -> bytes:
-    """The same as a server-sent event, which ends a stream truthfully."""
-    return b"event: error\ndata: " + envelope(kind, message, request_id) + b"\n\n"

@@ -1,0 +1,27 @@
+"""Writes the tables of docs/formats.md from what the codecs declare."""
+
+import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from tokenferry.wire.chat import FROM_CHAT, TO_CHAT  # this tree's, not an installed one
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "formats.md"
+_TABLE = re.compile(r"(?<=<!-- fields: )(\S+) -->\n.*?(?=<!-- end -->)", re.DOTALL)
+_TABLES = {"messages-to-chat": TO_CHAT, "chat-to-messages": FROM_CHAT}
+
+
+def page(text: str) -> str:
+    """The page with its tables as they must be: each between `<!-- fields: NAME -->` and `<!-- end -->`."""
+    return _TABLE.sub(lambda found: f"{found[1]} -->\n{_table(found[1])}", text)
+
+
+def _table(name: str) -> str:
+    rows = [f"| `{part}` | `{field}` | {fate.word} | {fate.note} |" for part, field, fate in _TABLES[name].rows()]
+    return "\n".join(["", "| in | field | | |", "|---|---|---|---|", *rows, "\n"])
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text()))

@@ -1,0 +1,78 @@
+"""What every codec does. A codec knows no clock, no randomness and no socket."""
+
+from typing import Literal, Protocol, TypeAlias
+
+from msgspec import Struct
+
+WireFormat: TypeAlias = Literal["anthropic", "openai"]
+
+
+class Sent(Struct, frozen=True, kw_only=True):
+    """A request as the upstream takes it, and what its answer's translation must know of it."""
+
+    body: bytes
+    model: str
+    stream: bool
+    left_out: tuple[str, ...] = ()
+    """The fields that the upstream is not sent, by name."""
+    names: dict[str, str] = {}  # msgspec copies it
+    """The client's names of tools, by those that were sent in their place."""
+    wants_usage: bool = True
+    """Whether a stream is to end with its usage."""
+    at: int = 0
+    """When it was sent, in seconds since 1970 UTC, for answers that name a time."""
+
+    def __repr__(self) -> str:
+        return f"Sent({self.model!r}, {len(self.body)} bytes)"
+
+
+class Tokens(Struct, kw_only=True):
+    """Tokens as an upstream counted them; None where it said nothing. Input excludes what the cache read and wrote."""
+
+    input: int | None = None
+    output: int | None = None
+    cache_read: int | None = None
+    cache_creation: int | None = None
+
+
+class StreamTranslator(Protocol):
+    """An answer in events on its way. Whole events of the client's format come out; one of `end` and `fail` is last."""
+
+    is_complete: bool
+    """Whether the answer has come to its own end."""
+    error: str | None
+    """The type of the error that ended it, in the client's format."""
+    usage: Tokens
+
+    def feed(self, chunk: bytes, /) -> bytes:
+        """Give what the chunk adds; nothing once the answer is complete or has failed."""
+        ...
+
+    def end(self) -> bytes:
+        """Give the last of it, when the upstream has ended it: an error if anything is missing. Harmless when it is."""
+        ...
+
+    def fail(self, why: str, /) -> bytes:
+        """Give the error that ends an answer that was cut off, and nothing if it was complete."""
+        ...
+
+
+class Codec(Protocol):
+    """Translates requests of one format into another, and the answers back."""
+
+    path: str
+    """Where the upstream takes requests, below the base URL of its format."""
+
+    def request(self, body: bytes, model: str, *, at: int = 0) -> Sent:
+        """The request for an upstream that calls the model so. Raises `Unfit`."""
+        ...
+
+    def answer(self, body: bytes, sent: Sent) -> tuple[bytes, Tokens]:
+        """A whole answer with status 200. Raises `UnreadableAnswer` for what can't be one."""
+        ...
+
+    def error(self, status: int, body: bytes, request_id: str) -> tuple[int, bytes]:
+        """The status and the body of an error."""
+        ...
+
+    def stream(self, sent: Sent, request_id: str) -> StreamTranslator: ...

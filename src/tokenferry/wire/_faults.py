@@ -1,0 +1,88 @@
+"""Errors of upstreams, whatever their envelope: what they say, and what kind they are."""
+
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+_LONGEST: Final = 2000
+_NAMES: Final = ("code", "type", "status", "reason")
+_OVERLOADED: Final = frozenset(("overloaded", "overloaded_error", "server_is_overloaded", "slow_down", "UNAVAILABLE"))
+_LIMITED: Final = frozenset(("rate_limit_exceeded", "rate_limit_error", "rate_limit", "RESOURCE_EXHAUSTED"))
+_TOO_LONG: Final = ("context length", "context_length", "context window", "prompt is too long", "maximum context")
+_BAD_REQUEST: Final = 400
+_LIMITED_STATUS: Final = 429
+_SERVER_ERROR: Final = 500
+_OVERLOADED_STATUS: Final = 529
+_STATUSES: Final = range(400, 600)
+# The one status that stands for others of the same meaning.
+_SAME: Final = {408: 504, 422: 400, 498: 529, 502: 500, 503: 529}
+_KNOWN: Final = frozenset((400, 401, 402, 403, 404, 413, 429, 500, 504, 529))
+
+
+class UpstreamFault(Struct, frozen=True, kw_only=True):
+    """What an upstream says went wrong. `status` is one of Anthropic's API, whose statuses tell most kinds apart."""
+
+    status: int
+    message: str
+    is_too_long: bool = False
+    """Whether the conversation is longer than the model takes."""
+
+
+def read_fault(body: bytes, status: int | None = None) -> UpstreamFault | None:
+    """The error of a document or of an event's data, answered with this status; None for one without an error.
+
+    It never raises.
+    """
+    try:
+        document = msgspec.json.decode(body)
+    except (ValueError, RecursionError):
+        document = None
+    told = _told(document)
+    if told is None and status is None:
+        return None
+    told = told or {}
+    message = _message(told) or _text(body)
+    codes = {str(told[name]) for name in _NAMES if isinstance(told.get(name), str | int)}
+    known = status or next((int(code) for code in codes if code.isdecimal() and int(code) in _STATUSES), None)
+    if known is None:
+        known = _LIMITED_STATUS if codes & _LIMITED else _OVERLOADED_STATUS if codes & _OVERLOADED else _SERVER_ERROR
+    elif known >= _SERVER_ERROR and codes & _OVERLOADED:
+        known = _OVERLOADED_STATUS
+    known = _SAME.get(known, known)
+    if known not in _KNOWN:
+        known = _BAD_REQUEST if known < _SERVER_ERROR else _SERVER_ERROR
+    words = f"{message} {' '.join(codes)}".lower()
+    is_too_long = known in {400, 413} and any(word in words for word in _TOO_LONG)
+    return UpstreamFault(status=known, message=message or "the upstream failed", is_too_long=is_too_long)
+
+
+def _told(document: Any) -> dict[str, Any] | None:
+    """The object that describes the error."""
+    if isinstance(document, list) and document:
+        document = document[0]
+    if not isinstance(document, dict):
+        return None
+    error, base = document.get("error"), document.get("base_resp")
+    if isinstance(base, dict) and base.get("status_code") not in {None, 0}:
+        return {"message": base.get("status_msg")}
+    if isinstance(error, dict) and error:
+        return error
+    if error:
+        return {"message": error if isinstance(error, str) else None}
+    if document.get("object") == "error" or "detail" in document:
+        return document
+    return None
+
+
+def _message(told: dict[str, Any]) -> str:
+    found = told.get("message") or told.get("detail")
+    if found is not None and not isinstance(found, str):
+        found = msgspec.json.encode(found).decode()
+    return (found or "")[:_LONGEST]
+
+
+def _text(body: bytes) -> str:
+    """A body that is no error's document, if it is a line of plain text."""
+    text = body[:_LONGEST].decode("utf-8", "replace").strip()
+    return text if text and text.isprintable() and text[0] not in "<{[" else ""

@@ -1,0 +1,81 @@
+"""Reads a request's body strictly: a wrong type is an error, an unknown field is named."""
+
+import json
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+from msgspec import inspect
+
+from tokenferry.errors import Unfit
+
+_MOST_OBJECTS: Final = 200_000
+_SMALL: Final = 1024 * 1024
+
+encode: Final = msgspec.json.Encoder().encode
+
+RequestT = TypeVar("RequestT", bound=msgspec.Struct)
+
+
+class RequestReader(Generic[RequestT]):
+    """Reads requests of one type, whose structs forbid unknown fields: that costs nothing for a request without any."""
+
+    def __init__(self, kind: type[RequestT]) -> None:
+        self._kind = kind
+        self._decoder = msgspec.json.Decoder(kind)
+
+    def read(self, body: bytes, left_out: set[str]) -> RequestT:
+        """Give the request; `left_out` gains the names of unknown fields. Raises `Unfit`."""
+        if len(body) > _SMALL and body.count(b"{") > _MOST_OBJECTS:
+            raise Unfit(f"the request's body has more than {_MOST_OBJECTS:,} objects; send less")
+        try:
+            try:
+                return self._decoder.decode(body)
+            except msgspec.ValidationError as fault:
+                if "unknown field" not in str(fault):
+                    raise
+                return self._decoder.decode(encode(_prune(msgspec.json.decode(body), _shape(self._kind), left_out)))
+            except msgspec.DecodeError:
+                # A client may have cut a text in the middle of a surrogate pair: "?" takes the place of its half.
+                return self._decoder.decode(json.dumps(json.loads(body), ensure_ascii=False).encode("utf-8", "replace"))
+        except RecursionError:
+            raise Unfit("the request's body is nested too deep") from None
+        except ValueError as fault:  # msgspec's errors too
+            raise Unfit(f"the request's body can't be translated: {fault}") from None
+
+
+def _shape(kind: type) -> inspect.Type:
+    return inspect.type_info(kind)
+
+
+def _prune(value: Any, shape: inspect.Type, unknown: set[str]) -> Any:
+    """The value without fields that its shape has not."""
+    if isinstance(shape, inspect.UnionType):
+        return next((_prune(value, one, unknown) for one in shape.types if _may_be(value, one)), value)
+    if isinstance(shape, inspect.ListType) and isinstance(value, list):
+        return [_prune(one, shape.item_type, unknown) for one in value]
+    if not isinstance(shape, inspect.StructType) or not isinstance(value, dict):
+        return value
+    fields = {field.encode_name: field.type for field in shape.fields}
+    known = {*fields, shape.tag_field}
+    unknown.update(name[:64] for name in value.keys() - known)
+    return {
+        name: _prune(one, fields[name], unknown) if name in fields else one
+        for name, one in value.items()
+        if name in known
+    }
+
+
+def _may_be(value: Any, shape: inspect.Type) -> bool:
+    if isinstance(value, list):
+        return isinstance(shape, inspect.ListType)
+    if not isinstance(value, dict) or not isinstance(shape, inspect.StructType):
+        return False
+    return shape.tag_field is None or value.get(shape.tag_field) == shape.tag
+
+
+def is_object(text: str | bytes) -> bool:
+    """Tell whether a text is a JSON object. It never raises."""
+    try:
+        return isinstance(msgspec.json.decode(text), dict)
+    except (ValueError, RecursionError):
+        return False

@@ -1,0 +1,65 @@
+"""The two codecs between Chat Completions and the Messages API."""
+
+from tokenferry.wire._codec import Sent, Tokens
+from tokenferry.wire._faults import UpstreamFault, read_fault
+from tokenferry.wire._quirks import Quirks
+from tokenferry.wire.chat._answer_from_messages import answer_from_messages
+from tokenferry.wire.chat._answer_to_messages import answer_to_messages
+from tokenferry.wire.chat._errors import chat_error
+from tokenferry.wire.chat._from_chat import from_chat
+from tokenferry.wire.chat._stream_from_messages import MessagesStreamToChat
+from tokenferry.wire.chat._stream_to_messages import ChatStreamToMessages
+from tokenferry.wire.chat._to_chat import to_chat
+from tokenferry.wire.messages._errors import messages_error
+
+
+class MessagesToChat:
+    """A client of the Messages API before an upstream of Chat Completions.
+
+    `domain` names the upstream and the family of its model, so that reasoning goes back to its issuer alone.
+    """
+
+    path = "/chat/completions"
+
+    def __init__(self, quirks: Quirks, domain: str) -> None:
+        self._quirks = quirks
+        self._domain = domain
+
+    def request(self, body: bytes, model: str, *, at: int = 0) -> Sent:  # noqa: ARG002  # messages name no time
+        return to_chat(body, model, self._quirks, self._domain)
+
+    def answer(self, body: bytes, sent: Sent) -> tuple[bytes, Tokens]:
+        return answer_to_messages(body, sent, self._domain, think_tag=self._quirks.think_tag)
+
+    def error(self, status: int, body: bytes, request_id: str) -> tuple[int, bytes]:
+        return messages_error(_fault(status, body), request_id)
+
+    def stream(self, sent: Sent, request_id: str) -> ChatStreamToMessages:
+        return ChatStreamToMessages(sent, self._domain, request_id, think_tag=self._quirks.think_tag)
+
+
+class ChatToMessages:
+    """A client of Chat Completions before an upstream of the Messages API."""
+
+    path = "/v1/messages"
+
+    def __init__(self, quirks: Quirks) -> None:
+        self._quirks = quirks
+
+    def request(self, body: bytes, model: str, *, at: int = 0) -> Sent:
+        return from_chat(body, model, self._quirks, at)
+
+    def answer(self, body: bytes, sent: Sent) -> tuple[bytes, Tokens]:
+        return answer_from_messages(body, sent)
+
+    def error(self, status: int, body: bytes, request_id: str) -> tuple[int, bytes]:  # noqa: ARG002  # it has no field
+        return chat_error(_fault(status, body))
+
+    def stream(self, sent: Sent, request_id: str) -> MessagesStreamToChat:  # noqa: ARG002  # see `error`
+        return MessagesStreamToChat(sent)
+
+
+def _fault(status: int, body: bytes) -> UpstreamFault:
+    found = read_fault(body, status)
+    assert found is not None  # with a status there is always one
+    return found

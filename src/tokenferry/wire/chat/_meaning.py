@@ -1,0 +1,73 @@
+"""What the fields of a Chat answer mean in the Messages API, whether it is whole or a stream."""
+
+from typing import Any, Final
+
+from tokenferry.wire._codec import Tokens
+from tokenferry.wire.chat._models import ChatDelta, ChatUsage
+
+_STOP_REASONS: Final = {"length": "max_tokens", "content_filter": "refusal"}
+_MOST: Final = 10**9  # no request has more
+
+
+def stop_reason(finish: str | None, *, has_calls: bool, is_refused: bool) -> str:
+    """Of a finished answer. Some upstreams say `stop` beside calls, and some say `tool_calls` without any."""
+    if is_refused:
+        return "refusal"
+    return _STOP_REASONS.get(finish or "") or ("tool_use" if has_calls else "end_turn")
+
+
+def tokens(usage: ChatUsage) -> Tokens:
+    """What was counted. Chat's prompt includes what the cache read and wrote, Messages' input does not."""
+    details = usage.prompt_tokens_details
+    read = _count(details.cached_tokens if details is not None else None)
+    if read is None:
+        read = _count(usage.prompt_cache_hit_tokens)
+    written = _count(details.cache_write_tokens if details is not None else None)
+    prompt = _count(usage.prompt_tokens)
+    return Tokens(
+        input=None if prompt is None else max(prompt - (read or 0) - (written or 0), 0),
+        output=_count(usage.completion_tokens),
+        cache_read=read,
+        cache_creation=written,
+    )
+
+
+def usage_object(counted: Tokens) -> dict[str, int]:
+    """The `usage` of a Messages answer."""
+    return {
+        "input_tokens": counted.input or 0,
+        "cache_creation_input_tokens": counted.cache_creation or 0,
+        "cache_read_input_tokens": counted.cache_read or 0,
+        "output_tokens": counted.output or 0,
+    }
+
+
+def _count(value: int | None) -> int | None:
+    return value if value is not None and 0 <= value <= _MOST else None
+
+
+def reasoning(delta: ChatDelta) -> str:
+    """The reasoning, by whatever name the vendor gives it."""
+    if text := delta.reasoning_content or delta.reasoning:
+        return text
+    return _texts(delta.reasoning_details, "text", "summary") if delta.reasoning_details else ""
+
+
+def content(delta: ChatDelta) -> tuple[str, str]:
+    """The reasoning and the text of a content, which is a list with both for some vendors."""
+    told = delta.content
+    if told is None or isinstance(told, str):
+        return "", told or ""
+    thoughts = [one for part in told if part.get("type") == "thinking" for one in _parts(part.get("thinking"))]
+    return _texts(thoughts, "text"), _texts([part for part in told if part.get("type") == "text"], "text")
+
+
+def _parts(told: Any) -> list[dict[str, Any]]:
+    if isinstance(told, str):
+        return [{"text": told}]
+    return [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
+
+
+def _texts(parts: list[dict[str, Any]], *names: str) -> str:
+    found = (next((part[name] for name in names if isinstance(part.get(name), str)), "") for part in parts)
+    return "".join(found)

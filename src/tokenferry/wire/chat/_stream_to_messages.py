@@ -1,0 +1,289 @@
+"""A streamed Chat answer as the events of the Messages API."""
+
+from typing import Final
+
+import msgspec
+
+from tokenferry.errors import UnreadableAnswer
+from tokenferry.wire._codec import Sent, Tokens
+from tokenferry.wire._envelope import seal
+from tokenferry.wire._faults import read_fault
+from tokenferry.wire._ids import made_up_id
+from tokenferry.wire._json import is_object
+from tokenferry.wire._sse import EventBoundary, parse, split
+from tokenferry.wire._think_tag import ThinkTag
+from tokenferry.wire.chat._meaning import content, reasoning, stop_reason, tokens, usage_object
+from tokenferry.wire.chat._models import CalledFunction, CalledTool, ChatAnswer, ChatDelta
+from tokenferry.wire.messages._errors import error_event, type_of_fault
+from tokenferry.wire.messages._events import PING, STOP, BlockWriter, event, message_start
+
+LONGEST_EVENT: Final = 8 * 1024 * 1024
+_MOST_HELD: Final = 8 * 1024 * 1024
+_MOST_CALLS: Final = 1000
+
+_decode: Final = msgspec.json.Decoder(ChatAnswer).decode
+
+
+class _Call:
+    """One call of a tool, whose fragments may come between those of others."""
+
+    __slots__ = ("_checked", "_is_object", "arguments", "id", "is_written", "name", "written")
+
+    def __init__(self) -> None:
+        self.id = ""
+        self.name = ""
+        self.arguments: list[str] = []
+        self.written = 0
+        """How many fragments of the arguments have been passed on."""
+        self.is_written = False
+        """Whether its block has begun."""
+        self._checked = 0
+        self._is_object = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has a name, and arguments that nothing can be added to."""
+        if self._checked != len(self.arguments):
+            text = "".join(self.arguments)
+            self._checked = len(self.arguments)
+            self._is_object = text.rstrip().endswith("}") and is_object(text)
+        return bool(self.name) and self._is_object
+
+
+class ChatStreamToMessages:
+    """Passes text and the open call's arguments as they come.
+
+    What belongs to another call, and text beside calls that are not whole, waits: a block of the Messages API ends
+    before the next begins.
+    """
+
+    def __init__(self, sent: Sent, domain: str, request_id: str, *, think_tag: bool) -> None:
+        self.is_complete = False
+        self.error: str | None = None
+        self.usage = Tokens()
+        self._sent = sent
+        self._signature = seal(domain)
+        self._request_id = request_id
+        self._events = EventBoundary(LONGEST_EVENT)
+        self._blocks = BlockWriter()
+        self._tag = ThinkTag() if think_tag else None
+        self._id = ""
+        self._is_started = self._is_refused = False
+        self._finish: str | None = None
+        self._calls: list[_Call] = []
+        self._by_index: dict[int, _Call] = {}
+        self._open = 0
+        """The first call that has not been written to its end."""
+        self._late: list[str] = []
+        """Text that came while a call was not whole."""
+        self._held = 0
+        self._out: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> bytes:
+        if self.is_complete or self.error is not None:
+            return b""
+        events = self._events.feed(chunk)
+        if self._events.is_inside:
+            return self.fail("an event of the upstream's answer is too long")
+        return self._translated(split(events)) if events else b""
+
+    def end(self) -> bytes:
+        if self.is_complete or self.error is not None:
+            return b""
+        rest = self._events.rest()
+        last = self._translated([rest] if rest.endswith((b"\n", b"\r")) else [], is_last=True)
+        return last + self.fail("the upstream ended the answer before it was complete")
+
+    def fail(self, why: str, kind: str = "api_error") -> bytes:
+        if self.is_complete or self.error is not None:
+            return b""
+        self.error = kind
+        return error_event(kind, why, self._request_id)
+
+    def _translated(self, events: list[bytes], *, is_last: bool = False) -> bytes:
+        out = self._out = []
+        try:
+            for one in events:
+                self._translate(one)
+                if self.is_complete or self.error is not None:
+                    break
+            else:
+                if is_last and self._finish is not None:
+                    self._complete()
+        except UnreadableAnswer as fault:
+            out.append(self.fail(str(fault)))
+        return b"".join(out)
+
+    def _translate(self, one: bytes) -> None:
+        data = one[6:] if one.startswith(b"data: ") and b"\n" not in one and b"\r" not in one else parse(one)[1]
+        if not data:
+            if one.startswith(b":"):
+                self._out.append(PING)
+            return
+        if data.strip() == b"[DONE]":
+            self._complete()
+            return
+        try:
+            chunk = _decode(data)
+        except (ValueError, RecursionError):
+            raise UnreadableAnswer("the upstream sent an event that is no part of a Chat completion") from None
+        if (chunk.error or chunk.base_resp) and (fault := read_fault(data)) is not None:
+            self._out.append(self.fail(fault.message, type_of_fault(fault)))
+        else:
+            self._take(chunk)
+
+    def _take(self, chunk: ChatAnswer) -> None:
+        if chunk.usage is not None:
+            self.usage = tokens(chunk.usage)
+        if not chunk.choices:
+            if chunk.usage is not None and self._finish is not None:
+                self._complete()
+            return
+        if not self._is_started:
+            self._out.append(self._start(chunk))
+        choice = chunk.choices[0]
+        if choice.index:
+            return
+        if choice.delta is not None:
+            self._add(choice.delta)
+        if choice.finish_reason is not None:
+            self._finish = choice.finish_reason
+            if self._finish == "error":
+                raise UnreadableAnswer("the upstream ended the answer with an error")
+
+    def _start(self, chunk: ChatAnswer) -> bytes:
+        self._is_started = True
+        self._id = f"msg_{chunk.id or self._request_id}"
+        return message_start(self._id, chunk.model or self._sent.model)
+
+    def _add(self, delta: ChatDelta) -> None:
+        told = delta.content
+        thoughts, text = ("", told) if isinstance(told, str) else content(delta)
+        if thoughts := reasoning(delta) or thoughts:
+            self._text(thoughts, "thinking")
+        if text:
+            if self._tag is None:
+                self._text(text, "text")
+            else:
+                for is_thought, part in self._tag.feed(text):
+                    self._text(part, "thinking" if is_thought else "text")
+        if delta.refusal:
+            self._is_refused = True
+            self._text(delta.refusal, "text")
+        for call in delta.tool_calls or ():
+            self._call(call)
+        if delta.function_call is not None:
+            self._call(CalledTool(index=0, function=delta.function_call))
+
+    def _text(self, text: str, kind: str) -> None:
+        blocks = self._blocks
+        if blocks.kind == kind:
+            self._out.append(blocks.text(text) if kind == "text" else blocks.thinking(text))
+            return
+        if self._open < len(self._calls):
+            if kind == "text":
+                self._hold(text)
+                self._late.append(text)
+            if not all(call.is_whole for call in self._calls[self._open :]):
+                return  # thinking amid the pieces of a call is left out: its block would have to come before
+            self._write_calls()
+            if kind == "text":
+                text, self._late = "".join(self._late), []
+        if blocks.kind:
+            self._out.append(blocks.stop(self._signature))
+        if kind == "text":
+            self._out.append(blocks.start("text", text=""))
+            self._out.append(blocks.text(text))
+        else:
+            self._out.append(blocks.start("thinking", thinking="", signature=""))
+            self._out.append(blocks.thinking(text))
+
+    def _call(self, told: CalledTool) -> None:
+        function = told.function or CalledFunction()
+        call = self._called(told, function)
+        call.id = call.id or told.id or ""
+        call.name = call.name or function.name or ""
+        if function.arguments:
+            self._hold(function.arguments)
+            call.arguments.append(function.arguments)
+        first = self._calls[self._open]
+        if call is not first and first.is_whole:
+            self._write(first)
+            self._open += 1
+            self._out.append(self._blocks.stop())
+            first = self._calls[self._open]
+        if call is first and call.name:
+            self._write(call)
+
+    def _called(self, told: CalledTool, function: CalledFunction) -> _Call:
+        """The call that a fragment belongs to. Vendors leave out indexes and ids, and use an index twice."""
+        index, name = told.index, function.name
+        if index is not None:
+            call = self._by_index.get(index)
+        elif told.id:
+            call = next((one for one in self._calls if one.id == told.id), None)
+        else:
+            call = self._calls[-1] if self._calls else None
+        if call is not None:
+            if told.id and call.id:
+                is_other = told.id != call.id
+            else:
+                is_other = bool(name and call.name) and (name != call.name or call.is_whole)
+            if not is_other:
+                return call
+        if len(self._calls) >= _MOST_CALLS:
+            raise UnreadableAnswer("the upstream's answer has too many tool calls")
+        call = _Call()
+        self._calls.append(call)
+        if index is not None:
+            self._by_index[index] = call
+        return call
+
+    def _hold(self, text: str) -> None:
+        self._held += len(text)
+        if self._held > _MOST_HELD:
+            raise UnreadableAnswer("the upstream's tool calls are too long")
+
+    def _write(self, call: _Call) -> None:
+        """Write what is there of a call."""
+        blocks = self._blocks
+        if not call.is_written:
+            call.is_written = True
+            if blocks.kind:
+                self._out.append(blocks.stop(self._signature))
+            known = call.id or made_up_id(self._id, self._calls.index(call))
+            name = self._sent.names.get(call.name, call.name)
+            self._out.append(blocks.start("tool_use", id=known, name=name, input={}))
+        if fragments := call.arguments[call.written :]:
+            call.written = len(call.arguments)
+            self._out.append(blocks.arguments("".join(fragments)))
+
+    def _write_calls(self) -> None:
+        """Write all calls to their ends."""
+        while self._open < len(self._calls):
+            call = self._calls[self._open]
+            if not call.name:
+                raise UnreadableAnswer("the upstream's answer calls a tool without its name")
+            if not call.arguments:
+                call.arguments.append("{}")
+            if self._finish != "length" and not call.is_whole:
+                raise UnreadableAnswer(f"the arguments of the model's call of {call.name[:80]!r} are no JSON object")
+            self._write(call)
+            self._out.append(self._blocks.stop())
+            self._open += 1
+
+    def _complete(self) -> None:
+        if not self._is_started:
+            raise UnreadableAnswer("the upstream's answer is empty")
+        if self._tag is not None:
+            for is_thought, part in self._tag.end():
+                self._text(part, "thinking" if is_thought else "text")
+        self._write_calls()
+        if self._late:
+            self._text("".join(self._late), "text")
+        self._out.append(self._blocks.stop(self._signature))
+        self.is_complete = True
+        reason = stop_reason(self._finish, has_calls=bool(self._calls), is_refused=self._is_refused)
+        delta = {"stop_reason": reason, "stop_sequence": None}
+        self._out.append(event("message_delta", delta=delta, usage=usage_object(self.usage)))
+        self._out.append(STOP)

@@ -1,0 +1,457 @@
+"""Requests of the Messages API as Chat Completions."""
+
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET
+
+from tokenferry.errors import Unfit
+from tokenferry.wire._codec import Sent
+from tokenferry.wire._envelope import is_of
+from tokenferry.wire._fates import Fates, FateTable, kept, left_out, unfit
+from tokenferry.wire._ids import call_id, changed_names, tool_name
+from tokenferry.wire._json import RequestReader, encode
+from tokenferry.wire._quirks import Quirks
+from tokenferry.wire.chat import _models as chat
+from tokenferry.wire.messages import _models as messages
+
+_MARK: Final = left_out("a hint for prompt caches")
+_CITED: Final = left_out("the text is kept")
+_SERVER: Final = left_out("a hint for tools that the server runs")
+
+FATES: Final[Fates] = {
+    messages.MessagesRequest: {
+        "model": kept("the target's model"),
+        "messages": kept(),
+        "max_tokens": kept("`max_tokens` or `max_completion_tokens`, at most the model's own limit"),
+        "system": kept("one system message; a block with Claude Code's billing header is dropped"),
+        "tools": kept("functions"),
+        "tool_choice": kept("`tool_choice`, `parallel_tool_calls`"),
+        "stop_sequences": kept("`stop`; only the first four"),
+        "stream": kept("with `stream_options.include_usage`"),
+        "temperature": kept("unless the model refuses it"),
+        "top_p": kept("unless the model refuses it"),
+        "top_k": kept("where the vendor takes it, else left out"),
+        "thinking": kept("`reasoning_effort` where the model takes it, else left out"),
+        "output_config": kept(),
+        "metadata": left_out("it may name a person's account"),
+        "mcp_servers": unfit("tools that the server runs"),
+        "thread": unfit("a conversation that the server keeps"),
+        "container": left_out("only for tools that the server runs"),
+        "context_management": left_out("the whole conversation is sent"),
+        "compaction": left_out("the whole conversation is sent"),
+        "cache_control": _MARK,
+        "service_tier": left_out(),
+        "speed": left_out(),
+        "inference_geo": unfit("a promise about where the data goes"),
+        "diagnostics": left_out(),
+        "billing_policy": left_out(),
+        "fallbacks": left_out("the gateway has its own"),
+        "fallback_credit_token": left_out(),
+        "betas": left_out(),
+        "anthropic_version": left_out(),
+        "user_profile_id": left_out(),
+        "workspace_id": left_out(),
+    },
+    messages.Turn: {
+        "role": kept("`system` amid the conversation: a user's text between `<system-reminder>` tags, at its place"),
+        "content": kept(),
+    },
+    messages.TextContent: {"text": kept(), "cache_control": _MARK, "citations": _CITED},
+    messages.ImageContent: {
+        "source": kept("`image_url`; by file id: unfit; unfit where the model takes no images"),
+        "cache_control": _MARK,
+        "transformations": left_out(),
+    },
+    messages.Base64Source: {"media_type": kept(), "data": kept("a data URL")},
+    messages.UrlSource: {"url": kept("images alone; a document's: unfit")},
+    messages.FileSource: {"file_id": kept("always unfit: the file is the vendor's")},
+    messages.TextSource: {"data": kept("text"), "media_type": kept()},
+    messages.ContentSource: {"content": kept("text and images")},
+    messages.DocumentContent: {
+        "source": kept("text as text; PDF as `file` where the model takes it, else unfit"),
+        "title": kept("before the text"),
+        "context": kept("before the text"),
+        "cache_control": _MARK,
+        "citations": _CITED,
+    },
+    messages.SearchResultContent: {
+        "source": kept("before the text"),
+        "title": kept("before the text"),
+        "content": kept("text"),
+        "cache_control": _MARK,
+        "citations": _CITED,
+    },
+    messages.ToolReferenceContent: {"tool_name": kept("as text"), "cache_control": _MARK},
+    messages.ThinkingContent: {
+        "thinking": kept("`reasoning_content`, for the model that it came from and that wants it back; else left out"),
+        "signature": kept("says what model the thinking came from"),
+        "cache_control": _MARK,
+    },
+    messages.RedactedThinkingContent: {"data": kept("always left out"), "cache_control": _MARK},
+    messages.ToolUseContent: {
+        "id": kept("changed where the vendor takes only some ids"),
+        "name": kept(),
+        "input": kept("JSON in a text"),
+        "cache_control": _MARK,
+        "caller": _SERVER,
+        "toolset_name": _SERVER,
+    },
+    messages.ToolResultContent: {
+        "tool_use_id": kept("each call has exactly one result, else unfit"),
+        "content": kept("text; images follow in a user message"),
+        "is_error": kept("the text begins with `[tool error]`"),
+        "cache_control": _MARK,
+        "toolset_name": _SERVER,
+    },
+    messages.FunctionTool: {
+        "name": kept("shortened where it is too long, and given back whole"),
+        "input_schema": kept("as it is"),
+        "description": kept(),
+        "type": kept("all but `custom`: unfit, or dropped where the mapping says so"),
+        "strict": kept("if every object of the schema is closed"),
+        "cache_control": _MARK,
+        "allowed_callers": _SERVER,
+        "defer_loading": left_out("every tool is sent"),
+        "eager_input_streaming": left_out(),
+        "input_examples": left_out("the schema and the description are kept"),
+    },
+    messages.ToolChoice: {
+        "type": kept("auto, required, a function, none"),
+        "name": kept(),
+        "disable_parallel_tool_use": kept("`parallel_tool_calls`"),
+    },
+    messages.ThinkingConfig: {
+        "type": kept(),
+        "budget_tokens": kept("up to 4,096 low, up to 16,384 medium, else high"),
+        "display": left_out(),
+        "block_binding": left_out(),
+    },
+    messages.OutputConfig: {
+        "effort": kept("`reasoning_effort` where the model takes it, else left out"),
+        "format": kept("`response_format`"),
+        "task_budget": left_out(),
+    },
+    messages.OutputFormat: {"type": kept(), "schema": kept("`strict` if every object is closed")},
+}
+
+TABLE: Final = FateTable(FATES)
+_reader: Final = RequestReader(messages.MessagesRequest)
+_BILLING: Final = "x-anthropic-billing-header"
+_MOST_STOPS: Final = 4
+_LOW: Final = 4096
+_MEDIUM: Final = 16384
+_EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+_CHOICES: Final = {"auto": "auto", "none": "none"}
+_ERROR: Final = "[tool error] "
+_FOLLOWS: Final = "(what is no text follows after the results)"
+_NO_SCHEMA: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
+
+
+def to_chat(body: bytes, model: str, quirks: Quirks, domain: str) -> Sent:
+    """The request for an upstream that calls the model so. Raises `Unfit`."""
+    left: set[str] = set()
+    asked = _reader.read(body, left)
+    TABLE.apply(asked, left)
+    history = _History(quirks, domain, left)
+    if asked.system:
+        history.system(asked.system)
+    for turn in asked.messages:
+        history.add(turn)
+    history.check()
+    tools = _tools(asked.tools or [], quirks, left)
+    limit = asked.max_tokens if quirks.max_output_tokens is None else min(asked.max_tokens, quirks.max_output_tokens)
+    stops = asked.stop_sequences or []
+    if len(stops) > _MOST_STOPS:
+        left.add("stop_sequences")
+    choice = asked.tool_choice if tools else None
+    request = chat.ChatRequest(
+        model=model,
+        messages=history.messages,
+        tools=tools or None,
+        tool_choice=None if choice is None else _choice(choice, quirks),
+        parallel_tool_calls=False if choice is not None and choice.disable_parallel_tool_use else None,
+        stop=stops[:_MOST_STOPS] or None,
+        reasoning_effort=_effort(asked, quirks, left),
+        response_format=_format(asked.output_config, left),
+    )
+    if quirks.max_field == "max_tokens":
+        request.max_tokens = limit
+    else:
+        request.max_completion_tokens = limit
+    if asked.stream:
+        request.stream = True
+        request.stream_options = chat.StreamOptions(include_usage=True) if quirks.stream_usage else None
+    _sampling(asked, request, quirks, left)
+    names = changed_names((tool.name for tool in asked.tools or ()), quirks.name_length)
+    return Sent(body=encode(request), model=model, stream=bool(asked.stream), left_out=tuple(sorted(left)), names=names)
+
+
+def _sampling(asked: messages.MessagesRequest, request: chat.ChatRequest, quirks: Quirks, left: set[str]) -> None:
+    for name in ("temperature", "top_p"):
+        value = getattr(asked, name)
+        if value is not None and value != 1:
+            if quirks.temperature:
+                setattr(request, name, value)
+            else:
+                left.add(name)
+    if quirks.top_k:
+        request.top_k = asked.top_k
+    elif asked.top_k is not None:
+        left.add("top_k")
+
+
+class _History:
+    """The conversation as it is written: each call has its result straight after it, before anything else."""
+
+    def __init__(self, quirks: Quirks, domain: str, left: set[str]) -> None:
+        self.messages: list[chat.ChatMessage] = []
+        self._quirks = quirks
+        self._domain = domain
+        self._left = left
+        self._awaited: dict[str, str] = {}
+        """The ids of calls without a result yet, by those that are sent for them."""
+        self._later: list[chat.UserPart] = []
+        """What comes after the results."""
+
+    def system(self, told: str | list[messages.TextContent]) -> None:
+        texts = [told] if isinstance(told, str) else [self._text(block) for block in told]
+        text = "\n\n".join(one for one in texts if one and not one.startswith(_BILLING))
+        if text:
+            kind = chat.SystemMessage if self._quirks.system_role == "system" else chat.DeveloperMessage
+            self.messages.append(kind(content=text))
+
+    def add(self, turn: messages.Turn) -> None:
+        content = turn.content
+        if isinstance(content, str):
+            content = [messages.TextContent(text=content)] if content else []
+        if turn.role == "assistant":
+            self.check()
+            self._assistant(content)
+        elif turn.role == "system":
+            text = "\n\n".join(self._text(_only_text(block, "a system message")) for block in content)
+            self._user([chat.TextPart(text=f"<system-reminder>\n{text}\n</system-reminder>")])
+        else:
+            parts: list[chat.UserPart] = []
+            for block in content:
+                parts += self._user_parts(block)
+            self._user(parts)
+
+    def check(self) -> None:
+        """Raise `Unfit` if a call has no result."""
+        if self._awaited:
+            raise Unfit(f"the tool call {next(iter(self._awaited.values()))[:80]!r} has no result right after it")
+
+    def _user(self, parts: list[chat.UserPart]) -> None:
+        self._later += parts
+        if self._awaited or not self._later:
+            return
+        parts, self._later = self._later, []
+        only = parts[0] if len(parts) == 1 else None
+        self.messages.append(chat.UserMessage(content=only.text if isinstance(only, chat.TextPart) else parts))
+
+    def _user_parts(self, block: messages.Content) -> list[chat.UserPart]:
+        if isinstance(block, messages.TextContent):
+            return [chat.TextPart(text=text)] if (text := self._text(block)) else []
+        TABLE.apply(block, self._left)
+        if isinstance(block, messages.ToolResultContent):
+            return self._result(block)
+        return self._parts(block)
+
+    def _parts(self, block: messages.Content) -> list[chat.UserPart]:
+        match block:
+            case messages.ImageContent():
+                return [self._image(block)]
+            case messages.DocumentContent():
+                return self._document(block)
+            case messages.SearchResultContent():
+                text = "\n".join(self._text(one) for one in block.content)
+                return [chat.TextPart(text=f"{block.title}\n{block.source}\n{text}")]
+            case messages.ToolReferenceContent():
+                return [chat.TextPart(text=f"The tool {block.tool_name} is available.")]
+        raise Unfit(f"a user message holds {block.__struct_config__.tag}")
+
+    def _text(self, block: messages.TextContent) -> str:
+        if block.cache_control is not UNSET or block.citations is not UNSET:
+            TABLE.apply(block, self._left)
+        return block.text
+
+    def _image(self, block: messages.ImageContent) -> chat.ImagePart:
+        if not self._quirks.images:
+            raise Unfit("the model takes no images")
+        source = block.source
+        if isinstance(source, messages.FileSource):
+            raise Unfit("an image by its file id")
+        url = source.url if isinstance(source, messages.UrlSource) else _data_url(source)
+        return chat.ImagePart(image_url=chat.ImageUrl(url=url))
+
+    def _document(self, block: messages.DocumentContent) -> list[chat.UserPart]:
+        heading = "\n".join(one for one in (block.title, block.context) if one)
+        parts: list[chat.UserPart] = [chat.TextPart(text=heading)] if heading else []
+        match block.source:
+            case messages.TextSource(data=data):
+                return [chat.TextPart(text=f"{heading}\n{data}".lstrip("\n"))]
+            case messages.ContentSource(content=str(text)):
+                return [chat.TextPart(text=f"{heading}\n{text}".lstrip("\n"))]
+            case messages.ContentSource(content=list(content)):
+                return parts + [part for one in content for part in self._user_parts(one)]
+            case messages.Base64Source(media_type="application/pdf", data=data) if self._quirks.documents:
+                file = chat.FileData(
+                    filename=block.title or "document.pdf", file_data=f"data:application/pdf;base64,{data}"
+                )
+                return [*parts, chat.FilePart(file=file)]
+        raise Unfit("a document that is no text")
+
+    def _result(self, block: messages.ToolResultContent) -> list[chat.UserPart]:
+        """Write a result; give what can't be in one, to come after all of them."""
+        known = call_id(block.tool_use_id, self._quirks.tool_ids)
+        if self._awaited.pop(known, None) is None:
+            raise Unfit(f"the tool result {block.tool_use_id[:80]!r} has no call right before it, or two results")
+        text, others = block.content or "", []
+        if not isinstance(text, str):
+            parts = [part for one in text for part in self._user_parts(one)]
+            texts = [part.text for part in parts if isinstance(part, chat.TextPart)]
+            others = [part for part in parts if not isinstance(part, chat.TextPart)]
+            text = "\n".join([*texts, _FOLLOWS] if others else texts)
+        if block.is_error:
+            text = f"{_ERROR}{text}"
+        self.messages.append(chat.ToolMessage(tool_call_id=known, content=text))
+        return [chat.TextPart(text=f"From the result of the tool call {known}:"), *others] if others else []
+
+    def _assistant(self, content: list[Any]) -> None:
+        texts: list[str] = []
+        calls: list[chat.ToolCall] = []
+        thoughts: list[str] = []
+        for block in content:
+            if isinstance(block, messages.TextContent):
+                texts.append(self._text(block))
+            elif isinstance(block, messages.ToolUseContent):
+                calls.append(self._call(block))
+            elif not isinstance(block, messages.ThinkingContent | messages.RedactedThinkingContent):
+                raise Unfit(f"an assistant's message holds {block.__struct_config__.tag}")
+            elif (thought := self._thought(block)) is None:
+                self._left.add("thinking")
+            else:
+                thoughts.append(thought)
+        text = "".join(texts)
+        if not (text or calls):
+            return
+        self.messages.append(
+            chat.AssistantMessage(
+                content=text or ("" if self._quirks.empty_content else None),
+                tool_calls=calls or None,
+                reasoning_content="".join(thoughts) or None,
+            )
+        )
+
+    def _thought(self, block: messages.ThinkingContent | messages.RedactedThinkingContent) -> str | None:
+        """The reasoning, if it is of a model that wants it back, and of the one that is asked."""
+        if not self._quirks.returns_reasoning or not isinstance(block, messages.ThinkingContent):
+            return None
+        return block.thinking if is_of(block.signature, self._domain) else None
+
+    def _call(self, block: messages.ToolUseContent) -> chat.ToolCall:
+        TABLE.apply(block, self._left)
+        known = call_id(block.id, self._quirks.tool_ids)
+        if known in self._awaited:
+            raise Unfit(f"two tool calls have the id {block.id[:80]!r}")
+        if not bytes(block.input).startswith(b"{"):
+            raise Unfit(f"the input of the tool call {block.id[:80]!r} is no object")
+        self._awaited[known] = block.id
+        name = tool_name(block.name, self._quirks.name_length)
+        arguments = bytes(block.input).decode()
+        return chat.ToolCall(id=known, function=chat.FunctionCall(name=name, arguments=arguments))
+
+
+def _data_url(source: messages.Base64Source) -> str:
+    return f"data:{source.media_type};base64,{source.data}"
+
+
+def _only_text(block: messages.Content, where: str) -> messages.TextContent:
+    if not isinstance(block, messages.TextContent):
+        raise Unfit(f"{where} holds {block.__struct_config__.tag}")
+    return block
+
+
+def _tools(tools: list[messages.FunctionTool], quirks: Quirks, left: set[str]) -> list[chat.ChatTool]:
+    found: list[chat.ChatTool] = []
+    for tool in tools:
+        if tool.type not in {None, "custom"}:
+            if not (quirks.drop and str(tool.type).startswith(quirks.drop)):
+                raise Unfit(f"the server's tool {str(tool.type)[:80]!r}")
+            left.add(str(tool.type)[:64])
+            continue
+        TABLE.apply(tool, left)
+        schema = _NO_SCHEMA if tool.input_schema is UNSET else tool.input_schema
+        if tool.strict and not _is_closed(schema):
+            left.add("strict")
+        spec = chat.FunctionSpec(
+            name=tool_name(tool.name, quirks.name_length),
+            description=tool.description or None,
+            parameters=schema,
+            strict=True if tool.strict and _is_closed(schema) else None,
+        )
+        found.append(chat.ChatTool(function=spec))
+    return found
+
+
+def _choice(choice: messages.ToolChoice, quirks: Quirks) -> Any:
+    if choice.type == "tool":
+        return chat.ChatToolChoice(function=chat.NamedFunction(name=tool_name(choice.name or "", quirks.name_length)))
+    return _CHOICES.get(choice.type, quirks.required)
+
+
+def _effort(asked: messages.MessagesRequest, quirks: Quirks, left: set[str]) -> str | None:
+    thinking, config = asked.thinking, asked.output_config
+    wanted = None if config is None else config.effort
+    if thinking is not None:
+        TABLE.apply(thinking, left)
+        if thinking.type == "disabled":
+            wanted = "none"
+        elif thinking.budget_tokens is not None and wanted is None:
+            budget = thinking.budget_tokens
+            wanted = "low" if budget <= _LOW else "medium" if budget <= _MEDIUM else "high"
+    if wanted is None:
+        return None
+    if wanted in quirks.efforts:
+        return wanted
+    if wanted == "none":
+        return None
+    if not quirks.efforts or wanted not in _EFFORTS:
+        left.add("output_config" if thinking is None else "thinking")
+        return None
+    place = _EFFORTS.index(wanted)
+    return min(quirks.efforts, key=lambda one: abs(_EFFORTS.index(one) - place) if one in _EFFORTS else len(_EFFORTS))
+
+
+def _format(config: messages.OutputConfig | None, left: set[str]) -> chat.ResponseFormat | None:
+    if config is None:
+        return None
+    TABLE.apply(config, left)
+    if config.format is None:
+        return None
+    schema = config.format.schema
+    named = chat.JsonSchema(name="output", schema=schema, strict=True if _is_closed(schema) else None)
+    return chat.ResponseFormat(type="json_schema", json_schema=named)
+
+
+def _is_closed(schema: msgspec.Raw) -> bool:
+    """Tell whether every object of a schema names and demands all of its fields, as `strict` wants."""
+    try:
+        return _closed(msgspec.json.decode(schema))
+    except (ValueError, RecursionError):
+        return False
+
+
+def _closed(schema: Any) -> bool:
+    if isinstance(schema, list):
+        return all(map(_closed, schema))
+    if not isinstance(schema, dict):
+        return True
+    if schema.get("type") == "object" or "properties" in schema:
+        fields, required = schema.get("properties", {}), schema.get("required", [])
+        if not isinstance(fields, dict) or not isinstance(required, list):
+            return False
+        if schema.get("additionalProperties") is not False or any(name not in required for name in fields):
+            return False
+    return all(map(_closed, schema.values()))

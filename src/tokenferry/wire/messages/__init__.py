@@ -1,0 +1,1 @@
+"""Anthropic's Messages API: the hub that other formats are translated from and to."""

@@ -1,0 +1,42 @@
+import json
+from typing import Final
+
+from tokenferry.wire._faults import UpstreamFault
+
+_TYPES: Final = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    500: "api_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+
+def envelope(kind: str, message: str, request_id: str) -> bytes:
+    """The JSON of an error as Anthropic's API words it."""
+    error = {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}
+    return json.dumps(error).encode("ascii")
+
+
+def error_event(kind: str, message: str, request_id: str) -> bytes:
+    """The same as a server-sent event, which ends a stream truthfully."""
+    return b"event: error\ndata: " + envelope(kind, message, request_id) + b"\n\n"
+
+
+def type_of_fault(fault: UpstreamFault) -> str:
+    return _TYPES[fault.status]
+
+
+def messages_error(fault: UpstreamFault, request_id: str) -> tuple[int, bytes]:
+    """The status and the body of an error for a client of the Messages API.
+
+    Claude Code shortens a conversation when it reads these words.
+    """
+    message = f"prompt is too long: {fault.message}" if fault.is_too_long else fault.message
+    status = 400 if fault.is_too_long else fault.status
+    return status, envelope(_TYPES[status], message, request_id)

@@ -1,0 +1,160 @@
+"""Whole answers and errors, in both directions."""
+
+import json
+from typing import Any
+
+import pytest
+from anthropic.types import Message
+from openai.types.chat import ChatCompletion
+
+from tokenferry.errors import UnreadableAnswer
+from tokenferry.wire import Codec, Quirks, codec
+from wire.rig import USAGE, ask, chat_ask, to_chat, to_messages
+
+CALL = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"at": "x"}'}}
+
+
+def completion(message: dict[str, Any], finish: str = "stop", **fields: Any) -> bytes:
+    choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": finish}
+    return json.dumps({"id": "chatcmpl-1", "model": "gpt", "choices": [choice], "usage": USAGE, **fields}).encode()
+
+
+def answered(body: bytes, **quirks: Any) -> dict[str, Any]:
+    using = to_chat(**quirks)
+    found, counted = using.answer(body, using.request(ask(), "m"))
+    document: dict[str, Any] = json.loads(found)
+    assert (counted.input, counted.output, counted.cache_read) == (40, 20, 60)
+    Message.model_validate(document, strict=True)
+    return document
+
+
+def test_a_chat_answer_as_the_sdk_of_the_messages_api_reads_it() -> None:
+    document = answered(completion({"content": "so", "reasoning_content": "hm", "tool_calls": [CALL]}))
+    assert [block["type"] for block in document["content"]] == ["thinking", "text", "tool_use"]
+    assert document["content"][2] == {"type": "tool_use", "id": "call_1", "name": "look", "input": {"at": "x"}}
+    assert document["stop_reason"] == "tool_use"
+    assert document["usage"]["input_tokens"] == 40
+
+
+def test_a_think_tag_and_a_refusal() -> None:
+    document = answered(completion({"content": "<think>hm</think>\nso"}), think_tag=True)
+    assert [block.get("thinking") or block.get("text") for block in document["content"]] == ["hm", "so"]
+    document = answered(completion({"content": None, "refusal": "no"}))
+    assert (document["content"], document["stop_reason"]) == ([{"type": "text", "text": "no"}], "refusal")
+
+
+def bad_call(arguments: str) -> dict[str, Any]:
+    return {"tool_calls": [{**CALL, "function": {"name": "look", "arguments": arguments}}]}
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        (b"", "truncated"),
+        (b"[]", "object"),
+        (b"{}", "no message"),
+        (b'{"choices": []}', "no message"),
+        (b'{"error": {"message": "no more"}}', "no more"),
+        (b'{"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}', "insufficient balance"),
+        (completion(bad_call("{")), "'look'"),
+        (completion(bad_call("[]")), "'look'"),
+        (completion({"tool_calls": [{"id": "x", "function": {}}]}), "name"),
+        (completion({}, "error"), "error"),
+        (completion({"content": 1}), "content"),
+        (b'{"error": ' + b"[" * 100_000, "recursion"),
+    ],
+    ids=range(12),
+)
+def test_what_is_no_answer_is_not_passed_on(body: bytes, word: str) -> None:
+    using = to_chat()
+    with pytest.raises(UnreadableAnswer, match=word):
+        using.answer(body, using.request(ask(), "m"))
+
+
+def test_a_messages_answer_as_the_sdk_of_chat_completions_reads_it() -> None:
+    using = to_messages()
+    content = [
+        {"type": "thinking", "thinking": "hm", "signature": "s"},
+        {"type": "text", "text": "so "},
+        {"type": "text", "text": "it is", "citations": [{"type": "x"}]},
+        {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {"at": "x"}},
+        {"type": "web_search_tool_result", "content": []},
+    ]
+    usage = {"input_tokens": 40, "cache_read_input_tokens": 50, "cache_creation_input_tokens": 10, "output_tokens": 20}
+    body = json.dumps(
+        {"id": "msg_1", "type": "message", "model": "c", "content": content, "stop_reason": "tool_use", "usage": usage}
+    )
+    found, counted = using.answer(body.encode(), using.request(chat_ask(), "m", at=9))
+    read = ChatCompletion.model_validate_json(found, strict=True)
+    said = read.choices[0].message
+    assert (said.content, said.tool_calls and said.tool_calls[0].id) == ("so it is", "toolu_1")
+    assert read.choices[0].finish_reason == "tool_calls"
+    assert read.usage is not None
+    assert (read.usage.prompt_tokens, read.usage.completion_tokens, read.created) == (100, 20, 9)
+    assert (counted.input, counted.cache_read, counted.cache_creation) == (40, 50, 10)
+    with pytest.raises(UnreadableAnswer):
+        using.answer(b'{"content": 1}', using.request(chat_ask(), "m"))
+
+
+ENVELOPES = [
+    b'{"error": {"message": "why", "type": "x"}}',
+    b'[{"error": {"message": "why", "code": 429}}]',
+    b'{"error": "why"}',
+    b'{"object": "error", "message": "why", "type": "x", "code": 1}',
+    b'{"detail": "why"}',
+    b"why",
+]
+
+
+@pytest.mark.parametrize("body", ENVELOPES)
+def test_the_upstreams_words_come_in_the_clients_envelope(body: bytes) -> None:
+    status, found = to_chat().error(429, body, "req_1")
+    assert (status, json.loads(found)) == (
+        429,
+        {"type": "error", "error": {"type": "rate_limit_error", "message": "why"}, "request_id": "req_1"},
+    )
+    status, found = to_messages().error(429, body, "req_1")
+    error = json.loads(found)["error"]
+    assert (status, error["message"], error["code"]) == (429, "why", "rate_limit_exceeded")
+
+
+@pytest.mark.parametrize(
+    ("status", "to_anthropic", "to_openai"),
+    [
+        (400, (400, "invalid_request_error"), (400, None)),
+        (422, (400, "invalid_request_error"), (400, None)),
+        (418, (400, "invalid_request_error"), (400, None)),
+        (401, (401, "authentication_error"), (401, "invalid_api_key")),
+        (402, (402, "billing_error"), (429, "insufficient_quota")),
+        (403, (403, "permission_error"), (403, "permission_denied")),
+        (404, (404, "not_found_error"), (404, "model_not_found")),
+        (413, (413, "request_too_large"), (413, "request_too_large")),
+        (408, (504, "timeout_error"), (504, "timeout")),
+        (498, (529, "overloaded_error"), (503, "server_is_overloaded")),
+        (500, (500, "api_error"), (500, None)),
+        (502, (500, "api_error"), (500, None)),
+        (503, (529, "overloaded_error"), (503, "server_is_overloaded")),
+        (599, (500, "api_error"), (500, None)),
+    ],
+)
+def test_statuses(status: int, to_anthropic: tuple[int, str], to_openai: tuple[int, str | None]) -> None:
+    found, body = to_chat().error(status, b"<html>", "r")
+    assert (found, json.loads(body)["error"]["type"]) == to_anthropic
+    found, body = to_messages().error(status, b"", "r")
+    assert (found, json.loads(body)["error"]["code"]) == to_openai
+
+
+def test_a_conversation_that_is_too_long_is_told_in_the_words_that_make_clients_shorten_it() -> None:
+    body = (
+        b'{"error": {"message": "This model\'s maximum context length is 8 tokens", "code": "context_length_exceeded"}}'
+    )
+    status, found = to_chat().error(400, body, "r")
+    assert (status, json.loads(found)["error"]["message"].startswith("prompt is too long: ")) == (400, True)
+    body = b'{"type": "error", "error": {"type": "invalid_request_error", "message": "prompt is too long: 9 > 8"}}'
+    status, found = to_messages().error(400, body, "r")
+    assert (status, json.loads(found)["error"]["code"]) == (400, "context_length_exceeded")
+
+
+def test_every_pair_of_formats_has_a_codec_but_of_the_same_none() -> None:
+    pair: tuple[Codec | None, Codec | None] = codec("anthropic", "openai", Quirks()), codec("openai", "anthropic")
+    assert [None if one is None else one.path for one in pair] == ["/chat/completions", "/v1/messages"]

@@ -1,0 +1,106 @@
+"""Every field of a request has one fate, and the page says which."""
+
+from collections.abc import Iterator
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import msgspec
+import pytest
+from anthropic.types import beta as anthropic_types
+from anthropic.types.beta import message_create_params as anthropic_params
+from msgspec import inspect
+from openai.types import chat as openai_types
+from openai.types.chat import completion_create_params as openai_params
+
+from tokenferry.wire._fates import FateTable
+from tokenferry.wire.chat import FROM_CHAT, TO_CHAT
+from tokenferry.wire.chat import _models as chat
+from tokenferry.wire.messages import _models as messages
+
+ROOT = Path(__file__).parents[2]
+
+
+def structs(shape: Any, seen: set[Any]) -> Iterator[Any]:
+    """Every struct that a type reaches."""
+    if isinstance(shape, inspect.StructType):
+        if shape.cls not in seen:
+            seen.add(shape.cls)
+            yield shape.cls
+            for field in shape.fields:
+                yield from structs(field.type, seen)
+    elif isinstance(shape, inspect.UnionType):
+        for one in shape.types:
+            yield from structs(one, seen)
+    elif isinstance(shape, inspect.ListType):
+        yield from structs(shape.item_type, seen)
+
+
+@pytest.mark.parametrize(
+    ("table", "request_type"), [(TO_CHAT, messages.MessagesRequest), (FROM_CHAT, chat.ChatRequest)]
+)
+def test_every_field_that_a_request_can_have_is_in_one_row(table: FateTable, request_type: Any) -> None:
+    reached = set(structs(inspect.type_info(request_type), set()))
+    assert {kind.__name__: sorted(table.fates[kind]) for kind in reached} == {
+        kind.__name__: sorted(kind.__struct_fields__) for kind in reached
+    }
+    assert set(table.fates) == reached
+    assert all(kind.__struct_config__.forbid_unknown_fields for kind in reached), "or unknown ones are lost in silence"
+
+
+@pytest.mark.parametrize(("table"), [TO_CHAT, FROM_CHAT])
+def test_what_is_not_kept_is_looked_for(table: FateTable) -> None:
+    for kind, fields in table.fates.items():
+        defaults = {field.name: field.default for field in msgspec.structs.fields(kind)}
+        assert [
+            name for name, fate in fields.items() if fate.word != "kept" and defaults[name] is not msgspec.UNSET
+        ] == []
+
+
+@pytest.mark.parametrize(
+    ("known", "theirs"),
+    [
+        (messages.MessagesRequest, anthropic_params.MessageCreateParamsBase),
+        (messages.TextContent, anthropic_types.BetaTextBlockParam),
+        (messages.ImageContent, anthropic_types.BetaImageBlockParam),
+        (messages.DocumentContent, anthropic_types.BetaRequestDocumentBlockParam),
+        (messages.SearchResultContent, anthropic_types.BetaSearchResultBlockParam),
+        (messages.ToolReferenceContent, anthropic_types.BetaToolReferenceBlockParam),
+        (messages.ThinkingContent, anthropic_types.BetaThinkingBlockParam),
+        (messages.RedactedThinkingContent, anthropic_types.BetaRedactedThinkingBlockParam),
+        (messages.ToolUseContent, anthropic_types.BetaToolUseBlockParam),
+        (messages.ToolResultContent, anthropic_types.BetaToolResultBlockParam),
+        (messages.FunctionTool, anthropic_types.BetaToolParam),
+        (messages.OutputConfig, anthropic_types.BetaOutputConfigParam),
+        (messages.ThinkingConfig, anthropic_types.BetaThinkingConfigEnabledParam),
+        (chat.ChatRequest, openai_params.CompletionCreateParamsBase),
+        (chat.AssistantMessage, openai_types.ChatCompletionAssistantMessageParam),
+        (chat.UserMessage, openai_types.ChatCompletionUserMessageParam),
+        (chat.ToolMessage, openai_types.ChatCompletionToolMessageParam),
+        (chat.TextPart, openai_types.ChatCompletionContentPartTextParam),
+        (chat.ImagePart, openai_types.ChatCompletionContentPartImageParam),
+        (chat.StreamOptions, openai_types.ChatCompletionStreamOptionsParam),
+    ],
+)
+def test_the_fields_of_the_vendors_own_sdk_are_known(known: Any, theirs: Any) -> None:
+    config = known.__struct_config__
+    assert get_type_hints(theirs).keys() <= {*known.__struct_fields__, config.tag_field, "stream"}
+
+
+def test_what_is_sent_to_chat_has_fields_of_the_vendors_sdk_alone() -> None:
+    """farion1231/cc-switch#3841 and others: fields that leak are refused. `top_k` is sent on a vendor's quirk alone."""
+    theirs = {*get_type_hints(openai_params.CompletionCreateParamsBase), "stream"}
+    assert set(chat.ChatRequest.__struct_fields__) - theirs == {"top_k"}
+    roles = {str(get_args(get_type_hints(one)["role"])[0]) for one in get_args(openai_types.ChatCompletionMessageParam)}
+    assert {str(one.__struct_config__.tag) for one in get_args(chat.ChatMessage)} <= roles
+
+
+def test_the_tables_of_the_page_are_made_from_the_declarations() -> None:
+    spec = spec_from_file_location("formats_page", ROOT / "scripts" / "formats_page.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = module_from_spec(spec)
+    spec.loader.exec_module(script)
+    text = script.PAGE.read_text()
+    assert script.page(text) == text, "run: .venv/bin/python scripts/formats_page.py"
+    assert text.count("| unfit |") > 5
