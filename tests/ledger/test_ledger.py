@@ -1,5 +1,6 @@
 """The ledger keeps what was used once, whatever happens to it, and its sums are those of its rows."""
 
+import logging
 import sqlite3
 import stat
 from collections import Counter
@@ -102,6 +103,7 @@ def test_a_model_without_a_price_is_not_free_and_says_so(ledger: Ledger) -> None
 
 
 def test_an_unknown_price_is_said_once(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "tokenferry")
     ledger.write([entry(number, model="odd", asked="") for number in range(3)], PRICES)
     ledger.write([entry(5, model="odd", asked=""), entry(6), entry(7, model="none", input=0, output=0)], PRICES)
     lines = [record.getMessage() for record in caplog.records]

@@ -119,7 +119,7 @@ class Ledger:
         model = (entry.provider, entry.model)
         if model not in self._unpriced and len(self._unpriced) < _MOST_WARNED:
             self._unpriced.add(model)
-            logger.warning(
+            logger.info(
                 "no price is known for model %s of provider %s: it counts as $5 and $25 a million tokens; declare its "
                 "price with [[prices]] in config.toml",
                 entry.model or "(unnamed)",
