@@ -29,7 +29,7 @@ def entry(number: int, **fields: object) -> LedgerEntry:
         **fields,
     }
     at = given.pop("at", NOW)
-    return LedgerEntry(f"tf_{number}", at, **given)  # type: ignore[arg-type]
+    return LedgerEntry(request_id=f"tf_{number}", at=at, **given)  # type: ignore[arg-type]
 
 
 counts = st.none() | st.integers(0, 10**6)

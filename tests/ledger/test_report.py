@@ -69,9 +69,7 @@ requests = st.builds(
 
 
 def numbered(given: list[LedgerEntry]) -> list[LedgerEntry]:
-    for number, one in enumerate(given):
-        one.request_id = f"tf_{number}"
-    return given
+    return [one._replace(request_id=f"tf_{number}") for number, one in enumerate(given)]
 
 
 @settings(max_examples=effort(60))

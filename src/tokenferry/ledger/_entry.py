@@ -1,5 +1,5 @@
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from tokenferry.prices import TokenCounts
 
@@ -14,30 +14,30 @@ class OtherModel(NamedTuple):
     counts: TokenCounts
 
 
-@dataclass(slots=True)
-class LedgerEntry:
+class LedgerEntry(NamedTuple):
     """One request as it is written down. Nothing in it is secret; bodies are never kept.
 
-    Times are seconds, `at` since 1970 UTC; sizes are bytes. Counts are None where the upstream said nothing.
+    Times are seconds, `at` since 1970 UTC; sizes are bytes. Counts are None where the upstream said nothing. The fields
+    stand in the order in which they are written: names first, then what is written as it is.
     """
 
-    request_id: str
-    at: float
     key_id: str = ""
     key_name: str = ""
     account: str = ""
     provider: str = ""
-    model: str = ""
-    """What the upstream served, or was asked for."""
     asked: str = ""
     """What the client asked for."""
     session: str = ""
     agent: str = ""
     parent_agent: str = ""
+    error: str = ""
+    speed: str = ""
+    service_tier: str = ""
+    inference_geo: str = ""
+    request_id: str = ""
     is_side: bool = False
     """Whether it is no message: a count of tokens, for example."""
     status: int = 0
-    error: str = ""
     attempts: int = 0
     input: int | None = None
     output: int | None = None
@@ -46,16 +46,16 @@ class LedgerEntry:
     cache_write_1h: int | None = None
     thinking: int | None = None
     web_searches: int | None = None
-    speed: str = ""
-    service_tier: str = ""
-    inference_geo: str = ""
     is_estimated: bool = False
-    others: tuple[OtherModel, ...] = ()
     billing: Billing = "metered"
-    first_byte: float | None = None
-    duration: float = 0.0
     bytes_in: int = 0
     bytes_out: int = 0
+    at: float = 0.0
+    model: str = ""
+    """What the upstream served, or was asked for."""
+    others: tuple[OtherModel, ...] = ()
+    first_byte: float | None = None
+    duration: float = 0.0
 
     @property
     def counts(self) -> TokenCounts:
@@ -68,6 +68,12 @@ class LedgerEntry:
             self.cache_write_1h or 0,
             self.web_searches or 0,
         )
+
+
+NAMES: Final = slice(0, 12)
+"""Of a `LedgerEntry`: what is written as the number of a name."""
+AS_THEY_ARE: Final = slice(12, 27)
+"""Of a `LedgerEntry`: what is written as it is."""
 
 
 @dataclass(frozen=True, slots=True)

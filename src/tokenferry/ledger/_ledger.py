@@ -6,14 +6,13 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
-from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from tokenferry.errors import StorageFailed, UsageError
 from tokenferry.ledger import _schema as sql
-from tokenferry.ledger._entry import LedgerEntry, OtherModel, WindowPoint
+from tokenferry.ledger._entry import AS_THEY_ARE, NAMES, LedgerEntry, OtherModel, WindowPoint
 from tokenferry.prices import UNKNOWN, Price, PriceTable, TokenCounts
 from tokenferry.settings import LedgerSettings
 from tokenferry.state import Database
@@ -32,14 +31,6 @@ _LATEST_MS: Final = 4_102_444_800_000
 _HOUR: Final = 3600
 _PPM: Final = 1_000_000
 _LAST: Final = (1 << 63) - 1
-_AS_THEY_ARE: Final = attrgetter(
-    *("request_id", "is_side", "status", "attempts", "input", "output", "cache_read", "cache_write_5m"),
-    *("cache_write_1h", "thinking", "web_searches", "is_estimated", "billing", "bytes_in", "bytes_out"),
-)
-_NAMES_OF: Final = attrgetter(
-    *("key_id", "key_name", "account", "provider", "asked", "session", "agent", "parent_agent"),
-    *("error", "speed", "service_tier", "inference_geo"),
-)
 _SECONDS_A_RUN: Final = 2.0
 
 
@@ -82,7 +73,7 @@ class Ledger:
             with self._database.transaction() as connection:
                 self._names.begin(connection)
                 (last,) = connection.execute(sql.LAST_ID).fetchone()
-                values: list[int | str | None] = []
+                values: list[Any] = []
                 for entry in entries:
                     self._append_row(values, entry, prices)
                 step = _ROWS_A_STATEMENT * len(sql.COLUMNS)
@@ -97,14 +88,15 @@ class Ledger:
             self._names.forget()  # what was numbered in this transaction has no number now
             raise
 
-    def _append_row(self, values: list[int | str | None], entry: LedgerEntry, prices: PriceTable) -> None:
+    def _append_row(self, values: list[Any], entry: LedgerEntry, prices: PriceTable) -> None:
         """Append the values of a request in the order of `COLUMNS`."""
         at_ms = _milliseconds(entry.at)
         price, cost = priced(entry, prices, entry.counts)
         if cost and not price.is_known:
             self._warn_of(entry)
         values += self._names.of_entry(entry, price.model or entry.model, at_ms // sql.DAY_MS)
-        values += _AS_THEY_ARE(entry)
+        fields: tuple[Any, ...] = entry
+        values += fields[AS_THEY_ARE]
         values += (
             at_ms,
             json.dumps(entry.others) if entry.others else None,
@@ -262,8 +254,7 @@ def _entry_of(row: sqlite3.Row) -> LedgerEntry:
     """What of a row decides its price."""
     others = tuple(OtherModel(model, TokenCounts(*counts)) for model, counts in json.loads(row["others"] or "[]"))
     return LedgerEntry(
-        "",
-        row["at_ms"] / 1000,
+        at=row["at_ms"] / 1000,
         **{name: row[name] for name in ("provider", "model", "asked", "input", "output", "cache_read")},
         cache_write_5m=row["write_5m"],
         cache_write_1h=row["write_1h"],
@@ -302,7 +293,7 @@ class _Names:
 
     def of_entry(self, entry: LedgerEntry, model: str, day: int) -> tuple[int, ...]:
         """The numbers of all names of a request, in the order of `COLUMNS`. Those of one conversation are the same."""
-        key = (*_NAMES_OF(entry), model, day)
+        key = (entry[NAMES], model, day)
         numbers = self._entries.get(key)
         if numbers is None:
             numbers = self._entries[key] = (
@@ -358,4 +349,5 @@ class _Names:
 
 
 def _milliseconds(at: float) -> int:
-    return min(max(int(at * 1000), 0), _LATEST_MS)
+    at_ms = int(at * 1000)
+    return at_ms if 0 <= at_ms <= _LATEST_MS else min(max(at_ms, 0), _LATEST_MS)
