@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from wheels import ROOT, build_wheel, check_installed, make_environment, site_packages
+from wheels import ROOT, build_wheel, build_wheel_of_sdist, check_installed, make_environment, site_packages
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +23,11 @@ def project() -> dict[str, Any]:
     return project
 
 
+def contents(wheel: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
 def test_it_holds_the_whole_package_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
@@ -30,6 +35,21 @@ def test_it_holds_the_whole_package_and_nothing_else(wheel: Path) -> None:
     files = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
     assert names == {name for name in files if "__pycache__" not in name and ".egg-info" not in name}
     assert {"tokenferry/providers/builtin.toml", "tokenferry/py.typed"} <= names
+
+
+def test_a_source_distribution_gives_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(wheel) as one, zipfile.ZipFile(build_wheel_of_sdist(tmp_path)) as other:
+        assert {name: one.read(name) for name in one.namelist()} == {
+            name: other.read(name) for name in other.namelist()
+        }
+
+
+def test_it_holds_every_page_as_it_is(wheel: Path) -> None:
+    prefix = "tokenferry/cli/pages/"
+    held = {name.removeprefix(prefix): data for name, data in contents(wheel).items() if name.startswith(prefix)}
+    assert held == {page.name: page.read_bytes() for page in (ROOT / "docs").glob("*.md")}, (
+        "link each page of docs/ from src/tokenferry/cli/pages"
+    )
 
 
 def test_it_tells_its_licence_and_needs(wheel: Path, project: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import time
 import urllib.request
 from collections.abc import Mapping
@@ -15,12 +16,27 @@ _PATIENCE: Final = 120.0
 _BUILD: Final = "import sys; from flit_core import buildapi; print(buildapi.build_wheel(sys.argv[1]))"
 
 
-def build_wheel(folder: Path) -> Path:
-    """Build it as an installer would, from the source tree."""
+def build_wheel(folder: Path, tree: Path = ROOT) -> Path:
+    """Build it as an installer would, from a source tree."""
     done = subprocess.run(
-        [sys.executable, "-c", _BUILD, str(folder)], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", _BUILD, str(folder)], cwd=tree, capture_output=True, text=True, check=True
     )
     return folder / done.stdout.split()[-1]
+
+
+def build_wheel_of_sdist(folder: Path) -> Path:
+    """Build the source distribution, unpack it elsewhere, and build the wheel from that."""
+    done = subprocess.run(
+        [sys.executable, "-c", _BUILD.replace("wheel", "sdist"), str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    with tarfile.open(folder / done.stdout.split()[-1]) as archive:
+        archive.extractall(folder, filter="data")
+        root = folder / archive.getnames()[0].partition("/")[0]
+    return build_wheel(folder, root)
 
 
 def make_environment(folder: Path, *, pip: bool = False) -> Path:
@@ -42,6 +58,7 @@ def check_installed(python: Path, folder: Path, version: str) -> None:
     variables = _environment(folder)
     assert version in _output(command, "--version", variables=variables)
     assert json.loads(_output(command, "account", "list", "--json", variables=variables)) == []
+    assert "failover" in _output(command, "help", "pool", variables=variables)
 
     port_file = folder / "port"
     with subprocess.Popen(

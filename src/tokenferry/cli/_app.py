@@ -106,7 +106,8 @@ def _show_version(wanted: bool) -> None:  # noqa: FBT001  # the signature is the
     invoke_without_command=True,
     options_metavar="[OPTIONS]",
     subcommand_metavar="COMMAND",
-    epilog="Start with: tokenferry setup. Exit codes, variables, files: tokenferry help reference",
+    epilog="\b\nStart with: tokenferry setup\n"
+    "Read on: tokenferry help TOPIC (exit codes, variables, files: help reference)",
 )
 def begin(
     context: typer.Context,

@@ -76,7 +76,7 @@ def _usage(fault: TyperException) -> str:
     command = context.command_path if context is not None else "tokenferry"
     text = _unknown_option(fault) or _unknown_value(fault.format_message())
     text = " ".join(text.split()).rstrip(".")
-    return f"{text[:1].lower()}{text[1:]}; see: {command} --help"
+    return f"{text[:1].lower()}{text[1:]}{' See' if text.endswith('?') else '; see'}: {command} --help"
 
 
 def _unknown_option(fault: TyperException) -> str | None:

@@ -1,10 +1,15 @@
 from collections.abc import Iterator
-from typing import Annotated, Final
+from difflib import get_close_matches
+from typing import Annotated, Any, Final
 
 import typer
 
+from tokenferry.cli._app import COMMANDS
 from tokenferry.cli._output import say_lines
+from tokenferry.cli._pages import show_page, topics
+from tokenferry.cli._spelling import current
 from tokenferry.cli._typer import examples, new_app
+from tokenferry.errors import UnknownName
 
 app = new_app()
 
@@ -40,20 +45,37 @@ _FILES: Final = {
 }
 
 
-@app.command("help", epilog=examples("tokenferry help", "tokenferry help account add", "tokenferry help reference"))
+@app.command("help", epilog=examples("tokenferry help", "tokenferry help pool", "tokenferry help account add"))
 def help_(
     context: typer.Context,
     topic: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[TOPIC...]", help="A command, or `reference`.", show_default=False),
+        typer.Argument(metavar="[TOPIC...]", help="A page, a command, or `reference`.", show_default=False),
     ] = None,
 ) -> None:
-    """Show the help of a command, or the reference: exit codes, variables and files."""
-    if topic == [_REFERENCE]:
+    """Show the page of a topic, the options of a command, or both; without a topic list all of them.
+
+    `reference` lists exit codes, variables and files.
+    """
+    words = topic or []
+    if words == [_REFERENCE]:
         say_lines(_reference())
         return
-    root = context.find_root()
-    root.command.main([*(topic or []), "--help"], prog_name="tokenferry", standalone_mode=False)
+    root: Any = context.find_root()
+    pages = topics()
+    page = next((name for name in (words[0], f"{words[0]}s") if name in pages), None) if len(words) == 1 else None
+    is_command = not words or root.command.get_command(root, current(words)[0]) is not None
+    if is_command:
+        root.command.main([*words, "--help"], prog_name="tokenferry", standalone_mode=False)
+    elif page is None:
+        near = get_close_matches(words[0], [_REFERENCE, *pages, *COMMANDS], n=1)
+        hint = f"did you mean {near[0]!r}? All topics" if near else "all topics"
+        raise UnknownName(f"there is no topic {words[0][:80]!r}; {hint}: tokenferry help")
+    if page is not None:
+        say_lines([""] if is_command else [])
+        show_page(page)
+    if not words:
+        say_lines(["", "Topics:", *_aligned(pages)])
 
 
 def _reference() -> Iterator[str]:
@@ -61,5 +83,9 @@ def _reference() -> Iterator[str]:
         if heading != "Exit codes":
             yield ""
         yield heading
-        width = max(map(len, lines))
-        yield from (f"  {name:<{width}}  {text}" for name, text in lines.items())
+        yield from _aligned(lines)
+
+
+def _aligned(lines: dict[str, str]) -> Iterator[str]:
+    width = max(map(len, lines))
+    yield from (f"  {name:<{width}}  {text}" for name, text in lines.items())
