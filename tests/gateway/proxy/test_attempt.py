@@ -29,6 +29,7 @@ OVERLOADED: Final = 529
 WRONG: Final = 400
 NOT_FOUND: Final = 404
 FORBIDDEN: Final = 403
+FLOOD: Final = bytes((1 << 20) + 1)
 
 
 class World:
@@ -326,7 +327,7 @@ async def holds_its_slot_while_a_large_error_is_forwarded(runner: type[AttemptRu
     world = World("a", runner=runner)
     client, other = world.begin(), world.begin()
     client.upstream.begin(WRONG)
-    client.upstream.sink.on_body(bytes((1 << 20) + 1))
+    client.upstream.sink.on_body(FLOOD)
     await world.settle()
     assert (client.is_over, world.busy, other.accounts) == (False, {"a": 1}, [])
     client.upstream.sink.on_end()
@@ -342,7 +343,7 @@ async def holds_its_slot_while_an_error_that_nothing_better_follows_is_forwarded
         client = world.begin()
         while client.upstream.status != status:
             client.upstream.begin(status)
-            client.upstream.sink.on_body(bytes((1 << 20) + 1))
+            client.upstream.sink.on_body(FLOOD)
             if isinstance(timer := cast("Any", client.runner._timer), Timer):
                 timer.fire()
         other = world.begin(Criteria("other"))
@@ -521,6 +522,7 @@ EVENTS: Final = st.one_of(
     st.tuples(st.just("begin"), st.sampled_from([j.ANY, Criteria(pinned="a"), Criteria("session")])),
     st.tuples(st.just("answer"), st.sampled_from([200, 200, 400, 404, 429, 500, OVERLOADED])),
     st.tuples(st.just("start"), st.just(200)),
+    st.tuples(st.just("flood"), st.sampled_from([400, 403, 404, 429, 500, OVERLOADED])),
     st.tuples(st.just("lose"), st.booleans()),
     st.tuples(st.sampled_from(["leave", "pause", "resume", "fire"]), st.none()),
     st.tuples(st.just("reload"), st.integers(0, 2)),
@@ -535,7 +537,9 @@ async def go_through(events: list[tuple[int, tuple[str, Any], bool]], runner: ty
         if kind == "begin":
             world.begin(what)
         elif kind == "reload":
-            world.pool.configure(PoolSettings(caps=AccountCaps(max_concurrency=what)))
+            world.pool.configure(
+                PoolSettings(caps=AccountCaps(max_concurrency=what, requests_per_minute=60 * (number % 2)))
+            )
         elif alive:
             befall(world, alive[number % len(alive)], kind, what)
         if rests:
@@ -563,6 +567,9 @@ def befall(world: World, client: Client, kind: str, what: Any) -> None:
         call.begin(what)
     elif kind == "answer":
         call.answer(call.status or what)
+    elif kind == "flood" and not call.has_begun:
+        call.begin(what)
+        call.sink.on_body(FLOOD)  # more than is held back, and more is to come
 
 
 @settings(max_examples=effort(100), deadline=None)
