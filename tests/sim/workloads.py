@@ -40,7 +40,8 @@ MUTANTS: Final[dict[str, tuple[str, ...]]] = {
     "does not heed what others were told": (
         "    check_backoff(verdict, document, identity.sha256, context, adopt_from=started, forced=job.forced)\n",
         "    pass\n",
-        "        check_backoff((yield effects.ReadVerdict()), document, identity.sha256, context, adopt_from=None)\n",
+        "        check_backoff((yield effects.ReadVerdict()), document, "
+        "_presented(document, context), context, adopt_from=None)\n",
         "        pass\n",
     ),
     "tells nobody that it failed": ("    yield effects.RecordFailure(verdict)\n", ""),
@@ -58,16 +59,17 @@ MUTANTS: Final[dict[str, tuple[str, ...]]] = {
 
 
 def mutated_exchange(name: str) -> FlowFactory:
-    """Give `refresh_flow` with an exchange whose source had these edits."""
-    source = inspect.getsource(_exchange_flow)
+    """Give `refresh_flow` with an exchange, where one of their two sources had each of these edits."""
+    sources = {module: inspect.getsource(module) for module in (_exchange_flow, _flow)}
     edits = MUTANTS[name]
     for before, after in zip(edits[::2], edits[1::2], strict=True):
-        assert source.count(before) == 1, f"the mutant no longer applies: {name}"
-        source = source.replace(before, after)
+        found = [module for module, source in sources.items() if source.count(before) == 1]
+        assert found, f"the mutant no longer applies: {name}"
+        sources[found[0]] = sources[found[0]].replace(before, after)
     exchange, flow = types.ModuleType(_exchange_flow.__name__), types.ModuleType(_flow.__name__)
-    exec(compile(source, f"<{name}>", "exec"), exchange.__dict__)
-    exec(compile(inspect.getsource(_flow), "<flow>", "exec"), flow.__dict__)
-    flow.__dict__["exchange_flow"] = exchange.__dict__["exchange_flow"]
+    exec(compile(sources[_exchange_flow], f"<{name}>", "exec"), exchange.__dict__)
+    exec(compile(sources[_flow], f"<{name}>", "exec"), flow.__dict__)
+    flow.__dict__["exchange"] = exchange.__dict__["exchange"]
     factory: FlowFactory = flow.refresh_flow
     return factory
 

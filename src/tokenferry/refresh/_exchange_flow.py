@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from tokenferry.credentials import FederatedToken
-from tokenferry.errors import Conflict, CredentialRefused, RefreshBusy, RefreshFailed, StorageFailed, TokenferryError
+from tokenferry.errors import Conflict, CredentialRefused, RefreshFailed, StorageFailed, TokenferryError
 from tokenferry.oauth import Granted, federation_request, read_federation
 from tokenferry.refresh import _effects as effects
 from tokenferry.refresh._back_off import Flow, back_off, check_backoff
@@ -22,40 +22,15 @@ logger = logging.getLogger(__name__)
 _REPUBLISH_EVERY: Final = 1.0
 
 
-def exchange_flow(job: RefreshRequest, context: FlowContext, document: Document, started: float) -> Flow[Result]:
-    """Give a document that satisfies the job, by somebody else's exchange or by one of its own.
+def exchange(
+    job: RefreshRequest, context: FlowContext, document: Document, token: FederatedToken, started: float
+) -> Flow[Result]:
+    """Give a document that satisfies the job, for `refresh_flow`, which holds the account's lock since it was read.
 
-    `document` is what was read, and doesn't satisfy it.
-
-    Raises `RefreshBusy`, `RefreshFailed`, `CredentialRefused` and whatever reading the document raises.
+    Raises `RefreshFailed`, `CredentialRefused` and what reading the identity token raises.
     """
-    if not job.forced:
-        identity = context.identity(_token(job, document).federation)
-        check_backoff((yield effects.ReadVerdict()), document, identity.sha256, context, adopt_from=None)
-    holder: str | None = yield effects.Acquire(job.wait)
-    if holder is not None:
-        document = yield effects.Read()
-        if job.is_satisfied_by(document, context.now()):
-            return Result(document, granted=False)
-        raise RefreshBusy(
-            f"account {job.name!r}: {holder} is exchanging its identity token and was not done after {job.wait:g} "
-            "seconds; try again, or end that process if it hangs",
-            retry_after=1.0,
-        )
-    try:
-        result = yield from _under_lock(job, context, started)
-    except Exception:  # not GeneratorExit: a flow that is dropped releases nothing, its driver does
-        yield effects.Release()
-        raise
-    yield effects.Release()
-    return result
-
-
-def _under_lock(job: RefreshRequest, context: FlowContext, started: float) -> Flow[Result]:
-    document: Document = yield effects.Read()
     if job.is_satisfied_by(document, context.now()):
         return Result(document, granted=False)
-    token = _token(job, document)
     identity = context.identity(token.federation)
     verdict = yield effects.ReadVerdict()
     check_backoff(verdict, document, identity.sha256, context, adopt_from=started, forced=job.forced)
@@ -87,13 +62,6 @@ def _under_lock(job: RefreshRequest, context: FlowContext, started: float) -> Fl
         f"account {job.name!r} could not be renewed: {outcome.reason}; the next try is in {wait:.0f} s",
         retry_after=wait,
     )
-
-
-def _token(job: RefreshRequest, document: Document) -> FederatedToken:
-    token = document.credential
-    if not isinstance(token, FederatedToken):
-        raise RefreshFailed(f"account {job.name!r} is a workload's no more; try again", retry_after=1.0)
-    return token
 
 
 def _forget_attempt(document: Document) -> Flow[None]:

@@ -32,7 +32,7 @@ from tokenferry.oauth import (
 )
 from tokenferry.refresh import _effects as effects
 from tokenferry.refresh._back_off import Flow, back_off, check_backoff
-from tokenferry.refresh._exchange_flow import exchange_flow
+from tokenferry.refresh._exchange_flow import exchange
 from tokenferry.refresh._job import FlowContext, RefreshRequest, Result, granted_ago, log_in_again, seconds_left
 from tokenferry.refresh._journal import RefreshAttempt, RefreshFailure
 from tokenferry.secret import Secret
@@ -59,17 +59,17 @@ def refresh_flow(job: RefreshRequest, context: FlowContext) -> Flow[Result]:
     document: Document = yield effects.Read()
     if job.is_satisfied_by(document, context.now()):
         return Result(document, granted=False)
-    if isinstance(document.credential, FederatedToken):
-        return (yield from exchange_flow(job, context, document, started))
     if not job.forced:
-        check_backoff((yield effects.ReadVerdict()), document, _refresh_digest(document), context, adopt_from=None)
+        check_backoff((yield effects.ReadVerdict()), document, _presented(document, context), context, adopt_from=None)
     holder: str | None = yield effects.Acquire(job.wait)
     if holder is not None:
         document = yield effects.Read()
         if job.is_satisfied_by(document, context.now()):
             return Result(document, granted=False)
+        is_workload = isinstance(document.credential, FederatedToken)
+        what = "exchanging its identity token" if is_workload else "refreshing it"
         raise RefreshBusy(
-            f"account {job.name!r}: {holder} is refreshing it and was not done after {job.wait:g} seconds; "
+            f"account {job.name!r}: {holder} is {what} and was not done after {job.wait:g} seconds; "
             "try again, or end that process if it hangs",
             retry_after=1.0,
         )
@@ -82,10 +82,18 @@ def refresh_flow(job: RefreshRequest, context: FlowContext) -> Flow[Result]:
     return result
 
 
+def _presented(document: Document, context: FlowContext) -> str | None:
+    """The sha256 of what a grant would present: the workload's identity token, or the refresh token."""
+    token = document.credential
+    if isinstance(token, FederatedToken):
+        return context.identity(token.federation).sha256
+    return _refresh_digest(document)
+
+
 def _under_lock(job: RefreshRequest, context: FlowContext, started: float) -> Flow[Result]:
     document: Document = yield effects.Read()
     if isinstance(document.credential, FederatedToken):
-        raise RefreshFailed(f"account {job.name!r} has become a workload's meanwhile; try again", retry_after=1.0)
+        return (yield from exchange(job, context, document, document.credential, started))
     document, attempt = yield from _recover(job, context, document)
     if job.is_satisfied_by(document, context.now()):
         return Result(document, granted=False)
