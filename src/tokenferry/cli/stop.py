@@ -21,7 +21,8 @@ _LOCKS: Final = Path("/proc/locks")
 def stop(*, as_json: JSON = False) -> None:
     """Stop the gateway after its requests have finished, and wait for that.
 
-    Every running gateway of this home is stopped. [server] drain says how long requests may take.
+    Every running gateway of this home is stopped. `[server] drain_timeout` says how long requests may
+    take.
     """
     running = [record for record in gateway_records(Home.from_environment()) if record.is_running]
     for record in running:
