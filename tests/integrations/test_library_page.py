@@ -43,7 +43,7 @@ def test_the_examples_run(tokenferry_sandbox: Sandbox, capsys: pytest.CaptureFix
         exec(compile(source, f"{PAGE.name}, block {number}", "exec"), scope)
     told = capsys.readouterr().out
     assert "Hello from the sandbox" in told
-    assert "there is no account 'nobody'; see: tokenferry account list" in told
+    assert "there is no account 'nobody'; there is work (see: tokenferry account list)" in told
     assert "http://127.0.0.1:" in told
     assert "/login" in told
     assert "sk-ant-oat" not in told
