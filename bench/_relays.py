@@ -211,7 +211,10 @@ def _serve(port_file: Path) -> list[str]:
 
 
 def _environ(folder: Path) -> dict[str, str]:
-    return {**os.environ, "TOKENFERRY_HOME": str(folder / "home"), "HOME": str(folder)}
+    # Compiled modules are kept, as those of an installed package are: the first start compiles them.
+    present = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    places = {"TOKENFERRY_HOME": folder / "home", "HOME": folder, "PYTHONPYCACHEPREFIX": folder / "compiled"}
+    return present | {name: str(place) for name, place in places.items()}
 
 
 def _begin(command: list[str], log: Path, environ: dict[str, str] | None = None) -> "subprocess.Popen[bytes]":

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenferry.streaming._usage import JsonUsageReader, SseUsageReader, TokenUsage, estimated_output
+from tokenferry.streaming._body_filter import DocumentFilter
+from tokenferry.streaming._usage import SseUsageReader, TokenUsage, estimated_output, read_usage
 from tokenferry.wire import EventBoundary
 
 START = {
@@ -257,10 +258,8 @@ def test_an_estimate_counts_the_characters_that_passed(parts: list[tuple[str, st
 
 
 def usage_of(content: bytes) -> TokenUsage:
-    notes, usage = JsonUsageReader(), TokenUsage()
-    for at in range(0, len(content), 5000):
-        notes.read(content[at : at + 5000])
-    notes.tell(usage)
+    usage = TokenUsage()
+    read_usage(content, usage)
     return usage
 
 
@@ -288,10 +287,11 @@ def test_other_documents_tell_nothing(content: bytes) -> None:
 
 
 def test_a_large_document_is_not_kept() -> None:
-    notes, usage = JsonUsageReader(), TokenUsage()
-    for _ in range(40):
-        notes.read(b"x" * 65_536)
-    assert notes._chunks == []
-    notes.read(b'{"usage": {"input_tokens": 1}}')
-    notes.tell(usage)
-    assert (usage, notes.document()) == (TokenUsage(), {})
+    usage = TokenUsage()
+    document = DocumentFilter(200, usage, "tf_1", is_readable=True)
+    for _ in range(17):
+        document.feed(b"x" * 65_536)
+    assert document._chunks is None
+    document.feed(b'{"usage": {"input_tokens": 1}}')
+    document.end()
+    assert usage == TokenUsage()

@@ -296,8 +296,9 @@ class Selector:
         ready = candidates.ready
         if len(ready) > 1 and self._strategy(candidates.group) == "round-robin":
             return self._next_in_turn(candidates, tried, at, is_serious=is_serious)
+        are_free = not (self._backing_off or self._capacity.is_capped)
         for account in ready:
-            if account.name not in tried and self._is_free(account, at):
+            if account.name not in tried and (are_free or self._is_free(account, at)):
                 return account
         return self._backing_off_one(candidates, tried)
 

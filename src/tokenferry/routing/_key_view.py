@@ -71,24 +71,19 @@ class KeyView:
         if isinstance(self._defaults, DefaultTargets):
             self._groups.update((group.provider, group) for group in self._defaults.groups)
         self._targets: dict[tuple[MappedHop, ...], tuple[Target, ...]] = {}
-        self._by_default: dict[str, RoutePlan] = {}
-        self.plan = lru_cache(_MOST_KNOWN)(self._make_plan)
+        # Most requests are for what others were for.
+        self.plan = lru_cache(_MOST_KNOWN)(self._plan)
         """The plan for what the router decided, or why no account may serve it."""
+        self.by_default = lru_cache(_MOST_KNOWN)(self._default_plan)
+        """The same for a model that nothing maps, under its own name; "" for a request that names none."""
 
-    def by_default(self, model: str) -> RoutePlan | NoRoute:
-        """The plan for a model that nothing maps, under its own name; "" for a request that names none."""
-        plan = self._by_default.get(model)
-        if plan is None:
-            found = self._defaults
-            if isinstance(found, NoRoute):
-                return found
-            if len(self._by_default) >= _MOST_KNOWN:
-                self._by_default.clear()
-            targets = tuple([Target(group, model) for group in found.groups])
-            plan = self._by_default[model] = RoutePlan(targets, found.rule, found.pinned)
-        return plan
+    def _default_plan(self, model: str) -> RoutePlan | NoRoute:
+        found = self._defaults
+        if isinstance(found, NoRoute):
+            return found
+        return RoutePlan(tuple([Target(group, model) for group in found.groups]), found.rule, found.pinned)
 
-    def _make_plan(self, route: Route) -> RoutePlan | NoRoute:
+    def _plan(self, route: Route) -> RoutePlan | NoRoute:
         return self._mapped(route) if route.targets else self._unmapped(route)
 
     def _unmapped(self, route: Route) -> RoutePlan | NoRoute:

@@ -2,7 +2,7 @@
 
 from tokenferry.streaming._body_filter import BodyFilter, DocumentFilter, EventStreamFilter
 from tokenferry.streaming._first_content import GATE_SECONDS, FirstContentBuffer
-from tokenferry.streaming._usage import JsonUsageReader, SseUsageReader, TokenUsage
+from tokenferry.streaming._usage import SseUsageReader, TokenUsage
 
 __all__ = [
     "GATE_SECONDS",
@@ -10,7 +10,6 @@ __all__ = [
     "DocumentFilter",
     "EventStreamFilter",
     "FirstContentBuffer",
-    "JsonUsageReader",
     "SseUsageReader",
     "TokenUsage",
 ]

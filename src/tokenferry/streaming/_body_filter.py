@@ -3,13 +3,21 @@
 import logging
 from typing import Final, Protocol
 
-from tokenferry.streaming._usage import JsonUsageReader, SseUsageReader, TokenUsage, error_type, estimated_output
+from tokenferry.streaming._usage import (
+    SseUsageReader,
+    TokenUsage,
+    error_type,
+    estimated_output,
+    json_object,
+    read_usage,
+)
 from tokenferry.upstream import UpstreamError
 from tokenferry.wire import EventBoundary, error_event
 
 logger = logging.getLogger("tokenferry.streaming")
 
 _BAD_REQUEST: Final = 400
+_DOCUMENT_LIMIT: Final = 1024 * 1024
 _SAMPLE: Final = 32 * 1024
 
 
@@ -38,9 +46,12 @@ class BodyFilter(Protocol):
 
 
 class DocumentFilter:
-    """A body that is no stream of events. Of one `is_readable`, a JSON document, the usage or the error is read."""
+    """A body that is no stream of events. Of one `is_readable`, a JSON document, the usage or the error is read.
 
-    __slots__ = ("_reader", "_request_id", "_status", "_usage", "error", "is_over", "model")
+    One of more than 1 MiB is not kept to be read.
+    """
+
+    __slots__ = ("_chunks", "_request_id", "_size", "_status", "_usage", "error", "is_over", "model")
 
     def __init__(self, status: int, usage: TokenUsage, request_id: str, *, is_readable: bool) -> None:
         self.error: str | None = None
@@ -49,19 +60,23 @@ class DocumentFilter:
         self._status = status
         self._usage = usage
         self._request_id = request_id
-        self._reader = JsonUsageReader() if is_readable else None
+        self._chunks: list[bytes] | None = [] if is_readable else None
+        self._size = 0
 
     def feed(self, chunk: bytes) -> bytes:
-        if self._reader is not None:
-            self._reader.read(chunk)
+        if self._chunks is not None:
+            self._size += len(chunk)
+            self._chunks.append(chunk)
+            if self._size > _DOCUMENT_LIMIT:
+                self._chunks = None
         return chunk
 
     def end(self) -> bytes:
-        reader = self._reader
+        document = b"" if self._chunks is None else b"".join(self._chunks)
         if self._status >= _BAD_REQUEST:
-            self.error = (None if reader is None else error_type(reader.document())) or "upstream_error"
-        elif reader is not None:
-            reader.tell(self._usage)
+            self.error = error_type(json_object(document)) or "upstream_error"
+        else:
+            read_usage(document, self._usage)
         return b""
 
     def cut(self, failure: UpstreamError) -> None:

@@ -10,7 +10,6 @@ import msgspec
 
 from tokenferry.wire import end_of, parse, split
 
-_DOCUMENT_LIMIT: Final = 1024 * 1024
 _ERROR_TYPE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 # Unescaped quotation marks: no text of a model can hold these.
 _USAGE: Final = b'"usage"'
@@ -180,7 +179,7 @@ class SseUsageReader:
         if name in _QUIET:
             self.is_complete = False
             return
-        document = _object(data)
+        document = json_object(data)
         match name or document.get("type"):
             case "message_start":
                 self.is_complete = self.is_counted = False
@@ -198,42 +197,23 @@ class SseUsageReader:
                 self.error = error_type(document) or "error"
 
 
-class JsonUsageReader:
-    """Reads the copy of an answer that is one JSON document of 1 MiB at most."""
-
-    def __init__(self) -> None:
-        self._chunks: list[bytes] = []
-        self._size = 0
-
-    def read(self, chunk: bytes) -> None:
-        self._size += len(chunk)
-        if self._size <= _DOCUMENT_LIMIT:
-            self._chunks.append(chunk)
-        else:
-            self._chunks.clear()
-
-    def tell(self, usage: TokenUsage) -> None:
-        """Take over the tokens."""
-        content = b"".join(self._chunks)
-        at = content.find(_USAGE)
-        if at < 0:
+def read_usage(document: bytes, usage: TokenUsage) -> None:
+    """Take over the tokens that an answer in one JSON document tells of."""
+    at = document.find(_USAGE)
+    if at < 0:
+        return
+    if document.find(_USAGE, at + 1) < 0 and (found := _USAGE_OBJECT.match(document, at)) is not None:
+        # The one object of that name, wherever it stands, is read alone: the text beside it may be long.
+        start = found.end()
+        with contextlib.suppress(ValueError):
+            usage.take(_DECODER.raw_decode(document[start : start + _USAGE_LIMIT].decode("utf-8", "replace"))[0])
             return
-        if content.find(_USAGE, at + 1) < 0 and (found := _USAGE_OBJECT.match(content, at)) is not None:
-            # The one object of that name, wherever it stands, is read alone: the text beside it may be long.
-            start = found.end()
-            with contextlib.suppress(ValueError):
-                usage.take(_DECODER.raw_decode(content[start : start + _USAGE_LIMIT].decode("utf-8", "replace"))[0])
-                return
-        usage.take(_object(content).get("usage"))
-
-    def document(self) -> dict[str, Any]:
-        """The whole of it; empty if it is too large, or no object."""
-        return _object(b"".join(self._chunks))
+    usage.take(json_object(document).get("usage"))
 
 
 def type_of(data: bytes) -> str:
     """The type that an event's data names; empty for none."""
-    return _text(_object(data).get("type")) or ""
+    return _text(json_object(data).get("type")) or ""
 
 
 def error_type(document: dict[str, Any]) -> str | None:
@@ -243,7 +223,8 @@ def error_type(document: dict[str, Any]) -> str | None:
     return kind if isinstance(kind, str) and _ERROR_TYPE.fullmatch(kind) else None
 
 
-def _object(data: bytes) -> dict[str, Any]:
+def json_object(data: bytes) -> dict[str, Any]:
+    """What the data says, if it is a JSON object; else an empty one."""
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):

@@ -284,7 +284,8 @@ class Exchange:
                 record.served_model = body.model
                 if record.model is None:
                     record.model = loggable(body.model)
-        self._body.release()
+        else:
+            self._body.release()
         if self._runner is not None:
             self._runner.close()  # ends the lease, once; `record.usage` is final, for whoever settles what it used
             self._runner = None
