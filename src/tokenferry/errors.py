@@ -140,7 +140,7 @@ class NeedsLogin(TokenferryError):  # noqa: N818  # see UnknownName
 
 
 class ChainCopied(NeedsLogin):
-    """The document was made on another machine, where its chain may still be in use."""
+    """The document was made on another machine, where its token family may still be in use."""
 
 
 class TryLater(TokenferryError):  # noqa: N818  # see UnknownName

@@ -61,7 +61,7 @@ def test_a_chain_needs_a_login_that_has_one_and_a_format_that_holds_it() -> None
     for target, credential in (("env", TOKEN), ("key-file", TOKEN), ("bundle", KEY)):
         with pytest.raises(UsageError, match="leave --with-refresh-token out"):
             exported(target, credential, with_chain=True)  # type: ignore[arg-type]  # a literal of the tuple
-    with pytest.raises(UsageError, match="no chain to hand over"):
+    with pytest.raises(UsageError, match="nothing to hand over"):
         exported("bundle", replace(TOKEN, refresh=None), with_chain=True)
 
 

@@ -210,7 +210,7 @@ def test_what_can_t_be_written_stays_ours(book: Accounts, home: Home, target_fil
     target_file.write_text("something of somebody's")  # which may be read by others
     with pytest.raises(UsageError, match="is not written over"):
         give(book, home, target_file)
-    with pytest.raises(UsageError, match="holds one token and no chain"):
+    with pytest.raises(UsageError, match="holds one token and no token family"):
         give(book, home, target_file.with_name("x.env"), "env")
     assert ours_may_renew(book)
     assert pending_hand_over(book.read("work")) is None

@@ -154,7 +154,7 @@ def test_a_subscription_is_handed_to_nobody_without_the_policy(person: Path, hom
         (("--to", "bundle"), 2, "name the file to write"),
         (("--to", "claude-code"), 2, "tokenferry claude-code switch NAME"),
         (("--to", "bundle", "-", "--with-refresh-token"), 2, "so that it is on disk"),
-        (("--to", "env", "x.env", "--with-refresh-token", "--yes"), 2, "holds one token and no chain"),
+        (("--to", "env", "x.env", "--with-refresh-token", "--yes"), 2, "holds one token and no token family"),
         (("--to", "bundle", "temporary/x.json"), 8, "under the temporary folder"),
     ],
 )

@@ -321,7 +321,7 @@ class Accounts:
                 self._store.discard(name)
 
     def confirm(self, name: str, machine: str) -> None:
-        """Say that a copied document's chain is in use here alone. Raises `UnknownAccount`."""
+        """Say that a copied document's token family is in use here alone. Raises `UnknownAccount`."""
         with self._store.exclusive(name, _LOCK_WAIT):
             document = self._store.read(name)
             _check_is_ours(document)

@@ -59,11 +59,11 @@ def exported(
     can't hold the credential.
     """
     if with_chain and (not isinstance(credential, OAuthToken) or credential.refresh is None):
-        raise UsageError("it has no refresh token, so there is no chain to hand over; leave --with-refresh-token out")
+        raise UsageError("it has no refresh token, so there is nothing to hand over; leave --with-refresh-token out")
     if target in _PLAIN:
         if with_chain:
             raise UsageError(
-                f"{target} holds one token and no chain; leave --with-refresh-token out, or take another format"
+                f"{target} holds one token and no token family; leave --with-refresh-token out, or take another format"
             )
         return render_environment(credential) if target == "env" else render_key_file(credential)
     if not isinstance(credential, OAuthToken):

@@ -80,8 +80,8 @@ def hand_over(
 
     First the document says that the login is another's and where it goes, then the file is written, and when that is
     on disk the account is to be removed. Killed in between, nobody here renews it, and the same call completes it.
-    Raises `UsageError` for a chain that isn't ours, `TryLater` while a refresh is unsettled, `ChainCopied`, and what
-    `write_export` does; then the login stays ours, unless the file holds it.
+    Raises `UsageError` for a token family that isn't ours, `TryLater` while a refresh is unsettled, `ChainCopied`, and
+    what `write_export` does; then the login stays ours, unless the file holds it.
     """
     with book.store.exclusive(name, _LOCK_WAIT):
         document = book.store.read(name)
@@ -156,12 +156,12 @@ def _ours(document: Document, journal: Journal, machine: str, *, is_begun: bool)
     account, token = document.account, document.credential
     if not isinstance(token, OAuthToken) or token.refresh is None:
         raise UsageError(
-            f"account {account.name!r} has no refresh token, so there is no chain to hand over; leave "
+            f"account {account.name!r} has no refresh token, so there is no token family to hand over; leave "
             "--with-refresh-token out"
         )
     if account.owner != "tokenferry" and not is_begun:
         raise UsageError(
-            f"account {account.name!r}: its chain is owned by {account.owner}, so it isn't tokenferry's to hand over; "
+            f"account {account.name!r}: its token family is owned by {account.owner}, so it can't be handed over; "
             "leave --with-refresh-token out"
         )
     if document.machine not in {None, machine}:

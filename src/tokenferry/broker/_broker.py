@@ -240,7 +240,8 @@ class Broker:
     def renew(self, name: str | None = None, job: RefreshRequest | None = None) -> Document:
         """One grant now, for the account's sake: policy, which is about handing credentials out, isn't asked.
 
-        The chain's owner rules whether it may be. A `job` may be content with less. Raises what `resolve` raises.
+        The token family's owner rules whether it may be. A `job` may be content with less. Raises what `resolve`
+        raises.
         """
         name = self.book.choose(name)
         self.provider_of(self.book.read(name).account)
@@ -427,7 +428,7 @@ class Broker:
         self._logins.check_can_keep()
 
     def revoke(self, name: str) -> Revocation:
-        """End the account's login at its provider, if its chain is ours; it can't be renewed or used from then on.
+        """End the account's login at its provider, if its token family is ours; it can't be used from then on.
 
         Under the account's lock, so that no refresh is under way. Raises `UnknownAccount`, `LockTimeout`.
         """

@@ -85,5 +85,5 @@ class Due:
 
 
 def _is_ours(document: Document, token: OAuthToken) -> bool:
-    """Whether its chain is renewed ahead of time: by its owner's windows, and so ours alone."""
+    """Whether its token family is renewed ahead of time: by its owner's windows, and so ours alone."""
     return document.account.owner == "tokenferry" and token.is_renewable

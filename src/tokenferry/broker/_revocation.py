@@ -22,7 +22,7 @@ class Revocation:
 
 
 def revocable(name: str, store: Store, journal: Journal, machine: str) -> tuple[str, OAuthToken] | Revocation:
-    """The account's provider and the newest token of its chain, if that is ours to revoke; else why it isn't.
+    """The account's provider and the newest token of its token family, if that is ours to revoke; else why it isn't.
 
     For who holds the account's lock. Raises `UnknownAccount`.
     """

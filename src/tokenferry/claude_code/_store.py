@@ -58,9 +58,9 @@ class LoginStatus:
 class ClaudeCodeStore:
     """Claude Code's own login as a store of one account.
 
-    Its chain belongs to Claude Code: this store takes Claude Code's locks, writes renewed tokens alone, and never
-    removes a login. Of several `places` the first that holds a document counts, and is the one written to. `locks` is
-    the folder of our own locks. The generation of a document is made of its tokens' sha256.
+    Its token family belongs to Claude Code: this store takes Claude Code's locks, writes renewed tokens alone, and
+    never removes a login. Of several `places` the first that holds a document counts, and is the one written to.
+    `locks` is the folder of our own locks. The generation of a document is made of its tokens' sha256.
     """
 
     def __init__(

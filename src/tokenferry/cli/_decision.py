@@ -146,7 +146,7 @@ def _renewal(broker: Broker, found: Row, token: OAuthToken | None, now: float) -
         when = (
             "only when it has expired or was refused, under that program's locks" if owner == "claude-code" else "never"
         )
-        yield "owner", f"its chain belongs to {owner}; tokenferry renews it {when}"
+        yield "owner", f"its token family belongs to {owner}; tokenferry renews it {when}"
     left = seconds_left(token, now)
     if found.state in _ENDED or found.state in {"backing-off", "uncertain", "refreshing"}:
         yield "renewal", found.text

@@ -26,7 +26,7 @@ class Entry:
 
 
 def without_refresh(token: OAuthToken) -> OAuthToken:
-    """The view of a token set that hands nobody the chain: the access token, with its own expiry."""
+    """The view of a token set that hands nobody the token family: the access token, with its own expiry."""
     return replace(token, refresh=None, refresh_expires_at=None)
 
 

@@ -65,7 +65,7 @@ def exchange(
 
 
 def _forget_attempt(document: Document) -> Flow[None]:
-    """What an earlier login under this name left behind is about a chain that is no more."""
+    """What an earlier login under this name left behind is about a token family that is no more."""
     try:
         if (yield effects.ReadAttempt()) is not None:
             yield effects.Close()

@@ -136,7 +136,7 @@ def _recover(
         return document, None
     token = document.credential
     if not isinstance(token, OAuthToken) or _refresh_digest(document) != attempt.token:
-        yield effects.Close()  # the chain has moved on: the attempt was published, or the account logged in anew
+        yield effects.Close()  # the token family has moved on: the attempt was published, or the account logged in anew
         return document, None
     if attempt.answer is not None and attempt.state != "uncertain":
         answer = Granted(attempt.answer, knows_successor=attempt.state != "answered")
@@ -180,7 +180,7 @@ def _withdrawn(attempt: RefreshAttempt) -> effects.Effect:
 
 
 def _renewable(job: RefreshRequest, document: Document, context: FlowContext) -> tuple[OAuthToken, Secret]:
-    """The token set, if its chain is ours to move. Raises otherwise."""
+    """The token set, if its token family is ours to move. Raises otherwise."""
     token, account = document.credential, document.account
     if not isinstance(token, OAuthToken):
         raise CredentialRefused(f"account {job.name!r} holds an API key or setup token, which can't be refreshed")
@@ -188,7 +188,7 @@ def _renewable(job: RefreshRequest, document: Document, context: FlowContext) ->
         _check_claude_code(job, token, context)
     elif account.owner != "tokenferry":
         raise NeedsLogin(
-            f"account {job.name!r}: its chain is owned by {account.owner}, which alone refreshes it; "
+            f"account {job.name!r}: its token family is owned by {account.owner}, which alone refreshes it; "
             f"{log_in_again(account)}"
         )
     if document.machine is not None and document.machine != context.machine:
@@ -209,7 +209,7 @@ def _renewable(job: RefreshRequest, document: Document, context: FlowContext) ->
 
 
 def _check_claude_code(job: RefreshRequest, token: OAuthToken, context: FlowContext) -> None:
-    """Raise unless Claude Code's chain may be moved by us: only when its access token is used up or refused."""
+    """Raise unless Claude Code's token family may be moved by us: only when its access token is used up or refused."""
     left = seconds_left(token, context.now())
     if left > 0 and token.secret.sha256 != job.refused:
         raise TryLater(

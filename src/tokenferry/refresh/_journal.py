@@ -1,4 +1,4 @@
-"""What lies beside a chain while, and after, it is refreshed: the attempt with its answer, and the last verdict."""
+"""What lies beside a token family while and after it is refreshed: the attempt with its answer, the last verdict."""
 
 import contextlib
 import json

@@ -33,7 +33,7 @@ class Present:
     where: str
     login: ClaudeCodeLogin
     name: str | None = None
-    """The account of ours whose chain it is, or what it is to be called; None without a login."""
+    """The account of ours whose token family it is, or what it is to be called; None without a login."""
     is_new: bool = False
     """There is no such account yet."""
     recorded: Account | None = None

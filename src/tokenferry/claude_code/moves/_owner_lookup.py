@@ -31,10 +31,10 @@ def of_the_same(token: OAuthToken, known: Mapping[str, OAuthToken]) -> list[str]
 def owner_of(
     token: OAuthToken, recorded: str | None, known: Mapping[str, OAuthToken], is_dead: Callable[[str], bool]
 ) -> str | None:
-    """The account whose chain this is; None if it is none of ours.
+    """The account whose token family this is; None if it is none of ours.
 
     `recorded` is the account that was last known to rest there. A living login of the same account, but of another
-    chain, is not given up for this one.
+    token family, is not given up for this one.
     """
     if recorded is not None and not (recorded in known and are_different(token, known[recorded])):
         return recorded

@@ -1,4 +1,4 @@
-"""Whether a chain may be moved: nothing about it may be under way or in doubt."""
+"""Whether a token family may be moved: nothing about it may be under way or in doubt."""
 
 import logging
 import time
@@ -62,7 +62,7 @@ def check_may_leave(journal: Journal, document: Document, *, machine: str) -> No
             f"it to it with: tokenferry run --account {name} -- claude"
         )
     if document.account.owner != "tokenferry":
-        raise NeedsLogin(f"account {name!r}: its chain is owned by {document.account.owner}; log in there")
+        raise NeedsLogin(f"account {name!r}: its token family is owned by {document.account.owner}; log in there")
     if document.machine not in {None, machine}:
         raise ChainCopied(
             f"account {name!r} was copied here from another machine, where its login may still be in use; if it is "

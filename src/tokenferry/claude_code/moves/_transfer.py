@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 class Transfer:
-    """The steps of a move, for who holds all its locks. A chain is never cloned.
+    """The steps of a move, for who holds all its locks. A token family is never cloned.
 
     While an account's attachment is there, its login is the one in Claude Code's store, and the document here is a copy
     that nobody uses; without it, it is the document. That is all that decides, and every reader sees it at any moment.
