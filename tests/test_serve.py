@@ -19,13 +19,16 @@ import pytest
 from tokenferry.accounts import AccountList
 from tokenferry.broker import Broker
 from tokenferry.config import Config, load
-from tokenferry.credentials import ApiKey, Credential, OAuthToken
+from tokenferry.credentials import ApiKey, Credential, OAuthToken, SetupToken
 from tokenferry.errors import ConfigError
 from tokenferry.gateway import ERROR_MARK, REQUEST_ID, bind
 from tokenferry.ledger import Ledger
+from tokenferry.limits import LimitState, Window
+from tokenferry.pool import Pool
 from tokenferry.sandbox import Sandbox
 from tokenferry.secret import Secret
 from tokenferry.serve import PrivateGateway, serve
+from tokenferry.serve._usage import billing_of
 from tokenferry.settings import Home
 from tokenferry.state import Cooldown, Scope, State, read_local_key
 from tokenferry.stores import Account, Document, FileStore
@@ -186,6 +189,26 @@ def test_what_a_request_used_is_in_the_ledger(home: Home, config: Config, sandbo
     with Ledger(home.ledger) as ledger:
         row = ledger.rows("SELECT requests, input, output, billing FROM days")[0]
     assert tuple(row) == (1, usage["input_tokens"], usage["output_tokens"], "metered")
+
+
+def test_how_a_request_is_paid_for_is_known_by_its_account(home: Home, config: Config, sandbox: Sandbox) -> None:
+    store = FileStore(home)
+    tokens: dict[str, tuple[str, Credential]] = {
+        "key": ("anthropic", ApiKey(Secret("sk-ant-api03-" + "k" * 90))),
+        "setup": ("anthropic", SetupToken(Secret("sk-ant-oat01-" + "s" * 90))),
+        "max": ("claude-max", issued(sandbox, "alice")),
+    }
+    for name, (provider, credential) in tokens.items():
+        with store.exclusive(name, 5):
+            store.swap(name, None, Document(Account(name, provider, credential.kind, created_at=1), credential))
+    pool = Pool()
+    billing = billing_of(Broker.from_home(home, config), pool)
+    accounts = [(provider, name) for name, (provider, _) in tokens.items()]
+    assert [billing(*one) for one in accounts] == ["metered", "plan", "plan"]
+    overage = Window("overage", "allowed")
+    pool.usage.note("max", LimitState(windows=(Window("5h"),), overage=overage, representative_claim="overage"), 0)
+    assert [billing(*one) for one in accounts] == ["metered", "plan", "overage"]
+    assert billing("nobody", "") == "metered"
 
 
 def test_a_damaged_ledger_harms_no_request(

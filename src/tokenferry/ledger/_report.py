@@ -151,25 +151,21 @@ class UsageReport:
         return [(labels.get(row["provider"], ""), labels.get(row["model"], ""), row["requests"]) for row in rows]
 
     def _parts(self, periods: Sequence[Period], *, is_by_rows: bool) -> dict[str, list[tuple[int, int, int]]]:
-        """Which table tells of which part of the periods, in that table's units."""
-        bounds = {bound for period in periods for bound in (period.start, period.end)}
-        tables = [name for name, unit in _UNITS.items() if all(bound % unit == 0 for bound in bounds)]
-        finest = "requests" if is_by_rows else tables[0]
-        coarser = [*_UNITS][: [*_UNITS].index(finest)]
+        """Which table tells of which part of the periods, in that table's units: whole days, whole hours, the rest."""
         parts: dict[str, list[tuple[int, int, int]]] = {name: [] for name in _UNITS}
-        for number, period in enumerate(periods):
-            source: str = finest
-            end: float = period.end
-            for other in () if is_by_rows else reversed(coarser):
-                seam = self._seam(source, other)
-                self._cut(parts[source], number, max(period.start, seam), end, _UNITS[source])
-                source, end = other, min(end, seam)
-            self._cut(parts[source], number, period.start, end, _UNITS[source])
-        return parts
+        if is_by_rows:
+            parts["requests"] = [(number, one.start, one.end) for number, one in enumerate(periods)]
+            return parts
+        seams = [(self._seam("hours", "days"), sql.DAY_MS), (self._seam("requests", "hours"), sql.HOUR_MS)]
 
-    def _cut(self, parts: list[tuple[int, int, int]], number: int, start: float, end: float, unit: int) -> None:
-        if start < end:
-            parts.append((number, int(start // unit), int(end // unit)))
+        def settled(bound: int) -> int:
+            """The bound itself, or the beginning of its hour or day where nothing finer is left."""
+            unit = next((unit for seam, unit in seams if bound < seam), 1)
+            return bound // unit * unit
+
+        for number, period in enumerate(periods):
+            _divide(parts, number, settled(period.start), settled(period.end), [*_UNITS])
+        return parts
 
     def _seam(self, finer: str, coarser: str) -> float:
         """From when on the finer table is complete, of two; what is older only the coarser one knows."""
@@ -187,6 +183,23 @@ class UsageReport:
 
     def _windows(self) -> dict[int, str]:
         return {row["id"]: row["label"] for row in self._ledger.rows(sql.WINDOW_LABELS)}
+
+
+def _divide(
+    parts: dict[str, list[tuple[int, int, int]]], number: int, start: int, end: int, tables: Sequence[str]
+) -> None:
+    """Give what is whole between two times to the coarsest of the tables, and both edges to finer ones."""
+    table, *finer = tables
+    unit = _UNITS[table]
+    first, last = -(-start // unit), end // unit
+    if first < last:
+        parts[table].append((number, first, last))
+        edges = [(start, first * unit), (last * unit, end)]
+    else:
+        edges = [(start, end)]
+    for one in edges:
+        if one[0] < one[1] and finer:
+            _divide(parts, number, *one, finer)
 
 
 def total(rows: Iterable[UsageRow]) -> Usage:

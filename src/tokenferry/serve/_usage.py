@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from tokenferry.broker import Broker
 from tokenferry.config import Config
@@ -10,6 +11,9 @@ from tokenferry.ledger import Billing, Ledger, LedgerWriter, WindowHistory, Wind
 from tokenferry.pool import Pool
 from tokenferry.prices import PriceTable
 from tokenferry.settings import Home
+
+if TYPE_CHECKING:
+    from tokenferry.credentials import Kind
 
 
 def usage_log_of(home: Home, config: Config, broker: Broker, pool: Pool) -> UsageLog:
@@ -24,17 +28,32 @@ def usage_log_of(home: Home, config: Config, broker: Broker, pool: Pool) -> Usag
         seen = pool.usage.version
         return history.changes(pool.usage.states(), time.time())
 
+    return LedgerWriter(
+        lambda: Ledger(home.ledger),
+        entries_with(billing_of(broker, pool)),
+        price_table_of(config),
+        kept=config.ledger,
+        points=points,
+    )
+
+
+def billing_of(broker: Broker, pool: Pool) -> Callable[[str, str], Billing]:
+    """Tells how requests of a provider and an account are paid for, as far as that is known now."""
+    kinds: dict[str, Kind] = {}
+    listed: object = None
+
     def billing(provider: str, account: str) -> Billing:
-        known = broker.providers.get(provider)
-        kind = next((one.kind for one in broker.listing().accounts if one.name == account), None)
+        nonlocal kinds, listed
+        listing = broker.listing()
+        if listing is not listed:
+            listed, kinds = listing, {one.name: one.kind for one in listing.accounts}
+        known, kind = broker.providers.get(provider), kinds.get(account)
         if known is None or not (known.subscription or (kind is not None and known.may_bill_subscription(kind))):
             return "metered"
         state = pool.usage.state(account)
         return "overage" if state is not None and state.bills_overage else "plan"
 
-    return LedgerWriter(
-        lambda: Ledger(home.ledger), entries_with(billing), price_table_of(config), kept=config.ledger, points=points
-    )
+    return billing
 
 
 def price_table_of(config: Config) -> Callable[[], PriceTable]:
