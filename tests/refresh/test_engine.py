@@ -209,7 +209,7 @@ def test_a_defect_below_reaches_the_waiters_and_leaves_no_flight_or_lock_behind(
     with pytest.raises(ZeroDivisionError):
         broker.resolve(NAME)
     assert "ZeroDivisionError, which is a defect in tokenferry" in caplog.text
-    assert broker.statistics(NAME).failures == {"ZeroDivisionError": 1}
+    assert broker.statistics(NAME).failures == {"internal_error": 1}
     with rig.store.exclusive(NAME, 0):
         pass
 

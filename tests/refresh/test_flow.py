@@ -173,7 +173,7 @@ def test_an_early_refresh_waits_for_nobody(rig: Rig) -> None:
     broker = rig.broker()
     with rig.store.exclusive(NAME, 0):
         assert value(broker.resolve(NAME)) == "access-0"
-        wait_for(lambda: broker.statistics(NAME).failures == {"RefreshBusy": 1})
+        wait_for(lambda: broker.statistics(NAME).failures == {"refresh_busy": 1})
     assert rig.endpoint.requests == 0
 
 
