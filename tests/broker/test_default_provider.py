@@ -145,8 +145,8 @@ def test_what_the_gateway_does_with_an_account_is_said_in_one_line(config: Confi
     assert serving_line(config, broker, "carol") == "serves as 2 of 2 at one"
     assert serving_line(mapped, broker, "bob") == "serves glm as 1 of 1 at two"
     assert serving_line(config, broker, "bob") == (
-        "serves nothing yet: map a model to it with [[models]] in config.toml; other models go to the default "
-        "provider, one"
+        "serves nothing yet: map a model to it with: tokenferry model add NAME two/MODEL; other "
+        "models go to the default provider, one"
     )
     assert serving_line(config, broker, "out") == "serves nothing yet: provider off is not enabled; see [[providers]]"
     assert serving_line(pinned, broker, "carol") == "serves alone at one"

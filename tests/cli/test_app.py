@@ -1,4 +1,5 @@
 import logging
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -52,7 +53,13 @@ def test_every_command_has_help_with_examples_that_start_with_its_name(inside: I
     [
         (["acounts"], "did you mean 'account'?"),
         (["xyzzy"], "there are setup, demo, run, serve"),
-        (["account"], "missing command; see: tokenferry account --help"),
+        (["account"], "tokenferry account needs one of add, list, show,"),
+        (["start"], "did you mean 'serve'? See: tokenferry --help"),
+        (["cost"], "did you mean 'usage daily'?"),
+        (["remove", "work"], "did you mean 'account remove', 'provider remove' or 'model remove'?"),
+        (["account", "delete", "work"], "did you mean 'remove'?"),
+        (["key", "delete", "work"], "did you mean 'revoke'?"),
+        (["key", "add", "work"], "did you mean 'create'?"),
         (["account", "lst"], "did you mean 'list'?"),
         (["token", "--nope"], "there is no option --nope"),
         (["account", "add", "--knd"], "there is no option --knd; did you mean --kind?"),
@@ -69,6 +76,32 @@ def test_a_usage_error_is_one_line_and_exit_2(home: Home, inside: Inside, argume
     outcome = inside(*arguments)
     assert outcome.code == 2
     assert word in outcome.one_line()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--key", "hunter2"],
+        ["--api-key=hunter2"],
+        ["sk-proj-0123456789abcdefghijklmn"],
+        ["sk-ant-api03-0123456789abcdefghijklmn", "--provider", "anthropic"],
+    ],
+)
+def test_a_key_on_the_command_line_is_refused_and_never_shown(home: Home, inside: Inside, arguments: list[str]) -> None:
+    outcome = inside("account", "add", "work", *arguments)
+    assert outcome.code == 2
+    assert "isn't read from the command line" in outcome.one_line()
+    assert "hunter2" not in outcome.err
+    assert "0123456789" not in outcome.err
+
+
+def test_help_shows_arguments_as_people_type_them(inside: Inside) -> None:
+    for command in every_command():
+        usage, _, rest = inside(*command, "--help").out.partition("\n\n")
+        assert not re.search(r"[{}]|\[\[|\]\]|<", usage), usage
+        assert not re.search(r"<(str|int|list|path)", rest), rest
+    assert "model add [OPTIONS] NAME PROVIDER/MODEL...\n" in inside("model", "add", "--help").out
+    assert "explain request [OPTIONS] [ID]\n" in inside("explain", "request", "--help").out
 
 
 def test_a_defect_is_a_sentence_without_a_traceback(

@@ -89,7 +89,7 @@ def test_without_a_session_it_says_what_to_type(systemctl: StandIn, unit: Path) 
     assert unit.exists()
     shown = service("status")
     assert shown.code == 1
-    assert "says nothing, state not known" in shown.out
+    assert "no answer, unknown state" in shown.out
 
 
 def test_a_unit_of_somebody_else_is_left_alone(systemctl: StandIn, unit: Path) -> None:

@@ -37,7 +37,7 @@ def test_status_tells_of_home_policy_accounts_and_warnings(home: Home, inside: I
     with socket.create_server(("127.0.0.1", 0)) as silent:
         configure(home, "http://127.0.0.1:1", f"[server]\napi_key = 'a'\nport = {silent.getsockname()[1]}\n")
         outcome = inside("status")
-        assert "gateway  does not run; start it with: tokenferry serve" in outcome.out
+        assert "gateway     does not run; start it with: tokenferry serve" in outcome.out
     assert outcome.code == 0
     assert str(home.path) in outcome.out
     assert "subscriptions = claude-code-only" in outcome.out
@@ -142,7 +142,7 @@ def test_a_gateway_that_runs_is_asked_what_it_serves(home: Home, inside: Inside,
     (told,) = inside("status", "--json").json["serving"]
     assert (told["model"], told["status"]) == (None, 503)
     assert "[router] providers" in told["reason"]
-    assert "serves   a model that nothing maps: nothing serves it, a client gets 503" in inside("status").out
+    assert "serves      a model that nothing maps: nothing serves it, a client gets 503" in inside("status").out
     assert "is served by no account" in inside("doctor").out
     process.terminate()
     assert "a client gets 503: none of [router] providers may serve" in end(process).out

@@ -269,7 +269,7 @@ class Accounts:
                 self._store.swap(name, None, Document(account, credential, machine=machine, unknown=unknown))
                 return False
             if not replacing:
-                raise UsageError(f"account {name!r} exists already; give --replace to log it in anew")
+                raise UsageError(f"account {name!r} exists already; give --replace to put this in its place")
             _check_is_ours(old)
             kept = replace(
                 account,

@@ -58,6 +58,25 @@ PANELS: Final = {
 }
 """What `tokenferry --help` shows: it need not import any command."""
 
+_MEANT: Final = {
+    "start": "serve",
+    "up": "serve",
+    "gateway": "serve",
+    "down": "stop",
+    "ps": "status",
+    "whoami": "status",
+    "init": "setup",
+    "connect": "setup",
+    "claude": "run -- claude",
+    "cost": "usage daily",
+    "logs": "explain request",
+    "requests": "explain request",
+    "last": "explain request last",
+    "switch": "claude-code switch",
+    "version": "--version",
+}
+"""What people try first, and what does it here."""
+
 COMMANDS: Final = tuple(name for panel in PANELS.values() for name in panel)
 
 
@@ -79,6 +98,14 @@ class _Commands(Group):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         return super().resolve_command(ctx, args if ctx.resilient_parsing else current(args))
+
+    def meant(self, word: str, known: list[str]) -> list[str]:
+        """The command that does it here, else those that have one of that name, else the nearest."""
+        if word in _MEANT:
+            return [_MEANT[word]]
+        groups = {name: text.partition(":")[0] for panel in PANELS.values() for name, text in panel.items()}
+        inner = [f"{name} {word}" for name, text in groups.items() if text[0].islower() and word in text.split(", ")]
+        return inner or super().meant(word, known)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  # as above
         width = max(map(len, COMMANDS))

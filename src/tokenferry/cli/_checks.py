@@ -211,7 +211,7 @@ def check_ledger(home: Home, now: float) -> Iterator[Finding]:
         yield Finding(
             f"has no known price: {requests} requests of the last 7 days count as $5 and $25 a million tokens",
             f"model {model or '(unnamed)'} of provider {provider}",
-            "[[prices]] in config.toml declares it, and tokenferry usage reprice --since 7d applies it",
+            "declare it with [[prices]] in config.toml, then: tokenferry usage reprice --since 7d",
             is_note=True,
         )
 

@@ -6,7 +6,7 @@ import re
 import sys
 import traceback
 from difflib import get_close_matches
-from typing import Final
+from typing import Any, Final
 
 import typer
 from typer.exceptions import TyperException
@@ -19,6 +19,8 @@ from tokenferry.cli._typer import spare_conversions
 from tokenferry.errors import TokenferryError
 
 _LONGEST_GRANT: Final = 120.0
+_SECRET: Final = re.compile(r"(?=.*\d)[\w.~+=-]{24,}", re.ASCII)
+_SECRET_OPTIONS: Final = {"--key", "--api-key", "--token", "--secret", "--password"}
 _QUOTED: Final = re.compile(r"'([^']*)'")
 _CHOICE: Final = re.compile(r"for '?(?P<option>[^':]+)'?: .*?'(?P<value>[^']*)' is not one of (?P<choices>'.*', '.*')")
 
@@ -57,7 +59,7 @@ def _invoke(arguments: list[str]) -> int:  # noqa: PLR0911  # one return for eac
         fail(str(fault))
         return fault.exit_code
     except TyperException as fault:
-        fail(_usage(fault))
+        fail(_usage(fault, arguments))
         return fault.exit_code
     except typer.Abort:
         note("given up; nothing was changed")
@@ -71,12 +73,26 @@ def _invoke(arguments: list[str]) -> int:  # noqa: PLR0911  # one return for eac
     return result if isinstance(result, int) else 0
 
 
-def _usage(fault: TyperException) -> str:
-    context = getattr(fault, "ctx", None)
+def _usage(fault: TyperException, arguments: list[str]) -> str:
+    context: Any = getattr(fault, "ctx", None)
     command = context.command_path if context is not None else "tokenferry"
+    if _holds_secret(fault, arguments):
+        told = (
+            "a key or token isn't read from the command line, where others can see it; pipe it in, or type it if asked"
+        )
+        return f"{told}; see: {command} --help"
+    if context is not None and fault.format_message().startswith("Missing command"):
+        return f"{command} needs one of {', '.join(context.command.list_commands(context))}; see: {command} --help"
     text = _unknown_option(fault) or _unknown_value(fault.format_message())
     text = " ".join(text.split()).rstrip(".")
     return f"{text[:1].lower()}{text[1:]}{' See' if text.endswith('?') else '; see'}: {command} --help"
+
+
+def _holds_secret(fault: TyperException, arguments: list[str]) -> bool:
+    """Whether what isn't understood is a credential, or an option to give one with."""
+    if getattr(fault, "option_name", None) in _SECRET_OPTIONS:
+        return True
+    return fault.format_message().startswith("Got unexpected extra") and any(map(_SECRET.fullmatch, arguments))
 
 
 def _unknown_option(fault: TyperException) -> str | None:

@@ -46,6 +46,8 @@ def current(words: Sequence[str]) -> list[str]:
     for old, new in _RENAMED:
         if _is_at_start(old, own):
             raise UsageError(f"tokenferry {' '.join(old)} is now: tokenferry {new}")
+    if first == "explain" and rest and (rest[0] == "last" or rest[0].startswith("tf_")):
+        return ["explain", "request", *rest]
     if first == "explain" and rest and rest[0].startswith("--") and rest[0] != "--help":
         return ["explain", "credentials", *rest]
     return list(words)

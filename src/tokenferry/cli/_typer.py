@@ -2,10 +2,25 @@ from difflib import get_close_matches
 from typing import Annotated, Any, Final, TypeAlias
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperArgument, TyperGroup
 
 JSON: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 WIDE: TypeAlias = Annotated[bool, typer.Option("--wide", help="Show every column on a narrow terminal.")]
+
+_MEANT: Final = {
+    "add": ("create",),
+    "create": ("add",),
+    "new": ("create", "add"),
+    "delete": ("remove", "revoke"),
+    "rm": ("remove", "revoke"),
+    "ls": ("list",),
+    "info": ("show",),
+    "edit": ("set",),
+    "today": ("daily",),
+    "on": ("enable",),
+    "off": ("disable",),
+}
+"""Commands of other programs, and ours that do the same."""
 
 SETTINGS: Final = {"help_option_names": ["-h", "--help"]}
 
@@ -16,10 +31,20 @@ class Group(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         known = self.list_commands(ctx)
         if args[0] not in known and self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
-            near = get_close_matches(args[0], known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+            meant = self.meant(args[0], known)
+            hint = f"did you mean {listed(meant)}?" if meant else f"there are {', '.join(known)}"
             ctx.fail(f"There is no command {args[0][:80]!r}; {hint}")
         return super().resolve_command(ctx, args)
+
+    def meant(self, word: str, known: list[str]) -> list[str]:
+        """The commands that an unknown one may stand for."""
+        return [one for one in _MEANT.get(word, ()) if one in known] or get_close_matches(word, known, n=1)
+
+
+def listed(names: list[str]) -> str:
+    """Names in quotes: 'a', 'b' or 'c'."""
+    *others, last = map(repr, names)
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def spare_conversions(command: Any) -> None:
@@ -34,6 +59,8 @@ def spare_conversions(command: Any) -> None:
 
 
 def _spared(parameter: Any) -> Any:
+    if isinstance(parameter, TyperArgument):
+        _show_plainly(parameter)
     convert, kind = parameter.process_value, getattr(parameter, "type_descriptor", None)
     if kind is None or "process_value" in vars(parameter):
         return parameter
@@ -48,6 +75,16 @@ def _spared(parameter: Any) -> Any:
 
     parameter.process_value = process_value
     return parameter
+
+
+def _show_plainly(argument: Any) -> None:
+    """Show an argument in help texts as `NAME`, `[NAME]` or `NAME...`, without braces and without a type of Python."""
+    name = argument.display_name_raw.strip("[]").removesuffix("...")
+    name = name.upper() if argument.metavar is None else name
+    shown = name if argument.nargs == 1 else f"{name}..."
+    argument.display_type_rich = lambda ctx: ""  # noqa: ARG005  # the signature is the library's
+    argument._usage_display_name = lambda: shown if argument.required else f"[{shown}]"  # noqa: SLF001  # no other way
+    argument._rich_display_name = lambda: name  # noqa: SLF001  # as above
 
 
 def examples(*lines: str) -> str:

@@ -47,7 +47,7 @@ _CURES: Final = {
         "tokenferry account add work --provider anthropic",
         "pass show anthropic | tokenferry account add work",
         "tokenferry account add console --provider console < login.json",
-        "tokenferry account add work --replace          log in anew",
+        "tokenferry account add work --replace          log in again",
         "tokenferry account add ant --store anthropic-profile --profile work",
         "tokenferry account add ci --workload-identity --identity-token-file /var/run/secrets/identity-token",
     ),

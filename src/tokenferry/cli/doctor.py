@@ -35,5 +35,5 @@ def doctor(
         say_lines((f"{finding.where}: {finding.what}", f"  cure: {finding.cure}"))
     for finding in found:
         if finding.is_note:
-            note(f"{finding.where}: {finding.what}; see: {finding.cure}")
+            note(f"{finding.where}: {finding.what}; cure: {finding.cure}")
     return 1 if findings else 0

@@ -34,7 +34,7 @@ app = new_app(
 _COLUMNS: Final = (
     Column("name"),
     Column("id"),
-    Column("for", wide=True),
+    Column("role", wide=True),
     Column("state"),
     Column("created", wide=True),
     Column("last used"),
@@ -151,7 +151,7 @@ def show(name: KeyName, *, as_json: JSON = False) -> None:
     lines = {
         "name": key.name,
         "id": key.id,
-        "for": _use(key),
+        "role": key.role,
         "state": f"{_state(key)}: {key.fault}" if key.fault else _state(key),
         "created": moment(key.created_at),
         "last used": moment(key.last_used_at),
@@ -300,10 +300,6 @@ def _note_change(action: str, key: ClientKey, **details: str | int | bool | None
     note_change(Home.from_environment(), action, key.name, id=key.id, fingerprint=key.fingerprint, **details)
 
 
-def _use(key: ClientKey) -> str:
-    return "inference" if key.role == "client" else key.role
-
-
 def _state(key: ClientKey) -> str:
     return key.state(time.time())
 
@@ -325,7 +321,7 @@ def _cells(key: ClientKey) -> Sequence[str]:
     return (
         key.name,
         key.id,
-        _use(key),
+        key.role,
         Cell(state, None if state == "live" else "warning"),
         *(time_cell(at, now) for at in (key.created_at, key.last_used_at, key.expires_at)),
         _labels(key),

@@ -21,7 +21,9 @@ app = new_app()
 )
 def sandbox(
     *,
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = DEFAULT_PORT,
+    port: Annotated[
+        int, typer.Option("--port", metavar="PORT", min=0, max=65535, help="0 takes a free one.")
+    ] = DEFAULT_PORT,
     port_file: Annotated[
         Path | None, typer.Option("--port-file", metavar="F", help="Write the port here once it listens.")
     ] = None,
@@ -39,7 +41,7 @@ def _tell(url: str) -> None:
         "add an account of it with:",
         f"  curl -s '{url}/_sandbox/issue?account=dave&kind=api-key&plain=1' |",
         "    tokenferry account add dave --provider sandbox",
-        f"more is told by: curl {url}/_sandbox/",
+        f"for more: curl {url}/_sandbox/",
     ]
     if not url.endswith(f":{DEFAULT_PORT}"):
         lines.append(f'and config.toml must say: [[providers]] name = "sandbox", base_url = "{url}"')

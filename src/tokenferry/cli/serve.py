@@ -47,11 +47,14 @@ def serve(
         bool, typer.Option("--detach", help="Run in the background, once it listens; see: tokenferry stop")
     ] = False,
     host: Annotated[
-        str | None, typer.Option("--host", help="A loopback address, or see --allow-remote; [server] host by default.")
+        str | None,
+        typer.Option(
+            "--host", metavar="ADDRESS", help="A loopback address, or see --allow-remote; [server] host by default."
+        ),
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option("--port", min=0, max=65535, help="[server] port by default; 0 takes a free one."),
+        typer.Option("--port", metavar="PORT", min=0, max=65535, help="[server] port by default; 0 takes a free one."),
     ] = None,
     port_file: Annotated[
         Path | None, typer.Option("--port-file", metavar="F", help="Write the port here while it listens.")
@@ -70,7 +73,13 @@ def serve(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", min=1, max=MOST_WORKERS, help="Serve in this many processes; [server] workers (1)."),
+        typer.Option(
+            "--workers",
+            metavar="N",
+            min=1,
+            max=MOST_WORKERS,
+            help="Serve in this many processes; [server] workers (1).",
+        ),
     ] = None,
     drain: Annotated[
         float | None,

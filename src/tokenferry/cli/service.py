@@ -115,12 +115,12 @@ def status(*, as_json: JSON = False) -> int:
         how = "as it should be" if found.is_current else "not as `tokenferry service install` would make it now"
         missing = "no; install it with: tokenferry service install"
         installed = f"{manager.path}, {how}" if found.is_installed else missing
-        words = f"{found.state.enabled or 'says nothing'}, {found.state.active or 'state not known'}"
+        words = f"{found.state.enabled or 'no answer'}, {found.state.active or 'unknown state'}"
         say_lines(
             (
                 f"installed  {installed}",
                 f"{manager.name:<10} {words}",
-                f"keeper     {keeper or 'nobody'}",
+                f"renewer    {keeper or 'none'}",
             )
         )
     return 0 if found.is_installed and found.state.is_running else 1

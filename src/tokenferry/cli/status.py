@@ -52,14 +52,14 @@ def status(
         return
     say_lines(
         (
-            f"home     {home.path}",
-            f"policy   subscriptions = {settings.policy.subscriptions}",
-            f"sealing  {seal_line(home)}",
-            f"account  {active_account(broker) or 'none in use'}",
-            f"default  {_default(broker)}",
-            *(f"gateway  {line}" for line in _gateway_lines(gateways)),
-            *(f"serves   {one}" for one in now),
-            *(f"window   {one.sentence(time.time())}" for one in _windows(home)),
+            f"home        {home.path}",
+            f"policy      subscriptions = {settings.policy.subscriptions}",
+            f"encryption  {seal_line(home)}",
+            f"in use      {active_account(broker) or 'no account: the first in order comes first'}",
+            f"default     {_default(broker)}",
+            *(f"gateway     {line}" for line in _gateway_lines(gateways)),
+            *(f"serves      {one}" for one in now),
+            *(f"window      {one.sentence(time.time())}" for one in _windows(home)),
             "",
         )
     )

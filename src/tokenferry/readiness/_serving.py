@@ -60,6 +60,7 @@ def _why_nothing(config: Config, broker: Broker, provider: str) -> str:
     default = broker.default_provider()
     if provider == default and not config.router.providers:
         return f"provider {provider} lists other accounts; see accounts under [[providers]] {provider}"
+    mapping = f"map a model to it with: tokenferry model add NAME {provider}/MODEL"
     if config.router.providers:
-        return "map a model to it with [[models]] in config.toml; other models go to [router] providers"
-    return f"map a model to it with [[models]] in config.toml; other models go to the default provider, {default}"
+        return f"{mapping}; other models go to [router] providers"
+    return f"{mapping}; other models go to the default provider, {default}"
