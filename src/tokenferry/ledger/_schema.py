@@ -207,7 +207,7 @@ DELETE_OLD_REQUESTS: Final = (
 )
 DELETE_OLD_HOURS: Final = "DELETE FROM hours WHERE period < ?"
 DELETE_OLD_WINDOWS: Final = "DELETE FROM windows WHERE at_ms < ?"
-DELETE_OLD_NAMES: Final = "DELETE FROM names WHERE kind IN ('session', 'agent') AND day < ?"
+DELETE_OLD_NAMES: Final = "DELETE FROM names WHERE kind IN ('session', 'agent', 'word') AND day < ?"
 COUNT_OLD: Final = "SELECT count(*) FROM (SELECT 1 FROM requests WHERE at_ms < ? LIMIT 1000000)"
 
 _NAMED: Final = ("provider", "model", "asked", "speed", "tier", "geo")
