@@ -90,7 +90,14 @@ class Unfit(UsageError):  # noqa: N818  # see UnknownName
 
 
 class UnreadableAnswer(TokenferryError):  # noqa: N818  # see UnknownName
-    """An upstream's answer has not the form that its format demands, so that it can't be translated."""
+    """An upstream's answer has not the form that its format demands, so that it can't be translated.
+
+    `status` is that of the error which the answer tells of in place of its content, if it does.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class NeedsTerminal(TokenferryError):  # noqa: N818  # see UnknownName

@@ -88,7 +88,6 @@ def test_what_has_no_meaning_here_is_said_and_no_fault(write: Write) -> None:
     effect = "is a key of claude-code-mux that has no effect here"
     served = "which this version does not translate: the provider is declared, and not served"
     assert notes(config) == [
-        f"providers.openai.wire_format is openai, {served}",
         f"providers.vertex.location {effect}",
         f"providers.vertex.project_id {effect}",
         f"providers.vertex.wire_format is gemini, {served}",
@@ -107,13 +106,13 @@ def test_models_of_formats_that_are_not_served_are_refused_with_the_reason(write
     assert isinstance(route, Route)
     assert (route.rule, route.targets) == ("auto_map", sonnet)
     gpt, glm, gemini = (routed(config, model=model) for model in ("gpt", "glm-4.6", "gemini-pro"))
-    assert isinstance(gpt, NoRoute)
-    assert gpt.status == 503
-    assert "openai speaks openai's format" in gpt.message
+    assert isinstance(gpt, Route)
+    assert gpt.targets == (MappedTarget("openai", "gpt-5.1"),)
     assert isinstance(glm, NoRoute)
     assert "cerebras1 is not enabled" in glm.message
     assert isinstance(gemini, NoRoute)
-    assert "vertex speaks gemini's format" in gemini.message
+    assert gemini.status == 503
+    assert "vertex speaks gemini's format, which is not translated" in gemini.message
 
 
 def test_a_file_as_it_writes_it_routes_nothing_yet(write: Write) -> None:

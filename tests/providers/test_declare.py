@@ -1,10 +1,13 @@
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from tokenferry.oauth import OAuthEndpoints
 from tokenferry.providers import Provider, Reading, Table, builtin_providers, declare
+from tokenferry.providers._presets import other_formats
+from tokenferry.wire import Quirks
 
 FORCED = "can't be switched off here: these logins are billed to a Claude subscription"
 URL = "https://llm.example"
@@ -187,8 +190,8 @@ def test_every_fault_of_a_declaration_is_told() -> None:
         "providers.mine.enabled must be true or false",
         "providers.mine.strategy must be one of priority, round-robin, least-utilised, drain-soonest-reset",
         "providers.mine.typ is no key that tokenferry knows; known here: accounts, auth_type, base_url, check_url, "
-        "enabled, env_var, key_header, models, name, oauth, passthrough, provider_type, strategy, subscription, "
-        "usage_url, wire_format",
+        "enabled, env_var, key_header, max_output_tokens, models, name, oauth, passthrough, provider_type, strategy, "
+        "subscription, usage_url, wire_format",
     ]
 
 
@@ -378,3 +381,19 @@ def test_a_workloads_exchange_is_declared_where_the_api_is() -> None:
     assert endpoints.federation_url == "https://api.anthropic.com/v1/oauth/token"
     assert endpoints.token_endpoint is None
     assert endpoints.federation_headers == (("anthropic-beta", "oauth-2025-04-20,oidc-federation-2026-04-01"),)
+
+
+def test_a_provider_of_chat_completions_takes_its_key_as_a_bearer_token_and_serves_mapped_models() -> None:
+    provider = good(name="mine", base_url=URL + "/v1", wire_format="openai")
+    assert (provider.key_header, provider.serves_mapped, provider.is_served) == ("authorization", True, False)
+    assert good(name="mine", base_url=URL, wire_format="openai", key_header="x-api-key").key_header == "x-api-key"
+    assert not good(name="mine", provider_type="openai").serves_mapped
+    assert not good(name="mine", base_url=URL, wire_format="gemini").serves_mapped
+
+
+@pytest.mark.parametrize("provider_type", ["openai", "groq", "mistral", "mine"])
+def test_the_quirks_of_a_type_are_ones_that_the_codec_knows(provider_type: str) -> None:
+    name = "mine" if provider_type in other_formats() else provider_type
+    fields = {} if name == provider_type else {"provider_type": provider_type}
+    quirks = dict(good(name=name, base_url=URL, wire_format="openai", **fields).quirks)
+    assert (msgspec.convert(quirks, Quirks) == Quirks()) == (provider_type == "mine")

@@ -1,9 +1,11 @@
 """Where a request would go, said by a pool that serves: explaining changes nothing of what happens."""
 
+import json
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,7 +14,7 @@ from tokenferry.pool import Criteria, ErrorResponse, Failover, Pool, SendAttempt
 from tokenferry.providers import Provider
 from tokenferry.readiness import ANYONE, RouteExplanation, explain_route
 from tokenferry.routing import BodyFacts, Router, RouteRequest, RouteResolver, scan
-from tokenferry.settings import AccountCaps, PoolSettings, RouterSettings
+from tokenferry.settings import AccountCaps, ModelMapping, ModelSettings, PoolSettings, RouterSettings
 from tokenferry.stores import Account
 
 PROVIDERS = {"one": Provider("one", "one", "http://127.0.0.1:9")}
@@ -123,3 +125,22 @@ def test_the_account_that_is_named_is_the_one_that_is_asked(pool_settings: PoolS
             world.at += given_[0]
         else:
             world.end()
+
+
+@pytest.mark.parametrize(("tools", "status"), [([], 200), ([{"type": "web_search_20250305", "name": "x"}], 400)])
+def test_a_target_whose_format_cannot_say_what_is_asked_for_is_told_with_the_reason(tools: Any, status: int) -> None:
+    providers = {"one": Provider("one", "one", "https://llm.example/v1", wire_format="openai")}
+    models = [ModelSettings("m", (ModelMapping("one", "gpt"),))]
+    listed = Listed()
+    router = Router(RouterSettings(), models, providers)
+    resolver = RouteResolver(RouterSettings(), providers, router, lambda: listed)
+    body = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}], "tools": tools}
+    facts = scan([json.dumps(body).encode()])
+    assert isinstance(facts, BodyFacts)
+    asked = RouteRequest(facts)
+    found = explain_route(
+        resolver, Pool(), asked, ANYONE, affinity="", providers=providers, listing=listed, unusable={}
+    )
+    assert found.status == status
+    assert ("web_search_20250305" in str(found.targets[0].why)) == (status == 400)
+    assert (found.targets[0].account is None) == (status == 400)

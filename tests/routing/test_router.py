@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tokenferry.providers import Provider
+from tokenferry.providers._provider import NOWHERE
 from tokenferry.routing import BodyFacts, MappedTarget, NoRoute, Route, Router, TooComplex, scan
 from tokenferry.settings import ModelMapping, ModelSettings, RouterSettings, RuleSettings
 
@@ -14,6 +15,8 @@ PROVIDERS = {
     "two": Provider("two", "two", URL),
     "off": Provider("off", "off", URL, enabled=False),
     "chat": Provider("chat", "openai", URL, wire_format="openai"),
+    "gem": Provider("gem", "gemini", URL, wire_format="gemini"),
+    "bare": Provider("bare", "openai", NOWHERE, wire_format="openai"),
 }
 TAG = "<CCM-SUBAGENT-MODEL>tagged</CCM-SUBAGENT-MODEL>"
 EVERYTHING: dict[str, Any] = {
@@ -30,7 +33,8 @@ def model(name: str, *mappings: str) -> ModelSettings:
 
 MODELS = [
     model("glm", "one:glm-5", "two:z/glm-5"),
-    model("dead", "off:a", "chat:b", "gone:c"),
+    model("dead", "off:a", "gem:b", "bare:b", "gone:c"),
+    model("translated", "chat:b", "two:b"),
     model("mixed", "off:a", "two:b"),
 ]
 
@@ -131,13 +135,19 @@ def test_a_mapped_model_goes_to_its_providers_in_their_order() -> None:
     assert found.targets == (MappedTarget("one", "glm-5"), MappedTarget("two", "z/glm-5"))
 
 
+def test_a_target_of_a_format_that_is_translated_is_served_in_its_place() -> None:
+    found = route(RouterSettings(), facts_of("translated"), MODELS)
+    assert found.targets == (MappedTarget("chat", "b"), MappedTarget("two", "b"))
+
+
 def test_hops_that_are_not_served_are_left_out_and_told_where_none_is_left() -> None:
     assert route(RouterSettings(), facts_of("mixed"), MODELS).targets == (MappedTarget("two", "b"),)
     told = refused(RouterSettings(), facts_of("dead"), MODELS)
     assert (told.status, told.kind, told.cause) == (503, "api_error", "no_provider")
     assert told.message == (
-        "nobody serves model 'dead': off is not enabled; chat speaks openai's format, which is not translated yet; "
-        "gone is not declared; mend [[models]] or [[providers]] in config.toml"
+        "nobody serves model 'dead': off is not enabled; gem speaks gemini's format, which is not translated; "
+        "bare speaks openai's format, and has no base_url; gone is not declared; "
+        "mend [[models]] or [[providers]] in config.toml"
     )
 
 
@@ -146,7 +156,7 @@ def test_an_unmapped_model_goes_to_the_default_providers_or_is_refused() -> None
     assert (found.is_mapped, found.model) == (False, "x")
     told = refused(RouterSettings(unmapped="reject"), facts_of("x"), MODELS)
     assert (told.status, told.cause) == (400, "unmapped_model")
-    assert "'x'; it has glm, dead, mixed: name one" in told.message
+    assert "'x'; it has glm, dead, translated, mixed: name one" in told.message
     long = refused(RouterSettings(unmapped="reject"), facts_of("x" * 500), [model(f"m{n}", "one:a") for n in range(50)])
     assert len(long.message) < 400
 

@@ -60,7 +60,12 @@ def read_providers(
 
 
 def _note_format(table: Table, provider: Provider) -> None:
-    if provider.enabled and provider.wire_format != "anthropic":
+    if not provider.enabled or provider.serves_mapped:
+        return
+    if provider.wire_format == "openai":
+        address = "give it the address of its Chat Completions, as in https://api.openai.com/v1"
+        table.note("base_url", f"is missing, so the provider is declared and not served; {address}")
+    else:
         table.note(
             "wire_format",
             f"is {provider.wire_format}, which this version does not translate: the provider is declared, and not "

@@ -39,6 +39,8 @@ class Reason:
 
 def conclusion(pool: "Pool", criteria: Criteria, trace: Trace, last: Forward | None) -> Forward | Reject:
     """What the client gets where no account is left: the last error, or why no account could serve."""
+    if last is None and trace.unfit and all(target.group.provider in trace.unfit for target in trace.targets):
+        return unfit(trace.unfit)
     if last is None and trace.unreachable:
         return unreachable(trace.unreachable)
     trace.considered = considered(pool, trace.targets, criteria)
@@ -138,6 +140,14 @@ def unreachable(failed: Mapping[str, str]) -> Reject:
     failures = "; ".join(f"{provider}: {reason}" for provider, reason in failed.items())
     message = f"no provider can be reached ({failures}); nothing was sent: look at the local network, then try again"
     return Reject(502, "api_error", message, "local_network", should_retry=True)
+
+
+def unfit(reasons: Mapping[str, str]) -> Reject:
+    named = "; ".join(f"{provider}: {reason}" for provider, reason in reasons.items())
+    message = (
+        f"no provider of this model can serve such a request ({named}); leave that out, or map the model to another"
+    )
+    return Reject(400, "invalid_request_error", message, "unfit")
 
 
 def attempts_exhausted(attempts: int, seconds: float) -> Reject:

@@ -23,6 +23,7 @@ from tokenferry.pool._steps import (
     SendAttempt,
     Served,
     Step,
+    TargetUnfit,
     UpstreamLost,
     WaitForCapacity,
     text_headers,
@@ -217,6 +218,10 @@ def _next_move(
         else:
             move, wait = "again", _FIRST_WAIT / 2 * pool.rng.uniform(1.0, 2.0)
         trace.unreachable = {**trace.unreachable, provider: outcome.reason}
+    elif isinstance(outcome, TargetUnfit):
+        kind, move = "unfit", "target"
+        trace.attempts -= 1  # nothing was sent
+        trace.unfit = {**trace.unfit, lease.target.group.provider: outcome.reason}
     else:
         assert isinstance(outcome, UpstreamLost)
         kind, fingerprint, move = "lost", outcome.fingerprint, "forward"

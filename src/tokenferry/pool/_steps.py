@@ -97,6 +97,12 @@ class NotRenewed(msgspec.Struct, frozen=True):
     is_dead: bool = False
 
 
+class TargetUnfit(msgspec.Struct, frozen=True):
+    """The format of the target's provider can't say what the request asks for: nothing was sent."""
+
+    reason: str
+
+
 class CapacityGranted(msgspec.Struct, frozen=True):
     """The ticket has a slot."""
 
@@ -112,6 +118,7 @@ Outcome: TypeAlias = (
     | UpstreamLost
     | CredentialUnavailable
     | NotRenewed
+    | TargetUnfit
     | CapacityGranted
     | WaitOver
 )

@@ -67,6 +67,8 @@ class Trace(msgspec.Struct, eq=False):
     """The accounts that had no credential."""
     unreachable: Mapping[str, str] = _REACHABLE
     """The providers that could not be reached, and why."""
+    unfit: Mapping[str, str] = _REACHABLE
+    """The providers whose format can't say what the request asks for, and what that is."""
     last_error: TraceEvent | None = None
     considered: Sequence[PassedOver] = ()
     """Why none of the accounts could serve, where that is what the client is told."""

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from tokenferry.config_key import ConfigKey, keys_of
 from tokenferry.oauth import OAuthEndpoints
-from tokenferry.providers._presets import other_formats, presets
-from tokenferry.providers._provider import Provider, WireFormat, logs_in_at_subscription, on_host
+from tokenferry.providers._presets import other_formats, presets, quirks
+from tokenferry.providers._provider import NOWHERE, Provider, WireFormat, logs_in_at_subscription, on_host
 from tokenferry.providers._table import Reading, Table, is_loopback, url_fault
 
 _RESERVED: Final = frozenset(
@@ -62,7 +62,6 @@ _VENDOR_PREFIXES: Final = ("sk-ant-",)
 _VENDOR_KEY: Final = r"sk-ant-api[0-9]{2}-[A-Za-z0-9_-]+"
 _LONGEST_NAME: Final = 64
 _API_PATH: Final = re.compile(r"/+v1(/+messages)?$")
-_NOWHERE: Final = "https://nowhere.invalid"  # stands in for a base_url that is missing or wrong
 _KEYS: Final = keys_of(Provider)
 _OAUTH_PROVIDER: Final = ConfigKey("The former spelling of accounts, for exactly one.", name="oauth_provider")
 ENTERPRISE_URL: Final = ConfigKey(
@@ -109,7 +108,7 @@ def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
         name = None  # listings, logs and what follows would show it
     start = _start(table, name, base)
     base_url = table.get(_KEYS["base_url"], start.base_url)
-    has_url = base_url != _NOWHERE or start.provider_type in other_formats()
+    has_url = base_url != NOWHERE or start.provider_type in other_formats()
     if not has_url and "base_url" not in table:
         table.problem("base_url", "is missing")
     wire_format: WireFormat = table.get(_KEYS["wire_format"], start.wire_format)
@@ -118,6 +117,8 @@ def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
 
     forced = start.subscription or logs_in_at_subscription(base_url, oauth.at(base_url))
     start = replace(start, base_url=base_url, oauth=oauth, subscription=forced, key_shape=_key_shape(base_url))
+    if wire_format == "openai":
+        start = replace(start, key_header="authorization", quirks=tuple(quirks(start.provider_type).items()))
     provider = table.read(start, but=("name", "provider_type", "base_url", "wire_format"))
     if forced and not provider.subscription:
         table.problem("subscription", "can't be switched off here: these logins are billed to a Claude subscription")
@@ -153,7 +154,7 @@ def _start(table: Table, name: str | None, base: Mapping[str, Provider]) -> Prov
     if other_format is None and provider_type != name:
         known = ", ".join((*base, *presets()))
         table.problem("provider_type", f"must be one of {known}; leave it out for a provider of your own")
-    return Provider(name or "", provider_type or "", _NOWHERE, wire_format=other_format or "anthropic")
+    return Provider(name or "", provider_type or "", NOWHERE, wire_format=other_format or "anthropic")
 
 
 def _check(table: Table, provider: Provider) -> None:

@@ -52,7 +52,7 @@ class Preset:
 @cache
 def presets() -> Mapping[str, Preset]:
     """By name, in their order."""
-    found = [_preset(table) for key, table in _document().items() if key != "other_formats"]
+    found = [_preset(table) for key, table in _document().items() if key not in {"other_formats", "quirks"}]
     return MappingProxyType({preset.name: preset for preset in found})
 
 
@@ -61,6 +61,12 @@ def other_formats() -> Mapping[str, WireFormat]:
     """The types whose APIs have a format that is not served, and which."""
     groups: dict[WireFormat, list[str]] = _document()["other_formats"]
     return MappingProxyType({name: wire for wire, names in groups.items() for name in names})
+
+
+def quirks(provider_type: str) -> Mapping[str, Any]:
+    """How the Chat Completions of providers of this type differ from most others': the fields of `wire.Quirks`."""
+    found: Mapping[str, Any] = _document()["quirks"].get(provider_type, {})
+    return found
 
 
 @cache

@@ -44,6 +44,8 @@ _FOREIGN_KEYS: Final = {
     "xai-": "a key of xAI",
 }
 _ODD: Final = "doesn't"
+NOWHERE: Final = "https://nowhere.invalid"
+"""Stands in for a base_url that is missing or wrong."""
 _SHORT_KEY: Final = 16
 _VENDOR_CLIENT: Final = "9d1c250a-e61b-44d9-88ed-5944d1962f5e"
 
@@ -60,7 +62,9 @@ class Provider:
     auth_type: Annotated[
         AuthType, ConfigKey("The kind of credential it takes.", aliases=MappingProxyType({"apikey": "api_key"}))
     ] = "api_key"
-    wire_format: Annotated[WireFormat, ConfigKey("The API it speaks; anthropic alone is served.")] = "anthropic"
+    wire_format: Annotated[
+        WireFormat, ConfigKey("The API it speaks; openai serves mapped models alone, gemini none.")
+    ] = "anthropic"
     key_header: Annotated[KeyHeader, ConfigKey("Where an API key goes; authorization makes it a Bearer token.")] = (
         "x-api-key"
     )
@@ -76,6 +80,10 @@ class Provider:
     subscription: Annotated[bool, ConfigKey("Whether its logins are billed to a Claude subscription.")] = False
     passthrough: Annotated[bool, ConfigKey("Whether clients may send a credential of their own to it.")] = False
     """A client's own credential of this vendor is passed on, in place of an account's."""
+    max_output_tokens: Annotated[
+        int | None,
+        ConfigKey("With openai, the most output its models take; more is lowered to that.", 1, 2**31, example="8192"),
+    ] = None
     models: Annotated[tuple[str, ...], ConfigKey("Models that it has under their own names.")] = ()
     strategy: Annotated[
         Strategy | None, ConfigKey("Its own order of accounts, in place of [pool]'s.", example='"round-robin"')
@@ -94,6 +102,8 @@ class Provider:
     """Where a client's own credential of this vendor may go; none means the host of `base_url` alone."""
     key_prefixes: tuple[str, ...] = ()
     """What this vendor's credentials begin with, where that tells them from others'."""
+    quirks: tuple[tuple[str, object], ...] = ()
+    """With `openai` how its Chat Completions differ from most others': the fields of `wire.Quirks`."""
     key_shape: str | None = None
     """A regular expression that the API keys of its host match whole; None where none is known."""
 
@@ -168,8 +178,13 @@ class Provider:
 
     @property
     def is_served(self) -> bool:
-        """Whether requests can be relayed to it."""
+        """Whether requests can be relayed to it as they are, whatever model they name."""
         return self.enabled and self.wire_format == "anthropic"
+
+    @property
+    def serves_mapped(self) -> bool:
+        """Whether requests for models that are mapped to it can be relayed, if only translated."""
+        return self.enabled and self.wire_format in {"anthropic", "openai"} and self.base_url != NOWHERE
 
     @property
     def is_at_vendor(self) -> bool:

@@ -2,13 +2,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tokenferry.errors import Unfit
 from tokenferry.pool import Criteria, PassedOver, Pool, Target, account_group
 from tokenferry.providers import Provider
 from tokenferry.readiness._services import Unusable, choose, status_of
-from tokenferry.routing import ListedAccounts, NoRoute, RouteRequest, RouteResolver
+from tokenferry.routing import ListedAccounts, NoRoute, RouteRequest, RouteResolver, codec_for
 from tokenferry.state import ClientKey
 
 _OK = 200
+_UNFIT = 400
+_MESSAGES = b'"messages"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,12 @@ def explain_route(
         pool.selector.remember(plan.targets, criteria, last_account)
     targets: list[TargetExplanation] = []
     considered: list[PassedOver] = []
+    unfit: list[str] = []
     for target in pool.selector.order(plan.targets):
+        if (why := _unfit(target, providers, request)) is not None:
+            unfit.append(why)
+            targets.append(TargetExplanation(target.group.provider, target.model or None, None, why, ()))
+            continue
         choice = choose(pool, target, criteria, unusable)
         considered += choice.passed_over
         denied = _denied(target, providers, listing)
@@ -105,13 +113,25 @@ def explain_route(
     is_served = any(one.account is not None for one in targets)
     route = plan.route
     return RouteExplanation(
-        _OK if is_served else status_of(considered, unusable),
+        _OK if is_served else _UNFIT if len(unfit) == len(targets) else status_of(considered, unusable),
         plan=plan.rule,
         rule="default" if route is None else route.rule,
         reason=plan.rule if route is None else route.reason,
         requested=None if request.facts is None else request.facts.model,
         targets=tuple(targets),
     )
+
+
+def _unfit(target: Target, providers: Mapping[str, Provider], request: RouteRequest) -> str | None:
+    """Why the format of the target's provider can't say what the request asks for; None if it can."""
+    codec = codec_for(providers[target.group.provider], target.model)
+    if codec is None or request.facts is None or _MESSAGES not in request.facts.body:
+        return None  # a question about a model alone asks for nothing that could be unfit
+    try:
+        codec.request(request.facts.body, target.model)
+    except Unfit as fault:
+        return f"its format can't say what is asked for: {fault}"
+    return None
 
 
 def _denied(target: Target, providers: Mapping[str, Provider], listing: ListedAccounts) -> Sequence[PassedOver]:

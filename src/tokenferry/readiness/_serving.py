@@ -54,7 +54,8 @@ def _why_nothing(config: Config, broker: Broker, provider: str) -> str:
     if known is None or not known.enabled:
         return f"provider {provider} is {'not declared' if known is None else 'not enabled'}; see [[providers]]"
     if not known.is_served:
-        return f"provider {provider} speaks {known.wire_format}'s format, which isn't relayed"
+        hint = "; map a model to it with [[models]] in config.toml" if known.serves_mapped else ", which isn't relayed"
+        return f"provider {provider} speaks {known.wire_format}'s format{hint}"
     if config.router.account is not None:
         return f"[router] account = {config.router.account} serves everything"
     default = broker.default_provider()

@@ -1,8 +1,9 @@
 """Which providers, accounts and model a request goes to. Pure: a request and what is there in, a decision out."""
 
+from tokenferry.routing._codecs import codec_for
 from tokenferry.routing._default_targets import DefaultTargets, default_targets
 from tokenferry.routing._key_view import KeyView, RoutePlan
-from tokenferry.routing._loggable import loggable, loggable_name, loggable_path
+from tokenferry.routing._loggable import loggable, loggable_name, loggable_path, loggable_text
 from tokenferry.routing._members import TooComplex
 from tokenferry.routing._resolver import OWN, ListedAccounts, RouteRequest, RouteResolver
 from tokenferry.routing._rewrite import Pieces, rewrite
@@ -28,10 +29,12 @@ __all__ = [
     "Router",
     "Tag",
     "TooComplex",
+    "codec_for",
     "default_targets",
     "loggable",
     "loggable_name",
     "loggable_path",
+    "loggable_text",
     "model_denied",
     "rewrite",
     "scan",

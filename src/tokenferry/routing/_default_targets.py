@@ -91,13 +91,14 @@ def _groups(
     names: Iterable[str], providers: Mapping[str, Provider], accounts: Sequence[Account]
 ) -> tuple[AccountGroup, ...]:
     """Those of these providers that have accounts which may serve."""
-    found = (group_for(providers.get(name), accounts) for name in names)
+    served = (provider for name in names if (provider := providers.get(name)) is not None and provider.is_served)
+    found = (group_for(provider, accounts) for provider in served)
     return tuple(group for group in found if group is not None)
 
 
 def group_for(provider: Provider | None, accounts: Sequence[Account]) -> AccountGroup | None:
     """A provider's accounts that may serve; None where there are none."""
-    if provider is None or not provider.is_served:
+    if provider is None or not provider.serves_mapped:
         return None
     group = account_group(provider, accounts)
     return group if group.accounts else None
@@ -185,4 +186,6 @@ def _not_served(provider: Provider | None) -> str:
         return "is not declared"
     if not provider.enabled:
         return "is not enabled"
-    return f"speaks {provider.wire_format}, which isn't relayed"
+    if provider.serves_mapped:
+        return f"speaks {provider.wire_format}'s format, so it serves the models alone that [[models]] maps to it"
+    return f"speaks {provider.wire_format}'s format, which isn't relayed"

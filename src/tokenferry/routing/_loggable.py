@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Final
 
 _LONGEST: Final = 128
+_LONGEST_TEXT: Final = 500
 TOKEN: Final = re.compile(r"(sk-|tf[ka]_|eyJ)[A-Za-z0-9._-]*")
 """What looks like a credential."""
 _BARE: Final = re.compile(r"[A-Za-z0-9._:@/+-]+")
@@ -21,6 +22,11 @@ def loggable(value: bytes | str) -> str | None:
 def loggable_name(value: str) -> str | None:
     """A name from the configuration, or from a client by way of it, if it may be logged: printable, and no token."""
     return value if len(value) <= _LONGEST and value.isprintable() and not TOKEN.search(value) else None
+
+
+def loggable_text(text: str) -> str:
+    """A sentence with a client's words in it, without what looks like a token."""
+    return TOKEN.sub("[redacted]", text[:_LONGEST_TEXT])
 
 
 @lru_cache(maxsize=256)

@@ -180,8 +180,9 @@ def _served(model: ModelSettings, providers: Mapping[str, Provider]) -> tuple[Ma
             left_out.append(f"{mapping.provider} is not declared")
         elif not provider.enabled:
             left_out.append(f"{mapping.provider} is not enabled")
-        elif provider.wire_format != "anthropic":
-            left_out.append(f"{mapping.provider} speaks {provider.wire_format}'s format, which is not translated yet")
+        elif not provider.serves_mapped:
+            why = "and has no base_url" if provider.wire_format == "openai" else "which is not translated"
+            left_out.append(f"{mapping.provider} speaks {provider.wire_format}'s format, {why}")
         else:
             targets.append(MappedTarget(mapping.provider, mapping.actual_model))
     if targets:

@@ -7,11 +7,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from tokenferry.credentials import Credential
-from tokenferry.errors import CredentialRefused, NeedsLogin, TokenferryError, TryLater
+from tokenferry.errors import CredentialRefused, NeedsLogin, TokenferryError, TryLater, Unfit
 from tokenferry.gateway.http.errors import GatewayError, combined_error
 from tokenferry.gateway.http.headers import ResponseHeaders
 from tokenferry.gateway.proxy.body import ProxyRequest
 from tokenferry.gateway.proxy.forwarder import Forwarder
+from tokenferry.gateway.proxy.translation import Translation
 from tokenferry.gateway.telemetry.record import RequestRecord
 from tokenferry.pool import (
     CapacityGranted,
@@ -26,10 +27,12 @@ from tokenferry.pool import (
     Reject,
     SendAttempt,
     Served,
+    Target,
+    TargetUnfit,
     UpstreamLost,
     WaitOver,
 )
-from tokenferry.routing import loggable_name
+from tokenferry.routing import loggable, loggable_name, loggable_text
 from tokenferry.streaming import GATE_SECONDS, FirstContentBuffer
 from tokenferry.upstream import Call, ResponseHead, UpstreamClosed, UpstreamError
 
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("tokenferry.gateway")
 
+_ANTHROPIC: Final = "anthropic"
 _BAD_REQUEST: Final = 400
 _HELD_LIMIT: Final = 1024 * 1024
 
@@ -71,6 +75,8 @@ class _HeldResponse:
         self.size = 0
         self.is_whole = False
         self.failure: UpstreamError | None = None
+        self.translation: Translation | None = None
+        """Of an error in another format."""
 
 
 class AttemptRunner:
@@ -91,6 +97,8 @@ class AttemptRunner:
     _call: Call | None = None
     _held: _HeldResponse | None = None
     _lease: Lease | None = None
+    _translation: Translation | None = None
+    """Of the present attempt; None at an upstream of the client's format."""
     _waits_for: "WaitForCapacity | None" = None
 
     def __init__(
@@ -144,6 +152,7 @@ class AttemptRunner:
             headers = self._forwarder.response_headers(head, self._request)
             if head.status >= _BAD_REQUEST:
                 self._held = _HeldResponse(head, headers)
+                self._held.translation = self._translation
             elif not self._is_side and headers.is_event_stream:
                 self._held = _HeldResponse(head, headers, FirstContentBuffer())
                 self._later(GATE_SECONDS, self._serve_held)
@@ -301,15 +310,33 @@ class AttemptRunner:
         if not self._forwarder.is_current(target.group.provider, name):
             self._sink.reroute()
             return
+        record.translated = self._translation = None
+        if target.group.wire_format != _ANTHROPIC:
+            try:
+                self._translation = self._translate(target)
+            except Unfit as fault:
+                self.advance(TargetUnfit(loggable_text(str(fault))))
+                return
         self._credential = credential
         self._fingerprint = credential.secret.fingerprint
         record.account = name
         record.attempts += 1
         record.upstream_status = None
         record.upstream_model = None if target.model == record.requested else loggable_name(target.model)
-        self._call = self._forwarder.send(self._request, target, name, credential, self)
+        if self._translation is None:
+            self._call = self._forwarder.send(self._request, target, name, credential, self)
+        else:
+            self._call = self._forwarder.send_translated(self._translation, target, name, credential)
         if self._is_paused:
             self._call.pause()
+
+    def _translate(self, target: Target) -> Translation:
+        """The request in the target's format. Raises `Unfit`."""
+        record = self._record
+        found = self._forwarder.translate(self._request, target, self, record.request_id, self._sink.fail)
+        record.translated = f"{_ANTHROPIC}-to-{target.group.wire_format}"
+        record.left_out = tuple(name for name in found.sent.left_out if loggable(name) is not None)
+        return found
 
     def _hold(self, chunk: bytes) -> None:
         held = self._held
@@ -366,7 +393,12 @@ class AttemptRunner:
             self._sink.feed(b"".join(chunks))
 
     def _forward_held(self, held: _HeldResponse) -> None:
-        """The client gets an error as it came, or what came of a stream that was cut."""
+        """The client gets an error as it came, but for its format, or what came of a stream that was cut."""
+        if held.translation is not None:
+            head, content = held.translation.error(held.head, b"".join(held.chunks))
+            self._forward(head, self._forwarder.response_headers(head, self._request), [content])
+            self._sink.end()
+            return
         self._forward(held.head, held.headers, held.chunks)
         if held.failure is not None:
             self._sink.cut(held.failure)

@@ -6,7 +6,9 @@ import msgspec
 
 from tokenferry.gateway.http.errors import GatewayError
 from tokenferry.gateway.http.request_head import RequestHead
+from tokenferry.pool import Target
 from tokenferry.routing import BodyFacts, Malformed, rewrite, scan
+from tokenferry.wire import Sent
 
 if TYPE_CHECKING:
     from tokenferry.gateway.http.headers import EncodedCredential
@@ -17,6 +19,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+_MESSAGES: Final = b"/v1/messages"
 BODY_LIMIT: Final = 32 * 1024 * 1024
 TOTAL_LIMIT: Final = 256 * 1024 * 1024
 STALLED_SECONDS: Final = 5.0
@@ -43,9 +46,16 @@ class ProxyRequest(msgspec.Struct, eq=False):
     """Whether a sub-agent's tag is to be taken out of the body."""
     own: "EncodedCredential | None" = None
     """The client's own credential, where that is presented in place of an account's."""
+    sent: dict[Target, Sent] = {}  # msgspec copies it
+    """What it is in the formats of targets that speak another one than the client, once it was translated."""
 
     def __repr__(self) -> str:
         return f"ProxyRequest({self.method!r})"
+
+    @property
+    def is_message(self) -> bool:
+        """Whether it asks for a message: other formats can be asked for nothing else."""
+        return self.body.facts is not None and self.target.partition(b"?")[0] == _MESSAGES
 
     def pieces(self, model: str) -> Sequence[bytes | bytearray | memoryview]:
         """The body for an upstream that calls the model so."""

@@ -1,10 +1,11 @@
 """What exchanges need to know of accounts and upstreams: which may serve, how one is asked, what the client may see."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from tokenferry.credentials import Credential
+from tokenferry.errors import Unfit
 from tokenferry.gateway.auth.passthrough import own_credential
 from tokenferry.gateway.http.errors import GatewayError, refusal_to_route
 from tokenferry.gateway.http.headers import CredentialCache, Header, ResponseHeaders
@@ -12,9 +13,10 @@ from tokenferry.gateway.http.request_head import RequestHead
 from tokenferry.gateway.proxy.body import ProxyRequest
 from tokenferry.gateway.proxy.credentials import CredentialSource, KeyRing
 from tokenferry.gateway.proxy.model_list import ModelList
+from tokenferry.gateway.proxy.translation import Translation
 from tokenferry.pool import Criteria, Failover, Pool, Target, Trace, affinity_key, failover, may_use
 from tokenferry.readiness import RouteExplanation, Unusable, explain_route
-from tokenferry.routing import BodyFacts, NoRoute, RoutePlan, Router, RouteRequest, RouteResolver
+from tokenferry.routing import BodyFacts, NoRoute, RoutePlan, Router, RouteRequest, RouteResolver, codec_for
 from tokenferry.settings import RouterSettings
 from tokenferry.state import ClientKey
 from tokenferry.upstream import Call, ResponseHead, Sink
@@ -145,6 +147,36 @@ class Forwarder:
             lines=request.head.upstream_lines(shown, identity=request.is_read),
             stream=request.wants_stream,
         )
+
+    def translate(
+        self, request: ProxyRequest, target: Target, sink: Sink, request_id: str, fail: Callable[[Exception], None]
+    ) -> Translation:
+        """The request in the format of a target that speaks another one. Raises `Unfit`."""
+        if not request.is_message:
+            raise Unfit("its format answers /v1/messages alone")
+        provider = target.group.provider
+        codec = codec_for(self._providers[provider], target.model)
+        assert codec is not None
+        sent = request.sent.get(target)
+        if sent is None:
+            sent = request.sent[target] = codec.request(b"".join(request.pieces(target.model)), target.model)
+        return Translation(codec, sent, sink, provider=provider, request_id=request_id, fail=fail)
+
+    def send_translated(self, translation: Translation, target: Target, account: str, credential: Credential) -> Call:
+        """The same as `send`, for what was translated."""
+        known = self._providers[target.group.provider]
+        shown = self._credential_cache.of(account, credential)
+        sent = translation.sent
+        translation.call = self._upstreams.get(known.base_url).send(
+            "POST",
+            translation.target,
+            (),
+            (sent.body,),
+            translation,
+            lines=translation.lines(shown),
+            stream=sent.stream,
+        )
+        return translation.call
 
     def response_headers(self, head: ResponseHead, request: ProxyRequest) -> ResponseHeaders:
         """The headers of an answer that passes. Raises `GatewayError` for one that mustn't."""

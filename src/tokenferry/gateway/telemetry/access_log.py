@@ -22,9 +22,10 @@ _WHOM: Final = ("client", "account", "provider", "model", "upstream_model", "err
 _TOKENS: Final = ("input_tokens", "output_tokens", "cache_creation_tokens", "cache_read_tokens", "usage")
 _ESTIMATED: Final = "estimated"
 _SESSION: Final = ("session", "agent", "parent_agent")
+_TRANSLATED: Final = ("translated", "left_out")
 _NAMES: Final = (
     *("time", "id", *_OUTCOME, *_WHOM),
-    *("first_byte_ms", "ms", "bytes_in", "bytes_out", "attempts", *_TOKENS, *_SESSION),
+    *("first_byte_ms", "ms", "bytes_in", "bytes_out", "attempts", *_TOKENS, *_SESSION, *_TRANSLATED),
 )
 
 
@@ -51,6 +52,7 @@ class LogLine:
             *(usage.input, usage.output, usage.cache_creation, usage.cache_read),
             _ESTIMATED if usage.is_estimated else None,
             *(record.session, record.agent, record.parent_agent),
+            *(record.translated, _left_out(record)),
         )
         return {name: value for name, value in zip(_NAMES, values, strict=True) if value is not None}
 
@@ -86,11 +88,13 @@ def _text(record: RequestRecord) -> str:
         tokens += f" cache_read_tokens={usage.cache_read}"
     if usage.is_estimated:
         tokens += f" usage={_ESTIMATED}"
+    translated = "" if record.translated is None else _translated(record.translated, _left_out(record))
     session = "" if record.session is None else _session(record.session, record.agent, record.parent_agent)
     return (
         f"time={int(record.at)} level=info logger=tokenferry.access id={record.request_id}{outcome}{whom}{first_byte}"
         f" ms={round(record.duration * 1000)}"
-        f" bytes_in={record.bytes_in} bytes_out={record.bytes_out} attempts={record.attempts}{tokens}{session}"
+        f" bytes_in={record.bytes_in} bytes_out={record.bytes_out} attempts={record.attempts}"
+        f"{tokens}{session}{translated}"
     )
 
 
@@ -112,6 +116,15 @@ def _whom(*values: str | None) -> str:
 @lru_cache(maxsize=4096)
 def _session(*values: str | None) -> str:
     return _pairs(_SESSION, values)
+
+
+def _left_out(record: RequestRecord) -> str | None:
+    return ",".join(record.left_out) or None if record.translated is not None else None
+
+
+@lru_cache(maxsize=4096)
+def _translated(*values: str | None) -> str:
+    return _pairs(_TRANSLATED, values)
 
 
 def _milliseconds(seconds: float | None) -> int | None:

@@ -87,6 +87,8 @@ def decision_of(record: RequestRecord) -> Decision:
         "error": record.error,
         "ms": round(record.duration * 1000),
     }
+    if record.translated is not None:
+        content |= {"translated": record.translated, "left_out": list(record.left_out)}
     if (decision := record.decision) is not None:
         content |= {"rule": decision.rule, "passed_over": [], "attempts": []}
         if decision.trace is not None:

@@ -46,6 +46,10 @@ class RequestRecord(msgspec.Struct):
     attempts: int = 0
     error: str | None = None
     usage: TokenUsage = msgspec.field(default_factory=TokenUsage)
+    translated: str | None = None
+    """From what format into which it was translated; None where it was not."""
+    left_out: tuple[str, ...] = ()
+    """The fields that a translated request was sent without."""
     session: str | None = None
     agent: str | None = None
     parent_agent: str | None = None

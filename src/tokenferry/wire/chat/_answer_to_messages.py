@@ -24,7 +24,7 @@ def answer_to_messages(body: bytes, sent: Sent, domain: str, *, think_tag: bool)
     except (ValueError, RecursionError) as fault:
         raise UnreadableAnswer(f"the upstream's answer is no Chat completion: {fault}") from None
     if (answer.error or answer.base_resp) and (failed := read_fault(body)) is not None:
-        raise UnreadableAnswer(f"the upstream answered with an error: {failed.message}")
+        raise UnreadableAnswer(f"the upstream answered with an error: {failed.message}", status=failed.status)
     choice = answer.choices[0] if answer.choices else None
     if choice is None or choice.message is None:
         raise UnreadableAnswer("the upstream's answer has no message")

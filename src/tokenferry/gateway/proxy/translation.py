@@ -1,0 +1,156 @@
+"""An attempt at an upstream of another format: what comes of it, as the client's format says it."""
+
+from collections.abc import Callable
+from typing import Final
+
+from tokenferry.errors import UnreadableAnswer
+from tokenferry.gateway.http.headers import EncodedCredential, Header
+from tokenferry.upstream import BadAnswer, Call, ResponseHead, Sink, UpstreamError
+from tokenferry.wire import Codec, Sent, StreamTranslator
+
+_BAD_REQUEST: Final = 400
+_BAD_GATEWAY: Final = 502
+_LONGEST_DOCUMENT: Final = 32 * 1024 * 1024
+_TYPE: Final = b"content-type"
+_EVENTS: Final = b"text/event-stream"
+_JSON: Final = b"application/json"
+_OF_THE_BODY: Final = frozenset((_TYPE, b"content-length", b"content-encoding", b"transfer-encoding"))
+
+
+class Translation:
+    """The sink of an upstream call, which passes the translated answer on to another one.
+
+    Events are passed on as they come. A document is held until it is whole, since it may turn out to be none. An error
+    passes as it is: failover judges it by the upstream's own words, and `error` translates what the client gets of it.
+    `fail` takes what goes wrong in here.
+    """
+
+    call: Call | None = None
+    """The upstream call, once there is one."""
+    _head: ResponseHead | None = None
+    """Of a document that has begun."""
+    _stream: StreamTranslator | None = None
+
+    def __init__(
+        self,
+        codec: Codec,
+        sent: Sent,
+        sink: Sink,
+        *,
+        provider: str,
+        request_id: str,
+        fail: Callable[[Exception], None],
+    ) -> None:
+        self.sent = sent
+        self._provider = provider
+        self._codec = codec
+        self._sink = sink
+        self._request_id = request_id
+        self._fail = fail
+        self._chunks: list[bytes] = []
+        self._size = 0
+
+    @property
+    def target(self) -> bytes:
+        return self._codec.path.encode("ascii")
+
+    def lines(self, presented: EncodedCredential) -> list[bytes]:
+        """The request's headers: none of the client's, which are of another format."""
+        return [
+            b"content-type: application/json\r\n",
+            b"accept: %b\r\n" % (_EVENTS if self.sent.stream else _JSON),
+            b"accept-encoding: identity\r\n",
+            b"user-agent: tokenferry\r\n",
+            *presented.lines,
+        ]
+
+    def error(self, head: ResponseHead, body: bytes) -> tuple[ResponseHead, bytes]:
+        """An error as the client gets it."""
+        status, content = self._codec.error(head.status, body, self._request_id)
+        return ResponseHead(status, _headers(head, _JSON, len(content))), content
+
+    def on_head(self, head: ResponseHead) -> None:
+        if head.status >= _BAD_REQUEST:
+            self._sink.on_head(head)
+        elif _kind_of(head) == _EVENTS and self.sent.stream:
+            self._stream = self._codec.stream(self.sent, self._request_id)
+            self._sink.on_head(ResponseHead(head.status, _headers(head, _EVENTS)))
+        else:
+            self._head = head
+
+    def on_body(self, chunk: bytes) -> None:
+        if self._stream is not None:
+            self._pass(self._stream.feed, chunk)
+        elif self._head is None:
+            self._sink.on_body(chunk)
+        else:
+            self._chunks.append(chunk)
+            self._size += len(chunk)
+            if self._size > _LONGEST_DOCUMENT:
+                self._give_up()
+
+    def on_end(self) -> None:
+        if self._stream is not None:
+            self._pass(self._stream.end)
+            self._sink.on_end()
+        elif self._head is None:
+            self._sink.on_end()
+        else:
+            try:
+                head, content = self._document(self._head, b"".join(self._chunks))
+            except Exception as fault:  # noqa: BLE001  # a defect in here: told as one
+                self._fail(fault)
+                return
+            self._sink.on_head(head)
+            self._sink.on_body(content)
+            self._sink.on_end()
+
+    def on_failure(self, failure: UpstreamError) -> None:
+        if self._stream is not None and self._stream.is_complete:
+            self._sink.on_end()  # nothing is missing but the end of the framing
+        else:
+            self._sink.on_failure(failure)
+
+    def _pass(self, translate: Callable[..., bytes], *given: bytes) -> None:
+        try:
+            content = translate(*given)
+        except Exception as fault:  # noqa: BLE001  # see `on_end`
+            self._fail(fault)
+            return
+        if content:
+            self._sink.on_body(content)
+
+    def _document(self, head: ResponseHead, body: bytes) -> tuple[ResponseHead, bytes]:
+        """The answer, or in its place an error in the upstream's format."""
+        try:
+            content, _ = self._codec.answer(body, self.sent)
+            if self.sent.stream:
+                return _told(head, "the upstream answered with no stream, though one was asked for")
+        except UnreadableAnswer as fault:
+            if fault.status is not None:
+                return ResponseHead(fault.status, _headers(head, _JSON, len(body))), body
+            return _told(head, str(fault))
+        return ResponseHead(head.status, _headers(head, _JSON, len(content))), content
+
+    def _give_up(self) -> None:
+        assert self.call is not None
+        self.call.abort()
+        self._sink.on_failure(BadAnswer(self._provider, "its body is too long to be translated", after_head=True))
+
+
+def _told(head: ResponseHead, why: str) -> tuple[ResponseHead, bytes]:
+    """What is wrong with an answer, in place of it."""
+    content = why.encode()
+    return ResponseHead(_BAD_GATEWAY, _headers(head, b"text/plain", len(content))), content
+
+
+def _kind_of(head: ResponseHead) -> bytes:
+    kinds = (value for name, value in head.headers if name == _TYPE)
+    return next(kinds, b"").partition(b";")[0].strip().lower()
+
+
+def _headers(head: ResponseHead, kind: bytes, length: int | None = None) -> list[Header]:
+    """The upstream's headers, with those of the body that takes the place of its own."""
+    kept = [header for header in head.headers if header[0] not in _OF_THE_BODY]
+    sized = [] if length is None else [(b"content-length", b"%d" % length)]
+    return [*kept, (_TYPE, kind), *sized]

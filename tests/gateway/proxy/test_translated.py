@@ -1,0 +1,219 @@
+"""Requests of the Messages API at an upstream that speaks Chat Completions."""
+
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from gateway.rig import Gate, Origin, Reply, Source, answering, api_key, error_of, json_answer, running_gate
+from tokenferry.credentials import ApiKey
+from tokenferry.gateway.telemetry.access_log import LogLine
+from tokenferry.gateway.telemetry.decision_log import decision_of
+from tokenferry.providers import Provider
+from tokenferry.routing import Router
+from tokenferry.secret import Secret
+from tokenferry.settings import ModelMapping, ModelSettings, RouterSettings
+from tokenferry.stores import Account
+from wire.rig import DONE, USAGE, chunk, events, fragment, message
+
+pytestmark = pytest.mark.anyio
+
+MODELS = (
+    ModelSettings("mapped", (ModelMapping("chat", "gpt"), ModelMapping("native", "claude"))),
+    ModelSettings("only", (ModelMapping("chat", "gpt"),)),
+    ModelSettings("other", (ModelMapping("native", "claude"), ModelMapping("chat", "gpt"))),
+)
+SERVER_TOOL = [{"type": "web_search_20250305", "name": "web_search"}]
+COMPLETION = {
+    "id": "chatcmpl-1",
+    "model": "gpt-5",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "so"}, "finish_reason": "stop"}],
+    "usage": USAGE,
+}
+MESSAGE = b'{"id":"msg_1","type":"message","content":[],"usage":{"input_tokens":1,"output_tokens":2}}'
+SPOKEN = [
+    chunk({"role": "assistant", "content": ""}),
+    chunk({"content": "It is"}),
+    chunk(fragment(0, id="call_1", name="look", arguments='{"at": 1}')),
+    chunk(finish="tool_calls"),
+    chunk(usage=USAGE, choices=[]),
+    DONE,
+]
+
+
+@pytest.fixture
+async def native() -> AsyncIterator[Origin]:
+    from gateway.rig import running_origin  # noqa: PLC0415
+
+    async with running_origin() as other:
+        other.scripts = [json_answer(MESSAGE)]
+        yield other
+
+
+@pytest.fixture
+async def gate(origin: Origin, native: Origin) -> AsyncIterator[Gate]:
+    quirks = (("max_field", "max_completion_tokens"),)
+    chat = Provider("chat", "openai", f"{origin.url}/v1", wire_format="openai", quirks=quirks)
+    source = Source([chat, Provider("native", "native", native.url)], [Account("c", "chat", "api-key")])
+    source.known.append(Account("n", "native", "api-key"))
+    source.results = {"c": [ApiKey(Secret("sk-proj-secret"), header="authorization")], "n": [api_key()]}
+    source.default_provider = "native"
+    async with running_gate(source, router=Router(RouterSettings(), MODELS, source.providers)) as gate:
+        yield gate
+
+
+def streaming(*pieces: bytes, status: int = 200) -> Any:
+    return answering(b"HTTP/1.1 %d X\r\ncontent-type: text/event-stream\r\n\r\n" % status + b"".join(pieces))
+
+
+async def ask(gate: Gate, model: str = "only", **fields: Any) -> Reply:
+    body = {"model": model, "max_tokens": 100, "messages": [{"role": "user", "content": "hello"}], **fields}
+    headers = [(b"anthropic-version", b"2023-06-01"), (b"x-stainless-lang", b"python"), (b"x-own", b"words")]
+    return await gate.call(b"/v1/messages?beta=true", headers, json.dumps(body).encode())
+
+
+async def test_a_message_is_asked_for_and_answered_in_each_sides_own_format(gate: Gate, origin: Origin) -> None:
+    origin.scripts = [json_answer(json.dumps(COMPLETION).encode(), headers=[b"x-ratelimit-remaining-requests: 9"])]
+    reply = await ask(gate, top_k=3)
+    document = json.loads(reply.body)
+    assert (reply.status, reply.all(b"content-type")) == (200, [b"application/json"])
+    assert document["content"] == [{"type": "text", "text": "so"}]
+    assert document["usage"]["input_tokens"] == 40
+    seen = origin.seen[0]
+    assert seen.target == b"/v1/chat/completions"
+    assert json.loads(seen.body) == {
+        "model": "gpt",
+        "messages": [{"role": "user", "content": "hello"}],
+        "max_completion_tokens": 100,
+    }
+    names = {name for name, _ in seen.headers}
+    assert names <= {
+        b"host",
+        b"content-type",
+        b"content-length",
+        b"accept",
+        b"accept-encoding",
+        b"user-agent",
+        b"authorization",
+        b"via",
+        b"connection",
+    }
+    assert seen.all(b"authorization") == [b"Bearer sk-proj-secret"]
+    record = await gate.records.last()
+    assert (record.usage.input, record.usage.cache_read, record.usage.output) == (40, 60, 20)
+    assert (record.upstream_model, record.served_model) == ("gpt", None)
+    assert (record.translated, record.left_out) == ("anthropic-to-openai", ("top_k",))
+    assert str(LogLine(record)).endswith(" translated=anthropic-to-openai left_out=top_k")
+    assert LogLine(record).fields()["left_out"] == "top_k"
+    assert decision_of(record).content["left_out"] == ["top_k"]
+
+
+async def test_a_stream_is_passed_on_in_events_of_the_clients_format(gate: Gate, origin: Origin) -> None:
+    origin.scripts = [streaming(*SPOKEN)]
+    reply = await ask(gate, stream=True)
+    assert reply.all(b"content-type") == [b"text/event-stream"]
+    built = message(reply.body)
+    assert [block["type"] for block in built["content"]] == ["text", "tool_use"]
+    assert built["stop_reason"] == "tool_use"
+    assert json.loads(origin.seen[0].body)["stream_options"] == {"include_usage": True}
+    record = await gate.records.last()
+    assert (record.usage.input, record.usage.output, record.error) == (40, 20, None)
+
+
+async def test_what_the_format_cannot_say_goes_to_the_next_target(gate: Gate, origin: Origin, native: Origin) -> None:
+    reply = await ask(gate, "mapped", tools=SERVER_TOOL)
+    assert reply.status == 200
+    assert origin.seen == []
+    assert json.loads(native.seen[0].body)["tools"] == SERVER_TOOL
+    record = await gate.records.last()
+    assert (record.account, record.translated, record.attempts) == ("n", None, 1)
+    assert "web_search_20250305" in json.dumps(decision_of(record).content["steps"])
+
+
+async def test_where_no_target_can_say_it_the_client_is_told_what_it_is(gate: Gate, origin: Origin) -> None:
+    reply = await ask(gate, tools=SERVER_TOOL)
+    assert (reply.status, error_of(reply.body)["type"]) == (400, "invalid_request_error")
+    assert "web_search_20250305" in error_of(reply.body)["message"]
+    assert origin.seen == []
+
+
+@pytest.mark.parametrize("model", ["mapped", "other"])
+async def test_failover_goes_from_either_format_to_the_other(
+    gate: Gate, origin: Origin, native: Origin, model: str
+) -> None:
+    """Rate limits of either vendor are told in its own envelope, and headers."""
+    limited, good = (origin, native) if model == "mapped" else (native, origin)
+    error = b'{"error": {"message": "slow down", "type": "rate_limit_error", "code": "rate_limit_exceeded"}}'
+    limited.scripts = [json_answer(error, status=429, headers=[b"retry-after: 60"])]
+    good.scripts = [json_answer(json.dumps(COMPLETION).encode() if good is origin else MESSAGE)]
+    reply = await ask(gate, model)
+    assert (reply.status, json.loads(reply.body)["type"]) == (200, "message")
+    assert (await gate.records.last()).translated == (None if model == "mapped" else "anthropic-to-openai")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (400, b'{"error": {"message": "no such field", "type": "x"}}', (400, "invalid_request_error", "no such field")),
+        (404, b'{"error": {"message": "no such model", "type": "x"}}', (404, "not_found_error", "no such model")),
+        (422, b'{"detail": "not like this"}', (400, "invalid_request_error", "not like this")),
+    ],
+)
+async def test_an_error_comes_in_the_clients_envelope(
+    gate: Gate, origin: Origin, status: int, body: bytes, expected: tuple[int, str, str]
+) -> None:
+    origin.scripts = [json_answer(body, status=status)]
+    reply = await ask(gate)
+    error = error_of(reply.body)
+    assert (reply.status, error["type"], error["message"]) == expected
+    assert reply.all(b"content-length") == [b"%d" % len(reply.body)]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        json_answer(b'{"error": {"message": "no more", "code": 503}}'),
+        json_answer(b'{"choices": []}'),
+        json_answer(b"<html>", headers=[b"x: y"]),
+        streaming(b": waiting\n\n", b'data: {"error": {"message": "no more", "code": 503}}\n\n'),
+        streaming(chunk({"role": "assistant", "content": ""})),
+    ],
+    ids=["an error with status 200", "no answer", "a page", "a stream of an error", "a stream of nothing"],
+)
+async def test_what_is_no_answer_never_looks_like_one(gate: Gate, origin: Origin, script: Any) -> None:
+    """The next target serves, where another was mapped; else the client gets an error."""
+    origin.scripts = [script]
+    is_stream = script.__closure__ is not None and b"event-stream" in script.__closure__[0].cell_contents
+    reply = await ask(gate, stream=is_stream)
+    last = events(reply.body)[-1] if is_stream and reply.status == 200 else json.loads(reply.body)
+    assert last["type"] == "error"
+    assert (await gate.records.last()).error is not None
+
+
+async def test_a_stream_that_is_cut_ends_with_an_error(gate: Gate, origin: Origin) -> None:
+    origin.scripts = [streaming(*SPOKEN[:3])]
+    reply = await ask(gate, stream=True)
+    assert events(reply.body)[-1]["type"] == "error"
+    assert (await gate.records.last()).error == "api_error"
+
+
+async def test_a_document_in_place_of_a_stream_is_an_error(gate: Gate, origin: Origin) -> None:
+    origin.scripts = [json_answer(json.dumps(COMPLETION).encode())]
+    reply = await ask(gate, stream=True)
+    assert "stream" in error_of(reply.body)["message"]
+
+
+async def test_tokens_are_not_counted_there(gate: Gate, origin: Origin) -> None:
+    body = json.dumps({"model": "only", "messages": [{"role": "user", "content": "x"}]}).encode()
+    reply = await gate.call(b"/v1/messages/count_tokens", [], body)
+    assert reply.status == 400
+    assert origin.seen == []
+
+
+async def test_a_model_that_nothing_maps_never_goes_there(gate: Gate, origin: Origin, native: Origin) -> None:
+    with contextlib.suppress(ValueError):
+        await ask(gate, "claude-sonnet-4-5")
+    assert origin.seen == []
+    assert len(native.seen) == 1
