@@ -134,7 +134,7 @@ def show(
     say_lines(f"{_line(one).ljust(min(width, _WIDEST))}  # {_origin(one, path)}" for one in settings)
 
 
-@app.command("get", epilog=examples("tokenferry config get server.port", "tokenferry config get gateway --json"))
+@app.command("get", epilog=examples("tokenferry config get server.port", "tokenferry config get router --json"))
 def get(
     key: Annotated[str, typer.Argument(metavar="KEY", help="A setting, or a section.", show_default=False)],
     *,
