@@ -15,7 +15,7 @@ SOURCE: Final = ROOT / "src" / "tokenferry"
 PICTURE: Final = ROOT / "docs" / "architecture.svg"
 
 ROLES: Final = {
-    "entry": ("starts and manages", "cli serve testing reloading admin keep service readiness sandbox"),
+    "entry": ("starts and manages", "cli serve testing reloading admin background_refresh service readiness sandbox"),
     "request": ("the way of a request", "gateway routing pool streaming upstream limits wire"),
     "token": (
         "the way of a token",
@@ -24,8 +24,8 @@ ROLES: Final = {
     "ground": (
         "settings, state and values",
         (
-            "background manifest config statement state ledger prices audit settings config_key credentials secret "
-            "logfmt errors"
+            "background manifest config policy_statement state ledger prices audit settings config_key credentials "
+            "secret logfmt anthropic_beta errors"
         ),
     ),
 }

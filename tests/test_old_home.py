@@ -10,12 +10,12 @@ from tokenferry.audit import note_change
 from tokenferry.broker import Broker
 from tokenferry.cli._run import run
 from tokenferry.credentials import FederatedToken, OAuthToken
+from tokenferry.policy_statement import stated_at
 from tokenferry.refresh import FileJournal
 from tokenferry.sealing import Marker
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
 from tokenferry.state import State, read_local_key
-from tokenferry.statement import stated_at
 from tokenferry.stores import Seal
 
 FOLDER = Path(__file__).parent / "fixtures" / "home-75caf20"

@@ -1,15 +1,14 @@
 """The kinds of credential, how each is presented in a request, and how each is read from and written to JSON."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Final, Literal, TypeAlias
 
+from tokenferry.anthropic_beta import OAUTH_BETA
 from tokenferry.errors import UsageError
 from tokenferry.secret import Fields, Secret
 
 __all__ = [
     "API_KEY_PREFIX",
-    "OAUTH_BETA",
     "SETUP_TOKEN_PREFIX",
     "SETUP_TOKEN_SHAPE",
     "ApiKey",
@@ -22,13 +21,11 @@ __all__ = [
     "SetupToken",
     "credential_from_json",
     "epoch_seconds",
-    "merge_beta",
 ]
 
 Kind: TypeAlias = Literal["api-key", "setup-token", "oauth", "federated"]
 KeyHeader: TypeAlias = Literal["x-api-key", "authorization"]
 
-OAUTH_BETA: Final = "oauth-2025-04-20"
 SETUP_TOKEN_PREFIX: Final = "sk-ant-oat01-"  # noqa: S105  # a prefix, not a token
 API_KEY_PREFIX: Final = "sk-ant-api"
 CLIENT_KEY_PREFIXES: Final = ("tfk_", "tfa_", "tfv_", "tfm_")
@@ -221,12 +218,6 @@ def _bearer(secret: Secret) -> tuple[tuple[str, str], ...]:
 
 def _present(fields: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in fields.items() if value is not None}
-
-
-def merge_beta(existing: Iterable[str], ours: Iterable[str]) -> str:
-    """Merge `anthropic-beta` values: existing ones first, split on commas, each once; empty if there are none."""
-    names = (name.strip() for value in (*existing, *ours) for name in value.split(","))
-    return ",".join(dict.fromkeys(name for name in names if name))
 
 
 def credential_from_json(kind: str, data: Fields) -> Credential:

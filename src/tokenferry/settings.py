@@ -93,7 +93,7 @@ class Home:
         return self.path / "published"
 
     @property
-    def keeper(self) -> Path:
+    def renewer(self) -> Path:
         """What the lock of whoever keeps is named by; its time is that of the last `refresh --due`."""
         return self.path / "keeper"
 
@@ -468,7 +468,7 @@ class RefreshSettings:
 
 @dataclass(frozen=True, slots=True)
 class KeepSettings:
-    """When a keeper renews logins that nobody asks for. All in seconds, but `idle`."""
+    """When a renewer renews logins that nobody asks for. All in seconds, but `idle`."""
 
     ahead: float = 600.0
     """A published account is renewed when its token has less left; programs keep the old one until 120 are left."""

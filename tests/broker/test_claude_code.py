@@ -17,13 +17,13 @@ import tokenferry
 from claude_code.rig import eventually
 from leaks import leaks
 from tokenferry.accounts import read_credential
+from tokenferry.background_refresh import RenewalEvent, Renewer
+from tokenferry.background_refresh._switch import ClaudeCodeSwitcher
 from tokenferry.broker import Broker, interrupted_move, use_for_claude_code
 from tokenferry.claude_code import ClaudeCodeHome
 from tokenferry.claude_code.moves import Mover, Present
 from tokenferry.config import load
 from tokenferry.errors import CredentialRefused, NeedsLogin, PolicyRefused, TryLater, UnknownAccount, UsageError
-from tokenferry.keep import Keeper, RenewalEvent
-from tokenferry.keep._swapper import Swapper
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home
 from tokenferry.state import Cooldown, Scope, State
@@ -451,21 +451,23 @@ def test_what_comes_home_is_published_as_claude_code_renewed_it(
     assert json.loads(profile.read_bytes())["access_token"] == renewed
 
 
-# -- swapped by a keeper
+# -- swapped by a renewer
 
 
 class Kept:
-    """A keeper that looks when it is told to."""
+    """A renewer that looks when it is told to."""
 
     def __init__(self, home: Home, broker: Broker) -> None:
         self.told: list[str] = []
         self.now = time.time()
-        self.swapper = Swapper(broker, home, tell=lambda text, account, *, needs_help: self.told.append(text))
-        self.swapper._now = lambda: self.now
+        self.switcher = ClaudeCodeSwitcher(
+            broker, home, tell=lambda text, account, *, needs_help: self.told.append(text)
+        )
+        self.switcher._now = lambda: self.now
 
     def look(self) -> list[str]:
         seen = len(self.told)
-        self.swapper.look()
+        self.switcher.look()
         return self.told[seen:]
 
 
@@ -473,7 +475,7 @@ class Kept:
 def kept(home: Home, broker: Broker) -> Iterator[Kept]:
     kept = Kept(home, broker)
     yield kept
-    kept.swapper.close()
+    kept.switcher.close()
 
 
 def test_a_keeper_swaps_as_soon_as_anybody_notes_a_limit_and_once(
@@ -487,7 +489,7 @@ def test_a_keeper_swaps_as_soon_as_anybody_notes_a_limit_and_once(
     mark(home, "alice", int(time.time()) + 3600)
     assert kept.look() == ["account alice is limited, so Claude Code has bob@example.com now"]
     assert has(claude, broker) == "bob"
-    eventually(lambda: "bob" in kept.swapper._present())
+    eventually(lambda: "bob" in kept.switcher._present())
     assert kept.look() == []
 
 
@@ -530,7 +532,7 @@ def test_a_keeper_asks_policy(home: Home, broker: Broker, add: Add, sandbox: San
     (told,) = careful.look()
     assert "Claude Code's account is not swapped" in told
     assert careful.look() == []
-    careful.swapper.close()
+    careful.switcher.close()
     assert has(claude, broker) == "alice"
 
 
@@ -541,8 +543,8 @@ def test_a_keeper_that_is_told_to_looks_for_limits(
     use_for_claude_code("alice", broker)
     mark(home, "alice", int(time.time()) + 3600)
     events: list[RenewalEvent] = []
-    assert Keeper(broker, tell=events.append).once()
+    assert Renewer(broker, tell=events.append).once()
     assert has(claude, broker) == "alice"
-    assert Keeper(broker, tell=events.append, swaps=True).once()
+    assert Renewer(broker, tell=events.append, swaps=True).once()
     assert has(claude, broker) == "bob"
     assert [event.kind for event in events] == ["switch"]

@@ -27,10 +27,10 @@ from tokenferry.cli import _home
 from tokenferry.cli._run import run
 from tokenferry.errors import TokenferryError
 from tokenferry.manifest import recall
+from tokenferry.policy_statement import state, withdraw
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home
 from tokenferry.state import Cooldown, GatewayRegistration, Scope, State, local_key
-from tokenferry.statement import state, withdraw
 
 Answer = tuple[int, str, str]
 Change = Callable[[Home, dict[str, Any]], object]

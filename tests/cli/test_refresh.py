@@ -14,8 +14,8 @@ import pytest
 
 from cli.conftest import configure
 from cli.harness import PATIENCE, Outcome, Running, begin, eventually, tokenferry
+from tokenferry.background_refresh import renewer_of
 from tokenferry.broker import Broker
-from tokenferry.keep import keeper_of
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home
 
@@ -88,12 +88,12 @@ class Keeping:
 
 @contextlib.contextmanager
 def keeping(*arguments: str) -> Iterator[Keeping]:
-    keeper = Keeping(begin("refresh", "--watch", *arguments))
+    renewer = Keeping(begin("refresh", "--watch", *arguments))
     try:
-        yield keeper
+        yield renewer
     finally:
-        keeper.process.kill()
-        keeper.end()
+        renewer.process.kill()
+        renewer.end()
 
 
 def publish_short_lived(sandbox: Sandbox, home: Home, login: Login, folder: Path) -> Published:
@@ -111,41 +111,41 @@ def publish_short_lived(sandbox: Sandbox, home: Home, login: Login, folder: Path
 
 def test_a_published_account_is_renewed_unasked(published: Published) -> None:
     issued = published.issued
-    with keeping() as keeper:
-        keeper.says("account work: has a new token, which expires in 8 h")
+    with keeping() as renewer:
+        renewer.says("account work: has a new token, which expires in 8 h")
         assert published.token != issued["access_token"]
-        keeper.tell(signal.SIGTERM)
-        assert keeper.end() == 0
-    assert keeper.err == []
+        renewer.tell(signal.SIGTERM)
+        assert renewer.end() == 0
+    assert renewer.err == []
     assert published.refreshes == 1
-    assert not any(issued[key] in line for key in ("access_token", "refresh_token") for line in keeper.out)
+    assert not any(issued[key] in line for key in ("access_token", "refresh_token") for line in renewer.out)
 
 
 def test_what_others_do_while_it_runs_counts(sandbox: Sandbox, home: Home, login: Login, folder: Path) -> None:
-    with keeping("--json") as keeper:
-        keeper.says("nothing in")
+    with keeping("--json") as renewer:
+        renewer.says("nothing in")
         publish_short_lived(sandbox, home, login, folder)
-        keeper.says('"kind": "refreshed"')
-        events = [json.loads(line) for line in keeper.out]
+        renewer.says('"kind": "refreshed"')
+        events = [json.loads(line) for line in renewer.out]
         [renewed] = [event for event in events if event["kind"] == "refreshed"]
         assert renewed["account"] == "work"
         assert isinstance(renewed["expires_at"], int)
-        keeper.tell(signal.SIGHUP)
-        assert keeper.end() == 0
+        renewer.tell(signal.SIGHUP)
+        assert renewer.end() == 0
 
 
 def test_a_configuration_that_is_changed_while_it_runs_counts(
     published: Published, sandbox: Sandbox, home: Home
 ) -> None:
     configure(home, "http://127.0.0.1:1")
-    with keeping() as keeper:
-        keeper.says("could not be reached")
+    with keeping() as renewer:
+        renewer.says("could not be reached")
         home.config.write_text("[[providers]\n")
-        keeper.says("was changed and is not followed")
+        renewer.says("was changed and is not followed")
         configure(home, sandbox.url)
-        keeper.says("has a new token")
-        keeper.tell(signal.SIGINT)
-        assert keeper.end() == 130
+        renewer.says("has a new token")
+        renewer.tell(signal.SIGINT)
+        assert renewer.end() == 130
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0), (signal.SIGHUP, 0)])
@@ -153,14 +153,14 @@ def test_a_refresh_in_flight_is_waited_for(
     published: Published, sandbox: Sandbox, number: signal.Signals, code: int
 ) -> None:
     sandbox.fault("hang", path="/v1/oauth/token", after_work=True)
-    with keeping() as keeper:
+    with keeping() as renewer:
         eventually(lambda: sandbox.counters()["in_flight"])
-        keeper.tell(number)
-        keeper.says("finishing the refresh in flight")
-        keeper.tell(number)  # the second one changes nothing
+        renewer.tell(number)
+        renewer.says("finishing the refresh in flight")
+        renewer.tell(number)  # the second one changes nothing
         sandbox.clear()
-        assert keeper.end() == code
-    assert keeper.err == ["tokenferry: finishing the refresh in flight…"]
+        assert renewer.end() == code
+    assert renewer.err == ["tokenferry: finishing the refresh in flight…"]
     assert tokenferry("token", "work").out.strip() == published.token
     assert published.refreshes == 1
     assert sandbox.counters()["totals"]["reuses"] == 0
@@ -176,21 +176,21 @@ def test_of_two_one_keeps_and_the_other_takes_over_when_it_dies(home: Home, sand
             assert f"process {first.process.pid} (tokenferry) keeps the logins here" in once.one_line()
             first.process.kill()
             second.says("nothing in")
-            assert str(second.process.pid) in str(keeper_of(home))
+            assert str(second.process.pid) in str(renewer_of(home))
 
 
 def test_a_dead_login_is_said_once(published: Published, sandbox: Sandbox, home: Home) -> None:
     sandbox.revoke("alice", "family")
-    with keeping() as keeper:
-        keeper.says("tokenferry login work")
+    with keeping() as renewer:
+        renewer.says("tokenferry login work")
         asked = sandbox.counters()["paths"]["/v1/oauth/token"]
         (home.accounts / "other.json").write_text("{")  # a look more
         (home.accounts / "other.json").chmod(0o600)
-        keeper.says("other.json")
+        renewer.says("other.json")
         assert sandbox.counters()["paths"]["/v1/oauth/token"] == asked == 1
-        keeper.tell(signal.SIGTERM)
-        assert keeper.end() == 0
-    assert len([line for line in keeper.err if "tokenferry login work" in line]) == 1
+        renewer.tell(signal.SIGTERM)
+        assert renewer.end() == 0
+    assert len([line for line in renewer.err if "tokenferry login work" in line]) == 1
 
 
 # -- due
@@ -242,8 +242,8 @@ def test_doctor_says_when_nobody_keeps_what_is_published(
     inside("profile", "publish", "work")
     [finding] = unkept(inside)
     assert (finding["where"], finding["cure"]) == ("account work", "tokenferry service install")
-    with keeping() as keeper:
-        keeper.says("keeping 1 login")
+    with keeping() as renewer:
+        renewer.says("keeping 1 login")
         assert unkept(inside) == []
     assert unkept(inside) != []
     inside("refresh", "--due")
@@ -270,13 +270,13 @@ def test_serve_keeps_as_well_with_one_keeper_however_many_workers(
     server = Keeping(begin("serve", "--port", "0", "--port-file", str(file), "--workers", workers))
     try:
         server.says("account work: has a new token")
-        eventually(lambda: keeper_of(home))
+        eventually(lambda: renewer_of(home))
         if workers == "2":
-            holder = int(str(keeper_of(home)).split()[1])
+            holder = int(str(renewer_of(home)).split()[1])
             assert holder != server.process.pid
             os.kill(holder, signal.SIGKILL)
             eventually(lambda: sum("keeping 1 login" in line for line in list(server.err)) == 2)
-            assert str(holder) not in str(keeper_of(home))
+            assert str(holder) not in str(renewer_of(home))
         server.tell(signal.SIGTERM)
         assert server.end() == 0
     finally:
@@ -284,7 +284,7 @@ def test_serve_keeps_as_well_with_one_keeper_however_many_workers(
         server.end()
     assert sum("keeping 1 login" in line for line in server.err) == int(workers)
     assert published.refreshes == 1
-    assert keeper_of(home) is None
+    assert renewer_of(home) is None
 
 
 def test_a_keeper_takes_over_from_a_gateway_that_ends(
@@ -294,12 +294,12 @@ def test_a_keeper_takes_over_from_a_gateway_that_ends(
     assert tokenferry("profile", "publish", "work").code == 0
     server = Keeping(begin("serve", "--port", "0", "--port-file", str(tmp_path / "port")))
     try:
-        eventually(lambda: keeper_of(home))
-        with keeping() as keeper:
-            keeper.says(f"process {server.process.pid} (tokenferry) keeps the logins here")
+        eventually(lambda: renewer_of(home))
+        with keeping() as renewer:
+            renewer.says(f"process {server.process.pid} (tokenferry) keeps the logins here")
             server.tell(signal.SIGTERM)
             assert server.end() == 0
-            keeper.says("keeping 1 login")
+            renewer.says("keeping 1 login")
     finally:
         server.process.kill()
         server.end()

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from cli.harness import COMMAND, PATIENCE, Outcome, eventually, tokenferry
+from tokenferry.policy_statement import state
 from tokenferry.settings import Home
-from tokenferry.statement import state
 
 Login = Callable[..., dict[str, Any]]
 ALONE = ("unshare", "-rn")

@@ -49,7 +49,7 @@ def test_it_is_installed_shown_changed_and_removed(home: Home, systemctl: StandI
         "enabled": "enabled",
         "active": "active",
         "running": True,
-        "keeper": None,
+        "renewer": None,
     }
     other = service("install", "--serve")
     assert other.code == 0

@@ -4,7 +4,7 @@ import pytest
 
 from tokenferry.config import Effective, Examined, examine, examine_content
 from tokenferry.errors import ConfigError, UnsafeFile
-from tokenferry.statement import state
+from tokenferry.policy_statement import state
 
 KEY = "sk-ant-api03-abcdefghijklmnop"
 

@@ -48,23 +48,23 @@ def test_what_a_pool_finds_out_counts_in_every_other_process_and_after_a_restart
 
 def test_what_a_person_clears_counts_at_once(state: State) -> None:
     rig = j.Rig()
-    keeper = recorder(rig, state)
-    keeper._round()
+    renewer = recorder(rig, state)
+    renewer._round()
     rig.serve(SESSION, j.limited())
-    keeper._round()
+    renewer._round()
     assert rig.serve() == ["b"]
     assert state.cooldowns.clear(Scope("account", "a")) == 1
-    keeper._round()
+    renewer._round()
     assert rig.serve() == ["a"]
 
 
 def test_what_is_not_written_yet_is_not_forgotten_when_others_write(state: State) -> None:
     rig = j.Rig()
-    keeper = recorder(rig, state)
-    keeper._round()
+    renewer = recorder(rig, state)
+    renewer._round()
     state.cooldowns.put(Cooldown(Scope("account", "c"), "window", "answer", int(j.NOW) + 900))
     rig.serve(SESSION, j.limited())
-    rig.pool.cooldowns.adopt(state.cooldowns.list(), {}, keeper._written)
+    rig.pool.cooldowns.adopt(state.cooldowns.list(), {}, renewer._written)
     assert rig.serve() == ["b"]
     rig.serve(Criteria(), j.limited())
     assert j.refusal(rig.run().next()).cause == "exhausted"
@@ -72,10 +72,10 @@ def test_what_is_not_written_yet_is_not_forgotten_when_others_write(state: State
 
 def test_which_organization_answers_named_is_kept(path: Path, state: State) -> None:
     first, second = j.Rig(), j.Rig()
-    keeper = recorder(first, state)
-    keeper._round()
+    renewer = recorder(first, state)
+    renewer._round()
     first.serve(Criteria(), j.busy(2, "org"), j.busy(2, "org"))
-    keeper._round()
+    renewer._round()
     assert state.organizations.all() == {"a": "org", "b": "org"}
     recorder(second, state)._round()
     # The limit of one is the limit of both.
@@ -87,8 +87,8 @@ def test_which_organization_answers_named_is_kept(path: Path, state: State) -> N
 def test_a_credential_that_was_refused_is_forgiven_when_the_account_has_another(state: State) -> None:
     rig = j.Rig()
     fingerprints, accounts = {"a": "0a1b2c3d"}, [object()]
-    keeper = recorder(rig, state, fingerprint=fingerprints.__getitem__, accounts=lambda: accounts[-1])
-    keeper._round()
+    renewer = recorder(rig, state, fingerprint=fingerprints.__getitem__, accounts=lambda: accounts[-1])
+    renewer._round()
     run = rig.run()
     run.next()
     run.fingerprint = "0a1b2c3d"
@@ -96,11 +96,11 @@ def test_a_credential_that_was_refused_is_forgiven_when_the_account_has_another(
     run.close()
     for _ in range(2):
         accounts.append(object())
-        keeper._round()
+        renewer._round()
         assert rig.serve() == ["b"]
     fingerprints["a"] = "ffffffff"
     accounts.append(object())
-    keeper._round()
+    renewer._round()
     assert rig.serve() == ["a"]
 
 
@@ -118,8 +118,8 @@ def test_a_disk_that_takes_nothing_is_told_of_once_and_tried_again(
     state: State, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig = j.Rig()
-    keeper = recorder(rig, state)
-    keeper.guarded(keeper._round)
+    renewer = recorder(rig, state)
+    renewer.guarded(renewer._round)
 
     def full(*_: object, **__: object) -> Cooldown:
         raise StorageFailed("the disk is full")
@@ -127,11 +127,11 @@ def test_a_disk_that_takes_nothing_is_told_of_once_and_tried_again(
     rig.serve(SESSION, j.limited())
     with monkeypatch.context() as context:
         context.setattr(state.cooldowns, "put", full)
-        keeper.guarded(keeper._round)
-        keeper.guarded(keeper._round)
+        renewer.guarded(renewer._round)
+        renewer.guarded(renewer._round)
     assert caplog.text.count("the disk is full") == 1
     assert rig.serve() == ["b"]
-    keeper.guarded(keeper._round)
+    renewer.guarded(renewer._round)
     assert [one.scope.name for one in state.cooldowns.list()] == ["a"]
 
 
@@ -144,14 +144,14 @@ def test_what_was_over_long_ago_is_forgotten(state: State) -> None:
 
 def test_and_again_each_hour(state: State) -> None:
     rig = j.Rig()
-    keeper = recorder(rig, state)
-    keeper._round()
+    renewer = recorder(rig, state)
+    renewer._round()
     state.cooldowns.put(Cooldown(Scope("account", "old"), "window", "answer", int(j.NOW) - 8 * 86_400))
     rig.clock.pass_by(3500)
-    keeper._round()
+    renewer._round()
     assert state.cooldowns.list()
     rig.clock.pass_by(101)
-    keeper._round()
+    renewer._round()
     assert not state.cooldowns.list()
 
 

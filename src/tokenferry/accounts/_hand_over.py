@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, get_args
 
-from tokenferry.accounts._book import Accounts
+from tokenferry.accounts._accounts import Accounts
 from tokenferry.accounts._export import Limit, Target, exported, write_export
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import ChainCopied, StorageFailed, TokenferryError, TryLater, UsageError

@@ -1,7 +1,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from tokenferry.accounts._book import Accounts
+from tokenferry.accounts._accounts import Accounts
 from tokenferry.accounts._offer import Found, Holdings, Offer, judge
 from tokenferry.errors import Conflict, NeedsUnlock, TokenferryError, UsageError
 from tokenferry.providers import Provider

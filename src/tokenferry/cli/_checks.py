@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from tokenferry.accounts import completion, pending_hand_over
+from tokenferry.background_refresh import next_renewal, renewer_of
 from tokenferry.broker import Broker, interrupted_move
 from tokenferry.cli._describe import Row, rows
 from tokenferry.cli._home import open_broker
@@ -19,7 +20,6 @@ from tokenferry.config import Config, load
 from tokenferry.credentials import CLIENT_KEY_PREFIXES, FederatedToken, Federation
 from tokenferry.errors import ConfigError, TokenferryError, UsageError
 from tokenferry.gateway import bind
-from tokenferry.keep import keeper_of, next_renewal
 from tokenferry.ledger import Ledger, UsageReport
 from tokenferry.readiness import ServiceStatus, expects_service, misnamed
 from tokenferry.refresh import read_identity
@@ -388,7 +388,7 @@ def _check_published(broker: Broker, now: float) -> Iterator[Finding]:
 
 def _check_keeper(home: Home, broker: Broker, found: list[Row], now: float) -> Iterator[Finding]:
     """Logins that end, or are of no use to programs, because nobody renews them unasked."""
-    if keeper_of(home, now) is not None:
+    if renewer_of(home, now) is not None:
         return
     published = {
         one.publication.account for one in broker.publisher.published() if one.standing.state in {"current", "behind"}

@@ -9,8 +9,8 @@ from tokenferry.cli._input import confirmed
 from tokenferry.cli._output import note
 from tokenferry.config import Config
 from tokenferry.errors import ConfigError, PolicyRefused
+from tokenferry.policy_statement import STATEMENT, TERMS, state
 from tokenferry.settings import Home
-from tokenferry.statement import STATEMENT, TERMS, state
 
 MEANING: Final = (
     "Anthropic's terms limit subscription logins (Free, Pro, Max) and setup tokens to Claude Code and the vendor's own",

@@ -1,4 +1,4 @@
-"""`refresh --due` and `refresh --watch`: what a keeper does, told on stdout and stderr."""
+"""`refresh --due` and `refresh --watch`: what a renewer does, told on stdout and stderr."""
 
 import json
 import signal
@@ -6,12 +6,12 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from tokenferry.background import file_stamp
+from tokenferry.background_refresh import RenewalEvent, Renewer, renewer_of
 from tokenferry.broker import Broker
 from tokenferry.cli._home import find, grants_end, open_broker
 from tokenferry.cli._output import moment, note, redacted, say, say_json
 from tokenferry.cli._signals import Ended
 from tokenferry.errors import NeedsLogin, TokenferryError, TryLater
-from tokenferry.keep import Keeper, RenewalEvent, keeper_of
 from tokenferry.settings import Home
 
 _LOOK: Final = 1.0
@@ -28,8 +28,8 @@ def refresh_due(*, as_json: bool, switches: bool) -> int:
         if not as_json:
             _say(event)
 
-    if not Keeper(broker, tell=tell, swaps=switches).once():
-        note(f"{keeper_of(home) or 'another process'} keeps the logins here, so nothing was done")
+    if not Renewer(broker, tell=tell, swaps=switches).once():
+        note(f"{renewer_of(home) or 'another process'} keeps the logins here, so nothing was done")
     if as_json:
         say_json([_to_json(event) for event in events])
     kinds = {event.kind for event in events if event.is_trouble}
@@ -45,8 +45,8 @@ def watch(*, as_json: bool, switches: bool) -> int:
     try:
         while following:
             # On a thread of its own: the main thread is told of signals, and must not be in the middle of a file.
-            with Keeper(broker, tell=_say_json_line if as_json else _say, swaps=switches).in_background() as keeper:
-                while following := not keeper.has_ended(_LOOK):
+            with Renewer(broker, tell=_say_json_line if as_json else _say, swaps=switches).in_background() as renewer:
+                while following := not renewer.has_ended(_LOOK):
                     if (stamp := file_stamp(home.config)) != seen:
                         seen = stamp
                         if (new := _reopen()) is not None:
@@ -56,8 +56,8 @@ def watch(*, as_json: bool, switches: bool) -> int:
         if not grants_end(_MOMENT):
             note("finishing the refresh in flight…")
         return ended.exit_code if ended.exit_code == 128 + signal.SIGINT else 0
-    if keeper.fault is not None:
-        raise keeper.fault
+    if renewer.fault is not None:
+        raise renewer.fault
     return 0
 
 

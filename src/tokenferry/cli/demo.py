@@ -16,9 +16,9 @@ from typing import Annotated, Any, Final
 import httpx2
 import typer
 
+from tokenferry.anthropic_beta import OAUTH_BETA
 from tokenferry.cli._output import say, say_lines
 from tokenferry.cli._typer import examples, new_app
-from tokenferry.credentials import OAUTH_BETA
 from tokenferry.errors import TokenferryError
 from tokenferry.sandbox import Sandbox
 

@@ -11,8 +11,8 @@ from tokenferry.cli._owner import refuse_own_with_foreign
 from tokenferry.cli._policy import ask_for_own
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.errors import ConfigError, UsageError
+from tokenferry.policy_statement import TERMS, withdraw
 from tokenferry.settings import PolicySettings
-from tokenferry.statement import TERMS, withdraw
 
 app = new_app(
     "Show and set what Claude subscriptions may be used for.",

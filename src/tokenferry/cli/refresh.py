@@ -45,7 +45,7 @@ def refresh(
     if due or watch:
         if name is not None:
             raise UsageError(f"--due and --watch refresh every account; leave {name[:80]!r} out")
-        from tokenferry.cli import _watch  # noqa: PLC0415  # one account needs no keeper
+        from tokenferry.cli import _watch  # noqa: PLC0415  # one account needs no renewer
 
         run = _watch.refresh_due if due else _watch.watch
         return run(as_json=as_json, switches=switch_claude_code)

@@ -5,13 +5,13 @@ from typing import Annotated, Final
 
 import typer
 
+from tokenferry.background_refresh import renewer_of
 from tokenferry.cli._diff import say_diff
 from tokenferry.cli._home import find
 from tokenferry.cli._output import note, say, say_json, say_lines
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.config import Config
 from tokenferry.errors import ConfigError, UsageError
-from tokenferry.keep import keeper_of
 from tokenferry.service import InstallPlan, Manager, Program, Service, Undone, manager_here, own_command, passed_on
 from tokenferry.settings import Home
 
@@ -97,7 +97,7 @@ def status(*, as_json: JSON = False) -> int:
     home, _ = find()
     manager = _manager()
     found = Service(manager).status([_program(home, *words) for words in (("serve",), *_WATCHING)])
-    keeper = keeper_of(home)
+    renewer = renewer_of(home)
     if as_json:
         say_json(
             {
@@ -108,7 +108,7 @@ def status(*, as_json: JSON = False) -> int:
                 "enabled": found.state.enabled,
                 "active": found.state.active,
                 "running": found.state.is_running,
-                "keeper": keeper,
+                "renewer": renewer,
             }
         )
     else:
@@ -120,7 +120,7 @@ def status(*, as_json: JSON = False) -> int:
             (
                 f"installed  {installed}",
                 f"{manager.name:<10} {words}",
-                f"renewer    {keeper or 'none'}",
+                f"renewer    {renewer or 'none'}",
             )
         )
     return 0 if found.is_installed and found.state.is_running else 1

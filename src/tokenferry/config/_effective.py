@@ -13,9 +13,9 @@ from tokenferry.config._providers import VARIABLE
 from tokenferry.config._sections import SECTIONS
 from tokenferry.config_key import ConfigKey
 from tokenferry.errors import ConfigError
+from tokenferry.policy_statement import stated_at
 from tokenferry.providers import Fault, Reading, Setting, Table, builtin_providers, declare
 from tokenferry.secret import Fields
-from tokenferry.statement import stated_at
 
 _SECTION_ORDER: Final = {section.path[0]: number for number, section in enumerate(SECTIONS)}
 

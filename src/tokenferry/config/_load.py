@@ -23,6 +23,7 @@ from tokenferry.config._server import read_log, read_server
 from tokenferry.config._upstream import read_upstream
 from tokenferry.credentials import ApiKey
 from tokenferry.errors import ConfigError
+from tokenferry.policy_statement import stated_at
 from tokenferry.providers import Fault, Provider, Reading, Table, builtin_providers
 from tokenferry.secret import Fields
 from tokenferry.settings import (
@@ -36,7 +37,6 @@ from tokenferry.settings import (
     ServerSettings,
     UpstreamSettings,
 )
-from tokenferry.statement import stated_at
 from tokenferry.stores import check_folder
 
 _SECTION: Final = re.compile(r"[^.\[ ]+")

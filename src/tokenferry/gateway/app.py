@@ -14,7 +14,7 @@ from tokenferry.gateway.http.response_writer import ResponseWriter
 from tokenferry.gateway.proxy.body import BODY_LIMIT, BodyBudget, ClientGone, Receive, Scope, Send
 from tokenferry.gateway.proxy.exchange import CLIENT_GONE, Exchange, gateway_error_for, no_room
 from tokenferry.gateway.proxy.forwarder import Forwarder
-from tokenferry.gateway.proxy.models import ListingExchange
+from tokenferry.gateway.proxy.model_listing import ListingExchange
 from tokenferry.gateway.routes import CONSTANTS, Endpoint, proxied, route
 from tokenferry.gateway.telemetry.access_log import AccessLog
 from tokenferry.gateway.telemetry.decision_log import DecisionLog

@@ -4,8 +4,8 @@ from typing import Final
 
 import httpx2
 
+from tokenferry.anthropic_beta import merge_beta
 from tokenferry.broker import Broker
-from tokenferry.credentials import merge_beta
 from tokenferry.errors import TokenferryError
 
 logger = logging.getLogger(__name__)

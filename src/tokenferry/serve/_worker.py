@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final
 
 from tokenferry.admin import LOGIN_PAGE, Admin, AdminContext
+from tokenferry.background_refresh import Renewer
 from tokenferry.broker import Broker
 from tokenferry.config import Config
 from tokenferry.errors import CorruptFile, StorageFailed
@@ -25,7 +26,6 @@ from tokenferry.gateway import (
     WorkerSlot,
     tune_interpreter,
 )
-from tokenferry.keep import Keeper
 from tokenferry.pool import Pool
 from tokenferry.reloading import Reloading
 from tokenferry.secret import Secret
@@ -49,7 +49,7 @@ LONGEST_GRANT: Final = 120.0
 class _ServeLifespan(GatewayLifespan):
     """That of one process of `tokenferry serve`."""
 
-    keeper: Keeper
+    renewer: Renewer
     metrics: Metrics
     state: State
     begin: Callable[[], Awaitable[None]]
@@ -77,7 +77,7 @@ class _ServeLifespan(GatewayLifespan):
         self.report(line)
 
     async def last(self) -> None:
-        self.keeper.stop()
+        self.renewer.stop()
         await super().last()
 
 
@@ -113,7 +113,7 @@ def run_gateway(
         upstreams = UpstreamClients.configured(config.upstream, trust=trust, gateway_id=gateway_id(home))
         place = 0 if worker is None else worker.number - 1
 
-        keeper = Keeper(broker)
+        renewer = Renewer(broker)
 
         metrics = Metrics(
             broker,
@@ -177,13 +177,13 @@ def run_gateway(
             access_log.later(partial(tell, line if worker is None else f"worker {worker.number}: {line}"))
 
         lifespan = _ServeLifespan(
-            *(broker, upstreams, keeper, metrics, state),
+            *(broker, upstreams, renewer, metrics, state),
             *(begin, ending, tell_whose, (lambda: False) if reloading is None else reloading.hang_up),
         )
         listener = server_of(gateway, where, lifespan, drain=config.server.drain_timeout, worker=worker)
         recorder = recorder_of(pool, state, broker)
         tune_interpreter()
-        with access_log.instead_of(logging.getLogger()), recorder, keeper.in_background():
+        with access_log.instead_of(logging.getLogger()), recorder, renewer.in_background():
             ended = listener.run_until_stopped()
             admin.drain(LONGEST_GRANT)  # a login that was exchanged is stored, after a second signal, too
             return ended

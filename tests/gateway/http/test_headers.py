@@ -2,7 +2,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from tokenferry.credentials import OAUTH_BETA, ApiKey, Credential, OAuthToken
+from tokenferry.anthropic_beta import OAUTH_BETA
+from tokenferry.credentials import ApiKey, Credential, OAuthToken
 from tokenferry.gateway.http.headers import CredentialCache, EncodedCredential, ResponseHeaders
 from tokenferry.gateway.http.request_head import RequestHead
 from tokenferry.secret import Secret

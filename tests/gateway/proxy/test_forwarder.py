@@ -24,7 +24,8 @@ from gateway.rig import (
     running_gate,
     token,
 )
-from tokenferry.credentials import OAUTH_BETA, SetupToken
+from tokenferry.anthropic_beta import OAUTH_BETA
+from tokenferry.credentials import SetupToken
 from tokenferry.errors import (
     CredentialRefused,
     NeedsLogin,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
-from tokenferry.credentials import merge_beta
+from tokenferry.anthropic_beta import merge_beta
 from tokenferry.gateway.http.headers import BETA, ENCODING, UNNAMED, EncodedCredential, Header, goes_up, named_by
 
 _IDENTITY: Final = b"accept-encoding: identity\r\n"

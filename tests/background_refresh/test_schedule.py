@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tokenferry.background_refresh import Moment, Renewal, Schedule, next_renewal
 from tokenferry.credentials import ApiKey, FederatedToken, Federation, OAuthToken, SetupToken
 from tokenferry.errors import (
     ChainCopied,
@@ -19,7 +20,6 @@ from tokenferry.errors import (
     StorageFailed,
     TokenferryError,
 )
-from tokenferry.keep import Moment, Renewal, Schedule, next_renewal
 from tokenferry.secret import Secret
 from tokenferry.settings import KeepSettings
 from tokenferry.stores import Account, Document, Owner
@@ -187,7 +187,7 @@ def test_refresh_tokens_of_one_fixed_end_are_renewed_a_few_times_not_for_ever() 
 def test_right_after_a_grant_nothing_is_due_whatever_the_times_of_the_last_one(
     *, expires: int | None, obtained: int | None, lapse: int | None, lifetime: int | None, is_published: bool
 ) -> None:
-    """So no document can make the keeper renew in a row."""
+    """So no document can make the renewer renew in a row."""
     one = document(expires_at=expires, obtained_at=obtained, refresh_expires_at=lapse, lifetime=lifetime)
     found = next_renewal(one, is_published=is_published, now=NOW, settings=SETTINGS)
     if found is None or found.at > NOW:

@@ -9,12 +9,12 @@ from typing import Final, Self
 
 from tokenferry.accounts import aging
 from tokenferry.background import PeriodicThread
+from tokenferry.background_refresh._alive import mark_round, renewer_lock
+from tokenferry.background_refresh._event import Kind, RenewalEvent, log, span
+from tokenferry.background_refresh._schedule import Moment, Renewal, Schedule, is_dead
+from tokenferry.background_refresh._switch import ClaudeCodeSwitcher
 from tokenferry.broker import Broker, Published, complete_move
 from tokenferry.errors import LockTimeout, TokenferryError, UnknownAccount, UsageError
-from tokenferry.keep._alive import keeper_lock, mark_round
-from tokenferry.keep._event import Kind, RenewalEvent, log, span
-from tokenferry.keep._schedule import Moment, Renewal, Schedule, is_dead
-from tokenferry.keep._swapper import Swapper
 from tokenferry.refresh import RefreshRequest
 from tokenferry.settings import KeepSettings
 from tokenferry.stores import DISK, Document
@@ -30,11 +30,11 @@ _DEFECT_PAUSE: Final = 60.0
 _LAST_LOOK: Final = 5.0
 
 
-class Keeper:
+class Renewer:
     """Keeps a home's logins alive though nobody asks for them, and what is published in step with them.
 
     It renews what `next_renewal` says, rewrites profiles that were left behind, and completes moves that were cut
-    short. Changes by others count within a second. One keeper of a home is at work; others wait for its end. `tell`
+    short. Changes by others count within a second. One renewer of a home is at work; others wait for its end. `tell`
     gets each event, on whichever thread it happens. `swaps`: it also gives Claude Code another account when the one it
     has is limited. Clocks are given as for `Broker`; `steady` is for waits.
     """
@@ -57,13 +57,13 @@ class Keeper:
         self._tell_of = tell
         self._now = now
         self._steady = steady
-        self._lock = keeper_lock(broker.home)
+        self._lock = renewer_lock(broker.home)
         self._schedule = Schedule(self._settings, random.random())  # noqa: S311  # spreads retries, guards nothing
         self.fault: TokenferryError | None = None
         """Why nobody keeps here: the home allows no lock."""
         self._ending = threading.Event()
         self._thread = PeriodicThread(
-            "tokenferry-keeper", self._look, self._settings.look, at_end=True, trouble="nobody keeps the logins here"
+            "tokenferry-renewer", self._look, self._settings.look, at_end=True, trouble="nobody keeps the logins here"
         )
         self._is_keeping = self._is_told = False
         self._paused_until = float("-inf")
@@ -76,7 +76,7 @@ class Keeper:
         self._stamps: Hashable = None
         self._next_sweep = float("-inf")
         self._swaps = swaps
-        self._swapper: Swapper | None = None
+        self._swapper: ClaudeCodeSwitcher | None = None
 
     def once(self) -> bool:
         """Do what is due, and wait for it; False if another process keeps. Raises `UnsafeFile`, `StorageFailed`."""
@@ -135,7 +135,7 @@ class Keeper:
     # -- whose turn it is
 
     def _look(self) -> None:
-        """Take the turn if it is free, do a step if it is this keeper's, and give it up at the end."""
+        """Take the turn if it is free, do a step if it is this renewer's, and give it up at the end."""
         if self._ending.is_set() or (self._is_keeping and not self._lock.is_still_ours()):
             self._is_keeping = False
             self._end_swapping()
@@ -219,7 +219,7 @@ class Keeper:
 
     def _swap(self) -> None:
         if self._swapper is None:
-            self._swapper = Swapper(self._broker, self._home, tell=self._tell_of_swap, now=self._now)
+            self._swapper = ClaudeCodeSwitcher(self._broker, self._home, tell=self._tell_of_swap, now=self._now)
         self._swapper.look()
 
     def _tell_of_swap(self, text: str, account: str | None, *, needs_help: bool) -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from tokenferry.config import load
 from tokenferry.errors import CorruptFile, UnsafeFile
+from tokenferry.policy_statement import STATEMENT, TERMS, state, stated_at, withdraw
 from tokenferry.settings import Home
-from tokenferry.statement import STATEMENT, TERMS, state, stated_at, withdraw
 
 NOW = 1_700_000_000
 

@@ -24,7 +24,7 @@ _TROUBLE: Final = {"failed", "needs-login", "broken", "aging", "internal-error"}
 
 @dataclass(frozen=True, slots=True)
 class RenewalEvent:
-    """What a keeper did or met. `at` and `expires_at` are seconds since 1970 UTC; no secret is in it."""
+    """What a renewer did or met. `at` and `expires_at` are seconds since 1970 UTC; no secret is in it."""
 
     at: int
     kind: Kind

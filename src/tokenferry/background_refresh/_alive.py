@@ -9,24 +9,24 @@ from tokenferry.stores import FileLock, replace_private_file
 _RECENT: Final = 660.0
 
 
-def keeper_lock(home: Home) -> FileLock:
-    """The lock that one keeper of the home holds as long as it lives."""
-    return FileLock(home.keeper, home.locks)
+def renewer_lock(home: Home) -> FileLock:
+    """The lock that one renewer of the home holds as long as it lives."""
+    return FileLock(home.renewer, home.locks)
 
 
 def mark_round(home: Home) -> None:
     """Leave word that what was due has been done. Raises `StorageFailed`."""
-    replace_private_file(home.keeper, b"\n")
+    replace_private_file(home.renewer, b"\n")
 
 
-def keeper_of(home: Home, now: float | None = None) -> str | None:
+def renewer_of(home: Home, now: float | None = None) -> str | None:
     """Who keeps: a living process, or `refresh --due` if that ran in the last 11 minutes; None for nobody."""
-    lock = keeper_lock(home)
+    lock = renewer_lock(home)
     if lock.is_held():
         return lock.holder()
     now = time.time() if now is None else now
     try:
-        age = now - home.keeper.stat().st_mtime
+        age = now - home.renewer.stat().st_mtime
     except OSError:
         return None
     return "tokenferry refresh --due" if -_RECENT < age < _RECENT else None

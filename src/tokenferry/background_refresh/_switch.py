@@ -21,7 +21,7 @@ class Tell(Protocol):
     def __call__(self, text: str, account: str | None, *, needs_help: bool) -> None: ...
 
 
-class Swapper:
+class ClaudeCodeSwitcher:
     """Gives Claude Code the next account when the one it has is on record as limited, whoever noted that.
 
     Where its provider has a usage endpoint declared, that is asked now and then. Policy is asked by the swap itself.

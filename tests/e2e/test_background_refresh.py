@@ -1,4 +1,4 @@
-"""Programs of the official SDK on a published profile, which nobody but a keeper renews."""
+"""Programs of the official SDK on a published profile, which nobody but a renewer renews."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import pytest
 
 from e2e.conftest import AddLogin, Tell
 from e2e.parties import CHILDREN, COMMAND, SandboxProcess, begin, digest, document, end, eventually, fetch, tokenferry
-from tokenferry.keep import keeper_of
+from tokenferry.background_refresh import renewer_of
 from tokenferry.settings import Home
 
 pytestmark = pytest.mark.e2e
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.e2e
 PROCESSES = 8
 ROTATIONS = 3
 LIFETIME = 24
-"""Seconds; the keeper renews at half of it, and the SDK reads its profile at every request."""
+"""Seconds; the renewer renews at half of it, and the SDK reads its profile at every request."""
 
 
 @pytest.fixture(autouse=True)
@@ -36,12 +36,12 @@ def published_token() -> str:
 def test_programs_never_meet_an_expired_token_though_the_keeper_is_killed(
     sandbox: SandboxProcess, home: Home, add_login: AddLogin, tell: Tell, command: str
 ) -> None:
-    """Two keepers run; the one at work is killed at each rotation, and another one begins to wait."""
+    """Two renewers run; the one at work is killed at each rotation, and another one begins to wait."""
     sandbox.settings(token_lifetime=LIFETIME)
     add_login("alice")
     assert tokenferry("profile", "publish", "alice").code == 0
-    keepers = [begin(COMMAND, *command.split())]
-    eventually(lambda: keeper_of(home), "it keeps")
+    renewers = [begin(COMMAND, *command.split())]
+    eventually(lambda: renewer_of(home), "it keeps")
     programs = [
         begin(sys.executable, str(CHILDREN / "profile_user.py"), "0", stdin_open=True) for _ in range(PROCESSES)
     ]
@@ -50,7 +50,7 @@ def test_programs_never_meet_an_expired_token_though_the_keeper_is_killed(
         assert program.stdout.readline() == "ready\n"
     generations = [published_token()]
     for _ in range(ROTATIONS):
-        keepers.append(begin(COMMAND, *command.split()))
+        renewers.append(begin(COMMAND, *command.split()))
         eventually(lambda: published_token() not in generations, "another token")
         generations.append(published_token())
         shown = digest(generations[-1])[:8]
@@ -60,17 +60,17 @@ def test_programs_never_meet_an_expired_token_though_the_keeper_is_killed(
             ),  # type: ignore[misc]  # mypy can't infer the default
             "all follow",
         )
-        keepers[0].kill()
-        end(keepers.pop(0))
-        eventually(lambda: keeper_of(home), "another keeps")
+        renewers[0].kill()
+        end(renewers.pop(0))
+        eventually(lambda: renewer_of(home), "another keeps")
     answers = [json.loads(end(program).out) for program in programs]
     assert [answer["failures"] for answer in answers] == [[]] * PROCESSES
-    for keeper in keepers:
-        keeper.send_signal(signal.SIGTERM)
-        assert end(keeper).code == 0
+    for renewer in renewers:
+        renewer.send_signal(signal.SIGTERM)
+        assert end(renewer).code == 0
     counters = sandbox.counters()
     asked = sum(answer["asked"] for answer in answers)
-    tell(f"{command}: {PROCESSES} SDK processes, {asked} requests, {counters['refreshes']} refreshes by keepers")
+    tell(f"{command}: {PROCESSES} SDK processes, {asked} requests, {counters['refreshes']} refreshes by renewers")
     assert (counters["reuses"], counters["refreshes_failed"]) == (0, 0)
     assert counters["refreshes"] >= 1 + ROTATIONS
     paths = fetch(f"{sandbox.url}/_sandbox/counters")["paths"]

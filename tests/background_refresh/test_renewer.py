@@ -1,4 +1,4 @@
-"""A keeper over real files, with the clocks and the token endpoint in the test's hands."""
+"""A renewer over real files, with the clocks and the token endpoint in the test's hands."""
 
 import json
 import logging
@@ -12,11 +12,11 @@ import pytest
 from effort import FULL
 from refresh.rig import LIFETIME, NAME, PATIENCE, PROVIDERS, START, Rig, answer, put, token, wait_for
 from tokenferry.accounts import AccountChanges
+from tokenferry.background_refresh import RenewalEvent, Renewer, renewer_of
 from tokenferry.broker import Broker
 from tokenferry.claude_code.moves import MoveFile, MoveRecord
 from tokenferry.credentials import ApiKey
 from tokenferry.errors import UnsafeFile, UsageError
-from tokenferry.keep import Keeper, RenewalEvent, keeper_of
 from tokenferry.oauth import TokenResponseLost
 from tokenferry.secret import Secret
 from tokenferry.settings import Home, KeepSettings
@@ -27,17 +27,17 @@ QUICK = KeepSettings(look=0.01)
 
 
 class Kept:
-    """A keeper that looks when it is told to, and all that it says."""
+    """A renewer that looks when it is told to, and all that it says."""
 
     def __init__(self, rig: Rig, **broker: Any) -> None:
         self.rig = rig
         self.steady = 1000.0
         self.events: list[RenewalEvent] = []
         self.broker = rig.broker(**broker)
-        self.keeper = self.another()
+        self.renewer = self.another()
 
-    def another(self, settings: KeepSettings | None = None) -> Keeper:
-        return Keeper(
+    def another(self, settings: KeepSettings | None = None) -> Renewer:
+        return Renewer(
             self.broker, settings=settings, tell=self.events.append, now=self.rig.clock, steady=lambda: self.steady
         )
 
@@ -48,8 +48,8 @@ class Kept:
     def look(self) -> list[RenewalEvent]:
         """One look, the renewals that it begins, and the look after those. Gives what was told."""
         seen = len(self.events)
-        self.keeper.step()
-        wait_for(lambda: not self.keeper.step())
+        self.renewer.step()
+        wait_for(lambda: not self.renewer.step())
         return self.events[seen:]
 
     def told(self, *kinds: str) -> list[RenewalEvent]:
@@ -137,9 +137,9 @@ def test_what_somebody_else_renewed_meanwhile_is_not_renewed_again(rig: Rig, kep
     kept.broker.publisher.publish(NAME)
     [before] = [kept.broker.book.read(NAME)]
     rig.broker().renew(NAME)
-    kept.keeper._documents = [before]
-    kept.keeper._published = frozenset({NAME})
-    kept.keeper._stamps, kept.keeper._next_sweep = kept.keeper._look_at_stamps(), float("inf")
+    kept.renewer._documents = [before]
+    kept.renewer._published = frozenset({NAME})
+    kept.renewer._stamps, kept.renewer._next_sweep = kept.renewer._look_at_stamps(), float("inf")
     [event] = kept.look()
     assert event.kind == "refreshed"
     assert event.fingerprint == Secret("access-1").fingerprint
@@ -151,10 +151,10 @@ def test_many_that_are_due_at_once_are_renewed_a_few_at_a_time(rig: Rig, kept: K
         rig.put(granted(LIFETIME - 300, number), f"n{number}")
         kept.broker.publisher.publish(f"n{number}")
     rig.endpoint.gate.clear()
-    kept.keeper.step()
+    kept.renewer.step()
     wait_for(lambda: rig.endpoint.requests == 4)
     for _ in range(20):
-        kept.keeper.step()
+        kept.renewer.step()
     assert rig.endpoint.requests == 4
     rig.endpoint.gate.set()
     kept.look()
@@ -286,9 +286,9 @@ def test_a_defect_in_one_look_is_not_the_end(rig: Rig, kept: Kept, monkeypatch: 
         raise ZeroDivisionError("sk-ant-a-secret")
 
     with monkeypatch.context() as broken:
-        broken.setattr(kept.keeper, "_sweep", fail)
+        broken.setattr(kept.renewer, "_sweep", fail)
         for _ in range(2):
-            kept.keeper._guarded(kept.keeper.step)
+            kept.renewer._guarded(kept.renewer.step)
             kept.pass_time(61)
     assert [event.kind for event in kept.events] == ["internal-error"]
     assert "secret" not in kept.events[0].text
@@ -299,7 +299,7 @@ def test_a_defect_in_one_look_is_not_the_end(rig: Rig, kept: Kept, monkeypatch: 
 def test_an_account_that_is_removed_meanwhile_is_no_trouble(rig: Rig, kept: Kept) -> None:
     rig.put(granted(25 * DAY))
     rig.endpoint.gate.clear()
-    kept.keeper.step()
+    kept.renewer.step()
     wait_for(rig.endpoint.entered.is_set)
     rig.store.path(NAME).unlink()
     rig.endpoint.gate.set()
@@ -398,12 +398,12 @@ def test_a_move_that_was_cut_short_is_completed_unless_somebody_is_at_it(rig: Ri
     assert kept.look() == []
 
 
-# -- one keeper a home
+# -- one renewer a home
 
 
 def test_one_of_several_keeps_and_another_takes_over_when_it_ends(rig: Rig, kept: Kept, home: Home) -> None:
     rig.put(granted())
-    assert keeper_of(home) is None
+    assert renewer_of(home) is None
     first, second = kept.another(QUICK), kept.another(QUICK)
     with first.in_background():
         wait_for(lambda: kept.told("watching"))
@@ -411,10 +411,10 @@ def test_one_of_several_keeps_and_another_takes_over_when_it_ends(rig: Rig, kept
             wait_for(lambda: kept.told("waiting"))
             assert "process" in kept.told("waiting")[0].text
             assert not kept.another().once()
-            assert str(keeper_of(home)).startswith("process ")
+            assert str(renewer_of(home)).startswith("process ")
             first.stop(PATIENCE)
             wait_for(lambda: len(kept.told("watching")) == 2)
-    assert keeper_of(home) is None
+    assert renewer_of(home) is None
     assert len(kept.told("waiting")) == 1
 
 
@@ -436,7 +436,7 @@ def test_told_to_stop_it_ends_at_once_and_the_renewal_in_flight_is_not_lost(rig:
     rig.endpoint.gate.clear()
     with kept.another(QUICK).in_background():
         wait_for(rig.endpoint.entered.is_set)
-    assert keeper_of(home) is None
+    assert renewer_of(home) is None
     assert kept.broker.refreshing() == (NAME,)
     rig.endpoint.gate.set()
     assert kept.broker.drain(PATIENCE)
@@ -447,10 +447,10 @@ def test_told_to_stop_it_ends_at_once_and_the_renewal_in_flight_is_not_lost(rig:
 def test_without_a_lock_it_says_why(rig: Rig, kept: Kept, home: Home, caplog: pytest.LogCaptureFixture) -> None:
     home.locks.mkdir(mode=0o700, exist_ok=True)
     home.locks.chmod(0o777)
-    with caplog.at_level(logging.WARNING), kept.another(QUICK).in_background() as keeper:
-        assert keeper.has_ended(PATIENCE)
+    with caplog.at_level(logging.WARNING), kept.another(QUICK).in_background() as renewer:
+        assert renewer.has_ended(PATIENCE)
         wait_for(lambda: "nobody keeps the logins here" in caplog.text)
-    assert isinstance(keeper.fault, UnsafeFile)
+    assert isinstance(renewer.fault, UnsafeFile)
 
 
 def test_in_the_background_it_logs_what_it_does(rig: Rig, home: Home, caplog: pytest.LogCaptureFixture) -> None:
@@ -459,19 +459,19 @@ def test_in_the_background_it_logs_what_it_does(rig: Rig, home: Home, caplog: py
     broker.publisher.publish(NAME)
     rig.endpoint.script.append(answer(503))
     with (
-        caplog.at_level(logging.INFO, "tokenferry.keep"),
-        Keeper(broker, settings=QUICK, now=rig.clock).in_background(),
+        caplog.at_level(logging.INFO, "tokenferry.background_refresh"),
+        Renewer(broker, settings=QUICK, now=rig.clock).in_background(),
     ):
         wait_for(lambda: "could not be refreshed" in caplog.text)
         rig.clock.advance(2)
         wait_for(lambda: "has a new token" in caplog.text)
-    assert keeper_of(home) is None
+    assert renewer_of(home) is None
     assert not [one for one in ("access-0", "access-1", "refresh-0", "refresh-1") if one in caplog.text]
 
 
 def test_a_home_of_files_is_needed() -> None:
     with pytest.raises(UsageError, match="home of files"):
-        Keeper(Broker(store=MemoryStore()))
+        Renewer(Broker(store=MemoryStore()))
 
 
 # -- once
@@ -484,5 +484,5 @@ def test_once_does_what_is_due_and_leaves_word_of_it(rig: Rig, kept: Kept, home:
     rig.put(granted(), "fresh")
     assert kept.another(QUICK).once()
     assert rig.endpoint.requests == len(kept.told("refreshed")) == 6
-    assert keeper_of(home) == "tokenferry refresh --due"
-    assert keeper_of(home, home.keeper.stat().st_mtime + 700) is None
+    assert renewer_of(home) == "tokenferry refresh --due"
+    assert renewer_of(home, home.renewer.stat().st_mtime + 700) is None

@@ -1,0 +1,15 @@
+"""The header `anthropic-beta`: what an OAuth token needs in it, and how values are merged."""
+
+from collections.abc import Iterable
+from typing import Final
+
+__all__ = ["OAUTH_BETA", "merge_beta"]
+
+OAUTH_BETA: Final = "oauth-2025-04-20"
+"""Without it Anthropic refuses an OAuth token."""
+
+
+def merge_beta(existing: Iterable[str], ours: Iterable[str]) -> str:
+    """Merge `anthropic-beta` values: existing ones first, split on commas, each once; empty if there are none."""
+    names = (name.strip() for value in (*existing, *ours) for name in value.split(","))
+    return ",".join(dict.fromkeys(name for name in names if name))

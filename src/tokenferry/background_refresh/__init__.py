@@ -1,0 +1,8 @@
+"""Keeps logins alive that nobody asks for: renewed in time, their profiles in step, one renewer a home."""
+
+from tokenferry.background_refresh._alive import renewer_of
+from tokenferry.background_refresh._event import RenewalEvent
+from tokenferry.background_refresh._renewer import Renewer
+from tokenferry.background_refresh._schedule import Moment, Renewal, Schedule, next_renewal
+
+__all__ = ["Moment", "Renewal", "RenewalEvent", "Renewer", "Schedule", "next_renewal", "renewer_of"]
