@@ -49,6 +49,7 @@ def demo(
         told = _Demo(Path(folder), sandbox)
         told.race_without()
         told.race_with()
+        told.add("bob")
         with told.gateway():
             told.converse()
             told.fail_over()
@@ -86,7 +87,7 @@ class _Demo:
         """As many programs ask tokenferry at once."""
         _title(f"2. With tokenferry: {_PROGRAMS} programs ask at once for a token of a login that has expired")
         before = self._counts("alice")
-        self._add("alice", expires_in=-3600)
+        self.add("alice", expires_in=-3600)
         with ThreadPoolExecutor(_PROGRAMS) as threads:
             tokens = set(threads.map(lambda _: self._run("token", "alice"), range(_PROGRAMS)))
         after = self._counts("alice")
@@ -94,6 +95,11 @@ class _Demo:
         _check((len(tokens), refreshes, after["reuses"]) == (1, 1, 0), "one refresh for all programs")
         say(f"   $ tokenferry token alice     (x {_PROGRAMS})")
         say(f"   {_PROGRAMS} programs have the same token; the provider counted {refreshes} refresh and no reuse")
+
+    def add(self, name: str, *, expires_in: int | None = None) -> None:
+        """Store a login; the gateway that starts afterwards knows it."""
+        login = json.dumps(self._sandbox.issue(name, expires_in=expires_in))
+        self._run("account", "add", name, "--provider", "sandbox", stdin=login)
 
     def converse(self) -> None:
         """A streamed message through the gateway."""
@@ -114,7 +120,6 @@ class _Demo:
     def fail_over(self) -> None:
         """The account reaches its limit; the next one serves."""
         _title("4. A limit: alice has used up her five hours, and bob is there")
-        self._add("bob")
         self._sandbox.settings("alice", limits={"5h": {"status": "rejected", "reset_in": 7200}})
         answer = self._message(self._url, {"x-api-key": self._key})
         _check(answer.status_code == httpx2.codes.OK, "the failover")
@@ -161,10 +166,6 @@ class _Demo:
                 yield
             finally:
                 process.terminate()
-
-    def _add(self, name: str, *, expires_in: int | None = None) -> None:
-        login = json.dumps(self._sandbox.issue(name, expires_in=expires_in))
-        self._run("account", "add", name, "--provider", "sandbox", stdin=login)
 
     def _counts(self, name: str) -> dict[str, Any]:
         counts: dict[str, Any] = self._sandbox.counters()["accounts"].get(name, {"refreshes": 0, "reuses": 0})
