@@ -58,6 +58,7 @@ class World:
         """Begin a request, answer its first attempt; give whom it asked."""
         plan = self.resolver.resolve(self.asked, ANYONE)
         flow: Failover = failover(self.pool, plan.targets, Criteria(session), Trace(self.at))  # type: ignore[union-attr]
+        asked = None
         try:
             step = next(flow)
             if not isinstance(step, SendAttempt):
