@@ -111,7 +111,8 @@ def test_hints_are_left_out_and_named_and_none_leaks() -> None:
 def test_a_system_message_amid_the_conversation_stays_at_its_place() -> None:
     """CLIProxyAPI#3608, UKGovernmentBEIS/inspect_ai#4095, inflaborg/ccrelay#124: it was moved to the front."""
     document, _ = sent(ask(user(text("a")), {"role": "system", "content": "be brief"}, user(text("b"))))
-    assert [one["content"] for one in document["messages"]] == [
+    (only,) = document["messages"]  # some models take no two of one role in a row
+    assert [part["text"] for part in only["content"]] == [
         "a",
         "<system-reminder>\nbe brief\n</system-reminder>",
         "b",

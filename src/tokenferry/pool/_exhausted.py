@@ -144,9 +144,8 @@ def unreachable(failed: Mapping[str, str]) -> Reject:
 
 def unfit(reasons: Mapping[str, str]) -> Reject:
     named = "; ".join(f"{provider}: {reason}" for provider, reason in reasons.items())
-    message = (
-        f"no provider of this model can serve such a request ({named}); leave that out, or map the model to another"
-    )
+    cure = "leave that out, or map the model to another provider"
+    message = f"no provider of this model can serve such a request ({named}); {cure}"
     return Reject(400, "invalid_request_error", message, "unfit")
 
 

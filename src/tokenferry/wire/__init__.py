@@ -4,12 +4,14 @@ It is pure: bytes in, bytes out. It knows no socket, no clock and no randomness.
 """
 
 from tokenferry.wire._codec import Codec, Sent, StreamTranslator, Tokens, WireFormat
+from tokenferry.wire._envelope import SEALED, without_sealed
 from tokenferry.wire._quirks import Quirks
 from tokenferry.wire._sse import EventBoundary, end_of, parse, split
 from tokenferry.wire._translation import codec
 from tokenferry.wire.messages._errors import envelope, error_event
 
 __all__ = [
+    "SEALED",
     "Codec",
     "EventBoundary",
     "Quirks",
@@ -23,4 +25,5 @@ __all__ = [
     "error_event",
     "parse",
     "split",
+    "without_sealed",
 ]

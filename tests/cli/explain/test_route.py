@@ -1,3 +1,4 @@
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -173,3 +174,20 @@ def test_it_tells_before_the_first_serve_too(home: Home, inside: Inside) -> None
     assert tokenferry("account", "add", "work", stdin=KEY).code == 0
     assert inside("explain", "route", "--model", "m", "--json").json[0]["account"] == "work"
     assert inside("explain", "route", "--key", "nobody").code == 4
+
+
+def test_a_provider_whose_format_cannot_say_what_is_asked_for_is_shown_with_the_reason(
+    home: Home, accounts: None, inside: Inside, tmp_path: Path
+) -> None:
+    chat = '[[providers]]\nname = "chat"\nbase_url = "https://llm.example/v1"\nwire_format = "openai"\n'
+    home.config.write_text(
+        f'{chat}[[models]]\nname = "m"\n[[models.mappings]]\nprovider = "chat"\nactual_model = "gpt"\n'
+    )
+    home.config.chmod(0o600)
+    assert tokenferry("account", "add", "else", "--provider", "chat", stdin=KEY).code == 0
+    body = tmp_path / "body.json"
+    asked = {"model": "m", "max_tokens": 1, "messages": [], "tools": [{"type": "web_search_20250305", "name": "x"}]}
+    body.write_text(json.dumps(asked))
+    out = inside("explain", "route", "--body", str(body)).out
+    assert "unfit     its format can't say what is asked for: the server's tool 'web_search_20250305'" in out
+    assert "with 400" in out

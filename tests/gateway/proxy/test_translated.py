@@ -7,7 +7,18 @@ from typing import Any
 
 import pytest
 
-from gateway.rig import Gate, Origin, Reply, Source, answering, api_key, error_of, json_answer, running_gate
+from gateway.rig import (
+    Gate,
+    Origin,
+    Reply,
+    Source,
+    answering,
+    api_key,
+    error_of,
+    json_answer,
+    running_gate,
+    running_origin,
+)
 from tokenferry.credentials import ApiKey
 from tokenferry.gateway.telemetry.access_log import LogLine
 from tokenferry.gateway.telemetry.decision_log import decision_of
@@ -16,6 +27,7 @@ from tokenferry.routing import Router
 from tokenferry.secret import Secret
 from tokenferry.settings import ModelMapping, ModelSettings, RouterSettings
 from tokenferry.stores import Account
+from tokenferry.wire._envelope import seal
 from wire.rig import DONE, USAGE, chunk, events, fragment, message
 
 pytestmark = pytest.mark.anyio
@@ -45,8 +57,6 @@ SPOKEN = [
 
 @pytest.fixture
 async def native() -> AsyncIterator[Origin]:
-    from gateway.rig import running_origin  # noqa: PLC0415
-
     async with running_origin() as other:
         other.scripts = [json_answer(MESSAGE)]
         yield other
@@ -190,6 +200,25 @@ async def test_what_is_no_answer_never_looks_like_one(gate: Gate, origin: Origin
     last = events(reply.body)[-1] if is_stream and reply.status == 200 else json.loads(reply.body)
     assert last["type"] == "error"
     assert (await gate.records.last()).error is not None
+
+
+async def test_reasoning_of_a_translated_answer_never_reaches_anthropics_api(gate: Gate, native: Origin) -> None:
+    """CLIProxyAPI#1584, kaitranntt/ccs#415: a session that goes on at Claude was refused for foreign signatures."""
+    sealed = {"type": "thinking", "thinking": "hm", "signature": seal("chat/gpt")}
+    own = {"type": "thinking", "thinking": "hm", "signature": "EqQB"}
+    said = {"type": "text", "text": "so"}
+    turns = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": [sealed, said]},
+        {"role": "assistant", "content": [sealed]},
+        {"role": "user", "content": [{"type": "text", "text": "b"}]},
+        {"role": "assistant", "content": [own, said]},
+        {"role": "user", "content": "c"},
+    ]
+    await ask(gate, "other", messages=turns)
+    document = json.loads(native.seen[0].body)
+    assert document["model"] == "claude"
+    assert document["messages"] == [turns[0], {"role": "assistant", "content": [said]}, *turns[3:]]
 
 
 async def test_a_stream_that_is_cut_ends_with_an_error(gate: Gate, origin: Origin) -> None:

@@ -169,6 +169,8 @@ def _lines(found: RouteExplanation, asked: str) -> Iterator[tuple[str, str]]:
             verb = "would be next, should all before fail" if has_served else "would serve"
             yield "account", f"{target.account} {verb}: {target.why}"
             has_served = True
+        elif target.why is not None:
+            yield "unfit", target.why
         for one in target.passed_over:
             until = "" if one.until is None else f", until {moment(one.until)}"
             yield "account", f"{one.account} not: {one.reason.removesuffix('.')}{until}"

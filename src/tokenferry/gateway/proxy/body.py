@@ -8,7 +8,7 @@ from tokenferry.gateway.http.errors import GatewayError
 from tokenferry.gateway.http.request_head import RequestHead
 from tokenferry.pool import Target
 from tokenferry.routing import BodyFacts, Malformed, rewrite, scan
-from tokenferry.wire import Sent
+from tokenferry.wire import SEALED, Sent, without_sealed
 
 if TYPE_CHECKING:
     from tokenferry.gateway.http.headers import EncodedCredential
@@ -57,10 +57,18 @@ class ProxyRequest(msgspec.Struct, eq=False):
         """Whether it asks for a message: other formats can be asked for nothing else."""
         return self.body.facts is not None and self.target.partition(b"?")[0] == _MESSAGES
 
-    def pieces(self, model: str) -> Sequence[bytes | bytearray | memoryview]:
-        """The body for an upstream that calls the model so."""
+    def pieces(self, model: str, *, is_native: bool = True) -> Sequence[bytes | bytearray | memoryview]:
+        """The body for an upstream that calls the model so.
+
+        One whose API `is_native` refuses reasoning of translated answers, so that is taken out.
+        """
         facts = self.body.facts
-        return self.body.chunks if facts is None else rewrite(facts, model or None, without_tag=self.without_tag)
+        if facts is None:
+            return self.body.chunks
+        if is_native and SEALED in facts.body:
+            found = scan([without_sealed(facts.body)])
+            facts = facts if isinstance(found, Malformed) else found
+        return rewrite(facts, model or None, without_tag=self.without_tag)
 
 
 class Holder:

@@ -159,7 +159,9 @@ class Forwarder:
         assert codec is not None
         sent = request.sent.get(target)
         if sent is None:
-            sent = request.sent[target] = codec.request(b"".join(request.pieces(target.model)), target.model)
+            sent = request.sent[target] = codec.request(
+                b"".join(request.pieces(target.model, is_native=False)), target.model
+            )
         return Translation(codec, sent, sink, provider=provider, request_id=request_id, fail=fail)
 
     def send_translated(self, translation: Translation, target: Target, account: str, credential: Credential) -> Call:

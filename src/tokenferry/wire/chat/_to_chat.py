@@ -54,7 +54,7 @@ FATES: Final[Fates] = {
         "workspace_id": left_out(),
     },
     messages.Turn: {
-        "role": kept("`system` amid the conversation: a user's text between `<system-reminder>` tags, at its place"),
+        "role": kept("users' messages in a row become one; `system` is a user's text in `<system-reminder>` tags"),
         "content": kept(),
     },
     messages.TextContent: {"text": kept(), "cache_control": _MARK, "citations": _CITED},
@@ -247,6 +247,11 @@ class _History:
         if self._awaited or not self._later:
             return
         parts, self._later = self._later, []
+        last = self.messages[-1] if self.messages else None
+        if isinstance(last, chat.UserMessage):  # some models take no two of one role in a row
+            before = [chat.TextPart(text=last.content)] if isinstance(last.content, str) else last.content
+            last.content = [*before, *parts]
+            return
         only = parts[0] if len(parts) == 1 else None
         self.messages.append(chat.UserMessage(content=only.text if isinstance(only, chat.TextPart) else parts))
 
