@@ -73,7 +73,7 @@ def test_an_account_hits_its_limit_in_the_middle_and_the_user_sees_nothing(
     assert first["account"] == "bob"
     assert first["passed_over"][0]["cause"] == "window"
     told = tokenferry("explain", "request", gate.ask().headers["x-tokenferry-request-id"])
-    assert "alice was passed over: The account has used up its window 5h, until" in told.out
+    assert "alice was skipped: The account has used up its window 5h, until" in told.out
     gate.end()
 
 
@@ -94,7 +94,7 @@ def test_the_log_has_a_dated_line_of_each_change_and_the_list_says_who_is_limite
     assert [re.sub(dated, "", line)[:29] for line in told] == [
         "account alice was refreshed; ",
         "account alice has used up 100",
-        "account alice is passed over ",
+        "account alice is in cooldown ",
         "no account can serve this now",
     ]
     assert all(re.match(dated, line) for line in told)

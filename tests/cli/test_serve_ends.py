@@ -31,7 +31,7 @@ def test_it_waits_for_streams_and_says_so(sandbox: Sandbox, login: Login, tmp_pa
             chunks = answer.iter_raw()
             text = next(chunks)
             served.tell(signal.SIGTERM)
-            served.hears("waiting for 1 stream; 30 s at most, or until it is told again to end")
+            served.hears("waiting for 1 stream; 30 s at most, or until a second signal")
             with pytest.raises(OSError, match="refused"):
                 socket.create_connection(("127.0.0.1", served.port))
             text += b"".join(chunks)

@@ -21,7 +21,7 @@ def test_an_example_can_be_used(write: Write, name: str, text: str) -> None:
     """The providers that an example is about, and doesn't show, are added; a rule's target too."""
     named = set(re.findall(r'provider = "([^"]+)"', text)) - set(re.findall(r'^name = "([^"]+)"', text, re.MULTILINE))
     more = "".join(f'\n[[providers]]\nname = "{one}"\n' for one in sorted(named))
-    config = write(text + more, {"ZAI_API_KEY": "k", "MY_KEY": "k"})
+    config = write(text + more, dict.fromkeys(re.findall(r'"\$(\w+)"', text), "k"))
     assert not config.warnings
 
 

@@ -30,9 +30,9 @@ def test_a_limit_an_exhaustion_and_the_recovery_are_one_line_each(caplog: pytest
         assert rig.serve() == []
     limited, other, exhausted = lines(caplog)
     assert re.fullmatch(
-        r"account a is passed over until 2027-01-15 08:1\d:\d\d UTC: The account has used up its window 5h", limited
+        r"account a is in cooldown until 2027-01-15 08:1\d:\d\d UTC: The account has used up its window 5h", limited
     )
-    assert other.startswith("account b is passed over until ")
+    assert other.startswith("account b is in cooldown until ")
     assert exhausted.startswith("no account can serve this now (a: ")
     caplog.clear()
     rig.clock.pass_by(700)
@@ -64,7 +64,7 @@ def test_an_answer_that_was_under_way_when_the_limit_came_is_no_recovery(caplog:
     late.next()
     j.reply(late, j.limited(600))
     j.reply(early, j.OK)
-    assert [line.partition(" until ")[0] for line in lines(caplog)] == ["account a is passed over"]
+    assert [line.partition(" until ")[0] for line in lines(caplog)] == ["account a is in cooldown"]
 
 
 def test_a_probe_that_goes_well_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -191,7 +191,7 @@ def test_a_key_that_is_refused_is_benched_and_named_and_others_serve(caplog: pyt
     run.fingerprint = "0a1b2c3d"
     j.reply(run, j.REFUSED)
     assert j.trying(run.next()).account.name == "b"
-    assert "account a is passed over" in caplog.text
+    assert "account a is in cooldown" in caplog.text
     (noted,) = rig.pool.cooldowns.of("account", "a")
     assert (noted.cause, noted.until) == ("refused", None)
     assert "0a1b2c3d" in noted.evidence
@@ -330,7 +330,7 @@ def test_all_exhausted_names_each_account_its_reason_and_the_soonest_end() -> No
         "no account can serve this now (a: the account has used up its window 5h, until 2027-01-15 10:30:"
     )
     assert "b: the account has used up its window 7d, until 2027-01-19 " in refusal.message
-    assert "c: the account has no credit left; somebody has to buy some)" in refusal.message
+    assert "c: the account has no credit left; buy some)" in refusal.message
     assert refusal.message.endswith("; try again in 2 h 31 min"), "9001 to 9031 s"
 
 

@@ -145,9 +145,9 @@ def test_hops_that_are_not_served_are_left_out_and_told_where_none_is_left() -> 
     told = refused(RouterSettings(), facts_of("dead"), MODELS)
     assert (told.status, told.kind, told.cause) == (503, "api_error", "no_provider")
     assert told.message == (
-        "nobody serves model 'dead': off is not enabled; gem speaks gemini's format, which is not translated; "
+        "no provider serves model 'dead': off is not enabled; gem speaks gemini's format, which is not translated; "
         "bare speaks openai's format, and has no base_url; gone is not declared; "
-        "mend [[models]] or [[providers]] in config.toml"
+        "correct [[models]] or [[providers]] in config.toml"
     )
 
 

@@ -59,9 +59,8 @@ _STATUSES: Final = (
     (ConfigError, 400),
 )
 _ABOUT: Final = (
-    "Every request needs an admin key (`tokenferry key create NAME --admin`), and one that reads a viewer key, as a "
-    "Bearer token or in x-api-key. "
-    "Times are RFC 3339, in UTC. Secrets are told by fingerprints alone."
+    "Send an admin key (`tokenferry key create NAME --role admin`) as a Bearer token or in x-api-key; a viewer key is "
+    "enough for GET. Times are RFC 3339, in UTC. Secrets are shown as fingerprints."
 )
 
 

@@ -148,7 +148,7 @@ def _check_key(key: "ClientKey", billed: Mapping[str, str]) -> None:
             return
         reason = f"may use {' and '.join(allowed)}, which is billed to a Claude subscription"
     raise PolicyRefused(
-        f"client key {key.name} is {owner}'s and {reason}, and under the policy own a subscription is used by its "
+        f"client key {key.name} is {owner}'s and {reason}, and under the policy own-use a subscription is used by its "
         f"owner alone; limit the key with: tokenferry key set {key.name} --account NAME; or revoke it; or first: "
         "tokenferry policy set claude-code-only"
     )

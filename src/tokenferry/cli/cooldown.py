@@ -16,7 +16,7 @@ from tokenferry.settings import Home
 from tokenferry.state import State
 
 app = new_app(
-    "Show which accounts are passed over, why and until when; and end that.",
+    "List cooldowns and end them: which accounts, why, until when.",
     "tokenferry cooldown list",
     "tokenferry cooldown clear work",
 )

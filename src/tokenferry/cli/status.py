@@ -35,7 +35,7 @@ def status(
     wide: WIDE = False,
     as_json: JSON = False,
 ) -> None:
-    """Show the accounts, the gateway, the policy, and what is passed over until when.
+    """Show the accounts, the gateway, the policy, and what is in cooldown until when.
 
     What is questionable in the configuration is told on stderr.
     """
@@ -154,7 +154,7 @@ def _tell_cooldowns(home: Home) -> None:
         note(str(fault))
         return
     if found:
-        say_lines(("", "passed over (end that with: tokenferry cooldown clear NAME)"))
+        say_lines(("", "in cooldown (end it with: tokenferry cooldown clear NAME)"))
         say_lines(f"  {sentence(one, organizations, now)}" for one in found)
 
 

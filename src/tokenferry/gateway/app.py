@@ -173,7 +173,7 @@ class Gateway:
     async def _tell_metrics(self, headers: list[Header], out: TrackedSend) -> None:
         if self._metrics is None:
             raise GatewayError(
-                404, "not_found_error", "this gateway counts nothing; ask one that tokenferry serve runs"
+                404, "not_found_error", "metrics are not enabled here; use the gateway started by: tokenferry serve"
             )
         accept = b",".join(value for name, value in headers if name == b"accept").decode("latin-1")
         content, kind = await self._metrics.answer(accept)

@@ -106,7 +106,7 @@ RULES: Final = (
         scope="account",
         action="fail-over",
         hold="indefinite",
-        reason="The account has no credit left; somebody has to buy some.",
+        reason="The account has no credit left; buy some.",
     ),
     Rule(
         statuses={400},
@@ -170,7 +170,7 @@ RULES: Final = (
         cause="invalid-request",
         scope="request",
         action="return",
-        reason="The request itself is at fault; another account would be told the same.",
+        reason="The request itself is at fault; another account would get the same answer.",
     ),
     # -- other refusals
     Rule(
@@ -209,7 +209,7 @@ RULES: Final = (
         scope="account",
         action="fail-over",
         hold="indefinite",
-        reason="The account has no credit left; somebody has to buy some.",
+        reason="The account has no credit left; buy some.",
     ),
     Rule(
         statuses={402, 403, 429},

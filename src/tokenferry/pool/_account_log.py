@@ -38,7 +38,7 @@ class AccountLog:
             self._logged.clear()
         self._logged[key_of(cooldown)] = cooldown
         self.has_entries = True
-        logger.info("%s is passed over %s: %s", _who(cooldown.scope), _until(cooldown), cooldown.evidence.rstrip("."))
+        logger.info("%s is in cooldown %s: %s", _who(cooldown.scope), _until(cooldown), cooldown.evidence.rstrip("."))
 
     def recovered(self, cooldown: Cooldown) -> None:
         """It turned out to be over."""

@@ -117,7 +117,7 @@ def exhausted(found: Sequence[Reason], now: float) -> Reject:
     more = f"; and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
     if retry_after is None and not any(one.is_limit for one in found):
         cure = "" if all(one.is_unavailable or one.is_paused for one in found) else _CURE
-        message = f"no account can be used until somebody sees to it ({named}{more}){cure}"
+        message = f"all accounts need attention ({named}{more}){cure}"
         return Reject(503, "api_error", message, "no_usable_account")
     again = "" if retry_after is None else f"; try again in {span_in_words(retry_after)}"
     return Reject(
@@ -132,7 +132,7 @@ def exhausted(found: Sequence[Reason], now: float) -> Reject:
 
 def not_allowed(targets: Sequence[Target]) -> Reject:
     providers = ", ".join(dict.fromkeys(target.group.provider for target in targets))
-    message = f"this client key may use none of the accounts that serve this (of {providers}); ask whoever gave it"
+    message = f"this client key may use none of the accounts that serve this (of {providers}); ask for another one"
     return Reject(403, "permission_error", message, "no_allowed_account")
 
 

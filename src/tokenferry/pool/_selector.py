@@ -131,11 +131,14 @@ class Selector:
             if self._unconfirmed.may_ask(key_of(active.cooldown), criteria.client):
                 self._candidates.probes.begin(active, now)
                 return Selection(
-                    account, "nobody else is left, and another client's request may be at fault", candidates, active
+                    account,
+                    "no other account is left, and the refusal may be due to another request",
+                    candidates,
+                    active,
                 )
             if self._candidates.probes.due(account, active, now, is_last_resort=True) <= now:
                 self._candidates.probes.begin(active, now)
-                return Selection(account, "nobody else is left, and it may have recovered", candidates, active)
+                return Selection(account, "no other account is left, and it may have recovered", candidates, active)
         return None
 
     def report(self, target: Target, criteria: Criteria, tried: AbstractSet[str] = _NOBODY) -> Choice:

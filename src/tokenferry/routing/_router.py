@@ -188,7 +188,7 @@ def _served(model: ModelSettings, providers: Mapping[str, Provider]) -> tuple[Ma
     if targets:
         return tuple(targets)
     why = "; ".join(left_out) or "it has no mappings"
-    message = f"nobody serves model {model.name!r}: {why}; mend [[models]] or [[providers]] in config.toml"
+    message = f"no provider serves model {model.name!r}: {why}; correct [[models]] or [[providers]] in config.toml"
     return NoRoute(503, message, "no_provider", "api_error")
 
 

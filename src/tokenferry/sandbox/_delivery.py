@@ -94,7 +94,7 @@ class Delivery:
         headers = [(str(name).lower(), str(value)) for name, value in given.get("headers", {}).items()]
         if given.get("limit_headers"):
             headers = [*self._limit_headers(), *headers]
-        kind, message = given.get("type"), given.get("message", "The sandbox was told to fail.")
+        kind, message = given.get("type"), given.get("message", "The sandbox fails on request.")
         if "body" in given:
             content_type = ("content-type", given.get("content_type", "text/html; charset=utf-8"))
             return Answer(status, [content_type, *headers], given["body"].encode())

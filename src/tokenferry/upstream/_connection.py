@@ -66,7 +66,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         call = self._call
         if call is None:
-            logger.warning("%s sent bytes nobody asked for; the connection is closed", self._upstream.host)
+            logger.warning("%s sent bytes without a request; the connection is closed", self._upstream.host)
             self.drop()
             return
         if call.news is not None:

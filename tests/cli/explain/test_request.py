@@ -69,7 +69,7 @@ def test_every_candidate_is_told_of_with_its_reason(home: Home, inside: Inside, 
         "request   tf_1 at 2027-01-15T08:00:00Z",
         "client    key laptop: POST /v1/messages",
         "provider  anthropic: it is the one",
-        "account   alice was passed over: needs a login\\x1b[2J",
+        "account   alice was skipped: needs a login\\x1b[2J",
         "account   bob was chosen: the first, in their order, that has a credential",
         "account   carol was not needed",
         "attempt   bob with 0a1b2c3d: no answer",
@@ -121,9 +121,9 @@ def test_the_whole_way_of_a_request_is_told(home: Home, inside: Inside, hasty: N
     wait = way.trace.to_json()["steps"][2]["wait_ms"]
     overloaded = "The provider is overloaded; no account is at fault; once more in place"
     (noted,) = rig.pool.cooldowns.of("account", "bob")
-    benched = f"account bob is passed over until {moment(noted.until)}; on to the next account"
+    benched = f"account bob is in cooldown until {moment(noted.until)}; on to the next account"
     assert [line for line in lines if not line.startswith(("request", "client", "provider"))] == [
-        "account   alice was passed over: It is limited, until 2027-01-15T10:30:00Z",
+        "account   alice was skipped: It is limited, until 2027-01-15T10:30:00Z",
         "account   bob was tried",
         "account   carol was the last to be tried",
         "account   dave was not needed",
@@ -163,7 +163,7 @@ def test_every_kind_of_step_is_told_in_words(home: Home, inside: Inside, hasty: 
     for words in (
         "alice has no credential: needs a login; on to the next account",
         "bob answered 401: The credential was refused; once more with another token",
-        "bob has no other token: the refresh token is dead; account bob is passed over until somebody says otherwise;",
+        "bob has no other token: the refresh token is dead; account bob is in cooldown until it is cleared;",
         "carol could not be reached: connection refused; once more in place",
         "carol was sent the request, and its answer was lost: no answer within 120 s; the client gets that",
     ):

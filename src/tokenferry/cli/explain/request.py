@@ -58,7 +58,7 @@ def request(
     wide: WIDE = False,
     as_json: JSON = False,
 ) -> None:
-    """Say what happened to a request: which account was chosen, which were passed over, and why.
+    """Say what happened to a request: which account was chosen, which were skipped, and why.
 
     Without an ID it lists the last 20 requests, newest first.
     """
@@ -144,7 +144,7 @@ def _accounts(content: dict[str, Any]) -> Iterator[tuple[str, str]]:
         elif name in passed_over:
             one = passed_over[name]
             until = f", until {moment(one['until'])}" if one.get("until") else ""
-            yield "account", f"{name} was passed over: {one['why'].rstrip('.')}{until}"
+            yield "account", f"{name} was skipped: {one['why'].rstrip('.')}{until}"
         else:
             yield "account", f"{name} was not needed"
 
@@ -177,5 +177,5 @@ def _benched(benched: dict[str, Any] | None) -> str:
     if benched is None:
         return ""
     models = f", models of {benched['family']}" if benched["family"] else ""
-    until = f"until {moment(benched['until'])}" if benched["until"] else "until somebody says otherwise"
-    return f"; {benched['kind']} {benched['name']}{models} is passed over {until}"
+    until = f"until {moment(benched['until'])}" if benched["until"] else "until it is cleared"
+    return f"; {benched['kind']} {benched['name']}{models} is in cooldown {until}"

@@ -48,7 +48,7 @@ _HOLDS: Final[dict[CooldownRule, str]] = {
     "later": "nothing; for 5 minutes other accounts come first for this model",
     "long": "for 60 s, doubled with each further one, up to an hour",
     "hour": "for an hour, then it is tried again",
-    "indefinite": "until somebody says otherwise, or it is seen to work",
+    "indefinite": "until it is cleared, or seen to work",
     "login": "until its next login or key",
 }
 _MODELS: Final[dict[Models, str]] = {

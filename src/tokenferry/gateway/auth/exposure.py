@@ -27,7 +27,7 @@ def check_reach(server: ServerSettings, policy: PolicySettings) -> None:
     else:
         return
     raise PolicyRefused(
-        f"{who}, and under the policy own a Claude subscription is used on this machine alone; {cure}, or first: "
+        f"{who}, and under the policy own-use a Claude subscription is used on this machine alone; {cure}, or first: "
         "tokenferry policy set claude-code-only"
     )
 
@@ -37,8 +37,7 @@ def remote_keys(keys: Iterable[ClientKey], now: float) -> list[ClientKey]:
     found = [key for key in keys if key.is_live(now) and key.role == "client" and key.name != LOCAL_KEY_NAME]
     if not found:
         raise ConfigError(
-            "other machines need a client key of their own, and there is none; make one first with: "
-            "tokenferry key create NAME"
+            "other machines need a client key other than local; create one first with: tokenferry key create NAME"
         )
     return found
 
@@ -46,15 +45,15 @@ def remote_keys(keys: Iterable[ClientKey], now: float) -> list[ClientKey]:
 def remote_lines(server: ServerSettings, keys: Sequence[ClientKey]) -> Iterator[str]:
     """What is opened, for whoever starts it."""
     names = ", ".join(key.name for key in keys)
-    yield f"open to other machines: whoever reaches {server.host} and has one of these keys uses your accounts: {names}"
+    yield f"open to other machines: these keys use your accounts from everywhere that reaches {server.host}: {names}"
     yield "admin keys open the admin API and /metrics there, too; the key local is taken from this machine alone"
     if server.tls_cert is None:
         yield (
-            "without TLS keys and messages can be read on the way; set tls_cert and tls_key, or let only a proxy with "
-            "TLS reach it"
+            "without TLS keys and messages can be read on the network; set tls_cert and tls_key, or let only a proxy "
+            "with TLS reach it"
         )
     if not server.allowed_hosts and ip_address(server.host).is_unspecified:
         yield (
-            "it answers to Host 127.0.0.1 and localhost alone; name what others call it by in allowed_hosts under "
-            "[server] in config.toml"
+            "it answers to Host 127.0.0.1 and localhost only; add the names that other machines use to allowed_hosts "
+            "under [server] in config.toml"
         )

@@ -41,7 +41,7 @@ _SECRET_PREFIXES: Final = ("sk-ant-",)
 _HOW: Final[Mapping[Role, str]] = MappingProxyType(
     {
         "client": "make one with: tokenferry key create NAME; or use this machine's own: tokenferry token --gateway",
-        "admin": "make an admin key with: tokenferry key create NAME --admin",
+        "admin": "make an admin key with: tokenferry key create NAME --role admin",
         "viewer": "make one that reads with: tokenferry key create NAME --role viewer",
         "metrics": "make one for it with: tokenferry key create NAME --role metrics",
     }

@@ -289,7 +289,7 @@ class AttemptRunner:
                 logger.warning("account %s: its token was refused by the provider: %s", name, found)
                 self.advance(NotRenewed(str(found), is_dead=True))
             else:
-                logger.warning("account %s is passed over: %s", name, found)
+                logger.warning("account %s is skipped: %s", name, found)
                 if step.renew:
                     self._postpone_renewal(name)
                 retry_after = found.retry_after if isinstance(found, TryLater) else None

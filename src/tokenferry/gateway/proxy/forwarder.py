@@ -188,7 +188,7 @@ class Forwarder:
                 502,
                 "api_error",
                 f"the upstream answered with a redirect ({status}), which is never followed; "
-                "mend the provider's base_url in config.toml",
+                "correct the provider's base_url in config.toml",
                 cause="upstream_redirect",
             )
         is_own = request.own is not None

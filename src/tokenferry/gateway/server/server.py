@@ -213,7 +213,7 @@ class Server:
         told, next_look = "", loop.time()
         while self.connections.all and loop.time() < end:
             if self._is_told_again:
-                self._lifespan.tell("told again to end: streams end with an error now")
+                self._lifespan.tell("second signal: streams end with an error now")
                 break
             if loop.time() >= next_look:
                 next_look = loop.time() + 1
@@ -243,7 +243,7 @@ class Server:
             number = len(self.connections.all)
             parts = [f"{number} connection{'s' * (number > 1)} with a request or an answer on the way"]
         listed = ", ".join((*parts, *self._lifespan.waiting_for()))
-        return f"waiting for {listed}; {self._drain:g} s at most, or until it is told again to end"
+        return f"waiting for {listed}; {self._drain:g} s at most, or until a second signal"
 
     def _expire(self) -> None:
         now = asyncio.get_running_loop().time()

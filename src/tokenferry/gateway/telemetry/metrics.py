@@ -118,7 +118,7 @@ class Metrics:
             )
         return gauge(
             "tokenferry_cooldowns",
-            "Cooldowns at work, by whom they keep from serving; several of one cause are of several model families.",
+            "Active cooldowns; several with the same cause are of several model families.",
             ("kind", "name", "cause"),
             [([*labels], number) for labels, number in found.items()],
         )
@@ -128,7 +128,7 @@ class Metrics:
         if self._board is not None and not self._board.put(
             self._place, json.dumps(list(self._families())).encode("ascii")
         ):
-            logger.warning("there is more to count than the other workers can be told; ask each worker by itself")
+            logger.warning("there are more metrics than shared memory holds; scrape each worker by itself")
 
     def _families(self) -> Iterator[MetricFamily]:
         told = self._gateway()  # counts what has ended by now
@@ -142,7 +142,7 @@ class Metrics:
         yield self._forced_renewals()
         yield counter(
             "tokenferry_config_reloads",
-            "Times that the configuration was read anew, by whether it could be used.",
+            "Reloads of the configuration by outcome.",
             ("outcome",),
             [([outcome], number) for outcome, number in self._reloads.items()],
         )
@@ -167,7 +167,7 @@ class Metrics:
             rows += [([account.name, "refreshed"], seen.granted), ([account.name, "capped"], seen.capped)]
         return counter(
             "tokenferry_forced_refreshes",
-            "Refreshes that a refusal by the provider caused; capped: not begun, since there were too many in an hour.",
+            "Refreshes after a refused token; capped: not begun, because there were too many in an hour.",
             ("account", "outcome"),
             rows,
         )
@@ -177,7 +177,7 @@ def _of_requests(tally: RequestCounters) -> Iterator[MetricFamily]:
     routes = tally.routes.items()
     yield counter(
         "tokenferry_requests",
-        "Requests that were answered, by what the client was told; 499 for clients that left.",
+        "Requests by the status that the client got; 499 for clients that disconnected.",
         (*_ROUTE, "status"),
         [([*route, str(status)], n) for route, series in routes for status, n in series.statuses.items()],
     )
@@ -219,7 +219,7 @@ def _of_gateway(now: GatewayStatistics) -> Iterator[MetricFamily]:
     yield gauge("tokenferry_request_memory_bytes", "Memory that request bodies take up.", (), [([], now.held_bytes)])
     yield counter(
         "tokenferry_access_log_lines_dropped",
-        "Lines of the access log that were given up, because nobody took them.",
+        "Lines of the access log that were dropped because nothing read them.",
         (),
         [([], now.log_lines_dropped)],
     )
@@ -235,7 +235,7 @@ def _of_windows(limits: Mapping[str, LimitState], now: float) -> Iterator[Metric
     ]
     yield gauge(
         "tokenferry_window_used_ratio",
-        "The share of an account's window that is used, as its answers told last.",
+        "The share of an account's window that is used, as its last response says.",
         ("account", "window"),
         [([account, window.name], window.utilization or 0.0) for account, window in found],
     )
@@ -248,11 +248,11 @@ def _of_windows(limits: Mapping[str, LimitState], now: float) -> Iterator[Metric
 
 
 def _of_ledger(now: LedgerStatistics) -> Iterator[MetricFamily]:
-    yield gauge("tokenferry_ledger_queue", "Requests that wait to be written down.", (), [([], now.waiting)])
+    yield gauge("tokenferry_ledger_queue", "Requests that wait to be stored.", (), [([], now.waiting)])
     yield gauge("tokenferry_ledger_lag_seconds", "The age of what waits longest.", (), [([], now.lag)])
     yield gauge("tokenferry_ledger_bytes", "The size of ledger.db.", (), [([], now.bytes)])
     yield gauge("tokenferry_ledger_rows_to_delete", "Rows that are too old and still there.", (), [([], now.to_delete)])
-    yield counter("tokenferry_ledger_written", "Requests that were written down.", (), [([], now.written)])
+    yield counter("tokenferry_ledger_written", "Requests that were stored.", (), [([], now.written)])
     yield counter("tokenferry_ledger_dropped", "Requests that are missing in the ledger.", (), [([], now.dropped)])
 
 
