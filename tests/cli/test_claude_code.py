@@ -71,7 +71,7 @@ def test_a_move_says_what_became_of_both_logins(
     second = inside("claude-code", "switch", "bob")
     assert second.out.splitlines() == [
         "Claude Code has account bob now",
-        "account alice, which it had before, is back here",
+        "its previous login is account alice's again",
     ]
     rows = {one["name"]: one for one in inside("account", "list", "--json").json}
     assert {name: row["owner"] for name, row in rows.items()} == {"alice": "tokenferry", "bob": "claude-code"}
@@ -100,7 +100,7 @@ def test_a_login_that_was_nobodys_is_told_of(
     credentials.write_text(json.dumps({"claudeAiOauth": section}))
     credentials.chmod(0o600)
     outcome = inside("claude-code", "switch", "alice")
-    assert outcome.err == ("tokenferry: the login it had belonged to no account, and is kept as one: claude-code\n")
+    assert outcome.err == ("tokenferry: its previous login belonged to no account, and is now account claude-code\n")
     assert tokenferry("refresh", "claude-code").code == 0
     assert sandbox.counters()["accounts"]["carol"]["refreshes"] == 1
 

@@ -40,7 +40,7 @@ def sound(home: Home, free_port: None) -> Home:
 def test_a_sound_home_is_clean(sound: Home, inside: Inside) -> None:
     outcome = inside("doctor")
     assert (outcome.code, outcome.err) == (0, "")
-    assert "nothing wrong was found" in outcome.out
+    assert "no problem was found" in outcome.out
     assert inside("doctor", "--json").json == []
 
 

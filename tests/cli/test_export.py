@@ -91,7 +91,7 @@ def test_a_login_is_handed_over_once_and_can_be_taken_in_again(
 def test_in_a_terminal_a_no_hands_nothing_over(person: Path, login: Login) -> None:
     login()
     terminal = Terminal("export", "work", "--to", "bundle", "--with-refresh-token", str(person / "login.json"))
-    terminal.wait_for("renews it from then on")
+    terminal.wait_for("refreshes it from then on")
     terminal.type("n\n")
     assert terminal.end() == 1
     assert "nothing was handed over" in terminal.shown

@@ -96,7 +96,7 @@ def test_what_a_new_user_sees(neighbours: Path, home: Home) -> None:
         ],
     ]
     assert outcome.err == (
-        "tokenferry: left alone: 4; run this in a terminal to be asked for each, or give --yes and --take-over\n"
+        "tokenferry: not imported: 4; run this in a terminal to decide on each, or give --yes and --take-over\n"
     )
     assert outcome.hides(*SECRETS)
     assert not home.accounts.exists()
@@ -107,7 +107,7 @@ def test_yes_takes_what_changes_no_owner_and_take_over_the_rest(neighbours: Path
     assert first.code == 0
     assert names(inside) == {"claude-code": "claude-code", "anthropic-key": "tokenferry"}
     assert f"attached account claude-code (fingerprint {fingerprint(ACCESS)})" in first.out
-    assert "left alone: 2" in first.err
+    assert "not imported: 2" in first.err
     assert 'says subscriptions = "own-use" under [policy]' in first.err
     assert inside("import", "--take-over").code == 0
     assert set(names(inside)) == {"claude-code", "anthropic-key", "you@mail.example", "claude-max"}
@@ -156,7 +156,7 @@ def test_a_dry_run_changes_nothing_and_json_tells_all(neighbours: Path, inside: 
 def test_a_machine_without_anything_says_so(inside: Inside) -> None:
     outcome = inside("import")
     assert outcome.code == 0
-    assert "no other program keeps a credential here" in outcome.one_line()
+    assert "no credential of another program was found" in outcome.one_line()
 
 
 def test_a_broken_source_is_a_sentence_and_the_rest_goes_on(neighbours: Path, inside: Inside) -> None:

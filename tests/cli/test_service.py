@@ -80,7 +80,7 @@ def test_without_a_session_it_says_what_to_type(systemctl: StandIn, unit: Path) 
     systemctl.answers(__user={"code": 1, "err": "Failed to connect to bus: No medium found\n"})
     outcome = service("install")
     assert outcome.code == 1
-    assert "Failed to connect to bus: No medium found; type these where it runs:" in outcome.err
+    assert "Failed to connect to bus: No medium found; run these commands where it runs:" in outcome.err
     assert outcome.out.splitlines()[-3:] == [
         "systemctl --user daemon-reload",
         "systemctl --user enable tokenferry.service",

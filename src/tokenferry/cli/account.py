@@ -47,47 +47,52 @@ _CURES: Final = {
         "tokenferry account add work --provider anthropic",
         "pass show anthropic | tokenferry account add work",
         "tokenferry account add console --provider console < login.json",
-        "tokenferry account add work --replace          log in again",
+        "tokenferry account add work --replace          replace its credential",
         "tokenferry account add ant --store anthropic-profile --profile work",
         "tokenferry account add ci --workload-identity --identity-token-file /var/run/secrets/identity-token",
     ),
 )
 def add(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="What to call it.", show_default=False, autocompletion=account_names)
+        str,
+        typer.Argument(metavar="NAME", help="The account's name.", show_default=False, autocompletion=account_names),
     ],
     *,
     provider: Annotated[
         str | None,
         typer.Option(
-            "--provider", metavar="P", help="Who issued it; known for sk-ant-api keys.", autocompletion=provider_names
+            "--provider",
+            metavar="P",
+            help="The provider; recognised for sk-ant-api keys.",
+            autocompletion=provider_names,
         ),
     ] = None,
     kind: Annotated[
         Literal["api-key", "setup-token", "oauth"] | None,
-        typer.Option("--kind", help="What is given; by default what it looks like, else the provider's kind."),
+        typer.Option("--kind", help="The kind; by default that of its prefix, else the provider's."),
     ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Put it in place of what the account holds.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the account's credential.")] = False,
     store: Annotated[
         Literal["claude-code", "anthropic-profile"] | None,
-        typer.Option("--store", help="Attach the login that another program keeps; nothing is read from stdin."),
+        typer.Option("--store", help="Attach another program's login; stdin isn't read."),
     ] = None,
     profile: Annotated[
-        str | None, typer.Option("--profile", metavar="P", help="Which profile to attach; by default the active one.")
+        str | None, typer.Option("--profile", metavar="P", help="The profile to attach; by default the active one.")
     ] = None,
     workload_identity: Annotated[
         bool,
         typer.Option("--workload-identity", help="Exchange the workload's identity token; stdin isn't read."),
     ] = False,
     identity_token_file: Annotated[
-        str | None, typer.Option("--identity-token-file", metavar="FILE", help="Read anew for each exchange.")
+        str | None,
+        typer.Option("--identity-token-file", metavar="FILE", help="The file with it, read for each exchange."),
     ] = None,
     identity_token_variable: Annotated[
-        str | None, typer.Option("--identity-token-variable", metavar="NAME", help="The same, in the environment.")
+        str | None, typer.Option("--identity-token-variable", metavar="NAME", help="The variable with it.")
     ] = None,
     federation: Annotated[
         list[str] | None,
-        typer.Option("--federation", metavar="KEY=VALUE", help="What goes with the exchange; may be repeated."),
+        typer.Option("--federation", metavar="KEY=VALUE", help="A parameter of the exchange; may be repeated."),
     ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Ask the provider first, free of charge, whether it accepts it.")
@@ -229,7 +234,7 @@ def list_(*, wide: WIDE = False, as_json: JSON = False) -> None:
     ),
 )
 def show(name: AccountName, *, as_json: JSON = False) -> None:
-    """Show all that is known of an account, but for its secrets."""
+    """Show everything about an account except its secrets."""
     broker = open_broker()
     found = row(broker, name)
     if as_json:
@@ -246,10 +251,10 @@ def show(name: AccountName, *, as_json: JSON = False) -> None:
     ),
 )
 def check(name: AccountName, *, as_json: JSON = False) -> None:
-    """Ask the provider once, on a route that costs nothing, whether it accepts what the account holds.
+    """Ask the provider, on a free route, whether it accepts the account's credential.
 
-    Nothing is renewed for it. The result is accepted (0), refused (5), unreachable (6), not-told (1), or no-route (0):
-    the provider declares no route that is free of charge.
+    It never refreshes a token. The result is accepted (0), refused (5), unreachable (6), not-told (1), or no-route (0):
+    the provider declares no free route.
     """
     broker = open_broker()
     document = broker.book.read(name)
@@ -283,15 +288,15 @@ def set_(
     ] = None,
     max_age: Annotated[
         str | None,
-        typer.Option("--max-age", metavar="SPAN", help="How old its key may become: 90d, 12w, 36h; none for any."),
+        typer.Option("--max-age", metavar="SPAN", help="The maximum age of its key: 90d, 12w, 36h, or none."),
     ] = None,
     as_json: JSON = False,
 ) -> None:
-    """Change an account's priority, labels, or the greatest age of its API key or setup token.
+    """Change an account's priority, labels, or the maximum age of its API key or setup token.
 
-    Running gateways go by it within a second. A key that grows too old is warned of before its time, and not given to
-    anybody afterwards, until "tokenferry account add NAME --replace" puts a new one in its place. The age counts from
-    when it was stored, unless the document says when it was made.
+    Running gateways follow within a second. Warnings appear before a key reaches its maximum age. After that it is
+    refused until "tokenferry account add NAME --replace" stores a new one. The age counts from when the key was stored,
+    or was made if the document says so.
     """
     if priority is None and not labels and max_age is None:
         raise UsageError("nothing to set was given; see: tokenferry account set --help")
@@ -320,9 +325,9 @@ def set_(
     ),
 )
 def pause(name: AccountName, *, as_json: JSON = False) -> None:
-    """Take an account out of service: no gateway uses it, from within a second on, until it is resumed.
+    """Pause an account: within a second no gateway uses it, until you resume it.
 
-    Its login is renewed as before. "tokenferry token NAME" gives its token.
+    Its login is still refreshed, and "tokenferry token NAME" prints its token.
     """
     _set_paused(name, paused=True, as_json=as_json)
 
@@ -334,7 +339,7 @@ def pause(name: AccountName, *, as_json: JSON = False) -> None:
     ),
 )
 def resume(name: AccountName, *, as_json: JSON = False) -> None:
-    """Put a paused account back into service, in running gateways within a second."""
+    """Resume a paused account, in running gateways within a second."""
     _set_paused(name, paused=False, as_json=as_json)
 
 
@@ -376,14 +381,12 @@ def _set_paused(name: str, *, paused: bool, as_json: bool) -> None:
 def remove(
     name: AccountName,
     *,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask whether it is meant.")] = False,
-    keep_remote: Annotated[
-        bool, typer.Option("--keep-remote", help="Don't end a login of tokenferry's own at the provider.")
-    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove it without asking.")] = False,
+    keep_remote: Annotated[bool, typer.Option("--keep-remote", help="Don't revoke the login at the provider.")] = False,
 ) -> None:
-    """Remove an account, also one whose document can't be read.
+    """Remove an account, even if its document can't be read.
 
-    A login of tokenferry's own is ended at its provider first, as well as that can be done.
+    A login that tokenferry owns is revoked at its provider first, if possible.
     """
     broker = open_broker()
     if name not in broker.book.store.names():
@@ -413,9 +416,9 @@ def remove(
     ),
 )
 def confirm(name: AccountName) -> None:
-    """Say that a copied login is in use here alone.
+    """Confirm that a copied login is in use on this machine alone.
 
-    A login that came from another machine, by a backup or a synchronised folder, is not renewed before that.
+    A login that came from another machine, by a backup or a synchronised folder, is not refreshed before that.
     """
     broker = open_broker()
     broker.book.confirm(name, broker.machine)

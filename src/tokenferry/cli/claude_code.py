@@ -37,14 +37,14 @@ app = new_app(
     epilog=examples("tokenferry claude-code attach mine", "tokenferry claude-code attach mine --provider claude-max"),
 )
 def attach(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call the account.", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The account's name.", show_default=False)],
     *,
     provider: Annotated[
         str | None,
         typer.Option(
             "--provider",
             metavar="P",
-            help="Who issued the login; claude-max by default.",
+            help="The provider; claude-max by default.",
             autocompletion=provider_names,
         ),
     ] = None,
@@ -80,11 +80,11 @@ def switch(
         ),
     ] = None,
 ) -> None:
-    """Give Claude Code another account's login; the one it has goes back to its own account.
+    """Give Claude Code another account's login; its present login returns to its own account.
 
-    Claude Code has the login then and refreshes it. Running sessions take it up by themselves. With --next, the present
-    account is marked as limited until the limit ends; the next is the first in order that isn't marked, else the first
-    whose mark has ended; its e-mail address or name is printed. --next needs the policy own-use.
+    Claude Code then owns the login and refreshes it. Running sessions use it by themselves. --next marks the present
+    account as limited until the limit ends, switches to the first account in order without a mark, else the first whose
+    mark has ended, and prints its e-mail address or name. It needs the policy own-use.
     """
     if (name is None) != next_:
         raise UsageError("name an account, or give --next; not both")
@@ -111,11 +111,11 @@ def _switch(name: str) -> None:
     note_change(Home.from_environment(), "account.move", name, to="claude-code", back=moved.home)
     say(f"Claude Code has account {name} now")
     if moved.is_new:
-        note(f"the login it had belonged to no account, and is kept as one: {moved.home}")
+        note(f"its previous login belonged to no account, and is now account {moved.home}")
     elif moved.home is not None:
-        say(f"account {moved.home}, which it had before, is back here")
+        say(f"its previous login is account {moved.home}'s again")
     if moved.is_gone:
-        note(f"account {moved.stranded} was attached to a login that is gone, and is no account any more")
+        note(f"account {moved.stranded} was attached to a login that is gone, so the account was removed")
     elif moved.stranded is not None:
         note(
             f"Claude Code had been logged out of account {moved.stranded}; should what was kept of its login here be "

@@ -31,11 +31,11 @@ app = new_app(
 )
 def list_(
     *,
-    over: Annotated[bool, typer.Option("--over", help="Those too that are over already.")] = False,
+    over: Annotated[bool, typer.Option("--over", help="Include those that have ended.")] = False,
     wide: WIDE = False,
     as_json: JSON = False,
 ) -> None:
-    """List the cooldowns of this machine, whichever process noted them."""
+    """List the cooldowns of this machine, from all its processes."""
     now = time.time()
     with State(Home.from_environment().state) as state:
         found = [one for one in state.cooldowns.list() if over or not one.is_over(now)]
@@ -59,13 +59,13 @@ def clear(
         str | None, typer.Argument(metavar="[NAME]", help="An account, organization or provider.", show_default=False)
     ] = None,
     *,
-    everything: Annotated[bool, typer.Option("--all", help="Every one.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="End all cooldowns.")] = False,
     as_json: JSON = False,
 ) -> None:
     """End cooldowns. Running gateways use the accounts again within a second.
 
-    For an account it ends those of its organization, too, which its other accounts share. Where there is nothing to
-    end, that is fine; a name that is neither an account's, nor an organization's, nor a provider's is not.
+    For an account it also ends those of its organization, which other accounts share. Without any cooldown the exit
+    code is 0; a name that is no account, organization or provider exits with 4.
     """
     if (name is None) != everything:
         raise UsageError("name an account, organization or provider, or give --all; not both")

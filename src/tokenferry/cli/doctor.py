@@ -17,11 +17,11 @@ def doctor(
     *,
     as_json: JSON = False,
 ) -> int:
-    """Look for what is wrong, and say what mends it.
+    """Find problems, and print the command that fixes each.
 
-    Files, configuration, accounts, clock, port and environment are looked at. Nothing is mended.
-    The exit code is 0 when nothing was found, else 1. What no account serves is a finding where service is expected: a
-    gateway runs, a client has a key, or the configuration routes; else a note.
+    Checks files, configuration, accounts, clock, port and environment, and changes nothing. The exit code is 1 if it
+    found a problem, else 0. A request that no account serves is a problem if service is expected: a gateway runs, a
+    client has a key, or the configuration routes; else it is a note.
     """
     home = Home.from_environment()
     found = examine(home)
@@ -30,7 +30,7 @@ def doctor(
         say_json([{"what": one.what, "where": one.where, "cure": one.cure} for one in findings])
         return 1 if findings else 0
     if not findings:
-        say(f"nothing wrong was found in {home.path}")
+        say(f"no problem was found in {home.path}")
     for finding in findings:
         say_lines((f"{finding.where}: {finding.what}", f"  cure: {finding.cure}"))
     for finding in found:

@@ -55,32 +55,30 @@ def export(
     file: Annotated[
         str | None,
         typer.Argument(
-            metavar="FILE", help="Where to; - for stdout. pool and ccm have places of their own.", show_default=False
+            metavar="FILE", help="The file to write; - for stdout. pool and ccm have default files.", show_default=False
         ),
     ] = None,
     *,
-    to: Annotated[Target | None, typer.Option("--to", metavar="FORMAT", help="Which format; see below.")] = None,
+    to: Annotated[Target | None, typer.Option("--to", metavar="FORMAT", help="One of the formats above.")] = None,
     key: Annotated[
         str | None,
-        typer.Option("--key", metavar="KEY", help="What pool and ccm call it: an e-mail, a provider id."),
+        typer.Option("--key", metavar="KEY", help="Its key in pool and ccm: an e-mail, a provider id."),
     ] = None,
     with_chain: Annotated[
         bool, typer.Option("--with-refresh-token", help="Hand the login over for good; the account is removed here.")
     ] = False,
-    take_back_: Annotated[
-        bool, typer.Option("--take-back", help="Take a login back whose hand-over was cut short.")
-    ] = False,
+    take_back_: Annotated[bool, typer.Option("--take-back", help="Undo an interrupted hand-over.")] = False,
     sealed: Annotated[
-        bool, typer.Option("--sealed", help="Encrypt it with the key of this sealed home; import opens it.")
+        bool, typer.Option("--sealed", help="Encrypt it with the key of this encrypted home; import opens it.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Write to stdout even if it is a terminal.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask whether a hand-over is meant.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Hand over without asking.")] = False,
 ) -> None:
     """Write an account's credential in a format that other programs read.
 
-    Formats: bundle, claude-code, pool, profile, ccm, env, key-file. What is written is the access token alone, which
-    works until it expires; the refresh token stays here, because two programs that use one log each other out.
-    No file is written over; into the files of pool and ccm the account is put, or brought up to date.
+    Formats: bundle, claude-code, pool, profile, ccm, env, key-file. Writes the access token alone, which works until it
+    expires. The refresh token stays here, because two programs that use it log each other out. Files are never
+    overwritten; those of pool and ccm are updated with the account.
     """
     home, settings = find()
     broker = open_broker(home, settings)
@@ -176,8 +174,8 @@ def _hand_over(
         raise UsageError("a login is handed over to a file, so that it is on disk before it is gone here; name one")
     refuse_temporary(path)
     question = (
-        f"hand the login of account {name} over to {path}? Whoever uses that file renews it from then on, and the "
-        "account is removed here."
+        f"hand the login of account {name} over to {path}? The program that reads that file refreshes it from then on, "
+        "and the account is removed here."
     )
     if not is_begun and not yes and not confirmed(question, flag="--yes"):
         note("nothing was handed over")
@@ -196,14 +194,14 @@ def _hand_over(
     )
     broker.remove(name)
     note_change(home, "account.hand-over", name, target=to)
-    say(f"handed the login of account {name} over to {path} ({to}); the account is gone here")
+    say(f"handed the login of account {name} over to {path} ({to}); the account was removed here")
 
 
 def _take_back(broker: Broker, home: Home, name: str, *, yes: bool) -> None:
     begun = pending_hand_over(broker.book.read(name))
     if begun is not None and not yes:
         question = (
-            f"take the login of account {name} back? If somebody moved {begun.path} away and uses it, one of both is "
+            f"take the login of account {name} back? If another program uses a copy of {begun.path}, one of both is "
             "logged out."
         )
         if not confirmed(question, flag="--yes"):

@@ -59,8 +59,8 @@ _LOCK_WAIT: Final = 60.0
 @app.command(
     "import",
     epilog=examples(
-        "tokenferry import                            look around, show what there is, and ask",
-        "tokenferry import --dry-run                  look, and import nothing",
+        "tokenferry import                            show what is here, and ask about each",
+        "tokenferry import --dry-run                  show what is here",
         "tokenferry import --yes                      all that changes no login's owner",
         "tokenferry import login.json --name work     one file, whatever its format",
         "pass show anthropic | tokenferry import - --name work",
@@ -72,24 +72,26 @@ def import_(
     ] = None,
     *,
     form: Annotated[
-        Format | None, typer.Option("--format", metavar="F", help="Its format; by default what it looks like.")
+        Format | None, typer.Option("--format", metavar="F", help="Its format; recognised by default.")
     ] = None,
-    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="What to call the account.")] = None,
+    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="The account's name.")] = None,
     provider: Annotated[
-        str | None, typer.Option("--provider", metavar="P", help="Who issued it.", autocompletion=provider_names)
+        str | None, typer.Option("--provider", metavar="P", help="The provider.", autocompletion=provider_names)
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask, but leave out what --take-over is for.")] = False,
-    take_over: Annotated[
-        bool, typer.Option("--take-over", help="Don't ask for logins that another program must not use any more.")
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Import without asking, except what needs --take-over.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what there is, and import nothing.")] = False,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Take over logins without asking; other programs must stop using them.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what is here, and import nothing.")] = False,
     as_json: JSON = False,
 ) -> None:
-    """Take in credentials that other programs keep on this machine, or in a file.
+    """Import credentials of other programs on this machine, or from a file.
 
-    Looked at are Claude Code's login, the variables ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN and
-    CLAUDE_CODE_OAUTH_TOKEN, the profiles of the official SDKs, Claude Code's pool file, and claude-code-mux. No login
-    is ever cloned: it is attached where it is, or taken over for good.
+    Looks at Claude Code's login, the variables ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN and CLAUDE_CODE_OAUTH_TOKEN, the
+    profiles of the official SDKs, Claude Code's pool file, and claude-code-mux. A login is never copied: it is attached
+    in place, or taken over for good.
     """
     if path is None and (form or name or provider):
         raise UsageError("--format, --name and --provider are about one file; name its path, or - for stdin")
@@ -249,14 +251,14 @@ def report(broker: Broker, offers: list[Offer], results: dict[int, Result], *, s
     if skipped:
         left = [offer for offer in skipped if offer.action == "take-over"]
         flags = [*(["--yes"] if len(left) < len(skipped) else []), *(["--take-over"] if left else [])]
-        note(f"left alone: {len(skipped)}; run this in a terminal to be asked for each, or give {' and '.join(flags)}")
+        note(f"not imported: {len(skipped)}; run this in a terminal to decide on each, or give {' and '.join(flags)}")
     elif not offers:
-        note("no other program keeps a credential here; name a file, or see: tokenferry account add --help")
+        note("no credential of another program was found; name a file, or see: tokenferry account add --help")
     elif not results:
         note("there is nothing to import")
     if broker.policy.subscriptions == "claude-code-only" and any(map(_bills(broker), taken)):
         note(
-            "what is billed to a Claude subscription is handed to nobody but Claude Code itself, until config.toml "
+            "accounts billed to a Claude subscription serve Claude Code alone until config.toml "
             'says subscriptions = "own-use" under [policy]'
         )
 

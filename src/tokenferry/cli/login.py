@@ -28,9 +28,9 @@ _SETUP_LIFETIME: Final = 31_536_000
     "login",
     epilog=examples(
         "tokenferry login --provider console",
-        "tokenferry login work                             log the account in anew",
-        "tokenferry login --provider console --create-api-key   an API key instead of a login that has to be renewed",
-        "tokenferry login --provider console --no-browser  open the address elsewhere, and paste what it ends with",
+        "tokenferry login work                             log in again",
+        "tokenferry login --provider console --create-api-key   an API key instead of a login",
+        "tokenferry login --provider console --no-browser  open the address elsewhere, paste what it shows",
         "tokenferry login --provider idp --device          confirm a code on another device",
         "tokenferry login --provider idp --callback-port 8085   for ssh -L 8085:localhost:8085",
     ),
@@ -53,28 +53,25 @@ def login(
         ),
     ] = None,
     no_browser: Annotated[
-        bool, typer.Option("--no-browser", help="Open no browser here; what the login ends with is pasted.")
+        bool, typer.Option("--no-browser", help="Open no browser; paste what the last page shows.")
     ] = False,
     callback_port: Annotated[
         int | None,
-        typer.Option("--callback-port", metavar="N", min=1, max=65535, help="Where the browser comes back to."),
+        typer.Option("--callback-port", metavar="N", min=1, max=65535, help="The port that the browser returns to."),
     ] = None,
-    device: Annotated[
-        bool, typer.Option("--device", help="Show a code that is confirmed in a browser anywhere.")
-    ] = False,
+    device: Annotated[bool, typer.Option("--device", help="Show a code to confirm in a browser anywhere.")] = False,
     create_api_key: Annotated[
-        bool, typer.Option("--create-api-key", help="Have an API key made, keep that, and end the login again.")
+        bool, typer.Option("--create-api-key", help="Create an API key, store it, and revoke the login.")
     ] = False,
     setup_token: Annotated[
-        bool, typer.Option("--setup-token", help="Make a setup token: for inference alone, good for a year.")
+        bool, typer.Option("--setup-token", help="Create a setup token: for inference only, valid for a year.")
     ] = False,
     as_json: JSON = False,
 ) -> None:
-    """Log in at a provider, and keep the login as an account.
+    """Log in at a provider, and store the login as an account.
 
-    The browser is opened, and an address is shown that works in any other one: what that page shows in the end is
-    pasted here. Whichever comes first counts, within five minutes. A login of somebody who has an account at that
-    provider already updates it.
+    Opens the browser, and shows an address that works in any other browser; paste here what its last page shows. The
+    first of the two within five minutes counts. If you have an account at that provider, the login updates it.
     """
     if device and (no_browser or callback_port is not None or setup_token):
         raise UsageError("--device goes without --no-browser, --callback-port and --setup-token")
@@ -139,7 +136,7 @@ def _provider(broker: Broker, name: str | None, provider: str | None, *, device:
         )
         again = " --replace" if name in broker.book.store.names() else ""
         raise UsageError(
-            f"provider {provider!r} declares no {missing} under [providers.oauth], so nobody can log in there"
+            f"provider {provider!r} declares no {missing} under [providers.oauth], so it accepts no login"
             f"{' by a code' if device else ''}; log in at one of {', '.join(can)}, or store what you have with: "
             f"tokenferry account add {name or 'NAME'} --provider {provider}{again}"
         )
@@ -194,6 +191,6 @@ def _check_policy(home: Home, config: Config, provider: Provider) -> None:
     """Have the policy stated before a subscription's login is made. Raises `PolicyRefused`, `ConfigError`."""
     if provider.subscription and config.policy.subscriptions != "own-use" and not ask_for_own(home, config):
         raise PolicyRefused(
-            "nobody was logged in: without that statement a subscription's login is Claude Code's alone; log in with: "
+            "no login was made: without that statement a subscription is for Claude Code alone; log in with: "
             "claude /login"
         )

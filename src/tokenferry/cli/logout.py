@@ -20,11 +20,11 @@ app = new_app()
 def logout(
     name: AccountName,
     *,
-    keep_remote: Annotated[bool, typer.Option("--keep-remote", help="Don't end the login at the provider.")] = False,
+    keep_remote: Annotated[bool, typer.Option("--keep-remote", help="Don't revoke the login at the provider.")] = False,
 ) -> None:
-    """End an account's login at its provider, and remove the account.
+    """Revoke an account's login at its provider, and remove the account.
 
-    Where the provider can't be reached, the account is removed all the same, and it is said that the login lives on.
+    If the provider can't be reached, the account is removed anyway, and the command says that the login is still valid.
     """
     broker = open_broker()
     account = broker.book.read(name).account

@@ -39,16 +39,14 @@ def list_(*, as_json: JSON = False) -> None:
     "add",
     epilog=examples(
         "tokenferry model add fast z.ai/glm-5",
-        "tokenferry model add fast z.ai/glm-5 anthropic/claude-haiku-4-5    the second serves where the first can't",
+        "tokenferry model add fast z.ai/glm-5 anthropic/claude-haiku-4-5    the second serves if the first can't",
     ),
 )
 def add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What clients ask for.", show_default=False)],
     targets: Annotated[
         list[str],
-        typer.Argument(
-            metavar="PROVIDER/MODEL...", help="Who serves it, and the model's name there.", show_default=False
-        ),
+        typer.Argument(metavar="PROVIDER/MODEL...", help="A provider and its model.", show_default=False),
     ],
     *,
     as_json: JSON = False,
@@ -72,7 +70,7 @@ def add(
 
 @app.command("remove", epilog=examples("tokenferry model remove fast"))
 def remove(name: ModelName) -> None:
-    """Take a name out of config.toml; running gateways follow within a second."""
+    """Remove a name from config.toml; running gateways follow within a second."""
     home, config = find()
     if name.casefold() not in {one.name.casefold() for one in config.models}:
         raise UnknownName.among("model", name, [one.name for one in config.models], "tokenferry model list")

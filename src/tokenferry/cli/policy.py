@@ -66,10 +66,10 @@ def set_(
         ),
     ],
 ) -> None:
-    """Say whether other programs than Claude Code may use the logins of your Claude subscription.
+    """Set whether programs other than Claude Code may use the logins of your Claude subscription.
 
-    "own-use" is a statement that is asked for on the terminal and written down with its date: the subscription is yours
-    alone, and you have read the vendor's terms. A gateway that runs follows within a second or two.
+    "own-use" asks on the terminal for a statement and records it with its date: the subscription is yours alone, and
+    you have read the vendor's terms. Running gateways follow within two seconds.
     """
     value = _SPELLINGS.get(value, value)
     if value not in _EFFECT:

@@ -51,17 +51,17 @@ def publish(
         str | None, typer.Option("--profile", metavar="P", help="The profile's name; by default the account's.")
     ] = None,
     activate: Annotated[
-        bool, typer.Option("--activate", help="Make it the profile that programs use where none is named.")
+        bool, typer.Option("--activate", help="Make it the profile that programs use by default.")
     ] = False,
     gateway: Annotated[
         bool, typer.Option("--gateway", help="Publish the gateway, with its local client key, instead of an account.")
     ] = False,
     as_json: JSON = False,
 ) -> None:
-    """Make an account a profile that every official SDK picks up, without a change to the program.
+    """Publish an account as a profile that every official SDK reads, without a change to the program.
 
-    The profile holds the access token alone, and every refresh by tokenferry rewrites it; the SDKs never refresh it.
-    A profile that tokenferry didn't write is left alone. $ANTHROPIC_CONFIG_DIR says where profiles lie.
+    The profile holds the access token alone. Every refresh by tokenferry rewrites it; the SDKs never refresh it. A
+    profile that tokenferry didn't write is left alone. $ANTHROPIC_CONFIG_DIR names the folder.
     """
     if gateway and name:
         raise UsageError(f"--gateway publishes the gateway, whatever the account; leave {name!r} out")
@@ -109,12 +109,12 @@ def unpublish(
 ) -> None:
     """Remove the profiles that an account was published as.
 
-    What somebody else changed since is left, and told of. The account itself stays.
+    Files that another program changed stay, and are named. The account stays.
     """
     if gateway and name:
         raise UsageError(f"account {name!r} and --gateway are two things; name one")
     if not (name or profile or gateway):
-        raise UsageError("say what is not to be published any more: an account, --profile or --gateway")
+        raise UsageError("name an account, --profile or --gateway")
     publisher = open_broker().publisher
     for publication in publisher.find(name, profile, gateway=gateway):
         left = publisher.unpublish([publication])

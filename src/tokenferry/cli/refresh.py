@@ -15,11 +15,11 @@ app = new_app()
     "refresh",
     epilog=examples(
         "tokenferry refresh work",
-        "tokenferry refresh --due                           for a timetable: every 5 minutes",
+        "tokenferry refresh --due                           for cron, every 5 minutes",
         "tokenferry refresh --watch                         until a signal ends it",
         "tokenferry refresh --watch --switch-claude-code    and give Claude Code another account when it is limited",
         "tokenferry refresh --watch --json | jq -r .text",
-        "tokenferry service install                         run it for good",
+        "tokenferry service install                         run it as a service",
     ),
 )
 def refresh(
@@ -35,10 +35,10 @@ def refresh(
 ) -> int:
     """Refresh an account's token now, or every login when it is due.
 
-    With --due and --watch, published accounts are refreshed 10 minutes before their token expires, idle logins before
-    their refresh token lapses; profiles that were left behind are rewritten. One watcher of a home is at work,
-    `tokenferry serve` is one too; others wait for its end. TERM and HUP end it with exit code 0, after a refresh in
-    flight. --switch-claude-code needs the policy own-use.
+    --due and --watch refresh published accounts 10 minutes before their token expires and idle logins before their
+    refresh token lapses, and rewrite outdated profiles. One renewer runs per home, `tokenferry serve` included; others
+    wait. TERM and HUP end it with exit code 0, after a refresh in flight. --switch-claude-code needs the policy
+    own-use.
     """
     if due and watch:
         raise UsageError("--due ends after one round and --watch goes on; give one of them")

@@ -40,15 +40,15 @@ def run(
         typer.Option("--account", metavar="NAME", help="Use this account alone.", autocompletion=account_names),
     ] = None,
 ) -> int:
-    """Run a program with a gateway of its own.
+    """Run a program with a private gateway.
 
-    The program finds the gateway in ANTHROPIC_BASE_URL and a key that works for it alone in ANTHROPIC_AUTH_TOKEN;
-    other credentials are taken from its environment. The gateway goes when the program ends. No program is handed a
-    login or a setup token. Where the only login is Claude Code's own and policy keeps it there, the program starts
-    without a gateway, in the environment that is there.
+    The program gets the gateway's address in ANTHROPIC_BASE_URL and a key of its own in ANTHROPIC_AUTH_TOKEN; other
+    credentials are removed from its environment. The gateway ends with the program. No program gets a login or a setup
+    token. If the only login is Claude Code's own and the policy reserves it, the program starts without a gateway and
+    with its environment unchanged.
 
-    Its exit code is passed on (128 + n if signal n ended it); 127 says that there is no such program. Before it starts:
-    3 configuration, 4 no account, 5 login needed, 7 policy.
+    The exit code is the program's (128 + n if signal n ended it), or 127 if there is no such program. If it does not
+    start: 3 configuration, 4 no account, 5 login needed, 7 policy.
     """
     if not command:
         raise UsageError("name the program to run: tokenferry run -- CMD...")

@@ -28,14 +28,14 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done
 
 @app.callback()
 def begin() -> None:
-    """Run tokenferry as a service, so that logins are kept alive."""
+    """Run tokenferry as a service that refreshes logins."""
 
 
 @app.command(
     "install",
     epilog=examples(
         "tokenferry service install",
-        "tokenferry service install --serve      the gateway, which keeps logins alive as well",
+        "tokenferry service install --serve      the gateway, which refreshes logins as well",
         "tokenferry service install --switch-claude-code",
         "tokenferry service install --dry-run",
     ),
@@ -51,11 +51,11 @@ def install(
     ] = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Run `tokenferry refresh --watch` for good, as a systemd unit or a launchd agent of yours.
+    """Run `tokenferry refresh --watch` as a service: a systemd user unit or a launchd agent.
 
-    It starts now and at each login. What is written is shown. It holds no secret, and is left alone if it isn't ours.
-    Where the service manager can't be reached, the file is written, the commands to type are shown, and the exit code
-    is 1.
+    It starts now and at each login. The command shows the file that it writes, which holds no secret. A file that
+    tokenferry didn't write is left alone. If the service manager can't be reached, the file is written, the commands to
+    type are shown, and the exit code is 1.
     """
     if serve and switch_claude_code:
         raise UsageError(
@@ -80,7 +80,7 @@ def install(
 
 @app.command("uninstall", epilog=examples("tokenferry service uninstall", "tokenferry service uninstall --dry-run"))
 def uninstall(*, dry_run: DryRun = False) -> int:
-    """End the service, and remove its file."""
+    """Stop the service, and remove its file."""
     manager = _manager()
     service = Service(manager)
     plan = service.plan_uninstall()
@@ -93,7 +93,10 @@ def uninstall(*, dry_run: DryRun = False) -> int:
 
 @app.command("status", epilog=examples("tokenferry service status", "tokenferry service status --json | jq .running"))
 def status(*, as_json: JSON = False) -> int:
-    """Show whether the service is installed and runs, and who keeps the logins. The exit code is 0 if it runs."""
+    """Show whether the service is installed and runs, and which process refreshes logins.
+
+    The exit code is 0 if it runs.
+    """
     home, _ = find()
     manager = _manager()
     found = Service(manager).status([_program(home, *words) for words in (("serve",), *_WATCHING)])
@@ -148,7 +151,7 @@ def _manager() -> Manager:
 
 
 def _say_undone(manager: Manager, undone: Undone) -> int:
-    note(f"{manager.name} was not told of it: {undone.reason}; type these where it runs:")
+    note(f"{manager.name} could not be reached: {undone.reason}; run these commands where it runs:")
     say_lines(shlex.join(command) for command in undone.commands)
     return 1
 
@@ -172,5 +175,5 @@ def _remarks(config: Config, *, serve: bool) -> list[str]:
     ]
     if serve and config.keys:
         names = ", ".join(config.keys)
-        found.append(f"{names}: a variable that api_key names is not there in a service; name a 0600 file instead")
+        found.append(f"{names}: a variable that api_key names is not set in a service; name a 0600 file instead")
     return found

@@ -37,7 +37,7 @@ def status(
 ) -> None:
     """Show the accounts, the gateway, the policy, and what is in cooldown until when.
 
-    What is questionable in the configuration is told on stderr.
+    Warnings about the configuration go to stderr.
     """
     home, settings = find()
     broker = open_broker(home, settings)

@@ -21,8 +21,7 @@ _LOCKS: Final = Path("/proc/locks")
 def stop(*, as_json: JSON = False) -> None:
     """Stop the gateway after its requests have finished, and wait for that.
 
-    Every running gateway of this home is stopped. `[server] drain_timeout` says how long requests may
-    take.
+    Stops every running gateway of this home. [server] drain_timeout limits how long requests may take.
     """
     running = [record for record in gateway_records(Home.from_environment()) if record.is_running]
     for record in running:

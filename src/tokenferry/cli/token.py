@@ -39,10 +39,10 @@ def token(
     name: OptionalAccountName = None,
     *,
     account: Annotated[
-        str | None, typer.Option("--account", metavar="NAME", help="The same.", autocompletion=account_names)
+        str | None, typer.Option("--account", metavar="NAME", help="The same as NAME.", autocompletion=account_names)
     ] = None,
     min_ttl: Annotated[
-        int, typer.Option("--min-ttl", metavar="SECONDS", min=0, help="How long it should live at least.")
+        int, typer.Option("--min-ttl", metavar="SECONDS", min=0, help="Refresh a token that has less time left.")
     ] = MIN_TTL,
     gateway: Annotated[bool, typer.Option("--gateway", help="Print the gateway's local client key instead.")] = False,
     env: Annotated[bool, typer.Option("--env", help="Print NAME=value lines, for eval and for env files.")] = False,
@@ -50,8 +50,8 @@ def token(
 ) -> None:
     """Print a token or key that works now, and nothing else.
 
-    It is renewed first where that is due; if that fails but it still lives, it is printed with a warning on stderr.
-    The gateway's key is printed only while a gateway of this home runs.
+    A token that is due is refreshed first. If that fails and the token is still valid, it is printed with a warning on
+    stderr. The gateway's key is printed only while a gateway of this home runs.
     """
     if env and as_json:
         raise UsageError("--env and --json are two forms of the same; give one of them")

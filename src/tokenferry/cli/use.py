@@ -26,14 +26,14 @@ def use(
     *,
     default_provider: Annotated[
         bool,
-        typer.Option("--default-provider", help="Let its provider serve the models that nothing maps, too."),
+        typer.Option("--default-provider", help="Also let its provider serve models without a mapping."),
     ] = False,
     as_json: JSON = False,
 ) -> None:
-    """Put an account first: where none is named, in its provider's pool, and in running gateways within a second.
+    """Prefer an account: for commands that name none, in its provider's pool, and in running gateways within a second.
 
-    If it is limited or can't serve, the next account of its provider stands in. --account and TOKENFERRY_ACCOUNT pin
-    one account instead.
+    If it is limited or can't serve, the next account of its provider is used. --account and TOKENFERRY_ACCOUNT pin one
+    account instead.
     """
     with account_json(name, wanted=as_json):
         home, broker = Home.from_environment(), open_broker()
@@ -47,5 +47,5 @@ def use(
             say(f"provider {provider} is the default provider")
         named = os.environ.get("TOKENFERRY_ACCOUNT")
         if named and named != name:
-            note(f"TOKENFERRY_ACCOUNT is set to {named!r} here and goes before it for token and run")
+            note(f"TOKENFERRY_ACCOUNT is set to {named!r} here and overrides it for token and run")
         say(what_serves(name, broker))

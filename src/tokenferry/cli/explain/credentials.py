@@ -31,9 +31,9 @@ def credentials(
     ] = None,
     as_json: JSON = False,
 ) -> None:
-    """Say where programs started here find their credential, and why not elsewhere.
+    """Show where programs started here find their credential, and why not elsewhere.
 
-    It looks at the environment and at files, asks nobody, runs nothing and changes nothing. Secrets are told by their
+    Reads the environment and files; contacts no server, runs nothing and changes nothing. Secrets appear as
     fingerprints.
     """
     home, config = find()

@@ -58,7 +58,7 @@ def request(
     wide: WIDE = False,
     as_json: JSON = False,
 ) -> None:
-    """Say what happened to a request: which account was chosen, which were skipped, and why.
+    """Show what happened to a request: which account was chosen, which were skipped, and why.
 
     Without an ID it lists the last 20 requests, newest first.
     """

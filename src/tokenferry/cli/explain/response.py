@@ -73,20 +73,20 @@ def response(
     *,
     form: Annotated[
         WireFormat | None,
-        typer.Option("--format", help="The provider's format; by default what the headers look like."),
+        typer.Option("--format", help="The provider's format; by default recognised by the headers."),
     ] = None,
     now: Annotated[
         str | None,
         typer.Option(
-            "--now", metavar="TIME", help="When it came: seconds since 1970 or RFC 3339; by default what its date says."
+            "--now", metavar="TIME", help="When it arrived: seconds since 1970 or RFC 3339; by default its date header."
         ),
     ] = None,
     as_json: JSON = False,
 ) -> None:
-    """Say what an upstream's answer means, what the gateway would do, and until when.
+    """Show what an upstream's answer means, what the gateway would do, and until when.
 
     The answer is a status line, headers, a blank line and the body, as it went over the wire or as curl -i prints it.
-    Nothing is sent, kept or changed.
+    Nothing is sent, stored or changed.
     """
     came = None if now is None else read_moment(now)
     if now is not None and came is None:
@@ -116,7 +116,7 @@ def _read(file: str) -> bytes:
     except OSError as fault:
         raise UsageError(f"{file[:200]} can't be read: {fault.strerror}") from None
     if len(data) > _LARGEST:
-        raise UsageError(f"the answer is larger than {_LARGEST >> 20} MiB; its head and the first of its body will do")
+        raise UsageError(f"the answer is larger than {_LARGEST >> 20} MiB; give its head and the beginning of its body")
     return data
 
 

@@ -68,10 +68,10 @@ def route(
     ] = None,
     as_json: JSON = False,
 ) -> int:
-    """Say by which rule a request goes where, which account would serve it, and why no other.
+    """Show which rule applies to a request, which account would serve it, and why no other.
 
-    A running gateway of this home is asked, which knows what its accounts have used up, whose turn it is, and where
-    each session lives; without one it is said by what is on record. The first line names the one that answers.
+    A running gateway of this home answers, because it knows usage, load and sessions. Without one, the records in the
+    home answer. The first line names the source.
     """
     home, config = find()
     facts, lines = _facts(model, body), _headers(header or [])
