@@ -246,3 +246,16 @@ async def test_a_model_that_nothing_maps_never_goes_there(gate: Gate, origin: Or
         await ask(gate, "claude-sonnet-4-5")
     assert origin.seen == []
     assert len(native.seen) == 1
+
+
+async def test_a_document_too_long_to_hold_is_given_up(
+    gate: Gate, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokenferry.gateway.proxy.translation._LONGEST_DOCUMENT", 1000)
+    long = {**COMPLETION, "choices": [{"index": 0, "message": {"content": "x" * 10_000}}]}
+    origin.scripts = [json_answer(json.dumps(long).encode())]
+    reply = await ask(gate)
+    assert reply.status == 502
+    assert "too long" in error_of(reply.body)["message"]
+    record = await gate.records.last()
+    assert (record.error, gate.gateway.in_flight) == ("upstream_bad_answer", 0)
