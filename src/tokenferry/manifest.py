@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any, Literal, Self, TypeAlias
 
-    Kind: TypeAlias = Literal["file", "folder", "listing", "link", "lock", "cooldowns", "variable", "machine"]
+    Kind: TypeAlias = Literal[
+        "file", "presence", "folder", "listing", "link", "lock", "cooldowns", "variable", "machine"
+    ]
 
 __all__ = ["NAME", "Dependencies", "data_home", "depend_on", "recall"]
 
@@ -195,6 +197,8 @@ def _stamp(kind: "Kind", name: str) -> "Any":  # noqa: PLR0911  # a table
         return _digest([os.uname().nodename, *map(_content, _MACHINE)])
     if kind == "link":
         return os.path.realpath(name)
+    if kind == "presence":
+        return os.path.exists(name)  # noqa: PTH110  # as above
     try:
         status = os.lstat(name) if kind == "file" else os.stat(name)  # noqa: PTH116  # as above
     except (FileNotFoundError, NotADirectoryError):
@@ -295,8 +299,8 @@ def data_home() -> str:
 
 
 def _selector(arguments: "Sequence[str]") -> bytes:
-    """By which a line is found: for these arguments in this environment."""
-    return _digest([*arguments, None, *map(os.environ.get, _VARIABLES)]).encode("ascii")
+    """By which a line is found: for these arguments in this environment, by this installation."""
+    return _digest([__file__, *arguments, None, *map(os.environ.get, _VARIABLES)]).encode("ascii")
 
 
 def _digest(value: object) -> str:

@@ -119,6 +119,17 @@ NOT_KEPT: dict[str, Change] = {
 }
 
 
+def link_config(home: Home) -> Path:
+    """Put config.toml behind a link, on a way with a link in it; gives that one."""
+    folder = home.path.parent / "dotfiles"
+    folder.mkdir(0o700)
+    write(folder / "config.toml", CONFIGURATIONS["pool"])
+    link = home.path.parent / "link"
+    link.symlink_to(folder)
+    home.config.symlink_to(link / "config.toml")
+    return link
+
+
 def use(home: Home, name: str) -> Path:
     return write(home.active, f"{name}\n")
 
@@ -189,6 +200,37 @@ def test_a_profile_of_the_official_sdks_is_known_until_it_or_a_link_to_it_change
     assert learn()[1] == "fake-profile\n"
     write(credentials, json.dumps(token | {"access_token": "fake-other--"}))
     assert learn()[1] == "fake-other--\n"
+
+
+def test_a_file_that_the_configuration_only_names_is_known_to_be_there(home: Home) -> None:
+    put(home, document(time.time()))
+    file = write(home.path / "ca.pem", "")
+    write(home.config, '[upstream]\nca_file = "ca.pem"\n')
+    learn()
+    file.unlink()
+    assert "has faults that don't concern account work" in learn()[2]
+
+
+def test_a_link_on_the_way_to_the_configuration_that_names_another_folder_is_looked_at_again(home: Home) -> None:
+    put(home, document(time.time()))
+    link = link_config(home)
+    learn()
+    open_to_all = home.path.parent / "open"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o777)
+    (open_to_all / "dotfiles").symlink_to(link.readlink())
+    link.unlink()
+    link.symlink_to(open_to_all / "dotfiles")
+    assert known() is None
+    assert full()[0] == 8
+
+
+def test_what_another_installation_answered_is_not_repeated(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two versions may share a home: one of a virtual environment, one of the system."""
+    put(home, document(time.time()))
+    learn()
+    monkeypatch.setattr(manifest, "__file__", str(write(home.path.parent / "manifest.py", "")))
+    learn()
 
 
 def test_what_rests_in_claude_codes_store_is_not_kept(home: Home, tmp_path: Path) -> None:
@@ -388,6 +430,16 @@ class _Watched:
         self.thread = 0
         sys.addaudithook(self)
 
+    def looking(self, look: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
+        """`os.stat` or `os.lstat`, of which no audit event tells."""
+
+        def watched_look(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
+            if self.seen is not None and self.thread == threading.get_ident() and not isinstance(path, int):
+                self.seen.add(os.fspath(path))
+            return look(path, *arguments, **options)
+
+        return watched_look
+
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         if self.seen is not None and self.thread == threading.get_ident():
             if event in {"open", "os.listdir", "os.scandir"} and isinstance(arguments[0], str | os.PathLike):
@@ -398,10 +450,13 @@ class _Watched:
     @contextlib.contextmanager
     def watching(self) -> Iterator[set[str]]:
         self.seen, self.thread = set(), threading.get_ident()
-        try:
-            yield self.seen
-        finally:
-            self.seen = None
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(os, "stat", self.looking(os.stat))
+            patched.setattr(os, "lstat", self.looking(os.lstat))
+            try:
+                yield self.seen
+            finally:
+                self.seen = None
 
 
 class _Environment(dict[str, str]):
@@ -423,7 +478,7 @@ class _Environment(dict[str, str]):
 watched = _Watched()
 
 
-@pytest.mark.parametrize("what", ["plain", "used", "configured", "published", "gateway"])
+@pytest.mark.parametrize("what", ["plain", "used", "configured", "linked", "published", "gateway"])
 def test_the_full_path_reads_nothing_that_its_answer_does_not_depend_on(
     home: Home, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -435,14 +490,19 @@ def test_the_full_path_reads_nothing_that_its_answer_does_not_depend_on(
     elif what == "configured":
         write(
             home.config,
-            CONFIGURATIONS["models"] + '[[providers]]\nname = "z.ai"\nprovider_type = "z.ai"\napi_key = "k"\n',
+            CONFIGURATIONS["models"]
+            + '[[providers]]\nname = "z.ai"\nprovider_type = "z.ai"\napi_key = "k"\n'
+            + '[upstream]\nca_file = "k"\n[server]\ntls_cert = "k"\ntls_key = "k"\n',
         )
         write(home.path / "k", "zai-key")
+        use(home, "work")
         state(home.statement, time.time())
+    elif what == "linked":
+        link_config(home)
     elif what == "published":
         assert tokenferry("profile", "publish", "work").code == 0
     registration = GatewayRegistration(home, url="http://127.0.0.1:1") if what == "gateway" else None
-    arguments = ["--gateway"] if registration else ["work"] if what == "configured" else []
+    arguments = ["--gateway"] if registration else []
     if registration:
         local_key(home)
     full(*arguments)  # which imports what it needs
@@ -455,10 +515,19 @@ def test_the_full_path_reads_nothing_that_its_answer_does_not_depend_on(
             assert full(*arguments)[0] == 0
     entry = json.loads((home.path / manifest.NAME).read_bytes().split(b" ", 2)[2])
     depends = {name for _, name in entry["depends"]}
-    # The interpreter's own files, what names this process, locks, and what the manifest's own check reads.
+    # The interpreter's own files, what names this process, locks, and what the manifest's own check reads. Locks look
+    # for links on the way to what they are about; whether SQLite's side files are private doesn't alter what they say.
     interpreter = (str(Path(manifest.__file__).parent), sys.prefix, sys.base_prefix, "/proc/")
-    beside = (*interpreter, str(home.locks), "file:", *manifest._MACHINE, str(home.path / manifest.NAME))
-    assert {one for one in seen - depends if not one.startswith(beside)} == set()
+    beside = (
+        *interpreter,
+        str(home.locks),
+        "file:",
+        f"{home.state}-",
+        *manifest._MACHINE,
+        str(home.path / manifest.NAME),
+    )
+    above = {*map(str, home.path.parents), *map(str, (Path.home() / ".config" / "anthropic" / "configs").parents)}
+    assert {one for one in seen - depends - above if not one.startswith(beside)} == set()
     assert {
         one for one in environment.asked if one.startswith(("TOKENFERRY", "ANTHROPIC", "XDG", "HOME", "CLAUDE"))
     } <= (depends | {"TOKENFERRY_DEBUG"})

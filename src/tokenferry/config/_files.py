@@ -2,6 +2,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+from tokenferry.manifest import depend_on
 from tokenferry.providers import Setting
 
 _FILES: Final = ("api_key", "ca_file", "tls_cert", "tls_key")
@@ -20,6 +21,7 @@ def files_of(settings: Iterable[Setting], folder: Path) -> Iterator[Path]:
 
 
 def is_there(path: Path) -> bool:
+    depend_on("presence", path)
     try:
         return path.exists()
     except OSError:

@@ -68,6 +68,7 @@ def _check_folders(path: Path) -> None:
         except OSError as fault:
             raise UnsafeFile(f"{entry}, on the way to {path}, can't be looked at: {fault.strerror}") from None
         if is_link:
+            depend_on("file", entry)
             links += 1
             if links > _MOST_LINKS:
                 raise UnsafeFile(f"too many symbolic links are on the way to {path}")
