@@ -395,3 +395,11 @@ def test_endless_arguments_are_an_error() -> None:
     pieces = [chunk(fragment(0, id="c", name="a", arguments='{"x": "'))]
     pieces += [chunk(fragment(0, arguments="x" * (1 << 20)))] * 9
     assert events(b"".join(map(stream.feed, pieces)))[-1]["type"] == "error"
+
+
+def test_more_of_a_call_that_was_ended_is_an_error_and_a_blank_is_none() -> None:
+    pieces = [chunk(fragment(0, id="c", name="a", arguments="{}")), chunk({"content": "so"})]
+    blank = chunk(fragment(0, id="c", arguments="\n"))
+    assert message(translated(*pieces, blank, chunk(finish="stop"), DONE))["over"]
+    more = chunk(fragment(0, id="c", arguments="{}"))
+    assert events(translated(*pieces, more, chunk(finish="stop"), DONE))[-1]["type"] == "error"

@@ -1,8 +1,9 @@
-"""Names and ids that another format takes. The same one becomes the same one in every turn."""
+"""Names and ids that another format takes. The same one becomes the same one in every turn, which finds it known."""
 
 import hashlib
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final, Literal
 
 _SHORT_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
@@ -12,6 +13,7 @@ _LETTERS: Final = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXY
 _DIGEST: Final = 8
 
 
+@lru_cache(maxsize=4096)
 def call_id(known: str, form: Literal["short", "nine", "any"]) -> str:
     """The id of a tool call in the form that a format or vendor takes."""
     if form == "nine":
@@ -24,6 +26,7 @@ def call_id(known: str, form: Literal["short", "nine", "any"]) -> str:
     return known if pattern.fullmatch(known) else f"call_{_digest(known, 24)}"
 
 
+@lru_cache(maxsize=4096)
 def tool_name(name: str, longest: int) -> str:
     """The name of a tool, shortened if it is too long, and with a digest if it was changed at all."""
     if len(name) <= longest and _ID.fullmatch(name):

@@ -10,6 +10,7 @@ from tokenferry.errors import Unfit
 
 _MOST_OBJECTS: Final = 200_000
 _SMALL: Final = 1024 * 1024
+_LONGEST_REASON: Final = 200
 
 encode: Final = msgspec.json.Encoder().encode
 
@@ -40,7 +41,12 @@ class RequestReader(Generic[RequestT]):
         except RecursionError:
             raise Unfit("the request's body is nested too deep") from None
         except ValueError as fault:  # msgspec's errors too
-            raise Unfit(f"the request's body can't be translated: {fault}") from None
+            raise Unfit(f"the request's body can't be translated: {_shortened(str(fault))}") from None
+
+
+def _shortened(reason: str) -> str:
+    """A reason that may quote the client: its beginning, and its end with the place."""
+    return reason if len(reason) <= _LONGEST_REASON else f"{reason[:100]}…{reason[100 - _LONGEST_REASON :]}"
 
 
 def _shape(kind: type) -> inspect.Type:

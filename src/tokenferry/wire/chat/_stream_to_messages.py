@@ -27,7 +27,7 @@ _decode: Final = msgspec.json.Decoder(ChatAnswer).decode
 class _Call:
     """One call of a tool, whose fragments may come between those of others."""
 
-    __slots__ = ("_checked", "_is_object", "arguments", "id", "is_written", "name", "written")
+    __slots__ = ("_checked", "_is_object", "arguments", "id", "is_ended", "is_written", "name", "written")
 
     def __init__(self) -> None:
         self.id = ""
@@ -37,6 +37,7 @@ class _Call:
         """How many fragments of the arguments have been passed on."""
         self.is_written = False
         """Whether its block has begun."""
+        self.is_ended = False
         self._checked = 0
         self._is_object = False
 
@@ -201,6 +202,10 @@ class ChatStreamToMessages:
     def _call(self, told: CalledTool) -> None:
         function = told.function or CalledFunction()
         call = self._called(told, function)
+        if call.is_ended:
+            if function.arguments and not function.arguments.isspace():
+                raise UnreadableAnswer("the upstream's answer goes on with a tool call that was whole")
+            return
         call.id = call.id or told.id or ""
         call.name = call.name or function.name or ""
         if function.arguments:
@@ -209,8 +214,7 @@ class ChatStreamToMessages:
         first = self._calls[self._open]
         if call is not first and first.is_whole:
             self._write(first)
-            self._open += 1
-            self._out.append(self._blocks.stop())
+            self._end_call()
             first = self._calls[self._open]
         if call is first and call.name:
             self._write(call)
@@ -269,8 +273,13 @@ class ChatStreamToMessages:
             if self._finish != "length" and not call.is_whole:
                 raise UnreadableAnswer(f"the arguments of the model's call of {call.name[:80]!r} are no JSON object")
             self._write(call)
-            self._out.append(self._blocks.stop())
-            self._open += 1
+            self._end_call()
+
+    def _end_call(self) -> None:
+        """End the block of the call that is open."""
+        self._calls[self._open].is_ended = True
+        self._open += 1
+        self._out.append(self._blocks.stop())
 
     def _complete(self) -> None:
         if not self._is_started:

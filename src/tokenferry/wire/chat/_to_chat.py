@@ -360,11 +360,11 @@ class _History:
         known = call_id(block.id, self._quirks.tool_ids)
         if known in self._awaited:
             raise Unfit(f"two tool calls have the id {block.id[:80]!r}")
-        if not bytes(block.input).startswith(b"{"):
+        arguments = str(block.input, "utf-8")
+        if not arguments.startswith("{"):
             raise Unfit(f"the input of the tool call {block.id[:80]!r} is no object")
         self._awaited[known] = block.id
         name = tool_name(block.name, self._quirks.name_length)
-        arguments = bytes(block.input).decode()
         return chat.ToolCall(id=known, function=chat.FunctionCall(name=name, arguments=arguments))
 
 
