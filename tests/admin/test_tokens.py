@@ -148,7 +148,7 @@ def test_a_login_that_cannot_be_ended_is_removed_and_it_is_said(api: Api, sandbo
     sandbox.fault("status", path="/v1/oauth/token/revoke", status=500)
     answer = api.call("DELETE", "/api/oauth/tokens/work")
     assert answer.status_code == 200
-    assert "could not be ended at the provider" in answer.json()["message"]
+    assert "could not be revoked at the provider" in answer.json()["message"]
     assert api.broker.book.store.names() == []
 
 

@@ -449,7 +449,7 @@ def test_without_a_lock_it_says_why(rig: Rig, kept: Kept, home: Home, caplog: py
     home.locks.chmod(0o777)
     with caplog.at_level(logging.WARNING), kept.another(QUICK).in_background() as renewer:
         assert renewer.has_ended(PATIENCE)
-        wait_for(lambda: "nobody keeps the logins here" in caplog.text)
+        wait_for(lambda: "no renewer refreshes the logins here" in caplog.text)
     assert isinstance(renewer.fault, UnsafeFile)
 
 

@@ -530,7 +530,7 @@ def test_a_keeper_asks_policy(home: Home, broker: Broker, add: Add, sandbox: San
     careful = Kept(home, Broker.from_home(home, load(home.config)))
     mark(home, "alice", int(time.time()) + 3600)
     (told,) = careful.look()
-    assert "Claude Code's account is not swapped" in told
+    assert "Claude Code's account is not switched" in told
     assert careful.look() == []
     careful.switcher.close()
     assert has(claude, broker) == "alice"

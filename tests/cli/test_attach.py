@@ -68,7 +68,7 @@ def test_an_expired_login_is_renewed_in_place_and_the_rest_of_the_file_survives(
 ) -> None:
     before = json.loads(credentials.read_text())["claudeAiOauth"]
     assert attach().out.startswith("attached account mine to the login of claude-code")
-    assert "expired, renews on use" in tokenferry("account", "list").out
+    assert "expired, refreshed at its next use" in tokenferry("account", "list").out
     assert tokenferry("refresh", "mine").code == 0
     document = json.loads(credentials.read_text())
     after = document["claudeAiOauth"]

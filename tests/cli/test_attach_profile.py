@@ -93,7 +93,7 @@ def test_it_is_never_refreshed_and_its_owner_is_named(profiles: Profiles, inside
         assert outcome.code == 5
         assert "owned by ant" in outcome.one_line()
         assert "ant auth login --profile a" in outcome.one_line()
-    assert inside("account", "list", "--json").json[0]["text"] == "expired; ant renews it"
+    assert inside("account", "list", "--json").json[0]["text"] == "expired; ant refreshes it"
     assert sandbox.counters()["accounts"]["alice"]["refreshes"] == 0
     fresh = profiles.write("a")
     assert inside("token", "mine", "--min-ttl", "0").out.strip() == fresh["access_token"]

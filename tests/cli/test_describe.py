@@ -37,8 +37,8 @@ OTHER = Secret("another-refresh")
 ODD = OAuthToken(Secret("access-with-an-odd-refresh"))
 CASES = {
     "fresh": (login(), None, None, "fresh", "fresh, expires in 60 min"),
-    "unknown expiry": (login(None), None, None, "expired", "its expiry is unknown, renews on use"),
-    "expired": (login(-5), None, None, "expired", "renews on use"),
+    "unknown expiry": (login(None), None, None, "expired", "its expiry is unknown, refreshed at its next use"),
+    "expired": (login(-5), None, None, "expired", "refreshed at its next use"),
     "expired for good": (login(-5, None), None, None, "needs-login", "no refresh token"),
     "refresh token expired": (login(refresh_expires_at=NOW - 1), None, None, "needs-login", "works for 60 min"),
     "denied": (login(-5), None, verdict("needs-login"), "needs-login", "HTTP 503"),
@@ -49,7 +49,7 @@ CASES = {
     "uncertain": (login(), attempt(ALIVE, state="uncertain"), None, "uncertain", "works for 60 min"),
     "uncertain twice": (login(-5), attempt(state="uncertain", tries=2), None, "needs-login", "two refreshes"),
     "retried in vain": (login(-5), attempt(state="closed", tries=2), None, "uncertain", ""),
-    "answered": (login(-5), attempt(answer=OAuthToken(Secret("x"))), None, "expired", "renews on use"),
+    "answered": (login(-5), attempt(answer=OAuthToken(Secret("x"))), None, "expired", "refreshed at its next use"),
     "odd": (login(), attempt(state="uncertain", answer=ODD), None, "uncertain", "needs login when it expires: "),
     "odd twice": (login(), attempt(state="uncertain", answer=ODD, tries=2), None, "needs-login", "works for 60 min"),
     "an older attempt": (login(), attempt(token=OTHER), None, "fresh", ""),
@@ -76,7 +76,7 @@ def test_a_logins_state_follows_from_what_lies_beside_it(case: str) -> None:
 def test_somebody_elses_chain_is_theirs_to_renew() -> None:
     document = login(-5)
     theirs = replace(document, account=replace(document.account, owner="ant"))
-    assert standing(theirs, None, None, "here", NOW) == ("expired", "expired; ant renews it")
+    assert standing(theirs, None, None, "here", NOW) == ("expired", "expired; ant refreshes it")
 
 
 def test_a_workloads_token_expires_backs_off_and_never_needs_a_login() -> None:
@@ -85,7 +85,7 @@ def test_a_workloads_token_expires_backs_off_and_never_needs_a_login() -> None:
         return standing(Document(Account("ci", "sandbox", "federated"), token), None, judged, "here", NOW)
 
     assert found(3600) == ("fresh", "fresh, expires in 60 min")
-    assert found(-5) == ("expired", "expired, renews on use")
+    assert found(-5) == ("expired", "expired, refreshed at its next use")
     assert found(60, verdict("failed", 90))[0] == "backing-off"
     assert found(-5, verdict("needs-login"))[0] == "expired"  # of the login that had this name before
 

@@ -80,7 +80,7 @@ def test_a_folder_without_which_nothing_is_renewed_is_named_if_it_is_read_only(
     monkeypatch.setattr(os, "access", lambda path, *rest, **more: Path(path) != folder and may(path, *rest, **more))
     outcome = inside("doctor")
     assert outcome.code == 1
-    assert f"{folder}: can't be written to: tokens are not renewed" in outcome.out
+    assert f"{folder}: can't be written to: tokens are not refreshed" in outcome.out
 
 
 def test_a_home_that_is_not_there_yet_is_clean(home: Home, free_port: None, inside: Inside) -> None:
@@ -136,7 +136,7 @@ TROUBLES: dict[str, tuple[Callable[[Home], object], str, str]] = {
     "identity token": (
         lambda home: put(home, document(time.time(), kind="federated") | {"credential": FEDERATED}),
         "file /none/identity can't be read (No such file or directory)",
-        "see to the platform's side",
+        "check the platform",
     ),
     "copied": (
         lambda home: put(home, document(time.time(), machine="another")),

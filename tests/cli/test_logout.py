@@ -60,12 +60,12 @@ def test_a_provider_that_can_not_be_reached_or_refuses_keeps_nobody_from_removin
     configure(home, "http://127.0.0.1:1")
     outcome = inside(*command)
     assert (outcome.code, outcome.out) == (0, "removed account work\n")
-    assert "lives on until it expires: 127.0.0.1 could not be reached" in outcome.err
+    assert "is valid until it expires: 127.0.0.1 could not be reached" in outcome.err
     assert is_gone(home)
     configure(home, sandbox.url)
     login()
     sandbox.fault("status", status=500, path="/v1/oauth/token/revoke", message="broken")
-    assert "lives on until it expires: HTTP 500" in inside(*command).err
+    assert "is valid until it expires: HTTP 500" in inside(*command).err
     assert is_gone(home)
 
 

@@ -170,10 +170,10 @@ def test_of_two_one_keeps_and_the_other_takes_over_when_it_dies(home: Home, sand
     with keeping() as first:
         first.says("nothing in")
         with keeping() as second:
-            second.says(f"process {first.process.pid} (tokenferry) keeps the logins here; waiting")
+            second.says(f"process {first.process.pid} (tokenferry) refreshes the logins here; waiting")
             once = tokenferry("refresh", "--due")
             assert once.code == 0
-            assert f"process {first.process.pid} (tokenferry) keeps the logins here" in once.one_line()
+            assert f"process {first.process.pid} (tokenferry) refreshes the logins here" in once.one_line()
             first.process.kill()
             second.says("nothing in")
             assert str(second.process.pid) in str(renewer_of(home))
@@ -231,7 +231,7 @@ def test_once_tells_by_its_exit_code_what_went_wrong(published: Published, sandb
 
 
 def unkept(inside: Inside) -> list[dict[str, str]]:
-    return [one for one in inside("doctor", "--json").json if "unasked" in one["what"]]
+    return [one for one in inside("doctor", "--json").json if "no renewer runs" in one["what"]]
 
 
 def test_doctor_says_when_nobody_keeps_what_is_published(
@@ -296,7 +296,7 @@ def test_a_keeper_takes_over_from_a_gateway_that_ends(
     try:
         eventually(lambda: renewer_of(home))
         with keeping() as renewer:
-            renewer.says(f"process {server.process.pid} (tokenferry) keeps the logins here")
+            renewer.says(f"process {server.process.pid} (tokenferry) refreshes the logins here")
             server.tell(signal.SIGTERM)
             assert server.end() == 0
             renewer.says("keeping 1 login")

@@ -176,9 +176,9 @@ def test_what_goes_before_it_is_told_with_its_cure(
     outcome = inside("setup", "claude-code", "--yes")
     assert outcome.code == 0
     assert "unset ANTHROPIC_AUTH_TOKEN" in outcome.err
-    assert f"ANTHROPIC_API_KEY in {path} goes before apiKeyHelper" in outcome.err
-    assert f"the apiKeyHelper in {nearer} goes before the one written" in outcome.err
-    assert f"ANTHROPIC_BASE_URL in {nearer} goes before the one written" in outcome.err
+    assert f"ANTHROPIC_API_KEY in {path} overrides apiKeyHelper" in outcome.err
+    assert f"the apiKeyHelper in {nearer} overrides the one written" in outcome.err
+    assert f"ANTHROPIC_BASE_URL in {nearer} overrides the one written" in outcome.err
     assert "counts for nothing" in outcome.err
     assert outcome.hides(SECRET)
 
@@ -188,7 +188,7 @@ def test_a_cloud_provider_goes_before_it_and_is_told_by_its_variable(
 ) -> None:
     monkeypatch.setenv("CLAUDE_CODE_USE_VERTEX", "1")
     outcome = inside("setup", "claude-code", "--yes")
-    assert "CLAUDE_CODE_USE_VERTEX in the environment goes before apiKeyHelper" in outcome.err
+    assert "CLAUDE_CODE_USE_VERTEX in the environment overrides apiKeyHelper" in outcome.err
     assert "ANTHROPIC_BASE_URL" not in outcome.err
 
 

@@ -86,8 +86,8 @@ def test_listings_know_the_kind_and_what_renews_it(home: Home, add: Add, identit
     assert f"identity     file {identity}" in shown
     assert "federation   federation_rule_id=rule, organization_id=org" in shown
     why = tokenferry("explain", "account", "ci").out
-    assert "tokenferry renews it, one process at a time" in why
-    assert f"the identity token in file {identity} is exchanged anew each time" in why
+    assert "tokenferry refreshes it, one process at a time" in why
+    assert f"the identity token in file {identity} is exchanged each time" in why
     assert "advisory" in why
     assert tokenferry("status").code == 0
 

@@ -67,11 +67,11 @@ def test_a_variable_that_goes_before_it_is_warned_of_and_does(
     claude: Claude, gateway: Server, sandbox: SandboxProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "nonsense")
-    assert "ANTHROPIC_AUTH_TOKEN in the environment goes before apiKeyHelper" in set_up("--url", gateway.url).err
+    assert "ANTHROPIC_AUTH_TOKEN in the environment overrides apiKeyHelper" in set_up("--url", gateway.url).err
     set_up("--undo")
     monkeypatch.delenv("ANTHROPIC_AUTH_TOKEN")
     (claude.person / ".claude" / "settings.json").write_text('{"env": {"ANTHROPIC_API_KEY": "nonsense"}}')
-    assert "goes before apiKeyHelper" in set_up("--url", gateway.url).err
+    assert "overrides apiKeyHelper" in set_up("--url", gateway.url).err
     assert status(claude) == (True, "ANTHROPIC_API_KEY")
 
 

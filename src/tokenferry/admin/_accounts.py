@@ -120,7 +120,7 @@ def remove(parts: AdminContext, name: str, key: ClientKey) -> Done:
     revocation = parts.broker.revoke(name)
     parts.broker.remove(name)
     note_change(parts.home, "account.remove", name, revoked=revocation.is_done or None, client=key.name)
-    lives_on = f"; its login could not be ended at the provider: {revocation.reason}" if revocation.reason else ""
+    lives_on = f"; its login could not be revoked at the provider: {revocation.reason}" if revocation.reason else ""
     bound = parts.keys.bound_to(name)
     idle = f"; no account serves these keys now: {', '.join(bound)}" if bound else ""
     return Done(message=f"removed account {name}{lives_on}{idle}")
@@ -209,6 +209,6 @@ def _policy(broker: Broker, account: Account, credential: Credential) -> str:
     if broker.policy.subscriptions == "own-use" or not broker.bills_subscription(account, credential):
         return ""
     return (
-        "; it is billed to a Claude subscription, so it is handed to nobody but Claude Code itself, until you state "
+        "; it is billed to a Claude subscription, so it is for Claude Code alone until you state "
         "that it is yours alone, with: tokenferry policy set own-use"
     )

@@ -248,7 +248,7 @@ class LoginService:
     def _check_policy(self, provider: Provider) -> None:
         if provider.subscription and self._broker.policy.subscriptions != "own-use":
             raise PolicyRefused(
-                "a Claude subscription's login is used by nobody but Claude Code itself, unless a person states on a "
+                "a Claude subscription's login is for Claude Code alone, unless a person states on a "
                 "terminal that the subscription is theirs alone and that they read the vendor's terms; do so with: "
                 "tokenferry policy set own-use"
             )

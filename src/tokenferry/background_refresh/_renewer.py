@@ -63,7 +63,11 @@ class Renewer:
         """Why nobody keeps here: the home allows no lock."""
         self._ending = threading.Event()
         self._thread = PeriodicThread(
-            "tokenferry-renewer", self._look, self._settings.look, at_end=True, trouble="nobody keeps the logins here"
+            "tokenferry-renewer",
+            self._look,
+            self._settings.look,
+            at_end=True,
+            trouble="no renewer refreshes the logins here",
         )
         self._is_keeping = self._is_told = False
         self._paused_until = float("-inf")
@@ -154,7 +158,7 @@ class Renewer:
         if self._is_keeping:
             self._begin()
         elif not self._is_told:
-            self._tell("waiting", f"{self._lock.holder()} keeps the logins here; waiting to take over from it")
+            self._tell("waiting", f"{self._lock.holder()} refreshes the logins here; waiting to take over from it")
         self._is_told = not self._is_keeping
         return self._is_keeping
 

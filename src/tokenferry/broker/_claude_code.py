@@ -77,9 +77,9 @@ def swap_to_next_available_account(reset_at: datetime | float | None = None, bro
     broker = broker or default_broker()
     if broker.policy.subscriptions == "claude-code-only":
         raise PolicyRefused(
-            "Claude Code's account is not swapped: accounts billed to a Claude subscription are handed from one to the "
-            "other by nobody but you; if they are yours alone and you read the vendor's terms, set "
-            'subscriptions = "own-use" under [policy] in config.toml; one move at a time works without that: '
+            "Claude Code's account is not switched: only a person switches between accounts billed to a Claude "
+            "subscription; if they are yours alone and you read the vendor's terms, set "
+            'subscriptions = "own-use" under [policy] in config.toml; one switch by name works without that: '
             "tokenferry claude-code switch NAME"
         )
     if isinstance(reset_at, datetime):

@@ -59,7 +59,7 @@ def known_provider(broker: Broker, provider: str) -> Provider:
 def tell_policy(broker: Broker, account: Account, credential: Credential) -> None:
     if broker.policy.subscriptions == "claude-code-only" and broker.bills_subscription(account, credential):
         note(
-            "it is billed to a Claude subscription, so it is stored but handed to nobody but Claude Code itself, until "
+            "it is billed to a Claude subscription, so it is stored, but for Claude Code alone until "
             "you state that it is yours alone, with: tokenferry policy set own-use; or config.toml says so under "
             "[policy]"
         )

@@ -53,7 +53,7 @@ def with_clones(chain: Chain, known: KnownSources) -> Chain:
     """Warn of every login whose refresh token is also that of an account that tokenferry renews."""
     clones = tuple(
         f"{source.name} ({source.where}) has the refresh token of account {known.chains[source.refresh]}: whoever "
-        "renews it first logs the other out; log one of the two in anew"
+        "refreshes it first logs the other out; log in again with one of the two"
         for source in chain.sources
         if source.refresh is not None and source.refresh in known.chains
     )

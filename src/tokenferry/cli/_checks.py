@@ -113,11 +113,11 @@ def check_files(home: Home, now: float) -> Iterator[Finding]:
     if not home.path.exists():
         return
     if not os.access(home.path, os.W_OK):
-        what = "can't be written to: tokens are not renewed, and no gateway starts"
+        what = "can't be written to: tokens are not refreshed, and no gateway starts"
         yield Finding(what, str(home.path), "make it writable, or set TOKENFERRY_HOME to a folder that is")
     for folder in (home.journal, home.locks):
         if folder.is_dir() and not os.access(folder, os.W_OK):
-            yield Finding("can't be written to: tokens are not renewed", str(folder), "make it writable")
+            yield Finding("can't be written to: tokens are not refreshed", str(folder), "make it writable")
     try:
         refuse_network_file_system(home.path)
     except TokenferryError as fault:
@@ -339,12 +339,12 @@ def _check_account(row: Row, now: float) -> Iterator[Finding]:
     if row.state in cures:
         yield Finding(row.text, where, cures[row.state])
     if row.aging is not None and (text := row.aging.text(now)) and row.state != "needs-login":
-        renew = f"tokenferry refresh {row.name}; have it kept with: tokenferry service install"
+        renew = f"tokenferry refresh {row.name}; or refresh it in time with: tokenferry service install"
         yield Finding(text, where, renew if row.aging.cause == "refresh-token" else again)
     begun = pending_hand_over(row.document) if row.document else None
     if begun is not None:
         cure = f"{completion(row.name, begun)}; or: tokenferry export {row.name} --take-back"
-        yield Finding(f"handing its login over to {begun.path} was cut short, so nobody renews it", where, cure)
+        yield Finding(f"handing its login over to {begun.path} was cut short, so it isn't refreshed", where, cure)
     if isinstance(row.credential, FederatedToken) and row.credential.federation.file:
         yield from _check_identity(row.credential.federation, where)
     obtained_at = getattr(row.credential, "obtained_at", None)
@@ -359,7 +359,7 @@ def _check_identity(federation: Federation, where: str) -> Iterator[Finding]:
     try:
         read_identity(federation)
     except TokenferryError as fault:
-        yield Finding(str(fault), where, "see to the platform's side, or add the account anew with --replace")
+        yield Finding(str(fault), where, "check the platform, or replace the account with --replace")
 
 
 def _check_journal(home: Home, names: set[str]) -> Iterator[Finding]:
@@ -401,9 +401,9 @@ def _check_keeper(home: Home, broker: Broker, found: list[Row], now: float) -> I
         if renewal is None:
             continue
         if is_published:
-            what = "is published, and nobody renews it unasked, so programs are left with an expired token"
+            what = "is published, and no renewer runs, so programs are left with an expired token"
         elif renewal.reason == "idle" and renewal.at <= now:
-            what = "was renewed so long ago that its login lapses, and nobody renews it unasked"
+            what = "was refreshed so long ago that its login lapses, and no renewer runs"
         else:
             continue
         yield Finding(what, f"account {row.name}", "tokenferry service install")

@@ -121,11 +121,11 @@ def _steps(broker: Broker, found: Row, now: float) -> Iterator[tuple[str, str]]:
         return
     yield "provider", f"{provider.name}, for {provider.base_url}"
     if not broker.bills_subscription(account, token):
-        yield "policy", "billed to no Claude subscription, so it is handed out"
+        yield "policy", "billed to no Claude subscription, so it may be used"
     elif broker.policy.subscriptions == "claude-code-only":
         yield (
             "policy",
-            'billed to a Claude subscription, and [policy] subscriptions = "claude-code-only" keeps it for Claude Code',
+            'billed to a Claude subscription, and [policy] subscriptions = "claude-code-only" limits it to Claude Code',
         )
         return
     else:
@@ -135,23 +135,23 @@ def _steps(broker: Broker, found: Row, now: float) -> Iterator[tuple[str, str]]:
 
 def _renewal(broker: Broker, found: Row, token: OAuthToken | None, now: float) -> Iterator[tuple[str, str]]:
     if token is None:
-        yield "renewal", "it can't be renewed, and is handed out as it is"
+        yield "renewal", "it can't be refreshed, and is used as it is"
         return
     owner = _owner(found)
     if owner == "tokenferry":
-        yield "owner", "tokenferry renews it, one process at a time"
+        yield "owner", "tokenferry refreshes it, one process at a time"
         if isinstance(token, FederatedToken):
-            yield "identity", f"the identity token in {token.federation.source} is exchanged anew each time"
+            yield "identity", f"the identity token in {token.federation.source} is exchanged each time"
     else:
         when = (
             "only when it has expired or was refused, under that program's locks" if owner == "claude-code" else "never"
         )
-        yield "owner", f"its token family belongs to {owner}; tokenferry renews it {when}"
+        yield "owner", f"its token family belongs to {owner}; tokenferry refreshes it {when}"
     left = seconds_left(token, now)
     if found.state in _ENDED or found.state in {"backing-off", "uncertain", "refreshing"}:
         yield "renewal", found.text
     elif owner != "tokenferry" or not token.is_renewable:
-        yield "renewal", found.text if left <= 0 else "it is fresh, and handed out as it is"
+        yield "renewal", found.text if left <= 0 else "it is fresh, and used as it is"
     else:
         yield "renewal", _plan(broker, token, left)
 
@@ -159,14 +159,14 @@ def _renewal(broker: Broker, found: Row, token: OAuthToken | None, now: float) -
 def _plan(broker: Broker, token: OAuthToken, left: float) -> str:
     advisory, mandatory = (window(token, length) for length in (broker.settings.advisory, broker.settings.mandatory))
     if left <= mandatory:
-        return "it is renewed before it is handed out, and callers wait for that"
+        return "it is refreshed before it is used, and callers wait for that"
     if left <= advisory:
-        return f"it is handed out for the {span(left)} it has left, while one caller renews it"
+        return f"it is used for the {span(left)} it has left, while one caller refreshes it"
     if left <= window(token, MIN_TTL):
-        return f"it is fresh for {span(left)}; tokenferry token, which wants {span(MIN_TTL)}, renews it first"
+        return f"it is fresh for {span(left)}; tokenferry token, which wants {span(MIN_TTL)}, refreshes it first"
     if left == float("inf"):
-        return "it tells no expiry, and is handed out as it is"
-    return f"it is fresh, and handed out as it is; renewed from {moment(int(time.time() + left - advisory))} on"
+        return "it has no known expiry, and is used as it is"
+    return f"it is fresh, and used as it is; refreshed from {moment(int(time.time() + left - advisory))} on"
 
 
 def _cooldowns(home: Home, found: Row, now: float) -> Iterator[str]:
@@ -183,6 +183,6 @@ def _cooldowns(home: Home, found: Row, now: float) -> Iterator[str]:
             names.add(("organization", learned))
         for one in state.cooldowns.list():
             if (one.scope.kind, one.scope.name) in names and not one.is_over(now):
-                until = moment(one.until) if one.until else "nobody knows when"
+                until = moment(one.until) if one.until else "an unknown time"
                 models = f" for models of {one.scope.family}" if one.scope.family else ""
                 yield f"{one.cause} of its {one.scope.kind}{models} until {until}, says {one.source}"

@@ -40,7 +40,7 @@ Known: TypeAlias = tuple[list[Cooldown], Mapping[str, str]]
 _MOST_TRIES: Final = 2
 _BILLED: Final = "overage"  # it serves all the same
 _OF_CREDENTIALS: Final = ("refused", "claude-code-only")
-_RENEWS: Final = "expired, renews on use"
+_RENEWS: Final = "expired, refreshed at its next use"
 _PLACES: Final = {ENVIRONMENT: "from the environment", CONFIGURATION: "from config"}
 
 
@@ -322,7 +322,7 @@ def _standing(  # noqa: PLR0911  # a list of rules, one return each
         if credential.refresh_expires_at is not None and credential.refresh_expires_at <= now:
             return "needs-login", _while_it_lives("needs login: its refresh token has expired", left)
         if credential.expires_at is None:
-            return "expired", "its expiry is unknown, renews on use"
+            return "expired", "its expiry is unknown, refreshed at its next use"
         return _fresh(left) if left > 0 else ("expired", _RENEWS)
     if left > 0:
         return _fresh(left)
@@ -330,7 +330,7 @@ def _standing(  # noqa: PLR0911  # a list of rules, one return each
         return "expired", _RENEWS
     if document.account.owner == "tokenferry":
         return "needs-login", "needs login: expired, and there is no refresh token"
-    return "expired", f"expired; {document.account.owner} renews it"
+    return "expired", f"expired; {document.account.owner} refreshes it"
 
 
 def _standing_of_fixed(expires_at: int | None, now: float) -> Standing:

@@ -27,12 +27,12 @@ def ask_for_own(home: Home, config: Config) -> bool:
     """
     if config.policy.source == "config.toml":
         raise ConfigError(
-            f'{config.path} says subscriptions = "{config.policy.subscriptions}" under [policy], which goes before '
-            "what is stated here; change it there, or take it out"
+            f'{config.path} says subscriptions = "{config.policy.subscriptions}" under [policy], which overrides '
+            "the statement; change or remove it there"
         )
     if sys.stdin is None or not sys.stdin.isatty():
         raise PolicyRefused(
-            "a Claude subscription's login is used by nobody but Claude Code itself, unless a person states on a "
+            "a Claude subscription's login is for Claude Code alone, unless a person states on a "
             "terminal that the subscription is theirs alone and that they read the vendor's terms; do so with: "
             "tokenferry policy set own-use"
         )

@@ -5,4 +5,4 @@ from tokenferry.cli._output import note
 def tell_revocation(revocation: Revocation) -> None:
     """Say why a login may live on that was to be ended."""
     if revocation.reason:
-        note(f"its login could not be ended at the provider, where it lives on until it expires: {revocation.reason}")
+        note(f"its login could not be revoked at the provider, and is valid until it expires: {revocation.reason}")

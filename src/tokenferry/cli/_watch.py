@@ -29,7 +29,7 @@ def refresh_due(*, as_json: bool, switches: bool) -> int:
             _say(event)
 
     if not Renewer(broker, tell=tell, swaps=switches).once():
-        note(f"{renewer_of(home) or 'another process'} keeps the logins here, so nothing was done")
+        note(f"{renewer_of(home) or 'another process'} refreshes the logins here, so nothing was done")
     if as_json:
         say_json([_to_json(event) for event in events])
     kinds = {event.kind for event in events if event.is_trouble}

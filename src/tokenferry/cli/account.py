@@ -349,7 +349,7 @@ def _note_override(broker: Broker, account: Account) -> bool:
     for key in ("priority", "paused"):
         if getattr(effective, key) != getattr(account, key):
             note(
-                f"it is stored, and [accounts.{account.name}] in config.toml goes before it with {key} = "
+                f"it is stored, but [accounts.{account.name}] in config.toml overrides it with {key} = "
                 f"{str(getattr(effective, key)).lower()}; take that out with: tokenferry config unset "
                 f"accounts.{account.name}.{key}"
             )

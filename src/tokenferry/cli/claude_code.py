@@ -118,8 +118,8 @@ def _switch(name: str) -> None:
         note(f"account {moved.stranded} was attached to a login that is gone, so the account was removed")
     elif moved.stranded is not None:
         note(
-            f"Claude Code had been logged out of account {moved.stranded}; should what was kept of its login here be "
-            f"used up, log in again with: tokenferry login {moved.stranded}"
+            f"Claude Code had been logged out of account {moved.stranded}; if its last login here "
+            f"has expired, log in again with: tokenferry login {moved.stranded}"
         )
 
 

@@ -171,7 +171,7 @@ def _hand_over(
     yes: bool,
 ) -> None:
     if path is None:
-        raise UsageError("a login is handed over to a file, so that it is on disk before it is gone here; name one")
+        raise UsageError("a login is handed over to a file, so that it is on disk before it is removed here; name one")
     refuse_temporary(path)
     question = (
         f"hand the login of account {name} over to {path}? The program that reads that file refreshes it from then on, "

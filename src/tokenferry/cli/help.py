@@ -28,8 +28,8 @@ EXIT_CODES: Final = {
 }
 _REFERENCE: Final = "reference"
 _VARIABLES: Final = {
-    "TOKENFERRY_HOME": "the folder for everything (--home goes before it)",
-    "TOKENFERRY_CONFIG": "the configuration file (--config goes before it)",
+    "TOKENFERRY_HOME": "the folder for everything (--home overrides it)",
+    "TOKENFERRY_CONFIG": "the configuration file (--config overrides it)",
     "TOKENFERRY_ACCOUNT": "the account for token and run where none is named",
     "TOKENFERRY_SEAL_KEY_FILE": "the file with the key of encrypted credentials",
     "TOKENFERRY_DEBUG": "1 shows the traceback of a defect, without secrets",

@@ -48,7 +48,7 @@ def show(*, as_json: JSON = False) -> None:
     say_lines(
         (
             f"subscriptions  {policy.subscriptions}: {_EFFECT[policy.subscriptions]}",
-            f"said by        {place or 'nobody: it is the default'}{since}",
+            f"said by        {place or 'nothing: it is the default'}{since}",
             f"terms          {TERMS}",
         )
     )

@@ -205,7 +205,7 @@ def _print_files(files: Sequence[ToolFile]) -> None:
     for file in files:
         say_lines([f"# {file.path}", *file.lines().splitlines(), ""])
     if any(file.holds_key for file in files):
-        note("KEY stands for what this prints: tokenferry token --gateway; let nobody else read that file")
+        note("replace KEY with what this prints: tokenferry token --gateway; make that file readable by you alone")
 
 
 def _path(machine: Machine, named: Path | None, *, project: bool) -> Path:
@@ -243,7 +243,7 @@ def _gateway_remarks(address: str, home: Home, config: Config) -> Iterator[str]:
 def _remarks(machine: Machine, path: Path, address: str | None) -> Iterator[str]:
     """What keeps these settings from having their effect."""
     if path not in settings_files(machine):
-        yield f"Claude Code reads {path} only when it is told to: claude --settings {shlex.quote(str(path))}"
+        yield f"Claude Code reads {path} only with: claude --settings {shlex.quote(str(path))}"
         return
     yield from _shadows(claude_code_chain(machine), path, address)
 
@@ -253,14 +253,14 @@ def _shadows(chain: Chain, path: Path, address: str | None) -> Iterator[str]:
     for source in chain.sources:
         if source.name == _HELPER:
             if source.state != "absent" and source.where != str(path):
-                yield f"the {_HELPER} in {source.where} goes before the one written; remove it there"
+                yield f"the {_HELPER} in {source.where} overrides the one written; remove it there"
             break
         if source.state in {"used", "fails", "shadowed"}:
             # Of a cloud provider the reason begins with the variable that asks for it.
             name = source.name if source.name.isupper() else source.reason.partition(" ")[0]
             cure = f"unset {name}" if source.where == "the environment" else f"remove it from {source.where}"
-            yield f"{name} in {source.where} goes before {_HELPER}, so this has no effect; {cure}"
+            yield f"{name} in {source.where} overrides {_HELPER}, so this has no effect; {cure}"
     # After a dry run the default may still be what counts; it goes before nothing.
     is_addressed = chain.base_url == address or chain.base_url_from in {str(path), CLAUDE_CODES_DEFAULT}
     if address is not None and chain.sends and not is_addressed:
-        yield f"ANTHROPIC_BASE_URL in {chain.base_url_from} goes before the one written; remove it there"
+        yield f"ANTHROPIC_BASE_URL in {chain.base_url_from} overrides the one written; remove it there"

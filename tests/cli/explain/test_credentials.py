@@ -114,11 +114,11 @@ def test_an_attached_login_is_no_clone(home: Home, inside: Inside) -> None:
 @pytest.mark.parametrize(
     ("expires_in", "expected"),
     [
-        (28_800, "it is fresh, and handed out as it is"),
-        (500, "tokenferry token, which wants 10 min, renews it first"),
-        (200, "while one caller renews it"),
-        (10, "it is renewed before it is handed out"),
-        (-10, "it is renewed before it is handed out"),
+        (28_800, "it is fresh, and used as it is"),
+        (500, "tokenferry token, which wants 10 min, refreshes it first"),
+        (200, "while one caller refreshes it"),
+        (10, "it is refreshed before it is used"),
+        (-10, "it is refreshed before it is used"),
     ],
 )
 def test_an_accounts_resolution_is_told_by_the_life_it_has_left(
@@ -167,12 +167,12 @@ def test_the_policy_is_told(home: Home, inside: Inside) -> None:
     setup_token = "sk-ant-oat01-" + "s" * 90
     tokenferry("account", "add", "mine", "--provider", "claude-max", stdin=setup_token)
     told = inside("explain", "account", "mine", "--json").json
-    assert 'subscriptions = "claude-code-only" keeps it for Claude Code' in told["steps"]["policy"]
+    assert 'subscriptions = "claude-code-only" limits it to Claude Code' in told["steps"]["policy"]
     assert "renewal" not in told["steps"]
     configure(home, "http://127.0.0.1:1", '[policy]\nsubscriptions = "own-use"\n')
     told = inside("explain", "account", "mine", "--json").json
     assert "allows its use here" in told["steps"]["policy"]
-    assert "can't be renewed" in told["steps"]["renewal"]
+    assert "can't be refreshed" in told["steps"]["renewal"]
 
 
 def test_a_published_profile_and_a_cooldown_are_told(
@@ -190,7 +190,7 @@ def test_a_published_profile_and_a_cooldown_are_told(
     told = inside("explain", "account", "work", "--json").json
     assert told["published"] == ["profile work: current"]
     cooldown, shared = told["cooldowns"]
-    assert shared == "spend-limit of its organization until nobody knows when, says a test"
+    assert shared == "spend-limit of its organization until an unknown time, says a test"
     assert cooldown.startswith("rate-limited of its account until ")
 
 

@@ -89,7 +89,7 @@ def ranked(found: Sequence[CredentialOrigin]) -> tuple[CredentialOrigin, ...]:
             winner = source
             sources.append(source)
         else:
-            sources.append(replace(source, state="shadowed", reason=f"{winner.name} goes before it"))
+            sources.append(replace(source, state="shadowed", reason=f"{winner.name} overrides it"))
     return tuple(sources)
 
 
