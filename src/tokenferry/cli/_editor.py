@@ -1,6 +1,7 @@
 import os
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 from tokenferry.errors import UsageError
@@ -11,6 +12,8 @@ def edit_file(path: Path) -> int:
 
     Raises `UsageError` where there is none.
     """
+    if not (os.environ.get("VISUAL") or os.environ.get("EDITOR") or (sys.stdin and sys.stdin.isatty())):
+        raise UsageError("there is no terminal for an editor; change settings with: tokenferry config set KEY VALUE")
     named = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
     try:
         command = shlex.split(named)

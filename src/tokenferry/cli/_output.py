@@ -39,6 +39,16 @@ def sentences_on_stderr(*, wanted: bool = True) -> Iterator[None]:
         _data_alone.reset(token)
 
 
+@contextlib.contextmanager
+def outcome_json(*, wanted: bool) -> Iterator[dict[str, Any]]:
+    """Within the block sentences go to stderr if JSON is `wanted`; what was put into the document follows on stdout."""
+    document: dict[str, Any] = {}
+    with sentences_on_stderr(wanted=wanted):
+        yield document
+    if wanted:
+        say_json(document)
+
+
 def say(line: str = "") -> None:
     """One line to stdout, or to stderr where that is for data alone."""
     if _data_alone.get():
@@ -65,8 +75,9 @@ def note(text: str) -> None:
 
 def _sentence(text: str, kind: str = "", colour: str = "") -> None:
     label = f"{colour}{kind}:\x1b[0m " if kind and _has_colours(sys.stderr) else f"{kind}: " if kind else ""
-    sys.stderr.write(noted(text, label))
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # the exit code says it as well
+        sys.stderr.write(noted(text, label))
+        sys.stderr.flush()
 
 
 def noted(text: str, label: str = "") -> str:

@@ -1,6 +1,7 @@
 """One command from its arguments to its exit code: errors become sentences, signals an orderly end."""
 
 import contextlib
+import errno
 import os
 import re
 import sys
@@ -19,6 +20,11 @@ from tokenferry.cli._typer import spare_conversions
 from tokenferry.errors import TokenferryError
 
 _LONGEST_GRANT: Final = 120.0
+_PYDANTIC: Final = {
+    "Value error, ": "",
+    "Input should be a valid integer, unable to parse string as an integer": "it must be a whole number",
+    "Input should": "it must",
+}
 _SECRET: Final = re.compile(r"(?=.*\d)[\w.~+=-]{24,}", re.ASCII)
 _SECRET_OPTIONS: Final = {"--key", "--api-key", "--token", "--secret", "--password"}
 _QUOTED: Final = re.compile(r"'([^']*)'")
@@ -68,6 +74,8 @@ def _invoke(arguments: list[str]) -> int:  # noqa: PLR0911  # one return for eac
         return _quiet()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except OSError as fault:
+        return _unwritten(fault) if _is_of_stdout(fault) else _defect(fault)
     except Exception as fault:  # noqa: BLE001  # a defect is told in a sentence as well
         return _defect(fault)
     return result if isinstance(result, int) else 0
@@ -107,17 +115,29 @@ def _unknown_value(message: str) -> str:
     """The message; where a value is none of those that an option takes, with the nearest."""
     found = _CHOICE.search(message)
     if found is None:
-        return message.replace("Value error, ", "")
+        for words, plain in _PYDANTIC.items():
+            message = message.replace(words, plain)
+        return message
     choices = _QUOTED.findall(found["choices"])
     near = get_close_matches(found["value"], choices, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"{found['option']} takes {', '.join(choices[:-1])} or {choices[-1]}, not {found['value']!r}{hint}"
 
 
+def _is_of_stdout(fault: OSError) -> bool:
+    """Whether stdout can't be written: a file would have been named, and its fault been put in words."""
+    return fault.filename is None and fault.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
+
+
+def _unwritten(fault: OSError) -> int:
+    fail(f"stdout can't be written ({fault.strerror}); free space there, or send it elsewhere")
+    return 1
+
+
 def _quiet() -> int:
     """Whoever read our output has gone: end without a word, and without a second try when the interpreter ends."""
-    with contextlib.suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    with contextlib.suppress(OSError), open(os.devnull, "w") as nothing:  # noqa: PTH123  # no path is at hand
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
     return 1
 
 

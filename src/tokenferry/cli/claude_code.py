@@ -79,6 +79,7 @@ def switch(
             "--until", metavar="TIME", help="When the limit ends: seconds since 1970 or RFC 3339.", show_default=False
         ),
     ] = None,
+    as_json: JSON = False,
 ) -> None:
     """Give Claude Code another account's login; its present login returns to its own account.
 
@@ -91,7 +92,8 @@ def switch(
     if until is not None and not next_:
         raise UsageError("--until says when the present account's limit ends; it goes with --next")
     if name is not None:
-        _switch(name)
+        with account_json(name, wanted=as_json):
+            _switch(name)
         return
     end = None if until is None else read_moment(until)
     if until is not None and end is None:
@@ -100,7 +102,10 @@ def switch(
         )
     label = swap_to_next_available_account(None if end is None else int(end), open_broker())
     note_change(Home.from_environment(), "account.swap", label, to="claude-code")
-    say(label)
+    if as_json:
+        say_json({"account": label})
+    else:
+        say(label)
 
 
 def _switch(name: str) -> None:
@@ -158,5 +163,5 @@ def show_statusline() -> None:
     Reads Claude Code's JSON from stdin. The line names the account that served the session last, the share of each of
     its windows that is used, with the time until it resets, and what the session cost.
     """
-    if line := statusline(sys.stdin.read()):
+    if line := statusline("" if sys.stdin is None else sys.stdin.read()):
         say(line)

@@ -10,6 +10,11 @@ _MOST_INPUT = 1024 * 1024
 def main() -> int:
     """Run the command line in `sys.argv`, and give the exit code."""
     arguments = sys.argv[1:]
+    if sys.stderr is None:  # it was closed, and what is opened first would be taken for it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8")
+    if sys.stdout is None:
+        return _unwritten("it is closed")
     try:
         if arguments[:1] == ["token"]:
             from tokenferry.manifest import recall  # noqa: PLC0415  # no other command needs it
@@ -20,7 +25,7 @@ def main() -> int:
         if arguments == ["claude-code", "statusline"]:
             from tokenferry.cli._statusline import statusline  # noqa: PLC0415  # no other command needs it
 
-            line = statusline(sys.stdin.read(_MOST_INPUT))
+            line = statusline("" if sys.stdin is None else sys.stdin.read(_MOST_INPUT))
             return _write(f"{line}\n" if line else "", "")
         from tokenferry.cli._run import run  # noqa: PLC0415  # 150 ms that a token which is known is spared
 
@@ -38,6 +43,13 @@ def _write(stdout: str, stderr: str) -> int:
             left = text.encode("ascii")
             while left:
                 left = left[os.write(descriptor, left) :]
-    except OSError:
+    except BrokenPipeError:
         return 1
+    except OSError as fault:
+        return _unwritten(os.strerror(fault.errno or 0))
     return 0
+
+
+def _unwritten(why: str) -> int:
+    sys.stderr.write(f"tokenferry: error: stdout can't be written ({why}); send it elsewhere\n")
+    return 1

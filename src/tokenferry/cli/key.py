@@ -18,7 +18,7 @@ from tokenferry.cli._rights import Accounts, Models, Pin, Providers, changed, ri
 from tokenferry.cli._table import Cell, Column, table, time_cell
 from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.config_key import parse_duration
-from tokenferry.errors import UsageError
+from tokenferry.errors import TokenferryError, UsageError
 from tokenferry.integrations import assignments, variables_of_gateway
 from tokenferry.providers import is_loopback
 from tokenferry.secret import Secret
@@ -98,14 +98,23 @@ def create(
     with _keys() as keys:
         key, secret = keys.create(name, role=role, labels=marks, expires_at=expires_at, rights=rights)
     _note_change("key.create", key, admin=key.admin, role=key.role, expires_at=key.expires_at, rights=_audited(key))
-    if as_json:
-        say_json({"key": secret.reveal(), **_to_json(key)})
-        return
-    if print_setup:
-        say_lines(_setup_lines(key, secret, url))
-    else:
-        say(secret.reveal())
-    note(f"this is client key {key.name} ({key.id}); keep it now, for it is not shown again")
+    try:
+        if as_json:
+            say_json({"key": secret.reveal(), **_to_json(key)})
+        elif print_setup:
+            say_lines(_setup_lines(key, secret, url))
+        else:
+            say(secret.reveal())
+    except OSError as fault:  # else it would open everything, and be known to no holder
+        with _keys() as keys:
+            keys.revoke(key.id)
+        _note_change("key.revoke", key)
+        raise TokenferryError(
+            f"client key {key.name} could not be shown ({fault.strerror}), so it is revoked; create it again with "
+            "stdout elsewhere"
+        ) from None
+    if not as_json:
+        note(f"this is client key {key.name} ({key.id}); keep it now, for it is not shown again")
 
 
 def _setup_lines(key: ClientKey, secret: Secret, url: str) -> Iterator[str]:

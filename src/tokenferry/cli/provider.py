@@ -11,7 +11,7 @@ from tokenferry.cli._complete import ProviderName, preset_names, providers_and_p
 from tokenferry.cli._config_lists import edit_config
 from tokenferry.cli._home import find, know, open_broker, settle_default_provider, what_serves
 from tokenferry.cli._input import read_secret
-from tokenferry.cli._output import note, say, say_json, say_lines
+from tokenferry.cli._output import note, outcome_json, say, say_json, say_lines
 from tokenferry.cli._table import Column, table
 from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.config import Config, check_writable, load, with_provider, without_entry
@@ -127,7 +127,7 @@ def add(
 
 
 @app.command("remove", epilog=examples("tokenferry provider remove z.ai"))
-def remove(name: ProviderName) -> None:
+def remove(name: ProviderName, *, as_json: JSON = False) -> None:
     """Take a declared provider out of config.toml; its accounts stay, and serve nothing.
 
     The file's comments stay as they are.
@@ -140,12 +140,15 @@ def remove(name: ProviderName) -> None:
     settle_default_provider(home, config)
     edit_config(home, lambda content, path: without_entry(content, path, "providers", name))
     note_change(home, "provider.remove", name)
-    say(f"removed provider {name} from {home.config}")
-    left = [one.name for one in open_broker(home, config).book.listing().accounts if one.provider == name]
-    if left:
-        note(
-            f"its accounts stay and serve nothing: {', '.join(left)}; remove each with: tokenferry account remove NAME"
-        )
+    with outcome_json(wanted=as_json) as document:
+        say(f"removed provider {name} from {home.config}")
+        left = [one.name for one in open_broker(home, config).book.listing().accounts if one.provider == name]
+        if left:
+            note(
+                f"its accounts stay and serve nothing: {', '.join(left)}; remove each with: tokenferry account remove "
+                "NAME"
+            )
+        document |= {"removed": name, "accounts_left": left}
 
 
 def _preset(name: str, others: tuple[str, ...]) -> Preset:
@@ -154,7 +157,7 @@ def _preset(name: str, others: tuple[str, ...]) -> Preset:
         return found
     if name in others:
         raise UsageError(f"{name} needs no preset; add an account with: tokenferry account add NAME --provider {name}")
-    raise UnknownName.among("preset", name, presets(), "tokenferry provider list")
+    raise UnknownName.among("provider or preset", name, [*presets(), *others], "tokenferry provider list")
 
 
 def _variable(env: str | None) -> str | None:
