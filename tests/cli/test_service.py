@@ -39,6 +39,11 @@ def test_it_is_installed_shown_changed_and_removed(home: Home, systemctl: StandI
     systemctl.answers(is_active={"out": "active\n"}, is_enabled={"out": "enabled\n"})
     again = service("install")
     assert (again.code, again.out) == (0, f"the service runs already, as {unit} says\n")
+    known = {"manager": "systemd", "path": str(unit)}
+    assert service("install", "--json").json == known | {"changed": False, "running": True, "to_run": []}
+    planned = service("install", "--serve", "--dry-run", "--json").json
+    assert planned["to_run"][-1] == "systemctl --user restart tokenferry.service"
+    assert (planned["changed"], planned["running"]) == (False, False)
     shown = service("status", "--json")
     assert shown.code == 0
     assert shown.json == {

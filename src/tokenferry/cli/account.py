@@ -14,7 +14,7 @@ from tokenferry.cli._federation import Federal, federation_of
 from tokenferry.cli._home import know, open_broker, what_serves
 from tokenferry.cli._input import confirmed, read_secret
 from tokenferry.cli._labels import label_change
-from tokenferry.cli._output import note, say, say_json, say_lines
+from tokenferry.cli._output import note, outcome_json, say, say_json, say_lines
 from tokenferry.cli._profile import account_of_profile
 from tokenferry.cli._revocation import tell_revocation
 from tokenferry.cli._rights import keys_bound_to
@@ -383,6 +383,7 @@ def remove(
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove it without asking.")] = False,
     keep_remote: Annotated[bool, typer.Option("--keep-remote", help="Don't revoke the login at the provider.")] = False,
+    as_json: JSON = False,
 ) -> None:
     """Remove an account, even if its document can't be read.
 
@@ -397,16 +398,19 @@ def remove(
     if not yes and not confirmed(f"remove account {name}? {meaning}", flag="--yes"):
         note("nothing was removed")
         raise typer.Exit(1)
-    revocation = Revocation() if keep_remote else broker.revoke(name)
-    broker.remove(name)
-    note_change(Home.from_environment(), "account.remove", name, revoked=revocation.is_done or None)
-    tell_revocation(revocation)
-    say(f"removed account {name}")
-    if bound := keys_bound_to(name):
-        note(
-            f"no account serves these client keys now: {', '.join(bound)}; let others serve them with: tokenferry key "
-            "set NAME --no-pin --any-account; or revoke them"
-        )
+    with outcome_json(wanted=as_json) as document:
+        revocation = Revocation() if keep_remote else broker.revoke(name)
+        broker.remove(name)
+        note_change(Home.from_environment(), "account.remove", name, revoked=revocation.is_done or None)
+        tell_revocation(revocation)
+        say(f"removed account {name}")
+        bound = list(keys_bound_to(name))
+        if bound:
+            note(
+                f"no account serves these client keys now: {', '.join(bound)}; let others serve them with: tokenferry "
+                "key set NAME --no-pin --any-account; or revoke them"
+            )
+        document |= {"removed": name, "revoked": revocation.is_done, "unserved_keys": bound}
 
 
 @app.command(
@@ -415,12 +419,13 @@ def remove(
         "tokenferry account confirm work",
     ),
 )
-def confirm(name: AccountName) -> None:
+def confirm(name: AccountName, *, as_json: JSON = False) -> None:
     """Confirm that a copied login is in use on this machine alone.
 
     A login that came from another machine, by a backup or a synchronised folder, is not refreshed before that.
     """
-    broker = open_broker()
-    broker.book.confirm(name, broker.machine)
-    note_change(Home.from_environment(), "account.confirm", name)
-    say(f"account {name} belongs to this machine now")
+    with account_json(name, wanted=as_json):
+        broker = open_broker()
+        broker.book.confirm(name, broker.machine)
+        note_change(Home.from_environment(), "account.confirm", name)
+        say(f"account {name} belongs to this machine now")

@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -5,7 +7,7 @@ import typer
 from tokenferry.accounts import SealResult
 from tokenferry.audit import note_change
 from tokenferry.broker import open_sealing
-from tokenferry.cli._output import note, say, say_json
+from tokenferry.cli._output import note, say, say_json, sentences_on_stderr
 from tokenferry.cli._sealing import end_with, place_in_words, seal_json, seal_line
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.sealing import KeyPlace
@@ -49,6 +51,7 @@ def enable(
             "--accept", metavar="NAME", help="Encrypt this account, found in clear in an encrypted home, too."
         ),
     ] = None,
+    as_json: JSON = False,
 ) -> None:
     """Encrypt the credentials of all accounts, those added later too.
 
@@ -56,22 +59,24 @@ def enable(
     there). Keep a copy of that file: without the key, encrypted logins are lost for good. Run the same command again
     to finish a run that was cut short.
     """
-    sealing = open_sealing(Home.from_environment())
-    result = sealing.seal(key_place(), accept=accept or ())
-    _tell(result, "seal", "tokenferry encryption enable", accepted=",".join(accept or ()) or None)
+    with _state_json(wanted=as_json):
+        sealing = open_sealing(Home.from_environment())
+        result = sealing.seal(key_place(), accept=accept or ())
+        _tell(result, "seal", "tokenferry encryption enable", accepted=",".join(accept or ()) or None)
 
 
 @app.command(
     "rotate-key",
     epilog=examples("tokenferry encryption rotate-key", "tokenferry encryption rotate-key --forget-key"),
 )
-def rotate_key(*, forget_key: ForgetKey = False) -> None:
+def rotate_key(*, forget_key: ForgetKey = False, as_json: JSON = False) -> None:
     """Make a new key, and encrypt everything with it."""
-    sealing = open_sealing(Home.from_environment())
-    result = sealing.rotate(key_place())
-    if forget_key and not result.faults:
-        sealing.forget(result)
-    _tell(result, "seal.rotate", "tokenferry encryption rotate-key", forget_key=forget_key)
+    with _state_json(wanted=as_json):
+        sealing = open_sealing(Home.from_environment())
+        result = sealing.rotate(key_place())
+        if forget_key and not result.faults:
+            sealing.forget(result)
+        _tell(result, "seal.rotate", "tokenferry encryption rotate-key", forget_key=forget_key)
 
 
 @app.command(
@@ -82,22 +87,32 @@ def rotate_key(*, forget_key: ForgetKey = False) -> None:
         "more",
     ),
 )
-def disable(*, forget_key: ForgetKey = False) -> None:
+def disable(*, forget_key: ForgetKey = False, as_json: JSON = False) -> None:
     """Write the credentials of all accounts in clear.
 
     It refuses to begin while the key of an account is lost: remove that account first, with "tokenferry account remove
     NAME", and log in again.
     """
-    home = Home.from_environment()
-    sealing = open_sealing(home)
-    result = sealing.unseal()
-    note_change(home, "unseal", "home")
-    if not result.faults:
-        say(f"unsealed {len(result.changed)} accounts")
-        if forget_key:
-            sealing.forget(result)
-        _tell_of_old(result, "key", forget_key=forget_key)
-    end_with(result, "tokenferry encryption disable")
+    with _state_json(wanted=as_json):
+        home = Home.from_environment()
+        sealing = open_sealing(home)
+        result = sealing.unseal()
+        note_change(home, "unseal", "home")
+        if not result.faults:
+            say(f"unsealed {len(result.changed)} accounts")
+            if forget_key:
+                sealing.forget(result)
+            _tell_of_old(result, "key", forget_key=forget_key)
+        end_with(result, "tokenferry encryption disable")
+
+
+@contextmanager
+def _state_json(*, wanted: bool) -> Iterator[None]:
+    """Within the block sentences go to stderr if JSON is `wanted`; the state follows on stdout when it went well."""
+    with sentences_on_stderr(wanted=wanted):
+        yield
+    if wanted:
+        say_json(seal_json(Home.from_environment()))
 
 
 def _tell(

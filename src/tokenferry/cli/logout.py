@@ -6,9 +6,9 @@ from tokenferry.audit import note_change
 from tokenferry.broker import Revocation
 from tokenferry.cli._complete import AccountName
 from tokenferry.cli._home import open_broker
-from tokenferry.cli._output import say
+from tokenferry.cli._output import outcome_json, say
 from tokenferry.cli._revocation import tell_revocation
-from tokenferry.cli._typer import examples, new_app
+from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.credentials import FederatedToken
 from tokenferry.errors import UsageError
 from tokenferry.settings import Home
@@ -21,6 +21,7 @@ def logout(
     name: AccountName,
     *,
     keep_remote: Annotated[bool, typer.Option("--keep-remote", help="Don't revoke the login at the provider.")] = False,
+    as_json: JSON = False,
 ) -> None:
     """Revoke an account's login at its provider, and remove the account.
 
@@ -40,8 +41,10 @@ def logout(
             f"account {name!r} is the login of {whose}, which alone ends it; to forget the account here use: "
             f"tokenferry account remove {name}"
         )
-    revocation = Revocation() if keep_remote else broker.revoke(name)
-    broker.remove(name)
-    note_change(Home.from_environment(), "account.logout", name, revoked=revocation.is_done)
-    tell_revocation(revocation)
-    say(f"logged out of account {name}" if revocation.is_done else f"removed account {name}")
+    with outcome_json(wanted=as_json) as document:
+        revocation = Revocation() if keep_remote else broker.revoke(name)
+        broker.remove(name)
+        note_change(Home.from_environment(), "account.logout", name, revoked=revocation.is_done)
+        tell_revocation(revocation)
+        say(f"logged out of account {name}" if revocation.is_done else f"removed account {name}")
+        document |= {"removed": name, "revoked": revocation.is_done}

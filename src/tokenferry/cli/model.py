@@ -6,7 +6,7 @@ from tokenferry.audit import note_change
 from tokenferry.cli._complete import ModelName
 from tokenferry.cli._config_lists import edit_config
 from tokenferry.cli._home import find, settle_default_provider
-from tokenferry.cli._output import note, say, say_json
+from tokenferry.cli._output import note, outcome_json, say, say_json
 from tokenferry.cli._table import Column, table
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.config import with_model, without_entry
@@ -69,14 +69,16 @@ def add(
 
 
 @app.command("remove", epilog=examples("tokenferry model remove fast"))
-def remove(name: ModelName) -> None:
+def remove(name: ModelName, *, as_json: JSON = False) -> None:
     """Remove a name from config.toml; running gateways follow within a second."""
     home, config = find()
     if name.casefold() not in {one.name.casefold() for one in config.models}:
         raise UnknownName.among("model", name, [one.name for one in config.models], "tokenferry model list")
     edit_config(home, lambda content, path: without_entry(content, path, "models", name))
     note_change(home, "model.remove", name)
-    say(f"removed model {name} from {home.config}")
+    with outcome_json(wanted=as_json) as document:
+        say(f"removed model {name} from {home.config}")
+        document |= {"removed": name}
 
 
 def _mapping(target: str) -> ModelMapping:

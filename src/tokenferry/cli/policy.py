@@ -6,7 +6,7 @@ import typer
 
 from tokenferry.audit import note_change
 from tokenferry.cli._home import find, settle_default_provider
-from tokenferry.cli._output import moment, note, say, say_json, say_lines
+from tokenferry.cli._output import moment, note, outcome_json, say, say_json, say_lines
 from tokenferry.cli._owner import refuse_own_with_foreign
 from tokenferry.cli._policy import ask_for_own
 from tokenferry.cli._typer import JSON, examples, new_app
@@ -65,6 +65,8 @@ def set_(
             help="The policy.",
         ),
     ],
+    *,
+    as_json: JSON = False,
 ) -> None:
     """Set whether programs other than Claude Code may use the logins of your Claude subscription.
 
@@ -76,6 +78,12 @@ def set_(
         near = get_close_matches(value, _EFFECT, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {' and '.join(_EFFECT)}"
         raise UsageError(f"there is no policy {value[:80]!r}; {hint}")
+    with outcome_json(wanted=as_json) as document:
+        _set(value)
+        document |= {"subscriptions": value}
+
+
+def _set(value: str) -> None:
     home, config = find()
     settle_default_provider(home, config)
     if value == "own-use":

@@ -9,7 +9,7 @@ from tokenferry.accounts import Publication
 from tokenferry.broker import Broker, Published
 from tokenferry.cli._complete import OptionalAccountName
 from tokenferry.cli._home import find, open_broker
-from tokenferry.cli._output import note, say, say_json, span
+from tokenferry.cli._output import note, outcome_json, say, say_json, span
 from tokenferry.cli._probe import gateway_url
 from tokenferry.cli._table import Column, table, time_cell
 from tokenferry.cli._typer import JSON, WIDE, examples, new_app
@@ -106,6 +106,7 @@ def unpublish(
     *,
     profile: Annotated[str | None, typer.Option("--profile", metavar="P", help="This profile alone.")] = None,
     gateway: Annotated[bool, typer.Option("--gateway", help="The gateway's profile.")] = False,
+    as_json: JSON = False,
 ) -> None:
     """Remove the profiles that an account was published as.
 
@@ -116,11 +117,14 @@ def unpublish(
     if not (name or profile or gateway):
         raise UsageError("name an account, --profile or --gateway")
     publisher = open_broker().publisher
-    for publication in publisher.find(name, profile, gateway=gateway):
-        left = publisher.unpublish([publication])
-        say(f"unpublished profile {publication.profile} of {publication.source}")
-        for sentence in left:
-            note(sentence)
+    with outcome_json(wanted=as_json) as document:
+        document["unpublished"] = []
+        for publication in publisher.find(name, profile, gateway=gateway):
+            left = publisher.unpublish([publication])
+            say(f"unpublished profile {publication.profile} of {publication.source}")
+            for sentence in left:
+                note(sentence)
+            document["unpublished"].append({"profile": publication.profile, "account": publication.account})
 
 
 def _publish_gateway(

@@ -8,7 +8,7 @@ import typer
 from tokenferry.background_refresh import renewer_of
 from tokenferry.cli._diff import say_diff
 from tokenferry.cli._home import find
-from tokenferry.cli._output import note, say, say_json, say_lines
+from tokenferry.cli._output import note, outcome_json, say, say_json, say_lines
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.config import Config
 from tokenferry.errors import ConfigError, UsageError
@@ -50,6 +50,7 @@ def install(
         typer.Option("--switch-claude-code", help="Give Claude Code the next account when the one it has is limited."),
     ] = False,
     dry_run: DryRun = False,
+    as_json: JSON = False,
 ) -> int:
     """Run `tokenferry refresh --watch` as a service: a systemd user unit or a launchd agent.
 
@@ -67,15 +68,20 @@ def install(
     plan = service.plan_install(_program(home, *(("serve",) if serve else _WATCHING[switch_claude_code])))
     for line in _remarks(config, serve=serve):
         note(line)
-    if not plan.changes_file and not plan.then:
-        say(f"the service runs already, as {plan.path} says")
+    with outcome_json(wanted=as_json) as document:
+        document |= {"manager": manager.name, "path": str(plan.path), "changed": False, "running": True, "to_run": []}
+        if not plan.changes_file and not plan.then:
+            say(f"the service runs already, as {plan.path} says")
+            return 0
+        undone = _carry_out(service, plan, dry_run=dry_run, shows=not as_json)
+        document |= {"changed": plan.changes_file and not dry_run, "running": undone is None and not dry_run}
+        document["to_run"] = _commands(plan, undone, dry_run=dry_run)
+        if undone is not None:
+            return _say_undone(manager, undone, shows=not as_json)
+        if not dry_run:
+            say("the service runs")
+            note(manager.advice())
         return 0
-    if (undone := _carry_out(service, plan, dry_run=dry_run)) is not None:
-        return _say_undone(manager, undone)
-    if not dry_run:
-        say("the service runs")
-        note(manager.advice())
-    return 0
 
 
 @app.command("uninstall", epilog=examples("tokenferry service uninstall", "tokenferry service uninstall --dry-run"))
@@ -129,18 +135,24 @@ def status(*, as_json: JSON = False) -> int:
     return 0 if found.is_installed and found.state.is_running else 1
 
 
-def _carry_out(service: Service, plan: InstallPlan, *, dry_run: bool) -> Undone | None:
-    """Show what is done, and do it unless it is a dry run."""
-    if plan.changes_file:
+def _carry_out(service: Service, plan: InstallPlan, *, dry_run: bool, shows: bool = True) -> Undone | None:
+    """Show what is done if `shows`, and do it unless it is a dry run."""
+    if plan.changes_file and shows:
         say_diff(plan.diff())
     if dry_run:
-        for step in (*plan.first, *plan.then):
-            say(f"would run: {shlex.join(step.command)}")
+        for command in _commands(plan, None, dry_run=True) if shows else ():
+            say(f"would run: {command}")
         return None
     undone = service.carry_out(plan)
     if plan.changes_file:
         say(f"{'removed' if plan.after is None else 'wrote'} {plan.path}")
     return undone
+
+
+def _commands(plan: InstallPlan, undone: Undone | None, *, dry_run: bool) -> list[str]:
+    """The commands that were not run, as a shell reads them."""
+    left = [step.command for step in (*plan.first, *plan.then)] if dry_run else undone.commands if undone else ()
+    return [shlex.join(command) for command in left]
 
 
 def _manager() -> Manager:
@@ -150,9 +162,10 @@ def _manager() -> Manager:
         raise ConfigError("no home directory is known here; set HOME") from None
 
 
-def _say_undone(manager: Manager, undone: Undone) -> int:
+def _say_undone(manager: Manager, undone: Undone, *, shows: bool = True) -> int:
     note(f"{manager.name} could not be reached: {undone.reason}; run these commands where it runs:")
-    say_lines(shlex.join(command) for command in undone.commands)
+    if shows:
+        say_lines(shlex.join(command) for command in undone.commands)
     return 1
 
 
