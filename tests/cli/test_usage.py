@@ -217,7 +217,7 @@ def test_status_shows_the_windows_that_have_not_ended(home: Home, inside: Inside
             WindowPoint("max", "7d", now - 60, 0.9, now - 1, "allowed"),
         ]
         ledger.write([], PRICES, points)
-    assert "window   max: 46% of 5h used, resets in 117 min" in inside("status").out
+    assert "window      max: 46% of 5h used, resets in 117 min" in inside("status").out
     assert inside("status", "--json").json["windows"] == [
         {"account": "max", "window": "5h", "used": 0.456, "resets_at": int(now + 7000)}
     ]
