@@ -16,8 +16,8 @@ ROOMS = [
     for room in (
         "accounts",
         "admin",
+        "background_refresh",
         "interchange",
-        "keep",
         "limits",
         "login",
         "oauth",
@@ -30,7 +30,8 @@ ROOMS = [
     )
 ]
 MODULES = [
-    f"tokenferry.{name}" for name in ("audit", "config", "credentials", "errors", "secret", "settings", "statement")
+    f"tokenferry.{name}"
+    for name in ("audit", "config", "credentials", "errors", "secret", "settings", "policy_statement")
 ]
 HOME_OF: dict[str, str] = {
     name: f"tokenferry.{module}" for module, names in vars(tokenferry)["_ROOMS"].items() for name in names
