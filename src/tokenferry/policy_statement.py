@@ -26,7 +26,7 @@ def stated_at(path: Path) -> int | None:
             return epoch_seconds(fields.get("stated_at"))
     except UsageError:
         pass
-    raise CorruptFile(f"{path} can't be understood; remove it, and state it anew with: tokenferry policy set own-use")
+    raise CorruptFile(f"{path} can't be understood; remove it, and state it again with: tokenferry policy set own-use")
 
 
 def state(path: Path, now: float) -> None:

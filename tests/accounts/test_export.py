@@ -127,7 +127,7 @@ def test_what_somebody_else_wrote_meanwhile_is_not_written_over(
         return exported(*arguments, **options)  # type: ignore[arg-type]  # passed on as they are
 
     monkeypatch.setattr(module, "exported", meddled)
-    with pytest.raises(Conflict, match="changed by somebody else"):
+    with pytest.raises(Conflict, match="changed by another program"):
         write(path, "pool", TOKEN, home)
     assert path.read_text() == '{"accounts": {}}'
 

@@ -127,12 +127,12 @@ def test_a_profile_that_somebody_changed_is_told_of_and_left(
     before = files(folder)
     for standing in (publications.look(new, account), publications.sync(new, account)):
         assert standing.state == "changed"
-        assert "was changed by somebody else" in standing.text
-    with pytest.raises(Conflict, match="was changed by somebody else"):
+        assert "was changed by another program" in standing.text
+    with pytest.raises(Conflict, match="was changed by another program"):
         publications.publish(folder, "work", "mine", account)
     assert files(folder) == before
     [left] = publications.unpublish(new)
-    assert left == f"{getattr(new, which)} was changed by somebody else, so it was left"
+    assert left == f"{getattr(new, which)} was changed by another program, so it was left"
     assert getattr(new, which).read_text() == '{"by": "somebody"}'
     assert publications.all() == []
 

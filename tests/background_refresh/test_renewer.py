@@ -365,7 +365,7 @@ def test_a_profile_that_somebody_changed_is_told_once_and_its_account_not_renewe
     path.write_text("{}")
     [event] = kept.look()
     assert event.is_trouble
-    assert "was changed by somebody else" in event.text
+    assert "was changed by another program" in event.text
     kept.pass_time(LIFETIME)
     assert kept.look() == []
     assert path.read_text() == "{}"

@@ -235,7 +235,7 @@ def test_of_a_removed_account_what_somebody_changed_is_left_and_told(
     rig.broker().remove(NAME)
     assert published.config.read_text() == "{}"
     assert not published.credentials.exists()
-    assert "was changed by somebody else, so it was left" in caplog.text
+    assert "was changed by another program, so it was left" in caplog.text
 
 
 def test_the_profile_of_an_account_that_is_no_more_goes_at_the_next_occasion(rig: Rig, published: Publication) -> None:

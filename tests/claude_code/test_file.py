@@ -105,7 +105,7 @@ def test_a_full_disk_leaves_the_old_content_and_nothing_else(claude: ClaudeCodeH
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     setattr(Full, step, fail)
-    with pytest.raises(StorageFailed, match=r"No space left.*the old content stands") as caught:
+    with pytest.raises(StorageFailed, match=r"No space left.*the old content is unchanged") as caught:
         CredentialsFile(claude, disk=Full()).write(document())
     assert claude.credentials.read_bytes() == b"{}"
     assert list(claude.path.iterdir()) == [claude.credentials]

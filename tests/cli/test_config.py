@@ -267,7 +267,7 @@ def test_edit_keeps_the_text_when_the_file_was_changed_meanwhile(
     monkeypatch.setenv("VISUAL", program)
     outcome = inside("config", "edit")
     assert outcome.code == 1
-    assert "changed by somebody else" in outcome.err
+    assert "changed by another program" in outcome.err
     assert written.read_text() == "# theirs"
     assert [copy.read_text() for copy in copies(home)] == [TEXT.replace("8080", "9090")]
 

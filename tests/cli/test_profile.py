@@ -146,10 +146,10 @@ def test_what_somebody_changed_is_left_and_told(login: Login, folder: Path, insi
     (folder / "credentials" / "work.json").write_text("{}")
     outcome = inside("profile", "publish", "work")
     assert outcome.code == 1
-    assert "was changed by somebody else" in outcome.one_line()
+    assert "was changed by another program" in outcome.one_line()
     assert inside("profile", "list", "--json").json[0]["state"] == "changed"
     findings = inside("doctor", "--json").json
-    assert "was changed by somebody else" in next(one["what"] for one in findings if one["where"] == "profile work")
+    assert "was changed by another program" in next(one["what"] for one in findings if one["where"] == "profile work")
     outcome = inside("profile", "unpublish", "work")
     assert (outcome.code, outcome.out) == (0, "unpublished profile work of account work\n")
     assert "so it was left" in outcome.err

@@ -188,7 +188,7 @@ def test_a_full_disk_leaves_the_old_document_and_no_temporary_file(home: Home) -
     store = FileStore(home, disk=disk)
     store.swap("work", None, document())
     disk.is_full = True
-    with pytest.raises(StorageFailed, match="No space left on device; the old content stands") as caught:
+    with pytest.raises(StorageFailed, match="No space left on device; the old content is unchanged") as caught:
         store.swap("work", 1, document(1))
     assert not leaks(caught.value, REFRESH)
     assert files(home) == ["work.json"]

@@ -140,7 +140,7 @@ def another_user(monkeypatch: pytest.MonkeyPatch) -> int:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_a_file_of_another_owner_is_refused(file: Path) -> None:
     os.chown(file, 4321, -1)
-    assert refused(file).endswith(f"belongs to user 4321; mend it with: chown {os.geteuid()} '{file}'")
+    assert refused(file).endswith(f"belongs to user 4321; fix it with: chown {os.geteuid()} '{file}'")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give folders away")
@@ -268,7 +268,9 @@ def test_a_disk_that_refuses_leaves_the_old_content_and_nothing_else(file: Path,
     with pytest.raises(StorageFailed) as caught:
         replace_private_file(file, b"new " + CONTENT, disk=FailingDisk(operation, number))
     cure = " (mount it writable, or name another home with TOKENFERRY_HOME)" if number == errno.EROFS else ""
-    assert str(caught.value) == f"{file} could not be written: {os.strerror(number)}{cure}; the old content stands"
+    assert (
+        str(caught.value) == f"{file} could not be written: {os.strerror(number)}{cure}; the old content is unchanged"
+    )
     assert not leaks(caught.value, SECRET)
     assert names(file.parent) == [file.name]
     assert read_private_file(file) == CONTENT

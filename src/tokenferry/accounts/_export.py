@@ -110,7 +110,7 @@ def write_export(
         except UsageError as fault:
             raise UsageError(f"{path} is left as it is: {fault}") from None
         if _present(path) != present:
-            raise Conflict(f"{path} was changed by somebody else in the meantime; nothing was written; try again")
+            raise Conflict(f"{path} was changed by another program; nothing was written; try again")
         replace_private_file(path, data, disk=disk)
 
 

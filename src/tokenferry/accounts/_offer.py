@@ -162,7 +162,7 @@ def judge(  # noqa: PLR0911  # a list of rules, one return each
     action, note = _meaning(found, credential)
     note += _unread(credential)
     if action == "take-over" and holdings.is_unsure(provider):
-        return replace(nothing, note="Claude Code's login can't be looked at, and this may be a copy; mend that first")
+        return replace(nothing, note="Claude Code's login can't be looked at, and this may be a copy; fix that first")
     account = found.account or Account("", provider, credential.kind)
     account = replace(account, name=_free_name(found.hint, taken), created_at=int(now))
     taken.add(account.name.casefold())

@@ -207,7 +207,7 @@ class Publications:
             remove_leftovers(path, disk=self._disk)
             remove_file(path, disk=self._disk)
         else:
-            yield f"{path} was changed by somebody else, so it was left"
+            yield f"{path} was changed by another program, so it was left"
 
     def _read(self, record: Path) -> Publication | None:
         try:
@@ -241,10 +241,10 @@ def _standing(publication: Publication, content: Content | None = None) -> Publi
         if found[-1] is None and publication.is_complete:
             return PublicationStatus(
                 "removed",
-                f"{path} was removed by somebody else; {_again(publication)}, or {_withdraw(publication)}",
+                f"{path} was removed by another program; {_again(publication)}, or {_withdraw(publication)}",
             )
         if found[-1] is not None and found[-1] not in publication.written:
-            return PublicationStatus("changed", f"{path} was changed by somebody else; {_withdraw(publication)}")
+            return PublicationStatus("changed", f"{path} was changed by another program; {_withdraw(publication)}")
     wanted = None if content is None else [digest(content.config()), digest(content.credentials())]
     if None in found or (wanted is not None and found != wanted):
         return PublicationStatus("behind", "behind its account; it is rewritten at the account's next use")

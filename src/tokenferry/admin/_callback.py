@@ -96,7 +96,7 @@ class _Pages:
         return page(
             200,
             "Log in again",
-            "A login that this gateway uses has ended, and only a person can begin it anew. The error that led you "
+            "A login that this gateway uses has ended, and only a person can begin it again. The error that led you "
             "here names the account. On the machine where the gateway runs:",
             code="tokenferry login NAME",
         )
@@ -119,7 +119,7 @@ def _for_pasting(given: Fields, state: Secret) -> Response:
     """What came in a browser that this login isn't bound to is shown there, and nothing is done."""
     code = secret_of(given.get("code", ""))
     if code is None:
-        return page(400, "The login came to nothing", "The provider's answer holds no code. Begin the login anew.")
+        return page(400, "The login came to nothing", "The provider's answer holds no code. Begin the login again.")
     return page(
         200,
         "Almost done",

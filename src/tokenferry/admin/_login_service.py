@@ -33,7 +33,7 @@ _ALIASES: Final = {"max": "claude-max"}
 _TIMEOUT: Final = 30.0
 _LOST: Final = (
     "the state of this login is unknown: it was used, has expired, was begun with another key, or before this gateway "
-    "was started; begin anew with: POST /api/oauth/authorize"
+    "was started; begin again with: POST /api/oauth/authorize"
 )
 
 
@@ -140,7 +140,7 @@ class LoginService:
         if login is None:
             raise LoginFailed(
                 "there is no such login any more: it was finished, has expired, or its address was opened in another "
-                "browser; begin it anew"
+                "browser; begin it again"
             )
         authorization = self._authorization(self._provider(login.provider), state, login.redirect_uri)
         return authorization.url(login.redirect_uri)
@@ -166,7 +166,7 @@ class LoginService:
         authorization = self._authorization(provider, state, login.redirect_uri)
         answer = authorization.read_redirect(query.reveal(), login.redirect_uri)
         if answer is None:
-            raise LoginFailed("the provider's answer holds no code that can be read; begin the login anew")
+            raise LoginFailed("the provider's answer holds no code that can be read; begin the login again")
         return self._finish(login, authorization, answer, login.account, key)
 
     def _finish(
@@ -260,7 +260,7 @@ class LoginService:
         except UnknownName:
             key = None
         if key is None or not key.is_live(self._now()):
-            raise LoginFailed("the key that began this login was revoked or has expired; begin it anew with another")
+            raise LoginFailed("the key that began this login was revoked or has expired; begin it again with another")
         return key
 
     def _comes_back(self, provider: str, redirect_uri: str) -> bool:

@@ -106,7 +106,7 @@ class TokenInfo(Told):
     is_expired: bool
     needs_refresh: Annotated[bool, Field(description="Whether it expires within five minutes.")]
     provider: str
-    owner: Annotated[str, Field(description="Who renews it.")]
+    owner: Annotated[str, Field(description="Who refreshes it.")]
     state: Annotated[str, Field(description="As in `tokenferry account list`.")]
     fingerprint: Annotated[str, Field(description="8 hex digits of the access token's sha256.")]
     refresh_fingerprint: str | None

@@ -370,7 +370,7 @@ class Broker:
     def amend(self, name: str, changes: AccountChanges) -> Account:
         """Change what is known of an account besides its credential; gives the account.
 
-        Running gateways go by it within a second. Raises `UnknownAccount`, and `UsageError` for what can't be said of
+        Running gateways use it within a second. Raises `UnknownAccount`, and `UsageError` for what can't be said of
         this account.
         """
         account = self.book.amend(name, changes)

@@ -65,7 +65,7 @@ class ClaudeCodeLogin:
                 )
             case "unparsable":
                 return CorruptFile(
-                    f"{where} can't be understood: {self.fault}; restore it from a backup, or log in anew with: "
+                    f"{where} can't be understood: {self.fault}; restore it from a backup, or log in again with: "
                     f"{LOGIN_COMMAND}"
                 )
 

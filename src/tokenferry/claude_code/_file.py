@@ -55,7 +55,7 @@ class CredentialsFile:
             )
 
     def write(self, data: bytes) -> None:
-        """Replace it. Only for who holds the write lock. Raises `StorageFailed`; then the old content stands."""
+        """Replace it. Only for who holds the write lock. Raises `StorageFailed`; then the old content is unchanged."""
         content = HiddenBytes(data)
         del data  # a traceback shows the locals of this frame
         self._refuse_link()
@@ -113,13 +113,17 @@ class CredentialsFile:
                 self._drop(path)
                 raise
         except OSError as fault:
-            raise StorageFailed(f"{self.path} could not be written: {fault.strerror}; the old content stands") from None
+            raise StorageFailed(
+                f"{self.path} could not be written: {fault.strerror}; the old content is unchanged"
+            ) from None
 
     def _install(self, temporary: Path) -> None:
         try:
             self._disk.rename(temporary, self.path)
         except OSError as fault:
-            raise StorageFailed(f"{self.path} could not be written: {fault.strerror}; the old content stands") from None
+            raise StorageFailed(
+                f"{self.path} could not be written: {fault.strerror}; the old content is unchanged"
+            ) from None
         with contextlib.suppress(OSError):  # it is in place, for Claude Code too: no reason to write it again
             self._disk.sync_folder(self.path.parent)
 

@@ -134,7 +134,7 @@ class ClaudeCodeStore:
             if login.state == "unparsable":
                 raise login.error(place.where) or AssertionError
             if login.generation != expected:
-                raise Conflict(f"{place.where} was changed by somebody else in the meantime; nothing was written")
+                raise Conflict(f"{place.where} was changed by another program; nothing was written")
             data = merge(login, token)
             self._last_grant.keep(token)
             if not lock.is_still_ours():
@@ -164,7 +164,7 @@ class ClaudeCodeStore:
             if login.state == "unparsable":
                 raise login.error(place.where) or AssertionError
             if (None if login.token is None else digest(login.token)) != expected:
-                raise Conflict(f"{place.where} was changed by somebody else in the meantime; nothing was written")
+                raise Conflict(f"{place.where} was changed by another program; nothing was written")
             data = put_in(login, token)
             place.check_writable(len(data))
             self._last_grant.keep(token)

@@ -70,10 +70,10 @@ def create(
     ] = "client",
     expires: Annotated[
         str | None,
-        typer.Option("--expires", metavar="SPAN", help="How long it is good: 90d, 12h, 30m, 2w."),
+        typer.Option("--expires", metavar="SPAN", help="When it expires: 90d, 12h, 30m, 2w from now."),
     ] = None,
     labels: Annotated[
-        list[str] | None, typer.Option("--label", metavar="K=V", help="What to remember of it; may be repeated.")
+        list[str] | None, typer.Option("--label", metavar="K=V", help="A label; may be repeated.")
     ] = None,
     models: Models = None,
     providers: Providers = None,
@@ -84,9 +84,9 @@ def create(
     ] = False,
     as_json: JSON = False,
 ) -> None:
-    """Make a client key and show it, this once.
+    """Create a client key, and show it once.
 
-    It may use every model and account unless it is told which.
+    It may use every model and account unless you limit it.
     """
     if print_setup and role != "client":
         raise UsageError(f"--print-setup is for tools that call models, which a {role} key opens none of; leave it out")
@@ -151,7 +151,7 @@ def list_(*, wide: WIDE = False, as_json: JSON = False) -> None:
     ),
 )
 def show(name: KeyName, *, as_json: JSON = False) -> None:
-    """Show what is known of a client key. The key itself is known to nobody but its holder."""
+    """Show what is known of a client key. The key itself is known only to its holder."""
     with _keys() as keys:
         key = keys.get(name)
     if as_json:
@@ -191,7 +191,7 @@ def revoke(
     *,
     as_json: JSON = False,
 ) -> None:
-    """Make client keys worthless for good, in running gateways within a second: all that are named, or none."""
+    """Revoke client keys for good, in running gateways within a second: all that are named, or none."""
     with _keys() as keys:
         revoked = keys.revoke(*names)
     for key in revoked:

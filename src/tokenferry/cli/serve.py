@@ -102,9 +102,9 @@ def serve(
 ) -> int:
     """Run the gateway until a signal, or `tokenferry stop`, ends it.
 
-    Ctrl-C and TERM let requests and a refresh in flight finish first, and say what is waited for. A second signal
-    ends streams at once, with an error that says so; a refresh is waited for all the same. What changes in config.toml
-    is followed within a second, at a HUP at once; what can't be used is refused.
+    After Ctrl-C or TERM, requests and refreshes in flight finish first. A second signal ends streams with an error; a
+    refresh still finishes. The gateway follows config.toml within two seconds, or at once after a HUP. A file with
+    faults is refused, and the previous configuration stays in use.
     """
     home, settings = find()
     if (tls_cert is None) != (tls_key is None):

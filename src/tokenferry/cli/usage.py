@@ -21,7 +21,7 @@ from tokenferry.prices import PriceTable
 from tokenferry.settings import Home
 
 app = new_app(
-    "Show what was used, by whom, and what it costs.",
+    "Show usage and cost, by key, account, model or session.",
     "tokenferry usage daily",
     "tokenferry usage monthly --by key",
     "tokenferry usage blocks",
@@ -111,7 +111,7 @@ def blocks(
 ) -> None:
     """Show the five-hour windows of each account (3 days).
 
-    They are the vendor's own where its answers told of them; else they begin with the first hour that has a request.
+    They are the vendor's own if its answers report them; else they begin with the first hour that has a request.
     """
     zone = zone_of(timezone)
     first, last = days_of("blocks", since, until, zone)
@@ -126,8 +126,8 @@ def reprice(
 ) -> None:
     """Price the requests since a day again.
 
-    They get the prices that hold for them now, by the list and by [[prices]], and it says what that changes. Nothing
-    else ever changes the cost of a request that was written down.
+    They get today's prices for their time, from the list and [[prices]]. The change is shown. No other command changes
+    the cost of a stored request.
     """
     home, config = find()
     _check_there(home)
@@ -149,7 +149,7 @@ def erase(
 ) -> None:
     """Erase the requests of a client key or session.
 
-    They go from all sums, too.
+    They are taken out of all sums, too.
     """
     if (key is None) == (session_ is None):
         raise UsageError("name either a key (--key NAME) or a session (--session ID)")

@@ -92,7 +92,7 @@ class SettingsFile:
         Raises `Conflict` if it isn't the expected text any more, `StorageFailed`.
         """
         if self.read() != expected:
-            raise Conflict(f"{self.path} was changed by another program meanwhile; nothing was written; try again")
+            raise Conflict(f"{self.path} was changed by another program; nothing was written; try again")
         if text is None:
             remove_file(self.real)
             return

@@ -60,7 +60,7 @@ class Callback:
                 f"{self.redirect_uri} was opened twice; if that wasn't you, another user of this machine may have "
                 "tried to take part in the login, so it was given up; log in again"
             )
-            return _page(HTTPStatus.GONE, "This address was opened before, so the login was given up. Begin it anew.")
+            return _page(HTTPStatus.GONE, "This address was opened before, so the login was given up. Begin it again.")
         self._cookie = Secret(secrets.token_urlsafe(_COOKIE_BYTES))
         cookie = f"{_COOKIE}={self._cookie.reveal()}; HttpOnly; SameSite=Lax; Path={self._path}"
         url = self._authorization.url(self.redirect_uri)

@@ -384,9 +384,7 @@ def _fail(
             yield from _quietly(document, effects.Close())
             if job.is_satisfied_by(document, context.now()):
                 return Result(document, granted=False)
-            raise RefreshFailed(
-                f"account {job.name!r} was refreshed by another program meanwhile; try again", retry_after=1.0
-            )
+            raise RefreshFailed(f"account {job.name!r} was refreshed by another program; try again", retry_after=1.0)
         reason = f"the provider says that its refresh token is dead ({outcome.reason})"
         yield from _quietly(document, effects.Mark(attempt, "denied"))
         if (yield effects.RecordFailure(RefreshFailure("needs-login", refresh.sha256, context.now(), reason))):

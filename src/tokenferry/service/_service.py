@@ -81,7 +81,7 @@ class Service:
         Raises `Conflict` if the file changed since the plan was made, `UnsafeFile`, `StorageFailed`.
         """
         if self._ours() != plan.before:
-            raise Conflict(f"{plan.path} was changed by somebody else in the meantime; nothing was done; try again")
+            raise Conflict(f"{plan.path} was changed by another program; nothing was done; try again")
         undone = self._carry_out(plan.first)
         if plan.after is None:
             remove_file(plan.path)

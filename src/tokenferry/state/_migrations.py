@@ -89,6 +89,6 @@ _MIGRATIONS: Final = (
 STATE_SCHEMA: Final = Schema(
     _MIGRATIONS,
     pragmas=("synchronous = FULL",),
-    cure="then make the client keys anew with: tokenferry key create NAME",
+    cure="then create the client keys again with: tokenferry key create NAME",
 )
 """Of `state.db`: small and precious, so each transaction is on disk before it is believed."""

@@ -68,7 +68,7 @@ class FileStore:
             document, key = self._read(name)
             found = document.generation
         if found != expected:
-            raise Conflict(f"{path} was changed by somebody else in the meantime; nothing was written")
+            raise Conflict(f"{path} was changed by another program; nothing was written")
         remove_leftovers(path, disk=self._disk)
         if new is None:
             remove_file(path, disk=self._disk)

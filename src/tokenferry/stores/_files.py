@@ -61,14 +61,14 @@ def check_status(path: Path, status: os.stat_result, *, readable_by_others: bool
     if not stat.S_ISREG(status.st_mode):
         raise UnsafeFile(f"{path} is no regular file; name a file, or move it away")
     if status.st_uid != os.geteuid() and not (readable_by_others and status.st_uid == 0):
-        raise UnsafeFile(f"{path} belongs to user {status.st_uid}; mend it with: chown {os.geteuid()} '{path}'")
+        raise UnsafeFile(f"{path} belongs to user {status.st_uid}; fix it with: chown {os.geteuid()} '{path}'")
     forbidden = 0o022 if readable_by_others else 0o077
     if status.st_mode & forbidden:
         mode = stat.S_IMODE(status.st_mode)
         wanted = mode & ~forbidden if readable_by_others else 0o600
         verb = "written" if readable_by_others else "read"
         raise UnsafeFile(
-            f"{path} has mode {mode:04o} and could be {verb} by others; mend it with: chmod {wanted:04o} '{path}'"
+            f"{path} has mode {mode:04o} and could be {verb} by others; fix it with: chmod {wanted:04o} '{path}'"
         )
 
 
@@ -236,7 +236,7 @@ def replace_private_file(path: Path, data: bytes, *, mode: int = _PRIVATE, disk:
                 disk.unlink(temporary)
             raise
     except OSError as fault:
-        raise StorageFailed(f"{path} could not be written: {reason_of(fault)}; the old content stands") from None
+        raise StorageFailed(f"{path} could not be written: {reason_of(fault)}; the old content is unchanged") from None
     try:
         disk.sync_folder(path.parent)
     except OSError as fault:

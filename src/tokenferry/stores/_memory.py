@@ -34,7 +34,7 @@ class MemoryStore:
         with self._guard:
             current = self._documents.get(name)
             if (current.generation if current else None) != expected:
-                raise Conflict(f"account {name!r} was changed by somebody else in the meantime; nothing was written")
+                raise Conflict(f"account {name!r} was changed by another program; nothing was written")
             self._changes += 1
             if new is None:
                 self._documents.pop(name, None)

@@ -230,7 +230,7 @@ def _warnings(machine: Machine, settings: ClaudeSettings, chain: Chain, pinned: 
         yield f"the profile's token is for {own}, and is sent to {chain.base_url}"
     if winner.name == HELPER and "--gateway" in (settings.helper or "") and not is_elsewhere:
         yield (
-            f"apiKeyHelper gives the gateway's key, and {chain.base_url} doesn't know it; mend it with: "
+            f"apiKeyHelper gives the gateway's key, and {chain.base_url} doesn't know it; fix it with: "
             "tokenferry setup claude-code"
         )
     if winner.held and winner.held.kind == "client key" and not is_elsewhere:

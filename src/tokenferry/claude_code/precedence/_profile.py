@@ -115,7 +115,7 @@ def _load(machine: Machine, seen: Seen, *, is_strict: bool) -> tuple[Fields, Fie
     if seen.kind != "file":
         raise _Stop(f"{seen.path} can't be read: {seen.fault}")
     if machine.platform == "posix" and is_strict and seen.mode & 0o022:
-        raise _Stop(f"{seen.path} could be written by others ({seen.mode:04o}); mend it with: chmod go-w '{seen.path}'")
+        raise _Stop(f"{seen.path} could be written by others ({seen.mode:04o}); fix it with: chmod go-w '{seen.path}'")
     config = read_object(seen.content)
     if isinstance(config, str):
         raise _Stop(f"{seen.path} can't be used: {config}")
@@ -163,7 +163,7 @@ def _read_credentials(machine: Machine, path: Path, *, is_strict: bool = True) -
     if seen.kind == "absent":
         raise _Hollow(f"there is no {path}")
     if machine.platform == "posix" and seen.kind == "file" and seen.mode & 0o077:
-        raise _Fault(f"{path} could be read by others ({seen.mode:04o}); mend it with: chmod 600 '{path}'")
+        raise _Fault(f"{path} could be read by others ({seen.mode:04o}); fix it with: chmod 600 '{path}'")
     fields = read_object(seen.content) if seen.kind == "file" else seen.fault
     if isinstance(fields, str):
         raise _Fault(f"{path} can't be used: {fields}")

@@ -97,7 +97,7 @@ def variable(machine: Machine, name: str, where: str = ENVIRONMENT) -> Credentia
         return absent(name, where, empty)
     problems: tuple[str, ...] = ()
     if value != value.strip() or not value.isascii() or not value.isprintable():
-        problems = (f"{name} holds blanks or characters that no header takes, so requests fail; set it anew",)
+        problems = (f"{name} holds blanks or characters that no header takes, so requests fail; set it again",)
     return CredentialOrigin(name, where, "used", "it is set", Held.of(value), problems)
 
 

@@ -51,7 +51,7 @@ def parse_config(raw: bytes, where: str) -> ProfileConfig:
                 fault = str(problem)
         else:
             fault = 'the object "authentication" is missing'
-    raise CorruptFile(f"{where} can't be understood: {fault}; mend it, or make the profile anew")
+    raise CorruptFile(f"{where} can't be understood: {fault}; fix it, or create the profile again")
 
 
 def _config(fields: Fields, authentication: Fields) -> ProfileConfig:
@@ -94,7 +94,7 @@ def parse_credentials(raw: bytes, where: str) -> OAuthToken | None:
             return _token(fields)
         except UsageError as problem:
             fault = str(problem)
-    raise CorruptFile(f"{where} can't be understood: {fault}; log in anew, or let its writer write it again")
+    raise CorruptFile(f"{where} can't be understood: {fault}; log in again, or let its writer write it again")
 
 
 def _token(fields: Fields) -> OAuthToken | None:
