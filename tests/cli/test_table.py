@@ -15,7 +15,7 @@ from tokenferry.settings import Home
 COLUMNS = (Column("name"), Column("kind", wide=True), Column("state", folds=True))
 
 
-def show(rows: Sequence[Sequence[str]], width: int, *, wide: bool = False) -> str:
+def show(rows: Sequence[Sequence[str]], width: int, *, wide: bool = False, columns: Sequence[Column] = COLUMNS) -> str:
     """What a terminal of a width shows of a table."""
     screen = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
@@ -24,7 +24,7 @@ def show(rows: Sequence[Sequence[str]], width: int, *, wide: bool = False) -> st
         patch.setenv("COLUMNS", str(width))
         patch.setenv("TERM", "xterm")
         patch.setenv("NO_COLOR", "1")
-        table(COLUMNS, rows, wide=wide)
+        table(columns, rows, wide=wide)
     return re.sub(r"\x1b\[[0-9;]*m", "", screen.getvalue())
 
 
@@ -49,6 +49,13 @@ def test_a_narrow_terminal_leaves_out_wide_columns_until_they_are_asked_for() ->
     assert "KIND" not in show(rows, 80)
     assert "KIND" in show(rows, 200)
     assert "KIND" in show(rows, 80, wide=True)
+
+
+def test_no_more_columns_are_left_out_than_must_be() -> None:
+    columns = (Column("id"), Column("role", wide=True), Column("state"), Column("labels", wide=True))
+    shown = show([("i" * 40, "client", "live", "l" * 40)], 80, columns=columns)
+    assert "ROLE" in shown
+    assert "LABELS" not in shown
 
 
 WORDS = st.text("abcdefghij-", min_size=1, max_size=14)

@@ -79,8 +79,9 @@ def _on_terminal(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, wi
         for column, width in zip(columns, natural, strict=True)
     ]
     places = list(range(len(columns)))
-    if not wide and _sum(natural, places) > console.width:
-        places = [place for place in places if not columns[place].wide]
+    for place in reversed(range(len(columns))):
+        if columns[place].wide and not wide and _sum(natural, places) > console.width:
+            places.remove(place)
     if _sum(least, places) > console.width:
         if not wide:
             _cards(columns, cells, console.width)

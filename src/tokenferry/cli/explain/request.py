@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from tokenferry.cli._output import moment, note, say_json, say_lines
-from tokenferry.cli._table import Column, table, time_cell
+from tokenferry.cli._table import Cell, Column, Tone, table, time_cell
 from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.errors import UnknownName
 from tokenferry.settings import Home
@@ -91,12 +91,12 @@ def _list(found: Sequence[Decision], *, wide: bool, as_json: bool) -> None:
 
 
 def _cells(one: Decision, now: float) -> tuple[str, ...]:
-    names = ("client", "model", "account", "status", "ms")
-    return (
-        one.request_id,
-        time_cell(one.at, now),
-        *("-" if (v := one.content.get(n)) is None else str(v) for n in names),
+    client, model, account, status, ms = (
+        "-" if (value := one.content.get(name)) is None else str(value)
+        for name in ("client", "model", "account", "status", "ms")
     )
+    tone: Tone | None = "bad" if status.startswith("5") else "warning" if status.startswith("4") else None
+    return one.request_id, time_cell(one.at, now), client, model, account, Cell(status, tone), ms
 
 
 def _to_json(one: Decision) -> dict[str, Any]:
