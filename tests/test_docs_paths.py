@@ -67,6 +67,12 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
     )
 
 
+def test_every_page_is_linked_where_help_finds_it() -> None:
+    links = sorted((SOURCE / "cli" / "pages").iterdir())
+    pages = sorted((ROOT / "docs").glob("*.md"))
+    assert [link.resolve() for link in links] == pages, "link each page: ln -s ../../../../docs/X.md in that folder"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_link_leads_to_a_file_and_a_heading_of_it(page: Path) -> None:
     for link in LINK.finditer(page.read_text(encoding="utf-8")):
