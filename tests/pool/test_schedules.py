@@ -34,6 +34,8 @@ REPLIES = (
     j.busy(2, "org"),
     j.busy(4000, "org"),
 )
+ONE_SIBLING = (UNSENT, j.UNEXPLAINED, j.THROTTLED, j.OVERLOADED, j.FAILED, j.MISSING, j.SLOW)
+"""After these one other account at most is asked, then the next target, also if something else comes of the next."""
 outcomes = st.one_of(st.sampled_from(REPLIES), st.sampled_from([UNSENT, LOST, UNAVAILABLE]))
 strategies: st.SearchStrategy[Strategy] = st.sampled_from(
     ["priority", "round-robin", "least-utilised", "drain-soonest-reset"]
@@ -183,10 +185,8 @@ class Driver:
             return
         if isinstance(step, Reject) and step.cause == "exhausted":
             assert all(name in step.message for name in allowed)
-        if self.last in {j.UNEXPLAINED, j.THROTTLED, j.OVERLOADED, j.FAILED, j.MISSING, j.SLOW, j.WRONG, UNSENT}:
-            return  # about no account, and the table says how far such a request goes
-        if any(one in self.request.outcomes for one in (UNSENT, j.OVERLOADED, j.FAILED, j.MISSING, j.SLOW)):
-            return  # these left a provider's other accounts aside
+        if self.last is j.WRONG or any(one in self.request.outcomes for one in ONE_SIBLING):
+            return  # about no account: the table says how many accounts of a provider are asked then
         unused = allowed - {name for _, name in self.tried}
         for target in self.targets:
             unused -= self.blocked(target)
