@@ -90,7 +90,7 @@ def test_status_and_doctor_tell_how_far_it_is(sealed: str, home: Home, inside: I
     assert inside("doctor").code == 0
     marker = home.seal.read_bytes()
     home.seal.unlink()
-    assert "says nothing of a key" in inside("doctor").out
+    assert "names no key" in inside("doctor").out
     assert f"1 of 1 accounts, but {home.seal} is gone" in inside("status").out
     assert tokenferry("account", "add", "plain", stdin=KEY).code == 8
     raw = (home.accounts / "work.json").read_bytes()
@@ -103,8 +103,8 @@ def test_status_and_doctor_tell_how_far_it_is(sealed: str, home: Home, inside: I
     assert "in clear in a sealed home" in inside("doctor").out
     assert "in clear in a sealed home" in inside("status").out
     assert tokenferry("encryption", "enable").code == 8
-    assert tokenferry("encryption", "enable", "--accept", "plain").out.startswith("sealed 1 accounts with key")
-    assert tokenferry("encryption", "enable").out.startswith("everything is sealed already")
+    assert tokenferry("encryption", "enable", "--accept", "plain").out.startswith("encrypted 1 accounts with key")
+    assert tokenferry("encryption", "enable").out.startswith("everything is encrypted already")
     assert inside("doctor").code == 0
 
 
@@ -142,7 +142,7 @@ def test_without_the_key_accounts_are_listed_as_locked_and_nothing_is_given_or_a
     assert tokenferry("account", "remove", "work", "--yes").code == 6
     assert sorted(path.name for path in home.accounts.iterdir()) == ["work.json"]
     findings = tokenferry("doctor", "--json").json
-    assert [one["what"].partition(":")[0] for one in findings] == ["can't be had now"]
+    assert [one["what"].partition(":")[0] for one in findings] == ["isn't available now"]
     assert tokenferry("encryption", "enable").code == tokenferry("encryption", "rotate-key").code == 6
     assert not key_file.exists()
 
@@ -208,7 +208,7 @@ def test_a_key_is_replaced_and_the_old_one_forgotten_on_demand(sealed: str, key_
 
 def test_unsealing_gives_everything_back(sealed: str, home: Home, key_file: Path) -> None:
     outcome = tokenferry("encryption", "disable", "--forget-key")
-    assert (outcome.code, outcome.out.splitlines()[0]) == (0, "unsealed 1 accounts")
+    assert (outcome.code, outcome.out.splitlines()[0]) == (0, "decrypted 1 accounts")
     assert not key_file.exists()
     assert not home.seal.exists()
     assert json.loads((home.accounts / "work.json").read_text())["credential"]["key"] == KEY

@@ -14,9 +14,9 @@ from tokenferry.settings import Home
 from tokenferry.stores import FileStore
 
 _CUT_SHORT: Final = {
-    "sealing": ("some accounts are not sealed", "tokenferry encryption enable"),
-    "rotating": ("changing the key was cut short, or goes on", "tokenferry encryption enable"),
-    "unsealing": ("unsealing was cut short, or goes on", "tokenferry encryption disable"),
+    "sealing": ("some accounts are not encrypted", "tokenferry encryption enable"),
+    "rotating": ("changing the key was interrupted, or is in progress", "tokenferry encryption enable"),
+    "unsealing": ("decryption was interrupted, or is in progress", "tokenferry encryption disable"),
 }
 
 
@@ -33,7 +33,7 @@ def end_with(result: SealResult, command: str) -> None:
     for name, fault in result.faults.items():
         note(f"account {name}: {fault}")
     if result.faults:
-        note(f"the others are done; when that is mended, run again: {command}")
+        note(f"the others are done; fix that, then run again: {command}")
         raise typer.Exit(max(fault.exit_code for fault in result.faults.values()))
 
 
@@ -95,9 +95,9 @@ def seal_findings(home: Home) -> Iterator[tuple[str, str, str]]:
     if state.marker is None:
         if state.sealed:
             yield (
-                "says nothing of a key, but accounts are sealed",
+                "names no key, but accounts are encrypted",
                 str(home.seal),
-                "tokenferry encryption disable, then seal",
+                "tokenferry encryption disable, then tokenferry encryption enable",
             )
         return
     if distrust := _distrust(home):
@@ -109,13 +109,13 @@ def seal_findings(home: Home) -> Iterator[tuple[str, str, str]]:
         yield what, f"accounts {', '.join(state.clear or state.older or state.sealed) or 'none'}", cure
     place = state.marker.place
     if place.path is not None and lies_in(home, place.path):
-        yield "lies beside what it seals, so a copy of one is a copy of both", str(place.path), "move it elsewhere"
+        yield "is beside what it encrypts, so a copy of one is a copy of both", str(place.path), "move it elsewhere"
     try:
         FileStore(home).seal.key(state.marker.current)
     except NeedsUnlock as fault:
-        yield f"can't be had now: {fault}", f"key {state.marker.current}", "unlock the keyring, or bring the file back"
+        yield f"isn't available now: {fault}", f"key {state.marker.current}", "unlock the keyring, or restore the file"
     except SealKeyLost as fault:
-        yield f"is lost: {fault}", f"key {state.marker.current}", "bring it back from a backup"
+        yield f"is lost: {fault}", f"key {state.marker.current}", "restore it from a backup"
     except TokenferryError as fault:
         what, _, cure = str(fault).rpartition("; ")
         yield what or cure, f"key {state.marker.current}", cure

@@ -99,7 +99,7 @@ def disable(*, forget_key: ForgetKey = False, as_json: JSON = False) -> None:
         result = sealing.unseal()
         note_change(home, "unseal", "home")
         if not result.faults:
-            say(f"unsealed {len(result.changed)} accounts")
+            say(f"decrypted {len(result.changed)} accounts")
             if forget_key:
                 sealing.forget(result)
             _tell_of_old(result, "key", forget_key=forget_key)
@@ -120,7 +120,7 @@ def _tell(
 ) -> None:
     assert result.marker is not None
     note_change(Home.from_environment(), action, "home", key=result.marker.current, accepted=accepted)
-    done = f"sealed {len(result.changed)} accounts" if result.changed else "everything is sealed already"
+    done = f"encrypted {len(result.changed)} accounts" if result.changed else "everything is encrypted already"
     if not result.faults:
         say(f"{done} with key {result.marker.current} in {place_in_words(result.marker.place)}")
         _tell_of_key(result.marker.place)
@@ -130,7 +130,7 @@ def _tell(
 
 def _tell_of_key(place: KeyPlace) -> None:
     if place.path is not None:
-        note(f"keep a copy of {place.path} in a safe place: without it nobody can open what is sealed")
+        note(f"keep a copy of {place.path} in a safe place: without it, encrypted logins are lost")
 
 
 def _tell_of_old(result: SealResult, what: str, *, forget_key: bool) -> None:
@@ -138,4 +138,4 @@ def _tell_of_old(result: SealResult, what: str, *, forget_key: bool) -> None:
         if forget_key:
             say(f"the {what} {key} is removed from {place_in_words(place)}")
         else:
-            note(f"the {what} {key} stays in {place_in_words(place)}, for backups and exports sealed with it")
+            note(f"the {what} {key} stays in {place_in_words(place)}, for backups and exports encrypted with it")

@@ -374,7 +374,7 @@ class Seal:
             return next((one for one in self._read_key_file(place.path, is_needed=True) if one.id == key), None)
         except FileNotFoundError:
             raise NeedsUnlock(
-                f"the key file {place.path} isn't there; bring it back (is its disk mounted?), or say where it is with "
+                f"the key file {place.path} isn't there; restore it (is its disk mounted?), or say where it is with "
                 f"{KEY_FILE}"
             ) from None
 
