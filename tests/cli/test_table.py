@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from cli.harness import Terminal
-from tokenferry.cli._table import Cell, Column, table, time_cell
+from tokenferry.cli._table import Cell, Column, labelled, table, time_cell
 from tokenferry.settings import Home
 
 COLUMNS = (Column("name"), Column("kind", wide=True), Column("state", folds=True))
@@ -56,6 +56,20 @@ def test_no_more_columns_are_left_out_than_must_be() -> None:
     shown = show([("i" * 40, "client", "live", "l" * 40)], 80, columns=columns)
     assert "ROLE" in shown
     assert "LABELS" not in shown
+
+
+def test_a_value_beside_its_label_folds_at_words_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = [("state", "word " * 9 + "end"), ("name", "a  b")]
+    monkeypatch.setenv("COLUMNS", "40")
+    labelled(pairs, 8)
+    assert capsys.readouterr().out == f"state   {pairs[0][1]}\nname    a  b\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    labelled(pairs, 8)
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == "state   word word word word word word"
+    assert shown[1] == "        word word word end"
 
 
 WORDS = st.text("abcdefghij-", min_size=1, max_size=14)

@@ -1,10 +1,11 @@
 """Tables: folded at words to the terminal's width; plain aligned columns, all of them, in a pipe."""
 
+import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Self, TypeAlias
+from typing import Any, Final, Literal, Self, TypeAlias
 
 from tokenferry.cli._output import moment, printable, relative, say_lines
 
@@ -12,6 +13,7 @@ Tone: TypeAlias = Literal["bad", "warning", "good"]
 
 _STYLES: Final[dict[Tone, str]] = {"bad": "red", "warning": "yellow", "good": "green"}
 _GAP: Final = 2
+_WHOLE_WORDS: Final[dict[str, Any]] = {"break_long_words": False, "break_on_hyphens": False}
 _LEAST_FOLDED: Final = 16
 """A column that folds keeps at least this width; below it the rows are shown as cards."""
 
@@ -62,6 +64,16 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, wide: boo
     say_lines("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
+def labelled(pairs: Iterable[tuple[str, str]], margin: int) -> None:
+    """Write labels, each with its value from column `margin` on; a terminal folds the value at words beside them."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for label, value in pairs:
+        text = printable(value)
+        room = len(text) + 1 if width is None else max(width - margin, _LEAST_FOLDED)
+        first, *more = textwrap.wrap(text, room, **_WHOLE_WORDS) if len(text) > room else [text]
+        say_lines([f"{label:<{margin}}{first}".rstrip(), *(" " * margin + line for line in more)])
+
+
 def _on_terminal(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, wide: bool) -> None:
     from rich.cells import cell_len  # noqa: PLC0415  # only a terminal needs it
     from rich.console import Console  # noqa: PLC0415  # see above
@@ -106,6 +118,6 @@ def _cards(columns: Sequence[Column], cells: list[list[str]], width: int) -> Non
         if number:
             say_lines([""])
         for column, cell in zip(columns, row, strict=True):
-            folded = textwrap.wrap(cell, max(width - margin, 1), break_long_words=False, break_on_hyphens=False)
+            folded = textwrap.wrap(cell, max(width - margin, 1), **_WHOLE_WORDS)
             label = column.heading.upper().ljust(margin)
             say_lines((label if not at else " " * margin) + line for at, line in enumerate(folded or [""]))

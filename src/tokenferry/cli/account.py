@@ -14,11 +14,11 @@ from tokenferry.cli._federation import Federal, federation_of
 from tokenferry.cli._home import know, open_broker, what_serves
 from tokenferry.cli._input import confirmed, read_secret
 from tokenferry.cli._labels import label_change
-from tokenferry.cli._output import note, outcome_json, say, say_json, say_lines
+from tokenferry.cli._output import note, outcome_json, say, say_json
 from tokenferry.cli._profile import account_of_profile
 from tokenferry.cli._revocation import tell_revocation
 from tokenferry.cli._rights import keys_bound_to
-from tokenferry.cli._table import table
+from tokenferry.cli._table import labelled, table
 from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.config_key import format_duration
 from tokenferry.credentials import API_KEY_PREFIX, Credential, Kind, OAuthToken
@@ -240,7 +240,7 @@ def show(name: AccountName, *, as_json: JSON = False) -> None:
     if as_json:
         say_json(found.to_json())
         return
-    say_lines(f"{label:<13}{value}" for label, value in details(found, broker))
+    labelled(details(found, broker), 13)
 
 
 @app.command(

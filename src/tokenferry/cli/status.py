@@ -12,7 +12,7 @@ from tokenferry.cli._output import note, say, say_json, say_lines
 from tokenferry.cli._probe import address_of
 from tokenferry.cli._sealing import seal_json, seal_line
 from tokenferry.cli._services import services_now
-from tokenferry.cli._table import table
+from tokenferry.cli._table import labelled, table
 from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.config import Config
 from tokenferry.errors import TokenferryError
@@ -50,19 +50,20 @@ def status(
             | {"serving": serving, "windows": [one.to_json() for one in _windows(home)]}
         )
         return
-    say_lines(
+    labelled(
         (
-            f"home        {home.path}",
-            f"policy      subscriptions = {settings.policy.subscriptions}",
-            f"encryption  {seal_line(home)}",
-            f"in use      {active_account(broker) or 'no account: the first in order comes first'}",
-            f"default     {_default(broker)}",
-            *(f"gateway     {line}" for line in _gateway_lines(gateways)),
-            *(f"serves      {one}" for one in now),
-            *(f"window      {one.sentence(time.time())}" for one in _windows(home)),
-            "",
-        )
+            ("home", str(home.path)),
+            ("policy", f"subscriptions = {settings.policy.subscriptions}"),
+            ("encryption", seal_line(home)),
+            ("in use", active_account(broker) or "no account: the first in order comes first"),
+            ("default", _default(broker)),
+            *(("gateway", line) for line in _gateway_lines(gateways)),
+            *(("serves", str(one)) for one in now),
+            *(("window", one.sentence(time.time())) for one in _windows(home)),
+        ),
+        12,
     )
+    say()
     if found:
         table(COLUMNS, [one.cells for one in found], wide=wide)
     else:
