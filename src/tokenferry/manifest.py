@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         "file", "presence", "folder", "listing", "link", "lock", "cooldowns", "variable", "machine"
     ]
 
-__all__ = ["NAME", "Dependencies", "data_home", "depend_on", "recall"]
+__all__ = ["NAME", "Dependencies", "data_home", "depend_on", "doubt", "recall"]
 
 NAME = "token-manifest"
 _VARIABLES = (
@@ -105,7 +105,7 @@ class Dependencies:
         try:
             stamp = self._stamps[kind, name] = _stamp(kind, name)
         except Exception:  # noqa: BLE001  # an answer that depends on what can't be looked at is not kept
-            self._is_stable = False
+            self.doubt()
             return
         if stamp and kind in {"file", "listing"}:
             tick = _TICK_NS if stamp[-1] % 1_000_000_000 else _COARSE_TICK_NS
@@ -113,6 +113,10 @@ class Dependencies:
         if stamp and kind == "cooldowns":
             ends = (until for _, until in stamp[2] if until is not None and until > self.since)
             self.until = min(self.until, *ends, _ENDLESS)
+
+    def doubt(self) -> None:
+        """Keep no answer."""
+        self._is_stable = False
 
     def remember(
         self, arguments: "Sequence[str]", stdout: str, secret: str, *, stderr: str = "", sealed: "Sequence[str]" = ()
@@ -158,6 +162,12 @@ def depend_on(kind: "Kind", name: "str | Path") -> None:
     """Say what is about to be read, listed, or looked for."""
     if (dependencies := _recorded.get()) is not None:
         dependencies.add(kind, str(name))
+
+
+def doubt() -> None:
+    """Say that something could not be looked at, so that the answer may be another one next time."""
+    if (dependencies := _recorded.get()) is not None:
+        dependencies.doubt()
 
 
 def _find(place: "tuple[str, ...]", secret: str) -> int:
@@ -206,7 +216,7 @@ def _stamp(kind: "Kind", name: str) -> "Any":  # noqa: PLR0911  # a table
     if kind == "lock":
         return _is_locked(name)
     if kind == "cooldowns":
-        return [status.st_mode, status.st_uid, _cooldowns(name)]
+        return [status.st_mode, status.st_uid, _cooldowns(name) if stat.S_ISREG(status.st_mode) else []]
     if kind == "folder":  # whose entries may change, but nobody else may change them
         return [status.st_dev, status.st_ino, status.st_mode, status.st_uid]
     return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]

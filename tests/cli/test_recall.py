@@ -25,7 +25,7 @@ from tokenferry import manifest
 from tokenferry.broker import Broker
 from tokenferry.cli import _home
 from tokenferry.cli._run import run
-from tokenferry.errors import TokenferryError
+from tokenferry.errors import StorageFailed, TokenferryError
 from tokenferry.manifest import recall
 from tokenferry.policy_statement import state, withdraw
 from tokenferry.sandbox import Sandbox
@@ -311,6 +311,34 @@ def test_a_stand_in_for_a_limited_account_is_never_kept(home: Home) -> None:
         assert recall((), now + 500) is None, "then the other one may stand in"
 
 
+def test_an_answer_without_a_look_at_the_cooldowns_is_not_kept(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("work", "other"):
+        put(home, document(time.time(), name=name), name)
+    use(home, "work")
+    with State(home.state) as opened:
+        opened.cooldowns.put(Cooldown(Scope("account", "work"), "rate", "test", until=int(time.time()) + 1000))
+    settle()
+
+    def refuse(*_: object) -> None:
+        raise StorageFailed("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(State, "__init__", refuse)
+        assert full() == (0, f"{ACCESS}\n", "")
+    assert known() is None
+    assert "account other stands in for work" in full()[2]
+
+
+def test_a_state_that_is_no_file_is_not_waited_for(home: Home) -> None:
+    for name in ("work", "other"):
+        put(home, document(time.time(), name=name), name)
+    use(home, "work")
+    os.mkfifo(home.state, 0o600)
+    settle()
+    assert full() == (0, f"{ACCESS}\n", "")
+    assert known() is None
+
+
 def test_an_answer_holds_neither_before_it_was_given_nor_when_the_token_is_due(home: Home) -> None:
     put(home, document(time.time()))
     now = time.time()
@@ -336,13 +364,18 @@ def test_an_answer_with_a_path_that_depends_on_the_folder_is_not_kept(
     assert known() is None
 
 
-@pytest.mark.parametrize("how", ["mode", "link", "fifo", "folder", "empty", "cut", "noise"])
-def test_a_manifest_that_is_not_ours_alone_or_not_whole_is_not_believed(home: Home, tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize("how", ["owner", "mode", "link", "fifo", "folder", "empty", "cut", "noise"])
+def test_a_manifest_that_is_not_ours_alone_or_not_whole_is_not_believed(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
     put(home, document(time.time()))
     learn()
     path = home.path / manifest.NAME
     raw = path.read_bytes()
-    if how == "mode":
+    if how == "owner":
+        user = os.geteuid()
+        monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+    elif how == "mode":
         path.chmod(0o640)
     elif how == "folder":
         home.path.chmod(0o770)
@@ -351,6 +384,37 @@ def test_a_manifest_that_is_not_ours_alone_or_not_whole_is_not_believed(home: Ho
         path.symlink_to(tmp_path / "elsewhere") if how == "link" else os.mkfifo(path, 0o600)
     else:
         path.write_bytes({"empty": b"", "cut": raw[:-3], "noise": b"\xff" + raw[1:]}[how])
+    assert known() is None
+
+
+@pytest.mark.parametrize("how", ["mode", "content"])
+def test_a_change_shows_where_size_and_modification_time_are_the_old_ones(home: Home, how: str) -> None:
+    path = put(home, document(time.time()))
+    learn()
+    status = path.stat()
+    if how == "mode":
+        path.chmod(0o644)
+    else:
+        path.write_bytes(path.read_bytes().replace(ACCESS.encode(), ACCESS.upper().encode()))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_size == status.st_size
+    assert known() is None
+
+
+@pytest.mark.parametrize("what", ["name", "id"])
+def test_an_answer_of_another_machine_is_not_repeated(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The copy of a disk has every file with its inode and times, but another machine's name or id."""
+    put(home, document(time.time()))
+    machine = write(tmp_path / "machine-id", "one\n")
+    monkeypatch.setattr(manifest, "_MACHINE", (str(machine),))
+    learn()
+    if what == "id":
+        write(machine, "two\n")
+    else:
+        other = os.uname_result(["Linux", "another", *os.uname()[2:]])
+        monkeypatch.setattr(os, "uname", lambda: other)
     assert known() is None
 
 

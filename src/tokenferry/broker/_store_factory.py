@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from tokenferry.accounts import Sealing, machine_id
 from tokenferry.errors import ConfigError, TokenferryError
-from tokenferry.manifest import depend_on
+from tokenferry.manifest import depend_on, doubt
 from tokenferry.providers import Provider
 from tokenferry.refresh import FileJournal
 from tokenferry.settings import Home
@@ -95,6 +95,7 @@ def limited_accounts(home: Home | None, now: Callable[[], float]) -> frozenset[s
         with State(home.state) as state:
             found = [one for one in state.cooldowns.list() if not one.scope.family and not one.is_over(now())]
     except TokenferryError:
+        doubt()
         return frozenset()
     return frozenset(one.scope.name for one in found if one.scope.kind == "account")
 
