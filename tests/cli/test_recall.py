@@ -200,6 +200,15 @@ def test_a_profile_of_the_official_sdks_is_known_until_it_or_a_link_to_it_change
     assert learn()[1] == "fake-profile\n"
     write(credentials, json.dumps(token | {"access_token": "fake-other--"}))
     assert learn()[1] == "fake-other--\n"
+    linked = folder / "configs" / "work.json"
+    for name in ("one", "two"):
+        write(folder / name, json.dumps(config))
+    linked.unlink()
+    linked.symlink_to(folder / "one")
+    learn()
+    linked.unlink()
+    linked.symlink_to(folder / "two")
+    assert known() is None
 
 
 def test_a_file_that_the_configuration_only_names_is_known_to_be_there(home: Home) -> None:
@@ -223,6 +232,17 @@ def test_a_link_on_the_way_to_the_configuration_that_names_another_folder_is_loo
     link.symlink_to(open_to_all / "dotfiles")
     assert known() is None
     assert full()[0] == 8
+
+
+def test_a_second_account_or_another_version_takes_the_full_path(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(home, document(time.time()))
+    module = write(home.path.parent / "manifest.py", "")
+    monkeypatch.setattr(manifest, "__file__", str(module))
+    learn()
+    write(module, "\n")
+    learn()
+    put(home, document(time.time(), name="other"), "other")
+    assert known() is None
 
 
 def test_what_another_installation_answered_is_not_repeated(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
