@@ -82,7 +82,7 @@ def test_the_kind_is_what_the_prefix_says_else_the_providers_else_what_is_asked_
 def test_a_subscriptions_credential_is_stored_with_word_of_who_may_have_it(home: Home) -> None:
     outcome = tokenferry("account", "add", "work", "--provider", "claude-max", stdin=SETUP)
     assert outcome.code == 0
-    assert "Claude Code itself" in outcome.err
+    assert "Claude Code alone" in outcome.err
     assert "[policy]" in outcome.err
     assert tokenferry("token", "work").code == 7
     assert "for Claude Code alone" in tokenferry("account", "list").out
