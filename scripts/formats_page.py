@@ -19,7 +19,10 @@ def page(text: str) -> str:
 
 
 def _table(name: str) -> str:
-    rows = [f"| `{part}` | `{field}` | {fate.word} | {fate.note} |" for part, field, fate in _TABLES[name].rows()]
+    rows = [
+        f"| `{part}` | `{field}` | {handling.word} | {handling.note} |"
+        for part, field, handling in _TABLES[name].rows()
+    ]
     return "\n".join(["", "| in | field | | |", "|---|---|---|---|", *rows, "\n"])
 
 

@@ -83,7 +83,7 @@ def test_kills_at_random_lose_no_more_than_they_must(issuer: Issuer, home: Home,
         first, *later = notes.presenters[token]
         assert token in lost, "an answer that was journalled was asked for again"
         assert first in notes.killed
-        assert len(later) == 1, "a token whose fate is unknown is presented once more, and no oftener"
+        assert len(later) == 1, "a token whose handling is unknown is presented once more, and no oftener"
     assert len(reused) <= len(lost)
     assert max(granted.values()) == 1
     assert {name: given - tokens[name] for name, given in notes.given.items() if given - tokens[name]} == {}

@@ -123,9 +123,9 @@ def _check_presentations(token: str, sent: list[Sending], say: Callable[[str], N
         if not sending.settled or sending.is_odd:
             uncertain += 1
         elif presentation.rotated or presentation.status == 400:  # invalid_grant
-            say(f"{token} is presented again after its fate was known ({presentation.status})")
+            say(f"{token} is presented again after its handling was known ({presentation.status})")
     if uncertain > _UNCERTAIN_AT_MOST:
-        say(f"{token} is presented {uncertain + 1} times although its fate was uncertain")
+        say(f"{token} is presented {uncertain + 1} times although its handling was uncertain")
 
 
 def _check_login(machine: Machine, say: Callable[[str], None]) -> None:

@@ -430,7 +430,7 @@ class Machine:
         self._check_retry(process, sending)
 
     def _check_retry(self, process: Process, sending: Sending) -> None:
-        """A token whose fate is unknown is shown again only in its grace, or when nothing is left to lose."""
+        """A token whose handling is unknown is shown again only in its grace, or when nothing is left to lose."""
         token = self.document().credential
         assert isinstance(token, OAuthToken)
         is_replaced = token.refresh is None or token.refresh.sha256 != sending.token  # by a login since it was decided

@@ -175,7 +175,7 @@ def _recover(
 
 
 def _withdrawn(attempt: RefreshAttempt) -> effects.Effect:
-    """End an attempt that came to nothing, which doesn't undo that the fate of an earlier one is unknown."""
+    """End an attempt that came to nothing, which doesn't undo that the handling of an earlier one is unknown."""
     return effects.Mark(attempt, "closed") if attempt.tries > 1 else effects.Close()
 
 
@@ -228,11 +228,11 @@ def _refresh_digest(document: Document) -> str | None:
 def _weigh_retry(
     job: RefreshRequest, context: FlowContext, document: Document, attempt: RefreshAttempt, endpoints: OAuthEndpoints
 ) -> None:
-    """Raise unless presenting a refresh token again, whose fate is unknown, is the best that is left to do."""
+    """Raise unless presenting a refresh token again, whose handling is unknown, is the best that is left to do."""
     if attempt.tries >= _MOST_TRIES and attempt.state != "closed":
-        fate = "no refresh token in them could be read" if attempt.answer is not None else "both answers were lost"
+        handling = "no refresh token in them could be read" if attempt.answer is not None else "both answers were lost"
         raise NeedsLogin(
-            f"account {job.name!r}: two refreshes were sent and {fate}, so the login can't be saved; "
+            f"account {job.name!r}: two refreshes were sent and {handling}, so the login can't be saved; "
             f"{log_in_again(document.account)}"
         )
     token = document.credential
@@ -241,9 +241,9 @@ def _weigh_retry(
         return
     nothing_to_lose = seconds_left(token, context.now()) <= 0 or token.secret.sha256 == job.refused
     if not nothing_to_lose:
-        fate = "held no refresh token that can be read" if attempt.answer is not None else "was lost"
+        handling = "held no refresh token that can be read" if attempt.answer is not None else "was lost"
         raise RefreshUncertain(
-            f"account {job.name!r}: the answer to its last refresh {fate}; the present token is used "
+            f"account {job.name!r}: the answer to its last refresh {handling}; the present token is used "
             "while it lives, then the refresh is tried once more"
         )
     wait = _second_presentation_in(context, document.account.name, attempt)

@@ -33,7 +33,7 @@ WORKERS: Final = 6
 ACCOUNTS: Final = tuple(f"account-{number}" for number in range(6))
 FORCED: Final = 0.1
 SECOND_PRESENTATION: Final = 0.3
-"""Seconds, instead of 120, until a token of unknown fate is presented again: a storm doesn't last that long."""
+"""Seconds, instead of 120, until a token of unknown handling is presented again: a storm doesn't last that long."""
 
 
 class Notes:

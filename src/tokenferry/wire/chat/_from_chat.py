@@ -8,7 +8,7 @@ from msgspec import UNSET
 
 from tokenferry.errors import Unfit
 from tokenferry.wire._codec import Sent
-from tokenferry.wire._fates import Fates, FateTable, kept, left_out, unfit
+from tokenferry.wire._field_handling import FieldHandlings, FieldTable, kept, left_out, unfit
 from tokenferry.wire._ids import call_id, changed_names, tool_name
 from tokenferry.wire._json import RequestReader, encode, is_object
 from tokenferry.wire._quirks import Quirks
@@ -18,7 +18,7 @@ from tokenferry.wire.messages import _models as messages
 _MARK: Final = left_out("a hint for prompt caches")
 _NAME: Final = left_out()
 
-FATES: Final[Fates] = {
+FIELD_HANDLINGS: Final[FieldHandlings] = {
     chat.ChatRequest: {
         "model": kept("the target's model"),
         "messages": kept("neighbours of one role become one"),
@@ -110,7 +110,7 @@ FATES: Final[Fates] = {
     },
 }
 
-TABLE: Final = FateTable(FATES)
+TABLE: Final = FieldTable(FIELD_HANDLINGS)
 _reader: Final = RequestReader(chat.ChatRequest)
 _DATA_URL: Final = re.compile(r"data:([a-z]+/[a-z0-9.+-]+);base64,")
 _WEB: Final = ("https://", "http://")

@@ -8,7 +8,7 @@ from msgspec import UNSET
 from tokenferry.errors import Unfit
 from tokenferry.wire._codec import Sent
 from tokenferry.wire._envelope import is_of
-from tokenferry.wire._fates import Fates, FateTable, kept, left_out, unfit
+from tokenferry.wire._field_handling import FieldHandlings, FieldTable, kept, left_out, unfit
 from tokenferry.wire._ids import call_id, changed_names, tool_name
 from tokenferry.wire._json import RequestReader, encode
 from tokenferry.wire._quirks import Quirks
@@ -19,7 +19,7 @@ _MARK: Final = left_out("a hint for prompt caches")
 _CITED: Final = left_out("the text is kept")
 _SERVER: Final = left_out("a hint for tools that the server runs")
 
-FATES: Final[Fates] = {
+FIELD_HANDLINGS: Final[FieldHandlings] = {
     messages.MessagesRequest: {
         "model": kept("the target's model"),
         "messages": kept(),
@@ -135,7 +135,7 @@ FATES: Final[Fates] = {
     messages.OutputFormat: {"type": kept(), "schema": kept("`strict` if every object is closed")},
 }
 
-TABLE: Final = FateTable(FATES)
+TABLE: Final = FieldTable(FIELD_HANDLINGS)
 _reader: Final = RequestReader(messages.MessagesRequest)
 _BILLING: Final = "x-anthropic-billing-header"
 _MOST_STOPS: Final = 4

@@ -1,4 +1,4 @@
-"""Every field of a request has one fate, and the page says which."""
+"""Every field of a request has one handling, and the page says which."""
 
 from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
@@ -13,7 +13,7 @@ from msgspec import inspect
 from openai.types import chat as openai_types
 from openai.types.chat import completion_create_params as openai_params
 
-from tokenferry.wire._fates import FateTable
+from tokenferry.wire._field_handling import FieldTable
 from tokenferry.wire.chat import FROM_CHAT, TO_CHAT
 from tokenferry.wire.chat import _models as chat
 from tokenferry.wire.messages import _models as messages
@@ -39,21 +39,21 @@ def structs(shape: Any, seen: set[Any]) -> Iterator[Any]:
 @pytest.mark.parametrize(
     ("table", "request_type"), [(TO_CHAT, messages.MessagesRequest), (FROM_CHAT, chat.ChatRequest)]
 )
-def test_every_field_that_a_request_can_have_is_in_one_row(table: FateTable, request_type: Any) -> None:
+def test_every_field_that_a_request_can_have_is_in_one_row(table: FieldTable, request_type: Any) -> None:
     reached = set(structs(inspect.type_info(request_type), set()))
-    assert {kind.__name__: sorted(table.fates[kind]) for kind in reached} == {
+    assert {kind.__name__: sorted(table.handlings[kind]) for kind in reached} == {
         kind.__name__: sorted(kind.__struct_fields__) for kind in reached
     }
-    assert set(table.fates) == reached
+    assert set(table.handlings) == reached
     assert all(kind.__struct_config__.forbid_unknown_fields for kind in reached), "or unknown ones are lost in silence"
 
 
 @pytest.mark.parametrize(("table"), [TO_CHAT, FROM_CHAT])
-def test_what_is_not_kept_is_looked_for(table: FateTable) -> None:
-    for kind, fields in table.fates.items():
+def test_what_is_not_kept_is_looked_for(table: FieldTable) -> None:
+    for kind, fields in table.handlings.items():
         defaults = {field.name: field.default for field in msgspec.structs.fields(kind)}
         assert [
-            name for name, fate in fields.items() if fate.word != "kept" and defaults[name] is not msgspec.UNSET
+            name for name, handling in fields.items() if handling.word != "kept" and defaults[name] is not msgspec.UNSET
         ] == []
 
 
