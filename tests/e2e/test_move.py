@@ -139,7 +139,7 @@ def test_a_login_of_its_own_comes_home_and_goes_back_whole(
     add(sandbox, "alice")
     outcome = tokenferry("claude-code", "switch", "alice")
     assert outcome.code == 0
-    assert "is kept as one: claude-code" in outcome.err
+    assert "is now account claude-code" in outcome.err
     check_it_works(claude, place, sandbox, "alice")
     move("claude-code")
     assert section(place) == own

@@ -22,6 +22,7 @@ SMALL: Final = "claude-haiku-4-5"
 CONFIG: Final = """
 [router]
 providers = ["first"]
+background = "errands"
 
 [[providers]]
 name = "first"
@@ -45,9 +46,6 @@ priority = 1
 provider = "first"
 actual_model = "claude-3-5-haiku"
 priority = 2
-
-[router]
-background = "errands"
 
 [[router.rules]]
 name = "research"
