@@ -101,10 +101,12 @@ def serve(
         resolved.record_default_provider(environment=True)
 
         def announce() -> None:
+            # Read the home first: whoever waits for the port file may change it at once.
+            lines = (*_start_lines(where.urls, home, resolved), *_unserved(home, config, resolved, states))
             if port_file is not None and where.port is not None:
                 write_port_file(port_file, where.port)
                 stack.callback(remove_port_file, port_file, where.port)
-            for line in (*_start_lines(where.urls, home, resolved), *_unserved(home, config, resolved, states)):
+            for line in lines:
                 say(line)
             for line in opened:
                 tell(line)
