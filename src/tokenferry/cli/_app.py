@@ -49,7 +49,7 @@ PANELS: Final = {
         "explain": "request [ID], route, response FILE, credentials, account NAME",
     },
     "Maintain": {
-        "config": "check, show, get, set, unset, edit",
+        "config": "check, show, get, set, unset, edit, init, schema",
         "policy": "show, set: what Claude subscriptions may be used for",
         "encryption": "status, enable, disable, rotate-key",
         "service": "install, status, uninstall",
