@@ -62,7 +62,7 @@ class ChatUpstream:
             yield from calls()
         else:
             yield chunk({"role": "assistant", "content": ""})
-            yield chunk({"content": f"They said: {', '.join(results)}"})
+            yield chunk({"content": f"They said: {', '.join(sorted(results))}"})
             yield chunk(finish="stop")
         yield chunk(usage=USAGE, choices=[])
         yield DONE
