@@ -124,9 +124,9 @@ class _Demo:
         answer = self._message(self._url, {"x-api-key": self._key})
         _check(answer.status_code == httpx2.codes.OK, "the failover")
         say(f"   the next request: {answer.status_code}, no error and no wait for the program")
-        for command in (("account", "list"), ("explain", "request", "last")):
+        for command, sign in ((("account", "list"), "limited"), (("explain", "request", "last"), "answered 429")):
             say(f"   $ tokenferry {' '.join(command)}")
-            say_lines(f"     {line}" for line in self._run(*command).splitlines())
+            say_lines(f"     {line}" for line in self._written(sign, *command).splitlines())
 
     def stay(self) -> None:
         """Say how to use what runs, and wait for Ctrl-C."""
@@ -194,6 +194,13 @@ class _Demo:
         if done.returncode:
             raise TokenferryError(f"tokenferry {arguments[0]} ended with {done.returncode}: {done.stderr.strip()}")
         return done.stdout
+
+    def _written(self, sign: str, *arguments: str) -> str:
+        """What a command prints once the gateway, which writes after it has answered, has written it down."""
+        deadline = time.monotonic() + _PATIENCE
+        while sign not in (text := self._run(*arguments)):
+            _check(time.monotonic() < deadline, f"{sign!r} in tokenferry {' '.join(arguments)}")
+        return text
 
     def _command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "tokenferry", *arguments]
