@@ -5,8 +5,23 @@ from typing import Final, Literal
 
 from tokenferry.state import Schema
 
+_SUMS_TABLE: Final = """
+CREATE TABLE {name} (
+    period INTEGER NOT NULL, key INTEGER NOT NULL, account INTEGER NOT NULL, provider INTEGER NOT NULL,
+    model INTEGER NOT NULL, billing TEXT NOT NULL,
+    requests INTEGER NOT NULL, side_requests INTEGER NOT NULL, errors INTEGER NOT NULL,
+    uncounted INTEGER NOT NULL, estimated INTEGER NOT NULL, unpriced INTEGER NOT NULL,
+    input INTEGER NOT NULL, output INTEGER NOT NULL, cache_read INTEGER NOT NULL,
+    write_5m INTEGER NOT NULL, write_1h INTEGER NOT NULL, thinking INTEGER NOT NULL, searches INTEGER NOT NULL,
+    cost_micros INTEGER NOT NULL, unpriced_micros INTEGER NOT NULL,
+    ms INTEGER NOT NULL, bytes_in INTEGER NOT NULL, bytes_out INTEGER NOT NULL,
+    PRIMARY KEY (period, key, account, provider, model, billing)
+) STRICT, WITHOUT ROWID;
+"""
+"""A table of sums; a period is an hour or a day since 1970."""
+
 _MIGRATIONS: Final = (
-    """
+    f"""
     CREATE TABLE names (
         id INTEGER PRIMARY KEY,
         kind TEXT NOT NULL,
@@ -63,28 +78,8 @@ _MIGRATIONS: Final = (
     CREATE UNIQUE INDEX requests_at ON requests (at_ms, request_id);
     CREATE INDEX requests_session ON requests (session, at_ms) WHERE session > 0;
     CREATE INDEX requests_failed ON requests (at_ms) WHERE error > 0;
-    CREATE TABLE hours (
-        period INTEGER NOT NULL, key INTEGER NOT NULL, account INTEGER NOT NULL, provider INTEGER NOT NULL,
-        model INTEGER NOT NULL, billing TEXT NOT NULL,
-        requests INTEGER NOT NULL, side_requests INTEGER NOT NULL, errors INTEGER NOT NULL,
-        uncounted INTEGER NOT NULL, estimated INTEGER NOT NULL, unpriced INTEGER NOT NULL,
-        input INTEGER NOT NULL, output INTEGER NOT NULL, cache_read INTEGER NOT NULL,
-        write_5m INTEGER NOT NULL, write_1h INTEGER NOT NULL, thinking INTEGER NOT NULL, searches INTEGER NOT NULL,
-        cost_micros INTEGER NOT NULL, unpriced_micros INTEGER NOT NULL,
-        ms INTEGER NOT NULL, bytes_in INTEGER NOT NULL, bytes_out INTEGER NOT NULL,
-        PRIMARY KEY (period, key, account, provider, model, billing)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE days (
-        period INTEGER NOT NULL, key INTEGER NOT NULL, account INTEGER NOT NULL, provider INTEGER NOT NULL,
-        model INTEGER NOT NULL, billing TEXT NOT NULL,
-        requests INTEGER NOT NULL, side_requests INTEGER NOT NULL, errors INTEGER NOT NULL,
-        uncounted INTEGER NOT NULL, estimated INTEGER NOT NULL, unpriced INTEGER NOT NULL,
-        input INTEGER NOT NULL, output INTEGER NOT NULL, cache_read INTEGER NOT NULL,
-        write_5m INTEGER NOT NULL, write_1h INTEGER NOT NULL, thinking INTEGER NOT NULL, searches INTEGER NOT NULL,
-        cost_micros INTEGER NOT NULL, unpriced_micros INTEGER NOT NULL,
-        ms INTEGER NOT NULL, bytes_in INTEGER NOT NULL, bytes_out INTEGER NOT NULL,
-        PRIMARY KEY (period, key, account, provider, model, billing)
-    ) STRICT, WITHOUT ROWID;
+    {_SUMS_TABLE.format(name="hours")}
+    {_SUMS_TABLE.format(name="days")}
     CREATE TABLE windows (
         account INTEGER NOT NULL,
         name INTEGER NOT NULL,
@@ -96,7 +91,7 @@ _MIGRATIONS: Final = (
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE revisions (name TEXT PRIMARY KEY, number INTEGER NOT NULL) STRICT;
     INSERT INTO revisions VALUES ('names', 0), ('retention', 0);
-    """,
+    """,  # noqa: S608  # names of ours
 )
 
 LEDGER_SCHEMA: Final = Schema(
