@@ -45,7 +45,8 @@ CONFIG = '[router]\nproviders = ["fake"]\n[[providers]]\nname = "fake"\nbase_url
 def old(request: pytest.FixtureRequest, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     """The home where the configuration has today's keys, and the sealing key's file is elsewhere."""
     with tarfile.open(FOLDER / f"{request.param}.tar.gz") as archive:
-        archive.extractall(tmp_path / "old", filter="tar")
+        archive.extraction_filter = getattr(tarfile, "tar_filter", None)  # from 3.11.4 on
+        archive.extractall(tmp_path / "old")
     home.path.rmdir()
     (tmp_path / "old" / "home").rename(home.path)
     if request.param == "sealed":

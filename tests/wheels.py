@@ -34,7 +34,8 @@ def build_wheel_of_sdist(folder: Path) -> Path:
         check=True,
     )
     with tarfile.open(folder / done.stdout.split()[-1]) as archive:
-        archive.extractall(folder, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # from 3.11.4 on
+        archive.extractall(folder)
         root = folder / archive.getnames()[0].partition("/")[0]
     return build_wheel(folder, root)
 
