@@ -380,6 +380,15 @@ class ModelMapping:
     provider: Annotated[str, ConfigKey("The provider that has it.", example='"z.ai"')]
     actual_model: Annotated[str, ConfigKey("What the provider calls it.", example='"glm-5"')]
     priority: Annotated[int, ConfigKey("The lowest is tried first.", 0, 2**32 - 1)] = field(default=1, compare=False)
+    max_output_tokens: Annotated[
+        int | None,
+        ConfigKey("The most output the model takes; translated requests are lowered to it.", 1, 2**31, example="8192"),
+    ] = None
+    drop: Annotated[
+        tuple[str, ...],
+        ConfigKey("Server tools that translated requests go without; else they go to the next mapping."),
+    ] = ()
+    """By the beginnings of their types: `web_search`."""
 
 
 @dataclass(frozen=True, slots=True)

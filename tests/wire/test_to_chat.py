@@ -130,6 +130,15 @@ def test_a_tool_of_the_servers_is_unfit_and_no_function(kind: str) -> None:
     assert kind in remembered.left_out
 
 
+@pytest.mark.parametrize("choice", [{"type": "tool", "name": "web_search"}, {"type": "any"}])
+def test_a_call_that_is_demanded_of_a_dropped_tool_is_unfit(choice: dict[str, str]) -> None:
+    """It would be an answer without the call, or an error about a field that the client never sent."""
+    server = {"type": "web_search_20250305", "name": "web_search"}
+    body = ask(tools=[server], tool_choice=choice)
+    with pytest.raises(Unfit, match="demands a call of a tool that is not sent"):
+        to_chat(drop=("web_search",)).request(body, "model")
+
+
 def test_images_and_errors_of_results_reach_the_model() -> None:
     """griffinwork40/agent-afk#127, TriDefender/zcode-api#23: both were lost."""
     other = {**CALL, "id": "toolu_2"}

@@ -58,6 +58,10 @@ class Target:
 
     group: AccountGroup
     model: str
+    max_output_tokens: int | None = None
+    """The most output of the model in a translated request, where its mapping says it."""
+    drop: tuple[str, ...] = ()
+    """The server tools that a translated request goes without, by the beginnings of their types."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,7 @@ def explain_route(
 
 def _unfit(target: Target, providers: Mapping[str, Provider], request: RouteRequest) -> str | None:
     """Why the format of the target's provider can't say what the request asks for; None if it can."""
-    codec = codec_for(providers[target.group.provider], target.model)
+    codec = codec_for(providers[target.group.provider], target)
     if codec is None or request.facts is None or _MESSAGES not in request.facts.body:
         return None  # a question about a model alone asks for nothing that could be unfit
     try:

@@ -16,8 +16,7 @@ from tokenferry.routing._default_targets import (
     no_account,
 )
 from tokenferry.routing._loggable import loggable, loggable_name
-from tokenferry.routing._router import MappedTarget as MappedHop
-from tokenferry.routing._router import NoRoute, Route
+from tokenferry.routing._router import MappedTarget, NoRoute, Route
 from tokenferry.settings import RouterSettings
 from tokenferry.state import ClientKey
 from tokenferry.stores import Account
@@ -70,7 +69,7 @@ class KeyView:
         self._groups: dict[str, AccountGroup | None] = {}
         if isinstance(self._defaults, DefaultTargets):
             self._groups.update((group.provider, group) for group in self._defaults.groups)
-        self._targets: dict[tuple[MappedHop, ...], tuple[Target, ...]] = {}
+        self._targets: dict[tuple[MappedTarget, ...], tuple[Target, ...]] = {}
         # Most requests are for what others were for.
         self.plan = lru_cache(_MOST_KNOWN)(self._plan)
         """The plan for what the router decided, or why no account may serve it."""
@@ -97,8 +96,10 @@ class KeyView:
         """The accounts of the providers that `[[models]]` names. One account for everything leaves out all others."""
         targets = self._targets.get(route.targets)
         if targets is None:
-            found = [(self._group(name), model) for name, model in route.targets]
-            targets = tuple(Target(group, model) for group, model in found if group is not None)
+            found = [(self._group(one.provider), one) for one in route.targets]
+            targets = tuple(
+                Target(group, one.model, one.max_output_tokens, one.drop) for group, one in found if group is not None
+            )
             self._targets[route.targets] = targets
         pinned = self._pinned
         if pinned is None:
@@ -122,7 +123,7 @@ class KeyView:
             return no_account(
                 f"no account that client key {name} may use serves {model}; see: tokenferry key show {name}"
             )
-        names = list(dict.fromkeys(name for name, _ in route.targets))
+        names = list(dict.fromkeys(one.provider for one in route.targets))
         return no_account(
             f"no account serves {model}, which is mapped to {', '.join(names)}; "
             f"add one with: {add_command(names[0], self._providers)}"

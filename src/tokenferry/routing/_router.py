@@ -24,6 +24,8 @@ class MappedTarget(NamedTuple):
 
     provider: str
     model: str
+    max_output_tokens: int | None = None
+    drop: tuple[str, ...] = ()
 
 
 class Route(msgspec.Struct, frozen=True, cache_hash=True):
@@ -184,7 +186,9 @@ def _served(model: ModelSettings, providers: Mapping[str, Provider]) -> tuple[Ma
             why = "and has no base_url" if provider.wire_format == "openai" else "which is not translated"
             left_out.append(f"{mapping.provider} speaks {provider.wire_format}'s format, {why}")
         else:
-            targets.append(MappedTarget(mapping.provider, mapping.actual_model))
+            targets.append(
+                MappedTarget(mapping.provider, mapping.actual_model, mapping.max_output_tokens, mapping.drop)
+            )
     if targets:
         return tuple(targets)
     why = "; ".join(left_out) or "it has no mappings"

@@ -36,6 +36,7 @@ MODELS = (
     ModelSettings("mapped", (ModelMapping("chat", "gpt"), ModelMapping("native", "claude"))),
     ModelSettings("only", (ModelMapping("chat", "gpt"),)),
     ModelSettings("other", (ModelMapping("native", "claude"), ModelMapping("chat", "gpt"))),
+    ModelSettings("small", (ModelMapping("chat", "mini", max_output_tokens=60, drop=("web_search",)),)),
 )
 SERVER_TOOL = [{"type": "web_search_20250305", "name": "web_search"}]
 COMPLETION = {
@@ -147,6 +148,17 @@ async def test_where_no_target_can_say_it_the_client_is_told_what_it_is(gate: Ga
     assert (reply.status, error_of(reply.body)["type"]) == (400, "invalid_request_error")
     assert "web_search_20250305" in error_of(reply.body)["message"]
     assert origin.seen == []
+
+
+async def test_a_mapping_lowers_the_limit_and_drops_what_it_names(gate: Gate, origin: Origin) -> None:
+    origin.scripts = [json_answer(json.dumps(COMPLETION).encode())] * 2
+    assert (await ask(gate, "small", tools=SERVER_TOOL)).status == 200
+    assert (await ask(gate, "only")).status == 200
+    small, only = (json.loads(seen.body) for seen in origin.seen)
+    assert (small["max_completion_tokens"], only["max_completion_tokens"]) == (60, 100)
+    assert "tools" not in small
+    await gate.records.last(2)
+    assert "web_search_20250305" in gate.records.all[0].left_out
 
 
 @pytest.mark.parametrize("model", ["mapped", "other"])

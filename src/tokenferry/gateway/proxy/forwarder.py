@@ -155,7 +155,7 @@ class Forwarder:
         if not request.is_message:
             raise Unfit("its format answers /v1/messages alone")
         provider = target.group.provider
-        codec = codec_for(self._providers[provider], target.model)
+        codec = codec_for(self._providers[provider], target)
         assert codec is not None
         sent = request.sent.get(target)
         if sent is None:

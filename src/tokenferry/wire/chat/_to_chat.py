@@ -164,7 +164,10 @@ def to_chat(body: bytes, model: str, quirks: Quirks, domain: str) -> Sent:
     stops = asked.stop_sequences or []
     if len(stops) > _MOST_STOPS:
         left.add("stop_sequences")
-    choice = asked.tool_choice if tools else None
+    choice = asked.tool_choice
+    if choice is not None and not _can_choose(choice, tools, quirks):
+        raise Unfit("tool_choice demands a call of a tool that is not sent")
+    choice = choice if tools else None
     request = chat.ChatRequest(
         model=model,
         messages=history.messages,
@@ -398,6 +401,14 @@ def _tools(tools: list[messages.FunctionTool], quirks: Quirks, left: set[str]) -
         )
         found.append(chat.ChatTool(function=spec))
     return found
+
+
+def _can_choose(choice: messages.ToolChoice, tools: list[chat.ChatTool], quirks: Quirks) -> bool:
+    """Tell whether a call that is demanded can be made."""
+    if choice.type == "tool":
+        name = tool_name(choice.name or "", quirks.name_length)
+        return any(tool.function.name == name for tool in tools)
+    return choice.type != "any" or bool(tools)
 
 
 def _choice(choice: messages.ToolChoice, quirks: Quirks) -> Any:
