@@ -181,27 +181,31 @@ def test_a_key_that_could_not_be_shown_opens_nothing(
 
 
 @pytest.mark.parametrize(
-    ("closed", "line", "code", "told"),
+    ("closed", "line", "code", "words"),
     [
         (">&-", "token work", 1, "stdout can't be written (it is closed)"),
         (">&-", "key create lost", 1, "stdout can't be written (it is closed)"),
         (">/dev/full", "token work", 1, "stdout can't be written (No space left on device)"),
         ("2>&-", "account show wrk", 4, ""),
+        (">/dev/full", "token work --json", 1, "stdout can't be written (No space left on device)"),
+        (">/dev/full", "token wrk", 4, "did you mean 'work'?"),
         ("2>/dev/full", "account show wrk", 4, ""),
+        (">/dev/full 2>&1", "token work", 1, ""),
+        (">&- 2>/dev/full", "token work", 1, ""),
         ("<&-", "account add x --provider anthropic", 2, "stdin is closed; pipe the key or token in"),
         ("<&-", "account remove work", 2, "give --yes if you mean it"),
         ("<&-", "claude-code statusline", 0, ""),
     ],
 )
 def test_a_stream_that_is_closed_or_full_costs_a_sentence(
-    filled: Home, closed: str, line: str, code: int, told: str
+    filled: Home, closed: str, line: str, code: int, words: str
 ) -> None:
-    done = subprocess.run(
-        ["sh", "-c", f'exec "$0" "$@" {closed}', COMMAND, *line.split()], capture_output=True, text=True, check=False
-    )
+    # Unbuffered, the interpreter's end would have nothing left to flush.
+    command = ["env", "-u", "PYTHONUNBUFFERED", "sh", "-c", f'exec "$0" "$@" {closed}', COMMAND, *line.split()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (code, "")
-    assert told in done.stderr
-    assert done.stderr.count("\n") == (1 if told else 0)
+    assert words in done.stderr
+    assert done.stderr.count("\n") == (1 if words else 0)
     assert [one["name"] for one in tokenferry("key", "list", "--json").json] == ["anna"]
 
 

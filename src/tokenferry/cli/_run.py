@@ -1,6 +1,5 @@
 """One command from its arguments to its exit code: errors become sentences, signals an orderly end."""
 
-import contextlib
 import errno
 import os
 import re
@@ -70,8 +69,8 @@ def _invoke(arguments: list[str]) -> int:  # noqa: PLR0911  # one return for eac
     except typer.Abort:
         note("given up; nothing was changed")
         return 1
-    except BrokenPipeError:
-        return _quiet()
+    except BrokenPipeError:  # the reader has gone, and needs no words
+        return 1
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except OSError as fault:
@@ -131,13 +130,6 @@ def _is_of_stdout(fault: OSError) -> bool:
 
 def _unwritten(fault: OSError) -> int:
     fail(f"stdout can't be written ({fault.strerror}); free space there, or send it elsewhere")
-    return 1
-
-
-def _quiet() -> int:
-    """Whoever read our output has gone: end without a word, and without a second try when the interpreter ends."""
-    with contextlib.suppress(OSError), open(os.devnull, "w") as nothing:  # noqa: PTH123  # no path is at hand
-        os.dup2(nothing.fileno(), sys.stdout.fileno())
     return 1
 
 

@@ -13,9 +13,9 @@ def main() -> int:
     if sys.stderr is None:  # it was closed, and what is opened first would be taken for it
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         sys.stderr = os.fdopen(2, "w", encoding="utf-8")
-    if sys.stdout is None:
-        return _unwritten("it is closed")
     try:
+        if sys.stdout is None:
+            return _unwritten("it is closed")
         if arguments[:1] == ["token"]:
             from tokenferry.manifest import recall  # noqa: PLC0415  # no other command needs it
 
@@ -33,6 +33,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     finally:
+        _drop_unwritten()
         gc.freeze()  # else the interpreter's end looks for garbage in all that was imported, for 45 ms
 
 
@@ -51,5 +52,18 @@ def _write(stdout: str, stderr: str) -> int:
 
 
 def _unwritten(why: str) -> int:
-    sys.stderr.write(f"tokenferry: error: stdout can't be written ({why}); send it elsewhere\n")
+    try:  # noqa: SIM105  # importing contextlib takes 5 ms
+        sys.stderr.write(f"tokenferry: error: stdout can't be written ({why}); send it elsewhere\n")
+    except OSError:  # the exit code says it as well
+        pass
     return 1
+
+
+def _drop_unwritten() -> None:
+    """Drop text that a full or closed stream did not take: the interpreter would write it again, and exit with 120."""
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
