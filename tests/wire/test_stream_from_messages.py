@@ -175,3 +175,8 @@ def test_a_hostile_event_is_one_error_and_the_end(text: bytes) -> None:
 def test_finish_reasons(reason: str, finish: str) -> None:
     out = translated(START, event("message_delta", delta={"stop_reason": reason}), event("message_stop"))
     assert [one["choices"][0]["finish_reason"] for one in chunks(out) if one["choices"]][-1] == finish
+
+
+def test_a_ping_or_a_comment_tells_the_client_to_wait() -> None:
+    stream = translator()
+    assert stream.feed(b": hold on\n\n") == stream.feed(event("ping")) == b": ping\n\n"

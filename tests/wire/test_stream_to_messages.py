@@ -221,6 +221,12 @@ def test_an_error_amid_the_stream_never_looks_like_success(before: bytes, error:
     assert not stream.is_complete
 
 
+def test_a_conversation_that_proves_too_long_amid_the_stream_has_the_words_that_make_clients_shorten_it() -> None:
+    error = b'data: {"error": {"message": "9 > 8", "code": "context_length_exceeded", "status": 400}}\n\n'
+    last = events(translated(chunk({"content": "x"}), error))[-1]["error"]
+    assert last == {"type": "invalid_request_error", "message": "prompt is too long: 9 > 8"}
+
+
 def test_finish_reason_error_is_one() -> None:
     assert events(translated(chunk({"content": "x"}), chunk(finish="error"), DONE))[-1]["type"] == "error"
 

@@ -1,6 +1,6 @@
 """Errors of upstreams, whatever their envelope: what they say, and what kind they are."""
 
-from typing import Any, Final
+from typing import Any, Final, overload
 
 import msgspec
 from msgspec import Struct
@@ -29,6 +29,13 @@ class UpstreamFault(Struct, frozen=True, kw_only=True):
     """Whether the conversation is longer than the model takes."""
 
 
+UNEXPLAINED: Final = UpstreamFault(status=_SERVER_ERROR, message="the upstream failed")
+
+
+@overload
+def read_fault(body: bytes, status: int) -> UpstreamFault: ...
+@overload
+def read_fault(body: bytes, status: None = None) -> UpstreamFault | None: ...
 def read_fault(body: bytes, status: int | None = None) -> UpstreamFault | None:
     """The error of a document or of an event's data, answered with this status; None for one without an error.
 
@@ -54,7 +61,7 @@ def read_fault(body: bytes, status: int | None = None) -> UpstreamFault | None:
         known = _BAD_REQUEST if known < _SERVER_ERROR else _SERVER_ERROR
     words = f"{message} {' '.join(codes)}".lower()
     is_too_long = known in {400, 413} and any(word in words for word in _TOO_LONG)
-    return UpstreamFault(status=known, message=message or "the upstream failed", is_too_long=is_too_long)
+    return UpstreamFault(status=known, message=message or UNEXPLAINED.message, is_too_long=is_too_long)
 
 
 def _told(document: Any) -> dict[str, Any] | None:

@@ -7,7 +7,8 @@ import msgspec
 from tokenferry.errors import UnreadableAnswer
 from tokenferry.wire._codec import Sent, Tokens
 from tokenferry.wire._json import encode
-from tokenferry.wire.messages._models import MessagesAnswer, MessagesUsage
+from tokenferry.wire.messages._models import MessagesAnswer
+from tokenferry.wire.messages._usage import read_usage
 
 _decoder: Final = msgspec.json.Decoder(MessagesAnswer)
 _REASONS: Final = {
@@ -59,23 +60,6 @@ def answer_from_messages(body: bytes, sent: Sent) -> tuple[bytes, Tokens]:
 
 def finish_reason(stop: str | None) -> str:
     return _REASONS.get(stop or "", "stop")
-
-
-def read_usage(usage: MessagesUsage | None, before: Tokens | None = None) -> Tokens:
-    """What was counted: what the usage leaves out is as before."""
-    before = before or Tokens()
-    if usage is None:
-        return before
-    return Tokens(
-        input=_later(usage.input_tokens, before.input),
-        output=_later(usage.output_tokens, before.output),
-        cache_read=_later(usage.cache_read_input_tokens, before.cache_read),
-        cache_creation=_later(usage.cache_creation_input_tokens, before.cache_creation),
-    )
-
-
-def _later(count: int | None, before: int | None) -> int | None:
-    return before if count is None or count < 0 else count
 
 
 def usage_object(counted: Tokens) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from tokenferry.wire._faults import read_fault
 from tokenferry.wire._ids import made_up_id
 from tokenferry.wire._json import encode, is_object
 from tokenferry.wire._think_tag import ThinkTag
-from tokenferry.wire.chat._meaning import content, reasoning, stop_reason, tokens, usage_object
+from tokenferry.wire.chat._meaning import content, reasoning, stop_reason, tokens
 from tokenferry.wire.chat._models import CalledTool, ChatAnswer, ChatDelta
+from tokenferry.wire.messages._usage import usage_object
 
 _decoder: Final = msgspec.json.Decoder(ChatAnswer)
 

@@ -1,7 +1,7 @@
 """The two codecs between Chat Completions and the Messages API."""
 
 from tokenferry.wire._codec import Sent, Tokens
-from tokenferry.wire._faults import UpstreamFault, read_fault
+from tokenferry.wire._faults import read_fault
 from tokenferry.wire._quirks import Quirks
 from tokenferry.wire.chat._answer_from_messages import answer_from_messages
 from tokenferry.wire.chat._answer_to_messages import answer_to_messages
@@ -32,7 +32,7 @@ class MessagesToChat:
         return answer_to_messages(body, sent, self._domain, think_tag=self._quirks.think_tag)
 
     def error(self, status: int, body: bytes, request_id: str) -> tuple[int, bytes]:
-        return messages_error(_fault(status, body), request_id)
+        return messages_error(read_fault(body, status), request_id)
 
     def stream(self, sent: Sent, request_id: str) -> ChatStreamToMessages:
         return ChatStreamToMessages(sent, self._domain, request_id, think_tag=self._quirks.think_tag)
@@ -53,13 +53,7 @@ class ChatToMessages:
         return answer_from_messages(body, sent)
 
     def error(self, status: int, body: bytes, request_id: str) -> tuple[int, bytes]:  # noqa: ARG002  # it has no field
-        return chat_error(_fault(status, body))
+        return chat_error(read_fault(body, status))
 
     def stream(self, sent: Sent, request_id: str) -> MessagesStreamToChat:  # noqa: ARG002  # see `error`
         return MessagesStreamToChat(sent)
-
-
-def _fault(status: int, body: bytes) -> UpstreamFault:
-    found = read_fault(body, status)
-    assert found is not None  # with a status there is always one
-    return found

@@ -23,3 +23,7 @@ def chat_error(fault: UpstreamFault) -> tuple[int, bytes]:
     if fault.is_too_long:
         status, code = 400, "context_length_exceeded"
     return status, encode({"error": {"message": fault.message, "type": kind, "param": None, "code": code}})
+
+
+def type_of_chat_error(fault: UpstreamFault) -> str:
+    return _WORDS[fault.status][1]

@@ -32,16 +32,6 @@ def tokens(usage: ChatUsage) -> Tokens:
     )
 
 
-def usage_object(counted: Tokens) -> dict[str, int]:
-    """The `usage` of a Messages answer."""
-    return {
-        "input_tokens": counted.input or 0,
-        "cache_creation_input_tokens": counted.cache_creation or 0,
-        "cache_read_input_tokens": counted.cache_read or 0,
-        "output_tokens": counted.output or 0,
-    }
-
-
 def _count(value: int | None) -> int | None:
     return value if value is not None and 0 <= value <= _MOST else None
 

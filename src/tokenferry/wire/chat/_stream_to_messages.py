@@ -5,19 +5,16 @@ from typing import Final
 import msgspec
 
 from tokenferry.errors import UnreadableAnswer
-from tokenferry.wire._codec import Sent, Tokens
+from tokenferry.wire._codec import Sent
 from tokenferry.wire._envelope import seal
 from tokenferry.wire._faults import read_fault
 from tokenferry.wire._ids import made_up_id
 from tokenferry.wire._json import is_object
-from tokenferry.wire._sse import EventBoundary, parse, split
 from tokenferry.wire._think_tag import ThinkTag
-from tokenferry.wire.chat._meaning import content, reasoning, stop_reason, tokens, usage_object
+from tokenferry.wire.chat._meaning import content, reasoning, stop_reason, tokens
 from tokenferry.wire.chat._models import CalledFunction, CalledTool, ChatAnswer, ChatDelta
-from tokenferry.wire.messages._errors import error_event, type_of_fault
-from tokenferry.wire.messages._events import PING, STOP, BlockWriter, event, message_start
+from tokenferry.wire.messages._streams import MessagesWriter
 
-LONGEST_EVENT: Final = 8 * 1024 * 1024
 _MOST_HELD: Final = 8 * 1024 * 1024
 _MOST_CALLS: Final = 1000
 
@@ -51,7 +48,7 @@ class _Call:
         return bool(self.name) and self._is_object
 
 
-class ChatStreamToMessages:
+class ChatStreamToMessages(MessagesWriter):
     """Passes text and the open call's arguments as they come.
 
     What belongs to another call, and text beside calls that are not whole, waits: a block of the Messages API ends
@@ -59,17 +56,10 @@ class ChatStreamToMessages:
     """
 
     def __init__(self, sent: Sent, domain: str, request_id: str, *, think_tag: bool) -> None:
-        self.is_complete = False
-        self.error: str | None = None
-        self.usage = Tokens()
-        self._sent = sent
+        super().__init__(sent, request_id)
         self._signature = seal(domain)
-        self._request_id = request_id
-        self._events = EventBoundary(LONGEST_EVENT)
-        self._blocks = BlockWriter()
         self._tag = ThinkTag() if think_tag else None
-        self._id = ""
-        self._is_started = self._is_refused = False
+        self._is_refused = False
         self._finish: str | None = None
         self._calls: list[_Call] = []
         self._by_index: dict[int, _Call] = {}
@@ -78,49 +68,13 @@ class ChatStreamToMessages:
         self._late: list[str] = []
         """Text that came while a call was not whole."""
         self._held = 0
-        self._out: list[bytes] = []
 
-    def feed(self, chunk: bytes) -> bytes:
-        if self.is_complete or self.error is not None:
-            return b""
-        events = self._events.feed(chunk)
-        if self._events.is_inside:
-            return self.fail("an event of the upstream's answer is too long")
-        return self._translated(split(events)) if events else b""
+    def _ended(self) -> None:
+        if self._finish is None:
+            super()._ended()
+        self._complete()
 
-    def end(self) -> bytes:
-        if self.is_complete or self.error is not None:
-            return b""
-        rest = self._events.rest()
-        last = self._translated([rest] if rest.endswith((b"\n", b"\r")) else [], is_last=True)
-        return last + self.fail("the upstream ended the answer before it was complete")
-
-    def fail(self, why: str, kind: str = "api_error") -> bytes:
-        if self.is_complete or self.error is not None:
-            return b""
-        self.error = kind
-        return error_event(kind, why, self._request_id)
-
-    def _translated(self, events: list[bytes], *, is_last: bool = False) -> bytes:
-        out = self._out = []
-        try:
-            for one in events:
-                self._translate(one)
-                if self.is_complete or self.error is not None:
-                    break
-            else:
-                if is_last and self._finish is not None:
-                    self._complete()
-        except UnreadableAnswer as fault:
-            out.append(self.fail(str(fault)))
-        return b"".join(out)
-
-    def _translate(self, one: bytes) -> None:
-        data = one[6:] if one.startswith(b"data: ") and b"\n" not in one and b"\r" not in one else parse(one)[1]
-        if not data:
-            if one.startswith(b":"):
-                self._out.append(PING)
-            return
+    def _translate(self, data: bytes) -> None:
         if data.strip() == b"[DONE]":
             self._complete()
             return
@@ -129,7 +83,7 @@ class ChatStreamToMessages:
         except (ValueError, RecursionError):
             raise UnreadableAnswer("the upstream sent an event that is no part of a Chat completion") from None
         if (chunk.error or chunk.base_resp) and (fault := read_fault(data)) is not None:
-            self._out.append(self.fail(fault.message, type_of_fault(fault)))
+            self._out.append(self._fail(fault))
         else:
             self._take(chunk)
 
@@ -141,7 +95,7 @@ class ChatStreamToMessages:
                 self._complete()
             return
         if not self._is_started:
-            self._out.append(self._start(chunk))
+            self._start(chunk.id, chunk.model)
         choice = chunk.choices[0]
         if choice.index:
             return
@@ -151,11 +105,6 @@ class ChatStreamToMessages:
             self._finish = choice.finish_reason
             if self._finish == "error":
                 raise UnreadableAnswer("the upstream ended the answer with an error")
-
-    def _start(self, chunk: ChatAnswer) -> bytes:
-        self._is_started = True
-        self._id = f"msg_{chunk.id or self._request_id}"
-        return message_start(self._id, chunk.model or self._sent.model)
 
     def _add(self, delta: ChatDelta) -> None:
         told = delta.content
@@ -291,8 +240,4 @@ class ChatStreamToMessages:
         if self._late:
             self._text("".join(self._late), "text")
         self._out.append(self._blocks.stop(self._signature))
-        self.is_complete = True
-        reason = stop_reason(self._finish, has_calls=bool(self._calls), is_refused=self._is_refused)
-        delta = {"stop_reason": reason, "stop_sequence": None}
-        self._out.append(event("message_delta", delta=delta, usage=usage_object(self.usage)))
-        self._out.append(STOP)
+        self._stop(stop_reason(self._finish, has_calls=bool(self._calls), is_refused=self._is_refused))

@@ -29,14 +29,15 @@ def error_event(kind: str, message: str, request_id: str) -> bytes:
 
 
 def type_of_fault(fault: UpstreamFault) -> str:
-    return _TYPES[fault.status]
+    return _TYPES[400 if fault.is_too_long else fault.status]
+
+
+def fault_message(fault: UpstreamFault) -> str:
+    """The words for a client of the Messages API. Claude Code shortens a conversation when it reads the first ones."""
+    return f"prompt is too long: {fault.message}" if fault.is_too_long else fault.message
 
 
 def messages_error(fault: UpstreamFault, request_id: str) -> tuple[int, bytes]:
-    """The status and the body of an error for a client of the Messages API.
-
-    Claude Code shortens a conversation when it reads these words.
-    """
-    message = f"prompt is too long: {fault.message}" if fault.is_too_long else fault.message
+    """The status and the body of an error for a client of the Messages API."""
     status = 400 if fault.is_too_long else fault.status
-    return status, envelope(_TYPES[status], message, request_id)
+    return status, envelope(type_of_fault(fault), fault_message(fault), request_id)

@@ -1,0 +1,116 @@
+"""The Messages side of a stream's translation: reads the events of an answer, or writes them."""
+
+from abc import abstractmethod
+from typing import Final
+
+import msgspec
+
+from tokenferry.errors import UnreadableAnswer
+from tokenferry.wire._codec import Sent
+from tokenferry.wire._event_translator import EventTranslator
+from tokenferry.wire._faults import UNEXPLAINED, UpstreamFault, read_fault
+from tokenferry.wire.messages._errors import error_event, fault_message, type_of_fault
+from tokenferry.wire.messages._events import PING, STOP, BlockWriter, event, message_start
+from tokenferry.wire.messages._models import AnswerBlock, AnswerDelta, AnswerEvent
+from tokenferry.wire.messages._usage import read_usage, usage_object
+
+_decode: Final = msgspec.json.Decoder(AnswerEvent).decode
+
+
+class MessagesReader(EventTranslator):
+    """Translates from Messages. Blocks come one after another, but whatever is of an unknown kind is skipped."""
+
+    def __init__(self, sent: Sent) -> None:
+        super().__init__()
+        self._sent = sent
+        self._is_started = False
+        self._stop: str | None = None
+
+    @abstractmethod
+    def _start(self, known: str, model: str) -> None:
+        """Begin the answer, whose id and model these are."""
+
+    @abstractmethod
+    def _begin(self, index: int, block: AnswerBlock) -> None:
+        """Begin a block."""
+
+    @abstractmethod
+    def _add(self, index: int, delta: AnswerDelta) -> None:
+        """Add to a block."""
+
+    @abstractmethod
+    def _end_block(self, index: int) -> None:
+        """End a block."""
+
+    @abstractmethod
+    def _complete(self) -> None:
+        """End the answer."""
+
+    def _translate(self, data: bytes) -> None:
+        try:
+            event = _decode(data)
+        except (ValueError, RecursionError):
+            raise UnreadableAnswer("the upstream sent an event that is no part of a message") from None
+        kind, index = event.type, event.index
+        if index is None:
+            self._frame(event, data)
+        elif not self._is_started:
+            raise UnreadableAnswer("the upstream's answer begins without message_start")
+        elif kind == "content_block_delta" and event.delta is not None:
+            self._add(index, event.delta)
+        elif kind == "content_block_start" and event.content_block is not None:
+            self._begin(index, event.content_block)
+        elif kind == "content_block_stop":
+            self._end_block(index)
+
+    def _frame(self, event: AnswerEvent, data: bytes) -> None:
+        """Take an event that is about the answer as a whole."""
+        match event.type:
+            case "message_start" if event.message is not None and not self._is_started:
+                self._is_started = True
+                self.usage = read_usage(event.message.usage)
+                self._start(event.message.id, event.message.model or self._sent.model)
+            case "message_delta":
+                self.usage = read_usage(event.usage, self.usage)
+                self._stop = self._stop if event.delta is None else event.delta.stop_reason
+            case "message_stop":
+                if not self._is_started:
+                    raise UnreadableAnswer("the upstream's answer begins without message_start")
+                self._complete()
+                self.is_complete = True
+            case "ping":
+                self._out.append(self.heartbeat)
+            case "error":
+                self._out.append(self._fail(read_fault(data) or UNEXPLAINED))
+
+
+class MessagesWriter(EventTranslator):
+    """Translates to Messages, one block open at a time."""
+
+    heartbeat = PING
+
+    def __init__(self, sent: Sent, request_id: str) -> None:
+        super().__init__()
+        self._sent = sent
+        self._request_id = request_id
+        self._blocks = BlockWriter()
+        self._id = ""
+
+    @property
+    def _is_started(self) -> bool:
+        return bool(self._id)
+
+    def _start(self, known: str | None, model: str | None) -> None:
+        self._id = f"msg_{known or self._request_id}"
+        self._out.append(message_start(self._id, model or self._sent.model))
+
+    def _stop(self, reason: str) -> None:
+        """Write the last events; every block has ended."""
+        delta = {"stop_reason": reason, "stop_sequence": None}
+        self._out.append(event("message_delta", delta=delta, usage=usage_object(self.usage)))
+        self._out.append(STOP)
+        self.is_complete = True
+
+    def _error(self, fault: UpstreamFault) -> tuple[str, bytes]:
+        kind = type_of_fault(fault)
+        return kind, error_event(kind, fault_message(fault), self._request_id)
