@@ -13,7 +13,6 @@ import httpx2
 
 from tokenferry.admin import LOGIN_PAGE, Admin, AdminContext
 from tokenferry.broker import Broker
-from tokenferry.cli._describe import rows
 from tokenferry.config import load
 from tokenferry.gateway import (
     BaseLifespan,
@@ -26,6 +25,7 @@ from tokenferry.gateway import (
     bind,
     own_hosts,
 )
+from tokenferry.readiness import account_rows
 from tokenferry.secret import Secret
 from tokenferry.serve._parts import explainer_of
 from tokenferry.settings import Home, RouterSettings
@@ -151,7 +151,7 @@ def running_api(home: Home, provider: str, *, config: str = "", port: int = 0) -
     with State(home.state) as state:
 
         def states() -> Mapping[str, str]:
-            return {row.name: row.state for row in rows(broker)}
+            return {row.name: row.state for row in account_rows(broker)}
 
         secret = Secret(secrets.token_urlsafe(32))
         explain = explainer_of(lambda: gateway.forwarder, broker, state, states, None)

@@ -12,7 +12,7 @@ import pytest
 
 from cli.harness import Outcome
 from ledger.books import PRICES, entry
-from tokenferry.cli._usage import bar, short
+from tokenferry.cli._usage import bar
 from tokenferry.ledger import Ledger, WindowPoint
 from tokenferry.settings import Home
 
@@ -192,15 +192,6 @@ def test_lines_fit_a_terminal_of_80_columns(used: Home, inside: Inside, monkeypa
     lines = inside("usage", "daily", "--by", "account").out.splitlines()
     assert max(map(len, lines)) <= 80
     assert any("█" in line for line in lines)
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(0, "0"), (999, "999"), (1000, "1.0k"), (999_940, "999.9k"), (999_950, "1.0M"), (5 * 10**12, "5.0T")],
-)
-def test_a_number_of_tokens_is_six_characters_at_most(count: int, text: str) -> None:
-    assert short(count) == text
-    assert len(short(count)) <= 6
 
 
 def test_a_bar_is_as_long_as_its_share() -> None:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Any, Final
 
-from tokenferry.cli._output import note, say_json, say_lines, span
-from tokenferry.cli._usage import aligned, dollars, iso, numbers, remark, short
+from tokenferry.cli._output import note, say_json, say_lines
+from tokenferry.cli._usage import aligned, iso, numbers, remark
 from tokenferry.ledger import Period, Usage, UsageReport, UsageRow, total
+from tokenferry.units import dollars, short, span
 
 _WINDOW: Final = "5h"
 _DAY_MS: Final = 86_400_000

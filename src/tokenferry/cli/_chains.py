@@ -7,11 +7,11 @@ from typing import Any, Final
 from tokenferry.accounts import ENVIRONMENT
 from tokenferry.broker import Broker
 from tokenferry.claude_code.precedence import Chain, CredentialOrigin, Held
-from tokenferry.cli._output import moment
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import TokenferryError
 from tokenferry.settings import Home
 from tokenferry.state import read_local_key
+from tokenferry.units import moment
 
 _TITLES: Final = {
     "sdk": "the official SDKs: what a client sends that is made without arguments",

@@ -11,7 +11,7 @@ from typing import Final
 from tokenferry.accounts import completion, pending_hand_over
 from tokenferry.background_refresh import next_renewal, renewer_of
 from tokenferry.broker import Broker, interrupted_move
-from tokenferry.cli._describe import Row, rows
+from tokenferry.cli._describe import rows
 from tokenferry.cli._home import open_broker
 from tokenferry.cli._probe import address_of
 from tokenferry.cli._sealing import seal_findings
@@ -21,7 +21,7 @@ from tokenferry.credentials import CLIENT_KEY_PREFIXES, FederatedToken, Federati
 from tokenferry.errors import ConfigError, TokenferryError, UsageError
 from tokenferry.gateway import bind
 from tokenferry.ledger import Ledger, UsageReport
-from tokenferry.readiness import ServiceStatus, expects_service, misnamed
+from tokenferry.readiness import AccountRow, ServiceStatus, expects_service, misnamed
 from tokenferry.refresh import read_identity
 from tokenferry.settings import Home, KeepSettings
 from tokenferry.state import State, gateway_records, read_local_key
@@ -300,7 +300,7 @@ def check_accounts(home: Home, config: Config, now: float) -> Iterator[Finding]:
     yield from _check_environment(found)
 
 
-def check_replacing(broker: Broker, found: list[Row]) -> Iterator[Finding]:
+def check_replacing(broker: Broker, found: list[AccountRow]) -> Iterator[Finding]:
     """Documents that no renewed token, and published profiles that no access token, could be written to."""
     store = broker.book.store
     for row in found:
@@ -320,7 +320,7 @@ def check_replacing(broker: Broker, found: list[Row]) -> Iterator[Finding]:
             yield _of(fault, f"profile {one.publication.profile}")
 
 
-def _check_account(row: Row, now: float) -> Iterator[Finding]:
+def _check_account(row: AccountRow, now: float) -> Iterator[Finding]:
     where = f"account {row.name}"
     if row.state == "locked":
         return  # told once, of the key
@@ -386,7 +386,7 @@ def _check_published(broker: Broker, now: float) -> Iterator[Finding]:
             yield Finding("holds a token that has expired", where, f"tokenferry refresh {source}")
 
 
-def _check_keeper(home: Home, broker: Broker, found: list[Row], now: float) -> Iterator[Finding]:
+def _check_keeper(home: Home, broker: Broker, found: list[AccountRow], now: float) -> Iterator[Finding]:
     """Logins that end, or are of no use to programs, because nobody renews them unasked."""
     if renewer_of(home, now) is not None:
         return
@@ -424,12 +424,12 @@ def _check_move(home: Home) -> Iterator[Finding]:
         )
 
 
-def _check_choice(what: str, name: str | None, found: list[Row], cure: str) -> Iterator[Finding]:
+def _check_choice(what: str, name: str | None, found: list[AccountRow], cure: str) -> Iterator[Finding]:
     if name is not None and name not in {row.name for row in found}:
         yield Finding(f"{what} is {name!r}, which is not there", f"account {name}", cure)
 
 
-def _check_environment(found: list[Row]) -> Iterator[Finding]:
+def _check_environment(found: list[AccountRow]) -> Iterator[Finding]:
     """Variables that programs read before whatever tokenferry gives them."""
     yield from _check_choice(
         "the account that TOKENFERRY_ACCOUNT names",

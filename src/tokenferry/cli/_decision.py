@@ -8,14 +8,15 @@ from typing import Any, Final
 
 from tokenferry.accounts import ENVIRONMENT
 from tokenferry.broker import Broker
-from tokenferry.cli._describe import Row, details, row
+from tokenferry.cli._describe import row
 from tokenferry.cli._home import MIN_TTL
-from tokenferry.cli._output import moment, span
 from tokenferry.credentials import FederatedToken, OAuthToken
 from tokenferry.errors import TokenferryError
+from tokenferry.readiness import AccountRow, account_details
 from tokenferry.refresh import seconds_left, window
 from tokenferry.settings import Home
 from tokenferry.state import State
+from tokenferry.units import moment, span
 
 _WIDTH: Final = 13
 _ENDED: Final = frozenset(("needs-login", "copied", "locked", "broken"))
@@ -25,7 +26,7 @@ _ENDED: Final = frozenset(("needs-login", "copied", "locked", "broken"))
 class DecisionView:
     """How an account is resolved. `steps` tells, by topic, what tokenferry asks in its order."""
 
-    row: Row
+    row: AccountRow
     place: str
     chosen: str
     steps: Mapping[str, str]
@@ -88,7 +89,7 @@ def decision(broker: Broker, home: Home, name: str) -> DecisionView:
             "advisory": window(token, broker.settings.advisory),
             "mandatory": window(token, broker.settings.mandatory),
         }
-    place = dict(details(found, broker))["kept in"]
+    place = dict(account_details(found, broker))["kept in"]
     published = tuple(
         f"profile {one.publication.profile}: {one.standing.text}"
         for one in broker.publisher.published()
@@ -99,7 +100,7 @@ def decision(broker: Broker, home: Home, name: str) -> DecisionView:
     )
 
 
-def _owner(found: Row) -> str:
+def _owner(found: AccountRow) -> str:
     assert found.document is not None
     return found.document.account.owner
 
@@ -111,7 +112,7 @@ def _chosen(broker: Broker, name: str) -> str:
     return "only when it is named" + (f"; otherwise it is {chosen}: {reason}" if chosen else "")
 
 
-def _steps(broker: Broker, found: Row, now: float) -> Iterator[tuple[str, str]]:
+def _steps(broker: Broker, found: AccountRow, now: float) -> Iterator[tuple[str, str]]:
     document = found.document
     assert document is not None
     account, token = document.account, document.credential
@@ -133,7 +134,7 @@ def _steps(broker: Broker, found: Row, now: float) -> Iterator[tuple[str, str]]:
     yield from _renewal(broker, found, token if isinstance(token, OAuthToken) else None, now)
 
 
-def _renewal(broker: Broker, found: Row, token: OAuthToken | None, now: float) -> Iterator[tuple[str, str]]:
+def _renewal(broker: Broker, found: AccountRow, token: OAuthToken | None, now: float) -> Iterator[tuple[str, str]]:
     if token is None:
         yield "renewal", "it can't be refreshed, and is used as it is"
         return
@@ -169,7 +170,7 @@ def _plan(broker: Broker, token: OAuthToken, left: float) -> str:
     return f"it is fresh, and used as it is; refreshed from {moment(int(time.time() + left - advisory))} on"
 
 
-def _cooldowns(home: Home, found: Row, now: float) -> Iterator[str]:
+def _cooldowns(home: Home, found: AccountRow, now: float) -> Iterator[str]:
     """Why requests may be led past the account."""
     document = found.document
     if document is None or not home.state.exists():

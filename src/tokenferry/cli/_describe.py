@@ -1,136 +1,11 @@
-"""How an account stands, in a word for programs and in a few for people."""
+"""Accounts as commands show them."""
 
-import contextlib
-import math
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final
 
-from tokenferry.accounts import CONFIGURATION, ENVIRONMENT, Aging, aging, too_old_at
 from tokenferry.broker import Broker
-from tokenferry.cli._cooldowns import at_work, ends, models
-from tokenferry.cli._output import moment, note, span
+from tokenferry.cli._output import note
 from tokenferry.cli._table import Cell, Column, Tone
-from tokenferry.config_key import format_duration
-from tokenferry.credentials import Credential, FederatedToken, OAuthToken
-from tokenferry.errors import NeedsUnlock, TokenferryError, UnknownAccount, UnsafeFile
-from tokenferry.refresh import RefreshAttempt, RefreshFailure, log_in_again, seconds_left
-from tokenferry.state import Cooldown
-from tokenferry.stores import Account, AttachedStore, Document, FileStore, Header
-
-State: TypeAlias = Literal[
-    "fresh",
-    "expired",
-    "refreshing",
-    "backing-off",
-    "uncertain",
-    "copied",
-    "limited",
-    "refused",
-    "needs-login",
-    "locked",
-    "broken",
-]
-Standing: TypeAlias = tuple[State, str]
-
-Known: TypeAlias = tuple[list[Cooldown], Mapping[str, str]]
-
-_MOST_TRIES: Final = 2
-_BILLED: Final = "overage"  # it serves all the same
-_OF_CREDENTIALS: Final = ("refused", "claude-code-only")
-_RENEWS: Final = "expired, refreshed at its next use"
-_PLACES: Final = {ENVIRONMENT: "from the environment", CONFIGURATION: "from config"}
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """An account as listings show it. `text` is the state for people, `note` what else they should know."""
-
-    name: str
-    state: State
-    text: str
-    is_active: bool = False
-    note: str = ""
-    document: Document | None = None
-    fault: TokenferryError | None = None
-    profiles: tuple[str, ...] = ()
-    """The profiles of the official SDKs that it is published as."""
-    aging: Aging | None = None
-    """When its credential comes to an end that no renewal puts off."""
-    header: Header | None = None
-    """What is in clear of a sealed account that can't be opened now."""
-
-    @property
-    def credential(self) -> Credential | None:
-        return self.document.credential if self.document else None
-
-    @property
-    def cells(self) -> tuple[str, ...]:
-        """The columns of `COLUMNS`; the only one with blanks in it comes last."""
-        mark = "*" if self.is_active else "-"
-        text = f"{self.text} ({self.note})" if self.note and self.document is not None else self.text
-        state = Cell(text, _TONES.get(self.state))
-        if self.header is not None:
-            locked = self.header.account
-            return self.name, mark, locked.provider, locked.kind, locked.owner, self.header.fingerprint, state
-        if self.document is None:
-            return self.name, mark, "-", "-", "-", "-", state
-        account = self.document.account
-        fingerprint = self.document.credential.secret.fingerprint
-        return self.name, mark, account.provider, account.kind, account.owner, fingerprint, state
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything but the secrets; times in seconds since 1970 UTC."""
-        data: dict[str, Any] = {"name": self.name, "state": self.state, "text": self.text, "active": self.is_active}
-        if self.header is not None:
-            account = self.header.account
-            return data | {
-                "provider": account.provider,
-                "kind": account.kind,
-                "owner": account.owner,
-                "fingerprint": self.header.fingerprint,
-                "expires_at": self.header.expires_at,
-            }
-        if self.document is None:
-            return data
-        account, credential = self.document.account, self.document.credential
-        data |= {
-            "note": self.note or None,
-            "provider": account.provider,
-            "kind": account.kind,
-            "owner": account.owner,
-            "store": account.store,
-            "priority": account.priority,
-            "paused": account.paused,
-            "labels": dict(account.labels),
-            "profiles": list(self.profiles),
-            "created_at": account.created_at or None,
-            "fingerprint": credential.secret.fingerprint,
-            "expires_at": credential.expires_at,
-            "max_age": account.max_age,
-            "aging": None if self.aging is None else aging_json(self.aging, time.time()),
-        }
-        if isinstance(credential, OAuthToken):
-            data |= {
-                "obtained_at": credential.obtained_at,
-                "refresh_fingerprint": credential.refresh and credential.refresh.fingerprint,
-                "refresh_expires_at": credential.refresh_expires_at,
-                "scopes": list(credential.scopes),
-                "email": credential.email,
-                "subscription_type": credential.subscription_type,
-                "source": credential.source,
-            }
-        if isinstance(credential, FederatedToken):
-            federation = credential.federation
-            data |= {
-                "identity_token_file": federation.file,
-                "identity_token_variable": federation.variable,
-                "federation": dict(federation.parameters),
-            }
-        return data
-
+from tokenferry.readiness import AccountRow, AccountState, account_row, account_rows
 
 COLUMNS: Final = (
     Column("name"),
@@ -142,7 +17,7 @@ COLUMNS: Final = (
     Column("state", folds=True),
 )
 
-_TONES: Final[dict[State, Tone]] = {
+_TONES: Final[dict[AccountState, Tone]] = {
     "needs-login": "bad",
     "broken": "bad",
     "refused": "bad",
@@ -154,283 +29,26 @@ _TONES: Final[dict[State, Tone]] = {
 }
 
 
-def rows(broker: Broker, now: float | None = None) -> list[Row]:
-    """Every account in order, then those whose document can't be read, each with its reason."""
-    active = active_account(broker)
-    listing = broker.book.listing()
-    known = _cooldowns(broker, now)
-    found = [row for account in listing.accounts if (row := _row(broker, account.name, active, now, known)) is not None]
-    broken = [_broken(broker, name, active, fault) for name, fault in listing.broken.items()]
-    return [*found, *broken]
+def rows(broker: Broker, now: float | None = None) -> list[AccountRow]:
+    """Every account; what can't be read besides is said on stderr."""
+    return account_rows(broker, now, tell=note)
 
 
-def row(broker: Broker, name: str, now: float | None = None) -> Row:
-    """One account. Raises `UnknownAccount`, `UnsafeFile`, `CorruptFile`."""
-    return _describe(broker, broker.book.read(name), active_account(broker), now, _cooldowns(broker, now))
+def row(broker: Broker, name: str, now: float | None = None) -> AccountRow:
+    """One account; see `rows`. Raises `UnknownAccount`, `UnsafeFile`, `CorruptFile`."""
+    return account_row(broker, name, now, tell=note)
 
 
-def active_account(broker: Broker) -> str | None:
-    """The account in `use`; a file that can't be trusted with that is told of, and names none."""
-    try:
-        return broker.book.active()
-    except TokenferryError as fault:
-        note(str(fault))
-        return None
-
-
-def _cooldowns(broker: Broker, now: float | None) -> Known:
-    """What holds now, and the accounts' organizations; nothing where that can't be read, which is told."""
-    if broker.home is None:
-        return [], {}
-    try:
-        return at_work(broker.home, time.time() if now is None else now)
-    except TokenferryError as fault:
-        note(str(fault))
-        return [], {}
-
-
-def _row(broker: Broker, name: str, active: str | None, now: float | None, known: Known) -> Row | None:
-    try:
-        return _describe(broker, broker.book.read(name), active, now, known)
-    except UnknownAccount:
-        return None  # removed since the listing was made
-    except TokenferryError as fault:
-        return _broken(broker, name, active, fault)
-
-
-def _broken(broker: Broker, name: str, active: str | None, fault: TokenferryError) -> Row:
-    store = broker.book.store
-    if isinstance(fault, NeedsUnlock | UnsafeFile) and isinstance(store, AttachedStore | FileStore):
-        with contextlib.suppress(TokenferryError):
-            header = store.header(name)
-            return Row(name, "locked", f"locked: {fault}", name == active, fault=fault, header=header)
-    return Row(name, "broken", f"broken: {fault}", is_active=name == active, fault=fault)
-
-
-def _describe(broker: Broker, document: Document, active: str | None, now: float | None, known: Known) -> Row:
-    account = broker.book.effective(document.account)
-    document = replace(document, account=account)
-    now = time.time() if now is None else now
-    is_active = account.name == active
-    try:
-        broker.provider_of(account)
-        attempt = broker.journal.attempt(account.name)
-    except TokenferryError as fault:
-        return Row(account.name, "broken", f"broken: {fault}", is_active, document=document, fault=fault)
-    verdict = broker.journal.verdict(account.name)
-    against = _against(account.name, known)
-    refused = any(_is_refused(one, document) for one in against)
-    state, text = standing(document, attempt, verdict, broker.machine, now, is_refused=refused)
-    limit = too_old_at(document)
-    if limit is not None and limit <= now:
-        state, text = "needs-login", "older than its account allows"
-    limits = [one for one in against if one.cause not in _OF_CREDENTIALS and not one.scope.family]
-    if state == "fresh" and limits:
-        longest = max(limits, key=lambda one: math.inf if one.until is None else one.until)
-        state, text = "limited", f"limited {ends(longest, now)}: {longest.evidence.rstrip('.') or longest.cause}"
-    remarks = ["paused"] if account.paused else []
-    remarks += [_PLACES[account.store]] if account.store in _PLACES else []
-    if broker.policy.subscriptions == "claude-code-only" and broker.bills_subscription(account, document.credential):
-        remarks.append("for Claude Code alone")
-    end = aging(document)
-    if end is not None and (remark := end.text(now)):
-        remarks.append(remark)
-    remarks += [f"limited {ends(one, now)}{models(one)}" for one in against if one.scope.family]
-    profiles = tuple(one.profile for one in broker.publisher.profiles_of(account.name))
-    remarks += [f"published as profile {profile}" for profile in profiles]
-    return Row(account.name, state, text, is_active, ", ".join(remarks), document, profiles=profiles, aging=end)
-
-
-def aging_json(end: Aging, now: float) -> dict[str, Any]:
-    return {
-        "cause": end.cause,
-        "at": end.at,
-        "left": int(end.at - now),
-        "stage": end.stage(now),
-        "estimate": end.is_estimate,
-    }
-
-
-def _against(name: str, known: Known) -> list[Cooldown]:
-    """The cooldowns of an account and of its organization."""
-    cooldowns, organizations = known
-    scopes = {("account", name), ("organization", organizations.get(name))}
-    return [one for one in cooldowns if (one.scope.kind, one.scope.name) in scopes and one.cause != _BILLED]
-
-
-def _is_refused(one: Cooldown, document: Document) -> bool:
-    """Whether it says that the provider refuses the credential that the account has now."""
-    return one.cause in _OF_CREDENTIALS and document.credential.secret.fingerprint in one.evidence
-
-
-def standing(
-    document: Document,
-    attempt: RefreshAttempt | None,
-    verdict: RefreshFailure | None,
-    machine: str,
-    now: float,
-    *,
-    is_refused: bool = False,
-) -> Standing:
-    """The state of a readable account, from what lies beside it. `now` in seconds since 1970 UTC.
-
-    `is_refused` says that its provider refused the present token or key, which thus is worth nothing.
-    """
-    is_refused = is_refused or (verdict is not None and verdict.refused == document.credential.secret.sha256)
-    state, text = _standing(document, attempt, verdict, machine, now, is_refused=is_refused)
-    if is_refused and state in {"fresh", "expired"}:
-        return "refused", f"refused by its provider; {_replacement(document)}"
-    return state, text
-
-
-def _replacement(document: Document) -> str:
-    account = document.account
-    if isinstance(document.credential, OAuthToken):
-        return log_in_again(account)
-    if account.store in _PLACES:
-        return "put another one there"
-    return f"store another one with: tokenferry account add {account.name} --provider {account.provider} --replace"
-
-
-def _standing(  # noqa: PLR0911  # a list of rules, one return each
-    document: Document,
-    attempt: RefreshAttempt | None,
-    verdict: RefreshFailure | None,
-    machine: str,
-    now: float,
-    *,
-    is_refused: bool,
-) -> Standing:
-    credential = document.credential
-    if not isinstance(credential, OAuthToken):
-        return _standing_of_fixed(credential.expires_at, now)
-    left = 0.0 if is_refused else seconds_left(credential, now)
-    if isinstance(credential, FederatedToken):
-        # Such a verdict is about an identity token, which may be another one by now: then it is void at the next use.
-        about_it = verdict if verdict is not None and verdict.kind == "failed" else None
-        return _trouble(None, about_it, left, now) or (_fresh(left) if left > 0 else ("expired", _RENEWS))
-    if credential.refresh is not None and document.account.owner == "tokenferry":
-        token = credential.refresh.sha256
-        trouble = _copied(document, machine, left) or _trouble(
-            attempt if attempt is not None and attempt.token == token else None,
-            verdict if verdict is not None and verdict.token == token else None,
-            left,
-            now,
-        )
-        if trouble is not None:
-            return trouble
-        if credential.refresh_expires_at is not None and credential.refresh_expires_at <= now:
-            return "needs-login", _while_it_lives("needs login: its refresh token has expired", left)
-        if credential.expires_at is None:
-            return "expired", "its expiry is unknown, refreshed at its next use"
-        return _fresh(left) if left > 0 else ("expired", _RENEWS)
-    if left > 0:
-        return _fresh(left)
-    if document.account.owner == "claude-code" and credential.refresh is not None:
-        return "expired", _RENEWS
-    if document.account.owner == "tokenferry":
-        return "needs-login", "needs login: expired, and there is no refresh token"
-    return "expired", f"expired; {document.account.owner} refreshes it"
-
-
-def _standing_of_fixed(expires_at: int | None, now: float) -> Standing:
-    if expires_at is None:
-        return "fresh", "ready"
-    return _fresh(expires_at - now) if expires_at > now else ("needs-login", "needs login: expired")
-
-
-def _fresh(left: float) -> Standing:
-    return "fresh", "fresh" if left == float("inf") else f"fresh, expires in {span(left)}"
-
-
-def _copied(document: Document, machine: str, left: float) -> Standing | None:
-    if document.machine in {None, machine}:
-        return None
-    name = document.account.name
-    return "copied", _while_it_lives(f"copied from another machine; see: tokenferry account confirm {name}", left)
-
-
-def _trouble(  # noqa: PLR0911  # a list of rules, one return each
-    attempt: RefreshAttempt | None, verdict: RefreshFailure | None, left: float, now: float
-) -> Standing | None:
-    """What an earlier grant of this very refresh token left behind."""
-    if verdict is not None and verdict.kind == "needs-login":
-        return "needs-login", _while_it_lives(f"needs login: {verdict.reason}", left)
-    if attempt is not None and not attempt.may_be_spent and attempt.process.is_gone():
-        attempt = None  # no byte of it left
-    if attempt is not None and (attempt.answer is None or attempt.state in {"answered", "uncertain"}):
-        if attempt.state == "denied":
-            return "needs-login", _while_it_lives("needs login: the provider says that its refresh token is dead", left)
-        if attempt.state in {"begun", "open"} and not attempt.process.is_gone():
-            return "refreshing", _while_it_lives(f"process {attempt.process.pid} is refreshing it", left)
-        if attempt.state != "closed" and attempt.tries >= _MOST_TRIES:
-            return "needs-login", _while_it_lives("needs login: the answers to two refreshes were lost", left)
-        if attempt.answer is not None:
-            unread = "the server gave no refresh token that can be read, so the old one is presented once more then"
-            return "uncertain", _while_it_lives(f"needs login when it expires: {unread}", left)
-        return "uncertain", _while_it_lives("uncertain: the answer to its last refresh was lost", left)
-    if verdict is not None and verdict.kind == "failed" and verdict.until > now:
-        wait = span(verdict.until - now)
-        return "backing-off", _while_it_lives(f"backing off for {wait}: {verdict.reason}", left)
-    return None
-
-
-def _while_it_lives(text: str, left: float) -> str:
-    if left <= 0:
-        return text
-    return f"{text}; the present token works" + ("" if left == float("inf") else f" for {span(left)}")
-
-
-def details(row: Row, broker: Broker) -> Iterator[tuple[str, str]]:
-    """What `account show` tells, as pairs of a label and a value."""
-    assert row.document is not None
-    account, credential = row.document.account, row.document.credential
-    override, says = broker.book.overrides.get(account.name), f", as [accounts.{account.name}] in config.toml says"
-    yield "name", account.name + ("  (in use)" if row.is_active else "")
-    yield "provider", account.provider
-    yield "kind", account.kind
-    yield "owner", account.owner
-    yield "state", f"{row.text} ({row.note})" if row.note else row.text
-    yield "fingerprint", credential.secret.fingerprint
-    if credential.expires_at is not None:
-        yield "expires", moment(credential.expires_at)
-    if isinstance(credential, OAuthToken):
-        yield from _oauth_details(credential)
-    if account.paused:
-        cure = f"; resume it with: tokenferry account resume {account.name}"
-        yield "paused", "yes" + (says if override and override.paused else cure)
-    if account.max_age is not None:
-        yield "max age", format_duration(account.max_age)
-    if row.aging is not None:
-        yield "ends", moment(row.aging.at) + (" (an estimate)" if row.aging.is_estimate else "")
-    if account.labels:
-        yield "labels", ", ".join(f"{key}={value}" for key, value in account.labels.items())
-    yield "priority", f"{account.priority}{says if override and override.priority is not None else ''}"
-    if account.created_at:
-        yield "created", moment(account.created_at)
-    yield "kept in", str(_place(broker, account))
-
-
-def _oauth_details(token: OAuthToken) -> Iterator[tuple[str, str]]:
-    if isinstance(token, FederatedToken):
-        yield "identity", token.federation.source
-        if token.federation.parameters:
-            yield "federation", ", ".join(f"{key}={value}" for key, value in token.federation.parameters)
-    else:
-        yield "refresh", "no refresh token" if token.refresh is None else f"fingerprint {token.refresh.fingerprint}"
-    for label, value in (
-        ("email", token.email),
-        ("subscription", token.subscription_type),
-        ("scopes", " ".join(token.scopes)),
-        ("obtained", token.obtained_at and moment(token.obtained_at)),
-        ("source", token.source),
-    ):
-        if value:
-            yield label, str(value)
-
-
-def _place(broker: Broker, account: Account) -> str | Path:
-    store = broker.book.store
-    if account.store != "file" or not isinstance(store, AttachedStore):
-        return _PLACES.get(account.store, account.store)
-    return store.path(account.name)
+def cells(one: AccountRow) -> tuple[str, ...]:
+    """The columns of `COLUMNS`; the only one with blanks in it comes last."""
+    mark = "*" if one.is_active else "-"
+    text = f"{one.text} ({one.note})" if one.note and one.document is not None else one.text
+    state = Cell(text, _TONES.get(one.state))
+    if one.header is not None:
+        locked = one.header.account
+        return one.name, mark, locked.provider, locked.kind, locked.owner, one.header.fingerprint, state
+    if one.document is None:
+        return one.name, mark, "-", "-", "-", "-", state
+    account = one.document.account
+    fingerprint = one.document.credential.secret.fingerprint
+    return one.name, mark, account.provider, account.kind, account.owner, fingerprint, state

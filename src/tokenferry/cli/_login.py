@@ -6,7 +6,7 @@ from tokenferry.audit import note_change
 from tokenferry.broker import Broker, store_login
 from tokenferry.cli._home import know, what_serves
 from tokenferry.cli._logs import redactor
-from tokenferry.cli._output import moment, note, say, span
+from tokenferry.cli._output import note, say
 from tokenferry.cli._revocation import tell_revocation
 from tokenferry.credentials import Credential, Kind, OAuthToken, SetupToken
 from tokenferry.errors import LoginFailed, UsageError
@@ -15,6 +15,7 @@ from tokenferry.oauth import DeviceCode, OAuthEndpoints
 from tokenferry.providers import Provider
 from tokenferry.refresh import send
 from tokenferry.settings import Home
+from tokenferry.units import moment, span
 
 
 def log_in(endpoints: OAuthEndpoints, wishes: Wishes) -> OAuthToken:

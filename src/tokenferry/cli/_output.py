@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
-from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
 # Whatever looks like a key or token, also one that was typed where it doesn't belong.
@@ -111,22 +110,3 @@ def say_lines(lines: Iterable[str]) -> str:
     sys.stdout.write(whole)
     sys.stdout.flush()
     return whole
-
-
-def moment(seconds: int | None) -> str:
-    """A time for people: RFC 3339 in UTC, a dash for None."""
-    return "-" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def span(seconds: float) -> str:
-    """A length of time for people, in its largest unit."""
-    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-def relative(seconds: int, now: float) -> str:
-    """A time for people, from `now`: `in 3 h`, `2 d ago`."""
-    left = seconds - now
-    return f"in {span(left)}" if left >= 0 else f"{span(-left)} ago"

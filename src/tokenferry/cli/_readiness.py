@@ -5,12 +5,11 @@ from dataclasses import dataclass, replace
 
 from tokenferry.accounts import check_age
 from tokenferry.broker import Broker
-from tokenferry.cli._cooldowns import at_work, sentence
 from tokenferry.cli._describe import row
 from tokenferry.config import Config
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import ConfigError, NeedsLogin, PolicyRefused, TokenferryError, TryLater, UnknownAccount
-from tokenferry.readiness import ANYONE, resolver_of
+from tokenferry.readiness import ANYONE, active_cooldowns, cooldown_sentence, resolver_of
 from tokenferry.refresh import seconds_left
 from tokenferry.routing import NoRoute
 from tokenferry.settings import Home
@@ -65,7 +64,7 @@ def limits(home: Home, broker: Broker, names: tuple[str, ...]) -> list[str]:
     """A sentence for each of these accounts if every one of them is limited now."""
     now = time.time()
     try:
-        found, organizations = at_work(home, now)
+        found, organizations = active_cooldowns(home, now)
     except TokenferryError:
         return []
     whole = {(one.scope.kind, one.scope.name): one for one in found if not one.scope.family}
@@ -76,7 +75,7 @@ def limits(home: Home, broker: Broker, names: tuple[str, ...]) -> list[str]:
         held = next((whole[place] for place in places if place in whole), None)
         if held is None:
             return []
-        lines.append(sentence(held, organizations, now))
+        lines.append(cooldown_sentence(held, organizations, now))
     return list(dict.fromkeys(lines))
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Self, TypeAlias
 
-from tokenferry.cli._output import moment, printable, relative, say_lines
+from tokenferry.cli._output import printable, say_lines
+from tokenferry.units import moment, relative
 
 Tone: TypeAlias = Literal["bad", "warning", "good"]
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from tokenferry.cli._output import note, printable, say_json, say_lines
 from tokenferry.ledger import Dimension, Usage, UsageRow, total
+from tokenferry.units import dollars, short
 
 _WIDTH: Final = 80
 _MOST_BAR: Final = 24
@@ -62,21 +63,6 @@ def remark(usage: Usage) -> None:
 
 def _requests(count: int) -> str:
     return f"{count:,} request{'' if count == 1 else 's'}"
-
-
-def dollars(micros: int) -> str:
-    """Money for people."""
-    return f"${micros / 1e6:,.2f}"
-
-
-def short(count: int) -> str:
-    """A number of tokens in at most six characters."""
-    size = float(count)
-    for unit in ("", "k", "M", "G", "T"):
-        if size < 999.95 or unit == "T":  # noqa: PLR2004  # what is rounded to 1000 is 1.0 of the next
-            return f"{size:.1f}{unit}" if unit else str(count)
-        size /= 1000
-    raise AssertionError
 
 
 def aligned(

@@ -9,10 +9,11 @@ from tokenferry.background import file_stamp
 from tokenferry.background_refresh import RenewalEvent, Renewer, renewer_of
 from tokenferry.broker import Broker
 from tokenferry.cli._home import find, grants_end, open_broker
-from tokenferry.cli._output import moment, note, redacted, say, say_json
+from tokenferry.cli._output import note, redacted, say, say_json
 from tokenferry.cli._signals import Ended
 from tokenferry.errors import NeedsLogin, TokenferryError, TryLater
 from tokenferry.settings import Home
+from tokenferry.units import moment
 
 _LOOK: Final = 1.0
 _MOMENT: Final = 0.5  # in which what is all but done ends by itself

@@ -1,4 +1,4 @@
-from tokenferry.cli._describe import COLUMNS, rows
+from tokenferry.cli._describe import COLUMNS, cells, rows
 from tokenferry.cli._home import open_broker
 from tokenferry.cli._output import say_lines
 from tokenferry.cli._table import table
@@ -30,5 +30,5 @@ def welcome() -> None:
     if not found:
         say_lines(_FIRST.splitlines())
         return
-    table(COLUMNS, [one.cells for one in found])
+    table(COLUMNS, [cells(one) for one in found])
     say_lines(_NEXT.splitlines())

@@ -9,7 +9,7 @@ from tokenferry.broker import Broker, Revocation, Verification
 from tokenferry.cli._account_json import account_json
 from tokenferry.cli._attach import attach, attach_claude_code, known_provider, note_account, tell_policy
 from tokenferry.cli._complete import AccountName, account_names, provider_names
-from tokenferry.cli._describe import COLUMNS, details, row, rows
+from tokenferry.cli._describe import COLUMNS, cells, row, rows
 from tokenferry.cli._federation import Federal, federation_of
 from tokenferry.cli._home import know, open_broker, what_serves
 from tokenferry.cli._input import confirmed, read_secret
@@ -24,6 +24,7 @@ from tokenferry.config_key import format_duration
 from tokenferry.credentials import API_KEY_PREFIX, Credential, Kind, OAuthToken
 from tokenferry.errors import NeedsLogin, TryLater, UsageError
 from tokenferry.interchange import unread_expiry
+from tokenferry.readiness import account_details
 from tokenferry.settings import Home
 from tokenferry.stores import Account, AttachedStore, check_account_name
 
@@ -222,7 +223,7 @@ def list_(*, wide: WIDE = False, as_json: JSON = False) -> None:
     if as_json:
         say_json([one.to_json() for one in found])
     elif found:
-        table(COLUMNS, [one.cells for one in found], wide=wide)
+        table(COLUMNS, [cells(one) for one in found], wide=wide)
     else:
         note("there is no account yet; add one with: tokenferry account add NAME --provider anthropic")
 
@@ -240,7 +241,7 @@ def show(name: AccountName, *, as_json: JSON = False) -> None:
     if as_json:
         say_json(found.to_json())
         return
-    labelled(details(found, broker), 13)
+    labelled(account_details(found, broker), 13)
 
 
 @app.command(

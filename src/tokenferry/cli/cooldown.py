@@ -6,12 +6,13 @@ import typer
 
 from tokenferry.audit import note_change
 from tokenferry.broker import Broker
-from tokenferry.cli._cooldowns import COLUMNS, cells, models, to_json
+from tokenferry.cli._cooldowns import COLUMNS, cells, to_json
 from tokenferry.cli._home import find
 from tokenferry.cli._output import note, say, say_json
 from tokenferry.cli._table import table
 from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.errors import UnknownAccount, UsageError
+from tokenferry.readiness import models
 from tokenferry.settings import Home
 from tokenferry.state import State
 

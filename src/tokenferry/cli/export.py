@@ -26,13 +26,14 @@ from tokenferry.broker import Broker
 from tokenferry.cli._complete import AccountName
 from tokenferry.cli._home import find, open_broker
 from tokenferry.cli._input import confirmed
-from tokenferry.cli._output import moment, note, say
+from tokenferry.cli._output import note, say
 from tokenferry.cli._typer import examples, new_app
 from tokenferry.credentials import Credential
 from tokenferry.errors import UsageError
 from tokenferry.settings import Home
 from tokenferry.state import Scope, State
 from tokenferry.stores import HiddenBytes, Seal
+from tokenferry.units import moment
 
 app = new_app()
 

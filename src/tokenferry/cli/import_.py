@@ -25,7 +25,7 @@ from tokenferry.broker import Broker
 from tokenferry.cli._complete import provider_names
 from tokenferry.cli._home import find, know, open_broker, what_serves
 from tokenferry.cli._input import answer, read_secret
-from tokenferry.cli._output import moment, note, say, say_json
+from tokenferry.cli._output import note, say, say_json
 from tokenferry.cli._profile import account_of_profile
 from tokenferry.cli._table import Column, table, time_cell
 from tokenferry.cli._typer import JSON, examples, new_app
@@ -35,6 +35,7 @@ from tokenferry.interchange import Format
 from tokenferry.settings import Home
 from tokenferry.state import Cooldown, Scope, State
 from tokenferry.stores import FileLock, HiddenBytes, Seal, read_private_file
+from tokenferry.units import moment
 
 Look: TypeAlias = Callable[[], list[Offer]]
 Result: TypeAlias = Literal["imported", "skipped", "failed"]

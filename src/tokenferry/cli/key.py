@@ -11,7 +11,7 @@ from tokenferry.audit import note_change
 from tokenferry.cli._complete import KeyName, key_names
 from tokenferry.cli._home import find
 from tokenferry.cli._labels import label_change, label_pair
-from tokenferry.cli._output import moment, note, say, say_json, say_lines
+from tokenferry.cli._output import note, say, say_json, say_lines
 from tokenferry.cli._owner import refuse_foreign
 from tokenferry.cli._probe import gateway_url
 from tokenferry.cli._rights import Accounts, Models, Pin, Providers, changed, rights_json, told
@@ -24,6 +24,7 @@ from tokenferry.providers import is_loopback
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
 from tokenferry.state import EVERYTHING, ClientKey, ClientKeys, Role, State, read_local_key
+from tokenferry.units import moment
 
 app = new_app(
     "Create, list, change and revoke the gateway's client keys.",

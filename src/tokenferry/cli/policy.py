@@ -6,13 +6,14 @@ import typer
 
 from tokenferry.audit import note_change
 from tokenferry.cli._home import find, settle_default_provider
-from tokenferry.cli._output import moment, note, outcome_json, say, say_json, say_lines
+from tokenferry.cli._output import note, outcome_json, say, say_json, say_lines
 from tokenferry.cli._owner import refuse_own_with_foreign
 from tokenferry.cli._policy import ask_for_own
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.errors import ConfigError, UsageError
 from tokenferry.policy_statement import TERMS, withdraw
 from tokenferry.settings import PolicySettings
+from tokenferry.units import moment
 
 app = new_app(
     "Show and set what Claude subscriptions may be used for.",

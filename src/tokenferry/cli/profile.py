@@ -9,7 +9,7 @@ from tokenferry.accounts import Publication
 from tokenferry.broker import Broker, Published
 from tokenferry.cli._complete import OptionalAccountName
 from tokenferry.cli._home import find, open_broker
-from tokenferry.cli._output import note, outcome_json, say, say_json, span
+from tokenferry.cli._output import note, outcome_json, say, say_json
 from tokenferry.cli._probe import gateway_url
 from tokenferry.cli._table import Column, table, time_cell
 from tokenferry.cli._typer import JSON, WIDE, examples, new_app
@@ -17,6 +17,7 @@ from tokenferry.config import Config
 from tokenferry.errors import TokenferryError, TryLater, UsageError
 from tokenferry.settings import Home
 from tokenferry.state import gateway_records, local_key
+from tokenferry.units import span
 
 app = new_app(
     "Publish accounts as profiles of the official SDKs.",

@@ -4,9 +4,10 @@ import typer
 
 from tokenferry.cli._complete import OptionalAccountName
 from tokenferry.cli._home import know, open_broker
-from tokenferry.cli._output import moment, say, say_json
+from tokenferry.cli._output import say, say_json
 from tokenferry.cli._typer import examples, new_app
 from tokenferry.errors import UsageError
+from tokenferry.units import moment
 
 app = new_app()
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from tokenferry.broker import Broker, interrupted_move
 from tokenferry.cli._blocks import WindowShare, open_windows
-from tokenferry.cli._cooldowns import at_work, sentence, to_json
-from tokenferry.cli._describe import COLUMNS, Row, active_account, rows
+from tokenferry.cli._cooldowns import to_json
+from tokenferry.cli._describe import COLUMNS, cells, rows
 from tokenferry.cli._home import find, open_broker
 from tokenferry.cli._output import note, say, say_json, say_lines
 from tokenferry.cli._probe import address_of
@@ -17,6 +17,7 @@ from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.config import Config
 from tokenferry.errors import TokenferryError
 from tokenferry.ledger import Ledger, UsageReport
+from tokenferry.readiness import AccountRow, active_account, active_cooldowns, cooldown_sentence
 from tokenferry.settings import Home
 from tokenferry.state import GatewayRecord, gateway_records
 
@@ -55,7 +56,7 @@ def status(
             ("home", str(home.path)),
             ("policy", f"subscriptions = {settings.policy.subscriptions}"),
             ("encryption", seal_line(home)),
-            ("in use", active_account(broker) or "no account: the first in order comes first"),
+            ("in use", active_account(broker, note) or "no account: the first in order comes first"),
             ("default", _default(broker)),
             *(("gateway", line) for line in _gateway_lines(gateways)),
             *(("serves", str(one)) for one in now),
@@ -65,7 +66,7 @@ def status(
     )
     say()
     if found:
-        table(COLUMNS, [one.cells for one in found], wide=wide)
+        table(COLUMNS, [cells(one) for one in found], wide=wide)
     else:
         say("no account yet; add one with: tokenferry account add NAME --provider anthropic")
     _tell_cooldowns(home)
@@ -123,13 +124,15 @@ def _gateway_json(settings: Config, records: list[GatewayRecord]) -> dict[str, A
     }
 
 
-def _to_json(home: Home, settings: Config, broker: Broker, found: list[Row], gateway: dict[str, Any]) -> dict[str, Any]:
+def _to_json(
+    home: Home, settings: Config, broker: Broker, found: list[AccountRow], gateway: dict[str, Any]
+) -> dict[str, Any]:
     return {
         "home": str(home.path),
         "config": settings.path and str(settings.path),
         "policy": {"subscriptions": settings.policy.subscriptions},
         "sealing": seal_json(home),
-        "active": active_account(broker),
+        "active": active_account(broker, note),
         "default_provider": broker.default_provider() or None,
         "accounts": [one.to_json() | {"refreshes": _refreshes(broker, one)} for one in found],
         "cooldowns": _cooldowns(home),
@@ -150,20 +153,20 @@ def _default(broker: Broker) -> str:
 def _tell_cooldowns(home: Home) -> None:
     now = time.time()
     try:
-        found, organizations = at_work(home, now)
+        found, organizations = active_cooldowns(home, now)
     except TokenferryError as fault:
         note(str(fault))
         return
     if found:
         say_lines(("", "in cooldown (end it with: tokenferry cooldown clear NAME)"))
-        say_lines(f"  {sentence(one, organizations, now)}" for one in found)
+        say_lines(f"  {cooldown_sentence(one, organizations, now)}" for one in found)
 
 
 def _cooldowns(home: Home) -> list[dict[str, Any]] | None:
     """None where that can't be read."""
     now = time.time()
     try:
-        return [to_json(one, now) for one in at_work(home, now)[0]]
+        return [to_json(one, now) for one in active_cooldowns(home, now)[0]]
     except TokenferryError as fault:
         note(str(fault))
         return None
@@ -187,7 +190,7 @@ def _move(home: Home) -> dict[str, Any] | None:
     return None if record is None else {key: getattr(record, key) for key in ("to", "home", "step", "at")}
 
 
-def _refreshes(broker: Broker, row: Row) -> dict[str, Any]:
+def _refreshes(broker: Broker, row: AccountRow) -> dict[str, Any]:
     """Statistics as JSON; a command has seen little itself, so most of it is what lies on disk."""
     seen = broker.statistics(row.name)
     plain = {field.name: getattr(seen, field.name) for field in fields(seen)} | {"failures": dict(seen.failures)}

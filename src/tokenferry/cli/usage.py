@@ -14,11 +14,12 @@ from tokenferry.cli._blocks import say_blocks
 from tokenferry.cli._home import find
 from tokenferry.cli._output import note, say
 from tokenferry.cli._typer import JSON, examples, new_app
-from tokenferry.cli._usage import Report, dollars, say_report
+from tokenferry.cli._usage import Report, say_report
 from tokenferry.errors import UsageError
 from tokenferry.ledger import DIMENSIONS, Dimension, Ledger, Period, UsageReport, midnight, periods
 from tokenferry.prices import PriceTable
 from tokenferry.settings import Home
+from tokenferry.units import dollars
 
 app = new_app(
     "Show usage and cost, by key, account, model or session.",

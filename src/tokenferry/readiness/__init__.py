@@ -1,5 +1,6 @@
 """What the gateway of a home does with requests and accounts, as the route resolver says: for commands and `serve`."""
 
+from tokenferry.readiness._cooldowns import active_cooldowns, cooldown_sentence, ends, models, time_left, until
 from tokenferry.readiness._explanation import RouteExplanation, RouteQuestion, explain_route
 from tokenferry.readiness._names import Misnamed, misnamed
 from tokenferry.readiness._resolver import ANYONE, resolver_of
@@ -14,22 +15,42 @@ from tokenferry.readiness._services import (
     unusable_accounts,
 )
 from tokenferry.readiness._serving import serving_line
+from tokenferry.readiness._standing import (
+    AccountRow,
+    AccountState,
+    account_details,
+    account_row,
+    account_rows,
+    active_account,
+)
 
 __all__ = [
     "ANYONE",
+    "AccountRow",
+    "AccountState",
     "Misnamed",
     "RouteExplanation",
     "RouteQuestion",
     "ServiceStatus",
     "Unusable",
+    "account_details",
+    "account_row",
+    "account_rows",
+    "active_account",
+    "active_cooldowns",
     "choose",
+    "cooldown_sentence",
+    "ends",
     "expects_service",
     "explain_route",
     "misnamed",
+    "models",
     "pool_of",
     "resolver_of",
     "services",
     "serving_line",
     "status_of",
+    "time_left",
+    "until",
     "unusable_accounts",
 ]

@@ -8,7 +8,6 @@ import pytest
 
 from cli.harness import Outcome, begin, end, eventually, tokenferry
 from pool import runs as j
-from tokenferry.cli._output import moment
 from tokenferry.cli.explain import request as command
 from tokenferry.gateway.telemetry import record as gateway
 from tokenferry.gateway.telemetry.decision_log import decision_of
@@ -16,6 +15,7 @@ from tokenferry.pool import Target
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import AccountCaps, Home, PoolSettings
 from tokenferry.state import Cooldown, Decision, Scope, State
+from tokenferry.units import moment
 
 Inside = Callable[..., Outcome]
 Login = Callable[..., dict[str, Any]]

@@ -4,12 +4,13 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from tokenferry.cli._output import moment, note, say_json, say_lines
+from tokenferry.cli._output import note, say_json, say_lines
 from tokenferry.cli._table import Cell, Column, Tone, table, time_cell
 from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.errors import UnknownName
 from tokenferry.settings import Home
 from tokenferry.state import KEPT_DECISIONS, Decision, State
+from tokenferry.units import moment
 
 app = new_app()
 

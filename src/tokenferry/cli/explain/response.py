@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from tokenferry.cli._output import moment, redacted, say_json, say_lines, span
+from tokenferry.cli._output import redacted, say_json, say_lines
 from tokenferry.cli._raw_answer import RawAnswer, read_raw_answer
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.errors import UsageError
@@ -28,6 +28,7 @@ from tokenferry.limits import (
     read_moment,
     readable,
 )
+from tokenferry.units import moment, span
 
 app = new_app()
 

@@ -9,7 +9,7 @@ import typer
 
 from tokenferry.cli._describe import rows
 from tokenferry.cli._home import find, open_broker
-from tokenferry.cli._output import moment, say_json, say_lines
+from tokenferry.cli._output import say_json, say_lines
 from tokenferry.cli._services import ask_route
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.config import Config
@@ -27,6 +27,7 @@ from tokenferry.readiness import (
 from tokenferry.routing import BodyFacts, Malformed, RouteRequest, scan
 from tokenferry.settings import Home
 from tokenferry.state import ClientKey, State
+from tokenferry.units import moment
 
 app = new_app()
 

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from tokenferry.cli._describe import standing
 from tokenferry.credentials import ApiKey, FederatedToken, Federation, OAuthToken, SetupToken
+from tokenferry.readiness._standing import standing
 from tokenferry.refresh import ProcessIdentity, RefreshAttempt, RefreshFailure
 from tokenferry.secret import Secret
 from tokenferry.stores import Account, Document

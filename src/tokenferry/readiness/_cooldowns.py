@@ -1,0 +1,49 @@
+"""Cooldowns in words."""
+
+from collections.abc import Mapping
+
+from tokenferry.settings import Home
+from tokenferry.state import Cooldown, State
+from tokenferry.units import moment, span
+
+
+def active_cooldowns(home: Home, now: float) -> tuple[list[Cooldown], Mapping[str, str]]:
+    """Those that hold at `now`, in seconds since 1970 UTC, and the accounts' organizations. Makes no file.
+
+    Raises `StorageFailed`, `CorruptFile`, `UnsafeFile`.
+    """
+    if not home.state.exists():
+        return [], {}
+    with State(home.state) as state:
+        return [one for one in state.cooldowns.list() if not one.is_over(now)], state.organizations.all()
+
+
+def cooldown_sentence(one: Cooldown, organizations: Mapping[str, str], now: float) -> str:
+    """One cooldown in a line: who, why, and until when."""
+    scope = one.scope
+    members = [name for name, organization in organizations.items() if organization == scope.name]
+    whose = f" (accounts {', '.join(members)})" if scope.kind == "organization" and members else ""
+    why = one.evidence.rstrip(".") or one.cause
+    end = "its end is not known" if one.until is None else ends(one, now)
+    return f"{scope.kind} {scope.name}{whose}{models(one)}: {why}; {end}"
+
+
+def ends(one: Cooldown, now: float) -> str:
+    """Until when, as a part of a sentence."""
+    return "with no known end" if one.until is None else f"until {until(one, now)}"
+
+
+def models(one: Cooldown) -> str:
+    """Which models it is about, as the end of a sentence."""
+    return f", models of {one.scope.family}" if one.scope.family else ""
+
+
+def until(one: Cooldown, now: float) -> str:
+    if one.until is None:
+        return "not known"
+    return f"{moment(one.until)} ({time_left(one, now)})"
+
+
+def time_left(one: Cooldown, now: float) -> str:
+    assert one.until is not None
+    return "over" if one.is_over(now) else span(one.until - now)
