@@ -25,7 +25,7 @@ ROLES: Final = {
         "settings, state and values",
         (
             "background manifest config policy_statement state ledger prices audit settings config_key credentials "
-            "secret logfmt anthropic_beta errors"
+            "secret logfmt anthropic_beta units errors"
         ),
     ),
 }
