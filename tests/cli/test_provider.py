@@ -33,6 +33,27 @@ def test_a_preset_is_declared_behind_the_rest_and_its_key_becomes_an_account(hom
     assert '"provider.add"' in home.audit.read_text()
 
 
+def test_a_server_on_this_machine_is_added_without_a_key_and_with_one_where_it_is_asked_for() -> None:
+    assert tokenferry("provider", "add", "ollama", stdin="sk-of-another-program").code == 0
+    assert tokenferry("token", "ollama").out.strip() == "ollama"
+    assert tokenferry("provider", "add", "ollama", "--name", "guarded", "--key", stdin="real-key").code == 0
+    assert tokenferry("token", "guarded").out.strip() == "real-key"
+
+
+def test_a_region_becomes_part_of_the_address(home: Home) -> None:
+    outcome = tokenferry("provider", "add", "bedrock", "--region", "eu-central-1", stdin="ABSK0123456789abcdef")
+    assert outcome.code == 0, outcome.err
+    assert tomllib.loads(home.config.read_text())["providers"] == [{"name": "bedrock", "region": "eu-central-1"}]
+    assert "https://bedrock-mantle.eu-central-1.api.aws/anthropic" in outcome.out
+
+
+def test_a_preset_is_shown_with_its_page_and_as_untried(inside: Inside) -> None:
+    shown = inside("provider", "show", "groq").out
+    assert "https://console.groq.com/docs/openai" in shown
+    assert "2026-11-30, not tried with a key" in shown
+    assert inside("provider", "show", "groq", "--json").json["tried_with_key"] is False
+
+
 def test_a_variable_is_named_and_nothing_is_read(home: Home, inside: Inside) -> None:
     outcome = inside("provider", "add", "z.ai", "--name", "glm", "--env", "$ZAI", "--json")
     assert outcome.code == 0, outcome.err
@@ -55,6 +76,8 @@ def test_a_variable_is_named_and_nothing_is_read(home: Home, inside: Inside) -> 
     [
         ("moonshoot", KEY, "did you mean 'moonshot'?"),
         ("anthropic", KEY, "needs no preset"),
+        ("bedrock", KEY, "give --region"),
+        ("z.ai --region eu", KEY, "leave out --region"),
         ("z.ai --name ../x", KEY, "name"),
         ("z.ai --name sandbox", KEY, "there is a provider sandbox already"),
         (f"z.ai --env {KEY}", "", "never a key itself"),

@@ -5,7 +5,8 @@ import msgspec
 import pytest
 
 from tokenferry.oauth import OAuthEndpoints
-from tokenferry.providers import Provider, Reading, Table, builtin_providers, declare
+from tokenferry.providers import Provider, Reading, Table, builtin_providers, declare, presets
+from tokenferry.providers._presets import _document as document
 from tokenferry.providers._presets import other_formats
 from tokenferry.wire import Quirks
 
@@ -96,8 +97,7 @@ def test_a_provider_of_ones_own_starts_from_nothing() -> None:
 
 def test_an_unknown_provider_type_is_told_with_the_known_ones() -> None:
     assert faults(name="mine", base_url=URL, provider_type="claud") == [
-        "providers.mine.provider_type must be one of anthropic, claude-max, console, sandbox, z.ai, minimax, "
-        "kimi-coding, moonshot, deepseek, openrouter, zenmux, qwen; "
+        f"providers.mine.provider_type must be one of {', '.join((*builtin_providers(), *presets()))}; "
         "leave it out for a provider of your own"
     ]
 
@@ -190,8 +190,8 @@ def test_every_fault_of_a_declaration_is_told() -> None:
         "providers.mine.enabled must be true or false",
         "providers.mine.strategy must be one of priority, round-robin, least-utilised, drain-soonest-reset",
         "providers.mine.typ is no key that tokenferry knows; known here: accounts, auth_type, base_url, check_url, "
-        "enabled, env_var, key_header, max_output_tokens, models, name, oauth, passthrough, provider_type, strategy, "
-        "subscription, usage_url, wire_format",
+        "enabled, env_var, key_header, max_output_tokens, models, name, oauth, passthrough, provider_type, region, "
+        "strategy, subscription, usage_url, wire_format",
     ]
 
 
@@ -387,13 +387,12 @@ def test_a_provider_of_chat_completions_takes_its_key_as_a_bearer_token_and_serv
     provider = good(name="mine", base_url=URL + "/v1", wire_format="openai")
     assert (provider.key_header, provider.serves_mapped, provider.is_served) == ("authorization", True, False)
     assert good(name="mine", base_url=URL, wire_format="openai", key_header="x-api-key").key_header == "x-api-key"
-    assert not good(name="mine", provider_type="openai").serves_mapped
+    assert not good(name="mine", provider_type="deepinfra").serves_mapped
     assert not good(name="mine", base_url=URL, wire_format="gemini").serves_mapped
 
 
-@pytest.mark.parametrize("provider_type", ["openai", "groq", "mistral", "mine"])
+@pytest.mark.parametrize("provider_type", [*document()["quirks"], "mine"])
 def test_the_quirks_of_a_type_are_ones_that_the_codec_knows(provider_type: str) -> None:
-    name = "mine" if provider_type in other_formats() else provider_type
-    fields = {} if name == provider_type else {"provider_type": provider_type}
-    quirks = dict(good(name=name, base_url=URL, wire_format="openai", **fields).quirks)
+    assert provider_type in {*presets(), *other_formats(), "mine"}
+    quirks = dict(good(name=provider_type, base_url=URL, wire_format="openai").quirks)
     assert (msgspec.convert(quirks, Quirks) == Quirks()) == (provider_type == "mine")

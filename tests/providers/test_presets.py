@@ -2,18 +2,24 @@ from datetime import date
 
 import pytest
 
+from tokenferry.credentials import ApiKey
 from tokenferry.providers import Provider, Reading, Table, builtin_providers, declare, presets, url_fault
 from tokenferry.providers._presets import other_formats
+from tokenferry.secret import Secret
 
 
 @pytest.mark.parametrize("name", presets())
 def test_a_preset_names_an_address_its_source_and_when_that_was_seen(name: str) -> None:
     preset = presets()[name]
-    assert url_fault(preset.base_url) is None
+    assert url_fault(preset.base_url.replace("{region}", "eu-central-1")) is None
     assert preset.source.startswith("https://")
     assert date(2026, 11, 1) <= preset.checked
     assert preset.provider.is_at_vendor
-    assert not preset.base_url.endswith(("/", "/v1"))
+    assert preset.base_url.endswith("/v1") == (preset.wire_format == "openai")
+    assert not preset.base_url.endswith("/")
+    # A client's own credential, and requests without a trace of this gateway, go to the vendor's hosts alone.
+    assert bool(preset.hosts) != preset.provider.is_local
+    assert (preset.placeholder_key is not None) == preset.provider.is_local
 
 
 def declared(**table: object) -> tuple[Provider | None, list[str]]:
@@ -27,13 +33,35 @@ def declared(**table: object) -> tuple[Provider | None, list[str]]:
 @pytest.mark.parametrize("name", presets())
 def test_a_preset_is_declared_by_its_type_or_its_name(name: str) -> None:
     preset = presets()[name]
+    region = {"region": "eu-central-1"} if preset.needs_region else {}
     for table in ({"name": "mine", "provider_type": name}, {"name": name}):
-        provider, problems = declared(**table)
+        provider, problems = declared(**table, **region)
         assert not problems
         assert provider is not None
-        assert provider.base_url == preset.base_url
+        assert provider.base_url == preset.base_url.replace("{region}", "eu-central-1")
         assert (provider.key_header, provider.env_var) == (preset.key_header, preset.env_var)
-        assert provider.is_served
+        assert (provider.wire_format, provider.slash_names) == (preset.wire_format, preset.slash_names)
+        assert provider.is_served == (preset.wire_format == "anthropic")
+        assert provider.serves_mapped
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        ({"name": "bedrock"}, "providers.bedrock.region is missing: its address has one"),
+        ({"name": "bedrock", "region": "../evil"}, "providers.bedrock.region must be one of its regions"),
+        ({"name": "bedrock", "region": "evil.example/"}, "providers.bedrock.region must be one of its regions"),
+    ],
+)
+def test_a_region_is_one_word_of_an_address_that_has_one(table: dict[str, str], problem: str) -> None:
+    _, problems = declared(**table)
+    assert any(one.startswith(problem) for one in problems), problems
+
+
+@pytest.mark.parametrize(("name", "key"), [("openai", "sk-proj-0123456789abcdef"), ("groq", "gsk_0123456789abcdef")])
+def test_a_vendors_own_key_raises_no_doubt_there(name: str, key: str) -> None:
+    assert presets()[name].provider.key_doubt(ApiKey(Secret(key))) is None
+    assert presets()["cerebras"].provider.key_doubt(ApiKey(Secret(key))) is not None
 
 
 @pytest.mark.parametrize("name", other_formats())

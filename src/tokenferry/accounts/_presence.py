@@ -25,7 +25,7 @@ from tokenferry.stores.anthropic_profiles import PROFILE_LABEL, ProfileFolder
 
 _CLAUDE_MAX: Final = "claude-max"
 _LATER: Final = "the gateway does not serve this vendor's format yet"
-_OTHER_VARIABLES: Final = ("OPENAI_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY")
+_OTHER_VARIABLES: Final = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
 # Logins that tokenferry can't use: the tool, its file below the home directory (or below what the variable names), and
 # what to do instead. Where they are: https://developers.openai.com/codex/auth,
 # https://opencode.ai/v1/docs/providers, and the README files of the others.

@@ -71,6 +71,8 @@ def show(
     if as_json:
         say_json(shown)
         return
+    if shown.pop("tried_with_key", None) is not None:
+        shown["checked"] = f"{shown['checked']}, not tried with a key"
     width = max(map(len, shown)) + 1
     say_lines(f"{key.replace('_', ' ')}:".ljust(width + 1) + _text(value) for key, value in shown.items())
 
@@ -82,6 +84,8 @@ def show(
         "pass show openrouter | tokenferry provider add openrouter",
         "tokenferry provider add deepseek --env DEEPSEEK_API_KEY",
         "tokenferry provider add moonshot --name kimi",
+        "tokenferry provider add bedrock --region eu-central-1",
+        "tokenferry provider add ollama                      asks for no key: the server needs none",
     ),
 )
 def add(
@@ -98,12 +102,16 @@ def add(
     env: Annotated[
         str | None, typer.Option("--env", metavar="VAR", help="The key is in this variable; nothing is read or stored.")
     ] = None,
+    region: Annotated[
+        str | None, typer.Option("--region", metavar="R", help="The region in its address, for presets that have one.")
+    ] = None,
+    key: Annotated[bool, typer.Option("--key", help="Read a key although the preset's servers need none.")] = False,
     as_json: JSON = False,
 ) -> None:
     """Declare a known upstream in config.toml, and store a key for it. The file's comments stay as they are.
 
     The key is read from stdin, or from a prompt that doesn't show it, and becomes an account of the provider's name;
-    with --env the configuration names a variable instead.
+    with --env the configuration names a variable instead. Servers on this machine need no key.
     """
     home, config = find()
     known = _preset(preset, tuple(builtin_providers()))
@@ -111,12 +119,17 @@ def add(
     check_account_name(name)
     if name in config.providers:
         raise UsageError(f"there is a provider {name} already; choose another name with --name")
+    if known.needs_region != (region is not None):
+        fix = "give --region, as in --region eu-central-1" if known.needs_region else "leave out --region"
+        raise UsageError(f"the address of {known.name} has {'a' if known.needs_region else 'no'} region; {fix}")
     variable = _variable(env)
     check_writable(home.config)
     _check_free(name, open_broker(home, config).book.store.names())
-    credential = None if variable else _read_key(known)
+    credential = None if variable else _read_key(known, asks=key or known.placeholder_key is None)
     settle_default_provider(home, config)
     values = {"provider_type": known.name} if name != known.name else {}
+    if region is not None:
+        values["region"] = region
     if variable:
         values["api_key"] = f"${variable}"
     _declare(home, name, values)
@@ -176,8 +189,9 @@ def _check_free(name: str, accounts: Iterable[str]) -> None:
         raise UsageError(f"there is an account {taken} already, and the key's would have that name; give --name")
 
 
-def _read_key(known: Preset) -> Credential:
-    credential = read_credential(read_secret("key"), "api-key", "api-key")
+def _read_key(known: Preset, *, asks: bool) -> Credential:
+    given = read_secret("key") if asks else (known.placeholder_key or "").encode()
+    credential = read_credential(given, "api-key", "api-key")
     know(credential)
     if fault := known.provider.key_fault(credential):
         raise UsageError(f"the key given is not usable: {fault}; copy the key again; nothing was declared")
@@ -213,12 +227,12 @@ def _tell(
             }
         )
         return
-    say(f"declared provider {name} ({preset.base_url}) in {home.config}, after {preset.source}")
+    config = load(home.config, statement=home.statement)
+    say(f"declared provider {name} ({config.providers[name].base_url}) in {home.config}, after {preset.source}")
     if fingerprint:
         say(f"stored account {name} ({name}, api-key, fingerprint {fingerprint})")
     if preset.second_hand:
         note(f"the address of {preset.title} was seen second hand; compare it with what the vendor tells you")
-    config = load(home.config, statement=home.statement)
     broker = open_broker(home, config)
     if fingerprint or name in {one.name for one in broker.accounts()}:
         say(what_serves(name, broker, config))
@@ -251,12 +265,13 @@ def _of_preset(preset: Preset) -> dict[str, Any]:
         "name": preset.name,
         "title": preset.title,
         "base_url": preset.base_url,
-        "wire_format": "anthropic",
+        "wire_format": preset.wire_format,
         "key_header": preset.key_header,
         "env_var": preset.env_var,
         "source": preset.source,
         "second_hand": preset.second_hand,
         "checked": preset.checked.isoformat(),
+        "tried_with_key": False,
     }
 
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from tokenferry.config_key import ConfigKey, keys_of
 from tokenferry.oauth import OAuthEndpoints
-from tokenferry.providers._presets import other_formats, presets, quirks
+from tokenferry.providers._presets import REGION, other_formats, presets, quirks
 from tokenferry.providers._provider import NOWHERE, Provider, WireFormat, logs_in_at_subscription, on_host
 from tokenferry.providers._table import Reading, Table, is_loopback, url_fault
 
@@ -60,6 +60,7 @@ _SUBSCRIPTION_TYPE: Final = "claude-max"
 _VENDOR_HOSTS: Final = ("anthropic.com",)
 _VENDOR_PREFIXES: Final = ("sk-ant-",)
 _VENDOR_KEY: Final = r"sk-ant-api[0-9]{2}-[A-Za-z0-9_-]+"
+_REGION_NAME: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _LONGEST_NAME: Final = 64
 _API_PATH: Final = re.compile(r"/+v1(/+messages)?$")
 _KEYS: Final = keys_of(Provider)
@@ -112,7 +113,7 @@ def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
     if not has_url and "base_url" not in table:
         table.problem("base_url", "is missing")
     wire_format: WireFormat = table.get(_KEYS["wire_format"], start.wire_format)
-    base_url = _base_url(base_url, wire_format)
+    base_url = _base_url(_in_region(table, base_url), wire_format)
     oauth = _endpoints(table.table("oauth"), start.oauth, base_url)
 
     forced = start.subscription or logs_in_at_subscription(base_url, oauth.at(base_url))
@@ -130,6 +131,20 @@ def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
     )
     _check(table, provider)
     return provider if name is not None and has_url else None
+
+
+def _in_region(table: Table, base_url: str) -> str:
+    """The address with the region that the table names, where it needs one."""
+    if REGION not in base_url:
+        if "region" in table:
+            table.note("region", "does nothing: the provider's address has no region in it")
+        return base_url
+    region = table.raw("region")
+    if isinstance(region, str) and len(region) <= _LONGEST_NAME and _REGION_NAME.fullmatch(region):
+        return base_url.replace(REGION, region)
+    problem = "must be one of its regions" if "region" in table else "is missing: its address has one"
+    table.problem("region", f'{problem}, as in "eu-central-1"')
+    return NOWHERE
 
 
 def _is_printable(name: object) -> bool:

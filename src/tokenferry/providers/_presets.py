@@ -5,10 +5,13 @@ from datetime import date
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from tokenferry.credentials import KeyHeader
 from tokenferry.providers._provider import Provider, WireFormat
+
+REGION: Final = "{region}"
+"""What stands for the region in an address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,7 @@ class Preset:
     title: str
     base_url: str
     key_header: KeyHeader
+    wire_format: WireFormat
     env_var: str
     hosts: tuple[str, ...]
     """The vendor's: a client's own key of this vendor goes to none but these, and to what is below them."""
@@ -28,11 +32,20 @@ class Preset:
     """A regular expression that its keys match whole."""
     check_url: str | None
     """A GET that costs nothing and needs a valid key."""
+    slash_names: bool
+    """Whether its models' names have slashes."""
+    placeholder_key: str | None
+    """What stands for a key, at servers that ask for none."""
     source: str
     second_hand: bool
     """Whether the page isn't the vendor's own, or doesn't print the address."""
     checked: date
     """When the page was looked at."""
+
+    @property
+    def needs_region(self) -> bool:
+        """Whether its address depends on a region."""
+        return REGION in self.base_url
 
     @property
     def provider(self) -> Provider:
@@ -42,6 +55,8 @@ class Preset:
             self.base_url,
             env_var=self.env_var,
             key_header=self.key_header,
+            wire_format=self.wire_format,
+            slash_names=self.slash_names,
             vendor_hosts=self.hosts,
             key_prefixes=self.prefixes,
             key_shape=self.key_shape,
@@ -76,16 +91,20 @@ def _document() -> dict[str, Any]:
 
 
 def _preset(table: dict[str, Any]) -> Preset:
+    wire_format = table.get("wire_format", "anthropic")
     return Preset(
         name=table["name"],
         title=table["title"],
         base_url=table["base_url"],
-        key_header=table.get("key_header", "x-api-key"),
+        key_header=table.get("key_header", "authorization" if wire_format == "openai" else "x-api-key"),
+        wire_format=wire_format,
         env_var=table["env_var"],
-        hosts=tuple(table["hosts"]),
+        hosts=tuple(table.get("hosts", ())),
         prefixes=tuple(table.get("prefixes", ())),
         key_shape=table.get("key_shape"),
         check_url=table.get("check_url"),
+        slash_names=table.get("slash_names", False),
+        placeholder_key=table.get("placeholder_key"),
         source=table["source"],
         second_hand=table.get("second_hand", False),
         checked=table["checked"],

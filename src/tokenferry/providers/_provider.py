@@ -80,6 +80,9 @@ class Provider:
     subscription: Annotated[bool, ConfigKey("Whether its logins are billed to a Claude subscription.")] = False
     passthrough: Annotated[bool, ConfigKey("Whether clients may send a credential of their own to it.")] = False
     """A client's own credential of this vendor is passed on, in place of an account's."""
+    region: Annotated[
+        str | None, ConfigKey("The region in its address, where its type has one there.", example='"eu-central-1"')
+    ] = None
     max_output_tokens: Annotated[
         int | None,
         ConfigKey("With openai, the most output its models take; more is lowered to that.", 1, 2**31, example="8192"),
@@ -104,6 +107,8 @@ class Provider:
     """What this vendor's credentials begin with, where that tells them from others'."""
     quirks: tuple[tuple[str, object], ...] = ()
     """With `openai` how its Chat Completions differ from most others': the fields of `wire.Quirks`."""
+    slash_names: bool = False
+    """Whether its models' names have slashes, so that what stands before one is no provider's name."""
     key_shape: str | None = None
     """A regular expression that the API keys of its host match whole; None where none is known."""
 
@@ -134,6 +139,8 @@ class Provider:
     def key_doubt(self, credential: Credential) -> str | None:
         """Say why it may not be the API key that was meant, for a warning; servers on this machine take any."""
         if self.is_local or not isinstance(credential, ApiKey) or self.key_fault(credential):
+            return None
+        if self.key_prefixes and credential.secret.reveal().startswith(self.key_prefixes):
             return None
         looks = _looks_like(credential)
         return None if looks == _ODD and len(credential.secret.reveal()) >= _SHORT_KEY else f"the key {looks}"
