@@ -227,6 +227,22 @@ def test_a_conversation_that_proves_too_long_amid_the_stream_has_the_words_that_
     assert last == {"type": "invalid_request_error", "message": "prompt is too long: 9 > 8"}
 
 
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ({"code": "insufficient_quota", "type": "invalid_request_error"}, "billing_error"),
+        ({"type": "invalid_request_error"}, "invalid_request_error"),
+        ({"code": "invalid_api_key"}, "authentication_error"),
+        ({"code": 502}, "api_error"),
+        ({"status": "UNAVAILABLE", "code": 503}, "overloaded_error"),
+        ({"type": "of a new kind"}, "api_error"),
+    ],
+)
+def test_an_error_amid_the_stream_is_of_the_kind_that_its_code_or_type_says(error: dict[str, Any], kind: str) -> None:
+    text = b"data: " + json.dumps({"error": {"message": "no", **error}}).encode() + b"\n\n"
+    assert events(translated(chunk({"content": "x"}), text))[-1]["error"]["type"] == kind
+
+
 def test_finish_reason_error_is_one() -> None:
     assert events(translated(chunk({"content": "x"}), chunk(finish="error"), DONE))[-1]["type"] == "error"
 

@@ -7,11 +7,24 @@ from msgspec import Struct
 
 _LONGEST: Final = 2000
 _NAMES: Final = ("code", "type", "status", "reason")
-_OVERLOADED: Final = frozenset(("overloaded", "overloaded_error", "server_is_overloaded", "slow_down", "UNAVAILABLE"))
-_LIMITED: Final = frozenset(("rate_limit_exceeded", "rate_limit_error", "rate_limit", "RESOURCE_EXHAUSTED"))
+_STATUS_OF: Final = {
+    name: status
+    for status, names in {
+        400: ("invalid_request_error", "invalid_prompt", "context_length_exceeded", "INVALID_ARGUMENT"),
+        401: ("authentication_error", "invalid_api_key", "UNAUTHENTICATED"),
+        402: ("billing_error", "insufficient_quota"),
+        403: ("permission_error", "PERMISSION_DENIED"),
+        404: ("not_found_error", "model_not_found", "NOT_FOUND"),
+        413: ("request_too_large",),
+        429: ("rate_limit_exceeded", "rate_limit_error", "rate_limit", "RESOURCE_EXHAUSTED"),
+        504: ("timeout_error", "DEADLINE_EXCEEDED"),
+        529: ("overloaded", "overloaded_error", "server_is_overloaded", "slow_down", "UNAVAILABLE"),
+    }.items()
+    for name in names
+}
+"""What an error says by its code or its type, where no status says it."""
 _TOO_LONG: Final = ("context length", "context_length", "context window", "prompt is too long", "maximum context")
 _BAD_REQUEST: Final = 400
-_LIMITED_STATUS: Final = 429
 _SERVER_ERROR: Final = 500
 _OVERLOADED_STATUS: Final = 529
 _STATUSES: Final = range(400, 600)
@@ -50,12 +63,11 @@ def read_fault(body: bytes, status: int | None = None) -> UpstreamFault | None:
         return None
     told = told or {}
     message = _message(told) or _text(body)
-    codes = {str(told[name]) for name in _NAMES if isinstance(told.get(name), str | int)}
-    known = status or next((int(code) for code in codes if code.isdecimal() and int(code) in _STATUSES), None)
-    if known is None:
-        known = _LIMITED_STATUS if codes & _LIMITED else _OVERLOADED_STATUS if codes & _OVERLOADED else _SERVER_ERROR
-    elif known >= _SERVER_ERROR and codes & _OVERLOADED:
-        known = _OVERLOADED_STATUS
+    codes = [str(told[name]) for name in _NAMES if isinstance(told.get(name), str | int)]
+    meant = next((_STATUS_OF[code] for code in codes if code in _STATUS_OF), _SERVER_ERROR)
+    known = status or next((int(code) for code in codes if code.isdecimal() and int(code) in _STATUSES), meant)
+    if known >= _SERVER_ERROR and meant == _OVERLOADED_STATUS:
+        known = meant
     known = _SAME.get(known, known)
     if known not in _KNOWN:
         known = _BAD_REQUEST if known < _SERVER_ERROR else _SERVER_ERROR

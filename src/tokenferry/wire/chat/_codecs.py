@@ -2,10 +2,10 @@
 
 from tokenferry.wire._codec import Sent, Tokens
 from tokenferry.wire._faults import read_fault
+from tokenferry.wire._openai_errors import openai_error
 from tokenferry.wire._quirks import Quirks
 from tokenferry.wire.chat._answer_from_messages import answer_from_messages
 from tokenferry.wire.chat._answer_to_messages import answer_to_messages
-from tokenferry.wire.chat._errors import chat_error
 from tokenferry.wire.chat._from_chat import from_chat
 from tokenferry.wire.chat._stream_from_messages import MessagesStreamToChat
 from tokenferry.wire.chat._stream_to_messages import ChatStreamToMessages
@@ -53,7 +53,7 @@ class ChatToMessages:
         return answer_from_messages(body, sent)
 
     def error(self, status: int, body: bytes, request_id: str) -> tuple[int, bytes]:  # noqa: ARG002  # it has no field
-        return chat_error(read_fault(body, status))
+        return openai_error(read_fault(body, status))
 
     def stream(self, sent: Sent, request_id: str) -> MessagesStreamToChat:  # noqa: ARG002  # see `error`
         return MessagesStreamToChat(sent)

@@ -1,6 +1,5 @@
 """Requests of Chat Completions as ones of the Messages API."""
 
-import re
 from typing import Any, Final
 
 import msgspec
@@ -9,11 +8,14 @@ from msgspec import UNSET
 from tokenferry.errors import Unfit
 from tokenferry.wire._codec import Sent
 from tokenferry.wire._field_handling import FieldHandlings, FieldTable, kept, left_out, unfit
-from tokenferry.wire._ids import call_id, changed_names, tool_name
+from tokenferry.wire._ids import changed_names, tool_name
 from tokenferry.wire._json import RequestReader, encode, is_object
 from tokenferry.wire._quirks import Quirks
+from tokenferry.wire._schema import closed
 from tokenferry.wire.chat import _models as chat
 from tokenferry.wire.messages import _models as messages
+from tokenferry.wire.messages._thinking import ask_for_thinking
+from tokenferry.wire.messages._turns import LONGEST_NAME, TurnWriter, document_block, image_block, text_blocks
 
 _MARK: Final = left_out("a hint for prompt caches")
 _NAME: Final = left_out()
@@ -112,12 +114,7 @@ FIELD_HANDLINGS: Final[FieldHandlings] = {
 
 TABLE: Final = FieldTable(FIELD_HANDLINGS)
 _reader: Final = RequestReader(chat.ChatRequest)
-_DATA_URL: Final = re.compile(r"data:([a-z]+/[a-z0-9.+-]+);base64,")
-_WEB: Final = ("https://", "http://")
 _LIMIT: Final = 32_000
-_LONGEST_NAME: Final = 128
-_LEAST_BUDGET: Final = 1024
-_BUDGETS: Final = {"minimal": 1024, "low": 4096, "medium": 16384, "high": 32000, "xhigh": 32000, "max": 32000}
 _CHOICES: Final = {"auto": "auto", "required": "any", "any": "any", "none": "none"}
 _EMPTY_SCHEMA: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
 _JSON_ONLY: Final = "Answer with one JSON object and with nothing else."
@@ -128,10 +125,10 @@ def from_chat(body: bytes, model: str, quirks: Quirks, at: int) -> Sent:
     left: set[str] = set()
     asked = _reader.read(body, left)
     _check(asked, left)
-    history = _Turns(left)
+    history = _History(left)
     for message in asked.messages:
         history.add(message)
-    system, turns = history.end()
+    system, turns = history.turns.end()
     config = _output(asked.response_format)
     if asked.response_format is not None and asked.response_format.type == "json_object":
         system.append(messages.TextContent(text=_JSON_ONLY))
@@ -153,14 +150,15 @@ def from_chat(body: bytes, model: str, quirks: Quirks, at: int) -> Sent:
         output_config=config,
     )
     _sampling(request, left)
-    _think(asked, request, quirks, left, may_think=history.may_think)
+    dropped = ask_for_thinking(asked.reasoning_effort, request, quirks, may_think=history.turns.may_think)
+    left.update("reasoning_effort" if name == "effort" else name for name in dropped)
     options = asked.stream_options
     return Sent(
         body=encode(request),
         model=model,
         stream=bool(asked.stream),
         left_out=tuple(sorted(left)),
-        names=changed_names((tool.function.name for tool in asked.tools or ()), _LONGEST_NAME),
+        names=changed_names((tool.function.name for tool in asked.tools or ()), LONGEST_NAME),
         wants_usage=options is not None and bool(options.include_usage),
         at=at,
     )
@@ -188,54 +186,25 @@ def _sampling(request: messages.MessagesRequest, left: set[str]) -> None:
             left.add("top_p")
 
 
-class _Turns:
-    """The conversation as it is written: roles alternate, and the results of calls begin the turn after them."""
+class _History:
+    """The conversation as it is written."""
 
     def __init__(self, left: set[str]) -> None:
+        self.turns = TurnWriter()
         self._left = left
-        self._system: list[messages.TextContent] = []
-        self._turns: list[messages.Turn] = []
-        self._awaited: dict[str, str] = {}
-        """The ids of calls without a result yet, by those that are sent for them."""
-        self.may_think = True
-        """Whether the last turn that the model took was no call: those have to come with their thinking."""
 
     def add(self, message: chat.ChatMessage) -> None:
         TABLE.apply(message, self._left)
         match message:
             case chat.SystemMessage() | chat.DeveloperMessage():
-                self._told(message.content)
+                self.turns.system(self._joined(message.content))
             case chat.UserMessage(content=content):
                 parts = [chat.TextPart(text=content)] if isinstance(content, str) else content
-                self._append("user", [block for part in parts for block in self._part(part)])
+                self.turns.add("user", [block for part in parts for block in self._part(part)])
             case chat.ToolMessage():
-                self._result(message)
+                self.turns.result(message.tool_call_id, self._joined(message.content))
             case chat.AssistantMessage():
                 self._assistant(message)
-
-    def end(self) -> tuple[list[messages.TextContent], list[messages.Turn]]:
-        """The system prompt and the turns. Raises `Unfit` where a call has no result."""
-        self._check()
-        if not self._turns:
-            raise Unfit("the request has no message that isn't empty")
-        last = self._turns[-1]
-        if last.role == "assistant" and isinstance(block := last.content[-1], messages.TextContent):
-            block.text = block.text.rstrip()
-        return self._system, self._turns
-
-    def _check(self) -> None:
-        if self._awaited:
-            raise Unfit(f"the tool call {next(iter(self._awaited.values()))[:80]!r} has no result right after it")
-
-    def _told(self, content: chat.Texts) -> None:
-        text = self._joined(content)
-        if not text:
-            return
-        if self._turns:
-            reminder = f"<system-reminder>\n{text}\n</system-reminder>"
-            self._append("user", [messages.TextContent(text=reminder)])
-        else:
-            self._system.append(messages.TextContent(text=text))
 
     def _joined(self, content: chat.Texts) -> str:
         if isinstance(content, str):
@@ -244,85 +213,40 @@ class _Turns:
             TABLE.apply(part, self._left)
         return "\n".join(part.text for part in content)
 
-    def _append(self, role: Any, blocks: list[messages.Content]) -> None:
-        if not blocks:
-            return
-        if self._turns and self._turns[-1].role == role:
-            content = self._turns[-1].content
-            assert isinstance(content, list)
-            content += blocks
-        else:
-            self._turns.append(messages.Turn(role=role, content=blocks))
-
     def _part(self, part: chat.UserPart) -> list[messages.Content]:
         TABLE.apply(part, self._left)
         match part:
             case chat.TextPart(text=text):
-                return [messages.TextContent(text=text)] if text.strip() else []
+                return text_blocks([text])
             case chat.ImagePart(image_url=image):
                 TABLE.apply(image, self._left)
-                if image.url.startswith(_WEB):
-                    return [messages.ImageContent(source=messages.UrlSource(url=image.url))]
-                return [messages.ImageContent(source=_data(image.url, "an image's URL"))]
+                return [image_block(image.url)]
             case chat.FilePart(file=file):
                 if file.file_data is None:
                     raise Unfit("a file by its id")
-                source = _data(file.file_data, "a file")
-                if source.media_type != "application/pdf":
-                    raise Unfit("a file that is no PDF document")
-                return [messages.DocumentContent(source=source, title=file.filename)]
-
-    def _result(self, message: chat.ToolMessage) -> None:
-        known = call_id(message.tool_call_id, "any")
-        if self._awaited.pop(known, None) is None:
-            raise Unfit(f"the tool message {message.tool_call_id[:80]!r} has no call right before it, or is the second")
-        result = messages.ToolResultContent(tool_use_id=known, content=self._joined(message.content))
-        if self._turns[-1].role == "assistant":
-            self._append("user", [result])
-        else:
-            content = self._turns[-1].content
-            assert isinstance(content, list)
-            place = next(
-                (at for at, one in enumerate(content) if not isinstance(one, messages.ToolResultContent)), len(content)
-            )
-            content.insert(place, result)
+                return [document_block(file.filename, file.file_data)]
 
     def _assistant(self, message: chat.AssistantMessage) -> None:
-        self._check()
+        self.turns.check()
         if message.reasoning_content:
             self._left.add("reasoning_content")
         content = message.content or []
         parts = [chat.TextPart(text=content)] if isinstance(content, str) else content
         texts = [part.text if isinstance(part, chat.TextPart) else part.refusal for part in parts]
-        texts.append(message.refusal or "")
-        blocks: list[messages.Content] = [messages.TextContent(text=text) for text in texts if text.strip()]
-        calls = message.tool_calls or []
-        self.may_think = not calls
-        self._append("assistant", blocks + [self._call(call) for call in calls])
+        blocks = text_blocks([*texts, message.refusal or ""])
+        self.turns.add("assistant", blocks + [self._call(call) for call in message.tool_calls or ()])
 
     def _call(self, call: chat.ToolCall) -> messages.ToolUseContent:
-        known = call_id(call.id, "any")
         arguments = call.function.arguments.strip() or "{}"
         if not is_object(arguments):
             raise Unfit(f"the arguments of the tool call {call.id[:80]!r} are no JSON object")
-        if known in self._awaited:
-            raise Unfit(f"two tool calls have the id {call.id[:80]!r}")
-        self._awaited[known] = call.id
-        name = tool_name(call.function.name, _LONGEST_NAME)
-        return messages.ToolUseContent(id=known, name=name, input=msgspec.Raw(arguments.encode()))
-
-
-def _data(url: str, what: str) -> messages.Base64Source:
-    found = _DATA_URL.match(url)
-    if found is None:
-        raise Unfit(f"{what} is neither http nor base64 data")
-    return messages.Base64Source(media_type=found[1], data=url[found.end() :])
+        return self.turns.call(call.id, call.function.name, msgspec.Raw(arguments.encode()))
 
 
 def _tool(tool: chat.ChatTool) -> messages.FunctionTool:
     spec = tool.function
     return messages.FunctionTool(
-        name=tool_name(spec.name, _LONGEST_NAME),
+        name=tool_name(spec.name, LONGEST_NAME),
         description=spec.description,
         input_schema=_EMPTY_SCHEMA if spec.parameters is UNSET else spec.parameters,
         strict=spec.strict or None,
@@ -333,7 +257,7 @@ def _choice(asked: chat.ChatRequest) -> messages.ToolChoice | None:
     choice = asked.tool_choice
     alone = True if asked.parallel_tool_calls is False else None
     if isinstance(choice, chat.ChatToolChoice):
-        name = tool_name(choice.function.name, _LONGEST_NAME)
+        name = tool_name(choice.function.name, LONGEST_NAME)
         return messages.ToolChoice(type="tool", name=name, disable_parallel_tool_use=alone)
     if choice is None and alone is None:
         return None
@@ -346,42 +270,5 @@ def _output(asked: chat.ResponseFormat | None) -> messages.OutputConfig | None:
         return None
     if asked.json_schema is None or asked.json_schema.schema is UNSET:
         raise Unfit("response_format names no schema")
-    schema = msgspec.json.decode(asked.json_schema.schema)
-    return messages.OutputConfig(
-        format=messages.OutputFormat(type="json_schema", schema=msgspec.Raw(encode(_close(schema))))
-    )
-
-
-def _close(schema: Any) -> Any:
-    """The schema with every object closed, as the Messages API wants."""
-    if isinstance(schema, list):
-        return [_close(one) for one in schema]
-    if not isinstance(schema, dict):
-        return schema
-    closed = {name: _close(one) for name, one in schema.items()}
-    if schema.get("type") == "object":
-        closed["additionalProperties"] = False
-    return closed
-
-
-def _think(
-    asked: chat.ChatRequest, request: messages.MessagesRequest, quirks: Quirks, left: set[str], *, may_think: bool
-) -> None:
-    effort = asked.reasoning_effort
-    if effort is None or effort == "none":
-        return
-    forced = request.tool_choice is not None and request.tool_choice.type in {"any", "tool"}
-    budget = min(_BUDGETS.get(effort, 0), request.max_tokens - 1)
-    if quirks.thinking == "never" or forced or not may_think or budget < _LEAST_BUDGET:
-        left.add("reasoning_effort")
-        return
-    if quirks.thinking == "budget":
-        request.thinking = messages.ThinkingConfig(type="enabled", budget_tokens=budget)
-    else:
-        request.thinking = messages.ThinkingConfig(type="adaptive")
-        config = request.output_config = request.output_config or messages.OutputConfig()
-        config.effort = "low" if effort == "minimal" else effort
-    for name in ("temperature", "top_p", "top_k"):  # none of them is taken beside thinking
-        if getattr(request, name) is not None:
-            setattr(request, name, None)
-            left.add(name)
+    schema = closed(asked.json_schema.schema)
+    return messages.OutputConfig(format=messages.OutputFormat(type="json_schema", schema=schema))

@@ -5,8 +5,8 @@ from typing import Any, Final
 from tokenferry.wire._codec import Sent
 from tokenferry.wire._faults import UpstreamFault
 from tokenferry.wire._json import encode
+from tokenferry.wire._openai_errors import openai_error, words_of_fault
 from tokenferry.wire.chat._answer_from_messages import finish_reason, usage_object
-from tokenferry.wire.chat._errors import chat_error, type_of_chat_error
 from tokenferry.wire.messages._models import AnswerBlock, AnswerDelta
 from tokenferry.wire.messages._streams import MessagesReader
 
@@ -28,7 +28,7 @@ class MessagesStreamToChat(MessagesReader):
         self._without_arguments: set[int] = set()
 
     def _error(self, fault: UpstreamFault) -> tuple[str, bytes]:
-        return type_of_chat_error(fault), b"data: %b\n\n" % chat_error(fault)[1]
+        return words_of_fault(fault)[1], b"data: %b\n\n" % openai_error(fault)[1]
 
     def _start(self, known: str, model: str) -> None:
         fields = {"id": known, "object": "chat.completion.chunk", "created": self._sent.at}

@@ -9,11 +9,14 @@ from tokenferry.errors import Unfit
 from tokenferry.wire._codec import Sent
 from tokenferry.wire._envelope import is_of
 from tokenferry.wire._field_handling import FieldHandlings, FieldTable, kept, left_out, unfit
-from tokenferry.wire._ids import call_id, changed_names, tool_name
+from tokenferry.wire._ids import changed_names, tool_name
 from tokenferry.wire._json import RequestReader, encode
 from tokenferry.wire._quirks import Quirks
+from tokenferry.wire._schema import is_closed
 from tokenferry.wire.chat import _models as chat
 from tokenferry.wire.messages import _models as messages
+from tokenferry.wire.messages._conversation import Conversation
+from tokenferry.wire.messages._thinking import asked_effort
 
 _MARK: Final = left_out("a hint for prompt caches")
 _CITED: Final = left_out("the text is kept")
@@ -137,11 +140,7 @@ FIELD_HANDLINGS: Final[FieldHandlings] = {
 
 TABLE: Final = FieldTable(FIELD_HANDLINGS)
 _reader: Final = RequestReader(messages.MessagesRequest)
-_BILLING: Final = "x-anthropic-billing-header"
 _MOST_STOPS: Final = 4
-_LOW: Final = 4096
-_MEDIUM: Final = 16384
-_EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _CHOICES: Final = {"auto": "auto", "none": "none"}
 _ERROR: Final = "[tool error] "
 _FOLLOWS: Final = "(what is no text follows after the results)"
@@ -154,8 +153,7 @@ def to_chat(body: bytes, model: str, quirks: Quirks, domain: str) -> Sent:
     asked = _reader.read(body, left)
     TABLE.apply(asked, left)
     history = _History(quirks, domain, left)
-    if asked.system:
-        history.system(asked.system)
+    history.begin(asked.system)
     for turn in asked.messages:
         history.add(turn)
     history.check()
@@ -204,46 +202,24 @@ def _sampling(asked: messages.MessagesRequest, request: chat.ChatRequest, quirks
         left.add("top_k")
 
 
-class _History:
-    """The conversation as it is written: each call has its result straight after it, before anything else."""
+class _History(Conversation[chat.UserPart]):
+    """The conversation as it is written."""
 
     def __init__(self, quirks: Quirks, domain: str, left: set[str]) -> None:
+        super().__init__(TABLE, quirks, left)
         self.messages: list[chat.ChatMessage] = []
-        self._quirks = quirks
         self._domain = domain
-        self._left = left
-        self._awaited: dict[str, str] = {}
-        """The ids of calls without a result yet, by those that are sent for them."""
         self._later: list[chat.UserPart] = []
         """What comes after the results."""
 
-    def system(self, told: str | list[messages.TextContent]) -> None:
-        texts = [told] if isinstance(told, str) else [self._text(block) for block in told]
-        text = "\n\n".join(one for one in texts if one and not one.startswith(_BILLING))
-        if text:
+    def begin(self, told: str | list[messages.TextContent] | None) -> None:
+        """Write the system prompt."""
+        if text := self.system_prompt(told):
             kind = chat.SystemMessage if self._quirks.system_role == "system" else chat.DeveloperMessage
             self.messages.append(kind(content=text))
 
-    def add(self, turn: messages.Turn) -> None:
-        content = turn.content
-        if isinstance(content, str):
-            content = [messages.TextContent(text=content)] if content else []
-        if turn.role == "assistant":
-            self.check()
-            self._assistant(content)
-        elif turn.role == "system":
-            text = "\n\n".join(self._text(_only_text(block, "a system message")) for block in content)
-            self._user([chat.TextPart(text=f"<system-reminder>\n{text}\n</system-reminder>")])
-        else:
-            parts: list[chat.UserPart] = []
-            for block in content:
-                parts += self._user_parts(block)
-            self._user(parts)
-
-    def check(self) -> None:
-        """Raise `Unfit` if a call has no result."""
-        if self._awaited:
-            raise Unfit(f"the tool call {next(iter(self._awaited.values()))[:80]!r} has no result right after it")
+    def _system(self, text: str) -> None:
+        self._user([chat.TextPart(text=f"<system-reminder>\n{text}\n</system-reminder>")])
 
     def _user(self, parts: list[chat.UserPart]) -> None:
         self._later += parts
@@ -258,63 +234,19 @@ class _History:
         only = parts[0] if len(parts) == 1 else None
         self.messages.append(chat.UserMessage(content=only.text if isinstance(only, chat.TextPart) else parts))
 
-    def _user_parts(self, block: messages.Content) -> list[chat.UserPart]:
-        if isinstance(block, messages.TextContent):
-            return [chat.TextPart(text=text)] if (text := self._text(block)) else []
-        TABLE.apply(block, self._left)
-        if isinstance(block, messages.ToolResultContent):
-            return self._result(block)
-        return self._parts(block)
+    def _text_part(self, text: str) -> chat.TextPart:
+        return chat.TextPart(text=text)
 
-    def _parts(self, block: messages.Content) -> list[chat.UserPart]:
-        match block:
-            case messages.ImageContent():
-                return [self._image(block)]
-            case messages.DocumentContent():
-                return self._document(block)
-            case messages.SearchResultContent():
-                text = "\n".join(self._text(one) for one in block.content)
-                return [chat.TextPart(text=f"{block.title}\n{block.source}\n{text}")]
-            case messages.ToolReferenceContent():
-                return [chat.TextPart(text=f"The tool {block.tool_name} is available.")]
-        raise Unfit(f"a user message holds {block.__struct_config__.tag}")
-
-    def _text(self, block: messages.TextContent) -> str:
-        if block.cache_control is not UNSET or block.citations is not UNSET:
-            TABLE.apply(block, self._left)
-        return block.text
-
-    def _image(self, block: messages.ImageContent) -> chat.ImagePart:
-        if not self._quirks.images:
-            raise Unfit("the model takes no images")
-        source = block.source
-        if isinstance(source, messages.FileSource):
-            raise Unfit("an image by its file id")
-        url = source.url if isinstance(source, messages.UrlSource) else _data_url(source)
+    def _image_part(self, url: str) -> chat.ImagePart:
         return chat.ImagePart(image_url=chat.ImageUrl(url=url))
 
-    def _document(self, block: messages.DocumentContent) -> list[chat.UserPart]:
-        heading = "\n".join(one for one in (block.title, block.context) if one)
-        parts: list[chat.UserPart] = [chat.TextPart(text=heading)] if heading else []
-        match block.source:
-            case messages.TextSource(data=data):
-                return [chat.TextPart(text=f"{heading}\n{data}".lstrip("\n"))]
-            case messages.ContentSource(content=str(text)):
-                return [chat.TextPart(text=f"{heading}\n{text}".lstrip("\n"))]
-            case messages.ContentSource(content=list(content)):
-                return parts + [part for one in content for part in self._user_parts(one)]
-            case messages.Base64Source(media_type="application/pdf", data=data) if self._quirks.documents:
-                file = chat.FileData(
-                    filename=block.title or "document.pdf", file_data=f"data:application/pdf;base64,{data}"
-                )
-                return [*parts, chat.FilePart(file=file)]
-        raise Unfit("a document that is no text")
+    def _file_part(self, name: str, url: str) -> chat.FilePart:
+        if not url.startswith("data:"):
+            raise Unfit("a document by its URL")
+        return chat.FilePart(file=chat.FileData(filename=name, file_data=url))
 
     def _result(self, block: messages.ToolResultContent) -> list[chat.UserPart]:
-        """Write a result; give what can't be in one, to come after all of them."""
-        known = call_id(block.tool_use_id, self._quirks.tool_ids)
-        if self._awaited.pop(known, None) is None:
-            raise Unfit(f"the tool result {block.tool_use_id[:80]!r} has no call right before it, or two results")
+        known = self._answered(block)
         text, others = block.content or "", []
         if not isinstance(text, str):
             parts = [part for one in text for part in self._user_parts(one)]
@@ -334,7 +266,8 @@ class _History:
             if isinstance(block, messages.TextContent):
                 texts.append(self._text(block))
             elif isinstance(block, messages.ToolUseContent):
-                calls.append(self._call(block))
+                known, name, arguments = self._call(block)
+                calls.append(chat.ToolCall(id=known, function=chat.FunctionCall(name=name, arguments=arguments)))
             elif not isinstance(block, messages.ThinkingContent | messages.RedactedThinkingContent):
                 raise Unfit(f"an assistant's message holds {block.__struct_config__.tag}")
             elif (thought := self._thought(block)) is None:
@@ -358,28 +291,6 @@ class _History:
             return None
         return block.thinking if is_of(block.signature, self._domain) else None
 
-    def _call(self, block: messages.ToolUseContent) -> chat.ToolCall:
-        TABLE.apply(block, self._left)
-        known = call_id(block.id, self._quirks.tool_ids)
-        if known in self._awaited:
-            raise Unfit(f"two tool calls have the id {block.id[:80]!r}")
-        arguments = str(block.input, "utf-8")
-        if not arguments.startswith("{"):
-            raise Unfit(f"the input of the tool call {block.id[:80]!r} is no object")
-        self._awaited[known] = block.id
-        name = tool_name(block.name, self._quirks.name_length)
-        return chat.ToolCall(id=known, function=chat.FunctionCall(name=name, arguments=arguments))
-
-
-def _data_url(source: messages.Base64Source) -> str:
-    return f"data:{source.media_type};base64,{source.data}"
-
-
-def _only_text(block: messages.Content, where: str) -> messages.TextContent:
-    if not isinstance(block, messages.TextContent):
-        raise Unfit(f"{where} holds {block.__struct_config__.tag}")
-    return block
-
 
 def _tools(tools: list[messages.FunctionTool], quirks: Quirks, left: set[str]) -> list[chat.ChatTool]:
     found: list[chat.ChatTool] = []
@@ -391,13 +302,13 @@ def _tools(tools: list[messages.FunctionTool], quirks: Quirks, left: set[str]) -
             continue
         TABLE.apply(tool, left)
         schema = _NO_SCHEMA if tool.input_schema is UNSET else tool.input_schema
-        if tool.strict and not _is_closed(schema):
+        if tool.strict and not is_closed(schema):
             left.add("strict")
         spec = chat.FunctionSpec(
             name=tool_name(tool.name, quirks.name_length),
             description=tool.description or None,
             parameters=schema,
-            strict=True if tool.strict and _is_closed(schema) else None,
+            strict=True if tool.strict and is_closed(schema) else None,
         )
         found.append(chat.ChatTool(function=spec))
     return found
@@ -418,26 +329,9 @@ def _choice(choice: messages.ToolChoice, quirks: Quirks) -> Any:
 
 
 def _effort(asked: messages.MessagesRequest, quirks: Quirks, left: set[str]) -> str | None:
-    thinking, config = asked.thinking, asked.output_config
-    wanted = None if config is None else config.effort
-    if thinking is not None:
-        TABLE.apply(thinking, left)
-        if thinking.type == "disabled":
-            wanted = "none"
-        elif thinking.budget_tokens is not None and wanted is None:
-            budget = thinking.budget_tokens
-            wanted = "low" if budget <= _LOW else "medium" if budget <= _MEDIUM else "high"
-    if wanted is None:
-        return None
-    if wanted in quirks.efforts:
-        return wanted
-    if wanted == "none":
-        return None
-    if not quirks.efforts or wanted not in _EFFORTS:
-        left.add("output_config" if thinking is None else "thinking")
-        return None
-    place = _EFFORTS.index(wanted)
-    return min(quirks.efforts, key=lambda one: abs(_EFFORTS.index(one) - place) if one in _EFFORTS else len(_EFFORTS))
+    if asked.thinking is not None:
+        TABLE.apply(asked.thinking, left)
+    return asked_effort(asked, quirks, left)
 
 
 def _format(config: messages.OutputConfig | None, left: set[str]) -> chat.ResponseFormat | None:
@@ -447,27 +341,5 @@ def _format(config: messages.OutputConfig | None, left: set[str]) -> chat.Respon
     if config.format is None:
         return None
     schema = config.format.schema
-    named = chat.JsonSchema(name="output", schema=schema, strict=True if _is_closed(schema) else None)
+    named = chat.JsonSchema(name="output", schema=schema, strict=True if is_closed(schema) else None)
     return chat.ResponseFormat(type="json_schema", json_schema=named)
-
-
-def _is_closed(schema: msgspec.Raw) -> bool:
-    """Tell whether every object of a schema names and demands all of its fields, as `strict` wants."""
-    try:
-        return _closed(msgspec.json.decode(schema))
-    except (ValueError, RecursionError):
-        return False
-
-
-def _closed(schema: Any) -> bool:
-    if isinstance(schema, list):
-        return all(map(_closed, schema))
-    if not isinstance(schema, dict):
-        return True
-    if schema.get("type") == "object" or "properties" in schema:
-        fields, required = schema.get("properties", {}), schema.get("required", [])
-        if not isinstance(fields, dict) or not isinstance(required, list):
-            return False
-        if schema.get("additionalProperties") is not False or any(name not in required for name in fields):
-            return False
-    return all(map(_closed, schema.values()))

@@ -1,3 +1,5 @@
+"""Errors as OpenAI's formats word them."""
+
 from typing import Final
 
 from tokenferry.wire._faults import UpstreamFault
@@ -17,13 +19,13 @@ _WORDS: Final[dict[int, tuple[int, str, str | None]]] = {
 }
 
 
-def chat_error(fault: UpstreamFault) -> tuple[int, bytes]:
-    """The status and the body of an error for a client of Chat Completions."""
-    status, kind, code = _WORDS[fault.status]
-    if fault.is_too_long:
-        status, code = 400, "context_length_exceeded"
+def openai_error(fault: UpstreamFault) -> tuple[int, bytes]:
+    """The status and the body of an error for a client of one of OpenAI's formats."""
+    status, kind, code = words_of_fault(fault)
     return status, encode({"error": {"message": fault.message, "type": kind, "param": None, "code": code}})
 
 
-def type_of_chat_error(fault: UpstreamFault) -> str:
-    return _WORDS[fault.status][1]
+def words_of_fault(fault: UpstreamFault) -> tuple[int, str, str | None]:
+    """The status, the type and the code of an error."""
+    status, kind, code = _WORDS[fault.status]
+    return (400, _WORDS[400][1], "context_length_exceeded") if fault.is_too_long else (status, kind, code)

@@ -1,0 +1,45 @@
+"""JSON schemas whose objects are closed: OpenAI's `strict` wants them, and the Messages API for answers."""
+
+from typing import Any
+
+import msgspec
+
+from tokenferry.wire._json import encode
+
+
+def is_closed(schema: msgspec.Raw) -> bool:
+    """Tell whether every object of a schema names and demands all of its fields."""
+    try:
+        return _is_closed(msgspec.json.decode(schema))
+    except (ValueError, RecursionError):
+        return False
+
+
+def _is_closed(schema: Any) -> bool:
+    if isinstance(schema, list):
+        return all(map(_is_closed, schema))
+    if not isinstance(schema, dict):
+        return True
+    if schema.get("type") == "object" or "properties" in schema:
+        fields, required = schema.get("properties", {}), schema.get("required", [])
+        if not isinstance(fields, dict) or not isinstance(required, list):
+            return False
+        if schema.get("additionalProperties") is not False or any(name not in required for name in fields):
+            return False
+    return all(map(_is_closed, schema.values()))
+
+
+def closed(schema: msgspec.Raw) -> msgspec.Raw:
+    """The schema with every object closed to fields that it does not name."""
+    return msgspec.Raw(encode(_closed(msgspec.json.decode(schema))))
+
+
+def _closed(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {name: _closed(one) for name, one in schema.items()}
+    if schema.get("type") == "object":
+        found["additionalProperties"] = False
+    return found

@@ -1,0 +1,57 @@
+"""Efforts, as OpenAI's formats ask for reasoning, and the thinking of the Messages API."""
+
+from typing import Final
+
+from tokenferry.wire._quirks import Quirks
+from tokenferry.wire.messages import _models as messages
+
+_LOW: Final = 4096
+_MEDIUM: Final = 16384
+_EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+_BUDGETS: Final = {"minimal": 1024, "low": 4096, "medium": 16384, "high": 32000, "xhigh": 32000, "max": 32000}
+_LEAST_BUDGET: Final = 1024
+
+
+def asked_effort(asked: messages.MessagesRequest, quirks: Quirks, left: set[str]) -> str | None:
+    """The effort nearest to what a request asks for that the model takes; None for none."""
+    thinking, config = asked.thinking, asked.output_config
+    wanted = None if config is None else config.effort
+    if thinking is not None:
+        if thinking.type == "disabled":
+            wanted = "none"
+        elif thinking.budget_tokens is not None and wanted is None:
+            budget = thinking.budget_tokens
+            wanted = "low" if budget <= _LOW else "medium" if budget <= _MEDIUM else "high"
+    if wanted is None:
+        return None
+    if wanted in quirks.efforts:
+        return wanted
+    if wanted == "none":
+        return None
+    if not quirks.efforts or wanted not in _EFFORTS:
+        left.add("output_config" if thinking is None else "thinking")
+        return None
+    place = _EFFORTS.index(wanted)
+    return min(quirks.efforts, key=lambda one: abs(_EFFORTS.index(one) - place) if one in _EFFORTS else len(_EFFORTS))
+
+
+def ask_for_thinking(
+    effort: str | None, request: messages.MessagesRequest, quirks: Quirks, *, may_think: bool
+) -> tuple[str, ...]:
+    """Let the model think with this effort; give the fields that this leaves out, "effort" where it can't."""
+    if effort is None or effort == "none":
+        return ()
+    forced = request.tool_choice is not None and request.tool_choice.type in {"any", "tool"}
+    budget = min(_BUDGETS.get(effort, 0), request.max_tokens - 1)
+    if quirks.thinking == "never" or forced or not may_think or budget < _LEAST_BUDGET:
+        return ("effort",)
+    if quirks.thinking == "budget":
+        request.thinking = messages.ThinkingConfig(type="enabled", budget_tokens=budget)
+    else:
+        request.thinking = messages.ThinkingConfig(type="adaptive")
+        config = request.output_config = request.output_config or messages.OutputConfig()
+        config.effort = "low" if effort == "minimal" else effort
+    dropped = tuple(name for name in ("temperature", "top_p", "top_k") if getattr(request, name) is not None)
+    for name in dropped:  # none of them is taken beside thinking
+        setattr(request, name, None)
+    return dropped
