@@ -15,7 +15,10 @@ SOURCE: Final = ROOT / "src" / "tokenferry"
 PICTURE: Final = ROOT / "docs" / "architecture.svg"
 
 ROLES: Final = {
-    "entry": ("starts and manages", "cli serve testing reloading admin background_refresh service readiness sandbox"),
+    "entry": (
+        "starts and manages",
+        "cli serve in_process testing reloading admin background_refresh service readiness sandbox",
+    ),
     "request": ("the way of a request", "gateway routing pool streaming upstream limits wire"),
     "token": (
         "the way of a token",

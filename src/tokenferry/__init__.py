@@ -23,6 +23,15 @@ if TYPE_CHECKING:
     from tokenferry.errors import UnknownName as UnknownName
     from tokenferry.errors import UsageError as UsageError
     from tokenferry.errors import extract_login_url_from_error as extract_login_url_from_error
+    from tokenferry.in_process import anthropic as anthropic
+    from tokenferry.in_process import async_anthropic as async_anthropic
+    from tokenferry.in_process import async_httpx_client as async_httpx_client
+    from tokenferry.in_process import async_openai as async_openai
+    from tokenferry.in_process import async_transport as async_transport
+    from tokenferry.in_process import httpx_client as httpx_client
+    from tokenferry.in_process import openai as openai
+    from tokenferry.in_process import private_gateway as private_gateway
+    from tokenferry.in_process import transport as transport
     from tokenferry.integrations import anthropic_credentials as anthropic_credentials
     from tokenferry.integrations import async_anthropic_credentials as async_anthropic_credentials
     from tokenferry.integrations import async_openai_api_key as async_openai_api_key
@@ -58,6 +67,17 @@ _ROOMS = {
         "UsageError",
         "extract_login_url_from_error",
     ),
+    "in_process": (
+        "anthropic",
+        "async_anthropic",
+        "async_httpx_client",
+        "async_openai",
+        "async_transport",
+        "httpx_client",
+        "openai",
+        "private_gateway",
+        "transport",
+    ),
     "integrations": (
         "anthropic_credentials",
         "async_anthropic_credentials",
@@ -89,18 +109,27 @@ __all__ = [
     "TryLater",
     "UnknownName",
     "UsageError",
+    "anthropic",
     "anthropic_credentials",
     "aresolve",
+    "async_anthropic",
     "async_anthropic_credentials",
+    "async_httpx_client",
+    "async_openai",
     "async_openai_api_key",
+    "async_transport",
     "auth",
     "default_broker",
     "extract_login_url_from_error",
+    "httpx_client",
     "invalidate",
+    "openai",
     "openai_api_key",
+    "private_gateway",
     "resolve",
     "select_next_account_for_swap",
     "swap_to_next_available_account",
+    "transport",
 ]
 
 

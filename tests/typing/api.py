@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import assert_type
+from typing import Any, assert_type
 
 import anthropic
 import httpx2
@@ -38,6 +38,9 @@ from tokenferry.providers import Provider
 from tokenferry.refresh import FileJournal, RefreshStatistics
 from tokenferry.settings import Home, PolicySettings, RefreshSettings
 from tokenferry.stores import Lock
+
+VERSION = {"anthropic-version": "2023-06-01"}
+BODY: dict[str, Any] = {"model": "claude-x", "max_tokens": 50, "messages": [{"role": "user", "content": "hi"}]}
 
 
 class MyStore:
@@ -191,3 +194,28 @@ async def async_clients(broker: Broker, base_url: str) -> None:
     await anthropic.AsyncAnthropic(credentials=tokenferry.anthropic_credentials(), base_url=base_url).close()
     api_key = tokenferry.async_openai_api_key("alice", broker=broker)
     await openai.AsyncOpenAI(api_key=api_key, base_url=base_url).close()
+
+
+def in_this_process(base_url: str) -> None:
+    """Clients that send through the gateway of this process."""
+    assert_type(tokenferry.httpx_client(), httpx2.Client)
+    assert_type(tokenferry.anthropic(account="alice", max_retries=0), anthropic.Anthropic)
+    assert_type(tokenferry.openai(), openai.OpenAI)
+    with httpx2.Client(transport=tokenferry.transport(account="alice"), headers=VERSION) as client:
+        assert client.post(f"{base_url}/v1/messages", json=BODY).status_code == 200
+    with tokenferry.anthropic(account="alice", base_url=base_url) as sdk:
+        assert sdk.messages.create(**BODY).content
+
+
+async def in_this_process_on_asyncio(base_url: str) -> None:
+    assert_type(tokenferry.async_httpx_client(), httpx2.AsyncClient)
+    assert_type(tokenferry.async_openai(), openai.AsyncOpenAI)
+    assert_type(tokenferry.async_anthropic(), anthropic.AsyncAnthropic)
+    async with httpx2.AsyncClient(transport=tokenferry.async_transport(account="alice"), headers=VERSION) as client:
+        assert (await client.post(f"{base_url}/v1/messages", json=BODY)).status_code == 200
+
+
+def private_gateway() -> None:
+    with tokenferry.private_gateway() as gateway:
+        assert_type(gateway.url, str)
+        assert_type(gateway.key, Secret)

@@ -36,7 +36,9 @@ def log_in(url: str) -> str:
     return found[0]
 
 
-def test_what_the_type_checker_takes_runs(broker: Broker, tokenferry_sandbox: Sandbox, tmp_path: Path) -> None:
+def test_what_the_type_checker_takes_runs(
+    broker: Broker, home: Home, tokenferry_sandbox: Sandbox, tmp_path: Path
+) -> None:
     api: dict[str, Any] = runpy.run_path(str(API))
     api["default_broker"]()
     asyncio.run(api["default_broker_async"]())
@@ -52,6 +54,12 @@ def test_what_the_type_checker_takes_runs(broker: Broker, tokenferry_sandbox: Sa
     assert (code, retry_after) == (4, None)
     api["clients"](broker, tokenferry_sandbox.url)
     asyncio.run(api["async_clients"](broker, tokenferry_sandbox.url))
+    configuration = f'[[providers]]\nname = "sandbox"\nbase_url = "{tokenferry_sandbox.url}"\n'
+    home.config.write_text(configuration)
+    home.config.chmod(0o600)
+    api["in_this_process"](tokenferry_sandbox.url)
+    asyncio.run(api["in_this_process_on_asyncio"](tokenferry_sandbox.url))
+    api["private_gateway"]()
 
 
 def test_every_public_name_is_used(broker: Broker) -> None:

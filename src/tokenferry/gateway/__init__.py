@@ -7,10 +7,15 @@ from tokenferry.gateway.auth.guard import Guard, own_hosts
 from tokenferry.gateway.auth.trusted_proxies import TrustedProxies
 from tokenferry.gateway.control.control_plane import Control
 from tokenferry.gateway.http.errors import ERROR_MARK, REQUEST_ID
+from tokenferry.gateway.http.handler import RequestHandler, RequestLine
+from tokenferry.gateway.http.headers import HeaderList
+from tokenferry.gateway.http.request_head import RequestHead
+from tokenferry.gateway.http.response_writer import AnswerWriter
 from tokenferry.gateway.proxy.body import BodyBudget
 from tokenferry.gateway.proxy.credentials import CredentialSource, KeyRing
 from tokenferry.gateway.proxy.forwarder import Forwarder
 from tokenferry.gateway.proxy.own_upstream import check_upstreams
+from tokenferry.gateway.routes import proxied
 from tokenferry.gateway.server.lifespan import BaseLifespan, Lifespan
 from tokenferry.gateway.server.server import Server
 from tokenferry.gateway.server.sockets import (
@@ -45,6 +50,7 @@ __all__ = [
     "ERROR_MARK",
     "REQUEST_ID",
     "AccessLog",
+    "AnswerWriter",
     "BaseLifespan",
     "BodyBudget",
     "Control",
@@ -56,11 +62,15 @@ __all__ = [
     "Gateway",
     "GatewayStatistics",
     "Guard",
+    "HeaderList",
     "KeyRing",
     "Lifespan",
     "Listening",
     "Metrics",
     "ReloadHooks",
+    "RequestHandler",
+    "RequestHead",
+    "RequestLine",
     "Server",
     "SharedMemory",
     "Supervisor",
@@ -81,6 +91,7 @@ __all__ = [
     "is_remote",
     "listening",
     "own_hosts",
+    "proxied",
     "remote_keys",
     "remote_lines",
     "remove_port_file",

@@ -10,7 +10,7 @@ from tokenferry.gateway.http.errors import GatewayError
 from tokenferry.gateway.http.handler import RequestLine
 from tokenferry.gateway.http.headers import Header
 from tokenferry.gateway.http.request_id import new_request_id
-from tokenferry.gateway.http.response_writer import ResponseWriter
+from tokenferry.gateway.http.response_writer import AnswerWriter
 from tokenferry.gateway.proxy.body import BODY_LIMIT, BodyBudget, ClientGone, Receive, Scope, Send
 from tokenferry.gateway.proxy.exchange import CLIENT_GONE, Exchange, gateway_error_for, no_room
 from tokenferry.gateway.proxy.forwarder import Forwarder
@@ -87,7 +87,7 @@ class Gateway:
             log_lines_dropped=0 if self._access_log is None else self._access_log.dropped,
         )
 
-    def exchange(self, head: RequestLine, writer: ResponseWriter) -> Exchange | None:
+    def exchange(self, head: RequestLine, writer: AnswerWriter) -> Exchange | None:
         """Take a request that is proxied; None for one that is answered by ASGI."""
         found = proxied(head.method, head.path)
         if found is None:

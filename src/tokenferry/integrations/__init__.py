@@ -15,6 +15,7 @@ from tokenferry.integrations._environment import (
     variables_of,
     variables_of_gateway,
 )
+from tokenferry.integrations._sdk_errors import for_sdks
 
 if TYPE_CHECKING:
     from tokenferry.integrations._anthropic import AsyncCredentials, Credentials
@@ -29,6 +30,7 @@ __all__ = [
     "async_anthropic_credentials",
     "async_openai_api_key",
     "auth",
+    "for_sdks",
     "openai_api_key",
     "variables_of",
     "variables_of_gateway",

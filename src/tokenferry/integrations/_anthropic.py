@@ -1,12 +1,11 @@
-from functools import cache
-from typing import Any, Final
+from typing import Final
 
-from anthropic import AnthropicError
 from anthropic.lib.credentials import AccessToken
 
 from tokenferry.broker import Broker
 from tokenferry.credentials import ApiKey, Credential
 from tokenferry.errors import TokenferryError, UsageError
+from tokenferry.integrations._sdk_errors import for_sdks
 
 _ASK_EVERY_TIME: Final = 0
 """As `expires_at`: the SDK keeps no copy, so what other processes change counts here, too. A warm answer costs less
@@ -57,7 +56,7 @@ class Credentials(_Provider):
                 credential = self._broker.resolve(self._name)
             return self._access_token(credential)
         except TokenferryError as fault:
-            raise _for_sdk(fault) from None
+            raise for_sdks(fault) from None
 
 
 class AsyncCredentials(_Provider):
@@ -71,20 +70,4 @@ class AsyncCredentials(_Provider):
                 credential = await self._broker.aresolve(self._name)
             return self._access_token(credential)
         except TokenferryError as fault:
-            raise _for_sdk(fault) from None
-
-
-def _for_sdk(fault: TokenferryError) -> TokenferryError:
-    """The same error, of the SDK's family too: it would retry any other and call it "Connection error."."""
-    kind = _sdk_class(type(fault))  # type: ignore[arg-type]  # a class is hashable, whatever its instances' __hash__
-    error = kind.__new__(kind, *fault.args)
-    error.__dict__.update(fault.__dict__)
-    return error
-
-
-@cache
-def _sdk_class(kind: type[TokenferryError]) -> type[TokenferryError]:
-    def reduce(error: TokenferryError) -> tuple[Any, ...]:
-        return kind, error.args, error.__dict__
-
-    return type(kind.__name__, (kind, AnthropicError), {"__module__": kind.__module__, "__reduce__": reduce})
+            raise for_sdks(fault) from None

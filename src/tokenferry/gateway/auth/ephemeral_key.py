@@ -10,12 +10,10 @@ from tokenferry.state import INFERENCE_PREFIX, ClientKey
 class EphemeralKey:
     """A key ring of one key that is kept in memory alone, and goes with the process."""
 
-    def __init__(self) -> None:
+    def __init__(self, key_id: str = "key_one_off", name: str = "one-off") -> None:
         self.secret = Secret(INFERENCE_PREFIX + secrets.token_urlsafe(32))
         self._digest = bytes.fromhex(self.secret.sha256)
-        self._key = ClientKey(
-            "key_one_off", "one-off", "client", created_at=int(time.time()), fingerprint=self.secret.fingerprint
-        )
+        self._key = ClientKey(key_id, name, "client", created_at=int(time.time()), fingerprint=self.secret.fingerprint)
 
     def verify(self, presented: str) -> ClientKey | None:
         digest = sha256(presented.encode("utf-8", "surrogatepass")).digest()

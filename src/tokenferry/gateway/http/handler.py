@@ -5,7 +5,7 @@ import msgspec
 from tokenferry.gateway.http.errors import GatewayError
 from tokenferry.gateway.http.headers import HeaderList
 from tokenferry.gateway.http.request_head import RequestHead
-from tokenferry.gateway.http.response_writer import ResponseWriter
+from tokenferry.gateway.http.response_writer import AnswerWriter
 
 
 class RequestLine(msgspec.Struct, frozen=True):
@@ -29,7 +29,8 @@ class RequestLine(msgspec.Struct, frozen=True):
 class RequestHandler(Protocol):
     """Answers one request of a connection. The connection calls one after the other, in the requests' order."""
 
-    writer: ResponseWriter
+    @property
+    def writer(self) -> AnswerWriter: ...
 
     def take(self, chunk: bytes, /) -> None:
         """Take a part of the request's body; also before `proceed`."""

@@ -45,8 +45,47 @@ class ServerConnection(Protocol):
     def cut(self) -> None: ...
 
 
+class AnswerWriter(Protocol):
+    """What writes one answer: to a connection, or to the program that asked in this process."""
+
+    keep: bool
+    """Whether the connection lives on; to be settled before the start."""
+
+    @property
+    def is_started(self) -> bool: ...
+    @property
+    def is_over(self) -> bool: ...
+    @property
+    def is_chunked(self) -> bool:
+        """Whether an answer of no announced length is under way."""
+        ...
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the client waits for leave to send its body. It may or may not send it after another answer."""
+        ...
+
+    def go_on(self) -> None:
+        """Let the client send the body, if it waits for that."""
+
+    def start(self, status: int, lines: list[bytes], length: int | None, /) -> None:
+        """Settle the head: headers as lines, none of which is about the connection, and the body's length, if known."""
+
+    def write(self, data: bytes, /) -> None:
+        """Write a part of the body; never an empty one."""
+
+    def end(self) -> None:
+        """The body is whole. One that is shorter or longer than was announced is cut instead."""
+
+    def cut(self) -> None:
+        """End without the rest of the answer; what is written already still goes out."""
+
+
 class ResponseWriter:
-    """One answer. Its length is what `content-length` says, else it goes out in chunks; to HEAD it has no body."""
+    """One answer in HTTP/1.1's framing.
+
+    Its length is what `content-length` says, else it goes out in chunks; to HEAD it has no body.
+    """
 
     # As defaults of the class these cost nothing for the answers that need none of them.
     is_started = is_over = is_chunked = False

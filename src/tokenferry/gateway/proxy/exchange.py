@@ -10,7 +10,7 @@ from tokenferry.gateway.auth.passthrough import presented_own
 from tokenferry.gateway.http.errors import REQUEST_ID, GatewayError, gateway_error_of
 from tokenferry.gateway.http.handler import RequestLine
 from tokenferry.gateway.http.headers import ResponseHeaders, lines_of
-from tokenferry.gateway.http.response_writer import ResponseWriter
+from tokenferry.gateway.http.response_writer import AnswerWriter
 from tokenferry.gateway.proxy.attempt import AttemptRunner
 from tokenferry.gateway.proxy.body import BodyBudget, ProxyRequest, RequestBody, parse_body, too_large
 from tokenferry.gateway.proxy.forwarder import Forwarder
@@ -57,7 +57,7 @@ class Exchange:
         self,
         state: ProxyState,
         head: RequestLine,
-        writer: ResponseWriter,
+        writer: AnswerWriter,
         record: RequestRecord,
         *,
         is_inference: bool,

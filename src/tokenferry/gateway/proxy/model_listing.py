@@ -3,7 +3,7 @@ from typing import Final
 from tokenferry.gateway.http.errors import GatewayError, refusal_to_route
 from tokenferry.gateway.http.handler import RequestLine
 from tokenferry.gateway.http.headers import ResponseHeaders
-from tokenferry.gateway.http.response_writer import ResponseWriter
+from tokenferry.gateway.http.response_writer import AnswerWriter
 from tokenferry.gateway.proxy.exchange import Exchange, ProxyState
 from tokenferry.gateway.proxy.model_list import ModelList
 from tokenferry.gateway.telemetry.record import RequestRecord
@@ -24,7 +24,7 @@ class ListingExchange(Exchange):
     """
 
     def __init__(
-        self, state: ProxyState, head: RequestLine, writer: ResponseWriter, record: RequestRecord, models: ModelList
+        self, state: ProxyState, head: RequestLine, writer: AnswerWriter, record: RequestRecord, models: ModelList
     ) -> None:
         super().__init__(state, head, writer, record, is_inference=False)
         self._models = models

@@ -1,0 +1,135 @@
+"""The gateway in a program's own process: no port, no server beside it.
+
+    client = anthropic.Anthropic(api_key="unused", http_client=httpx2.Client(transport=tokenferry.transport()))
+
+Requests get routing, failover, refresh, limits and translation as from `tokenferry serve`. httpx2 and the SDKs are
+imported when they are needed.
+"""
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final
+
+from tokenferry.config import load
+from tokenferry.errors import UsageError
+from tokenferry.settings import Home
+
+if TYPE_CHECKING:
+    import anthropic as anthropic_sdk
+    import httpx2
+    import openai as openai_sdk
+
+    from tokenferry.in_process._transports import AsyncTransport, Transport
+    from tokenferry.serve import PrivateGateway
+
+__all__ = [
+    "anthropic",
+    "async_anthropic",
+    "async_httpx_client",
+    "async_openai",
+    "async_transport",
+    "httpx_client",
+    "openai",
+    "private_gateway",
+    "transport",
+]
+
+_PLACEHOLDER: Final = "tokenferry"
+"""In place of a key, which an SDK demands; it never leaves the process."""
+_TIMEOUT: Final = 600.0
+_CONNECT_TIMEOUT: Final = 5.0
+
+
+def transport(*, account: str | None = None, home: Home | None = None) -> "Transport":
+    """A transport for `httpx2.Client(transport=...)`. `account` pins one account.
+
+    `home` is TOKENFERRY_HOME's by default. The first request raises `ConfigError`, `PolicyRefused`, `UnsafeFile` or
+    `CorruptFile` where the home can't be used.
+    """
+    from tokenferry.in_process._transports import Transport  # noqa: PLC0415  # httpx2 costs 80 ms
+
+    return Transport(home or Home.from_environment(), account)
+
+
+def async_transport(*, account: str | None = None, home: Home | None = None) -> "AsyncTransport":
+    """The same for `httpx2.AsyncClient(transport=...)`, on asyncio."""
+    from tokenferry.in_process._transports import AsyncTransport  # noqa: PLC0415  # like its sibling
+
+    return AsyncTransport(home or Home.from_environment(), account)
+
+
+def httpx_client(*, account: str | None = None, home: Home | None = None, **options: Any) -> "httpx2.Client":
+    """An `httpx2.Client` with the transport; `options` are its other arguments. It waits 600 seconds for an answer."""
+    import httpx2  # noqa: PLC0415  # it costs 80 ms
+
+    timeout = httpx2.Timeout(_TIMEOUT, connect=_CONNECT_TIMEOUT)
+    return httpx2.Client(**{"timeout": timeout, **options}, transport=transport(account=account, home=home))
+
+
+def async_httpx_client(*, account: str | None = None, home: Home | None = None, **options: Any) -> "httpx2.AsyncClient":
+    """The same for asyncio."""
+    import httpx2  # noqa: PLC0415  # it costs 80 ms
+
+    timeout = httpx2.Timeout(_TIMEOUT, connect=_CONNECT_TIMEOUT)
+    return httpx2.AsyncClient(**{"timeout": timeout, **options}, transport=async_transport(account=account, home=home))
+
+
+def anthropic(*, account: str | None = None, home: Home | None = None, **options: Any) -> "anthropic_sdk.Anthropic":
+    """An `anthropic.Anthropic` that sends through this process's gateway, whatever the environment holds.
+
+    `options` are its other arguments. Raises `UsageError` where the SDK is missing.
+    """
+    _need("anthropic")
+    import anthropic  # noqa: PLC0415  # the SDK costs a second
+
+    given = {**_ANTHROPIC, **options}
+    return anthropic.Anthropic(**given, http_client=httpx_client(account=account, home=home))
+
+
+def async_anthropic(
+    *, account: str | None = None, home: Home | None = None, **options: Any
+) -> "anthropic_sdk.AsyncAnthropic":
+    """The same for asyncio."""
+    _need("anthropic")
+    import anthropic  # noqa: PLC0415  # the SDK costs a second
+
+    given = {**_ANTHROPIC, **options}
+    return anthropic.AsyncAnthropic(**given, http_client=async_httpx_client(account=account, home=home))
+
+
+def openai(*, account: str | None = None, home: Home | None = None, **options: Any) -> "openai_sdk.OpenAI":
+    """An `openai.OpenAI` that sends through this process's gateway, whatever the environment holds.
+
+    `options` are its other arguments. Raises `UsageError` where the SDK is missing.
+    """
+    _need("openai")
+    import openai  # noqa: PLC0415  # the SDK costs a second
+
+    return openai.OpenAI(**{**_OPENAI, **options}, http_client=httpx_client(account=account, home=home))
+
+
+def async_openai(*, account: str | None = None, home: Home | None = None, **options: Any) -> "openai_sdk.AsyncOpenAI":
+    """The same for asyncio."""
+    _need("openai")
+    import openai  # noqa: PLC0415  # the SDK costs a second
+
+    return openai.AsyncOpenAI(**{**_OPENAI, **options}, http_client=async_httpx_client(account=account, home=home))
+
+
+def private_gateway(*, account: str | None = None, home: Home | None = None) -> "PrivateGateway":
+    """A gateway on a random port of 127.0.0.1 for what takes no transport; use it in a `with`.
+
+    `url` and `key` are what a client needs; the key is in memory alone. Raises what `serve` raises, on entering.
+    """
+    from tokenferry.serve import PrivateGateway  # noqa: PLC0415  # it imports the server
+
+    home = home or Home.from_environment()
+    return PrivateGateway(home, load(home.config, statement=home.statement), account=account)
+
+
+_ANTHROPIC: Final = {"api_key": _PLACEHOLDER, "base_url": "https://api.anthropic.com"}
+_OPENAI: Final = {"api_key": _PLACEHOLDER, "base_url": "https://api.openai.com/v1"}
+
+
+def _need(package: str) -> None:
+    if find_spec(package) is None:
+        raise UsageError(f"this needs the package {package}; install it with: pip install {package}")

@@ -1,0 +1,55 @@
+"""What of a program's request may be sent through the gateway, and what never leaves."""
+
+from typing import Final
+from urllib.parse import parse_qsl, urlencode
+
+import httpx2
+
+from tokenferry.errors import UsageError
+from tokenferry.gateway import proxied
+from tokenferry.in_process._call import ProgramRequest
+from tokenferry.serve import EmbeddedGateway
+
+SDK_HOSTS: Final = ("api.anthropic.com", "api.openai.com")
+"""Where the vendors' SDKs send requests by default."""
+
+_CREDENTIALS: Final = frozenset(
+    (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"x-tokenferry-key", b"proxy-authorization")
+)
+_NOT_SENT: Final = _CREDENTIALS | {
+    b"cookie",
+    b"host",
+    b"content-length",
+    b"transfer-encoding",
+    b"connection",
+    b"expect",
+}
+_KEYS: Final = frozenset(("key", "api_key", "api-key"))
+
+
+def program_request(gateway: EmbeddedGateway, request: httpx2.Request, body: bytes) -> ProgramRequest:
+    """The request without the program's own credential and cookies. Raises `UsageError` for one that isn't routed."""
+    url = request.url
+    providers = gateway.hosts().get(url.netloc.decode("ascii").lower(), ())
+    if not providers and (url.scheme != "https" or url.host not in SDK_HOSTS or url.port not in (None, 443)):
+        raise UsageError(
+            f"{url.scheme}://{url.netloc.decode('ascii')} is no host of a declared provider, so this transport sends "
+            "nothing there; use another client for it, or declare it under [[providers]] in config.toml"
+        )
+    path, _, query = url.raw_path.partition(b"?")
+    for prefix in gateway.paths(providers):
+        if prefix and path.startswith(prefix.encode("ascii") + b"/"):
+            path = path[len(prefix) :]
+            break
+    if proxied(request.method, path) is None:
+        raise UsageError(
+            f"{request.method} {url.path} is no path that this transport serves; it serves POST /v1/messages, "
+            "POST /v1/messages/count_tokens and GET /v1/models"
+        )
+    headers = [(name.lower(), value) for name, value in request.headers.raw if name.lower() not in _NOT_SENT]
+    if request.method == "POST":
+        headers.append((b"content-length", b"%d" % len(body)))
+    if query:
+        kept = [(name, value) for name, value in parse_qsl(query.decode("ascii"), True) if name.lower() not in _KEYS]
+        path = path + b"?" + urlencode(kept).encode("ascii") if kept else path
+    return ProgramRequest(request.method, path, headers, body, providers)
