@@ -4,6 +4,19 @@ from tokenferry.ledger._entry import Billing, LedgerEntry, OtherModel, WindowPoi
 from tokenferry.ledger._ledger import Ledger
 from tokenferry.ledger._periods import Grain, Period, midnight, periods
 from tokenferry.ledger._report import DIMENSIONS, Dimension, Usage, UsageReport, UsageRow, total
+from tokenferry.ledger._traffic import (
+    SeriesBy,
+    SeriesPoint,
+    SeriesUnit,
+    SessionRow,
+    TrafficCursor,
+    TrafficFilter,
+    TrafficOrder,
+    TrafficPage,
+    TrafficReport,
+    TrafficRow,
+    TrafficSeries,
+)
 from tokenferry.ledger._windows import WindowHistory
 from tokenferry.ledger._writer import LedgerStatistics, LedgerWriter
 
@@ -18,6 +31,17 @@ __all__ = [
     "LedgerWriter",
     "OtherModel",
     "Period",
+    "SeriesBy",
+    "SeriesPoint",
+    "SeriesUnit",
+    "SessionRow",
+    "TrafficCursor",
+    "TrafficFilter",
+    "TrafficOrder",
+    "TrafficPage",
+    "TrafficReport",
+    "TrafficRow",
+    "TrafficSeries",
     "Usage",
     "UsageReport",
     "UsageRow",

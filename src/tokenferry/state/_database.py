@@ -3,13 +3,14 @@ import os
 import sqlite3
 import stat
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tokenferry.errors import CorruptFile, StorageFailed, UnsafeFile
+from tokenferry.errors import CorruptFile, StorageFailed, TryLater, UnsafeFile
 from tokenferry.stores import DISK, FileLock, check_status, make_private_folder, reason_of
 
 _BUSY_SECONDS: Final = 5.0
@@ -24,6 +25,8 @@ _CURES: Final = {
     sqlite3.SQLITE_IOERR: "look whether its disk is full or failing",
 }
 _PRIMARY: Final = 0xFF
+_STEPS_A_LOOK: Final = 20_000
+"""So many instructions of SQLite's, some milliseconds, pass between two looks at the clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +84,25 @@ class Database:
                 self._version = version
             return self._revisions.get(table, -int(version))
 
-    def rows(self, query: str, values: Sequence[str | int | bytes] = ()) -> list[sqlite3.Row]:
-        """Every row of a query. Raises `StorageFailed`, `CorruptFile`."""
+    def rows(
+        self, query: str, values: Sequence[str | int | bytes] = (), *, seconds: float | None = None
+    ) -> list[sqlite3.Row]:
+        """Every row of a query. Raises `StorageFailed`, `CorruptFile`; `TryLater` if it takes longer than `seconds`."""
         with self._faults(), self._read_lock:
-            return self._reader.execute(query, values).fetchall()
+            if seconds is None:
+                return self._reader.execute(query, values).fetchall()
+            end = time.monotonic() + seconds
+            self._reader.set_progress_handler(lambda: time.monotonic() > end, _STEPS_A_LOOK)
+            try:
+                return self._reader.execute(query, values).fetchall()
+            except sqlite3.OperationalError as fault:
+                if getattr(fault, "sqlite_errorcode", 0) & _PRIMARY != sqlite3.SQLITE_INTERRUPT:
+                    raise
+                raise TryLater(
+                    f"{self.path.name} has too many rows to answer this within {seconds:g} s; ask for a shorter time"
+                ) from None
+            finally:
+                self._reader.set_progress_handler(None, 0)
 
     def read_back(self, query: str, values: Sequence[str | int | bytes] = ()) -> list[sqlite3.Row]:
         """Every row of a query, of the file that other processes open now: by a connection of its own.
