@@ -72,8 +72,7 @@ def written(folder: Path, entries: list[LedgerEntry]) -> Ledger:
 
 
 def matching(entries: list[LedgerEntry], asked: TrafficFilter) -> list[LedgerEntry]:
-    good = {"ok": lambda one: not one.error, "failed": lambda one: one.error, "": lambda _: True}
-    good["429"] = lambda one: one.status == 429
+    good = {"": {"", "rate_limit_error"}, "ok": {""}, "failed": {"rate_limit_error"}, "429": {"rate_limit_error"}}
     return [
         one
         for one in entries
@@ -82,7 +81,7 @@ def matching(entries: list[LedgerEntry], asked: TrafficFilter) -> list[LedgerEnt
         and asked.account in {"", one.account}
         and asked.model in {"", one.model}
         and asked.session in {"", one.session}
-        and good.get(asked.status, lambda _: False)(one)
+        and one.error in good.get(asked.status, set())
     ]
 
 

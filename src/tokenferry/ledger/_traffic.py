@@ -35,9 +35,9 @@ _WEIGHTS: Final[Mapping[TrafficOrder, str]] = {
     "first_ms": "ifnull(first_ms, -1)",
     "attempts": "attempts",
 }
-_SORTED: Final = 20_000
+_SORTED: Final = 10_000
 """So many of the latest requests are sorted by what no index has."""
-_MOST_HOURS: Final = 400
+_MOST_HOURS: Final = 240
 _SECONDS: Final = 2.0
 _LATEST_MS: Final = 1 << 62
 _FAILED: Final = 400
@@ -177,7 +177,7 @@ class TrafficReport:
         behind: TrafficCursor | None = None,
         count: int = 50,
     ) -> TrafficPage:
-        """Requests that match, latest first, or greatest first of the latest 20,000 that match."""
+        """Requests that match, latest first, or greatest first of the latest 10,000 that match."""
         where = self._where(asked)
         if where is None:
             return TrafficPage(())
@@ -210,24 +210,33 @@ class TrafficReport:
         return self._rows(f"{text} ORDER BY at_ms DESC, request_id DESC", values, limit=_MOST_OF_SESSION)[::-1]
 
     def sessions(self, asked: TrafficFilter, *, before: int | None = None, count: int = 50) -> list[SessionRow]:
-        """Sessions by their last request within the time asked for, latest first; those before a time alone."""
+        """Sessions by their last request that matches, latest first; with `before` those that ended before that time.
+
+        They are looked for in the latest 10,000 requests of the time asked for.
+        """
         where = self._where(asked)
         if where is None:
             return []
         text, values = where
+        until = asked.until if before is None else min(before, asked.until)
+        later = "NOT EXISTS (SELECT 1 FROM requests WHERE session = latest.session AND session > 0 AND at_ms >= ?)"
+        latest = f"SELECT session, at_ms FROM requests WHERE {_RANGE} AND {text} ORDER BY at_ms DESC LIMIT {_SORTED}"  # noqa: S608  # names of ours
         query = (
-            "SELECT label, grouped.* FROM ("  # noqa: S608  # names of ours
-            "SELECT session, min(at_ms) AS first_ms, max(at_ms) AS last_ms, sum(1 - side) AS requests, "
-            f"sum(side = 0 AND error > 0) AS errors, sum({_WEIGHTS['tokens']}) AS tokens, "
-            "sum(cost_micros) AS cost, count(DISTINCT nullif(account, 0)) AS accounts "
-            f"FROM requests WHERE {_RANGE} AND session > 0 AND {text} GROUP BY session "
-            f"HAVING max(at_ms) < ? ORDER BY max(at_ms) DESC LIMIT {count}"
-            ") AS grouped JOIN names ON names.id = grouped.session ORDER BY last_ms DESC"
+            f"SELECT session FROM (SELECT session, max(at_ms) AS last_ms FROM ({latest}) WHERE session > 0 "  # noqa: S608  # as above
+            f"GROUP BY session) AS latest WHERE {later} ORDER BY last_ms DESC LIMIT {count}"
         )
-        limit = _LATEST_MS if before is None else before
-        rows = self._query(query, (asked.since, asked.until, *values, limit))
-        names = [one.name for one in fields(SessionRow) if one.name != "session"]
-        return [SessionRow(row["label"], *(row[name] for name in names)) for row in rows]
+        found = self._query(query, (asked.since, until, *values, until))
+        sessions = ", ".join(str(row["session"]) for row in found)
+        sums = (
+            "SELECT label AS session, min(at_ms) AS first_ms, max(at_ms) AS last_ms, sum(1 - side) AS requests, "  # noqa: S608  # as above
+            f"sum(side = 0 AND error > 0) AS errors, sum({_WEIGHTS['tokens']}) AS tokens, sum(cost_micros) AS cost, "
+            "count(DISTINCT nullif(account, 0)) AS accounts FROM requests JOIN names ON names.id = session "
+            f"WHERE session > 0 AND session IN ({sessions}) AND {_RANGE} AND {text} "
+            "GROUP BY session ORDER BY last_ms DESC"
+        )
+        columns = [one.name for one in fields(SessionRow)]
+        rows = self._query(sums, (asked.since, until, *values))
+        return [SessionRow(*(row[name] for name in columns)) for row in rows]
 
     def series(self, asked: TrafficFilter, bucket: SeriesUnit, by: SeriesBy, *, most: int = 7) -> TrafficSeries:
         """What was used in each bucket, by name: of the `most` names with most tokens, and of the others together.
@@ -265,17 +274,20 @@ class TrafficReport:
             lines["other"] = tuple(SeriesPoint(at * unit, *one) for at, one in zip(starts, sums, strict=True))
         return TrafficSeries(tuple(start * unit for start in starts), lines)
 
-    def durations(self, asked: TrafficFilter, *, most: int = 5000) -> tuple[list[int], list[int]]:
+    def durations(self, asked: TrafficFilter, *, most: int = 2000) -> tuple[list[int], list[int]]:
         """Milliseconds to the first byte and to the end of the latest messages that went well, each sorted."""
         where = self._where(asked)
         if where is None:
             return [], []
         text, values = where
-        query = (
-            f"SELECT first_ms, ms FROM requests WHERE {_RANGE} AND side = 0 AND error = 0 AND {text} "  # noqa: S608  # names of ours
-            f"ORDER BY at_ms DESC LIMIT {most}"
-        )
-        rows = self._query(query, (asked.since, asked.until, *values))
+        rows: list[Any] = []
+        for start, stop, _ in self._places(asked, asked.until):
+            if len(rows) < most:
+                query = (
+                    f"SELECT first_ms, ms FROM requests WHERE {_RANGE} AND side = 0 AND error = 0 AND {text} "  # noqa: S608  # names of ours
+                    f"ORDER BY at_ms DESC LIMIT {most - len(rows)}"
+                )
+                rows += self._query(query, (start, stop, *values))
         return sorted(row[0] for row in rows if row[0] is not None), sorted(row[1] for row in rows)
 
     def names(self, kind: SeriesBy) -> list[str]:
@@ -367,6 +379,8 @@ class TrafficReport:
             if not rows:
                 return None
             parts.append(f"{column} IN ({', '.join('?' * len(rows))})")
+            if column == "session":
+                parts.append("session > 0")  # by which SQLite sees that the index of sessions serves
             values += [row["id"] for row in rows]
         match asked.status:
             case "":
