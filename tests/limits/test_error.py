@@ -25,6 +25,39 @@ def test_both_shapes_are_read() -> None:
     assert read_error(b'{"error": "slow down"}') == AnswerError(message="slow down")
 
 
+@pytest.mark.parametrize(
+    ("document", "error"),
+    [
+        ({"message": "No", "type": "t", "code": "c"}, AnswerError("t", "No", frozenset({"t", "c"}))),
+        ([{"error": {"message": "No", "status": "X"}}], AnswerError("", "No")),
+        ({"detail": "not like this"}, AnswerError("", "not like this")),
+        (
+            {"base_resp": {"status_code": 1002, "status_msg": "slow"}},
+            AnswerError("", "slow", frozenset({"minimax-1002"})),
+        ),
+        ({"error": {"code": 502, "message": "No"}}, AnswerError("", "No", status=502)),
+        ({"error": {"code": 7, "message": "No"}}, AnswerError("", "No")),
+    ],
+)
+def test_other_vendors_shapes_are_read(document: object, error: AnswerError) -> None:
+    assert read_error(json.dumps(document).encode()) == error
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"base_resp": {"status_code": 0, "status_msg": "success"}, "choices": []},
+        {"base_resp": {"status_code": [1002]}},
+        {"base_resp": "no"},
+        {"type": "message", "message": "hello"},
+        {"message": {"role": "assistant"}, "code": 1, "type": "x"},
+        {"detail": {}},
+    ],
+)
+def test_what_only_resembles_an_error_is_none(document: object) -> None:
+    assert read_error(json.dumps(document).encode()) is None
+
+
 def test_details_name_the_kind_as_well() -> None:
     body = {"error": {"type": "a", "message": "", "details": {"error_code": "enforced_spend_limit_reached", "code": 5}}}
     error = read_error(json.dumps(body).encode())

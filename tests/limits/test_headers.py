@@ -76,6 +76,15 @@ def test_openai_names_its_buckets_the_other_way_round_and_writes_durations() -> 
     assert state == LimitState("org-1", buckets=(Bucket("tokens", 30_000, 0, NOW + 360),))
 
 
+def test_a_reset_in_plain_seconds_and_groqs_requests_of_a_day_are_known() -> None:
+    headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "33011.5"}
+    groq = read_limits({**headers, "x-groq-region": "fra"}, now=NOW, provider_format="openai")
+    other = read_limits(headers, now=NOW, provider_format="openai")
+    assert groq.buckets == (Bucket("requests-day", None, 0, NOW + 33011.5),)
+    assert other.buckets == (Bucket("requests", None, 0, NOW + 33011.5),)
+    assert [one.is_of_day for one in (*groq.buckets, *other.buckets)] == [True, False]
+
+
 def test_of_other_providers_retry_after_counts_alone() -> None:
     headers = {"retry-after": "5", f"{UNIFIED}status": "rejected", "x-ratelimit-limit-tokens": "1"}
     assert read_limits(headers, now=NOW, provider_format="other") == LimitState(retry_after=5.0)

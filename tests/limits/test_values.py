@@ -42,7 +42,8 @@ def test_a_moment_is_epoch_seconds_or_rfc_3339(text: str, moment: float | None) 
         ("1µs", 1e-6),
         ("0", 0.0),
         ("0s", 0.0),
-        ("12", None),
+        ("12", 12.0),
+        ("1764500000", None),
         ("m", None),
         ("1.s", None),
         ("-5s", None),
@@ -51,7 +52,7 @@ def test_a_moment_is_epoch_seconds_or_rfc_3339(text: str, moment: float | None) 
         ("", None),
     ],
 )
-def test_a_span_is_a_go_duration(text: str, seconds: float | None) -> None:
+def test_a_span_is_a_go_duration_or_a_number(text: str, seconds: float | None) -> None:
     assert read_span(text) == (None if seconds is None else pytest.approx(seconds))
 
 

@@ -10,6 +10,7 @@ from tokenferry.limits._values import read_challenge, read_regain
 from tokenferry.limits._verdict import Classification
 
 _SERVED: Final = range(200, 300)
+_SERVER_ERROR: Final = 500
 _NO_ERROR: Final = AnswerError()
 _LONGEST_TOLD: Final = 31 * 86_400.0
 
@@ -30,7 +31,8 @@ def classify(
         if error.is_after_content:
             return _verdict(AFTER_CONTENT, error, state, now)
         if not error.is_page:
-            status = next((stands for code, stands in STATUS_OF_ERROR.items() if code in error.codes), 500)
+            known = (stands for code, stands in STATUS_OF_ERROR.items() if code in error.codes)
+            status = next(known, error.status or _SERVER_ERROR)
     challenge = read_challenge(headers)
     rule = next((rule for rule in RULES if rule.fits(status, error, told, challenge)), RULES[-1])
     return _verdict(rule, error, state, now)
@@ -77,10 +79,15 @@ def _within(until: float | None, now: float) -> float | None:
 
 
 def _told_end(state: LimitState, error: AnswerError, now: float) -> float | None:
-    """When a wait ends. A bucket's reset is none: that is when it is full, not when it can be used."""
+    """When a wait ends. A bucket's reset is none: that is when it is full, not when it can be used.
+
+    But a day's bucket that is empty stays empty for longer than any back-off.
+    """
     if state.retry_after is not None:
         return now + state.retry_after
     if state.status == "rejected" and state.reset is not None:
         return min(state.reset, now + LONGEST_WINDOW)
-    resets_at = error.resets_at if error.resets_in is None else now + error.resets_in
-    return _within(resets_at, now)
+    if error.resets_in is not None:
+        return _within(now + error.resets_in, now)
+    days = [one.reset for one in state.buckets if one.is_of_day and one.remaining == 0 and one.reset is not None]
+    return _within(max(days, default=None) if error.resets_at is None else error.resets_at, now)

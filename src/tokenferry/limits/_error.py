@@ -9,7 +9,11 @@ _BEGINNING: Final = 256
 _STREAM: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?::[^\r\n]*[\r\n]|\s)*(?:event|data|id|retry):")
 _BEFORE_CONTENT: Final = frozenset({"ping", "message_start"})
 _CODES: Final = ("type", "code", "error_code", "reason")
+MODERATED: Final = "moderated"
+"""A code of ours, for an error with the reasons why a prompt was flagged."""
 _LONGEST_MESSAGE: Final = 2000
+_STATUSES: Final = range(400, 600)
+_DIGITS: Final = 16
 _LAST_MOMENT: Final = 4_102_444_800
 
 
@@ -21,6 +25,8 @@ class AnswerError:
     message: str = ""
     codes: frozenset[str] = frozenset()
     """Whatever names the kind of error, its type among them."""
+    status: int | None = None
+    """The HTTP status that the error itself names, in a stream or a document that began as a success."""
     resets_in: float | None = None
     """Seconds until it ends, if the body says so."""
     resets_at: float | None = None
@@ -32,9 +38,9 @@ class AnswerError:
 
 
 def read_error(body: bytes) -> AnswerError | None:
-    """Read the error of a body in the shape of Anthropic or OpenAI, or of a stream that has one. It never raises.
+    """Read the error of a body in the shape of Anthropic, OpenAI or other vendors, or of a stream that has one.
 
-    None for a body that tells of none. A body of more than 1 MiB is not looked at.
+    It never raises. None for a body that tells of none. A body of more than 1 MiB is not looked at.
     """
     if len(body) > _LONGEST_BODY:
         return None
@@ -60,22 +66,48 @@ def _in_stream(body: bytes) -> AnswerError | None:
 
 
 def _of(document: Any, *, is_after_content: bool = False) -> AnswerError | None:
-    error = document.get("error") if isinstance(document, dict) else None
+    error = _object(document)
     if isinstance(error, str) and error:
         return AnswerError(message=error[:_LONGEST_MESSAGE], is_after_content=is_after_content)
     if not isinstance(error, dict) or not error:
         return None
-    details = error.get("details")
+    details, metadata, code = error.get("details"), error.get("metadata"), error.get("code")
     told = [error, *([details] if isinstance(details, dict) else [])]
-    codes = frozenset(one[key] for one in told for key in _CODES if isinstance(one.get(key), str) and one[key])
+    codes = {one[key] for one in told for key in _CODES if isinstance(one.get(key), str) and one[key]}
+    metadata = metadata if isinstance(metadata, dict) else {}
+    if isinstance(metadata.get("reasons"), list):
+        codes.add(MODERATED)
     return AnswerError(
         _text(error, "type"),
         _text(error, "message")[:_LONGEST_MESSAGE],
-        codes,
+        frozenset(codes),
+        code if type(code) is int and code in _STATUSES else None,
         _number(error, "resets_in_seconds"),
-        _number(error, "resets_at"),
+        _number(error, "resets_at") or _reset_of(metadata.get("headers")),
         is_after_content=is_after_content,
     )
+
+
+def _object(document: Any) -> Any:
+    """What describes the error: below `error`, or the document itself; None if nothing does."""
+    if isinstance(document, list) and document:
+        document = document[0]
+    if not isinstance(document, dict):
+        return None
+    if "error" in document:
+        return document["error"]
+    base = document.get("base_resp")  # MiniMax's, with status 200
+    if isinstance(base, dict) and isinstance(base.get("status_code"), int) and base["status_code"]:
+        return {"code": f"minimax-{base['status_code']}", "message": base.get("status_msg")}
+    is_flat = isinstance(document.get("message"), str) and "code" in document and isinstance(document.get("type"), str)
+    return document if is_flat else document.get("detail")
+
+
+def _reset_of(headers: Any) -> float | None:
+    """When OpenRouter's limit ends: it gives the header within the error, in milliseconds since 1970 UTC."""
+    value = headers.get("X-RateLimit-Reset") if isinstance(headers, dict) else None
+    seconds = int(value) / 1000 if isinstance(value, str) and value.isdecimal() and len(value) < _DIGITS else 0.0
+    return seconds if 0 < seconds <= _LAST_MOMENT else None
 
 
 def _text(table: dict[str, Any], key: str) -> str:

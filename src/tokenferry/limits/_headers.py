@@ -10,6 +10,8 @@ WireFormat: TypeAlias = Literal["anthropic", "openai", "other"]
 _ANTHROPIC: Final = "anthropic-"
 _UNIFIED: Final = "anthropic-ratelimit-unified-"
 _OPENAI: Final = "x-ratelimit-"
+_GROQ: Final = "x-groq-"
+_REQUESTS: Final = "requests"
 # By pattern, for the families grow and are renamed.
 _WINDOW: Final = re.compile(r"([a-z0-9_-]{1,48})-(status|reset|utilization|surpassed-threshold)")
 _BUCKET: Final = re.compile(r"anthropic-(?:ratelimit-)?([a-z0-9_-]{1,48})-(limit|remaining|reset)")
@@ -72,9 +74,11 @@ def _openai_buckets(fields: Mapping[str, str], now: float) -> tuple[Bucket, ...]
         if name.startswith(_OPENAI) and (found := _OPENAI_BUCKET.fullmatch(name.removeprefix(_OPENAI))):
             _note(buckets, found[2], found[1], value)
     read = []
+    is_groq = any(name.startswith(_GROQ) for name in fields)
     for name, told in buckets.items():
         span = read_span(told.get("reset", ""))
-        read.append(_bucket(name, told, None if span is None else now + span))
+        own = f"{name}-day" if is_groq and name == _REQUESTS else name  # console.groq.com/docs/rate-limits
+        read.append(_bucket(own, told, None if span is None else now + span))
     return tuple(read)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from tokenferry.limits._error import AnswerError
+from tokenferry.limits._error import MODERATED, AnswerError
 from tokenferry.limits._verdict import Action, CooldownRule, Models, Scope
 
 Evidence: TypeAlias = Literal["window", "family-window", "rejected", "allowed", "counted", "nothing"]
@@ -202,9 +202,35 @@ RULES: Final = (
         hold="login",
         reason="The credential was refused.",
     ),
+    # OpenAI's error.type is insufficient_quota for each of these; error.code tells them apart.
+    Rule(
+        statuses={429},
+        codes=frozenset(
+            {
+                "enforced_spend_limit_reached",
+                "organization_spend_limit_exceeded",
+                "organization_usage_limit_exceeded",
+            }
+        ),
+        says="enforced_spend_limit_reached",
+        cause="spend-limit",
+        scope="organization",
+        action="fail-over",
+        hold="indefinite",
+        reason="The organization has reached its spend limit.",
+    ),
+    Rule(
+        statuses={429},
+        codes=frozenset({"project_spend_limit_exceeded"}),
+        cause="spend-limit",
+        scope="account",
+        action="fail-over",
+        hold="indefinite",
+        reason="The account's project has reached its spend limit; other projects of the organization may go on.",
+    ),
     Rule(
         statuses={402, 403, 429},
-        codes=frozenset({"insufficient_quota", "exceeded_current_quota_error", "1113"}),
+        codes=frozenset({"insufficient_quota", "exceeded_current_quota_error", "1113", "minimax-1008"}),
         cause="no-credit",
         scope="account",
         action="fail-over",
@@ -231,6 +257,14 @@ RULES: Final = (
         action="fail-over",
         hold="long",
         reason="The account's payments aren't in order.",
+    ),
+    Rule(
+        statuses={403},
+        codes=frozenset({MODERATED}),
+        cause="moderated",
+        scope="request",
+        action="return",
+        reason="The model's vendor wants prompts moderated, and this one was flagged; no account is at fault.",
     ),
     Rule(
         statuses={403},
@@ -274,6 +308,15 @@ RULES: Final = (
     ),
     Rule(
         statuses={413},
+        codes=frozenset({"rate_limit_exceeded"}),
+        cause="above-plan",
+        scope="account",
+        models="model",
+        action="hop",
+        reason="The request alone has more tokens than the account's plan allows in a minute.",
+    ),
+    Rule(
+        statuses={413},
         cause="too-large",
         scope="request",
         action="return",
@@ -282,13 +325,12 @@ RULES: Final = (
     # -- 429
     Rule(
         statuses={429},
-        codes=frozenset({"enforced_spend_limit_reached"}),
-        says="enforced_spend_limit_reached",
-        cause="spend-limit",
-        scope="organization",
-        action="fail-over",
-        hold="indefinite",
-        reason="The organization has reached the spend limit that it set itself.",
+        codes=frozenset({"queue_exceeded"}),
+        cause="overloaded",
+        scope="provider",
+        models="model",
+        action="retry-then-hop",
+        reason="The provider is overloaded; no account is at fault.",
     ),
     Rule(
         statuses={429},
@@ -338,6 +380,19 @@ RULES: Final = (
     ),
     Rule(
         statuses={429},
+        codes=frozenset(
+            {"rate_limit_exceeded", "request_quota_exceeded", "token_quota_exceeded", "minimax-1002", "minimax-1039"}
+        ),
+        says="rate limit exceeded: (free-models|limit_)",
+        cause="rate-limit",
+        scope="organization",
+        models="family",
+        action="fail-over",
+        hold="retry-after",
+        reason="The organization's rate limit for this family of models is reached.",
+    ),
+    Rule(
+        statuses={429},
         cause="unexplained",
         scope="request",
         action="hop",
@@ -352,7 +407,7 @@ RULES: Final = (
         reason="The upstream leads back to a gateway that had sent the request: another try goes the same way.",
     ),
     Rule(
-        statuses={529},
+        statuses={498, 529},
         cause="overloaded",
         scope="provider",
         models="model",
@@ -361,7 +416,7 @@ RULES: Final = (
     ),
     Rule(
         statuses=range(500, 600),
-        codes=frozenset({"overloaded_error"}),
+        codes=frozenset({"overloaded_error", "server_is_overloaded", "slow_down"}),
         cause="overloaded",
         scope="provider",
         models="model",
@@ -409,4 +464,14 @@ STATUS_OF_ERROR: Final = {
     "usage_limit_reached": 429,
     "exceeded_current_quota_error": 429,
     "overloaded_error": 529,
+    "server_is_overloaded": 529,
+    "request_quota_exceeded": 429,
+    "token_quota_exceeded": 429,
+    "queue_exceeded": 429,
+    "minimax-1001": 504,
+    "minimax-1002": 429,
+    "minimax-1004": 401,
+    "minimax-1008": 402,
+    "minimax-1039": 429,
+    "minimax-2013": 400,
 }

@@ -46,6 +46,11 @@ class Bucket:
     reset: float | None = None
     """When it is full again, in seconds since 1970 UTC; usable it is long before."""
 
+    @property
+    def is_of_day(self) -> bool:
+        """Whether it is an allowance for a day."""
+        return self.name.endswith("-day")
+
 
 @dataclass(frozen=True, slots=True)
 class LimitState:

@@ -39,10 +39,11 @@ def read_moment(text: str) -> float | None:
 
 
 def read_span(text: str) -> float | None:
-    """Seconds, of a duration as Go writes it: `6m0s`, `120ms`."""
+    """Seconds, of a duration as Go writes it, `6m0s` or `120ms`, or of a plain number."""
     text = text.strip()
-    if text == "0":
-        return 0.0
+    seconds = read_number(text)
+    if seconds is not None:
+        return _bounded(seconds)
     if not _SPAN.fullmatch(text):
         return None
     return _bounded(sum(float(number) * _UNITS[unit] for number, unit in _SPAN_PART.findall(text)))

@@ -6,6 +6,8 @@ import msgspec
 from msgspec import Struct
 
 _LONGEST: Final = 2000
+# MiniMax's codes in a `base_resp` with status 200 (platform.minimax.io/docs/api-reference/errorcode).
+_MINIMAX: Final = {1001: 504, 1002: 429, 1004: 401, 1008: 402, 1039: 429, 2013: 400}
 _NAMES: Final = ("code", "type", "status", "reason")
 _STATUS_OF: Final = {
     name: status
@@ -83,13 +85,14 @@ def _told(document: Any) -> dict[str, Any] | None:
     if not isinstance(document, dict):
         return None
     error, base = document.get("error"), document.get("base_resp")
-    if isinstance(base, dict) and base.get("status_code") not in {None, 0}:
-        return {"message": base.get("status_msg")}
+    if isinstance(base, dict) and isinstance(base.get("status_code"), int) and base["status_code"]:
+        return {"message": base.get("status_msg"), "code": _MINIMAX.get(base["status_code"], _SERVER_ERROR)}
     if isinstance(error, dict) and error:
         return error
     if error:
         return {"message": error if isinstance(error, str) else None}
-    if document.get("object") == "error" or "detail" in document:
+    is_flat = isinstance(document.get("message"), str) and "code" in document
+    if is_flat or document.get("object") == "error" or "detail" in document:
         return document
     return None
 

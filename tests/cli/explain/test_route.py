@@ -115,7 +115,7 @@ name = "none"
 provider = "chat"
 [[providers]]
 name = "chat"
-provider_type = "openai"
+provider_type = "deepinfra"
 [router]
 providers = ["anthropic"]
 background = "glm"

@@ -175,6 +175,14 @@ async def test_failover_goes_from_either_format_to_the_other(
     assert (await gate.records.last()).translated == (None if model == "mapped" else "anthropic-to-openai")
 
 
+async def test_an_error_with_status_200_counts_as_what_it_says(gate: Gate, origin: Origin, native: Origin) -> None:
+    """MiniMax says in a `base_resp` that an account has no balance: the next one serves, and it is asked no more."""
+    origin.scripts = [json_answer(b'{"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}')]
+    assert (await ask(gate, "mapped")).status == 200
+    assert (await ask(gate, "mapped")).status == 200
+    assert (len(origin.seen), len(native.seen)) == (1, 2)
+
+
 @pytest.mark.parametrize(
     ("status", "body", "expected"),
     [
