@@ -28,7 +28,7 @@ ROLES: Final = {
         "settings, state and values",
         (
             "background manifest config policy_statement state ledger prices audit settings config_key credentials "
-            "secret logfmt anthropic_beta units errors"
+            "secret logfmt tools anthropic_beta units errors"
         ),
     ),
 }

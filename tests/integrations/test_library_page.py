@@ -36,7 +36,7 @@ def test_the_examples_run(tokenferry_sandbox: Sandbox, capsys: pytest.CaptureFix
     page = PAGE.read_text(encoding="utf-8")
     assert str(DEFAULT_PORT) in page
     blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 11
+    assert len(blocks) == 12
     scope: dict[str, object] = {"__name__": "page"}
     for number, block in enumerate(blocks):
         source = block.replace(f"http://127.0.0.1:{DEFAULT_PORT}", tokenferry_sandbox.url)
