@@ -11,7 +11,8 @@ from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
 import httpx2
 
-from tokenferry.admin import LOGIN_PAGE, Admin, AdminContext
+from tokenferry.actions import LOGIN_PAGE, ActionContext
+from tokenferry.admin import Admin
 from tokenferry.broker import Broker
 from tokenferry.config import load
 from tokenferry.gateway import (
@@ -155,7 +156,7 @@ def running_api(home: Home, provider: str, *, config: str = "", port: int = 0) -
 
         secret = Secret(secrets.token_urlsafe(32))
         explain = explainer_of(lambda: gateway.forwarder, broker, state, states, None)
-        parts = AdminContext(home, broker, state, secret, (url,), hosts, states, explain=explain)
+        parts = ActionContext(home, broker, state, secret, (url,), hosts, states, explain=explain)
         upstreams = UpstreamClients()
         gateway = Gateway(
             guard=Guard(state.keys, hosts),

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from tokenferry.actions import ActionContext
 from tokenferry.admin import Admin
-from tokenferry.admin._context import AdminContext
 
 pytestmark = pytest.mark.anyio
 
@@ -21,7 +21,7 @@ class Made(Admin):
     """Makes an application that answers nothing, and may fail at first."""
 
     def __init__(self, failures: int = 0) -> None:
-        super().__init__(AdminContext(**NOTHING))
+        super().__init__(ActionContext(**NOTHING))
         self.threads: list[threading.Thread] = []
         self.asked = 0
         self.failures = failures
@@ -76,7 +76,7 @@ def test_the_room_itself_brings_no_framework() -> None:
 
 
 def test_an_own_callback_is_one_that_leads_to_a_host_of_the_listeners() -> None:
-    parts = AdminContext(
+    parts = ActionContext(
         **NOTHING, urls=("the Unix socket /x", "http://127.0.0.1:1"), hosts=frozenset((b"127.0.0.1:1", b"a.b"))
     )
     assert parts.base == "http://127.0.0.1:1"

@@ -13,7 +13,7 @@ import pytest
 
 from admin.rig import Api, Browser, running_api, with_query
 from leaks import shows
-from tokenferry.admin._login_service import LoginService
+from tokenferry.actions import LoginService
 from tokenferry.gateway import bind
 from tokenferry.sandbox import Sandbox
 from tokenferry.secret import Secret

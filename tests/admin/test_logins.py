@@ -13,7 +13,7 @@ import pytest
 
 from admin.rig import Api, code_of, refused, running_api
 from leaks import shows
-from tokenferry.admin._login_service import LoginService
+from tokenferry.actions import LoginService
 from tokenferry.config import load
 from tokenferry.sandbox import Sandbox
 from tokenferry.secret import Secret

@@ -9,10 +9,9 @@ import msgspec
 from fastapi import APIRouter, Response
 
 from tokenferry.accounts import AccountChanges, read_credential
-from tokenferry.admin._context import AdminContext
+from tokenferry.actions import ActionContext, LoginService
 from tokenferry.admin._cooldowns import cooldowns_of, limits_of
 from tokenferry.admin._key import Key
-from tokenferry.admin._login_service import LoginService
 from tokenferry.admin._models import (
     AccountAdded,
     AccountChange,
@@ -33,7 +32,7 @@ from tokenferry.state import ClientKey
 from tokenferry.stores import Account, Document, check_account_name
 
 
-def account_routes(parts: AdminContext, service: LoginService) -> APIRouter:
+def account_routes(parts: ActionContext, service: LoginService) -> APIRouter:
     routes = APIRouter(prefix="/api")
     broker = parts.broker
 
@@ -113,7 +112,7 @@ def account_routes(parts: AdminContext, service: LoginService) -> APIRouter:
     return routes
 
 
-def remove(parts: AdminContext, name: str, key: ClientKey) -> Done:
+def remove(parts: ActionContext, name: str, key: ClientKey) -> Done:
     """Remove the account, and tell what becomes of its login and of the keys that it alone could serve."""
     if name not in parts.broker.book.store.names():
         parts.broker.book.remove(name)  # which says why it can't
@@ -133,7 +132,7 @@ def _verb(has_replaced: bool) -> str:  # noqa: FBT001  # it is named by the func
     return "replaced" if has_replaced else "stored"
 
 
-def _accounts(parts: AdminContext) -> list[AccountInfo]:
+def _accounts(parts: ActionContext) -> list[AccountInfo]:
     states, active = parts.states(), _active(parts.broker)
     listing = parts.broker.book.listing()
     broken = dict(listing.broken)

@@ -2,8 +2,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
-from tokenferry.admin._context import AdminContext
-from tokenferry.admin._login_service import LoginService
+from tokenferry.actions import ActionContext, LoginService
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -18,7 +17,7 @@ class Admin:
     come meanwhile wait for it, and nothing else does.
     """
 
-    def __init__(self, parts: AdminContext) -> None:
+    def __init__(self, parts: ActionContext) -> None:
         self._parts = parts
         self._service = LoginService(parts)
         self._application: Application | None = None

@@ -11,12 +11,11 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from tokenferry.actions import ActionContext, LoginService
 from tokenferry.admin._accounts import account_routes
 from tokenferry.admin._callback import callback_routes
-from tokenferry.admin._context import AdminContext
 from tokenferry.admin._cooldowns import cooldown_routes
 from tokenferry.admin._keys import key_routes
-from tokenferry.admin._login_service import LoginService
 from tokenferry.admin._logins import login_routes
 from tokenferry.admin._models import Refused
 from tokenferry.admin._tokens import token_routes
@@ -79,7 +78,7 @@ def status_of(fault: TokenferryError) -> int:
     return next((status for kind, status in _STATUSES if isinstance(fault, kind)), 500)
 
 
-def make_app(parts: AdminContext, service: LoginService) -> FastAPI:
+def make_app(parts: ActionContext, service: LoginService) -> FastAPI:
     """The application, with its description made already."""
     app = _Application(
         title="tokenferry",

@@ -14,8 +14,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from starlette.responses import RedirectResponse, Response
 
-from tokenferry.admin._context import CALLBACK, LOGIN_PAGE
-from tokenferry.admin._login_service import LoginService, secret_of
+from tokenferry.actions import CALLBACK, LOGIN_PAGE, LoginService, secret_of
 from tokenferry.admin._pages import page
 from tokenferry.errors import TokenferryError
 from tokenferry.secret import Fields, Secret

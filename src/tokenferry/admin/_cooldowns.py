@@ -4,7 +4,7 @@ import time
 
 from fastapi import APIRouter
 
-from tokenferry.admin._context import AdminContext
+from tokenferry.actions import ActionContext
 from tokenferry.admin._key import Key
 from tokenferry.admin._models import BucketInfo, CooldownInfo, Done, LimitInfo, WindowInfo, moment
 from tokenferry.audit import note_change
@@ -13,7 +13,7 @@ from tokenferry.limits import Window
 from tokenferry.state import Cooldown
 
 
-def cooldown_routes(parts: AdminContext) -> APIRouter:
+def cooldown_routes(parts: ActionContext) -> APIRouter:
     routes = APIRouter(prefix="/api")
 
     @routes.get("/cooldowns", response_model_exclude_none=True)
@@ -47,12 +47,12 @@ def cooldown_routes(parts: AdminContext) -> APIRouter:
     return routes
 
 
-def cooldowns_of(parts: AdminContext) -> list[CooldownInfo]:
+def cooldowns_of(parts: ActionContext) -> list[CooldownInfo]:
     now = time.time()
     return [_cooldown(one) for one in parts.state.cooldowns.list() if not one.is_over(now)]
 
 
-def limits_of(parts: AdminContext) -> list[LimitInfo]:
+def limits_of(parts: ActionContext) -> list[LimitInfo]:
     told = ((account.name, parts.limits(account.name)) for account in parts.broker.book.listing().accounts)
     return [
         LimitInfo(

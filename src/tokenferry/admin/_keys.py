@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from tokenferry.admin._context import AdminContext
+from tokenferry.actions import ActionContext
 from tokenferry.admin._key import Key
 from tokenferry.admin._models import KeyChange, KeyDone, KeyInfo, KeyMade, KeyRequest, KeyRights, moment
 from tokenferry.audit import note_change
@@ -16,7 +16,7 @@ from tokenferry.state import EVERYTHING, ClientKey, Rights
 _LISTS = ("models", "providers", "accounts")
 
 
-def key_routes(parts: AdminContext) -> APIRouter:
+def key_routes(parts: ActionContext) -> APIRouter:
     routes = APIRouter(prefix="/api")
     keys = parts.keys
 
@@ -72,7 +72,7 @@ def _own(found: ClientKey) -> ClientKey:
     return found
 
 
-def _rights(parts: AdminContext, asked: KeyRequest | KeyChange, old: Rights, given: set[str]) -> Rights:
+def _rights(parts: ActionContext, asked: KeyRequest | KeyChange, old: Rights, given: set[str]) -> Rights:
     """Those that a key has with what was asked for. Raises `UnknownAccount`, `UnknownProvider`."""
     values: dict[str, Any] = {name: getattr(old, name) for name in (*_LISTS, "pin")}
     for name in given & values.keys():
@@ -93,7 +93,7 @@ def _check_named(
             raise kind(f"there is no {what} {name[:64]!r}; known: {', '.join(known) or 'none'}")
 
 
-def _note(parts: AdminContext, action: str, changed: ClientKey, by: ClientKey, **details: str | int | None) -> None:
+def _note(parts: ActionContext, action: str, changed: ClientKey, by: ClientKey, **details: str | int | None) -> None:
     note_change(
         parts.home, action, changed.name, id=changed.id, fingerprint=changed.fingerprint, client=by.name, **details
     )

@@ -4,8 +4,8 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Body
 
+from tokenferry.actions import LoginInProgress, LoginService, secret_of
 from tokenferry.admin._key import Key
-from tokenferry.admin._login_service import LoginInProgress, LoginService, secret_of
 from tokenferry.admin._models import AuthorizeAnswer, AuthorizeRequest, ExchangeRequest, TokenDone, moment
 from tokenferry.errors import LoginFailed
 from tokenferry.stores import check_account_name

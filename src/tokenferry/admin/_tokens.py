@@ -4,8 +4,8 @@ import time
 
 from fastapi import APIRouter
 
+from tokenferry.actions import ActionContext
 from tokenferry.admin._accounts import remove
-from tokenferry.admin._context import AdminContext
 from tokenferry.admin._key import Key
 from tokenferry.admin._models import Done, TokenDone, TokenInfo, TokenRef, moment
 from tokenferry.audit import note_change
@@ -15,7 +15,7 @@ from tokenferry.state import ClientKey
 from tokenferry.stores import Document, check_account_name
 
 
-def token_routes(parts: AdminContext) -> APIRouter:
+def token_routes(parts: ActionContext) -> APIRouter:
     routes = APIRouter(prefix="/api/oauth")
     broker = parts.broker
 
@@ -54,7 +54,7 @@ def token_routes(parts: AdminContext) -> APIRouter:
     return routes
 
 
-def _login_of(parts: AdminContext, name: str) -> str:
+def _login_of(parts: ActionContext, name: str) -> str:
     """The name, if it is an OAuth login's. Raises `UnknownAccount`."""
     fault = f"there is no OAuth login {name[:64]!r}; see: GET /api/oauth/tokens"
     try:
@@ -67,13 +67,13 @@ def _login_of(parts: AdminContext, name: str) -> str:
     raise UnknownAccount(fault)
 
 
-def _delete(parts: AdminContext, name: str, key: ClientKey) -> Done:
+def _delete(parts: ActionContext, name: str, key: ClientKey) -> Done:
     name = _login_of(parts, name)
     rest = remove(parts, name, key).message.removeprefix(f"removed account {name}")
     return Done(message=f"Token for '{name}' deleted{rest}")
 
 
-def _token_info(document: Document, state: str, parts: AdminContext) -> TokenInfo:
+def _token_info(document: Document, state: str, parts: ActionContext) -> TokenInfo:
     account, token = document.account, document.credential
     assert isinstance(token, OAuthToken)
     left = float("inf") if token.expires_at is None else token.expires_at - time.time()

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from tokenferry.admin import LOGIN_PAGE, Admin, AdminContext
+from tokenferry.actions import LOGIN_PAGE, ActionContext
+from tokenferry.admin import Admin
 from tokenferry.background_refresh import Renewer
 from tokenferry.broker import Broker
 from tokenferry.config import Config
@@ -127,7 +128,7 @@ def run_gateway(
         )
         own_hosts = set(where.hosts)
         in_force = [config]
-        parts = AdminContext(
+        parts = ActionContext(
             *(home, broker, state, secret, where.urls, own_hosts, states),
             readiness=readiness_of(in_force, broker, state, states),
             limits=pool.usage.state,

@@ -27,7 +27,7 @@ async def _no_explanation(_: ClientKey, __: RouteQuestion) -> RouteExplanation:
 
 
 @dataclass(frozen=True, slots=True)
-class AdminContext:
+class ActionContext:
     """What of a gateway the API tells and changes.
 
     `secret` is the gateway's own and known to all of its workers, in their memory alone. `urls` are where it listens,

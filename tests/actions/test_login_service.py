@@ -13,8 +13,7 @@ import pytest
 
 from admin.rig import code_of
 from leaks import leaks, shows
-from tokenferry.admin._context import AdminContext
-from tokenferry.admin._login_service import LoginService
+from tokenferry.actions import ActionContext, LoginService
 from tokenferry.broker import Broker
 from tokenferry.config import load
 from tokenferry.errors import LoginFailed, StorageFailed, TokenferryError, TryLater, UsageError
@@ -28,7 +27,7 @@ from tokenferry.state import ClientKey, State
 
 @dataclass
 class Desk:
-    parts: AdminContext
+    parts: ActionContext
     key: ClientKey
     sent: list[bytes]
     reply: Callable[[TokenRequest], HttpOutcome] | None = None
@@ -48,7 +47,7 @@ def desk(home: Home, tokenferry_sandbox: Sandbox) -> Iterator[Desk]:
     broker = Broker.from_home(home, load(home.config))
     with State(home.state) as state:
         key, _ = state.keys.create("boss", role="admin")
-        parts = AdminContext(home, broker, state, Secret(secrets.token_urlsafe(32)))
+        parts = ActionContext(home, broker, state, Secret(secrets.token_urlsafe(32)))
         yield Desk(parts, key, [])
     broker.drain(20)
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from tokenferry.admin._context import CALLBACK, AdminContext
+from tokenferry.actions._context import CALLBACK, ActionContext
 from tokenferry.audit import note_change
 from tokenferry.broker import StoredLogin, check_login_name, store_login
 from tokenferry.errors import LoginFailed, PolicyRefused, UnknownName, UnknownProvider, UsageError
@@ -63,7 +63,7 @@ class LoginService:
 
     def __init__(
         self,
-        parts: AdminContext,
+        parts: ActionContext,
         *,
         send: Callable[[TokenRequest, float], HttpOutcome] = send,
         now: Callable[[], float] = time.time,
