@@ -19,6 +19,8 @@ __all__ = [
     "XDG_VARIABLES",
     "AccountCaps",
     "AccountSettings",
+    "DashboardOrigin",
+    "DashboardSettings",
     "Home",
     "KeepSettings",
     "LedgerSettings",
@@ -190,6 +192,7 @@ def _refuse_former(path: Path, former: Path) -> None:
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 LogFormat: TypeAlias = Literal["auto", "human", "logfmt", "json"]
 Strategy: TypeAlias = Literal["priority", "round-robin", "least-utilised", "drain-soonest-reset"]
+DashboardOrigin: TypeAlias = Literal["name", "address"]
 Overage: TypeAlias = Literal["allow", "avoid", "refuse"]
 Subscriptions: TypeAlias = Literal["claude-code-only", "own-use"]
 
@@ -212,6 +215,10 @@ class ServerSettings:
     tls_cert: Annotated[Path | None, ConfigKey("PEM file for TLS on TCP: the certificate with its chain.")] = None
     tls_key: Annotated[Path | None, ConfigKey("PEM file with its key: mode 0600, no password.")] = None
     workers: Annotated[int, ConfigKey("Processes that serve.", 1, MOST_WORKERS)] = 1
+    public_url: Annotated[
+        str | None,
+        ConfigKey("Where browsers reach it through a proxy, as in https://gateway.example."),
+    ] = None
     drain_timeout: Annotated[
         float, ConfigKey("How long requests may take to finish when it stops.", 0, LONGEST_DRAIN, "duration")
     ] = 30.0
@@ -224,6 +231,11 @@ class ServerSettings:
     """Whether it listens on `host` and `port`; where `uds` is set only if one of those is, too."""
     tls_by_option: bool = False
     """Whether the command line named them, so that a fault is told in its words."""
+
+    @property
+    def host_names(self) -> tuple[str, ...]:
+        """The `Host` values to answer to beside the listener's own."""
+        return self.allowed_hosts + (() if self.public_url is None else (self.public_url.partition("//")[2],))
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +350,25 @@ class LedgerSettings:
         float,
         ConfigKey("How long sums by the hour are kept; not less than requests.", 3600, 36_500 * 86_400, "duration"),
     ] = 400 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class DashboardSettings:
+    """`[dashboard]`: the page for people, and who may see it."""
+
+    enabled: Annotated[bool, ConfigKey("Whether there is a dashboard.")] = True
+    origin: Annotated[
+        DashboardOrigin,
+        ConfigKey("Its address: a .localhost name that nobody can guess, or the gateway's own address."),
+    ] = "name"
+    remote: Annotated[
+        bool, ConfigKey("Whether there is one where other machines reach the gateway without https and public_url.")
+    ] = False
+    user_header: Annotated[
+        str | None, ConfigKey("The header in which a proxy of trusted_proxies names who is signed in.")
+    ] = None
+    """In lower case."""
+    admins: Annotated[tuple[str, ...], ConfigKey("Users of that header who may change things; others may look.")] = ()
 
 
 _PRICE: Final = 1_000_000.0

@@ -6,22 +6,28 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
 import httpx2
 
-from tokenferry.actions import LOGIN_PAGE, ActionContext
-from tokenferry.admin import Admin
+from tokenferry.actions import LOGIN_PAGE, ActionContext, LoginService
+from tokenferry.admin import make_api
 from tokenferry.broker import Broker
 from tokenferry.config import load
+from tokenferry.dashboard import make_dashboard
 from tokenferry.gateway import (
     BaseLifespan,
+    ControlApplications,
+    DashboardGuard,
     EphemeralKey,
     Forwarder,
     Gateway,
     Guard,
+    LazyApplication,
     Server,
+    TrustedProxies,
     UpstreamClients,
     bind,
     own_hosts,
@@ -30,7 +36,7 @@ from tokenferry.readiness import account_rows
 from tokenferry.secret import Secret
 from tokenferry.serve._parts import explainer_of
 from tokenferry.settings import Home, RouterSettings
-from tokenferry.state import State
+from tokenferry.state import Role, State
 
 PATIENCE: Final = 60.0
 IDP: Final = """
@@ -54,6 +60,8 @@ class Api:
     state: State
     admin: str = field(repr=False)
     provider: str = ""
+    origin: str = ""
+    """Of the dashboard."""
 
     def call(
         self, method: str, path: str, body: object = None, *, key: str | None = None, **more: Any
@@ -138,7 +146,15 @@ class Browser:
 
 
 @contextmanager
-def running_api(home: Home, provider: str, *, config: str = "", port: int = 0) -> Iterator[Api]:
+def running_api(
+    home: Home,
+    provider: str,
+    *,
+    config: str = "",
+    port: int = 0,
+    user_header: bytes | None = None,
+    proxies: TrustedProxies | None = None,
+) -> Iterator[Api]:
     home.config.write_text(
         f'[[providers]]\nname = "sandbox"\nbase_url = "{provider}"\n{IDP.format(url=provider)}{config}'
     )
@@ -154,14 +170,21 @@ def running_api(home: Home, provider: str, *, config: str = "", port: int = 0) -
         def states() -> Mapping[str, str]:
             return {row.name: row.state for row in account_rows(broker)}
 
+        def role_of(user: str) -> Role:
+            return "admin" if user == "root@example.com" else "viewer"
+
         secret = Secret(secrets.token_urlsafe(32))
         explain = explainer_of(lambda: gateway.forwarder, broker, state, states, None)
-        parts = ActionContext(home, broker, state, secret, (url,), hosts, states, explain=explain)
-        upstreams = UpstreamClients()
+        parts = ActionContext(home, broker, state, secret, (url,), hosts, states, explain=explain, role_of=role_of)
+        service, upstreams = LoginService(parts), UpstreamClients()
+        origin = f"http://tf-{state.sessions.label()}.localhost:{port}"
         gateway = Gateway(
-            guard=Guard(state.keys, hosts),
+            guard=Guard(state.keys, hosts, dashboard=DashboardGuard(origin, user_header), proxies=proxies),
             forwarder=Forwarder(source=broker, settings=RouterSettings(), keys=EphemeralKey(), upstreams=upstreams),
-            control=Admin(parts),
+            control=ControlApplications(
+                LazyApplication(partial(make_api, parts, service)),
+                LazyApplication(partial(make_dashboard, parts, service)),
+            ),
         )
         running = threading.Event()
 
@@ -178,7 +201,7 @@ def running_api(home: Home, provider: str, *, config: str = "", port: int = 0) -
         try:
             assert running.wait(PATIENCE)
             _, admin = state.keys.create("boss", role="admin")
-            yield Api(url, home, broker, state, admin.reveal(), provider)
+            yield Api(url, home, broker, state, admin.reveal(), provider, origin)
         finally:
             listener.stop()
             thread.join()

@@ -2,5 +2,6 @@
 
 from tokenferry.actions._context import CALLBACK, LOGIN_PAGE, ActionContext
 from tokenferry.actions._login_service import LoginInProgress, LoginService, secret_of
+from tokenferry.actions._status import status_of
 
-__all__ = ["CALLBACK", "LOGIN_PAGE", "ActionContext", "LoginInProgress", "LoginService", "secret_of"]
+__all__ = ["CALLBACK", "LOGIN_PAGE", "ActionContext", "LoginInProgress", "LoginService", "secret_of", "status_of"]

@@ -8,10 +8,14 @@ from tokenferry.limits import LimitState
 from tokenferry.readiness import RouteExplanation, RouteQuestion
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
-from tokenferry.state import ClientKey, ClientKeys, StartedLogins, State
+from tokenferry.state import ClientKey, ClientKeys, Role, StartedLogins, State
 
 CALLBACK: Final = "/oauth/callback"
 LOGIN_PAGE: Final = "/login"
+
+
+def _viewer(_: str) -> Role:
+    return "viewer"
 
 
 def _no_states() -> Mapping[str, str]:
@@ -48,6 +52,11 @@ class ActionContext:
 
     explain: Callable[[ClientKey, RouteQuestion], Awaitable[RouteExplanation]] = field(default=_no_explanation)
     """Where a request would go, as far as the key that asks may know."""
+
+    role_of: Callable[[str], Role] = field(default=_viewer)
+    """What a user whom a trusted proxy names may do in the dashboard."""
+    is_ending: Callable[[], bool] = field(default=lambda: False)
+    """Whether the gateway is about to end, so that nothing may go on for long."""
 
     @property
     def keys(self) -> ClientKeys:

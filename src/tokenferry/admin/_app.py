@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from tokenferry.actions import ActionContext, LoginService
+from tokenferry.actions import ActionContext, LoginService, status_of
 from tokenferry.admin._accounts import account_routes
 from tokenferry.admin._callback import callback_routes
 from tokenferry.admin._cooldowns import cooldown_routes
@@ -20,16 +20,8 @@ from tokenferry.admin._logins import login_routes
 from tokenferry.admin._models import Refused
 from tokenferry.admin._tokens import token_routes
 from tokenferry.errors import (
-    ConfigError,
-    Conflict,
-    CredentialRefused,
-    LoginFailed,
-    NeedsLogin,
-    PolicyRefused,
     TokenferryError,
     TryLater,
-    UnknownName,
-    UsageError,
 )
 
 _DESCRIPTION: Final = "/openapi.json"
@@ -46,17 +38,6 @@ _WORDS: Final = {
     500: "A file can't be read or written, or there is a defect.",
     503: "Nothing is lost; the same request may succeed later.",
 }
-_STATUSES: Final = (
-    (UnknownName, 404),
-    (PolicyRefused, 403),
-    (TryLater, 503),
-    (NeedsLogin, 409),
-    (CredentialRefused, 409),
-    (Conflict, 409),
-    (UsageError, 400),
-    (LoginFailed, 400),
-    (ConfigError, 400),
-)
 _ABOUT: Final = (
     "Send an admin key (`tokenferry key create NAME --role admin`) as a Bearer token or in x-api-key; a viewer key is "
     "enough for GET. Times are RFC 3339, in UTC. Secrets are shown as fingerprints."
@@ -72,10 +53,6 @@ class _Application(FastAPI):
         if not self._described:
             self._described.update(_complete(super().openapi()))
         return self._described
-
-
-def status_of(fault: TokenferryError) -> int:
-    return next((status for kind, status in _STATUSES if isinstance(fault, kind)), 500)
 
 
 def make_app(parts: ActionContext, service: LoginService) -> FastAPI:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from tokenferry.config._dashboard import read_dashboard
 from tokenferry.config._files import files_of
 from tokenferry.config._lines import with_lines
 from tokenferry.config._models import read_models
@@ -27,6 +28,7 @@ from tokenferry.policy_statement import stated_at
 from tokenferry.providers import Fault, Provider, Reading, Table, builtin_providers
 from tokenferry.secret import Fields
 from tokenferry.settings import (
+    DashboardSettings,
     LedgerSettings,
     LogSettings,
     ModelSettings,
@@ -58,6 +60,7 @@ class Config:
     models: tuple[ModelSettings, ...] = ()
     router: RouterSettings = field(default_factory=RouterSettings)
     ledger: LedgerSettings = field(default_factory=LedgerSettings)
+    dashboard: DashboardSettings = field(default_factory=DashboardSettings)
     prices: tuple[PriceSettings, ...] = ()
     providers: Mapping[str, Provider] = field(default_factory=builtin_providers)
     """By name: declared ones in their order, then the built-in ones."""
@@ -162,6 +165,7 @@ def read(data: Mapping[str, Any], path: Path, environ: Mapping[str, str]) -> tup
         models=models,
         router=read_router(root.table("router"), root.table("gateway", is_former=True), models, providers),
         ledger=root.table("ledger").read_whole(LedgerSettings()),
+        dashboard=read_dashboard(root.table("dashboard")),
         prices=read_prices(root.tables("prices"), providers),
         providers=MappingProxyType(providers),
         keys=MappingProxyType(keys),

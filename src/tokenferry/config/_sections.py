@@ -11,6 +11,7 @@ from tokenferry.providers import ENTERPRISE_URL, Provider
 from tokenferry.settings import (
     AccountCaps,
     AccountSettings,
+    DashboardSettings,
     LedgerSettings,
     LogSettings,
     ModelMapping,
@@ -77,6 +78,7 @@ SECTIONS: Final = (
         ("router", "rules"), "Requests that meet every condition go to a model.", _keys(RuleSettings), is_list=True
     ),
     Section(("ledger",), "How long it is kept what was used.", _keys(LedgerSettings)),
+    Section(("dashboard",), "The page for people, and who may see it.", _keys(DashboardSettings)),
     Section(
         ("prices",), "What models cost you, where that is no list price.", (*_keys(PriceSettings), SINCE), is_list=True
     ),

@@ -15,6 +15,7 @@ _HOST: Final = re.compile(r"[A-Za-z0-9_.:%\[\]-]+")
 _HOST_HEADER: Final = re.compile(
     r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?)(?::(?P<port>[0-9]{1,5}))?"
 )
+_PUBLIC_URL: Final = re.compile(r"(?i:https?://)(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]{1,253})(?::[0-9]{1,5})?/?")
 _IPV6: Final = 6
 
 
@@ -30,10 +31,12 @@ def read_server(table: Table) -> ServerSettings:
         table.problem("host", "must be an address or a name of this machine")
     _check_allowed_hosts(table, settings.allowed_hosts)
     _check_proxies(table, settings.trusted_proxies)
+    if settings.public_url is not None and not _PUBLIC_URL.fullmatch(settings.public_url):
+        table.problem("public_url", "must be an address without a path, such as https://gateway.example")
     ignore(table, ("api_key",), instead="make keys for clients with: tokenferry key create NAME")
-    ignore(table, ("public_url",))
     table.done()
-    return replace(settings, tcp=settings.uds is None or "host" in table or "port" in table)
+    public_url = None if settings.public_url is None else settings.public_url.rstrip("/").lower()
+    return replace(settings, public_url=public_url, tcp=settings.uds is None or "host" in table or "port" in table)
 
 
 def read_log(table: Table) -> LogSettings:

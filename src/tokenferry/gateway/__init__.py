@@ -1,10 +1,12 @@
 """The gateway: an Anthropic-compatible endpoint that swaps its callers' client keys for an account's credential."""
 
 from tokenferry.gateway.app import Gateway
+from tokenferry.gateway.auth.dashboard_guard import DashboardGuard
 from tokenferry.gateway.auth.ephemeral_key import EphemeralKey
 from tokenferry.gateway.auth.exposure import check_reach, is_remote, remote_keys, remote_lines
 from tokenferry.gateway.auth.guard import Guard, own_hosts
 from tokenferry.gateway.auth.trusted_proxies import TrustedProxies
+from tokenferry.gateway.control.applications import ControlApplications, LazyApplication
 from tokenferry.gateway.control.control_plane import Control
 from tokenferry.gateway.http.errors import ERROR_MARK, REQUEST_ID
 from tokenferry.gateway.http.handler import RequestHandler, RequestLine
@@ -54,8 +56,10 @@ __all__ = [
     "BaseLifespan",
     "BodyBudget",
     "Control",
+    "ControlApplications",
     "CooldownSync",
     "CredentialSource",
+    "DashboardGuard",
     "DecisionLog",
     "EphemeralKey",
     "Forwarder",
@@ -64,6 +68,7 @@ __all__ = [
     "Guard",
     "HeaderList",
     "KeyRing",
+    "LazyApplication",
     "Lifespan",
     "Listening",
     "Metrics",

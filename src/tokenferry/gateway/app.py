@@ -157,7 +157,7 @@ class Gateway:
         if scope.get(NO_ROOM, False):
             raise no_room()
         headers: list[Header] = scope["headers"]
-        if self._control is not None and is_control(scope["raw_path"]):
+        if self._control is not None and self._control.owns(scope):
             await self._control.serve(
                 scope, receive, out, record, address=_address(scope), on_unix_socket=scope.get(UNIX, False)
             )

@@ -2,23 +2,27 @@ import asyncio
 import contextlib
 import logging
 import signal
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from tokenferry.actions import LOGIN_PAGE, ActionContext
-from tokenferry.admin import Admin
+from tokenferry.actions import LOGIN_PAGE, ActionContext, LoginService
+from tokenferry.admin import make_api
 from tokenferry.background_refresh import Renewer
 from tokenferry.broker import Broker
 from tokenferry.config import Config
+from tokenferry.dashboard import make_dashboard
 from tokenferry.errors import CorruptFile, StorageFailed
 from tokenferry.gateway import (
     AccessLog,
+    ControlApplications,
     DecisionLog,
     Forwarder,
     Gateway,
     Guard,
+    LazyApplication,
     Listening,
     Metrics,
     SharedMemory,
@@ -30,6 +34,7 @@ from tokenferry.gateway import (
 from tokenferry.pool import Pool
 from tokenferry.reloading import Reloading
 from tokenferry.secret import Secret
+from tokenferry.serve._dashboard import dashboard_guard, role_of
 from tokenferry.serve._parts import (
     GatewayLifespan,
     explainer_of,
@@ -57,6 +62,7 @@ class _ServeLifespan(GatewayLifespan):
     end: Callable[[], None]
     report: Callable[[str], None]
     on_hangup: Callable[[], bool]
+    is_ending: threading.Event
 
     async def started(self) -> None:
         await self.begin()
@@ -72,6 +78,7 @@ class _ServeLifespan(GatewayLifespan):
         return self.on_hangup()
 
     def ending(self) -> None:
+        self.is_ending.set()
         self.end()
 
     def tell(self, line: str) -> None:
@@ -127,27 +134,37 @@ def run_gateway(
             place=place,
         )
         own_hosts = set(where.hosts)
-        in_force = [config]
+        in_force, is_ending = [config], threading.Event()
         parts = ActionContext(
             *(home, broker, state, secret, where.urls, own_hosts, states),
             readiness=readiness_of(in_force, broker, state, states),
             limits=pool.usage.state,
             explain=explainer_of(lambda: gateway.forwarder, broker, state, states, worker),
+            role_of=lambda user: role_of(in_force[0], user),
+            is_ending=is_ending.is_set,
         )
         if parts.base is not None:
             broker.login_page = f"{parts.base}{LOGIN_PAGE}"
-        admin = Admin(parts)
+        service = LoginService(parts)
+        control = ControlApplications(
+            LazyApplication(partial(make_api, parts, service)), LazyApplication(partial(make_dashboard, parts, service))
+        )
 
         forwarder = partial(Forwarder, source=broker, keys=state.keys, upstreams=upstreams, pool=pool)
-        proxies = TrustedProxies(config.server.trusted_proxies)
-        guard = Guard(state.keys, where.hosts, proxies=proxies, open_at=where.open_at)
+        guard = Guard(
+            state.keys,
+            where.hosts,
+            proxies=TrustedProxies(config.server.trusted_proxies),
+            dashboard=dashboard_guard(config, where, state),
+            open_at=where.open_at,
+        )
         gateway = Gateway(
             guard=guard,
             forwarder=forwarder(settings=config.router, router=router_of(config)),
             access_log=access_log,
             decision_log=decision_log,
             usage_log=usage_log,
-            control=admin,
+            control=control,
             metrics=metrics,
         )
 
@@ -159,8 +176,8 @@ def run_gateway(
             pool.configure(new.pool)
             usage_log.adopt(price_table_of(new), new.ledger)
             gateway.forwarder = forwarder(settings=new.router, router=router_of(new))
-            hosts = where.hosts_with(new.server.allowed_hosts)
-            guard.answer_to(hosts, TrustedProxies(new.server.trusted_proxies))
+            hosts = where.hosts_with(new.server.host_names)
+            guard.answer_to(hosts, TrustedProxies(new.server.trusted_proxies), dashboard_guard(new, where, state))
             own_hosts.intersection_update(hosts)
             own_hosts.update(hosts)
             listener.drain_for(new.server.drain_timeout)
@@ -180,11 +197,12 @@ def run_gateway(
         lifespan = _ServeLifespan(
             *(broker, upstreams, renewer, metrics, state),
             *(begin, ending, tell_whose, (lambda: False) if reloading is None else reloading.hang_up),
+            is_ending=is_ending,
         )
         listener = server_of(gateway, where, lifespan, drain=config.server.drain_timeout, worker=worker)
         recorder = recorder_of(pool, state, broker)
         tune_interpreter()
         with access_log.instead_of(logging.getLogger()), recorder, renewer.in_background():
             ended = listener.run_until_stopped()
-            admin.drain(LONGEST_GRANT)  # a login that was exchanged is stored, after a second signal, too
+            service.drain(LONGEST_GRANT)  # a login that was exchanged is stored, after a second signal, too
             return ended

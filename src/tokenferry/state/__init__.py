@@ -17,6 +17,7 @@ from tokenferry.state._local_key import LOCAL_KEY_NAME, local_key, read_local_ke
 from tokenferry.state._logins import StartedLogin, StartedLogins
 from tokenferry.state._organizations import Organizations
 from tokenferry.state._rights import EVERYTHING, Rights
+from tokenferry.state._sessions import DashboardSession, DashboardSessions, SignInWay, csrf_token
 from tokenferry.state._state import State
 from tokenferry.state._usage_probe import UsageProbe
 
@@ -29,6 +30,8 @@ __all__ = [
     "ClientKeys",
     "Cooldown",
     "Cooldowns",
+    "DashboardSession",
+    "DashboardSessions",
     "Database",
     "Decision",
     "Decisions",
@@ -40,10 +43,12 @@ __all__ = [
     "Schema",
     "Scope",
     "ScopeKind",
+    "SignInWay",
     "StartedLogin",
     "StartedLogins",
     "State",
     "UsageProbe",
+    "csrf_token",
     "gateway_id",
     "gateway_records",
     "later",

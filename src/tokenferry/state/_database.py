@@ -84,6 +84,11 @@ class Database:
                 self._version = version
             return self._revisions.get(table, -int(version))
 
+    def version(self) -> int:
+        """A number that differs whenever anything in the file was changed. Microseconds; raises as `revision` does."""
+        with self._faults(), self._read_lock:
+            return int(self._reader.execute("PRAGMA data_version").fetchone()[0])
+
     def rows(
         self, query: str, values: Sequence[str | int | bytes] = (), *, seconds: float | None = None
     ) -> list[sqlite3.Row]:

@@ -84,6 +84,29 @@ _MIGRATIONS: Final = (
         ON client_keys
         BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'client_keys'; END;
     """,
+    """
+    CREATE TABLE sessions (
+        digest BLOB PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        way TEXT NOT NULL,
+        name TEXT NOT NULL,
+        key TEXT NOT NULL,
+        role TEXT NOT NULL,
+        address TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        seen_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL,
+        notice TEXT NOT NULL DEFAULT ''
+    ) STRICT;
+    CREATE TABLE sign_in_codes (
+        digest BLOB PRIMARY KEY,
+        key TEXT NOT NULL,
+        role TEXT NOT NULL,
+        expires_at INTEGER NOT NULL,
+        session BLOB
+    ) STRICT;
+    CREATE TABLE dashboard_labels (label TEXT PRIMARY KEY) STRICT;
+    """,
 )
 
 STATE_SCHEMA: Final = Schema(

@@ -13,6 +13,7 @@ from tokenferry.state._keys import ClientKeys
 from tokenferry.state._logins import StartedLogins
 from tokenferry.state._migrations import STATE_SCHEMA
 from tokenferry.state._organizations import Organizations
+from tokenferry.state._sessions import DashboardSessions
 
 
 class State:
@@ -32,6 +33,7 @@ class State:
             self.organizations = Organizations(self._database)
             self.logins = StartedLogins(self._database, now=now)
             self.decisions = Decisions(self._database)
+            self.sessions = DashboardSessions(self._database, self.keys, now=now)
         except BaseException:
             self._database.close()
             raise
@@ -43,6 +45,10 @@ class State:
         self, kind: type[BaseException] | None, fault: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def version(self) -> int:
+        """A number that differs whenever anything here was changed. Raises `StorageFailed`, `CorruptFile`."""
+        return self._database.version()
 
     def close(self) -> None:
         """Write what is pending and close the file."""

@@ -7,6 +7,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
+from tokenferry.gateway.auth.dashboard_guard import DashboardGuard
 from tokenferry.gateway.auth.rate_limit import BAD_KEYS_PER_MINUTE, BadKeys
 from tokenferry.gateway.auth.trusted_proxies import TrustedProxies
 from tokenferry.gateway.http.errors import GatewayError
@@ -76,16 +77,23 @@ class Guard:
         *,
         bad_keys: BadKeys | None = None,
         proxies: TrustedProxies | None = None,
+        dashboard: DashboardGuard | None = None,
         open_at: str | None = None,
     ) -> None:
         """`open_at` is the address at which other machines reach it, None if none does."""
         self._keys = keys
         self._bad_keys = bad_keys or BadKeys()
         self._open_at = open_at
-        self.answer_to(hosts, proxies)
+        self.answer_to(hosts, proxies, dashboard)
 
-    def answer_to(self, hosts: frozenset[bytes], proxies: TrustedProxies | None = None) -> None:
-        """Go by these `Host` values and trusted proxies from here on."""
+    def answer_to(
+        self,
+        hosts: frozenset[bytes],
+        proxies: TrustedProxies | None = None,
+        dashboard: DashboardGuard | None = None,
+    ) -> None:
+        """Go by these `Host` values, trusted proxies and dashboard from here on."""
+        self.dashboard = dashboard
         self._proxies = proxies or TrustedProxies()
         self._hosts = hosts
         self._origins = frozenset(scheme + host for host in hosts for scheme in (b"http://", b"https://"))
@@ -105,6 +113,10 @@ class Guard:
         From which site a navigation came is not asked: a provider's redirect back comes from another one.
         """
         self._check_host(headers, on_unix_socket=on_unix_socket)
+        self.check_person(headers)
+
+    def check_person(self, headers: Sequence[Header]) -> None:
+        """Refuse a picture, frame or script of a page."""
         for name, value in headers:
             if name in _NO_NAVIGATION or _NAVIGATION.get(name, value) != value:
                 raise GatewayError(403, "permission_error", "only a person who opens this address is answered here")
@@ -197,6 +209,19 @@ class Guard:
             error = _unauthorized(headers, presented, how)
         del presented, value  # a traceback shows the locals of this frame
         raise error
+
+    def check_typed_key(self, headers: Sequence[Header], address: str | None, typed: str) -> ClientKey:
+        """Give the client key that a person typed to sign in; what is bad counts as any bad key does."""
+        presented = [(b"x-api-key", typed.strip().encode("utf-8"))]
+        presented += [(name, value) for name, value in headers if name == b"x-forwarded-for"]
+        return self.check_key(presented, address, roles=("client", "viewer", "admin"))
+
+    def user_of_proxy(self, headers: Sequence[Header], address: str | None, user_header: bytes) -> str | None:
+        """Who a trusted proxy says is signed in there; None if it says nobody, several, or isn't trusted."""
+        if not self._proxies.trusts(address):
+            return None
+        users = [value.decode("utf-8", "replace").strip() for name, value in headers if name == user_header]
+        return users[0] if len(users) == 1 and users[0] else None
 
     def _is_here(self, address: str | None, forwarded: Sequence[bytes]) -> bool:
         """Tell whether the client is on this machine: of a proxy elsewhere, loopback is that proxy's own machine."""

@@ -27,7 +27,7 @@ class TrustedProxies:
     def chain(self, peer: str | None, forwarded: Sequence[bytes]) -> list[str | None]:
         """The peer, and each address that is believed because the one before it is trusted; the client's comes last."""
         chain = [peer]
-        if not forwarded or not self._trusts(peer):
+        if not forwarded or not self.trusts(peer):
             return chain
         for part in reversed(b",".join(forwarded).split(b",")):
             address = _parse(part.strip())
@@ -38,7 +38,7 @@ class TrustedProxies:
                 break
         return chain
 
-    def _trusts(self, peer: str | None) -> bool:
+    def trusts(self, peer: str | None) -> bool:
         if peer is None:
             return self._is_unix_trusted
         address = _parse(peer.encode("latin-1", "replace"))

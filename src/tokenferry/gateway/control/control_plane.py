@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final, TypeAlias
 
+from tokenferry.gateway.auth.dashboard_guard import is_dashboard
 from tokenferry.gateway.auth.guard import Guard
 from tokenferry.gateway.http.errors import REQUEST_ID, GatewayError
 from tokenferry.gateway.http.headers import Header
@@ -15,9 +17,12 @@ from tokenferry.state import Role
 Control: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 """An ASGI application. `scope["state"]["client_key"]` is the `ClientKey` of who asks; None at what needs no key."""
 
-_PAGES: Final = frozenset((b"/login", b"/oauth/callback"))
+_LEADING: Final = frozenset((b"/", b"/login", b"/oauth/authorize"))
+"""Where a person is led to the dashboard, at its own name."""
+_PAGES: Final = frozenset((b"/login", b"/oauth/authorize", b"/oauth/callback"))
 """What a person's browser is led to: no key, and from whichever site."""
 BODY_LIMIT: Final = 1 << 20
+_IS_NAVIGATION: Final = (b"sec-fetch-mode", b"navigate")
 
 _READING: Final = frozenset(("GET", "HEAD"))
 _READERS: Final[tuple[Role, ...]] = ("admin", "viewer")
@@ -79,7 +84,7 @@ def is_control(raw_path: bytes) -> bool:
     """Tell whether a path, as it was sent, belongs to the control plane."""
     if raw_path.startswith(b"/api/"):
         return raw_path not in CONSTANTS and raw_path not in OLLAMA
-    return raw_path in _PAGES or raw_path == _DESCRIPTION
+    return raw_path in _PAGES or raw_path == _DESCRIPTION or is_dashboard(raw_path)
 
 
 def error_answer(error: GatewayError) -> tuple[list[Header], bytes]:
@@ -104,6 +109,13 @@ class ControlPlane:
         self._guard = guard
         self._budget = budget
 
+    def owns(self, scope: Scope) -> bool:
+        """Whether it answers this request: by its path, or a person's who opened the dashboard's own name."""
+        raw_path, headers, dashboard = scope["raw_path"], scope["headers"], self._guard.dashboard
+        if raw_path != b"/":
+            return is_control(raw_path) and (dashboard is not None or not is_dashboard(raw_path))
+        return dashboard is not None and dashboard.is_its_host(headers) and _IS_NAVIGATION in headers
+
     async def serve(
         self,
         scope: Scope,
@@ -116,8 +128,19 @@ class ControlPlane:
     ) -> None:
         """Raises `GatewayError`, `ClientGone`, and what the application raises."""
         headers: list[Header] = scope["headers"]
+        raw_path: bytes = scope["raw_path"]
         key = None
-        if scope["raw_path"] in _PAGES:
+        state: dict[str, object] = {}
+        dashboard, is_its = self._guard.dashboard, is_dashboard(raw_path)
+        if dashboard is not None and (is_its or raw_path in _LEADING) and dashboard.is_its_host(headers):
+            if is_its:
+                dashboard.check(scope["method"], raw_path, headers)
+            else:
+                self._guard.check_person(headers)
+            state = {"origin": dashboard.origin, "sign_in": partial(self._guard.check_typed_key, headers, address)}
+            if dashboard.user_header is not None:
+                state["user"] = self._guard.user_of_proxy(headers, address, dashboard.user_header)
+        elif raw_path in _PAGES or is_its:
             self._guard.check_navigation(headers, on_unix_socket=on_unix_socket)
         else:
             self._guard.check_source(headers, on_unix_socket=on_unix_socket)
@@ -138,7 +161,7 @@ class ControlPlane:
                 "headers": [header for header in headers if header[0] not in _CREDENTIALS],
                 "client": scope.get("client"),
                 "server": scope.get("server"),
-                "state": {"client_key": key},
+                "state": {"client_key": key, **state},
             }
             await self._application(inner, _Received(body, receive), _Sent(out))
         finally:

@@ -82,7 +82,7 @@ def listening(server: ServerSettings, locks: Path) -> Iterator[Listening]:
             sock = bind(server.host, server.port, allow_remote=server.allow_remote)
             sockets.append(stack.enter_context(sock))
             address, port = sock.getsockname()[:2]
-            hosts = own_hosts(address, port, server.allowed_hosts)
+            hosts = own_hosts(address, port, server.host_names)
             urls.append(_url_of(sock, "http" if tls is None else "https"))
         if server.uds is not None:
             path = server.uds.expanduser().absolute()

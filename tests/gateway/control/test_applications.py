@@ -1,33 +1,27 @@
 """The application is made when it is first asked, once, and beside the event loop."""
 
 import asyncio
-import subprocess
-import sys
 import threading
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tokenferry.actions import ActionContext
-from tokenferry.admin import Admin
+from tokenferry.gateway import LazyApplication
 
 pytestmark = pytest.mark.anyio
 
-NOTHING: dict[str, Any] = {"home": None, "broker": None, "secret": None, "state": SimpleNamespace(logins=None)}
 
-
-class Made(Admin):
+class Made(LazyApplication):
     """Makes an application that answers nothing, and may fail at first."""
 
     def __init__(self, failures: int = 0) -> None:
-        super().__init__(ActionContext(**NOTHING))
+        super().__init__(self._made)
         self.threads: list[threading.Thread] = []
         self.asked = 0
         self.failures = failures
         self.entered, self.go = threading.Event(), threading.Event()
 
-    def _make(self) -> Any:
+    def _made(self) -> Any:
         self.threads.append(threading.current_thread())
         self.entered.set()
         assert self.go.wait(20)
@@ -67,27 +61,3 @@ async def test_a_making_that_failed_is_tried_again() -> None:
         await admin({}, _nothing, _nothing)
     await admin({}, _nothing, _nothing)
     assert admin.asked == 1
-
-
-def test_the_room_itself_brings_no_framework() -> None:
-    program = "import sys, tokenferry.admin; print(*{'fastapi', 'pydantic', 'starlette'} & set(sys.modules))"
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == ""
-
-
-def test_an_own_callback_is_one_that_leads_to_a_host_of_the_listeners() -> None:
-    parts = ActionContext(
-        **NOTHING, urls=("the Unix socket /x", "http://127.0.0.1:1"), hosts=frozenset((b"127.0.0.1:1", b"a.b"))
-    )
-    assert parts.base == "http://127.0.0.1:1"
-    for good in ("http://127.0.0.1:1/oauth/callback", "https://A.b/oauth/callback"):
-        assert parts.is_own_callback(good)
-    for bad in (
-        "http://127.0.0.1:2/oauth/callback",
-        "http://127.0.0.1:1/oauth/callback/",
-        "http://127.0.0.1:1/oauth/code/callback",
-        "http://evil@127.0.0.1:1/oauth/callback",
-        "http://127.0.0.1:1.evil/oauth/callback",
-        "",
-    ):
-        assert not parts.is_own_callback(bad)

@@ -1,0 +1,308 @@
+"""The application: who is let in, how a view is shown, and how a form is carried out."""
+
+import asyncio
+import hmac
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final
+from urllib.parse import parse_qsl, quote
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tokenferry.actions import ActionContext, LoginService, secret_of, status_of
+from tokenferry.dashboard._assets import PREFIX, Assets
+from tokenferry.dashboard._cookie import SessionCookie
+from tokenferry.dashboard._events import Events
+from tokenferry.dashboard._sections import NAVIGATION, SECTIONS
+from tokenferry.dashboard._templates import environment
+from tokenferry.dashboard._views import FormAction, View
+from tokenferry.dashboard._visit import Visit
+from tokenferry.errors import TokenferryError
+from tokenferry.gateway.http.errors import GatewayError
+from tokenferry.secret import Secret
+from tokenferry.state import DashboardSession, csrf_token
+
+ROOT: Final = "/dashboard"
+HOME: Final = f"{ROOT}/"
+_MOST_FIELDS: Final = 200
+_NONCE_BYTES: Final = 18
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self' 'nonce-{nonce}'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types htmx"
+)
+_FOREVER: Final = "public, max-age=31536000, immutable"
+_HEADERS: Final = {"cross-origin-resource-policy": "same-origin"}
+
+
+class _Dashboard:
+    def __init__(self, context: ActionContext, service: LoginService) -> None:
+        self._context = context
+        self._service = service
+        self._assets = Assets()
+        self._templates = environment(self._assets)
+
+    def routes(self) -> list[Route]:
+        views = [view for section in SECTIONS for view in section.views]
+        actions = [action for section in SECTIONS for action in section.actions]
+        return [
+            Route("/", self._in_thread(self._lead), methods=["GET"]),
+            Route("/login", self._in_thread(self._lead), methods=["GET"]),
+            Route("/oauth/authorize", self._in_thread(self._lead), methods=["GET"]),
+            Route(ROOT, self._in_thread(self._lead), methods=["GET"]),
+            Route(f"{ROOT}/enter", self._in_thread(self._enter_page), methods=["GET"]),
+            Route(f"{ROOT}/enter", self._in_thread(self._enter), methods=["POST"]),
+            Route(f"{ROOT}/sign-in", self._in_thread(self._sign_in), methods=["POST"]),
+            Route(f"{ROOT}/sign-out", self._in_thread(self._sign_out), methods=["POST"]),
+            Route(f"{ROOT}/events", Events(self._context, self._session_of), methods=["GET"]),
+            Route(PREFIX + "{name}", self._static, methods=["GET"]),
+            *(Route(ROOT + view.path, self._in_thread(self._show, view), methods=["GET"]) for view in views),
+            *(Route(ROOT + one.path, self._in_thread(self._act, one), methods=["POST"]) for one in actions),
+        ]
+
+    # -- views and actions
+
+    def _show(self, request: Request, _: Mapping[str, str], view: View) -> Response:
+        admitted = self._admit(request)
+        if isinstance(admitted, Response):
+            return admitted
+        visit, secret = admitted
+        if visit.session.role not in view.roles:
+            return self._refusal(request, visit, secret, 403, "Your key doesn't open this page.")
+        self._context.state.sessions.seen(visit.session)
+        return self._view(request, visit, secret, view)
+
+    def _act(self, request: Request, form: Mapping[str, str], action: FormAction) -> Response:
+        admitted = self._admit(request)
+        if isinstance(admitted, Response):
+            return admitted
+        visit, secret = admitted
+        if not hmac.compare_digest(form.get("csrf", "").encode(), csrf_token(secret).encode()):
+            return self._refusal(
+                request, visit, secret, 403, "This form is not of your present session; open the page again."
+            )
+        if visit.session.role not in action.roles:
+            return self._refusal(request, visit, secret, 403, "Your key only looks; sign in with an admin key.")
+        visit = replace(visit, form=form)
+        try:
+            done = action.act(visit)
+        except TokenferryError as fault:
+            return self._view(request, replace(visit, fault=_sentence(fault)), secret, action.view, status_of(fault))
+        if done.message:
+            self._context.state.sessions.leave_notice(visit.session.id, done.message)
+        return RedirectResponse(done.url, 303, _HEADERS)
+
+    def _view(self, request: Request, visit: Visit, secret: Secret, view: View, status: int = 200) -> Response:
+        try:
+            variables = view.show(visit)
+        except TokenferryError as fault:
+            return self._refusal(request, visit, secret, status_of(fault), _sentence(fault))
+        notice = "" if visit.fault else self._context.state.sessions.take_notice(visit.session.id)
+        return self._page(
+            view.template,
+            status,
+            {"visit": visit, "view": view, "notice": notice, "csrf": csrf_token(secret), **variables},
+        )
+
+    def _refusal(self, _: Request, visit: Visit, secret: Secret, status: int, sentence: str) -> Response:
+        return self._page(
+            "refused.html",
+            status,
+            {"visit": visit, "view": None, "notice": "", "csrf": csrf_token(secret), "sentence": sentence},
+        )
+
+    def _page(self, template: str, status: int, variables: Mapping[str, object]) -> Response:
+        nonce = secrets.token_urlsafe(_NONCE_BYTES)
+        content = self._templates.get_template(template).render(
+            nonce=nonce, navigation=NAVIGATION, root=ROOT, **variables
+        )
+        headers = {**_HEADERS, "content-security-policy": _POLICY.format(nonce=nonce)}
+        return Response(content, status, headers, media_type="text/html")
+
+    # -- who is let in
+
+    def _admit(self, request: Request) -> tuple[Visit, Secret] | Response:
+        """Who visits; or the page where one signs in."""
+        if (origin := _origin(request)) is None:
+            return self._elsewhere()
+        cookie = SessionCookie(origin)
+        found = self._session_of(request)
+        user = request.scope["state"].get("user")
+        if found is None and user is not None:
+            return self._begin_for(request, cookie, str(user))
+        if found is None:
+            if "hx-request" in request.headers:
+                return Response(status_code=401, headers={"hx-refresh": "true", **_HEADERS})
+            return self._sign_in_page(401, _here(request))
+        session, secret = found
+        visit = Visit(
+            self._context, self._service, session, _here(request), request.path_params, dict(request.query_params)
+        )
+        return visit, secret
+
+    def _session_of(self, request: Request) -> tuple[DashboardSession, Secret] | None:
+        """The session that the request's cookie opens; one that a proxy began, for the same user alone."""
+        origin = _origin(request)
+        secret = None if origin is None else SessionCookie(origin).value(request)
+        session = None if secret is None else self._context.state.sessions.find(secret)
+        if session is None or secret is None:
+            return None
+        user = request.scope["state"].get("user")
+        if session.way == "proxy" and session.name != user:
+            return None
+        return session, secret
+
+    def _begin_for(self, request: Request, cookie: SessionCookie, user: str) -> Response:
+        """Sign a trusted proxy's user in, and have the browser ask again with its cookie."""
+        role = self._context.role_of(user)
+        _, secret = self._context.state.sessions.begin(name=user, role=role, way="proxy", address=_address(request))
+        response = RedirectResponse(_here(request) if request.method == "GET" else HOME, 303, _HEADERS)
+        cookie.set(response, secret)
+        return response
+
+    def _elsewhere(self) -> Response:
+        """What is said where the gateway is called by another of its names."""
+        return self._page("elsewhere.html", 421, {})
+
+    def _sign_in_page(self, status: int, following: str, fault: str = "") -> Response:
+        return self._page("sign_in.html", status, {"following": following, "fault": fault})
+
+    def _sign_in(self, request: Request, form: Mapping[str, str]) -> Response:
+        origin = _origin(request)
+        if origin is None:
+            return self._elsewhere()
+        following = _own(form.get("following", ""))
+        try:
+            key = request.state.sign_in(form.get("key", ""))
+        except GatewayError as error:
+            return self._sign_in_page(error.status, following, _capital(error.message))
+        begun = self._context.state.sessions.begin(
+            name=key.name, role=key.role, way="key", key=key.id, address=_address(request)
+        )
+        return self._let_in(request, SessionCookie(origin), begun[1], following)
+
+    def _enter_page(self, request: Request, _: Mapping[str, str]) -> Response:
+        if _origin(request) is None:
+            return self._elsewhere()
+        return self._page("enter.html", 200, {"fault": ""})
+
+    def _enter(self, request: Request, form: Mapping[str, str]) -> Response:
+        origin = _origin(request)
+        if origin is None:
+            return self._elsewhere()
+        code = secret_of(form.get("code", ""))
+        sessions = self._context.state.sessions
+        was_used = code is not None and sessions.was_used(code)
+        begun = None if code is None else sessions.redeem(code, address=_address(request))
+        if begun is None:
+            sentence = (
+                "This address was used before. In case somebody else has it, the session that it began has ended. "
+                if was_used
+                else "This address is no longer good; it works once, for a minute. "
+            )
+            return self._page("enter.html", 403, {"fault": f"{sentence}Open a new one with: tokenferry dashboard"})
+        return self._let_in(request, SessionCookie(origin), begun[1], _own(form.get("following", "")))
+
+    def _let_in(self, request: Request, cookie: SessionCookie, secret: Secret, following: str) -> Response:
+        """Give the browser a session that nobody had before, and end the one that it had."""
+        if (former := self._session_of(request)) is not None:
+            self._context.state.sessions.end(former[0].id)
+        response = RedirectResponse(following, 303, _HEADERS)
+        cookie.set(response, secret)
+        return response
+
+    def _sign_out(self, request: Request, form: Mapping[str, str]) -> Response:
+        origin, found = _origin(request), self._session_of(request)
+        response = RedirectResponse(HOME, 303, _HEADERS)
+        if origin is not None and found is not None:
+            if not hmac.compare_digest(form.get("csrf", "").encode(), csrf_token(found[1]).encode()):
+                return self._sign_in_page(403, HOME, "This form is not of your present session; open the page again.")
+            self._context.state.sessions.end(found[0].id)
+            SessionCookie(origin).clear(response)
+        return response
+
+    # -- the rest
+
+    def _lead(self, request: Request, _: Mapping[str, str]) -> Response:
+        """Lead the addresses that people know to their page."""
+        if _origin(request) is None:
+            return self._elsewhere()
+        account = request.query_params.get("account", "")
+        if request.url.path in {"/login", "/oauth/authorize"}:
+            return RedirectResponse(f"{HOME}accounts/{quote(account, safe='')}" if account else f"{HOME}login", 303)
+        return RedirectResponse(HOME, 303)
+
+    async def _static(self, request: Request) -> Response:
+        asset = self._assets.files.get(request.path_params["name"])
+        if asset is None:
+            return Response("no such file", 404, media_type="text/plain")
+        headers = {**_HEADERS, "cache-control": _FOREVER, "vary": "accept-encoding", "content-type": asset.kind}
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            return Response(asset.compressed, headers={**headers, "content-encoding": "gzip"})
+        return Response(asset.content, headers=headers)
+
+    def _in_thread(self, answer: Callable[..., Response], *more: object) -> Callable[[Request], object]:
+        """What answers a request on a thread, once its form is read."""
+
+        async def endpoint(request: Request) -> Response:
+            form: Mapping[str, str] = {}
+            if request.method == "POST":
+                form = _fields(await request.body())
+            return await asyncio.to_thread(answer, request, form, *more)
+
+        return endpoint
+
+
+def make_app(context: ActionContext, service: LoginService) -> ASGIApp:
+    """The application; its templates are compiled when they are first shown."""
+    dashboard = _Dashboard(context, service)
+
+    async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
+        def answer() -> Response:
+            request = Request(scope)
+            admitted = dashboard._admit(request)  # noqa: SLF001  # of this module
+            if isinstance(admitted, Response):
+                return admitted
+            return dashboard._refusal(request, *admitted, 404, "There is no such page.")  # noqa: SLF001  # as above
+
+        await (await asyncio.to_thread(answer))(scope, receive, send)
+
+    return Router(dashboard.routes(), redirect_slashes=False, default=not_found)
+
+
+def _origin(request: Request) -> str | None:
+    """The dashboard's origin; None where the request was sent to another name of the gateway."""
+    return getattr(request.state, "origin", None)
+
+
+def _here(request: Request) -> str:
+    query = request.url.query
+    return request.url.path + (f"?{query}" if query else "")
+
+
+def _own(url: str) -> str:
+    """The path, if it is one of the dashboard's."""
+    return url if url.startswith(HOME) and "\\" not in url and url.isprintable() else HOME
+
+
+def _address(request: Request) -> str:
+    return "" if request.client is None else request.client.host
+
+
+def _fields(body: bytes) -> dict[str, str]:
+    try:
+        return dict(parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=_MOST_FIELDS))
+    except ValueError:
+        return {}
+
+
+def _sentence(fault: TokenferryError) -> str:
+    return _capital(f"{fault}.")
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

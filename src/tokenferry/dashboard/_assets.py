@@ -1,0 +1,44 @@
+"""The files that pages load. Each is named by its content, so that browsers keep it for good."""
+
+import gzip
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+FOLDER: Final = Path(__file__).parent / "static"
+PREFIX: Final = "/dashboard/static/"
+_KINDS: Final = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+_DIGITS: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    content: bytes
+    compressed: bytes
+    """By gzip."""
+    kind: str
+
+
+class Assets:
+    """The files below `static`, read once."""
+
+    def __init__(self, folder: Path = FOLDER) -> None:
+        self._names: dict[str, str] = {}
+        self._files: dict[str, Asset] = {}
+        for path in sorted(folder.rglob("*")):
+            if path.suffix in _KINDS:
+                content = path.read_bytes()
+                name = f"{sha256(content).hexdigest()[:_DIGITS]}.{path.name}"
+                self._names[path.name] = name
+                self._files[name] = Asset(content, gzip.compress(content, mtime=0), _KINDS[path.suffix])
+
+    def url(self, name: str) -> str:
+        """Where a file is served. Raises `KeyError`."""
+        return PREFIX + self._names[name]
+
+    @property
+    def files(self) -> Mapping[str, Asset]:
+        """By the name under which each is served."""
+        return self._files

@@ -1,0 +1,11 @@
+"""What the dashboard has. A new subject adds its `DashboardSection` here, in the order of the navigation."""
+
+from typing import Final
+
+from tokenferry.dashboard._accounts import ACCOUNTS
+from tokenferry.dashboard._now import NOW
+from tokenferry.dashboard._views import DashboardSection, View
+
+SECTIONS: Final[tuple[DashboardSection, ...]] = (NOW, ACCOUNTS)
+
+NAVIGATION: Final[tuple[View, ...]] = tuple(view for section in SECTIONS for view in section.views if view.title)

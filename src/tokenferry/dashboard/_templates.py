@@ -1,0 +1,84 @@
+"""The template environment: autoescaped, strict about missing variables, with the filters that the views share."""
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import jinja2
+from markupsafe import Markup, escape
+
+from tokenferry.dashboard._assets import Assets
+
+FOLDER: Final = Path(__file__).parent / "templates"
+_UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+_TONES: Final = {
+    "fresh": "good",
+    "live": "good",
+    "refreshing": "good",
+    "expired": "calm",
+    "revoked": "calm",
+    "paused": "calm",
+    "copied": "warning",
+    "limited": "warning",
+    "locked": "warning",
+    "backing-off": "warning",
+    "uncertain": "warning",
+    "refused": "bad",
+    "needs-login": "bad",
+    "broken": "bad",
+    "damaged": "bad",
+}
+_SHAPES: Final = {"good": "●", "calm": "○", "warning": "▲", "bad": "■"}
+
+
+def environment(assets: Assets) -> jinja2.Environment:
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    made.globals |= {"asset": assets.url, "tone": tone}
+    made.filters |= {"span": span, "time": moment, "percent": percent, "state": state}
+    return made
+
+
+def span(seconds: float) -> str:
+    """A length of time in its two largest units: 2 h 14 min."""
+    left, parts = max(0, round(seconds)), []
+    for size, unit in _UNITS:
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2]) or "0 s"
+
+
+def moment(at: float | str | None) -> Markup:
+    """A moment as people say it, with the exact one beside it; seconds since 1970 UTC, or RFC 3339."""
+    if at is None or at == "":
+        return Markup('<span class="none">-</span>')
+    seconds = datetime.fromisoformat(at).timestamp() if isinstance(at, str) else float(at)
+    exact = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    ahead = seconds - time.time()
+    said = f"in {span(ahead)}" if ahead >= 0 else f"{span(-ahead)} ago"
+    return Markup('<time datetime="{0}" title="{1} UTC">{2}</time>').format(exact, exact[:-1].replace("T", " "), said)
+
+
+def percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"
+
+
+def tone(word: str) -> str:
+    """How a state looks: good, calm, warning or bad."""
+    return _TONES.get(word, "calm")
+
+
+def state(word: str) -> Markup:
+    """A state's word with its colour and its shape."""
+    look = tone(word)
+    return Markup('<span class="state {0}"><span aria-hidden="true">{1}</span> {2}</span>').format(
+        look, _SHAPES[look], escape(word.replace("-", " "))
+    )

@@ -1,0 +1,60 @@
+"""What there is to see and to do: a table of views (GET) and of actions (POST)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from tokenferry.dashboard._visit import Visit
+from tokenferry.state import Role
+
+READERS: Final[frozenset[Role]] = frozenset(("admin", "viewer"))
+ADMINS: Final[frozenset[Role]] = frozenset(("admin",))
+EVERYBODY: Final[frozenset[Role]] = frozenset(("admin", "viewer", "client"))
+
+Variables: TypeAlias = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A page. `show` gives the variables of its template; it runs on a thread and may read files and databases.
+
+    `path` lies below /dashboard and may have placeholders, as in `/accounts/{name}`. A view with a `title` is in the
+    navigation. What is in the template's block `live` is brought up to date while the page is open. `show` never
+    changes anything: GET requests don't act. Errors of `tokenferry.errors` become a page with their sentence.
+    """
+
+    path: str
+    template: str
+    show: Callable[[Visit], Variables]
+    title: str = ""
+    roles: frozenset[Role] = READERS
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """An action was carried out: the browser goes on to `url`, whose page shows the `message` once."""
+
+    url: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FormAction:
+    """What a form does. `act` runs on a thread; its form fields are `visit.form`.
+
+    Where it raises an error of `tokenferry.errors`, `view` is shown again, with the error's sentence as `visit.fault`
+    and what was typed as `visit.form`. The session, its CSRF token and its role have been checked.
+    """
+
+    path: str
+    act: Callable[[Visit], Redirect]
+    view: View
+    roles: frozenset[Role] = ADMINS
+
+
+@dataclass(frozen=True, slots=True)
+class DashboardSection:
+    """Views and actions of one subject."""
+
+    views: tuple[View, ...] = ()
+    actions: tuple[FormAction, ...] = field(default=())

@@ -1,0 +1,37 @@
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tokenferry.actions import ActionContext, LoginService
+from tokenferry.errors import UnknownName
+from tokenferry.state import EVERYTHING, DashboardSession, Rights
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One request of somebody who is signed in, with all that a view or an action may ask and do."""
+
+    context: ActionContext
+    service: LoginService
+    session: DashboardSession
+    url: str
+    """Path and query, as they were asked for."""
+    path: Mapping[str, str] = field(default_factory=dict)
+    """What the placeholders of the view's path stand for."""
+    query: Mapping[str, str] = field(default_factory=dict)
+    form: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What was sent; empty for a view that was opened."""
+    fault: str = ""
+    """Why the form was refused."""
+
+    @property
+    def may_change(self) -> bool:
+        return self.session.is_admin
+
+    @property
+    def rights(self) -> Rights:
+        """What the client key of the session may be used for; everything for the other roles. Raises `UnknownName`."""
+        if self.session.role != "client":
+            return EVERYTHING
+        if not self.session.key:
+            raise UnknownName("this session has no client key")
+        return self.context.keys.get(self.session.key).rights

@@ -1,0 +1,37 @@
+"""Where the dashboard of a gateway is."""
+
+from urllib.parse import urlsplit
+
+from tokenferry.config import Config
+from tokenferry.gateway import DashboardGuard, Listening
+from tokenferry.state import Role, State
+
+
+def dashboard_origin(config: Config, where: Listening, state: State) -> str | None:
+    """The dashboard's origin; None where there is none.
+
+    A cookie knows no ports: one of 127.0.0.1 goes to every program that listens there. So the origin is a name of its
+    own that nobody can guess, unless there is a public address or the configuration wants the plain one.
+    """
+    public, url = config.server.public_url, where.url
+    if not config.dashboard.enabled:
+        return None
+    if public is not None and (public.startswith("https:") or where.open_at is None or config.dashboard.remote):
+        return public
+    if url is None or (where.open_at is not None and not config.dashboard.remote):
+        return None
+    if config.dashboard.origin == "address" or where.tls is not None:  # the certificate is for the address
+        return url
+    port = urlsplit(url).port
+    return f"http://tf-{state.sessions.label()}.localhost{'' if port == 80 else f':{port}'}"  # noqa: PLR2004  # http's
+
+
+def dashboard_guard(config: Config, where: Listening, state: State) -> DashboardGuard | None:
+    origin = dashboard_origin(config, where, state)
+    header = config.dashboard.user_header
+    return None if origin is None else DashboardGuard(origin, None if header is None else header.encode("ascii"))
+
+
+def role_of(config: Config, user: str) -> Role:
+    """What a user whom a trusted proxy names may do."""
+    return "admin" if user in config.dashboard.admins else "viewer"

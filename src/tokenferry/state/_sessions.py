@@ -1,0 +1,216 @@
+import hmac
+import secrets
+import sqlite3
+import time
+from base64 import b32encode
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final, Literal, TypeAlias, get_args
+
+from tokenferry.errors import UnknownName
+from tokenferry.secret import Secret
+from tokenferry.state._client_key import ClientKey, Role
+from tokenferry.state._database import Database
+from tokenferry.state._keys import ClientKeys
+
+SignInWay: TypeAlias = Literal["key", "command", "proxy"]
+"""`key`: a key was typed; `command`: `tokenferry dashboard` opened it; `proxy`: a trusted proxy named the user."""
+
+IDLE: Final = 12 * 3600
+LIFETIME: Final = 7 * 86_400
+_CODE_LIFETIME: Final = 60
+_CODE_MEMORY: Final = 86_400
+_SEEN: Final = 60
+_MOST: Final = 1000
+_BYTES: Final = 32
+_LABEL_BYTES: Final = 10
+_LABEL_LENGTH: Final = 13
+_ROLES: Final = frozenset(get_args(Role))
+
+
+@dataclass(frozen=True, slots=True)
+class DashboardSession:
+    """Somebody who is signed in at the dashboard. Times are seconds since 1970 UTC.
+
+    `name` is that of the key, of the user as the proxy names them, or `dashboard`. `key` is the key's id; empty for
+    those who came in without one.
+    """
+
+    id: str
+    name: str
+    role: Role
+    way: SignInWay
+    key: str
+    address: str
+    created_at: int
+    seen_at: int
+    expires_at: int
+
+    @property
+    def is_admin(self) -> bool:
+        return self.role == "admin"
+
+
+class DashboardSessions:
+    """Who is signed in at the dashboard: of each session's secret only the sha256 is kept. Thread-safe.
+
+    A session ends 12 hours after it was last seen, seven days after it began, and with its key. `now` gives seconds
+    since 1970 UTC. What writes raises `StorageFailed` and `CorruptFile`, and waits for the disk.
+    """
+
+    def __init__(self, database: Database, keys: ClientKeys, *, now: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._keys = keys
+        self._now = now
+
+    def label(self) -> str:
+        """What the dashboard's host name begins with: 13 characters at random, made once for this home."""
+        query = "SELECT label FROM dashboard_labels ORDER BY rowid LIMIT 1"
+        if not (rows := self._database.rows(query)):
+            made = b32encode(secrets.token_bytes(_LABEL_BYTES)).decode("ascii").lower()[:_LABEL_LENGTH]
+            with self._database.transaction() as connection:
+                if not connection.execute(query).fetchall():
+                    connection.execute("INSERT INTO dashboard_labels VALUES (?)", (made,))
+                rows = connection.execute(query).fetchall()
+        return str(rows[0]["label"])
+
+    def begin(
+        self, *, name: str, role: Role, way: SignInWay, key: str = "", address: str = ""
+    ) -> tuple[DashboardSession, Secret]:
+        """Begin a session and give what its cookie holds, this once. Of more than 1000 the oldest end."""
+        secret = Secret(secrets.token_urlsafe(_BYTES))
+        with self._database.transaction() as connection:
+            row = self._insert(connection, secret, name=name, role=role, way=way, key=key, address=address)
+        return _session(row), secret
+
+    def find(self, secret: Secret) -> DashboardSession | None:
+        """Give the session of this cookie; None if there is none, it has ended, or its key opens nothing any more.
+
+        Fit for an event loop. Raises `StorageFailed`, `CorruptFile`.
+        """
+        rows = self._database.rows("SELECT * FROM sessions WHERE digest = ?", (_digest(secret),))
+        return self._living(rows[0]) if rows else None
+
+    def seen(self, session: DashboardSession) -> None:
+        """Note that it is in use; written once a minute."""
+        now = int(self._now())
+        if now - session.seen_at >= _SEEN:
+            with self._database.transaction() as connection:
+                connection.execute("UPDATE sessions SET seen_at = ? WHERE id = ?", (now, session.id))
+
+    def is_live(self, id: str) -> bool:  # noqa: A002  # as its field is called
+        """Tell whether the session of this id still opens the dashboard."""
+        rows = self._database.rows("SELECT * FROM sessions WHERE id = ?", (id,))
+        return bool(rows) and self._living(rows[0]) is not None
+
+    def list(self) -> "list[DashboardSession]":
+        """Those that are signed in now, oldest first."""
+        rows = self._database.rows("SELECT * FROM sessions ORDER BY created_at, rowid")
+        return [session for row in rows if (session := self._living(row)) is not None]
+
+    def end(self, id: str) -> bool:  # noqa: A002  # see above
+        """End a session; tells whether there was one."""
+        with self._database.transaction() as connection:
+            return connection.execute("DELETE FROM sessions WHERE id = ?", (id,)).rowcount > 0
+
+    def leave_notice(self, id: str, text: str) -> None:  # noqa: A002  # see above
+        """Have the session's next page show a sentence."""
+        with self._database.transaction() as connection:
+            connection.execute("UPDATE sessions SET notice = ? WHERE id = ?", (text, id))
+
+    def take_notice(self, id: str) -> str:  # noqa: A002  # see above
+        """Give the sentence that waits for the session, once; empty if there is none."""
+        rows = self._database.rows("SELECT notice FROM sessions WHERE id = ?", (id,))
+        if not rows or not rows[0]["notice"]:
+            return ""
+        self.leave_notice(id, "")
+        return str(rows[0]["notice"])
+
+    def make_code(self, *, role: Role = "admin", key: ClientKey | None = None) -> Secret:
+        """Give a code that begins one session within a minute: for this home's owner, or for the holder of the key."""
+        code, now = Secret(secrets.token_urlsafe(_BYTES)), int(self._now())
+        row = (_digest(code), "" if key is None else key.id, role if key is None else key.role, now + _CODE_LIFETIME)
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM sign_in_codes WHERE expires_at <= ?", (now - _CODE_MEMORY,))
+            connection.execute("INSERT INTO sign_in_codes (digest, key, role, expires_at) VALUES (?, ?, ?, ?)", row)
+        return code
+
+    def redeem(self, code: Secret, *, address: str = "") -> tuple[DashboardSession, Secret] | None:
+        """Begin the session that a code is for, once; None if it has expired, is unknown, or was used.
+
+        Who presents a used code may have stolen it, or been robbed of it: the session that it began ends, too.
+        """
+        digest = _digest(code)
+        if not self._database.rows("SELECT 1 FROM sign_in_codes WHERE digest = ?", (digest,)):
+            return None  # costs no writing: anybody may ask
+        secret = Secret(secrets.token_urlsafe(_BYTES))
+        with self._database.transaction() as connection:
+            row = connection.execute("SELECT * FROM sign_in_codes WHERE digest = ?", (digest,)).fetchone()
+            if row["session"] is not None:
+                connection.execute("DELETE FROM sessions WHERE digest = ?", (row["session"],))
+                return None
+            if row["expires_at"] <= self._now():
+                return None
+            connection.execute("UPDATE sign_in_codes SET session = ? WHERE digest = ?", (_digest(secret), digest))
+            name, way = "dashboard", "command"
+            if row["key"]:
+                name, way = self._keys.get(row["key"]).name, "key"
+            made = self._insert(
+                connection, secret, name=name, role=row["role"], way=way, key=row["key"], address=address
+            )
+        session = self._living(made)
+        return None if session is None else (session, secret)
+
+    def was_used(self, code: Secret) -> bool:
+        """Tell whether a code has begun a session."""
+        rows = self._database.rows("SELECT session FROM sign_in_codes WHERE digest = ?", (_digest(code),))
+        return bool(rows) and rows[0]["session"] is not None
+
+    def _insert(
+        self, connection: sqlite3.Connection, secret: Secret, *, name: str, role: str, way: str, key: str, address: str
+    ) -> sqlite3.Row:
+        now = int(self._now())
+        connection.execute("DELETE FROM sessions WHERE expires_at <= ? OR seen_at <= ?", (now, now - IDLE))
+        connection.execute(
+            "DELETE FROM sessions WHERE digest IN"
+            " (SELECT digest FROM sessions ORDER BY created_at DESC, rowid DESC LIMIT -1 OFFSET ?)",
+            (_MOST - 1,),
+        )
+        row: sqlite3.Row = connection.execute(
+            "INSERT INTO sessions (digest, id, way, name, key, role, address, created_at, seen_at, expires_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
+            (
+                *(_digest(secret), f"session_{secrets.token_hex(6)}", way, name, key, role, address),
+                *(now, now, now + LIFETIME),
+            ),
+        ).fetchall()[0]
+        return row
+
+    def _living(self, row: sqlite3.Row) -> DashboardSession | None:
+        """The session of a row, with its key's present name; None if it has ended or can't be understood."""
+        now, session = self._now(), _session(row)
+        if session.role not in _ROLES or not session.created_at - IDLE <= now < session.expires_at:
+            return None
+        if now >= session.seen_at + IDLE:
+            return None
+        if not session.key:
+            return None if session.way == "key" else session
+        try:
+            key = self._keys.get(session.key)
+        except UnknownName:
+            return None
+        return replace(session, name=key.name) if key.is_live(now) and key.role == session.role else None
+
+
+def csrf_token(secret: Secret) -> str:
+    """What a form of the session must hold: HMAC-SHA256 by the session's secret, in hexadecimal."""
+    return hmac.digest(secret.reveal().encode("ascii", "replace"), b"csrf", "sha256").hex()
+
+
+def _digest(value: Secret) -> bytes:
+    return bytes.fromhex(value.sha256)
+
+
+def _session(row: sqlite3.Row) -> DashboardSession:
+    fields = ("id", "name", "role", "way", "key", "address", "created_at", "seen_at", "expires_at")
+    return DashboardSession(*(row[field] for field in fields))
