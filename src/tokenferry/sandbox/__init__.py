@@ -1,4 +1,4 @@
-"""A fake provider on loopback: an OAuth authorization server and a Messages API, with faults on request."""
+"""A fake provider on loopback: an OAuth server, a Messages API and Chat Completions, with faults on request."""
 
 from tokenferry.sandbox._server import DEFAULT_PORT, Sandbox, serve
 

@@ -8,13 +8,14 @@ from tokenferry.sandbox._settings import ControlError
 from tokenferry.sandbox._state import State
 
 _INDEX = """\
-A fake provider for tests: an OAuth server and a Messages API. Nothing here is worth stealing.
+A fake provider for tests: an OAuth server, a Messages API and Chat Completions. Nothing here is worth stealing.
 Accounts: alice (max), bob (pro), carol (console, creates API keys), dave (API key only).
 
 POST   /_sandbox/issue     {"account": "alice", "kind": "oauth|api-key|setup-token|identity-token", "expires_in": 28800}
          also GET /_sandbox/issue?account=alice&kind=api-key&plain=1
 POST   /_sandbox/faults    {"kind": ..., "account"?, "path"?, "method"?, "times"?: 1, "after"?: 0, ...}
-         kinds: status delay hang cut_before lose_answer truncate sse_error slow unreadable redirect huge drip
+         kinds: status delay hang cut_before lose_answer truncate sse_error slow chat_quirks unreadable redirect huge
+         drip
 GET    /_sandbox/faults    DELETE /_sandbox/faults
 POST   /_sandbox/settings  {"account"?, "token_lifetime"?, "rotation"?, "reuse_grace"?, "limits"?, "answer"?, ...}
 POST   /_sandbox/clock     {"advance": seconds} or {"set": unix seconds}

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from tokenferry.sandbox import _sse
+from tokenferry.sandbox import _chat_stream, _sse
 from tokenferry.sandbox._clock import Clock
-from tokenferry.sandbox._faults import Fault, Plan
+from tokenferry.sandbox._faults import STREAMS, Fault, Plan
 from tokenferry.sandbox._http import ERROR_TYPES, Answer, Event, Request, error_answer, json_answer
 from tokenferry.sandbox._line import Line
 
@@ -60,7 +60,7 @@ class Delivery:
             await line.cut()
         elif fault.kind == "lose_answer":
             await self._lose(line, self._work(), fault.parameters.get("bytes"))
-        elif fault.kind in {"truncate", "sse_error", "slow"}:
+        elif fault.kind in STREAMS:
             await self._send(line, self._work(), fault)
         elif fault.kind == "drip":
             await self._drip(line, self._work(), fault)
@@ -101,7 +101,8 @@ class Delivery:
         if self._request.is_oauth:
             kind = kind or ("server_error" if status not in ERROR_TYPES else "invalid_request")
             return json_answer({"error": kind, "error_description": message}, status, headers)
-        return error_answer(status, message, self._request_id, kind=kind, headers=headers)
+        is_chat = self._request.is_chat
+        return error_answer(status, message, self._request_id, kind=kind, headers=headers, is_chat=is_chat)
 
     def _head(self, answer: Answer) -> Answer:
         answer.headers.append(("request-id", self._request_id))
@@ -119,7 +120,9 @@ class Delivery:
             events = events[: fault.parameters.get("events", 3)]
             cut = fault.parameters.get("cut", False)
         elif fault is not None and fault.kind == "sse_error":
-            events = _with_error(events, fault.parameters)
+            events = (_chat_stream.with_error if self._request.is_chat else _with_error)(events, fault.parameters)
+        elif fault is not None and fault.kind == "chat_quirks":
+            events = _chat_stream.with_quirks(events, fault.parameters)
         for number, event in enumerate(events):
             await line.chunk(event.encode())
             if fault is not None and fault.kind == "slow" and number >= fault.parameters.get("events", 0):

@@ -26,6 +26,14 @@ KINDS: dict[str, dict[str, tuple[type, ...]]] = {
     "truncate": {"events": (int,), "cut": (bool,)},
     "sse_error": _ERROR | {"deltas": (int,)},
     "slow": {"seconds": _NUMBER, "events": (int,)},
+    "chat_quirks": {
+        "same_index": (bool,),
+        "ids": (bool,),
+        "usage": (str,),
+        "finish": (str,),
+        "comments": (bool,),
+        "done": (bool,),
+    },
     "unreadable": _LATE | {"body": (str,)},
     "redirect": _LATE | {"location": (str,), "status": (int,)},
     "huge": _LATE | {"bytes": (int,)},
@@ -35,7 +43,8 @@ _NEEDED = {"redirect": ("location",), "delay": ("seconds",)}
 _STATUSES = (200, 599)
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _PAUSES = frozenset({"delay", "hang"})
-_STREAMS = frozenset({"truncate", "sse_error", "slow"})
+STREAMS = frozenset({"truncate", "sse_error", "slow", "chat_quirks"})
+_USAGES = ("end", "each", "nowhere")
 
 
 @dataclass(eq=False)
@@ -62,7 +71,8 @@ class Fault:
             (self.account is None or self.account == account)
             and (self.path is None or request.path.startswith(self.path))
             and (self.method is None or self.method.upper() == request.method)
-            and (self.kind not in _STREAMS or request.wants_stream)
+            and (self.kind not in STREAMS or request.wants_stream)
+            and (self.kind != "chat_quirks" or request.is_chat)
         )
 
     def shown(self) -> dict[str, Any]:
@@ -145,5 +155,7 @@ def _check(kind: str, given: dict[str, Any]) -> None:
     for name, value in given.get("headers", {}).items():
         if not _HEADER_NAME.fullmatch(name) or not str(value).isprintable():
             raise ControlError(f"There can't be a header {name!r} with the value {value!r}.")
+    if given.get("usage", _USAGES[0]) not in _USAGES:
+        raise ControlError(f"The usage of a stream is at its {', '.join(_USAGES)}, not {given['usage']!r}.")
     if not given.get("location", "").isprintable():
         raise ControlError("A location has no control characters.")

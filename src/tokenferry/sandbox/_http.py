@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+CHAT_PATH = "/v1/chat/completions"
 STREAM_HEADERS = [("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache")]
 
 
@@ -47,7 +48,13 @@ class Request:
 
     @property
     def wants_stream(self) -> bool:
-        return self.path == "/v1/messages" and isinstance(self.json, dict) and self.json.get("stream") is True
+        is_stream = isinstance(self.json, dict) and self.json.get("stream") is True
+        return is_stream and (self.path == "/v1/messages" or self.is_chat)
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether the answer speaks OpenAI's Chat Completions."""
+        return self.path == CHAT_PATH
 
     @property
     def is_oauth(self) -> bool:
@@ -64,13 +71,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Event:
-    """One server-sent event."""
+    """One server-sent event, behind a comment if there is one. Without a name it is data alone."""
 
     name: str
-    data: dict[str, Any]
+    data: dict[str, Any] | str
+    comment: str = ""
 
     def encode(self) -> bytes:
-        return f"event: {self.name}\ndata: {json.dumps(self.data, ensure_ascii=False)}\n\n".encode("utf-8", "replace")
+        before = f": {self.comment}\n\n" if self.comment else ""
+        name = f"event: {self.name}\n" if self.name else ""
+        text = self.data if isinstance(self.data, str) else json.dumps(self.data, ensure_ascii=False)
+        return f"{before}{name}data: {text}\n\n".encode("utf-8", "replace")
 
 
 @dataclass
@@ -122,6 +133,20 @@ def error_envelope(kind: str, message: str, request_id: str) -> dict[str, Any]:
     return {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}
 
 
+_CHAT_CODES = {
+    401: "invalid_api_key",
+    404: "model_not_found",
+    429: "rate_limit_exceeded",
+    503: "server_is_overloaded",
+}
+
+
+def chat_error(status: int, message: str, kind: str | None = None) -> dict[str, Any]:
+    """An error as OpenAI words it."""
+    kind = kind or ("server_error" if status >= 500 else "tokens" if status == 429 else "invalid_request_error")  # noqa: PLR2004
+    return {"error": {"message": message, "type": kind, "param": None, "code": _CHAT_CODES.get(status)}}
+
+
 def error_answer(
     status: int,
     message: str,
@@ -129,6 +154,9 @@ def error_answer(
     *,
     kind: str | None = None,
     headers: list[tuple[str, str]] | None = None,
+    is_chat: bool = False,
 ) -> Answer:
+    if is_chat:
+        return json_answer(chat_error(status, message, kind), status, headers)
     kind = kind or ERROR_TYPES.get(status, "api_error")
     return json_answer(error_envelope(kind, message, request_id), status, headers)

@@ -114,6 +114,18 @@ class Limits:
             ]
         return headers
 
+    def chat_headers(self, now: float) -> list[tuple[str, str]]:
+        """The buckets as OpenAI names them: requests and tokens, with the time until they are full."""
+        headers = []
+        for name in ("requests", "tokens"):
+            bucket = self._bucket(name, now) or Bucket(_BUCKETS[name], _BUCKETS[name] - 1, now)
+            headers += [
+                (f"x-ratelimit-limit-{name}", str(bucket.limit)),
+                (f"x-ratelimit-remaining-{name}", str(bucket.remaining)),
+                (f"x-ratelimit-reset-{name}", f"{max(0, math.ceil(bucket.reset - now))}s"),
+            ]
+        return headers
+
     def refusal(self, now: float, model: str, *, subscription: bool) -> Refusal | None:
         if subscription:
             windows = self.windows(now)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from tokenferry.sandbox import _sse
+from tokenferry.sandbox import _content, _sse
 from tokenferry.sandbox._accounts import ACCOUNTS, Account
 from tokenferry.sandbox._http import STREAM_HEADERS, Answer, ApiError, Request, json_answer
 from tokenferry.sandbox._mint import fixed
@@ -19,6 +19,8 @@ _MODELS = (
     ("claude-sonnet-4-20250514", "Claude Sonnet 4", "2025-05-14T00:00:00Z"),
 )
 _MAX_LIMIT = 1000
+_SIGNATURE = fixed("sign", 88)
+"""Of its thinking. No other is taken back."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,18 @@ def _document(request: Request, caller: Caller, *fields: str) -> dict[str, Any]:
             raise ApiError(400, f"messages.{index}.content: Field required", headers=headers)
         if message.get("role") not in {"user", "assistant", "system"}:
             raise ApiError(400, f"messages.{index}.role: Input should be 'user' or 'assistant'", headers=headers)
+        _check_thinking(message["content"], index, headers)
     if not model.startswith("claude"):
         raise ApiError(404, f"model: {model}", headers=headers)
     return document
+
+
+def _check_thinking(content: str | list[Any], index: int, headers: list[tuple[str, str]]) -> None:
+    """Refuse thinking that another model signed, as the vendor does."""
+    for place, block in enumerate(content if isinstance(content, list) else ()):
+        if isinstance(block, dict) and block.get("type") == "thinking" and block.get("signature") != _SIGNATURE:
+            message = f"messages.{index}.content.{place}: Invalid `signature` in `thinking` block"
+            raise ApiError(400, message, headers=headers)
 
 
 def limit_headers(state: State, caller: Caller, model: str) -> list[tuple[str, str]]:
@@ -109,7 +120,7 @@ def messages(state: State, request: Request) -> Answer:
     refusal = settings.limits.refusal(state.clock.now(), document["model"], subscription=caller.subscription)
     if refusal is not None:
         raise ApiError(429, refusal.message, headers=[*headers, ("retry-after", str(refusal.retry_after))])
-    content, stop_reason, output = _content(document, settings.answer, room)
+    content, stop_reason, output = _blocks(document, settings.answer, room)
     message = {
         "id": state.mint.identifier("msg_sandbox"),
         "type": "message",
@@ -131,25 +142,18 @@ def messages(state: State, request: Request) -> Answer:
     return json_answer(message, headers=headers)
 
 
-def _content(document: dict[str, Any], knobs: AnswerSettings, room: int) -> tuple[list[dict[str, Any]], str, int]:
-    said = knobs.text if knobs.text is not None else f"Hello from the sandbox, you said: {_last_words(document)} ⛴"
-    words = _sse.pieces(said)
+def _blocks(document: dict[str, Any], knobs: AnswerSettings, room: int) -> tuple[list[dict[str, Any]], str, int]:
+    words = _content.words(document["messages"], knobs)
     text: dict[str, Any] = {"type": "text", "text": "".join(words[:room])}
     content = [text]
     if knobs.citations:
         text["citations"] = [_CITATION]
     if knobs.thinking and _thinks(document):
-        thought = {
-            "type": "thinking",
-            "thinking": "The user said something; I repeat it. ⛴",
-            "signature": fixed("sign", 88),
-        }
+        thought = {"type": "thinking", "thinking": "The user said something; I repeat it. ⛴", "signature": _SIGNATURE}
         content.insert(0, thought)
-    stop_reason = "max_tokens" if len(words) > room else "end_turn"
-    tool = _tool(document, forced=knobs.tool)
-    if tool is not None:
-        content.append(tool)
-        stop_reason = "tool_use"
+    calls = _calls(document, knobs)
+    content += calls
+    stop_reason = "tool_use" if calls else "max_tokens" if len(words) > room else "end_turn"
     return content, stop_reason, min(len(words), room) + 10 * (len(content) - 1)
 
 
@@ -164,64 +168,34 @@ _CITATION = {
 }
 
 
-def _last_words(document: dict[str, Any]) -> str:
-    for message in reversed(document["messages"]):
-        content = message["content"]
-        if message["role"] != "user":
-            continue
-        if isinstance(content, str):
-            return content[:200]
-        texts = [
-            str(block.get("text", "")) for block in content if isinstance(block, dict) and block.get("type") == "text"
-        ]
-        if texts:
-            return texts[-1][:200]
-    return "nothing"
-
-
 def _thinks(document: dict[str, Any]) -> bool:
     thinking = document.get("thinking")
     return isinstance(thinking, dict) and thinking.get("type") in {"enabled", "adaptive"}
 
 
-def _tool(document: dict[str, Any], *, forced: bool) -> dict[str, Any] | None:
+def _calls(document: dict[str, Any], knobs: AnswerSettings) -> list[dict[str, Any]]:
     offered = document.get("tools")
     tools = [t for t in offered if isinstance(t, dict) and "name" in t] if isinstance(offered, list) else []
     choice = document.get("tool_choice")
     choice = choice if isinstance(choice, dict) else {}
-    named = [tool for tool in tools if choice.get("type") == "tool" and tool["name"] == choice.get("name")]
-    asked = named or (tools if forced or choice.get("type") == "any" else [])
-    if not asked:
-        return None
-    tool = asked[0]
-    return {
-        "type": "tool_use",
-        "id": f"toolu_sandbox{fixed(str(tool['name']), 18)}",
-        "name": tool["name"],
-        "input": _filled(tool.get("input_schema")),
-    }
+    made = _content.calls(
+        {str(tool["name"]): tool.get("input_schema") for tool in tools},
+        knobs,
+        named=str(choice.get("name")) if choice.get("type") == "tool" else None,
+        forced=knobs.tool or choice.get("type") == "any",
+        has_results=_has_results(document["messages"][-1]),
+    )
+    return [
+        {"type": "tool_use", "id": f"toolu_sandbox{fixed(name + '+' * number, 18)}", "name": name, "input": given}
+        for number, (name, given) in enumerate(made)
+    ]
 
 
-_SAMPLES: dict[str, Any] = {
-    "string": "Zürich ⛴",
-    "integer": 1,
-    "number": 1.5,
-    "boolean": True,
-    "array": [],
-    "object": {},
-}
-
-
-def _filled(schema: Any) -> dict[str, Any]:
-    properties = schema.get("properties") if isinstance(schema, dict) else None
-    if not isinstance(properties, dict):
-        return {}
-    filled = {}
-    for name, each in properties.items():
-        kind = each.get("type") if isinstance(each, dict) else None
-        choices = each.get("enum") if isinstance(each, dict) else None
-        filled[name] = choices[0] if choices else _SAMPLES.get(kind if isinstance(kind, str) else "string")
-    return filled
+def _has_results(message: dict[str, Any]) -> bool:
+    content = message["content"]
+    return isinstance(content, list) and any(
+        isinstance(block, dict) and block.get("type") == "tool_result" for block in content
+    )
 
 
 def _count(request: Request) -> int:

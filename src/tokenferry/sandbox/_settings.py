@@ -20,6 +20,8 @@ class AnswerSettings:
     text: str | None = None
     thinking: bool = False
     tool: bool = False
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    """The calls to make instead, each a `name` and an `input`, where all are on offer and no results came."""
     citations: bool = False
 
 
@@ -77,8 +79,18 @@ def _check_answer(answer: dict[str, Any]) -> None:
     if unknown:
         raise ControlError(f"`answer` has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}.")
     for name, value in answer.items():
-        if not isinstance(value, str | None if name == "text" else bool):
+        if not (_are_calls(value) if name == "calls" else isinstance(value, str | None if name == "text" else bool)):
             raise ControlError(f"`answer.{name}` can't be {value!r}.")
+
+
+def _are_calls(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(one, dict)
+        and one.keys() <= {"name", "input"}
+        and isinstance(one.get("name"), str)
+        and isinstance(one.get("input", {}), dict)
+        for one in value
+    )
 
 
 def _check_limit(name: str, state: Any) -> None:

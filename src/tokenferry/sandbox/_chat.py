@@ -1,0 +1,78 @@
+"""OpenAI's Chat Completions."""
+
+import json
+from typing import Any
+
+from tokenferry.sandbox import _content, _sse
+from tokenferry.sandbox._chat_request import check
+from tokenferry.sandbox._chat_stream import events
+from tokenferry.sandbox._http import STREAM_HEADERS, Answer, ApiError, Request, json_answer
+from tokenferry.sandbox._messages import authenticate
+from tokenferry.sandbox._mint import fixed
+from tokenferry.sandbox._settings import AnswerSettings
+from tokenferry.sandbox._state import State
+
+
+def completions(state: State, request: Request) -> Answer:
+    """`POST /v1/chat/completions`, with an API key as a Bearer token. Models begin with `gpt` or `o`."""
+    caller = authenticate(state, request) if request.bearer else None
+    if caller is None or request.header("x-api-key"):
+        raise ApiError(401, "You didn't provide an API key. Give it in an Authorization header: Bearer YOUR_KEY")
+    document = check(request.body)
+    now, settings = state.clock.now(), state.settings[caller.account.name]
+    headers = [("openai-organization", f"org-{caller.account.name}"), *settings.limits.chat_headers(now)]
+    refusal = settings.limits.refusal(now, document["model"], subscription=False)
+    if refusal is not None:
+        raise ApiError(429, refusal.message, headers=[*headers, ("retry-after", str(refusal.retry_after))])
+    answer = _completion(document, settings.answer)
+    answer |= {
+        "id": state.mint.identifier("chatcmpl"),
+        "created": int(now),
+        "model": document["model"],
+        "usage": _usage(len(request.body) // 4 + 1, answer),
+    }
+    if document.get("stream") is not True:
+        return json_answer(answer | {"object": "chat.completion"}, headers=headers)
+    options = document.get("stream_options") or {}
+    told = events(answer, with_usage=bool(options.get("include_usage")))
+    return Answer(200, [*STREAM_HEADERS, *headers], events=told)
+
+
+def _usage(prompt: int, answer: dict[str, Any]) -> dict[str, Any]:
+    message = answer["choices"][0]["message"]
+    output = len(_sse.pieces(message["content"] or "")) + 10 * len(message.get("tool_calls", ()))
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": output,
+        "total_tokens": prompt + output,
+        "prompt_tokens_details": {"cached_tokens": 0},
+    }
+
+
+def _completion(document: dict[str, Any], knobs: AnswerSettings) -> dict[str, Any]:
+    room = document.get("max_completion_tokens") or document.get("max_tokens") or 10_000
+    words = _content.words(document["messages"], knobs)
+    choice = document.get("tool_choice")
+    made = _content.calls(
+        {tool["function"]["name"]: tool["function"].get("parameters") for tool in document.get("tools") or ()},
+        knobs,
+        named=choice["function"]["name"] if isinstance(choice, dict) else None,
+        forced=choice == "required" or (knobs.tool and choice != "none"),
+        has_results=document["messages"][-1]["role"] == "tool",
+    )
+    if document.get("parallel_tool_calls") is False:
+        made = made[:1]
+    message: dict[str, Any] = {"role": "assistant", "content": "".join(words[:room]), "refusal": None}
+    if knobs.thinking and document.get("reasoning_effort") not in {None, "none"}:
+        message["reasoning_content"] = "The user said something; I repeat it. ⛴"
+    if made:
+        message["tool_calls"] = [
+            {
+                "id": f"call_{fixed(f'{name}{number}', 24)}",
+                "type": "function",
+                "function": {"name": name, "arguments": json.dumps(given, ensure_ascii=False)},
+            }
+            for number, (name, given) in enumerate(made)
+        ]
+    finish = "tool_calls" if made else "length" if len(words) > room else "stop"
+    return {"choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish}]}

@@ -1,0 +1,64 @@
+"""What the sandbox says, whatever the dialect: an echo of the user's last words, and calls of the tools on offer."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tokenferry.sandbox import _sse
+from tokenferry.sandbox._settings import AnswerSettings
+
+_LONGEST = 200
+_SAMPLES: dict[str, Any] = {
+    "string": "Zürich ⛴",
+    "integer": 1,
+    "number": 1.5,
+    "boolean": True,
+    "array": [],
+    "object": {},
+}
+
+Call = tuple[str, dict[str, Any]]
+"""The name of a tool, and its input."""
+
+
+def words(messages: Sequence[Mapping[str, Any]], knobs: AnswerSettings) -> list[str]:
+    """The answer's text in pieces, each of which counts as a token."""
+    said = knobs.text if knobs.text is not None else f"Hello from the sandbox, you said: {_last_words(messages)} ⛴"
+    return _sse.pieces(said)
+
+
+def calls(
+    offered: Mapping[str, Any], knobs: AnswerSettings, *, named: str | None, forced: bool, has_results: bool
+) -> list[Call]:
+    """The calls that the answer makes. `offered` are the tools' schemas by name; `named` is the one to be called."""
+    if named is not None:
+        return [(named, _filled(offered[named]))] if named in offered else []
+    if knobs.calls and not has_results and all(one["name"] in offered for one in knobs.calls):
+        return [(one["name"], one.get("input", {})) for one in knobs.calls]
+    return [(name, _filled(schema)) for name, schema in list(offered.items())[:1]] if forced else []
+
+
+def _last_words(messages: Sequence[Mapping[str, Any]]) -> str:
+    for message in reversed(messages):
+        if message["role"] != "user":
+            continue
+        content = message["content"]
+        if isinstance(content, str):
+            return content[:_LONGEST]
+        texts = [
+            str(block.get("text", "")) for block in content if isinstance(block, dict) and block.get("type") == "text"
+        ]
+        if texts:
+            return texts[-1][:_LONGEST]
+    return "nothing"
+
+
+def _filled(schema: Any) -> dict[str, Any]:
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    if not isinstance(properties, dict):
+        return {}
+    filled = {}
+    for name, each in properties.items():
+        kind = each.get("type") if isinstance(each, dict) else None
+        choices = each.get("enum") if isinstance(each, dict) else None
+        filled[name] = choices[0] if choices else _SAMPLES.get(kind if isinstance(kind, str) else "string")
+    return filled
