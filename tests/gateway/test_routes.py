@@ -15,6 +15,7 @@ from tokenferry.gateway.routes import Endpoint, route
         ("GET", b"/readyz", Endpoint.CONSTANT),
         ("POST", b"/v1/messages", Endpoint.INFERENCE),
         ("POST", b"/v1/messages/count_tokens", Endpoint.INFERENCE),
+        ("POST", b"/v1/chat/completions", Endpoint.INFERENCE),
         ("GET", b"/v1/models", Endpoint.MODELS),
         ("GET", b"/v1/models/claude-opus-4-5-20251101", Endpoint.MODELS),
         ("GET", b"/v1/models/anthropic.claude-v2:1", Endpoint.MODELS),
@@ -41,7 +42,14 @@ def test_nothing_else_is(path: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", b"/v1/messages"), ("POST", b"/v1/models"), ("DELETE", b"/v1/models/a"), ("POST", b"/"), ("OPTIONS", b"/")],
+    [
+        ("GET", b"/v1/messages"),
+        ("GET", b"/v1/chat/completions"),
+        ("POST", b"/v1/models"),
+        ("DELETE", b"/v1/models/a"),
+        ("POST", b"/"),
+        ("OPTIONS", b"/"),
+    ],
 )
 def test_a_wrong_method_is_told_the_right_one(method: str, path: bytes) -> None:
     with pytest.raises(GatewayError) as fault:
@@ -60,9 +68,9 @@ def test_a_wrong_method_is_told_the_right_one(method: str, path: bytes) -> None:
         (b"/v1/v1/v1/models/a", "take /v1"),
         (b"/messages", "add /v1"),
         (b"/models/a", "add /v1"),
-        (b"/v1/chat/completions", "OpenAI's format"),
-        (b"/chat/completions", "OpenAI's format"),
-        (b"/v1/v1/chat/completions", "OpenAI's format"),
+        (b"/chat/completions", "add /v1"),
+        (b"/v1/v1/chat/completions", "take /v1"),
+        (b"/v1/chat/completions/v1/chat/completions", "take /v1"),
         (b"/v1/responses", "OpenAI's format"),
         (b"/v1/responses/resp_1/cancel", "OpenAI's format"),
         (b"/v1/embeddings", "OpenAI's format"),

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokenferry.limits import AnswerError, read_error
+from wire.rig import chunk
 
 ERROR = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
 EVENT = b"event: error\ndata: " + json.dumps(ERROR).encode() + b"\n\n"
@@ -100,6 +101,22 @@ def test_an_error_in_a_stream_is_found_and_told_from_one_after_content(
     error = read_error((b": hello\n\n" + before + EVENT).replace(b"\n", end))
     assert error is not None
     assert (error.type, error.is_after_content) == ("overloaded_error", is_after)
+
+
+@pytest.mark.parametrize(
+    ("before", "is_after"),
+    [
+        (chunk({"role": "assistant", "content": ""}), False),
+        (chunk(choices=[]), False),
+        (chunk({"content": "so"}), True),
+    ],
+)
+def test_an_error_in_a_stream_of_chat_completions_is_told_from_one_after_content(
+    before: bytes, *, is_after: bool
+) -> None:
+    error = read_error(before + b'data: {"error": {"message": "busy", "code": "server_is_overloaded"}}\n\n')
+    assert error is not None
+    assert (set(error.codes), error.is_after_content) == ({"server_is_overloaded"}, is_after)
 
 
 def test_an_event_of_several_lines_and_unknown_ones_are_read() -> None:

@@ -128,6 +128,19 @@ def test_the_account_that_is_named_is_the_one_that_is_asked(pool_settings: PoolS
             world.end()
 
 
+@pytest.mark.parametrize(("n", "status"), [(1, 200), (2, 400)])
+def test_a_request_is_explained_in_its_clients_format(n: int, status: int) -> None:
+    listed = Listed()
+    resolver = RouteResolver(RouterSettings(), PROVIDERS, Router(), lambda: listed)
+    facts = scan([json.dumps({"model": "m", "n": n, "messages": [{"role": "user", "content": "x"}]}).encode()])
+    assert isinstance(facts, BodyFacts)
+    asked = RouteRequest(facts, wire_format="openai")
+    found = explain_route(
+        resolver, Pool(), asked, ANYONE, affinity="", providers=PROVIDERS, listing=listed, unusable={}
+    )
+    assert (found.status, "can't say" in str(found.targets[0].why)) == (status, status == 400)
+
+
 @pytest.mark.parametrize(("tools", "status"), [([], 200), ([{"type": "web_search_20250305", "name": "x"}], 400)])
 def test_a_target_whose_format_cannot_say_what_is_asked_for_is_told_with_the_reason(tools: Any, status: int) -> None:
     providers = {"one": Provider("one", "one", "https://llm.example/v1", wire_format="openai")}

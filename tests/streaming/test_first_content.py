@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokenferry.streaming._first_content import GATE_LIMIT, FirstContentBuffer
+from wire.rig import chunk
 
 START = b'event: message_start\ndata: {"type":"message_start","message":{}}\n\n'
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
@@ -24,6 +25,16 @@ ERROR = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error"
         (b'data: {"type":"ping"}\n\n', "held"),
         (b'data: {"type":"error","error":{}}\n\n', "error"),
         (b"data: no JSON\n\n", "open"),
+        (chunk({"role": "assistant", "content": ""}), "held"),
+        (chunk({"role": "assistant", "content": None, "tool_calls": []}) + chunk(choices=[]), "held"),
+        (chunk({"role": "assistant"}) + chunk({"content": "so"}), "open"),
+        (chunk({"reasoning_content": "hm"}), "open"),
+        (chunk({"tool_calls": [{"index": 0}]}), "open"),
+        (chunk(finish="stop"), "open"),
+        (chunk({"role": "assistant"}) + b'data: {"error": {"message": "busy"}}\n\n', "error"),
+        (b'data: {"error": "busy"}\n\n', "error"),
+        (b'data: {"choices": null, "base_resp": {"status_code": 1002}}\n\n', "error"),
+        (b": waiting\n\n" + chunk({"role": "assistant"}, error=None), "held"),
     ],
 )
 @pytest.mark.parametrize("ends", [b"\n", b"\r\n"])
@@ -55,6 +66,6 @@ def test_what_is_long_without_content_is_not_held() -> None:
 @given(st.lists(st.binary(max_size=200), max_size=20))
 def test_it_holds_every_byte_it_was_fed(chunks: list[bytes]) -> None:
     gate = FirstContentBuffer()
-    for chunk in chunks:
-        gate.feed(chunk)
+    for one in chunks:
+        gate.feed(one)
     assert b"".join(gate.held) == b"".join(chunks)

@@ -8,7 +8,7 @@ from anthropic.types import Message
 from openai.types.chat import ChatCompletion
 
 from tokenferry.errors import UnreadableAnswer
-from tokenferry.wire import Codec, Quirks, codec
+from tokenferry.wire import Codec, Quirks, chat_error_event, codec, openai_envelope
 from wire.rig import USAGE, ask, chat_ask, to_chat, to_messages
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"at": "x"}'}}
@@ -158,3 +158,20 @@ def test_a_conversation_that_is_too_long_is_told_in_the_words_that_make_clients_
 def test_every_pair_of_formats_has_a_codec_but_of_the_same_none() -> None:
     pair: tuple[Codec | None, Codec | None] = codec("anthropic", "openai", Quirks()), codec("openai", "anthropic")
     assert [None if one is None else one.path for one in pair] == ["/chat/completions", "/v1/messages"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("invalid_request_error", ("invalid_request_error", None)),
+        ("authentication_error", ("invalid_request_error", "invalid_api_key")),
+        ("rate_limit_error", ("rate_limit_error", "rate_limit_exceeded")),
+        ("api_error", ("server_error", None)),
+        ("never heard of", ("server_error", None)),
+    ],
+)
+def test_an_error_of_our_own_in_openais_words(kind: str, expected: tuple[str, str | None]) -> None:
+    error = json.loads(openai_envelope(kind, "so \u2019 it is", "req_1"))["error"]
+    assert (error["type"], error["code"]) == expected
+    assert error["message"] == "so \u2019 it is"
+    assert chat_error_event(kind, "x", "r") == b"data: " + openai_envelope(kind, "x", "r") + b"\n\n"

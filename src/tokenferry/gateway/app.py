@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from tokenferry.gateway.auth.guard import Guard
+from tokenferry.gateway.auth.guard import Guard, check_query
 from tokenferry.gateway.control.control_plane import Control, ControlPlane, TrackedSend, error_answer, is_control
+from tokenferry.gateway.http.client_api import api_of
 from tokenferry.gateway.http.errors import GatewayError
 from tokenferry.gateway.http.handler import RequestLine
 from tokenferry.gateway.http.headers import Header
@@ -162,6 +163,7 @@ class Gateway:
                 scope, receive, out, record, address=_address(scope), on_unix_socket=scope.get(UNIX, False)
             )
             return
+        check_query(b"?" + scope["query_string"])
         self.guard.check_source(headers, on_unix_socket=scope.get(UNIX, False))
         found = route(scope["method"], scope["raw_path"])
         if found is Endpoint.CONSTANT:
@@ -201,7 +203,7 @@ async def _refuse(
     if is_controlled:
         headers, content = error_answer(error)
     else:
-        content = error.body(record.request_id)
+        content = error.body(record.request_id, api_of(scope["raw_path"]))
         headers = error.head(len(content))
     if any(name == b"expect" for name, _ in scope["headers"]):
         # The client may or may not send its body now: only a new connection is unambiguous (RFC 9110, 10.1.1).

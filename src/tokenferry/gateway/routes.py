@@ -2,6 +2,7 @@ import re
 from enum import Enum, auto
 from typing import Final
 
+from tokenferry.gateway.http.client_api import CLIENT_APIS
 from tokenferry.gateway.http.errors import GatewayError
 
 CONSTANTS: Final = {
@@ -29,25 +30,25 @@ OLLAMA: Final = frozenset((b"/api/chat", b"/api/generate", b"/api/tags"))
 """Paths of another format that would belong to the control plane."""
 
 _OTHER_FORMATS: Final = (
-    ("OpenAI's", re.compile(rb"(?:/v1)*/(?:chat/completions|completions|embeddings|responses(?:/.*)?)")),
+    ("OpenAI's", re.compile(rb"(?:/v1)*/(?:completions|embeddings|responses(?:/.*)?)")),
     ("Gemini's", re.compile(rb"/v1(?:alpha|beta)[0-9]*/.*")),
     ("Vertex AI's", re.compile(rb"/v1/projects/.*")),
     ("Bedrock's", re.compile(rb"/model/.*")),
     ("Ollama's", re.compile(b"|".join(sorted(OLLAMA)))),
 )
-_TWICE: Final = re.compile(rb"(?:/v1(?:/messages)?)+/v1/(?:messages|models)(?:/.*)?")
-_WITHOUT: Final = re.compile(rb"/(?:messages|models)(?:/.*)?")
+_TWICE: Final = re.compile(rb"(?:/v1(?:/messages|/chat/completions)?)+/v1/(?:messages|models|chat/completions)(?:/.*)?")
+_WITHOUT: Final = re.compile(rb"/(?:messages|models|chat/completions)(?:/.*)?")
 
 _EXACT: Final = {
     **dict.fromkeys(CONSTANTS, (Endpoint.CONSTANT, ("GET", "HEAD"))),
-    b"/v1/messages": (Endpoint.INFERENCE, ("POST",)),
+    **dict.fromkeys(CLIENT_APIS, (Endpoint.INFERENCE, ("POST",))),
     b"/v1/messages/count_tokens": (Endpoint.INFERENCE, ("POST",)),
     b"/v1/models": (Endpoint.MODELS, ("GET",)),
     b"/metrics": (Endpoint.METRICS, ("GET",)),
 }
 
 _RELAYED: Final = {
-    ("POST", b"/v1/messages"): Endpoint.INFERENCE,
+    **{("POST", path): Endpoint.INFERENCE for path in CLIENT_APIS},
     ("POST", b"/v1/messages/count_tokens"): Endpoint.INFERENCE,
     ("GET", b"/v1/models"): Endpoint.MODELS,
 }
@@ -84,11 +85,11 @@ def _what_to_change(raw_path: bytes) -> str:
     for whose, pattern in _OTHER_FORMATS:
         if pattern.fullmatch(raw_path):
             return (
-                f"it is of {whose} format, and this gateway speaks Anthropic's: choose Anthropic's Messages API in the "
-                "client, with the address of this gateway as its base URL, without /v1"
+                f"it is of {whose} format, and this gateway speaks those of Anthropic's Messages API and of OpenAI's "
+                "Chat Completions: choose one of them in the client"
             )
     if _TWICE.fullmatch(raw_path):
         return "the client adds /v1 itself: take /v1 and all behind it off the end of its base URL"
     if _WITHOUT.fullmatch(raw_path):
         return "add /v1 to the end of the client's base URL"
-    return "it serves /v1/messages and /v1/models"
+    return "it serves /v1/messages, /v1/chat/completions and /v1/models"

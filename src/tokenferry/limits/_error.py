@@ -3,6 +3,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tokenferry.secret import parse_json
+from tokenferry.wire import chat_stage
 
 _LONGEST_BODY: Final = 1024 * 1024
 _BEGINNING: Final = 256
@@ -60,9 +61,16 @@ def _in_stream(body: bytes) -> AnswerError | None:
         data = parse_json(b"\n".join(line[5:].removeprefix(b" ") for line in lines))
         if error := _of(data, is_after_content=is_after_content):
             return error
-        kind = data.get("type") if isinstance(data, dict) else None
-        is_after_content = is_after_content or not isinstance(kind, str) or kind not in _BEFORE_CONTENT
+        is_after_content = is_after_content or _has_content(data)
     return None
+
+
+def _has_content(event: Any) -> bool:
+    """Whether an event is more than the beginning of an answer."""
+    kind = event.get("type") if isinstance(event, dict) else ""
+    if kind is None:
+        return chat_stage(event) == "content"
+    return not isinstance(kind, str) or kind not in _BEFORE_CONTENT
 
 
 def _of(document: Any, *, is_after_content: bool = False) -> AnswerError | None:

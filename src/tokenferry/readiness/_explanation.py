@@ -8,6 +8,7 @@ from tokenferry.providers import Provider
 from tokenferry.readiness._services import Unusable, choose, status_of
 from tokenferry.routing import ListedAccounts, NoRoute, RouteRequest, RouteResolver, codec_for
 from tokenferry.state import ClientKey
+from tokenferry.wire import WireFormat
 
 _OK = 200
 _UNFIT = 400
@@ -22,6 +23,8 @@ class RouteQuestion:
     headers: tuple[tuple[str, str], ...] = ()
     """Names in lower case; without credentials."""
     key: str | None = None
+    wire_format: WireFormat = "anthropic"
+    """The API that it is sent to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,7 @@ def explain_route(
 
 def _unfit(target: Target, providers: Mapping[str, Provider], request: RouteRequest) -> str | None:
     """Why the format of the target's provider can't say what the request asks for; None if it can."""
-    codec = codec_for(providers[target.group.provider], target)
+    codec = codec_for(providers[target.group.provider], target, request.wire_format)
     if codec is None or request.facts is None or _MESSAGES not in request.facts.body:
         return None  # a question about a model alone asks for nothing that could be unfit
     try:

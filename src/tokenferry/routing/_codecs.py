@@ -6,20 +6,21 @@ import msgspec
 
 from tokenferry.pool import Target
 from tokenferry.providers import Provider
-from tokenferry.wire import Codec, Quirks, codec
+from tokenferry.wire import Codec, Quirks, WireFormat, codec
 
 
-def codec_for(provider: Provider, target: Target) -> Codec | None:
-    """What translates a Messages request for a provider's target, and its answer; None for one of that format."""
-    if provider.wire_format != "openai":
+def codec_for(provider: Provider, target: Target, client: WireFormat) -> Codec | None:
+    """What translates a client's request for a provider's target, and its answer; None for the client's own format."""
+    upstream = provider.wire_format
+    if upstream in {client, "gemini"}:
         return None
     most = provider.max_output_tokens if target.max_output_tokens is None else target.max_output_tokens
-    return _chat_codec(f"{provider.name}/{target.model}", provider.quirks, most, target.drop)
+    quirks = (*provider.quirks, ("max_output_tokens", most), ("drop", target.drop))
+    return _codec(client, upstream, f"{provider.name}/{target.model}", quirks)
 
 
 @lru_cache(maxsize=256)
-def _chat_codec(
-    domain: str, quirks: tuple[tuple[str, object], ...], most: int | None, drop: tuple[str, ...]
+def _codec(
+    client: WireFormat, upstream: WireFormat, domain: str, quirks: tuple[tuple[str, object], ...]
 ) -> Codec | None:
-    known = msgspec.convert({**dict(quirks), "max_output_tokens": most, "drop": drop}, Quirks)
-    return codec("anthropic", "openai", known, domain=domain)
+    return codec(client, upstream, msgspec.convert(dict(quirks), Quirks), domain=domain)

@@ -16,6 +16,7 @@ from tokenferry.secret import Secret
 from tokenferry.settings import RouterSettings
 from tokenferry.state import ClientKey, Rights
 from tokenferry.stores import Account
+from tokenferry.wire import WireFormat
 
 OWN: Final = "(the client's own)"
 """What stands for the account of a client's own credential in records."""
@@ -46,6 +47,8 @@ class RouteRequest(msgspec.Struct, frozen=True):
     """Names in lower case."""
     own: Secret | None = None
     """The credential of the client's own that came beside its key."""
+    wire_format: WireFormat = "anthropic"
+    """The client's."""
 
 
 class RouteResolver:

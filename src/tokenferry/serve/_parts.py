@@ -119,6 +119,7 @@ def explainer_of(
             headers,
             key,
             unusable,
+            wire_format=asked.wire_format,
             shows_denied=asker.role != "client" or asker.name == LOCAL_KEY_NAME,
         )
         return found if worker is None else replace(found, worker=worker.number)

@@ -1,12 +1,15 @@
 """Streams of server-sent events: the first content, usage, and how a stream that is cut ends."""
 
 from tokenferry.streaming._body_filter import BodyFilter, DocumentFilter, EventStreamFilter
+from tokenferry.streaming._dialects import DIALECTS, Dialect
 from tokenferry.streaming._first_content import GATE_SECONDS, FirstContentBuffer
 from tokenferry.streaming._usage import SseUsageReader, TokenUsage
 
 __all__ = [
+    "DIALECTS",
     "GATE_SECONDS",
     "BodyFilter",
+    "Dialect",
     "DocumentFilter",
     "EventStreamFilter",
     "FirstContentBuffer",

@@ -3,16 +3,10 @@
 import logging
 from typing import Final, Protocol
 
-from tokenferry.streaming._usage import (
-    SseUsageReader,
-    TokenUsage,
-    error_type,
-    estimated_output,
-    json_object,
-    read_usage,
-)
+from tokenferry.streaming._dialects import MESSAGES, Dialect
+from tokenferry.streaming._usage import TokenUsage, error_type, estimated_output, json_object
 from tokenferry.upstream import UpstreamError
-from tokenferry.wire import EventBoundary, error_event
+from tokenferry.wire import EventBoundary
 
 logger = logging.getLogger("tokenferry.streaming")
 
@@ -51,9 +45,12 @@ class DocumentFilter:
     One of more than 1 MiB is not kept to be read.
     """
 
-    __slots__ = ("_chunks", "_request_id", "_size", "_status", "_usage", "error", "is_over", "model")
+    __slots__ = ("_chunks", "_dialect", "_request_id", "_size", "_status", "_usage", "error", "is_over", "model")
 
-    def __init__(self, status: int, usage: TokenUsage, request_id: str, *, is_readable: bool) -> None:
+    def __init__(
+        self, status: int, usage: TokenUsage, request_id: str, dialect: Dialect = MESSAGES, *, is_readable: bool
+    ) -> None:
+        self._dialect = dialect
         self.error: str | None = None
         self.model: str | None = None
         self.is_over = False
@@ -76,7 +73,7 @@ class DocumentFilter:
         if self._status >= _BAD_REQUEST:
             self.error = error_type(json_object(document)) or "upstream_error"
         else:
-            read_usage(document, self._usage)
+            self._dialect.read_usage(document, self._usage)
         return b""
 
     def cut(self, failure: UpstreamError) -> None:
@@ -90,16 +87,28 @@ class DocumentFilter:
 class EventStreamFilter:
     """A stream of server-sent events. It ends with its own last event, or with an error that says what is missing."""
 
-    __slots__ = ("_events", "_reader", "_request_id", "_sample", "_size", "_usage", "error", "is_over", "model")
+    __slots__ = (
+        "_dialect",
+        "_events",
+        "_reader",
+        "_request_id",
+        "_sample",
+        "_size",
+        "_usage",
+        "error",
+        "is_over",
+        "model",
+    )
 
-    def __init__(self, usage: TokenUsage, request_id: str) -> None:
+    def __init__(self, usage: TokenUsage, request_id: str, dialect: Dialect = MESSAGES) -> None:
+        self._dialect = dialect
         self.error: str | None = None
         self.model: str | None = None
         self.is_over = False
         self._request_id = request_id
         self._events = EventBoundary()
         self._usage = usage
-        self._reader = SseUsageReader(usage)
+        self._reader = dialect.reader(usage)
         self._sample: list[bytes] = []
         self._size = 0
 
@@ -125,10 +134,10 @@ class EventStreamFilter:
         self.error = reader.error
         if reader.error is not None:
             return rest + b"\n\n"
-        if reader.is_complete:
+        if reader.is_complete or reader.is_finished:
             return rest
         # What is left of an event that never ended is nothing that a client may act on.
-        logger.warning("%s the upstream ended its stream without message_stop", self._request_id)
+        logger.warning("%s the upstream ended its stream without its last event", self._request_id)
         self.error = "truncated"
         return self._error_event("the upstream ended the answer before it was complete")
 
@@ -141,15 +150,19 @@ class EventStreamFilter:
         self.error = failure.cause
         return self._error_event(f"the answer was cut off: {failure}")
 
+    @property
+    def beginning(self) -> bytes:
+        """The first 32 KiB of it or so, as they came from the upstream."""
+        return b"".join(self._sample)
+
     def close(self) -> None:
         self.model = self._reader.model
         if not self._reader.is_counted:
-            sample = b"".join(self._sample)
-            output = estimated_output(sample, self._size)
+            output = estimated_output(self.beginning, self._size)
             if output > (self._usage.output or 0):
                 self._usage.output, self._usage.is_estimated = output, True
 
     def _error_event(self, reason: str) -> bytes:
         # Inside an event that has partly passed, a further line makes that one the error.
         start = b"\n" if self._events.is_inside else b""
-        return start + error_event("api_error", reason, self._request_id)
+        return start + self._dialect.error_event("api_error", reason, self._request_id)

@@ -1,19 +1,20 @@
 from typing import Final, Literal
 
-from tokenferry.streaming._usage import type_of
-from tokenferry.wire import EventBoundary, parse, split
+from tokenferry.streaming._usage import json_object, type_of
+from tokenferry.wire import EventBoundary, chat_stage, parse, split
 
 GATE_LIMIT: Final = 64 * 1024
 """Bytes; what is longer without content passes."""
 GATE_SECONDS: Final = 5.0
 
-_QUIET: Final = frozenset(("ping", "message_start"))
+_QUIET: Final = frozenset(("ping", "message_start", "quiet"))
 
 
 class FirstContentBuffer:
     """Holds a stream back until its first content, so that an error in its place can still be answered elsewhere.
 
-    Content is every event but `ping`, `message_start` and `error`.
+    Content is every event but `ping`, `message_start` and `error`, and a chunk of a Chat completion with more in it
+    than a role.
     """
 
     def __init__(self) -> None:
@@ -28,9 +29,15 @@ class FirstContentBuffer:
         self._size += len(chunk)
         for event in split(self._events.feed(chunk)):
             name, data = parse(event)
-            kind = name or type_of(data)
+            kind = name or type_of(data) or _kind_of_chunk(data)
             if kind == "error":
                 return "error"
             if kind not in _QUIET and data:
                 return "open"
         return "held" if self._size <= GATE_LIMIT else "open"
+
+
+def _kind_of_chunk(data: bytes) -> str:
+    """What an event without a name or type brings: one of Chat Completions has neither."""
+    document = json_object(data)
+    return chat_stage(document) if document else ""

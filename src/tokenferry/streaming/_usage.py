@@ -21,7 +21,9 @@ _LONGEST_WORD: Final = 32
 _OUTSIDE: Final = 64
 # Iterations that the numbers beside them include. All others, like a compaction, are billed on top of those numbers.
 _INCLUDED: Final = frozenset(("message", "fallback_message"))
-_TEXT: Final = re.compile(rb'"(?:text|thinking|partial_json)"\s*:\s*("(?:[^"\\]|\\.)*")')
+_TEXT: Final = re.compile(
+    rb'"(?:text|thinking|partial_json|content|reasoning_content|arguments)"\s*:\s*("(?:[^"\\]|\\.)*")'
+)
 _CHARACTERS_A_TOKEN: Final = 4
 _DECODER: Final = json.JSONDecoder()
 _CONTENT: Final = b"event: content_block_"
@@ -147,7 +149,7 @@ def estimated_output(sample: bytes, size: int) -> int:
 
 
 class SseUsageReader:
-    """Reads the copy of a stream's events.
+    """Reads the copy of a stream's events in the format of the Messages API.
 
     A chunk without a word of interest costs three searches; only the others are taken apart.
     """
@@ -161,6 +163,10 @@ class SseUsageReader:
         self.model: str | None = None
         self.is_counted = False
         """Whether the upstream has counted the whole output."""
+
+    @property
+    def is_finished(self) -> bool:
+        return self.is_complete
 
     def read(self, events: bytes) -> int:
         """Take note of whole events; give how many bytes of them may pass: an error event is the last to."""

@@ -5,13 +5,16 @@ It is pure: bytes in, bytes out. It knows no socket, no clock and no randomness.
 
 from tokenferry.wire._codec import Codec, Sent, StreamTranslator, Tokens, WireFormat
 from tokenferry.wire._envelope import SEALED, without_sealed
+from tokenferry.wire._openai_errors import chat_error_event, openai_envelope
 from tokenferry.wire._quirks import Quirks
 from tokenferry.wire._sse import EventBoundary, end_of, parse, split
 from tokenferry.wire._translation import codec
+from tokenferry.wire.chat._first_content import ChatStage, chat_stage
 from tokenferry.wire.messages._errors import envelope, error_event
 
 __all__ = [
     "SEALED",
+    "ChatStage",
     "Codec",
     "EventBoundary",
     "Quirks",
@@ -19,10 +22,13 @@ __all__ = [
     "StreamTranslator",
     "Tokens",
     "WireFormat",
+    "chat_error_event",
+    "chat_stage",
     "codec",
     "end_of",
     "envelope",
     "error_event",
+    "openai_envelope",
     "parse",
     "split",
     "without_sealed",

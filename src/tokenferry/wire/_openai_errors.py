@@ -17,12 +17,36 @@ _WORDS: Final[dict[int, tuple[int, str, str | None]]] = {
     504: (504, "server_error", "timeout"),
     529: (503, "server_error", "server_is_overloaded"),
 }
+_OF_KINDS: Final[dict[str, tuple[str, str | None]]] = {
+    "invalid_request_error": ("invalid_request_error", None),
+    "authentication_error": ("invalid_request_error", "invalid_api_key"),
+    "permission_error": ("invalid_request_error", "permission_denied"),
+    "not_found_error": ("invalid_request_error", "not_found"),
+    "request_too_large": ("invalid_request_error", "request_too_large"),
+    "rate_limit_error": ("rate_limit_error", "rate_limit_exceeded"),
+    "timeout_error": ("server_error", "timeout"),
+    "overloaded_error": ("server_error", "server_is_overloaded"),
+}
+
+
+def openai_envelope(kind: str, message: str, request_id: str) -> bytes:  # noqa: ARG001  # it has no field
+    """The JSON of an error as OpenAI's API words it. `kind` is one of Anthropic's types."""
+    return _document(message, *_OF_KINDS.get(kind, ("server_error", None)))
+
+
+def chat_error_event(kind: str, message: str, request_id: str) -> bytes:
+    """The same as a server-sent event, which ends a stream truthfully: `[DONE]` doesn't follow it."""
+    return b"data: " + openai_envelope(kind, message, request_id) + b"\n\n"
+
+
+def _document(message: str, kind: str, code: str | None) -> bytes:
+    return encode({"error": {"message": message, "type": kind, "param": None, "code": code}})
 
 
 def openai_error(fault: UpstreamFault) -> tuple[int, bytes]:
     """The status and the body of an error for a client of one of OpenAI's formats."""
     status, kind, code = words_of_fault(fault)
-    return status, encode({"error": {"message": fault.message, "type": kind, "param": None, "code": code}})
+    return status, _document(fault.message, kind, code)
 
 
 def words_of_fault(fault: UpstreamFault) -> tuple[int, str, str | None]:

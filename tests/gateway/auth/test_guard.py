@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from leaks import leaks
 from tokenferry.gateway import ERROR_MARK, Guard, own_hosts
 from tokenferry.gateway.http.errors import GatewayError
 from tokenferry.gateway.http.headers import HeaderList
+from tokenferry.gateway.telemetry.access_log import LogLine
 from tokenferry.secret import Secret
 from tokenferry.state import ClientKey, ClientKeys, State
 
@@ -197,9 +199,19 @@ async def test_either_header_may_hold_the_key(gate: Gate) -> None:
         assert (await gate.call(headers=headers)).status == 200
 
 
-async def test_a_key_in_the_query_is_no_key(gate: Gate) -> None:
-    reply = await gate.call(b"/v1/messages?key=" + gate.key + b"&x-api-key=" + gate.key, [(b"x-api-key", b"")])
-    assert reply.status == 401
+@pytest.mark.parametrize("path", [b"/v1/messages", b"/v1/chat/completions", b"/v1/models", b"/", b"/nowhere"])
+@pytest.mark.parametrize("name", [b"key", b"api_key", b"x-api-key", b"API-KEY", b"access_token", b"anything"])
+async def test_a_key_in_the_query_is_refused_with_a_hint_and_logged_nowhere(
+    gate: Gate, origin: Origin, caplog: pytest.LogCaptureFixture, path: bytes, name: bytes
+) -> None:
+    method = b"POST" if path.startswith((b"/v1/me", b"/v1/c")) else b"GET"
+    with caplog.at_level(logging.DEBUG):
+        reply = await gate.call(path + b"?a=b&" + name + b"=" + gate.key, method=method)
+    assert (reply.status, reply.all(b"x-tokenferry-error")) == (401, [b"key_in_query"])
+    assert b"authorization" in reply.body
+    told = caplog.text + str(LogLine(await gate.records.last())) + str(reply)
+    assert gate.key.decode() not in told
+    assert origin.seen == []
 
 
 @dataclass

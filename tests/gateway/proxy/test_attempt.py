@@ -15,6 +15,7 @@ from effort import effort
 from gateway.rig import api_key
 from pool import runs as j
 from tokenferry.credentials import Credential
+from tokenferry.gateway.http.client_api import MESSAGES
 from tokenferry.gateway.http.errors import GatewayError
 from tokenferry.gateway.proxy.attempt import AttemptRunner
 from tokenferry.gateway.telemetry.record import RequestRecord
@@ -181,8 +182,9 @@ class Client:
         self.watched = Watched(world, self.failover(world.pool, world.rig.targets, criteria, trace))
         record = RequestRecord("tf_1", "POST", "/v1/messages")
         self.own = None
+        self.client, self.is_side = MESSAGES, False
         request: Any = self
-        self.runner = world.runner(self, world, request, self.watched, record, is_side=False)  # type: ignore[arg-type]
+        self.runner = world.runner(self, world, request, self.watched, record)  # type: ignore[arg-type]
 
     def start(self) -> None:
         try:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.rig import Gate, Origin, Seen, Source, error_of, read_reply, running_gate
+from tokenferry.gateway.http.client_api import MESSAGES
 from tokenferry.gateway.http.errors import GatewayError
 from tokenferry.gateway.proxy.body import STALLED_SECONDS, BodyBudget, Holder, RequestBody, parse_body
 from tokenferry.routing import Router
@@ -216,13 +217,13 @@ async def test_a_client_that_leaves_after_a_large_body_stops_the_upstream(gate: 
 
 async def test_a_body_is_one_piece_once_it_is_read() -> None:
     body = body_of(b'{"stream":true,' + b" " * 20_000, b'"model":"x"}')
-    facts = parse_body(body)
+    facts = parse_body(body, MESSAGES)
     assert (facts.model, facts.stream) == ("x", True)
     assert body.chunks == [facts.body]
     assert body.size == len(facts.body)
     whole = b'{"model":"x"}'
     body = body_of(whole)
-    assert parse_body(body).body is whole
+    assert parse_body(body, MESSAGES).body is whole
 
 
 @pytest.mark.parametrize(
@@ -230,7 +231,7 @@ async def test_a_body_is_one_piece_once_it_is_read() -> None:
 )
 async def test_what_is_no_request_goes_nowhere(gate: Gate, origin: Origin, content: bytes, cause: str) -> None:
     with pytest.raises(GatewayError):
-        parse_body(body_of(content))
+        parse_body(body_of(content), MESSAGES)
     for path in (b"/v1/messages", b"/v1/messages/count_tokens"):
         reply = await gate.call(path, body=content)
         assert reply.status == 400

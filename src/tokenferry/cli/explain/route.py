@@ -2,7 +2,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 import typer
@@ -55,6 +55,9 @@ def route(
     body: Annotated[
         Path | None, typer.Option("--body", metavar="FILE", help="The request's body; - is stdin.", show_default=False)
     ] = None,
+    wire_format: Annotated[
+        Literal["anthropic", "openai"], typer.Option("--format", help="The API that the request is made for.")
+    ] = "anthropic",
     header: Annotated[
         list[str] | None,
         typer.Option("--header", metavar="LINE", help="One of its headers; may be repeated.", show_default=False),
@@ -79,12 +82,13 @@ def route(
     if session:
         lines.append((_SESSION, session))
     shown = tuple((name, value) for name, value in lines if name not in _CREDENTIALS)
-    if answer := ask_route(home, RouteQuestion(facts.body.decode(), shown, key)):
+    question = RouteQuestion(facts.body.decode(), shown, key, wire_format)
+    if answer := ask_route(home, question):
         record, found = answer
         worker = "" if found.worker is None else f", worker {found.worker}, which knows no other worker's sessions"
         asked = f"the running gateway (pid {record.pid}{worker})"
     else:
-        found, asked = _by_records(home, config, facts, lines, key), f"the records in {home.path}"
+        found, asked = _by_records(home, config, facts, question), f"the records in {home.path}"
     if as_json:
         say_json([{**one, "asked": asked} for one in found.to_json()])
     else:
@@ -92,17 +96,16 @@ def route(
     return 1 if found.refused else 0
 
 
-def _by_records(
-    home: Home, config: Config, facts: BodyFacts, lines: Sequence[tuple[str, str]], key: str | None
-) -> RouteExplanation:
+def _by_records(home: Home, config: Config, facts: BodyFacts, asked: RouteQuestion) -> RouteExplanation:
     broker = open_broker(home, config)
-    session = dict(lines).get(_SESSION, "")
+    session = dict(asked.headers).get(_SESSION, "")
+    headers = [(name.encode(), value.encode()) for name, value in asked.headers]
     with State(home.state) as state:
-        client = _client(state, key)
+        client = _client(state, asked.key)
         return explain_route(
             resolver_of(config, broker),
             pool_of(config, state),
-            RouteRequest(facts, [(name.encode(), value.encode()) for name, value in lines]),
+            RouteRequest(facts, headers, wire_format=asked.wire_format),
             client,
             affinity=affinity_key(client.id, session=session),
             providers=broker.providers,

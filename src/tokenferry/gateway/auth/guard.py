@@ -38,6 +38,9 @@ _JSON: Final = b"application/json"
 # What a person's own navigation says of itself, where the browser tells (Fetch Metadata).
 _NAVIGATION: Final = {b"sec-fetch-mode": b"navigate", b"sec-fetch-dest": b"document"}
 _NO_NAVIGATION: Final = frozenset((b"origin", b"purpose", b"sec-purpose"))
+_KEY_IN_QUERY: Final = re.compile(
+    rb"[?&](?:(?:x[-_])?(?:goog[-_])?(?:api[-_]?)?key|access_token)=|=(?:tf[ka]_|sk-)", re.IGNORECASE
+)
 _SECRET_PREFIXES: Final = ("sk-ant-",)
 _HOW: Final[Mapping[Role, str]] = MappingProxyType(
     {
@@ -65,6 +68,18 @@ def own_hosts(host: str, port: int, allowed: Sequence[str]) -> frozenset[bytes]:
     if port in _DEFAULT_PORTS:
         hosts |= names
     return frozenset(name.lower().encode("utf-8") for name in hosts)
+
+
+def check_query(target: bytes) -> None:
+    """Refuse a key in an address, which programs on the way log. Raises `GatewayError`, which doesn't repeat it."""
+    if _KEY_IN_QUERY.search(target):
+        raise GatewayError(
+            401,
+            "authentication_error",
+            "a key in the address is never taken, for addresses are logged: send it as a Bearer token in "
+            "authorization, or in x-api-key; then make a new key, for this one may be on record elsewhere",
+            cause="key_in_query",
+        )
 
 
 class Guard:

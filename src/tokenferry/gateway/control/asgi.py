@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from tokenferry.gateway.app import NO_ROOM, REFUSED, REQUEST, UNIX
+from tokenferry.gateway.http.client_api import api_of
 from tokenferry.gateway.http.errors import REQUEST_ID, GatewayError
 from tokenferry.gateway.http.handler import RequestLine
 from tokenferry.gateway.http.headers import Header, lines_of
@@ -87,7 +88,7 @@ class AsgiHandler:
 
     def refuse(self, error: GatewayError) -> None:
         self._scope[REFUSED] = error
-        content = error.body(self._request_id)
+        content = error.body(self._request_id, api_of(self._scope["raw_path"]))
         self.writer.keep = False
         headers = [*error.head(len(content)), (REQUEST_ID, self._request_id.encode("ascii"))]
         self.writer.start(error.status, *lines_of(headers))

@@ -1,4 +1,4 @@
-"""The gateway's own answers: Anthropic envelopes, each with one sentence that a person can act on."""
+"""The gateway's own answers: in the client's format, each with one sentence that a person can act on."""
 
 import math
 from typing import Final
@@ -12,9 +12,9 @@ from tokenferry.errors import (
     UnknownAccount,
     UnsafeFile,
 )
+from tokenferry.gateway.http.client_api import MESSAGES, ClientApi
 from tokenferry.routing import NoRoute
 from tokenferry.upstream import AnswerTimeout, BadRequest, UpstreamClosed, UpstreamError
-from tokenferry.wire import envelope
 
 REQUEST_ID: Final = b"x-tokenferry-request-id"
 ERROR_MARK: Final = b"x-tokenferry-error"
@@ -53,8 +53,8 @@ class GatewayError(Exception):  # what is answered, not what went wrong in here
         self.headers = headers
         self.cause = cause or kind
 
-    def body(self, request_id: str) -> bytes:
-        return envelope(self.kind, self.message, request_id)
+    def body(self, request_id: str, client: ClientApi = MESSAGES) -> bytes:
+        return client.envelope(self.kind, self.message, request_id)
 
     def head(self, length: int) -> Headers:
         """The answer's headers, all but the request's id."""

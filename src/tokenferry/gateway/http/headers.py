@@ -19,7 +19,11 @@ _HOP_BY_HOP: Final = frozenset((b"connection", b"keep-alive", b"te", b"trailer",
 _OVERRIDES: Final = frozenset(
     (b"x-http-method-override", b"x-http-method", b"x-method-override", b"x-original-url", b"x-rewrite-url")
 )
-_NOT_UP: Final = FRAMING_HEADERS | _HOP_BY_HOP | _OVERRIDES | {b"authorization", b"x-api-key", b"cookie", b"cookie2"}
+# Keys, by whichever name, and what tells whose a key is.
+_OF_THE_CLIENT: Final = frozenset(
+    b"authorization x-api-key api-key x-goog-api-key cookie cookie2 openai-organization openai-project".split()
+)
+_NOT_UP: Final = FRAMING_HEADERS | _HOP_BY_HOP | _OVERRIDES | _OF_THE_CLIENT
 # What an upstream says of its own address would be taken as said of the gateway's.
 _OF_THE_ORIGIN: Final = frozenset((b"alt-svc", b"strict-transport-security", b"www-authenticate"))
 _CORS_PREFIX: Final = b"access-control-"

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("tokenferry.gateway")
 
-_ANTHROPIC: Final = "anthropic"
 _BAD_REQUEST: Final = 400
 _HELD_LIMIT: Final = 1024 * 1024
 
@@ -108,15 +107,13 @@ class AttemptRunner:
         request: ProxyRequest,
         failover: Failover,
         record: RequestRecord,
-        *,
-        is_side: bool,
     ) -> None:
         self._sink = sink
         self._forwarder = forwarder
         self._request = request
         self._failover = failover
         self._record = record
-        self._is_side = is_side
+        self._is_side = request.is_side
 
     def pause(self) -> None:
         self._is_paused = True
@@ -139,6 +136,8 @@ class AttemptRunner:
             self._task = None
         if self._call is not None:
             self._drop_call()
+        if self._translation is not None:
+            self._translation.close()
         self._failover.close()
         if self._lease is not None:
             self._lease.end()
@@ -311,7 +310,7 @@ class AttemptRunner:
             self._sink.reroute()
             return
         record.translated = self._translation = None
-        if target.group.wire_format != _ANTHROPIC:
+        if target.group.wire_format != self._request.client.name:
             try:
                 self._translation = self._translate(target)
             except Unfit as fault:
@@ -326,7 +325,7 @@ class AttemptRunner:
         if self._translation is None:
             self._call = self._forwarder.send(self._request, target, name, credential, self)
         else:
-            self._call = self._forwarder.send_translated(self._translation, target, name, credential)
+            self._call = self._forwarder.send_translated(self._translation, self._request, target, name, credential)
         if self._is_paused:
             self._call.pause()
 
@@ -334,7 +333,7 @@ class AttemptRunner:
         """The request in the target's format. Raises `Unfit`."""
         record = self._record
         found = self._forwarder.translate(self._request, target, self, record.request_id, self._sink.fail)
-        record.translated = f"{_ANTHROPIC}-to-{target.group.wire_format}"
+        record.translated = f"{self._request.client.name}-to-{target.group.wire_format}"
         record.left_out = tuple(name for name in found.sent.left_out if loggable(name) is not None)
         return found
 
@@ -355,9 +354,10 @@ class AttemptRunner:
                 self._classify(held)
 
     def _classify(self, held: _HeldResponse) -> None:
-        """Let failover decide on an error, or on a stream that begins with one."""
-        head = held.head
-        body = b"".join(held.chunks)
+        """Let failover decide on an error, or on a stream that begins with one, by the upstream's own words."""
+        head, body = held.head, b"".join(held.chunks)
+        if held.buffer is not None and self._translation is not None:
+            body = self._translation.beginning
         self.advance(ErrorResponse(head.status, head.headers, body, self._fingerprint, held, held.is_whole))
 
     def _transport_error(self, failure: UpstreamError) -> None:
@@ -388,6 +388,8 @@ class AttemptRunner:
     def _forward(self, head: ResponseHead, headers: ResponseHeaders, chunks: list[bytes] | None = None) -> None:
         self._held = None
         self._is_forwarding = True
+        if self._translation is not None:
+            self._record.usage = self._translation.usage
         self._sink.begin(head, headers)
         if chunks:
             self._sink.feed(b"".join(chunks))

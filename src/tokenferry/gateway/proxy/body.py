@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from tokenferry.gateway.http.client_api import MESSAGES, ClientApi
 from tokenferry.gateway.http.errors import GatewayError
 from tokenferry.gateway.http.request_head import RequestHead
 from tokenferry.pool import Target
@@ -19,7 +20,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_MESSAGES: Final = b"/v1/messages"
 BODY_LIMIT: Final = 32 * 1024 * 1024
 TOTAL_LIMIT: Final = 256 * 1024 * 1024
 STALLED_SECONDS: Final = 5.0
@@ -36,8 +36,12 @@ class ProxyRequest(msgspec.Struct, eq=False):
 
     method: str
     target: bytes
+    """Below the base URL of upstreams of the client's format."""
     head: RequestHead
     body: "RequestBody"
+    client: ClientApi
+    is_side: bool
+    """Whether it asks for something else than an answer of the model."""
     is_read: bool
     """Whether the answer is looked into, so that it must not be compressed."""
     wants_stream: bool = False
@@ -52,11 +56,6 @@ class ProxyRequest(msgspec.Struct, eq=False):
     def __repr__(self) -> str:
         return f"ProxyRequest({self.method!r})"
 
-    @property
-    def is_message(self) -> bool:
-        """Whether it asks for a message: other formats can be asked for nothing else."""
-        return self.body.facts is not None and self.target.partition(b"?")[0] == _MESSAGES
-
     def pieces(self, model: str, *, is_native: bool = True) -> Sequence[bytes | bytearray | memoryview]:
         """The body for an upstream that calls the model so.
 
@@ -65,7 +64,7 @@ class ProxyRequest(msgspec.Struct, eq=False):
         facts = self.body.facts
         if facts is None:
             return self.body.chunks
-        if is_native and SEALED in facts.body:
+        if is_native and self.client is MESSAGES and SEALED in facts.body:
             found = scan([without_sealed(facts.body)])
             facts = facts if isinstance(found, Malformed) else found
         return rewrite(facts, model or None, without_tag=self.without_tag)
@@ -231,9 +230,9 @@ async def read_body(receive: Receive, body: RequestBody, limit: int) -> None:
         more = message.get("more_body", False)
 
 
-def parse_body(body: RequestBody) -> BodyFacts:
+def parse_body(body: RequestBody, client: ClientApi) -> BodyFacts:
     """Read a request's body, which is in one piece from here on. Raises `GatewayError` (400) for what is no request."""
-    facts = scan(body.chunks)
+    facts = client.read(body.chunks)
     if isinstance(facts, Malformed):
         raise GatewayError(400, "invalid_request_error", facts.message, cause=facts.cause)
     body.chunks, body.facts = [facts.body], facts

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from tokenferry.errors import TokenferryError
-from tokenferry.gateway.auth.guard import Guard
+from tokenferry.gateway.auth.guard import Guard, check_query
 from tokenferry.gateway.auth.passthrough import presented_own
+from tokenferry.gateway.http.client_api import CLIENT_APIS, MESSAGES
 from tokenferry.gateway.http.errors import REQUEST_ID, GatewayError, gateway_error_of
 from tokenferry.gateway.http.handler import RequestLine
 from tokenferry.gateway.http.headers import ResponseHeaders, lines_of
@@ -17,14 +18,13 @@ from tokenferry.gateway.proxy.forwarder import Forwarder
 from tokenferry.gateway.telemetry.record import RequestRecord, RoutingDecision
 from tokenferry.routing import loggable
 from tokenferry.state import ClientKey
-from tokenferry.streaming import BodyFilter, DocumentFilter, EventStreamFilter
+from tokenferry.streaming import BodyFilter, DocumentFilter, EventStreamFilter, TokenUsage
 from tokenferry.upstream import ResponseHead, UpstreamError
 
 logger = logging.getLogger("tokenferry.gateway")
 
 CLIENT_GONE: Final = 499  # nginx's word for it; only ever logged
 _BAD_REQUEST: Final = 400
-_MESSAGES: Final = b"/v1/messages"
 
 
 class ProxyState(Protocol):
@@ -67,6 +67,7 @@ class Exchange:
         self._forwarder = state.forwarder
         self._head = head
         self._record = record
+        self._client = CLIENT_APIS.get(head.path, MESSAGES)
         self._is_inference = is_inference
         self._started = state.clock()
         self._body = RequestBody(state.budget)
@@ -125,14 +126,17 @@ class Exchange:
     def begin(self, head: ResponseHead, headers: ResponseHeaders) -> None:
         """Begin to forward the response: from here on nothing is sent again."""
         self._body.release()
-        record = self._record
+        record, dialect = self._record, self._client.dialect
+        # What was translated is counted as its upstream told it.
+        usage = record.usage if record.translated is None else TokenUsage()
         # Only a stream of events can be ended by one that says that it was cut.
         if head.status < _BAD_REQUEST and headers.is_event_stream:
-            self._filter = EventStreamFilter(record.usage, record.request_id)
+            self._filter = EventStreamFilter(usage, record.request_id, dialect)
             self._is_stream = True
             self._state.streams += 1
         else:
-            self._filter = DocumentFilter(head.status, record.usage, record.request_id, is_readable=headers.is_json)
+            is_json = headers.is_json
+            self._filter = DocumentFilter(head.status, usage, record.request_id, dialect, is_readable=is_json)
         self._start(head.status, headers.lines, headers.length)
 
     def feed(self, chunk: bytes) -> None:
@@ -173,6 +177,8 @@ class Exchange:
         if not head.has_room:
             raise no_room()
         read = head.read
+        if b"?" in head.target:
+            check_query(head.target)
         self._key = state.guard.admit(read, head.address, has_body=head.method == "POST")
         record.client, record.key_id = self._key.name, self._key.id
         if read.vias and self._forwarder.is_loop(read.vias):
@@ -194,9 +200,18 @@ class Exchange:
         """The request is there as a whole: find who serves it, and send it."""
         head, record, body = self._head, self._record, self._body
         record.bytes_in = body.size
-        request = self._request = ProxyRequest(head.method, head.target, head.read, body, self._is_inference)
+        client, path = self._client, head.path
+        request = self._request = ProxyRequest(
+            head.method,
+            head.target[len(client.base) :],
+            head.read,
+            body,
+            client,
+            path not in CLIENT_APIS,
+            self._is_inference,
+        )
         if self._is_inference:
-            facts = parse_body(body)
+            facts = parse_body(body, client)
             request.wants_stream = facts.stream
             record.requested = facts.model or ""
             record.model = None if facts.model is None else loggable(facts.model)
@@ -213,10 +228,9 @@ class Exchange:
         record.decision.rule = plan.rule
         request.without_tag = plan.without_tag
         request.own = presented_own(head.read) if plan.is_own else None
-        is_message = head.path == _MESSAGES
-        side = "" if is_message else head.path.decode("latin-1")
+        side = head.path.decode("latin-1") if request.is_side else ""
         failover, record.decision.trace = forwarder.start(plan, head.read, head.headers, key=key, side=side)
-        runner = self._runner = AttemptRunner(self, forwarder, request, failover, record, is_side=not is_message)
+        runner = self._runner = AttemptRunner(self, forwarder, request, failover, record)
         if self._is_paused:
             runner.pause()
         runner.advance()
@@ -264,7 +278,7 @@ class Exchange:
         if self.writer.is_started:
             self._cut()
             return
-        content = error.body(record.request_id)
+        content = error.body(record.request_id, self._client)
         if self.writer.is_awaited:
             # The client may or may not send its body now: only a new connection is unambiguous (RFC 9110, 10.1.1).
             self.writer.keep = False

@@ -1,5 +1,6 @@
 """What exchanges need to know of accounts and upstreams: which may serve, how one is asked, what the client may see."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -21,6 +22,7 @@ from tokenferry.settings import RouterSettings
 from tokenferry.state import ClientKey
 from tokenferry.upstream import Call, ResponseHead, Sink
 from tokenferry.upstream._clients import UpstreamClients
+from tokenferry.wire import WireFormat
 
 if TYPE_CHECKING:
     from tokenferry.stores import Account
@@ -97,13 +99,14 @@ class Forwarder:
         key: ClientKey,
         unusable: Mapping[str, Unusable],
         *,
+        wire_format: WireFormat = "anthropic",
         shows_denied: bool = True,
     ) -> RouteExplanation:
         """Say where a request would go now. It sends nothing, takes no slot, starts no probe and pins no session."""
         return explain_route(
             self._resolver,
             self.pool,
-            RouteRequest(facts, headers),
+            RouteRequest(facts, headers, wire_format=wire_format),
             key,
             affinity=self._affinity(key.id, RequestHead(headers), headers),
             providers=self._providers,
@@ -152,22 +155,23 @@ class Forwarder:
         self, request: ProxyRequest, target: Target, sink: Sink, request_id: str, fail: Callable[[Exception], None]
     ) -> Translation:
         """The request in the format of a target that speaks another one. Raises `Unfit`."""
-        if not request.is_message:
-            raise Unfit("its format answers /v1/messages alone")
-        provider = target.group.provider
-        codec = codec_for(self._providers[provider], target)
+        if request.is_side:
+            raise Unfit(f"its format has nothing like {request.target.partition(b'?')[0].decode('latin-1')}")
+        known = self._providers[target.group.provider]
+        codec = codec_for(known, target, request.client.name)
         assert codec is not None
         sent = request.sent.get(target)
         if sent is None:
-            sent = request.sent[target] = codec.request(
-                b"".join(request.pieces(target.model, is_native=False)), target.model
-            )
-        return Translation(codec, sent, sink, provider=provider, request_id=request_id, fail=fail)
+            body = b"".join(request.pieces(target.model, is_native=False))
+            sent = request.sent[target] = codec.request(body, target.model, at=int(time.time()))
+        return Translation(codec, sent, sink, provider=known, request_id=request_id, fail=fail)
 
-    def send_translated(self, translation: Translation, target: Target, account: str, credential: Credential) -> Call:
+    def send_translated(
+        self, translation: Translation, request: ProxyRequest, target: Target, account: str, credential: Credential
+    ) -> Call:
         """The same as `send`, for what was translated."""
         known = self._providers[target.group.provider]
-        shown = self._credential_cache.of(account, credential)
+        shown = request.own or self._credential_cache.of(account, credential)
         sent = translation.sent
         translation.call = self._upstreams.get(known.base_url).send(
             "POST",

@@ -5,6 +5,8 @@ from typing import Final
 
 from tokenferry.errors import UnreadableAnswer
 from tokenferry.gateway.http.headers import EncodedCredential, Header
+from tokenferry.providers import Provider
+from tokenferry.streaming import DIALECTS, EventStreamFilter, TokenUsage
 from tokenferry.upstream import BadAnswer, Call, ResponseHead, Sink, UpstreamError
 from tokenferry.wire import Codec, Sent, StreamTranslator
 
@@ -14,6 +16,8 @@ _LONGEST_DOCUMENT: Final = 32 * 1024 * 1024
 _TYPE: Final = b"content-type"
 _EVENTS: Final = b"text/event-stream"
 _JSON: Final = b"application/json"
+_OWN_LINES: Final = {"anthropic": (b"anthropic-version: 2023-06-01\r\n",)}
+"""What the API of a format asks for in the head of each request."""
 _OF_THE_BODY: Final = frozenset((_TYPE, b"content-length", b"content-encoding", b"transfer-encoding"))
 
 
@@ -30,6 +34,8 @@ class Translation:
     _head: ResponseHead | None = None
     """Of a document that has begun."""
     _stream: StreamTranslator | None = None
+    _events: EventStreamFilter | None = None
+    """Of the upstream's own stream."""
 
     def __init__(
         self,
@@ -37,11 +43,15 @@ class Translation:
         sent: Sent,
         sink: Sink,
         *,
-        provider: str,
+        provider: Provider,
         request_id: str,
         fail: Callable[[Exception], None],
     ) -> None:
+        assert provider.wire_format != "gemini"
         self.sent = sent
+        self.usage = TokenUsage()
+        """What the upstream counted, as it told it."""
+        self._dialect = DIALECTS[provider.wire_format]
         self._provider = provider
         self._codec = codec
         self._sink = sink
@@ -61,8 +71,15 @@ class Translation:
             b"accept: %b\r\n" % (_EVENTS if self.sent.stream else _JSON),
             b"accept-encoding: identity\r\n",
             b"user-agent: tokenferry\r\n",
+            *_OWN_LINES.get(self._provider.wire_format, ()),
+            *(b"anthropic-beta: %b\r\n" % beta.encode("ascii") for beta in presented.betas),
             *presented.lines,
         ]
+
+    @property
+    def beginning(self) -> bytes:
+        """The beginning of the upstream's stream, in its own words."""
+        return b"" if self._events is None else self._events.beginning
 
     def error(self, head: ResponseHead, body: bytes) -> tuple[ResponseHead, bytes]:
         """An error as the client gets it."""
@@ -74,13 +91,14 @@ class Translation:
             self._sink.on_head(head)
         elif _kind_of(head) == _EVENTS and self.sent.stream:
             self._stream = self._codec.stream(self.sent, self._request_id)
+            self._events = EventStreamFilter(self.usage, self._request_id, self._dialect)
             self._sink.on_head(ResponseHead(head.status, _headers(head, _EVENTS)))
         else:
             self._head = head
 
     def on_body(self, chunk: bytes) -> None:
-        if self._stream is not None:
-            self._pass(self._stream.feed, chunk)
+        if self._stream is not None and self._events is not None:
+            self._pass(self._stream.feed, self._events.feed(chunk))
         elif self._head is None:
             self._sink.on_body(chunk)
         else:
@@ -90,7 +108,8 @@ class Translation:
                 self._give_up()
 
     def on_end(self) -> None:
-        if self._stream is not None:
+        if self._stream is not None and self._events is not None:
+            self._pass(self._stream.feed, self._events.end())
             self._pass(self._stream.end)
             self._sink.on_end()
         elif self._head is None:
@@ -111,6 +130,11 @@ class Translation:
         else:
             self._sink.on_failure(failure)
 
+    def close(self) -> None:
+        """Nothing more comes of it: estimate what the upstream has not counted."""
+        if self._events is not None:
+            self._events.close()
+
     def _pass(self, translate: Callable[..., bytes], *given: bytes) -> None:
         try:
             content = translate(*given)
@@ -124,6 +148,7 @@ class Translation:
         """The answer, or in its place an error in the upstream's format."""
         try:
             content, _ = self._codec.answer(body, self.sent)
+            self._dialect.read_usage(body, self.usage)
             if self.sent.stream:
                 return _told(head, "the upstream answered with no stream, though one was asked for")
         except UnreadableAnswer as fault:
@@ -135,7 +160,7 @@ class Translation:
     def _give_up(self) -> None:
         assert self.call is not None
         self.call.abort()
-        self._sink.on_failure(BadAnswer(self._provider, "its body is too long to be translated", after_head=True))
+        self._sink.on_failure(BadAnswer(self._provider.name, "its body is too long to be translated", after_head=True))
 
 
 def _told(head: ResponseHead, why: str) -> tuple[ResponseHead, bytes]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Final, TypeAlias
 
+from tokenferry.gateway.http.client_api import CLIENT_APIS
 from tokenferry.gateway.telemetry.record import RequestRecord
 from tokenferry.ledger import Billing, LedgerEntry, LedgerWriter, OtherModel
 from tokenferry.prices import TokenCounts
@@ -14,7 +15,7 @@ UsageLog: TypeAlias = LedgerWriter[RequestRecord]
 BillingOf: TypeAlias = Callable[[str, str], Billing]
 """How requests of a provider and an account are paid for."""
 
-_MESSAGES: Final = "/v1/messages"
+_ANSWERS: Final = frozenset(path.decode("ascii") for path in CLIENT_APIS)
 _loggable: Final = lru_cache(4096)(loggable)
 
 
@@ -43,7 +44,7 @@ def ledger_entry(record: RequestRecord, *, billing: BillingOf) -> LedgerEntry:
         usage.service_tier or "",
         usage.inference_geo or "",
         record.request_id,
-        record.path != _MESSAGES,
+        record.path not in _ANSWERS,
         record.status,
         record.attempts,
         usage.input,

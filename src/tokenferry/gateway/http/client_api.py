@@ -1,0 +1,40 @@
+"""The APIs that clients may speak: what differs between them, in one table."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from tokenferry.routing import BodyFacts, Malformed, scan
+from tokenferry.streaming import DIALECTS, Dialect
+from tokenferry.wire import WireFormat, envelope, openai_envelope
+
+
+class ClientApi(Struct, frozen=True, eq=False):
+    """One API of clients. `wire.codec` says what translates between it and the format of an upstream."""
+
+    name: WireFormat
+    path: bytes
+    """Where clients ask for an answer."""
+    base: bytes
+    """The beginning of its paths that is part of the base URL of upstreams of this format."""
+    envelope: Callable[[str, str, str], bytes]
+    """Words an error: by a type of Anthropic's, a message and the request's id."""
+    dialect: Dialect
+    """What reads its answers."""
+    read: Callable[[Sequence[bytes | bytearray]], BodyFacts | Malformed] = scan
+    """Finds the model and whether a stream is asked for."""
+
+
+MESSAGES: Final = ClientApi("anthropic", b"/v1/messages", b"", envelope, DIALECTS["anthropic"])
+CHAT: Final = ClientApi("openai", b"/v1/chat/completions", b"/v1", openai_envelope, DIALECTS["openai"])
+CLIENT_APIS: Final[Mapping[bytes, ClientApi]] = {one.path: one for one in (MESSAGES, CHAT)}
+"""By the path that asks for an answer. Each is served by upstreams of its own format and of those it translates to."""
+
+_OPENAIS: Final = re.compile(rb"(?:/v1)*/(?:chat/|completions|embeddings|responses)")
+
+
+def api_of(path: bytes) -> ClientApi:
+    """The format in which a client that asks for this path understands an error, whether the path is served or not."""
+    return CLIENT_APIS.get(path) or (CHAT if _OPENAIS.match(path) else MESSAGES)
