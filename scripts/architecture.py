@@ -22,7 +22,10 @@ ROLES: Final = {
     "request": ("the way of a request", "gateway routing pool streaming upstream limits wire"),
     "token": (
         "the way of a token",
-        "integrations broker login accounts interchange clients claude_code refresh oauth providers stores sealing",
+        (
+            "integrations compat broker login accounts interchange clients claude_code refresh "
+            "oauth providers stores sealing"
+        ),
     ),
     "ground": (
         "settings, state and values",
