@@ -218,7 +218,7 @@ def _import_everything() -> None:
     for module in pkgutil.walk_packages(tokenferry.__path__, "tokenferry."):
         if not module.name.endswith(("__main__", ".testing")):
             import_module(module.name)
-    for name in ("asyncio", "fastapi", "httpx2", "rich.console", "rich.table", "uvicorn", "uvloop"):
+    for name in ("asyncio", "httpx2", "rich.console", "rich.table", "starlette", "uvicorn", "uvloop"):
         import_module(name)
     assert threading.active_count() == 1
 

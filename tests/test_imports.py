@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-SERVERS = {"anyio", "asyncio", "fastapi", "httptools", "httpx2", "rich", "sqlite3", "starlette", "typer", "uvicorn"}
+SERVERS = {"anyio", "asyncio", "httptools", "httpx2", "rich", "sqlite3", "starlette", "typer", "uvicorn"}
 SERVERS |= {"concurrent.futures.thread", "http.client", "multiprocessing", "ssl", "urllib.request", "uvloop"}
 HEAVY = SERVERS | {"dataclasses", "difflib", "fcntl", "hashlib", "importlib.resources", "inspect", "ipaddress", "json"}
 HEAVY |= {"logging", "pathlib", "random", "re", "socket", "subprocess", "tempfile", "tomllib", "typing", "urllib.parse"}

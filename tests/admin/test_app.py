@@ -19,6 +19,7 @@ PATHS = {
     "/api/keys/{id}": {"patch", "delete"},
     "/oauth/callback": {"get"},
     "/login": {"get"},
+    "/oauth/authorize": {"get"},
 }
 
 

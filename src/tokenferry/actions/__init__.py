@@ -1,7 +1,104 @@
-"""What can be done with a gateway: the one layer under the REST API, the dashboard and the commands."""
+"""What can be done with a gateway: the one layer under the REST API, the dashboard and the commands.
 
+An action takes the context, who acts, and what is asked for as one value; it does it, writes the line of `audit.log`,
+and gives what the API answers. Errors are those of `tokenferry.errors`; `status_of` says which status each is.
+"""
+
+from tokenferry.actions._accounts import (
+    account_info,
+    add_account,
+    change_account,
+    gateway_status,
+    list_accounts,
+    remove_account,
+)
+from tokenferry.actions._actor import Actor
 from tokenferry.actions._context import CALLBACK, LOGIN_PAGE, ActionContext
+from tokenferry.actions._cooldowns import end_cooldowns, list_cooldowns, list_limits
+from tokenferry.actions._keys import change_key, create_key, list_keys, revoke_key
 from tokenferry.actions._login_service import LoginInProgress, LoginService, secret_of
+from tokenferry.actions._logins import authorize, delete_token, exchange, list_tokens, refresh_token
+from tokenferry.actions._models import (
+    AccountAdded,
+    AccountChange,
+    AccountInfo,
+    AccountReplaced,
+    AccountRequest,
+    AuthorizeAnswer,
+    AuthorizeRequest,
+    BucketInfo,
+    CooldownInfo,
+    Done,
+    ExchangeRequest,
+    KeyChange,
+    KeyDone,
+    KeyInfo,
+    KeyMade,
+    KeyRequest,
+    KeyRights,
+    LimitInfo,
+    PolicyInfo,
+    Refused,
+    StatusInfo,
+    TokenDone,
+    TokenInfo,
+    TokenRef,
+    WindowInfo,
+    moment,
+)
 from tokenferry.actions._status import status_of
 
-__all__ = ["CALLBACK", "LOGIN_PAGE", "ActionContext", "LoginInProgress", "LoginService", "secret_of", "status_of"]
+__all__ = [
+    "CALLBACK",
+    "LOGIN_PAGE",
+    "AccountAdded",
+    "AccountChange",
+    "AccountInfo",
+    "AccountReplaced",
+    "AccountRequest",
+    "ActionContext",
+    "Actor",
+    "AuthorizeAnswer",
+    "AuthorizeRequest",
+    "BucketInfo",
+    "CooldownInfo",
+    "Done",
+    "ExchangeRequest",
+    "KeyChange",
+    "KeyDone",
+    "KeyInfo",
+    "KeyMade",
+    "KeyRequest",
+    "KeyRights",
+    "LimitInfo",
+    "LoginInProgress",
+    "LoginService",
+    "PolicyInfo",
+    "Refused",
+    "StatusInfo",
+    "TokenDone",
+    "TokenInfo",
+    "TokenRef",
+    "WindowInfo",
+    "account_info",
+    "add_account",
+    "authorize",
+    "change_account",
+    "change_key",
+    "create_key",
+    "delete_token",
+    "end_cooldowns",
+    "exchange",
+    "gateway_status",
+    "list_accounts",
+    "list_cooldowns",
+    "list_keys",
+    "list_limits",
+    "list_tokens",
+    "moment",
+    "refresh_token",
+    "remove_account",
+    "revoke_key",
+    "secret_of",
+    "status_of",
+]

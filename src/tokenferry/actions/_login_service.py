@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from tokenferry.actions._actor import Actor
 from tokenferry.actions._context import CALLBACK, ActionContext
 from tokenferry.audit import note_change
 from tokenferry.broker import StoredLogin, check_login_name, store_login
@@ -27,7 +28,7 @@ from tokenferry.oauth import (
 from tokenferry.providers import Provider
 from tokenferry.refresh import read_client_secret, send
 from tokenferry.secret import Secret
-from tokenferry.state import ClientKey, StartedLogin
+from tokenferry.state import StartedLogin
 
 _ALIASES: Final = {"max": "claude-max"}
 _TIMEOUT: Final = 30.0
@@ -88,8 +89,8 @@ class LoginService:
             one.name for one in known if (one.oauth.authorization_endpoint or one.oauth.issuer) and one.oauth.client_id
         ]
 
-    def begin(self, oauth_type: str, key: ClientKey, account: str | None = None) -> LoginInProgress:
-        """Begin a login for the holder of this key.
+    def begin(self, oauth_type: str, by: Actor, account: str | None = None) -> LoginInProgress:
+        """Begin a login for the holder of a key or session.
 
         Raises `UnknownProvider`, `PolicyRefused`, `UsageError`, and what asking the issuer or reading the client secret
         does.
@@ -102,7 +103,7 @@ class LoginService:
         read_client_secret(endpoints)  # whose lack is told before anybody is asked to log in
         redirect_uri = self._redirect(provider, endpoints)
         state = self._logins.begin(
-            provider.name, self._session(key), redirect_uri=redirect_uri, account=account, client=key.id
+            provider.name, self._session(by), redirect_uri=redirect_uri, account=account, client=by.id
         )
         return LoginInProgress(
             provider,
@@ -113,7 +114,7 @@ class LoginService:
             self.lifetime,
         )
 
-    def exchange(self, pasted: Secret, account: str, key: ClientKey) -> StoredLogin:
+    def exchange(self, pasted: Secret, account: str, by: Actor) -> StoredLogin:
         """Finish the login that a pasted `CODE#STATE`, or address, answers, and keep it as this account.
 
         Raises `LoginFailed`, `TryLater`, `PolicyRefused`, `UsageError`, and what storing does.
@@ -125,14 +126,14 @@ class LoginService:
         if waiting is not None:  # a name that can't be had uses nothing up
             check_login_name(self._broker, account, waiting.provider)
             self._check_policy(self._provider(waiting.provider))
-        login = self._logins.take(state, self._session(key))
+        login = self._logins.take(state, self._session(by))
         if login is None:
             raise LoginFailed(_LOST)
         authorization = self._authorization(self._provider(login.provider), state, login.redirect_uri)
         answer = authorization.read_pasted(pasted.reveal(), (login.redirect_uri,))
         if answer is None:
             raise LoginFailed("the code can't be read; give it whole, as the page shows it: CODE#STATE")
-        return self._finish(login, authorization, answer, account, key)
+        return self._finish(login, authorization, answer, account, by)
 
     def lead(self, state: Secret, browser: Secret) -> str:
         """Where the provider's page is, for the browser that is to bring the login home. Raises `LoginFailed`."""
@@ -160,14 +161,14 @@ class LoginService:
         login = self._logins.take_bound(state, browser)
         if login is None:
             return None
-        key = self._living_key(login)
+        by = self._living_actor(login)
         provider = self._provider(login.provider)
         self._check_policy(provider)
         authorization = self._authorization(provider, state, login.redirect_uri)
         answer = authorization.read_redirect(query.reveal(), login.redirect_uri)
         if answer is None:
             raise LoginFailed("the provider's answer holds no code that can be read; begin the login again")
-        return self._finish(login, authorization, answer, login.account, key)
+        return self._finish(login, authorization, answer, login.account, by)
 
     def _finish(
         self,
@@ -175,7 +176,7 @@ class LoginService:
         authorization: Authorization,
         answer: AuthorizationCode,
         account: str | None,
-        key: ClientKey,
+        by: Actor,
     ) -> StoredLogin:
         request = exchange_request(authorization, answer, read_client_secret(authorization.endpoints))
         with self._under_way():
@@ -190,7 +191,7 @@ class LoginService:
             provider=login.provider,
             kind=token.kind,
             fingerprint=token.secret.fingerprint,
-            client=key.name,
+            client=by.name,
         )
         return kept
 
@@ -253,14 +254,19 @@ class LoginService:
                 "tokenferry policy set own-use"
             )
 
-    def _living_key(self, login: StartedLogin) -> ClientKey:
-        """The key that began a login, if it still opens the API."""
+    def _living_actor(self, login: StartedLogin) -> Actor:
+        """Who began a login: the key, or the session of the dashboard, if it still opens anything."""
+        session = self._parts.state.sessions.get(login.client)
+        if session is not None:
+            return session
         try:
             key = self._parts.keys.get(login.client)
         except UnknownName:
             key = None
         if key is None or not key.is_live(self._now()):
-            raise LoginFailed("the key that began this login was revoked or has expired; begin it again with another")
+            raise LoginFailed(
+                "the key or session that began this login was revoked or has expired; begin it again with another"
+            )
         return key
 
     def _comes_back(self, provider: str, redirect_uri: str) -> bool:
@@ -278,9 +284,9 @@ class LoginService:
     def _derived(self, purpose: str, state: Secret) -> Secret:
         return Secret(urlsafe_b64encode(self._mac(purpose, state.reveal())).decode("ascii").rstrip("="))
 
-    def _session(self, key: ClientKey) -> Secret:
+    def _session(self, by: Actor) -> Secret:
         """What binds a login to who holds the key, and to this gateway's life."""
-        return Secret(self._mac("session", key.id).hex())
+        return Secret(self._mac("session", by.id).hex())
 
     def _mac(self, purpose: str, value: str) -> bytes:
         secret = self._parts.secret.reveal().encode("ascii")

@@ -1,149 +1,154 @@
-"""The application: its routes, how a fault is answered, and its description (OpenAPI)."""
+"""The application: which operation a request asks for, what it takes and gives, and how a fault is answered."""
 
+import asyncio
+import inspect
 import math
 import re
-from importlib.metadata import version
-from typing import Any, ClassVar, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException
+import msgspec
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tokenferry.actions import ActionContext, LoginService, status_of
-from tokenferry.admin._accounts import account_routes
-from tokenferry.admin._callback import callback_routes
-from tokenferry.admin._cooldowns import cooldown_routes
-from tokenferry.admin._keys import key_routes
-from tokenferry.admin._logins import login_routes
-from tokenferry.admin._models import Refused
-from tokenferry.admin._tokens import token_routes
-from tokenferry.errors import (
-    TokenferryError,
-    TryLater,
-)
+from tokenferry.actions import AccountReplaced, ActionContext, LoginService, Refused, status_of
+from tokenferry.admin._callback import Pages
+from tokenferry.admin._openapi import DESCRIPTION, description
+from tokenferry.admin._operations import OPERATIONS, Operation
+from tokenferry.errors import TokenferryError, TryLater, UsageError
+from tokenferry.readiness import RouteQuestion
+from tokenferry.secret import Secret
+from tokenferry.state import ClientKey
 
-_DESCRIPTION: Final = "/openapi.json"
-_WORDS: Final = {
-    400: "The request, its state or its code can't be used.",
-    401: "No key, or a bad one.",
-    403: "The key is no admin key, policy rules against it, or a page of another site asks.",
-    404: "There is nothing of that name.",
-    409: "It stands against what is there: the name is taken, or the login is dead.",
-    413: "The body is larger than 1 MiB.",
-    415: "The body is no JSON.",
-    421: "The Host is not this gateway's.",
-    429: "Too many bad keys.",
-    500: "A file can't be read or written, or there is a defect.",
-    503: "Nothing is lost; the same request may succeed later.",
-}
-_ABOUT: Final = (
-    "Send an admin key (`tokenferry key create NAME --role admin`) as a Bearer token or in x-api-key; a viewer key is "
-    "enough for GET. Times are RFC 3339, in UTC. Secrets are shown as fingerprints."
-)
+_ENUM: Final = re.compile(r"Invalid enum value .* - at `\$\.(\w+)`", re.DOTALL)
+_WHERE: Final = re.compile(r"(?P<what>.*) - at `(?:\$|key)(?P<path>[^`]*)`", re.DOTALL)
+_MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
+_NO_OBJECT: Final = re.compile(r"Expected `object`, got `\w+`")
 
 
-class _Application(FastAPI):
-    """Describes itself once a process: that takes most of the time in which it is made, and all say the same."""
+class _Api:
+    def __init__(self, context: ActionContext, service: LoginService) -> None:
+        self._context = context
+        self._service = service
+        pages = Pages(service, status_of)
+        operations = [(one.method, one.path, self._of(one)) for one in OPERATIONS]
+        others: list[tuple[str, str, Callable[[Request, bytes], Any]]] = [
+            ("GET", "/api/readiness", lambda request, _: _json(context.readiness(_key(request)))),
+            ("POST", "/api/route", self._explain),
+            ("GET", DESCRIPTION, lambda *_: _json(description())),
+            ("GET", "/oauth/callback", lambda request, _: pages.callback(request)),
+            ("GET", "/login", lambda *_: pages.login_page()),
+            ("GET", "/oauth/authorize", lambda *_: pages.login_page()),
+        ]
+        self._routes: dict[re.Pattern[str], dict[str, Callable[[Request, bytes], Any]]] = {}
+        for method, path, answer in (*operations, *others):
+            pattern = re.compile(re.sub(r"\\{\w+\\}", "(?P<name>[^/]+)", re.escape(path)))
+            self._routes.setdefault(pattern, {})[method] = answer
 
-    _described: ClassVar[dict[str, Any]] = {}
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        try:
+            response = await self._answer(request)
+        except TokenferryError as fault:
+            headers = {}
+            if isinstance(fault, TryLater):
+                headers["retry-after"] = str(max(1, math.ceil(fault.retry_after or 1)))
+            response = _refused(status_of(fault), str(fault), headers)
+        await response(scope, receive, send)
 
-    def openapi(self) -> dict[str, Any]:
-        if not self._described:
-            self._described.update(_complete(super().openapi()))
-        return self._described
+    async def _answer(self, request: Request) -> Response:
+        path = request.scope["path"]
+        found = next(
+            ((match, methods) for pattern, methods in self._routes.items() if (match := pattern.fullmatch(path))), None
+        )
+        if found is None:
+            return _refused(404, f"this gateway has no such path; its API is described at {DESCRIPTION}")
+        match, methods = found
+        request.scope["path_params"] = match.groupdict()
+        answer = methods.get(request.method)
+        if answer is None:
+            allowed = ", ".join(sorted(methods))
+            return _refused(405, f"this path takes {allowed} only", {"allow": allowed})
+        body = await request.body()
+        if inspect.iscoroutinefunction(answer):
+            response: Response = await answer(request, body)
+        else:
+            response = await asyncio.to_thread(answer, request, body)
+        return response
 
+    def _of(self, operation: Operation) -> Callable[[Request, bytes], Response]:
+        """What carries an operation out and answers it, on a thread."""
 
-def make_app(parts: ActionContext, service: LoginService) -> FastAPI:
-    """The application, with its description made already."""
-    app = _Application(
-        title="tokenferry",
-        description=_ABOUT,
-        version=version("tokenferry"),
-        openapi_url=_DESCRIPTION,
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        generate_unique_id_function=lambda route: route.name,
-        responses={status: {"model": Refused, "description": words} for status, words in _WORDS.items()},
-        exception_handlers={
-            TokenferryError: _of_fault,
-            RequestValidationError: _of_input,
-            HTTPException: _of_framework,
-        },
-    )
-    app.include_router(login_routes(service))
-    app.include_router(token_routes(parts))
-    app.include_router(account_routes(parts, service))
-    app.include_router(cooldown_routes(parts))
-    app.include_router(key_routes(parts))
-    app.include_router(callback_routes(service, status_of))
-    app.openapi()
-    return app
+        def answer(request: Request, body: bytes) -> Response:
+            given: dict[str, object] = {"context": self._context, "service": self._service, "by": _key(request)}
+            given |= request.path_params
+            if operation.takes is not None:
+                is_default = operation.may_be_empty and body.strip() in {b"", b"null"}
+                given["asked"] = operation.takes() if is_default else decode(body, operation.takes)
+            done = operation.action(**{name: value for name, value in given.items() if name in operation.parameters})
+            status = 200 if isinstance(done, AccountReplaced) else operation.status
+            return _json(_without_none(msgspec.to_builtins(done)) if operation.omits_none else done, status)
 
+        return answer
 
-def refused(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse(Refused(message=message).model_dump(), status, headers)
-
-
-async def _of_fault(_: Request, fault: Exception) -> Response:
-    assert isinstance(fault, TokenferryError)
-    headers = {}
-    if isinstance(fault, TryLater):
-        headers["retry-after"] = str(max(1, math.ceil(fault.retry_after or 1)))
-    return refused(status_of(fault), str(fault), headers)
-
-
-async def _of_input(_: Request, fault: Exception) -> Response:
-    """Say what is wrong and where, but never quote what was sent: it may be a secret in the wrong place."""
-    assert isinstance(fault, RequestValidationError)
-    problems = [_problem(error) for error in fault.errors()]
-    return refused(400, "; ".join(dict.fromkeys(problems)) or "the request can't be understood")
+    async def _explain(self, request: Request, body: bytes) -> Response:
+        """Say where a request would go, by the pool of this worker; nothing is sent. For this home's commands too."""
+        return _json(await self._context.explain(_key(request), decode(body, RouteQuestion)))
 
 
-def _problem(error: dict[str, Any]) -> str:
-    where, *path = error["loc"]
-    if error["type"] == "json_invalid":
-        return "the body is no JSON"
-    if where == "body" and not path:
+def make_app(context: ActionContext, service: LoginService) -> ASGIApp:
+    return _Api(context, service)
+
+
+def decode(body: bytes, kind: Any) -> Any:
+    """Read a JSON body. Raises `UsageError`, which says what is wrong and where, but never quotes what was sent.
+
+    It may be a secret in the wrong place.
+    """
+    try:
+        return msgspec.json.decode(body, type=kind, dec_hook=_secret)
+    except msgspec.ValidationError as fault:
+        problem = _problem(str(fault))
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        problem = "the body is no JSON"
+    raise UsageError(problem)
+
+
+def _secret(kind: type, value: object) -> Secret:
+    if kind is not Secret or not isinstance(value, str):
+        raise ValueError("must be text")
+    return Secret(value.strip())
+
+
+def _problem(said: str) -> str:
+    if _NO_OBJECT.fullmatch(said):
         return "the body must be a JSON object"
-    said = str(error["msg"])
-    return f"{'.'.join(map(str, path))}: {said[:1].lower()}{said[1:]}"
+    if found := _ENUM.fullmatch(said):
+        return f"{found[1]}: must be one of those that {DESCRIPTION} lists"
+    if found := _MISSING.match(said):
+        return f"{found[1]}: field required"
+    if found := _WHERE.fullmatch(said):
+        what = found["what"]
+        return f"{found['path'].strip('.') or 'a name'}: {what[:1].lower()}{what[1:]}"
+    return said[:1].lower() + said[1:]
 
 
-async def _of_framework(request: Request, fault: Exception) -> Response:
-    assert isinstance(fault, HTTPException)
-    if fault.status_code == 404:  # noqa: PLR2004  # the standard's number
-        return refused(404, "this gateway has no such path; its API is described at /openapi.json")
-    if fault.status_code == 405:  # noqa: PLR2004  # see above
-        methods = _methods(request.app.openapi(), request.url.path)
-        return refused(405, f"this path takes {methods} only", {"allow": methods})
-    return refused(400, "the request can't be understood")
+def _key(request: Request) -> ClientKey:
+    key = request.scope["state"]["client_key"]
+    assert isinstance(key, ClientKey)
+    return key
 
 
-def _methods(description: dict[str, Any], path: str) -> str:
-    """What a path takes, all of it: the framework names the methods of one operation alone."""
-    if path == _DESCRIPTION:
-        return "GET"
-    templates = [
-        one for one in description["paths"] if re.fullmatch(re.sub(r"\\{.*?\\}", "[^/]+", re.escape(one)), path)
-    ]
-    return ", ".join(sorted(method.upper() for one in templates for method in description["paths"][one]))
+def _refused(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    return _json(Refused(message=message), status, headers)
 
 
-def _complete(description: dict[str, Any]) -> dict[str, Any]:
-    """Bring the description, which the framework keeps, to what is so: no 422, and a key for all but the callback."""
-    schemas = description["components"]["schemas"]
-    for unused in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(unused, None)
-    description["components"]["securitySchemes"] = {
-        "bearer": {"type": "http", "scheme": "bearer"},
-        "header": {"type": "apiKey", "in": "header", "name": "x-api-key"},
-    }
-    for path, operations in description["paths"].items():
-        for operation in operations.values():
-            operation["responses"].pop("422", None)
-            if path.startswith("/api/"):
-                operation["security"] = [{"bearer": []}, {"header": []}]
-    return description
+def _json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(value), status, headers, media_type="application/json")
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_none(one) for name, one in value.items() if one is not None}
+    return [_without_none(one) for one in value] if isinstance(value, list) else value

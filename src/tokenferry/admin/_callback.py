@@ -7,14 +7,13 @@ shows what to give to `/api/oauth/exchange`, for which a key is needed.
 
 import secrets
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qsl
 
-from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse
+from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from tokenferry.actions import CALLBACK, LOGIN_PAGE, LoginService, secret_of
+from tokenferry.actions import CALLBACK, LoginService, secret_of
 from tokenferry.admin._pages import page
 from tokenferry.errors import TokenferryError
 from tokenferry.secret import Fields, Secret
@@ -24,30 +23,9 @@ _COOKIE_BYTES: Final = 32
 _MOST_PARAMETERS: Final = 20
 _OWN: Final = ("none", "same-origin")
 _NO_LOGIN: Final = "There is no login that this answers: it was finished, has expired, or never began here."
-_PAGE: Final[dict[str, Any]] = {"content": {"text/html": {"schema": {"type": "string"}}}}
-_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"description": "A page that says what became of the login."} | _PAGE,
-    303: {"description": "The way to the provider."},
-    **{
-        status: {"description": "A page that says why the login came to nothing."} | _PAGE
-        for status in (400, 403, 404, 409, 500, 503)
-    },
-}
-
-_PARAMETERS: Final = [
-    {"name": name, "in": "query", "schema": {"type": "string"}, "description": told}
-    for name, told in (
-        ("login", "The state of a login whose address a person opens."),
-        ("state", "Of the provider's answer, as all that follow."),
-        ("code", ""),
-        ("iss", "RFC 9207."),
-        ("error", ""),
-        ("error_description", ""),
-    )
-]
 
 
-class _Pages:
+class Pages:
     def __init__(self, service: LoginService, status_of: Callable[[TokenferryError], int]) -> None:
         self._service = service
         self._status_of = status_of
@@ -99,19 +77,6 @@ class _Pages:
             "here names the account. On the machine where the gateway runs:",
             code="tokenferry login NAME",
         )
-
-
-def callback_routes(service: LoginService, status_of: Callable[[TokenferryError], int]) -> APIRouter:
-    routes, pages = APIRouter(), _Pages(service, status_of)
-    routes.add_api_route(
-        CALLBACK,
-        pages.callback,
-        response_class=HTMLResponse,
-        responses=_RESPONSES,
-        openapi_extra={"parameters": _PARAMETERS},
-    )
-    routes.add_api_route(LOGIN_PAGE, pages.login_page, response_class=HTMLResponse, responses={200: _RESPONSES[200]})
-    return routes
 
 
 def _for_pasting(given: Fields, state: Secret) -> Response:

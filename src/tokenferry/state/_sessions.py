@@ -98,10 +98,10 @@ class DashboardSessions:
             with self._database.transaction() as connection:
                 connection.execute("UPDATE sessions SET seen_at = ? WHERE id = ?", (now, session.id))
 
-    def is_live(self, id: str) -> bool:  # noqa: A002  # as its field is called
-        """Tell whether the session of this id still opens the dashboard."""
+    def get(self, id: str) -> DashboardSession | None:  # noqa: A002  # as its field is called
+        """Give the session of this id; None as `find` does."""
         rows = self._database.rows("SELECT * FROM sessions WHERE id = ?", (id,))
-        return bool(rows) and self._living(rows[0]) is not None
+        return self._living(rows[0]) if rows else None
 
     def list(self) -> "list[DashboardSession]":
         """Those that are signed in now, oldest first."""

@@ -1,0 +1,185 @@
+"""Accounts: list, add, change, remove; and how the gateway stands."""
+
+import json
+import time
+from dataclasses import replace
+from importlib.metadata import version
+
+from tokenferry.accounts import AccountChanges, read_credential
+from tokenferry.actions._actor import Actor
+from tokenferry.actions._context import ActionContext
+from tokenferry.actions._cooldowns import list_cooldowns, list_limits
+from tokenferry.actions._login_service import LoginService
+from tokenferry.actions._models import (
+    AccountAdded,
+    AccountChange,
+    AccountInfo,
+    AccountReplaced,
+    AccountRequest,
+    Done,
+    PolicyInfo,
+    StatusInfo,
+    moment,
+)
+from tokenferry.audit import note_change
+from tokenferry.broker import Broker
+from tokenferry.credentials import API_KEY_PREFIX, Credential, OAuthToken
+from tokenferry.errors import Conflict, TokenferryError, UnknownProvider, UsageError
+from tokenferry.providers import Provider
+from tokenferry.stores import Account, Document, check_account_name
+
+
+def list_accounts(context: ActionContext) -> list[AccountInfo]:
+    """List the accounts in order, then those whose document can't be read."""
+    states, active = context.states(), _active(context.broker)
+    listing = context.broker.book.listing()
+    broken = dict(listing.broken)
+    found = []
+    for account in listing.accounts:
+        try:
+            document = context.broker.book.read(account.name)
+            found.append(_info(context.broker, document, states.get(account.name, ""), active))
+        except TokenferryError as fault:
+            broken[account.name] = fault
+    return found + [
+        AccountInfo(name=name, state=states.get(name, "broken"), fault=str(fault), active=name == active)
+        for name, fault in broken.items()
+    ]
+
+
+def add_account(context: ActionContext, by: Actor, asked: AccountRequest) -> AccountAdded:
+    """Store a credential as an account; `AccountReplaced` says that it took the place of another."""
+    broker = context.broker
+    name = check_account_name(asked.name)
+    raw = _raw(asked)
+    provider = _provider(broker, asked.provider, raw)
+    credential = _owned(read_credential(raw, asked.kind, provider.kind))
+    del raw
+    if name in broker.book.store.names() and not asked.replace:
+        raise Conflict(f'account {name!r} exists already; give "replace": true to put this in its place')
+    account = Account(name, provider.name, credential.kind, created_at=int(time.time()))
+    has_replaced = broker.add(account, credential, replacing=asked.replace)
+    note_change(
+        context.home,
+        "account.replace" if has_replaced else "account.add",
+        name,
+        provider=provider.name,
+        kind=credential.kind,
+        fingerprint=credential.secret.fingerprint,
+        client=by.name,
+    )
+    verb, policy = "replaced" if has_replaced else "stored", _policy(broker, account, credential)
+    kind = AccountReplaced if has_replaced else AccountAdded
+    return kind(message=f"{verb} account {name}{policy}", account=account_info(context, name))
+
+
+def change_account(context: ActionContext, by: Actor, name: str, asked: AccountChange) -> AccountAdded:
+    """Change an account's priority and labels, pause it, or put it back into service."""
+    changes = AccountChanges(priority=asked.priority, labels=asked.labels, paused=asked.paused)
+    account = context.broker.amend(check_account_name(name), changes)
+    told = {"priority": account.priority, "paused": account.paused}
+    note_change(context.home, "account.set", account.name, client=by.name, **told)
+    return AccountAdded(message=f"changed account {account.name}", account=account_info(context, account.name))
+
+
+def remove_account(context: ActionContext, by: Actor, name: str) -> Done:
+    """Remove an account; a login of tokenferry's own is ended at its provider first.
+
+    The message tells what becomes of its login and of the keys that it alone could serve.
+    """
+    check_account_name(name)
+    if name not in context.broker.book.store.names():
+        context.broker.book.remove(name)  # which says why it can't
+    revocation = context.broker.revoke(name)
+    context.broker.remove(name)
+    note_change(context.home, "account.remove", name, revoked=revocation.is_done or None, client=by.name)
+    lives_on = f"; its login could not be revoked at the provider: {revocation.reason}" if revocation.reason else ""
+    bound = context.keys.bound_to(name)
+    idle = f"; no account serves these keys now: {', '.join(bound)}" if bound else ""
+    return Done(message=f"removed account {name}{lives_on}{idle}")
+
+
+def gateway_status(context: ActionContext, service: LoginService) -> StatusInfo:
+    """Tell the accounts, the policy and where the gateway listens."""
+    broker = context.broker
+    return StatusInfo(
+        version=version("tokenferry"),
+        listening=list(context.urls),
+        policy=PolicyInfo(subscriptions=broker.policy.subscriptions),
+        active=_active(broker),
+        accounts=list_accounts(context),
+        cooldowns=list_cooldowns(context),
+        limits=list_limits(context),
+        logins=["max", *service.providers()],
+        refreshing=list(broker.refreshing()),
+    )
+
+
+def account_info(context: ActionContext, name: str) -> AccountInfo:
+    """One account, without its secrets. Raises `UnknownAccount`, and what reading it does."""
+    document = context.broker.book.read(name)
+    return _info(context.broker, document, context.states().get(name, ""), _active(context.broker))
+
+
+def _active(broker: Broker) -> str | None:
+    try:
+        return broker.book.active()
+    except TokenferryError:  # which `tokenferry doctor` tells
+        return None
+
+
+def _info(broker: Broker, document: Document, state: str, active: str | None) -> AccountInfo:
+    account, credential = broker.book.effective(document.account), document.credential
+    return AccountInfo(
+        name=account.name,
+        state=state,
+        active=account.name == active,
+        provider=account.provider,
+        kind=account.kind,
+        owner=account.owner,
+        store=account.store,
+        priority=account.priority,
+        paused=account.paused,
+        labels=dict(account.labels),
+        created_at=moment(account.created_at or None),
+        fingerprint=credential.secret.fingerprint,
+        expires_at=moment(credential.expires_at),
+        email=credential.email if isinstance(credential, OAuthToken) else None,
+    )
+
+
+def _raw(asked: AccountRequest) -> bytes:
+    """The credential as a person would paste it. Raises `UsageError`."""
+    if (asked.key is None) == (asked.login is None):
+        raise UsageError("give either key (an API key or setup token) or login (the tokens of an OAuth login)")
+    if asked.key is not None:
+        return asked.key.reveal().encode("utf-8", "replace")
+    return json.dumps(asked.login).encode("ascii")
+
+
+def _provider(broker: Broker, name: str | None, raw: bytes) -> Provider:
+    if name is None and raw.strip().startswith(API_KEY_PREFIX.encode("ascii")):
+        name = "anthropic"
+    del raw  # a traceback shows the locals of this frame
+    known = ", ".join(broker.providers)
+    if name is None:
+        raise UsageError(f"say who issued it with provider, one of: {known}")
+    if name not in broker.providers:
+        raise UnknownProvider(f"there is no provider {name!r}; known: {known}; declare others in config.toml")
+    return broker.providers[name]
+
+
+def _owned(credential: Credential) -> Credential:
+    """An OAuth login that doesn't say where it came from was added by hand."""
+    if isinstance(credential, OAuthToken) and credential.source is None:
+        return replace(credential, source="added")
+    return credential
+
+
+def _policy(broker: Broker, account: Account, credential: Credential) -> str:
+    if broker.policy.subscriptions == "own-use" or not broker.bills_subscription(account, credential):
+        return ""
+    return (
+        "; it is billed to a Claude subscription, so it is for Claude Code alone until you state "
+        "that it is yours alone, with: tokenferry policy set own-use"
+    )

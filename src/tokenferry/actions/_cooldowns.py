@@ -1,0 +1,77 @@
+"""Who is passed over, and how much of their limits accounts have used up."""
+
+import time
+
+from tokenferry.actions._actor import Actor
+from tokenferry.actions._context import ActionContext
+from tokenferry.actions._models import BucketInfo, CooldownInfo, Done, LimitInfo, WindowInfo, moment
+from tokenferry.audit import note_change
+from tokenferry.errors import UnknownAccount
+from tokenferry.limits import Window
+from tokenferry.state import Cooldown
+
+
+def end_cooldowns(context: ActionContext, by: Actor, name: str) -> Done:
+    """End those of an account (with its organization's), an organization or a provider."""
+    state, now = context.state, time.time()
+    organizations = state.organizations.all()
+    names = {name, organizations.get(name)}
+    found = [one for one in state.cooldowns.list() if one.scope.name in names]
+    broker = context.broker
+    if not found and name not in {*broker.book.names(), *broker.providers, *organizations.values()}:
+        raise UnknownAccount(f"there is no account, organization or provider {name[:64]!r}; see: GET /api/accounts")
+    ended = [one for one in found if not one.is_over(now)]
+    for one in found:
+        state.cooldowns.clear(one.scope, one.cause)
+    for one in ended:
+        scope = one.scope
+        note_change(context.home, "cooldown.clear", scope.name, kind=scope.kind, cause=one.cause, client=by.name)
+    return Done(message=f"ended {len(ended)} cooldowns of {name}")
+
+
+def list_cooldowns(context: ActionContext) -> list[CooldownInfo]:
+    """List the cooldowns of this machine, whichever process noted them."""
+    now = time.time()
+    return [_cooldown(one) for one in context.state.cooldowns.list() if not one.is_over(now)]
+
+
+def list_limits(context: ActionContext) -> list[LimitInfo]:
+    """Tell how much of their limits accounts have used up, as far as this worker was told."""
+    told = ((account.name, context.limits(account.name)) for account in context.broker.book.listing().accounts)
+    return [
+        LimitInfo(
+            account=name,
+            windows=[_window(one) for one in state.windows],
+            buckets=[
+                BucketInfo(name=one.name, limit=_whole(one.limit), remaining=_whole(one.remaining))
+                for one in state.buckets
+            ],
+        )
+        for name, state in told
+        if state is not None
+    ]
+
+
+def _cooldown(one: Cooldown) -> CooldownInfo:
+    return CooldownInfo(
+        kind=one.scope.kind,
+        name=one.scope.name,
+        family=one.scope.family or None,
+        cause=one.cause,
+        source=one.source,
+        until=_moment(one.until),
+        evidence=one.evidence,
+        noted_at=moment(one.noted_at) or "",
+    )
+
+
+def _window(one: Window) -> WindowInfo:
+    return WindowInfo(name=one.name, utilization=one.utilization, reset=_moment(one.reset))
+
+
+def _moment(seconds: float | None) -> str | None:
+    return moment(_whole(seconds))
+
+
+def _whole(number: float | None) -> int | None:
+    return None if number is None else int(number)

@@ -1,0 +1,112 @@
+"""The gateway's keys. Admin keys are made, changed and revoked by the command alone."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import UNSET
+
+from tokenferry.actions._actor import Actor
+from tokenferry.actions._context import ActionContext
+from tokenferry.actions._models import KeyChange, KeyDone, KeyInfo, KeyMade, KeyRequest, KeyRights, moment
+from tokenferry.audit import note_change
+from tokenferry.errors import PolicyRefused, UnknownAccount, UnknownProvider
+from tokenferry.state import EVERYTHING, ClientKey, Rights
+
+_LISTS = ("models", "providers", "accounts")
+
+
+def list_keys(context: ActionContext) -> list[KeyInfo]:
+    """List every key, expired and revoked ones too."""
+    return [_info(one) for one in context.keys.list()]
+
+
+def create_key(context: ActionContext, by: Actor, asked: KeyRequest) -> KeyMade:
+    """Make a key for inference, or one that only reads, and give it this once."""
+    if asked.role == "admin":
+        raise PolicyRefused("an admin key is made by the command alone: tokenferry key create NAME --role admin")
+    rights = _rights(context, asked, EVERYTHING)
+    context.broker.check_keys([ClientKey("", asked.name, asked.role, 0, "", labels=asked.labels, rights=rights)])
+    expires_at = None if asked.expires_in is None else int(time.time()) + asked.expires_in
+    made, secret = context.keys.create(
+        asked.name, role=asked.role, labels=asked.labels, expires_at=expires_at, rights=rights
+    )
+    _note(context, "key.create", made, by, role=made.role, expires_at=expires_at)
+    return KeyMade(message=f"made {made.role} key {made.name}", key=secret.reveal(), info=_info(made))
+
+
+def change_key(context: ActionContext, by: Actor, name: str, asked: KeyChange) -> KeyDone:
+    """Change a key's labels and what it may be used for."""
+    found = _own(context.keys.get(name))
+    rights = _rights(context, asked, found.rights)
+    labels = {name: value for name, value in {**found.labels, **asked.labels}.items() if value is not None}
+    context.broker.check_keys([ClientKey("", found.name, found.role, 0, "", labels=labels, rights=rights)])
+    if rights != found.rights:
+        found = context.keys.restrict(found.id, lambda _: rights)
+    if asked.labels:
+        found = context.keys.label(found.id, asked.labels)
+    _note(context, "key.set", found, by)
+    return KeyDone(message=f"changed key {found.name}", info=_info(found))
+
+
+def revoke_key(context: ActionContext, by: Actor, name: str) -> KeyDone:
+    """Make a key worthless for good, in running gateways within a second."""
+    (revoked,) = context.keys.revoke(_own(context.keys.get(name)).id)
+    _note(context, "key.revoke", revoked, by, role=revoked.role)
+    return KeyDone(message=f"revoked key {revoked.name}", info=_info(revoked))
+
+
+def _own(found: ClientKey) -> ClientKey:
+    """The key, if the API may change it. Raises `PolicyRefused`."""
+    if found.admin:
+        raise PolicyRefused(
+            f"{found.name} is an admin key, which is changed by the command alone: tokenferry key revoke {found.name}"
+        )
+    return found
+
+
+def _rights(context: ActionContext, asked: KeyRequest | KeyChange, old: Rights) -> Rights:
+    """Those that a key has with what was asked for. Raises `UnknownAccount`, `UnknownProvider`."""
+    values: dict[str, Any] = {name: getattr(old, name) for name in (*_LISTS, "pin")}
+    for name in values:
+        value = getattr(asked, name)
+        if value is not UNSET:
+            values[name] = value if name == "pin" else tuple(dict.fromkeys(value or ()))
+    rights = Rights(**values)
+    named = [*rights.accounts, *([] if rights.pin is None else [rights.pin])]
+    _check_named(named, context.broker.book.names() if named else (), UnknownAccount, "account")
+    _check_named(rights.providers, tuple(context.broker.providers), UnknownProvider, "provider")
+    return rights
+
+
+def _check_named(
+    names: Sequence[str], known: Sequence[str], kind: type[UnknownAccount | UnknownProvider], what: str
+) -> None:
+    for name in names:
+        if name not in known:
+            raise kind(f"there is no {what} {name[:64]!r}; known: {', '.join(known) or 'none'}")
+
+
+def _note(context: ActionContext, action: str, changed: ClientKey, by: Actor, **details: str | int | None) -> None:
+    note_change(
+        context.home, action, changed.name, id=changed.id, fingerprint=changed.fingerprint, client=by.name, **details
+    )
+
+
+def _info(key: ClientKey) -> KeyInfo:
+    rights = key.rights
+    return KeyInfo(
+        id=key.id,
+        name=key.name,
+        role=key.role,
+        state=key.state(time.time()),
+        fingerprint=key.fingerprint,
+        created_at=moment(key.created_at or None),
+        last_used_at=moment(key.last_used_at),
+        expires_at=moment(key.expires_at),
+        revoked_at=moment(key.revoked_at),
+        labels=dict(key.labels),
+        rights=KeyRights(
+            models=list(rights.models), providers=list(rights.providers), accounts=list(rights.accounts), pin=rights.pin
+        ),
+    )
