@@ -19,6 +19,7 @@ __all__ = [
     "XDG_VARIABLES",
     "AccountCaps",
     "AccountSettings",
+    "BudgetSettings",
     "DashboardOrigin",
     "DashboardSettings",
     "Home",
@@ -402,6 +403,36 @@ class PriceSettings:
     )
     since: str = ""
     """The key `from`: the day from which it holds, UTC, as an ISO date; empty for always."""
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSettings:
+    """`[[budgets]]`: how much may be used in a period, and what happens then."""
+
+    subject: Annotated[str, ConfigKey("key:NAME, group:NAME (of the keys with the label group=NAME), or all.")] = "all"
+    limit: Annotated[str, ConfigKey("usd or tokens per day, week, month or in total.", example='"200usd/month"')] = ""
+    per: Annotated[Literal["pool", "key"], ConfigKey("pool: for all keys together. key: for each key by itself.")] = (
+        "pool"
+    )
+    mode: Annotated[Literal["refuse", "warn"], ConfigKey("What happens when it is used up: a 429, or a log line.")] = (
+        "refuse"
+    )
+    counts: Annotated[
+        Literal["billed", "list"],
+        ConfigKey("billed: what is paid for. list: also what a subscription covers, at list price."),
+    ] = "billed"
+    timezone: Annotated[str, ConfigKey("The time zone in which its periods begin.")] = "UTC"
+    week_start: Annotated[
+        Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"],
+        ConfigKey("The first day of a week."),
+    ] = "monday"
+    strict: Annotated[
+        bool, ConfigKey("Whether a request is refused if its estimated cost is more than what is left.")
+    ] = False
+    on_error: Annotated[
+        Literal["allow", "refuse"], ConfigKey("What happens while the ledger can't say what is left.")
+    ] = "allow"
+    blocked_message: Annotated[str | None, ConfigKey("What a refused client is told to do, in your words.")] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -225,3 +225,15 @@ def test_the_lines_for_a_colleague_are_a_shell_script_that_sets_the_variables(ho
         assert key.name == "colleague"
     assert "on this machine alone" in outcome.out
     assert inside("key", "create", "boss", "--role", "admin", "--print-setup").code == 2
+
+
+def test_a_key_is_given_budgets_and_loses_them(home: Home, inside: Inside) -> None:
+    inside("key", "create", "ci", "--budget", "20usd/day", "--budget", "1Mtokens/week")
+    changed = inside("key", "set", "ci", "--budget", "5 usd/month")
+    assert "may use 5usd/month" in changed.out
+    assert inside("key", "show", "ci", "--json").json["budgets"] == ["5usd/month"]
+    assert inside("key", "set", "ci", "--budget", "5usd", "--label", "a=b").code == 2
+    assert inside("key", "show", "ci", "--json").json["labels"] == {}
+    inside("key", "set", "ci", "--no-budget")
+    assert inside("key", "show", "ci", "--json").json["budgets"] == []
+    assert '"budgets": "20usd/day, 1000000tokens/week"' in home.audit.read_text()

@@ -21,6 +21,8 @@ requested = "x"
 max_concurrency = 1
 [[prices]]
 model = "glm"
+[[budgets]]
+limit = "1usd/day"
 """
 
 

@@ -12,6 +12,7 @@ import httptools
 
 from tokenferry.accounts import AccountList
 from tokenferry.broker import ForcedRenewals
+from tokenferry.budgets import BudgetBook
 from tokenferry.credentials import ApiKey, Credential, OAuthToken
 from tokenferry.errors import TokenferryError
 from tokenferry.gateway import (
@@ -395,6 +396,7 @@ async def running_gate(
     upstreams: UpstreamClients | None = None,
     body_limit: int = 32 << 20,
     budget: BodyBudget | None = None,
+    budgets: BudgetBook | None = None,
     decision_log: DecisionLog | None = None,
     usage_log: UsageLog | None = None,
     pool: Pool | None = None,
@@ -431,6 +433,7 @@ async def running_gate(
         control=control,
         body_limit=body_limit,
         budget=budget,
+        budgets=budgets,
     )
     records.settle = gateway.settle
     running = asyncio.Event()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from effort import effort
 from ledger.books import DAY, HOUR, NOW, PRICES, entry
+from tokenferry.budgets import midnight
 from tokenferry.ledger import (
     Dimension,
     Grain,
@@ -21,7 +22,6 @@ from tokenferry.ledger import (
     Period,
     UsageReport,
     WindowPoint,
-    midnight,
     periods,
     total,
 )

@@ -369,6 +369,7 @@ def test_a_database_of_before_has_its_admin_keys_and_the_others(path: Path) -> N
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("DROP TRIGGER client_keys_updated")
         connection.execute("ALTER TABLE client_keys DROP COLUMN role")
+        connection.execute("ALTER TABLE client_keys DROP COLUMN budgets")
         connection.execute(
             "CREATE TRIGGER client_keys_updated AFTER UPDATE OF name ON client_keys "
             "BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'client_keys'; END"
@@ -379,3 +380,31 @@ def test_a_database_of_before_has_its_admin_keys_and_the_others(path: Path) -> N
     with State(path) as state:
         assert {key.name: key.role for key in state.keys.list()} == {"a": "admin", "c": "client"}
         assert all(state.keys.verify(secret.reveal()) for secret in secrets.values())
+
+
+def test_budgets_are_stored_with_the_key_and_replaced_as_a_whole(path: Path) -> None:
+    with State(path) as state:
+        key, _ = state.keys.create("a", budgets=("20 usd/day", "500usd/month"))
+        assert key.budgets == ("20usd/day", "500usd/month")
+        listed = state.keys.listed()
+        assert state.keys.listed() is listed
+        assert state.keys.allot("a", ["1Mtokens/week"]).budgets == ("1000000tokens/week",)
+        assert state.keys.listed() is not listed
+        with pytest.raises(UsageError, match="must be an amount of usd or tokens"):
+            state.keys.allot("a", ["much"])
+        with pytest.raises(UsageError, match="two budgets in usd a day"):
+            state.keys.allot("a", ["1usd/day", "2usd/day"])
+        with pytest.raises(UsageError, match="leave its budgets out"):
+            state.keys.create("b", role="admin", budgets=("1usd/day",))
+    with State(path) as state:
+        assert state.keys.get("a").budgets == ("1000000tokens/week",)
+
+
+def test_a_key_whose_budgets_cannot_be_read_opens_nothing(path: Path) -> None:
+    with State(path) as state:
+        _, secret = state.keys.create("a")
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("""UPDATE client_keys SET budgets = '["1usd/fortnight"]'""")
+    with State(path) as state:
+        assert state.keys.verify(secret.reveal()) is None
+        assert state.keys.get("a").fault == "its budgets can't be read"

@@ -56,6 +56,17 @@ Pin: TypeAlias = Annotated[
 ]
 
 
+Budgets: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--budget",
+        metavar="LIMIT",
+        help="How much it may use: 20usd/day, 1Mtokens/week; may be repeated.",
+        show_default=False,
+    ),
+]
+
+
 @dataclass(frozen=True, slots=True)
 class KnownNames:
     """What there is to name: accounts with their providers, and providers."""

@@ -14,7 +14,7 @@ from tokenferry.cli._labels import label_change, label_pair
 from tokenferry.cli._output import note, say, say_json, say_lines
 from tokenferry.cli._owner import refuse_foreign
 from tokenferry.cli._probe import gateway_url
-from tokenferry.cli._rights import Accounts, Models, Pin, Providers, changed, rights_json, told
+from tokenferry.cli._rights import Accounts, Budgets, Models, Pin, Providers, changed, rights_json, told
 from tokenferry.cli._table import Cell, Column, table, time_cell
 from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.config_key import parse_duration
@@ -57,7 +57,7 @@ def _keys() -> Iterator[ClientKeys]:
     epilog=examples(
         "tokenferry key create laptop",
         "KEY=$(tokenferry key create ci --expires 90d --label team=build)",
-        "tokenferry key create guest --model 'claude-haiku*' --account work",
+        "tokenferry key create guest --model 'claude-haiku*' --account work --budget 20usd/day",
         "tokenferry key create prometheus --role metrics",
         "tokenferry key create colleague --print-setup",
     ),
@@ -80,6 +80,7 @@ def create(
     providers: Providers = None,
     accounts: Accounts = None,
     pin: Pin = None,
+    budgets: Budgets = None,
     print_setup: Annotated[
         bool, typer.Option("--print-setup", help="Print the lines to send to a colleague instead of the key alone.")
     ] = False,
@@ -97,8 +98,11 @@ def create(
     marks = dict(map(label_pair, labels or []))
     refuse_foreign(ClientKey("", name, role, 0, "", labels=marks, rights=rights))
     with _keys() as keys:
-        key, secret = keys.create(name, role=role, labels=marks, expires_at=expires_at, rights=rights)
-    _note_change("key.create", key, admin=key.admin, role=key.role, expires_at=key.expires_at, rights=_audited(key))
+        key, secret = keys.create(
+            name, role=role, labels=marks, expires_at=expires_at, rights=rights, budgets=budgets or ()
+        )
+    details: dict[str, Any] = {"admin": key.admin, "role": key.role, "expires_at": key.expires_at}
+    _note_change("key.create", key, **details, rights=_audited(key), budgets=_budgets(key))
     try:
         if as_json:
             say_json({"key": secret.reveal(), **_to_json(key)})
@@ -249,6 +253,7 @@ def rename(
         "tokenferry key set laptop --pin work",
         "tokenferry key set laptop --label team=build --label room-",
         "tokenferry key set laptop --any-model --no-pin",
+        "tokenferry key set laptop --budget 20usd/day --budget 200usd/month",
     ),
 )
 def set_(
@@ -262,20 +267,25 @@ def set_(
     any_provider: Annotated[bool, typer.Option("--any-provider", help="Let every provider serve it.")] = False,
     any_account: Annotated[bool, typer.Option("--any-account", help="Let every account serve it.")] = False,
     no_pin: Annotated[bool, typer.Option("--no-pin", help="Pin it to no account.")] = False,
+    budgets: Budgets = None,
+    no_budget: Annotated[bool, typer.Option("--no-budget", help="Take its budgets away.")] = False,
     labels: Annotated[
         list[str] | None,
         typer.Option("--label", metavar="K=V|K-", help="A label to set, or to remove; may be repeated."),
     ] = None,
     as_json: JSON = False,
 ) -> None:
-    """Change what a client key may be used for, and its labels, in running gateways within a second.
+    """Change what a client key may be used for, its budgets and labels, in running gateways within a second.
 
     Each list that is given takes the place of the one before; the others stay.
     """
     lifted = (("models", any_model), ("providers", any_provider), ("accounts", any_account), ("pin", no_pin))
     freed = [right for right, is_freed in lifted if is_freed]
     has_rights = bool(freed or models or providers or accounts or pin)
-    if not has_rights and not labels:
+    if budgets and no_budget:
+        raise UsageError("--budget and --no-budget contradict each other; give one of them")
+    has_budgets = bool(budgets or no_budget)
+    if not has_rights and not labels and not has_budgets:
         raise UsageError("nothing to set was given; see: tokenferry key set --help")
     change = changed(models=models, providers=providers, accounts=accounts, pin=pin, freed=freed)
     wanted = dict(map(label_change, labels or []))
@@ -283,6 +293,9 @@ def set_(
         key = keys.get(name)
         merged = {label: value for label, value in {**key.labels, **wanted}.items() if value is not None}
         refuse_foreign(replace(key, rights=change(key.rights), labels=merged))
+        if has_budgets:
+            key = keys.allot(name, budgets or ())
+            _note_change("key.set", key, budgets=_budgets(key))
         if wanted:
             key = keys.label(name, wanted)
             _note_change("key.label", key)
@@ -294,6 +307,8 @@ def set_(
         return
     if has_rights:
         say(f"client key {key.name} ({key.id}) may use {told(key.rights) if _audited(key) else 'everything'}")
+    if has_budgets:
+        say(f"client key {key.name} ({key.id}) may use {_budgets(key) or 'any amount'}")
     if wanted:
         say(f"client key {key.name} ({key.id}) has labels {_labels(key)}")
 
@@ -322,6 +337,10 @@ def _any(names: Sequence[str]) -> str:
     return ", ".join(names) or "any"
 
 
+def _budgets(key: ClientKey) -> str | None:
+    return ", ".join(key.budgets) or None
+
+
 def _audited(key: ClientKey) -> str | None:
     return None if key.rights.is_everything else told(key.rights)
 
@@ -346,4 +365,5 @@ def _to_json(key: ClientKey) -> dict[str, Any]:
         "state": _state(key),
         "labels": dict(key.labels),
         "rights": rights_json(key.rights),
+        "budgets": list(key.budgets),
     }

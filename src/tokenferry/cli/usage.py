@@ -10,13 +10,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import typer
 
 from tokenferry.audit import note_change
+from tokenferry.budgets import midnight
 from tokenferry.cli._blocks import say_blocks
 from tokenferry.cli._home import find
 from tokenferry.cli._output import note, say
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.cli._usage import Report, say_report
 from tokenferry.errors import UsageError
-from tokenferry.ledger import DIMENSIONS, Dimension, Ledger, Period, UsageReport, midnight, periods
+from tokenferry.ledger import DIMENSIONS, Dimension, Ledger, Period, UsageReport, periods
 from tokenferry.prices import PriceTable
 from tokenferry.settings import Home
 from tokenferry.units import dollars

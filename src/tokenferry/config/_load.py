@@ -9,6 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from tokenferry.budgets import Budget
+from tokenferry.config._budgets import read_budgets
 from tokenferry.config._dashboard import read_dashboard
 from tokenferry.config._files import files_of
 from tokenferry.config._lines import with_lines
@@ -62,6 +64,7 @@ class Config:
     ledger: LedgerSettings = field(default_factory=LedgerSettings)
     dashboard: DashboardSettings = field(default_factory=DashboardSettings)
     prices: tuple[PriceSettings, ...] = ()
+    budgets: tuple[Budget, ...] = ()
     providers: Mapping[str, Provider] = field(default_factory=builtin_providers)
     """By name: declared ones in their order, then the built-in ones."""
     keys: Mapping[str, ApiKey] = field(default_factory=dict)
@@ -167,6 +170,7 @@ def read(data: Mapping[str, Any], path: Path, environ: Mapping[str, str]) -> tup
         ledger=root.table("ledger").read_whole(LedgerSettings()),
         dashboard=read_dashboard(root.table("dashboard")),
         prices=read_prices(root.tables("prices"), providers),
+        budgets=read_budgets(root.tables("budgets")),
         providers=MappingProxyType(providers),
         keys=MappingProxyType(keys),
         files=() if reading.faults else tuple(files_of(reading.settings, path.parent)),  # else one may be a key

@@ -11,6 +11,7 @@ from tokenferry.providers import ENTERPRISE_URL, Provider
 from tokenferry.settings import (
     AccountCaps,
     AccountSettings,
+    BudgetSettings,
     DashboardSettings,
     LedgerSettings,
     LogSettings,
@@ -79,6 +80,12 @@ SECTIONS: Final = (
     ),
     Section(("ledger",), "How long it is kept what was used.", _keys(LedgerSettings)),
     Section(("dashboard",), "The page for people, and who may see it.", _keys(DashboardSettings)),
+    Section(
+        ("budgets",),
+        "How much may be used in a period. Several may hold at once.",
+        _keys(BudgetSettings),
+        is_list=True,
+    ),
     Section(
         ("prices",), "What models cost you, where that is no list price.", (*_keys(PriceSettings), SINCE), is_list=True
     ),

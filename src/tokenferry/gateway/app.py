@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from tokenferry.budgets import BudgetBook
 from tokenferry.gateway.auth.guard import Guard, check_query
 from tokenferry.gateway.control.control_plane import Control, ControlPlane, TrackedSend, error_answer, is_control
 from tokenferry.gateway.http.client_api import api_of
@@ -57,12 +58,14 @@ class Gateway:
         control: Control | None = None,
         body_limit: int = BODY_LIMIT,
         budget: BodyBudget | None = None,
+        budgets: BudgetBook | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.guard = guard
         self.forwarder = forwarder
         self.budget = budget or BodyBudget()
+        self.budgets = budgets or BudgetBook()
         self.body_limit = body_limit
         self.clock = clock
         self.in_flight = self.streams = 0

@@ -1,8 +1,9 @@
 """What was used, by which key, account and model, at what price: `ledger.db` (SQLite), a file of its own."""
 
+from tokenferry.ledger._budgets import BudgetExchange, spent_of
 from tokenferry.ledger._entry import Billing, LedgerEntry, OtherModel, WindowPoint
 from tokenferry.ledger._ledger import Ledger
-from tokenferry.ledger._periods import Grain, Period, midnight, periods
+from tokenferry.ledger._periods import Grain, Period, periods
 from tokenferry.ledger._report import DIMENSIONS, Dimension, Usage, UsageReport, UsageRow, total
 from tokenferry.ledger._traffic import (
     SeriesBy,
@@ -23,6 +24,7 @@ from tokenferry.ledger._writer import LedgerStatistics, LedgerWriter
 __all__ = [
     "DIMENSIONS",
     "Billing",
+    "BudgetExchange",
     "Dimension",
     "Grain",
     "Ledger",
@@ -47,7 +49,7 @@ __all__ = [
     "UsageRow",
     "WindowHistory",
     "WindowPoint",
-    "midnight",
     "periods",
+    "spent_of",
     "total",
 ]

@@ -3,8 +3,8 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from tokenferry.prices import TokenCounts
 
-Billing: TypeAlias = Literal["metered", "plan", "overage"]
-"""Whether a request is paid for by itself, covered by a subscription, or paid for on top of one."""
+Billing: TypeAlias = Literal["metered", "plan", "overage", "own"]
+"""How a request is paid for: by itself, by a subscription, on top of one, or by a credential of the client's own."""
 
 
 class OtherModel(NamedTuple):

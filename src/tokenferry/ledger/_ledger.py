@@ -68,6 +68,10 @@ class Ledger:
             return self._database.path.stat().st_size
         return 0
 
+    def transaction(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+        """Write in a block, all of it or nothing; nobody else writes meanwhile."""
+        return self._database.transaction()
+
     def write(self, entries: Sequence[LedgerEntry], prices: PriceTable, points: Iterable[WindowPoint] = ()) -> None:
         """Write all of it or nothing. A request that is there already is not counted again."""
         try:
@@ -210,6 +214,7 @@ class Ledger:
                     _roll_up(connection, sql.SUM_UP, first, last)
                     for statement in sql.EMPTY_SUMS:
                         connection.execute(statement)
+                    connection.execute(sql.REVISE_NAMES, (secrets.randbits(62),))  # others know sums of these rows
             except BaseException:
                 self._names.forget()
                 raise

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, tzinfo
+from datetime import date, timedelta, tzinfo
 from typing import Literal, TypeAlias
+
+from tokenferry.budgets import midnight
 
 Grain: TypeAlias = Literal["daily", "weekly", "monthly"]
 
@@ -30,11 +32,6 @@ def periods(grain: Grain, since: date, until: date, zone: tzinfo) -> list[Period
         )
         for start in starts
     ]
-
-
-def midnight(day: date, zone: tzinfo) -> int:
-    """When a day begins. Where the clock is set at midnight, that is the first moment which is that day's."""
-    return int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp() * 1000)
 
 
 def _starts(grain: Grain, since: date, until: date) -> Iterator[date]:

@@ -3,6 +3,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Final, Literal, TypeAlias
 
+from tokenferry.budgets import Span, Spending
 from tokenferry.ledger import _schema as sql
 from tokenferry.ledger._ledger import Ledger
 from tokenferry.ledger._periods import Period
@@ -108,6 +109,22 @@ class UsageReport:
                 mine.first, mine.last = min(mine.first, first), max(mine.last, last)
         return [found[key] for key in sorted(found)]
 
+    def spending(self, spans: Sequence[Span]) -> list[dict[tuple[str, str], Spending]]:
+        """What each client key spent in each of these periods, by its id and name.
+
+        What a client's own credential paid for is left out.
+        """
+        keys = {row["id"]: (row["value"], row["label"]) for row in self._ledger.rows(sql.KEYS)}
+        found: list[dict[tuple[str, str], Spending]] = [{} for _ in spans]
+        periods = [Period("", span.start, span.end) for span in spans]
+        for source, parts in self._parts(periods, is_by_rows=False).items():
+            for row in self._ledger.rows(sql.totals(source, parts, ("key", "billing"))) if parts else ():
+                tokens = row["input"] + row["output"] + row["write_5m"] + row["write_1h"]
+                spent = spending_of(row["billing"], row["cost_micros"], tokens)
+                key, mine = keys.get(row["key"], ("", "")), found[row["number"]]
+                mine[key] = mine.get(key, Spending()) + spent
+        return found
+
     def blocks(self, since: int, until: int) -> list[Period]:
         """The windows of five hours that accounts had: the vendor's own, else from the first hour with requests on."""
         labels = self._labels(has_sessions=False)
@@ -200,6 +217,13 @@ def _divide(
     for one in edges:
         if one[0] < one[1] and finer:
             _divide(parts, number, *one, finer)
+
+
+def spending_of(billing: str, cost: int, tokens: int) -> Spending:
+    """What a request counts for budgets: nothing where the client's own credential paid for it."""
+    if billing == "own":
+        return Spending()
+    return Spending(0 if billing == "plan" else cost, cost, tokens)
 
 
 def total(rows: Iterable[UsageRow]) -> Usage:

@@ -92,6 +92,16 @@ _MIGRATIONS: Final = (
     CREATE TABLE revisions (name TEXT PRIMARY KEY, number INTEGER NOT NULL) STRICT;
     INSERT INTO revisions VALUES ('names', 0), ('retention', 0);
     """,  # noqa: S608  # names of ours
+    """
+    CREATE TABLE holders (id TEXT PRIMARY KEY, seen_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE slices (
+        holder TEXT NOT NULL,
+        budget TEXT NOT NULL,
+        start INTEGER NOT NULL,
+        amount INTEGER NOT NULL,
+        PRIMARY KEY (holder, budget, start)
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 
 LEDGER_SCHEMA: Final = Schema(
@@ -250,6 +260,22 @@ def totals(source: str, periods: list[tuple[int, int, int]], by: tuple[str, ...]
         f"FROM periods JOIN {source} ON {place} >= start AND {place} < stop {where} GROUP BY number{groups}"
     )
 
+
+# Budgets: what is spent by key, and what the processes that serve may spend of the rest.
+SPENDING: Final = (
+    "SELECT at_ms, coalesce(value, '') AS key, coalesce(label, '') AS name, billing, cost_micros, "
+    "ifnull(input, 0) + ifnull(output, 0) + ifnull(write_5m, 0) + ifnull(write_1h, 0) AS tokens "
+    "FROM requests LEFT JOIN names ON names.id = requests.key WHERE requests.id > ?"
+)
+KEYS: Final = "SELECT id, value, label FROM names WHERE kind = 'key'"
+SEE_HOLDER: Final = "INSERT INTO holders VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET seen_ms = excluded.seen_ms"
+DELETE_HOLDERS: Final = "DELETE FROM holders WHERE seen_ms < ?1 OR seen_ms > ?2"
+"""Those that were not seen since a time, or that were seen later than now: before the machine was started."""
+COUNT_HOLDERS: Final = "SELECT count(*) FROM holders"
+DELETE_SLICES: Final = "DELETE FROM slices WHERE holder = ? OR holder NOT IN (SELECT id FROM holders)"
+INSERT_SLICE: Final = "INSERT INTO slices (holder, budget, start, amount) VALUES (?, ?, ?, ?)"
+SLICES: Final = "SELECT budget, start, sum(amount) AS amount FROM slices WHERE holder <> ? GROUP BY 1, 2"
+DELETE_HOLDER: Final = "DELETE FROM holders WHERE id = ?"
 
 OLDEST: Final = {
     "requests": "SELECT min(at_ms) FROM requests",

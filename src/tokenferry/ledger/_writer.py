@@ -1,3 +1,4 @@
+import contextlib
 import logging
 import time
 from collections import deque
@@ -6,7 +7,9 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from tokenferry.background import PeriodicThread
+from tokenferry.budgets import Budget, BudgetBook
 from tokenferry.errors import TokenferryError
+from tokenferry.ledger._budgets import HEARTBEAT, BudgetExchange
 from tokenferry.ledger._entry import LedgerEntry, WindowPoint
 from tokenferry.ledger._ledger import Ledger
 from tokenferry.prices import PriceTable
@@ -22,6 +25,7 @@ _PAUSE: Final = 0.25
 _IDLE: Final = 60.0
 _RETRY: Final = 10.0
 _JUMP: Final = 3600.0
+_PATIENCE: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class LedgerWriter(PeriodicThread, Generic[_Ended]):
         *,
         kept: LedgerSettings | None = None,
         points: Callable[[], Iterable[WindowPoint]] = tuple,
+        budgets: BudgetExchange | None = None,
         limit: int = _LIMIT,
         pause: float = _PAUSE,
         now: Callable[[], float] = time.time,
@@ -73,6 +78,9 @@ class LedgerWriter(PeriodicThread, Generic[_Ended]):
         self._prices: PriceTable | None = None
         self._kept = kept or LedgerSettings()
         self._points = points
+        self.budgets = budgets or BudgetExchange(BudgetBook(), tuple)
+        """The budgets of this process. They are read before `start` comes back, if there are any."""
+        self.budgets.book.wake = self.wake
         self._limit = limit
         self._now, self._monotonic = now, monotonic
         self._clocks = (now(), monotonic())
@@ -90,9 +98,17 @@ class LedgerWriter(PeriodicThread, Generic[_Ended]):
         self._queue.extend(ended[:room])
         self.wake()
 
-    def adopt(self, prices: Callable[[], PriceTable], kept: LedgerSettings) -> None:
+    def adopt(self, prices: Callable[[], PriceTable], kept: LedgerSettings, budgets: Iterable[Budget] = ()) -> None:
         """Go by these from the next batch on."""
         self._make_prices, self._prices, self._kept = prices, None, kept
+        self.budgets.book.adopt(budgets)
+
+    def start(self, before: Callable[[], object] = lambda: None) -> None:
+        super().start(before)
+        self.budgets.look()
+        if self.budgets.book.is_active:
+            self.wake()
+            self.budgets.ready.wait(_PATIENCE)
 
     def statistics(self) -> LedgerStatistics:
         batch = self._batch[:1]
@@ -109,6 +125,9 @@ class LedgerWriter(PeriodicThread, Generic[_Ended]):
     def stop(self, wait: float = 5.0) -> None:
         self._failed_at = None  # the last call tries once more
         super().stop(wait)
+        if self._ledger is not None:
+            with contextlib.suppress(TokenferryError):  # it is forgotten in half a minute anyway
+                self.budgets.leave(self._ledger)
 
     def _cycle(self) -> None:
         if self._dropped != self._reported:
@@ -120,6 +139,7 @@ class LedgerWriter(PeriodicThread, Generic[_Ended]):
             self._write()
         except TokenferryError:
             self._failed_at = self._monotonic()
+            self.budgets.failed()
             if self._ledger is not None:
                 self._ledger.close()
                 self._ledger = None
@@ -142,9 +162,12 @@ class LedgerWriter(PeriodicThread, Generic[_Ended]):
         while self._batch or points:
             ledger.write(self._batch, prices, points)
             self._written += len(self._batch)
+            self.budgets.learn(self._batch, prices)
             self._batch, points = [], []
             self._bytes = ledger.size
             self._fill()
+        self.budgets.exchange(ledger)
+        self._interval = HEARTBEAT if self.budgets.book.is_active else _IDLE
         self._retain(ledger)
 
     def _fill(self) -> None:

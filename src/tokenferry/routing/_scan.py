@@ -27,6 +27,7 @@ _DIGITS: Final = re.compile(rb"[0-9](?=[0-9])")
 _LONGEST_ESCAPE: Final = len(rb"\\ud83d\\ude00")
 _LONGEST_STAND_INS: Final = 16 * 1024
 _MOST_TOOLS: Final = 10_000
+_LONGEST_COUNT: Final = 9
 _MODEL: Final = "model"
 _MODEL_LENGTH: Final = len(_MODEL)
 _NOT_LOOKED: Final = "not looked"
@@ -80,6 +81,13 @@ class BodyFacts:
         """Whether an answer in events is asked for."""
         raw = self._last.get("stream")
         return raw is not None and len(raw) == len(b"true") and bytes(raw) == b"true"
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The largest output that is asked for; None where that is no plain number."""
+        raw = self._last.get("max_tokens") or self._last.get("max_completion_tokens")
+        digits = b"" if raw is None or len(raw) > _LONGEST_COUNT else bytes(raw)
+        return int(digits) if digits.isdigit() else None
 
     @property
     def thinking(self) -> str | None:

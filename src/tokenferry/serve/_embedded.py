@@ -62,8 +62,8 @@ class EmbeddedGateway:
         self._upstream = config.upstream
         self._router = router_of(config)
         self._pool = Pool(config.pool)
-        self._usage_log = usage_log_of(home, config, self._broker, self._pool)
         self._key = EphemeralKey("key_in_process", IN_PROCESS)
+        self._usage_log = usage_log_of(home, config, self._broker, self._pool, lambda: self._key.listed)
         self._guard = Guard(self._key, frozenset())
         self._stack = contextlib.ExitStack()
         self._started = threading.Event()
@@ -159,7 +159,11 @@ class EmbeddedGateway:
                 pool=self._pool,
             )
             known = self._gateways[asked] = Gateway(
-                guard=self._guard, forwarder=forwarder, decision_log=self._decision_log, usage_log=self._usage_log
+                guard=self._guard,
+                forwarder=forwarder,
+                decision_log=self._decision_log,
+                usage_log=self._usage_log,
+                budgets=self._usage_log.budgets.book,
             )
         return known
 

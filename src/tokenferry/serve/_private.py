@@ -43,8 +43,8 @@ class PrivateGateway:
         self._stack = contextlib.ExitStack()
         self._broker = broker or Broker.from_home(home, config)
         self._router = router_of(config)
-        self._usage_log = usage_log_of(home, config, self._broker, self._pool)
         self._ring = EphemeralKey()
+        self._usage_log = usage_log_of(home, config, self._broker, self._pool, lambda: self._ring.listed)
         self._listener: Server | None = None
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
@@ -78,6 +78,7 @@ class PrivateGateway:
                 forwarder=forwarder,
                 access_log=access_log,
                 usage_log=self._usage_log,
+                budgets=self._usage_log.budgets.book,
             ),
             where,
             _PrivateLifespan(self._broker, upstreams, running),

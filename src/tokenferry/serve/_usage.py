@@ -1,23 +1,31 @@
 """What writes down what a gateway's requests used, beside its way."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tokenferry.broker import Broker
+from tokenferry.budgets import BudgetBook
 from tokenferry.config import Config
 from tokenferry.gateway import UsageLog, entries_with
-from tokenferry.ledger import Billing, Ledger, LedgerWriter, WindowHistory, WindowPoint
+from tokenferry.ledger import Billing, BudgetExchange, Ledger, LedgerWriter, WindowHistory, WindowPoint
 from tokenferry.pool import Pool
 from tokenferry.prices import PriceTable
+from tokenferry.routing import OWN
 from tokenferry.settings import Home
+from tokenferry.state import ClientKey
 
 if TYPE_CHECKING:
     from tokenferry.credentials import Kind
 
 
-def usage_log_of(home: Home, config: Config, broker: Broker, pool: Pool) -> UsageLog:
-    """What keeps the ledger of a gateway. It opens the file on its own thread, once there is something to write."""
+def usage_log_of(
+    home: Home, config: Config, broker: Broker, pool: Pool, keys: Callable[[], Sequence[ClientKey]]
+) -> UsageLog:
+    """What keeps the ledger of a gateway, and its budgets; `keys` are those that it takes.
+
+    It opens the file on its own thread, once there is something to write or a budget to read.
+    """
     history = WindowHistory()
     seen = -1
 
@@ -34,6 +42,7 @@ def usage_log_of(home: Home, config: Config, broker: Broker, pool: Pool) -> Usag
         price_table_of(config),
         kept=config.ledger,
         points=points,
+        budgets=BudgetExchange(BudgetBook(config.budgets), keys),
     )
 
 
@@ -44,6 +53,8 @@ def billing_of(broker: Broker, pool: Pool) -> Callable[[str, str], Billing]:
 
     def billing(provider: str, account: str) -> Billing:
         nonlocal kinds, listed
+        if account == OWN:
+            return "own"
         listing = broker.listing()
         if listing is not listed:
             listed, kinds = listing, {one.name: one.kind for one in listing.accounts}

@@ -114,7 +114,7 @@ def run_gateway(
         State(home.state) as state,
         AccessLog() as access_log,
         DecisionLog(state.decisions.add) as decision_log,
-        usage_log_of(home, config, broker, pool := Pool(config.pool)) as usage_log,
+        usage_log_of(home, config, broker, pool := Pool(config.pool), state.keys.listed) as usage_log,
         contextlib.ExitStack() as stack,
     ):
         trust = None if reloading is None else reloading.trust
@@ -164,6 +164,7 @@ def run_gateway(
             access_log=access_log,
             decision_log=decision_log,
             usage_log=usage_log,
+            budgets=usage_log.budgets.book,
             control=control,
             metrics=metrics,
         )
@@ -174,7 +175,7 @@ def run_gateway(
             broker.adopt(new)
             upstreams.adopt(new.upstream, None if reloading is None else reloading.trust)
             pool.configure(new.pool)
-            usage_log.adopt(price_table_of(new), new.ledger)
+            usage_log.adopt(price_table_of(new), new.ledger, new.budgets)
             gateway.forwarder = forwarder(settings=new.router, router=router_of(new))
             hosts = where.hosts_with(new.server.host_names)
             guard.answer_to(hosts, TrustedProxies(new.server.trusted_proxies), dashboard_guard(new, where, state))

@@ -1,11 +1,12 @@
 import json
 import re
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
 
+from tokenferry.budgets import SpendingLimit
 from tokenferry.credentials import CLIENT_KEY_PREFIXES
 from tokenferry.errors import UsageError
 from tokenferry.state._rights import EVERYTHING, Rights, read_rights
@@ -40,6 +41,8 @@ class ClientKey:
     expires_at: int | None = None
     labels: Mapping[str, str] = field(default_factory=lambda: NO_LABELS, hash=False)
     rights: Rights = EVERYTHING
+    budgets: tuple[str, ...] = ()
+    """How much it may use, as `SpendingLimit` reads each: `20usd/day`."""
     fault: str | None = None
     """What of its record can't be understood; such a key opens nothing."""
 
@@ -86,6 +89,7 @@ def client_key(row: sqlite3.Row) -> ClientKey:
         expires_at=read("expires_at", _time, None),
         labels=read("labels", _labels, NO_LABELS),
         rights=read("rights", read_rights, EVERYTHING),
+        budgets=read("budgets", _budgets, ()),
     )
     return replace(key, fault=f"its {' and '.join(faults)} can't be read") if faults else key
 
@@ -140,6 +144,29 @@ def _labels(text: str) -> Mapping[str, str]:
         raise ValueError("no labels")
     write_labels(labels)
     return MappingProxyType(labels)
+
+
+def _budgets(text: str) -> tuple[str, ...]:
+    if text == "[]":
+        return ()
+    limits = json.loads(text)
+    if not isinstance(limits, list) or write_budgets(limits) != text:
+        raise ValueError("no budgets")
+    return tuple(limits)
+
+
+def write_budgets(limits: Sequence[str]) -> str:
+    """Give limits as the table keeps them, one for each period and unit. Raises `UsageError` for bad ones."""
+    found: dict[tuple[str, str], str] = {}
+    for text in limits:
+        try:
+            limit = SpendingLimit.parse(text)
+        except ValueError as fault:
+            raise UsageError(f"the budget {text[:40]!r} {fault}") from None
+        if (limit.unit, limit.period) in found:
+            raise UsageError(f"two budgets in {limit.unit} a {limit.period} were given; give one")
+        found[limit.unit, limit.period] = str(limit)
+    return json.dumps([*found.values()])
 
 
 def check_key_name(name: str) -> None:

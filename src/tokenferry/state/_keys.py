@@ -19,6 +19,7 @@ from tokenferry.state._client_key import (
     check_expiry,
     check_key_name,
     client_key,
+    write_budgets,
     write_labels,
 )
 from tokenferry.state._database import Database
@@ -61,6 +62,7 @@ class ClientKeys:
         self._known: dict[bytes, _Known] = {}
         """What isn't revoked, expired keys too, by digest."""
         self._used: dict[str, int] = {}
+        self._listed: tuple[int | None, Sequence[ClientKey]] = (None, ())
         self._look_again = monotonic() + _POLL
         self._revision: int | None = None
         self._is_behind = False
@@ -75,17 +77,18 @@ class ClientKeys:
         labels: Mapping[str, str] = NO_LABELS,
         expires_at: int | None = None,
         rights: Rights = EVERYTHING,
+        budgets: Sequence[str] = (),
         secret: Secret | None = None,
     ) -> tuple[ClientKey, Secret]:
         """Make a key and give it this once.
 
-        Raises `UsageError` for a bad name, label, expiry or right, `Conflict` for a name in use.
+        Raises `UsageError` for a bad name, label, expiry, right or budget, `Conflict` for a name in use.
         """
         now = self._now()
         check_key_name(name)
         check_expiry(expires_at, now)
-        _check_use(name, rights, role)
-        written = write_labels(labels), expires_at, write_rights(rights)
+        _check_use(name, rights, role, budgets)
+        written = write_labels(labels), expires_at, write_rights(rights), write_budgets(budgets)
         if secret is None:
             secret = Secret(PREFIXES[role] + secrets.token_urlsafe(_RANDOM_BYTES))
         digest = bytes.fromhex(secret.sha256)
@@ -93,8 +96,8 @@ class ClientKeys:
         try:
             with self._database.transaction() as connection:
                 (made,) = connection.execute(
-                    "INSERT INTO client_keys (id, name, admin, role, digest, created_at, labels, expires_at, rights)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
+                    "INSERT INTO client_keys (id, name, admin, role, digest, created_at, labels, expires_at, rights, "
+                    "budgets) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
                     (*row, *written),
                 ).fetchall()
         except sqlite3.IntegrityError:
@@ -179,6 +182,18 @@ class ClientKeys:
         self._reload()
         return client_key(row)
 
+    def allot(self, name: str, budgets: Sequence[str]) -> ClientKey:
+        """Give a live key these budgets in place of those that it has. Raises `UsageError`, `UnknownName`."""
+        written = write_budgets(budgets)
+        with self._database.transaction() as connection:
+            found = _sound(_find(connection, name))
+            _check_use(found.name, found.rights, found.role, budgets)
+            (row,) = connection.execute(
+                "UPDATE client_keys SET budgets = ? WHERE id = ? RETURNING *", (written, found.id)
+            ).fetchall()
+        self._reload()
+        return client_key(row)
+
     def get(self, name: str) -> ClientKey:
         """Give the live key of this name or id, else the one that was revoked last. Raises `UnknownName`."""
         rows = self._database.rows(_LIVE, (name, name, name)) or self._database.rows(
@@ -201,6 +216,13 @@ class ClientKeys:
     def list(self) -> "list[ClientKey]":
         """Every key that ever was, revoked ones too, oldest first."""
         return [client_key(row) for row in self._database.rows("SELECT * FROM client_keys ORDER BY created_at, rowid")]
+
+    def listed(self) -> "Sequence[ClientKey]":
+        """The same, and the same object again until somebody has changed a key."""
+        revision = self._database.revision("client_keys")
+        if revision != self._listed[0]:
+            self._listed = revision, self.list()
+        return self._listed[1]
 
     def verify(self, presented: str) -> ClientKey | None:
         """Give the live key this is, if it is one.
@@ -308,10 +330,11 @@ def _sound(row: sqlite3.Row) -> ClientKey:
     return key
 
 
-def _check_use(name: str, rights: Rights, role: Role) -> None:
-    if role != "client" and not rights.is_everything:
+def _check_use(name: str, rights: Rights, role: Role, budgets: Sequence[str] = ()) -> None:
+    if role != "client" and not (rights.is_everything and not budgets):
         article = "an" if role == "admin" else "a"
-        raise UsageError(f"{name} is {article} {role} key, which opens no model or account; leave its rights out")
+        what = "budgets" if rights.is_everything else "rights"
+        raise UsageError(f"{name} is {article} {role} key, which opens no model or account; leave its {what} out")
 
 
 def _digest(presented: str) -> bytes | None:

@@ -107,6 +107,14 @@ _MIGRATIONS: Final = (
     ) STRICT;
     CREATE TABLE dashboard_labels (label TEXT PRIMARY KEY) STRICT;
     """,
+    """
+    ALTER TABLE client_keys ADD COLUMN budgets TEXT NOT NULL DEFAULT '[]';
+    DROP TRIGGER client_keys_updated;
+    CREATE TRIGGER client_keys_updated
+        AFTER UPDATE OF name, admin, role, digest, revoked_at, labels, expires_at, rights, budgets
+        ON client_keys
+        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'client_keys'; END;
+    """,
 )
 
 STATE_SCHEMA: Final = Schema(

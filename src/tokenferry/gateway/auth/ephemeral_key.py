@@ -14,6 +14,8 @@ class EphemeralKey:
         self.secret = Secret(INFERENCE_PREFIX + secrets.token_urlsafe(32))
         self._digest = bytes.fromhex(self.secret.sha256)
         self._key = ClientKey(key_id, name, "client", created_at=int(time.time()), fingerprint=self.secret.fingerprint)
+        self.listed = (self._key,)
+        """The one key that there is."""
 
     def verify(self, presented: str) -> ClientKey | None:
         digest = sha256(presented.encode("utf-8", "surrogatepass")).digest()

@@ -50,6 +50,8 @@ class ProxyRequest(msgspec.Struct, eq=False):
     """Whether a sub-agent's tag is to be taken out of the body."""
     own: "EncodedCredential | None" = None
     """The client's own credential, where that is presented in place of an account's."""
+    is_budgeted: bool = False
+    """Whether the client is told of a budget, in place of the limits of the account."""
     sent: dict[Target, Sent] = {}  # msgspec copies it
     """What it is in the formats of targets that speak another one than the client, once it was translated."""
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from tokenferry.budgets import BudgetBook, BudgetRefusal, RequestSize, Reservation
 from tokenferry.errors import TokenferryError
 from tokenferry.gateway.auth.guard import Guard, check_query
 from tokenferry.gateway.auth.passthrough import presented_own
@@ -14,8 +15,10 @@ from tokenferry.gateway.http.headers import ResponseHeaders, lines_of
 from tokenferry.gateway.http.response_writer import AnswerWriter
 from tokenferry.gateway.proxy.attempt import AttemptRunner
 from tokenferry.gateway.proxy.body import BodyBudget, ProxyRequest, RequestBody, parse_body, too_large
+from tokenferry.gateway.proxy.budget_answers import budget_error, budget_lines
 from tokenferry.gateway.proxy.forwarder import Forwarder
 from tokenferry.gateway.telemetry.record import RequestRecord, RoutingDecision
+from tokenferry.gateway.telemetry.usage_log import token_counts
 from tokenferry.routing import loggable
 from tokenferry.state import ClientKey
 from tokenferry.streaming import BodyFilter, DocumentFilter, EventStreamFilter, TokenUsage
@@ -33,6 +36,7 @@ class ProxyState(Protocol):
     guard: Guard
     forwarder: Forwarder
     budget: BodyBudget
+    budgets: BudgetBook
     body_limit: int
     clock: Callable[[], float]
     in_flight: int
@@ -52,6 +56,7 @@ class Exchange:
     _request: ProxyRequest | None = None
     _runner: AttemptRunner | None = None
     _filter: BodyFilter | None = None
+    _reservation: Reservation | None = None
 
     def __init__(
         self,
@@ -137,6 +142,8 @@ class Exchange:
         else:
             is_json = headers.is_json
             self._filter = DocumentFilter(head.status, usage, record.request_id, dialect, is_readable=is_json)
+        if self._reservation is not None and head.status < _BAD_REQUEST:
+            headers.lines += budget_lines(self._reservation)
         self._start(head.status, headers.lines, headers.length)
 
     def feed(self, chunk: bytes) -> None:
@@ -228,12 +235,29 @@ class Exchange:
         record.decision.rule = plan.rule
         request.without_tag = plan.without_tag
         request.own = presented_own(head.read) if plan.is_own else None
+        if (key.budgets or self._state.budgets.is_active) and not (request.is_side or plan.is_own):
+            self._reserve(request, key)
         side = head.path.decode("latin-1") if request.is_side else ""
         failover, record.decision.trace = forwarder.start(plan, head.read, head.headers, key=key, side=side)
         runner = self._runner = AttemptRunner(self, forwarder, request, failover, record)
         if self._is_paused:
             runner.pause()
         runner.advance()
+
+    def _reserve(self, request: ProxyRequest, key: ClientKey) -> None:
+        """Take what the request may cost out of the key's budgets, once. Raises `GatewayError` where one is used up."""
+        if self._reservation is not None:
+            return
+        record, facts = self._record, self._body.facts
+        assert record.decision is not None
+        most = None if facts is None else facts.max_tokens
+        size = RequestSize(key.id, record.model or "", record.session or "", self._body.size, most)
+        found = self._state.budgets.reserve(key, size, record.at, record.request_id)
+        if isinstance(found, BudgetRefusal):
+            raise budget_error(found, key.name, record.at)
+        if found is not None:
+            self._reservation = record.decision.budgets = found
+            request.is_budgeted = True
 
     def reroute(self) -> None:
         if self._record.attempts or self._forwarder is self._state.forwarder:
@@ -301,8 +325,10 @@ class Exchange:
         else:
             self._body.release()
         if self._runner is not None:
-            self._runner.close()  # ends the lease, once; `record.usage` is final, for whoever settles what it used
+            self._runner.close()  # ends the lease, once; `record.usage` is final
             self._runner = None
+        if self._reservation is not None:
+            state.budgets.settle(self._reservation, token_counts(record.usage))
         self._request = None
         state.in_flight -= 1
         if self._is_stream:

@@ -198,7 +198,8 @@ class Forwarder:
         is_own = request.own is not None
         is_the_callers = is_own or (len(self.source.listing().accounts) == 1 and self._keys.is_sole())
         # Nothing a client does mends an account's credential: it would only ask again, for minutes.
-        return ResponseHeaders(head.headers, with_limits=is_the_callers, may_retry=is_own or status != _UNAUTHORIZED)
+        with_limits = is_the_callers and not request.is_budgeted
+        return ResponseHeaders(head.headers, with_limits=with_limits, may_retry=is_own or status != _UNAUTHORIZED)
 
     def _affinity(self, key: str, head: RequestHead, headers: Sequence[Header]) -> str:
         if head.session is not None:

@@ -6,6 +6,7 @@ from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 from tokenferry.background import PeriodicThread
+from tokenferry.budgets import Reservation
 from tokenferry.gateway.telemetry.record import RequestRecord
 from tokenferry.routing import loggable_name
 from tokenferry.state import Decision
@@ -94,7 +95,17 @@ def decision_of(record: RequestRecord) -> Decision:
         if decision.trace is not None:
             content |= _harmless(decision.trace.to_json())
         content["message"] = decision.message
+        if decision.budgets is not None:
+            content["budgets"] = [*_shares(decision.budgets)]
     return Decision(record.request_id, int(record.at), content)
+
+
+def _shares(reservation: Reservation) -> Iterator[dict[str, Any]]:
+    """What the request reserved and used of each budget: micro-dollars or tokens."""
+    used = reservation.used or reservation.amounts
+    for counter, reserved, amount in zip(reservation.counters, reservation.amounts, used, strict=True):
+        budget = counter.budget
+        yield {"subject": budget.whose(), "limit": str(budget.limit), "reserved": reserved, "used": amount}
 
 
 def _harmless(decision: dict[str, Any]) -> dict[str, Any]:

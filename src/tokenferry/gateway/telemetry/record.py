@@ -1,5 +1,6 @@
 import msgspec
 
+from tokenferry.budgets import Reservation
 from tokenferry.pool import Trace
 from tokenferry.streaming import TokenUsage
 
@@ -13,6 +14,8 @@ class RoutingDecision(msgspec.Struct):
     """What befell the request, once accounts came into question."""
     message: str | None = None
     """What the client was told in place of an answer."""
+    budgets: Reservation | None = None
+    """What of the key's budgets was reserved and used; None where none holds."""
 
 
 class RequestRecord(msgspec.Struct):

@@ -60,14 +60,24 @@ def ledger_entry(record: RequestRecord, *, billing: BillingOf) -> LedgerEntry:
         record.bytes_out,
         record.at,
         served or record.upstream_model or record.model or "",
-        tuple(OtherModel(other.model, _counts(other)) for other in usage.others if other.model) if usage.others else (),
+        _others(usage) if usage.others else (),
         record.first_byte,
         record.duration,
     )
 
 
-def _counts(usage: TokenUsage) -> TokenCounts:
+def _others(usage: TokenUsage) -> tuple[OtherModel, ...]:
+    return tuple(OtherModel(one.model, token_counts(one)) for one in usage.others if one.model)
+
+
+def token_counts(usage: TokenUsage) -> TokenCounts:
+    """All that is billed; unknown counts as nothing."""
     hour = usage.cache_creation_1h or 0
     return TokenCounts(
-        usage.input or 0, usage.output or 0, usage.cache_read or 0, max((usage.cache_creation or 0) - hour, 0), hour
+        usage.input or 0,
+        usage.output or 0,
+        usage.cache_read or 0,
+        max((usage.cache_creation or 0) - hour, 0),
+        hour,
+        usage.web_searches or 0,
     )

@@ -1,0 +1,244 @@
+"""What one process reserves and settles of each budget, on the event loop; the ledger's thread brings it news."""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
+
+from tokenferry.budgets._budget import Budget, Spending
+from tokenferry.budgets._counter import Counter, CounterKey
+from tokenferry.budgets._estimates import RequestSize, UsageEstimates
+from tokenferry.prices import TokenCounts
+
+RefusalCause: TypeAlias = Literal["used_up", "too_large", "reserved", "unknown"]
+
+_MOST_UNWRITTEN: Final = 20_000
+_MOST_KEYS: Final = 10_000
+_QUARTER: Final = 4
+_NOTHING: Final = Spending()
+
+
+class BudgetSubject(Protocol):
+    """A client key, as far as a budget may name it."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def labels(self) -> Mapping[str, str]: ...
+    @property
+    def budgets(self) -> Sequence[str]:
+        """The limits that are stored with it."""
+        ...
+
+    @property
+    def revoked_at(self) -> int | None: ...
+
+
+class Reservation:
+    """What a request has reserved of each of its budgets, and once it is settled what it has used of them."""
+
+    __slots__ = ("amounts", "counters", "request_id", "size", "used")
+
+    def __init__(self, request_id: str, size: RequestSize, counters: Sequence[Counter], amounts: list[int]) -> None:
+        self.request_id = request_id
+        self.size = size
+        self.counters = counters
+        self.amounts = amounts
+        self.used: list[int] | None = None
+        """None until it is settled. Settled by what a model cost last; the ledger's rows have the last word."""
+
+    @property
+    def most_consumed(self) -> Counter:
+        """The budget of which the largest part is used."""
+        counters = self.counters
+        return counters[0] if len(counters) == 1 else max(counters, key=lambda one: one.percent)
+
+
+class BudgetRefusal(NamedTuple):
+    """Why a request isn't sent: `reserved` and `unknown` pass by themselves, the others don't."""
+
+    counter: Counter
+    cause: RefusalCause
+
+    @property
+    def is_final(self) -> bool:
+        return self.cause in {"used_up", "too_large"}
+
+
+class _OfKey(NamedTuple):
+    """The counters of a client key, as long as it and their periods stay the same."""
+
+    key: BudgetSubject
+    start: int
+    end: int
+    counters: tuple[Counter, ...]
+
+
+class BudgetBook:
+    """The counters of all budgets in one process.
+
+    `reserve` and `settle` are for the event loop; what they wait for is a lock that the ledger's thread holds for
+    microseconds. Times are seconds since 1970 UTC. `wake` has the ledger's thread exchange soon.
+    """
+
+    def __init__(self, budgets: Iterable[Budget] = (), *, wake: Callable[[], None] = lambda: None) -> None:
+        self.estimates = UsageEstimates()
+        self.wake = wake
+        self.is_away = False
+        """Whether the ledger could not be used the last time."""
+        self._budgets = tuple(budgets)
+        self.is_active = bool(self._budgets)
+        """Whether there is anything to count, or was."""
+        self._lock = threading.Lock()
+        self._counters: dict[CounterKey, Counter] = {}
+        self._of_keys: dict[str, _OfKey] = {}
+        self._unwritten: dict[str, Reservation] = {}
+        self._holders = 1
+
+    def adopt(self, budgets: Iterable[Budget]) -> None:
+        """Go by these from the next request on. What is used of one that only changes its amount stays counted."""
+        with self._lock:
+            self._budgets = tuple(budgets)
+            self.is_active = self.is_active or bool(self._budgets)
+            self._of_keys.clear()
+            by_identity = {budget.identity: budget for budget in self._budgets}
+            for counter in self._counters.values():
+                counter.budget = by_identity.get(counter.budget.identity, counter.budget)
+        self.wake()
+
+    def counters_of(self, key: BudgetSubject, at: float) -> tuple[Counter, ...]:
+        """Those that the requests of a key count for at a time."""
+        known = self._of_keys.get(key.id)
+        now = int(at * 1000)
+        if known is not None and known.key is key and known.start <= now < known.end:
+            return known.counters
+        return self._find(key, at).counters
+
+    def _find(self, key: BudgetSubject, at: float) -> _OfKey:
+        budgets = [one for one in self._budgets if one.covers(key.id, key.name, key.labels)]
+        budgets += [Budget.of_key(key.id, text) for text in key.budgets]
+        counters, start, end = [], 0, 1 << 62
+        with self._lock:
+            self.is_active = self.is_active or bool(budgets)
+            for budget in budgets:
+                span = budget.span(at)
+                counter = Counter(budget, span, key.id if budget.settings.per == "key" else "")
+                known = self._counters.get(counter.key)
+                if known is None:
+                    # Until the ledger was read it may use what is its own in any case, if the period is new.
+                    counter.slice = counter.limit if self._holders == 1 else counter.limit // _QUARTER // self._holders
+                    known = self._counters[counter.key] = counter
+                known.budget = budget
+                counters.append(known)
+                start, end = max(start, span.start), min(end, span.end)
+            if len(self._of_keys) >= _MOST_KEYS:
+                self._of_keys.clear()
+            found = self._of_keys[key.id] = _OfKey(key, start, end, tuple(counters))
+        if not all(one.is_known for one in counters):
+            self.wake()
+        return found
+
+    # On the event loop.
+
+    def reserve(
+        self, key: BudgetSubject, size: RequestSize, at: float, request_id: str
+    ) -> Reservation | BudgetRefusal | None:
+        """Take what a request may cost out of each of its budgets, or say which one refuses it; None without any."""
+        counters = self.counters_of(key, at)
+        if not counters:
+            return None
+        estimate = self.estimates.estimate(size)
+        amounts, refusals = [], []
+        with self._lock:
+            for counter in counters:
+                admitted = self._admit(counter, counter.counts(estimate))
+                if isinstance(admitted, int):
+                    amounts.append(admitted)
+                else:
+                    counter.refusals += 1
+                    refusals.append(BudgetRefusal(counter, admitted))
+            if not refusals:
+                for counter, amount in zip(counters, amounts, strict=True):
+                    counter.reserved += amount
+        if refusals:
+            # The one that lasts the longest: what is said must be true of all.
+            return max(refusals, key=lambda one: (one.is_final, one.counter.end))
+        return Reservation(request_id, size, counters, amounts)
+
+    def _admit(self, counter: Counter, wanted: int) -> int | RefusalCause:  # noqa: PLR0911  # a list of rules
+        """The amount to reserve, which an estimate alone never makes a refusal of; or why there is nothing."""
+        settings = counter.budget.settings
+        if settings.mode == "warn":
+            return wanted
+        used, limit = counter.used, counter.limit
+        if self.is_away and not counter.is_known and settings.on_error == "refuse":
+            return "unknown"
+        if counter.spent >= limit or (self.is_away and used >= limit):
+            return "used_up"
+        if settings.strict and wanted > limit - used:
+            return "too_large"
+        left = counter.slice - counter.held
+        if left < wanted:
+            counter.missing = max(counter.missing, wanted - max(left, 0))
+            self.wake()
+        if left >= wanted or (left > 0 and not settings.strict):
+            return min(wanted, left)
+        if self.is_away or not counter.is_known:
+            return wanted if settings.on_error == "allow" else "unknown"
+        # With nothing under way here a single request may go, though others hold what is left.
+        return min(wanted, limit - used) if counter.held == 0 else "reserved"
+
+    def settle(self, reservation: Reservation, counts: TokenCounts) -> None:
+        """A request has ended: take what it used in place of what it reserved. Harmless the second time."""
+        if reservation.used is not None:
+            return
+        used = self.estimates.spending(reservation.size.model, counts) if any(counts) else _NOTHING
+        amounts = reservation.used = [counter.counts(used) for counter in reservation.counters]
+        with self._lock:
+            for counter, reserved, amount in zip(reservation.counters, reservation.amounts, amounts, strict=True):
+                counter.reserved -= reserved
+                counter.unwritten += amount
+            if used is not _NOTHING and len(self._unwritten) < _MOST_UNWRITTEN:
+                self._unwritten[reservation.request_id] = reservation
+
+    # On the ledger's thread.
+
+    def counters(self) -> list[Counter]:
+        """Every counter that is known."""
+        with self._lock:
+            return [*self._counters.values()]
+
+    def watch(self, keys: Iterable[BudgetSubject], at: float) -> None:
+        """Know the counters of these keys, before their first requests."""
+        for key in keys:
+            self.counters_of(key, at)
+
+    def exchange(
+        self, spent: Mapping[CounterKey, int], others: Mapping[CounterKey, int], holders: int, written: Iterable[str]
+    ) -> dict[CounterKey, int]:
+        """Learn what the ledger has spent, what other processes hold, and which requests are written by now.
+
+        Gives the slice of each counter, to be recorded.
+        """
+        with self._lock:
+            self._holders, self.is_away = holders, False
+            for request_id in written:
+                if (one := self._unwritten.pop(request_id, None)) is not None:
+                    for counter, amount in zip(one.counters, one.used or (), strict=True):
+                        counter.unwritten -= amount
+            slices = {}
+            for key, amount in spent.items():
+                counter = self._counters[key]
+                counter.spent, counter.is_known = amount, True
+                counter.slice = slices[key] = counter.slice_of(others.get(key, 0), holders)
+                counter.missing = 0
+            return slices
+
+    def forget(self, at: float) -> None:
+        """Forget the counters of periods that have ended, and of no key, unless requests under way count for them."""
+        with self._lock:
+            now = int(at * 1000)
+            self._of_keys = {key: one for key, one in self._of_keys.items() if one.start <= now < one.end}
+            used = {counter.key for one in self._of_keys.values() for counter in one.counters}
+            self._counters = {key: one for key, one in self._counters.items() if key in used or one.held}

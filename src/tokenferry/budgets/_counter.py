@@ -1,0 +1,85 @@
+"""How much of one budget is used in one period, as one process knows it."""
+
+from typing import Final, NamedTuple
+
+from tokenferry.budgets._budget import Budget, Spending
+from tokenferry.budgets._calendar import Span
+
+THRESHOLDS: Final = (75, 95, 100)
+"""Per cent of a budget whose crossing is announced; the first two are those at which Claude Code warns."""
+_LEAST_SLICE: Final = {"usd": 500_000, "tokens": 100_000}
+_QUARTER: Final = 4
+
+
+class CounterKey(NamedTuple):
+    """What a counter is known by, in every process: the period is part of it, so nothing is ever reset."""
+
+    budget: str
+    start: int
+    """Of the period, in milliseconds since 1970 UTC."""
+
+
+class Counter:
+    """One budget in one period, for all its keys together, or for one (`key_id`). Amounts are of the limit's unit.
+
+    `spent` is what the ledger has of it. This process adds `reserved`, of requests under way, and `unwritten`, of those
+    that have ended and are not in the ledger yet. Both together may be as much as its `slice` of what is left.
+    """
+
+    __slots__ = (
+        *("budget", "end", "is_known", "key", "key_id", "missing", "refusals", "reserved", "slice", "spent"),
+        *("unwritten",),
+    )
+
+    def __init__(self, budget: Budget, span: Span, key_id: str = "") -> None:
+        self.budget = budget
+        self.key_id = key_id
+        self.key = CounterKey(f"{budget.identity}|{key_id}", span.start)
+        self.end = span.end
+        self.spent = self.reserved = self.unwritten = self.refusals = 0
+        self.slice = self.missing = 0
+        """What it may use, and how much of that was wanting since the last exchange."""
+        self.is_known = False
+        """Whether the ledger was read."""
+
+    def __repr__(self) -> str:
+        return f"Counter({self.key.budget!r}, {self.used} of {self.limit})"
+
+    @property
+    def limit(self) -> int:
+        return self.budget.limit.amount
+
+    @property
+    def held(self) -> int:
+        """What this process has used or reserved that is not in the ledger."""
+        return self.reserved + self.unwritten
+
+    @property
+    def used(self) -> int:
+        """All that is known to be used, without reservations."""
+        return self.spent + self.unwritten
+
+    @property
+    def percent(self) -> int:
+        """How much is used; it may exceed 100."""
+        return self.used * 100 // self.limit if self.limit else 100
+
+    @property
+    def is_used_up(self) -> bool:
+        return self.used >= self.limit
+
+    def counts(self, spending: Spending) -> int:
+        return spending[self.budget.measure]
+
+    def slice_of(self, others: int, holders: int) -> int:
+        """The slice that is due to this process, where others hold so much, and `holders` processes are alive.
+
+        One alone gets everything. Of several each gets a quarter of its even share at a time, and less near the limit,
+        so that what one does not use is there for the others.
+        """
+        free = max(self.limit - self.spent - others, 0)
+        if holders <= 1:
+            return max(free, self.held)
+        share = max(self.limit // (_QUARTER * holders), _LEAST_SLICE[self.budget.limit.unit])
+        wanted = self.held + max(min(share, free // (2 * holders)), self.missing)
+        return max(min(wanted, free), self.held)

@@ -1,0 +1,109 @@
+"""What a request is likely to cost, before it is sent: by what the last ones of its session, key and model did."""
+
+from bisect import insort
+from collections import deque
+from typing import Final, NamedTuple, TypeVar
+
+from tokenferry.budgets._budget import Spending
+from tokenferry.prices import UNKNOWN, Price, TokenCounts
+
+_FIRST_OUTPUT: Final = 4096
+_BYTES_A_TOKEN: Final = 4
+_RECENT: Final = 200
+_NINETY_FIFTH: Final = 0.95
+_MOST_KNOWN: Final = 10_000
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+
+class RequestSize(NamedTuple):
+    """What is known of a request before it is sent."""
+
+    key_id: str
+    model: str
+    """In the client's words."""
+    session: str
+    body: int
+    """In bytes."""
+    max_tokens: int | None
+
+
+class ModelPrice(NamedTuple):
+    """What a model cost last time."""
+
+    price: Price
+    is_plan: bool
+    """Whether a subscription covered it."""
+
+
+class _Outputs:
+    """The last outputs of a key and model, in order of time and of size."""
+
+    __slots__ = ("recent", "sizes")
+
+    def __init__(self) -> None:
+        self.recent: deque[int] = deque()
+        self.sizes: list[int] = []
+
+    def add(self, output: int) -> int:
+        """Take another one; give the 95th percentile."""
+        if len(self.recent) == _RECENT:
+            self.sizes.remove(self.recent.popleft())
+        self.recent.append(output)
+        insort(self.sizes, output)
+        return self.sizes[int(_NINETY_FIFTH * (len(self.sizes) - 1))]
+
+
+class UsageEstimates:
+    """Learns from requests that are written down, on the ledger's thread, and estimates new ones on the event loop.
+
+    Each table is replaced one entry at a time, so a reader needs no lock.
+    """
+
+    def __init__(self) -> None:
+        self._prices: dict[str, ModelPrice] = {}
+        self._outputs: dict[tuple[str, str], _Outputs] = {}
+        self._likely: dict[tuple[str, str], int] = {}
+        self._prompts: dict[str, TokenCounts] = {}
+
+    def learn(self, size: RequestSize, counts: TokenCounts, price: ModelPrice) -> None:
+        """Note what a request used. One that used nothing says nothing."""
+        if not any(counts):
+            return
+        _put(self._prices, size.model, price)
+        if size.session:
+            _put(self._prompts, size.session, counts)
+        if counts.output:
+            key = (size.key_id, size.model)
+            outputs = self._outputs.get(key)
+            if outputs is None:
+                _put(self._outputs, key, outputs := _Outputs())
+            _put(self._likely, key, outputs.add(counts.output))
+
+    def estimate(self, size: RequestSize) -> Spending:
+        """What it may cost: its session's last input, else its bytes; and an output as large as recent ones."""
+        output = self._likely.get((size.key_id, size.model), _FIRST_OUTPUT)
+        if size.max_tokens is not None and size.max_tokens < output:
+            output = size.max_tokens
+        last = self._prompts.get(size.session) if size.session else None
+        if last is None:
+            counts = TokenCounts(size.body // _BYTES_A_TOKEN, output)
+        else:
+            counts = TokenCounts(last[0], output, last[2], last[3], last[4])
+        return self.spending(size.model, counts)
+
+    def spending(self, model: str, counts: TokenCounts) -> Spending:
+        """What such counts cost at the model's last price. One that was never seen counts as one of unknown price."""
+        known = self._prices.get(model)
+        plain, output, _, five, hour, _ = counts
+        cost = (UNKNOWN if known is None else known.price).cost(counts)
+        billed = 0 if known is not None and known.is_plan else cost
+        return Spending(billed, cost, plain + output + five + hour)
+
+
+def _put(table: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+    """Set it; of very many the one that was set first goes."""
+    if key not in table and len(table) >= _MOST_KNOWN:
+        del table[next(iter(table))]
+    table[key] = value

@@ -1,0 +1,164 @@
+"""Keeps the budgets of a process in step with the ledger and with the other processes that write it."""
+
+import contextlib
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from tokenferry.budgets import BudgetBook, BudgetSubject, Counter, CounterKey, ModelPrice, RequestSize, Span, Spending
+from tokenferry.errors import TokenferryError
+from tokenferry.ledger import _schema as sql
+from tokenferry.ledger._entry import LedgerEntry
+from tokenferry.ledger._ledger import Ledger
+from tokenferry.ledger._report import UsageReport, spending_of
+from tokenferry.prices import PriceTable
+
+HEARTBEAT: Final = 5.0
+"""How often a process that serves says that it lives, in seconds."""
+_DEAD: Final = 30.0
+_LOOK: Final = 1.0
+
+
+def spent_of(report: UsageReport, counters: Sequence[Counter], keys: Mapping[str, BudgetSubject]) -> list[int]:
+    """What the ledger has of each counter; `keys` are the client keys by id, with the groups that they are in now."""
+    spans = [*dict.fromkeys(Span(counter.key.start, counter.end) for counter in counters)]
+    spent = dict(zip(spans, report.spending(spans), strict=True))
+    return [
+        sum(
+            counter.counts(spending)
+            for (key_id, name), spending in spent[Span(counter.key.start, counter.end)].items()
+            if _covers(counter, key_id, name, keys)
+        )
+        for counter in counters
+    ]
+
+
+def _covers(counter: Counter, key_id: str, name: str, keys: Mapping[str, BudgetSubject]) -> bool:
+    if counter.key_id and counter.key_id != key_id:
+        return False
+    known = keys.get(key_id)
+    return counter.budget.covers(key_id, name if known is None else known.name, {} if known is None else known.labels)
+
+
+class BudgetExchange:
+    """Tells a book what is spent by the rows of `ledger.db`, and shares what is left with other processes.
+
+    A counter is what its rows add up to, in whichever process: read once from the sums by hour and day, then row by
+    row. Of the rest each process records a slice for itself. One that is not seen for 30 seconds loses its slices; what
+    it has written is spent, and what it had reserved is free again. All methods but `is_ready` and `failed` wait for
+    the disk.
+    """
+
+    def __init__(
+        self,
+        book: BudgetBook,
+        keys: Callable[[], Sequence[BudgetSubject]],
+        *,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`keys` gives every client key, and the same list again until one has changed.
+
+        `monotonic` is a clock that all processes of the machine share.
+        """
+        self.book = book
+        self.ready = threading.Event()
+        """Set once the ledger was read, or could not be."""
+        self._keys_now = keys
+        self._listed: Sequence[BudgetSubject] = ()
+        self._now, self._monotonic = now, monotonic
+        self._holder = secrets.token_hex(8)
+        self._keys: dict[str, BudgetSubject] = {}
+        self._written: list[str] = []
+        self._spent: dict[CounterKey, int] = {}
+        self._last = 0
+        self._revision = -1
+        self._looked_at = -_LOOK
+
+    def learn(self, entries: Sequence[LedgerEntry], prices: PriceTable) -> None:
+        """Take note of requests that this process has just written."""
+        if not self.book.is_active:
+            return
+        for entry in entries:
+            self._written.append(entry.request_id)
+            price = prices.price(entry.provider, (entry.model, entry.asked), entry.at)
+            size = RequestSize(entry.key_id, entry.asked, entry.session, 0, None)
+            self.book.estimates.learn(size, entry.counts, ModelPrice(price, entry.billing == "plan"))
+
+    def exchange(self, ledger: Ledger) -> None:
+        """Read what is spent, and take the slices that are due. Raises `StorageFailed`, `CorruptFile`."""
+        self.look()
+        if self.book.is_active:
+            with ledger.transaction() as connection:
+                counters = self.book.counters()
+                self._read(connection, ledger, counters)
+                others, holders = self._others(connection)
+                written, self._written = self._written, []
+                slices = self.book.exchange(self._spent, others, holders, written)
+                rows = [(self._holder, *key, amount) for key, amount in slices.items() if amount]
+                connection.executemany(sql.INSERT_SLICE, rows)
+        self.ready.set()
+
+    def failed(self) -> None:
+        """Learn that the ledger can't be used: what is in memory counts until it can."""
+        self.book.is_away = True
+        self.ready.set()
+
+    def leave(self, ledger: Ledger) -> None:
+        """Return every slice: this process serves no more."""
+        if self.book.is_active:
+            with ledger.transaction() as connection:
+                connection.execute(sql.DELETE_HOLDER, (self._holder,))
+                connection.execute(sql.DELETE_SLICES, (self._holder,))
+
+    def look(self) -> None:
+        """See, at most once a second, whether keys have changed, and whether periods have ended."""
+        steady, now = self._monotonic(), self._now()
+        if steady - self._looked_at < _LOOK:
+            return
+        self._looked_at = steady
+        with contextlib.suppress(TokenferryError):  # those that are known count until they can be read
+            listed = self._keys_now()
+            if listed is not self._listed:
+                self._listed, self._keys = listed, {key.id: key for key in listed}
+                self._spent.clear()
+        self.book.watch([key for key in self._listed if key.revoked_at is None], now)
+        self.book.forget(now)
+
+    def _read(self, connection: sqlite3.Connection, ledger: Ledger, counters: Sequence[Counter]) -> None:
+        """Bring `_spent` up to the last row. Nobody else writes meanwhile, so what is read is one state."""
+        (revision,) = connection.execute(sql.NAMES_REVISION).fetchone()
+        (last,) = connection.execute(sql.LAST_ID).fetchone()
+        if revision != self._revision or last < self._last:
+            self._spent.clear()  # rows were erased, priced anew, or replaced by those of a copy
+        self._spent = {one.key: self._spent[one.key] for one in counters if one.key in self._spent}
+        if self._spent:
+            self._add_rows(connection, [one for one in counters if one.key in self._spent])
+        unread = [one for one in counters if one.key not in self._spent]
+        self._spent |= zip((one.key for one in unread), spent_of(UsageReport(ledger), unread, self._keys), strict=True)
+        self._last, self._revision = last, revision
+
+    def _add_rows(self, connection: sqlite3.Connection, counters: Sequence[Counter]) -> None:
+        covering: dict[str, list[Counter]] = {}
+        for row in connection.execute(sql.SPENDING, (self._last,)):
+            key_id = row["key"]
+            if key_id not in covering:
+                covering[key_id] = [one for one in counters if _covers(one, key_id, row["name"], self._keys)]
+            spending: Spending = spending_of(row["billing"], row["cost_micros"], row["tokens"])
+            for counter in covering[key_id]:
+                if counter.key.start <= row["at_ms"] < counter.end:
+                    self._spent[counter.key] += counter.counts(spending)
+
+    def _others(self, connection: sqlite3.Connection) -> tuple[dict[CounterKey, int], int]:
+        """What other processes hold, and how many live with this one."""
+        now = self._monotonic()
+        connection.execute(sql.SEE_HOLDER, (self._holder, int(now * 1000)))
+        connection.execute(sql.DELETE_HOLDERS, (int((now - _DEAD) * 1000), int(now * 1000)))
+        connection.execute(sql.DELETE_SLICES, (self._holder,))
+        (holders,) = connection.execute(sql.COUNT_HOLDERS).fetchone()
+        rows = connection.execute(sql.SLICES, (self._holder,)).fetchall()
+        alive = {CounterKey(row["budget"], row["start"]): row["amount"] for row in rows}
+        return alive, holders

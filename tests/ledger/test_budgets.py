@@ -1,0 +1,251 @@
+"""Budgets by real ledgers: what rows add up to, and slices between processes that live and die."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from budgets.books import Key, refused, taken
+from effort import effort
+from ledger.books import DAY, NOW, PRICES, entry
+from tokenferry.budgets import Budget, BudgetBook, BudgetRefusal, RequestSize, Reservation
+from tokenferry.ledger import BudgetExchange, Ledger, LedgerEntry, UsageReport, spent_of
+from tokenferry.prices import TokenCounts
+from tokenferry.settings import BudgetSettings
+
+KEYS = (Key(), Key("key_2", "ci", {"group": "build"}), Key("key_3", "cd", {"group": "build"}))
+MODEL = "claude-opus-5"
+SIZE = RequestSize("key_1", MODEL, "", 4000, None)
+
+
+@dataclass
+class Process:
+    """A gateway, as far as budgets go: its own connection to the file, its own book."""
+
+    path: Path
+    clock: Callable[[], float]
+    budgets: tuple[BudgetSettings, ...] = (BudgetSettings("all", "1usd/day"),)
+    keys: tuple[Key, ...] = KEYS
+    queue: list[LedgerEntry] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.ledger = Ledger(self.path, now=self.clock)
+        self.book = BudgetBook(map(Budget.of, self.budgets))
+        self.exchange = BudgetExchange(self.book, lambda: self.keys, now=self.clock, monotonic=self.clock)
+        self.cycle()
+
+    def cycle(self) -> None:
+        """What its ledger's thread does."""
+        batch, self.queue = self.queue, []
+        if batch:
+            self.ledger.write(batch, PRICES)
+            self.exchange.learn(batch, PRICES)
+        self.exchange.exchange(self.ledger)
+
+    def reserve(self, request_id: str, key: Key = KEYS[0]) -> Reservation | BudgetRefusal:
+        found = self.book.reserve(key, SIZE._replace(key_id=key.id), self.clock(), request_id)
+        assert found is not None
+        return found
+
+    def end(self, found: Reservation, at: float, output: int) -> LedgerEntry:
+        """A request has ended; its row waits for the thread."""
+        number = int(found.request_id.removeprefix("tf_"))
+        row = entry(number, at=at, key_id=found.size.key_id, input=1000, output=output)
+        self.book.settle(found, row.counts)
+        self.queue.append(row)
+        return row
+
+
+def cost_of(row: LedgerEntry) -> int:
+    return PRICES.price(row.provider, (row.model,), row.at).cost(row.counts)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_after_a_restart_counters_are_what_rows_and_sums_say(tmp_path: Path) -> None:
+    clock, path = Clock(), tmp_path / "ledger.db"
+    subjects = ("all", "key:laptop", "group:build")
+    with Ledger(path) as ledger:
+        ids = ("key_1", "key_2", "key_3", "key_forgotten")
+        rows = [entry(number, key_id=key, key_name=f"once-{key}", output=100) for number, key in enumerate(ids)]
+        rows += [entry(10, key_id="key_1", at=NOW - DAY), entry(11, billing="plan"), entry(12, billing="own")]
+        ledger.write(rows, PRICES)
+    one = cost_of(rows[0])
+    process = Process(path, clock, tuple(BudgetSettings(subject, "1usd/day") for subject in subjects))
+    spent = {counter.budget.settings.subject: counter.spent for counter in process.book.counters()}
+    assert spent == {"all": 4 * one, "key:laptop": one, "group:build": 2 * one}
+    by_list = Process(path, clock, (BudgetSettings("key:laptop", "1usd/total", counts="list"),))
+    assert [counter.spent for counter in by_list.book.counters()] == [
+        one + cost_of(rows[4]) + cost_of(rows[5]),
+    ]
+
+
+def test_what_is_erased_priced_anew_or_regrouped_is_counted_anew(tmp_path: Path) -> None:
+    process = Process(tmp_path / "ledger.db", Clock(), (BudgetSettings("group:build", "1usd/day"),))
+    process.queue += [entry(1, key_id="key_2"), entry(2, key_id="key_3", session="s-2")]
+    process.cycle()
+    (counter,) = process.book.counters()
+    assert counter.spent == 2 * cost_of(entry(1))
+    with Ledger(process.path) as other:
+        other.erase(session="s-2")
+    process.cycle()
+    assert counter.spent == cost_of(entry(1))
+    process.keys = (Key(), Key("key_2", "ci"))
+    process.clock.now += 2  # type: ignore[attr-defined]  # it is a Clock
+    process.cycle()
+    assert process.book.counters() == [] or counter.spent == 0
+
+
+def test_a_dead_process_is_forgotten_after_half_a_minute_and_its_rows_are_not(tmp_path: Path) -> None:
+    clock, path = Clock(), tmp_path / "ledger.db"
+    dead, living = Process(path, clock), Process(path, clock)
+    dead.cycle()
+    dead.end(taken(dead.reserve("tf_1")), clock.now, 4000)
+    dead.cycle()
+    (counter,) = living.book.counters()
+    clock.now += 29
+    living.cycle()
+    assert counter.slice < counter.limit - counter.spent
+    clock.now += 2
+    living.cycle()
+    assert counter.spent > 0
+    assert counter.slice == counter.limit - counter.spent
+
+
+def test_a_process_that_ends_returns_its_slices_at_once(tmp_path: Path) -> None:
+    clock, path = Clock(), tmp_path / "ledger.db"
+    one, other = Process(path, clock), Process(path, clock)
+    other.exchange.leave(other.ledger)
+    one.cycle()
+    assert [counter.slice for counter in one.book.counters()] == [1_000_000]
+
+
+@dataclass
+class Simulation:
+    """Agents at several processes that share a ledger; any process may die at any step."""
+
+    folder: Path
+    draw: random.Random
+    processes: int
+    agents: int = 50
+    limit: int = 5_000_000
+
+    def __post_init__(self) -> None:
+        self.clock = Clock()
+        self.path = self.folder / "ledger.db"
+        self.alive = [self.started() for _ in range(self.processes)]
+        self.under_way: list[tuple[Process, Reservation]] = []
+        self.count = 0
+        self.open: list[Reservation] = []
+        """What was under way, or not written, when the last request was admitted."""
+        self.refusals = 0
+
+    def started(self) -> Process:
+        return Process(self.path, self.clock, (BudgetSettings("all", f"{self.limit // 10**6}usd/day"),))
+
+    def step(self) -> None:
+        action = self.draw.choices(("begin", "end", "cycle", "die", "wait"), (30, 24, 12, 1, 3))[0]
+        getattr(self, action)()
+
+    def spent(self) -> int:
+        with Ledger(self.path) as ledger:
+            (counter,) = self.alive[0].book.counters()
+            return spent_of(UsageReport(ledger), [counter], {})[0]
+
+    def begin(self) -> None:
+        if len(self.under_way) >= self.agents:
+            return
+        process = self.draw.choice(self.alive)
+        self.count += 1
+        found = process.reserve(f"tf_{self.count}")
+        (counter,) = process.book.counters()
+        if isinstance(found, BudgetRefusal):
+            self.refusals += found.is_final
+            if found.is_final:
+                assert self.spent() >= self.limit, "no false refusal: the ledger has all of it"
+            else:
+                assert counter.held > 0, "with nothing under way a process sends one request"
+        else:
+            self.under_way.append((process, found))
+            unwritten = [one for each in self.alive for one in each.book._unwritten.values()]
+            self.open = [*unwritten, *(one for _, one in self.under_way)]
+
+    def end(self) -> None:
+        if self.under_way:
+            process, found = self.under_way.pop(self.draw.randrange(len(self.under_way)))
+            if self.draw.random() < 0.1:
+                process.book.settle(found, TokenCounts())
+            else:
+                process.end(found, self.clock.now, self.draw.choice((1, 100, 4000, 9000)))
+
+    def cycle(self) -> None:
+        self.draw.choice(self.alive).cycle()
+
+    def die(self) -> None:
+        """Whatever it was doing: what is under way there is lost, and rows that were not written."""
+        at = self.draw.randrange(len(self.alive))
+        dead = self.alive[at]
+        self.under_way = [one for one in self.under_way if one[0] is not dead]
+        dead.ledger.close()
+        self.alive[at] = self.started()
+
+    def wait(self) -> None:
+        for _ in range(self.draw.choice((1, 10))):
+            self.clock.now += 4
+            for process in self.alive:
+                process.cycle()
+
+    def settle_all(self) -> None:
+        while self.under_way:
+            self.end()
+        for _ in range(3):
+            for process in self.alive:
+                process.cycle()
+        self.clock.now += 40
+        for process in self.alive:
+            process.cycle()
+
+    @property
+    def bound(self) -> int:
+        """How much more than the limit may be used.
+
+        It is what the requests that were under way when the last one was admitted used beyond their reservations, and
+        for each process one request: that it may send with nothing left of its slice, before it learns of the others.
+        """
+        largest = cost_of(entry(0, input=1000, output=9000))
+        alone = 0 if self.processes == 1 else self.processes
+        return alone * largest + sum(max((one.used or [0])[0] - one.amounts[0], 0) for one in self.open)
+
+
+@settings(max_examples=effort(10), deadline=None)
+@given(seed=st.integers(0, 2**32), processes=st.integers(1, 4))
+def test_fifty_agents_and_processes_that_die_leave_nothing_reserved(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, processes: int
+) -> None:
+    """Nothing is reserved at the end, no refusal is false, and the overshoot is within its bound."""
+    simulation = Simulation(tmp_path_factory.mktemp("budgets"), random.Random(seed), processes)
+    for _ in range(300):
+        simulation.step()
+    simulation.settle_all()
+    spent = simulation.spent()
+    for process in simulation.alive:
+        (counter,) = process.book.counters()
+        assert (counter.reserved, counter.unwritten) == (0, 0)
+        assert counter.spent == spent
+        found = process.reserve("tf_0")
+        if spent < simulation.limit:
+            process.book.settle(taken(found), TokenCounts())
+        else:
+            assert refused(found).is_final
+        process.ledger.close()
+    assert spent <= simulation.limit + simulation.bound
