@@ -17,7 +17,10 @@ PICTURE: Final = ROOT / "docs" / "architecture.svg"
 ROLES: Final = {
     "entry": (
         "starts and manages",
-        "cli serve in_process testing reloading actions admin dashboard background_refresh service readiness sandbox",
+        (
+            "cli serve in_process testing reloading actions admin dashboard background_refresh service views "
+            "readiness sandbox"
+        ),
     ),
     "request": ("the way of a request", "gateway routing pool streaming upstream limits wire"),
     "token": (

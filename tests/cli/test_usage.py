@@ -210,7 +210,7 @@ def test_status_shows_the_windows_that_have_not_ended(home: Home, inside: Inside
         ledger.write([], PRICES, points)
     assert "window      max: 46% of 5h used, resets in 117 min" in inside("status").out
     assert inside("status", "--json").json["windows"] == [
-        {"account": "max", "window": "5h", "used": 0.456, "resets_at": int(now + 7000)}
+        {"account": "max", "window": "5h", "used": 0.456, "resets_at": int(now + 7000), "dry_at": None}
     ]
     home.ledger.write_bytes(b"no database" * 500)
     assert inside("status").code == 0

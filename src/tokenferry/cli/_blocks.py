@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Any, Final
 
@@ -10,37 +9,10 @@ from tokenferry.cli._output import note, say_json, say_lines
 from tokenferry.cli._usage import aligned, iso, numbers, remark
 from tokenferry.ledger import Period, Usage, UsageReport, UsageRow, total
 from tokenferry.units import dollars, short, span
+from tokenferry.views import WindowShare, open_windows
 
 _WINDOW: Final = "5h"
-_DAY_MS: Final = 86_400_000
-_LONGEST_MS: Final = 8 * _DAY_MS
 _MINUTE_MS: Final = 60_000
-
-
-@dataclass(frozen=True, slots=True)
-class WindowShare:
-    """How much of an account's window is used. Times are seconds since 1970 UTC."""
-
-    account: str
-    window: str
-    used: float
-    reset: float
-
-    def sentence(self, now: float) -> str:
-        return f"{self.account}: {self.used:.0%} of {self.window} used, resets in {span(self.reset - now)}"
-
-    def to_json(self) -> dict[str, Any]:
-        return {"account": self.account, "window": self.window, "used": self.used, "resets_at": int(self.reset)}
-
-
-def open_windows(report: UsageReport, now: float) -> list[WindowShare]:
-    """The windows that have not ended, as answers told of them last."""
-    known = report.windows(int(now * 1000) - _LONGEST_MS, int(now * 1000) + _DAY_MS)
-    return [
-        WindowShare(account, window, used, reset / 1000)
-        for (account, window), (used, reset) in sorted(known.items())
-        if reset > now * 1000
-    ]
 
 
 def say_blocks(report: UsageReport | None, since: int, until: int, zone: tzinfo, *, as_json: bool) -> None:

@@ -21,7 +21,7 @@ from tokenferry.credentials import CLIENT_KEY_PREFIXES, FederatedToken, Federati
 from tokenferry.errors import ConfigError, TokenferryError, UsageError
 from tokenferry.gateway import bind
 from tokenferry.ledger import Ledger, UsageReport
-from tokenferry.readiness import AccountRow, ServiceStatus, expects_service, misnamed
+from tokenferry.readiness import AccountRow, ServiceStatus, cure_of, expects_service, misnamed, replacement_of
 from tokenferry.refresh import read_identity
 from tokenferry.settings import Home, KeepSettings
 from tokenferry.state import State, gateway_records, read_local_key
@@ -327,20 +327,11 @@ def _check_account(row: AccountRow, now: float) -> Iterator[Finding]:
     if row.fault is not None:
         yield _of(row.fault, where)
         return
-    is_claude_codes = row.document is not None and row.document.account.owner == "claude-code"
-    is_login = row.document is not None and row.document.account.kind == "oauth"
-    again = f"tokenferry login {row.name}" if is_login else f"tokenferry account add {row.name} --replace"
-    cures = {
-        "needs-login": "claude /login" if is_claude_codes else again,
-        "uncertain": f"nothing to do while its token works; then: tokenferry refresh {row.name}",
-        "copied": f"tokenferry account confirm {row.name}, if the login is in use on this machine alone",
-        "backing-off": f"wait, or: tokenferry refresh {row.name}",
-    }
-    if row.state in cures:
-        yield Finding(row.text, where, cures[row.state])
+    if row.state in {"needs-login", "uncertain", "copied", "backing-off"}:
+        yield Finding(row.text, where, cure_of(row))
     if row.aging is not None and (text := row.aging.text(now)) and row.state != "needs-login":
         renew = f"tokenferry refresh {row.name}; or refresh it in time with: tokenferry service install"
-        yield Finding(text, where, renew if row.aging.cause == "refresh-token" else again)
+        yield Finding(text, where, renew if row.aging.cause == "refresh-token" else replacement_of(row))
     begun = pending_hand_over(row.document) if row.document else None
     if begun is not None:
         cure = f"{completion(row.name, begun)}; or: tokenferry export {row.name} --take-back"

@@ -1,13 +1,15 @@
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, fields
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from tokenferry.broker import Broker, interrupted_move
-from tokenferry.cli._blocks import WindowShare, open_windows
 from tokenferry.cli._cooldowns import to_json
 from tokenferry.cli._describe import COLUMNS, cells, rows
 from tokenferry.cli._home import find, open_broker
+from tokenferry.cli._live import watch_status
 from tokenferry.cli._output import note, say, say_json, say_lines
 from tokenferry.cli._probe import address_of
 from tokenferry.cli._sealing import seal_json, seal_line
@@ -20,6 +22,7 @@ from tokenferry.ledger import Ledger, UsageReport
 from tokenferry.readiness import AccountRow, active_account, active_cooldowns, cooldown_sentence
 from tokenferry.settings import Home
 from tokenferry.state import GatewayRecord, gateway_records
+from tokenferry.views import WindowShare, open_windows
 
 app = new_app()
 
@@ -28,11 +31,15 @@ app = new_app()
     "status",
     epilog=examples(
         "tokenferry status",
+        "tokenferry status --watch",
         "tokenferry status --json | jq .gateway",
     ),
 )
 def status(
     *,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Keep it up to date until q; as --json one line for each change.")
+    ] = False,
     wide: WIDE = False,
     as_json: JSON = False,
 ) -> None:
@@ -40,6 +47,9 @@ def status(
 
     Warnings about the configuration go to stderr.
     """
+    if watch:
+        watch_status(as_json=as_json)
+        return
     home, settings = find()
     broker = open_broker(home, settings)
     gateways, found = _gateways(home), rows(broker)

@@ -5,6 +5,7 @@ from typing import Final, Literal, TypeAlias
 
 from tokenferry.budgets import Span, Spending
 from tokenferry.ledger import _schema as sql
+from tokenferry.ledger._entry import WindowPoint
 from tokenferry.ledger._ledger import Ledger
 from tokenferry.ledger._periods import Period
 
@@ -155,11 +156,21 @@ class UsageReport:
 
     def windows(self, since: int, until: int) -> dict[tuple[str, str], tuple[float, int]]:
         """The share that was used of each account's window, and when that ends, as they were known last."""
-        labels, names = self._labels(has_sessions=False), self._windows()
         return {
-            (labels.get(row["account"], ""), names.get(row["name"], "")): (row["used_ppm"] / 1e6, row["reset_ms"])
-            for row in self._ledger.rows(sql.WINDOWS, (since, until))
+            name: (points[-1].used, int(points[-1].reset * 1000)) for name, points in self.history(since, until).items()
         }
+
+    def history(self, since: int, until: int) -> dict[tuple[str, str], list[WindowPoint]]:
+        """How much of each account's window was used, oldest first, by account and window."""
+        labels, names = self._labels(has_sessions=False), self._windows()
+        found: dict[tuple[str, str], list[WindowPoint]] = {}
+        for row in self._ledger.rows(sql.WINDOWS, (since, until)):
+            name = labels.get(row["account"], ""), names.get(row["name"], "")
+            point = WindowPoint(
+                *name, row["at_ms"] / 1000, row["used_ppm"] / 1e6, row["reset_ms"] / 1000, row["status"]
+            )
+            found.setdefault(name, []).append(point)
+        return found
 
     def unpriced(self, since: int) -> list[tuple[str, str, int]]:
         """Provider, model and requests of each model of unknown price, since a day's time in milliseconds."""

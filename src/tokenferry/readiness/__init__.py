@@ -22,6 +22,8 @@ from tokenferry.readiness._standing import (
     account_row,
     account_rows,
     active_account,
+    cure_of,
+    replacement_of,
 )
 
 __all__ = [
@@ -40,12 +42,14 @@ __all__ = [
     "active_cooldowns",
     "choose",
     "cooldown_sentence",
+    "cure_of",
     "ends",
     "expects_service",
     "explain_route",
     "misnamed",
     "models",
     "pool_of",
+    "replacement_of",
     "resolver_of",
     "services",
     "serving_line",

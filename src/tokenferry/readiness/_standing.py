@@ -351,6 +351,28 @@ def _while_it_lives(text: str, left: float) -> str:
     return f"{text}; the present token works" + ("" if left == float("inf") else f" for {span(left)}")
 
 
+def cure_of(row: AccountRow) -> str:
+    """The command that puts an account right, by its state; empty where nothing is wrong that a command changes."""
+    name = row.name
+    match row.state:
+        case "needs-login" | "refused":
+            is_claude_codes = row.document is not None and row.document.account.owner == "claude-code"
+            return "claude /login" if is_claude_codes else replacement_of(row)
+        case "uncertain":
+            return f"nothing to do while its token works; then: tokenferry refresh {name}"
+        case "copied":
+            return f"tokenferry account confirm {name}, if the login is in use on this machine alone"
+        case "backing-off":
+            return f"wait, or: tokenferry refresh {name}"
+    return ""
+
+
+def replacement_of(row: AccountRow) -> str:
+    """The command by which an account gets another login or key."""
+    is_login = row.document is not None and row.document.account.kind == "oauth"
+    return f"tokenferry login {row.name}" if is_login else f"tokenferry account add {row.name} --replace"
+
+
 def account_details(row: AccountRow, broker: Broker) -> Iterator[tuple[str, str]]:
     """What is known of an account, as pairs of a label and a value."""
     assert row.document is not None

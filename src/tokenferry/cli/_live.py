@@ -1,0 +1,104 @@
+"""`status --watch`: how the home stands, on a terminal, in a pipe, or as lines of JSON."""
+
+import contextlib
+import json
+import select
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from tokenferry.cli._home import find, open_broker
+from tokenferry.cli._output import redacted, say
+from tokenferry.cli._services import services_now
+from tokenferry.cli._signals import wait_for_input
+from tokenferry.readiness import account_rows
+from tokenferry.views import LedgerReader, NowView, now_view
+
+_EVERY: Final = 2.0
+
+
+def watch_status(*, as_json: bool, every: float = _EVERY) -> None:
+    """Show the view until `q` is pressed or a signal comes; in a pipe and as JSON whenever something has changed."""
+    home, config = find()
+    broker, books = open_broker(home, config), LedgerReader(home.ledger)
+
+    def look() -> NowView:
+        states = {row.name: row.state for row in account_rows(broker)}
+        return now_view(home, broker, books, services_now(home, config, broker, states), now=time.time())
+
+    with contextlib.closing(books):
+        if as_json:
+            _follow(look, _say_json, every)
+        elif not sys.stdout.isatty():
+            _follow(look, _print, every)
+        else:
+            _show(look, every)
+
+
+def _follow(look: Callable[[], NowView], tell: Callable[[NowView], None], every: float) -> None:
+    """Tell the view now, and whenever it has changed, until nobody reads it any more."""
+    told: dict[str, Any] = {}
+    while True:
+        view = look()
+        if (new := _facts(view)) != told:
+            told = new
+            tell(view)
+        if _reader_leaves(every):
+            return
+
+
+def _facts(view: NowView) -> dict[str, Any]:
+    """What of the view changes not merely because time passes."""
+    found = view.to_json()
+    return found | {"at": 0, "sentence": "", "accounts": [one | {"text": ""} for one in found["accounts"]]}
+
+
+def _reader_leaves(seconds: float) -> bool:
+    """Wait for so many seconds, or until nothing reads stdout any more; tells whether that is so."""
+    waiting = select.poll()
+    waiting.register(sys.stdout.fileno(), 0)  # errors are told in any case
+    return any(events & select.POLLERR for _, events in waiting.poll(seconds * 1000))
+
+
+def _say_json(view: NowView) -> None:
+    say(redacted(json.dumps(view.to_json())))
+
+
+def _print(view: NowView) -> None:
+    from tokenferry.cli._screen import print_view  # noqa: PLC0415  # rich takes 60 ms
+
+    print_view(view)
+
+
+def _show(look: Callable[[], NowView], every: float) -> None:
+    from tokenferry.cli._screen import screen  # noqa: PLC0415  # as above
+
+    with _keys() as is_over, screen() as show:
+        while True:
+            show(look())
+            if is_over(every):
+                return
+
+
+def _wait(seconds: float) -> bool:
+    time.sleep(seconds)
+    return False
+
+
+@contextlib.contextmanager
+def _keys() -> Iterator[Callable[[float], bool]]:
+    """Gives what waits for so many seconds, and tells whether `q` was pressed meanwhile."""
+    if not sys.stdin.isatty():
+        yield _wait
+        return
+    import termios  # noqa: PLC0415  # POSIX alone has it
+    import tty  # noqa: PLC0415  # as above
+
+    descriptor = sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+    try:
+        tty.setcbreak(descriptor)
+        yield lambda seconds: wait_for_input(descriptor, seconds) and sys.stdin.read(1) in {"q", "Q", ""}
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)

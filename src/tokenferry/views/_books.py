@@ -1,0 +1,46 @@
+from pathlib import Path
+from threading import Lock
+
+from tokenferry.errors import TokenferryError
+from tokenferry.ledger import Ledger, TrafficReport, UsageReport
+
+
+class LedgerReader:
+    """The ledger of a home for views: opened once there is one, and kept open. Thread-safe."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = Lock()
+        self._ledger: Ledger | None = None
+
+    def ledger(self) -> Ledger | None:
+        """None where nothing was written yet. Raises `UnsafeFile`, `CorruptFile`, `StorageFailed`."""
+        with self._lock:
+            if self._ledger is None and self._path.exists():
+                self._ledger = Ledger(self._path)
+            return self._ledger
+
+    def traffic(self) -> TrafficReport | None:
+        """Single requests; None where there are none. Raises what `ledger` does."""
+        ledger = self.ledger()
+        return None if ledger is None else TrafficReport(ledger)
+
+    def usage(self) -> UsageReport | None:
+        """What was used; None where nothing was. Raises what `ledger` does."""
+        ledger = self.ledger()
+        return None if ledger is None else UsageReport(ledger)
+
+    def fault(self) -> str:
+        """Why it can't be read; empty where it can, or is not there."""
+        try:
+            self.ledger()
+        except TokenferryError as fault:
+            return str(fault)
+        return ""
+
+    def close(self) -> None:
+        """Close the file; the next reader opens it again."""
+        with self._lock:
+            if self._ledger is not None:
+                self._ledger.close()
+                self._ledger = None
