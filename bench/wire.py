@@ -7,11 +7,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from tokenferry.wire import Codec, codec
+from tokenferry.wire import Codec, WireFormat, codec
 
 SIZES: Final = (50_000, 200_000)
 ROUNDS: Final = 15
 TOOLS: Final = 16
+OTHERS: Final[tuple[tuple[str, WireFormat], ...]] = (("Chat", "openai"), ("Responses", "openai-responses"))
 _EVENTS: Final = 10_000
 
 
@@ -38,11 +39,10 @@ def body(size: int) -> bytes:
     return written
 
 
-def there_and_back() -> tuple[Codec, Codec]:
-    there, back = codec("anthropic", "openai"), codec("openai", "anthropic")
-    assert there is not None
-    assert back is not None
-    return there, back
+def pair(client: WireFormat, upstream: WireFormat) -> Codec:
+    found = codec(client, upstream)
+    assert found is not None
+    return found
 
 
 def least(call: Callable[[], object], number: int) -> float:
@@ -50,26 +50,55 @@ def least(call: Callable[[], object], number: int) -> float:
     return min(timeit.repeat(call, timer=time.process_time, number=number, repeat=ROUNDS)) / number
 
 
+def event(kind: str, **fields: Any) -> bytes:
+    return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n".encode()
+
+
+CHUNK: Final = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion.chunk",
+    "created": 1,
+    "model": "gpt",
+    "choices": [{"index": 0, "delta": {"content": " word"}, "logprobs": None, "finish_reason": None}],
+}
+MESSAGE_DELTA: Final = event("content_block_delta", index=0, delta={"type": "text_delta", "text": " word"})
+MESSAGE_START: Final = event("message_start", message={"id": "msg_1"}) + event(
+    "content_block_start", index=0, content_block={"type": "text", "text": ""}
+)
+PLACE: Final = {"item_id": "msg_1", "output_index": 0, "content_index": 0, "logprobs": []}
+STREAMS: Final[tuple[tuple[str, WireFormat, WireFormat, bytes, bytes], ...]] = (
+    ("Chat to Messages", "anthropic", "openai", b"", b"data: %b\n\n" % json.dumps(CHUNK).encode()),
+    ("Messages to Chat", "openai", "anthropic", MESSAGE_START, MESSAGE_DELTA),
+    (
+        "Responses to Messages",
+        "anthropic",
+        "openai-responses",
+        event("response.created", response={"id": "resp_1"}),
+        event("response.output_text.delta", sequence_number=4, delta=" word", **PLACE),
+    ),
+    ("Messages to Responses", "openai-responses", "anthropic", MESSAGE_START, MESSAGE_DELTA),
+)
+
+
 def main() -> None:
-    there, back = there_and_back()
-    for size in SIZES:
-        text = body(size)
-        sent = there.request(text, "gpt").body
-        for title, using, asked in (("Messages to Chat", there, text), ("Chat to Messages", back, sent)):
-            cost = least(partial(using.request, asked, "m"), 50)
-            print(f"{len(asked):>8} bytes{title:>26}{cost * 1e3:>8.3f} ms")
-    delta = {"index": 0, "delta": {"content": " word"}, "logprobs": None, "finish_reason": None}
-    chunk = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "gpt", "choices": [delta]}
-    written = b"data: %b\n\n" % json.dumps(chunk).encode()
-    stream = there.stream(there.request(body(1), "gpt"), "req")
-    stream.feed(written)
-    print(f"an event of Chat to Messages{least(lambda: stream.feed(written), _EVENTS) * 1e6:>20.1f} us")
-    event = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": " word"}}
-    written_event = b"event: content_block_delta\ndata: %b\n\n" % json.dumps(event).encode()
-    request = b'{"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": true}'
-    stream_back = back.stream(back.request(request, "m"), "req")
-    stream_back.feed(b'data: {"type": "message_start", "message": {"id": "msg_1"}}\n\n')
-    print(f"an event of Messages to Chat{least(lambda: stream_back.feed(written_event), _EVENTS) * 1e6:>20.1f} us")
+    for title, other in OTHERS:
+        there, back = pair("anthropic", other), pair(other, "anthropic")
+        for size in SIZES:
+            text = body(size)
+            sent = there.request(text, "gpt").body
+            for way, using, asked in (
+                (f"Messages to {title}", there, text),
+                (f"{title} to Messages", back, sent),
+            ):
+                cost = least(partial(using.request, asked, "m"), 50)
+                print(f"{len(asked):>8} bytes{way:>26}{cost * 1e3:>8.3f} ms")
+    for way, client, upstream, start, piece in STREAMS:
+        using = pair(client, upstream)
+        said = {"messages" if client != "openai-responses" else "input": [{"role": "user", "content": "hi"}]}
+        asked = json.dumps({"model": "m", "max_tokens": 9, "stream": True, **said}).encode()
+        stream = using.stream(using.request(asked, "m"), "req")
+        stream.feed(start + piece)
+        print(f"an event of {way:<24}{least(partial(stream.feed, piece), _EVENTS) * 1e6:>9.1f} us")
 
 
 if __name__ == "__main__":

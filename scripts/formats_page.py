@@ -7,10 +7,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from tokenferry.wire.chat import FROM_CHAT, TO_CHAT  # this tree's, not an installed one
+from tokenferry.wire.responses import FROM_RESPONSES, TO_RESPONSES
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "formats.md"
 _TABLE = re.compile(r"(?<=<!-- fields: )(\S+) -->\n.*?(?=<!-- end -->)", re.DOTALL)
-_TABLES = {"messages-to-chat": TO_CHAT, "chat-to-messages": FROM_CHAT}
+_TABLES = {
+    "messages-to-chat": TO_CHAT,
+    "chat-to-messages": FROM_CHAT,
+    "messages-to-responses": TO_RESPONSES,
+    "responses-to-messages": FROM_RESPONSES,
+}
 
 
 def page(text: str) -> str:

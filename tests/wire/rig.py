@@ -21,6 +21,18 @@ def to_messages(**quirks: Any) -> Codec:
     return found
 
 
+def to_responses(**quirks: Any) -> Codec:
+    found = codec("anthropic", "openai-responses", Quirks(**quirks), domain=DOMAIN)
+    assert found is not None
+    return found
+
+
+def from_responses(**quirks: Any) -> Codec:
+    found = codec("openai-responses", "anthropic", Quirks(**quirks), domain=DOMAIN)
+    assert found is not None
+    return found
+
+
 def ask(*messages: dict[str, Any], **fields: Any) -> bytes:
     """A Messages request; one that says hello where nothing else is given."""
     turns = list(messages) or [{"role": "user", "content": "hello"}]
@@ -31,6 +43,12 @@ def chat_ask(*messages: dict[str, Any], **fields: Any) -> bytes:
     """The same as a Chat request."""
     said = list(messages) or [{"role": "user", "content": "hello"}]
     return json.dumps({"model": "gpt", "messages": said, **fields}).encode()
+
+
+def responses_ask(*items: dict[str, Any], **fields: Any) -> bytes:
+    """The same as a request of Responses."""
+    said = list(items) or [{"type": "message", "role": "user", "content": "hello"}]
+    return json.dumps({"model": "gpt", "input": said, **fields}).encode()
 
 
 def sent(body: bytes, using: Codec | None = None) -> tuple[dict[str, Any], Sent]:
@@ -57,6 +75,11 @@ def fragment(index: int | None = None, /, **call: Any) -> dict[str, Any]:
     return {"tool_calls": [piece]}
 
 
+def named(kind: str, **fields: Any) -> bytes:
+    """An event with its type as its name, as Messages and Responses have them."""
+    return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields}, ensure_ascii=False)}\n\n".encode()
+
+
 DONE = b"data: [DONE]\n\n"
 USAGE = {"prompt_tokens": 100, "completion_tokens": 20, "prompt_tokens_details": {"cached_tokens": 60}}
 
@@ -74,10 +97,12 @@ def translated(*chunks: bytes, using: Codec | None = None, body: bytes | None = 
 
 
 def events(text: bytes) -> list[dict[str, Any]]:
-    """The data of Messages events; their names agree with their types."""
+    """The data of events of Messages or Responses; their names agree with their types."""
     found = []
     for event in split(text):
         name, data = parse(event)
+        if not data:
+            continue
         found.append(json.loads(data))
         assert found[-1]["type"] == name
     return found

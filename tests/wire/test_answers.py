@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from anthropic.types import Message
 from openai.types.chat import ChatCompletion
+from openai.types.responses import Response
 
 from tokenferry.errors import UnreadableAnswer
-from tokenferry.wire import Codec, Quirks, chat_error_event, codec, openai_envelope
-from wire.rig import USAGE, ask, chat_ask, to_chat, to_messages
+from tokenferry.wire import Quirks, WireFormat, chat_error_event, codec, openai_envelope
+from wire.rig import USAGE, ask, chat_ask, from_responses, responses_ask, to_chat, to_messages, to_responses
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"at": "x"}'}}
 
@@ -96,6 +97,94 @@ def test_a_messages_answer_as_the_sdk_of_chat_completions_reads_it() -> None:
         using.answer(b'{"content": 1}', using.request(chat_ask(), "m"))
 
 
+def test_a_messages_answer_as_the_sdk_of_responses_reads_it() -> None:
+    using = from_responses()
+    tools = [{"type": "custom", "name": "apply_patch"}, {"type": "function", "name": "look"}]
+    content = [
+        {"type": "thinking", "thinking": "hm", "signature": "s"},
+        {"type": "redacted_thinking", "data": "d"},
+        {"type": "text", "text": "so "},
+        {"type": "text", "text": "it is", "citations": [{"type": "x"}]},
+        {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {"at": "x"}},
+        {"type": "tool_use", "id": "toolu_2", "name": "apply_patch", "input": {"input": "*** Begin"}},
+        {"type": "web_search_tool_result", "content": []},
+    ]
+    usage = {"input_tokens": 40, "cache_read_input_tokens": 50, "cache_creation_input_tokens": 10, "output_tokens": 20}
+    document = {"id": "msg_1", "model": "c", "content": content, "stop_reason": "tool_use", "usage": usage}
+    asked = using.request(responses_ask(tools=tools), "m", at=9)
+    found, counted = using.answer(json.dumps(document).encode(), asked)
+    read = Response.model_validate_json(found)
+    assert [item.type for item in read.output] == [
+        "reasoning",
+        "reasoning",
+        "message",
+        "function_call",
+        "custom_tool_call",
+    ]
+    assert (read.output_text, read.status, read.id, read.created_at) == ("so it is", "completed", "resp_1", 9)
+    assert json.loads(json.loads(found)["output"][3]["arguments"]) == {"at": "x"}
+    assert json.loads(found)["output"][4]["input"] == "*** Begin"
+    assert read.usage is not None
+    assert (read.usage.input_tokens, read.usage.total_tokens) == (100, 120)
+    assert (counted.input, counted.cache_read, counted.cache_creation) == (40, 50, 10)
+    cut, _ = using.answer(json.dumps({**document, "stop_reason": "max_tokens"}).encode(), asked)
+    assert json.loads(cut)["incomplete_details"] == {"reason": "max_output_tokens"}
+    with pytest.raises(UnreadableAnswer):
+        using.answer(b'{"content": 1}', asked)
+
+
+RESPONSE = {
+    "id": "resp_1",
+    "model": "gpt",
+    "status": "completed",
+    "error": None,
+    "output": [
+        {"type": "reasoning", "id": "rs_1", "summary": [{"text": "hm"}, {"text": "so"}], "encrypted_content": "gAAAA"},
+        {"type": "reasoning", "id": "rs_2", "summary": []},
+        {"type": "web_search_call", "id": "ws_1", "arguments": {}},
+        {"type": "message", "content": [{"type": "output_text", "text": "it is"}]},
+        {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "look", "arguments": '{"at": "x"}'},
+    ],
+    "usage": {"input_tokens": 100, "output_tokens": 20, "input_tokens_details": {"cached_tokens": 60}},
+}
+
+
+def test_an_answer_of_responses_as_the_sdk_of_the_messages_api_reads_it() -> None:
+    using = to_responses()
+    found, counted = using.answer(json.dumps(RESPONSE).encode(), using.request(ask(), "m"))
+    document = json.loads(found)
+    Message.model_validate(document, strict=True)
+    assert [block["type"] for block in document["content"]] == ["thinking", "text", "tool_use"]
+    assert document["content"][0]["thinking"] == "hm\n\nso"
+    assert document["content"][2] == {"type": "tool_use", "id": "call_1", "name": "look", "input": {"at": "x"}}
+    assert document["stop_reason"] == "tool_use"
+    assert (counted.input, counted.output, counted.cache_read) == (40, 20, 60)
+    refusal = {"type": "message", "content": [{"type": "refusal", "refusal": "no"}]}
+    found, _ = using.answer(json.dumps({**RESPONSE, "output": [refusal]}).encode(), using.request(ask(), "m"))
+    document = json.loads(found)
+    assert (document["content"], document["stop_reason"]) == ([{"type": "text", "text": "no"}], "refusal")
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"output": None}, "no output"),
+        ({"error": {"message": "no more"}}, "no more"),
+        ({"status": "failed"}, "failed"),
+        ({"status": "cancelled"}, "failed"),
+        ({"output": [{"type": "function_call", "arguments": "{}"}]}, "name"),
+        ({"output": [{"type": "function_call", "name": "look", "arguments": "["}]}, "'look'"),
+        ({"output": [{"type": "function_call", "name": "look", "arguments": {"x": 1}}]}, "'look'"),
+        ({"output": [{"type": "message", "content": "x"}]}, "parts"),
+        ({"output": 1}, "output"),
+    ],
+)
+def test_what_is_no_answer_of_responses_is_not_passed_on(fields: dict[str, Any], word: str) -> None:
+    using = to_responses()
+    with pytest.raises(UnreadableAnswer, match=word):
+        using.answer(json.dumps({**RESPONSE, **fields}).encode(), using.request(ask(), "m"))
+
+
 ENVELOPES = [
     b'{"error": {"message": "why", "type": "x"}}',
     b'[{"error": {"message": "why", "code": 429}}]',
@@ -116,6 +205,8 @@ def test_the_upstreams_words_come_in_the_clients_envelope(body: bytes) -> None:
     status, found = to_messages().error(429, body, "req_1")
     error = json.loads(found)["error"]
     assert (status, error["message"], error["code"]) == (429, "why", "rate_limit_exceeded")
+    assert from_responses().error(429, body, "req_1") == (status, found)
+    assert to_responses().error(429, body, "req_1") == to_chat().error(429, body, "req_1")
 
 
 @pytest.mark.parametrize(
@@ -155,9 +246,17 @@ def test_a_conversation_that_is_too_long_is_told_in_the_words_that_make_clients_
     assert (status, json.loads(found)["error"]["code"]) == (400, "context_length_exceeded")
 
 
+FORMATS: tuple[WireFormat, ...] = ("anthropic", "openai", "openai-responses")
+
+
 def test_every_pair_of_formats_has_a_codec_but_of_the_same_none() -> None:
-    pair: tuple[Codec | None, Codec | None] = codec("anthropic", "openai", Quirks()), codec("openai", "anthropic")
-    assert [None if one is None else one.path for one in pair] == ["/chat/completions", "/v1/messages"]
+    paths = {
+        (client, upstream): None if (found := codec(client, upstream, Quirks())) is None else found.path
+        for client in FORMATS
+        for upstream in FORMATS
+    }
+    known = {"anthropic": "/v1/messages", "openai": "/chat/completions", "openai-responses": "/responses"}
+    assert paths == {pair: None if pair[0] == pair[1] else known[pair[1]] for pair in paths}
 
 
 @pytest.mark.parametrize(

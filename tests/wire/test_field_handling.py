@@ -11,12 +11,18 @@ from anthropic.types import beta as anthropic_types
 from anthropic.types.beta import message_create_params as anthropic_params
 from msgspec import inspect
 from openai.types import chat as openai_types
+from openai.types import responses as responses_types
+from openai.types import shared_params as openai_shared
 from openai.types.chat import completion_create_params as openai_params
+from openai.types.responses import response_create_params as responses_params
+from openai.types.responses import response_input_param as responses_input
 
 from tokenferry.wire._field_handling import FieldTable
 from tokenferry.wire.chat import FROM_CHAT, TO_CHAT
 from tokenferry.wire.chat import _models as chat
 from tokenferry.wire.messages import _models as messages
+from tokenferry.wire.responses import FROM_RESPONSES, TO_RESPONSES
+from tokenferry.wire.responses import _models as responses
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,7 +43,13 @@ def structs(shape: Any, seen: set[Any]) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(
-    ("table", "request_type"), [(TO_CHAT, messages.MessagesRequest), (FROM_CHAT, chat.ChatRequest)]
+    ("table", "request_type"),
+    [
+        (TO_CHAT, messages.MessagesRequest),
+        (FROM_CHAT, chat.ChatRequest),
+        (TO_RESPONSES, messages.MessagesRequest),
+        (FROM_RESPONSES, responses.ResponsesRequest),
+    ],
 )
 def test_every_field_that_a_request_can_have_is_in_one_row(table: FieldTable, request_type: Any) -> None:
     reached = set(structs(inspect.type_info(request_type), set()))
@@ -48,7 +60,7 @@ def test_every_field_that_a_request_can_have_is_in_one_row(table: FieldTable, re
     assert all(kind.__struct_config__.forbid_unknown_fields for kind in reached), "or unknown ones are lost in silence"
 
 
-@pytest.mark.parametrize(("table"), [TO_CHAT, FROM_CHAT])
+@pytest.mark.parametrize(("table"), [TO_CHAT, FROM_CHAT, TO_RESPONSES, FROM_RESPONSES])
 def test_what_is_not_kept_is_looked_for(table: FieldTable) -> None:
     for kind, fields in table.handlings.items():
         defaults = {field.name: field.default for field in msgspec.structs.fields(kind)}
@@ -80,11 +92,31 @@ def test_what_is_not_kept_is_looked_for(table: FieldTable) -> None:
         (chat.TextPart, openai_types.ChatCompletionContentPartTextParam),
         (chat.ImagePart, openai_types.ChatCompletionContentPartImageParam),
         (chat.StreamOptions, openai_types.ChatCompletionStreamOptionsParam),
+        (responses.ResponsesRequest, responses_params.ResponseCreateParamsBase),
+        (responses.MessageItem, responses_types.EasyInputMessageParam),
+        (responses.MessageItem, responses_types.ResponseOutputMessageParam),
+        (responses.ReasoningItem, responses_types.ResponseReasoningItemParam),
+        (responses.FunctionCallItem, responses_types.ResponseFunctionToolCallParam),
+        (responses.FunctionCallOutputItem, responses_input.FunctionCallOutput),
+        (responses.CustomToolCallItem, responses_types.ResponseCustomToolCallParam),
+        (responses.CustomToolCallOutputItem, responses_types.ResponseCustomToolCallOutputParam),
+        (responses.AdditionalToolsItem, responses_input.AdditionalTools),
+        (responses.InputText, responses_types.ResponseInputTextParam),
+        (responses.InputImage, responses_types.ResponseInputImageParam),
+        (responses.InputFile, responses_types.ResponseInputFileParam),
+        (responses.OutputText, responses_types.ResponseOutputTextParam),
+        (responses.ResponsesTool, responses_types.FunctionToolParam),
+        (responses.ResponsesTool, responses_types.CustomToolParam),
+        (responses.ResponsesTool, responses_types.NamespaceToolParam),
+        (responses.ResponsesToolChoice, responses_types.ToolChoiceAllowedParam),
+        (responses.ReasoningConfig, openai_shared.Reasoning),
+        (responses.TextConfig, responses_types.ResponseTextConfigParam),
+        (responses.TextFormat, responses_types.ResponseFormatTextJSONSchemaConfigParam),
     ],
 )
 def test_the_fields_of_the_vendors_own_sdk_are_known(known: Any, theirs: Any) -> None:
     config = known.__struct_config__
-    assert get_type_hints(theirs).keys() <= {*known.__struct_fields__, config.tag_field, "stream"}
+    assert get_type_hints(theirs).keys() <= {*known.__struct_encode_fields__, config.tag_field, "stream"}
 
 
 def test_what_is_sent_to_chat_has_fields_of_the_vendors_sdk_alone() -> None:
@@ -93,6 +125,19 @@ def test_what_is_sent_to_chat_has_fields_of_the_vendors_sdk_alone() -> None:
     assert set(chat.ChatRequest.__struct_fields__) - theirs == {"top_k"}
     roles = {str(get_args(get_type_hints(one)["role"])[0]) for one in get_args(openai_types.ChatCompletionMessageParam)}
     assert {str(one.__struct_config__.tag) for one in get_args(chat.ChatMessage)} <= roles
+
+
+def test_what_is_sent_to_responses_has_fields_of_the_vendors_sdk_alone() -> None:
+    """CaddyGlow/ccproxy-api#59, decolua/9router#1468: fields that leak are refused. `client_metadata` is Codex's."""
+    theirs = {*get_type_hints(responses_params.ResponseCreateParamsBase), "stream"}
+    assert set(responses.ResponsesRequest.__struct_fields__) - theirs == {"client_metadata"}
+    kinds = {
+        str(get_args(kind)[0])
+        for one in get_args(responses_input.ResponseInputItemParam)
+        if (kind := get_type_hints(one)["type"])
+    }
+    ours = {str(one.__struct_config__.tag) for one in get_args(responses.InputItem)}
+    assert ours - kinds <= {"item_reference"}, "whose type may be missing"
 
 
 def test_the_tables_of_the_page_are_made_from_the_declarations() -> None:

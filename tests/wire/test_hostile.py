@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 
 from effort import effort
 from tokenferry.errors import Unfit, UnreadableAnswer
-from wire.rig import DONE, USAGE, ask, chat_ask, fragment, to_chat, to_messages
+from wire.rig import (
+    DONE,
+    USAGE,
+    ask,
+    chat_ask,
+    fragment,
+    from_responses,
+    responses_ask,
+    to_chat,
+    to_messages,
+    to_responses,
+)
 
 ODD: Final = tuple(
     map(
@@ -67,6 +78,49 @@ CHAT_REQUEST: Final = chat_ask(
     reasoning_effort="low",
     stop="x",
 )
+RESPONSES_REQUEST: Final = responses_ask(
+    {"type": "message", "role": "developer", "content": "s"},
+    {"role": "user", "content": [{"type": "input_image", "image_url": "data:image/png;base64,AA", "detail": "x"}]},
+    {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "t"}], "encrypted_content": "x"},
+    {"type": "function_call", "call_id": "call_1", "name": "look", "arguments": "{}", "namespace": "n"},
+    {"type": "function_call_output", "call_id": "call_1", "output": [{"type": "input_text", "text": "r"}]},
+    {"type": "custom_tool_call", "call_id": "call_2", "name": "patch", "input": "x"},
+    {"type": "custom_tool_call_output", "call_id": "call_2", "output": "r"},
+    tools=[
+        {"type": "function", "name": "look", "parameters": {"type": "object"}},
+        {"type": "custom", "name": "patch", "format": {"type": "grammar", "syntax": "lark", "definition": "x"}},
+        {"type": "namespace", "name": "n", "tools": [{"type": "function", "name": "inner"}]},
+    ],
+    tool_choice={"type": "function", "name": "look"},
+    text={"format": {"type": "json_schema", "name": "x", "schema": {"type": "object"}}, "verbosity": "low"},
+    reasoning={"effort": "low", "summary": "auto"},
+    include=["reasoning.encrypted_content"],
+    instructions="s",
+    temperature=0.5,
+)
+ITEMS: Final = [
+    {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "t"}], "encrypted_content": "x"},
+    {"type": "message", "id": "msg_1", "content": [{"type": "output_text", "text": "a"}]},
+    {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "look", "arguments": "{}"},
+]
+RESPONSE: Final = {
+    "id": "1",
+    "model": "m",
+    "status": "completed",
+    "output": ITEMS,
+    "usage": {"input_tokens": 5, "input_tokens_details": {"cached_tokens": 1}, "output_tokens": 2},
+    "incomplete_details": {"reason": "x"},
+}
+RESPONSE_EVENTS: Final = [
+    {"type": "response.created", "response": {"id": "1", "model": "m"}},
+    {"type": "response.output_item.added", "output_index": 0, "item": ITEMS[2]},
+    {"type": "response.function_call_arguments.delta", "output_index": 0, "item_id": "fc_1", "delta": "{}"},
+    {"type": "response.output_item.done", "output_index": 0, "item": ITEMS[2]},
+    {"type": "response.output_text.delta", "output_index": 1, "delta": "a"},
+    {"type": "response.reasoning_summary_text.delta", "output_index": 2, "summary_index": 0, "delta": "a"},
+    {"type": "response.output_item.done", "output_index": 2, "item": ITEMS[0]},
+    {"type": "response.completed", "response": RESPONSE},
+]
 CHOICE: Final = {"index": 0, "message": {"content": "a", "tool_calls": [CHAT_CALL]}, "finish_reason": "stop"}
 ANSWER: Final = {"id": "1", "model": "m", "choices": [CHOICE], "usage": USAGE, "error": None}
 CHUNK: Final = {
@@ -122,7 +176,13 @@ def spoilt(draw: st.DrawFn, document: Any) -> bytes:
 @given(st.data())
 @settings(max_examples=effort(300))
 def test_a_request_is_translated_or_unfit_with_a_short_reason(data: st.DataObject) -> None:
-    for using, body in ((to_chat(), REQUEST), (to_messages(thinking="budget"), CHAT_REQUEST)):
+    pairs = (
+        (to_chat(), REQUEST),
+        (to_messages(thinking="budget"), CHAT_REQUEST),
+        (to_responses(efforts=("low",)), REQUEST),
+        (from_responses(thinking="budget"), RESPONSES_REQUEST),
+    )
+    for using, body in pairs:
         try:
             sent = using.request(data.draw(st.composite(spoilt)(json.loads(body))), "m")
         except Unfit as fault:
@@ -136,7 +196,13 @@ def test_a_request_is_translated_or_unfit_with_a_short_reason(data: st.DataObjec
 @given(st.data())
 @settings(max_examples=effort(300))
 def test_an_answer_is_translated_or_unreadable(data: st.DataObject) -> None:
-    for using, asked, answer in ((to_chat(), ask(), ANSWER), (to_messages(), chat_ask(), MESSAGE)):
+    cases = (
+        (to_chat(), ask(), ANSWER),
+        (to_messages(), chat_ask(), MESSAGE),
+        (to_responses(), ask(), RESPONSE),
+        (from_responses(), responses_ask(), MESSAGE),
+    )
+    for using, asked, answer in cases:
         try:
             found, counted = using.answer(data.draw(st.composite(spoilt)(answer)), using.request(asked, "m"))
         except UnreadableAnswer:
@@ -151,7 +217,14 @@ def test_an_answer_is_translated_or_unreadable(data: st.DataObject) -> None:
 def test_a_stream_ends_well_or_with_one_error(data: st.DataObject) -> None:
     chunks = [data.draw(st.composite(spoilt)(CHUNK)) for _ in range(2)]
     events = [data.draw(st.composite(spoilt)(event)) for event in EVENTS]
-    for using, asked, pieces in ((to_chat(), ask(stream=True), chunks), (to_messages(), chat_ask(stream=True), events)):
+    response_events = [data.draw(st.composite(spoilt)(event)) for event in RESPONSE_EVENTS]
+    cases = (
+        (to_chat(), ask(stream=True), chunks),
+        (to_messages(), chat_ask(stream=True), events),
+        (to_responses(), ask(stream=True), response_events),
+        (from_responses(), responses_ask(stream=True), events),
+    )
+    for using, asked, pieces in cases:
         stream = using.stream(using.request(asked, "m"), "r")
         out = b"".join(stream.feed(b"data: %b\n\n" % piece) for piece in pieces)
         out += stream.feed(DONE) + stream.end()

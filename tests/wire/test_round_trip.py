@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from effort import effort
 from tokenferry.wire import codec
-from wire.rig import ask, message, to_chat, to_messages, translated
+from wire.rig import ask, from_responses, message, responses_ask, to_chat, to_messages, to_responses, translated
+from wire.rig import named as event
 
 CHARACTERS = st.characters(codec="utf-8")
 WORDS = st.text(CHARACTERS, min_size=1, max_size=30).filter(str.strip)
@@ -64,6 +65,30 @@ def test_a_conversation_comes_back_as_it_was(turns: list[dict[str, Any]]) -> Non
 
 
 @given(conversations())
+@settings(max_examples=effort(100))
+def test_a_conversation_comes_back_from_responses_as_it_was(turns: list[dict[str, Any]]) -> None:
+    there = to_responses().request(ask(*turns), "m")
+    back = from_responses().request(there.body, "m")
+    assert json.loads(back.body)["messages"] == [plain(turn) for turn in turns]
+    assert set(there.left_out) <= {"cache_control", "thinking"}
+    assert back.left_out == ()
+
+
+@given(conversations())
+@settings(max_examples=effort(50))
+def test_an_answer_streamed_through_responses_and_back_says_the_same(turns: list[dict[str, Any]]) -> None:
+    blocks = turns[1]["content"]
+    there, back = from_responses(), to_responses()
+    stream = there.stream(there.request(responses_ask(stream=True), "m"), "r")
+    stream_back = back.stream(back.request(ask(stream=True), "m"), "r")
+    out = stream_back.feed(stream.feed(_events(blocks)) + stream.end()) + stream_back.end()
+    content = message(out)["content"]
+    assert [{**block, "signature": ""} if "thinking" in block else block for block in content] == [
+        {**block, "signature": ""} if "thinking" in block else block for block in blocks
+    ]
+
+
+@given(conversations())
 @settings(max_examples=effort(50))
 def test_an_answer_streamed_there_and_back_says_the_same(turns: list[dict[str, Any]]) -> None:
     blocks = plain(turns[1])["content"]
@@ -79,14 +104,14 @@ def test_an_answer_streamed_there_and_back_says_the_same(turns: list[dict[str, A
 
 
 def _events(blocks: list[dict[str, Any]]) -> bytes:
-    def event(kind: str, **fields: Any) -> bytes:
-        return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n".encode()
-
     out = event("message_start", message={"id": "msg_1", "model": "m"})
     for index, block in enumerate(blocks):
         if block["type"] == "text":
             begun: dict[str, Any] = {"type": "text", "text": ""}
             delta = {"type": "text_delta", "text": block["text"]}
+        elif block["type"] == "thinking":
+            begun = {"type": "thinking", "thinking": "", "signature": ""}
+            delta = {"type": "thinking_delta", "thinking": block["thinking"]}
         else:
             begun = {**block, "input": {}}
             delta = {"type": "input_json_delta", "partial_json": json.dumps(block["input"])}

@@ -1,7 +1,6 @@
 """Streamed Messages answers as Chat completions."""
 
 import itertools
-import json
 from typing import Any
 
 import pytest
@@ -12,11 +11,7 @@ from openai.types.chat import ChatCompletionChunk
 from effort import effort
 from tokenferry.wire import StreamTranslator
 from wire.rig import DONE, chat_ask, chunks, to_messages
-
-
-def event(kind: str, **fields: Any) -> bytes:
-    data = json.dumps({"type": kind, **fields}, ensure_ascii=False)
-    return f"event: {kind}\ndata: {data}\n\n".encode()
+from wire.rig import named as event
 
 
 def block(index: int, kind: str, *deltas: dict[str, Any], **fields: Any) -> list[bytes]:

@@ -4,7 +4,16 @@ from typing import Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
-WireFormat: TypeAlias = Literal["anthropic", "openai"]
+WireFormat: TypeAlias = Literal["anthropic", "openai", "openai-responses"]
+
+
+class ClientTool(Struct, frozen=True):
+    """What a client calls a tool that was sent by another name or as one of another kind."""
+
+    name: str
+    namespace: str | None = None
+    is_custom: bool = False
+    """Whether it takes a text, and not the fields of a schema."""
 
 
 class Sent(Struct, frozen=True, kw_only=True):
@@ -17,10 +26,15 @@ class Sent(Struct, frozen=True, kw_only=True):
     """The fields that the upstream is not sent, by name."""
     names: dict[str, str] = {}  # msgspec copies it
     """The client's names of tools, by those that were sent in their place."""
+    tools: dict[str, ClientTool] = {}
+    """The same for clients of Responses, whose tools are of several kinds."""
     wants_usage: bool = True
     """Whether a stream is to end with its usage."""
     at: int = 0
     """When it was sent, in seconds since 1970 UTC, for answers that name a time."""
+
+    hub: "Sent | None" = None
+    """The request in the Messages API, of one that came to its format through that."""
 
     def __repr__(self) -> str:
         return f"Sent({self.model!r}, {len(self.body)} bytes)"
@@ -38,11 +52,18 @@ class Tokens(Struct, kw_only=True):
 class StreamTranslator(Protocol):
     """An answer in events on its way. Whole events of the client's format come out; one of `end` and `fail` is last."""
 
-    is_complete: bool
-    """Whether the answer has come to its own end."""
-    error: str | None
-    """The type of the error that ended it, in the client's format."""
-    usage: Tokens
+    @property
+    def is_complete(self) -> bool:
+        """Whether the answer has come to its own end."""
+        ...
+
+    @property
+    def error(self) -> str | None:
+        """The type of the error that ended it, in the client's format."""
+        ...
+
+    @property
+    def usage(self) -> Tokens: ...
 
     def feed(self, chunk: bytes, /) -> bytes:
         """Give what the chunk adds; nothing once the answer is complete or has failed."""
@@ -60,8 +81,10 @@ class StreamTranslator(Protocol):
 class Codec(Protocol):
     """Translates requests of one format into another, and the answers back."""
 
-    path: str
-    """Where the upstream takes requests, below the base URL of its format."""
+    @property
+    def path(self) -> str:
+        """Where the upstream takes requests, below the base URL of its format."""
+        ...
 
     def request(self, body: bytes, model: str, *, at: int = 0) -> Sent:
         """The request for an upstream that calls the model so. Raises `Unfit`."""

@@ -1,4 +1,7 @@
-"""What marks reasoning with its issuer, in the one field of a thinking block that clients keep: its signature."""
+"""What marks reasoning with its issuer, in the one field that clients keep.
+
+That is a thinking block's signature, or the encrypted content of a reasoning item.
+"""
 
 from base64 import urlsafe_b64encode
 from typing import Any, Final
@@ -10,18 +13,20 @@ SEALED: Final = PREFIX.encode()
 """What a body holds if it may hold reasoning of a translated answer."""
 
 
-def seal(domain: str) -> str:
-    """The signature of reasoning by this domain: a provider and a family of its models."""
-    return PREFIX + urlsafe_b64encode(domain.encode()).decode("ascii")
+def seal(domain: str, payload: str = "") -> str:
+    """The mark of reasoning by this domain: a provider and a family of its models. `payload` is for its issuer."""
+    mark = PREFIX + urlsafe_b64encode(domain.encode()).decode("ascii")
+    return f"{mark}.{payload}" if payload else mark
 
 
-def is_of(signature: str, domain: str) -> bool:
-    """Tell whether reasoning with this signature came from this domain, so that it may go back there."""
-    return signature == seal(domain)
+def opened(mark: str | None, domain: str) -> str | None:
+    """The payload of reasoning that came from this domain, so that it may go back there; None for any other."""
+    issuer, _, payload = (mark or "").removeprefix(PREFIX).partition(".")
+    return payload if mark and f"{PREFIX}{issuer}" == seal(domain) else None
 
 
 def without_sealed(body: bytes) -> bytes:
-    """A Messages request without thinking blocks that only a translated upstream knows: Anthropic's API refuses them.
+    """A request without reasoning that only a translated upstream knows: vendors' own APIs refuse it.
 
     A turn of nothing else is left out, too. What can't be read is given back as it is.
     """
@@ -29,21 +34,30 @@ def without_sealed(body: bytes) -> bytes:
         document = msgspec.json.decode(body)
     except (ValueError, RecursionError):
         return body
-    turns = document.get("messages") if isinstance(document, dict) else None
-    if not isinstance(turns, list):
+    if not isinstance(document, dict):
         return body
-    document["messages"] = [kept for turn in turns if (kept := _without_sealed(turn)) is not None]
+    for name in ("messages", "input"):
+        if isinstance(parts := document.get(name), list):
+            document[name] = [kept for part in parts if (kept := _without_sealed(part)) is not None]
     return msgspec.json.encode(document)
 
 
-def _without_sealed(turn: Any) -> Any:
-    content = turn.get("content") if isinstance(turn, dict) else None
+def _without_sealed(part: Any) -> Any:
+    """A turn or an item, or None for one of sealed reasoning alone."""
+    if _is_sealed(part):
+        return None
+    content = part.get("content") if isinstance(part, dict) else None
     if not isinstance(content, list):
-        return turn
+        return part
     kept = [block for block in content if not _is_sealed(block)]
-    return turn if len(kept) == len(content) else {**turn, "content": kept} if kept else None
+    return part if len(kept) == len(content) else {**part, "content": kept} if kept else None
 
 
 def _is_sealed(block: Any) -> bool:
-    signature = block.get("signature") if isinstance(block, dict) and block.get("type") == "thinking" else None
-    return isinstance(signature, str) and signature.startswith(PREFIX)
+    field = {"thinking": "signature", "reasoning": "encrypted_content"}.get(_type(block))
+    mark = block.get(field) if field else None
+    return isinstance(mark, str) and mark.startswith(PREFIX)
+
+
+def _type(block: Any) -> str:
+    return str(block.get("type")) if isinstance(block, dict) else ""

@@ -32,6 +32,12 @@ def unfit(note: str = "") -> FieldHandling:
 
 FieldHandlings: TypeAlias = Mapping[type[Struct], Mapping[str, FieldHandling]]
 
+
+def changed(handlings: FieldHandlings, changes: FieldHandlings) -> FieldHandlings:
+    """The handlings with some of them changed."""
+    return {kind: {**fields, **changes.get(kind, {})} for kind, fields in handlings.items()}
+
+
 _Unread: TypeAlias = tuple[tuple[str, ...], Callable[[Struct], tuple[Any, ...]], tuple[UnsetType, ...]]
 _EMPTY: Final = frozenset((b"null", b"[]", b"{}", b"false"))
 
@@ -50,21 +56,28 @@ class FieldTable:
             return
         for name, value in zip(fields, values, strict=True):
             if value is not UNSET and bytes(value) not in _EMPTY:
-                if self.handlings[type(part)][name].word == "unfit":
-                    raise Unfit(f"{name} has no counterpart there")
-                left.add(name)
+                word, note = self.handlings[type(part)][name]
+                if word == "unfit":
+                    raise Unfit(f"{_shown(name)} has no counterpart there{note and f': {note}'}")
+                left.add(_shown(name))
 
     def rows(self) -> Iterator[tuple[str, str, FieldHandling]]:
         """The part, the field and its handling, as documented."""
         for kind, fields in self.handlings.items():
             part = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", kind.__name__).lower()
             for name, handling in fields.items():
-                yield part, name, handling
+                yield part, _shown(name), handling
+
+
+def _shown(name: str) -> str:
+    """A field as the format calls it: some are reserved words of Python."""
+    return name.rstrip("_")
 
 
 def _unread(kind: type[Struct], fields: Mapping[str, FieldHandling]) -> _Unread:
     """The fields to look for, what reads them all at once, and what that gives where there are none."""
     defaults = dict(zip(reversed(kind.__struct_fields__), reversed(kind.__struct_defaults__), strict=False))
     names = tuple(name for name, handling in fields.items() if handling.word != "kept" and defaults.get(name) is UNSET)
-    read = attrgetter(*names) if len(names) > 1 else lambda part: tuple(getattr(part, name) for name in names)
-    return names, read, (UNSET,) * len(names)
+    if len(names) == 1:
+        names *= 2  # for a tuple of one, attrgetter gives what is in it
+    return names, attrgetter(*names) if names else lambda _: (), (UNSET,) * len(names)

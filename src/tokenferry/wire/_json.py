@@ -1,6 +1,7 @@
 """Reads a request's body strictly: a wrong type is an error, an unknown field is named."""
 
 import json
+from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
@@ -14,14 +15,20 @@ _LONGEST_REASON: Final = 200
 
 encode: Final = msgspec.json.Encoder().encode
 
+_object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
 RequestT = TypeVar("RequestT", bound=msgspec.Struct)
 
 
 class RequestReader(Generic[RequestT]):
-    """Reads requests of one type, whose structs forbid unknown fields: that costs nothing for a request without any."""
+    """Reads requests of one type, whose structs forbid unknown fields: that costs nothing for a request without any.
 
-    def __init__(self, kind: type[RequestT]) -> None:
+    `complete` adds to a document what its format lets clients leave out and the structs demand.
+    """
+
+    def __init__(self, kind: type[RequestT], complete: Callable[[Any], None] | None = None) -> None:
         self._kind = kind
+        self._complete = complete
         self._decoder = msgspec.json.Decoder(kind)
 
     def read(self, body: bytes, left_out: set[str]) -> RequestT:
@@ -32,9 +39,12 @@ class RequestReader(Generic[RequestT]):
             try:
                 return self._decoder.decode(body)
             except msgspec.ValidationError as fault:
-                if "unknown field" not in str(fault):
+                if self._complete is None and "unknown field" not in str(fault):
                     raise
-                return self._decoder.decode(encode(_prune(msgspec.json.decode(body), _shape(self._kind), left_out)))
+                document = msgspec.json.decode(body)
+                if self._complete is not None:
+                    self._complete(document)
+                return self._decoder.decode(encode(_prune(document, _shape(self._kind), left_out)))
             except msgspec.DecodeError:
                 # A client may have cut a text in the middle of a surrogate pair: "?" takes the place of its half.
                 return self._decoder.decode(json.dumps(json.loads(body), ensure_ascii=False).encode("utf-8", "replace"))
@@ -82,6 +92,7 @@ def _may_be(value: Any, shape: inspect.Type) -> bool:
 def is_object(text: str | bytes) -> bool:
     """Tell whether a text is a JSON object. It never raises."""
     try:
-        return isinstance(msgspec.json.decode(text), dict)
+        _object(text)
     except (ValueError, RecursionError):
         return False
+    return True

@@ -26,7 +26,8 @@ from tokenferry.secret import Secret
 from tokenferry.settings import ModelMapping, ModelSettings, RouterSettings
 from tokenferry.stores import Account
 from wire.rig import DONE, USAGE, chunk, chunks
-from wire.test_stream_from_messages import START, TRANSCRIPT, event
+from wire.rig import named as event
+from wire.test_stream_from_messages import START, TRANSCRIPT
 
 pytestmark = pytest.mark.anyio
 

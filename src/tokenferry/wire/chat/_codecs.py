@@ -39,15 +39,16 @@ class MessagesToChat:
 
 
 class ChatToMessages:
-    """A client of Chat Completions before an upstream of the Messages API."""
+    """A client of Chat Completions before an upstream of the Messages API, or of one that is asked through it."""
 
     path = "/v1/messages"
 
-    def __init__(self, quirks: Quirks) -> None:
+    def __init__(self, quirks: Quirks, *, is_last: bool = True) -> None:
         self._quirks = quirks
+        self._is_last = is_last
 
     def request(self, body: bytes, model: str, *, at: int = 0) -> Sent:
-        return from_chat(body, model, self._quirks, at)
+        return from_chat(body, model, self._quirks, at, is_last=self._is_last)
 
     def answer(self, body: bytes, sent: Sent) -> tuple[bytes, Tokens]:
         return answer_from_messages(body, sent)

@@ -14,7 +14,7 @@ from tokenferry.wire._quirks import Quirks
 from tokenferry.wire._schema import closed
 from tokenferry.wire.chat import _models as chat
 from tokenferry.wire.messages import _models as messages
-from tokenferry.wire.messages._thinking import ask_for_thinking
+from tokenferry.wire.messages._sampling import ask_for_thinking, limit_sampling
 from tokenferry.wire.messages._turns import LONGEST_NAME, TurnWriter, document_block, image_block, text_blocks
 
 _MARK: Final = left_out("a hint for prompt caches")
@@ -120,8 +120,11 @@ _EMPTY_SCHEMA: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
 _JSON_ONLY: Final = "Answer with one JSON object and with nothing else."
 
 
-def from_chat(body: bytes, model: str, quirks: Quirks, at: int) -> Sent:
-    """The request for an upstream that calls the model so. Raises `Unfit`."""
+def from_chat(body: bytes, model: str, quirks: Quirks, at: int, *, is_last: bool) -> Sent:
+    """The request for an upstream that calls the model so. Raises `Unfit`.
+
+    Claude's own rules hold if this codec `is_last`, so that Claude gets what it writes.
+    """
     left: set[str] = set()
     asked = _reader.read(body, left)
     _check(asked, left)
@@ -131,7 +134,7 @@ def from_chat(body: bytes, model: str, quirks: Quirks, at: int) -> Sent:
     system, turns = history.turns.end()
     config = _output(asked.response_format)
     if asked.response_format is not None and asked.response_format.type == "json_object":
-        system.append(messages.TextContent(text=_JSON_ONLY))
+        history.turns.instruct(_JSON_ONLY)
     stops = [asked.stop] if isinstance(asked.stop, str) else asked.stop or []
     limit = asked.max_completion_tokens or asked.max_tokens or quirks.max_output_tokens or _LIMIT
     tools = [_tool(tool) for tool in asked.tools or ()]
@@ -149,8 +152,10 @@ def from_chat(body: bytes, model: str, quirks: Quirks, at: int) -> Sent:
         top_k=asked.top_k,
         output_config=config,
     )
-    _sampling(request, left)
-    dropped = ask_for_thinking(asked.reasoning_effort, request, quirks, may_think=history.turns.may_think)
+    if is_last:
+        limit_sampling(request, left)
+    may_think = history.turns.may_think or not is_last
+    dropped = ask_for_thinking(asked.reasoning_effort, request, quirks, may_think=may_think)
     left.update("reasoning_effort" if name == "effort" else name for name in dropped)
     options = asked.stream_options
     return Sent(
@@ -174,16 +179,6 @@ def _check(asked: chat.ChatRequest, left: set[str]) -> None:
         raise Unfit("modalities: text alone")
     if asked.stream_options is not None:
         TABLE.apply(asked.stream_options, left)
-
-
-def _sampling(request: messages.MessagesRequest, left: set[str]) -> None:
-    if request.temperature is not None:
-        if request.temperature > 1:
-            request.temperature = 1
-            left.add("temperature")
-        if request.top_p is not None:
-            request.top_p = None
-            left.add("top_p")
 
 
 class _History:

@@ -7,8 +7,8 @@ from msgspec import UNSET
 
 from tokenferry.errors import Unfit
 from tokenferry.wire._codec import Sent
-from tokenferry.wire._envelope import is_of
-from tokenferry.wire._field_handling import FieldHandlings, FieldTable, kept, left_out, unfit
+from tokenferry.wire._envelope import opened
+from tokenferry.wire._field_handling import FieldTable, changed, kept
 from tokenferry.wire._ids import changed_names, tool_name
 from tokenferry.wire._json import RequestReader, encode
 from tokenferry.wire._quirks import Quirks
@@ -16,127 +16,42 @@ from tokenferry.wire._schema import is_closed
 from tokenferry.wire.chat import _models as chat
 from tokenferry.wire.messages import _models as messages
 from tokenferry.wire.messages._conversation import Conversation
-from tokenferry.wire.messages._thinking import asked_effort
+from tokenferry.wire.messages._handlings import HANDLINGS
+from tokenferry.wire.messages._sampling import asked_effort, pass_sampling
 
-_MARK: Final = left_out("a hint for prompt caches")
-_CITED: Final = left_out("the text is kept")
-_SERVER: Final = left_out("a hint for tools that the server runs")
-
-FIELD_HANDLINGS: Final[FieldHandlings] = {
-    messages.MessagesRequest: {
-        "model": kept("the target's model"),
-        "messages": kept(),
-        "max_tokens": kept("`max_tokens` or `max_completion_tokens`, at most the model's own limit"),
-        "system": kept("one system message; a block with Claude Code's billing header is dropped"),
-        "tools": kept("functions"),
-        "tool_choice": kept("`tool_choice`, `parallel_tool_calls`"),
-        "stop_sequences": kept("`stop`; only the first four"),
-        "stream": kept("with `stream_options.include_usage`"),
-        "temperature": kept("unless the model refuses it"),
-        "top_p": kept("unless the model refuses it"),
-        "top_k": kept("where the vendor takes it, else left out"),
-        "thinking": kept("`reasoning_effort` where the model takes it, else left out"),
-        "output_config": kept(),
-        "metadata": left_out("it may name a person's account"),
-        "mcp_servers": unfit("tools that the server runs"),
-        "thread": unfit("a conversation that the server keeps"),
-        "container": left_out("only for tools that the server runs"),
-        "context_management": left_out("the whole conversation is sent"),
-        "compaction": left_out("the whole conversation is sent"),
-        "cache_control": _MARK,
-        "service_tier": left_out(),
-        "speed": left_out(),
-        "inference_geo": unfit("a promise about where the data goes"),
-        "diagnostics": left_out(),
-        "billing_policy": left_out(),
-        "fallbacks": left_out("the gateway has its own"),
-        "fallback_credit_token": left_out(),
-        "betas": left_out(),
-        "anthropic_version": left_out(),
-        "user_profile_id": left_out(),
-        "workspace_id": left_out(),
+FIELD_HANDLINGS: Final = changed(
+    HANDLINGS,
+    {
+        messages.MessagesRequest: {
+            "max_tokens": kept("`max_tokens` or `max_completion_tokens`, at most the model's own limit"),
+            "system": kept("one system message; a block with Claude Code's billing header is dropped"),
+            "stop_sequences": kept("`stop`; only the first four"),
+            "stream": kept("with `stream_options.include_usage`"),
+            "top_k": kept("where the vendor takes it, else left out"),
+            "thinking": kept("`reasoning_effort` where the model takes it, else left out"),
+        },
+        messages.Turn: {
+            "role": kept("users' messages in a row become one; `system` is a user's text in `<system-reminder>` tags")
+        },
+        messages.ImageContent: {
+            "source": kept("`image_url`; by file id: unfit; unfit where the model takes no images")
+        },
+        messages.UrlSource: {"url": kept("images alone; a document's: unfit")},
+        messages.DocumentContent: {
+            "source": kept("text as text; PDF as `file` where the model takes it, else unfit"),
+        },
+        messages.ThinkingContent: {
+            "thinking": kept(
+                "`reasoning_content`, for the model that it came from and that wants it back; else left out"
+            ),
+        },
+        messages.ToolResultContent: {"content": kept("text; images follow in a user message")},
+        messages.OutputConfig: {
+            "effort": kept("`reasoning_effort` where the model takes it, else left out"),
+            "format": kept("`response_format`"),
+        },
     },
-    messages.Turn: {
-        "role": kept("users' messages in a row become one; `system` is a user's text in `<system-reminder>` tags"),
-        "content": kept(),
-    },
-    messages.TextContent: {"text": kept(), "cache_control": _MARK, "citations": _CITED},
-    messages.ImageContent: {
-        "source": kept("`image_url`; by file id: unfit; unfit where the model takes no images"),
-        "cache_control": _MARK,
-        "transformations": left_out(),
-    },
-    messages.Base64Source: {"media_type": kept(), "data": kept("a data URL")},
-    messages.UrlSource: {"url": kept("images alone; a document's: unfit")},
-    messages.FileSource: {"file_id": kept("always unfit: the file is the vendor's")},
-    messages.TextSource: {"data": kept("text"), "media_type": kept()},
-    messages.ContentSource: {"content": kept("text and images")},
-    messages.DocumentContent: {
-        "source": kept("text as text; PDF as `file` where the model takes it, else unfit"),
-        "title": kept("before the text"),
-        "context": kept("before the text"),
-        "cache_control": _MARK,
-        "citations": _CITED,
-    },
-    messages.SearchResultContent: {
-        "source": kept("before the text"),
-        "title": kept("before the text"),
-        "content": kept("text"),
-        "cache_control": _MARK,
-        "citations": _CITED,
-    },
-    messages.ToolReferenceContent: {"tool_name": kept("as text"), "cache_control": _MARK},
-    messages.ThinkingContent: {
-        "thinking": kept("`reasoning_content`, for the model that it came from and that wants it back; else left out"),
-        "signature": kept("says what model the thinking came from"),
-        "cache_control": _MARK,
-    },
-    messages.RedactedThinkingContent: {"data": kept("always left out"), "cache_control": _MARK},
-    messages.ToolUseContent: {
-        "id": kept("changed where the vendor takes only some ids"),
-        "name": kept(),
-        "input": kept("JSON in a text"),
-        "cache_control": _MARK,
-        "caller": _SERVER,
-        "toolset_name": _SERVER,
-    },
-    messages.ToolResultContent: {
-        "tool_use_id": kept("each call has exactly one result, else unfit"),
-        "content": kept("text; images follow in a user message"),
-        "is_error": kept("the text begins with `[tool error]`"),
-        "cache_control": _MARK,
-        "toolset_name": _SERVER,
-    },
-    messages.FunctionTool: {
-        "name": kept("shortened where it is too long, and given back whole"),
-        "input_schema": kept("as it is"),
-        "description": kept(),
-        "type": kept("all but `custom`: unfit, or dropped where the mapping says so"),
-        "strict": kept("if every object of the schema is closed"),
-        "cache_control": _MARK,
-        "allowed_callers": _SERVER,
-        "defer_loading": left_out("every tool is sent"),
-        "eager_input_streaming": left_out(),
-        "input_examples": left_out("the schema and the description are kept"),
-    },
-    messages.ToolChoice: {
-        "type": kept("auto, required, a function, none"),
-        "name": kept(),
-        "disable_parallel_tool_use": kept("`parallel_tool_calls`"),
-    },
-    messages.ThinkingConfig: {
-        "type": kept(),
-        "budget_tokens": kept("up to 4,096 low, up to 16,384 medium, else high"),
-        "display": left_out(),
-        "block_binding": left_out(),
-    },
-    messages.OutputConfig: {
-        "effort": kept("`reasoning_effort` where the model takes it, else left out"),
-        "format": kept("`response_format`"),
-        "task_budget": left_out(),
-    },
-    messages.OutputFormat: {"type": kept(), "schema": kept("`strict` if every object is closed")},
-}
+)
 
 TABLE: Final = FieldTable(FIELD_HANDLINGS)
 _reader: Final = RequestReader(messages.MessagesRequest)
@@ -183,23 +98,13 @@ def to_chat(body: bytes, model: str, quirks: Quirks, domain: str) -> Sent:
     if asked.stream:
         request.stream = True
         request.stream_options = chat.StreamOptions(include_usage=True) if quirks.stream_usage else None
-    _sampling(asked, request, quirks, left)
-    names = changed_names((tool.name for tool in asked.tools or ()), quirks.name_length)
-    return Sent(body=encode(request), model=model, stream=bool(asked.stream), left_out=tuple(sorted(left)), names=names)
-
-
-def _sampling(asked: messages.MessagesRequest, request: chat.ChatRequest, quirks: Quirks, left: set[str]) -> None:
-    for name in ("temperature", "top_p"):
-        value = getattr(asked, name)
-        if value is not None and value != 1:
-            if quirks.temperature:
-                setattr(request, name, value)
-            else:
-                left.add(name)
+    pass_sampling(asked, request, quirks, left)
     if quirks.top_k:
         request.top_k = asked.top_k
     elif asked.top_k is not None:
         left.add("top_k")
+    names = changed_names((tool.name for tool in asked.tools or ()), quirks.name_length)
+    return Sent(body=encode(request), model=model, stream=bool(asked.stream), left_out=tuple(sorted(left)), names=names)
 
 
 class _History(Conversation[chat.UserPart]):
@@ -289,7 +194,7 @@ class _History(Conversation[chat.UserPart]):
         """The reasoning, if it is of a model that wants it back, and of the one that is asked."""
         if not self._quirks.returns_reasoning or not isinstance(block, messages.ThinkingContent):
             return None
-        return block.thinking if is_of(block.signature, self._domain) else None
+        return block.thinking if opened(block.signature, self._domain) is not None else None
 
 
 def _tools(tools: list[messages.FunctionTool], quirks: Quirks, left: set[str]) -> list[chat.ChatTool]:

@@ -201,6 +201,8 @@ class AnswerBlock(Struct, kw_only=True):
     input: Raw = Raw(b"{}")
     text: str | None = None
     thinking: str | None = None
+    signature: str | None = None
+    data: str | None = None
 
 
 class MessagesAnswer(Struct, kw_only=True):
@@ -216,6 +218,7 @@ class AnswerDelta(Struct, kw_only=True):
     text: str | None = None
     thinking: str | None = None
     partial_json: str | None = None
+    signature: str | None = None
     stop_reason: str | None = None
 
 

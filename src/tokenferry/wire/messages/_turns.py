@@ -40,6 +40,11 @@ class TurnWriter:
         if self._awaited:
             raise Unfit(f"the tool call {next(iter(self._awaited.values()))[:80]!r} has no result right after it")
 
+    def check_turn(self) -> None:
+        """Raise `Unfit` if the model is to go on though a call of its last turn has no result."""
+        if self._awaited and self._turns[-1].role == "user":
+            self.check()
+
     @property
     def may_think(self) -> bool:
         """Whether Claude may think now: not where the last turn that it took is a call without its thinking."""
@@ -48,11 +53,6 @@ class TurnWriter:
             isinstance(block, messages.ToolUseContent) for block in last
         )
 
-    @property
-    def is_in_results(self) -> bool:
-        """Whether the model has had its turn, and calls of it have no result yet."""
-        return bool(self._awaited) and self._turns[-1].role == "user"
-
     def system(self, text: str) -> None:
         """Add to the system prompt; amid the conversation, a user's text in its place."""
         if not text:
@@ -60,7 +60,11 @@ class TurnWriter:
         if self._turns:
             self.add("user", [messages.TextContent(text=f"<system-reminder>\n{text}\n</system-reminder>")])
         else:
-            self._system.append(messages.TextContent(text=text))
+            self.instruct(text)
+
+    def instruct(self, text: str) -> None:
+        """Add to the system prompt, wherever the conversation is."""
+        self._system.append(messages.TextContent(text=text))
 
     def add(self, role: Literal["user", "assistant"], blocks: list[messages.Content]) -> None:
         """Add to the turn of that role, or begin one."""

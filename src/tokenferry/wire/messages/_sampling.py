@@ -1,6 +1,6 @@
-"""Efforts, as OpenAI's formats ask for reasoning, and the thinking of the Messages API."""
+"""How the model is to think and to choose: OpenAI's formats and the Messages API ask for it in different ways."""
 
-from typing import Final
+from typing import Any, Final
 
 from tokenferry.wire._quirks import Quirks
 from tokenferry.wire.messages import _models as messages
@@ -55,3 +55,25 @@ def ask_for_thinking(
     for name in dropped:  # none of them is taken beside thinking
         setattr(request, name, None)
     return dropped
+
+
+def pass_sampling(asked: messages.MessagesRequest, request: Any, quirks: Quirks, left: set[str]) -> None:
+    """Ask one of OpenAI's formats for the temperature and `top_p`; the usual ones need not be said."""
+    for name in ("temperature", "top_p"):
+        value = getattr(asked, name)
+        if value is not None and value != 1:
+            if quirks.temperature:
+                setattr(request, name, value)
+            else:
+                left.add(name)
+
+
+def limit_sampling(request: messages.MessagesRequest, left: set[str]) -> None:
+    """Ask Claude for no more than it takes: a temperature of 1, and no `top_p` beside one."""
+    if request.temperature is not None:
+        if request.temperature > 1:
+            request.temperature = 1
+            left.add("temperature")
+        if request.top_p is not None:
+            request.top_p = None
+            left.add("top_p")

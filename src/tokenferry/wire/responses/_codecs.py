@@ -1,0 +1,61 @@
+"""The two codecs between the Responses API and the Messages API."""
+
+from tokenferry.wire._codec import Sent, Tokens
+from tokenferry.wire._faults import read_fault
+from tokenferry.wire._openai_errors import openai_error
+from tokenferry.wire._quirks import Quirks
+from tokenferry.wire.messages._errors import messages_error
+from tokenferry.wire.responses._answer_from_messages import answer_from_messages
+from tokenferry.wire.responses._answer_to_messages import answer_to_messages
+from tokenferry.wire.responses._from_responses import from_responses
+from tokenferry.wire.responses._stream_from_messages import MessagesStreamToResponses
+from tokenferry.wire.responses._stream_to_messages import ResponsesStreamToMessages
+from tokenferry.wire.responses._to_responses import to_responses
+
+
+class MessagesToResponses:
+    """A client of the Messages API before an upstream of the Responses API.
+
+    `domain` names the upstream and the family of its model, so that reasoning goes back to its issuer alone.
+    """
+
+    path = "/responses"
+
+    def __init__(self, quirks: Quirks, domain: str) -> None:
+        self._quirks = quirks
+        self._domain = domain
+
+    def request(self, body: bytes, model: str, *, at: int = 0) -> Sent:  # noqa: ARG002  # messages name no time
+        return to_responses(body, model, self._quirks, self._domain)
+
+    def answer(self, body: bytes, sent: Sent) -> tuple[bytes, Tokens]:
+        return answer_to_messages(body, sent, self._domain)
+
+    def error(self, status: int, body: bytes, request_id: str) -> tuple[int, bytes]:
+        return messages_error(read_fault(body, status), request_id)
+
+    def stream(self, sent: Sent, request_id: str) -> ResponsesStreamToMessages:
+        return ResponsesStreamToMessages(sent, self._domain, request_id)
+
+
+class ResponsesToMessages:
+    """A client of the Responses API before an upstream of the Messages API, or of one that is asked through it."""
+
+    path = "/v1/messages"
+
+    def __init__(self, quirks: Quirks, domain: str, *, is_last: bool = True) -> None:
+        self._quirks = quirks
+        self._domain = domain
+        self._is_last = is_last
+
+    def request(self, body: bytes, model: str, *, at: int = 0) -> Sent:
+        return from_responses(body, model, self._quirks, self._domain, at, is_last=self._is_last)
+
+    def answer(self, body: bytes, sent: Sent) -> tuple[bytes, Tokens]:
+        return answer_from_messages(body, sent, self._domain)
+
+    def error(self, status: int, body: bytes, request_id: str) -> tuple[int, bytes]:  # noqa: ARG002  # it has no field
+        return openai_error(read_fault(body, status))
+
+    def stream(self, sent: Sent, request_id: str) -> MessagesStreamToResponses:
+        return MessagesStreamToResponses(sent, self._domain, request_id)

@@ -1,0 +1,267 @@
+"""A request and an answer of the Responses API."""
+
+from typing import Any, Literal, TypeAlias
+
+from msgspec import UNSET, Raw, Struct, UnsetType, field
+
+Unread: TypeAlias = Raw | UnsetType
+
+
+class _Part(Struct, omit_defaults=True, forbid_unknown_fields=True, kw_only=True, gc=False):
+    pass
+
+
+class InputText(_Part, tag_field="type", tag="input_text", kw_only=True):
+    text: str
+    prompt_cache_breakpoint: Unread = UNSET
+
+
+class InputImage(_Part, tag_field="type", tag="input_image", kw_only=True):
+    image_url: str | None = None
+    file_id: str | None = None
+    detail: Unread = UNSET
+    prompt_cache_breakpoint: Unread = UNSET
+
+
+class InputFile(_Part, tag_field="type", tag="input_file", kw_only=True):
+    filename: str | None = None
+    file_data: str | None = None
+    file_url: str | None = None
+    file_id: str | None = None
+    detail: Unread = UNSET
+    prompt_cache_breakpoint: Unread = UNSET
+
+
+class OutputText(_Part, tag_field="type", tag="output_text", kw_only=True):
+    text: str
+    annotations: Unread = UNSET
+    logprobs: Unread = UNSET
+
+
+class OutputRefusal(_Part, tag_field="type", tag="refusal", kw_only=True):
+    refusal: str
+
+
+ItemPart: TypeAlias = InputText | InputImage | InputFile | OutputText | OutputRefusal
+
+
+class _Item(_Part, tag_field="type", kw_only=True):
+    id: str | None = None
+    status: Unread = UNSET
+
+
+class MessageItem(_Item, tag="message", kw_only=True):
+    role: Literal["user", "assistant", "system", "developer"]
+    content: str | list[ItemPart]
+    phase: Unread = UNSET
+
+
+class SummaryText(_Part, tag_field="type", tag="summary_text", kw_only=True):
+    text: str
+
+
+class ReasoningItem(_Item, tag="reasoning", kw_only=True):
+    summary: list[SummaryText]
+    content: Unread = UNSET
+    encrypted_content: str | None = None
+
+
+class _CallItem(_Item, kw_only=True):
+    call_id: str
+    name: str
+    namespace: str | None = None
+    caller: Unread = UNSET
+    async_: Unread = field(default=UNSET, name="async")
+
+
+class FunctionCallItem(_CallItem, tag="function_call", kw_only=True):
+    arguments: str
+
+
+class CustomToolCallItem(_CallItem, tag="custom_tool_call", kw_only=True):
+    input: str
+
+
+class _OutputItem(_Item, kw_only=True):
+    call_id: str
+    output: str | list[ItemPart]
+    name: Unread = UNSET
+    namespace: Unread = UNSET
+    caller: Unread = UNSET
+
+
+class FunctionCallOutputItem(_OutputItem, tag="function_call_output", kw_only=True):
+    pass
+
+
+class CustomToolCallOutputItem(_OutputItem, tag="custom_tool_call_output", kw_only=True):
+    pass
+
+
+class AdditionalToolsItem(_Item, tag="additional_tools", kw_only=True):
+    tools: "list[ResponsesTool]"
+    role: Unread = UNSET
+
+
+class ItemReference(_Part, tag_field="type", tag="item_reference", kw_only=True):
+    id: str
+
+
+InputItem: TypeAlias = (
+    MessageItem
+    | ReasoningItem
+    | FunctionCallItem
+    | FunctionCallOutputItem
+    | CustomToolCallItem
+    | CustomToolCallOutputItem
+    | AdditionalToolsItem
+    | ItemReference
+)
+
+
+class CustomToolFormat(_Part):
+    type: Literal["text", "grammar"]
+    syntax: str | None = None
+    definition: str | None = None
+
+
+class ResponsesTool(_Part):
+    """A tool of the client's own, a namespace of such, or by its type one that the server runs."""
+
+    type: str
+    name: str | None = None
+    description: str | None = None
+    parameters: Unread = UNSET
+    strict: bool | None = None
+    format: CustomToolFormat | None = None
+    tools: "list[ResponsesTool] | None" = None
+    async_: Unread = field(default=UNSET, name="async")
+    allowed_callers: Unread = UNSET
+    defer_loading: Unread = UNSET
+    output_schema: Unread = UNSET
+
+
+class AllowedTool(_Part):
+    type: str
+    name: str | None = None
+
+
+class ResponsesToolChoice(_Part):
+    type: str
+    name: str | None = None
+    mode: Literal["auto", "required"] | None = None
+    tools: list[AllowedTool] | None = None
+
+
+class ReasoningConfig(_Part):
+    effort: str | None = None
+    summary: str | None = None
+    generate_summary: Unread = UNSET
+    context: Unread = UNSET
+    mode: Unread = UNSET
+
+
+class TextFormat(_Part):
+    type: Literal["text", "json_object", "json_schema"]
+    name: str | None = None
+    schema: Unread = UNSET
+    strict: bool | None = None
+    description: str | None = None
+
+
+class TextConfig(_Part):
+    format: TextFormat | None = None
+    verbosity: Unread = UNSET
+
+
+class ResponsesRequest(_Part):
+    model: str
+    input: str | list[InputItem]
+    instructions: str | None = None
+    tools: list[ResponsesTool] | None = None
+    tool_choice: Literal["auto", "required", "none"] | ResponsesToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    max_output_tokens: int | None = None
+    stream: bool | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    reasoning: ReasoningConfig | None = None
+    text: TextConfig | None = None
+    include: list[str] | None = None
+    store: Unread = UNSET
+    previous_response_id: Unread = UNSET
+    conversation: Unread = UNSET
+    background: Unread = UNSET
+    prompt: Unread = UNSET
+    top_logprobs: int | None = None
+    stream_options: Unread = UNSET
+    truncation: Unread = UNSET
+    context_management: Unread = UNSET
+    max_tool_calls: Unread = UNSET
+    image: Unread = UNSET
+    access_programs: Unread = UNSET
+    moderation: Unread = UNSET
+    metadata: Unread = UNSET
+    client_metadata: Unread = UNSET
+    """Codex's."""
+    user: Unread = UNSET
+    safety_identifier: Unread = UNSET
+    prompt_cache_key: Unread = UNSET
+    prompt_cache_options: Unread = UNSET
+    prompt_cache_retention: Unread = UNSET
+    service_tier: Unread = UNSET
+
+
+# What an upstream answers may gain fields and kinds of items at any time. Unknown fields are skipped, and what another
+# kind of item or event may say by the same name is of any type here.
+
+
+class InputDetails(Struct, kw_only=True):
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+
+
+class ResponsesUsage(Struct, kw_only=True):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    input_tokens_details: InputDetails | None = None
+
+
+class AnswerItem(Struct, kw_only=True):
+    type: str
+    id: str | None = None
+    call_id: str | None = None
+    name: str | None = None
+    arguments: Any = None
+    content: Any = None
+    summary: Any = None
+    encrypted_content: str | None = None
+
+
+class IncompleteDetails(Struct, kw_only=True):
+    reason: str | None = None
+
+
+class ResponsesAnswer(Struct, kw_only=True):
+    """A whole answer, or what an event says of one."""
+
+    id: str | None = None
+    model: str | None = None
+    status: str | None = None
+    output: list[AnswerItem] | None = None
+    usage: ResponsesUsage | None = None
+    incomplete_details: IncompleteDetails | None = None
+    error: Any = None
+
+
+class ResponsesEvent(Struct, kw_only=True):
+    type: str
+    response: ResponsesAnswer | None = None
+    item: AnswerItem | None = None
+    output_index: int | None = None
+    item_id: str | None = None
+    summary_index: int | None = None
+    delta: Any = None
+    text: Any = None
+    refusal: Any = None
+    arguments: Any = None

@@ -1,0 +1,276 @@
+"""A streamed answer of the Responses API as the events of the Messages API."""
+
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from tokenferry.errors import UnreadableAnswer
+from tokenferry.wire._codec import Sent
+from tokenferry.wire._faults import UNEXPLAINED, read_fault
+from tokenferry.wire._ids import made_up_id
+from tokenferry.wire._json import encode, is_object
+from tokenferry.wire.messages._streams import MessagesWriter
+from tokenferry.wire.responses._meaning import fault_of, message_text, reasoning_text, stop_reason, tokens
+from tokenferry.wire.responses._models import AnswerItem, ResponsesAnswer, ResponsesEvent
+from tokenferry.wire.responses._reasoning import sealed_item
+
+_MOST_HELD: Final = 8 * 1024 * 1024
+_MOST_ITEMS: Final = 1000
+
+_decode: Final = msgspec.json.Decoder(ResponsesEvent).decode
+
+_BlockKind: TypeAlias = Literal["text", "thinking", "tool_use"]
+_KINDS: Final[dict[str, _BlockKind]] = {"message": "text", "reasoning": "thinking", "function_call": "tool_use"}
+_DELTAS: Final[dict[str, _BlockKind]] = {
+    "response.output_text.delta": "text",
+    "response.refusal.delta": "text",
+    "response.reasoning_summary_text.delta": "thinking",
+    "response.reasoning_text.delta": "thinking",
+    "response.function_call_arguments.delta": "tool_use",
+}
+_WHOLE: Final = {
+    "response.output_text.done": "text",
+    "response.refusal.done": "refusal",
+    "response.reasoning_summary_text.done": "text",
+    "response.reasoning_text.done": "text",
+    "response.function_call_arguments.done": "arguments",
+}
+"""Events with what was streamed as a whole, and the field that holds it."""
+_ENDS: Final = frozenset(("response.completed", "response.incomplete"))
+
+
+class _StreamedItem:
+    """An item of the answer, whose pieces may come between those of others."""
+
+    __slots__ = ("arguments", "id", "is_begun", "is_done", "kind", "mark", "name", "source", "summary", "waiting")
+
+    def __init__(self, kind: _BlockKind | None) -> None:
+        self.kind = kind
+        """None for one that is passed over: of the server's own tools."""
+        self.id = ""
+        """Of a call."""
+        self.name = ""
+        self.mark = ""
+        """The signature of what was thought."""
+        self.source = ""
+        """The kind of event that brought its pieces: what another brings is the same."""
+        self.summary = 0
+        """The number of the summary's part that came last."""
+        self.waiting: list[str] = []
+        """Pieces that were not passed on yet."""
+        self.arguments: list[str] = []
+        """Of a call, all of them."""
+        self.is_begun = False
+        """Whether its block has begun."""
+        self.is_done = False
+
+
+class ResponsesStreamToMessages(MessagesWriter):
+    """Passes the first unfinished item's pieces as they come.
+
+    What belongs to another item waits: a block of the Messages API ends before the next begins.
+    """
+
+    def __init__(self, sent: Sent, domain: str, request_id: str) -> None:
+        super().__init__(sent, request_id)
+        self._domain = domain
+        self._items: list[_StreamedItem] = []
+        self._by_key: dict[int | str | None, _StreamedItem] = {}
+        self._open = 0
+        """The first item that has not been written to its end."""
+        self._held = 0
+        self._has_calls = self._is_refused = False
+
+    def _translate(self, data: bytes) -> None:
+        if data.strip() == b"[DONE]":
+            return
+        try:
+            event = _decode(data)
+        except (ValueError, RecursionError):
+            raise UnreadableAnswer("the upstream sent an event that is no part of an answer") from None
+        kind = event.type
+        if (block := _DELTAS.get(kind)) is not None:
+            self._add(event, block)
+        elif event.item is not None:
+            self._take(event, event.item)
+        elif (field := _WHOLE.get(kind)) is not None:
+            item = self._by_key.get(_key(event, event.item_id))
+            if item is not None and not item.source and (text := getattr(event, field)):
+                self._append(item, text, kind)
+        elif kind in {"error", "response.failed"}:
+            fault = None if event.response is None else fault_of(event.response)
+            self._out.append(self._fail(fault or read_fault(_as_error(data)) or UNEXPLAINED))
+        elif event.response is not None:
+            self._frame(event.response, kind)
+
+    def _frame(self, answer: ResponsesAnswer, kind: str) -> None:
+        """Take an event that is about the answer as a whole."""
+        if not self._is_started:
+            self._start(answer.id, answer.model)
+        if answer.usage is not None:
+            self.usage = tokens(answer.usage)
+        if kind in _ENDS:
+            if (fault := fault_of(answer)) is not None:
+                self._out.append(self._fail(fault))
+                return
+            answer.status = kind.removeprefix("response.")
+            self._complete(answer)
+
+    def _add(self, event: ResponsesEvent, kind: _BlockKind) -> None:
+        item = self._item(_key(event, event.item_id), kind)
+        source, text = event.type, event.delta
+        if item.is_done:
+            raise UnreadableAnswer("the upstream's answer goes on with an item that was whole")
+        if source == "response.refusal.delta":
+            self._is_refused = True
+        elif item.source not in {"", source} and kind == "thinking":
+            return  # the summary and the reasoning itself
+        if event.summary_index is not None and event.summary_index != item.summary:
+            item.summary = event.summary_index
+            text = f"\n\n{text}" if item.source else text
+        self._append(item, text, source)
+
+    def _take(self, event: ResponsesEvent, told: AnswerItem) -> None:
+        """Take an item that begins, or one that is done."""
+        is_new = event.type == "response.output_item.added"
+        item = self._item(_key(event, told.id), _KINDS.get(told.type), call=told.call_id, is_new=is_new)
+        item.id = item.id or told.call_id or ""
+        item.name = item.name or told.name or ""
+        if event.type == "response.output_item.done":
+            self._finish(item, told)
+        self._write()
+
+    def _item(
+        self, key: int | str | None, kind: _BlockKind | None, *, call: str | None = None, is_new: bool = False
+    ) -> _StreamedItem:
+        """The item with this index or id, or else the last one; another, if it can't be that.
+
+        Upstreams leave out indexes, and use one twice.
+        """
+        item = self._items[-1] if key is None and self._items else self._by_key.get(key)
+        if item is not None and item.kind == kind:
+            is_other = item.is_done and (is_new or key is None)
+            if not (is_other or (call and item.id and call != item.id)):
+                return item
+        if len(self._items) >= _MOST_ITEMS:
+            raise UnreadableAnswer("the upstream's answer has too many items")
+        item = self._by_key[key] = _StreamedItem(kind)
+        self._items.append(item)
+        return item
+
+    def _append(self, item: _StreamedItem, text: Any, source: str) -> None:
+        if not isinstance(text, str):
+            raise UnreadableAnswer("the upstream sent an event whose text is none")
+        if not text:
+            return
+        item.source = source
+        if item.kind == "tool_use":
+            self._hold(text)
+            item.arguments.append(text)
+        if item.is_begun and item is self._items[self._open]:
+            self._pass(item, text)
+        else:
+            self._hold(text)
+            item.waiting.append(text)
+            self._write()
+
+    def _hold(self, text: str) -> None:
+        self._held += len(text)
+        if self._held > _MOST_HELD:
+            raise UnreadableAnswer("the upstream's tool calls are too long, or its items too far from their order")
+
+    def _finish(self, item: _StreamedItem, told: AnswerItem) -> None:
+        """End an item; what it says counts as far as no piece came of it."""
+        if item.is_done:
+            return
+        if not item.source:
+            self._append(item, self._whole(item, told), "response.output_item.done")
+        if item.kind == "thinking" and (item.source or told.encrypted_content):
+            item.mark = sealed_item(self._domain, told.id, told.encrypted_content)
+        item.is_done = True
+
+    def _whole(self, item: _StreamedItem, told: AnswerItem) -> Any:
+        match item.kind:
+            case "text":
+                text, is_refused = message_text(told)
+                self._is_refused |= is_refused
+                return text
+            case "thinking":
+                return reasoning_text(told)
+            case "tool_use":
+                return told.arguments or "{}"
+        return ""
+
+    def _write(self) -> None:
+        """Write what can be written: the open item, and those after it for as long as each is done."""
+        while self._open < len(self._items):
+            item = self._items[self._open]
+            if self._may_begin(item):
+                if not item.is_begun:
+                    self._begin(item)
+                if item.waiting:
+                    self._pass(item, "".join(item.waiting))
+                    item.waiting = []
+            if not item.is_done:
+                return
+            if item.is_begun:
+                self._out.append(self._blocks.stop(item.mark))
+            self._open += 1
+
+    def _may_begin(self, item: _StreamedItem) -> bool:
+        """Whether there is anything of it: blocks without a text are refused when they come back."""
+        if item.kind == "tool_use":
+            if not item.name and item.is_done:
+                raise UnreadableAnswer("the upstream's answer calls a tool without its name")
+            return bool(item.name)
+        return item.kind is not None and bool(item.source or item.mark)
+
+    def _begin(self, item: _StreamedItem) -> None:
+        if not self._is_started:
+            self._start(None, None)
+        item.is_begun = True
+        blocks = self._blocks
+        if item.kind == "text":
+            self._out.append(blocks.start("text", text=""))
+        elif item.kind == "thinking":
+            self._out.append(blocks.start("thinking", thinking="", signature=""))
+        else:
+            self._has_calls = True
+            known = item.id or made_up_id(self._id, self._open)
+            name = self._sent.names.get(item.name, item.name)
+            self._out.append(blocks.start("tool_use", id=known, name=name, input={}))
+
+    def _pass(self, item: _StreamedItem, text: str) -> None:
+        blocks = self._blocks
+        if item.kind == "text":
+            self._out.append(blocks.text(text))
+        elif item.kind == "thinking":
+            self._out.append(blocks.thinking(text))
+        else:
+            self._out.append(blocks.arguments(text))
+
+    def _complete(self, answer: ResponsesAnswer) -> None:
+        if not self._items:  # of an upstream that says everything at the end
+            for place, told in enumerate(answer.output or ()):
+                self._take(ResponsesEvent(type="response.output_item.done", output_index=place), told)
+        for item in self._items:
+            if item.kind == "tool_use":
+                if not item.source:
+                    self._append(item, "{}", "")
+                if answer.status == "completed" and not is_object("".join(item.arguments)):
+                    raise UnreadableAnswer(
+                        f"the arguments of the model's call of {item.name[:80]!r} are no JSON object"
+                    )
+            item.is_done = True
+        self._write()
+        self._stop(stop_reason(answer, has_calls=self._has_calls, is_refused=self._is_refused))
+
+
+def _key(event: ResponsesEvent, known: str | None) -> int | str | None:
+    return known if event.output_index is None else event.output_index
+
+
+def _as_error(data: bytes) -> bytes:
+    """An `error` event, whose fields stand alone, as the document of an error."""
+    document = msgspec.json.decode(data)
+    return encode(document if document.get("error") else {"error": document})

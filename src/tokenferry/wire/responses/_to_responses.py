@@ -1,0 +1,227 @@
+"""Requests of the Messages API as ones of the Responses API."""
+
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET
+
+from tokenferry.errors import Unfit
+from tokenferry.wire._codec import Sent
+from tokenferry.wire._envelope import opened
+from tokenferry.wire._field_handling import FieldTable, changed, kept
+from tokenferry.wire._ids import changed_names, tool_name
+from tokenferry.wire._json import RequestReader, encode
+from tokenferry.wire._quirks import Quirks
+from tokenferry.wire._schema import is_closed
+from tokenferry.wire.messages import _models as messages
+from tokenferry.wire.messages._conversation import Conversation
+from tokenferry.wire.messages._handlings import HANDLINGS
+from tokenferry.wire.messages._sampling import asked_effort, pass_sampling
+from tokenferry.wire.responses import _models as responses
+from tokenferry.wire.responses._reasoning import opened_item
+
+FIELD_HANDLINGS: Final = changed(
+    HANDLINGS,
+    {
+        messages.MessagesRequest: {
+            "messages": kept("`input`; the last is a user's, else unfit"),
+            "max_tokens": kept("`max_output_tokens`, at least 16 and at most the model's own limit"),
+            "system": kept("`instructions`; a block with Claude Code's billing header is dropped"),
+            "stop_sequences": kept("always unfit"),
+            "thinking": kept("`reasoning` where the model takes efforts, else left out"),
+        },
+        messages.Turn: {"role": kept("`system` is a message of that role")},
+        messages.ImageContent: {
+            "source": kept("`input_image`; by file id: unfit; unfit where the model takes no images"),
+        },
+        messages.UrlSource: {"url": kept("`image_url`, `file_url`")},
+        messages.DocumentContent: {
+            "source": kept("text as text; PDF as `input_file` where the model takes it, else unfit"),
+        },
+        messages.ThinkingContent: {
+            "thinking": kept("a reasoning item's summary, for the model that it came from; else left out"),
+            "signature": kept("says what model the thinking came from, and holds its `encrypted_content`"),
+        },
+        messages.ToolResultContent: {"content": kept("text, or a list with images and documents")},
+        messages.FunctionTool: {"strict": kept("if every object of the schema is closed; else `false`")},
+        messages.OutputConfig: {
+            "effort": kept("`reasoning.effort` where the model takes it, else left out"),
+            "format": kept("`text.format`"),
+        },
+    },
+)
+
+TABLE: Final = FieldTable(FIELD_HANDLINGS)
+_reader: Final = RequestReader(messages.MessagesRequest)
+_LEAST_OUTPUT: Final = 16
+_CHOICES: Final[dict[str, Any]] = {"auto": "auto", "none": "none", "any": "required"}
+_ERROR: Final = "[tool error] "
+_NO_SCHEMA: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
+_NO: Final = msgspec.Raw(b"false")
+
+
+def to_responses(body: bytes, model: str, quirks: Quirks, domain: str) -> Sent:
+    """The request for an upstream that calls the model so. Raises `Unfit`."""
+    left: set[str] = set()
+    asked = _reader.read(body, left)
+    TABLE.apply(asked, left)
+    if asked.stop_sequences:
+        raise Unfit("stop_sequences have no counterpart there")
+    history = _History(quirks, domain, left)
+    for turn in asked.messages:
+        history.add(turn)
+    history.check()
+    if asked.messages and asked.messages[-1].role == "assistant":
+        raise Unfit("a last turn of the assistant, to be continued, has no counterpart there")
+    tools = _tools(asked.tools or [], quirks, left)
+    choice = asked.tool_choice if tools else None
+    limit = asked.max_tokens if quirks.max_output_tokens is None else min(asked.max_tokens, quirks.max_output_tokens)
+    reasoning = _reasoning(asked, quirks, left)
+    request = responses.ResponsesRequest(
+        model=model,
+        input=history.items,
+        instructions=history.system_prompt(asked.system) or None,
+        tools=tools or None,
+        tool_choice=None if choice is None else _choice(choice, quirks),
+        parallel_tool_calls=False if choice is not None and choice.disable_parallel_tool_use else None,
+        max_output_tokens=max(limit, _LEAST_OUTPUT),
+        stream=asked.stream or None,
+        reasoning=reasoning,
+        text=_text(asked.output_config, left),
+        include=None if reasoning is None else ["reasoning.encrypted_content"],
+        store=_NO,
+    )
+    pass_sampling(asked, request, quirks, left)
+    if asked.top_k is not None:
+        left.add("top_k")
+    names = changed_names((tool.name for tool in asked.tools or ()), quirks.name_length)
+    return Sent(body=encode(request), model=model, stream=bool(asked.stream), left_out=tuple(sorted(left)), names=names)
+
+
+class _History(Conversation[responses.ItemPart]):
+    """The conversation as it is written."""
+
+    def __init__(self, quirks: Quirks, domain: str, left: set[str]) -> None:
+        super().__init__(TABLE, quirks, left)
+        self.items: list[responses.InputItem] = []
+        self._domain = domain
+
+    def _system(self, text: str) -> None:
+        self.items.append(responses.MessageItem(role=self._quirks.system_role, content=text))
+
+    def _user(self, parts: list[responses.ItemPart]) -> None:
+        if parts:
+            only = parts[0] if len(parts) == 1 else None
+            content = only.text if isinstance(only, responses.InputText) else parts
+            self.items.append(responses.MessageItem(role="user", content=content))
+
+    def _text_part(self, text: str) -> responses.InputText:
+        return responses.InputText(text=text)
+
+    def _image_part(self, url: str) -> responses.InputImage:
+        return responses.InputImage(image_url=url)
+
+    def _file_part(self, name: str, url: str) -> responses.InputFile:
+        if url.startswith("data:"):
+            return responses.InputFile(filename=name, file_data=url)
+        return responses.InputFile(file_url=url)
+
+    def _result(self, block: messages.ToolResultContent) -> list[responses.ItemPart]:
+        known = self._answered(block)
+        output = block.content or ""
+        if isinstance(output, str):
+            written: str | list[responses.ItemPart] = f"{_ERROR}{output}" if block.is_error else output
+        else:
+            written = [responses.InputText(text=_ERROR)] if block.is_error else []
+            written += [part for one in output for part in self._user_parts(one)]
+        self.items.append(responses.FunctionCallOutputItem(call_id=known, output=written))
+        return []
+
+    def _assistant(self, content: list[Any]) -> None:
+        thoughts: list[responses.InputItem] = []
+        texts: list[str] = []
+        for block in content:
+            if isinstance(block, messages.TextContent):
+                texts.append(self._text(block))
+            elif isinstance(block, messages.ToolUseContent):
+                self._said(thoughts, texts)
+                known, name, arguments = self._call(block)
+                call = responses.FunctionCallItem(call_id=known, name=name, arguments=arguments)
+                self.items += [*thoughts, call]
+                thoughts.clear()
+            elif not isinstance(block, messages.ThinkingContent | messages.RedactedThinkingContent):
+                raise Unfit(f"an assistant's message holds {block.__struct_config__.tag}")
+            elif (thought := self._thought(block)) is None:
+                self._left.add("thinking")
+            else:
+                self._said(thoughts, texts)
+                thoughts.append(thought)
+        self._said(thoughts, texts)
+
+    def _said(self, thoughts: list[responses.InputItem], texts: list[str]) -> None:
+        """Write the texts, after the reasoning before them: that is taken with what it led to, and not alone."""
+        if text := "".join(texts):
+            self.items += [*thoughts, responses.MessageItem(role="assistant", content=text)]
+            thoughts.clear()
+            texts.clear()
+
+    def _thought(
+        self, block: messages.ThinkingContent | messages.RedactedThinkingContent
+    ) -> responses.ReasoningItem | None:
+        """The reasoning, if it came from the model that is asked."""
+        if not isinstance(block, messages.ThinkingContent):
+            return None
+        return opened_item(opened(block.signature, self._domain), block.thinking)
+
+
+def _tools(tools: list[messages.FunctionTool], quirks: Quirks, left: set[str]) -> list[responses.ResponsesTool]:
+    found: list[responses.ResponsesTool] = []
+    for tool in tools:
+        if tool.type not in {None, "custom"}:
+            if not (quirks.drop and str(tool.type).startswith(quirks.drop)):
+                raise Unfit(f"the server's tool {str(tool.type)[:80]!r}")
+            left.add(str(tool.type)[:64])
+            continue
+        TABLE.apply(tool, left)
+        schema = _NO_SCHEMA if tool.input_schema is UNSET else tool.input_schema
+        is_strict = bool(tool.strict) and is_closed(schema)
+        if tool.strict and not is_strict:
+            left.add("strict")
+        name = tool_name(tool.name, quirks.name_length)
+        found.append(
+            responses.ResponsesTool(
+                type="function",
+                name=name,
+                description=tool.description or None,
+                parameters=schema,
+                strict=is_strict,  # where it isn't said, Responses takes it for true
+            )
+        )
+    return found
+
+
+def _choice(choice: messages.ToolChoice, quirks: Quirks) -> Any:
+    if choice.type == "tool":
+        return responses.ResponsesToolChoice(type="function", name=tool_name(choice.name or "", quirks.name_length))
+    return _CHOICES[choice.type]
+
+
+def _reasoning(asked: messages.MessagesRequest, quirks: Quirks, left: set[str]) -> responses.ReasoningConfig | None:
+    thinking = asked.thinking
+    if thinking is not None:
+        TABLE.apply(thinking, left)
+    effort = asked_effort(asked, quirks, left)
+    if not quirks.efforts or (effort is None and (thinking is None or thinking.type == "disabled")):
+        return None
+    return responses.ReasoningConfig(effort=effort, summary="auto")
+
+
+def _text(config: messages.OutputConfig | None, left: set[str]) -> responses.TextConfig | None:
+    if config is None:
+        return None
+    TABLE.apply(config, left)
+    if config.format is None:
+        return None
+    schema = config.format.schema
+    written = responses.TextFormat(type="json_schema", name="output", schema=schema, strict=is_closed(schema))
+    return responses.TextConfig(format=written)
