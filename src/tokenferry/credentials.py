@@ -68,6 +68,8 @@ class ApiKey:
     unknown: Fields = field(default_factory=Fields, repr=False, hash=False)
     obtained_at: int | None = field(default=None, compare=False)
     header: KeyHeader = field(default="x-api-key", compare=False)
+    until: float | None = field(default=None, compare=False)
+    """When it is to be asked for again, in seconds since 1970 UTC; None for one that is stored."""
 
     def headers(self) -> tuple[tuple[str, str], ...]:
         """The request headers that present this credential, secrets revealed."""

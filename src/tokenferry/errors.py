@@ -16,6 +16,7 @@
     + RefreshFailed
     + RefreshUncertain
     + LockTimeout
+    + KeyCommandFailed
     + NeedsUnlock
   x LoginFailed
   x PolicyRefused
@@ -41,6 +42,7 @@ __all__ = [
     "Conflict",
     "CorruptFile",
     "CredentialRefused",
+    "KeyCommandFailed",
     "LockTimeout",
     "LoginFailed",
     "NeedsLogin",
@@ -178,6 +180,10 @@ class LockTimeout(TryLater):
     def __init__(self, message: str, *, holder: str = "another process") -> None:
         super().__init__(message, retry_after=1.0)
         self.holder = holder
+
+
+class KeyCommandFailed(TryLater):  # see UnknownName
+    """The command that prints an account's key failed, took too long, or printed none."""
 
 
 class NeedsUnlock(TryLater):

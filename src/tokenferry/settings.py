@@ -315,6 +315,16 @@ class AccountSettings(AccountCaps):
     paused: Annotated[bool | None, ConfigKey("Whether it is out of service, whatever is stored.", example="true")] = (
         None
     )
+    provider: Annotated[
+        str | None, ConfigKey("Makes the account one of this provider, whose key `command` prints.", example='"z.ai"')
+    ] = None
+    command: Annotated[
+        tuple[str, ...],
+        ConfigKey("A program and its arguments, run without a shell, that prints its key; with `provider`."),
+    ] = ()
+    command_ttl: Annotated[
+        float, ConfigKey("How long that key is used before the command runs again.", 1, _DAY, "duration")
+    ] = 300.0
 
 
 @dataclass(frozen=True, slots=True)

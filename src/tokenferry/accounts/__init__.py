@@ -6,6 +6,7 @@ from tokenferry.accounts._export import SHARED_TARGETS, Limit, Target, exported,
 from tokenferry.accounts._hand_over import HandOver, completion, hand_over, pending_hand_over, take_back
 from tokenferry.accounts._implicit import CONFIGURATION, ENVIRONMENT, accounts_from_environment, accounts_from_keys
 from tokenferry.accounts._import import check_again, make_offers
+from tokenferry.accounts._key_command import KeyCommandSettings, commands_of
 from tokenferry.accounts._login import account_for, check_wanted, identity_labels
 from tokenferry.accounts._machine import machine_id
 from tokenferry.accounts._offer import Found, Offer
@@ -27,6 +28,7 @@ __all__ = [
     "Content",
     "Found",
     "HandOver",
+    "KeyCommandSettings",
     "Limit",
     "Offer",
     "Presence",
@@ -47,6 +49,7 @@ __all__ = [
     "check_again",
     "check_age",
     "check_wanted",
+    "commands_of",
     "completion",
     "exported",
     "find_presences",

@@ -1,6 +1,7 @@
 import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -8,13 +9,16 @@ from typing import Final
 
 from tokenferry.accounts._changes import AccountChanges
 from tokenferry.accounts._implicit import ENVIRONMENT
+from tokenferry.accounts._key_command import KeyCommandSettings, key_commands
 from tokenferry.accounts._login import without_identity
 from tokenferry.accounts._offer import ORIGIN
-from tokenferry.credentials import Credential
+from tokenferry.background import Pending
+from tokenferry.credentials import ApiKey, Credential
 from tokenferry.errors import CorruptFile, NeedsUnlock, TokenferryError, UnknownAccount, UnsafeFile, UsageError
-from tokenferry.secret import Fields
+from tokenferry.secret import Fields, Secret
 from tokenferry.settings import AccountSettings
 from tokenferry.stores import (
+    COMMAND,
     Account,
     AttachedStore,
     Document,
@@ -62,13 +66,17 @@ class Accounts:
         store: Store,
         *,
         implicit: Mapping[str, Document] | None = None,
+        commands: Iterable[KeyCommandSettings] = (),
         overrides: Mapping[str, AccountSettings] | None = None,
         active: Path | None = None,
         default_provider: Path | None = None,
         decide: Callable[[Sequence[Account]], str | None] = lambda _: None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
+        self._now = now
         self._implicit = MappingProxyType(dict(implicit or {}))
+        self._commands = key_commands(commands, {}, now)
         self.overrides = overrides or {}
         """What the configuration says of accounts in place of what is stored, by name."""
         self._active = active
@@ -79,9 +87,15 @@ class Accounts:
     def store(self) -> Store:
         return self._store
 
-    def adopt(self, implicit: Mapping[str, Document], overrides: Mapping[str, AccountSettings]) -> None:
-        """Have these implicit accounts and overrides from here on."""
+    def adopt(
+        self,
+        implicit: Mapping[str, Document],
+        overrides: Mapping[str, AccountSettings],
+        commands: Iterable[KeyCommandSettings] = (),
+    ) -> None:
+        """Have these implicit accounts, overrides and commands from here on."""
         self._implicit = MappingProxyType(dict(implicit))
+        self._commands = key_commands(commands, self._commands, self._now)
         self.overrides = overrides
 
     def effective(self, account: Account) -> Account:
@@ -95,14 +109,34 @@ class Accounts:
         )
 
     def read(self, name: str) -> Document:
-        """Give an account's document. Raises `UnknownAccount`, `UnsafeFile`, `CorruptFile`."""
+        """Give an account's document; the key of some is asked for, which may take its time.
+
+        Raises `UnknownAccount`, `UnsafeFile`, `CorruptFile`, `KeyCommandFailed`.
+        """
         try:
             return self._store.read(name)
         except UnknownAccount:
-            document = self._implicit.get(name)
-            if document is not None:
+            if (document := self._implicit.get(name)) is not None:
                 return document
-            raise
+            if (command := self._commands.get(name)) is None:
+                raise
+        return command.document()
+
+    def pending(self, name: str, refused: Secret | None = None) -> Pending[ApiKey] | None:
+        """What `read` would wait for: the run of a command that prints the account's key; None for nothing.
+
+        A key that the provider `refused` is asked for again.
+        """
+        command = self._commands.get(name)
+        return None if command is None or name in self._store.names() else command.pending(refused)
+
+    def _unstored(self, name: str) -> Account | None:
+        """The account of that name if it isn't one of the store's."""
+        if name in self._store.names():
+            return None
+        if (document := self._implicit.get(name)) is not None:
+            return document.account
+        return self._commands[name].account if name in self._commands else None
 
     def listing(self) -> AccountList:
         accounts: list[Account] = []
@@ -129,7 +163,7 @@ class Accounts:
 
     def names(self) -> list[str]:
         """The accounts by name, implicit ones and those that can't be read among them."""
-        return sorted({*self._store.names(), *self._implicit})
+        return sorted({*self._store.names(), *self._implicit, *self._commands})
 
     def _in_clear(self, name: str) -> Account | None:
         """What is in clear of a sealed account."""
@@ -162,6 +196,7 @@ class Accounts:
         stored = tuple(accounts)
         taken = {*broken, *(account.name for account in accounts)}
         implicit = [document.account for name, document in self._implicit.items() if name not in taken]
+        implicit += [one.account for name, one in self._commands.items() if name not in {*taken, *self._implicit}]
         accounts += [account for account in implicit if account.store != ENVIRONMENT]
         if not accounts and not broken:
             accounts += implicit
@@ -303,9 +338,8 @@ class Accounts:
 
     def remove(self, name: str) -> None:
         """Remove an account, also one whose document can't be read. Raises `UnknownAccount`, `UsageError`."""
-        if name in self._implicit and name not in self._store.names():
-            where = self._implicit[name].account.store
-            raise UsageError(f"account {name!r} comes from the {where}; remove it there")
+        if (account := self._unstored(name)) is not None:
+            raise UsageError(f"account {name!r} comes from the {_origin(account)}; remove it there")
         if isinstance(self._store, AttachedStore) and self._store.is_attached(name):
             self._store.detach(name)
         else:
@@ -332,9 +366,8 @@ class Accounts:
 
         Raises `UnknownAccount`, and `UsageError` for what can't be said of this account.
         """
-        if name in self._implicit and name not in self._store.names():
-            where = self._implicit[name].account.store
-            raise UsageError(f"account {name!r} comes from the {where}; change it there")
+        if (unstored := self._unstored(name)) is not None:
+            raise UsageError(f"account {name!r} comes from the {_origin(unstored)}; change it there")
         changes.check()
         with self._store.exclusive(name, _LOCK_WAIT):
             document = self._store.read(name)
@@ -359,6 +392,10 @@ class Accounts:
             return self._store.read(name)
         except UnknownAccount:
             return None
+
+
+def _origin(account: Account) -> str:
+    return "command in config.toml" if account.store == COMMAND else account.store
 
 
 def _name_in(path: Path) -> str | None:

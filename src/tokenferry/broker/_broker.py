@@ -12,10 +12,12 @@ from tokenferry.accounts import (
     AccountList,
     Accounts,
     Content,
+    KeyCommandSettings,
     Publication,
     accounts_from_environment,
     accounts_from_keys,
     check_age,
+    commands_of,
     machine_id,
 )
 from tokenferry.broker._forced import ForcedRenewals
@@ -78,6 +80,7 @@ class Broker:
         settings: RefreshSettings | None = None,
         refresh_timeout: float | None = None,
         implicit: Mapping[str, Document] | None = None,
+        commands: Iterable[KeyCommandSettings] = (),
         overrides: Mapping[str, AccountSettings] | None = None,
         home: Home | None = None,
         now: Callable[[], float] = time.time,
@@ -105,10 +108,12 @@ class Broker:
         self.book = Accounts(
             store,
             implicit=implicit,
+            commands=commands,
             overrides=overrides,
             active=home.active if home else None,
             default_provider=home.default_provider if home else None,
             decide=self._decide_default,
+            now=now,
         )
         self._now = now
         self._send = send
@@ -160,6 +165,7 @@ class Broker:
             providers=config.providers,
             policy=config.policy,
             implicit=_implicit(config),
+            commands=commands_of(config.providers.values(), config.pool.accounts),
             overrides=config.pool.accounts,
         )
 
@@ -174,7 +180,8 @@ class Broker:
 
     def adopt(self, config: Config) -> None:
         """Go by another configuration from here on: its providers, policy and keys. From any thread; no I/O."""
-        self.book.adopt(_implicit(config), config.pool.accounts)
+        commands = commands_of(config.providers.values(), config.pool.accounts)
+        self.book.adopt(_implicit(config), config.pool.accounts, commands)
         self._rules = Rules(config.providers, config.policy)
         self._listing.adopt()
 

@@ -5,7 +5,7 @@ from typing import Final
 from tokenferry.accounts import ENVIRONMENT
 from tokenferry.credentials import Credential, OAuthToken
 from tokenferry.errors import CredentialRefused
-from tokenferry.refresh import RefreshRequest, is_of_unknown_age, seconds_left, window
+from tokenferry.refresh import RefreshRequest, asked_again, is_of_unknown_age, seconds_left, window
 from tokenferry.secret import Secret
 from tokenferry.settings import RefreshSettings
 from tokenferry.stores import Document
@@ -63,7 +63,7 @@ class Due:
         """Until when neither `job` nor `early_job` gives a grant, in seconds since 1970 UTC."""
         token = document.credential
         if not isinstance(token, OAuthToken) or (token.expires_at is None and not is_of_unknown_age(document)):
-            return float("inf")
+            return asked_again(token)
         needs = max(min_ttl, self._settings.advisory) if _is_ours(document, token) else 0.0
         return (token.expires_at or 0) - window(token, needs)
 

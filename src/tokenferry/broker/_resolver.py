@@ -3,16 +3,16 @@
 import logging
 from collections.abc import Callable, Container, Generator
 from copy import copy
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from tokenferry.accounts import Accounts, too_old_at
+from tokenferry.background import Pending
 from tokenferry.broker._forced import Forced
 from tokenferry.broker._refresh_policy import Due
 from tokenferry.credentials import Credential
 from tokenferry.errors import LOGIN_MARK, CredentialRefused, NeedsLogin, RefreshBusy, TokenferryError, TryLater
 from tokenferry.refresh import (
     ADVISORY_PAUSE,
-    Flight,
     RefreshEngine,
     RefreshRequest,
     Result,
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 _ROUNDS: Final = 3
 
-Steps: TypeAlias = Generator[Flight, None, Credential]
+Steps: TypeAlias = Generator[Pending[Any], None, Credential]
 
 
 class Resolver:
@@ -68,7 +68,7 @@ class Resolver:
 
     def resolve(self, name: str | None, min_ttl: float | None) -> Credential:
         steps = self._steps(name, min_ttl)
-        while isinstance(step := _next(steps), Flight):
+        while isinstance(step := _next(steps), Pending):
             step.wait(self._settings.wait)
         return step
 
@@ -76,7 +76,7 @@ class Resolver:
         import asyncio  # noqa: PLC0415  # 50 ms that synchronous callers are spared
 
         steps = self._steps(name, min_ttl, refused)
-        while isinstance(step := await asyncio.to_thread(_next, steps), Flight):  # a Keychain may take seconds to read
+        while isinstance(step := await asyncio.to_thread(_next, steps), Pending):  # a Keychain may take seconds to read
             await step.async_wait(self._settings.wait)
         return step
 
@@ -111,7 +111,7 @@ class Resolver:
         raise _still_busy(name)
 
     def _steps(self, asked: str | None, min_ttl: float | None, refused: Secret | None = None) -> Steps:
-        """Yield flights to wait for, return the credential: shared by `resolve` and `aresolve`.
+        """Yield what has to be waited for, return the credential: shared by `resolve` and `aresolve`.
 
         Where the account in use is meant and can't serve, or is limited, the next one of its provider stands in.
         """
@@ -142,6 +142,8 @@ class Resolver:
     def _steps_of(
         self, name: str, keys: tuple[str | None, ...], min_ttl: float | None, refused: Secret | None = None
     ) -> Steps:
+        if (pending := self._book.pending(name, refused)) is not None:
+            yield pending
         for _ in range(_ROUNDS):
             revision = self._warm.revision
             document = self._read_anew(name)
@@ -207,8 +209,8 @@ class Resolver:
         return fault
 
 
-def _next(steps: Steps) -> Flight | Credential:
-    """The next flight to wait for, or the credential they lead to."""
+def _next(steps: Steps) -> Pending[Any] | Credential:
+    """The next thing to wait for, or the credential they lead to."""
     try:
         return next(steps)
     except StopIteration as end:

@@ -9,7 +9,7 @@ from tokenferry.credentials import Credential
 from tokenferry.errors import NeedsUnlock, PolicyRefused, TokenferryError, UnknownProvider, UsageError
 from tokenferry.providers import Provider
 from tokenferry.settings import PolicySettings
-from tokenferry.stores import Account, Document
+from tokenferry.stores import COMMAND, Account, Document
 
 if TYPE_CHECKING:
     from tokenferry.state import ClientKey  # brings SQLite, which few things here need
@@ -123,7 +123,8 @@ class Rules:
 
 def _age(account: Account) -> tuple[bool, bool, int, str]:
     """The oldest first; implicit accounts, which have no age, come last, those of the environment behind all."""
-    return account.store == ENVIRONMENT, account.store == CONFIGURATION, account.created_at, account.name
+    is_declared = account.store in {CONFIGURATION, COMMAND}
+    return account.store == ENVIRONMENT, is_declared, account.created_at, account.name
 
 
 def is_foreign(key: "ClientKey") -> bool:

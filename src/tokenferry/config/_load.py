@@ -164,7 +164,7 @@ def read(data: Mapping[str, Any], path: Path, environ: Mapping[str, str]) -> tup
         log=read_log(log),
         upstream=upstream,
         policy=read_policy(root.table("policy")),
-        pool=read_pool(root.table("pool"), root.table("accounts")),
+        pool=read_pool(root.table("pool"), root.table("accounts"), providers),
         models=models,
         router=read_router(root.table("router"), root.table("gateway", is_former=True), models, providers),
         ledger=root.table("ledger").read_whole(LedgerSettings()),

@@ -1,4 +1,5 @@
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
@@ -10,7 +11,7 @@ from tokenferry.stores import ACCOUNT_NAME
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 
 
-def read_pool(table: Table, accounts: Table) -> PoolSettings:
+def read_pool(table: Table, accounts: Table, providers: Collection[str]) -> PoolSettings:
     """Read `[pool]`, and what `[accounts.NAME]` says differently of one account."""
     settings = table.read(PoolSettings())
     caps = table.read(AccountCaps())
@@ -22,16 +23,29 @@ def read_pool(table: Table, accounts: Table) -> PoolSettings:
         settings,
         affinity_header=None if header is None else header.lower(),
         caps=caps,
-        accounts=MappingProxyType(_accounts(accounts, caps)),
+        accounts=MappingProxyType(_accounts(accounts, caps, providers)),
     )
 
 
-def _accounts(accounts: Table, caps: AccountCaps) -> dict[str, AccountSettings]:
+def check_command(table: Table, command: Sequence[str]) -> None:
+    """Note a fault unless the program is one that is found by its name, or where it says."""
+    if command and "/" in command[0] and not command[0].startswith("/"):
+        table.problem("command", "must begin with the name of a program, or with an absolute path")
+
+
+def _accounts(accounts: Table, caps: AccountCaps, providers: Collection[str]) -> dict[str, AccountSettings]:
     found: dict[str, AccountSettings] = {}
     for name in accounts.names():
         if not ACCOUNT_NAME.fullmatch(name):
             accounts.problem(name, "can't be an account's name")
         one = accounts.table(name)
-        found[name] = one.read(AccountSettings(caps.requests_per_minute, caps.max_concurrency))
+        settings = found[name] = one.read(AccountSettings(caps.requests_per_minute, caps.max_concurrency))
+        if settings.provider is not None and settings.provider not in providers:
+            one.problem("provider", f"names {settings.provider!r}, which is no provider; known: {', '.join(providers)}")
+        if settings.command and settings.provider is None:
+            one.problem("provider", "is missing: an account whose key a command prints needs one")
+        elif settings.provider is not None and not settings.command:
+            one.note("provider", "does nothing without command, which prints the account's key")
+        check_command(one, settings.command)
         one.done()
     return found

@@ -5,6 +5,7 @@ from typing import Final
 
 from tokenferry.config._files import is_there
 from tokenferry.config._foreign import ignore
+from tokenferry.config._pool import check_command
 from tokenferry.config_key import ConfigKey
 from tokenferry.credentials import ApiKey
 from tokenferry.errors import UnsafeFile
@@ -39,8 +40,11 @@ def read_providers(
     for table in root.tables("providers"):
         provider = declare(table, builtin)
         key = _api_key(table, path, environ, is_enabled=provider is None or provider.enabled)
-        if provider and "api_key" in table:
+        if provider and ("api_key" in table or provider.command):
             _check_account(table, provider, keys)
+            check_command(table, provider.command)
+        if provider and "api_key" in table and provider.command:
+            table.problem("command", "and api_key say the same thing; keep one of them")
         if provider and key:
             if fault := provider.key_fault(key):
                 table.note("api_key", f"leads to another key: {fault}, so that account is missing")

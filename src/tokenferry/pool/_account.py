@@ -7,7 +7,7 @@ from tokenferry.credentials import Kind
 from tokenferry.limits import WireFormat
 from tokenferry.providers import Provider
 from tokenferry.settings import Strategy
-from tokenferry.stores import DEFAULT_PRIORITY, Account
+from tokenferry.stores import COMMAND, DEFAULT_PRIORITY, Account
 
 _LONGEST_PART = 128
 _FIRST: Final = -sys.maxsize
@@ -28,11 +28,13 @@ class PoolAccount:
     """Whether its provider can be asked, at no cost, how much of its limits is used up."""
     is_paused: bool = False
     """Its owner has taken it out of service."""
+    has_command: bool = False
+    """Whether a command prints its key, which may be another one by now."""
 
     @property
     def can_renew(self) -> bool:
         """Whether another token can be had for a refused one."""
-        return self.kind in {"oauth", "federated"}
+        return self.has_command or self.kind in {"oauth", "federated"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,4 +124,5 @@ def _pool_account(provider: Provider, account: Account, *, is_listed: bool) -> P
         bills_subscription=is_subscription,
         has_usage_url=provider.usage_url is not None and account.kind == "oauth",
         is_paused=account.paused,
+        has_command=account.store == COMMAND,
     )

@@ -87,6 +87,15 @@ class Provider:
         int | None,
         ConfigKey("With openai, the most output its models take; more is lowered to that.", 1, 2**31, example="8192"),
     ] = None
+    command: Annotated[
+        tuple[str, ...],
+        ConfigKey(
+            "A program and its arguments, run without a shell, that prints the key of an account of this name.",
+        ),
+    ] = ()
+    command_ttl: Annotated[
+        float, ConfigKey("How long that key is used before the command runs again.", 1, 86_400, "duration")
+    ] = 300.0
     models: Annotated[tuple[str, ...], ConfigKey("Models that it has under their own names.")] = ()
     strategy: Annotated[
         Strategy | None, ConfigKey("Its own order of accounts, in place of [pool]'s.", example='"round-robin"')

@@ -16,7 +16,7 @@ from tokenferry.errors import NeedsUnlock, TokenferryError, UnknownAccount, Unsa
 from tokenferry.readiness._cooldowns import active_cooldowns, ends, models
 from tokenferry.refresh import RefreshAttempt, RefreshFailure, log_in_again, seconds_left
 from tokenferry.state import Cooldown
-from tokenferry.stores import Account, AttachedStore, Document, FileStore, Header
+from tokenferry.stores import COMMAND, Account, AttachedStore, Document, FileStore, Header
 from tokenferry.units import moment, span
 
 AccountState: TypeAlias = Literal[
@@ -41,7 +41,7 @@ _MOST_TRIES: Final = 2
 _BILLED: Final = "overage"  # it serves all the same
 _OF_CREDENTIALS: Final = ("refused", "claude-code-only")
 _RENEWS: Final = "expired, refreshed at its next use"
-_PLACES: Final = {ENVIRONMENT: "from the environment", CONFIGURATION: "from config"}
+_PLACES: Final = {ENVIRONMENT: "from the environment", CONFIGURATION: "from config", COMMAND: "from a command"}
 
 
 def unheard(_: str) -> None:

@@ -17,7 +17,7 @@ from tokenferry.refresh._job import (
 from tokenferry.refresh._journal import FileJournal, Journal, MemoryJournal, RefreshAttempt, RefreshFailure
 from tokenferry.refresh._process import ProcessIdentity
 from tokenferry.refresh._send import send
-from tokenferry.refresh._warm import ADVISORY_PAUSE, WarmCredential, WarmCredentials, fresh_until
+from tokenferry.refresh._warm import ADVISORY_PAUSE, WarmCredential, WarmCredentials, asked_again, fresh_until
 
 __all__ = [
     "ADVISORY_PAUSE",
@@ -39,6 +39,7 @@ __all__ = [
     "Sender",
     "WarmCredential",
     "WarmCredentials",
+    "asked_again",
     "fresh_until",
     "granted_ago",
     "is_of_unknown_age",

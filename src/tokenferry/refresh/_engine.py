@@ -1,16 +1,14 @@
-import contextlib
 import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from types import MappingProxyType
 from typing import Final
 
-from tokenferry.background import after_fork_in_child
+from tokenferry.background import Pending, after_fork_in_child
 from tokenferry.errors import RefreshFailed, TokenferryError
 from tokenferry.refresh._driver import Driver, Sender, main_thread_lives
 from tokenferry.refresh._flow import refresh_flow
@@ -52,64 +50,16 @@ class RefreshHistory:
     token_age: float | None = None
 
 
-class Flight:
+class Flight(Pending[Result]):
     """One running refresh of one account, and all who wait for it."""
 
     def __init__(self, job: RefreshRequest) -> None:
+        super().__init__()
         self.job = job
-        self.future: Future[Result] = Future()
-        self.future.set_running_or_notify_cancel()  # from here on no waiter's cancellation reaches it
-        self.waiters = 0
-        self._guard = threading.Lock()
-
-    def wait(self, seconds: float) -> None:
-        """Block until it ended or the time is up."""
-        self._count(1)
-        try:
-            self.future.exception(seconds)
-        except TimeoutError:
-            return
-        finally:
-            self._count(-1)
-
-    async def async_wait(self, seconds: float) -> None:
-        """The same for asyncio. Parks no thread, and survives a loop that closes meanwhile."""
-        import asyncio  # noqa: PLC0415  # 50 ms that synchronous callers are spared
-
-        loop = asyncio.get_running_loop()
-        ended = asyncio.Event()
-
-        def wake(_: "Future[Result]") -> None:
-            with contextlib.suppress(RuntimeError):  # the loop that waited is closed; nobody is left to wake
-                loop.call_soon_threadsafe(ended.set)
-
-        self.future.add_done_callback(wake)
-        self._count(1)
-        try:
-            async with asyncio.timeout(seconds):
-                await ended.wait()
-        except TimeoutError:
-            return
-        finally:
-            self._count(-1)
-
-    def _count(self, change: int) -> None:
-        with self._guard:
-            self.waiters += change
 
     def deliver(self, document: Document) -> None:
         """Let the waiters go with this document while the flight goes on."""
-        if not self.future.done():
-            self.future.set_result(Result(document, granted=True))
-
-    def end(self, result: Result | None, fault: BaseException | None) -> None:
-        if self.future.done():
-            return
-        if fault is not None:
-            self.future.set_exception(fault)
-        else:
-            assert result is not None
-            self.future.set_result(result)
+        self.end(Result(document, granted=True), None)
 
 
 class RefreshEngine:

@@ -2,7 +2,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from tokenferry.credentials import Credential, OAuthToken
+from tokenferry.credentials import ApiKey, Credential, OAuthToken
 from tokenferry.refresh._job import seconds_left, window
 from tokenferry.secret import Secret
 from tokenferry.settings import RefreshSettings
@@ -58,10 +58,17 @@ class WarmCredentials:
             self.entries.pop(key, None)
 
 
+def asked_again(credential: Credential) -> float:
+    """When a key that a command printed is to be asked for again, in seconds since 1970 UTC; else never."""
+    if isinstance(credential, ApiKey) and credential.until is not None:
+        return credential.until
+    return float("inf")
+
+
 def fresh_until(credential: Credential, now: float, settings: RefreshSettings) -> float:
     """Until when nothing has to be looked at before this credential is handed out; all in seconds since 1970 UTC."""
     if not isinstance(credential, OAuthToken):
-        return float("inf")
+        return asked_again(credential)
     expires = now + seconds_left(credential, now)
     until = expires - window(credential, settings.advisory)
     if until > now:

@@ -4,6 +4,7 @@ from tokenferry.stores._attachments import Attachments
 from tokenferry.stores._boot import boot_id
 from tokenferry.stores._document import (
     ACCOUNT_NAME,
+    COMMAND,
     DEFAULT_PRIORITY,
     Account,
     Document,
@@ -34,6 +35,7 @@ from tokenferry.stores._watch import Watch
 
 __all__ = [
     "ACCOUNT_NAME",
+    "COMMAND",
     "DEFAULT_PRIORITY",
     "DISK",
     "KEY_FILE",

@@ -14,6 +14,8 @@ Owner: TypeAlias = Literal["tokenferry", "claude-code", "ant", "external"]
 
 ACCOUNT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 DEFAULT_PRIORITY: Final = 100
+COMMAND: Final = "command"
+"""The store of an account whose key a command prints."""
 VERSION: Final = 1
 _MEND: Final = "restore it from a backup, or move it away and run: tokenferry account add NAME"
 _KEYS: Final = (
