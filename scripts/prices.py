@@ -46,7 +46,7 @@ def main() -> None:
 def _table() -> str:
     from importlib.metadata import version  # noqa: PLC0415  # of the child process alone
 
-    from genai_prices.data import providers  # type: ignore[import-not-found]  # noqa: PLC0415  # see above
+    from genai_prices.data import providers  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415  # see above
 
     known = {vendor.id: vendor for vendor in providers}
     vendors = []
