@@ -518,6 +518,10 @@ class RouterSettings:
         bool, ConfigKey("Whether adaptive thinking counts; current clients always ask for it.")
     ] = False
     subagent_tag: Annotated[bool, ConfigKey("Whether a tag in the system prompt may name the model.")] = True
+    provider_prefix: Annotated[
+        bool,
+        ConfigKey("Whether openai/gpt-5 is a model of provider openai; names of [[models]] go first."),
+    ] = True
     unmapped: Annotated[
         Literal["default", "reject"],
         ConfigKey("Models that [[models]] doesn't name: to the default providers, or a 400."),

@@ -137,7 +137,7 @@ def test_a_record_that_others_can_write_lets_no_provider_serve_in_its_place(
     assert "tokenferry doctor" in found.message
 
 
-def test_what_the_gateway_does_with_an_account_is_said_in_one_line(config: Config, broker: Broker) -> None:
+def test_what_the_gateway_does_with_an_account_is_said_in_one_line(home: Home, config: Config, broker: Broker) -> None:
     for name, provider in (("alice", "one"), ("carol", "one"), ("bob", "two"), ("mine", "max"), ("out", "off")):
         add(broker, name, provider)
     mapped = replace(config, models=(ModelSettings("glm", (ModelMapping("two", "glm-5"),)),))
@@ -145,9 +145,12 @@ def test_what_the_gateway_does_with_an_account_is_said_in_one_line(config: Confi
     assert serving_line(config, broker, "carol") == "serves as 2 of 2 at one"
     assert serving_line(mapped, broker, "bob") == "serves glm as 1 of 1 at two"
     assert serving_line(config, broker, "bob") == (
-        "serves nothing yet: map a model to it with: tokenferry model add NAME two/MODEL; other "
-        "models go to the default provider, one"
+        "serves nothing yet: map a model to it with: tokenferry model add NAME two/MODEL, or ask for "
+        "two/MODEL; other models go to the default provider, one"
     )
+    providers = {**config.providers, "one": replace(config.providers["one"], slash_names=True)}
+    slashed = replace(config, providers=providers)
+    assert "(two/MODEL alone goes to one, as before" in serving_line(slashed, Broker.from_home(home, slashed), "bob")
     assert serving_line(config, broker, "out") == "serves nothing yet: provider off is not enabled; see [[providers]]"
     assert serving_line(pinned, broker, "carol") == "serves alone at one"
     assert serving_line(pinned, broker, "alice") == "serves nothing yet: [router] account = carol serves everything"

@@ -23,6 +23,7 @@ from tokenferry.gateway import bind
 from tokenferry.ledger import Ledger, UsageReport
 from tokenferry.readiness import AccountRow, ServiceStatus, cure_of, expects_service, misnamed, replacement_of
 from tokenferry.refresh import read_identity
+from tokenferry.routing import NO_DEFAULT
 from tokenferry.settings import Home, KeepSettings
 from tokenferry.state import State, gateway_records, read_local_key
 from tokenferry.stores import Replacing, check_replaceable, check_status, refuse_network_file_system
@@ -264,7 +265,7 @@ def check_service(home: Home, config: Config) -> Iterator[Finding]:
         is_note = not expects_service(config, keys or (), runs=runs)
         for service in services_now(home, config, broker, {row.name: row.state for row in rows(broker)}):
             if not service.is_served:
-                yield _unserved(service, is_note=is_note)
+                yield _unserved(service, is_note=is_note or service.cause == NO_DEFAULT)
     except TokenferryError as fault:
         yield _of(fault, str(home.path))
 

@@ -194,12 +194,12 @@ class Provider:
 
     @property
     def is_served(self) -> bool:
-        """Whether requests can be relayed to it as they are, whatever model they name."""
+        """Whether it may become the default provider by itself: it has the models that Claude Code asks for."""
         return self.enabled and self.wire_format == "anthropic"
 
     @property
     def serves_mapped(self) -> bool:
-        """Whether requests for models that are mapped to it can be relayed, if only translated."""
+        """Whether requests can be relayed to it where something names it, if only translated."""
         return self.enabled and self.wire_format in {"anthropic", "openai"} and self.base_url != NOWHERE
 
     @property

@@ -38,6 +38,8 @@ class ServiceStatus:
     reason: str
     account: str | None = None
     provider: str | None = None
+    cause: str = ""
+    """A word for why no provider may serve it."""
 
     @property
     def is_served(self) -> bool:
@@ -54,6 +56,7 @@ class ServiceStatus:
             "account": self.account,
             "provider": self.provider,
             "reason": self.reason,
+            "cause": self.cause,
         }
 
     def __str__(self) -> str:
@@ -146,7 +149,7 @@ def _service(
     model: str | None, plan: RoutePlan | NoRoute, pool: Pool, unusable: Mapping[str, Unusable]
 ) -> ServiceStatus:
     if isinstance(plan, NoRoute):
-        return ServiceStatus(model, plan.status, plan.message)
+        return ServiceStatus(model, plan.status, plan.message, cause=plan.cause)
     passed_over: list[PassedOver] = []
     for target in pool.selector.order(plan.targets):
         choice = choose(pool, target, Criteria(pinned=plan.pinned), unusable)

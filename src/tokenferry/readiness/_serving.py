@@ -53,15 +53,25 @@ def _why_nothing(config: Config, broker: Broker, provider: str) -> str:
     known = broker.providers.get(provider)
     if known is None or not known.enabled:
         return f"provider {provider} is {'not declared' if known is None else 'not enabled'}; see [[providers]]"
-    if not known.is_served:
-        hint = "; map a model to it with [[models]] in config.toml" if known.serves_mapped else ", which isn't relayed"
-        return f"provider {provider} speaks {known.wire_format}'s format{hint}"
+    if not known.serves_mapped:
+        return f"provider {provider} speaks {known.wire_format}'s format, which isn't relayed"
     if config.router.account is not None:
         return f"[router] account = {config.router.account} serves everything"
     default = broker.default_provider()
     if provider == default and not config.router.providers:
         return f"provider {provider} lists other accounts; see accounts under [[providers]] {provider}"
-    mapping = f"map a model to it with: tokenferry model add NAME {provider}/MODEL"
+    mapping = f"map a model to it with: tokenferry model add NAME {provider}/MODEL{_by_name(config, broker, provider)}"
     if config.router.providers:
         return f"{mapping}; other models go to [router] providers"
-    return f"{mapping}; other models go to the default provider, {default}"
+    return mapping if default is None else f"{mapping}; other models go to the default provider, {default}"
+
+
+def _by_name(config: Config, broker: Broker, provider: str) -> str:
+    """What a request for the provider's name with a model's gets, to be added to a hint."""
+    plan = resolver_of(config, broker).resolve_model(f"{provider}/MODEL", ANYONE)
+    if isinstance(plan, NoRoute):
+        return ""
+    served = plan.targets[0].group.provider
+    if served == provider:
+        return f", or ask for {provider}/MODEL"
+    return f" ({provider}/MODEL alone goes to {served}, as before: its models have such names)"

@@ -1,7 +1,7 @@
 """Which providers, accounts and model a request goes to. Pure: a request and what is there in, a decision out."""
 
 from tokenferry.routing._codecs import codec_for
-from tokenferry.routing._default_targets import DefaultTargets, default_targets
+from tokenferry.routing._default_targets import NO_DEFAULT, DefaultTargets, default_targets
 from tokenferry.routing._key_view import KeyView, RoutePlan
 from tokenferry.routing._loggable import loggable, loggable_name, loggable_path, loggable_text
 from tokenferry.routing._members import TooComplex
@@ -13,6 +13,7 @@ from tokenferry.routing._scan import BodyFacts, Malformed, scan
 from tokenferry.routing._tag import Tag
 
 __all__ = [
+    "NO_DEFAULT",
     "OWN",
     "BodyFacts",
     "DefaultTargets",

@@ -12,6 +12,9 @@ from tokenferry.settings import RouterSettings
 from tokenferry.state import ClientKey
 from tokenferry.stores import Account
 
+NO_DEFAULT: Final = "no_default_provider"
+"""Why only models that name a provider are served: no provider is one that may be the default."""
+
 _UNAVAILABLE: Final = 503
 _KIND: Final = "api_error"
 
@@ -41,7 +44,7 @@ def default_targets(
             return DefaultTargets(usable, "they are those of [router] providers that have accounts, in its order")
         return _none_of(settings.providers, providers)
     usable = _groups((default_provider,), providers, accounts) if default_provider else ()
-    return DefaultTargets(usable) if usable else _no_default(default_provider, providers, accounts)
+    return DefaultTargets(usable) if usable else _no_default(settings, providers, accounts, default_provider)
 
 
 def default_targets_for(
@@ -91,7 +94,7 @@ def _groups(
     names: Iterable[str], providers: Mapping[str, Provider], accounts: Sequence[Account]
 ) -> tuple[AccountGroup, ...]:
     """Those of these providers that have accounts which may serve."""
-    served = (provider for name in names if (provider := providers.get(name)) is not None and provider.is_served)
+    served = (provider for name in names if (provider := providers.get(name)) is not None and provider.serves_mapped)
     found = (group_for(provider, accounts) for provider in served)
     return tuple(group for group in found if group is not None)
 
@@ -142,18 +145,19 @@ def _pinned(
     return DefaultTargets((usable[0],), "[router] account names the account", name)
 
 
-def _no_default(name: str | None, providers: Mapping[str, Provider], accounts: Sequence[Account]) -> NoRoute:
+def _no_default(
+    settings: RouterSettings, providers: Mapping[str, Provider], accounts: Sequence[Account], name: str | None
+) -> NoRoute:
     """Why the default provider serves nothing. Another provider is never proposed in its place."""
     if name is None and not accounts:
         return no_account("there is no account yet; add one with: tokenferry account add NAME --provider anthropic")
     if name is None:
-        found = ", ".join(f"{one.name} ({_why_not(one, providers.get(one.provider))})" for one in accounts)
-        return no_account(f"no account may serve here: {found}; correct config.toml, or see: tokenferry account list")
+        return _none_by_default(settings, providers, accounts)
     if not name:
         return no_account("which provider is the default one can't be read; see: tokenferry doctor")
     provider = providers.get(name)
-    if provider is None or not provider.is_served:
-        return no_account(f"the default provider {name} {_not_served(provider)}; correct [[providers]] in config.toml")
+    if provider is None or not provider.serves_mapped:
+        return no_account(f"the default provider {name} {not_served(provider)}; correct [[providers]] in config.toml")
     if provider.accounts is not None and any(one.provider == name for one in accounts):
         return no_account(
             f"the default provider {name} lists none of its accounts; correct accounts under [[providers]] {name} in "
@@ -167,25 +171,45 @@ def _none_of(names: Sequence[str], providers: Mapping[str, Provider]) -> NoRoute
     told = []
     for name in names:
         provider = providers.get(name)
-        told.append(f"{name} {'has no account' if provider and provider.is_served else _not_served(provider)}")
-    served = next((name for name in names if (one := providers.get(name)) is not None and one.is_served), None)
+        told.append(f"{name} {'has no account' if provider and provider.serves_mapped else not_served(provider)}")
+    served = next((name for name in names if (one := providers.get(name)) is not None and one.serves_mapped), None)
     cure = (
         "correct [[providers]] in config.toml" if served is None else f"add one with: {add_command(served, providers)}"
     )
     return no_account(f"none of [router] providers may serve: {', '.join(told)}; {cure}")
 
 
+def _none_by_default(
+    settings: RouterSettings, providers: Mapping[str, Provider], accounts: Sequence[Account]
+) -> NoRoute:
+    """Why none of the accounts makes its provider the default one."""
+    named = next((one.provider for one in accounts if _serves_by_name(one, providers)), None)
+    if named is not None:
+        ask = f"ask for {named}/MODEL, or " if settings.provider_prefix else ""
+        how = f"{ask}map a model with: tokenferry model add NAME {shlex.quote(named)}/MODEL"
+        return NoRoute(_UNAVAILABLE, f"no account serves a model that names no provider; {how}", NO_DEFAULT, _KIND)
+    found = ", ".join(f"{one.name} ({_why_not(one, providers.get(one.provider))})" for one in accounts)
+    return no_account(f"no account may serve here: {found}; correct config.toml, or see: tokenferry account list")
+
+
+def _serves_by_name(account: Account, providers: Mapping[str, Provider]) -> bool:
+    """Whether it serves, but at a provider that is never the default one by itself."""
+    provider = providers.get(account.provider)
+    return provider is not None and not provider.is_served and group_for(provider, [account]) is not None
+
+
 def _why_not(account: Account, provider: Provider | None) -> str:
-    if provider is None or not provider.is_served:
-        return f"provider {account.provider} {_not_served(provider)}"
+    if provider is None or not provider.serves_mapped:
+        return f"provider {account.provider} {not_served(provider)}"
     return f"not among the accounts of provider {provider.name}"
 
 
-def _not_served(provider: Provider | None) -> str:
+def not_served(provider: Provider | None) -> str:
+    """Why a provider serves nothing."""
     if provider is None:
         return "is not declared"
     if not provider.enabled:
         return "is not enabled"
-    if provider.serves_mapped:
-        return f"speaks {provider.wire_format}'s format, so it serves the models alone that [[models]] maps to it"
+    if provider.wire_format == "openai":
+        return "has no base_url"
     return f"speaks {provider.wire_format}'s format, which isn't relayed"

@@ -4,6 +4,7 @@ from functools import lru_cache
 from typing import Final
 
 import msgspec
+from msgspec import structs
 
 from tokenferry.pool import AccountGroup, Target
 from tokenferry.providers import Provider
@@ -14,6 +15,7 @@ from tokenferry.routing._default_targets import (
     default_targets_for,
     group_for,
     no_account,
+    not_served,
 )
 from tokenferry.routing._loggable import loggable, loggable_name
 from tokenferry.routing._router import MappedTarget, NoRoute, Route
@@ -64,6 +66,10 @@ class KeyView:
             providers = {name: provider for name, provider in providers.items() if rights.allows_provider(name)}
             settings = settings if rights.pin is None else replace(settings, account=rights.pin)
         self._pinned = settings.account
+        by_default = settings.providers or (default_provider or "",)
+        if settings.account is not None:
+            by_default = tuple(account.provider for account in accounts if account.name == settings.account)
+        self._has_slash_names = any(providers[name].slash_names for name in by_default if name in providers)
         self._providers = providers
         self._accounts = accounts
         self._groups: dict[str, AccountGroup | None] = {}
@@ -82,7 +88,16 @@ class KeyView:
             return found
         return RoutePlan(tuple([Target(group, model) for group in found.groups]), found.rule, found.pinned)
 
+    def prefixed(self, route: Route) -> MappedTarget | None:
+        """The provider that the model's name begins with, where models of the default providers have no such names."""
+        return None if self._has_slash_names else route.prefixed
+
     def _plan(self, route: Route) -> RoutePlan | NoRoute:
+        if not route.targets and (named := self.prefixed(route)) is not None:
+            route = structs.replace(route, targets=(named,))
+            if route.rule == "default":
+                reason = f"its name begins with that of provider {named.provider}"
+                route = structs.replace(route, rule="provider_prefix", reason=reason, model=named.model)
         return self._mapped(route) if route.targets else self._unmapped(route)
 
     def _unmapped(self, route: Route) -> RoutePlan | NoRoute:
@@ -124,6 +139,10 @@ class KeyView:
                 f"no account that client key {name} may use serves {model}; see: tokenferry key show {name}"
             )
         names = list(dict.fromkeys(one.provider for one in route.targets))
+        provider = self._providers.get(names[0])
+        if provider is None or not provider.serves_mapped:
+            why = f"provider {names[0]} {not_served(provider)}"
+            return no_account(f"no account serves {model}: {why}; correct [[providers]] in config.toml")
         return no_account(
             f"no account serves {model}, which is mapped to {', '.join(names)}; "
             f"add one with: {add_command(names[0], self._providers)}"

@@ -78,7 +78,7 @@ class RouteResolver:
         try:
             facts = request.facts
             if facts is not None and key.rights.models:
-                denied = model_denied(key, self.router.named_by_client(facts))
+                denied = model_denied(key, self.router.named_by_client(facts), self._bare_name)
                 if denied is not None:
                     return denied
             if request.own is not None:
@@ -86,7 +86,7 @@ class RouteResolver:
                 if own is not None:
                     return own
             view = self._view(key)
-            if facts is None or not self.router.is_configured:
+            if facts is None or not (self.router.is_configured or "/" in (facts.model or "")):
                 return view.by_default("" if facts is None else facts.model or "")
             route = self._route(facts, request.headers, key)
             if isinstance(route, NoRoute):
@@ -98,7 +98,7 @@ class RouteResolver:
     def resolve_model(self, model: str | None, key: ClientKey) -> RoutePlan | NoRoute:
         """The same for a model that no rule turns into another; None for a request that names none."""
         view = self._view(key)
-        if model is None or not self.router.is_configured:
+        if model is None or not (self.router.is_configured or "/" in model):
             return view.by_default(model or "")
         route = self.router.named(model)
         if isinstance(route, NoRoute):
@@ -111,21 +111,21 @@ class RouteResolver:
         if rights.pin is not None or rights.accounts:
             return None
         names: Sequence[str] = self._settings.providers or tuple(self._providers)
+        model, rule, without_tag = None if facts is None else facts.model, "", False
         route: Route | None = None
-        if facts is not None and self.router.is_configured:
+        if facts is not None and (self.router.is_configured or "/" in (model or "")):
             found = self._route(facts, request.headers, key)
             if isinstance(found, NoRoute):
                 return found
-            route = found
-            if route.is_mapped:
-                names = [route.targets[0].provider]
+            route, model, named = found, found.model, self._view(key).prefixed(found)
+            if found.is_mapped:
+                names, model = [found.targets[0].provider], found.targets[0].model
+            elif named is not None and self._takes(named.provider, secret):
+                names, model = [named.provider], named.model
+            rule, without_tag = f"{rule_of(route)}; ", route.without_tag
         taker = next((name for name in names if self._takes(name, secret) and rights.allows_provider(name)), None)
         if taker is None:
             return None
-        model, rule, without_tag = None if facts is None else facts.model, "", False
-        if route is not None:
-            model = route.targets[0].model if route.is_mapped else route.model
-            rule, without_tag = f"{rule_of(route)}; ", route.without_tag
         return RoutePlan(
             (Target(AccountGroup(taker, (PoolAccount(OWN, taker),)), model or ""),),
             f"{rule}the client's own credential goes to its vendor",
@@ -134,11 +134,19 @@ class RouteResolver:
             route=route,
         )
 
+    def _bare_name(self, key: ClientKey, model: str) -> str | None:
+        """What follows a provider's name in a model's; None where it is no more than a part of it."""
+        route = self.router.named(model)
+        prefixed = None if isinstance(route, NoRoute) else self._view(key).prefixed(route)
+        return None if prefixed is None else prefixed.model
+
     def _takes(self, name: str, secret: Secret) -> bool:
         provider = self._providers.get(name)
         return provider is not None and provider.is_served and may_pass_through(provider, secret.reveal())
 
     def _route(self, facts: BodyFacts, headers: Sequence[tuple[bytes, bytes]], key: ClientKey) -> Route | NoRoute:
+        if not self.router.is_configured and facts.model is not None:
+            return self.router.named(facts.model)
         return self.router.route(facts, headers=headers, key=key.name, size=len(facts.body))
 
     def _view(self, key: ClientKey) -> KeyView:

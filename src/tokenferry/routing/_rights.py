@@ -1,21 +1,28 @@
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from tokenferry.routing._loggable import loggable
 from tokenferry.routing._router import NoRoute
 from tokenferry.state import ClientKey
 
 
-def model_denied(key: ClientKey, names: Iterable[str | None]) -> NoRoute | None:
+def model_denied(
+    key: ClientKey,
+    names: Iterable[str | None],
+    bare_name: Callable[[ClientKey, str], str | None] = lambda _key, _name: None,
+) -> NoRoute | None:
     """The refusal of the first model that the key may not ask for; None if it may ask for all.
 
     `names` are all those by which the client itself can say what it wants; None stands for a request without a model.
-    What the configuration makes of them isn't checked.
+    What the configuration makes of them isn't checked. `bare_name` gives what follows a provider's name in one: a key
+    may ask for that at any provider that it may use.
     """
     rights = key.rights
     if not rights.models:
         return None
     for name in names:
-        if not rights.allows_model(name):
+        if not rights.allows_model(name) and not (
+            name is not None and (bare := bare_name(key, name)) is not None and rights.allows_model(bare)
+        ):
             asked = "ask without naming a model" if name is None else f"use model {loggable(name) or 'of that name'}"
             message = f"client key {key.name} may not {asked}; it may use {', '.join(rights.models)}"
             return NoRoute(400, message, "model_denied")

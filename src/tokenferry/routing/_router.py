@@ -42,6 +42,8 @@ class Route(msgspec.Struct, frozen=True, cache_hash=True):
     """The providers that `[[models]]` names, in their order; none for a model that goes to the default ones."""
     without_tag: bool = False
     """Whether a sub-agent's tag is to be removed from the body."""
+    prefixed: MappedTarget | None = None
+    """The provider that its name begins with, and the rest of the name. `KeyView` says whether it means that."""
 
     @property
     def is_mapped(self) -> bool:
@@ -94,7 +96,8 @@ class Router:
         self._auto_map = re.compile(settings.auto_map_regex)
         self._rules = (*map(_own_rule, settings.rules), *_builtin_rules(settings))
         self._to = lru_cache(_MOST_KNOWN)(self._route_to)
-        routes = replace(settings, account=None, providers=()) != RouterSettings()
+        self._providers = (providers or {}).keys() if settings.provider_prefix else ()
+        routes = replace(settings, account=None, providers=(), provider_prefix=True) != RouterSettings()
         self.is_configured = routes or bool(models)
         """Whether anything but the order of providers routes; if not, no body needs to be changed."""
 
@@ -129,7 +132,12 @@ class Router:
             return targets
         if targets is None and self._settings.unmapped == "reject":
             return self._refused(model)
-        return Route(requested, model, rule, reason, targets or (), without_tag)
+        prefixed = self._prefixed(model) if targets is None else None
+        return Route(requested, model, rule, reason, targets or (), without_tag, prefixed)
+
+    def _prefixed(self, model: str) -> MappedTarget | None:
+        provider, _, rest = model.partition("/")
+        return MappedTarget(provider, rest) if rest and provider in self._providers else None
 
     def named_by_client(self, facts: BodyFacts) -> tuple[str | None, ...]:
         """Every model that the client itself can mean, for whoever checks rights: its model, stand-ins, and a tag's."""
