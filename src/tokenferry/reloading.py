@@ -21,7 +21,7 @@ __all__ = ["Reloading"]
 
 logger = logging.getLogger(__name__)
 
-_FIXED: Final = ("host", "port", "allow_remote", "uds", "tls_cert", "tls_key", "workers")
+_FIXED: Final = ("host", "port", "allow_remote", "uds", "tls_cert", "tls_key", "workers", "public_url")
 """What of `[server]` counts when a gateway starts, and never after."""
 
 

@@ -22,6 +22,7 @@ PANELS: Final = {
         "serve": "Run the gateway (--detach)",
         "stop": "Stop the gateway after its requests have finished",
         "status": "Show what serves now and what needs you",
+        "dashboard": "Open the dashboard in your browser",
     },
     "Accounts": {
         "login": "Log in by browser, device code or pasted code",
@@ -64,6 +65,9 @@ _MEANT: Final = {
     "gateway": "serve",
     "down": "stop",
     "ps": "status",
+    "ui": "dashboard",
+    "open": "dashboard",
+    "web": "dashboard",
     "whoami": "status",
     "init": "setup",
     "connect": "setup",

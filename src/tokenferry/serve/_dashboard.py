@@ -26,8 +26,8 @@ def dashboard_origin(config: Config, where: Listening, state: State) -> str | No
     return f"http://tf-{state.sessions.label()}.localhost{'' if port == 80 else f':{port}'}"  # noqa: PLR2004  # http's
 
 
-def dashboard_guard(config: Config, where: Listening, state: State) -> DashboardGuard | None:
-    origin = dashboard_origin(config, where, state)
+def dashboard_guard(origin: str | None, config: Config) -> DashboardGuard | None:
+    """What guards the dashboard of this origin, which counts from a gateway's start; the rest follows the file."""
     header = config.dashboard.user_header
     return None if origin is None else DashboardGuard(origin, None if header is None else header.encode("ascii"))
 

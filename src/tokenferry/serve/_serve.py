@@ -30,6 +30,7 @@ from tokenferry.gateway import (
 from tokenferry.readiness import services, unusable_accounts
 from tokenferry.reloading import Reloading
 from tokenferry.secret import Secret
+from tokenferry.serve._dashboard import dashboard_origin
 from tokenferry.serve._parts import say_nothing
 from tokenferry.serve._worker import LONGEST_GRANT, run_gateway
 from tokenferry.settings import Home, ServerSettings
@@ -89,8 +90,6 @@ def serve(
         where = stack.enter_context(listening(server, home.locks))
         check_upstreams(config.providers.values(), server, where.port)
         taken.append(where.port)
-        registration = GatewayRegistration(home, url=where.url, socket=where.uds)
-        stack.callback(registration.end)
         with State(home.state) as state:
             opened = (
                 tuple(remote_lines(server, remote_keys(state.keys.list(), time.time()))) if is_remote(server) else ()
@@ -98,6 +97,9 @@ def serve(
             local_key(home, state)
             resolved = broker or Broker.from_home(home, config)
             resolved.check_keys(state.keys.list(), config.policy)
+            dashboard = dashboard_origin(config, where, state)
+        registration = GatewayRegistration(home, url=where.url, socket=where.uds, dashboard=dashboard)
+        stack.callback(registration.end)
         resolved.record_default_provider(environment=True)
 
         def announce() -> None:
@@ -123,6 +125,7 @@ def serve(
             states=states,
             board=board,
             secret=secret,
+            dashboard=dashboard,
             reloading=reloading,
             adopted=adopted,
         )

@@ -100,6 +100,7 @@ def run_gateway(
     states: Callable[[], Mapping[str, str]],
     board: SharedMemory | None,
     secret: Secret,
+    dashboard: str | None,
     reloading: Reloading | None,
     adopted: Callable[[Config], None],
     ending: Callable[[], None] = lambda: None,
@@ -155,7 +156,7 @@ def run_gateway(
             state.keys,
             where.hosts,
             proxies=TrustedProxies(config.server.trusted_proxies),
-            dashboard=dashboard_guard(config, where, state),
+            dashboard=dashboard_guard(dashboard, config),
             open_at=where.open_at,
         )
         gateway = Gateway(
@@ -178,7 +179,7 @@ def run_gateway(
             usage_log.adopt(price_table_of(new), new.ledger, new.budgets)
             gateway.forwarder = forwarder(settings=new.router, router=router_of(new))
             hosts = where.hosts_with(new.server.host_names)
-            guard.answer_to(hosts, TrustedProxies(new.server.trusted_proxies), dashboard_guard(new, where, state))
+            guard.answer_to(hosts, TrustedProxies(new.server.trusted_proxies), dashboard_guard(dashboard, new))
             own_hosts.intersection_update(hosts)
             own_hosts.update(hosts)
             listener.drain_for(new.server.drain_timeout)

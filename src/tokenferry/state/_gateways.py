@@ -40,6 +40,8 @@ class GatewayRecord:
     url: str | None = None
     """Where this machine reaches it by TCP."""
     socket: Path | None = None
+    dashboard: str | None = None
+    """The origin of its dashboard."""
 
     @property
     def address(self) -> str:
@@ -60,7 +62,9 @@ class GatewayRegistration:
     were killed. Raises `UnsafeFile`, `StorageFailed`.
     """
 
-    def __init__(self, home: Home, *, url: str | None = None, socket: Path | None = None) -> None:
+    def __init__(
+        self, home: Home, *, url: str | None = None, socket: Path | None = None, dashboard: str | None = None
+    ) -> None:
         import fcntl  # noqa: PLC0415  # POSIX alone has it
 
         folder = home.gateways
@@ -69,6 +73,7 @@ class GatewayRegistration:
         _remove_stale(folder)
         self.path = folder / f"{secrets.token_hex(8)}{_SUFFIX}"
         record = {"version": _VERSION, "pid": os.getpid(), "url": url, "socket": socket and str(socket)}
+        record |= {} if dashboard is None else {"dashboard": dashboard}
         temporary = folder / f".{self.path.name}.tmp.{secrets.token_hex(4)}"
         self._descriptor: int | None = None
         after_fork_in_child(self.forget)
@@ -132,13 +137,14 @@ def _read(path: Path) -> GatewayRecord | None:
     except FileNotFoundError:
         return None
     record: dict[str, Any] = parse_object(raw) or {}
-    pid, url, socket = (record.get(name) for name in ("pid", "url", "socket"))
+    pid, url, socket, dashboard = (record.get(name) for name in ("pid", "url", "socket", "dashboard"))
     return GatewayRecord(
         path,
         is_running and record.get("version") == _VERSION,
         pid if isinstance(pid, int) else None,
         url if isinstance(url, str) else None,
         Path(socket) if isinstance(socket, str) else None,
+        dashboard if isinstance(dashboard, str) else None,
     )
 
 
