@@ -9,6 +9,7 @@ from tokenferry.readiness import RouteExplanation, RouteQuestion
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
 from tokenferry.state import ClientKey, ClientKeys, Role, StartedLogins, State
+from tokenferry.views import LedgerReader
 
 CALLBACK: Final = "/oauth/callback"
 LOGIN_PAGE: Final = "/login"
@@ -57,6 +58,11 @@ class ActionContext:
     """What a user whom a trusted proxy names may do in the dashboard."""
     is_ending: Callable[[], bool] = field(default=lambda: False)
     """Whether the gateway is about to end, so that nothing may go on for long."""
+    books: LedgerReader = field(init=False)
+    """What was used."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "books", LedgerReader(self.home.ledger))
 
     @property
     def keys(self) -> ClientKeys:

@@ -36,7 +36,10 @@ _POLICY: Final = (
     "require-trusted-types-for 'script'; trusted-types htmx"
 )
 _FOREVER: Final = "public, max-age=31536000, immutable"
-_HEADERS: Final = {"cross-origin-resource-policy": "same-origin"}
+_HEADERS: Final = {
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "same-origin",  # with `no-referrer` browsers send forms with `Origin: null`
+}
 
 
 class _Dashboard:

@@ -1,11 +1,32 @@
+import time
+from collections.abc import Sequence
 from typing import Final
 
 from tokenferry.dashboard._views import EVERYBODY, DashboardSection, Variables, View
 from tokenferry.dashboard._visit import Visit
+from tokenferry.readiness import ANYONE, ServiceStatus
+from tokenferry.views import NowView, WindowShare, now_view, own_usage
+
+_SHOWN: Final = 8
+"""So many accounts have their windows shown, those first that are closest to their limits."""
 
 
 def _show(visit: Visit) -> Variables:
-    return {"states": dict(visit.context.states()) if visit.session.role != "client" else {}}
+    context, now = visit.context, time.time()
+    if visit.session.role == "client":
+        key = context.keys.get(visit.session.key or "")
+        return {"mine": own_usage(context.books, key, now=now), "now": None, "url": context.base or ""}
+    services = [ServiceStatus(**one) for one in context.readiness(ANYONE)]
+    view = now_view(context.home, context.broker, context.books, services, now=now)
+    windows = _by_account(view)
+    return {"mine": None, "now": view, "windows": windows[:_SHOWN], "more": len(windows) - _SHOWN, "url": context.base}
+
+
+def _by_account(view: NowView) -> list[tuple[str, Sequence[WindowShare]]]:
+    found: dict[str, list[WindowShare]] = {}
+    for one in view.windows:
+        found.setdefault(one.account, []).append(one)
+    return sorted(found.items(), key=lambda item: (-max(one.used for one in item[1]), item[0]))
 
 
 NOW: Final = DashboardSection(views=(View("/", "now.html", _show, title="Now", roles=EVERYBODY),))

@@ -9,6 +9,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from tokenferry.dashboard._assets import Assets
+from tokenferry.units import dollars, short
 
 FOLDER: Final = Path(__file__).parent / "templates"
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
@@ -42,7 +43,7 @@ def environment(assets: Assets) -> jinja2.Environment:
         auto_reload=False,
     )
     made.globals |= {"asset": assets.url, "tone": tone}
-    made.filters |= {"span": span, "time": moment, "percent": percent, "state": state}
+    made.filters |= {"span": span, "time": moment, "percent": percent, "state": state, "money": dollars, "short": short}
     return made
 
 

@@ -1,5 +1,5 @@
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Final, Literal, TypeAlias
 
@@ -10,6 +10,7 @@ from tokenferry.ledger._ledger import Ledger
 from tokenferry.ledger._periods import Period
 
 Dimension: TypeAlias = Literal["account", "key", "model", "provider", "session"]
+NOTHING: Final[Mapping[Dimension, str]] = {}
 DIMENSIONS: Final[tuple[Dimension, ...]] = ("account", "key", "model", "provider", "session")
 
 _UNITS: Final = {"days": sql.DAY_MS, "hours": sql.HOUR_MS, "requests": 1}
@@ -84,13 +85,20 @@ class UsageReport:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    def rows(self, periods: Sequence[Period], by: Sequence[Dimension] = ()) -> list[UsageRow]:
-        """What was used in each period by each group, in the order of periods; nothing for a group that did nothing."""
+    def rows(
+        self, periods: Sequence[Period], by: Sequence[Dimension] = (), *, where: Mapping[Dimension, str] = NOTHING
+    ) -> list[UsageRow]:
+        """What was used in each period by each group, in the order of periods; nothing for a group that did nothing.
+
+        `where` limits it to the requests of these names; a key goes by its id, or by the name that it had last.
+        """
         found: dict[tuple[int, tuple[str, ...]], UsageRow] = {}
         groups = tuple(dict.fromkeys((*by, "model", "billing")))
+        has_sessions = "session" in {*by, *where}
         labels = self._labels("session" in by)
-        for source, parts in self._parts(periods, is_by_rows="session" in by).items():
-            for row in self._ledger.rows(sql.totals(source, parts, groups)) if parts else ():
+        only = self._only(where)
+        for source, parts in self._parts(periods, is_by_rows=has_sessions).items():
+            for row in self._ledger.rows(sql.totals(source, parts, groups, only)) if parts else ():
                 group = tuple(labels.get(row[name], "") for name in by)
                 unit = _UNITS[source]
                 first, last = row["first_at"] * unit, row["last_at"] * unit + unit - 1
@@ -125,6 +133,14 @@ class UsageReport:
                 key, mine = keys.get(row["key"], ("", "")), found[row["number"]]
                 mine[key] = mine.get(key, Spending()) + spent
         return found
+
+    def _only(self, where: Mapping[Dimension, str]) -> str:
+        """The condition of SQL that keeps the requests of these names."""
+        text = ""
+        for kind, name in where.items():
+            found = ", ".join(str(row["id"]) for row in self._ledger.rows(sql.FIND_NAMES, (kind, name, name)))
+            text += f" AND {kind} IN ({found})" + (" AND session > 0" if kind == "session" else "")
+        return text
 
     def blocks(self, since: int, until: int) -> list[Period]:
         """The windows of five hours that accounts had: the vendor's own, else from the first hour with requests on."""

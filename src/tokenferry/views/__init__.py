@@ -2,6 +2,7 @@
 
 from tokenferry.views._books import LedgerReader
 from tokenferry.views._now import Figure, Need, NowView, Provenance, now_view
+from tokenferry.views._own_usage import OwnUsage, own_usage
 from tokenferry.views._windows import WindowShare, open_windows
 
 __all__ = [
@@ -9,8 +10,10 @@ __all__ = [
     "LedgerReader",
     "Need",
     "NowView",
+    "OwnUsage",
     "Provenance",
     "WindowShare",
     "now_view",
     "open_windows",
+    "own_usage",
 ]
