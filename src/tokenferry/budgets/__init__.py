@@ -1,6 +1,6 @@
 """How much may be used: budgets by client key, group and period; reserved before a request, settled after it. Pure."""
 
-from tokenferry.budgets._book import BudgetBook, BudgetRefusal, BudgetSubject, RefusalCause, Reservation
+from tokenferry.budgets._book import BudgetBook, BudgetRefusal, BudgetSubject, RefusalCause, Reservation, counters_at
 from tokenferry.budgets._budget import GROUP_LABEL, Budget, Spending, SpendingLimit
 from tokenferry.budgets._calendar import Span, midnight, span_of
 from tokenferry.budgets._counter import THRESHOLDS, Counter, CounterKey
@@ -23,6 +23,7 @@ __all__ = [
     "Spending",
     "SpendingLimit",
     "UsageEstimates",
+    "counters_at",
     "midnight",
     "span_of",
 ]

@@ -66,6 +66,22 @@ class BudgetRefusal(NamedTuple):
         return self.cause in {"used_up", "too_large"}
 
 
+def counters_at(
+    budgets: Sequence[Budget], keys: Iterable[BudgetSubject], at: float, *, every_pool: bool
+) -> list[Counter]:
+    """Those of these keys at a time, at zero; with `every_pool` also those that count no key yet."""
+    pools = [Counter(one, one.span(at)) for one in budgets if every_pool and one.settings.per == "pool"]
+    counters = [*pools, *(counter for key in keys for counter in _counters(budgets, key, at))]
+    return [*{counter.key: counter for counter in counters}.values()]
+
+
+def _counters(budgets: Iterable[Budget], key: BudgetSubject, at: float) -> list[Counter]:
+    """What the requests of a key count for at a time."""
+    covering = [one for one in budgets if one.covers(key.id, key.name, key.labels)]
+    covering += [Budget.of_key(key.id, text) for text in key.budgets]
+    return [Counter(one, one.span(at), key.id if one.settings.per == "key" else "") for one in covering]
+
+
 class _OfKey(NamedTuple):
     """The counters of a client key, as long as it and their periods stay the same."""
 
@@ -116,28 +132,25 @@ class BudgetBook:
         return self._find(key, at).counters
 
     def _find(self, key: BudgetSubject, at: float) -> _OfKey:
-        budgets = [one for one in self._budgets if one.covers(key.id, key.name, key.labels)]
-        budgets += [Budget.of_key(key.id, text) for text in key.budgets]
+        found = _counters(self._budgets, key, at)
         counters, start, end = [], 0, 1 << 62
         with self._lock:
-            self.is_active = self.is_active or bool(budgets)
-            for budget in budgets:
-                span = budget.span(at)
-                counter = Counter(budget, span, key.id if budget.settings.per == "key" else "")
+            self.is_active = self.is_active or bool(found)
+            for counter in found:
                 known = self._counters.get(counter.key)
                 if known is None:
                     # Until the ledger was read it may use what is its own in any case, if the period is new.
                     counter.slice = counter.limit if self._holders == 1 else counter.limit // _QUARTER // self._holders
                     known = self._counters[counter.key] = counter
-                known.budget = budget
+                known.budget = counter.budget
                 counters.append(known)
-                start, end = max(start, span.start), min(end, span.end)
+                start, end = max(start, counter.key.start), min(end, counter.end)
             if len(self._of_keys) >= _MOST_KEYS:
                 self._of_keys.clear()
-            found = self._of_keys[key.id] = _OfKey(key, start, end, tuple(counters))
+            mine = self._of_keys[key.id] = _OfKey(key, start, end, tuple(counters))
         if not all(one.is_known for one in counters):
             self.wake()
-        return found
+        return mine
 
     # On the event loop.
 

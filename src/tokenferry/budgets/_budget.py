@@ -10,12 +10,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from tokenferry.budgets._calendar import PeriodName, Span, span_of
 from tokenferry.settings import BudgetSettings
+from tokenferry.units import dollars
 
 Unit: TypeAlias = Literal["usd", "tokens"]
 
 GROUP_LABEL: Final = "group"
 """The label of a client key that names its group."""
 _MICROS: Final = 1_000_000
+_CENT: Final = 10_000
 _LIMIT: Final = re.compile(r"(\d{1,12}(?:\.\d{1,6})?) ?([kMG]?) ?(usd|tokens) ?/ ?(day|week|month|total)")
 _SCALES: Final = {"": 1, "k": 1000, "M": 1_000_000, "G": 1_000_000_000}
 _MOST: Final = 10**15
@@ -73,7 +75,9 @@ class SpendingLimit(NamedTuple):
 
     def amount_text(self, amount: int) -> str:
         """An amount of this unit, for people."""
-        return f"${amount / _MICROS:,.2f}" if self.unit == "usd" else f"{amount:,} tokens"
+        if self.unit == "tokens":
+            return f"{amount:,} tokens"
+        return f"${amount / _MICROS:.6f}".rstrip("0") if 0 < amount < _CENT else dollars(amount)
 
     @property
     def sentence(self) -> str:

@@ -21,7 +21,15 @@ from tokenferry.credentials import CLIENT_KEY_PREFIXES, FederatedToken, Federati
 from tokenferry.errors import ConfigError, TokenferryError, UsageError
 from tokenferry.gateway import bind
 from tokenferry.ledger import Ledger, UsageReport
-from tokenferry.readiness import AccountRow, ServiceStatus, cure_of, expects_service, misnamed, replacement_of
+from tokenferry.readiness import (
+    AccountRow,
+    ServiceStatus,
+    budgets_now,
+    cure_of,
+    expects_service,
+    misnamed,
+    replacement_of,
+)
 from tokenferry.refresh import read_identity
 from tokenferry.routing import NO_DEFAULT
 from tokenferry.settings import Home, KeepSettings
@@ -63,6 +71,7 @@ def examine(home: Home, config: Path | None = None) -> list[Finding]:
         read_configuration,
         lambda: check_state(home),
         lambda: check_ledger(home, now),
+        lambda: check_budgets(home, settings, now),
         lambda: check_seal(home),
         lambda: check_gateways(home, settings),
         lambda: check_accounts(home, settings, now),
@@ -215,6 +224,17 @@ def check_ledger(home: Home, now: float) -> Iterator[Finding]:
             "declare it with [[prices]] in config.toml, then: tokenferry usage reprice --since 7d",
             is_note=True,
         )
+
+
+def check_budgets(home: Home, config: Config, now: float) -> Iterator[Finding]:
+    """Budgets that refuse requests now."""
+    for one in budgets_now(home, config, now=now):
+        budget = one.counter.budget
+        if one.counter.is_used_up and budget.settings.mode == "refuse":
+            stored = f"tokenferry key set {one.key} --budget …"
+            raised = f"edit [[budgets]] in {config.path}" if budget in config.budgets else stored
+            what = f"is used up, so requests are refused: {one.sentence(now).partition(': ')[2]}"
+            yield Finding(what, f"the budget for {one.subject}", f"wait, or raise it: {raised}", is_note=True)
 
 
 def check_seal(home: Home) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ from tokenferry.config_key import parse_duration
 from tokenferry.errors import TokenferryError, UsageError
 from tokenferry.integrations import assignments, variables_of_gateway
 from tokenferry.providers import is_loopback
+from tokenferry.readiness import budgets_now
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
 from tokenferry.state import EVERYTHING, ClientKey, ClientKeys, Role, State, read_local_key
@@ -159,8 +160,10 @@ def show(name: KeyName, *, as_json: JSON = False) -> None:
     """Show what is known of a client key. The key itself is known only to its holder."""
     with _keys() as keys:
         key = keys.get(name)
+    home, config = find()
+    budgets = budgets_now(home, config, [key])
     if as_json:
-        say_json(_to_json(key))
+        say_json(_to_json(key) | {"budget_use": [one.to_json() for one in budgets]})
         return
     lines = {
         "name": key.name,
@@ -179,6 +182,7 @@ def show(name: KeyName, *, as_json: JSON = False) -> None:
         "fingerprint": key.fingerprint,
     }
     say_lines(f"{heading:<13}{value}" for heading, value in lines.items())
+    say_lines(f"{'budget':<13}{one.sentence(time.time())}" for one in budgets)
 
 
 @app.command(

@@ -1,7 +1,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, fields
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -19,12 +19,14 @@ from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.config import Config
 from tokenferry.errors import TokenferryError
 from tokenferry.ledger import Ledger, UsageReport
-from tokenferry.readiness import AccountRow, active_account, active_cooldowns, cooldown_sentence
+from tokenferry.readiness import AccountRow, BudgetUse, active_account, active_cooldowns, budgets_now, cooldown_sentence
 from tokenferry.settings import Home
 from tokenferry.state import GatewayRecord, gateway_records
 from tokenferry.views import WindowShare, open_windows
 
 app = new_app()
+
+_MOST_BUDGETS: Final = 12
 
 
 @app.command(
@@ -53,12 +55,14 @@ def status(
     home, settings = find()
     broker = open_broker(home, settings)
     gateways, found = _gateways(home), rows(broker)
+    budgets = _budgets(home, settings)
     now = services_now(home, settings, broker, {row.name: row.state for row in found})
     if as_json:
         serving = [one.to_json() for one in now]
         say_json(
             _to_json(home, settings, broker, found, _gateway_json(settings, gateways))
             | {"serving": serving, "windows": [one.to_json() for one in _windows(home)]}
+            | {"budgets": [one.to_json() for one in budgets]}
         )
         return
     labelled(
@@ -71,6 +75,7 @@ def status(
             *(("gateway", line) for line in _gateway_lines(gateways)),
             *(("serves", str(one)) for one in now),
             *(("window", one.sentence(time.time())) for one in _windows(home)),
+            *(("budget", one.sentence(time.time())) for one in budgets[:_MOST_BUDGETS]),
         ),
         12,
     )
@@ -92,6 +97,14 @@ def _windows(home: Home) -> list[WindowShare]:
     try:
         with Ledger(home.ledger) as ledger:
             return open_windows(UsageReport(ledger), time.time())
+    except TokenferryError as fault:
+        note(str(fault))
+        return []
+
+
+def _budgets(home: Home, settings: Config) -> list[BudgetUse]:
+    try:
+        return budgets_now(home, settings)
     except TokenferryError as fault:
         note(str(fault))
         return []

@@ -16,9 +16,10 @@ from tokenferry.cli._home import find
 from tokenferry.cli._output import note, say
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.cli._usage import Report, say_report
-from tokenferry.errors import UsageError
+from tokenferry.errors import TokenferryError, UsageError
 from tokenferry.ledger import DIMENSIONS, Dimension, Ledger, Period, UsageReport, periods
 from tokenferry.prices import PriceTable
+from tokenferry.readiness import budgets_now
 from tokenferry.settings import Home
 from tokenferry.units import dollars
 
@@ -32,6 +33,7 @@ app = new_app(
 _DAYS: Final[dict[str, int]] = {"daily": 30, "weekly": 7 * 12, "monthly": 365, "session": 7, "blocks": 3}
 """How many days are shown where nothing else is asked for."""
 _MOST_SESSIONS: Final = 40
+_MOST_BUDGETS: Final = 12
 
 By: TypeAlias = Annotated[
     list[str] | None,
@@ -74,6 +76,8 @@ def _add_command(grain: str, sentence: str, *lines: str) -> None:
             rows = sorted((row for row in rows if row.group[0]), key=lambda row: row.last)
         shown = rows if grain != "session" or as_json or as_csv else rows[-_MOST_SESSIONS:]
         say_report(Report(grain, groups, shown, zone, breakdown), as_json=as_json, as_csv=as_csv)
+        if not (as_json or as_csv):
+            _note_budgets()
         if len(shown) < len(rows):
             note(f"{len(rows) - len(shown)} older sessions are left out; see all with --json or --csv")
 
@@ -199,6 +203,14 @@ def _report() -> Iterator[UsageReport | None]:
         return
     with Ledger(home.ledger) as ledger:
         yield UsageReport(ledger)
+
+
+def _note_budgets() -> None:
+    """Say how much of each budget is used; `doctor` names what can't be read."""
+    with contextlib.suppress(TokenferryError):
+        home, config = find()
+        for one in budgets_now(home, config)[:_MOST_BUDGETS]:
+            note(f"budget of {one.sentence(time.time())}")
 
 
 def _check_there(home: Home) -> None:

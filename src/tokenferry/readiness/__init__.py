@@ -1,5 +1,6 @@
 """What the gateway of a home does with requests and accounts, as the route resolver says: for commands and `serve`."""
 
+from tokenferry.readiness._budgets import BudgetUse, budgets_now
 from tokenferry.readiness._cooldowns import active_cooldowns, cooldown_sentence, ends, models, time_left, until
 from tokenferry.readiness._explanation import RouteExplanation, RouteQuestion, explain_route
 from tokenferry.readiness._names import Misnamed, misnamed
@@ -30,6 +31,7 @@ __all__ = [
     "ANYONE",
     "AccountRow",
     "AccountState",
+    "BudgetUse",
     "Misnamed",
     "RouteExplanation",
     "RouteQuestion",
@@ -40,6 +42,7 @@ __all__ = [
     "account_rows",
     "active_account",
     "active_cooldowns",
+    "budgets_now",
     "choose",
     "cooldown_sentence",
     "cure_of",

@@ -40,6 +40,7 @@ def misnamed(config: Config, broker: Broker, keys: Iterable[ClientKey] | None) -
             if name not in labels:
                 where = f"router.rules.{rule.name}.keys"
                 yield Misnamed(f"names client key {name!r}, which is not there", where, edit)
+    yield from _of_budgets(config, live)
     for key in live:
         yield from _of_key(key, accounts, broker.providers)
 
@@ -52,6 +53,13 @@ def _named_accounts(config: Config) -> Iterator[tuple[str, str]]:
             yield f"providers.{provider.name}.accounts", name
     for name in config.pool.accounts:
         yield f"accounts.{name}", name
+
+
+def _of_budgets(config: Config, live: Iterable[ClientKey]) -> Iterator[Misnamed]:
+    for budget in config.budgets:
+        if budget.kind != "all" and not any(budget.covers(key.id, key.name, key.labels) for key in live):
+            label = f"; or: tokenferry key set NAME --label group={budget.name}" if budget.kind == "group" else ""
+            yield Misnamed(f"is about {budget.whose()}, and no client key is", "a budget", f"edit {config.path}{label}")
 
 
 def _of_key(key: ClientKey, accounts: Container[str], providers: Container[str]) -> Iterator[Misnamed]:

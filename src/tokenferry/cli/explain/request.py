@@ -4,6 +4,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from tokenferry.budgets import SpendingLimit
 from tokenferry.cli._output import note, say_json, say_lines
 from tokenferry.cli._table import Cell, Column, Tone, table, time_cell
 from tokenferry.cli._typer import JSON, WIDE, examples, new_app
@@ -120,6 +121,10 @@ def _lines(decision: Decision) -> Iterator[tuple[str, str]]:
         name = f" as {content['upstream_model']}" if content.get("upstream_model") else ""
         yield "provider", f"{content['provider']}{name}: {content.get('rule', '')}"
     yield from _accounts(content)
+    for one in content.get("budgets", ()):
+        limit = SpendingLimit.parse(one["limit"])
+        used, reserved = limit.amount_text(one["used"]), limit.amount_text(one["reserved"])
+        yield "budget", f"{limit.sentence} for {one['subject']}: reserved {reserved}, used {used}"
     steps = content.get("steps")
     for step in steps or ():
         yield f"+{step['ms']} ms", _step(step)

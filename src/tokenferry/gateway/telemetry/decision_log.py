@@ -96,16 +96,16 @@ def decision_of(record: RequestRecord) -> Decision:
             content |= _harmless(decision.trace.to_json())
         content["message"] = decision.message
         if decision.budgets is not None:
-            content["budgets"] = [*_shares(decision.budgets)]
+            content["budgets"] = [*_shares(decision.budgets, record.client or "")]
     return Decision(record.request_id, int(record.at), content)
 
 
-def _shares(reservation: Reservation) -> Iterator[dict[str, Any]]:
+def _shares(reservation: Reservation, key_name: str) -> Iterator[dict[str, Any]]:
     """What the request reserved and used of each budget: micro-dollars or tokens."""
     used = reservation.used or reservation.amounts
     for counter, reserved, amount in zip(reservation.counters, reservation.amounts, used, strict=True):
         budget = counter.budget
-        yield {"subject": budget.whose(), "limit": str(budget.limit), "reserved": reserved, "used": amount}
+        yield {"subject": budget.whose(key_name), "limit": str(budget.limit), "reserved": reserved, "used": amount}
 
 
 def _harmless(decision: dict[str, Any]) -> dict[str, Any]:

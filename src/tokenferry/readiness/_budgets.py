@@ -1,0 +1,73 @@
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tokenferry.budgets import Counter, counters_at
+from tokenferry.config import Config
+from tokenferry.ledger import Ledger, UsageReport, spent_of
+from tokenferry.settings import Home
+from tokenferry.state import ClientKey, State
+from tokenferry.units import span
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetUse:
+    """How much of a budget is used in its present period, by what the ledger has."""
+
+    counter: Counter
+    key: str = ""
+    """The name of the one key that it counts; empty where it counts several."""
+
+    @property
+    def subject(self) -> str:
+        return self.counter.budget.whose(self.key)
+
+    def sentence(self, now: float) -> str:
+        """In a line; `now` is in seconds since 1970 UTC."""
+        counter, limit = self.counter, self.counter.budget.limit
+        reset = "" if limit.period == "total" else f", resets in {span(counter.end / 1000 - now)}"
+        warns = ", warns only" if counter.budget.settings.mode == "warn" else ""
+        used = limit.amount_text(counter.used)
+        return f"{self.subject}: {used} of {limit.sentence} used ({counter.percent}%{reset}{warns})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Dollars or tokens, as `unit` says; times in seconds since 1970 UTC."""
+        counter, limit = self.counter, self.counter.budget.limit
+        scale = 1e6 if limit.unit == "usd" else 1
+        return {
+            "subject": counter.budget.settings.subject,
+            "key": self.key or None,
+            "limit": limit.amount / scale,
+            "used": counter.used / scale,
+            "unit": limit.unit,
+            "period": limit.period,
+            "mode": counter.budget.settings.mode,
+            "percent": counter.percent,
+            "starts_at": counter.key.start // 1000,
+            "resets_at": None if limit.period == "total" else counter.end // 1000,
+        }
+
+
+def budgets_now(
+    home: Home, config: Config, keys: Sequence[ClientKey] | None = None, *, now: float | None = None
+) -> list[BudgetUse]:
+    """Every budget that holds now, the one that is used up most first; only those of `keys`, if they are given.
+
+    `now` is in seconds since 1970 UTC. Raises `StorageFailed`, `CorruptFile`, `UnsafeFile`.
+    """
+    now = time.time() if now is None else now
+    known: list[ClientKey] = []
+    if home.state.exists():
+        with State(home.state) as state:
+            known = state.keys.list()
+    live = [key for key in known if key.is_live(now) and key.role == "client"] if keys is None else keys
+    counters = counters_at(config.budgets, live, now, every_pool=keys is None)
+    if counters and home.ledger.exists():
+        with Ledger(home.ledger) as ledger:
+            spent = spent_of(UsageReport(ledger), counters, {key.id: key for key in known})
+        for counter, amount in zip(counters, spent, strict=True):
+            counter.spent = amount
+    names = {key.id: key.name for key in known}
+    found = [BudgetUse(one, names.get(one.key_id or one.budget.name, "")) for one in counters]
+    return sorted(found, key=lambda one: -one.counter.percent)
