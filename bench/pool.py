@@ -8,7 +8,7 @@ from time import time
 from typing import Final
 
 from tokenferry.pool import AccountGroup, Criteria, Pool, PoolAccount, Served, Target, Trace, failover
-from tokenferry.settings import AccountCaps, PoolSettings, Strategy
+from tokenferry.settings import Caps, PoolSettings, Strategy
 from tokenferry.state import Cooldown, Scope
 
 SERVED = Served(200, ())
@@ -52,7 +52,7 @@ def main() -> None:
         *((f"select, {strategy}", PoolSettings(strategy=strategy), Criteria(), 0.0) for strategy in STRATEGIES),
         ("select, priority, a session at home", PoolSettings(), Criteria("session"), 0.0),
         ("select, priority, half are benched", PoolSettings(), Criteria(), 0.5),
-        ("select, priority, with caps", PoolSettings(caps=AccountCaps(6_000_000, 100)), Criteria(), 0.0),
+        ("select, priority, with caps", PoolSettings(caps=Caps(6_000_000, max_concurrency=100)), Criteria(), 0.0),
     ]
     print(f"{'ns':44}" + "".join(f"{size:>9}" for size in SIZES) + "   accounts")
     gc.disable()

@@ -16,10 +16,11 @@ __all__ = [
     "BACKGROUND_REGEX",
     "LONGEST_DRAIN",
     "MOST_WORKERS",
+    "NO_CAPS",
     "XDG_VARIABLES",
-    "AccountCaps",
     "AccountSettings",
     "BudgetSettings",
+    "Caps",
     "DashboardOrigin",
     "DashboardSettings",
     "Home",
@@ -291,22 +292,37 @@ class UpstreamSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class AccountCaps:
-    """How much one account is asked at most by one worker; 0 is no limit."""
+class Caps:
+    """How much is asked at most of one account or provider, or by one client key; 0 is no limit.
 
-    requests_per_minute: Annotated[
-        float, ConfigKey("For each account, evenly spread. 0 is no limit.", 0, 60_000_000)
+    Several workers share it.
+    """
+
+    requests_per_minute: Annotated[float, ConfigKey("Evenly spread. 0 is no limit.", 0, 60_000_000)] = 0.0
+    tokens_per_minute: Annotated[
+        float, ConfigKey("Input, cache writes and output; cache reads don't count. 0 is no limit.", 0, 1e12)
     ] = 0.0
-    max_concurrency: Annotated[int, ConfigKey("Requests at a time for each account. 0 is no limit.", 0, 65_536)] = 0
+    burst: Annotated[int, ConfigKey("Requests that may come at once, before they are spread.", 1, 65_536)] = 1
+    max_concurrency: Annotated[int, ConfigKey("Requests at a time. 0 is no limit.", 0, 65_536)] = 0
 
     @property
-    def rate(self) -> float:
-        """Requests per second."""
-        return self.requests_per_minute / 60
+    def is_limited(self) -> bool:
+        return bool(self.requests_per_minute or self.tokens_per_minute or self.max_concurrency)
+
+    def __str__(self) -> str:
+        parts = (
+            (self.requests_per_minute, "requests a minute"),
+            (self.tokens_per_minute, "tokens a minute"),
+            (self.max_concurrency, "at a time"),
+        )
+        return ", ".join(f"{most:,.10g} {what}" for most, what in parts if most) or "no limit"
+
+
+NO_CAPS: Final = Caps()
 
 
 @dataclass(frozen=True, slots=True)
-class AccountSettings(AccountCaps):
+class AccountSettings(Caps):
     """`[accounts.NAME]`: what goes before what `account set` stored, and its own limits in place of `[pool]`'s."""
 
     priority: Annotated[
@@ -345,9 +361,12 @@ class PoolSettings:
         Overage, ConfigKey("Accounts that would be billed beyond their plan: like others, last, or never.")
     ] = "allow"
     quota_warning: Annotated[float, ConfigKey("Log once when this share of a window is used. 0 is never.", 0, 1)] = 0.9
-    caps: AccountCaps = AccountCaps()
+    caps: Caps = NO_CAPS
+    """Of each account."""
     accounts: Mapping[str, AccountSettings] = field(default_factory=lambda: MappingProxyType({}), hash=False)
     """What is different for single accounts, by name."""
+    providers: Mapping[str, Caps] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+    """What all accounts of a provider have together, by its name; no entry is no limit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,11 @@ def test_a_key_is_made_changed_and_revoked(api: Api, role: str, prefix: str) -> 
         changed = api.call("PATCH", "/api/keys/laptop", {"models": [], "pin": "work"}).json()["info"]
         assert changed["rights"] == {"models": [], "providers": [], "accounts": ["work"], "pin": "work"}
         assert api.call("PATCH", "/api/keys/laptop", {"pin": None}).json()["info"]["rights"]["pin"] is None
+        limits = {"requests_per_minute": 60, "max_concurrency": 2}
+        api.call("PATCH", "/api/keys/laptop", {"limits": limits})
+        changed = api.call("PATCH", "/api/keys/laptop", {"limits": {"max_concurrency": None}}).json()["info"]
+        assert changed["limits"] == {"requests_per_minute": 60, "tokens_per_minute": None, "max_concurrency": None}
+        refused(api.call("PATCH", "/api/keys/laptop", {"limits": {"requests_per_minute": -1}}), 400)
     listed = api.get("/api/keys", key=viewer(api))
     assert made["key"] not in listed.text
     assert {one["name"] for one in listed.json()} == {"boss", "laptop", "watcher"}

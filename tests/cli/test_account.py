@@ -387,3 +387,17 @@ def test_with_json_a_change_ends_with_the_account_and_sentences_are_on_stderr(
 def test_with_json_an_error_says_nothing_on_stdout(home: Home, inside: Inside) -> None:
     assert inside("account", "pause", "nobody", "--json").one_line().startswith("there is no account 'nobody'")
     assert inside("account", "list").out == "", "later commands of this process say where they always do"
+
+
+def test_the_limits_of_an_account_are_shown_with_their_place(home: Home, inside: Inside) -> None:
+    tokenferry("account", "add", "work", stdin=KEY)
+    assert "limits       none" in inside("account", "show", "work").out
+    home.config.write_text(
+        "[accounts.work]\nrequests_per_minute = 60\nmax_concurrency = 4\n"
+        '[[providers]]\nname = "anthropic"\ntokens_per_minute = 400_000\n'
+    )
+    home.config.chmod(0o600)
+    limits = ["60 requests a minute, 4 at a time, by [accounts.work]"]
+    limits.append("400,000 tokens a minute, by [[providers]] anthropic")
+    assert f"limits       {'; '.join(limits)}" in inside("account", "show", "work").out
+    assert inside("account", "show", "work", "--json").json["limits"] == limits

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from cli.harness import Outcome, eventually, tokenferry
-from tokenferry.settings import Home
+from tokenferry.settings import NO_CAPS, Home
 from tokenferry.state import State, local_key
 
 Inside = Callable[..., Outcome]
@@ -237,3 +237,19 @@ def test_a_key_is_given_budgets_and_loses_them(home: Home, inside: Inside) -> No
     inside("key", "set", "ci", "--no-budget")
     assert inside("key", "show", "ci", "--json").json["budgets"] == []
     assert '"budgets": "20usd/day, 1000000tokens/week"' in home.audit.read_text()
+
+
+def test_a_keys_rates_are_set_shown_and_lifted(home: Home, inside: Inside) -> None:
+    inside("key", "create", "build", "--rpm", "60", "--tpm", "200000", "--role", "client")
+    limits = {"requests_per_minute": 60, "tokens_per_minute": 200_000, "max_concurrency": None}
+    assert inside("key", "show", "build", "--json").json["limits"] == limits
+    assert "limits       60 requests a minute, 200,000 tokens a minute\n" in inside("key", "show", "build").out
+    said = inside("key", "set", "build", "--tpm", "0", "--max-concurrency", "2").out
+    assert said.endswith("may ask for: 60 requests a minute, 2 at a time\n")
+    assert inside("key", "set", "build", "--rpm", "-1").code == 2
+    refused = inside("key", "create", "metrics", "--role", "metrics", "--rpm", "1")
+    assert (refused.code, "leave its limits out" in refused.err) == (2, True)
+    inside("key", "set", "build", "--rpm", "0", "--max-concurrency", "0")
+    assert "limits       no limit\n" in inside("key", "show", "build").out
+    with State(home.state) as state:
+        assert state.keys.get("build").caps is NO_CAPS

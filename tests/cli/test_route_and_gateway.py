@@ -147,7 +147,7 @@ def by_gateway(home: Home, case: Case) -> dict[str, Any] | GatewayError:
             return error
         finally:
             broker.drain(0)
-        failover, _ = forwarder.start(plan, head, [], key=key, side="")
+        failover, _ = forwarder.start(plan, head, [], key=key, side="", tokens=0)
         step = next(failover, None)
         failover.close()
     account = step.account.name if isinstance(step, SendAttempt) and not step.is_probe else None

@@ -5,7 +5,7 @@ import pytest
 
 from tokenferry.config import Config, load
 from tokenferry.errors import ConfigError
-from tokenferry.settings import AccountCaps, AccountSettings, PoolSettings
+from tokenferry.settings import AccountSettings, Caps, PoolSettings
 
 Write = Callable[[str], Config]
 
@@ -37,6 +37,8 @@ def test_everything_can_be_said_and_an_account_keeps_what_it_does_not_say(write:
         quota_warning = 0.8
         overage = "avoid"
         requests_per_minute = 150
+        tokens_per_minute = 80_000
+        burst = 5
         max_concurrency = 8
         [accounts.work]
         max_concurrency = 2
@@ -44,6 +46,14 @@ def test_everything_can_be_said_and_an_account_keeps_what_it_does_not_say(write:
         [accounts."a@b.example"]
         requests_per_minute = 0
         paused = true
+        [[providers]]
+        name = "z.ai"
+        provider_type = "z.ai"
+        tokens_per_minute = 1_000_000
+        [[providers]]
+        name = "unlimited"
+        base_url = "https://llm.example"
+        burst = 9
     """).pool
     assert pool == PoolSettings(
         strategy="least-utilised",
@@ -53,10 +63,14 @@ def test_everything_can_be_said_and_an_account_keeps_what_it_does_not_say(write:
         max_queue=5,
         quota_warning=0.8,
         overage="avoid",
-        caps=AccountCaps(150, 8),
+        caps=Caps(150, 80_000, 5, 8),
         accounts=pool.accounts,
+        providers={"z.ai": Caps(tokens_per_minute=1_000_000)},
     )
-    assert pool.accounts == {"work": AccountSettings(150, 2, 10), "a@b.example": AccountSettings(0.0, 8, paused=True)}
+    assert pool.accounts == {
+        "work": AccountSettings(150, 80_000, 5, 2, 10),
+        "a@b.example": AccountSettings(0.0, 80_000, 5, 8, paused=True),
+    }
 
 
 @pytest.mark.parametrize(
@@ -71,6 +85,9 @@ def test_everything_can_be_said_and_an_account_keeps_what_it_does_not_say(write:
         ("quota_warning = 90", "pool.quota_warning must be a number from 0 to 1"),
         ('overage = "maybe"', "pool.overage must be one of allow, avoid, refuse"),
         ("requests_per_minute = -1", "pool.requests_per_minute must be a number from 0"),
+        ("burst = 0", "pool.burst must be a whole number from 1"),
+        ("tokens_per_minute = true", "pool.tokens_per_minute must be a number from 0"),
+        ("[accounts.work]\nrate = 2", "accounts.work.rate is now requests_per_minute, 60 times as much"),
         ("max_concurrency = 0.5", "pool.max_concurrency must be a whole number"),
         ("[accounts]\nwork = 3", "accounts.work must be a table"),
         (

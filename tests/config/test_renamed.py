@@ -7,7 +7,7 @@ from tokenferry.config._renamed import RENAMED
 from tokenferry.config_key import keys_of
 from tokenferry.oauth import OAuthEndpoints
 from tokenferry.providers import Provider
-from tokenferry.settings import RuleSettings
+from tokenferry.settings import AccountSettings, Caps, RuleSettings
 
 PROVIDER = '[[providers]]\nname = "mine"\nbase_url = "https://llm.example"\n'
 MODEL = '[[models]]\nname = "glm"\nmappings = [{ provider = "mine" }]\n'
@@ -16,7 +16,7 @@ RULE = '[[router.rules]]\nmodel = "glm"\nkeys = ["guest"]\n'
 
 def written(former: str) -> str:
     """A file that is good but for one former key."""
-    section, _, key = former.rpartition(".")
+    section, _, key = former.replace("NAME", "work").rpartition(".")
     line = f"{key} = 1\n" if former != "pool.accounts" else "[pool.accounts.work]\nrate = 1\n"
     match section:
         case "providers":
@@ -36,11 +36,16 @@ def test_a_former_key_is_one_fault_that_names_the_one_of_today(write: Write, for
 
 
 def test_what_a_former_key_is_now_exists(write: Write) -> None:
-    tables = {"providers": Provider, "providers.oauth": OAuthEndpoints, "router.rules": RuleSettings}
+    tables = {
+        "accounts.NAME": (AccountSettings,),
+        "providers": (Provider, Caps),
+        "providers.oauth": (OAuthEndpoints,),
+        "router.rules": (RuleSettings,),
+    }
     for former, now in RENAMED.items():
         section = former.rpartition(".")[0]
         if section in tables:
-            assert now in keys_of(tables[section])
+            assert any(now.partition(",")[0] in keys_of(table) for table in tables[section])
         elif former != "pool.accounts":
             table, _, key = now.partition(",")[0].partition(".")
             value = '"text"' if now == "log.format" else '"1s"' if key.endswith("timeout") else 1

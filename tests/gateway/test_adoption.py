@@ -24,7 +24,7 @@ from tokenferry.gateway.proxy.exchange import Exchange
 from tokenferry.pool import Pool
 from tokenferry.providers import Provider
 from tokenferry.secret import Secret
-from tokenferry.settings import AccountCaps, PoolSettings, RouterSettings
+from tokenferry.settings import Caps, PoolSettings, RouterSettings
 from tokenferry.stores import Account
 
 pytestmark = pytest.mark.anyio
@@ -93,7 +93,7 @@ async def test_an_attempt_that_is_left_open_at_another_address_is_caught(
 
 
 async def test_who_waits_for_a_slot_meanwhile_is_served_where_it_is_for(origin: Origin) -> None:
-    source, pool = one_account(origin.url), Pool(PoolSettings(caps=AccountCaps(max_concurrency=1)))
+    source, pool = one_account(origin.url), Pool(PoolSettings(caps=Caps(max_concurrency=1)))
     asked, go = asyncio.Event(), asyncio.Event()
 
     async def answer(*given: Any) -> None:

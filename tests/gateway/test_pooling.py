@@ -34,7 +34,7 @@ from tokenferry.errors import NeedsLogin
 from tokenferry.gateway import ERROR_MARK
 from tokenferry.pool import Pool
 from tokenferry.providers import Provider
-from tokenferry.settings import AccountCaps, PoolSettings, RouterSettings
+from tokenferry.settings import Caps, PoolSettings, RouterSettings
 from tokenferry.stores import Account
 from tokenferry.upstream import Timeouts
 
@@ -319,7 +319,7 @@ async def test_caps_make_requests_wait_for_a_place_and_a_full_queue_says_so(orig
         await json_answer()(seen, reader, writer)
 
     origin.scripts = [waiting]
-    pool = Pool(PoolSettings(caps=AccountCaps(max_concurrency=1), max_queue=1))
+    pool = Pool(PoolSettings(caps=Caps(max_concurrency=1), max_queue=1))
     async with (
         running_gate(source, pool=pool) as gate,
         gate.open() as (first_reader, first),
@@ -348,7 +348,7 @@ async def test_a_client_that_leaves_the_queue_leaves_its_place(origin: Origin, s
         await json_answer()(seen, reader, writer)
 
     origin.scripts = [waiting]
-    pool = Pool(PoolSettings(caps=AccountCaps(max_concurrency=1)))
+    pool = Pool(PoolSettings(caps=Caps(max_concurrency=1)))
     async with running_gate(source, pool=pool) as gate, gate.open() as (reader, writer):
         writer.write(gate.head(length=2) + b"{}")
         await asked.wait()

@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from effort import effort
 from pool import runs as j
 from tokenferry.pool import Criteria, SendAttempt, WaitForCapacity
-from tokenferry.settings import AccountCaps, PoolSettings
+from tokenferry.settings import Caps, PoolSettings
 
 CAP, QUEUE = 2, 3
 
@@ -17,7 +17,7 @@ class Crowd(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        options = PoolSettings(max_queue=QUEUE, total_timeout=60, caps=AccountCaps(max_concurrency=CAP))
+        options = PoolSettings(max_queue=QUEUE, total_timeout=60, caps=Caps(max_concurrency=CAP))
         self.rig = j.Rig(("a", "b"), settings=options)
         self.running: list[j.Run] = []
         self.waiting: list[j.Run] = []

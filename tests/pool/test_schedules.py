@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from effort import effort
 from pool import runs as j
 from tokenferry.pool import Criteria, Forward, Reject, SendAttempt, Target, WaitForCapacity, WaitOver
-from tokenferry.settings import AccountCaps, Overage, PoolSettings, Strategy
+from tokenferry.settings import Caps, Overage, PoolSettings, Strategy
 
 UNSENT, LOST, UNAVAILABLE, NOT_RENEWED = "unsent", "lost", "unavailable", "not renewed"
 REPLIES = (
@@ -76,7 +76,7 @@ pools = st.builds(
     max_queue=st.integers(0, 2),
     overage=overages,
     caps=st.builds(
-        AccountCaps, requests_per_minute=st.sampled_from([0.0, 0.0, 30.0]), max_concurrency=st.sampled_from([0, 0, 1])
+        Caps, requests_per_minute=st.sampled_from([0.0, 0.0, 30.0]), max_concurrency=st.sampled_from([0, 0, 1])
     ),
 )
 

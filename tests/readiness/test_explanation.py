@@ -14,7 +14,7 @@ from tokenferry.pool import Criteria, ErrorResponse, Failover, Pool, SendAttempt
 from tokenferry.providers import Provider
 from tokenferry.readiness import ANYONE, RouteExplanation, explain_route
 from tokenferry.routing import BodyFacts, Router, RouteRequest, RouteResolver, scan
-from tokenferry.settings import AccountCaps, ModelMapping, ModelSettings, PoolSettings, RouterSettings
+from tokenferry.settings import Caps, ModelMapping, ModelSettings, PoolSettings, RouterSettings
 from tokenferry.stores import Account
 
 PROVIDERS = {"one": Provider("one", "one", "http://127.0.0.1:9")}
@@ -90,7 +90,7 @@ STEPS = st.lists(
 SETTINGS = st.builds(
     PoolSettings,
     strategy=st.sampled_from(("priority", "round-robin", "least-utilised")),
-    caps=st.sampled_from((AccountCaps(), AccountCaps(max_concurrency=1), AccountCaps(requests_per_minute=60))),
+    caps=st.sampled_from((Caps(), Caps(max_concurrency=1), Caps(requests_per_minute=60))),
 )
 
 

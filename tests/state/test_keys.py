@@ -368,8 +368,8 @@ def test_a_database_of_before_has_its_admin_keys_and_the_others(path: Path) -> N
         secrets = {"a": state.keys.create("a", role="admin")[1], "c": state.keys.create("c")[1]}
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("DROP TRIGGER client_keys_updated")
-        connection.execute("ALTER TABLE client_keys DROP COLUMN role")
-        connection.execute("ALTER TABLE client_keys DROP COLUMN budgets")
+        for column in ("role", "budgets", "caps"):
+            connection.execute(f"ALTER TABLE client_keys DROP COLUMN {column}")
         connection.execute(
             "CREATE TRIGGER client_keys_updated AFTER UPDATE OF name ON client_keys "
             "BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'client_keys'; END"

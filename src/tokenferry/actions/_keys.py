@@ -8,10 +8,11 @@ from msgspec import UNSET
 
 from tokenferry.actions._actor import Actor
 from tokenferry.actions._context import ActionContext
-from tokenferry.actions._models import KeyChange, KeyDone, KeyInfo, KeyMade, KeyRequest, KeyRights, moment
+from tokenferry.actions._models import KeyChange, KeyDone, KeyInfo, KeyLimits, KeyMade, KeyRequest, KeyRights, moment
 from tokenferry.audit import note_change
 from tokenferry.errors import PolicyRefused, UnknownAccount, UnknownProvider
-from tokenferry.state import EVERYTHING, ClientKey, Rights
+from tokenferry.settings import NO_CAPS, Caps
+from tokenferry.state import EVERYTHING, KEY_CAPS, ClientKey, Rights, key_caps
 
 _LISTS = ("models", "providers", "accounts")
 
@@ -29,20 +30,27 @@ def create_key(context: ActionContext, by: Actor, asked: KeyRequest) -> KeyMade:
     context.broker.check_keys([ClientKey("", asked.name, asked.role, 0, "", labels=asked.labels, rights=rights)])
     expires_at = None if asked.expires_in is None else int(time.time()) + asked.expires_in
     made, secret = context.keys.create(
-        asked.name, role=asked.role, labels=asked.labels, expires_at=expires_at, rights=rights
+        asked.name,
+        role=asked.role,
+        labels=asked.labels,
+        expires_at=expires_at,
+        rights=rights,
+        caps=_caps(asked.limits, NO_CAPS),
     )
     _note(context, "key.create", made, by, role=made.role, expires_at=expires_at)
     return KeyMade(message=f"made {made.role} key {made.name}", key=secret.reveal(), info=_info(made))
 
 
 def change_key(context: ActionContext, by: Actor, name: str, asked: KeyChange) -> KeyDone:
-    """Change a key's labels and what it may be used for."""
+    """Change a key's labels, what it may be used for, and how much."""
     found = _own(context.keys.get(name))
     rights = _rights(context, asked, found.rights)
     labels = {name: value for name, value in {**found.labels, **asked.labels}.items() if value is not None}
     context.broker.check_keys([ClientKey("", found.name, found.role, 0, "", labels=labels, rights=rights)])
     if rights != found.rights:
         found = context.keys.restrict(found.id, lambda _: rights)
+    if (limits := asked.limits) is not UNSET:
+        found = context.keys.limit(found.id, lambda caps: _caps(limits, caps))
     if asked.labels:
         found = context.keys.label(found.id, asked.labels)
     _note(context, "key.set", found, by)
@@ -79,6 +87,13 @@ def _rights(context: ActionContext, asked: KeyRequest | KeyChange, old: Rights) 
     return rights
 
 
+def _caps(asked: KeyLimits, old: Caps) -> Caps:
+    """Those that a key has with what was asked for. Raises `UsageError`."""
+    values = {name: getattr(old, name) for name in KEY_CAPS}
+    given = {name: value or 0 for name in KEY_CAPS if (value := getattr(asked, name)) is not UNSET}
+    return key_caps(**values | given)
+
+
 def _check_named(
     names: Sequence[str], known: Sequence[str], kind: type[UnknownAccount | UnknownProvider], what: str
 ) -> None:
@@ -109,4 +124,5 @@ def _info(key: ClientKey) -> KeyInfo:
         rights=KeyRights(
             models=list(rights.models), providers=list(rights.providers), accounts=list(rights.accounts), pin=rights.pin
         ),
+        limits=KeyLimits(**{name: getattr(key.caps, name) or None for name in KEY_CAPS}),
     )

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeAlias
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from tokenferry.secret import Secret
 
@@ -205,12 +205,26 @@ class KeyRights(Struct, kw_only=True):
     pin: Annotated[str | None, Meta(description="The one account that serves it.")] = None
 
 
+_Most: TypeAlias = Annotated[float, Meta(ge=0, le=10**12)]
+
+
+class KeyLimits(Struct, kw_only=True):
+    """How much may be asked for with a client key; null is no limit."""
+
+    requests_per_minute: _Most | UnsetType | None = UNSET
+    tokens_per_minute: Annotated[_Most | UnsetType | None, Meta(description="Input, cache writes and output.")] = UNSET
+    max_concurrency: Annotated[
+        Annotated[int, Meta(ge=0, le=10**12)] | UnsetType | None, Meta(description="Requests at a time.")
+    ] = UNSET
+
+
 class KeyRequest(KeyRights, kw_only=True):
     """A key to make. Admin keys are made by the command alone."""
 
     name: Name
     role: Literal["client", "viewer", "metrics", "admin"] = "client"
     labels: dict[str, str] = {}
+    limits: KeyLimits = field(default_factory=KeyLimits)
     expires_in: Annotated[
         Annotated[int, Meta(gt=0, lt=4_102_444_800)] | None, Meta(description="Seconds; null for no end.")
     ] = None
@@ -224,6 +238,7 @@ class KeyChange(Struct, kw_only=True):
     providers: list[str] | UnsetType | None = UNSET
     accounts: list[str] | UnsetType | None = UNSET
     pin: Annotated[str | UnsetType | None, Meta(description="Null lifts it.")] = UNSET
+    limits: Annotated[KeyLimits | UnsetType, Meta(description="What isn't given stays; null lifts one.")] = UNSET
 
 
 class KeyInfo(Struct, kw_only=True):
@@ -240,6 +255,7 @@ class KeyInfo(Struct, kw_only=True):
     revoked_at: Moment | None
     labels: dict[str, str]
     rights: KeyRights
+    limits: KeyLimits
 
 
 class KeyMade(Done, kw_only=True):

@@ -4,8 +4,9 @@ import contextlib
 from collections.abc import Iterator
 
 from tokenferry.cli._describe import row
-from tokenferry.cli._home import open_broker
+from tokenferry.cli._home import find, open_broker
 from tokenferry.cli._output import say_json, sentences_on_stderr
+from tokenferry.readiness import limits_of
 
 
 @contextlib.contextmanager
@@ -14,4 +15,11 @@ def account_json(name: str, *, wanted: bool) -> Iterator[None]:
     with sentences_on_stderr(wanted=wanted):
         yield
     if wanted:
-        say_json(row(open_broker(), name).to_json())
+        say_account(name)
+
+
+def say_account(name: str) -> None:
+    """Everything about an account except its secrets, as JSON."""
+    home, config = find()
+    broker = open_broker(home, config)
+    say_json(row(broker, name).to_json() | {"limits": limits_of(config, broker.book.read(name).account)})

@@ -11,8 +11,8 @@ from tokenferry.broker import Broker
 from tokenferry.cli._complete import account_names, model_names, provider_names
 from tokenferry.cli._home import find
 from tokenferry.errors import TokenferryError, UnknownAccount, UnknownProvider, UsageError
-from tokenferry.settings import Home
-from tokenferry.state import Rights, State
+from tokenferry.settings import Caps, Home
+from tokenferry.state import KEY_CAPS, Rights, State, key_caps
 
 Models: TypeAlias = Annotated[
     list[str] | None,
@@ -53,6 +53,25 @@ Pin: TypeAlias = Annotated[
         show_default=False,
         autocompletion=account_names,
     ),
+]
+
+Rpm: TypeAlias = Annotated[
+    float | None,
+    typer.Option("--rpm", metavar="N", help="Requests a minute; 0 is no limit.", min=0, show_default=False),
+]
+Tpm: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        "--tpm",
+        metavar="N",
+        help="Tokens a minute: input, cache writes and output; 0 is no limit.",
+        min=0,
+        show_default=False,
+    ),
+]
+Concurrency: TypeAlias = Annotated[
+    int | None,
+    typer.Option("--max-concurrency", metavar="N", help="Requests at a time; 0: no limit.", min=0, show_default=False),
 ]
 
 
@@ -133,6 +152,17 @@ def changed(
         return new
 
     return change
+
+
+def limited(rpm: float | None, tpm: float | None, concurrency: int | None) -> Callable[[Caps], Caps]:
+    """What makes of a key's caps the ones asked for; None leaves one as it is."""
+    given = {name: most for name, most in zip(KEY_CAPS, (rpm, tpm, concurrency), strict=True) if most is not None}
+    return lambda caps: key_caps(**{name: getattr(caps, name) for name in KEY_CAPS} | given)
+
+
+def caps_json(caps: Caps) -> dict[str, float | None]:
+    """Null is no limit."""
+    return {name: getattr(caps, name) or None for name in KEY_CAPS}
 
 
 def keys_bound_to(account: str) -> tuple[str, ...]:

@@ -6,12 +6,12 @@ import typer
 from tokenferry.accounts import AccountChanges, parse_max_age, read_credential
 from tokenferry.audit import note_change
 from tokenferry.broker import Broker, Revocation, Verification
-from tokenferry.cli._account_json import account_json
+from tokenferry.cli._account_json import account_json, say_account
 from tokenferry.cli._attach import attach, attach_claude_code, known_provider, note_account, tell_policy
 from tokenferry.cli._complete import AccountName, account_names, provider_names
 from tokenferry.cli._describe import COLUMNS, cells, row, rows
 from tokenferry.cli._federation import Federal, federation_of
-from tokenferry.cli._home import know, open_broker, what_serves
+from tokenferry.cli._home import find, know, open_broker, what_serves
 from tokenferry.cli._input import confirmed, read_secret
 from tokenferry.cli._labels import label_change
 from tokenferry.cli._output import note, outcome_json, say, say_json
@@ -24,7 +24,7 @@ from tokenferry.config_key import format_duration
 from tokenferry.credentials import API_KEY_PREFIX, Credential, Kind, OAuthToken
 from tokenferry.errors import NeedsLogin, TryLater, UsageError
 from tokenferry.interchange import unread_expiry
-from tokenferry.readiness import account_details
+from tokenferry.readiness import account_details, limits_of
 from tokenferry.settings import Home
 from tokenferry.stores import Account, AttachedStore, check_account_name
 
@@ -236,12 +236,13 @@ def list_(*, wide: WIDE = False, as_json: JSON = False) -> None:
 )
 def show(name: AccountName, *, as_json: JSON = False) -> None:
     """Show everything about an account except its secrets."""
-    broker = open_broker()
-    found = row(broker, name)
     if as_json:
-        say_json(found.to_json())
+        say_account(name)
         return
-    labelled(account_details(found, broker), 13)
+    home, config = find()
+    broker = open_broker(home, config)
+    limits = "; ".join(limits_of(config, broker.book.read(name).account)) or "none"
+    labelled((*account_details(row(broker, name), broker), ("limits", limits)), 13)
 
 
 @app.command(

@@ -14,7 +14,21 @@ from tokenferry.cli._labels import label_change, label_pair
 from tokenferry.cli._output import note, say, say_json, say_lines
 from tokenferry.cli._owner import refuse_foreign
 from tokenferry.cli._probe import gateway_url
-from tokenferry.cli._rights import Accounts, Budgets, Models, Pin, Providers, changed, rights_json, told
+from tokenferry.cli._rights import (
+    Accounts,
+    Budgets,
+    Concurrency,
+    Models,
+    Pin,
+    Providers,
+    Rpm,
+    Tpm,
+    caps_json,
+    changed,
+    limited,
+    rights_json,
+    told,
+)
 from tokenferry.cli._table import Cell, Column, table, time_cell
 from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.config_key import parse_duration
@@ -23,7 +37,7 @@ from tokenferry.integrations import assignments, variables_of_gateway
 from tokenferry.providers import is_loopback
 from tokenferry.readiness import budgets_now
 from tokenferry.secret import Secret
-from tokenferry.settings import Home
+from tokenferry.settings import NO_CAPS, Home
 from tokenferry.state import EVERYTHING, ClientKey, ClientKeys, Role, State, read_local_key
 from tokenferry.units import moment
 
@@ -42,6 +56,7 @@ _COLUMNS: Final = (
     Column("last used"),
     Column("expires"),
     Column("labels", wide=True),
+    Column("limits", wide=True),
     Column("may use", folds=True),
     Column("fingerprint", wide=True),
 )
@@ -59,6 +74,7 @@ def _keys() -> Iterator[ClientKeys]:
         "tokenferry key create laptop",
         "KEY=$(tokenferry key create ci --expires 90d --label team=build)",
         "tokenferry key create guest --model 'claude-haiku*' --account work --budget 20usd/day",
+        "tokenferry key create build --rpm 60 --tpm 200000",
         "tokenferry key create prometheus --role metrics",
         "tokenferry key create colleague --print-setup",
     ),
@@ -82,6 +98,9 @@ def create(
     accounts: Accounts = None,
     pin: Pin = None,
     budgets: Budgets = None,
+    rpm: Rpm = None,
+    tpm: Tpm = None,
+    concurrency: Concurrency = None,
     print_setup: Annotated[
         bool, typer.Option("--print-setup", help="Print the lines to send to a colleague instead of the key alone.")
     ] = False,
@@ -95,12 +114,13 @@ def create(
         raise UsageError(f"--print-setup is for tools that call models, which a {role} key opens none of; leave it out")
     url = gateway_url(find()[1]) if print_setup else ""
     rights = changed(models=models, providers=providers, accounts=accounts, pin=pin)(EVERYTHING)
+    caps = limited(rpm, tpm, concurrency)(NO_CAPS)
     expires_at = None if expires is None else int(time.time()) + _span(expires)
     marks = dict(map(label_pair, labels or []))
     refuse_foreign(ClientKey("", name, role, 0, "", labels=marks, rights=rights))
     with _keys() as keys:
         key, secret = keys.create(
-            name, role=role, labels=marks, expires_at=expires_at, rights=rights, budgets=budgets or ()
+            name, role=role, labels=marks, expires_at=expires_at, rights=rights, budgets=budgets or (), caps=caps
         )
     details: dict[str, Any] = {"admin": key.admin, "role": key.role, "expires_at": key.expires_at}
     _note_change("key.create", key, **details, rights=_audited(key), budgets=_budgets(key))
@@ -179,6 +199,7 @@ def show(name: KeyName, *, as_json: JSON = False) -> None:
         "providers": _any(key.rights.providers),
         "accounts": _any(key.rights.accounts),
         "pinned to": key.rights.pin or "-",
+        "limits": str(key.caps),
         "fingerprint": key.fingerprint,
     }
     say_lines(f"{heading:<13}{value}" for heading, value in lines.items())
@@ -258,6 +279,7 @@ def rename(
         "tokenferry key set laptop --label team=build --label room-",
         "tokenferry key set laptop --any-model --no-pin",
         "tokenferry key set laptop --budget 20usd/day --budget 200usd/month",
+        "tokenferry key set laptop --rpm 60 --tpm 200000 --max-concurrency 0",
     ),
 )
 def set_(
@@ -273,13 +295,16 @@ def set_(
     no_pin: Annotated[bool, typer.Option("--no-pin", help="Pin it to no account.")] = False,
     budgets: Budgets = None,
     no_budget: Annotated[bool, typer.Option("--no-budget", help="Take its budgets away.")] = False,
+    rpm: Rpm = None,
+    tpm: Tpm = None,
+    concurrency: Concurrency = None,
     labels: Annotated[
         list[str] | None,
         typer.Option("--label", metavar="K=V|K-", help="A label to set, or to remove; may be repeated."),
     ] = None,
     as_json: JSON = False,
 ) -> None:
-    """Change what a client key may be used for, its budgets and labels, in running gateways within a second.
+    """Change what a client key may be used for, how much, and its labels, in running gateways within a second.
 
     Each list that is given takes the place of the one before; the others stay.
     """
@@ -289,7 +314,8 @@ def set_(
     if budgets and no_budget:
         raise UsageError("--budget and --no-budget contradict each other; give one of them")
     has_budgets = bool(budgets or no_budget)
-    if not has_rights and not labels and not has_budgets:
+    has_caps = any(most is not None for most in (rpm, tpm, concurrency))
+    if not (has_rights or has_budgets or has_caps or labels):
         raise UsageError("nothing to set was given; see: tokenferry key set --help")
     change = changed(models=models, providers=providers, accounts=accounts, pin=pin, freed=freed)
     wanted = dict(map(label_change, labels or []))
@@ -297,24 +323,27 @@ def set_(
         key = keys.get(name)
         merged = {label: value for label, value in {**key.labels, **wanted}.items() if value is not None}
         refuse_foreign(replace(key, rights=change(key.rights), labels=merged))
+        said: list[str] = []
         if has_budgets:
             key = keys.allot(name, budgets or ())
             _note_change("key.set", key, budgets=_budgets(key))
-        if wanted:
-            key = keys.label(name, wanted)
-            _note_change("key.label", key)
+            said.append(f"may use {_budgets(key) or 'any amount'}")
+        if has_caps:
+            key = keys.limit(name, limited(rpm, tpm, concurrency))
+            _note_change("key.set", key, limits=str(key.caps))
+            said.append(f"may ask for: {key.caps}")
         if has_rights:
             key = keys.restrict(name, change)
             _note_change("key.set", key, rights=_audited(key))
+            said.append(f"may use {told(key.rights) if _audited(key) else 'everything'}")
+        if wanted:
+            key = keys.label(name, wanted)
+            _note_change("key.label", key)
+            said.append(f"has labels {_labels(key)}")
     if as_json:
         say_json(_to_json(key))
-        return
-    if has_rights:
-        say(f"client key {key.name} ({key.id}) may use {told(key.rights) if _audited(key) else 'everything'}")
-    if has_budgets:
-        say(f"client key {key.name} ({key.id}) may use {_budgets(key) or 'any amount'}")
-    if wanted:
-        say(f"client key {key.name} ({key.id}) has labels {_labels(key)}")
+    else:
+        say_lines(f"client key {key.name} ({key.id}) {sentence}" for sentence in said)
 
 
 def _span(text: str) -> int:
@@ -358,6 +387,7 @@ def _cells(key: ClientKey) -> Sequence[str]:
         Cell(state, None if state == "live" else "warning"),
         *(time_cell(at, now) for at in (key.created_at, key.last_used_at, key.expires_at)),
         _labels(key),
+        str(key.caps) if key.caps.is_limited else "-",
         told(key.rights),
         key.fingerprint,
     )
@@ -370,4 +400,5 @@ def _to_json(key: ClientKey) -> dict[str, Any]:
         "labels": dict(key.labels),
         "rights": rights_json(key.rights),
         "budgets": list(key.budgets),
+        "limits": caps_json(key.caps),
     }

@@ -1,20 +1,20 @@
 import re
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from types import MappingProxyType
 from typing import Final
 
-from tokenferry.providers import Table
-from tokenferry.settings import AccountCaps, AccountSettings, PoolSettings
+from tokenferry.providers import Provider, Table
+from tokenferry.settings import AccountSettings, Caps, PoolSettings
 from tokenferry.stores import ACCOUNT_NAME
 
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 
 
-def read_pool(table: Table, accounts: Table, providers: Collection[str]) -> PoolSettings:
-    """Read `[pool]`, and what `[accounts.NAME]` says differently of one account."""
+def read_pool(table: Table, accounts: Table, providers: Mapping[str, Provider]) -> PoolSettings:
+    """Read `[pool]`, what `[accounts.NAME]` says differently of one account, and the caps of `[[providers]]`."""
     settings = table.read(PoolSettings())
-    caps = table.read(AccountCaps())
+    caps = table.read(Caps())
     header = settings.affinity_header
     if header is not None and not _HEADER.fullmatch(header):
         table.problem("affinity_header", "must be the name of a request header, as in x-conversation-id")
@@ -24,6 +24,7 @@ def read_pool(table: Table, accounts: Table, providers: Collection[str]) -> Pool
         affinity_header=None if header is None else header.lower(),
         caps=caps,
         accounts=MappingProxyType(_accounts(accounts, caps, providers)),
+        providers=MappingProxyType({name: one.caps for name, one in providers.items() if one.caps.is_limited}),
     )
 
 
@@ -33,13 +34,14 @@ def check_command(table: Table, command: Sequence[str]) -> None:
         table.problem("command", "must begin with the name of a program, or with an absolute path")
 
 
-def _accounts(accounts: Table, caps: AccountCaps, providers: Collection[str]) -> dict[str, AccountSettings]:
+def _accounts(accounts: Table, caps: Caps, providers: Mapping[str, Provider]) -> dict[str, AccountSettings]:
+    defaults = AccountSettings(**{one.name: getattr(caps, one.name) for one in fields(caps)})
     found: dict[str, AccountSettings] = {}
     for name in accounts.names():
         if not ACCOUNT_NAME.fullmatch(name):
             accounts.problem(name, "can't be an account's name")
         one = accounts.table(name)
-        settings = found[name] = one.read(AccountSettings(caps.requests_per_minute, caps.max_concurrency))
+        settings = found[name] = one.read(defaults)
         if settings.provider is not None and settings.provider not in providers:
             one.problem("provider", f"names {settings.provider!r}, which is no provider; known: {', '.join(providers)}")
         if settings.command and settings.provider is None:

@@ -18,7 +18,6 @@ _FOREIGN: Final = (
     "location",
     "project_id",
     "rate_limit_max_wait_ms",
-    "rate_limit_rpm",
     "supported_beta_options",
 )
 API_KEY: Final = ConfigKey(
@@ -51,6 +50,7 @@ def read_providers(
             else:
                 keys[provider.name] = key
         ignore(table, _FOREIGN)
+        ignore(table, ("rate_limit_rpm",), instead="write requests_per_minute")
         table.done()
         if provider is None:
             continue

@@ -4,6 +4,8 @@ from typing import Final
 
 RENAMED: Final[Mapping[str, str]] = MappingProxyType(
     {
+        "accounts.NAME.concurrency": "max_concurrency",
+        "accounts.NAME.rate": "requests_per_minute, 60 times as much",
         "gateway.answer_timeout": "upstream.response_timeout",
         "gateway.ca_file": "upstream.ca_file",
         "gateway.connect_timeout": "upstream.connect_timeout",
@@ -19,6 +21,8 @@ RENAMED: Final[Mapping[str, str]] = MappingProxyType(
         "providers.oauth.device_url": "device_authorization_endpoint",
         "providers.oauth.reuse_grace_s": "reuse_grace",
         "providers.oauth.revoke_url": "revocation_endpoint",
+        "providers.concurrency": "max_concurrency",
+        "providers.rate": "requests_per_minute, 60 times as much",
         "providers.variable": "env_var",
         "router.rules.at_least": "min_bytes",
         "router.rules.at_most": "max_bytes",

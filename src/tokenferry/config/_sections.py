@@ -9,9 +9,9 @@ from tokenferry.config_key import ConfigKey, keys_of
 from tokenferry.oauth import OAuthEndpoints
 from tokenferry.providers import ENTERPRISE_URL, Provider
 from tokenferry.settings import (
-    AccountCaps,
     AccountSettings,
     BudgetSettings,
+    Caps,
     DashboardSettings,
     LedgerSettings,
     LogSettings,
@@ -57,14 +57,14 @@ SECTIONS: Final = (
     Section(("upstream",), "How tokenferry connects to providers.", _keys(UpstreamSettings)),
     Section(
         ("pool",),
-        "Which account serves, and how hard a request is tried.",
-        _keys(PoolSettings, AccountCaps),
+        "Which account serves, how much each is asked, and how hard a request is tried.",
+        _keys(PoolSettings, Caps),
     ),
     Section(("accounts", "NAME"), "What is different for one account.", _keys(AccountSettings)),
     Section(
         ("providers",),
-        "Upstreams. One with the name of a built-in provider amends that.",
-        (*_keys(Provider), API_KEY),
+        "Upstreams. One with a built-in provider's name amends that. Its limits are for all its accounts together.",
+        (*_keys(Provider, Caps), API_KEY),
         is_list=True,
     ),
     Section(

@@ -6,6 +6,7 @@ from typing import Final
 
 from tokenferry.budgets import BudgetBook
 from tokenferry.gateway.auth.guard import Guard, check_query
+from tokenferry.gateway.auth.key_rates import KeyRates
 from tokenferry.gateway.control.control_plane import Control, ControlPlane, TrackedSend, error_answer, is_control
 from tokenferry.gateway.http.client_api import api_of
 from tokenferry.gateway.http.errors import GatewayError
@@ -66,6 +67,7 @@ class Gateway:
         self.forwarder = forwarder
         self.budget = budget or BodyBudget()
         self.budgets = budgets or BudgetBook()
+        self.key_rates = KeyRates(clock)
         self.body_limit = body_limit
         self.clock = clock
         self.in_flight = self.streams = 0

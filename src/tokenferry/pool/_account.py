@@ -79,6 +79,8 @@ class Criteria:
     side: str = ""
     """The path of a route beside messages, such as that of count_tokens; empty for messages. What it is refused for
     says nothing about messages."""
+    tokens: int = 0
+    """Those that it is expected to use, where a rate counts them."""
 
     @property
     def client(self) -> str:

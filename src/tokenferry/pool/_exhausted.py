@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from tokenferry.pool._account import Criteria, Target
+from tokenferry.pool._account import Criteria, PoolAccount, Target
 from tokenferry.pool._probes import PAUSED
 from tokenferry.pool._selection import PassedOver
 from tokenferry.pool._steps import Forward, Reject
@@ -154,9 +154,16 @@ def attempts_exhausted(attempts: int, seconds: float) -> Reject:
     return Reject(529, "overloaded_error", message, "gave_up", 1, should_retry=True)
 
 
-def at_capacity() -> Reject:
-    message = "every account has as many requests as [pool] lets it have, and too many wait already; try again in 1 s"
-    return Reject(429, "rate_limit_error", message, "at_capacity", 1, should_retry=True)
+def at_capacity(pool: "Pool", busy: Sequence[PoolAccount], criteria: Criteria) -> Reject:
+    """The request can't wait for any of these accounts, which all have as much as their caps let them have."""
+    at, waiting, each = pool.monotonic(), pool.waiting, len(busy)
+    ahead = (len(waiting) / each, sum(ticket.tokens for ticket in waiting) / each)
+    seconds = max(math.ceil(min(pool.capacity.delay(one, at, criteria.tokens, ahead) for one in busy)), 1)
+    found = {one.name: pool.capacity.reason(one, at, criteria.tokens) or "others wait for it" for one in busy}
+    named = "; ".join(f"{name}: {reason}" for name, reason in list(found.items())[:_MOST_NAMED])
+    too_many = f", and {len(waiting)} requests wait already" if waiting else ""
+    message = f"no account has capacity now ({named}){too_many}; try again in {span_in_words(seconds)}"
+    return Reject(429, "rate_limit_error", message, "at_capacity", seconds, should_retry=seconds <= _SHORT)
 
 
 def _clause(sentence: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import msgspec
 
 from tokenferry.limits import Action, Classification, classify, read_limits
-from tokenferry.pool._account import Criteria, Target
+from tokenferry.pool._account import Criteria, PoolAccount, Target
 from tokenferry.pool._cooldowns import is_about_an_account, starts_cooldown
 from tokenferry.pool._exhausted import at_capacity, attempts_exhausted, conclusion
 from tokenferry.pool._lease import Lease, Ticket
@@ -105,7 +105,7 @@ def failover(pool: "Pool", targets: Sequence[Target], criteria: Criteria, trace:
         is_first = criteria.pinned is None and not trace.events
         selection = pool.selector.select(target, criteria, trace.unavailable.keys(), is_first=is_first)
         if selection is not None:
-            end = yield from _ask(request, Lease(pool, target, selection))
+            end = yield from _ask(request, Lease(pool, target, selection, criteria.tokens))
             if end is not None:
                 return end
     probes = 0
@@ -138,7 +138,7 @@ def _ask(
                 return request.forward_last()
         if selection is None:
             return None
-        lease = Lease(pool, target, selection)
+        lease = Lease(pool, target, selection, criteria.tokens)
 
 
 def _attempt(
@@ -148,7 +148,7 @@ def _attempt(
     pool, trace, settings = request.pool, request.trace, request.settings
     target, selection = lease.target, lease.selection
     move: Move = "account"
-    wait, repeats, is_forwarded = lease.delay, 0, False
+    wait, repeats, is_forwarded = 0.0, 0, False
     try:
         while True:
             now = pool.monotonic()
@@ -225,6 +225,8 @@ def _next_move(
     else:
         assert isinstance(outcome, UpstreamLost)
         kind, fingerprint, move = "lost", outcome.fingerprint, "forward"
+    if not isinstance(outcome, UpstreamLost):
+        lease.not_sent()
     lease.end_probe(has_failed=None)
     request.note(TraceEvent(kind, account.name, fingerprint, None, error, cooldown, move, outcome.reason))
     return move, wait
@@ -284,54 +286,44 @@ def _has_failed(error: Classification) -> bool | None:
 
 
 def _last_resort(request: _Request, *, may_probe: bool) -> Generator[Step, Outcome, Lease | Reject | None]:
-    """No account is ready: take one whose turn comes soon, wait for a slot, or probe one that may have recovered."""
+    """No account is ready: wait until one has capacity, or probe one that may have recovered."""
     pool, criteria, trace = request.pool, request.criteria, request.trace
     tried = trace.passed_over
     for target in trace.targets if pool.selector.has_recent_refusals else ():
         if (refusing := pool.selector.select(target, criteria, tried, takes_refused=True)) is not None:
-            return Lease(pool, target, refusing)
+            return Lease(pool, target, refusing, criteria.tokens)
     if pool.capacity.is_capped:
-        turn = _next_turn(request, tried)
-        if isinstance(turn, Lease):
-            return turn
-        if any(pool.selector.is_full(target, criteria, tried) for target in trace.targets):
-            return (yield from _wait_for_capacity(request, tried))
-        if turn is not None:
-            return turn
+        busy = [one for target in trace.targets for one in pool.selector.ready(target, criteria, tried)]
+        if busy:
+            return (yield from _wait_for_capacity(request, busy, tried))
     for target in trace.targets if may_probe else ():
         if (probe := pool.selector.select_probe(target, criteria, tried)) is not None:
-            return Lease(pool, target, probe)
+            return Lease(pool, target, probe, criteria.tokens)
     return None
 
 
-def _next_turn(request: _Request, tried: AbstractSet[str]) -> Lease | Reject | None:
-    """The first target whose turn comes soon enough; a rejection where each comes too late."""
-    pool, late = request.pool, None
-    for target in request.trace.targets:
-        if (found := pool.selector.next_slot(target, request.criteria, tried)) is not None:
-            selection, pause = found
-            queued = pause * pool.capacity.caps(selection.account.name).rate
-            if pause <= request.left() and queued <= request.settings.max_queue:
-                return Lease(pool, target, selection)
-            late = at_capacity()
-    return late
-
-
-def _wait_for_capacity(request: _Request, tried: AbstractSet[str]) -> Generator[Step, Outcome, Lease | Reject]:
+def _wait_for_capacity(
+    request: _Request, busy: Sequence[PoolAccount], tried: AbstractSet[str]
+) -> Generator[Step, Outcome, Lease | Reject]:
+    """Wait in the queue until one of the accounts that have no capacity now has some."""
     pool, criteria, trace = request.pool, request.criteria, request.trace
-    if len(pool.waiting) >= request.settings.max_queue or request.left() <= 0:
-        return at_capacity()
-    request.note(TraceEvent("queued"))
+    at = pool.monotonic()
+    soonest = min(pool.capacity.delay(one, at, criteria.tokens) for one in busy)
+    if len(pool.waiting) >= request.settings.max_queue or not soonest < request.left():
+        return at_capacity(pool, busy, criteria)
     ticket = Ticket(pool, trace.targets, criteria, tried)
+    is_noted = False
     try:
         while (left := request.left()) > 0:
-            # Whatever woke it: the end of a cooldown wakes no ticket.
-            for target in trace.targets:
-                if (selection := pool.selector.select(target, criteria, tried)) is not None:
-                    return Lease(pool, target, selection)
-            yield WaitForCapacity(ticket, min(left, _LOOK))
+            seconds = ticket.look()
+            if (lease := ticket.take()) is not None:
+                return lease
+            if not is_noted:
+                request.note(TraceEvent("queued"))
+                is_noted = True
+            yield WaitForCapacity(ticket, min(left, _LOOK, seconds))
             if (lease := ticket.take()) is not None:
                 return lease
     finally:
         ticket.close()
-    return at_capacity()
+    return at_capacity(pool, busy, criteria)

@@ -6,33 +6,32 @@ from typing import TYPE_CHECKING
 
 from tokenferry.pool._account import Criteria, PoolAccount, Target
 from tokenferry.pool._selection import Selection
+from tokenferry.rates import Permit
 
 if TYPE_CHECKING:
     from tokenferry.pool._pool import Pool
 
 
-class Lease:
-    """Holds a slot of an account, its turn and its recovery probe. Only the first `end` does anything."""
+class Lease(Permit):
+    """Holds a slot of an account, the tokens expected of it, and its recovery probe. Only the first `end` counts."""
 
-    __slots__ = ("_is_held", "_pool", "_turn_at", "delay", "is_probing", "selection", "target")
+    __slots__ = ("_pool", "is_probing", "selection", "target")
 
-    def __init__(self, pool: "Pool", target: Target, selection: Selection) -> None:
+    def __init__(self, pool: "Pool", target: Target, selection: Selection, tokens: int) -> None:
+        super().__init__(pool.capacity.limiters(selection.account), pool.monotonic(), tokens)
         self.target = target
         self.selection = selection
-        at = pool.monotonic()
-        self.delay = pool.capacity.acquire(selection.account.name, at)
-        """Seconds until the slot can be used."""
-        self._turn_at = at + self.delay
         self._pool = pool
-        self._is_held = True
         self.is_probing = selection.probed is not None
 
     def reuse(self) -> float:
         """Use the slot once more; give the seconds until it can be used."""
-        at = self._pool.monotonic()
-        delay = self._pool.capacity.reserve_rate(self.selection.account.name, at)
-        self._turn_at = at + delay
-        return delay
+        return self.renew(self._pool.monotonic()) if self._pool.capacity.is_capped else 0.0
+
+    def not_sent(self) -> None:
+        """The attempt sent nothing, so the account's rate doesn't count it."""
+        if self._pool.capacity.is_capped:
+            self.return_request(self._pool.monotonic())
 
     def end_probe(self, *, has_failed: bool | None) -> None:
         """End the recovery probe, if one is under way. `has_failed` is None where nothing was found out."""
@@ -40,23 +39,14 @@ class Lease:
             self.is_probing = False
             self._pool.selector.end_probe(self.selection, has_failed=has_failed)
 
-    def resume(self) -> None:
-        """Hold the slot again: more of an answer comes than was thought. It may be one more than the cap allows."""
-        if not self._is_held:
-            self._is_held = True
-            busy, name = self._pool.capacity.busy, self.selection.account.name
-            busy[name] = busy.get(name, 0) + 1
-
-    def end(self) -> None:
-        """Give the slot to the next request, and the turn, if it has not come yet."""
-        if self._is_held:
-            self._is_held = False
+    def end(self, used: int | None = 0) -> None:
+        """Give the slot to the next request, and settle the tokens used; None for as many as were expected."""
+        pool = self._pool
+        if self.settle(pool.monotonic(), used):
             if self.is_probing:
                 self.end_probe(has_failed=None)
-            pool, account = self._pool, self.selection.account
-            if pool.capacity.is_capped and self._turn_at > pool.monotonic():
-                pool.capacity.return_turn(account.name)
-            pool.end(account)
+            if pool.waiting:
+                pool.offer(self.selection.account)
 
 
 def _do_nothing() -> None:
@@ -64,14 +54,16 @@ def _do_nothing() -> None:
 
 
 class Ticket:
-    """A request that waits for a slot of any account that may serve it."""
+    """A request that waits until an account that may serve it has capacity."""
 
     wake: Callable[[], object] = staticmethod(_do_nothing)
-    """Called once a slot is reserved. It must not go on with the request itself: another one's is being ended."""
+    """Called once a slot is reserved, or its turn is first. It must not go on with the request itself: another one's
+    is being ended."""
 
     def __init__(
         self, pool: "Pool", targets: Sequence[Target], criteria: Criteria, passed_over: AbstractSet[str]
     ) -> None:
+        self.tokens = criteria.tokens
         self._pool = pool
         self._targets = targets
         self._criteria = criteria
@@ -79,17 +71,30 @@ class Ticket:
         self._lease: Lease | None = None
         pool.waiting.append(self)
 
-    def offer(self, account: PoolAccount) -> bool:
-        """Reserve the slot that is free there, if this request may use it, and leave the queue."""
-        pool = self._pool
+    def select(self, account: PoolAccount) -> tuple[Target, Selection] | None:
+        """The target that this account may serve for this request; None if it may not."""
         for target in self._targets:
-            selection = pool.selector.select_only(target, self._criteria, self._passed_over, account)
+            selection = self._pool.selector.select_only(target, self._criteria, self._passed_over, account)
             if selection is not None:
-                pool.waiting.remove(self)
-                self._lease = Lease(pool, target, selection)
-                self.wake()
-                return True
-        return False
+                return target, selection
+        return None
+
+    def grant(self, target: Target, selection: Selection) -> None:
+        """Reserve what is free there for this request, which leaves the queue."""
+        self._pool.waiting.remove(self)
+        self._lease = Lease(self._pool, target, selection, self.tokens)
+
+    def look(self) -> float:
+        """Have every account that may serve it offered to those that wait; the seconds until its turn, if it is next.
+
+        Infinite if it is not next anywhere.
+        """
+        pool, seconds = self._pool, float("inf")
+        for target in self._targets:
+            for account in pool.selector.ready(target, self._criteria, self._passed_over):
+                if self._lease is None and (delay := pool.offer(account, asking=self)) is not None:
+                    seconds = min(seconds, delay)
+        return seconds
 
     def take(self) -> Lease | None:
         """Give the lease of the reserved slot, once; it is the caller's from here on."""
@@ -100,5 +105,7 @@ class Ticket:
         """Leave the queue, and give back a slot that was not taken."""
         if self in self._pool.waiting:
             self._pool.waiting.remove(self)
+        self._pool.offer_held()
         if (lease := self.take()) is not None:
+            lease.not_sent()
             lease.end()

@@ -17,6 +17,7 @@ from tokenferry.pool._selector import Selector, subject_of
 from tokenferry.pool._steps import Headers, text_headers
 from tokenferry.pool._unconfirmed import UnconfirmedRefusals, may_be_the_requests
 from tokenferry.pool._usage import LimitUsage
+from tokenferry.rates import Share
 from tokenferry.settings import PoolSettings
 from tokenferry.state import Cooldown, Scope
 
@@ -69,15 +70,45 @@ class Pool:
     def configure(self, settings: PoolSettings) -> None:
         """Go by other settings from now on."""
         self.settings = settings
-        self.capacity.configure(settings)
+        self.capacity.configure(settings, self.monotonic())
         self._candidates.configure(settings)
         self._billed.clear()
 
-    def end(self, account: PoolAccount) -> None:
-        """The request to it has ended; who waits for a place there gets it."""
-        self.capacity.release(account.name)
-        if self.waiting:
-            self._offer_slot(account)
+    def share_with(self, share: Share) -> None:
+        """Use so much of each cap from now on: other workers have the rest."""
+        if share != self.capacity.share:
+            self.capacity.configure(self.settings, self.monotonic(), share)
+
+    def offer(self, account: PoolAccount, *, asking: "Ticket | None" = None) -> float | None:
+        """Give what is free of an account to the requests that wait for it, in their order.
+
+        One whose turn is next, but not now, is woken to wait for just that. Gives its seconds to the `asking` one.
+        """
+        capacity, at = self.capacity, self.monotonic()
+        capacity.held.pop(account.name, None)
+        for ticket in tuple(self.waiting):
+            if not capacity.has_slot(account):
+                break
+            found = ticket.select(account)
+            if found is None:
+                continue
+            delay = capacity.delay(account, at, ticket.tokens)
+            if not delay:
+                ticket.grant(*found)
+            else:
+                capacity.held[account.name] = account
+                if ticket is asking:
+                    return delay
+            if ticket is not asking:
+                ticket.wake()
+            if delay:
+                break
+        return None
+
+    def offer_held(self) -> None:
+        """Offer anew the accounts that were held for one request, which waits no longer."""
+        for account in tuple(self.capacity.held.values()):
+            self.offer(account)
 
     def served(self, target: Target, criteria: Criteria, selection: Selection, headers: Headers, at: float) -> None:
         """It gave a good answer, at this moment of the clock that doesn't jump."""
@@ -196,10 +227,6 @@ class Pool:
         if self.settings.overage != "allow":
             scope, evidence = Scope("account", account.name), "Its use is billed beyond its subscription now."
             self.cooldowns.note(Cooldown(scope, OVERAGE, SOURCE, math.ceil(until), evidence, int(self.now())))
-
-    def _offer_slot(self, account: PoolAccount) -> None:
-        if self.capacity.has_slot(account.name):
-            any(ticket.offer(account) for ticket in tuple(self.waiting))
 
 
 def families_of(target: Target) -> tuple[str, ...]:

@@ -86,7 +86,7 @@ class Selector:
             and candidates.probe_at <= now
             and candidates.ready
             and not criteria.side
-            and (probe := self._probe(candidates, now))
+            and (probe := self._probe(candidates, now, at, criteria.tokens))
         ):
             return probe
         passed = (
@@ -95,12 +95,12 @@ class Selector:
             else tried | self._recent_refusals.accounts(subject_of(target, criteria), at)
         )
         if len(target.group.accounts) == 1:  # no conversation can live anywhere else
-            return self._best(candidates, passed, at)
+            return self._best(candidates, passed, at, criteria.tokens)
         provider = target.group.provider
         affinity = self._affinities.get(provider, criteria.affinity, at) if criteria.affinity else None
-        if affinity is not None and (account := self._follow(affinity, candidates, passed, at)):
+        if affinity is not None and (account := self._follow(affinity, candidates, passed, at, criteria.tokens)):
             return Selection(account, "its conversation lives there", candidates)
-        best = self._best(candidates, passed, at)
+        best = self._best(candidates, passed, at, criteria.tokens)
         if best is None:
             return None
         name = best.account.name
@@ -122,7 +122,7 @@ class Selector:
         candidates = self._candidates.get(target, criteria, now, at)
         for name, active in sorted(candidates.blocked.items(), key=lambda item: item[1].until):
             account = candidates.group.by_name[name]
-            if name in tried or not self._capacity.has_slot(name):
+            if name in tried or not self._capacity.is_free(account, at, criteria.tokens):
                 continue
             if criteria.side:
                 if active.cooldown.cause not in OF_CREDENTIALS:
@@ -147,11 +147,13 @@ class Selector:
         candidates = self._candidates.get(target, criteria, now, at)
         affinity = self._affinities.peek(target.group.provider, criteria.affinity, at)
         refusing = self._recent_refusals.accounts(subject_of(target, criteria), at)
-        account = None if affinity is None else self._follow(affinity, candidates, tried | refusing, at)
+        tokens = criteria.tokens
+        account = None if affinity is None else self._follow(affinity, candidates, tried | refusing, at, tokens)
         reason = "its conversation lives there"
         if account is None:
             reason = _WORDS[self._strategy(target.group)]
-            found = (self._first(candidates, passed, at, is_serious=False) for passed in (tried | refusing, tried))
+            passes = (tried | refusing, tried)
+            found = (self._first(candidates, passed, at, tokens, is_serious=False) for passed in passes)
             account = next(filter(None, found), None)
         others = [
             self._status_of(one, candidates, criteria, tried, at) for one in candidates.group.accounts if one != account
@@ -162,15 +164,10 @@ class Selector:
         )
         return Choice(account, "" if account is None else reason, tuple(passed_over))
 
-    def next_slot(self, target: Target, criteria: Criteria, tried: AbstractSet[str]) -> tuple[Selection, float] | None:
-        """Who could serve but for its cap on requests per second, and in how many seconds it can."""
-        at = self._monotonic()
-        candidates = self._candidates.get(target, criteria, self._now(), at)
-        free = [one for one in candidates.ready if one.name not in tried and self._capacity.has_slot(one.name)]
-        if not free:
-            return None
-        soonest = min(free, key=lambda one: self._capacity.slot_delay(one.name, at))
-        return Selection(soonest, "its turn comes first", candidates), self._capacity.slot_delay(soonest.name, at)
+    def ready(self, target: Target, criteria: Criteria, tried: AbstractSet[str]) -> list[PoolAccount]:
+        """The accounts that may serve such a request, whether they have capacity or not, in order."""
+        candidates = self._candidates.get(target, criteria, self._now(), self._monotonic())
+        return [one for one in candidates.ready if one.name not in tried]
 
     def select_only(
         self, target: Target, criteria: Criteria, tried: AbstractSet[str], account: PoolAccount
@@ -180,12 +177,7 @@ class Selector:
         found = candidates.by_name.get(account.name)
         if found is None or found.provider != account.provider or account.name in tried:
             return None
-        return Selection(found, "it had the first free place", candidates)
-
-    def is_full(self, target: Target, criteria: Criteria, tried: AbstractSet[str]) -> bool:
-        """Whether somebody could serve but for a cap on requests at a time."""
-        candidates = self._candidates.get(target, criteria, self._now(), self._monotonic())
-        return any(one.name not in tried and not self._capacity.has_slot(one.name) for one in candidates.ready)
+        return Selection(found, "it was the first with capacity", candidates)
 
     def end_probe(self, selection: Selection, *, has_failed: bool | None) -> None:
         """A probe has ended; None for `has_failed` where nothing was found out."""
@@ -226,7 +218,7 @@ class Selector:
         return group.strategy or self._candidates.settings.strategy
 
     def _follow(
-        self, affinity: Affinity, candidates: Candidates, tried: AbstractSet[str], at: float
+        self, affinity: Affinity, candidates: Candidates, tried: AbstractSet[str], at: float, tokens: int
     ) -> PoolAccount | None:
         for name in (affinity.account, affinity.fallback):
             account = candidates.by_name.get(name) if name is not None else None
@@ -234,7 +226,7 @@ class Selector:
                 account is not None
                 and name not in tried
                 and self._may_stay(account, candidates)
-                and self._is_free(account, at)
+                and self._is_free(account, at, tokens)
             ):
                 return account
         return None
@@ -253,15 +245,13 @@ class Selector:
         active = candidates.blocked.get(name)
         return active is None or active.until - now > _CACHED
 
-    def _is_free(self, account: PoolAccount, at: float) -> bool:
-        """Whether it has a slot, and isn't backing off."""
+    def _is_free(self, account: PoolAccount, at: float, tokens: int) -> bool:
+        """Whether it has capacity, and isn't backing off."""
         if self._backing_off and (pause := self._backing_off.get(account.name)):
             if pause[0] > at:
                 return False
             del self._backing_off[account.name]
-        if not self._capacity.is_capped:
-            return True
-        return self._capacity.has_slot(account.name) and not self._capacity.slot_delay(account.name, at)
+        return self._capacity.is_free(account, at, tokens)
 
     def _status_of(
         self, one: PoolAccount, candidates: Candidates, criteria: Criteria, tried: AbstractSet[str], at: float
@@ -277,15 +267,16 @@ class Selector:
         if one.name in tried:
             return PassedOver(one.name, "it was tried")
         pause = self._backing_off.get(one.name)
-        reason = pause[1] if pause is not None and pause[0] > at else self._capacity.reason(one.name, at)
+        reason = pause[1] if pause is not None and pause[0] > at else self._capacity.reason(one, at)
         billed = candidates.reluctant.get(one.name)
         if not reason and billed is not None:
             return PassedOver(one.name, "its use is billed beyond its subscription", billed.cooldown.until)
-        return PassedOver(one.name, reason or _LATER)
+        delay = self._capacity.delay(one, at, criteria.tokens) if reason else 0.0
+        return PassedOver(one.name, reason or _LATER, math.ceil(self._now() + delay) if delay else None)
 
-    def _best(self, candidates: Candidates, tried: AbstractSet[str], at: float) -> Selection | None:
+    def _best(self, candidates: Candidates, tried: AbstractSet[str], at: float, tokens: int) -> Selection | None:
         """The first in order that is free. While the candidates hold it is the same one for most requests."""
-        account = self._first(candidates, tried, at)
+        account = self._first(candidates, tried, at, tokens)
         if account is None:
             return None
         best = candidates.best
@@ -294,44 +285,47 @@ class Selector:
         return best
 
     def _first(
-        self, candidates: Candidates, tried: AbstractSet[str], at: float, *, is_serious: bool = True
+        self, candidates: Candidates, tried: AbstractSet[str], at: float, tokens: int, *, is_serious: bool = True
     ) -> PoolAccount | None:
         ready = candidates.ready
         if len(ready) > 1 and self._strategy(candidates.group) == "round-robin":
-            return self._next_in_turn(candidates, tried, at, is_serious=is_serious)
+            return self._next_in_turn(candidates, tried, at, tokens, is_serious=is_serious)
         are_free = not (self._backing_off or self._capacity.is_capped)
         for account in ready:
-            if account.name not in tried and (are_free or self._is_free(account, at)):
+            if account.name not in tried and (are_free or self._is_free(account, at, tokens)):
                 return account
-        return self._backing_off_one(candidates, tried)
+        return self._backing_off_one(candidates, tried, at, tokens)
 
     def _next_in_turn(
-        self, candidates: Candidates, tried: AbstractSet[str], at: float, *, is_serious: bool
+        self, candidates: Candidates, tried: AbstractSet[str], at: float, tokens: int, *, is_serious: bool
     ) -> PoolAccount | None:
         ready, provider = candidates.ready, candidates.group.provider
         willing = len(ready) - len(candidates.reluctant) or len(ready)
         turn = self._turns.get(provider, 0)
         for place in range(len(ready)):
             account = ready[(turn + place) % willing if place < willing else place]
-            if account.name not in tried and self._is_free(account, at):
+            if account.name not in tried and self._is_free(account, at, tokens):
                 if is_serious:
                     self._turns[provider] = turn + place + 1
                 return account
-        return self._backing_off_one(candidates, tried)
+        return self._backing_off_one(candidates, tried, at, tokens)
 
-    def _backing_off_one(self, candidates: Candidates, tried: AbstractSet[str]) -> PoolAccount | None:
+    def _backing_off_one(
+        self, candidates: Candidates, tried: AbstractSet[str], at: float, tokens: int
+    ) -> PoolAccount | None:
         """One that had no credential a moment ago, where there is nobody else."""
         if not self._backing_off:
             return None
-        free = (one for one in candidates.ready if one.name not in tried and self._capacity.has_slot(one.name))
-        return next(free, None)
+        found = (one for one in candidates.ready if one.name not in tried)
+        return next((one for one in found if self._capacity.is_free(one, at, tokens)), None)
 
-    def _probe(self, candidates: Candidates, now: float) -> Selection | None:
+    def _probe(self, candidates: Candidates, now: float, at: float, tokens: int) -> Selection | None:
         due = {
             name: self._candidates.probes.due(candidates.group.by_name[name], active, now)
             for name, active in candidates.blocked.items()
         }
-        chosen = next((name for name, at in due.items() if at <= now and self._capacity.has_slot(name)), None)
+        free = (candidates.group.by_name[name] for name, when in due.items() if when <= now)
+        chosen = next((one.name for one in free if self._capacity.is_free(one, at, tokens)), None)
         if chosen is None:
             return None
         self._candidates.probes.begin(candidates.blocked[chosen], now)

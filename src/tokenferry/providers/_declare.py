@@ -127,6 +127,7 @@ def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
         provider,
         wire_format=wire_format,
         subscription=provider.subscription or forced,
+        caps=table.read(start.caps),
         accounts=_accounts(table, provider.accounts),
     )
     _check(table, provider)

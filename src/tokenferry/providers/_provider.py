@@ -18,7 +18,7 @@ from tokenferry.credentials import (
 )
 from tokenferry.oauth import OAuthEndpoints
 from tokenferry.providers._table import is_loopback
-from tokenferry.settings import Strategy
+from tokenferry.settings import NO_CAPS, Caps, Strategy
 
 AuthType: TypeAlias = Literal["api_key", "setup_token", "oauth"]
 WireFormat: TypeAlias = Literal["anthropic", "openai", "gemini"]
@@ -114,6 +114,8 @@ class Provider:
     """Where a client's own credential of this vendor may go; none means the host of `base_url` alone."""
     key_prefixes: tuple[str, ...] = ()
     """What this vendor's credentials begin with, where that tells them from others'."""
+    caps: Caps = NO_CAPS
+    """What its accounts are asked at most, all together."""
     quirks: tuple[tuple[str, object], ...] = ()
     """With `openai` how its Chat Completions differ from most others': the fields of `wire.Quirks`."""
     slash_names: bool = False

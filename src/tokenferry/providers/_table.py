@@ -177,7 +177,10 @@ class Table:
         for key in self._data:
             if key in self._asked | self._ignored:
                 continue
-            path = ".".join([*(step for step in self.place if isinstance(step, str)), key])
+            steps = [step for step in self.place if isinstance(step, str)]
+            if steps[:1] == ["accounts"]:
+                steps[1:] = ["NAME"]
+            path = ".".join([*steps, key])
             if path in self.reading.renamed:
                 self.problem(key, f"is now {self.reading.renamed[path]}")
                 continue

@@ -51,6 +51,8 @@ class RouteExplanation:
     reason: str = ""
     requested: str | None = None
     targets: tuple[TargetExplanation, ...] = ()
+    limits: str = ""
+    """How much its client key may ask for; empty for no limit."""
     worker: int | None = None
     """The number of the worker that says so, where a gateway has several."""
 
@@ -63,6 +65,7 @@ class RouteExplanation:
                 "rule": self.rule,
                 "reason": self.reason,
                 "requested": self.requested,
+                "key_limits": self.limits or None,
                 "provider": one.provider,
                 "model": one.model,
                 "account": one.account,
@@ -122,6 +125,7 @@ def explain_route(
         reason=plan.rule if route is None else route.reason,
         requested=None if request.facts is None else request.facts.model,
         targets=tuple(targets),
+        limits=str(key.caps) if key.caps.is_limited else "",
     )
 
 

@@ -6,11 +6,12 @@ from typing import Any, Final
 from tokenferry.broker import Broker
 from tokenferry.config import Config
 from tokenferry.errors import PolicyRefused, TokenferryError
-from tokenferry.pool import Choice, Criteria, PassedOver, Pool, Target
+from tokenferry.pool import Choice, Criteria, PassedOver, Pool, PoolAccount, Target
 from tokenferry.readiness._resolver import ANYONE, resolver_of
 from tokenferry.routing import NoRoute, RoutePlan
 from tokenferry.settings import RouterSettings, UpstreamSettings
 from tokenferry.state import ClientKey, Cooldown, State
+from tokenferry.stores import Account
 
 _NOT_WITHOUT_A_PERSON: Final = frozenset({"needs-login", "copied", "uncertain"})
 _NEVER: Final = frozenset({"locked", "broken"})
@@ -93,6 +94,11 @@ def pool_of(config: Config, state: State | None) -> Pool:
     if state is not None:
         pool.cooldowns.adopt(state.cooldowns.list(), state.organizations.all(), 0)
     return pool
+
+
+def limits_of(config: Config, account: Account) -> list[str]:
+    """How much an account may be asked, and where that is stated; empty for no limit."""
+    return Pool(config.pool).capacity.sentences(PoolAccount(account.name, account.provider))
 
 
 def choose(pool: Pool, target: Target, criteria: Criteria, unusable: Mapping[str, Unusable]) -> Choice:

@@ -32,6 +32,7 @@ from tokenferry.gateway import (
     tune_interpreter,
 )
 from tokenferry.pool import Pool
+from tokenferry.rates import Share
 from tokenferry.reloading import Reloading
 from tokenferry.secret import Secret
 from tokenferry.serve._dashboard import dashboard_guard, role_of
@@ -63,12 +64,14 @@ class _ServeLifespan(GatewayLifespan):
     report: Callable[[str], None]
     on_hangup: Callable[[], bool]
     is_ending: threading.Event
+    share: Callable[[], None]
 
     async def started(self) -> None:
         await self.begin()
 
     def every_second(self) -> None:
         self.metrics.publish()
+        self.share()
 
     async def every_minute(self) -> None:
         with contextlib.suppress(StorageFailed, CorruptFile):
@@ -186,7 +189,10 @@ def run_gateway(
             adopted(new)
             metrics.note_reload(adopted=True)
 
+        share = partial(_share, board, place, pool, gateway)
+
         async def begin() -> None:
+            share()
             if reloading is not None:
                 refused = partial(metrics.note_reload, adopted=False)
                 follow = reloading.in_background(adopt, refused, tls=where.tls, is_worker=worker is not None)
@@ -200,6 +206,7 @@ def run_gateway(
             *(broker, upstreams, renewer, metrics, state),
             *(begin, ending, tell_whose, (lambda: False) if reloading is None else reloading.hang_up),
             is_ending=is_ending,
+            share=share,
         )
         listener = server_of(gateway, where, lifespan, drain=config.server.drain_timeout, worker=worker)
         recorder = recorder_of(pool, state, broker)
@@ -208,3 +215,12 @@ def run_gateway(
             ended = listener.run_until_stopped()
             service.drain(LONGEST_GRANT)  # a login that was exchanged is stored, after a second signal, too
             return ended
+
+
+def _share(board: SharedMemory | None, place: int, pool: Pool, gateway: Gateway) -> None:
+    """Use this worker's part of each rate: the workers that live have equal ones."""
+    if board is not None:
+        living = board.beat(place)
+        part = Share(living.index(place), len(living))
+        pool.share_with(part)
+        gateway.key_rates.share_with(part)

@@ -1,6 +1,6 @@
 """What this machine knows besides credentials, in one SQLite file that all processes share."""
 
-from tokenferry.state._client_key import ClientKey, Role
+from tokenferry.state._client_key import KEY_CAPS, ClientKey, Role, key_caps
 from tokenferry.state._cooldowns import Cooldown, Cooldowns, Scope, ScopeKind, later
 from tokenferry.state._database import Database, Schema
 from tokenferry.state._decisions import KEPT_DECISIONS, Decision, Decisions
@@ -25,6 +25,7 @@ __all__ = [
     "EVERYTHING",
     "INFERENCE_PREFIX",
     "KEPT_DECISIONS",
+    "KEY_CAPS",
     "LOCAL_KEY_NAME",
     "ClientKey",
     "ClientKeys",
@@ -51,6 +52,7 @@ __all__ = [
     "csrf_token",
     "gateway_id",
     "gateway_records",
+    "key_caps",
     "later",
     "local_key",
     "reachable_url",

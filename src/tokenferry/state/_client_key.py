@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
 from tokenferry.budgets import SpendingLimit
 from tokenferry.credentials import CLIENT_KEY_PREFIXES
 from tokenferry.errors import UsageError
+from tokenferry.settings import NO_CAPS, Caps
 from tokenferry.state._rights import EVERYTHING, Rights, read_rights
 from tokenferry.stores import ACCOUNT_NAME
 
@@ -24,6 +25,8 @@ _DIGEST: Final = 32
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,63}")
 _LONGEST_VALUE: Final = 256
 _MOST_LABELS: Final = 32
+KEY_CAPS: Final = ("requests_per_minute", "tokens_per_minute", "max_concurrency")
+_MOST_ASKED: Final = 10**12
 _LAST_SECOND: Final = 4_102_444_800  # the year 2100
 
 
@@ -43,6 +46,8 @@ class ClientKey:
     rights: Rights = EVERYTHING
     budgets: tuple[str, ...] = ()
     """How much it may use, as `SpendingLimit` reads each: `20usd/day`."""
+    caps: Caps = NO_CAPS
+    """How much may be asked with it."""
     fault: str | None = None
     """What of its record can't be understood; such a key opens nothing."""
 
@@ -90,6 +95,7 @@ def client_key(row: sqlite3.Row) -> ClientKey:
         labels=read("labels", _labels, NO_LABELS),
         rights=read("rights", read_rights, EVERYTHING),
         budgets=read("budgets", _budgets, ()),
+        caps=read("caps", _caps, NO_CAPS),
     )
     return replace(key, fault=f"its {' and '.join(faults)} can't be read") if faults else key
 
@@ -167,6 +173,28 @@ def write_budgets(limits: Sequence[str]) -> str:
             raise UsageError(f"two budgets in {limit.unit} a {limit.period} were given; give one")
         found[limit.unit, limit.period] = str(limit)
     return json.dumps([*found.values()])
+
+
+def key_caps(requests_per_minute: float = 0, tokens_per_minute: float = 0, max_concurrency: int = 0) -> Caps:
+    """What a client key may ask for: all requests of a minute may come at once. Raises `UsageError` for no number."""
+    caps = Caps(requests_per_minute, tokens_per_minute, max(int(requests_per_minute), 1), max_concurrency)
+    if not all(0 <= most <= _MOST_ASKED for most in (requests_per_minute, tokens_per_minute, max_concurrency)):
+        raise UsageError(f"a client key's rates must be numbers from 0 to {_MOST_ASKED:,}; 0 is no limit")
+    return caps
+
+
+def _caps(text: str) -> Caps:
+    if text == "{}":
+        return NO_CAPS
+    kept = json.loads(text)
+    if not all(type(most) in {int, float} for most in kept.values()):
+        raise ValueError("no numbers")
+    return key_caps(**kept)
+
+
+def write_caps(caps: Caps) -> str:
+    """Give caps as the table keeps them."""
+    return json.dumps({name: most for name in KEY_CAPS if (most := getattr(caps, name))})
 
 
 def check_key_name(name: str) -> None:

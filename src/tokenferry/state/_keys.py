@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from tokenferry.errors import Conflict, CorruptFile, StorageFailed, UnknownName, UsageError
 from tokenferry.secret import Secret
+from tokenferry.settings import NO_CAPS, Caps
 from tokenferry.state._client_key import (
     NO_LABELS,
     PREFIXES,
@@ -20,6 +21,7 @@ from tokenferry.state._client_key import (
     check_key_name,
     client_key,
     write_budgets,
+    write_caps,
     write_labels,
 )
 from tokenferry.state._database import Database
@@ -78,6 +80,7 @@ class ClientKeys:
         expires_at: int | None = None,
         rights: Rights = EVERYTHING,
         budgets: Sequence[str] = (),
+        caps: Caps = NO_CAPS,
         secret: Secret | None = None,
     ) -> tuple[ClientKey, Secret]:
         """Make a key and give it this once.
@@ -87,8 +90,8 @@ class ClientKeys:
         now = self._now()
         check_key_name(name)
         check_expiry(expires_at, now)
-        _check_use(name, rights, role, budgets)
-        written = write_labels(labels), expires_at, write_rights(rights), write_budgets(budgets)
+        _check_use(name, role, rights, budgets, caps)
+        written = write_labels(labels), expires_at, write_rights(rights), write_budgets(budgets), write_caps(caps)
         if secret is None:
             secret = Secret(PREFIXES[role] + secrets.token_urlsafe(_RANDOM_BYTES))
         digest = bytes.fromhex(secret.sha256)
@@ -97,7 +100,7 @@ class ClientKeys:
             with self._database.transaction() as connection:
                 (made,) = connection.execute(
                     "INSERT INTO client_keys (id, name, admin, role, digest, created_at, labels, expires_at, rights, "
-                    "budgets) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
+                    "budgets, caps) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
                     (*row, *written),
                 ).fetchall()
         except sqlite3.IntegrityError:
@@ -175,7 +178,7 @@ class ClientKeys:
         with self._database.transaction() as connection:
             found = _sound(_find(connection, name))
             rights = change(found.rights)
-            _check_use(found.name, rights, found.role)
+            _check_use(found.name, found.role, rights, found.budgets, found.caps)
             (row,) = connection.execute(
                 "UPDATE client_keys SET rights = ? WHERE id = ? RETURNING *", (write_rights(rights), found.id)
             ).fetchall()
@@ -187,9 +190,24 @@ class ClientKeys:
         written = write_budgets(budgets)
         with self._database.transaction() as connection:
             found = _sound(_find(connection, name))
-            _check_use(found.name, found.rights, found.role, budgets)
+            _check_use(found.name, found.role, found.rights, budgets, found.caps)
             (row,) = connection.execute(
                 "UPDATE client_keys SET budgets = ? WHERE id = ? RETURNING *", (written, found.id)
+            ).fetchall()
+        self._reload()
+        return client_key(row)
+
+    def limit(self, name: str, change: Callable[[Caps], Caps]) -> ClientKey:
+        """Give a live key the caps that `change` makes of those it has.
+
+        Raises `UsageError`, `UnknownName`, and what `change` raises.
+        """
+        with self._database.transaction() as connection:
+            found = _sound(_find(connection, name))
+            caps = change(found.caps)
+            _check_use(found.name, found.role, found.rights, found.budgets, caps)
+            (row,) = connection.execute(
+                "UPDATE client_keys SET caps = ? WHERE id = ? RETURNING *", (write_caps(caps), found.id)
             ).fetchall()
         self._reload()
         return client_key(row)
@@ -330,10 +348,10 @@ def _sound(row: sqlite3.Row) -> ClientKey:
     return key
 
 
-def _check_use(name: str, rights: Rights, role: Role, budgets: Sequence[str] = ()) -> None:
-    if role != "client" and not (rights.is_everything and not budgets):
+def _check_use(name: str, role: Role, rights: Rights, budgets: Sequence[str], caps: Caps) -> None:
+    if role != "client" and (budgets or caps.is_limited or not rights.is_everything):
         article = "an" if role == "admin" else "a"
-        what = "budgets" if rights.is_everything else "rights"
+        what = "rights" if not rights.is_everything else "budgets" if budgets else "limits"
         raise UsageError(f"{name} is {article} {role} key, which opens no model or account; leave its {what} out")
 
 

@@ -115,6 +115,14 @@ _MIGRATIONS: Final = (
         ON client_keys
         BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'client_keys'; END;
     """,
+    """
+    ALTER TABLE client_keys ADD COLUMN caps TEXT NOT NULL DEFAULT '{}';
+    DROP TRIGGER client_keys_updated;
+    CREATE TRIGGER client_keys_updated
+        AFTER UPDATE OF name, admin, role, digest, revoked_at, labels, expires_at, rights, budgets, caps
+        ON client_keys
+        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'client_keys'; END;
+    """,
 )
 
 STATE_SCHEMA: Final = Schema(

@@ -57,6 +57,13 @@ class TokenUsage(msgspec.Struct):
     others: "tuple[TokenUsage, ...]" = ()
     """The iterations that the vendor leaves out of its sums; they are included here."""
 
+    @property
+    def rated(self) -> int | None:
+        """The tokens that rate limits count: input, cache writes and output, not cache reads; None for no word."""
+        if self.input is None and self.output is None:
+            return None
+        return (self.input or 0) + (self.cache_creation or 0) + (self.output or 0)
+
     def take(self, told: object) -> None:
         """Take over a `usage` object. A stream tells sums, so the last one counts; a zero never erases a count."""
         if not isinstance(told, dict):

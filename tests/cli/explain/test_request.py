@@ -13,7 +13,7 @@ from tokenferry.gateway.telemetry import record as gateway
 from tokenferry.gateway.telemetry.decision_log import decision_of
 from tokenferry.pool import Target
 from tokenferry.sandbox import Sandbox
-from tokenferry.settings import AccountCaps, Home, PoolSettings
+from tokenferry.settings import Caps, Home, PoolSettings
 from tokenferry.state import Cooldown, Decision, Scope, State
 from tokenferry.units import moment
 
@@ -140,7 +140,7 @@ def test_the_whole_way_of_a_request_is_told(home: Home, inside: Inside, hasty: N
 
 
 def test_every_kind_of_step_is_told_in_words(home: Home, inside: Inside, hasty: None) -> None:
-    rig = j.Rig(("alice", "bob", "carol"), settings=PoolSettings(caps=AccountCaps(max_concurrency=1)))
+    rig = j.Rig(("alice", "bob", "carol"), settings=PoolSettings(caps=Caps(max_concurrency=1)))
     rig.group = j.group("one", "alice", "bob", "carol", kind="oauth")
     rig.targets = [Target(rig.group, "")]
     way = rig.run()

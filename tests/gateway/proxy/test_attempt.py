@@ -21,7 +21,7 @@ from tokenferry.gateway.proxy.attempt import AttemptRunner
 from tokenferry.gateway.telemetry.record import RequestRecord
 from tokenferry.pool import CapacityGranted, Criteria, Pool, Ticket, Trace, WaitForCapacity, WaitOver, _failover
 from tokenferry.pool._lease import Lease
-from tokenferry.settings import AccountCaps, PoolSettings
+from tokenferry.settings import Caps, PoolSettings
 from tokenferry.upstream import AnswerCut, ResponseHead, UpstreamClosed, UpstreamError
 
 pytestmark = pytest.mark.anyio
@@ -39,7 +39,7 @@ class World:
     made: ClassVar["list[World]"] = []
 
     def __init__(self, *accounts: str, runner: type[AttemptRunner] = AttemptRunner, concurrency: int = 1) -> None:
-        self.rig = j.Rig(accounts, settings=PoolSettings(caps=AccountCaps(max_concurrency=concurrency)))
+        self.rig = j.Rig(accounts, settings=PoolSettings(caps=Caps(max_concurrency=concurrency)))
         self.pool: Pool = self.rig.pool
         self.made.append(self)
         self.runner = runner
@@ -424,7 +424,7 @@ async def waits_when_a_reload_lowers_the_caps(runner: type[AttemptRunner]) -> No
     """A slot that is no more is not granted."""
     world = World("a", runner=runner, concurrency=2)
     first, second, waiting = (world.begin() for _ in range(3))
-    world.pool.configure(PoolSettings(caps=AccountCaps(max_concurrency=1)))
+    world.pool.configure(PoolSettings(caps=Caps(max_concurrency=1)))
     first.upstream.answer()
     await world.settle()
     assert (waiting.accounts, world.busy) == ([], {"a": 1})
@@ -539,9 +539,7 @@ async def go_through(events: list[tuple[int, tuple[str, Any], bool]], runner: ty
         if kind == "begin":
             world.begin(what)
         elif kind == "reload":
-            world.pool.configure(
-                PoolSettings(caps=AccountCaps(max_concurrency=what, requests_per_minute=60 * (number % 2)))
-            )
+            world.pool.configure(PoolSettings(caps=Caps(max_concurrency=what, requests_per_minute=60 * (number % 2))))
         elif alive:
             befall(world, alive[number % len(alive)], kind, what)
         if rests:
@@ -659,27 +657,26 @@ def keeps_what_was_granted(ticket: Ticket) -> None:
         ticket._pool.waiting.remove(ticket)
 
 
-def is_granted_twice(ticket: Ticket, account: Any, offer: Any = Ticket.offer) -> bool:
-    granted: bool = offer(ticket, account)
-    if granted:
-        ticket._pool.waiting.appendleft(ticket)
-    return granted
+def is_granted_twice(ticket: Ticket, *found: Any, grant: Any = Ticket.grant) -> None:
+    grant(ticket, *found)
+    ticket._pool.waiting.appendleft(ticket)
 
 
-def ends_whenever_it_is_asked(lease: Lease) -> None:
-    lease._pool.end(lease.selection.account)
+def ends_whenever_it_is_asked(lease: Lease, _used: int | None = None) -> None:
+    lease._is_held = True
+    lease.settle(0.0, 0)
+    lease._pool.offer(lease.selection.account)
 
 
-def leaves_its_probe_under_way(lease: Lease) -> None:
-    if lease._is_held:
-        lease._is_held = False
-        lease._pool.end(lease.selection.account)
+def leaves_its_probe_under_way(lease: Lease, _used: int | None = None) -> None:
+    if lease.settle(0.0, 0):
+        lease._pool.offer(lease.selection.account)
 
 
 PARTS: Final[list[tuple[type, str, Callable[..., object], Scenario]]] = [
     (Ticket, "close", stays_in_the_queue, leaves_while_waiting),
     (Ticket, "close", keeps_what_was_granted, leaves_between_grant_and_wake),
-    (Ticket, "offer", is_granted_twice, gets_one_slot_of_two),
+    (Ticket, "grant", is_granted_twice, gets_one_slot_of_two),
     (Lease, "end", ends_whenever_it_is_asked, ends_its_lease_once),
     (Lease, "end", leaves_its_probe_under_way, leaves_while_it_probes),
 ]

@@ -163,6 +163,8 @@ def _lines(found: RouteExplanation, asked: str) -> Iterator[tuple[str, str]]:
         yield "refused", f"{found.status}: {found.refused}"
         return
     yield "rule", found.plan
+    if found.limits:
+        yield "limits", f"its client key may ask for {found.limits}"
     if not found.targets:
         yield "nobody", "there is no account that may serve"
     has_served = False

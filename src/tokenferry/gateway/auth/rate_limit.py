@@ -6,6 +6,8 @@ from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
+from tokenferry.rates import GcraBucket
+
 logger = logging.getLogger(__name__)
 
 BAD_KEYS_PER_MINUTE: Final = 200
@@ -15,19 +17,16 @@ _NETWORK_BITS: Final = 64
 _UNIX: Final = "a Unix socket"
 
 
-class _Bucket:
-    """What is left of one address, as of `at` on the clock."""
+class _Address(GcraBucket):
+    __slots__ = ("is_logged",)
 
-    __slots__ = ("at", "is_told", "left")
-
-    def __init__(self, at: float) -> None:
-        self.at = at
-        self.left = float(BAD_KEYS_PER_MINUTE)
-        self.is_told = False
+    def __init__(self) -> None:
+        super().__init__(_PER_SECOND, BAD_KEYS_PER_MINUTE)
+        self.is_logged = False
 
 
 class BadKeys:
-    """Counts the bad keys that each address presents: a token bucket of 200, which fills up within a minute.
+    """Counts the bad keys that each address presents: 200 at once, and as many a minute.
 
     All of 127.0.0.0/8 is one address, and so are an IPv6 /64 and all who come over Unix sockets. 4096 addresses are
     remembered; the one that was heard of least recently is forgotten first. `clock` gives seconds, and never goes back.
@@ -37,7 +36,7 @@ class BadKeys:
     def __init__(self, *, most_addresses: int = _MOST_ADDRESSES, clock: Callable[[], float] = time.monotonic) -> None:
         self._most = most_addresses
         self._clock = clock
-        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+        self._buckets: OrderedDict[str, _Address] = OrderedDict()
 
     def count(self, address: str | None) -> int:
         """Take note of a bad key. Gives 0, or for how many seconds the address has presented too many."""
@@ -45,20 +44,18 @@ class BadKeys:
         now = self._clock()
         bucket = self._buckets.get(name)
         if bucket is None:
-            bucket = self._buckets[name] = _Bucket(now)
+            bucket = self._buckets[name] = _Address()
             if len(self._buckets) > self._most:
                 self._buckets.popitem(last=False)
         self._buckets.move_to_end(name)
-        bucket.left = min(bucket.left + (now - bucket.at) * _PER_SECOND, float(BAD_KEYS_PER_MINUTE))
-        bucket.at = now
-        if bucket.left >= 1:
-            bucket.is_told = bucket.is_told and bucket.left < BAD_KEYS_PER_MINUTE
-            bucket.left -= 1
+        if not (seconds := bucket.delay(now, 1)):
+            bucket.is_logged = bucket.is_logged and bucket.full_at > now
+            bucket.charge(now, 1)
             return 0
-        if not bucket.is_told:
+        if not bucket.is_logged:
             logger.warning("more than %d bad client keys a minute come from %s", BAD_KEYS_PER_MINUTE, name)
-            bucket.is_told = True
-        return math.ceil((1 - bucket.left) / _PER_SECOND)
+            bucket.is_logged = True
+        return math.ceil(seconds)
 
 
 def _name(address: str | None) -> str:

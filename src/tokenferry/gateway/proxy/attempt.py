@@ -140,7 +140,7 @@ class AttemptRunner:
             self._translation.close()
         self._failover.close()
         if self._lease is not None:
-            self._lease.end()
+            self._lease.end(self._record.rated_tokens if self._lease.reserved else 0)
             self._lease = None
 
     # What the upstream call delivers.

@@ -7,6 +7,7 @@ from typing import Final, Protocol
 from tokenferry.budgets import BudgetBook, BudgetRefusal, RequestSize, Reservation
 from tokenferry.errors import TokenferryError
 from tokenferry.gateway.auth.guard import Guard, check_query
+from tokenferry.gateway.auth.key_rates import KeyRates
 from tokenferry.gateway.auth.passthrough import presented_own
 from tokenferry.gateway.http.client_api import CLIENT_APIS, MESSAGES
 from tokenferry.gateway.http.errors import REQUEST_ID, GatewayError, gateway_error_of
@@ -19,7 +20,9 @@ from tokenferry.gateway.proxy.budget_answers import budget_error, budget_lines
 from tokenferry.gateway.proxy.forwarder import Forwarder
 from tokenferry.gateway.telemetry.record import RequestRecord, RoutingDecision
 from tokenferry.gateway.telemetry.usage_log import token_counts
+from tokenferry.rates import Permit
 from tokenferry.routing import loggable
+from tokenferry.settings import NO_CAPS
 from tokenferry.state import ClientKey
 from tokenferry.streaming import BodyFilter, DocumentFilter, EventStreamFilter, TokenUsage
 from tokenferry.upstream import ResponseHead, UpstreamError
@@ -37,6 +40,7 @@ class ProxyState(Protocol):
     forwarder: Forwarder
     budget: BodyBudget
     budgets: BudgetBook
+    key_rates: KeyRates
     body_limit: int
     clock: Callable[[], float]
     in_flight: int
@@ -57,6 +61,9 @@ class Exchange:
     _runner: AttemptRunner | None = None
     _filter: BodyFilter | None = None
     _reservation: Reservation | None = None
+    _permit: Permit | None = None
+    _tokens = 0
+    """Those that it is expected to use, where a rate counts them."""
 
     def __init__(
         self,
@@ -223,7 +230,25 @@ class Exchange:
             record.requested = facts.model or ""
             record.model = None if facts.model is None else loggable(facts.model)
         record.decision = RoutingDecision()
+        assert self._key is not None
+        if (self._key.caps is not NO_CAPS or self._forwarder.pool.capacity.counts_tokens) and not request.is_side:
+            self._admit(self._key)
         self._forward()
+
+    def _admit(self, key: ClientKey) -> None:
+        """Count the request against its client key's rates. Raises `GatewayError`: 429."""
+        rates = self._state.key_rates
+        if key.caps.tokens_per_minute or self._forwarder.pool.capacity.counts_tokens:
+            facts = self._body.facts
+            assert facts is not None
+            self._tokens = rates.forecast.expect(self._conversation, self._body.size, facts.max_tokens)
+        if key.caps.is_limited:
+            self._permit = rates.admit(key, self._tokens)
+
+    @property
+    def _conversation(self) -> tuple[str | None, ...]:
+        record = self._record
+        return record.key_id, record.session, record.agent
 
     def _forward(self) -> None:
         head, record, forwarder = self._head, self._record, self._forwarder
@@ -238,7 +263,9 @@ class Exchange:
         if (key.budgets or self._state.budgets.is_active) and not (request.is_side or plan.is_own):
             self._reserve(request, key)
         side = head.path.decode("latin-1") if request.is_side else ""
-        failover, record.decision.trace = forwarder.start(plan, head.read, head.headers, key=key, side=side)
+        failover, record.decision.trace = forwarder.start(
+            plan, head.read, head.headers, key=key, side=side, tokens=self._tokens
+        )
         runner = self._runner = AttemptRunner(self, forwarder, request, failover, record)
         if self._is_paused:
             runner.pause()
@@ -330,6 +357,13 @@ class Exchange:
         if self._reservation is not None:
             state.budgets.settle(self._reservation, token_counts(record.usage))
         self._request = None
+        if self._tokens:
+            usage = record.usage
+            state.key_rates.forecast.learn(
+                self._conversation, (usage.input or 0) + (usage.cache_creation or 0), usage.cache_read or 0
+            )
+        if self._permit is not None:
+            state.key_rates.settle(self._permit, record.rated_tokens)
         state.in_flight -= 1
         if self._is_stream:
             state.streams -= 1

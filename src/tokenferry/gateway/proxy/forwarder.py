@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -78,17 +79,19 @@ class Forwarder:
         return plan
 
     def start(
-        self, plan: RoutePlan, head: RequestHead, headers: Sequence[Header], *, key: ClientKey, side: str
+        self, plan: RoutePlan, head: RequestHead, headers: Sequence[Header], *, key: ClientKey, side: str, tokens: int
     ) -> tuple[Failover, Trace]:
         """Begin a request's failover over the accounts of its plan. Close it when the request has ended.
 
-        `side` is the path of a route beside messages.
+        `side` is the path of a route beside messages, `tokens` what the request is expected to use.
         """
         if plan.is_own:
             pool, criteria = Pool(), Criteria(side=side)  # its limits are no account's here
         else:
             pool = self.pool
             criteria = _criteria(self._affinity(key.id, head, headers), None, plan.pinned, side)
+            if tokens:
+                criteria = replace(criteria, tokens=tokens)
         trace = Trace(pool.monotonic())
         return failover(pool, plan.targets, criteria, trace), trace
 

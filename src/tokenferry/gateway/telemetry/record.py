@@ -1,8 +1,12 @@
+from typing import Final
+
 import msgspec
 
 from tokenferry.budgets import Reservation
 from tokenferry.pool import Trace
 from tokenferry.streaming import TokenUsage
+
+_BAD_REQUEST: Final = 400
 
 
 class RoutingDecision(msgspec.Struct):
@@ -58,6 +62,12 @@ class RequestRecord(msgspec.Struct):
     parent_agent: str | None = None
     decision: RoutingDecision | None = None
     """How the account was found; neither logged nor counted."""
+
+    @property
+    def rated_tokens(self) -> int | None:
+        """The tokens used, as rate limits count them; None where something was sent that no answer tells of."""
+        used = self.usage.rated
+        return 0 if used is None and (not self.attempts or (self.upstream_status or 0) >= _BAD_REQUEST) else used
 
     def __repr__(self) -> str:
         return f"RequestRecord({self.request_id!r})"  # the client's own words, and the upstream's, are shown nowhere

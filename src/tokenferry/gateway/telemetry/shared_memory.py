@@ -1,11 +1,15 @@
 import mmap
 import struct
+import time
+from collections.abc import Callable
 from typing import Final
 from zlib import crc32
 
 _SLOT: Final = 1024 * 1024
 _HEAD: Final = struct.Struct("<II")
 _TRIES: Final = 3
+_BEAT: Final = struct.Struct("<d")
+_STILL: Final = 5.0
 
 
 class SharedMemory:
@@ -14,9 +18,21 @@ class SharedMemory:
     To be made before the fork. Nothing is locked: a reader knows by its checksum what was written half.
     """
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._places = places
-        self._memory = mmap.mmap(-1, places * _SLOT)
+        self._clock = clock
+        self._memory = mmap.mmap(-1, places * (_SLOT + _BEAT.size))
+        self._beats = places * _SLOT
+
+    def beat(self, place: int) -> tuple[int, ...]:
+        """Note that the process of this place lives; give the places of those that do, in order.
+
+        One that has never said so is about to begin. One that said so more than 5 s ago has ended.
+        """
+        now = self._clock()
+        _BEAT.pack_into(self._memory, self._beats + place * _BEAT.size, now)
+        last = [_BEAT.unpack_from(self._memory, self._beats + one * _BEAT.size)[0] for one in range(self._places)]
+        return tuple(one for one, at in enumerate(last) if not at or now - at < _STILL)
 
     def put(self, place: int, content: bytes) -> bool:
         """Put the content in place of what was there; tells whether it is small enough (1 MiB)."""

@@ -1,0 +1,207 @@
+"""Rates: how many requests and tokens one subject may have a minute, by the generic cell rate algorithm (GCRA).
+
+One limiter for both sides: a client key towards the gateway, an account and a provider towards the upstream. It does no
+I/O; each call is given the time, in seconds of a clock that never goes back.
+"""
+
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from typing import Final, NamedTuple
+
+from tokenferry.settings import Caps
+
+__all__ = ["EVERYTHING", "GcraBucket", "Permit", "RateLimiter", "Share", "TokenForecast"]
+
+_MINUTE: Final = 60.0
+_INSTANT: Final = 1e-6
+_BYTES_A_TOKEN: Final = 4
+_USUAL_OUTPUT: Final = 4096
+_MOST_SESSIONS: Final = 4096
+
+
+class Share(NamedTuple):
+    """One worker's part of a limit: its number among those that live, from 0, and how many live."""
+
+    number: int = 0
+    workers: int = 1
+
+    def of(self, most: int) -> int:
+        """Its part of a whole number. The parts of all workers make up the number, but each has at least 1."""
+        return max(most // self.workers + (self.number < most % self.workers), 1)
+
+
+EVERYTHING: Final = Share()
+
+
+class GcraBucket:
+    """So many units per second in the long run, and so many at once.
+
+    More at once than `burst` pass once nothing is owed; whatever comes later waits so much longer.
+    """
+
+    __slots__ = ("burst", "full_at", "per_second")
+
+    def __init__(self, per_second: float, burst: float) -> None:
+        self.per_second = per_second
+        self.burst = burst
+        self.full_at = 0.0
+        """When nothing is owed any more: the theoretical arrival time of GCRA."""
+
+    def delay(self, at: float, units: float, ahead: float = 0.0) -> float:
+        """Seconds until so many units conform, behind others that wait."""
+        owed = max(self.full_at - at, 0.0) + (ahead + min(units, self.burst) - self.burst) / self.per_second
+        return owed if owed > _INSTANT else 0.0
+
+    def charge(self, at: float, units: float) -> None:
+        """Owe so many units more, or fewer."""
+        self.full_at = max(self.full_at, at) + units / self.per_second
+
+    def set_rate(self, at: float, per_second: float, burst: float) -> None:
+        """Go by another rate from now on. As many units are owed as before."""
+        owed = max(self.full_at - at, 0.0) * self.per_second
+        self.per_second, self.burst = per_second, burst
+        self.full_at = at + owed / per_second
+
+
+class RateLimiter:
+    """The caps of one subject, in this worker's share: requests and tokens per minute, and requests at a time."""
+
+    __slots__ = ("_requests", "_tokens", "busy", "caps", "is_limited", "most", "where")
+
+    def __init__(self, where: str, caps: Caps, share: Share = EVERYTHING, at: float = 0.0) -> None:
+        self.where = where
+        """Where its caps are stated."""
+        self.busy = 0
+        """Requests under way."""
+        self._requests: GcraBucket | None = None
+        self._tokens: GcraBucket | None = None
+        self.configure(caps, share, at)
+
+    def configure(self, caps: Caps, share: Share, at: float) -> None:
+        """Go by these caps from now on. What is under way and what is owed still counts."""
+        self.caps = caps
+        self.is_limited = caps.is_limited
+        self.most = share.of(caps.max_concurrency) if caps.max_concurrency else 0
+        parts = share.workers * _MINUTE
+        burst = max(caps.burst / share.workers, 1.0)
+        self._requests = _bucket(self._requests, at, caps.requests_per_minute / parts, burst)
+        tokens = caps.tokens_per_minute / parts
+        self._tokens = _bucket(self._tokens, at, tokens, tokens * _MINUTE)
+
+    @property
+    def has_slot(self) -> bool:
+        """Whether its cap on requests at a time leaves one."""
+        return not self.most or self.busy < self.most
+
+    def delay(self, at: float, tokens: int, ahead: tuple[float, float] = (0.0, 0.0)) -> float:
+        """Seconds until a request of so many tokens conforms, behind so many requests and tokens that wait."""
+        seconds = 0.0
+        if self._requests is not None:
+            seconds = self._requests.delay(at, 1, ahead[0])
+        if self._tokens is not None and tokens:
+            seconds = max(seconds, self._tokens.delay(at, tokens, ahead[1]))
+        return seconds
+
+    def reason(self, at: float, tokens: int = 0) -> str:
+        """Why no request conforms now; empty if one does."""
+        if not self.has_slot:
+            return f"{self.caps.max_concurrency} requests at a time"
+        if self._requests is not None and self._requests.delay(at, 1):
+            return f"{self.caps.requests_per_minute:,.10g} requests a minute"
+        if self._tokens is not None and self._tokens.delay(at, tokens or 1):
+            return f"{self.caps.tokens_per_minute:,.10g} tokens a minute"
+        return ""
+
+    def charge(self, at: float, requests: int, tokens: float) -> None:
+        """Count so many more, or fewer."""
+        if self._requests is not None and requests:
+            self._requests.charge(at, requests)
+        if self._tokens is not None and tokens:
+            self._tokens.charge(at, tokens)
+
+
+def _bucket(bucket: GcraBucket | None, at: float, per_second: float, burst: float) -> GcraBucket | None:
+    if not per_second:
+        return None
+    if bucket is None:
+        return GcraBucket(per_second, burst)
+    bucket.set_rate(at, per_second, burst)
+    return bucket
+
+
+class Permit:
+    """What a request holds of some limiters until it ends: a slot, and the tokens that it is expected to use."""
+
+    __slots__ = ("_is_held", "_limiters", "reserved")
+
+    def __init__(self, limiters: Sequence[RateLimiter], at: float, tokens: int) -> None:
+        self._limiters = limiters
+        self.reserved = tokens
+        """The tokens that it is expected to use, until it is settled."""
+        self._is_held = True
+        for one in limiters:
+            one.busy += 1
+            if one.is_limited:
+                one.charge(at, 1, tokens)
+
+    def renew(self, at: float) -> float:
+        """Count one more request, of the same tokens; give the seconds until it conforms."""
+        delay = 0.0
+        for one in self._limiters:
+            if one.is_limited:
+                delay = max(delay, one.delay(at, 0))
+                one.charge(at, 1, 0)
+        return delay
+
+    def return_request(self, at: float) -> None:
+        """The request that was counted last was not sent."""
+        for one in self._limiters:
+            one.charge(at, -1, 0)
+
+    def resume(self) -> None:
+        """Hold the slot again: more of an answer comes than was thought. It may be one more than the cap allows."""
+        if not self._is_held:
+            self._is_held = True
+            for one in self._limiters:
+                one.busy += 1
+
+    def settle(self, at: float, used: int | None) -> bool:
+        """Give the slot back, and count the tokens that were used; None for as many as expected.
+
+        Only the first call does anything; tells whether this is it.
+        """
+        if not self._is_held:
+            return False
+        self._is_held = False
+        more = 0 if used is None else used - self.reserved
+        for one in self._limiters:
+            one.busy -= 1
+            if more and one.is_limited:
+                one.charge(at, 0, more)
+        self.reserved = 0
+        return True
+
+
+class TokenForecast:
+    """How many tokens a request will use, as rates count them: input, cache writes and output, not cache reads.
+
+    Output is what the request allows, at most 4,096. Input is a token for 4 bytes of the body, less the share that the
+    cache read of the session's last request: of a long conversation nearly all of it.
+    """
+
+    def __init__(self) -> None:
+        self._shares: OrderedDict[Hashable, float] = OrderedDict()
+
+    def expect(self, session: Hashable, size: int, max_tokens: int | None) -> int:
+        """The tokens of a request with a body of so many bytes."""
+        output = _USUAL_OUTPUT if max_tokens is None else min(max_tokens, _USUAL_OUTPUT)
+        return round(size / _BYTES_A_TOKEN * self._shares.get(session, 1.0)) + output
+
+    def learn(self, session: Hashable, counted: int, cache_read: int) -> None:
+        """Take note of how a request's input was split."""
+        if not counted + cache_read:
+            return
+        self._shares[session] = counted / (counted + cache_read)
+        self._shares.move_to_end(session)
+        if len(self._shares) > _MOST_SESSIONS:
+            self._shares.popitem(last=False)
