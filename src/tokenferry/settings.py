@@ -508,6 +508,9 @@ class RuleSettings:
     ] = None
     min_bytes: Annotated[int | None, ConfigKey("The least size of the body.", 0, 2**40, example="200000")] = None
     max_bytes: Annotated[int | None, ConfigKey("The greatest size of the body.", 0, 2**40, example="9000000")] = None
+    min_tokens: Annotated[
+        int | None, ConfigKey("The least number of input tokens, estimated.", 0, 2**40, example="60000")
+    ] = None
 
 
 BACKGROUND_REGEX: Final = "(?i)claude.*haiku"

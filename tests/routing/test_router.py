@@ -187,6 +187,8 @@ def test_own_rules_come_first_and_the_first_of_them_wins() -> None:
         (RuleSettings("r", "m", requested="^haiku"), False),
         (RuleSettings("r", "m", min_bytes=500), True),
         (RuleSettings("r", "m", min_bytes=501), False),
+        (RuleSettings("r", "m", min_tokens=6), True),
+        (RuleSettings("r", "m", min_tokens=1000), False),
         (RuleSettings("r", "m", max_bytes=500), True),
         (RuleSettings("r", "m", max_bytes=499), False),
         (RuleSettings("r", "m", headers=(("x-a", "2"),)), True),

@@ -14,7 +14,7 @@ from tokenferry.settings import (
 _TARGETS: Final = ("default", "websearch", "think", "background")
 _NOT_SET: Final = "placeholder-model"  # what claude-code-mux writes into a new file
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_CONDITIONS: Final = ("headers", "keys", "requested", "min_bytes", "max_bytes")
+_CONDITIONS: Final = ("headers", "keys", "requested", "min_bytes", "max_bytes", "min_tokens")
 _CREDENTIALS: Final = frozenset(("authorization", "x-api-key", "cookie", "x-tokenferry-key"))
 
 

@@ -18,6 +18,7 @@ from tokenferry.gateway.proxy.body import BODY_LIMIT, BodyBudget, ClientGone, Re
 from tokenferry.gateway.proxy.exchange import CLIENT_GONE, Exchange, gateway_error_for, no_room
 from tokenferry.gateway.proxy.forwarder import Forwarder
 from tokenferry.gateway.proxy.model_listing import ListingExchange
+from tokenferry.gateway.proxy.token_counts import TokenRatios
 from tokenferry.gateway.routes import CONSTANTS, Endpoint, proxied, route
 from tokenferry.gateway.telemetry.access_log import AccessLog
 from tokenferry.gateway.telemetry.decision_log import DecisionLog
@@ -68,6 +69,7 @@ class Gateway:
         self.budget = budget or BodyBudget()
         self.budgets = budgets or BudgetBook()
         self.key_rates = KeyRates(clock)
+        self.token_ratios = TokenRatios()
         self.body_limit = body_limit
         self.clock = clock
         self.in_flight = self.streams = 0

@@ -252,6 +252,8 @@ def _own_rule(rule: RuleSettings) -> _Rule:
             return False
         if rule.max_bytes is not None and asked.size > rule.max_bytes:
             return False
+        if rule.min_tokens is not None and asked.facts.size.tokens() < rule.min_tokens:
+            return False
         if rule.keys and asked.key not in rule.keys:
             return False
         if requested is not None and requested.search(asked.facts.model or "") is None:

@@ -18,6 +18,7 @@ from tokenferry.routing._members import (
     read_members,
 )
 from tokenferry.routing._tag import Tag, find_tag, may_hold_tag
+from tokenferry.wire import BodySize, measure
 
 LONGEST_MODEL: Final = 512
 
@@ -55,7 +56,7 @@ class Malformed:
 class BodyFacts:
     """A JSON object's facts. What only some rules ask for is found when it is asked for."""
 
-    __slots__ = ("_last", "_members", "_tag", "_text", "_thinking", "_web_search", "body", "model", "model_at")
+    __slots__ = ("_last", "_members", "_size", "_tag", "_text", "_thinking", "_web_search", "body", "model", "model_at")
 
     def __init__(
         self, body: bytes, text: bytes, members: Mapping[Key, msgspec.Raw], last: Mapping[str, msgspec.Raw]
@@ -71,6 +72,7 @@ class BodyFacts:
         self._last = last
         self._thinking: str | None = _NOT_LOOKED
         self._web_search: bool | None = None
+        self._size: BodySize | None = None
         self._tag: Tag | str | None = _NOT_LOOKED
 
     def __repr__(self) -> str:
@@ -88,6 +90,13 @@ class BodyFacts:
         raw = self._last.get("max_tokens") or self._last.get("max_completion_tokens")
         digits = b"" if raw is None or len(raw) > _LONGEST_COUNT else bytes(raw)
         return int(digits) if digits.isdigit() else None
+
+    @property
+    def size(self) -> BodySize:
+        """What the body holds, by which its tokens are estimated."""
+        if self._size is None:
+            self._size = measure(self.body)
+        return self._size
 
     @property
     def thinking(self) -> str | None:

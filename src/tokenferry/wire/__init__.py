@@ -5,6 +5,7 @@ It is pure: bytes in, bytes out. It knows no socket, no clock and no randomness.
 
 from tokenferry.wire._codec import Codec, Sent, StreamTranslator, Tokens, WireFormat
 from tokenferry.wire._envelope import SEALED, without_sealed
+from tokenferry.wire._estimate import BYTES_PER_TOKEN, BodySize, measure
 from tokenferry.wire._openai_errors import chat_error_event, openai_envelope
 from tokenferry.wire._quirks import Quirks
 from tokenferry.wire._sse import EventBoundary, end_of, parse, split
@@ -13,7 +14,9 @@ from tokenferry.wire.chat._first_content import ChatStage, chat_stage
 from tokenferry.wire.messages._errors import envelope, error_event
 
 __all__ = [
+    "BYTES_PER_TOKEN",
     "SEALED",
+    "BodySize",
     "ChatStage",
     "Codec",
     "EventBoundary",
@@ -28,6 +31,7 @@ __all__ = [
     "end_of",
     "envelope",
     "error_event",
+    "measure",
     "openai_envelope",
     "parse",
     "split",

@@ -182,7 +182,7 @@ class Client:
         self.watched = Watched(world, self.failover(world.pool, world.rig.targets, criteria, trace))
         record = RequestRecord("tf_1", "POST", "/v1/messages")
         self.own = None
-        self.client, self.is_side = MESSAGES, False
+        self.client, self.is_side, self.is_count = MESSAGES, False, False
         request: Any = self
         self.runner = world.runner(self, world, request, self.watched, record)  # type: ignore[arg-type]
 

@@ -254,11 +254,59 @@ async def test_a_document_in_place_of_a_stream_is_an_error(gate: Gate, origin: O
     assert "stream" in error_of(reply.body)["message"]
 
 
-async def test_tokens_are_not_counted_there(gate: Gate, origin: Origin) -> None:
-    body = json.dumps({"model": "only", "messages": [{"role": "user", "content": "x"}]}).encode()
+async def count(gate: Gate, model: str, text: str = "word " * 660) -> tuple[Reply, int]:
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": text}]}).encode()
+    reply = await gate.call(b"/v1/messages/count_tokens?beta=true", [], body)
+    return reply, json.loads(reply.body).get("input_tokens", 0)
+
+
+async def test_tokens_are_estimated_where_the_upstream_counts_none(gate: Gate, origin: Origin, native: Origin) -> None:
+    """litellm#13252, claude-relay-service#731: a client asks dozens of times a second, and an upstream is paid."""
+    reply, tokens = await count(gate, "mapped")
+    assert (reply.status, reply.all(b"x-tokenferry-estimated")) == (200, [b"input_tokens"])
+    assert 1000 < tokens < 1100
+    assert origin.seen == native.seen == []
+    record = await gate.records.last()
+    assert (record.status, record.provider, record.attempts, record.error) == (200, "chat", 0, None)
+    assert gate.gateway.in_flight == 0
+
+
+async def test_an_estimate_is_calibrated_by_what_the_upstream_counted(gate: Gate, origin: Origin) -> None:
+    counted = {"prompt_tokens": 2000, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 1500}}
+    origin.scripts = [json_answer(json.dumps({**COMPLETION, "usage": counted}).encode())]
+    words = [{"role": "user", "content": "word " * 2000}]
+    assert (await ask(gate, messages=words)).status == 200
+    await gate.records.last()
+    _, tokens = await count(gate, "only", "word " * 2000)
+    assert 2000 <= tokens <= 2000 * 1.3
+    _, other = await count(gate, "small", "word " * 2000)
+    assert other > 3000, "each model has its own"
+
+
+async def test_tokens_are_the_upstreams_own_where_it_counts(gate: Gate, native: Origin) -> None:
+    native.scripts = [json_answer(b'{"input_tokens": 7}')]
+    reply, tokens = await count(gate, "other")
+    assert (tokens, reply.all(b"x-tokenferry-estimated")) == (7, [])
+    assert native.seen[0].target == b"/v1/messages/count_tokens?beta=true"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "is_estimated"),
+    [
+        (404, b'{"detail": "Not Found"}', True),
+        (405, b"", True),
+        (404, b'{"type":"error","error":{"type":"not_found_error","message":"model: x"}}', False),
+        (400, b'{"type":"error","error":{"type":"invalid_request_error","message":"no"}}', False),
+    ],
+)
+async def test_a_native_upstream_without_that_route_is_no_reason_to_fail(
+    gate: Gate, native: Origin, status: int, body: bytes, *, is_estimated: bool
+) -> None:
+    native.scripts = [json_answer(body, status=status)]
+    body = b'{"model": "claude-sonnet-4-5", "messages": [{"role": "user", "content": "hello"}]}'
     reply = await gate.call(b"/v1/messages/count_tokens", [], body)
-    assert reply.status == 400
-    assert origin.seen == []
+    assert (reply.status == 200) == is_estimated
+    assert bool(reply.all(b"x-tokenferry-estimated")) == is_estimated
 
 
 async def test_a_model_that_nothing_maps_never_goes_there(gate: Gate, origin: Origin, native: Origin) -> None:

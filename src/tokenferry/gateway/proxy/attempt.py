@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("tokenferry.gateway")
 
 _BAD_REQUEST: Final = 400
+_NO_SUCH_ROUTE: Final = frozenset((404, 405, 501))
 _HELD_LIMIT: Final = 1024 * 1024
 
 
@@ -55,6 +56,9 @@ class ResponseSink(Protocol):
     def feed(self, chunk: bytes, /) -> None: ...
     def end(self) -> None: ...
     def cut(self, failure: UpstreamError, /) -> None: ...
+
+    def count(self, target: Target, /) -> None:
+        """The target's upstream counts no tokens: estimate those of the request in its place. It ends the runner."""
 
     def reroute(self) -> None:
         """The configuration has changed, so that the credential may be meant for another host: resolve again."""
@@ -76,6 +80,11 @@ class _HeldResponse:
         self.failure: UpstreamError | None = None
         self.translation: Translation | None = None
         """Of an error in another format."""
+
+    @property
+    def is_about_the_route(self) -> bool:
+        """Whether the upstream has no such route, as far as its answer tells that from a model which it hasn't."""
+        return self.head.status in _NO_SUCH_ROUTE and b"model" not in b"".join(self.chunks)
 
 
 class AttemptRunner:
@@ -114,6 +123,11 @@ class AttemptRunner:
         self._failover = failover
         self._record = record
         self._is_side = request.is_side
+
+    @property
+    def target(self) -> Target | None:
+        """The target of the present attempt, or of the last one."""
+        return None if self._step is None else self._step.target
 
     def pause(self) -> None:
         self._is_paused = True
@@ -245,6 +259,9 @@ class AttemptRunner:
         answer = result.outcome.answer
         if not isinstance(answer, _HeldResponse):
             raise answer
+        if self._request.is_count and self._step is not None and answer.is_about_the_route:
+            self._sink.count(self._step.target)
+            return
         if answer is not self._held:
             self._release_held()
         self._forward_held(answer)
@@ -311,6 +328,9 @@ class AttemptRunner:
             return
         record.translated = self._translation = None
         if target.group.wire_format != self._request.client.name:
+            if self._request.is_count:
+                self._sink.count(target)
+                return
             try:
                 self._translation = self._translate(target)
             except Unfit as fault:

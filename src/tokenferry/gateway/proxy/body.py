@@ -20,6 +20,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+COUNT_TOKENS: Final = b"/v1/messages/count_tokens"
 BODY_LIMIT: Final = 32 * 1024 * 1024
 TOTAL_LIMIT: Final = 256 * 1024 * 1024
 STALLED_SECONDS: Final = 5.0
@@ -57,6 +58,11 @@ class ProxyRequest(msgspec.Struct, eq=False):
 
     def __repr__(self) -> str:
         return f"ProxyRequest({self.method!r})"
+
+    @property
+    def is_count(self) -> bool:
+        """Whether it asks for the number of its tokens."""
+        return self.is_side and self.target.partition(b"?")[0] == COUNT_TOKENS
 
     def pieces(self, model: str, *, is_native: bool = True) -> Sequence[bytes | bytearray | memoryview]:
         """The body for an upstream that calls the model so.

@@ -18,18 +18,22 @@ from tokenferry.gateway.proxy.attempt import AttemptRunner
 from tokenferry.gateway.proxy.body import BodyBudget, ProxyRequest, RequestBody, parse_body, too_large
 from tokenferry.gateway.proxy.budget_answers import budget_error, budget_lines
 from tokenferry.gateway.proxy.forwarder import Forwarder
+from tokenferry.gateway.proxy.token_counts import TokenRatios, count_answer
 from tokenferry.gateway.telemetry.record import RequestRecord, RoutingDecision
 from tokenferry.gateway.telemetry.usage_log import token_counts
+from tokenferry.pool import Target
 from tokenferry.rates import Permit
 from tokenferry.routing import loggable
 from tokenferry.settings import NO_CAPS
 from tokenferry.state import ClientKey
 from tokenferry.streaming import BodyFilter, DocumentFilter, EventStreamFilter, TokenUsage
 from tokenferry.upstream import ResponseHead, UpstreamError
+from tokenferry.wire import BodySize
 
 logger = logging.getLogger("tokenferry.gateway")
 
 CLIENT_GONE: Final = 499  # nginx's word for it; only ever logged
+_OK: Final = 200
 _BAD_REQUEST: Final = 400
 
 
@@ -41,6 +45,7 @@ class ProxyState(Protocol):
     budget: BodyBudget
     budgets: BudgetBook
     key_rates: KeyRates
+    token_ratios: TokenRatios
     body_limit: int
     clock: Callable[[], float]
     in_flight: int
@@ -64,6 +69,8 @@ class Exchange:
     _permit: Permit | None = None
     _tokens = 0
     """Those that it is expected to use, where a rate counts them."""
+    _measured: tuple[Target, BodySize] | None = None
+    """Of a request that was translated: what its upstream counts is held beside it."""
 
     def __init__(
         self,
@@ -137,8 +144,10 @@ class Exchange:
 
     def begin(self, head: ResponseHead, headers: ResponseHeaders) -> None:
         """Begin to forward the response: from here on nothing is sent again."""
-        self._body.release()
         record, dialect = self._record, self._client.dialect
+        if record.translated is not None:
+            self._measure()
+        self._body.release()
         # What was translated is counted as its upstream told it.
         usage = record.usage if record.translated is None else TokenUsage()
         # Only a stream of events can be ended by one that says that it was cut.
@@ -152,6 +161,12 @@ class Exchange:
         if self._reservation is not None and head.status < _BAD_REQUEST:
             headers.lines += budget_lines(self._reservation)
         self._start(head.status, headers.lines, headers.length)
+
+    def _measure(self) -> None:
+        """Look at the size of a request whose tokens its upstream is about to count."""
+        facts, target = self._body.facts, None if self._runner is None else self._runner.target
+        if facts is not None and target is not None and self._state.token_ratios.wants(target):
+            self._measured = (target, facts.size)
 
     def feed(self, chunk: bytes) -> None:
         body = self._filter
@@ -262,7 +277,13 @@ class Exchange:
         request.own = presented_own(head.read) if plan.is_own else None
         if (key.budgets or self._state.budgets.is_active) and not (request.is_side or plan.is_own):
             self._reserve(request, key)
-        side = head.path.decode("latin-1") if request.is_side else ""
+        side = ""
+        if request.is_side:
+            side = head.path.decode("latin-1")
+            first = plan.targets[0]
+            if request.is_count and first.group.wire_format != self._client.name:
+                self.count(first)
+                return
         failover, record.decision.trace = forwarder.start(
             plan, head.read, head.headers, key=key, side=side, tokens=self._tokens
         )
@@ -285,6 +306,15 @@ class Exchange:
         if found is not None:
             self._reservation = record.decision.budgets = found
             request.is_budgeted = True
+
+    def count(self, target: Target) -> None:
+        facts = self._body.facts
+        assert facts is not None
+        self._record.provider = target.group.provider
+        headers, content = count_answer(self._state.token_ratios.estimate(target, facts.size))
+        self._start(_OK, *lines_of(headers))
+        self._write(content)
+        self._end()
 
     def reroute(self) -> None:
         if self._record.attempts or self._forwarder is self._state.forwarder:
@@ -354,6 +384,8 @@ class Exchange:
         if self._runner is not None:
             self._runner.close()  # ends the lease, once; `record.usage` is final
             self._runner = None
+        if self._measured is not None and (prompt := token_counts(record.usage).prompt):
+            state.token_ratios.learn(*self._measured, prompt)
         if self._reservation is not None:
             state.budgets.settle(self._reservation, token_counts(record.usage))
         self._request = None
