@@ -37,6 +37,10 @@ def test_both_shapes_are_read() -> None:
             AnswerError("", "slow", frozenset({"minimax-1002"})),
         ),
         ({"error": {"code": 502, "message": "No"}}, AnswerError("", "No", status=502)),
+        (
+            {"type": "response.failed", "response": {"error": {"code": "slow_down", "message": "No"}}},
+            AnswerError("", "No", frozenset({"slow_down"})),
+        ),
         ({"error": {"code": 7, "message": "No"}}, AnswerError("", "No")),
     ],
 )

@@ -3,12 +3,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokenferry.streaming._first_content import GATE_LIMIT, FirstContentBuffer
-from wire.rig import chunk
+from wire.rig import chunk, named
 
 START = b'event: message_start\ndata: {"type":"message_start","message":{}}\n\n'
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 BLOCK = b'event: content_block_start\ndata: {"type":"content_block_start"}\n\n'
 ERROR = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"x"}}\n\n'
+
+CREATED = named("response.created", response={"id": "resp_1", "error": None})
 
 
 @pytest.mark.parametrize(
@@ -35,6 +37,9 @@ ERROR = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error"
         (b'data: {"error": "busy"}\n\n', "error"),
         (b'data: {"choices": null, "base_resp": {"status_code": 1002}}\n\n', "error"),
         (b": waiting\n\n" + chunk({"role": "assistant"}, error=None), "held"),
+        (CREATED + named("response.in_progress", response={}), "held"),
+        (CREATED + named("response.output_item.added", item={}), "open"),
+        (CREATED + named("response.failed", response={"error": {}}), "error"),
     ],
 )
 @pytest.mark.parametrize("ends", [b"\n", b"\r\n"])

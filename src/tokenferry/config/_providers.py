@@ -66,8 +66,8 @@ def read_providers(
 def _note_format(table: Table, provider: Provider) -> None:
     if not provider.enabled or provider.serves_mapped:
         return
-    if provider.wire_format == "openai":
-        address = "give it the address of its Chat Completions, as in https://api.openai.com/v1"
+    if provider.wire_format != "gemini":
+        address = "give it the address of its API, as in https://api.openai.com/v1"
         table.note("base_url", f"is missing, so the provider is declared and not served; {address}")
     else:
         table.note(

@@ -30,14 +30,17 @@ OLLAMA: Final = frozenset((b"/api/chat", b"/api/generate", b"/api/tags"))
 """Paths of another format that would belong to the control plane."""
 
 _OTHER_FORMATS: Final = (
-    ("OpenAI's", re.compile(rb"(?:/v1)*/(?:completions|embeddings|responses(?:/.*)?)")),
+    ("OpenAI's", re.compile(rb"(?:/v1)*/(?:completions|embeddings)")),
     ("Gemini's", re.compile(rb"/v1(?:alpha|beta)[0-9]*/.*")),
     ("Vertex AI's", re.compile(rb"/v1/projects/.*")),
     ("Bedrock's", re.compile(rb"/model/.*")),
     ("Ollama's", re.compile(b"|".join(sorted(OLLAMA)))),
 )
-_TWICE: Final = re.compile(rb"(?:/v1(?:/messages|/chat/completions)?)+/v1/(?:messages|models|chat/completions)(?:/.*)?")
-_WITHOUT: Final = re.compile(rb"/(?:messages|models|chat/completions)(?:/.*)?")
+_STORED: Final = re.compile(rb"/v1/responses/.+")
+_TWICE: Final = re.compile(
+    rb"(?:/v1(?:/messages|/chat/completions|/responses)?)+/v1/(?:messages|models|chat/completions|responses)(?:/.*)?"
+)
+_WITHOUT: Final = re.compile(rb"/(?:messages|models|chat/completions|responses)(?:/.*)?")
 
 _EXACT: Final = {
     **dict.fromkeys(CONSTANTS, (Endpoint.CONSTANT, ("GET", "HEAD"))),
@@ -86,10 +89,12 @@ def _what_to_change(raw_path: bytes) -> str:
         if pattern.fullmatch(raw_path):
             return (
                 f"it is of {whose} format, and this gateway speaks those of Anthropic's Messages API and of OpenAI's "
-                "Chat Completions: choose one of them in the client"
+                "Chat Completions and Responses: choose one of them in the client"
             )
+    if _STORED.fullmatch(raw_path):
+        return "no answer is stored here: send POST /v1/responses with the whole conversation"
     if _TWICE.fullmatch(raw_path):
         return "the client adds /v1 itself: take /v1 and all behind it off the end of its base URL"
     if _WITHOUT.fullmatch(raw_path):
         return "add /v1 to the end of the client's base URL"
-    return "it serves /v1/messages, /v1/chat/completions and /v1/models"
+    return "it serves /v1/messages, /v1/chat/completions, /v1/responses and /v1/models"

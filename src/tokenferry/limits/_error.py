@@ -3,12 +3,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tokenferry.secret import parse_json
-from tokenferry.wire import chat_stage
+from tokenferry.wire import PREFACE, chat_stage
 
 _LONGEST_BODY: Final = 1024 * 1024
 _BEGINNING: Final = 256
 _STREAM: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?::[^\r\n]*[\r\n]|\s)*(?:event|data|id|retry):")
-_BEFORE_CONTENT: Final = frozenset({"ping", "message_start"})
+_BEFORE_CONTENT: Final = PREFACE | {"ping", "message_start"}
 _CODES: Final = ("type", "code", "error_code", "reason")
 MODERATED: Final = "moderated"
 """A code of ours, for an error with the reasons why a prompt was flagged."""
@@ -104,6 +104,8 @@ def _object(document: Any) -> Any:
         return None
     if "error" in document:
         return document["error"]
+    if isinstance(response := document.get("response"), dict):  # of an event of Responses
+        return response.get("error")
     base = document.get("base_resp")  # MiniMax's, with status 200
     if isinstance(base, dict) and isinstance(base.get("status_code"), int) and base["status_code"]:
         return {"code": f"minimax-{base['status_code']}", "message": base.get("status_msg")}

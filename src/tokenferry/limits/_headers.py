@@ -5,7 +5,7 @@ from typing import Final, Literal, TypeAlias
 from tokenferry.limits._state import Bucket, LimitState, Window
 from tokenferry.limits._values import read_moment, read_number, read_span, read_wait
 
-WireFormat: TypeAlias = Literal["anthropic", "openai", "other"]
+WireFormat: TypeAlias = Literal["anthropic", "openai", "openai-responses", "other"]
 
 _ANTHROPIC: Final = "anthropic-"
 _UNIFIED: Final = "anthropic-ratelimit-unified-"
@@ -20,6 +20,7 @@ _WORD: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _ORGANIZATION: Final[dict[WireFormat, str]] = {
     "anthropic": "anthropic-organization-id",
     "openai": "openai-organization",
+    "openai-responses": "openai-organization",
 }
 _MOST: Final = 32
 
@@ -36,7 +37,7 @@ def read_limits(headers: Mapping[str, str], *, now: float, provider_format: Wire
     wait = read_wait(fields, now)
     if provider_format == "anthropic":
         return _anthropic(fields, organization, wait)
-    if provider_format == "openai":
+    if provider_format in {"openai", "openai-responses"}:
         return LimitState(organization, wait, buckets=_openai_buckets(fields, now))
     return LimitState(organization, wait)
 

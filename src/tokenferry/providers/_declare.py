@@ -118,7 +118,7 @@ def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
 
     forced = start.subscription or logs_in_at_subscription(base_url, oauth.at(base_url))
     start = replace(start, base_url=base_url, oauth=oauth, subscription=forced, key_shape=_key_shape(base_url))
-    if wire_format == "openai":
+    if wire_format.startswith("openai"):
         start = replace(start, key_header="authorization", quirks=tuple(quirks(start.provider_type).items()))
     provider = table.read(start, but=("name", "provider_type", "base_url", "wire_format"))
     if forced and not provider.subscription:

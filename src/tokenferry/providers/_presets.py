@@ -96,7 +96,7 @@ def _preset(table: dict[str, Any]) -> Preset:
         name=table["name"],
         title=table["title"],
         base_url=table["base_url"],
-        key_header=table.get("key_header", "authorization" if wire_format == "openai" else "x-api-key"),
+        key_header=table.get("key_header", "authorization" if wire_format.startswith("openai") else "x-api-key"),
         wire_format=wire_format,
         env_var=table["env_var"],
         hosts=tuple(table.get("hosts", ())),

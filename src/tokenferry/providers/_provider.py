@@ -21,7 +21,7 @@ from tokenferry.providers._table import is_loopback
 from tokenferry.settings import NO_CAPS, Caps, Strategy
 
 AuthType: TypeAlias = Literal["api_key", "setup_token", "oauth"]
-WireFormat: TypeAlias = Literal["anthropic", "openai", "gemini"]
+WireFormat: TypeAlias = Literal["anthropic", "openai", "openai-responses", "gemini"]
 
 KIND_OF_AUTH_TYPE: Final[dict[AuthType, Kind]] = {
     "api_key": "api-key",
@@ -63,7 +63,7 @@ class Provider:
         AuthType, ConfigKey("The kind of credential it takes.", aliases=MappingProxyType({"apikey": "api_key"}))
     ] = "api_key"
     wire_format: Annotated[
-        WireFormat, ConfigKey("The API it speaks; openai serves mapped models alone, gemini none.")
+        WireFormat, ConfigKey("The API it speaks; OpenAI's two serve mapped models alone, gemini none.")
     ] = "anthropic"
     key_header: Annotated[KeyHeader, ConfigKey("Where an API key goes; authorization makes it a Bearer token.")] = (
         "x-api-key"
@@ -85,7 +85,12 @@ class Provider:
     ] = None
     max_output_tokens: Annotated[
         int | None,
-        ConfigKey("With openai, the most output its models take; more is lowered to that.", 1, 2**31, example="8192"),
+        ConfigKey(
+            "With an API of OpenAI's, the most its models write; more is lowered to that.",
+            1,
+            2**31,
+            example="8192",
+        ),
     ] = None
     command: Annotated[
         tuple[str, ...],
@@ -117,7 +122,7 @@ class Provider:
     caps: Caps = NO_CAPS
     """What its accounts are asked at most, all together."""
     quirks: tuple[tuple[str, object], ...] = ()
-    """With `openai` how its Chat Completions differ from most others': the fields of `wire.Quirks`."""
+    """With one of OpenAI's formats how its API differs from most others': the fields of `wire.Quirks`."""
     slash_names: bool = False
     """Whether its models' names have slashes, so that what stands before one is no provider's name."""
     key_shape: str | None = None
@@ -202,7 +207,7 @@ class Provider:
     @property
     def serves_mapped(self) -> bool:
         """Whether requests can be relayed to it where something names it, if only translated."""
-        return self.enabled and self.wire_format in {"anthropic", "openai"} and self.base_url != NOWHERE
+        return self.enabled and self.wire_format != "gemini" and self.base_url != NOWHERE
 
     @property
     def is_at_vendor(self) -> bool:

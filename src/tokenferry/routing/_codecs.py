@@ -1,6 +1,8 @@
 """What translates for an upstream whose format is not the client's."""
 
 from functools import lru_cache
+from hashlib import sha256
+from typing import Final
 
 import msgspec
 
@@ -8,15 +10,23 @@ from tokenferry.pool import Target
 from tokenferry.providers import Provider
 from tokenferry.wire import Codec, Quirks, WireFormat, codec
 
+_DIGEST: Final = 12
 
-def codec_for(provider: Provider, target: Target, client: WireFormat) -> Codec | None:
-    """What translates a client's request for a provider's target, and its answer; None for the client's own format."""
+
+def codec_for(provider: Provider, target: Target, client: WireFormat, account: str = "") -> Codec | None:
+    """What translates a client's request for a provider's target, and its answer; None for the client's own format.
+
+    Reasoning that is encrypted for an organization goes back to the account that it came from, and to no other.
+    """
     upstream = provider.wire_format
     if upstream in {client, "gemini"}:
         return None
     most = provider.max_output_tokens if target.max_output_tokens is None else target.max_output_tokens
     quirks = (*provider.quirks, ("max_output_tokens", most), ("drop", target.drop))
-    return _codec(client, upstream, f"{provider.name}/{target.model}", quirks)
+    domain = f"{provider.name}/{target.model}"
+    if upstream == "openai-responses":
+        domain += f"/{sha256(account.encode()).hexdigest()[:_DIGEST]}"
+    return _codec(client, upstream, domain, quirks)
 
 
 @lru_cache(maxsize=256)

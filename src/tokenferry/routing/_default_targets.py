@@ -210,6 +210,6 @@ def not_served(provider: Provider | None) -> str:
         return "is not declared"
     if not provider.enabled:
         return "is not enabled"
-    if provider.wire_format == "openai":
-        return "has no base_url"
-    return f"speaks {provider.wire_format}'s format, which isn't relayed"
+    if provider.wire_format == "gemini":
+        return "speaks gemini's format, which isn't relayed"
+    return "has no base_url"

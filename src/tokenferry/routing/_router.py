@@ -191,7 +191,7 @@ def _served(model: ModelSettings, providers: Mapping[str, Provider]) -> tuple[Ma
         elif not provider.enabled:
             left_out.append(f"{mapping.provider} is not enabled")
         elif not provider.serves_mapped:
-            why = "and has no base_url" if provider.wire_format == "openai" else "which is not translated"
+            why = "which is not translated" if provider.wire_format == "gemini" else "and has no base_url"
             left_out.append(f"{mapping.provider} speaks {provider.wire_format}'s format, {why}")
         else:
             targets.append(

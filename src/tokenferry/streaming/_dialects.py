@@ -6,8 +6,9 @@ from typing import Final, Protocol
 from msgspec import Struct
 
 from tokenferry.streaming._chat_usage import ChatUsageReader, read_chat_usage
+from tokenferry.streaming._responses_usage import ResponsesUsageReader, read_responses_usage
 from tokenferry.streaming._usage import SseUsageReader, TokenUsage, read_usage
-from tokenferry.wire import WireFormat, chat_error_event, error_event
+from tokenferry.wire import WireFormat, chat_error_event, error_event, responses_error_event
 
 
 class StreamReader(Protocol):
@@ -45,4 +46,5 @@ MESSAGES: Final = Dialect(SseUsageReader, read_usage, error_event)
 DIALECTS: Final[Mapping[WireFormat, Dialect]] = {
     "anthropic": MESSAGES,
     "openai": Dialect(ChatUsageReader, read_chat_usage, chat_error_event),
+    "openai-responses": Dialect(ResponsesUsageReader, read_responses_usage, responses_error_event),
 }

@@ -1,20 +1,21 @@
 from typing import Final, Literal
 
 from tokenferry.streaming._usage import json_object, type_of
-from tokenferry.wire import EventBoundary, chat_stage, parse, split
+from tokenferry.wire import FAILED, PREFACE, EventBoundary, chat_stage, parse, split
 
 GATE_LIMIT: Final = 64 * 1024
 """Bytes; what is longer without content passes."""
 GATE_SECONDS: Final = 5.0
 
-_QUIET: Final = frozenset(("ping", "message_start", "quiet"))
+_QUIET: Final = PREFACE | {"ping", "message_start", "quiet"}
+_ERRORS: Final = frozenset(("error", FAILED))
 
 
 class FirstContentBuffer:
     """Holds a stream back until its first content, so that an error in its place can still be answered elsewhere.
 
-    Content is every event but `ping`, `message_start` and `error`, and a chunk of a Chat completion with more in it
-    than a role.
+    Content is every event but `ping`, `message_start`, the first ones of Responses and errors, and a chunk of a Chat
+    completion with more in it than a role.
     """
 
     def __init__(self) -> None:
@@ -30,7 +31,7 @@ class FirstContentBuffer:
         for event in split(self._events.feed(chunk)):
             name, data = parse(event)
             kind = name or type_of(data) or _kind_of_chunk(data)
-            if kind == "error":
+            if kind in _ERRORS:
                 return "error"
             if kind not in _QUIET and data:
                 return "open"

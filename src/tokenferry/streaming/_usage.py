@@ -22,7 +22,7 @@ _OUTSIDE: Final = 64
 # Iterations that the numbers beside them include. All others, like a compaction, are billed on top of those numbers.
 _INCLUDED: Final = frozenset(("message", "fallback_message"))
 _TEXT: Final = re.compile(
-    rb'"(?:text|thinking|partial_json|content|reasoning_content|arguments)"\s*:\s*("(?:[^"\\]|\\.)*")'
+    rb'"(?:text|thinking|partial_json|content|reasoning_content|arguments|delta)"\s*:\s*("(?:[^"\\]|\\.)*")'
 )
 _CHARACTERS_A_TOKEN: Final = 4
 _DECODER: Final = json.JSONDecoder()

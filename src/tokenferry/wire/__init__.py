@@ -12,9 +12,12 @@ from tokenferry.wire._sse import EventBoundary, end_of, parse, split
 from tokenferry.wire._translation import codec
 from tokenferry.wire.chat._first_content import ChatStage, chat_stage
 from tokenferry.wire.messages._errors import envelope, error_event
+from tokenferry.wire.responses._events import FAILED, PREFACE, responses_error_event
 
 __all__ = [
     "BYTES_PER_TOKEN",
+    "FAILED",
+    "PREFACE",
     "SEALED",
     "BodySize",
     "ChatStage",
@@ -34,6 +37,7 @@ __all__ = [
     "measure",
     "openai_envelope",
     "parse",
+    "responses_error_event",
     "split",
     "without_sealed",
 ]

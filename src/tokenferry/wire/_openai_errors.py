@@ -31,7 +31,12 @@ _OF_KINDS: Final[dict[str, tuple[str, str | None]]] = {
 
 def openai_envelope(kind: str, message: str, request_id: str) -> bytes:  # noqa: ARG001  # it has no field
     """The JSON of an error as OpenAI's API words it. `kind` is one of Anthropic's types."""
-    return _document(message, *_OF_KINDS.get(kind, ("server_error", None)))
+    return _document(message, *words_of_kind(kind))
+
+
+def words_of_kind(kind: str) -> tuple[str, str | None]:
+    """The type and the code of an error, by a type of Anthropic's."""
+    return _OF_KINDS.get(kind, ("server_error", None))
 
 
 def chat_error_event(kind: str, message: str, request_id: str) -> bytes:

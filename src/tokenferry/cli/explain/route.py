@@ -56,7 +56,8 @@ def route(
         Path | None, typer.Option("--body", metavar="FILE", help="The request's body; - is stdin.", show_default=False)
     ] = None,
     wire_format: Annotated[
-        Literal["anthropic", "openai"], typer.Option("--format", help="The API that the request is made for.")
+        Literal["anthropic", "openai", "openai-responses"],
+        typer.Option("--format", help="The API that the request is made for."),
     ] = "anthropic",
     header: Annotated[
         list[str] | None,

@@ -29,7 +29,10 @@ class ClientApi(Struct, frozen=True, eq=False):
 
 MESSAGES: Final = ClientApi("anthropic", b"/v1/messages", b"", envelope, DIALECTS["anthropic"])
 CHAT: Final = ClientApi("openai", b"/v1/chat/completions", b"/v1", openai_envelope, DIALECTS["openai"])
-CLIENT_APIS: Final[Mapping[bytes, ClientApi]] = {one.path: one for one in (MESSAGES, CHAT)}
+RESPONSES: Final = ClientApi(
+    "openai-responses", b"/v1/responses", b"/v1", openai_envelope, DIALECTS["openai-responses"]
+)
+CLIENT_APIS: Final[Mapping[bytes, ClientApi]] = {one.path: one for one in (MESSAGES, CHAT, RESPONSES)}
 """By the path that asks for an answer. Each is served by upstreams of its own format and of those it translates to."""
 
 _OPENAIS: Final = re.compile(rb"(?:/v1)*/(?:chat/|completions|embeddings|responses)")

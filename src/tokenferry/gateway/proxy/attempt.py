@@ -332,7 +332,7 @@ class AttemptRunner:
                 self._sink.count(target)
                 return
             try:
-                self._translation = self._translate(target)
+                self._translation = self._translate(target, name)
             except Unfit as fault:
                 self.advance(TargetUnfit(loggable_text(str(fault))))
                 return
@@ -349,10 +349,12 @@ class AttemptRunner:
         if self._is_paused:
             self._call.pause()
 
-    def _translate(self, target: Target) -> Translation:
+    def _translate(self, target: Target, account: str) -> Translation:
         """The request in the target's format. Raises `Unfit`."""
         record = self._record
-        found = self._forwarder.translate(self._request, target, self, record.request_id, self._sink.fail)
+        found = self._forwarder.translate(
+            self._request, target, account, self, request_id=record.request_id, fail=self._sink.fail
+        )
         record.translated = f"{self._request.client.name}-to-{target.group.wire_format}"
         record.left_out = tuple(name for name in found.sent.left_out if loggable(name) is not None)
         return found

@@ -4,12 +4,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from tokenferry.gateway.http.client_api import MESSAGES, ClientApi
+from tokenferry.gateway.http.client_api import ClientApi
 from tokenferry.gateway.http.errors import GatewayError
 from tokenferry.gateway.http.request_head import RequestHead
-from tokenferry.pool import Target
 from tokenferry.routing import BodyFacts, Malformed, rewrite, scan
-from tokenferry.wire import SEALED, Sent, without_sealed
+from tokenferry.wire import SEALED, Codec, Sent, without_sealed
 
 if TYPE_CHECKING:
     from tokenferry.gateway.http.headers import EncodedCredential
@@ -53,7 +52,7 @@ class ProxyRequest(msgspec.Struct, eq=False):
     """The client's own credential, where that is presented in place of an account's."""
     is_budgeted: bool = False
     """Whether the client is told of a budget, in place of the limits of the account."""
-    sent: dict[Target, Sent] = {}  # msgspec copies it
+    sent: dict[Codec, Sent] = {}  # msgspec copies it
     """What it is in the formats of targets that speak another one than the client, once it was translated."""
 
     def __repr__(self) -> str:
@@ -72,7 +71,7 @@ class ProxyRequest(msgspec.Struct, eq=False):
         facts = self.body.facts
         if facts is None:
             return self.body.chunks
-        if is_native and self.client is MESSAGES and SEALED in facts.body:
+        if is_native and SEALED in facts.body:
             found = scan([without_sealed(facts.body)])
             facts = facts if isinstance(found, Malformed) else found
         return rewrite(facts, model or None, without_tag=self.without_tag)

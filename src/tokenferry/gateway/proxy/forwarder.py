@@ -155,18 +155,25 @@ class Forwarder:
         )
 
     def translate(
-        self, request: ProxyRequest, target: Target, sink: Sink, request_id: str, fail: Callable[[Exception], None]
+        self,
+        request: ProxyRequest,
+        target: Target,
+        account: str,
+        sink: Sink,
+        *,
+        request_id: str,
+        fail: Callable[[Exception], None],
     ) -> Translation:
-        """The request in the format of a target that speaks another one. Raises `Unfit`."""
+        """The request as this account's, in the format of a target that speaks another one. Raises `Unfit`."""
         if request.is_side:
             raise Unfit(f"its format has nothing like {request.target.partition(b'?')[0].decode('latin-1')}")
         known = self._providers[target.group.provider]
-        codec = codec_for(known, target, request.client.name)
+        codec = codec_for(known, target, request.client.name, account)
         assert codec is not None
-        sent = request.sent.get(target)
+        sent = request.sent.get(codec)
         if sent is None:
             body = b"".join(request.pieces(target.model, is_native=False))
-            sent = request.sent[target] = codec.request(body, target.model, at=int(time.time()))
+            sent = request.sent[codec] = codec.request(body, target.model, at=int(time.time()))
         return Translation(codec, sent, sink, provider=known, request_id=request_id, fail=fail)
 
     def send_translated(

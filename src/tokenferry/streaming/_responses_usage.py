@@ -1,0 +1,89 @@
+"""What an answer of the Responses API tells of itself, read from a copy: tokens, model, and how it ended."""
+
+from typing import Any, Final
+
+from tokenferry.streaming._usage import TokenUsage, error_type, json_object
+from tokenferry.wire import end_of, parse, split
+
+# Unescaped quotation marks: no text of a model can hold these.
+_MARKS: Final = (b'"response.completed"', b'"response.incomplete"', b'"response.failed"', b'"error"')
+_ENDS: Final = frozenset(("response.completed", "response.incomplete"))
+_FAILURES: Final = frozenset(("response.failed", "error"))
+
+
+class ResponsesUsageReader:
+    """Reads the copy of a stream's events, as `SseUsageReader` does those of the Messages API."""
+
+    def __init__(self, usage: TokenUsage) -> None:
+        self._usage = usage
+        self.is_complete = False
+        """Whether one of the last events has come."""
+        self.error: str | None = None
+        self.model: str | None = None
+        self.is_counted = False
+
+    @property
+    def is_finished(self) -> bool:
+        return self.is_complete
+
+    def read(self, events: bytes) -> int:
+        """Take note of whole events; give how many bytes of them may pass: an error event is the last to."""
+        if self.model is None or any(mark in events for mark in _MARKS):
+            for number, event in enumerate(split(events)):
+                self._note(event)
+                if self.error is not None:
+                    return end_of(events, number)
+        return len(events)
+
+    def _note(self, event: bytes) -> None:
+        name, data = parse(event)
+        document = json_object(data)
+        kind = name or document.get("type")
+        response = document.get("response")
+        response = response if isinstance(response, dict) else {}
+        if kind in _FAILURES:
+            error = response.get("error") or document.get("error") or document
+            code = error.get("code") or error.get("type") if isinstance(error, dict) else None
+            self.error = error_type({"error": {"type": code}}) or "error"
+            return
+        model = response.get("model")
+        if isinstance(model, str) and model:
+            self.model = self.model or model
+        if kind in _ENDS:
+            self.is_complete = True
+            usage = response.get("usage")
+            take_responses_usage(response, self._usage)
+            self.is_counted = isinstance(usage, dict) and type(usage.get("output_tokens")) is int
+
+
+def read_responses_usage(document: bytes, usage: TokenUsage) -> None:
+    """Take over the tokens that a whole answer tells of."""
+    take_responses_usage(json_object(document), usage)
+
+
+def take_responses_usage(answer: dict[str, Any], usage: TokenUsage) -> None:
+    """Take over what an answer counted. Its input includes what the cache read and wrote."""
+    told = answer.get("usage")
+    if not isinstance(told, dict):
+        return
+    details, output = _table(told.get("input_tokens_details")), _table(told.get("output_tokens_details"))
+    read, written = _count(details.get("cached_tokens")), _count(details.get("cache_write_tokens"))
+    given = _count(told.get("input_tokens"))
+    usage.take(
+        {
+            "input_tokens": None if given is None else max(given - (read or 0) - (written or 0), 0),
+            "output_tokens": told.get("output_tokens"),
+            "cache_read_input_tokens": read,
+            "cache_creation_input_tokens": written,
+            "output_tokens_details": {"thinking_tokens": output.get("reasoning_tokens")},
+            "service_tier": answer.get("service_tier"),
+        }
+    )
+
+
+def _table(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _count(value: object) -> int | None:
+    return value if type(value) is int and value >= 0 else None
