@@ -302,6 +302,8 @@ class Gate:
             lines.append(b"host: " + self.host)
         if not {b"authorization", b"x-api-key"} & set(given):
             lines.append(b"authorization: Bearer " + self.key)
+        if target.startswith(b"/v1/models") and b"anthropic-version" not in given:
+            lines.append(b"anthropic-version: 2023-06-01")  # each client of that API sends it
         if method == b"POST":
             if b"content-type" not in given:
                 lines.append(b"content-type: application/json")

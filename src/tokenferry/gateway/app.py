@@ -102,7 +102,7 @@ class Gateway:
             return None
         record = RequestRecord(new_request_id(), head.method, loggable_path(head.path), self._now())
         if found is Endpoint.MODELS:
-            return ListingExchange(self, head, writer, record, self.forwarder.model_list)
+            return ListingExchange(self, head, writer, record)
         return Exchange(self, head, writer, record, is_inference=found is Endpoint.INFERENCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,6 +6,7 @@ It is pure: bytes in, bytes out. It knows no socket, no clock and no randomness.
 from tokenferry.wire._codec import Codec, Sent, StreamTranslator, Tokens, WireFormat
 from tokenferry.wire._envelope import SEALED, without_sealed
 from tokenferry.wire._estimate import BYTES_PER_TOKEN, BodySize, measure
+from tokenferry.wire._model_lists import UNKNOWN_DATE, ModelsCodec, model_entry, model_list
 from tokenferry.wire._openai_errors import chat_error_event, openai_envelope
 from tokenferry.wire._quirks import Quirks
 from tokenferry.wire._sse import EventBoundary, end_of, parse, split
@@ -19,10 +20,12 @@ __all__ = [
     "FAILED",
     "PREFACE",
     "SEALED",
+    "UNKNOWN_DATE",
     "BodySize",
     "ChatStage",
     "Codec",
     "EventBoundary",
+    "ModelsCodec",
     "Quirks",
     "Sent",
     "StreamTranslator",
@@ -35,6 +38,8 @@ __all__ = [
     "envelope",
     "error_event",
     "measure",
+    "model_entry",
+    "model_list",
     "openai_envelope",
     "parse",
     "responses_error_event",

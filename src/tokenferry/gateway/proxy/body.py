@@ -44,6 +44,8 @@ class ProxyRequest(msgspec.Struct, eq=False):
     """Whether it asks for something else than an answer of the model."""
     is_read: bool
     """Whether the answer is looked into, so that it must not be compressed."""
+    models: str | None = None
+    """Of a question for models what follows `/v1/models` in its path."""
     wants_stream: bool = False
     """Whether the answer is to be a stream."""
     without_tag: bool = False

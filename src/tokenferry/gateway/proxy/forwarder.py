@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from tokenferry.credentials import Credential
 from tokenferry.errors import Unfit
 from tokenferry.gateway.auth.passthrough import own_credential
+from tokenferry.gateway.http.client_api import CLIENT_APIS, ClientApi
 from tokenferry.gateway.http.errors import GatewayError, refusal_to_route
 from tokenferry.gateway.http.headers import CredentialCache, Header, ResponseHeaders
 from tokenferry.gateway.http.request_head import RequestHead
@@ -23,7 +24,7 @@ from tokenferry.settings import RouterSettings
 from tokenferry.state import ClientKey
 from tokenferry.upstream import Call, ResponseHead, Sink
 from tokenferry.upstream._clients import UpstreamClients
-from tokenferry.wire import WireFormat
+from tokenferry.wire import Codec, ModelsCodec, WireFormat
 
 if TYPE_CHECKING:
     from tokenferry.stores import Account
@@ -61,12 +62,16 @@ class Forwarder:
         self._credential_cache = CredentialCache()
         router = router or Router()
         self._resolver = RouteResolver(settings, self._providers, router, source.listing)
-        self.model_list = ModelList(() if router.list_models == "upstream" else router.models)
-        """The models that are told of besides the upstream's, or in their place."""
+        models = () if router.list_models == "upstream" else router.models
+        self._model_lists = {api: ModelList(models, api.name) for api in CLIENT_APIS.values()}
         self.lists_upstreams = router.list_models != "mapped"
         self._listed: Sequence[Account] = ()
         self._users: dict[str, frozenset[str]] = {}
         """The providers that may use each that is listed."""
+
+    def model_list(self, client: ClientApi) -> ModelList:
+        """The models that are told of besides the upstream's, or in their place."""
+        return self._model_lists[client]
 
     def resolve(
         self, facts: BodyFacts | None, head: RequestHead, headers: Sequence[Header], key: ClientKey
@@ -165,10 +170,13 @@ class Forwarder:
         fail: Callable[[Exception], None],
     ) -> Translation:
         """The request as this account's, in the format of a target that speaks another one. Raises `Unfit`."""
-        if request.is_side:
-            raise Unfit(f"its format has nothing like {request.target.partition(b'?')[0].decode('latin-1')}")
         known = self._providers[target.group.provider]
-        codec = codec_for(known, target, request.client.name, account)
+        if request.models is not None:
+            codec: Codec | None = _models_codec(request.client.name, known.wire_format, request.models)
+        elif request.is_side:
+            raise Unfit(f"its format has nothing like {request.target.partition(b'?')[0].decode('latin-1')}")
+        else:
+            codec = codec_for(known, target, request.client.name, account)
         assert codec is not None
         sent = request.sent.get(codec)
         if sent is None:
@@ -184,10 +192,10 @@ class Forwarder:
         shown = request.own or self._credential_cache.of(account, credential)
         sent = translation.sent
         translation.call = self._upstreams.get(known.base_url).send(
-            "POST",
+            request.method,
             translation.target,
             (),
-            (sent.body,),
+            (sent.body,) if sent.body else (),
             translation,
             lines=translation.lines(shown),
             stream=sent.stream,
@@ -220,3 +228,10 @@ class Forwarder:
             declared = next((value.decode("latin-1") for one, value in headers if one == wanted), "")
             return affinity_key(key, declared=declared)
         return key
+
+
+def _models_codec(client: WireFormat, upstream: str, rest: str) -> ModelsCodec:
+    """What asks an upstream of the other shape for its models: all of them, for OpenAI's API has no pages."""
+    if upstream != "anthropic":
+        return ModelsCodec(client, f"/models{rest}")
+    return ModelsCodec(client, f"/v1/models{rest}" if rest else "/v1/models?limit=1000")

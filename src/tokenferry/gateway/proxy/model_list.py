@@ -6,18 +6,19 @@ from typing import Any, Final
 from urllib.parse import parse_qs, unquote_to_bytes
 
 from tokenferry.settings import ModelSettings
+from tokenferry.wire import UNKNOWN_DATE, WireFormat, model_entry, model_list
 
 _PATH: Final = b"/v1/models"
 _DEFAULT_LIMIT: Final = 20
 _MOST: Final = 1000
-_UNKNOWN: Final = "1970-01-01T00:00:00Z"  # what the API's own reference says stands for a date that isn't known
 
 
 class ModelList:
-    """The models that are mapped, as the Models API shows them."""
+    """The models that are mapped, in the shape of one API of clients."""
 
-    def __init__(self, models: Sequence[ModelSettings]) -> None:
-        self._entries = [_entry(model) for model in models]
+    def __init__(self, models: Sequence[ModelSettings], client: WireFormat = "anthropic") -> None:
+        self._client = client
+        self._entries = [_entry(model, client) for model in models]
         self._by_name = {model.name.casefold(): entry for model, entry in zip(models, self._entries, strict=True)}
 
     def __bool__(self) -> bool:
@@ -33,12 +34,15 @@ class ModelList:
         return None if entry is None or not allows(entry["id"]) else json.dumps(entry).encode()
 
     def alone(self, target: bytes, allows: Callable[[str], bool]) -> bytes:
-        """The whole answer, without an upstream: a page of the names that a client may use."""
+        """The whole answer, without an upstream: a page of the names that a client may use, or all for OpenAI's API."""
         entries = [entry for entry in self._entries if allows(entry["id"])]
+        if self._client != "anthropic":
+            return json.dumps(model_list(self._client, entries)).encode()
         limit, after = _page(target)
         places = [place for place, entry in enumerate(entries, 1) if entry["id"] == after]
         start = places[0] if places else 0
-        return _answer(entries[start : start + limit], has_more=len(entries) > start + limit)
+        page = model_list(self._client, entries[start : start + limit], has_more=len(entries) > start + limit)
+        return json.dumps(page).encode()
 
     def beside(self, target: bytes, upstreams: bytes, allows: Callable[[str], bool]) -> bytes | None:
         """The upstream's answer with ours before its own, on the first page. None if that is no list of models.
@@ -51,13 +55,16 @@ class ModelList:
             theirs = [(_text(one["id"]), one) for one in data]
         except (ValueError, RecursionError, TypeError, KeyError):
             return None
-        is_first = _is_first(target)
+        is_openais = self._client != "anthropic"
+        is_first = is_openais or _is_first(target)
         mine = [entry for entry in self._entries if allows(entry["id"])] if is_first else []
         names = {entry["id"] for entry in mine}
         kept = [one for name, one in theirs if name not in names and allows(name)]
         if not is_first and len(kept) == len(theirs):
             return upstreams
         shown = document["data"] = mine + kept
+        if is_openais:
+            return json.dumps(document).encode()
         document["first_id"] = shown[0]["id"] if shown else None
         if kept or not document.get("has_more"):  # else only the upstream's own word leads on from here
             document["last_id"] = shown[-1]["id"] if shown else None
@@ -70,24 +77,9 @@ def _text(name: object) -> str:
     return name
 
 
-def _entry(model: ModelSettings) -> dict[str, Any]:
-    return {
-        "type": "model",
-        "id": model.name,
-        "display_name": model.display_name or model.name,
-        "created_at": _UNKNOWN,
-    }
-
-
-def _answer(entries: Sequence[dict[str, Any]], *, has_more: bool) -> bytes:
-    return json.dumps(
-        {
-            "data": entries,
-            "has_more": has_more,
-            "first_id": entries[0]["id"] if entries else None,
-            "last_id": entries[-1]["id"] if entries else None,
-        }
-    ).encode()
+def _entry(model: ModelSettings, client: WireFormat) -> dict[str, Any]:
+    known = {"id": model.name, "display_name": model.display_name, "created_at": UNKNOWN_DATE}
+    return model_entry(client, {**known, "owned_by": "tokenferry"})
 
 
 def _query(target: bytes) -> dict[str, list[str]]:

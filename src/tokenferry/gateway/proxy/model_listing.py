@@ -1,19 +1,26 @@
 from typing import Final
 
+from tokenferry.gateway.http.client_api import CHAT, MESSAGES, ClientApi
 from tokenferry.gateway.http.errors import GatewayError, refusal_to_route
 from tokenferry.gateway.http.handler import RequestLine
 from tokenferry.gateway.http.headers import ResponseHeaders
 from tokenferry.gateway.http.response_writer import AnswerWriter
 from tokenferry.gateway.proxy.exchange import Exchange, ProxyState
-from tokenferry.gateway.proxy.model_list import ModelList
 from tokenferry.gateway.telemetry.record import RequestRecord
 from tokenferry.routing import model_denied
 from tokenferry.upstream import ResponseHead, UpstreamError
 
 _LIST: Final = b"/v1/models"
+_ANTHROPICS: Final = frozenset((b"anthropic-version", b"anthropic-beta", b"x-api-key"))
 _LIMIT: Final = 4 * 1024 * 1024
 _OK: Final = 200
 _LOOP: Final = 508
+
+
+def _api_of(head: RequestLine) -> ClientApi:
+    """Both vendors have the path. Each program of Anthropic's names a version, and others of its API use its header."""
+    names = {name for name, _ in head.headers}
+    return MESSAGES if names & _ANTHROPICS else CHAT
 
 
 class ListingExchange(Exchange):
@@ -23,11 +30,10 @@ class ListingExchange(Exchange):
     mapped ones alone are told.
     """
 
-    def __init__(
-        self, state: ProxyState, head: RequestLine, writer: AnswerWriter, record: RequestRecord, models: ModelList
-    ) -> None:
+    def __init__(self, state: ProxyState, head: RequestLine, writer: AnswerWriter, record: RequestRecord) -> None:
         super().__init__(state, head, writer, record, is_inference=False)
-        self._models = models
+        self._client = _api_of(head)
+        self._models = state.forwarder.model_list(self._client)
         self._is_list = head.path == _LIST
         self._is_held = False
         self._held: list[bytes] | None = None
@@ -78,6 +84,7 @@ class ListingExchange(Exchange):
         key, request = self._key, self._request
         assert key is not None
         assert request is not None
+        request.models = self._head.path[len(_LIST) :].decode("ascii")
         if self._is_list:
             self._is_held = request.is_read = bool(self._models or key.rights.models)
             if self._models and not self._forwarder.lists_upstreams:

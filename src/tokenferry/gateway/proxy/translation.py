@@ -67,7 +67,7 @@ class Translation:
     def lines(self, presented: EncodedCredential) -> list[bytes]:
         """The request's headers: none of the client's, which are of another format."""
         return [
-            b"content-type: application/json\r\n",
+            *((b"content-type: application/json\r\n",) if self.sent.body else ()),
             b"accept: %b\r\n" % (_EVENTS if self.sent.stream else _JSON),
             b"accept-encoding: identity\r\n",
             b"user-agent: tokenferry\r\n",
