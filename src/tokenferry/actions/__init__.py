@@ -11,12 +11,13 @@ from tokenferry.actions._accounts import (
     gateway_status,
     list_accounts,
     remove_account,
+    verify_account,
 )
 from tokenferry.actions._actor import Actor
 from tokenferry.actions._context import CALLBACK, LOGIN_PAGE, ActionContext
 from tokenferry.actions._cooldowns import end_cooldowns, list_cooldowns, list_limits
 from tokenferry.actions._keys import change_key, create_key, list_keys, revoke_key
-from tokenferry.actions._login_service import LoginInProgress, LoginService, secret_of
+from tokenferry.actions._login_service import LoginInProgress, LoginOffer, LoginService, secret_of
 from tokenferry.actions._logins import authorize, delete_token, exchange, list_tokens, refresh_token
 from tokenferry.actions._models import (
     AccountAdded,
@@ -72,6 +73,7 @@ __all__ = [
     "KeyRights",
     "LimitInfo",
     "LoginInProgress",
+    "LoginOffer",
     "LoginService",
     "PolicyInfo",
     "Refused",
@@ -101,4 +103,5 @@ __all__ = [
     "revoke_key",
     "secret_of",
     "status_of",
+    "verify_account",
 ]

@@ -22,7 +22,7 @@ from tokenferry.actions._models import (
     moment,
 )
 from tokenferry.audit import note_change
-from tokenferry.broker import Broker
+from tokenferry.broker import Broker, Verification
 from tokenferry.credentials import API_KEY_PREFIX, Credential, OAuthToken
 from tokenferry.errors import Conflict, TokenferryError, UnknownProvider, UsageError
 from tokenferry.providers import Provider
@@ -97,6 +97,12 @@ def remove_account(context: ActionContext, by: Actor, name: str) -> Done:
     bound = context.keys.bound_to(name)
     idle = f"; no account serves these keys now: {', '.join(bound)}" if bound else ""
     return Done(message=f"removed account {name}{lives_on}{idle}")
+
+
+def verify_account(context: ActionContext, name: str) -> Verification:
+    """Ask the account's provider once, on a free route, whether it takes the credential. Raises as `Broker.verify`."""
+    document = context.broker.book.read(check_account_name(name))
+    return context.broker.verify(document.account, document.credential)
 
 
 def gateway_status(context: ActionContext, service: LoginService) -> StatusInfo:

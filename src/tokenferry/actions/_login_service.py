@@ -11,13 +11,16 @@ from typing import Final
 
 from tokenferry.actions._actor import Actor
 from tokenferry.actions._context import CALLBACK, ActionContext
+from tokenferry.actions._device_logins import DeviceLogins
 from tokenferry.audit import note_change
 from tokenferry.broker import StoredLogin, check_login_name, store_login
+from tokenferry.credentials import OAuthToken
 from tokenferry.errors import LoginFailed, PolicyRefused, UnknownName, UnknownProvider, UsageError
 from tokenferry.login import identified
 from tokenferry.oauth import (
     Authorization,
     AuthorizationCode,
+    DeviceCode,
     HttpOutcome,
     OAuthEndpoints,
     TokenRequest,
@@ -55,6 +58,22 @@ class LoginInProgress:
     expires_in: int
 
 
+@dataclass(frozen=True, slots=True)
+class LoginOffer:
+    """How one can log in at a provider."""
+
+    provider: str
+    is_by_browser: bool
+    comes_back: bool
+    """Whether the browser brings the login home; else the last page shows a code to paste."""
+    is_by_device: bool
+    """Whether it may know a code that is confirmed on another device."""
+    needs_statement: bool
+    """Whether the operator must state first that the subscription is theirs alone."""
+    vendors_command: str | None
+    """The vendor's own login command, where the login uses the vendor's client id."""
+
+
 class LoginService:
     """Begins logins and finishes them. Nothing of one is in this process's memory in between: any worker finishes it.
 
@@ -76,6 +95,7 @@ class LoginService:
         self._now = now
         self._changed = threading.Condition()
         self._finishing = 0
+        self._devices = DeviceLogins(send, self._under_way)
 
     @property
     def lifetime(self) -> int:
@@ -114,8 +134,36 @@ class LoginService:
             self.lifetime,
         )
 
-    def exchange(self, pasted: Secret, account: str, by: Actor) -> StoredLogin:
+    def offers(self) -> list[LoginOffer]:
+        """Where one can log in, and how."""
+        known = self._broker.providers
+        return [self._offer(known[name]) for name in dict.fromkeys((*self.providers(), *self._device_providers()))]
+
+    def pending(self, by: Actor) -> list[StartedLogin]:
+        """The logins that wait for an answer and were begun by this key or session. Raises `StorageFailed`."""
+        return self._logins.pending(self._session(by))
+
+    def begin_device(
+        self, name: str, by: Actor, account: str | None = None, *, ended: Callable[[str], None] = lambda _: None
+    ) -> DeviceCode:
+        """Begin a login that is confirmed on another device, and give the code that a person confirms there.
+
+        A thread waits for that and stores the login; `ended` gets a sentence about what became of it. Raises as
+        `begin` does, and `TryLater` while there are as many as may be.
+        """
+        provider = self._known_provider(name)
+        self._check_policy(provider)
+        if account is not None:
+            check_login_name(self._broker, account, provider.name)
+        endpoints = self._broker.login_endpoints(provider, device=True)
+        if endpoints.device_authorization_endpoint is None or endpoints.token_endpoint is None:
+            raise UsageError(f"provider {name!r} knows no login by a code on another device; log in by the browser")
+        return self._devices.begin(endpoints, lambda token: self._store(provider.name, token, account, by), ended)
+
+    def exchange(self, pasted: Secret, account: str | None, by: Actor) -> StoredLogin:
         """Finish the login that a pasted `CODE#STATE`, or address, answers, and keep it as this account.
+
+        Without a name it is kept as the account that the login was begun for, else under the e-mail address.
 
         Raises `LoginFailed`, `TryLater`, `PolicyRefused`, `UsageError`, and what storing does.
         """
@@ -124,7 +172,9 @@ class LoginService:
             raise LoginFailed("the code has no state; give it whole, as the page shows it: CODE#STATE")
         waiting = self._logins.find(state)
         if waiting is not None:  # a name that can't be had uses nothing up
-            check_login_name(self._broker, account, waiting.provider)
+            account = account or waiting.account
+            if account is not None:
+                check_login_name(self._broker, account, waiting.provider)
             self._check_policy(self._provider(waiting.provider))
         login = self._logins.take(state, self._session(by))
         if login is None:
@@ -152,6 +202,11 @@ class LoginService:
         if login is None or not self._comes_back(login.provider, login.redirect_uri):
             return None
         return login.redirect_uri
+
+    def is_of_dashboard(self, state: Secret) -> bool:
+        """Whether a page of the dashboard, which lies at another name, leads a browser to this login's address."""
+        login = self._logins.find(state)
+        return login is not None and self._parts.state.sessions.get(login.client) is not None
 
     def take_back(self, state: Secret, query: Secret, browser: Secret) -> StoredLogin | None:
         """Finish the login of this state that came back in this browser; None if it isn't bound to that.
@@ -182,13 +237,15 @@ class LoginService:
         with self._under_way():
             sent_at = self._now()
             token = read_exchange(self._send(request, _TIMEOUT), authorization, answer, sent_at, self._now())
-            token = identified(authorization.endpoints, token, self._send)
-            kept = store_login(self._broker, login.provider, token, account)
+            return self._store(login.provider, identified(authorization.endpoints, token, self._send), account, by)
+
+    def _store(self, provider: str, token: OAuthToken, account: str | None, by: Actor) -> StoredLogin:
+        kept = store_login(self._broker, provider, token, account)
         note_change(
             self._parts.home,
             "account.login",
             kept.name,
-            provider=login.provider,
+            provider=provider,
             kind=token.kind,
             fingerprint=token.secret.fingerprint,
             client=by.name,
@@ -196,7 +253,11 @@ class LoginService:
         return kept
 
     def drain(self, timeout: float) -> bool:
-        """Wait until what was exchanged is stored; tells whether that was so in time (seconds)."""
+        """Wait until what was exchanged is stored; tells whether that was so in time (seconds).
+
+        Logins that wait for a code to be confirmed are given up.
+        """
+        self._devices.close()
         with self._changed:
             return self._changed.wait_for(lambda: not self._finishing, timeout)
 
@@ -211,19 +272,42 @@ class LoginService:
                 self._finishing -= 1
                 self._changed.notify_all()
 
-    def _provider(self, name: str) -> Provider:
-        can = self.providers()
+    def _device_providers(self) -> list[str]:
+        known = self._broker.providers.values()
+        return [one.name for one in known if one.oauth.device_authorization_endpoint and one.oauth.client_id]
+
+    def _offer(self, provider: Provider) -> LoginOffer:
+        redirect = provider.oauth.redirect_uri
+        return LoginOffer(
+            provider.name,
+            is_by_browser=provider.name in self.providers(),
+            comes_back=self._parts.base is not None
+            and self._comes_back(provider.name, redirect or f"{self._parts.base}{CALLBACK}"),
+            is_by_device=provider.oauth.device_authorization_endpoint is not None or provider.oauth.issuer is not None,
+            needs_statement=provider.subscription and self._broker.policy.subscriptions != "own-use",
+            vendors_command=None
+            if not provider.uses_vendors_client
+            else "claude /login"
+            if provider.subscription
+            else "ant auth login",
+        )
+
+    def _known_provider(self, name: str) -> Provider:
         if name not in self._broker.providers:
             raise UnknownProvider(
-                f"there is no provider {name[:64]!r}; those to log in at: max, {', '.join(can)}; declare others under "
-                "[[providers]] in config.toml"
+                f"there is no provider {name[:64]!r}; those to log in at: max, {', '.join(self.providers())}; declare "
+                "others under [[providers]] in config.toml"
             )
-        if name not in can:
+        return self._broker.providers[name]
+
+    def _provider(self, name: str) -> Provider:
+        provider = self._known_provider(name)
+        if name not in self.providers():
             raise UsageError(
                 f"provider {name!r} declares no authorization_endpoint or no client_id under [providers.oauth], so "
                 "there is no login there; store what you have with: POST /api/accounts"
             )
-        return self._broker.providers[name]
+        return provider
 
     def _endpoints(self, provider: Provider) -> OAuthEndpoints:
         endpoints = self._broker.login_endpoints(provider)

@@ -48,7 +48,8 @@ class Pages:
 
     def _lead(self, request: Request, state: Secret, cookie: "_Cookie") -> Response:
         """A person opened the login's address: remember the browser, and lead it on."""
-        if request.headers.get("sec-fetch-site", "none") not in _OWN:
+        is_own = request.headers.get("sec-fetch-site", "none") in _OWN
+        if not is_own and not self._service.is_of_dashboard(state):
             return page(403, "Not like this", "A login isn't begun by another page.")
         browser = cookie.value(request) or Secret(secrets.token_urlsafe(_COOKIE_BYTES))
         response = RedirectResponse(self._service.lead(state, browser), 303)

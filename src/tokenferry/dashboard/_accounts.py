@@ -1,11 +1,237 @@
-from typing import Final
+"""The accounts: a list, a page for each, and what can be done with them. Logging in is in `_logins.py`."""
 
-from tokenferry.dashboard._views import DashboardSection, Variables, View
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote
+
+from tokenferry.actions import (
+    AccountChange,
+    AccountRequest,
+    CooldownInfo,
+    add_account,
+    change_account,
+    end_cooldowns,
+    list_cooldowns,
+    refresh_token,
+    remove_account,
+    secret_of,
+    verify_account,
+)
+from tokenferry.dashboard._logins import login_actions, login_view, pending
+from tokenferry.dashboard._tables import TableOrder
+from tokenferry.dashboard._views import DashboardSection, FormAction, Redirect, Variables, View
 from tokenferry.dashboard._visit import Visit
+from tokenferry.errors import CredentialRefused, UsageError
+from tokenferry.limits import LimitState
+from tokenferry.readiness import AccountRow, account_row, account_rows
+from tokenferry.stores import Account
+
+_COLUMNS: Final = {
+    "order": "Order",
+    "name": "Account",
+    "provider": "Provider",
+    "state": "State",
+    "used": "Limits",
+}
+_URGENCY: Final = ("needs-login", "broken", "refused", "locked", "copied", "uncertain", "backing-off", "limited")
+_DEAD: Final = frozenset(("needs-login", "refused"))
+_MOST: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """An account as the list shows it."""
+
+    row: AccountRow
+    limits: LimitState | None
+    order: int
+
+    @property
+    def name(self) -> str:
+        return self.row.name
+
+    @property
+    def account(self) -> Account | None:
+        if self.row.document is not None:
+            return self.row.document.account
+        return None if self.row.header is None else self.row.header.account
+
+    @property
+    def provider(self) -> str:
+        return "" if self.account is None else self.account.provider
+
+    @property
+    def used(self) -> float:
+        windows = () if self.limits is None else self.limits.windows
+        return max((one.utilization or 0.0 for one in windows), default=-1.0)
+
+    @property
+    def is_paused(self) -> bool:
+        return self.account is not None and self.account.paused
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether only a person can bring it back, by logging in again."""
+        return self.row.state in _DEAD and self.account is not None and self.account.kind == "oauth"
+
+    @property
+    def urgency(self) -> int:
+        return _URGENCY.index(self.row.state) if self.row.state in _URGENCY else len(_URGENCY)
+
+
+_SORTS: Final[Mapping[str, Callable[[_Shown], Any]]] = {
+    "order": lambda one: one.order,
+    "name": lambda one: one.name.lower(),
+    "provider": lambda one: (one.provider, one.order),
+    "state": lambda one: (one.urgency, one.order),
+    "used": lambda one: (-one.used, one.order),
+}
 
 
 def _list(visit: Visit) -> Variables:
-    return {"accounts": visit.context.states()}
+    limits = visit.context.limits
+    found = [_Shown(row, limits(row.name), order) for order, row in enumerate(account_rows(visit.context.broker))]
+    table = TableOrder(visit, _COLUMNS, _SORTS, first="order")
+    wanted = visit.query.get("provider", ""), visit.query.get("state", ""), visit.query.get("q", "").lower()
+    shown = [one for one in found if _fits(one, *wanted)]
+    return {
+        "table": table,
+        "accounts": table.sorted(shown),
+        "total": len(found),
+        "dead": [one for one in found if one.is_dead],
+        "providers": sorted({one.provider for one in found if one.provider}),
+        "states": sorted({one.row.state for one in found}),
+        "addable": sorted(visit.context.broker.providers),
+        "pending": pending(visit),
+    }
 
 
-ACCOUNTS: Final = DashboardSection(views=(View("/accounts", "accounts.html", _list, title="Accounts"),))
+def _fits(one: _Shown, provider: str, state: str, text: str) -> bool:
+    has_state = state in {"", one.row.state} or (state == "paused" and one.is_paused)
+    return has_state and provider in {"", one.provider} and text in one.name.lower()
+
+
+def _page(visit: Visit) -> Variables:
+    name, broker = visit.path["name"], visit.context.broker
+    row = account_row(broker, name)
+    shown = _Shown(row, visit.context.limits(name), 0)
+    assert row.document is not None
+    details = row.to_json()
+    provider = broker.providers.get(row.document.account.provider)
+    offers = {one.provider: one for one in visit.service.offers()}
+    return {
+        "heading": name,
+        "one": shown,
+        "details": details,
+        "offer": offers.get(provider.name) if provider is not None and details["kind"] == "oauth" else None,
+        "cooldowns": _cooldowns_of(visit, name),
+        "bound": visit.context.keys.bound_to(name),
+        "pending": [one for one in pending(visit) if one.account == name],
+    }
+
+
+def _cooldowns_of(visit: Visit, name: str) -> list[CooldownInfo]:
+    organization = visit.context.state.organizations.all().get(name)
+    return [one for one in list_cooldowns(visit.context) if one.name in {name, organization}]
+
+
+def _home(name: str) -> str:
+    return f"/dashboard/accounts/{quote(name, safe='')}"
+
+
+def _add(visit: Visit) -> Redirect:
+    form = visit.form
+    asked = AccountRequest(
+        name=form.get("name", "").strip(),
+        provider=form.get("provider") or None,
+        key=secret_of(form.get("key", "")),
+    )
+    if asked.key is None:
+        raise UsageError("the key is empty or has blanks in it; paste it whole")
+    added = add_account(visit.context, visit.session, asked)
+    return Redirect(_home(added.account.name), _sentence(added.message))
+
+
+def _replace(visit: Visit) -> Redirect:
+    name = visit.path["name"]
+    account = visit.context.broker.book.read(name).account
+    key = secret_of(visit.form.get("key", ""))
+    if key is None:
+        raise UsageError("the key is empty or has blanks in it; paste it whole")
+    asked = AccountRequest(name=name, provider=account.provider, key=key, replace=True)
+    return Redirect(_home(name), _sentence(add_account(visit.context, visit.session, asked).message))
+
+
+def _pause(visit: Visit) -> Redirect:
+    name, is_paused = visit.path["name"], visit.form.get("paused") == "yes"
+    change_account(visit.context, visit.session, name, AccountChange(paused=is_paused))
+    what = "is out of service until you resume it" if is_paused else "is back in service"
+    return Redirect(_back(visit, name), f"Account {name} {what}.")
+
+
+def _order(visit: Visit) -> Redirect:
+    name, given = visit.path["name"], visit.form.get("priority", "").strip()
+    if not given.removeprefix("-").isdecimal() or abs(priority := int(given[:9])) > _MOST:
+        raise UsageError("a priority is a whole number, and lower serves first")
+    change_account(visit.context, visit.session, name, AccountChange(priority=priority))
+    return Redirect(_back(visit, name), f"Account {name} has priority {priority}.")
+
+
+def _label(visit: Visit) -> Redirect:
+    name, label = visit.path["name"], visit.form.get("label", "").strip()
+    value = visit.form.get("value", "").strip() or None
+    change_account(visit.context, visit.session, name, AccountChange(labels={label: value}))
+    return Redirect(_home(name), f"Label {label} was {'removed' if value is None else 'set'}.")
+
+
+def _refresh(visit: Visit) -> Redirect:
+    name = visit.path["name"]
+    refresh_token(visit.context, visit.session, name)
+    return Redirect(_home(name), f"The login of {name} was refreshed.")
+
+
+def _check(visit: Visit) -> Redirect:
+    name = visit.path["name"]
+    found = verify_account(visit.context, name)
+    if found.result == "refused":
+        raise CredentialRefused(found.reason)
+    return Redirect(_home(name), _sentence(found.reason))
+
+
+def _clear(visit: Visit) -> Redirect:
+    name = visit.path["name"]
+    return Redirect(_home(name), _sentence(end_cooldowns(visit.context, visit.session, name).message))
+
+
+def _remove(visit: Visit) -> Redirect:
+    done = remove_account(visit.context, visit.session, visit.path["name"])
+    return Redirect("/dashboard/accounts", _sentence(done.message))
+
+
+def _back(visit: Visit, name: str) -> str:
+    return "/dashboard/accounts" if visit.form.get("from") == "list" else _home(name)
+
+
+def _sentence(message: str) -> str:
+    return f"{message[:1].upper()}{message[1:].rstrip('.')}."
+
+
+_LIST: Final = View("/accounts", "accounts.html", _list, title="Accounts")
+_ACCOUNT: Final = View("/accounts/{name}", "account.html", _page)
+
+ACCOUNTS: Final = DashboardSection(
+    views=(_LIST, _ACCOUNT, login_view),
+    actions=(
+        FormAction("/accounts", _add, _LIST),
+        FormAction("/accounts/{name}/key", _replace, _ACCOUNT),
+        FormAction("/accounts/{name}/pause", _pause, _ACCOUNT),
+        FormAction("/accounts/{name}/order", _order, _ACCOUNT),
+        FormAction("/accounts/{name}/label", _label, _ACCOUNT),
+        FormAction("/accounts/{name}/refresh", _refresh, _ACCOUNT),
+        FormAction("/accounts/{name}/check", _check, _ACCOUNT),
+        FormAction("/accounts/{name}/clear", _clear, _ACCOUNT),
+        FormAction("/accounts/{name}/remove", _remove, _ACCOUNT),
+        *login_actions(_ACCOUNT),
+    ),
+)

@@ -19,7 +19,7 @@ from tokenferry.dashboard._cookie import SessionCookie
 from tokenferry.dashboard._events import Events
 from tokenferry.dashboard._sections import NAVIGATION, SECTIONS
 from tokenferry.dashboard._templates import environment
-from tokenferry.dashboard._views import FormAction, View
+from tokenferry.dashboard._views import FormAction, Shown, View
 from tokenferry.dashboard._visit import Visit
 from tokenferry.errors import TokenferryError
 from tokenferry.gateway.http.errors import GatewayError
@@ -95,6 +95,12 @@ class _Dashboard:
             done = action.act(visit)
         except TokenferryError as fault:
             return self._view(request, replace(visit, fault=_sentence(fault)), secret, action.view, status_of(fault))
+        if isinstance(done, Shown):
+            return self._page(
+                done.template,
+                200,
+                {"visit": visit, "view": action.view, "notice": "", "csrf": csrf_token(secret), **done.variables},
+            )
         if done.message:
             self._context.state.sessions.leave_notice(visit.session.id, done.message)
         return RedirectResponse(done.url, 303, _HEADERS)

@@ -43,7 +43,15 @@ def environment(assets: Assets) -> jinja2.Environment:
         auto_reload=False,
     )
     made.globals |= {"asset": assets.url, "tone": tone}
-    made.filters |= {"span": span, "time": moment, "percent": percent, "state": state, "money": dollars, "short": short}
+    made.filters |= {
+        "span": span,
+        "time": moment,
+        "clock": clock,
+        "percent": percent,
+        "state": state,
+        "money": dollars,
+        "short": short,
+    }
     return made
 
 
@@ -66,6 +74,12 @@ def moment(at: float | str | None) -> Markup:
     ahead = seconds - time.time()
     said = f"in {span(ahead)}" if ahead >= 0 else f"{span(-ahead)} ago"
     return Markup('<time datetime="{0}" title="{1} UTC">{2}</time>').format(exact, exact[:-1].replace("T", " "), said)
+
+
+def clock(at: float) -> Markup:
+    """The time of day of a moment, UTC; seconds since 1970 UTC."""
+    exact = datetime.fromtimestamp(at, UTC)
+    return Markup('<span title="{0:%Y-%m-%d %H:%M:%S} UTC">{0:%H:%M} UTC</span>').format(exact)
 
 
 def percent(share: float | None) -> str:

@@ -39,6 +39,14 @@ class Redirect:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """An action was carried out, and this page is its answer: what it shows can't be asked for again."""
+
+    template: str
+    variables: Variables
+
+
+@dataclass(frozen=True, slots=True)
 class FormAction:
     """What a form does. `act` runs on a thread; its form fields are `visit.form`.
 
@@ -47,7 +55,7 @@ class FormAction:
     """
 
     path: str
-    act: Callable[[Visit], Redirect]
+    act: Callable[[Visit], Redirect | Shown]
     view: View
     roles: frozenset[Role] = ADMINS
 

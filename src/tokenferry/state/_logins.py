@@ -80,6 +80,11 @@ class StartedLogins:
         rows = self._database.rows("SELECT * FROM logins WHERE state = ?", (_digest(state),))
         return self._login(rows[0]) if rows else None
 
+    def pending(self, session: Secret) -> list[StartedLogin]:
+        """Those that this session has begun and that wait, oldest first. Raises `StorageFailed`."""
+        rows = self._database.rows("SELECT * FROM logins WHERE session = ? ORDER BY rowid", (_digest(session),))
+        return [login for row in rows if (login := self._login(row)) is not None]
+
     def take(self, state: Secret, session: Secret) -> StartedLogin | None:
         """Give the login that this `state` was made for, once; None if there is none, or it is another session's.
 

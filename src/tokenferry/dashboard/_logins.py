@@ -1,0 +1,93 @@
+"""Logging in: where, the way to the provider, the code that comes back, and a code for another device."""
+
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import quote
+
+from tokenferry.actions import secret_of
+from tokenferry.dashboard._views import ADMINS, FormAction, Redirect, Shown, Variables, View
+from tokenferry.dashboard._visit import Visit
+from tokenferry.errors import LoginFailed, TokenferryError
+from tokenferry.state import StartedLogin
+
+
+def pending(visit: Visit) -> Sequence[StartedLogin]:
+    """The logins that this session has begun and that wait for a code; the latest of each account."""
+    if not visit.may_change:
+        return ()
+    latest = {(one.provider, one.account): one for one in visit.service.pending(visit.session)}
+    return tuple(latest.values())
+
+
+def _page(visit: Visit) -> Variables:
+    return {"heading": "Log in", "offers": visit.service.offers(), "pending": pending(visit)}
+
+
+login_view: Final = View("/login", "login.html", _page, roles=ADMINS)
+
+
+def login_actions(account: View) -> tuple[FormAction, ...]:
+    """What the forms of logins do; those for one account show its page again where they fail."""
+    return (
+        FormAction("/login", _begin, login_view),
+        FormAction("/login/device", _begin_device, login_view),
+        FormAction("/login/finish", _finish, login_view),
+        FormAction("/accounts/{name}/login", _again, account),
+        FormAction("/accounts/{name}/login/device", _again_by_device, account),
+    )
+
+
+def _begin(visit: Visit) -> Shown:
+    return _lead(visit, visit.form.get("provider", ""), visit.form.get("account", "").strip() or None)
+
+
+def _again(visit: Visit) -> Shown:
+    name = visit.path["name"]
+    return _lead(visit, visit.context.broker.book.read(name).account.provider, name)
+
+
+def _lead(visit: Visit, provider: str, account: str | None) -> Shown:
+    """Begin a login, and lead the tab that was opened for it to the provider.
+
+    It is led on by the page, not by a redirect: browsers hold `form-action` against redirects that follow a form.
+    """
+    begun = visit.service.begin(provider, visit.session, account)
+    return Shown(
+        "leading.html",
+        {
+            "provider": begun.provider.name,
+            "url": begun.login_url or begun.url,
+            "comes_back": begun.login_url is not None,
+            "minutes": begun.expires_in // 60,
+        },
+    )
+
+
+def _begin_device(visit: Visit) -> Shown:
+    return _show_code(visit, visit.form.get("provider", ""), visit.form.get("account", "").strip() or None)
+
+
+def _again_by_device(visit: Visit) -> Shown:
+    name = visit.path["name"]
+    return _show_code(visit, visit.context.broker.book.read(name).account.provider, name)
+
+
+def _show_code(visit: Visit, provider: str, account: str | None) -> Shown:
+    sessions, id_ = visit.context.state.sessions, visit.session.id
+    code = visit.service.begin_device(
+        provider, visit.session, account, ended=lambda sentence: sessions.leave_notice(id_, sentence)
+    )
+    return Shown("device.html", {"provider": provider, "account": account, "code": code})
+
+
+def _finish(visit: Visit) -> Redirect:
+    pasted = secret_of(visit.form.get("code", ""))
+    if pasted is None:
+        raise LoginFailed("the code can't be read; paste it whole, as the page shows it, or the address of that page")
+    try:
+        kept = visit.service.exchange(pasted, visit.form.get("account", "").strip() or None, visit.session)
+    except TokenferryError as fault:
+        raise type(fault)(str(fault).replace("begin again with: POST /api/oauth/authorize", "log in again")) from None
+    who = f" as {kept.token.email}" if kept.token.email else ""
+    what = f"account {kept.name} was {'updated' if kept.has_replaced else 'stored'}"
+    return Redirect(f"/dashboard/accounts/{quote(kept.name, safe='')}", f"Logged in{who}: {what}.")

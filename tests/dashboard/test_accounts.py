@@ -1,0 +1,152 @@
+"""The accounts in the dashboard: what is shown of each, and what its forms do."""
+
+import time
+from html import unescape
+from urllib.parse import quote
+
+import pytest
+
+from admin.rig import Api
+from dashboard.person import Person
+from leaks import shows
+from tokenferry.credentials import ApiKey
+from tokenferry.secret import Secret
+from tokenferry.state import Cooldown, Scope
+from tokenferry.stores import Account
+
+KEY = "sk-ant-api03-the-key-of-somebody-who-trusts-us"
+LIST = "/dashboard/accounts"
+
+
+@pytest.fixture
+def work(api: Api) -> str:
+    api.broker.add(Account("work", "anthropic", "api-key", created_at=int(time.time())), ApiKey(Secret(KEY)))
+    return f"{LIST}/work"
+
+
+def last(api: Api) -> tuple[str, str, str]:
+    line = api.audit()[-1]
+    return line["action"], line["name"], line["client"]
+
+
+def test_a_key_is_added_and_never_shown(api: Api, boss: Person) -> None:
+    page = boss.act(LIST, LIST, name="work", provider="anthropic", key=KEY)
+    assert "Stored account work." in page.text
+    assert not shows(page.text, KEY)
+    assert api.broker.book.read("work").credential.secret.reveal() == KEY
+    assert last(api) == ("account.add", "work", "boss")
+    assert "Stored account work." not in boss.open(LIST).text, "a message is shown once"
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"name": "a b", "key": KEY}, "be an account&#39;s name"),
+        ({"name": "work", "key": ""}, "the key is empty"),
+        ({"name": "work", "key": KEY, "provider": "nobody"}, "no provider &#39;nobody&#39;"),
+    ],
+)
+def test_what_cannot_be_added_is_told_and_what_was_typed_stays(
+    api: Api, boss: Person, fields: dict[str, str], told: str
+) -> None:
+    page = boss.act(LIST, LIST, **{"provider": "anthropic", **fields})
+    assert page.status_code >= 400
+    assert told.lower() in page.text.lower()
+    assert 'role="alert"' in page.text
+    assert f'value="{fields["name"]}"' in page.text
+    assert not shows(page.text, KEY)
+    assert api.broker.book.store.names() == []
+
+
+def test_an_account_is_paused_and_resumed(api: Api, boss: Person, work: str) -> None:
+    page = boss.act(work, f"{work}/pause")
+    assert "out of service until you resume it" in page.text
+    assert api.broker.book.read("work").account.paused
+    assert 'class="pill">paused' in boss.open(LIST).text
+    boss.act(LIST, f"{work}/pause")
+    assert not api.broker.book.read("work").account.paused
+    assert last(api) == ("account.set", "work", "boss")
+
+
+def test_order_and_labels_are_set(api: Api, boss: Person, work: str) -> None:
+    assert "has priority 10" in boss.act(work, f"{work}/order", priority="10").text
+    assert "whole number" in boss.act(work, f"{work}/order", priority="soon").text
+    boss.act(work, f"{work}/label", label="team", value="build")
+    account = api.broker.book.read("work").account
+    assert (account.priority, dict(account.labels)) == (10, {"team": "build"})
+    boss.act(work, f"{work}/label", label="team", value="")
+    assert not api.broker.book.read("work").account.labels
+
+
+def test_a_key_is_replaced_by_another(api: Api, boss: Person, work: str) -> None:
+    assert "Replaced account work." in boss.act(work, f"{work}/key", key=KEY + "2").text
+    assert api.broker.book.read("work").credential.secret.reveal() == KEY + "2"
+
+
+def test_a_cooldown_is_shown_with_its_evidence_and_ended(api: Api, boss: Person, work: str) -> None:
+    until = int(time.time()) + 600
+    api.state.cooldowns.put(Cooldown(Scope("account", "work"), "rate_limited", "headers", until, "5h is used up", 0))
+    page = boss.open(work).text
+    assert "5h is used up" in page
+    assert "rate_limited" in page
+    assert "Ended 1 cooldowns" in boss.act(work, f"{work}/clear").text
+    assert not api.state.cooldowns.list()
+
+
+def test_removing_asks_again_in_place_and_says_what_becomes_of_the_key(api: Api, boss: Person, work: str) -> None:
+    page = boss.open(work).text
+    assert "It stays good at anthropic until you delete it there" in page
+    assert "Removed account work." in boss.act(work, f"{work}/remove").text
+    assert api.broker.book.store.names() == []
+    assert boss.open(work).status_code == 404
+    assert last(api) == ("account.remove", "work", "boss")
+
+
+def test_a_table_sorts_and_filters_by_links(api: Api, boss: Person, work: str) -> None:
+    for name in ("alpha", "zulu"):
+        api.broker.add(Account(name, "sandbox", "api-key", created_at=int(time.time())), ApiKey(Secret(KEY + name)))
+
+    def order(query: str) -> list[int]:
+        page = boss.open(f"{LIST}{query}").text
+        return [page.find(f'{LIST}/{name}">{name}</a>') for name in ("alpha", "work", "zulu")]
+
+    assert order("?sort=name") == sorted(order("?sort=name"))
+    assert order("?sort=-name") == sorted(order("?sort=-name"), reverse=True)
+    assert [at < 0 for at in order("?provider=sandbox")] == [False, True, False]
+    assert [at < 0 for at in order("?q=ZU&state=fresh")] == [True, True, False]
+    assert 'aria-sort="ascending"' in boss.open(f"{LIST}?sort=name").text
+    assert boss.open(f"{LIST}?sort=nonsense&state=%00").status_code == 200
+
+
+def test_who_only_looks_sees_no_form(api: Api, work: str) -> None:
+    _, key = api.state.keys.create("looker", role="viewer")
+    viewer = Person(api)
+    viewer.sign_in(key.reveal())
+    for path in (LIST, work):
+        assert viewer.open(path).text.count('method="post"') == 1, "signing out"
+    assert viewer.open("/dashboard/login").status_code == 403
+
+
+MARKUP = [
+    "<img src=x onerror=alert(1)>",
+    "'><svg onload=alert(1)>",
+    "{{7*7}}",
+    "javascript:alert(1)",
+    "\u2028<b>",
+    'x" hx-get="/x',
+]
+
+
+@pytest.mark.parametrize("markup", MARKUP)
+def test_markup_in_names_from_outside_is_text(api: Api, boss: Person, work: str, markup: str) -> None:
+    boss.act(work, f"{work}/label", label="note", value=markup.replace("\u2028", ""))
+    until = int(time.time()) + 600
+    api.state.cooldowns.put(Cooldown(Scope("account", "work"), "rate_limited", "headers", until, markup, 0))
+    shown = [boss.open(path).text for path in (LIST, work, "/dashboard/", f"{LIST}?q={quote(markup)}")]
+    shown += [boss.open(f"{LIST}/{quote(markup, safe='')}").text]
+    shown += [boss.act(LIST, LIST, name=markup, provider="anthropic", key=KEY).text]
+    for page in shown:
+        for tag in ("<img src=x", "<svg onload", "<b>", 'hx-get="/x"', 'href="javascript:'):
+            assert tag not in page
+        assert ">49<" not in page
+    assert markup.replace("\u2028", "") in unescape(shown[1]), "it is there, as text"
