@@ -28,6 +28,7 @@ __all__ = [
     "LedgerSettings",
     "LogLevel",
     "LogSettings",
+    "MetricsSettings",
     "ModelMapping",
     "ModelSettings",
     "Overage",
@@ -399,6 +400,15 @@ class DashboardSettings:
     ] = None
     """In lower case."""
     admins: Annotated[tuple[str, ...], ConfigKey("Users of that header who may change things; others may look.")] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsSettings:
+    """`[metrics]`: what GET /metrics tells beyond the usual."""
+
+    client_keys: Annotated[
+        bool, ConfigKey("Whether requests, tokens and cost are counted by client key as well, for 100 keys.")
+    ] = False
 
 
 _PRICE: Final = 1_000_000.0

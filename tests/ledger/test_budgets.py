@@ -90,6 +90,18 @@ def test_after_a_restart_counters_are_what_rows_and_sums_say(tmp_path: Path) -> 
     ]
 
 
+def test_how_budgets_stand_is_told_by_the_names_that_keys_have_now(tmp_path: Path) -> None:
+    budgets = (BudgetSettings("key:key_2", "1usd/day"), BudgetSettings("all", "1000tokens/week", per="key"))
+    process = Process(tmp_path / "ledger.db", Clock(), budgets)
+    process.queue.append(entry(1, key_id="key_2", input=400, output=100))
+    process.cycle()
+    states = {(one.subject, one.key): one for one in process.exchange.states()}
+    assert set(states) == {("key:ci", ""), ("all", "laptop"), ("all", "ci"), ("all", "cd")}
+    assert states["key:ci", ""].used == cost_of(entry(1, input=400, output=100))
+    weekly = states["all", "ci"]
+    assert (weekly.unit, weekly.period, weekly.limit, weekly.used, weekly.percent) == ("tokens", "week", 1000, 500, 50)
+
+
 def test_what_is_erased_priced_anew_or_regrouped_is_counted_anew(tmp_path: Path) -> None:
     process = Process(tmp_path / "ledger.db", Clock(), (BudgetSettings("group:build", "1usd/day"),))
     process.queue += [entry(1, key_id="key_2"), entry(2, key_id="key_3", session="s-2")]

@@ -67,6 +67,19 @@ def test_all_is_written_when_it_ends(make: Make, path: Path) -> None:
     assert writer.statistics().bytes > 0
 
 
+def test_what_it_has_written_costs_as_much_as_the_sums_say(make: Make, path: Path) -> None:
+    paid = ("metered", "plan")
+    rows = [entry(number, account=f"a{number % 3}", billing=paid[number % 2]) for number in range(40)]
+    with make() as writer:
+        writer.add(*rows, entry(41, input=0, output=0))
+    with Ledger(path) as ledger:
+        sums = ledger.rows("SELECT sum(cost_micros) FROM requests")[0][0]
+    assert sum(writer.costs.routes.values()) == sum(writer.costs.keys.values()) == sums > 0
+    assert {(one.account, one.billing, one.source) for one in writer.costs.routes} == {
+        (f"a{number % 3}", paid[number % 2], "list") for number in range(6)
+    }
+
+
 def test_what_waits_is_bounded_and_the_rest_is_counted(
     make: Make, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

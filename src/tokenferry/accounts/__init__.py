@@ -1,5 +1,5 @@
 from tokenferry.accounts._accounts import AccountList, Accounts
-from tokenferry.accounts._age import Aging, aging, check_age, parse_max_age, too_old_at
+from tokenferry.accounts._age import Aging, aging, check_age, credential_since, parse_max_age, too_old_at
 from tokenferry.accounts._changes import AccountChanges
 from tokenferry.accounts._entry import read_credential
 from tokenferry.accounts._export import SHARED_TARGETS, Limit, Target, exported, refuse_temporary, write_export
@@ -51,6 +51,7 @@ __all__ = [
     "check_wanted",
     "commands_of",
     "completion",
+    "credential_since",
     "exported",
     "find_presences",
     "hand_over",

@@ -63,14 +63,14 @@ def aging(document: Document) -> Aging | None:
 
 
 def _by_max_age(document: Document) -> Aging | None:
-    most, since = document.account.max_age, _since(document)
+    most, since = document.account.max_age, credential_since(document)
     if most is None or since is None or isinstance(document.credential, OAuthToken):
         return None
     return Aging("max-age", since + most, min(int(most * _SHARE), _LONGEST_NOTICE))
 
 
 def _by_itself(document: Document) -> Aging | None:
-    credential, since = document.credential, _since(document)
+    credential, since = document.credential, credential_since(document)
     told: int | None = None
     cause: Cause
     if isinstance(credential, SetupToken):
@@ -101,7 +101,7 @@ def _granted_at(token: OAuthToken) -> int | None:
     return token.expires_at - (_USUAL_LIFE if token.lifetime is None else token.lifetime)
 
 
-def _since(document: Document) -> int | None:
+def credential_since(document: Document) -> int | None:
     """When the credential was made, or else stored."""
     return document.credential.obtained_at or document.account.created_at or None
 

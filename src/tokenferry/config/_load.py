@@ -33,6 +33,7 @@ from tokenferry.settings import (
     DashboardSettings,
     LedgerSettings,
     LogSettings,
+    MetricsSettings,
     ModelSettings,
     PolicySettings,
     PoolSettings,
@@ -62,6 +63,7 @@ class Config:
     models: tuple[ModelSettings, ...] = ()
     router: RouterSettings = field(default_factory=RouterSettings)
     ledger: LedgerSettings = field(default_factory=LedgerSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
     dashboard: DashboardSettings = field(default_factory=DashboardSettings)
     prices: tuple[PriceSettings, ...] = ()
     budgets: tuple[Budget, ...] = ()
@@ -168,6 +170,7 @@ def read(data: Mapping[str, Any], path: Path, environ: Mapping[str, str]) -> tup
         models=models,
         router=read_router(root.table("router"), root.table("gateway", is_former=True), models, providers),
         ledger=root.table("ledger").read_whole(LedgerSettings()),
+        metrics=root.table("metrics").read_whole(MetricsSettings()),
         dashboard=read_dashboard(root.table("dashboard")),
         prices=read_prices(root.tables("prices"), providers),
         budgets=read_budgets(root.tables("budgets")),

@@ -15,6 +15,7 @@ from tokenferry.settings import (
     DashboardSettings,
     LedgerSettings,
     LogSettings,
+    MetricsSettings,
     ModelMapping,
     ModelSettings,
     PolicySettings,
@@ -79,6 +80,7 @@ SECTIONS: Final = (
         ("router", "rules"), "Requests that meet every condition go to a model.", _keys(RuleSettings), is_list=True
     ),
     Section(("ledger",), "How long it is kept what was used.", _keys(LedgerSettings)),
+    Section(("metrics",), "What GET /metrics tells beyond the usual.", _keys(MetricsSettings)),
     Section(("dashboard",), "The page for people, and who may see it.", _keys(DashboardSettings)),
     Section(
         ("budgets",),

@@ -34,7 +34,8 @@ from tokenferry.gateway.server.sockets import (
 )
 from tokenferry.gateway.telemetry.access_log import AccessLog
 from tokenferry.gateway.telemetry.decision_log import DecisionLog
-from tokenferry.gateway.telemetry.metrics import GatewayStatistics, Metrics
+from tokenferry.gateway.telemetry.metric_families import GatewayStatistics
+from tokenferry.gateway.telemetry.metrics import Metrics
 from tokenferry.gateway.telemetry.shared_memory import SharedMemory
 from tokenferry.gateway.telemetry.usage_log import UsageLog, entries_with
 from tokenferry.gateway.workers.process import (

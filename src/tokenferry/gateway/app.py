@@ -22,7 +22,8 @@ from tokenferry.gateway.proxy.token_counts import TokenRatios
 from tokenferry.gateway.routes import CONSTANTS, Endpoint, proxied, route
 from tokenferry.gateway.telemetry.access_log import AccessLog
 from tokenferry.gateway.telemetry.decision_log import DecisionLog
-from tokenferry.gateway.telemetry.metrics import GatewayStatistics, Metrics
+from tokenferry.gateway.telemetry.metric_families import GatewayStatistics
+from tokenferry.gateway.telemetry.metrics import Metrics
 from tokenferry.gateway.telemetry.record import RequestRecord
 from tokenferry.gateway.telemetry.usage_log import UsageLog
 from tokenferry.routing import loggable_path
@@ -90,6 +91,7 @@ class Gateway:
         return GatewayStatistics(
             in_flight=self.in_flight,
             streams=self.streams,
+            waiting=len(self.forwarder.pool.waiting),
             served=self._served - self._strays,
             held_bytes=self.budget.held,
             log_lines_dropped=0 if self._access_log is None else self._access_log.dropped,

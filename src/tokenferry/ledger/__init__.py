@@ -1,6 +1,7 @@
 """What was used, by which key, account and model, at what price: `ledger.db` (SQLite), a file of its own."""
 
-from tokenferry.ledger._budgets import BudgetExchange, spent_of
+from tokenferry.ledger._budgets import BudgetExchange, BudgetState, spent_of
+from tokenferry.ledger._costs import CostCounters, CostRoute
 from tokenferry.ledger._entry import Billing, LedgerEntry, OtherModel, WindowPoint
 from tokenferry.ledger._ledger import Ledger
 from tokenferry.ledger._periods import Grain, Period, periods
@@ -25,6 +26,9 @@ __all__ = [
     "DIMENSIONS",
     "Billing",
     "BudgetExchange",
+    "BudgetState",
+    "CostCounters",
+    "CostRoute",
     "Dimension",
     "Grain",
     "Ledger",

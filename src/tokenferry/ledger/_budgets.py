@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from tokenferry.budgets import BudgetBook, BudgetSubject, Counter, CounterKey, ModelPrice, RequestSize, Span, Spending
 from tokenferry.errors import TokenferryError
@@ -20,6 +20,30 @@ HEARTBEAT: Final = 5.0
 """How often a process that serves says that it lives, in seconds."""
 _DEAD: Final = 30.0
 _LOOK: Final = 1.0
+
+
+class BudgetState(NamedTuple):
+    """How a budget stands in its present period. Amounts are micro-dollars or tokens."""
+
+    subject: str
+    """`key:NAME`, `group:NAME` or `all`."""
+    key: str
+    """The name of the key that it counts alone; empty for all of its subject together."""
+    unit: str
+    period: str
+    limit: int
+    used: int
+    reserved: int
+    """In this process."""
+    refusals: int
+    """By this process."""
+    end: int
+    """Of the period, in milliseconds since 1970 UTC."""
+
+    @property
+    def percent(self) -> int:
+        """How much is used; it may exceed 100."""
+        return self.used * 100 // self.limit if self.limit else 100
 
 
 def spent_of(report: UsageReport, counters: Sequence[Counter], keys: Mapping[str, BudgetSubject]) -> list[int]:
@@ -48,7 +72,7 @@ class BudgetExchange:
 
     A counter is what its rows add up to, in whichever process: read once from the sums by hour and day, then row by
     row. Of the rest each process records a slice for itself. One that is not seen for 30 seconds loses its slices; what
-    it has written is spent, and what it had reserved is free again. All methods but `is_ready` and `failed` wait for
+    it has written is spent, and what it had reserved is free again. All methods but `states` and `failed` wait for
     the disk.
     """
 
@@ -101,6 +125,25 @@ class BudgetExchange:
                 rows = [(self._holder, *key, amount) for key, amount in slices.items() if amount]
                 connection.executemany(sql.INSERT_SLICE, rows)
         self.ready.set()
+
+    def states(self) -> list[BudgetState]:
+        """How each budget stands, as far as it is known in memory."""
+        return [self._state(one) for one in self.book.counters() if one.is_known]
+
+    def _state(self, counter: Counter) -> BudgetState:
+        limit, subject = counter.budget.limit, counter.budget.settings.subject
+        kind, _, name = subject.partition(":")
+        return BudgetState(
+            f"key:{self._name_of(name)}" if kind == "key" else subject,
+            self._name_of(counter.key_id),
+            *(limit.unit, limit.period, limit.amount),
+            *(counter.used, counter.reserved, counter.refusals, counter.end),
+        )
+
+    def _name_of(self, key_id: str) -> str:
+        """A client key's name; what is no id of one stays as it is."""
+        known = self._keys.get(key_id)
+        return key_id if known is None else known.name
 
     def failed(self) -> None:
         """Learn that the ledger can't be used: what is in memory counts until it can."""

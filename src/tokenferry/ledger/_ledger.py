@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 
 from tokenferry.errors import StorageFailed, UsageError
 from tokenferry.ledger import _schema as sql
+from tokenferry.ledger._costs import CostCounters
 from tokenferry.ledger._entry import AS_THEY_ARE, NAMES, LedgerEntry, OtherModel, WindowPoint
 from tokenferry.prices import UNKNOWN, Price, PriceTable, TokenCounts
 from tokenferry.settings import LedgerSettings
@@ -72,15 +73,18 @@ class Ledger:
         """Write in a block, all of it or nothing; nobody else writes meanwhile."""
         return self._database.transaction()
 
-    def write(self, entries: Sequence[LedgerEntry], prices: PriceTable, points: Iterable[WindowPoint] = ()) -> None:
-        """Write all of it or nothing. A request that is there already is not counted again."""
+    def write(
+        self, entries: Sequence[LedgerEntry], prices: PriceTable, points: Iterable[WindowPoint] = ()
+    ) -> CostCounters:
+        """Write all of it or nothing, and give what it cost. A request that is there already is not counted again."""
+        costs = CostCounters()
         try:
             with self._database.transaction() as connection:
                 self._names.begin(connection)
                 (last,) = connection.execute(sql.LAST_ID).fetchone()
                 values: list[Any] = []
                 for entry in entries:
-                    self._append_row(values, entry, prices)
+                    self._append_row(values, entry, prices, costs)
                 at = 0
                 for rows in _ROWS_A_STATEMENT:
                     step = rows * len(sql.COLUMNS)
@@ -94,13 +98,16 @@ class Ledger:
         except BaseException:
             self._names.forget()  # what was numbered in this transaction has no number now
             raise
+        return costs
 
-    def _append_row(self, values: list[Any], entry: LedgerEntry, prices: PriceTable) -> None:
+    def _append_row(self, values: list[Any], entry: LedgerEntry, prices: PriceTable, costs: CostCounters) -> None:
         """Append the values of a request in the order of `COLUMNS`."""
         at_ms = _milliseconds(entry.at)
         price, cost = priced(entry, prices, entry.counts)
-        if cost and not price.is_known:
-            self._warn_of(entry)
+        if cost:
+            costs.add(entry, price, cost)
+            if not price.is_known:
+                self._warn_of(entry)
         values += self._names.of_entry(entry, price.model or entry.model, at_ms // sql.DAY_MS)
         fields: tuple[Any, ...] = entry
         values += fields[AS_THEY_ARE]

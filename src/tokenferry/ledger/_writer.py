@@ -10,6 +10,7 @@ from tokenferry.background import PeriodicThread
 from tokenferry.budgets import Budget, BudgetBook
 from tokenferry.errors import TokenferryError
 from tokenferry.ledger._budgets import HEARTBEAT, BudgetExchange
+from tokenferry.ledger._costs import CostCounters
 from tokenferry.ledger._entry import LedgerEntry, WindowPoint
 from tokenferry.ledger._ledger import Ledger
 from tokenferry.prices import PriceTable
@@ -81,6 +82,8 @@ class LedgerWriter(PeriodicThread, Generic[_Ended]):
         self.budgets = budgets or BudgetExchange(BudgetBook(), tuple)
         """The budgets of this process. They are read before `start` comes back, if there are any."""
         self.budgets.book.wake = self.wake
+        self.costs = CostCounters()
+        """What the requests cost that it has written."""
         self._limit = limit
         self._now, self._monotonic = now, monotonic
         self._clocks = (now(), monotonic())
@@ -160,7 +163,7 @@ class LedgerWriter(PeriodicThread, Generic[_Ended]):
         if prices is None:
             prices = self._prices = self._make_prices()
         while self._batch or points:
-            ledger.write(self._batch, prices, points)
+            self.costs.update(ledger.write(self._batch, prices, points))
             self._written += len(self._batch)
             self.budgets.learn(self._batch, prices)
             self._batch, points = [], []

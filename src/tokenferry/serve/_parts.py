@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from tokenferry.accounts import credential_since
 from tokenferry.broker import Broker
 from tokenferry.config import Config
 from tokenferry.errors import PolicyRefused, TokenferryError, UnknownName, UsageError
@@ -158,3 +160,13 @@ def look_at_accounts(broker: Broker) -> None:
     """List them before there is an event loop: a keychain may take seconds to be read, a watcher sees to the rest."""
     with contextlib.suppress(TokenferryError):  # whoever asks for one is told
         broker.listing()
+
+
+def login_ages(broker: Broker) -> dict[str, float]:
+    """Seconds since each account's credential was made or last renewed. It reads their documents."""
+    ages: dict[str, float] = {}
+    for account in broker.listing().accounts:
+        with contextlib.suppress(TokenferryError):  # its state is told of in another metric
+            if (since := credential_since(broker.book.read(account.name))) is not None:
+                ages[account.name] = max(time.time() - since, 0.0)
+    return ages

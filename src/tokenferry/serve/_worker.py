@@ -39,6 +39,7 @@ from tokenferry.serve._dashboard import dashboard_guard, role_of
 from tokenferry.serve._parts import (
     GatewayLifespan,
     explainer_of,
+    login_ages,
     look_at_accounts,
     readiness_of,
     recorder_of,
@@ -133,7 +134,12 @@ def run_gateway(
             states=states,
             cooldowns=state.cooldowns.list,
             limits=pool.usage.states,
+            login_ages=partial(login_ages, broker),
+            sessions=lambda: len(state.sessions.list()),
             ledger=usage_log.statistics,
+            costs=usage_log.costs,
+            budgets=usage_log.budgets.states,
+            settings=config.metrics,
             board=board,
             place=place,
         )
@@ -187,15 +193,16 @@ def run_gateway(
             own_hosts.update(hosts)
             listener.drain_for(new.server.drain_timeout)
             adopted(new)
-            metrics.note_reload(adopted=True)
+            metrics.adopt(new.metrics)
 
         share = partial(_share, board, place, pool, gateway)
 
         async def begin() -> None:
             share()
             if reloading is not None:
-                refused = partial(metrics.note_reload, adopted=False)
-                follow = reloading.in_background(adopt, refused, tls=where.tls, is_worker=worker is not None)
+                follow = reloading.in_background(
+                    adopt, metrics.refuse_reload, tls=where.tls, is_worker=worker is not None
+                )
                 stack.enter_context(follow)
             await started()
 

@@ -21,7 +21,7 @@ def test_requests_are_counted_by_route_and_status() -> None:
     assert list(tally.routes) == [("p", "a", "claude-opus"), ("", "", "")]
     series = tally.routes["p", "a", "claude-opus"]
     assert series.statuses == {200: 2, 429: 1}
-    assert series.tokens == [11, 22, 0, 3]
+    assert series.tokens == [11, 22, 0, 0, 3]
     assert sum(series.durations.counts) == 3
     assert series.durations.counts[-1] == 1
     assert series.durations.counts[BUCKETS.index(0.5)] == 1
@@ -64,3 +64,16 @@ def test_nor_are_endless_names_remembered() -> None:
     for number in range(5000):
         families.of(f"claude-sonnet-{number}", is_served=True)
     assert len(families._names) <= 1024
+
+
+def test_cache_writes_are_told_apart_and_keys_counted_only_where_asked() -> None:
+    tally = RequestCounters()
+    written = TokenUsage(1, 2, 70, 4, 50)
+    tally.add(record(client="laptop", usage=written))
+    assert not tally.keys
+    tally.counts_keys = True
+    for number in range(102):
+        tally.add(record(client=f"key-{number}", usage=written))
+    assert tally.keys["key-0"].requests == 1
+    assert tally.keys["key-0"].tokens == [1, 2, 20, 50, 4]
+    assert (len(tally.keys), tally.keys[OTHER].requests) == (101, 2)

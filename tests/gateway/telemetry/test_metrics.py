@@ -13,7 +13,11 @@ from gateway.rig import Gate, Origin, Seen, Source, error_of, json_answer, one_a
 from tokenferry.errors import StorageFailed
 from tokenferry.gateway import GatewayStatistics, Metrics, SharedMemory, UpstreamClients
 from tokenferry.gateway.telemetry.record import RequestRecord
+from tokenferry.ledger import BudgetState, CostCounters, LedgerEntry
+from tokenferry.ledger._ledger import priced
+from tokenferry.prices import PriceTable
 from tokenferry.secret import Secret
+from tokenferry.settings import MetricsSettings, PriceSettings
 from tokenferry.state import ClientKey, Cooldown, Scope
 from tokenferry.streaming import TokenUsage
 
@@ -192,3 +196,59 @@ def test_the_gateway_does_not_import_the_library_before_it_is_asked() -> None:
     program = "import sys, tokenferry.serve; print('prometheus_client' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
+
+
+@pytest.fixture
+def costs() -> CostCounters:
+    prices = PriceTable({"anthropic": "https://api.anthropic.com"}, [PriceSettings("mine", input=1, output=0)])
+    costs = CostCounters()
+    for model, key in (("claude-opus-5", "laptop"), ("claude-opus-5-20261001", "ci"), ("mine", "ci"), ("odd", "ci")):
+        entry = LedgerEntry(key_name=key, account="alice", provider="anthropic", model=model, input=10**6, at=1.8e9)
+        costs.add(entry, *priced(entry, prices, entry.counts))
+    return costs
+
+
+async def test_money_is_told_by_route_and_by_where_its_price_is_from(costs: CostCounters) -> None:
+    metrics = Metrics(
+        one_account("http://127.0.0.1:1"), UpstreamClients(), costs=costs, settings=MetricsSettings(client_keys=True)
+    )
+    found = samples((await metrics.answer(""))[0].decode())
+    route = ("account=alice", "billing=metered")
+    assert {labels[3:]: usd for labels, usd in found.items() if labels[0] == "tokenferry_cost_usd_total"} == {
+        ("model=claude-opus", "provider=anthropic", "source=list"): 10.0,
+        ("model=mine", "provider=anthropic", "source=config"): 1.0,
+        ("model=odd", "provider=anthropic", "source=unknown"): 5.0,
+    }
+    assert all(labels[1:3] == route for labels in found if labels[0] == "tokenferry_cost_usd_total")
+    assert found["tokenferry_key_cost_usd_total", "key=ci"] == 11.0
+    metrics.adopt(MetricsSettings())
+    assert ("tokenferry_key_cost_usd_total", "key=ci") not in samples((await metrics.answer(""))[0].decode())
+
+
+async def test_budgets_are_told_in_their_unit_and_single_keys_only_where_asked() -> None:
+    states = [
+        BudgetState("all", "", "usd", "day", 20_000_000, 15_000_000, 500_000, 3, 1_800_000_000_000),
+        BudgetState("all", "laptop", "tokens", "week", 1000, 10, 0, 0, 1_800_000_000_000),
+    ]
+    metrics = Metrics(one_account("http://127.0.0.1:1"), UpstreamClients(), budgets=lambda: states)
+    labels = ("key=", "period=day", "subject=all", "unit=usd")
+    found = samples((await metrics.answer(""))[0].decode())
+    names = ("limit", "spent", "reserved", "refusals_total", "reset_timestamp_seconds")
+    assert [found[f"tokenferry_budget_{name}", *labels] for name in names] == [20.0, 15.0, 0.5, 3, 1_800_000_000]
+    by_key = ("tokenferry_budget_limit", "key=laptop", "period=week", "subject=all", "unit=tokens")
+    assert by_key not in found
+    metrics.adopt(MetricsSettings(client_keys=True))
+    assert samples((await metrics.answer(""))[0].decode())[by_key] == 1000
+
+
+async def test_refusals_for_a_rate_and_the_age_of_logins_are_told() -> None:
+    metrics = Metrics(
+        one_account("http://127.0.0.1:1"), UpstreamClients(), login_ages=lambda: {"alice": 90.5}, sessions=lambda: 2
+    )
+    for error in ("key_rate_limited", "at_capacity", "at_capacity", "overloaded_error"):
+        metrics.add(RequestRecord("tf_1", "POST", "/", status=429, error=error))
+    found = samples((await metrics.answer(""))[0].decode())
+    assert found["tokenferry_rate_refusals_total", "side=client"] == 1
+    assert found["tokenferry_rate_refusals_total", "side=upstream"] == 2
+    assert found["tokenferry_login_age_seconds", "account=alice"] == 90.5
+    assert found["tokenferry_dashboard_sessions",] == 2

@@ -4,13 +4,15 @@ from typing import Final, TypeAlias
 
 from tokenferry.gateway.telemetry.record import RequestRecord
 from tokenferry.limits import OTHER, model_family
+from tokenferry.streaming import TokenUsage
 
 BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 """Upper bounds in seconds; what is longer goes into one more bucket."""
-TOKENS: Final = ("input", "output", "cache_creation", "cache_read")
+TOKENS: Final = ("input", "output", "cache_write_5m", "cache_write_1h", "cache_read")
 _OK: Final = range(200, 300)
 _MOST_ERRORS: Final = 256
 _MOST_FAMILIES: Final = 32
+_MOST_KEYS: Final = 100
 
 Route: TypeAlias = tuple[str, str, str]
 """Provider, account and model family; empty where a request got to none."""
@@ -39,6 +41,16 @@ class RouteCounters:
         self.statuses: dict[int, int] = {}
         self.durations = Histogram()
         self.first_bytes = Histogram()
+        self.tokens = [0] * len(TOKENS)
+
+
+class KeyCounters:
+    """What came with one client key: requests, and tokens in the order of `TOKENS`."""
+
+    __slots__ = ("requests", "tokens")
+
+    def __init__(self) -> None:
+        self.requests = 0
         self.tokens = [0] * len(TOKENS)
 
 
@@ -73,13 +85,16 @@ class RequestCounters:
         self.routes: dict[Route, RouteCounters] = {}
         self.errors: Counter[tuple[str, str]] = Counter()
         """By provider and kind."""
+        self.keys: dict[str, KeyCounters] = {}
+        """By client key; of more than 100, further ones are `other`."""
+        self.counts_keys = False
         self.bytes_in = 0
         self.bytes_out = 0
-        self._families = ModelLabels()
+        self.families = ModelLabels()
 
     def add(self, record: RequestRecord) -> None:
         """Count a request that has ended."""
-        family = self._families.of(record.model, is_served=record.upstream_status in _OK)
+        family = self.families.of(record.model, is_served=record.upstream_status in _OK)
         route = (record.provider or "", record.account or "", family)
         series = self.routes.get(route)
         if series is None:
@@ -88,18 +103,35 @@ class RequestCounters:
         series.durations.add(record.duration)
         if record.first_byte is not None:
             series.first_bytes.add(record.first_byte)
-        usage, tokens = record.usage, series.tokens
+        usage = record.usage
         if usage.output is not None or usage.input is not None:
-            tokens[0] += usage.input or 0
-            tokens[1] += usage.output or 0
-            tokens[2] += usage.cache_creation or 0
-            tokens[3] += usage.cache_read or 0
+            _add(series.tokens, usage)
+        if self.counts_keys and record.client is not None:
+            self._add_to_key(record.client, usage)
         if record.error is not None:
             self._count_error(route[0], record.error)
         self.bytes_in += record.bytes_in
         self.bytes_out += record.bytes_out
 
+    def _add_to_key(self, name: str, usage: TokenUsage) -> None:
+        if name not in self.keys and len(self.keys) >= _MOST_KEYS:
+            name = OTHER
+        counters = self.keys.get(name)
+        if counters is None:
+            counters = self.keys[name] = KeyCounters()
+        counters.requests += 1
+        _add(counters.tokens, usage)
+
     def _count_error(self, provider: str, error: str) -> None:
         if (provider, error) not in self.errors and len(self.errors) >= _MOST_ERRORS:
             error = OTHER
         self.errors[provider, error] += 1
+
+
+def _add(tokens: list[int], usage: TokenUsage) -> None:
+    hour = usage.cache_creation_1h or 0
+    tokens[0] += usage.input or 0
+    tokens[1] += usage.output or 0
+    tokens[2] += max((usage.cache_creation or 0) - hour, 0)
+    tokens[3] += hour
+    tokens[4] += usage.cache_read or 0
