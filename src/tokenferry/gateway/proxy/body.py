@@ -143,7 +143,7 @@ def _no_room(why: str) -> GatewayError:
 class RequestBody:
     """A request's body in chunks, much as it came, so that it can be sent twice without being copied."""
 
-    __slots__ = ("_budget", "_given_up", "_holder", "chunks", "facts", "last_byte", "size")
+    __slots__ = ("_budget", "_copied", "_given_up", "_holder", "chunks", "facts", "last_byte", "size")
 
     def __init__(self, budget: BodyBudget) -> None:
         self.chunks: list[bytes | bytearray] = []
@@ -154,6 +154,8 @@ class RequestBody:
         self._given_up: Callable[[GatewayError], None] | None = None
         self.size = 0
         """In bytes; nothing once it is released."""
+        self._copied = 0
+        """The bytes of its translations, which are held as long as it is."""
         self.last_byte = 0.0
         """When it came, on the budget's clock, where that is kept."""
 
@@ -209,15 +211,22 @@ class RequestBody:
         else:
             chunks.append(chunk)
 
+    def add_copy(self, size: int) -> None:
+        """Count a translation that is kept beside it. Raises `GatewayError` (503) where there is no room."""
+        if size > _SMALL:
+            self._budget.take(self._holder, size)
+            self._copied += size
+
     def release(self) -> None:
         """Forget it; harmless the second time."""
         if self._given_up is not None:
             self.complete()
         if not self.size:
             return
-        self._budget.held -= self.size
-        self._holder.held -= self.size
-        self.size = 0
+        held = self.size + self._copied
+        self._budget.held -= held
+        self._holder.held -= held
+        self.size = self._copied = 0
         self.chunks = []
         self.facts = None
 

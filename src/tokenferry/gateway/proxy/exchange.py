@@ -148,6 +148,8 @@ class Exchange:
         if record.translated is not None:
             self._measure()
         self._body.release()
+        if self._request is not None and self._request.sent:
+            self._request.sent = {}
         # What was translated is counted as its upstream told it.
         usage = record.usage if record.translated is None else TokenUsage()
         # Only a stream of events can be ended by one that says that it was cut.

@@ -6,6 +6,8 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from msgspec import structs
+
 from tokenferry.credentials import Credential
 from tokenferry.errors import Unfit
 from tokenferry.gateway.auth.passthrough import own_credential
@@ -169,7 +171,10 @@ class Forwarder:
         request_id: str,
         fail: Callable[[Exception], None],
     ) -> Translation:
-        """The request as this account's, in the format of a target that speaks another one. Raises `Unfit`."""
+        """The request as this account's, in the format of a target that speaks another one.
+
+        Raises `Unfit`, and `GatewayError` (503) where there is no room for it.
+        """
         known = self._providers[target.group.provider]
         if request.models is not None:
             codec: Codec | None = _models_codec(request.client.name, known.wire_format, request.models)
@@ -181,7 +186,9 @@ class Forwarder:
         sent = request.sent.get(codec)
         if sent is None:
             body = b"".join(request.pieces(target.model, is_native=False))
-            sent = request.sent[codec] = codec.request(body, target.model, at=int(time.time()))
+            sent = codec.request(body, target.model, at=int(time.time()))
+            request.body.add_copy(len(sent.body))
+            request.sent[codec] = sent
         return Translation(codec, sent, sink, provider=known, request_id=request_id, fail=fail)
 
     def send_translated(
@@ -200,6 +207,7 @@ class Forwarder:
             lines=translation.lines(shown),
             stream=sent.stream,
         )
+        translation.sent = structs.replace(sent, body=b"")  # its answer may come for minutes
         return translation.call
 
     def response_headers(self, head: ResponseHead, request: ProxyRequest) -> ResponseHeaders:

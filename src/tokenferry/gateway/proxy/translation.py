@@ -12,7 +12,8 @@ from tokenferry.wire import Codec, Sent, StreamTranslator
 
 _BAD_REQUEST: Final = 400
 _BAD_GATEWAY: Final = 502
-_LONGEST_DOCUMENT: Final = 32 * 1024 * 1024
+_LONGEST_DOCUMENT: Final = 8 * 1024 * 1024
+"""An answer of a model, with room to spare: it is held until it is whole."""
 _TYPE: Final = b"content-type"
 _EVENTS: Final = b"text/event-stream"
 _JSON: Final = b"application/json"
