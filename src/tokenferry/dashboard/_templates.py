@@ -50,6 +50,7 @@ def environment(assets: Assets) -> jinja2.Environment:
         "percent": percent,
         "state": state,
         "money": dollars,
+        "money4": _cents,
         "short": short,
     }
     return made
@@ -80,6 +81,11 @@ def clock(at: float) -> Markup:
     """The time of day of a moment, UTC; seconds since 1970 UTC."""
     exact = datetime.fromtimestamp(at, UTC)
     return Markup('<span title="{0:%Y-%m-%d %H:%M:%S} UTC">{0:%H:%M} UTC</span>').format(exact)
+
+
+def _cents(micros: int) -> str:
+    """Money of one request, which is often less than a cent."""
+    return dollars(micros) if micros >= 10_000 else f"${micros / 1e6:.4f}"  # noqa: PLR2004  # a cent
 
 
 def percent(share: float | None) -> str:

@@ -3,17 +3,39 @@
 from tokenferry.views._books import LedgerReader
 from tokenferry.views._now import Figure, Need, NowView, Provenance, now_view
 from tokenferry.views._own_usage import OwnUsage, own_usage
+from tokenferry.views._story import (
+    AgentShare,
+    RequestStory,
+    SessionStory,
+    request_story,
+    session_story,
+    story_lines,
+)
+from tokenferry.views._traffic import RANGES, SeriesOf, TrafficQuery, TrafficView, quantile, traffic_query, traffic_view
 from tokenferry.views._windows import WindowShare, open_windows
 
 __all__ = [
+    "RANGES",
+    "AgentShare",
     "Figure",
     "LedgerReader",
     "Need",
     "NowView",
     "OwnUsage",
     "Provenance",
+    "RequestStory",
+    "SeriesOf",
+    "SessionStory",
+    "TrafficQuery",
+    "TrafficView",
     "WindowShare",
     "now_view",
     "open_windows",
     "own_usage",
+    "quantile",
+    "request_story",
+    "session_story",
+    "story_lines",
+    "traffic_query",
+    "traffic_view",
 ]

@@ -1,0 +1,206 @@
+"""What happened to one request, and what a session was made of."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tokenferry.budgets import SpendingLimit
+from tokenferry.errors import UnknownName
+from tokenferry.ledger import TrafficRow
+from tokenferry.state import Decision, State
+from tokenferry.units import moment
+from tokenferry.views._books import LedgerReader
+
+_BY_ORDER: Final = "the first, in their order, that has a credential"
+_WHAT: Final = {
+    "unsent": "could not be reached",
+    "lost": "was sent the request, and its answer was lost",
+    "unavailable": "has no credential",
+    "queued": "waiting, for every account has as many requests as it may have",
+}
+_NEXT: Final = {
+    "choose": "on to the next account",
+    "again": "once more in place",
+    "renew": "once more with another token",
+    "sibling": "on to one other account",
+    "provider": "on to the next provider",
+    "give": "the client gets that",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RequestStory:
+    """A request by what is kept of it: how it came to its account, and what it used. One of both is there."""
+
+    request_id: str
+    facts: tuple[tuple[str, str], ...] = ()
+    steps: tuple[tuple[str, str], ...] = ()
+    """What happened in its order; each with the time since the request began."""
+    row: TrafficRow | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStory:
+    """A session's latest requests, oldest first, and what they add up to."""
+
+    session: str
+    rows: tuple[TrafficRow, ...]
+    accounts: Mapping[str, int] = field(default_factory=dict)
+    """How many requests each account served, in the order of their first."""
+    models: Mapping[str, int] = field(default_factory=dict)
+    agents: tuple["AgentShare", ...] = ()
+    """The session's own requests, then each sub-agent below the one that started it."""
+
+    @property
+    def tokens(self) -> int:
+        return sum(row.tokens or 0 for row in self.rows)
+
+    @property
+    def cost(self) -> int:
+        """At list prices, in micro-dollars, what plans cover included."""
+        return sum(row.cost for row in self.rows)
+
+    @property
+    def failed(self) -> int:
+        return sum(row.is_failed for row in self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentShare:
+    """What one agent of a session used."""
+
+    agent: str
+    """Empty for the session itself."""
+    depth: int
+    requests: int
+    tokens: int
+    cost: int
+
+
+def request_story(state: State, books: LedgerReader, request_id: str, at_ms: int | None = None) -> RequestStory:
+    """Find a request. `at_ms`, when it began, spares a look through all rows.
+
+    Raises `UnknownName` if nothing is kept of it, and what reading does.
+    """
+    decision, traffic = state.decisions.get(request_id), books.traffic()
+    if at_ms is None and decision is not None:
+        at_ms = decision.at * 1000
+    row = None if traffic is None else traffic.request(request_id, at_ms)
+    if decision is None and row is None:
+        raise UnknownName(f"nothing is kept of a request {request_id[:80]!r}; look for it in the gateway's log")
+    lines = [] if decision is None else [*story_lines(decision)]
+    steps = tuple(line for line in lines if line[0].startswith("+"))
+    return RequestStory(request_id, tuple(line for line in lines if line not in steps), steps, row)
+
+
+def session_story(books: LedgerReader, session: str) -> SessionStory:
+    """Find a session. Raises `UnknownName` if no request of it is kept, and what reading does."""
+    traffic = books.traffic()
+    rows = [] if traffic is None else traffic.session(session)
+    if not rows:
+        raise UnknownName(f"no request of a session {session[:80]!r} is kept")
+    accounts: dict[str, int] = {}
+    models: dict[str, int] = {}
+    for row in rows:
+        if row.account:
+            accounts[row.account] = accounts.get(row.account, 0) + 1
+        if row.model:
+            models[row.model] = models.get(row.model, 0) + 1
+    return SessionStory(session, tuple(rows), accounts, models, tuple(_agents(rows)))
+
+
+def _agents(rows: list[TrafficRow]) -> Iterator[AgentShare]:
+    shares: dict[str, list[TrafficRow]] = {"": []}
+    for row in rows:
+        shares.setdefault(row.agent, []).append(row)
+    parents = {row.agent: row.parent if row.parent in shares else "" for row in rows}
+    told: set[str] = set()
+
+    def from_(agent: str, depth: int) -> Iterator[AgentShare]:
+        told.add(agent)
+        mine = shares[agent]
+        yield AgentShare(agent, depth, len(mine), sum(row.tokens or 0 for row in mine), sum(row.cost for row in mine))
+        for other in shares:
+            if other not in told and parents[other] == agent:
+                yield from from_(other, depth + 1)
+
+    yield from from_("", 0)
+    for agent in shares:
+        if agent not in told:  # agents that claim to have started each other
+            yield from from_(agent, 1)
+
+
+def story_lines(decision: Decision) -> Iterator[tuple[str, str]]:
+    """What happened to a request, as pairs of a heading and a sentence; each step has its time as the heading."""
+    content: dict[str, Any] = dict(decision.content)
+    model = f", model {content['model']}" if content.get("model") else ""
+    yield "request", f"{decision.request_id} at {moment(decision.at)}"
+    yield "client", f"key {content['client']}: {content['method']} {content['path']}{model}"
+    if content.get("provider"):
+        name = f" as {content['upstream_model']}" if content.get("upstream_model") else ""
+        yield "provider", f"{content['provider']}{name}: {content.get('rule', '')}"
+    yield from _accounts(content)
+    for one in content.get("budgets", ()):
+        limit = SpendingLimit.parse(one["limit"])
+        used, reserved = limit.amount_text(one["used"]), limit.amount_text(one["reserved"])
+        yield "budget", f"{limit.sentence} for {one['subject']}: reserved {reserved}, used {used}"
+    steps = content.get("steps")
+    for step in steps or ():
+        yield f"+{step['ms']} ms", _step(step)
+    for attempt in content.get("attempts", ()) if steps is None else ():
+        answer = "no answer" if attempt["status"] is None else f"answered {attempt['status']}"
+        yield "attempt", f"{attempt['account']} with {attempt['fingerprint']}: {answer}"
+    error = f", {content['error']}" if content.get("error") else ""
+    yield "result", f"{content['status']} after {content['ms']} ms{error}"
+    if content.get("message"):
+        yield "message", content["message"]
+
+
+def _accounts(content: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every account that could have served, and what became of it."""
+    passed_over = {one["account"]: one for one in content.get("passed_over", ())}
+    tried = {one["account"] for one in content.get("steps", ()) if one["what"] == "tried"}
+    why = next((one["why"] for one in content.get("steps", ()) if one["what"] == "tried"), _BY_ORDER)
+    for name in content.get("candidates", ()):
+        if name == content.get("account"):
+            yield "account", f"{name} " + ("was the last to be tried" if len(tried) > 1 else f"was chosen: {why}")
+        elif name in tried:
+            yield "account", f"{name} was tried"
+        elif name in passed_over:
+            one = passed_over[name]
+            until = f", until {moment(one['until'])}" if one.get("until") else ""
+            yield "account", f"{name} was skipped: {one['why'].rstrip('.')}{until}"
+        else:
+            yield "account", f"{name} was not needed"
+
+
+def _step(step: dict[str, Any]) -> str:
+    """One thing that befell the request."""
+    account, token = step.get("account", ""), f" with {step['fingerprint']}" if step.get("fingerprint") else ""
+    match step["what"]:
+        case "tried":
+            wait = f" after {step['wait_ms']} ms" if step.get("wait_ms") else ""
+            probe = "probing " if step.get("probe") else ""
+            model = f", model {step['model']}" if step.get("model") else ""
+            return f"{probe}{account}{model}{wait}: {step['why']}"
+        case "answered":
+            told = f"{account}{token} answered {step['status']}: {step['means'].rstrip('.')}"
+        case "not renewed":
+            told = f"{account} has no other token: {step['why']}"
+        case "served":
+            return f"{account}{token} answered {step.get('status', 200)}, which went to the client"
+        case "unsent" | "lost" | "unavailable" as what:
+            told = f"{account}{token} {_WHAT[what]}: {step['why']}"
+        case "refused":
+            return f"refused with {step['status']}"
+        case what:
+            return _WHAT.get(what, str(what))
+    return f"{told}{_benched(step.get('benched'))}; {_NEXT.get(step.get('plan', ''), 'over')}"
+
+
+def _benched(benched: dict[str, Any] | None) -> str:
+    if benched is None:
+        return ""
+    models = f", models of {benched['family']}" if benched["family"] else ""
+    until = f"until {moment(benched['until'])}" if benched["until"] else "until it is cleared"
+    return f"; {benched['kind']} {benched['name']}{models} is in cooldown {until}"

@@ -1,0 +1,214 @@
+"""Requests, sessions and what was used over time, as a query string asks for them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, TypeAlias, get_args
+from urllib.parse import urlencode
+
+from tokenferry.errors import UsageError
+from tokenferry.ledger import (
+    Dimension,
+    Period,
+    SeriesBy,
+    SeriesPoint,
+    SeriesUnit,
+    SessionRow,
+    TrafficCursor,
+    TrafficFilter,
+    TrafficOrder,
+    TrafficPage,
+    TrafficReport,
+    TrafficSeries,
+    Usage,
+    UsageReport,
+    total,
+)
+from tokenferry.views._books import LedgerReader
+
+SeriesOf: TypeAlias = Literal["requests", "tokens", "cost", "errors"]
+
+_HOUR_MS: Final = 3_600_000
+_DAY_MS: Final = 24 * _HOUR_MS
+RANGES: Final[Mapping[str, int]] = {
+    "1h": _HOUR_MS,
+    "24h": _DAY_MS,
+    "7d": 7 * _DAY_MS,
+    "30d": 30 * _DAY_MS,
+    "90d": 90 * _DAY_MS,
+}
+_USUAL: Final = "24h"
+_NAMES: Final = ("key", "account", "provider", "model", "session", "agent", "error")
+_SUMMED: Final[tuple[Dimension, ...]] = ("key", "account", "provider", "model", "session")
+_MINUTES_UP_TO: Final = 3 * _HOUR_MS
+_HOURS_UP_TO: Final = 7 * _DAY_MS
+_LONGEST: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficQuery:
+    """What of the traffic is asked for: the parameters of a link. Times are milliseconds since 1970 UTC."""
+
+    since: int
+    until: int
+    range: str = _USUAL
+    """One of `RANGES`; empty where `since` and `until` were given."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    status: str = ""
+    sort: TrafficOrder = "at"
+    by: SeriesBy = "account"
+    of: SeriesOf = "requests"
+    shows: Literal["requests", "sessions"] = "requests"
+    behind: TrafficCursor | None = None
+
+    @property
+    def filter(self) -> TrafficFilter:
+        return TrafficFilter(self.since, self.until, status=self.status, **self.names)
+
+    @property
+    def unit(self) -> SeriesUnit:
+        """The grain of a series of this length."""
+        length = self.until - self.since
+        return "minutes" if length <= _MINUTES_UP_TO else "hours" if length <= _HOURS_UP_TO else "days"
+
+    def link(self, **changes: str | int | None) -> str:
+        """The query string of a link that changes this; a page begins at the first row again. None takes out."""
+        time: dict[str, str | int | None] = {"since": self.since, "until": self.until}
+        given: dict[str, str | int | None] = {
+            **(time if not self.range else {"range": self.range}),
+            **self.names,
+            "status": self.status,
+            "sort": self.sort,
+            "by": self.by,
+            "of": self.of,
+            "shows": self.shows,
+        } | changes
+        if "range" in changes:
+            given |= {"since": None, "until": None}
+        usual = {"range": _USUAL, "sort": "at", "by": "account", "of": "requests", "shows": "requests"}
+        kept = {name: value for name, value in given.items() if value not in {None, ""} and usual.get(name) != value}
+        return f"?{urlencode(kept)}"
+
+    def page_link(self, behind: TrafficCursor) -> str:
+        """The query string of the page behind a request; its time ends where this one's does."""
+        cursor = f"{behind.weight}.{behind.request_id}"
+        return self.link(range=None, since=self.since, until=self.until, behind=cursor)
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficView:
+    """What a page of traffic shows."""
+
+    query: TrafficQuery
+    page: TrafficPage = field(default_factory=lambda: TrafficPage(()))
+    sessions: tuple[SessionRow, ...] = ()
+    series: TrafficSeries = field(default_factory=lambda: TrafficSeries(()))
+    usage: Usage | None = None
+    """The sums of all that matches; None where no sum is kept of that."""
+    first_bytes: Sequence[int] = ()
+    """Milliseconds, sorted."""
+    durations: Sequence[int] = ()
+    choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The names that there are to filter by."""
+    has_any: bool = False
+    """Whether there is any request at all."""
+
+    @property
+    def most(self) -> int:
+        """The greatest sum of a bucket of the series."""
+        columns = zip(*self.series.lines.values(), strict=True)
+        return max((sum(getattr(point, self.query.of) for point in column) for column in columns), default=0)
+
+    def series_json(self) -> dict[str, Any]:
+        """The series as a chart takes it: seconds, then a list for each name."""
+        return {
+            "starts": [start // 1000 for start in self.series.starts],
+            "unit": self.query.unit,
+            "of": self.query.of,
+            "lines": [
+                [name, [_value(point, self.query.of) for point in line]] for name, line in self.series.lines.items()
+            ],
+        }
+
+
+def _value(point: SeriesPoint, of: SeriesOf) -> float:
+    value: int = getattr(point, of)
+    return value / 1e6 if of == "cost" else value
+
+
+def traffic_query(given: Mapping[str, str], *, now: float) -> TrafficQuery:
+    """Read the parameters of a link; what isn't one is left out. `now` in seconds since 1970 UTC.
+
+    Raises `UsageError` for a time that is none.
+    """
+    range_ = given.get("range", "")
+    until = int(now * 1000) + 1
+    if "since" in given or "until" in given:
+        since, until, range_ = _time(given.get("since"), until - _DAY_MS), _time(given.get("until"), until), ""
+        if since >= until:
+            raise UsageError("the time asked for ends before it begins")
+    else:
+        range_ = range_ if range_ in RANGES else _USUAL
+        since = until - RANGES[range_]
+    names = {name: given[name][:_LONGEST] for name in _NAMES if given.get(name)}
+    return TrafficQuery(
+        since,
+        until,
+        range_,
+        names,
+        given.get("status", "")[:_LONGEST],
+        _one_of(given.get("sort"), get_args(TrafficOrder), "at"),
+        _one_of(given.get("by"), get_args(SeriesBy), "account"),
+        _one_of(given.get("of"), get_args(SeriesOf), "requests"),
+        _one_of(given.get("shows"), ("requests", "sessions"), "requests"),
+        _cursor(given.get("behind", "")),
+    )
+
+
+def traffic_view(books: LedgerReader, query: TrafficQuery) -> TrafficView:
+    """Read what is asked for. Raises what reading the ledger does, `TryLater` if it takes too long."""
+    traffic, usage = books.traffic(), books.usage()
+    if traffic is None or usage is None:
+        return TrafficView(query)
+    choices = {kind: traffic.names(kind) for kind in get_args(SeriesBy)}
+    view = TrafficView(query, choices=choices, has_any=bool(choices["provider"]))
+    if query.shows == "sessions":
+        before = None if query.behind is None else query.behind.weight
+        return replace(view, sessions=tuple(traffic.sessions(query.filter, before=before)))
+    page = traffic.page(query.filter, order=query.sort, behind=query.behind)
+    if query.behind is not None:
+        return replace(view, page=page)
+    return _with_sums(replace(view, page=page), traffic, usage)
+
+
+def _with_sums(view: TrafficView, traffic: TrafficReport, usage: UsageReport) -> TrafficView:
+    query = view.query
+    first_bytes, durations = traffic.durations(query.filter)
+    has_sums = not query.status and query.names.keys() <= set(_SUMMED)
+    where: dict[Dimension, str] = {name: query.names[name] for name in _SUMMED if name in query.names}
+    sums = total(usage.rows([Period("", query.since, query.until)], where=where)) if has_sums else None
+    has_series = has_sums and "session" not in query.names
+    series = traffic.series(query.filter, query.unit, query.by) if has_series else view.series
+    return replace(view, first_bytes=first_bytes, durations=durations, usage=sums, series=series)
+
+
+def quantile(values: Sequence[int], share: float) -> int | None:
+    """The value that this share of sorted values does not exceed; None of none."""
+    return values[min(int(share * len(values)), len(values) - 1)] if values else None
+
+
+def _one_of(given: str | None, known: Sequence[Any], usual: Any) -> Any:
+    return given if given in known else usual
+
+
+def _time(text: str | None, usual: int) -> int:
+    if not text:
+        return usual
+    if not (text.isascii() and text.isdecimal() and len(text) <= 15):  # noqa: PLR2004  # digits that are a time
+        raise UsageError(f"{text[:40]!r} is no time; give milliseconds since 1970")
+    return int(text)
+
+
+def _cursor(text: str) -> TrafficCursor | None:
+    weight, _, request_id = text.partition(".")
+    is_number = weight.removeprefix("-").isascii() and weight.removeprefix("-").isdecimal()
+    return TrafficCursor(int(weight), request_id[:_LONGEST]) if is_number and len(weight) <= 18 else None  # noqa: PLR2004  # as SQLite takes it
