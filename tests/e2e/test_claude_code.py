@@ -275,3 +275,27 @@ def test_all_are_limited_and_the_user_sees_one_true_sentence(
     assert "try again in 2 h" in said or "try again in 119 min" in said
     assert {one["status"] for one in sandbox.requests("/v1/messages")} == {429}
     assert len(relay.messages()) <= 2, "the client doesn't try in vain"
+
+
+def test_a_budget_that_is_used_up_is_told_in_its_own_words_until_it_is_raised(
+    claude: Claude, relay: Relay, key: str
+) -> None:
+    """One answer uses it up: the client shows the sentence, sends nothing again, and works again with a larger one."""
+    variables = {"ANTHROPIC_BASE_URL": relay.url, "ANTHROPIC_AUTH_TOKEN": key}
+    tokenferry("key", "set", "local", "--budget", "0.001usd/day")
+
+    def percent() -> int:
+        found: int = json.loads(tokenferry("status", "--json").out)["budgets"][0]["percent"]
+        return found
+
+    first = claude.run("-p", "hi", variables=variables)
+    assert (first.code, first.out.strip()) == (0, ANSWER), first
+    eventually(lambda: percent() > 100, "it is written down")
+    before = len(relay.messages())
+    told = claude.run("-p", "hi", variables=variables)
+    assert told.code == 1
+    assert "the budget of $0.001 a day for client key local is used up until 20" in told.out + told.err, told
+    assert len(relay.messages()) - before <= 2, "the client doesn't try in vain"
+    tokenferry("key", "set", "local", "--budget", "100usd/day")
+    again = claude.run("-p", "hi", variables=variables)
+    assert (again.code, again.out.strip()) == (0, ANSWER), again
