@@ -1,6 +1,7 @@
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 
 from budgets.books import NOW, Key, book_of, read, refused, size, taken
 from tokenferry.budgets import BudgetBook, RequestSize
@@ -29,6 +30,7 @@ def test_what_is_reserved_becomes_what_was_used_and_then_what_is_written() -> No
     assert (counter.reserved, counter.unwritten, counter.used) == (300_000, 0, 0)
     book.settle(found, TokenCounts(100_000, 50_000))
     book.settle(found, TokenCounts(100_000, 50_000))
+    book.settle_ended()
     assert (counter.reserved, counter.unwritten, counter.used) == (0, 150_000, 150_000)
     read(book, spent=150_000, written=("tf_1",))
     assert (counter.reserved, counter.unwritten, counter.used) == (0, 0, 150_000)
@@ -71,6 +73,7 @@ def test_only_what_the_ledger_has_refuses_for_good() -> None:
     book = dollar_a_day()
     read(book, spent=900_000)
     book.settle(taken(book.reserve(KEY, size(1), NOW, "tf_1")), TokenCounts(200_000))
+    book.settle_ended()
     assert refused(book.reserve(KEY, size(1), NOW, "tf_2")).cause == "reserved"
     read(book, spent=1_100_000, written=("tf_1",))
     refusal = refused(book.reserve(KEY, size(1), NOW, "tf_3"))
@@ -177,6 +180,7 @@ def test_without_a_ledger_it_goes_by_what_is_in_memory(on_error: str) -> None:
     read(book, spent=500_000)
     book.is_away = True
     book.settle(taken(book.reserve(KEY, size(1), NOW, "tf_1")), TokenCounts(500_000))
+    book.settle_ended()
     assert refused(book.reserve(KEY, size(1), NOW, "tf_2")).cause == "used_up"
 
 
@@ -214,12 +218,12 @@ def test_estimates_follow_the_session_the_recent_outputs_and_max_tokens() -> Non
     estimates = book.estimates
     unknown = RequestSize("key_1", "model", "", 4000, None)
     assert estimates.estimate(unknown).tokens == 1000 + 4096
-    assert estimates.estimate(unknown._replace(max_tokens=10)).tokens == 1000 + 10
+    assert estimates.estimate(replace(unknown, max_tokens=10)).tokens == 1000 + 10
     for output in range(1, 301):
         price = book.estimates._prices["model"]  # what it has learnt
-        estimates.learn(unknown._replace(session="s"), TokenCounts(7, output, 900, 0, 50), price)
+        estimates.learn(replace(unknown, session="s"), TokenCounts(7, output, 900, 0, 50), price)
     assert estimates.estimate(unknown).tokens == 1000 + 290
-    known = estimates.estimate(unknown._replace(session="s"))
+    known = estimates.estimate(replace(unknown, session="s"))
     assert known.tokens == 7 + 50 + 290
     assert known.billed == 7 + 290 + 90 + 100
 

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.rig import Gate, Origin, Reply, Source, answering, error_of, json_answer, running_gate
 from tokenferry.budgets import Budget, BudgetBook, Counter
+from tokenferry.gateway import token_counts
 from tokenferry.gateway.telemetry.decision_log import decision_of
 from tokenferry.settings import BudgetSettings
 
@@ -26,7 +27,9 @@ PREFIX = b"anthropic-ratelimit-unified-"
 
 @pytest.fixture
 def book() -> BudgetBook:
-    return BudgetBook([Budget.of(BudgetSettings("all", "2usd/month", blocked_message="ask Ann"))])
+    return BudgetBook(
+        [Budget.of(BudgetSettings("all", "2usd/month", blocked_message="ask Ann"))], counts_of=token_counts
+    )
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from budgets.books import Key, refused, taken
 from effort import effort
@@ -47,7 +48,7 @@ class Process:
         self.exchange.exchange(self.ledger)
 
     def reserve(self, request_id: str, key: Key = KEYS[0]) -> Reservation | BudgetRefusal:
-        found = self.book.reserve(key, SIZE._replace(key_id=key.id), self.clock(), request_id)
+        found = self.book.reserve(key, replace(SIZE, key_id=key.id), self.clock(), request_id)
         assert found is not None
         return found
 

@@ -214,3 +214,21 @@ def test_a_stream_is_asked_for_at_the_top_level(body: bytes, *, wish: bool) -> N
 
 def test_the_facts_repr_shows_no_body() -> None:
     assert "secret" not in repr(facts_of(b'{"model":"x","a":"secret"}'))
+
+
+@pytest.mark.parametrize(
+    ("written", "most"),
+    [
+        (b'"max_tokens":32000', 32_000),
+        (b'"max_completion_tokens":7', 7),
+        (b'"max_tokens":1,"max_tokens":2', 2),
+        (b'"max_tokens":-1', None),
+        (b'"max_tokens":0', None),
+        (b'"max_tokens":"9"', None),
+        (b'"max_tokens":null', None),
+        (b'"max_tokens":1e400', None),
+        (b'"x":1', None),
+    ],
+)
+def test_the_largest_output_is_a_number_of_tokens_or_nothing(written: bytes, most: int | None) -> None:
+    assert facts_of(b"{" + written + b"}").max_tokens == most

@@ -1,8 +1,11 @@
 """What one process reserves and settles of each budget, on the event loop; the ledger's thread brings it news."""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
+
+from msgspec import Struct
 
 from tokenferry.budgets._budget import Budget, Spending
 from tokenferry.budgets._counter import Counter, CounterKey
@@ -13,6 +16,7 @@ RefusalCause: TypeAlias = Literal["used_up", "too_large", "reserved", "unknown"]
 
 _MOST_UNWRITTEN: Final = 20_000
 _MOST_KEYS: Final = 10_000
+_MOST_ENDED: Final = 1000
 _QUARTER: Final = 4
 _NOTHING: Final = Spending()
 
@@ -35,24 +39,26 @@ class BudgetSubject(Protocol):
     def revoked_at(self) -> int | None: ...
 
 
-class Reservation:
+class Reservation(Struct, eq=False):
     """What a request has reserved of each of its budgets, and once it is settled what it has used of them."""
 
-    __slots__ = ("amounts", "counters", "request_id", "size", "used")
-
-    def __init__(self, request_id: str, size: RequestSize, counters: Sequence[Counter], amounts: list[int]) -> None:
-        self.request_id = request_id
-        self.size = size
-        self.counters = counters
-        self.amounts = amounts
-        self.used: list[int] | None = None
-        """None until it is settled. Settled by what a model cost last; the ledger's rows have the last word."""
+    request_id: str
+    size: RequestSize
+    counters: Sequence[Counter]
+    amounts: list[int]
+    usage: Any = None
+    """What the request used, once it has ended."""
+    used: list[int] | None = None
+    """None until it is settled. Settled by what a model cost last; the ledger's rows have the last word."""
 
     @property
     def most_consumed(self) -> Counter:
         """The budget of which the largest part is used."""
-        counters = self.counters
-        return counters[0] if len(counters) == 1 else max(counters, key=lambda one: one.percent)
+        most = self.counters[0]
+        for counter in self.counters:
+            if counter.shown > most.shown:
+                most = counter
+        return most
 
 
 class BudgetRefusal(NamedTuple):
@@ -86,8 +92,8 @@ class _OfKey(NamedTuple):
     """The counters of a client key, as long as it and their periods stay the same."""
 
     key: BudgetSubject
-    start: int
-    end: int
+    start: float
+    end: float
     counters: tuple[Counter, ...]
 
 
@@ -95,12 +101,19 @@ class BudgetBook:
     """The counters of all budgets in one process.
 
     `reserve` and `settle` are for the event loop; what they wait for is a lock that the ledger's thread holds for
-    microseconds. Times are seconds since 1970 UTC. `wake` has the ledger's thread exchange soon.
+    microseconds. Times are seconds since 1970 UTC.
     """
 
-    def __init__(self, budgets: Iterable[Budget] = (), *, wake: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, budgets: Iterable[Budget] = (), *, counts_of: Callable[[Any], TokenCounts] = lambda usage: usage
+    ) -> None:
+        """`counts_of` makes counts of what is given to `settle`."""
         self.estimates = UsageEstimates()
-        self.wake = wake
+        self.wake: Callable[[], None] = lambda: None
+        """Has the ledger's thread exchange soon."""
+        self._counts_of = counts_of
+        self._ended: deque[Reservation] = deque()
+        """What has ended, and is settled when it matters: by the ledger's thread, or when room is short."""
         self.is_away = False
         """Whether the ledger could not be used the last time."""
         self._budgets = tuple(budgets)
@@ -120,14 +133,13 @@ class BudgetBook:
             self._of_keys.clear()
             by_identity = {budget.identity: budget for budget in self._budgets}
             for counter in self._counters.values():
-                counter.budget = by_identity.get(counter.budget.identity, counter.budget)
+                counter.apply(by_identity.get(counter.budget.identity, counter.budget))
         self.wake()
 
     def counters_of(self, key: BudgetSubject, at: float) -> tuple[Counter, ...]:
         """Those that the requests of a key count for at a time."""
         known = self._of_keys.get(key.id)
-        now = int(at * 1000)
-        if known is not None and known.key is key and known.start <= now < known.end:
+        if known is not None and known.key is key and known.start <= at < known.end:
             return known.counters
         return self._find(key, at).counters
 
@@ -142,12 +154,12 @@ class BudgetBook:
                     # Until the ledger was read it may use what is its own in any case, if the period is new.
                     counter.slice = counter.limit if self._holders == 1 else counter.limit // _QUARTER // self._holders
                     known = self._counters[counter.key] = counter
-                known.budget = counter.budget
+                known.apply(counter.budget)
                 counters.append(known)
                 start, end = max(start, counter.key.start), min(end, counter.end)
             if len(self._of_keys) >= _MOST_KEYS:
                 self._of_keys.clear()
-            mine = self._of_keys[key.id] = _OfKey(key, start, end, tuple(counters))
+            mine = self._of_keys[key.id] = _OfKey(key, start / 1000, end / 1000, tuple(counters))
         if not all(one.is_known for one in counters):
             self.wake()
         return mine
@@ -162,10 +174,29 @@ class BudgetBook:
         if not counters:
             return None
         estimate = self.estimates.estimate(size)
-        amounts, refusals = [], []
         with self._lock:
             for counter in counters:
-                admitted = self._admit(counter, counter.counts(estimate))
+                if counter.room < estimate[counter.measure]:
+                    break
+            else:
+                amounts = []
+                for counter in counters:
+                    amount = estimate[counter.measure]
+                    counter.room -= amount
+                    counter.reserved += amount
+                    amounts.append(amount)
+                return Reservation(request_id, size, counters, amounts)
+        return self._reserve_what_is_left(counters, estimate, size, request_id)
+
+    def _reserve_what_is_left(
+        self, counters: Sequence[Counter], estimate: Spending, size: RequestSize, request_id: str
+    ) -> Reservation | BudgetRefusal:
+        """The same where there is less room than was estimated, or none."""
+        amounts, refusals = [], []
+        with self._lock:
+            self._settle_ended()
+            for counter in counters:
+                admitted = self._admit(counter, estimate[counter.measure])
                 if isinstance(admitted, int):
                     amounts.append(admitted)
                 else:
@@ -174,6 +205,7 @@ class BudgetBook:
             if not refusals:
                 for counter, amount in zip(counters, amounts, strict=True):
                     counter.reserved += amount
+                    counter.look()
         if refusals:
             # The one that lasts the longest: what is said must be true of all.
             return max(refusals, key=lambda one: (one.is_final, one.counter.end))
@@ -187,7 +219,7 @@ class BudgetBook:
         used, limit = counter.used, counter.limit
         if self.is_away and not counter.is_known and settings.on_error == "refuse":
             return "unknown"
-        if counter.spent >= limit or (self.is_away and used >= limit):
+        if counter.is_used_up or (self.is_away and used >= limit):
             return "used_up"
         if settings.strict and wanted > limit - used:
             return "too_large"
@@ -202,24 +234,38 @@ class BudgetBook:
         # With nothing under way here a single request may go, though others hold what is left.
         return min(wanted, limit - used) if counter.held == 0 else "reserved"
 
-    def settle(self, reservation: Reservation, counts: TokenCounts) -> None:
-        """A request has ended: take what it used in place of what it reserved. Harmless the second time."""
-        if reservation.used is not None:
-            return
-        used = self.estimates.spending(reservation.size.model, counts) if any(counts) else _NOTHING
-        amounts = reservation.used = [counter.counts(used) for counter in reservation.counters]
+    def settle(self, reservation: Reservation, usage: object) -> None:
+        """A request has ended: what it used takes the place of what it reserved. Harmless the second time."""
+        if reservation.usage is None:
+            reservation.usage = usage
+            self._ended.append(reservation)
+            if len(self._ended) > _MOST_ENDED:
+                self.settle_ended()
+
+    def settle_ended(self) -> None:
+        """Settle what has ended by now. From any thread."""
         with self._lock:
-            for counter, reserved, amount in zip(reservation.counters, reservation.amounts, amounts, strict=True):
+            self._settle_ended()
+
+    def _settle_ended(self) -> None:
+        while self._ended:
+            one = self._ended.popleft()
+            counts = self._counts_of(one.usage)
+            used = self.estimates.spending(one.size.model, counts) if any(counts) else _NOTHING
+            one.used = [used[counter.measure] for counter in one.counters]
+            for counter, reserved, amount in zip(one.counters, one.amounts, one.used, strict=True):
                 counter.reserved -= reserved
                 counter.unwritten += amount
+                counter.look()
             if used is not _NOTHING and len(self._unwritten) < _MOST_UNWRITTEN:
-                self._unwritten[reservation.request_id] = reservation
+                self._unwritten[one.request_id] = one
 
     # On the ledger's thread.
 
     def counters(self) -> list[Counter]:
-        """Every counter that is known."""
+        """Every counter that is known, with all that has ended settled."""
         with self._lock:
+            self._settle_ended()
             return [*self._counters.values()]
 
     def watch(self, keys: Iterable[BudgetSubject], at: float) -> None:
@@ -236,6 +282,7 @@ class BudgetBook:
         """
         with self._lock:
             self._holders, self.is_away = holders, False
+            self._settle_ended()
             for request_id in written:
                 if (one := self._unwritten.pop(request_id, None)) is not None:
                     for counter, amount in zip(one.counters, one.used or (), strict=True):
@@ -246,12 +293,12 @@ class BudgetBook:
                 counter.spent, counter.is_known = amount, True
                 counter.slice = slices[key] = counter.slice_of(others.get(key, 0), holders)
                 counter.missing = 0
+                counter.look()
             return slices
 
     def forget(self, at: float) -> None:
         """Forget the counters of periods that have ended, and of no key, unless requests under way count for them."""
         with self._lock:
-            now = int(at * 1000)
-            self._of_keys = {key: one for key, one in self._of_keys.items() if one.start <= now < one.end}
+            self._of_keys = {key: one for key, one in self._of_keys.items() if one.start <= at < one.end}
             used = {counter.key for one in self._of_keys.values() for counter in one.counters}
             self._counters = {key: one for key, one in self._counters.items() if key in used or one.held}

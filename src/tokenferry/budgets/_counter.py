@@ -2,13 +2,16 @@
 
 from typing import Final, NamedTuple
 
-from tokenferry.budgets._budget import Budget, Spending
+from tokenferry.budgets._budget import Budget
 from tokenferry.budgets._calendar import Span
 
 THRESHOLDS: Final = (75, 95, 100)
 """Per cent of a budget whose crossing is announced; the first two are those at which Claude Code warns."""
 _LEAST_SLICE: Final = {"usd": 500_000, "tokens": 100_000}
 _QUARTER: Final = 4
+_ANYTHING: Final = 1 << 62
+_NEAR: Final = 4
+"""Within the last sixteenth of a limit what has ended is settled before anything is reserved."""
 
 
 class CounterKey(NamedTuple):
@@ -27,18 +30,26 @@ class Counter:
     """
 
     __slots__ = (
-        *("budget", "end", "is_known", "key", "key_id", "missing", "refusals", "reserved", "slice", "spent"),
-        *("unwritten",),
+        *("_budget", "end", "is_known", "key", "key_id", "measure", "missing", "refusals", "reserved", "reset"),
+        *("room", "shown", "slice", "spent", "unwritten"),
     )
 
     def __init__(self, budget: Budget, span: Span, key_id: str = "") -> None:
-        self.budget = budget
+        self._budget = budget
+        self.measure = budget.measure
+        """Which of a `Spending` it counts."""
         self.key_id = key_id
         self.key = CounterKey(f"{budget.identity}|{key_id}", span.start)
         self.end = span.end
+        self.reset = None if budget.limit.period == "total" else span.end // 1000
+        """When the next period begins, in seconds since 1970 UTC."""
+        self.shown = 0
+        """How many per cent were used at the last look."""
         self.spent = self.reserved = self.unwritten = self.refusals = 0
         self.slice = self.missing = 0
         """What it may use, and how much of that was wanting since the last exchange."""
+        self.room = -1
+        """What may be reserved at once without a further look; negative where a look is due in any case."""
         self.is_known = False
         """Whether the ledger was read."""
 
@@ -46,8 +57,27 @@ class Counter:
         return f"Counter({self.key.budget!r}, {self.used} of {self.limit})"
 
     @property
+    def budget(self) -> Budget:
+        return self._budget
+
+    def apply(self, budget: Budget) -> None:
+        """Go by the same budget with another amount, mode or words."""
+        self._budget = budget
+        self.look()
+
+    def look(self) -> None:
+        """See how much room there is, after anything has changed."""
+        settings, self.shown = self._budget.settings, self.percent
+        if settings.mode == "warn":
+            self.room = _ANYTHING
+            return
+        room = self.slice - self.held
+        is_near = room <= min(self.limit >> _NEAR, self.slice >> 1)
+        self.room = -1 if is_near or not (self.is_known or settings.on_error == "allow") else room
+
+    @property
     def limit(self) -> int:
-        return self.budget.limit.amount
+        return self._budget.limit.amount
 
     @property
     def held(self) -> int:
@@ -66,10 +96,8 @@ class Counter:
 
     @property
     def is_used_up(self) -> bool:
-        return self.used >= self.limit
-
-    def counts(self, spending: Spending) -> int:
-        return spending[self.budget.measure]
+        """Whether the ledger has all of it; what is not in it yet may turn out to be less."""
+        return self.spent >= self.limit
 
     def slice_of(self, others: int, holders: int) -> int:
         """The slice that is due to this process, where others hold so much, and `holders` processes are alive.

@@ -4,6 +4,8 @@ from bisect import insort
 from collections import deque
 from typing import Final, NamedTuple, TypeVar
 
+from msgspec import Struct
+
 from tokenferry.budgets._budget import Spending
 from tokenferry.prices import UNKNOWN, Price, TokenCounts
 
@@ -17,7 +19,7 @@ _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
 
-class RequestSize(NamedTuple):
+class RequestSize(Struct, frozen=True):
     """What is known of a request before it is sent."""
 
     key_id: str
@@ -58,40 +60,46 @@ class _Outputs:
 class UsageEstimates:
     """Learns from requests that are written down, on the ledger's thread, and estimates new ones on the event loop.
 
-    Each table is replaced one entry at a time, so a reader needs no lock.
+    Each table is replaced one entry at a time, so a reader needs no lock. What the next request of a session is likely
+    to cost is worked out ahead, for most requests are such.
     """
 
     def __init__(self) -> None:
         self._prices: dict[str, ModelPrice] = {}
         self._outputs: dict[tuple[str, str], _Outputs] = {}
         self._likely: dict[tuple[str, str], int] = {}
-        self._prompts: dict[str, TokenCounts] = {}
+        self._next: dict[tuple[str, str], tuple[int, TokenCounts, Spending]] = {}
+        """By session and model: the output, all counts, and what they cost."""
 
     def learn(self, size: RequestSize, counts: TokenCounts, price: ModelPrice) -> None:
         """Note what a request used. One that used nothing says nothing."""
         if not any(counts):
             return
         _put(self._prices, size.model, price)
-        if size.session:
-            _put(self._prompts, size.session, counts)
+        key = (size.key_id, size.model)
         if counts.output:
-            key = (size.key_id, size.model)
             outputs = self._outputs.get(key)
             if outputs is None:
                 _put(self._outputs, key, outputs := _Outputs())
             _put(self._likely, key, outputs.add(counts.output))
+        if size.session:
+            output = self._likely.get(key, _FIRST_OUTPUT)
+            again = TokenCounts(counts.input, output, *counts[2:5])
+            _put(self._next, (size.session, size.model), (output, again, self.spending(size.model, again)))
 
     def estimate(self, size: RequestSize) -> Spending:
         """What it may cost: its session's last input, else its bytes; and an output as large as recent ones."""
-        output = self._likely.get((size.key_id, size.model), _FIRST_OUTPUT)
-        if size.max_tokens is not None and size.max_tokens < output:
-            output = size.max_tokens
-        last = self._prompts.get(size.session) if size.session else None
-        if last is None:
-            counts = TokenCounts(size.body // _BYTES_A_TOKEN, output)
-        else:
-            counts = TokenCounts(last[0], output, last[2], last[3], last[4])
-        return self.spending(size.model, counts)
+        model, most = size.model, size.max_tokens
+        known = self._next.get((size.session, model))
+        if known is not None:
+            output, counts, spending = known
+            if most is None or most >= output:
+                return spending
+            return self.spending(model, counts._replace(output=most))
+        output = self._likely.get((size.key_id, model), _FIRST_OUTPUT)
+        if most is not None and most < output:
+            output = most
+        return self.spending(model, TokenCounts(size.body // _BYTES_A_TOKEN, output))
 
     def spending(self, model: str, counts: TokenCounts) -> Spending:
         """What such counts cost at the model's last price. One that was never seen counts as one of unknown price."""

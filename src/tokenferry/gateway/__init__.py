@@ -37,7 +37,7 @@ from tokenferry.gateway.telemetry.decision_log import DecisionLog
 from tokenferry.gateway.telemetry.metric_families import GatewayStatistics
 from tokenferry.gateway.telemetry.metrics import Metrics
 from tokenferry.gateway.telemetry.shared_memory import SharedMemory
-from tokenferry.gateway.telemetry.usage_log import UsageLog, entries_with
+from tokenferry.gateway.telemetry.usage_log import UsageLog, entries_with, token_counts
 from tokenferry.gateway.workers.process import (
     Terminal,
     allow_connections,
@@ -104,6 +104,7 @@ __all__ = [
     "remove_unix",
     "renew_tls",
     "server_tls",
+    "token_counts",
     "tune_interpreter",
     "write_port_file",
 ]

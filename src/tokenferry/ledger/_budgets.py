@@ -52,7 +52,7 @@ def spent_of(report: UsageReport, counters: Sequence[Counter], keys: Mapping[str
     spent = dict(zip(spans, report.spending(spans), strict=True))
     return [
         sum(
-            counter.counts(spending)
+            spending[counter.measure]
             for (key_id, name), spending in spent[Span(counter.key.start, counter.end)].items()
             if _covers(counter, key_id, name, keys)
         )
@@ -193,7 +193,7 @@ class BudgetExchange:
             spending: Spending = spending_of(row["billing"], row["cost_micros"], row["tokens"])
             for counter in covering[key_id]:
                 if counter.key.start <= row["at_ms"] < counter.end:
-                    self._spent[counter.key] += counter.counts(spending)
+                    self._spent[counter.key] += spending[counter.measure]
 
     def _others(self, connection: sqlite3.Connection) -> tuple[dict[CounterKey, int], int]:
         """What other processes hold, and how many live with this one."""

@@ -133,6 +133,7 @@ class LedgerWriter(PeriodicThread, Generic[_Ended]):
                 self.budgets.leave(self._ledger)
 
     def _cycle(self) -> None:
+        self.budgets.book.settle_ended()
         if self._dropped != self._reported:
             logger.warning("%d requests are missing in the ledger", self._dropped - self._reported)
             self._reported = self._dropped

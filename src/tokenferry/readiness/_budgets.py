@@ -26,7 +26,7 @@ class BudgetUse:
     def sentence(self, now: float) -> str:
         """In a line; `now` is in seconds since 1970 UTC."""
         counter, limit = self.counter, self.counter.budget.limit
-        reset = "" if limit.period == "total" else f", resets in {span(counter.end / 1000 - now)}"
+        reset = "" if counter.reset is None else f", resets in {span(counter.reset - now)}"
         warns = ", warns only" if counter.budget.settings.mode == "warn" else ""
         used = limit.amount_text(counter.used)
         return f"{self.subject}: {used} of {limit.sentence} used ({counter.percent}%{reset}{warns})"
@@ -45,7 +45,7 @@ class BudgetUse:
             "mode": counter.budget.settings.mode,
             "percent": counter.percent,
             "starts_at": counter.key.start // 1000,
-            "resets_at": None if limit.period == "total" else counter.end // 1000,
+            "resets_at": counter.reset,
         }
 
 
@@ -68,6 +68,7 @@ def budgets_now(
             spent = spent_of(UsageReport(ledger), counters, {key.id: key for key in known})
         for counter, amount in zip(counters, spent, strict=True):
             counter.spent = amount
+            counter.look()
     names = {key.id: key.name for key in known}
     found = [BudgetUse(one, names.get(one.key_id or one.budget.name, "")) for one in counters]
     return sorted(found, key=lambda one: -one.counter.percent)

@@ -28,7 +28,6 @@ _DIGITS: Final = re.compile(rb"[0-9](?=[0-9])")
 _LONGEST_ESCAPE: Final = len(rb"\\ud83d\\ude00")
 _LONGEST_STAND_INS: Final = 16 * 1024
 _MOST_TOOLS: Final = 10_000
-_LONGEST_COUNT: Final = 9
 _MODEL: Final = "model"
 _MODEL_LENGTH: Final = len(_MODEL)
 _NOT_LOOKED: Final = "not looked"
@@ -43,6 +42,7 @@ class _Kind(msgspec.Struct):
 _thinking: Final = msgspec.json.Decoder(_Kind)
 _tools: Final = msgspec.json.Decoder(list[_Kind])
 _anything: Final = msgspec.json.Decoder()
+_whole: Final = msgspec.json.Decoder(int)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +86,15 @@ class BodyFacts:
 
     @property
     def max_tokens(self) -> int | None:
-        """The largest output that is asked for; None where that is no plain number."""
+        """The largest output that is asked for; None where that is no number of tokens."""
         raw = self._last.get("max_tokens") or self._last.get("max_completion_tokens")
-        digits = b"" if raw is None or len(raw) > _LONGEST_COUNT else bytes(raw)
-        return int(digits) if digits.isdigit() else None
+        if raw is None:
+            return None
+        try:
+            count = _whole.decode(raw)
+        except msgspec.MsgspecError:
+            return None
+        return count if count > 0 else None
 
     @property
     def size(self) -> BodySize:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tokenferry.broker import Broker
 from tokenferry.budgets import BudgetBook
 from tokenferry.config import Config
-from tokenferry.gateway import UsageLog, entries_with
+from tokenferry.gateway import UsageLog, entries_with, token_counts
 from tokenferry.ledger import Billing, BudgetExchange, Ledger, LedgerWriter, WindowHistory, WindowPoint
 from tokenferry.pool import Pool
 from tokenferry.prices import PriceTable
@@ -42,7 +42,7 @@ def usage_log_of(
         price_table_of(config),
         kept=config.ledger,
         points=points,
-        budgets=BudgetExchange(BudgetBook(config.budgets), keys),
+        budgets=BudgetExchange(BudgetBook(config.budgets, counts_of=token_counts), keys),
     )
 
 

@@ -21,7 +21,7 @@ _WAY_OUT: Final = "ask the operator of this gateway for more"
 def budget_lines(reservation: Reservation) -> tuple[bytes, ...]:
     """The headers of a good answer, as lines: how much is used of the budget that is used up most."""
     counter = reservation.most_consumed
-    return _lines(min(counter.percent, _FULL - 1), _reset(counter))
+    return _lines(min(counter.shown, _FULL - 1), counter.reset)
 
 
 @lru_cache(1024)
@@ -42,7 +42,7 @@ def _lines(percent: int, reset: int | None) -> tuple[bytes, ...]:
 def budget_error(refusal: BudgetRefusal, key_name: str, now: float) -> GatewayError:
     """The answer to a request that a budget refuses. `now` is in seconds since 1970 UTC."""
     counter = refusal.counter
-    budget, reset = counter.budget, _reset(counter)
+    budget, reset = counter.budget, counter.reset
     what = f"the budget of {budget.limit.sentence} for {budget.whose(key_name)}"
     match refusal.cause:
         case "reserved":
@@ -81,11 +81,6 @@ def budget_error(refusal: BudgetRefusal, key_name: str, now: float) -> GatewayEr
 
 def _way_out(counter: Counter, otherwise: str) -> str:
     return counter.budget.settings.blocked_message or otherwise
-
-
-def _reset(counter: Counter) -> int | None:
-    """When the next period begins, in seconds since 1970 UTC."""
-    return None if counter.budget.limit.period == "total" else counter.end // 1000
 
 
 def _resets(reset: int | None) -> list[Header]:

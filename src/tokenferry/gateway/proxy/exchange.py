@@ -389,7 +389,7 @@ class Exchange:
         if self._measured is not None and (prompt := token_counts(record.usage).prompt):
             state.token_ratios.learn(*self._measured, prompt)
         if self._reservation is not None:
-            state.budgets.settle(self._reservation, token_counts(record.usage))
+            state.budgets.settle(self._reservation, record.usage)
         self._request = None
         if self._tokens:
             usage = record.usage
