@@ -278,7 +278,7 @@ class BudgetBook:
     ) -> dict[CounterKey, int]:
         """Learn what the ledger has spent, what other processes hold, and which requests are written by now.
 
-        Gives the slice of each counter, to be recorded.
+        Gives what this process may use of each counter, to be recorded for the others.
         """
         with self._lock:
             self._holders, self.is_away = holders, False
@@ -291,7 +291,8 @@ class BudgetBook:
             for key, amount in spent.items():
                 counter = self._counters[key]
                 counter.spent, counter.is_known = amount, True
-                counter.slice = slices[key] = counter.slice_of(others.get(key, 0), holders)
+                counter.slice = counter.slice_of(others.get(key, 0), holders)
+                slices[key] = max(counter.slice, counter.held)  # what is under way comes, whether there is room or not
                 counter.missing = 0
                 counter.look()
             return slices

@@ -107,7 +107,7 @@ class Counter:
         """
         free = max(self.limit - self.spent - others, 0)
         if holders <= 1:
-            return max(free, self.held)
+            return free
         share = max(self.limit // (_QUARTER * holders), _LEAST_SLICE[self.budget.limit.unit])
         wanted = self.held + max(min(share, free // (2 * holders)), self.missing)
-        return max(min(wanted, free), self.held)
+        return min(wanted, free)
