@@ -32,6 +32,7 @@ __all__ = [
     "ModelMapping",
     "ModelSettings",
     "Overage",
+    "PluginSettings",
     "PolicySettings",
     "PoolSettings",
     "PriceSettings",
@@ -409,6 +410,16 @@ class MetricsSettings:
     client_keys: Annotated[
         bool, ConfigKey("Whether requests, tokens and cost are counted by client key as well, for 100 keys.")
     ] = False
+
+
+@dataclass(frozen=True, slots=True)
+class PluginSettings:
+    """`[plugins]`: installed packages that declare providers."""
+
+    enabled: Annotated[
+        tuple[str, ...],
+        ConfigKey("Packages whose declarations of providers are used, by name; nothing else of them is loaded."),
+    ] = ()
 
 
 _PRICE: Final = 1_000_000.0

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -318,3 +319,34 @@ def test_a_private_gateway_serves_what_takes_no_transport(program: Program) -> N
 def test_waiting_is_over_once_nothing_waits(program: Program) -> None:
     program.post(program.client())
     wait_for(lambda: program.sandbox.counters()["in_flight"] == 0)
+
+
+def test_what_a_package_declares_of_a_provider_holds(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its fixed header is sent in place of the program's, and its rule sends a 403 on to the next account."""
+    information = tmp_path / "acme_x-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-x\nVersion: 1.0\n")
+    (information / "RECORD").write_text("tokenferry.toml,,\n")
+    (tmp_path / "tokenferry.toml").write_text(
+        f'[[providers]]\nname = "sbx"\nbase_url = "{program.sandbox.url}"\n'
+        '[providers.headers]\nx-acme-client = "tokenferry"\n'
+        '[[providers.limits]]\nstatuses = [403]\nsays = "out of acme"\n'
+        'cause = "acme"\nhold = "hour"\nreason = "Used up."\n'
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    mapped = 'name = "claude-a"\nmappings = [{ provider = "sbx", actual_model = "claude-b" }]'
+    more = f'[plugins]\nenabled = ["acme-x"]\n[[models]]\n{mapped}\n'
+    program.configure(more)
+    for name in ("dave", "carol"):
+        program.add_key(f"{name}-sbx", name, "sbx")
+    program.sandbox.fault("status", status=403, message="out of acme credit", path="/v1/messages", account="dave")
+    with tokenferry.httpx_client(headers={**VERSION, "x-acme-client": "mine"}) as client:
+        assert program.post(client, model="claude-a").status_code == 200
+    assert program.served() == ["dave", "carol"]
+    assert [value for name, value in program.sandbox.requests()[-1]["headers"] if name == "x-acme-client"] == [
+        "tokenferry"
+    ]
+    with State(program.home.state) as state:
+        assert [one.cause for one in state.cooldowns.list()] == ["acme"]

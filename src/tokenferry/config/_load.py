@@ -26,6 +26,7 @@ from tokenferry.config._server import read_log, read_server
 from tokenferry.config._upstream import read_upstream
 from tokenferry.credentials import ApiKey
 from tokenferry.errors import ConfigError
+from tokenferry.limits import Rule
 from tokenferry.policy_statement import stated_at
 from tokenferry.providers import Fault, Provider, Reading, Table, builtin_providers
 from tokenferry.secret import Fields
@@ -35,6 +36,7 @@ from tokenferry.settings import (
     LogSettings,
     MetricsSettings,
     ModelSettings,
+    PluginSettings,
     PolicySettings,
     PoolSettings,
     PriceSettings,
@@ -71,8 +73,10 @@ class Config:
     """By name: declared ones in their order, then the built-in ones."""
     keys: Mapping[str, ApiKey] = field(default_factory=dict)
     """The accounts that exist because a provider's `api_key` says so, by the provider's name."""
+    limit_rules: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
+    """What answers of providers mean that packages declare, by the provider's name."""
     files: tuple[Path, ...] = ()
-    """What was read besides: keys and certificates."""
+    """What was read besides: keys, certificates and declarations of packages."""
     warnings: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
     """What can't be used of it; none unless it was read for one credential alone."""
@@ -155,7 +159,8 @@ def read(data: Mapping[str, Any], path: Path, environ: Mapping[str, str]) -> tup
     reading = Reading(path.parent, renamed=RENAMED)
     root = Table(data, "", reading)
 
-    providers, keys = read_providers(root, path, environ)
+    packaged, limit_rules, declarations = _packaged(root.table("plugins"))
+    providers, keys = read_providers(root, path, environ, packaged)
     server, log = root.table("server"), root.table("log")
     log.former(server, "log_level", "level")
     upstream = read_upstream(root.table("upstream"), server.table("timeouts", is_former=True))
@@ -176,8 +181,20 @@ def read(data: Mapping[str, Any], path: Path, environ: Mapping[str, str]) -> tup
         budgets=read_budgets(root.tables("budgets")),
         providers=MappingProxyType(providers),
         keys=MappingProxyType(keys),
-        files=() if reading.faults else tuple(files_of(reading.settings, path.parent)),  # else one may be a key
+        limit_rules=limit_rules,
+        # Where there is a fault, what should name a file may be a key.
+        files=() if reading.faults else (*files_of(reading.settings, path.parent), *declarations),
         warnings=tuple(f"{path}: {note}" for note in reading.notes),
     )
     root.done()
     return config, reading
+
+
+def _packaged(table: Table) -> tuple[Mapping[str, Provider], Mapping[str, tuple[Rule, ...]], tuple[Path, ...]]:
+    """What `[plugins]` brings in: providers and rules by the provider's name, and the files of the packages."""
+    settings = table.read_whole(PluginSettings())
+    if not settings.enabled:
+        return {}, {}, ()
+    from tokenferry.config._plugins import read_packages  # noqa: PLC0415  # few name any, and metadata is slow to read
+
+    return read_packages(table, settings.enabled, builtin_providers())

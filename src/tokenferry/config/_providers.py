@@ -30,10 +30,10 @@ VARIABLE: Final = re.compile(r"\$(\{)?([A-Za-z_][A-Za-z0-9_]*)(?(1)\})")
 
 
 def read_providers(
-    root: Table, path: Path, environ: Mapping[str, str]
+    root: Table, path: Path, environ: Mapping[str, str], packaged: Mapping[str, Provider]
 ) -> tuple[dict[str, Provider], dict[str, ApiKey]]:
-    """Give the providers, and the keys that they name."""
-    builtin = builtin_providers()
+    """Give the providers, and the keys that they name. `packaged` are those that packages declare."""
+    builtin = {**builtin_providers(), **packaged}
     declared: dict[str, Provider] = {}
     keys: dict[str, ApiKey] = {}
     for table in root.tables("providers"):

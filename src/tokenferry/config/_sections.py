@@ -18,6 +18,7 @@ from tokenferry.settings import (
     MetricsSettings,
     ModelMapping,
     ModelSettings,
+    PluginSettings,
     PolicySettings,
     PoolSettings,
     PriceSettings,
@@ -79,6 +80,7 @@ SECTIONS: Final = (
     Section(
         ("router", "rules"), "Requests that meet every condition go to a model.", _keys(RuleSettings), is_list=True
     ),
+    Section(("plugins",), "Packages that declare providers.", _keys(PluginSettings)),
     Section(("ledger",), "How long it is kept what was used.", _keys(LedgerSettings)),
     Section(("metrics",), "What GET /metrics tells beyond the usual.", _keys(MetricsSettings)),
     Section(("dashboard",), "The page for people, and who may see it.", _keys(DashboardSettings)),

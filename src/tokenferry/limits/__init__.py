@@ -6,6 +6,7 @@ from tokenferry.limits._error import AnswerError, read_error
 from tokenferry.limits._family import OTHER, model_family
 from tokenferry.limits._headers import WireFormat, read_limits
 from tokenferry.limits._inflate import readable
+from tokenferry.limits._rules import Rule
 from tokenferry.limits._state import Bucket, LimitState, Window
 from tokenferry.limits._usage import read_usage
 from tokenferry.limits._values import read_moment
@@ -20,6 +21,7 @@ __all__ = [
     "CooldownRule",
     "LimitState",
     "Models",
+    "Rule",
     "Scope",
     "Window",
     "WireFormat",

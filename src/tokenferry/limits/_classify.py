@@ -1,4 +1,4 @@
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from tokenferry.limits._error import AnswerError, read_error
@@ -16,12 +16,19 @@ _LONGEST_TOLD: Final = 31 * 86_400.0
 
 
 def classify(
-    status: int, headers: Mapping[str, str], body: bytes, *, now: float, provider_format: WireFormat
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    now: float,
+    provider_format: WireFormat,
+    rules: Sequence[Rule] = (),
 ) -> Classification:
     """Say what an answer means. It never raises, whatever an upstream sends.
 
     `now` is when it came, in seconds since 1970 UTC. A compressed body is inflated, 64 KiB of it at most. Of a stream
     the part before its first content is enough: an error in it counts as if it had come in place of the stream.
+    `rules` are the provider's own, which come before all others.
     """
     state = read_limits(headers, now=now, provider_format=provider_format)
     content = readable(headers, body)
@@ -34,7 +41,7 @@ def classify(
             known = (stands for code, stands in STATUS_OF_ERROR.items() if code in error.codes)
             status = next(known, error.status or _SERVER_ERROR)
     challenge = read_challenge(headers)
-    rule = next((rule for rule in RULES if rule.fits(status, error, told, challenge)), RULES[-1])
+    rule = next((rule for rule in (*rules, *RULES) if rule.fits(status, error, told, challenge)), RULES[-1])
     return _verdict(rule, error, state, now)
 
 

@@ -238,7 +238,8 @@ def _after_error(
     pool, criteria, trace = request.pool, request.criteria, request.trace
     target, account = lease.target, lease.selection.account
     fields, now, wire_format = text_headers(outcome.headers), pool.now(), target.group.wire_format
-    error = classify(outcome.status, fields, outcome.body, now=now, provider_format=wire_format)
+    rules = pool.limit_rules.get(target.group.provider, ())
+    error = classify(outcome.status, fields, outcome.body, now=now, provider_format=wire_format, rules=rules)
     limits = read_limits(fields, now=now, provider_format=wire_format)
     pool.note_limits(account, limits, is_side=bool(criteria.side))
     wait, cooldown = 0.0, None

@@ -2,11 +2,11 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Final
 
-from tokenferry.limits import Classification, LimitState, read_limits
+from tokenferry.limits import Classification, LimitState, Rule, read_limits
 from tokenferry.pool._account import Criteria, PoolAccount, Target
 from tokenferry.pool._account_log import AccountLog
 from tokenferry.pool._capacity import Capacity
@@ -47,8 +47,11 @@ class Pool:
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         rng: Random | None = None,
+        limit_rules: Mapping[str, Sequence[Rule]] | None = None,
     ) -> None:
+        """`limit_rules` say by a provider's name what its answers mean, before the rules for all."""
         self.settings = settings or PoolSettings()
+        self.limit_rules = limit_rules or {}
         self.now = now
         self.monotonic = monotonic
         self.rng = rng or Random()  # noqa: S311  # it spreads waits
@@ -67,9 +70,10 @@ class Pool:
         self._billed: dict[str, float] = {}
         self.account_log = AccountLog(self.cooldowns, self.now)
 
-    def configure(self, settings: PoolSettings) -> None:
+    def configure(self, settings: PoolSettings, limit_rules: Mapping[str, Sequence[Rule]] | None = None) -> None:
         """Go by other settings from now on."""
         self.settings = settings
+        self.limit_rules = limit_rules or {}
         self.capacity.configure(settings, self.monotonic())
         self._candidates.configure(settings)
         self._billed.clear()

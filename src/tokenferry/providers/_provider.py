@@ -123,6 +123,8 @@ class Provider:
     """What its accounts are asked at most, all together."""
     quirks: tuple[tuple[str, object], ...] = ()
     """With one of OpenAI's formats how its API differs from most others': the fields of `wire.Quirks`."""
+    fixed_headers: tuple[tuple[str, str], ...] = ()
+    """Names in lower case, with values, that each request to it has; a package's declaration may say them."""
     slash_names: bool = False
     """Whether its models' names have slashes, so that what stands before one is no provider's name."""
     key_shape: str | None = None

@@ -61,7 +61,7 @@ class EmbeddedGateway:
         self._settings = config.router if account is None else replace(config.router, account=account)
         self._upstream = config.upstream
         self._router = router_of(config)
-        self._pool = Pool(config.pool)
+        self._pool = Pool(config.pool, limit_rules=config.limit_rules)
         self._key = EphemeralKey("key_in_process", IN_PROCESS)
         self._usage_log = usage_log_of(home, config, self._broker, self._pool, lambda: self._key.listed)
         self._guard = Guard(self._key, frozenset())

@@ -38,7 +38,7 @@ class PrivateGateway:
     def __init__(self, home: Home, config: Config, *, account: str | None = None, broker: Broker | None = None) -> None:
         self._settings = config.router if account is None else replace(config.router, account=account)
         self._upstream = config.upstream
-        self._pool = Pool(config.pool)
+        self._pool = Pool(config.pool, limit_rules=config.limit_rules)
         self._home = home
         self._stack = contextlib.ExitStack()
         self._broker = broker or Broker.from_home(home, config)

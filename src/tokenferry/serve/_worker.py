@@ -119,7 +119,9 @@ def run_gateway(
         State(home.state) as state,
         AccessLog() as access_log,
         DecisionLog(state.decisions.add) as decision_log,
-        usage_log_of(home, config, broker, pool := Pool(config.pool), state.keys.listed) as usage_log,
+        usage_log_of(
+            home, config, broker, pool := Pool(config.pool, limit_rules=config.limit_rules), state.keys.listed
+        ) as usage_log,
         contextlib.ExitStack() as stack,
     ):
         trust = None if reloading is None else reloading.trust
@@ -184,7 +186,7 @@ def run_gateway(
             in_force[0] = new
             broker.adopt(new)
             upstreams.adopt(new.upstream, None if reloading is None else reloading.trust)
-            pool.configure(new.pool)
+            pool.configure(new.pool, new.limit_rules)
             usage_log.adopt(price_table_of(new), new.ledger, new.budgets)
             gateway.forwarder = forwarder(settings=new.router, router=router_of(new))
             hosts = where.hosts_with(new.server.host_names)

@@ -81,6 +81,13 @@ class CredentialCache:
         return known
 
 
+def with_fixed(lines: list[bytes], fixed: Sequence[tuple[str, str]]) -> list[bytes]:
+    """The lines of a request with the headers that a provider's declaration fixes, in place of the client's."""
+    names = {name.encode("ascii") for name, _ in fixed}
+    kept = [line for line in lines if line.partition(b":")[0].lower() not in names]
+    return kept + [f"{name}: {value}\r\n".encode("ascii") for name, value in fixed]
+
+
 def goes_up(name: bytes) -> bool:
     """Tell whether a header of a client's passes to an upstream.
 

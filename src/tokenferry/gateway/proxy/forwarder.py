@@ -13,7 +13,7 @@ from tokenferry.errors import Unfit
 from tokenferry.gateway.auth.passthrough import own_credential
 from tokenferry.gateway.http.client_api import CLIENT_APIS, ClientApi
 from tokenferry.gateway.http.errors import GatewayError, refusal_to_route
-from tokenferry.gateway.http.headers import CredentialCache, Header, ResponseHeaders
+from tokenferry.gateway.http.headers import CredentialCache, Header, ResponseHeaders, with_fixed
 from tokenferry.gateway.http.request_head import RequestHead
 from tokenferry.gateway.proxy.body import ProxyRequest
 from tokenferry.gateway.proxy.credentials import CredentialSource, KeyRing
@@ -151,13 +151,16 @@ class Forwarder:
         """Send the request as this account's. Raises `UpstreamError`, and `ConfigError` for a URL that is none."""
         known = self._providers[target.group.provider]
         shown = request.own or self._credential_cache.of(account, credential)
+        lines = request.head.upstream_lines(shown, identity=request.is_read)
+        if known.fixed_headers:
+            lines = with_fixed(lines, known.fixed_headers)
         return self._upstreams.get(known.base_url).send(
             request.method,
             request.target,
             (),
             request.pieces(target.model),
             sink,
-            lines=request.head.upstream_lines(shown, identity=request.is_read),
+            lines=lines,
             stream=request.wants_stream,
         )
 
@@ -204,7 +207,7 @@ class Forwarder:
             (),
             (sent.body,) if sent.body else (),
             translation,
-            lines=translation.lines(shown),
+            lines=with_fixed(translation.lines(shown), known.fixed_headers),
             stream=sent.stream,
         )
         translation.sent = structs.replace(sent, body=b"")  # its answer may come for minutes
