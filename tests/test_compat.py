@@ -1,10 +1,10 @@
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import httpx2
 import pytest
+from msgspec.structs import replace
 
 from integrations.rig import Rig
 from refresh.rig import sandbox_providers, value

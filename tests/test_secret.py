@@ -5,7 +5,6 @@ import logging
 import pickle
 import sys
 import traceback
-from dataclasses import asdict
 from hashlib import sha256
 from io import StringIO
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import asdict
 
 from leaks import leaks, shows
 from tokenferry.credentials import ApiKey, OAuthToken

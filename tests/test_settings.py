@@ -1,9 +1,9 @@
 import os
 import re
-from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 
 import pytest
+from msgspec import Struct
 
 from tokenferry.errors import ConfigError
 from tokenferry.settings import Home, PolicySettings, RefreshSettings, RouterSettings, ServerSettings
@@ -108,11 +108,11 @@ def test_everything_lies_inside_the_home(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("section", [ServerSettings, RouterSettings, PolicySettings, RefreshSettings])
-def test_settings_are_frozen(section: type) -> None:
+def test_settings_are_frozen(section: type[Struct]) -> None:
     settings = section()
-    for field in fields(section):
-        with pytest.raises(FrozenInstanceError):
-            setattr(settings, field.name, None)
+    for field in settings.__struct_fields__:
+        with pytest.raises(AttributeError, match="immutable"):
+            setattr(settings, field, None)
 
 
 def test_a_subscription_is_served_to_nobody_unless_said_otherwise() -> None:

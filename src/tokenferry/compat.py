@@ -6,10 +6,11 @@ Each is a thin face of the library. `broker` is the default one where none is gi
 import os
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
+
+from msgspec.structs import replace
 
 from tokenferry.accounts import write_export
 from tokenferry.broker import Broker, PendingLogin, StoredLogin, default_broker, store_login

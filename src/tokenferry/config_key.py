@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cache
 from json import dumps
 from math import isfinite
 from pathlib import Path
 from types import MappingProxyType, UnionType
-from typing import Any, Final, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, TypeAlias, Union, get_args, get_origin
+
+from msgspec import NODEFAULT, Struct, field
+from msgspec.structs import fields, replace
 
 __all__ = ["DURATION_PATTERN", "ConfigKey", "KeyKind", "format_duration", "keys_of", "parse_duration"]
 
@@ -32,8 +34,7 @@ _KINDS: Final[Mapping[object, KeyKind]] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigKey:
+class ConfigKey(Struct, frozen=True):
     """A key: stated in `Annotated` beside the type of a field, whose name, kind and default `keys_of` adds.
 
     `least` and `most` limit a number, or a duration in seconds.
@@ -77,15 +78,12 @@ class ConfigKey:
 @cache
 def keys_of(section: type) -> Mapping[str, ConfigKey]:
     """The keys that set fields of a class of settings, by name."""
-    hints = get_type_hints(section, include_extras=True)
     found: dict[str, ConfigKey] = {}
     for one in fields(section):
-        said = next(
-            (each for each in getattr(hints[one.name], "__metadata__", ()) if isinstance(each, ConfigKey)), None
-        )
+        said = next((each for each in getattr(one.type, "__metadata__", ()) if isinstance(each, ConfigKey)), None)
         if said is not None:
-            default = None if one.default is MISSING else one.default
-            found[one.name] = _completed(said, one.name, hints[one.name].__origin__, default)
+            default = None if one.default is NODEFAULT else one.default
+            found[one.name] = _completed(said, one.name, one.type.__origin__, default)
     return MappingProxyType(found)
 
 

@@ -1,7 +1,8 @@
 """The kinds of credential, how each is presented in a request, and how each is read from and written to JSON."""
 
-from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Final, Literal, TypeAlias
+
+from msgspec import Struct, field
 
 from tokenferry.anthropic_beta import OAUTH_BETA
 from tokenferry.errors import UsageError
@@ -53,8 +54,7 @@ def epoch_seconds(value: object, *, foreign: bool = False) -> int:
     return int(value)
 
 
-@dataclass(frozen=True, slots=True)
-class ApiKey:
+class ApiKey(Struct, frozen=True):
     """A key that never expires. `obtained_at`, in seconds since 1970 UTC, is when it came.
 
     `header` is where its provider takes it; in `authorization` it is a Bearer token. It isn't stored: `Broker.resolve`
@@ -65,10 +65,10 @@ class ApiKey:
     expires_at: ClassVar[None] = None
 
     secret: Secret
-    unknown: Fields = field(default_factory=Fields, repr=False, hash=False)
-    obtained_at: int | None = field(default=None, compare=False)
-    header: KeyHeader = field(default="x-api-key", compare=False)
-    until: float | None = field(default=None, compare=False)
+    unknown: Fields = field(default_factory=Fields)
+    obtained_at: int | None = None
+    header: KeyHeader = "x-api-key"
+    until: float | None = None
     """When it is to be asked for again, in seconds since 1970 UTC; None for one that is stored."""
 
     def headers(self) -> tuple[tuple[str, str], ...]:
@@ -81,8 +81,7 @@ class ApiKey:
         return Fields(self.unknown, key=self.secret.reveal(), **_present({"obtained_at": self.obtained_at}))
 
 
-@dataclass(frozen=True, slots=True)
-class SetupToken:
+class SetupToken(Struct, frozen=True):
     """A one-year, inference-only subscription token; it can't be renewed."""
 
     kind: ClassVar[Kind] = "setup-token"
@@ -90,7 +89,10 @@ class SetupToken:
     secret: Secret
     obtained_at: int | None = None
     expires_at: int | None = None
-    unknown: Fields = field(default_factory=Fields, repr=False, hash=False)
+    unknown: Fields = field(default_factory=Fields)
+
+    def __hash__(self) -> int:
+        return hash(self.secret)
 
     def __post_init__(self) -> None:
         value_is_good = self.secret.reveal().startswith(SETUP_TOKEN_PREFIX)
@@ -110,8 +112,7 @@ class SetupToken:
         return Fields(self.unknown, token=self.secret.reveal(), **_present(times))
 
 
-@dataclass(frozen=True, slots=True)
-class OAuthToken:
+class OAuthToken(Struct, frozen=True):
     """An access token, and the refresh token that follows it if there is one.
 
     Times are seconds since 1970 UTC. `lifetime` is what the server granted the access token with, in seconds.
@@ -132,7 +133,10 @@ class OAuthToken:
     lifetime: int | None = None
     refresh_expires_at: int | None = None
     source: str | None = None
-    unknown: Fields = field(default_factory=Fields, repr=False, hash=False)
+    unknown: Fields = field(default_factory=Fields)
+
+    def __hash__(self) -> int:
+        return hash(self.secret)
 
     @property
     def is_renewable(self) -> bool:
@@ -151,8 +155,7 @@ class OAuthToken:
         return Fields(self.unknown, **_present(tokens), **_present(plain), **scopes)
 
 
-@dataclass(frozen=True, slots=True)
-class Federation:
+class Federation(Struct, frozen=True):
     """How a workload says who it is, and the `parameters` that go with that.
 
     Its identity token is read anew each time, from a file or an environment variable. Raises `UsageError` unless it is
@@ -173,8 +176,7 @@ class Federation:
         return f"file {self.file}" if self.file else f"variable {self.variable}"
 
 
-@dataclass(frozen=True, slots=True)
-class FederatedToken(OAuthToken):
+class FederatedToken(OAuthToken, frozen=True, kw_only=True):
     """An access token that a workload got for its identity token (RFC 7523), and gets anew in the same way.
 
     There is no refresh token, and nothing that is used up: an exchange that failed can be repeated.
@@ -182,12 +184,12 @@ class FederatedToken(OAuthToken):
 
     kind: ClassVar[Kind] = "federated"
 
-    federation: Federation = field(kw_only=True)
+    federation: Federation
 
     @classmethod
     def of(cls, token: OAuthToken, federation: Federation) -> "FederatedToken":
         """The same token as one that this federation gave; a refresh token isn't taken over."""
-        known = {one.name: getattr(token, one.name) for one in fields(OAuthToken)}
+        known = {name: getattr(token, name) for name in OAuthToken.__struct_fields__}
         return cls(**(known | {"refresh": None}), federation=federation)
 
     @property

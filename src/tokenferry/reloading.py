@@ -6,10 +6,11 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from ssl import SSLContext
 from typing import Final
+
+from msgspec.structs import replace
 
 from tokenferry.background import file_stamp
 from tokenferry.config import Config, ConfigSource, Follower

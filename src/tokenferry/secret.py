@@ -5,12 +5,15 @@ import json
 import math
 import re
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final, NoReturn, final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, final
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     import logging
 
 __all__ = [
+    "Concealing",
     "Fields",
     "HiddenBytes",
     "Redactor",
@@ -121,6 +124,16 @@ class HiddenBytes(bytes):
         return f"<{len(self)} bytes>"
 
     __str__ = __repr__
+
+
+class Concealing(Struct, frozen=True):
+    """A value whose repr, and so a traceback's locals, leave out the fields in `hidden`: they may hold secrets."""
+
+    hidden: ClassVar[tuple[str, ...]] = ()
+
+    def __repr__(self) -> str:
+        shown = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name not in self.hidden)
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 class Fields(dict[str, Any]):

@@ -3,10 +3,11 @@
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Final, Literal, TypeAlias
+
+from msgspec import Struct
 
 from tokenferry.config_key import ConfigKey
 from tokenferry.errors import ConfigError
@@ -46,8 +47,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
+class Home(Struct, frozen=True):
     """The folder of all that tokenferry keeps (0700), the names in it, and where its configuration lies."""
 
     path: Path
@@ -209,8 +209,7 @@ _RUST_LEVELS: Final = MappingProxyType({"trace": "debug", "warn": "warning"})
 _FORMER_POLICIES: Final = MappingProxyType({"off": "claude-code-only", "own": "own-use"})
 
 
-@dataclass(frozen=True, slots=True)
-class ServerSettings:
+class ServerSettings(Struct, frozen=True):
     """`[server]`: where clients connect."""
 
     host: Annotated[str, ConfigKey("The address or name of this machine to listen on.")] = "127.0.0.1"
@@ -242,8 +241,7 @@ class ServerSettings:
         return self.allowed_hosts + (() if self.public_url is None else (self.public_url.partition("//")[2],))
 
 
-@dataclass(frozen=True, slots=True)
-class LogSettings:
+class LogSettings(Struct, frozen=True):
     """`[log]`: what a gateway logs, and in which form."""
 
     level: Annotated[LogLevel, ConfigKey("The least serious records to log.", aliases=_RUST_LEVELS)] = "info"
@@ -258,8 +256,7 @@ class LogSettings:
     """None is stderr."""
 
 
-@dataclass(frozen=True, slots=True)
-class PolicySettings:
+class PolicySettings(Struct, frozen=True):
     """`[policy]`: what Claude subscriptions may be used for."""
 
     subscriptions: Annotated[
@@ -269,13 +266,19 @@ class PolicySettings:
             aliases=_FORMER_POLICIES,
         ),
     ] = "claude-code-only"
-    source: Literal["default", "config.toml", "statement"] = field(default="default", compare=False)
-    stated_at: int | None = field(default=None, compare=False)
+    source: Literal["default", "config.toml", "statement"] = "default"
+    stated_at: int | None = None
     """When it was stated with `tokenferry policy set`, in seconds since 1970 UTC."""
 
+    def __eq__(self, other: object) -> bool:
+        """Whether the same is allowed, wherever it was stated."""
+        return isinstance(other, PolicySettings) and self.subscriptions == other.subscriptions
 
-@dataclass(frozen=True, slots=True)
-class UpstreamSettings:
+    def __hash__(self) -> int:
+        return hash(self.subscriptions)
+
+
+class UpstreamSettings(Struct, frozen=True):
     """`[upstream]`: how tokenferry connects to providers. Times are in seconds."""
 
     connect_timeout: Annotated[
@@ -293,8 +296,7 @@ class UpstreamSettings:
     ca_file: Annotated[Path | None, ConfigKey("PEM certificates, trusted beside the system's.")] = None
 
 
-@dataclass(frozen=True, slots=True)
-class Caps:
+class Caps(Struct, frozen=True):
     """How much is asked at most of one account or provider, or by one client key; 0 is no limit.
 
     Several workers share it.
@@ -323,8 +325,7 @@ class Caps:
 NO_CAPS: Final = Caps()
 
 
-@dataclass(frozen=True, slots=True)
-class AccountSettings(Caps):
+class AccountSettings(Caps, frozen=True):
     """`[accounts.NAME]`: what goes before what `account set` stored, and its own limits in place of `[pool]`'s."""
 
     priority: Annotated[
@@ -345,8 +346,7 @@ class AccountSettings(Caps):
     ] = 300.0
 
 
-@dataclass(frozen=True, slots=True)
-class PoolSettings:
+class PoolSettings(Struct, frozen=True):
     """`[pool]`: which account serves, and how hard a request is tried."""
 
     strategy: Annotated[Strategy, ConfigKey("The order in which accounts are tried.")] = "priority"
@@ -365,14 +365,13 @@ class PoolSettings:
     quota_warning: Annotated[float, ConfigKey("Log once when this share of a window is used. 0 is never.", 0, 1)] = 0.9
     caps: Caps = NO_CAPS
     """Of each account."""
-    accounts: Mapping[str, AccountSettings] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+    accounts: Mapping[str, AccountSettings] = MappingProxyType({})
     """What is different for single accounts, by name."""
-    providers: Mapping[str, Caps] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+    providers: Mapping[str, Caps] = MappingProxyType({})
     """What all accounts of a provider have together, by its name; no entry is no limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerSettings:
+class LedgerSettings(Struct, frozen=True):
     """`[ledger]`: how long it is kept what was used, in seconds. Sums by the day are kept for ever."""
 
     keep_requests: Annotated[float, ConfigKey("How long each request is kept.", 3600, 36_500 * 86_400, "duration")] = (
@@ -384,8 +383,7 @@ class LedgerSettings:
     ] = 400 * 86_400.0
 
 
-@dataclass(frozen=True, slots=True)
-class DashboardSettings:
+class DashboardSettings(Struct, frozen=True):
     """`[dashboard]`: the page for people, and who may see it."""
 
     enabled: Annotated[bool, ConfigKey("Whether there is a dashboard.")] = True
@@ -403,8 +401,7 @@ class DashboardSettings:
     admins: Annotated[tuple[str, ...], ConfigKey("Users of that header who may change things; others may look.")] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class MetricsSettings:
+class MetricsSettings(Struct, frozen=True):
     """`[metrics]`: what GET /metrics tells beyond the usual."""
 
     client_keys: Annotated[
@@ -425,8 +422,7 @@ class PluginSettings:
 _PRICE: Final = 1_000_000.0
 
 
-@dataclass(frozen=True, slots=True)
-class PriceSettings:
+class PriceSettings(Struct, frozen=True):
     """`[[prices]]`: what the operator pays, in place of a list price or as a percentage of it."""
 
     model: Annotated[str, ConfigKey("A model's name, or a pattern with *.", example='"glm-5"')]
@@ -455,8 +451,7 @@ class PriceSettings:
     """The key `from`: the day from which it holds, UTC, as an ISO date; empty for always."""
 
 
-@dataclass(frozen=True, slots=True)
-class BudgetSettings:
+class BudgetSettings(Struct, frozen=True):
     """`[[budgets]]`: how much may be used in a period, and what happens then."""
 
     subject: Annotated[str, ConfigKey("key:NAME, group:NAME (of the keys with the label group=NAME), or all.")] = "all"
@@ -485,13 +480,12 @@ class BudgetSettings:
     blocked_message: Annotated[str | None, ConfigKey("What a refused client is told to do, in your words.")] = None
 
 
-@dataclass(frozen=True, slots=True)
-class ModelMapping:
+class ModelMapping(Struct, frozen=True):
     """`[[models.mappings]]`: a provider, and the name under which it has the model."""
 
     provider: Annotated[str, ConfigKey("The provider that has it.", example='"z.ai"')]
     actual_model: Annotated[str, ConfigKey("What the provider calls it.", example='"glm-5"')]
-    priority: Annotated[int, ConfigKey("The lowest is tried first.", 0, 2**32 - 1)] = field(default=1, compare=False)
+    priority: Annotated[int, ConfigKey("The lowest is tried first.", 0, 2**32 - 1)] = 1
     max_output_tokens: Annotated[
         int | None,
         ConfigKey("The most output the model takes; translated requests are lowered to it.", 1, 2**31, example="8192"),
@@ -503,8 +497,7 @@ class ModelMapping:
     """By the beginnings of their types: `web_search`."""
 
 
-@dataclass(frozen=True, slots=True)
-class ModelSettings:
+class ModelSettings(Struct, frozen=True):
     """`[[models]]`: a name that clients ask for, and who serves it."""
 
     name: Annotated[str, ConfigKey("What clients ask for.", example='"fast"')]
@@ -513,8 +506,7 @@ class ModelSettings:
     display_name: Annotated[str | None, ConfigKey("What lists show; the name if left out.")] = None
 
 
-@dataclass(frozen=True, slots=True)
-class RuleSettings:
+class RuleSettings(Struct, frozen=True):
     """`[[router.rules]]`: requests that meet every condition it names go to a model."""
 
     name: Annotated[str, ConfigKey("What logs call the rule.", example='"large"')]
@@ -538,8 +530,7 @@ BACKGROUND_REGEX: Final = "(?i)claude.*haiku"
 AUTO_MAP_REGEX: Final = "^claude-"
 
 
-@dataclass(frozen=True, slots=True)
-class RouterSettings:
+class RouterSettings(Struct, frozen=True):
     """`[router]`: which model and providers a request goes to. Models are names of `[[models]]`, or of providers."""
 
     providers: Annotated[
@@ -576,8 +567,7 @@ class RouterSettings:
     rules: tuple[RuleSettings, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshSettings:
+class RefreshSettings(Struct, frozen=True):
     """When our own chains are refreshed, and how long anybody waits. All in seconds."""
 
     advisory: float = 300.0
@@ -594,8 +584,7 @@ class RefreshSettings:
     """How often a long-lived process looks for documents changed by others."""
 
 
-@dataclass(frozen=True, slots=True)
-class KeepSettings:
+class KeepSettings(Struct, frozen=True):
     """When a renewer renews logins that nobody asks for. All in seconds, but `idle`."""
 
     ahead: float = 600.0

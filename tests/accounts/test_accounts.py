@@ -1,12 +1,12 @@
 import os
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from leaks import leaks
 from tokenferry.accounts import CONFIGURATION, ENVIRONMENT, Accounts

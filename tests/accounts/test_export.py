@@ -2,10 +2,10 @@ import json
 import os
 import stat
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from leaks import leaks
 from tokenferry.accounts import Target, exported, refuse_temporary, write_export

@@ -1,10 +1,10 @@
 import shlex
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tokenferry.accounts import Accounts, Target, completion, hand_over, pending_hand_over, take_back
 from tokenferry.credentials import ApiKey, OAuthToken

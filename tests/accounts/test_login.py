@@ -1,9 +1,9 @@
-from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tokenferry.accounts import account_for, check_wanted, identity_labels
 from tokenferry.credentials import ApiKey, OAuthToken, SetupToken

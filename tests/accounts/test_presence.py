@@ -1,10 +1,10 @@
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tokenferry.accounts import Presence, Surroundings, find_presences, read_presence
 from tokenferry.accounts._offer import ORIGIN

@@ -4,11 +4,11 @@ import contextlib
 import itertools
 import random
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import pytest
+from msgspec.structs import replace
 
 from effort import STRIDE
 from leaks import shows

@@ -1,11 +1,11 @@
 """Listing, renewing and deleting logins over the API."""
 
 import time
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from admin.rig import Api, refused
 from tokenferry import extract_login_url_from_error

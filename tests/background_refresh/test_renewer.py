@@ -3,11 +3,11 @@
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from effort import FULL
 from refresh.rig import LIFETIME, NAME, PATIENCE, PROVIDERS, START, Rig, answer, put, token, wait_for

@@ -1,12 +1,12 @@
 """What is renewed when, and what follows a failure: no clock, file or network is in here."""
 
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tokenferry.background_refresh import Moment, Renewal, Schedule, next_renewal
 from tokenferry.credentials import ApiKey, FederatedToken, Federation, OAuthToken, SetupToken

@@ -3,10 +3,10 @@ import contextlib
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from refresh.rig import (
     NAME,

@@ -1,10 +1,10 @@
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tokenferry.broker import Broker, Revocation
 from tokenferry.credentials import ApiKey, Credential, OAuthToken, SetupToken

@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 import tokenferry
 from refresh.rig import (

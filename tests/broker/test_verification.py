@@ -1,9 +1,9 @@
 """One question to the provider, free of charge: whether it takes a credential."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from tokenferry.broker import Broker
 from tokenferry.credentials import ApiKey, Credential, OAuthToken, SetupToken

@@ -1,13 +1,13 @@
 """Another account's login in the place of the one that is there."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from claude_code.rig import ACCESS, ACCOUNT, EXPIRES, REFRESH, STUB, document, renewed, section, write
 from leaks import leaks

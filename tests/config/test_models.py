@@ -32,7 +32,7 @@ def test_mappings_are_tried_by_priority_and_then_as_written(write: Write) -> Non
         actual_model = "b"
         """
     )
-    mappings = (ModelMapping("one", "glm"), ModelMapping("two", "z/glm"), ModelMapping("sandbox", "b"))
+    mappings = (ModelMapping("one", "glm"), ModelMapping("two", "z/glm", 2), ModelMapping("sandbox", "b", 2))
     assert config.models == (ModelSettings("glm", mappings, "GLM"),)
     assert not config.warnings
 

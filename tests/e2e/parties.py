@@ -9,12 +9,13 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import pytest
+from msgspec.structs import replace
 
 from tokenferry.accounts import Accounts, machine_id, read_credential
 from tokenferry.refresh import FileJournal

@@ -3,10 +3,11 @@
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.rig import Gate, Origin, Source, answering, api_key, json_answer, running_gate, running_origin
 from routing import claude_code

@@ -1,13 +1,13 @@
 import asyncio
 import pickle
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anthropic
 import pytest
 from anthropic.lib.credentials import AccessToken, WorkloadIdentityCredentials
+from msgspec.structs import replace
 
 import tokenferry
 from integrations.rig import BODY, Rig

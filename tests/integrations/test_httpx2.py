@@ -1,11 +1,11 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import httpx2
 import pytest
+from msgspec.structs import replace
 
 import tokenferry
 from integrations.rig import BODY, VERSION, Rig

@@ -1,9 +1,9 @@
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
+from msgspec.structs import replace
 
 from interchange.strategies import TIMES, json_values, tokens
 from leaks import leaks

@@ -1,5 +1,4 @@
 import math
-from dataclasses import FrozenInstanceError
 
 import pytest
 from hypothesis import given
@@ -106,7 +105,7 @@ def test_nobody_can_make_it_hold_more_than_so_many_windows_and_buckets() -> None
 
 def test_a_state_cannot_be_changed() -> None:
     state = unified(status="allowed")
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(AttributeError, match="immutable"):
         state.status = "rejected"  # type: ignore[misc]  # the point of the test
     assert hash(state) == hash(unified(status="allowed"))
 

@@ -1,8 +1,8 @@
-from dataclasses import replace
 from typing import Any
 
 import httpx2
 import pytest
+from msgspec.structs import replace
 
 from tokenferry.errors import LoginFailed, TryLater
 from tokenferry.login import DeviceLogin

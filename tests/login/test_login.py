@@ -1,12 +1,12 @@
 import os
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 import pytest
+from msgspec.structs import replace
 
 from leaks import leaks
 from tokenferry.credentials import OAuthToken

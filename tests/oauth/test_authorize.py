@@ -1,11 +1,11 @@
 from base64 import urlsafe_b64encode
-from dataclasses import replace
 from hashlib import sha256
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from leaks import leaks
 from tokenferry.errors import LoginFailed

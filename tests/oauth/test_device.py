@@ -1,11 +1,11 @@
 import json
-from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from leaks import leaks
 from tokenferry.errors import LoginFailed, TryLater

@@ -1,10 +1,10 @@
 import json
 from base64 import b64decode, urlsafe_b64encode
-from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+from msgspec.structs import replace
 
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import LoginFailed, TryLater

@@ -1,8 +1,8 @@
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tokenferry.oauth import OAuthEndpoints, TokenResponse, TokenResponseLost, metadata_requests, read_metadata
 from tokenferry.providers import url_fault

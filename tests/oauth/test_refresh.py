@@ -1,11 +1,11 @@
 import json
 import logging
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from leaks import shows
 from tokenferry.credentials import OAuthToken, credential_from_json

@@ -1,10 +1,9 @@
 """What is known of cooldowns, whatever is noted of however many models, and whoever writes it down meanwhile."""
 
-from dataclasses import replace
-
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from msgspec.structs import replace
 
 from effort import effort
 from tokenferry.pool import Change, CooldownAdded, CooldownCleared

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from msgspec.structs import replace
 
 from tokenferry.pool import account_group
 from tokenferry.providers import builtin_providers

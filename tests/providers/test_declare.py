@@ -1,8 +1,8 @@
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from tokenferry.oauth import OAuthEndpoints
 from tokenferry.providers import Provider, Reading, Table, builtin_providers, declare, presets

@@ -1,10 +1,10 @@
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from tokenferry.config_key import ConfigKey
 from tokenferry.providers import Reading, Table, is_loopback, url_fault
@@ -130,8 +130,7 @@ def test_these_are_not_this_machine(host: str | None) -> None:
 # -- Table
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(Struct, frozen=True):
     """A section with a key of every kind."""
 
     text: Annotated[str, ConfigKey("A text.")] = "b"
@@ -173,7 +172,7 @@ def test_each_kind_of_value_is_read() -> None:
 
 
 def test_a_wrong_value_gives_the_default_and_one_problem() -> None:
-    keys = [field.name for field in fields(Sample) if field.name != "other"]
+    keys = [name for name in Sample.__struct_fields__ if name != "other"]
     found, problems = read({key: [[]] for key in keys}, "here")
     assert found == Sample()
     assert problems == [

@@ -1,6 +1,5 @@
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from tokenferry.credentials import ApiKey, FederatedToken, Federation, OAuthToken, SetupToken
 from tokenferry.readiness._standing import standing
@@ -17,12 +16,12 @@ GONE = replace(ALIVE, boot="another boot")
 def login(left: int | None = 3600, refresh: Secret | None = REFRESH, **changes: object) -> Document:
     token = OAuthToken(Secret("fake-access"), refresh, None if left is None else NOW + left)
     account = Account("work", "sandbox", "oauth")
-    return Document(account, replace(token, **changes), machine="here")  # type: ignore[arg-type]  # a test's shorthand
+    return Document(account, replace(token, **changes), machine="here")
 
 
 def attempt(process: ProcessIdentity = GONE, token: Secret = REFRESH, **changes: object) -> RefreshAttempt:
     made = RefreshAttempt("id", token.sha256, NOW - 10, process)
-    return replace(made, **changes)  # type: ignore[arg-type]  # a test's shorthand
+    return replace(made, **changes)
 
 
 def verdict(kind: str, until: int = 0, token: Secret = REFRESH) -> RefreshFailure:

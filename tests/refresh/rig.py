@@ -4,10 +4,10 @@ import json
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tokenferry.accounts import machine_id
 from tokenferry.broker import Broker

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import anthropic
 import httpx2
 import pytest
+from msgspec.structs import replace
 
 import tokenferry
 from leaks import leaks, shows
@@ -364,7 +364,7 @@ def test_no_token_is_in_the_command_line_or_the_environment_of_a_process_that_re
     old = sandbox_login(store, tokenferry_sandbox)
     script = (
         "import os, subprocess, sys\n"
-        "from dataclasses import replace\n"
+        "from msgspec.structs import replace\n"
         "from tokenferry.broker import Broker\n"
         "from tokenferry.providers import builtin_providers\n"
         f"sandbox = replace(builtin_providers()['sandbox'], base_url={tokenferry_sandbox.url!r})\n"

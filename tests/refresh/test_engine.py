@@ -8,10 +8,10 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from refresh.rig import NAME, PATIENCE, Rig, answer, sandbox_login, token, value, wait_for
 from tokenferry.broker import Broker
@@ -274,7 +274,7 @@ def fork(work: Callable[[], None]) -> int:
 def run_child(script: str, sandbox: Sandbox, home: Home, **options: Any) -> "subprocess.Popen[str]":
     """A Python process over this home, with the sandbox's `broker` made for it."""
     before = (
-        "from dataclasses import replace\n"
+        "from msgspec.structs import replace\n"
         "from tokenferry.broker import Broker\n"
         "from tokenferry.errors import *\n"
         "from tokenferry.providers import builtin_providers\n"

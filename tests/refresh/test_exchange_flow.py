@@ -4,11 +4,11 @@ import errno
 import json
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from refresh.rig import LIFETIME, NAME, PATIENCE, START, Rig, answer, document, put, value, wait_for
 from tokenferry.broker import Broker

@@ -4,13 +4,13 @@ import errno
 import os
 import socket
 import threading
-from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from refresh.rig import LIFETIME, NAME, PATIENCE, PROVIDERS, START, Rig, answer, document, put, token, value, wait_for
 from tokenferry.accounts import Accounts

@@ -1,9 +1,10 @@
 """Who may serve a request, by configuration, accounts, key and the credential that came with it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
+from msgspec.structs import replace
 
 from tokenferry.providers import Provider
 from tokenferry.routing import (

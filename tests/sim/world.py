@@ -4,10 +4,11 @@ import contextlib
 import heapq
 import random
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
 from typing_extensions import override
 
 from sim.disk import Killed, VirtualDisk

@@ -1,12 +1,12 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tokenferry.state import Cooldown, Cooldowns, Database, Scope, State
 from tokenferry.state._migrations import STATE_SCHEMA

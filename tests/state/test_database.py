@@ -3,10 +3,10 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tokenferry.errors import CorruptFile, StorageFailed, UnsafeFile
 from tokenferry.secret import Secret

@@ -5,10 +5,10 @@ import re
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from leaks import leaks
 from tokenferry.credentials import OAuthToken
@@ -207,7 +207,7 @@ def test_leftovers_of_a_killed_writer_go_with_the_next_swap(stored: FileStore, h
 
 SWAPPER = """
 import sys
-from dataclasses import replace
+from msgspec.structs import replace
 from pathlib import Path
 from tokenferry.credentials import OAuthToken
 from tokenferry.secret import Secret

@@ -1,7 +1,7 @@
 import threading
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from tokenferry.credentials import ApiKey
 from tokenferry.errors import Conflict, LockTimeout, UnknownAccount

@@ -2,10 +2,11 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import ClassVar, Final
+
+from msgspec.structs import replace
 
 from tokenferry.accounts._changes import AccountChanges
 from tokenferry.accounts._implicit import ENVIRONMENT
@@ -15,7 +16,7 @@ from tokenferry.accounts._offer import ORIGIN
 from tokenferry.background import Pending
 from tokenferry.credentials import ApiKey, Credential
 from tokenferry.errors import CorruptFile, NeedsUnlock, TokenferryError, UnknownAccount, UnsafeFile, UsageError
-from tokenferry.secret import Fields, Secret
+from tokenferry.secret import Concealing, Fields, Secret
 from tokenferry.settings import AccountSettings
 from tokenferry.stores import (
     COMMAND,
@@ -35,13 +36,14 @@ _LOCK_WAIT: Final = 60.0
 _LIMIT: Final = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class AccountList:
+class AccountList(Concealing, frozen=True):
     """The accounts in order (priority, then creation), and those whose document can't be read, with the reason."""
+
+    hidden: ClassVar = ("stored",)
 
     accounts: tuple[Account, ...]
     broken: Mapping[str, TokenferryError]
-    locked: Mapping[str, TokenferryError] = field(default_factory=lambda: MappingProxyType({}))
+    locked: Mapping[str, TokenferryError] = MappingProxyType({})
     """Those among the accounts whose sealed document can't be opened now; of these the labels aren't known."""
     in_use: str | None = None
     """The account that `use` picked, whether it is there or not."""
@@ -50,7 +52,7 @@ class AccountList:
 
     It is empty where the record can't be trusted.
     """
-    stored: tuple[Account, ...] = field(default=(), repr=False)
+    stored: tuple[Account, ...] = ()
     """Those of the store, as they are stored."""
 
 

@@ -1,8 +1,9 @@
 """How old credentials may become, and when one that nobody renews comes to its end. No I/O."""
 
 import time
-from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
+
+from msgspec import Struct
 
 from tokenferry.config_key import format_duration, parse_duration
 from tokenferry.credentials import FederatedToken, OAuthToken, SetupToken
@@ -29,8 +30,7 @@ _WORDS: Final[dict[Cause, str]] = {
 _HOUR: Final = 3600
 
 
-@dataclass(frozen=True, slots=True)
-class Aging:
+class Aging(Struct, frozen=True):
     """When a credential is too old, and why; `at` in seconds since 1970 UTC, `notice` in seconds before that.
 
     `is_estimate` says that nobody told when: it is taken from when it was stored, or from what is usual.

@@ -1,8 +1,10 @@
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, Literal
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from tokenferry.accounts._login import without_identity
 from tokenferry.errors import UsageError
@@ -16,8 +18,7 @@ _RESERVED: Final = frozenset({"config_dir", "profile", "base_url"})
 """By which an attached account names the place of its login."""
 
 
-@dataclass(frozen=True, slots=True)
-class AccountChanges:
+class AccountChanges(Struct, frozen=True):
     """What to change of an account besides its credential; None leaves it as it is."""
 
     priority: int | None = None

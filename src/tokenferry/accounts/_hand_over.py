@@ -2,9 +2,11 @@
 
 import contextlib
 import shlex
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, get_args
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tokenferry.accounts._accounts import Accounts
 from tokenferry.accounts._export import Limit, Target, exported, write_export
@@ -19,8 +21,7 @@ _RECORD: Final = "handed_over"
 _LOCK_WAIT: Final = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class HandOver:
+class HandOver(Struct, frozen=True):
     """Where a login goes: `refresh` is the sha256 of its refresh token, `at` in seconds since 1970 UTC.
 
     It is in the account's document before the file is written. From then on nobody here renews the login.

@@ -1,5 +1,6 @@
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from tokenferry.accounts._accounts import Accounts
 from tokenferry.accounts._offer import Found, Holdings, Offer, judge

@@ -7,8 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from tokenferry.background import Pending, after_fork_in_child
 from tokenferry.credentials import ApiKey
@@ -24,8 +25,7 @@ _PAUSE: Final = 30.0
 """Seconds for which a failure stands: a locked vault is not asked by each request."""
 
 
-@dataclass(frozen=True, slots=True)
-class KeyCommandSettings:
+class KeyCommandSettings(Struct, frozen=True):
     """Which command prints the key of which account. `ttl` is in seconds."""
 
     account: str

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
+
+from msgspec import Struct
 
 from tokenferry.credentials import Credential, FederatedToken, Kind, OAuthToken
 from tokenferry.errors import UsageError
@@ -16,8 +17,7 @@ _UNKNOWN: Final = "somebody else's"
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class _Person:
+class _Person(Struct, frozen=True):
     email: str | None
     account_id: str | None
     organization_id: str | None
@@ -25,13 +25,13 @@ class _Person:
 
 def identity_labels(token: OAuthToken) -> dict[str, str]:
     """Whose login this is, as labels of an account whose credential can't say so itself."""
-    person = {name: getattr(token, name) for name in _Person.__slots__}
+    person = {name: getattr(token, name) for name in _Person.__struct_fields__}
     return {name: value for name, value in person.items() if value}
 
 
 def without_identity(labels: Mapping[str, str]) -> dict[str, str]:
     """The labels that stay when an account gets another credential."""
-    return {name: value for name, value in labels.items() if name not in _Person.__slots__}
+    return {name: value for name, value in labels.items() if name not in _Person.__struct_fields__}
 
 
 def check_wanted(name: str, provider: str, kind: Kind, documents: Mapping[str, Document], taken: Iterable[str]) -> None:
@@ -94,7 +94,7 @@ def account_for(
 def _person(credential: Credential, labels: Mapping[str, str]) -> _Person:
     if isinstance(credential, OAuthToken):
         return _Person(credential.email, credential.account_id, credential.organization_id)
-    return _Person(*(labels.get(name) for name in _Person.__slots__))
+    return _Person(*(labels.get(name) for name in _Person.__struct_fields__))
 
 
 def _is_same(held: Document, person: _Person, provider: str, kind: Kind) -> bool:

@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tokenferry.credentials import CLIENT_KEY_PREFIXES, Credential, OAuthToken
 from tokenferry.interchange import Entry, unread_expiry
@@ -26,8 +28,7 @@ _OTHERS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """A credential, or why there is none, with its place: `source` is a format, or the store or program it is of.
 
     `account` is given for what can be attached where it is; `hint` is what to call another account.
@@ -42,8 +43,7 @@ class Found:
     """There may be a login, and it can't be looked at."""
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(Struct, frozen=True):
     """A credential that was found, as the account it would become. With the action `none` the note says why not."""
 
     source: str

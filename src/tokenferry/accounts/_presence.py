@@ -3,9 +3,11 @@
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tokenferry.accounts._offer import ORIGIN, Action, Found
 from tokenferry.accounts._sources import (
@@ -56,8 +58,7 @@ _FOREIGN: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Presence:
+class Presence(Struct, frozen=True):
     """Something that may hold a key or login. `where` is a variable or a path, `means` what taking it in would do.
 
     `action` is the most that this could come to: of what may be a token family, `take-over`. `stops` is the program

@@ -1,10 +1,12 @@
 """What is published as a profile of the official SDKs, and the record by which we know it for ours."""
 
 import json
-from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from tokenferry.credentials import ApiKey, Credential, OAuthToken
 from tokenferry.errors import CorruptFile, UsageError
@@ -15,8 +17,7 @@ _VERSION: Final = 1
 _READ_EACH_TIME: Final = 0  # an `expires_at` by which the SDKs keep no copy
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(Struct, frozen=True):
     """A profile as it should be: `expires_at` in seconds since 1970 UTC, None for a token that is good for ever."""
 
     secret: Secret
@@ -48,8 +49,7 @@ def digest(content: bytes) -> str:
     return sha256(content).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Publication:
+class Publication(Struct, frozen=True):
     """A profile that is ours. `account` is None for the gateway's own."""
 
     profile: str

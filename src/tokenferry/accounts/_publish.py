@@ -1,10 +1,12 @@
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tokenferry.accounts._publication import Content, Publication, digest
 from tokenferry.errors import Conflict, TokenferryError, UnsafeFile, UsageError
@@ -29,8 +31,7 @@ _SUFFIX: Final = ".json"
 _NAME_DIGITS: Final = 16
 
 
-@dataclass(frozen=True, slots=True)
-class PublicationStatus:
+class PublicationStatus(Struct, frozen=True):
     """How a publication stands.
 
     current; behind its account, so that it will be rewritten; changed or removed by somebody else, so that it won't;

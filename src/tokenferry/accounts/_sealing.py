@@ -2,10 +2,11 @@
 
 import contextlib
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
+
+from msgspec import Struct, field
 
 from tokenferry.accounts._export import refuse_temporary
 from tokenferry.errors import CorruptFile, NeedsUnlock, SealKeyLost, TokenferryError, UnknownAccount, UsageError
@@ -21,8 +22,7 @@ _ROUNDS: Final = 3
 _NONE: Final[Mapping[str, TokenferryError]] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class SealState:
+class SealState(Struct, frozen=True):
     """How far a home is sealed, as can be told without any key."""
 
     marker: Marker | None = None
@@ -67,8 +67,7 @@ def seal_state(files: FileStore) -> SealState:
     return SealState(marker, broken=broken, **{kind: tuple(names) for kind, names in found.items()})
 
 
-@dataclass(frozen=True, slots=True)
-class SealResult:
+class SealResult(Struct, frozen=True):
     """What a run did. Where there are faults the home is as it was left, and the same command goes on from there."""
 
     changed: tuple[str, ...]

@@ -1,10 +1,11 @@
 """Where credentials of other programs lie on a machine, and what lies there."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 from urllib.parse import urlsplit
+
+from msgspec.structs import replace
 
 from tokenferry.accounts._offer import Found
 from tokenferry.errors import CorruptFile, NeedsLogin, TokenferryError, UsageError
@@ -19,17 +20,19 @@ from tokenferry.interchange import (
     parse_environment,
     parse_pool,
 )
+from tokenferry.secret import Concealing
 from tokenferry.stores import read_private_file
 
 _CLAUDE_MAX: Final = "claude-max"
 HINTS: Final = dict(zip(VARIABLES, ("anthropic-key", "anthropic-token", "setup-token"), strict=True))
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(Concealing, frozen=True):
     """What decides where other programs keep their credentials. `person` is the home directory, `user` is $USER."""
 
-    environ: Mapping[str, str] = field(repr=False)
+    hidden: ClassVar = ("environ",)
+
+    environ: Mapping[str, str]
     person: Path
     locks: Path
     user: str = ""

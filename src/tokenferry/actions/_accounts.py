@@ -2,8 +2,9 @@
 
 import json
 import time
-from dataclasses import replace
 from importlib.metadata import version
+
+from msgspec.structs import replace
 
 from tokenferry.accounts import AccountChanges, read_credential
 from tokenferry.actions._actor import Actor

@@ -6,8 +6,10 @@ import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import ClassVar, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tokenferry.actions._actor import Actor
 from tokenferry.actions._context import CALLBACK, ActionContext
@@ -30,7 +32,7 @@ from tokenferry.oauth import (
 )
 from tokenferry.providers import Provider
 from tokenferry.refresh import read_client_secret, send
-from tokenferry.secret import Secret
+from tokenferry.secret import Concealing, Secret
 from tokenferry.state import StartedLogin
 
 _ALIASES: Final = {"max": "claude-max"}
@@ -41,25 +43,25 @@ _LOST: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class LoginInProgress:
+class LoginInProgress(Concealing, frozen=True):
     """A login that waits for its answer, for `expires_in` seconds.
 
     `url` is the provider's page. `login_url` is an address of this gateway that leads a browser there, and binds the
     login to it; None where the provider shows the code for pasting.
     """
 
+    hidden: ClassVar = ("url", "login_url")
+
     provider: Provider
-    url: str = field(repr=False)
-    login_url: str | None = field(repr=False)
+    url: str
+    login_url: str | None
     state: Secret
     handle: Secret
     """What the answer's `verifier` is: opaque, and good for nothing. It is not the PKCE verifier, nor part of it."""
     expires_in: int
 
 
-@dataclass(frozen=True, slots=True)
-class LoginOffer:
+class LoginOffer(Struct, frozen=True):
     """How one can log in at a provider."""
 
     provider: str

@@ -2,9 +2,10 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, get_type_hints
+
+from msgspec import Struct
 
 from tokenferry.actions import (
     ActionContext,
@@ -32,8 +33,7 @@ from tokenferry.actions import (
 )
 
 
-@dataclass(frozen=True)
-class Operation:
+class Operation(Struct, frozen=True):
     """What the action takes and gives says its signature: any of `context`, `service`, `by`, `asked` and `name`."""
 
     method: str

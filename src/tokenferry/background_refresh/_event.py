@@ -1,6 +1,7 @@
 import logging
-from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
+
+from msgspec import Struct
 
 logger = logging.getLogger(__name__)
 
@@ -22,8 +23,7 @@ Kind: TypeAlias = Literal[
 _TROUBLE: Final = {"failed", "needs-login", "broken", "aging", "internal-error"}
 
 
-@dataclass(frozen=True, slots=True)
-class RenewalEvent:
+class RenewalEvent(Struct, frozen=True):
     """What a renewer did or met. `at` and `expires_at` are seconds since 1970 UTC; no secret is in it."""
 
     at: int

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
+
+from msgspec import Struct
 
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import CredentialRefused, NeedsLogin, RefreshUncertain, TokenferryError, TryLater
@@ -26,16 +27,14 @@ _DOUBLINGS: Final = 10
 _TOLD_AGAIN: Final = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(Struct, frozen=True):
     """Now, by both clocks: `wall` in seconds since 1970 UTC, `steady` in seconds, without jumps."""
 
     wall: float
     steady: float
 
 
-@dataclass(frozen=True, slots=True)
-class Renewal:
+class Renewal(Struct, frozen=True):
     """One login to be renewed at that time (seconds since 1970 UTC), and why."""
 
     document: Document
@@ -98,8 +97,7 @@ def _granted_at(document: Document, now: float) -> float | None:
     return created or None
 
 
-@dataclass(slots=True)
-class _Setback:
+class _Setback(Struct):
     """A renewal that came to nothing: nothing is tried until then, by both clocks."""
 
     version: tuple[int, str]

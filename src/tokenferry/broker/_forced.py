@@ -1,8 +1,9 @@
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from tokenferry.errors import CredentialRefused
 
@@ -10,8 +11,7 @@ _PER_HOUR: Final = 6
 _HOUR: Final = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class ForcedRenewals:
+class ForcedRenewals(Struct, frozen=True):
     """Renewals of an account's token that a refusal by the provider caused, in this process."""
 
     granted: int = 0

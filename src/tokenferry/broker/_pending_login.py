@@ -1,9 +1,9 @@
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from tokenferry.broker._store_login import StoredLogin, check_login_name, store_login
 from tokenferry.errors import LoginFailed, PolicyRefused, UnknownProvider, UsageError
 from tokenferry.oauth import Authorization
+from tokenferry.secret import Concealing
 
 if TYPE_CHECKING:
     from tokenferry.broker._broker import Broker
@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from tokenferry.providers import Provider
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class PendingLogin:
+class PendingLogin(Concealing, frozen=True):
     """A login that was begun: a person opens `url` in any browser, and `finish` takes what its last page shows."""
+
+    hidden: ClassVar = ("url", "_broker", "_logins", "_authorization")
 
     provider: str
     url: str

@@ -3,10 +3,11 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from tokenferry.accounts import CONFIGURATION, ENVIRONMENT, Content, Publication, Publications, PublicationStatus
 from tokenferry.errors import ConfigError, TokenferryError, UnknownAccount, UnknownName, UsageError
@@ -20,8 +21,7 @@ logger = logging.getLogger(__name__)
 GATEWAY_PROFILE: Final = "tokenferry"
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
+class Published(Struct, frozen=True):
     """A profile that is ours, and how it stands. `fingerprint` is that of the token in it."""
 
     publication: Publication

@@ -1,8 +1,9 @@
 """Ending a login at its provider (RFC 7009), before its account goes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from tokenferry.credentials import FederatedToken, OAuthToken
 from tokenferry.errors import CorruptFile, TokenferryError, UnsafeFile
@@ -13,8 +14,7 @@ from tokenferry.stores import Store
 _TIMEOUT: Final = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Revocation:
+class Revocation(Struct, frozen=True):
     """Whether a login was ended at its provider, and if not, why; without a reason there was none of ours to end."""
 
     is_done: bool = False

@@ -1,8 +1,9 @@
 """What the configuration says of credentials: whose they are, and who may have those billed to a subscription."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
 
 from tokenferry.accounts import CONFIGURATION, ENVIRONMENT, Accounts
 from tokenferry.credentials import Credential
@@ -19,8 +20,7 @@ OWNER: Final = "me"
 _CLAUDE_CODE: Final = "claude-code"
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(Struct, frozen=True):
     """The declared providers and `[policy]`: one value, so that nobody goes by halves of two."""
 
     providers: Mapping[str, Provider]

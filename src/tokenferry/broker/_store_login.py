@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
 
 from tokenferry.accounts import account_for, check_wanted, identity_labels
 from tokenferry.credentials import Credential, Kind, OAuthToken
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 _ROUNDS: Final = 5
 
 
-@dataclass(frozen=True, slots=True)
-class StoredLogin:
+class StoredLogin(Struct, frozen=True):
     """The account that a login was stored as; `is_known` if it was there and is known to be the same person's."""
 
     name: str

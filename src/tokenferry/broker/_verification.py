@@ -1,9 +1,11 @@
 """Asking a provider once whether it takes a credential, on a route that costs nothing."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
 from urllib.parse import urlsplit
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tokenferry.credentials import ApiKey, Credential
 from tokenferry.oauth import HttpOutcome, TokenRequest, TokenResponse
@@ -17,8 +19,7 @@ _UNAUTHORIZED: Final = 401
 _TOO_MANY: Final = 429
 
 
-@dataclass(frozen=True, slots=True)
-class Verification:
+class Verification(Struct, frozen=True):
     """What a provider says of a credential; `reason` is for people, and says nothing of the secret."""
 
     result: Result

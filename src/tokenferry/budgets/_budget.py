@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from decimal import Decimal
 from typing import Final, Literal, NamedTuple, Self, TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from msgspec import Struct
 
 from tokenferry.budgets._calendar import PeriodName, Span, span_of
 from tokenferry.settings import BudgetSettings
@@ -85,8 +86,7 @@ class SpendingLimit(NamedTuple):
         return f"{self.amount_text(self.amount)} {_PERIODS[self.period]}"
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
+class Budget(Struct, frozen=True):
     """One `[[budgets]]`, or one `--budget` of a client key, as it is applied."""
 
     settings: BudgetSettings

@@ -1,9 +1,11 @@
 """Claude Code's credential document as values, without I/O."""
 
 import json
-from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Final, Literal, TypeAlias
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from tokenferry.credentials import OAuthToken, epoch_seconds
 from tokenferry.errors import CorruptFile, NeedsLogin, TokenferryError, UsageError
@@ -30,13 +32,12 @@ _SECONDS_BELOW: Final = 10_000_000_000
 _GENERATION_DIGITS: Final = 12
 
 
-@dataclass(frozen=True, slots=True)
-class ClaudeCodeLogin:
+class ClaudeCodeLogin(Struct, frozen=True):
     """What the document says. There is a token when `state` is logged-in or no-refresh-token, and only then."""
 
     state: LoginState
     token: OAuthToken | None = None
-    fields: Fields = field(default_factory=Fields, repr=False)
+    fields: Fields = field(default_factory=Fields)
     fault: str = ""
 
     @property

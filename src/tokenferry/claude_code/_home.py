@@ -1,9 +1,10 @@
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from tokenferry.errors import ConfigError
 
@@ -11,8 +12,7 @@ _VARIABLES: Final = ("CLAUDE_SECURESTORAGE_CONFIG_DIR", "CLAUDE_CONFIG_DIR")
 _SERVICE: Final = "Claude Code-credentials"
 
 
-@dataclass(frozen=True, slots=True)
-class ClaudeCodeHome:
+class ClaudeCodeHome(Struct, frozen=True):
     """The folder in which Claude Code keeps its login, and the names it uses there.
 
     `variable` is the raw value of the environment variable that names the folder; None for the default one.

@@ -1,7 +1,8 @@
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from tokenferry.claude_code._document import digest
 from tokenferry.credentials import OAuthToken

@@ -4,9 +4,10 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypedDict, Unpack
+
+from msgspec import Struct
 
 from tokenferry.background import PeriodicThread, after_fork_in_child
 from tokenferry.claude_code._home import ClaudeCodeHome
@@ -19,8 +20,7 @@ from tokenferry.stores import DISK, Disk, boot_id
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class LockTiming:
+class LockTiming(Struct, frozen=True):
     """How lock directories are kept and judged. All in seconds."""
 
     heartbeat: float = 2.0

@@ -3,18 +3,19 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from tokenferry.errors import TokenferryError
 from tokenferry.secret import Fields, parse_object
 from tokenferry.stores import DISK, Disk, boot_id, remove_file, replace_private_file
 
 
-@dataclass(frozen=True, slots=True)
-class _Sighting:
+class _Sighting(Struct, frozen=True):
     path: str
     device: int
     inode: int

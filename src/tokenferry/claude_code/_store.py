@@ -2,10 +2,12 @@ import sys
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tokenferry.claude_code._document import ClaudeCodeLogin, LoginState, digest, merge, parse, put_in
 from tokenferry.claude_code._file import CredentialsFile
@@ -46,8 +48,7 @@ class Place(Protocol):
     def stamp(self) -> Hashable | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class LoginStatus:
+class LoginStatus(Struct, frozen=True):
     """What Claude Code's login is like; `message` says what mends it, and is empty when nothing must be."""
 
     state: LoginState

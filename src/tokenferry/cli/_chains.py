@@ -1,8 +1,10 @@
 """A program's order, for people and for programs, with the accounts of ours that are in it."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tokenferry.accounts import ENVIRONMENT
 from tokenferry.broker import Broker
@@ -21,8 +23,7 @@ _WIDTH: Final = 24
 _LATEST: Final = 4_102_444_800
 
 
-@dataclass(frozen=True, slots=True)
-class KnownSources:
+class KnownSources(Struct, frozen=True):
     """Whose a credential is, by its sha256; and the accounts whose refresh tokens we renew, by theirs."""
 
     owners: Mapping[str, str]

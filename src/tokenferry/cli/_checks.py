@@ -4,9 +4,10 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from tokenferry.accounts import completion, pending_hand_over
 from tokenferry.background_refresh import next_renewal, renewer_of
@@ -44,8 +45,7 @@ _LAST_YEAR: Final = 4_102_444_800
 _SHADOWS: Final = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_PROFILE", "CLAUDE_CODE_OAUTH_TOKEN")
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One thing that is wrong or will be, where it is, and the command or step that mends it."""
 
     what: str

@@ -3,8 +3,9 @@
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from tokenferry.accounts import ENVIRONMENT
 from tokenferry.broker import Broker
@@ -22,8 +23,7 @@ _WIDTH: Final = 13
 _ENDED: Final = frozenset(("needs-login", "copied", "locked", "broken"))
 
 
-@dataclass(frozen=True, slots=True)
-class DecisionView:
+class DecisionView(Struct, frozen=True):
     """How an account is resolved. `steps` tells, by topic, what tokenferry asks in its order."""
 
     row: AccountRow

@@ -1,9 +1,10 @@
 """What a workload's account is made of: options first, then the variables that the official SDKs read."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from tokenferry.credentials import Federation
 from tokenferry.errors import UsageError
@@ -21,8 +22,7 @@ _TOKEN: Final = "ANTHROPIC_IDENTITY_TOKEN"  # noqa: S105  # a variable's name
 _TOKEN_FILE: Final = f"{_TOKEN}_FILE"
 
 
-@dataclass(frozen=True, slots=True)
-class Federal:
+class Federal(Struct, frozen=True):
     """The options of a workload's account as they were given."""
 
     file: str | None = None

@@ -6,9 +6,10 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
+
+from msgspec import Struct
 
 from tokenferry.accounts import Offer, Presence, Surroundings, find_presences, make_offers, read_presence
 from tokenferry.broker import Broker
@@ -31,8 +32,7 @@ ToolState = Literal["connected", "can be connected", "not served yet"]
 _YES: Final = {"y", "yes"}
 
 
-@dataclass(frozen=True, slots=True)
-class FoundTool:
+class FoundTool(Struct, frozen=True):
     """A tool that is on this machine."""
 
     tool: Tool

@@ -1,11 +1,11 @@
 """An HTTP answer as it went over the wire, or as `curl -i` prints it."""
 
 import re
-from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import ClassVar, Final
 
 from tokenferry.errors import TokenferryError
+from tokenferry.secret import Concealing
 
 _STATUS_LINE: Final = re.compile(rb"HTTP/[0-9](?:\.[0-9])? ([1-5][0-9]{2})(?: [^\r\n]*)?(?:\r?\n|\Z)")
 _HEAD_END: Final = re.compile(rb"(?:\A|\n)\r?(?:\n|\Z)")
@@ -14,13 +14,14 @@ _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n")
 _FIRST_FINAL: Final = 200
 
 
-@dataclass(frozen=True, slots=True)
-class RawAnswer:
+class RawAnswer(Concealing, frozen=True):
     """An answer taken apart. Header names are lower-case; its values and the body may hold secrets and aren't shown."""
 
+    hidden: ClassVar = ("headers", "body")
+
     status: int
-    headers: dict[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
+    headers: dict[str, str]
+    body: bytes
 
     @property
     def sent_at(self) -> float | None:

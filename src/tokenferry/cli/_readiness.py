@@ -1,7 +1,9 @@
 """Whether a gateway could serve: which accounts may, and why the others can't until somebody acts."""
 
 import time
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tokenferry.accounts import check_age
 from tokenferry.broker import Broker
@@ -18,8 +20,7 @@ from tokenferry.stores import Document
 _DEAD = frozenset(("needs-login", "copied"))
 
 
-@dataclass(frozen=True, slots=True)
-class Readiness:
+class Readiness(Struct, frozen=True):
     """The accounts that may serve; without any, why, and whether there is a login that Claude Code has itself."""
 
     ready: tuple[str, ...]

@@ -2,10 +2,10 @@
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
 
 import typer
+from msgspec import Struct
 
 from tokenferry.broker import Broker
 from tokenferry.cli._complete import account_names, model_names, provider_names
@@ -86,8 +86,7 @@ Budgets: TypeAlias = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class KnownNames:
+class KnownNames(Struct, frozen=True):
     """What there is to name: accounts with their providers, and providers."""
 
     accounts: dict[str, str]

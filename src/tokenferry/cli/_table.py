@@ -4,8 +4,9 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal, Self, TypeAlias
+
+from msgspec import Struct
 
 from tokenferry.cli._output import printable, say_lines
 from tokenferry.units import moment, relative
@@ -19,8 +20,7 @@ _LEAST_FOLDED: Final = 16
 """A column that folds keeps at least this width; below it the rows are shown as cards."""
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(Struct, frozen=True):
     """A column of a table: its heading, and what may happen to it on a narrow terminal."""
 
     heading: str

@@ -5,9 +5,10 @@ import io
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Final
+
+from msgspec import Struct
 
 from tokenferry.cli._output import note, printable, say_json, say_lines
 from tokenferry.ledger import Dimension, Usage, UsageRow, total
@@ -21,8 +22,7 @@ _GAP: Final = "  "
 _NAMED: Final = {"daily": "date", "weekly": "week", "monthly": "month", "session": "sessionId"}
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """What was asked for, and what was found."""
 
     grain: str

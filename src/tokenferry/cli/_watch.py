@@ -2,8 +2,9 @@
 
 import json
 import signal
-from dataclasses import asdict
 from typing import Any, Final
+
+from msgspec.structs import asdict
 
 from tokenferry.background import file_stamp
 from tokenferry.background_refresh import RenewalEvent, Renewer, renewer_of

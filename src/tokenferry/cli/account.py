@@ -2,6 +2,7 @@ import time
 from typing import Annotated, Final, Literal
 
 import typer
+from msgspec import structs
 
 from tokenferry.accounts import AccountChanges, parse_max_age, read_credential
 from tokenferry.audit import note_change
@@ -197,14 +198,8 @@ def _deduced(broker: Broker, raw: bytes) -> str:
 def _owned(credential: Credential) -> Credential:
     """An OAuth login that doesn't say where it came from was added by hand."""
     if isinstance(credential, OAuthToken) and credential.source is None:
-        return _with_source(credential)
+        return structs.replace(credential, source="added")
     return credential
-
-
-def _with_source(token: OAuthToken) -> OAuthToken:
-    import dataclasses  # noqa: PLC0415  # its `replace` would hide the option of that name
-
-    return dataclasses.replace(token, source="added")
 
 
 @app.command(

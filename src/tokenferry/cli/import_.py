@@ -1,4 +1,3 @@
-import dataclasses
 import os
 import re
 import sys
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
 
 import typer
+from msgspec import structs
 
 from tokenferry.accounts import (
     Offer,
@@ -207,7 +207,7 @@ def _take(broker: Broker, home: Home, offer: Offer) -> None:
 def _imported(credential: Credential) -> Credential:
     """The credential with its source: one that a refresh of ours made before it was exported is no grant of now."""
     if isinstance(credential, OAuthToken) and credential.source in {None, "refresh"}:
-        return dataclasses.replace(credential, source="imported")
+        return structs.replace(credential, source="imported")
     return credential
 
 

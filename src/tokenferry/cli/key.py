@@ -1,11 +1,11 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
 import typer
+from msgspec.structs import replace
 
 from tokenferry.audit import note_change
 from tokenferry.cli._complete import KeyName, key_names

@@ -1,11 +1,11 @@
 import logging
 import os
 import signal
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from msgspec.structs import replace
 
 from tokenferry.cli._describe import rows
 from tokenferry.cli._home import find, know, open_broker

@@ -1,9 +1,9 @@
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, fields
 from typing import Annotated, Any, Final
 
 import typer
+from msgspec.structs import asdict
 
 from tokenferry.broker import Broker, interrupted_move
 from tokenferry.cli._cooldowns import to_json
@@ -216,7 +216,7 @@ def _move(home: Home) -> dict[str, Any] | None:
 def _refreshes(broker: Broker, row: AccountRow) -> dict[str, Any]:
     """Statistics as JSON; a command has seen little itself, so most of it is what lies on disk."""
     seen = broker.statistics(row.name)
-    plain = {field.name: getattr(seen, field.name) for field in fields(seen)} | {"failures": dict(seen.failures)}
+    plain = {**asdict(seen), "failures": dict(seen.failures)}
     if row.document is None:
         return plain
     history = broker.history(row.name)

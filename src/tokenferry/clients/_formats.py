@@ -1,9 +1,10 @@
 """The wire formats, which of them the gateway serves, and the variables by which their clients find a gateway."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
+
+from msgspec import Struct
 
 from tokenferry.claude_code.precedence import CLOUD_PROVIDERS
 
@@ -13,8 +14,7 @@ SERVED: Final[frozenset[ApiFormat]] = frozenset({"anthropic"})
 """What clients of the gateway may speak. `setup`, the guide and `run` ask here, and nowhere else."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClientFormat:
+class ClientFormat(Struct, frozen=True):
     """How clients of one wire format are led to a gateway.
 
     `base_url` and `key` are variables, `path` is what the address must end with. `shadows` would lead a client past the

@@ -3,8 +3,9 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final, NoReturn, Self
+
+from msgspec import Struct
 
 from tokenferry.clients._settings_text import HiddenText, Keys, ShownString
 
@@ -19,8 +20,7 @@ _LINE_END: Final = re.compile(r"[ \t]*\r?\n")
 _COMMENT_BEHIND: Final = re.compile(r"[ \t]*(,?)[ \t]*(?://[^\r\n]*|/\*[^\r\n]*?\*/(?=[ \t]*[\r\n]))")
 
 
-@dataclass(frozen=True, slots=True)
-class TextMember:
+class TextMember(Struct, frozen=True):
     """A member of an object: where its key starts and ends, and its value."""
 
     key: str
@@ -30,8 +30,7 @@ class TextMember:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class TextBlock:
+class TextBlock(Struct, frozen=True):
     """An object in a text: where its braces are, and what is between them."""
 
     start: int

@@ -4,9 +4,10 @@ import secrets
 import shlex
 import stat
 from codecs import BOM_UTF8
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from tokenferry.clients._settings_text import HiddenText, SettingsText
 from tokenferry.errors import Conflict, CorruptFile, StorageFailed, UnsafeFile
@@ -16,8 +17,7 @@ _MOST_BYTES: Final = 4 * 1024 * 1024
 _NEW_MODE: Final = 0o600
 
 
-@dataclass(frozen=True, slots=True)
-class SettingsFile:
+class SettingsFile(Struct, frozen=True):
     """A settings file of another program. `path` is where it is named, `real` where a symbolic link leads."""
 
     path: Path

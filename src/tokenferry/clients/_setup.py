@@ -3,11 +3,12 @@
 import contextlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct
 
 from tokenferry.clients._settings_file import SettingsFile
 from tokenferry.clients._settings_text import HiddenText, Keys, SettingsText
@@ -23,8 +24,7 @@ _LOCK_WAIT: Final = 10.0
 _NAME_DIGITS: Final = 16
 
 
-@dataclass(frozen=True, slots=True)
-class ReplacedSetting:
+class ReplacedSetting(Struct, frozen=True):
     """A setting of ours: what stood there before and what we put there, as it was typed; None for nothing."""
 
     keys: Keys
@@ -32,8 +32,7 @@ class ReplacedSetting:
     after: HiddenText | None
 
 
-@dataclass(frozen=True, slots=True)
-class UndoRecord:
+class UndoRecord(Struct, frozen=True):
     """How to take a setup back.
 
     `original` is the text from before (None: there was no file), to be restored whole while the file is the one that
@@ -51,8 +50,7 @@ class UndoRecord:
         return next((one for one in self.replaced if one.keys == keys), None)
 
 
-@dataclass(frozen=True, slots=True)
-class SetupPlan:
+class SetupPlan(Struct, frozen=True):
     """A change that was thought out and not made yet.
 
     `left` says what isn't taken back, and why; `note` what else a person should know.

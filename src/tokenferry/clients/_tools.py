@@ -2,9 +2,10 @@
 
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
+
+from msgspec import Struct
 
 from tokenferry.clients._env_text import EnvText
 from tokenferry.clients._formats import CLIENT_FORMATS, SERVED, ApiFormat
@@ -12,31 +13,34 @@ from tokenferry.clients._json_text import JsoncText, JsonText
 from tokenferry.clients._settings_text import Keys, SettingsText
 from tokenferry.clients._toml_text import TomlText
 from tokenferry.errors import UsageError
+from tokenferry.secret import Concealing
 
 API_KEY_HELPER: Final[Keys] = ("apiKeyHelper",)
 BASE_URL: Final[Keys] = ("env", "ANTHROPIC_BASE_URL")
 
 
-@dataclass(frozen=True, slots=True)
-class GatewayAccess:
+class GatewayAccess(Concealing, frozen=True):
     """How a tool on this machine reaches the gateway.
 
     `command` prints the key; `key_file` (0600) holds it. `key` is for a tool that can do with neither.
     """
 
+    hidden: ClassVar = ("key",)
+
     url: str
     command: tuple[str, ...]
     key_file: Path
-    key: str = field(default="", repr=False)
+    key: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ToolFile:
+class ToolFile(Concealing, frozen=True):
     """One settings file of a tool, and what it must say; None stands for a setting that must not be there."""
+
+    hidden: ClassVar = ("wanted",)
 
     path: Path
     syntax: type[SettingsText]
-    wanted: Mapping[Keys, Any] = field(repr=False)
+    wanted: Mapping[Keys, Any]
     holds_key: bool = False
     """Whether the key itself goes into it, so that nobody else may read the file."""
     others: tuple[Path, ...] = ()
@@ -55,8 +59,7 @@ class ToolFile:
         return settings.text.strip()
 
 
-@dataclass(frozen=True, slots=True)
-class Tool:
+class Tool(Struct, frozen=True):
     """A tool whose settings tokenferry writes. `program` is its command, by which it is found on PATH."""
 
     name: str
@@ -132,8 +135,7 @@ TOOLS: Final[Mapping[str, Tool]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class PrintedTool:
+class PrintedTool(Struct, frozen=True):
     """A tool that is connected by hand: what to write where, by the format, the preferred one first.
 
     In the lines {url} is the gateway's address, {command} prints the key, and {key} is a shell's call of it. `source`

@@ -1,6 +1,7 @@
 import re
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from tokenferry.providers import Table
 from tokenferry.settings import DashboardSettings

@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tokenferry.config._lines import line_of, lines_of, with_lines
 from tokenferry.config._load import Config, parse, read
@@ -22,8 +24,7 @@ _SECTION_ORDER: Final = {section.path[0]: number for number, section in enumerat
 Source: TypeAlias = Literal["config.toml", "statement", "built-in", "default"]
 
 
-@dataclass(frozen=True, slots=True)
-class Effective:
+class Effective(Struct, frozen=True):
     """One setting by its dotted path, with the value as the file may hold it."""
 
     path: str
@@ -38,8 +39,7 @@ class Effective:
     """Of the secret that it leads to."""
 
 
-@dataclass(frozen=True, slots=True)
-class Examined:
+class Examined(Struct, frozen=True):
     """A configuration that was looked at, whether it can be used or not."""
 
     path: Path

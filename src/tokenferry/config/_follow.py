@@ -1,9 +1,10 @@
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from tokenferry.background import FileWatcher, PeriodicThread
 from tokenferry.config._load import Config
@@ -14,8 +15,7 @@ logger = logging.getLogger(__name__)
 _LOOK: Final = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigSource:
+class ConfigSource(Struct, frozen=True):
     """The file that a configuration is read from, and how: `read` raises `TokenferryError`."""
 
     path: Path

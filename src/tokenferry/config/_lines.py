@@ -2,8 +2,9 @@
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any, Final, TypeAlias
+
+from msgspec.structs import replace
 
 from tokenferry.providers import Fault
 

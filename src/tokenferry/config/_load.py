@@ -3,11 +3,13 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from tokenferry.budgets import Budget
 from tokenferry.config._budgets import read_budgets
@@ -52,8 +54,7 @@ _RULING: Final = ("policy", "store", "seal", "sealing", "encryption", "subscript
 _NEAR: Final = 0.7  # "polcy" is near enough, "pool" isn't
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(Struct, frozen=True):
     """What the configuration says, and where it said so."""
 
     path: Path | None = None

@@ -1,6 +1,7 @@
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from tokenferry.config._foreign import ignore
 from tokenferry.config_key import keys_of

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from msgspec.structs import replace
 
 from tokenferry.providers import Table
 from tokenferry.settings import PolicySettings

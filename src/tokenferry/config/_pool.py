@@ -1,8 +1,9 @@
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
 from types import MappingProxyType
 from typing import Final
+
+from msgspec.structs import asdict, replace
 
 from tokenferry.providers import Provider, Table
 from tokenferry.settings import AccountSettings, Caps, PoolSettings
@@ -35,7 +36,7 @@ def check_command(table: Table, command: Sequence[str]) -> None:
 
 
 def _accounts(accounts: Table, caps: Caps, providers: Mapping[str, Provider]) -> dict[str, AccountSettings]:
-    defaults = AccountSettings(**{one.name: getattr(caps, one.name) for one in fields(caps)})
+    defaults = AccountSettings(**asdict(caps))
     found: dict[str, AccountSettings] = {}
     for name in accounts.names():
         if not ACCOUNT_NAME.fullmatch(name):

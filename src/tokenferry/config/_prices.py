@@ -1,7 +1,8 @@
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from datetime import date
 from typing import Final
+
+from msgspec.structs import replace
 
 from tokenferry.config_key import ConfigKey
 from tokenferry.providers import Provider, Table

@@ -1,7 +1,8 @@
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from tokenferry.config._foreign import ignore
 from tokenferry.providers import Provider, Table, pattern_fault

@@ -1,7 +1,8 @@
 """Every key of config.toml, by section: what is read, shown, written by `config init` and described is made from it."""
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from tokenferry.config._prices import SINCE
 from tokenferry.config._providers import API_KEY
@@ -29,8 +30,7 @@ from tokenferry.settings import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(Struct, frozen=True):
     """A table of the file, by the path of keys that leads to it."""
 
     path: tuple[str, ...]

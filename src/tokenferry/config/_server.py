@@ -1,7 +1,8 @@
 import re
-from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Final
+
+from msgspec.structs import replace
 
 from tokenferry.config._files import is_there
 from tokenferry.config._foreign import ignore

@@ -1,9 +1,10 @@
 """The accounts: a list, a page for each, and what can be done with them. Logging in is in `_logins.py`."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from tokenferry.actions import (
     AccountChange,
@@ -39,8 +40,7 @@ _DEAD: Final = frozenset(("needs-login", "refused"))
 _MOST: Final = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class _Shown:
+class _Shown(Struct, frozen=True):
     """An account as the list shows it."""
 
     row: AccountRow

@@ -2,10 +2,11 @@
 
 import gzip
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 FOLDER: Final = Path(__file__).parent / "static"
 PREFIX: Final = "/dashboard/static/"
@@ -13,8 +14,7 @@ _KINDS: Final = {".css": "text/css; charset=utf-8", ".js": "text/javascript; cha
 _DIGITS: Final = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Asset:
+class Asset(Struct, frozen=True):
     content: bytes
     compressed: bytes
     """By gzip."""

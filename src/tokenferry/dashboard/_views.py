@@ -1,8 +1,9 @@
 """What there is to see and to do: a table of views (GET) and of actions (POST)."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Final, TypeAlias
+
+from msgspec import Struct
 
 from tokenferry.dashboard._visit import Visit
 from tokenferry.state import Role
@@ -14,8 +15,7 @@ EVERYBODY: Final[frozenset[Role]] = frozenset(("admin", "viewer", "client"))
 Variables: TypeAlias = Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(Struct, frozen=True):
     """A page. `show` gives the variables of its template; it runs on a thread and may read files and databases.
 
     `path` lies below /dashboard and may have placeholders, as in `/accounts/{name}`. A view with a `title` is in the
@@ -30,24 +30,21 @@ class View:
     roles: frozenset[Role] = READERS
 
 
-@dataclass(frozen=True, slots=True)
-class Redirect:
+class Redirect(Struct, frozen=True):
     """An action was carried out: the browser goes on to `url`, whose page shows the `message` once."""
 
     url: str
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(Struct, frozen=True):
     """An action was carried out, and this page is its answer: what it shows can't be asked for again."""
 
     template: str
     variables: Variables
 
 
-@dataclass(frozen=True, slots=True)
-class FormAction:
+class FormAction(Struct, frozen=True):
     """What a form does. `act` runs on a thread; its form fields are `visit.form`.
 
     Where it raises an error of `tokenferry.errors`, `view` is shown again, with the error's sentence as `visit.fault`
@@ -60,9 +57,8 @@ class FormAction:
     roles: frozenset[Role] = ADMINS
 
 
-@dataclass(frozen=True, slots=True)
-class DashboardSection:
+class DashboardSection(Struct, frozen=True):
     """Views and actions of one subject."""
 
     views: tuple[View, ...] = ()
-    actions: tuple[FormAction, ...] = field(default=())
+    actions: tuple[FormAction, ...] = ()

@@ -1,14 +1,18 @@
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import ClassVar
+
+from msgspec import field
 
 from tokenferry.actions import ActionContext, LoginService
 from tokenferry.errors import UnknownName
+from tokenferry.secret import Concealing
 from tokenferry.state import EVERYTHING, DashboardSession, Rights
 
 
-@dataclass(frozen=True, slots=True)
-class Visit:
+class Visit(Concealing, frozen=True):
     """One request of somebody who is signed in, with all that a view or an action may ask and do."""
+
+    hidden: ClassVar = ("form",)
 
     context: ActionContext
     service: LoginService
@@ -18,7 +22,7 @@ class Visit:
     path: Mapping[str, str] = field(default_factory=dict)
     """What the placeholders of the view's path stand for."""
     query: Mapping[str, str] = field(default_factory=dict)
-    form: Mapping[str, str] = field(default_factory=dict, repr=False)
+    form: Mapping[str, str] = field(default_factory=dict)
     """What was sent; empty for a view that was opened."""
     fault: str = ""
     """Why the form was refused."""

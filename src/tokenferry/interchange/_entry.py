@@ -1,5 +1,7 @@
-from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias, get_args
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tokenferry.credentials import Credential, OAuthToken
 from tokenferry.errors import UsageError
@@ -9,8 +11,7 @@ Format: TypeAlias = Literal["pool", "ccm", "ccm-config", "bundle", "claude-code"
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """What a file of another program holds for one account: a credential, or in `fault` why there is none.
 
     `key` is what the file calls it, `provider` which of ours its words mean, if that can be told. `is_limited` and

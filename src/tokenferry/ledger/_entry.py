@@ -1,5 +1,6 @@
-from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, TypeAlias
+
+from msgspec import Struct
 
 from tokenferry.prices import TokenCounts
 
@@ -76,8 +77,7 @@ AS_THEY_ARE: Final = slice(12, 27)
 """Of a `LedgerEntry`: what is written as it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class WindowPoint:
+class WindowPoint(Struct, frozen=True):
     """How much of an account's window was used at a time. Times are seconds since 1970 UTC."""
 
     account: str
@@ -86,4 +86,4 @@ class WindowPoint:
     used: float
     """A share; it may exceed 1."""
     reset: float
-    status: str = field(default="")
+    status: str = ""

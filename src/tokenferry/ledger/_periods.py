@@ -1,17 +1,17 @@
 """Days, weeks and months of a time zone, as stretches of time."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date, timedelta, tzinfo
 from typing import Literal, TypeAlias
+
+from msgspec import Struct
 
 from tokenferry.budgets import midnight
 
 Grain: TypeAlias = Literal["daily", "weekly", "monthly"]
 
 
-@dataclass(frozen=True, slots=True)
-class Period:
+class Period(Struct, frozen=True):
     """From `start` until `end`, which is not within it, in milliseconds since 1970 UTC."""
 
     label: str

@@ -1,7 +1,8 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
 from typing import Final, Literal, TypeAlias
+
+from msgspec import Struct, field
 
 from tokenferry.budgets import Span, Spending
 from tokenferry.ledger import _schema as sql
@@ -20,8 +21,7 @@ _BLOCK_MS: Final = 5 * sql.HOUR_MS
 _SAME_RESET_MS: Final = 30 * 60 * 1000
 
 
-@dataclass(slots=True)
-class Usage:
+class Usage(Struct):
     """What was used. Money is in micro-dollars."""
 
     requests: int = 0
@@ -63,12 +63,11 @@ class Usage:
             self.models.setdefault(model, Usage()).add(usage)
 
 
-_NUMBERS: Final = tuple(one.name for one in fields(Usage) if one.name != "models")
+_NUMBERS: Final = tuple(name for name in Usage.__struct_fields__ if name != "models")
 _SUMS: Final = tuple(name for name in _NUMBERS if name in sql.SUMS)
 
 
-@dataclass(slots=True)
-class UsageRow:
+class UsageRow(Struct):
     """What was used in a period by one group of requests. Times are milliseconds since 1970 UTC."""
 
     period: Period

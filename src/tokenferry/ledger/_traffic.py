@@ -3,8 +3,9 @@
 import heapq
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+from msgspec import Struct, field
 
 from tokenferry.ledger import _schema as sql
 from tokenferry.ledger._entry import Billing
@@ -44,8 +45,7 @@ _FAILED: Final = 400
 _MOST_OF_SESSION: Final = 2000
 
 
-@dataclass(frozen=True, slots=True)
-class TrafficFilter:
+class TrafficFilter(Struct, frozen=True):
     """Which requests are asked for; an empty text stands for all. Times are milliseconds since 1970 UTC."""
 
     since: int = 0
@@ -64,7 +64,7 @@ class TrafficFilter:
     @property
     def names(self) -> dict[str, str]:
         """The columns that must have a name, with it."""
-        return {one.name: value for one in fields(self) if one.name in _KINDS and (value := getattr(self, one.name))}
+        return {name: value for name in self.__struct_fields__ if name in _KINDS and (value := getattr(self, name))}
 
 
 class TrafficCursor(NamedTuple):
@@ -74,8 +74,7 @@ class TrafficCursor(NamedTuple):
     request_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class TrafficRow:
+class TrafficRow(Struct, frozen=True):
     """A request as the ledger has it. Counts are None where the upstream said nothing; money is in micro-dollars."""
 
     at_ms: int
@@ -119,8 +118,7 @@ class TrafficRow:
         return bool(self.error)
 
 
-@dataclass(frozen=True, slots=True)
-class TrafficPage:
+class TrafficPage(Struct, frozen=True):
     """Some requests, newest or greatest first."""
 
     rows: tuple[TrafficRow, ...]
@@ -130,8 +128,7 @@ class TrafficPage:
     """Where not all of the time asked for was looked at: until when it was, in milliseconds since 1970 UTC."""
 
 
-@dataclass(frozen=True, slots=True)
-class SessionRow:
+class SessionRow(Struct, frozen=True):
     """What a session used within the time asked for."""
 
     session: str
@@ -144,8 +141,7 @@ class SessionRow:
     accounts: int
 
 
-@dataclass(frozen=True, slots=True)
-class SeriesPoint:
+class SeriesPoint(Struct, frozen=True):
     """What was used in one bucket of time. `start` is in milliseconds since 1970 UTC."""
 
     start: int
@@ -155,8 +151,7 @@ class SeriesPoint:
     cost: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class TrafficSeries:
+class TrafficSeries(Struct, frozen=True):
     """Lines over the same buckets of time, the largest first; what is left over is named `other`."""
 
     starts: tuple[int, ...]
@@ -234,7 +229,7 @@ class TrafficReport:
             f"WHERE session > 0 AND session IN ({sessions}) AND {_RANGE} AND {text} "
             "GROUP BY session ORDER BY last_ms DESC"
         )
-        columns = [one.name for one in fields(SessionRow)]
+        columns = SessionRow.__struct_fields__
         rows = self._query(sums, (asked.since, until, *values))
         return [SessionRow(*(row[name] for name in columns)) for row in rows]
 

@@ -3,8 +3,9 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
+
+from msgspec import Struct
 
 from tokenferry.background import PeriodicThread
 from tokenferry.budgets import Budget, BudgetBook
@@ -29,8 +30,7 @@ _JUMP: Final = 3600.0
 _PATIENCE: Final = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerStatistics:
+class LedgerStatistics(Struct, frozen=True):
     """How the writing of the ledger stands. `lag` is the age in seconds of what waits longest."""
 
     waiting: int = 0

@@ -1,6 +1,7 @@
 import re
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from tokenferry.secret import parse_json
 from tokenferry.wire import PREFACE, chat_stage
@@ -18,8 +19,7 @@ _DIGITS: Final = 16
 _LAST_MOMENT: Final = 4_102_444_800
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerError:
+class AnswerError(Struct, frozen=True):
     """The error that a body tells of. Its words are the upstream's: they may hold anything."""
 
     type: str = ""

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Container
-from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
+
+from msgspec import Struct
 
 from tokenferry.limits._error import MODERATED, AnswerError
 from tokenferry.limits._verdict import Action, CooldownRule, Models, Scope
@@ -29,8 +30,7 @@ REVOKED: Final = frozenset(
 """Whole messages by which the vendor refuses an access token with a 403."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class Rule(Struct, frozen=True, kw_only=True):
     """Fits an answer if all hold that are given, and then says what it means."""
 
     statuses: Container[int]

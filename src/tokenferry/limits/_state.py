@@ -1,6 +1,8 @@
 import re
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 LONGEST_WINDOW: Final = 7 * 86_400
 """The longest that there is, in seconds."""
@@ -11,8 +13,7 @@ _SHORTENED: Final = {"_overage_included": "_oi"}
 _REJECTED: Final = "rejected"
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(Struct, frozen=True):
     """A stretch of time with an allowance of its own, as a subscription has them: `5h`, `7d`, `7d_sonnet`."""
 
     name: str
@@ -36,8 +37,7 @@ class Window:
         return "_" in self.name or "-" in self.name
 
 
-@dataclass(frozen=True, slots=True)
-class Bucket:
+class Bucket(Struct, frozen=True):
     """An allowance that refills all the time, as API keys have them: `requests`, `priority-input-tokens`."""
 
     name: str
@@ -52,8 +52,7 @@ class Bucket:
         return self.name.endswith("-day")
 
 
-@dataclass(frozen=True, slots=True)
-class LimitState:
+class LimitState(Struct, frozen=True):
     """What one answer says about the limits of an account, a model family and an organization.
 
     It holds for the account that was used and the family of the model that was asked for; buckets hold for all keys

@@ -1,5 +1,6 @@
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+from msgspec import Struct
 
 Scope: TypeAlias = Literal["request", "transient", "credential", "account", "organization", "provider"]
 """What an answer is about. `transient`: nothing that lasts, unless a sibling is told the same; then this address."""
@@ -43,8 +44,7 @@ CooldownRule: TypeAlias = Literal[
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Classification:
+class Classification(Struct, frozen=True):
     """What an answer means."""
 
     scope: Scope

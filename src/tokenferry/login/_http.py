@@ -2,12 +2,11 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from html import escape
 from http import HTTPStatus
-from typing import Final
+from typing import ClassVar, Final
 
-from tokenferry.secret import Fields
+from tokenferry.secret import Concealing, Fields
 
 MAX_HEAD: Final = 16 * 1024
 
@@ -24,14 +23,15 @@ _HEADERS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class CallbackRequest:
+class CallbackRequest(Concealing, frozen=True):
     """A request's head. The query may hold a code, and isn't shown; header names are lower-case."""
+
+    hidden: ClassVar = ("query", "headers")
 
     method: str
     path: str
-    query: str = field(repr=False)
-    headers: Mapping[str, str] = field(repr=False)
+    query: str
+    headers: Mapping[str, str]
 
     @classmethod
     def of(cls, head: bytes) -> "CallbackRequest | None":
@@ -47,14 +47,15 @@ class CallbackRequest:
         return cls(line[1], path, query, headers) if len(headers) == len(found) else None
 
 
-@dataclass(frozen=True, slots=True)
-class CallbackReply:
+class CallbackReply(Concealing, frozen=True):
     """A page without anything from elsewhere. Its headers may hold secrets, and aren't shown."""
+
+    hidden: ClassVar = ("headers",)
 
     status: HTTPStatus
     title: str
     text: str
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    headers: tuple[tuple[str, str], ...] = ()
 
     def to_bytes(self) -> bytes:
         body = (

@@ -5,8 +5,9 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import LoginFailed
@@ -33,8 +34,7 @@ _LOOPBACK: Final = "http://127.0.0.1:{port}/callback"
 _NEVER_CALLED: Final = 49_152  # a port for a redirect that is read by a person
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
+class Wishes(Struct, frozen=True):
     """How a login is to be made. `lifetime`, in seconds, is what an access token is asked for that lives long."""
 
     scopes: tuple[str, ...] | None = None
@@ -44,8 +44,7 @@ class Wishes:
     limit: float = LIMIT
 
 
-@dataclass(frozen=True, slots=True)
-class Addresses:
+class Addresses(Struct, frozen=True):
     """Where a person can log in: the address on this machine that a browser here opens, and the one to paste from."""
 
     local: str | None

@@ -3,10 +3,11 @@
 import hmac
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from msgspec import Struct
 
 from tokenferry.errors import LoginFailed
 from tokenferry.oauth._endpoints import OAuthEndpoints
@@ -23,16 +24,14 @@ _REASONS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class AuthorizationCode:
+class AuthorizationCode(Struct, frozen=True):
     """What a login that was agreed to ends with. `redirect_uri` is the address the code came through."""
 
     code: Secret
     redirect_uri: str
 
 
-@dataclass(frozen=True, slots=True)
-class Authorization:
+class Authorization(Struct, frozen=True):
     """A login that was begun: what its answer must match, and what only this process knows of it."""
 
     endpoints: OAuthEndpoints

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import ClassVar, Final
 from urllib.parse import urlsplit
+
+from msgspec.structs import replace
 
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import LoginFailed, TryLater
@@ -12,7 +13,7 @@ from tokenferry.oauth._endpoints import OAuthEndpoints
 from tokenferry.oauth._exchange import with_identity
 from tokenferry.oauth._token_answer import error_of, number_of, odd_token_type, read_token, refuses, text_of, told
 from tokenferry.oauth._wire import HttpOutcome, TokenRequest, TokenResponse, client_request, retry_after
-from tokenferry.secret import Fields, Secret, parse_object
+from tokenferry.secret import Concealing, Fields, Secret, parse_object
 
 _PENDING: Final = ("authorization_pending", "pending")  # the standard's word, and another; either with status 200, too
 _GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
@@ -25,14 +26,15 @@ _SHOWN: Final = re.compile(r"[!-~]{1,500}")
 _CODE: Final = re.compile(r"[!-~](?:[ -~]{0,62}[!-~])?")
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceCode:
+class DeviceCode(Concealing, frozen=True):
     """What a person is to confirm: `user_code` at `url`, or `direct_url`, which has it in it. Times in seconds."""
+
+    hidden: ClassVar = ("direct_url",)
 
     code: Secret
     user_code: str
     url: str
-    direct_url: str | None = field(default=None, repr=False)
+    direct_url: str | None = None
     expires_in: float = _LONGEST
     interval: float = _INTERVAL
 

@@ -1,5 +1,7 @@
-from dataclasses import dataclass, replace
 from typing import Annotated, Final, Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tokenferry.config_key import ConfigKey
 
@@ -16,8 +18,7 @@ _URLS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class OAuthEndpoints:
+class OAuthEndpoints(Struct, frozen=True):
     """`[providers.oauth]`: where and how a provider logs in and renews. `reuse_grace` is in seconds."""
 
     issuer: Annotated[

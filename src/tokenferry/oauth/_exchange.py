@@ -2,9 +2,10 @@
 
 import binascii
 from base64 import urlsafe_b64decode
-from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
+
+from msgspec.structs import replace
 
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import LoginFailed, TryLater

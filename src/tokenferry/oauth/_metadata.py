@@ -1,9 +1,10 @@
 """What an authorization server says of itself (RFC 8414, OpenID Connect Discovery)."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlsplit
+
+from msgspec.structs import replace
 
 from tokenferry.oauth._endpoints import OAuthEndpoints
 from tokenferry.oauth._token_answer import text_of

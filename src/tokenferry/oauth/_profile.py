@@ -1,7 +1,8 @@
 """Whose a login is, where the token answer doesn't say so: the vendor's profile, or OpenID Connect's userinfo."""
 
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from tokenferry.credentials import OAuthToken
 from tokenferry.oauth._endpoints import OAuthEndpoints

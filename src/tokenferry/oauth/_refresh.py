@@ -1,6 +1,7 @@
 import logging
-from dataclasses import dataclass
 from typing import Final, TypeAlias
+
+from msgspec import Struct
 
 from tokenferry.credentials import OAuthToken
 from tokenferry.oauth._endpoints import OAuthEndpoints
@@ -14,8 +15,7 @@ _DEAD: Final = frozenset({"invalid_grant", "refresh_token_reused", "bad_refresh_
 _TOO_MANY: Final = 429
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(Struct, frozen=True):
     """The server gave new tokens.
 
     Without `knows_successor` the refresh token among them is the old one, which may be used up: the answer's own could
@@ -26,23 +26,20 @@ class Granted:
     knows_successor: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Denied:
+class Denied(Struct, frozen=True):
     """The server says that this refresh token is dead (RFC 6749 5.2, invalid_grant)."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class NotGranted:
+class NotGranted(Struct, frozen=True):
     """Nothing was granted and nothing decided; the same token may be presented again later (seconds, if told)."""
 
     reason: str
     retry_after: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Uncertain:
+class Uncertain(Struct, frozen=True):
     """The server may have rotated the token; what it answered is lost."""
 
     reason: str

@@ -3,8 +3,9 @@
 import logging
 import re
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any, Final, TypeGuard
+
+from msgspec.structs import replace
 
 from tokenferry.credentials import OAuthToken
 from tokenferry.secret import Fields, Secret

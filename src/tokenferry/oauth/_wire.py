@@ -1,46 +1,47 @@
 import json
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Final, Literal, TypeAlias
+from typing import ClassVar, Final, Literal, TypeAlias
 from urllib.parse import quote_plus, urlencode
 
+from msgspec import Struct
+
 from tokenferry.oauth._endpoints import OAuthEndpoints
-from tokenferry.secret import Fields, Secret
+from tokenferry.secret import Concealing, Fields, Secret
 
 MAX_ANSWER: Final = 1024 * 1024
 """The most bytes read of a token endpoint's answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class TokenRequest:
+class TokenRequest(Concealing, frozen=True):
     """A request to an authorization server, ready to send; its headers and body may hold secrets and aren't shown."""
 
+    hidden: ClassVar = ("headers", "body")
+
     url: str
-    headers: tuple[tuple[str, str], ...] = field(repr=False)
-    body: bytes = field(repr=False)
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
     method: Literal["GET", "POST"] = "POST"
 
 
-@dataclass(frozen=True, slots=True)
-class TokenResponse:
+class TokenResponse(Concealing, frozen=True):
     """A complete HTTP answer; its body may hold secrets and isn't shown. Header names are lower-case."""
 
+    hidden: ClassVar = ("headers", "body")
+
     status: int
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
+    headers: Mapping[str, str]
+    body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class NotSent:
+class NotSent(Struct, frozen=True):
     """Not a byte of the request left this machine (DNS, connect, TLS): it may be sent again."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class TokenResponseLost:
+class TokenResponseLost(Struct, frozen=True):
     """The request was, or may have been, received, and no complete answer came back."""
 
     reason: str

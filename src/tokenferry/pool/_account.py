@@ -3,6 +3,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from msgspec import Struct
+
 from tokenferry.credentials import Kind
 from tokenferry.limits import WireFormat
 from tokenferry.providers import Provider
@@ -13,8 +15,7 @@ _LONGEST_PART = 128
 _FIRST: Final = -sys.maxsize
 
 
-@dataclass(frozen=True, slots=True)
-class PoolAccount:
+class PoolAccount(Struct, frozen=True):
     """An account of a pool. `organization` is what its credential says, if it says so; answers tell it, too."""
 
     name: str
@@ -54,8 +55,7 @@ class AccountGroup:
         object.__setattr__(self, "by_name", {account.name: account for account in ordered})
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """One provider that may serve a request, and what it calls the model."""
 
     group: AccountGroup
@@ -66,8 +66,7 @@ class Target:
     """The server tools that a translated request goes without, by the beginnings of their types."""
 
 
-@dataclass(frozen=True, slots=True)
-class Criteria:
+class Criteria(Struct, frozen=True):
     """What a request asks of the pool."""
 
     affinity: str = ""

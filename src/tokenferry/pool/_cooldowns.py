@@ -1,9 +1,10 @@
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from random import Random
 from typing import Final, NamedTuple, TypeAlias
+
+from msgspec import Struct
 
 from tokenferry.limits import Classification, cooldown_until, model_family
 from tokenferry.pool._account import PoolAccount
@@ -18,8 +19,7 @@ _MOST_WAITING: Final = 10_000
 _MOST_NARROW: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class CooldownAdded:
+class CooldownAdded(Struct, frozen=True):
     """A cooldown to be written down. One that is better informed takes the place of what is on record."""
 
     number: int
@@ -27,8 +27,7 @@ class CooldownAdded:
     is_better_informed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CooldownCleared:
+class CooldownCleared(Struct, frozen=True):
     """A cooldown that turned out to be over."""
 
     number: int
@@ -36,8 +35,7 @@ class CooldownCleared:
     cause: str
 
 
-@dataclass(frozen=True, slots=True)
-class OrganizationSeen:
+class OrganizationSeen(Struct, frozen=True):
     """The organization that an answer named for an account."""
 
     number: int

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
 
 from tokenferry.pool._account import Criteria, PoolAccount, Target
 from tokenferry.pool._probes import PAUSED
@@ -25,8 +26,7 @@ _CURE: Final = "; log in again with: tokenferry login NAME, or store another key
 _UNITS: Final = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(Struct, frozen=True):
     """Why an account can't serve, and when it may again (seconds since 1970 UTC)."""
 
     account: str

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 
 from tokenferry.limits import model_family
 from tokenferry.pool._account import AccountGroup, Criteria, PoolAccount, Target
@@ -221,8 +221,7 @@ def _paused(account: PoolAccount) -> ActiveCooldown:
     return ActiveCooldown(Cooldown(Scope("account", account.name), PAUSED, "operator", None, reason), math.inf)
 
 
-@dataclass(frozen=True, slots=True)
-class PassedOver:
+class PassedOver(Struct, frozen=True):
     """An account that was not chosen, and why. `until` is in seconds since 1970 UTC, if that is known."""
 
     account: str
@@ -242,8 +241,7 @@ class PassedOver:
         return {"account": self.account, "why": self.reason, "cause": self.cause or None, "until": self.until}
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """Which account of a group would serve, and why none of the others."""
 
     account: PoolAccount | None

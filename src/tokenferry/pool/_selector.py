@@ -1,8 +1,9 @@
 import math
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from tokenferry.pool._account import AccountGroup, Criteria, PoolAccount, Target
 from tokenferry.pool._affinity import Affinity, AffinityTable

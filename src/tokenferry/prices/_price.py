@@ -1,7 +1,9 @@
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Final, NamedTuple
+
+from msgspec import Struct
 
 _MILLION: Final = 1_000_000
 _PER_CENT: Final = 100
@@ -25,8 +27,7 @@ class TokenCounts(NamedTuple):
         return self.input + self.cache_read + self.cache_write_5m + self.cache_write_1h
 
 
-@dataclass(frozen=True, slots=True)
-class Price:
+class Price(Struct, frozen=True):
     """The price of one model from one day on."""
 
     vendor: str
@@ -41,7 +42,7 @@ class Price:
     """Other rates, of requests whose input is larger than so many tokens; the largest first."""
     hours: str = ""
     """The hours of the day that it holds in, `00:30-16:30` UTC; empty for all."""
-    percents: Mapping[tuple[str, str], int] = field(default_factory=dict, hash=False)
+    percents: Mapping[tuple[str, str], int] = MappingProxyType({})
     """Factors on the price of tokens, by what the upstream says of a request: `("speed", "fast")`."""
 
     @property

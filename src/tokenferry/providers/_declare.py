@@ -1,12 +1,13 @@
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
+
+from msgspec.structs import replace
 
 from tokenferry.config_key import ConfigKey, keys_of
 from tokenferry.oauth import OAuthEndpoints

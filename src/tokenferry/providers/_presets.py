@@ -1,11 +1,12 @@
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
 from typing import Any, Final
+
+from msgspec import Struct
 
 from tokenferry.credentials import KeyHeader
 from tokenferry.providers._provider import Provider, WireFormat
@@ -14,8 +15,7 @@ REGION: Final = "{region}"
 """What stands for the region in an address."""
 
 
-@dataclass(frozen=True, slots=True)
-class Preset:
+class Preset(Struct, frozen=True):
     """An upstream that can be declared by its name alone, and where its vendor documents it."""
 
     name: str

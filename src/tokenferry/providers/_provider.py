@@ -1,8 +1,9 @@
 import re
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Annotated, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
+
+from msgspec import Struct, field
 
 from tokenferry.config_key import ConfigKey
 from tokenferry.credentials import (
@@ -50,8 +51,7 @@ _SHORT_KEY: Final = 16
 _VENDOR_CLIENT: Final = "9d1c250a-e61b-44d9-88ed-5944d1962f5e"
 
 
-@dataclass(frozen=True, slots=True)
-class Provider:
+class Provider(Struct, frozen=True):
     """Who issues and takes credentials: `[[providers]]`."""
 
     name: Annotated[str, ConfigKey("What you call it.", example='"z.ai"')]

@@ -1,16 +1,15 @@
 import difflib
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
-from tokenferry.config_key import ConfigKey, format_duration, keys_of, parse_duration
+from msgspec import Struct, field
+from msgspec.structs import replace
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+from tokenferry.config_key import ConfigKey, format_duration, keys_of, parse_duration
 
 _METADATA_HOSTS: Final = (
     "100.100.100.200",
@@ -23,12 +22,11 @@ _METADATA_HOSTS: Final = (
 _HOST_NAME: Final = re.compile(r"(?:[a-z0-9_-]+\.)*(?!0x)(?=[0-9_-]*[a-z])[a-z0-9_-]+\.?")
 
 
-_Section = TypeVar("_Section", bound="DataclassInstance")
+_Section = TypeVar("_Section", bound=Struct)
 _Place: TypeAlias = tuple[str | int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Struct, frozen=True):
     """What is wrong in a document, and the place it is about: the keys and list indexes that lead to it."""
 
     place: _Place
@@ -39,22 +37,23 @@ class Fault:
         return self.text if self.line is None else f"line {self.line}: {self.text}"
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(Struct, frozen=True):
     """A value as it was read, by its dotted path; the document has it, or would have it, as `name` in a table."""
 
     path: str
     table: _Place
     name: str
     key: ConfigKey
-    value: Any = field(repr=False)  # a key that was written where none belongs
+    value: Any
     is_given: bool
     is_in_document: bool
     """Whether the document can hold it as it is; a built-in provider's needs a table first."""
 
+    def __repr__(self) -> str:
+        return f"Setting({self.path!r})"  # the value may be a key that was written where none belongs
 
-@dataclass(slots=True)
-class Reading:
+
+class Reading(Struct):
     """One document being read: everything that is found out about it."""
 
     folder: Path = field(default_factory=Path)

@@ -1,7 +1,8 @@
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from tokenferry.budgets import Counter, counters_at
 from tokenferry.config import Config
@@ -11,8 +12,7 @@ from tokenferry.state import ClientKey, State
 from tokenferry.units import span
 
 
-@dataclass(frozen=True, slots=True)
-class BudgetUse:
+class BudgetUse(Struct, frozen=True):
     """How much of a budget is used in its present period, by what the ledger has."""
 
     counter: Counter

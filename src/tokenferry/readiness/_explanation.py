@@ -2,6 +2,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct
+
 from tokenferry.errors import Unfit
 from tokenferry.pool import Criteria, PassedOver, Pool, Target, account_group
 from tokenferry.providers import Provider
@@ -15,7 +17,7 @@ _UNFIT = 400
 _MESSAGES = b'"messages"'
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)  # FastAPI knows no structs
 class RouteQuestion:
     """A request to explain. `body` is its JSON, `key` a client key's name or id; None is the asker's own."""
 
@@ -27,8 +29,7 @@ class RouteQuestion:
     """The API that it is sent to."""
 
 
-@dataclass(frozen=True, slots=True)
-class TargetExplanation:
+class TargetExplanation(Struct, frozen=True):
     """Which account of one target would serve, and why no other."""
 
     provider: str
@@ -38,8 +39,7 @@ class TargetExplanation:
     passed_over: tuple[PassedOver, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RouteExplanation:
+class RouteExplanation(Struct, frozen=True):
     """Where a request would go. `status` is what the client would get: 200 where an account serves it."""
 
     status: int

@@ -1,6 +1,7 @@
 import time
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tokenferry.broker import Broker
 from tokenferry.config import Config
@@ -8,8 +9,7 @@ from tokenferry.readiness._resolver import ANYONE
 from tokenferry.state import ClientKey
 
 
-@dataclass(frozen=True, slots=True)
-class Misnamed:
+class Misnamed(Struct, frozen=True):
     """A name in the configuration or a client key's rights that nothing here has."""
 
     what: str

@@ -1,7 +1,9 @@
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tokenferry.broker import Broker
 from tokenferry.config import Config
@@ -21,16 +23,14 @@ _UNAVAILABLE: Final = 503
 _OK: Final = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Unusable:
+class Unusable(Struct, frozen=True):
     """Why an account can't serve whatever is asked: the status that a client would get, and the reason."""
 
     status: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceStatus:
+class ServiceStatus(Struct, frozen=True):
     """What a request for a model gets now. `status` is 200 where an account serves it."""
 
     model: str | None

@@ -4,9 +4,11 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tokenferry.accounts import CONFIGURATION, ENVIRONMENT, Aging, aging, too_old_at
 from tokenferry.broker import Broker
@@ -48,8 +50,7 @@ def unheard(_: str) -> None:
     """For who has no place to show a sentence."""
 
 
-@dataclass(frozen=True, slots=True)
-class AccountRow:
+class AccountRow(Struct, frozen=True):
     """An account as listings show it. `text` is the state for people, `note` what else they should know."""
 
     name: str

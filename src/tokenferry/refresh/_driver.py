@@ -2,9 +2,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Generator
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Protocol
+
+from msgspec.structs import replace
 
 from tokenferry.errors import LockTimeout, StorageFailed, TokenferryError
 from tokenferry.oauth import HttpOutcome, TokenRequest

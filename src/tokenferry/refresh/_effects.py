@@ -1,7 +1,8 @@
 """What the refresh flow asks its driver to do. Each effect says what it is answered with."""
 
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from tokenferry.credentials import OAuthToken
 from tokenferry.oauth import TokenRequest
@@ -9,80 +10,67 @@ from tokenferry.refresh._journal import AttemptState, RefreshAttempt, RefreshFai
 from tokenferry.stores import Document
 
 
-@dataclass(frozen=True, slots=True)
-class Acquire:
+class Acquire(Struct, frozen=True):
     """Take the account's lock. Answered with None, or with the holder's name when it was not free in time."""
 
     timeout: float
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(Struct, frozen=True):
     """Let go of the lock."""
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(Struct, frozen=True):
     """Answered with the current `Document`; the store's errors are thrown into the flow."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReadAttempt:
+class ReadAttempt(Struct, frozen=True):
     """Answered with the `RefreshAttempt` on record, or None."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReadVerdict:
+class ReadVerdict(Struct, frozen=True):
     """Answered with the `RefreshFailure` on record, or None."""
 
 
-@dataclass(frozen=True, slots=True)
-class RecordAttempt:
+class RecordAttempt(Struct, frozen=True):
     """Make the attempt durable. `StorageFailed` is thrown in when that can't be."""
 
     attempt: RefreshAttempt
 
 
-@dataclass(frozen=True, slots=True)
-class RecordAnswer:
+class RecordAnswer(Struct, frozen=True):
     """Make the attempt's answer durable. `StorageFailed` is thrown in."""
 
     attempt: RefreshAttempt
     token: OAuthToken
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(Struct, frozen=True):
     """Note, in place, how the attempt ended. `StorageFailed` is thrown in."""
 
     attempt: RefreshAttempt
     state: AttemptState
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
+class Close(Struct, frozen=True):
     """Forget the attempt. `StorageFailed` is thrown in."""
 
 
-@dataclass(frozen=True, slots=True)
-class RecordFailure:
+class RecordFailure(Struct, frozen=True):
     """Keep a verdict for every process, or clear it with None. Answered with whether that could be done."""
 
     verdict: RefreshFailure | None
 
 
-@dataclass(frozen=True, slots=True)
-class CheckReplaceable:
+class CheckReplaceable(Struct, frozen=True):
     """See that the document could be replaced. What keeps it from that is thrown in; nothing is written."""
 
 
-@dataclass(frozen=True, slots=True)
-class StillHeld:
+class StillHeld(Struct, frozen=True):
     """Answered with whether the lock is held still, and was taken over by nobody."""
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Struct, frozen=True):
     """POST the request. Answered with a `HttpOutcome`.
 
     That bytes of it may leave is noted in the attempt, durably, before the first one does; without that note none does.
@@ -93,23 +81,20 @@ class Send:
     attempt: RefreshAttempt | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(Struct, frozen=True):
     """Swap the document in, if its generation is `expected`. `Conflict` and `StorageFailed` are thrown in."""
 
     expected: int
     document: Document
 
 
-@dataclass(frozen=True, slots=True)
-class Deliver:
+class Deliver(Struct, frozen=True):
     """Give callers this document now: the flow goes on, but they need not wait for it."""
 
     document: Document
 
 
-@dataclass(frozen=True, slots=True)
-class Sleep:
+class Sleep(Struct, frozen=True):
     """Wait. Answered with False when the process wants to end, else with True."""
 
     seconds: float

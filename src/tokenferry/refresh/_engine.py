@@ -2,11 +2,13 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from types import MappingProxyType
 from typing import Final
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from tokenferry.background import Pending, after_fork_in_child
 from tokenferry.errors import RefreshFailed, TokenferryError
@@ -23,8 +25,7 @@ logger = logging.getLogger(__name__)
 _NOTABLE_WAIT: Final = 0.01
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshStatistics:
+class RefreshStatistics(Struct, frozen=True):
     """What one process saw of one account's refreshes."""
 
     grants: int = 0
@@ -39,8 +40,7 @@ class RefreshStatistics:
     last_error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshHistory:
+class RefreshHistory(Struct, frozen=True):
     """What lies on disk of one account's refreshes, by whichever process. Times in seconds."""
 
     totals: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))

@@ -5,8 +5,9 @@ for all, under the account's lock, and what came of it is shared as for refreshe
 """
 
 import logging
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from tokenferry.credentials import FederatedToken
 from tokenferry.errors import Conflict, CredentialRefused, RefreshFailed, StorageFailed, TokenferryError

@@ -4,8 +4,9 @@ The order is the safety: attempt on disk, then the POST, then the answer on disk
 """
 
 import logging
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from tokenferry.credentials import FederatedToken, OAuthToken
 from tokenferry.errors import (

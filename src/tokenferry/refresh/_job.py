@@ -3,7 +3,8 @@
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from tokenferry.credentials import FederatedToken, Federation, OAuthToken
 from tokenferry.oauth import OAuthEndpoints
@@ -14,8 +15,7 @@ from tokenferry.settings import RefreshSettings
 from tokenferry.stores import Account, Document
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshRequest:
+class RefreshRequest(Struct, frozen=True):
     """One wish for a better token.
 
     `refused` is the sha256 of an access token that was answered with 401, `superseded` that of one which shall be
@@ -39,8 +39,7 @@ class RefreshRequest:
         return not is_of_unknown_age(document) and seconds_left(token, now) > window(token, self.needs)
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Struct, frozen=True):
     """What a flow ends with: the document to use, whether a grant of its own made it, and whether it rests safely."""
 
     document: Document
@@ -48,8 +47,7 @@ class Result:
     published: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class FlowContext:
+class FlowContext(Struct, frozen=True):
     """What the flow knows of its surroundings."""
 
     endpoints: Callable[[Document], OAuthEndpoints]

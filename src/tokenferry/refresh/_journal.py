@@ -5,10 +5,12 @@ import json
 import secrets
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, Literal, Protocol, TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tokenferry.credentials import OAuthToken, credential_from_json
 from tokenferry.errors import CorruptFile, StorageFailed, UsageError
@@ -36,8 +38,7 @@ _MARKS: Final[dict[bytes, AttemptState]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshAttempt:
+class RefreshAttempt(Struct, frozen=True):
     """One presentation of one refresh token, known to the disk before it is sent.
 
     `token` is the sha256 of the refresh token; `at`, in seconds since 1970 UTC, is when the first presentation with
@@ -67,8 +68,7 @@ class RefreshAttempt:
         return self.tries > 1 or self.state not in {"begun", "closed"}
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshFailure:
+class RefreshFailure(Struct, frozen=True):
     """What the last grant that gave nothing ended with, bound to the refresh token (sha256) that it was about.
 
     `until` is when the token may be presented again; times in seconds since 1970 UTC. `refused` is the access token
@@ -220,14 +220,14 @@ class FileJournal:
         """The verdict in force; None as well for one that can't be read, for it only advises."""
         fields = self._history(name).get("last")
         try:
-            known = RefreshFailure.__slots__
+            known = RefreshFailure.__struct_fields__
             return None if fields is None else RefreshFailure(**{key: fields[key] for key in known if key in fields})
         except TypeError:
             return None
 
     def judge(self, name: str, verdict: RefreshFailure | None) -> None:
         """Keep the verdict for every process; None stands for a grant that succeeded. Raises `StorageFailed`."""
-        last = None if verdict is None else {key: getattr(verdict, key) for key in RefreshFailure.__slots__}
+        last = None if verdict is None else {key: getattr(verdict, key) for key in RefreshFailure.__struct_fields__}
         totals = Counter(self.totals(name))
         totals["granted" if verdict is None else verdict.kind] += 1
         data = json.dumps({"last": last, "totals": totals}).encode("ascii") + b"\n"

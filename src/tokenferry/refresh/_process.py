@@ -1,17 +1,17 @@
 """Who a process is, so that a record can tell its death from its sleep."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from tokenferry.stores import boot_id
 
 _START_FIELD: Final = 19  # of what follows the command name in proc(5) stat: field 22, starttime
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessIdentity:
+class ProcessIdentity(Struct, frozen=True):
     """A process of one boot: a reused pid has another start, a restarted machine another boot id."""
 
     pid: int

@@ -1,6 +1,7 @@
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from tokenferry.credentials import ApiKey, Credential, OAuthToken
 from tokenferry.refresh._job import seconds_left, window
@@ -11,8 +12,7 @@ ADVISORY_PAUSE: Final = 5.0
 """Seconds for which a token that could not be bettered is handed out before the next look."""
 
 
-@dataclass(frozen=True, slots=True)
-class WarmCredential:
+class WarmCredential(Struct, frozen=True):
     """A credential that may be handed out until then (seconds since 1970 UTC) without a look at anything."""
 
     credential: Credential

@@ -2,8 +2,10 @@
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tokenferry.pool import AccountGroup, account_group
 from tokenferry.providers import Provider
@@ -19,8 +21,7 @@ _UNAVAILABLE: Final = 503
 _KIND: Final = "api_error"
 
 
-@dataclass(frozen=True, slots=True)
-class DefaultTargets:
+class DefaultTargets(Struct, frozen=True):
     """The providers with their accounts that may serve, in order, and the rule that chose them."""
 
     groups: tuple[AccountGroup, ...]

@@ -1,10 +1,10 @@
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
 import msgspec
 from msgspec import structs
+from msgspec.structs import replace
 
 from tokenferry.pool import AccountGroup, Target
 from tokenferry.providers import Provider

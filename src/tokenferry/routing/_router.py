@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tokenferry.providers import Provider
 from tokenferry.routing._loggable import TOKEN
@@ -51,8 +52,7 @@ class Route(msgspec.Struct, frozen=True, cache_hash=True):
         return bool(self.targets)
 
 
-@dataclass(frozen=True, slots=True)
-class NoRoute:
+class NoRoute(Struct, frozen=True):
     """Why a request goes nowhere: a status and one sentence for the client, and a word for the log."""
 
     status: int

@@ -3,10 +3,10 @@
 import re
 from codecs import utf_8_decode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 from tokenferry.routing._members import (
     MOST_COMMAS,
@@ -45,8 +45,7 @@ _anything: Final = msgspec.json.Decoder()
 _whole: Final = msgspec.json.Decoder(int)
 
 
-@dataclass(frozen=True, slots=True)
-class Malformed:
+class Malformed(Struct, frozen=True):
     """Why a body can't be served: one sentence for the client, and a word for the log."""
 
     message: str

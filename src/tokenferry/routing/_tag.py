@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 from tokenferry.routing._members import JsonMember, TooComplex, decode_text, items, locate, read_members
 
@@ -25,8 +25,7 @@ _REST: Final = re.compile(
 _WINDOW: Final = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Tag:
+class Tag(Struct, frozen=True):
     """The model it names, and where in the body this tag and any further ones are."""
 
     model: str

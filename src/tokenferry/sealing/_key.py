@@ -1,7 +1,8 @@
 import re
 import secrets
-from dataclasses import dataclass
 from typing import Final, Self
+
+from msgspec import Struct
 
 from tokenferry.secret import HiddenBytes, Secret
 
@@ -9,8 +10,7 @@ _PREFIX: Final = "tfs_"
 _FORM: Final = re.compile(_PREFIX + "[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
-class SealKey:
+class SealKey(Struct, frozen=True):
     """256 random bits, written as `tfs_` and 64 hex digits."""
 
     secret: Secret

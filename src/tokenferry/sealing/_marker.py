@@ -1,9 +1,11 @@
 import hmac
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tokenferry.sealing._key import SealKey
 from tokenferry.secret import parse_object
@@ -11,8 +13,7 @@ from tokenferry.secret import parse_object
 _PURPOSE: Final = b"tokenferry marker\n"
 
 
-@dataclass(frozen=True, slots=True)
-class KeyPlace:
+class KeyPlace(Struct, frozen=True):
     """Where a key rests: in a file, or in the system's keyring if there is no path."""
 
     path: Path | None = None
@@ -21,8 +22,7 @@ class KeyPlace:
         return "the system's keyring" if self.path is None else str(self.path)
 
 
-@dataclass(frozen=True, slots=True)
-class Marker:
+class Marker(Struct, frozen=True):
     """Says that a home is sealed, with which key, and where that rests. It holds no secret.
 
     The first key seals; others are of a rotation that is under way or was cut short. Each key signs the whole marker

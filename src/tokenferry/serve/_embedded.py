@@ -5,9 +5,10 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Final, Protocol
 from urllib.parse import urlsplit
+
+from msgspec.structs import replace
 
 from tokenferry.broker import Broker
 from tokenferry.config import Config

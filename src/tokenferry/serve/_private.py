@@ -1,9 +1,11 @@
 import contextlib
 import logging
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
+
+from msgspec.structs import replace
 
 from tokenferry.broker import Broker
 from tokenferry.config import Config

@@ -4,10 +4,11 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
+
+from msgspec.structs import replace
 
 from tokenferry.broker import Broker
 from tokenferry.config import Config, ConfigSource

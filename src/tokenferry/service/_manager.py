@@ -1,8 +1,9 @@
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
+
+from msgspec import Struct
 
 from tokenferry.service._program import Program
 
@@ -10,8 +11,7 @@ _PATIENCE: Final = 240.0  # a service that ends waits for a refresh in flight
 _NOT_FOUND: Final = 127
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
+class Ran(Struct, frozen=True):
     """How a command ended."""
 
     code: int
@@ -47,8 +47,7 @@ def run(command: Sequence[str]) -> Ran:
     return Ran(done.returncode, done.stdout, done.stderr)
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """One command of a service manager."""
 
     command: tuple[str, ...]
@@ -56,8 +55,7 @@ class Step:
     tries: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class RunState:
+class RunState(Struct, frozen=True):
     """What a service manager says of the service, in its words; None where it says nothing."""
 
     enabled: str | None = None

@@ -1,8 +1,9 @@
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 MARK: Final = "Made by: tokenferry service install"
 """Stands in a comment of every file that is ours; one without it is left alone."""
@@ -20,8 +21,7 @@ _PASSED: Final = (
 _PROXIES: Final = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(Struct, frozen=True):
     """What the service runs: an absolute path with arguments, and the variables it is given, none of them secret."""
 
     command: tuple[str, ...]

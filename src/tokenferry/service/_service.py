@@ -2,9 +2,10 @@ import difflib
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from tokenferry.errors import Conflict, UsageError
 from tokenferry.service._launchd import Launchd
@@ -16,8 +17,7 @@ from tokenferry.stores import read_private_file, remove_file, replace_private_fi
 _PAUSE: Final = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class InstallPlan:
+class InstallPlan(Struct, frozen=True):
     """What a file of a service manager is to become, None being no file, and the commands before and after that."""
 
     path: Path
@@ -37,16 +37,14 @@ class InstallPlan:
         return list(difflib.unified_diff(old, new, was, becomes, lineterm=""))
 
 
-@dataclass(frozen=True, slots=True)
-class Undone:
+class Undone(Struct, frozen=True):
     """Commands that were not carried out, the first of them for that reason."""
 
     reason: str
     commands: tuple[tuple[str, ...], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(Struct, frozen=True):
     """How the service stands. `is_current`: its file is what `install` would write now."""
 
     is_installed: bool

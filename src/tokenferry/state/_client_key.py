@@ -2,9 +2,11 @@ import json
 import re
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tokenferry.budgets import SpendingLimit
 from tokenferry.credentials import CLIENT_KEY_PREFIXES
@@ -30,8 +32,7 @@ _MOST_ASKED: Final = 10**12
 _LAST_SECOND: Final = 4_102_444_800  # the year 2100
 
 
-@dataclass(frozen=True, slots=True)
-class ClientKey:
+class ClientKey(Struct, frozen=True):
     """A key that callers of the gateway present, without the secret itself. Times are seconds since 1970 UTC."""
 
     id: str
@@ -42,7 +43,7 @@ class ClientKey:
     last_used_at: int | None = None
     revoked_at: int | None = None
     expires_at: int | None = None
-    labels: Mapping[str, str] = field(default_factory=lambda: NO_LABELS, hash=False)
+    labels: Mapping[str, str] = NO_LABELS
     rights: Rights = EVERYTHING
     budgets: tuple[str, ...] = ()
     """How much it may use, as `SpendingLimit` reads each: `20usd/day`."""

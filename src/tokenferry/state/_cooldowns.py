@@ -1,9 +1,11 @@
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Final, Literal, TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tokenferry.state._database import Database
 
@@ -12,8 +14,7 @@ ScopeKind: TypeAlias = Literal["account", "organization", "provider"]
 _COLUMNS: Final = ("kind", "name", "family", "cause", "source", "until", "evidence", "noted_at")
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(Struct, frozen=True):
     """What is passed over: an account, an organization or a provider, for all models or those of one family."""
 
     kind: ScopeKind
@@ -21,8 +22,7 @@ class Scope:
     family: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Cooldown:
+class Cooldown(Struct, frozen=True):
     """Why something is passed over, and until when. Times are seconds since 1970 UTC.
 
     There is one for each scope and cause. `source` is who says so, `evidence` what they saw, without any secret.

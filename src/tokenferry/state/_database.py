@@ -5,10 +5,11 @@ import stat
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from tokenferry.errors import CorruptFile, StorageFailed, TryLater, UnsafeFile
 from tokenferry.stores import DISK, FileLock, check_status, make_private_folder, reason_of
@@ -29,8 +30,7 @@ _STEPS_A_LOOK: Final = 20_000
 """So many instructions of SQLite's, some milliseconds, pass between two looks at the clock."""
 
 
-@dataclass(frozen=True, slots=True)
-class Schema:
+class Schema(Struct, frozen=True):
     """What a file holds, and how it is written."""
 
     migrations: tuple[str, ...]

@@ -1,8 +1,9 @@
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct
 
 from tokenferry.state._database import Database
 
@@ -10,13 +11,12 @@ KEPT_DECISIONS: Final = 10_000
 """So many are kept, the latest ones."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """How a gateway dealt with one request. `at` is in seconds since 1970 UTC; `content` is JSON without secrets."""
 
     request_id: str
     at: int
-    content: Mapping[str, Any] = field(hash=False)
+    content: Mapping[str, Any]
 
 
 class Decisions:

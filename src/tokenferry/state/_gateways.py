@@ -8,9 +8,10 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct
 
 from tokenferry.background import after_fork_in_child
 from tokenferry.errors import StorageFailed, TokenferryError, TryLater
@@ -30,8 +31,7 @@ def reachable_url(host: str, port: int, scheme: str = "http") -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-@dataclass(frozen=True, slots=True)
-class GatewayRecord:
+class GatewayRecord(Struct, frozen=True):
     """Where a gateway of this home listens, and whether it runs; if not, the record is stale: it was killed."""
 
     path: Path

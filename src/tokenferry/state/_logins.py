@@ -3,8 +3,9 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from tokenferry.secret import Secret
 from tokenferry.state._database import Database
@@ -15,8 +16,7 @@ _MOST_OF_ONE: Final = 100
 _STATE_BYTES: Final = 32
 
 
-@dataclass(frozen=True, slots=True)
-class StartedLogin:
+class StartedLogin(Struct, frozen=True):
     """A login that was begun at a provider and is not finished. Times are seconds since 1970 UTC.
 
     `redirect_uri` is the address that its code comes through, `account` the name it is to be kept under, if one was

@@ -4,8 +4,10 @@ import sqlite3
 import time
 from base64 import b32encode
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias, get_args
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tokenferry.errors import UnknownName
 from tokenferry.secret import Secret
@@ -28,8 +30,7 @@ _LABEL_LENGTH: Final = 13
 _ROLES: Final = frozenset(get_args(Role))
 
 
-@dataclass(frozen=True, slots=True)
-class DashboardSession:
+class DashboardSession(Struct, frozen=True):
     """Somebody who is signed in at the dashboard. Times are seconds since 1970 UTC.
 
     `name` is that of the key, of the user as the proxy names them, or `dashboard`. `key` is the key's id; empty for

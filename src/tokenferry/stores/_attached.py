@@ -3,9 +3,10 @@ import os
 import time
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
+
+from msgspec.structs import replace
 
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import CorruptFile, NeedsLogin, UnknownAccount, UnsafeFile, UsageError

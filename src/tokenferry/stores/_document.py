@@ -1,10 +1,11 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias, get_args
+
+from msgspec import Struct, field
 
 from tokenferry.credentials import Credential, Kind, credential_from_json, epoch_seconds
 from tokenferry.errors import CorruptFile, UsageError
@@ -44,8 +45,7 @@ def check_account_name(name: str) -> str:
     return name
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(Struct, frozen=True):
     """What is known of an account besides its secret. `created_at` is in seconds since 1970 UTC.
 
     `max_age` is how many seconds old a key or setup token may become; None for no limit.
@@ -56,25 +56,30 @@ class Account:
     kind: Kind
     owner: Owner = "tokenferry"
     store: str = "file"
-    labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+    labels: Mapping[str, str] = MappingProxyType({})
     priority: int = DEFAULT_PRIORITY
     created_at: int = 0
     max_age: int | None = None
     paused: bool = False
     """Its owner has taken it out of service: no gateway uses it."""
-    in_use: bool = field(default=False, compare=False)
+    in_use: bool = False
     """Whether `use` picked it, so that it comes first in its provider's pool; lists say so, documents don't."""
 
+    def __hash__(self) -> int:
+        return hash(self.name)
 
-@dataclass(frozen=True, slots=True)
-class Document:
+
+class Document(Struct, frozen=True):
     """An account with its credential, as one store holds it. Every write makes the generation one higher."""
 
     account: Account
     credential: Credential
     generation: int = 1
     machine: str | None = None
-    unknown: Fields = field(default_factory=Fields, repr=False, hash=False)
+    unknown: Fields = field(default_factory=Fields)
+
+    def __hash__(self) -> int:
+        return hash((self.account, self.generation))
 
     def to_bytes(self) -> bytes:
         """The document as JSON, secrets revealed."""

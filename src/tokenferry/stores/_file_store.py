@@ -1,9 +1,10 @@
 import contextlib
 from collections.abc import Hashable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
+
+from msgspec.structs import replace
 
 from tokenferry.errors import Conflict, CorruptFile, NeedsUnlock, SealKeyLost, UnknownAccount, UnsafeFile
 from tokenferry.sealing import SealKey

@@ -1,7 +1,8 @@
 import threading
 from collections.abc import Hashable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from tokenferry.errors import Conflict, LockTimeout, UnknownAccount
 from tokenferry.stores._document import Document

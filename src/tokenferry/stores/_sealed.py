@@ -1,9 +1,10 @@
 """An account's document when it is sealed: what listings need in clear, all else in one box bound to that."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, get_args
+
+from msgspec import Struct
 
 from tokenferry.credentials import Kind, OAuthToken, epoch_seconds
 from tokenferry.errors import CorruptFile, UsageError
@@ -17,8 +18,7 @@ _MARK: Final = 16  # characters of base64: the nonce
 _MEND: Final = "restore it from a backup, or remove the account and log in again"
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(Struct, frozen=True):
     """What of a sealed document is in clear. Unless it was opened, nobody knows whether it is true."""
 
     account: Account
@@ -71,8 +71,7 @@ class Header:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class SealedDocument:
+class SealedDocument(Struct, frozen=True):
     """A header and the box that belongs to it."""
 
     header: Header

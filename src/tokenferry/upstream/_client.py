@@ -2,10 +2,11 @@ import asyncio
 import ssl
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import astuple
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
+
+from msgspec.structs import astuple
 
 from tokenferry.upstream._call import Call
 from tokenferry.upstream._connect import Connector, reason_of

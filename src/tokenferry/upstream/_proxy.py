@@ -1,10 +1,11 @@
 import os
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Self
 from urllib.parse import unquote_to_bytes, urlsplit
+
+from msgspec import Struct
 
 from tokenferry.errors import ConfigError
 from tokenferry.providers import ProxyExemption, is_loopback, proxy_exemptions, proxy_variable
@@ -16,8 +17,7 @@ __all__ = ["Proxies", "Proxy", "parse_proxy"]
 _PORTS = {"https": 443, "http": 80}
 
 
-@dataclass(frozen=True, slots=True)
-class Proxy:
+class Proxy(Struct, frozen=True):
     """A proxy that opens tunnels by CONNECT (RFC 9110, 9.3.6), over TCP or, if `secure`, over TLS."""
 
     host: str
@@ -52,8 +52,7 @@ def parse_proxy(text: str) -> Proxy | str:
     return Proxy(host, port or _PORTS[url.scheme], url.scheme == "https", authorization)
 
 
-@dataclass(frozen=True, slots=True)
-class Proxies:
+class Proxies(Struct, frozen=True):
     """The proxy for upstreams, if there is one, and which of them are reached without it."""
 
     variable: str = ""

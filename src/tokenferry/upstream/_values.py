@@ -1,16 +1,15 @@
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
+from msgspec import Struct
 
 from tokenferry.upstream._errors import UpstreamError
 
 __all__ = ["ResponseHead", "Sink", "Timeouts", "UpstreamStatistics"]
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
+class Timeouts(Struct, frozen=True):
     """All in seconds. There is no total cap: an answer may go on as long as it goes on."""
 
     connect: float = 10.0
@@ -41,8 +40,7 @@ class Sink(Protocol):
     def on_failure(self, failure: UpstreamError, /) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamStatistics:
+class UpstreamStatistics(Struct, frozen=True):
     """What an upstream's connections and calls are doing (the first four) and have done."""
 
     open: int

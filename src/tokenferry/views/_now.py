@@ -1,9 +1,11 @@
 """What serves now, what needs a person, and how much is used: for the dashboard and for `status --watch`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from tokenferry.broker import Broker
 from tokenferry.errors import TokenferryError
@@ -33,8 +35,7 @@ _ERRORS: Final = 8
 _PRICED: Final = "at list prices, by the tokens that answers reported"
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
+class Figure(Struct, frozen=True):
     """A number as people read it, and where it comes from."""
 
     name: str
@@ -46,8 +47,7 @@ class Figure:
         return {"name": self.name, "text": self.text, "provenance": self.provenance, "why": self.why}
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(Struct, frozen=True):
     """What a person has to see to: what it is about, what is wrong, and the command that puts it right."""
 
     subject: str
@@ -60,8 +60,7 @@ class Need:
         return {"subject": self.subject, "text": self.text, "cure": self.cure}
 
 
-@dataclass(frozen=True, slots=True)
-class NowView:
+class NowView(Struct, frozen=True):
     """How a home stands at a moment, in seconds since 1970 UTC."""
 
     at: float

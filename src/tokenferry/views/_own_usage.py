@@ -1,5 +1,6 @@
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from msgspec import Struct
 
 from tokenferry.ledger import Period, TrafficFilter, TrafficRow, Usage, total
 from tokenferry.state import ClientKey
@@ -9,8 +10,7 @@ _DAY_MS = 86_400_000
 _ROWS = 20
 
 
-@dataclass(frozen=True, slots=True)
-class OwnUsage:
+class OwnUsage(Struct, frozen=True):
     """What the holder of a client key used."""
 
     key: ClientKey

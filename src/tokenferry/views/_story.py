@@ -1,8 +1,9 @@
 """What happened to one request, and what a session was made of."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from tokenferry.budgets import SpendingLimit
 from tokenferry.errors import UnknownName
@@ -28,8 +29,7 @@ _NEXT: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class RequestStory:
+class RequestStory(Struct, frozen=True):
     """A request by what is kept of it: how it came to its account, and what it used. One of both is there."""
 
     request_id: str
@@ -39,8 +39,7 @@ class RequestStory:
     row: TrafficRow | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SessionStory:
+class SessionStory(Struct, frozen=True):
     """A session's latest requests, oldest first, and what they add up to."""
 
     session: str
@@ -65,8 +64,7 @@ class SessionStory:
         return sum(row.is_failed for row in self.rows)
 
 
-@dataclass(frozen=True, slots=True)
-class AgentShare:
+class AgentShare(Struct, frozen=True):
     """What one agent of a session used."""
 
     agent: str

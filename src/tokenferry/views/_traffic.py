@@ -1,9 +1,11 @@
 """Requests, sessions and what was used over time, as a query string asks for them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias, get_args
 from urllib.parse import urlencode
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from tokenferry.errors import UsageError
 from tokenferry.ledger import (
@@ -44,8 +46,7 @@ _HOURS_UP_TO: Final = 7 * _DAY_MS
 _LONGEST: Final = 256
 
 
-@dataclass(frozen=True, slots=True)
-class TrafficQuery:
+class TrafficQuery(Struct, frozen=True):
     """What of the traffic is asked for: the parameters of a link. Times are milliseconds since 1970 UTC."""
 
     since: int
@@ -94,8 +95,7 @@ class TrafficQuery:
         return self.link(range=None, since=self.since, until=self.until, behind=cursor)
 
 
-@dataclass(frozen=True, slots=True)
-class TrafficView:
+class TrafficView(Struct, frozen=True):
     """What a page of traffic shows."""
 
     query: TrafficQuery

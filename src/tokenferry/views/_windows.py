@@ -1,8 +1,9 @@
 """Limits of accounts that roll over: how much of each is used, when it ends, and when it may run dry."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from tokenferry.ledger import UsageReport, WindowPoint
 from tokenferry.units import span
@@ -14,8 +15,7 @@ _LEAST: Final = 600.0
 """A rate is told of at least so many seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class WindowShare:
+class WindowShare(Struct, frozen=True):
     """How much of an account's window is used, as its provider's answers said last.
 
     Times are seconds since 1970 UTC. `dry_at` is an estimate, by the rate of the last hour: when all of it is used, if

@@ -1,12 +1,12 @@
 import json
 import os
 import threading
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from claude_code.moves.rig import EXPIRES, MACHINE, World
 from leaks import leaks

@@ -1,8 +1,8 @@
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tokenferry.claude_code.moves import MoveFile, MoveRecord
 from tokenferry.errors import CorruptFile, UnsafeFile

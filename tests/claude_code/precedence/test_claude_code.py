@@ -1,13 +1,13 @@
 """Claude Code's order on machines that exist only here. Against the real one it is held in tests/e2e."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tokenferry.claude_code import ClaudeCodeHome
 from tokenferry.claude_code.precedence import Chain, Machine, Seen, claude_code_chain

@@ -1,7 +1,7 @@
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tokenferry.errors import ConfigError, PolicyRefused
 from tokenferry.gateway import Guard, TrustedProxies, bind, check_reach, is_remote, remote_keys, remote_lines

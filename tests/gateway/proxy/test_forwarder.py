@@ -4,11 +4,11 @@ import asyncio
 import itertools
 import json
 import logging
-from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from effort import effort
 from gateway.rig import (

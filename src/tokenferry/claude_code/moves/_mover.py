@@ -2,9 +2,10 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
+
+from msgspec import Struct
 
 from tokenferry.claude_code import FOLDER_LABEL, ClaudeCodeHome, ClaudeCodeLogin, ClaudeCodeStore, digest
 from tokenferry.claude_code import STORE as CLAUDE_CODE
@@ -26,8 +27,7 @@ _UNTOLD: Final = 2.0  # seconds of waiting before it is told what for
 _ROUNDS: Final = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Present:
+class Present(Struct, frozen=True):
     """Whose login Claude Code has."""
 
     where: str
@@ -42,8 +42,7 @@ class Present:
     """The accounts that are the one which the login says it is of, `name` among them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
+class Moved(Struct, frozen=True):
     """What a move ended with."""
 
     name: str

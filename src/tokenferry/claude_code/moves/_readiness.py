@@ -2,7 +2,8 @@
 
 import logging
 import time
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from tokenferry.credentials import FederatedToken, OAuthToken
 from tokenferry.errors import ChainCopied, CredentialRefused, NeedsLogin, RefreshBusy, RefreshUncertain

@@ -1,7 +1,9 @@
 import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from tokenferry.errors import CorruptFile
 from tokenferry.secret import parse_object
@@ -24,8 +26,7 @@ _TYPES: Final[dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class MoveRecord:
+class MoveRecord(Struct, frozen=True):
     """A move as far as it has come: on disk before each step that depends on it, and without any secret.
 
     Up to `preparing` nothing was changed that counts. From `writing` on the other program's document may be the new

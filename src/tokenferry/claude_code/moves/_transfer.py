@@ -1,7 +1,8 @@
 import contextlib
 import logging
-from dataclasses import replace
 from types import MappingProxyType
+
+from msgspec.structs import replace
 
 from tokenferry.claude_code import FOLDER_LABEL, ClaudeCodeLogin, ClaudeCodeStore, digest, taken_out
 from tokenferry.claude_code import STORE as CLAUDE_CODE

@@ -1,9 +1,10 @@
 """The order of Claude Code, as versions 2.1.197 and 2.1.329 were seen to have it."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
+
+from msgspec.structs import replace
 
 from tokenferry.claude_code import ClaudeCodeHome, ClaudeCodeLogin, parse
 from tokenferry.claude_code.precedence._claude_settings import HELPER, ClaudeSettings, claude_settings

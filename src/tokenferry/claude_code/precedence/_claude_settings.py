@@ -2,9 +2,10 @@
 
 from codecs import BOM_UTF8
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from tokenferry.claude_code.precedence._json import read_object
 from tokenferry.claude_code.precedence._machine import Machine
@@ -16,8 +17,7 @@ FOLDER_VARIABLE: Final = "CLAUDE_CONFIG_DIR"
 _FOLDER: Final = ".claude"
 
 
-@dataclass(frozen=True, slots=True)
-class ClaudeSettings:
+class ClaudeSettings(Struct, frozen=True):
     """What is in force. `origins` names, by variable, where its value was set; `helper` is a command, or None."""
 
     environ: Mapping[str, str]

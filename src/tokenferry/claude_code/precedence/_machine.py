@@ -4,11 +4,11 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 from tokenferry.claude_code import ClaudeCodeHome
+from tokenferry.secret import Concealing
 from tokenferry.stores import HiddenBytes
 
 _MANAGED: Final = Path(
@@ -19,24 +19,26 @@ _MANAGED: Final = Path(
 _MOST_BYTES: Final = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Concealing, frozen=True):
     """A path as it was found; a link was followed, and `real` is where it led."""
+
+    hidden: ClassVar = ("content",)
 
     path: Path
     real: Path
     kind: Literal["file", "absent", "other", "unreadable"] = "absent"
     mode: int = 0
     is_link: bool = False
-    content: bytes = field(default=b"", repr=False)
+    content: bytes = b""
     fault: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(Concealing, frozen=True):
     """`home` is the person's home directory, `folder` the working directory, `now` in seconds since 1970 UTC."""
 
-    environ: Mapping[str, str] = field(repr=False)
+    hidden: ClassVar = ("environ",)
+
+    environ: Mapping[str, str]
     home: Path
     folder: Path
     now: float

@@ -1,9 +1,10 @@
 """A profile as the official SDK for Python takes it: what it would send, or where it would stop and why."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct
 
 from tokenferry.claude_code.precedence._json import read_object
 from tokenferry.claude_code.precedence._machine import Machine, Seen
@@ -20,8 +21,7 @@ _LATEST: Final = 4_102_444_800
 _MOST_ASSERTION: Final = 16 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class ProfileState:
+class ProfileState(Struct, frozen=True):
     """What comes of a profile.
 
     `stop` says why no client can be made with it, `fault` why every request fails; it is hollow if that is because no

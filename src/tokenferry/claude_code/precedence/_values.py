@@ -1,10 +1,12 @@
 """Where a program looks for a credential, in its order, and what it finds there."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Final, Literal, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from tokenferry.credentials import API_KEY_PREFIX, CLIENT_KEY_PREFIXES
 
@@ -18,8 +20,7 @@ _KINDS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Struct, frozen=True):
     """A credential that was found, known by its sha256 alone. `expires_at` in seconds since 1970 UTC."""
 
     digest: str
@@ -37,8 +38,7 @@ class Held:
         return self.digest[:8]
 
 
-@dataclass(frozen=True, slots=True)
-class CredentialOrigin:
+class CredentialOrigin(Struct, frozen=True):
     """One place in a program's order. `reason` is a sentence; `problems` are what will bite although it works.
 
     A source that is used decides; one that fails decides, too, and the program ends with an error. One that is unusable
@@ -55,8 +55,7 @@ class CredentialOrigin:
     """The sha256 of the refresh token that rests beside it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(Struct, frozen=True):
     """A program's order on this machine. `sends` names, by header, the source whose credential is in it.
 
     `base_url` is the address as it may be shown.

@@ -2,11 +2,11 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
+from msgspec import to_builtins
 
 from tokenferry.cli._output import redacted, say_json, say_lines
 from tokenferry.cli._raw_answer import RawAnswer, read_raw_answer
@@ -190,9 +190,9 @@ def _to_json(
             "message": _words(error.message) or None,
             "compressed": answer.encoding,
         },
-        **asdict(verdict),
+        **to_builtins(verdict),
         "until": None if verdict.until is None else math.ceil(verdict.until),
-        "limits": _whole_seconds(asdict(state)),
+        "limits": _whole_seconds(to_builtins(state)),
     }
 
 

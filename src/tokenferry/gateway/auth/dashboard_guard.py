@@ -1,9 +1,10 @@
 """What reaches the dashboard: its own origin alone, since a cookie of 127.0.0.1 goes to every port there."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from tokenferry.gateway.http.errors import GatewayError
 from tokenferry.gateway.http.headers import Header
@@ -22,8 +23,7 @@ def is_dashboard(raw_path: bytes) -> bool:
     return raw_path == DASHBOARD_PATH or raw_path.startswith(b"/dashboard/")
 
 
-@dataclass(frozen=True, slots=True)
-class DashboardGuard:
+class DashboardGuard(Struct, frozen=True):
     """Raises a `GatewayError` for what a page of another origin could have sent. `origin` is the dashboard's own."""
 
     origin: str

@@ -8,11 +8,12 @@ import socket
 import ssl
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from ssl import SSLContext
 from typing import Final, Self
+
+from msgspec import Struct
 
 from tokenferry.errors import ConfigError, StorageFailed, UnsafeFile
 from tokenferry.gateway.auth.guard import own_hosts
@@ -27,8 +28,7 @@ _LONGEST: Final = 103  # of bytes in sun_path: 108 on Linux, 104 on macOS, with 
 _PATIENCE: Final = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Listening:
+class Listening(Struct, frozen=True):
     """Sockets that listen, the `Host` values they answer to, and how they are told of."""
 
     sockets: tuple[socket.socket, ...]

@@ -2,8 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from tokenferry.gateway.telemetry.counters import TOKENS, ModelLabels, RequestCounters
 from tokenferry.gateway.telemetry.exposition import MetricFamily, Rows, counter, gauge, histogram
@@ -18,8 +19,7 @@ _MOST_KEYS: Final = 100
 _MICROS: Final = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class GatewayStatistics:
+class GatewayStatistics(Struct, frozen=True):
     """`held_bytes` is what request bodies take up in memory."""
 
     in_flight: int = 0

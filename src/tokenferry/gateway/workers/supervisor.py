@@ -7,9 +7,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final, NoReturn, TypeAlias
+
+from msgspec import Struct
 
 from tokenferry.errors import TokenferryError
 
@@ -26,8 +27,7 @@ _LOOK: Final = 0.5
 _Handler: TypeAlias = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerSlot:
+class WorkerSlot(Struct, frozen=True):
     """A worker's place: its number, from 1, and two pipes, one to say that it serves, one that its supervisor holds."""
 
     number: int
@@ -40,8 +40,7 @@ class WorkerSlot:
         os.write(self.report, bytes((self.number,)))
 
 
-@dataclass(frozen=True, slots=True)
-class ReloadHooks:
+class ReloadHooks(Struct, frozen=True):
     """How a supervisor follows a configuration: each call tells whether workers must read it anew."""
 
     look: Callable[[], bool]

@@ -1,9 +1,10 @@
 """The two files of a profile as values, without I/O."""
 
 import json
-from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from tokenferry.credentials import OAuthToken, epoch_seconds
 from tokenferry.errors import CorruptFile, UsageError
@@ -21,8 +22,7 @@ _MOST_DIGITS: Final = 20
 _KNOWN: Final = ("version", "type", "access_token", "refresh_token", "expires_at", "scope")
 
 
-@dataclass(frozen=True, slots=True)
-class ProfileConfig:
+class ProfileConfig(Struct, frozen=True):
     """How a profile authenticates. `credentials_path` is as it stands there, before `~` is replaced."""
 
     type: str

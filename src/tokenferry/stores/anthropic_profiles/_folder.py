@@ -2,9 +2,10 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from tokenferry.errors import ConfigError, UnsafeFile, UsageError
 
@@ -31,8 +32,7 @@ def check_profile_name(name: str, source: str = "a profile's name") -> str:
     raise UsageError(f"{source} {fault}, and {name[:80]!r} is none")
 
 
-@dataclass(frozen=True, slots=True)
-class ProfileFolder:
+class ProfileFolder(Struct, frozen=True):
     """The folder that ANTHROPIC_CONFIG_DIR names, and the names in it."""
 
     path: Path

@@ -1,10 +1,11 @@
 import contextlib
 from collections.abc import Hashable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
+
+from msgspec.structs import replace
 
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import ConfigError, CorruptFile, NeedsLogin, TokenferryError, UnknownAccount, UsageError
