@@ -71,6 +71,13 @@ class ApiKey(Struct, frozen=True):
     until: float | None = None
     """When it is to be asked for again, in seconds since 1970 UTC; None for one that is stored."""
 
+    def __eq__(self, other: object) -> bool:
+        """Whether it is the same key, wherever it came from."""
+        return isinstance(other, ApiKey) and (self.secret, self.unknown) == (other.secret, other.unknown)
+
+    def __hash__(self) -> int:
+        return hash(self.secret)
+
     def headers(self) -> tuple[tuple[str, str], ...]:
         """The request headers that present this credential, secrets revealed."""
         key = self.secret.reveal()

@@ -1,7 +1,6 @@
 import json
 from base64 import b64encode
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import ClassVar, Final, Literal, TypeAlias
 from urllib.parse import quote_plus, urlencode
 
@@ -84,6 +83,8 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     value = headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit() and len(value) < 10:  # noqa: PLR2004  # more digits are no wait
         return float(value)
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415  # brings much that few answers need
+
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - now)
     except (ValueError, OverflowError):

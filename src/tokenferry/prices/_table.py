@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final
 
 from tokenferry.prices._price import RATES, Price, rates_of
@@ -158,4 +158,4 @@ def _scaled(price: Price, override: PriceSettings) -> Price:
 
 
 def _read(name: str) -> str:
-    return files("tokenferry.prices").joinpath(name).read_text("utf-8")
+    return Path(__file__).with_name(name).read_text("utf-8")

@@ -2,7 +2,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -77,7 +77,7 @@ ENTERPRISE_URL: Final = ConfigKey(
 @cache
 def builtin_providers() -> Mapping[str, Provider]:
     """The providers that need no declaration, by name."""
-    text = files("tokenferry.providers").joinpath("builtin.toml").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("builtin.toml").read_text(encoding="utf-8")
     reading = Reading()
     declared: dict[str, Provider] = {}
     for table in Table(tomllib.loads(text), "", reading).tables("providers"):

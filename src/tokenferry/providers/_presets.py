@@ -2,7 +2,7 @@ import tomllib
 from collections.abc import Mapping
 from datetime import date
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -86,7 +86,7 @@ def quirks(provider_type: str) -> Mapping[str, Any]:
 
 @cache
 def _document() -> dict[str, Any]:
-    text = files("tokenferry.providers").joinpath("presets.toml").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("presets.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)
 
 
