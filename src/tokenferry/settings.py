@@ -409,8 +409,7 @@ class MetricsSettings(Struct, frozen=True):
     ] = False
 
 
-@dataclass(frozen=True, slots=True)
-class PluginSettings:
+class PluginSettings(Struct, frozen=True):
     """`[plugins]`: installed packages that declare providers."""
 
     enabled: Annotated[
