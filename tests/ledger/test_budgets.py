@@ -143,6 +143,25 @@ def test_a_process_that_ends_returns_its_slices_at_once(tmp_path: Path) -> None:
     assert [counter.slice for counter in one.book.counters()] == [1_000_000]
 
 
+def test_a_threshold_that_is_crossed_is_announced_once_over_all_processes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, path = Clock(), tmp_path / "ledger.db"
+    budgets = (BudgetSettings("key:laptop", "1usd/day"), BudgetSettings("all", "1usd/month", mode="warn"))
+    processes = [Process(path, clock, budgets) for _ in range(3)]
+    for number, tokens in enumerate((100_000, 60_000, 40_000, 10_000)):
+        processes[0].queue.append(entry(number, input=tokens, output=0))
+        for process in (*processes, *processes):
+            process.cycle()
+    Process(path, clock, budgets)
+    assert [record.getMessage() for record in caplog.records if "budget" in record.getMessage()] == [
+        "the budget of $1.00 a day for client key laptop: more than 75 % is used",
+        "the budget of $1.00 a month for all client keys: more than 75 % is used",
+        "the budget of $1.00 a day for client key laptop is used up; requests are refused",
+        "the budget of $1.00 a month for all client keys is used up; requests go on, for it only warns",
+    ]
+
+
 @dataclass
 class Simulation:
     """Agents at several processes that share a ledger; any process may die at any step."""

@@ -1,14 +1,25 @@
 """Keeps the budgets of a process in step with the ledger and with the other processes that write it."""
 
 import contextlib
+import logging
 import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from tokenferry.budgets import BudgetBook, BudgetSubject, Counter, CounterKey, ModelPrice, RequestSize, Span, Spending
+from tokenferry.budgets import (
+    THRESHOLDS,
+    BudgetBook,
+    BudgetSubject,
+    Counter,
+    CounterKey,
+    ModelPrice,
+    RequestSize,
+    Span,
+    Spending,
+)
 from tokenferry.errors import TokenferryError
 from tokenferry.ledger import _schema as sql
 from tokenferry.ledger._entry import LedgerEntry
@@ -16,10 +27,13 @@ from tokenferry.ledger._ledger import Ledger
 from tokenferry.ledger._report import UsageReport, spending_of
 from tokenferry.prices import PriceTable
 
+logger = logging.getLogger(__name__)
+
 HEARTBEAT: Final = 5.0
 """How often a process that serves says that it lives, in seconds."""
 _DEAD: Final = 30.0
 _LOOK: Final = 1.0
+_KEPT_MS: Final = 86_400_000
 
 
 class BudgetState(NamedTuple):
@@ -67,6 +81,18 @@ def _covers(counter: Counter, key_id: str, name: str, keys: Mapping[str, BudgetS
     return counter.budget.covers(key_id, name if known is None else known.name, {} if known is None else known.labels)
 
 
+def log_crossing(counter: Counter, percent: int, key_name: str) -> None:
+    """Log that so many per cent of a budget are used."""
+    budget = counter.budget
+    what = f"the budget of {budget.limit.sentence} for {budget.whose(key_name)}"
+    if percent < THRESHOLDS[-1]:
+        logger.warning("%s: more than %d %% is used", what, percent)
+    elif budget.settings.mode == "warn":
+        logger.warning("%s is used up; requests go on, for it only warns", what)
+    else:
+        logger.warning("%s is used up; requests are refused", what)
+
+
 class BudgetExchange:
     """Tells a book what is spent by the rows of `ledger.db`, and shares what is left with other processes.
 
@@ -81,10 +107,13 @@ class BudgetExchange:
         book: BudgetBook,
         keys: Callable[[], Sequence[BudgetSubject]],
         *,
+        announce: Callable[[Counter, int, str], None] = log_crossing,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`keys` gives every client key, and the same list again until one has changed.
+        """`announce` gets each budget that crosses a threshold, with that and the name of its key, if it has one.
+
+        `keys` gives every client key, and the same list again until one has changed.
 
         `monotonic` is a clock that all processes of the machine share.
         """
@@ -101,6 +130,8 @@ class BudgetExchange:
         self._last = 0
         self._revision = -1
         self._looked_at = -_LOOK
+        self._announce = announce
+        self._announced: set[tuple[str, int, int, int]] = set()
 
     def learn(self, entries: Sequence[LedgerEntry], prices: PriceTable) -> None:
         """Take note of requests that this process has just written."""
@@ -124,6 +155,10 @@ class BudgetExchange:
                 slices = self.book.exchange(self._spent, others, holders, written)
                 rows = [(self._holder, *key, amount) for key, amount in slices.items() if amount]
                 connection.executemany(sql.INSERT_SLICE, rows)
+                crossed = [*self._crossed(connection, counters)]
+            for counter, percent in crossed:
+                known = self._keys.get(counter.key_id or counter.budget.name)
+                self._announce(counter, percent, "" if known is None else known.name)
         self.ready.set()
 
     def states(self) -> list[BudgetState]:
@@ -183,6 +218,17 @@ class BudgetExchange:
         unread = [one for one in counters if one.key not in self._spent]
         self._spent |= zip((one.key for one in unread), spent_of(UsageReport(ledger), unread, self._keys), strict=True)
         self._last, self._revision = last, revision
+
+    def _crossed(self, connection: sqlite3.Connection, counters: Sequence[Counter]) -> Iterator[tuple[Counter, int]]:
+        """The budgets of which more than a threshold is used, in per cent: each once, over all processes."""
+        for counter in counters:
+            passed = max((one for one in THRESHOLDS if one <= counter.percent), default=0)
+            crossing = (*counter.key, counter.limit, passed)
+            if passed and crossing not in self._announced:
+                self._announced.add(crossing)
+                if connection.execute(sql.INSERT_CROSSING, (*crossing, counter.end)).rowcount:
+                    connection.execute(sql.DELETE_OLD_CROSSINGS, (int(self._now() * 1000) - _KEPT_MS,))
+                    yield counter, passed
 
     def _add_rows(self, connection: sqlite3.Connection, counters: Sequence[Counter]) -> None:
         covering: dict[str, list[Counter]] = {}

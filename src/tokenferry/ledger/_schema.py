@@ -102,6 +102,16 @@ _MIGRATIONS: Final = (
         PRIMARY KEY (holder, budget, start)
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE crossings (
+        budget TEXT NOT NULL,
+        start INTEGER NOT NULL,
+        amount INTEGER NOT NULL,
+        percent INTEGER NOT NULL,
+        end INTEGER NOT NULL,
+        PRIMARY KEY (budget, start, amount, percent)
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 
 LEDGER_SCHEMA: Final = Schema(
@@ -275,6 +285,8 @@ COUNT_HOLDERS: Final = "SELECT count(*) FROM holders"
 DELETE_SLICES: Final = "DELETE FROM slices WHERE holder = ? OR holder NOT IN (SELECT id FROM holders)"
 INSERT_SLICE: Final = "INSERT INTO slices (holder, budget, start, amount) VALUES (?, ?, ?, ?)"
 SLICES: Final = "SELECT budget, start, sum(amount) AS amount FROM slices WHERE holder <> ? GROUP BY 1, 2"
+INSERT_CROSSING: Final = "INSERT OR IGNORE INTO crossings VALUES (?, ?, ?, ?, ?)"
+DELETE_OLD_CROSSINGS: Final = "DELETE FROM crossings WHERE end < ?"
 DELETE_HOLDER: Final = "DELETE FROM holders WHERE id = ?"
 
 OLDEST: Final = {
