@@ -1,6 +1,8 @@
 """The accounts: a list, a page for each, and what can be done with them. Logging in is in `_logins.py`."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -23,10 +25,10 @@ from tokenferry.dashboard._logins import login_actions, login_view, pending
 from tokenferry.dashboard._tables import TableOrder
 from tokenferry.dashboard._views import DashboardSection, FormAction, Redirect, Variables, View
 from tokenferry.dashboard._visit import Visit
-from tokenferry.errors import CredentialRefused, UsageError
-from tokenferry.limits import LimitState
+from tokenferry.errors import CredentialRefused, TokenferryError, UsageError
 from tokenferry.readiness import AccountRow, account_row, account_rows
 from tokenferry.stores import Account
+from tokenferry.views import WindowShare, open_windows
 
 _COLUMNS: Final = {
     "order": "Order",
@@ -44,7 +46,7 @@ class _Shown(Struct, frozen=True):
     """An account as the list shows it."""
 
     row: AccountRow
-    limits: LimitState | None
+    windows: Sequence[WindowShare]
     order: int
 
     @property
@@ -63,8 +65,18 @@ class _Shown(Struct, frozen=True):
 
     @property
     def used(self) -> float:
-        windows = () if self.limits is None else self.limits.windows
-        return max((one.utilization or 0.0 for one in windows), default=-1.0)
+        return max((one.used for one in self.windows), default=-1.0)
+
+    @property
+    def said(self) -> str:
+        """The state's text without what the state's word says already."""
+        word = self.row.state.replace("-", " ")
+        text = self.row.text.removeprefix(word).lstrip(",:; ")
+        return "" if text in {"ready", ""} else text
+
+    @property
+    def note(self) -> str:
+        return ", ".join(part for part in self.row.note.split(", ") if part != "paused")
 
     @property
     def is_paused(self) -> bool:
@@ -90,8 +102,9 @@ _SORTS: Final[Mapping[str, Callable[[_Shown], Any]]] = {
 
 
 def _list(visit: Visit) -> Variables:
-    limits = visit.context.limits
-    found = [_Shown(row, limits(row.name), order) for order, row in enumerate(account_rows(visit.context.broker))]
+    windows = _windows(visit)
+    rows = account_rows(visit.context.broker)
+    found = [_Shown(row, windows.get(row.name, ()), order) for order, row in enumerate(rows)]
     table = TableOrder(visit, _COLUMNS, _SORTS, first="order")
     wanted = visit.query.get("provider", ""), visit.query.get("state", ""), visit.query.get("q", "").lower()
     shown = [one for one in found if _fits(one, *wanted)]
@@ -115,7 +128,7 @@ def _fits(one: _Shown, provider: str, state: str, text: str) -> bool:
 def _page(visit: Visit) -> Variables:
     name, broker = visit.path["name"], visit.context.broker
     row = account_row(broker, name)
-    shown = _Shown(row, visit.context.limits(name), 0)
+    shown = _Shown(row, _windows(visit).get(name, ()), 0)
     assert row.document is not None
     details = row.to_json()
     provider = broker.providers.get(row.document.account.provider)
@@ -125,10 +138,21 @@ def _page(visit: Visit) -> Variables:
         "one": shown,
         "details": details,
         "offer": offers.get(provider.name) if provider is not None and details["kind"] == "oauth" else None,
+        "limits": visit.context.limits(name),
         "cooldowns": _cooldowns_of(visit, name),
         "bound": visit.context.keys.bound_to(name),
         "pending": [one for one in pending(visit) if one.account == name],
     }
+
+
+def _windows(visit: Visit) -> Mapping[str, Sequence[WindowShare]]:
+    """The windows of each account, as its provider's last answers said, whichever process got them."""
+    found: dict[str, list[WindowShare]] = {}
+    with contextlib.suppress(TokenferryError):  # which Now tells
+        usage = visit.context.books.usage()
+        for one in () if usage is None else open_windows(usage, time.time()):
+            found.setdefault(one.account, []).append(one)
+    return found
 
 
 def _cooldowns_of(visit: Visit, name: str) -> list[CooldownInfo]:
