@@ -45,9 +45,6 @@ base_url = "{sandbox.url}"
 name = "other"
 provider_type = "openai"
 base_url = "{sandbox.url}/v1"
-[[models]]
-name = "other/gpt-5.1"
-mappings = [{{ provider = "other", actual_model = "gpt-5.1" }}]
 """
     write_config(home, tables)
     added = tokenferry("account", "add", "other", "--provider", "other", stdin=sandbox.api_key("carol"))

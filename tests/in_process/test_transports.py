@@ -300,6 +300,32 @@ async def test_the_asynchronous_sdk_does_too(program: Program) -> None:
     assert len(found) == 20
 
 
+def test_the_sdk_of_another_vendor_asks_in_its_own_formats(program: Program) -> None:
+    """Chat Completions and Responses are translated for an upstream of Messages, plain and streamed."""
+    with tokenferry.openai() as client:
+        chat = client.chat.completions.create(model="claude-opus-4-5", messages=[{"role": "user", "content": "ahoy"}])
+        events = client.chat.completions.create(
+            model="claude-opus-4-5", messages=[{"role": "user", "content": "ahoy"}], stream=True
+        )
+        streamed = "".join(event.choices[0].delta.content or "" for event in events if event.choices)
+        response = client.responses.create(model="claude-opus-4-5", input="ahoy")
+    assert "ahoy" in (chat.choices[0].message.content or "")
+    assert streamed == chat.choices[0].message.content
+    assert "ahoy" in response.output_text
+
+
+def test_the_host_that_a_program_asks_names_the_provider(program: Program) -> None:
+    """An unmapped model goes to the provider of the host, as far as that has accounts, whatever the default is."""
+    program.configure(f'[[providers]]\nname = "chat"\nbase_url = "{program.sandbox.url}/v1"\nwire_format = "openai"')
+    program.add_key("other", "carol", "chat")
+    elsewhere = program.sandbox.url.replace("127.0.0.1", "localhost")
+    program.configure(f'[[providers]]\nname = "chat"\nbase_url = "{elsewhere}/v1"\nwire_format = "openai"')
+    with tokenferry.openai(base_url=f"{elsewhere}/v1") as client:
+        client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "ahoy"}])
+    paths = [each["path"] for each in program.sandbox.requests() if each["path"].startswith("/v1")]
+    assert paths == ["/v1/chat/completions"]
+
+
 def test_an_sdk_raises_our_errors_at_once_and_unchanged(program: Program) -> None:
     with tokenferry.anthropic(base_url="https://elsewhere.invalid") as client, pytest.raises(UsageError) as caught:
         client.messages.create(**BODY)

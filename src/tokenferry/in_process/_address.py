@@ -38,7 +38,7 @@ def program_request(gateway: EmbeddedGateway, request: httpx2.Request, body: byt
         )
     path, _, query = url.raw_path.partition(b"?")
     for prefix in gateway.paths(providers):
-        if prefix and path.startswith(prefix.encode("ascii") + b"/"):
+        if path.startswith(prefix.encode("ascii") + b"/"):
             path = path[len(prefix) :]
             break
     if proxied(request.method, path) is None:

@@ -113,8 +113,9 @@ class EmbeddedGateway:
         return found
 
     def paths(self, providers: Iterable[str]) -> list[str]:
-        """The paths at which the addresses of these providers begin, without a slash at the end."""
-        return [urlsplit(self._broker.providers[name].base_url).path.rstrip("/") for name in providers]
+        """What stands before /v1 in the addresses of these providers, as far as anything does."""
+        paths = [urlsplit(self._broker.providers[name].base_url).path.rstrip("/") for name in providers]
+        return [path for path in (one.removesuffix("/v1") for one in paths) if path]
 
     # On the loop's thread.
 
