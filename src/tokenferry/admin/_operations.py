@@ -33,7 +33,7 @@ from tokenferry.actions import (
 )
 
 
-class Operation(Struct, frozen=True):
+class Operation(Struct, frozen=True, dict=True):
     """What the action takes and gives says its signature: any of `context`, `service`, `by`, `asked` and `name`."""
 
     method: str
