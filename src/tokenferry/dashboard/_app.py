@@ -151,6 +151,7 @@ class _Dashboard:
         visit = Visit(
             self._context, self._service, session, _here(request), request.path_params, dict(request.query_params)
         )
+        visit = replace(visit, loop=getattr(request.state, "loop", None))
         return visit, secret
 
     def _session_of(self, request: Request) -> tuple[DashboardSession, Secret] | None:
@@ -258,6 +259,7 @@ class _Dashboard:
         """What answers a request on a thread, once its form is read."""
 
         async def endpoint(request: Request) -> Response:
+            request.state.loop = asyncio.get_running_loop()
             form: Mapping[str, str] = {}
             if request.method == "POST":
                 form = _fields(await request.body())

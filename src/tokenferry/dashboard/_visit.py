@@ -1,5 +1,7 @@
-from collections.abc import Mapping
-from typing import ClassVar
+import asyncio
+from asyncio import AbstractEventLoop
+from collections.abc import Coroutine, Mapping
+from typing import Any, ClassVar, Final, TypeVar
 
 from msgspec import field
 
@@ -7,6 +9,9 @@ from tokenferry.actions import ActionContext, LoginService
 from tokenferry.errors import UnknownName
 from tokenferry.secret import Concealing
 from tokenferry.state import EVERYTHING, DashboardSession, Rights
+
+_Found = TypeVar("_Found")
+_PATIENCE: Final = 30.0
 
 
 class Visit(Concealing, frozen=True):
@@ -26,6 +31,13 @@ class Visit(Concealing, frozen=True):
     """What was sent; empty for a view that was opened."""
     fault: str = ""
     """Why the form was refused."""
+    loop: AbstractEventLoop | None = None
+    """The gateway's."""
+
+    def wait_for(self, doing: Coroutine[Any, Any, _Found]) -> _Found:
+        """Have something done on the gateway's event loop, and wait on this thread for what it gives."""
+        assert self.loop is not None, "a visit of a request has it"
+        return asyncio.run_coroutine_threadsafe(doing, self.loop).result(_PATIENCE)
 
     @property
     def may_change(self) -> bool:
