@@ -2,23 +2,19 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from tokenferry.config import Config, examine
 from tokenferry.dashboard._views import DashboardSection, Variables, View
 from tokenferry.dashboard._visit import Visit
 from tokenferry.errors import UsageError
 from tokenferry.readiness import RouteExplanation, RouteQuestion
-from tokenferry.settings import RuleSettings
 from tokenferry.state import ClientKey
+from tokenferry.views import routing_table
 
 _CREDENTIALS: Final = frozenset({"authorization", "x-api-key", "x-tokenferry-key", "cookie"})
 _SESSION: Final = "x-claude-code-session-id"
-_KINDS: Final = ("default", "background", "think", "websearch")
 
 
 def _show(visit: Visit) -> Variables:
-    home, asked = visit.context.home, visit.query
-    examined = examine(home.config, statement=home.statement)
-    config = Config() if examined.faults else examined.config
+    asked = visit.query
     fault, found = "", None
     if asked.get("try"):
         try:
@@ -26,13 +22,9 @@ def _show(visit: Visit) -> Variables:
         except UsageError as refused:
             fault = str(refused)
     return {
-        "config": config,
-        "problems": examined.problems,
-        "rules": [(rule, [*_conditions(rule)]) for rule in config.router.rules],
-        "kinds": [(kind, model) for kind in _KINDS if (model := getattr(config.router, kind))],
+        "table": routing_table(visit.context.home),
         "default_provider": visit.context.broker.default_provider(),
         "keys": [key.name for key in visit.context.keys.list() if key.role == "client" and key.revoked_at is None],
-        "names": [model.name for model in config.models],
         "asked": asked,
         "found": found,
         "asking_fault": fault,
@@ -64,17 +56,6 @@ def _headers(text: str) -> Iterator[tuple[str, str]]:
             raise UsageError(f"{line[:80]!r} is no header; write it as NAME: VALUE")
         if (name := name.strip().lower()) not in _CREDENTIALS:
             yield name, value.strip()
-
-
-def _conditions(rule: RuleSettings) -> Iterator[tuple[str, str]]:
-    """What a request must be like, by the keys of `[[router.rules]]`."""
-    for name in ("requested", "min_bytes", "max_bytes", "min_tokens"):
-        if (value := getattr(rule, name, None)) is not None:
-            yield name, str(value)
-    if rule.keys:
-        yield "keys", ", ".join(rule.keys)
-    for name, pattern in rule.headers:
-        yield f"header {name}", pattern
 
 
 ROUTING: Final = DashboardSection(views=(View("/routing", "routing.html", _show, title="Routing"),))

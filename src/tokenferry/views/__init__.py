@@ -3,6 +3,7 @@
 from tokenferry.views._books import LedgerReader
 from tokenferry.views._now import Figure, Need, NowView, Provenance, now_view
 from tokenferry.views._own_usage import OwnUsage, own_usage
+from tokenferry.views._routing import RoutingRule, RoutingTable, routing_table
 from tokenferry.views._story import (
     AgentShare,
     RequestStory,
@@ -24,6 +25,8 @@ __all__ = [
     "OwnUsage",
     "Provenance",
     "RequestStory",
+    "RoutingRule",
+    "RoutingTable",
     "SeriesOf",
     "SessionStory",
     "TrafficQuery",
@@ -34,6 +37,7 @@ __all__ = [
     "own_usage",
     "quantile",
     "request_story",
+    "routing_table",
     "session_story",
     "story_lines",
     "traffic_query",
