@@ -50,6 +50,9 @@ def test_a_key_is_made_changed_and_revoked(api: Api, role: str, prefix: str) -> 
         changed = api.call("PATCH", "/api/keys/laptop", {"limits": {"max_concurrency": None}}).json()["info"]
         assert changed["limits"] == {"requests_per_minute": 60, "tokens_per_minute": None, "max_concurrency": None}
         refused(api.call("PATCH", "/api/keys/laptop", {"limits": {"requests_per_minute": -1}}), 400)
+        changed = api.call("PATCH", "/api/keys/laptop", {"budgets": ["20 usd/day"]}).json()["info"]
+        assert changed["budgets"] == ["20usd/day"]
+        refused(api.call("PATCH", "/api/keys/laptop", {"budgets": ["much"]}), 400)
     listed = api.get("/api/keys", key=viewer(api))
     assert made["key"] not in listed.text
     assert {one["name"] for one in listed.json()} == {"boss", "laptop", "watcher"}

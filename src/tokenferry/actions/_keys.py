@@ -36,6 +36,7 @@ def create_key(context: ActionContext, by: Actor, asked: KeyRequest) -> KeyMade:
         expires_at=expires_at,
         rights=rights,
         caps=_caps(asked.limits, NO_CAPS),
+        budgets=asked.budgets,
     )
     _note(context, "key.create", made, by, role=made.role, expires_at=expires_at)
     return KeyMade(message=f"made {made.role} key {made.name}", key=secret.reveal(), info=_info(made))
@@ -47,6 +48,8 @@ def change_key(context: ActionContext, by: Actor, name: str, asked: KeyChange) -
     rights = _rights(context, asked, found.rights)
     labels = {name: value for name, value in {**found.labels, **asked.labels}.items() if value is not None}
     context.broker.check_keys([ClientKey("", found.name, found.role, 0, "", labels=labels, rights=rights)])
+    if asked.budgets is not UNSET:
+        found = context.keys.allot(found.id, asked.budgets or ())
     if rights != found.rights:
         found = context.keys.restrict(found.id, lambda _: rights)
     if (limits := asked.limits) is not UNSET:
@@ -125,4 +128,5 @@ def _info(key: ClientKey) -> KeyInfo:
             models=list(rights.models), providers=list(rights.providers), accounts=list(rights.accounts), pin=rights.pin
         ),
         limits=KeyLimits(**{name: getattr(key.caps, name) or None for name in KEY_CAPS}),
+        budgets=list(key.budgets),
     )

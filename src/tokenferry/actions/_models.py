@@ -225,6 +225,7 @@ class KeyRequest(KeyRights, kw_only=True):
     role: Literal["client", "viewer", "metrics", "admin"] = "client"
     labels: dict[str, str] = {}
     limits: KeyLimits = field(default_factory=KeyLimits)
+    budgets: Annotated[list[str], Meta(description="How much it may use: 20usd/day, 1Mtokens/week.")] = []
     expires_in: Annotated[
         Annotated[int, Meta(gt=0, lt=4_102_444_800)] | None, Meta(description="Seconds; null for no end.")
     ] = None
@@ -239,6 +240,7 @@ class KeyChange(Struct, kw_only=True):
     accounts: list[str] | UnsetType | None = UNSET
     pin: Annotated[str | UnsetType | None, Meta(description="Null lifts it.")] = UNSET
     limits: Annotated[KeyLimits | UnsetType, Meta(description="What isn't given stays; null lifts one.")] = UNSET
+    budgets: Annotated[list[str] | UnsetType | None, Meta(description="20usd/day, 1Mtokens/week.")] = UNSET
 
 
 class KeyInfo(Struct, kw_only=True):
@@ -256,6 +258,7 @@ class KeyInfo(Struct, kw_only=True):
     labels: dict[str, str]
     rights: KeyRights
     limits: KeyLimits
+    budgets: list[str]
 
 
 class KeyMade(Done, kw_only=True):

@@ -138,6 +138,10 @@ class Budget(Struct, frozen=True):
         subject = f"group {self.name}" if self.kind == "group" else "all client keys"
         return f"client key {key_name}, one of {subject}" if key_name and self.settings.per == "key" else subject
 
+    def title(self, key_name: str = "") -> str:
+        """`the budget of $20.00 a day for client key laptop`."""
+        return f"the budget of {self.limit.sentence} for {self.whose(key_name)}"
+
     def span(self, at: float) -> Span:
         """The period of a moment, which is in seconds since 1970 UTC."""
         return span_of(self.limit.period, at, self.zone, self.first_weekday)

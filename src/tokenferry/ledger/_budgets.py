@@ -84,7 +84,7 @@ def _covers(counter: Counter, key_id: str, name: str, keys: Mapping[str, BudgetS
 def log_crossing(counter: Counter, percent: int, key_name: str) -> None:
     """Log that so many per cent of a budget are used."""
     budget = counter.budget
-    what = f"the budget of {budget.limit.sentence} for {budget.whose(key_name)}"
+    what = budget.title(key_name)
     if percent < THRESHOLDS[-1]:
         logger.warning("%s: more than %d %% is used", what, percent)
     elif budget.settings.mode == "warn":
@@ -130,6 +130,8 @@ class BudgetExchange:
         self._last = 0
         self._revision = -1
         self._looked_at = -_LOOK
+        self._recorded: dict[CounterKey, int] = {}
+        """The slices that the file has of this process."""
         self._announce = announce
         self._announced: set[tuple[str, int, int, int]] = set()
 
@@ -153,9 +155,9 @@ class BudgetExchange:
                 others, holders = self._others(connection)
                 written, self._written = self._written, []
                 slices = self.book.exchange(self._spent, others, holders, written)
-                rows = [(self._holder, *key, amount) for key, amount in slices.items() if amount]
-                connection.executemany(sql.INSERT_SLICE, rows)
+                self._record(connection, slices)
                 crossed = [*self._crossed(connection, counters)]
+            self._recorded = slices
             for counter, percent in crossed:
                 known = self._keys.get(counter.key_id or counter.budget.name)
                 self._announce(counter, percent, "" if known is None else known.name)
@@ -190,7 +192,7 @@ class BudgetExchange:
         if self.book.is_active:
             with ledger.transaction() as connection:
                 connection.execute(sql.DELETE_HOLDER, (self._holder,))
-                connection.execute(sql.DELETE_SLICES, (self._holder,))
+                connection.execute(sql.DELETE_SLICES)
 
     def look(self) -> None:
         """See, at most once a second, whether keys have changed, and whether periods have ended."""
@@ -241,12 +243,22 @@ class BudgetExchange:
                 if counter.key.start <= row["at_ms"] < counter.end:
                     self._spent[counter.key] += spending[counter.measure]
 
+    def _record(self, connection: sqlite3.Connection, slices: Mapping[CounterKey, int]) -> None:
+        """Note the slices of this process, as far as they have changed."""
+        known = self._recorded
+        changed = [(self._holder, *key, amount) for key, amount in slices.items() if known.get(key) != amount]
+        connection.executemany(sql.PUT_SLICE, changed)
+        connection.executemany(sql.DELETE_SLICE, [(self._holder, *key) for key in known if key not in slices])
+
     def _others(self, connection: sqlite3.Connection) -> tuple[dict[CounterKey, int], int]:
         """What other processes hold, and how many live with this one."""
         now = self._monotonic()
-        connection.execute(sql.SEE_HOLDER, (self._holder, int(now * 1000)))
-        connection.execute(sql.DELETE_HOLDERS, (int((now - _DEAD) * 1000), int(now * 1000)))
-        connection.execute(sql.DELETE_SLICES, (self._holder,))
+        seen = (int(now * 1000), self._holder)
+        if not connection.execute(sql.SEE_HOLDER, seen).rowcount:
+            connection.execute(sql.INSERT_HOLDER, seen)
+            self._recorded = {}  # others have taken it for dead
+        if connection.execute(sql.DELETE_HOLDERS, (int((now - _DEAD) * 1000), int(now * 1000))).rowcount:
+            connection.execute(sql.DELETE_SLICES)
         (holders,) = connection.execute(sql.COUNT_HOLDERS).fetchone()
         rows = connection.execute(sql.SLICES, (self._holder,)).fetchall()
         alive = {CounterKey(row["budget"], row["start"]): row["amount"] for row in rows}

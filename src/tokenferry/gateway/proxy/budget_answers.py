@@ -43,7 +43,7 @@ def budget_error(refusal: BudgetRefusal, key_name: str, now: float) -> GatewayEr
     """The answer to a request that a budget refuses. `now` is in seconds since 1970 UTC."""
     counter = refusal.counter
     budget, reset = counter.budget, counter.reset
-    what = f"the budget of {budget.limit.sentence} for {budget.whose(key_name)}"
+    what = budget.title(key_name)
     match refusal.cause:
         case "reserved":
             message = f"what is left of {what} is reserved by requests under way; send this one again in a moment"
