@@ -6,8 +6,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from tokenferry.wire.chat import FROM_CHAT, TO_CHAT  # this tree's, not an installed one
-from tokenferry.wire.responses import FROM_RESPONSES, TO_RESPONSES
+from tokenferry.wire.chat._from_chat import TABLE as FROM_CHAT  # this tree's, not an installed one
+from tokenferry.wire.chat._to_chat import TABLE as TO_CHAT
+from tokenferry.wire.responses._from_responses import TABLE as FROM_RESPONSES
+from tokenferry.wire.responses._to_responses import TABLE as TO_RESPONSES
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "formats.md"
 _TABLE = re.compile(r"(?<=<!-- fields: )(\S+) -->\n.*?(?=<!-- end -->)", re.DOTALL)

@@ -34,7 +34,8 @@ def test_a_known_token_is_served_before_anything_slow_is_imported(home: Home) ->
 @pytest.mark.parametrize("arguments", [["--help"], ["status"], ["account", "list"], ["token", "--json"]], ids=" ".join)
 def test_a_short_command_imports_no_server_client_or_validator(home: Home, arguments: list[str]) -> None:
     put(home, document(time.time()))
-    heavy = ("asyncio", "httptools", "httpx2", "jinja2", "keyring", "pydantic", "rich", "ssl", "starlette", "uvicorn")
+    heavy = ["asyncio", "httptools", "httpx2", "jinja2", "keyring", "pydantic", "rich", "ssl", "starlette", "uvicorn"]
+    heavy += ["email.utils", "importlib.resources", "tokenferry.wire.chat._codecs", "tokenferry.wire.responses._codecs"]
     script = (
         f"import sys; from tokenferry.cli._run import run; code = run({arguments})\n"
         f"print(code, [name for name in {heavy} if name in sys.modules])"

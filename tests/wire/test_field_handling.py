@@ -18,11 +18,13 @@ from openai.types.responses import response_create_params as responses_params
 from openai.types.responses import response_input_param as responses_input
 
 from tokenferry.wire._field_handling import FieldTable
-from tokenferry.wire.chat import FROM_CHAT, TO_CHAT
 from tokenferry.wire.chat import _models as chat
+from tokenferry.wire.chat._from_chat import TABLE as FROM_CHAT
+from tokenferry.wire.chat._to_chat import TABLE as TO_CHAT
 from tokenferry.wire.messages import _models as messages
-from tokenferry.wire.responses import FROM_RESPONSES, TO_RESPONSES
 from tokenferry.wire.responses import _models as responses
+from tokenferry.wire.responses._from_responses import TABLE as FROM_RESPONSES
+from tokenferry.wire.responses._to_responses import TABLE as TO_RESPONSES
 
 ROOT = Path(__file__).parents[2]
 

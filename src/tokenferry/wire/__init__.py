@@ -10,7 +10,7 @@ from tokenferry.wire._model_lists import UNKNOWN_DATE, ModelsCodec, model_entry,
 from tokenferry.wire._openai_errors import chat_error_event, openai_envelope
 from tokenferry.wire._quirks import Quirks
 from tokenferry.wire._sse import EventBoundary, end_of, parse, split
-from tokenferry.wire._translation import codec
+from tokenferry.wire._translation import codec, load_codecs
 from tokenferry.wire.chat._first_content import ChatStage, chat_stage
 from tokenferry.wire.messages._errors import envelope, error_event
 from tokenferry.wire.responses._events import FAILED, PREFACE, responses_error_event
@@ -37,6 +37,7 @@ __all__ = [
     "end_of",
     "envelope",
     "error_event",
+    "load_codecs",
     "measure",
     "model_entry",
     "model_list",

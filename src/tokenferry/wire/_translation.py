@@ -1,10 +1,12 @@
+"""Chooses the codec between two formats. Each is imported when it is first asked for: most commands need none."""
+
+# ruff: noqa: PLC0415
+
 from msgspec import structs
 
 from tokenferry.wire._chain import CodecChain
 from tokenferry.wire._codec import Codec, WireFormat
 from tokenferry.wire._quirks import Quirks
-from tokenferry.wire.chat._codecs import ChatToMessages, MessagesToChat
-from tokenferry.wire.responses._codecs import MessagesToResponses, ResponsesToMessages
 
 _DEFAULTS = Quirks()
 
@@ -18,14 +20,34 @@ def codec(client: WireFormat, upstream: WireFormat, quirks: Quirks = _DEFAULTS, 
         return None
     if upstream == "anthropic":
         return _to_messages(client, quirks, domain, is_last=True)
-    there = MessagesToChat(quirks, domain) if upstream == "openai" else MessagesToResponses(quirks, domain)
+    there = _from_messages(upstream, quirks, domain)
     if client == "anthropic":
         return there
     asking = structs.replace(quirks, thinking="adaptive" if quirks.efforts else "never")
     return CodecChain(_to_messages(client, asking, domain, is_last=False), there)
 
 
+def load_codecs() -> None:
+    """Import all of them now, so that no request waits for it."""
+    for one in ("openai", "openai-responses"):
+        _from_messages(one, _DEFAULTS, "")
+
+
+def _from_messages(upstream: WireFormat, quirks: Quirks, domain: str) -> Codec:
+    if upstream == "openai":
+        from tokenferry.wire.chat._codecs import MessagesToChat
+
+        return MessagesToChat(quirks, domain)
+    from tokenferry.wire.responses._codecs import MessagesToResponses
+
+    return MessagesToResponses(quirks, domain)
+
+
 def _to_messages(client: WireFormat, quirks: Quirks, domain: str, *, is_last: bool) -> Codec:
     if client == "openai":
+        from tokenferry.wire.chat._codecs import ChatToMessages
+
         return ChatToMessages(quirks, is_last=is_last)
+    from tokenferry.wire.responses._codecs import ResponsesToMessages
+
     return ResponsesToMessages(quirks, domain, is_last=is_last)

@@ -8,7 +8,9 @@ from tokenferry.gateway.http.headers import EncodedCredential, Header
 from tokenferry.providers import Provider
 from tokenferry.streaming import DIALECTS, EventStreamFilter, TokenUsage
 from tokenferry.upstream import BadAnswer, Call, ResponseHead, Sink, UpstreamError
-from tokenferry.wire import Codec, Sent, StreamTranslator
+from tokenferry.wire import Codec, Sent, StreamTranslator, load_codecs
+
+load_codecs()  # now, so that no request waits for it
 
 _BAD_REQUEST: Final = 400
 _BAD_GATEWAY: Final = 502
