@@ -9,7 +9,7 @@ export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
 # Without byte code on disk each worker would rewrite and compile every test: a minute of each run.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo serve test test-full coverage lint format prices sim bench e2e architecture lock clean
+.PHONY: setup demo serve test test-full coverage lint format prices grafana sim bench e2e architecture lock clean
 .DEFAULT_GOAL := setup
 .NOTPARALLEL:
 
@@ -47,7 +47,7 @@ format: $(VENV)/.dev
 	@"$(BIN)/ruff" format .
 	@"$(BIN)/ruff" check --fix .
 
-e2e: $(VENV)/.e2e ## the real Claude Code CLI, the SDKs, Chromium, nginx and a keyring; needs npm, and root to install the last three
+e2e: $(VENV)/.e2e ## the real Claude Code CLI, the SDKs, Chromium, nginx, Prometheus and a keyring; needs npm, and root to install the last four
 	@sh scripts/e2e-needs
 	@TOKENFERRY_E2E=1 "$(BIN)/python" -m pytest -m e2e
 
@@ -62,6 +62,9 @@ architecture: $(VENV)/.test ## draw docs/architecture.svg from the imports
 
 prices: $(VENV)/.test ## write the table of list prices from the package genai-prices
 	@"$(BIN)/python" scripts/prices.py
+
+grafana: $(VENV)/.test ## write contrib/grafana-dashboard.json
+	@"$(BIN)/python" scripts/grafana.py
 
 lock: $(VENV)/.dev ## write the hashed requirement files; versions move where pyproject.toml asks for it
 	@$(COMPILE) --group dev -o requirements/dev.txt

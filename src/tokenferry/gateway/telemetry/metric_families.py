@@ -60,7 +60,12 @@ def of_requests(tally: RequestCounters) -> Iterator[MetricFamily]:
         "tokenferry_tokens",
         "Tokens, as the upstreams counted them.",
         (*_ROUTE, "kind"),
-        [([*route, kind], n) for route, series in routes for kind, n in zip(TOKENS, series.tokens, strict=True) if n],
+        [
+            ([*route, kind], n)
+            for route, series in routes
+            if any(series.tokens)
+            for kind, n in zip(TOKENS, series.tokens, strict=True)
+        ],
     )
     refused: Counter[str] = Counter(dict.fromkeys(_RATE_REFUSALS.values(), 0))
     for (_, error), number in tally.errors.items():

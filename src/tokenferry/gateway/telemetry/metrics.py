@@ -7,7 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, get_args
 
 from tokenferry.broker import ForcedRenewals
 from tokenferry.errors import CorruptFile, StorageFailed
@@ -27,6 +27,7 @@ from tokenferry.gateway.telemetry.record import RequestRecord
 from tokenferry.gateway.telemetry.shared_memory import SharedMemory
 from tokenferry.ledger import BudgetState, CostCounters, LedgerStatistics
 from tokenferry.limits import LimitState
+from tokenferry.readiness import AccountState
 from tokenferry.refresh import RefreshStatistics
 from tokenferry.settings import MetricsSettings
 from tokenferry.state import Cooldown
@@ -117,7 +118,7 @@ class Metrics:
             for place, content in self._board.others(self._place).items():
                 told[place] = [MetricFamily(*fields) for fields in json.loads(content)]
             families = labelled("worker", {str(place + 1): told[place] for place in sorted(told)})
-        states = Counter(self._states().values())
+        states = dict.fromkeys(get_args(AccountState), 0) | Counter(self._states().values())
         accounts = gauge("tokenferry_accounts", "Accounts by state.", ("state",), [([s], n) for s, n in states.items()])
         return render([*families, accounts, self._passed_over(), *self._of_people()], accept)
 
