@@ -1,5 +1,6 @@
 """The commands, each imported when it is first asked for."""
 
+import gc
 import logging
 from importlib import import_module
 from keyword import iskeyword
@@ -94,6 +95,8 @@ class _Commands(Group):
         if cmd_name in self.list_commands(ctx) and cmd_name not in self.commands:
             name = cmd_name.replace("-", "_")
             module = import_module(f"tokenferry.cli.{name}{'_' if iskeyword(name) else ''}")
+            gc.freeze()  # what was imported stays: see `entry`
+            gc.enable()
             command = typer.main.get_command(module.app)
             add_place_options(command)
             spare_conversions(command)

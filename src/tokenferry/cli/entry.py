@@ -10,6 +10,7 @@ _MOST_INPUT = 1024 * 1024
 def main() -> int:
     """Run the command line in `sys.argv`, and give the exit code."""
     arguments = sys.argv[1:]
+    gc.disable()  # until the command is imported: nothing of that is garbage, and to look for some takes a tenth of it
     if sys.stderr is None:  # it was closed, and what is opened first would be taken for it
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         sys.stderr = os.fdopen(2, "w", encoding="utf-8")

@@ -1,6 +1,6 @@
 import time
 from collections.abc import Iterator
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from msgspec.structs import asdict
@@ -9,7 +9,6 @@ from tokenferry.broker import Broker, interrupted_move
 from tokenferry.cli._cooldowns import to_json
 from tokenferry.cli._describe import COLUMNS, cells, rows
 from tokenferry.cli._home import find, open_broker
-from tokenferry.cli._live import watch_status
 from tokenferry.cli._output import note, say, say_json, say_lines
 from tokenferry.cli._probe import address_of
 from tokenferry.cli._sealing import seal_json, seal_line
@@ -18,11 +17,12 @@ from tokenferry.cli._table import labelled, table
 from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.config import Config
 from tokenferry.errors import TokenferryError
-from tokenferry.ledger import Ledger, UsageReport
 from tokenferry.readiness import AccountRow, BudgetUse, active_account, active_cooldowns, budgets_now, cooldown_sentence
 from tokenferry.settings import Home
 from tokenferry.state import GatewayRecord, gateway_records
-from tokenferry.views import WindowShare, open_windows
+
+if TYPE_CHECKING:
+    from tokenferry.views import WindowShare
 
 app = new_app()
 
@@ -50,6 +50,8 @@ def status(
     Warnings about the configuration go to stderr.
     """
     if watch:
+        from tokenferry.cli._live import watch_status  # noqa: PLC0415  # a screen that stays, for this option alone
+
         watch_status(as_json=as_json)
         return
     home, settings = find()
@@ -90,10 +92,13 @@ def status(
     _tell_move(home)
 
 
-def _windows(home: Home) -> list[WindowShare]:
+def _windows(home: Home) -> "list[WindowShare]":
     """The accounts' windows that have not ended, as the ledger has them."""
     if not home.ledger.exists():
         return []
+    from tokenferry.ledger import Ledger, UsageReport  # noqa: PLC0415  # most homes have no ledger
+    from tokenferry.views import open_windows  # noqa: PLC0415  # as above
+
     try:
         with Ledger(home.ledger) as ledger:
             return open_windows(UsageReport(ledger), time.time())

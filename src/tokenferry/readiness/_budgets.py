@@ -6,7 +6,6 @@ from msgspec import Struct
 
 from tokenferry.budgets import Counter, counters_at
 from tokenferry.config import Config
-from tokenferry.ledger import Ledger, UsageReport, spent_of
 from tokenferry.settings import Home
 from tokenferry.state import ClientKey, State
 from tokenferry.units import span
@@ -64,6 +63,8 @@ def budgets_now(
     live = [key for key in known if key.is_live(now) and key.role == "client"] if keys is None else keys
     counters = counters_at(config.budgets, live, now, every_pool=keys is None)
     if counters and home.ledger.exists():
+        from tokenferry.ledger import Ledger, UsageReport, spent_of  # noqa: PLC0415  # few homes have a budget
+
         with Ledger(home.ledger) as ledger:
             spent = spent_of(UsageReport(ledger), counters, {key.id: key for key in known})
         for counter, amount in zip(counters, spent, strict=True):
