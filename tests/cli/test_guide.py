@@ -73,6 +73,7 @@ def person(monkeypatch: pytest.MonkeyPatch) -> Path:
     write(person / ".cli-proxy-api/claude-me.json", proxied | {"expired": "2030-01-01T00:00:00Z"})
     write(person / ".cli-proxy-api/codex-me.json", {})
     write(person / ".codex/auth.json", {"tokens": {}})
+    write(person / ".gemini/settings.json", {})
     write(person / ".config/better-ccflare/better-ccflare.db", "")
     write(person / ".config/opencode/opencode.json", '{\n  // mine\n  "model": "x",\n}\n')
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
@@ -111,6 +112,7 @@ def test_without_a_terminal_it_opens_nothing_and_says_what_it_would_ask(
         "Look into ~/.claude/oauth_pool.json, and compare it with the logins that stay in place",
         "Look into ~/.cli-proxy-api/claude-me.json, and compare it with the logins that stay in place",
         "Connect Claude Code",
+        "Connect Codex",
         "Connect OpenCode",
     ]
     for line in (
@@ -118,7 +120,7 @@ def test_without_a_terminal_it_opens_nothing_and_says_what_it_would_ask(
         "~/.codex/auth.json it stays Codex's; the gateway does not serve",
         "~/.config/better-ccflare/better-ccflare.db its database is not read; log in once more: tokenferry login",
         "ZAI_API_KEY add it with: printenv ZAI_API_KEY | tokenferry provider add z.ai",
-        "~/.codex/config.toml left as it is: the gateway does not serve OpenAI Responses yet",
+        "~/.gemini/settings.json left as it is: the gateway does not serve Gemini yet",
     ):
         assert line in re.sub(r" {2,}", " ", outcome.out)
     assert contents(person) == before
@@ -136,9 +138,10 @@ def test_json_lists_what_was_found_and_asks_nothing(person: Path, inside: Inside
     pool = found[str(person / ".claude/oauth_pool.json")]
     assert (pool["action"], pool["stops"]) == ("take-over", "every program that uses this pool file")
     states = {one["tool"]: one["state"] for one in outcome.json["tools"]}
-    assert states == {"claude-code": "can be connected", "codex": "not served yet", "opencode": "can be connected"}
-    assert len(outcome.json["questions"]) == 6
-    assert inside("setup", "--json", "codex").code == 2
+    assert states.pop("gemini-cli") == "not served yet"
+    assert states == dict.fromkeys(("claude-code", "codex", "opencode"), "can be connected")
+    assert len(outcome.json["questions"]) == 7
+    assert inside("setup", "--json", "gemini-cli").code == 2
 
 
 def test_where_nothing_is_there_is_nothing_to_ask(inside: Inside, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,6 +190,7 @@ def test_a_file_is_opened_after_the_yes_about_it_and_no_other(
             ".cli-proxy-api/claude-me.json",
         ],
         "Connect Claude Code": [".claude/settings.json"],
+        "Connect Codex": [".codex/config.toml"],
         "Connect OpenCode": [".config/opencode/opencode.json"],
     }
     assert len(seen) > 6
@@ -209,6 +213,7 @@ def test_a_key_press_stores_a_key_attaches_a_login_and_connects_a_tool(
     prompt(terminal, "Look into ~/.claude/oauth_pool.json", "")
     prompt(terminal, "Look into ~/.cli-proxy-api/claude-me.json", "n")
     prompt(terminal, "Connect Claude Code?", "")
+    prompt(terminal, "Connect Codex?", "")
     prompt(terminal, "Connect OpenCode?", "y")
     prompt(terminal, "Make this change? [y/N] ", "y")
     terminal.wait_for("tokenferry serve")
@@ -225,7 +230,7 @@ def test_a_key_press_stores_a_key_attaches_a_login_and_connects_a_tool(
     assert "already here as anthropic-key" in again.out
     assert "connected; take it back with: tokenferry setup opencode --undo" in again.out
     asked = again.out.partition("In a terminal you would be asked:\n")[2]
-    assert [line.split()[0] for line in asked.splitlines()] == ["Look", "Look", "Connect"]
+    assert [line.split()[0] for line in asked.splitlines()] == ["Look", "Look", "Connect", "Connect"]
     assert inside("setup", "opencode", "--undo", "--yes").code == 0
     assert settings.read_bytes() == before
 
@@ -242,7 +247,7 @@ def test_a_token_family_is_taken_over_by_its_typed_name_alone(person: Path, insi
     terminal.type(f"{typed}\n")
     terminal.wait_for("copy@mail.example: the same login as in")
     prompt(terminal, "Look into ~/.cli-proxy-api", "")
-    for text in () if "@" in typed else ("Connect Claude Code", "Connect OpenCode"):
+    for text in () if "@" in typed else ("Connect Claude Code", "Connect Codex", "Connect OpenCode"):
         prompt(terminal, text, "")
     assert terminal.end() == 0
     assert names(inside).get(str(person / ".claude/oauth_pool.json"), None) == (typed if "@" in typed else None)
@@ -294,6 +299,7 @@ def test_a_tool_whose_settings_are_broken_costs_a_line(person: Path, home: Home)
         prompt(terminal, text, "")
     prompt(terminal, "Connect Claude Code", "y")
     terminal.wait_for("see the lines to add by hand: tokenferry setup claude-code --print")
+    prompt(terminal, "Connect Codex", "")
     prompt(terminal, "Connect OpenCode", "")
     assert terminal.end() == 0
     assert broken.read_text() == "{ no"
@@ -306,6 +312,7 @@ def test_a_link_that_leads_nowhere_costs_the_tool_alone(person: Path, home: Home
         prompt(terminal, text, "")
     prompt(terminal, "Connect Claude Code", "y")
     terminal.wait_for("is a symbolic link that leads nowhere")
+    prompt(terminal, "Connect Codex", "")
     prompt(terminal, "Connect OpenCode", "")
     assert terminal.end() == 0
 
@@ -334,14 +341,13 @@ def test_each_tool_is_set_up_and_undone_by_its_command(person: Path, home: Home,
     (person / ".config/opencode/opencode.jsonc").write_text("{}")  # which is read last, and so written from now on
     assert inside("setup", "opencode", "--undo", "--yes").code == 0
     assert path.read_bytes() == before
-    for name in ("codex", "gemini-cli"):
-        outcome = inside("setup", name, "--yes")
-        assert outcome.code == 2
-        assert "does not serve yet; nothing was written" in outcome.one_line()
-        assert "no record of a setup" in inside("setup", name, "--undo", "--yes").one_line()
+    outcome = inside("setup", "gemini-cli", "--yes")
+    assert outcome.code == 2
+    assert "does not serve yet; nothing was written" in outcome.one_line()
+    assert "no record of a setup" in inside("setup", "gemini-cli", "--undo", "--yes").one_line()
 
 
-def test_codex_and_gemini_cli_are_set_up_once_their_formats_are_served(
+def test_codex_and_gemini_cli_are_set_up_where_their_formats_are_served(
     person: Path, home: Home, inside: Inside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tokenferry.clients._tools.SERVED", frozenset(("anthropic", "openai-responses", "gemini")))
@@ -369,4 +375,4 @@ def test_lines_for_other_tools_are_printed(home: Home) -> None:
     assert (outcome.code, outcome.err) == (0, "")
     assert "export ANTHROPIC_API_BASE=http://127.0.0.1:13456\n" in outcome.out
     assert 'token --gateway)"' in outcome.out
-    assert "does not serve yet" in tokenferry("setup", "cursor", "--print").one_line()
+    assert "Override OpenAI Base URL: http://127.0.0.1:13456/v1\n" in tokenferry("setup", "cursor", "--print").out

@@ -26,6 +26,7 @@ from tokenferry.clients import (
     SettingsFile,
     ToolFile,
     check_served,
+    started,
 )
 from tokenferry.errors import CorruptFile, StorageFailed, UnsafeFile, UsageError
 from tokenferry.settings import Home
@@ -349,9 +350,23 @@ def test_toml_that_has_no_place_for_it_is_refused(make: Callable[[str, int], Set
 
 def test_what_speaks_a_format_that_is_not_served_is_told_apart() -> None:
     assert CLIENT_FORMATS.keys() >= SERVED
-    assert check_served("x", "openai", "anthropic") == "anthropic"
-    with pytest.raises(UsageError, match=r"Codex speaks the format OpenAI Responses, .* nothing was written"):
-        check_served("Codex", "openai-responses")
+    assert check_served("x", "gemini", "openai", "anthropic") == "openai"
+    with pytest.raises(UsageError, match=r"Gemini CLI speaks the format Gemini, .* nothing was written"):
+        check_served("Gemini CLI", "gemini")
+
+
+def test_a_program_that_reads_no_variables_is_led_to_the_gateway_by_arguments() -> None:
+    """Codex's settings say the same, but for the key: that is in a variable here."""
+    path = "/opt/bin/codex"
+    command = started([path, "exec", "hi"], ACCESS.url)
+    assert (command[0], command[-2:]) == (path, ["exec", "hi"])
+    assert command[1:-2:2] == ["-c"] * ((len(command) - 3) // 2)
+    told = tomllib.loads("\n".join(command[2:-2:2]))
+    assert told["model_providers"]["tokenferry"].pop("env_key") == "OPENAI_API_KEY"
+    written = tomllib.loads(TOOLS["codex"].files({}, Path("/p"), ACCESS)[0].lines())
+    assert written["model_providers"]["tokenferry"].pop("auth")
+    assert told == written
+    assert started(["claude", "-p"], ACCESS.url) == ["claude", "-p"]
 
 
 @pytest.mark.parametrize("name", PRINTED_TOOLS)

@@ -13,7 +13,7 @@ from tokenferry.cli._home import find, open_broker, tell_pin
 from tokenferry.cli._output import note
 from tokenferry.cli._readiness import limits, readiness
 from tokenferry.cli._typer import SETTINGS, examples, new_app
-from tokenferry.clients import client_environment
+from tokenferry.clients import client_environment, started
 from tokenferry.errors import UsageError
 from tokenferry.serve import PrivateGateway
 
@@ -29,6 +29,7 @@ _NOT_EXECUTABLE: Final = 126
     context_settings={**SETTINGS, "ignore_unknown_options": True, "allow_interspersed_args": False},
     epilog=examples(
         "tokenferry run -- claude",
+        "tokenferry run -- codex -m claude-sonnet-4-5",
         "tokenferry run --account work -- python script.py",
     ),
 )
@@ -42,10 +43,11 @@ def run(
 ) -> int:
     """Run a program with a private gateway.
 
-    The program gets the gateway's address in ANTHROPIC_BASE_URL and a key of its own in ANTHROPIC_AUTH_TOKEN; other
-    credentials are removed from its environment. The gateway ends with the program. No program gets a login or a setup
-    token. If the only login is Claude Code's own and the policy reserves it, the program starts without a gateway and
-    with its environment unchanged.
+    The program gets the gateway's address in ANTHROPIC_BASE_URL and OPENAI_BASE_URL and a key of its own in
+    ANTHROPIC_AUTH_TOKEN and OPENAI_API_KEY; other credentials are removed from its environment. Codex gets the same in
+    its arguments. The gateway ends with the program. No program gets a login or a setup token. If the only login is
+    Claude Code's own and the policy reserves it, the program starts without a gateway and with its environment
+    unchanged.
 
     The exit code is the program's (128 + n if signal n ended it), or 127 if there is no such program. If it does not
     start: 3 configuration, 4 no account, 5 login needed, 7 policy.
@@ -65,7 +67,8 @@ def run(
             note(f"limited: {line}")
         with _signals_for_this_thread():
             gateway = stack.enter_context(PrivateGateway(home, config, account=account, broker=broker))
-        return child.run(command, client_environment(os.environ, gateway.url, gateway.key.reveal()))
+        environment = client_environment(os.environ, gateway.url, gateway.key.reveal())
+        return child.run(started(command, gateway.url), environment)
 
 
 class _Child:

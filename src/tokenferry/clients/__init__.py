@@ -17,6 +17,7 @@ from tokenferry.clients._tools import (
     Tool,
     ToolFile,
     check_served,
+    started,
 )
 
 __all__ = [
@@ -43,4 +44,5 @@ __all__ = [
     "ToolFile",
     "check_served",
     "client_environment",
+    "started",
 ]

@@ -10,7 +10,7 @@ from tokenferry.claude_code.precedence import CLOUD_PROVIDERS
 
 ApiFormat: TypeAlias = Literal["anthropic", "openai", "openai-responses", "gemini"]
 
-SERVED: Final[frozenset[ApiFormat]] = frozenset({"anthropic"})
+SERVED: Final[frozenset[ApiFormat]] = frozenset({"anthropic", "openai", "openai-responses"})
 """What clients of the gateway may speak. `setup`, the guide and `run` ask here, and nowhere else."""
 
 

@@ -1,7 +1,8 @@
 """The tools that tokenferry can connect: where each has its settings, and what it must say there."""
 
+import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -68,6 +69,8 @@ class Tool(Struct, frozen=True):
     api_format: ApiFormat
     files: Callable[[Mapping[str, str], Path, GatewayAccess], tuple[ToolFile, ...]]
     """Its files, from the environment, the person's home directory and the way to the gateway. Nothing is opened."""
+    arguments: Callable[[str], tuple[str, ...]] = lambda _: ()
+    """What leads it to the gateway at an address for one session, where it doesn't read the variables of its format."""
 
 
 def _shell(command: tuple[str, ...]) -> str:
@@ -80,20 +83,37 @@ def _claude_code(environ: Mapping[str, str], person: Path, access: GatewayAccess
     return (ToolFile(path, JsonText, {API_KEY_HELPER: _shell(access.command), BASE_URL: access.url}),)
 
 
-def _codex(environ: Mapping[str, str], person: Path, access: GatewayAccess) -> tuple[ToolFile, ...]:
-    # https://developers.openai.com/codex/config-advanced, "Custom model providers": `auth` must stand alone.
-    ours = ("model_providers", "tokenferry")
-    wanted: dict[Keys, Any] = {
+_CODEX: Final = ("model_providers", "tokenferry")
+
+
+def _codex_settings(url: str) -> dict[Keys, Any]:
+    # https://developers.openai.com/codex/config-advanced, "Custom model providers". Its web search runs at the vendor's
+    # servers, so that requests which offer it can't be translated.
+    return {
         ("model_provider",): "tokenferry",
-        (*ours, "name"): "tokenferry",
-        (*ours, "base_url"): f"{access.url}{CLIENT_FORMATS['openai-responses'].path}",
-        (*ours, "wire_api"): "responses",
-        (*ours, "env_key"): None,
-        (*ours, "experimental_bearer_token"): None,
-        (*ours, "requires_openai_auth"): None,
-        (*ours, "auth", "command"): access.command[0],
-        (*ours, "auth", "args"): list(access.command[1:]),
+        ("web_search",): "disabled",
+        (*_CODEX, "name"): "tokenferry",
+        (*_CODEX, "base_url"): f"{url}{CLIENT_FORMATS['openai-responses'].path}",
+        (*_CODEX, "wire_api"): "responses",
     }
+
+
+def _codex_arguments(url: str) -> tuple[str, ...]:
+    settings = _codex_settings(url) | {(*_CODEX, "env_key"): CLIENT_FORMATS["openai-responses"].key}
+    return tuple(part for keys, value in settings.items() for part in ("-c", f"{'.'.join(keys)}={json.dumps(value)}"))
+
+
+def _codex(environ: Mapping[str, str], person: Path, access: GatewayAccess) -> tuple[ToolFile, ...]:
+    wanted = (
+        _codex_settings(access.url)
+        | {  # `auth` must stand alone
+            (*_CODEX, "env_key"): None,
+            (*_CODEX, "experimental_bearer_token"): None,
+            (*_CODEX, "requires_openai_auth"): None,
+            (*_CODEX, "auth", "command"): access.command[0],
+            (*_CODEX, "auth", "args"): list(access.command[1:]),
+        }
+    )
     folder = Path(environ.get("CODEX_HOME") or person / ".codex").absolute()
     return (ToolFile(folder / "config.toml", TomlText, wanted),)
 
@@ -128,11 +148,17 @@ TOOLS: Final[Mapping[str, Tool]] = {
     tool.name: tool
     for tool in (
         Tool("claude-code", "Claude Code", "claude", "anthropic", _claude_code),
-        Tool("codex", "Codex", "codex", "openai-responses", _codex),
+        Tool("codex", "Codex", "codex", "openai-responses", _codex, _codex_arguments),
         Tool("opencode", "OpenCode", "opencode", "anthropic", _opencode),
         Tool("gemini-cli", "Gemini CLI", "gemini", "gemini", _gemini_cli),
     )
 }
+
+
+def started(command: Sequence[str], url: str) -> list[str]:
+    """The command for one session at the gateway with this address: with what its program needs beside variables."""
+    tool = next((one for one in TOOLS.values() if one.program == Path(command[0]).name), None)
+    return [command[0], *(() if tool is None else tool.arguments(url)), *command[1:]]
 
 
 class PrintedTool(Struct, frozen=True):
@@ -202,7 +228,10 @@ PRINTED_TOOLS: Final[Mapping[str, PrintedTool]] = {
             "Cursor",
             # Cursor's servers call the address, so that it must be reachable from the internet.
             "https://cursor.com/docs/settings/api-keys",
-            {"openai": "# In Cursor's settings, under Models:\nOverride OpenAI Base URL: {url}/v1"},
+            {
+                "openai": "# In Cursor's settings, under Models:\nOverride OpenAI Base URL: {url}/v1\n"
+                "OpenAI API Key: (what this prints: {command})"
+            },
         ),
         PrintedTool(
             "goose",
