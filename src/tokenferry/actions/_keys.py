@@ -43,7 +43,7 @@ def create_key(context: ActionContext, by: Actor, asked: KeyRequest) -> KeyMade:
 
 
 def change_key(context: ActionContext, by: Actor, name: str, asked: KeyChange) -> KeyDone:
-    """Change a key's labels, what it may be used for, and how much."""
+    """Change a key's name and labels, what it may be used for, and how much."""
     found = _own(context.keys.get(name))
     rights = _rights(context, asked, found.rights)
     labels = {name: value for name, value in {**found.labels, **asked.labels}.items() if value is not None}
@@ -57,6 +57,9 @@ def change_key(context: ActionContext, by: Actor, name: str, asked: KeyChange) -
     if asked.labels:
         found = context.keys.label(found.id, asked.labels)
     _note(context, "key.set", found, by)
+    if asked.name is not UNSET and asked.name != found.name:
+        old, found = found.name, context.keys.rename(found.id, asked.name)
+        _note(context, "key.rename", found, by, old_name=old)
     return KeyDone(message=f"changed key {found.name}", info=_info(found))
 
 

@@ -241,6 +241,7 @@ class KeyChange(Struct, kw_only=True):
     pin: Annotated[str | UnsetType | None, Meta(description="Null lifts it.")] = UNSET
     limits: Annotated[KeyLimits | UnsetType, Meta(description="What isn't given stays; null lifts one.")] = UNSET
     budgets: Annotated[list[str] | UnsetType | None, Meta(description="20usd/day, 1Mtokens/week.")] = UNSET
+    name: Annotated[Name | UnsetType, Meta(description="Another name; it stays the same key.")] = UNSET
 
 
 class KeyInfo(Struct, kw_only=True):

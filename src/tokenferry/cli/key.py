@@ -2,7 +2,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, Final
-from urllib.parse import urlsplit
 
 import typer
 from msgspec.structs import replace
@@ -33,10 +32,8 @@ from tokenferry.cli._table import Cell, Column, table, time_cell
 from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.config_key import parse_duration
 from tokenferry.errors import TokenferryError, UsageError
-from tokenferry.integrations import assignments, variables_of_gateway
-from tokenferry.providers import is_loopback
+from tokenferry.integrations import setup_lines
 from tokenferry.readiness import budgets_now
-from tokenferry.secret import Secret
 from tokenferry.settings import NO_CAPS, Home
 from tokenferry.state import EVERYTHING, ClientKey, ClientKeys, Role, State, read_local_key
 from tokenferry.units import moment
@@ -128,7 +125,7 @@ def create(
         if as_json:
             say_json({"key": secret.reveal(), **_to_json(key)})
         elif print_setup:
-            say_lines(_setup_lines(key, secret, url))
+            say_lines(setup_lines(key.name, secret, url))
         else:
             say(secret.reveal())
     except OSError as fault:  # else it would open everything, and be known to no holder
@@ -141,14 +138,6 @@ def create(
         ) from None
     if not as_json:
         note(f"this is client key {key.name} ({key.id}); keep it now, for it is not shown again")
-
-
-def _setup_lines(key: ClientKey, secret: Secret, url: str) -> Iterator[str]:
-    yield f"# tokenferry: client key {key.name}. Put these lines into your shell's profile, or run them before a tool."
-    for line in assignments(variables_of_gateway(secret, url)):
-        yield f"export {line}"
-    if is_loopback(urlsplit(url).hostname):
-        yield "# They work on this machine alone: its gateway listens on a loopback address."
 
 
 @app.command(

@@ -12,6 +12,7 @@ from tokenferry.integrations._environment import (
     ANTHROPIC_URL,
     Variables,
     assignments,
+    setup_lines,
     variables_of,
     variables_of_gateway,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "auth",
     "for_sdks",
     "openai_api_key",
+    "setup_lines",
     "variables_of",
     "variables_of_gateway",
 ]

@@ -5,9 +5,10 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, TypeAlias
+from urllib.parse import urlsplit
 
 from tokenferry.credentials import Credential
-from tokenferry.providers import Provider
+from tokenferry.providers import Provider, is_loopback
 from tokenferry.secret import Secret
 
 ANTHROPIC_URL: Final = "https://api.anthropic.com"
@@ -56,3 +57,12 @@ def assignments(variables: Iterable[tuple[str, Secret | str]]) -> list[str]:
     return [
         f"{name}={shlex.quote(value.reveal() if isinstance(value, Secret) else value)}" for name, value in variables
     ]
+
+
+def setup_lines(name: str, key: Secret, url: str) -> list[str]:
+    """The lines to send to a colleague: with them in a shell, tools use the gateway with a client key of this name."""
+    lines = [f"# tokenferry: client key {name}. Put these lines into your shell's profile, or run them before a tool."]
+    lines += [f"export {line}" for line in assignments(variables_of_gateway(key, url))]
+    if is_loopback(urlsplit(url).hostname):
+        lines.append("# They work on this machine alone: its gateway listens on a loopback address.")
+    return lines

@@ -1,6 +1,7 @@
 """What people look at, as values: nothing here prints, renders or changes anything. For the dashboard and commands."""
 
 from tokenferry.views._books import LedgerReader
+from tokenferry.views._keys import KeyUse, key_uses
 from tokenferry.views._now import Figure, Need, NowView, Provenance, now_view
 from tokenferry.views._own_usage import OwnUsage, own_usage
 from tokenferry.views._routing import RoutingRule, RoutingTable, routing_table
@@ -19,6 +20,7 @@ __all__ = [
     "RANGES",
     "AgentShare",
     "Figure",
+    "KeyUse",
     "LedgerReader",
     "Need",
     "NowView",
@@ -32,6 +34,7 @@ __all__ = [
     "TrafficQuery",
     "TrafficView",
     "WindowShare",
+    "key_uses",
     "now_view",
     "open_windows",
     "own_usage",

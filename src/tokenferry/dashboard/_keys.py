@@ -1,0 +1,188 @@
+"""The gateway's keys: a list, a page for each, and how one is made; its secret is shown once."""
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from urllib.parse import quote
+
+from tokenferry.actions import KeyChange, KeyLimits, KeyRequest, change_key, create_key, revoke_key
+from tokenferry.config_key import parse_duration
+from tokenferry.dashboard._tables import TableOrder
+from tokenferry.dashboard._views import DashboardSection, FormAction, Redirect, Shown, Variables, View
+from tokenferry.dashboard._visit import Visit
+from tokenferry.errors import UsageError
+from tokenferry.integrations import setup_lines
+from tokenferry.secret import Secret
+from tokenferry.views import KeyUse, key_uses
+
+_COLUMNS: Final = {
+    "name": "Key",
+    "state": "State",
+    "used_at": "Last used",
+    "today": "Today",
+    "budget": "Budgets",
+    "rights": "May use",
+    "expires": "Expires",
+}
+_SORTS: Final[Mapping[str, Callable[[KeyUse], Any]]] = {
+    "name": lambda one: one.key.name.lower(),
+    "state": lambda one: (one.key.state(time.time()), one.key.name.lower()),
+    "used_at": lambda one: -(one.key.last_used_at or 0),
+    "today": lambda one: -(one.today.cost + one.today.plan),
+    "budget": lambda one: -max((budget.counter.percent for budget in one.budgets), default=-1),
+    "expires": lambda one: one.key.expires_at or float("inf"),
+}
+_ROLES: Final = ("client", "viewer", "metrics")
+_LIMITS: Final = ("requests_per_minute", "tokens_per_minute", "max_concurrency")
+
+
+def _list(visit: Visit) -> Variables:
+    now, context = time.time(), visit.context
+    found = context.keys.list()
+    shows_all = visit.query.get("state") == "all"
+    shown = [key for key in found if shows_all or key.is_live(now)]
+    table = TableOrder(visit, _COLUMNS, _SORTS, first="name")
+    return {
+        "table": table,
+        "keys": table.sorted(key_uses(context.home, shown, context.books, now=now)),
+        "total": len(found),
+        "hidden": len(found) - len(shown),
+        "shows_all": shows_all,
+        "now": now,
+        "lines_of": _rights,
+    }
+
+
+def _new(visit: Visit) -> Variables:
+    broker = visit.context.broker
+    names = [account.name for account in broker.book.listing().accounts]
+    return {"heading": "Create a key", "roles": _ROLES, "accounts": names, "form": visit.form}
+
+
+def _page(visit: Visit) -> Variables:
+    now, context = time.time(), visit.context
+    key = context.keys.get(visit.path["id"])
+    (one,) = key_uses(context.home, [key], context.books, now=now)
+    names = [account.name for account in context.broker.book.listing().accounts]
+    return {
+        "heading": key.name,
+        "one": one,
+        "key": key,
+        "state_word": key.state(now),
+        "accounts": names,
+        "form": visit.form,
+        "lines_of": _rights,
+        "limits": {name: getattr(key.caps, name) for name in _LIMITS},
+    }
+
+
+def _rights(one: KeyUse) -> list[str]:
+    """What a key may be used for, in words."""
+    rights = one.key.rights
+    lists = (("models", rights.models), ("providers", rights.providers), ("accounts", rights.accounts))
+    told = [f"{what}: {', '.join(names)}" for what, names in lists if names]
+    return told + ([] if rights.pin is None else [f"pinned to {rights.pin}"])
+
+
+def _create(visit: Visit) -> Shown:
+    form = visit.form
+    role = form.get("role", "client")
+    if role not in _ROLES:
+        raise UsageError("an admin key is made by the command alone: tokenferry key create NAME --role admin")
+    made = create_key(
+        visit.context,
+        visit.session,
+        KeyRequest(
+            name=form.get("name", "").strip(),
+            role=role,  # type: ignore[arg-type]  # it was looked up
+            labels=_labels(form.get("labels", "")),
+            models=_words(form.get("models", "")),
+            accounts=_words(form.get("accounts", "")),
+            pin=form.get("pin") or None,
+            limits=_limits(form),
+            budgets=_words(form.get("budgets", "")),
+            expires_in=_seconds(form.get("expires", "")),
+        ),
+    )
+    url = visit.context.base or ""
+    lines = setup_lines(made.info.name, Secret(made.key), url) if role == "client" and url else []
+    return Shown("key_made.html", {"heading": "Key created", "made": made, "lines": lines})
+
+
+def _change(visit: Visit) -> Redirect:
+    form, key = visit.form, visit.context.keys.get(visit.path["id"])
+    asked = KeyChange(
+        models=_words(form.get("models", "")),
+        providers=_words(form.get("providers", "")),
+        accounts=_words(form.get("accounts", "")),
+        pin=form.get("pin") or None,
+        limits=_limits(form),
+        budgets=_words(form.get("budgets", "")),
+        labels={**dict.fromkeys(key.labels, None), **_labels(form.get("labels", ""))},
+    )
+    changed = change_key(visit.context, visit.session, key.id, asked)
+    return Redirect(_place(changed.info.id), f"Changed key {changed.info.name}, in running gateways within a second.")
+
+
+def _rename(visit: Visit) -> Redirect:
+    name = visit.form.get("name", "").strip()
+    changed = change_key(visit.context, visit.session, visit.path["id"], KeyChange(name=name))
+    return Redirect(_place(changed.info.id), f"The key is {changed.info.name} now; it stays the same key.")
+
+
+def _revoke(visit: Visit) -> Redirect:
+    done = revoke_key(visit.context, visit.session, visit.path["id"])
+    return Redirect("/dashboard/keys", f"Revoked key {done.info.name}: it opens nothing any more.")
+
+
+def _place(key: str) -> str:
+    return f"/dashboard/keys/{quote(key, safe='')}"
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in re.split(r"[\s,]+", text) if word]
+
+
+def _labels(text: str) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    for word in _words(text):
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise UsageError(f"{word[:80]!r} is no label; write it as NAME=VALUE")
+        labels[name] = value
+    return labels
+
+
+def _limits(form: Mapping[str, str]) -> KeyLimits:
+    values: dict[str, Any] = {}
+    for name in _LIMITS:
+        text = form.get(name, "").strip()
+        if text and not (text.isascii() and text.isdecimal() and len(text) <= 12):  # noqa: PLR2004  # digits of a limit
+            raise UsageError(f"{text[:40]!r} is no whole number; leave {name.replace('_', ' ')} empty for no limit")
+        values[name] = int(text) if text and int(text) else None
+    return KeyLimits(**values)
+
+
+def _seconds(text: str) -> int | None:
+    text = text.strip()
+    if not text:
+        return None
+    found = None if text.isdecimal() else parse_duration(text)
+    if found is None:
+        raise UsageError(f"{text[:40]!r} is no span of time; give a number and a unit of s m h d w, such as 90d")
+    return int(found)
+
+
+_NEW: Final = View("/keys/new", "key_new.html", _new, roles=frozenset(("admin",)))
+_KEY: Final = View("/keys/{id}", "key.html", _page)
+
+KEYS: Final = DashboardSection(
+    views=(View("/keys", "keys.html", _list, title="Keys"), _NEW, _KEY),
+    actions=(
+        FormAction("/keys/new", _create, _NEW),
+        FormAction("/keys/{id}", _change, _KEY),
+        FormAction("/keys/{id}/rename", _rename, _KEY),
+        FormAction("/keys/{id}/revoke", _revoke, _KEY),
+    ),
+)
