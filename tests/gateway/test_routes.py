@@ -20,6 +20,12 @@ from tokenferry.gateway.routes import Endpoint, route
         ("GET", b"/v1/models/claude-opus-4-5-20251101", Endpoint.MODELS),
         ("GET", b"/v1/models/anthropic.claude-v2:1", Endpoint.MODELS),
         ("GET", b"/metrics", Endpoint.METRICS),
+        ("POST", b"/v1/embeddings", Endpoint.UNPRICED),
+        ("POST", b"/v1/files", Endpoint.UNPRICED),
+        ("GET", b"/v1/files/file_1/content", Endpoint.UNPRICED),
+        ("DELETE", b"/v1/messages/batches/msgbatch_1", Endpoint.UNPRICED),
+        ("POST", b"/v1/messages/batches/msgbatch_1/cancel", Endpoint.UNPRICED),
+        ("GET", b"/v1/messages/batches/msgbatch_1/results", Endpoint.UNPRICED),
     ],
 )
 def test_what_is_served(method: str, path: bytes, expected: Endpoint) -> None:
@@ -31,7 +37,9 @@ def test_what_is_served(method: str, path: bytes, expected: Endpoint) -> None:
     [
         b"/v1", b"/v1/messages/", b"//v1/messages", b"/v1//messages", b"/V1/messages", b"/v1/%6dessages",
         b"/v1/messages%2fcount_tokens", b"/v1/../v1/messages", b"/v1/models/", b"/v1/models/..", b"/v1/models/a/b",
-        b"/v1/models/a%2fb", b"/v1/complete", b"/v1/organizations", b"/oauth/token", b"/v1/messages/batches",
+        b"/v1/models/a%2fb", b"/v1/complete", b"/v1/organizations", b"/oauth/token", b"/v1/batches",
+        b"/v1/messages/batches/", b"/v1/messages/batches/a/b", b"/v1/messages/batches/a%2fb/cancel", b"/v1/files/..",
+        b"/v1/files/../messages", b"/v1/files/a/results", b"/v1/embeddings/a",
     ],
 )  # fmt: skip
 def test_nothing_else_is(path: bytes) -> None:
@@ -46,6 +54,9 @@ def test_nothing_else_is(path: bytes) -> None:
         ("GET", b"/v1/messages"),
         ("GET", b"/v1/chat/completions"),
         ("POST", b"/v1/models"),
+        ("GET", b"/v1/embeddings"),
+        ("POST", b"/v1/files/a"),
+        ("DELETE", b"/v1/messages/batches/a/cancel"),
         ("DELETE", b"/v1/models/a"),
         ("POST", b"/"),
         ("OPTIONS", b"/"),
@@ -74,7 +85,8 @@ def test_a_wrong_method_is_told_the_right_one(method: str, path: bytes) -> None:
         (b"/responses", "add /v1"),
         (b"/v1/v1/responses", "take /v1"),
         (b"/v1/responses/resp_1/cancel", "no answer is stored"),
-        (b"/v1/embeddings", "OpenAI's format"),
+        (b"/v1/completions", "OpenAI's format"),
+        (b"/v1/nothing", "/v1/messages/batches, /v1/files, /v1/embeddings, /v1/models"),
         (b"/v1beta/models/gemini-2.5-pro:streamGenerateContent", "Gemini's format"),
         (b"/v1/projects/p/locations/l/publishers/anthropic/models/m:rawPredict", "Vertex AI's format"),
         (b"/model/anthropic.claude-v2:1/invoke", "Bedrock's format"),

@@ -19,6 +19,7 @@ from tokenferry.gateway.proxy.exchange import CLIENT_GONE, Exchange, gateway_err
 from tokenferry.gateway.proxy.forwarder import Forwarder
 from tokenferry.gateway.proxy.model_listing import ListingExchange
 from tokenferry.gateway.proxy.token_counts import TokenRatios
+from tokenferry.gateway.proxy.unpriced_exchange import UnpricedExchange
 from tokenferry.gateway.routes import CONSTANTS, Endpoint, proxied, route
 from tokenferry.gateway.telemetry.access_log import AccessLog
 from tokenferry.gateway.telemetry.decision_log import DecisionLog
@@ -105,6 +106,8 @@ class Gateway:
         record = RequestRecord(new_request_id(), head.method, loggable_path(head.path), self._now())
         if found is Endpoint.MODELS:
             return ListingExchange(self, head, writer, record)
+        if found is Endpoint.UNPRICED:
+            return UnpricedExchange(self, head, writer, record)
         return Exchange(self, head, writer, record, is_inference=found is Endpoint.INFERENCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -23,14 +23,30 @@ class Endpoint(Enum):
     CONSTANT = auto()
     INFERENCE = auto()
     MODELS = auto()
+    UNPRICED = auto()
     METRICS = auto()
+
+
+EMBEDDINGS: Final = b"/v1/embeddings"
+BATCHES: Final = b"/v1/messages/batches"
+FILES: Final = b"/v1/files"
+_STORED_THINGS: Final[tuple[tuple[re.Pattern[bytes], tuple[str, ...]], ...]] = (
+    (re.compile(rb"/v1/(?:messages/batches|files)"), ("GET", "POST")),
+    (re.compile(rb"/v1/(?:messages/batches|files)/[A-Za-z0-9_-]{1,256}"), ("GET", "DELETE")),
+    (
+        re.compile(rb"/v1/(?:messages/batches/[A-Za-z0-9_-]{1,256}/results|files/[A-Za-z0-9_-]{1,256}/content)"),
+        ("GET",),
+    ),
+    (re.compile(rb"/v1/messages/batches/[A-Za-z0-9_-]{1,256}/cancel"), ("POST",)),
+)
+"""What lies in an account, and the methods that it takes."""
 
 
 OLLAMA: Final = frozenset((b"/api/chat", b"/api/generate", b"/api/tags"))
 """Paths of another format that would belong to the control plane."""
 
 _OTHER_FORMATS: Final = (
-    ("OpenAI's", re.compile(rb"(?:/v1)*/(?:completions|embeddings)")),
+    ("OpenAI's", re.compile(rb"(?:/v1)*/completions")),
     ("Gemini's", re.compile(rb"/v1(?:alpha|beta)[0-9]*/.*")),
     ("Vertex AI's", re.compile(rb"/v1/projects/.*")),
     ("Bedrock's", re.compile(rb"/model/.*")),
@@ -47,6 +63,7 @@ _EXACT: Final = {
     **dict.fromkeys(CLIENT_APIS, (Endpoint.INFERENCE, ("POST",))),
     b"/v1/messages/count_tokens": (Endpoint.INFERENCE, ("POST",)),
     b"/v1/models": (Endpoint.MODELS, ("GET",)),
+    EMBEDDINGS: (Endpoint.UNPRICED, ("POST",)),
     b"/metrics": (Endpoint.METRICS, ("GET",)),
 }
 
@@ -54,16 +71,16 @@ _RELAYED: Final = {
     **{("POST", path): Endpoint.INFERENCE for path in CLIENT_APIS},
     ("POST", b"/v1/messages/count_tokens"): Endpoint.INFERENCE,
     ("GET", b"/v1/models"): Endpoint.MODELS,
+    ("POST", EMBEDDINGS): Endpoint.UNPRICED,
 }
+_SERVED: Final = (*CLIENT_APIS, b"/v1/messages/count_tokens", BATCHES, FILES, EMBEDDINGS, b"/v1/models")
 
 
 def route(method: str, raw_path: bytes) -> Endpoint:
     """Give the route of a path, compared as it was sent. Raises `GatewayError`: 404, 405."""
-    found = _EXACT.get(raw_path)
+    found = _EXACT.get(raw_path) or _by_pattern(raw_path)
     if found is None:
-        if not _MODEL.fullmatch(raw_path) or raw_path in _DOTS:
-            raise GatewayError(404, "not_found_error", f"this gateway has no such path; {_what_to_change(raw_path)}")
-        found = (Endpoint.MODELS, ("GET",))
+        raise GatewayError(404, "not_found_error", f"this gateway has no such path; {_what_to_change(raw_path)}")
     name, methods = found
     if method not in methods:
         allowed = ", ".join(methods)
@@ -78,10 +95,17 @@ def route(method: str, raw_path: bytes) -> Endpoint:
 
 def proxied(method: str, raw_path: bytes) -> Endpoint | None:
     """Give the endpoint of a request that is proxied; None for all others, errors included."""
-    found = _RELAYED.get((method, raw_path))
-    if found is None and method == "GET" and _MODEL.fullmatch(raw_path) and raw_path not in _DOTS:
-        return Endpoint.MODELS
-    return found
+    known = _RELAYED.get((method, raw_path))
+    if known is None and (found := _by_pattern(raw_path)) is not None and method in found[1]:
+        return found[0]
+    return known
+
+
+def _by_pattern(raw_path: bytes) -> tuple[Endpoint, tuple[str, ...]] | None:
+    if _MODEL.fullmatch(raw_path) and raw_path not in _DOTS:
+        return Endpoint.MODELS, ("GET",)
+    methods = next((methods for pattern, methods in _STORED_THINGS if pattern.fullmatch(raw_path)), None)
+    return None if methods is None else (Endpoint.UNPRICED, methods)
 
 
 def _what_to_change(raw_path: bytes) -> str:
@@ -97,4 +121,4 @@ def _what_to_change(raw_path: bytes) -> str:
         return "the client adds /v1 itself: take /v1 and all behind it off the end of its base URL"
     if _WITHOUT.fullmatch(raw_path):
         return "add /v1 to the end of the client's base URL"
-    return "it serves /v1/messages, /v1/chat/completions, /v1/responses and /v1/models"
+    return f"it serves {', '.join(path.decode('ascii') for path in _SERVED)}"

@@ -4,8 +4,9 @@ from msgspec import Struct
 
 from tokenferry.prices import TokenCounts
 
-Billing: TypeAlias = Literal["metered", "plan", "overage", "own"]
-"""How a request is paid for: by itself, by a subscription, on top of one, or by a credential of the client's own."""
+Billing: TypeAlias = Literal["metered", "plan", "overage", "own", "unpriced"]
+"""How a request is paid for: by itself, by a subscription, on top of one, by a credential of the client's own, or at a
+price that isn't known."""
 
 
 class OtherModel(NamedTuple):

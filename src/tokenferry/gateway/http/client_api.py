@@ -1,7 +1,7 @@
 """The APIs that clients may speak: what differs between them, in one table."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -36,6 +36,15 @@ CLIENT_APIS: Final[Mapping[bytes, ClientApi]] = {one.path: one for one in (MESSA
 """By the path that asks for an answer. Each is served by upstreams of its own format and of those it translates to."""
 
 _OPENAIS: Final = re.compile(rb"(?:/v1)*/(?:chat/|completions|embeddings|responses)")
+_ANTHROPICS: Final = frozenset((b"anthropic-version", b"anthropic-beta", b"x-api-key"))
+
+
+def api_asked(headers: Iterable[tuple[bytes, bytes]]) -> ClientApi:
+    """The API of a request to a path that both vendors have.
+
+    Each program of Anthropic's names a version, and others that speak its API use its header for the key.
+    """
+    return MESSAGES if _ANTHROPICS & {name for name, _ in headers} else CHAT
 
 
 def api_of(path: bytes) -> ClientApi:

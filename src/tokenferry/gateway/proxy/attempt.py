@@ -327,6 +327,8 @@ class AttemptRunner:
             self._sink.reroute()
             return
         record.translated = self._translation = None
+        if record.is_unpriced:
+            self._forwarder.check_unpriced(target, credential)
         if target.group.wire_format != self._request.client.name:
             if self._request.is_count:
                 self._sink.count(target)

@@ -60,6 +60,10 @@ class Exchange:
 
     # As defaults of the class these cost nothing for the many requests that need none of them.
     _is_begun = _is_whole = _is_opened = _is_over = _is_paused = _is_stream = False
+    _is_json = True
+    """Whether a body must be JSON."""
+    _side = ""
+    """What stands for the path of a route beside messages, where that isn't its whole path."""
     _overflow: GatewayError | None = None
     _key: ClientKey | None = None
     _request: ProxyRequest | None = None
@@ -210,7 +214,7 @@ class Exchange:
         read = head.read
         if b"?" in head.target:
             check_query(head.target)
-        self._key = state.guard.admit(read, head.address, has_body=head.method == "POST")
+        self._key = state.guard.admit(read, head.address, has_body=self._is_json and head.method == "POST")
         record.client, record.key_id = self._key.name, self._key.id
         if read.vias and self._forwarder.is_loop(read.vias):
             raise _loop()
@@ -281,7 +285,7 @@ class Exchange:
             self._reserve(request, key)
         side = ""
         if request.is_side:
-            side = head.path.decode("latin-1")
+            side = self._side or head.path.decode("latin-1")
             first = plan.targets[0]
             if request.is_count and first.group.wire_format != self._client.name:
                 self.count(first)

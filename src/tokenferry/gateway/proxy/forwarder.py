@@ -147,6 +147,13 @@ class Forwarder:
         now = present.get(provider)
         return now is not None and now.base_url == self._providers[provider].base_url
 
+    def check_unpriced(self, target: Target, credential: Credential) -> None:
+        """Refuse a subscription's credential for what isn't an answer of the model. Raises `GatewayError`."""
+        provider = target.group.provider
+        if self._providers[provider].bills_subscription(credential):
+            message = f"a subscription's login is presented for models' answers alone, and {provider} has no API key"
+            raise GatewayError(403, "permission_error", message, cause="subscription")
+
     def send(self, request: ProxyRequest, target: Target, account: str, credential: Credential, sink: Sink) -> Call:
         """Send the request as this account's. Raises `UpstreamError`, and `ConfigError` for a URL that is none."""
         known = self._providers[target.group.provider]

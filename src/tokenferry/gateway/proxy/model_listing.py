@@ -1,6 +1,6 @@
 from typing import Final
 
-from tokenferry.gateway.http.client_api import CHAT, MESSAGES, ClientApi
+from tokenferry.gateway.http.client_api import api_asked
 from tokenferry.gateway.http.errors import GatewayError, refusal_to_route
 from tokenferry.gateway.http.handler import RequestLine
 from tokenferry.gateway.http.headers import ResponseHeaders
@@ -11,16 +11,9 @@ from tokenferry.routing import model_denied
 from tokenferry.upstream import ResponseHead, UpstreamError
 
 _LIST: Final = b"/v1/models"
-_ANTHROPICS: Final = frozenset((b"anthropic-version", b"anthropic-beta", b"x-api-key"))
 _LIMIT: Final = 4 * 1024 * 1024
 _OK: Final = 200
 _LOOP: Final = 508
-
-
-def _api_of(head: RequestLine) -> ClientApi:
-    """Both vendors have the path. Each program of Anthropic's names a version, and others of its API use its header."""
-    names = {name for name, _ in head.headers}
-    return MESSAGES if names & _ANTHROPICS else CHAT
 
 
 class ListingExchange(Exchange):
@@ -32,7 +25,7 @@ class ListingExchange(Exchange):
 
     def __init__(self, state: ProxyState, head: RequestLine, writer: AnswerWriter, record: RequestRecord) -> None:
         super().__init__(state, head, writer, record, is_inference=False)
-        self._client = _api_of(head)
+        self._client = api_asked(head.headers)
         self._models = state.forwarder.model_list(self._client)
         self._is_list = head.path == _LIST
         self._is_held = False

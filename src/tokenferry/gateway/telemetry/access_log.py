@@ -50,7 +50,7 @@ class LogLine:
             _milliseconds(record.duration),
             *(record.bytes_in, record.bytes_out, record.attempts),
             *(usage.input, usage.output, usage.cache_creation, usage.cache_read),
-            _ESTIMATED if usage.is_estimated else None,
+            _counted(record),
             *(record.session, record.agent, record.parent_agent),
             *(record.translated, _left_out(record)),
         )
@@ -86,8 +86,8 @@ def _text(record: RequestRecord) -> str:
         tokens += f" cache_creation_tokens={usage.cache_creation}"
     if usage.cache_read is not None:
         tokens += f" cache_read_tokens={usage.cache_read}"
-    if usage.is_estimated:
-        tokens += f" usage={_ESTIMATED}"
+    if (counted := _counted(record)) is not None:
+        tokens += f" usage={counted}"
     translated = "" if record.translated is None else _translated(record.translated, _left_out(record))
     session = "" if record.session is None else _session(record.session, record.agent, record.parent_agent)
     return (
@@ -96,6 +96,11 @@ def _text(record: RequestRecord) -> str:
         f" bytes_in={record.bytes_in} bytes_out={record.bytes_out} attempts={record.attempts}"
         f"{tokens}{session}{translated}"
     )
+
+
+def _counted(record: RequestRecord) -> str | None:
+    """What is to be said of its usage; None where the upstream counted it."""
+    return "unpriced" if record.is_unpriced else _ESTIMATED if record.usage.is_estimated else None
 
 
 def _pairs(names: Iterable[str], values: "Iterable[int | str | None]") -> str:

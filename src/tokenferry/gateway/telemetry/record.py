@@ -53,6 +53,8 @@ class RequestRecord(msgspec.Struct):
     attempts: int = 0
     error: str | None = None
     usage: TokenUsage = msgspec.field(default_factory=TokenUsage)
+    is_unpriced: bool = False
+    """Whether it costs what isn't known."""
     translated: str | None = None
     """From what format into which it was translated; None where it was not."""
     left_out: tuple[str, ...] = ()

@@ -55,7 +55,7 @@ def ledger_entry(record: RequestRecord, *, billing: BillingOf) -> LedgerEntry:
         usage.thinking,
         usage.web_searches,
         usage.is_estimated,
-        billing(provider, account),
+        "unpriced" if record.is_unpriced else billing(provider, account),
         record.bytes_in,
         record.bytes_out,
         record.at,
