@@ -34,6 +34,36 @@ class Browser:
         """Keep how the page looks, as a PNG."""
         self._ask({"picture": str(path)})
 
+    def click(self, selector: str) -> None:
+        self._ask({"click": selector})
+
+    def click_into_tab(self, selector: str) -> None:
+        """Click what opens a tab, and go on there until `back`."""
+        self._ask({"click": selector, "opens": True})
+
+    def back(self) -> None:
+        """Close the tab, and go on in the one before."""
+        self._ask({"back": True})
+
+    def fill(self, selector: str, text: str) -> None:
+        self._ask({"fill": selector, "text": text})
+
+    def shows(self, text: str) -> None:
+        """Wait until the page shows a text."""
+        self._ask({"await": text})
+
+    def text(self, selector: str) -> str:
+        return str(self._ask({"text": selector}))
+
+    def look(self, width: int, theme: str) -> None:
+        """Look at pages of so many pixels, in the light or the dark theme."""
+        self._ask({"look": {"width": width, "theme": theme}})
+
+    def problems(self) -> list[str]:
+        """The errors and warnings on the console since it was asked last."""
+        found: list[str] = self._ask({"problems": True})
+        return found
+
     def _ask(self, order: dict[str, Any]) -> Any:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(order) + "\n")
@@ -50,11 +80,12 @@ class Browser:
 
 
 @contextlib.contextmanager
-def chromium(folder: Path, *, names: str) -> Iterator[Browser]:
+def chromium(folder: Path, *, names: str, runs_scripts: bool = True) -> Iterator[Browser]:
     """Run it for a block; `names` says what host names mean, as its --host-resolver-rules do."""
     if not (MODULES / "playwright-core").is_dir():
         lacking("the npm package playwright-core")
-    command = [program("node"), str(_DRIVER), program("chromium"), str(folder / "chromium"), names]
+    scripts = "on" if runs_scripts else "off"
+    command = [program("node"), str(_DRIVER), program("chromium"), str(folder / "chromium"), names, scripts]
     log = folder / "chromium.log"
     with (
         log.open("ab") as errors,

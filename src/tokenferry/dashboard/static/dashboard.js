@@ -38,7 +38,8 @@ setInterval(tick, 1000);
 
 // A bar says since when the page isn't live.
 const lost = document.getElementById('lost');
-document.addEventListener('htmx:sse:error', () => {
+document.addEventListener('htmx:sse:error', (event) => {
+  if (event.detail.status === 401) location.reload();  // the session has ended: sign in
   if (!lost.hidden) return;
   lost.textContent = `Not live since ${new Date().toLocaleTimeString()}; trying again.`;
   lost.hidden = false;
