@@ -174,7 +174,7 @@ def running_api(
             return "admin" if user == "root@example.com" else "viewer"
 
         secret = Secret(secrets.token_urlsafe(32))
-        explain = explainer_of(lambda: gateway.forwarder, broker, state, states, None)
+        explain = explainer_of(lambda: gateway, broker, state, states, None)
         parts = ActionContext(home, broker, state, secret, (url,), hosts, states, explain=explain, role_of=role_of)
         service, upstreams = LoginService(parts), UpstreamClients()
         origin = f"http://tf-{state.sessions.label()}.localhost:{port}"

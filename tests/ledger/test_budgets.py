@@ -14,7 +14,8 @@ from budgets.books import Key, refused, taken
 from effort import effort
 from ledger.books import DAY, NOW, PRICES, entry
 from tokenferry.budgets import Budget, BudgetBook, BudgetRefusal, RequestSize, Reservation
-from tokenferry.ledger import BudgetExchange, Ledger, LedgerEntry, UsageReport, spent_of
+from tokenferry.errors import StorageFailed
+from tokenferry.ledger import BudgetExchange, Ledger, LedgerEntry, LedgerWriter, UsageReport, spent_of
 from tokenferry.prices import TokenCounts
 from tokenferry.settings import BudgetSettings
 
@@ -160,6 +161,43 @@ def test_a_threshold_that_is_crossed_is_announced_once_over_all_processes(
         "the budget of $1.00 a day for client key laptop is used up; requests are refused",
         "the budget of $1.00 a month for all client keys is used up; requests go on, for it only warns",
     ]
+
+
+def test_a_clock_that_jumps_finds_what_was_spent_in_each_period(tmp_path: Path) -> None:
+    """A day ahead nothing is spent; back again what was spent is known, and so it is after an hour back and forth."""
+    clock, steady = Clock(), Clock()
+    process = Process(tmp_path / "ledger.db", clock)
+    process.exchange = BudgetExchange(process.book, lambda: process.keys, now=clock, monotonic=steady)
+    cost = process.end(taken(process.reserve("tf_1")), NOW, 4000).output or 0
+
+    def spent() -> int:
+        for _ in range(2):
+            steady.now += 2
+            process.cycle()
+        found = taken(process.reserve("tf_2"))
+        process.book.settle(found, TokenCounts())
+        return found.counters[0].spent
+
+    today = spent()
+    assert today == 1000 * 5 + cost * 25
+    for jump, expected in ((DAY, 0), (-DAY, today), (3600, today), (-3600, today), (40 * DAY, 0), (-40 * DAY, today)):
+        clock.now += jump
+        assert spent() == expected
+
+
+@pytest.mark.parametrize("on_error", ["allow", "refuse"])
+def test_a_ledger_that_cannot_be_opened_is_waited_for_no_longer_than_it_takes_to_see_that(on_error: str) -> None:
+    settings = BudgetSettings("all", "1usd/day", on_error=on_error)  # type: ignore[arg-type]  # it is one of both
+    book = BudgetBook([Budget.of(settings)])
+
+    def lacking() -> Ledger:
+        raise StorageFailed("the disk is full")
+
+    log = LedgerWriter(lacking, lambda one: one, lambda: PRICES, budgets=BudgetExchange(book, lambda: KEYS))
+    with log:
+        assert book.is_away
+        found = book.reserve(KEYS[0], SIZE, NOW, "tf_1")
+        assert isinstance(found, Reservation if on_error == "allow" else BudgetRefusal)
 
 
 @dataclass

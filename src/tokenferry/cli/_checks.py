@@ -1,5 +1,6 @@
 """What `tokenferry doctor` looks at. A check mends nothing, and gives a finding for each thing that is wrong."""
 
+import contextlib
 import os
 import stat
 import time
@@ -24,6 +25,7 @@ from tokenferry.gateway import bind
 from tokenferry.ledger import Ledger, UsageReport
 from tokenferry.readiness import (
     AccountRow,
+    BudgetUse,
     ServiceStatus,
     budgets_now,
     cure_of,
@@ -227,10 +229,13 @@ def check_ledger(home: Home, now: float) -> Iterator[Finding]:
 
 
 def check_budgets(home: Home, config: Config, now: float) -> Iterator[Finding]:
-    """Budgets that refuse requests now."""
-    for one in budgets_now(home, config, now=now):
+    """Budgets that refuse requests now. Files that can't be read are named by other checks."""
+    found: list[BudgetUse] = []
+    with contextlib.suppress(TokenferryError):
+        found = budgets_now(home, config, now=now)
+    for one in found:
         budget = one.counter.budget
-        if one.counter.is_used_up and budget.settings.mode == "refuse":
+        if one.refuses:
             stored = f"tokenferry key set {one.key} --budget …"
             raised = f"edit [[budgets]] in {config.path}" if budget in config.budgets else stored
             what = f"is used up, so requests are refused: {one.sentence(now).partition(': ')[2]}"

@@ -1,6 +1,6 @@
 """What the gateway of a home does with requests and accounts, as the route resolver says: for commands and `serve`."""
 
-from tokenferry.readiness._budgets import BudgetUse, budgets_now
+from tokenferry.readiness._budgets import BudgetUse, budgets_now, within_budgets
 from tokenferry.readiness._cooldowns import active_cooldowns, cooldown_sentence, ends, models, time_left, until
 from tokenferry.readiness._explanation import RouteExplanation, RouteQuestion, explain_route
 from tokenferry.readiness._names import Misnamed, misnamed
@@ -62,4 +62,5 @@ __all__ = [
     "time_left",
     "until",
     "unusable_accounts",
+    "within_budgets",
 ]

@@ -1,14 +1,18 @@
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tokenferry.budgets import Counter, counters_at
 from tokenferry.config import Config
+from tokenferry.readiness._explanation import RouteExplanation
 from tokenferry.settings import Home
 from tokenferry.state import ClientKey, State
 from tokenferry.units import span
+
+_USED_UP: Final = 429
 
 
 class BudgetUse(Struct, frozen=True):
@@ -21,6 +25,11 @@ class BudgetUse(Struct, frozen=True):
     @property
     def subject(self) -> str:
         return self.counter.budget.whose(self.key)
+
+    @property
+    def refuses(self) -> bool:
+        """Whether requests are refused now."""
+        return self.counter.is_used_up and self.counter.budget.settings.mode == "refuse"
 
     def sentence(self, now: float) -> str:
         """In a line; `now` is in seconds since 1970 UTC."""
@@ -46,6 +55,15 @@ class BudgetUse(Struct, frozen=True):
             "starts_at": counter.key.start // 1000,
             "resets_at": counter.reset,
         }
+
+
+def within_budgets(found: RouteExplanation, uses: Sequence[BudgetUse], now: float) -> RouteExplanation:
+    """The explanation with what a client key has used, and with the refusal if that is all it may."""
+    told = replace(found, budgets=tuple(one.sentence(now) for one in uses))
+    used_up = next((one for one in uses if one.refuses), None)
+    if used_up is None or found.refused:
+        return told
+    return replace(told, status=_USED_UP, refused=f"{used_up.counter.budget.title(used_up.key)} is used up")
 
 
 def budgets_now(

@@ -53,19 +53,29 @@ class RouteExplanation(Struct, frozen=True):
     targets: tuple[TargetExplanation, ...] = ()
     limits: str = ""
     """How much its client key may ask for; empty for no limit."""
+    budgets: tuple[str, ...] = ()
+    """How much is used of each of its client key's budgets."""
     worker: int | None = None
     """The number of the worker that says so, where a gateway has several."""
 
     def to_json(self) -> list[dict[str, Any]]:
         """One object a target, in order; one for a refusal."""
         if self.refused:
-            return [{"provider": None, "status": self.status, "refused": self.refused}]
+            return [
+                {
+                    "provider": None,
+                    "status": self.status,
+                    "refused": self.refused,
+                    "budgets": list(self.budgets),
+                }
+            ]
         return [
             {
                 "rule": self.rule,
                 "reason": self.reason,
                 "requested": self.requested,
                 "key_limits": self.limits or None,
+                "budgets": list(self.budgets),
                 "provider": one.provider,
                 "model": one.model,
                 "account": one.account,

@@ -16,7 +16,6 @@ from tokenferry.errors import PolicyRefused, TokenferryError, UnknownName, Usage
 from tokenferry.gateway import (
     BaseLifespan,
     CooldownSync,
-    Forwarder,
     Gateway,
     Listening,
     Server,
@@ -25,7 +24,15 @@ from tokenferry.gateway import (
     connection_limit,
 )
 from tokenferry.pool import Pool
-from tokenferry.readiness import ANYONE, RouteExplanation, RouteQuestion, services, unusable_accounts
+from tokenferry.readiness import (
+    ANYONE,
+    BudgetUse,
+    RouteExplanation,
+    RouteQuestion,
+    services,
+    unusable_accounts,
+    within_budgets,
+)
 from tokenferry.refresh import send
 from tokenferry.routing import Malformed, Router, scan
 from tokenferry.state import LOCAL_KEY_NAME, ClientKey, State, UsageProbe
@@ -88,13 +95,13 @@ def readiness_of(
 
 
 def explainer_of(
-    forwarder: Callable[[], Forwarder],
+    gateway: Callable[[], Gateway],
     broker: Broker,
     state: State,
     states: Callable[[], Mapping[str, str]],
     worker: WorkerSlot | None,
 ) -> Callable[[ClientKey, RouteQuestion], Awaitable[RouteExplanation]]:
-    """What explains a request by the forwarder in force, with its pool as it is now."""
+    """What explains a request by the forwarder in force, with its pool and budgets as they are now."""
 
     def subject(asker: ClientKey, name: str | None) -> ClientKey:
         """The key whose request it is. A client's own key may ask for itself alone."""
@@ -118,7 +125,7 @@ def explainer_of(
         headers = [(name.lower().encode("ascii", "replace"), value.encode()) for name, value in asked.headers]
         key = await asyncio.to_thread(subject, asker, asked.key)
         unusable = await asyncio.to_thread(lambda: unusable_accounts(broker, states()))
-        found = forwarder().explain(
+        found = gateway().forwarder.explain(
             facts,
             headers,
             key,
@@ -126,6 +133,9 @@ def explainer_of(
             wire_format=asked.wire_format,
             shows_denied=asker.role != "client" or asker.name == LOCAL_KEY_NAME,
         )
+        now = time.time()
+        uses = [BudgetUse(counter, key.name) for counter in gateway().budgets.counters_of(key, now)]
+        found = within_budgets(found, uses, now)
         return found if worker is None else replace(found, worker=worker.number)
 
     return explain

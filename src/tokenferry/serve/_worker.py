@@ -151,7 +151,7 @@ def run_gateway(
             *(home, broker, state, secret, where.urls, own_hosts, states),
             readiness=readiness_of(in_force, broker, state, states),
             limits=pool.usage.state,
-            explain=explainer_of(lambda: gateway.forwarder, broker, state, states, worker),
+            explain=explainer_of(lambda: gateway, broker, state, states, worker),
             role_of=lambda user: role_of(in_force[0], user),
             is_ending=is_ending.is_set,
         )

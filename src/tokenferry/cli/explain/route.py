@@ -19,10 +19,12 @@ from tokenferry.readiness import (
     ANYONE,
     RouteExplanation,
     RouteQuestion,
+    budgets_now,
     explain_route,
     pool_of,
     resolver_of,
     unusable_accounts,
+    within_budgets,
 )
 from tokenferry.routing import BodyFacts, Malformed, RouteRequest, scan
 from tokenferry.settings import Home
@@ -103,7 +105,7 @@ def _by_records(home: Home, config: Config, facts: BodyFacts, asked: RouteQuesti
     headers = [(name.encode(), value.encode()) for name, value in asked.headers]
     with State(home.state) as state:
         client = _client(state, asked.key)
-        return explain_route(
+        found = explain_route(
             resolver_of(config, broker),
             pool_of(config, state),
             RouteRequest(facts, headers, wire_format=asked.wire_format),
@@ -114,6 +116,7 @@ def _by_records(home: Home, config: Config, facts: BodyFacts, asked: RouteQuesti
             unusable=unusable_accounts(broker, {row.name: row.state for row in rows(broker)}),
             last_account=state.decisions.last_account_of(session) if session else None,
         )
+    return within_budgets(found, budgets_now(home, config, [client]), time.time())
 
 
 def _client(state: State, name: str | None) -> ClientKey:
@@ -162,10 +165,12 @@ def _lines(found: RouteExplanation, asked: str) -> Iterator[tuple[str, str]]:
     yield "asked", asked
     if found.refused:
         yield "refused", f"{found.status}: {found.refused}"
+        yield from (("budget", one) for one in found.budgets)
         return
     yield "rule", found.plan
     if found.limits:
         yield "limits", f"its client key may ask for {found.limits}"
+    yield from (("budget", one) for one in found.budgets)
     if not found.targets:
         yield "nobody", "there is no account that may serve"
     has_served = False

@@ -164,7 +164,7 @@ class Exchange:
         else:
             is_json = headers.is_json
             self._filter = DocumentFilter(head.status, usage, record.request_id, dialect, is_readable=is_json)
-        if self._reservation is not None and head.status < _BAD_REQUEST:
+        if self._reservation is not None and head.status < _BAD_REQUEST and not self._state.budgets.is_away:
             headers.lines += budget_lines(self._reservation)
         self._start(head.status, headers.lines, headers.length)
 
