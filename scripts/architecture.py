@@ -33,7 +33,7 @@ ROLES: Final = {
     "ground": (
         "settings, state and values",
         (
-            "background manifest config policy_statement state ledger budgets prices rates audit settings "
+            "background manifest config policy_statement state ledger alerts budgets prices rates audit settings "
             "config_key credentials secret logfmt tools anthropic_beta units errors"
         ),
     ),

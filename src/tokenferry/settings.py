@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from tokenferry.config_key import ConfigKey
 from tokenferry.errors import ConfigError
+from tokenferry.secret import Concealing, Secret
 
 __all__ = [
     "AUTO_MAP_REGEX",
@@ -20,6 +21,8 @@ __all__ = [
     "NO_CAPS",
     "XDG_VARIABLES",
     "AccountSettings",
+    "AlertKind",
+    "AlertSettings",
     "BudgetSettings",
     "Caps",
     "DashboardOrigin",
@@ -399,6 +402,25 @@ class DashboardSettings(Struct, frozen=True):
     ] = None
     """In lower case."""
     admins: Annotated[tuple[str, ...], ConfigKey("Users of that header who may change things; others may look.")] = ()
+
+
+AlertKind: TypeAlias = Literal["needs-login", "exhausted", "budget"]
+
+
+class AlertSettings(Concealing, frozen=True):
+    """`[alerts]`: what is said at once to whoever runs the gateway."""
+
+    hidden = ("webhook",)
+    webhook: Secret | None = None
+    """Where each alert is posted. Its path may be a secret."""
+    secret_file: Annotated[
+        Path | None, ConfigKey("A 0600 file whose content signs each POST: x-tokenferry-signature.")
+    ] = None
+    on: Annotated[tuple[str, ...], ConfigKey("What is said: needs-login, exhausted, budget.")] = (
+        "needs-login",
+        "exhausted",
+        "budget",
+    )
 
 
 class MetricsSettings(Struct, frozen=True):

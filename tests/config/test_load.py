@@ -221,7 +221,7 @@ def test_a_provider_without_a_name_or_url_has_no_further_faults_made_up_for_it(w
         ("upstream.max_connections = 1.5", "upstream.max_connections must be a whole number"),
         (
             "nonsense = 1",
-            "nonsense is no key that tokenferry knows; known here: accounts, budgets, dashboard, ledger, log, metrics,",
+            "nonsense is no key that tokenferry knows; known here: accounts, alerts, budgets, dashboard, ledger, log,",
         ),
     ],
 )

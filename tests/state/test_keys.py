@@ -374,7 +374,7 @@ def test_a_database_of_before_has_its_admin_keys_and_the_others(path: Path) -> N
             "CREATE TRIGGER client_keys_updated AFTER UPDATE OF name ON client_keys "
             "BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'client_keys'; END"
         )
-        for later in ("sessions", "sign_in_codes", "dashboard_labels"):
+        for later in ("sessions", "sign_in_codes", "dashboard_labels", "alerts"):
             connection.execute(f"DROP TABLE {later}")
         connection.execute("PRAGMA user_version = 6")
     with State(path) as state:

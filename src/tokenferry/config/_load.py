@@ -12,6 +12,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from tokenferry.budgets import Budget
+from tokenferry.config._alerts import read_alerts
 from tokenferry.config._budgets import read_budgets
 from tokenferry.config._dashboard import read_dashboard
 from tokenferry.config._files import files_of
@@ -33,6 +34,7 @@ from tokenferry.policy_statement import stated_at
 from tokenferry.providers import Fault, Provider, Reading, Table, builtin_providers
 from tokenferry.secret import Fields
 from tokenferry.settings import (
+    AlertSettings,
     DashboardSettings,
     LedgerSettings,
     LogSettings,
@@ -66,6 +68,7 @@ class Config(Struct, frozen=True):
     models: tuple[ModelSettings, ...] = ()
     router: RouterSettings = field(default_factory=RouterSettings)
     ledger: LedgerSettings = field(default_factory=LedgerSettings)
+    alerts: AlertSettings = field(default_factory=AlertSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     dashboard: DashboardSettings = field(default_factory=DashboardSettings)
     prices: tuple[PriceSettings, ...] = ()
@@ -176,6 +179,7 @@ def read(data: Mapping[str, Any], path: Path, environ: Mapping[str, str]) -> tup
         models=models,
         router=read_router(root.table("router"), root.table("gateway", is_former=True), models, providers),
         ledger=root.table("ledger").read_whole(LedgerSettings()),
+        alerts=read_alerts(root.table("alerts"), environ),
         metrics=root.table("metrics").read_whole(MetricsSettings()),
         dashboard=read_dashboard(root.table("dashboard")),
         prices=read_prices(root.tables("prices"), providers),

@@ -4,6 +4,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from tokenferry.config._alerts import WEBHOOK
 from tokenferry.config._prices import SINCE
 from tokenferry.config._providers import API_KEY
 from tokenferry.config_key import ConfigKey, keys_of
@@ -11,6 +12,7 @@ from tokenferry.oauth import OAuthEndpoints
 from tokenferry.providers import ENTERPRISE_URL, Provider
 from tokenferry.settings import (
     AccountSettings,
+    AlertSettings,
     BudgetSettings,
     Caps,
     DashboardSettings,
@@ -82,6 +84,7 @@ SECTIONS: Final = (
     ),
     Section(("plugins",), "Packages that declare providers.", _keys(PluginSettings)),
     Section(("ledger",), "How long it is kept what was used.", _keys(LedgerSettings)),
+    Section(("alerts",), "What is said at once to whoever runs the gateway.", (WEBHOOK, *_keys(AlertSettings))),
     Section(("metrics",), "What GET /metrics tells beyond the usual.", _keys(MetricsSettings)),
     Section(("dashboard",), "The page for people, and who may see it.", _keys(DashboardSettings)),
     Section(

@@ -41,6 +41,8 @@ class BudgetState(NamedTuple):
 
     subject: str
     """`key:NAME`, `group:NAME` or `all`."""
+    title: str
+    """`the budget of $20.00 a day for all client keys`."""
     key: str
     """The name of the key that it counts alone; empty for all of its subject together."""
     unit: str
@@ -172,6 +174,7 @@ class BudgetExchange:
         kind, _, name = subject.partition(":")
         return BudgetState(
             f"key:{self._name_of(name)}" if kind == "key" else subject,
+            counter.budget.title(self._name_of(counter.key_id or name if kind == "key" else counter.key_id)),
             self._name_of(counter.key_id),
             *(limit.unit, limit.period, limit.amount),
             *(counter.used, counter.reserved, counter.refusals, counter.end),

@@ -25,6 +25,8 @@ class AccountLog:
         self._now = now
         self._logged: dict[Key, Cooldown] = {}
         self._exhausted: dict[frozenset[str], float] = {}
+        self.on_exhausted: Callable[[str], object] = _ignore
+        """Called with each line about exhaustion. It must not wait."""
         self.has_entries = False
         """Whether anything was logged that a good answer may end."""
 
@@ -65,6 +67,11 @@ class AccountLog:
             self._exhausted[names] = now
             self.has_entries = True
             logger.info("%s", message)
+            self.on_exhausted(message)
+
+
+def _ignore(_: str) -> None:
+    pass
 
 
 def _who(scope: Scope) -> str:

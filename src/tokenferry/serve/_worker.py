@@ -35,6 +35,7 @@ from tokenferry.pool import Pool
 from tokenferry.rates import Share
 from tokenferry.reloading import Reloading
 from tokenferry.secret import Secret
+from tokenferry.serve._alerts import alerts_of
 from tokenferry.serve._dashboard import dashboard_guard, role_of
 from tokenferry.serve._parts import (
     GatewayLifespan,
@@ -124,8 +125,9 @@ def run_gateway(
         ) as usage_log,
         contextlib.ExitStack() as stack,
     ):
-        trust = None if reloading is None else reloading.trust
-        upstreams = UpstreamClients.configured(config.upstream, trust=trust, gateway_id=gateway_id(home))
+        upstreams = UpstreamClients.configured(
+            config.upstream, trust=None if reloading is None else reloading.trust, gateway_id=gateway_id(home)
+        )
         place = 0 if worker is None else worker.number - 1
 
         renewer = Renewer(broker)
@@ -195,8 +197,10 @@ def run_gateway(
             own_hosts.update(hosts)
             listener.drain_for(new.server.drain_timeout)
             adopted(new)
+            alerts.adopt(new.alerts)
             metrics.adopt(new.metrics)
 
+        alerts = alerts_of(config, state.alerts, pool, states=states, budgets=usage_log.budgets.states)
         share = partial(_share, board, place, pool, gateway)
 
         async def begin() -> None:
@@ -218,9 +222,13 @@ def run_gateway(
             share=share,
         )
         listener = server_of(gateway, where, lifespan, drain=config.server.drain_timeout, worker=worker)
-        recorder = recorder_of(pool, state, broker)
         tune_interpreter()
-        with access_log.instead_of(logging.getLogger()), recorder, renewer.in_background():
+        with (
+            access_log.instead_of(logging.getLogger()),
+            recorder_of(pool, state, broker),
+            renewer.in_background(),
+            alerts,
+        ):
             ended = listener.run_until_stopped()
             service.drain(LONGEST_GRANT)  # a login that was exchanged is stored, after a second signal, too
             return ended

@@ -1,5 +1,6 @@
 """What this machine knows besides credentials, in one SQLite file that all processes share."""
 
+from tokenferry.state._alert_claims import AlertClaims
 from tokenferry.state._client_key import KEY_CAPS, ClientKey, Role, key_caps
 from tokenferry.state._cooldowns import Cooldown, Cooldowns, Scope, ScopeKind, later
 from tokenferry.state._database import Database, Schema
@@ -27,6 +28,7 @@ __all__ = [
     "KEPT_DECISIONS",
     "KEY_CAPS",
     "LOCAL_KEY_NAME",
+    "AlertClaims",
     "ClientKey",
     "ClientKeys",
     "Cooldown",

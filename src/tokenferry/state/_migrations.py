@@ -123,6 +123,9 @@ _MIGRATIONS: Final = (
         ON client_keys
         BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'client_keys'; END;
     """,
+    """
+    CREATE TABLE alerts (cause TEXT PRIMARY KEY, until INTEGER NOT NULL) STRICT;
+    """,
 )
 
 STATE_SCHEMA: Final = Schema(

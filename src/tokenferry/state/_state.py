@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from tokenferry.errors import CorruptFile, StorageFailed
+from tokenferry.state._alert_claims import AlertClaims
 from tokenferry.state._cooldowns import Cooldowns
 from tokenferry.state._database import Database
 from tokenferry.state._decisions import Decisions
@@ -33,6 +34,7 @@ class State:
             self.organizations = Organizations(self._database)
             self.logins = StartedLogins(self._database, now=now)
             self.decisions = Decisions(self._database)
+            self.alerts = AlertClaims(self._database)
             self.sessions = DashboardSessions(self._database, self.keys, now=now)
         except BaseException:
             self._database.close()

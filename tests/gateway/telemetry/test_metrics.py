@@ -227,8 +227,8 @@ async def test_money_is_told_by_route_and_by_where_its_price_is_from(costs: Cost
 
 async def test_budgets_are_told_in_their_unit_and_single_keys_only_where_asked() -> None:
     states = [
-        BudgetState("all", "", "usd", "day", 20_000_000, 15_000_000, 500_000, 3, 1_800_000_000_000),
-        BudgetState("all", "laptop", "tokens", "week", 1000, 10, 0, 0, 1_800_000_000_000),
+        BudgetState("all", "the budget", "", "usd", "day", 20_000_000, 15_000_000, 500_000, 3, 1_800_000_000_000),
+        BudgetState("all", "the budget", "laptop", "tokens", "week", 1000, 10, 0, 0, 1_800_000_000_000),
     ]
     metrics = Metrics(one_account("http://127.0.0.1:1"), UpstreamClients(), budgets=lambda: states)
     labels = ("key=", "period=day", "subject=all", "unit=usd")
