@@ -234,6 +234,7 @@ def test_a_key_is_given_budgets_and_loses_them(home: Home, inside: Inside) -> No
     assert inside("key", "show", "ci", "--json").json["budgets"] == ["5usd/month"]
     assert inside("key", "set", "ci", "--budget", "5usd", "--label", "a=b").code == 2
     assert inside("key", "show", "ci", "--json").json["labels"] == {}
+    assert "5usd/month" in inside("key", "list", "--wide").out
     inside("key", "set", "ci", "--no-budget")
     assert inside("key", "show", "ci", "--json").json["budgets"] == []
     assert '"budgets": "20usd/day, 1000000tokens/week"' in home.audit.read_text()

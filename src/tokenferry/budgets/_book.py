@@ -275,11 +275,13 @@ class BudgetBook:
 
     def exchange(
         self, spent: Mapping[CounterKey, int], others: Mapping[CounterKey, int], holders: int, written: Iterable[str]
-    ) -> dict[CounterKey, int]:
-        """Learn what the ledger has spent, what other processes hold, and which requests are written by now.
-
-        Gives what this process may use of each counter, to be recorded for the others.
-        """
+    ) -> None:
+        """Learn what the ledger has spent, what other processes hold, and which requests are written by now."""
+        stale = [
+            (counter, amount, others.get(key, 0))
+            for key, amount in spent.items()
+            if (counter := self._counters[key]).is_stale(amount, others.get(key, 0), holders)
+        ]
         with self._lock:
             self._holders, self.is_away = holders, False
             self._settle_ended()
@@ -287,15 +289,8 @@ class BudgetBook:
                 if (one := self._unwritten.pop(request_id, None)) is not None:
                     for counter, amount in zip(one.counters, one.used or (), strict=True):
                         counter.unwritten -= amount
-            slices = {}
-            for key, amount in spent.items():
-                counter = self._counters[key]
-                counter.spent, counter.is_known = amount, True
-                counter.slice = counter.slice_of(others.get(key, 0), holders)
-                slices[key] = max(counter.slice, counter.held)  # what is under way comes, whether there is room or not
-                counter.missing = 0
-                counter.look()
-            return slices
+            for counter, amount, other in stale:
+                counter.cut(amount, other, holders)
 
     def forget(self, at: float) -> None:
         """Forget the counters of periods that have ended, and of no key, unless requests under way count for them."""

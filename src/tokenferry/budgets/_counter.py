@@ -30,8 +30,8 @@ class Counter:
     """
 
     __slots__ = (
-        *("_budget", "end", "is_known", "key", "key_id", "measure", "missing", "refusals", "reserved", "reset"),
-        *("room", "shown", "slice", "spent", "unwritten"),
+        *("_basis", "_budget", "end", "is_known", "key", "key_id", "measure", "missing", "refusals", "reserved"),
+        *("reset", "room", "shown", "slice", "spent", "unwritten"),
     )
 
     def __init__(self, budget: Budget, span: Span, key_id: str = "") -> None:
@@ -52,6 +52,8 @@ class Counter:
         """What may be reserved at once without a further look; negative where a look is due in any case."""
         self.is_known = False
         """Whether the ledger was read."""
+        self._basis: tuple[int, ...] = ()
+        """What the slice was cut by."""
 
     def __repr__(self) -> str:
         return f"Counter({self.key.budget!r}, {self.used} of {self.limit})"
@@ -99,7 +101,27 @@ class Counter:
         """Whether the ledger has all of it; what is not in it yet may turn out to be less."""
         return self.spent >= self.limit
 
-    def slice_of(self, others: int, holders: int) -> int:
+    def is_stale(self, spent: int, others: int, holders: int) -> bool:
+        """Whether `cut` with these would change anything."""
+        return self.missing > 0 or self._basis != self._basis_of(spent, others, holders)
+
+    def cut(self, spent: int, others: int, holders: int) -> None:
+        """Learn what is spent and what others hold, and cut the slice anew."""
+        self._basis = self._basis_of(spent, others, holders)
+        self.spent, self.is_known = spent, True
+        self.slice = self._slice_of(others, holders)
+        self.missing = 0
+        self.look()
+
+    @property
+    def claim(self) -> int:
+        """What others are to leave to this process: what is under way comes, whether there is room or not."""
+        return max(self.slice, self.held)
+
+    def _basis_of(self, spent: int, others: int, holders: int) -> tuple[int, ...]:
+        return spent, others, holders, self.limit, self.held if holders > 1 else 0
+
+    def _slice_of(self, others: int, holders: int) -> int:
         """The slice that is due to this process, where others hold so much, and `holders` processes are alive.
 
         One alone gets everything. Of several each gets a quarter of its even share at a time, and less near the limit,

@@ -376,7 +376,7 @@ def _cells(key: ClientKey) -> Sequence[str]:
         Cell(state, None if state == "live" else "warning"),
         *(time_cell(at, now) for at in (key.created_at, key.last_used_at, key.expires_at)),
         _labels(key),
-        str(key.caps) if key.caps.is_limited else "-",
+        ", ".join([*([str(key.caps)] if key.caps.is_limited else ()), *key.budgets]) or "-",
         told(key.rights),
         key.fingerprint,
     )

@@ -156,10 +156,11 @@ class BudgetExchange:
                 self._read(connection, ledger, counters)
                 others, holders = self._others(connection)
                 written, self._written = self._written, []
-                slices = self.book.exchange(self._spent, others, holders, written)
-                self._record(connection, slices)
+                self.book.exchange(self._spent, others, holders, written)
+                claims = {one.key: one.claim for one in counters}
+                self._record(connection, claims)
                 crossed = [*self._crossed(connection, counters)]
-            self._recorded = slices
+            self._recorded = claims
             for counter, percent in crossed:
                 known = self._keys.get(counter.key_id or counter.budget.name)
                 self._announce(counter, percent, "" if known is None else known.name)
@@ -227,6 +228,8 @@ class BudgetExchange:
     def _crossed(self, connection: sqlite3.Connection, counters: Sequence[Counter]) -> Iterator[tuple[Counter, int]]:
         """The budgets of which more than a threshold is used, in per cent: each once, over all processes."""
         for counter in counters:
+            if counter.shown < THRESHOLDS[0]:
+                continue
             passed = max((one for one in THRESHOLDS if one <= counter.percent), default=0)
             crossing = (*counter.key, counter.limit, passed)
             if passed and crossing not in self._announced:
@@ -246,12 +249,12 @@ class BudgetExchange:
                 if counter.key.start <= row["at_ms"] < counter.end:
                     self._spent[counter.key] += spending[counter.measure]
 
-    def _record(self, connection: sqlite3.Connection, slices: Mapping[CounterKey, int]) -> None:
+    def _record(self, connection: sqlite3.Connection, claims: Mapping[CounterKey, int]) -> None:
         """Note the slices of this process, as far as they have changed."""
         known = self._recorded
-        changed = [(self._holder, *key, amount) for key, amount in slices.items() if known.get(key) != amount]
+        changed = [(self._holder, *key, amount) for key, amount in claims.items() if known.get(key) != amount]
         connection.executemany(sql.PUT_SLICE, changed)
-        connection.executemany(sql.DELETE_SLICE, [(self._holder, *key) for key in known if key not in slices])
+        connection.executemany(sql.DELETE_SLICE, [(self._holder, *key) for key in known if key not in claims])
 
     def _others(self, connection: sqlite3.Connection) -> tuple[dict[CounterKey, int], int]:
         """What other processes hold, and how many live with this one."""
