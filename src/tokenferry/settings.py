@@ -23,12 +23,12 @@ __all__ = [
     "AccountSettings",
     "AlertKind",
     "AlertSettings",
+    "BackgroundRefreshSettings",
     "BudgetSettings",
     "Caps",
     "DashboardOrigin",
     "DashboardSettings",
     "Home",
-    "KeepSettings",
     "LedgerSettings",
     "LogLevel",
     "LogSettings",
@@ -605,7 +605,7 @@ class RefreshSettings(Struct, frozen=True):
     """How often a long-lived process looks for documents changed by others."""
 
 
-class KeepSettings(Struct, frozen=True):
+class BackgroundRefreshSettings(Struct, frozen=True):
     """When a renewer renews logins that nobody asks for. All in seconds, but `idle`."""
 
     ahead: float = 600.0

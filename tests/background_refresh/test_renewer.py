@@ -19,11 +19,11 @@ from tokenferry.credentials import ApiKey
 from tokenferry.errors import UnsafeFile, UsageError
 from tokenferry.oauth import TokenResponseLost
 from tokenferry.secret import Secret
-from tokenferry.settings import Home, KeepSettings
+from tokenferry.settings import BackgroundRefreshSettings, Home
 from tokenferry.stores import Account, Document, FileLock, MemoryStore
 
 DAY = 86_400.0
-QUICK = KeepSettings(look=0.01)
+QUICK = BackgroundRefreshSettings(look=0.01)
 
 
 class Kept:
@@ -36,7 +36,7 @@ class Kept:
         self.broker = rig.broker(**broker)
         self.renewer = self.another()
 
-    def another(self, settings: KeepSettings | None = None) -> Renewer:
+    def another(self, settings: BackgroundRefreshSettings | None = None) -> Renewer:
         return Renewer(
             self.broker, settings=settings, tell=self.events.append, now=self.rig.clock, steady=lambda: self.steady
         )

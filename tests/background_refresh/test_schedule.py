@@ -21,13 +21,13 @@ from tokenferry.errors import (
     TokenferryError,
 )
 from tokenferry.secret import Secret
-from tokenferry.settings import KeepSettings
+from tokenferry.settings import BackgroundRefreshSettings
 from tokenferry.stores import Account, Document, Owner
 
 NOW = 1_800_000_000.0
 HOURS = 3600.0
 DAYS = 86_400.0
-SETTINGS = KeepSettings()
+SETTINGS = BackgroundRefreshSettings()
 NONE: frozenset[str] = frozenset()
 WORK = frozenset({"work"})
 

@@ -8,7 +8,7 @@ from msgspec import Struct
 from tokenferry.config_key import format_duration, parse_duration
 from tokenferry.credentials import FederatedToken, OAuthToken, SetupToken
 from tokenferry.errors import NeedsLogin, UsageError
-from tokenferry.settings import KeepSettings
+from tokenferry.settings import BackgroundRefreshSettings
 from tokenferry.stores import Document
 
 Cause: TypeAlias = Literal["max-age", "setup-token", "refresh-token"]
@@ -21,7 +21,7 @@ _REFRESH_TOKEN_NOTICE: Final = 5 * DAY
 _LONGEST_NOTICE: Final = 14 * DAY
 _SHARE: Final = 0.1
 _USUAL_LIFE: Final = 28_800
-_REFRESH_LIFE: Final = int(KeepSettings().refresh_life)
+_REFRESH_LIFE: Final = int(BackgroundRefreshSettings().refresh_life)
 _WORDS: Final[dict[Cause, str]] = {
     "max-age": "the age that is allowed for its key",
     "setup-token": "the year of its setup token",

@@ -16,7 +16,7 @@ from tokenferry.background_refresh._switch import ClaudeCodeSwitcher
 from tokenferry.broker import Broker, Published, complete_move
 from tokenferry.errors import LockTimeout, TokenferryError, UnknownAccount, UsageError
 from tokenferry.refresh import RefreshRequest
-from tokenferry.settings import KeepSettings
+from tokenferry.settings import BackgroundRefreshSettings
 from tokenferry.stores import DISK, Document
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Renewer:
         self,
         broker: Broker,
         *,
-        settings: KeepSettings | None = None,
+        settings: BackgroundRefreshSettings | None = None,
         tell: Callable[[RenewalEvent], None] = log,
         now: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
@@ -53,7 +53,7 @@ class Renewer:
             raise UsageError("logins are kept in a home of files alone")
         self._broker = broker
         self._home = broker.home
-        self._settings = settings or KeepSettings()
+        self._settings = settings or BackgroundRefreshSettings()
         self._tell_of = tell
         self._now = now
         self._steady = steady

@@ -9,7 +9,7 @@ from msgspec import Struct
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import CredentialRefused, NeedsLogin, RefreshUncertain, TokenferryError, TryLater
 from tokenferry.refresh import window
-from tokenferry.settings import KeepSettings
+from tokenferry.settings import BackgroundRefreshSettings
 from tokenferry.stores import Document
 
 Reason: TypeAlias = Literal["published", "idle", "clock"]
@@ -52,7 +52,9 @@ class Renewal(Struct, frozen=True):
         return self.document.credential
 
 
-def next_renewal(document: Document, *, is_published: bool, now: float, settings: KeepSettings) -> Renewal | None:
+def next_renewal(
+    document: Document, *, is_published: bool, now: float, settings: BackgroundRefreshSettings
+) -> Renewal | None:
     """When the account's login is to be renewed though nobody asks for it; None if it is not ours to renew.
 
     A published one in time for the programs that read its profile; any other before its refresh token lapses; and one
@@ -116,7 +118,7 @@ class Schedule:
     seconds. `jitter` gives a number between 0 and 1.
     """
 
-    def __init__(self, settings: KeepSettings, jitter: float = 0.5) -> None:
+    def __init__(self, settings: BackgroundRefreshSettings, jitter: float = 0.5) -> None:
         self._settings = settings
         self._jitter = jitter
         self._setbacks: dict[str, _Setback] = {}

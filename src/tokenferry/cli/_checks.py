@@ -35,7 +35,7 @@ from tokenferry.readiness import (
 )
 from tokenferry.refresh import read_identity
 from tokenferry.routing import NO_DEFAULT
-from tokenferry.settings import Home, KeepSettings
+from tokenferry.settings import BackgroundRefreshSettings, Home
 from tokenferry.state import State, gateway_records, read_local_key
 from tokenferry.stores import Replacing, check_replaceable, check_status, refuse_network_file_system
 
@@ -414,7 +414,7 @@ def _check_keeper(home: Home, broker: Broker, found: list[AccountRow], now: floa
         if row.document is None or row.state == "needs-login":
             continue
         is_published = row.name in published
-        renewal = next_renewal(row.document, is_published=is_published, now=now, settings=KeepSettings())
+        renewal = next_renewal(row.document, is_published=is_published, now=now, settings=BackgroundRefreshSettings())
         if renewal is None:
             continue
         if is_published:
