@@ -60,9 +60,9 @@ def ask(
         (TokenResponse(200, {}, b"{}"), "accepted"),
         (TokenResponse(204, {}, b""), "accepted"),
         (TokenResponse(401, {}, b""), "refused"),
-        (TokenResponse(403, {}, b""), "not-told"),
-        (TokenResponse(302, {}, b""), "not-told"),
-        (TokenResponse(404, {}, b""), "not-told"),
+        (TokenResponse(403, {}, b""), "unclear"),
+        (TokenResponse(302, {}, b""), "unclear"),
+        (TokenResponse(404, {}, b""), "unclear"),
         (TokenResponse(429, {}, b""), "unreachable"),
         (TokenResponse(503, {}, b""), "unreachable"),
         (NotSent("no route"), "unreachable"),
@@ -95,7 +95,7 @@ def test_where_no_free_route_is_declared_nothing_is_asked(credential: Credential
 
 def test_nothing_is_renewed_for_it() -> None:
     found, server = ask(replace(LOGIN, expires_at=NOW), TokenResponse(200, {}, b""))
-    assert found == "not-told"
+    assert found == "unclear"
     assert not server.asked
 
 

@@ -11,7 +11,7 @@ from tokenferry.credentials import ApiKey, Credential
 from tokenferry.oauth import HttpOutcome, TokenRequest, TokenResponse
 from tokenferry.providers import Provider
 
-Result: TypeAlias = Literal["accepted", "refused", "not-told", "unreachable", "no-route"]
+Result: TypeAlias = Literal["accepted", "refused", "unclear", "unreachable", "no-route"]
 
 _TIMEOUT: Final = 5.0  # seconds
 _VERSION: Final = ("anthropic-version", "2023-06-01")
@@ -34,7 +34,7 @@ def verify(
     if url is None:
         return Verification("no-route", f"a {credential.kind} of {provider.name} can't be checked free of charge")
     if credential.expires_at is not None and credential.expires_at <= now:
-        return Verification("not-told", "the access token has expired, and a check doesn't renew it")
+        return Verification("unclear", "the access token has expired, and a check doesn't renew it")
     host = urlsplit(url).hostname
     if isinstance(credential, ApiKey):
         credential = replace(credential, header=provider.key_header)
@@ -47,4 +47,4 @@ def verify(
     if answer.status == _UNAUTHORIZED:
         return Verification("refused", f"{host} refuses it (HTTP 401)")
     is_passing = answer.status == _TOO_MANY or answer.status // 100 == 5  # noqa: PLR2004  # the class of server errors
-    return Verification("unreachable" if is_passing else "not-told", f"{host} answered HTTP {answer.status}")
+    return Verification("unreachable" if is_passing else "unclear", f"{host} answered HTTP {answer.status}")

@@ -35,11 +35,11 @@ app = new_app(
     "tokenferry account list",
 )
 
-_CHECK_CODES: Final = {"refused": NeedsLogin.exit_code, "unreachable": TryLater.exit_code, "not-told": 1}
+_CHECK_CODES: Final = {"refused": NeedsLogin.exit_code, "unreachable": TryLater.exit_code, "unclear": 1}
 _CURES: Final = {
     "refused": "; replace it with: tokenferry account add {name} --replace",
     "unreachable": "; try again later",
-    "not-told": "; see: tokenferry account show {name}",
+    "unclear": "; see: tokenferry account show {name}",
 }
 
 
@@ -250,7 +250,7 @@ def show(name: AccountName, *, as_json: JSON = False) -> None:
 def check(name: AccountName, *, as_json: JSON = False) -> None:
     """Ask the provider, on a free route, whether it accepts the account's credential.
 
-    It never refreshes a token. The result is accepted (0), refused (5), unreachable (6), not-told (1), or no-route (0):
+    It never refreshes a token. The result is accepted (0), refused (5), unreachable (6), unclear (1), or no-route (0):
     the provider declares no free route.
     """
     broker = open_broker()
