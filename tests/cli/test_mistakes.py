@@ -72,6 +72,7 @@ MISTAKES: Final = [
     ("policy set own", 7, "tokenferry policy set own-use"),
     ("cooldown clear wrk", 4, "did you mean 'work'?"),
     ("login --provider anthropic", 2, "tokenferry account add NAME --provider anthropic"),
+    ("refresh work", 2, "tokenferry account check work"),
     ("export work --to envv x", 2, "did you mean 'env'?"),
     ("import nofile", 2, "name a file that is there, or - for stdin"),
     ("profile unpublish nope", 4, "see: tokenferry profile list"),

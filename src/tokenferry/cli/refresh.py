@@ -61,6 +61,11 @@ def refresh(
 def _refresh(name: str | None, *, as_json: bool) -> None:
     broker = open_broker()
     name = broker.book.choose(name)
+    if broker.book.read(name).account.kind in {"api-key", "setup-token"}:
+        raise UsageError(
+            f"account {name!r} holds an API key or setup token, which is not refreshed; see whether it works with: "
+            f"tokenferry account check {name}"
+        )
     credential = broker.renew(name).credential
     know(credential)
     fingerprint, expires_at = credential.secret.fingerprint, credential.expires_at
