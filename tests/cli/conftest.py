@@ -19,6 +19,14 @@ def nothing_left() -> Iterator[None]:
 
 
 @pytest.fixture
+def free_port(home: Home) -> None:
+    """Let the gateway take any port: `doctor` says if another program has the usual one."""
+    home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    home.config.write_text("[server]\nport = 0\n")
+    home.config.chmod(0o600)
+
+
+@pytest.fixture
 def sandbox(home: Home, tokenferry_sandbox: Sandbox) -> Sandbox:
     """A fake provider that the home's provider `sandbox` means."""
     configure(home, tokenferry_sandbox.url)

@@ -300,6 +300,7 @@ def aged(home: Home, days: float) -> None:
     path.write_text(json.dumps(data))
 
 
+@pytest.mark.usefixtures("free_port")
 def test_a_key_is_warned_of_before_it_is_too_old_and_not_given_afterwards(home: Home, inside: Inside) -> None:
     assert tokenferry("account", "add", "old", stdin=OLD_KEY).code == 0
     assert inside("account", "set", "old", "--max-age", "100d").out == (

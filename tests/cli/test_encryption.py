@@ -21,6 +21,8 @@ from tokenferry.sealing import KeyPlace
 from tokenferry.settings import Home
 from tokenferry.stores import AttachedStore, FileStore, Seal
 
+pytestmark = pytest.mark.usefixtures("free_port")
+
 Inside = Callable[..., Outcome]
 Login = Callable[..., dict[str, Any]]
 
