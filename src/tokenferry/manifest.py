@@ -40,6 +40,7 @@ _MOST_BYTES = 4 * 1024 * 1024
 _LONGEST_LINE = 256 * 1024
 _TICK_NS = 20_000_000  # a file system's clock ticks every 10 ms
 _COARSE_TICK_NS = 2_000_000_000  # if not every second, or two
+_LONGEST_WRITE = 60.0
 _ENDLESS = 4_102_444_800
 _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
@@ -183,6 +184,7 @@ def _add_line(path: str, line: bytes) -> None:
         known = [one for one in _read_private(path).splitlines() if not one.startswith(line[: line.index(b" ") + 1])]
     except (OSError, ValueError):
         known = []
+    _remove_leftovers(path)
     temporary = f"{path}.{os.urandom(4).hex()}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -194,6 +196,15 @@ def _add_line(path: str, line: bytes) -> None:
         os.rename(temporary, path)  # noqa: PTH104  # importing pathlib takes longer than all of this
     except OSError:
         os.unlink(temporary)  # noqa: PTH108  # as above
+
+
+def _remove_leftovers(path: str) -> None:
+    """Remove temporary files of writers that were killed; a younger one may still be written."""
+    folder, name = os.path.split(path)  # importing pathlib takes longer than all of this
+    for one in os.listdir(folder):  # noqa: PTH208  # as above
+        temporary = f"{folder}/{one}"
+        if one.startswith(f"{name}.") and os.lstat(temporary).st_mtime < time.time() - _LONGEST_WRITE:
+            os.unlink(temporary)  # noqa: PTH108  # as above
 
 
 # -- looking

@@ -1,11 +1,10 @@
 """`tokenferry token` from the manifest: it answers as the full path would, or leaves it to the full path."""
 
 import contextlib
-import io
 import json
+import logging
 import os
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,70 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import time_machine
-from hypothesis import Phase, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from cli.documents import ACCESS, KEY, OAT, document, put, settle
-from cli.harness import bundle, tokenferry
-from effort import effort
+from cli.harness import tokenferry
+from cli.recalls import CONFIGURATIONS, full, known, learn, write
 from tokenferry import manifest
 from tokenferry.broker import Broker
-from tokenferry.cli import _home
-from tokenferry.cli._run import run
-from tokenferry.errors import StorageFailed, TokenferryError
+from tokenferry.cli.token import _will_be_handed_out_again
+from tokenferry.credentials import ApiKey, Credential
+from tokenferry.errors import StorageFailed
 from tokenferry.manifest import recall
-from tokenferry.policy_statement import state, withdraw
-from tokenferry.sandbox import Sandbox
+from tokenferry.policy_statement import state
+from tokenferry.secret import Secret
 from tokenferry.settings import Home
 from tokenferry.state import Cooldown, GatewayRegistration, Scope, State, local_key
 
-Answer = tuple[int, str, str]
 Change = Callable[[Home, dict[str, Any]], object]
 
-
-def full(*arguments: str) -> Answer:
-    """What the full path answers; it may remember that."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = run(["token", *arguments])
-    _home.forget()
-    return code, out.getvalue(), err.getvalue()
-
-
-def known(*arguments: str) -> Answer | None:
-    """What is known without the full path."""
-    answer = recall(arguments)
-    return None if answer is None else (0, *answer)
-
-
-def learn(*arguments: str) -> Answer:
-    """Take the full path, after which the answer is known."""
-    assert known(*arguments) is None
-    settle()
-    answer = full(*arguments)
-    assert answer[0] == 0, answer
-    assert known(*arguments) == answer
-    return answer
-
-
-def write(path: Path, text: str, mode: int = 0o600) -> Path:
-    path.write_text(text)
-    path.chmod(mode)
-    return path
-
-
-CONFIGURATIONS = {
-    "none": "",
-    "server": "[server]\nport = 1\n",
-    "pool": '[pool]\nstrategy = "round-robin"\noverage = "avoid"\n',
-    "provider": '[[providers]]\nname = "mine"\nprovider_type = "openai"\nbase_url = "https://mine.example"\n',
-    "models": '[[models]]\nname = "fast"\nmappings = [{ provider = "sandbox", actual_model = "m" }]\n',
-    "router": '[router]\ndefault = "fast"\nbackground = "fast"\n',
-    "policy": '[policy]\nsubscriptions = "own-use"\n',
-    "amended": '[[providers]]\nname = "sandbox"\nbase_url = "http://127.0.0.1:1"\n',
-}
 KEPT: dict[str, Change] = {
     "an OAuth login of the sandbox": lambda home, data: None,
     "an API key": lambda home, data: data.update(provider="anthropic", kind="api-key", credential={"key": KEY}),
@@ -368,6 +320,48 @@ def test_an_answer_holds_neither_before_it_was_given_nor_when_the_token_is_due(h
     assert recall(("--min-ttl", "3600"), now - 1) is None
 
 
+def test_an_answer_beside_which_something_was_logged_is_not_kept(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(home, document(time.time()))
+    resolve = Broker.resolve
+
+    def resolve_with_a_warning(self: Broker, *arguments: Any, **options: Any) -> Credential:
+        logging.getLogger("tokenferry.test").warning("look at this")
+        return resolve(self, *arguments, **options)
+
+    settle()
+    with monkeypatch.context() as patch:
+        patch.setattr(Broker, "resolve", resolve_with_a_warning)
+        assert full()[0] == 0
+    assert known() is None
+    learn()
+
+
+@pytest.mark.parametrize("what", ["of another account", "beside a profile that was restored"])
+def test_a_credential_that_its_document_alone_does_not_decide_is_not_kept(
+    home: Home, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    put(home, document(time.time()))
+    broker = Broker.from_home(home)
+    found = broker.book.read("work")
+    assert _will_be_handed_out_again(broker, found, found.credential)
+    if what == "of another account":
+        assert not _will_be_handed_out_again(broker, found, ApiKey(Secret("sk-ant-api03-of-another-account")))
+    else:
+        monkeypatch.setattr(type(broker.publisher), "has_healed", True)
+        assert not _will_be_handed_out_again(broker, found, found.credential)
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next_one(home: Home) -> None:
+    put(home, document(time.time()))
+    old, young = home.path / f"{manifest.NAME}.0a1b2c3d", home.path / f"{manifest.NAME}.4e5f6a7b"
+    for leftover, age in ((old, 61), (young, 5)):
+        write(leftover, "half a line")
+        os.utime(leftover, (time.time() - age,) * 2)
+    learn()
+    assert not old.exists()
+    assert young.exists(), "it may still be written"
+
+
 def test_an_answer_with_a_path_that_depends_on_the_folder_is_not_kept(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -617,171 +611,3 @@ def test_the_full_path_reads_nothing_that_its_answer_does_not_depend_on(
     } <= (depends | {"TOKENFERRY_DEBUG"})
     if registration:
         registration.end()
-
-
-NAMES = st.sampled_from(["a", "b"])
-CALLS = ((), ("b", "--json", "--min-ttl", "4000"), ("mine", "--env"), ("--gateway",))
-
-
-class Differential(RuleBasedStateMachine):
-    """Whatever is changed in between, what is known is what the full path answers."""
-
-    sandbox: Sandbox
-    hits = 0
-
-    @initialize()
-    def begin(self) -> None:
-        self.folder = tempfile.TemporaryDirectory()
-        self.before = dict(os.environ)
-        home = Path(self.folder.name) / "home"
-        os.environ |= {"TOKENFERRY_HOME": str(home), "HOME": self.folder.name}
-        self.home = Home(home)
-        self.clock = time_machine.travel(time.time(), tick=True)
-        self.clock.start()
-        self.gateways: list[GatewayRegistration] = []
-        self.add("a")
-        self.configure("none")
-
-    def teardown(self) -> None:
-        if not hasattr(self, "folder"):
-            return
-        while self.gateways:
-            self.gateways.pop().end()
-        self.clock.stop()
-        os.environ.clear()
-        os.environ |= self.before
-        _home.forget()
-        self.folder.cleanup()
-
-    @rule(name=NAMES, kind=st.sampled_from(["oauth", "api-key", "setup-token", "expired"]))
-    def add(self, name: str, kind: str = "oauth") -> None:
-        """A first login, or another one in its place."""
-        provider = "claude-max" if kind == "setup-token" else "sandbox"
-        given = {
-            "setup-token": OAT,
-            "api-key": f"fake-key-{time.time_ns()}",
-            "oauth": bundle(self.sandbox.issue("alice")),
-            "expired": bundle(self.sandbox.issue("alice", expires_in=-60)),
-        }[kind]
-        arguments = ["--kind", kind] if kind in {"setup-token", "api-key"} else []
-        self.command("account", "add", name, "--provider", provider, "--replace", *arguments, stdin=given)
-
-    @rule(name=NAMES, what=st.sampled_from(["remove", "pause", "resume"]))
-    def change_account(self, name: str, what: str) -> None:
-        self.command("account", what, name)
-
-    @rule(name=NAMES, age=st.sampled_from(["1h", "none"]))
-    def limit_age(self, name: str, age: str) -> None:
-        self.command("account", "set", name, "--max-age", age)
-
-    @rule(name=NAMES)
-    def use(self, name: str) -> None:
-        self.command("use", name)
-
-    @rule(name=NAMES, what=st.sampled_from(["renew", "refuse", "revoke"]))
-    def change_login(self, name: str, what: str) -> None:
-        if what == "renew":
-            self.command("refresh", name)
-        elif what == "revoke":
-            self.sandbox.revoke("alice", "family")
-        else:  # what a program does whose token was answered with 401
-            with contextlib.suppress(TokenferryError):
-                broker = Broker.from_home(self.home)
-                broker.invalidate(name, broker.resolve(name).secret)
-                broker.resolve(name)
-
-    @rule(is_own=st.booleans())
-    def state_policy(self, *, is_own: bool) -> None:
-        self.home.path.mkdir(0o700, exist_ok=True)
-        state(self.home.statement, time.time()) if is_own else withdraw(self.home.statement)
-
-    @rule(what=st.sampled_from([*CONFIGURATIONS, "key", "disabled", "fault", "elsewhere", "no TOML"]))
-    def configure(self, what: str) -> None:
-        sandbox = f'[[providers]]\nname = "sandbox"\nbase_url = "{self.sandbox.url}"\n'
-        more = {
-            "key": CONFIGURATIONS["provider"] + 'api_key = "$K"\n',
-            "disabled": "enabled = false\n",
-            "fault": "[policies]\n",
-            "elsewhere": "[server]\nprot = 1\n",
-            "no TOML": "][",
-            "amended": "",
-        }
-        self.home.path.mkdir(0o700, exist_ok=True)
-        write(self.home.config, sandbox + (more | CONFIGURATIONS)[what] * (what != "amended"))
-
-    @rule(
-        name=st.sampled_from(["TOKENFERRY_ACCOUNT", "ANTHROPIC_API_KEY", "K"]),
-        value=st.sampled_from(["", "a", "b", KEY]),
-    )
-    def set_variable(self, name: str, value: str) -> None:
-        os.environ.pop(name, None)
-        if value:
-            os.environ[name] = value
-
-    @rule(seconds=st.sampled_from([-7200, -30, 30, 3500, 28_000]))
-    def move_clock(self, seconds: int) -> None:
-        now = time.time() + seconds
-        self.clock.stop()
-        self.clock = time_machine.travel(now, tick=True)
-        self.clock.start()
-
-    @rule(name=NAMES, seconds=st.sampled_from([None, 60, 5000]))
-    def limit(self, name: str, seconds: int | None) -> None:
-        with State(self.home.state) as opened:
-            scope = Scope("account", name)
-            if seconds is None:
-                opened.cooldowns.clear(scope)
-            else:
-                opened.cooldowns.put(Cooldown(scope, "rate", "test", until=int(time.time()) + seconds))
-
-    @rule(is_killed=st.booleans())
-    def start_or_stop_a_gateway(self, *, is_killed: bool) -> None:
-        if self.gateways:
-            gateway = self.gateways.pop()
-            gateway.forget() if is_killed else gateway.end()
-        else:
-            local_key(self.home)
-            self.gateways.append(GatewayRegistration(self.home, url="http://127.0.0.1:13456"))
-
-    @rule()
-    def restore_from_a_backup(self) -> None:
-        """The documents with the times that they had."""
-        for path in self.home.accounts.glob("*.json"):
-            raw, status = path.read_bytes(), path.stat()
-            path.unlink()
-            write(path, raw.decode())
-            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-    @invariant()
-    def what_is_known_is_what_the_full_path_answers(self) -> None:
-        if not hasattr(self, "folder"):
-            return
-        settle()
-        for call in CALLS:
-            answer = known(*call)
-            if answer is not None:
-                type(self).hits += 1
-                assert answer == full(*call), call
-            else:
-                full(*call)
-
-    def command(self, *arguments: str, stdin: str = "") -> None:
-        """Carry it out, whether that comes to something or not."""
-        quiet = io.StringIO()
-        with (
-            contextlib.redirect_stdout(quiet),
-            contextlib.redirect_stderr(quiet),
-            pytest.MonkeyPatch.context() as patched,
-        ):
-            patched.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
-            run(list(arguments))
-        _home.forget()
-
-
-def test_whatever_changes_what_is_known_is_what_the_full_path_answers(tokenferry_sandbox: Sandbox) -> None:
-    Differential.sandbox, Differential.hits = tokenferry_sandbox, 0
-    run_state_machine_as_test(
-        Differential,
-        settings=settings(max_examples=effort(120), stateful_step_count=8, phases=(Phase.generate,), deadline=None),
-    )
-    assert Differential.hits > 20, "the comparison must not be of nothing"
