@@ -12,7 +12,7 @@ from tokenferry.ledger import BudgetState
 from tokenferry.pool import Pool
 from tokenferry.state import AlertClaims
 
-_DEAD: Final = frozenset({"needs-login", "refused"})
+_DEAD: Final = {"needs-login": "needs a login", "refused": "is refused by its provider"}
 _ALERTED: Final = tuple(one for one in THRESHOLDS if one < 100)  # noqa: PLR2004  # what is used up refuses, and is seen
 
 
@@ -36,7 +36,7 @@ def _conditions(
     for name, state in states().items():
         if state in _DEAD:
             cure = f"log in again, or store another key; see: tokenferry account show {name}"
-            yield Alert("needs-login", name, f"account {name} is {state}: {cure}")
+            yield Alert("needs-login", name, f"account {name} {_DEAD[state]}: {cure}")
     for budget in budgets():
         passed = [percent for percent in _ALERTED if budget.percent >= percent]
         if passed:
