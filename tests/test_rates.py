@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from effort import effort
-from tokenferry.rates import GcraBucket, Permit, RateLimiter, Share, TokenForecast
+from tokenferry.rates import GcraBucket, Permit, RateLimiter, Share
 from tokenferry.settings import Caps
 
 costs = st.lists(st.tuples(st.floats(0, 30), st.integers(1, 500)), min_size=1, max_size=40)
@@ -74,13 +74,3 @@ def test_settled_once_a_permit_leaves_what_was_used(requests: list[tuple[int, in
     assert limiter.busy == 0
     owed = sum(expected if used is None else used for expected, used in requests)
     assert limiter.delay(at, 6000) == pytest.approx(owed / 100)
-
-
-def test_a_long_conversation_is_not_expected_to_be_read_anew() -> None:
-    forecast = TokenForecast()
-    assert forecast.expect("s", 400_000, 32_000) == 100_000 + 4096
-    forecast.learn("s", 2000, 98_000)
-    assert forecast.expect("s", 400_000, 100) == 2000 + 100
-    assert forecast.expect("other", 400_000, None) == 100_000 + 4096
-    forecast.learn("s", 0, 0)
-    assert forecast.expect("s", 400, 1) == 3

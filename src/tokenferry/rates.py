@@ -4,19 +4,15 @@ One limiter for both sides: a client key towards the gateway, an account and a p
 I/O; each call is given the time, in seconds of a clock that never goes back.
 """
 
-from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from tokenferry.settings import Caps
 
-__all__ = ["EVERYTHING", "GcraBucket", "Permit", "RateLimiter", "Share", "TokenForecast"]
+__all__ = ["EVERYTHING", "GcraBucket", "Permit", "RateLimiter", "Share"]
 
 _MINUTE: Final = 60.0
 _INSTANT: Final = 1e-6
-_BYTES_A_TOKEN: Final = 4
-_USUAL_OUTPUT: Final = 4096
-_MOST_SESSIONS: Final = 4096
 
 
 class Share(NamedTuple):
@@ -180,28 +176,3 @@ class Permit:
                 one.charge(at, 0, more)
         self.reserved = 0
         return True
-
-
-class TokenForecast:
-    """How many tokens a request will use, as rates count them: input, cache writes and output, not cache reads.
-
-    Output is what the request allows, at most 4,096. Input is a token for 4 bytes of the body, less the share that the
-    cache read of the session's last request: of a long conversation nearly all of it.
-    """
-
-    def __init__(self) -> None:
-        self._shares: OrderedDict[Hashable, float] = OrderedDict()
-
-    def expect(self, session: Hashable, size: int, max_tokens: int | None) -> int:
-        """The tokens of a request with a body of so many bytes."""
-        output = _USUAL_OUTPUT if max_tokens is None else min(max_tokens, _USUAL_OUTPUT)
-        return round(size / _BYTES_A_TOKEN * self._shares.get(session, 1.0)) + output
-
-    def learn(self, session: Hashable, counted: int, cache_read: int) -> None:
-        """Take note of how a request's input was split."""
-        if not counted + cache_read:
-            return
-        self._shares[session] = counted / (counted + cache_read)
-        self._shares.move_to_end(session)
-        if len(self._shares) > _MOST_SESSIONS:
-            self._shares.popitem(last=False)

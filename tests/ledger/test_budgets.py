@@ -320,3 +320,12 @@ def test_fifty_agents_and_processes_that_die_leave_nothing_reserved(
             assert refused(found).is_final
         process.ledger.close()
     assert spent <= simulation.limit + simulation.bound
+
+
+def test_what_rates_ask_for_is_learnt_without_a_budget(tmp_path: Path) -> None:
+    process = Process(tmp_path / "ledger.db", Clock(), budgets=())
+    size = RequestSize("key_1", MODEL, "s-1", 400_000, 32_000)
+    assert process.book.estimates.estimate(size).tokens == 100_000 + 4096
+    process.queue.append(entry(1, input=2000, cache_read=98_000, output=70, session="s-1"))
+    process.cycle()
+    assert process.book.estimates.estimate(size).tokens == 2000 + 70

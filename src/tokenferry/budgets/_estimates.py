@@ -65,6 +65,8 @@ class UsageEstimates:
     """
 
     def __init__(self) -> None:
+        self.is_asked = False
+        """Whether anybody wants to know, so that it is worth learning."""
         self._prices: dict[str, ModelPrice] = {}
         self._outputs: dict[tuple[str, str], _Outputs] = {}
         self._likely: dict[tuple[str, str], int] = {}
@@ -89,6 +91,7 @@ class UsageEstimates:
 
     def estimate(self, size: RequestSize) -> Spending:
         """What it may cost: its session's last input, else its bytes; and an output as large as recent ones."""
+        self.is_asked = True
         model, most = size.model, size.max_tokens
         known = self._next.get((size.session, model))
         if known is not None:

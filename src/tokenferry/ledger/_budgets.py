@@ -139,10 +139,11 @@ class BudgetExchange:
 
     def learn(self, entries: Sequence[LedgerEntry], prices: PriceTable) -> None:
         """Take note of requests that this process has just written."""
-        if not self.book.is_active:
+        if not (self.book.is_active or self.book.estimates.is_asked):
             return
+        if self.book.is_active:
+            self._written += [entry.request_id for entry in entries]
         for entry in entries:
-            self._written.append(entry.request_id)
             price = prices.price(entry.provider, (entry.model, entry.asked), entry.at)
             size = RequestSize(entry.key_id, entry.asked, entry.session, 0, None)
             self.book.estimates.learn(size, entry.counts, ModelPrice(price, entry.billing == "plan"))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from tokenferry.gateway.http.errors import GatewayError
-from tokenferry.rates import EVERYTHING, Permit, RateLimiter, Share, TokenForecast
+from tokenferry.rates import EVERYTHING, Permit, RateLimiter, Share
 from tokenferry.state import ClientKey
 
 _LONGEST_WAIT: Final = 60
@@ -22,7 +22,6 @@ class KeyRates:
         self._clock = clock
         self._limiters: dict[str, RateLimiter] = {}
         self._share = EVERYTHING
-        self.forecast = TokenForecast()
 
     def share_with(self, share: Share) -> None:
         """Let this worker use so much of each cap from now on: others have the rest."""

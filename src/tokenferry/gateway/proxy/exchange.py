@@ -258,18 +258,16 @@ class Exchange:
 
     def _admit(self, key: ClientKey) -> None:
         """Count the request against its client key's rates. Raises `GatewayError`: 429."""
-        rates = self._state.key_rates
         if key.caps.tokens_per_minute or self._forwarder.pool.capacity.counts_tokens:
-            facts = self._body.facts
-            assert facts is not None
-            self._tokens = rates.forecast.expect(self._conversation, self._body.size, facts.max_tokens)
+            self._tokens = max(self._state.budgets.estimates.estimate(self._request_size(key)).tokens, 1)
         if key.caps.is_limited:
-            self._permit = rates.admit(key, self._tokens)
+            self._permit = self._state.key_rates.admit(key, self._tokens)
 
-    @property
-    def _conversation(self) -> tuple[str | None, ...]:
-        record = self._record
-        return record.key_id, record.session, record.agent
+    def _request_size(self, key: ClientKey) -> RequestSize:
+        """What is known of the request before it is sent."""
+        record, facts = self._record, self._body.facts
+        most = None if facts is None else facts.max_tokens
+        return RequestSize(key.id, record.model or "", record.session or "", self._body.size, most)
 
     def _forward(self) -> None:
         head, record, forwarder = self._head, self._record, self._forwarder
@@ -302,11 +300,9 @@ class Exchange:
         """Take what the request may cost out of the key's budgets, once. Raises `GatewayError` where one is used up."""
         if self._reservation is not None:
             return
-        record, facts = self._record, self._body.facts
+        record = self._record
         assert record.decision is not None
-        most = None if facts is None else facts.max_tokens
-        size = RequestSize(key.id, record.model or "", record.session or "", self._body.size, most)
-        found = self._state.budgets.reserve(key, size, record.at, record.request_id)
+        found = self._state.budgets.reserve(key, self._request_size(key), record.at, record.request_id)
         if isinstance(found, BudgetRefusal):
             raise budget_error(found, key.name, record.at)
         if found is not None:
@@ -395,11 +391,6 @@ class Exchange:
         if self._reservation is not None:
             state.budgets.settle(self._reservation, record.usage)
         self._request = None
-        if self._tokens:
-            usage = record.usage
-            state.key_rates.forecast.learn(
-                self._conversation, (usage.input or 0) + (usage.cache_creation or 0), usage.cache_read or 0
-            )
         if self._permit is not None:
             state.key_rates.settle(self._permit, record.rated_tokens)
         state.in_flight -= 1
