@@ -4,10 +4,13 @@ import re
 import time
 
 import pytest
+from starlette.responses import Response
 
 from admin.rig import Api
 from dashboard.person import Person, hidden
+from tokenferry.dashboard._cookie import SessionCookie
 from tokenferry.dashboard._sections import SECTIONS
+from tokenferry.secret import Secret
 
 VIEWS = [view for section in SECTIONS for view in section.views]
 ACTIONS = [action for section in SECTIONS for action in section.actions]
@@ -233,3 +236,29 @@ def test_where_a_sign_in_leads_is_a_page_of_the_dashboard(api: Api) -> None:
     for foreign in ("https://evil.example/", "//evil.example", "/\\evil.example", "/dashboard/\r\nx: y", "", "/api/x"):
         answer = Person(api).post("/dashboard/sign-in", {"key": api.admin, "following": foreign})
         assert answer.headers["location"] == "/dashboard/"
+
+
+def test_a_refusal_is_a_page_for_people(boss: Person) -> None:
+    answer = boss.send("GET", "/dashboard/", headers={"sec-fetch-site": "cross-site"})
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "open the dashboard with: tokenferry dashboard." in answer.text
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_the_page_at_the_plain_address_has_its_style(api: Api) -> None:
+    person = Person(api)
+    person.host = api.url.partition("//")[2]
+    style = re.findall(r'href="(/dashboard/static/[^"]+\.css)"', person.open("/dashboard/").text)[0]
+    assert (
+        person.send("GET", style, headers={"sec-fetch-mode": "no-cors", "sec-fetch-dest": "style"}).status_code == 200
+    )
+    assert person.send("GET", style, headers={"sec-fetch-site": "cross-site"}).status_code == 403
+
+
+def test_over_https_the_cookie_is_bound_to_the_host() -> None:
+    response = Response()
+    SessionCookie("https://gateway.example").set(response, Secret("x" * 43))
+    cookie = response.headers["set-cookie"]
+    assert cookie.startswith("__Host-tf_session=")
+    assert "Secure" in cookie
+    assert "Path=/;" in cookie

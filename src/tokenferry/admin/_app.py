@@ -38,8 +38,8 @@ class _Api:
             ("POST", "/api/route", self._explain),
             ("GET", DESCRIPTION, lambda *_: _json(description())),
             ("GET", "/oauth/callback", lambda request, _: pages.callback(request)),
-            ("GET", "/login", lambda *_: pages.login_page()),
-            ("GET", "/oauth/authorize", lambda *_: pages.login_page()),
+            ("GET", "/login", lambda request, _: pages.login_page(request)),
+            ("GET", "/oauth/authorize", lambda request, _: pages.login_page(request)),
         ]
         self._routes: dict[re.Pattern[str], dict[str, Callable[[Request, bytes], Any]]] = {}
         for method, path, answer in (*operations, *others):

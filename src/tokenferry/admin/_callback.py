@@ -17,6 +17,7 @@ from tokenferry.actions import CALLBACK, LoginService, secret_of
 from tokenferry.admin._pages import page
 from tokenferry.errors import TokenferryError
 from tokenferry.secret import Fields, Secret
+from tokenferry.stores import ACCOUNT_NAME
 
 _COOKIE: Final = "tokenferry_login_"
 _COOKIE_BYTES: Final = 32
@@ -69,14 +70,17 @@ class Pages:
         cookie.set(response, "", 0)
         return response
 
-    def login_page(self) -> Response:
+    def login_page(self, request: Request) -> Response:
         """Say how to log in again."""
+        asked = request.query_params.get("account", "")
+        name = asked if ACCOUNT_NAME.fullmatch(asked) else "NAME"
         return page(
             200,
             "Log in again",
             "A login that this gateway uses has ended, and only a person can begin it again. The error that led you "
-            "here names the account. On the machine where the gateway runs:",
-            code="tokenferry login NAME",
+            f"here names the account. On the machine where the gateway runs: tokenferry login {name}. Or log in again "
+            "in the dashboard, which this opens:",
+            code=f"tokenferry dashboard --account {name}",
         )
 
 

@@ -162,8 +162,10 @@ class _Dashboard:
         if session is None or secret is None:
             return None
         user = request.scope["state"].get("user")
-        if session.way == "proxy" and session.name != user:
-            return None
+        if session.way == "proxy":
+            if session.name != user:
+                return None
+            session = replace(session, role=self._context.role_of(session.name))
         return session, secret
 
     def _begin_for(self, request: Request, cookie: SessionCookie, user: str) -> Response:

@@ -213,7 +213,7 @@ async def _refuse(
     out: TrackedSend, error: GatewayError, record: RequestRecord, scope: Scope, *, is_controlled: bool
 ) -> None:
     if is_controlled:
-        headers, content = error_answer(error)
+        headers, content = error_answer(error, scope["raw_path"])
     else:
         content = error.body(record.request_id, api_of(scope["raw_path"]))
         headers = error.head(len(content))

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Awaitable, Callable
 from functools import partial
+from html import escape
 from typing import Any, Final, TypeAlias
 
 from tokenferry.gateway.auth.dashboard_guard import is_dashboard
@@ -21,6 +22,7 @@ _LEADING: Final = frozenset((b"/", b"/login", b"/oauth/authorize"))
 """Where a person is led to the dashboard, at its own name."""
 _PAGES: Final = frozenset((b"/login", b"/oauth/authorize", b"/oauth/callback"))
 """What a person's browser is led to: no key, and from whichever site."""
+_STATIC: Final = b"/dashboard/static/"
 BODY_LIMIT: Final = 1 << 20
 _IS_NAVIGATION: Final = (b"sec-fetch-mode", b"navigate")
 
@@ -87,10 +89,15 @@ def is_control(raw_path: bytes) -> bool:
     return raw_path in _PAGES or raw_path == _DESCRIPTION or is_dashboard(raw_path)
 
 
-def error_answer(error: GatewayError) -> tuple[list[Header], bytes]:
-    """The head and the content of a refusal, as the application itself words them."""
-    content = json.dumps({"success": False, "message": error.message}).encode("ascii")
-    return [*error.head(len(content)), *_HEADERS], content
+def error_answer(error: GatewayError, raw_path: bytes) -> tuple[list[Header], bytes]:
+    """The head and the content of a refusal, as the application itself words them; a page for people."""
+    if not is_dashboard(raw_path):
+        content = json.dumps({"success": False, "message": error.message}).encode("ascii")
+        return [*error.head(len(content)), *_HEADERS], content
+    said = escape(f"{error.message[:1].upper()}{error.message[1:]}.")
+    content = f"<!doctype html><meta charset=utf-8><title>tokenferry</title><p>{said}</p>\n".encode()
+    head = [header for header in error.head(len(content)) if header[0] != b"content-type"]
+    return [*head, (b"content-type", b"text/html; charset=utf-8"), *_HEADERS], content
 
 
 def _roles_for(scope: Scope) -> tuple[Role, ...]:
@@ -128,24 +135,8 @@ class ControlPlane:
     ) -> None:
         """Raises `GatewayError`, `ClientGone`, and what the application raises."""
         headers: list[Header] = scope["headers"]
-        raw_path: bytes = scope["raw_path"]
-        key = None
-        state: dict[str, object] = {}
-        dashboard, is_its = self._guard.dashboard, is_dashboard(raw_path)
-        if dashboard is not None and (is_its or raw_path in _LEADING) and dashboard.is_its_host(headers):
-            if is_its:
-                dashboard.check(scope["method"], raw_path, headers)
-            else:
-                self._guard.check_person(headers)
-            state = {"origin": dashboard.origin, "sign_in": partial(self._guard.check_typed_key, headers, address)}
-            if dashboard.user_header is not None:
-                state["user"] = self._guard.user_of_proxy(headers, address, dashboard.user_header)
-        elif raw_path in _PAGES or is_its:
-            self._guard.check_navigation(headers, on_unix_socket=on_unix_socket)
-        else:
-            self._guard.check_source(headers, on_unix_socket=on_unix_socket)
-            self._guard.check_json(headers)
-            key = self._guard.check_key(headers, address, roles=_roles_for(scope))
+        state = self._admitted(scope, address, on_unix_socket=on_unix_socket)
+        if (key := state["client_key"]) is not None:
             record.client = key.name
         if _length(headers) > BODY_LIMIT:
             raise too_large(BODY_LIMIT)
@@ -161,11 +152,33 @@ class ControlPlane:
                 "headers": [header for header in headers if header[0] not in _CREDENTIALS],
                 "client": scope.get("client"),
                 "server": scope.get("server"),
-                "state": {"client_key": key, **state},
+                "state": state,
             }
             await self._application(inner, _Received(body, receive), _Sent(out))
         finally:
             body.release()
+
+    def _admitted(self, scope: Scope, address: str | None, *, on_unix_socket: bool) -> dict[str, Any]:
+        """What the application is told of a request that may pass. Raises `GatewayError`."""
+        headers: list[Header] = scope["headers"]
+        raw_path: bytes = scope["raw_path"]
+        guard, dashboard, is_its = self._guard, self._guard.dashboard, is_dashboard(raw_path)
+        if dashboard is not None and (is_its or raw_path in _LEADING) and dashboard.is_its_host(headers):
+            if is_its:
+                dashboard.check(scope["method"], raw_path, headers)
+            else:
+                guard.check_person(headers)
+            sign_in, header = partial(guard.check_typed_key, headers, address), dashboard.user_header
+            user = None if header is None else guard.user_of_proxy(headers, address, header)
+            return {"client_key": None, "origin": dashboard.origin, "sign_in": sign_in, "user": user}
+        if raw_path in _PAGES or (is_its and not raw_path.startswith(_STATIC)):
+            guard.check_navigation(headers, on_unix_socket=on_unix_socket)
+            return {"client_key": None}
+        guard.check_source(headers, on_unix_socket=on_unix_socket)
+        if is_its:  # what the page that names the command loads
+            return {"client_key": None}
+        guard.check_json(headers)
+        return {"client_key": guard.check_key(headers, address, roles=_roles_for(scope))}
 
 
 class _Received:
