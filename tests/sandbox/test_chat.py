@@ -175,3 +175,25 @@ def test_thinking_that_another_model_signed_is_refused(say: Callable[..., httpx2
     refused = say(messages=turns)
     assert refused.status_code == 400
     assert "messages.1.content.0: Invalid `signature`" in refused.json()["error"]["message"]
+
+
+def test_thinking_that_is_missing_before_calls_is_refused_with_a_budget(say: Callable[..., httpx2.Response]) -> None:
+    call = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "x"}
+    turns = [HELLO, {"role": "assistant", "content": [call]}, {"role": "user", "content": [result]}]
+    assert say(messages=turns, thinking={"type": "adaptive"}).status_code == 200
+    assert say(messages=turns[:1], thinking={"type": "enabled", "budget_tokens": 1024}).status_code == 200
+    refused = say(messages=turns, thinking={"type": "enabled", "budget_tokens": 1024})
+    assert "messages.1.content.0.type: Expected `thinking`" in refused.json()["error"]["message"]
+    clearing = say(messages=turns, context_management={"edits": [{"type": "clear_thinking_20251015"}]})
+    assert "requires `thinking` to be enabled" in clearing.json()["error"]["message"]
+
+
+def test_reasoning_of_another_account_is_refused(ask: Ask, sandbox: Sandbox) -> None:
+    sandbox.settings(answer={"thinking": True})
+    own = ask().json()["choices"][0]["message"]["reasoning_content"]
+    assert "alice" in own
+    assert "reasoning_content" not in ask(model="gpt-5", max_tokens=None, reasoning_effort="none").text
+    for thought, status in ((own, 200), (own.replace("alice", "bob"), 400)):
+        said = {"role": "assistant", "content": "so", "reasoning_content": thought}
+        assert ask(messages=[HELLO, said, HELLO]).status_code == status

@@ -24,7 +24,10 @@ def completions(state: State, request: Request) -> Answer:
     refusal = settings.limits.refusal(now, document["model"], subscription=False)
     if refusal is not None:
         raise ApiError(429, refusal.message, headers=[*headers, ("retry-after", str(refusal.retry_after))])
-    answer = _completion(document, settings.answer)
+    thought = f"The user of {caller.account.name} said something; I repeat it. ⛴"
+    if any(message.get("reasoning_content") not in {None, thought} for message in document["messages"]):
+        raise ApiError(400, "'reasoning_content' must be what this model answered", headers=headers)
+    answer = _completion(document, settings.answer, thought)
     answer |= {
         "id": state.mint.identifier("chatcmpl"),
         "created": int(now),
@@ -49,7 +52,7 @@ def _usage(prompt: int, answer: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _completion(document: dict[str, Any], knobs: AnswerSettings) -> dict[str, Any]:
+def _completion(document: dict[str, Any], knobs: AnswerSettings, thought: str) -> dict[str, Any]:
     room = document.get("max_completion_tokens") or document.get("max_tokens") or 10_000
     words = _content.words(document["messages"], knobs)
     choice = document.get("tool_choice")
@@ -63,8 +66,8 @@ def _completion(document: dict[str, Any], knobs: AnswerSettings) -> dict[str, An
     if document.get("parallel_tool_calls") is False:
         made = made[:1]
     message: dict[str, Any] = {"role": "assistant", "content": "".join(words[:room]), "refusal": None}
-    if knobs.thinking and document.get("reasoning_effort") not in {None, "none"}:
-        message["reasoning_content"] = "The user said something; I repeat it. ⛴"
+    if knobs.thinking and document.get("reasoning_effort") != "none":
+        message["reasoning_content"] = thought
     if made:
         message["tool_calls"] = [
             {

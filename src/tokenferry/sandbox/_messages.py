@@ -83,23 +83,43 @@ def _document(request: Request, caller: Caller, *fields: str) -> dict[str, Any]:
         raise ApiError(400, "model: Input should be a valid string", headers=headers)
     if not isinstance(messages, list) or not messages:
         raise ApiError(400, "messages: at least one message is required", headers=headers)
-    for index, message in enumerate(messages):
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str | list):
-            raise ApiError(400, f"messages.{index}.content: Field required", headers=headers)
-        if message.get("role") not in {"user", "assistant", "system"}:
-            raise ApiError(400, f"messages.{index}.role: Input should be 'user' or 'assistant'", headers=headers)
-        _check_thinking(message["content"], index, headers)
+    if (fault := _fault_of_turns(messages) or _fault_of_thinking(document)) is not None:
+        raise ApiError(400, fault, headers=headers)
     if not model.startswith("claude"):
         raise ApiError(404, f"model: {model}", headers=headers)
     return document
 
 
-def _check_thinking(content: str | list[Any], index: int, headers: list[tuple[str, str]]) -> None:
-    """Refuse thinking that another model signed, as the vendor does."""
-    for place, block in enumerate(content if isinstance(content, list) else ()):
-        if isinstance(block, dict) and block.get("type") == "thinking" and block.get("signature") != _SIGNATURE:
-            message = f"messages.{index}.content.{place}: Invalid `signature` in `thinking` block"
-            raise ApiError(400, message, headers=headers)
+def _fault_of_turns(messages: list[Any]) -> str | None:
+    for index, message in enumerate(messages):
+        if not isinstance(message, dict) or not isinstance(message.get("content"), str | list):
+            return f"messages.{index}.content: Field required"
+        if message.get("role") not in {"user", "assistant", "system"}:
+            return f"messages.{index}.role: Input should be 'user' or 'assistant'"
+    return None
+
+
+def _fault_of_thinking(document: dict[str, Any]) -> str | None:
+    """What the vendor refuses: thoughts that another model signed, and those that are missing."""
+    turns = [[block for block in turn["content"] if isinstance(block, dict)] for turn in document["messages"]]
+    for index, blocks in enumerate(turns):
+        for place, block in enumerate(blocks):
+            if block.get("type") == "thinking" and block.get("signature") != _SIGNATURE:
+                return f"messages.{index}.content.{place}: Invalid `signature` in `thinking` block"
+    thinking = document.get("thinking")
+    kinds = [[block.get("type") for block in blocks] for blocks in turns[-2:]]
+    if isinstance(thinking, dict) and thinking.get("type") == "enabled" and "tool_result" in kinds[-1]:
+        first = kinds[0][0] if kinds[0] else None
+        if first not in {"thinking", "redacted_thinking"}:
+            return (
+                f"messages.{len(turns) - 2}.content.0.type: Expected `thinking` or `redacted_thinking`, but found "
+                f"`{first}`. When `thinking` is enabled, a final `assistant` message must start with a thinking block"
+            )
+    management = document.get("context_management")
+    edits = management.get("edits") or () if isinstance(management, dict) else ()
+    if any(edit.get("type") == "clear_thinking_20251015" for edit in edits) and not _thinks(document):
+        return "`clear_thinking_20251015` strategy requires `thinking` to be enabled or adaptive"
+    return None
 
 
 def limit_headers(state: State, caller: Caller, model: str) -> list[tuple[str, str]]:

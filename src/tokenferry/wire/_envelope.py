@@ -28,7 +28,8 @@ def opened(mark: str | None, domain: str) -> str | None:
 def without_sealed(body: bytes) -> bytes:
     """A request without reasoning that only a translated upstream knows: vendors' own APIs refuse it.
 
-    A turn of nothing else is left out, too. What can't be read is given back as it is.
+    A turn of nothing else is left out, too. Where calls have lost the thoughts that a budget of thinking demands before
+    them, their results are read without thinking. What can't be read is given back as it is.
     """
     try:
         document = msgspec.json.decode(body)
@@ -39,7 +40,29 @@ def without_sealed(body: bytes) -> bytes:
     for name in ("messages", "input"):
         if isinstance(parts := document.get(name), list):
             document[name] = [kept for part in parts if (kept := _without_sealed(part)) is not None]
+    if _demands_thoughts(document.get("thinking")) and _lacks_thoughts(document.get("messages")):
+        del document["thinking"]
+        if isinstance(management := document.get("context_management"), dict):
+            edits = [edit for edit in management.get("edits") or () if not _type(edit).startswith("clear_thinking")]
+            document["context_management"] = {**management, "edits": edits}  # that one is of thinking alone
     return msgspec.json.encode(document)
+
+
+def _demands_thoughts(thinking: Any) -> bool:
+    """Whether it is of the kind whose calls must follow a thought; adaptive thinking isn't."""
+    return _type(thinking) == "enabled"
+
+
+def _lacks_thoughts(turns: Any) -> bool:
+    """Whether results are given of the last turn of the model, and no thought begins that one."""
+    results = False
+    for turn in reversed(turns if isinstance(turns, list) else ()):
+        if not isinstance(turn, dict) or not isinstance(content := turn.get("content"), list):
+            return False
+        if turn.get("role") == "assistant":
+            return results and not {"thinking", "redacted_thinking"} & {*map(_type, content[:1])}
+        results = results or any(_type(block) == "tool_result" for block in content)
+    return False
 
 
 def _without_sealed(part: Any) -> Any:

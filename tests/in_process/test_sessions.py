@@ -1,0 +1,111 @@
+"""A session that moves between Claude and an upstream of Chat Completions, whose thoughts aren't the other's."""
+
+from typing import Any, Final
+
+import httpx2
+import pytest
+
+from in_process.rig import BODY, Program
+from wire.rig import message
+
+CHAT: Final = """
+[[providers]]
+name = "away"
+provider_type = "deepseek"
+base_url = "{url}/v1"
+wire_format = "openai"
+
+[[providers]]
+name = "elsewhere"
+provider_type = "deepseek"
+base_url = "{url}/v1"
+wire_format = "openai"
+
+[[models]]
+name = "away"
+mappings = [{{ provider = "away", actual_model = "gpt-oss" }}]
+
+[[models]]
+name = "elsewhere"
+mappings = [{{ provider = "elsewhere", actual_model = "gpt-oss" }}]
+"""
+LOOK: Final = {"name": "look", "input_schema": {"type": "object"}}
+THINKING: Final = {
+    "max_tokens": 4000,
+    "thinking": {"type": "enabled", "budget_tokens": 2000},
+    "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+}
+CLAUDE: Final = BODY["model"]
+
+
+class Session:
+    """What a client does that keeps what it was told, as it was told."""
+
+    def __init__(self, program: Program, *, stream: bool) -> None:
+        program.configure(CHAT.format(url=program.sandbox.url))
+        for provider, owner in (("away", "alice"), ("elsewhere", "bob")):
+            program.add_key(provider, owner, provider)
+        program.sandbox.settings(answer={"thinking": True})
+        self.program, self._stream = program, stream
+        self._client = program.client()
+        self.turns: list[dict[str, Any]] = []
+
+    def say(self, model: str, content: Any, **fields: Any) -> list[dict[str, Any]]:
+        self.turns.append({"role": "user", "content": content})
+        answer = self._post(model, stream=self._stream, **fields)
+        told = message(answer.content) if self._stream else answer.json()
+        self.turns.append({"role": "assistant", "content": told["content"]})
+        return list(told["content"])
+
+    def count(self, model: str, **fields: Any) -> httpx2.Response:
+        return self._post(model, "/count_tokens", **fields)
+
+    def _post(self, model: str, place: str = "", **fields: Any) -> httpx2.Response:
+        body = {**BODY, "model": model, "messages": self.turns, **fields}
+        answer = self._client.post(self.program.url + place, json=body)
+        assert answer.status_code == 200, answer.text
+        return answer
+
+
+def kinds(content: list[dict[str, Any]]) -> list[str]:
+    return [block["type"] for block in content]
+
+
+def is_foreign(content: list[dict[str, Any]]) -> bool:
+    """Whether it begins with a thought that isn't Claude's."""
+    assert content[0]["type"] == "thinking"
+    return bool(content[0]["signature"].startswith("tokenferry.reasoning."))
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "streamed"])
+def session(program: Program, request: pytest.FixtureRequest) -> Session:
+    return Session(program, stream=request.param)
+
+
+def test_each_model_gets_its_own_thoughts_back_and_no_others(session: Session) -> None:
+    models = (CLAUDE, "away", CLAUDE, "elsewhere", "away", "elsewhere", CLAUDE)
+    answers = [session.say(model, "hello", **THINKING) for model in models]
+    assert [is_foreign(content) for content in answers] == [model != CLAUDE for model in models]
+    assert answers[1][0]["thinking"] == "The user of alice said something; I repeat it. ⛴"
+    assert session.count(CLAUDE, **THINKING).json()["input_tokens"] > 0
+
+
+@pytest.mark.parametrize("kind", ["enabled", "adaptive"])
+def test_claude_reads_the_results_of_calls_that_another_model_made(session: Session, kind: str) -> None:
+    fields = {**THINKING, "tools": [LOOK]}
+    if kind == "adaptive":
+        fields["thinking"] = {"type": "adaptive"}
+    session.program.sandbox.settings(answer={"thinking": True, "calls": [{"name": "look", "input": {"at": 1}}]})
+    asked = session.say("away", "look", **fields)
+    assert is_foreign(asked)
+    results = [
+        {"type": "tool_result", "tool_use_id": block["id"], "content": "a ferry"}
+        for block in asked
+        if block["type"] == "tool_use"
+    ]
+    assert len(results) == 1
+    session.program.sandbox.settings(answer={"thinking": True, "calls": []})
+    answer = session.say(CLAUDE, results, **fields)
+    assert (answer[0]["type"] == "thinking") is (kind == "adaptive"), "a budget demands thoughts before the calls"
+    assert session.say(CLAUDE, "and now?", **fields)[0]["type"] == "thinking"
+    assert is_foreign(session.say("elsewhere", "and you?", **fields))
