@@ -148,11 +148,11 @@ def test_a_period_begins_with_nothing_used_and_the_one_before_still_settles() ->
     late = taken(book.reserve(KEY, size(1_000_000), midnight - 1, "tf_1"))
     early = taken(book.reserve(KEY, size(1_000_000), midnight, "tf_2"))
     assert late.counters != early.counters
-    book.forget(midnight)
+    book.watch([KEY], midnight)
     assert len(book.counters()) == 2
     book.settle(late, TokenCounts(3))
     read(book, written=("tf_1",))
-    book.forget(midnight)
+    book.watch([KEY], midnight)
     assert [counter.key.start for counter in book.counters()] == [midnight * 1000]
 
 

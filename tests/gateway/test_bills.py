@@ -32,8 +32,8 @@ def cut_stream(text: str) -> Script:
         ("message_start", {"type": "message_start", "message": {"model": MODEL, "usage": usage}}),
         ("content_block_delta", {"type": "content_block_delta", "delta": {"type": "text_delta", "text": text}}),
     )
-    told = "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events)
-    return answering(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + told.encode())
+    events_text = "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events)
+    return answering(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + events_text.encode())
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from tokenferry.prices import TokenCounts
 RefusalCause: TypeAlias = Literal["used_up", "too_large", "reserved", "unknown"]
 
 _MOST_UNWRITTEN: Final = 20_000
-_MOST_KEYS: Final = 10_000
 _MOST_ENDED: Final = 1000
 _QUARTER: Final = 4
 _NOTHING: Final = Spending()
@@ -138,10 +137,13 @@ class BudgetBook:
 
     def counters_of(self, key: BudgetSubject, at: float) -> tuple[Counter, ...]:
         """Those that the requests of a key count for at a time."""
+        return self._entry(key, at).counters
+
+    def _entry(self, key: BudgetSubject, at: float) -> _OfKey:
         known = self._of_keys.get(key.id)
         if known is not None and known.key is key and known.start <= at < known.end:
-            return known.counters
-        return self._find(key, at).counters
+            return known
+        return self._find(key, at)
 
     def _find(self, key: BudgetSubject, at: float) -> _OfKey:
         found = _counters(self._budgets, key, at)
@@ -157,8 +159,6 @@ class BudgetBook:
                 known.apply(counter.budget)
                 counters.append(known)
                 start, end = max(start, counter.key.start), min(end, counter.end)
-            if len(self._of_keys) >= _MOST_KEYS:
-                self._of_keys.clear()
             mine = self._of_keys[key.id] = _OfKey(key, start / 1000, end / 1000, tuple(counters))
         if not all(one.is_known for one in counters):
             self.wake()
@@ -170,7 +170,7 @@ class BudgetBook:
         self, key: BudgetSubject, size: RequestSize, at: float, request_id: str
     ) -> Reservation | BudgetRefusal | None:
         """Take what a request may cost out of each of its budgets, or say which one refuses it; None without any."""
-        counters = self.counters_of(key, at)
+        counters = self._entry(key, at).counters
         if not counters:
             return None
         estimate = self.estimates.estimate(size)
@@ -243,7 +243,7 @@ class BudgetBook:
                 self.settle_ended()
 
     def settle_ended(self) -> None:
-        """Settle what has ended by now. From any thread."""
+        """Settle every request that has ended. From any thread."""
         with self._lock:
             self._settle_ended()
 
@@ -269,14 +269,17 @@ class BudgetBook:
             return [*self._counters.values()]
 
     def watch(self, keys: Iterable[BudgetSubject], at: float) -> None:
-        """Know the counters of these keys, before their first requests."""
-        for key in keys:
-            self.counters_of(key, at)
+        """Know the counters of these keys before their first requests, and forget all others that hold nothing."""
+        found = {key.id: self._entry(key, at) for key in keys}
+        used = {counter.key for one in found.values() for counter in one.counters}
+        with self._lock:
+            self._of_keys = found
+            self._counters = {key: one for key, one in self._counters.items() if key in used or one.held}
 
     def exchange(
         self, spent: Mapping[CounterKey, int], others: Mapping[CounterKey, int], holders: int, written: Iterable[str]
     ) -> None:
-        """Learn what the ledger has spent, what other processes hold, and which requests are written by now."""
+        """Learn what is spent by the ledger's rows, what other processes hold, and which requests have been written."""
         stale = [
             (counter, amount, others.get(key, 0))
             for key, amount in spent.items()
@@ -291,10 +294,3 @@ class BudgetBook:
                         counter.unwritten -= amount
             for counter, amount, other in stale:
                 counter.cut(amount, other, holders)
-
-    def forget(self, at: float) -> None:
-        """Forget the counters of periods that have ended, and of no key, unless requests under way count for them."""
-        with self._lock:
-            self._of_keys = {key: one for key, one in self._of_keys.items() if one.start <= at < one.end}
-            used = {counter.key for one in self._of_keys.values() for counter in one.counters}
-            self._counters = {key: one for key, one in self._counters.items() if key in used or one.held}

@@ -132,7 +132,7 @@ class Budget(Struct, frozen=True):
         return 2 if self.limit.unit == "tokens" else 1 if self.settings.counts == "list" else 0
 
     def whose(self, key_name: str = "") -> str:
-        """Whom it is for, as a part of a sentence; `key_name` is that of the key it counts alone."""
+        """The subject as a part of a sentence; `key_name` is that of the key it counts alone."""
         if self.kind == "key":
             return f"client key {key_name or self.name}"
         subject = f"group {self.name}" if self.kind == "group" else "all client keys"

@@ -106,7 +106,7 @@ class Counter:
         return self.missing > 0 or self._basis != self._basis_of(spent, others, holders)
 
     def cut(self, spent: int, others: int, holders: int) -> None:
-        """Learn what is spent and what others hold, and cut the slice anew."""
+        """Learn what is spent and what others hold, and cut the slice again."""
         self._basis = self._basis_of(spent, others, holders)
         self.spent, self.is_known = spent, True
         self.slice = self._slice_of(others, holders)

@@ -211,14 +211,13 @@ class BudgetExchange:
                 self._listed, self._keys = listed, {key.id: key for key in listed}
                 self._spent.clear()
         self.book.watch([key for key in self._listed if key.revoked_at is None], now)
-        self.book.forget(now)
 
     def _read(self, connection: sqlite3.Connection, ledger: Ledger, counters: Sequence[Counter]) -> None:
         """Bring `_spent` up to the last row. Nobody else writes meanwhile, so what is read is one state."""
         (revision,) = connection.execute(sql.NAMES_REVISION).fetchone()
         (last,) = connection.execute(sql.LAST_ID).fetchone()
         if revision != self._revision or last < self._last:
-            self._spent.clear()  # rows were erased, priced anew, or replaced by those of a copy
+            self._spent.clear()  # rows were erased, priced again, or replaced by those of a copy
         self._spent = {one.key: self._spent[one.key] for one in counters if one.key in self._spent}
         if self._spent:
             self._add_rows(connection, [one for one in counters if one.key in self._spent])

@@ -59,11 +59,11 @@ class BudgetUse(Struct, frozen=True):
 
 def within_budgets(found: RouteExplanation, uses: Sequence[BudgetUse], now: float) -> RouteExplanation:
     """The explanation with what a client key has used, and with the refusal if that is all it may."""
-    told = replace(found, budgets=tuple(one.sentence(now) for one in uses))
+    shown = replace(found, budgets=tuple(one.sentence(now) for one in uses))
     used_up = next((one for one in uses if one.refuses), None)
     if used_up is None or found.refused:
-        return told
-    return replace(told, status=_USED_UP, refused=f"{used_up.counter.budget.title(used_up.key)} is used up")
+        return shown
+    return replace(shown, status=_USED_UP, refused=f"{used_up.counter.budget.title(used_up.key)} is used up")
 
 
 def budgets_now(

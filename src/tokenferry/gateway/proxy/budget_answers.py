@@ -1,4 +1,4 @@
-"""What a client is told of its budgets, in the headers that Claude Code reads."""
+"""The headers and refusals by which a client, such as Claude Code, learns of its budgets."""
 
 import math
 from datetime import datetime
