@@ -18,8 +18,8 @@ ROLES: Final = {
     "entry": (
         "starts and manages",
         (
-            "cli serve in_process testing reloading actions admin dashboard background_refresh service views "
-            "readiness sandbox"
+            "cli serve in_process testing reloading actions admin dashboard config_changes background_refresh service "
+            "views readiness sandbox"
         ),
     ),
     "request": ("the way of a request", "gateway routing pool streaming upstream limits wire"),

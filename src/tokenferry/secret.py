@@ -30,6 +30,8 @@ _SHORTEST: Final = 4
 _UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 _QUOTES: Final = "\"'`"
 # A value may end in "=", as base64 does; a name for it is followed by something else, or says what it names.
+_LOOKS_SECRET: Final = re.compile(r"\b(sk-ant-[a-z]+[0-9]*-|tf[ka]_)[A-Za-z0-9_-]{8,}")
+"""Also one that was typed where it doesn't belong."""
 _ASSIGNMENT: Final = re.compile(r"(?:export\s+)?[A-Za-z_]\w*=[^=]|\w*(?:KEY|TOKEN|SECRET)=+\Z", re.ASCII)
 
 
@@ -147,6 +149,11 @@ class Fields(dict[str, Any]):
     def without(self, *keys: str) -> "Fields":
         """Give a copy without these keys."""
         return Fields((key, value) for key, value in self.items() if key not in keys)
+
+
+def without_secrets(text: str) -> str:
+    """The text without what looks like a key or token."""
+    return _LOOKS_SECRET.sub(r"\1[redacted]", text)
 
 
 def parse_object(raw: bytes) -> Fields | None:

@@ -149,6 +149,11 @@ class Home(Struct, frozen=True):
         return self.path / "ledger.db"
 
     @property
+    def config_undo(self) -> Path:
+        """What config.toml was before its last change by `config set` or the dashboard."""
+        return self.path / "config-undo.json"
+
+    @property
     def audit(self) -> Path:
         return self.path / "audit.log"
 

@@ -7,7 +7,7 @@ from tokenferry.broker._claude_code import (
     swap_to_next_available_account,
     use_for_claude_code,
 )
-from tokenferry.broker._default import aresolve, default_broker, invalidate, resolve
+from tokenferry.broker._default import aresolve, default_broker, invalidate, resolve, settle_default_provider
 from tokenferry.broker._forced import ForcedRenewals
 from tokenferry.broker._next_account import select_next_account_for_swap
 from tokenferry.broker._pending_login import PendingLogin
@@ -37,6 +37,7 @@ __all__ = [
     "open_sealing",
     "resolve",
     "select_next_account_for_swap",
+    "settle_default_provider",
     "store_login",
     "swap_to_next_available_account",
     "use_for_claude_code",

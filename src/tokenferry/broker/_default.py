@@ -1,11 +1,15 @@
 """The broker of this process, and the functions that are sugar over it."""
 
+import contextlib
 import threading
 
 from tokenferry.background import after_fork_in_child
 from tokenferry.broker._broker import Broker
+from tokenferry.config import Config
 from tokenferry.credentials import Credential
+from tokenferry.errors import TokenferryError
 from tokenferry.secret import Secret
+from tokenferry.settings import Home
 
 
 class Default:
@@ -53,3 +57,11 @@ async def aresolve(name: str | None = None, *, min_ttl: float | None = None) -> 
 def invalidate(name: str | None, secret: Secret) -> None:
     """`Broker.invalidate` of the default broker."""
     default_broker().invalidate(name, secret)
+
+
+def settle_default_provider(home: Home, config: Config | None = None) -> None:
+    """Put the default provider on record as it is, before something is changed that could decide otherwise."""
+    if home.default_provider.exists() or not home.path.exists():
+        return
+    with contextlib.suppress(TokenferryError):
+        Broker.from_home(home, config).record_default_provider()

@@ -47,14 +47,6 @@ def pin_notice(named: str | None) -> str:
     return f"account {pinned} is used, as TOKENFERRY_ACCOUNT says" if pinned else ""
 
 
-def settle_default_provider(home: Home, config: Config | None = None) -> None:
-    """Put the default provider on record as it is, before something is changed that could decide otherwise."""
-    if home.default_provider.exists() or not home.path.exists():
-        return
-    with contextlib.suppress(TokenferryError):
-        Broker.from_home(home, config).record_default_provider()
-
-
 def what_serves(name: str, broker: Broker, config: Config | None = None) -> str:
     """What the gateway does with the account, in one line."""
     from tokenferry.readiness import serving_line  # noqa: PLC0415  # SQLite, which few commands need

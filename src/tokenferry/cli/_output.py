@@ -3,14 +3,12 @@
 import contextlib
 import json
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
-from typing import Any, Final, TextIO
+from typing import Any, TextIO
 
-# Whatever looks like a key or token, also one that was typed where it doesn't belong.
-_SECRETS: Final = re.compile(r"\b(sk-ant-[a-z]+[0-9]*-|tf[ka]_)[A-Za-z0-9_-]{8,}")
+from tokenferry.secret import without_secrets
 
 
 def printable(text: str) -> str:
@@ -22,7 +20,7 @@ def printable(text: str) -> str:
 
 def redacted(text: str) -> str:
     """The text without what looks like a key or token."""
-    return _SECRETS.sub(r"\1[redacted]", text)
+    return without_secrets(text)
 
 
 _data_alone: ContextVar[bool] = ContextVar("data_alone", default=False)

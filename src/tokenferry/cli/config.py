@@ -8,17 +8,15 @@ from typing import Annotated, Any, Final, TypeAlias
 import typer
 
 from tokenferry.audit import note_change
+from tokenferry.broker import settle_default_provider
 from tokenferry.cli._editor import edit_file
-from tokenferry.cli._home import open_broker, settle_default_provider
 from tokenferry.cli._input import confirmed
 from tokenferry.cli._output import note, redacted, say, say_json, say_lines
 from tokenferry.cli._services import client_keys
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.config import (
-    Config,
     Effective,
     Examined,
-    changed,
     check_writable,
     examine,
     examine_content,
@@ -28,9 +26,8 @@ from tokenferry.config import (
     template,
     write_content,
 )
-from tokenferry.errors import ConfigError, PolicyRefused, TokenferryError, UsageError
-from tokenferry.gateway import check_host, check_upstreams
-from tokenferry.readiness import misnamed
+from tokenferry.config_changes import check_use, propose_change, write_change
+from tokenferry.errors import ConfigError, TokenferryError, UsageError
 from tokenferry.settings import Home
 from tokenferry.stores import create_private_file
 
@@ -63,7 +60,7 @@ def check(*, config: File = None, as_json: JSON = False) -> int:
     problems = examined.problems
     try:
         examined.raise_problems()
-        _check_use(home, examined.config)
+        check_use(home, examined.config, client_keys(home), tell=note)
     except ConfigError as fault:
         if not as_json:
             raise
@@ -83,19 +80,6 @@ def check(*, config: File = None, as_json: JSON = False) -> int:
         note(warning)
     say(f"{path} can be used" if examined.exists else f"there is no {path}, so the defaults hold")
     return 0
-
-
-def _check_use(home: Home, config: Config) -> None:
-    """Raise `ConfigError` for what `serve` would refuse, and for names that nothing in the home has."""
-    check_host(config.server)
-    check_upstreams(config.providers.values(), config.server)
-    try:
-        found = [one for one in misnamed(config, open_broker(home, config), client_keys(home)) if one.is_configured]
-    except TokenferryError as fault:
-        note(str(fault))
-        return
-    if found:
-        raise ConfigError(f"{config.path} names what is not there:", tuple(f"{one.where} {one.what}" for one in found))
 
 
 @app.command(
@@ -203,25 +187,9 @@ def unset(
 
 def _change(file: Path | None, given: Sequence[tuple[str, str | None]]) -> None:
     home, path = _find(file)
-    check_writable(path)
-    before = read_content(path)
-    content = before or b""
-    old = examine_content(content, path)
-    for name, value in given:
-        content = changed(content, path, name, value)
-    examined = examine_content(content, path)
-    if examined.config.policy.subscriptions == "own-use" != old.config.policy.subscriptions:
-        raise PolicyRefused(
-            '"own-use" is a statement that a person makes on a terminal, with: tokenferry policy set own-use'
-        )
-    former = {fault.text for fault in old.faults}
-    if new := tuple(str(fault) for fault in examined.faults if fault.text not in former):
-        raise ConfigError(f"nothing was written, for {path} could not be used then:", new)
-    if content != before:
-        if not old.faults:
-            settle_default_provider(home, old.config)
-        write_content(path, content, before, home.locks)
-        note_change(home, "config.set", ",".join(name for name, _ in given))
+    change = propose_change(path, given)
+    write_change(home, change)
+    examined = change.new
     for warning in examined.config.warnings:
         note(warning)
     for problem in examined.problems:

@@ -3,9 +3,10 @@ from typing import Annotated
 import typer
 
 from tokenferry.audit import note_change
+from tokenferry.broker import settle_default_provider
 from tokenferry.cli._complete import ModelName
 from tokenferry.cli._config_lists import edit_config
-from tokenferry.cli._home import find, settle_default_provider
+from tokenferry.cli._home import find
 from tokenferry.cli._output import note, outcome_json, say, say_json
 from tokenferry.cli._table import Column, table
 from tokenferry.cli._typer import JSON, examples, new_app

@@ -5,7 +5,8 @@ from typing import Annotated, Final
 import typer
 
 from tokenferry.audit import note_change
-from tokenferry.cli._home import find, settle_default_provider
+from tokenferry.broker import settle_default_provider
+from tokenferry.cli._home import find
 from tokenferry.cli._output import note, outcome_json, say, say_json, say_lines
 from tokenferry.cli._owner import refuse_own_with_foreign
 from tokenferry.cli._policy import ask_for_own

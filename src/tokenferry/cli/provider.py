@@ -7,9 +7,10 @@ import typer
 
 from tokenferry.accounts import read_credential
 from tokenferry.audit import note_change
+from tokenferry.broker import settle_default_provider
 from tokenferry.cli._complete import ProviderName, preset_names, providers_and_presets
 from tokenferry.cli._config_lists import edit_config
-from tokenferry.cli._home import find, know, open_broker, settle_default_provider, what_serves
+from tokenferry.cli._home import find, know, open_broker, what_serves
 from tokenferry.cli._input import read_secret
 from tokenferry.cli._output import note, outcome_json, say, say_json, say_lines
 from tokenferry.cli._table import Column, table
