@@ -521,6 +521,13 @@ class ModelMapping(Struct, frozen=True):
         ConfigKey("Server tools that translated requests go without; else they go to the next mapping."),
     ] = ()
     """By the beginnings of their types: `web_search`."""
+    efforts: Annotated[
+        tuple[str, ...] | None,
+        ConfigKey(
+            "The model's reasoning efforts, the least first; [] for none. If left out, known by the model's name.",
+            example='["low", "medium", "high"]',
+        ),
+    ] = None
 
 
 class ModelSettings(Struct, frozen=True):

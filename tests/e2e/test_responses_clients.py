@@ -103,14 +103,16 @@ def test_codex_that_is_run_finds_a_model_that_it_knows_by_openais_name(
 ) -> None:
     """It offers such a model tools of other kinds: in namespaces, amid the conversation, with a text as their input."""
     script = "text('from ' + 'JavaScript')"
-    sandbox.settings(answer={"calls": [{"name": "functions__exec", "input": {"input": script}}]})
+    sandbox.settings(answer={"calls": [{"name": "functions__exec", "input": {"input": script}}], "thinking": True})
     add_login("alice")
     with recording_relay(sandbox.url) as relay:
         write_config(home, home.config.read_text().replace(sandbox.url, relay.url) + OPENAIS_NAME)
         outcome = ask(person, COMMAND, "run", "--", str(codex), model="gpt-6.1-sol")
     assert texts(outcome)[-1] == ANSWER
     _, second = relay.messages()
-    call, result = (turn["content"][-1] for turn in json.loads(second.body)["messages"][-2:])
+    said, answered = json.loads(second.body)["messages"][-2:]
+    assert said["content"][0]["signature"], "what Claude thought comes back to it"
+    call, result = said["content"][-1], answered["content"][-1]
     assert (call["name"], call["input"]) == ("functions__exec", {"input": script})
     assert "from JavaScript" in json.dumps(result["content"])
 

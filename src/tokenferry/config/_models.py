@@ -14,7 +14,6 @@ _FOREIGN: Final = (
     "strip_specific_beta",
     "strip_mid_conversation_system",
 )
-_TRANSLATED: Final = ("max_output_tokens", "drop")
 _NAME: Final = keys_of(ModelSettings)["name"]
 
 
@@ -58,10 +57,6 @@ def _mapping(table: Table, model: str, providers: Mapping[str, Provider]) -> Mod
         table.problem("provider", "is missing")
     elif mapping.provider and mapping.provider not in providers:
         table.problem("provider", f"names {mapping.provider!r}, which is no provider; known: {', '.join(providers)}")
-    elif mapping.provider and providers[mapping.provider].wire_format == "anthropic":
-        for key in _TRANSLATED:
-            if key in table:
-                table.note(key, f"does nothing: requests for {mapping.provider} are not translated, and pass unchanged")
     ignore(table, _FOREIGN)
     table.done()
     return mapping

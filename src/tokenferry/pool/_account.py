@@ -64,6 +64,8 @@ class Target(Struct, frozen=True):
     """The most output of the model in a translated request, where its mapping says it."""
     drop: tuple[str, ...] = ()
     """The server tools that a translated request goes without, by the beginnings of their types."""
+    efforts: tuple[str, ...] | None = None
+    """The reasoning efforts that the model takes in a translated request, where its mapping says it."""
 
 
 class Criteria(Struct, frozen=True):

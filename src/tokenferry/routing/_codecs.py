@@ -1,5 +1,6 @@
 """What translates for an upstream whose format is not the client's."""
 
+import re
 from functools import lru_cache
 from hashlib import sha256
 from typing import Final
@@ -11,6 +12,13 @@ from tokenferry.providers import Provider
 from tokenferry.wire import Codec, Quirks, WireFormat, codec
 
 _DIGEST: Final = 12
+_CLAUDE: Final = re.compile(r"(?:^|[./])claude-[a-z]*-?\d")
+_BEFORE_THINKING: Final = re.compile(r"claude-(?:[12]|3-(?!7))")
+_BUDGET: Final = re.compile(r"claude-(?:3-7|(?:opus|sonnet|haiku)-4(?:-[0-5])?(?:-(?:\d{8}|latest))?(?:$|[@:]|-v\d))")
+_REASONING: Final = re.compile(r"(?:^|/)(?:gpt-[5-9](?!.*chat)|o[134](?:-|$))")
+"""Models of OpenAI's that reason."""
+_EFFORTS: Final = ("low", "medium", "high")
+"""Those that all of them take."""
 
 
 def codec_for(provider: Provider, target: Target, client: WireFormat, account: str = "") -> Codec | None:
@@ -22,11 +30,32 @@ def codec_for(provider: Provider, target: Target, client: WireFormat, account: s
     if upstream in {client, "gemini"}:
         return None
     most = provider.max_output_tokens if target.max_output_tokens is None else target.max_output_tokens
-    quirks = (*provider.quirks, ("max_output_tokens", most), ("drop", target.drop))
+    own = (("max_output_tokens", most), ("drop", target.drop))
+    quirks = (*_reasoning(upstream, target), *provider.quirks, *own)
     domain = f"{provider.name}/{target.model}"
     if upstream == "openai-responses":
         domain += f"/{sha256(account.encode()).hexdigest()[:_DIGEST]}"
     return _codec(client, upstream, domain, quirks)
+
+
+def _reasoning(upstream: WireFormat, target: Target) -> tuple[tuple[str, object], ...]:
+    """How the model is asked to reason, as far as its mapping or its name says it."""
+    if upstream == "anthropic":
+        return (("thinking", "never" if target.efforts == () else thinking_of(target.model)),)
+    if target.efforts is not None:
+        return (("efforts", target.efforts),)
+    return (("efforts", _EFFORTS),) if upstream == "openai-responses" and _REASONING.search(target.model) else ()
+
+
+@lru_cache(maxsize=1024)
+def thinking_of(model: str) -> str:
+    """The form of thinking that a model of Anthropic's takes: since Claude 4.6 adaptive, from 3.7 to 4.5 a budget.
+
+    https://platform.claude.com/docs/en/build-with-claude/adaptive-thinking
+    """
+    if _CLAUDE.search(model) is None or _BEFORE_THINKING.search(model):
+        return "never"
+    return "budget" if _BUDGET.search(model) else "adaptive"
 
 
 @lru_cache(maxsize=256)

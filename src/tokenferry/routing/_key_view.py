@@ -113,7 +113,9 @@ class KeyView:
         if targets is None:
             found = [(self._group(one.provider), one) for one in route.targets]
             targets = tuple(
-                Target(group, one.model, one.max_output_tokens, one.drop) for group, one in found if group is not None
+                Target(group, one.model, one.max_output_tokens, one.drop, one.efforts)
+                for group, one in found
+                if group is not None
             )
             self._targets[route.targets] = targets
         pinned = self._pinned

@@ -27,6 +27,7 @@ class MappedTarget(NamedTuple):
     model: str
     max_output_tokens: int | None = None
     drop: tuple[str, ...] = ()
+    efforts: tuple[str, ...] | None = None
 
 
 class Route(msgspec.Struct, frozen=True, cache_hash=True):
@@ -195,7 +196,9 @@ def _served(model: ModelSettings, providers: Mapping[str, Provider]) -> tuple[Ma
             left_out.append(f"{mapping.provider} speaks {provider.wire_format}'s format, {why}")
         else:
             targets.append(
-                MappedTarget(mapping.provider, mapping.actual_model, mapping.max_output_tokens, mapping.drop)
+                MappedTarget(
+                    mapping.provider, mapping.actual_model, mapping.max_output_tokens, mapping.drop, mapping.efforts
+                )
             )
     if targets:
         return tuple(targets)

@@ -1,0 +1,77 @@
+"""What translates for a target: how its model is asked to reason, and who gets reasoning back."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tokenferry.pool import AccountGroup, Target
+from tokenferry.providers import Provider
+from tokenferry.routing._codecs import codec_for, thinking_of
+from tokenferry.wire import WireFormat
+
+
+def document(upstream: WireFormat, model: str, client: WireFormat = "openai", **target: Any) -> dict[str, Any]:
+    """What is sent there for a request with an effort."""
+    provider = Provider("up", "openai", "http://up", wire_format=upstream)
+    codec = codec_for(provider, Target(AccountGroup("up", ()), model, **target), client)
+    assert codec is not None
+    turn = {"role": "user", "content": "hi"}
+    asked = {"model": "m", "messages": [turn], "max_tokens": 30_000}
+    fields = {"output_config": {"effort": "high"}} if client == "anthropic" else {"reasoning_effort": "high"}
+    found: dict[str, Any] = json.loads(codec.request(json.dumps(asked | fields).encode(), model).body)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("model", "form"),
+    [
+        *((model, "adaptive") for model in ("claude-opus-4-6", "claude-sonnet-5-5", "us.anthropic.claude-haiku-5-5")),
+        *((model, "budget") for model in ("claude-3-7-sonnet-latest", "claude-sonnet-4-20250514", "claude-opus-4-1")),
+        *((model, "budget") for model in ("claude-haiku-4-5", "anthropic.claude-opus-4-5-20251101-v1:0")),
+        *((model, "never") for model in ("claude-3-5-haiku-20241022", "claude-2.1", "glm-5", "my-claude", "")),
+    ],
+)
+def test_the_form_of_thinking_follows_from_the_models_name(model: str, form: str) -> None:
+    """docker/docker-agent#3381: an effort for a model without adaptive thinking was a 400 for each request."""
+    assert thinking_of(model) == form
+
+
+def test_claude_is_asked_to_think_as_it_takes_it() -> None:
+    assert document("anthropic", "claude-opus-4-6")["thinking"] == {"type": "adaptive"}
+    assert document("anthropic", "claude-opus-4-5")["thinking"]["type"] == "enabled"
+    assert "thinking" not in document("anthropic", "glm-5")
+    assert "thinking" not in document("anthropic", "claude-opus-4-6", efforts=())
+
+
+@pytest.mark.parametrize(
+    ("upstream", "model", "efforts", "effort"),
+    [
+        ("openai-responses", "gpt-5.5", None, "high"),
+        ("openai-responses", "openai/o4-mini", None, "high"),
+        ("openai-responses", "gpt-5.5", (), None),
+        ("openai-responses", "gpt-5.5", ("low", "medium"), "medium"),
+        ("openai-responses", "gpt-5-chat-latest", None, None),
+        ("openai-responses", "llama-3", None, None),
+        ("openai", "gpt-5.5", None, None),
+        ("openai", "gpt-5.5", ("low", "high"), "high"),
+    ],
+)
+def test_efforts_are_those_of_the_mapping_or_known_by_the_models_name(
+    upstream: WireFormat, model: str, efforts: tuple[str, ...] | None, effort: str | None
+) -> None:
+    """Models of Chat Completions refuse an effort beside tools, so that there it has to be declared."""
+    found = document(upstream, model, "anthropic", efforts=efforts)
+    asked = (
+        found.get("reasoning", {}).get("effort") if upstream == "openai-responses" else found.get("reasoning_effort")
+    )
+    assert asked == effort
+
+
+def test_encrypted_reasoning_is_of_one_account_and_other_reasoning_of_all() -> None:
+    for upstream, is_shared in (("openai-responses", False), ("openai", True)):
+        provider = Provider("up", "openai", "http://up", wire_format=upstream)  # type: ignore[arg-type]
+        target = Target(AccountGroup("up", ()), "gpt")
+        one, same, other = (codec_for(provider, target, "anthropic", account) for account in ("a", "a", "b"))
+        assert one is same
+        assert (one is other) == is_shared
