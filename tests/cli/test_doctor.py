@@ -222,7 +222,7 @@ def test_what_no_account_serves_is_a_finding_only_where_service_is_expected(soun
     _login(sound, expires_at=1, refresh_token=None)
     sound.default_provider.write_text("sandbox\n")
     sound.default_provider.chmod(0o600)
-    told = "a model that nothing maps: is served by no account, and a client gets 503"
+    told = "a model that nothing maps: no account serves it, and a client gets 503"
     outcome = inside("doctor")
     assert told in outcome.err
     assert told not in outcome.out

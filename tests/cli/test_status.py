@@ -143,6 +143,6 @@ def test_a_gateway_that_runs_is_asked_what_it_serves(home: Home, inside: Inside,
     assert (told["model"], told["status"]) == (None, 503)
     assert "[router] providers" in told["reason"]
     assert "serves      a model that nothing maps: nothing serves it, a client gets 503" in inside("status").out
-    assert "is served by no account" in inside("doctor").out
+    assert "no account serves it" in inside("doctor").out
     process.terminate()
     assert "a client gets 503: none of [router] providers may serve" in end(process).out

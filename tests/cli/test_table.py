@@ -1,14 +1,15 @@
 import io
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from cli.harness import Terminal
+from cli.documents import KEY
+from cli.harness import Outcome, Terminal, tokenferry
 from tokenferry.cli._table import Cell, Column, labelled, table, time_cell
 from tokenferry.settings import Home
 
@@ -109,3 +110,22 @@ def test_a_toned_cell_is_coloured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     table((Column("state"),), [(Cell("dead", "bad"),)])
     assert "\x1b[31mdead" in screen.getvalue()
+
+
+@pytest.mark.usefixtures("free_port")
+@pytest.mark.parametrize("command", ["key show anna", "doctor", "explain route --model claude-x"])
+def test_a_command_folds_what_it_says_and_never_a_command_to_copy(
+    home: Home, inside: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    assert tokenferry("account", "add", "work", stdin=KEY).code == 0
+    assert inside("key", "create", "anna", *(f"--model=model-{number}" for number in range(9))).code == 0
+    if command == "doctor":
+        home.accounts.chmod(0o777)
+    plain = inside(*command.split()).out
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    shown = inside(*command.split()).out
+    assert shown.split() == plain.split()
+    assert shown != plain
+    longest = [line for line in shown.splitlines() if len(line) > 40]
+    assert all(line.startswith("  cure: ") or " " not in line.strip() for line in longest)

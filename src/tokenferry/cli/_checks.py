@@ -299,7 +299,7 @@ def _unserved(service: ServiceStatus, *, is_note: bool) -> Finding:
     why, separator, cure = service.reason.rpartition("; ")
     if not separator or "tokenferry" not in cure:
         why, cure = service.reason, "tokenferry explain route, which says why of each account"
-    what = f"is served by no account, and a client gets {service.status}: {why}"
+    what = f"no account serves it, and a client gets {service.status}: {why}"
     return Finding(what, service.subject, cure, is_note)
 
 

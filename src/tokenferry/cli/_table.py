@@ -67,12 +67,19 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, wide: boo
 
 def labelled(pairs: Iterable[tuple[str, str]], margin: int) -> None:
     """Write labels, each with its value from column `margin` on; a terminal folds the value at words beside them."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for label, value in pairs:
-        text = printable(value)
-        room = len(text) + 1 if width is None else max(width - margin, _LEAST_FOLDED)
-        first, *more = textwrap.wrap(text, room, **_WHOLE_WORDS) if len(text) > room else [text]
-        say_lines([f"{label:<{margin}}{first}".rstrip(), *(" " * margin + line for line in more)])
+        first, *more = folded(value, margin, margin)
+        say_lines([f"{label:<{margin}}{first[margin:]}".rstrip(), *more])
+
+
+def folded(text: str, margin: int, first_margin: int = 0) -> list[str]:
+    """The text in lines that fit on a terminal, from column `margin` on; in a pipe it is one line."""
+    text, first = printable(text), " " * first_margin
+    if not sys.stdout.isatty():
+        return [first + text]
+    width = max(shutil.get_terminal_size().columns, margin + _LEAST_FOLDED)
+    lines = textwrap.wrap(text, width, initial_indent=first, subsequent_indent=" " * margin, **_WHOLE_WORDS)
+    return lines or [first]
 
 
 def _on_terminal(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, wide: bool) -> None:

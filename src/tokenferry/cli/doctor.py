@@ -1,5 +1,6 @@
 from tokenferry.cli._checks import examine
 from tokenferry.cli._output import note, say, say_json, say_lines
+from tokenferry.cli._table import folded
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.settings import Home
 
@@ -32,7 +33,8 @@ def doctor(
     if not findings:
         say(f"no problem was found in {home.path}")
     for finding in findings:
-        say_lines((f"{finding.where}: {finding.what}", f"  cure: {finding.cure}"))
+        # The cure stays in one line: its command is to be copied.
+        say_lines((*folded(f"{finding.where}: {finding.what}", 2), f"  cure: {finding.cure}"))
     for finding in found:
         if finding.is_note:
             note(f"{finding.where}: {finding.what}; cure: {finding.cure}")

@@ -28,7 +28,7 @@ from tokenferry.cli._rights import (
     rights_json,
     told,
 )
-from tokenferry.cli._table import Cell, Column, table, time_cell
+from tokenferry.cli._table import Cell, Column, labelled, table, time_cell
 from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.config_key import parse_duration
 from tokenferry.errors import TokenferryError, UsageError
@@ -191,8 +191,7 @@ def show(name: KeyName, *, as_json: JSON = False) -> None:
         "limits": str(key.caps),
         "fingerprint": key.fingerprint,
     }
-    say_lines(f"{heading:<13}{value}" for heading, value in lines.items())
-    say_lines(f"{'budget':<13}{one.sentence(time.time())}" for one in budgets)
+    labelled((*lines.items(), *(("budget", one.sentence(time.time())) for one in budgets)), 13)
 
 
 @app.command(

@@ -4,8 +4,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from tokenferry.cli._output import note, say_json, say_lines
-from tokenferry.cli._table import Cell, Column, Tone, table, time_cell
+from tokenferry.cli._output import note, say_json
+from tokenferry.cli._table import Cell, Column, Tone, labelled, table, time_cell
 from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.errors import UnknownName
 from tokenferry.settings import Home
@@ -63,7 +63,7 @@ def request(
     if as_json:
         say_json(_to_json(decision))
     else:
-        say_lines(f"{heading:<10}{text}" for heading, text in story_lines(decision))
+        labelled(story_lines(decision), 10)
 
 
 def _list(found: Sequence[Decision], *, wide: bool, as_json: bool) -> None:

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Final
 import typer
 from msgspec import to_builtins
 
-from tokenferry.cli._output import redacted, say_json, say_lines
+from tokenferry.cli._output import redacted, say_json
 from tokenferry.cli._raw_answer import RawAnswer, read_raw_answer
+from tokenferry.cli._table import labelled
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.errors import UsageError
 from tokenferry.limits import (
@@ -102,7 +103,7 @@ def response(
     if as_json:
         say_json(_to_json(answer, error, verdict, state, at))
     else:
-        say_lines(f"{heading:<10}{text}" for heading, text in _lines(answer, error, verdict, state, at))
+        labelled(_lines(answer, error, verdict, state, at), 10)
 
 
 def _read(file: str) -> bytes:

@@ -9,8 +9,9 @@ import typer
 
 from tokenferry.cli._describe import rows
 from tokenferry.cli._home import find, open_broker
-from tokenferry.cli._output import say_json, say_lines
+from tokenferry.cli._output import say_json
 from tokenferry.cli._services import ask_route
+from tokenferry.cli._table import labelled
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.config import Config
 from tokenferry.errors import UnknownName, UsageError
@@ -95,7 +96,7 @@ def route(
     if as_json:
         say_json([{**one, "asked": asked} for one in found.to_json()])
     else:
-        say_lines(f"{heading:<10}{text}" for heading, text in _lines(found, asked))
+        labelled(_lines(found, asked), 10)
     return 1 if found.refused else 0
 
 
