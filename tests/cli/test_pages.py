@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import typer
 
-from tokenferry.cli._app import app
+from tokenferry.cli._app import COMMANDS, app
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -53,3 +53,13 @@ def test_what_is_no_command_would_be_noticed() -> None:
     assert fault(["token", "--minimum", "3"]) == "there is no option --minimum"
     assert fault(["run", "--", "x", "--y"]) is None
     assert sum(len(list(commands(page))) for page in PAGES) > 150
+
+
+def test_the_page_of_commands_has_a_section_for_each() -> None:
+    parts = re.split(r"(?m)^## ", (ROOT / "docs" / "commands.md").read_text(encoding="utf-8"))
+    tree: Any = typer.main.get_command(app)
+    for name in COMMANDS:
+        own = "".join(part for part in parts if name in re.split("[ ,]+", part.partition("\n")[0]))
+        assert own, name
+        inner = getattr(tree.get_command(None, name), "commands", {}) if name != "setup" else {}  # connect.md has tools
+        assert [one for one in inner if not re.search(rf"\b{one}\b", own)] == [], name
