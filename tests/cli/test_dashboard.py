@@ -1,6 +1,7 @@
 """`tokenferry dashboard`: the address that it makes, and where there is none."""
 
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -90,3 +91,17 @@ def test_a_gateway_whose_dashboard_is_off_knows_no_such_page(home: Home, tmp_pat
     with serving(tmp_path) as served, httpx2.Client(base_url=served.url, trust_env=False) as client:
         assert client.get("/dashboard/").status_code == 404
         assert tokenferry("dashboard").code == 2
+
+
+def test_an_open_page_does_not_keep_a_gateway_from_ending(home: Home, tmp_path: Path) -> None:
+    with serving(tmp_path) as served:
+        where = urlsplit(tokenferry("dashboard", "--print").out.strip())
+        headers = {"host": where.netloc, "origin": f"http://{where.netloc}"}
+        with httpx2.Client(base_url=served.url, headers=headers, trust_env=False, timeout=60) as client:
+            cookie = client.post("/dashboard/enter", data={"code": where.fragment}).headers["set-cookie"]
+            with client.stream("GET", "/dashboard/events", headers={"cookie": cookie.partition(";")[0]}) as stream:
+                lines = stream.iter_lines()
+                assert next(lines) == ": here"
+                served.tell(signal.SIGTERM)
+                assert all(line in {"", "event: changed", "data: "} for line in lines), "it ends whole"
+        assert served.end() == 0

@@ -85,7 +85,9 @@ class _Shown(Struct, frozen=True):
     @property
     def is_dead(self) -> bool:
         """Whether only a person can bring it back, by logging in again."""
-        return self.row.state in _DEAD and self.account is not None and self.account.kind == "oauth"
+        account = self.account
+        is_ours = account is not None and account.kind == "oauth" and account.owner == "tokenferry"
+        return is_ours and self.row.state in _DEAD
 
     @property
     def urgency(self) -> int:
@@ -113,6 +115,7 @@ def _list(visit: Visit) -> Variables:
         "accounts": table.sorted(shown),
         "total": len(found),
         "dead": [one for one in found if one.is_dead],
+        "open": {one.provider for one in visit.service.offers() if not one.needs_statement},
         "providers": sorted({one.provider for one in found if one.provider}),
         "states": sorted({one.row.state for one in found}),
         "addable": sorted(visit.context.broker.providers),

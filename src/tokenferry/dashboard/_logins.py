@@ -42,8 +42,11 @@ def _begin(visit: Visit) -> Shown:
 
 
 def _again(visit: Visit) -> Shown:
+    """Begin a login for an account: by the browser, or by a code where its provider knows no other way."""
     name = visit.path["name"]
-    return _lead(visit, visit.context.broker.book.read(name).account.provider, name)
+    provider = visit.context.broker.book.read(name).account.provider
+    is_by_device = any(one.provider == provider and not one.is_by_browser for one in visit.service.offers())
+    return (_show_code if is_by_device else _lead)(visit, provider, name)
 
 
 def _lead(visit: Visit, provider: str, account: str | None) -> Shown:

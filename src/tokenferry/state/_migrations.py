@@ -100,7 +100,6 @@ _MIGRATIONS: Final = (
     ) STRICT;
     CREATE TABLE sign_in_codes (
         digest BLOB PRIMARY KEY,
-        key TEXT NOT NULL,
         role TEXT NOT NULL,
         expires_at INTEGER NOT NULL,
         session BLOB

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from tokenferry.errors import UnknownName
 from tokenferry.secret import Secret
-from tokenferry.state._client_key import ClientKey, Role
+from tokenferry.state._client_key import Role
 from tokenferry.state._database import Database
 from tokenferry.state._keys import ClientKeys
 
@@ -127,13 +127,13 @@ class DashboardSessions:
         self.leave_notice(id, "")
         return str(rows[0]["notice"])
 
-    def make_code(self, *, role: Role = "admin", key: ClientKey | None = None) -> Secret:
-        """Give a code that begins one session within a minute: for this home's owner, or for the holder of the key."""
+    def make_code(self, *, role: Role = "admin") -> Secret:
+        """Give a code that begins one session within a minute, for who may write here: this home's owner."""
         code, now = Secret(secrets.token_urlsafe(_BYTES)), int(self._now())
-        row = (_digest(code), "" if key is None else key.id, role if key is None else key.role, now + _CODE_LIFETIME)
+        row = (_digest(code), role, now + _CODE_LIFETIME)
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM sign_in_codes WHERE expires_at <= ?", (now - _CODE_MEMORY,))
-            connection.execute("INSERT INTO sign_in_codes (digest, key, role, expires_at) VALUES (?, ?, ?, ?)", row)
+            connection.execute("INSERT INTO sign_in_codes (digest, role, expires_at) VALUES (?, ?, ?)", row)
         return code
 
     def redeem(self, code: Secret, *, address: str = "") -> tuple[DashboardSession, Secret] | None:
@@ -153,11 +153,8 @@ class DashboardSessions:
             if row["expires_at"] <= self._now():
                 return None
             connection.execute("UPDATE sign_in_codes SET session = ? WHERE digest = ?", (_digest(secret), digest))
-            name, way = "dashboard", "command"
-            if row["key"]:
-                name, way = self._keys.get(row["key"]).name, "key"
             made = self._insert(
-                connection, secret, name=name, role=row["role"], way=way, key=row["key"], address=address
+                connection, secret, name="dashboard", role=row["role"], way="command", key="", address=address
             )
         session = self._living(made)
         return None if session is None else (session, secret)
