@@ -6,12 +6,25 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 
 import pytest
+from msgspec.structs import replace
 
-from gateway.rig import Gate, Origin, Reply, Source, answering, error_of, json_answer, running_gate
+from gateway.rig import (
+    Gate,
+    Origin,
+    Reply,
+    Source,
+    answering,
+    api_key,
+    error_of,
+    json_answer,
+    one_account,
+    running_gate,
+)
 from tokenferry.budgets import Budget, BudgetBook, Counter
 from tokenferry.gateway import token_counts
 from tokenferry.gateway.telemetry.decision_log import decision_of
 from tokenferry.settings import BudgetSettings
+from tokenferry.stores import Account
 
 pytestmark = pytest.mark.anyio
 
@@ -119,6 +132,33 @@ async def test_counting_tokens_and_listing_models_are_never_refused(gate: Gate, 
     write(book, 2_000_000)
     assert (await gate.call(b"/v1/messages/count_tokens", body=BODY)).status == 200
     assert (await gate.call(b"/v1/models", method=b"GET")).status == 200
+
+
+async def test_a_client_of_openais_format_is_told_in_its_words(gate: Gate, book: BudgetBook) -> None:
+    await gate.call(body=BODY)
+    write(book, 2_000_000)
+    reply = await gate.call(b"/v1/chat/completions", body=BODY)
+    assert (reply.status, reply.all(b"x-should-retry")) == (429, [b"false"])
+    error = json.loads(reply.body)["error"]
+    assert (error["type"], error["code"]) == ("insufficient_quota", "insufficient_quota")
+    assert "is used up until" in error["message"]
+
+
+async def test_a_credential_of_the_clients_own_is_held_to_no_budget(origin: Origin, book: BudgetBook) -> None:
+    origin.scripts = [ANSWER]
+    provider = replace(one_account(origin.url).providers["fake"], passthrough=True)
+    source = Source([provider], [Account("alice", "fake", "api-key")])
+    source.results["alice"] = [api_key()]
+    async with running_gate(source, budgets=book) as gate:
+        await gate.call(body=BODY)
+        write(book, 2_000_000)
+        assert (await gate.call(body=BODY)).status == 429
+        own = await gate.call(headers=[(b"x-tokenferry-key", gate.key), (b"x-api-key", b"sk-of-the-client")], body=BODY)
+        assert own.status == 200
+        assert limits_of(own) == {"5h-utilization": "0.4"}, "its limits are the client's own"
+        record = await gate.records.last(3)
+        assert record.account == "(the client's own)"
+    assert only(book).reserved == 0
 
 
 async def test_what_all_reserve_at_once_is_to_be_tried_again(gate: Gate, book: BudgetBook, origin: Origin) -> None:

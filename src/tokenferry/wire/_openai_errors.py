@@ -24,6 +24,7 @@ _OF_KINDS: Final[dict[str, tuple[str, str | None]]] = {
     "not_found_error": ("invalid_request_error", "not_found"),
     "request_too_large": ("invalid_request_error", "request_too_large"),
     "rate_limit_error": ("rate_limit_error", "rate_limit_exceeded"),
+    "billing_error": ("insufficient_quota", "insufficient_quota"),
     "timeout_error": ("server_error", "timeout"),
     "overloaded_error": ("server_error", "server_is_overloaded"),
 }
