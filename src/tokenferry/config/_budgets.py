@@ -1,12 +1,19 @@
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from tokenferry.budgets import Budget
 from tokenferry.providers import Table
 from tokenferry.settings import BudgetSettings
 
+if TYPE_CHECKING:
+    from tokenferry.budgets import Budget
 
-def read_budgets(tables: Iterable[Table]) -> tuple[Budget, ...]:
+
+def read_budgets(tables: Sequence[Table]) -> "tuple[Budget, ...]":
     """Read `[[budgets]]`. Two of one subject that differ in their amount alone are a fault."""
+    if not tables:
+        return ()
+    from tokenferry.budgets import Budget  # noqa: PLC0415  # few homes have a budget
+
     found: dict[str, Budget] = {}
     for table in tables:
         settings = table.read_whole(BudgetSettings())

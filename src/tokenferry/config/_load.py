@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from tokenferry.budgets import Budget
 from tokenferry.config._alerts import read_alerts
 from tokenferry.config._budgets import read_budgets
 from tokenferry.config._dashboard import read_dashboard
@@ -50,6 +49,9 @@ from tokenferry.settings import (
 )
 from tokenferry.stores import check_folder
 
+if TYPE_CHECKING:
+    from tokenferry.budgets import Budget
+
 _SECTION: Final = re.compile(r"[^.\[ ]+")
 _RULING: Final = ("policy", "store", "seal", "sealing", "encryption", "subscription")
 
@@ -72,7 +74,7 @@ class Config(Struct, frozen=True):
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     dashboard: DashboardSettings = field(default_factory=DashboardSettings)
     prices: tuple[PriceSettings, ...] = ()
-    budgets: tuple[Budget, ...] = ()
+    budgets: "tuple[Budget, ...]" = ()
     providers: Mapping[str, Provider] = field(default_factory=builtin_providers)
     """By name: declared ones in their order, then the built-in ones."""
     keys: Mapping[str, ApiKey] = field(default_factory=dict)

@@ -1,16 +1,18 @@
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tokenferry.budgets import Counter, counters_at
 from tokenferry.config import Config
 from tokenferry.readiness._explanation import RouteExplanation
 from tokenferry.settings import Home
 from tokenferry.state import ClientKey, State
 from tokenferry.units import span
+
+if TYPE_CHECKING:
+    from tokenferry.budgets import Counter
 
 _USED_UP: Final = 429
 
@@ -18,7 +20,7 @@ _USED_UP: Final = 429
 class BudgetUse(Struct, frozen=True):
     """How much of a budget is used in its present period, by what the ledger has."""
 
-    counter: Counter
+    counter: "Counter"
     key: str = ""
     """The name of the one key that it counts; empty where it counts several."""
 
@@ -79,6 +81,10 @@ def budgets_now(
         with State(home.state) as state:
             known = state.keys.list()
     live = [key for key in known if key.is_live(now) and key.role == "client"] if keys is None else keys
+    if not (config.budgets or any(key.budgets for key in live)):
+        return []
+    from tokenferry.budgets import counters_at  # noqa: PLC0415  # few homes have a budget
+
     counters = counters_at(config.budgets, live, now, every_pool=keys is None)
     if counters and home.ledger.exists():
         from tokenferry.ledger import Ledger, UsageReport, spent_of  # noqa: PLC0415  # few homes have a budget

@@ -8,7 +8,6 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tokenferry.budgets import SpendingLimit
 from tokenferry.credentials import CLIENT_KEY_PREFIXES
 from tokenferry.errors import UsageError
 from tokenferry.settings import NO_CAPS, Caps
@@ -164,6 +163,10 @@ def _budgets(text: str) -> tuple[str, ...]:
 
 def write_budgets(limits: Sequence[str]) -> str:
     """Give limits as the table keeps them, one for each period and unit. Raises `UsageError` for bad ones."""
+    if not limits:
+        return "[]"
+    from tokenferry.budgets import SpendingLimit  # noqa: PLC0415  # few keys have a budget
+
     found: dict[tuple[str, str], str] = {}
     for text in limits:
         try:
