@@ -126,6 +126,13 @@ def test_what_is_not_asked_for_is_not_said(state: State, caplog: pytest.LogCaptu
     assert (process.posted, len(caplog.messages)) == ([], 1), "without a webhook it is in the log alone"
 
 
+def test_what_the_log_has_already_is_posted_alone(state: State, caplog: pytest.LogCaptureFixture) -> None:
+    process = Process(state)
+    process.wrong = [DEAD._replace(is_logged=True)]
+    process.alerts.look()
+    assert (process.posted, caplog.messages) == ([DEAD.message], [])
+
+
 def test_a_state_that_cannot_be_written_says_it_rather_twice_than_never(
     state: State, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,8 @@ class Alert(NamedTuple):
     """Until when it is not said again, in seconds since 1970 UTC; None is an hour from when it is said."""
     stage: str = ""
     """What makes it another cause than an earlier one about the same."""
+    is_logged: bool = False
+    """Whether the log has it already."""
 
     @property
     def cause(self) -> str:
@@ -104,7 +106,8 @@ class Alerts(PeriodicThread):
         now, settings = self._now(), self._settings
         if alert.kind not in settings.on or not self._claim(alert, now):
             return float("inf")
-        logger.warning("alert %s: %s", alert.kind, alert.message)
+        if not alert.is_logged:
+            logger.warning("alert %s: %s", alert.kind, alert.message)
         if settings.webhook is None:
             return float("inf")
         if fault := self._send(settings, alert, now):

@@ -49,4 +49,5 @@ def _conditions(
                 message,
                 end,
                 f"{passed[-1]} {budget.unit} {budget.period}",
+                is_logged=True,  # by what reads the ledger
             )
