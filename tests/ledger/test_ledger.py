@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from effort import effort
 from ledger.books import DAY, HOUR, NOW, PRICES, entries, entry, sums_of
 from tokenferry.errors import CorruptFile, StorageFailed, UsageError
-from tokenferry.ledger import Ledger, LedgerEntry, OtherModel, WindowPoint
+from tokenferry.ledger import Ledger, LedgerEntry, OtherModel, WindowPoint, _schema
 from tokenferry.ledger._schema import SUMS
 from tokenferry.prices import PriceTable, TokenCounts
 from tokenferry.settings import LedgerSettings, PriceSettings
@@ -239,3 +239,22 @@ def test_a_connection_of_an_other_program_sees_all(path: Path, ledger: Ledger) -
     other = sqlite3.connect(path)
     assert other.execute("SELECT sum(requests) FROM days").fetchone() == (1,)
     other.close()
+
+
+@pytest.mark.parametrize(("count", "statements"), [(277, [128, 128, 16, 1, 1, 1, 1, 1]), (16, [16]), (3, [1, 1, 1])])
+def test_rows_are_written_in_statements_of_three_sizes(
+    path: Path, monkeypatch: pytest.MonkeyPatch, count: int, statements: list[int]
+) -> None:
+    """SQLite keeps each statement: few sizes, so that few are kept, and large ones, so that few are run."""
+    sizes: list[int] = []
+    insert = _schema.insert_requests
+
+    def counting(rows: int) -> str:
+        sizes.append(rows)
+        return insert(rows)
+
+    monkeypatch.setattr(_schema, "insert_requests", counting)
+    with Ledger(path) as ledger:
+        ledger.write([entry(number) for number in range(count)], PRICES)
+        assert ledger.rows("SELECT count(*) FROM requests")[0][0] == count
+    assert sizes == statements

@@ -179,3 +179,35 @@ def test_a_block_holds_its_own_account_s_requests(ledger: Ledger) -> None:
     block = Period("", int(NOW * 1000), int(NOW * 1000) + 1000, "bob")
     rows = [row for row in UsageReport(ledger).rows([block], ("account",)) if row.group == ("bob",)]
     assert [row.usage.input for row in rows] == [5]
+
+
+def test_parts_of_the_tables_make_up_each_period(ledger: Ledger) -> None:
+    """Hours and rows fill what the nearest days lack, and take out what those have too much: half a day at most."""
+    units = {"days": DAY * 1000, "hours": HOUR * 1000, "requests": 1}
+
+    @settings(max_examples=effort(500))
+    @given(st.integers(0, 21_000), st.integers(1, 100_000), st.sampled_from([1, 1000, 1_800_000, 3_600_000]))
+    def holds(start: int, length: int, step: int) -> None:
+        period = Period("", start * step, (start + length) * step)
+        changes: Counter[int] = Counter({period.start: -1, period.end: 1})
+        for table, parts in UsageReport(ledger)._parts([period], is_by_rows=False).items():
+            for _, first, last, sign in parts:
+                assert first < last
+                assert table == "days" or (last - first) * units[table] <= max(DAY * 500, period.end - period.start)
+                changes[first * units[table]] += sign
+                changes[last * units[table]] -= sign
+        assert not any(changes.values())
+
+    holds()
+
+
+def test_what_a_whole_day_had_and_its_zone_does_not_is_no_group(ledger: Ledger) -> None:
+    """The account that was used in the hour that is taken out again is not there with zeros."""
+    midnight_utc = 20_000 * DAY
+    ledger.write([entry(1, at=midnight_utc + 60), entry(2, at=midnight_utc + 23.5 * HOUR, account="bob")], PRICES)
+    day = Period("", (midnight_utc - HOUR) * 1000, (midnight_utc + 23 * HOUR) * 1000)
+    (row,) = UsageReport(ledger).rows([day], ("account",))
+    assert (row.group, row.usage.requests, list(row.usage.models)) == (("alice",), 1, ["claude-opus-5"])
+    ledger.write([entry(3, at=midnight_utc + 23.5 * HOUR, model="odd", asked="odd")], PRICES)
+    (row,) = UsageReport(ledger).rows([day], ("account",))
+    assert list(row.usage.models) == ["claude-opus-5"]

@@ -1,4 +1,6 @@
 import math
+import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
@@ -57,10 +59,22 @@ class Usage(Struct):
 
     def add(self, other: "Usage") -> None:
         """Count another one to it."""
-        for name in _NUMBERS:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self._add(other)
         for model, usage in other.models.items():
             self.models.setdefault(model, Usage()).add(usage)
+
+    def count(self, model: str, other: "Usage") -> None:
+        """Count what one model was used for to it."""
+        self._add(other)
+        known = self.models.get(model)
+        if known is None:
+            self.models[model] = other
+        else:
+            known._add(other)  # noqa: SLF001  # of the same class
+
+    def _add(self, other: "Usage") -> None:
+        for name in _NUMBERS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 _NUMBERS: Final = tuple(name for name in Usage.__struct_fields__ if name != "models")
@@ -92,30 +106,27 @@ class UsageReport:
         `where` limits it to the requests of these names; a key goes by its id, or by the name that it had last.
         """
         found: dict[tuple[int, tuple[str, ...]], UsageRow] = {}
+        left: Counter[tuple[int, tuple[str, ...], str]] = Counter()
         groups = tuple(dict.fromkeys((*by, "model", "billing")))
         has_sessions = "session" in {*by, *where}
         labels = self._labels("session" in by)
         only = self._only(where)
         for source, parts in self._parts(periods, is_by_rows=has_sessions).items():
+            unit = _UNITS[source]
             for row in self._ledger.rows(sql.totals(source, parts, groups, only)) if parts else ():
-                group = tuple(labels.get(row[name], "") for name in by)
-                unit = _UNITS[source]
+                number, sign = row["number"], row["sign"]
+                group, model = tuple([labels.get(row[name], "") for name in by]), labels.get(row["model"], "")
                 first, last = row["first_at"] * unit, row["last_at"] * unit + unit - 1
-                mine = found.get((row["number"], group))
+                mine = found.get((number, group))
                 if mine is None:
-                    period = periods[row["number"]]
-                    mine = found[row["number"], group] = UsageRow(period, group, Usage(), first, last)
-                usage = Usage(**{name: row[name] for name in _SUMS}, unpriced_cost=row["unpriced_micros"])
-                if row["billing"] == "plan":
-                    usage.plan = row["cost_micros"]
-                else:
-                    usage.cost = row["cost_micros"]
-                usage.models = {
-                    labels.get(row["model"], ""): Usage(**{name: getattr(usage, name) for name in _NUMBERS})
-                }
-                mine.usage.add(usage)
-                mine.first, mine.last = min(mine.first, first), max(mine.last, last)
-        return [found[key] for key in sorted(found)]
+                    mine = found[number, group] = UsageRow(periods[number], group, Usage(), first, last)
+                if sign > 0:
+                    mine.first, mine.last = min(mine.first, first), max(mine.last, last)
+                mine.usage.count(model, _usage_of(row, sign))
+                left[number, group, model] += sign * (row["requests"] + row["side_requests"])
+        for number, group, model in [key for key, requests in left.items() if not requests]:
+            del found[number, group].usage.models[model]  # a whole day had it, and it is taken out again
+        return [found[key] for key in sorted(found) if found[key].usage.models]
 
     def spending(self, spans: Sequence[Span]) -> list[dict[tuple[str, str], Spending]]:
         """What each client key spent in each of these periods, by its id and name.
@@ -127,8 +138,9 @@ class UsageReport:
         periods = [Period("", span.start, span.end) for span in spans]
         for source, parts in self._parts(periods, is_by_rows=False).items():
             for row in self._ledger.rows(sql.totals(source, parts, ("key", "billing"))) if parts else ():
-                tokens = row["input"] + row["output"] + row["write_5m"] + row["write_1h"]
-                spent = spending_of(row["billing"], row["cost_micros"], tokens)
+                sign = row["sign"]
+                tokens = sign * (row["input"] + row["output"] + row["write_5m"] + row["write_1h"])
+                spent = spending_of(row["billing"], sign * row["cost_micros"], tokens)
                 key, mine = keys.get(row["key"], ("", "")), found[row["number"]]
                 mine[key] = mine.get(key, Spending()) + spent
         return found
@@ -193,11 +205,15 @@ class UsageReport:
         rows = self._ledger.rows(sql.UNPRICED, (since // sql.DAY_MS,))
         return [(labels.get(row["provider"], ""), labels.get(row["model"], ""), row["requests"]) for row in rows]
 
-    def _parts(self, periods: Sequence[Period], *, is_by_rows: bool) -> dict[str, list[tuple[int, int, int]]]:
-        """Which table tells of which part of the periods, in that table's units: whole days, whole hours, the rest."""
-        parts: dict[str, list[tuple[int, int, int]]] = {name: [] for name in _UNITS}
+    def _parts(self, periods: Sequence[Period], *, is_by_rows: bool) -> dict[str, list[sql.Part]]:
+        """Which table tells of which part of the periods, in that table's units: whole days, whole hours, the rest.
+
+        A period of a day or more is made of the days nearest to it: of what these lack or have too much at both ends,
+        hours tell, and rows. So a day of any zone takes half a day of hours at most.
+        """
+        parts: dict[str, list[sql.Part]] = {name: [] for name in _UNITS}
         if is_by_rows:
-            parts["requests"] = [(number, one.start, one.end) for number, one in enumerate(periods)]
+            parts["requests"] = [(number, one.start, one.end, 1) for number, one in enumerate(periods)]
             return parts
         seams = [(self._seam("hours", "days"), sql.DAY_MS), (self._seam("requests", "hours"), sql.HOUR_MS)]
 
@@ -207,7 +223,14 @@ class UsageReport:
             return bound // unit * unit
 
         for number, period in enumerate(periods):
-            _divide(parts, number, settled(period.start), settled(period.end), [*_UNITS])
+            start, end = settled(period.start), settled(period.end)
+            first, last = (round(bound / sql.DAY_MS) for bound in (start, end))
+            if first < last:
+                parts["days"].append((number, first, last, 1))
+                for edge, day, sign in ((start, first * sql.DAY_MS, 1), (end, last * sql.DAY_MS, -1)):
+                    _divide(parts, number, min(edge, day), max(edge, day), sign if edge < day else -sign)
+            else:
+                _divide(parts, number, start, end, 1)
         return parts
 
     def _seam(self, finer: str, coarser: str) -> float:
@@ -228,21 +251,23 @@ class UsageReport:
         return {row["id"]: row["label"] for row in self._ledger.rows(sql.WINDOW_LABELS)}
 
 
-def _divide(
-    parts: dict[str, list[tuple[int, int, int]]], number: int, start: int, end: int, tables: Sequence[str]
-) -> None:
-    """Give what is whole between two times to the coarsest of the tables, and both edges to finer ones."""
-    table, *finer = tables
-    unit = _UNITS[table]
-    first, last = -(-start // unit), end // unit
+def _divide(parts: dict[str, list[sql.Part]], number: int, start: int, end: int, sign: int) -> None:
+    """Give the whole hours between two times to their table, and both edges to the rows."""
+    first, last = -(-start // sql.HOUR_MS), end // sql.HOUR_MS
+    edges = [(start, end)]
     if first < last:
-        parts[table].append((number, first, last))
-        edges = [(start, first * unit), (last * unit, end)]
+        parts["hours"].append((number, first, last, sign))
+        edges = [(start, first * sql.HOUR_MS), (last * sql.HOUR_MS, end)]
+    parts["requests"] += [(number, *edge, sign) for edge in edges if edge[0] < edge[1]]
+
+
+def _usage_of(row: sqlite3.Row, sign: int) -> Usage:
+    usage = Usage(**{name: sign * row[name] for name in _SUMS}, unpriced_cost=sign * row["unpriced_micros"])
+    if row["billing"] == "plan":
+        usage.plan = sign * row["cost_micros"]
     else:
-        edges = [(start, end)]
-    for one in edges:
-        if one[0] < one[1] and finer:
-            _divide(parts, number, *one, finer)
+        usage.cost = sign * row["cost_micros"]
+    return usage
 
 
 def spending_of(billing: str, cost: int, tokens: int) -> Spending:

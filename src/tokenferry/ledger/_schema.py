@@ -1,7 +1,7 @@
 """All SQL of the ledger. A further engine needs this file's texts once more; tables of requests may be cut by day."""
 
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from tokenferry.state import Schema
 
@@ -254,20 +254,24 @@ EMPTY_SUMS: Final = tuple(
 )
 
 
-def totals(source: str, periods: list[tuple[int, int, int]], by: tuple[str, ...], where: str = "") -> str:
-    """The sums of each period and group. `source` is `requests`, `hours` or `days`, and periods are in its unit.
+Part: TypeAlias = tuple[int, int, int, int]
+"""Of a period: its number, a start, an end that is not within it, and 1, or -1 for what is to be taken out."""
 
-    A period is a number, a start, and an end that is not within it. Unnamed groups come with the id 0.
+
+def totals(source: str, parts: list[Part], by: tuple[str, ...], where: str = "") -> str:
+    """The sums of each period and group, by sign. `source` is `requests`, `hours` or `days`, and parts are in its unit.
+
+    Unnamed groups come with the id 0.
     """
-    values = ", ".join(f"({number}, {start}, {end})" for number, start, end in periods)
+    values = ", ".join(map(str, parts))
     place = "at_ms" if source == "requests" else "period"
     sums = _SUMS if source == "requests" else dict(zip(SUMS, SUMS, strict=True))
     told = ", ".join(f"coalesce(sum({value}), 0) AS {name}" for name, value in sums.items())
     groups = "".join(f", {name}" for name in by)
     return (
-        f"WITH periods (number, start, stop) AS (VALUES {values}) "  # noqa: S608  # names and numbers of ours
-        f"SELECT number{groups}, {told}, min({place}) AS first_at, max({place}) AS last_at "
-        f"FROM periods JOIN {source} ON {place} >= start AND {place} < stop {where} GROUP BY number{groups}"
+        f"WITH periods (number, start, stop, sign) AS (VALUES {values}) "  # noqa: S608  # names and numbers of ours
+        f"SELECT number, sign{groups}, {told}, min({place}) AS first_at, max({place}) AS last_at "
+        f"FROM periods JOIN {source} ON {place} >= start AND {place} < stop {where} GROUP BY number, sign{groups}"
     )
 
 
