@@ -114,20 +114,6 @@ def test_no_secret_is_shown(api: Api, boss: Person, monkeypatch: pytest.MonkeyPa
     assert "x" * 20 not in page
 
 
-def test_sessions_are_listed_and_ended(api: Api, boss: Person) -> None:
-    other = Person(api)
-    other.sign_in(api.admin)
-    page = boss.open("/dashboard/settings").text
-    assert page.count('/end"') == 2
-    ids = re.findall(r"/settings/sessions/([^/]+)/end", page)
-    mine = re.search(r"this one.*?/settings/sessions/([^/]+)/end", page, re.DOTALL)
-    assert mine is not None
-    (theirs,) = set(ids) - {mine[1]}
-    boss.act("/dashboard/settings", f"/dashboard/settings/sessions/{theirs}/end")
-    assert other.open("/dashboard/").status_code == 401
-    assert boss.open("/dashboard/").status_code == 200
-
-
 def test_a_viewer_looks_and_changes_nothing(api: Api) -> None:
     _, secret = api.state.keys.create("eyes", role="viewer")
     person = Person(api)
@@ -136,5 +122,5 @@ def test_a_viewer_looks_and_changes_nothing(api: Api) -> None:
     page = person.open("/dashboard/settings/pool.max_queue").text
     assert "/preview" not in page
     csrf = re.findall(r'name="csrf" value="([^"]+)"', page)[0]
-    for action in ("pool.max_queue/preview", "pool.max_queue/save", "undo", "sessions/x/end"):
+    for action in ("pool.max_queue/preview", "pool.max_queue/save", "undo"):
         assert person.post(f"/dashboard/settings/{action}", {"csrf": csrf, "value": "7"}).status_code == 403

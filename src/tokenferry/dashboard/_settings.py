@@ -1,4 +1,4 @@
-"""Settings: every key of config.toml with its value; changes with their diff; the sessions of the dashboard."""
+"""Settings: every key of config.toml with its value; changes with their diff."""
 
 import re
 from collections.abc import Sequence
@@ -53,7 +53,6 @@ def _list(visit: Visit) -> Variables:
         "shows_all": shows_all,
         "undo": undo,
         "undo_lines": [] if undo is None else _shown(undo.diff()),
-        "sessions": [] if visit.session.role != "admin" else context.state.sessions.list(),
         "value_of": _value,
     }
 
@@ -133,11 +132,6 @@ def _check_allowed(visit: Visit, change: ConfigChange) -> None:
         raise PolicyRefused(f"this would change {path}, which is changed in a terminal alone: tokenferry config edit")
 
 
-def _end(visit: Visit) -> Redirect:
-    visit.context.state.sessions.end(visit.path["id"])
-    return Redirect("/dashboard/settings", "The session has ended.")
-
-
 def _restarts(name: str) -> bool:
     section, _, key = name.partition(".")
     return section == "server" and key in _STARTS
@@ -169,7 +163,6 @@ SETTINGS: Final = DashboardSection(
     views=(_LIST, _ONE),
     actions=(
         FormAction("/settings/undo", _undo, _LIST),
-        FormAction("/settings/sessions/{id}/end", _end, _LIST),
         FormAction("/settings/{name}/preview", _preview, _ONE),
         FormAction("/settings/{name}/save", _save, _ONE),
     ),
