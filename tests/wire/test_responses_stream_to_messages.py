@@ -212,6 +212,22 @@ def test_an_answer_that_comes_whole_in_the_last_event() -> None:
     )
 
 
+def test_completed_beside_calls_is_tool_use_and_without_any_is_not() -> None:
+    """litellm#35663, routatic/proxy#173, ollama#7963: the client never ran the tool."""
+    assert message(translated(CREATED, done(0, **call(1, "{}")), COMPLETED))["stop_reason"] == "tool_use"
+    said = [added(0, **MESSAGE), text_delta(0, "so"), done(0, **MESSAGE)]
+    assert message(translated(CREATED, *said, COMPLETED))["stop_reason"] == "end_turn"
+
+
+@pytest.mark.parametrize("place", ["first", "last", "nowhere"])
+def test_usage_counts_wherever_it_stands_and_is_given_once(place: str) -> None:
+    """litellm#31091, tingly-dev/tingly-box#1065, mozilla-ai/any-llm#1392: lost, or in two events."""
+    first = named("response.created", response=response(**({"usage": USAGE} if place == "first" else {})))
+    last = named("response.completed", response=response(**({"usage": USAGE} if place == "last" else {"usage": None})))
+    usage = message(translated(first, text_delta(0, "so"), last))["usage"]
+    assert (usage["cache_read_input_tokens"], usage["output_tokens"]) == ((0, 0) if place == "nowhere" else (60, 20))
+
+
 def test_a_summary_and_the_reasoning_itself_are_not_both_said() -> None:
     pieces = [
         added(0, **REASONING),

@@ -57,7 +57,7 @@ def test_a_conversation_with_a_tool() -> None:
         top_k=3,
     )
     found, remembered = sent(body, to_responses())
-    image = {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}
+    image = {"type": "input_image", "image_url": "data:image/png;base64,AAAA", "detail": "auto"}
     assert found == {
         "model": "model",
         "instructions": "You look.\n\nWell.",
@@ -81,6 +81,14 @@ def test_a_conversation_with_a_tool() -> None:
     assert (remembered.stream, remembered.left_out) == (True, ("top_k",))
 
 
+def test_the_system_amid_the_conversation_stays_at_its_place() -> None:
+    """router-for-me/CLIProxyAPI#3608, UKGovernmentBEIS/inspect_ai#4095, inflaborg/ccrelay#124."""
+    turns = [user(text("a")), {"role": "system", "content": "brief"}, assistant(text("b")), user(text("c"))]
+    for role in ("system", "developer"):
+        found = document(ask(*turns), system_role=role)["input"]
+        assert [item["role"] for item in found] == ["user", role, "assistant", "user"]
+
+
 def test_a_schema_is_strict_only_if_the_client_says_so_and_it_is_closed() -> None:
     """Responses takes `strict` for true where it isn't said, and refuses a schema that is open."""
     tools = [{**TOOL, "strict": True}, {"name": "b", "input_schema": {"type": "object"}, "strict": True}, TOOL]
@@ -98,7 +106,7 @@ def test_the_images_and_errors_of_results_stay_in_them() -> None:
         result([PNG], "toolu_2", is_error=True),
     ]
     found = document(ask(user(text("a")), assistant(*calls), user(*results)))
-    image = {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}
+    image = {"type": "input_image", "image_url": "data:image/png;base64,AAAA", "detail": "auto"}
     assert [item["output"] for item in found["input"] if item["type"] == "function_call_output"] == [
         [{"type": "input_text", "text": "one"}, image],
         "[tool error] no such place",

@@ -58,6 +58,7 @@ _CHOICES: Final[dict[str, Any]] = {"auto": "auto", "none": "none", "any": "requi
 _ERROR: Final = "[tool error] "
 _NO_SCHEMA: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
 _NO: Final = msgspec.Raw(b"false")
+_AUTO: Final = msgspec.Raw(b'"auto"')
 
 
 def to_responses(body: bytes, model: str, quirks: Quirks, domain: str) -> Sent:
@@ -119,7 +120,7 @@ class _History(Conversation[responses.ItemPart]):
         return responses.InputText(text=text)
 
     def _image_part(self, url: str) -> responses.InputImage:
-        return responses.InputImage(image_url=url)
+        return responses.InputImage(image_url=url, detail=_AUTO)  # which must be there
 
     def _file_part(self, name: str, url: str) -> responses.InputFile:
         if url.startswith("data:"):
