@@ -362,11 +362,12 @@ async def test_a_client_that_leaves_the_queue_leaves_its_place(origin: Origin, s
     assert len(origin.seen) == 1
 
 
-async def test_a_session_stays_with_its_account(origin: Origin, two_accounts: Source) -> None:
+@pytest.mark.parametrize("header", [b"x-claude-code-session-id", b"session-id"], ids=["Claude Code", "Codex"])
+async def test_a_session_stays_with_its_account(origin: Origin, two_accounts: Source, header: bytes) -> None:
     pool = Pool(PoolSettings(strategy="round-robin"))
     async with running_gate(two_accounts, pool=pool) as gate:
         for session in (b"a", b"b", b"a", b"b", b"a"):
-            await gate.call(headers=[(b"x-claude-code-session-id", session)])
+            await gate.call(headers=[(header, session)])
     assert keys_of(origin) == [b"one", b"bob", b"one", b"bob", b"one"]
 
 

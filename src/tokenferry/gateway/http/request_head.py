@@ -48,6 +48,7 @@ _KINDS: Final = {
     b"origin": _ORIGIN,
     b"sec-fetch-site": _SITE,
     b"x-claude-code-session-id": _SESSION,
+    b"session-id": _SESSION,  # Codex's
     b"x-claude-code-agent-id": _AGENT,
     b"x-claude-code-parent-agent-id": _PARENT,
     b"x-forwarded-for": _FORWARDED,
