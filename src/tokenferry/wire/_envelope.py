@@ -56,7 +56,8 @@ def _demands_thoughts(thinking: Any) -> bool:
 def _lacks_thoughts(turns: Any) -> bool:
     """Whether results are given of the last turn of the model, and no thought begins that one."""
     results = False
-    for turn in reversed(turns if isinstance(turns, list) else ()):
+    known: list[Any] = turns if isinstance(turns, list) else []
+    for turn in reversed(known):
         if not isinstance(turn, dict) or not isinstance(content := turn.get("content"), list):
             return False
         if turn.get("role") == "assistant":
