@@ -61,7 +61,7 @@ def _completion(document: dict[str, Any], knobs: AnswerSettings, thought: str) -
         knobs,
         named=choice["function"]["name"] if isinstance(choice, dict) else None,
         forced=choice == "required" or (knobs.tool and choice != "none"),
-        has_results=document["messages"][-1]["role"] == "tool",
+        has_results=bool(_content.results(document["messages"])),
     )
     if document.get("parallel_tool_calls") is False:
         made = made[:1]

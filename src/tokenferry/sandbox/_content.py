@@ -22,8 +22,34 @@ Call = tuple[str, dict[str, Any]]
 
 def words(messages: Sequence[Mapping[str, Any]], knobs: AnswerSettings) -> list[str]:
     """The answer's text in pieces, each of which counts as a token."""
-    said = knobs.text if knobs.text is not None else f"Hello from the sandbox, you said: {_last_words(messages)} ⛴"
-    return _sse.pieces(said)
+    if knobs.text is not None:
+        return _sse.pieces(knobs.text)
+    told = results(messages)
+    said = f"your tools said: {', '.join(told)}" if told else f"you said: {_last_words(messages)}"
+    return _sse.pieces(f"Hello from the sandbox, {said} ⛴")
+
+
+def results(messages: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What tools said since the last answer, in either dialect."""
+    found: list[str] = []
+    for message in reversed(messages):
+        if message["role"] == "assistant":
+            break
+        content = message["content"]
+        blocks = [block for block in content if isinstance(block, dict)] if isinstance(content, list) else []
+        if message["role"] == "tool":
+            found.insert(0, _text(content))
+        else:
+            told = [block.get("content") for block in blocks if block.get("type") == "tool_result"]
+            found[:0] = map(_text, told)
+    return found
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, list):
+        blocks = [block for block in content if isinstance(block, dict)]
+        content = " ".join(str(block.get("text", "")) for block in blocks)
+    return str(content or "")[:_LONGEST].strip()
 
 
 def calls(

@@ -203,19 +203,12 @@ def _calls(document: dict[str, Any], knobs: AnswerSettings) -> list[dict[str, An
         knobs,
         named=str(choice.get("name")) if choice.get("type") == "tool" else None,
         forced=knobs.tool or choice.get("type") == "any",
-        has_results=_has_results(document["messages"][-1]),
+        has_results=bool(_content.results(document["messages"])),
     )
     return [
         {"type": "tool_use", "id": f"toolu_sandbox{fixed(name + '+' * number, 18)}", "name": name, "input": given}
         for number, (name, given) in enumerate(made)
     ]
-
-
-def _has_results(message: dict[str, Any]) -> bool:
-    content = message["content"]
-    return isinstance(content, list) and any(
-        isinstance(block, dict) and block.get("type") == "tool_result" for block in content
-    )
 
 
 def _count(request: Request) -> int:
