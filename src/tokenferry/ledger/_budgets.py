@@ -143,7 +143,9 @@ class BudgetExchange:
             return
         if self.book.is_active:
             self._written += [entry.request_id for entry in entries]
-        for entry in entries:
+        # Of very many in one batch the last of each session tells enough.
+        latest = {(entry.session or entry.key_id, entry.asked): entry for entry in entries if entry.output}
+        for entry in latest.values():
             price = prices.price(entry.provider, (entry.model, entry.asked), entry.at)
             size = RequestSize(entry.key_id, entry.asked, entry.session, 0, None)
             self.book.estimates.learn(size, entry.counts, ModelPrice(price, entry.billing == "plan"))

@@ -276,11 +276,14 @@ def totals(source: str, parts: list[Part], by: tuple[str, ...], where: str = "")
 
 
 # Budgets: what is spent by key, and what the processes that serve may spend of the rest.
+_QUARTER_MS: Final = HOUR_MS // 4
 SPENDING: Final = (
-    "SELECT at_ms, coalesce(value, '') AS key, coalesce(label, '') AS name, billing, cost_micros, "
-    "ifnull(input, 0) + ifnull(output, 0) + ifnull(write_5m, 0) + ifnull(write_1h, 0) AS tokens "
-    "FROM requests LEFT JOIN names ON names.id = requests.key WHERE requests.id > ?"
+    f"SELECT at_ms / {_QUARTER_MS} * {_QUARTER_MS} AS at_ms, coalesce(value, '') AS key, coalesce(label, '') AS name, "  # noqa: S608  # names and numbers of ours
+    "billing, sum(cost_micros) AS cost_micros, "
+    "sum(ifnull(input, 0) + ifnull(output, 0) + ifnull(write_5m, 0) + ifnull(write_1h, 0)) AS tokens "
+    "FROM requests LEFT JOIN names ON names.id = requests.key WHERE requests.id > ? GROUP BY 1, requests.key, billing"
 )
+"""By quarters of an hour: every time zone's days begin at one."""
 KEYS: Final = "SELECT id, value, label FROM names WHERE kind = 'key'"
 SEE_HOLDER: Final = "UPDATE holders SET seen_ms = ? WHERE id = ?"
 INSERT_HOLDER: Final = "INSERT INTO holders (seen_ms, id) VALUES (?, ?)"
