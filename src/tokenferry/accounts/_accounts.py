@@ -141,12 +141,18 @@ class Accounts:
         return self._commands[name].account if name in self._commands else None
 
     def listing(self) -> AccountList:
+        return self.read_all()[0]
+
+    def read_all(self) -> tuple[AccountList, Mapping[str, Document]]:
+        """The listing, and the documents that were read for it: those of the store, by name."""
         accounts: list[Account] = []
+        documents: dict[str, Document] = {}
         broken: dict[str, TokenferryError] = {}
         locked: dict[str, TokenferryError] = {}
         for name in self._store.names():
             try:
-                accounts.append(self._store.read(name).account)
+                documents[name] = self._store.read(name)
+                accounts.append(documents[name].account)
             except UnknownAccount:
                 continue  # removed since the names were read
             except NeedsUnlock as fault:
@@ -161,7 +167,7 @@ class Accounts:
         in_use = None
         with contextlib.suppress(TokenferryError):  # `choose` raises it where it matters
             in_use = self.active()
-        return self._listed(accounts, broken, locked, in_use, self._recorded())
+        return self._listed(accounts, broken, locked, in_use, self._recorded()), documents
 
     def names(self) -> list[str]:
         """The accounts by name, implicit ones and those that can't be read among them."""

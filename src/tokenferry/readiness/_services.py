@@ -13,7 +13,7 @@ from tokenferry.readiness._resolver import ANYONE, resolver_of
 from tokenferry.routing import NoRoute, RoutePlan
 from tokenferry.settings import RouterSettings, UpstreamSettings
 from tokenferry.state import ClientKey, Cooldown, State
-from tokenferry.stores import Account
+from tokenferry.stores import Account, Document
 
 _NOT_WITHOUT_A_PERSON: Final = frozenset({"needs-login", "copied", "uncertain"})
 _NEVER: Final = frozenset({"locked", "broken"})
@@ -66,25 +66,34 @@ class ServiceStatus(Struct, frozen=True):
         return f"{self.subject}: nothing serves it, a client gets {self.status}: {self.reason}"
 
 
-def unusable_accounts(broker: Broker, states: Mapping[str, str]) -> dict[str, Unusable]:
-    """The accounts that can't serve at all, by name. `states` gives each account's state in a word."""
+def unusable_accounts(
+    broker: Broker, states: Mapping[str, str], documents: Mapping[str, Document] | None = None
+) -> dict[str, Unusable]:
+    """The accounts that can't serve at all, by name. `states` gives each account's state in a word.
+
+    Without `documents`, which then are those of all accounts that are looked at, each is read.
+    """
     found: dict[str, Unusable] = {}
-    for account in broker.book.listing().accounts:
-        state = states.get(account.name, "")
+    names = None if documents is None else tuple(documents)
+    if documents is None:
+        listing, documents = broker.book.read_all()
+        names = tuple(account.name for account in listing.accounts)
+    for name in names or ():
+        state = states.get(name, "")
         try:
-            document = broker.book.read(account.name)
+            document = documents.get(name) or broker.book.read(name)
             broker.check_policy(document)
         except PolicyRefused:
             reason = "policy hands it to Claude Code alone (see: tokenferry policy show)"
-            found[account.name] = Unusable(_FORBIDDEN, reason)
+            found[name] = Unusable(_FORBIDDEN, reason)
             continue
         except TokenferryError as fault:
-            found[account.name] = Unusable(_UNAVAILABLE, str(fault))
+            found[name] = Unusable(_UNAVAILABLE, str(fault))
             continue
         expires_at = document.credential.expires_at
         is_alive = expires_at is not None and expires_at > time.time()
         if state in _NEVER or (state in _NOT_WITHOUT_A_PERSON and not is_alive):
-            found[account.name] = Unusable(_UNAVAILABLE, f"its state is {state}")
+            found[name] = Unusable(_UNAVAILABLE, f"its state is {state}")
     return found
 
 
@@ -132,7 +141,12 @@ def services(
     config: Config, broker: Broker, state: State | None, states: Mapping[str, str], key: ClientKey = ANYONE
 ) -> list[ServiceStatus]:
     """What requests get now: for what nothing maps, each model that the configuration names, and limited families."""
-    resolver, pool, unusable = resolver_of(config, broker), pool_of(config, state), unusable_accounts(broker, states)
+    listing = broker.book.listing()
+    resolver, pool, unusable = (
+        resolver_of(config, broker, listing),
+        pool_of(config, state),
+        unusable_accounts(broker, states),
+    )
     limited = [] if state is None else state.cooldowns.list()
     return [
         _service(model, resolver.resolve_model(model, key), pool, unusable)

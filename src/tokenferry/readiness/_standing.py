@@ -128,9 +128,10 @@ def account_rows(broker: Broker, now: float | None = None, *, tell: Tell = unhea
     `tell` gets a sentence for what else can't be read.
     """
     active = active_account(broker, tell)
-    listing = broker.book.listing()
+    listing, documents = broker.book.read_all()
     known = _cooldowns(broker, now, tell)
-    found = [row for account in listing.accounts if (row := _row(broker, account.name, active, now, known)) is not None]
+    rows = (_row(broker, one.name, active, now, known, document=documents.get(one.name)) for one in listing.accounts)
+    found = [row for row in rows if row is not None]
     broken = [_broken(broker, name, active, fault) for name, fault in listing.broken.items()]
     return [*found, *broken]
 
@@ -160,9 +161,11 @@ def _cooldowns(broker: Broker, now: float | None, tell: Tell) -> Known:
         return [], {}
 
 
-def _row(broker: Broker, name: str, active: str | None, now: float | None, known: Known) -> AccountRow | None:
+def _row(
+    broker: Broker, name: str, active: str | None, now: float | None, known: Known, *, document: Document | None
+) -> AccountRow | None:
     try:
-        return _describe(broker, broker.book.read(name), active, now, known)
+        return _describe(broker, document or broker.book.read(name), active, now, known)
     except UnknownAccount:
         return None  # removed since the listing was made
     except TokenferryError as fault:

@@ -1,8 +1,14 @@
+import time
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from threading import Lock
+from typing import Final, TypeVar, cast
 
 from tokenferry.errors import TokenferryError
 from tokenferry.ledger import Ledger, TrafficReport, UsageReport
+
+_Found = TypeVar("_Found")
+_MOST_REMEMBERED: Final = 64
 
 
 class LedgerReader:
@@ -12,6 +18,7 @@ class LedgerReader:
         self._path = path
         self._lock = Lock()
         self._ledger: Ledger | None = None
+        self._remembered: dict[Hashable, tuple[float, object]] = {}
 
     def ledger(self) -> Ledger | None:
         """None where nothing was written yet. Raises `UnsafeFile`, `CorruptFile`, `StorageFailed`."""
@@ -29,6 +36,20 @@ class LedgerReader:
         """What was used; None where nothing was. Raises what `ledger` does."""
         ledger = self.ledger()
         return None if ledger is None else UsageReport(ledger)
+
+    def remembered(self, name: Hashable, make: Callable[[], _Found], seconds: float = 15.0) -> _Found:
+        """What `make` gave for this name within the last seconds, else what it gives now: for sums of long times."""
+        now = time.monotonic()
+        with self._lock:
+            known = self._remembered.get(name)
+        if known is not None and now - known[0] < seconds:
+            return cast("_Found", known[1])
+        found = make()
+        with self._lock:
+            if len(self._remembered) >= _MOST_REMEMBERED:
+                self._remembered.clear()
+            self._remembered[name] = now, found
+        return found
 
     def fault(self) -> str:
         """Why it can't be read; empty where it can, or is not there."""

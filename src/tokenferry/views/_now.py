@@ -129,7 +129,8 @@ def now_view(
     """Look at accounts, gateways, cooldowns and the ledger; nothing is asked over the network."""
     faults: list[str] = []
     rows = account_rows(broker, now, tell=faults.append)
-    unusable = unusable_accounts(broker, {row.name: row.state for row in rows})
+    documents = {row.name: row.document for row in rows if row.document is not None}
+    unusable = unusable_accounts(broker, {row.name: row.state for row in rows}, documents)
     resting = {"limited", "refused", "broken", "locked"}
     paused = {row.name for row in rows if row.document is not None and row.document.account.paused}
     usable = {row.name for row in rows if row.state not in resting} - unusable.keys() - paused

@@ -44,6 +44,8 @@ _SUMMED: Final[tuple[Dimension, ...]] = ("key", "account", "provider", "model", 
 _MINUTES_UP_TO: Final = 3 * _HOUR_MS
 _HOURS_UP_TO: Final = 7 * _DAY_MS
 _LONGEST: Final = 256
+_SUMMED_ANEW: Final = 2 * _DAY_MS
+"""The sums of a longer time may be some seconds old."""
 
 
 class TrafficQuery(Struct, frozen=True):
@@ -177,7 +179,14 @@ def traffic_view(books: LedgerReader, query: TrafficQuery) -> TrafficView:
     page = traffic.page(query.filter, order=query.sort, behind=query.behind)
     if query.behind is not None:
         return replace(view, page=page)
-    return _with_sums(replace(view, page=page), traffic, usage)
+    view = replace(view, page=page)
+    if query.until - query.since <= _SUMMED_ANEW:
+        return _with_sums(view, traffic, usage)
+    asked = (query.range or (query.since, query.until), tuple(query.names.items()), query.status, query.by)
+    known = books.remembered(asked, lambda: _with_sums(view, traffic, usage))
+    return replace(
+        view, usage=known.usage, series=known.series, first_bytes=known.first_bytes, durations=known.durations
+    )
 
 
 def _with_sums(view: TrafficView, traffic: TrafficReport, usage: UsageReport) -> TrafficView:
