@@ -88,7 +88,7 @@ def test_its_accounts_and_credentials_are_there(old: Home, broker: Broker) -> No
     assert broker.book.read("fake").credential.secret.reveal() == "key-of-fake"
 
 
-def test_its_attempts_and_verdicts_are_there(old: Home) -> None:
+def test_its_attempts_and_failures_are_there(old: Home) -> None:
     journal = FileJournal(old.journal)
     for name in ("open", "answered"):
         attempt = journal.attempt(name)
@@ -99,9 +99,9 @@ def test_its_attempts_and_verdicts_are_there(old: Home) -> None:
         if attempt.answer is not None:
             assert attempt.answer.secret.reveal() == "sk-ant-oat01-renewed"
             assert attempt.answer.refresh == Secret("sk-ant-ort01-renewed")
-    verdict = journal.verdict("dead")
-    assert verdict is not None
-    assert (verdict.kind, verdict.token) == ("needs-login", Secret("sk-ant-ort01-refresh-dead").sha256)
+    failure = journal.failure("dead")
+    assert failure is not None
+    assert (failure.kind, failure.token) == ("needs-login", Secret("sk-ant-ort01-refresh-dead").sha256)
     assert journal.totals("login") == {"granted": 1}
 
 

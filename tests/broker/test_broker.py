@@ -290,7 +290,7 @@ def test_a_refused_token_is_renewed_once(rig: Rig) -> None:
     assert value(broker.resolve(NAME)) == "access-1"
     for _ in range(20):
         broker.invalidate(NAME, first.secret)
-        assert value(broker.resolve(NAME)) == "access-1", "a late verdict about the old token does nothing"
+        assert value(broker.resolve(NAME)) == "access-1", "a late failure about the old token does nothing"
     assert rig.endpoint.requests == 1
 
 
@@ -305,7 +305,7 @@ def test_a_token_that_another_process_renewed_meanwhile_is_found_before_any_gran
 
 
 @pytest.mark.parametrize("asked", [None, NAME])
-def test_a_verdict_counts_for_the_account_however_it_is_asked_for(rig: Rig, asked: str | None) -> None:
+def test_a_refusal_counts_for_the_account_however_it_is_asked_for(rig: Rig, asked: str | None) -> None:
     rig.put(token(left=3600))
     broker = rig.broker()
     first = broker.resolve(asked)
@@ -316,7 +316,7 @@ def test_a_verdict_counts_for_the_account_however_it_is_asked_for(rig: Rig, aske
     assert value(broker.resolve(asked)) == "access-1"
 
 
-def test_a_late_verdict_does_not_wipe_out_the_one_about_the_present_token(rig: Rig) -> None:
+def test_a_late_refusal_does_not_wipe_out_the_one_about_the_present_token(rig: Rig) -> None:
     rig.put(token(left=3600))
     broker = rig.broker()
     present = broker.resolve(NAME).secret

@@ -45,7 +45,7 @@ def test_status_tells_of_home_policy_accounts_and_warnings(home: Home, inside: I
     data = inside("status", "--json").json
     assert data["policy"] == {"subscriptions": "claude-code-only"}
     refreshes = data["accounts"][0]["refreshes"]
-    assert (refreshes["grants"], refreshes["failures"], refreshes["last_verdict"]) == (0, {}, None)
+    assert (refreshes["grants"], refreshes["failures"], refreshes["last_failure"]) == (0, {}, None)
     assert data["gateway"]["listening"] is False
     assert len(data["warnings"]) == 1
 
@@ -57,7 +57,7 @@ def test_status_counts_what_every_process_did(sandbox: Sandbox, login: Login, in
     assert tokenferry("refresh", "work").code == 6
     [account] = inside("status", "--json").json["accounts"]
     assert account["refreshes"]["totals"] == {"granted": 1, "failed": 1}
-    assert account["refreshes"]["last_verdict"]["kind"] == "failed"
+    assert account["refreshes"]["last_failure"]["kind"] == "failed"
     assert 0 <= account["refreshes"]["token_age"] < 600
 
 

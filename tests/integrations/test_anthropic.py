@@ -165,7 +165,7 @@ def test_twenty_late_401s_on_asyncio_make_one_refresh(rig: Rig, is_shared: bool)
     assert rig.refreshes() == 1
 
 
-def test_verdicts_that_come_one_by_one_long_after_the_renewal_refresh_nothing_more(rig: Rig) -> None:
+def test_refusals_that_come_one_by_one_long_after_the_renewal_refresh_nothing_more(rig: Rig) -> None:
     """Each client learns of its 401 only when the token is another by now, or was granted a moment ago."""
     each = [tokenferry.anthropic_credentials("alice", broker=rig.broker) for _ in range(CLIENTS)]
     shared = tokenferry.anthropic_credentials("alice", broker=rig.broker)

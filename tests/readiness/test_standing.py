@@ -24,12 +24,12 @@ def attempt(process: ProcessIdentity = GONE, token: Secret = REFRESH, **changes:
     return replace(made, **changes)
 
 
-def verdict(kind: str, until: int = 0, token: Secret = REFRESH) -> RefreshFailure:
+def failure(kind: str, until: int = 0, token: Secret = REFRESH) -> RefreshFailure:
     return RefreshFailure(kind, token.sha256, NOW - 10, "HTTP 503", until=NOW + until)  # type: ignore[arg-type]  # as above
 
 
 def refusal(kind: str, until: int = 0, access: str = "fake-access") -> RefreshFailure:
-    return replace(verdict(kind, until), refused=Secret(access).sha256)
+    return replace(failure(kind, until), refused=Secret(access).sha256)
 
 
 OTHER = Secret("another-refresh")
@@ -40,9 +40,9 @@ CASES = {
     "expired": (login(-5), None, None, "expired", "refreshed at its next use"),
     "expired for good": (login(-5, None), None, None, "needs-login", "no refresh token"),
     "refresh token expired": (login(refresh_expires_at=NOW - 1), None, None, "needs-login", "works for 60 min"),
-    "denied": (login(-5), None, verdict("needs-login"), "needs-login", "HTTP 503"),
+    "denied": (login(-5), None, failure("needs-login"), "needs-login", "HTTP 503"),
     "denied in the journal": (login(-5), attempt(state="denied"), None, "needs-login", "dead"),
-    "somebody else's verdict": (login(), None, verdict("needs-login", token=OTHER), "fresh", ""),
+    "somebody else's failure": (login(), None, failure("needs-login", token=OTHER), "fresh", ""),
     "refreshing": (login(-5), attempt(ALIVE), None, "refreshing", "is refreshing it"),
     "killed": (login(-5), attempt(GONE), None, "uncertain", "answer to its last refresh was lost"),
     "uncertain": (login(), attempt(ALIVE, state="uncertain"), None, "uncertain", "works for 60 min"),
@@ -52,8 +52,8 @@ CASES = {
     "odd": (login(), attempt(state="uncertain", answer=ODD), None, "uncertain", "needs login when it expires: "),
     "odd twice": (login(), attempt(state="uncertain", answer=ODD, tries=2), None, "needs-login", "works for 60 min"),
     "an older attempt": (login(), attempt(token=OTHER), None, "fresh", ""),
-    "backing off": (login(-5), None, verdict("failed", 90), "backing-off", "backing off for 90 s: HTTP 503"),
-    "backed off": (login(-5), None, verdict("failed", -1), "expired", ""),
+    "backing off": (login(-5), None, failure("failed", 90), "backing-off", "backing off for 90 s: HTTP 503"),
+    "backed off": (login(-5), None, failure("failed", -1), "expired", ""),
     "refused and not renewed": (login(), None, refusal("needs-login"), "needs-login", "needs login: HTTP 503"),
     "refused and backing off": (login(), None, refusal("failed", 90), "backing-off", "backing off for 90 s: HTTP 503"),
     "refused a while ago": (login(), None, refusal("failed", -1), "refused", "tokenferry login work"),
@@ -85,8 +85,8 @@ def test_a_workloads_token_expires_backs_off_and_never_needs_a_login() -> None:
 
     assert found(3600) == ("fresh", "fresh, expires in 60 min")
     assert found(-5) == ("expired", "expired, refreshed at its next use")
-    assert found(60, verdict("failed", 90))[0] == "backing-off"
-    assert found(-5, verdict("needs-login"))[0] == "expired"  # of the login that had this name before
+    assert found(60, failure("failed", 90))[0] == "backing-off"
+    assert found(-5, failure("needs-login"))[0] == "expired"  # of the login that had this name before
 
 
 def test_keys_and_setup_tokens_are_ready_until_they_expire() -> None:

@@ -111,7 +111,7 @@ def test_no_outcome_shows_a_token(rig: Rig, log: io.StringIO, monkeypatch: pytes
         assert not leaks(error, *CANARIES)
         assert not shows(rendered(error), *CANARIES)
     broker.invalidate(NAME, Secret(ACCESS))
-    seen = [log.getvalue(), repr(broker.statistics(NAME)), repr(broker.journal.verdict(NAME)), names(rig.home)]
+    seen = [log.getvalue(), repr(broker.statistics(NAME)), repr(broker.journal.failure(NAME)), names(rig.home)]
     assert not shows("\n".join(seen), *CANARIES)
 
 
@@ -140,7 +140,7 @@ def test_no_outcome_of_a_workloads_exchange_shows_a_token(
             assert not shows(rendered(error), identity, *CANARIES)
         document_text = (rig.home.accounts / f"{NAME}.json").read_text()
         assert not shows(document_text, identity, NEW_REFRESH)
-        seen = [log.getvalue(), repr(broker.statistics(NAME)), repr(broker.journal.verdict(NAME)), names(rig.home)]
+        seen = [log.getvalue(), repr(broker.statistics(NAME)), repr(broker.journal.failure(NAME)), names(rig.home)]
         assert not shows("\n".join(seen), identity, *CANARIES)
         broker.journal.forget(NAME)
 

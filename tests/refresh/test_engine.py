@@ -191,9 +191,9 @@ def test_each_refresh_is_one_line_at_level_info_without_a_secret(rig: Rig, caplo
     assert refreshed == f"account work was refreshed; its access token is {fingerprint}, until 2027-01-15 16:00:00 UTC"
     assert refused == f"account work: the provider refused the token or key {fingerprint}"
     assert failed.startswith("account work was not refreshed: ")
-    verdict = broker.journal.verdict(NAME)
-    assert verdict is not None
-    assert (verdict.kind, verdict.refused) == ("needs-login", granted.secret.sha256)
+    failure = broker.journal.failure(NAME)
+    assert failure is not None
+    assert (failure.kind, failure.refused) == ("needs-login", granted.secret.sha256)
     assert "access-1" not in caplog.text
 
 

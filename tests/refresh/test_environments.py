@@ -103,9 +103,9 @@ def test_no_environment_costs_a_login(rig: Rig, environment: dict[str, str]) -> 
             broker.resolve(NAME)
     journal = FileJournal(rig.home.journal)
     assert journal.attempt(NAME) is None
-    verdict = journal.verdict(NAME)
-    assert verdict is not None
-    assert verdict.kind == "failed"
+    failure = journal.failure(NAME)
+    assert failure is not None
+    assert failure.kind == "failed"
 
 
 def _close(connection: socket.socket) -> None:

@@ -157,7 +157,7 @@ def test_what_gave_nothing_is_tried_again_after_a_back_off_that_all_share(
     assert exchanges.presented == ["identity-1"]
     rig.clock.advance(1.5)
     assert value(second.resolve(NAME)) == "access-2"
-    assert first.journal.verdict(NAME) is None
+    assert first.journal.failure(NAME) is None
 
 
 def test_a_better_identity_token_is_tried_at_once(
@@ -184,7 +184,7 @@ def test_the_present_token_is_used_while_it_lives(
     with pytest.raises(RefreshFailed, match=r"identity can't be read \(No such file or directory\)"):
         one.resolve(NAME)
     assert not exchanges.presented
-    assert one.journal.verdict(NAME) is None  # it says nothing about what others could read
+    assert one.journal.failure(NAME) is None  # it says nothing about what others could read
 
 
 def test_a_refused_token_is_replaced_once_and_one_just_granted_is_not(

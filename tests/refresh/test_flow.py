@@ -65,7 +65,7 @@ def test_what_decided_nothing_is_tried_again_after_a_back_off_that_all_brokers_s
     assert first.journal.attempt(NAME) is None
     rig.clock.advance(1.5)
     assert value(second.resolve(NAME)) == "access-2"
-    assert first.journal.verdict(NAME) is None
+    assert first.journal.failure(NAME) is None
     assert rig.endpoint.presented == ["refresh-0"] * 2
 
 
@@ -119,7 +119,7 @@ class TellingStore(FileStore):
         return TellingLock(self.path(name), self._home.locks)
 
 
-def test_who_waits_for_the_lock_while_a_grant_fails_takes_that_verdict_and_sends_nothing(rig: Rig) -> None:
+def test_a_caller_waiting_for_the_lock_of_a_grant_that_fails_takes_its_failure_and_sends_nothing(rig: Rig) -> None:
     """Even if the back-off is over by the time the lock is free."""
     rig.put(token())
     rig.endpoint.script.append(answer(503))
@@ -138,13 +138,13 @@ def test_who_waits_for_the_lock_while_a_grant_fails_takes_that_verdict_and_sends
     assert rig.endpoint.entered.wait(PATIENCE)
     threads[1].start()
     assert store.met.wait(PATIENCE)
-    original = first.journal.judge
+    original = first.journal.record_failure
 
-    def judge(name: str, verdict: Any) -> None:
-        original(name, verdict)
+    def record_failure(name: str, failure: Any) -> None:
+        original(name, failure)
         rig.clock.advance(100)
 
-    first.journal.judge = judge  # type: ignore[method-assign]  # time passes between the verdict and the release
+    first.journal.record_failure = record_failure  # type: ignore[method-assign]  # time passes between the failure and the release
     rig.endpoint.gate.set()
     for thread in threads:
         thread.join(PATIENCE)
@@ -249,7 +249,7 @@ def test_an_odd_answer_that_was_not_published_is_published_by_the_next_process(r
 # -- needs login
 
 
-def test_a_dead_refresh_token_is_presented_once_and_a_new_login_clears_the_verdict(rig: Rig) -> None:
+def test_a_dead_refresh_token_is_presented_once_and_a_new_login_clears_the_failure(rig: Rig) -> None:
     rig.put(token())
     rig.endpoint.script.append(DEAD)
     first, second = rig.broker(), rig.broker()
@@ -264,7 +264,7 @@ def test_a_dead_refresh_token_is_presented_once_and_a_new_login_clears_the_verdi
     rig.endpoint.extra = {"expires_in": LIFETIME}
     assert value(second.resolve(NAME)) == "access-2"
     assert rig.endpoint.presented == ["refresh-0", "refresh-50"]
-    assert first.journal.verdict(NAME) is None
+    assert first.journal.failure(NAME) is None
 
 
 def test_a_living_token_outlives_its_dead_chain(rig: Rig) -> None:
@@ -290,7 +290,7 @@ def test_a_token_that_another_program_renewed_without_our_lock_is_not_taken_for_
 
     broker = rig.broker(send=sibling)
     assert value(broker.resolve(NAME)) == "access-6"
-    assert broker.journal.verdict(NAME) is None
+    assert broker.journal.failure(NAME) is None
     assert broker.journal.attempt(NAME) is None
 
 
@@ -600,12 +600,12 @@ def test_a_corrupt_journal_is_left_as_it_is_and_named(rig: Rig) -> None:
     assert attempt.read_bytes() == b"Xgarbage"
 
 
-def test_a_verdict_that_can_not_be_read_only_advised(rig: Rig) -> None:
+def test_a_failure_that_can_not_be_read_only_advised(rig: Rig) -> None:
     rig.put(token())
     rig.home.journal.mkdir(mode=0o700)
-    verdict = rig.home.journal / f"{NAME}.verdict"
-    verdict.write_bytes(b'{"kind": "needs-login"')
-    verdict.chmod(0o600)
+    failure = rig.home.journal / f"{NAME}.verdict"
+    failure.write_bytes(b'{"kind": "needs-login"')
+    failure.chmod(0o600)
     assert value(rig.broker().resolve(NAME)) == "access-1"
 
 

@@ -43,7 +43,7 @@ tokens = st.builds(
     lifetime=st.none() | st.integers(1, LIFETIME),
     unknown=st.dictionaries(st.sampled_from(["x", "y"]), st.none() | st.booleans() | texts).map(Fields),
 )
-verdicts = st.builds(
+failures = st.builds(
     RefreshFailure,
     kind=st.sampled_from(["failed", "uncertain", "needs-login"]),
     token=st.from_regex(r"\A[0-9a-f]{64}\Z"),
@@ -95,11 +95,11 @@ def test_an_attempt_its_answer_and_its_mark_come_back_as_they_were(
         assert found.process == attempt.process
 
 
-@given(verdicts)
-def test_a_verdict_comes_back_as_it_was(verdict: RefreshFailure) -> None:
+@given(failures)
+def test_a_failure_comes_back_as_it_was(failure: RefreshFailure) -> None:
     with _Fresh() as journal:
-        journal.judge(NAME, verdict)
-        assert journal.verdict(NAME) == verdict
+        journal.record_failure(NAME, failure)
+        assert journal.failure(NAME) == failure
 
 
 @given(tokens, st.data())
@@ -124,25 +124,25 @@ def test_whatever_the_file_holds_it_is_an_attempt_or_corrupt(raw: bytes) -> None
         journal._attempt(NAME).write_bytes(raw)
         with pytest.raises(CorruptFile, match="it may hold the only copy of a renewed token, so keep it"):
             journal.attempt(NAME)
-        journal.judge(NAME, RefreshFailure("failed", "", 0.0, ""))
-        journal._verdict(NAME).write_bytes(raw)
-        assert journal.verdict(NAME) is None
+        journal.record_failure(NAME, RefreshFailure("failed", "", 0.0, ""))
+        journal._failure(NAME).write_bytes(raw)
+        assert journal.failure(NAME) is None
 
 
 def test_nothing_is_there_at_first_and_nothing_after_closing(journal: Journal) -> None:
     assert journal.attempt(NAME) is None
-    assert journal.verdict(NAME) is None
+    assert journal.failure(NAME) is None
     journal.close(NAME)
-    journal.judge(NAME, None)
+    journal.record_failure(NAME, None)
     journal.begin(NAME, ATTEMPT)
-    verdict = RefreshFailure("failed", ATTEMPT.token, 1.0, "why", until=2.0)
-    journal.judge(NAME, verdict)
+    failure = RefreshFailure("failed", ATTEMPT.token, 1.0, "why", until=2.0)
+    journal.record_failure(NAME, failure)
     assert journal.attempt(NAME) == ATTEMPT
-    assert journal.verdict(NAME) == verdict
+    assert journal.failure(NAME) == failure
     journal.close(NAME)
-    journal.judge(NAME, None)
+    journal.record_failure(NAME, None)
     assert journal.attempt(NAME) is None
-    assert journal.verdict(NAME) is None
+    assert journal.failure(NAME) is None
 
 
 def test_an_attempt_takes_all_the_room_it_will_ever_need_at_once(folder: Path) -> None:

@@ -37,14 +37,14 @@ MUTANTS: Final[dict[str, tuple[str, ...]]] = {
         "started: float) -> Flow[Result]:\n    document: Document = yield effects.Read()\n",
         "started: float, document: Document) -> Flow[Result]:\n",
     ),
-    "does not heed what others were told": (
-        "    check_backoff(verdict, document, identity.sha256, context, adopt_from=started, forced=job.forced)\n",
+    "ignores what others found out": (
+        "    check_backoff(failure, document, identity.sha256, context, adopt_from=started, forced=job.forced)\n",
         "    pass\n",
-        "        check_backoff((yield effects.ReadVerdict()), document, "
+        "        check_backoff((yield effects.ReadFailure()), document, "
         "_presented(document, context), context, adopt_from=None)\n",
         "        pass\n",
     ),
-    "tells nobody that it failed": ("    yield effects.RecordFailure(verdict)\n", ""),
+    "tells nobody that it failed": ("    yield effects.RecordFailure(failure)\n", ""),
     "releases before it publishes": (
         "            yield effects.Publish(document.generation, granted)\n",
         "            yield effects.Release()\n            yield effects.Publish(document.generation, granted)\n",
@@ -162,8 +162,8 @@ class Workload(Machine):
         if process.job.is_satisfied_by(document, self.now()) and not is_new and not self._may_be_late():
             say(f"p{pid} exchanges although there is a token that will do")
         with self.disk.undisturbed():
-            verdict = self.journal.verdict(NAME)
-        is_told = verdict is not None and verdict.token == self.identity.sha256 and verdict.until > self.now()
+            failure = self.journal.failure(NAME)
+        is_told = failure is not None and failure.token == self.identity.sha256 and failure.until > self.now()
         if is_told and not process.job.forced and not self._may_be_late():
             say(f"p{pid} exchanges during a back-off")
         failed, at = self.failure

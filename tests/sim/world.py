@@ -313,8 +313,8 @@ class Machine:
                 return self.store.read(NAME)
             case effects.ReadAttempt():
                 return self.journal.attempt(NAME)
-            case effects.ReadVerdict():
-                return self.journal.verdict(NAME)
+            case effects.ReadFailure():
+                return self.journal.failure(NAME)
             case effects.RecordAttempt(attempt):
                 process.sending, process.has_answer = Sending(attempt.id, attempt.token, self.now()), False
                 self.sent.append(process.sending)
@@ -331,9 +331,9 @@ class Machine:
                 return self._ending(process, lambda: self.journal.mark(NAME, attempt, state))
             case effects.Close():
                 return self._ending(process, lambda: self.journal.close(NAME))
-            case effects.RecordFailure(verdict):
+            case effects.RecordFailure(failure):
                 try:
-                    self.journal.judge(NAME, verdict)
+                    self.journal.record_failure(NAME, failure)
                 except TokenferryError:
                     return False
                 return True

@@ -328,7 +328,7 @@ class Broker:
         obtained_at = getattr(self.book.read(name).credential, "obtained_at", None)
         return RefreshHistory(
             totals=MappingProxyType(dict(self.journal.totals(name))),
-            last_verdict=self.journal.verdict(name),
+            last_failure=self.journal.failure(name),
             token_age=None if obtained_at is None else self._now() - obtained_at,
         )
 

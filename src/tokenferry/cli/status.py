@@ -225,6 +225,6 @@ def _refreshes(broker: Broker, row: AccountRow) -> dict[str, Any]:
     if row.document is None:
         return plain
     history = broker.history(row.name)
-    last = history.last_verdict
-    verdict = None if last is None else {**asdict(last), "token": last.token[:8]}
-    return plain | {"totals": dict(history.totals), "last_verdict": verdict, "token_age": history.token_age}
+    last = history.last_failure
+    failure = None if last is None else {**asdict(last), "token": last.token[:8]}
+    return plain | {"totals": dict(history.totals), "last_failure": failure, "token_age": history.token_age}

@@ -21,7 +21,7 @@ class _Provider:
     def _is_refused(self, credential: Credential) -> bool:
         """Tell whether a 401 that the SDK saw means this credential, and if so the broker, which then renews it.
 
-        The SDK doesn't say which token was refused, so a verdict may be about one before. It isn't about a token that
+        The SDK doesn't say which token was refused, so a refusal may be about one before. It isn't about a token that
         was not handed out yet, and one that was granted a moment ago is given the benefit of the doubt.
         """
         last = self._last

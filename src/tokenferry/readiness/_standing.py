@@ -191,10 +191,10 @@ def _describe(broker: Broker, document: Document, active: str | None, now: float
         attempt = broker.journal.attempt(account.name)
     except TokenferryError as fault:
         return AccountRow(account.name, "broken", f"broken: {fault}", is_active, document=document, fault=fault)
-    verdict = broker.journal.verdict(account.name)
+    failure = broker.journal.failure(account.name)
     against = _against(account.name, known)
     refused = any(_is_refused(one, document) for one in against)
-    state, text = standing(document, attempt, verdict, broker.machine, now, is_refused=refused)
+    state, text = standing(document, attempt, failure, broker.machine, now, is_refused=refused)
     limit = too_old_at(document)
     if limit is not None and limit <= now:
         state, text = "needs-login", "older than its account allows"
@@ -240,7 +240,7 @@ def _is_refused(one: Cooldown, document: Document) -> bool:
 def standing(
     document: Document,
     attempt: RefreshAttempt | None,
-    verdict: RefreshFailure | None,
+    failure: RefreshFailure | None,
     machine: str,
     now: float,
     *,
@@ -250,8 +250,8 @@ def standing(
 
     `is_refused` says that its provider refused the present token or key, which thus is worth nothing.
     """
-    is_refused = is_refused or (verdict is not None and verdict.refused == document.credential.secret.sha256)
-    state, text = _standing(document, attempt, verdict, machine, now, is_refused=is_refused)
+    is_refused = is_refused or (failure is not None and failure.refused == document.credential.secret.sha256)
+    state, text = _standing(document, attempt, failure, machine, now, is_refused=is_refused)
     if is_refused and state in {"fresh", "expired"}:
         return "refused", f"refused by its provider; {_replacement(document)}"
     return state, text
@@ -269,7 +269,7 @@ def _replacement(document: Document) -> str:
 def _standing(  # noqa: PLR0911  # a list of rules, one return each
     document: Document,
     attempt: RefreshAttempt | None,
-    verdict: RefreshFailure | None,
+    failure: RefreshFailure | None,
     machine: str,
     now: float,
     *,
@@ -280,14 +280,14 @@ def _standing(  # noqa: PLR0911  # a list of rules, one return each
         return _standing_of_fixed(credential.expires_at, now)
     left = 0.0 if is_refused else seconds_left(credential, now)
     if isinstance(credential, FederatedToken):
-        # Such a verdict is about an identity token, which may be another one by now: then it is void at the next use.
-        about_it = verdict if verdict is not None and verdict.kind == "failed" else None
+        # Such a failure is about an identity token, which may be another one by now: then it is void at the next use.
+        about_it = failure if failure is not None and failure.kind == "failed" else None
         return _trouble(None, about_it, left, now) or (_fresh(left) if left > 0 else ("expired", _RENEWS))
     if credential.refresh is not None and document.account.owner == "tokenferry":
         token = credential.refresh.sha256
         trouble = _copied(document, machine, left) or _trouble(
             attempt if attempt is not None and attempt.token == token else None,
-            verdict if verdict is not None and verdict.token == token else None,
+            failure if failure is not None and failure.token == token else None,
             left,
             now,
         )
@@ -325,11 +325,11 @@ def _copied(document: Document, machine: str, left: float) -> Standing | None:
 
 
 def _trouble(  # noqa: PLR0911  # a list of rules, one return each
-    attempt: RefreshAttempt | None, verdict: RefreshFailure | None, left: float, now: float
+    attempt: RefreshAttempt | None, failure: RefreshFailure | None, left: float, now: float
 ) -> Standing | None:
     """What an earlier grant of this very refresh token left behind."""
-    if verdict is not None and verdict.kind == "needs-login":
-        return "needs-login", _while_it_lives(f"needs login: {verdict.reason}", left)
+    if failure is not None and failure.kind == "needs-login":
+        return "needs-login", _while_it_lives(f"needs login: {failure.reason}", left)
     if attempt is not None and not attempt.may_be_spent and attempt.process.is_gone():
         attempt = None  # no byte of it left
     if attempt is not None and (attempt.answer is None or attempt.state in {"answered", "uncertain"}):
@@ -343,9 +343,9 @@ def _trouble(  # noqa: PLR0911  # a list of rules, one return each
             unread = "the server gave no refresh token that can be read, so the old one is presented once more then"
             return "uncertain", _while_it_lives(f"needs login when it expires: {unread}", left)
         return "uncertain", _while_it_lives("uncertain: the answer to its last refresh was lost", left)
-    if verdict is not None and verdict.kind == "failed" and verdict.until > now:
-        wait = span(verdict.until - now)
-        return "backing-off", _while_it_lives(f"backing off for {wait}: {verdict.reason}", left)
+    if failure is not None and failure.kind == "failed" and failure.until > now:
+        wait = span(failure.until - now)
+        return "backing-off", _while_it_lives(f"backing off for {wait}: {failure.reason}", left)
     return None
 
 

@@ -19,7 +19,7 @@ _LONGEST_RETRY_AFTER: Final = 3600.0
 
 
 def check_backoff(
-    verdict: RefreshFailure | None,
+    failure: RefreshFailure | None,
     document: Document,
     presented: str | None,
     context: FlowContext,
@@ -32,18 +32,18 @@ def check_backoff(
     Who waited for the lock (`adopt_from`: since when) takes a failure during its wait as its own.
     """
     name, now = document.account.name, context.now()
-    if verdict is None or verdict.token != presented:
+    if failure is None or failure.token != presented:
         return
-    if verdict.kind == "needs-login":
-        raise NeedsLogin(f"account {name!r}: {verdict.reason}; {log_in_again(document.account)}")
-    if verdict.kind != "failed":
+    if failure.kind == "needs-login":
+        raise NeedsLogin(f"account {name!r}: {failure.reason}; {log_in_again(document.account)}")
+    if failure.kind != "failed":
         return
-    left = verdict.until - now
+    left = failure.until - now
     counts = 0 < left <= _LONGEST_RETRY_AFTER and not forced  # a longer one is a clock that was set back
-    if counts or (adopt_from is not None and adopt_from <= verdict.at <= now):
+    if counts or (adopt_from is not None and adopt_from <= failure.at <= now):
         wait = max(left, 1.0)
         raise RefreshFailed(
-            f"account {name!r} could not be refreshed: {verdict.reason}; the next try is in {wait:.0f} s",
+            f"account {name!r} could not be refreshed: {failure.reason}; the next try is in {wait:.0f} s",
             retry_after=wait,
         )
 
@@ -51,7 +51,7 @@ def check_backoff(
 def back_off(
     outcome: NotGranted, presented: Secret, now: float, last: RefreshFailure | None, jitter: float
 ) -> RefreshFailure:
-    """The verdict about a grant that decided nothing: when the same token may be presented again."""
+    """What to record of a grant that decided nothing: when the same token may be presented again."""
     kind: VerdictKind = "failed"
     is_repeated = last is not None and last.kind == kind and last.token == presented.sha256
     failures = last.failures + 1 if last is not None and is_repeated else 1

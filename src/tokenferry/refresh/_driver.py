@@ -85,8 +85,8 @@ class Driver:
                 return self._store.read(self._name)
             case effects.ReadAttempt():
                 return self._journal.attempt(self._name)
-            case effects.ReadVerdict():
-                return self._journal.verdict(self._name)
+            case effects.ReadFailure():
+                return self._journal.failure(self._name)
             case effects.RecordAttempt(attempt):
                 return self._journal.begin(self._name, attempt)
             case effects.RecordAnswer(attempt, token):
@@ -95,8 +95,8 @@ class Driver:
                 return self._journal.mark(self._name, attempt, state)
             case effects.Close():
                 return self._journal.close(self._name)
-            case effects.RecordFailure(verdict):
-                return self._judge(verdict)
+            case effects.RecordFailure(failure):
+                return self._record_failure(failure)
             case effects.CheckReplaceable():
                 return self._store.check_replaceable(self._name) if isinstance(self._store, Replacing) else None
             case effects.StillHeld():
@@ -114,9 +114,9 @@ class Driver:
         if attempt is not None:
             self._journal.sending(self._name, attempt, self._now())
 
-    def _judge(self, verdict: RefreshFailure | None) -> bool:
+    def _record_failure(self, failure: RefreshFailure | None) -> bool:
         try:
-            self._journal.judge(self._name, verdict and replace(verdict, refused=self._refused))
+            self._journal.record_failure(self._name, failure and replace(failure, refused=self._refused))
         except StorageFailed as fault:
             logger.warning("account %s: %s", self._name, fault)
             return False

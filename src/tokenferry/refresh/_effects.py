@@ -28,7 +28,7 @@ class ReadAttempt(Struct, frozen=True):
     """Answered with the `RefreshAttempt` on record, or None."""
 
 
-class ReadVerdict(Struct, frozen=True):
+class ReadFailure(Struct, frozen=True):
     """Answered with the `RefreshFailure` on record, or None."""
 
 
@@ -57,9 +57,9 @@ class Close(Struct, frozen=True):
 
 
 class RecordFailure(Struct, frozen=True):
-    """Keep a verdict for every process, or clear it with None. Answered with whether that could be done."""
+    """Keep a failure for every process, or clear it with None. Answered with whether that could be done."""
 
-    verdict: RefreshFailure | None
+    failure: RefreshFailure | None
 
 
 class CheckReplaceable(Struct, frozen=True):
@@ -105,7 +105,7 @@ Effect: TypeAlias = (
     | Release
     | Read
     | ReadAttempt
-    | ReadVerdict
+    | ReadFailure
     | RecordAttempt
     | RecordAnswer
     | Mark

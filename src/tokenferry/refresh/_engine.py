@@ -45,7 +45,7 @@ class RefreshHistory(Struct, frozen=True):
 
     totals: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     """How they ended: granted, failed, uncertain, needs-login."""
-    last_verdict: RefreshFailure | None = None
+    last_failure: RefreshFailure | None = None
     """What the last one ended with, if that was no grant."""
     token_age: float | None = None
 

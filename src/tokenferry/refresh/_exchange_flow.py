@@ -33,8 +33,8 @@ def exchange(
     if job.is_satisfied_by(document, context.now()):
         return Result(document, granted=False)
     identity = context.identity(token.federation)
-    verdict = yield effects.ReadVerdict()
-    check_backoff(verdict, document, identity.sha256, context, adopt_from=started, forced=job.forced)
+    failure = yield effects.ReadFailure()
+    check_backoff(failure, document, identity.sha256, context, adopt_from=started, forced=job.forced)
     age = granted_ago(token, context.now())
     if token.secret.sha256 == job.refused and 0 <= age < context.settings.settle:
         raise CredentialRefused(
@@ -56,9 +56,9 @@ def exchange(
     if isinstance(outcome, Granted):
         return (yield from _keep(context, document, token.secret, outcome))
     now = context.now()
-    verdict = back_off(outcome, identity, now, verdict, context.jitter())
-    yield effects.RecordFailure(verdict)
-    wait = verdict.until - now
+    failure = back_off(outcome, identity, now, failure, context.jitter())
+    yield effects.RecordFailure(failure)
+    wait = failure.until - now
     raise RefreshFailed(
         f"account {job.name!r} could not be renewed: {outcome.reason}; the next try is in {wait:.0f} s",
         retry_after=wait,

@@ -61,7 +61,7 @@ def refresh_flow(job: RefreshRequest, context: FlowContext) -> Flow[Result]:
     if job.is_satisfied_by(document, context.now()):
         return Result(document, granted=False)
     if not job.forced:
-        check_backoff((yield effects.ReadVerdict()), document, _presented(document, context), context, adopt_from=None)
+        check_backoff((yield effects.ReadFailure()), document, _presented(document, context), context, adopt_from=None)
     holder: str | None = yield effects.Acquire(job.wait)
     if holder is not None:
         document = yield effects.Read()
@@ -99,8 +99,8 @@ def _under_lock(job: RefreshRequest, context: FlowContext, started: float) -> Fl
     if job.is_satisfied_by(document, context.now()):
         return Result(document, granted=False)
     token, refresh = _renewable(job, document, context)
-    verdict: RefreshFailure | None = yield effects.ReadVerdict()
-    check_backoff(verdict, document, refresh.sha256, context, adopt_from=started, forced=job.forced)
+    failure: RefreshFailure | None = yield effects.ReadFailure()
+    check_backoff(failure, document, refresh.sha256, context, adopt_from=started, forced=job.forced)
     age = granted_ago(token, context.now())
     if token.secret.sha256 == job.refused and 0 <= age < context.settings.settle:
         raise CredentialRefused(
@@ -221,7 +221,7 @@ def _check_claude_code(job: RefreshRequest, token: OAuthToken, context: FlowCont
 
 
 def _refresh_digest(document: Document) -> str | None:
-    """The sha256 of the document's refresh token, by which attempts and verdicts name it."""
+    """The sha256 of the document's refresh token, by which attempts and failures name it."""
     refresh = getattr(document.credential, "refresh", None)
     return None if refresh is None else refresh.sha256
 
@@ -392,10 +392,10 @@ def _fail(
             yield from _quietly(document, effects.Close())
         raise NeedsLogin(f"account {job.name!r}: {reason}; {log_in_again(document.account)}")
     assert isinstance(outcome, NotGranted)
-    verdict = back_off(outcome, refresh, now, (yield effects.ReadVerdict()), context.jitter())
-    yield effects.RecordFailure(verdict)
+    failure = back_off(outcome, refresh, now, (yield effects.ReadFailure()), context.jitter())
+    yield effects.RecordFailure(failure)
     yield from _quietly(document, _withdrawn(attempt))
-    wait = verdict.until - now
+    wait = failure.until - now
     raise RefreshFailed(
         f"account {job.name!r} could not be refreshed: {outcome.reason}; the next try is in {wait:.0f} s",
         retry_after=wait,

@@ -1,4 +1,4 @@
-"""What lies beside a token family while and after it is refreshed: the attempt with its answer, the last verdict."""
+"""What lies beside a token family while and after it is refreshed: the attempt with its answer, the last failure."""
 
 import contextlib
 import json
@@ -85,7 +85,7 @@ class RefreshFailure(Struct, frozen=True):
 
 
 class Journal(Protocol):
-    """Keeps attempts and verdicts, by account. Written only by the holder of the account's lock."""
+    """Keeps attempts and failures, by account. Written only by the holder of the account's lock."""
 
     def attempt(self, name: str) -> RefreshAttempt | None: ...
     def begin(self, name: str, attempt: RefreshAttempt) -> None: ...
@@ -93,8 +93,8 @@ class Journal(Protocol):
     def answer(self, name: str, attempt: RefreshAttempt, token: OAuthToken) -> None: ...
     def mark(self, name: str, attempt: RefreshAttempt, state: AttemptState) -> None: ...
     def close(self, name: str) -> None: ...
-    def verdict(self, name: str) -> RefreshFailure | None: ...
-    def judge(self, name: str, verdict: RefreshFailure | None) -> None: ...
+    def failure(self, name: str) -> RefreshFailure | None: ...
+    def record_failure(self, name: str, failure: RefreshFailure | None) -> None: ...
     def totals(self, name: str) -> Mapping[str, int]: ...
     def forget(self, name: str) -> None: ...
 
@@ -105,7 +105,7 @@ class FileJournal:
     NAME.attempt is made at its full size before the request is sent, so that neither marking it nor writing the
     answer into it can fail for want of space: one mark byte, the attempt, from byte 4064 on the time of sending, and
     from byte 4096 on the answer behind its own checksum, sealed where the home is, and else in clear. NAME.verdict is
-    a small JSON document: the verdict in force, and how often refreshes ended how. Neither of these holds a token. The
+    a small JSON document: the failure in force, and how often refreshes ended how. Neither of these holds a token. The
     folder lies in the home.
     """
 
@@ -216,8 +216,8 @@ class FileJournal:
         """Forget the attempt: its outcome is known and kept. Raises `StorageFailed`."""
         remove_file(self._attempt(name), disk=self._disk)
 
-    def verdict(self, name: str) -> RefreshFailure | None:
-        """The verdict in force; None as well for one that can't be read, for it only advises."""
+    def failure(self, name: str) -> RefreshFailure | None:
+        """The failure in force; None as well for one that can't be read, for it only advises."""
         fields = self._history(name).get("last")
         try:
             known = RefreshFailure.__struct_fields__
@@ -225,19 +225,19 @@ class FileJournal:
         except TypeError:
             return None
 
-    def judge(self, name: str, verdict: RefreshFailure | None) -> None:
-        """Keep the verdict for every process; None stands for a grant that succeeded. Raises `StorageFailed`."""
-        last = None if verdict is None else {key: getattr(verdict, key) for key in RefreshFailure.__struct_fields__}
+    def record_failure(self, name: str, failure: RefreshFailure | None) -> None:
+        """Keep the failure for every process; None stands for a grant that succeeded. Raises `StorageFailed`."""
+        last = None if failure is None else {key: getattr(failure, key) for key in RefreshFailure.__struct_fields__}
         totals = Counter(self.totals(name))
-        totals["granted" if verdict is None else verdict.kind] += 1
+        totals["granted" if failure is None else failure.kind] += 1
         data = json.dumps({"last": last, "totals": totals}).encode("ascii") + b"\n"
-        path = self._verdict(name)
+        path = self._failure(name)
         remove_leftovers(path, disk=self._disk)
         replace_private_file(path, data, disk=self._disk)
 
     def forget(self, name: str) -> None:
         """Remove all that is kept of an account that is no more. Raises `StorageFailed`."""
-        for path in (self._attempt(name), self._verdict(name)):
+        for path in (self._attempt(name), self._failure(name)):
             remove_leftovers(path, disk=self._disk)
             remove_file(path, disk=self._disk)
 
@@ -249,7 +249,7 @@ class FileJournal:
 
     def _history(self, name: str) -> Fields:
         try:
-            return parse_object(self._disk.read(self._verdict(name))) or Fields()
+            return parse_object(self._disk.read(self._failure(name))) or Fields()
         except FileNotFoundError:
             return Fields()
 
@@ -268,7 +268,7 @@ class FileJournal:
     def _attempt(self, name: str) -> Path:
         return self._folder / f"{name}.attempt"
 
-    def _verdict(self, name: str) -> Path:
+    def _failure(self, name: str) -> Path:
         return self._folder / f"{name}.verdict"
 
 
@@ -277,7 +277,7 @@ class MemoryJournal:
 
     def __init__(self) -> None:
         self._attempts: dict[str, RefreshAttempt] = {}
-        self._verdicts: dict[str, RefreshFailure] = {}
+        self._failures: dict[str, RefreshFailure] = {}
         self._totals: dict[str, Counter[str]] = {}
 
     def attempt(self, name: str) -> RefreshAttempt | None:
@@ -298,22 +298,22 @@ class MemoryJournal:
     def close(self, name: str) -> None:
         self._attempts.pop(name, None)
 
-    def verdict(self, name: str) -> RefreshFailure | None:
-        return self._verdicts.get(name)
+    def failure(self, name: str) -> RefreshFailure | None:
+        return self._failures.get(name)
 
-    def judge(self, name: str, verdict: RefreshFailure | None) -> None:
-        self._totals.setdefault(name, Counter())["granted" if verdict is None else verdict.kind] += 1
-        if verdict is None:
-            self._verdicts.pop(name, None)
+    def record_failure(self, name: str, failure: RefreshFailure | None) -> None:
+        self._totals.setdefault(name, Counter())["granted" if failure is None else failure.kind] += 1
+        if failure is None:
+            self._failures.pop(name, None)
         else:
-            self._verdicts[name] = verdict
+            self._failures[name] = failure
 
     def totals(self, name: str) -> Mapping[str, int]:
         return dict(self._totals.get(name, {}))
 
     def forget(self, name: str) -> None:
         self._attempts.pop(name, None)
-        self._verdicts.pop(name, None)
+        self._failures.pop(name, None)
         self._totals.pop(name, None)
 
 

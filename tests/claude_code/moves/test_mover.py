@@ -159,7 +159,7 @@ def test_a_second_login_of_a_known_account_is_called_by_its_e_mail_and_the_first
 def test_a_living_login_takes_the_place_of_a_dead_one_of_the_same_account(world: World, journal: FileJournal) -> None:
     dead = world.add("work", "one", account_id="uuid-w", organization_id="org-w")
     assert dead.refresh is not None
-    journal.judge("work", RefreshFailure("needs-login", dead.refresh.sha256, 0, "it is dead"))
+    journal.record_failure("work", RefreshFailure("needs-login", dead.refresh.sha256, 0, "it is dead"))
     world.add("bob")
     world.log_in("two", accountUuid="uuid-w", organizationUuid="org-w")
     assert world.mover().move("bob") == Moved("bob", home="work")
@@ -170,7 +170,7 @@ def test_a_living_login_takes_the_place_of_a_dead_one_of_the_same_account(world:
 def test_and_asked_for_it_is_there_already(world: World, journal: FileJournal) -> None:
     dead = world.add("work", "one", account_id="uuid-w", organization_id="org-w")
     assert dead.refresh is not None
-    journal.judge("work", RefreshFailure("needs-login", dead.refresh.sha256, 0, "it is dead"))
+    journal.record_failure("work", RefreshFailure("needs-login", dead.refresh.sha256, 0, "it is dead"))
     world.log_in("two", accountUuid="uuid-w", organizationUuid="org-w")
     assert world.mover().move("work") == Moved("work")
     world.check({"work": "two"})

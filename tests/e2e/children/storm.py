@@ -116,8 +116,8 @@ class Storm:
                 self.log_in(name)
 
     def _is_dead(self, name: str, refresh: str) -> bool:
-        verdict, attempt = self._journal.verdict(name), self._journal.attempt(name)
-        if verdict is not None and (verdict.kind, verdict.token) == ("needs-login", refresh):
+        failure, attempt = self._journal.failure(name), self._journal.attempt(name)
+        if failure is not None and (failure.kind, failure.token) == ("needs-login", refresh):
             return True
         if attempt is None or attempt.token != refresh or attempt.answer is not None:
             return False

@@ -28,7 +28,7 @@ def settled(store: Store, journal: Journal, document: Document, *, machine: str)
             logger.warning("account %s: finishing the refresh that attempt %s had begun", name, attempt.id)
             answer = replace(attempt.answer, unknown=token.unknown)
             store.swap(name, document.generation, replace(document, credential=answer, machine=machine))
-            journal.judge(name, None)
+            journal.record_failure(name, None)
         journal.close(name)
         return store.read(name)
     if attempt.state in {"begun", "open"} and not attempt.process.is_gone():
@@ -80,8 +80,8 @@ def is_dead(journal: Journal, name: str, token: OAuthToken) -> bool:
     now = time.time()
     if token.refresh is None:
         return token.expires_at is not None and token.expires_at <= now
-    verdict, attempt = journal.verdict(name), journal.attempt(name)
-    if verdict is not None and verdict.kind == "needs-login" and verdict.token == token.refresh.sha256:
+    failure, attempt = journal.failure(name), journal.attempt(name)
+    if failure is not None and failure.kind == "needs-login" and failure.token == token.refresh.sha256:
         return True
     if attempt is not None and attempt.state == "denied" and attempt.token == token.refresh.sha256:
         return True

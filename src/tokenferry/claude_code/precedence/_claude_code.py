@@ -117,9 +117,9 @@ def _named_profile(machine: Machine, settings: ClaudeSettings) -> tuple[Credenti
     name = machine.variable(PROFILE_VARIABLE)
     if name is None:
         return absent(PROFILE_VARIABLE, ENVIRONMENT, "it is not set"), None
-    verdict = judge(machine, profile_folder(machine), name, is_strict=False)
+    state = judge(machine, profile_folder(machine), name, is_strict=False)
     set_by = f"{settings.origin(PROFILE_VARIABLE)} names profile {name!r}"
-    return _profile(machine, PROFILE_VARIABLE, verdict, set_by), verdict.base_url
+    return _profile(machine, PROFILE_VARIABLE, state, set_by), state.base_url
 
 
 def _active_profile(machine: Machine) -> tuple[CredentialOrigin, str | None]:
@@ -127,25 +127,25 @@ def _active_profile(machine: Machine) -> tuple[CredentialOrigin, str | None]:
     folder = profile_folder(machine)
     if name is None:
         return absent(ACTIVE_PROFILE, str(folder.pointer), f"{folder.pointer} is no UTF-8"), None
-    verdict = judge(machine, folder, name, is_strict=False)
-    if verdict.is_missing:
+    state = judge(machine, folder, name, is_strict=False)
+    if state.is_missing:
         return absent(ACTIVE_PROFILE, str(folder.path), f"there is no profile {name!r}"), None
-    return _profile(machine, ACTIVE_PROFILE, verdict, f"the active profile is {name!r}"), verdict.base_url
+    return _profile(machine, ACTIVE_PROFILE, state, f"the active profile is {name!r}"), state.base_url
 
 
-def _profile(machine: Machine, name: str, verdict: ProfileState, because: str) -> CredentialOrigin:
-    if verdict.stop or verdict.is_hollow:
+def _profile(machine: Machine, name: str, state: ProfileState, because: str) -> CredentialOrigin:
+    if state.stop or state.is_hollow:
         return CredentialOrigin(
-            name, verdict.where, "unusable", f"{because}, which is passed over: {verdict.stop or verdict.fault}"
+            name, state.where, "unusable", f"{because}, which is passed over: {state.stop or state.fault}"
         )
-    if verdict.fault:
-        return CredentialOrigin(name, verdict.where, "fails", f"{because}, and {verdict.fault}")
-    held = verdict.held
+    if state.fault:
+        return CredentialOrigin(name, state.where, "fails", f"{because}, and {state.fault}")
+    held = state.held
     if held and held.expires_at is not None and held.expires_at <= machine.now + _PROFILE_MARGIN:
         reason = f"{because}, whose token has expired; Claude Code asks for a new login"
-        return CredentialOrigin(name, verdict.where, "fails", reason, held, (), verdict.refresh)
-    reason = f"{because}; its token is {verdict.obtains}" if verdict.obtains else because
-    return CredentialOrigin(name, verdict.where, "used", reason, held, verdict.problems, verdict.refresh)
+        return CredentialOrigin(name, state.where, "fails", reason, held, (), state.refresh)
+    reason = f"{because}; its token is {state.obtains}" if state.obtains else because
+    return CredentialOrigin(name, state.where, "used", reason, held, state.problems, state.refresh)
 
 
 def _login(machine: Machine) -> CredentialOrigin:

@@ -105,10 +105,10 @@ def _named_profile(machine: Machine) -> tuple[CredentialOrigin, str | None]:
     name = machine.variable(PROFILE_VARIABLE)
     if name is None:
         return absent(PROFILE_VARIABLE, ENVIRONMENT, "it is not set"), None
-    verdict = _judge(machine, name)
-    if verdict.stop or verdict.fault:
-        return _failing(PROFILE_VARIABLE, verdict, f"it names profile {name!r}, and"), verdict.base_url
-    return _working(PROFILE_VARIABLE, verdict, f"it names profile {name!r}"), verdict.base_url
+    state = _judge(machine, name)
+    if state.stop or state.fault:
+        return _failing(PROFILE_VARIABLE, state, f"it names profile {name!r}, and"), state.base_url
+    return _working(PROFILE_VARIABLE, state, f"it names profile {name!r}"), state.base_url
 
 
 def _active_profile(machine: Machine) -> tuple[CredentialOrigin, str | None]:
@@ -120,16 +120,16 @@ def _active_profile(machine: Machine) -> tuple[CredentialOrigin, str | None]:
     name = pointed or DEFAULT_PROFILE
     chosen_by = f"{folder.pointer} names profile {name!r}" if pointed else f"{name!r} is the profile of that name"
     is_chosen = bool(pointed) or machine.variable(FOLDER_VARIABLE) is not None
-    verdict = _judge(machine, name)
-    if verdict.is_missing and not is_chosen:
+    state = _judge(machine, name)
+    if state.is_missing and not is_chosen:
         return absent(ACTIVE_PROFILE, str(folder.path), "there is none"), None
     unsafe = cleartext_fault(machine.variable("ANTHROPIC_BASE_URL") or DEFAULT_URL)
-    if verdict.stop and not is_chosen and (not unsafe or _is_unfindable(machine, folder)):
-        reason = f"it is passed over without a word: {verdict.stop}"
-        return CredentialOrigin(ACTIVE_PROFILE, verdict.where, "unusable", reason), None
-    if verdict.stop or verdict.fault:
-        return _failing(ACTIVE_PROFILE, verdict, f"{chosen_by}, and"), verdict.base_url
-    return _working(ACTIVE_PROFILE, verdict, chosen_by), verdict.base_url
+    if state.stop and not is_chosen and (not unsafe or _is_unfindable(machine, folder)):
+        reason = f"it is passed over without a word: {state.stop}"
+        return CredentialOrigin(ACTIVE_PROFILE, state.where, "unusable", reason), None
+    if state.stop or state.fault:
+        return _failing(ACTIVE_PROFILE, state, f"{chosen_by}, and"), state.base_url
+    return _working(ACTIVE_PROFILE, state, chosen_by), state.base_url
 
 
 def _is_unfindable(machine: Machine, folder: ProfileFolder) -> bool:
@@ -163,21 +163,21 @@ def profile_folder(machine: Machine) -> ProfileFolder:
 
 
 def _judge(machine: Machine, name: str) -> ProfileState:
-    verdict = judge(machine, profile_folder(machine), name)
+    state = judge(machine, profile_folder(machine), name)
     url = machine.variable("ANTHROPIC_BASE_URL")
-    if not verdict.stop and url and (fault := cleartext_fault(url)):
-        return ProfileState(verdict.where, stop=f"ANTHROPIC_BASE_URL: {fault}")
-    return verdict
+    if not state.stop and url and (fault := cleartext_fault(url)):
+        return ProfileState(state.where, stop=f"ANTHROPIC_BASE_URL: {fault}")
+    return state
 
 
-def _failing(name: str, verdict: ProfileState, because: str) -> CredentialOrigin:
-    when = _NO_CLIENT if verdict.stop else _NO_REQUEST
-    return CredentialOrigin(name, verdict.where, "fails", f"{because} {when}: {verdict.stop or verdict.fault}")
+def _failing(name: str, state: ProfileState, because: str) -> CredentialOrigin:
+    when = _NO_CLIENT if state.stop else _NO_REQUEST
+    return CredentialOrigin(name, state.where, "fails", f"{because} {when}: {state.stop or state.fault}")
 
 
-def _working(name: str, verdict: ProfileState, because: str) -> CredentialOrigin:
-    reason = f"{because}; its token is {verdict.obtains}" if verdict.obtains else because
-    return CredentialOrigin(name, verdict.where, "used", reason, verdict.held, verdict.problems, verdict.refresh)
+def _working(name: str, state: ProfileState, because: str) -> CredentialOrigin:
+    reason = f"{because}; its token is {state.obtains}" if state.obtains else because
+    return CredentialOrigin(name, state.where, "used", reason, state.held, state.problems, state.refresh)
 
 
 def federation(machine: Machine) -> CredentialOrigin:
