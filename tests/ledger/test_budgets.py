@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from budgets.books import Key, refused, taken
 from effort import effort
-from ledger.books import DAY, NOW, PRICES, entry
+from ledger.books import DAY, NOW, PRICES, entries, entry
 from tokenferry.budgets import Budget, BudgetBook, BudgetRefusal, RequestSize, Reservation
 from tokenferry.errors import StorageFailed
 from tokenferry.ledger import BudgetExchange, Ledger, LedgerEntry, LedgerWriter, UsageReport, spent_of
@@ -118,6 +118,39 @@ def test_what_is_erased_priced_anew_or_regrouped_is_counted_anew(tmp_path: Path)
     process.clock.now += 2  # type: ignore[attr-defined]  # it is a Clock
     process.cycle()
     assert process.book.counters() == [], "no key is in the group"
+
+
+ZONES = ("UTC", "Asia/Kathmandu", "America/St_Johns", "Australia/Lord_Howe")
+
+
+@settings(max_examples=effort(30), deadline=None)
+@given(batches=st.lists(st.lists(entries, max_size=6), max_size=4), zone=st.sampled_from(ZONES))
+def test_rows_that_come_add_up_to_what_is_read_at_once(
+    tmp_path_factory: pytest.TempPathFactory, batches: list[list[LedgerEntry]], zone: str
+) -> None:
+    """Whatever the offset of the zone: by new rows, from the sums by hour and day, and from each request."""
+    limits = ("1usd/day", "1Mtokens/week", "1usd/month", "1usd/total")
+    budgets = tuple(BudgetSettings("all", limit, counts="list", timezone=zone) for limit in limits)
+    path = tmp_path_factory.mktemp("sums") / "ledger.db"
+    process = Process(path, Clock(), budgets)
+    seen: dict[tuple[str, int], LedgerEntry] = {}
+    for batch in batches:
+        process.queue += batch
+        for row in batch:
+            seen.setdefault((row.request_id, int(row.at * 1000)), row)
+        process.cycle()
+    counters = process.book.counters()
+    assert [one.spent for one in counters] == spent_of(UsageReport(process.ledger), counters, {})
+    for one in counters:
+        rows = [row for row in seen.values() if one.key.start <= int(row.at * 1000) < one.end]
+        tokens = sum(sum((row.counts[0], row.counts[1], row.counts[3], row.counts[4])) for row in rows)
+        assert one.spent == (tokens if one.measure == 2 else sum(map(full_cost_of, rows)))
+    process.ledger.close()
+
+
+def full_cost_of(row: LedgerEntry) -> int:
+    price = PRICES.price(row.provider, (row.model, row.asked), row.at)
+    return price.cost(row.counts, ("speed", row.speed)) if any(row.counts) else 0
 
 
 def test_a_dead_process_is_forgotten_after_half_a_minute_and_its_rows_are_not(tmp_path: Path) -> None:
