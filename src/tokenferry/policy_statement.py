@@ -9,9 +9,15 @@ from tokenferry.errors import CorruptFile, UsageError
 from tokenferry.secret import parse_object
 from tokenferry.stores import read_private_file, remove_file, replace_private_file
 
-__all__ = ["STATEMENT", "TERMS", "state", "stated_at", "withdraw"]
+__all__ = ["MEANING", "STATEMENT", "TERMS", "state", "stated_at", "withdraw"]
 
 TERMS: Final = "https://code.claude.com/docs/en/legal-and-compliance"
+MEANING: Final = (
+    "Anthropic's terms limit subscription logins (Free, Pro, Max) and setup tokens to Claude Code and the vendor's own",
+    'applications. A version of its page stored in February 2026 says that their use "in any other product, tool, or',
+    'service" is not permitted. Read the page as it is now:',
+)
+"""What the statement is about, in lines for a terminal; the address of the page follows."""
 STATEMENT: Final = "The subscription is mine alone, and I have read the vendor's terms."
 
 

@@ -1,5 +1,6 @@
 """Logging in from the dashboard: the way to the provider, the code that comes back, and a dead login's return."""
 
+import json
 import re
 import time
 from html import unescape
@@ -9,7 +10,11 @@ import pytest
 
 from admin.rig import Api, Browser, code_of, with_query
 from dashboard.person import Person
+from tokenferry.config import load
+from tokenferry.credentials import SetupToken
 from tokenferry.sandbox import Sandbox
+from tokenferry.secret import Secret
+from tokenferry.stores import Account
 
 ACCOUNTS = "/dashboard/accounts"
 LOGIN = "/dashboard/login"
@@ -127,3 +132,57 @@ def test_a_code_is_confirmed_on_another_device(api: Api, boss: Person, sandbox: 
         time.sleep(0.05)
     assert api.broker.book.store.names() == ["phone"]
     assert "account phone was stored" in boss.open(ACCOUNTS).text
+
+
+# -- the statement about a subscription
+
+STATEMENT = {"mine": "yes", "read": "yes"}
+
+
+def at_the_machine(api: Api) -> Person:
+    """Somebody whom `tokenferry dashboard` has signed in."""
+    person = Person(api)
+    assert person.post("/dashboard/enter", {"code": api.state.sessions.make_code().reveal()}).status_code == 303
+    return person
+
+
+def test_the_person_at_the_machine_states_it_and_takes_it_back(api: Api) -> None:
+    person = at_the_machine(api)
+    page = person.act(LOGIN, f"{LOGIN}/statement", **STATEMENT)
+    assert "Recorded: the policy is own-use." in page.text
+    document = json.loads(api.home.statement.read_text())
+    assert document["statement"] == "The subscription is mine alone, and I have read the vendor's terms."
+    line = api.audit()[-1]
+    assert (line["action"], line["client"], line["by"]) == ("policy.own", "dashboard", "dashboard")
+    api.broker.adopt(load(api.home.config, statement=api.home.statement))
+    assert "as stated" in person.open(LOGIN).text
+    person.act(LOGIN, f"{LOGIN}/statement/withdraw")
+    assert not api.home.statement.exists()
+
+
+@pytest.mark.parametrize("missing", ["mine", "read"])
+def test_half_a_statement_is_none(api: Api, missing: str) -> None:
+    page = at_the_machine(api).act(LOGIN, f"{LOGIN}/statement", **{**STATEMENT, missing: ""})
+    assert page.status_code == 400
+    assert not api.home.statement.exists()
+
+
+def test_a_key_cannot_state_it(api: Api, boss: Person) -> None:
+    page = boss.open(LOGIN).text
+    assert f'action="{LOGIN}/statement"' not in page
+    token = page.partition('name="csrf" value="')[2].partition('"')[0]
+    answer = boss.post(f"{LOGIN}/statement", {"csrf": token, **STATEMENT})
+    assert answer.status_code == 403
+    assert "the person at this machine" in answer.text
+    assert not api.home.statement.exists()
+
+
+def test_it_is_not_stated_where_somebody_elses_key_would_be_served(api: Api) -> None:
+    api.broker.add(
+        Account("mine", "claude-max", "setup-token", created_at=1), SetupToken(Secret("sk-ant-oat01-" + "s" * 80))
+    )
+    api.state.keys.create("colleague", labels={"owner": "somebody"})
+    page = at_the_machine(api).act(LOGIN, f"{LOGIN}/statement", **STATEMENT)
+    assert page.status_code == 403
+    assert "Client key colleague is somebody&#39;s" in page.text
+    assert not api.home.statement.exists()

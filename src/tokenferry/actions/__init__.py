@@ -48,6 +48,7 @@ from tokenferry.actions._models import (
     WindowInfo,
     moment,
 )
+from tokenferry.actions._policy import state_own_use, withdraw_own_use
 from tokenferry.actions._status import status_of
 
 __all__ = [
@@ -104,6 +105,8 @@ __all__ = [
     "remove_account",
     "revoke_key",
     "secret_of",
+    "state_own_use",
     "status_of",
     "verify_account",
+    "withdraw_own_use",
 ]

@@ -2,22 +2,14 @@
 
 import sys
 import time
-from typing import Final
 
 from tokenferry.audit import note_change
 from tokenferry.cli._input import confirmed
 from tokenferry.cli._output import note
 from tokenferry.config import Config
 from tokenferry.errors import ConfigError, PolicyRefused
-from tokenferry.policy_statement import STATEMENT, TERMS, state
+from tokenferry.policy_statement import MEANING, STATEMENT, TERMS, state
 from tokenferry.settings import Home
-
-MEANING: Final = (
-    "Anthropic's terms limit subscription logins (Free, Pro, Max) and setup tokens to Claude Code and the vendor's own",
-    'applications. A version of its page stored in February 2026 says that their use "in any other product, tool, or',
-    'service" is not permitted. Read the page as it is now:',
-    TERMS,
-)
 
 
 def ask_for_own(home: Home, config: Config) -> bool:
@@ -36,7 +28,7 @@ def ask_for_own(home: Home, config: Config) -> bool:
             "terminal that the subscription is theirs alone and that they read the vendor's terms; do so with: "
             "tokenferry policy set own-use"
         )
-    note("\n".join(("about Claude subscriptions:", *MEANING)))
+    note("\n".join(("about Claude subscriptions:", *MEANING, TERMS)))
     if not confirmed(f'"{STATEMENT}" Do you state this?', flag="--yes"):
         return False
     state(home.statement, time.time())

@@ -24,7 +24,7 @@ from tokenferry.actions import (
 from tokenferry.dashboard._logins import login_actions, login_view, pending
 from tokenferry.dashboard._tables import TableOrder
 from tokenferry.dashboard._views import DashboardSection, FormAction, Redirect, Variables, View
-from tokenferry.dashboard._visit import Visit
+from tokenferry.dashboard._visit import Visit, sentence
 from tokenferry.errors import CredentialRefused, TokenferryError, UsageError
 from tokenferry.readiness import AccountRow, account_row, account_rows
 from tokenferry.stores import Account
@@ -177,7 +177,7 @@ def _add(visit: Visit) -> Redirect:
     if asked.key is None:
         raise UsageError("the key is empty or has blanks in it; paste it whole")
     added = add_account(visit.context, visit.session, asked)
-    return Redirect(_home(added.account.name), _sentence(added.message))
+    return Redirect(_home(added.account.name), sentence(added.message))
 
 
 def _replace(visit: Visit) -> Redirect:
@@ -187,7 +187,7 @@ def _replace(visit: Visit) -> Redirect:
     if key is None:
         raise UsageError("the key is empty or has blanks in it; paste it whole")
     asked = AccountRequest(name=name, provider=account.provider, key=key, replace=True)
-    return Redirect(_home(name), _sentence(add_account(visit.context, visit.session, asked).message))
+    return Redirect(_home(name), sentence(add_account(visit.context, visit.session, asked).message))
 
 
 def _pause(visit: Visit) -> Redirect:
@@ -223,25 +223,21 @@ def _check(visit: Visit) -> Redirect:
     found = verify_account(visit.context, name)
     if found.result == "refused":
         raise CredentialRefused(found.reason)
-    return Redirect(_home(name), _sentence(found.reason))
+    return Redirect(_home(name), sentence(found.reason))
 
 
 def _clear(visit: Visit) -> Redirect:
     name = visit.path["name"]
-    return Redirect(_home(name), _sentence(end_cooldowns(visit.context, visit.session, name).message))
+    return Redirect(_home(name), sentence(end_cooldowns(visit.context, visit.session, name).message))
 
 
 def _remove(visit: Visit) -> Redirect:
     done = remove_account(visit.context, visit.session, visit.path["name"])
-    return Redirect("/dashboard/accounts", _sentence(done.message))
+    return Redirect("/dashboard/accounts", sentence(done.message))
 
 
 def _back(visit: Visit, name: str) -> str:
     return "/dashboard/accounts" if visit.form.get("from") == "list" else _home(name)
-
-
-def _sentence(message: str) -> str:
-    return f"{message[:1].upper()}{message[1:].rstrip('.')}."
 
 
 _LIST: Final = View("/accounts", "accounts.html", _list, title="Accounts")

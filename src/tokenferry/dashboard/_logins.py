@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import quote
 
-from tokenferry.actions import secret_of
+from tokenferry.actions import secret_of, state_own_use, withdraw_own_use
 from tokenferry.dashboard._views import ADMINS, FormAction, Redirect, Shown, Variables, View
-from tokenferry.dashboard._visit import Visit
-from tokenferry.errors import LoginFailed, TokenferryError
+from tokenferry.dashboard._visit import Visit, sentence
+from tokenferry.errors import LoginFailed, PolicyRefused, TokenferryError, UsageError
+from tokenferry.policy_statement import MEANING, TERMS
+from tokenferry.providers import is_loopback
 from tokenferry.state import StartedLogin
 
 
@@ -20,7 +22,37 @@ def pending(visit: Visit) -> Sequence[StartedLogin]:
 
 
 def _page(visit: Visit) -> Variables:
-    return {"heading": "Log in", "offers": visit.service.offers(), "pending": pending(visit)}
+    offers = visit.service.offers()
+    return {
+        "heading": "Log in",
+        "offers": offers,
+        "pending": pending(visit),
+        "policy": visit.context.broker.policy,
+        "may_state": _may_state(visit),
+        "meaning": " ".join(MEANING),
+        "terms": TERMS,
+    }
+
+
+def _may_state(visit: Visit) -> bool:
+    """Whether it is the person at this machine: signed in by `tokenferry dashboard`, and not from elsewhere."""
+    session = visit.session
+    return session.is_admin and session.way == "command" and (not session.address or is_loopback(session.address))
+
+
+def _state(visit: Visit) -> Redirect:
+    if not _may_state(visit):
+        raise PolicyRefused(
+            "the statement is made by the person at this machine; sign in with: tokenferry dashboard; or state it "
+            "with: tokenferry policy set own-use"
+        )
+    if visit.form.get("mine") != "yes" or visit.form.get("read") != "yes":
+        raise UsageError("nothing was recorded: both halves of the statement must be true, and ticked")
+    return Redirect("/dashboard/login", sentence(state_own_use(visit.context, visit.session).message))
+
+
+def _withdraw(visit: Visit) -> Redirect:
+    return Redirect("/dashboard/login", sentence(withdraw_own_use(visit.context, visit.session).message))
 
 
 login_view: Final = View("/login", "login.html", _page, roles=ADMINS)
@@ -32,6 +64,8 @@ def login_actions(account: View) -> tuple[FormAction, ...]:
         FormAction("/login", _begin, login_view),
         FormAction("/login/device", _begin_device, login_view),
         FormAction("/login/finish", _finish, login_view),
+        FormAction("/login/statement", _state, login_view),
+        FormAction("/login/statement/withdraw", _withdraw, login_view),
         FormAction("/accounts/{name}/login", _again, account),
         FormAction("/accounts/{name}/login/device", _again_by_device, account),
     )

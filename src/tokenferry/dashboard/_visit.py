@@ -51,3 +51,8 @@ class Visit(Concealing, frozen=True):
         if not self.session.key:
             raise UnknownName("this session has no client key")
         return self.context.keys.get(self.session.key).rights
+
+
+def sentence(message: str) -> str:
+    """What an action or an error says, as a sentence."""
+    return f"{message[:1].upper()}{message[1:].rstrip('.')}."
