@@ -39,7 +39,14 @@ class _Kind(msgspec.Struct):
     type: str | None = None
 
 
+class _Reasoning(msgspec.Struct):
+    effort: str | None = None
+
+
+_EFFORTS: Final = {"none": "disabled", "high": "enabled", "xhigh": "enabled", "max": "enabled"}
 _thinking: Final = msgspec.json.Decoder(_Kind)
+_effort: Final = msgspec.json.Decoder(str | None)
+_reasoning: Final = msgspec.json.Decoder(_Reasoning)
 _tools: Final = msgspec.json.Decoder(list[_Kind])
 _anything: Final = msgspec.json.Decoder()
 _whole: Final = msgspec.json.Decoder(int)
@@ -104,10 +111,13 @@ class BodyFacts:
 
     @property
     def thinking(self) -> str | None:
-        """The type of `thinking`; None where there is none."""
+        """The type of `thinking`; None where there is none.
+
+        Of OpenAI's efforts `high` and more are `enabled`, `none` is `disabled`, and others are `adaptive`.
+        """
         if self._thinking is _NOT_LOOKED:
             raw = self._last.get("thinking")
-            self._thinking = None if raw is None else _type_of(raw)
+            self._thinking = _effort_of(self._last) if raw is None else _type_of(raw)
         return self._thinking
 
     @property
@@ -115,7 +125,10 @@ class BodyFacts:
         """Whether a web search of the server's own is among the tools. Raises `TooComplex`."""
         if self._web_search is None:
             raw = self._last.get("tools")
-            self._web_search = raw is not None and _has_web_search(raw)
+            options = self._last.get("web_search_options")  # of Chat Completions
+            self._web_search = (raw is not None and _has_web_search(raw)) or (
+                options is not None and bytes(options) != b"null"
+            )
         return self._web_search
 
     @property
@@ -146,6 +159,19 @@ def _type_of(raw: msgspec.Raw) -> str | None:
         return _thinking.decode(raw).type
     except msgspec.MsgspecError:
         return None
+
+
+def _effort_of(members: Mapping[str, msgspec.Raw]) -> str | None:
+    """The reasoning that a request of Chat Completions or Responses asks for, in the words of `thinking`."""
+    raw, nested = members.get("reasoning_effort"), members.get("reasoning")
+    try:
+        if raw is not None:
+            effort = _effort.decode(raw)
+        else:
+            effort = None if nested is None else _reasoning.decode(nested).effort
+    except msgspec.MsgspecError:
+        return None
+    return None if effort is None else _EFFORTS.get(effort, "adaptive")
 
 
 def _names(raw: msgspec.Raw) -> list[str]:

@@ -51,7 +51,7 @@ class TokenUsage(msgspec.Struct):
     service_tier: str | None = None
     inference_geo: str | None = None
     is_estimated: bool = False
-    """Whether `output` is an estimate, since the answer was cut before the upstream counted it."""
+    """Whether it is an estimate, since the answer was cut before the upstream counted it, or it wasn't asked to."""
     model: str | None = None
     """Of one of `others`: the model that served it, if that differs."""
     others: "tuple[TokenUsage, ...]" = ()

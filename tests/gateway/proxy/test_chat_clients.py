@@ -170,6 +170,8 @@ async def test_what_the_upstream_did_not_count_is_estimated(gate: Gate, origin: 
     await ask(gate, "same", stream=True)
     usage = (await gate.records.last()).usage
     assert (usage.output, usage.is_estimated) == (10, True)
+    assert usage.input is not None
+    assert 20 <= usage.input <= 40, "a budget can't be got around by asking for no usage"
 
 
 async def test_a_messages_upstream_answers_in_the_clients_format(gate: Gate, native: Origin) -> None:

@@ -9,7 +9,7 @@ from tokenferry.errors import TokenferryError
 from tokenferry.gateway.auth.guard import Guard, check_query
 from tokenferry.gateway.auth.key_rates import KeyRates
 from tokenferry.gateway.auth.passthrough import presented_own
-from tokenferry.gateway.http.client_api import CLIENT_APIS, MESSAGES
+from tokenferry.gateway.http.client_api import CHAT, CLIENT_APIS, MESSAGES
 from tokenferry.gateway.http.errors import REQUEST_ID, GatewayError, gateway_error_of
 from tokenferry.gateway.http.handler import RequestLine
 from tokenferry.gateway.http.headers import ResponseHeaders, lines_of
@@ -73,6 +73,7 @@ class Exchange:
     _permit: Permit | None = None
     _tokens = 0
     """Those that it is expected to use, where a rate counts them."""
+    _estimated_input: int | None = None
     _measured: tuple[Target, BodySize] | None = None
     """Of a request that was translated: what its upstream counts is held beside it."""
 
@@ -151,6 +152,8 @@ class Exchange:
         record, dialect = self._record, self._client.dialect
         if record.translated is not None:
             self._measure()
+        elif self._client is CHAT and headers.is_event_stream:
+            self._estimate()
         self._body.release()
         if self._request is not None and self._request.sent:
             self._request.sent = {}
@@ -173,6 +176,12 @@ class Exchange:
         facts, target = self._body.facts, None if self._runner is None else self._runner.target
         if facts is not None and target is not None and self._state.token_ratios.wants(target):
             self._measured = (target, facts.size)
+
+    def _estimate(self) -> None:
+        """Estimate the input where its upstream won't say it: its streams end with usage only if that is asked for."""
+        facts, target = self._body.facts, None if self._runner is None else self._runner.target
+        if facts is not None and target is not None and b"include_usage" not in facts.body:
+            self._estimated_input = self._state.token_ratios.estimate(target, facts.size)
 
     def feed(self, chunk: bytes) -> None:
         body = self._filter
@@ -386,6 +395,8 @@ class Exchange:
         if self._runner is not None:
             self._runner.close()  # ends the lease, once; `record.usage` is final
             self._runner = None
+        if record.usage.is_estimated and record.usage.input is None:
+            record.usage.input = self._estimated_input
         if self._measured is not None and (prompt := token_counts(record.usage).prompt):
             state.token_ratios.learn(*self._measured, prompt)
         if self._reservation is not None:
