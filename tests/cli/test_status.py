@@ -50,6 +50,15 @@ def test_status_tells_of_home_policy_accounts_and_warnings(home: Home, inside: I
     assert len(data["warnings"]) == 1
 
 
+def test_status_tells_how_much_an_account_may_be_asked(home: Home, inside: Inside) -> None:
+    put(home, document(time.time()))
+    assert inside("status", "--json").json["accounts"][0]["limits"] == []
+    configure(home, "http://127.0.0.1:1", "[pool]\ntokens_per_minute = 80_000\n")
+    (name,) = [one["name"] for one in inside("status", "--json").json["accounts"]]
+    assert f"limits      {name}: 80,000 tokens a minute, by [pool]\n" in inside("status").out
+    assert inside("status", "--json").json["accounts"][0]["limits"] == ["80,000 tokens a minute, by [pool]"]
+
+
 def test_status_counts_what_every_process_did(sandbox: Sandbox, login: Login, inside: Inside) -> None:
     login("work")
     assert tokenferry("refresh", "work").code == 0

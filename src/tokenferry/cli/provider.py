@@ -257,6 +257,7 @@ def _of_provider(provider: Provider) -> dict[str, Any]:
         "key_header": provider.key_header,
         "enabled": provider.enabled,
         "passthrough": provider.passthrough,
+        "limits": str(provider.caps) if provider.caps.is_limited else None,
         "source": preset.source if preset is not None and is_there else None,
     }
 

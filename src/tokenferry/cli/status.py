@@ -17,7 +17,15 @@ from tokenferry.cli._table import labelled, table
 from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.config import Config
 from tokenferry.errors import TokenferryError
-from tokenferry.readiness import AccountRow, BudgetUse, active_account, active_cooldowns, budgets_now, cooldown_sentence
+from tokenferry.readiness import (
+    AccountRow,
+    BudgetUse,
+    active_account,
+    active_cooldowns,
+    budgets_now,
+    cooldown_sentence,
+    limits_of,
+)
 from tokenferry.settings import Home
 from tokenferry.state import GatewayRecord, gateway_records
 
@@ -78,6 +86,7 @@ def status(
             *(("serves", str(one)) for one in now),
             *(("window", one.sentence(time.time())) for one in _windows(home)),
             *(("budget", one.sentence(time.time())) for one in budgets[:_MOST_BUDGETS]),
+            *(("limits", f"{one.name}: {'; '.join(limits)}") for one in found if (limits := _limits(settings, one))),
         ),
         12,
     )
@@ -90,6 +99,10 @@ def status(
     for warning in settings.warnings:
         note(warning)
     _tell_move(home)
+
+
+def _limits(settings: Config, row: AccountRow) -> list[str]:
+    return [] if row.document is None else limits_of(settings, row.document.account)
 
 
 def _windows(home: Home) -> "list[WindowShare]":
@@ -162,7 +175,9 @@ def _to_json(
         "sealing": seal_json(home),
         "active": active_account(broker, note),
         "default_provider": broker.default_provider() or None,
-        "accounts": [one.to_json() | {"refreshes": _refreshes(broker, one)} for one in found],
+        "accounts": [
+            one.to_json() | {"refreshes": _refreshes(broker, one), "limits": _limits(settings, one)} for one in found
+        ],
         "cooldowns": _cooldowns(home),
         "interrupted_move": _move(home),
         "gateway": gateway,
