@@ -1,4 +1,4 @@
-"""A session that moves between Claude and an upstream of Chat Completions, whose thoughts aren't the other's."""
+"""A session that moves between Claude and upstreams of OpenAI's formats, whose thoughts aren't the other's."""
 
 from typing import Any, Final
 
@@ -8,18 +8,18 @@ import pytest
 from in_process.rig import BODY, Program
 from wire.rig import message
 
-CHAT: Final = """
+UPSTREAMS: Final = """
 [[providers]]
 name = "away"
 provider_type = "deepseek"
 base_url = "{url}/v1"
-wire_format = "openai"
+wire_format = "{wire_format}"
 
 [[providers]]
 name = "elsewhere"
 provider_type = "deepseek"
 base_url = "{url}/v1"
-wire_format = "openai"
+wire_format = "{wire_format}"
 
 [[models]]
 name = "away"
@@ -41,8 +41,8 @@ CLAUDE: Final = BODY["model"]
 class Session:
     """What a client does that keeps what it was told, as it was told."""
 
-    def __init__(self, program: Program, *, stream: bool) -> None:
-        program.configure(CHAT.format(url=program.sandbox.url))
+    def __init__(self, program: Program, wire_format: str, *, stream: bool) -> None:
+        program.configure(UPSTREAMS.format(url=program.sandbox.url, wire_format=wire_format))
         for provider, owner in (("away", "alice"), ("elsewhere", "bob")):
             program.add_key(provider, owner, provider)
         program.sandbox.settings(answer={"thinking": True})
@@ -77,9 +77,14 @@ def is_foreign(content: list[dict[str, Any]]) -> bool:
     return bool(content[0]["signature"].startswith("tokenferry.reasoning."))
 
 
+@pytest.fixture(params=["openai", "openai-responses"])
+def wire_format(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(params=[False, True], ids=["plain", "streamed"])
-def session(program: Program, request: pytest.FixtureRequest) -> Session:
-    return Session(program, stream=request.param)
+def session(program: Program, wire_format: str, request: pytest.FixtureRequest) -> Session:
+    return Session(program, wire_format, stream=request.param)
 
 
 def test_each_model_gets_its_own_thoughts_back_and_no_others(session: Session) -> None:
@@ -109,3 +114,15 @@ def test_claude_reads_the_results_of_calls_that_another_model_made(session: Sess
     assert (answer[0]["type"] == "thinking") is (kind == "adaptive"), "a budget demands thoughts before the calls"
     assert session.say(CLAUDE, "and now?", **fields)[0]["type"] == "thinking"
     assert is_foreign(session.say("elsewhere", "and you?", **fields))
+
+
+def test_encrypted_reasoning_stays_with_the_account_that_it_came_from(program: Program) -> None:
+    session = Session(program, "openai-responses", stream=True)
+    program.add_key("other", "carol", "away")
+    for expected in ("alice", "alice"):
+        assert expected in session.say("away", "hello", **THINKING)[0]["thinking"]
+    limits = {"requests": {"limit": 50, "remaining": 0, "reset_in": 3600}}
+    program.sandbox.settings("alice", limits=limits)
+    for _ in range(2):
+        assert "carol" in session.say("away", "hello", **THINKING)[0]["thinking"]
+    assert session.say(CLAUDE, "hello", **THINKING)[0]["thinking"]

@@ -7,7 +7,7 @@ from tokenferry.sandbox import _content, _sse
 from tokenferry.sandbox._chat_request import check
 from tokenferry.sandbox._chat_stream import events
 from tokenferry.sandbox._http import STREAM_HEADERS, Answer, ApiError, Request, json_answer
-from tokenferry.sandbox._messages import authenticate
+from tokenferry.sandbox._messages import Caller, authenticate
 from tokenferry.sandbox._mint import fixed
 from tokenferry.sandbox._settings import AnswerSettings
 from tokenferry.sandbox._state import State
@@ -15,22 +15,17 @@ from tokenferry.sandbox._state import State
 
 def completions(state: State, request: Request) -> Answer:
     """`POST /v1/chat/completions`, with an API key as a Bearer token. Models begin with `gpt` or `o`."""
-    caller = authenticate(state, request) if request.bearer else None
-    if caller is None or request.header("x-api-key"):
-        raise ApiError(401, "You didn't provide an API key. Give it in an Authorization header: Bearer YOUR_KEY")
+    caller = caller_of(state, request)
     document = check(request.body)
-    now, settings = state.clock.now(), state.settings[caller.account.name]
-    headers = [("openai-organization", f"org-{caller.account.name}"), *settings.limits.chat_headers(now)]
-    refusal = settings.limits.refusal(now, document["model"], subscription=False)
-    if refusal is not None:
-        raise ApiError(429, refusal.message, headers=[*headers, ("retry-after", str(refusal.retry_after))])
+    headers = admit(state, caller, document["model"])
+    settings = state.settings[caller.account.name]
     thought = f"The user of {caller.account.name} said something; I repeat it. ⛴"
     if any(message.get("reasoning_content") not in {None, thought} for message in document["messages"]):
         raise ApiError(400, "'reasoning_content' must be what this model answered", headers=headers)
     answer = _completion(document, settings.answer, thought)
     answer |= {
         "id": state.mint.identifier("chatcmpl"),
-        "created": int(now),
+        "created": int(state.clock.now()),
         "model": document["model"],
         "usage": _usage(len(request.body) // 4 + 1, answer),
     }
@@ -39,6 +34,24 @@ def completions(state: State, request: Request) -> Answer:
     options = document.get("stream_options") or {}
     told = events(answer, with_usage=bool(options.get("include_usage")))
     return Answer(200, [*STREAM_HEADERS, *headers], events=told)
+
+
+def caller_of(state: State, request: Request) -> Caller:
+    """Who asks, by an API key as a Bearer token."""
+    caller = authenticate(state, request) if request.bearer else None
+    if caller is None or request.header("x-api-key"):
+        raise ApiError(401, "You didn't provide an API key. Give it in an Authorization header: Bearer YOUR_KEY")
+    return caller
+
+
+def admit(state: State, caller: Caller, model: str) -> list[tuple[str, str]]:
+    """The headers of an answer. Raises `ApiError` (429) for an account whose limit is used up."""
+    limits, now = state.settings[caller.account.name].limits, state.clock.now()
+    headers = [("openai-organization", f"org-{caller.account.name}"), *limits.chat_headers(now)]
+    refusal = limits.refusal(now, model, subscription=False)
+    if refusal is not None:
+        raise ApiError(429, refusal.message, headers=[*headers, ("retry-after", str(refusal.retry_after))])
+    return headers
 
 
 def _usage(prompt: int, answer: dict[str, Any]) -> dict[str, Any]:

@@ -15,62 +15,62 @@ CallId = Annotated[str, Meta(min_length=1, max_length=40)]
 Limit = Annotated[int, Meta(ge=1)]
 
 
-class _Strict(Struct, forbid_unknown_fields=True):
+class Strict(Struct, forbid_unknown_fields=True):
     """An object of known fields alone."""
 
 
-class TextPart(_Strict, tag="text"):
+class TextPart(Strict, tag="text"):
     text: str
 
 
-class ImageUrl(_Strict):
+class ImageUrl(Strict):
     url: Annotated[str, Meta(pattern=r"^(https://|data:image/)")]
     detail: Literal["auto", "low", "high"] = "auto"
 
 
-class ImagePart(_Strict, tag="image_url"):
+class ImagePart(Strict, tag="image_url"):
     image_url: ImageUrl
 
 
-class FileData(_Strict):
+class FileData(Strict):
     filename: str
     file_data: Annotated[str, Meta(pattern=r"^data:")]
 
 
-class FilePart(_Strict, tag="file"):
+class FilePart(Strict, tag="file"):
     file: FileData
 
 
 Text = str | Annotated[list[TextPart], Meta(min_length=1)]
 
 
-class CalledFunction(_Strict):
+class CalledFunction(Strict):
     name: Name
     arguments: str
 
 
-class Call(_Strict):
+class Call(Strict):
     id: CallId
     type: Literal["function"]
     function: CalledFunction
 
 
-class SystemMessage(_Strict, tag_field="role", tag="system"):
+class SystemMessage(Strict, tag_field="role", tag="system"):
     content: Text
     name: str | None = None
 
 
-class DeveloperMessage(_Strict, tag_field="role", tag="developer"):
+class DeveloperMessage(Strict, tag_field="role", tag="developer"):
     content: Text
     name: str | None = None
 
 
-class UserMessage(_Strict, tag_field="role", tag="user"):
+class UserMessage(Strict, tag_field="role", tag="user"):
     content: str | Annotated[list[TextPart | ImagePart | FilePart], Meta(min_length=1)]
     name: str | None = None
 
 
-class AssistantMessage(_Strict, tag_field="role", tag="assistant"):
+class AssistantMessage(Strict, tag_field="role", tag="assistant"):
     content: Text | None = None
     tool_calls: Annotated[list[Call], Meta(min_length=1)] | None = None
     name: str | None = None
@@ -78,7 +78,7 @@ class AssistantMessage(_Strict, tag_field="role", tag="assistant"):
     reasoning_content: str | None = None
 
 
-class ToolMessage(_Strict, tag_field="role", tag="tool"):
+class ToolMessage(Strict, tag_field="role", tag="tool"):
     content: Text
     tool_call_id: CallId
 
@@ -87,44 +87,44 @@ class Schema(Struct):
     type: Literal["object"]
 
 
-class Function(_Strict):
+class Function(Strict):
     name: Name
     description: str = ""
     parameters: msgspec.Raw = msgspec.Raw(b'{"type":"object","additionalProperties":false}')
     strict: bool | None = None
 
 
-class Tool(_Strict):
+class Tool(Strict):
     type: Literal["function"]
     function: Function
 
 
-class NamedFunction(_Strict):
+class NamedFunction(Strict):
     name: Name
 
 
-class NamedTool(_Strict):
+class NamedTool(Strict):
     type: Literal["function"]
     function: NamedFunction
 
 
-class StreamOptions(_Strict):
+class StreamOptions(Strict):
     include_usage: bool = False
 
 
-class JsonSchema(_Strict):
+class JsonSchema(Strict):
     name: Name
     schema: dict[str, Any]
     description: str = ""
     strict: bool | None = None
 
 
-class ResponseFormat(_Strict):
+class ResponseFormat(Strict):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
 
 
-class ChatRequest(_Strict):
+class ChatRequest(Strict):
     model: Annotated[str, Meta(min_length=1)]
     messages: Annotated[
         list[SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage], Meta(min_length=1)
@@ -158,7 +158,8 @@ def check(body: bytes) -> dict[str, Any]:
     """The request as plain values. Raises `ApiError` in the vendor's words, or in like ones."""
     try:
         request = _decoder.decode(body)
-        schemas = [_checked(tool.function) for tool in request.tools or ()]
+        functions = [tool.function for tool in request.tools or ()]
+        schemas = [fault_of_schema(one.name, one.parameters, is_strict=bool(one.strict)) for one in functions]
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ApiError(400, f"Invalid request: {str(error)[:500]}") from None
     if not request.model.startswith(("gpt", "o")):
@@ -170,11 +171,12 @@ def check(body: bytes) -> dict[str, Any]:
     return document
 
 
-def _checked(function: Function) -> str:
-    schema = msgspec.json.decode(function.parameters)
+def fault_of_schema(name: str, text: msgspec.Raw, *, is_strict: bool) -> str:
+    """What is wrong with a tool's schema, or nothing. Raises `msgspec.MsgspecError` for what is none."""
+    schema = msgspec.json.decode(text)
     msgspec.convert(schema, Schema)
-    if function.strict and not _is_closed(schema):
-        return f"Invalid schema for function '{function.name}': 'additionalProperties' must be false and all 'required'"
+    if is_strict and not _is_closed(schema):
+        return f"Invalid schema for function '{name}': 'additionalProperties' must be false and all 'required'"
     return ""
 
 

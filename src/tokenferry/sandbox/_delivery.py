@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from tokenferry.sandbox import _chat_stream, _sse
+from tokenferry.sandbox import _chat_stream, _responses, _sse
 from tokenferry.sandbox._clock import Clock
 from tokenferry.sandbox._faults import STREAMS, Fault, Plan
 from tokenferry.sandbox._http import ERROR_TYPES, Answer, Event, Request, error_answer, json_answer
@@ -101,8 +101,8 @@ class Delivery:
         if self._request.is_oauth:
             kind = kind or ("server_error" if status not in ERROR_TYPES else "invalid_request")
             return json_answer({"error": kind, "error_description": message}, status, headers)
-        is_chat = self._request.is_chat
-        return error_answer(status, message, self._request_id, kind=kind, headers=headers, is_chat=is_chat)
+        is_openai = self._request.is_openai
+        return error_answer(status, message, self._request_id, kind=kind, headers=headers, is_openai=is_openai)
 
     def _head(self, answer: Answer) -> Answer:
         answer.headers.append(("request-id", self._request_id))
@@ -120,7 +120,7 @@ class Delivery:
             events = events[: fault.parameters.get("events", 3)]
             cut = fault.parameters.get("cut", False)
         elif fault is not None and fault.kind == "sse_error":
-            events = (_chat_stream.with_error if self._request.is_chat else _with_error)(events, fault.parameters)
+            events = self._with_error(events, fault.parameters)
         elif fault is not None and fault.kind == "chat_quirks":
             events = _chat_stream.with_quirks(events, fault.parameters)
         for number, event in enumerate(events):
@@ -132,6 +132,11 @@ class Delivery:
             await line.cut(flush=True)
         else:
             await line.end()
+
+    def _with_error(self, events: list[Event], given: dict[str, Any]) -> list[Event]:
+        if self._request.is_responses:
+            return _responses.with_error(events, given)
+        return (_chat_stream.with_error if self._request.is_chat else _with_error)(events, given)
 
     async def _lose(self, line: Line, answer: Answer, length: int | None) -> None:
         if length is not None:

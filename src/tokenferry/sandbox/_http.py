@@ -6,6 +6,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 CHAT_PATH = "/v1/chat/completions"
+RESPONSES_PATH = "/v1/responses"
 STREAM_HEADERS = [("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache")]
 
 
@@ -49,12 +50,21 @@ class Request:
     @property
     def wants_stream(self) -> bool:
         is_stream = isinstance(self.json, dict) and self.json.get("stream") is True
-        return is_stream and (self.path == "/v1/messages" or self.is_chat)
+        return is_stream and (self.path == "/v1/messages" or self.is_openai)
 
     @property
     def is_chat(self) -> bool:
         """Whether the answer speaks OpenAI's Chat Completions."""
         return self.path == CHAT_PATH
+
+    @property
+    def is_responses(self) -> bool:
+        return self.path == RESPONSES_PATH
+
+    @property
+    def is_openai(self) -> bool:
+        """Whether errors are OpenAI's."""
+        return self.is_chat or self.is_responses
 
     @property
     def is_oauth(self) -> bool:
@@ -154,9 +164,9 @@ def error_answer(
     *,
     kind: str | None = None,
     headers: list[tuple[str, str]] | None = None,
-    is_chat: bool = False,
+    is_openai: bool = False,
 ) -> Answer:
-    if is_chat:
+    if is_openai:
         return json_answer(chat_error(status, message, kind), status, headers)
     kind = kind or ERROR_TYPES.get(status, "api_error")
     return json_answer(error_envelope(kind, message, request_id), status, headers)

@@ -1,7 +1,7 @@
 from collections.abc import Callable
 
-from tokenferry.sandbox import _authorize, _chat, _messages, _oauth, _profile
-from tokenferry.sandbox._http import CHAT_PATH, Answer, ApiError, Request, error_answer, json_answer
+from tokenferry.sandbox import _authorize, _chat, _messages, _oauth, _profile, _responses
+from tokenferry.sandbox._http import CHAT_PATH, RESPONSES_PATH, Answer, ApiError, Request, error_answer, json_answer
 from tokenferry.sandbox._state import State
 
 _Handler = Callable[[State, Request], Answer]
@@ -15,6 +15,7 @@ _ROUTES: dict[str, dict[str, _Handler]] = {
     "/": {"GET": _hello},
     "/api/hello": {"GET": _hello},
     CHAT_PATH: {"POST": _chat.completions},
+    RESPONSES_PATH: {"POST": _responses.responses},
     "/v1/messages": {"POST": _messages.messages},
     "/v1/messages/count_tokens": {"POST": _messages.count_tokens},
     "/v1/models": {"GET": _messages.models},
@@ -45,6 +46,6 @@ def answer(state: State, request: Request, request_id: str) -> Answer:
     try:
         return handler(state, request)
     except ApiError as error:
-        return error_answer(error.status, error.message, request_id, headers=error.headers, is_chat=request.is_chat)
+        return error_answer(error.status, error.message, request_id, headers=error.headers, is_openai=request.is_openai)
     except _oauth.OAuthError as error:
         return _oauth.oauth_error_answer(error)
