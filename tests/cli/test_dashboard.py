@@ -105,3 +105,19 @@ def test_an_open_page_does_not_keep_a_gateway_from_ending(home: Home, tmp_path: 
                 served.tell(signal.SIGTERM)
                 assert all(line in {"", "event: changed", "data: "} for line in lines), "it ends whole"
         assert served.end() == 0
+
+
+def test_every_worker_knows_a_session_and_its_end(home: Home, tmp_path: Path) -> None:
+    boss = tokenferry("key", "create", "boss", "--role", "admin").out.strip()
+    with serving(tmp_path, "--workers", "2") as served:
+        where = urlsplit(tokenferry("dashboard", "--print").out.strip())
+        headers = {"host": where.netloc, "origin": f"http://{where.netloc}", "connection": "close"}
+        with httpx2.Client(base_url=served.url, headers=headers, trust_env=False, timeout=60) as client:
+            cookie = client.post("/dashboard/sign-in", data={"key": boss}).headers["set-cookie"].partition(";")[0]
+
+            def seen() -> set[int]:
+                return {client.get("/dashboard/", headers={"cookie": cookie}).status_code for _ in range(12)}
+
+            assert seen() == {200}
+            tokenferry("key", "revoke", "boss")
+            assert seen() == {401}
