@@ -11,13 +11,15 @@ from tokenferry.routing._codecs import codec_for, thinking_of
 from tokenferry.wire import WireFormat
 
 
-def document(upstream: WireFormat, model: str, client: WireFormat = "openai", **target: Any) -> dict[str, Any]:
+def document(
+    upstream: WireFormat, model: str, client: WireFormat = "openai", temperature: float | None = None, **target: Any
+) -> dict[str, Any]:
     """What is sent there for a request with an effort."""
     provider = Provider("up", "openai", "http://up", wire_format=upstream)
     codec = codec_for(provider, Target(AccountGroup("up", ()), model, **target), client)
     assert codec is not None
     turn = {"role": "user", "content": "hi"}
-    asked = {"model": "m", "messages": [turn], "max_tokens": 30_000}
+    asked = {"model": "m", "messages": [turn], "max_tokens": 30_000, "temperature": temperature}
     fields = {"output_config": {"effort": "high"}} if client == "anthropic" else {"reasoning_effort": "high"}
     found: dict[str, Any] = json.loads(codec.request(json.dumps(asked | fields).encode(), model).body)
     return found
@@ -42,6 +44,15 @@ def test_claude_is_asked_to_think_as_it_takes_it() -> None:
     assert document("anthropic", "claude-opus-4-5")["thinking"]["type"] == "enabled"
     assert "thinking" not in document("anthropic", "glm-5")
     assert "thinking" not in document("anthropic", "claude-opus-4-6", efforts=())
+
+
+@pytest.mark.parametrize(
+    ("model", "is_taken"),
+    [("claude-opus-4-6", True), ("claude-opus-4-7", False), ("claude-haiku-4-5", True), ("glm", True)],
+)
+def test_a_temperature_is_asked_for_where_the_model_takes_one(model: str, *, is_taken: bool) -> None:
+    found = document("anthropic", model, efforts=(), temperature=0.5)
+    assert ("temperature" in found) == is_taken
 
 
 @pytest.mark.parametrize(

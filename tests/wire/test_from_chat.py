@@ -176,11 +176,21 @@ def test_thinking_is_asked_for_where_the_model_allows_it(
     assert "thinking" not in document(body)
 
 
-def test_without_the_thinking_of_the_last_call_none_is_asked_for() -> None:
-    turns = [user("a"), CALLED, {"role": "tool", "tool_call_id": "call_1", "content": ""}]
-    found, remembered = sent(chat_ask(*turns, reasoning_effort="low"), to_messages(thinking="adaptive"))
+def test_without_the_thinking_of_the_last_call_no_budget_is_asked_for() -> None:
+    """With a budget Claude answers 400, and with adaptive thinking it doesn't mind."""
+    body = chat_ask(
+        user("a"), CALLED, {"role": "tool", "tool_call_id": "call_1", "content": ""}, reasoning_effort="low"
+    )
+    found, remembered = sent(body, to_messages(thinking="budget"))
     assert "thinking" not in found
     assert remembered.left_out == ("reasoning_effort",)
+    assert document(body, thinking="adaptive")["thinking"] == {"type": "adaptive"}
+
+
+def test_models_that_take_no_temperature_are_asked_for_none() -> None:
+    found, remembered = sent(chat_ask(temperature=0.5, top_p=0.5, top_k=3), to_messages(temperature=False))
+    assert not found.keys() & {"temperature", "top_p", "top_k"}
+    assert remembered.left_out == ("temperature", "top_k", "top_p")
 
 
 def test_adaptive_thinking_has_an_effort_and_no_temperature() -> None:

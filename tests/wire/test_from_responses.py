@@ -115,6 +115,8 @@ def test_a_text_or_a_message_without_its_type_is_a_users_message(body: bytes) ->
         ({"tools": [TOOL], "tool_choice": {"type": "file_search"}}, "file_search"),
         ({"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": []}}, "tool_choice"),
         ({"tools": [TOOL, {**PATCH, "name": "look"}]}, "'look'"),
+        ({"tools": [TOOL], "tool_choice": {"type": "function", "name": "b"}}, "tool_choice"),
+        ({"tool_choice": "required"}, "tool_choice"),
         ({"text": {"format": {"type": "json_schema", "name": "x"}}}, "schema"),
     ],
 )
@@ -219,9 +221,9 @@ def test_thinking_goes_back_to_its_issuer_before_what_it_led_to() -> None:
 def test_reasoning_of_another_never_goes_up(mark: str | None) -> None:
     """router-for-me/CLIProxyAPI#1584, #570, kaitranntt/ccs#415: foreign signatures are refused."""
     body = responses_ask(user(), reasoning(mark), CALL, OUTPUT, reasoning={"effort": "low"})
-    found, remembered = sent(body, from_responses(thinking="adaptive"))
+    found, remembered = sent(body, from_responses(thinking="budget"))
     assert [block["type"] for block in found["messages"][1]["content"]] == ["tool_use"]
-    assert "thinking" not in found, "Claude refuses to think amid calls that came without thinking"
+    assert "thinking" not in found, "Claude refuses a budget amid calls that came without thinking"
     assert remembered.left_out == ("reasoning", "reasoning item")
 
 

@@ -196,6 +196,7 @@ def test_reasoning_that_led_to_nothing_is_not_sent() -> None:
         (ask(user(text("a")), assistant(CALL), user(text("b"))), "toolu_1"),
         (ask(user(text("a")), assistant(CALL), user(result()), user(result())), "toolu_1"),
         (ask(mcp_servers=[{"x": 1}]), "mcp_servers"),
+        (ask(tools=[TOOL], tool_choice={"type": "tool", "name": "b"}), "tool_choice"),
         (ask(inference_geo="eu"), "inference_geo"),
     ],
 )

@@ -15,6 +15,8 @@ _DIGEST: Final = 12
 _CLAUDE: Final = re.compile(r"(?:^|[./])claude-[a-z]*-?\d")
 _BEFORE_THINKING: Final = re.compile(r"claude-(?:[12]|3-(?!7))")
 _BUDGET: Final = re.compile(r"claude-(?:3-7|(?:opus|sonnet|haiku)-4(?:-[0-5])?(?:-(?:\d{8}|latest))?(?:$|[@:]|-v\d))")
+_LAST_SAMPLED: Final = re.compile(r"claude-[a-z]+-4-6")
+"""The last models of Anthropic's that take a temperature."""
 _REASONING: Final = re.compile(r"(?:^|/)(?:gpt-[5-9](?!.*chat)|o[134](?:-|$))")
 """Models of OpenAI's that reason."""
 _EFFORTS: Final = ("low", "medium", "high")
@@ -41,7 +43,9 @@ def codec_for(provider: Provider, target: Target, client: WireFormat, account: s
 def _reasoning(upstream: WireFormat, target: Target) -> tuple[tuple[str, object], ...]:
     """How the model is asked to reason, as far as its mapping or its name says it."""
     if upstream == "anthropic":
-        return (("thinking", "never" if target.efforts == () else thinking_of(target.model)),)
+        form = thinking_of(target.model)
+        is_sampled = form != "adaptive" or _LAST_SAMPLED.search(target.model) is not None
+        return (("thinking", "never" if target.efforts == () else form), ("temperature", is_sampled))
     if target.efforts is not None:
         return (("efforts", target.efforts),)
     return (("efforts", _EFFORTS),) if upstream == "openai-responses" and _REASONING.search(target.model) else ()

@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from tokenferry.streaming._openai_usage import take_openai_usage
 from tokenferry.streaming._usage import TokenUsage, error_type, json_object
 from tokenferry.wire import chat_stage, end_of, parse, split
 
@@ -59,30 +60,5 @@ def read_chat_usage(document: bytes, usage: TokenUsage) -> None:
 
 
 def take_chat_usage(completion: dict[str, Any], usage: TokenUsage) -> None:
-    """Take over what a completion or an event of one counted. Its prompt includes what the cache read and wrote."""
-    told = completion.get("usage")
-    if not isinstance(told, dict):
-        return
-    details, output = _table(told.get("prompt_tokens_details")), _table(told.get("completion_tokens_details"))
-    read, written = _count(details.get("cached_tokens")), _count(details.get("cache_write_tokens"))
-    if read is None:
-        read = _count(told.get("prompt_cache_hit_tokens"))
-    prompt = _count(told.get("prompt_tokens"))
-    usage.take(
-        {
-            "input_tokens": None if prompt is None else max(prompt - (read or 0) - (written or 0), 0),
-            "output_tokens": told.get("completion_tokens"),
-            "cache_read_input_tokens": read,
-            "cache_creation_input_tokens": written,
-            "output_tokens_details": {"thinking_tokens": output.get("reasoning_tokens")},
-            "service_tier": completion.get("service_tier"),
-        }
-    )
-
-
-def _table(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _count(value: object) -> int | None:
-    return value if type(value) is int and value >= 0 else None
+    """Take over what a completion or an event of one counted."""
+    take_openai_usage(completion, usage, given="prompt_tokens", output="completion_tokens")

@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from tokenferry.streaming._openai_usage import take_openai_usage
 from tokenferry.streaming._usage import TokenUsage, error_type, json_object
 from tokenferry.wire import end_of, parse, split
 
@@ -62,28 +63,5 @@ def read_responses_usage(document: bytes, usage: TokenUsage) -> None:
 
 
 def take_responses_usage(answer: dict[str, Any], usage: TokenUsage) -> None:
-    """Take over what an answer counted. Its input includes what the cache read and wrote."""
-    told = answer.get("usage")
-    if not isinstance(told, dict):
-        return
-    details, output = _table(told.get("input_tokens_details")), _table(told.get("output_tokens_details"))
-    read, written = _count(details.get("cached_tokens")), _count(details.get("cache_write_tokens"))
-    given = _count(told.get("input_tokens"))
-    usage.take(
-        {
-            "input_tokens": None if given is None else max(given - (read or 0) - (written or 0), 0),
-            "output_tokens": told.get("output_tokens"),
-            "cache_read_input_tokens": read,
-            "cache_creation_input_tokens": written,
-            "output_tokens_details": {"thinking_tokens": output.get("reasoning_tokens")},
-            "service_tier": answer.get("service_tier"),
-        }
-    )
-
-
-def _table(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _count(value: object) -> int | None:
-    return value if type(value) is int and value >= 0 else None
+    """Take over what an answer counted."""
+    take_openai_usage(answer, usage, given="input_tokens", output="output_tokens")

@@ -1,6 +1,6 @@
 """What every codec does. A codec knows no clock, no randomness and no socket."""
 
-from typing import Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
@@ -47,6 +47,18 @@ class Tokens(Struct, kw_only=True):
     output: int | None = None
     cache_read: int | None = None
     cache_creation: int | None = None
+
+
+_MOST_TOKENS: Final = 10**9  # no request has more
+
+
+def tokens_with_cache(given: int | None, output: int | None, read: int | None, written: int | None) -> Tokens:
+    """What was counted, of formats whose input includes what the cache read and wrote."""
+    given, output, read, written = (
+        count if count is not None and 0 <= count <= _MOST_TOKENS else None for count in (given, output, read, written)
+    )
+    plain = None if given is None else max(given - (read or 0) - (written or 0), 0)
+    return Tokens(input=plain, output=output, cache_read=read, cache_creation=written)
 
 
 class StreamTranslator(Protocol):

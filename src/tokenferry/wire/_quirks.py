@@ -23,7 +23,7 @@ class Quirks(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     top_k: bool = False
     """Whether `top_k` is taken."""
     temperature: bool = True
-    """Whether `temperature` and `top_p` are taken; reasoning models refuse them."""
+    """Whether `temperature`, `top_p` and `top_k` are taken; reasoning models refuse them, as Claude does since 4.7."""
     efforts: tuple[str, ...] = ()
     """What `reasoning_effort` takes, the least first; nothing for a model that takes none."""
     required: Literal["required", "any"] = "required"

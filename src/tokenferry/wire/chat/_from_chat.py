@@ -32,7 +32,7 @@ FIELD_HANDLINGS: Final[FieldHandlings] = {
         "stop": kept("without those of white space alone"),
         "stream": kept(),
         "stream_options": kept("`include_usage`"),
-        "temperature": kept("at most 1"),
+        "temperature": kept("at most 1; left out where the model takes none"),
         "top_p": kept("beside a temperature left out"),
         "top_k": kept(),
         "reasoning_effort": kept("`thinking` where the model takes it and the conversation allows it, else left out"),
@@ -153,7 +153,7 @@ def from_chat(body: bytes, model: str, quirks: Quirks, at: int, *, is_last: bool
         output_config=config,
     )
     if is_last:
-        limit_sampling(request, left)
+        limit_sampling(request, quirks, left)
     may_think = history.turns.may_think or not is_last
     dropped = ask_for_thinking(asked.reasoning_effort, request, quirks, may_think=may_think)
     left.update("reasoning_effort" if name == "effort" else name for name in dropped)

@@ -2,11 +2,10 @@
 
 from typing import Any, Final
 
-from tokenferry.wire._codec import Tokens
-from tokenferry.wire.chat._models import ChatDelta, ChatUsage
+from tokenferry.wire._codec import Tokens, tokens_with_cache
+from tokenferry.wire.chat._models import ChatDelta, ChatUsage, PromptDetails
 
 _STOP_REASONS: Final = {"length": "max_tokens", "content_filter": "refusal"}
-_MOST: Final = 10**9  # no request has more
 
 
 def stop_reason(finish: str | None, *, has_calls: bool, is_refused: bool) -> str:
@@ -17,23 +16,10 @@ def stop_reason(finish: str | None, *, has_calls: bool, is_refused: bool) -> str
 
 
 def tokens(usage: ChatUsage) -> Tokens:
-    """What was counted. Chat's prompt includes what the cache read and wrote, Messages' input does not."""
-    details = usage.prompt_tokens_details
-    read = _count(details.cached_tokens if details is not None else None)
-    if read is None:
-        read = _count(usage.prompt_cache_hit_tokens)
-    written = _count(details.cache_write_tokens if details is not None else None)
-    prompt = _count(usage.prompt_tokens)
-    return Tokens(
-        input=None if prompt is None else max(prompt - (read or 0) - (written or 0), 0),
-        output=_count(usage.completion_tokens),
-        cache_read=read,
-        cache_creation=written,
-    )
-
-
-def _count(value: int | None) -> int | None:
-    return value if value is not None and 0 <= value <= _MOST else None
+    """What was counted."""
+    details = usage.prompt_tokens_details or PromptDetails()
+    read = usage.prompt_cache_hit_tokens if details.cached_tokens is None else details.cached_tokens
+    return tokens_with_cache(usage.prompt_tokens, usage.completion_tokens, read, details.cache_write_tokens)
 
 
 def reasoning(delta: ChatDelta) -> str:

@@ -2,9 +2,6 @@
 
 from typing import Any, Final
 
-import msgspec
-from msgspec import UNSET
-
 from tokenferry.errors import Unfit
 from tokenferry.wire._codec import Sent
 from tokenferry.wire._envelope import opened
@@ -18,6 +15,7 @@ from tokenferry.wire.messages import _models as messages
 from tokenferry.wire.messages._conversation import Conversation
 from tokenferry.wire.messages._handlings import HANDLINGS
 from tokenferry.wire.messages._sampling import asked_effort, pass_sampling
+from tokenferry.wire.messages._tools import OfferedFunction, offered_functions
 
 FIELD_HANDLINGS: Final = changed(
     HANDLINGS,
@@ -59,7 +57,6 @@ _MOST_STOPS: Final = 4
 _CHOICES: Final = {"auto": "auto", "none": "none"}
 _ERROR: Final = "[tool error] "
 _FOLLOWS: Final = "(what is no text follows after the results)"
-_NO_SCHEMA: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
 
 
 def to_chat(body: bytes, model: str, quirks: Quirks, domain: str) -> Sent:
@@ -72,15 +69,12 @@ def to_chat(body: bytes, model: str, quirks: Quirks, domain: str) -> Sent:
     for turn in asked.messages:
         history.add(turn)
     history.check()
-    tools = _tools(asked.tools or [], quirks, left)
+    tools = [_tool(one) for one in offered_functions(asked, TABLE, quirks, left)]
     limit = asked.max_tokens if quirks.max_output_tokens is None else min(asked.max_tokens, quirks.max_output_tokens)
     stops = asked.stop_sequences or []
     if len(stops) > _MOST_STOPS:
         left.add("stop_sequences")
-    choice = asked.tool_choice
-    if choice is not None and not _can_choose(choice, tools, quirks):
-        raise Unfit("tool_choice demands a call of a tool that is not sent")
-    choice = choice if tools else None
+    choice = asked.tool_choice if tools else None
     request = chat.ChatRequest(
         model=model,
         messages=history.messages,
@@ -197,34 +191,10 @@ class _History(Conversation[chat.UserPart]):
         return block.thinking if opened(block.signature, self._domain) is not None else None
 
 
-def _tools(tools: list[messages.FunctionTool], quirks: Quirks, left: set[str]) -> list[chat.ChatTool]:
-    found: list[chat.ChatTool] = []
-    for tool in tools:
-        if tool.type not in {None, "custom"}:
-            if not (quirks.drop and str(tool.type).startswith(quirks.drop)):
-                raise Unfit(f"the server's tool {str(tool.type)[:80]!r}")
-            left.add(str(tool.type)[:64])
-            continue
-        TABLE.apply(tool, left)
-        schema = _NO_SCHEMA if tool.input_schema is UNSET else tool.input_schema
-        if tool.strict and not is_closed(schema):
-            left.add("strict")
-        spec = chat.FunctionSpec(
-            name=tool_name(tool.name, quirks.name_length),
-            description=tool.description or None,
-            parameters=schema,
-            strict=True if tool.strict and is_closed(schema) else None,
-        )
-        found.append(chat.ChatTool(function=spec))
-    return found
-
-
-def _can_choose(choice: messages.ToolChoice, tools: list[chat.ChatTool], quirks: Quirks) -> bool:
-    """Tell whether a call that is demanded can be made."""
-    if choice.type == "tool":
-        name = tool_name(choice.name or "", quirks.name_length)
-        return any(tool.function.name == name for tool in tools)
-    return choice.type != "any" or bool(tools)
+def _tool(function: OfferedFunction) -> chat.ChatTool:
+    name, description, schema, is_strict = function
+    spec = chat.FunctionSpec(name=name, description=description, parameters=schema, strict=is_strict or None)
+    return chat.ChatTool(function=spec)
 
 
 def _choice(choice: messages.ToolChoice, quirks: Quirks) -> Any:

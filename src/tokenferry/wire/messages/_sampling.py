@@ -38,12 +38,16 @@ def asked_effort(asked: messages.MessagesRequest, quirks: Quirks, left: set[str]
 def ask_for_thinking(
     effort: str | None, request: messages.MessagesRequest, quirks: Quirks, *, may_think: bool
 ) -> tuple[str, ...]:
-    """Let the model think with this effort; give the fields that this leaves out, "effort" where it can't."""
+    """Let the model think with this effort; give the fields that this leaves out, "effort" where it can't.
+
+    With a budget it has to have thought before its last calls, too: https://platform.claude.com/docs/en/build-with-claude/adaptive-thinking
+    """
     if effort is None or effort == "none":
         return ()
     forced = request.tool_choice is not None and request.tool_choice.type in {"any", "tool"}
     budget = min(_BUDGETS.get(effort, 0), request.max_tokens - 1)
-    if quirks.thinking == "never" or forced or not may_think or budget < _LEAST_BUDGET:
+    cannot = budget < _LEAST_BUDGET or (quirks.thinking == "budget" and not may_think)
+    if quirks.thinking == "never" or forced or cannot:
         return ("effort",)
     if quirks.thinking == "budget":
         request.thinking = messages.ThinkingConfig(type="enabled", budget_tokens=budget)
@@ -68,8 +72,13 @@ def pass_sampling(asked: messages.MessagesRequest, request: Any, quirks: Quirks,
                 left.add(name)
 
 
-def limit_sampling(request: messages.MessagesRequest, left: set[str]) -> None:
-    """Ask Claude for no more than it takes: a temperature of 1, and no `top_p` beside one."""
+def limit_sampling(request: messages.MessagesRequest, quirks: Quirks, left: set[str]) -> None:
+    """Ask Claude for no more than it takes: a temperature of 1, and no `top_p` beside one; some models take neither."""
+    if not quirks.temperature:
+        for name in ("temperature", "top_p", "top_k"):
+            if getattr(request, name) is not None:
+                setattr(request, name, None)
+                left.add(name)
     if request.temperature is not None:
         if request.temperature > 1:
             request.temperature = 1

@@ -55,7 +55,7 @@ FIELD_HANDLINGS: Final[FieldHandlings] = {
         "parallel_tool_calls": kept("`disable_parallel_tool_use`"),
         "max_output_tokens": kept("`max_tokens`; without, the model's own limit or 32,000"),
         "stream": kept(),
-        "temperature": kept("at most 1"),
+        "temperature": kept("at most 1; left out where the model takes none"),
         "top_p": kept("beside a temperature left out"),
         "reasoning": kept("`thinking` where the model takes it and the conversation allows it, else left out"),
         "text": kept("`output_config.format`; for `json_object` an instruction"),
@@ -166,6 +166,7 @@ _TEXT_SCHEMA: Final = msgspec.Raw(
 )
 _JSON_ONLY: Final = "Answer with one JSON object and with nothing else."
 _REASONING: Final = "reasoning.encrypted_content"
+_NOT_SENT: Final = "tool_choice demands a call of a tool that is not sent"
 
 
 def _with_types(document: Any) -> None:
@@ -216,7 +217,7 @@ def from_responses(body: bytes, model: str, quirks: Quirks, domain: str, at: int
         output_config=config,
     )
     if is_last:
-        limit_sampling(request, left)
+        limit_sampling(request, quirks, left)
     if asked.reasoning is not None:
         TABLE.apply(asked.reasoning, left)
         may_think = history.turns.may_think or not is_last
@@ -387,6 +388,8 @@ def _choice(asked: responses.ResponsesRequest, tools: _Tools) -> messages.ToolCh
     if isinstance(choice, responses.ResponsesToolChoice):
         if choice.type in {"function", "custom"}:
             name = tool_name(choice.name or "", LONGEST_NAME)
+            if name not in tools.found:
+                raise Unfit(_NOT_SENT)
             return messages.ToolChoice(type="tool", name=name, disable_parallel_tool_use=alone)
         if choice.type != "allowed_tools":
             raise Unfit(f"the server's tool {choice.type[:80]!r}")
@@ -395,6 +398,8 @@ def _choice(asked: responses.ResponsesRequest, tools: _Tools) -> messages.ToolCh
     if choice is None and alone is None:
         return None
     kind = _CHOICES[choice or "auto"]
+    if kind == "any" and not tools.found:
+        raise Unfit(_NOT_SENT)
     return messages.ToolChoice(type=kind, disable_parallel_tool_use=None if kind == "none" else alone)
 
 

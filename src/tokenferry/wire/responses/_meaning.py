@@ -3,13 +3,12 @@
 from typing import Any, Final
 
 from tokenferry.errors import UnreadableAnswer
-from tokenferry.wire._codec import Tokens
+from tokenferry.wire._codec import Tokens, tokens_with_cache
 from tokenferry.wire._faults import UNEXPLAINED, UpstreamFault, read_fault
 from tokenferry.wire._json import encode
-from tokenferry.wire.responses._models import AnswerItem, ResponsesAnswer, ResponsesUsage
+from tokenferry.wire.responses._models import AnswerItem, InputDetails, ResponsesAnswer, ResponsesUsage
 
 _REASONS: Final = {"max_output_tokens": "max_tokens", "content_filter": "refusal"}
-_MOST: Final = 10**9  # no request has more
 _FAILED: Final = frozenset(("failed", "cancelled"))
 
 
@@ -35,23 +34,11 @@ def is_cut(answer: ResponsesAnswer) -> bool:
 
 
 def tokens(usage: ResponsesUsage | None) -> Tokens:
-    """What was counted. Responses' input includes what the cache read and wrote, Messages' input does not."""
+    """What was counted."""
     if usage is None:
         return Tokens()
-    details = usage.input_tokens_details
-    read = _count(details.cached_tokens if details is not None else None)
-    written = _count(details.cache_write_tokens if details is not None else None)
-    given = _count(usage.input_tokens)
-    return Tokens(
-        input=None if given is None else max(given - (read or 0) - (written or 0), 0),
-        output=_count(usage.output_tokens),
-        cache_read=read,
-        cache_creation=written,
-    )
-
-
-def _count(value: int | None) -> int | None:
-    return value if value is not None and 0 <= value <= _MOST else None
+    details = usage.input_tokens_details or InputDetails()
+    return tokens_with_cache(usage.input_tokens, usage.output_tokens, details.cached_tokens, details.cache_write_tokens)
 
 
 def message_text(item: AnswerItem) -> tuple[str, bool]:

@@ -3,7 +3,6 @@
 from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET
 
 from tokenferry.errors import Unfit
 from tokenferry.wire._codec import Sent
@@ -17,6 +16,7 @@ from tokenferry.wire.messages import _models as messages
 from tokenferry.wire.messages._conversation import Conversation
 from tokenferry.wire.messages._handlings import HANDLINGS
 from tokenferry.wire.messages._sampling import asked_effort, pass_sampling
+from tokenferry.wire.messages._tools import OfferedFunction, offered_functions
 from tokenferry.wire.responses import _models as responses
 from tokenferry.wire.responses._reasoning import opened_item
 
@@ -56,7 +56,6 @@ _reader: Final = RequestReader(messages.MessagesRequest)
 _LEAST_OUTPUT: Final = 16
 _CHOICES: Final[dict[str, Any]] = {"auto": "auto", "none": "none", "any": "required"}
 _ERROR: Final = "[tool error] "
-_NO_SCHEMA: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
 _NO: Final = msgspec.Raw(b"false")
 _AUTO: Final = msgspec.Raw(b'"auto"')
 
@@ -74,7 +73,7 @@ def to_responses(body: bytes, model: str, quirks: Quirks, domain: str) -> Sent:
     history.check()
     if asked.messages and asked.messages[-1].role == "assistant":
         raise Unfit("a last turn of the assistant, to be continued, has no counterpart there")
-    tools = _tools(asked.tools or [], quirks, left)
+    tools = [_tool(one) for one in offered_functions(asked, TABLE, quirks, left)]
     choice = asked.tool_choice if tools else None
     limit = asked.max_tokens if quirks.max_output_tokens is None else min(asked.max_tokens, quirks.max_output_tokens)
     reasoning = _reasoning(asked, quirks, left)
@@ -175,30 +174,12 @@ class _History(Conversation[responses.ItemPart]):
         return opened_item(opened(block.signature, self._domain), block.thinking)
 
 
-def _tools(tools: list[messages.FunctionTool], quirks: Quirks, left: set[str]) -> list[responses.ResponsesTool]:
-    found: list[responses.ResponsesTool] = []
-    for tool in tools:
-        if tool.type not in {None, "custom"}:
-            if not (quirks.drop and str(tool.type).startswith(quirks.drop)):
-                raise Unfit(f"the server's tool {str(tool.type)[:80]!r}")
-            left.add(str(tool.type)[:64])
-            continue
-        TABLE.apply(tool, left)
-        schema = _NO_SCHEMA if tool.input_schema is UNSET else tool.input_schema
-        is_strict = bool(tool.strict) and is_closed(schema)
-        if tool.strict and not is_strict:
-            left.add("strict")
-        name = tool_name(tool.name, quirks.name_length)
-        found.append(
-            responses.ResponsesTool(
-                type="function",
-                name=name,
-                description=tool.description or None,
-                parameters=schema,
-                strict=is_strict,  # where it isn't said, Responses takes it for true
-            )
-        )
-    return found
+def _tool(function: OfferedFunction) -> responses.ResponsesTool:
+    name, description, schema, is_strict = function
+    # Where `strict` isn't said, Responses takes it for true.
+    return responses.ResponsesTool(
+        type="function", name=name, description=description, parameters=schema, strict=is_strict
+    )
 
 
 def _choice(choice: messages.ToolChoice, quirks: Quirks) -> Any:

@@ -1,0 +1,62 @@
+"""The tools of a Messages request, for formats that have functions alone."""
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import msgspec
+from msgspec import UNSET
+
+from tokenferry.errors import Unfit
+from tokenferry.wire._field_handling import FieldTable
+from tokenferry.wire._ids import tool_name
+from tokenferry.wire._quirks import Quirks
+from tokenferry.wire._schema import is_closed
+from tokenferry.wire.messages import _models as messages
+
+_NO_SCHEMA: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
+
+
+class OfferedFunction(NamedTuple):
+    """A function as it is offered to a model."""
+
+    name: str
+    description: str | None
+    schema: msgspec.Raw
+    is_strict: bool
+    """Whether the client says so, and every object of the schema is closed."""
+
+
+def offered_functions(
+    asked: messages.MessagesRequest, table: FieldTable, quirks: Quirks, left: set[str]
+) -> list[OfferedFunction]:
+    """The functions of a request. Raises `Unfit` for the server's own tools and for a choice that can't be met."""
+    found = list(_functions(asked.tools or [], table, quirks, left))
+    choice = asked.tool_choice
+    if choice is not None and not _can_choose(choice, found, quirks):
+        raise Unfit("tool_choice demands a call of a tool that is not sent")
+    return found
+
+
+def _functions(
+    tools: list[messages.FunctionTool], table: FieldTable, quirks: Quirks, left: set[str]
+) -> Iterator[OfferedFunction]:
+    for tool in tools:
+        if tool.type not in {None, "custom"}:
+            if not (quirks.drop and str(tool.type).startswith(quirks.drop)):
+                raise Unfit(f"the server's tool {str(tool.type)[:80]!r}")
+            left.add(str(tool.type)[:64])
+            continue
+        table.apply(tool, left)
+        schema = _NO_SCHEMA if tool.input_schema is UNSET else tool.input_schema
+        is_strict = bool(tool.strict) and is_closed(schema)
+        if tool.strict and not is_strict:
+            left.add("strict")
+        yield OfferedFunction(tool_name(tool.name, quirks.name_length), tool.description or None, schema, is_strict)
+
+
+def _can_choose(choice: messages.ToolChoice, functions: list[OfferedFunction], quirks: Quirks) -> bool:
+    """Tell whether a call that is demanded can be made."""
+    if choice.type == "tool":
+        name = tool_name(choice.name or "", quirks.name_length)
+        return any(one.name == name for one in functions)
+    return choice.type != "any" or bool(functions)
