@@ -4,13 +4,22 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tokenferry.limits import read_error
+from tokenferry.streaming import FirstContentBuffer
 from tokenferry.streaming._chat_usage import ChatUsageReader, read_chat_usage
 from tokenferry.streaming._usage import TokenUsage
 from tokenferry.wire import EventBoundary
 from wire.rig import DONE, chunk
 
 USAGE = {"prompt_tokens": 100, "completion_tokens": 20}
+NAMES = (
+    *("choices", "delta", "content", "usage", "error", "type", "code", "base_resp", "status_code", "model"),
+    *("finish_reason", "prompt_tokens", "completion_tokens", "prompt_tokens_details", "cached_tokens"),
+    *("completion_tokens_details", "reasoning_tokens", "prompt_cache_hit_tokens", "service_tier"),
+)
 
 
 def read(stream: bytes, step: int) -> tuple[bytes, TokenUsage, ChatUsageReader]:
@@ -73,3 +82,22 @@ def test_what_tells_nothing_counts_nothing(document: bytes) -> None:
     usage = TokenUsage()
     read_chat_usage(document, usage)
     assert usage == TokenUsage()
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=5),
+    max_leaves=20,
+)
+
+
+@given(st.lists(anything, max_size=5))
+def test_whatever_an_upstream_sends_nothing_is_raised_and_nothing_counts_below_zero(found: list[Any]) -> None:
+    stream = b"".join(b"data: %b\n\n" % json.dumps(one).encode() for one in found)
+    _, usage, reader = read(stream, 10_000)
+    counts = (usage.input, usage.output, usage.cache_read, usage.cache_creation, usage.thinking)
+    assert all(one is None or one >= 0 for one in counts)
+    assert reader.error is None or reader.error.isprintable()
+    gate = FirstContentBuffer()
+    assert gate.feed(stream) in {"held", "open", "error"}
+    read_error(stream)

@@ -124,7 +124,9 @@ def test_the_fields_of_the_vendors_own_sdk_are_known(known: Any, theirs: Any) ->
 def test_what_is_sent_to_chat_has_fields_of_the_vendors_sdk_alone() -> None:
     """farion1231/cc-switch#3841 and others: fields that leak are refused. `top_k` is sent on a vendor's quirk alone."""
     theirs = {*get_type_hints(openai_params.CompletionCreateParamsBase), "stream"}
-    assert set(chat.ChatRequest.__struct_fields__) - theirs == {"top_k"}
+    foreign = {"system", "instructions", "input"}  # read, so that a request of another API is refused, and never sent
+    assert {FROM_CHAT.handlings[chat.ChatRequest][name].word for name in foreign} == {"unfit"}
+    assert set(chat.ChatRequest.__struct_fields__) - theirs - foreign == {"top_k"}
     roles = {str(get_args(get_type_hints(one)["role"])[0]) for one in get_args(openai_types.ChatCompletionMessageParam)}
     assert {str(one.__struct_config__.tag) for one in get_args(chat.ChatMessage)} <= roles
 

@@ -123,6 +123,9 @@ CALLED = {"role": "assistant", "tool_calls": [CALL]}
         (chat_ask(user("a"), {"role": "tool", "tool_call_id": "call_1", "content": ""}), "call_1"),
         (chat_ask(user("")), "empty"),
         (chat_ask(response_format={"type": "json_schema"}), "response_format"),
+        (chat_ask(system="be brief"), "system"),
+        (chat_ask(instructions="be brief"), "instructions"),
+        (chat_ask(input="hi"), "input"),
     ],
 )
 def test_what_cannot_be_said_is_unfit_and_named(body: bytes, word: str) -> None:

@@ -150,6 +150,9 @@ class ChatRequest(_Part):
     functions: Unread = UNSET
     function_call: Unread = UNSET
     web_search_options: Unread = UNSET
+    system: Unread = UNSET
+    instructions: Unread = UNSET
+    input: Unread = UNSET
     moderation: Unread = UNSET
     frequency_penalty: Unread = UNSET
     presence_penalty: Unread = UNSET
