@@ -93,7 +93,7 @@ def test_codex_that_was_set_up_runs_two_tools_at_once_and_goes_on(
     outcome = ask(person, str(codex))
     ran = items(outcome, "command_execution")
     assert sorted(item["aggregated_output"].strip() for item in ran) == ["alpha-2", "beta-4"]
-    assert texts(outcome)[-1] == ANSWER
+    assert all(word in texts(outcome)[-1] for word in ("your tools said", "alpha-2", "beta-4"))
     assert [request["status"] for request in sandbox.requests("/v1/messages")] == [200, 200]
     assert tokenferry("setup", "codex", "--undo", "--yes").code == 0
 
@@ -108,7 +108,7 @@ def test_codex_that_is_run_finds_a_model_that_it_knows_by_openais_name(
     with recording_relay(sandbox.url) as relay:
         write_config(home, home.config.read_text().replace(sandbox.url, relay.url) + OPENAIS_NAME)
         outcome = ask(person, COMMAND, "run", "--", str(codex), model="gpt-6.1-sol")
-    assert texts(outcome)[-1] == ANSWER
+    assert "your tools said: Script completed" in texts(outcome)[-1]
     _, second = relay.messages()
     said, answered = json.loads(second.body)["messages"][-2:]
     assert said["content"][0]["signature"], "what Claude thought comes back to it"
@@ -143,6 +143,6 @@ def test_openais_sdk(gateway: Server, key: str, sandbox: SandboxProcess) -> None
         (call,) = (item for item in called.output if item.type == "function_call")
         result = {"type": "function_call_output", "call_id": call.call_id, "output": "rain"}
         history: Any = [{"role": "user", "content": "hi"}, *called.output, result]
-        assert client.responses.create(model=MODEL, input=history, tools=[TOOL]).output_text == ANSWER
+        assert "your tools said: rain" in client.responses.create(model=MODEL, input=history, tools=[TOOL]).output_text
         with pytest.raises(openai.BadRequestError, match="previous_response_id"):
             client.responses.create(model=MODEL, input="hi", previous_response_id="resp_1")
