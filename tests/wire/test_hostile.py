@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -191,6 +192,24 @@ def test_a_request_is_translated_or_unfit_with_a_short_reason(data: st.DataObjec
             reason = ""
             assert json.loads(sent.body)["model"] == "m"
         assert len(reason) < 400
+
+
+@pytest.mark.parametrize("depth", [10, 300, 450, 600, 5000])
+def test_however_deep_a_schema_is_nested_the_reason_is_one_sentence(depth: int) -> None:
+    schema = b'{"type":"object","properties":{"a":' * depth + b"{}" + b"}}" * depth
+    asked = (
+        (to_messages(), chat_ask(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": "?"}})),
+        (from_responses(), responses_ask(text={"format": {"type": "json_schema", "name": "x", "schema": "?"}})),
+        (to_chat(), ask(output_config={"format": {"type": "json_schema", "schema": "?"}})),
+        (to_responses(), ask(output_config={"format": {"type": "json_schema", "schema": "?"}})),
+    )
+    for using, body in asked:
+        reason = ""
+        try:
+            using.request(body.replace(b'"?"', schema), "m")
+        except Unfit as fault:
+            reason = str(fault)
+        assert not reason or (depth > 100 and "nested too deep" in reason)
 
 
 @given(st.data())

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from tokenferry.errors import Unfit
 from tokenferry.wire._json import encode
 
 
@@ -30,8 +31,11 @@ def _is_closed(schema: Any) -> bool:
 
 
 def closed(schema: msgspec.Raw) -> msgspec.Raw:
-    """The schema with every object closed to fields that it does not name."""
-    return msgspec.Raw(encode(_closed(msgspec.json.decode(schema))))
+    """The schema with every object closed to fields that it does not name. Raises `Unfit`."""
+    try:
+        return msgspec.Raw(encode(_closed(msgspec.json.decode(schema))))
+    except RecursionError:
+        raise Unfit("the schema of the answer is nested too deep") from None
 
 
 def _closed(schema: Any) -> Any:
