@@ -165,7 +165,7 @@ class OAuthToken(Struct, frozen=True):
 class Federation(Struct, frozen=True):
     """How a workload says who it is, and the `parameters` that go with that.
 
-    Its identity token is read anew each time, from a file or an environment variable. Raises `UsageError` unless it is
+    Its identity token is read each time, from a file or an environment variable. Raises `UsageError` unless it is
     one of the two.
     """
 
@@ -184,7 +184,7 @@ class Federation(Struct, frozen=True):
 
 
 class FederatedToken(OAuthToken, frozen=True, kw_only=True):
-    """An access token that a workload got for its identity token (RFC 7523), and gets anew in the same way.
+    """An access token that a workload got for its identity token (RFC 7523), and gets again in the same way.
 
     There is no refresh token, and nothing that is used up: an exchange that failed can be repeated.
     """

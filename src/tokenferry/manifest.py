@@ -228,7 +228,7 @@ def _stamp(kind: "Kind", name: str) -> "Any":  # noqa: PLR0911  # a table
         return _is_locked(name)
     if kind == "cooldowns":
         return [status.st_mode, status.st_uid, _cooldowns(name) if stat.S_ISREG(status.st_mode) else []]
-    if kind == "folder":  # whose entries may change, but nobody else may change them
+    if kind == "folder":  # whose entries may change, but no other user may change them
         return [status.st_dev, status.st_ino, status.st_mode, status.st_uid]
     return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 

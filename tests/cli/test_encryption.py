@@ -169,7 +169,7 @@ def test_a_lost_key_is_explained_and_the_account_can_be_given_up(sealed: str, ke
     key_file.write_text("tfs_" + "0" * 64 + "\n")
     outcome = tokenferry("token", "work")
     assert outcome.code == 8
-    for words in ("nobody can open", "from a backup", "lost for good", "account remove"):
+    for words in ("can't be opened without it", "from a backup", "lost for good", "account remove"):
         assert words in outcome.one_line()
     assert "is lost" in tokenferry("doctor").out
     assert tokenferry("account", "remove", "work", "--yes").code == 0

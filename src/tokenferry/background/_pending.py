@@ -26,14 +26,14 @@ class Pending(Generic[T]):
             self._count(-1)
 
     async def async_wait(self, seconds: float) -> None:
-        """The same for asyncio. Parks no thread, and survives a loop that closes meanwhile."""
+        """The same for asyncio. Parks no thread, and survives a loop that closes in between."""
         import asyncio  # noqa: PLC0415  # 50 ms that synchronous callers are spared
 
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
 
         def wake(_: "Future[T]") -> None:
-            with contextlib.suppress(RuntimeError):  # the loop that waited is closed; nobody is left to wake
+            with contextlib.suppress(RuntimeError):  # the loop that waited is closed; no caller is left to wake
                 loop.call_soon_threadsafe(ended.set)
 
         self.future.add_done_callback(wake)

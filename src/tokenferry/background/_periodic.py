@@ -24,7 +24,7 @@ class PeriodicThread:
 
     A fault does not end it. The first one is logged, after `trouble`; those that follow are not, until a call succeeds.
 
-    After a fork it does not run in the child, where nobody has woken it; `start` may be called there again.
+    After a fork it does not run in the child, where no call has woken it; `start` may be called there again.
 
     Not guaranteed: a call for each `wake` (several during one call count once), a steady rhythm (the interval begins
     when a call ends), and the end of a call that takes longer than `stop` waits: the process does not wait for it.
@@ -126,7 +126,7 @@ class PeriodicThread:
                 wakes.get(timeout=self._interval)
             if stopping.is_set():
                 break
-            self._is_woken = False  # whoever wakes it from here on may have come too late for this call
+            self._is_woken = False  # a wake-up from here on may have come too late for this call
             if not self._call():
                 return
             stopping.wait(self._pause)

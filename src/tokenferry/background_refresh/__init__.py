@@ -1,4 +1,4 @@
-"""Keeps logins alive that nobody asks for: renewed in time, their profiles in step, one renewer a home."""
+"""Keeps logins alive that no program asks for: renewed in time, their profiles in step, one renewer a home."""
 
 from tokenferry.background_refresh._alive import renewer_of
 from tokenferry.background_refresh._event import RenewalEvent

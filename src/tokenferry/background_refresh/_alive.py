@@ -20,7 +20,7 @@ def mark_round(home: Home) -> None:
 
 
 def renewer_of(home: Home, now: float | None = None) -> str | None:
-    """Who keeps: a living process, or `refresh --due` if that ran in the last 11 minutes; None for nobody."""
+    """The renewer: a living process, or `refresh --due` if that ran in the last 11 minutes; None if there is none."""
     lock = renewer_lock(home)
     if lock.is_held():
         return lock.holder()

@@ -31,7 +31,7 @@ _LAST_LOOK: Final = 5.0
 
 
 class Renewer:
-    """Keeps a home's logins alive though nobody asks for them, and what is published in step with them.
+    """Keeps a home's logins alive though no program asks for them, and what is published in step with them.
 
     It renews what `next_renewal` says, rewrites profiles that were left behind, and completes moves that were cut
     short. Changes by others count within a second. One renewer of a home is at work; others wait for its end. `tell`
@@ -60,7 +60,7 @@ class Renewer:
         self._lock = renewer_lock(broker.home)
         self._schedule = Schedule(self._settings, random.random())  # noqa: S311  # spreads retries, guards nothing
         self.fault: TokenferryError | None = None
-        """Why nobody keeps here: the home allows no lock."""
+        """Why there is no renewer here: the home allows no lock."""
         self._ending = threading.Event()
         self._thread = PeriodicThread(
             "tokenferry-renewer",
@@ -69,14 +69,14 @@ class Renewer:
             at_end=True,
             trouble="no renewer refreshes the logins here",
         )
-        self._is_keeping = self._is_told = False
+        self._is_keeping = self._is_reported = False
         self._paused_until = float("-inf")
         self._renewing: dict[str, threading.Thread] = {}
         self._done: SimpleQueue[tuple[Renewal, Document | TokenferryError]] = SimpleQueue()
         self._documents: list[Document] = []
         self._published: frozenset[str] = frozenset()
         self._profiles: dict[Hashable, Published] = {}
-        self._told: dict[str, str] = {}
+        self._reported: dict[str, str] = {}
         self._stamps: Hashable = None
         self._next_sweep = float("-inf")
         self._swaps = swaps
@@ -157,9 +157,9 @@ class Renewer:
             raise
         if self._is_keeping:
             self._begin()
-        elif not self._is_told:
+        elif not self._is_reported:
             self._tell("waiting", f"{self._lock.holder()} refreshes the logins here; waiting to take over from it")
-        self._is_told = not self._is_keeping
+        self._is_reported = not self._is_keeping
         return self._is_keeping
 
     def _begin(self) -> None:
@@ -194,7 +194,7 @@ class Renewer:
             )
             self._paused_until = self._steady() + _DEFECT_PAUSE
         else:
-            self._told.pop("", None)
+            self._reported.pop("", None)
 
     def _look_at_stamps(self) -> Hashable:
         """What changes when an account, a publication, the local key or a move does; as before if it can't be had."""
@@ -216,7 +216,7 @@ class Renewer:
         self._complete_move()
         names = self._broker.book.store.names()
         kept = {"", _MOVE, *names, *(f"{_AGE}{name}" for name in names)}
-        self._told = {about: text for about, text in self._told.items() if about in kept}
+        self._reported = {about: text for about, text in self._reported.items() if about in kept}
         self._documents = [document for name in names if (document := self._read(name))]
         self._look_at_ages()
         self._look_at_profiles()
@@ -251,7 +251,7 @@ class Renewer:
         except TokenferryError as fault:
             self._tell_once(name, "broken", str(fault), account=name)
             return None
-        self._told.pop(name, None)
+        self._reported.pop(name, None)
         return document
 
     def _look_at_ages(self) -> None:
@@ -268,7 +268,7 @@ class Renewer:
             if text:
                 self._tell_once(f"{_AGE}{name}", "aging", f"account {name}: {text}", account=name)
             else:
-                self._told.pop(f"{_AGE}{name}", None)
+                self._reported.pop(f"{_AGE}{name}", None)
 
     def _look_at_profiles(self) -> None:
         found = self._broker.publisher.published()
@@ -298,7 +298,7 @@ class Renewer:
         thread.start()
 
     def _renew(self, renewal: Renewal) -> None:
-        """On a thread of its own: have the token replaced, unless somebody else did that meanwhile."""
+        """On a thread of its own: have the token replaced, unless another process has done that since."""
         name, wait = renewal.name, self._broker.settings.wait * _LOCK_SHARE
         outcome: Document | TokenferryError
         try:
@@ -323,7 +323,7 @@ class Renewer:
                     self._documents = [outcome if one.account.name == renewal.name else one for one in self._documents]
                     self._tell_of_grant(renewal.name, outcome, now)
                 elif isinstance(outcome, UnknownAccount) or self._ending.is_set():
-                    continue  # removed meanwhile, or refused because this process ends
+                    continue  # removed since, or refused because this process ends
                 elif self._schedule.failed(renewal, outcome, now):
                     kind: Kind = "needs-login" if is_dead(outcome) else "failed"
                     self._tell(kind, str(outcome), account=renewal.name)
@@ -357,8 +357,8 @@ class Renewer:
         )
 
     def _tell_once(self, about: str, kind: Kind, text: str, *, account: str | None = None) -> None:
-        if self._told.get(about) != text:
-            self._told[about] = text
+        if self._reported.get(about) != text:
+            self._reported[about] = text
             self._tell(kind, text, account=account)
 
     def _tell(self, kind: Kind, text: str, **details: str | int | None) -> None:

@@ -24,7 +24,7 @@ _HOLD: Final = 5.0
 _FIRST_PAUSE: Final[dict[Reason, float]] = {"published": 5.0, "idle": 300.0, "clock": 300.0}
 _LONGEST_PAUSE: Final[dict[Reason, float]] = {"published": 60.0, "idle": 3600.0, "clock": 3600.0}
 _DOUBLINGS: Final = 10
-_TOLD_AGAIN: Final = 3600.0
+_REPORT_AGAIN: Final = 3600.0
 
 
 class Moment(Struct, frozen=True):
@@ -55,7 +55,7 @@ class Renewal(Struct, frozen=True):
 def next_renewal(
     document: Document, *, is_published: bool, now: float, settings: BackgroundRefreshSettings
 ) -> Renewal | None:
-    """When the account's login is to be renewed though nobody asks for it; None if it is not ours to renew.
+    """When the account's login is to be renewed though no program asks for it; None if it is not ours to renew.
 
     A published one in time for the programs that read its profile; any other before its refresh token lapses; and one
     whose times were taken from a clock that was wrong. Claude Code's own login never while its token lives.
@@ -107,7 +107,7 @@ class _Setback(Struct):
     wall: float = 0.0
     failures: int = 0
     kind: type[TokenferryError] | None = None
-    told: float = -math.inf
+    reported: float = -math.inf
 
 
 class Schedule:
@@ -166,18 +166,18 @@ class Schedule:
         setback.steady, setback.wall = now.steady + self._pause(renewal.reason, setback.failures, fault), 0.0
         if isinstance(fault, RefreshUncertain) and renewal.token.expires_at is not None:
             setback.wall = renewal.token.expires_at + 1.0
-        is_news = setback.kind is not type(fault) or now.steady >= setback.told + _TOLD_AGAIN
+        is_news = setback.kind is not type(fault) or now.steady >= setback.reported + _REPORT_AGAIN
         if is_news:
-            setback.kind, setback.told = type(fault), now.steady
+            setback.kind, setback.reported = type(fault), now.steady
         return is_news
 
     def _pause(self, reason: Reason, failures: int, fault: TokenferryError) -> float:
         """Seconds until the next try. What the provider asked for besides is on record, and heeded by the refresh."""
         if is_dead(fault):
             return math.inf
-        told = (fault.retry_after or 0.0) if isinstance(fault, TryLater) else 0.0
+        asked = (fault.retry_after or 0.0) if isinstance(fault, TryLater) else 0.0
         grown = _FIRST_PAUSE[reason] * 2.0 ** min(failures - 1, _DOUBLINGS) * (0.5 + 0.5 * self._jitter)
-        return min(max(told, grown), _LONGEST_PAUSE[reason])
+        return min(max(asked, grown), _LONGEST_PAUSE[reason])
 
     def _is_free(self, renewal: Renewal, now: Moment) -> bool:
         setback = self._setbacks.get(renewal.name)

@@ -22,7 +22,7 @@ class Tell(Protocol):
 
 
 class ClaudeCodeSwitcher:
-    """Gives Claude Code the next account when the one it has is on record as limited, whoever noted that.
+    """Gives Claude Code the next account when the one it has is on record as limited, whichever process noted that.
 
     Where its provider has a usage endpoint declared, that is asked now and then. Policy is asked by the swap itself.
     """
@@ -44,7 +44,7 @@ class ClaudeCodeSwitcher:
             watched=self._present,
         )
         self._tried: tuple[Hashable, float] = (None, 0.0)
-        self._told = ""
+        self._reported = ""
 
     def close(self) -> None:
         self._state.close()
@@ -73,11 +73,11 @@ class ClaudeCodeSwitcher:
             if isinstance(fault, TryLater) and fault.retry_after is not None:
                 pause = max(pause, fault.retry_after)
             text = f"account {name} is limited, and Claude Code keeps it: {fault}"
-            if text != self._told:
+            if text != self._reported:
                 self._tell(text, name, needs_help=True)
-            self._told = text
+            self._reported = text
         else:
-            self._told = ""
+            self._reported = ""
             self._tell(f"account {name} is limited, so Claude Code has {label} now", name, needs_help=False)
         self._tried = (self._state.cooldowns.list(), now + pause)
 

@@ -51,7 +51,7 @@ def interrupted_move(home: Home) -> "MoveRecord | None":
 
 
 def complete_move(home: Home, timeout: float) -> bool:
-    """Bring a move that was cut short to its end; tell whether there was one that nobody is at.
+    """Bring a move that was cut short to its end; tell whether there was one that no process works on.
 
     Waits `timeout` seconds at most for locks. Raises what `Mover.recover` raises.
     """
@@ -68,8 +68,8 @@ def swap_to_next_available_account(reset_at: datetime | float | None = None, bro
     `reset_at` is when the limit ends: a datetime (one without a time zone is local time, as everywhere in Python) or
     seconds since 1970 UTC, rounded up to a whole second; None if that isn't known. `select_next_account_for_swap`
     chooses among the accounts in their order. One with less than 300 s left is renewed first. Gives the e-mail address
-    of the account, or its name where that isn't known. Whoever else changes the account while this call waits to do so
-    has it done: nothing is moved twice.
+    of the account, or its name where that isn't known. If another program changes
+    the account while this call waits, nothing is moved twice.
 
     Raises `PolicyRefused`, `UsageError` for what is no time, `UnknownAccount` for fewer than 2 accounts, `TryLater`
     when all are limited, `NeedsLogin` when none can be renewed, and what keeps a login from being moved.

@@ -7,7 +7,7 @@ from tokenferry.stores import Watch
 
 
 class WatchedListing:
-    """The accounts in order, listed anew when anybody changes them; what is warm of those is forgotten, too.
+    """The accounts in order, listed again when a program changes them; their warm credentials are forgotten, too.
 
     Any thread may ask and tell. What other processes change is noticed by `watch`, which asks for `stamps` every
     `interval` seconds.
@@ -46,13 +46,13 @@ class WatchedListing:
             self._listing = self._book.listed_anew(listing)
 
     def _notice(self, names: Iterable[str]) -> None:
-        """What anybody changed. It is told on the watch's thread, which lists anew, so that no event loop has to."""
+        """What any program changed. The watch's thread lists again, so that no event loop has to."""
         self._warm.forget(names)
         if self._listing is not None:
             configured = self._configured
             try:
                 self._listing = self._book.listing()
-            except TokenferryError:  # whoever asks next is told
+            except TokenferryError:  # the next caller gets the error
                 self._listing = None
-            if configured is not self._configured:  # it may lack accounts that were configured meanwhile
+            if configured is not self._configured:  # it may lack accounts that have been configured since
                 self._listing = None

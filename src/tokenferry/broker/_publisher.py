@@ -112,7 +112,7 @@ class Publisher:
         return [left for one in publications for left in self._ours().unpublish(one)]
 
     def withdraw(self, name: str) -> None:
-        """Remove the profiles of an account that is no more. Raises nothing; what is left is told in the log."""
+        """Remove the profiles of an account that is no more. Raises nothing; what is left is logged."""
         try:
             for left in self.unpublish(self.profiles_of(name)):
                 logger.warning("%s", left)

@@ -51,7 +51,7 @@ class Due:
         return self.job_for(name, needs=needs) if is_due else None
 
     def early_job(self, name: str, document: Document) -> RefreshRequest | None:
-        """The grant that nobody has to wait for; None if there is time yet."""
+        """The grant that no caller has to wait for; None if it is not due yet."""
         token = document.credential
         if not isinstance(token, OAuthToken) or not _is_ours(document, token):
             return None

@@ -161,7 +161,7 @@ class Resolver:
             fault = flight.future.exception() if flight.future.done() else _still_busy(name)
             if fault is not None:
                 if isinstance(fault, RefreshBusy) and flight.job.wait < job.wait:
-                    continue  # an advisory flight, which waits for nobody
+                    continue  # an advisory flight, which waits for no other
                 living = self._fall_back(document, job, fault)
                 if is_of_unknown_age(document):  # else every call would ask again, for as long as no renewal succeeds
                     self._warm.keep(keys, living, self._now() + ADVISORY_PAUSE, revision)

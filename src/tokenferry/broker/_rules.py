@@ -21,7 +21,7 @@ _CLAUDE_CODE: Final = "claude-code"
 
 
 class Rules(Struct, frozen=True):
-    """The declared providers and `[policy]`: one value, so that nobody goes by halves of two."""
+    """The declared providers and `[policy]`: one value, so that no caller sees halves of two."""
 
     providers: Mapping[str, Provider]
     policy: PolicySettings
@@ -115,7 +115,7 @@ class Rules(Struct, frozen=True):
                 provider = self.providers.get(account.provider)
                 is_billed = account.kind != "api-key" or (provider is not None and provider.subscription)
             except TokenferryError:
-                continue  # nobody is served that one
+                continue  # no client is served by that one
             if is_billed:
                 found[account.name] = account.provider
         return found

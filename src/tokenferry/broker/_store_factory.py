@@ -62,7 +62,7 @@ def _open_claude_code(home: Home, account: Account) -> "ClaudeCodeStore":
 
 
 def provider_beside(provider: Provider | None) -> str:
-    """Whose a login of Claude Code is taken for that is nobody's here, beside an account of this provider."""
+    """The provider of a login of Claude Code that belongs to no account here, beside an account of this provider."""
     return provider.name if provider is not None and provider.subscription else _CLAUDE_MAX
 
 

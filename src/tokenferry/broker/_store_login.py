@@ -45,7 +45,7 @@ def store_login(
 ) -> StoredLogin:
     """Store a login, or what `make` makes of it: an account of that kind.
 
-    A login that can't be stored is ended at its provider, for nobody could use it. Raises `UsageError` where the
+    A login that can't be stored is ended at its provider, for no program could use it. Raises `UsageError` where the
     wanted name is another's, and what making and storing do.
     """
     labels = MappingProxyType({} if kind == "oauth" else identity_labels(token))
@@ -65,7 +65,7 @@ def store_login(
             except UsageError:
                 if not left or before == set(broker.book.store.names()):
                     raise
-                # another login was stored meanwhile, perhaps this person's: look again whose it is
+                # another login has been stored since, perhaps this person's: look again whose it is
             else:
                 return StoredLogin(name, token, credential, is_known, has_replaced)
     except BaseException:

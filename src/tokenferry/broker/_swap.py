@@ -67,7 +67,7 @@ class _Swap:
                 end = "an unknown time" if reset_at is None else f"{datetime.fromtimestamp(reset_at, UTC):%F %T} UTC"
                 logger.info("account %s is limited until %s, as Claude Code's user says", name, end)
             if present.name is not None and present.name != before.name:
-                logger.info("Claude Code was given account %s meanwhile", present.name)
+                logger.info("Claude Code has been given account %s by another process", present.name)
                 return _label(documents[present.name]) if present.name in documents else present.name
             others = [one for one in documents.values() if one.account.store == "file"]
             return self._to_the_next([one for one in others if one.account.name not in present.same], documents)

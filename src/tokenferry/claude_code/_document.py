@@ -27,7 +27,7 @@ _TEXTS: Final = {
 _TIMES: Final = {"expiresAt": "expires_at", "refreshTokenExpiresAt": "refresh_expires_at"}
 _KNOWN: Final = ("accessToken", "refreshToken", "scopes", *_TIMES, *_TEXTS)
 _BROUGHT: Final = "claude_code"
-_TOLD: Final = ("email", "obtained_at", "lifetime", "source")  # by a grant; this document has no place for them
+_OF_A_GRANT: Final = ("email", "obtained_at", "lifetime", "source")  # this document has no place for them
 _SECONDS_BELOW: Final = 10_000_000_000
 _GENERATION_DIGITS: Final = 12
 
@@ -159,14 +159,14 @@ def taken_out(token: OAuthToken, known: OAuthToken | None = None) -> OAuthToken:
     if known is None:
         return replace(token, source=token.source or "claude-code")
     if digest(token) == digest(known):
-        told = {name: getattr(known, name) for name in _TOLD}
+        kept = {name: getattr(known, name) for name in _OF_A_GRANT}
     else:
-        told = {"email": token.email or known.email, "source": token.source or "claude-code"}
+        kept = {"email": token.email or known.email, "source": token.source or "claude-code"}
     return replace(
         token,
         account_id=token.account_id or known.account_id,
         organization_id=token.organization_id or known.organization_id,
-        **told,
+        **kept,
     )
 
 

@@ -10,11 +10,11 @@ from tokenferry.errors import TokenferryError
 from tokenferry.secret import parse_object
 from tokenferry.stores import DISK, Disk, replace_private_file
 
-_TOLD: Final[dict[str, type]] = {"email": str, "obtained_at": int, "lifetime": int, "source": str}
+_KINDS: Final[dict[str, type]] = {"email": str, "obtained_at": int, "lifetime": int, "source": str}
 
 
 class LastGrant:
-    """What a grant told that Claude Code's document has no place for, in a file of ours that every process reads.
+    """What a grant said that Claude Code's document has no place for, in a file of ours that every process reads.
 
     It is bound to the tokens by their digest, so that it says nothing of any others. It only advises: without it a
     token counts as one that another program put there.
@@ -26,8 +26,8 @@ class LastGrant:
         self._known: tuple[str, dict[str, Any]] = ("", {})
 
     def keep(self, token: OAuthToken) -> None:
-        """Keep it before the tokens are written, so that nobody sees them without it."""
-        known = (digest(token), {name: getattr(token, name) for name in _TOLD})
+        """Keep it before the tokens are written, so that no reader sees them without it."""
+        known = (digest(token), {name: getattr(token, name) for name in _KINDS})
         if known == self._known:
             return
         self._known = known
@@ -38,7 +38,7 @@ class LastGrant:
             return
 
     def complete(self, token: OAuthToken) -> OAuthToken:
-        """The token with what was told of it."""
+        """The token with what its grant said."""
         known, wanted = self._known, digest(token)
         if known[0] != wanted:
             known = self._read()
@@ -49,9 +49,9 @@ class LastGrant:
             fields = parse_object(self._disk.read(self._file))
         except (FileNotFoundError, TokenferryError):
             fields = None
-        told = {name: None if fields is None else fields.get(name) for name in _TOLD}
-        is_sound = all(value is None or type(value) is _TOLD[name] for name, value in told.items())
+        found = {name: None if fields is None else fields.get(name) for name in _KINDS}
+        is_sound = all(value is None or type(value) is _KINDS[name] for name, value in found.items())
         if fields is None or not is_sound or not isinstance(fields.get("tokens"), str):
             return "", {}
-        self._known = (fields["tokens"], told)
+        self._known = (fields["tokens"], found)
         return self._known

@@ -26,9 +26,9 @@ class LockTiming(Struct, frozen=True):
     heartbeat: float = 2.0
     """How often a held lock is touched. The least patient reader takes over after 10."""
     stale: float = 60.0
-    """A lock that didn't change for so long, on a monotonic clock, is nobody's."""
+    """A lock that didn't change for so long, on a monotonic clock, has no owner."""
     ancient: float = 3600.0
-    """A lock last touched so long ago, by the wall clock, is nobody's already after `look`, unless its owner runs."""
+    """A lock last touched so long ago, by the wall clock, has no owner already after `look`, unless its owner runs."""
     look: float = 10.0
     """Not at once: when a clock was set, or the machine slept, a lock looks old whose holder soon touches it."""
     pause: float = 0.1
@@ -95,7 +95,7 @@ class _Locks:
             raise
 
     def is_still_ours(self) -> bool:
-        """Whether all are held, and nobody took one over. Look before each step that needs them."""
+        """Whether all are held, and no other process took one over. Look before each step that needs them."""
         with self._guard:
             return len(self._taken) == len(self._paths) and all(directory.is_ours() for directory in self._taken)
 
@@ -190,7 +190,7 @@ class ClaudeCodeLock(_Locks):
 
     While it is held no Claude Code on this machine refreshes, as long as this process runs: a suspended one loses it
     after 60 seconds (older versions: 10), which `is_still_ours` then tells. It isn't re-entrant, not fair, and guards
-    against nobody who writes without asking. `seen` is a folder of ours, see `Sightings`.
+    against no program that writes without asking. `seen` is a folder of ours, see `Sightings`.
     """
 
     def __init__(self, home: ClaudeCodeHome, seen: Path, **given: Unpack[_Surroundings]) -> None:

@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 
 class LockDirectory:
-    """A lock that is a directory: who makes it holds it, and sets its modification time anew to show that they live.
+    """A lock that is a directory: its maker holds it, and updates its modification time as a sign of life.
 
     This is the protocol of npm's `proper-lockfile`. An open descriptor keeps the inode number from being used again,
     so that the directory of a successor can't be taken for ours.
@@ -42,7 +42,7 @@ class LockDirectory:
                 raise StorageFailed(f"the lock {self.path} can't be made: {fault.strerror}") from None
             if not stat.S_ISDIR(status.st_mode):
                 raise UnsafeFile(
-                    f"{self.path} is no directory, though Claude Code's locks are, so nobody can renew its login; "
+                    f"{self.path} is no directory, though Claude Code's locks are, so no program can renew its login; "
                     f"end its sessions, then remove it with: rm '{self.path}'"
                 )
             return status
@@ -63,7 +63,7 @@ class LockDirectory:
         self._mtime_ns = self._disk.status(self._descriptor).st_mtime_ns  # as coarse as the file system keeps it
 
     def is_ours(self) -> bool:
-        """Whether it is held, and nobody removed, replaced or touched it ever since."""
+        """Whether it is held, and no other process has removed, replaced or touched it since."""
         if self._descriptor is None:
             return False
         if not self._is_lost and not self._stands():

@@ -33,7 +33,7 @@ class Sightings:
     """When a lock directory was first seen as it is now, kept on disk in a folder of ours.
 
     So that several commands, none of which lives long, together see that a lock isn't kept fresh any more. The clock is
-    monotonic: it stands still while the machine sleeps, as the lock's holder does, and nobody sets it.
+    monotonic: it stands still while the machine sleeps, as the lock's holder does, and no one can set it.
     """
 
     def __init__(

@@ -91,7 +91,7 @@ class ClaudeCodeStore:
         return cls(account, home, locks, places=(Keychain(home, user), file) if platform == "darwin" else (file,))
 
     def names(self) -> list[str]:
-        """The account, if there is a login or if that can't be told."""
+        """The account, if there is a login or if that can't be known."""
         try:
             _, login = self._look()
         except TokenferryError:
@@ -241,7 +241,7 @@ class ClaudeCodeStore:
             place.check_writable(len(merge(login, login.token)) + _ROOM)
         if self.home.write_lock.exists() and not self.home.write_lock.is_dir():
             raise UnsafeFile(
-                f"{self.home.write_lock} is no directory, though Claude Code's locks are, so nobody can write its "
+                f"{self.home.write_lock} is no directory, though Claude Code's locks are, so no program can write its "
                 f"login; end its sessions, then remove it with: rm '{self.home.write_lock}'"
             )
 
@@ -273,7 +273,7 @@ class AccountLock:
             raise
 
     def is_still_ours(self) -> bool:
-        """Whether nobody took over one of them, as happens to a process that was suspended."""
+        """Whether no other process took over one of them, as happens to a process that was suspended."""
         return self._ours.is_still_ours() and self._theirs.is_still_ours()
 
     def release(self) -> None:

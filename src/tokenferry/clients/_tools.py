@@ -43,7 +43,7 @@ class ToolFile(Concealing, frozen=True):
     syntax: type[SettingsText]
     wanted: Mapping[Keys, Any]
     holds_key: bool = False
-    """Whether the key itself goes into it, so that nobody else may read the file."""
+    """Whether the key itself goes into it, so that no other user may read the file."""
     others: tuple[Path, ...] = ()
     """Where the settings may have been written before, if the tool has several places for them."""
 

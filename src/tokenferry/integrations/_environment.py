@@ -23,7 +23,7 @@ Variables: TypeAlias = tuple[tuple[str, Secret | str], ...]
 def variables_of(provider: Provider, credential: Credential) -> Variables:
     """Name the variables from which programs take this credential, and the address it belongs to.
 
-    A provider that declares none is given one made of its name. The address is told where programs would otherwise
+    A provider that declares none is given one made of its name. The address is set where programs would otherwise
     send the credential to Anthropic.
     """
     is_key = credential.kind == "api-key"

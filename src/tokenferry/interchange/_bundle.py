@@ -55,13 +55,13 @@ def looks_like_profile(value: Any) -> bool:
 
 def render_bundle(token: OAuthToken) -> bytes:
     """The login as a bundle, secrets revealed; what isn't known is left out."""
-    told = {name: getattr(token, name) for name in (*_TEXTS, "expires_at", "obtained_at", "refresh_expires_at")}
-    told |= {"lifetime": token.lifetime, "account_email": token.email, "scopes": list(token.scopes) or None}
+    known_fields = {name: getattr(token, name) for name in (*_TEXTS, "expires_at", "obtained_at", "refresh_expires_at")}
+    known_fields |= {"lifetime": token.lifetime, "account_email": token.email, "scopes": list(token.scopes) or None}
     if token.obtained_at is not None:
-        told["obtained_at"] = rfc3339(token.obtained_at)
+        known_fields["obtained_at"] = rfc3339(token.obtained_at)
     fields = Fields(token.unknown.without(*_KNOWN), access_token=token.secret.reveal())
     fields["refresh_token"] = token.refresh.reveal() if token.refresh else ""  # its readers want a string
-    fields.update((key, value) for key, value in told.items() if value is not None)
+    fields.update((key, value) for key, value in known_fields.items() if value is not None)
     return to_bytes(fields)
 
 

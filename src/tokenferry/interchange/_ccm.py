@@ -89,8 +89,8 @@ def _token(section: Fields) -> OAuthToken | None:
         if refresh is not None:
             raise UsageError('"access_token" is blank, though "refresh_token" is not')
         return None
-    told = Fields((key, section[key]) for key in _OWN if read_text(section, key))
-    return OAuthToken(access, refresh, expires_at=read_expiry(section), unknown=told)
+    known_fields = Fields((key, section[key]) for key in _OWN if read_text(section, key))
+    return OAuthToken(access, refresh, expires_at=read_expiry(section), unknown=known_fields)
 
 
 def _meaning(section: Fields) -> Fields:

@@ -14,7 +14,7 @@ FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 class Entry(Struct, frozen=True):
     """What a file of another program holds for one account: a credential, or in `fault` why there is none.
 
-    `key` is what the file calls it, `provider` which of ours its words mean, if that can be told. `is_limited` and
+    `key` is what the file calls it, `provider` which of ours its words mean, if that can be known. `is_limited` and
     `limited_until` (seconds since 1970 UTC) are what a pool says of its limits.
     """
 
@@ -27,7 +27,7 @@ class Entry(Struct, frozen=True):
 
 
 def without_refresh(token: OAuthToken) -> OAuthToken:
-    """The view of a token set that hands nobody the token family: the access token, with its own expiry."""
+    """The view of a token set without the token family: the access token, with its own expiry."""
     return replace(token, refresh=None, refresh_expires_at=None)
 
 

@@ -150,7 +150,7 @@ def _meaning(section: Fields) -> Fields:
 
 
 def _meaning_of(token: OAuthToken) -> Fields:
-    told = {
+    known_fields = {
         "scopes": list(token.scopes) or None,
         "subscriptionType": token.subscription_type,
         "rateLimitTier": token.rate_limit_tier,
@@ -159,7 +159,7 @@ def _meaning_of(token: OAuthToken) -> Fields:
         accessToken=token.secret.reveal(),
         refreshToken=token.refresh.reveal() if token.refresh else "",
         expiresAt=token.expires_at or 0,  # its readers want a number; 0 says that it isn't known
-        **{key: value for key, value in told.items() if value is not None},  # what we don't know is no news
+        **{key: value for key, value in known_fields.items() if value is not None},  # what we don't know is no news
     )
 
 

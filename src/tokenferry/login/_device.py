@@ -26,7 +26,7 @@ _LOOK: Final = 1.0
 class DeviceLogin:
     """One login at a provider whose `device_authorization_endpoint` and `token_endpoint` are known.
 
-    `show` is told the code to confirm, `know` the secret that stands for it, and `tick` each second how many are left.
+    `show` gets the code to confirm, `know` the secret that stands for it, and `tick` each second how many are left.
     """
 
     def __init__(

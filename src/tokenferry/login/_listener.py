@@ -95,7 +95,7 @@ class _Connection:
 
 
 def _listen(port: int | None) -> tuple[socket.socket, ...]:
-    """Sockets at one port of both addresses: `localhost` may mean either, and nobody else may have the other one."""
+    """Sockets at one port of both addresses: `localhost` may mean either, and none may be another program's."""
     fault: OSError | None = None
     for _ in range(1 if port else _TRIES):
         sockets: list[socket.socket] = []

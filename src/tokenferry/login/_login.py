@@ -61,7 +61,7 @@ def redirect_for_paste(endpoints: OAuthEndpoints, port: int | None = None) -> st
 class LoginFlow:
     """One login at a provider whose endpoints are known whole.
 
-    `show` is told the addresses once they work, `complain` what was pasted in vain.
+    `show` gets the addresses once they work, `complain` the pasted text that is no answer.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class LoginFlow:
                     if callback.code is not None:
                         return callback.code
         minutes = self._wishes.limit / 60
-        raise LoginFailed(f"nobody completed the login within {minutes:g} minutes, so it was given up; log in again")
+        raise LoginFailed(f"the login was not completed within {minutes:g} minutes and has ended; log in again")
 
     def _pasted(self, paste: Paste, redirects: tuple[str, ...]) -> AuthorizationCode | None:
         """The answer in what was pasted. A terminal that wraps a long line copies it as several.

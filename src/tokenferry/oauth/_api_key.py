@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from tokenferry.credentials import ApiKey, OAuthToken
 from tokenferry.errors import LoginFailed, TryLater, UsageError
 from tokenferry.oauth._endpoints import OAuthEndpoints
-from tokenferry.oauth._token_answer import error_of, told
+from tokenferry.oauth._token_answer import error_of, server_words
 from tokenferry.oauth._wire import HttpOutcome, TokenRequest, TokenResponse, retry_after
 from tokenferry.secret import Fields, Secret, parse_object
 
@@ -39,7 +39,7 @@ def read_api_key(outcome: HttpOutcome, endpoints: OAuthEndpoints, token: OAuthTo
         except (KeyError, ValueError, UsageError):
             pass
         raise LoginFailed(f"{host} answered with no API key that can be read; delete it in the provider's own pages")
-    words = told(*error_of(fields), (token.secret, token.refresh))
+    words = server_words(*error_of(fields), (token.secret, token.refresh))
     reason = f"{host} made no API key: HTTP {status}" + (f" ({words})" if words else "")
     if status == _TOO_MANY or status // 100 == 5:  # noqa: PLR2004  # the class of server errors
         raise TryLater(f"{reason}; log in again later", retry_after=retry_after(outcome.headers, now))

@@ -12,7 +12,7 @@ from msgspec import Struct
 from tokenferry.errors import LoginFailed
 from tokenferry.oauth._endpoints import OAuthEndpoints
 from tokenferry.oauth._pkce import challenge_of, new_verifier
-from tokenferry.oauth._token_answer import told
+from tokenferry.oauth._token_answer import server_words
 from tokenferry.secret import Fields, Secret
 
 _STATE_BYTES: Final = 32
@@ -119,13 +119,13 @@ class Authorization(Struct, frozen=True):
             }
         if not is_from_there:
             raise LoginFailed(
-                f"the answer to the login is from {told('', told_issuer, self._secrets)!r}, not from "
+                f"the answer to the login is from {server_words('', told_issuer, self._secrets)!r}, not from "
                 f"{endpoints.issuer or _origin(endpoints.authorization_endpoint)}; it was not accepted"
             )
 
     def _refusal(self, given: Fields) -> str:
         error = str(given["error"])
-        words = told(error, str(given.get("error_description", "")), self._secrets)
+        words = server_words(error, str(given.get("error_description", "")), self._secrets)
         return f"{_REASONS.get(error, 'the provider refused the login')} ({words})"
 
     @property

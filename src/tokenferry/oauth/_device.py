@@ -11,7 +11,15 @@ from tokenferry.credentials import OAuthToken
 from tokenferry.errors import LoginFailed, TryLater
 from tokenferry.oauth._endpoints import OAuthEndpoints
 from tokenferry.oauth._exchange import with_identity
-from tokenferry.oauth._token_answer import error_of, number_of, odd_token_type, read_token, refuses, text_of, told
+from tokenferry.oauth._token_answer import (
+    error_of,
+    number_of,
+    odd_token_type,
+    read_token,
+    refuses,
+    server_words,
+    text_of,
+)
 from tokenferry.oauth._wire import HttpOutcome, TokenRequest, TokenResponse, client_request, retry_after
 from tokenferry.secret import Concealing, Fields, Secret, parse_object
 
@@ -59,7 +67,7 @@ def read_device(
     fields = parse_object(outcome.body)
     status = outcome.status
     if status // 100 != 2:  # noqa: PLR2004  # the class of success
-        words = told(*error_of(fields), ())
+        words = server_words(*error_of(fields), ())
         reason = f"{host} gave no code: HTTP {status}" + (f" ({words})" if words else "")
         if status == _TOO_MANY or status // 100 == 5:  # noqa: PLR2004  # the class of server errors
             raise TryLater(f"{reason}; log in again later", retry_after=retry_after(outcome.headers, now))
@@ -118,7 +126,7 @@ class DevicePoll:
         return client_request(self._endpoints, self._endpoints.token_endpoint, fields, self._client_secret)
 
     def read(self, outcome: HttpOutcome, sent_at: float, now: float) -> OAuthToken | None:
-        """The tokens, or None while nobody has answered; `sent_at` and `now` are seconds since 1970 UTC.
+        """The tokens, or None while the person has not answered; `sent_at` and `now` are seconds since 1970 UTC.
 
         Raises `LoginFailed` when the login was refused or the code is no good any more.
         """
@@ -132,7 +140,7 @@ class DevicePoll:
         is_pending = code in _PENDING and text_of(fields, "access_token") is None
         if status // 100 == 2 and not refuses(fields) and not is_pending:  # noqa: PLR2004  # the class of success
             return self._token(fields, int(sent_at))
-        words = told(*error_of(fields), (self._device.code, self._client_secret))
+        words = server_words(*error_of(fields), (self._device.code, self._client_secret))
         if is_pending:
             return None
         if code == "slow_down":

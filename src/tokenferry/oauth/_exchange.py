@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import LoginFailed, TryLater
 from tokenferry.oauth._authorize import Authorization, AuthorizationCode
-from tokenferry.oauth._token_answer import error_of, odd_token_type, read_token, refuses, text_of, told
+from tokenferry.oauth._token_answer import error_of, odd_token_type, read_token, refuses, server_words, text_of
 from tokenferry.oauth._wire import HttpOutcome, NotSent, TokenRequest, TokenResponse, client_request, retry_after
 from tokenferry.secret import Fields, Secret, parse_object
 
@@ -59,7 +59,7 @@ def read_exchange(
         token = token if token.scopes else replace(token, scopes=authorization.scopes)
         return with_identity(token, fields)
     secrets = (answer.code, authorization.verifier, authorization.state)
-    words = told(*error_of(fields), secrets)
+    words = server_words(*error_of(fields), secrets)
     reason = f"HTTP {status}" + (f" ({words})" if words else "")
     if status == _TOO_MANY or status // 100 == 5:  # noqa: PLR2004  # the class of server errors
         wait = retry_after(outcome.headers, now)

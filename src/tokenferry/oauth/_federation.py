@@ -5,7 +5,7 @@ from typing import Final
 from tokenferry.credentials import FederatedToken, Federation
 from tokenferry.oauth._endpoints import OAuthEndpoints
 from tokenferry.oauth._refresh import Granted, NotGranted
-from tokenferry.oauth._token_answer import error_of, odd_token_type, read_token, refuses, told
+from tokenferry.oauth._token_answer import error_of, odd_token_type, read_token, refuses, server_words
 from tokenferry.oauth._wire import HttpOutcome, TokenRequest, TokenResponse, client_request, retry_after
 from tokenferry.secret import Fields, Secret, parse_object
 
@@ -49,6 +49,6 @@ def read_federation(
                 f"its identity token was exchanged for one of type {kind}, and only Bearer ones can be used"
             )
         return Granted(FederatedToken.of(token, federation))
-    words = told(*error_of(fields), (identity, None if before is None else before.secret))
+    words = server_words(*error_of(fields), (identity, None if before is None else before.secret))
     reason = f"its identity token was not exchanged: HTTP {outcome.status}" + (f" ({words})" if words else "")
     return NotGranted(reason, retry_after(outcome.headers, now))

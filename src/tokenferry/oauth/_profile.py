@@ -20,7 +20,7 @@ def profile_request(endpoints: OAuthEndpoints, token: OAuthToken) -> TokenReques
 
 
 def read_profile(outcome: HttpOutcome, token: OAuthToken) -> OAuthToken:
-    """The token with who it is for, as far as that was told; nothing that is known is replaced, nothing raised."""
+    """The token with who it is for, as far as the answer says it; nothing that is known is replaced, nothing raised."""
     fields = parse_object(outcome.body) if isinstance(outcome, TokenResponse) else None
     if fields is None or not isinstance(outcome, TokenResponse) or outcome.status != _OK:
         return token

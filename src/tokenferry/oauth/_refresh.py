@@ -5,7 +5,15 @@ from msgspec import Struct
 
 from tokenferry.credentials import OAuthToken
 from tokenferry.oauth._endpoints import OAuthEndpoints
-from tokenferry.oauth._token_answer import error_codes, error_of, odd_refresh, odd_token_type, read_token, refuses, told
+from tokenferry.oauth._token_answer import (
+    error_codes,
+    error_of,
+    odd_refresh,
+    odd_token_type,
+    read_token,
+    refuses,
+    server_words,
+)
 from tokenferry.oauth._wire import HttpOutcome, NotSent, TokenRequest, TokenResponse, client_request, retry_after
 from tokenferry.secret import Fields, Secret, parse_object
 
@@ -33,7 +41,7 @@ class Denied(Struct, frozen=True):
 
 
 class NotGranted(Struct, frozen=True):
-    """Nothing was granted and nothing decided; the same token may be presented again later (seconds, if told)."""
+    """Nothing was granted and nothing decided; the same token may be presented again (seconds, if given)."""
 
     reason: str
     retry_after: float | None = None
@@ -71,7 +79,7 @@ def read_refresh(outcome: HttpOutcome, old: OAuthToken, sent_at: float, now: flo
         if odd_refresh(fields):
             logger.warning("a refresh was answered with a refresh token that can't be read; the old one is kept")
         return Granted(token, knows_successor=not odd_refresh(fields))
-    words = told(*error_of(fields), (old.secret, old.refresh))
+    words = server_words(*error_of(fields), (old.secret, old.refresh))
     decides = outcome.status // 100 in {2, 4} and outcome.status != _TOO_MANY
     if decides and _DEAD.intersection(error_codes(fields)):
         return Denied(words)

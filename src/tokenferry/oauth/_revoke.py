@@ -2,7 +2,7 @@
 
 from tokenferry.credentials import OAuthToken
 from tokenferry.oauth._endpoints import OAuthEndpoints
-from tokenferry.oauth._token_answer import error_of, refuses, told
+from tokenferry.oauth._token_answer import error_of, refuses, server_words
 from tokenferry.oauth._wire import HttpOutcome, TokenRequest, TokenResponse, client_request
 from tokenferry.secret import Fields, Secret, parse_object
 
@@ -22,5 +22,5 @@ def read_revocation(outcome: HttpOutcome, token: OAuthToken) -> str | None:
     fields = parse_object(outcome.body)
     if outcome.status // 100 == 2 and not refuses(fields):  # noqa: PLR2004  # the class of success
         return None
-    words = told(*error_of(fields), (token.secret, token.refresh))
+    words = server_words(*error_of(fields), (token.secret, token.refresh))
     return f"HTTP {outcome.status}" + (f" ({words})" if words else "")

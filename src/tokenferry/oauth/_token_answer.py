@@ -21,7 +21,7 @@ _TELLING: Final = 20  # so many characters of a token already tell too much
 
 
 def read_token(fields: Fields, old: OAuthToken | None, sent_at: int, source: str) -> OAuthToken | None:
-    """The old token set with what the answer gives anew; None if the answer holds no usable access token.
+    """The old token set with what the answer replaces; None if the answer holds no usable access token.
 
     A refresh token that can't be read doesn't make the access token any worse: the old one stays (see `odd_refresh`).
     """
@@ -55,14 +55,14 @@ def read_token(fields: Fields, old: OAuthToken | None, sent_at: int, source: str
 
 
 def odd_token_type(fields: Fields) -> str | None:
-    """The type of the token that was given, for a message, if it isn't Bearer; one that isn't told is taken as that.
+    """The type of the token that was given, for a message, if it isn't Bearer; a missing one is taken as that.
 
     Nobody may use a token whose type they don't know (RFC 6749 7.1).
     """
     kind = fields.get("token_type")
     if kind is None or kind == "" or (isinstance(kind, str) and kind.lower() == "bearer"):
         return None
-    return told(repr(kind), "", ())[:_TYPE_SHOWN]
+    return server_words(repr(kind), "", ())[:_TYPE_SHOWN]
 
 
 def odd_refresh(fields: Fields) -> bool:
@@ -94,7 +94,7 @@ def error_of(fields: Fields | None) -> tuple[str, str]:
     return next(iter(error_codes(fields)), ""), text_of(table, name) or ""
 
 
-def told(code: str, description: str, secrets: Iterable[Secret | None]) -> str:
+def server_words(code: str, description: str, secrets: Iterable[Secret | None]) -> str:
     """The server's words, fit for a message: without our secrets, without control characters, cut to a line."""
     text = f"{code}: {description}" if code and description else code or description
     for secret in secrets:

@@ -56,5 +56,5 @@ def back_off(
     is_repeated = last is not None and last.kind == kind and last.token == presented.sha256
     failures = last.failures + 1 if last is not None and is_repeated else 1
     delay = min(2.0 ** min(failures - 1, 16), _LONGEST_BACKOFF) * jitter
-    told = min(outcome.retry_after or 0.0, _LONGEST_RETRY_AFTER)
-    return RefreshFailure(kind, presented.sha256, now, outcome.reason, until=now + max(delay, told), failures=failures)
+    asked = min(outcome.retry_after or 0.0, _LONGEST_RETRY_AFTER)
+    return RefreshFailure(kind, presented.sha256, now, outcome.reason, until=now + max(delay, asked), failures=failures)

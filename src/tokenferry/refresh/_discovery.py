@@ -39,7 +39,7 @@ class Discovery:
         """
         if endpoints.issuer is None or all(getattr(endpoints, name) for name in needed):
             return endpoints
-        with self._guard:  # who asks meanwhile gets the same answer
+        with self._guard:  # a caller that comes in between gets the same answer
             found, until = self._found.get(endpoints, ("", 0.0))
             if self._monotonic() >= until:
                 found = self._ask(endpoints)

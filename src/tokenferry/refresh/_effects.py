@@ -67,7 +67,7 @@ class CheckReplaceable(Struct, frozen=True):
 
 
 class StillHeld(Struct, frozen=True):
-    """Answered with whether the lock is held still, and was taken over by nobody."""
+    """Answered with whether the lock is still held, and no other process has taken it over."""
 
 
 class Send(Struct, frozen=True):

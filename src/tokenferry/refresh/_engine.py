@@ -66,8 +66,8 @@ class RefreshEngine:
     """Runs refreshes: at most one flight per account, each on a non-daemon thread of its own.
 
     Callers only wait for a flight's future, so neither a cancelled task nor a closed event loop nor an impatient
-    thread ends a grant half-way. `renewed` is told the account whose document a flight found or made anew, before
-    anybody who waits goes on; `settled` is told the same on the flight's thread afterwards, and may take its time.
+    thread ends a grant half-way. `renewed` is called with the account whose document a flight found or made, before
+    any waiting caller continues; `settled` is called with the same on the flight's thread afterwards, and may be slow.
     """
 
     def __init__(

@@ -75,8 +75,8 @@ def _forget_attempt(document: Document) -> Flow[None]:
 
 
 def _keep(context: FlowContext, document: Document, replaced: Secret, outcome: Granted) -> Flow[Result]:
-    """Publish the token. While a full disk hinders that, callers are served from memory, and nobody else asks."""
-    name, token, is_told = document.account.name, outcome.token, False
+    """Publish the token. While a full disk hinders that, callers are served from memory, and no other process asks."""
+    name, token, is_reported = document.account.name, outcome.token, False
     while True:
         granted = replace(document, credential=token, machine=context.machine, generation=document.generation + 1)
         try:
@@ -87,9 +87,9 @@ def _keep(context: FlowContext, document: Document, replaced: Secret, outcome: G
             if document.credential.secret != replaced:  # somebody put another one there: never overwrite it
                 return Result(document, granted=False)
         except StorageFailed as fault:
-            if not is_told:
+            if not is_reported:
                 logger.warning("account %s: its token is served from memory until it can be written: %s", name, fault)
-                is_told = True
+                is_reported = True
             yield effects.Deliver(granted)
             is_used_up = seconds_left(token, context.now()) <= window(token, context.settings.mandatory)
             if is_used_up or not (yield effects.Sleep(_REPUBLISH_EVERY)):

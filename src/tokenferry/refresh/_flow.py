@@ -137,7 +137,7 @@ def _recover(
         return document, None
     token = document.credential
     if not isinstance(token, OAuthToken) or _refresh_digest(document) != attempt.token:
-        yield effects.Close()  # the token family has moved on: the attempt was published, or the account logged in anew
+        yield effects.Close()  # the token family has moved on: the attempt was published, or there is a new login
         return document, None
     if attempt.answer is not None and attempt.state != "uncertain":
         answer = Granted(attempt.answer, knows_successor=attempt.state != "answered")
@@ -259,7 +259,7 @@ def _weigh_retry(
 def _second_presentation_in(context: FlowContext, name: str, attempt: RefreshAttempt) -> float:
     """Seconds until a refresh token may be presented again whose first presentation was not answered.
 
-    Counted from that one, however the wall clock was set meanwhile: never longer than from when this process saw it.
+    Counted from that one, however the wall clock was set since: never longer than from when this process saw it.
     """
     if attempt.answer is not None:
         return 0.0
@@ -312,7 +312,7 @@ def _keep(context: FlowContext, document: Document, answer: Granted, attempt: Re
     Where the answer's refresh token could not be read the attempt stays on record: the old one was presented, and may
     be once more.
     """
-    name, token, is_told = document.account.name, answer.token, False
+    name, token, is_reported = document.account.name, answer.token, False
     is_kept = yield from _record(document, answer, attempt)
     granted = replace(document, credential=token, machine=context.machine, generation=document.generation + 1)
     while True:
@@ -326,11 +326,11 @@ def _keep(context: FlowContext, document: Document, answer: Granted, attempt: Re
                 return Result(document, granted=False)
             granted = replace(document, credential=token, machine=context.machine, generation=document.generation + 1)
         except StorageFailed as fault:
-            if not is_told:
+            if not is_reported:
                 logger.warning(
                     "account %s: the new token is served from memory until it can be written: %s", name, fault
                 )
-                is_told = True
+                is_reported = True
             yield effects.Deliver(granted)
             if not (yield effects.Sleep(_REPUBLISH_EVERY)):
                 if not is_kept:

@@ -37,7 +37,7 @@ class WarmCredentials:
         entry = WarmCredential(credential, until)
         for key in keys:
             self.entries[key] = entry
-        if revision is not self.revision:  # looked at again: whoever forgot meanwhile removed the entry, or we do
+        if revision is not self.revision:  # if the account was forgotten in between, the entry goes
             self._remove(keys)
 
     def forget(self, names: Iterable[str]) -> None:

@@ -14,7 +14,7 @@ _NONCE: Final = 12
 _TAG: Final = 16
 
 
-class BrokenSeal(ValueError):  # noqa: N818  # it is what happened; whoever reads the file makes an error of it
+class BrokenSeal(ValueError):  # noqa: N818  # it is what happened; the file's reader makes an error of it
     """What was sealed, or what it is said to be about, was changed; or it was sealed with another key."""
 
 

@@ -146,7 +146,7 @@ def _check_real(backend: object, remark: str = "") -> None:
 
 
 def _check_unlocked(backend: Any) -> None:
-    """Raise `NeedsUnlock` for a locked collection: the library would open a prompt, where nobody may be."""
+    """Raise `NeedsUnlock` for a locked collection: the library would open a prompt, where no person may be."""
     import secretstorage  # noqa: PLC0415  # the library's own, on Linux alone
 
     with contextlib.closing(secretstorage.dbus_init()) as bus:

@@ -48,7 +48,7 @@ class Launchd:
         return (
             Step((self._launchctl, "bootout", f"{self._domain}/{LABEL}"), may_fail=True),
             Step((self._launchctl, "enable", f"{self._domain}/{LABEL}")),
-            # The one that was told to end may not have ended yet.
+            # The one that was asked to end may not have ended yet.
             Step((self._launchctl, "bootstrap", self._domain, str(self.path)), tries=10),
         )
 
@@ -59,10 +59,10 @@ class Launchd:
         return ()
 
     def state(self) -> RunState:
-        told = self._run((self._launchctl, "print", f"{self._domain}/{LABEL}"))
-        if told.code:
+        printed = self._run((self._launchctl, "print", f"{self._domain}/{LABEL}"))
+        if printed.code:
             return RunState()
-        lines = [line.strip() for line in told.out.splitlines()]
+        lines = [line.strip() for line in printed.out.splitlines()]
         active = next((line.removeprefix("state = ") for line in lines if line.startswith("state = ")), None)
         return RunState("loaded", active, is_running=active == "running")
 

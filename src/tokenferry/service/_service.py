@@ -53,7 +53,7 @@ class Status(Struct, frozen=True):
 
 
 class Service:
-    """tokenferry as a service of one user: its file, which is nobody else's, and the commands that make it count."""
+    """tokenferry as a service of one user: its file, which no other program writes, and the commands for it."""
 
     def __init__(self, manager: Manager, *, run: Run = run, sleep: Callable[[float], None] = time.sleep) -> None:
         self._manager = manager
@@ -74,7 +74,7 @@ class Service:
         return InstallPlan(self._manager.path, before, None, self._manager.stopping(), self._manager.forgetting())
 
     def carry_out(self, plan: InstallPlan) -> Undone | None:
-        """Make it so. What the manager doesn't do is told; the file is written or removed all the same.
+        """Make it so. What the manager doesn't do is reported; the file is written or removed all the same.
 
         Raises `Conflict` if the file changed since the plan was made, `UnsafeFile`, `StorageFailed`.
         """

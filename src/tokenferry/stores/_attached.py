@@ -44,7 +44,7 @@ class AttachedStore:
     """A `Store` over the files of a home, in which an account's credential may rest in another program's store.
 
     Of such an account a 0600 document in `folder` says which store that is; `open_store` opens it. An account that was
-    moved there has a document of its own, too: a copy that nobody uses while the other one is there. Nobody gets the
+    moved there has a document of its own, too: a copy, unused while the other one is there. No program gets the
     lock of an account whose move was cut short before that is brought to its end.
     """
 
@@ -91,7 +91,7 @@ class AttachedStore:
             self._attachments.put(account)
 
     def amend(self, account: Account) -> None:
-        """Write what is known of an attached account anew. Only for who holds `exclusive(name)`. `StorageFailed`."""
+        """Replace what is known of an attached account. Only for the holder of `exclusive(name)`. `StorageFailed`."""
         self._attachments.put(account)
 
     def detach(self, name: str) -> None:

@@ -95,7 +95,7 @@ class FileStore:
         self._write(path, replace(document, generation=document.generation + 1), key)
 
     def _write_new(self, path: Path, document: Document) -> None:
-        """Write what whoever seals the home, or takes another key, can't have seen yet."""
+        """Write what a process that seals the home, or takes another key, can't have seen yet."""
         self._seal.for_new()
         with self._seal.held():
             self._write(path, document, self._seal.for_new())

@@ -89,7 +89,7 @@ def check_folder(path: Path) -> None:
         mode = stat.S_IMODE(status.st_mode)
         raise UnsafeFile(
             f"the folder {path} has mode {mode:04o}, so others could replace the files in it; "
-            f"mend it with: chmod {mode & ~0o022:04o} '{path}'"
+            f"fix it with: chmod {mode & ~0o022:04o} '{path}'"
         )
 
 

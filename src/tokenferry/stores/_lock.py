@@ -45,8 +45,8 @@ _HOLDER_BYTES: Final = 512
 class FileLock:
     """An exclusive flock on a file of its own, named by the sha256 of the protected document's real path.
 
-    It excludes threads and processes of this machine that ask for it in the same way; it guards against nobody who
-    writes the document without asking, and nothing on network file systems, which are refused. The system lets go of
+    It excludes threads and processes of this machine that ask for it in the same way; it does not stop a program that
+    writes the document without asking. Network file systems are refused. The system lets go of
     it when the holder dies. It isn't re-entrant and not fair. Who waits asks for it some 13 times a second, which costs
     0.6 % of a core: a blocking flock could not be given up in time.
     """

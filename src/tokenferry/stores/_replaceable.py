@@ -33,7 +33,7 @@ def _faults(path: Path, mount_table: Path) -> Iterator[str]:
     try:
         above, space = folder.stat(), os.statvfs(folder)
     except OSError:
-        return  # it is not there yet, or whoever opens it says what is wrong
+        return  # it is not there yet, or its reader says what is wrong
     try:
         status: os.stat_result | None = path.lstat()
     except OSError:

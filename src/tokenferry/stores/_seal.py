@@ -64,7 +64,7 @@ class Seal:
     @classmethod
     def of(cls, home: Home) -> Self:
         """The one of this home in this process."""
-        return _shared.setdefault(home.path, cls(home))  # type: ignore[return-value]  # nobody derives from it
+        return _shared.setdefault(home.path, cls(home))  # type: ignore[return-value]  # it has no subclass
 
     def marker(self) -> Marker | None:
         """What the home says of being sealed, unchecked. Raises `CorruptFile`, `UnsafeFile`."""
@@ -238,7 +238,7 @@ class Seal:
 
         What was sealed stays so, whatever the marker says: `encryption disable` alone writes it in clear. What is new
         isn't written without the home's key: `NeedsUnlock` and `CorruptFile` are raised while nothing can be lost.
-        What is replaced is written in any case, as it was: it may be a grant's, and whoever seals the home, or takes
+        What is replaced is written in any case, as it was: it may be a grant's, and what seals the home, or takes
         another key, comes to it when its lock is free.
         """
         try:
@@ -341,7 +341,7 @@ class Seal:
         if faults:
             raise faults[0]
         raise SealKeyLost(
-            f"the key {key} is not in {' or '.join(map(str, places))}, and without it nobody can open what it sealed; "
+            f"the key {key} is not in {' or '.join(map(str, places))}, and what it sealed can't be opened without it; "
             "bring the key back from a backup; if it is lost for good, so is what it sealed: remove the account with "
             "`tokenferry account remove NAME`, and log in again"
         )

@@ -19,7 +19,7 @@ _MEND: Final = "restore it from a backup, or remove the account and log in again
 
 
 class Header(Struct, frozen=True):
-    """What of a sealed document is in clear. Unless it was opened, nobody knows whether it is true."""
+    """What of a sealed document is in clear. Until the document is opened, it may be false."""
 
     account: Account
     """Without its labels, which are sealed."""
@@ -136,7 +136,7 @@ def parse_sealed(raw: HiddenBytes, fields: Fields, path: Path) -> SealedDocument
     else:
         if sealed.header.account.name != path.name.removesuffix(".json"):
             reason = f'it names the account "{sealed.header.account.name}"'
-        elif sealed.to_bytes() == raw:  # to the byte: there is one spelling, and what is beside it nobody vouches for
+        elif sealed.to_bytes() == raw:  # to the byte: there is one spelling, and nothing vouches for what is beside it
             return sealed
         elif isinstance(fields.get("version"), int) and fields["version"] > _VERSION:
             reason = f"it is of version {fields['version']}, written by a newer tokenferry; update this one"

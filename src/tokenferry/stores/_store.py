@@ -13,7 +13,7 @@ class Lock(Protocol):
         ...
 
     def is_still_ours(self) -> bool:
-        """Whether it is held, and nobody took it over or removed what it hangs on."""
+        """Whether it is held, and no other process took it over or removed its file."""
         ...
 
     def release(self) -> None:

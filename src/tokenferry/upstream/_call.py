@@ -40,7 +40,7 @@ class Call:
     _sent_at: float | None = None
     _reused = _paused = _answered = _head_seen = _over = False
     news: "ReadResult | None" = None
-    """What was read for it, of which it is yet to be told."""
+    """What was read for it and is not delivered yet."""
     deadline = inf
     """On the loop's clock; looked at about once a second."""
 

@@ -66,7 +66,7 @@ class UpstreamClient:
         self._all_gone: asyncio.Event | None = None
         self._dialled = self._reused = self._retried = 0
         self._failures: Counter[str] = Counter()
-        self._told: list[Call] = []
+        self._to_inform: list[Call] = []
 
     @cached_property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -155,14 +155,14 @@ class UpstreamClient:
 
         Answers that are passed on one after the other cost less than those between which others come.
         """
-        if not self._told:
+        if not self._to_inform:
             self.loop.call_soon(self.deliver)
-        self._told.append(call)
+        self._to_inform.append(call)
 
     def deliver(self) -> None:
         """Tell every call its news."""
-        told, self._told = self._told, []
-        for call in told:
+        informed, self._to_inform = self._to_inform, []
+        for call in informed:
             news, call.news = call.news, None
             if news is None:
                 continue

@@ -84,7 +84,7 @@ class Connector:
     def _looked_up(self, lookup: asyncio.Task[list[Address]]) -> None:
         self._lookup = None
         if not lookup.cancelled():
-            lookup.exception()  # whoever still waits is told; if nobody does, it is no event
+            lookup.exception()  # a caller that still waits gets it; without one, it is no event
 
 
 def reason_of(error: OSError | UnicodeError) -> str:

@@ -85,7 +85,7 @@ class ResponseParser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head_done:
-            return  # a trailer: nobody waits for it, and merging it into the head would be unsound
+            return  # a trailer: no caller waits for it, and merging it into the head would be unsound
         name = name.lower()
         if name == b"content-length":
             self._framed = True
@@ -121,7 +121,7 @@ class ResponseParser:
         self._head_done = True
         self._quiet_bytes = 0
         if self._head_only:
-            # The parser can't be told that no body follows, so this connection serves no further answer.
+            # The parser can't know that no body follows, so this connection serves no further answer.
             self.complete = True
             return
         self.keep_alive = self._parser.should_keep_alive()

@@ -35,7 +35,7 @@ def _make(ca_file: Path | None, _: Hashable) -> ssl.SSLContext:
 
     try:
         # It asks truststore where the system has an interface for that, and OpenSSL elsewhere: there truststore
-        # would read all roots anew for every connection.
+        # would read all roots again for every connection.
         context = httpx2.create_ssl_context()
     except OSError as error:
         named = [f"{name}={os.environ[name]}" for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)]

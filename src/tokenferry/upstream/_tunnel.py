@@ -86,4 +86,4 @@ class Tunnel(asyncio.Protocol):
         self._fault = self._fault or fault
         if not self._status.done():
             self._status.set_exception(DialError(f"the proxy {self._proxy} {fault}"))
-            self._status.exception()  # if nobody waits any more, nobody is to be told
+            self._status.exception()  # without a caller that waits, it is no event

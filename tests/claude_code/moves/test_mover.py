@@ -480,11 +480,11 @@ def test_no_record_holds_a_secret(world: World) -> None:
         assert b"sk-ant" not in content
 
 
-def test_where_it_takes_long_it_is_told_once_what_is_waited_for(
+def test_a_long_wait_is_explained_once(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.add("alice")
-    monkeypatch.setattr(_mover, "_UNTOLD", 0.0)
+    monkeypatch.setattr(_mover, "_SILENT", 0.0)
     path = world.home.move_to_claude_code
     with FileLock(path, world.home.locks).held(1), pytest.raises(LockTimeout):
         world.mover().move("alice", timeout=0.05)

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 _PROVIDER: Final = "claude-max"
 _LOCK_WAIT: Final = 90.0  # a lock that a killed process left is taken over after 60
-_UNTOLD: Final = 2.0  # seconds of waiting before it is told what for
+_SILENT: Final = 2.0  # seconds of waiting before a message says what for
 _ROUNDS: Final = 3
 
 
@@ -52,7 +52,7 @@ class Moved(Struct, frozen=True):
     is_new: bool = False
     """That account was made for it."""
     stranded: str | None = None
-    """An account that Claude Code was logged out of meanwhile."""
+    """An account that Claude Code has been logged out of since."""
     is_gone: bool = False
     """Nothing was left of that one, so it is no account any more."""
     was_there: bool = False
@@ -104,7 +104,7 @@ class Mover:
             yield
 
     def take_in(self, provider: str = _PROVIDER, timeout: float = _LOCK_WAIT) -> Present:
-        """Whose login Claude Code has now; one that is nobody's is attached as an account of its own."""
+        """Whose login Claude Code has now; one that belongs to no account is attached as an account of its own."""
         self.recover(timeout)
         present = self._present(self._store())
         if not present.is_new:
@@ -120,7 +120,7 @@ class Mover:
     def move(self, name: str, provider: str = _PROVIDER, timeout: float = _LOCK_WAIT) -> Moved:
         """Make the account's login that of Claude Code, and bring the one that is there home.
 
-        `provider` is whose that one is taken for where it is nobody's here.
+        `provider` is where that login is taken to come from if it belongs to no account here.
         Raises `UnknownAccount`, `NeedsLogin`, `ChainCopied`, `RefreshUncertain`, `RefreshBusy`, `LockTimeout`,
         `CredentialRefused`, `UnsafeFile`, `CorruptFile`, `StorageFailed`, `Conflict`; then nothing was moved.
         """
@@ -190,7 +190,7 @@ class Mover:
         return None
 
     def _is_dead_here(self, name: str) -> bool:
-        """Whether the account's login is the one that lies here, and nobody can go on with it."""
+        """Whether the account's login is the one that lies here, and no program can go on with it."""
         token = self._files.read(name).credential
         return (
             self._attachments.read(name) is None
@@ -310,9 +310,9 @@ class Mover:
 
 @contextlib.contextmanager
 def _held(lock: Lock, deadline: float) -> Iterator[None]:
-    """Hold it for a block; where that takes long, it is told once what is waited for. Raises `LockTimeout`."""
+    """Hold it for a block; if that takes long, one message says what it waits for. Raises `LockTimeout`."""
     try:
-        lock.acquire(max(0.0, min(_UNTOLD, deadline - time.monotonic())))
+        lock.acquire(max(0.0, min(_SILENT, deadline - time.monotonic())))
     except LockTimeout as fault:
         left = deadline - time.monotonic()
         if left <= 0:

@@ -39,7 +39,7 @@ class MoveRecord(Struct, frozen=True):
     """The account whose login was there, and goes home."""
     step: Step
     place: str
-    """Where the other program's login rests, as it is told to people."""
+    """Where the other program's login is stored, in words for people."""
     config_dir: str | None
     """The folder of it, if it isn't the default one."""
     present: str | None

@@ -18,7 +18,7 @@ class Transfer:
     """The steps of a move, for who holds all its locks. A token family is never cloned.
 
     While an account's attachment is there, its login is the one in Claude Code's store, and the document here is a copy
-    that nobody uses; without it, it is the document. That is all that decides, and every reader sees it at any moment.
+    that no program uses; without it, it is the document. Nothing else decides, and each reader sees it at any moment.
     What has to change together is changed in this order, each step durable before the next:
 
     1. the record says what is meant (`preparing`);
@@ -99,7 +99,7 @@ class Transfer:
         if record.home is not None and self._attachments.read(record.home) is None:
             try:
                 self._attachments.put(leaving(self._files.read(record.home).account, store))
-            except UnknownAccount:  # it was removed meanwhile, and so is nothing to bring home
+            except UnknownAccount:  # it has been removed since, so there is nothing to bring home
                 is_given_up = True
         if not is_given_up and found == record.present and self._is_as_recorded(record):
             logger.warning("making the move of account %s to Claude Code again, which was cut short", record.to)
@@ -112,7 +112,7 @@ class Transfer:
         try:
             coming = self._files.read(record.to).credential
         except NeedsUnlock:
-            raise  # a move is not undone because nobody can look now
+            raise  # a move is not undone because it can't be looked at now
         except TokenferryError:
             return False
         return isinstance(coming, OAuthToken) and digest(coming) == record.coming
@@ -136,5 +136,5 @@ def _is_in_place(record: MoveRecord, store: ClaudeCodeStore, login: ClaudeCodeLo
         return not is_staged
     if found == record.present or login.token is None:
         return False
-    told, meant = login.token.account_id, record.account_id
-    return not told or not meant or told == meant
+    named, meant = login.token.account_id, record.account_id
+    return not named or not meant or named == meant

@@ -16,7 +16,7 @@ from tokenferry.stores.anthropic_profiles import ProfileFolder
 DEFAULT_URL: Final = "https://api.anthropic.com"
 TOKEN_PATH: Final = "/v1/oauth/token"  # noqa: S105  # a path
 _LOCAL: Final = ("http://localhost", "http://127.0.0.1", "http://[::1]")
-_MARGIN: Final = 30  # seconds of life below which an exchanged token is exchanged anew
+_MARGIN: Final = 30  # seconds of life below which a token is exchanged again
 _LATEST: Final = 4_102_444_800
 _MOST_ASSERTION: Final = 16 * 1024
 
@@ -153,7 +153,7 @@ def _credentials_path(login: Fields, folder: ProfileFolder, name: str) -> Path:
     try:
         return Path(str(named)).expanduser() if named else folder.credentials(name)
     except RuntimeError:
-        raise _Stop(f"the profile's credentials_path {named!r} names nobody's home directory") from None
+        raise _Stop(f"the profile's credentials_path {named!r} names a home directory that isn't there") from None
 
 
 def _read_credentials(machine: Machine, path: Path, *, is_strict: bool = True) -> Fields:

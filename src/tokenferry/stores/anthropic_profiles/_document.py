@@ -34,7 +34,7 @@ class ProfileConfig(Struct, frozen=True):
 
     @property
     def owner(self) -> Owner:
-        """Who renews its token: `ant` and the SDKs where they know the client, else whoever writes the file."""
+        """What renews its token: `ant` and the SDKs where they know the client, else the writer of the file."""
         return "ant" if self.type == "user_oauth" and self.client_id else "external"
 
 
@@ -84,7 +84,7 @@ def _names_a_host(url: str) -> bool:
 def parse_credentials(raw: bytes, where: str) -> OAuthToken | None:
     """Read `credentials/PROFILE.json`; None if it holds no access token. Raises `CorruptFile`.
 
-    Times above 1e10 are milliseconds, which the SDKs would take for seconds; 0 means that the expiry isn't told.
+    Times above 1e10 are milliseconds, which the SDKs would take for seconds; 0 means that the expiry isn't known.
     """
     fields = parse_object(raw)
     del raw  # a traceback shows the locals of this frame

@@ -28,7 +28,7 @@ class AnthropicProfileStore:
     """One profile of the official SDKs as a store of one account: read, and never written.
 
     The account's labels say which profile of which folder it is, so that every process means the same one. Its owner
-    is told by the profile, at every read. The generation of a document is made of its token's sha256.
+    is what the profile says, at every read. The generation of a document is made of its token's sha256.
     """
 
     def __init__(self, account: Account, folder: ProfileFolder, profile: str, locks: Path) -> None:
@@ -49,7 +49,7 @@ class AnthropicProfileStore:
         return cls(account, ProfileFolder(Path(folder)), profile, locks)
 
     def names(self) -> list[str]:
-        """The account, if the profile is there or if that can't be told."""
+        """The account, if the profile is there or if that can't be known."""
         try:
             self.config()
         except NeedsLogin:
@@ -102,7 +102,7 @@ class AnthropicProfileStore:
         raise UsageError(f"account {name!r} is the profile {self.profile!r} of another program, which alone changes it")
 
     def lock(self, name: str) -> FileLock:
-        """A new lock object for the account, not yet held; it holds off nobody but tokenferry."""
+        """A new lock object for the account, not yet held; it holds off tokenferry alone."""
         self._check_name(name)
         return FileLock(self.folder.path / "credentials" / f"{self.profile}.json", self._locks)
 
