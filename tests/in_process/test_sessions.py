@@ -6,7 +6,7 @@ import httpx2
 import pytest
 
 from in_process.rig import BODY, Program
-from wire.rig import message
+from wire.rig import events, message
 
 UPSTREAMS: Final = """
 [[providers]]
@@ -47,7 +47,7 @@ class Session:
             program.add_key(provider, owner, provider)
         program.sandbox.settings(answer={"thinking": True})
         self.program, self._stream = program, stream
-        self._client = program.client()
+        self.client = program.client()
         self.turns: list[dict[str, Any]] = []
 
     def say(self, model: str, content: Any, **fields: Any) -> list[dict[str, Any]]:
@@ -62,7 +62,7 @@ class Session:
 
     def _post(self, model: str, place: str = "", **fields: Any) -> httpx2.Response:
         body = {**BODY, "model": model, "messages": self.turns, **fields}
-        answer = self._client.post(self.program.url + place, json=body)
+        answer = self.client.post(self.program.url + place, json=body)
         assert answer.status_code == 200, answer.text
         return answer
 
@@ -126,3 +126,22 @@ def test_encrypted_reasoning_stays_with_the_account_that_it_came_from(program: P
     for _ in range(2):
         assert "carol" in session.say("away", "hello", **THINKING)[0]["thinking"]
     assert session.say(CLAUDE, "hello", **THINKING)[0]["thinking"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_session_in_responses_goes_on_with_another_organization(program: Program, *, stream: bool) -> None:
+    """What isn't translated is sent as it is, and once more without what the upstream can't read."""
+    session = Session(program, "openai-responses", stream=stream)
+    program.add_key("other", "carol", "away")
+    asked: dict[str, Any] = {"model": "away", "include": ["reasoning.encrypted_content"], "stream": stream}
+    turns: list[dict[str, Any]] = []
+    for owner in ("alice", "alice", "carol", "carol"):
+        if owner == "carol":
+            limits = {"requests": {"limit": 50, "remaining": 0, "reset_in": 3600}}
+            program.sandbox.settings("alice", limits=limits)
+        turns.append({"role": "user", "content": "hello"})
+        answer = session.client.post(f"{program.sandbox.url}/v1/responses", json={**asked, "input": turns})
+        assert answer.status_code == 200, answer.text
+        told = events(answer.content)[-1]["response"] if stream else answer.json()
+        assert owner in told["output"][0]["summary"][0]["text"]
+        turns += told["output"]

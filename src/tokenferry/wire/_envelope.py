@@ -25,8 +25,10 @@ def opened(mark: str | None, domain: str) -> str | None:
     return payload if mark and f"{PREFIX}{issuer}" == seal(domain) else None
 
 
-def without_sealed(body: bytes) -> bytes:
+def without_sealed(body: bytes, *, all_encrypted: bool = False) -> bytes:
     """A request without reasoning that only a translated upstream knows: vendors' own APIs refuse it.
+
+    With `all_encrypted` no reasoning item of Responses stays, nor the ids by which others belong to one.
 
     A turn of nothing else is left out, too. Where calls have lost the thoughts that a budget of thinking demands before
     them, their results are read without thinking. What can't be read is given back as it is.
@@ -40,6 +42,8 @@ def without_sealed(body: bytes) -> bytes:
     for name in ("messages", "input"):
         if isinstance(parts := document.get(name), list):
             document[name] = [kept for part in parts if (kept := _without_sealed(part)) is not None]
+    if all_encrypted and isinstance(items := document.get("input"), list):
+        document["input"] = [_without_id(item) for item in items if _type(item) != "reasoning"]
     if _demands_thoughts(document.get("thinking")) and _lacks_thoughts(document.get("messages")):
         del document["thinking"]
         if isinstance(management := document.get("context_management"), dict):
@@ -75,6 +79,10 @@ def _without_sealed(part: Any) -> Any:
         return part
     kept = [block for block in content if not _is_sealed(block)]
     return part if len(kept) == len(content) else {**part, "content": kept} if kept else None
+
+
+def _without_id(item: Any) -> Any:
+    return {name: value for name, value in item.items() if name != "id"} if isinstance(item, dict) else item
 
 
 def _is_sealed(block: Any) -> bool:

@@ -211,3 +211,21 @@ async def test_a_stream_that_fails_after_content_ends_with_failed(gate: Gate, na
     native.scripts = [streaming(*MESSAGES_TRANSCRIPT[:8], error)]
     last = events((await ask(gate, "unmapped", stream=True)).body)[-1]
     assert (last["type"], last["response"]["error"]["code"]) == ("response.failed", "server_is_overloaded")
+
+
+async def test_reasoning_that_the_upstream_cant_read_is_left_out_once(gate: Gate, origin: Origin) -> None:
+    thought = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAA"}
+    call = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "look", "arguments": "{}"}
+    result = {"type": "function_call_output", "call_id": "call_1", "output": "x"}
+    fault = {"error": {"message": "The encrypted content could not be verified.", "code": "invalid_encrypted_content"}}
+    refusal = json_answer(json.dumps(fault).encode(), status=400)
+    origin.scripts = [refusal, json_answer(json.dumps(ANSWER).encode())]
+    reply = await ask(gate, "same", [thought, call, result])
+    assert reply.status == 200
+    first, second = (json.loads(seen.body)["input"] for seen in origin.seen)
+    assert first == [thought, call, result]
+    assert second == [{name: value for name, value in call.items() if name != "id"}, result]
+    assert (await gate.records.last()).attempts == 2
+    origin.scripts = [refusal]
+    refused = await ask(gate, "same", [thought, call, result])
+    assert (refused.status, len(origin.seen)) == (400, 4)

@@ -196,6 +196,11 @@ class AttemptRunner:
             if held.buffer is not None:
                 self._cancel_timer()
                 self.advance(UpstreamLost("its stream ended before its first content", self._fingerprint, held))
+            elif self._request.client.name == "openai-responses" and self._is_unreadable(held):
+                logger.info("%s goes without the reasoning of another organization", self._record.request_id)
+                self._held = None
+                self._request.without_reasoning = True
+                self._attempt()
             else:
                 self._classify(held)
         except Exception as fault:  # noqa: BLE001  # see `on_head`
@@ -383,6 +388,13 @@ class AttemptRunner:
         if held.buffer is not None and self._translation is not None:
             body = self._translation.beginning
         self.advance(ErrorResponse(head.status, head.headers, body, self._fingerprint, held, held.is_whole))
+
+    def _is_unreadable(self, held: _HeldResponse) -> bool:
+        """Whether the upstream refuses reasoning that it didn't encrypt itself, and hasn't done so before."""
+        if held.head.status != _BAD_REQUEST or self._translation is not None or self._request.without_reasoning:
+            return False
+        told = b"".join(held.chunks)
+        return b"invalid_encrypted_content" in told or b"encrypted content" in told.lower()
 
     def _transport_error(self, failure: UpstreamError) -> None:
         """There is no response, or not all of it."""

@@ -50,6 +50,8 @@ class ProxyRequest(msgspec.Struct, eq=False):
     """Whether the answer is to be a stream."""
     without_tag: bool = False
     """Whether a sub-agent's tag is to be taken out of the body."""
+    without_reasoning: bool = False
+    """Whether its encrypted reasoning is to be taken out of the body: the upstream can't read it."""
     own: "EncodedCredential | None" = None
     """The client's own credential, where that is presented in place of an account's."""
     is_budgeted: bool = False
@@ -73,8 +75,8 @@ class ProxyRequest(msgspec.Struct, eq=False):
         facts = self.body.facts
         if facts is None:
             return self.body.chunks
-        if is_native and SEALED in facts.body:
-            found = scan([without_sealed(facts.body)])
+        if is_native and (SEALED in facts.body or self.without_reasoning):
+            found = scan([without_sealed(facts.body, all_encrypted=self.without_reasoning)])
             facts = facts if isinstance(found, Malformed) else found
         return rewrite(facts, model or None, without_tag=self.without_tag)
 
