@@ -137,6 +137,31 @@ def test_a_record_that_others_can_write_lets_no_provider_serve_in_its_place(
     assert "tokenferry doctor" in found.message
 
 
+@pytest.mark.parametrize(("first", "second"), [("chat", "slashed"), ("slashed", "chat")])
+def test_of_names_with_slashes_a_provider_that_is_added_takes_none(home: Home, first: str, second: str) -> None:
+    """`chat/m` goes on to where it went, whichever of the two was there before."""
+    providers = {
+        "chat": Provider("chat", "chat", URL, wire_format="openai"),
+        "slashed": Provider("slashed", "slashed", URL, slash_names=True),
+        "one": Provider("one", "one", URL),
+    }
+    config = Config(providers=providers)
+    broker = Broker.from_home(home, config)
+    add(broker, "a", first)
+    before = named(config, broker)
+    assert before == ("chat", "m") if first == "chat" else before == ("slashed", "chat/m")
+    add(broker, "b", second)
+    assert named(config, broker) == before
+    add(broker, "c", "one")
+    assert named(config, broker) == before
+
+
+def named(config: Config, broker: Broker) -> tuple[str, str]:
+    found = resolver_of(config, broker).resolve_model("chat/m", ANYONE)
+    assert isinstance(found, RoutePlan)
+    return found.targets[0].group.provider, found.targets[0].model
+
+
 def test_what_the_gateway_does_with_an_account_is_said_in_one_line(home: Home, config: Config, broker: Broker) -> None:
     for name, provider in (("alice", "one"), ("carol", "one"), ("bob", "two"), ("mine", "max"), ("out", "off")):
         add(broker, name, provider)

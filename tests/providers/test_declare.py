@@ -191,7 +191,7 @@ def test_every_fault_of_a_declaration_is_told() -> None:
         "providers.mine.strategy must be one of priority, round-robin, least-utilised, drain-soonest-reset",
         "providers.mine.typ is no key that tokenferry knows; known here: accounts, auth_type, base_url, burst, "
         "check_url, command, command_ttl, enabled, env_var, key_header, max_concurrency, max_output_tokens, models, "
-        "name, oauth, passthrough, provider_type, region, requests_per_minute, strategy, subscription, "
+        "name, oauth, passthrough, provider_type, region, requests_per_minute, slash_names, strategy, subscription, "
         "tokens_per_minute, usage_url, wire_format",
     ]
 

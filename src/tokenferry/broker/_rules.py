@@ -41,8 +41,11 @@ class Rules(Struct, frozen=True):
         """The provider of the oldest account that may serve; None for none.
 
         Where policy refuses all, the one that it refuses first, so that requests are answered with that reason; but
-        never `for_good`, as it is put on record. Accounts of the environment come last.
+        never `for_good`, as it is put on record. Accounts of the environment come last. One whose models' names have
+        slashes doesn't take over what a provider serves that was there before, and that is named before its models.
         """
+        accounts = list(accounts)
+        named = min((_age(account) for account in accounts if self._serves_by_name(account)), default=None)
         able = [
             account
             for account in accounts
@@ -51,9 +54,15 @@ class Rules(Struct, frozen=True):
             and (provider.accounts is None or account.name in provider.accounts)
             and (environment or account.store != ENVIRONMENT)
             and not (for_good and self._refuses(account, provider))
+            and not (provider.slash_names and named is not None and named < _age(account))
         ]
         able.sort(key=lambda account: (self._refuses(account, self.providers[account.provider]), *_age(account)))
         return able[0].provider if able else None
+
+    def _serves_by_name(self, account: Account) -> bool:
+        """Whether its provider serves, but never becomes the default one by itself."""
+        provider = self.providers.get(account.provider)
+        return provider is not None and provider.serves_mapped and not provider.is_served
 
     def _refuses(self, account: Account, provider: Provider) -> bool:
         """Whether policy refuses to serve an account, as far as that shows without its credential."""

@@ -125,8 +125,10 @@ class Provider(Struct, frozen=True):
     """With one of OpenAI's formats how its API differs from most others': the fields of `wire.Quirks`."""
     fixed_headers: tuple[tuple[str, str], ...] = ()
     """Names in lower case, with values, that each request to it has; a package's declaration may say them."""
-    slash_names: bool = False
-    """Whether its models' names have slashes, so that what stands before one is no provider's name."""
+    slash_names: Annotated[
+        bool, ConfigKey("Whether its models' names have slashes; the default provider keeps such names.")
+    ] = False
+    """So that what stands before a slash is no provider's name."""
     key_shape: str | None = None
     """A regular expression that the API keys of its host match whole; None where none is known."""
 
