@@ -1,6 +1,6 @@
 import pytest
 
-from config.written import Write, problems
+from config.written import Write, notes, problems
 from tokenferry.settings import AlertSettings
 
 
@@ -44,3 +44,9 @@ def test_a_webhook_may_be_in_a_variable(write: Write) -> None:
     assert known.alerts.webhook is not None
     assert known.alerts.webhook.reveal().endswith("/s3cret")
     assert known.warnings == ()
+
+
+def test_a_secret_that_cannot_sign_is_told(write: Write) -> None:
+    assert "alerts.secret_file signs nothing, for there is no webhook" in notes(write('[alerts]\nsecret_file = "key"'))
+    (note,) = notes(write('[alerts]\nwebhook = "https://hooks.example.com"\nsecret_file = "key"'))
+    assert note.endswith("which is not there, so no alert is delivered")

@@ -4,6 +4,7 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
+from tokenferry.config._files import is_there
 from tokenferry.config._providers import VARIABLE
 from tokenferry.config_key import ConfigKey
 from tokenferry.manifest import depend_on
@@ -24,8 +25,11 @@ def read_alerts(table: Table, environ: Mapping[str, str]) -> AlertSettings:
     if unknown := [kind for kind in settings.on if kind not in get_args(AlertKind)]:
         table.problem("on", f"names {unknown[0]!r}; it may name {', '.join(get_args(AlertKind))}")
     webhook = _webhook(table, environ)
-    if settings.secret_file is not None and "webhook" not in table:
-        table.note("secret_file", "signs nothing, for there is no webhook")
+    if (secret := settings.secret_file) is not None:
+        if webhook is None:
+            table.note("secret_file", "signs nothing, for there is no webhook")
+        elif not is_there(secret):
+            table.note("secret_file", f"is {secret}, which is not there, so no alert is delivered")
     table.done()
     return replace(settings, webhook=webhook)
 
