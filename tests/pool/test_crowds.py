@@ -85,9 +85,11 @@ class Crowd(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1.0, 6.0, 70.0]))
     def time_passes(self, seconds: float) -> None:
-        """Whoever waits looks again after a second."""
+        """Whoever waits looks again after a second, and serves those before it as well."""
         self.rig.clock.pass_by(seconds)
         for run in [*self.waiting]:
+            if run not in self.waiting:
+                continue
             self.waiting.remove(run)
             self._step(run)
             assert run not in self.waiting or self._left(run) > 0, "nobody waits longer than a request may take"
