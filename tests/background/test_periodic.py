@@ -143,7 +143,7 @@ def test_stop_waits_no_longer_than_it_is_allowed_to() -> None:
     assert not running.is_alive()
 
 
-def test_it_may_be_stopped_by_its_own_work_and_by_nobody_who_started_it() -> None:
+def test_it_may_be_stopped_by_its_own_work() -> None:
     has_stopped = threading.Event()
 
     def work() -> None:

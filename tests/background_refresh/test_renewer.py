@@ -131,7 +131,7 @@ def test_accounts_and_publications_of_others_count_at_the_next_look(rig: Rig, ke
     assert kept.look() == []
 
 
-def test_what_somebody_else_renewed_meanwhile_is_not_renewed_again(rig: Rig, kept: Kept) -> None:
+def test_what_another_process_renewed_since_is_not_renewed_again(rig: Rig, kept: Kept) -> None:
     """The decision was made on a document that is not the present one any more."""
     rig.put(granted(LIFETIME - 300))
     kept.broker.publisher.publish(NAME)
@@ -247,7 +247,7 @@ def test_a_broken_document_is_said_once_and_the_others_are_kept(rig: Rig, kept: 
     assert [event.kind for event in kept.look()] == ["broken"]
 
 
-def test_a_key_that_grows_old_is_told_of_once_at_each_crossing(rig: Rig, kept: Kept) -> None:
+def test_a_key_that_grows_old_is_reported_once_at_each_crossing(rig: Rig, kept: Kept) -> None:
     put(
         rig.store,
         Document(
@@ -296,7 +296,7 @@ def test_a_defect_in_one_look_is_not_the_end(rig: Rig, kept: Kept, monkeypatch: 
     assert [event.kind for event in kept.look()] == ["refreshed"]
 
 
-def test_an_account_that_is_removed_meanwhile_is_no_trouble(rig: Rig, kept: Kept) -> None:
+def test_an_account_that_is_removed_since_is_no_trouble(rig: Rig, kept: Kept) -> None:
     rig.put(granted(25 * DAY))
     rig.endpoint.gate.clear()
     kept.renewer.step()
@@ -331,7 +331,7 @@ def test_neither_sleep_nor_a_jumping_clock_makes_a_storm(rig: Rig, kept: Kept) -
     assert rig.endpoint.requests == settled
 
 
-def test_after_a_wrong_clock_is_mended_published_tokens_are_told_right(rig: Rig, kept: Kept) -> None:
+def test_after_a_wrong_clock_is_set_right_published_tokens_are_reported_right(rig: Rig, kept: Kept) -> None:
     rig.put(granted())
     kept.broker.publisher.publish(NAME)
     kept.look()
@@ -358,7 +358,9 @@ def test_a_profile_that_was_left_behind_is_rewritten(rig: Rig, kept: Kept) -> No
     assert profile_token() == "access-5"
 
 
-def test_a_profile_that_somebody_changed_is_told_once_and_its_account_not_renewed_for_it(rig: Rig, kept: Kept) -> None:
+def test_a_profile_that_somebody_changed_is_reported_once_and_its_account_not_renewed_for_it(
+    rig: Rig, kept: Kept
+) -> None:
     rig.put(granted())
     kept.broker.publisher.publish(NAME)
     path = Path.home() / ".config" / "anthropic" / "credentials" / f"{NAME}.json"
@@ -430,7 +432,7 @@ def test_it_says_what_there_is_to_keep(rig: Rig, kept: Kept) -> None:
     }
 
 
-def test_told_to_stop_it_ends_at_once_and_the_renewal_in_flight_is_not_lost(rig: Rig, kept: Kept, home: Home) -> None:
+def test_asked_to_stop_it_ends_at_once_and_the_renewal_in_flight_is_not_lost(rig: Rig, kept: Kept, home: Home) -> None:
     rig.put(granted(LIFETIME - 300))
     kept.broker.publisher.publish(NAME)
     rig.endpoint.gate.clear()

@@ -114,7 +114,7 @@ def test_an_idle_login_is_renewed_after_two_thirds_of_its_refresh_tokens_life() 
     ],
     ids=["by its expiry", "by its old expiry", "overdue", "about to lapse"],
 )
-def test_its_age_is_told_by_what_is_known(changes: dict[str, Any], days: float) -> None:
+def test_its_age_is_computed_from_what_is_known(changes: dict[str, Any], days: float) -> None:
     assert renewal(document(**changes)).at == pytest.approx(NOW + days * DAYS, abs=3 * DAYS)
 
 
@@ -239,7 +239,7 @@ def test_an_idle_login_that_fails_is_not_tried_every_minute() -> None:
 
 
 @pytest.mark.parametrize("fault", [NeedsLogin("dead"), CredentialRefused("no"), ChainCopied("copied")])
-def test_a_dead_login_is_told_once_and_left_alone_until_its_document_is_another(fault: TokenferryError) -> None:
+def test_a_dead_login_is_reported_once_and_left_alone_until_its_document_is_another(fault: TokenferryError) -> None:
     schedule, one = Schedule(SETTINGS), ending(0)
     [found] = schedule.plan([one], WORK, moment(0))
     assert schedule.failed(found, fault, moment(0))

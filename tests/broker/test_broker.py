@@ -294,7 +294,7 @@ def test_a_refused_token_is_renewed_once(rig: Rig) -> None:
     assert rig.endpoint.requests == 1
 
 
-def test_a_token_that_another_process_renewed_meanwhile_is_found_before_any_grant(rig: Rig) -> None:
+def test_a_token_that_another_process_renewed_since_is_found_before_any_grant(rig: Rig) -> None:
     rig.put(token(left=3600))
     broker = rig.broker()
     first = broker.resolve(NAME)

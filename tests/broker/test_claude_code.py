@@ -122,7 +122,7 @@ def swap(broker: Broker, reset_at: datetime | float | None = None) -> str:
 # -- by request
 
 
-def test_a_login_that_was_nobodys_is_taken_for_the_vendors_whatever_takes_its_place(
+def test_a_login_without_an_account_is_taken_for_the_vendors_whatever_takes_its_place(
     home: Home, broker: Broker, claude: ClaudeCodeHome, sandbox: Sandbox
 ) -> None:
     """Else its tokens would go to the other's host, and the policy would not know it."""
@@ -202,7 +202,7 @@ def test_what_claude_code_could_not_use_is_refused(
     assert not claude.credentials.exists()
 
 
-def test_an_account_that_is_not_there_or_a_store_of_another_kind_is_told(broker: Broker, sandbox: Sandbox) -> None:
+def test_an_account_that_is_not_there_or_a_store_of_another_kind_is_reported(broker: Broker, sandbox: Sandbox) -> None:
     with pytest.raises(UnknownAccount, match="'nobody'"):
         use_for_claude_code("nobody", broker)
     with pytest.raises(UsageError, match="home of files"):
@@ -226,7 +226,7 @@ def test_the_limited_one_is_marked_and_the_next_one_takes_over(
     assert sandbox.counters()["accounts"]["bob"]["refreshes"] == 0
 
 
-def test_all_limited_is_told_with_the_earliest_reset(
+def test_all_limited_is_reported_with_the_earliest_reset(
     home: Home, broker: Broker, add: Add, claude: ClaudeCodeHome, sandbox: Sandbox
 ) -> None:
     add("alice", "bob", "carol")
@@ -493,7 +493,7 @@ def test_a_keeper_swaps_as_soon_as_anybody_notes_a_limit_and_once(
     assert kept.look() == []
 
 
-def test_where_nobody_can_take_over_it_says_so_once_and_tries_again_when_one_can(
+def test_without_a_candidate_it_says_so_once_and_tries_again_when_there_is_one(
     home: Home, broker: Broker, add: Add, claude: ClaudeCodeHome, kept: Kept
 ) -> None:
     add("alice", "bob")
@@ -536,7 +536,7 @@ def test_a_keeper_asks_policy(home: Home, broker: Broker, add: Add, sandbox: San
     assert has(claude, broker) == "alice"
 
 
-def test_a_keeper_that_is_told_to_looks_for_limits(
+def test_a_renewer_that_is_asked_to_looks_for_limits(
     home: Home, broker: Broker, add: Add, claude: ClaudeCodeHome
 ) -> None:
     add("alice", "bob")

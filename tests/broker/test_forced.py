@@ -41,7 +41,7 @@ def test_each_account_has_a_cap_of_its_own_and_the_message_says_when_it_ends() -
         forced.check("work")
 
 
-def test_a_clock_that_was_set_back_keeps_nobody_waiting() -> None:
+def test_a_clock_that_was_set_back_makes_no_one_wait() -> None:
     now = [1_800_000_000.0]
     forced = Forced(lambda: now[0], most=1)
     forced.note("work")

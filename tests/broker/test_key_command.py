@@ -92,7 +92,7 @@ async def test_it_is_run_off_the_loop_once_for_all_and_then_at_hand(broker: Brok
     assert value(await broker.aresolve("a")) == SECOND
 
 
-async def test_a_refused_key_is_printed_anew(broker: Broker) -> None:
+async def test_a_refused_key_is_printed_again(broker: Broker) -> None:
     assert value(await broker.aresolve("a")) == FIRST
     assert value(await broker.aresolve("a", refused=Secret(FIRST))) == SECOND
     assert value(broker.resolve("a")) == SECOND

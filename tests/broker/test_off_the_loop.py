@@ -60,7 +60,7 @@ def test_what_others_change_is_listed_by_the_thread_that_watches(rig: Rig, slow:
     assert {thread.name for thread in slow.readers} == {"tokenferry-watch"}
 
 
-def test_a_refresh_and_a_refusal_do_not_list_anew(rig: Rig, slow: Slow) -> None:
+def test_a_refresh_and_a_refusal_do_not_list_again(rig: Rig, slow: Slow) -> None:
     rig.put(token())
     broker = rig.broker(store=slow)
     listing = broker.listing()

@@ -155,7 +155,7 @@ def test_a_new_login_rewrites_it(rig: Rig, published: Publication) -> None:
     assert sdk_token() == "access-8"
 
 
-def test_a_new_login_with_an_api_key_is_told(
+def test_a_new_login_with_an_api_key_is_reported(
     rig: Rig, published: Publication, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig.broker().add(Account(NAME, "fake", "api-key"), ApiKey(Secret("sk-key")), replacing=True)
@@ -189,7 +189,7 @@ def test_no_fault_of_a_profile_harms_a_grant(
     assert "access-" not in caplog.text
 
 
-def test_what_a_killed_process_left_behind_is_healed_by_whoever_asks_next(rig: Rig, published: Publication) -> None:
+def test_what_a_killed_process_left_behind_is_healed_by_the_next_caller(rig: Rig, published: Publication) -> None:
     rig.put(token(left=3600, number=4))  # renewed by a process that ended before it wrote the profile
     broker = rig.broker()
     assert state(broker) == "behind"
@@ -228,7 +228,7 @@ def test_a_removed_account_takes_its_profiles_with_it(rig: Rig, published: Publi
     assert broker.publisher.published() == []
 
 
-def test_of_a_removed_account_what_somebody_changed_is_left_and_told(
+def test_of_a_removed_account_what_somebody_changed_is_left_and_reported(
     rig: Rig, published: Publication, caplog: pytest.LogCaptureFixture
 ) -> None:
     published.config.write_text("{}")

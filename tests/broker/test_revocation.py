@@ -95,7 +95,7 @@ def test_an_account_that_is_not_there_is_an_error() -> None:
         broker(Server()).revoke("nobody")
 
 
-def test_where_to_revoke_may_be_told_by_the_issuer() -> None:
+def test_the_issuer_may_say_where_to_revoke() -> None:
     metadata = {"issuer": ISSUER, "revocation_endpoint": f"{ISSUER}/end"}
     server = Server(TokenResponse(200, {}, json.dumps(metadata).encode()), DONE)
     assert broker(server, issuer=ISSUER, token_endpoint=f"{ISSUER}/token").revoke("work").is_done

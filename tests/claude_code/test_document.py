@@ -78,7 +78,7 @@ def test_a_login_is_read_whole() -> None:
 
 
 @given(times, st.integers(0, 999))
-def test_seconds_and_milliseconds_are_told_apart(time: int, fraction: int) -> None:
+def test_seconds_and_milliseconds_are_distinguished(time: int, fraction: int) -> None:
     for number in (time, time * 1000 + fraction, float(time)):
         token = parse(document(section(expiresAt=number, refreshTokenExpiresAt=number))).token
         assert token is not None
@@ -145,7 +145,7 @@ def test_nothing_makes_reading_raise(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize("key", ["scopes", "subscriptionType", "accountUuid", "refreshTokenExpiresAt"])
-def test_what_is_told_besides_the_tokens_costs_no_login_when_it_is_odd(key: str) -> None:
+def test_odd_values_beside_the_tokens_cost_no_login(key: str) -> None:
     login = parse(document(section(**{key: {"odd": 1}})))
     assert login.state == "logged-in"
     written = json.loads(merge(login, login.token or renewed()))
@@ -212,7 +212,7 @@ def test_what_did_not_change_stays_as_it_stood() -> None:
     assert merge(login, login.token) == json.dumps(json.loads(raw), separators=(",", ":")).encode()
 
 
-def test_what_was_told_of_the_old_login_goes_with_it() -> None:
+def test_what_is_known_of_the_old_login_goes_with_it() -> None:
     told = section(refreshTokenExpiresAt=EXPIRES * 1000)
     for raw in (document(told), document(STUB | {"refreshTokenExpiresAt": 1})):
         new = json.loads(merge(parse(raw), OAuthToken(Secret("new"), Secret("newer"), 5)))

@@ -193,7 +193,7 @@ def test_what_can_not_be_trusted_or_understood_is_left(
     assert not (claude.path / ".credentials.json.tokenferry").exists()
 
 
-def test_a_write_lock_taken_over_meanwhile_stops_it(store: ClaudeCodeStore, claude: ClaudeCodeHome) -> None:
+def test_a_write_lock_taken_over_since_stops_it(store: ClaudeCodeStore, claude: ClaudeCodeHome) -> None:
     write(claude.credentials, document())
 
     def announce() -> None:
@@ -206,7 +206,7 @@ def test_a_write_lock_taken_over_meanwhile_stops_it(store: ClaudeCodeStore, clau
     assert store.is_staged() is True
 
 
-def test_what_a_killed_one_staged_is_in_nobodys_way(store: ClaudeCodeStore, claude: ClaudeCodeHome) -> None:
+def test_what_a_killed_one_staged_is_in_no_ones_way(store: ClaudeCodeStore, claude: ClaudeCodeHome) -> None:
     write(claude.path / ".credentials.json.tokenferry", b"half a docu")
     store.hand_over(None, NEW, nothing)
     assert present(store) == digest(NEW)

@@ -27,7 +27,7 @@ def told(token: OAuthToken) -> tuple[object, ...]:
     return (token.email, token.obtained_at, token.lifetime, token.source)
 
 
-def test_another_process_knows_what_the_grant_told(file: Path) -> None:
+def test_another_process_knows_what_the_grant_said(file: Path) -> None:
     LastGrant(file).keep(renewed())
     assert told(LastGrant(file).complete(bare(renewed()))) == told(renewed())
     assert stat.S_IMODE(file.stat().st_mode) == 0o600

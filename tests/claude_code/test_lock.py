@@ -196,7 +196,7 @@ def test_the_holder_is_named_as_its_note_says(claude: ClaudeCodeHome, locks: Pat
     assert claude.refresh_lock_owner.read_text() == note
 
 
-def test_a_pipe_in_the_note_s_place_names_nobody_and_hangs_nobody(claude: ClaudeCodeHome, locks: Path) -> None:
+def test_a_pipe_in_place_of_the_note_names_no_one_and_does_not_hang(claude: ClaudeCodeHome, locks: Path) -> None:
     claude.refresh_lock.mkdir()
     os.mkfifo(claude.refresh_lock_owner)
     with pytest.raises(LockTimeout, match="held by Claude Code;"):
@@ -296,7 +296,9 @@ def test_unless_its_owner_runs_which_may_have_slept_with_the_machine(claude: Cla
 
 
 @pytest.mark.parametrize("which", ["refresh_lock", "folder_lock"])
-def test_a_file_where_the_directory_should_be_is_told_and_left(claude: ClaudeCodeHome, locks: Path, which: str) -> None:
+def test_a_file_where_the_directory_should_be_is_reported_and_left(
+    claude: ClaudeCodeHome, locks: Path, which: str
+) -> None:
     wrong: Path = getattr(claude, which)
     wrong.write_text("x")
     os.utime(wrong, (1, 1))
@@ -309,7 +311,7 @@ def test_a_file_where_the_directory_should_be_is_told_and_left(claude: ClaudeCod
 # -- losing it
 
 
-def test_a_lock_taken_over_is_told_and_not_removed(claude: ClaudeCodeHome, locks: Path) -> None:
+def test_a_lock_taken_over_is_reported_and_not_removed(claude: ClaudeCodeHome, locks: Path) -> None:
     lock = quick(claude, locks)
     lock.acquire(0)
     claude.folder_lock.rmdir()

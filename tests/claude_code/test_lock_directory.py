@@ -67,7 +67,7 @@ def test_a_successor_of_the_same_time_is_not_taken_for_ours(path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "dangling", "fifo"])
-def test_what_is_no_directory_is_told_and_left(path: Path, kind: str) -> None:
+def test_what_is_no_directory_is_reported_and_left(path: Path, kind: str) -> None:
     if kind == "file":
         path.touch()
     elif kind == "fifo":
@@ -94,7 +94,7 @@ def test_one_that_can_not_be_kept_is_not_left_behind(path: Path, monkeypatch: py
     assert not path.exists()
 
 
-def test_one_that_can_not_be_removed_is_told(
+def test_one_that_can_not_be_removed_is_reported(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     lock = LockDirectory(path)
@@ -110,7 +110,7 @@ def test_one_that_can_not_be_removed_is_told(
     assert path.is_dir()
 
 
-def test_a_loss_is_told_once(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_loss_is_reported_once(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     lock = LockDirectory(path)
     lock.make()
     os.utime(path, (1, 1))
@@ -149,7 +149,7 @@ def test_only_what_was_seen_is_cleared(path: Path) -> None:
     holder.forget()
 
 
-def test_a_stale_one_with_something_in_it_is_told(path: Path) -> None:
+def test_a_stale_one_with_something_in_it_is_reported(path: Path) -> None:
     path.mkdir()
     (path / "file").touch()
     with pytest.raises(UnsafeFile, match=f"was left behind and can't be removed.*rm -r '{path}'"):

@@ -48,7 +48,7 @@ def test_a_touched_lock_is_seen_for_the_first_time(locks: Path, clock: Clock, lo
     assert new(locks, clock).unchanged_for(lock, lock.stat()) == 7
 
 
-def test_a_lock_made_anew_is_another_one(locks: Path, clock: Clock, lock: Path) -> None:
+def test_a_lock_made_again_is_another_one(locks: Path, clock: Clock, lock: Path) -> None:
     before = lock.stat()
     new(locks, clock).unchanged_for(lock, before)
     lock.rename(lock.with_name("kept"))
@@ -58,7 +58,7 @@ def test_a_lock_made_anew_is_another_one(locks: Path, clock: Clock, lock: Path) 
     assert new(locks, clock).unchanged_for(lock, lock.stat()) == 0
 
 
-def test_a_restart_of_the_machine_starts_the_clock_anew(locks: Path, clock: Clock, lock: Path) -> None:
+def test_a_restart_of_the_machine_starts_the_clock_again(locks: Path, clock: Clock, lock: Path) -> None:
     new(locks, clock).unchanged_for(lock, lock.stat())
     clock.now += 70
     assert new(locks, clock, "other boot").unchanged_for(lock, lock.stat()) == 0

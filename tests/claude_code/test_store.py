@@ -116,7 +116,7 @@ def test_an_access_token_alone_is_a_credential_that_can_not_be_renewed(
     assert "refresh token absent" in store.status().message
 
 
-def test_an_unsafe_file_is_listed_and_told(store: ClaudeCodeStore, login: Path) -> None:
+def test_an_unsafe_file_is_listed_and_reported(store: ClaudeCodeStore, login: Path) -> None:
     login.chmod(0o644)
     assert store.names() == ["mine"]
     for look in (lambda: store.read("mine"), store.status):
@@ -158,7 +158,7 @@ def test_a_renewed_login_takes_the_place_of_the_one_it_renews(store: ClaudeCodeS
     assert b"obtained" not in login.read_bytes()
 
 
-def test_what_a_grant_told_is_remembered_as_long_as_its_tokens_stand(
+def test_what_a_grant_said_is_remembered_as_long_as_its_tokens_are_there(
     store: ClaudeCodeStore, claude: ClaudeCodeHome, login: Path
 ) -> None:
     store.swap("mine", store.read("mine").generation, holding(renewed()))
@@ -174,7 +174,7 @@ def test_what_a_grant_told_is_remembered_as_long_as_its_tokens_stand(
 @pytest.mark.parametrize(
     "other", [section(accessToken="other"), section(refreshToken="other"), STUB, section(refreshToken=None)]
 )
-def test_whoever_wrote_first_wins(store: ClaudeCodeStore, login: Path, other: dict[str, Any]) -> None:
+def test_the_first_writer_wins(store: ClaudeCodeStore, login: Path, other: dict[str, Any]) -> None:
     generation = store.read("mine").generation
     write(login, document(other))
     with pytest.raises(Conflict, match="nothing was written"):
@@ -274,7 +274,7 @@ def test_a_document_kept_from_being_written_is_no_lost_grant(store: ClaudeCodeSt
     assert tokens(target) == (ACCESS, REFRESH)
 
 
-def test_a_write_lock_taken_over_meanwhile_stops_the_write(
+def test_a_write_lock_taken_over_since_stops_the_write(
     store: ClaudeCodeStore, claude: ClaudeCodeHome, login: Path, locks: Path
 ) -> None:
     class Slow(CredentialsFile):
@@ -353,7 +353,7 @@ def open_folder(home: ClaudeCodeHome) -> None:
 
 
 @pytest.mark.parametrize("spoil", [wrong_write_lock, link, open_folder])
-def test_what_would_keep_a_grant_from_being_written_is_told_before_it(
+def test_what_would_prevent_writing_a_grant_is_reported_before_it(
     store: ClaudeCodeStore, claude: ClaudeCodeHome, login: Path, spoil: Any
 ) -> None:
     spoil(claude)
@@ -433,7 +433,7 @@ def test_without_either_the_keychain_is_missed(claude: ClaudeCodeHome, locks: Pa
         store.read("mine")
 
 
-def test_an_item_without_room_is_told_before_a_grant(claude: ClaudeCodeHome, locks: Path) -> None:
+def test_an_item_without_room_is_reported_before_a_grant(claude: ClaudeCodeHome, locks: Path) -> None:
     store = on_macos(claude, locks, Item(document(), room=len(document())))
     with pytest.raises(StorageFailed, match="no room"):
         store.lock("mine").acquire(0)

@@ -58,7 +58,7 @@ def federate(rig: Rig, path: Path) -> FederatedToken:
     return token
 
 
-def test_a_workloads_account_serves_the_sdk_and_is_exchanged_anew_when_its_token_is_refused(
+def test_a_workloads_account_serves_the_sdk_and_is_exchanged_again_when_its_token_is_refused(
     rig: Rig, tmp_path: Path
 ) -> None:
     federate(rig, tmp_path / "identity")
@@ -243,7 +243,7 @@ def test_a_key_that_its_provider_takes_as_a_bearer_token_is_given_as_one(rig: Ri
     assert tokenferry.anthropic_credentials("key", broker=broker)().token == key
 
 
-def test_an_unknown_account_is_told_when_it_is_asked_for(rig: Rig) -> None:
+def test_an_unknown_account_is_reported_when_it_is_asked_for(rig: Rig) -> None:
     credentials = tokenferry.anthropic_credentials("nobody", broker=rig.broker)
     with pytest.raises(UnknownAccount):
         credentials()

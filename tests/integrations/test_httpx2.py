@@ -83,7 +83,7 @@ def test_a_refused_token_is_renewed_and_the_request_sent_once_more_with_its_body
     assert rig.refreshes() == 1
 
 
-def test_a_token_that_others_renewed_meanwhile_is_used_without_a_refresh(rig: Rig, post: Post) -> None:
+def test_a_token_that_others_renewed_since_is_used_without_a_refresh(rig: Rig, post: Post) -> None:
     assert post().status_code == 200
     rig.sandbox.revoke("alice")
     rig.login(expires_in=28_800)

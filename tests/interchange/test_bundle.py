@@ -95,7 +95,7 @@ def test_a_token_endpoint_s_answer_is_a_bundle_too() -> None:
     assert read(other).email == "you@mail.example"
 
 
-def test_milliseconds_are_told_from_seconds() -> None:
+def test_milliseconds_are_distinguished_from_seconds() -> None:
     assert read(BUNDLE | {"expires_at": 1_800_000_000_000}).expires_at == 1_800_000_000
     assert read(BUNDLE | {"expires_at": 10_000_000_001}).expires_at == 10_000_000
 
@@ -115,7 +115,7 @@ def test_an_odd_lifetime_costs_no_token(life: object) -> None:
         ({"refresh_token": f"{REFRESH} {ACCESS}"}, '"refresh_token": a secret must be'),
     ],
 )
-def test_what_can_t_be_a_login_is_told_without_its_values(change: dict[str, Any], fault: str) -> None:
+def test_what_can_t_be_a_login_is_reported_without_its_values(change: dict[str, Any], fault: str) -> None:
     (entry,) = parse_bundle(dump(BUNDLE | change))
     assert fault in entry.fault
     assert ACCESS not in entry.fault
@@ -195,7 +195,7 @@ def test_the_expiry_is_read_whatever_it_is_called(fields: dict[str, Any]) -> Non
         {"expires": ""},
     ],
 )
-def test_an_expiry_that_is_not_told_is_unknown(fields: dict[str, Any]) -> None:
+def test_a_missing_expiry_is_unknown(fields: dict[str, Any]) -> None:
     (entry,) = parse_bundle(HiddenBytes(json.dumps({"access_token": ACCESS, **fields}).encode()))
     assert isinstance(entry.credential, OAuthToken)
     assert entry.credential.expires_at is None

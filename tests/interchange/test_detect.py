@@ -33,7 +33,7 @@ def dump(value: Any) -> bytes:
 
 
 @given(tokens(email=st.emails(), expires_at=TIMES))
-def test_what_is_written_is_told_by_its_content_and_holds_the_same_tokens(token: OAuthToken) -> None:
+def test_what_is_written_is_known_by_its_content_and_holds_the_same_tokens(token: OAuthToken) -> None:
     documents = {
         "pool": upsert_pool(None, token),
         "ccm": upsert_ccm(None, token, "some-provider"),
@@ -61,11 +61,11 @@ def test_what_is_written_is_told_by_its_content_and_holds_the_same_tokens(token:
         (dump({"accounts": {}}), "pool"),
     ],
 )
-def test_formats_are_told_by_their_content(content: bytes, form: str) -> None:
+def test_formats_are_known_by_their_content(content: bytes, form: str) -> None:
     assert detect(HiddenBytes(content)) == form
 
 
-def test_a_logged_out_login_is_told_as_one() -> None:
+def test_a_logged_out_login_is_reported_as_one() -> None:
     (entry,) = parse(dump({"claudeAiOauth": {"accessToken": "", "refreshToken": "", "expiresAt": 0}}), "claude-code")
     assert (entry.fault, entry.credential) == ("logged out", None)
 
@@ -97,6 +97,6 @@ def test_no_content_raises_anything_but_a_usage_error(content: bytes) -> None:
         detect(HiddenBytes(content))
 
 
-def test_a_rendered_key_file_and_variable_are_told_apart() -> None:
+def test_a_rendered_key_file_and_variable_are_distinguished() -> None:
     key = ApiKey(Secret(KEY))
     assert (detect(render_key_file(key)), detect(render_environment(key))) == ("key-file", "env")

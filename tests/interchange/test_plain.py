@@ -34,7 +34,7 @@ credentials: st.SearchStrategy[Credential] = st.one_of(
         ("other-key", ApiKey(Secret("other-key")), None),
     ],
 )
-def test_a_file_of_one_key_or_token_is_told_by_its_beginning(
+def test_a_file_of_one_key_or_token_is_known_by_its_beginning(
     text: str, credential: Credential, provider: str | None
 ) -> None:
     (entry,) = parse_key_file(HiddenBytes(f" {text}\r\n".encode()))
@@ -49,7 +49,7 @@ def test_a_file_of_one_key_or_token_is_told_by_its_beginning(
         ("sk-ant-oat01-short", "at least 80 characters"),
     ],
 )
-def test_what_is_no_credential_is_told(text: str, fault: str) -> None:
+def test_what_is_no_credential_is_reported(text: str, fault: str) -> None:
     (entry,) = parse_key_file(HiddenBytes(text.encode()))
     assert fault in entry.fault
     assert entry.credential is None
@@ -62,7 +62,7 @@ def test_a_file_of_anything_else_is_refused_without_a_word_of_it(content: bytes)
     assert not leaks(caught.value, KEY)
 
 
-def test_the_variables_are_read_in_the_order_that_programs_heed_them() -> None:
+def test_the_variables_are_read_in_the_order_of_the_programs() -> None:
     environ = {"CLAUDE_CODE_OAUTH_TOKEN": SETUP, "ANTHROPIC_AUTH_TOKEN": SETUP, "ANTHROPIC_API_KEY": KEY, "PATH": "/"}
     entries = parse_environment(environ)
     assert [(entry.key, entry.credential) for entry in entries] == [

@@ -159,7 +159,7 @@ def test_fewer_tokens_are_never_written_over_more(section: dict[str, Any], token
     assert after.get("rateLimited") == section.get("rateLimited")
 
 
-def test_accounts_are_told_apart_by_e_mail_whatever_its_case() -> None:
+def test_accounts_are_distinguished_by_e_mail_whatever_its_case() -> None:
     raw = upsert_pool(upsert_pool(None, TOKEN), TOKEN, email="Me@Mail.Example")
     assert len(parse_pool(raw)) == 1
     assert len(parse_pool(upsert_pool(raw, TOKEN, email="you@mail.example"))) == 2

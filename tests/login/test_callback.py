@@ -75,7 +75,7 @@ def test_it_leads_to_the_provider_once_and_takes_the_answer_once(
     ),
     host=st.sampled_from(["localhost:1234", "evil.example", "localhost:1234@evil.example"]),
 )
-def test_nobody_is_led_elsewhere_than_to_the_provider(path: str, query: dict[str, str], host: str) -> None:
+def test_it_redirects_to_the_provider_alone(path: str, query: dict[str, str], host: str) -> None:
     """It is no open redirect: the only way it leads is the login that was begun."""
     callback = Callback(Authorization.begin(ENDPOINTS), REDIRECT)
     for _ in range(2):

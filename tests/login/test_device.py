@@ -88,7 +88,7 @@ def test_it_keeps_the_servers_pace_and_tells_how_long_is_left(
     assert left == sorted(left, reverse=True)
 
 
-def test_who_is_told_to_slow_down_does(endpoints: OAuthEndpoints, clock: Clock) -> None:
+def test_it_slows_down_when_asked_to(endpoints: OAuthEndpoints, clock: Clock) -> None:
     asked: list[float] = []
 
     def slow(request: TokenRequest, timeout: float) -> HttpOutcome:
@@ -102,7 +102,7 @@ def test_who_is_told_to_slow_down_does(endpoints: OAuthEndpoints, clock: Clock) 
     assert asked == [0, 5, 15]
 
 
-def test_a_no_is_told_as_one(endpoints: OAuthEndpoints, clock: Clock) -> None:
+def test_a_no_is_reported_as_one(endpoints: OAuthEndpoints, clock: Clock) -> None:
     def show(code: DeviceCode) -> None:
         answer(code.url, code.user_code, deny="1")
 

@@ -72,7 +72,7 @@ def test_it_answers_at_one_port_of_both_addresses_and_closes_the_connection(rig:
     assert [one and one.path for one in rig.asked] == ["/callback"]
 
 
-def test_who_says_nothing_is_dropped_and_holds_nobody_up(rig: Rig) -> None:
+def test_a_silent_client_is_dropped_and_delays_no_other(rig: Rig) -> None:
     with connected(rig) as silent, connected(rig) as client:
         client.sendall(b"GET / HTTP/1.1\r\n\r\n")
         rig.turn()
@@ -96,7 +96,7 @@ def test_a_crowd_of_connections_is_bounded(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("head", [b"x" * MAX_HEAD, b"nonsense\r\n\r\n"])
-def test_what_is_no_head_is_told_so(rig: Rig, head: bytes) -> None:
+def test_what_is_no_head_gets_an_error(rig: Rig, head: bytes) -> None:
     with connected(rig) as client:
         sender = threading.Thread(target=client.sendall, args=(head,))
         sender.start()
@@ -116,7 +116,7 @@ def test_a_client_that_leaves_is_forgotten(rig: Rig) -> None:
     assert len(rig.listener.sockets()) <= 2
 
 
-def test_when_it_is_closed_nobody_listens(rig: Rig) -> None:
+def test_when_it_is_closed_nothing_listens(rig: Rig) -> None:
     rig.listener.close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", rig.listener.port))

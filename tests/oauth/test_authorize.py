@@ -134,7 +134,7 @@ def test_a_refusal_is_a_sentence(login: Authorization, error: str, words: str) -
     assert words in str(caught.value)
 
 
-def test_a_refusal_of_another_login_is_nobodys(login: Authorization) -> None:
+def test_a_refusal_of_another_login_is_ignored(login: Authorization) -> None:
     assert login.read_redirect(query(login, error="access_denied", state="other"), LOCAL) is None
 
 

@@ -118,7 +118,7 @@ def test_no_code_is_a_sentence(transmission: HttpOutcome, kind: type[Exception],
         read(transmission)
 
 
-def test_it_asks_in_the_interval_and_slower_for_good_when_told_so() -> None:
+def test_it_asks_in_the_interval_and_slower_for_good_when_asked_to() -> None:
     asking = poll(interval=2.0)
     assert asking.wait == 2
     waits = []

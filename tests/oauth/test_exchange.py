@@ -107,7 +107,7 @@ def test_what_is_granted_is_kept_with_who_it_is_for() -> None:
     )
 
 
-def test_scopes_that_are_not_told_are_those_asked_for() -> None:
+def test_scopes_that_the_answer_leaves_out_are_those_asked_for() -> None:
     assert read(answered()).scopes == ("a", "b")
     assert read(answered()).refresh is None
 
@@ -177,7 +177,7 @@ def test_the_refresh_token_is_revoked_for_it_takes_the_others_along() -> None:
     assert given["token"] == ["access-token-of-somebody"]
 
 
-def test_whether_it_was_revoked_is_told_without_the_token() -> None:
+def test_whether_it_was_revoked_is_reported_without_the_token() -> None:
     assert read_revocation(TokenResponse(200, {}, b""), TOKEN) is None
     assert read_revocation(NotSent("nobody there"), TOKEN) == "nobody there"
     body = json.dumps({"error": "invalid_request", "error_description": "no refresh-token-of-somebody"}).encode()
@@ -199,7 +199,7 @@ def test_whether_it_was_revoked_is_told_without_the_token() -> None:
         ("invalid_request", "a redirect, a verifier, anything", "; log in again"),
     ],
 )
-def test_refusals_are_told_apart_by_the_error_code_first(error: str, description: str, cure: str) -> None:
+def test_refusals_are_distinguished_by_the_error_code_first(error: str, description: str, cure: str) -> None:
     with pytest.raises(LoginFailed, match=cure):
         read(TokenResponse(400, {}, json.dumps({"error": error, "error_description": description}).encode()))
 

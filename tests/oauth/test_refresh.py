@@ -75,7 +75,7 @@ def test_a_grant_replaces_what_it_gives_and_keeps_the_rest() -> None:
     assert granted().unknown == OLD.unknown
 
 
-def test_a_grant_may_give_everything_anew() -> None:
+def test_a_grant_may_give_everything_again() -> None:
     token = granted(
         scope="a b",
         account={"uuid": "A", "email_address": "you@mail.example"},

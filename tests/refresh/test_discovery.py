@@ -49,7 +49,7 @@ def test_the_second_place_counts_where_the_first_has_none() -> None:
     assert server.discovery.complete(ENDPOINTS, "token_endpoint").token_endpoint == "https://idp.example/token"
 
 
-def test_a_failure_is_told_and_not_repeated_at_once() -> None:
+def test_a_failure_is_reported_and_not_repeated_at_once() -> None:
     server = Server(*[NotSent("nobody there")] * 4)
     for _ in range(3):
         with pytest.raises(RefreshFailed, match=r"nobody there.*declare token_endpoint") as caught:

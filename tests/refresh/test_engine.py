@@ -128,7 +128,7 @@ def test_cancelling_every_task_that_waits_does_not_end_the_grant(rig: Rig) -> No
     assert rig.endpoint.requests == 1
 
 
-def test_a_loop_that_is_closed_under_a_waiter_harms_nobody(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_loop_that_is_closed_under_a_waiter_harms_no_other(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     rig.put(token())
     rig.endpoint.gate.clear()
     broker = rig.broker()
@@ -144,7 +144,7 @@ def test_a_loop_that_is_closed_under_a_waiter_harms_nobody(rig: Rig, caplog: pyt
     assert not caplog.records
 
 
-def test_who_waits_longer_than_agreed_is_told_and_the_grant_goes_on(rig: Rig) -> None:
+def test_a_caller_that_waits_too_long_gets_an_error_and_the_grant_goes_on(rig: Rig) -> None:
     rig.put(token())
     rig.endpoint.gate.clear()
     broker = rig.broker(settings=RefreshSettings(wait=0.05))
@@ -347,9 +347,7 @@ def test_many_processes_make_one_grant(tokenferry_sandbox: Sandbox, home: Home) 
     assert (counts["refreshes"], counts["reuses"]) == (1, 0)
 
 
-def test_processes_that_wait_while_one_is_told_to_come_later_send_nothing(
-    tokenferry_sandbox: Sandbox, home: Home
-) -> None:
+def test_processes_that_wait_while_one_has_to_come_later_send_nothing(tokenferry_sandbox: Sandbox, home: Home) -> None:
     sandbox_login(FileStore(home), tokenferry_sandbox)
     tokenferry_sandbox.fault(
         "status", status=503, headers={"retry-after": "600"}, path="/v1/oauth/token", account="alice", times=0

@@ -107,7 +107,7 @@ def test_one_exchange_serves_every_broker_until_the_token_is_used_up(
     assert stored(rig)["identity_token_file"] == federated.federation.file
 
 
-def test_the_identity_token_is_read_anew_for_each_exchange(
+def test_the_identity_token_is_read_again_for_each_exchange(
     rig: Rig, exchanges: Exchanges, federated: FederatedToken, identity: Path
 ) -> None:
     store(rig, federated)
@@ -235,7 +235,7 @@ def test_on_a_full_disk_one_exchange_serves_from_memory_until_it_is_written(
     assert len(exchanges.presented) == 1
 
 
-def test_what_somebody_else_put_there_meanwhile_is_never_overwritten(
+def test_what_another_program_put_there_since_is_never_overwritten(
     rig: Rig, exchanges: Exchanges, federated: FederatedToken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store(rig, federated)

@@ -152,7 +152,7 @@ def test_a_caller_waiting_for_the_lock_of_a_grant_that_fails_takes_its_failure_a
     assert rig.endpoint.requests == 1
 
 
-def test_a_lock_that_stays_taken_is_told_with_its_holder_and_a_living_token_is_used(rig: Rig) -> None:
+def test_a_lock_that_stays_taken_is_reported_with_its_holder_and_a_living_token_is_used(rig: Rig) -> None:
     rig.put(token(left=29))
     broker = rig.broker(settings=RefreshSettings(wait=0.05))
     with rig.store.exclusive(NAME, 0):
@@ -168,7 +168,7 @@ def test_a_lock_that_stays_taken_is_told_with_its_holder_and_a_living_token_is_u
     assert rig.endpoint.requests == 0
 
 
-def test_an_early_refresh_waits_for_nobody(rig: Rig) -> None:
+def test_an_early_refresh_waits_for_no_other(rig: Rig) -> None:
     rig.put(token(left=200))
     broker = rig.broker()
     with rig.store.exclusive(NAME, 0):
@@ -307,7 +307,7 @@ def test_a_copied_document_is_used_while_it_lives_then_refreshed_only_when_confi
     assert value(broker.resolve(NAME)) == "access-1"
 
 
-def test_an_account_that_became_an_api_key_meanwhile_is_not_refreshed(rig: Rig) -> None:
+def test_an_account_that_became_an_api_key_since_is_not_refreshed(rig: Rig) -> None:
     put(rig.store, Document(Account(NAME, "fake", "api-key"), ApiKey(Secret("sk-key"))))
     with pytest.raises(CredentialRefused, match="holds an API key or setup token, which can't be refreshed"):
         rig.broker().refresh(NAME)

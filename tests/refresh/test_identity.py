@@ -12,7 +12,7 @@ from tokenferry.secret import Secret
 TOKEN = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ3b3JrbG9hZCJ9.the-signature"
 
 
-def test_it_is_read_anew_each_time_also_through_a_link_that_others_may_read(tmp_path: Path) -> None:
+def test_it_is_read_again_each_time_also_through_a_link_that_others_may_read(tmp_path: Path) -> None:
     """As Kubernetes puts it there: a symbolic link that is turned to a new file."""
     link = tmp_path / "token"
     for number in range(2):
@@ -43,7 +43,7 @@ def test_it_is_read_from_a_variable_of_this_process(monkeypatch: pytest.MonkeyPa
         (TOKEN.encode() * 1000, "more than 16 KiB"),
     ],
 )
-def test_what_is_no_token_is_told_without_showing_it(tmp_path: Path, content: bytes, words: str) -> None:
+def test_what_is_no_token_is_reported_without_showing_it(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "token"
     path.write_bytes(content)
     with pytest.raises(RefreshFailed, match=words) as caught:
@@ -52,7 +52,7 @@ def test_what_is_no_token_is_told_without_showing_it(tmp_path: Path, content: by
     assert not leaks(caught.value, TOKEN)
 
 
-def test_what_is_no_file_hangs_nobody(tmp_path: Path) -> None:
+def test_what_is_no_file_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for name, words in (("pipe", "it is no file"), ("none", "No such file"), (".", "it is no file")):
         with pytest.raises(RefreshFailed, match=words):

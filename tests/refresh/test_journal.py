@@ -169,7 +169,7 @@ def test_an_attempt_names_its_refresh_token_by_digest_alone(folder: Path) -> Non
     assert refresh.reveal().encode() not in raw
 
 
-def test_writing_into_an_attempt_that_is_gone_is_told(folder: Path) -> None:
+def test_writing_into_an_attempt_that_is_gone_is_reported(folder: Path) -> None:
     journal = FileJournal(folder)
     with pytest.raises(StorageFailed, match=rf"{NAME}\.attempt \(attempt {ATTEMPT.id}\) could not be written"):
         journal.mark(NAME, ATTEMPT, "denied")
@@ -271,7 +271,7 @@ def test_an_answer_that_was_tampered_with_or_moved_is_no_answer_and_no_absent_on
             journal.attempt("other" if place is other else NAME)
 
 
-def test_an_answer_is_sealed_anew_and_unsealed_in_place(folder: Path) -> None:
+def test_an_answer_is_sealed_again_and_unsealed_in_place(folder: Path) -> None:
     plain = FileJournal(folder)
     plain.begin(NAME, ATTEMPT)
     plain.answer(NAME, ATTEMPT, token())

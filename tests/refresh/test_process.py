@@ -14,7 +14,7 @@ def test_a_process_that_runs_is_not_gone() -> None:
     assert not own.is_gone()
 
 
-def test_a_reused_pid_and_another_boot_are_told_from_the_process_that_was_meant() -> None:
+def test_a_reused_pid_and_another_boot_are_not_taken_for_the_process() -> None:
     own = ProcessIdentity.own()
     assert replace(own, start="1").is_gone()
     assert replace(own, boot="another").is_gone()

@@ -64,7 +64,7 @@ def test_an_answer_is_given_whole_with_lower_case_names(serve: Serve) -> None:
     )
 
 
-def test_a_port_that_nobody_listens_on_is_not_sent() -> None:
+def test_a_port_without_a_listener_counts_as_not_sent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     outcome = send(request(f"http://127.0.0.1:{port}/"), PATIENCE)

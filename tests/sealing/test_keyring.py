@@ -127,7 +127,7 @@ def test_a_keyring_that_does_not_answer_is_not_waited_for(use: Use, silence: thr
 @pytest.mark.parametrize(
     ("fault", "words"), [(KeyringLocked("tfs_"), "is locked"), (OSError("tfs_"), r"can't be used \(OSError\)")]
 )
-def test_what_a_locked_or_broken_keyring_raises_is_told_without_its_words(
+def test_what_a_locked_or_broken_keyring_raises_is_reported_without_its_words(
     use: Use, fault: Exception, words: str
 ) -> None:
     class Raising(Backend):
@@ -140,7 +140,7 @@ def test_what_a_locked_or_broken_keyring_raises_is_told_without_its_words(
     assert "tfs_" not in str(caught.value)
 
 
-def test_a_keyring_that_forgets_is_told_of_before_anything_is_sealed(use: Use) -> None:
+def test_a_keyring_that_forgets_is_reported_before_anything_is_sealed(use: Use) -> None:
     class Forgetful(Backend):
         def set_password(self, service: str, name: str, password: str) -> None:
             pass

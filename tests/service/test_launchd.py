@@ -66,7 +66,7 @@ def test_the_first_start_has_nothing_to_end_and_a_late_end_is_waited_for(
     assert slept == [1.0, 1.0]
 
 
-def test_without_a_graphical_session_the_commands_are_told(
+def test_without_a_graphical_session_the_commands_are_reported(
     service: Service, manager: Launchd, launchctl: StandIn
 ) -> None:
     launchctl.answers(bootstrap={"code": 125, "err": "Bootstrap failed: 125: Domain does not support specified action"})

@@ -151,7 +151,7 @@ def test_what_changed_since_it_was_planned_is_left_alone(service: Service, manag
     assert manager.path.read_text() == render_unit(SERVING)
 
 
-def test_without_a_session_the_unit_is_written_and_the_commands_are_told(
+def test_without_a_session_the_unit_is_written_and_the_commands_are_reported(
     service: Service, manager: Systemd, systemctl: StandIn
 ) -> None:
     systemctl.answers(**NO_BUS)

@@ -97,7 +97,7 @@ def put(files: FileStore, name: str) -> None:
     files.swap(name, None, Document(Account(name, "anthropic", "api-key"), ApiKey(Secret("sk-one"))))
 
 
-def test_nobody_gets_the_lock_of_an_account_whose_move_was_cut_short(home: Home) -> None:
+def test_no_one_gets_the_lock_of_an_account_whose_move_was_cut_short(home: Home) -> None:
     files, moves = FileStore(home), Interrupted()
     put(files, "key")
     put(files, "other")

@@ -160,7 +160,7 @@ CORRUPT: list[tuple[bytes, str]] = [
 
 
 @pytest.mark.parametrize(("raw", "reason"), CORRUPT, ids=range(len(CORRUPT)))
-def test_a_corrupt_document_is_told_by_path_and_reason_and_shows_nothing(raw: bytes, reason: str) -> None:
+def test_a_corrupt_document_is_reported_by_path_and_reason_and_shows_nothing(raw: bytes, reason: str) -> None:
     with pytest.raises(CorruptFile) as caught:
         Document.from_bytes(raw, PATH)
     text = str(caught.value)

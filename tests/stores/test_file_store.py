@@ -61,7 +61,7 @@ def test_another_store_on_the_same_home_sees_the_same(stored: FileStore, home: H
     assert FileStore(home).read("work") == document()
 
 
-def test_an_unknown_account_is_told_with_the_nearest_name(store: FileStore) -> None:
+def test_an_unknown_account_is_reported_with_the_nearest_name(store: FileStore) -> None:
     with pytest.raises(UnknownAccount, match=r"no account 'work'; there is none yet \(see: tokenferry account list\)"):
         store.read("work")
     store.swap("work", None, document())

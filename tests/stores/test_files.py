@@ -176,7 +176,7 @@ def test_a_folder_that_is_not_there_yet_is_no_danger(folder: Path) -> None:
     check_folder(folder / "none")
 
 
-def test_a_folder_below_a_file_is_told(file: Path) -> None:
+def test_a_folder_below_a_file_is_reported(file: Path) -> None:
     with pytest.raises(UnsafeFile, match="can't be looked at: Not a directory"):
         check_folder(file / "x")
     with pytest.raises(UnsafeFile, match="can't be opened: Not a directory"):
@@ -188,7 +188,7 @@ def test_a_file_that_is_too_large_is_refused_unread(file: Path) -> None:
     assert read_private_file(file, max_bytes=len(CONTENT)) == CONTENT
 
 
-def test_a_disk_that_fails_to_read_is_told(folder: Path) -> None:
+def test_a_disk_that_fails_to_read_is_reported(folder: Path) -> None:
     with pytest.raises(UnsafeFile, match="/proc/self/mem can't be read: Input/output error"):
         read_private_file(Path("/proc/self/mem"))
 
@@ -228,7 +228,7 @@ def test_folders_are_private_whatever_the_umask(folder: Path, any_umask: None) -
     make_private_folder(folder / "a" / "b" / "c")
 
 
-def test_a_folder_that_can_not_be_made_is_told(file: Path) -> None:
+def test_a_folder_that_can_not_be_made_is_reported(file: Path) -> None:
     with pytest.raises(StorageFailed, match=re.escape(f"the folder {file}/x/y can't be made: Not a directory")):
         make_private_folder(file / "x" / "y")
 
@@ -276,7 +276,7 @@ def test_a_disk_that_refuses_leaves_the_old_content_and_nothing_else(file: Path,
     assert read_private_file(file) == CONTENT
 
 
-def test_a_rename_that_may_not_last_is_told_as_it_is(file: Path) -> None:
+def test_a_rename_that_may_not_last_is_reported(file: Path) -> None:
     with pytest.raises(StorageFailed, match="is written, but may be the old one again after a power cut"):
         replace_private_file(file, b"new", disk=FailingDisk("sync_folder", errno.EIO))
     assert read_private_file(file) == b"new"
@@ -312,7 +312,7 @@ def test_removing_twice_is_fine(file: Path) -> None:
     remove_file(file)
 
 
-def test_what_can_not_be_removed_is_told(file: Path) -> None:
+def test_what_can_not_be_removed_is_reported(file: Path) -> None:
     with pytest.raises(StorageFailed, match=re.escape(f"{file.parent} could not be removed: Is a directory")):
         remove_file(file.parent)
     with pytest.raises(StorageFailed, match="could not be removed: Read-only"):

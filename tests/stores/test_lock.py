@@ -185,7 +185,7 @@ def test_releasing_what_is_not_held_is_harmless(document: Path, locks: Path) -> 
     other.release()
 
 
-def test_nobody_is_named_after_a_release(document: Path, locks: Path) -> None:
+def test_no_holder_is_named_after_a_release(document: Path, locks: Path) -> None:
     lock = FileLock(document, locks)
     with lock.held(0):
         assert lock.holder().startswith(f"process {os.getpid()} ")
@@ -310,7 +310,7 @@ def test_a_symlink_in_its_place_is_refused(document: Path, locks: Path, tmp_path
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_folder_in_its_place_is_told(document: Path, locks: Path) -> None:
+def test_a_folder_in_its_place_is_reported(document: Path, locks: Path) -> None:
     lock = FileLock(document, locks)
     lock.path.mkdir(mode=0o700, parents=True)
     locks.chmod(0o700)
@@ -326,7 +326,7 @@ def test_a_folder_of_locks_that_others_could_write_is_refused(document: Path, lo
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS], ids=errno.errorcode.get)
-def test_a_file_system_without_locks_is_told(
+def test_a_file_system_without_locks_is_reported(
     document: Path, locks: Path, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def flock(*_: Any) -> None:
@@ -417,9 +417,7 @@ def test_a_lock_on_a_network_file_system_is_never_taken(
     assert not lock.path.exists()
 
 
-def test_a_lock_waits_on_the_clock_that_nobody_sets(
-    document: Path, locks: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lock_waits_on_the_monotonic_clock(document: Path, locks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: pytest.fail("the wall clock may jump"))
     with FileLock(document, locks).held(0), pytest.raises(LockTimeout):
         FileLock(document, locks).acquire(0.01)

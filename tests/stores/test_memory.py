@@ -23,7 +23,7 @@ def test_it_is_a_store(store: Store) -> None:
     assert store.read("work") == document()
 
 
-def test_an_unknown_account_is_told(store: MemoryStore) -> None:
+def test_an_unknown_account_is_reported(store: MemoryStore) -> None:
     with pytest.raises(UnknownAccount, match="'home' not found"):
         store.read("home")
 
@@ -53,7 +53,7 @@ def test_a_stamp_changes_with_its_document_alone(store: MemoryStore) -> None:
     assert after["home"] == before["home"]
 
 
-def test_a_document_that_was_removed_and_made_anew_is_another_one(store: MemoryStore) -> None:
+def test_a_document_that_was_removed_and_made_again_is_another_one(store: MemoryStore) -> None:
     before = store.stamps()
     store.swap("work", 1, None)
     assert store.stamps() == {}
@@ -89,7 +89,7 @@ def test_its_locks_exclude_threads(store: MemoryStore) -> None:
         pass
 
 
-def test_whoever_does_not_hold_the_lock_can_not_let_go_of_it(store: MemoryStore) -> None:
+def test_only_the_holder_of_the_lock_can_release_it(store: MemoryStore) -> None:
     with store.exclusive("work", 0):
         store.lock("work").release()
         with pytest.raises(LockTimeout):

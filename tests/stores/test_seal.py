@@ -92,7 +92,7 @@ def test_a_locked_keyring_is_asked_once_for_many_accounts_and_again_a_while_late
     assert seal.key(KEY.id) == KEY
 
 
-def test_nobody_is_asked_again_for_what_was_never_wanted(home: Home) -> None:
+def test_no_one_is_asked_again_for_what_was_never_wanted(home: Home) -> None:
     keyring = Keyring()
     Seal(home, keyring=keyring).try_again()
     assert keyring.asked == 0
@@ -121,7 +121,7 @@ def test_no_variable_names_no_place() -> None:
     assert key_place() is None
 
 
-def test_a_home_directory_that_nobody_has_is_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_home_directory_is_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY_FILE, "~nobody-of-this-name/key")
     with pytest.raises(ConfigError, match=KEY_FILE):
         key_place()

@@ -189,7 +189,7 @@ def test_an_older_document_that_comes_back_is_noticed_by_who_saw_it_go(store: Fi
     assert sealed_home(home).read("work").generation == 1, "who hasn't seen it can't tell"
 
 
-def test_an_account_that_was_removed_and_made_anew_is_no_older_one(store: FileStore, home: Home) -> None:
+def test_an_account_that_was_removed_and_made_again_is_no_older_one(store: FileStore, home: Home) -> None:
     witness = sealed_home(home)
     for number in range(1, 4):
         generation = witness.read("work").generation

@@ -53,7 +53,7 @@ def watch(watched: Watched) -> Iterator[Watch]:
     watch.stop()
 
 
-def test_changed_new_and_removed_documents_are_told(watched: Watched, watch: Watch) -> None:
+def test_changed_new_and_removed_documents_are_reported(watched: Watched, watch: Watch) -> None:
     watched.stamps = {"work": 2}
     assert watched.told.get(timeout=LONG) == {"work"}
     watched.stamps = {"work": 2, "home": 1}
@@ -64,7 +64,7 @@ def test_changed_new_and_removed_documents_are_told(watched: Watched, watch: Wat
     assert watched.told.get(timeout=LONG) == {"home", "work", "new"}
 
 
-def test_what_stays_the_same_is_not_told(watched: Watched, watch: Watch) -> None:
+def test_what_stays_the_same_is_not_reported(watched: Watched, watch: Watch) -> None:
     watched.wait_for_looks(3)
     assert watched.told.empty()
 
@@ -106,7 +106,7 @@ def test_one_thread_watches_however_often_it_is_asked_for(watched: Watched) -> N
     watch.stop()
 
 
-def test_it_stops_when_told(watched: Watched, watch: Watch) -> None:
+def test_it_stops_when_asked(watched: Watched, watch: Watch) -> None:
     thread = watch._thread._thread
     assert thread is not None
     watch.stop()
@@ -114,7 +114,7 @@ def test_it_stops_when_told(watched: Watched, watch: Watch) -> None:
     assert not thread.is_alive()
 
 
-def test_it_stops_when_nobody_holds_it(watched: Watched) -> None:
+def test_it_stops_when_it_is_no_longer_held(watched: Watched) -> None:
     watch = Watch(watched.look, TICK, watched.told.put)
     watch.ensure_running()
     thread, reference = watch._thread._thread, ref(watch)

@@ -132,7 +132,7 @@ async def test_a_turn_passes_to_the_next_when_a_dial_is_given_up(peer: "Peer", c
     await upstream.aclose()
 
 
-async def test_who_waits_too_long_for_a_turn_is_told(peer: "Peer", client: "Client") -> None:
+async def test_a_call_that_waits_too_long_for_a_turn_fails(peer: "Peer", client: "Client") -> None:
     upstream = UpstreamClient(peer.origin, max_connections=1, timeouts=Timeouts(connect=0.05))
     busy = client.get(upstream)
     link = await peer.link()

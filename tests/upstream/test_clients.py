@@ -51,7 +51,7 @@ async def test_reaches_upstreams_as_the_settings_and_the_environment_say(secured
     await upstreams.aclose()
 
 
-async def test_a_proxy_s_refusal_is_told_to_the_client_and_nothing_is_sent() -> None:
+async def test_a_proxy_s_refusal_reaches_the_client_and_nothing_is_sent() -> None:
     heads: list[bytes] = []
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

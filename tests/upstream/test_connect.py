@@ -39,7 +39,7 @@ async def test_many_at_a_time_look_a_name_up_once(
     assert lookups == 2
 
 
-async def test_a_lookup_that_fails_is_told_to_all_who_wait_and_forgotten(
+async def test_a_failed_lookup_reaches_all_waiters_and_is_forgotten(
     client: "Client", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started, gate = asyncio.Event(), asyncio.Event()

@@ -136,7 +136,7 @@ async def test_an_answer_to_head_ends_with_its_head(peer: "Peer", upstream: Upst
     assert upstream.statistics().idle == 0
 
 
-async def test_bytes_after_an_answer_close_the_connection_and_reach_nobody(
+async def test_bytes_after_an_answer_close_the_connection_and_reach_no_call(
     peer: "Peer", upstream: UpstreamClient, client: "Client"
 ) -> None:
     record = client.get(upstream)

@@ -83,7 +83,7 @@ class Rig:
         return self.upstream.send("GET", TARGET, (), b"", told)
 
 
-async def test_nobody_is_told_before_all_is_read_and_then_everybody_in_order() -> None:
+async def test_calls_are_informed_in_order_after_all_is_read() -> None:
     rig, first, second = Rig(), Told(), Told()
     (one, _), (two, _) = rig.connect(), rig.connect()
     rig.send(second)
@@ -121,7 +121,7 @@ async def test_the_end_of_a_connection_comes_after_what_it_brought(*, is_lost: b
     assert told.all == ["head 200", "body", AnswerCut.__name__]
 
 
-async def test_a_call_that_is_given_up_takes_its_connection_from_nobody() -> None:
+async def test_an_abandoned_call_takes_its_connection_from_no_other() -> None:
     """Its answer is whole, so that the connection is another call's by now."""
     rig, given_up, other = Rig(), Told(), Told()
     connection, transport = rig.connect()
@@ -136,7 +136,7 @@ async def test_a_call_that_is_given_up_takes_its_connection_from_nobody() -> Non
     assert (other.all, other.body) == (["head 200", "body", "end"], b"other")
 
 
-async def test_a_connection_given_up_over_what_it_brought_first_is_nobody_else_s() -> None:
+async def test_a_connection_dropped_for_its_first_bytes_serves_no_other_call() -> None:
     """What it brings after that may be the end of its answer, which would make it an idle one."""
     rig, given_up = Rig(), Told()
     connection, transport = rig.connect()
@@ -164,7 +164,7 @@ async def test_a_sink_that_raises_keeps_nothing_from_others() -> None:
     assert (broken.all, other.all) == ([], ["head 200", "body", "end"])
 
 
-async def test_a_whole_answer_that_is_to_be_told_is_not_too_late() -> None:
+async def test_a_whole_answer_that_waits_for_delivery_is_not_too_late() -> None:
     rig, told = Rig(), Told()
     connection, transport = rig.connect()
     rig.send(told)

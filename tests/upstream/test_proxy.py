@@ -81,7 +81,7 @@ def test_reads_name_and_password_and_shows_them_nowhere(userinfo: str, pair: byt
         "//ferry:hunter2@proxy",
     ],
 )
-def test_a_malformed_url_is_told_by_the_variable_s_name_and_never_quoted(url: str) -> None:
+def test_a_malformed_url_is_reported_by_the_variable_s_name_and_never_quoted(url: str) -> None:
     proxies = environment(HTTPS_PROXY=url)
     assert PASSWORD not in repr(proxies)
     with pytest.raises(ConfigError) as caught:

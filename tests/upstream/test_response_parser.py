@@ -119,7 +119,7 @@ ANYTHING = st.lists(PIECES | st.binary(max_size=8), max_size=8).map(b"".join)
 
 @settings(max_examples=effort(1000))
 @given(data=ANYTHING, cuts=st.lists(st.integers(0, 300), max_size=8), head_only=st.booleans())
-def test_no_bytes_make_it_raise_and_every_fault_is_told(data: bytes, cuts: list[int], *, head_only: bool) -> None:
+def test_no_bytes_make_it_raise_and_every_fault_is_reported(data: bytes, cuts: list[int], *, head_only: bool) -> None:
     edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     outcome = Outcome(*(data[a:b] for a, b in pairwise(edges)), head_only=head_only)
     assert outcome.fault is None or outcome.fault

@@ -138,7 +138,7 @@ def test_labels_priority_and_what_a_newer_version_wrote_travel_with_the_account(
 # -- a login that nobody here knew
 
 
-def test_a_login_that_is_nobodys_gets_an_account(world: World) -> None:
+def test_a_login_without_an_account_gets_one(world: World) -> None:
     world.add("alice")
     world.log_in("stranger")
     assert world.mover().move("alice") == Moved("alice", home="claude-code", is_new=True)
@@ -339,7 +339,7 @@ def test_an_answer_that_waits_in_the_journal_is_kept_before_the_login_moves(
     world.check({"alice": "alice", "bob": "bob"})
 
 
-def test_one_login_under_two_names_is_told(world: World) -> None:
+def test_one_login_under_two_names_is_reported(world: World) -> None:
     world.add("alice")
     world.add("again", "alice")
     world.mover().move("alice")
@@ -428,7 +428,7 @@ def test_a_move_whose_home_going_account_is_gone_is_undone(world: World) -> None
     assert world.claude_has() == "alice"
 
 
-def test_what_we_renewed_there_comes_home_with_what_the_grant_told(world: World) -> None:
+def test_what_we_renewed_there_comes_home_with_what_the_grant_said(world: World) -> None:
     world.add("alice")
     world.add("bob")
     world.mover().move("alice")
@@ -550,7 +550,7 @@ def test_a_move_in_a_linked_folder_is_one_in_that_folder(world: World, tmp_path:
     assert world.mover().move("bob") == Moved("bob", home="alice")
 
 
-def test_a_login_that_is_nobodys_is_one_of_the_provider_that_is_said(world: World) -> None:
+def test_a_login_without_an_account_is_of_the_given_provider(world: World) -> None:
     world.add("alice")
     world.log_in("stranger")
     world.mover().move("alice", "another")

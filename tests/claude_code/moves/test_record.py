@@ -38,7 +38,7 @@ def test_it_reads_what_it_wrote_until_it_is_removed(file: MoveFile) -> None:
 
 
 @pytest.mark.parametrize("change", [{"version": 2}, {"step": "done"}, {"to": None}, {"at": "now"}, {"coming": 1}])
-def test_what_it_does_not_know_is_told_and_left(file: MoveFile, change: dict[str, object]) -> None:
+def test_what_it_does_not_know_is_reported_and_left(file: MoveFile, change: dict[str, object]) -> None:
     file.write(RECORD)
     fields = json.loads(file.path.read_bytes()) | change
     file.path.write_text(json.dumps(fields))

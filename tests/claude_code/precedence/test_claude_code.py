@@ -138,7 +138,7 @@ def test_the_folder_of_claude_codes_own_can_be_named() -> None:
 
 
 @pytest.mark.parametrize("content", [b"{,}", b"[]", b"\xff", b'{"apiKeyHelper": "x" // no\n}'])
-def test_a_settings_file_that_is_no_json_counts_for_nothing_and_is_told(content: bytes) -> None:
+def test_a_settings_file_that_is_no_json_counts_for_nothing_and_is_reported(content: bytes) -> None:
     chain = explain({USER: content})
     assert chain.winner is None
     assert [str(USER) in warning for warning in chain.warnings] == [True]
@@ -221,7 +221,7 @@ settings_files = st.one_of(
         st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12),
     ),
 )
-def test_whatever_is_in_the_files_something_is_told(files: dict[Path, Any], environ: dict[str, str]) -> None:
+def test_whatever_is_in_the_files_there_is_an_answer(files: dict[Path, Any], environ: dict[str, str]) -> None:
     chain = explain(files, **environ)
     assert len(chain.sources) == len(ORDER)
     assert all(source.reason for source in chain.sources)

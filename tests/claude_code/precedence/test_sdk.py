@@ -256,7 +256,7 @@ class Ground:
 
 @settings(max_examples=effort(400), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(grounds)
-def test_what_is_told_is_what_the_sdk_does(
+def test_what_is_said_is_what_the_sdk_does(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path_factory: pytest.TempPathFactory,
     token_endpoint: str,
@@ -334,7 +334,7 @@ def problems(chain: Chain) -> str:
     return " ".join(chain.winner.problems)
 
 
-def test_what_will_bite_in_a_profile_is_told_although_it_works(tmp_path: Path) -> None:
+def test_what_will_bite_in_a_profile_is_reported_although_it_works(tmp_path: Path) -> None:
     ground = profiled(tmp_path)
     config, tokens = (ground.folder / kind / "default.json" for kind in ("configs", "credentials"))
     assert not problems(explain(ground))
@@ -390,11 +390,11 @@ def test_a_key_of_the_gateway_without_the_gateways_address_is_warned_of(tmp_path
 
 
 @pytest.mark.parametrize("value", [" key", "key\n", "k\u00e9y", "   "])
-def test_a_value_that_no_header_takes_is_told(tmp_path: Path, value: str) -> None:
+def test_a_value_that_no_header_takes_is_reported(tmp_path: Path, value: str) -> None:
     assert "no header takes" in problems(explain(Ground(tmp_path, ""), ANTHROPIC_API_KEY=value))
 
 
-def test_no_secret_is_in_what_is_told(tmp_path: Path) -> None:
+def test_no_secret_is_in_what_is_said(tmp_path: Path) -> None:
     ground = profiled(tmp_path)
     environ = {"ANTHROPIC_API_KEY": "sk-ant-api03-key", "ANTHROPIC_AUTH_TOKEN": "auth-token"}
     told = repr(sdk_chain(ground.machine(environ)))

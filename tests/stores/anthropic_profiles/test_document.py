@@ -73,7 +73,7 @@ def test_a_configuration_the_sdks_refuse_is_refused_with_the_reason(fields: dict
 
 
 @pytest.mark.parametrize("raw", [b"", b"[]", b"\xff", b'"text"', b"{"])
-def test_what_is_no_json_object_is_told(raw: bytes) -> None:
+def test_what_is_no_json_object_is_reported(raw: bytes) -> None:
     with pytest.raises(CorruptFile, match="it is no JSON object"):
         parse_config(raw, "here")
     with pytest.raises(CorruptFile, match="it is no JSON object"):
@@ -95,7 +95,7 @@ def credentials(**fields: Any) -> bytes:
         (None, None),
     ],
 )
-def test_seconds_and_milliseconds_are_told_apart(value: object, seconds: int | None) -> None:
+def test_seconds_and_milliseconds_are_distinguished(value: object, seconds: int | None) -> None:
     token = parse_credentials(credentials(expires_at=value), "here")
     assert token is not None
     assert token.expires_at == seconds

@@ -73,7 +73,7 @@ def test_the_active_profile_is_the_one_the_sdk_takes(
     assert profiles.folder.active(environ) == (variable or (pointer or "").strip() or "default")
 
 
-def test_an_active_profile_of_a_bad_name_is_told_with_its_place(profiles: Profiles) -> None:
+def test_an_active_profile_of_a_bad_name_is_reported_with_its_place(profiles: Profiles) -> None:
     profiles.folder.pointer.write_text("../evil")
     with pytest.raises(UsageError, match=r"the name in .*active_config must not begin with a dot"):
         profiles.folder.active({})
@@ -83,7 +83,7 @@ def test_an_active_profile_of_a_bad_name_is_told_with_its_place(profiles: Profil
         _active_profile()
 
 
-def test_a_pipe_in_the_pointer_s_place_names_none_and_hangs_nobody(profiles: Profiles) -> None:
+def test_a_pipe_in_place_of_the_pointer_names_none_and_does_not_hang(profiles: Profiles) -> None:
     os.mkfifo(profiles.folder.pointer)
     assert profiles.folder.active({}) == "default"
 

@@ -90,7 +90,7 @@ def test_without_a_configuration_those_that_are_there_are_named(
     ],
 )
 @pytest.mark.parametrize("is_there", [True, False])
-def test_without_a_token_the_owners_cure_is_told(
+def test_without_a_token_the_owners_cure_is_reported(
     store: AnthropicProfileStore, profiles: Profiles, authentication: dict[str, Any], cure: str, *, is_there: bool
 ) -> None:
     profiles.config(authentication)
@@ -191,7 +191,7 @@ def test_it_knows_its_own_account_alone(store: AnthropicProfileStore, profiles: 
 
 
 @pytest.mark.parametrize("labels", [{}, {"profile": "work"}, {"config_dir": "/x"}])
-def test_an_account_that_names_no_profile_is_told(labels: dict[str, str], tmp_path: Path) -> None:
+def test_an_account_that_names_no_profile_is_reported(labels: dict[str, str], tmp_path: Path) -> None:
     account = Account("mine", "console", "oauth", store="anthropic-profile", labels=MappingProxyType(labels))
     with pytest.raises(CorruptFile, match="tokenferry account remove mine"):
         AnthropicProfileStore.of(account, tmp_path)
