@@ -10,10 +10,10 @@ from tokenferry.accounts import Accounts, Target, completion, hand_over, pending
 from tokenferry.credentials import ApiKey, OAuthToken
 from tokenferry.errors import ChainCopied, StorageFailed, TryLater, UnknownAccount, UsageError
 from tokenferry.interchange import parse
-from tokenferry.refresh import FileJournal, Journal, ProcessIdentity, RefreshAttempt
+from tokenferry.refresh import FileJournal, Journal, RefreshAttempt
 from tokenferry.secret import Fields, Secret
 from tokenferry.settings import Home
-from tokenferry.stores import Account, Disk, FileStore
+from tokenferry.stores import Account, Disk, FileStore, ProcessIdentity
 
 NOW = 1_800_000_000.0
 REFRESH = Secret("sk-ant-ort01-" + "Rr1" * 30)

@@ -16,11 +16,21 @@ from sim.disk import Killed, VirtualDisk
 from tokenferry.accounts import Sealing, lies_in, seal_state
 from tokenferry.credentials import ApiKey, OAuthToken
 from tokenferry.errors import CorruptFile, NeedsUnlock, SealKeyLost, UnsafeFile, UsageError
-from tokenferry.refresh import FileJournal, ProcessIdentity, RefreshAttempt
+from tokenferry.refresh import FileJournal, RefreshAttempt
 from tokenferry.sealing import KeyPlace, Marker, SealKey
 from tokenferry.secret import Fields, Secret
 from tokenferry.settings import Home
-from tokenferry.stores import DISK, Account, AttachedStore, Disk, Document, FileStore, MemoryStore, Seal
+from tokenferry.stores import (
+    DISK,
+    Account,
+    AttachedStore,
+    Disk,
+    Document,
+    FileStore,
+    MemoryStore,
+    ProcessIdentity,
+    Seal,
+)
 
 Command: TypeAlias = Literal["seal", "rotate", "unseal"]
 

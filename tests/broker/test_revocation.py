@@ -11,9 +11,9 @@ from tokenferry.credentials import ApiKey, Credential, OAuthToken, SetupToken
 from tokenferry.errors import ConfigError, UnknownAccount
 from tokenferry.oauth import HttpOutcome, NotSent, OAuthEndpoints, TokenRequest, TokenResponse
 from tokenferry.providers import Provider
-from tokenferry.refresh import ProcessIdentity, RefreshAttempt
+from tokenferry.refresh import RefreshAttempt
 from tokenferry.secret import Secret
-from tokenferry.stores import Account, MemoryStore
+from tokenferry.stores import Account, MemoryStore, ProcessIdentity
 
 TOKEN = OAuthToken(Secret("fake-access"), Secret("fake-refresh"), expires_at=4_000_000_000)
 ISSUER = "https://idp.example"

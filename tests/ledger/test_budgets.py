@@ -1,6 +1,7 @@
 """Budgets by real ledgers: what rows add up to, and slices between processes that live and die."""
 
 import random
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from tokenferry.errors import StorageFailed
 from tokenferry.ledger import BudgetExchange, Ledger, LedgerEntry, LedgerWriter, UsageReport, spent_of
 from tokenferry.prices import TokenCounts
 from tokenferry.settings import BudgetSettings
+from tokenferry.stores import boot_id
 
 KEYS = (Key(), Key("key_2", "ci", {"group": "build"}), Key("key_3", "cd", {"group": "build"}))
 MODEL = "claude-opus-5"
@@ -169,6 +171,22 @@ def test_a_dead_process_is_forgotten_after_half_a_minute_and_its_rows_are_not(tm
     assert counter.slice == counter.limit - counter.spent
 
 
+def test_a_process_that_was_killed_is_forgotten_at_once_where_that_can_be_seen(tmp_path: Path) -> None:
+    clock, path = Clock(), tmp_path / "ledger.db"
+    with subprocess.Popen(["sleep", "60"]) as killed:
+        stat = Path(f"/proc/{killed.pid}/stat").read_text().rpartition(")")[2].split()
+        with Ledger(path) as ledger, ledger.transaction() as connection:
+            holder = f"{killed.pid} {stat[19]} {boot_id()} x"
+            connection.execute("INSERT INTO holders (seen_ms, id) VALUES (?, ?)", (int(NOW * 1000), holder))
+        living = Process(path, clock)
+        (counter,) = living.book.counters()
+        assert len(living.ledger.rows("SELECT id FROM holders")) == 2
+        assert counter.slice < counter.limit
+        killed.kill()
+    living.cycle()
+    assert counter.slice == counter.limit
+
+
 def test_a_process_that_ends_returns_its_slices_at_once(tmp_path: Path) -> None:
     clock, path = Clock(), tmp_path / "ledger.db"
     one, other = Process(path, clock), Process(path, clock)
@@ -233,6 +251,27 @@ def test_a_ledger_that_cannot_be_opened_is_waited_for_no_longer_than_it_takes_to
         assert isinstance(found, Reservation if on_error == "allow" else BudgetRefusal)
 
 
+def test_requests_settle_once_while_the_ledgers_thread_writes_and_exchanges(tmp_path: Path) -> None:
+    """The loop reserves and settles as fast as it can; the thread of a real writer counts, prices and shares slices."""
+    book = BudgetBook([Budget.of(BudgetSettings("all", "1000usd/total"))])
+    log: LedgerWriter[LedgerEntry] = LedgerWriter(
+        lambda: Ledger(tmp_path / "ledger.db"),
+        lambda one: one,
+        lambda: PRICES,
+        budgets=BudgetExchange(book, lambda: KEYS),
+        pause=0.001,
+    )
+    rows = [entry(number, input=1000, output=number % 50) for number in range(3000)]
+    with log:
+        for row in rows:
+            found = taken(book.reserve(KEYS[0], SIZE, NOW, row.request_id))
+            book.settle(found, row.counts)
+            log.add(row)
+    (counter,) = book.counters()
+    assert (counter.reserved, counter.unwritten) == (0, 0)
+    assert counter.spent == sum(map(cost_of, rows))
+
+
 @dataclass
 class Simulation:
     """Agents at several processes that share a ledger; any process may die at any step."""
@@ -245,6 +284,7 @@ class Simulation:
 
     def __post_init__(self) -> None:
         self.clock = Clock()
+        self.started_count = 0
         self.path = self.folder / "ledger.db"
         self.alive = [self.started() for _ in range(self.processes)]
         self.under_way: list[tuple[Process, Reservation]] = []
@@ -254,6 +294,7 @@ class Simulation:
         self.refusals = 0
 
     def started(self) -> Process:
+        self.started_count += 1
         return Process(self.path, self.clock, (BudgetSettings("all", f"{self.limit // 10**6}usd/day"),))
 
     def step(self) -> None:
@@ -298,6 +339,8 @@ class Simulation:
         """Whatever it was doing: what is under way there is lost, and rows that were not written."""
         at = self.draw.randrange(len(self.alive))
         dead = self.alive[at]
+        if self.draw.random() < 0.5:  # after its rows were written, and before it knew
+            dead.ledger.write(dead.queue, PRICES)
         self.under_way = [one for one in self.under_way if one[0] is not dead]
         dead.ledger.close()
         self.alive[at] = self.started()
@@ -326,8 +369,8 @@ class Simulation:
         for each process one request: that it may send with nothing left of its slice, before it learns of the others.
         """
         largest = cost_of(entry(0, input=1000, output=9000))
-        alone = 0 if self.processes == 1 else self.processes
-        return alone * largest + sum(max((one.used or [0])[0] - one.amounts[0], 0) for one in self.open)
+        several = 0 if self.started_count == 1 else self.started_count
+        return several * largest + sum(max((one.used or [0])[0] - one.amounts[0], 0) for one in self.open)
 
 
 @settings(max_examples=effort(10), deadline=None)

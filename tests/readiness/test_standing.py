@@ -3,9 +3,9 @@ from msgspec.structs import replace
 
 from tokenferry.credentials import ApiKey, FederatedToken, Federation, OAuthToken, SetupToken
 from tokenferry.readiness._standing import standing
-from tokenferry.refresh import ProcessIdentity, RefreshAttempt, RefreshFailure
+from tokenferry.refresh import RefreshAttempt, RefreshFailure
 from tokenferry.secret import Secret
-from tokenferry.stores import Account, Document
+from tokenferry.stores import Account, Document, ProcessIdentity
 
 NOW = 1_800_000_000
 REFRESH = Secret("fake-refresh")

@@ -26,21 +26,13 @@ from tokenferry.broker import Broker
 from tokenferry.credentials import FederatedToken, Federation
 from tokenferry.errors import TokenferryError
 from tokenferry.oauth import NotSent, TokenRequest, TokenResponse, TokenResponseLost
-from tokenferry.refresh import (
-    Flight,
-    ProcessIdentity,
-    RefreshAttempt,
-    RefreshFailure,
-    RefreshRequest,
-    Result,
-    WarmCredential,
-)
+from tokenferry.refresh import Flight, RefreshAttempt, RefreshFailure, RefreshRequest, Result, WarmCredential
 from tokenferry.refresh import _flow as flow
 from tokenferry.sandbox import Sandbox
 from tokenferry.sealing import KeyPlace, Marker, SealKey
 from tokenferry.secret import Secret
 from tokenferry.settings import Home, PolicySettings
-from tokenferry.stores import Disk, FileStore, Seal
+from tokenferry.stores import Disk, FileStore, ProcessIdentity, Seal
 from tokenferry.stores._sealed import SealedDocument
 
 

@@ -16,10 +16,10 @@ from msgspec.structs import replace
 from refresh.rig import NAME, PATIENCE, Rig, answer, sandbox_login, token, value, wait_for
 from tokenferry.broker import Broker
 from tokenferry.errors import LockTimeout, NeedsLogin, RefreshFailed, TokenferryError
-from tokenferry.refresh import FileJournal, ProcessIdentity
+from tokenferry.refresh import FileJournal
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home, RefreshSettings
-from tokenferry.stores import FileStore
+from tokenferry.stores import FileStore, ProcessIdentity
 
 CROWD = 1000
 FORKS = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # the very thing that is tested

@@ -15,11 +15,11 @@ from tokenferry.broker import Broker
 from tokenferry.credentials import FederatedToken, Federation
 from tokenferry.errors import CredentialRefused, RefreshBusy, RefreshFailed
 from tokenferry.oauth import HttpOutcome, NotSent, TokenRequest, TokenResponseLost
-from tokenferry.refresh import FileJournal, ProcessIdentity, RefreshAttempt
+from tokenferry.refresh import FileJournal, RefreshAttempt
 from tokenferry.refresh import _exchange_flow as flow
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
-from tokenferry.stores import Disk, FileLock, FileStore
+from tokenferry.stores import Disk, FileLock, FileStore, ProcessIdentity
 
 
 class Exchanges:

@@ -27,11 +27,11 @@ from tokenferry.errors import (
     StorageFailed,
 )
 from tokenferry.oauth import NotSent, TokenResponse, TokenResponseLost
-from tokenferry.refresh import FileJournal, ProcessIdentity, RefreshAttempt, _process, send
+from tokenferry.refresh import FileJournal, RefreshAttempt, send
 from tokenferry.refresh import _flow as flow
 from tokenferry.secret import Fields, Secret
 from tokenferry.settings import Home, RefreshSettings
-from tokenferry.stores import Account, Disk, Document, FileLock, FileStore
+from tokenferry.stores import Account, Disk, Document, FileLock, FileStore, ProcessIdentity, _process
 
 DEAD = answer(400, error="invalid_grant")
 

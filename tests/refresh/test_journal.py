@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from refresh.rig import LIFETIME, token
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import CorruptFile, NeedsUnlock, StorageFailed, UnsafeFile
-from tokenferry.refresh import FileJournal, Journal, MemoryJournal, ProcessIdentity, RefreshAttempt, RefreshFailure
+from tokenferry.refresh import FileJournal, Journal, MemoryJournal, RefreshAttempt, RefreshFailure
 from tokenferry.refresh._journal import AttemptState
 from tokenferry.sealing import KeyPlace, Marker, SealKey
 from tokenferry.secret import Fields, Secret
 from tokenferry.settings import Home
-from tokenferry.stores import Seal
+from tokenferry.stores import ProcessIdentity, Seal
 
 NAME = "work"
 HEADER = 4096

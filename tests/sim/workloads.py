@@ -12,19 +12,11 @@ from sim.schedule import draw_weather
 from sim.world import NAME, FlowFactory, Machine, Process, Weather
 from tokenferry.credentials import FederatedToken, Federation
 from tokenferry.oauth import HttpOutcome, NotSent, OAuthEndpoints, TokenResponse, TokenResponseLost
-from tokenferry.refresh import (
-    FlowContext,
-    ProcessIdentity,
-    RefreshAttempt,
-    RefreshRequest,
-    Result,
-    _exchange_flow,
-    _flow,
-)
+from tokenferry.refresh import FlowContext, RefreshAttempt, RefreshRequest, Result, _exchange_flow, _flow
 from tokenferry.refresh import _effects as effects
 from tokenferry.refresh._flow import refresh_flow
 from tokenferry.secret import Secret
-from tokenferry.stores import Account, Document
+from tokenferry.stores import Account, Document, ProcessIdentity
 
 _HOUR: Final = 3600.0
 _LIFETIME: Final = 300

@@ -16,13 +16,13 @@ from sim.server import Presentation, Server
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import TokenferryError
 from tokenferry.oauth import HttpOutcome, NotSent, OAuthEndpoints, TokenResponse, TokenResponseLost
-from tokenferry.refresh import FileJournal, FlowContext, ProcessIdentity, RefreshAttempt, RefreshRequest, Result
+from tokenferry.refresh import FileJournal, FlowContext, RefreshAttempt, RefreshRequest, Result
 from tokenferry.refresh import _effects as effects
 from tokenferry.refresh._flow import refresh_flow
 from tokenferry.sealing import KeyPlace, Marker, SealKey
 from tokenferry.secret import Secret
 from tokenferry.settings import Home, RefreshSettings
-from tokenferry.stores import Account, Document, FileStore, Seal, Store
+from tokenferry.stores import Account, Document, FileStore, ProcessIdentity, Seal, Store
 
 NAME = "alice"
 KEY = SealKey.parse("tfs_" + "5a" * 32) or SealKey.new()

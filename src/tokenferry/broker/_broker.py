@@ -41,7 +41,6 @@ from tokenferry.refresh import (
     FlowContext,
     Journal,
     MemoryJournal,
-    ProcessIdentity,
     RefreshEngine,
     RefreshHistory,
     RefreshRequest,
@@ -54,7 +53,7 @@ from tokenferry.refresh import (
 )
 from tokenferry.secret import Fields, Secret
 from tokenferry.settings import AccountSettings, Home, PolicySettings, RefreshSettings
-from tokenferry.stores import Account, AttachedStore, Document, FileStore, Store
+from tokenferry.stores import Account, AttachedStore, Document, FileStore, ProcessIdentity, Store
 
 if TYPE_CHECKING:
     from tokenferry.state import ClientKey  # brings SQLite, which few things here need

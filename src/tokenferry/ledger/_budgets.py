@@ -26,6 +26,7 @@ from tokenferry.ledger._entry import LedgerEntry
 from tokenferry.ledger._ledger import Ledger
 from tokenferry.ledger._report import UsageReport, spending_of
 from tokenferry.prices import PriceTable
+from tokenferry.stores import ProcessIdentity
 
 logger = logging.getLogger(__name__)
 
@@ -99,9 +100,9 @@ class BudgetExchange:
     """Tells a book what is spent by the rows of `ledger.db`, and shares what is left with other processes.
 
     A counter is what its rows add up to, in whichever process: read once from the sums by hour and day, then row by
-    row. Of the rest each process records a slice for itself. One that is not seen for 30 seconds loses its slices; what
-    it has written is spent, and what it had reserved is free again. All methods but `states` and `failed` wait for
-    the disk.
+    row. Of the rest each process records a slice for itself. One that is gone, or not seen for 30 seconds, loses its
+    slices; what it has written is spent, and what it had reserved is free again. All methods but `states` and `failed`
+    wait for the disk.
     """
 
     def __init__(
@@ -125,7 +126,7 @@ class BudgetExchange:
         self._keys_now = keys
         self._listed: Sequence[BudgetSubject] = ()
         self._now, self._monotonic = now, monotonic
-        self._holder = secrets.token_hex(8)
+        self._holder = _new_holder()
         self._keys: dict[str, BudgetSubject] = {}
         self._written: list[str] = []
         self._spent: dict[CounterKey, int] = {}
@@ -265,9 +266,25 @@ class BudgetExchange:
         if not connection.execute(sql.SEE_HOLDER, seen).rowcount:
             connection.execute(sql.INSERT_HOLDER, seen)
             self._recorded = {}  # others have taken it for dead
-        if connection.execute(sql.DELETE_HOLDERS, (int((now - _DEAD) * 1000), int(now * 1000))).rowcount:
+        dead = connection.execute(sql.DELETE_HOLDERS, (int((now - _DEAD) * 1000), int(now * 1000))).rowcount
+        holders = [one for (one,) in connection.execute(sql.HOLDERS).fetchall()]
+        for gone in [one for one in holders if one != self._holder and _is_gone(one)]:
+            dead += connection.execute(sql.DELETE_HOLDER, (gone,)).rowcount
+            holders.remove(gone)
+        if dead:
             connection.execute(sql.DELETE_SLICES)
-        (holders,) = connection.execute(sql.COUNT_HOLDERS).fetchone()
         rows = connection.execute(sql.SLICES, (self._holder,)).fetchall()
         alive = {CounterKey(row["budget"], row["start"]): row["amount"] for row in rows}
-        return alive, holders
+        return alive, len(holders)
+
+
+def _new_holder() -> str:
+    """A name for this process: other processes can tell by it whether it still runs."""
+    own = ProcessIdentity.own()
+    return " ".join((str(own.pid), own.start, own.boot, secrets.token_hex(4)))
+
+
+def _is_gone(holder: str) -> bool:
+    """Whether the process of that name provably runs no more."""
+    pid, start, boot, _ = holder.split(" ")
+    return ProcessIdentity(int(pid), start, boot).is_gone()

@@ -15,7 +15,6 @@ from tokenferry.refresh._job import (
     window,
 )
 from tokenferry.refresh._journal import FileJournal, Journal, MemoryJournal, RefreshAttempt, RefreshFailure
-from tokenferry.refresh._process import ProcessIdentity
 from tokenferry.refresh._send import send
 from tokenferry.refresh._warm import ADVISORY_PAUSE, WarmCredential, WarmCredentials, asked_again, fresh_until
 
@@ -28,7 +27,6 @@ __all__ = [
     "Journal",
     "MemoryJournal",
     "Needed",
-    "ProcessIdentity",
     "RefreshAttempt",
     "RefreshEngine",
     "RefreshFailure",

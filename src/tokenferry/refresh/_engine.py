@@ -16,9 +16,8 @@ from tokenferry.refresh._driver import Driver, Sender, main_thread_lives
 from tokenferry.refresh._flow import refresh_flow
 from tokenferry.refresh._job import FlowContext, RefreshRequest, Result
 from tokenferry.refresh._journal import Journal, RefreshFailure
-from tokenferry.refresh._process import ProcessIdentity
 from tokenferry.refresh._send import send as send_over_network
-from tokenferry.stores import Document, Store
+from tokenferry.stores import Document, ProcessIdentity, Store
 
 logger = logging.getLogger(__name__)
 

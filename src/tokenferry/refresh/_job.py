@@ -9,10 +9,9 @@ from msgspec import Struct, field
 from tokenferry.credentials import FederatedToken, Federation, OAuthToken
 from tokenferry.oauth import OAuthEndpoints
 from tokenferry.refresh._identity import read_identity
-from tokenferry.refresh._process import ProcessIdentity
 from tokenferry.secret import Secret
 from tokenferry.settings import RefreshSettings
-from tokenferry.stores import Account, Document
+from tokenferry.stores import Account, Document, ProcessIdentity
 
 
 class RefreshRequest(Struct, frozen=True):

@@ -14,11 +14,10 @@ from msgspec.structs import replace
 
 from tokenferry.credentials import OAuthToken, credential_from_json
 from tokenferry.errors import CorruptFile, StorageFailed, UsageError
-from tokenferry.refresh._process import ProcessIdentity
 from tokenferry.sealing import BrokenSeal, SealKey, close_box, open_box
 from tokenferry.secret import Fields, HiddenBytes, parse_object
 from tokenferry.settings import Home
-from tokenferry.stores import DISK, Disk, Seal, remove_file, remove_leftovers, replace_private_file
+from tokenferry.stores import DISK, Disk, ProcessIdentity, Seal, remove_file, remove_leftovers, replace_private_file
 
 AttemptState: TypeAlias = Literal["begun", "open", "answered", "uncertain", "denied", "closed"]
 VerdictKind: TypeAlias = Literal["failed", "uncertain", "needs-login"]

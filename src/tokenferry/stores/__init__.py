@@ -27,6 +27,7 @@ from tokenferry.stores._files import (
 from tokenferry.stores._lock import FileLock, refuse_network_file_system
 from tokenferry.stores._memory import MemoryStore
 from tokenferry.stores._new_file import create_private_file
+from tokenferry.stores._process import ProcessIdentity
 from tokenferry.stores._replaceable import check_replaceable
 from tokenferry.stores._seal import KEY_FILE, Seal, key_place
 from tokenferry.stores._sealed import Header
@@ -52,6 +53,7 @@ __all__ = [
     "MemoryStore",
     "Moves",
     "Owner",
+    "ProcessIdentity",
     "Replacing",
     "Seal",
     "Store",

@@ -26,9 +26,9 @@ from tokenferry.errors import (
     UnsafeFile,
     UsageError,
 )
-from tokenferry.refresh import FileJournal, ProcessIdentity, RefreshAttempt, RefreshFailure
+from tokenferry.refresh import FileJournal, RefreshAttempt, RefreshFailure
 from tokenferry.secret import Secret
-from tokenferry.stores import Account, Disk, Document, FileLock, FileStore
+from tokenferry.stores import Account, Disk, Document, FileLock, FileStore, ProcessIdentity
 
 
 @pytest.fixture

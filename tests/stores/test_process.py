@@ -4,7 +4,7 @@ import sys
 
 from msgspec.structs import replace
 
-from tokenferry.refresh import ProcessIdentity, _process
+from tokenferry.stores import ProcessIdentity, _process
 
 
 def test_a_process_that_runs_is_not_gone() -> None:
@@ -21,7 +21,7 @@ def test_a_reused_pid_and_another_boot_are_not_taken_for_the_process() -> None:
 
 
 def test_a_process_that_ended_is_gone() -> None:
-    script = "from tokenferry.refresh import ProcessIdentity as P; o = P.own(); print(o.pid, o.start, o.boot)"
+    script = "from tokenferry.stores import ProcessIdentity as P; o = P.own(); print(o.pid, o.start, o.boot)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     pid, start, boot = done.stdout.split()
     assert ProcessIdentity(int(pid), start, boot).is_gone()

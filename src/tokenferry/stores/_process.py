@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from tokenferry.stores import boot_id
+from tokenferry.stores._boot import boot_id
 
 _START_FIELD: Final = 19  # of what follows the command name in proc(5) stat: field 22, starttime
 
