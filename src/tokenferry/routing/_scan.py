@@ -91,6 +91,13 @@ class BodyFacts:
         return raw is not None and len(raw) == len(b"true") and bytes(raw) == b"true"
 
     @property
+    def cache_key(self) -> str:
+        """What an OpenAI client calls the conversation, for prompt caches; empty where it says nothing."""
+        raw = self._last.get("prompt_cache_key")
+        text = b"" if raw is None else bytes(raw)
+        return decode_text(text) if text.startswith(b'"') else ""
+
+    @property
     def max_tokens(self) -> int | None:
         """The largest output that is asked for; None where that is no number of tokens."""
         raw = self._last.get("max_tokens") or self._last.get("max_completion_tokens")

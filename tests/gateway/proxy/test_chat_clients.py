@@ -20,10 +20,11 @@ from gateway.rig import (
 )
 from tokenferry.credentials import ApiKey
 from tokenferry.gateway.telemetry.usage_log import ledger_entry
+from tokenferry.pool import Pool
 from tokenferry.providers import Provider
 from tokenferry.routing import Router
 from tokenferry.secret import Secret
-from tokenferry.settings import ModelMapping, ModelSettings, RouterSettings
+from tokenferry.settings import ModelMapping, ModelSettings, PoolSettings, RouterSettings
 from tokenferry.stores import Account
 from wire.rig import DONE, USAGE, chunk, chunks
 from wire.rig import named as event
@@ -306,6 +307,19 @@ async def test_a_messages_stream_that_is_cut_ends_with_an_error(gate: Gate, nati
     record = await gate.records.last()
     assert record.error is not None
     assert record.usage.input == (40 if reply.status == 200 else None)
+
+
+async def test_a_conversation_keeps_its_account_by_the_key_of_its_prompt_cache(source: Source, native: Origin) -> None:
+    """Two conversations that begin at once go to two accounts, and go on there."""
+    source.known.append(Account("m", "native", "api-key"))
+    source.results["m"] = [api_key("two")]
+    pool = Pool(PoolSettings(strategy="round-robin"))
+    async with running_gate(source, pool=pool) as gate:
+        for name in ("a", "b", "a", "b", "b", "a"):
+            assert (await ask(gate, "claude", prompt_cache_key=name)).status == 200
+    served = [seen.all(b"x-api-key")[0] for seen in native.seen]
+    assert served[0] != served[1]
+    assert served[2:] == [served[0], served[1], served[1], served[0]]
 
 
 async def test_the_messages_api_is_served_beside_it_as_before(gate: Gate, native: Origin) -> None:

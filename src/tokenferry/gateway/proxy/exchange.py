@@ -297,8 +297,10 @@ class Exchange:
             if request.is_count and first.group.wire_format != self._client.name:
                 self.count(first)
                 return
+        facts = self._body.facts
+        conversation = "" if facts is None or self._client is MESSAGES else facts.cache_key
         failover, record.decision.trace = forwarder.start(
-            plan, head.read, head.headers, key=key, side=side, tokens=self._tokens
+            plan, head.read, head.headers, key=key, side=side, tokens=self._tokens, conversation=conversation
         )
         runner = self._runner = AttemptRunner(self, forwarder, request, failover, record)
         if self._is_paused:

@@ -86,17 +86,26 @@ class Forwarder:
         return plan
 
     def start(
-        self, plan: RoutePlan, head: RequestHead, headers: Sequence[Header], *, key: ClientKey, side: str, tokens: int
+        self,
+        plan: RoutePlan,
+        head: RequestHead,
+        headers: Sequence[Header],
+        *,
+        key: ClientKey,
+        side: str,
+        tokens: int,
+        conversation: str = "",
     ) -> tuple[Failover, Trace]:
         """Begin a request's failover over the accounts of its plan. Close it when the request has ended.
 
-        `side` is the path of a route beside messages, `tokens` what the request is expected to use.
+        `side` is the path of a route beside messages, `tokens` what the request is expected to use, `conversation` what
+        its body calls that.
         """
         if plan.is_own:
             pool, criteria = Pool(), Criteria(side=side)  # its limits are no account's here
         else:
             pool = self.pool
-            criteria = _criteria(self._affinity(key.id, head, headers), None, plan.pinned, side)
+            criteria = _criteria(self._affinity(key.id, head, headers, conversation), None, plan.pinned, side)
             if tokens:
                 criteria = replace(criteria, tokens=tokens)
         trace = Trace(pool.monotonic())
@@ -113,12 +122,13 @@ class Forwarder:
         shows_denied: bool = True,
     ) -> RouteExplanation:
         """Say where a request would go now. It sends nothing, takes no slot, starts no probe and pins no session."""
+        conversation = "" if wire_format == "anthropic" else facts.cache_key
         return explain_route(
             self._resolver,
             self.pool,
             RouteRequest(facts, headers, wire_format=wire_format),
             key,
-            affinity=self._affinity(key.id, RequestHead(headers), headers),
+            affinity=self._affinity(key.id, RequestHead(headers), headers, conversation),
             providers=self._providers,
             listing=self.source.listing(),
             unusable=unusable,
@@ -237,7 +247,7 @@ class Forwarder:
         with_limits = is_the_callers and not request.is_budgeted
         return ResponseHeaders(head.headers, with_limits=with_limits, may_retry=is_own or status != _UNAUTHORIZED)
 
-    def _affinity(self, key: str, head: RequestHead, headers: Sequence[Header]) -> str:
+    def _affinity(self, key: str, head: RequestHead, headers: Sequence[Header], conversation: str) -> str:
         if head.session is not None:
             agent = "" if head.agent is None else head.agent.decode("latin-1")
             return affinity_key(key, session=head.session.decode("latin-1"), agent=agent)
@@ -245,7 +255,7 @@ class Forwarder:
             wanted = name.encode("latin-1")
             declared = next((value.decode("latin-1") for one, value in headers if one == wanted), "")
             return affinity_key(key, declared=declared)
-        return key
+        return affinity_key(key, declared=conversation) if conversation else key
 
 
 def _models_codec(client: WireFormat, upstream: str, rest: str) -> ModelsCodec:
