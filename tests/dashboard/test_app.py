@@ -262,3 +262,17 @@ def test_over_https_the_cookie_is_bound_to_the_host() -> None:
     assert cookie.startswith("__Host-tf_session=")
     assert "Secure" in cookie
     assert "Path=/;" in cookie
+
+
+def test_who_must_sign_in_first_comes_back_to_the_page_and_never_to_a_forms_address(api: Api) -> None:
+    page = Person(api).open("/dashboard/accounts?sort=name").text
+    assert 'name="following" value="/dashboard/accounts?sort=name"' in page
+    page = Person(api).post("/dashboard/accounts/x/pause", {"csrf": ""}).text
+    assert 'name="following" value="/dashboard/"' in page
+
+
+def test_what_answers_a_form_is_not_asked_for_again(boss: Person) -> None:
+    assert 'hx-get="/dashboard/accounts"' in boss.open("/dashboard/accounts").text
+    answer = boss.act("/dashboard/accounts", "/dashboard/accounts", name="a b", provider="anthropic", key="x")
+    assert answer.status_code == 400
+    assert "hx-get" not in answer.text

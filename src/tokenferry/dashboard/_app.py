@@ -20,7 +20,7 @@ from tokenferry.dashboard._events import Events
 from tokenferry.dashboard._sections import NAVIGATION, SECTIONS
 from tokenferry.dashboard._templates import environment
 from tokenferry.dashboard._views import FormAction, Shown, View
-from tokenferry.dashboard._visit import Visit
+from tokenferry.dashboard._visit import Visit, sentence
 from tokenferry.errors import TokenferryError
 from tokenferry.gateway.http.errors import GatewayError
 from tokenferry.secret import Secret
@@ -29,6 +29,7 @@ from tokenferry.state import DashboardSession, csrf_token
 ROOT: Final = "/dashboard"
 HOME: Final = f"{ROOT}/"
 _MOST_FIELDS: Final = 200
+_FOREIGN_FORM: Final = "This form is not of your present session; open the page again."
 _NONCE_BYTES: Final = 18
 _POLICY: Final = (
     "default-src 'none'; script-src 'self' 'nonce-{nonce}'; style-src 'self'; connect-src 'self'; "
@@ -70,59 +71,47 @@ class _Dashboard:
     # -- views and actions
 
     def _show(self, request: Request, _: Mapping[str, str], view: View) -> Response:
-        admitted = self._admit(request)
-        if isinstance(admitted, Response):
-            return admitted
-        visit, secret = admitted
+        visit = self._admit(request)
+        if isinstance(visit, Response):
+            return visit
         if visit.session.role not in view.roles:
-            return self._refusal(request, visit, secret, 403, "Your key doesn't open this page.")
+            return self._refusal(visit, 403, "Your key doesn't open this page.")
         self._context.state.sessions.seen(visit.session)
-        return self._view(request, visit, secret, view)
+        return self._view(visit, view)
 
     def _act(self, request: Request, form: Mapping[str, str], action: FormAction) -> Response:
-        admitted = self._admit(request)
-        if isinstance(admitted, Response):
-            return admitted
-        visit, secret = admitted
-        if not hmac.compare_digest(form.get("csrf", "").encode(), csrf_token(secret).encode()):
-            return self._refusal(
-                request, visit, secret, 403, "This form is not of your present session; open the page again."
-            )
+        visit = self._admit(request)
+        if isinstance(visit, Response):
+            return visit
+        if not _has_token(form, visit.csrf):
+            return self._refusal(visit, 403, _FOREIGN_FORM)
         if visit.session.role not in action.roles:
-            return self._refusal(request, visit, secret, 403, "Your key only looks; sign in with an admin key.")
+            return self._refusal(visit, 403, "Your key only looks; sign in with an admin key.")
         visit = replace(visit, form=form)
         try:
             done = action.act(visit)
         except TokenferryError as fault:
-            return self._view(request, replace(visit, fault=_sentence(fault)), secret, action.view, status_of(fault))
+            return self._view(replace(visit, fault=sentence(str(fault))), action.view, status_of(fault))
         if isinstance(done, Shown):
-            return self._page(
-                done.template,
-                200,
-                {"visit": visit, "view": action.view, "notice": "", "csrf": csrf_token(secret), **done.variables},
-            )
+            return self._page_of(visit, done.template, {"view": action.view, **done.variables})
         if done.message:
             self._context.state.sessions.leave_notice(visit.session.id, done.message)
         return RedirectResponse(done.url, 303, _HEADERS)
 
-    def _view(self, request: Request, visit: Visit, secret: Secret, view: View, status: int = 200) -> Response:
+    def _view(self, visit: Visit, view: View, status: int = 200) -> Response:
         try:
             variables = view.show(visit)
         except TokenferryError as fault:
-            return self._refusal(request, visit, secret, status_of(fault), _sentence(fault))
+            return self._refusal(visit, status_of(fault), sentence(str(fault)))
         notice = "" if visit.fault else self._context.state.sessions.take_notice(visit.session.id)
-        return self._page(
-            view.template,
-            status,
-            {"visit": visit, "view": view, "notice": notice, "csrf": csrf_token(secret), **variables},
-        )
+        return self._page_of(visit, view.template, {"view": view, "notice": notice, **variables}, status)
 
-    def _refusal(self, _: Request, visit: Visit, secret: Secret, status: int, sentence: str) -> Response:
-        return self._page(
-            "refused.html",
-            status,
-            {"visit": visit, "view": None, "notice": "", "csrf": csrf_token(secret), "sentence": sentence},
-        )
+    def _refusal(self, visit: Visit, status: int, said: str) -> Response:
+        return self._page_of(visit, "refused.html", {"view": None, "sentence": said}, status)
+
+    def _page_of(self, visit: Visit, template: str, variables: Mapping[str, object], status: int = 200) -> Response:
+        """A page for somebody who is signed in."""
+        return self._page(template, status, {"visit": visit, "csrf": visit.csrf, "notice": "", **variables})
 
     def _page(self, template: str, status: int, variables: Mapping[str, object]) -> Response:
         nonce = secrets.token_urlsafe(_NONCE_BYTES)
@@ -134,25 +123,28 @@ class _Dashboard:
 
     # -- who is let in
 
-    def _admit(self, request: Request) -> tuple[Visit, Secret] | Response:
+    def _admit(self, request: Request) -> Visit | Response:
         """Who visits; or the page where one signs in."""
         if (origin := _origin(request)) is None:
             return self._elsewhere()
-        cookie = SessionCookie(origin)
-        found = self._session_of(request)
-        user = request.scope["state"].get("user")
+        found, user = self._session_of(request), request.scope["state"].get("user")
         if found is None and user is not None:
-            return self._begin_for(request, cookie, str(user))
+            return self._begin_for(request, SessionCookie(origin), str(user))
         if found is None:
             if "hx-request" in request.headers:
                 return Response(status_code=401, headers={"hx-refresh": "true", **_HEADERS})
-            return self._sign_in_page(401, _here(request))
+            return self._sign_in_page(401, _page_asked(request))
         session, secret = found
-        visit = Visit(
-            self._context, self._service, session, _here(request), request.path_params, dict(request.query_params)
+        return Visit(
+            self._context,
+            self._service,
+            session,
+            csrf_token(secret),
+            _page_asked(request),
+            request.path_params,
+            dict(request.query_params),
+            loop=getattr(request.state, "loop", None),
         )
-        visit = replace(visit, loop=getattr(request.state, "loop", None))
-        return visit, secret
 
     def _session_of(self, request: Request) -> tuple[DashboardSession, Secret] | None:
         """The session that the request's cookie opens; one that a proxy began, for the same user alone."""
@@ -172,7 +164,7 @@ class _Dashboard:
         """Sign a trusted proxy's user in, and have the browser ask again with its cookie."""
         role = self._context.role_of(user)
         _, secret = self._context.state.sessions.begin(name=user, role=role, way="proxy", address=_address(request))
-        response = RedirectResponse(_here(request) if request.method == "GET" else HOME, 303, _HEADERS)
+        response = RedirectResponse(_page_asked(request), 303, _HEADERS)
         cookie.set(response, secret)
         return response
 
@@ -191,7 +183,7 @@ class _Dashboard:
         try:
             key = request.state.sign_in(form.get("key", ""))
         except GatewayError as error:
-            return self._sign_in_page(error.status, following, _capital(error.message))
+            return self._sign_in_page(error.status, following, sentence(error.message))
         begun = self._context.state.sessions.begin(
             name=key.name, role=key.role, way="key", key=key.id, address=_address(request)
         )
@@ -211,12 +203,12 @@ class _Dashboard:
         was_used = code is not None and sessions.was_used(code)
         begun = None if code is None else sessions.redeem(code, address=_address(request))
         if begun is None:
-            sentence = (
+            said = (
                 "This address was used before. In case somebody else has it, the session that it began has ended. "
                 if was_used
                 else "This address is no longer good; it works once, for a minute. "
             )
-            return self._page("enter.html", 403, {"fault": f"{sentence}Open a new one with: tokenferry dashboard"})
+            return self._page("enter.html", 403, {"fault": f"{said}Open a new one with: tokenferry dashboard"})
         return self._let_in(request, SessionCookie(origin), begun[1], _own(form.get("following", "")))
 
     def _let_in(self, request: Request, cookie: SessionCookie, secret: Secret, following: str) -> Response:
@@ -231,8 +223,8 @@ class _Dashboard:
         origin, found = _origin(request), self._session_of(request)
         response = RedirectResponse(HOME, 303, _HEADERS)
         if origin is not None and found is not None:
-            if not hmac.compare_digest(form.get("csrf", "").encode(), csrf_token(found[1]).encode()):
-                return self._sign_in_page(403, HOME, "This form is not of your present session; open the page again.")
+            if not _has_token(form, csrf_token(found[1])):
+                return self._sign_in_page(403, HOME, _FOREIGN_FORM)
             self._context.state.sessions.end(found[0].id)
             SessionCookie(origin).clear(response)
         return response
@@ -276,11 +268,10 @@ def make_app(context: ActionContext, service: LoginService) -> ASGIApp:
 
     async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
         def answer() -> Response:
-            request = Request(scope)
-            admitted = dashboard._admit(request)  # noqa: SLF001  # of this module
-            if isinstance(admitted, Response):
-                return admitted
-            return dashboard._refusal(request, *admitted, 404, "There is no such page.")  # noqa: SLF001  # as above
+            visit = dashboard._admit(Request(scope))  # noqa: SLF001  # of this module
+            if isinstance(visit, Response):
+                return visit
+            return dashboard._refusal(visit, 404, "There is no such page.")  # noqa: SLF001  # as above
 
         await (await asyncio.to_thread(answer))(scope, receive, send)
 
@@ -292,9 +283,17 @@ def _origin(request: Request) -> str | None:
     return getattr(request.state, "origin", None)
 
 
-def _here(request: Request) -> str:
+def _page_asked(request: Request) -> str:
+    """Path and query of the page that was opened; the first page for a form."""
+    if request.method == "POST":
+        return HOME
+    raw_path: bytes = request.scope["raw_path"]
     query = request.url.query
-    return request.url.path + (f"?{query}" if query else "")
+    return raw_path.decode("ascii") + (f"?{query}" if query else "")
+
+
+def _has_token(form: Mapping[str, str], token: str) -> bool:
+    return hmac.compare_digest(form.get("csrf", "").encode(), token.encode())
 
 
 def _own(url: str) -> str:
@@ -311,11 +310,3 @@ def _fields(body: bytes) -> dict[str, str]:
         return dict(parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=_MOST_FIELDS))
     except ValueError:
         return {}
-
-
-def _sentence(fault: TokenferryError) -> str:
-    return _capital(f"{fault}.")
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

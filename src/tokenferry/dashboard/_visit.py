@@ -17,11 +17,13 @@ _PATIENCE: Final = 30.0
 class Visit(Concealing, frozen=True):
     """One request of somebody who is signed in, with all that a view or an action may ask and do."""
 
-    hidden: ClassVar = ("form",)
+    hidden: ClassVar = ("csrf", "form")
 
     context: ActionContext
     service: LoginService
     session: DashboardSession
+    csrf: str
+    """What each form must hold."""
     url: str
     """Path and query, as they were asked for."""
     path: Mapping[str, str] = field(default_factory=dict)
