@@ -122,7 +122,7 @@ _MONEY: Final = (
         "Dollars an hour",
         {"{{account}} ({{billing}})": f"{_sum('tokenferry_cost_usd_total', 'account', 'billing')} * 3600"},
         "currencyUSD",
-        text="Plan: what a subscription covers, at list price. Nobody pays that.",
+        text="Plan: what a subscription covers, at list price; it is not paid.",
     ),
     Panel(
         "Dollars in this range, by model",
@@ -210,7 +210,7 @@ _GATEWAY: Final = (
         },
     ),
     Panel(
-        "Configuration read anew",
+        "Configuration reloads",
         {"{{outcome}}": _sum("tokenferry_config_reloads_total", "outcome", only="", over="1h", per="increase")},
     ),
     Panel("Signed in at the dashboard", {"sessions": "tokenferry_dashboard_sessions"}),

@@ -305,7 +305,7 @@ class UpstreamSettings(Struct, frozen=True):
 
 
 class Caps(Struct, frozen=True):
-    """How much is asked at most of one account or provider, or by one client key; 0 is no limit.
+    """The most that is asked of one account or provider, or with one client key; 0 is no limit.
 
     Several workers share it.
     """
@@ -413,7 +413,7 @@ AlertKind: TypeAlias = Literal["needs-login", "exhausted", "budget"]
 
 
 class AlertSettings(Concealing, frozen=True):
-    """`[alerts]`: what is said at once to whoever runs the gateway."""
+    """`[alerts]`: what the operator hears of at once."""
 
     hidden = ("webhook",)
     webhook: Secret | None = None
@@ -421,7 +421,7 @@ class AlertSettings(Concealing, frozen=True):
     secret_file: Annotated[
         Path | None, ConfigKey("A 0600 file whose content signs each POST: x-tokenferry-signature.")
     ] = None
-    on: Annotated[tuple[str, ...], ConfigKey("What is said: needs-login, exhausted, budget.")] = (
+    on: Annotated[tuple[str, ...], ConfigKey("The kinds to send: needs-login, exhausted, budget.")] = (
         "needs-login",
         "exhausted",
         "budget",

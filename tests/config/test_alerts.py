@@ -30,7 +30,7 @@ def test_https_and_this_machine_may_be_posted_to(write: Write, url: str) -> None
         ('url = "https://hooks.example.com"', "alerts.url is no key that tokenferry knows"),
     ],
 )
-def test_a_wrong_value_is_told_by_its_key(write: Write, text: str, problem: str) -> None:
+def test_a_wrong_value_is_named_by_its_key(write: Write, text: str, problem: str) -> None:
     (found,) = problems(write, f"[alerts]\n{text}")
     assert found.startswith(problem)
     assert "pass" not in found.removeprefix(problem)
@@ -46,7 +46,7 @@ def test_a_webhook_may_be_in_a_variable(write: Write) -> None:
     assert known.warnings == ()
 
 
-def test_a_secret_that_cannot_sign_is_told(write: Write) -> None:
+def test_a_secret_that_cannot_sign_is_a_warning(write: Write) -> None:
     assert "alerts.secret_file signs nothing, for there is no webhook" in notes(write('[alerts]\nsecret_file = "key"'))
     (note,) = notes(write('[alerts]\nwebhook = "https://hooks.example.com"\nsecret_file = "key"'))
     assert note.endswith("which is not there, so no alert is delivered")

@@ -502,7 +502,7 @@ def test_requests_per_minute_are_spread_over_accounts_and_then_over_time_in_the_
     assert j.trying(rig.run().next()).wait == 0.0
 
 
-def test_nobody_passes_a_request_that_waits_for_its_turn() -> None:
+def test_no_request_passes_one_that_waits_for_its_turn() -> None:
     """Not even one that comes just when the turn does, and needs fewer tokens."""
     rig = j.Rig(("a",), settings=PoolSettings(caps=Caps(tokens_per_minute=6000)))
     running = rig.run(Criteria(tokens=6000))
@@ -518,7 +518,7 @@ def test_nobody_passes_a_request_that_waits_for_its_turn() -> None:
     assert j.trying(first.next()).account.name == "a"
 
 
-def test_a_request_that_no_queue_holds_is_told_when_its_turn_would_be() -> None:
+def test_a_request_that_finds_a_full_queue_gets_the_time_of_its_turn() -> None:
     rig = capped(requests_per_minute=6, max_queue=2)
     runs = [rig.run() for _ in range(4)]
     for run in runs:

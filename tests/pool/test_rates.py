@@ -109,7 +109,7 @@ def test_each_request_begins_in_its_turn_to_the_microsecond(crowd: list[Agent], 
 
 @settings(max_examples=effort(200), deadline=None)
 @given(agents, st.integers(1, 3), st.sampled_from([0, 2]))
-def test_crowds_keep_to_tokens_and_places_and_nobody_is_forgotten(crowd: list[Agent], accounts: int, most: int) -> None:
+def test_crowds_keep_to_tokens_and_slots_and_each_request_ends(crowd: list[Agent], accounts: int, most: int) -> None:
     """In any minute an account begins requests of a minute's tokens, of another one's that are used meanwhile, and no
     more; requests of the same rights begin in the order in which they came."""
     caps = Caps(tokens_per_minute=6000, max_concurrency=most)

@@ -33,11 +33,11 @@ class Told:
     def look(self, monkeypatch: pytest.MonkeyPatch) -> list[Alert]:
         said: list[Alert] = []
 
-        def say(_: Alerts, alert: Alert) -> float:
+        def deliver(_: Alerts, alert: Alert) -> float:
             said.append(alert)
             return float("inf")
 
-        monkeypatch.setattr(Alerts, "_say", say)
+        monkeypatch.setattr(Alerts, "_deliver", deliver)
         self.alerts.look()
         return said
 
@@ -48,16 +48,14 @@ def told(tmp_path: Path) -> Iterator[Told]:
         yield Told(state)
 
 
-def test_a_dead_login_is_told_with_its_cure(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_login_is_sent_with_its_cure(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     told.states = {"alice": "fresh", "bob": "needs-login", "carol": "refused", "dave": "limited"}
     said = told.look(monkeypatch)
     assert [(one.kind, one.subject) for one in said] == [("needs-login", "bob"), ("needs-login", "carol")]
     assert "tokenferry account show bob" in said[0].message
 
 
-def test_a_budget_is_told_at_75_and_at_95_per_cent_until_its_period_ends(
-    told: Told, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_budget_is_sent_at_75_and_at_95_per_cent_once_a_period(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for used in (14_900_000, 15_000_000, 18_000_000, 19_100_000, 25_000_000):
         told.used = used
@@ -70,7 +68,7 @@ def test_a_budget_is_told_at_75_and_at_95_per_cent_until_its_period_ends(
     assert alert.message == "77 % of the budget of $20.00 a day for client key ci is used, until 2027-01-16 00:00 UTC"
 
 
-def test_requests_that_no_account_could_serve_are_told(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_that_no_account_can_serve_is_sent(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     assert told.rig.serve(j.ANY, j.limited(), j.limited()) == ["a", "b"]
     (alert,) = told.look(monkeypatch)
     assert (alert.kind, alert.subject) == ("exhausted", "")

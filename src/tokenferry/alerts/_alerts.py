@@ -19,18 +19,18 @@ _MOST_WAITING: Final = 100
 
 
 class Alert(NamedTuple):
-    """What somebody should know. Nothing in it is secret."""
+    """One thing that a person should know. It holds no secret."""
 
     kind: AlertKind
     subject: str
     """What it is about: an account, a budget. Empty for all accounts."""
     message: str
     until: float | None = None
-    """Until when it is not said again, in seconds since 1970 UTC; None is an hour from when it is said."""
+    """When it may be sent again, in seconds since 1970 UTC; None is an hour after it was sent."""
     stage: str = ""
-    """What makes it another cause than an earlier one about the same."""
+    """Distinguishes causes of one kind and subject."""
     is_logged: bool = False
-    """Whether the log has it already."""
+    """Whether the log already has it."""
 
     @property
     def cause(self) -> str:
@@ -38,23 +38,23 @@ class Alert(NamedTuple):
 
 
 class Claims(Protocol):
-    """Decides between processes which of them says what."""
+    """Decides which of several processes sends an alert."""
 
     def claim(self, cause: str, now: float, until: float) -> bool:
-        """Tell whether this process says it; no other one does until then. Raises `StorageFailed`, `CorruptFile`."""
+        """Whether this process sends it; no other one does before `until`. Raises `StorageFailed`, `CorruptFile`."""
         ...
 
     def set_end(self, cause: str, until: float) -> None:
-        """Let it be said again from then on. Raises as `claim` does."""
+        """Allow the alert again from then on. Raises as `claim` does."""
         ...
 
 
 class Alerts(PeriodicThread):
-    """Says each cause once, at most once an hour over all processes, on a thread of its own.
+    """Sends alerts on a thread of its own: each cause at most once an hour, over all processes.
 
-    `conditions` gives what is wrong now; it is called twice a minute, and may read files. Of those only what is new is
-    said. `add` takes what has just happened. What `[alerts] on` leaves out is not said. A webhook that fails is a
-    warning, and the alert is said again after 5 minutes if it still holds.
+    `conditions` gives what is wrong now. It is called twice a minute, may read files, and only new conditions are sent.
+    `add` takes events. Kinds that `[alerts] on` leaves out are dropped. A webhook that fails is a warning; a condition
+    that still holds is sent again after 5 minutes.
     """
 
     def __init__(
@@ -66,22 +66,22 @@ class Alerts(PeriodicThread):
         send: Callable[[AlertSettings, Alert, float], str | None] = send_alert,
         now: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__("tokenferry-alerts", self.look, _LOOK, pause=_PAUSE, trouble="alerts can't be decided on now")
+        super().__init__("tokenferry-alerts", self.look, _LOOK, pause=_PAUSE, trouble="no alert can be sent now")
         self._settings = settings
         self._claims = claims
         self._conditions = conditions
         self._send = send
         self._now = now
         self._events: deque[Alert] = deque()
-        self._said: dict[str, float] = {}
-        """Causes that hold and are said, here or by another process, and when they are looked at again."""
+        self._sent: dict[str, float] = {}
+        """Conditions that hold and were sent, here or by another process, and when they may be sent again."""
 
     def adopt(self, settings: AlertSettings) -> None:
         """Go by these settings from the next alert on."""
         self._settings = settings
 
     def add(self, alert: Alert) -> None:
-        """Have it said soon; beyond 100 that wait it is dropped. Takes no lock: an event loop may call it."""
+        """Send it soon; it is dropped if 100 wait already. Takes no lock: an event loop may call it."""
         if len(self._events) < _MOST_WAITING:
             self._events.append(alert)
             self.wake()
@@ -91,18 +91,18 @@ class Alerts(PeriodicThread):
         self.wake()
 
     def look(self) -> None:
-        """Say what has happened, and what is newly wrong."""
+        """Send the events, and the conditions that are new."""
         while self._events:
-            self._say(self._events.popleft())
+            self._deliver(self._events.popleft())
         standing = {alert.cause: alert for alert in self._conditions()}
         now = self._now()
-        self._said = {cause: at for cause, at in self._said.items() if cause in standing and at > now}
+        self._sent = {cause: at for cause, at in self._sent.items() if cause in standing and at > now}
         for cause, alert in standing.items():
-            if cause not in self._said:
-                self._said[cause] = self._say(alert)
+            if cause not in self._sent:
+                self._sent[cause] = self._deliver(alert)
 
-    def _say(self, alert: Alert) -> float:
-        """Give the moment from which it may be said again, if it still holds."""
+    def _deliver(self, alert: Alert) -> float:
+        """Send it if this process may; give the moment from which it may be sent again."""
         now, settings = self._now(), self._settings
         if alert.kind not in settings.on or not self._claim(alert, now):
             return float("inf")
@@ -120,7 +120,7 @@ class Alerts(PeriodicThread):
         try:
             return self._claims.claim(alert.cause, now, now + _HOUR if alert.until is None else alert.until)
         except TokenferryError as fault:
-            logger.warning("whether another process has said an alert is not known, so it is said here: %s", fault)
+            logger.warning("an alert may be sent twice, for the other processes can't be asked: %s", fault)
             return True
 
     def _set_end(self, cause: str, until: float) -> None:

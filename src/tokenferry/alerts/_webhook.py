@@ -22,7 +22,7 @@ _MULTIPLE_CHOICES: Final = 300
 def sign(secret: bytes, at: int, body: bytes) -> str:
     """The signature's header: `t=TIME,v1=HEX`, an HMAC-SHA256 of the time (seconds since 1970 UTC), a dot and the body.
 
-    A receiver computes it anew and refuses one whose time is minutes away.
+    A receiver computes the same, and refuses a time that is minutes away.
     """
     digest = hmac.new(secret, b"%d.%b" % (at, body), sha256).hexdigest()
     return f"t={at},v1={digest}"

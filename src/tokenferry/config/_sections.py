@@ -84,7 +84,7 @@ SECTIONS: Final = (
     ),
     Section(("plugins",), "Packages that declare providers.", _keys(PluginSettings)),
     Section(("ledger",), "How long it is kept what was used.", _keys(LedgerSettings)),
-    Section(("alerts",), "What is said at once to whoever runs the gateway.", (WEBHOOK, *_keys(AlertSettings))),
+    Section(("alerts",), "What the operator hears of at once.", (WEBHOOK, *_keys(AlertSettings))),
     Section(("metrics",), "What GET /metrics tells beyond the usual.", _keys(MetricsSettings)),
     Section(("dashboard",), "The page for people, and who may see it.", _keys(DashboardSettings)),
     Section(

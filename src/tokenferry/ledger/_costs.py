@@ -14,7 +14,7 @@ _OTHER: Final = "other"
 
 
 class CostRoute(NamedTuple):
-    """What costs are told apart by."""
+    """The labels by which costs are counted."""
 
     provider: str
     account: str

@@ -23,7 +23,7 @@ class Capacity:
         self.is_capped = any(caps.is_limited for caps in every)
         """Whether any account or provider has a cap at all."""
         self.counts_tokens = any(caps.tokens_per_minute for caps in every)
-        self._limiters.clear()  # a provider may have a cap by now
+        self._limiters.clear()  # a provider may have a cap now
         for name, limiter in self._accounts.items():
             limiter.where = self._stated(name)
             limiter.configure(self.caps(name), self.share, at)
@@ -55,7 +55,7 @@ class Capacity:
         return max(one.delay(at, tokens, ahead) for one in self.limiters(account))
 
     def is_free(self, account: PoolAccount, at: float, tokens: int) -> bool:
-        """Whether a request that waits for nobody may have it now."""
+        """Whether a request may have it now, with no earlier one waiting for it."""
         if not self.is_capped:
             return True
         return account.name not in self.held and self.has_slot(account) and not self.delay(account, at, tokens)

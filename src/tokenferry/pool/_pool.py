@@ -110,7 +110,7 @@ class Pool:
         return None
 
     def offer_held(self) -> None:
-        """Offer anew the accounts that were held for one request, which waits no longer."""
+        """Offer the held accounts again: the request that they were held for waits no longer."""
         for account in tuple(self.capacity.held.values()):
             self.offer(account)
 

@@ -2,13 +2,13 @@ from tokenferry.state._database import Database
 
 
 class AlertClaims:
-    """Which alerts were said, so that of several processes one says each. Thread-safe; it waits for the disk."""
+    """Alerts that were sent, so that of several processes one sends each. Thread-safe; it waits for the disk."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def claim(self, cause: str, now: float, until: float) -> bool:
-        """Tell whether the caller says it; nobody else does until then (seconds since 1970 UTC).
+        """Whether the caller sends the alert; no other process does before `until` (seconds since 1970 UTC).
 
         Raises `StorageFailed`, `CorruptFile`.
         """
@@ -18,6 +18,6 @@ class AlertClaims:
             return connection.execute("INSERT INTO alerts VALUES (?, ?) ON CONFLICT DO NOTHING", row).rowcount == 1
 
     def set_end(self, cause: str, until: float) -> None:
-        """Let it be said again from then on. Raises `StorageFailed`, `CorruptFile`."""
+        """Allow the alert again from then on. Raises `StorageFailed`, `CorruptFile`."""
         with self._database.transaction() as connection:
             connection.execute("UPDATE alerts SET until = ? WHERE cause = ?", (int(until), cause))

@@ -34,7 +34,7 @@ def refusal(rates: KeyRates, one: ClientKey, tokens: int = 0) -> GatewayError:
     return caught.value
 
 
-def test_a_minutes_requests_may_come_at_once_and_the_next_is_told_its_time() -> None:
+def test_a_minutes_requests_may_come_at_once_and_the_next_gets_its_time() -> None:
     clock = Clock()
     rates, one = KeyRates(clock), key(requests_per_minute=30)
     for _ in range(30):
@@ -53,7 +53,7 @@ def test_a_minutes_requests_may_come_at_once_and_the_next_is_told_its_time() -> 
     rates.admit(one, 0)
 
 
-def test_nobody_is_asked_to_wait_longer_than_clients_do() -> None:
+def test_no_wait_is_longer_than_clients_accept() -> None:
     rates, one = KeyRates(Clock()), key(tokens_per_minute=1000)
     rates.settle(rates.admit(one, 100), 500_000)
     assert refusal(rates, one, 100).retry_after == 60

@@ -94,12 +94,12 @@ class Metrics:
         self._gateway = gateway
 
     def adopt(self, settings: MetricsSettings) -> None:
-        """Go by a configuration that was read anew, and count it."""
+        """Adopt a changed configuration, and count that."""
         self._tally.counts_keys = settings.client_keys
         self._reloads["applied"] += 1
 
     def refuse_reload(self) -> None:
-        """Count a configuration that was read anew and can't be used."""
+        """Count a changed configuration that can't be used."""
         self._reloads["refused"] += 1
 
     def add(self, *records: RequestRecord) -> None:
@@ -123,7 +123,7 @@ class Metrics:
         return render([*families, accounts, self._passed_over(), *self._of_people()], accept)
 
     def _of_people(self) -> Iterator[MetricFamily]:
-        """What somebody has to do again before it ends."""
+        """What ends by itself: logins, and sessions at the dashboard."""
         yield gauge(
             "tokenferry_login_age_seconds",
             "Since an account's credential was made or last renewed.",
