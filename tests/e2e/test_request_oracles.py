@@ -37,13 +37,17 @@ def ours(body: Document, source: WireFormat, target: WireFormat) -> Document:
 
 
 def divyam(body: Document, source: WireFormat, target: WireFormat) -> Document:
-    names = {"anthropic": (CLAUDE, ModelApiType.ANTHROPIC_MESSAGES), "openai": (GPT, ModelApiType.COMPLETIONS)}
+    names = {
+        "anthropic": (CLAUDE, ModelApiType.ANTHROPIC_MESSAGES),
+        "openai": (GPT, ModelApiType.COMPLETIONS),
+        "openai-responses": (GPT, ModelApiType.RESPONSES),
+    }
     here, there = (Model(name=names[one][0], api_type=names[one][1]) for one in (source, target))
     return _translator.translate_request(ChatRequest(body=body), here, there).body
 
 
 def rosetta(body: Document, source: WireFormat, target: WireFormat) -> Document:
-    names = {"anthropic": "anthropic", "openai": "openai_chat"}
+    names = {"anthropic": "anthropic", "openai": "openai_chat", "openai-responses": "openai_responses"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what it leaves out
         return convert(body, names[target], names[source])
@@ -182,9 +186,11 @@ CHAT: Final[dict[str, Document]] = {
     "penalty": {"frequency_penalty": 0.5},
     "seed": {"seed": 5},
 }
+WITHOUT_STOPS: Final = {case: fields for case, fields in MESSAGES.items() if case != "stops"}  # Responses has none
 DIRECTIONS: Final[dict[str, tuple[WireFormat, WireFormat, Document, dict[str, Document]]]] = {
     "to chat": ("anthropic", "openai", {"model": CLAUDE, "max_tokens": 100}, MESSAGES),
     "to messages": ("openai", "anthropic", {"model": GPT}, CHAT),
+    "to responses": ("anthropic", "openai-responses", {"model": CLAUDE, "max_tokens": 100}, WITHOUT_STOPS),
 }
 
 
@@ -215,11 +221,13 @@ def plain(value: Any) -> Any:
         known["max_tokens"] = known.pop("max_completion_tokens")
     if isinstance(known.get("arguments"), str):
         known["arguments"] = json.loads(known["arguments"])
-    defaults = {"detail": "auto", "strict": False, "caller": {"type": "direct"}}
+    defaults = {"detail": "auto", "strict": False, "caller": {"type": "direct"}, "status": "completed"}
+    if "role" in known:
+        defaults["type"] = "message"
     known = {name: each for name, each in known.items() if defaults.get(name) != each}
     for name in ("content", "system"):
         match known.get(name):
-            case [{"type": "text", "text": str(words), **rest}] if not rest:
+            case [{"type": "text" | "input_text" | "output_text", "text": str(words), **rest}] if not rest:
                 known[name] = words
     return known
 
