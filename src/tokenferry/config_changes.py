@@ -46,6 +46,7 @@ __all__ = [
     "write_undo",
 ]
 
+HIDDEN: Final = "(hidden)"
 _COMMAND_SECTIONS: Final = frozenset(("policy", "plugins", "store"))
 _COMMAND_KEYS: Final = frozenset(
     ("command", "allow_remote", "trusted_proxies", "user_header", "admins", "ca_file", "api_key")
@@ -161,6 +162,11 @@ class SettingNow(Struct, frozen=True):
     """Of the secret that it leads to."""
 
     @property
+    def is_hidden(self) -> bool:
+        """Whether its value may hold a secret, so that it is not shown."""
+        return bool(self.value == HIDDEN)
+
+    @property
     def section(self) -> str:
         """What it is listed under: `server`, `providers.NAME`."""
         return self.path.rpartition(".")[0]
@@ -173,6 +179,11 @@ class SettingNow(Struct, frozen=True):
     def is_plain(self) -> bool:
         """Whether it is one of a section that is there once."""
         return self.path.count(".") == 1
+
+
+def _may_hold_secret(setting: Effective) -> bool:
+    """A key, or an address whose path lets in; the name of a variable is none."""
+    return setting.key.name in {"api_key", "webhook"} and bool(setting.value) and not str(setting.value).startswith("$")
 
 
 class SettingsNow(Struct, frozen=True):
@@ -193,7 +204,7 @@ def settings_now(home: Home, providers_in_use: Collection[str]) -> SettingsNow:
         SettingNow(
             one.path,
             one.key.sentence,
-            "(hidden)" if one.key.name == "api_key" and one.value and one.variable is None else one.value,
+            HIDDEN if _may_hold_secret(one) else one.value,
             one.source,
             one.key.toml_value(one.key.default),
             one.line,

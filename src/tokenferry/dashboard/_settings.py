@@ -25,7 +25,7 @@ from tokenferry.secret import without_secrets
 
 _STARTS: Final = frozenset(("host", "port", "allow_remote", "uds", "tls_cert", "tls_key", "workers"))
 """What of [server] counts when a gateway starts, and never after."""
-_KEY_LINE: Final = re.compile(r"(api_key\s*=\s*)\S.*")
+_KEY_LINE: Final = re.compile(r"((?:api_key|webhook)\s*=\s*)\S.*")
 
 
 class _Section(Struct, frozen=True):

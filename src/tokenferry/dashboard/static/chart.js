@@ -29,6 +29,9 @@
     return time === '00:00' ? `${two(date.getMonth() + 1)}-${two(date.getDate())}` : time;
   }
 
+  // A bar stands for what follows its time, so the last one needs room.
+  const UNITS_OF = { minutes: 60, hours: 3600, days: 86400 };
+
   // uPlot has no stacks: each line is drawn as the sum of those below it, the highest first.
   function draw() {
     const source = document.getElementById('series');
@@ -49,7 +52,7 @@
       tzDate: series.unit === 'days' ? (at) => uPlot.tzDate(new Date(at * 1000), 'Etc/UTC') : undefined,
       legend: { show: true, live: true },
       cursor: { points: { show: false }, drag: { x: true, y: false, setScale: false } },
-      scales: { y: { range: (_, __, most) => [0, Math.max(most * 1.05, series.of === 'cost' ? 0.01 : 1)] } },
+      scales: { x: { range: (_, from, to) => [from, to + UNITS_OF[series.unit]] }, y: { range: (_, __, most) => [0, Math.max(most * 1.05, series.of === 'cost' ? 0.01 : 1)] } },
       axes: [{ ...axis, values: (_, all) => all.map((at) => when(at, series.unit)) }, { ...axis, size: 56, values: (_, all) => all.map((value) => short(value, series.of)) }],
       series: [{ value: '{YYYY}-{MM}-{DD} {HH}:{mm}' }, ...order.map((at) => ({
         label: series.lines[at][0],
