@@ -122,7 +122,7 @@ class _History(Conversation[chat.UserPart]):
 
     def _user(self, parts: list[chat.UserPart]) -> None:
         self._later += parts
-        if self._awaited or not self._later:
+        if not self._later or self._awaited:
             return
         parts, self._later = self._later, []
         last = self.messages[-1] if self.messages else None
@@ -192,8 +192,12 @@ class _History(Conversation[chat.UserPart]):
 
 
 def _tool(function: OfferedFunction) -> chat.ChatTool:
-    name, description, schema, is_strict = function
-    spec = chat.FunctionSpec(name=name, description=description, parameters=schema, strict=is_strict or None)
+    spec = chat.FunctionSpec(
+        name=function.name,
+        description=function.description,
+        parameters=function.schema,
+        strict=function.is_strict or None,
+    )
     return chat.ChatTool(function=spec)
 
 

@@ -66,14 +66,13 @@ class Conversation(ABC, Generic[PartT]):
         if isinstance(content, str):
             content = [messages.TextContent(text=content)] if content else []
         if turn.role == "assistant":
-            self.check()
+            if self._awaited:
+                self.check()
             self._assistant(content)
         elif turn.role == "system":
             self._system("\n\n".join(self._text(_only_text(block)) for block in content))
         else:
-            parts: list[PartT] = []
-            for block in content:
-                parts += self._user_parts(block)
+            parts = [part for block in content for part in self._user_parts(block)]
             self._user(parts)
 
     def check(self) -> None:

@@ -1,10 +1,9 @@
 """The tools of a Messages request, for formats that have functions alone."""
 
-from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
 from tokenferry.errors import Unfit
 from tokenferry.wire._field_handling import FieldTable
@@ -16,7 +15,7 @@ from tokenferry.wire.messages import _models as messages
 _NO_SCHEMA: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
 
 
-class OfferedFunction(NamedTuple):
+class OfferedFunction(Struct, gc=False):
     """A function as it is offered to a model."""
 
     name: str
@@ -30,28 +29,27 @@ def offered_functions(
     asked: messages.MessagesRequest, table: FieldTable, quirks: Quirks, left: set[str]
 ) -> list[OfferedFunction]:
     """The functions of a request. Raises `Unfit` for the server's own tools and for a choice that can't be met."""
-    found = list(_functions(asked.tools or [], table, quirks, left))
+    found: list[OfferedFunction] = []
+    for tool in asked.tools or ():
+        if tool.type in {None, "custom"}:
+            table.apply(tool, left)
+            found.append(_function(tool, quirks, left))
+        elif quirks.drop and str(tool.type).startswith(quirks.drop):
+            left.add(str(tool.type)[:64])
+        else:
+            raise Unfit(f"the server's tool {str(tool.type)[:80]!r}")
     choice = asked.tool_choice
     if choice is not None and not _can_choose(choice, found, quirks):
         raise Unfit("tool_choice demands a call of a tool that is not sent")
     return found
 
 
-def _functions(
-    tools: list[messages.FunctionTool], table: FieldTable, quirks: Quirks, left: set[str]
-) -> Iterator[OfferedFunction]:
-    for tool in tools:
-        if tool.type not in {None, "custom"}:
-            if not (quirks.drop and str(tool.type).startswith(quirks.drop)):
-                raise Unfit(f"the server's tool {str(tool.type)[:80]!r}")
-            left.add(str(tool.type)[:64])
-            continue
-        table.apply(tool, left)
-        schema = _NO_SCHEMA if tool.input_schema is UNSET else tool.input_schema
-        is_strict = bool(tool.strict) and is_closed(schema)
-        if tool.strict and not is_strict:
-            left.add("strict")
-        yield OfferedFunction(tool_name(tool.name, quirks.name_length), tool.description or None, schema, is_strict)
+def _function(tool: messages.FunctionTool, quirks: Quirks, left: set[str]) -> OfferedFunction:
+    schema = _NO_SCHEMA if tool.input_schema is UNSET else tool.input_schema
+    is_strict = bool(tool.strict) and is_closed(schema)
+    if tool.strict and not is_strict:
+        left.add("strict")
+    return OfferedFunction(tool_name(tool.name, quirks.name_length), tool.description or None, schema, is_strict)
 
 
 def _can_choose(choice: messages.ToolChoice, functions: list[OfferedFunction], quirks: Quirks) -> bool:

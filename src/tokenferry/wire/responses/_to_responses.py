@@ -144,11 +144,13 @@ class _History(Conversation[responses.ItemPart]):
             if isinstance(block, messages.TextContent):
                 texts.append(self._text(block))
             elif isinstance(block, messages.ToolUseContent):
-                self._said(thoughts, texts)
+                if texts:
+                    self._said(thoughts, texts)
                 known, name, arguments = self._call(block)
-                call = responses.FunctionCallItem(call_id=known, name=name, arguments=arguments)
-                self.items += [*thoughts, call]
-                thoughts.clear()
+                if thoughts:
+                    self.items += thoughts
+                    thoughts.clear()
+                self.items.append(responses.FunctionCallItem(call_id=known, name=name, arguments=arguments))
             elif not isinstance(block, messages.ThinkingContent | messages.RedactedThinkingContent):
                 raise Unfit(f"an assistant's message holds {block.__struct_config__.tag}")
             elif (thought := self._thought(block)) is None:
@@ -156,7 +158,8 @@ class _History(Conversation[responses.ItemPart]):
             else:
                 self._said(thoughts, texts)
                 thoughts.append(thought)
-        self._said(thoughts, texts)
+        if texts:
+            self._said(thoughts, texts)
 
     def _said(self, thoughts: list[responses.InputItem], texts: list[str]) -> None:
         """Write the texts, after the reasoning before them: that is taken with what it led to, and not alone."""
@@ -175,10 +178,13 @@ class _History(Conversation[responses.ItemPart]):
 
 
 def _tool(function: OfferedFunction) -> responses.ResponsesTool:
-    name, description, schema, is_strict = function
     # Where `strict` isn't said, Responses takes it for true.
     return responses.ResponsesTool(
-        type="function", name=name, description=description, parameters=schema, strict=is_strict
+        type="function",
+        name=function.name,
+        description=function.description,
+        parameters=function.schema,
+        strict=function.is_strict,
     )
 
 
