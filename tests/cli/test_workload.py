@@ -207,7 +207,7 @@ def test_it_is_removed_without_a_revocation_and_there_is_no_logging_out_of_it(
 ) -> None:
     add()
     assert "is a workload's, which there is no logging out of" in tokenferry("logout", "ci").err
-    assert "is a workload's, which nobody logs in" in tokenferry("login", "ci").err
+    assert "is a workload's, which has no login" in tokenferry("login", "ci").err
     assert tokenferry("account", "remove", "ci", "--yes").code == 0
     assert sandbox.counters()["accounts"]["carol"]["revocations"] == 0
 

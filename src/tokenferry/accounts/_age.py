@@ -1,4 +1,4 @@
-"""How old credentials may become, and when one that nobody renews comes to its end. No I/O."""
+"""How old credentials may become, and when one that no renewer renews ends. No I/O."""
 
 import time
 from typing import Final, Literal, TypeAlias
@@ -33,7 +33,7 @@ _HOUR: Final = 3600
 class Aging(Struct, frozen=True):
     """When a credential is too old, and why; `at` in seconds since 1970 UTC, `notice` in seconds before that.
 
-    `is_estimate` says that nobody told when: it is taken from when it was stored, or from what is usual.
+    `is_estimate` says that the end is not known: it is taken from when it was stored, or from what is usual.
     """
 
     cause: Cause
@@ -71,23 +71,23 @@ def _by_max_age(document: Document) -> Aging | None:
 
 def _by_itself(document: Document) -> Aging | None:
     credential, since = document.credential, credential_since(document)
-    told: int | None = None
+    end: int | None = None
     cause: Cause
     if isinstance(credential, SetupToken):
-        cause, told, life, notice = "setup-token", credential.expires_at, YEAR, _SETUP_TOKEN_NOTICE
+        cause, end, life, notice = "setup-token", credential.expires_at, YEAR, _SETUP_TOKEN_NOTICE
     elif _has_chain(document):
         assert isinstance(credential, OAuthToken)
-        cause, told, life, notice = "refresh-token", credential.refresh_expires_at, _REFRESH_LIFE, _REFRESH_TOKEN_NOTICE
+        cause, end, life, notice = "refresh-token", credential.refresh_expires_at, _REFRESH_LIFE, _REFRESH_TOKEN_NOTICE
         since = _granted_at(credential)
     else:
         return None
-    if told is None and since is None:
+    if end is None and since is None:
         return None
-    return Aging(cause, (since or 0) + life if told is None else told, notice, is_estimate=told is None)
+    return Aging(cause, (since or 0) + life if end is None else end, notice, is_estimate=end is None)
 
 
 def _has_chain(document: Document) -> bool:
-    """Whether it is a login that is ours to renew; whoever owns another one sees to that."""
+    """Whether it is a login that is ours to renew; the owner of another one renews it."""
     credential = document.credential
     if not isinstance(credential, OAuthToken) or isinstance(credential, FederatedToken):
         return False

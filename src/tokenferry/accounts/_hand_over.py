@@ -24,7 +24,7 @@ _LOCK_WAIT: Final = 60.0
 class HandOver(Struct, frozen=True):
     """Where a login goes: `refresh` is the sha256 of its refresh token, `at` in seconds since 1970 UTC.
 
-    It is in the account's document before the file is written. From then on nobody here renews the login.
+    It is in the account's document before the file is written. From then on no program here renews the login.
     """
 
     target: Target
@@ -34,7 +34,7 @@ class HandOver(Struct, frozen=True):
     at: int
 
     def has_arrived(self) -> bool:
-        """Whether the file holds the login. Raises `UnsafeFile` when that can't be told."""
+        """Whether the file holds the login. Raises `UnsafeFile` when that can't be known."""
         try:
             entries = parse(read_private_file(self.path), self.target)
         except (FileNotFoundError, UsageError):  # none is there, or something else
@@ -80,7 +80,8 @@ def hand_over(
     """Write the account's login with its refresh token to a file, whose it is from then on; then remove the account.
 
     First the document says that the login is another's and where it goes, then the file is written, and when that is
-    on disk the account is to be removed. Killed in between, nobody here renews it, and the same call completes it.
+    on disk the account is to be removed. If it is killed in between,
+    no program here renews the login, and the same call completes it.
     Raises `UsageError` for a token family that isn't ours, `TryLater` while a refresh is unsettled, `ChainCopied`, and
     what `write_export` does; then the login stays ours, unless the file holds it.
     """
@@ -125,7 +126,7 @@ def take_back(book: Accounts, name: str) -> None:
             raise UsageError(f"account {name!r}: no hand-over of its login was begun, so there is none to take back")
         if begun.has_arrived():
             raise UsageError(
-                f"account {name!r}: {begun.path} holds its login, which belongs to whoever uses that file; complete "
+                f"account {name!r}: {begun.path} holds its login, which belongs to the user of that file; complete "
                 f"it with: {completion(name, begun)}"
             )
         _take_back(book, name, document)
@@ -173,7 +174,7 @@ def _ours(document: Document, journal: Journal, machine: str, *, is_begun: bool)
     attempt = journal.attempt(account.name)
     if attempt is not None and attempt.token == token.refresh.sha256:
         raise TryLater(
-            f"account {account.name!r}: its last refresh is not settled, so nobody knows which token is the live one; "
+            f"account {account.name!r}: its last refresh is not settled, so it is unknown which token works; "
             f"run: tokenferry refresh {account.name}; then try again"
         )
     return token

@@ -90,7 +90,7 @@ class KeyCommand:
             found = ApiKey(secret, until=self._now() + self.settings.ttl)
         except KeyCommandFailed as caught:
             fault = caught
-        except Exception as caught:  # noqa: BLE001  # whoever waits must hear of it
+        except Exception as caught:  # noqa: BLE001  # the waiting callers must get it
             fault = KeyCommandFailed(f"{self._subject} could not be run: {type(caught).__name__}", retry_after=_PAUSE)
         with self._guard:
             self._last = found or fault

@@ -49,7 +49,7 @@ def check_wanted(name: str, provider: str, kind: Kind, documents: Mapping[str, D
         raise UsageError(f"account {name!r} is the login of {whose}, which keeps it itself; use another name")
     if account.kind == FederatedToken.kind:
         raise UsageError(
-            f"account {name!r} is a workload's, which nobody logs in; use another name, or renew it with: tokenferry "
+            f"account {name!r} is a workload's, which has no login; use another name, or renew it with: tokenferry "
             f"refresh {name}"
         )
     if (account.provider, account.kind) != (provider, kind):

@@ -149,12 +149,12 @@ def judge(  # noqa: PLR0911  # a list of rules, one return each
     if known := holdings.known(credential):
         return replace(nothing, note=known[0], present=known[1])
     holdings.note(credential, found.where)
-    is_profile = found.account is not None and found.account.store != "claude-code"  # whose writer may write anew
+    is_profile = found.account is not None and found.account.store != "claude-code"  # whose writer may write it again
     if not is_profile and (fault := _why_dead(credential, now)):
         return replace(nothing, note=fault)
     provider = found.account.provider if found.account else entry.provider
     if not provider:
-        return replace(nothing, note="nobody can tell who issued it; import it by its path with --provider P")
+        return replace(nothing, note="its issuer is unknown; import it by its path with --provider P")
     if provider not in providers:
         return replace(nothing, note=f"provider {provider!r} is not declared; add it under [[providers]]")
     if unfit := _why_unfit(found, credential, providers[provider]):

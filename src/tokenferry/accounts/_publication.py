@@ -34,7 +34,7 @@ class Content(Struct, frozen=True):
             )
         expires_at = credential.expires_at
         if expires_at is None and isinstance(credential, OAuthToken):
-            expires_at = _READ_EACH_TIME  # it may be renewed, and nobody knows when
+            expires_at = _READ_EACH_TIME  # it may be renewed, and the time is not known
         return cls(credential.secret, expires_at, base_url)
 
     def config(self) -> bytes:
@@ -89,7 +89,7 @@ class Publication(Struct, frozen=True):
         fields = parse_object(raw)
         if fields is None or fields.get("version") != _VERSION or not _is_record(fields):
             raise CorruptFile(
-                f"{path} can't be understood, so nobody knows which profile is meant; remove it, then the profile "
+                f"{path} can't be understood, so the profile that it means is unknown; remove it, then the profile "
                 "itself, and publish the account again"
             )
         given = fields.without("version", "folder", "written")

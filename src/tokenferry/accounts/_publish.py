@@ -45,7 +45,7 @@ class PublicationStatus(Struct, frozen=True):
 class Publications:
     """The profiles of the official SDKs that are ours, by their records in the home.
 
-    A profile is written under a lock of its own, under which its content is asked for: whoever writes last has read
+    A profile is written under a lock of its own, under which its content is asked for: the last writer has read
     last. Its digests are on record before it is written, so that a killed writer's work is still known for ours. The
     credentials are in place before the configuration that leads to them, and go after it.
     """
@@ -55,7 +55,7 @@ class Publications:
         self._disk = disk
 
     def all(self) -> list[Publication]:
-        """Every one, by account and profile; a record that can't be read is told of and left out."""
+        """Every one, by account and profile; a record that can't be read is logged and left out."""
         found: list[Publication] = []
         for name in self._disk.names(self._home.published):
             if name.endswith(_SUFFIX) and not name.startswith("."):

@@ -23,7 +23,7 @@ _NONE: Final[Mapping[str, TokenferryError]] = MappingProxyType({})
 
 
 class SealState(Struct, frozen=True):
-    """How far a home is sealed, as can be told without any key."""
+    """How far a home is sealed, as is known without any key."""
 
     marker: Marker | None = None
     sealed: tuple[str, ...] = ()
@@ -231,7 +231,7 @@ class Sealing:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """No other sealing, and no move of a login between two stores, meanwhile."""
+        """No other sealing, and no move of a login between two stores, at the same time."""
         with (
             FileLock(self._home.path / "sealing", self._home.locks).held(_LOCK_WAIT),
             self._moves.held_off(_LOCK_WAIT),
@@ -250,7 +250,7 @@ class Sealing:
             return
         if lies_in(self._home, place.path):
             raise UsageError(
-                f"{place.path} lies in the folder that is to be sealed, so whoever copies that has the key; name a "
+                f"{place.path} lies in the folder that is to be sealed, so a copy of that folder has the key; name a "
                 "file elsewhere with TOKENFERRY_SEAL_KEY_FILE"
             )
         refuse_temporary(place.path)
@@ -259,7 +259,7 @@ class Sealing:
         wanted = None if marker.is_opening else self._seal.key(marker.current)
         changed: list[str] = []
         faults: dict[str, TokenferryError] = {}
-        for _ in range(_ROUNDS):  # accounts may be added meanwhile
+        for _ in range(_ROUNDS):  # accounts may be added in between
             faults = self._visit(wanted, changed, accept)
             if faults:
                 break

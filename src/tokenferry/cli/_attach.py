@@ -1,4 +1,4 @@
-"""What `account add`, `import` and `claude-code attach` share: an account is attached, put on record and told of."""
+"""What `account add`, `import` and `claude-code attach` share: an account is attached, recorded and reported."""
 
 import os
 import time

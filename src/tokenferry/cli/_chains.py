@@ -91,7 +91,7 @@ def _source_to_json(source: CredentialOrigin, known: KnownSources) -> dict[str, 
 
 
 def lines_of(chain: Chain, known: KnownSources) -> Iterator[str]:
-    """The order as people read it: what is used is marked, and what else is told stands below it."""
+    """The order as people read it: what is used is marked, and other remarks are below it."""
     yield _TITLES[chain.program]
     for source in chain.sources:
         mark = "*" if source is chain.winner else " "
@@ -112,7 +112,7 @@ def lines_of(chain: Chain, known: KnownSources) -> Iterator[str]:
 
 
 def _expiry(held: Held) -> int | None:
-    """When it expires; None for never, and for what is no time in seconds, which is told as a problem."""
+    """When it expires; None for never, and for what is no time in seconds, which is reported as a problem."""
     return held.expires_at if held.expires_at and 0 < held.expires_at <= _LATEST else None
 
 

@@ -165,7 +165,7 @@ def _check_folder(home: Home, folder: Path, now: float) -> Iterator[Finding]:
 
 def _check_file(home: Home, path: Path, status: os.stat_result, now: float) -> Iterator[Finding]:
     if stat.S_ISLNK(status.st_mode):
-        if path == home.config:  # it is followed; what is wrong with it is told of the configuration
+        if path == home.config:  # it is followed; what is wrong with it is reported of the configuration
             return
         cure = f"put the file itself there: cp --remove-destination \"$(readlink -f '{path}')\" '{path}'"
         yield Finding("is a symbolic link, which is not followed", str(path), cure)
@@ -277,7 +277,7 @@ def check_gateways(home: Home, config: Config) -> Iterator[Finding]:
 def check_service(home: Home, config: Config) -> Iterator[Finding]:
     """What a gateway of this home does not serve, and the names that nothing here has.
 
-    Where nobody expects service, the former is no more than a note.
+    Where no service is expected, the former is no more than a note.
     """
     try:
         keys = client_keys(home)
@@ -349,7 +349,7 @@ def check_replacing(broker: Broker, found: list[AccountRow]) -> Iterator[Finding
 def _check_account(row: AccountRow, now: float) -> Iterator[Finding]:
     where = f"account {row.name}"
     if row.state == "locked":
-        return  # told once, of the key
+        return  # reported once, of the key
     if row.fault is not None:
         yield _of(row.fault, where)
         return
@@ -404,7 +404,7 @@ def _check_published(broker: Broker, now: float) -> Iterator[Finding]:
 
 
 def _check_keeper(home: Home, broker: Broker, found: list[AccountRow], now: float) -> Iterator[Finding]:
-    """Logins that end, or are of no use to programs, because nobody renews them unasked."""
+    """Logins that end, or are of no use to programs, because no renewer runs."""
     if renewer_of(home, now) is not None:
         return
     published = {

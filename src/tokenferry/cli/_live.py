@@ -37,12 +37,12 @@ def watch_status(*, as_json: bool, every: float = _EVERY) -> None:
 
 
 def _follow(look: Callable[[], NowView], tell: Callable[[NowView], None], every: float) -> None:
-    """Tell the view now, and whenever it has changed, until nobody reads it any more."""
-    told: dict[str, Any] = {}
+    """Tell the view now, and whenever it has changed, until it has no reader any more."""
+    shown: dict[str, Any] = {}
     while True:
         view = look()
-        if (new := _facts(view)) != told:
-            told = new
+        if (new := _facts(view)) != shown:
+            shown = new
             tell(view)
         if _reader_leaves(every):
             return
@@ -57,7 +57,7 @@ def _facts(view: NowView) -> dict[str, Any]:
 def _reader_leaves(seconds: float) -> bool:
     """Wait for so many seconds, or until nothing reads stdout any more; tells whether that is so."""
     waiting = select.poll()
-    waiting.register(sys.stdout.fileno(), 0)  # errors are told in any case
+    waiting.register(sys.stdout.fileno(), 0)  # errors are reported in any case
     return any(events & select.POLLERR for _, events in waiting.poll(seconds * 1000))
 
 
@@ -88,7 +88,7 @@ def _wait(seconds: float) -> bool:
 
 @contextlib.contextmanager
 def _keys() -> Iterator[Callable[[float], bool]]:
-    """Gives what waits for so many seconds, and tells whether `q` was pressed meanwhile."""
+    """Gives what waits for so many seconds, and tells whether `q` was pressed in that time."""
     if not sys.stdin.isatty():
         yield _wait
         return

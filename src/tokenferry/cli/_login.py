@@ -99,7 +99,7 @@ def _show_code(device: DeviceCode) -> None:
 def keep(broker: Broker, provider: Provider, wanted: str | None, token: OAuthToken, kind: Kind) -> str:
     """Store what a login is to become, and give the account's name.
 
-    One that can't be stored is ended at its provider, for nobody could use it.
+    One that can't be stored is ended at its provider, for no program could use it.
 
     One that was made for an API key is ended in any case.
     """

@@ -211,7 +211,7 @@ def has_logged() -> bool:
 
 
 def level_asked() -> int:
-    """From which level on our own records count by now; 0 where nobody said."""
+    """From which level on our own records count; 0 where nothing sets it."""
     return logging.getLogger(_OURS).level
 
 

@@ -20,7 +20,7 @@ from tokenferry.stores.anthropic_profiles import (
 )
 
 _CONSOLE: Final = "console"
-_UNTOLD: Final = "anthropic"  # where a token that nobody says anything of counts as a subscription's
+_UNKNOWN_KIND: Final = "anthropic"  # where a token of an unknown kind counts as a subscription's
 
 
 def account_of_profile(broker: Broker, name: str, provider: str | None, profile: str | None) -> Account:
@@ -50,7 +50,7 @@ def account_of_profile(broker: Broker, name: str, provider: str | None, profile:
 
 
 def _provider_of(config: ProfileConfig) -> str:
-    return _CONSOLE if config.client_id or config.type == "oidc_federation" else _UNTOLD
+    return _CONSOLE if config.client_id or config.type == "oidc_federation" else _UNKNOWN_KIND
 
 
 def _check_host(broker: Broker, account: Account, config: ProfileConfig) -> None:

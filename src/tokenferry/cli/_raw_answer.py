@@ -62,7 +62,7 @@ def read_raw_answer(data: bytes) -> RawAnswer:
         headers = _headers(head)
         body = _unchunked(rest) if "chunked" in headers.get("transfer-encoding", "").lower() else rest
         if _is_text(body):
-            headers.pop("content-encoding", None)  # whoever printed it has decompressed it
+            headers.pop("content-encoding", None)  # the program that printed it has decompressed it
         return RawAnswer(status, headers, body)
 
 

@@ -174,7 +174,7 @@ def keys_bound_to(account: str) -> tuple[str, ...]:
     return ()
 
 
-def told(rights: Rights) -> str:
+def rights_words(rights: Rights) -> str:
     """All of it in a cell of a table."""
     parts = [
         f"{what}={'|'.join(names)}"

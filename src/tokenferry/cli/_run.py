@@ -75,7 +75,7 @@ def _invoke(arguments: list[str]) -> int:  # noqa: PLR0911  # one return for eac
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except OSError as fault:
         return _unwritten(fault) if _is_of_stdout(fault) else _defect(fault)
-    except Exception as fault:  # noqa: BLE001  # a defect is told in a sentence as well
+    except Exception as fault:  # noqa: BLE001  # a defect is a sentence as well
         return _defect(fault)
     return result if isinstance(result, int) else 0
 
@@ -84,10 +84,10 @@ def _usage(fault: TyperException, arguments: list[str]) -> str:
     context: Any = getattr(fault, "ctx", None)
     command = context.command_path if context is not None else "tokenferry"
     if _holds_secret(fault, arguments):
-        told = (
+        text = (
             "a key or token isn't read from the command line, where others can see it; pipe it in, or type it if asked"
         )
-        return f"{told}; see: {command} --help"
+        return f"{text}; see: {command} --help"
     if context is not None and fault.format_message().startswith("Missing command"):
         return f"{command} needs one of {', '.join(context.command.list_commands(context))}; see: {command} --help"
     text = _unknown_option(fault) or _unknown_value(fault.format_message())

@@ -1,4 +1,4 @@
-"""The view of now as rich shows it. Whoever imports this needs it: rich takes 60 ms."""
+"""The view of now as rich shows it. Import it where it is needed: rich takes 60 ms."""
 
 import contextlib
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""How the sealing of a home is told."""
+"""How commands show whether a home is encrypted."""
 
 import contextlib
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _CUT_SHORT: Final = {
 
 
 def place_in_words(place: KeyPlace) -> str:
-    """The file, or the keyring by its name where that can be told."""
+    """The file, or the keyring by its name where that is known."""
     if place.path is None:
         with contextlib.suppress(TokenferryError):
             return f"the system's keyring ({SystemKeyring().name()})"
@@ -79,7 +79,7 @@ def _why_locked(state: SealState, home: Home) -> str | None:
 
 
 def _distrust(home: Home) -> str | None:
-    """Why the note that the home is sealed can't be trusted, as far as that can be told now."""
+    """Why the note that the home is sealed can't be trusted, as far as that is known now."""
     try:
         FileStore(home).seal.checked()
     except NeedsUnlock:

@@ -11,7 +11,7 @@ _NAMES: Final = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class Ended(BaseException):
-    """The process was told to end: raised in the main thread instead of dying, so that a grant can be finished."""
+    """The process is asked to end: raised in the main thread instead of dying, so that a grant can be finished."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"signal {number}")

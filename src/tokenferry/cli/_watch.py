@@ -1,4 +1,4 @@
-"""`refresh --due` and `refresh --watch`: what a renewer does, told on stdout and stderr."""
+"""`refresh --due` and `refresh --watch`: what a renewer does, on stdout and stderr."""
 
 import json
 import signal
@@ -46,7 +46,7 @@ def watch(*, as_json: bool, switches: bool) -> int:
     seen, following = file_stamp(home.config), True
     try:
         while following:
-            # On a thread of its own: the main thread is told of signals, and must not be in the middle of a file.
+            # On a thread of its own: the main thread gets the signals, and must not be in the middle of a file.
             with Renewer(broker, tell=_say_json_line if as_json else _say, swaps=switches).in_background() as renewer:
                 while following := not renewer.has_ended(_LOOK):
                     if (stamp := file_stamp(home.config)) != seen:

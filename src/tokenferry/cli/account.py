@@ -308,9 +308,9 @@ def set_(
             age = "any age" if seconds is None else f"at most {format_duration(seconds)}"
             say(f"account {name} may hold a credential of {age}")
         if priority is not None or wanted:
-            told = ",".join(f"{label}={value}" for label, value in account.labels.items()) or "-"
-            note_change(Home.from_environment(), "account.set", name, priority=account.priority, labels=told)
-            say(f"account {name} has priority {account.priority} and labels {told}")
+            shown = ",".join(f"{label}={value}" for label, value in account.labels.items()) or "-"
+            note_change(Home.from_environment(), "account.set", name, priority=account.priority, labels=shown)
+            say(f"account {name} has priority {account.priority} and labels {shown}")
         if priority is not None:
             _note_override(broker, account)
 

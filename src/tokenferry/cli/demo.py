@@ -46,15 +46,15 @@ def demo(
     Everything runs on this machine, against a fake provider, in a folder that is removed at the end.
     """
     with tempfile.TemporaryDirectory(prefix="tokenferry-demo-") as folder, Sandbox() as sandbox:
-        told = _Demo(Path(folder), sandbox)
-        told.race_without()
-        told.race_with()
-        told.add("bob")
-        with told.gateway():
-            told.converse()
-            told.fail_over()
+        demo_run = _Demo(Path(folder), sandbox)
+        demo_run.race_without()
+        demo_run.race_with()
+        demo_run.add("bob")
+        with demo_run.gateway():
+            demo_run.converse()
+            demo_run.fail_over()
             if stay:
-                told.stay()
+                demo_run.stay()
     if not stay:
         say_lines(_NEXT.splitlines())
 

@@ -119,7 +119,7 @@ def import_(
 def _look(
     broker: Broker, home: Home, path: str | None, *, form: Format | None, name: str | None, provider: str | None
 ) -> Look:
-    """What looks at the place meant, each time anew."""
+    """What looks at the place meant, at each call."""
     around = Surroundings(os.environ, Path.home(), home.locks, os.environ.get("USER", ""))
     piped = HiddenBytes(read_secret("credential")) if path == "-" else None
     where = "stdin" if path in {None, "-"} else str(Path(str(path)).absolute())
@@ -149,7 +149,7 @@ def _opened(home: Home, piped: HiddenBytes | None, path: str | None, where: str)
         raw = HiddenBytes(read_private_file(Path(path).absolute())) if piped is None else piped
         return open_export(raw, Seal.of(home), where)
     except (FileNotFoundError, UnsafeFile):
-        return None  # whoever reads it tells
+        return None  # its reader says it
 
 
 class _Allowed:

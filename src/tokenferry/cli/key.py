@@ -26,7 +26,7 @@ from tokenferry.cli._rights import (
     changed,
     limited,
     rights_json,
-    told,
+    rights_words,
 )
 from tokenferry.cli._table import Cell, Column, labelled, table, time_cell
 from tokenferry.cli._typer import JSON, WIDE, examples, new_app
@@ -323,7 +323,7 @@ def set_(
         if has_rights:
             key = keys.restrict(name, change)
             _note_change("key.set", key, rights=_audited(key))
-            said.append(f"may use {told(key.rights) if _audited(key) else 'everything'}")
+            said.append(f"may use {rights_words(key.rights) if _audited(key) else 'everything'}")
         if wanted:
             key = keys.label(name, wanted)
             _note_change("key.label", key)
@@ -363,7 +363,7 @@ def _budgets(key: ClientKey) -> str | None:
 
 
 def _audited(key: ClientKey) -> str | None:
-    return None if key.rights.is_everything else told(key.rights)
+    return None if key.rights.is_everything else rights_words(key.rights)
 
 
 def _cells(key: ClientKey) -> Sequence[str]:
@@ -376,7 +376,7 @@ def _cells(key: ClientKey) -> Sequence[str]:
         *(time_cell(at, now) for at in (key.created_at, key.last_used_at, key.expires_at)),
         _labels(key),
         ", ".join([*([str(key.caps)] if key.caps.is_limited else ()), *key.budgets]) or "-",
-        told(key.rights),
+        rights_words(key.rights),
         key.fingerprint,
     )
 

@@ -72,7 +72,7 @@ def run(
 
 
 class _Child:
-    """A process that our signals are meant for: TERM and HUP are passed on; of INT the terminal has told it already."""
+    """A process that our signals are meant for: TERM and HUP are passed on; the terminal has sent it INT already."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None

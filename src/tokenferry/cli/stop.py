@@ -35,7 +35,7 @@ def stop(*, as_json: JSON = False) -> None:
 
 
 def _end(record: GatewayRecord) -> None:
-    """Tell the process that holds the record to end, and wait for it. Raises `TryLater` where that can't be told."""
+    """Tell the process that holds the record to end, and wait for it. Raises `TryLater` where that can't be known."""
     pid = record.pid
     try:
         # The number is another process's only if the gateway is gone; from here on it can't change its meaning.
@@ -45,7 +45,7 @@ def _end(record: GatewayRecord) -> None:
     try:
         if pid is None or not _holds(pid, record.path):
             if not record.path.exists():
-                return  # it has ended meanwhile
+                return  # it has ended by itself
             raise TryLater(
                 f"the gateway at {record} runs where its process can't be reached from here, as in another container; "
                 "stop it there"
@@ -57,7 +57,7 @@ def _end(record: GatewayRecord) -> None:
             signal.pidfd_send_signal(handle, signal.SIGTERM)
             select.select([handle], [], [])
     except ProcessLookupError:
-        pass  # it has ended meanwhile
+        pass  # it has ended by itself
     finally:
         if handle is not None:
             os.close(handle)

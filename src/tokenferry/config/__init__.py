@@ -1,4 +1,4 @@
-"""Reads config.toml into settings. Every fault is told at once, with its key, its place and the nearest known key."""
+"""Reads config.toml into settings. It reports every fault at once, with key, place and the nearest known key."""
 
 from tokenferry.config._edit import changed, nearest_setting, with_provider
 from tokenferry.config._effective import Effective, Examined, examine, examine_content

@@ -27,7 +27,7 @@ class Follower:
 
     `read` gives it as it is now, or raises `TokenferryError`: then `current` stays, and `complain` gets the reason.
     `watched` names the files. A change counts once the files have been the same at two looks, for who writes a file in
-    place has written a part of it meanwhile.
+    place has written a part of it so far.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Follower:
         try:
             new = self._read()
             if path is not None and new.path is None:
-                raise ConfigError(f"{path} is gone")  # told like any other fault
+                raise ConfigError(f"{path} is gone")  # reported like any other fault
         except TokenferryError as fault:
             self.complain(f"the configuration is not followed, what held before stays: {fault}")
             return None
@@ -69,7 +69,7 @@ class Follower:
         return new
 
     def ask(self) -> None:
-        """Have it read again at once, by whoever follows in the background; from signal handlers, too."""
+        """Have it read again at once, by the thread that follows it; from signal handlers, too."""
         self._is_asked = True
         if self._thread is not None:
             self._thread.wake()
@@ -83,7 +83,7 @@ class Follower:
 
         def follow() -> None:
             if asked := self._is_asked:
-                self._is_asked = False  # not before it was seen: who asks meanwhile has the thread called again
+                self._is_asked = False  # not before it was seen: a call in between has the thread called again
             if (new := self.reread() if asked else self.look()) is not None:
                 found(new)
 

@@ -111,7 +111,7 @@ def load(
     """Read the file; built-in settings if there is none and it isn't `required`.
 
     What it doesn't say about policy, the operator's `statement` does. `for_credential` says that it is read to hand out
-    a credential alone: then faults of sections that don't rule that are kept in `faults`, and whoever hands it out
+    a credential alone: then faults of sections that don't rule that are kept in `faults`, and the caller
     asks `check_provider`. Raises `ConfigError` listing every fault,
     `UnsafeFile` if others could write it, `CorruptFile` for a statement that can't be understood.
     """
@@ -130,7 +130,7 @@ def _load(path: Path, *, required: bool, environ: Mapping[str, str], is_lenient:
         if required:
             raise ConfigError(f"{path} not found; name an existing file with --config, or leave it out") from None
         return Config()
-    if not required:  # it counts because it lies there, so nobody else may put another one in its place
+    if not required:  # it counts because it lies there, so no other user may put another one in its place
         check_folder(path.parent)
     config, reading = read(parse(content, path), path, environ)
     config = replace(config, faults=with_lines(reading.faults, content))

@@ -35,7 +35,7 @@ def target_of(path: Path) -> Path:
     try:
         status = path.lstat()
     except OSError:
-        return path  # whoever reads it is told
+        return path  # its reader gets the error
     if not stat.S_ISLNK(status.st_mode):
         return path
     if status.st_uid not in {os.geteuid(), 0}:
@@ -89,7 +89,7 @@ def _check_folder(folder: Path) -> None:
             f"the folder {folder} belongs to user {status.st_uid}, who could replace the configuration below it; keep "
             "config.toml elsewhere"
         )
-    # In a sticky folder like /tmp nobody replaces what belongs to others.
+    # In a sticky folder like /tmp no user replaces what belongs to others.
     if mode & 0o022 and not (mode & stat.S_ISVTX):
         raise UnsafeFile(
             f"the folder {folder} has mode {mode:04o}, so others could replace the configuration below it; change it "

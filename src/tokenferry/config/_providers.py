@@ -25,7 +25,7 @@ API_KEY: Final = ConfigKey(
     example='"$ZAI_API_KEY"',
     name="api_key",
 )
-_TWO_VENDORS: Final = "whose credential a client sends couldn't be told apart"
+_TWO_VENDORS: Final = "whose credential a client sends couldn't be distinguished"
 VARIABLE: Final = re.compile(r"\$(\{)?([A-Za-z_][A-Za-z0-9_]*)(?(1)\})")
 
 

@@ -92,7 +92,7 @@ class Criteria(Struct, frozen=True):
 def affinity_key(client: str, *, session: str = "", agent: str = "", declared: str = "") -> str:
     """What a request is kept together by: its session and agent, else the declared header's value, else its client.
 
-    The client is always part of it, so that nobody moves the sessions of others.
+    The client is always part of it, so that no client moves the sessions of others.
     """
     if session:
         return f"{client}\n{session[:_LONGEST_PART]}\n{agent[:_LONGEST_PART]}"

@@ -17,7 +17,7 @@ class Affinity:
 
 
 class AffinityTable:
-    """Remembers which account each conversation lives on: the latest ones, and none that nobody used for an hour."""
+    """Remembers which account each conversation lives on: the latest ones, and none that was not used for an hour."""
 
     def __init__(self, *, most: int = _MOST, idle: float = _IDLE) -> None:
         self._most = most

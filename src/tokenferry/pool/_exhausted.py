@@ -109,7 +109,7 @@ def _reason(one: PassedOver, trace: Trace, now: float) -> Reason:
 def exhausted(found: Sequence[Reason], now: float) -> Reject:
     """Every account was considered, and none can serve.
 
-    Who waits gets a 429; where waiting helps nobody, for each account takes a person, a 503 says so.
+    Who waits gets a 429; where waiting does not help, because each account needs a person, a 503 says so.
     """
     ends = [one.until for one in found if one.until is not None]
     retry_after = max(math.ceil(min(ends) - now), 1) if ends else None
@@ -178,7 +178,7 @@ def _until(one: Reason, now: float) -> str:
 
 
 def span_in_words(seconds: int) -> str:
-    """A wait in one or two units. Rounded up, so that whoever waits so long is not too early, but in the lesser one."""
+    """A wait in one or two units. It is rounded up in the lesser one, so that a client never comes too early."""
     for (length, unit), (least, lesser) in pairwise(_UNITS):
         if seconds >= 2 * length:
             whole, rest = divmod(math.ceil(seconds / least), length // least)

@@ -31,7 +31,7 @@ class Probes:
         self._begun: dict[Key, float] = {}
 
     def due(self, account: PoolAccount, active: ActiveCooldown, now: float, *, is_last_resort: bool = False) -> float:
-        """When it may be probed, in seconds since 1970 UTC. `is_last_resort`: nobody else could serve the request."""
+        """When it may be probed, in seconds since 1970 UTC. `is_last_resort`: no other could serve the request."""
         one = active.cooldown
         key = key_of(one)
         if one.cause in _NEVER or key in self._under_way:

@@ -169,7 +169,7 @@ class CandidateCache:
                 candidates.blocked[account.name] = active
         if key := self._key(strategy, family, now):
             ready.sort(key=key)
-            candidates.until = min(candidates.until, now + _STALE)  # windows end meanwhile
+            candidates.until = min(candidates.until, now + _STALE)  # windows end in between
         ready += [candidates.group.by_name[name] for name in candidates.reluctant]
         candidates.ready = tuple(ready)
         candidates.by_name = {account.name: account for account in ready}

@@ -143,7 +143,7 @@ class Selector:
         return None
 
     def report(self, target: Target, criteria: Criteria, tried: AbstractSet[str] = _NOBODY) -> Choice:
-        """Who would serve, and why nobody else. It changes nothing, looks at every account and takes its time."""
+        """Which account would serve, and why no other. It changes nothing, looks at every account and is slow."""
         now, at = self._now(), self._monotonic()
         candidates = self._candidates.get(target, criteria, now, at)
         affinity = self._affinities.peek(target.group.provider, criteria.affinity, at)
@@ -314,7 +314,7 @@ class Selector:
     def _backing_off_one(
         self, candidates: Candidates, tried: AbstractSet[str], at: float, tokens: int
     ) -> PoolAccount | None:
-        """One that had no credential a moment ago, where there is nobody else."""
+        """One that had no credential a moment ago, where there is no other."""
         if not self._backing_off:
             return None
         found = (one for one in candidates.ready if one.name not in tried)

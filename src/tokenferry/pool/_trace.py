@@ -71,7 +71,7 @@ class Trace(msgspec.Struct, eq=False):
     """The providers whose format can't say what the request asks for, and what that is."""
     last_error: TraceEvent | None = None
     considered: Sequence[PassedOver] = ()
-    """Why none of the accounts could serve, where that is what the client is told."""
+    """Why none of the accounts could serve, where that is what the client gets."""
 
     @property
     def is_ordinary(self) -> bool:

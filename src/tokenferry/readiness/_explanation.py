@@ -101,7 +101,7 @@ def explain_route(
 ) -> RouteExplanation:
     """Say where a request would go, by the resolver and pool that are given. It takes no slot and starts no probe.
 
-    With `last_account` the pool, which must be nobody else's then, is told that it served the session last. Accounts
+    `last_account` is the one that served the session last; with it, the pool must belong to this call alone. Accounts
     that the client key may not use are named only if it `shows_denied`.
     """
     plan = resolver.resolve(request, key)

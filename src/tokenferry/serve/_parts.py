@@ -170,7 +170,7 @@ def recorder_of(pool: Pool, state: State, broker: Broker) -> CooldownSync:
 
 def look_at_accounts(broker: Broker) -> None:
     """List them before there is an event loop: a keychain may take seconds to be read, a watcher sees to the rest."""
-    with contextlib.suppress(TokenferryError):  # whoever asks for one is told
+    with contextlib.suppress(TokenferryError):  # a request for one gets the error
         broker.listing()
 
 
@@ -178,7 +178,7 @@ def login_ages(broker: Broker) -> dict[str, float]:
     """Seconds since each account's credential was made or last renewed. It reads their documents."""
     ages: dict[str, float] = {}
     for account in broker.listing().accounts:
-        with contextlib.suppress(TokenferryError):  # its state is told of in another metric
+        with contextlib.suppress(TokenferryError):  # its state is in another metric
             if (since := credential_since(broker.book.read(account.name))) is not None:
                 ages[account.name] = max(time.time() - since, 0.0)
     return ages

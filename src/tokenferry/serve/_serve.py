@@ -104,7 +104,7 @@ def serve(
         resolved.record_default_provider(environment=True)
 
         def announce() -> None:
-            # Read the home first: whoever waits for the port file may change it at once.
+            # Read the home first: a program that waits for the port file may change it at once.
             lines = (*_start_lines(where.urls, home, resolved), *_unserved(home, config, resolved, states))
             if port_file is not None and where.port is not None:
                 write_port_file(port_file, where.port)

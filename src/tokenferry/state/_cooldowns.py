@@ -56,7 +56,7 @@ class Cooldowns:
     def list(self) -> "tuple[Cooldown, ...]":
         """Every cooldown on record, whichever process noted it, oldest first. Raises `StorageFailed`.
 
-        Fit for an event loop: as long as nobody changed the database it costs the few microseconds of asking for that.
+        Fit for an event loop: while the database is unchanged it costs a few microseconds.
         """
         revision = self._database.revision("cooldowns")
         if revision != self._revision:
@@ -96,7 +96,7 @@ class Cooldowns:
             ).rowcount
 
     def claim(self, cooldown: Cooldown) -> bool:
-        """Take it upon oneself to find out whether it still holds; of several processes one is told that it may.
+        """Take it upon oneself to find out whether it still holds; of several processes one may.
 
         To the others it was noted just now, so that they leave it alone for a while.
         """

@@ -79,7 +79,7 @@ class GatewayRegistration:
         after_fork_in_child(self.forget)
         try:
             self._descriptor = DISK.create(temporary)
-            # It is locked before it can be found under its name, so that nobody takes it for stale.
+            # It is locked before it can be found under its name, so that no process takes it for stale.
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             DISK.write(self._descriptor, json.dumps(record).encode("ascii") + b"\n")
             DISK.rename(temporary, self.path)
@@ -130,7 +130,7 @@ def _paths(folder: Path) -> Iterator[Path]:
 
 
 def _read(path: Path) -> GatewayRecord | None:
-    """None if its gateway has ended and removed it meanwhile."""
+    """None if its gateway has ended and removed it since."""
     try:
         raw = read_private_file(path)
         is_running = _is_locked(path)

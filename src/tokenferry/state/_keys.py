@@ -133,7 +133,7 @@ class ClientKeys:
     def prune(self, *, spared: Secret | None = None) -> tuple[ClientKey, ...]:
         """Forget the keys that were revoked or have expired, and give them.
 
-        `spared` stays: what is registered again if nobody knows it must stay known as revoked. Raises `StorageFailed`.
+        `spared` stays: what is registered again when it is unknown must stay known as revoked. Raises `StorageFailed`.
         """
         digest = b"" if spared is None else bytes.fromhex(spared.sha256)
         with self._database.transaction() as connection:
@@ -265,7 +265,7 @@ class ClientKeys:
         return known.key
 
     def expired(self, presented: str) -> ClientKey | None:
-        """Give the key this was until it expired, if it is one that nobody revoked."""
+        """Give the key this was until it expired, if it was not revoked."""
         digest = _digest(presented)
         known = None if digest is None else self._known.get(digest)
         return known.key if known is not None and known.key.is_expired(self._now()) else None

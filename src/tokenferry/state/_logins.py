@@ -88,7 +88,7 @@ class StartedLogins:
     def take(self, state: Secret, session: Secret) -> StartedLogin | None:
         """Give the login that this `state` was made for, once; None if there is none, or it is another session's.
 
-        Whoever presents a state has used it up. Raises `StorageFailed`, `CorruptFile`.
+        Presenting a state uses it up. Raises `StorageFailed`, `CorruptFile`.
         """
         row = self._remove(state)
         if row is None or not hmac.compare_digest(row["session"], _digest(session)):

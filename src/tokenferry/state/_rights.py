@@ -39,7 +39,7 @@ class Rights:
         return not self.providers or name in self.providers
 
     def names_account(self, name: str) -> bool:
-        """Tell whether an account is one that the key's holder may be served by, and told of."""
+        """Tell whether an account is one that the key's holder may be served by, and may know of."""
         return (self.pin is None or name == self.pin) and (not self.accounts or name in self.accounts)
 
     def allows_account(self, name: str, provider: str) -> bool:

@@ -109,11 +109,11 @@ class UsageProbe:
         full = [window for window in state.rejected if not window.is_of_family]
         if full and (until := self._fuzzed(full)) is not None:
             names = " and ".join(f"window {window.name}" for window in full)
-            told = Cooldown(
+            found = Cooldown(
                 Scope("account", account), "window", "usage", until, f"The account has used up its {names}."
             )
-            self._cooldowns.put(told)
-            logger.info("account %s is limited, says its usage endpoint: %s", account, told.evidence.rstrip("."))
+            self._cooldowns.put(found)
+            logger.info("account %s is limited, says its usage endpoint: %s", account, found.evidence.rstrip("."))
 
     def _answer(self, asked: Account, url: str) -> LimitState | None:
         account = asked.name
@@ -124,8 +124,8 @@ class UsageProbe:
         answer = self._send(TokenRequest(url, headers, b"", "GET"), _TIMEOUT)
         state = read_usage(answer.body) if isinstance(answer, TokenResponse) and answer.status == _OK else None
         if state is None:
-            told = f"answered {answer.status}" if isinstance(answer, TokenResponse) else answer.reason
-            logger.info("account %s: its usage can't be asked for: %s", account, told)
+            found = f"answered {answer.status}" if isinstance(answer, TokenResponse) else answer.reason
+            logger.info("account %s: its usage can't be asked for: %s", account, found)
         return state
 
     def _judge(self, cooldown: Cooldown, state: LimitState) -> None:
@@ -137,8 +137,8 @@ class UsageProbe:
             logger.info("account %s works again, says its usage endpoint: %s is over", name, cooldown.cause)
             return
         if (until := self._fuzzed(full)) is not None:
-            told = Cooldown(cooldown.scope, cooldown.cause, "usage", until, cooldown.evidence)
-            self._cooldowns.put(told, is_better_informed=True)
+            found = Cooldown(cooldown.scope, cooldown.cause, "usage", until, cooldown.evidence)
+            self._cooldowns.put(found, is_better_informed=True)
 
     def _fuzzed(self, windows: list[Window]) -> int | None:
         """When the last of them ends, and a little later: all who wait for it shall not come at once."""

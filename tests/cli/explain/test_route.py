@@ -190,4 +190,4 @@ def test_a_provider_whose_format_cannot_say_what_is_asked_for_is_shown_with_the_
     body.write_text(json.dumps(asked))
     out = inside("explain", "route", "--body", str(body)).out
     assert "unfit     its format can't say what is asked for: the server's tool 'web_search_20250305'" in out
-    assert "with 400" in out
+    assert "the client would get 400" in out

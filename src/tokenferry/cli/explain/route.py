@@ -188,4 +188,7 @@ def _lines(found: RouteExplanation, asked: str) -> Iterator[tuple[str, str]]:
             until = "" if one.until is None else f", until {moment(one.until)}"
             yield "account", f"{one.account} not: {one.reason.removesuffix('.')}{until}"
     if found.targets and found.status != _OK:
-        yield "nobody", f"the client would be told so, with {found.status} (it is {moment(int(time.time()))})"
+        yield (
+            "nobody",
+            f"the client would get {found.status}, which says so (it is {moment(int(time.time()))})",
+        )
