@@ -23,3 +23,14 @@ def test_an_own_callback_is_one_that_leads_to_a_host_of_the_listeners() -> None:
         "",
     ):
         assert not parts.is_own_callback(bad)
+
+
+def test_a_browser_comes_by_the_public_url_where_there_is_one() -> None:
+    parts = ActionContext(
+        **NOTHING,
+        urls=("http://127.0.0.1:1",),
+        hosts=frozenset((b"127.0.0.1:1", b"gateway.example")),
+        public_url="https://gateway.example",
+    )
+    assert parts.base == "https://gateway.example"
+    assert parts.is_own_callback("https://gateway.example/oauth/callback")

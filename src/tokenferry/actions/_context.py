@@ -54,6 +54,8 @@ class ActionContext:
     explain: Callable[[ClientKey, RouteQuestion], Awaitable[RouteExplanation]] = field(default=_no_explanation)
     """Where a request would go, as far as the key that asks may know."""
 
+    public_url: str | None = None
+    """`[server] public_url`, of the gateway's start."""
     role_of: Callable[[str], Role] = field(default=_viewer)
     """What a user whom a trusted proxy names may do in the dashboard."""
     is_ending: Callable[[], bool] = field(default=lambda: False)
@@ -74,8 +76,8 @@ class ActionContext:
 
     @property
     def base(self) -> str | None:
-        """Where a browser reaches the gateway; None if only a Unix socket leads there."""
-        return next((url for url in self.urls if url.startswith("http")), None)
+        """Where a browser reaches the gateway, by its public URL if it has one; None over a Unix socket alone."""
+        return self.public_url or next((url for url in self.urls if url.startswith("http")), None)
 
     def is_own_callback(self, redirect_uri: str) -> bool:
         """Whether a redirect leads back to this gateway."""

@@ -154,6 +154,7 @@ def run_gateway(
             readiness=readiness_of(in_force, broker, state, states),
             limits=pool.usage.state,
             explain=explainer_of(lambda: gateway, broker, state, states, worker),
+            public_url=config.server.public_url,
             role_of=lambda user: role_of(in_force[0], user),
             is_ending=is_ending.is_set,
         )
