@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Final, NamedTuple
 
 from tokenferry.budgets import (
@@ -30,8 +31,10 @@ from tokenferry.stores import ProcessIdentity
 
 logger = logging.getLogger(__name__)
 
-HEARTBEAT: Final = 5.0
+_HEARTBEAT: Final = 5.0
 """How often a process that serves says that it lives, in seconds."""
+_GLANCE: Final = 1.0
+"""How often it looks whether others have written, where there are others."""
 _DEAD: Final = 30.0
 _LOOK: Final = 1.0
 _KEPT_MS: Final = 86_400_000
@@ -126,12 +129,13 @@ class BudgetExchange:
         self._keys_now = keys
         self._listed: Sequence[BudgetSubject] = ()
         self._now, self._monotonic = now, monotonic
-        self._holder = _new_holder()
         self._keys: dict[str, BudgetSubject] = {}
         self._written: list[str] = []
         self._spent: dict[CounterKey, int] = {}
         self._last = 0
-        self._revision = -1
+        self._revision = self._version = -1
+        self._holders = 1
+        self._exchanged_at = -_HEARTBEAT
         self._looked_at = -_LOOK
         self._recorded: dict[CounterKey, int] = {}
         """The slices that the file has of this process."""
@@ -155,20 +159,37 @@ class BudgetExchange:
         """Read what is spent, and take the slices that are due. Raises `StorageFailed`, `CorruptFile`."""
         self.look()
         if self.book.is_active:
-            with ledger.transaction() as connection:
-                counters = self.book.counters()
-                self._read(connection, ledger, counters)
-                others, holders = self._others(connection)
-                written, self._written = self._written, []
-                self.book.exchange(self._spent, others, holders, written)
-                claims = {one.key: one.claim for one in counters}
-                self._record(connection, claims)
-                crossed = [*self._crossed(connection, counters)]
-            self._recorded = claims
-            for counter, percent in crossed:
-                known = self._keys.get(counter.key_id or counter.budget.name)
-                self._announce(counter, percent, "" if known is None else known.name)
+            counters = self.book.counters()
+            if self._is_due(ledger, counters):
+                self._exchange(ledger, counters)
         self.ready.set()
+
+    @property
+    def interval(self) -> float | None:
+        """Seconds until the next exchange at the latest; None without budgets."""
+        if not self.book.is_active:
+            return None
+        return _HEARTBEAT if self._holders == 1 else _GLANCE
+
+    def _is_due(self, ledger: Ledger, counters: Sequence[Counter]) -> bool:
+        """Whether there is anything to say or to learn. Costs no transaction."""
+        if self._monotonic() - self._exchanged_at >= _HEARTBEAT or self._version != ledger.version():
+            return True
+        return any(one.missing or one.held or not one.is_known for one in counters)
+
+    def _exchange(self, ledger: Ledger, counters: Sequence[Counter]) -> None:
+        with ledger.transaction() as connection:
+            self._read(connection, ledger, counters)
+            others, self._holders = self._others(connection)
+            written, self._written = self._written, []
+            self.book.exchange(self._spent, others, self._holders, written)
+            claims = {one.key: one.claim for one in counters}
+            self._record(connection, claims)
+            crossed = [*self._crossed(connection, counters)]
+        self._recorded, self._version, self._exchanged_at = claims, ledger.version(), self._monotonic()
+        for counter, percent in crossed:
+            known = self._keys.get(counter.key_id or counter.budget.name)
+            self._announce(counter, percent, "" if known is None else known.name)
 
     def states(self) -> list[BudgetState]:
         """How each budget stands, as far as it is known in memory."""
@@ -259,6 +280,12 @@ class BudgetExchange:
         connection.executemany(sql.PUT_SLICE, changed)
         connection.executemany(sql.DELETE_SLICE, [(self._holder, *key) for key in known if key not in claims])
 
+    @cached_property
+    def _holder(self) -> str:
+        """A name for this process, by which others can tell whether it still runs."""
+        own = ProcessIdentity.own()
+        return " ".join((str(own.pid), own.start, own.boot, secrets.token_hex(4)))
+
     def _others(self, connection: sqlite3.Connection) -> tuple[dict[CounterKey, int], int]:
         """What other processes hold, and how many live with this one."""
         now = self._monotonic()
@@ -276,12 +303,6 @@ class BudgetExchange:
         rows = connection.execute(sql.SLICES, (self._holder,)).fetchall()
         alive = {CounterKey(row["budget"], row["start"]): row["amount"] for row in rows}
         return alive, len(holders)
-
-
-def _new_holder() -> str:
-    """A name for this process: other processes can tell by it whether it still runs."""
-    own = ProcessIdentity.own()
-    return " ".join((str(own.pid), own.start, own.boot, secrets.token_hex(4)))
 
 
 def _is_gone(holder: str) -> bool:

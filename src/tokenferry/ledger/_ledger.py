@@ -69,6 +69,10 @@ class Ledger:
             return self._database.path.stat().st_size
         return 0
 
+    def version(self) -> int:
+        """Another number whenever anybody has written to the file."""
+        return int(self._database.rows("PRAGMA data_version")[0][0])
+
     def transaction(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
         """Write in a block, all of it or nothing; nobody else writes meanwhile."""
         return self._database.transaction()

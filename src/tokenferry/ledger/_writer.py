@@ -10,7 +10,7 @@ from msgspec import Struct
 from tokenferry.background import PeriodicThread
 from tokenferry.budgets import Budget, BudgetBook
 from tokenferry.errors import TokenferryError
-from tokenferry.ledger._budgets import HEARTBEAT, BudgetExchange
+from tokenferry.ledger._budgets import BudgetExchange
 from tokenferry.ledger._costs import CostCounters
 from tokenferry.ledger._entry import LedgerEntry, WindowPoint
 from tokenferry.ledger._ledger import Ledger
@@ -171,7 +171,7 @@ class LedgerWriter(PeriodicThread, Generic[_Ended]):
             self._bytes = ledger.size
             self._fill()
         self.budgets.exchange(ledger)
-        self._interval = HEARTBEAT if self.budgets.book.is_active else _IDLE
+        self._interval = self.budgets.interval or _IDLE
         self._retain(ledger)
 
     def _fill(self) -> None:
