@@ -17,7 +17,7 @@ from tokenferry.gateway.proxy.body import BodyBudget
 from tokenferry.gateway.proxy.credentials import CredentialSource, KeyRing
 from tokenferry.gateway.proxy.forwarder import Forwarder
 from tokenferry.gateway.proxy.own_upstream import check_upstreams
-from tokenferry.gateway.routes import proxied
+from tokenferry.gateway.routes import SERVED, proxied
 from tokenferry.gateway.server.lifespan import BaseLifespan, Lifespan
 from tokenferry.gateway.server.server import Server
 from tokenferry.gateway.server.sockets import (
@@ -52,6 +52,7 @@ from tokenferry.upstream._clients import UpstreamClients
 __all__ = [
     "ERROR_MARK",
     "REQUEST_ID",
+    "SERVED",
     "AccessLog",
     "AnswerWriter",
     "BaseLifespan",

@@ -73,7 +73,9 @@ _RELAYED: Final = {
     ("GET", b"/v1/models"): Endpoint.MODELS,
     ("POST", EMBEDDINGS): Endpoint.UNPRICED,
 }
-_SERVED: Final = (*CLIENT_APIS, b"/v1/messages/count_tokens", BATCHES, FILES, EMBEDDINGS, b"/v1/models")
+_PROXIED: Final = (*CLIENT_APIS, b"/v1/messages/count_tokens", BATCHES, FILES, EMBEDDINGS, b"/v1/models")
+SERVED: Final = ", ".join(path.decode("ascii") for path in _PROXIED)
+"""The paths that are proxied, for messages."""
 
 
 def route(method: str, raw_path: bytes) -> Endpoint:
@@ -121,4 +123,4 @@ def _what_to_change(raw_path: bytes) -> str:
         return "the client adds /v1 itself: take /v1 and all behind it off the end of its base URL"
     if _WITHOUT.fullmatch(raw_path):
         return "add /v1 to the end of the client's base URL"
-    return f"it serves {', '.join(path.decode('ascii') for path in _SERVED)}"
+    return f"it serves {SERVED}"

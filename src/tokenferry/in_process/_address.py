@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, urlencode
 import httpx2
 
 from tokenferry.errors import UsageError
-from tokenferry.gateway import proxied
+from tokenferry.gateway import SERVED, proxied
 from tokenferry.in_process._call import ProgramRequest
 from tokenferry.serve import EmbeddedGateway
 
@@ -42,10 +42,7 @@ def program_request(gateway: EmbeddedGateway, request: httpx2.Request, body: byt
             path = path[len(prefix) :]
             break
     if proxied(request.method, path) is None:
-        raise UsageError(
-            f"{request.method} {url.path} is no path that this transport serves; it serves POST /v1/messages, "
-            "POST /v1/messages/count_tokens and GET /v1/models"
-        )
+        raise UsageError(f"{request.method} {url.path} is no path that this transport serves; it serves {SERVED}")
     headers = [(name.lower(), value) for name, value in request.headers.raw if name.lower() not in _NOT_SENT]
     if request.method == "POST":
         headers.append((b"content-length", b"%d" % len(body)))
