@@ -80,7 +80,7 @@ def test_the_one_named_comes_before_the_variable_before_the_one_in_use_before_th
     assert book.choose("") == "used"
 
 
-def test_no_account_at_all_is_told_with_the_command_that_adds_one(book: Accounts) -> None:
+def test_no_account_at_all_is_reported_with_the_command_that_adds_one(book: Accounts) -> None:
     with pytest.raises(UnknownAccount, match="there is no account yet; add one with: tokenferry account add NAME"):
         book.choose(None)
 
@@ -153,7 +153,7 @@ def test_an_empty_note_of_the_one_in_use_is_none(book: Accounts, home: Home, con
     assert book.active() is None
 
 
-def test_an_unsafe_or_odd_note_of_the_one_in_use_is_told(book: Accounts, home: Home) -> None:
+def test_an_unsafe_or_odd_note_of_the_one_in_use_is_reported(book: Accounts, home: Home) -> None:
     home.active.write_bytes(b"work\n")
     home.active.chmod(0o666)
     with pytest.raises(UnsafeFile, match="chmod 0600"):
@@ -243,7 +243,7 @@ def test_an_account_of_the_environment_counts_only_while_no_other_is_there(store
     assert book.read("ANTHROPIC_API_KEY").account.store == ENVIRONMENT
 
 
-def test_an_unlistable_folder_is_told(book: Accounts, home: Home) -> None:
+def test_an_unlistable_folder_is_reported(book: Accounts, home: Home) -> None:
     home.accounts.touch(0o600)
     with pytest.raises(StorageFailed, match=re.escape(f"the folder {home.accounts} can't be listed")):
         book.listing()

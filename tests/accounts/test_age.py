@@ -61,7 +61,7 @@ def test_the_end_that_comes_first(given: Document, expected: Aging | None) -> No
 
 
 @given(st.integers(0, 4_000_000_000), st.integers(0, 10**8), st.integers(-(10**8), 10**8))
-def test_it_is_told_of_from_the_notice_on_and_in_two_words_at_most(at: int, notice: int, off: int) -> None:
+def test_it_is_shown_from_the_notice_on_and_in_two_words_at_most(at: int, notice: int, off: int) -> None:
     end = Aging("max-age", at, notice)
     now = at + off
     assert end.stage(now) == ("over" if off >= 0 else "soon" if off >= -notice else "fine")

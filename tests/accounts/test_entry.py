@@ -79,7 +79,7 @@ def test_our_own_spelling_comes_before_another() -> None:
         (json.dumps({"access_token": TOKEN, "scope": {TOKEN: 1}}), None, '"scopes"'),
     ],
 )
-def test_what_is_not_usable_is_told_without_a_trace_of_it(text: str, kind: Kind | None, reason: str) -> None:
+def test_what_is_not_usable_is_reported_without_a_trace_of_it(text: str, kind: Kind | None, reason: str) -> None:
     with pytest.raises(UsageError) as caught:
         read_credential(text.encode(), kind, "api-key")
     assert reason in str(caught.value)

@@ -171,7 +171,7 @@ def test_what_changed_since_it_was_offered_is_not_imported() -> None:
             check_again(offer, later)
 
 
-def test_a_limit_is_told_while_it_lasts() -> None:
+def test_a_limit_is_reported_while_it_lasts() -> None:
     limits = ((False, None), (True, None), (True, NOW + 60), (True, NOW))
     ones = [
         Found(

@@ -118,7 +118,7 @@ def test_a_profile_that_isnt_ours_is_never_touched(
 
 
 @pytest.mark.parametrize("which", ["config", "credentials"])
-def test_a_profile_that_somebody_changed_is_told_of_and_left(
+def test_a_profile_that_somebody_changed_is_reported_and_left(
     publications: Publications, folder: ProfileFolder, account: Account, which: str
 ) -> None:
     new = publications.publish(folder, "work", "mine", account)
@@ -137,7 +137,7 @@ def test_a_profile_that_somebody_changed_is_told_of_and_left(
     assert publications.all() == []
 
 
-def test_a_mode_that_programs_would_refuse_is_told(
+def test_a_mode_that_programs_would_refuse_is_reported(
     publications: Publications, folder: ProfileFolder, account: Account
 ) -> None:
     new = publications.publish(folder, "work", "mine", account)
@@ -201,7 +201,7 @@ def test_a_folder_in_which_others_could_replace_files_is_refused(
         publications.publish(folder, "work", "mine", account)
 
 
-def test_a_record_that_cannot_be_read_is_told_of_and_hides_no_other(
+def test_a_record_that_cannot_be_read_is_reported_and_hides_no_other(
     publications: Publications, folder: ProfileFolder, account: Account, home: Home, caplog: pytest.LogCaptureFixture
 ) -> None:
     publications.publish(folder, "work", "mine", account)
@@ -251,7 +251,7 @@ def test_a_profile_called_default_needs_no_pointer(
     assert sdk_token("default") == "access-0"
 
 
-def test_a_pointer_that_somebody_set_is_left_and_told_of(
+def test_a_pointer_that_somebody_set_is_left_and_reported(
     publications: Publications, folder: ProfileFolder, account: Account
 ) -> None:
     folder.path.mkdir(mode=0o700, parents=True)

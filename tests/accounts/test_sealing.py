@@ -186,7 +186,9 @@ def test_a_new_account_is_sealed_and_one_whose_writer_is_slow_is_found(world: Wo
     assert seal_state(other.files).sealed == ("key", "new", "work")
 
 
-def test_a_rotation_leaves_the_old_key_until_it_is_told_to_forget_it(world: World, home: Home, elsewhere: Path) -> None:
+def test_a_rotation_leaves_the_old_key_until_it_is_asked_to_forget_it(
+    world: World, home: Home, elsewhere: Path
+) -> None:
     world.run("seal")
     (old,) = elsewhere.read_text().split()
     result = world.sealing.rotate(world.place)
@@ -248,7 +250,7 @@ def test_without_the_key_nothing_is_begun(world: World, home: Home, elsewhere: P
     assert not elsewhere.exists()
 
 
-def test_what_cannot_be_done_for_one_account_is_done_for_the_others_and_told(world: World, home: Home) -> None:
+def test_what_cannot_be_done_for_one_account_is_done_for_the_others_and_reported(world: World, home: Home) -> None:
     path = world.files.path("broken")
     path.write_text("{")
     path.chmod(0o600)

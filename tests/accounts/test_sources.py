@@ -86,7 +86,7 @@ def test_claude_code_s_variable_moves_its_login_and_the_pool_file(home: Home, pe
     assert all("absolute path" in one.entry.fault for one in look_around(odd))
 
 
-def test_what_can_t_be_read_is_told_and_the_rest_goes_on(around: Surroundings, person: Path) -> None:
+def test_what_can_t_be_read_is_reported_and_the_rest_goes_on(around: Surroundings, person: Path) -> None:
     write(person / ".claude" / ".credentials.json", {"claudeAiOauth": LOGIN}, 0o644)
     write(person / ".claude" / "oauth_pool.json", "no JSON")
     write(person / ".claude-code-mux" / "oauth_tokens.json", [5])
@@ -99,7 +99,7 @@ def test_what_can_t_be_read_is_told_and_the_rest_goes_on(around: Surroundings, p
     assert found[0].is_unread
 
 
-def test_a_logged_out_claude_code_is_told_and_holds_nothing(around: Surroundings, person: Path) -> None:
+def test_a_logged_out_claude_code_is_reported_and_holds_nothing(around: Surroundings, person: Path) -> None:
     stub = {"accessToken": "", "refreshToken": "", "expiresAt": 0}
     write(person / ".claude" / ".credentials.json", {"claudeAiOauth": stub})
     (found,) = look_around(around)

@@ -30,7 +30,7 @@ def stored(home: Home, name: str = "work") -> dict[str, Any]:
     return data
 
 
-def test_a_key_is_read_from_stdin_and_told_by_its_fingerprint_alone(home: Home) -> None:
+def test_a_key_is_read_from_stdin_and_shown_by_its_fingerprint_alone(home: Home) -> None:
     outcome = tokenferry("account", "add", "work", stdin=f"{KEY}\n")
     assert outcome.code == 0
     assert outcome.out.splitlines() == [
@@ -275,7 +275,7 @@ def test_use_names_what_goes_before_it(home: Home, inside: Inside, monkeypatch: 
     assert inside("use", "nobody").code == 4
 
 
-def test_logging_in_anew_gets_past_a_record_that_can_not_be_read(home: Home, login: Login, sandbox: Sandbox) -> None:
+def test_logging_in_again_gets_past_a_record_that_can_not_be_read(home: Home, login: Login, sandbox: Sandbox) -> None:
     login("work", expires_in=-60)
     home.journal.mkdir(mode=0o700, exist_ok=True)
     record = home.journal / "work.attempt"

@@ -113,7 +113,7 @@ def test_a_token_goes_to_no_other_host_than_the_profiles(profiles: Profiles, ins
     assert "provider 'console' is another host; name with --provider one of: sandbox" in outcome.one_line()
 
 
-def test_without_a_profile_the_login_command_is_told(profiles: Profiles, inside: Inside) -> None:
+def test_without_a_profile_the_login_command_is_reported(profiles: Profiles, inside: Inside) -> None:
     outcome = attach(inside, "mine", "--profile", "work")
     assert outcome.code == 5
     assert "ant auth login --profile work" in outcome.one_line()
@@ -138,7 +138,7 @@ def test_removing_the_account_leaves_the_profile(profiles: Profiles, inside: Ins
     ("client_id", "provider"),
     [("ant", "console"), ("", "anthropic")],
 )
-def test_a_token_that_nobody_says_anything_of_counts_as_a_subscriptions(
+def test_a_token_of_an_unknown_kind_counts_as_a_subscriptions(
     profiles: Profiles, inside: Inside, client_id: str, provider: str
 ) -> None:
     profiles.write(client_id=client_id)

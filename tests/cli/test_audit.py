@@ -44,7 +44,7 @@ def test_what_fails_or_only_looks_leaves_none(home: Home, inside: Inside) -> Non
     assert not home.audit.exists()
 
 
-def test_the_local_key_is_told_of_when_it_is_made(home: Home, registered: GatewayRegistration, inside: Inside) -> None:
+def test_the_local_key_is_reported_when_it_is_made(home: Home, registered: GatewayRegistration, inside: Inside) -> None:
     inside("token", "--gateway")
     inside("token", "--gateway")
     assert actions(home) == [("key.create", "local")]

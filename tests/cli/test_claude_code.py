@@ -92,7 +92,7 @@ def test_a_moved_login_is_not_served_from_the_copy_that_was_left_behind(
     assert tokenferry("token", "alice").out == "sk-ant-oat01-renewed-by-claude-code\n"
 
 
-def test_a_login_that_was_nobodys_is_told_of(
+def test_a_login_without_an_account_is_reported(
     logins: dict[str, dict[str, Any]], credentials: Path, inside: Inside, sandbox: Sandbox
 ) -> None:
     login = sandbox.issue("carol", expires_in=28_800)
@@ -106,7 +106,7 @@ def test_a_login_that_was_nobodys_is_told_of(
     assert sandbox.counters()["accounts"]["carol"]["refreshes"] == 1
 
 
-def test_logged_out_meanwhile_is_told_of(logins: object, credentials: Path, inside: Inside) -> None:
+def test_a_logout_in_between_is_reported(logins: object, credentials: Path, inside: Inside) -> None:
     inside("claude-code", "switch", "alice")
     document = json.loads(credentials.read_bytes())
     document["claudeAiOauth"] |= {"accessToken": "", "refreshToken": "", "expiresAt": 0}
@@ -148,7 +148,7 @@ def test_swap_prints_who_takes_over(logins: object, inside: Inside, home: Home, 
     assert (lonely.code, "fewer than 2 accounts" in lonely.one_line()) == (4, True)
 
 
-def test_a_keeper_swaps_what_is_on_record_as_limited_if_it_is_told_to(
+def test_a_renewer_switches_what_is_on_record_as_limited_if_it_is_asked_to(
     logins: dict[str, dict[str, Any]], credentials: Path, inside: Inside, home: Home, sandbox: Sandbox
 ) -> None:
     configure(home, sandbox, "own-use")
@@ -206,7 +206,7 @@ def test_removing_a_moved_account_leaves_claude_code_its_login(
     assert not (home.accounts / "alice.json").exists()
 
 
-def test_who_waits_for_claude_code_is_told_so(logins: dict[str, dict[str, Any]], credentials: Path) -> None:
+def test_a_wait_for_claude_code_is_explained(logins: dict[str, dict[str, Any]], credentials: Path) -> None:
     credentials.parent.mkdir(mode=0o700)
     lock = credentials.with_name(".oauth_refresh.lock")
     lock.mkdir()

@@ -258,7 +258,7 @@ def test_edit_keeps_the_text_that_can_not_be_used(
     assert written.read_text() == TEXT
 
 
-def test_edit_keeps_the_text_when_the_file_was_changed_meanwhile(
+def test_edit_keeps_the_text_when_the_file_was_changed_since(
     written: Path, inside: Inside, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = tmp_path / "edit.py"
@@ -296,7 +296,7 @@ def test_edit_offers_to_go_on_and_ends_when_it_can_be_used(
     assert copies(home) == []
 
 
-def test_an_editor_that_is_not_there_is_told(
+def test_an_editor_that_is_not_there_is_reported(
     written: Path, inside: Inside, monkeypatch: pytest.MonkeyPatch, home: Home
 ) -> None:
     monkeypatch.setenv("VISUAL", "no-such-editor --wait")

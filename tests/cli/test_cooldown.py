@@ -65,7 +65,7 @@ def test_clearing_an_account_frees_it_for_every_model_and_of_its_organization(
     assert left(home) == {("spare", ""), ("done", "")}
 
 
-def test_everything_is_cleared_at_once_and_what_was_over_is_not_told(
+def test_everything_is_cleared_at_once_and_what_was_over_is_not_reported(
     home: Home, noted: list[Cooldown], inside: Inside
 ) -> None:
     assert len(inside("cooldown", "clear", "--all", "--json").json) == 4

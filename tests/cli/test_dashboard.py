@@ -57,7 +57,7 @@ def test_without_a_gateway_it_names_the_command_that_starts_one(inside: Inside) 
     assert outcome.one_line().endswith("start it with: tokenferry serve")
 
 
-def test_a_gateway_without_a_dashboard_is_told(home: Home, inside: Inside) -> None:
+def test_a_gateway_without_a_dashboard_is_reported(home: Home, inside: Inside) -> None:
     registration = GatewayRegistration(home, url="http://127.0.0.1:13456")
     outcome = inside("dashboard")
     registration.end()

@@ -44,7 +44,7 @@ def test_a_sound_home_is_clean(sound: Home, inside: Inside) -> None:
     assert inside("doctor", "--json").json == []
 
 
-def test_each_finding_is_told_once(sound: Home, inside: Inside) -> None:
+def test_each_finding_is_reported_once(sound: Home, inside: Inside) -> None:
     sound.config.unlink()
     os.mkfifo(sound.config, 0o600)
     found = inside("doctor", "--json").json
@@ -175,7 +175,7 @@ def test_each_trouble_is_found_with_its_place_and_cure(sound: Home, inside: Insi
 
 
 @pytest.mark.parametrize("name", ["ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_PROFILE"])
-def test_a_variable_that_programs_heed_first_is_found(
+def test_a_variable_that_programs_read_first_is_found(
     sound: Home, inside: Inside, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv(name, KEY)

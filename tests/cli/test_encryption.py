@@ -149,7 +149,7 @@ def test_without_the_key_accounts_are_listed_as_locked_and_nothing_is_given_or_a
     assert not key_file.exists()
 
 
-def test_a_key_file_that_is_not_safe_leaves_accounts_locked_and_is_told_once(sealed: str, key_file: Path) -> None:
+def test_a_key_file_that_is_not_safe_leaves_accounts_locked_and_is_reported_once(sealed: str, key_file: Path) -> None:
     key_file.chmod(0o644)
     (row,) = tokenferry("account", "list", "--json").json
     assert (row["state"], row["provider"]) == ("locked", "anthropic")
@@ -317,7 +317,7 @@ def test_nothing_of_sealing_is_imported_where_nothing_is_sealed(home: Home) -> N
     assert done.stdout == "abc\n[]\n"
 
 
-def test_a_sealed_export_is_imported_again_and_by_nobody_without_the_key(
+def test_a_sealed_export_is_imported_again_and_not_without_the_key(
     sealed: str, home: Home, key_file: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "backups" / "work.json"

@@ -137,7 +137,7 @@ def test_a_hand_over_that_was_cut_short_is_found_and_taken_back(person: Path, lo
     assert "none to take back" in tokenferry("export", "work", "--take-back", "--yes").one_line()
 
 
-def test_a_subscription_is_handed_to_nobody_without_the_policy(person: Path, home: Home) -> None:
+def test_a_subscription_is_handed_to_no_program_without_the_policy(person: Path, home: Home) -> None:
     setup = "sk-ant-oat01-" + "Ss1" * 30
     tokenferry("account", "add", "mine", "--provider", "claude-max", stdin=setup)
     for more in ((), ("--with-refresh-token", "--yes")):
@@ -158,7 +158,7 @@ def test_a_subscription_is_handed_to_nobody_without_the_policy(person: Path, hom
         (("--to", "bundle", "temporary/x.json"), 8, "under the temporary folder"),
     ],
 )
-def test_what_can_t_be_done_is_told_in_one_sentence(
+def test_what_can_t_be_done_is_reported_in_one_sentence(
     arguments: tuple[str, ...],
     code: int,
     sentence: str,

@@ -167,7 +167,7 @@ def test_an_overloaded_stream_goes_on_before_its_first_content_and_never_after(
     gate.end()
 
 
-def test_a_provider_that_is_not_there_is_the_local_network_and_benches_nobody(
+def test_a_provider_that_is_not_there_is_the_local_network_and_benches_no_account(
     sandbox: Sandbox, home: Home, accounts: None, tmp_path: Path
 ) -> None:
     with socket.socket() as taken:

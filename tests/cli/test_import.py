@@ -217,7 +217,7 @@ def test_a_credential_can_be_piped_in(home: Home) -> None:
         (("key", "--name", "a/b"), 2, "can't be an account's name"),
     ],
 )
-def test_what_can_t_be_done_is_told_in_one_sentence(
+def test_what_can_t_be_done_is_reported_in_one_sentence(
     arguments: tuple[str, ...],
     code: int,
     sentence: str,

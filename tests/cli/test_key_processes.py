@@ -95,7 +95,7 @@ def test_many_processes_that_change_keys_at_once_lose_nothing(home: Home) -> Non
         assert all(key.last_used_at is not None for key in keys)
 
 
-def test_a_database_that_breaks_while_the_gateway_runs_stops_nobody(ask: Ask, home: Home, inside: Inside) -> None:
+def test_a_database_that_breaks_while_the_gateway_runs_stops_no_client(ask: Ask, home: Home, inside: Inside) -> None:
     key = inside("token", "--gateway").out.strip()  # which every worker knows from its start
     assert ask(key) == 200
     with home.state.open("r+b") as file:

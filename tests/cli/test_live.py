@@ -25,7 +25,7 @@ from tokenferry.views import LedgerReader, now_view
 Inside = Callable[..., Any]
 
 
-def test_each_change_is_a_line_of_json_until_nobody_reads(home: Home) -> None:
+def test_each_change_is_a_line_of_json_until_the_reader_leaves(home: Home) -> None:
     put(home, document(time.time()))
     process = begin("status", "--watch", "--json")
     assert process.stdout is not None

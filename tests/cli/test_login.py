@@ -188,7 +188,7 @@ def test_no_state_code_or_challenge_is_in_a_command_line_or_a_log(
     assert '"action": "account.login"' in audit
 
 
-def test_logging_in_anew_updates_the_account_and_says_so(
+def test_logging_in_again_updates_the_account_and_says_so(
     home: Home, alice: Sandbox, log_in: Callable[..., Command]
 ) -> None:
     first = log_in("work", "--provider", "sandbox")
@@ -236,7 +236,7 @@ def test_a_setup_token_is_for_inference_alone_and_lives_a_year(
     assert kept["credential"]["expires_at"] - kept["credential"]["obtained_at"] == 31_536_000
 
 
-def test_a_refusal_is_told_in_one_sentence(home: Home, sandbox: Sandbox, log_in: Callable[..., Command]) -> None:
+def test_a_refusal_is_reported_in_one_sentence(home: Home, sandbox: Sandbox, log_in: Callable[..., Command]) -> None:
     command = log_in("--provider", "sandbox")
     local = command.addresses()[0]
     with httpx2.Client(timeout=PATIENCE) as browser:
@@ -282,7 +282,7 @@ def test_ctrl_c_leaves_nothing_behind(home: Home, alice: Sandbox, log_in: Callab
         socket.create_connection(("127.0.0.1", port))
 
 
-def test_the_port_can_be_named_and_one_that_is_taken_is_told_of(
+def test_the_port_can_be_named_and_one_that_is_taken_is_reported(
     home: Home, alice: Sandbox, log_in: Callable[..., Command]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -79,7 +79,9 @@ def test_another_key_of_the_same_person_updates_the_account_and_says_so(
     assert names(home) == ["carol@example.com", "carol@example.com-sandbox"]
 
 
-def test_who_may_make_no_key_is_told_so_and_the_login_is_ended(home: Home, sandbox: Sandbox, log_in: LogIn) -> None:
+def test_a_person_who_may_make_no_key_gets_an_error_and_the_login_is_ended(
+    home: Home, sandbox: Sandbox, log_in: LogIn
+) -> None:
     configure(home, sandbox.url)
     home.config.write_text(home.config.read_text() + AS_CAROL.replace("carol", "alice"))
     command = log_in("--provider", "sandbox", "--create-api-key")
@@ -105,7 +107,7 @@ def test_no_key_is_made_for_an_account_that_is_somebody_elses(home: Home, carol:
     assert carol.counters()["accounts"]["alice"]["revocations"] == 1
 
 
-def test_a_key_that_was_made_and_can_not_be_stored_is_told_of(
+def test_a_key_that_was_made_and_can_not_be_stored_is_reported(
     home: Home, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broker = Broker.from_home(home)

@@ -53,7 +53,7 @@ def test_the_login_is_kept_at_the_provider_where_that_is_wanted(
 
 
 @pytest.mark.parametrize("command", [["logout", "work"], ["account", "remove", "work", "--yes"]])
-def test_a_provider_that_can_not_be_reached_or_refuses_keeps_nobody_from_removing(
+def test_a_provider_that_can_not_be_reached_or_refuses_prevents_no_removal(
     home: Home, sandbox: Sandbox, login: Login, inside: Inside, command: list[str]
 ) -> None:
     login()
@@ -69,7 +69,7 @@ def test_a_provider_that_can_not_be_reached_or_refuses_keeps_nobody_from_removin
     assert is_gone(home)
 
 
-def test_a_provider_without_a_place_for_it_is_told_of(home: Home, inside: Inside) -> None:
+def test_a_provider_without_a_place_for_it_is_reported(home: Home, inside: Inside) -> None:
     home.config.write_text(
         '[[providers]]\nname = "idp"\nbase_url = "https://llm.example"\nauth_type = "oauth"\n'
         '[providers.oauth]\ntoken_endpoint = "https://llm.example/token"\n'

@@ -81,7 +81,7 @@ def test_labels_are_set_and_removed_and_what_tokenferry_goes_by_is_not(two: None
     assert inside("account", "pause", "nobody").code == 4
 
 
-def test_a_paused_account_stays_so_when_it_is_logged_in_anew(two: None, inside: Inside, login: Login) -> None:
+def test_a_paused_account_stays_so_when_it_is_logged_in_again(two: None, inside: Inside, login: Login) -> None:
     inside("account", "pause", "one")
     tokenferry("account", "add", "key", "--provider", "anthropic", stdin="sk-ant-api03-" + "k" * 80)
     inside("account", "pause", "key")
@@ -115,7 +115,7 @@ def test_an_account_of_the_environment_is_changed_there(inside: Inside, monkeypa
     assert "comes from the environment" in outcome.err
 
 
-def test_removing_an_account_names_the_keys_that_nobody_serves_now(two: None, inside: Inside) -> None:
+def test_removing_an_account_names_the_keys_that_no_account_serves_now(two: None, inside: Inside) -> None:
     inside("key", "create", "pinned", "--pin", "one")
     inside("key", "create", "limited", "--account", "one")
     inside("key", "create", "both", "--account", "one", "--account", "two")

@@ -62,7 +62,7 @@ def test_a_no_states_nothing(home: Home) -> None:
     assert not home.statement.exists()
 
 
-def test_without_a_terminal_nobody_states_anything(home: Home) -> None:
+def test_without_a_terminal_no_statement_is_made(home: Home) -> None:
     outcome = tokenferry("policy", "set", "own-use", stdin="y\n")
     assert outcome.code == 7
     assert outcome.one_line().endswith("tokenferry policy set own-use")
@@ -78,7 +78,7 @@ def test_what_the_configuration_says_is_changed_there(home: Home, inside: Inside
     assert inside("policy", "show", "--json").json["source"] == "config.toml"
 
 
-def test_a_statement_that_can_not_be_understood_stops_everything_and_says_how_to_mend_it(
+def test_a_statement_that_can_not_be_understood_stops_everything_and_says_how_to_fix_it(
     home: Home, inside: Inside
 ) -> None:
     home.statement.write_text("nonsense")

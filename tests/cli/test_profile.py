@@ -79,7 +79,7 @@ def test_what_is_published_is_listed_and_shown(login: Login, folder: Path, insid
     assert account["profiles"] == ["other"]
 
 
-def test_which_programs_use_it_is_told(login: Login, inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_which_programs_use_it_is_reported(login: Login, inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
     login()
     inside("profile", "publish", "work")
     assert (
@@ -140,7 +140,7 @@ def test_unpublishing_removes_what_is_ours_and_keeps_the_account(login: Login, f
     assert inside("token", "work").code == 0
 
 
-def test_what_somebody_changed_is_left_and_told(login: Login, folder: Path, inside: Inside) -> None:
+def test_what_somebody_changed_is_left_and_reported(login: Login, folder: Path, inside: Inside) -> None:
     login()
     inside("profile", "publish", "work")
     (folder / "credentials" / "work.json").write_text("{}")

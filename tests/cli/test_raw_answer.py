@@ -86,7 +86,7 @@ def test_the_date_tells_when_it_came() -> None:
         (b"HTTP/1.1 200 OK\na: b\nsecret sentence\n\n", "line 3 of the answer is no header"),
     ],
 )
-def test_what_is_no_answer_is_told_in_a_sentence_that_quotes_nothing(raw: bytes, told: str) -> None:
+def test_what_is_no_answer_is_reported_in_a_sentence_that_quotes_nothing(raw: bytes, told: str) -> None:
     with pytest.raises(TokenferryError, match=told) as fault:
         read_raw_answer(raw)
     assert "secret sentence" not in str(fault.value)

@@ -234,7 +234,7 @@ def unkept(inside: Inside) -> list[dict[str, str]]:
     return [one for one in inside("doctor", "--json").json if "no renewer runs" in one["what"]]
 
 
-def test_doctor_says_when_nobody_keeps_what_is_published(
+def test_doctor_says_when_no_renewer_keeps_what_is_published(
     sandbox: Sandbox, home: Home, login: Login, folder: Path, inside: Inside
 ) -> None:
     login()

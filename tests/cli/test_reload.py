@@ -127,7 +127,7 @@ def test_a_storm_of_hangups_costs_no_request(
         assert served.end() == 0, served.said
 
 
-def test_a_key_in_a_file_is_read_anew_when_that_changes(sandbox: Sandbox, home: Home, tmp_path: Path) -> None:
+def test_a_key_in_a_file_is_read_again_when_that_changes(sandbox: Sandbox, home: Home, tmp_path: Path) -> None:
     file = home.path / "api.key"
     file.touch(0o600)
     file.write_text(sandbox.api_key("dave"))

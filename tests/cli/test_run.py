@@ -112,7 +112,7 @@ def test_its_own_options_are_its_own(keyed: Home) -> None:
     assert outcome.out == "['--account', '--help', '-v']\n"
 
 
-def test_a_program_that_is_not_there_or_can_not_run_is_told_of(keyed: Home) -> None:
+def test_a_program_that_is_not_there_or_can_not_run_is_reported(keyed: Home) -> None:
     missing = tokenferry("run", "--", "no-such-program-here")
     assert missing.code == 127
     assert "not found" in missing.one_line()

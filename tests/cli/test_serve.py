@@ -19,7 +19,7 @@ ASKED = {"model": "claude-sonnet-4-5", "max_tokens": 99, "messages": [{"role": "
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_it_serves_until_it_is_told_to_end(
+def test_it_serves_until_it_is_asked_to_end(
     sandbox: Sandbox, login: Login, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     login()
@@ -170,7 +170,7 @@ def test_it_speaks_tls(login: Login, home: Home, tmp_path: Path) -> None:
         (["--drain", "2h"], 2, "from 0s to 1h"),
     ],
 )
-def test_what_makes_no_sense_is_told(home: Home, arguments: list[str], code: int, reason: str) -> None:
+def test_what_makes_no_sense_is_reported(home: Home, arguments: list[str], code: int, reason: str) -> None:
     outcome = tokenferry("serve", *arguments)
     assert outcome.code == code
     assert reason in outcome.one_line()

@@ -164,7 +164,7 @@ def test_claude_codes_own_folder_is_found(
     assert "apiKeyHelper" in read(tmp_path / "cc" / "settings.json")
 
 
-def test_what_goes_before_it_is_told_with_its_cure(
+def test_what_goes_before_it_is_reported_with_its_cure(
     home: Home, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: Inside
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -183,7 +183,7 @@ def test_what_goes_before_it_is_told_with_its_cure(
     assert outcome.hides(SECRET)
 
 
-def test_a_cloud_provider_goes_before_it_and_is_told_by_its_variable(
+def test_a_cloud_provider_goes_before_it_and_is_named_by_its_variable(
     home: Home, monkeypatch: pytest.MonkeyPatch, inside: Inside
 ) -> None:
     monkeypatch.setenv("CLAUDE_CODE_USE_VERTEX", "1")

@@ -29,7 +29,7 @@ def detached(home: Home) -> Iterator[Callable[..., Outcome]]:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_detached_gateway_listens_when_the_command_ends_and_stops_when_told(
+def test_a_detached_gateway_listens_when_the_command_ends_and_stops_when_asked(
     home: Home, detached: Callable[..., Outcome], workers: str, tmp_path: Path
 ) -> None:
     outcome = detached("--workers", workers, "--port-file", str(tmp_path / "port"))

@@ -94,7 +94,7 @@ def test_exit_3_a_configuration_that_can_not_be_used(home: Home, inside: Inside)
     assert "did you mean server?" in outcome.one_line()
 
 
-def test_exit_4_nobody_of_that_name(home: Home, inside: Inside) -> None:
+def test_exit_4_no_account_of_that_name(home: Home, inside: Inside) -> None:
     assert "there is no account 'nobody'" in inside("token", "nobody").one_line()
     assert inside("token", "nobody").code == 4
 
@@ -288,7 +288,7 @@ def test_a_login_of_another_kind_can_be_given_in_its_place(sandbox: Sandbox, log
     assert inside("token").out.strip() == again["access_token"]
 
 
-def test_a_key_is_told_with_the_header_in_which_its_provider_takes_it(home: Home, inside: Inside) -> None:
+def test_a_key_is_printed_with_the_header_in_which_its_provider_takes_it(home: Home, inside: Inside) -> None:
     write = "[[providers]]\nname = 'other'\nprovider_type = 'openai'\nbase_url = 'https://x.example'\n"
     home.config.write_text(f"{write}api_key = '$OTHER_KEY'\nkey_header = 'authorization'\n")
     home.config.chmod(0o600)

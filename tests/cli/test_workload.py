@@ -92,7 +92,7 @@ def test_listings_know_the_kind_and_what_renews_it(home: Home, add: Add, identit
     assert tokenferry("status").code == 0
 
 
-def test_an_identity_token_that_is_no_good_any_more_is_told_with_its_place(
+def test_an_identity_token_that_is_no_good_any_more_is_reported_with_its_place(
     home: Home, sandbox: Sandbox, add: Add, identity: Path
 ) -> None:
     add()
@@ -161,7 +161,7 @@ def test_an_identity_token_in_a_variable_is_read_where_the_exchange_is_made(
         (("--identity-token-file", "/a", "--kind", "oauth", *RULE), 2, "without --kind and --store"),
     ],
 )
-def test_what_is_missing_or_wrong_is_told_before_anything_is_stored(
+def test_what_is_missing_or_wrong_is_reported_before_anything_is_stored(
     home: Home, add: Add, arguments: tuple[str, ...], code: int, words: str
 ) -> None:
     outcome = add(*arguments)

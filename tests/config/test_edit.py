@@ -100,7 +100,7 @@ def test_tables_that_are_written_in_two_places_are_changed_or_refused_and_never_
         ("providers.idp.base_ulr", "did you mean providers.idp.base_url"),
     ],
 )
-def test_an_unknown_setting_is_told_with_the_nearest_one(name: str, words: str) -> None:
+def test_an_unknown_setting_is_reported_with_the_nearest_one(name: str, words: str) -> None:
     with pytest.raises(UnknownName, match=words):
         set_(TEXT, (name, "1"))
 
@@ -122,7 +122,7 @@ def test_providers_of_another_shape_are_left_to_a_person() -> None:
         set_("[providers]\nx = 1\n", ("providers.new.base_url", "https://x.example"))
 
 
-def test_what_is_no_toml_is_told() -> None:
+def test_what_is_no_toml_is_reported() -> None:
     with pytest.raises(ConfigError, match="is no TOML"):
         set_("server = [", ("server.port", "1"))
 

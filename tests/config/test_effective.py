@@ -32,7 +32,7 @@ def test_without_a_file_the_defaults_hold(tmp_path: Path) -> None:
     assert {one.source for one in examined.effective()} == {"default", "built-in"}
 
 
-def test_the_statement_of_a_policy_is_told_unless_the_file_rules(tmp_path: Path) -> None:
+def test_the_statement_of_a_policy_is_shown_unless_the_file_rules(tmp_path: Path) -> None:
     statement = tmp_path / "home" / "policy.json"
     state(statement, 1_700_000_000)
     path = tmp_path / "home" / "config.toml"
@@ -43,7 +43,7 @@ def test_the_statement_of_a_policy_is_told_unless_the_file_rules(tmp_path: Path)
     assert (found.value, found.source) == ("claude-code-only", "config.toml")
 
 
-def test_a_key_is_told_by_its_fingerprint(tmp_path: Path) -> None:
+def test_a_key_is_shown_by_its_fingerprint(tmp_path: Path) -> None:
     content = b'[[providers]]\nname = "idp"\nbase_url = "https://x.example"\napi_key = "$IDP_KEY"\n'
     found = of(examine_content(content, tmp_path / "c", environ={"IDP_KEY": KEY}), "providers.idp.api_key")
     assert found.value == "$IDP_KEY"

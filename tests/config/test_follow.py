@@ -80,7 +80,7 @@ def test_a_file_that_is_being_written_is_waited_for(followed: Followed) -> None:
     assert followed.complaints == []
 
 
-def test_a_bad_file_is_told_once_with_every_fault_and_the_former_stays(followed: Followed) -> None:
+def test_a_bad_file_is_reported_once_with_every_fault_and_the_former_stays(followed: Followed) -> None:
     followed.looks()
     followed.write("[server]\nport = 99999\nworkers = 0\n")
     assert followed.looks(4) == []

@@ -139,7 +139,7 @@ def test_what_is_no_toml_is_a_config_error_that_names_the_file(write: Write, tmp
 # -- all faults at once
 
 
-def test_every_fault_is_told_at_once_with_its_place(write: Write) -> None:
+def test_every_fault_is_reported_at_once_with_its_place(write: Write) -> None:
     assert problems(
         write,
         """
@@ -225,7 +225,7 @@ def test_a_provider_without_a_name_or_url_has_no_further_faults_made_up_for_it(w
         ),
     ],
 )
-def test_a_wrong_value_is_told_by_its_key(write: Write, text: str, problem: str) -> None:
+def test_a_wrong_value_is_named_by_its_key(write: Write, text: str, problem: str) -> None:
     assert any(told.startswith(problem) for told in problems(write, text))
 
 
@@ -384,7 +384,7 @@ def test_a_provider_has_a_name_that_can_be_shown(write: Write, name: str) -> Non
         ('server.uds = "~nobody-of-that-name/a"', "server.uds names a home directory that is not known here"),
     ],
 )
-def test_how_the_gateway_can_not_listen_is_told(write: Write, text: str, problem: str) -> None:
+def test_how_the_gateway_can_not_listen_is_reported(write: Write, text: str, problem: str) -> None:
     assert problems(write, text) == (problem,)
 
 
@@ -501,7 +501,7 @@ def lenient(tmp_path: Path, text: str) -> Config:
         '[[providers]]\nname = "other"\nbase_url = "https://x.example"\napi_key = "nowhere"\n',
     ],
 )
-def test_a_fault_that_does_not_rule_a_credential_keeps_it_from_nobody(tmp_path: Path, fault: str) -> None:
+def test_a_fault_that_does_not_rule_a_credential_keeps_it_from_no_program(tmp_path: Path, fault: str) -> None:
     config = lenient(tmp_path, fault)
     assert config.faults
     config.check_provider("anthropic")

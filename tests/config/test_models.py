@@ -79,7 +79,7 @@ def test_a_mapping_says_how_requests_of_other_formats_are_translated(write: Writ
         ('[[models]]\nname = "x"\nmapping = []', "models.x.mapping is no key that tokenferry knows; did you mean mapp"),
     ],
 )
-def test_a_fault_is_told_with_its_place(write: Write, text: str, problem: str) -> None:
+def test_a_fault_is_reported_with_its_place(write: Write, text: str, problem: str) -> None:
     found = problems(write, PROVIDERS + text)
     assert any(told.startswith(problem) for told in found), found
 

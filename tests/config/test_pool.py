@@ -98,7 +98,7 @@ def test_everything_can_be_said_and_an_account_keeps_what_it_does_not_say(write:
         ("stategy = 1", "pool.stategy is no key that tokenferry knows; did you mean strategy?"),
     ],
 )
-def test_a_wrong_value_is_told_by_its_key(write: Write, text: str, problem: str) -> None:
+def test_a_wrong_value_is_named_by_its_key(write: Write, text: str, problem: str) -> None:
     with pytest.raises(ConfigError) as caught:
         write(f"[pool]\n{text}")
     assert any(problem in told for told in caught.value.problems), caught.value.problems

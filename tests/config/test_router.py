@@ -90,12 +90,12 @@ def test_what_is_empty_counts_as_left_out(write: Write) -> None:
         ),
     ],
 )
-def test_a_fault_is_told_with_its_place(write: Write, text: str, problem: str) -> None:
+def test_a_fault_is_reported_with_its_place(write: Write, text: str, problem: str) -> None:
     found = problems(write, f"[router]\n{text}\n{MODELS}")
     assert any(told.startswith(problem) for told in found), found
 
 
-def test_a_target_that_no_model_has_is_told_where_there_are_models(write: Write) -> None:
+def test_a_target_that_no_model_has_is_reported_where_there_are_models(write: Write) -> None:
     assert not write('[router]\nbackground = "claude-haiku-4-5"').warnings
     assert notes(write(f'[router]\nbackground = "claude-haiku-4-5"\nthink = "GLM"\n{MODELS}')) == [
         "router.background names 'claude-haiku-4-5', which no [[models]] names: the default providers are asked for it"

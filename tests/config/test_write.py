@@ -40,7 +40,7 @@ def test_a_file_keeps_its_mode(path: Path, locks: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
-def test_what_somebody_else_wrote_meanwhile_is_not_written_over(path: Path, locks: Path) -> None:
+def test_what_somebody_else_wrote_since_is_not_written_over(path: Path, locks: Path) -> None:
     write_content(path, b"theirs", None, locks)
     for expected in (None, b"before"):
         with pytest.raises(Conflict):
@@ -74,7 +74,7 @@ except StorageFailed as fault: print(fault)
 
 
 @pytest.mark.parametrize("what", ["file", "folder"])
-def test_a_read_only_mount_is_told_in_one_sentence(path: Path, locks: Path, what: str) -> None:
+def test_a_read_only_mount_is_reported_in_one_sentence(path: Path, locks: Path, what: str) -> None:
     write_content(path, b"a", None, locks)
     mounted = path if what == "file" else path.parent
     in_namespace = ["unshare", "-rm", "sh", "-ec", MOUNTED, "sh", str(mounted)]
@@ -87,7 +87,7 @@ def test_a_read_only_mount_is_told_in_one_sentence(path: Path, locks: Path, what
     assert read_content(path) == b"a"
 
 
-def test_a_folder_that_others_own_is_told(path: Path, locks: Path) -> None:
+def test_a_folder_that_others_own_is_reported(path: Path, locks: Path) -> None:
     write_content(path, b"a", None, locks)
     path.parent.chmod(0o500)
     try:

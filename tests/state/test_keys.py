@@ -58,7 +58,7 @@ def test_a_key_is_given_once_and_kept_as_a_digest(state: State, path: Path) -> N
     ]
 
 
-def test_admin_keys_are_told_apart_by_sight(state: State) -> None:
+def test_admin_keys_look_different(state: State) -> None:
     key, secret = state.keys.create("root", role="admin")
     assert secret.reveal().startswith("tfa_")
     found = state.keys.verify(secret.reveal())
@@ -182,7 +182,7 @@ def test_a_use_that_could_not_be_written_down_is_written_later(state: State, mon
     assert state.keys.get("laptop").last_used_at == 1_700_000_000
 
 
-def test_an_expired_key_is_none_and_is_told_apart_from_what_never_was_one(path: Path) -> None:
+def test_an_expired_key_is_none_and_is_distinguished_from_what_never_was_one(path: Path) -> None:
     now = [1000.0]
     with State(path, now=lambda: now[0]) as state:
         key, secret = state.keys.create("ci", expires_at=1010)
@@ -287,7 +287,7 @@ def test_what_was_known_last_counts_while_the_database_fails(
     assert caplog.text.count("as they were known last") == 1
 
 
-def test_a_file_that_went_bad_meanwhile_leaves_the_keys_that_are_known(
+def test_a_file_that_went_bad_since_leaves_the_keys_that_are_known(
     state: State, path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     _, secret = state.keys.create("laptop")

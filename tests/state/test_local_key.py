@@ -60,7 +60,7 @@ def test_an_admin_key_in_the_file_is_replaced(home: Home) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"a b", b"\xff\xfe"])
-def test_a_file_without_a_key_is_told_and_left(home: Home, content: bytes) -> None:
+def test_a_file_without_a_key_is_reported_and_left(home: Home, content: bytes) -> None:
     home.local_key.touch(0o600)
     home.local_key.write_bytes(content)
     with pytest.raises(CorruptFile, match=str(home.local_key)):

@@ -12,7 +12,7 @@ from tokenferry.state._rights import read_rights, write_rights
 NAMES = st.text("ab*?-", min_size=1, max_size=12)
 
 
-def test_a_key_without_rights_may_use_everything_and_is_told_apart_by_one_attribute() -> None:
+def test_a_key_without_rights_may_use_everything_and_is_distinguished_by_one_attribute() -> None:
     assert EVERYTHING.is_everything
     assert EVERYTHING.allows_model("any")
     assert EVERYTHING.allows_model(None)
@@ -132,7 +132,9 @@ def test_rights_changed_elsewhere_count_within_half_a_second(tmp_path: Path) -> 
         assert key.rights == Rights(models=("a",))
 
 
-def test_an_unknown_key_is_told_with_the_nearest_one_and_a_change_that_fails_changes_nothing(tmp_path: Path) -> None:
+def test_an_unknown_key_is_reported_with_the_nearest_one_and_a_change_that_fails_changes_nothing(
+    tmp_path: Path,
+) -> None:
     with State(tmp_path / "home" / "state.db") as state:
         state.keys.create("laptop", rights=Rights(pin="work"))
         with pytest.raises(UnknownName, match="did you mean 'laptop'"):

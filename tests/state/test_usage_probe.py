@@ -142,7 +142,7 @@ def test_two_processes_that_see_the_same_at_once_ask_once(world: World) -> None:
     assert len(world.asked) == 1
 
 
-def test_while_one_is_asked_about_nobody_else_is(world: World) -> None:
+def test_while_one_is_asked_about_no_other_is(world: World) -> None:
     world.bench()
     world.now += 300
     begun: list[Callable[[], None]] = []

@@ -28,7 +28,7 @@ def source(program: dict[str, Any], name: str) -> dict[str, Any]:
     return next(one for one in program["sources"] if one["name"] == name)
 
 
-def test_both_programs_and_tokenferrys_own_choice_are_told(home: Home, inside: Inside) -> None:
+def test_both_programs_and_tokenferrys_own_choice_are_reported(home: Home, inside: Inside) -> None:
     outcome = inside("explain", "credentials", "--json")
     assert {name: program["winner"] for name, program in programs(outcome).items()} == {
         "sdk": None,
@@ -46,7 +46,7 @@ def test_one_program_alone_can_be_asked_for(home: Home, inside: Inside) -> None:
     assert "Claude Code" not in inside("explain", "credentials", "--for", "sdk").out
 
 
-def test_a_credential_is_told_by_its_fingerprint_and_by_the_account_it_is(
+def test_a_credential_is_shown_by_its_fingerprint_and_by_the_account_it_is(
     home: Home, monkeypatch: pytest.MonkeyPatch, inside: Inside
 ) -> None:
     tokenferry("account", "add", "work", "--provider", "anthropic", stdin=KEY)
@@ -121,7 +121,7 @@ def test_an_attached_login_is_no_clone(home: Home, inside: Inside) -> None:
         (-10, "it is refreshed before it is used"),
     ],
 )
-def test_an_accounts_resolution_is_told_by_the_life_it_has_left(
+def test_an_accounts_resolution_depends_on_the_life_it_has_left(
     sandbox: Sandbox, login: Login, inside: Inside, expires_in: int, expected: str
 ) -> None:
     issued = login("work", expires_in=expires_in)
@@ -137,7 +137,9 @@ def test_an_accounts_resolution_is_told_by_the_life_it_has_left(
     assert expected in inside("explain", "account", "work").out
 
 
-def test_which_account_is_meant_and_why_is_told(home: Home, monkeypatch: pytest.MonkeyPatch, inside: Inside) -> None:
+def test_which_account_is_meant_and_why_is_reported(
+    home: Home, monkeypatch: pytest.MonkeyPatch, inside: Inside
+) -> None:
     for name in ("a", "b"):
         tokenferry("account", "add", name, "--provider", "anthropic", stdin=f"{KEY}{name}")
     assert "several accounts" in inside("explain", "credentials", "--json").json["tokenferry"]["reason"]
@@ -163,7 +165,7 @@ def test_a_variable_stands_in_where_there_is_no_account(
     assert "stands in for one" in own["reason"]
 
 
-def test_the_policy_is_told(home: Home, inside: Inside) -> None:
+def test_the_policy_is_reported(home: Home, inside: Inside) -> None:
     setup_token = "sk-ant-oat01-" + "s" * 90
     tokenferry("account", "add", "mine", "--provider", "claude-max", stdin=setup_token)
     told = inside("explain", "account", "mine", "--json").json
@@ -175,7 +177,7 @@ def test_the_policy_is_told(home: Home, inside: Inside) -> None:
     assert "can't be refreshed" in told["steps"]["renewal"]
 
 
-def test_a_published_profile_and_a_cooldown_are_told(
+def test_a_published_profile_and_a_cooldown_are_reported(
     sandbox: Sandbox, login: Login, home: Home, inside: Inside
 ) -> None:
     login("work")

@@ -21,7 +21,7 @@ Inside = Callable[..., Outcome]
 Login = Callable[..., dict[str, Any]]
 
 
-def test_a_request_of_a_running_gateway_is_told_by_its_id(sandbox: Sandbox, login: Login, tmp_path: Path) -> None:
+def test_a_request_of_a_running_gateway_is_explained_by_its_id(sandbox: Sandbox, login: Login, tmp_path: Path) -> None:
     issued = login()
     file = tmp_path / "port"
     process = begin("serve", "--port", "0", "--port-file", str(file))
@@ -55,7 +55,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "_PATIENCE", 0.0)
 
 
-def test_every_candidate_is_told_of_with_its_reason(home: Home, inside: Inside, hasty: None) -> None:
+def test_every_candidate_is_shown_with_its_reason(home: Home, inside: Inside, hasty: None) -> None:
     content = {
         "client": "laptop", "method": "POST", "path": "/v1/messages", "model": None, "provider": "anthropic",
         "rule": "it is the one", "candidates": ["alice", "bob", "carol"], "account": "bob",
@@ -100,7 +100,7 @@ def test_a_request_that_nothing_is_kept_of_is_an_unknown_name(home: Home, inside
     assert "nothing is kept of a request 'tf_nothing'" in outcome.one_line()
 
 
-def test_the_whole_way_of_a_request_is_told(home: Home, inside: Inside, hasty: None) -> None:
+def test_the_whole_way_of_a_request_is_reported(home: Home, inside: Inside, hasty: None) -> None:
     rig = j.Rig(("alice", "bob", "carol", "dave"))
     limited = Cooldown(Scope("account", "alice"), "window", "answer", 1_800_009_000, "It is limited.", 1_800_000_000)
     rig.pool.cooldowns.note(limited)
@@ -139,7 +139,7 @@ def test_the_whole_way_of_a_request_is_told(home: Home, inside: Inside, hasty: N
     assert [one["status"] for one in told["attempts"]] == [529, 429, 200]
 
 
-def test_every_kind_of_step_is_told_in_words(home: Home, inside: Inside, hasty: None) -> None:
+def test_every_kind_of_step_is_said_in_words(home: Home, inside: Inside, hasty: None) -> None:
     rig = j.Rig(("alice", "bob", "carol"), settings=PoolSettings(caps=Caps(max_concurrency=1)))
     rig.group = j.group("one", "alice", "bob", "carol", kind="oauth")
     rig.targets = [Target(rig.group, "")]

@@ -39,7 +39,7 @@ def test_as_json_it_tells_the_same(inside: Inside) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(ANSWERS.glob("*.http")), ids=lambda path: path.stem)
-def test_every_recorded_answer_is_told_in_both_ways(path: Path, inside: Inside) -> None:
+def test_every_recorded_answer_is_explained_in_both_ways(path: Path, inside: Inside) -> None:
     expected = json.loads(path.with_suffix(".json").read_text())
     options = ("--format", expected["format"]) if "format" in expected else ()
     outcome = inside("explain", "response", str(path), *options)
@@ -103,7 +103,7 @@ def test_it_reads_stdin_and_shows_neither_secrets_nor_control_characters() -> No
         (("-",), 1, "this is no HTTP answer"),
     ],
 )
-def test_bad_input_is_told_in_one_sentence(arguments: tuple[str, ...], code: int, told: str) -> None:
+def test_bad_input_is_reported_in_one_sentence(arguments: tuple[str, ...], code: int, told: str) -> None:
     outcome = tokenferry("explain", "response", *arguments, stdin='{"error": {}}')
     assert outcome.code == code
     assert told in outcome.one_line()

@@ -89,7 +89,7 @@ def test_a_body_is_read_no_further_than_the_gateway_would(accounts: None, inside
     assert "larger than 32 MiB" in outcome.one_line()
 
 
-def test_where_nobody_can_serve_it_says_so(home: Home, accounts: None, inside: Inside) -> None:
+def test_where_no_account_can_serve_it_says_so(home: Home, accounts: None, inside: Inside) -> None:
     for name in ("work", "spare", "third"):
         bench(home, name)
     outcome = inside("explain", "route")
@@ -134,7 +134,7 @@ def routed(home: Home, accounts: None) -> None:
     assert tokenferry("account", "add", "else", "--provider", "other", stdin=KEY).code == 0
 
 
-def test_the_rule_that_decides_is_told_with_every_provider_in_its_order(
+def test_the_rule_that_decides_is_shown_with_every_provider_in_its_order(
     routed: None, inside: Inside, tmp_path: Path
 ) -> None:
     first, second = inside("explain", "route", "--model", "claude-haiku-4-5", "--json").json
@@ -152,7 +152,7 @@ def test_the_rule_that_decides_is_told_with_every_provider_in_its_order(
     assert inside("explain", "route", "--body", str(body), "--json").json[0]["rule"] == "default"
 
 
-def test_a_request_that_goes_nowhere_is_told_as_the_client_would_be(
+def test_a_request_that_goes_nowhere_is_explained_in_the_client_s_words(
     routed: None, inside: Inside, tmp_path: Path
 ) -> None:
     body = tmp_path / "body.json"
