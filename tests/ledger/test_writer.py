@@ -12,7 +12,8 @@ import pytest
 
 from ledger.books import DAY, HOUR, NOW, PRICES, entry
 from tokenferry.errors import CorruptFile
-from tokenferry.ledger import Ledger, LedgerEntry, LedgerWriter, WindowPoint
+from tokenferry.ledger import CostCounters, Ledger, LedgerEntry, LedgerWriter, WindowPoint
+from tokenferry.prices import UNKNOWN
 from tokenferry.settings import LedgerSettings
 
 
@@ -75,7 +76,7 @@ def test_what_it_has_written_costs_as_much_as_the_sums_say(make: Make, path: Pat
     with Ledger(path) as ledger:
         sums = ledger.rows("SELECT sum(cost_micros) FROM requests")[0][0]
     assert sum(writer.costs.routes.values()) == sum(writer.costs.keys.values()) == sums > 0
-    assert {(one.account, one.billing, one.source) for one in writer.costs.routes} == {
+    assert {(account, billing, source) for _, account, _, billing, source in writer.costs.routes} == {
         (f"a{number % 3}", paid[number % 2], "list") for number in range(6)
     }
 
@@ -227,3 +228,15 @@ def test_kill_9_loses_a_second_at_most(path: Path) -> None:
             ledger.rows(f"SELECT {query}")[0][0] for query in ("count(*) FROM requests", "sum(requests) FROM hours")
         )
         assert rows == hours
+
+
+def test_costs_have_a_bounded_number_of_labels_and_lose_nothing() -> None:
+    costs, others = CostCounters(), CostCounters()
+    for number in range(2100):
+        one = entry(number, model=f"odd-{number}", key_name=f"key-{number}")
+        costs.add(one, UNKNOWN, 7)
+        others.add(one, UNKNOWN, 1)
+    costs.update(others)
+    assert sum(costs.routes.values()) == sum(costs.keys.values()) == 2100 * 8
+    assert (len(costs.routes), len(costs.keys)) == (2001, 2001)
+    assert costs.keys["other"] == 100 * 8

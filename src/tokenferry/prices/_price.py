@@ -50,11 +50,6 @@ class Price(Struct, frozen=True):
         """Whether it is the price of this model, and not what an unknown one counts as."""
         return self.source != "unknown"
 
-    @property
-    def is_declared(self) -> bool:
-        """Whether the operator has stated it."""
-        return self.source == "config.toml"
-
     def cost(self, counts: TokenCounts, *said: tuple[str, str]) -> int:
         """Micro-dollars, rounded once. `said` is what the upstream said of the request: `("speed", "fast")`."""
         rates = self.rates

@@ -110,9 +110,8 @@ def _of_keys(tally: RequestCounters) -> Iterator[MetricFamily]:
 def of_costs(costs: CostCounters, models: ModelLabels, *, counts_keys: bool) -> Iterator[MetricFamily]:
     """What requests cost, in dollars. Only what an upstream has counted the tokens of costs anything."""
     routes: Counter[tuple[str, ...]] = Counter()
-    for route, micros in costs.routes.copy().items():
-        family = models.of(route.model, is_served=True)
-        routes[route.provider, route.account, family, route.billing, route.source] += micros
+    for (provider, account, model, billing, source), micros in costs.routes.copy().items():
+        routes[provider, account, models.of(model, is_served=True), billing, source] += micros
     yield counter(
         "tokenferry_cost_usd",
         "What requests cost, in dollars; of those that a subscription covers the list price.",
