@@ -107,3 +107,21 @@ def test_markup_in_what_comes_from_outside_is_text(boss: Person, ledger: Ledger,
     page = boss.open(f"/dashboard{path}").text
     assert "<img src=x" not in page
     assert "onerror" in page
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "since=0&until=999999999999999",
+        "status=99999999999999999999",
+        "status=failed%00",
+        "behind=999999999999999999.tf_x&sort=cost",
+        "behind=-1.",
+        "account=%F0%9F%9A%A2%ED%A0%80&sort=nonsense&by=nonsense&of=nonsense&shows=nonsense&range=9y",
+    ],
+)
+def test_no_address_makes_a_page_fail_or_grow(boss: Person, ledger: Ledger, query: str) -> None:
+    ledger.write([lately(1)], PRICES)
+    answer = boss.open(f"/dashboard/traffic?{query}")
+    assert answer.status_code == 200
+    assert len(answer.content) < 300_000

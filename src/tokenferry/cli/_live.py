@@ -1,4 +1,4 @@
-"""`status --watch`: how the home stands, on a terminal, in a pipe, or as lines of JSON."""
+"""`status --watch`: the state of the home, on a terminal, in a pipe, or as lines of JSON."""
 
 import contextlib
 import json

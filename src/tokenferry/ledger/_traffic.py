@@ -42,6 +42,8 @@ _MOST_HOURS: Final = 240
 _SECONDS: Final = 2.0
 _LATEST_MS: Final = 1 << 62
 _FAILED: Final = 400
+_DIGITS: Final = 3
+"""Of a status code."""
 _MOST_OF_SESSION: Final = 2000
 
 
@@ -384,7 +386,7 @@ class TrafficReport:
                 parts.append("error = 0")
             case "failed":
                 parts.append("error > 0")
-            case code if code.isascii() and code.isdecimal():
+            case code if code.isascii() and code.isdecimal() and len(code) == _DIGITS:
                 parts.append("status = ?" + (" AND error > 0" if int(code) >= _FAILED else ""))
                 values.append(int(code))
             case _:

@@ -12,7 +12,7 @@ _MOST_REMEMBERED: Final = 64
 
 
 class LedgerReader:
-    """The ledger of a home for views: opened once there is one, and kept open. Thread-safe."""
+    """The ledger of a home for views: opened once there is one, and left open. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

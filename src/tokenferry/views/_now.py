@@ -25,7 +25,7 @@ from tokenferry.views._books import LedgerReader
 from tokenferry.views._windows import WindowShare, open_windows
 
 Provenance: TypeAlias = Literal["official", "estimate", "unknown"]
-"""`official`: counted here or reported by a provider; `estimate`: follows from that; `unknown`: nobody told."""
+"""`official`: counted here or reported by a provider; `estimate`: follows from that; `unknown`: no answer said."""
 
 _MINUTE_MS: Final = 60_000
 _HOUR_MS: Final = 60 * _MINUTE_MS
@@ -61,7 +61,7 @@ class Need(Struct, frozen=True):
 
 
 class NowView(Struct, frozen=True):
-    """How a home stands at a moment, in seconds since 1970 UTC."""
+    """The state of a home at a moment, in seconds since 1970 UTC."""
 
     at: float
     gateways: tuple[GatewayRecord, ...]

@@ -30,7 +30,7 @@ class RoutingTable(Struct, frozen=True):
     models: tuple[ModelSettings, ...]
     router: RouterSettings
     problems: tuple[str, ...] = ()
-    """Why the file can't be used; then nothing else is told."""
+    """Why the file can't be used; then the rest is empty."""
 
 
 def routing_table(home: Home) -> RoutingTable:

@@ -30,7 +30,7 @@ _NEXT: Final = {
 
 
 class RequestStory(Struct, frozen=True):
-    """A request by what is kept of it: how it came to its account, and what it used. One of both is there."""
+    """What is stored of a request: how it came to its account, and what it used. One of both is there."""
 
     request_id: str
     facts: tuple[tuple[str, str], ...] = ()
@@ -78,25 +78,25 @@ class AgentShare(Struct, frozen=True):
 def request_story(state: State, books: LedgerReader, request_id: str, at_ms: int | None = None) -> RequestStory:
     """Find a request. `at_ms`, when it began, spares a look through all rows.
 
-    Raises `UnknownName` if nothing is kept of it, and what reading does.
+    Raises `UnknownName` if nothing is stored of it, and what reading does.
     """
     decision, traffic = state.decisions.get(request_id), books.traffic()
     if at_ms is None and decision is not None:
         at_ms = decision.at * 1000
     row = None if traffic is None else traffic.request(request_id, at_ms)
     if decision is None and row is None:
-        raise UnknownName(f"nothing is kept of a request {request_id[:80]!r}; look for it in the gateway's log")
+        raise UnknownName(f"nothing is stored of request {request_id[:80]!r}; look for it in the gateway's log")
     lines = [] if decision is None else [*story_lines(decision)]
     steps = tuple(line for line in lines if line[0].startswith("+"))
     return RequestStory(request_id, tuple(line for line in lines if line not in steps), steps, row)
 
 
 def session_story(books: LedgerReader, session: str) -> SessionStory:
-    """Find a session. Raises `UnknownName` if no request of it is kept, and what reading does."""
+    """Find a session. Raises `UnknownName` if no request of it is stored, and what reading does."""
     traffic = books.traffic()
     rows = [] if traffic is None else traffic.session(session)
     if not rows:
-        raise UnknownName(f"no request of a session {session[:80]!r} is kept")
+        raise UnknownName(f"no request of session {session[:80]!r} is stored")
     accounts: dict[str, int] = {}
     models: dict[str, int] = {}
     for row in rows:
@@ -112,19 +112,19 @@ def _agents(rows: list[TrafficRow]) -> Iterator[AgentShare]:
     for row in rows:
         shares.setdefault(row.agent, []).append(row)
     parents = {row.agent: row.parent if row.parent in shares else "" for row in rows}
-    told: set[str] = set()
+    listed: set[str] = set()
 
     def from_(agent: str, depth: int) -> Iterator[AgentShare]:
-        told.add(agent)
+        listed.add(agent)
         mine = shares[agent]
         yield AgentShare(agent, depth, len(mine), sum(row.tokens or 0 for row in mine), sum(row.cost for row in mine))
         for other in shares:
-            if other not in told and parents[other] == agent:
+            if other not in listed and parents[other] == agent:
                 yield from from_(other, depth + 1)
 
     yield from from_("", 0)
     for agent in shares:
-        if agent not in told:  # agents that claim to have started each other
+        if agent not in listed:  # agents that claim to have started each other
             yield from from_(agent, 1)
 
 
@@ -173,7 +173,7 @@ def _accounts(content: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _step(step: dict[str, Any]) -> str:
-    """One thing that befell the request."""
+    """One step of the request."""
     account, token = step.get("account", ""), f" with {step['fingerprint']}" if step.get("fingerprint") else ""
     match step["what"]:
         case "tried":

@@ -44,6 +44,8 @@ _SUMMED: Final[tuple[Dimension, ...]] = ("key", "account", "provider", "model", 
 _MINUTES_UP_TO: Final = 3 * _HOUR_MS
 _HOURS_UP_TO: Final = 7 * _DAY_MS
 _LONGEST: Final = 256
+_MOST: Final = 1100 * _DAY_MS
+"""A longer time would make too many points of a series."""
 _SUMMED_ANEW: Final = 2 * _DAY_MS
 """The sums of a longer time may be some seconds old."""
 
@@ -105,7 +107,7 @@ class TrafficView(Struct, frozen=True):
     sessions: tuple[SessionRow, ...] = ()
     series: TrafficSeries = field(default_factory=lambda: TrafficSeries(()))
     usage: Usage | None = None
-    """The sums of all that matches; None where no sum is kept of that."""
+    """The sums of all that matches; None where there is no sum of that."""
     first_bytes: Sequence[int] = ()
     """Milliseconds, sorted."""
     durations: Sequence[int] = ()
@@ -145,7 +147,8 @@ def traffic_query(given: Mapping[str, str], *, now: float) -> TrafficQuery:
     range_ = given.get("range", "")
     until = int(now * 1000) + 1
     if "since" in given or "until" in given:
-        since, until, range_ = _time(given.get("since"), until - _DAY_MS), _time(given.get("until"), until), ""
+        until = min(_time(given.get("until"), until), until)
+        since, range_ = max(_time(given.get("since"), until - _DAY_MS), until - _MOST), ""
         if since >= until:
             raise UsageError("the time asked for ends before it begins")
     else:

@@ -12,7 +12,7 @@ _DAY_MS: Final = 86_400_000
 _LONGEST_MS: Final = 8 * _DAY_MS
 _LATELY: Final = 3600.0
 _LEAST: Final = 600.0
-"""A rate is told of at least so many seconds."""
+"""A rate needs at least so many seconds."""
 
 
 class WindowShare(Struct, frozen=True):
@@ -44,7 +44,7 @@ class WindowShare(Struct, frozen=True):
 
 
 def open_windows(report: UsageReport, now: float) -> list[WindowShare]:
-    """The windows that have not ended, as answers told of them last; `now` in seconds since 1970 UTC."""
+    """The windows that have not ended, as answers reported them last; `now` in seconds since 1970 UTC."""
     known = report.history(int(now * 1000) - _LONGEST_MS, int(now * 1000) + _DAY_MS)
     return [
         WindowShare(account, window, last.used, last.reset, last.at, last.status, _dry_at(points, now))
