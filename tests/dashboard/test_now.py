@@ -69,10 +69,12 @@ def test_a_client_key_sees_its_own_requests_alone(api: Api, ledger: Ledger) -> N
         ],
         PRICES,
     )
+    api.state.keys.allot("mine", ["20usd/day"])
     person = Person(api)
     person.sign_in(secret.reveal())
     page = person.open("/dashboard/").text
     assert "mine: your usage" in page
+    assert "$20.00 a day" in page
     assert "claude-opus-5" in page
     assert "claude-haiku-4-5" not in page
     assert "secret-account" not in page

@@ -5,7 +5,7 @@ from typing import Final
 from tokenferry.dashboard._views import EVERYBODY, DashboardSection, Variables, View
 from tokenferry.dashboard._visit import Visit
 from tokenferry.readiness import ANYONE, ServiceStatus
-from tokenferry.views import NowView, WindowShare, now_view, own_usage
+from tokenferry.views import NowView, WindowShare, key_uses, now_view, own_usage
 
 _SHOWN: Final = 8
 """So many accounts have their windows shown, those first that are closest to their limits."""
@@ -15,11 +15,20 @@ def _show(visit: Visit) -> Variables:
     context, now = visit.context, time.time()
     if visit.session.role == "client":
         key = context.keys.get(visit.session.key or "")
-        return {"mine": own_usage(context.books, key, now=now), "now": None, "url": context.base or ""}
+        (use,) = key_uses(context.home, [key], context.books, now=now)
+        mine = own_usage(context.books, key, now=now)
+        return {"mine": mine, "use": use, "now": None, "url": context.base or ""}
     services = [ServiceStatus(**one) for one in context.readiness(ANYONE)]
     view = now_view(context.home, context.broker, context.books, services, now=now)
     windows = _by_account(view)
-    return {"mine": None, "now": view, "windows": windows[:_SHOWN], "more": len(windows) - _SHOWN, "url": context.base}
+    return {
+        "mine": None,
+        "use": None,
+        "now": view,
+        "windows": windows[:_SHOWN],
+        "more": len(windows) - _SHOWN,
+        "url": context.base,
+    }
 
 
 def _by_account(view: NowView) -> list[tuple[str, Sequence[WindowShare]]]:
