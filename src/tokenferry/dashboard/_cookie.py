@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from tokenferry.actions import secret_of
 from tokenferry.secret import Secret
-from tokenferry.state._sessions import LIFETIME
+from tokenferry.state import SESSION_LIFETIME
 
 _NAME: Final = "tf_session"
 
@@ -21,7 +21,7 @@ class SessionCookie:
         return secret_of(request.cookies.get(self._name, ""))
 
     def set(self, response: Response, secret: Secret) -> None:
-        self._set(response, secret.reveal(), LIFETIME)
+        self._set(response, secret.reveal(), SESSION_LIFETIME)
 
     def clear(self, response: Response) -> None:
         self._set(response, "", 0)

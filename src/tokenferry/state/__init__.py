@@ -18,7 +18,13 @@ from tokenferry.state._local_key import LOCAL_KEY_NAME, local_key, read_local_ke
 from tokenferry.state._logins import StartedLogin, StartedLogins
 from tokenferry.state._organizations import Organizations
 from tokenferry.state._rights import EVERYTHING, Rights
-from tokenferry.state._sessions import DashboardSession, DashboardSessions, SignInWay, csrf_token
+from tokenferry.state._sessions import (
+    SESSION_LIFETIME,
+    DashboardSession,
+    DashboardSessions,
+    SignInWay,
+    csrf_token,
+)
 from tokenferry.state._state import State
 from tokenferry.state._usage_probe import UsageProbe
 
@@ -28,6 +34,7 @@ __all__ = [
     "KEPT_DECISIONS",
     "KEY_CAPS",
     "LOCAL_KEY_NAME",
+    "SESSION_LIFETIME",
     "AlertClaims",
     "ClientKey",
     "ClientKeys",

@@ -18,8 +18,9 @@ from tokenferry.state._keys import ClientKeys
 SignInWay: TypeAlias = Literal["key", "command", "proxy"]
 """`key`: a key was typed; `command`: `tokenferry dashboard` opened it; `proxy`: a trusted proxy named the user."""
 
-IDLE: Final = 12 * 3600
-LIFETIME: Final = 7 * 86_400
+_IDLE: Final = 12 * 3600
+SESSION_LIFETIME: Final = 7 * 86_400
+"""The longest that somebody stays signed in at the dashboard, in seconds."""
 _CODE_LIFETIME: Final = 60
 _CODE_MEMORY: Final = 86_400
 _SEEN: Final = 60
@@ -168,7 +169,7 @@ class DashboardSessions:
         self, connection: sqlite3.Connection, secret: Secret, *, name: str, role: str, way: str, key: str, address: str
     ) -> sqlite3.Row:
         now = int(self._now())
-        connection.execute("DELETE FROM sessions WHERE expires_at <= ? OR seen_at <= ?", (now, now - IDLE))
+        connection.execute("DELETE FROM sessions WHERE expires_at <= ? OR seen_at <= ?", (now, now - _IDLE))
         connection.execute(
             "DELETE FROM sessions WHERE digest IN"
             " (SELECT digest FROM sessions ORDER BY created_at DESC, rowid DESC LIMIT -1 OFFSET ?)",
@@ -179,7 +180,7 @@ class DashboardSessions:
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
             (
                 *(_digest(secret), f"session_{secrets.token_hex(6)}", way, name, key, role, address),
-                *(now, now, now + LIFETIME),
+                *(now, now, now + SESSION_LIFETIME),
             ),
         ).fetchall()[0]
         return row
@@ -187,9 +188,9 @@ class DashboardSessions:
     def _living(self, row: sqlite3.Row) -> DashboardSession | None:
         """The session of a row, with its key's present name; None if it has ended or can't be understood."""
         now, session = self._now(), _session(row)
-        if session.role not in _ROLES or not session.created_at - IDLE <= now < session.expires_at:
+        if session.role not in _ROLES or not session.created_at - _IDLE <= now < session.expires_at:
             return None
-        if now >= session.seen_at + IDLE:
+        if now >= session.seen_at + _IDLE:
             return None
         if not session.key:
             return None if session.way == "key" else session
