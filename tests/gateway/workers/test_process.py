@@ -24,7 +24,7 @@ def test_a_process_that_hides_its_memory_still_knows_itself() -> None:
     program = (
         "import encodings.ascii, os\n"
         "from tokenferry.gateway import hide_memory\n"
-        "from tokenferry.refresh._process import ProcessIdentity\n"
+        "from tokenferry.stores import ProcessIdentity\n"
         "if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "before = ProcessIdentity.own()\n"
         "hide_memory()\n"
