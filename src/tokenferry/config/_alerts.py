@@ -21,10 +21,10 @@ WEBHOOK: Final = ConfigKey(
 
 def read_alerts(table: Table, environ: Mapping[str, str]) -> AlertSettings:
     """Read `[alerts]`."""
+    webhook = _webhook(table, environ)
     settings = table.read(AlertSettings())
     if unknown := [kind for kind in settings.on if kind not in get_args(AlertKind)]:
         table.problem("on", f"names {unknown[0]!r}; it may name {', '.join(get_args(AlertKind))}")
-    webhook = _webhook(table, environ)
     if (secret := settings.secret_file) is not None:
         if webhook is None:
             table.note("secret_file", "signs nothing, for there is no webhook")
