@@ -63,7 +63,7 @@
       }))],
       hooks: { setSelect: [zoom] },
     }, [series.starts, ...order.map((at) => sums[at])], place);
-    document.getElementById('live')?.classList.add('has-plot');
+    document.body.classList.add('has-plot');
   }
   function width() { return Math.max(260, place.clientWidth - 8); }
 
