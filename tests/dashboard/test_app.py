@@ -276,3 +276,8 @@ def test_what_answers_a_form_is_not_asked_for_again(boss: Person) -> None:
     answer = boss.act("/dashboard/accounts", "/dashboard/accounts", name="a b", provider="anthropic", key="x")
     assert answer.status_code == 400
     assert "hx-get" not in answer.text
+
+
+def test_a_page_whose_session_ended_before_it_listens_is_loaded_again(api: Api) -> None:
+    answer = Person(api).open("/dashboard/events")
+    assert (answer.status_code, answer.headers["hx-refresh"]) == (401, "true")

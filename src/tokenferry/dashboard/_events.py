@@ -18,6 +18,8 @@ _HEAD: Final = (
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),
 )
+_SIGN_IN: Final = ((b"content-length", b"0"), (b"hx-refresh", b"true"))
+"""Has the page loaded again, which shows where one signs in."""
 
 
 class Events:
@@ -40,7 +42,7 @@ class Events:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
         if self._session_of(request) is None:
-            await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"0")]})
+            await send({"type": "http.response.start", "status": 401, "headers": list(_SIGN_IN)})
             await send({"type": "http.response.body", "body": b""})
             return
         await send({"type": "http.response.start", "status": 200, "headers": list(_HEAD)})
