@@ -31,9 +31,14 @@ def test_a_known_token_is_served_before_anything_slow_is_imported(home: Home) ->
     assert done.stdout == f"{ACCESS}\n0 []\n"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["status"], ["account", "list"], ["token", "--json"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["status"], ["account", "list"], ["token", "--json"], ["--home", "HOME", "account", "list"]],
+    ids=" ".join,
+)
 def test_a_short_command_imports_no_server_client_or_validator(home: Home, arguments: list[str]) -> None:
     put(home, document(time.time()))
+    arguments = [str(home.path) if one == "HOME" else one for one in arguments]
     heavy = ["asyncio", "httptools", "httpx2", "jinja2", "keyring", "pydantic", "rich", "ssl", "starlette", "uvicorn"]
     heavy += ["email.utils", "importlib.resources", "tokenferry.wire.chat._codecs", "tokenferry.wire.responses._codecs"]
     script = (

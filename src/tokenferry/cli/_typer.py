@@ -1,4 +1,5 @@
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias
 
 import typer
@@ -66,11 +67,12 @@ def _spared(parameter: Any) -> Any:
         return parameter
 
     def process_value(context: Any, value: Any) -> Any:
-        is_text = kind.annotation is str and type(value) is str and kind.parameter_info.parser is None
+        is_text = kind.annotation in (str, Path) and type(value) is str and kind.parameter_info.parser is None
         is_default = type(value) is kind.annotation and context.get_parameter_source(parameter.name).name == "DEFAULT"
         is_missing = value is None and not parameter.required and not parameter.multiple and parameter.nargs == 1
         if not (is_text or is_default or is_missing):
             return convert(context, value)
+        value = kind.annotation(value) if is_text else value
         return value if parameter.callback is None else parameter.callback(context, parameter, value)
 
     parameter.process_value = process_value
