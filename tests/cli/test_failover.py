@@ -89,7 +89,11 @@ def test_the_log_has_a_dated_line_of_each_change_and_the_list_says_who_is_limite
     eventually(lambda: tokenferry("account", "list", "--json").json[0]["state"] == "limited")
     assert "limited until 20" in tokenferry("account", "list").out
     gate.process.terminate()
-    told = [line for line in end(gate.process).err.splitlines() if "account alice" in line or "no account can" in line]
+    told = [
+        line
+        for line in end(gate.process).err.splitlines()
+        if "account alice" in line or 'message="no account can' in line
+    ]
     dated = r'time=\d+ level=(?:info|warning) logger=tokenferry\.[a-z._]+ message="'
     assert [re.sub(dated, "", line)[:29] for line in told] == [
         "account alice was refreshed; ",
