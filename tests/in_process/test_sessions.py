@@ -130,7 +130,7 @@ def test_encrypted_reasoning_stays_with_the_account_that_it_came_from(program: P
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_session_in_responses_goes_on_with_another_organization(program: Program, *, stream: bool) -> None:
-    """What isn't translated is sent as it is, and once more without what the upstream can't read."""
+    """What isn't translated goes without the thoughts of another account, and is asked once."""
     session = Session(program, "openai-responses", stream=stream)
     program.add_key("other", "carol", "away")
     asked: dict[str, Any] = {"model": "away", "include": ["reasoning.encrypted_content"], "stream": stream}
@@ -145,3 +145,24 @@ def test_a_session_in_responses_goes_on_with_another_organization(program: Progr
         told = events(answer.content)[-1]["response"] if stream else answer.json()
         assert owner in told["output"][0]["summary"][0]["text"]
         turns += told["output"]
+    posted = [one for one in program.sandbox.requests() if one["path"] == "/v1/responses"]
+    assert [(one["account"], one["status"]) for one in posted] == [
+        ("alice", 200),
+        ("alice", 200),
+        ("alice", 429),
+        ("carol", 200),
+        ("carol", 200),
+    ]
+
+
+def test_thoughts_from_before_the_process_began_are_left_to_the_vendor(program: Program) -> None:
+    """Nobody knows whose they are: the refusal is not passed on, and the request goes once more without them."""
+    session = Session(program, "openai-responses", stream=False)
+    asked: dict[str, Any] = {"model": "away", "include": ["reasoning.encrypted_content"]}
+    turns: list[dict[str, Any]] = [{"role": "user", "content": "hello"}]
+    address = f"{program.sandbox.url}/v1/responses"
+    turns += session.client.post(address, json={**asked, "input": turns}).json()["output"]
+    turns.append({"role": "user", "content": "hello"})
+    session.client.close()
+    answer = program.client().post(address, json={**asked, "model": "elsewhere", "input": turns})
+    assert answer.status_code == 200, answer.text

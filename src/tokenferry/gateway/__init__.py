@@ -17,6 +17,7 @@ from tokenferry.gateway.proxy.body import BodyBudget
 from tokenferry.gateway.proxy.credentials import CredentialSource, KeyRing
 from tokenferry.gateway.proxy.forwarder import Forwarder
 from tokenferry.gateway.proxy.own_upstream import check_upstreams
+from tokenferry.gateway.proxy.reasoning_owners import ReasoningOwners
 from tokenferry.gateway.routes import SERVED, proxied
 from tokenferry.gateway.server.lifespan import BaseLifespan, Lifespan
 from tokenferry.gateway.server.server import Server
@@ -74,6 +75,7 @@ __all__ = [
     "Lifespan",
     "Listening",
     "Metrics",
+    "ReasoningOwners",
     "ReloadHooks",
     "RequestHandler",
     "RequestHead",

@@ -21,6 +21,7 @@ from tokenferry.gateway import (
     Gateway,
     Guard,
     HeaderList,
+    ReasoningOwners,
     RequestHandler,
     RequestHead,
     RequestLine,
@@ -71,6 +72,7 @@ class EmbeddedGateway:
         self._failure: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._is_stopping = False
+        self._owners = ReasoningOwners()
         self._gateways: dict[tuple[str, ...], Gateway] = {}
         self._calls: set[EmbeddedCall] = set()
         """Of the loop's thread alone."""
@@ -159,6 +161,7 @@ class EmbeddedGateway:
                 router=self._router,
                 upstreams=self._upstreams,
                 pool=self._pool,
+                owners=self._owners,
             )
             known = self._gateways[asked] = Gateway(
                 guard=self._guard,

@@ -25,6 +25,7 @@ from tokenferry.gateway import (
     LazyApplication,
     Listening,
     Metrics,
+    ReasoningOwners,
     SharedMemory,
     TrustedProxies,
     UpstreamClients,
@@ -165,7 +166,8 @@ def run_gateway(
             LazyApplication(partial(make_api, parts, service)), LazyApplication(partial(make_dashboard, parts, service))
         )
 
-        forwarder = partial(Forwarder, source=broker, keys=state.keys, upstreams=upstreams, pool=pool)
+        owners = ReasoningOwners()
+        forwarder = partial(Forwarder, source=broker, keys=state.keys, upstreams=upstreams, pool=pool, owners=owners)
         guard = Guard(
             state.keys,
             where.hosts,

@@ -4,6 +4,7 @@ That is a thinking block's signature, or the encrypted content of a reasoning it
 """
 
 from base64 import urlsafe_b64encode
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -25,10 +26,11 @@ def opened(mark: str | None, domain: str) -> str | None:
     return payload if mark and f"{PREFIX}{issuer}" == seal(domain) else None
 
 
-def without_sealed(body: bytes, *, all_encrypted: bool = False) -> bytes:
+def without_sealed(body: bytes, *, foreign: Collection[int] = ()) -> bytes:
     """A request without reasoning that only a translated upstream knows: vendors' own APIs refuse it.
 
-    With `all_encrypted` no reasoning item of Responses stays, nor the ids by which others belong to one.
+    Nor does a reasoning item of Responses stay whose encrypted content has its `hash` in `foreign`, nor the ids by
+    which the items behind it belong to it.
 
     A turn of nothing else is left out, too. Where calls have lost the thoughts that a budget of thinking demands before
     them, their results are read without thinking. What can't be read is given back as it is.
@@ -42,8 +44,8 @@ def without_sealed(body: bytes, *, all_encrypted: bool = False) -> bytes:
     for name in ("messages", "input"):
         if isinstance(parts := document.get(name), list):
             document[name] = [kept for part in parts if (kept := _without_sealed(part)) is not None]
-    if all_encrypted and isinstance(items := document.get("input"), list):
-        document["input"] = [_without_id(item) for item in items if _type(item) != "reasoning"]
+    if foreign and isinstance(items := document.get("input"), list):
+        document["input"] = [*_without_foreign(items, foreign)]
     if _demands_thoughts(document.get("thinking")) and _lacks_thoughts(document.get("messages")):
         del document["thinking"]
         if isinstance(management := document.get("context_management"), dict):
@@ -79,6 +81,16 @@ def _without_sealed(part: Any) -> Any:
         return part
     kept = [block for block in content if not _is_sealed(block)]
     return part if len(kept) == len(content) else {**part, "content": kept} if kept else None
+
+
+def _without_foreign(items: list[Any], foreign: Collection[int]) -> Iterator[Any]:
+    is_orphaned = False
+    for item in items:
+        if _type(item) == "reasoning":
+            is_orphaned = hash(str(item.get("encrypted_content")).encode()) in foreign
+            if is_orphaned:
+                continue
+        yield _without_id(item) if is_orphaned else item
 
 
 def _without_id(item: Any) -> Any:

@@ -183,6 +183,7 @@ class Client:
         record = RequestRecord("tf_1", "POST", "/v1/messages")
         self.own = None
         self.client, self.is_side, self.is_count = MESSAGES, False, False
+        self.thoughts, self.conversation = (), ""
         request: Any = self
         self.runner = world.runner(self, world, request, self.watched, record)  # type: ignore[arg-type]
 

@@ -96,6 +96,8 @@ class AttemptRunner:
 
     # As defaults of the class these cost nothing for the many requests that need none of them.
     _is_over = _is_forwarding = _is_paused = False
+    _is_refused = False
+    """Whether an upstream refused reasoning that it can't read: none of it is sent again."""
     _credential: Credential | None = None
     _fingerprint = ""
     """Of the credential that was presented last."""
@@ -199,7 +201,8 @@ class AttemptRunner:
             elif self._request.client.name == "openai-responses" and self._is_unreadable(held):
                 logger.info("%s goes without the reasoning of another organization", self._record.request_id)
                 self._held = None
-                self._request.without_reasoning = True
+                self._request.foreign = frozenset(self._request.thoughts)
+                self._is_refused = True
                 self._attempt()
             else:
                 self._classify(held)
@@ -350,6 +353,8 @@ class AttemptRunner:
         record.upstream_status = None
         record.upstream_model = None if target.model == record.requested else loggable_name(target.model)
         if self._translation is None:
+            if self._request.thoughts and not self._is_refused:
+                self._request.foreign = self._forwarder.foreign_thoughts(self._request, name)
             self._call = self._forwarder.send(self._request, target, name, credential, self)
         else:
             self._call = self._forwarder.send_translated(self._translation, self._request, target, name, credential)
@@ -391,7 +396,7 @@ class AttemptRunner:
 
     def _is_unreadable(self, held: _HeldResponse) -> bool:
         """Whether the upstream refuses reasoning that it didn't encrypt itself, and hasn't done so before."""
-        if held.head.status != _BAD_REQUEST or self._translation is not None or self._request.without_reasoning:
+        if held.head.status != _BAD_REQUEST or self._translation is not None or self._is_refused:
             return False
         told = b"".join(held.chunks)
         return b"invalid_encrypted_content" in told or b"encrypted content" in told.lower()
@@ -426,6 +431,8 @@ class AttemptRunner:
         self._is_forwarding = True
         if self._translation is not None:
             self._record.usage = self._translation.usage
+        elif self._request.conversation and head.status < _BAD_REQUEST:
+            self._forwarder.reasoned(self._request, self._record.account or "")
         self._sink.begin(head, headers)
         if chunks:
             self._sink.feed(b"".join(chunks))

@@ -1,5 +1,5 @@
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -50,8 +50,14 @@ class ProxyRequest(msgspec.Struct, eq=False):
     """Whether the answer is to be a stream."""
     without_tag: bool = False
     """Whether a sub-agent's tag is to be taken out of the body."""
-    without_reasoning: bool = False
-    """Whether its encrypted reasoning is to be taken out of the body: the upstream can't read it."""
+    conversation: str = ""
+    """By what its conversation is known; with Responses alone, whose thoughts are encrypted for one account."""
+    is_named: bool = False
+    """Whether the client named the conversation."""
+    thoughts: Sequence[int] = ()
+    """The encrypted thoughts in its body, see `ReasoningOwners`."""
+    foreign: Collection[int] = ()
+    """Those of them that the present account must not get."""
     own: "EncodedCredential | None" = None
     """The client's own credential, where that is presented in place of an account's."""
     is_budgeted: bool = False
@@ -75,8 +81,8 @@ class ProxyRequest(msgspec.Struct, eq=False):
         facts = self.body.facts
         if facts is None:
             return self.body.chunks
-        if is_native and (SEALED in facts.body or self.without_reasoning):
-            found = scan([without_sealed(facts.body, all_encrypted=self.without_reasoning)])
+        if is_native and (SEALED in facts.body or self.foreign):
+            found = scan([without_sealed(facts.body, foreign=self.foreign)])
             facts = facts if isinstance(found, Malformed) else found
         return rewrite(facts, model or None, without_tag=self.without_tag)
 

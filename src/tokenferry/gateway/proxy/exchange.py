@@ -9,7 +9,7 @@ from tokenferry.errors import TokenferryError
 from tokenferry.gateway.auth.guard import Guard, check_query
 from tokenferry.gateway.auth.key_rates import KeyRates
 from tokenferry.gateway.auth.passthrough import presented_own
-from tokenferry.gateway.http.client_api import CHAT, CLIENT_APIS, MESSAGES
+from tokenferry.gateway.http.client_api import CHAT, CLIENT_APIS, MESSAGES, RESPONSES
 from tokenferry.gateway.http.errors import REQUEST_ID, GatewayError, gateway_error_of
 from tokenferry.gateway.http.handler import RequestLine
 from tokenferry.gateway.http.headers import ResponseHeaders, lines_of
@@ -299,6 +299,8 @@ class Exchange:
                 return
         facts = self._body.facts
         conversation = "" if facts is None or self._client is MESSAGES else facts.cache_key
+        if self._client is RESPONSES and not request.is_side and request.own is None:
+            forwarder.note_conversation(request, head.read, head.headers, key, conversation)
         failover, record.decision.trace = forwarder.start(
             plan, head.read, head.headers, key=key, side=side, tokens=self._tokens, conversation=conversation
         )

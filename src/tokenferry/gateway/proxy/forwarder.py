@@ -1,7 +1,7 @@
 """What exchanges need to know of accounts and upstreams: which may serve, how one is asked, what the client may see."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +18,7 @@ from tokenferry.gateway.http.request_head import RequestHead
 from tokenferry.gateway.proxy.body import ProxyRequest
 from tokenferry.gateway.proxy.credentials import CredentialSource, KeyRing
 from tokenferry.gateway.proxy.model_list import ModelList
+from tokenferry.gateway.proxy.reasoning_owners import ReasoningOwners, thoughts_in
 from tokenferry.gateway.proxy.translation import Translation
 from tokenferry.pool import Criteria, Failover, Pool, Target, Trace, affinity_key, failover, may_use
 from tokenferry.readiness import RouteExplanation, Unusable, explain_route
@@ -55,8 +56,10 @@ class Forwarder:
         upstreams: UpstreamClients,
         pool: Pool | None = None,
         router: Router | None = None,
+        owners: ReasoningOwners | None = None,
     ) -> None:
         self.source = source
+        self._owners = owners or ReasoningOwners()
         self._providers = source.providers
         self.pool = pool or Pool()
         self._keys = keys
@@ -110,6 +113,22 @@ class Forwarder:
                 criteria = replace(criteria, tokens=tokens)
         trace = Trace(pool.monotonic())
         return failover(pool, plan.targets, criteria, trace), trace
+
+    def note_conversation(
+        self, request: ProxyRequest, head: RequestHead, headers: Sequence[Header], key: ClientKey, declared: str
+    ) -> None:
+        """Note which encrypted thoughts the request holds. `declared` is what its body calls the conversation."""
+        request.conversation = self._affinity(key.id, head, headers, declared)
+        request.is_named = request.conversation != key.id
+        request.thoughts = thoughts_in(request.body.facts.body if request.body.facts is not None else b"")
+
+    def foreign_thoughts(self, request: ProxyRequest, account: str) -> Collection[int]:
+        """Those of a request's encrypted thoughts that came from another account than this one."""
+        return self._owners.foreign(request.conversation, account, request.thoughts, is_named=request.is_named)
+
+    def reasoned(self, request: ProxyRequest, account: str) -> None:
+        """The account has answered: what it thinks is its own."""
+        self._owners.answered(request.conversation, account, set(request.thoughts) - set(request.foreign))
 
     def explain(
         self,
