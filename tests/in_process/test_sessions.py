@@ -166,3 +166,38 @@ def test_thoughts_from_before_the_process_began_are_left_to_the_vendor(program: 
     session.client.close()
     answer = program.client().post(address, json={**asked, "model": "elsewhere", "input": turns})
     assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_claude_goes_on_after_calls_of_a_model_that_told_no_thoughts(program: Program, *, stream: bool) -> None:
+    """Nothing marks such calls as another model's: Claude's refusal isn't passed on, the turn goes without thinking."""
+    session = Session(program, "openai", stream=stream)
+    fields = {**THINKING, "tools": [LOOK]}
+    program.sandbox.settings(answer={"thinking": False, "calls": [{"name": "look", "input": {"at": 1}}]})
+    asked = session.say("away", "look", **fields)
+    calls = [block for block in asked if block["type"] == "tool_use"]
+    assert "thinking" not in kinds(asked)
+    program.sandbox.settings(answer={"thinking": True, "calls": []})
+    results = [{"type": "tool_result", "tool_use_id": block["id"], "content": "a ferry"} for block in calls]
+    assert kinds(session.say(CLAUDE, results, **fields)) == ["text"]
+    assert session.say(CLAUDE, "and now?", **fields)[0]["type"] == "thinking"
+
+
+def test_claude_goes_on_without_thoughts_that_another_vendor_signed(program: Program) -> None:
+    """A vendor's own endpoint of the Messages API signs for itself; only Claude's refusal tells."""
+    session = Session(program, "openai", stream=False)
+    thought = {"type": "thinking", "thinking": "hm", "signature": "another-vendors"}
+    session.turns = [
+        {"role": "user", "content": "hello"},
+        {"role": "assistant", "content": [thought, {"type": "text", "text": "hello"}]},
+    ]
+    assert session.say(CLAUDE, "and now?", **THINKING)[0]["type"] == "thinking"
+    assert [one["status"] for one in program.sandbox.requests() if one["path"] == "/v1/messages"] == [400, 200]
+
+
+def test_a_refusal_that_remains_is_passed_on(program: Program) -> None:
+    program.sandbox.fault(
+        "status", status=400, message="Invalid `signature` in `thinking` block", path="/v1/messages", times=0
+    )
+    assert program.post(program.client()).status_code == 400
+    assert len(program.served()) == 2

@@ -4,7 +4,7 @@ It is pure: bytes in, bytes out. It knows no socket, no clock and no randomness.
 """
 
 from tokenferry.wire._codec import Codec, Sent, StreamTranslator, Tokens, WireFormat
-from tokenferry.wire._envelope import SEALED, without_sealed
+from tokenferry.wire._envelope import SEALED, refuses_reasoning, without_sealed
 from tokenferry.wire._estimate import BYTES_PER_TOKEN, BodySize, measure
 from tokenferry.wire._model_lists import UNKNOWN_DATE, ModelsCodec, model_entry, model_list
 from tokenferry.wire._openai_errors import chat_error_event, openai_envelope
@@ -43,6 +43,7 @@ __all__ = [
     "model_list",
     "openai_envelope",
     "parse",
+    "refuses_reasoning",
     "responses_error_event",
     "split",
     "without_sealed",

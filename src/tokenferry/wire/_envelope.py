@@ -4,7 +4,7 @@ That is a thinking block's signature, or the encrypted content of a reasoning it
 """
 
 from base64 import urlsafe_b64encode
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -26,14 +26,24 @@ def opened(mark: str | None, domain: str) -> str | None:
     return payload if mark and f"{PREFIX}{issuer}" == seal(domain) else None
 
 
-def without_sealed(body: bytes, *, foreign: Collection[int] = ()) -> bytes:
+def refuses_reasoning(wire_format: str, error: bytes) -> bool:
+    """Whether an API's error is about reasoning of another's, or the lack of its own, in what it was sent."""
+    if wire_format == "openai-responses":
+        return b"invalid_encrypted_content" in error or b"encrypted content" in error.lower()
+    return wire_format == "anthropic" and (
+        b"Invalid `signature` in `thinking` block" in error or b"Expected `thinking` or `redacted_thinking`" in error
+    )
+
+
+def without_sealed(body: bytes, *, foreign: Collection[int] = (), keep_thinking: bool = True) -> bytes:
     """A request without reasoning that only a translated upstream knows: vendors' own APIs refuse it.
 
     Nor does a reasoning item of Responses stay whose encrypted content has its `hash` in `foreign`, nor the ids by
     which the items behind it belong to it.
 
-    A turn of nothing else is left out, too. Where calls have lost the thoughts that a budget of thinking demands before
-    them, their results are read without thinking. What can't be read is given back as it is.
+    Without `keep_thinking` no thinking block of Messages stays. A turn of nothing else is left out, too. Where
+    calls have lost the thoughts that a budget of thinking demands before them, their results are read without
+    thinking. What can't be read is given back as it is.
     """
     try:
         document = msgspec.json.decode(body)
@@ -43,7 +53,8 @@ def without_sealed(body: bytes, *, foreign: Collection[int] = ()) -> bytes:
         return body
     for name in ("messages", "input"):
         if isinstance(parts := document.get(name), list):
-            document[name] = [kept for part in parts if (kept := _without_sealed(part)) is not None]
+            is_dropped = _is_sealed if keep_thinking else _is_thinking
+            document[name] = [kept for part in parts if (kept := _without(part, is_dropped)) is not None]
     if foreign and isinstance(items := document.get("input"), list):
         document["input"] = [*_without_foreign(items, foreign)]
     if _demands_thoughts(document.get("thinking")) and _lacks_thoughts(document.get("messages")):
@@ -72,14 +83,14 @@ def _lacks_thoughts(turns: Any) -> bool:
     return False
 
 
-def _without_sealed(part: Any) -> Any:
-    """A turn or an item, or None for one of sealed reasoning alone."""
-    if _is_sealed(part):
+def _without(part: Any, is_dropped: Callable[[Any], bool]) -> Any:
+    """A turn or an item, or None for one of dropped reasoning alone."""
+    if is_dropped(part):
         return None
     content = part.get("content") if isinstance(part, dict) else None
     if not isinstance(content, list):
         return part
-    kept = [block for block in content if not _is_sealed(block)]
+    kept = [block for block in content if not is_dropped(block)]
     return part if len(kept) == len(content) else {**part, "content": kept} if kept else None
 
 
@@ -101,6 +112,10 @@ def _is_sealed(block: Any) -> bool:
     field = {"thinking": "signature", "reasoning": "encrypted_content"}.get(_type(block))
     mark = block.get(field) if field else None
     return isinstance(mark, str) and mark.startswith(PREFIX)
+
+
+def _is_thinking(block: Any) -> bool:
+    return _type(block) in {"thinking", "redacted_thinking"} or _is_sealed(block)
 
 
 def _type(block: Any) -> str:

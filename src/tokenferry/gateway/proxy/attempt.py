@@ -35,6 +35,7 @@ from tokenferry.pool import (
 from tokenferry.routing import loggable, loggable_name, loggable_text
 from tokenferry.streaming import GATE_SECONDS, FirstContentBuffer
 from tokenferry.upstream import Call, ResponseHead, UpstreamClosed, UpstreamError
+from tokenferry.wire import refuses_reasoning
 
 if TYPE_CHECKING:
     from tokenferry.pool import WaitForCapacity
@@ -198,10 +199,11 @@ class AttemptRunner:
             if held.buffer is not None:
                 self._cancel_timer()
                 self.advance(UpstreamLost("its stream ended before its first content", self._fingerprint, held))
-            elif self._request.client.name == "openai-responses" and self._is_unreadable(held):
-                logger.info("%s goes without the reasoning of another organization", self._record.request_id)
+            elif self._is_unreadable(held):
+                logger.info("%s goes without the reasoning that its upstream refused", self._record.request_id)
                 self._held = None
                 self._request.foreign = frozenset(self._request.thoughts)
+                self._request.without_thinking = True
                 self._is_refused = True
                 self._attempt()
             else:
@@ -395,11 +397,12 @@ class AttemptRunner:
         self.advance(ErrorResponse(head.status, head.headers, body, self._fingerprint, held, held.is_whole))
 
     def _is_unreadable(self, held: _HeldResponse) -> bool:
-        """Whether the upstream refuses reasoning that it didn't encrypt itself, and hasn't done so before."""
+        """Whether the upstream refuses reasoning that it didn't sign or encrypt itself, and hasn't done so before."""
         if held.head.status != _BAD_REQUEST or self._translation is not None or self._is_refused:
             return False
-        told = b"".join(held.chunks)
-        return b"invalid_encrypted_content" in told or b"encrypted content" in told.lower()
+        if self._request.own is not None:
+            return False  # its client's own affair
+        return refuses_reasoning(self._request.client.name, b"".join(held.chunks))
 
     def _transport_error(self, failure: UpstreamError) -> None:
         """There is no response, or not all of it."""

@@ -50,6 +50,8 @@ class ProxyRequest(msgspec.Struct, eq=False):
     """Whether the answer is to be a stream."""
     without_tag: bool = False
     """Whether a sub-agent's tag is to be taken out of the body."""
+    without_thinking: bool = False
+    """Whether Claude has refused its thinking blocks, or the lack of one."""
     conversation: str = ""
     """By what its conversation is known; with Responses alone, whose thoughts are encrypted for one account."""
     is_named: bool = False
@@ -81,8 +83,8 @@ class ProxyRequest(msgspec.Struct, eq=False):
         facts = self.body.facts
         if facts is None:
             return self.body.chunks
-        if is_native and (SEALED in facts.body or self.foreign):
-            found = scan([without_sealed(facts.body, foreign=self.foreign)])
+        if is_native and (SEALED in facts.body or self.foreign or self.without_thinking):
+            found = scan([without_sealed(facts.body, foreign=self.foreign, keep_thinking=not self.without_thinking)])
             facts = facts if isinstance(found, Malformed) else found
         return rewrite(facts, model or None, without_tag=self.without_tag)
 
