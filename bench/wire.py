@@ -1,10 +1,14 @@
 """What translating a request and a stream's events costs: `python -m bench wire`."""
 
 import json
+import logging
 import time
 import timeit
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
+from importlib import import_module
 from typing import Any, Final
 
 from tokenferry.wire import Codec, WireFormat, codec
@@ -80,7 +84,39 @@ STREAMS: Final[tuple[tuple[str, WireFormat, WireFormat, bytes, bytes], ...]] = (
 )
 
 
+def peers() -> Iterator[tuple[str, Callable[[bytes], object]]]:
+    """Other translators of Messages to Chat, from JSON to JSON as a gateway has it; those that are installed."""
+    with suppress(ImportError):  # it takes no anthropic as new as ours, so no requirement of ours can name it
+        params = import_module("any_llm.types.messages").MessagesParams
+        translate = import_module("any_llm.utils.messages_compat").messages_params_to_completion_params
+        yield "any-llm", lambda text: json.dumps(translate(params(**json.loads(text))))
+    with suppress(ImportError):
+        from llm_rosetta import convert  # noqa: PLC0415  # see above
+
+        yield "llm-rosetta", lambda text: json.dumps(convert(json.loads(text), "openai_chat", "anthropic"))
+    with suppress(ImportError):
+        from divyam_llm_interop.translate.chat.api_types import ModelApiType  # noqa: PLC0415  # see above
+        from divyam_llm_interop.translate.chat.translate import ChatTranslator  # noqa: PLC0415  # see above
+        from divyam_llm_interop.translate.chat.types import ChatRequest, Model  # noqa: PLC0415  # see above
+
+        translator = ChatTranslator()
+        here = Model(name="claude-sonnet-4-5", api_type=ModelApiType.ANTHROPIC_MESSAGES)
+        there = Model(name="gpt-4.1", api_type=ModelApiType.COMPLETIONS)
+        yield (
+            "divyam-llm-interop",
+            lambda text: json.dumps(
+                translator.translate_request(ChatRequest({**json.loads(text), "max_tokens": 32_000}), here, there).body
+            ),
+        )
+
+
 def main() -> None:
+    warnings.simplefilter("ignore")  # of what the others leave out
+    logging.disable()
+    for name, call in peers():
+        for size in SIZES:
+            text = body(size)
+            print(f"{len(text):>8} bytes  Messages to Chat by {name:<20}{least(partial(call, text), 5) * 1e3:>8.3f} ms")
     for title, other in OTHERS:
         there, back = pair("anthropic", other), pair(other, "anthropic")
         for size in SIZES:
