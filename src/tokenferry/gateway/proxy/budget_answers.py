@@ -46,7 +46,10 @@ def budget_error(refusal: BudgetRefusal, key_name: str, now: float) -> GatewayEr
     what = budget.title(key_name)
     match refusal.cause:
         case "reserved":
-            message = f"what is left of {what} is reserved by requests under way; send this one again in a moment"
+            message = (
+                f"what is left of {what} is reserved by requests that are under way or have just ended; send this one "
+                "again in a moment"
+            )
             return GatewayError(
                 *(429, "rate_limit_error", message),
                 should_retry=True,
