@@ -7,17 +7,19 @@ from html import unescape
 
 import httpx2
 import pytest
+from msgspec.structs import replace
 
 from admin.rig import Api, Browser, code_of, with_query
 from dashboard.person import Person
 from tokenferry.config import load
-from tokenferry.credentials import SetupToken
+from tokenferry.credentials import OAuthToken, SetupToken
 from tokenferry.sandbox import Sandbox
 from tokenferry.secret import Secret
 from tokenferry.stores import Account
 
 ACCOUNTS = "/dashboard/accounts"
 LOGIN = "/dashboard/login"
+NOW = "/dashboard/"
 LED = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
 
 
@@ -43,6 +45,19 @@ def test_a_pasted_code_finishes_the_login(api: Api, boss: Person) -> None:
     assert "Waiting for" not in boss.open(ACCOUNTS).text
     line = api.audit()[-1]
     assert (line["action"], line["name"], line["client"]) == ("account.login", "work", "boss")
+
+
+def test_a_login_begun_on_the_first_page_is_finished_there(api: Api, boss: Person) -> None:
+    api.log_in("work")
+    token = api.broker.book.read("work").credential
+    assert isinstance(token, OAuthToken)
+    api.broker.add(api.broker.book.read("work").account, replace(token, refresh=None, expires_at=1), replacing=True)
+    assert "Waiting for" not in boss.open(NOW).text
+    url = begun(boss, NOW, f"{ACCOUNTS}/work/login")
+    assert "Waiting for the login of work at sandbox" in boss.open(NOW).text
+    done = boss.act(NOW, f"{LOGIN}/finish", code=code_of(url))
+    assert "account work was updated" in done.text
+    assert "Waiting for" not in boss.open(NOW).text
 
 
 def test_a_login_that_comes_home_by_the_browser_needs_no_code(api: Api, boss: Person) -> None:

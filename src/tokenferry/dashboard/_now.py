@@ -2,6 +2,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from tokenferry.dashboard._logins import pending
 from tokenferry.dashboard._views import EVERYBODY, DashboardSection, Variables, View
 from tokenferry.dashboard._visit import Visit
 from tokenferry.readiness import ANYONE, ServiceStatus
@@ -28,6 +29,7 @@ def _show(visit: Visit) -> Variables:
         "windows": windows[:_SHOWN],
         "more": len(windows) - _SHOWN,
         "url": context.base,
+        "pending": pending(visit),
     }
 
 
