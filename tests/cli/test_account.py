@@ -14,6 +14,7 @@ from leaks import shows
 from tokenferry.sandbox import Sandbox
 from tokenferry.secret import fingerprint
 from tokenferry.settings import Home
+from tokenferry.state import Cooldown, Scope, State
 
 KEY = "sk-ant-api03-" + "k" * 60
 SETUP = "sk-ant-oat01-" + "s" * 90
@@ -157,6 +158,15 @@ def test_no_secret_is_in_a_command_line(home: Home, sandbox: Sandbox) -> None:
 def _command_line(pid: int) -> str:
     process = Path(f"/proc/{pid}")
     return (process / "cmdline").read_text() + (process / "environ").read_text()
+
+
+def test_a_list_says_that_an_account_is_limited_for_some_models(home: Home, inside: Inside) -> None:
+    put(home, document(time.time()))
+    with State(home.state) as state:
+        state.cooldowns.put(Cooldown(Scope("account", "work", "claude-opus"), "window", "answer", 4_102_444_800))
+    assert "limited until 2100-01-01T00:00:00Z (" in (out := inside("account", "list").out)
+    assert "), models of claude-opus; fresh, expires in" in out
+    assert [row["state"] for row in inside("account", "list", "--json").json] == ["fresh"]
 
 
 def test_a_list_shows_every_account_a_broken_one_with_its_reason(home: Home, inside: Inside) -> None:

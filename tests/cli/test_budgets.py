@@ -93,6 +93,16 @@ def test_a_budget_of_a_key_counts_within_a_second_and_is_shown_with_it(
     gate.end()
 
 
+def test_a_key_whose_budget_is_used_up_is_said_to_be_so(home: Home, inside: Inside) -> None:
+    inside("key", "create", "laptop", "--budget", "0usd/day")
+    inside("key", "create", "other")
+    words = {line.split()[0]: line for line in inside("key", "list").out.splitlines()}
+    assert "used up" in words["laptop"]
+    assert "live" in words["other"]
+    assert "used up" in inside("key", "show", "laptop").out
+    assert inside("key", "show", "laptop", "--json").json["state"] == "live"
+
+
 def test_a_budget_that_is_about_no_key_is_found(home: Home, inside: Inside) -> None:
     home.config.write_text('[[budgets]]\nsubject = "key:nobody"\nlimit = "1usd/day"\n')
     home.config.chmod(0o600)

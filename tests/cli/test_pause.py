@@ -55,7 +55,7 @@ def test_a_paused_account_serves_nothing_within_a_second_and_everything_says_so(
     eventually(lambda: server() == "alice")
     gate.end()
     assert "paused" in inside("status").out
-    assert "(paused)" in inside("account", "list").out
+    assert "paused; fresh" in inside("account", "list").out
     assert [row["paused"] for row in inside("account", "list", "--json").json] == [False, True]
     assert "account resume two" in inside("account", "show", "two").out
 

@@ -1,6 +1,7 @@
 """The accounts in the dashboard: what is shown of each, and what its forms do."""
 
 import time
+from datetime import UTC, datetime
 from html import unescape
 from urllib.parse import quote
 
@@ -9,7 +10,9 @@ import pytest
 from admin.rig import Api
 from dashboard.person import Person
 from leaks import shows
+from ledger.books import PRICES
 from tokenferry.credentials import ApiKey
+from tokenferry.ledger import Ledger, WindowPoint
 from tokenferry.secret import Secret
 from tokenferry.state import Cooldown, Scope
 from tokenferry.stores import Account
@@ -62,10 +65,27 @@ def test_an_account_is_paused_and_resumed(api: Api, boss: Person, work: str) -> 
     page = boss.act(work, f"{work}/pause")
     assert "out of service until you resume it" in page.text
     assert api.broker.book.read("work").account.paused
-    assert 'class="pill">paused' in boss.open(LIST).text
+    for path in (LIST, work):
+        assert '<span class="state calm"><span aria-hidden="true">○</span> paused</span>' in boss.open(path).text
+        assert "</span> fresh" not in boss.open(path).text
     boss.act(LIST, f"{work}/pause")
     assert not api.broker.book.read("work").account.paused
     assert last(api) == ("account.set", "work", "boss")
+
+
+@pytest.mark.parametrize("family", ["", "claude-sonnet"])
+def test_a_limited_account_says_until_when_wherever_it_is_shown(api: Api, boss: Person, work: str, family: str) -> None:
+    until = int(time.time()) + 3600
+    api.state.cooldowns.put(Cooldown(Scope("account", "work", family), "rate-limit", "answer", until))
+    with Ledger(api.home.ledger) as ledger:
+        ledger.write([], PRICES, [WindowPoint("work", "5h", time.time(), 0.5, time.time() + 60)])
+    for path in (LIST, work, "/dashboard/"):
+        page = boss.open(path).text
+        state = page.partition('<span class="state warning">')[2].partition("</span></span>")[0]
+        assert "limited until" in state
+        assert f">{datetime.fromtimestamp(until, UTC):%H:%M} UTC" in state
+        assert "</span> fresh" not in page
+    assert family in boss.open(LIST).text
 
 
 def test_order_and_labels_are_set(api: Api, boss: Person, work: str) -> None:

@@ -35,6 +35,18 @@ def test_a_key_is_shown_once_with_lines_that_connect(api: Api, boss: Person) -> 
     assert "key.create" in api.home.audit.read_text()
 
 
+def test_a_key_whose_budget_is_used_up_is_not_said_to_be_live(api: Api, boss: Person) -> None:
+    id_ = made(api)
+    api.state.keys.allot("anna", ["1usd/day"])
+    assert "used up" not in boss.open("/dashboard/keys").text
+    with Ledger(api.home.ledger) as ledger:
+        spent = entry(1, at=time.time(), key_id=id_, key_name="anna", input=10**7, output=0)
+        ledger.write([spent], PRICES)
+    for path in ("/dashboard/keys", f"/dashboard/keys/{id_}"):
+        page = boss.open(path).text.partition("anna</")[2]
+        assert page.index('<span class="state warning"><span aria-hidden="true">▲</span> used up</span>') < 200
+
+
 def test_what_was_typed_stays_beside_the_sentence_that_refuses_it(boss: Person) -> None:
     for fields, sentence in (
         ({"name": "a b"}, "be a client key"),

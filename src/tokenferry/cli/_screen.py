@@ -11,7 +11,6 @@ from rich.text import Text
 
 from tokenferry.cli._output import printable, redacted
 from tokenferry.cli._usage import bar
-from tokenferry.readiness import AccountState
 from tokenferry.units import dollars, span
 from tokenferry.views import NowView, Provenance
 
@@ -19,7 +18,7 @@ _WIDE: Final = 120
 _BAR: Final = 20
 _FULL, _NEARLY = 0.95, 0.75
 _MARKS: Final[dict[Provenance, str]] = {"official": "", "estimate": "~", "unknown": "?"}
-_STYLES: Final[dict[AccountState, str]] = {
+_STYLES: Final[dict[str, str]] = {
     **dict.fromkeys(("needs-login", "broken", "refused"), "red"),
     **dict.fromkeys(("limited", "locked", "copied", "uncertain", "backing-off"), "yellow"),
 }
@@ -86,7 +85,7 @@ def _accounts(view: NowView) -> Table:
     for row in view.accounts:
         used = view.today.get(row.name)
         cost = "-" if used is None else f"~{dollars(used.cost + used.plan)}"
-        table.add_row(_text(row.name), _text(cost), _text(row.text, _STYLES.get(row.state, "")))
+        table.add_row(_text(row.name), _text(cost), _text(row.text, _STYLES.get(row.word, "")))
     return table
 
 

@@ -33,7 +33,7 @@ from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.config_key import parse_duration
 from tokenferry.errors import TokenferryError, UsageError
 from tokenferry.integrations import setup_lines
-from tokenferry.readiness import budgets_now
+from tokenferry.readiness import budgets_now, key_word
 from tokenferry.settings import NO_CAPS, Home
 from tokenferry.state import EVERYTHING, ClientKey, ClientKeys, Role, State, read_local_key
 from tokenferry.units import moment
@@ -154,7 +154,7 @@ def list_(*, wide: WIDE = False, as_json: JSON = False) -> None:
     if as_json:
         say_json([_to_json(key) for key in found])
     elif found:
-        table(_COLUMNS, [_cells(key) for key in found], wide=wide)
+        table(_COLUMNS, [_cells(key, word) for key, word in zip(found, _words(found), strict=True)], wide=wide)
     else:
         note("there is no client key yet; make one with: tokenferry key create NAME")
 
@@ -178,7 +178,7 @@ def show(name: KeyName, *, as_json: JSON = False) -> None:
         "name": key.name,
         "id": key.id,
         "role": key.role,
-        "state": f"{_state(key)}: {key.fault}" if key.fault else _state(key),
+        "state": f"{_state(key)}: {key.fault}" if key.fault else key_word(key, budgets, time.time()),
         "created": moment(key.created_at),
         "last used": moment(key.last_used_at),
         "expires": moment(key.expires_at),
@@ -366,13 +366,21 @@ def _audited(key: ClientKey) -> str | None:
     return None if key.rights.is_everything else rights_words(key.rights)
 
 
-def _cells(key: ClientKey) -> Sequence[str]:
-    now, state = time.time(), _state(key)
+def _words(found: Sequence[ClientKey]) -> list[str]:
+    """The state of each, as people are shown it."""
+    now = time.time()
+    home, config = find()
+    uses = budgets_now(home, config, [key for key in found if key.is_live(now) and key.role == "client"], now=now)
+    return [key_word(key, [one for one in uses if one.key == key.name], now) for key in found]
+
+
+def _cells(key: ClientKey, word: str) -> Sequence[str]:
+    now = time.time()
     return (
         key.name,
         key.id,
         key.role,
-        Cell(state, None if state == "live" else "warning"),
+        Cell(word, None if word == "live" else "warning"),
         *(time_cell(at, now) for at in (key.created_at, key.last_used_at, key.expires_at)),
         _labels(key),
         ", ".join([*([str(key.caps)] if key.caps.is_limited else ()), *key.budgets]) or "-",

@@ -26,7 +26,7 @@ from tokenferry.dashboard._tables import TableOrder
 from tokenferry.dashboard._views import DashboardSection, FormAction, Redirect, Variables, View
 from tokenferry.dashboard._visit import Visit, sentence
 from tokenferry.errors import CredentialRefused, TokenferryError, UsageError
-from tokenferry.readiness import AccountRow, account_row, account_rows
+from tokenferry.readiness import AccountRow, account_row, account_rows, models
 from tokenferry.stores import Account
 from tokenferry.views import WindowShare, open_windows
 
@@ -37,7 +37,17 @@ _COLUMNS: Final = {
     "state": "State",
     "used": "Limits",
 }
-_URGENCY: Final = ("needs-login", "broken", "refused", "locked", "copied", "uncertain", "backing-off", "limited")
+_URGENCY: Final = (
+    "needs-login",
+    "broken",
+    "refused",
+    "locked",
+    "copied",
+    "uncertain",
+    "backing-off",
+    "limited",
+    "paused",
+)
 _DEAD: Final = frozenset(("needs-login", "refused"))
 _MOST: Final = 1_000_000
 
@@ -70,8 +80,10 @@ class _Shown(Struct, frozen=True):
     @property
     def said(self) -> str:
         """The state's text without what the state's word says already."""
-        word = self.row.state.replace("-", " ")
-        text = self.row.text.removeprefix(word).lstrip(",:; ")
+        word, limit = self.row.word, self.row.limit
+        if word == "limited" and limit is not None:
+            return models(limit).lstrip(", ") or limit.evidence.rstrip(".") or limit.cause
+        text = self.row.text.removeprefix(word.replace("-", " ")).lstrip(",:; ")
         return "" if text in {"ready", ""} else text
 
     @property
@@ -91,7 +103,7 @@ class _Shown(Struct, frozen=True):
 
     @property
     def urgency(self) -> int:
-        return _URGENCY.index(self.row.state) if self.row.state in _URGENCY else len(_URGENCY)
+        return _URGENCY.index(self.row.word) if self.row.word in _URGENCY else len(_URGENCY)
 
 
 _SORTS: Final[Mapping[str, Callable[[_Shown], Any]]] = {
@@ -117,14 +129,14 @@ def _list(visit: Visit) -> Variables:
         "dead": [one for one in found if one.is_dead],
         "open": {one.provider for one in visit.service.offers() if not one.needs_statement},
         "providers": sorted({one.provider for one in found if one.provider}),
-        "states": sorted({one.row.state for one in found}),
+        "states": sorted({one.row.word for one in found} - {"paused"}),
         "addable": sorted(visit.context.broker.providers),
         "pending": pending(visit),
     }
 
 
 def _fits(one: _Shown, provider: str, state: str, text: str) -> bool:
-    has_state = state in {"", one.row.state} or (state == "paused" and one.is_paused)
+    has_state = state in {"", one.row.word} or (state == "paused" and one.is_paused)
     return has_state and provider in {"", one.provider} and text in one.name.lower()
 
 

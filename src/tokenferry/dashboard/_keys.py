@@ -27,7 +27,7 @@ _COLUMNS: Final = {
 }
 _SORTS: Final[Mapping[str, Callable[[KeyUse], Any]]] = {
     "name": lambda one: one.key.name.lower(),
-    "state": lambda one: (one.key.state(time.time()), one.key.name.lower()),
+    "state": lambda one: (one.word(time.time()), one.key.name.lower()),
     "used_at": lambda one: -(one.key.last_used_at or 0),
     "today": lambda one: -(one.today.cost + one.today.plan),
     "budget": lambda one: -max((budget.counter.percent for budget in one.budgets), default=-1),
@@ -69,7 +69,7 @@ def _page(visit: Visit) -> Variables:
         "heading": key.name,
         "one": one,
         "key": key,
-        "state_word": key.state(now),
+        "state_word": one.word(now),
         "accounts": names,
         "form": visit.form,
         "lines_of": _rights,

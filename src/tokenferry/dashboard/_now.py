@@ -27,6 +27,7 @@ def _show(visit: Visit) -> Variables:
         "use": None,
         "now": view,
         "windows": windows[:_SHOWN],
+        "rows": {row.name: row for row in view.accounts},
         "more": len(windows) - _SHOWN,
         "url": context.base,
         "pending": pending(visit),

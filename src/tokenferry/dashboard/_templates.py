@@ -22,6 +22,7 @@ _TONES: Final = {
     "paused": "calm",
     "copied": "warning",
     "limited": "warning",
+    "used up": "warning",
     "locked": "warning",
     "backing-off": "warning",
     "uncertain": "warning",
@@ -97,9 +98,10 @@ def tone(word: str) -> str:
     return _TONES.get(word, "calm")
 
 
-def state(word: str) -> Markup:
-    """A state's word with its colour and its shape."""
+def state(word: str, until: float | None = None) -> Markup:
+    """A state's word with its colour and its shape; `until`, in seconds since 1970 UTC, is when it ends."""
     look = tone(word)
-    return Markup('<span class="state {0}"><span aria-hidden="true">{1}</span> {2}</span>').format(
-        look, _SHAPES[look], escape(word.replace("-", " "))
+    end = "" if until is None else Markup(" until {0}").format(clock(until))
+    return Markup('<span class="state {0}"><span aria-hidden="true">{1}</span> {2}{3}</span>').format(
+        look, _SHAPES[look], escape(word.replace("-", " ")), end
     )

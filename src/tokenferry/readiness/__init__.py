@@ -1,6 +1,6 @@
 """What the gateway of a home does with requests and accounts, as the route resolver says: for commands and `serve`."""
 
-from tokenferry.readiness._budgets import BudgetUse, budgets_now, within_budgets
+from tokenferry.readiness._budgets import BudgetUse, budgets_now, key_word, within_budgets
 from tokenferry.readiness._cooldowns import active_cooldowns, cooldown_sentence, ends, models, time_left, until
 from tokenferry.readiness._explanation import RouteExplanation, RouteQuestion, explain_route
 from tokenferry.readiness._names import Misnamed, misnamed
@@ -50,6 +50,7 @@ __all__ = [
     "ends",
     "expects_service",
     "explain_route",
+    "key_word",
     "limits_of",
     "misnamed",
     "models",

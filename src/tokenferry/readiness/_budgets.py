@@ -59,6 +59,12 @@ class BudgetUse(Struct, frozen=True):
         }
 
 
+def key_word(key: ClientKey, uses: Sequence[BudgetUse], now: float) -> str:
+    """A client key's state as people are shown it: one whose budget is used up isn't live. `uses` are its budgets."""
+    state = key.state(now)
+    return "used up" if state == "live" and any(one.refuses for one in uses) else state
+
+
 def within_budgets(found: RouteExplanation, uses: Sequence[BudgetUse], now: float) -> RouteExplanation:
     """The explanation with what a client key has used, and with the refusal if that is all it may."""
     shown = replace(found, budgets=tuple(one.sentence(now) for one in uses))

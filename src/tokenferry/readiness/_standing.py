@@ -1,9 +1,8 @@
 """How an account stands, in a word for programs and in a few for people."""
 
 import contextlib
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -40,6 +39,8 @@ Tell: TypeAlias = Callable[[str], None]
 Known: TypeAlias = tuple[list[Cooldown], Mapping[str, str]]
 
 _MOST_TRIES: Final = 2
+_QUIET: Final = frozenset(("fresh", "expired", "refreshing", "backing-off", "uncertain", "limited"))
+"""Where an account works, or comes back by itself."""
 _BILLED: Final = "overage"  # it serves all the same
 _OF_CREDENTIALS: Final = ("refused", "claude-code-only")
 _RENEWS: Final = "expired, refreshed at its next use"
@@ -66,6 +67,19 @@ class AccountRow(Struct, frozen=True):
     """When its credential comes to an end that no renewal puts off."""
     header: Header | None = None
     """What is in clear of a sealed account that can't be opened now."""
+    limit: Cooldown | None = None
+    """The cooldown that its text is about: the longest for all models, else the longest for some."""
+
+    @property
+    def word(self) -> str:
+        """The state as people are shown it: an account that is paused, or limited for some models, isn't fresh."""
+        if self.is_paused and self.state in _QUIET:
+            return "paused"
+        return self.state if self.limit is None else "limited"
+
+    @property
+    def is_paused(self) -> bool:
+        return self.document is not None and self.document.account.paused
 
     @property
     def credential(self) -> Credential | None:
@@ -195,24 +209,35 @@ def _describe(broker: Broker, document: Document, active: str | None, now: float
     against = _against(account.name, known)
     refused = any(_is_refused(one, document) for one in against)
     state, text = standing(document, attempt, failure, broker.machine, now, is_refused=refused)
-    limit = too_old_at(document)
-    if limit is not None and limit <= now:
+    oldest = too_old_at(document)
+    if oldest is not None and oldest <= now:
         state, text = "needs-login", "older than its account allows"
-    limits = [one for one in against if one.cause not in _OF_CREDENTIALS and not one.scope.family]
-    if state == "fresh" and limits:
-        longest = max(limits, key=lambda one: math.inf if one.until is None else one.until)
-        state, text = "limited", f"limited {ends(longest, now)}: {longest.evidence.rstrip('.') or longest.cause}"
-    remarks = ["paused"] if account.paused else []
+    limit = _limit(against) if state == "fresh" else None
+    if limit is not None and limit.scope.family:
+        text = f"limited {ends(limit, now)}{models(limit)}; {text}"
+    elif limit is not None:
+        state, text = "limited", f"limited {ends(limit, now)}: {limit.evidence.rstrip('.') or limit.cause}"
+    is_quiet = state in _QUIET
+    if account.paused and is_quiet:
+        text = f"paused; {text}"
+    remarks = ["paused"] if account.paused and not is_quiet else []
     remarks += [_PLACES[account.store]] if account.store in _PLACES else []
     if broker.policy.subscriptions == "claude-code-only" and broker.bills_subscription(account, document.credential):
         remarks.append("for Claude Code alone")
     end = aging(document)
     if end is not None and (remark := end.text(now)):
         remarks.append(remark)
-    remarks += [f"limited {ends(one, now)}{models(one)}" for one in against if one.scope.family]
+    remarks += [f"limited {ends(one, now)}{models(one)}" for one in against if one.scope.family and one is not limit]
     profiles = tuple(one.profile for one in broker.publisher.profiles_of(account.name))
     remarks += [f"published as profile {profile}" for profile in profiles]
-    return AccountRow(account.name, state, text, is_active, ", ".join(remarks), document, profiles=profiles, aging=end)
+    note = ", ".join(remarks)
+    return AccountRow(account.name, state, text, is_active, note, document, profiles=profiles, aging=end, limit=limit)
+
+
+def _limit(against: Sequence[Cooldown]) -> Cooldown | None:
+    """The one to show: for all models rather than for some, then the longest."""
+    limits = [one for one in against if one.cause not in _OF_CREDENTIALS]
+    return max(limits, key=lambda one: (not one.scope.family, one.until is None, one.until or 0), default=None)
 
 
 def _aging_json(end: Aging, now: float) -> dict[str, Any]:

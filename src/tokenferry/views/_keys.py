@@ -6,7 +6,7 @@ from msgspec import Struct
 from tokenferry.config import load
 from tokenferry.errors import TokenferryError
 from tokenferry.ledger import Period, Usage
-from tokenferry.readiness import BudgetUse, budgets_now
+from tokenferry.readiness import BudgetUse, budgets_now, key_word
 from tokenferry.settings import Home
 from tokenferry.state import ClientKey
 from tokenferry.views._books import LedgerReader
@@ -20,6 +20,10 @@ class KeyUse(Struct, frozen=True):
     """Since midnight, by this machine's clock."""
     budgets: tuple[BudgetUse, ...] = ()
     """Those of its own, and those of `[[budgets]]` that are for it alone."""
+
+    def word(self, now: float) -> str:
+        """The key's state as people are shown it; `now` in seconds since 1970 UTC."""
+        return key_word(self.key, self.budgets, now)
 
 
 def key_uses(home: Home, keys: Sequence[ClientKey], books: LedgerReader, *, now: float) -> list[KeyUse]:
