@@ -34,7 +34,7 @@ from tokenferry.gateway import (
 )
 from tokenferry.readiness import account_rows
 from tokenferry.secret import Secret
-from tokenferry.serve._parts import explainer_of
+from tokenferry.serve._parts import explainer_of, readiness_of
 from tokenferry.settings import Home, RouterSettings
 from tokenferry.state import Role, State
 
@@ -175,7 +175,10 @@ def running_api(
 
         secret = Secret(secrets.token_urlsafe(32))
         explain = explainer_of(lambda: gateway, broker, state, states, None)
-        parts = ActionContext(home, broker, state, secret, (url,), hosts, states, explain=explain, role_of=role_of)
+        readiness = readiness_of([settings], broker, state, states)
+        parts = ActionContext(
+            home, broker, state, secret, (url,), hosts, states, explain=explain, role_of=role_of, readiness=readiness
+        )
         service, upstreams = LoginService(parts), UpstreamClients()
         origin = f"http://tf-{state.sessions.label()}.localhost:{port}"
         gateway = Gateway(

@@ -8,11 +8,13 @@ import pytest
 from admin.rig import Api
 from dashboard.person import Person
 from ledger.books import PRICES, entry
+from tokenferry.accounts import AccountChanges
 from tokenferry.credentials import ApiKey, OAuthToken
 from tokenferry.ledger import Ledger, LedgerEntry, WindowPoint
 from tokenferry.secret import Secret
 from tokenferry.stores import Account
 
+NOW = "/dashboard/"
 MARKUP = "<img src=x onerror=alert(1)>\u2028{{7*7}}"
 
 
@@ -38,6 +40,18 @@ def test_a_dead_login_is_two_clicks_from_its_cure(api: Api, boss: Person) -> Non
     page = boss.open("/dashboard/").text
     assert "needs login" in page
     assert 'href="/dashboard/accounts/me%40example.com"' in page
+
+
+def test_a_paused_account_that_would_serve_is_resumed_there(api: Api, boss: Person) -> None:
+    api.broker.add(Account("work", "anthropic", "api-key"), ApiKey(Secret("sk-ant-api03-fake")))
+    api.broker.amend("work", AccountChanges(paused=True))
+    page = boss.open(NOW).text
+    assert "Resume work" in page
+    assert "tokenferry account resume" not in page
+    after = boss.act(NOW, "/dashboard/accounts/work/pause").text
+    assert "Account work is back in service." in after
+    assert "Needs you" not in after
+    assert not api.broker.book.read("work").account.paused
 
 
 def test_numbers_say_where_they_come_from(api: Api, boss: Person, ledger: Ledger) -> None:

@@ -1,7 +1,7 @@
 """The view of now says what serves, what a person has to do, and where each number comes from."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 from ledger.books import PRICES, entry
+from tokenferry.accounts import AccountChanges
 from tokenferry.broker import Broker
+from tokenferry.config import load
 from tokenferry.credentials import ApiKey, OAuthToken
 from tokenferry.ledger import Ledger, UsageReport, WindowPoint
-from tokenferry.readiness import ServiceStatus
+from tokenferry.readiness import ServiceStatus, services
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
-from tokenferry.state import Cooldown, Scope, State
+from tokenferry.state import Cooldown, GatewayRegistration, Scope, State
 from tokenferry.stores import Account
 from tokenferry.views import LedgerReader, NowView, now_view, open_windows
 
@@ -47,6 +49,13 @@ def look(home: Home, broker: Broker) -> Look:
     return look
 
 
+@pytest.fixture
+def running(home: Home) -> Iterator[GatewayRegistration]:
+    registration = GatewayRegistration(home, url="http://127.0.0.1:9")
+    yield registration
+    registration.end()
+
+
 def figures(view: NowView) -> dict[str, tuple[str, str]]:
     return {one.name: (one.text, one.provenance) for one in view.figures}
 
@@ -74,6 +83,42 @@ def test_what_nothing_serves_is_told_with_what_a_client_gets(look: Look) -> None
         ("model fast", "nothing serves it, a client gets 429: work: limited")
     ]
     assert not view.is_serving
+
+
+def test_a_login_that_a_person_must_renew_is_not_usable_though_its_token_works(broker: Broker, look: Look) -> None:
+    now = int(time.time())
+    login = OAuthToken(Secret("fake"), Secret("dead"), expires_at=now + 3600, refresh_expires_at=now - 60)
+    broker.add(Account("dead", "claude-max", "oauth", owner="tokenferry"), login)
+    assert look(SERVED, now=now).usable == {"work"}
+
+
+def test_models_whose_accounts_are_all_limited_are_said_to_be_with_the_end(
+    home: Home, look: Look, running: GatewayRegistration
+) -> None:
+    now = time.time()
+    with State(home.state) as state:
+        state.cooldowns.put(Cooldown(Scope("account", "work", "claude-sonnet"), "limit", "answer", int(now) + 38))
+    limited = ServiceStatus("claude-sonnet", 429, "work: It is limited")
+    view = look(SERVED, limited, now=int(now))
+    assert view.sentence == (
+        "Serving all but claude-sonnet: its accounts are limited. 1 of 1 account usable; the next one is back in 38 s."
+    )
+    assert view.is_serving
+    assert not view.is_whole
+    assert look(SERVED, now=now).is_whole
+    two = look(SERVED, limited, ServiceStatus("fast", 503, "nobody"), now=now)
+    assert two.sentence.startswith("Serving all but claude-sonnet, fast. ")
+
+
+def test_a_paused_account_that_would_serve_is_offered(home: Home, broker: Broker, look: Look) -> None:
+    broker.amend("work", AccountChanges(paused=True))
+    with State(home.state) as state:
+        found = services(load(home.config), broker, state, {"work": "fresh"})
+    view = look(*found)
+    (need,) = view.needs
+    assert (need.paused, need.cure) == (("work",), "tokenferry account resume work")
+    assert need.text.endswith("work: It is paused")
+    assert view.usable == frozenset()
 
 
 def test_a_limited_account_is_not_usable_and_comes_back(home: Home, look: Look) -> None:

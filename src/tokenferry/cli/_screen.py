@@ -38,7 +38,7 @@ def screen() -> Iterator[Callable[[NowView], None]]:
 
 
 def rendered(view: NowView) -> RenderableType:
-    parts: list[RenderableType] = [_text(view.sentence, "bold" if view.is_serving else "bold yellow")]
+    parts: list[RenderableType] = [_text(view.sentence, "bold" if view.is_whole else "bold yellow")]
     if view.fault:
         parts.append(_text(view.fault, "red"))
     if view.needs:

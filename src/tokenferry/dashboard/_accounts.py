@@ -50,6 +50,8 @@ _URGENCY: Final = (
 )
 _DEAD: Final = frozenset(("needs-login", "refused"))
 _MOST: Final = 1_000_000
+_PAGES: Final = {"list": "/dashboard/accounts", "now": "/dashboard/"}
+"""Where a form leads back to, by the page that says it is from there."""
 
 
 class _Shown(Struct, frozen=True):
@@ -249,7 +251,7 @@ def _remove(visit: Visit) -> Redirect:
 
 
 def _back(visit: Visit, name: str) -> str:
-    return "/dashboard/accounts" if visit.form.get("from") == "list" else _home(name)
+    return _PAGES.get(visit.form.get("from", "")) or _home(name)
 
 
 _LIST: Final = View("/accounts", "accounts.html", _list, title="Accounts")

@@ -13,8 +13,8 @@ from tokenferry.pool._cooldowns import Change, CooldownAdded, CooldownCache, Coo
 from tokenferry.pool._failover import Failover, failover
 from tokenferry.pool._lease import Lease, Ticket
 from tokenferry.pool._pool import Pool
-from tokenferry.pool._probes import OF_CREDENTIALS
-from tokenferry.pool._selection import Choice, PassedOver, Selection
+from tokenferry.pool._probes import OF_CREDENTIALS, PAUSED
+from tokenferry.pool._selection import Choice, PassedOver, Selection, how_to_resume
 from tokenferry.pool._steps import (
     CapacityGranted,
     ConnectFailed,
@@ -37,6 +37,7 @@ from tokenferry.pool._trace import Trace
 
 __all__ = [
     "OF_CREDENTIALS",
+    "PAUSED",
     "AccountGroup",
     "CapacityGranted",
     "Change",
@@ -73,5 +74,6 @@ __all__ = [
     "account_group",
     "affinity_key",
     "failover",
+    "how_to_resume",
     "may_use",
 ]

@@ -216,8 +216,13 @@ class CandidateCache:
                 return None
 
 
+def how_to_resume(name: str) -> str:
+    """How a person brings a paused account back, as the end of a sentence."""
+    return f"; resume it with: tokenferry account resume {name}"
+
+
 def _paused(account: PoolAccount) -> ActiveCooldown:
-    reason = f"It is paused; resume it with: tokenferry account resume {account.name}."
+    reason = f"It is paused{how_to_resume(account.name)}."
     return ActiveCooldown(Cooldown(Scope("account", account.name), PAUSED, "operator", None, reason), math.inf)
 
 

@@ -1,5 +1,6 @@
 import time
 from collections.abc import Iterable, Mapping
+from functools import reduce
 from typing import Any, Final
 
 from msgspec import Struct
@@ -8,7 +9,7 @@ from msgspec.structs import replace
 from tokenferry.broker import Broker
 from tokenferry.config import Config
 from tokenferry.errors import PolicyRefused, TokenferryError
-from tokenferry.pool import Choice, Criteria, PassedOver, Pool, PoolAccount, Target
+from tokenferry.pool import PAUSED, Choice, Criteria, PassedOver, Pool, PoolAccount, Target, how_to_resume
 from tokenferry.readiness._resolver import ANYONE, resolver_of
 from tokenferry.routing import NoRoute, RoutePlan
 from tokenferry.settings import RouterSettings, UpstreamSettings
@@ -41,6 +42,8 @@ class ServiceStatus(Struct, frozen=True):
     provider: str | None = None
     cause: str = ""
     """A word for why no provider may serve it."""
+    paused: tuple[str, ...] = ()
+    """The accounts that could serve it if they were not paused."""
 
     @property
     def is_served(self) -> bool:
@@ -50,6 +53,11 @@ class ServiceStatus(Struct, frozen=True):
     def subject(self) -> str:
         return "a model that nothing maps" if self.model is None else f"model {self.model}"
 
+    @property
+    def bare_reason(self) -> str:
+        """The reason without the commands that resume accounts."""
+        return reduce(lambda text, name: text.replace(how_to_resume(name), ""), self.paused, self.reason)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "model": self.model,
@@ -58,6 +66,7 @@ class ServiceStatus(Struct, frozen=True):
             "provider": self.provider,
             "reason": self.reason,
             "cause": self.cause,
+            "paused": list(self.paused),
         }
 
     def __str__(self) -> str:
@@ -177,7 +186,13 @@ def _service(
             return ServiceStatus(model, _OK, choice.reason, choice.account.name, target.group.provider)
         passed_over += choice.passed_over
     reasons = [f"{one.account}: {one.reason.removesuffix('.')}" for one in passed_over if one.is_allowed]
-    return ServiceStatus(model, status_of(passed_over, unusable), "; ".join(reasons))
+    paused = [one.account for one in passed_over if one.is_allowed and one.cause == PAUSED]
+    return ServiceStatus(
+        model,
+        status_of(passed_over, unusable),
+        "; ".join(reasons),
+        paused=tuple(name for name in dict.fromkeys(paused) if name not in unusable),
+    )
 
 
 def expects_service(config: Config, keys: Iterable[ClientKey], *, runs: bool) -> bool:

@@ -32,6 +32,9 @@ _HOUR_MS: Final = 60 * _MINUTE_MS
 _LATELY: Final = 5
 """A rate is that of so many minutes."""
 _ERRORS: Final = 8
+_NAMED: Final = 3
+"""So many models the sentence names."""
+_LIMITED: Final = 429
 _PRICED: Final = "at list prices, by the tokens that answers reported"
 
 
@@ -55,6 +58,8 @@ class Need(Struct, frozen=True):
     cure: str
     account: str = ""
     """The account that it is about; empty for another subject."""
+    paused: tuple[str, ...] = ()
+    """The accounts that would do if they were resumed."""
 
     def to_json(self) -> dict[str, str]:
         return {"subject": self.subject, "text": self.text, "cure": self.cure}
@@ -88,6 +93,15 @@ class NowView(Struct, frozen=True):
         return bool(self.gateways) and any(one.is_served for one in self.services)
 
     @property
+    def unserved(self) -> tuple[ServiceStatus, ...]:
+        return tuple(one for one in self.services if not one.is_served)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every model that is known of is served."""
+        return self.is_serving and not self.unserved
+
+    @property
     def sentence(self) -> str:
         """All of it in a line."""
         if not self.accounts:
@@ -96,7 +110,19 @@ class NowView(Struct, frozen=True):
         back = "" if self.back_at is None else f"; the next one is back in {span(self.back_at - self.at)}"
         if not self.gateways:
             return f"No gateway runs. {usable}{back}."
-        return f"{'Serving' if self.is_serving else 'Nothing is served'}. {usable}{back}."
+        return f"{self._serving}. {usable}{back}."
+
+    @property
+    def _serving(self) -> str:
+        if not self.is_serving:
+            return "Nothing is served"
+        if not self.unserved:
+            return "Serving"
+        names = [one.model or "any other model" for one in self.unserved]
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        are_limited = all(one.status == _LIMITED for one in self.unserved)
+        why = ": its accounts are limited" if are_limited and len(names) == 1 else ": their accounts are limited"
+        return f"Serving all but {', '.join(names[:_NAMED])}{more}{why if are_limited else ''}"
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the secrets; times in seconds since 1970 UTC."""
@@ -131,12 +157,17 @@ def now_view(
     rows = account_rows(broker, now, tell=faults.append)
     documents = {row.name: row.document for row in rows if row.document is not None}
     unusable = unusable_accounts(broker, {row.name: row.state for row in rows}, documents)
-    resting = {"limited", "refused", "broken", "locked"}
-    paused = {row.name for row in rows if row.document is not None and row.document.account.paused}
+    resting = {"limited", "needs-login", "refused", "broken", "locked"}
+    paused = {row.name for row in rows if row.is_paused}
+    is_limited = any(one.status == _LIMITED for one in services)
     usable = {row.name for row in rows if row.state not in resting} - unusable.keys() - paused
     try:
         gateways = tuple(one for one in gateway_records(home) if one.is_running)
-        ends = [one.until for one in active_cooldowns(home, now)[0] if one.until and one.cause != "overage"]
+        ends = [
+            one.until
+            for one in active_cooldowns(home, now)[0]
+            if one.until and one.cause != "overage" and (is_limited or not one.scope.family)
+        ]
     except TokenferryError as fault:
         faults.append(str(fault))
         gateways, ends = (), []
@@ -147,7 +178,7 @@ def now_view(
         tuple(services),
         frozenset(usable),
         tuple(_needs(rows, services, paused)),
-        min(ends, default=None) if len(usable) < len(rows) else None,
+        min(ends, default=None) if is_limited or len(usable) < len(rows) else None,
     )
     return _with_usage(view, books, faults)
 
@@ -161,7 +192,10 @@ def _needs(rows: Sequence[AccountRow], services: Sequence[ServiceStatus], paused
     if rows:
         found += [
             Need(
-                one.subject, f"nothing serves it, a client gets {one.status}: {one.reason}", "tokenferry explain route"
+                one.subject,
+                f"nothing serves it, a client gets {one.status}: {one.bare_reason}",
+                f"tokenferry account resume {one.paused[0]}" if one.paused else "tokenferry explain route",
+                paused=one.paused,
             )
             for one in services
             if not one.is_served
