@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -196,3 +197,17 @@ def test_one_that_prints_without_end_is_ended(tmp_path: Path) -> None:
     code, output = run(["yes"], 10)
     assert code not in {0, None}
     assert len(output) == 64 * 1024 + 1
+
+
+def test_a_child_in_another_session_that_keeps_the_output_open_is_not_waited_for(tmp_path: Path) -> None:
+    told = tmp_path / "pids"
+    leave = f"setsid sleep 60 & echo $! >> {told}; "
+    begun = time.monotonic()
+    try:
+        assert run(["sh", "-c", leave + "echo key"], 30) == (0, b"key\n")
+        code, _ = run(["sh", "-c", leave + "sleep 60"], 0.3)
+        assert code is None
+        assert time.monotonic() - begun < 20
+    finally:
+        for child in told.read_text().split():
+            os.kill(int(child), signal.SIGKILL)

@@ -14,7 +14,7 @@ from tokenferry.credentials import ApiKey
 from tokenferry.errors import KeyCommandFailed
 from tokenferry.providers import Provider
 from tokenferry.secret import HiddenBytes, Secret
-from tokenferry.settings import RouterSettings
+from tokenferry.settings import RefreshSettings, RouterSettings
 from tokenferry.stores import MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -60,10 +60,10 @@ def clock() -> Clock:
     return Clock()
 
 
-def broker_of(url: str, clock: Clock, *names: str) -> Broker:
+def broker_of(url: str, clock: Clock, *names: str, settings: RefreshSettings | None = None) -> Broker:
     commands = [KeyCommandSettings(name, "mine", (name,), 300.0) for name in names]
     providers = {"mine": Provider("mine", "mine", url)}
-    return Broker(store=MemoryStore(), providers=providers, commands=commands, now=clock)
+    return Broker(store=MemoryStore(), providers=providers, commands=commands, settings=settings, now=clock)
 
 
 @pytest.fixture
@@ -90,6 +90,19 @@ async def test_it_is_run_off_the_loop_once_for_all_and_then_at_hand(broker: Brok
     clock.now += 300
     assert broker.fresh("a") is None
     assert value(await broker.aresolve("a")) == SECOND
+
+
+async def test_a_run_that_takes_too_long_keeps_no_thread_waiting(vault: Vault, clock: Clock) -> None:
+    vault.prints = {"a": [FIRST]}
+    impatient = RefreshSettings(wait=0.05)
+    broker = await asyncio.to_thread(broker_of, "https://llm.example.com", clock, "a", settings=impatient)
+    vault.gate.clear()
+    try:
+        async with asyncio.timeout(5):
+            with pytest.raises(KeyCommandFailed, match="its command is still running"):
+                await broker.aresolve("a")
+    finally:
+        vault.gate.set()
 
 
 async def test_a_refused_key_is_printed_again(broker: Broker) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import signal
 import threading
 import time
@@ -23,6 +24,10 @@ _LONGEST: Final = 64 * 1024
 _TIMEOUT: Final = 30.0
 _PAUSE: Final = 30.0
 """Seconds for which a failure stands: a locked vault is not asked by each request."""
+_LOOK: Final = 0.02
+"""Seconds between two looks at whether the program has ended."""
+_GRACE: Final = 0.5
+"""Seconds for which its output is read on when it has ended, where others keep it open."""
 
 
 class KeyCommandSettings(Struct, frozen=True):
@@ -125,7 +130,8 @@ class KeyCommand:
 def run(argv: Sequence[str], timeout: float) -> tuple[int | None, HiddenBytes]:
     """Run a program to its end: its exit code, None if the time (seconds) was up, and the beginning of its output.
 
-    It has no terminal, no input and no shell. With it ends whatever it started in its session. Raises `OSError`.
+    It has no terminal, no input and no shell. With it ends whatever it started in its session; a program in another
+    session that keeps the output open is not waited for. Raises `OSError`.
     """
     import subprocess  # noqa: PLC0415  # 10 ms that those without such an account are spared
 
@@ -133,25 +139,34 @@ def run(argv: Sequence[str], timeout: float) -> tuple[int | None, HiddenBytes]:
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
     ) as process:
         assert process.stdout is not None
-        is_late = threading.Event()
-
-        def kill() -> None:
-            is_late.set()
-            _kill(process.pid)
-
-        timer = threading.Timer(timeout, kill)
-        timer.daemon = True
-        timer.start()
         try:
-            output = HiddenBytes(process.stdout.read(_LONGEST + 1))
-            if len(output) > _LONGEST:
-                _kill(process.pid)
-            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # until it is reaped, its number is its own
+            is_late, output = _output_of(process.pid, process.stdout.fileno(), time.monotonic() + timeout)
         finally:
-            timer.cancel()
             _kill(process.pid)
         code = process.wait()
-    return None if is_late.is_set() else code, output
+    return None if is_late else code, output
+
+
+def _output_of(process: int, pipe: int, end: float) -> tuple[bool, HiddenBytes]:
+    """Whether the program still runs at `end` (monotonic seconds), and what it printed until it ended, or too much."""
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    output, is_open = HiddenBytes(), True
+    while len(output) <= _LONGEST:
+        # Until it is reaped, its number is its own.
+        has_ended = os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+        now = time.monotonic()
+        if has_ended:
+            end = min(end, now + _GRACE)
+        if now >= end or (has_ended and not is_open):
+            return not has_ended, output
+        if not is_open:
+            time.sleep(_LOOK)
+        elif poll.poll(_LOOK * 1000):
+            known = len(output)
+            output = HiddenBytes(output + os.read(pipe, _LONGEST + 1 - known))
+            is_open = len(output) > known
+    return False, output
 
 
 def _kill(session: int) -> None:

@@ -10,7 +10,15 @@ from tokenferry.background import Pending
 from tokenferry.broker._forced import Forced
 from tokenferry.broker._refresh_policy import Due
 from tokenferry.credentials import Credential
-from tokenferry.errors import LOGIN_MARK, CredentialRefused, NeedsLogin, RefreshBusy, TokenferryError, TryLater
+from tokenferry.errors import (
+    LOGIN_MARK,
+    CredentialRefused,
+    KeyCommandFailed,
+    NeedsLogin,
+    RefreshBusy,
+    TokenferryError,
+    TryLater,
+)
 from tokenferry.refresh import (
     ADVISORY_PAUSE,
     RefreshEngine,
@@ -142,8 +150,7 @@ class Resolver:
     def _steps_of(
         self, name: str, keys: tuple[str | None, ...], min_ttl: float | None, refused: Secret | None = None
     ) -> Steps:
-        if (pending := self._book.pending(name, refused)) is not None:
-            yield pending
+        yield from self._key_run(name, refused)
         for _ in range(_ROUNDS):
             revision = self._warm.revision
             document = self._read_anew(name)
@@ -172,6 +179,14 @@ class Resolver:
             if result.granted or job.is_satisfied_by(result.document, self._now()):
                 return result.document.credential  # not kept: it may have changed since, and reading it again is cheap
         raise RefreshBusy(f"account {name!r}: its document changes faster than it can be read; try again")
+
+    def _key_run(self, name: str, refused: Secret | None) -> Generator[Pending[Any], None, None]:
+        """Yield the run of the command that prints the account's key, if it has to run."""
+        if (pending := self._book.pending(name, refused)) is not None:
+            yield pending
+            if not pending.future.done():  # to read it now would keep a thread for as long as the command runs
+                why = f"account {name!r}: its command is still running; try again in a moment"
+                raise KeyCommandFailed(why, retry_after=1.0)
 
     def _read_anew(self, name: str) -> Document:
         try:
