@@ -60,7 +60,15 @@ def test_the_story_of_a_request_has_its_steps_and_its_numbers(api: Api, boss: Pe
     steps = [
         {"ms": 0, "what": "tried", "account": "alice", "why": "it comes first"},
         {"ms": 38_000, "what": "answered", "account": "alice", "status": 529, "means": "overloaded", "plan": "choose"},
-        {"ms": 38_001, "what": "served", "account": "bob"},
+        {
+            "ms": 38_000,
+            "what": "tried",
+            "account": "bob",
+            "why": "it is next",
+            "wait_ms": 14_569,
+            "wait_why": "it asked",
+        },
+        {"ms": 66_000, "what": "served", "account": "bob"},
     ]
     content = {
         "client": "laptop",
@@ -74,6 +82,10 @@ def test_the_story_of_a_request_has_its_steps_and_its_numbers(api: Api, boss: Pe
     page = boss.open("/dashboard/traffic/requests/tf_1").text
     assert "+38000 ms" in page
     assert "alice answered 529: overloaded; on to the next account" in page
+    assert "waits 14.6 s: it asked" in page
+    assert "+52569 ms" in page
+    assert "bob answered 200, which went to the client (the provider took 13.4 s)" in page
+    assert "14.6 s of it waiting here" in page
     assert "200 after 40000 ms" in page
     assert "as the answer reported them" in page
     assert 'href="/dashboard/traffic/sessions/s-1"' in page

@@ -28,9 +28,10 @@ from tokenferry.pool._steps import (
     WaitForCapacity,
     text_headers,
 )
-from tokenferry.pool._trace import Trace, TraceEvent
+from tokenferry.pool._trace import Trace, TraceEvent, Wait
 from tokenferry.settings import PoolSettings
 from tokenferry.state import Cooldown
+from tokenferry.units import span
 
 if TYPE_CHECKING:
     from tokenferry.pool._pool import Pool
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 Failover: TypeAlias = Generator[Step, Outcome, Forward | Reject]
 
 _FIRST_WAIT: Final = 0.5
+_NO_WAIT: Final = Wait()
+_BACK_OFF: Final = "a back-off before the next attempt"
 _LONGEST_WAIT: Final = 10.0
 _LOOK: Final = 1.0
 _MOST_LAST_RESORTS: Final = 3
@@ -148,14 +151,16 @@ def _attempt(
     pool, trace, settings = request.pool, request.trace, request.settings
     target, selection = lease.target, lease.selection
     move: Move = "account"
-    wait, repeats, is_forwarded = 0.0, 0, False
+    wait, repeats, is_forwarded = _NO_WAIT, 0, False
     try:
         while True:
             now = pool.monotonic()
-            if trace.attempts >= settings.max_attempts or settings.total_timeout - (now - trace.began) < wait:
+            if trace.attempts >= settings.max_attempts or settings.total_timeout - (now - trace.began) < wait.seconds:
                 return move, request.reject(attempts_exhausted(trace.attempts, now - trace.began))
             trace.attempted(now, selection, target.model, wait)
-            outcome = yield SendAttempt(target, selection.account, wait, move == "renew", selection.probed is not None)
+            outcome = yield SendAttempt(
+                target, selection.account, wait.seconds, move == "renew", selection.probed is not None
+            )
             if isinstance(outcome, Served):
                 _served(request, lease, outcome)
                 is_forwarded = True
@@ -172,7 +177,8 @@ def _attempt(
             if move not in _SAME_ACCOUNT:
                 return move, None
             repeats += move == "again"
-            wait = max(wait, lease.reuse())
+            if (delay := lease.reuse()) > wait.seconds:
+                wait = Wait(delay, "its rate allows no request sooner")
     finally:
         if not is_forwarded:
             lease.end()
@@ -189,14 +195,14 @@ def _served(request: _Request, lease: Lease, outcome: Served) -> None:
 
 def _next_move(
     request: _Request, lease: Lease, outcome: Outcome, *, is_sibling: bool, repeats: int
-) -> tuple[Move, float]:
-    """Take note of an attempt that did not serve; give what comes next, and after how many seconds."""
+) -> tuple[Move, Wait]:
+    """Take note of an attempt that did not serve; give what comes next, and after which wait."""
     pool, trace = request.pool, request.trace
     account = lease.selection.account
     if isinstance(outcome, ErrorResponse):
         return _after_error(request, lease, outcome, is_sibling=is_sibling, repeats=repeats)
     move: Move = "account"
-    wait, fingerprint, error, cooldown = 0.0, "", None, None
+    wait, fingerprint, error, cooldown = _NO_WAIT, "", None, None
     if isinstance(outcome, NotRenewed):
         refused = trace.last_error
         assert refused is not None
@@ -216,7 +222,7 @@ def _next_move(
             pool.selector.unreachable(provider)
             move = "target"
         else:
-            move, wait = "again", _FIRST_WAIT / 2 * pool.rng.uniform(1.0, 2.0)
+            move, wait = "again", Wait(_FIRST_WAIT / 2 * pool.rng.uniform(1.0, 2.0), _BACK_OFF)
         trace.unreachable = {**trace.unreachable, provider: outcome.reason}
     elif isinstance(outcome, TargetUnfit):
         kind, move = "unfit", "target"
@@ -234,7 +240,7 @@ def _next_move(
 
 def _after_error(
     request: _Request, lease: Lease, outcome: ErrorResponse, *, is_sibling: bool, repeats: int
-) -> tuple[Move, float]:
+) -> tuple[Move, Wait]:
     pool, criteria, trace = request.pool, request.criteria, request.trace
     target, account = lease.target, lease.selection.account
     fields, now, wire_format = text_headers(outcome.headers), pool.now(), target.group.wire_format
@@ -242,7 +248,7 @@ def _after_error(
     error = classify(outcome.status, fields, outcome.body, now=now, provider_format=wire_format, rules=rules)
     limits = read_limits(fields, now=now, provider_format=wire_format)
     pool.note_limits(account, limits, is_side=bool(criteria.side))
-    wait, cooldown = 0.0, None
+    wait, cooldown = _NO_WAIT, None
     move = _MOVES[error.action]
     if error.action == "refresh" and _may_renew(request, lease):
         trace.renewed |= {account.name}
@@ -253,7 +259,9 @@ def _after_error(
         pause = limits.retry_after or 0.0
         may_wait = pause <= _LONGEST_WAIT and fields.get("x-should-retry", "").strip().lower() != "false"
         if may_wait and not is_sibling and repeats < _most_in_place(error, trace.targets, target):
-            move, wait = "again", max(_FIRST_WAIT * 2**repeats, pause) * pool.rng.uniform(1.0, 2.0)
+            least = _FIRST_WAIT * 2**repeats
+            why = f"it asked to wait {span(pause)}, and at most twice that is waited" if pause >= least else _BACK_OFF
+            move, wait = "again", Wait(max(least, pause) * pool.rng.uniform(1.0, 2.0), why)
         elif move == "sibling" and is_sibling:
             move = "forward" if error.action == "hop" and target is trace.targets[-1] else "target"
     request.note(TraceEvent("answered", account.name, outcome.fingerprint, outcome.status, error, cooldown, move))

@@ -152,10 +152,10 @@ class Selector:
         account = None if affinity is None else self._follow(affinity, candidates, tried | refusing, at, tokens)
         reason = "its conversation lives there"
         if account is None:
-            reason = _WORDS[self._strategy(target.group)]
             passes = (tried | refusing, tried)
             found = (self._first(candidates, passed, at, tokens, is_serious=False) for passed in passes)
             account = next(filter(None, found), None)
+            reason = "" if account is None else self._why(account, target.group)
         others = [
             self._status_of(one, candidates, criteria, tried, at) for one in candidates.group.accounts if one != account
         ]
@@ -163,7 +163,7 @@ class Selector:
         passed_over = (
             replace(one, reason=why) if one.account in refusing and one.reason == _LATER else one for one in others
         )
-        return Choice(account, "" if account is None else reason, tuple(passed_over))
+        return Choice(account, reason, tuple(passed_over))
 
     def ready(self, target: Target, criteria: Criteria, tried: AbstractSet[str]) -> list[PoolAccount]:
         """The accounts that may serve such a request, whether they have capacity or not, in order."""
@@ -217,6 +217,12 @@ class Selector:
 
     def _strategy(self, group: AccountGroup) -> Strategy:
         return group.strategy or self._candidates.settings.strategy
+
+    def _why(self, account: PoolAccount, group: AccountGroup) -> str:
+        strategy = self._strategy(group)
+        if strategy == "priority" and account.name != group.accounts[0].name:
+            return "it is the first in order that can serve"
+        return _WORDS[strategy]
 
     def _follow(
         self, affinity: Affinity, candidates: Candidates, tried: AbstractSet[str], at: float, tokens: int
@@ -282,7 +288,7 @@ class Selector:
             return None
         best = candidates.best
         if best is None or best.account is not account:
-            best = candidates.best = Selection(account, _WORDS[self._strategy(candidates.group)], candidates)
+            best = candidates.best = Selection(account, self._why(account, candidates.group), candidates)
         return best
 
     def _first(

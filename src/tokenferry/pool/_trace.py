@@ -27,12 +27,19 @@ _STORED: Final[Mapping[Move, str]] = {
 """How a decision that is kept spells what came next."""
 
 
+class Wait(msgspec.Struct, frozen=True):
+    """How many seconds pass before the next attempt, and why."""
+
+    seconds: float = 0.0
+    why: str = ""
+
+
 class AttemptStarted(msgspec.Struct, frozen=True):
-    """The request was to be sent, after `wait` seconds."""
+    """The request was to be sent, after a wait."""
 
     selection: Selection
     model: str
-    wait: float
+    wait: Wait
 
 
 class TraceEvent(msgspec.Struct, frozen=True):
@@ -86,7 +93,7 @@ class Trace(msgspec.Struct, eq=False):
         """The accounts that are not asked again."""
         return self.tried | self.unavailable.keys()
 
-    def attempted(self, at: float, selection: Selection, model: str, wait: float) -> None:
+    def attempted(self, at: float, selection: Selection, model: str, wait: Wait) -> None:
         self.attempts += 1
         name = selection.account.name
         self.tried = self.tried | {name} if self.tried else frozenset((name,))
@@ -146,8 +153,8 @@ def _step(at: float, event: AttemptStarted | TraceEvent) -> dict[str, Any]:
     if isinstance(event, AttemptStarted):
         selection = event.selection
         step |= {"what": "tried", "account": selection.account.name, "model": event.model, "why": selection.why}
-        if event.wait:
-            step["wait_ms"] = round(event.wait * 1000)
+        if event.wait.seconds:
+            step |= {"wait_ms": round(event.wait.seconds * 1000), "wait_why": event.wait.why}
         if selection.probed is not None:
             step["probe"] = True
         return step

@@ -1,6 +1,6 @@
 """What happened to one request, and what a session was made of."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct, field
@@ -13,12 +13,14 @@ from tokenferry.units import moment
 from tokenferry.views._books import LedgerReader
 
 _BY_ORDER: Final = "the first, in their order, that has a credential"
+_QUEUED: Final = "every account has as many requests as it may have"
 _WHAT: Final = {
     "unsent": "could not be reached",
     "lost": "was sent the request, and its answer was lost",
     "unavailable": "has no credential",
-    "queued": "waiting, for every account has as many requests as it may have",
+    "queued": f"waits: {_QUEUED}",
 }
+_ANSWERS: Final = frozenset(("answered", "served"))
 _NEXT: Final = {
     "choose": "on to the next account",
     "again": "once more in place",
@@ -37,6 +39,8 @@ class RequestStory(Struct, frozen=True):
     steps: tuple[tuple[str, str], ...] = ()
     """What happened in its order; each with the time since the request began."""
     row: TrafficRow | None = None
+    waited_ms: int = 0
+    """How long of its time it waited here, before attempts."""
 
 
 class SessionStory(Struct, frozen=True):
@@ -88,7 +92,8 @@ def request_story(state: State, books: LedgerReader, request_id: str, at_ms: int
         raise UnknownName(f"nothing is stored of request {request_id[:80]!r}; look for it in the gateway's log")
     lines = [] if decision is None else [*story_lines(decision)]
     steps = tuple(line for line in lines if line[0].startswith("+"))
-    return RequestStory(request_id, tuple(line for line in lines if line not in steps), steps, row)
+    waited = 0 if decision is None else sum(wait for wait, *_ in _waits(decision.content.get("steps") or ()).values())
+    return RequestStory(request_id, tuple(line for line in lines if line not in steps), steps, row, waited)
 
 
 def session_story(books: LedgerReader, session: str) -> SessionStory:
@@ -143,8 +148,7 @@ def story_lines(decision: Decision) -> Iterator[tuple[str, str]]:
         used, reserved = limit.amount_text(one["used"]), limit.amount_text(one["reserved"])
         yield "budget", f"{limit.sentence} for {one['subject']}: reserved {reserved}, used {used}"
     steps = content.get("steps")
-    for step in steps or ():
-        yield f"+{step['ms']} ms", _step(step)
+    yield from _steps(steps or ())
     for attempt in content.get("attempts", ()) if steps is None else ():
         answer = "no answer" if attempt["status"] is None else f"answered {attempt['status']}"
         yield "attempt", f"{attempt['account']} with {attempt['fingerprint']}: {answer}"
@@ -172,15 +176,47 @@ def _accounts(content: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield "account", f"{name} was not needed"
 
 
+def _waits(steps: Sequence[dict[str, Any]]) -> dict[int, tuple[int, str]]:
+    """How long the request waited, and why, by the step that begins with it; milliseconds."""
+    found: dict[int, tuple[int, str]] = {}
+    for at, step in enumerate(steps):
+        if step["what"] == "queued" and at + 1 < len(steps):
+            found[at] = steps[at + 1]["ms"] - step["ms"], _QUEUED
+        elif step.get("wait_ms"):
+            found[at] = step["wait_ms"], step.get("wait_why") or "before the next attempt"
+    return found
+
+
+def _steps(steps: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Every step with its time; a wait has a line of its own, and an answer says how long it took."""
+    waits, sent, last = _waits(steps), 0, ""
+    for at, step in enumerate(steps):
+        begins = step["ms"]
+        if at in waits:
+            wait, why = waits[at]
+            yield f"+{begins} ms", f"waits {_duration(wait)}: {why}"
+            begins += wait
+        if step["what"] == "tried":
+            again, sent, last = step["account"] == last, begins, step["account"]
+            yield f"+{begins} ms", _step(step | {"why": "once more"} if again else step)
+        elif step["what"] != "queued" or at not in waits:
+            took = begins - sent if step["what"] in _ANSWERS and last else 0
+            yield f"+{begins} ms", _step(step) + (f" (the provider took {_duration(took)})" if took > 0 else "")
+
+
+def _duration(ms: int) -> str:
+    """A length of time as a request's story says it."""
+    return f"{ms} ms" if ms < 1000 else f"{ms / 1000:.1f} s"  # noqa: PLR2004  # a second
+
+
 def _step(step: dict[str, Any]) -> str:
     """One step of the request."""
     account, token = step.get("account", ""), f" with {step['fingerprint']}" if step.get("fingerprint") else ""
     match step["what"]:
         case "tried":
-            wait = f" after {step['wait_ms']} ms" if step.get("wait_ms") else ""
             probe = "probing " if step.get("probe") else ""
             model = f", model {step['model']}" if step.get("model") else ""
-            return f"{probe}{account}{model}{wait}: {step['why']}"
+            return f"{probe}{account}{model}: {step['why']}"
         case "answered":
             told = f"{account}{token} answered {step['status']}: {step['means'].rstrip('.')}"
         case "not renewed":

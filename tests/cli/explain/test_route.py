@@ -40,7 +40,7 @@ def test_the_first_ready_account_would_serve_and_every_other_has_its_reason(
     until = bench(home, "work")
     (told,) = inside("explain", "route", "--model", "claude-sonnet-4-5", "--json").json
     assert (told["provider"], told["model"], told["account"]) == ("anthropic", "claude-sonnet-4-5", "spare")
-    assert told["why"] == "it comes first in order"
+    assert told["why"] == "it is the first in order that can serve"
     assert told["passed_over"] == [
         {"account": "work", "why": "It is limited.", "cause": "window", "until": until},
         {"account": "third", "why": "it could serve, and comes later", "cause": None, "until": None},
