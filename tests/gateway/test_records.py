@@ -1,14 +1,17 @@
 """What is recorded of each request, from the first byte to however it ends."""
 
 import asyncio
+import math
 
 import pytest
 
 from gateway.rig import Gate, Headers, Origin, Seen, Source, answering, json_answer, one_account, running_gate, token
 from tokenferry.errors import NeedsLogin
 from tokenferry.gateway import ERROR_MARK, REQUEST_ID
+from tokenferry.gateway.proxy.attempt import AttemptRunner
 from tokenferry.gateway.telemetry.access_log import LogLine
 from tokenferry.streaming import TokenUsage
+from tokenferry.wire import BYTES_PER_TOKEN
 
 pytestmark = pytest.mark.anyio
 
@@ -72,7 +75,9 @@ async def test_a_compressed_answer_passes_untouched_and_unread(gate: Gate, origi
     origin.scripts = [answering(head % len(body) + body)]
     reply = await gate.call(body=BODY)
     assert (reply.body, reply.all(b"content-encoding"), reply.complete) == (body, [b"gzip"], True)
-    assert (await gate.records.last()).usage == TokenUsage()
+    usage = (await gate.records.last()).usage
+    assert (usage.output, usage.is_estimated) == (None, True)
+    assert usage.input
 
 
 async def test_an_error_event_passes_as_it_is_and_ends_the_stream(gate: Gate, origin: Origin) -> None:
@@ -128,6 +133,30 @@ async def test_what_a_client_that_left_has_received_is_estimated_unless_it_was_c
     record = await gate.records.last()
     assert (record.status, record.served_model) == (499, "claude-answers")
     assert record.usage == ({b"": CUT, USAGE: TokenUsage(9, 30)}.get(delta) or TokenUsage(9, 1))
+
+
+async def test_a_client_that_left_before_the_first_content_has_used_its_input(
+    gate: Gate, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = asyncio.Event()
+
+    async def goes_on(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(chunked(START, end=b""))
+        await reader.read()
+
+    def hold(runner: AttemptRunner, chunk: bytes) -> None:
+        held(runner, chunk)
+        begun.set()
+
+    held = AttemptRunner.on_body
+    monkeypatch.setattr(AttemptRunner, "on_body", hold)
+    origin.scripts = [goes_on]
+    async with gate.open() as (_, writer):
+        writer.write(gate.head(length=len(BODY)) + BODY)
+        await asyncio.wait_for(begun.wait(), 20)
+    record = await gate.records.last()
+    assert (record.status, record.usage.is_estimated) == (499, True)
+    assert record.usage.input == math.ceil(len(BODY) / BYTES_PER_TOKEN)
 
 
 async def test_a_whole_message_whose_framing_is_cut_is_whole(gate: Gate, origin: Origin) -> None:

@@ -5,7 +5,7 @@ It is pure: bytes in, bytes out. It knows no socket, no clock and no randomness.
 
 from tokenferry.wire._codec import Codec, Sent, StreamTranslator, Tokens, WireFormat
 from tokenferry.wire._envelope import SEALED, refuses_reasoning, without_sealed
-from tokenferry.wire._estimate import BYTES_PER_TOKEN, BodySize, measure
+from tokenferry.wire._estimate import BYTES_PER_TOKEN, FILE_MARK, BodySize, measure
 from tokenferry.wire._model_lists import UNKNOWN_DATE, ModelsCodec, model_entry, model_list
 from tokenferry.wire._openai_errors import chat_error_event, openai_envelope
 from tokenferry.wire._quirks import Quirks
@@ -18,6 +18,7 @@ from tokenferry.wire.responses._events import FAILED, PREFACE, responses_error_e
 __all__ = [
     "BYTES_PER_TOKEN",
     "FAILED",
+    "FILE_MARK",
     "PREFACE",
     "SEALED",
     "UNKNOWN_DATE",

@@ -271,6 +271,21 @@ async def test_tokens_are_estimated_where_the_upstream_counts_none(gate: Gate, o
     assert gate.gateway.in_flight == 0
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_input_is_estimated_where_the_upstream_tells_no_usage(
+    gate: Gate, origin: Origin, *, stream: bool
+) -> None:
+    document = json.dumps({**COMPLETION, "usage": None}).encode()
+    chunks = [chunk({"role": "assistant", "content": "so"}), chunk(finish="stop"), DONE]
+    origin.scripts = [streaming(*chunks) if stream else json_answer(document)]
+    reply = await ask(gate, messages=[{"role": "user", "content": "word " * 660}], stream=stream)
+    assert reply.status == 200
+    usage = (await gate.records.last()).usage
+    assert usage.is_estimated
+    assert usage.input is not None
+    assert 1000 < usage.input < 1100
+
+
 async def test_an_estimate_is_calibrated_by_what_the_upstream_counted(gate: Gate, origin: Origin) -> None:
     counted = {"prompt_tokens": 2000, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 1500}}
     origin.scripts = [json_answer(json.dumps({**COMPLETION, "usage": counted}).encode())]
@@ -288,6 +303,7 @@ async def test_tokens_are_the_upstreams_own_where_it_counts(gate: Gate, native: 
     reply, tokens = await count(gate, "other")
     assert (tokens, reply.all(b"x-tokenferry-estimated")) == (7, [])
     assert native.seen[0].target == b"/v1/messages/count_tokens?beta=true"
+    assert (await gate.records.last()).usage.input is None, "to count costs nothing"
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,11 @@ class AttemptRunner:
         """The target of the present attempt, or of the last one."""
         return None if self._step is None else self._step.target
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether an upstream's good answer has begun that the client has got nothing of."""
+        return self._held is not None and self._held.head.status < _BAD_REQUEST
+
     def pause(self) -> None:
         self._is_paused = True
         if self._call is not None:

@@ -9,7 +9,7 @@ from tokenferry.errors import TokenferryError
 from tokenferry.gateway.auth.guard import Guard, check_query
 from tokenferry.gateway.auth.key_rates import KeyRates
 from tokenferry.gateway.auth.passthrough import presented_own
-from tokenferry.gateway.http.client_api import CHAT, CLIENT_APIS, MESSAGES, RESPONSES
+from tokenferry.gateway.http.client_api import CLIENT_APIS, MESSAGES, RESPONSES
 from tokenferry.gateway.http.errors import REQUEST_ID, GatewayError, gateway_error_of
 from tokenferry.gateway.http.handler import RequestLine
 from tokenferry.gateway.http.headers import ResponseHeaders, lines_of
@@ -28,7 +28,7 @@ from tokenferry.settings import NO_CAPS
 from tokenferry.state import ClientKey
 from tokenferry.streaming import BodyFilter, DocumentFilter, EventStreamFilter, TokenUsage
 from tokenferry.upstream import ResponseHead, UpstreamError
-from tokenferry.wire import BodySize
+from tokenferry.wire import FILE_MARK, BodySize
 
 logger = logging.getLogger("tokenferry.gateway")
 
@@ -73,9 +73,8 @@ class Exchange:
     _permit: Permit | None = None
     _tokens = 0
     """Those that it is expected to use, where a rate counts them."""
-    _estimated_input: int | None = None
-    _measured: tuple[Target, BodySize] | None = None
-    """Of a request that was translated: what its upstream counts is held beside it."""
+    _input_size: BodySize | None = None
+    """Of a request with a good answer: what its input is estimated by where the upstream doesn't count it."""
 
     def __init__(
         self,
@@ -150,10 +149,9 @@ class Exchange:
     def begin(self, head: ResponseHead, headers: ResponseHeaders) -> None:
         """Begin to forward the response: from here on nothing is sent again."""
         record, dialect = self._record, self._client.dialect
-        if record.translated is not None:
-            self._measure()
-        elif self._client is CHAT and headers.is_event_stream:
-            self._estimate()
+        facts = self._body.facts
+        if facts is not None and head.status < _BAD_REQUEST:
+            self._input_size = facts.size if FILE_MARK in facts.body else BodySize(len(facts.body))
         self._body.release()
         if self._request is not None and self._request.sent:
             self._request.sent = {}
@@ -171,17 +169,15 @@ class Exchange:
             headers.lines += budget_lines(self._reservation)
         self._start(head.status, headers.lines, headers.length)
 
-    def _measure(self) -> None:
-        """Look at the size of a request whose tokens its upstream is about to count."""
-        facts, target = self._body.facts, None if self._runner is None else self._runner.target
-        if facts is not None and target is not None and self._state.token_ratios.wants(target):
-            self._measured = (target, facts.size)
-
-    def _estimate(self) -> None:
-        """Estimate the input where its upstream won't say it: its streams end with usage only if that is asked for."""
-        facts, target = self._body.facts, None if self._runner is None else self._runner.target
-        if facts is not None and target is not None and b"include_usage" not in facts.body:
-            self._estimated_input = self._state.token_ratios.estimate(target, facts.size)
+    def _count_input(self, runner: AttemptRunner, size: BodySize) -> None:
+        """Estimate the input that the upstream hasn't counted, for a client can see to that; learn from what it has."""
+        ratios, usage, target = self._state.token_ratios, self._record.usage, runner.target
+        if target is None or self._request is None or self._request.is_side:
+            return
+        if usage.input is None:
+            usage.input, usage.is_estimated = ratios.estimate(target, size), True
+        elif prompt := token_counts(usage).prompt:
+            ratios.learn(target, size, prompt)
 
     def feed(self, chunk: bytes) -> None:
         body = self._filter
@@ -395,14 +391,14 @@ class Exchange:
                 if record.model is None:
                     record.model = loggable(body.model)
         else:
+            if (facts := self._body.facts) is not None and self._runner is not None and self._runner.is_answered:
+                self._input_size = facts.size
             self._body.release()
-        if self._runner is not None:
-            self._runner.close()  # ends the lease, once; `record.usage` is final
+        if (runner := self._runner) is not None:
+            if self._input_size is not None and (record.usage.input is None or record.translated is not None):
+                self._count_input(runner, self._input_size)
+            runner.close()  # ends the lease, once; `record.usage` is final
             self._runner = None
-        if record.usage.is_estimated and record.usage.input is None:
-            record.usage.input = self._estimated_input
-        if self._measured is not None and (prompt := token_counts(record.usage).prompt):
-            state.token_ratios.learn(*self._measured, prompt)
         if self._reservation is not None:
             state.budgets.settle(self._reservation, record.usage)
         self._request = None

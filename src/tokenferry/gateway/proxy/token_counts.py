@@ -8,8 +8,6 @@ from tokenferry.wire import BYTES_PER_TOKEN, BodySize
 
 ESTIMATED: Final = b"x-tokenferry-estimated"
 _MOST_KNOWN: Final = 256
-_FIRST: Final = 32
-_EACH: Final = 16
 _LEAST_BYTES: Final = 2000
 """Of a small request most is the upstream's own frame."""
 _LEAST_RATIO, _MOST_RATIO = 1.0, 8.0
@@ -23,22 +21,13 @@ class TokenRatios:
 
     def __init__(self) -> None:
         self._ratios: dict[tuple[str, str], float] = {}
-        self._seen: dict[tuple[str, str], int] = {}
-
-    def wants(self, target: Target) -> bool:
-        """Whether this request's size is worth a look: the first ones' is, and then one's in so many."""
-        key = (target.group.provider, target.model)
-        if len(self._seen) >= _MOST_KNOWN and key not in self._seen:
-            return False
-        seen = self._seen[key] = self._seen.get(key, -1) + 1
-        return seen < _FIRST or seen % _EACH == 0
 
     def learn(self, target: Target, size: BodySize, tokens: int) -> None:
         """Take in what the upstream counted of a request, cached tokens included."""
         if size.text < _LEAST_BYTES or size.inline_tokens or tokens <= 0:
             return
         key, ratio = (target.group.provider, target.model), size.text / tokens
-        if _LEAST_RATIO <= ratio <= _MOST_RATIO:
+        if _LEAST_RATIO <= ratio <= _MOST_RATIO and (key in self._ratios or len(self._ratios) < _MOST_KNOWN):
             known = self._ratios.get(key, ratio)
             self._ratios[key] = known + _WEIGHT * (ratio - known)
 
