@@ -247,3 +247,13 @@ def test_an_endless_answer_is_an_error() -> None:
 def test_a_custom_tool_gets_its_input_or_all_that_the_model_said(arguments: str, given: str) -> None:
     out = translated(START, *block(0, "tool_use", part(arguments), id="t", name="apply_patch", input={}), end())
     assert events(out)[-1]["response"]["output"][0]["input"] == given
+
+
+@pytest.mark.parametrize("tool", ["look", "apply_patch"])
+def test_a_call_that_the_most_tokens_cut_is_incomplete(tool: str) -> None:
+    whole = block(0, "tool_use", part('{"input":"a"}'), id="toolu_1", name=tool, input={})
+    cut = block(1, "tool_use", part('{"input":'), id="toolu_2", name=tool, input={})
+    out = translated(START, *whole, *cut, end("max_tokens"))
+    done = [event["item"]["status"] for event in of_kind(out, "response.output_item.done")]
+    [last] = of_kind(out, "response.incomplete")
+    assert done == [item["status"] for item in last["response"]["output"]] == ["completed", "incomplete"]

@@ -175,3 +175,28 @@ def test_finish_reasons(reason: str, finish: str) -> None:
 def test_a_ping_or_a_comment_tells_the_client_to_wait() -> None:
     stream = translator()
     assert stream.feed(b": hold on\n\n") == stream.feed(event("ping")) == b": ping\n\n"
+
+
+CUT = {"type": "input_json_delta", "partial_json": '{"x":'}
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [*block(0, "text", {"type": "text_delta", "text": "abc"}, text="")],
+        [*block(0, "text", text=""), event("message_delta", delta={"stop_reason": None}, usage={"output_tokens": 5})],
+        [*block(0, "tool_use", CUT, id="t", name="f", input={}), END[0]],
+        [*block(0, "tool_use", CUT, id="t", name="f", input={})[:-1], END[0]],
+    ],
+    ids=["no message_delta", "no stop reason", "a call cut", "a call cut in an open block"],
+)
+def test_an_answer_that_does_not_end_well_is_an_error(pieces: list[bytes]) -> None:
+    out = translated(START, *pieces, event("message_stop"))
+    assert DONE not in out
+    assert "error" in list(chunks(out))[-1]
+
+
+def test_a_call_may_be_cut_by_the_most_tokens() -> None:
+    end = event("message_delta", delta={"stop_reason": "max_tokens"}, usage={"output_tokens": 5})
+    out = translated(START, *block(0, "tool_use", CUT, id="t", name="f", input={}), end, event("message_stop"))
+    assert out.endswith(DONE)

@@ -425,3 +425,26 @@ def test_more_of_a_call_that_was_ended_is_an_error_and_a_blank_is_none() -> None
     assert message(translated(*pieces, blank, chunk(finish="stop"), DONE))["over"]
     more = chunk(fragment(0, id="c", arguments="{}"))
     assert events(translated(*pieces, more, chunk(finish="stop"), DONE))[-1]["type"] == "error"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        b'event: error\ndata: {"message":"boom"}\n\n',
+        b'data: {"object":"error","message":"boom"}\n\n',
+        b'data: {"id":"c1","choices":null}\n\n',
+    ],
+)
+def test_an_error_in_a_form_of_its_own_is_no_end_of_a_turn(told: bytes) -> None:
+    out = events(translated(chunk({"content": "abc"}), told, DONE))
+    assert [event["type"] for event in out if event["type"] in {"error", "message_stop"}] == ["error"]
+
+
+def test_an_event_without_choices_is_no_error_where_the_answer_finishes() -> None:
+    built = message(translated(chunk({"content": "x"}), b'data: {"id":"c1"}\n\n', chunk(finish="stop"), DONE))
+    assert (built["stop_reason"], built["over"]) == ("end_turn", True)
+
+
+def test_done_without_a_finish_reason_ends_an_answer_that_has_content_alone() -> None:
+    assert message(translated(chunk({"role": "assistant"}), chunk({"content": "x"}), DONE))["over"]
+    assert events(translated(chunk({"role": "assistant", "content": ""}), DONE))[-1]["type"] == "error"

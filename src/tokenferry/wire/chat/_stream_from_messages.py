@@ -8,10 +8,9 @@ from tokenferry.wire._json import encode
 from tokenferry.wire._openai_errors import openai_error, words_of_fault
 from tokenferry.wire.chat._answer_from_messages import finish_reason, usage_object
 from tokenferry.wire.messages._models import AnswerBlock, AnswerDelta
-from tokenferry.wire.messages._streams import MessagesReader
+from tokenferry.wire.messages._streams import EMPTY_INPUTS, MessagesReader
 
 _DONE: Final = b"data: [DONE]\n\n"
-_EMPTY: Final = frozenset((b"", b"{}", b"null"))
 
 
 class MessagesStreamToChat(MessagesReader):
@@ -47,7 +46,7 @@ class MessagesStreamToChat(MessagesReader):
             call = {"index": number, "id": block.id, "type": "function", "function": {"name": name, "arguments": ""}}
             self._chunk({"tool_calls": [call]})
             self._without_arguments.add(index)
-            if bytes(block.input) not in _EMPTY:
+            if bytes(block.input) not in EMPTY_INPUTS:
                 self._arguments(index, bytes(block.input).decode())
         elif block.type == "text" and block.text:
             self._chunk({"content": block.text})

@@ -7,7 +7,7 @@ import msgspec
 from tokenferry.errors import UnreadableAnswer
 from tokenferry.wire._codec import Sent
 from tokenferry.wire._envelope import seal
-from tokenferry.wire._faults import read_fault
+from tokenferry.wire._faults import UNEXPLAINED, read_fault
 from tokenferry.wire._ids import made_up_id
 from tokenferry.wire._json import is_object
 from tokenferry.wire._think_tag import ThinkTag
@@ -61,6 +61,8 @@ class ChatStreamToMessages(MessagesWriter):
         self._tag = ThinkTag() if think_tag else None
         self._is_refused = False
         self._finish: str | None = None
+        self._may_have_failed = False
+        """Whether an event had neither choices nor usage: an error in a form of its own, unless a reason follows."""
         self._calls: list[_Call] = []
         self._by_index: dict[int, _Call] = {}
         self._open = 0
@@ -82,8 +84,11 @@ class ChatStreamToMessages(MessagesWriter):
             chunk = _decode(data)
         except (ValueError, RecursionError):
             raise UnreadableAnswer("the upstream sent an event that is no part of a Chat completion") from None
-        if (chunk.error or chunk.base_resp) and (fault := read_fault(data)) is not None:
+        is_bare = chunk.choices is None and chunk.usage is None
+        if (chunk.error or chunk.base_resp or is_bare) and (fault := read_fault(data)) is not None:
             self._out.append(self._fail(fault))
+        elif is_bare:
+            self._may_have_failed = True
         else:
             self._take(chunk)
 
@@ -231,6 +236,8 @@ class ChatStreamToMessages(MessagesWriter):
         self._out.append(self._blocks.stop())
 
     def _complete(self) -> None:
+        if self._finish is None and self._may_have_failed:
+            raise UnreadableAnswer(UNEXPLAINED.message)
         if not self._is_started:
             raise UnreadableAnswer("the upstream's answer is empty")
         if self._tag is not None:
@@ -239,5 +246,7 @@ class ChatStreamToMessages(MessagesWriter):
         self._write_calls()
         if self._late:
             self._text("".join(self._late), "text")
+        if self._finish is None and self._blocks.is_empty:
+            raise UnreadableAnswer("the upstream ended the answer before it was complete")
         self._out.append(self._blocks.stop(self._signature))
         self._stop(stop_reason(self._finish, has_calls=bool(self._calls), is_refused=self._is_refused))

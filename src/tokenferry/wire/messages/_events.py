@@ -40,6 +40,11 @@ class BlockWriter:
         self.kind = ""
         """Of the block that is open; empty if none is."""
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no block has begun."""
+        return self._index < 0
+
     def start(self, kind: str, **fields: Any) -> bytes:
         self._index += 1
         self.kind = kind

@@ -9,22 +9,39 @@ from tokenferry.errors import UnreadableAnswer
 from tokenferry.wire._codec import Sent
 from tokenferry.wire._event_translator import EventTranslator
 from tokenferry.wire._faults import UNEXPLAINED, UpstreamFault, read_fault
+from tokenferry.wire._json import is_object
 from tokenferry.wire.messages._errors import error_event, fault_message, type_of_fault
 from tokenferry.wire.messages._events import PING, STOP, BlockWriter, event, message_start
 from tokenferry.wire.messages._models import AnswerBlock, AnswerDelta, AnswerEvent
 from tokenferry.wire.messages._usage import read_usage, usage_object
 
+_MOST_HELD: Final = 32 * 1024 * 1024
+_CUT_SHORT: Final = frozenset(("max_tokens", "model_context_window_exceeded", "refusal"))
+"""Stop reasons after which a call's arguments may end anywhere."""
+
 _decode: Final = msgspec.json.Decoder(AnswerEvent).decode
 
 
+EMPTY_INPUTS: Final = frozenset((b"", b"{}", b"null"))
+"""What a block's beginning says of its input before the deltas do."""
+
+
 class MessagesReader(EventTranslator):
-    """Translates from Messages. Blocks come one after another, but whatever is of an unknown kind is skipped."""
+    """Translates from Messages. Blocks come one after another, but whatever is of an unknown kind is skipped.
+
+    An answer that ends without a stop reason, or well amid a call's arguments, is an error.
+    """
 
     def __init__(self, sent: Sent) -> None:
         super().__init__()
         self._sent = sent
         self._is_started = False
         self._stop: str | None = None
+        self._inputs: dict[int, list[str]] = {}
+        """The arguments of each call that is open, by the index of its block."""
+        self._held_inputs = 0
+        self._is_cut = False
+        """Whether the arguments of a call were no JSON object when its block ended."""
 
     @abstractmethod
     def _start(self, known: str, model: str) -> None:
@@ -57,11 +74,27 @@ class MessagesReader(EventTranslator):
         elif not self._is_started:
             raise UnreadableAnswer("the upstream's answer begins without message_start")
         elif kind == "content_block_delta" and event.delta is not None:
+            if event.delta.partial_json and index in self._inputs:
+                self._hold(index, event.delta.partial_json)
             self._add(index, event.delta)
         elif kind == "content_block_start" and event.content_block is not None:
+            if event.content_block.type == "tool_use":
+                given = bytes(event.content_block.input)
+                self._inputs[index] = [] if given in EMPTY_INPUTS else [given.decode("utf-8", "replace")]
             self._begin(index, event.content_block)
         elif kind == "content_block_stop":
+            self._check_input(index)
             self._end_block(index)
+
+    def _hold(self, index: int, arguments: str) -> None:
+        self._inputs[index].append(arguments)
+        self._held_inputs += len(arguments)
+        if self._held_inputs > _MOST_HELD:
+            raise UnreadableAnswer("the upstream's answer is too long")
+
+    def _check_input(self, index: int) -> None:
+        text = "".join(self._inputs.pop(index, ()))
+        self._is_cut |= bool(text) and not is_object(text)
 
     def _frame(self, event: AnswerEvent, data: bytes) -> None:
         """Take an event that is about the answer as a whole."""
@@ -76,6 +109,12 @@ class MessagesReader(EventTranslator):
             case "message_stop":
                 if not self._is_started:
                     raise UnreadableAnswer("the upstream's answer begins without message_start")
+                if self._stop is None:
+                    raise UnreadableAnswer("the upstream ended the answer without a stop reason")
+                for index in list(self._inputs):
+                    self._check_input(index)
+                if self._is_cut and self._stop not in _CUT_SHORT:
+                    raise UnreadableAnswer("the arguments of the model's call are no JSON object")
                 self._complete()
                 self.is_complete = True
             case "ping":

@@ -5,11 +5,12 @@ from typing import Any, Final, Literal
 from tokenferry.errors import UnreadableAnswer
 from tokenferry.wire._codec import ClientTool, Sent
 from tokenferry.wire._faults import UpstreamFault
-from tokenferry.wire._json import encode
+from tokenferry.wire._json import encode, is_object
 from tokenferry.wire._openai_errors import words_of_fault
 from tokenferry.wire.messages._models import AnswerBlock, AnswerDelta
-from tokenferry.wire.messages._streams import MessagesReader
+from tokenferry.wire.messages._streams import EMPTY_INPUTS, MessagesReader
 from tokenferry.wire.responses._output import (
+    ItemStatus,
     call_item,
     custom_input,
     end_fields,
@@ -23,7 +24,6 @@ from tokenferry.wire.responses._output import (
 from tokenferry.wire.responses._reasoning import sealed_redacted, sealed_thinking
 
 _MOST_HELD: Final = 32 * 1024 * 1024
-_EMPTY: Final = frozenset((b"", b"{}", b"null"))
 _DELTA: Final = b'event: %b\ndata: {"type":"%b","sequence_number":%d,"item_id":"%b","output_index":%d%b,"delta":%b}\n\n'
 
 
@@ -175,7 +175,7 @@ class MessagesStreamToResponses(MessagesReader):
         item.tool = self._sent.tools.get(block.name or "") or ClientTool(block.name or "")
         begun = call_item(item.id, item.call, item.tool, "", "in_progress")
         self._write("response.output_item.added", output_index=item.index, item=begun)
-        if bytes(block.input) not in _EMPTY:
+        if bytes(block.input) not in EMPTY_INPUTS:
             self._arguments(item, bytes(block.input).decode())
 
     def _arguments(self, item: _OpenItem, text: str) -> None:
@@ -210,11 +210,12 @@ class MessagesStreamToResponses(MessagesReader):
         self._write("response.output_item.done", output_index=item.index, item=done)
 
     def _called(self, item: _OpenItem, text: str) -> dict[str, Any]:
+        text = text or "{}"
+        status: ItemStatus = "completed" if is_object(text) else "incomplete"
         if item.tool.is_custom:
-            text = custom_input(text or "{}")
+            text = custom_input(text)
             self._write("response.custom_tool_call_input.delta", **item.place, delta=text)
             self._write("response.custom_tool_call_input.done", **item.place, input=text)
         else:
-            text = text or "{}"
             self._write("response.function_call_arguments.done", **item.place, arguments=text)
-        return call_item(item.id, item.call, item.tool, text)
+        return call_item(item.id, item.call, item.tool, text, status)
