@@ -193,6 +193,31 @@ def test_what_a_ledger_never_said_is_allowed_or_refused_as_on_error_says() -> No
     assert not refusal.is_final
 
 
+@pytest.mark.parametrize("on_error", ["allow", "refuse"])
+@pytest.mark.parametrize("strict", [True, False])
+def test_until_the_ledger_was_read_one_request_goes_or_as_many_as_a_sixteenth_is_enough_for(
+    on_error: str, *, strict: bool
+) -> None:
+    """All of the budget may be used up; the ledger's thread, which was woken, says so in a moment."""
+    woken = []
+    book = book_of(BudgetSettings("all", "1usd/day", on_error=on_error, strict=strict))  # type: ignore[arg-type]
+    book.wake = lambda: woken.append(1)
+    book.settle(taken(book.reserve(KEY, size(500_000), NOW, "tf_1")), TokenCounts(900_000))
+    assert woken
+    refusal = refused(book.reserve(KEY, size(1000), NOW, "tf_2"))
+    assert (refusal.cause, refusal.is_final) == ("reserved", False)
+
+    several = book_of(BudgetSettings("all", "1usd/day", on_error=on_error, strict=strict))  # type: ignore[arg-type]
+    for number in range(3):
+        found = taken(several.reserve(KEY, size(20_000), NOW, f"tf_{number}"))
+        several.settle(found, TokenCounts(20_000))
+    assert refused(several.reserve(KEY, size(20_000), NOW, "tf_4")).cause == "reserved"
+    read(several, spent=999_999, written=("tf_0", "tf_1", "tf_2"))
+    assert several.reserve(KEY, size(1), NOW, "tf_5")
+    read(several, spent=1_000_000)
+    assert refused(several.reserve(KEY, size(1), NOW, "tf_6")).cause == "used_up"
+
+
 def test_of_several_processes_each_has_a_slice_and_one_request_more() -> None:
     book = dollar_a_day()
     read(book, others=500_000, holders=4)

@@ -16,7 +16,7 @@ RefusalCause: TypeAlias = Literal["used_up", "too_large", "reserved", "unknown"]
 
 _MOST_UNWRITTEN: Final = 20_000
 _MOST_ENDED: Final = 1000
-_QUARTER: Final = 4
+_FIRST_PART: Final = 16
 _NOTHING: Final = Spending()
 
 
@@ -153,8 +153,8 @@ class BudgetBook:
             for counter in found:
                 known = self._counters.get(counter.key)
                 if known is None:
-                    # Until the ledger was read it may use what is its own in any case, if the period is new.
-                    counter.slice = counter.limit if self._holders == 1 else counter.limit // _QUARTER // self._holders
+                    # Until the ledger was read, in some milliseconds, it may use a small part: all may be used up.
+                    counter.slice = counter.limit // _FIRST_PART // self._holders
                     known = self._counters[counter.key] = counter
                 known.apply(counter.budget)
                 counters.append(known)
@@ -227,9 +227,9 @@ class BudgetBook:
         if left < wanted:
             counter.missing = max(counter.missing, wanted - max(left, 0))
             self.wake()
-        if left >= wanted or (left > 0 and not settings.strict):
+        if left >= wanted or (left > 0 and counter.is_known and not settings.strict):
             return min(wanted, left)
-        if self.is_away or not counter.is_known:
+        if self.is_away:
             return wanted if settings.on_error == "allow" else "unknown"
         # With nothing under way here a single request may go, though others hold what is left.
         return min(wanted, limit - used) if counter.held == 0 else "reserved"
