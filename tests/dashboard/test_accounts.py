@@ -35,6 +35,8 @@ def last(api: Api) -> tuple[str, str, str]:
 def test_a_key_is_added_and_never_shown(api: Api, boss: Person) -> None:
     page = boss.act(LIST, LIST, name="work", provider="anthropic", key=KEY)
     assert "Stored account work." in page.text
+    assert 'href="/dashboard/keys/new">Create a key</a>' in page.text
+    assert "Create a key" not in boss.open(f"{LIST}/work").text
     assert not shows(page.text, KEY)
     assert api.broker.book.read("work").credential.secret.reveal() == KEY
     assert last(api) == ("account.add", "work", "boss")

@@ -27,6 +27,8 @@ def test_a_key_is_shown_once_with_lines_that_connect(api: Api, boss: Person) -> 
     assert api.state.keys.verify(secret) is not None
     assert f"export ANTHROPIC_AUTH_TOKEN={secret}" in page.text
     assert f"export ANTHROPIC_BASE_URL={api.url}" in page.text
+    assert "curl &#34;$ANTHROPIC_BASE_URL/v1/messages&#34;" in page.text
+    assert "claude-haiku-4-5" in page.text
     key = api.state.keys.get("anna")
     assert (key.rights.models, key.budgets) == (("claude-*",), ("20usd/day",))
     for path in ("/dashboard/keys", f"/dashboard/keys/{key.id}", "/dashboard/"):

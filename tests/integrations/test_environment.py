@@ -1,3 +1,4 @@
+import json
 import shlex
 import string
 
@@ -6,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokenferry.credentials import ApiKey, Credential, OAuthToken, SetupToken
-from tokenferry.integrations import assignments, variables_of, variables_of_gateway
+from tokenferry.integrations import assignments, sample_request, variables_of, variables_of_gateway
 from tokenferry.providers import Provider, builtin_providers
 from tokenferry.secret import Secret
 
@@ -55,3 +56,10 @@ def test_every_secret_comes_back_from_its_line(value: str) -> None:
 def test_the_gateways_key_comes_with_the_gateways_address() -> None:
     lines = assignments(variables_of_gateway(Secret("tfk_1"), "http://127.0.0.1:1"))
     assert lines == ["ANTHROPIC_AUTH_TOKEN=tfk_1", "ANTHROPIC_BASE_URL=http://127.0.0.1:1"]
+
+
+@given(st.text())
+def test_the_sample_request_is_one_command_whose_body_names_the_model(model: str) -> None:
+    program, url, *options = shlex.split(sample_request(model))
+    assert (program, url) == ("curl", "$ANTHROPIC_BASE_URL/v1/messages")
+    assert json.loads(options[-1])["model"] == model

@@ -191,7 +191,7 @@ def _add(visit: Visit) -> Redirect:
     if asked.key is None:
         raise UsageError("the key is empty or has blanks in it; paste it whole")
     added = add_account(visit.context, visit.session, asked)
-    return Redirect(_home(added.account.name), sentence(added.message))
+    return Redirect(f"{_home(added.account.name)}?added=1", sentence(added.message))
 
 
 def _replace(visit: Visit) -> Redirect:

@@ -12,7 +12,7 @@ from tokenferry.dashboard._tables import TableOrder
 from tokenferry.dashboard._views import DashboardSection, FormAction, Redirect, Shown, Variables, View
 from tokenferry.dashboard._visit import Visit
 from tokenferry.errors import UsageError
-from tokenferry.integrations import setup_lines
+from tokenferry.integrations import sample_request, setup_lines
 from tokenferry.secret import Secret
 from tokenferry.views import KeyUse, key_uses
 
@@ -34,6 +34,8 @@ _SORTS: Final[Mapping[str, Callable[[KeyUse], Any]]] = {
     "expires": lambda one: one.key.expires_at or float("inf"),
 }
 _ROLES: Final = ("client", "viewer", "metrics")
+_MODEL: Final = "claude-haiku-4-5"
+"""The sample request asks it, unless the key names another."""
 _LIMITS: Final = ("requests_per_minute", "tokens_per_minute", "max_concurrency")
 
 
@@ -107,7 +109,9 @@ def _create(visit: Visit) -> Shown:
     )
     url = visit.context.base or ""
     lines = setup_lines(made.info.name, Secret(made.key), url) if role == "client" and url else []
-    return Shown("key_made.html", {"heading": "Key created", "made": made, "lines": lines})
+    model = next((name for name in made.info.rights.models if "*" not in name), _MODEL)
+    sample = sample_request(model) if lines else ""
+    return Shown("key_made.html", {"heading": "Key created", "made": made, "lines": lines, "sample": sample})
 
 
 def _change(visit: Visit) -> Redirect:

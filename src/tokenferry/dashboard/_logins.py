@@ -127,4 +127,5 @@ def _finish(visit: Visit) -> Redirect:
         raise type(fault)(str(fault).replace("begin again with: POST /api/oauth/authorize", "log in again")) from None
     who = f" as {kept.token.email}" if kept.token.email else ""
     what = f"account {kept.name} was {'updated' if kept.has_replaced else 'stored'}"
-    return Redirect(f"/dashboard/accounts/{quote(kept.name, safe='')}", f"Logged in{who}: {what}.")
+    following = "" if kept.has_replaced else "?added=1"
+    return Redirect(f"/dashboard/accounts/{quote(kept.name, safe='')}{following}", f"Logged in{who}: {what}.")

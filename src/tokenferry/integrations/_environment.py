@@ -1,5 +1,6 @@
 """The variables that carry a credential into a program's environment."""
 
+import json
 import re
 import shlex
 from collections.abc import Iterable
@@ -57,6 +58,15 @@ def assignments(variables: Iterable[tuple[str, Secret | str]]) -> list[str]:
     return [
         f"{name}={shlex.quote(value.reveal() if isinstance(value, Secret) else value)}" for name, value in variables
     ]
+
+
+def sample_request(model: str) -> str:
+    """A command that asks the gateway one short question, in a shell that has the lines of `setup_lines`."""
+    question = {"model": model, "max_tokens": 32, "messages": [{"role": "user", "content": "Say hello."}]}
+    return (
+        'curl "$ANTHROPIC_BASE_URL/v1/messages" -H "authorization: Bearer $ANTHROPIC_AUTH_TOKEN" '
+        f"-H 'anthropic-version: 2023-06-01' -H 'content-type: application/json' -d {shlex.quote(json.dumps(question))}"
+    )
 
 
 def setup_lines(name: str, key: Secret, url: str) -> list[str]:

@@ -9,6 +9,8 @@
     probe.remove();
     return found;
   };
+  // Steps of the vertical axis, in requests, tokens or cents: each label is another one.
+  const STEPS = Array.from({ length: 39 }, (_, at) => [1, 2, 5][at % 3] * 10 ** Math.floor(at / 3));
   const place = document.getElementById('plot');
   let plot = null;
   let drawn = '';
@@ -53,7 +55,7 @@
       legend: { show: true, live: true },
       cursor: { points: { show: false }, drag: { x: true, y: false, setScale: false } },
       scales: { x: { range: (_, from, to) => [from, to + UNITS_OF[series.unit]] }, y: { range: (_, __, most) => [0, Math.max(most * 1.05, series.of === 'cost' ? 0.01 : 1)] } },
-      axes: [{ ...axis, values: (_, all) => all.map((at) => when(at, series.unit)) }, { ...axis, size: 56, values: (_, all) => all.map((value) => short(value, series.of)) }],
+      axes: [{ ...axis, values: (_, all) => all.map((at) => when(at, series.unit)) }, { ...axis, size: 56, incrs: series.of === 'cost' ? STEPS.map((step) => step / 100) : STEPS, values: (_, all) => all.map((value) => short(value, series.of)) }],
       series: [{ value: '{YYYY}-{MM}-{DD} {HH}:{mm}' }, ...order.map((at) => ({
         label: series.lines[at][0],
         stroke: resolved(`--c${at % 8 + 1}`), fill: resolved(`--c${at % 8 + 1}`), width: 0,
