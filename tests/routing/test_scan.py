@@ -230,6 +230,9 @@ def test_the_facts_repr_shows_no_body() -> None:
     [
         (b'"max_tokens":32000', 32_000),
         (b'"max_completion_tokens":7', 7),
+        (b'"max_output_tokens":8', 8),
+        (b'"max_tokens":null,"max_completion_tokens":7', 7),
+        (b'"max_output_tokens":900,"max_tokens":1', 900),
         (b'"max_tokens":1,"max_tokens":2', 2),
         (b'"max_tokens":-1', None),
         (b'"max_tokens":0', None),

@@ -29,6 +29,8 @@ _LONGEST_ESCAPE: Final = len(rb"\\ud83d\\ude00")
 _LONGEST_STAND_INS: Final = 16 * 1024
 _MOST_TOOLS: Final = 10_000
 _MODEL: Final = "model"
+_MAX_TOKENS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+"""Of Messages and older Chat clients, of Chat Completions, and of Responses."""
 _MODEL_LENGTH: Final = len(_MODEL)
 _NOT_LOOKED: Final = "not looked"
 _QUOTE: Final = ord('"')
@@ -99,15 +101,9 @@ class BodyFacts:
 
     @property
     def max_tokens(self) -> int | None:
-        """The largest output that is asked for; None where that is no number of tokens."""
-        raw = self._last.get("max_tokens") or self._last.get("max_completion_tokens")
-        if raw is None:
-            return None
-        try:
-            count = _whole.decode(raw)
-        except msgspec.MsgspecError:
-            return None
-        return count if count > 0 else None
+        """The largest output that is asked for, by whichever name; None where that is no number of tokens."""
+        counts = [_count_of(self._last[name]) for name in _MAX_TOKENS if name in self._last]
+        return max(counts, default=0) or None
 
     @property
     def size(self) -> BodySize:
@@ -159,6 +155,13 @@ class BodyFacts:
             return None
         systems = [member for member in locate(self._members, self._text) if member.name == "system"]
         return find_tag(self.body, self._text, systems)
+
+
+def _count_of(raw: msgspec.Raw) -> int:
+    try:
+        return max(_whole.decode(raw), 0)
+    except msgspec.MsgspecError:
+        return 0
 
 
 def _type_of(raw: msgspec.Raw) -> str | None:
