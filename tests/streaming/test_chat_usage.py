@@ -101,3 +101,18 @@ def test_whatever_an_upstream_sends_nothing_is_raised_and_nothing_counts_below_z
     gate = FirstContentBuffer()
     assert gate.feed(stream) in {"held", "open", "error"}
     read_error(stream)
+
+
+def test_comments_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upstream may send them without end: before its model is known and before its first content."""
+    parsed: list[bytes] = []
+
+    def note(event: bytes) -> tuple[str, bytes]:
+        parsed.append(event)
+        return "", b""
+
+    for module in ("_chat_usage", "_first_content"):
+        monkeypatch.setattr(f"tokenferry.streaming.{module}.parse", note)
+    assert ChatUsageReader(TokenUsage()).read(b": ping\n\n" * 9) == 72
+    assert FirstContentBuffer().feed(b": ping\n\n" * 9) == "held"
+    assert parsed == []

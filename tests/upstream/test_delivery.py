@@ -24,6 +24,15 @@ class Transport:
 
     def __init__(self) -> None:
         self.is_aborted = False
+        self.flow: list[str] = []
+        """What it was asked to do."""
+
+    def pause_reading(self) -> None:
+        self.flow.append("pause")
+
+    def resume_reading(self) -> None:
+        assert not self.is_aborted
+        self.flow.append("resume")
 
     def write(self, data: bytes) -> None:
         pass
@@ -109,6 +118,39 @@ async def test_of_one_call_no_more_than_one_read_waits() -> None:
     await asyncio.sleep(0)
     assert told.all == ["head 200", "body", "body", "end"]
     assert told.body == b"hello"
+
+
+async def test_a_second_read_in_a_round_of_the_loop_is_the_last_of_it() -> None:
+    """Else the loop would serve nobody but a peer that sends without a pause."""
+    rig, told = Rig(), Told()
+    connection, transport = rig.connect()
+    rig.send(told)
+    connection.data_received(HEAD)
+    assert transport.flow == []
+    connection.data_received(b"he")
+    assert transport.flow == ["pause"]
+    await asyncio.sleep(0)
+    assert (told.body, transport.flow) == (b"he", ["pause", "resume"])
+
+
+async def test_a_call_that_pauses_meanwhile_stays_paused() -> None:
+    rig, told = Rig(), Told()
+    connection, transport = rig.connect()
+    call = rig.send(told)
+    connection.data_received(HEAD)
+    connection.data_received(b"he")
+    call.pause()
+    await asyncio.sleep(0)
+    assert set(transport.flow) == {"pause"}
+    call.resume()
+    assert transport.flow.pop() == "resume"
+    connection.data_received(b"l")
+    connection.data_received(b"l")
+    call.pause()
+    call.resume()
+    assert set(transport.flow) == {"pause"}
+    await asyncio.sleep(0)
+    assert transport.flow.pop() == "resume"
 
 
 @pytest.mark.parametrize("is_lost", [False, True])

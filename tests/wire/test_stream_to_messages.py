@@ -448,3 +448,8 @@ def test_an_event_without_choices_is_no_error_where_the_answer_finishes() -> Non
 def test_done_without_a_finish_reason_ends_an_answer_that_has_content_alone() -> None:
     assert message(translated(chunk({"role": "assistant"}), chunk({"content": "x"}), DONE))["over"]
     assert events(translated(chunk({"role": "assistant", "content": ""}), DONE))[-1]["type"] == "error"
+
+
+def test_comments_that_come_together_are_one_heartbeat() -> None:
+    stream = chat_stream()
+    assert stream.feed(b": ping\n\n" * 1000) == stream.feed(b": data\n\n") == b'event: ping\ndata: {"type":"ping"}\n\n'

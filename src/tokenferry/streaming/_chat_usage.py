@@ -32,6 +32,8 @@ class ChatUsageReader:
             self.is_finished = True
         if self.model is None or _DONE in events or any(mark in events for mark in _USAGE + _ERRORS):
             for number, event in enumerate(split(events)):
+                if b"data" not in event:  # a comment
+                    continue
                 self._note(event)
                 if self.error is not None:
                     return end_of(events, number)

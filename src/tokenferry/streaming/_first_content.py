@@ -29,6 +29,8 @@ class FirstContentBuffer:
         self.held.append(chunk)
         self._size += len(chunk)
         for event in split(self._events.feed(chunk)):
+            if b"data" not in event and b"event" not in event:  # a comment
+                continue
             name, data = parse(event)
             kind = name or type_of(data) or _kind_of_chunk(data)
             if kind in _ERRORS:

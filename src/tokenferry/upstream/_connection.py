@@ -24,6 +24,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._call: Call | None = None
         self._paused = False
+        self._is_behind = False
+        """Whether nothing is read until what was read has been delivered."""
         self.idle_since = 0.0
         self.opening = 0.0
         """How long it took to open, in seconds: name, proxy and TLS included."""
@@ -54,7 +56,8 @@ class Connection(asyncio.Protocol):
     def resume(self) -> None:
         if self._transport is not None and self._paused:
             self._paused = False
-            self._transport.resume_reading()
+            if not self._is_behind:
+                self._transport.resume_reading()
 
     def drop(self) -> None:
         """Close at once and tell no call of it."""
@@ -73,12 +76,27 @@ class Connection(asyncio.Protocol):
             self._upstream.deliver()  # no call has more than one read's bytes waiting
             if self._call is not call:
                 return  # it wanted no more, and this connection is closed: what it brought must not make it idle
+            self._fall_behind()
         call.news = news = self._reader.feed(data)
         if news.complete:
             # Released before the sink hears of it, which may send the next request at once.
             call.detach()
             self._release()
         self._upstream.deliver_soon(call)
+
+    def _fall_behind(self) -> None:
+        """Read no more in this round of the loop: a peer that sends without a pause would keep it from all others."""
+        if self._transport is not None and not self._is_behind:
+            self._is_behind = True
+            if not self._paused:
+                self._transport.pause_reading()
+            self._upstream.loop.call_soon(self._catch_up)
+
+    def _catch_up(self) -> None:
+        self._is_behind = False
+        if self.usable and not self._paused:
+            assert self._transport is not None
+            self._transport.resume_reading()
 
     def eof_received(self) -> None:
         self._upstream.deliver()

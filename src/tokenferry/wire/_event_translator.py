@@ -60,16 +60,21 @@ class EventTranslator(ABC):
         self.error, event = self._error(fault)
         return event
 
+    def _beat(self) -> None:
+        """Tell the client to go on waiting, once for as long as nothing else is to be told."""
+        if not self._out or self._out[-1] is not self.heartbeat:
+            self._out.append(self.heartbeat)
+
     def _translated(self, events: list[bytes], *, is_last: bool = False) -> bytes:
         out = self._out = []
         try:
             for one in events:
-                if data := data_of(one):
+                if b"data" in one and (data := data_of(one)):
                     self._translate(data)
                     if self.is_complete or self.error is not None:
                         break
                 elif one.startswith(b":"):
-                    out.append(self.heartbeat)
+                    self._beat()
             else:
                 if is_last:
                     self._ended()

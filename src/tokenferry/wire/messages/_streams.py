@@ -118,7 +118,7 @@ class MessagesReader(EventTranslator):
                 self._complete()
                 self.is_complete = True
             case "ping":
-                self._out.append(self.heartbeat)
+                self._beat()
             case "error":
                 self._out.append(self._fail(read_fault(data) or UNEXPLAINED))
 
