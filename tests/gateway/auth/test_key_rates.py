@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.rig import Origin, Seen, error_of, json_answer, one_account, queued, running_gate
 from tokenferry.gateway import ERROR_MARK
@@ -12,7 +13,7 @@ from tokenferry.gateway.http.errors import GatewayError
 from tokenferry.pool import Pool
 from tokenferry.rates import Share
 from tokenferry.settings import Caps, PoolSettings
-from tokenferry.state import ClientKey, key_caps
+from tokenferry.state import ClientKey, Rights, key_caps
 
 pytestmark = pytest.mark.anyio
 
@@ -113,6 +114,16 @@ async def test_tokens_are_settled_by_the_answer_and_cache_reads_cost_nothing(ori
         assert record.error == "key_rate_limited"
         assert record.decision is not None
         assert record.decision.message == error_of(refused.body)["message"]
+
+
+async def test_requests_of_no_known_price_count_too_and_those_that_use_nothing_never(origin: Origin) -> None:
+    ring = Ring(requests_per_minute=2, tokens_per_minute=100)
+    ring.key = replace(ring.key, rights=Rights(pin="alice"))
+    async with running_gate(one_account(origin.url), keys=ring, key="tfk") as gate:
+        found = [await gate.call(b"/v1/files", None, b"", method=b"GET") for _ in range(3)]
+        assert [one.all(ERROR_MARK) == [b"key_rate_limited"] for one in found] == [False, False, True]
+        assert (await gate.call(b"/v1/messages/count_tokens", None, body())).status == 200
+        assert (await gate.call(b"/v1/models", None, b"", method=b"GET")).status == 200
 
 
 async def test_a_place_is_free_again_however_a_request_ends(origin: Origin) -> None:

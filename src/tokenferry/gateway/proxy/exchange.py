@@ -257,16 +257,18 @@ class Exchange:
             record.model = None if facts.model is None else loggable(facts.model)
         record.decision = RoutingDecision()
         assert self._key is not None
-        if (self._key.caps is not NO_CAPS or self._forwarder.pool.capacity.counts_tokens) and not request.is_side:
-            self._admit(self._key)
+        if self._key.caps is not NO_CAPS or self._forwarder.pool.capacity.counts_tokens:
+            if not request.is_side:
+                self._tokens = self._expected_tokens(self._key)
+            if self._key.caps.is_limited and (record.is_unpriced or not request.is_side):
+                self._permit = self._state.key_rates.admit(self._key, self._tokens)
         self._forward()
 
-    def _admit(self, key: ClientKey) -> None:
-        """Count the request against its client key's rates. Raises `GatewayError`: 429."""
-        if key.caps.tokens_per_minute or self._forwarder.pool.capacity.counts_tokens:
-            self._tokens = max(self._state.budgets.estimates.estimate(self._request_size(key)).tokens, 1)
-        if key.caps.is_limited:
-            self._permit = self._state.key_rates.admit(key, self._tokens)
+    def _expected_tokens(self, key: ClientKey) -> int:
+        """Those that it is likely to use; 0 where no rate counts them."""
+        if not (key.caps.tokens_per_minute or self._forwarder.pool.capacity.counts_tokens):
+            return 0
+        return max(self._state.budgets.estimates.estimate(self._request_size(key)).tokens, 1)
 
     def _request_size(self, key: ClientKey) -> RequestSize:
         """What is known of the request before it is sent."""
