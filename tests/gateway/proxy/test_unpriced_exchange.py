@@ -138,6 +138,23 @@ async def test_a_key_with_limits_is_refused_with_the_reason(
     assert (await gate.records.last()).attempts == 0
 
 
+async def test_files_pass_where_one_account_is_pinned_for_all(source: Source, native: Origin, guest: Guest) -> None:
+    settings = RouterSettings(account="n")
+    router = Router(settings, (), source.providers)
+    async with running_gate(source, settings=settings, router=router, keys=guest, key=KEY) as gate:
+        reply = await gate.call(b"/v1/files", [VERSION], method=b"GET")
+    assert (reply.status, len(native.seen)) == (200, 1)
+
+
+async def test_a_program_is_told_how_to_pin_an_account_and_no_command(source: Source) -> None:
+    async with running_gate(source, router=Router(RouterSettings(), (), source.providers)) as gate:
+        reply = await gate.call(b"/v1/files", [VERSION], method=b"GET")
+    message = error_of(reply.body)["message"]
+    assert reply.status == 403
+    assert "account='ACCOUNT'" in message
+    assert "key set" not in message
+
+
 @pytest.mark.parametrize("path", [b"/v1/embeddings", b"/v1/files"])
 async def test_so_is_one_that_a_budget_covers(gate: Gate, guest: Guest, origin: Origin, path: bytes) -> None:
     guest.rights = Rights(pin="c")

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from tokenferry.credentials import Credential
 from tokenferry.errors import Unfit
+from tokenferry.gateway.auth.ephemeral_key import EphemeralKey
 from tokenferry.gateway.auth.passthrough import own_credential
 from tokenferry.gateway.http.client_api import CLIENT_APIS, ClientApi
 from tokenferry.gateway.http.errors import GatewayError, refusal_to_route
@@ -60,6 +61,7 @@ class Forwarder:
     ) -> None:
         self.source = source
         self._owners = owners or ReasoningOwners()
+        self._account = settings.account
         self._providers = source.providers
         self.pool = pool or Pool()
         self._keys = keys
@@ -73,6 +75,16 @@ class Forwarder:
         self._listed: Sequence[Account] = ()
         self._users: dict[str, frozenset[str]] = {}
         """The providers that may use each that is listed."""
+
+    def is_pinned(self, key: ClientKey) -> bool:
+        """Whether one account serves all that the key asks for."""
+        return key.rights.pin is not None or self._account is not None
+
+    def how_to_pin(self, key: ClientKey) -> str:
+        """What to do about a key that isn't pinned, as the end of a message."""
+        if isinstance(self._keys, EphemeralKey):  # no command knows it
+            return "say which: account='ACCOUNT' of the client or transport, --account ACCOUNT of tokenferry run"
+        return f"pin the key to it: tokenferry key set {key.name} --pin ACCOUNT"
 
     def model_list(self, client: ClientApi) -> ModelList:
         """The models that are told of besides the upstream's, or in their place."""

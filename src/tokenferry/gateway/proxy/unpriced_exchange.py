@@ -20,8 +20,8 @@ _ROUTES: Final = (EMBEDDINGS, BATCHES, FILES)
 class UnpricedExchange(Exchange):
     """For keys without limits that such a request could get around: on models, or on what is spent.
 
-    What lies in one account, files and batches, is for keys that are pinned to an account. A subscription's credential
-    is never presented.
+    What lies in one account, files and batches, is for keys that are pinned to an account, or where one is pinned for
+    all. A subscription's credential is never presented.
     """
 
     def __init__(self, state: ProxyState, head: RequestLine, writer: AnswerWriter, record: RequestRecord) -> None:
@@ -49,7 +49,6 @@ class UnpricedExchange(Exchange):
             return "it may use some models alone, which can't be held to here; use a key without --model"
         if key.budgets or self._state.budgets.counters_of(key, self._record.at):
             return "a budget limits it, and what this costs isn't known; use a key that no budget covers"
-        if key.rights.pin is None and self._route != EMBEDDINGS.decode():
-            name = key.name
-            return f"what is stored lies in one account; pin the key to it: tokenferry key set {name} --pin ACCOUNT"
+        if self._route != EMBEDDINGS.decode() and not self._forwarder.is_pinned(key):
+            return f"what is stored lies in one account; {self._forwarder.how_to_pin(key)}"
         return None
