@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from cli.documents import KEY, OAT, settle
 from cli.harness import bundle
 from cli.recalls import CONFIGURATIONS, full, known, write
-from effort import effort
+from effort import FULL, effort
 from tokenferry.broker import Broker
 from tokenferry.cli import _home
 from tokenferry.cli._run import run
@@ -190,6 +190,8 @@ def test_whatever_changes_what_is_known_is_what_the_full_path_answers(tokenferry
     Differential.sandbox, Differential.hits = tokenferry_sandbox, 0
     run_state_machine_as_test(
         Differential,
-        settings=settings(max_examples=effort(120), stateful_step_count=8, phases=(Phase.generate,), deadline=None),
+        settings=settings(
+            max_examples=effort(120) if FULL else 12, stateful_step_count=8, phases=(Phase.generate,), deadline=None
+        ),
     )
     assert Differential.hits > 20, "the comparison must not be of nothing"

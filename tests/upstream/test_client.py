@@ -133,7 +133,7 @@ async def test_a_turn_passes_to_the_next_when_a_dial_is_given_up(peer: "Peer", c
 
 
 async def test_a_call_that_waits_too_long_for_a_turn_fails(peer: "Peer", client: "Client") -> None:
-    upstream = UpstreamClient(peer.origin, max_connections=1, timeouts=Timeouts(connect=0.05))
+    upstream = UpstreamClient(peer.origin, max_connections=1, timeouts=Timeouts(connect=0.5))
     busy = client.get(upstream)
     link = await peer.link()
     await link.request()
@@ -142,7 +142,7 @@ async def test_a_call_that_waits_too_long_for_a_turn_fails(peer: "Peer", client:
     (failure,) = record.failures
     assert isinstance(failure, AnswerTimeout)
     assert (failure.phase, failure.sent) == ("busy", False)
-    assert str(failure) == f"All connections to {upstream.host} were busy for 0.05 s"
+    assert str(failure) == f"All connections to {upstream.host} were busy for 0.5 s"
     await link.send(OK)
     await busy.over.wait()
     assert busy.ends == 1
