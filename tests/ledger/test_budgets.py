@@ -367,9 +367,10 @@ class Simulation:
         """How much more than the limit may be used.
 
         It is what the requests that were under way when the last one was admitted used beyond their reservations, and
-        for each process one request: that it may send with nothing left of its slice, before it learns of the others.
+        for each process one request, that it may send with nothing left of its slice before it learns of the others, or
+        a sixteenth of the limit, before it has read anything.
         """
-        largest = cost_of(entry(0, input=1000, output=9000))
+        largest = max(cost_of(entry(0, input=1000, output=9000)), self.limit // 16)
         several = 0 if self.started_count == 1 else self.started_count
         return several * largest + sum(max((one.used or [0])[0] - one.amounts[0], 0) for one in self.open)
 
