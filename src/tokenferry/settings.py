@@ -397,7 +397,7 @@ class DashboardSettings(Struct, frozen=True):
     enabled: Annotated[bool, ConfigKey("Whether there is a dashboard.")] = True
     origin: Annotated[
         DashboardOrigin,
-        ConfigKey("Its address: a .localhost name that nobody can guess, or the gateway's own address."),
+        ConfigKey("Its address: a random .localhost name, or the gateway's own address."),
     ] = "name"
     remote: Annotated[
         bool, ConfigKey("Whether there is one where other machines reach the gateway without https and public_url.")
@@ -503,7 +503,7 @@ class BudgetSettings(Struct, frozen=True):
     on_error: Annotated[
         Literal["allow", "refuse"], ConfigKey("What happens while the ledger can't say what is left.")
     ] = "allow"
-    blocked_message: Annotated[str | None, ConfigKey("What a refused client is told to do, in your words.")] = None
+    blocked_message: Annotated[str | None, ConfigKey("Your words to a client that is refused.")] = None
 
 
 class ModelMapping(Struct, frozen=True):

@@ -378,3 +378,11 @@ def test_what_a_package_declares_of_a_provider_holds(
     ]
     with State(program.home.state) as state:
         assert [one.cause for one in state.cooldowns.list()] == ["acme"]
+
+
+def test_a_budget_for_all_holds_in_this_process_too(program: Program) -> None:
+    program.configure('[[budgets]]\nlimit = "0usd/day"\nblocked_message = "ask Ann"\n')
+    response = program.post(program.client())
+    assert response.status_code == 429
+    assert "ask Ann" in response.json()["error"]["message"]
+    assert program.served() == []
