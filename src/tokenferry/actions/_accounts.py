@@ -78,8 +78,8 @@ def change_account(context: ActionContext, by: Actor, name: str, asked: AccountC
     """Change an account's priority and labels, pause it, or put it back into service."""
     changes = AccountChanges(priority=asked.priority, labels=asked.labels, paused=asked.paused)
     account = context.broker.amend(check_account_name(name), changes)
-    told = {"priority": account.priority, "paused": account.paused}
-    note_change(context.home, "account.set", account.name, client=by.name, **told)
+    changed = {"priority": account.priority, "paused": account.paused}
+    note_change(context.home, "account.set", account.name, client=by.name, **changed)
     return AccountAdded(message=f"changed account {account.name}", account=account_info(context, account.name))
 
 

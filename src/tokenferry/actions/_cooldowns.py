@@ -37,7 +37,7 @@ def list_cooldowns(context: ActionContext) -> list[CooldownInfo]:
 
 def list_limits(context: ActionContext) -> list[LimitInfo]:
     """Tell how much of their limits accounts have used up, as far as this worker was told."""
-    told = ((account.name, context.limits(account.name)) for account in context.broker.book.listing().accounts)
+    states = ((account.name, context.limits(account.name)) for account in context.broker.book.listing().accounts)
     return [
         LimitInfo(
             account=name,
@@ -47,7 +47,7 @@ def list_limits(context: ActionContext) -> list[LimitInfo]:
                 for one in state.buckets
             ],
         )
-        for name, state in told
+        for name, state in states
         if state is not None
     ]
 

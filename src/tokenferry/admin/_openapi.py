@@ -33,8 +33,8 @@ _ABOUT: Final = (
 )
 _HTML: Final = {"content": {"text/html": {"schema": {"type": "string"}}}}
 _PARAMETERS: Final = [
-    {"name": name, "in": "query", "schema": {"type": "string"}, "description": told}
-    for name, told in (
+    {"name": name, "in": "query", "schema": {"type": "string"}, "description": text}
+    for name, text in (
         ("login", "The state of a login whose address a person opens."),
         ("state", "Of the provider's answer, as all that follow."),
         ("code", ""),
@@ -103,8 +103,8 @@ def _described(one: Operation) -> dict[str, Any]:
         "summary": summary,
         "description": " ".join(more.split()),
         "security": [{"bearer": []}, {"header": []}],
-        "responses": {str(status): _answer(told, one.gives) for status, told in answers.items()}
-        | {str(status): _answer(told, Refused) for status, told in _WORDS.items()},
+        "responses": {str(status): _answer(text, one.gives) for status, text in answers.items()}
+        | {str(status): _answer(text, Refused) for status, text in _WORDS.items()},
     }
     if name := re.search(r"\{(\w+)\}", one.path):
         found["parameters"] = [{"name": name[1], "in": "path", "required": True, "schema": {"type": "string"}}]
@@ -114,12 +114,12 @@ def _described(one: Operation) -> dict[str, Any]:
     return found
 
 
-def _answer(told: str, kind: Any) -> dict[str, Any]:
+def _answer(text: str, kind: Any) -> dict[str, Any]:
     inner = get_args(kind)
     schema: dict[str, Any] = {"$ref": _REF.format(name=(inner[0] if inner else kind).__name__)}
     if inner:
         schema = {"type": "array", "items": schema}
-    return {"description": told, "content": {"application/json": {"schema": schema}}}
+    return {"description": text, "content": {"application/json": {"schema": schema}}}
 
 
 def _schema(kind: type) -> dict[str, Any]:

@@ -48,15 +48,15 @@ class Events:
         await send({"type": "http.response.start", "status": 200, "headers": list(_HEAD)})
         await send({"type": "http.response.body", "body": b": here\n\n", "more_body": True})
         gone = asyncio.create_task(_until_gone(receive))
-        stamp, told = self._context.state.version(), self._monotonic()
+        stamp, sent_at = self._context.state.version(), self._monotonic()
         try:
             while not gone.done():
                 await asyncio.wait((gone,), timeout=_LOOK)
                 if self._context.is_ending() or self._session_of(request) is None:
                     break
                 latest, now = self._context.state.version(), self._monotonic()
-                if latest != stamp or now - told >= _LEAST:
-                    stamp, told = latest, now
+                if latest != stamp or now - sent_at >= _LEAST:
+                    stamp, sent_at = latest, now
                     event = b"event: changed\ndata: \n\n"
                     await send({"type": "http.response.body", "body": event, "more_body": True})
         finally:

@@ -83,8 +83,8 @@ def _rights(one: KeyUse) -> list[str]:
     """What a key may be used for, in words."""
     rights = one.key.rights
     lists = (("models", rights.models), ("providers", rights.providers), ("accounts", rights.accounts))
-    told = [f"{what}: {', '.join(names)}" for what, names in lists if names]
-    return told + ([] if rights.pin is None else [f"pinned to {rights.pin}"])
+    parts = [f"{what}: {', '.join(names)}" for what, names in lists if names]
+    return parts + ([] if rights.pin is None else [f"pinned to {rights.pin}"])
 
 
 def _create(visit: Visit) -> Shown:

@@ -266,11 +266,11 @@ def totals(source: str, parts: list[Part], by: tuple[str, ...], where: str = "")
     values = ", ".join(map(str, parts))
     place = "at_ms" if source == "requests" else "period"
     sums = _SUMS if source == "requests" else dict(zip(SUMS, SUMS, strict=True))
-    told = ", ".join(f"coalesce(sum({value}), 0) AS {name}" for name, value in sums.items())
+    columns = ", ".join(f"coalesce(sum({value}), 0) AS {name}" for name, value in sums.items())
     groups = "".join(f", {name}" for name in by)
     return (
         f"WITH periods (number, start, stop, sign) AS (VALUES {values}) "  # noqa: S608  # names and numbers of ours
-        f"SELECT number, sign{groups}, {told}, min({place}) AS first_at, max({place}) AS last_at "
+        f"SELECT number, sign{groups}, {columns}, min({place}) AS first_at, max({place}) AS last_at "
         f"FROM periods JOIN {source} ON {place} >= start AND {place} < stop {where} GROUP BY number, sign{groups}"
     )
 

@@ -33,7 +33,7 @@ def classify(
     state = read_limits(headers, now=now, provider_format=provider_format)
     content = readable(headers, body)
     error = (None if content is None else read_error(content)) or _NO_ERROR
-    told = _told(state)
+    evidence = _evidence(state)
     if status in _SERVED and error is not _NO_ERROR:
         if error.is_after_content:
             return _verdict(AFTER_CONTENT, error, state, now)
@@ -41,11 +41,11 @@ def classify(
             known = (stands for code, stands in STATUS_OF_ERROR.items() if code in error.codes)
             status = next(known, error.status or _SERVER_ERROR)
     challenge = read_challenge(headers)
-    rule = next((rule for rule in (*rules, *RULES) if rule.fits(status, error, told, challenge)), RULES[-1])
+    rule = next((rule for rule in (*rules, *RULES) if rule.fits(status, error, evidence, challenge)), RULES[-1])
     return _verdict(rule, error, state, now)
 
 
-def _told(state: LimitState) -> Evidence:
+def _evidence(state: LimitState) -> Evidence:
     if state.status.startswith("allowed"):
         return "allowed"
     rejected = state.rejected

@@ -80,8 +80,8 @@ def _of(document: Any, *, is_after_content: bool = False) -> AnswerError | None:
     if not isinstance(error, dict) or not error:
         return None
     details, metadata, code = error.get("details"), error.get("metadata"), error.get("code")
-    told = [error, *([details] if isinstance(details, dict) else [])]
-    codes = {one[key] for one in told for key in _CODES if isinstance(one.get(key), str) and one[key]}
+    objects = [error, *([details] if isinstance(details, dict) else [])]
+    codes = {one[key] for one in objects for key in _CODES if isinstance(one.get(key), str) and one[key]}
     metadata = metadata if isinstance(metadata, dict) else {}
     if isinstance(metadata.get("reasons"), list):
         codes.add(MODERATED)

@@ -54,7 +54,7 @@ def _anthropic(fields: Mapping[str, str], organization: str, wait: float | None)
                 _note(windows, found[1], found[2], value)
         elif name.startswith(_ANTHROPIC) and (found := _BUCKET.fullmatch(name)):
             _note(buckets, found[1], found[2], value)
-    known = [_window(name, told) for name, told in windows.items()]
+    known = [_window(name, entry) for name, entry in windows.items()]
     return LimitState(
         organization=organization,
         retry_after=wait,
@@ -65,7 +65,7 @@ def _anthropic(fields: Mapping[str, str], organization: str, wait: float | None)
         windows=tuple(window for window in known if not window.name.startswith("overage")),
         overage=next((window for window in known if window.name == "overage"), None),
         overage_disabled_reason=_word(unified.get("overage-disabled-reason", "")),
-        buckets=tuple(_bucket(name, told, read_moment(told.get("reset", ""))) for name, told in buckets.items()),
+        buckets=tuple(_bucket(name, entry, read_moment(entry.get("reset", ""))) for name, entry in buckets.items()),
     )
 
 
@@ -76,10 +76,10 @@ def _openai_buckets(fields: Mapping[str, str], now: float) -> tuple[Bucket, ...]
             _note(buckets, found[2], found[1], value)
     read = []
     is_groq = any(name.startswith(_GROQ) for name in fields)
-    for name, told in buckets.items():
-        span = read_span(told.get("reset", ""))
+    for name, entry in buckets.items():
+        span = read_span(entry.get("reset", ""))
         own = f"{name}-day" if is_groq and name == _REQUESTS else name  # console.groq.com/docs/rate-limits
-        read.append(_bucket(own, told, None if span is None else now + span))
+        read.append(_bucket(own, entry, None if span is None else now + span))
     return tuple(read)
 
 
@@ -89,18 +89,18 @@ def _note(table: Table, name: str, key: str, value: str) -> None:
         table.setdefault(name, {})[key] = value
 
 
-def _window(name: str, told: Mapping[str, str]) -> Window:
+def _window(name: str, entry: Mapping[str, str]) -> Window:
     return Window(
         name,
-        _word(told.get("status", "")).lower(),
-        read_moment(told.get("reset", "")),
-        read_number(told.get("utilization", "")),
-        read_number(told.get("surpassed-threshold", "")),
+        _word(entry.get("status", "")).lower(),
+        read_moment(entry.get("reset", "")),
+        read_number(entry.get("utilization", "")),
+        read_number(entry.get("surpassed-threshold", "")),
     )
 
 
-def _bucket(name: str, told: Mapping[str, str], reset: float | None) -> Bucket:
-    return Bucket(name, read_number(told.get("limit", "")), read_number(told.get("remaining", "")), reset)
+def _bucket(name: str, entry: Mapping[str, str], reset: float | None) -> Bucket:
+    return Bucket(name, read_number(entry.get("limit", "")), read_number(entry.get("remaining", "")), reset)
 
 
 def _word(text: str) -> str:

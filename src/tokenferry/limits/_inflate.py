@@ -16,8 +16,8 @@ def readable(headers: Mapping[str, str], body: bytes) -> bytes | None:
 
     gzip and deflate are known; of several codings on top of each other none is undone.
     """
-    told = ",".join(value for name, value in headers.items() if name.lower() == "content-encoding")
-    codings = [coding for one in told.split(",") if (coding := one.strip().lower()) not in {"", "identity"}]
+    declared = ",".join(value for name, value in headers.items() if name.lower() == "content-encoding")
+    codings = [coding for one in declared.split(",") if (coding := one.strip().lower()) not in {"", "identity"}]
     if not codings:
         return body
     windows = _WINDOWS.get(codings[0], ()) if len(codings) == 1 else ()

@@ -42,7 +42,7 @@ class Rule(Struct, frozen=True, kw_only=True):
     """What its whole message may be."""
     challenge: str = ""
     """The error that `www-authenticate` names (RFC 6750). Of all these given, one is enough."""
-    told: Evidence | None = None
+    evidence: Evidence | None = None
     is_page: bool | None = None
 
     cause: str
@@ -55,10 +55,10 @@ class Rule(Struct, frozen=True, kw_only=True):
     reason: str
     """`{windows}` stands for the windows that are used up."""
 
-    def fits(self, status: int, error: AnswerError, told: Evidence, challenge: str = "") -> bool:
+    def fits(self, status: int, error: AnswerError, evidence: Evidence, challenge: str = "") -> bool:
         return (
             status in self.statuses
-            and self.told in {None, told}
+            and self.evidence in {None, evidence}
             and self.is_page in {None, error.is_page}
             and self._names(error, challenge)
         )
@@ -334,7 +334,7 @@ RULES: Final = (
     ),
     Rule(
         statuses={429},
-        told="window",
+        evidence="window",
         cause="window",
         scope="account",
         action="fail-over",
@@ -343,7 +343,7 @@ RULES: Final = (
     ),
     Rule(
         statuses={429},
-        told="family-window",
+        evidence="family-window",
         cause="window",
         scope="account",
         models="family",
@@ -353,7 +353,7 @@ RULES: Final = (
     ),
     Rule(
         statuses={429},
-        told="rejected",
+        evidence="rejected",
         cause="rejected",
         scope="account",
         action="fail-over",
@@ -362,7 +362,7 @@ RULES: Final = (
     ),
     Rule(
         statuses={429},
-        told="allowed",
+        evidence="allowed",
         cause="throttled",
         scope="transient",
         action="hop",
@@ -370,7 +370,7 @@ RULES: Final = (
     ),
     Rule(
         statuses={429},
-        told="counted",
+        evidence="counted",
         cause="rate-limit",
         scope="organization",
         models="family",

@@ -18,15 +18,15 @@ def read_usage(body: bytes) -> LimitState | None:
     if not isinstance(document, dict):
         return None
     windows = []
-    for words, told in list(document.items())[:_MOST]:
+    for words, entry in list(document.items())[:_MOST]:
         name = claimed_window(words) if isinstance(words, str) else None
-        if name is not None and isinstance(told, dict) and (window := _window(name, told)) is not None:
+        if name is not None and isinstance(entry, dict) and (window := _window(name, entry)) is not None:
             windows.append(window)
     return LimitState(windows=tuple(windows)) if windows else None
 
 
-def _window(name: str, told: dict[str, Any]) -> Window | None:
-    used, reset = told.get("utilization"), told.get("resets_at")
+def _window(name: str, entry: dict[str, Any]) -> Window | None:
+    used, reset = entry.get("utilization"), entry.get("resets_at")
     if isinstance(used, bool) or not isinstance(used, int | float) or not 0 <= used < float("inf"):
         return None
     moment = read_moment(reset) if isinstance(reset, str) else None

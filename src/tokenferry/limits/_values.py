@@ -71,8 +71,8 @@ def read_regain(message: str) -> float | None:
 
 def read_challenge(headers: Mapping[str, str]) -> str:
     """The error that a `www-authenticate` header names (RFC 6750 3); empty for none."""
-    told = next((value for name, value in headers.items() if name.lower() == "www-authenticate"), "")
-    named = (one for one in _PARAMETER.finditer(told[:_LONGEST_CHALLENGE]) if one[1].lower() == "error")
+    challenge = next((value for name, value in headers.items() if name.lower() == "www-authenticate"), "")
+    named = (one for one in _PARAMETER.finditer(challenge[:_LONGEST_CHALLENGE]) if one[1].lower() == "error")
     return next((one[2] or one[3] or "" for one in named), "")
 
 

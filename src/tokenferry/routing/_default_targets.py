@@ -169,15 +169,15 @@ def _no_default(
 
 def _none_of(names: Sequence[str], providers: Mapping[str, Provider]) -> NoRoute:
     """Why none of `[router] providers` serves."""
-    told = []
+    reasons = []
     for name in names:
         provider = providers.get(name)
-        told.append(f"{name} {'has no account' if provider and provider.serves_mapped else not_served(provider)}")
+        reasons.append(f"{name} {'has no account' if provider and provider.serves_mapped else not_served(provider)}")
     served = next((name for name in names if (one := providers.get(name)) is not None and one.serves_mapped), None)
     cure = (
         "correct [[providers]] in config.toml" if served is None else f"add one with: {add_command(served, providers)}"
     )
-    return no_account(f"none of [router] providers may serve: {', '.join(told)}; {cure}")
+    return no_account(f"none of [router] providers may serve: {', '.join(reasons)}; {cure}")
 
 
 def _none_by_default(

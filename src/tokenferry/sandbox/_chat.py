@@ -32,8 +32,8 @@ def completions(state: State, request: Request) -> Answer:
     if document.get("stream") is not True:
         return json_answer(answer | {"object": "chat.completion"}, headers=headers)
     options = document.get("stream_options") or {}
-    told = events(answer, with_usage=bool(options.get("include_usage")))
-    return Answer(200, [*STREAM_HEADERS, *headers], events=told)
+    written = events(answer, with_usage=bool(options.get("include_usage")))
+    return Answer(200, [*STREAM_HEADERS, *headers], events=written)
 
 
 def caller_of(state: State, request: Request) -> Caller:

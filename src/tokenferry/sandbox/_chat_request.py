@@ -194,9 +194,9 @@ def _faults_of_calls(request: ChatRequest) -> list[str]:
             if message.content is None and not message.tool_calls:
                 return ["Invalid value for 'content': expected a string, got null."]
             awaited = [call.id for call in message.tool_calls or ()]
-    told = ", ".join(awaited)
+    missing = ", ".join(awaited)
     fault = (
-        f"'tool_calls' must be followed by tool messages responding to each 'tool_call_id'; there is none for {told}"
+        f"'tool_calls' must be followed by tool messages responding to each 'tool_call_id'; there is none for {missing}"
     )
     return [fault] if awaited else []
 

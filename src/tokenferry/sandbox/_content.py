@@ -24,8 +24,8 @@ def words(messages: Sequence[Mapping[str, Any]], knobs: AnswerSettings) -> list[
     """The answer's text in pieces, each of which counts as a token."""
     if knobs.text is not None:
         return _sse.pieces(knobs.text)
-    told = results(messages)
-    said = f"your tools said: {', '.join(told)}" if told else f"you said: {_last_words(messages)}"
+    found_results = results(messages)
+    said = f"your tools said: {', '.join(found_results)}" if found_results else f"you said: {_last_words(messages)}"
     return _sse.pieces(f"Hello from the sandbox, {said} ⛴")
 
 
@@ -40,8 +40,8 @@ def results(messages: Sequence[Mapping[str, Any]]) -> list[str]:
         if message["role"] == "tool":
             found.insert(0, _text(content))
         else:
-            told = [block.get("content") for block in blocks if block.get("type") == "tool_result"]
-            found[:0] = map(_text, told)
+            found_results = [block.get("content") for block in blocks if block.get("type") == "tool_result"]
+            found[:0] = map(_text, found_results)
     return found
 
 

@@ -31,7 +31,7 @@ def responses(state: State, request: Request) -> Answer:
     asked = check(request.body, mark)
     headers = admit(state, caller, asked.model)
     output, is_cut = _output(asked, state.settings[name].answer, name, mark)
-    told = {
+    response = {
         "id": state.mint.identifier("resp"),
         "object": "response",
         "created_at": int(state.clock.now()),
@@ -57,8 +57,8 @@ def responses(state: State, request: Request) -> Answer:
         "metadata": {},
     }
     if asked.stream:
-        return Answer(200, [*STREAM_HEADERS, *headers], events=events(told))
-    return json_answer(told, headers=headers)
+        return Answer(200, [*STREAM_HEADERS, *headers], events=events(response))
+    return json_answer(response, headers=headers)
 
 
 def _usage(read: int, output: list[dict[str, Any]]) -> dict[str, Any]:
@@ -127,17 +127,17 @@ def _texts(content: Any) -> Any:
     return [{"type": "text", "text": part.text} for part in content if hasattr(part, "text")]
 
 
-def events(told: dict[str, Any]) -> list[Event]:
+def events(response: dict[str, Any]) -> list[Event]:
     """Tell a whole response as the stream the API would send."""
-    begun = told | {"status": "in_progress", "output": [], "usage": None, "incomplete_details": None}
+    begun = response | {"status": "in_progress", "output": [], "usage": None, "incomplete_details": None}
     shown: list[tuple[str, dict[str, Any]]] = [("response.created", {"response": begun})]
     shown.append(("response.in_progress", {"response": begun}))
-    for index, item in enumerate(told["output"]):
+    for index, item in enumerate(response["output"]):
         at = {"output_index": index, "item_id": item["id"]}
         shown.append(("response.output_item.added", {"output_index": index, "item": _empty(item)}))
-        shown += [(f"response.{name}", {**at, **data}) for name, data in _told(item)]
+        shown += [(f"response.{name}", {**at, **data}) for name, data in _response(item)]
         shown.append(("response.output_item.done", {"output_index": index, "item": item}))
-    shown.append((f"response.{told['status']}", {"response": told}))
+    shown.append((f"response.{response['status']}", {"response": response}))
     return [_event(name, number, data) for number, (name, data) in enumerate(shown)]
 
 
@@ -154,7 +154,7 @@ def _empty(item: dict[str, Any]) -> dict[str, Any]:
     return item | empty[item["type"]]
 
 
-def _told(item: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _response(item: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     match item["type"]:
         case "reasoning":
             (part,) = item["summary"]

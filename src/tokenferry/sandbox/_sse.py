@@ -17,13 +17,13 @@ def events(message: dict[str, Any]) -> list[Event]:
     """Tell a whole message as the stream the API would send."""
     usage = message["usage"]
     head = message | {"content": [], "stop_reason": None, "usage": usage | {"output_tokens": 1}}
-    told = [_event("message_start", message=head), _event("ping")]
+    written = [_event("message_start", message=head), _event("ping")]
     for index, block in enumerate(message["content"]):
-        told.append(_event("content_block_start", index=index, content_block=_empty(block)))
-        told += [_event("content_block_delta", index=index, delta=delta) for delta in _deltas(block)]
-        told.append(_event("content_block_stop", index=index))
+        written.append(_event("content_block_start", index=index, content_block=_empty(block)))
+        written += [_event("content_block_delta", index=index, delta=delta) for delta in _deltas(block)]
+        written.append(_event("content_block_stop", index=index))
     stop = {"stop_reason": message["stop_reason"], "stop_sequence": None}
-    return [*told, _event("message_delta", delta=stop, usage=usage), _event("message_stop")]
+    return [*written, _event("message_delta", delta=stop, usage=usage), _event("message_stop")]
 
 
 def error_event(kind: str, message: str) -> Event:

@@ -10,18 +10,18 @@ def take_openai_usage(answer: dict[str, Any], usage: TokenUsage, *, given: str, 
 
     Its input includes what the cache read and wrote.
     """
-    told = answer.get("usage")
-    if not isinstance(told, dict):
+    reported = answer.get("usage")
+    if not isinstance(reported, dict):
         return
-    details, more = _table(told.get(f"{given}_details")), _table(told.get(f"{output}_details"))
+    details, more = _table(reported.get(f"{given}_details")), _table(reported.get(f"{output}_details"))
     read, written = _count(details.get("cached_tokens")), _count(details.get("cache_write_tokens"))
     if read is None:
-        read = _count(told.get("prompt_cache_hit_tokens"))  # DeepSeek's name
-    count = _count(told.get(given))
+        read = _count(reported.get("prompt_cache_hit_tokens"))  # DeepSeek's name
+    count = _count(reported.get(given))
     usage.take(
         {
             "input_tokens": None if count is None else max(count - (read or 0) - (written or 0), 0),
-            "output_tokens": told.get(output),
+            "output_tokens": reported.get(output),
             "cache_read_input_tokens": read,
             "cache_creation_input_tokens": written,
             "output_tokens_details": {"thinking_tokens": more.get("reasoning_tokens")},

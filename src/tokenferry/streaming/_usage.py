@@ -64,20 +64,20 @@ class TokenUsage(msgspec.Struct):
             return None
         return (self.input or 0) + (self.cache_creation or 0) + (self.output or 0)
 
-    def take(self, told: object) -> None:
+    def take(self, reported: object) -> None:
         """Take over a `usage` object. A stream tells sums, so the last one counts; a zero never erases a count."""
-        if not isinstance(told, dict):
+        if not isinstance(reported, dict):
             return
         for other in self.others:
             self._add(other, -1)
-        self._replace(told)
-        if told.get("iterations"):
-            self.others = tuple(_outside(told["iterations"]))
+        self._replace(reported)
+        if reported.get("iterations"):
+            self.others = tuple(_outside(reported["iterations"]))
         for other in self.others:
             self._add(other, 1)
 
-    def _replace(self, told: dict[str, Any]) -> None:
-        get = told.get
+    def _replace(self, reported: dict[str, Any]) -> None:
+        get = reported.get
         plain, output, written, read = [
             count if type(count) is int and 0 <= count < _MOST else None for count in map(get, _COUNTS)
         ]
@@ -127,8 +127,8 @@ def _sum(*counts: int | None) -> int | None:
     return sum(known) if known else None
 
 
-def _later(known: int | None, told: object, name: str) -> int | None:
-    count = _count(told.get(name)) if isinstance(told, dict) else None
+def _later(known: int | None, reported: object, name: str) -> int | None:
+    count = _count(reported.get(name)) if isinstance(reported, dict) else None
     return count if count or known is None else known
 
 

@@ -218,18 +218,18 @@ def _step(step: dict[str, Any]) -> str:
             model = f", model {step['model']}" if step.get("model") else ""
             return f"{probe}{account}{model}: {step['why']}"
         case "answered":
-            told = f"{account}{token} answered {step['status']}: {step['means'].rstrip('.')}"
+            text = f"{account}{token} answered {step['status']}: {step['means'].rstrip('.')}"
         case "not renewed":
-            told = f"{account} has no other token: {step['why']}"
+            text = f"{account} has no other token: {step['why']}"
         case "served":
             return f"{account}{token} answered {step.get('status', 200)}, which went to the client"
         case "unsent" | "lost" | "unavailable" as what:
-            told = f"{account}{token} {_WHAT[what]}: {step['why']}"
+            text = f"{account}{token} {_WHAT[what]}: {step['why']}"
         case "refused":
             return f"refused with {step['status']}"
         case what:
             return _WHAT.get(what, str(what))
-    return f"{told}{_benched(step.get('benched'))}; {_NEXT.get(step.get('plan', ''), 'over')}"
+    return f"{text}{_benched(step.get('benched'))}; {_NEXT.get(step.get('plan', ''), 'over')}"
 
 
 def _benched(benched: dict[str, Any] | None) -> str:

@@ -60,12 +60,12 @@ def read_fault(body: bytes, status: int | None = None) -> UpstreamFault | None:
         document = msgspec.json.decode(body)
     except (ValueError, RecursionError):
         document = None
-    told = _told(document)
-    if told is None and status is None:
+    reported = _reported(document)
+    if reported is None and status is None:
         return None
-    told = told or {}
-    message = _message(told) or _text(body)
-    codes = [str(told[name]) for name in _NAMES if isinstance(told.get(name), str | int)]
+    reported = reported or {}
+    message = _message(reported) or _text(body)
+    codes = [str(reported[name]) for name in _NAMES if isinstance(reported.get(name), str | int)]
     meant = next((_STATUS_OF[code] for code in codes if code in _STATUS_OF), _SERVER_ERROR)
     known = status or next((int(code) for code in codes if code.isdecimal() and int(code) in _STATUSES), meant)
     if known >= _SERVER_ERROR and meant == _OVERLOADED_STATUS:
@@ -78,7 +78,7 @@ def read_fault(body: bytes, status: int | None = None) -> UpstreamFault | None:
     return UpstreamFault(status=known, message=message or UNEXPLAINED.message, is_too_long=is_too_long)
 
 
-def _told(document: Any) -> dict[str, Any] | None:
+def _reported(document: Any) -> dict[str, Any] | None:
     """The object that describes the error."""
     if isinstance(document, list) and document:
         document = document[0]
@@ -97,8 +97,8 @@ def _told(document: Any) -> dict[str, Any] | None:
     return None
 
 
-def _message(told: dict[str, Any]) -> str:
-    found = told.get("message") or told.get("detail")
+def _message(reported: dict[str, Any]) -> str:
+    found = reported.get("message") or reported.get("detail")
     if found is not None and not isinstance(found, str):
         found = msgspec.json.encode(found).decode()
     return (found or "")[:_LONGEST]

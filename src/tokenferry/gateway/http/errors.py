@@ -95,8 +95,8 @@ def _error_of(fault: TokenferryError) -> GatewayError:
         case UpstreamError():
             return _of_upstream(fault)
         case TryLater() | StorageFailed():
-            told = fault.retry_after if isinstance(fault, TryLater) else _DISK_RETRY_AFTER
-            seconds = _RETRY_AFTER if told is None else math.ceil(told)
+            wait = fault.retry_after if isinstance(fault, TryLater) else _DISK_RETRY_AFTER
+            seconds = _RETRY_AFTER if wait is None else math.ceil(wait)
             return GatewayError(503, "api_error", message, should_retry=True, retry_after=max(seconds, 1))
         case UnknownAccount():
             message = "the account was removed a moment ago; send the request again"

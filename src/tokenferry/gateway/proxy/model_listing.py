@@ -54,11 +54,11 @@ class ListingExchange(Exchange):
             super().end()
         elif not self._is_over:
             theirs = None if self._held is None else b"".join(self._held)
-            told = None if theirs is None else self._models.beside(self._head.target, theirs, self._allows)
-            if told is None:
+            merged = None if theirs is None else self._models.beside(self._head.target, theirs, self._allows)
+            if merged is None:
                 self._tell_alone()
             else:
-                self._tell(told)
+                self._tell(merged)
 
     def cut(self, failure: UpstreamError) -> None:
         if self._is_held and not self._is_over:

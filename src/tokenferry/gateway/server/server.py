@@ -57,7 +57,7 @@ class Server:
         self._servers: list[asyncio.base_events.Server] = []
         self._is_told = self._is_told_again = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._told = asyncio.Event()
+        self._shown = asyncio.Event()
         """Set on the loop after `_is_told`: the next tick isn't waited for."""
         self._sockets = sockets
         self._drain = drain
@@ -85,7 +85,7 @@ class Server:
         self._is_told = True
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # it has ended, and its loop is closed
-                self._loop.call_soon_threadsafe(self._told.set)
+                self._loop.call_soon_threadsafe(self._shown.set)
 
     async def serve(self) -> None:
         """Serve until it is ended."""
@@ -99,7 +99,7 @@ class Server:
                     counter += 1
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(_TICK):
-                            await self._told.wait()
+                            await self._shown.wait()
                 await self._end()
         finally:
             self._gateway.settle()
@@ -210,7 +210,7 @@ class Server:
     async def _wait_for_answers(self) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + self._drain
-        told, next_look = "", loop.time()
+        shown, next_look = "", loop.time()
         while self.connections.all and loop.time() < end:
             if self._is_told_again:
                 self._lifespan.tell("second signal: streams end with an error now")
@@ -219,8 +219,8 @@ class Server:
                 next_look = loop.time() + 1
                 self._expire()
                 text = self._outstanding()
-                if text != told:
-                    told = text
+                if text != shown:
+                    shown = text
                     self._lifespan.tell(text)
             await asyncio.sleep(_POLL)
 

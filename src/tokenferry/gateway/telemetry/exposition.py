@@ -37,10 +37,10 @@ def histogram(name: str, text: str, labels: Sequence[str], histograms: Mapping[R
     return MetricFamily("histogram", name, text, labels, [*rows])
 
 
-def labelled(label: str, told: Mapping[str, Sequence[MetricFamily]]) -> list[MetricFamily]:
+def labelled(label: str, by_value: Mapping[str, Sequence[MetricFamily]]) -> list[MetricFamily]:
     """Join what several have told, each of whom gets a value of the label."""
     joined: dict[str, MetricFamily] = {}
-    for value, families in told.items():
+    for value, families in by_value.items():
         for family in families:
             mine = joined.get(family.name)
             if mine is None:

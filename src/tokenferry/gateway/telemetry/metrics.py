@@ -114,10 +114,10 @@ class Metrics:
 
     def _render(self, families: list[MetricFamily], accept: str) -> tuple[bytes, str]:
         if self._board is not None:
-            told = {self._place: families}
+            shown = {self._place: families}
             for place, content in self._board.others(self._place).items():
-                told[place] = [MetricFamily(*fields) for fields in json.loads(content)]
-            families = labelled("worker", {str(place + 1): told[place] for place in sorted(told)})
+                shown[place] = [MetricFamily(*fields) for fields in json.loads(content)]
+            families = labelled("worker", {str(place + 1): shown[place] for place in sorted(shown)})
         states = dict.fromkeys(get_args(AccountState), 0) | Counter(self._states().values())
         accounts = gauge("tokenferry_accounts", "Accounts by state.", ("state",), [([s], n) for s, n in states.items()])
         return render([*families, accounts, self._passed_over(), *self._of_people()], accept)
@@ -158,9 +158,9 @@ class Metrics:
             logger.warning("there are more metrics than shared memory holds; scrape each worker by itself")
 
     def _families(self) -> Iterator[MetricFamily]:
-        told = self._gateway()  # counts what has ended by now
+        shown = self._gateway()  # counts what has ended by now
         yield from of_requests(self._tally)
-        yield from of_gateway(told)
+        yield from of_gateway(shown)
         yield from of_windows(self._limits(), time.time())
         if self._costs is not None:
             yield from of_costs(self._costs, self._tally.families, counts_keys=self._tally.counts_keys)

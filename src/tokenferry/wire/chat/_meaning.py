@@ -31,17 +31,17 @@ def reasoning(delta: ChatDelta) -> str:
 
 def content(delta: ChatDelta) -> tuple[str, str]:
     """The reasoning and the text of a content, which is a list with both for some vendors."""
-    told = delta.content
-    if told is None or isinstance(told, str):
-        return "", told or ""
-    thoughts = [one for part in told if part.get("type") == "thinking" for one in _parts(part.get("thinking"))]
-    return _texts(thoughts, "text"), _texts([part for part in told if part.get("type") == "text"], "text")
+    value = delta.content
+    if value is None or isinstance(value, str):
+        return "", value or ""
+    thoughts = [one for part in value if part.get("type") == "thinking" for one in _parts(part.get("thinking"))]
+    return _texts(thoughts, "text"), _texts([part for part in value if part.get("type") == "text"], "text")
 
 
-def _parts(told: Any) -> list[dict[str, Any]]:
-    if isinstance(told, str):
-        return [{"text": told}]
-    return [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
+def _parts(value: Any) -> list[dict[str, Any]]:
+    if isinstance(value, str):
+        return [{"text": value}]
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 def _texts(parts: list[dict[str, Any]], *names: str) -> str:

@@ -112,8 +112,8 @@ class ChatStreamToMessages(MessagesWriter):
                 raise UnreadableAnswer("the upstream ended the answer with an error")
 
     def _add(self, delta: ChatDelta) -> None:
-        told = delta.content
-        thoughts, text = ("", told) if isinstance(told, str) else content(delta)
+        given = delta.content
+        thoughts, text = ("", given) if isinstance(given, str) else content(delta)
         if thoughts := reasoning(delta) or thoughts:
             self._text(thoughts, "thinking")
         if text:
@@ -153,14 +153,14 @@ class ChatStreamToMessages(MessagesWriter):
             self._out.append(blocks.start("thinking", thinking="", signature=""))
             self._out.append(blocks.thinking(text))
 
-    def _call(self, told: CalledTool) -> None:
-        function = told.function or CalledFunction()
-        call = self._called(told, function)
+    def _call(self, given: CalledTool) -> None:
+        function = given.function or CalledFunction()
+        call = self._called(given, function)
         if call.is_ended:
             if function.arguments and not function.arguments.isspace():
                 raise UnreadableAnswer("the upstream's answer goes on with a tool call that was whole")
             return
-        call.id = call.id or told.id or ""
+        call.id = call.id or given.id or ""
         call.name = call.name or function.name or ""
         if function.arguments:
             self._hold(function.arguments)
@@ -173,18 +173,18 @@ class ChatStreamToMessages(MessagesWriter):
         if call is first and call.name:
             self._write(call)
 
-    def _called(self, told: CalledTool, function: CalledFunction) -> _Call:
+    def _called(self, given: CalledTool, function: CalledFunction) -> _Call:
         """The call that a fragment belongs to. Vendors leave out indexes and ids, and use an index twice."""
-        index, name = told.index, function.name
+        index, name = given.index, function.name
         if index is not None:
             call = self._by_index.get(index)
-        elif told.id:
-            call = next((one for one in self._calls if one.id == told.id), None)
+        elif given.id:
+            call = next((one for one in self._calls if one.id == given.id), None)
         else:
             call = self._calls[-1] if self._calls else None
         if call is not None:
-            if told.id and call.id:
-                is_other = told.id != call.id
+            if given.id and call.id:
+                is_other = given.id != call.id
             else:
                 is_other = bool(name and call.name) and (name != call.name or call.is_whole)
             if not is_other:

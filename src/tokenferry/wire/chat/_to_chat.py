@@ -111,9 +111,9 @@ class _History(Conversation[chat.UserPart]):
         self._later: list[chat.UserPart] = []
         """What comes after the results."""
 
-    def begin(self, told: str | list[messages.TextContent] | None) -> None:
+    def begin(self, blocks: str | list[messages.TextContent] | None) -> None:
         """Write the system prompt."""
-        if text := self.system_prompt(told):
+        if text := self.system_prompt(blocks):
             kind = chat.SystemMessage if self._quirks.system_role == "system" else chat.DeveloperMessage
             self.messages.append(kind(content=text))
 

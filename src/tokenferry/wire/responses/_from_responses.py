@@ -376,10 +376,10 @@ def _flat(namespace: str | None, name: str) -> str:
     return f"{namespace}__{name}" if namespace else name
 
 
-def _grammar(told: responses.CustomToolFormat | None) -> str | None:
-    if told is None or told.type == "text":
+def _grammar(format_: responses.CustomToolFormat | None) -> str | None:
+    if format_ is None or format_.type == "text":
         return None
-    return f"The input follows this grammar ({told.syntax}):\n{told.definition}"
+    return f"The input follows this grammar ({format_.syntax}):\n{format_.definition}"
 
 
 def _choice(asked: responses.ResponsesRequest, tools: _Tools) -> messages.ToolChoice | None:

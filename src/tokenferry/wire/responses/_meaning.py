@@ -53,12 +53,12 @@ def reasoning_text(item: AnswerItem) -> str:
     return "\n\n".join(_texts(_parts(item.summary))) or "".join(_texts(_parts(item.content)))
 
 
-def _parts(told: Any) -> list[dict[str, Any]]:
-    if told is None:
+def _parts(value: Any) -> list[dict[str, Any]]:
+    if value is None:
         return []
-    if not isinstance(told, list):
+    if not isinstance(value, list):
         raise UnreadableAnswer("the upstream's answer has an item whose parts are no list")
-    return [part for part in told if isinstance(part, dict)]
+    return [part for part in value if isinstance(part, dict)]
 
 
 def _texts(parts: list[dict[str, Any]]) -> list[str]:

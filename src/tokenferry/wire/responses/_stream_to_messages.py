@@ -130,14 +130,14 @@ class ResponsesStreamToMessages(MessagesWriter):
             text = f"\n\n{text}" if item.source else text
         self._append(item, text, source)
 
-    def _take(self, event: ResponsesEvent, told: AnswerItem) -> None:
+    def _take(self, event: ResponsesEvent, received: AnswerItem) -> None:
         """Take an item that begins, or one that is done."""
         is_new = event.type == "response.output_item.added"
-        item = self._item(_key(event, told.id), _KINDS.get(told.type), call=told.call_id, is_new=is_new)
-        item.id = item.id or told.call_id or ""
-        item.name = item.name or told.name or ""
+        item = self._item(_key(event, received.id), _KINDS.get(received.type), call=received.call_id, is_new=is_new)
+        item.id = item.id or received.call_id or ""
+        item.name = item.name or received.name or ""
         if event.type == "response.output_item.done":
-            self._finish(item, told)
+            self._finish(item, received)
         self._write()
 
     def _item(
@@ -179,26 +179,26 @@ class ResponsesStreamToMessages(MessagesWriter):
         if self._held > _MOST_HELD:
             raise UnreadableAnswer("the upstream's tool calls are too long, or its items too far from their order")
 
-    def _finish(self, item: _StreamedItem, told: AnswerItem) -> None:
+    def _finish(self, item: _StreamedItem, received: AnswerItem) -> None:
         """End an item; what it says counts as far as no piece came of it."""
         if item.is_done:
             return
         if not item.source:
-            self._append(item, self._whole(item, told), "response.output_item.done")
-        if item.kind == "thinking" and (item.source or told.encrypted_content):
-            item.mark = sealed_item(self._domain, told.id, told.encrypted_content)
+            self._append(item, self._whole(item, received), "response.output_item.done")
+        if item.kind == "thinking" and (item.source or received.encrypted_content):
+            item.mark = sealed_item(self._domain, received.id, received.encrypted_content)
         item.is_done = True
 
-    def _whole(self, item: _StreamedItem, told: AnswerItem) -> Any:
+    def _whole(self, item: _StreamedItem, received: AnswerItem) -> Any:
         match item.kind:
             case "text":
-                text, is_refused = message_text(told)
+                text, is_refused = message_text(received)
                 self._is_refused |= is_refused
                 return text
             case "thinking":
-                return reasoning_text(told)
+                return reasoning_text(received)
             case "tool_use":
-                return told.arguments or "{}"
+                return received.arguments or "{}"
         return ""
 
     def _write(self) -> None:
@@ -251,8 +251,8 @@ class ResponsesStreamToMessages(MessagesWriter):
 
     def _complete(self, answer: ResponsesAnswer) -> None:
         if not self._items:  # of an upstream that says everything at the end
-            for place, told in enumerate(answer.output or ()):
-                self._take(ResponsesEvent(type="response.output_item.done", output_index=place), told)
+            for place, received in enumerate(answer.output or ()):
+                self._take(ResponsesEvent(type="response.output_item.done", output_index=place), received)
         for item in self._items:
             if item.kind == "tool_use":
                 if not item.source:
