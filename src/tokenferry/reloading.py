@@ -30,7 +30,7 @@ class Reloading:
     """Follows the `source` of a configuration by which a gateway runs, with its workers.
 
     In one process it looks for changes by itself; of several the supervisor looks, and its workers do as it tells. At
-    a HUP it is read in any case. What can't be used, or what `check` raises of, is refused, and told; what held before
+    a HUP it is read in any case. What can't be used, or what `check` raises of, is refused and logged; what held before
     stays. `tell` gets a line for each configuration that is followed, which names what will count from the next start
     alone.
     """
@@ -62,7 +62,7 @@ class Reloading:
 
     @contextlib.contextmanager
     def hangups_heard(self) -> Iterator[None]:
-        """Within the block a HUP that nobody else handles asks for the configuration, for whoever follows it then."""
+        """Within the block, a HUP without another handler reads the configuration again."""
         if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGHUP"):
             yield
             return
@@ -121,7 +121,7 @@ class Reloading:
         loop = asyncio.get_running_loop()
 
         def in_loop(call: Callable[[], None]) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(call)
 
         def refuse(reason: str) -> None:

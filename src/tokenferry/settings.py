@@ -241,7 +241,7 @@ class ServerSettings(Struct, frozen=True):
     tcp: bool = True
     """Whether it listens on `host` and `port`; where `uds` is set only if one of those is, too."""
     tls_by_option: bool = False
-    """Whether the command line named them, so that a fault is told in its words."""
+    """Whether the command line named them, so that an error names the option."""
 
     @property
     def host_names(self) -> tuple[str, ...]:
@@ -618,14 +618,14 @@ class RefreshSettings(Struct, frozen=True):
 
 
 class BackgroundRefreshSettings(Struct, frozen=True):
-    """When a renewer renews logins that nobody asks for. All in seconds, but `idle`."""
+    """When the renewer renews logins that no request uses. All in seconds, but `idle`."""
 
     ahead: float = 600.0
     """A published account is renewed when its token has less left; programs keep the old one until 120 are left."""
     refresh_life: float = 30 * 86_400.0
     """What a refresh token is taken to live where the provider doesn't say."""
     idle: float = 2 / 3
-    """The share of a refresh token's life after which a login that nobody uses is renewed."""
+    """The share of a refresh token's life after which an unused login is renewed."""
     look: float = 0.5
     """How often it looks for changes, and at the clock."""
     sweep: float = 60.0

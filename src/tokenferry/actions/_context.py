@@ -57,7 +57,7 @@ class ActionContext:
     public_url: str | None = None
     """`[server] public_url`, of the gateway's start."""
     role_of: Callable[[str], Role] = field(default=_viewer)
-    """What a user whom a trusted proxy names may do in the dashboard."""
+    """The dashboard role of a user that a trusted proxy names."""
     is_ending: Callable[[], bool] = field(default=lambda: False)
     """Whether the gateway is about to end, so that nothing may go on for long."""
     books: LedgerReader = field(init=False)

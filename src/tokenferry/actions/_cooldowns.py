@@ -36,7 +36,7 @@ def list_cooldowns(context: ActionContext) -> list[CooldownInfo]:
 
 
 def list_limits(context: ActionContext) -> list[LimitInfo]:
-    """Tell how much of their limits accounts have used up, as far as this worker was told."""
+    """Give the share of their limits that accounts have used up, as far as this worker knows."""
     states = ((account.name, context.limits(account.name)) for account in context.broker.book.listing().accounts)
     return [
         LimitInfo(

@@ -63,12 +63,12 @@ class DeviceLogins:
         answers: "SimpleQueue[DeviceCode | TokenferryError]",
     ) -> None:
         try:
-            with self._under_way():  # an answer that came is stored, whatever ends meanwhile
+            with self._under_way():  # an answer that came is stored, whatever else ends
                 login = DeviceLogin(endpoints, show=answers.put, send=self._send, sleep=self._sleep)
                 kept = store(identified(endpoints, login.run(), self._send))
             sentence = f"Logged in: account {kept.name} was {'updated' if kept.has_replaced else 'stored'}."
         except TokenferryError as fault:
-            answers.put(fault)  # nobody reads it once there was a code
+            answers.put(fault)  # unread once there was a code
             sentence = f"The login came to nothing: {fault}."
         finally:
             self._places.release()

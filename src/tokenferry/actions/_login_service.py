@@ -77,10 +77,10 @@ class LoginOffer(Struct, frozen=True):
 
 
 class LoginService:
-    """Begins logins and finishes them. Nothing of one is in this process's memory in between: any worker finishes it.
+    """Begins logins and finishes them. No process holds a login in memory in between: any worker can finish it.
 
-    Its verifier is made of its state by the gateway's secret (HMAC-SHA256): fresh for each login, no more to be told
-    from the state than random bytes by who doesn't have that secret, and stored nowhere.
+    The verifier is HMAC-SHA256 of the login's state with the gateway's secret: new for each login, unpredictable
+    without the secret, and stored nowhere.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class LoginService:
         if account is not None:
             check_login_name(self._broker, account, provider.name)
         endpoints = self._endpoints(provider)
-        read_client_secret(endpoints)  # whose lack is told before anybody is asked to log in
+        read_client_secret(endpoints)  # a missing secret is reported before the user is sent to log in
         redirect_uri = self._redirect(provider, endpoints)
         state = self._logins.begin(
             provider.name, self._session(by), redirect_uri=redirect_uri, account=account, client=by.id

@@ -93,7 +93,7 @@ def _for_pasting(given: Fields, state: Secret) -> Response:
         200,
         "Almost done",
         "This login was not begun in this browser. If it is yours, give this code, whole, to the program that began it "
-        "(POST /api/oauth/exchange); show it to nobody else.",
+        "(POST /api/oauth/exchange); keep it to yourself.",
         code=f"{code.reveal()}#{state.reveal()}",
     )
 

@@ -43,8 +43,8 @@ class Resolver:
     """Resolves what isn't warm, for threads and event loops alike, and keeps it warm for the next time.
 
     `read` gives an account's document if its credential may be handed out, `now` seconds since 1970 UTC; `handed_out`
-    is told what is, without a grant before. `limited` gives the accounts that are passed over. `login_page` tells where
-    a person is led whose login is dead, if anywhere.
+    is called with each that is handed out without a grant before. `limited` gives the accounts that are passed over.
+    `login_page` gives the address at which to bring a dead login back, if there is one.
     """
 
     def __init__(

@@ -96,7 +96,7 @@ class Rules(Struct, frozen=True):
         if self.policy.subscriptions == "claude-code-only" and is_billed:
             raise PolicyRefused(
                 f"account {document.account.name!r} is billed to a Claude subscription, which tokenferry hands to "
-                "nobody but Claude Code itself; if it is yours alone and you read the vendor's terms, say so with: "
+                "Claude Code alone; if it is yours alone and you read the vendor's terms, say so with: "
                 'tokenferry policy set own-use; or set subscriptions = "own-use" under [policy] in config.toml; API '
                 "keys and Console logins work without that"
             )

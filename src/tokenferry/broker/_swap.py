@@ -62,7 +62,7 @@ class _Swap:
                     "tokenferry account add NAME --provider claude-max"
                 )
             for name in before.same:
-                mark = Cooldown(Scope("account", name), _CAUSE, _SOURCE, reset_at, "Claude Code's user was told so")
+                mark = Cooldown(Scope("account", name), _CAUSE, _SOURCE, reset_at, "Claude Code showed it to its user")
                 self._cooldowns.put(mark)
                 end = "an unknown time" if reset_at is None else f"{datetime.fromtimestamp(reset_at, UTC):%F %T} UTC"
                 logger.info("account %s is limited until %s, as Claude Code's user says", name, end)

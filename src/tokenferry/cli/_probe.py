@@ -5,7 +5,7 @@ from tokenferry.errors import ConfigError
 from tokenferry.settings import ServerSettings
 from tokenferry.state import reachable_url
 
-Answerer: TypeAlias = Literal["gateway", "other", "nobody"]
+Answerer: TypeAlias = Literal["gateway", "other", "nothing"]
 
 _TIMEOUT: Final = 1.0
 _CONSTANT: Final = b'{"status":"ok"}'
@@ -28,7 +28,7 @@ def gateway_url(config: Config) -> str:
 
 
 def who_answers(url: str) -> Answerer:
-    """Say whether a gateway, something else or nobody listens at a URL.
+    """Say whether a gateway, something else or nothing listens at a URL.
 
     No proof that it is a gateway of this home: that is what `gateway_records` gives.
     """
@@ -39,7 +39,7 @@ def who_answers(url: str) -> Answerer:
         try:
             answer = client.get(f"{url}/healthz")
         except httpx2.ConnectError:
-            return "nobody"
+            return "nothing"
         except httpx2.HTTPError:
             return "other"
     return "gateway" if answer.status_code == httpx2.codes.OK and answer.content == _CONSTANT else "other"

@@ -212,7 +212,7 @@ class _Dashboard:
         return self._let_in(request, SessionCookie(origin), begun[1], _own(form.get("following", "")))
 
     def _let_in(self, request: Request, cookie: SessionCookie, secret: Secret, following: str) -> Response:
-        """Give the browser a session that nobody had before, and end the one that it had."""
+        """Give the browser a new session, and end the one that it had."""
         if (former := self._session_of(request)) is not None:
             self._context.state.sessions.end(former[0].id)
         response = RedirectResponse(following, 303, _HEADERS)

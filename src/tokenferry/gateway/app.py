@@ -159,7 +159,7 @@ class Gateway:
             await self._serve(scope, receive, out, record)
         except ClientGone:
             record.status, record.error = CLIENT_GONE, "client_gone"
-        except Exception as fault:  # noqa: BLE001  # told to the client, and those that are no answer to the log
+        except Exception as fault:  # noqa: BLE001  # becomes the client's answer, or a line of the log
             error = gateway_error_for(fault, record)
             record.error = error.cause
             if not out.is_started:  # else the listener cuts what isn't whole

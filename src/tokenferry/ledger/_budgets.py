@@ -237,7 +237,7 @@ class BudgetExchange:
         self.book.watch([key for key in self._listed if key.revoked_at is None], now)
 
     def _read(self, connection: sqlite3.Connection, ledger: Ledger, counters: Sequence[Counter]) -> None:
-        """Bring `_spent` up to the last row. Nobody else writes meanwhile, so what is read is one state."""
+        """Bring `_spent` up to the last row. No other process writes during the read, so it sees one state."""
         (revision,) = connection.execute(sql.NAMES_REVISION).fetchone()
         (last,) = connection.execute(sql.LAST_ID).fetchone()
         if revision != self._revision or last < self._last:

@@ -74,7 +74,7 @@ class Ledger:
         return int(self._database.rows("PRAGMA data_version")[0][0])
 
     def transaction(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
-        """Write in a block, all of it or nothing; nobody else writes meanwhile."""
+        """Write in a block, all of it or nothing; no other process writes until it ends."""
         return self._database.transaction()
 
     def write(

@@ -6,7 +6,7 @@ _FAMILY_WORDS: Final = 2
 _LONGEST_FAMILY: Final = 48
 
 OTHER: Final = "other"
-"""The family of models that nobody knows, or that came too late to be told apart."""
+"""The family of unknown models, and of those beyond the number of families that are counted apart."""
 
 
 def model_family(model: str) -> str:

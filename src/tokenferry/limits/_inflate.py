@@ -39,6 +39,6 @@ def _inflated(body: bytes, window: int) -> bytes:
         except zlib.error:
             if not found:
                 raise
-            break  # what stands behind the last member is nobody's
+            break  # what follows the last member belongs to no body
         body = member.unused_data if window == _GZIP else b""
     return found

@@ -18,7 +18,7 @@ class Window(Struct, frozen=True):
 
     name: str
     status: str = ""
-    """allowed, allowed_warning or rejected; others may come. Empty where it wasn't told."""
+    """allowed, allowed_warning or rejected; others may come. Empty where no header says it."""
     reset: float | None = None
     """Seconds since 1970 UTC. An upper bound: it has been seen to end earlier."""
     utilization: float | None = None

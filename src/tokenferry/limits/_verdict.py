@@ -3,7 +3,7 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 Scope: TypeAlias = Literal["request", "transient", "credential", "account", "organization", "provider"]
-"""What an answer is about. `transient`: nothing that lasts, unless a sibling is told the same; then this address."""
+"""What an answer is about. `transient`: nothing that lasts, unless a sibling gets the same; then this address."""
 
 Models: TypeAlias = Literal["all", "family", "model"]
 """For which models it holds within its scope: all, those of the requested one's family, or the requested one alone."""
@@ -50,7 +50,7 @@ class Classification(Struct, frozen=True):
     scope: Scope
     models: Models
     cause: str
-    """A short name, by which cooldowns are told apart."""
+    """A short name that tells cooldowns apart."""
     action: Action
     hold: CooldownRule
     until: float | None

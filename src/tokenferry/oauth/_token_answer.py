@@ -57,7 +57,7 @@ def read_token(fields: Fields, old: OAuthToken | None, sent_at: int, source: str
 def odd_token_type(fields: Fields) -> str | None:
     """The type of the token that was given, for a message, if it isn't Bearer; a missing one is taken as that.
 
-    Nobody may use a token whose type they don't know (RFC 6749 7.1).
+    A client must not use a token whose type it doesn't know (RFC 6749 7.1).
     """
     kind = fields.get("token_type")
     if kind is None or kind == "" or (isinstance(kind, str) and kind.lower() == "bearer"):

@@ -192,7 +192,7 @@ class Pool:
         return cooldown
 
     def _is_last(self, targets: Sequence[Target], account: PoolAccount, scope: Scope) -> bool:
-        """Whether nobody else could serve such a request once this scope is passed over."""
+        """Whether no other account could serve such a request once this scope is passed over."""
         now, at = self.now(), self.monotonic()
         shared = scope.name if scope.kind == "organization" else None
         return not any(

@@ -209,7 +209,7 @@ def _accounts(table: Table, accounts: tuple[str, ...] | None) -> tuple[str, ...]
 
 
 def _base_url(url: str, wire_format: str) -> str:
-    """Without what a request's path begins with: clients of other programs are told to write it."""
+    """Without what a request's path begins with: other programs' settings ask for it."""
     base_url = url.rstrip("/")
     return _API_PATH.sub("", base_url) if wire_format == "anthropic" else base_url
 

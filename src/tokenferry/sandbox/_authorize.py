@@ -153,6 +153,6 @@ def device_page(state: State, request: Request) -> Answer:
         return _pages.message("Denied", "The device was refused.")
     account = find(given.get("account", ""))
     if account is None or not account.can_login:
-        return _pages.message("No such account", "Nobody of that name can log in here.", 400)
+        return _pages.message("No such account", "No account of that name can log in here.", 400)
     device.account = account.name
     return _pages.message("Done", "The device is logged in. You can close this page.")

@@ -234,7 +234,7 @@ def _device(state: State, given: dict[str, Any], client_id: str | None) -> tuple
 
 
 def _federate(state: State, given: dict[str, Any], client_id: str | None) -> tuple[Access, Refresh | None]:
-    """RFC 7523. Of the identity token the form and the expiry are checked, and no signature: nobody's is trusted."""
+    """RFC 7523. Checks the identity token's form and expiry; no signature, since the sandbox trusts no issuer."""
     for name in ("federation_rule_id", "organization_id"):
         needed(given, name)
     try:

@@ -11,7 +11,7 @@ def dashboard_origin(config: Config, where: Listening, state: State) -> str | No
     """The dashboard's origin; None where there is none.
 
     A cookie knows no ports: one of 127.0.0.1 goes to every program that listens there. So the origin is a name of its
-    own that nobody can guess, unless there is a public address or the configuration wants the plain one.
+    own that can't be guessed, unless there is a public address or the configuration wants the plain one.
     """
     public, url = config.server.public_url, where.url
     if not config.dashboard.enabled:
@@ -33,5 +33,5 @@ def dashboard_guard(origin: str | None, config: Config) -> DashboardGuard | None
 
 
 def role_of(config: Config, user: str) -> Role:
-    """What a user whom a trusted proxy names may do."""
+    """The role of a user that a trusted proxy names."""
     return "admin" if user in config.dashboard.admins else "viewer"

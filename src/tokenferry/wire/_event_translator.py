@@ -61,7 +61,7 @@ class EventTranslator(ABC):
         return event
 
     def _beat(self) -> None:
-        """Tell the client to go on waiting, once for as long as nothing else is to be told."""
+        """Tell the client to go on waiting, once until another event is sent."""
         if not self._out or self._out[-1] is not self.heartbeat:
             self._out.append(self.heartbeat)
 

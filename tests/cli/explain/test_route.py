@@ -94,7 +94,7 @@ def test_where_no_account_can_serve_it_says_so(home: Home, accounts: None, insid
         bench(home, name)
     outcome = inside("explain", "route")
     assert outcome.code == 0
-    assert outcome.out.splitlines()[-1].startswith("nobody")
+    assert outcome.out.splitlines()[-1].startswith("answer")
 
 
 ROUTED = """

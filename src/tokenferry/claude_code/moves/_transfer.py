@@ -28,7 +28,7 @@ class Transfer:
     5. it is put in place: by one rename, and from there on the move is done for good;
     6. the new account's attachment is made, and the record removed.
 
-    Nobody gets the lock of either account while a record lies there that names it. Whoever finds one goes on from
+    No process gets the lock of either account while a record names it. A process that finds one goes on from
     where it stands: before the rename the move is made again, or, where anything changed since, undone.
     """
 

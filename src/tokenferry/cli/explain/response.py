@@ -131,8 +131,8 @@ def _format(answer: RawAnswer) -> WireFormat:
 def _lines(
     answer: RawAnswer, error: AnswerError, verdict: Classification, state: LimitState, at: float
 ) -> Iterator[tuple[str, str]]:
-    told = ": ".join(filter(None, (_words(error.type), _words(error.message))))
-    yield "answer", f"{answer.status} {told}".rstrip() + f" (at {moment(int(at))})"
+    text = ": ".join(filter(None, (_words(error.type), _words(error.message))))
+    yield "answer", f"{answer.status} {text}".rstrip() + f" (at {moment(int(at))})"
     if answer.encoding is not None and readable(answer.headers, answer.body) is None:
         yield "", f"its body is compressed ({answer.encoding[:40]}) and was not read: record it with curl --compressed"
     yield "means", verdict.reason
@@ -197,11 +197,10 @@ def _to_json(
     }
 
 
-def _whole_seconds(told: Any) -> Any:
+def _whole_seconds(value: Any) -> Any:
     """The same with times as integers."""
-    if isinstance(told, dict):
+    if isinstance(value, dict):
         return {
-            key: int(value) if key == "reset" and value is not None else _whole_seconds(value)
-            for key, value in told.items()
+            key: int(one) if key == "reset" and one is not None else _whole_seconds(one) for key, one in value.items()
         }
-    return [_whole_seconds(one) for one in told] if isinstance(told, list | tuple) else told
+    return [_whole_seconds(one) for one in value] if isinstance(value, list | tuple) else value

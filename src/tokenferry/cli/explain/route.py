@@ -173,7 +173,7 @@ def _lines(found: RouteExplanation, asked: str) -> Iterator[tuple[str, str]]:
         yield "limits", f"its client key may ask for {found.limits}"
     yield from (("budget", one) for one in found.budgets)
     if not found.targets:
-        yield "nobody", "there is no account that may serve"
+        yield "no account", "none may serve this request"
     has_served = False
     for target in found.targets:
         model = f", model {target.model}" if target.model else ""
@@ -189,6 +189,6 @@ def _lines(found: RouteExplanation, asked: str) -> Iterator[tuple[str, str]]:
             yield "account", f"{one.account} not: {one.reason.removesuffix('.')}{until}"
     if found.targets and found.status != _OK:
         yield (
-            "nobody",
+            "answer",
             f"the client would get {found.status}, which says so (it is {moment(int(time.time()))})",
         )

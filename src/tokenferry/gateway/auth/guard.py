@@ -232,7 +232,7 @@ class Guard:
         return self.check_key(presented, address, roles=("client", "viewer", "admin"))
 
     def user_of_proxy(self, headers: Sequence[Header], address: str | None, user_header: bytes) -> str | None:
-        """Who a trusted proxy says is signed in there; None if it says nobody, several, or isn't trusted."""
+        """The user that a trusted proxy names; None if it names none or several, or isn't trusted."""
         if not self._proxies.trusts(address):
             return None
         users = [value.decode("utf-8", "replace").strip() for name, value in headers if name == user_header]

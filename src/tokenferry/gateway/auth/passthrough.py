@@ -1,4 +1,4 @@
-"""A credential of the client's own, which is passed on to its vendor and to nobody else."""
+"""A credential of the client's own, which is passed on to its vendor and never elsewhere."""
 
 from tokenferry.credentials import API_KEY_PREFIX, CLIENT_KEY_PREFIXES, ApiKey
 from tokenferry.gateway.http.errors import GatewayError

@@ -11,7 +11,7 @@ from tokenferry.gateway.proxy.body import Receive, Scope, Send
 class LazyApplication:
     """An ASGI application whose framework is imported by a thread, when the first request comes.
 
-    Those that come meanwhile wait for it, and nothing else does.
+    Requests that arrive until then wait for it; nothing else does.
     """
 
     def __init__(self, make: Callable[[], Control]) -> None:

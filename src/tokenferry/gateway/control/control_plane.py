@@ -50,7 +50,7 @@ _HEADERS: Final = (
 
 
 class TrackedSend:
-    """The client's side of one exchange. The record is told what goes out, and when; `clock` gives seconds."""
+    """The client's side of one exchange. The record notes what goes out, and when; `clock` gives seconds."""
 
     __slots__ = ("_clock", "_record", "_send", "_started", "is_started")
 
@@ -159,7 +159,7 @@ class ControlPlane:
             body.release()
 
     def _admitted(self, scope: Scope, address: str | None, *, on_unix_socket: bool) -> dict[str, Any]:
-        """What the application is told of a request that may pass. Raises `GatewayError`."""
+        """The scope that the application gets for a request that may pass. Raises `GatewayError`."""
         headers: list[Header] = scope["headers"]
         raw_path: bytes = scope["raw_path"]
         guard, dashboard, is_its = self._guard, self._guard.dashboard, is_dashboard(raw_path)
@@ -215,5 +215,5 @@ class _Sent:
 
 
 def _length(headers: list[Header]) -> int:
-    """What is told of the body's length; the parser has made sure that it is a number, and the only one."""
+    """The declared length of the body; the parser made sure that it is one number."""
     return next((int(value) for name, value in headers if name == b"content-length"), 0)

@@ -121,7 +121,7 @@ class ResponseHeaders:
     """What of an answer's headers goes to the client, as lines, and what they say of its body.
 
     Those that tell of the account's limits go only `with_limits`, if they are the caller's own. Without `may_retry`
-    the client is told not to send the request again.
+    the answer says `x-should-retry: false`.
     """
 
     __slots__ = ("is_event_stream", "is_json", "length", "lines")

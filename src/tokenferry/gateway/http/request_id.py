@@ -10,7 +10,7 @@ _pool: list[str] = []
 
 
 def new_request_id() -> str:
-    """A name that nobody can guess, and no other request has. Random bytes are fetched for many at once."""
+    """An unguessable, unique name. Random bytes are fetched for many at once."""
     try:
         return _pool.pop()
     except IndexError:

@@ -100,14 +100,14 @@ class ResponseWriter:
         """Whether the connection lives on; to be settled before the start."""
 
     def go_on(self) -> None:
-        """Let the client send the body, if it waits to be told so."""
+        """Send `100 Continue` if the client waits for it."""
         if self._expects:
             self._expects = False
             self._connection.transport.write(_CONTINUE)
 
     @property
     def is_awaited(self) -> bool:
-        """Whether the client waits to be told to send its body. It may or may not send it after another answer."""
+        """Whether the client waits for `100 Continue`. After another answer it may or may not send its body."""
         return self._expects
 
     def start(self, status: int, lines: list[bytes], length: int | None) -> None:

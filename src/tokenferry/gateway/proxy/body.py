@@ -27,7 +27,7 @@ _SMALL: Final = 16 * 1024
 _MOST_HOLDERS: Final = 1024
 
 
-class ClientGone(Exception):  # noqa: N818  # nothing went wrong: nobody is there to answer
+class ClientGone(Exception):  # noqa: N818  # nothing went wrong: the client has left
     """The client closed its connection before it had its answer."""
 
 
@@ -63,7 +63,7 @@ class ProxyRequest(msgspec.Struct, eq=False):
     own: "EncodedCredential | None" = None
     """The client's own credential, where that is presented in place of an account's."""
     is_budgeted: bool = False
-    """Whether the client is told of a budget, in place of the limits of the account."""
+    """Whether the answer's limit headers describe a budget in place of the account."""
     sent: dict[Codec, Sent] = {}  # msgspec copies it
     """What it is in the formats of targets that speak another one than the client, once it was translated."""
 

@@ -19,7 +19,7 @@ class CredentialSource(Protocol):
         ...
 
     def fresh(self, name: str) -> Credential | None:
-        """The account's credential if it is at hand: without I/O, and without waiting for anything."""
+        """The account's credential if it is in memory: without I/O, and without waiting."""
         ...
 
     async def aresolve(self, name: str | None = None, *, refused: Secret | None = None) -> Credential:

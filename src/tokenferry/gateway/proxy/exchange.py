@@ -121,7 +121,7 @@ class Exchange:
             elif self._is_whole:
                 self._is_opened = True
                 self._open()
-        except Exception as fault:  # noqa: BLE001  # told to the client, and those that are no answer to the log
+        except Exception as fault:  # noqa: BLE001  # becomes the client's answer, or a line of the log
             self.fail(fault)
 
     def pause(self) -> None:
@@ -155,7 +155,7 @@ class Exchange:
         self._body.release()
         if self._request is not None and self._request.sent:
             self._request.sent = {}
-        # What was translated is counted as its upstream told it.
+        # What was translated is counted as its upstream reported it.
         usage = record.usage if record.translated is None else TokenUsage()
         # Only a stream of events can be ended by one that says that it was cut.
         if head.status < _BAD_REQUEST and headers.is_event_stream:
@@ -361,7 +361,7 @@ class Exchange:
             self.writer.cut()
 
     def fail(self, fault: Exception) -> None:
-        """Tell the client what went wrong, if anything can still be told."""
+        """Tell the client what went wrong, if an answer can still be sent."""
         if self._is_over:
             return
         record = self._record
@@ -434,7 +434,7 @@ def _loop() -> GatewayError:
 
 
 def gateway_error_for(fault: Exception, record: RequestRecord) -> GatewayError:
-    """The answer that tells the client what went wrong; what a client isn't told is logged."""
+    """The answer that tells the client what went wrong; what the client doesn't learn is logged."""
     if isinstance(fault, GatewayError):
         return fault
     if isinstance(fault, TokenferryError):

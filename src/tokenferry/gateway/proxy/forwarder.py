@@ -87,7 +87,7 @@ class Forwarder:
         return f"pin the key to it: tokenferry key set {key.name} --pin ACCOUNT"
 
     def model_list(self, client: ClientApi) -> ModelList:
-        """The models that are told of besides the upstream's, or in their place."""
+        """The models that are listed beside the upstream's, or in their place."""
         return self._model_lists[client]
 
     def resolve(

@@ -1,4 +1,4 @@
-"""`GET /v1/models` where `[[models]]` has names of its own: told beside the upstream's, or alone."""
+"""`GET /v1/models` where `[[models]]` has names of its own: listed beside the upstream's, or alone."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -47,7 +47,7 @@ class ModelList:
     def beside(self, target: bytes, upstreams: bytes, allows: Callable[[str], bool]) -> bytes | None:
         """The upstream's answer with ours before its own, on the first page. None if that is no list of models.
 
-        Of both only what the client may use, but where a page leaves off is told as the upstream knows it.
+        Of both only what the client may use, but the cursors of a page stay as the upstream gave them.
         """
         try:
             document = json.loads(upstreams)

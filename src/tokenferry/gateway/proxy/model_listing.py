@@ -17,10 +17,10 @@ _LOOP: Final = 508
 
 
 class ListingExchange(Exchange):
-    """A request for models: those that are mapped are told beside an upstream's, and a key only of what it may use.
+    """A request for models: mapped models are listed beside an upstream's; a key sees only what it may use.
 
     Where that changes anything an upstream's answer is held until it is whole. Where there is none that is a list, the
-    mapped ones alone are told.
+    only mapped ones are listed.
     """
 
     def __init__(self, state: ProxyState, head: RequestLine, writer: AnswerWriter, record: RequestRecord) -> None:

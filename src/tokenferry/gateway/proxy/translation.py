@@ -53,7 +53,7 @@ class Translation:
         assert provider.wire_format != "gemini"
         self.sent = sent
         self.usage = TokenUsage()
-        """What the upstream counted, as it told it."""
+        """The usage as the upstream reported it."""
         self._dialect = DIALECTS[provider.wire_format]
         self._provider = provider
         self._codec = codec
@@ -120,7 +120,7 @@ class Translation:
         else:
             try:
                 head, content = self._document(self._head, b"".join(self._chunks))
-            except Exception as fault:  # noqa: BLE001  # a defect in here: told as one
+            except Exception as fault:  # noqa: BLE001  # a defect in here: answered as one
                 self._fail(fault)
                 return
             self._sink.on_head(head)

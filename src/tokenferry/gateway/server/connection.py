@@ -81,7 +81,7 @@ class Connections:
 class ClientConnection(asyncio.Protocol):
     """One connection of a client. `deadline` is on the loop's clock; whoever owns the listener calls `expire`.
 
-    Requests that were sent ahead wait for their turn, and nothing more is read meanwhile.
+    Pipelined requests wait for their turn; nothing more is read until then.
     """
 
     def __init__(self, gateway: Gateway, shared: Connections) -> None:
@@ -144,7 +144,7 @@ class ClientConnection(asyncio.Protocol):
         if shared.is_ending:
             self.shutdown()
         elif not shared.make_room(self) and len(shared.all) > shared.limit + _SPARE:
-            transport.abort()  # type: ignore[attr-defined]  # a request would be told that there is no room, but this
+            transport.abort()  # type: ignore[attr-defined]  # a request would get an answer that there is no room, but this
             # is too many even for that
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # that it is lost says enough

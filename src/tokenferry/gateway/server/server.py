@@ -77,7 +77,7 @@ class Server:
         return self.ended_by
 
     def drain_for(self, seconds: float) -> None:
-        """Give requests so long from here on when it is told to end."""
+        """Set how long running requests may go on after the server is asked to end, in seconds."""
         self._drain = seconds
 
     def stop(self) -> None:
@@ -177,7 +177,7 @@ class Server:
         self.stop()
 
     def _end_alone(self) -> None:
-        """The supervisor is gone; nobody would tell us to end."""
+        """The supervisor is gone, so no signal will end this worker."""
         assert self._supervisor is not None
         asyncio.get_running_loop().remove_reader(self._supervisor.lifeline)
         self.stop()

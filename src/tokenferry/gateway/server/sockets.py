@@ -29,7 +29,7 @@ _PATIENCE: Final = 10.0
 
 
 class Listening(Struct, frozen=True):
-    """Sockets that listen, the `Host` values they answer to, and how they are told of."""
+    """Sockets that listen, the `Host` values they answer to, and their printed addresses."""
 
     sockets: tuple[socket.socket, ...]
     hosts: frozenset[bytes]

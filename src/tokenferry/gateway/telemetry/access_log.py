@@ -75,7 +75,7 @@ class LogLine:
 def _text(record: RequestRecord) -> str:
     usage, first = record.usage, record.first_byte
     outcome = _outcome(record.method, record.path, record.status, record.upstream_status)
-    whom = _whom(record.client, record.account, record.provider, record.model, record.upstream_model, record.error)
+    names = _names(record.client, record.account, record.provider, record.model, record.upstream_model, record.error)
     first_byte = "" if first is None else f" first_byte_ms={round(first * 1000)}"
     tokens = ""
     if usage.input is not None:
@@ -91,7 +91,7 @@ def _text(record: RequestRecord) -> str:
     translated = "" if record.translated is None else _translated(record.translated, _left_out(record))
     session = "" if record.session is None else _session(record.session, record.agent, record.parent_agent)
     return (
-        f"time={int(record.at)} level=info logger=tokenferry.access id={record.request_id}{outcome}{whom}{first_byte}"
+        f"time={int(record.at)} level=info logger=tokenferry.access id={record.request_id}{outcome}{names}{first_byte}"
         f" ms={round(record.duration * 1000)}"
         f" bytes_in={record.bytes_in} bytes_out={record.bytes_out} attempts={record.attempts}"
         f"{tokens}{session}{translated}"
@@ -114,7 +114,7 @@ def _outcome(*values: "int | str | None") -> str:
 
 
 @lru_cache(maxsize=4096)
-def _whom(*values: str | None) -> str:
+def _names(*values: str | None) -> str:
     return _pairs(_WHOM, values)
 
 
@@ -162,7 +162,7 @@ class LogLines:
 class AccessLog(PeriodicThread):
     """Hands the requests' records to the logger `tokenferry.access`, in batches, on a thread of its own.
 
-    A log that is written slowly slows down nobody: of what is waiting 10,000 lines are kept, and later ones dropped.
+    A slow log delays no request: up to 10,000 lines wait, and later ones are dropped.
     As a context manager it writes within the block, and at its end what is left. `instead_of` has other loggers'
     handlers called on that thread, too.
     """
@@ -186,7 +186,7 @@ class AccessLog(PeriodicThread):
 
     @contextlib.contextmanager
     def instead_of(self, logger: logging.Logger) -> Iterator[None]:
-        """Within the block that logger's handlers are called on the log's thread, so that nobody waits for them."""
+        """Within the block that logger's handlers run on the log's thread, so that no request waits for them."""
         handlers = logger.handlers[:]
         logger.handlers[:] = [_Later(self, handlers)]
         try:
@@ -212,7 +212,7 @@ class AccessLog(PeriodicThread):
             _log(lines)
             lines = []
             if not isinstance(one, LogLine):
-                with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+                with contextlib.suppress(OSError, ValueError):  # its reader is gone
                     one()
         _log(lines)
         _flush()
@@ -258,6 +258,6 @@ def _flush() -> None:
     place: logging.Logger | None = logger
     while place is not None:
         for handler in place.handlers:
-            with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+            with contextlib.suppress(OSError, ValueError):  # its reader is gone
                 handler.flush()
         place = place.parent if place.propagate else None

@@ -60,7 +60,7 @@ class DecisionLog(PeriodicThread):
 
 
 def _taken(waiting: deque[_Numbered]) -> Iterator[_Numbered]:
-    """Take out what is there; more may be added meanwhile."""
+    """Take out what is there. More may be added at the same time."""
     for _ in range(len(waiting)):
         yield waiting.popleft()
 

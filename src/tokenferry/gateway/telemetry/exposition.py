@@ -1,4 +1,4 @@
-"""Families of samples as plain values, which can be told to another process, and their rendering."""
+"""Families of samples as plain values, which other processes can read, and their rendering."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
@@ -38,7 +38,7 @@ def histogram(name: str, text: str, labels: Sequence[str], histograms: Mapping[R
 
 
 def labelled(label: str, by_value: Mapping[str, Sequence[MetricFamily]]) -> list[MetricFamily]:
-    """Join what several have told, each of whom gets a value of the label."""
+    """Join the families of several sources; each source gets a value of the label."""
     joined: dict[str, MetricFamily] = {}
     for value, families in by_value.items():
         for family in families:

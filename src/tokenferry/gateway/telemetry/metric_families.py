@@ -162,7 +162,7 @@ def of_gateway(now: GatewayStatistics) -> Iterator[MetricFamily]:
 
 
 def of_windows(limits: Mapping[str, LimitState], now: float) -> Iterator[MetricFamily]:
-    """The windows that have not ended, as answers told of them last."""
+    """The windows that have not ended, as the latest answers reported them."""
     found = [
         (account, window)
         for account, state in limits.items()

@@ -17,13 +17,13 @@ class RoutingDecision(msgspec.Struct):
     trace: Trace | None = None
     """What befell the request, once accounts came into question."""
     message: str | None = None
-    """What the client was told in place of an answer."""
+    """The error message that the client got in place of an answer."""
     budgets: Reservation | None = None
     """What of the key's budgets was reserved and used; None where none holds."""
 
 
 class RequestRecord(msgspec.Struct):
-    """What is told of one request, in the access log and in the metrics. Nothing in it is secret.
+    """What the access log and the metrics say of one request. Nothing in it is secret.
 
     `at` is seconds since 1970 UTC, other times are seconds since then, sizes are bytes of bodies. `client` is a key's
     name, `error` a word for what went wrong: ours, or the type that the upstream gave.
@@ -39,7 +39,7 @@ class RequestRecord(msgspec.Struct):
     provider: str | None = None
     model: str | None = None
     requested: str = ""
-    """The model in the client's own words, which is told nowhere as it is; `model` is what may be logged of it."""
+    """The model as the client wrote it, which is never logged; `model` is the loggable form."""
     upstream_model: str | None = None
     """What its provider calls the model, where that is another name."""
     served_model: str | None = None

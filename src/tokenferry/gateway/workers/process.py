@@ -61,7 +61,7 @@ class Terminal:
         self._had_one = _has_terminal()
 
     def is_gone(self) -> bool:
-        """Tell whether it was closed: a HUP then comes from its end, and from nobody who asks for something."""
+        """Tell whether it was closed: a HUP then comes from its end and asks for nothing."""
         return self._had_one and not _has_terminal()
 
 

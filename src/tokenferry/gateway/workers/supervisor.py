@@ -41,7 +41,7 @@ class WorkerSlot(Struct, frozen=True):
 
 
 class ReloadHooks(Struct, frozen=True):
-    """How a supervisor follows a configuration: each call tells whether workers must read it anew."""
+    """How a supervisor follows a configuration: each call tells whether workers must read it again."""
 
     look: Callable[[], bool]
     """Is called about twice a second."""
@@ -57,7 +57,7 @@ class Supervisor:
     The first of those is passed on as TERM, later ones as `SIG_FORCE`. With a `following` HUP ends nothing: it is
     passed on if the configuration can be read, as it is without one when that has changed. A worker that ends is
     replaced: now, or after a pause that doubles while it keeps ending within seconds. `ready` is called once all of
-    them serve for the first time, `ending` before they are told to end. Workers ignore INT, which a terminal sends to
+    them serve for the first time, `ending` before they are asked to end. Workers ignore INT, which a terminal sends to
     them as well as to the supervisor; HUP, too, or with a `following` they begin with the handler that stood
     before. The process must have no other threads.
     """

@@ -55,9 +55,9 @@ class Conversation(ABC, Generic[PartT]):
     def _file_part(self, name: str, url: str) -> PartT:
         """A PDF document by its URL, which may hold the data. Raises `Unfit`."""
 
-    def system_prompt(self, told: str | list[messages.TextContent] | None) -> str:
+    def system_prompt(self, system: str | list[messages.TextContent] | None) -> str:
         """The system prompt in one piece, without the block that Claude Code changes with each request."""
-        texts = [told or ""] if not isinstance(told, list) else [self._text(block) for block in told]
+        texts = [system or ""] if not isinstance(system, list) else [self._text(block) for block in system]
         return "\n\n".join(one for one in texts if one and not one.startswith(_BILLING))
 
     def add(self, turn: messages.Turn) -> None:

@@ -79,17 +79,17 @@ class TurnWriter:
 
     def call(self, known: str, name: str, arguments: msgspec.Raw) -> messages.ToolUseContent:
         """A call, whose result is awaited from here on."""
-        told, known = known, call_id(known, "any")
+        given, known = known, call_id(known, "any")
         if known in self._awaited:
-            raise Unfit(f"two tool calls have the id {told[:80]!r}")
-        self._awaited[known] = told
+            raise Unfit(f"two tool calls have the id {given[:80]!r}")
+        self._awaited[known] = given
         return messages.ToolUseContent(id=known, name=tool_name(name, LONGEST_NAME), input=arguments)
 
     def result(self, known: str, content: Any) -> None:
         """Add the result of a call: at the beginning of its turn, after other results."""
-        told, known = known, call_id(known, "any")
+        given, known = known, call_id(known, "any")
         if self._awaited.pop(known, None) is None:
-            raise Unfit(f"the result of the tool call {told[:80]!r} has no call right before it, or is the second")
+            raise Unfit(f"the result of the tool call {given[:80]!r} has no call right before it, or is the second")
         result = messages.ToolResultContent(tool_use_id=known, content=content)
         if self._turns[-1].role == "assistant":
             self.add("user", [result])
