@@ -18,10 +18,8 @@ from tokenferry.claude_code import ClaudeCodeHome, ClaudeCodeStore, claude_code_
 from tokenferry.credentials import SETUP_TOKEN_PREFIX, ApiKey, OAuthToken, SetupToken
 from tokenferry.errors import Conflict, CorruptFile, TokenferryError, UnknownAccount, UsageError
 from tokenferry.interchange import Entry, parse_bundle, parse_pool, render_bundle
-from tokenferry.login import make_api_key
 from tokenferry.oauth import OAuthEndpoints
 from tokenferry.providers import Provider
-from tokenferry.refresh import send
 from tokenferry.secret import HiddenBytes, Secret
 from tokenferry.settings import Home
 from tokenferry.stores import Account, Document, FileLock, Lock, held, read_private_file, replace_private_file
@@ -134,20 +132,9 @@ def upsert_account(token: OAuthToken, provider: str, *, broker: Broker | None = 
 def create_api_key(name: str, key_name: str, *, broker: Broker | None = None) -> ApiKey:
     """Have an API key made by the Console login `name`, and store it as the account `key_name`.
 
-    Raises `UsageError` where the name is taken or the account is no login of a provider that makes keys, `LoginFailed`
-    where the provider refuses, `TryLater`, and what `Broker.resolve` raises.
+    Raises what `Broker.create_api_key` does.
     """
-    broker = broker or default_broker()
-    credential = broker.resolve(name)
-    account = broker.book.read(broker.book.choose(name)).account
-    endpoints = broker.provider_of(account).endpoints
-    if not isinstance(credential, OAuthToken) or endpoints.api_key_url is None:
-        raise UsageError(f"account {name!r} can't make API keys: it takes a login of a provider with an api_key_url")
-    if key_name in broker.book.names():
-        raise UsageError(f"there is an account {key_name!r} already; give the key another name")
-    key = make_api_key(endpoints, credential, send)
-    broker.add(Account(key_name, account.provider, "api-key"), key)
-    return key
+    return (broker or default_broker()).create_api_key(name, key_name)
 
 
 def read_claude_code_credentials(folder: Path | None = None) -> OAuthToken:

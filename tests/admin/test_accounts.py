@@ -124,3 +124,25 @@ def test_an_account_whose_provider_is_gone_is_told_of(api: Api) -> None:
     api.broker.add(Account("lost", "gone", "api-key"), ApiKey(Secret(KEY)))
     [one] = api.get("/api/accounts").json()
     assert (one["name"], one["state"]) == ("lost", "broken")
+
+
+def test_an_api_key_is_made_by_a_login_and_stored_as_an_account(api: Api) -> None:
+    api.log_in("work", "carol")
+    answer = api.post("/api/accounts/work/api-keys", {"name": "made"})
+    assert answer.status_code == 201, answer.text
+    key = api.broker.book.read("made").credential
+    assert not shows(answer.text, key.secret.reveal())
+    made = answer.json()["account"]
+    assert (made["kind"], made["provider"], made["fingerprint"]) == ("api-key", "sandbox", key.secret.fingerprint)
+    line = api.audit()[-1]
+    assert (line["action"], line["name"], line["made_by"], line["client"]) == ("account.add", "made", "work", "boss")
+    refused(api.post("/api/accounts/work/api-keys", {"name": "made"}), 409)
+    refused(api.post("/api/accounts/nobody/api-keys", {"name": "other"}), 404)
+    assert "can't make API keys" in refused(api.post("/api/accounts/made/api-keys", {"name": "other"}), 400)
+    refused(api.post("/api/accounts/work/api-keys", {"name": "../a"}), 400)
+
+
+def test_a_login_that_may_make_no_key_says_so(api: Api) -> None:
+    api.log_in("work", "alice")
+    assert "made no API key: HTTP 403" in refused(api.post("/api/accounts/work/api-keys", {"name": "made"}), 400)
+    assert api.broker.book.store.names() == ["work"]

@@ -12,6 +12,7 @@ PATHS = {
     "/api/accounts": {"get", "post"},
     "/api/status": {"get"},
     "/api/accounts/{id}": {"patch", "delete"},
+    "/api/accounts/{id}/api-keys": {"post"},
     "/api/cooldowns": {"get"},
     "/api/cooldowns/{name}": {"delete"},
     "/api/limits": {"get"},

@@ -17,6 +17,7 @@ from tokenferry.actions._models import (
     AccountInfo,
     AccountReplaced,
     AccountRequest,
+    ApiKeyRequest,
     Done,
     PolicyInfo,
     StatusInfo,
@@ -72,6 +73,26 @@ def add_account(context: ActionContext, by: Actor, asked: AccountRequest) -> Acc
     verb, policy = "replaced" if has_replaced else "stored", _policy(broker, account, credential)
     kind = AccountReplaced if has_replaced else AccountAdded
     return kind(message=f"{verb} account {name}{policy}", account=account_info(context, name))
+
+
+def create_api_key(context: ActionContext, by: Actor, name: str, asked: ApiKeyRequest) -> AccountAdded:
+    """Have an API key made by the account's login, and store it as an account of its own; the login stays."""
+    broker = context.broker
+    if asked.name in broker.book.store.names():
+        raise Conflict(f"account {asked.name!r} exists already; give the key another name")
+    key = broker.create_api_key(check_account_name(name), check_account_name(asked.name))
+    account = account_info(context, asked.name)
+    note_change(
+        context.home,
+        "account.add",
+        asked.name,
+        provider=account.provider,
+        kind="api-key",
+        fingerprint=key.secret.fingerprint,
+        made_by=name,
+        client=by.name,
+    )
+    return AccountAdded(message=f"stored account {asked.name}, an API key made by {name}", account=account)
 
 
 def change_account(context: ActionContext, by: Actor, name: str, asked: AccountChange) -> AccountAdded:

@@ -147,6 +147,12 @@ class AccountRequest(Struct, kw_only=True):
         return f"AccountRequest(name={self.name!r})"
 
 
+class ApiKeyRequest(Struct, kw_only=True):
+    """An API key to have made by an account's login."""
+
+    name: Annotated[Name, Meta(description="The account that the key is stored as.")]
+
+
 class AccountAdded(Done, kw_only=True):
     account: AccountInfo
 

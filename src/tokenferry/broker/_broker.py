@@ -53,7 +53,15 @@ from tokenferry.refresh import (
 )
 from tokenferry.secret import Fields, Secret
 from tokenferry.settings import AccountSettings, Home, PolicySettings, RefreshSettings
-from tokenferry.stores import Account, AttachedStore, Document, FileStore, ProcessIdentity, Store
+from tokenferry.stores import (
+    Account,
+    AttachedStore,
+    Document,
+    FileStore,
+    ProcessIdentity,
+    Store,
+    check_account_name,
+)
 
 if TYPE_CHECKING:
     from tokenferry.state import ClientKey  # brings SQLite, which few things here need
@@ -429,6 +437,29 @@ class Broker:
         `NeedsUnlock` among that.
         """
         return self._logins.federate(provider, federation)
+
+    def create_api_key(self, name: str, key_name: str) -> ApiKey:
+        """Have an API key made by the login `name`, and store it as the account `key_name`. The login stays.
+
+        Raises `UsageError` where the new name is taken or the account is no login of a provider that makes keys,
+        `LoginFailed` where the provider refuses, `TryLater`, and what `resolve` does.
+        """
+        name = self.book.choose(name)
+        account = self.book.read(name).account
+        provider = self.provider_of(account)
+        if provider.endpoints.api_key_url is None or account.kind != "oauth":
+            raise UsageError(
+                f"account {name!r} can't make API keys: it takes a login of a provider with an api_key_url"
+            )
+        check_account_name(key_name)
+        if key_name in self.book.store.names():
+            raise UsageError(f"there is an account {key_name!r} already; give the key another name")
+        self.check_can_keep()
+        credential = self.resolve(name)
+        assert isinstance(credential, OAuthToken)
+        key = self._logins.make_api_key(provider, credential)
+        self.add(Account(key_name, account.provider, "api-key"), key)
+        return key
 
     def check_can_keep(self) -> None:
         """Raise `NeedsUnlock` or `SealKeyLost` where a new login could not be kept: ask before there is one."""

@@ -4,7 +4,7 @@ from typing import Final
 from tokenferry.broker._federation import exchange
 from tokenferry.broker._revocation import Revocation, revoke
 from tokenferry.broker._rules import Rules
-from tokenferry.credentials import FederatedToken, Federation, OAuthToken
+from tokenferry.credentials import ApiKey, FederatedToken, Federation, OAuthToken
 from tokenferry.errors import ConfigError, UsageError
 from tokenferry.oauth import (
     Authorization,
@@ -84,6 +84,12 @@ class Logins:
                 f"{' and '.join(can)} do"
             )
         return exchange(endpoints, federation, self._send, self._now)
+
+    def make_api_key(self, provider: Provider, token: OAuthToken) -> ApiKey:
+        """A key that the login makes at its provider's `api_key_url`. Raises `LoginFailed`, `TryLater`."""
+        from tokenferry.login import make_api_key  # noqa: PLC0415  # like `identified`
+
+        return make_api_key(provider.endpoints, token, self._send, self._now)
 
     def renewal_endpoints(self, document: Document) -> OAuthEndpoints:
         """Where the account's login is renewed. Raises `UnknownProvider`, `RefreshFailed`."""
