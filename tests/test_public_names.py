@@ -45,7 +45,7 @@ def test_every_public_name_can_be_imported() -> None:
 
 
 def test_dir_shows_the_public_names_alone() -> None:
-    assert dir(tokenferry) == sorted(tokenferry.__all__) == sorted(HOME_OF)
+    assert dir(tokenferry) == sorted(tokenferry.__all__) == sorted([*HOME_OF, "gateway"])
     assert len(set(tokenferry.__all__)) == len(tokenferry.__all__)
 
 
@@ -65,6 +65,12 @@ def test_a_type_checker_sees_the_same_names_in_the_same_places() -> None:
 def test_a_name_is_the_very_thing_of_its_module(name: str, home: str) -> None:
     assert getattr(tokenferry, name) is getattr(import_module(home), name)
     assert name in import_module(home).__all__
+
+
+def test_the_room_of_a_public_functions_name_is_that_function_whoever_imported_it_first() -> None:
+    room: object = import_module("tokenferry.gateway")
+    assert callable(room)
+    assert [vars(tokenferry)["gateway"], tokenferry.__getattr__("gateway")] == [room, room]
 
 
 def test_an_unknown_name_is_an_attribute_error_as_of_any_module() -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tokenferry.in_process import async_transport as async_transport
     from tokenferry.in_process import httpx_client as httpx_client
     from tokenferry.in_process import openai as openai
+    from tokenferry.in_process import private_gateway as gateway
     from tokenferry.in_process import private_gateway as private_gateway
     from tokenferry.in_process import transport as transport
     from tokenferry.integrations import anthropic_credentials as anthropic_credentials
@@ -121,6 +122,7 @@ __all__ = [
     "auth",
     "default_broker",
     "extract_login_url_from_error",
+    "gateway",
     "httpx_client",
     "invalidate",
     "openai",
@@ -136,10 +138,12 @@ __all__ = [
 def __getattr__(name: str) -> object:
     """Import a public name when it is first used (PEP 562): importing tokenferry itself costs next to nothing."""
     room = next((room for room, names in _ROOMS.items() if name in names), None)
-    if room is None:
+    if room is None and name != "gateway":
         raise AttributeError(f"module 'tokenferry' has no attribute {name!r}")
     from importlib import import_module  # noqa: PLC0415  # the point of this function
 
+    if room is None:
+        return import_module("tokenferry.gateway")  # a room that can be called
     value = getattr(import_module(f"tokenferry.{room}"), name)
     globals()[name] = value
     return value

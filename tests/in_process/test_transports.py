@@ -339,7 +339,7 @@ def test_an_sdk_raises_our_errors_at_once_and_unchanged(program: Program) -> Non
 
 
 def test_a_private_gateway_serves_what_takes_no_transport(program: Program) -> None:
-    with tokenferry.private_gateway() as gateway:
+    with tokenferry.gateway() as gateway:
         sdk = anthropic.Anthropic(base_url=gateway.url, api_key=gateway.key.reveal())
         assert sdk.messages.create(**BODY).content
 

@@ -216,6 +216,7 @@ async def in_this_process_on_asyncio(base_url: str) -> None:
 
 
 def private_gateway() -> None:
-    with tokenferry.private_gateway() as gateway:
+    with tokenferry.private_gateway() as gateway, tokenferry.gateway(account="alice") as pinned:
+        assert_type(pinned.url, str)
         assert_type(gateway.url, str)
         assert_type(gateway.key, Secret)

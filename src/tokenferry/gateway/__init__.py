@@ -1,5 +1,10 @@
 """The gateway: an Anthropic-compatible endpoint that swaps its callers' client keys for an account's credential."""
 
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
 from tokenferry.gateway.app import Gateway
 from tokenferry.gateway.auth.dashboard_guard import DashboardGuard
 from tokenferry.gateway.auth.ephemeral_key import EphemeralKey
@@ -111,3 +116,14 @@ __all__ = [
     "tune_interpreter",
     "write_port_file",
 ]
+
+
+class _CallableRoom(ModuleType):
+    """For programs `tokenferry.gateway()` is a function, and importing this room gives that name to the room."""
+
+    def __call__(self, **options: Any) -> Any:
+        """As `tokenferry.private_gateway`."""
+        return import_module("tokenferry").private_gateway(**options)  # by name, for it is made of rooms above
+
+
+sys.modules[__name__].__class__ = _CallableRoom
